@@ -1,0 +1,9 @@
+//! Typed clients for the components' real protocols. Components talk to each other through these only.
+
+pub mod bbs;
+pub mod http;
+pub mod locket;
+pub mod loggregator;
+pub mod nats;
+pub mod rep;
+pub mod uaa;

@@ -1,0 +1,1 @@
+//! The locket gRPC client: locks and presences.

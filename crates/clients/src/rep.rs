@@ -1,0 +1,1 @@
+//! The rep and auctioneer HTTP clients.

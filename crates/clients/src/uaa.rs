@@ -1,0 +1,1 @@
+//! Verifying access tokens with the UAA's public keys.

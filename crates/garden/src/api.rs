@@ -1,0 +1,208 @@
+//! The seam between rep (what should run) and garden (how it runs on this machine).
+//!
+//! A container outlives the process that made it: its shim keeps the processes, their output and exit statuses until
+//! somebody attaches. After a restart [`Garden::containers`] lists what is still there, with its properties.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+
+/// Implemented by the Linux garden and by testkit's simulated one.
+#[async_trait::async_trait]
+pub trait Garden: Send + Sync + 'static {
+    /// Makes the whole container: root file system, network, firewall, limits, init; no app process yet. On error nothing is left.
+    async fn create(&self, spec: ContainerSpec) -> Result<Container, GardenError>;
+    /// Every container that exists, also those made before a restart.
+    async fn containers(&self) -> Result<Vec<Container>, GardenError>;
+    /// Starts a process in the container; its id is unique there. Returns once it has been executed.
+    async fn run(&self, handle: &str, spec: ProcessSpec) -> Result<Process, GardenError>;
+    /// Attaches to a process that [`Self::run`] started, perhaps before a restart. Output that nobody read is kept
+    /// (newest 64 KiB per stream); an exit that already happened is delivered at once.
+    async fn attach(&self, handle: &str, process_id: &str) -> Result<Process, GardenError>;
+    /// Sends a signal to the process (not to its children).
+    async fn signal(&self, handle: &str, process_id: &str, signal: Signal) -> Result<(), GardenError>;
+    /// Removes everything of the container, killing what runs; unknown handles are fine (idempotent).
+    async fn destroy(&self, handle: &str) -> Result<(), GardenError>;
+    /// Sets properties; they survive a restart.
+    async fn set_properties(&self, handle: &str, properties: BTreeMap<String, String>) -> Result<(), GardenError>;
+    /// Unpacks a tar stream into a directory of the container (made if missing), owned by `user`.
+    async fn stream_in(&self, handle: &str, directory: &str, user: &str, tar: PathBuf) -> Result<(), GardenError>;
+    /// Reads one file of the container as it stands there, at most `limit` bytes.
+    async fn read_file(&self, handle: &str, path: &str, limit: u64) -> Result<Vec<u8>, GardenError>;
+    /// Copies one file or directory of the container to a tar file on the host.
+    async fn stream_out(&self, handle: &str, path: &str, tar: PathBuf) -> Result<(), GardenError>;
+    /// Use of resources now.
+    async fn metrics(&self, handle: &str) -> Result<Metrics, GardenError>;
+    /// What this machine can give.
+    fn capacity(&self) -> Capacity;
+    /// The cell's address: where mapped ports are reached.
+    fn cell_ip(&self) -> Ipv4Addr;
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ContainerSpec {
+    /// Unique name; for an LRP its instance guid, for a task its task guid.
+    pub handle: String,
+    /// `preloaded:<stack>` or a directory.
+    pub rootfs: String,
+    /// Of every process.
+    pub env: Vec<(String, String)>,
+    pub limits: Limits,
+    /// Host port 0: choose one. Order is kept.
+    pub net_in: Vec<NetIn>,
+    pub egress: Vec<EgressRule>,
+    pub bind_mounts: Vec<BindMount>,
+    pub properties: BTreeMap<String, String>,
+    /// Host name inside; cut to what the kernel takes.
+    pub hostname: String,
+    pub privileged: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Bytes; 0: no limit.
+    pub memory: u64,
+    /// Bytes of the writable layer; 0: no limit.
+    pub disk: u64,
+    /// cgroup v1 shares scale (1024 = one full share); 0: default.
+    pub cpu_shares: u64,
+    /// 0: no limit.
+    pub pids: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetIn {
+    pub host_port: u16,
+    pub container_port: u16,
+}
+
+/// An egress permission of a security group, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressRule {
+    pub protocol: Protocol,
+    /// Inclusive ranges.
+    pub destinations: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// Inclusive ranges; empty: all (tcp and udp only).
+    pub ports: Vec<(u16, u16)>,
+    /// Type and code, -1 for any (icmp only).
+    pub icmp: Option<(i32, i32)>,
+    pub log: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Icmp,
+    All,
+}
+
+#[derive(Clone, Debug)]
+pub struct BindMount {
+    pub host: PathBuf,
+    pub container: String,
+    pub read_only: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Container {
+    pub handle: String,
+    /// Overlay IP.
+    pub container_ip: Ipv4Addr,
+    /// With the host ports chosen; same order as asked.
+    pub net_in: Vec<NetIn>,
+    pub properties: BTreeMap<String, String>,
+    /// Ids of the processes started in it, with their exit if they ended.
+    pub processes: BTreeMap<String, Option<Exit>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ProcessSpec {
+    pub id: String,
+    /// Absolute, or found in the container's PATH.
+    pub path: String,
+    pub args: Vec<String>,
+    /// Added to the container's; later wins.
+    pub env: Vec<(String, String)>,
+    /// Empty: the user's home.
+    pub dir: String,
+    /// Name or number; empty: vcap.
+    pub user: String,
+    /// 0: default (16384, never above the machine's limit).
+    pub nofile: u64,
+    /// Memory of this process is not the app's (sidecar proxy, health check): run outside the app's limit where the kernel allows.
+    pub sidecar: bool,
+}
+
+/// A running (or ended) process: its output and its exit.
+#[derive(Debug)]
+pub struct Process {
+    pub id: String,
+    /// Chunks as they come, not lines; closed after both streams ended.
+    pub output: mpsc::Receiver<Output>,
+    pub exit: tokio::sync::oneshot::Receiver<Exit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    Stdout(bytes::Bytes),
+    Stderr(bytes::Bytes),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Exit {
+    /// Exit status; 128 + signal when a signal ended it.
+    pub status: i32,
+    /// The container ran out of memory before.
+    pub out_of_memory: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Term,
+    Kill,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Metrics {
+    /// Bytes, without page cache that can be given back.
+    pub memory: u64,
+    pub memory_limit: u64,
+    /// Bytes of the writable layer.
+    pub disk: u64,
+    pub disk_limit: u64,
+    /// Nanoseconds of CPU since the container began.
+    pub cpu: u64,
+    /// Nanoseconds since the container began.
+    pub age: u64,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    pub memory_mb: u64,
+    pub disk_mb: u64,
+    pub containers: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum GardenError {
+    #[error("container {0} does not exist")]
+    ContainerNotFound(String),
+    #[error("container {0} exists already")]
+    ContainerExists(String),
+    #[error("process {process} does not exist in container {handle}")]
+    ProcessNotFound { handle: String, process: String },
+    #[error("root file system {0:?} is not known here")]
+    UnknownRootfs(String),
+    #[error("no host port is free")]
+    NoPorts,
+    #[error("no overlay address is free")]
+    NoAddresses,
+    #[error("{path}: {reason}")]
+    CannotExecute { path: String, reason: String },
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}

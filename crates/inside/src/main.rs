@@ -1,0 +1,2 @@
+//! inside
+fn main() {}

@@ -1,0 +1,28 @@
+//! Exponential back-off with a cap, for retry loops.
+
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    next: Duration,
+    first: Duration,
+    cap: Duration,
+}
+
+impl Backoff {
+    pub fn new(first: Duration, cap: Duration) -> Self {
+        Self { next: first, first, cap }
+    }
+
+    /// The delay to wait now; the one after is twice as long, up to the cap.
+    pub fn next_delay(&mut self) -> Duration {
+        let delay = self.next;
+        self.next = (self.next * 2).min(self.cap);
+        delay
+    }
+
+    /// Call after a success.
+    pub fn reset(&mut self) {
+        self.next = self.first;
+    }
+}

@@ -1,0 +1,11 @@
+//! What every component needs to be a good process: TLS identities, an HTTP server, listeners, a database file,
+//! logging, reconcilers and back-off. No Cloud Foundry policy lives here.
+
+pub mod backoff;
+pub mod db;
+pub mod http;
+pub mod logging;
+pub mod reconcile;
+pub mod tls;
+
+pub use tokio_util::sync::CancellationToken;

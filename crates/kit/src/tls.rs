@@ -1,0 +1,80 @@
+//! TLS identities and configurations of the control plane: a certificate, its key and the CA that peers must chain to.
+
+use anyhow::{Context as _, Result};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::sync::Arc;
+
+/// PEM texts of one component's certificate chain, its key and the CA that it trusts.
+#[derive(Clone)]
+pub struct Identity {
+    pub cert_pem: String,
+    pub key_pem: String,
+    pub ca_pem: String,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("key_pem", &"<redacted>").finish_non_exhaustive()
+    }
+}
+
+/// Whether a server asks its clients for a certificate of the identity's CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    None,
+    Required,
+}
+
+/// Makes aws-lc-rs the process's crypto provider; may be called often.
+pub fn install_crypto() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// A server configuration with the given ALPN protocols, most wanted first.
+pub fn server_config(identity: &Identity, auth: ClientAuth, alpn: &[&str]) -> Result<Arc<ServerConfig>> {
+    install_crypto();
+    let builder = ServerConfig::builder();
+    let builder = match auth {
+        ClientAuth::None => builder.with_no_client_auth(),
+        ClientAuth::Required => {
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(&identity.ca_pem)?)).build().context("build client verifier")?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?).context("use server certificate")?;
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// A client configuration that presents the identity and trusts its CA only.
+pub fn client_config(identity: &Identity) -> Result<ClientConfig> {
+    install_crypto();
+    ClientConfig::builder()
+        .with_root_certificates(roots(&identity.ca_pem)?)
+        .with_client_auth_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
+        .context("use client certificate")
+}
+
+/// The certificates of a PEM text, in order.
+pub fn certs(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let certs = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>().context("read certificate PEM")?;
+    anyhow::ensure!(!certs.is_empty(), "no certificate in PEM text");
+    Ok(certs)
+}
+
+/// The private key of a PEM text (PKCS#8, PKCS#1 or SEC1).
+pub fn key(pem: &str) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).context("read private key PEM")
+}
+
+/// A root store of all certificates in a PEM text.
+pub fn roots(pem: &str) -> Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    for cert in certs(pem)? {
+        store.add(cert).context("use CA certificate")?;
+    }
+    Ok(store)
+}
