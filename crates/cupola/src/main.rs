@@ -1,2 +1,25 @@
-//! cupola
-fn main() {}
+//! `cupola`: the one binary. Parses the command line, and boots roles or runs a client.
+//!
+//! Knows every component; no component knows it.
+
+mod assets;
+mod certs;
+mod command_line;
+mod config;
+mod demo;
+mod exec;
+mod message_bus;
+mod plan;
+mod roles;
+mod routes;
+mod up;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    kit::tls::install_crypto();
+    command_line::run()
+}

@@ -1,0 +1,62 @@
+# Cupola: everything a person types. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Downloads and the stack are kept outside the clone where that is possible, so that a second clone need not make them again.
+CUPOLA_CACHE ?= $(shell mkdir -p /var/cache/cupola 2>/dev/null && test -w /var/cache/cupola && echo /var/cache/cupola || echo $(CURDIR)/.cache)
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CUPOLA_CACHE CARGO_TARGET_DIR
+PROFILE ?= dev
+OUT := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+STATIC := $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+INSTALLED := $(CUPOLA_CACHE)/envoy $(CUPOLA_CACHE)/cflinuxfs4.tar
+
+.PHONY: help setup build demo up test check stories bench soak clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /' | sed 's/^/  make /'
+
+setup: ## install what is missing: Debian packages, Envoy, the stack
+	@scripts/setup
+
+build: setup ## build and leave bin/cupola with everything it needs beside it
+	@echo "== building cupola ($(PROFILE) profile) into bin/"
+	@scripts/with-progress cargo build --profile $(PROFILE) -p cupola
+	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
+	  cargo build --quiet --profile $(PROFILE) --target x86_64-unknown-linux-gnu -p inside -p proxy
+	@mkdir -p bin
+	@ln -f $(OUT)/cupola bin/cupola 2>/dev/null || cp -f $(OUT)/cupola bin/cupola
+	@ln -f $(STATIC)/inside bin/inside 2>/dev/null || cp -f $(STATIC)/inside bin/inside
+	@cp -f $(STATIC)/proxy examples/proxy/proxy
+	@ln -sfn $(CUPOLA_CACHE)/envoy bin/envoy
+	@ln -sfn $(CUPOLA_CACHE)/cflinuxfs4.tar bin/cflinuxfs4.tar
+
+demo: build ## boot a throw-away foundation, push an app with a route, show the route's way
+	@bin/cupola demo
+
+up: build ## run a foundation in the foreground (Ctrl-C stops it)
+	@bin/cupola up
+
+check: ## fast tests and lints
+	@echo "== lints"
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@echo "== fast tests"
+	@cargo test --quiet --workspace --exclude cupola
+	@cargo test --quiet -p cupola --bins
+
+test: build ## all tests, with real parts, as root
+	@echo "== all tests with real containers, Envoy, iptables, nats-server"
+	@CUPOLA_ROOT_TESTS=1 CUPOLA_INSIDE=$(CURDIR)/bin/inside CUPOLA_STACK=$(CUPOLA_CACHE)/cflinuxfs4.tar CUPOLA_ENVOY=$(CUPOLA_CACHE)/envoy \
+	  cargo test --workspace --exclude cupola
+	@cargo test -p cupola --bins
+	@$(MAKE) --no-print-directory stories
+
+stories: build ## the mission's stories, on a foundation of their own
+	@cargo test -p cupola --test stories -- $(STORY)
+
+bench: ## the benchmarks, side by side (release build); the table goes to docs/benchmarks.md by hand
+	@$(MAKE) --no-print-directory PROFILE=release build
+	@bin/cupola bench
+
+clean: ## remove what was built here
+	rm -rf target bin .cache examples/proxy/proxy

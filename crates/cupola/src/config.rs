@@ -1,0 +1,225 @@
+//! Configuration: command line over file over defaults → [`Config`], checked, all problems reported at once by key.
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(crate) const DEFAULT_DATA: &str = "/var/lib/cupola";
+
+/// What the command line says.
+#[derive(Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) http: Option<String>,
+    pub(crate) https: Option<String>,
+    pub(crate) domain: Option<String>,
+    pub(crate) no_hosts: bool,
+}
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ConfigFile {
+    domain: Option<String>,
+    data: Option<PathBuf>,
+    hosts_file: Option<bool>,
+    first_org: Option<String>,
+    first_space: Option<String>,
+    router: RouterSection,
+    cell: CellSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RouterSection {
+    http: Option<String>,
+    https: Option<String>,
+    /// Seconds between the registrations that the router asks of emitters.
+    register_interval: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CellSection {
+    ip: Option<String>,
+    memory_mb: Option<u64>,
+    disk_mb: Option<u64>,
+    containers: Option<u64>,
+    runtime: Option<String>,
+    envoy: Option<PathBuf>,
+    stacks: BTreeMap<String, PathBuf>,
+    route_integrity: Option<String>,
+    instance_cert_validity_minutes: Option<u64>,
+}
+
+/// Checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) data: PathBuf,
+    pub(crate) domain: String,
+    /// `None`: port 80 (443) on loopback and the cell IP.
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) https: Option<SocketAddr>,
+    pub(crate) hosts_file: bool,
+    pub(crate) first_org: String,
+    pub(crate) first_space: String,
+    pub(crate) register_interval: Duration,
+    pub(crate) cell: Cell,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    /// `None`: an address on a bridge of our own.
+    pub(crate) ip: Option<Ipv4Addr>,
+    pub(crate) memory_mb: Option<u64>,
+    pub(crate) disk_mb: Option<u64>,
+    pub(crate) containers: Option<u64>,
+    /// `crun` or `runc`, or a path.
+    pub(crate) runtime: String,
+    pub(crate) envoy: Option<PathBuf>,
+    /// Name → tar or directory; empty: the stack that was set up beside the binary.
+    pub(crate) stacks: BTreeMap<String, PathBuf>,
+    pub(crate) route_integrity: bool,
+    pub(crate) instance_cert_validity: Duration,
+}
+
+/// Reads the file (if any), applies the command line and checks everything.
+pub(crate) fn load(overrides: Overrides) -> Result<Config> {
+    let file = match &overrides.file {
+        Some(path) => read(path)?,
+        None => ConfigFile::default(),
+    };
+    check(file, overrides)
+}
+
+/// `cupola check-config`.
+pub(crate) fn check_file(path: &Path) -> Result<()> {
+    let config = check(read(path)?, Overrides::default()).with_context(|| format!("{} is not valid", path.display()))?;
+    println!("{} is valid: domain {}, data {}", path.display(), config.domain, config.data.display());
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<ConfigFile> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read configuration file {}: does it exist and may you read it?", path.display()))?;
+    if text.trim().is_empty() {
+        return Ok(ConfigFile::default());
+    }
+    serde_yaml_ng::from_str(&text).map_err(|error| anyhow::anyhow!("configuration file {}: {error}; correct or remove that key", path.display()))
+}
+
+fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
+    let mut problems = Vec::new();
+    let domain = overrides.domain.or(file.domain).unwrap_or_else(|| "cupola.test".into()).to_ascii_lowercase();
+    if !is_domain(&domain) {
+        problems.push(format!("domain {domain:?} is not a domain name with at least two labels (letters, digits, dashes): use e.g. cupola.test"));
+    }
+    let http = address("router.http", overrides.http.or(file.router.http), &mut problems);
+    let https = address("router.https", overrides.https.or(file.router.https), &mut problems);
+    let ip = file.cell.ip.and_then(|text| match text.parse() {
+        Ok(ip) => Some(ip),
+        Err(_) => {
+            problems.push(format!("cell.ip {text:?} is not an IPv4 address: use e.g. 10.254.0.1, or leave the key out"));
+            None
+        }
+    });
+    let route_integrity = match file.cell.route_integrity.as_deref() {
+        None | Some("on" | "true") => true,
+        Some("off" | "false") => false,
+        Some(other) => {
+            problems.push(format!("cell.route_integrity {other:?} is neither on nor off"));
+            true
+        }
+    };
+    for (name, path) in &file.cell.stacks {
+        if !path.exists() {
+            problems.push(format!("cell.stacks.{name} {:?} does not exist: give a tar file or a directory", path.display().to_string()));
+        }
+    }
+    if let Some(path) = file.cell.envoy.as_ref().filter(|p| !p.is_file()) {
+        problems.push(format!("cell.envoy {:?} is not a file: give the path of an Envoy binary, or leave the key out", path.display().to_string()));
+    }
+    let validity = file.cell.instance_cert_validity_minutes.unwrap_or(24 * 60);
+    if validity < 1 {
+        problems.push("cell.instance_cert_validity_minutes must be at least 1".into());
+    }
+    let register_interval = file.router.register_interval.unwrap_or(20);
+    if !(1..=60).contains(&register_interval) {
+        problems.push(format!("router.register_interval {register_interval} is not between 1 and 60 seconds"));
+    }
+    if !problems.is_empty() {
+        bail!("{}", problems.join("; "));
+    }
+    Ok(Config {
+        data: overrides.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
+        domain,
+        http,
+        https,
+        hosts_file: !overrides.no_hosts && file.hosts_file.unwrap_or(true),
+        first_org: file.first_org.unwrap_or_else(|| "demo".into()),
+        first_space: file.first_space.unwrap_or_else(|| "dev".into()),
+        register_interval: Duration::from_secs(register_interval),
+        cell: Cell {
+            ip,
+            memory_mb: file.cell.memory_mb,
+            disk_mb: file.cell.disk_mb,
+            containers: file.cell.containers,
+            runtime: file.cell.runtime.unwrap_or_else(|| "crun".into()),
+            envoy: file.cell.envoy,
+            stacks: file.cell.stacks,
+            route_integrity,
+            instance_cert_validity: Duration::from_secs(validity * 60),
+        },
+    })
+}
+
+fn address(key: &str, text: Option<String>, problems: &mut Vec<String>) -> Option<SocketAddr> {
+    let text = text?;
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
+    match full.parse() {
+        Ok(addr) => Some(addr),
+        Err(_) => {
+            problems.push(format!("{key} {text:?} is not an address with a port: use e.g. 0.0.0.0:80 or 127.0.0.1:8080"));
+            None
+        }
+    }
+}
+
+fn is_domain(domain: &str) -> bool {
+    domain.len() <= 200
+        && domain.contains('.')
+        && domain.split('.').all(|label| {
+            !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let file: ConfigFile = serde_yaml_ng::from_str("domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}").unwrap();
+        let error = check(file, Overrides::default()).unwrap_err().to_string();
+        for key in ["domain \"nodots\"", "router.http \"eighty\"", "cell.route_integrity \"maybe\""] {
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        let error = serde_yaml_ng::from_str::<ConfigFile>("cell: {memroy_mb: 3}").unwrap_err().to_string();
+        assert!(error.contains("memroy_mb"), "{error}");
+    }
+
+    #[test]
+    fn command_line_beats_file() {
+        let file: ConfigFile = serde_yaml_ng::from_str("domain: a.example.com").unwrap();
+        let config = check(file, Overrides { domain: Some("b.example.com".into()), http: Some(":8080".into()), ..Overrides::default() }).unwrap();
+        assert_eq!(config.domain, "b.example.com");
+        assert_eq!(config.http.unwrap().to_string(), "0.0.0.0:8080");
+    }
+}

@@ -1,0 +1,94 @@
+//! The message bus: a real `nats-server` as a child process, started again whenever it ends.
+
+use crate::certs::write_private;
+use crate::plan::{NATS_USER, Plan};
+use anyhow::{Context as _, Result};
+use kit::CancellationToken;
+use kit::backoff::Backoff;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+
+/// A configured bus; nothing runs yet.
+#[derive(Debug)]
+pub(crate) struct MessageBus {
+    program: PathBuf,
+    config: PathBuf,
+    pid_file: PathBuf,
+    address: std::net::SocketAddr,
+}
+
+impl MessageBus {
+    pub(crate) fn build(plan: &Plan, data: &Path, program: PathBuf) -> Result<Self> {
+        let directory = data.join("nats");
+        std::fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+        let bus = Self { program, config: directory.join("nats.conf"), pid_file: directory.join("nats.pid"), address: plan.loopback(plan.ports.nats) };
+        let text = format!(
+            "# written by cupola at every start\nlisten: \"{}\"\npid_file: \"{}\"\nmax_payload: 1MB\nmax_pending: 64MB\nwrite_deadline: \"10s\"\nlogfile: \"{}\"\nlogfile_size_limit: 10MB\nauthorization {{ user: \"{NATS_USER}\", password: \"{}\" }}\n",
+            bus.address, bus.pid_file.display(), directory.join("nats.log").display(), plan.nats_password,
+        );
+        write_private(&bus.config, &text)?;
+        Ok(bus)
+    }
+
+    /// Runs the server until shutdown; starts it again within a second whenever it ends.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        self.end_leftover().await;
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        loop {
+            let started = tokio::time::Instant::now();
+            let mut child = self.spawn()?;
+            tokio::select! {
+                () = shutdown.cancelled() => {
+                    terminate(&mut child).await;
+                    let _ = std::fs::remove_file(&self.pid_file);
+                    return Ok(());
+                }
+                status = child.wait() => tracing::warn!(status = %status.map_or_else(|e| e.to_string(), |s| s.to_string()), "nats-server-ended"),
+            }
+            if started.elapsed() > Duration::from_secs(10) {
+                backoff.reset();
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
+    fn spawn(&self) -> Result<Child> {
+        Command::new(&self.program)
+            .arg("-c")
+            .arg(&self.config)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("start {}", self.program.display()))
+    }
+
+    /// Ends the server of a cupola that was killed: only a process that was started with our configuration file.
+    async fn end_leftover(&self) {
+        let Some(pid) = std::fs::read_to_string(&self.pid_file).ok().and_then(|t| t.trim().parse::<i32>().ok()) else { return };
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if !String::from_utf8_lossy(&command).contains(&*self.config.to_string_lossy()) {
+            return;
+        }
+        let pid = nix::unistd::Pid::from_raw(pid);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        for _ in 0..100 {
+            if nix::sys::signal::kill(pid, None).is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn terminate(child: &mut Child) {
+    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+    }
+    if tokio::time::timeout(Duration::from_secs(3), child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+}

@@ -1,0 +1,200 @@
+//! The foundation's plan: its addresses and passwords, chosen at first start and kept in `foundation.json` (0600).
+//!
+//! Desired LRPs name these addresses (droplet downloads, callbacks), so they stay the same over restarts. Every process
+//! of a foundation, and `cupola cfdot`, `routes` and `exec`, read them here.
+
+use crate::certs::write_private;
+use crate::config::Config;
+use anyhow::{Context as _, Result, bail};
+use rand::RngCore as _;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+/// Kept over restarts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// Short name of this foundation on this machine: in names of links, chains, cgroups.
+    pub(crate) tag: String,
+    pub(crate) domain: String,
+    pub(crate) cell_ip: Ipv4Addr,
+    /// Ports of the router's listeners that clients see.
+    pub(crate) http_port: u16,
+    pub(crate) https_port: u16,
+    pub(crate) ports: Ports,
+    pub(crate) nats_password: String,
+    pub(crate) status_password: String,
+    /// Secrets of UAA clients that components use.
+    pub(crate) client_secret: String,
+    pub(crate) admin_user: String,
+}
+
+/// Loopback ports, Cloud Foundry's defaults where they are free.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ports {
+    pub(crate) nats: u16,
+    pub(crate) bbs: u16,
+    pub(crate) locket: u16,
+    pub(crate) auctioneer: u16,
+    pub(crate) rep: u16,
+    pub(crate) cloud_controller: u16,
+    pub(crate) cloud_controller_internal: u16,
+    pub(crate) uaa: u16,
+    pub(crate) log_cache: u16,
+    pub(crate) log_ingress: u16,
+    pub(crate) router_status: u16,
+}
+
+pub(crate) const NATS_USER: &str = "nats";
+pub(crate) const STATUS_USER: &str = "router-status";
+
+impl Plan {
+    /// Reads the plan of `config.data`, or makes and keeps one.
+    pub(crate) fn open(config: &Config) -> Result<Self> {
+        let file = config.data.join("foundation.json");
+        if file.exists() {
+            let mut plan = Self::read(&config.data)?;
+            if plan.domain != config.domain {
+                bail!(
+                    "domain {} differs from {}, which this foundation was made with (data {}): use --domain {} or another --data",
+                    config.domain, plan.domain, config.data.display(), plan.domain
+                );
+            }
+            plan.http_port = config.http.map_or(plan.http_port, |a| if a.port() == 0 { plan.http_port } else { a.port() });
+            plan.https_port = config.https.map_or(plan.https_port, |a| if a.port() == 0 { plan.https_port } else { a.port() });
+            return Ok(plan);
+        }
+        let mut taken = Vec::new();
+        let port = |wanted: u16, taken: &mut Vec<u16>| -> Result<u16> {
+            let port = free_port(wanted, taken)?;
+            taken.push(port);
+            Ok(port)
+        };
+        let public = |address: Option<SocketAddr>, default: u16, taken: &mut Vec<u16>| match address {
+            Some(address) if address.port() == 0 => port(0, taken),
+            Some(address) => Ok(address.port()),
+            None => Ok(default),
+        };
+        let plan = Self {
+            tag: random_hex(3),
+            domain: config.domain.clone(),
+            cell_ip: config.cell.ip.map_or_else(free_cell_ip, Ok)?,
+            http_port: public(config.http, 80, &mut taken)?,
+            https_port: public(config.https, 443, &mut taken)?,
+            ports: Ports {
+                nats: port(4222, &mut taken)?,
+                bbs: port(8889, &mut taken)?,
+                locket: port(8891, &mut taken)?,
+                auctioneer: port(9016, &mut taken)?,
+                rep: port(1801, &mut taken)?,
+                cloud_controller: port(9022, &mut taken)?,
+                cloud_controller_internal: port(9023, &mut taken)?,
+                uaa: port(8081, &mut taken)?,
+                log_cache: port(8083, &mut taken)?,
+                log_ingress: port(3458, &mut taken)?,
+                router_status: port(8082, &mut taken)?,
+            },
+            nats_password: random_hex(16),
+            status_password: random_hex(16),
+            client_secret: random_hex(24),
+            admin_user: "admin".into(),
+        };
+        plan.save(&config.data)?;
+        Ok(plan)
+    }
+
+    /// The plan of a foundation that was started before.
+    pub(crate) fn read(data: &Path) -> Result<Self> {
+        let file = data.join("foundation.json");
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("no foundation in {}: start one with `cupola up --data {}`, or name another with --data", data.display(), data.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))
+    }
+
+    fn save(&self, data: &Path) -> Result<()> {
+        write_private(&data.join("foundation.json"), &serde_json::to_string_pretty(self)?)
+    }
+
+    pub(crate) fn api_url(&self) -> String {
+        self.url("api")
+    }
+
+    /// External URL of a system component.
+    pub(crate) fn url(&self, host: &str) -> String {
+        format!("https://{host}.{}{}", self.domain, port_suffix(self.https_port, 443))
+    }
+
+    /// URL of a pushed app's route, over plain HTTP.
+    pub(crate) fn route_url(&self, route: &str) -> String {
+        format!("http://{route}{}", port_suffix(self.http_port, 80))
+    }
+
+    pub(crate) fn loopback(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+    }
+
+    pub(crate) fn nats(&self) -> clients::nats::Config {
+        clients::nats::Config { servers: vec![self.loopback(self.ports.nats).to_string()], user: NATS_USER.into(), password: self.nats_password.clone(), tls: None }
+    }
+}
+
+fn port_suffix(port: u16, default: u16) -> String {
+    if port == default { String::new() } else { format!(":{port}") }
+}
+
+/// Holds the data directory for one process; the lock goes with the process, however it ends.
+#[derive(Debug)]
+pub(crate) struct DataLock {
+    _file: File,
+}
+
+impl DataLock {
+    /// `name` distinguishes processes that may share a data directory (`serve` of different roles).
+    pub(crate) fn take(data: &Path, name: &str) -> Result<Self> {
+        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).with_context(|| format!("create data directory {}", data.display()))?;
+        let path: PathBuf = data.join(format!("{name}.lock"));
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).with_context(|| format!("open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(std::fs::TryLockError::WouldBlock) => bail!(
+                "data directory {} is in use by another cupola ({}): stop that one, or choose another with --data",
+                data.display(), name
+            ),
+            Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+        }
+    }
+}
+
+fn free_port(wanted: u16, taken: &[u16]) -> Result<u16> {
+    if wanted != 0 && !taken.contains(&wanted) && TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).is_ok() {
+        return Ok(wanted);
+    }
+    // Above the kernel's ephemeral range there would be mapped host ports; below it nobody takes a port by chance.
+    for _ in 0..500 {
+        let port = 20_000 + u16::try_from(rand::rng().next_u32() % 12_000).expect("below 12,000");
+        if !taken.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("found no free port between 20000 and 32000 on 127.0.0.1: stop some programs")
+}
+
+/// The first 10.254.N.1 that no route of this machine covers.
+fn free_cell_ip() -> Result<Ipv4Addr> {
+    let routes = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    (0..=255u8)
+        .map(|n| Ipv4Addr::new(10, 254, n, 1))
+        .find(|ip| {
+            let net = format!("10.254.{}.", ip.octets()[2]);
+            !routes.contains(&net)
+        })
+        .context("no 10.254.N.1 is free for the cell: set cell.ip in the configuration")
+}
+
+pub(crate) fn random_hex(bytes: usize) -> String {
+    let mut buffer = vec![0u8; bytes];
+    rand::rng().fill_bytes(&mut buffer);
+    hex::encode(buffer)
+}
