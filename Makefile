@@ -45,18 +45,20 @@ check: ## fast tests and lints
 	@cargo test --quiet -p cupola --bins
 
 test: build ## all tests, with real parts, as root
+	@scripts/setup-tests
 	@echo "== all tests with real containers, Envoy, iptables, nats-server"
 	@CUPOLA_ROOT_TESTS=1 CUPOLA_INSIDE=$(CURDIR)/bin/inside CUPOLA_STACK=$(CUPOLA_CACHE)/cflinuxfs4.tar CUPOLA_ENVOY=$(CUPOLA_CACHE)/envoy \
 	  cargo test --workspace --exclude cupola
 	@cargo test -p cupola --bins
 	@$(MAKE) --no-print-directory stories
 
-stories: build ## the mission's stories, on a foundation of their own
+stories: build ## the mission's stories, on a foundation of their own (STORY=name runs one)
+	@scripts/setup-tests
 	@cargo test -p cupola --test stories -- $(STORY)
 
 bench: ## the benchmarks, side by side (release build); the table goes to docs/benchmarks.md by hand
 	@$(MAKE) --no-print-directory PROFILE=release build
-	@bin/cupola bench
+	@cargo bench --quiet -p cupola --bench propagation
 
 clean: ## remove what was built here
 	rm -rf target bin .cache examples/proxy/proxy

@@ -1,0 +1,101 @@
+//! The mission's stories, seen from outside: real binary, containers, Envoy, iptables, nats-server; one foundation
+//! booted once, stories in order (values recorded in one are met again in the next), always torn down.
+//!
+//! Speaks the originals' wire directly; knows nothing of our own `wire` types. Arguments filter stories by name.
+
+mod bad_input;
+mod foundation;
+mod integrity;
+mod peers;
+mod recovery;
+mod route_propagation;
+
+use anyhow::Result;
+use foundation::Foundation;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// One story: its name and what it shows.
+pub(crate) struct Story {
+    name: &'static str,
+    run: fn(&mut Foundation) -> Result<()>,
+}
+
+pub(crate) const fn story(name: &'static str, run: fn(&mut Foundation) -> Result<()>) -> Story {
+    Story { name, run }
+}
+
+fn main() -> ExitCode {
+    let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let groups: [(&str, &str, &[Story]); 2] = [
+        ("a foundation with route integrity", "", &[route_propagation::STORIES, integrity::ON, bad_input::STORIES, recovery::STORIES].concat_stories()),
+        ("a foundation without route integrity, with short-lived certificates", "cell: {route_integrity: off, instance_cert_validity_minutes: 1}\n", integrity::OFF),
+    ];
+    let mut tally = Tally::default();
+    for (what, config, stories) in groups {
+        let chosen: Vec<&Story> = stories.iter().filter(|s| filters.is_empty() || filters.iter().any(|f| s.name.contains(f.as_str()))).collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        println!("\n== {what}");
+        run_group(config, &chosen, &mut tally);
+    }
+    for (name, error) in &tally.failures {
+        println!("\n---- {name} ----\n{error}");
+    }
+    let verdict = if tally.failures.is_empty() { "ok" } else { "FAILED" };
+    println!("\ntest result: {verdict}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out\n", tally.passed, tally.failures.len());
+    if tally.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failures: Vec<(String, String)>,
+}
+
+fn run_group(config: &str, stories: &[&Story], tally: &mut Tally) {
+    let mut foundation = match Foundation::boot(config) {
+        Ok(foundation) => foundation,
+        Err(error) => {
+            tally.failures.push(("boot".into(), format!("{error:#}")));
+            return;
+        }
+    };
+    for story in stories {
+        let began = Instant::now();
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| (story.run)(&mut foundation)));
+        let failure = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{error:#}")),
+            Err(panic) => Some(panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()),
+        };
+        println!("test {} ... {} ({:.1} s)", story.name, if failure.is_none() { "ok" } else { "FAILED" }, began.elapsed().as_secs_f64());
+        match failure {
+            None => tally.passed += 1,
+            Some(error) => {
+                println!("     {}", error.lines().next().unwrap_or_default());
+                tally.failures.push((story.name.into(), error));
+            }
+        }
+    }
+    match foundation.stop_cleanly() {
+        Ok(()) => {
+            println!("test nothing_is_left_behind ... ok");
+            tally.passed += 1;
+        }
+        Err(error) => tally.failures.push(("nothing_is_left_behind".into(), format!("{error:#}"))),
+    }
+}
+
+trait Concat {
+    fn concat_stories(&self) -> &'static [Story];
+}
+
+impl Concat for [&'static [Story]; 4] {
+    fn concat_stories(&self) -> &'static [Story] {
+        let all: Vec<Story> = self.iter().flat_map(|group| group.iter().map(|s| story(s.name, s.run))).collect();
+        Vec::leak(all)
+    }
+}
