@@ -112,7 +112,7 @@ impl Plan {
         serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))
     }
 
-    fn save(&self, data: &Path) -> Result<()> {
+    pub(crate) fn save(&self, data: &Path) -> Result<()> {
         write_private(&data.join("foundation.json"), &serde_json::to_string_pretty(self)?)
     }
 

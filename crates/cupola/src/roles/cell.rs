@@ -1,0 +1,122 @@
+//! Wiring of one machine's cell: its network, garden, rep and route-emitter.
+
+use super::{Part, Setting, garden_run_dir};
+use crate::assets::{self, STACK};
+use anyhow::{Context as _, Result};
+use garden::linux::{CellNetwork, GardenConfig, LinuxGarden};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What must be undone when the foundation stops for good.
+pub(crate) struct CellRole {
+    network: CellNetwork,
+    garden: Arc<LinuxGarden>,
+    rep: rep::Handle,
+    drained: AtomicBool,
+}
+
+pub(crate) async fn build(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<CellRole> {
+    let assets = assets::cell(setting.config)?;
+    let network = CellNetwork::claim(&setting.plan.tag, None).await?;
+    setting.plan.cell_ip = network.cell_ip;
+    setting.plan.save(&setting.config.data)?;
+    setting.cell_exists = true;
+    match build_on(setting, parts, assets, network.clone()).await {
+        Ok(cell) => Ok(cell),
+        Err(error) => {
+            let _ = network.remove().await;
+            Err(error)
+        }
+    }
+}
+
+async fn build_on(setting: &mut Setting<'_>, parts: &mut Vec<Part>, assets: assets::CellAssets, network: CellNetwork) -> Result<CellRole> {
+    let loggregator = setting.logs()?;
+    let (plan, config) = (&setting.plan, &setting.config.cell);
+    let garden = LinuxGarden::build(GardenConfig {
+        tag: plan.tag.clone(),
+        data_dir: setting.folder("garden")?,
+        run_dir: garden_run_dir(plan),
+        crun: assets.runtime,
+        inside: assets.inside.clone(),
+        stacks: assets.stacks.clone(),
+        network: network.clone(),
+        dns: network.cell_ip,
+        router_ports: vec![plan.http_port, plan.https_port],
+        log_denied: false,
+        memory_mb: config.memory_mb.unwrap_or(0),
+        disk_mb: config.disk_mb.unwrap_or(0),
+        max_containers: config.containers.unwrap_or(0),
+    })
+    .await
+    .context("prepare this machine for containers")?;
+    let garden = Arc::new(garden);
+    let cell_id = format!("cell-{}", plan.tag);
+    let identity = setting.identity("cell")?;
+    let rep = rep::Rep::build(rep::Config {
+        listener: setting.listen(plan.ports.rep).await?,
+        cell_id: cell_id.clone(),
+        zone: "z1".into(),
+        rep_url: setting.https(plan.ports.rep),
+        identity: identity.clone(),
+        bbs_url: setting.https(plan.ports.bbs),
+        locket_url: setting.https(plan.ports.locket),
+        garden: garden.clone(),
+        loggregator,
+        stacks: if assets.stacks.is_empty() { vec![STACK.into()] } else { assets.stacks.keys().cloned().collect() },
+        placement_tags: Vec::new(),
+        optional_placement_tags: Vec::new(),
+        work_dir: setting.folder("rep")?,
+        instance_ca: rep::InstanceCa { cert_pem: setting.certificates.instances.cert_pem.clone(), key_pem: setting.certificates.instances.key_pem.clone() },
+        instance_validity: config.instance_cert_validity,
+        // Without route integrity there is no sidecar: the router speaks plainly to the app's own port.
+        envoy: config.route_integrity.then_some(assets.envoy),
+        inside: assets.inside,
+        router_ca_pem: setting.certificates.components_ca().to_owned(),
+        route_integrity: config.route_integrity,
+        timing: rep::Timing::default(),
+    })
+    .await?;
+    let handle = rep.handle();
+    parts.push(Part::new("rep", |shutdown| rep.run(shutdown)));
+    let emitter = route_emitter::RouteEmitter::build(route_emitter::Config {
+        cell_id,
+        bbs_url: setting.https(plan.ports.bbs),
+        identity,
+        nats: plan.nats(),
+        sync_interval: Duration::from_secs(60),
+    })
+    .await?;
+    parts.push(Part::new("route-emitter", |shutdown| emitter.run(shutdown)));
+    Ok(CellRole { network, garden, rep: handle, drained: AtomicBool::new(false) })
+}
+
+impl CellRole {
+    /// Stops every instance as users expect (route first, then SIGTERM) and removes all containers.
+    pub(crate) async fn drain(&self) -> Result<()> {
+        self.rep.drain_all().await.context("drain the cell")?;
+        self.drained.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// After all sockets are closed: chains, mounts, cgroups and the bridge go, if the cell was drained.
+    pub(crate) async fn remove_if_drained(self) {
+        if !self.drained.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Err(error) = self.garden.shutdown_clean().await {
+            tracing::error!(error = format!("{error:#}"), "garden-left-something");
+        }
+        if let Err(error) = self.network.remove().await {
+            tracing::error!(error = format!("{error:#}"), "bridge-left");
+        }
+    }
+
+    /// Building failed elsewhere: takes back what has no containers.
+    pub(crate) async fn remove_unused(self) {
+        let empty = garden::api::Garden::containers(&*self.garden).await.is_ok_and(|c| c.is_empty());
+        self.drained.store(empty, Ordering::SeqCst);
+        self.remove_if_drained().await;
+    }
+}

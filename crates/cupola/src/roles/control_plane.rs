@@ -1,0 +1,105 @@
+//! Wiring of bbs, auctioneer, uaa, log-cache and cloud-controller.
+
+use super::{Part, Setting};
+use crate::assets;
+use anyhow::Result;
+use std::time::Duration;
+
+pub(crate) async fn bbs(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+    let ports = &setting.plan.ports;
+    let bbs = bbs::Bbs::build(bbs::Config {
+        listener: setting.listen(ports.bbs).await?,
+        locket_listener: setting.listen(ports.locket).await?,
+        data_dir: setting.folder("bbs")?,
+        identity: setting.identity("bbs")?,
+        auctioneer_url: setting.https(ports.auctioneer),
+        convergence_interval: Duration::from_secs(30),
+    })
+    .await?;
+    parts.push(Part::new("bbs", |shutdown| bbs.run(shutdown)));
+    Ok(())
+}
+
+pub(crate) async fn auctioneer(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+    let ports = &setting.plan.ports;
+    let auctioneer = auctioneer::Auctioneer::build(auctioneer::Config {
+        listener: setting.listen(ports.auctioneer).await?,
+        identity: setting.identity("auctioneer")?,
+        bbs_url: setting.https(ports.bbs),
+        locket_url: setting.https(ports.locket),
+    })
+    .await?;
+    parts.push(Part::new("auctioneer", |shutdown| auctioneer.run(shutdown)));
+    Ok(())
+}
+
+pub(crate) async fn uaa(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+    let plan = &setting.plan;
+    let uaa = uaa::Uaa::build(uaa::Config {
+        listener: setting.listen(plan.ports.uaa).await?,
+        data_dir: setting.folder("uaa")?,
+        external_url: plan.url("uaa"),
+        login_url: plan.url("login"),
+        admin_user: plan.admin_user.clone(),
+        admin_password: setting.admin_password.to_owned(),
+        reset_admin_password: false,
+        clients: vec![uaa::Client::component("cloud_controller", &plan.client_secret, &["scim.read", "uaa.resource"])],
+        access_token_validity: Duration::from_secs(10 * 60),
+        refresh_token_validity: Duration::from_secs(30 * 24 * 3600),
+    })
+    .await?;
+    parts.push(Part::new("uaa", |shutdown| uaa.run(shutdown)));
+    Ok(())
+}
+
+pub(crate) async fn log_cache(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+    let ports = &setting.plan.ports;
+    let log_cache = log_cache::LogCache::build(log_cache::Config {
+        listener: setting.listen(ports.log_cache).await?,
+        grpc_listener: setting.listen(ports.log_ingress).await?,
+        identity: setting.identity("log-cache")?,
+        uaa_url: setting.http(ports.uaa),
+        cc_url: setting.http(ports.cloud_controller),
+    })
+    .await?;
+    parts.push(Part::new("log-cache", |shutdown| log_cache.run(shutdown)));
+    Ok(())
+}
+
+pub(crate) async fn cloud_controller(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+    let loggregator = setting.logs()?;
+    let (plan, config) = (&setting.plan, setting.config);
+    let ports = &plan.ports;
+    let cloud_controller = cloud_controller::CloudController::build(cloud_controller::Config {
+        listener: setting.listen(ports.cloud_controller).await?,
+        internal_listener: setting.listen(ports.cloud_controller_internal).await?,
+        internal_url: setting.https(ports.cloud_controller_internal),
+        data_dir: setting.folder("cloud-controller")?,
+        api_url: plan.api_url(),
+        login_url: plan.url("login"),
+        uaa_url: plan.url("uaa"),
+        log_cache_url: plan.url("log-cache"),
+        uaa_internal_url: setting.http(ports.uaa),
+        log_cache_internal_url: Some(setting.http(ports.log_cache)),
+        uaa_client: Some(cloud_controller::UaaClient { id: "cloud_controller".into(), secret: plan.client_secret.clone() }),
+        app_ssh: None,
+        system_domain: plan.domain.clone(),
+        apps_domain: plan.domain.clone(),
+        reserved_hosts: super::edge::COMPONENT_HOSTS.iter().chain(&["ssh", "doppler", "loggregator"]).map(ToString::to_string).collect(),
+        bbs_url: setting.https(ports.bbs),
+        identity: setting.identity("cloud-controller-ng")?,
+        loggregator,
+        inside_binary: assets::inside()?,
+        default_memory_mb: 256,
+        default_disk_mb: 1024,
+        staging_memory_mb: 512,
+        staging_disk_mb: 1024,
+        staging_timeout: Duration::from_secs(15 * 60),
+        sync_interval: Duration::from_secs(30),
+        max_package_bytes: 1 << 30,
+        first_target: Some(cloud_controller::FirstTarget { organization: config.first_org.clone(), space: config.first_space.clone() }),
+    })
+    .await?;
+    parts.push(Part::new("cloud-controller", |shutdown| cloud_controller.run(shutdown)));
+    Ok(())
+}

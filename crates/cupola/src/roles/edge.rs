@@ -1,0 +1,92 @@
+//! Wiring of the router, the components' own routes, names (DNS and /etc/hosts).
+
+use super::{Part, Setting, public_addresses};
+use crate::plan::STATUS_USER;
+use anyhow::{Context as _, Result};
+use kit::CancellationToken;
+use route_registrar::{Registrar, Route};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// Hosts on the system domain that are components.
+pub(crate) const COMPONENT_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache"];
+
+/// Fails early, naming the port, before anything is made on the machine.
+pub(crate) async fn check_public_ports(setting: &Setting<'_>, router: bool) -> Result<()> {
+    if !router {
+        return Ok(());
+    }
+    let (config, plan) = (setting.config, &setting.plan);
+    for (configured, port, key) in [(config.http, plan.http_port, "--http"), (config.https, plan.https_port, "--https")] {
+        for address in public_addresses(configured, port, None) {
+            drop(bind(address, key).await?);
+        }
+    }
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("the router cannot listen on {address}: is another program using it? choose another address with {key} 127.0.0.1:PORT"))
+}
+
+pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+    let loggregator = setting.logs()?;
+    let (config, plan) = (setting.config, &setting.plan);
+    let cell_ip = setting.cell_exists.then_some(plan.cell_ip);
+    let (mut http, mut https) = (Vec::new(), Vec::new());
+    for address in public_addresses(config.http, plan.http_port, cell_ip) {
+        http.push(bind(address, "--http").await?);
+    }
+    for address in public_addresses(config.https, plan.https_port, cell_ip) {
+        https.push(bind(address, "--https").await?);
+    }
+    let edge = setting.certificates.edge(&plan.domain, &[Ipv4Addr::LOCALHOST, plan.cell_ip])?;
+    // The router shows its component certificate to instances and trusts the instances' CA.
+    let own = setting.identity("gorouter")?;
+    let backend_tls = kit::tls::Identity { ca_pem: setting.certificates.instances.cert_pem.clone(), ..own };
+    let router = router::Router::build(router::Config {
+        http,
+        https,
+        certificates: vec![router::Certificate { cert_pem: edge.cert_pem, key_pem: edge.key_pem }],
+        status: router::Status { listener: setting.listen(plan.ports.router_status).await?, user: STATUS_USER.into(), password: plan.status_password.clone() },
+        nats: plan.nats(),
+        backend_tls,
+        access_log: Some(setting.folder("log")?.join("access.log")),
+        loggregator,
+        settings: router::Settings { ip: plan.cell_ip.into(), start_delay: Duration::ZERO, register_interval: config.register_interval, ..router::Settings::default() },
+    })
+    .await?;
+    parts.push(Part::new("router", |shutdown| router.run(shutdown)));
+    component_routes(setting, parts);
+    Ok(())
+}
+
+/// The components' own routes travel over NATS like every route.
+fn component_routes(setting: &Setting<'_>, parts: &mut Vec<Part>) {
+    let plan = &setting.plan;
+    let ports = [("api", plan.ports.cloud_controller), ("uaa", plan.ports.uaa), ("login", plan.ports.uaa), ("log-cache", plan.ports.log_cache)];
+    let routes: Vec<Route> = ports.iter().map(|(host, port)| Route::http(host, format!("{host}.{}", plan.domain), "127.0.0.1", *port)).collect();
+    let (nats, interval) = (plan.nats(), setting.config.register_interval);
+    parts.push(Part::new("route-registrar", move |shutdown: CancellationToken| async move { Registrar::new(nats, routes, interval).run(shutdown).await }));
+}
+
+pub(crate) async fn dns(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+    let (config, plan) = (setting.config, &setting.plan);
+    let address = if setting.cell_exists { plan.cell_ip } else { Ipv4Addr::LOCALHOST };
+    let dns = dns::Dns::build(dns::Config {
+        address: SocketAddr::from((address, 53)),
+        domains: vec![plan.domain.clone()],
+        router_ip: plan.cell_ip,
+        nats: plan.nats(),
+        hosts: config.hosts_file.then(|| dns::HostsFile {
+            path: "/etc/hosts".into(),
+            tag: plan.tag.clone(),
+            address: Ipv4Addr::LOCALHOST,
+            names: COMPONENT_HOSTS.iter().map(|host| format!("{host}.{}", plan.domain)).collect(),
+        }),
+    })
+    .await?;
+    parts.push(Part::new("dns", |shutdown| dns.run(shutdown)));
+    Ok(())
+}
