@@ -1,12 +1,16 @@
 //! The programs that run inside containers, or beside them on the cell, in one small static binary.
 //!
 //! Which one runs is said by the name it was called by, or by the first argument: `init` (PID 1), `shim` (the
-//! container's parent on the cell), `builder`, `launcher`, `healthcheck`, `staticfile`.
+//! container's parent on the cell) with its small companions `enter` and `userns`, `untar` and `tar` (files into and
+//! out of a container), `builder`, `launcher`, `healthcheck`, `staticfile`.
 
 mod builder;
 mod flags;
 mod healthcheck;
+mod init;
+mod init_files;
 mod launcher;
+mod shim;
 mod staticfile;
 
 use std::process::ExitCode;
@@ -15,11 +19,18 @@ fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().collect();
     let called_by = args[0].rsplit('/').next().unwrap_or_default().to_owned();
     let program = if called_by == "inside" && args.len() > 1 { args.remove(1) } else { called_by };
+    let args = &args[1..];
     match program.as_str() {
-        "builder" => builder::main(&args[1..]),
-        "launcher" => launcher::main(&args[1..]),
-        "healthcheck" => healthcheck::main(&args[1..]),
-        "staticfile" => staticfile::main(&args[1..]),
+        "init" => init::main(),
+        "shim" => shim::main(args),
+        "enter" => shim::enter::main(args),
+        "userns" => shim::userns::main(),
+        "untar" => init_files::untar(args),
+        "tar" => init_files::tar(args),
+        "builder" => builder::main(args),
+        "launcher" => launcher::main(args),
+        "healthcheck" => healthcheck::main(args),
+        "staticfile" => staticfile::main(args),
         other => {
             eprintln!("inside: unknown program {other:?}; want init, shim, builder, launcher, healthcheck or staticfile");
             ExitCode::from(2)
