@@ -1,0 +1,125 @@
+//! The download cache: files and unpacked directories on disk, by URL, kept across restarts.
+//!
+//! `<cache>/<key>/entry.json` names the current version beside it. Versions are never changed in place, for containers have them
+//! mounted. With a checksum the version is final; without one every use asks the server whether it changed.
+
+use crate::archive;
+use crate::identity::{replace, set_mode};
+use crate::transfer::{Checksum, Fetched, TempFile, Transfers};
+use anyhow::{Context as _, Result};
+use sha2::Digest as _;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+#[derive(Debug)]
+pub(crate) struct Cache {
+    pub(crate) transfers: Transfers,
+    root: PathBuf,
+    locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Entry {
+    version: String,
+    etag: Option<String>,
+    sha256: String,
+    size: u64,
+}
+
+/// The form in which content is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    File,
+    Directory,
+}
+
+/// Content on disk: in the cache, or a temporary file of its own.
+#[derive(Debug)]
+pub(crate) struct Content {
+    path: PathBuf,
+    pub(crate) size: u64,
+    _temporary: Option<TempFile>,
+}
+
+impl Content {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Cache {
+    pub(crate) fn new(transfers: Transfers, root: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&root).with_context(|| format!("make directory {}", root.display()))?;
+        Ok(Self { transfers, root, locks: Mutex::default() })
+    }
+
+    /// The archive behind `url`, unpacked; may be mounted read-only as long as the machine lives.
+    pub(crate) async fn directory(&self, url: &str, cache_key: &str, checksum: &Checksum<'_>) -> Result<Content> {
+        self.current(url, cache_key, checksum, Form::Directory).await
+    }
+
+    /// The file behind `url`; kept only if it has a cache key.
+    pub(crate) async fn file(&self, url: &str, cache_key: &str, checksum: &Checksum<'_>) -> Result<Content> {
+        if !cache_key.is_empty() {
+            return self.current(url, cache_key, checksum, Form::File).await;
+        }
+        let fetched = self.transfers.fetch(url, checksum, None).await?.context("server answered 'not modified' unasked")?;
+        Ok(Content { path: fetched.file.path().to_owned(), size: fetched.size, _temporary: Some(fetched.file) })
+    }
+
+    async fn current(&self, url: &str, cache_key: &str, checksum: &Checksum<'_>, form: Form) -> Result<Content> {
+        let key = hex::encode(sha2::Sha256::digest(format!("{form:?}\n{url}\n{cache_key}\n{}", checksum.value)));
+        let dir = self.root.join(&key[..32]);
+        let lock = self.locks.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+        let _held = lock.lock().await;
+        let known = read_entry(&dir);
+        if let Some(entry) = known.as_ref().filter(|_| checksum.is_given()) {
+            return Ok(content(&dir, entry));
+        }
+        let etag = known.as_ref().and_then(|entry| entry.etag.clone());
+        match (self.transfers.fetch(url, checksum, etag.as_deref()).await, known) {
+            (Ok(None), Some(entry)) => Ok(content(&dir, &entry)),
+            (Ok(None), None) => anyhow::bail!("server answered 'not modified' unasked for {url}"),
+            (Ok(Some(fetched)), Some(entry)) if fetched.sha256 == entry.sha256 => Ok(content(&dir, &entry)),
+            (Ok(Some(fetched)), _) => {
+                let to = dir.clone();
+                let entry = tokio::task::spawn_blocking(move || store(&to, fetched, form)).await??;
+                Ok(content(&dir, &entry))
+            }
+            (Err(error), Some(entry)) => {
+                tracing::warn!(error = format!("{error:#}"), "cached-content-used-unchecked");
+                Ok(content(&dir, &entry))
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+}
+
+fn read_entry(dir: &Path) -> Option<Entry> {
+    let entry: Entry = serde_json::from_slice(&std::fs::read(dir.join("entry.json")).ok()?).ok()?;
+    dir.join(&entry.version).exists().then_some(entry)
+}
+
+fn content(dir: &Path, entry: &Entry) -> Content {
+    Content { path: dir.join(&entry.version), size: entry.size, _temporary: None }
+}
+
+fn store(dir: &Path, fetched: Fetched, form: Form) -> Result<Entry> {
+    std::fs::create_dir_all(dir).with_context(|| format!("make directory {}", dir.display()))?;
+    set_mode(dir, 0o755)?;
+    let entry = Entry { version: uuid::Uuid::new_v4().to_string(), etag: fetched.etag, sha256: fetched.sha256, size: fetched.size };
+    let target = dir.join(&entry.version);
+    match form {
+        Form::File => drop(std::fs::rename(fetched.file.path(), &target).with_context(|| format!("keep {}", target.display()))?),
+        Form::Directory => {
+            let unpacked = archive::unpack(fetched.file.path(), &target).and_then(|()| set_mode(&target, 0o755));
+            if unpacked.is_err() {
+                let _ = std::fs::remove_dir_all(&target);
+            }
+            unpacked?;
+        }
+    }
+    replace(&dir.join("entry.json"), &serde_json::to_vec(&entry)?)?;
+    Ok(entry)
+}

@@ -1,0 +1,188 @@
+//! What all tasks of the rep share: clients, settings, and the table of containers with its ledger.
+
+use crate::assets::Assets;
+use crate::cache::Cache;
+use crate::config::Timing;
+use crate::container::{Container, Phase, Work};
+use crate::identity::InstanceIssuer;
+use cell_plan::ledger::{Ledger, ReserveError, Resources};
+use clients::loggregator::Emitter;
+use garden::api::Garden;
+use kit::CancellationToken;
+use kit::reconcile::Nudge;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::task::TaskTracker;
+use wire::rep::{PlacementConstraint, Resource};
+
+/// Memory that the proxy of an LRP gets on top of the app's.
+pub(crate) const PROXY_MEMORY_MB: u64 = 32;
+/// Marks our containers at garden.
+pub(crate) const OWNER_PROPERTY: (&str, &str) = ("executor:owner", "executor");
+
+pub(crate) struct Cell {
+    pub(crate) settings: Settings,
+    pub(crate) bbs: clients::bbs::Client,
+    pub(crate) garden: Arc<dyn Garden>,
+    pub(crate) loggregator: Emitter,
+    pub(crate) issuer: InstanceIssuer,
+    pub(crate) assets: Assets,
+    pub(crate) cache: Cache,
+    /// How many containers are made at the same time.
+    pub(crate) creators: Semaphore,
+    pub(crate) bulk: Nudge,
+    /// Cancelled at shutdown: tasks let go of their containers, which run on.
+    pub(crate) detach: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) evacuating: AtomicBool,
+    /// No new work (evacuating, or stopping everything).
+    pub(crate) closed: AtomicBool,
+    pub(crate) healthy: AtomicBool,
+    /// Notified whenever a container leaves the table.
+    pub(crate) left: Notify,
+    table: Mutex<Table>,
+}
+
+/// The settings that do not change.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) cell_id: String,
+    pub(crate) zone: String,
+    pub(crate) rep_url: String,
+    pub(crate) stacks: Vec<String>,
+    pub(crate) placement_tags: Vec<String>,
+    pub(crate) optional_placement_tags: Vec<String>,
+    pub(crate) work_dir: PathBuf,
+    pub(crate) proxy: bool,
+    pub(crate) router_ca_pem: String,
+    pub(crate) route_integrity: bool,
+    pub(crate) timing: Timing,
+}
+
+struct Table {
+    ledger: Ledger,
+    containers: BTreeMap<String, Arc<Container>>,
+}
+
+impl std::fmt::Debug for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cell").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// The parts that [`Cell::new`] puts together.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) bbs: clients::bbs::Client,
+    pub(crate) garden: Arc<dyn Garden>,
+    pub(crate) loggregator: Emitter,
+    pub(crate) issuer: InstanceIssuer,
+    pub(crate) assets: Assets,
+    pub(crate) cache: Cache,
+}
+
+impl Cell {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let capacity = parts.garden.capacity();
+        let total = Resources { memory_mb: capacity.memory_mb, disk_mb: capacity.disk_mb, containers: capacity.containers };
+        Self {
+            settings: parts.settings,
+            bbs: parts.bbs,
+            garden: parts.garden,
+            loggregator: parts.loggregator,
+            issuer: parts.issuer,
+            assets: parts.assets,
+            cache: parts.cache,
+            creators: Semaphore::new(32),
+            bulk: Nudge::default(),
+            detach: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            evacuating: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            healthy: AtomicBool::new(true),
+            left: Notify::new(),
+            table: Mutex::new(Table { ledger: Ledger::new(total), containers: BTreeMap::new() }),
+        }
+    }
+
+    /// What an LRP of this memory books.
+    fn booked_memory(&self, work: &Work, resource: &Resource) -> u64 {
+        let memory = u64::try_from(resource.memory_mb).unwrap_or(0);
+        match work {
+            Work::Lrp { .. } if self.settings.proxy && memory > 0 => memory + PROXY_MEMORY_MB,
+            _ => memory,
+        }
+    }
+
+    pub(crate) fn reserve(&self, guid: &str, work: Work, constraint: PlacementConstraint, resource: Resource) -> Result<Arc<Container>, ReserveError> {
+        let memory = self.booked_memory(&work, &resource);
+        let mut table = self.table();
+        table.ledger.reserve(guid, memory, u64::try_from(resource.disk_mb).unwrap_or(0))?;
+        let container = Arc::new(Container::new(guid.to_owned(), work, constraint, resource));
+        table.containers.insert(guid.to_owned(), container.clone());
+        Ok(container)
+    }
+
+    /// Books a container that exists already.
+    pub(crate) fn adopt(&self, guid: &str, work: Work, constraint: PlacementConstraint, resource: Resource) -> Arc<Container> {
+        let memory = self.booked_memory(&work, &resource);
+        let container = Arc::new(Container::new(guid.to_owned(), work, constraint, resource));
+        let mut table = self.table();
+        table.ledger.adopt(guid, memory, u64::try_from(resource.disk_mb).unwrap_or(0));
+        table.containers.insert(guid.to_owned(), container.clone());
+        container
+    }
+
+    /// The container is gone: its resources are free.
+    pub(crate) fn forget(&self, container: &Container) {
+        container.set_phase(Phase::Completed);
+        {
+            let mut table = self.table();
+            table.ledger.release(&container.guid);
+            table.containers.remove(&container.guid);
+        }
+        self.left.notify_waiters();
+    }
+
+    pub(crate) fn container(&self, guid: &str) -> Option<Arc<Container>> {
+        self.table().containers.get(guid).cloned()
+    }
+
+    pub(crate) fn containers(&self) -> Vec<Arc<Container>> {
+        self.table().containers.values().cloned().collect()
+    }
+
+    /// Total and available.
+    pub(crate) fn resources(&self) -> (Resources, Resources) {
+        let table = self.table();
+        (table.ledger.total(), table.ledger.available())
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Runs the owner of a container; at shutdown it lets go.
+    pub(crate) fn own(self: &Arc<Self>, container: Arc<Container>, life: impl Future<Output = ()> + Send + 'static) {
+        let cell = self.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = cell.detach.cancelled() => {}
+                () = life => cell.forget(&container),
+            }
+        });
+    }
+
+    /// Runs `work` to its end even when the caller is dropped: for what must not be left half done.
+    pub(crate) async fn whole<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> anyhow::Result<T> {
+        Ok(self.tasks.spawn(work).await?)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,198 @@
+//! The output of an instance's processes as log lines, and the cell's own lines about it.
+//!
+//! Lines end at `\n` or `\r`; empty ones are dropped; long ones are cut; an instance that exceeds its rate falls silent for a second.
+
+use clients::loggregator::{Emitter, Source, Stream};
+use garden::api::Output;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Longest payload of one log message.
+const MAX_LINE: usize = 61_440;
+/// How long an instance that exceeded its limit is silenced.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Where the lines of one instance go.
+#[derive(Clone, Debug)]
+pub(crate) struct Logs {
+    emitter: Emitter,
+    source_id: String,
+    instance_id: String,
+    tags: Arc<BTreeMap<String, String>>,
+    limit: Arc<Mutex<RateLimit>>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Logs {
+    /// `limit`: bytes per second, -1 for no limit.
+    pub(crate) fn new(emitter: Emitter, source_id: String, instance_id: String, tags: BTreeMap<String, String>, limit: i64) -> Self {
+        Self { emitter, source_id, instance_id, tags: Arc::new(tags), limit: Arc::new(Mutex::new(RateLimit::new(limit))), bytes: Arc::default() }
+    }
+
+    /// A line of the cell itself; not limited.
+    pub(crate) fn cell(&self, stream: Stream, text: impl Into<Vec<u8>>) {
+        self.line("CELL", stream, text);
+    }
+
+    pub(crate) fn line(&self, source_type: &str, stream: Stream, text: impl Into<Vec<u8>>) {
+        self.emitter.log(&self.source(source_type), stream, text);
+    }
+
+    /// For the output of one process.
+    pub(crate) fn lines(&self, source_type: &str) -> Lines {
+        Lines { logs: self.clone(), source: self.source(source_type), out: LineBuffer::default(), err: LineBuffer::default() }
+    }
+
+    /// Bytes of output since the start of this process, limited or not.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn source(&self, source_type: &str) -> Source {
+        Source { source_id: self.source_id.clone(), instance_id: self.instance_id.clone(), source_type: source_type.to_owned(), tags: self.tags.clone() }
+    }
+
+    fn emit(&self, source: &Source, stream: Stream, line: &[u8]) {
+        self.bytes.fetch_add(line.len() as u64, Ordering::Relaxed);
+        let verdict = self.limit.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now(), line.len());
+        match verdict {
+            Verdict::Pass => self.emitter.log(source, stream, line),
+            Verdict::Drop => {}
+            Verdict::DropAndSay(limit) => self.emitter.log(source, Stream::Err, format!("app instance exceeded log rate limit ({limit} bytes/sec)")),
+        }
+    }
+}
+
+/// Turns chunks of output into lines.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    logs: Logs,
+    source: Source,
+    out: LineBuffer,
+    err: LineBuffer,
+}
+
+impl Lines {
+    pub(crate) fn write(&mut self, output: &Output) {
+        let Self { logs, source, out, err } = self;
+        match output {
+            Output::Stdout(bytes) => out.push(bytes, |line| logs.emit(source, Stream::Out, line)),
+            Output::Stderr(bytes) => err.push(bytes, |line| logs.emit(source, Stream::Err, line)),
+        }
+    }
+
+    /// The process ended: what stands in the buffers is its last line.
+    pub(crate) fn finish(&mut self) {
+        self.write(&Output::Stdout(b"\n".as_slice().into()));
+        self.write(&Output::Stderr(b"\n".as_slice().into()));
+    }
+}
+
+/// Collects bytes until a line ends.
+#[derive(Debug, Default)]
+struct LineBuffer(Vec<u8>);
+
+impl LineBuffer {
+    fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(&[u8])) {
+        for piece in bytes.split_inclusive(|b| matches!(b, b'\n' | b'\r')) {
+            let ended = matches!(piece.last(), Some(b'\n' | b'\r'));
+            self.0.extend_from_slice(if ended { &piece[..piece.len() - 1] } else { piece });
+            while self.0.len() > MAX_LINE {
+                let rest = self.0.split_off(cut(&self.0));
+                emit(&self.0);
+                self.0 = rest;
+            }
+            if ended && !self.0.is_empty() {
+                emit(&self.0);
+                self.0.clear();
+            }
+        }
+    }
+}
+
+/// Where to cut an overlong line: not within a UTF-8 character.
+fn cut(line: &[u8]) -> usize {
+    let continuation = |at: usize| line[at] & 0b1100_0000 == 0b1000_0000;
+    (MAX_LINE - 3..=MAX_LINE).rev().find(|at| !continuation(*at)).unwrap_or(MAX_LINE)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Drop,
+    DropAndSay(u64),
+}
+
+/// Bytes per second: what exceeds the second's budget silences the instance for the next second.
+#[derive(Debug)]
+struct RateLimit {
+    limit: i64,
+    window: Option<(Instant, u64)>,
+    silent_until: Option<Instant>,
+}
+
+impl RateLimit {
+    fn new(limit: i64) -> Self {
+        Self { limit, window: None, silent_until: None }
+    }
+
+    fn admit(&mut self, now: Instant, length: usize) -> Verdict {
+        let Ok(limit) = u64::try_from(self.limit) else { return Verdict::Pass };
+        if limit == 0 || self.silent_until.is_some_and(|until| now < until) {
+            return Verdict::Drop;
+        }
+        let (start, used) = match self.window {
+            Some((start, used)) if now.duration_since(start) < Duration::from_secs(1) => (start, used),
+            _ => (now, 0),
+        };
+        if used + length as u64 > limit {
+            self.silent_until = Some(now + SILENCE);
+            return Verdict::DropAndSay(limit);
+        }
+        self.window = Some((start, used + length as u64));
+        Verdict::Pass
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(chunks: &[&[u8]]) -> Vec<String> {
+        let mut buffer = LineBuffer::default();
+        let mut lines = Vec::new();
+        for chunk in chunks {
+            buffer.push(chunk, |line| lines.push(String::from_utf8(line.to_vec()).unwrap()));
+        }
+        lines
+    }
+
+    #[test]
+    fn lines() {
+        assert_eq!(split(&[b"a\nb", b"c\r\n\n", b"d"]), ["a", "bc"]);
+        assert_eq!(split(&[b"x\ry\n"]), ["x", "y"]);
+    }
+
+    #[test]
+    fn long_lines_are_cut_between_characters() {
+        let text = "ä".repeat(MAX_LINE);
+        let lines = split(&[b"x", text.as_bytes(), b"\n"]);
+        assert!(lines.iter().all(|l| l.len() <= MAX_LINE && !l.is_empty()));
+        assert_eq!(lines.concat(), format!("x{text}"));
+    }
+
+    #[test]
+    fn rate() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut limit = RateLimit::new(10);
+        assert_eq!(limit.admit(at(0), 6), Verdict::Pass);
+        assert_eq!(limit.admit(at(10), 6), Verdict::DropAndSay(10));
+        assert_eq!(limit.admit(at(900), 1), Verdict::Drop);
+        assert_eq!(limit.admit(at(1011), 6), Verdict::Pass);
+        assert_eq!(RateLimit::new(-1).admit(start, 1 << 30), Verdict::Pass);
+        assert_eq!(RateLimit::new(0).admit(start, 1), Verdict::Drop);
+    }
+}

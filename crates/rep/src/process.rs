@@ -1,0 +1,101 @@
+//! One process in a container, from start (or attach) to exit: its output becomes log lines, a cancelled one is asked to end
+//! and then made to.
+
+use crate::logs::Lines;
+use garden::api::{Exit, Garden, GardenError, Output, ProcessSpec, Signal};
+use kit::CancellationToken;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Output that still comes after the exit (a grandchild may hold the pipe) is waited for so long.
+const LINGER: Duration = Duration::from_millis(500);
+/// From SIGKILL to giving up.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
+
+/// What to run and how to treat it.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) garden: &'a dyn Garden,
+    pub(crate) handle: &'a str,
+    pub(crate) spec: ProcessSpec,
+    /// It was started before: attach instead.
+    pub(crate) started: bool,
+    /// Where its output goes as log lines.
+    pub(crate) lines: Option<Lines>,
+    /// Keep this much of its output.
+    pub(crate) keep: usize,
+    pub(crate) grace: Duration,
+}
+
+impl std::fmt::Debug for dyn Garden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Garden")
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) exit: Exit,
+    pub(crate) output: String,
+    /// It was asked to end.
+    pub(crate) cancelled: bool,
+}
+
+/// Runs it to its end. Dropping the future leaves the process running.
+pub(crate) async fn run(run: Run<'_>, cancel: &CancellationToken) -> Result<Ended, GardenError> {
+    let Run { garden, handle, spec, started, mut lines, keep, grace } = run;
+    let id = spec.id.clone();
+    let mut process = if started { garden.attach(handle, &id).await? } else { garden.run(handle, spec).await? };
+    let mut kept = Vec::new();
+    let mut exit: Option<Exit> = None;
+    let mut open = true;
+    let mut deadline: Option<Instant> = None;
+    let (mut cancelled, mut killed) = (false, false);
+    while open || exit.is_none() {
+        tokio::select! {
+            output = process.output.recv(), if open => match output {
+                None => open = false,
+                Some(output) => {
+                    let (Output::Stdout(bytes) | Output::Stderr(bytes)) = &output;
+                    kept.extend_from_slice(&bytes[..bytes.len().min(keep.saturating_sub(kept.len()))]);
+                    if let Some(lines) = &mut lines {
+                        lines.write(&output);
+                    }
+                }
+            },
+            ended = &mut process.exit, if exit.is_none() => {
+                let ended = ended.map_err(|_| GardenError::ProcessNotFound { handle: handle.to_owned(), process: id.clone() })?;
+                exit = Some(ended);
+                deadline = Some(Instant::now() + LINGER);
+            }
+            () = cancel.cancelled(), if !cancelled && exit.is_none() => {
+                cancelled = true;
+                signal(garden, handle, &id, Signal::Term).await;
+                deadline = Some(Instant::now() + grace);
+            }
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                if exit.is_some() {
+                    break;
+                }
+                if killed {
+                    exit = Some(Exit { status: 137, out_of_memory: false });
+                    break;
+                }
+                killed = true;
+                signal(garden, handle, &id, Signal::Kill).await;
+                deadline = Some(Instant::now() + KILL_LIMIT);
+            }
+        }
+    }
+    if let Some(lines) = &mut lines {
+        lines.finish();
+    }
+    let exit = exit.unwrap_or(Exit { status: 137, out_of_memory: false });
+    Ok(Ended { exit, output: String::from_utf8_lossy(&kept).trim().to_owned(), cancelled })
+}
+
+async fn signal(garden: &dyn Garden, handle: &str, id: &str, signal: Signal) {
+    if let Err(error) = garden.signal(handle, id, signal).await {
+        tracing::debug!(error = format!("{error:#}"), handle, process = id, ?signal, "signal-failed");
+    }
+}

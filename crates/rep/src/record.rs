@@ -1,0 +1,92 @@
+//! What is kept on disk about a container, so that a later process can go on with it.
+//!
+//! `<work dir>/containers/<guid>/`: `record.json` (what it is for), `definition.pb` (the desired LRP or task definition as it
+//! was fetched), `journal` (names of what is done, one per line), and the directories mounted into the container.
+
+use crate::container::Work;
+use crate::identity::replace;
+use anyhow::{Context as _, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use wire::rep::{PlacementConstraint, Resource};
+
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Record {
+    pub(crate) work: Work,
+    pub(crate) constraint: PlacementConstraint,
+    pub(crate) resource: Resource,
+    pub(crate) internal_routes: Vec<String>,
+    pub(crate) metric_tags: BTreeMap<String, String>,
+}
+
+/// The journal's entry of an instance that has been healthy.
+pub(crate) const HEALTHY: &str = "healthy";
+
+#[derive(Debug)]
+pub(crate) struct ContainerDir {
+    path: PathBuf,
+    done: Mutex<BTreeSet<String>>,
+}
+
+pub(crate) fn containers_dir(work_dir: &Path) -> PathBuf {
+    work_dir.join("containers")
+}
+
+impl ContainerDir {
+    pub(crate) fn create(work_dir: &Path, guid: &str, record: &Record, definition: &impl prost::Message) -> Result<Self> {
+        let path = containers_dir(work_dir).join(guid);
+        std::fs::create_dir_all(&path).with_context(|| format!("make directory {}", path.display()))?;
+        let dir = Self { path, done: Mutex::default() };
+        replace(&dir.path.join("definition.pb"), &definition.encode_to_vec())?;
+        dir.save(record)?;
+        Ok(dir)
+    }
+
+    /// Reads what an earlier process left.
+    pub(crate) fn open<D: prost::Message + Default>(work_dir: &Path, guid: &str) -> Result<(Self, D)> {
+        let path = containers_dir(work_dir).join(guid);
+        let definition = std::fs::read(path.join("definition.pb")).with_context(|| format!("read definition of container {guid}"))?;
+        let definition = D::decode(definition.as_slice()).with_context(|| format!("decode definition of container {guid}"))?;
+        let journal = std::fs::read_to_string(path.join("journal")).unwrap_or_default();
+        let done = journal.lines().map(str::to_owned).collect();
+        Ok((Self { path, done: Mutex::new(done) }, definition))
+    }
+
+    pub(crate) fn record(work_dir: &Path, guid: &str) -> Result<Record> {
+        let path = containers_dir(work_dir).join(guid).join("record.json");
+        let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("decode {}", path.display()))
+    }
+
+    pub(crate) fn save(&self, record: &Record) -> Result<()> {
+        replace(&self.path.join("record.json"), &serde_json::to_vec(record)?)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn is_done(&self, name: &str) -> bool {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    /// Notes that something is done. A note that cannot be written only means doing it again after a restart.
+    pub(crate) fn note(&self, name: &str) {
+        let written = std::fs::OpenOptions::new().create(true).append(true).open(self.path.join("journal")).and_then(|mut file| writeln!(file, "{name}"));
+        if let Err(error) = written {
+            tracing::warn!(%error, container = %self.path.display(), "journal-not-written");
+        }
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
+}
+
+/// Removes everything kept about a container; what is gone is fine.
+pub(crate) fn remove(work_dir: &Path, guid: &str) {
+    let path = containers_dir(work_dir).join(guid);
+    match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(%error, path = %path.display(), "record-not-removed"),
+        _ => {}
+    }
+}
