@@ -1,0 +1,119 @@
+//! Uris as keys: `Host/Some/Path?query` and `host/some/path/` are one route (as gorouter `route/uris.go`).
+
+/// A registered uri, normalised: lower case, cut at `?`, outer slashes off; `*.` at the front makes it a wildcard.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RouteKey {
+    uri: String,
+    host_len: usize,
+}
+
+impl RouteKey {
+    pub fn new(uri: &str) -> Self {
+        let uri = uri.split('?').next().unwrap_or_default().trim_matches('/').to_lowercase();
+        let host_len = uri.find('/').unwrap_or(uri.len());
+        Self { uri, host_len }
+    }
+
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    pub fn is_wildcard(&self) -> bool {
+        self.uri[..self.host_len].starts_with("*.")
+    }
+
+    /// The host; of a wildcard what follows `*.`.
+    pub fn host_name(&self) -> &str {
+        let host = &self.uri[..self.host_len];
+        host.strip_prefix("*.").unwrap_or(host)
+    }
+
+    pub(super) fn shard_name(&self) -> &str {
+        self.host_name()
+    }
+
+    /// The context path without outer slashes, `""` if none.
+    pub fn path(&self) -> &str {
+        self.uri[self.host_len..].trim_start_matches('/')
+    }
+}
+
+/// A `Host` header without its port. `[::1]:80` gives `::1`.
+pub fn request_host(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    host.split(':').next().unwrap_or(host)
+}
+
+/// A request's path as part of a key: cut at `?`, outer slashes off.
+pub(super) fn request_path(path: &str) -> &str {
+    path.split('?').next().unwrap_or_default().trim_matches('/')
+}
+
+/// Calls `then` with the text in lower case; allocates only when there is a capital in it.
+pub(super) fn lowered<R>(text: &str, then: impl FnOnce(&str) -> R) -> R {
+    if text.bytes().any(|b| b.is_ascii_uppercase()) { then(&text.to_ascii_lowercase()) } else { then(text) }
+}
+
+pub(super) fn segments(path: &str) -> usize {
+    if path.is_empty() { 0 } else { path.split('/').count() }
+}
+
+/// `a/b/c` with `depth` 2 gives `a/b`, `a`: whole segments, at most `depth` of them.
+pub(super) fn prefixes_longest_first(path: &str, depth: usize) -> impl Iterator<Item = &str> {
+    let mut rest = path;
+    let mut extra = segments(path).saturating_sub(depth);
+    while extra > 0 {
+        rest = rest.rfind('/').map_or("", |at| &rest[..at]);
+        extra -= 1;
+    }
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let prefix = rest;
+        rest = rest.rfind('/').map_or("", |at| &rest[..at]);
+        Some(prefix)
+    })
+}
+
+/// FNV-1a: spreads hosts over shards. Not for hash tables that an attacker could fill.
+pub(super) fn shard(name: &str) -> usize {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    (hash ^ (hash >> 32)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys() {
+        for (uri, host, path, wildcard) in [
+            ("Foo.Example.com", "foo.example.com", "", false),
+            ("foo.example.com/", "foo.example.com", "", false),
+            ("/foo.example.com/A/b/?q=1", "foo.example.com", "a/b", false),
+            ("*.Example.com/x", "example.com", "x", true),
+            ("*", "*", "", false),
+        ] {
+            let key = RouteKey::new(uri);
+            assert_eq!((key.host_name(), key.path(), key.is_wildcard()), (host, path, wildcard), "{uri}");
+        }
+    }
+
+    #[test]
+    fn hosts_lose_their_port() {
+        for (given, host) in [("a.b:80", "a.b"), ("a.b", "a.b"), ("[::1]:80", "::1"), ("", "")] {
+            assert_eq!(request_host(given), host);
+        }
+    }
+
+    #[test]
+    fn prefixes() {
+        let of = |path, depth| prefixes_longest_first(path, depth).collect::<Vec<_>>();
+        assert_eq!(of("a/b/c", 2), ["a/b", "a"]);
+        assert_eq!(of("a/b/c", 9), ["a/b/c", "a/b", "a"]);
+        assert!(of("", 3).is_empty());
+    }
+}
