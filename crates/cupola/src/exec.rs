@@ -46,8 +46,8 @@ pub(crate) async fn exec(data: &Path, target: &str, command: Vec<String>) -> Res
     let bbs = bbs_client(data, &plan)?;
     let handle = find_instance(&bbs, target).await?;
     let command = if command.is_empty() { vec!["bash".to_owned()] } else { command };
-    let run_dir = crate::roles::garden_run_dir(&plan);
-    let code = tokio::task::spawn_blocking(move || garden::linux::exec(&run_dir, &handle, &command)).await??;
+    let (garden_dir, run_dir) = (data.join("garden"), crate::roles::garden_run_dir(&plan));
+    let code = tokio::task::spawn_blocking(move || garden::linux::exec_interactive(&garden_dir, &run_dir, &handle, &command)).await??;
     Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)))
 }
 

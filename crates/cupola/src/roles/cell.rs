@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use garden::linux::{CellNetwork, GardenConfig, LinuxGarden};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// What must be undone when the foundation stops for good.
 pub(crate) struct CellRole {
@@ -80,14 +79,7 @@ async fn build_on(setting: &mut Setting<'_>, parts: &mut Vec<Part>, assets: asse
     .await?;
     let handle = rep.handle();
     parts.push(Part::new("rep", |shutdown| rep.run(shutdown)));
-    let emitter = route_emitter::RouteEmitter::build(route_emitter::Config {
-        cell_id,
-        bbs_url: setting.https(plan.ports.bbs),
-        identity,
-        nats: plan.nats(),
-        sync_interval: Duration::from_secs(60),
-    })
-    .await?;
+    let emitter = route_emitter::RouteEmitter::build(route_emitter::Config::new(cell_id, setting.https(plan.ports.bbs), identity, plan.nats()))?;
     parts.push(Part::new("route-emitter", |shutdown| emitter.run(shutdown)));
     Ok(CellRole { network, garden, rep: handle, drained: AtomicBool::new(false) })
 }

@@ -66,9 +66,19 @@ pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> 
 fn component_routes(setting: &Setting<'_>, parts: &mut Vec<Part>) {
     let plan = &setting.plan;
     let ports = [("api", plan.ports.cloud_controller), ("uaa", plan.ports.uaa), ("login", plan.ports.uaa), ("log-cache", plan.ports.log_cache)];
-    let routes: Vec<Route> = ports.iter().map(|(host, port)| Route::http(host, format!("{host}.{}", plan.domain), "127.0.0.1", *port)).collect();
+    let route = |host: &str, port: u16| Route {
+        uris: vec![format!("{host}.{}", plan.domain)],
+        host: "127.0.0.1".into(),
+        port,
+        tags: [("component".to_owned(), host.to_owned())].into(),
+        ..Route::default()
+    };
+    let routes: Vec<Route> = ports.iter().map(|(host, port)| route(host, *port)).collect();
     let (nats, interval) = (plan.nats(), setting.config.register_interval);
-    parts.push(Part::new("route-registrar", move |shutdown: CancellationToken| async move { Registrar::new(nats, routes, interval).run(shutdown).await }));
+    parts.push(Part::new("route-registrar", move |shutdown: CancellationToken| async move {
+        let client = clients::nats::connect(&nats, "route-registrar", |_| async {}).await?;
+        Registrar::new(client, &routes, interval)?.run(shutdown).await
+    }));
 }
 
 pub(crate) async fn dns(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
