@@ -184,7 +184,7 @@ fn seconds(ttl: i64) -> Duration {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn leases() {
         let resource = |owner: &str| Resource { key: "k".into(), owner: owner.into(), type_code: TypeCode::Presence as i32, ..Resource::default() };
         let ttl = Duration::from_secs(15);

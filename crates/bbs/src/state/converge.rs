@@ -4,7 +4,7 @@ use super::{State, moment, now};
 use crate::journal::{Journal, Order, Write};
 use ids::{Domain, ProcessGuid};
 use lrp::converge::Circumstances;
-use lrp::{CellState, Nanos, Process, Slot, Step};
+use lrp::{Nanos, Process, Slot, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl State {
