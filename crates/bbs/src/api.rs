@@ -7,8 +7,8 @@ mod actual_lrp;
 mod cell;
 mod desired_lrp;
 mod domain;
-mod event;
 mod evacuation;
+mod event;
 mod group;
 mod task;
 
@@ -72,15 +72,29 @@ macro_rules! answers {
     ($($name:ident),* $(,)?) => {$(
         impl Answer for m::$name {
             fn failed(error: m::Error) -> Self {
-                Self { error: Some(error), ..Self::default() }
+                let mut answer = Self::default();
+                answer.error = Some(error);
+                answer
             }
         }
     )*};
 }
 
 answers!(
-    LifecycleResponse, EvacuationResponse, DomainsResponse, ActualLrpsResponse, ActualLrpGroupsResponse, ActualLrpGroupResponse, DesiredLrpsResponse, DesiredLrpResponse,
-    DesiredLrpSchedulingInfosResponse, DesiredLrpSchedulingInfoResponse, TasksResponse, TaskResponse, StartTaskResponse, CellsResponse,
+    LifecycleResponse,
+    EvacuationResponse,
+    DomainsResponse,
+    ActualLrpsResponse,
+    ActualLrpGroupsResponse,
+    ActualLrpGroupResponse,
+    DesiredLrpsResponse,
+    DesiredLrpResponse,
+    DesiredLrpSchedulingInfosResponse,
+    DesiredLrpSchedulingInfoResponse,
+    TasksResponse,
+    TaskResponse,
+    StartTaskResponse,
+    CellsResponse,
 );
 
 impl Answer for m::PingResponse {
@@ -97,13 +111,20 @@ where
     F: Fn(Bbs, Trace, Q) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<A, Failure>> + Send,
 {
-    post(async move |axum::extract::State(bbs): axum::extract::State<Bbs>, headers: HeaderMap, body: Bytes| {
-        let answer = match Q::decode(body) {
-            Ok(request) => act(bbs, trace(&headers), request).await,
-            Err(error) => Err(Failure::new(m::ErrorType::InvalidRequest, format!("the request received is invalid: {error}"))),
-        };
-        protobuf(&answer.unwrap_or_else(|failure| A::failed(failure.into())))
-    })
+    post(
+        async move |axum::extract::State(bbs): axum::extract::State<Bbs>,
+                    headers: HeaderMap,
+                    body: Bytes| {
+            let answer = match Q::decode(body) {
+                Ok(request) => act(bbs, trace(&headers), request).await,
+                Err(error) => Err(Failure::new(
+                    m::ErrorType::InvalidRequest,
+                    format!("the request received is invalid: {error}"),
+                )),
+            };
+            protobuf(&answer.unwrap_or_else(|failure| A::failed(failure.into())))
+        },
+    )
 }
 
 /// The answer of a call that returns nothing but success.
@@ -112,10 +133,21 @@ fn done(result: Result<(), Failure>) -> Result<m::LifecycleResponse, Failure> {
 }
 
 fn trace(headers: &HeaderMap) -> Trace {
-    Trace(headers.get("x-vcap-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned())
+    Trace(
+        headers
+            .get("x-vcap-request-id")
+            .and_then(|id| id.to_str().ok())
+            .unwrap_or_default()
+            .to_owned(),
+    )
 }
 
 fn protobuf(answer: &impl Message) -> Response {
     const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
-    (StatusCode::OK, [(header::CONTENT_TYPE, PROTOBUF)], Body::from(answer.encode_to_vec())).into_response()
+    (
+        StatusCode::OK,
+        [(header::CONTENT_TYPE, PROTOBUF)],
+        Body::from(answer.encode_to_vec()),
+    )
+        .into_response()
 }

@@ -1,6 +1,9 @@
 //! Between the wire's messages and the core's values. What the wire leaves out gets its meaning here (`routable` absent: routable).
 
-use lrp::{ActualLrp, ActualLrpKey, InstanceKey, MetricTag, ModificationTag, NetInfo, PortMapping, PreferredAddress, Presence, Running, State, Task, TaskState, UpdateStrategy};
+use lrp::{
+    ActualLrp, ActualLrpKey, InstanceKey, MetricTag, ModificationTag, NetInfo, PortMapping,
+    PreferredAddress, Presence, Running, State, Task, TaskState, UpdateStrategy,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wire::bbs as m;
@@ -18,10 +21,21 @@ pub(crate) fn actual(row: &ActualLrp) -> m::ActualLrp {
         since: row.since,
         modification_tag: Some(tag(&row.tag)),
         presence: presence(row.presence) as i32,
-        internal_routes: details.map(|d| d.internal_routes.iter().map(|h| m::ActualLrpInternalRoute { hostname: h.clone() }).collect()).unwrap_or_default(),
+        internal_routes: details
+            .map(|d| {
+                d.internal_routes
+                    .iter()
+                    .map(|h| m::ActualLrpInternalRoute {
+                        hostname: h.clone(),
+                    })
+                    .collect()
+            })
+            .unwrap_or_default(),
         metric_tags: details.map(|d| d.metric_tags.clone()).unwrap_or_default(),
         routable: Some(details.is_some_and(|d| d.routable)),
-        availability_zone: details.map(|d| d.availability_zone.clone()).unwrap_or_default(),
+        availability_zone: details
+            .map(|d| d.availability_zone.clone())
+            .unwrap_or_default(),
     }
 }
 
@@ -45,11 +59,24 @@ pub(crate) fn info(row: &ActualLrp) -> m::ActualLrpInfo {
 pub(crate) fn stored_actual(row: &m::ActualLrp) -> Option<ActualLrp> {
     let instance = || row.instance_key.as_ref().map(core_instance);
     let state = match row.state.as_str() {
-        m::state::UNCLAIMED => State::Unclaimed { placement_error: row.placement_error.clone() },
-        m::state::CLAIMED => State::Claimed { instance: instance()? },
+        m::state::UNCLAIMED => State::Unclaimed {
+            placement_error: row.placement_error.clone(),
+        },
+        m::state::CLAIMED => State::Claimed {
+            instance: instance()?,
+        },
         m::state::RUNNING => {
-            let details = running(row.net_info.as_ref(), &row.internal_routes, &row.metric_tags, row.routable, &row.availability_zone);
-            State::Running { instance: instance()?, details: Arc::new(details) }
+            let details = running(
+                row.net_info.as_ref(),
+                &row.internal_routes,
+                &row.metric_tags,
+                row.routable,
+                &row.availability_zone,
+            );
+            State::Running {
+                instance: instance()?,
+                details: Arc::new(details),
+            }
         }
         m::state::CRASHED => State::Crashed,
         _ => return None,
@@ -66,7 +93,10 @@ pub(crate) fn stored_actual(row: &m::ActualLrp) -> Option<ActualLrp> {
         crash_count: row.crash_count,
         crash_reason: row.crash_reason.clone(),
         since: row.since,
-        tag: ModificationTag { epoch: tag.epoch.into(), index: tag.index },
+        tag: ModificationTag {
+            epoch: tag.epoch.into(),
+            index: tag.index,
+        },
     })
 }
 
@@ -86,23 +116,40 @@ pub(crate) fn presence(presence: Presence) -> m::Presence {
 }
 
 pub(crate) fn key(key: &ActualLrpKey) -> m::ActualLrpKey {
-    m::ActualLrpKey { process_guid: key.process_guid.to_string(), index: key.index, domain: key.domain.to_string() }
+    m::ActualLrpKey {
+        process_guid: key.process_guid.to_string(),
+        index: key.index,
+        domain: key.domain.to_string(),
+    }
 }
 
 pub(crate) fn core_key(key: &m::ActualLrpKey) -> ActualLrpKey {
-    ActualLrpKey { process_guid: key.process_guid.as_str().into(), index: key.index, domain: key.domain.as_str().into() }
+    ActualLrpKey {
+        process_guid: key.process_guid.as_str().into(),
+        index: key.index,
+        domain: key.domain.as_str().into(),
+    }
 }
 
 pub(crate) fn instance(instance: &InstanceKey) -> m::ActualLrpInstanceKey {
-    m::ActualLrpInstanceKey { instance_guid: instance.instance_guid.to_string(), cell_id: instance.cell_id.to_string() }
+    m::ActualLrpInstanceKey {
+        instance_guid: instance.instance_guid.to_string(),
+        cell_id: instance.cell_id.to_string(),
+    }
 }
 
 pub(crate) fn core_instance(instance: &m::ActualLrpInstanceKey) -> InstanceKey {
-    InstanceKey { instance_guid: instance.instance_guid.as_str().into(), cell_id: instance.cell_id.as_str().into() }
+    InstanceKey {
+        instance_guid: instance.instance_guid.as_str().into(),
+        cell_id: instance.cell_id.as_str().into(),
+    }
 }
 
 fn tag(tag: &ModificationTag) -> m::ModificationTag {
-    m::ModificationTag { epoch: tag.epoch.to_string(), index: tag.index }
+    m::ModificationTag {
+        epoch: tag.epoch.to_string(),
+        index: tag.index,
+    }
 }
 
 fn net_info(net: &NetInfo) -> m::ActualLrpNetInfo {
@@ -126,7 +173,13 @@ fn net_info(net: &NetInfo) -> m::ActualLrpNetInfo {
 }
 
 /// What a rep reports of a running instance.
-pub(crate) fn running(net: Option<&m::ActualLrpNetInfo>, routes: &[m::ActualLrpInternalRoute], tags: &BTreeMap<String, String>, routable: Option<bool>, zone: &str) -> Running {
+pub(crate) fn running(
+    net: Option<&m::ActualLrpNetInfo>,
+    routes: &[m::ActualLrpInternalRoute],
+    tags: &BTreeMap<String, String>,
+    routable: Option<bool>,
+    zone: &str,
+) -> Running {
     let net = net.cloned().unwrap_or_default();
     let port = |p: m::PortMapping| PortMapping {
         container_port: p.container_port,
@@ -169,7 +222,11 @@ pub(crate) fn desired(lrp: &m::DesiredLrp) -> lrp::DesiredLrp {
             _ => UpdateStrategy::Rolling,
         },
         internal_routes: internal_routes(lrp.routes.as_ref()),
-        metric_tags: lrp.metric_tags.iter().map(|(name, tag)| (name.clone(), metric_tag(tag))).collect(),
+        metric_tags: lrp
+            .metric_tags
+            .iter()
+            .map(|(name, tag)| (name.clone(), metric_tag(tag)))
+            .collect(),
     }
 }
 
@@ -180,18 +237,37 @@ fn internal_routes(routes: Option<&m::ProtoRoutes>) -> Vec<String> {
         hostname: String,
     }
     let json = routes.and_then(|r| r.routes.get("internal-router"));
-    json.and_then(|json| serde_json::from_slice::<Option<Vec<Route>>>(json).ok().flatten()).unwrap_or_default().into_iter().map(|r| r.hostname).collect()
+    json.and_then(|json| {
+        serde_json::from_slice::<Option<Vec<Route>>>(json)
+            .ok()
+            .flatten()
+    })
+    .unwrap_or_default()
+    .into_iter()
+    .map(|r| r.hostname)
+    .collect()
 }
 
 pub(crate) fn scheduling_info(lrp: &m::DesiredLrp) -> m::DesiredLrpSchedulingInfo {
     m::DesiredLrpSchedulingInfo {
-        key: Some(m::DesiredLrpKey { process_guid: lrp.process_guid.clone(), domain: lrp.domain.clone(), log_guid: lrp.log_guid.clone() }),
+        key: Some(m::DesiredLrpKey {
+            process_guid: lrp.process_guid.clone(),
+            domain: lrp.domain.clone(),
+            log_guid: lrp.log_guid.clone(),
+        }),
         annotation: lrp.annotation.clone(),
         instances: lrp.instances,
-        resource: Some(m::DesiredLrpResource { memory_mb: lrp.memory_mb, disk_mb: lrp.disk_mb, root_fs: lrp.root_fs.clone(), max_pids: lrp.max_pids }),
+        resource: Some(m::DesiredLrpResource {
+            memory_mb: lrp.memory_mb,
+            disk_mb: lrp.disk_mb,
+            root_fs: lrp.root_fs.clone(),
+            max_pids: lrp.max_pids,
+        }),
         routes: Some(lrp.routes.clone().unwrap_or_default()),
         modification_tag: Some(lrp.modification_tag.clone().unwrap_or_default()),
-        volume_placement: Some(m::VolumePlacement { driver_names: volume_drivers(&lrp.volume_mounts) }),
+        volume_placement: Some(m::VolumePlacement {
+            driver_names: volume_drivers(&lrp.volume_mounts),
+        }),
         placement_tags: lrp.placement_tags.clone(),
     }
 }
@@ -230,7 +306,11 @@ pub(crate) fn task(task: &Task, definition: &m::TaskDefinition) -> m::Task {
             TaskState::Completed { .. } => m::TaskState::Completed,
             TaskState::Resolving { .. } => m::TaskState::Resolving,
         } as i32,
-        cell_id: task.state.cell_id().map(ToString::to_string).unwrap_or_default(),
+        cell_id: task
+            .state
+            .cell_id()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         result: outcome.result,
         failed: outcome.failed,
         failure_reason: outcome.failure_reason,
@@ -242,7 +322,11 @@ pub(crate) fn task(task: &Task, definition: &m::TaskDefinition) -> m::Task {
 /// A stored task. `None` when it is none that we wrote.
 pub(crate) fn stored_task(task: &m::Task) -> Option<Task> {
     let cell_id = (!task.cell_id.is_empty()).then(|| task.cell_id.as_str().into());
-    let outcome = lrp::task::Outcome { failed: task.failed, failure_reason: task.failure_reason.clone(), result: task.result.clone() };
+    let outcome = lrp::task::Outcome {
+        failed: task.failed,
+        failure_reason: task.failure_reason.clone(),
+        result: task.result.clone(),
+    };
     let state = match m::TaskState::try_from(task.state).ok()? {
         m::TaskState::Invalid => return None,
         m::TaskState::Pending => TaskState::Pending,

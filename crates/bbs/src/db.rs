@@ -30,24 +30,55 @@ pub(crate) async fn open(data_dir: &Path) -> Result<SqlitePool> {
 
 /// All that was stored.
 pub(crate) async fn load(pool: &SqlitePool) -> Result<State> {
-    let mut state = State { cells: Cells::starting_at(now()), ..State::default() };
-    for row in sqlx::query("SELECT process_guid, lrp FROM desired_lrps").fetch_all(pool).await.context("load desired LRPs")? {
+    let mut state = State {
+        cells: Cells::starting_at(now()),
+        ..State::default()
+    };
+    for row in sqlx::query("SELECT process_guid, lrp FROM desired_lrps")
+        .fetch_all(pool)
+        .await
+        .context("load desired LRPs")?
+    {
         let (guid, blob): (String, Vec<u8>) = (row.get(0), row.get(1));
-        let lrp = m::DesiredLrp::decode(blob.as_slice()).with_context(|| format!("decode stored desired LRP {guid}"))?;
+        let lrp = m::DesiredLrp::decode(blob.as_slice())
+            .with_context(|| format!("decode stored desired LRP {guid}"))?;
         state.desired.insert(guid.into(), Desired::new(lrp));
     }
-    for row in sqlx::query("SELECT process_guid, instance_index, lrp FROM actual_lrps").fetch_all(pool).await.context("load actual LRPs")? {
+    for row in sqlx::query("SELECT process_guid, instance_index, lrp FROM actual_lrps")
+        .fetch_all(pool)
+        .await
+        .context("load actual LRPs")?
+    {
         let (guid, index, blob): (String, i32, Vec<u8>) = (row.get(0), row.get(1), row.get(2));
-        let lrp = m::ActualLrp::decode(blob.as_slice()).with_context(|| format!("decode stored actual LRP {guid}/{index}"))?;
-        state.load_actual(convert::stored_actual(&lrp).with_context(|| format!("stored actual LRP {guid}/{index} has state {:?}", lrp.state))?);
+        let lrp = m::ActualLrp::decode(blob.as_slice())
+            .with_context(|| format!("decode stored actual LRP {guid}/{index}"))?;
+        state.load_actual(convert::stored_actual(&lrp).with_context(|| {
+            format!("stored actual LRP {guid}/{index} has state {:?}", lrp.state)
+        })?);
     }
-    for row in sqlx::query("SELECT guid, task FROM tasks").fetch_all(pool).await.context("load tasks")? {
+    for row in sqlx::query("SELECT guid, task FROM tasks")
+        .fetch_all(pool)
+        .await
+        .context("load tasks")?
+    {
         let (guid, blob): (String, Vec<u8>) = (row.get(0), row.get(1));
-        let wire = m::Task::decode(blob.as_slice()).with_context(|| format!("decode stored task {guid}"))?;
-        let task = convert::stored_task(&wire).with_context(|| format!("stored task {guid} has state {}", wire.state))?;
-        state.tasks.insert(guid.into(), TaskRecord { task, wire: Arc::new(wire) });
+        let wire = m::Task::decode(blob.as_slice())
+            .with_context(|| format!("decode stored task {guid}"))?;
+        let task = convert::stored_task(&wire)
+            .with_context(|| format!("stored task {guid} has state {}", wire.state))?;
+        state.tasks.insert(
+            guid.into(),
+            TaskRecord {
+                task,
+                wire: Arc::new(wire),
+            },
+        );
     }
-    for row in sqlx::query("SELECT domain, expires_at FROM domains").fetch_all(pool).await.context("load domains")? {
+    for row in sqlx::query("SELECT domain, expires_at FROM domains")
+        .fetch_all(pool)
+        .await
+        .context("load domains")?
+    {
         let (domain, expires): (String, Option<i64>) = (row.get(0), row.get(1));
         state.domains.insert(domain.into(), expires);
     }
@@ -56,19 +87,41 @@ pub(crate) async fn load(pool: &SqlitePool) -> Result<State> {
 
 /// The locks and presences, with their times to live in seconds.
 pub(crate) async fn load_locks(pool: &SqlitePool) -> Result<Vec<(Resource, i64)>> {
-    let rows = sqlx::query("SELECT resource, ttl_seconds FROM locks").fetch_all(pool).await.context("load locks")?;
-    rows.iter().map(|row| Ok((Resource::decode(row.get::<Vec<u8>, _>(0).as_slice()).context("decode stored lock")?, row.get(1)))).collect()
+    let rows = sqlx::query("SELECT resource, ttl_seconds FROM locks")
+        .fetch_all(pool)
+        .await
+        .context("load locks")?;
+    rows.iter()
+        .map(|row| {
+            Ok((
+                Resource::decode(row.get::<Vec<u8>, _>(0).as_slice())
+                    .context("decode stored lock")?,
+                row.get(1),
+            ))
+        })
+        .collect()
 }
 
 /// Who this BBS is to locket: the same after each start.
 pub(crate) async fn node_id(pool: &SqlitePool) -> Result<String> {
     let fresh = format!("bbs-{}", uuid::Uuid::new_v4());
-    sqlx::query("INSERT INTO meta (key, value) VALUES ('node_id', $1) ON CONFLICT DO NOTHING").bind(fresh).execute(pool).await.context("store node id")?;
-    Ok(sqlx::query("SELECT value FROM meta WHERE key = 'node_id'").fetch_one(pool).await.context("load node id")?.get(0))
+    sqlx::query("INSERT INTO meta (key, value) VALUES ('node_id', $1) ON CONFLICT DO NOTHING")
+        .bind(fresh)
+        .execute(pool)
+        .await
+        .context("store node id")?;
+    Ok(sqlx::query("SELECT value FROM meta WHERE key = 'node_id'")
+        .fetch_one(pool)
+        .await
+        .context("load node id")?
+        .get(0))
 }
 
 /// Writes all of them in one transaction: when this returns they are durable.
-pub(crate) async fn write<'a>(connection: &mut SqliteConnection, writes: impl Iterator<Item = &'a Write>) -> Result<()> {
+pub(crate) async fn write<'a>(
+    connection: &mut SqliteConnection,
+    writes: impl Iterator<Item = &'a Write>,
+) -> Result<()> {
     let mut transaction = connection.begin().await.context("begin transaction")?;
     for write in writes {
         let query = match write {
@@ -101,7 +154,10 @@ pub(crate) async fn write<'a>(connection: &mut SqliteConnection, writes: impl It
             }
             Write::Lock(key, None) => sqlx::query("DELETE FROM locks WHERE key = $1").bind(key.as_str()),
         };
-        query.execute(&mut *transaction).await.context("write row")?;
+        query
+            .execute(&mut *transaction)
+            .await
+            .context("write row")?;
     }
     transaction.commit().await.context("commit transaction")
 }

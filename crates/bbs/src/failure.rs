@@ -12,7 +12,10 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(kind: ErrorType, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn not_found() -> Self {
@@ -29,7 +32,10 @@ impl Failure {
 
     /// The store has stopped: nothing can be promised any more.
     pub(crate) fn stopped() -> Self {
-        Self::new(ErrorType::Unrecoverable, "the BBS's database cannot be written; the BBS is stopping")
+        Self::new(
+            ErrorType::Unrecoverable,
+            "the BBS's database cannot be written; the BBS is stopping",
+        )
     }
 }
 
@@ -61,6 +67,9 @@ impl From<TaskError> for Failure {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Self { kind: failure.kind as i32, message: failure.message }
+        Self {
+            kind: failure.kind as i32,
+            message: failure.message,
+        }
     }
 }

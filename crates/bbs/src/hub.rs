@@ -58,7 +58,11 @@ impl Hub {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let mut subscribers = self.lock();
         if !subscribers.closed {
-            subscribers.all.push(Subscriber { topic, cell_id, queue });
+            subscribers.all.push(Subscriber {
+                topic,
+                cell_id,
+                queue,
+            });
         }
         receiver
     }
@@ -83,18 +87,28 @@ impl Hub {
 
     /// Ends all streams, for good.
     pub(crate) fn close(&self) {
-        *self.lock() = Subscribers { all: Vec::new(), closed: true };
+        *self.lock() = Subscribers {
+            all: Vec::new(),
+            closed: true,
+        };
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Subscribers> {
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Subscriber {
     /// Returns whether it keeps up.
     fn tell(&self, frame: &Frame) -> bool {
-        let for_it = self.topic == frame.topic && (self.cell_id.is_empty() || frame.cell_id.as_ref().is_none_or(|cell| *cell == self.cell_id));
+        let for_it = self.topic == frame.topic
+            && (self.cell_id.is_empty()
+                || frame
+                    .cell_id
+                    .as_ref()
+                    .is_none_or(|cell| *cell == self.cell_id));
         if !for_it || self.queue.try_send(frame.text.clone()).is_ok() {
             return true;
         }
@@ -106,7 +120,11 @@ impl Subscriber {
 fn render(happening: &Happening, topic: Topic, trace: &str, frames: &mut Vec<Frame>) {
     let mut push = |name: &str, data: &[u8], cell_id: Option<String>| {
         let data = base64::engine::general_purpose::STANDARD.encode(data);
-        frames.push(Frame { topic, cell_id, text: Bytes::from(format!("event: {name}\ndata: {data}\n\n")) });
+        frames.push(Frame {
+            topic,
+            cell_id,
+            text: Bytes::from(format!("event: {name}\ndata: {data}\n\n")),
+        });
     };
     match (happening, topic) {
         (Happening::Actual(changes), Topic::Instances) => {
@@ -120,8 +138,12 @@ fn render(happening: &Happening, topic: Topic, trace: &str, frames: &mut Vec<Fra
                 push(name, &data, Some(cell));
             }
         }
-        (_, Topic::Tasks) => task_event(happening).iter().for_each(|event| push(event.name(), &event.encode(), None)),
-        _ => desired_event(happening, trace).iter().for_each(|event| push(event.name(), &event.encode(), None)),
+        (_, Topic::Tasks) => task_event(happening)
+            .iter()
+            .for_each(|event| push(event.name(), &event.encode(), None)),
+        _ => desired_event(happening, trace)
+            .iter()
+            .for_each(|event| push(event.name(), &event.encode(), None)),
     }
 }
 
@@ -129,9 +151,21 @@ fn desired_event(happening: &Happening, trace: &str) -> Option<Event> {
     let owned = |lrp: &Arc<m::DesiredLrp>| Some(m::DesiredLrp::clone(lrp));
     let trace_id = trace.to_owned();
     Some(match happening {
-        Happening::DesiredCreated(lrp) => Event::DesiredLrpCreated(m::DesiredLrpEvent { desired_lrp: owned(lrp), trace_id }),
-        Happening::DesiredRemoved(lrp) => Event::DesiredLrpRemoved(m::DesiredLrpEvent { desired_lrp: owned(lrp), trace_id }),
-        Happening::DesiredChanged { before, after } => Event::DesiredLrpChanged(m::DesiredLrpChangedEvent { before: owned(before), after: owned(after), trace_id }),
+        Happening::DesiredCreated(lrp) => Event::DesiredLrpCreated(m::DesiredLrpEvent {
+            desired_lrp: owned(lrp),
+            trace_id,
+        }),
+        Happening::DesiredRemoved(lrp) => Event::DesiredLrpRemoved(m::DesiredLrpEvent {
+            desired_lrp: owned(lrp),
+            trace_id,
+        }),
+        Happening::DesiredChanged { before, after } => {
+            Event::DesiredLrpChanged(m::DesiredLrpChangedEvent {
+                before: owned(before),
+                after: owned(after),
+                trace_id,
+            })
+        }
         _ => return None,
     })
 }
@@ -141,7 +175,10 @@ fn task_event(happening: &Happening) -> Option<Event> {
     Some(match happening {
         Happening::TaskCreated(task) => Event::TaskCreated(m::TaskEvent { task: owned(task) }),
         Happening::TaskRemoved(task) => Event::TaskRemoved(m::TaskEvent { task: owned(task) }),
-        Happening::TaskChanged { before, after } => Event::TaskChanged(m::TaskChangedEvent { before: owned(before), after: owned(after) }),
+        Happening::TaskChanged { before, after } => Event::TaskChanged(m::TaskChangedEvent {
+            before: owned(before),
+            after: owned(after),
+        }),
         _ => return None,
     })
 }
@@ -151,11 +188,21 @@ fn instance_events(changes: &[Change], trace: &str) -> Vec<(Event, String)> {
     let mut events: Vec<(u8, Event, String)> = Vec::new();
     let trace_id = || trace.to_owned();
     let created = |row: &ActualLrp| {
-        let event = Event::ActualLrpInstanceCreated(m::ActualLrpInstanceEvent { actual_lrp: Some(convert::actual(row)), trace_id: trace_id() });
-        (if row.running().is_some() { 1 } else { 2 }, event, cell_of(row))
+        let event = Event::ActualLrpInstanceCreated(m::ActualLrpInstanceEvent {
+            actual_lrp: Some(convert::actual(row)),
+            trace_id: trace_id(),
+        });
+        (
+            if row.running().is_some() { 1 } else { 2 },
+            event,
+            cell_of(row),
+        )
     };
     let removed = |row: &ActualLrp| {
-        let event = Event::ActualLrpInstanceRemoved(m::ActualLrpInstanceEvent { actual_lrp: Some(convert::actual(row)), trace_id: trace_id() });
+        let event = Event::ActualLrpInstanceRemoved(m::ActualLrpInstanceEvent {
+            actual_lrp: Some(convert::actual(row)),
+            trace_id: trace_id(),
+        });
         (3, event, cell_of(row))
     };
     for change in changes {
@@ -163,7 +210,9 @@ fn instance_events(changes: &[Change], trace: &str) -> Vec<(Event, String)> {
             Change::Crashed { before, after } => {
                 let event = m::ActualLrpCrashedEvent {
                     key: Some(convert::key(&after.key)),
-                    instance_key: Some(before.instance().map(convert::instance).unwrap_or_default()),
+                    instance_key: Some(
+                        before.instance().map(convert::instance).unwrap_or_default(),
+                    ),
                     crash_count: after.crash_count,
                     crash_reason: after.crash_reason.clone(),
                     since: after.since,
@@ -173,9 +222,15 @@ fn instance_events(changes: &[Change], trace: &str) -> Vec<(Event, String)> {
             Change::Created(row) => events.push(created(row)),
             Change::Removed(row) => events.push(removed(row)),
             // An instance is given up: the row that waits for a cell is told as a new one.
-            Change::Changed { before, after } if after.is_unclaimed() && !before.is_unclaimed() => events.extend([created(after), removed(before)]),
+            Change::Changed { before, after } if after.is_unclaimed() && !before.is_unclaimed() => {
+                events.extend([created(after), removed(before)])
+            }
             Change::Changed { before, after } => {
-                let about = if after.instance().is_some() { after } else { before };
+                let about = if after.instance().is_some() {
+                    after
+                } else {
+                    before
+                };
                 let event = m::ActualLrpInstanceChangedEvent {
                     key: Some(convert::key(&after.key)),
                     instance_key: Some(about.instance().map(convert::instance).unwrap_or_default()),
@@ -183,16 +238,28 @@ fn instance_events(changes: &[Change], trace: &str) -> Vec<(Event, String)> {
                     after: Some(convert::info(after)),
                     trace_id: trace_id(),
                 };
-                events.push((if after.running().is_some() { 1 } else { 2 }, Event::ActualLrpInstanceChanged(event), cell_of(about)));
+                events.push((
+                    if after.running().is_some() { 1 } else { 2 },
+                    Event::ActualLrpInstanceChanged(event),
+                    cell_of(about),
+                ));
             }
         }
     }
     events.sort_by_key(|(rank, _, _)| *rank);
-    events.into_iter().map(|(_, event, cell)| (event, cell)).collect()
+    events
+        .into_iter()
+        .map(|(_, event, cell)| (event, cell))
+        .collect()
 }
 
 fn group_event(change: &Change) -> (&'static str, Vec<u8>, String) {
-    let event = |row: &ActualLrp| m::ActualLrpGroupEvent { actual_lrp_group: Some(group(row)) }.encode_to_vec();
+    let event = |row: &ActualLrp| {
+        m::ActualLrpGroupEvent {
+            actual_lrp_group: Some(group(row)),
+        }
+        .encode_to_vec()
+    };
     match change {
         Change::Crashed { before, after } => {
             let event = m::ActualLrpCrashedEvent {
@@ -207,8 +274,19 @@ fn group_event(change: &Change) -> (&'static str, Vec<u8>, String) {
         Change::Created(row) => ("actual_lrp_created", event(row), cell_of(row)),
         Change::Removed(row) => ("actual_lrp_removed", event(row), cell_of(row)),
         Change::Changed { before, after } => {
-            let event = m::ActualLrpGroupChangedEvent { before: Some(group(before)), after: Some(group(after)) };
-            ("actual_lrp_changed", event.encode_to_vec(), cell_of(if after.instance().is_some() { after } else { before }))
+            let event = m::ActualLrpGroupChangedEvent {
+                before: Some(group(before)),
+                after: Some(group(after)),
+            };
+            (
+                "actual_lrp_changed",
+                event.encode_to_vec(),
+                cell_of(if after.instance().is_some() {
+                    after
+                } else {
+                    before
+                }),
+            )
         }
     }
 }
@@ -216,13 +294,21 @@ fn group_event(change: &Change) -> (&'static str, Vec<u8>, String) {
 fn group(row: &ActualLrp) -> m::ActualLrpGroup {
     let lrp = Some(convert::actual(row));
     match row.presence {
-        Presence::Evacuating => m::ActualLrpGroup { instance: None, evacuating: lrp },
-        Presence::Ordinary | Presence::Suspect => m::ActualLrpGroup { instance: lrp, evacuating: None },
+        Presence::Evacuating => m::ActualLrpGroup {
+            instance: None,
+            evacuating: lrp,
+        },
+        Presence::Ordinary | Presence::Suspect => m::ActualLrpGroup {
+            instance: lrp,
+            evacuating: None,
+        },
     }
 }
 
 fn cell_of(row: &ActualLrp) -> String {
-    row.instance().map(|i| i.cell_id.to_string()).unwrap_or_default()
+    row.instance()
+        .map(|i| i.cell_id.to_string())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -231,23 +317,61 @@ mod tests {
     use lrp::{ActualLrpKey, InstanceKey, Moment, RestartPolicy, Running, Slot};
 
     fn names(changes: &[Change]) -> Vec<(&'static str, String)> {
-        instance_events(changes, "").into_iter().map(|(event, cell)| (event.name(), cell)).collect()
+        instance_events(changes, "")
+            .into_iter()
+            .map(|(event, cell)| (event.name(), cell))
+            .collect()
     }
 
     #[test]
     fn order_within_a_transition() {
-        let key = ActualLrpKey { process_guid: "p".into(), index: 0, domain: "d".into() };
-        let on = |cell: &str| InstanceKey { instance_guid: format!("i-{cell}").into(), cell_id: cell.into() };
-        let moment = Moment { now: 1, epoch: "e".into() };
-        let details = Arc::new(Running { routable: true, ..Running::default() });
-        let running = Slot::default().start(&key, &on("a"), &details, &moment).unwrap().slot;
-        let crash = running.crash(&on("a"), "x", &RestartPolicy::default(), &moment).unwrap();
-        let (created, removed, changed) = ("actual_lrp_instance_created", "actual_lrp_instance_removed", "actual_lrp_instance_changed");
-        assert_eq!(names(&crash.changes), [("actual_lrp_crashed", "a".into()), (created, String::new()), (removed, "a".into())]);
+        let key = ActualLrpKey {
+            process_guid: "p".into(),
+            index: 0,
+            domain: "d".into(),
+        };
+        let on = |cell: &str| InstanceKey {
+            instance_guid: format!("i-{cell}").into(),
+            cell_id: cell.into(),
+        };
+        let moment = Moment {
+            now: 1,
+            epoch: "e".into(),
+        };
+        let details = Arc::new(Running {
+            routable: true,
+            ..Running::default()
+        });
+        let running = Slot::default()
+            .start(&key, &on("a"), &details, &moment)
+            .unwrap()
+            .slot;
+        let crash = running
+            .crash(&on("a"), "x", &RestartPolicy::default(), &moment)
+            .unwrap();
+        let (created, removed, changed) = (
+            "actual_lrp_instance_created",
+            "actual_lrp_instance_removed",
+            "actual_lrp_instance_changed",
+        );
+        assert_eq!(
+            names(&crash.changes),
+            [
+                ("actual_lrp_crashed", "a".into()),
+                (created, String::new()),
+                (removed, "a".into())
+            ]
+        );
         let lost = running.suspend(&moment).unwrap();
-        assert_eq!(names(&lost.changes), [(changed, "a".into()), (created, String::new())]);
+        assert_eq!(
+            names(&lost.changes),
+            [(changed, "a".into()), (created, String::new())]
+        );
         let replaced = lost.slot.start(&key, &on("b"), &details, &moment).unwrap();
-        assert_eq!(names(&replaced.changes), [(changed, "b".into()), (removed, "a".into())]);
+        assert_eq!(
+            names(&replaced.changes),
+            [(changed, "b".into()), (removed, "a".into())]
+        );
     }
 
     #[test]
@@ -255,19 +379,38 @@ mod tests {
         let hub = Hub::default();
         let mut mine = hub.subscribe(Topic::Instances, "a".into());
         let mut other = hub.subscribe(Topic::Instances, "b".into());
-        let key = ActualLrpKey { process_guid: "p".into(), index: 0, domain: "d".into() };
-        let instance = InstanceKey { instance_guid: "i".into(), cell_id: "a".into() };
-        let moment = Moment { now: 1, epoch: "e".into() };
-        let started = Slot::default().start(&key, &instance, &Arc::default(), &moment).unwrap();
+        let key = ActualLrpKey {
+            process_guid: "p".into(),
+            index: 0,
+            domain: "d".into(),
+        };
+        let instance = InstanceKey {
+            instance_guid: "i".into(),
+            cell_id: "a".into(),
+        };
+        let moment = Moment {
+            now: 1,
+            epoch: "e".into(),
+        };
+        let started = Slot::default()
+            .start(&key, &instance, &Arc::default(), &moment)
+            .unwrap();
         let happening = Happening::Actual(started.changes);
         hub.emit(&happening, "");
         assert!(mine.try_recv().is_ok() && other.try_recv().is_err());
         hub.emit(&Happening::DesiredCreated(Arc::default()), "");
-        assert!(mine.try_recv().is_ok() && other.try_recv().is_ok(), "desired events are for all");
+        assert!(
+            mine.try_recv().is_ok() && other.try_recv().is_ok(),
+            "desired events are for all"
+        );
         for _ in 0..=QUEUE {
             hub.emit(&happening, "");
         }
-        assert_eq!(hub.lock().all.len(), 1, "only the one that heard nothing is left");
+        assert_eq!(
+            hub.lock().all.len(),
+            1,
+            "only the one that heard nothing is left"
+        );
         hub.close();
         assert!(other.is_closed());
     }

@@ -19,7 +19,10 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new(trace: &str) -> Self {
-        Self { trace: trace.to_owned(), ..Self::default() }
+        Self {
+            trace: trace.to_owned(),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -43,12 +46,18 @@ pub(crate) enum Write {
 #[derive(Debug)]
 pub(crate) enum Happening {
     DesiredCreated(Arc<m::DesiredLrp>),
-    DesiredChanged { before: Arc<m::DesiredLrp>, after: Arc<m::DesiredLrp> },
+    DesiredChanged {
+        before: Arc<m::DesiredLrp>,
+        after: Arc<m::DesiredLrp>,
+    },
     DesiredRemoved(Arc<m::DesiredLrp>),
     /// All changes of one transition of one slot.
     Actual(Vec<Change>),
     TaskCreated(Arc<m::Task>),
-    TaskChanged { before: Arc<m::Task>, after: Arc<m::Task> },
+    TaskChanged {
+        before: Arc<m::Task>,
+        after: Arc<m::Task>,
+    },
     TaskRemoved(Arc<m::Task>),
 }
 

@@ -90,14 +90,25 @@ impl Bbs {
         let state = db::load(&pool).await?;
         let locks = db::load_locks(&pool).await?;
         let node_id = db::node_id(&pool).await?;
-        tracing::info!(desired_lrps = state.desired.len(), actual_lrps = state.slots().count(), tasks = state.tasks.len(), "bbs-loaded");
+        tracing::info!(
+            desired_lrps = state.desired.len(),
+            actual_lrps = state.slots().count(),
+            tasks = state.tasks.len(),
+            "bbs-loaded"
+        );
 
         let hub = Arc::new(Hub::default());
         let (sender, receiver) = mpsc::unbounded_channel();
         let (store, writer) = store::open(state, pool, hub.clone(), sender);
         Ok(Self {
-            addr: config.listener.local_addr().context("address of the BBS listener")?,
-            locket_addr: config.locket_listener.local_addr().context("address of the locket listener")?,
+            addr: config
+                .listener
+                .local_addr()
+                .context("address of the BBS listener")?,
+            locket_addr: config
+                .locket_listener
+                .local_addr()
+                .context("address of the locket listener")?,
             orders: Orders::build(receiver, &store, &config.identity, &config.auctioneer_url)?,
             locket: Arc::new(Locket::new(store.clone(), locks)),
             config,
@@ -119,7 +130,16 @@ impl Bbs {
     /// Serves until `shutdown`; returns when requests in flight are answered and everything is on disk. `Err`: something
     /// essential ended by itself, and the process should end.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { config, node_id, store, writer, hub, orders, locket, .. } = self;
+        let Self {
+            config,
+            node_id,
+            store,
+            writer,
+            hub,
+            orders,
+            locket,
+            ..
+        } = self;
         let bbs_tls = server_config(&config.identity, ClientAuth::Required, &["http/1.1"])?;
         let locket_tls = server_config(&config.identity, ClientAuth::Required, &["h2"])?;
 
@@ -127,15 +147,32 @@ impl Bbs {
         let served = CancellationToken::new();
         let mut writer = tokio::spawn(writer.run(served.clone()));
         hold_lock(&locket, &node_id).await?;
-        redeliver(&store).await?;
+        resume(&store).await?;
 
         let mut tasks = JoinSet::new();
-        let api = api::routes(api::Bbs { store: store.clone(), hub: hub.clone() });
-        tasks.spawn(kit::http::serve(config.listener, Some(bbs_tls), api, shutdown.clone()));
-        tasks.spawn(kit::http::serve(config.locket_listener, Some(locket_tls), locket::routes(locket.clone()), shutdown.clone()));
+        let api = api::routes(api::Bbs {
+            store: store.clone(),
+            hub: hub.clone(),
+        });
+        tasks.spawn(kit::http::serve(
+            config.listener,
+            Some(bbs_tls),
+            api,
+            shutdown.clone(),
+        ));
+        tasks.spawn(kit::http::serve(
+            config.locket_listener,
+            Some(locket_tls),
+            locket::routes(locket.clone()),
+            shutdown.clone(),
+        ));
         tasks.spawn(done(orders.run(shutdown.clone())));
         let convergence = Arc::new(Convergence::default());
-        tasks.spawn(done(convergence.clone().run(store.clone(), config.convergence_interval, shutdown.clone())));
+        tasks.spawn(done(convergence.clone().run(
+            store.clone(),
+            config.convergence_interval,
+            shutdown.clone(),
+        )));
         tasks.spawn({
             let (store, locket, shutdown) = (store.clone(), locket.clone(), shutdown.clone());
             async move { convergence.follow_cells(&store, &locket, shutdown).await }
@@ -144,7 +181,11 @@ impl Bbs {
             let (locket, shutdown) = (locket.clone(), shutdown.clone());
             done(async move { locket.expire(shutdown).await })
         });
-        tasks.spawn(renew_lock(locket.clone(), node_id.clone(), shutdown.clone()));
+        tasks.spawn(renew_lock(
+            locket.clone(),
+            node_id.clone(),
+            shutdown.clone(),
+        ));
 
         let ended = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
@@ -169,27 +210,43 @@ const LOCK_KEY: &str = "bbs";
 
 /// Takes (or keeps) the lock that says who the BBS is.
 async fn hold_lock(locket: &Locket, node_id: &str) -> Result<()> {
-    let resource = Resource { key: LOCK_KEY.into(), owner: node_id.into(), value: String::new(), type_name: wire::locket::LOCK.into(), type_code: TypeCode::Lock as i32 };
-    locket.lock(resource, LOCK_TTL_SECONDS).await.map_err(|error| anyhow::anyhow!("take the lock {LOCK_KEY:?}: {error:?}"))
+    let resource = Resource {
+        key: LOCK_KEY.into(),
+        owner: node_id.into(),
+        value: String::new(),
+        type_name: wire::locket::LOCK.into(),
+        type_code: TypeCode::Lock as i32,
+    };
+    locket
+        .lock(resource, LOCK_TTL_SECONDS)
+        .await
+        .map_err(|error| anyhow::anyhow!("take the lock {LOCK_KEY:?}: {error:?}"))
 }
 
-async fn renew_lock(locket: Arc<Locket>, node_id: String, shutdown: CancellationToken) -> Result<()> {
-    while shutdown.run_until_cancelled(tokio::time::sleep(LOCK_RENEWAL)).await.is_some() {
+async fn renew_lock(
+    locket: Arc<Locket>,
+    node_id: String,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(LOCK_RENEWAL))
+        .await
+        .is_some()
+    {
         hold_lock(&locket, &node_id).await?;
     }
     Ok(())
 }
 
-/// Results whose delivery the last end of the process cut off are delivered now.
-async fn redeliver(store: &Store) -> Result<()> {
-    let redelivered = store.write("", |state, journal| {
-        for guid in state.undelivered_tasks() {
-            let _ = state.unresolve_task(journal, &guid);
-            journal.orders.push(journal::Order::DeliverTask(guid));
-        }
+/// Orders that got lost with the last process are given anew: auctions, and results that were not delivered.
+async fn resume(store: &Store) -> Result<()> {
+    let resumed = store.write("", |state, journal| {
+        state.resume(journal);
         Ok(())
     });
-    redelivered.await.map_err(|failure: failure::Failure| anyhow::anyhow!(failure.message))
+    resumed
+        .await
+        .map_err(|failure: failure::Failure| anyhow::anyhow!(failure.message))
 }
 
 async fn done(task: impl Future<Output = ()>) -> Result<()> {

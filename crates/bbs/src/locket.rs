@@ -52,13 +52,23 @@ pub(crate) enum Refused {
 impl Table {
     /// Takes or renews. `Ok(true)`: something changed that must be stored.
     fn lock(&mut self, resource: Resource, ttl: Duration, now: Instant) -> Result<bool, Refused> {
-        let known = self.leases.get(&resource.key).filter(|lease| lease.expires > now);
+        let known = self
+            .leases
+            .get(&resource.key)
+            .filter(|lease| lease.expires > now);
         if known.is_some_and(|lease| lease.resource.owner != resource.owner) {
             return Err(Refused::Collision);
         }
         let changed = known.is_none_or(|lease| lease.resource != resource || lease.ttl != ttl);
         self.released.remove(&resource.key);
-        self.leases.insert(resource.key.clone(), Lease { resource, ttl, expires: now + ttl });
+        self.leases.insert(
+            resource.key.clone(),
+            Lease {
+                resource,
+                ttl,
+                expires: now + ttl,
+            },
+        );
         Ok(changed)
     }
 
@@ -76,8 +86,16 @@ impl Table {
 
     /// Takes out what ran out.
     fn expire(&mut self, now: Instant) -> Vec<Resource> {
-        let out: Vec<String> = self.leases.iter().filter(|(_, lease)| lease.expires <= now).map(|(key, _)| key.clone()).collect();
-        out.iter().filter_map(|key| self.leases.remove(key)).map(|lease| lease.resource).collect()
+        let out: Vec<String> = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.expires <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
+        out.iter()
+            .filter_map(|key| self.leases.remove(key))
+            .map(|lease| lease.resource)
+            .collect()
     }
 
     fn next_expiry(&self) -> Option<Instant> {
@@ -91,35 +109,70 @@ impl Locket {
         let now = Instant::now();
         let lease = |(resource, ttl): (Resource, i64)| {
             let ttl = seconds(ttl);
-            (resource.key.clone(), Lease { resource, ttl, expires: now + ttl })
+            (
+                resource.key.clone(),
+                Lease {
+                    resource,
+                    ttl,
+                    expires: now + ttl,
+                },
+            )
         };
-        let table = Table { leases: stored.into_iter().map(lease).collect(), released: BTreeSet::new() };
-        Self { table: Mutex::new(table), store, changed: Notify::new(), presences: watch::Sender::new(0) }
+        let table = Table {
+            leases: stored.into_iter().map(lease).collect(),
+            released: BTreeSet::new(),
+        };
+        Self {
+            table: Mutex::new(table),
+            store,
+            changed: Notify::new(),
+            presences: watch::Sender::new(0),
+        }
     }
 
     /// Durable when a new holder is told so.
     pub(crate) async fn lock(&self, resource: Resource, ttl_seconds: i64) -> Result<(), LockError> {
         let (key, kind) = (resource.key.clone(), resource.kind());
-        let changed = self.table().lock(resource.clone(), seconds(ttl_seconds), Instant::now()).map_err(LockError::Refused)?;
+        let changed = self
+            .table()
+            .lock(resource.clone(), seconds(ttl_seconds), Instant::now())
+            .map_err(LockError::Refused)?;
         if changed {
             self.tell(kind);
-            self.store.log(vec![Write::Lock(key, Some((resource, ttl_seconds)))]).await.map_err(LockError::Failed)?;
+            self.store
+                .log(vec![Write::Lock(key, Some((resource, ttl_seconds)))])
+                .await
+                .map_err(LockError::Failed)?;
         }
         Ok(())
     }
 
     pub(crate) async fn release(&self, key: &str, owner: &str) -> Result<(), LockError> {
-        let released = self.table().release(key, owner).map_err(LockError::Refused)?;
+        let released = self
+            .table()
+            .release(key, owner)
+            .map_err(LockError::Refused)?;
         self.tell(released.kind());
-        self.store.log(vec![Write::Lock(key.to_owned(), None)]).await.map_err(LockError::Failed)
+        self.store
+            .log(vec![Write::Lock(key.to_owned(), None)])
+            .await
+            .map_err(LockError::Failed)
     }
 
     pub(crate) fn fetch(&self, key: &str) -> Option<Resource> {
-        self.table().leases.get(key).map(|lease| lease.resource.clone())
+        self.table()
+            .leases
+            .get(key)
+            .map(|lease| lease.resource.clone())
     }
 
     pub(crate) fn fetch_all(&self, kind: TypeCode) -> Vec<Resource> {
-        self.table().leases.values().filter(|lease| lease.resource.kind() == kind).map(|lease| lease.resource.clone()).collect()
+        self.table()
+            .leases
+            .values()
+            .filter(|lease| lease.resource.kind() == kind)
+            .map(|lease| lease.resource.clone())
+            .collect()
     }
 
     /// Whether the presence's owner gave it back (or it ran out).
@@ -147,7 +200,10 @@ impl Locket {
                 () = self.changed.notified() => continue,
             }
             let expired = self.table().expire(Instant::now());
-            let writes = expired.iter().map(|r| Write::Lock(r.key.clone(), None)).collect::<Vec<_>>();
+            let writes = expired
+                .iter()
+                .map(|r| Write::Lock(r.key.clone(), None))
+                .collect::<Vec<_>>();
             for resource in &expired {
                 tracing::info!(key = resource.key, owner = resource.owner, "lease-expired");
                 self.tell(resource.kind());
@@ -186,15 +242,31 @@ mod tests {
 
     #[tokio::test]
     async fn leases() {
-        let resource = |owner: &str| Resource { key: "k".into(), owner: owner.into(), type_code: TypeCode::Presence as i32, ..Resource::default() };
+        let resource = |owner: &str| Resource {
+            key: "k".into(),
+            owner: owner.into(),
+            type_code: TypeCode::Presence as i32,
+            ..Resource::default()
+        };
         let ttl = Duration::from_secs(15);
         let (mut table, start) = (Table::default(), Instant::now());
         assert_eq!(table.lock(resource("a"), ttl, start), Ok(true));
-        assert_eq!(table.lock(resource("b"), ttl, start), Err(Refused::Collision));
-        assert_eq!(table.lock(resource("a"), ttl, start + Duration::from_secs(5)), Ok(false), "a renewal is not stored");
+        assert_eq!(
+            table.lock(resource("b"), ttl, start),
+            Err(Refused::Collision)
+        );
+        assert_eq!(
+            table.lock(resource("a"), ttl, start + Duration::from_secs(5)),
+            Ok(false),
+            "a renewal is not stored"
+        );
         assert_eq!(table.expire(start + Duration::from_secs(19)).len(), 0);
         assert_eq!(table.release("k", "b"), Err(Refused::Collision));
-        assert_eq!(table.lock(resource("b"), ttl, start + Duration::from_secs(20)), Ok(true), "it ran out");
+        assert_eq!(
+            table.lock(resource("b"), ttl, start + Duration::from_secs(20)),
+            Ok(true),
+            "it ran out"
+        );
         assert!(table.release("k", "b").is_ok() && table.released.contains("k"));
         assert_eq!(table.release("k", "b"), Err(Refused::NotFound));
     }

@@ -27,11 +27,22 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
-    pub(crate) fn build(queue: mpsc::UnboundedReceiver<Order>, store: &Arc<Store>, identity: &Identity, auctioneer_url: &str) -> Result<Self> {
+    pub(crate) fn build(
+        queue: mpsc::UnboundedReceiver<Order>,
+        store: &Arc<Store>,
+        identity: &Identity,
+        auctioneer_url: &str,
+    ) -> Result<Self> {
         Ok(Self {
             queue,
-            auctions: Arc::new(Auctions::new(store.clone(), clients::rep::AuctioneerClient::new(auctioneer_url, identity)?)),
-            reps: Arc::new(Reps::new(store.clone(), clients::rep::Client::new(identity)?)),
+            auctions: Arc::new(Auctions::new(
+                store.clone(),
+                clients::rep::AuctioneerClient::new(auctioneer_url, identity)?,
+            )),
+            reps: Arc::new(Reps::new(
+                store.clone(),
+                clients::rep::Client::new(identity)?,
+            )),
             callbacks: Arc::new(Callbacks::new(store.clone(), identity)?),
         })
     }
@@ -47,10 +58,18 @@ impl Orders {
                 None => break,
                 Some(Order::AuctionLrp(guid, index)) => self.auctions.want_lrp(guid, index),
                 Some(Order::AuctionTask(guid)) => self.auctions.want_task(guid),
-                Some(Order::StopLrp(guid, instance)) => spawn(&shutdown, self.reps.clone().stop(guid, instance)),
-                Some(Order::UpdateLrp(cell, update)) => spawn(&shutdown, self.reps.clone().update(cell, update)),
-                Some(Order::CancelTask(guid, cell)) => spawn(&shutdown, self.reps.clone().cancel(guid, cell)),
-                Some(Order::DeliverTask(guid)) => spawn(&shutdown, self.callbacks.clone().deliver(guid)),
+                Some(Order::StopLrp(guid, instance)) => {
+                    spawn(&shutdown, self.reps.clone().stop(guid, instance))
+                }
+                Some(Order::UpdateLrp(cell, update)) => {
+                    spawn(&shutdown, self.reps.clone().update(cell, update))
+                }
+                Some(Order::CancelTask(guid, cell)) => {
+                    spawn(&shutdown, self.reps.clone().cancel(guid, cell))
+                }
+                Some(Order::DeliverTask(guid)) => {
+                    spawn(&shutdown, self.callbacks.clone().deliver(guid))
+                }
             }
         }
         let _ = auctions.await;

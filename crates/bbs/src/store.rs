@@ -51,16 +51,41 @@ pub(crate) struct Writer {
 }
 
 /// `orders` receives what others shall do, after it is durable.
-pub(crate) fn open(state: State, pool: SqlitePool, hub: Arc<Hub>, orders: mpsc::UnboundedSender<Order>) -> (Arc<Store>, Writer) {
+pub(crate) fn open(
+    state: State,
+    pool: SqlitePool,
+    hub: Arc<Hub>,
+    orders: mpsc::UnboundedSender<Order>,
+) -> (Arc<Store>, Writer) {
     let (queue, receiver) = mpsc::unbounded_channel();
     let (durable, is_durable) = watch::channel(0);
-    let store = Store { guarded: Mutex::new(Guarded { state, version: 0, queue }), durable: is_durable };
-    (Arc::new(store), Writer { queue: receiver, durable, pool, hub, orders })
+    let store = Store {
+        guarded: Mutex::new(Guarded {
+            state,
+            version: 0,
+            queue,
+        }),
+        durable: is_durable,
+    };
+    (
+        Arc::new(store),
+        Writer {
+            queue: receiver,
+            durable,
+            pool,
+            hub,
+            orders,
+        },
+    )
 }
 
 impl Store {
     /// Changes the state. `Err` from `change` means that nothing was changed.
-    pub(crate) async fn write<T>(&self, trace: &str, change: impl FnOnce(&mut State, &mut Journal) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(crate) async fn write<T>(
+        &self,
+        trace: &str,
+        change: impl FnOnce(&mut State, &mut Journal) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let (result, version) = {
             let mut guarded = self.lock();
             let mut journal = Journal::new(trace);
@@ -73,7 +98,10 @@ impl Store {
 
     /// Writes rows that are no part of the state (locket's).
     pub(crate) async fn log(&self, writes: Vec<Write>) -> Result<(), Failure> {
-        let version = self.lock().commit(Journal { writes, ..Journal::default() });
+        let version = self.lock().commit(Journal {
+            writes,
+            ..Journal::default()
+        });
         self.wait_for(version).await
     }
 
@@ -98,7 +126,11 @@ impl Store {
 
     async fn wait_for(&self, version: u64) -> Result<(), Failure> {
         let mut durable = self.durable.clone();
-        durable.wait_for(|&reached| reached >= version).await.map(drop).map_err(|_| Failure::stopped())
+        durable
+            .wait_for(|&reached| reached >= version)
+            .await
+            .map(drop)
+            .map_err(|_| Failure::stopped())
     }
 
     fn lock(&self) -> MutexGuard<'_, Guarded> {
@@ -112,7 +144,10 @@ impl Guarded {
         if !journal.is_empty() {
             self.version += 1;
             // A stopped writer shows in `wait_for`.
-            let _ = self.queue.send(Commit { version: self.version, journal });
+            let _ = self.queue.send(Commit {
+                version: self.version,
+                journal,
+            });
         }
         self.version
     }
@@ -121,7 +156,11 @@ impl Guarded {
 impl Writer {
     /// Writes until `shutdown`, then what is queued. `Err`: the database cannot be written, and the process must end.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
-        let mut connection = self.pool.acquire().await.context("open database connection")?;
+        let mut connection = self
+            .pool
+            .acquire()
+            .await
+            .context("open database connection")?;
         loop {
             let first = tokio::select! {
                 biased;
@@ -131,11 +170,18 @@ impl Writer {
             let Some(first) = first else { return Ok(()) };
             let mut batch = vec![first];
             while batch.len() < BATCH {
-                let Ok(commit) = self.queue.try_recv() else { break };
+                let Ok(commit) = self.queue.try_recv() else {
+                    break;
+                };
                 batch.push(commit);
             }
             if batch.iter().any(|c| !c.journal.writes.is_empty()) {
-                db::write(&mut connection, batch.iter().flat_map(|c| &c.journal.writes)).await.context("write to the BBS database")?;
+                db::write(
+                    &mut connection,
+                    batch.iter().flat_map(|c| &c.journal.writes),
+                )
+                .await
+                .context("write to the BBS database")?;
             }
             for Commit { version, journal } in batch {
                 self.durable.send_replace(version);

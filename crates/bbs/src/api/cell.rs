@@ -9,6 +9,9 @@ pub(super) fn routes() -> Api {
 }
 
 async fn list(bbs: Bbs, _: Trace, _: m::EmptyRequest) -> Result<m::CellsResponse, Failure> {
-    let cells = bbs.store.read(|state| state.cells.present().cloned().collect()).await?;
+    let cells = bbs
+        .store
+        .read(|state| state.cells.present().cloned().collect())
+        .await?;
     Ok(m::CellsResponse { error: None, cells })
 }

@@ -32,16 +32,25 @@ pub(super) fn routes() -> Api {
 
 /// Some clients send the filter in the body of a `GET`.
 fn stream(topic: Topic) -> MethodRouter<Bbs> {
-    let subscribe = async move |State(bbs): State<Bbs>, body: Bytes| match m::EventsByCellId::decode(body) {
-        Ok(filter) => events(&bbs, topic, filter.cell_id),
-        Err(error) => (StatusCode::BAD_REQUEST, format!("the request received is invalid: {error}")).into_response(),
-    };
+    let subscribe =
+        async move |State(bbs): State<Bbs>, body: Bytes| match m::EventsByCellId::decode(body) {
+            Ok(filter) => events(&bbs, topic, filter.cell_id),
+            Err(error) => (
+                StatusCode::BAD_REQUEST,
+                format!("the request received is invalid: {error}"),
+            )
+                .into_response(),
+        };
     post(subscribe).get(subscribe)
 }
 
 fn events(bbs: &Bbs, topic: Topic, cell_id: String) -> Response {
     let queue = bbs.hub.subscribe(topic, cell_id);
-    let numbered = futures::stream::unfold(queue, |mut queue| async { queue.recv().await.map(|event| (event, queue)) }).enumerate().map(|(id, event)| {
+    let numbered = futures::stream::unfold(queue, |mut queue| async {
+        queue.recv().await.map(|event| (event, queue))
+    })
+    .enumerate()
+    .map(|(id, event)| {
         let mut chunk = BytesMut::from(format!("id: {id}\n").as_bytes());
         chunk.extend_from_slice(&event);
         Ok::<Bytes, Infallible>(chunk.freeze())

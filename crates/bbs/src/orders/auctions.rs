@@ -27,7 +27,12 @@ struct Wanted {
 
 impl Auctions {
     pub(super) fn new(store: Arc<Store>, auctioneer: AuctioneerClient) -> Self {
-        Self { store, auctioneer, wanted: Mutex::default(), more: Notify::new() }
+        Self {
+            store,
+            auctioneer,
+            wanted: Mutex::default(),
+            more: Notify::new(),
+        }
     }
 
     pub(super) fn want_lrp(&self, process_guid: ProcessGuid, index: i32) {
@@ -48,12 +53,18 @@ impl Auctions {
                 () = self.more.notified() => {}
             }
             let request = self.request();
-            let Some(result) = shutdown.run_until_cancelled(request).await else { return };
+            let Some(result) = shutdown.run_until_cancelled(request).await else {
+                return;
+            };
             match result {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "auction-request-failed");
-                    if shutdown.run_until_cancelled(tokio::time::sleep(backoff.next_delay())).await.is_none() {
+                    if shutdown
+                        .run_until_cancelled(tokio::time::sleep(backoff.next_delay()))
+                        .await
+                        .is_none()
+                    {
                         return;
                     }
                     self.more.notify_one();
@@ -65,12 +76,22 @@ impl Auctions {
     /// One call for all wanted LRPs, one for all wanted tasks. What failed is wanted again.
     async fn request(&self) -> anyhow::Result<()> {
         let Wanted { lrps, tasks } = std::mem::take(&mut *self.wanted());
-        let (lrp_requests, task_requests) = self.store.peek(|state| (state.lrp_auctions(&lrps), state.task_auctions(&tasks)));
-        let asked_lrps = if lrp_requests.is_empty() { Ok(()) } else { self.auctioneer.request_lrp_auctions(&lrp_requests).await };
+        let (lrp_requests, task_requests) = self
+            .store
+            .peek(|state| (state.lrp_auctions(&lrps), state.task_auctions(&tasks)));
+        let asked_lrps = if lrp_requests.is_empty() {
+            Ok(())
+        } else {
+            self.auctioneer.request_lrp_auctions(&lrp_requests).await
+        };
         if asked_lrps.is_err() {
             self.wanted().lrps.extend(lrps);
         }
-        let asked_tasks = if task_requests.is_empty() { Ok(()) } else { self.auctioneer.request_task_auctions(&task_requests).await };
+        let asked_tasks = if task_requests.is_empty() {
+            Ok(())
+        } else {
+            self.auctioneer.request_task_auctions(&task_requests).await
+        };
         if asked_tasks.is_err() {
             self.wanted().tasks.extend(tasks);
         }

@@ -30,22 +30,41 @@ pub(super) struct Callbacks {
 
 impl Callbacks {
     pub(super) fn new(store: Arc<Store>, identity: &Identity) -> Result<Self> {
-        Ok(Self { store, http: clients::http::client(identity, Some(TIMEOUT))?, under_way: Mutex::default() })
+        Ok(Self {
+            store,
+            http: clients::http::client(identity, Some(TIMEOUT))?,
+            under_way: Mutex::default(),
+        })
     }
 
     pub(super) async fn deliver(self: Arc<Self>, guid: TaskGuid) {
-        if !self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(guid.clone()) {
+        if !self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(guid.clone())
+        {
             return;
         }
         if let Err(error) = self.try_to_deliver(&guid).await {
             tracing::warn!(task_guid = %guid, error = format!("{error:#}"), "task-result-not-delivered");
         }
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&guid);
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&guid);
     }
 
     async fn try_to_deliver(&self, guid: &TaskGuid) -> Result<()> {
-        let Some((url, body)) = self.store.peek(|state| callback(state, guid)) else { return Ok(()) };
-        if self.store.write("", |state, journal| state.resolve_task(journal, guid)).await.is_err() {
+        let Some((url, body)) = self.store.peek(|state| callback(state, guid)) else {
+            return Ok(());
+        };
+        if self
+            .store
+            .write("", |state, journal| state.resolve_task(journal, guid))
+            .await
+            .is_err()
+        {
             return Ok(()); // Somebody else resolves it, or deleted it.
         }
         let start = Instant::now();
@@ -53,14 +72,22 @@ impl Callbacks {
         loop {
             match self.post(&url, &body).await {
                 Ok(()) => {
-                    let _ = self.store.write("", |state, journal| state.delete_task(journal, guid)).await;
+                    let _ = self
+                        .store
+                        .write("", |state, journal| state.delete_task(journal, guid))
+                        .await;
                     return Ok(());
                 }
                 Err(error) if start.elapsed() >= PATIENCE => {
-                    let _ = self.store.write("", |state, journal| state.unresolve_task(journal, guid)).await;
+                    let _ = self
+                        .store
+                        .write("", |state, journal| state.unresolve_task(journal, guid))
+                        .await;
                     return Err(error);
                 }
-                Err(error) => tracing::info!(task_guid = %guid, error = format!("{error:#}"), "task-callback-failed"),
+                Err(error) => {
+                    tracing::info!(task_guid = %guid, error = format!("{error:#}"), "task-callback-failed")
+                }
             }
             tokio::time::sleep(backoff.next_delay()).await;
         }
@@ -68,9 +95,19 @@ impl Callbacks {
 
     async fn post(&self, url: &str, body: &m::TaskCallback) -> Result<()> {
         // The URL may carry a token: it is never logged.
-        let response = self.http.post(url).json(body).send().await.map_err(reqwest::Error::without_url).context("call the task's callback")?;
+        let response = self
+            .http
+            .post(url)
+            .json(body)
+            .send()
+            .await
+            .map_err(reqwest::Error::without_url)
+            .context("call the task's callback")?;
         let status = response.status();
-        anyhow::ensure!(!status.is_server_error() && status != http::StatusCode::TOO_MANY_REQUESTS, "the task's callback answered {status}");
+        anyhow::ensure!(
+            !status.is_server_error() && status != http::StatusCode::TOO_MANY_REQUESTS,
+            "the task's callback answered {status}"
+        );
         if !status.is_success() {
             tracing::warn!(task_guid = body.task_guid, %status, "task-callback-refused");
         }
@@ -90,5 +127,6 @@ fn callback(state: &State, guid: &TaskGuid) -> Option<(String, m::TaskCallback)>
         annotation: definition.annotation.clone(),
         created_at: task.created_at,
     };
-    (!definition.completion_callback_url.is_empty()).then(|| (definition.completion_callback_url.clone(), body))
+    (!definition.completion_callback_url.is_empty())
+        .then(|| (definition.completion_callback_url.clone(), body))
 }

@@ -29,7 +29,11 @@ enum Call {
 
 impl Reps {
     pub(super) fn new(store: Arc<Store>, client: Client) -> Self {
-        Self { store, client, calls: Semaphore::new(CALLS) }
+        Self {
+            store,
+            client,
+            calls: Semaphore::new(CALLS),
+        }
     }
 
     pub(super) async fn stop(self: Arc<Self>, process_guid: ProcessGuid, instance: InstanceKey) {
@@ -55,16 +59,24 @@ impl Reps {
                 tracing::debug!(cell_id = %cell, ?call, "cell-not-there-to-call");
                 return;
             };
-            let Ok(permit) = self.calls.acquire().await else { return };
+            let Ok(permit) = self.calls.acquire().await else {
+                return;
+            };
             let result = match &call {
-                Call::Stop(guid, instance) => self.client.stop_lrp(&url, guid, &instance.instance_guid).await,
+                Call::Stop(guid, instance) => {
+                    self.client
+                        .stop_lrp(&url, guid, &instance.instance_guid)
+                        .await
+                }
                 Call::Update(update) => self.client.update_lrp(&url, update).await,
                 Call::Cancel(guid) => self.client.cancel_task(&url, guid).await,
             };
             drop(permit);
             match result {
                 Ok(()) => return,
-                Err(error) => tracing::warn!(cell_id = %cell, attempt, error = format!("{error:#}"), "rep-call-failed"),
+                Err(error) => {
+                    tracing::warn!(cell_id = %cell, attempt, error = format!("{error:#}"), "rep-call-failed")
+                }
             }
             tokio::time::sleep(Duration::from_millis(200) * attempt).await;
         }
@@ -73,7 +85,11 @@ impl Reps {
     fn is_needed(&self, call: &Call) -> bool {
         match call {
             Call::Stop(guid, instance) => self.store.peek(|state| {
-                let mut slots = state.actual.get(guid).into_iter().flat_map(|slots| slots.values());
+                let mut slots = state
+                    .actual
+                    .get(guid)
+                    .into_iter()
+                    .flat_map(|slots| slots.values());
                 slots.any(|slot: &Slot| slot.rows().any(|row| row.is_of(instance)))
             }),
             Call::Update(_) | Call::Cancel(_) => true,

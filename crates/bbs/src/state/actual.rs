@@ -9,34 +9,75 @@ use lrp::{ActualLrp, ActualLrpKey, CellState, InstanceKey, Refusal, Running, Slo
 use std::sync::Arc;
 
 impl State {
-    pub(crate) fn claim(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32, instance: &InstanceKey) -> Result<(), Failure> {
-        self.transition(journal, process_guid, index, |slot| slot.claim(instance, &moment()))
+    pub(crate) fn claim(
+        &mut self,
+        journal: &mut Journal,
+        process_guid: &ProcessGuid,
+        index: i32,
+        instance: &InstanceKey,
+    ) -> Result<(), Failure> {
+        self.transition(journal, process_guid, index, |slot| {
+            slot.claim(instance, &moment())
+        })
     }
 
-    pub(crate) fn start(&mut self, journal: &mut Journal, key: &ActualLrpKey, instance: &InstanceKey, details: Running) -> Result<(), Failure> {
+    pub(crate) fn start(
+        &mut self,
+        journal: &mut Journal,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+        details: Running,
+    ) -> Result<(), Failure> {
         let details = Arc::new(details);
-        self.transition(journal, &key.process_guid, key.index, |slot| slot.start(key, instance, &details, &moment()))
+        self.transition(journal, &key.process_guid, key.index, |slot| {
+            slot.start(key, instance, &details, &moment())
+        })
     }
 
-    pub(crate) fn crash(&mut self, journal: &mut Journal, key: &ActualLrpKey, instance: &InstanceKey, reason: &str) -> Result<(), Failure> {
+    pub(crate) fn crash(
+        &mut self,
+        journal: &mut Journal,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+        reason: &str,
+    ) -> Result<(), Failure> {
         let policy = self.policy;
-        self.transition(journal, &key.process_guid, key.index, |slot| slot.crash(instance, reason, &policy, &moment()))
+        self.transition(journal, &key.process_guid, key.index, |slot| {
+            slot.crash(instance, reason, &policy, &moment())
+        })
     }
 
     /// No cell was found.
-    pub(crate) fn fail(&mut self, journal: &mut Journal, key: &ActualLrpKey, placement_error: &str) -> Result<(), Failure> {
-        self.transition(journal, &key.process_guid, key.index, |slot| slot.fail(placement_error, &moment()))
+    pub(crate) fn fail(
+        &mut self,
+        journal: &mut Journal,
+        key: &ActualLrpKey,
+        placement_error: &str,
+    ) -> Result<(), Failure> {
+        self.transition(journal, &key.process_guid, key.index, |slot| {
+            slot.fail(placement_error, &moment())
+        })
     }
 
     /// The container is gone. A wanted index starts again at once.
-    pub(crate) fn remove(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32, instance: Option<&InstanceKey>) -> Result<(), Failure> {
+    pub(crate) fn remove(
+        &mut self,
+        journal: &mut Journal,
+        process_guid: &ProcessGuid,
+        index: i32,
+        instance: Option<&InstanceKey>,
+    ) -> Result<(), Failure> {
         self.transition(journal, process_guid, index, |slot| slot.remove(instance))?;
         self.settle(journal, process_guid, index);
         Ok(())
     }
 
     /// An operator's wish: end whatever the index has. A wanted index starts again when that is done.
-    pub(crate) fn retire_actual(&mut self, journal: &mut Journal, key: &ActualLrpKey) -> Result<(), Failure> {
+    pub(crate) fn retire_actual(
+        &mut self,
+        journal: &mut Journal,
+        key: &ActualLrpKey,
+    ) -> Result<(), Failure> {
         if self.slot(&key.process_guid, key.index).is_none() {
             return Err(Failure::not_found());
         }
@@ -46,51 +87,112 @@ impl State {
     }
 
     pub(super) fn retire(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32) {
-        let Some(slot) = self.slot(process_guid, index) else { return };
+        let Some(slot) = self.slot(process_guid, index) else {
+            return;
+        };
         let now = now();
         let retirement = slot.retire(|cell| self.cells.state(cell, now) != CellState::Lost);
-        let stops = retirement.stop.into_iter().map(|instance| Order::StopLrp(process_guid.clone(), instance));
+        let stops = retirement
+            .stop
+            .into_iter()
+            .map(|instance| Order::StopLrp(process_guid.clone(), instance));
         journal.orders.extend(stops);
         self.apply(journal, process_guid, index, retirement.transition);
     }
 
-    pub(crate) fn remove_evacuating(&mut self, journal: &mut Journal, key: &ActualLrpKey, instance: &InstanceKey) -> Result<(), Failure> {
-        self.transition(journal, &key.process_guid, key.index, |slot| slot.remove_evacuating(instance))
+    pub(crate) fn remove_evacuating(
+        &mut self,
+        journal: &mut Journal,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+    ) -> Result<(), Failure> {
+        self.transition(journal, &key.process_guid, key.index, |slot| {
+            slot.remove_evacuating(instance)
+        })
     }
 
-    pub(crate) fn evacuate_claimed(&mut self, journal: &mut Journal, key: &ActualLrpKey, instance: &InstanceKey) -> Result<(), Failure> {
-        self.transition(journal, &key.process_guid, key.index, |slot| Ok(slot.evacuate_claimed(instance, &moment())))
+    pub(crate) fn evacuate_claimed(
+        &mut self,
+        journal: &mut Journal,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+    ) -> Result<(), Failure> {
+        self.transition(journal, &key.process_guid, key.index, |slot| {
+            Ok(slot.evacuate_claimed(instance, &moment()))
+        })
     }
 
-    pub(crate) fn evacuate_crashed(&mut self, journal: &mut Journal, key: &ActualLrpKey, instance: &InstanceKey, reason: &str) -> Result<(), Failure> {
+    pub(crate) fn evacuate_crashed(
+        &mut self,
+        journal: &mut Journal,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+        reason: &str,
+    ) -> Result<(), Failure> {
         let policy = self.policy;
-        self.transition(journal, &key.process_guid, key.index, |slot| Ok(slot.evacuate_crashed(instance, reason, &policy, &moment())))
+        self.transition(journal, &key.process_guid, key.index, |slot| {
+            Ok(slot.evacuate_crashed(instance, reason, &policy, &moment()))
+        })
     }
 
-    pub(crate) fn evacuate_stopped(&mut self, journal: &mut Journal, key: &ActualLrpKey, instance: &InstanceKey) -> Result<(), Failure> {
-        self.transition(journal, &key.process_guid, key.index, |slot| Ok(slot.evacuate_stopped(instance)))?;
+    pub(crate) fn evacuate_stopped(
+        &mut self,
+        journal: &mut Journal,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+    ) -> Result<(), Failure> {
+        self.transition(journal, &key.process_guid, key.index, |slot| {
+            Ok(slot.evacuate_stopped(instance))
+        })?;
         self.settle(journal, &key.process_guid, key.index);
         Ok(())
     }
 
     /// Returns whether the cell keeps the container.
-    pub(crate) fn evacuate_running(&mut self, journal: &mut Journal, key: &ActualLrpKey, instance: &InstanceKey, details: Running) -> Result<bool, Failure> {
-        let slot = self.slot(&key.process_guid, key.index).cloned().unwrap_or_default();
+    pub(crate) fn evacuate_running(
+        &mut self,
+        journal: &mut Journal,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+        details: Running,
+    ) -> Result<bool, Failure> {
+        let slot = self
+            .slot(&key.process_guid, key.index)
+            .cloned()
+            .unwrap_or_default();
         let wanted = self.wanted(key);
-        let evacuation = slot.evacuate_running(key, instance, &Arc::new(details), wanted, &moment());
+        let evacuation =
+            slot.evacuate_running(key, instance, &Arc::new(details), wanted, &moment());
         self.apply(journal, &key.process_guid, key.index, evacuation.transition);
         Ok(evacuation.keep_container)
     }
 
     fn wanted(&self, key: &ActualLrpKey) -> Wanted {
-        let Some(desired) = self.desired.get(&key.process_guid).filter(|d| d.core.wants(key.index)) else {
+        let Some(desired) = self
+            .desired
+            .get(&key.process_guid)
+            .filter(|d| d.core.wants(key.index))
+        else {
             return Wanted::No;
         };
-        let runs = |index| self.slot(&key.process_guid, index).and_then(|s| s.ordinary.as_ref()).is_some_and(|row: &ActualLrp| row.running().is_some());
-        Wanted::new(desired.core.update_strategy, (0..desired.core.instances).all(runs))
+        let runs = |index| {
+            self.slot(&key.process_guid, index)
+                .and_then(|s| s.ordinary.as_ref())
+                .is_some_and(|row: &ActualLrp| row.running().is_some())
+        };
+        Wanted::new(
+            desired.core.update_strategy,
+            (0..desired.core.instances).all(runs),
+        )
     }
 
-    fn transition(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32, decide: impl FnOnce(&Slot) -> Result<Transition, Refusal>) -> Result<(), Failure> {
+    fn transition(
+        &mut self,
+        journal: &mut Journal,
+        process_guid: &ProcessGuid,
+        index: i32,
+        decide: impl FnOnce(&Slot) -> Result<Transition, Refusal>,
+    ) -> Result<(), Failure> {
         let transition = match self.slot(process_guid, index) {
             Some(slot) => decide(slot)?,
             None => decide(&Slot::default())?,

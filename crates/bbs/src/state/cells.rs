@@ -28,7 +28,10 @@ pub(crate) enum Departure {
 
 impl Cells {
     pub(crate) fn starting_at(now: Nanos) -> Self {
-        Self { unknown_until: now + HOLD, ..Self::default() }
+        Self {
+            unknown_until: now + HOLD,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn state(&self, cell: &CellId, now: Nanos) -> CellState {
@@ -36,7 +39,11 @@ impl Cells {
             return CellState::Present;
         }
         let until = self.held.get(cell).copied().unwrap_or(self.unknown_until);
-        if now < until { CellState::Held } else { CellState::Lost }
+        if now < until {
+            CellState::Held
+        } else {
+            CellState::Lost
+        }
     }
 
     pub(crate) fn present(&self) -> impl Iterator<Item = &CellPresence> {
@@ -46,17 +53,33 @@ impl Cells {
     /// Where the cell's rep listens.
     pub(crate) fn rep_url(&self, cell: &CellId) -> Option<String> {
         let presence = self.present.get(cell)?;
-        Some(if presence.rep_url.is_empty() { presence.rep_address.clone() } else { presence.rep_url.clone() })
+        Some(if presence.rep_url.is_empty() {
+            presence.rep_address.clone()
+        } else {
+            presence.rep_url.clone()
+        })
     }
 
     /// Takes over the list of present cells. Returns whether one appeared, and whether one went.
-    pub(crate) fn set(&mut self, cells: Vec<CellPresence>, departure: impl Fn(&CellId) -> Departure, now: Nanos) -> (bool, bool) {
-        let fresh: BTreeMap<CellId, CellPresence> = cells.into_iter().map(|c| (c.cell_id.as_str().into(), c)).collect();
+    pub(crate) fn set(
+        &mut self,
+        cells: Vec<CellPresence>,
+        departure: impl Fn(&CellId) -> Departure,
+        now: Nanos,
+    ) -> (bool, bool) {
+        let fresh: BTreeMap<CellId, CellPresence> = cells
+            .into_iter()
+            .map(|c| (c.cell_id.as_str().into(), c))
+            .collect();
         let appeared = fresh.keys().any(|id| !self.present.contains_key(id));
         let mut went = false;
         for id in self.present.keys().filter(|id| !fresh.contains_key(*id)) {
             went = true;
-            let until = if departure(id) == Departure::Released { now + HOLD } else { now };
+            let until = if departure(id) == Departure::Released {
+                now + HOLD
+            } else {
+                now
+            };
             tracing::info!(cell_id = %id, held_s = (until - now) / SECOND, "cell-disappeared");
             self.held.insert(id.clone(), until);
         }
@@ -70,7 +93,12 @@ impl Cells {
 
     /// When a held cell becomes a lost one.
     pub(crate) fn next_loss(&self, now: Nanos) -> Option<Nanos> {
-        self.held.values().chain([&self.unknown_until]).copied().filter(|&at| at > now).min()
+        self.held
+            .values()
+            .chain([&self.unknown_until])
+            .copied()
+            .filter(|&at| at > now)
+            .min()
     }
 }
 
@@ -80,12 +108,28 @@ mod tests {
 
     #[test]
     fn held_and_lost() {
-        let cell = |id: &str| CellPresence { cell_id: id.into(), ..CellPresence::default() };
+        let cell = |id: &str| CellPresence {
+            cell_id: id.into(),
+            ..CellPresence::default()
+        };
         let mut cells = Cells::starting_at(0);
-        assert_eq!(cells.state(&"a".into(), 14 * SECOND), CellState::Held, "we started lately");
+        assert_eq!(
+            cells.state(&"a".into(), 14 * SECOND),
+            CellState::Held,
+            "we started lately"
+        );
         assert_eq!(cells.state(&"a".into(), 15 * SECOND), CellState::Lost);
-        assert_eq!(cells.set(vec![cell("a"), cell("b")], |_| Departure::Expired, 0), (true, false));
-        let departure = |id: &CellId| if id.as_str() == "a" { Departure::Released } else { Departure::Expired };
+        assert_eq!(
+            cells.set(vec![cell("a"), cell("b")], |_| Departure::Expired, 0),
+            (true, false)
+        );
+        let departure = |id: &CellId| {
+            if id.as_str() == "a" {
+                Departure::Released
+            } else {
+                Departure::Expired
+            }
+        };
         assert_eq!(cells.set(vec![], departure, 100 * SECOND), (false, true));
         assert_eq!(cells.state(&"a".into(), 114 * SECOND), CellState::Held);
         assert_eq!(cells.state(&"b".into(), 100 * SECOND), CellState::Lost);

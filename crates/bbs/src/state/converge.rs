@@ -18,7 +18,10 @@ impl State {
             self.step(journal, &process_guid, index, step);
         }
         self.converge_tasks(journal, cell_appeared, now);
-        [plan.next_due, self.cells.next_loss(now)].into_iter().flatten().min()
+        [plan.next_due, self.cells.next_loss(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn plan(&self, cell_appeared: bool, now: Nanos) -> lrp::Plan {
@@ -28,11 +31,26 @@ impl State {
             let desired = self.desired.get(process_guid).map(|d| &d.core);
             let slots = self.actual.get(process_guid).unwrap_or(&none);
             let row = slots.values().flat_map(Slot::rows).next();
-            let domain = desired.map(|d| &d.domain).or(row.map(|row| &row.key.domain));
-            Process { process_guid, desired, slots, fresh: domain.is_some_and(|d| self.is_fresh(d, now)) }
+            let domain = desired
+                .map(|d| &d.domain)
+                .or(row.map(|row| &row.key.domain));
+            Process {
+                process_guid,
+                desired,
+                slots,
+                fresh: domain.is_some_and(|d| self.is_fresh(d, now)),
+            }
         });
         let cells = |cell: &_| self.cells.state(cell, now);
-        lrp::converge(processes, &Circumstances { cells, policy: &self.policy, cell_appeared }, now)
+        lrp::converge(
+            processes,
+            &Circumstances {
+                cells,
+                policy: &self.policy,
+                cell_appeared,
+            },
+            now,
+        )
     }
 
     fn step(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32, step: Step) {
@@ -40,8 +58,14 @@ impl State {
         let transition = match step {
             Step::Create => return self.settle(journal, process_guid, index),
             Step::Retire => return self.retire(journal, process_guid, index),
-            Step::Auction => return journal.orders.push(Order::AuctionLrp(process_guid.clone(), index)),
-            Step::Update(instance) => return self.order_update(journal, process_guid, index, &instance),
+            Step::Auction => {
+                return journal
+                    .orders
+                    .push(Order::AuctionLrp(process_guid.clone(), index));
+            }
+            Step::Update(instance) => {
+                return self.order_update(journal, process_guid, index, &instance);
+            }
             Step::Restart => slot.unclaim(&moment()),
             Step::Suspend => slot.suspend(&moment()),
             Step::RestoreSuspect => slot.restore_suspect(),
@@ -50,12 +74,19 @@ impl State {
         };
         match transition {
             Ok(transition) => self.apply(journal, process_guid, index, transition),
-            Err(refusal) => tracing::warn!(%process_guid, index, %refusal, "convergence-step-refused"),
+            Err(refusal) => {
+                tracing::warn!(%process_guid, index, %refusal, "convergence-step-refused")
+            }
         }
     }
 
     fn expire_domains(&mut self, journal: &mut Journal, now: Nanos) {
-        let expired: Vec<Domain> = self.domains.keys().filter(|d| !self.is_fresh(d, now)).cloned().collect();
+        let expired: Vec<Domain> = self
+            .domains
+            .keys()
+            .filter(|d| !self.is_fresh(d, now))
+            .cloned()
+            .collect();
         for domain in expired {
             self.domains.remove(&domain);
             journal.writes.push(Write::Domain(domain, None));

@@ -47,7 +47,12 @@ impl Foundation {
         Self::start_on(tempfile::tempdir().unwrap(), peer_url, asked, stop_peer).await
     }
 
-    async fn start_on(data: tempfile::TempDir, peer_url: String, asked: mpsc::UnboundedReceiver<Asked>, stop_peer: CancellationToken) -> Self {
+    async fn start_on(
+        data: tempfile::TempDir,
+        peer_url: String,
+        asked: mpsc::UnboundedReceiver<Asked>,
+        stop_peer: CancellationToken,
+    ) -> Self {
         let config = bbs::Config {
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             locket_listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -62,7 +67,29 @@ impl Foundation {
         let locket = Locket::new(format!("https://{}", built.locket_addr()), &identity()).unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(built.run(stop.clone()));
-        Self { bbs, bbs_url, locket, peer_url, data, asked, stop_peer, stop, running }
+        Self {
+            bbs,
+            bbs_url,
+            locket,
+            peer_url,
+            data,
+            asked,
+            stop_peer,
+            stop,
+            running,
+        }
+    }
+
+    /// Another BBS on a copy of the files as they are this moment: what a power cut would leave.
+    pub(crate) async fn after_power_cut(&self) -> Self {
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(self.data.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        let (tell, asked) = mpsc::unbounded_channel();
+        let (peer_url, stop_peer) = peer(tell).await;
+        Self::start_on(copy, peer_url, asked, stop_peer).await
     }
 
     /// Stops the BBS and starts it on the same data.
@@ -84,20 +111,31 @@ impl Foundation {
 
     /// The next thing that a peer was asked.
     pub(crate) async fn asked(&mut self) -> Asked {
-        tokio::time::timeout(PATIENCE, self.asked.recv()).await.expect("a peer is asked within 20 s").unwrap()
+        tokio::time::timeout(PATIENCE, self.asked.recv())
+            .await
+            .expect("a peer is asked within 20 s")
+            .unwrap()
     }
 
     /// The process guids and indexes of the next auction request.
     pub(crate) async fn auction(&mut self) -> Vec<(String, Vec<i32>)> {
         match self.asked().await {
-            Asked::Lrps(requests) => requests.into_iter().map(|r| (r.process_guid, r.indices)).collect(),
+            Asked::Lrps(requests) => requests
+                .into_iter()
+                .map(|r| (r.process_guid, r.indices))
+                .collect(),
             other => panic!("wanted an auction, got {other:?}"),
         }
     }
 
     /// A cell whose rep is the test's peer. Gone when the token is cancelled.
     pub(crate) async fn cell(&self, id: &str) -> (CancellationToken, JoinHandle<()>) {
-        let cell = m::CellPresence { cell_id: id.into(), rep_url: self.peer_url.clone(), zone: "z1".into(), ..m::CellPresence::default() };
+        let cell = m::CellPresence {
+            cell_id: id.into(),
+            rep_url: self.peer_url.clone(),
+            zone: "z1".into(),
+            ..m::CellPresence::default()
+        };
         let stop = CancellationToken::new();
         let keeper = tokio::spawn(Presence::cell(self.locket.clone(), &cell).run(stop.clone()));
         self.wait_for_cells(&[id]).await;
@@ -119,14 +157,31 @@ impl Foundation {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
-        waited.await.unwrap_or_else(|_| panic!("{what} within 20 s"));
+        waited
+            .await
+            .unwrap_or_else(|_| panic!("{what} within 20 s"));
     }
 
     /// `presence STATE instance` of every row of the process, in the order of the answer.
     pub(crate) async fn rows(&self, process_guid: &str) -> Vec<String> {
-        let request = m::ActualLrpsRequest { process_guid: process_guid.into(), ..m::ActualLrpsRequest::default() };
+        let request = m::ActualLrpsRequest {
+            process_guid: process_guid.into(),
+            ..m::ActualLrpsRequest::default()
+        };
         let rows = self.bbs.actual_lrps(&request).await.unwrap();
-        rows.iter().map(|row| format!("{} {:?} {} {}", index(row), m::Presence::try_from(row.presence).unwrap(), row.state, row.instance_key.as_ref().unwrap().instance_guid).trim().to_owned()).collect()
+        rows.iter()
+            .map(|row| {
+                format!(
+                    "{} {:?} {} {}",
+                    index(row),
+                    m::Presence::try_from(row.presence).unwrap(),
+                    row.state,
+                    row.instance_key.as_ref().unwrap().instance_guid
+                )
+                .trim()
+                .to_owned()
+            })
+            .collect()
     }
 }
 
@@ -138,21 +193,56 @@ fn index(row: &m::ActualLrp) -> i32 {
 async fn peer(tell: mpsc::UnboundedSender<Asked>) -> (String, CancellationToken) {
     type Tell = mpsc::UnboundedSender<Asked>;
     let app = Router::new()
-        .route("/v1/lrps", post(async |State(tell): State<Tell>, Json(body): Json<Vec<LrpStartRequest>>| drop(tell.send(Asked::Lrps(body)))))
-        .route("/v1/tasks", post(async |State(tell): State<Tell>, Json(body): Json<Vec<TaskStartRequest>>| drop(tell.send(Asked::Tasks(body)))))
-        .route("/v1/lrps/{guid}/instances/{instance}/stop", post(async |State(tell): State<Tell>, Path((_, instance)): Path<(String, String)>| drop(tell.send(Asked::Stop(instance)))))
-        .route("/v2/lrps/{guid}/instances/{instance}", put(async |State(tell): State<Tell>, Json(body): Json<LrpUpdate>| drop(tell.send(Asked::Update(body)))))
-        .route("/v1/tasks/{guid}/cancel", post(async |State(tell): State<Tell>, Path(guid): Path<String>| drop(tell.send(Asked::Cancel(guid)))))
+        .route(
+            "/v1/lrps",
+            post(
+                async |State(tell): State<Tell>, Json(body): Json<Vec<LrpStartRequest>>| {
+                    drop(tell.send(Asked::Lrps(body)))
+                },
+            ),
+        )
+        .route(
+            "/v1/tasks",
+            post(
+                async |State(tell): State<Tell>, Json(body): Json<Vec<TaskStartRequest>>| {
+                    drop(tell.send(Asked::Tasks(body)))
+                },
+            ),
+        )
+        .route(
+            "/v1/lrps/{guid}/instances/{instance}/stop",
+            post(
+                async |State(tell): State<Tell>, Path((_, instance)): Path<(String, String)>| {
+                    drop(tell.send(Asked::Stop(instance)))
+                },
+            ),
+        )
+        .route(
+            "/v2/lrps/{guid}/instances/{instance}",
+            put(
+                async |State(tell): State<Tell>, Json(body): Json<LrpUpdate>| {
+                    drop(tell.send(Asked::Update(body)))
+                },
+            ),
+        )
+        .route(
+            "/v1/tasks/{guid}/cancel",
+            post(async |State(tell): State<Tell>, Path(guid): Path<String>| {
+                drop(tell.send(Asked::Cancel(guid)))
+            }),
+        )
         .route(
             "/done",
-            post(async |State(tell): State<Tell>, Json(body): Json<m::TaskCallback>| {
-                static REFUSED: OnceLock<()> = OnceLock::new();
-                if body.task_guid.contains("flaky") && REFUSED.set(()).is_ok() {
-                    return http::StatusCode::SERVICE_UNAVAILABLE;
-                }
-                let _ = tell.send(Asked::Callback(body));
-                http::StatusCode::OK
-            }),
+            post(
+                async |State(tell): State<Tell>, Json(body): Json<m::TaskCallback>| {
+                    static REFUSED: OnceLock<()> = OnceLock::new();
+                    if body.task_guid.contains("flaky") && REFUSED.set(()).is_ok() {
+                        return http::StatusCode::SERVICE_UNAVAILABLE;
+                    }
+                    let _ = tell.send(Asked::Callback(body));
+                    http::StatusCode::OK
+                },
+            ),
         )
         .with_state(tell);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -173,8 +263,15 @@ pub(crate) fn identity() -> Identity {
         let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
         let issuer = rcgen::Issuer::new(ca, ca_key);
         let key = rcgen::KeyPair::generate().unwrap();
-        let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &issuer).unwrap();
-        Arc::new(Identity { cert_pem: cert.pem(), key_pem: key.serialize_pem(), ca_pem })
+        let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".into()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        Arc::new(Identity {
+            cert_pem: cert.pem(),
+            key_pem: key.serialize_pem(),
+            ca_pem,
+        })
     });
     Identity::clone(identity)
 }
@@ -196,38 +293,88 @@ pub(crate) fn desired(guid: &str, instances: i32) -> m::DesiredLrp {
 }
 
 pub(crate) fn run_action() -> m::Action {
-    let run = m::RunAction { path: "/tmp/lifecycle/launcher".into(), user: "vcap".into(), ..m::RunAction::default() };
-    m::Action { run: Some(run), ..m::Action::default() }
+    let run = m::RunAction {
+        path: "/tmp/lifecycle/launcher".into(),
+        user: "vcap".into(),
+        ..m::RunAction::default()
+    };
+    m::Action {
+        run: Some(run),
+        ..m::Action::default()
+    }
 }
 
 pub(crate) fn routes(host: &str) -> m::ProtoRoutes {
-    m::ProtoRoutes { routes: [("cf-router".to_owned(), format!(r#"[{{"hostnames":["{host}"],"port":8080}}]"#).into_bytes())].into() }
+    m::ProtoRoutes {
+        routes: [(
+            "cf-router".to_owned(),
+            format!(r#"[{{"hostnames":["{host}"],"port":8080}}]"#).into_bytes(),
+        )]
+        .into(),
+    }
 }
 
 pub(crate) fn key(guid: &str, index: i32) -> m::ActualLrpKey {
-    m::ActualLrpKey { process_guid: guid.into(), index, domain: "cf-apps".into() }
+    m::ActualLrpKey {
+        process_guid: guid.into(),
+        index,
+        domain: "cf-apps".into(),
+    }
 }
 
 pub(crate) fn on(instance: &str, cell: &str) -> m::ActualLrpInstanceKey {
-    m::ActualLrpInstanceKey { instance_guid: instance.into(), cell_id: cell.into() }
+    m::ActualLrpInstanceKey {
+        instance_guid: instance.into(),
+        cell_id: cell.into(),
+    }
 }
 
-pub(crate) fn claim(guid: &str, index: i32, instance: &m::ActualLrpInstanceKey) -> m::ClaimActualLrpRequest {
-    m::ClaimActualLrpRequest { process_guid: guid.into(), index, instance_key: Some(instance.clone()) }
+pub(crate) fn claim(
+    guid: &str,
+    index: i32,
+    instance: &m::ActualLrpInstanceKey,
+) -> m::ClaimActualLrpRequest {
+    m::ClaimActualLrpRequest {
+        process_guid: guid.into(),
+        index,
+        instance_key: Some(instance.clone()),
+    }
 }
 
-pub(crate) fn start(guid: &str, index: i32, instance: &m::ActualLrpInstanceKey) -> m::StartActualLrpRequest {
-    let port = m::PortMapping { container_port: 8080, host_port: 61001, container_tls_proxy_port: 61001, host_tls_proxy_port: 61002 };
+pub(crate) fn start(
+    guid: &str,
+    index: i32,
+    instance: &m::ActualLrpInstanceKey,
+) -> m::StartActualLrpRequest {
+    let port = m::PortMapping {
+        container_port: 8080,
+        host_port: 61001,
+        container_tls_proxy_port: 61001,
+        host_tls_proxy_port: 61002,
+    };
     m::StartActualLrpRequest {
         key: Some(key(guid, index)),
         instance_key: Some(instance.clone()),
-        net_info: Some(m::ActualLrpNetInfo { address: "10.0.0.1".into(), ports: vec![port], instance_address: "10.255.0.2".into(), ..m::ActualLrpNetInfo::default() }),
+        net_info: Some(m::ActualLrpNetInfo {
+            address: "10.0.0.1".into(),
+            ports: vec![port],
+            instance_address: "10.255.0.2".into(),
+            ..m::ActualLrpNetInfo::default()
+        }),
         routable: Some(true),
         availability_zone: "z1".into(),
         ..m::StartActualLrpRequest::default()
     }
 }
 
-pub(crate) fn crash(guid: &str, index: i32, instance: &m::ActualLrpInstanceKey) -> m::CrashActualLrpRequest {
-    m::CrashActualLrpRequest { key: Some(key(guid, index)), instance_key: Some(instance.clone()), error_message: "Exited with status 1".into() }
+pub(crate) fn crash(
+    guid: &str,
+    index: i32,
+    instance: &m::ActualLrpInstanceKey,
+) -> m::CrashActualLrpRequest {
+    m::CrashActualLrpRequest {
+        key: Some(key(guid, index)),
+        instance_key: Some(instance.clone()),
+        error_message: "Exited with status 1".into(),
+    }
 }

@@ -25,12 +25,19 @@ fn an_unclaimed_actual_lrp() {
     ]
     .concat();
     let row = m::ActualLrp {
-        key: Some(m::ActualLrpKey { process_guid: "p".into(), index: 3, domain: "d".into() }),
+        key: Some(m::ActualLrpKey {
+            process_guid: "p".into(),
+            index: 3,
+            domain: "d".into(),
+        }),
         instance_key: Some(m::ActualLrpInstanceKey::default()),
         net_info: Some(m::ActualLrpNetInfo::default()),
         state: "UNCLAIMED".into(),
         since: 5,
-        modification_tag: Some(m::ModificationTag { epoch: "e".into(), index: 7 }),
+        modification_tag: Some(m::ModificationTag {
+            epoch: "e".into(),
+            index: 7,
+        }),
         routable: Some(false),
         ..m::ActualLrp::default()
     };
@@ -41,9 +48,25 @@ fn an_unclaimed_actual_lrp() {
 #[test]
 fn ports_of_a_desired_lrp_are_written_unpacked_and_read_in_both_forms() {
     let tag_number_14 = |wire_type: u8| vec![14 << 3 | wire_type];
-    let unpacked = [field(1, b"p"), tag_number_14(0), vec![0x90, 0x3f], tag_number_14(0), vec![0xae, 0x11]].concat();
-    let packed = [field(1, b"p"), tag_number_14(2), vec![4, 0x90, 0x3f, 0xae, 0x11]].concat();
-    let lrp = m::DesiredLrp { process_guid: "p".into(), ports: vec![8080, 2222], ..m::DesiredLrp::default() };
+    let unpacked = [
+        field(1, b"p"),
+        tag_number_14(0),
+        vec![0x90, 0x3f],
+        tag_number_14(0),
+        vec![0xae, 0x11],
+    ]
+    .concat();
+    let packed = [
+        field(1, b"p"),
+        tag_number_14(2),
+        vec![4, 0x90, 0x3f, 0xae, 0x11],
+    ]
+    .concat();
+    let lrp = m::DesiredLrp {
+        process_guid: "p".into(),
+        ports: vec![8080, 2222],
+        ..m::DesiredLrp::default()
+    };
     assert_eq!(lrp.encode_to_vec(), unpacked);
     assert_eq!(m::DesiredLrp::decode(packed.as_slice()).unwrap(), lrp);
 }
@@ -54,17 +77,56 @@ async fn a_failed_call_is_a_200_with_the_error_in_field_1() {
     let f = Foundation::start().await;
     let http = clients::http::client(&identity(), None).unwrap();
     let url = f.bbs_url();
-    let answer = http.post(format!("{url}/v1/desired_lrps/get_by_process_guid.r2")).body(field(1, b"nobody")).send().await.unwrap();
-    assert_eq!((answer.status().as_u16(), answer.headers()["content-type"].to_str().unwrap()), (200, "application/x-protobuf"));
+    let answer = http
+        .post(format!("{url}/v1/desired_lrps/get_by_process_guid.r2"))
+        .body(field(1, b"nobody"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            answer.status().as_u16(),
+            answer.headers()["content-type"].to_str().unwrap()
+        ),
+        (200, "application/x-protobuf")
+    );
     assert!(answer.headers().contains_key("content-length"));
-    let error = [vec![1 << 3, 13], field(2, b"the requested resource could not be found")].concat();
+    let error = [
+        vec![1 << 3, 13],
+        field(2, b"the requested resource could not be found"),
+    ]
+    .concat();
     assert_eq!(answer.bytes().await.unwrap(), field(1, &error));
     let ping = http.post(format!("{url}/v1/ping")).send().await.unwrap();
     assert_eq!(ping.bytes().await.unwrap(), vec![1 << 3, 1]);
-    assert_eq!(http.post(format!("{url}/v1/desired_lrps/list.r4")).send().await.unwrap().status(), 404);
-    assert!(reqwest::Client::builder().danger_accept_invalid_certs(true).build().unwrap().post(format!("{url}/v1/ping")).send().await.is_err(), "no certificate, no answer");
+    assert_eq!(
+        http.post(format!("{url}/v1/desired_lrps/list.r4"))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        404
+    );
+    assert!(
+        reqwest::Client::builder()
+            .danger_accept_invalid_certs(true)
+            .build()
+            .unwrap()
+            .post(format!("{url}/v1/ping"))
+            .send()
+            .await
+            .is_err(),
+        "no certificate, no answer"
+    );
 
-    let events = http.get(format!("{url}/v1/events.r1")).send().await.unwrap();
-    assert_eq!(events.headers()["content-type"], "text/event-stream; charset=utf-8");
+    let events = http
+        .get(format!("{url}/v1/events.r1"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        events.headers()["content-type"],
+        "text/event-stream; charset=utf-8"
+    );
     f.finish().await;
 }

@@ -13,7 +13,10 @@ async fn update_to_event_and_many_starts() {
     let (mut answered, mut told) = (Vec::new(), Vec::new());
     for n in 0..200 {
         let sent = Instant::now();
-        let update = m::DesiredLrpUpdate { routes: Some(routes(&format!("{n}.example"))), ..Default::default() };
+        let update = m::DesiredLrpUpdate {
+            routes: Some(routes(&format!("{n}.example"))),
+            ..Default::default()
+        };
         let answer = async {
             f.bbs.update_desired_lrp("p", update).await.unwrap();
             sent.elapsed()
@@ -28,7 +31,10 @@ async fn update_to_event_and_many_starts() {
     }
     answered.sort();
     told.sort();
-    println!("update → answer: p50 {:?} p99 {:?}; → event: p50 {:?} p99 {:?}", answered[100], answered[198], told[100], told[198]);
+    println!(
+        "update → answer: p50 {:?} p99 {:?}; → event: p50 {:?} p99 {:?}",
+        answered[100], answered[198], told[100], told[198]
+    );
 
     let count = 4000;
     f.bbs.desire_lrp(desired("many", count)).await.unwrap();
@@ -36,11 +42,19 @@ async fn update_to_event_and_many_starts() {
     futures::stream::iter(0..count)
         .for_each_concurrent(64, |index| {
             let bbs = f.bbs.clone();
-            async move { bbs.start(&start("many", index, &on(&format!("i{index}"), "cell-1"))).await.unwrap() }
+            async move {
+                bbs.start(&start("many", index, &on(&format!("i{index}"), "cell-1")))
+                    .await
+                    .unwrap()
+            }
         })
         .await;
     let rate = f64::from(count) / begin.elapsed().as_secs_f64();
     println!("starts: {rate:.0}/s");
-    assert!(rate > 200.0 && answered[100].as_millis() < 100, "slow: {rate:.0} starts/s, update answered in {:?}", answered[100]);
+    assert!(
+        rate > 200.0 && answered[100].as_millis() < 100,
+        "slow: {rate:.0} starts/s, update answered in {:?}",
+        answered[100]
+    );
     f.finish().await;
 }
