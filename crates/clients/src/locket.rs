@@ -46,8 +46,12 @@ pub enum LocketError {
 impl LocketError {
     fn new(key: &str, status: Status) -> Self {
         match status.code() {
-            Code::AlreadyExists => Self::Collision { key: key.to_owned() },
-            Code::NotFound => Self::NotFound { key: key.to_owned() },
+            Code::AlreadyExists => Self::Collision {
+                key: key.to_owned(),
+            },
+            Code::NotFound => Self::NotFound {
+                key: key.to_owned(),
+            },
             _ => Self::Failed(status),
         }
     }
@@ -56,31 +60,67 @@ impl LocketError {
 impl Client {
     /// `url`: `https://127.0.0.1:8891`. Must be called inside a tokio runtime.
     pub fn new(url: impl Into<String>, identity: &Identity) -> Result<Self> {
-        Ok(Self { channel: channel(&url.into(), identity)? })
+        Ok(Self {
+            channel: channel(&url.into(), identity)?,
+        })
     }
 
     /// Takes, or renews, the lock or presence for `ttl`.
     pub async fn lock(&self, resource: Resource, ttl: Duration) -> Result<(), LocketError> {
         let key = resource.key.clone();
-        let request = m::LockRequest { resource: Some(resource), ttl_in_seconds: ttl.as_secs().max(1) as i64 };
-        self.call::<_, m::LockResponse>(path::LOCK, request).await.map(drop).map_err(|s| LocketError::new(&key, s))
+        let request = m::LockRequest {
+            resource: Some(resource),
+            ttl_in_seconds: ttl.as_secs().max(1) as i64,
+        };
+        self.call::<_, m::LockResponse>(path::LOCK, request)
+            .await
+            .map(drop)
+            .map_err(|s| LocketError::new(&key, s))
     }
 
     pub async fn release(&self, resource: Resource) -> Result<(), LocketError> {
         let key = resource.key.clone();
-        self.call::<_, m::ReleaseResponse>(path::RELEASE, m::ReleaseRequest { resource: Some(resource) }).await.map(drop).map_err(|s| LocketError::new(&key, s))
+        self.call::<_, m::ReleaseResponse>(
+            path::RELEASE,
+            m::ReleaseRequest {
+                resource: Some(resource),
+            },
+        )
+        .await
+        .map(drop)
+        .map_err(|s| LocketError::new(&key, s))
     }
 
     pub async fn fetch(&self, key: &str) -> Result<Resource, LocketError> {
-        let answer: m::FetchResponse = self.call(path::FETCH, m::FetchRequest { key: key.to_owned() }).await.map_err(|s| LocketError::new(key, s))?;
-        answer.resource.ok_or_else(|| LocketError::NotFound { key: key.to_owned() })
+        let answer: m::FetchResponse = self
+            .call(
+                path::FETCH,
+                m::FetchRequest {
+                    key: key.to_owned(),
+                },
+            )
+            .await
+            .map_err(|s| LocketError::new(key, s))?;
+        answer.resource.ok_or_else(|| LocketError::NotFound {
+            key: key.to_owned(),
+        })
     }
 
     /// All locks, or all presences.
     pub async fn fetch_all(&self, kind: TypeCode) -> Result<Vec<Resource>, LocketError> {
-        let type_name = if kind == TypeCode::Lock { m::LOCK } else { m::PRESENCE };
-        let request = m::FetchAllRequest { type_name: type_name.into(), type_code: kind as i32 };
-        let answer: m::FetchAllResponse = self.call(path::FETCH_ALL, request).await.map_err(|s| LocketError::new("", s))?;
+        let type_name = if kind == TypeCode::Lock {
+            m::LOCK
+        } else {
+            m::PRESENCE
+        };
+        let request = m::FetchAllRequest {
+            type_name: type_name.into(),
+            type_code: kind as i32,
+        };
+        let answer: m::FetchAllResponse = self
+            .call(path::FETCH_ALL, request)
+            .await
+            .map_err(|s| LocketError::new("", s))?;
         Ok(answer.resources)
     }
 
@@ -96,9 +136,18 @@ impl Client {
         A: prost::Message + Default + 'static,
     {
         let mut grpc = tonic::client::Grpc::new(self.channel.clone());
-        grpc.ready().await.map_err(|error| Status::unavailable(format!("{:#}", anyhow::Error::from(error))))?;
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unavailable(format!("{:#}", anyhow::Error::from(error))))?;
         let codec = tonic_prost::ProstCodec::<Q, A>::default();
-        Ok(grpc.unary(tonic::Request::new(request), PathAndQuery::from_static(path), codec).await?.into_inner())
+        Ok(grpc
+            .unary(
+                tonic::Request::new(request),
+                PathAndQuery::from_static(path),
+                codec,
+            )
+            .await?
+            .into_inner())
     }
 }
 
@@ -116,11 +165,24 @@ pub fn cell_presence(resource: &Resource) -> Option<CellPresence> {
 
 /// A lazy gRPC channel over mTLS with `identity`.
 fn channel(url: &str, identity: &Identity) -> Result<Channel> {
-    let uri: Uri = url.parse().with_context(|| format!("locket address {url:?}: want https://host:port"))?;
-    anyhow::ensure!(uri.scheme_str() == Some("https"), "locket address {url:?}: want https://host:port");
-    let authority = uri.authority().with_context(|| format!("locket address {url:?}: want https://host:port"))?.clone();
-    let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(8891));
-    let name = ServerName::try_from(authority.host().trim_matches(['[', ']']).to_owned()).with_context(|| format!("locket address {url:?}"))?;
+    let uri: Uri = url
+        .parse()
+        .with_context(|| format!("locket address {url:?}: want https://host:port"))?;
+    anyhow::ensure!(
+        uri.scheme_str() == Some("https"),
+        "locket address {url:?}: want https://host:port"
+    );
+    let authority = uri
+        .authority()
+        .with_context(|| format!("locket address {url:?}: want https://host:port"))?
+        .clone();
+    let address = format!(
+        "{}:{}",
+        authority.host(),
+        authority.port_u16().unwrap_or(8891)
+    );
+    let name = ServerName::try_from(authority.host().trim_matches(['[', ']']).to_owned())
+        .with_context(|| format!("locket address {url:?}"))?;
     let mut tls = kit::tls::client_config(identity)?;
     tls.alpn_protocols = vec![b"h2".to_vec()];
     let tls = TlsConnector::from(Arc::new(tls));
@@ -133,8 +195,12 @@ fn channel(url: &str, identity: &Identity) -> Result<Channel> {
         }
     });
     // The channel's own scheme is plain: TLS is the connector's business.
-    let endpoint = Endpoint::from_shared(format!("http://{authority}")).context("make locket endpoint")?;
-    let endpoint = endpoint.connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(10)).http2_keep_alive_interval(Duration::from_secs(10));
+    let endpoint =
+        Endpoint::from_shared(format!("http://{authority}")).context("make locket endpoint")?;
+    let endpoint = endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(10))
+        .http2_keep_alive_interval(Duration::from_secs(10));
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
@@ -152,7 +218,13 @@ impl Presence {
     }
 
     pub fn new(client: Client, key: &str, owner: &str, value: String) -> Self {
-        let resource = Resource { key: key.into(), owner: owner.into(), value, type_name: m::PRESENCE.into(), type_code: TypeCode::Presence as i32 };
+        let resource = Resource {
+            key: key.into(),
+            owner: owner.into(),
+            value,
+            type_name: m::PRESENCE.into(),
+            type_code: TypeCode::Presence as i32,
+        };
         Self { client, resource }
     }
 
@@ -197,7 +269,13 @@ pub struct Lock {
 
 impl Lock {
     pub fn new(client: Client, key: &str, owner: &str) -> Self {
-        let resource = Resource { key: key.into(), owner: owner.into(), value: String::new(), type_name: m::LOCK.into(), type_code: TypeCode::Lock as i32 };
+        let resource = Resource {
+            key: key.into(),
+            owner: owner.into(),
+            value: String::new(),
+            type_name: m::LOCK.into(),
+            type_code: TypeCode::Lock as i32,
+        };
         Self { client, resource }
     }
 
@@ -226,8 +304,12 @@ impl Lock {
             }
             match self.client.lock(self.resource.clone(), TTL).await {
                 Ok(()) => (renewed, wait) = (tokio::time::Instant::now(), RENEW),
-                Err(error @ LocketError::Collision { .. }) => return Err(error).context("lost lock"),
-                Err(error) if renewed.elapsed() >= TTL => return Err(error).context(format!("lost lock {}", self.resource.key)),
+                Err(error @ LocketError::Collision { .. }) => {
+                    return Err(error).context("lost lock");
+                }
+                Err(error) if renewed.elapsed() >= TTL => {
+                    return Err(error).context(format!("lost lock {}", self.resource.key));
+                }
                 Err(_) => wait = RETRY,
             }
         }

@@ -28,17 +28,26 @@ pub struct ModificationTag {
 
 impl ModificationTag {
     pub fn new(epoch: impl Into<Arc<str>>) -> Self {
-        Self { epoch: epoch.into(), index: 0 }
+        Self {
+            epoch: epoch.into(),
+            index: 0,
+        }
     }
 
     #[must_use]
     pub fn next(&self) -> Self {
-        Self { epoch: self.epoch.clone(), index: self.index.wrapping_add(1) }
+        Self {
+            epoch: self.epoch.clone(),
+            index: self.index.wrapping_add(1),
+        }
     }
 
     /// Whether `newer` describes a later version than this tag does. Tags of different epochs have no order: then it does.
     pub fn succeeded_by(&self, newer: &Self) -> bool {
-        self.epoch.is_empty() || newer.epoch.is_empty() || self.epoch != newer.epoch || self.index < newer.index
+        self.epoch.is_empty()
+            || newer.epoch.is_empty()
+            || self.epoch != newer.epoch
+            || self.index < newer.index
     }
 }
 
@@ -97,14 +106,19 @@ pub enum State {
     Unclaimed { placement_error: String },
     /// A cell is about to run it.
     Claimed { instance: InstanceKey },
-    Running { instance: InstanceKey, details: Arc<Running> },
+    Running {
+        instance: InstanceKey,
+        details: Arc<Running>,
+    },
     /// Waits for its restart.
     Crashed,
 }
 
 impl State {
     pub fn unclaimed() -> Self {
-        Self::Unclaimed { placement_error: String::new() }
+        Self::Unclaimed {
+            placement_error: String::new(),
+        }
     }
 
     /// The state's name on the wire.
@@ -161,6 +175,11 @@ impl ActualLrp {
 
     /// The row after a change of state at `now`.
     pub(crate) fn with(&self, state: State, now: Nanos) -> Self {
-        Self { state, since: now, tag: self.tag.next(), ..self.clone() }
+        Self {
+            state,
+            since: now,
+            tag: self.tag.next(),
+            ..self.clone()
+        }
     }
 }

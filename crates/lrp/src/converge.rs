@@ -73,7 +73,11 @@ pub enum Step {
 }
 
 /// Compares all processes.
-pub fn converge<'a, C>(processes: impl IntoIterator<Item = Process<'a>>, circumstances: &Circumstances<'_, C>, now: Nanos) -> Plan
+pub fn converge<'a, C>(
+    processes: impl IntoIterator<Item = Process<'a>>,
+    circumstances: &Circumstances<'_, C>,
+    now: Nanos,
+) -> Plan
 where
     C: Fn(&CellId) -> CellState,
 {
@@ -84,14 +88,22 @@ where
     plan
 }
 
-fn converge_process<C>(process: &Process<'_>, circumstances: &Circumstances<'_, C>, now: Nanos, plan: &mut Plan)
-where
+fn converge_process<C>(
+    process: &Process<'_>,
+    circumstances: &Circumstances<'_, C>,
+    now: Nanos,
+    plan: &mut Plan,
+) where
     C: Fn(&CellId) -> CellState,
 {
     let mut decide = |index: i32, slot: &Slot, wanted: Option<&DesiredLrp>| {
         let mut add = |step| plan.steps.push((process.process_guid.clone(), index, step));
         let state = |row: &ActualLrp| row.instance().map(|i| (circumstances.cells)(&i.cell_id));
-        if slot.evacuating.as_ref().is_some_and(|row| state(row) == Some(CellState::Lost)) {
+        if slot
+            .evacuating
+            .as_ref()
+            .is_some_and(|row| state(row) == Some(CellState::Lost))
+        {
             add(Step::DropEvacuating);
         }
         let Some(desired) = wanted else {
@@ -118,7 +130,14 @@ where
     }
 }
 
-fn wanted_row<C>(row: &ActualLrp, slot: &Slot, desired: &DesiredLrp, around: &Circumstances<'_, C>, now: Nanos, next_due: &mut Option<Nanos>) -> Option<Step>
+fn wanted_row<C>(
+    row: &ActualLrp,
+    slot: &Slot,
+    desired: &DesiredLrp,
+    around: &Circumstances<'_, C>,
+    now: Nanos,
+    next_due: &mut Option<Nanos>,
+) -> Option<Step>
 where
     C: Fn(&CellId) -> CellState,
 {
@@ -139,11 +158,15 @@ where
         }
     }
     match &row.state {
-        State::Claimed { .. } | State::Running { .. } if cell(row) == Some(CellState::Lost) => Some(Step::Suspend),
+        State::Claimed { .. } | State::Running { .. } if cell(row) == Some(CellState::Lost) => {
+            Some(Step::Suspend)
+        }
         State::Claimed { .. } => None,
         State::Running { instance, details } => {
-            let differs = details.internal_routes != desired.internal_routes || details.metric_tags != desired.metric_tags_of(&row.key, instance);
-            (differs && cell(row) == Some(CellState::Present)).then(|| Step::Update(instance.clone()))
+            let differs = details.internal_routes != desired.internal_routes
+                || details.metric_tags != desired.metric_tags_of(&row.key, instance);
+            (differs && cell(row) == Some(CellState::Present))
+                .then(|| Step::Update(instance.clone()))
         }
         State::Unclaimed { placement_error } => {
             let retry = around.cell_appeared && !placement_error.is_empty();

@@ -22,13 +22,20 @@ impl DesiredLrp {
     }
 
     /// The metric tags of one instance.
-    pub fn metric_tags_of(&self, key: &ActualLrpKey, instance: &InstanceKey) -> BTreeMap<String, String> {
+    pub fn metric_tags_of(
+        &self,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+    ) -> BTreeMap<String, String> {
         let resolve = |tag: &MetricTag| match tag {
             MetricTag::Static(text) => text.clone(),
             MetricTag::Index => key.index.to_string(),
             MetricTag::InstanceGuid => instance.instance_guid.to_string(),
         };
-        self.metric_tags.iter().map(|(name, tag)| (name.clone(), resolve(tag))).collect()
+        self.metric_tags
+            .iter()
+            .map(|(name, tag)| (name.clone(), resolve(tag)))
+            .collect()
     }
 }
 

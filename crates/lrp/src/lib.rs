@@ -24,7 +24,10 @@ pub mod restart;
 pub mod slot;
 pub mod task;
 
-pub use actual::{ActualLrp, ActualLrpKey, InstanceKey, ModificationTag, NetInfo, PortMapping, PreferredAddress, Presence, Running, State};
+pub use actual::{
+    ActualLrp, ActualLrpKey, InstanceKey, ModificationTag, NetInfo, PortMapping, PreferredAddress,
+    Presence, Running, State,
+};
 pub use converge::{CellState, Plan, Process, Step, converge};
 pub use desired::{DesiredLrp, MetricTag, UpdateStrategy};
 pub use restart::RestartPolicy;

@@ -18,7 +18,13 @@ pub struct RestartPolicy {
 
 impl Default for RestartPolicy {
     fn default() -> Self {
-        Self { immediate: 3, first_wait: 30 * SECOND, max_doublings: 5, give_up: 200, forget_after: 300 * SECOND }
+        Self {
+            immediate: 3,
+            first_wait: 30 * SECOND,
+            max_doublings: 5,
+            give_up: 200,
+            forget_after: 300 * SECOND,
+        }
     }
 }
 
@@ -56,7 +62,20 @@ mod tests {
             Restart::After(wait) => wait / SECOND,
             Restart::Never => -1,
         };
-        let waits = [(1, 0), (2, 0), (3, 30), (4, 60), (5, 120), (6, 240), (7, 480), (8, 960), (9, 960), (199, 960), (200, -1), (5000, -1)];
+        let waits = [
+            (1, 0),
+            (2, 0),
+            (3, 30),
+            (4, 60),
+            (5, 120),
+            (6, 240),
+            (7, 480),
+            (8, 960),
+            (9, 960),
+            (199, 960),
+            (200, -1),
+            (5000, -1),
+        ];
         for (count, wait) in waits {
             assert_eq!(seconds(count), wait, "crash {count}");
         }

@@ -3,9 +3,11 @@
 //! A transition looks at all three rows, because they answer for each other: a replacement that serves dismisses the
 //! evacuating and the suspect row. Called by the bbs for each request of a rep or the auctioneer, and by convergence.
 
-use crate::actual::{ActualLrp, ActualLrpKey, InstanceKey, ModificationTag, Presence, Running, State};
-use crate::restart::{Restart, RestartPolicy};
 use crate::Nanos;
+use crate::actual::{
+    ActualLrp, ActualLrpKey, InstanceKey, ModificationTag, Presence, Running, State,
+};
+use crate::restart::{Restart, RestartPolicy};
 use ids::CellId;
 use std::sync::Arc;
 
@@ -40,9 +42,15 @@ pub struct Transition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// An instance ended by itself. Followed by the change of its row.
-    Crashed { before: ActualLrp, after: ActualLrp },
+    Crashed {
+        before: ActualLrp,
+        after: ActualLrp,
+    },
     Created(ActualLrp),
-    Changed { before: ActualLrp, after: ActualLrp },
+    Changed {
+        before: ActualLrp,
+        after: ActualLrp,
+    },
     Removed(ActualLrp),
 }
 
@@ -83,7 +91,9 @@ impl Slot {
 
     /// Its rows; the ordinary one comes last, for readers that take the last row of an index.
     pub fn rows(&self) -> impl Iterator<Item = &ActualLrp> {
-        [&self.evacuating, &self.suspect, &self.ordinary].into_iter().filter_map(Option::as_ref)
+        [&self.evacuating, &self.suspect, &self.ordinary]
+            .into_iter()
+            .filter_map(Option::as_ref)
     }
 
     pub fn row(&self, presence: Presence) -> Option<&ActualLrp> {
@@ -120,33 +130,61 @@ impl Slot {
         }
         let row = self.ordinary.as_ref().ok_or(Refusal::NotFound)?;
         match &row.state {
-            State::Claimed { instance: same } if same == instance => return Ok(Steps::of(self).done()),
+            State::Claimed { instance: same } if same == instance => {
+                return Ok(Steps::of(self).done());
+            }
             State::Running { instance: same, .. } if same == instance => {}
             State::Unclaimed { .. } => {}
             _ => return Err(Refusal::CannotBeClaimed),
         }
         let mut step = Steps::of(self);
-        step.set_ordinary(row.with(State::Claimed { instance: instance.clone() }, moment.now));
+        step.set_ordinary(row.with(
+            State::Claimed {
+                instance: instance.clone(),
+            },
+            moment.now,
+        ));
         Ok(step.done())
     }
 
     /// A cell runs `instance`. It may come without a row before (truth is what runs), and wins over another's claim.
     /// Once it serves, the rows that it replaces go. The same report again changes nothing.
-    pub fn start(&self, key: &ActualLrpKey, instance: &InstanceKey, details: &Arc<Running>, moment: &Moment) -> Result<Transition, Refusal> {
+    pub fn start(
+        &self,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+        details: &Arc<Running>,
+        moment: &Moment,
+    ) -> Result<Transition, Refusal> {
         if self.is_suspect(instance) {
             return Ok(Steps::of(self).done());
         }
-        let state = State::Running { instance: instance.clone(), details: details.clone() };
+        let state = State::Running {
+            instance: instance.clone(),
+            details: details.clone(),
+        };
         let mut step = Steps::of(self);
         match &self.ordinary {
-            None => step.insert(ActualLrp { state, ..unclaimed(key, moment) }),
+            None => step.insert(ActualLrp {
+                state,
+                ..unclaimed(key, moment)
+            }),
             Some(row) => match &row.state {
-                State::Running { instance: same, details: known } if same == instance => {
+                State::Running {
+                    instance: same,
+                    details: known,
+                } if same == instance => {
                     if known != details {
-                        step.set_ordinary(ActualLrp { state, tag: row.tag.next(), ..row.clone() });
+                        step.set_ordinary(ActualLrp {
+                            state,
+                            tag: row.tag.next(),
+                            ..row.clone()
+                        });
                     }
                 }
-                State::Unclaimed { .. } | State::Claimed { .. } => step.set_ordinary(row.with(state, moment.now)),
+                State::Unclaimed { .. } | State::Claimed { .. } => {
+                    step.set_ordinary(row.with(state, moment.now))
+                }
                 State::Running { .. } | State::Crashed => return Err(Refusal::CannotBeStarted),
             },
         }
@@ -158,7 +196,13 @@ impl Slot {
     }
 
     /// `instance` ended by itself.
-    pub fn crash(&self, instance: &InstanceKey, reason: &str, policy: &RestartPolicy, moment: &Moment) -> Result<Transition, Refusal> {
+    pub fn crash(
+        &self,
+        instance: &InstanceKey,
+        reason: &str,
+        policy: &RestartPolicy,
+        moment: &Moment,
+    ) -> Result<Transition, Refusal> {
         let mut step = Steps::of(self);
         if self.is_suspect(instance) {
             step.remove_suspect();
@@ -169,11 +213,26 @@ impl Slot {
             return Err(Refusal::CannotBeCrashed);
         }
         let forget = row.running().is_some() && moment.now - row.since > policy.forget_after;
-        let crash_count = if forget { 1 } else { row.crash_count.saturating_add(1) };
+        let crash_count = if forget {
+            1
+        } else {
+            row.crash_count.saturating_add(1)
+        };
         let at_once = policy.restart(crash_count) == Restart::AtOnce;
-        let state = if at_once { State::unclaimed() } else { State::Crashed };
-        let after = ActualLrp { crash_count, crash_reason: truncated(reason), ..row.with(state, moment.now) };
-        step.changes.push(Change::Crashed { before: row.clone(), after: after.clone() });
+        let state = if at_once {
+            State::unclaimed()
+        } else {
+            State::Crashed
+        };
+        let after = ActualLrp {
+            crash_count,
+            crash_reason: truncated(reason),
+            ..row.with(state, moment.now)
+        };
+        step.changes.push(Change::Crashed {
+            before: row.clone(),
+            after: after.clone(),
+        });
         step.set_ordinary(after);
         Ok(if at_once { step.auction() } else { step.done() })
     }
@@ -185,7 +244,12 @@ impl Slot {
             return Err(Refusal::CannotBeFailed);
         }
         let mut step = Steps::of(self);
-        step.set_ordinary(row.with(State::Unclaimed { placement_error: truncated(placement_error) }, moment.now));
+        step.set_ordinary(row.with(
+            State::Unclaimed {
+                placement_error: truncated(placement_error),
+            },
+            moment.now,
+        ));
         Ok(step.done())
     }
 
@@ -217,7 +281,8 @@ impl Slot {
     pub fn retire(&self, is_present: impl Fn(&CellId) -> bool) -> Retirement {
         let mut step = Steps::of(self);
         let mut stop = Vec::new();
-        let reachable = |row: &ActualLrp| row.instance().filter(|i| is_present(&i.cell_id)).cloned();
+        let reachable =
+            |row: &ActualLrp| row.instance().filter(|i| is_present(&i.cell_id)).cloned();
         if let Some(row) = &self.ordinary {
             match reachable(row) {
                 Some(instance) => stop.push(instance),
@@ -230,7 +295,10 @@ impl Slot {
                 None => step.remove_suspect(),
             }
         }
-        Retirement { transition: step.done(), stop }
+        Retirement {
+            transition: step.done(),
+            stop,
+        }
     }
 
     /// The cell of the ordinary row is lost: its instance becomes suspect (it may still serve) and a replacement is
@@ -244,9 +312,20 @@ impl Slot {
         if self.suspect.is_some() {
             step.set_ordinary(row.with(State::unclaimed(), moment.now));
         } else {
-            let suspect = ActualLrp { presence: Presence::Suspect, tag: row.tag.next(), ..row.clone() };
-            let replacement = ActualLrp { crash_count: row.crash_count, crash_reason: row.crash_reason.clone(), ..unclaimed(&row.key, moment) };
-            step.changes.push(Change::Changed { before: row.clone(), after: suspect.clone() });
+            let suspect = ActualLrp {
+                presence: Presence::Suspect,
+                tag: row.tag.next(),
+                ..row.clone()
+            };
+            let replacement = ActualLrp {
+                crash_count: row.crash_count,
+                crash_reason: row.crash_reason.clone(),
+                ..unclaimed(&row.key, moment)
+            };
+            step.changes.push(Change::Changed {
+                before: row.clone(),
+                after: suspect.clone(),
+            });
             step.changes.push(Change::Created(replacement.clone()));
             step.slot.suspect = Some(suspect);
             step.slot.ordinary = Some(replacement);
@@ -258,8 +337,15 @@ impl Slot {
     pub fn restore_suspect(&self) -> Result<Transition, Refusal> {
         let row = self.suspect.as_ref().ok_or(Refusal::NotFound)?;
         let mut step = Steps::of(self);
-        let restored = ActualLrp { presence: Presence::Ordinary, tag: row.tag.next(), ..row.clone() };
-        step.changes.push(Change::Changed { before: row.clone(), after: restored.clone() });
+        let restored = ActualLrp {
+            presence: Presence::Ordinary,
+            tag: row.tag.next(),
+            ..row.clone()
+        };
+        step.changes.push(Change::Changed {
+            before: row.clone(),
+            after: restored.clone(),
+        });
         step.remove_ordinary();
         step.slot.suspect = None;
         step.slot.ordinary = Some(restored);
@@ -293,15 +379,25 @@ pub(crate) struct Steps {
 
 impl Steps {
     pub(crate) fn of(slot: &Slot) -> Self {
-        Self { slot: slot.clone(), changes: Vec::new() }
+        Self {
+            slot: slot.clone(),
+            changes: Vec::new(),
+        }
     }
 
     pub(crate) fn done(self) -> Transition {
-        Transition { slot: self.slot, changes: self.changes, auction: false }
+        Transition {
+            slot: self.slot,
+            changes: self.changes,
+            auction: false,
+        }
     }
 
     pub(crate) fn auction(self) -> Transition {
-        Transition { auction: true, ..self.done() }
+        Transition {
+            auction: true,
+            ..self.done()
+        }
     }
 
     /// A new row, of the row's presence.
@@ -313,19 +409,23 @@ impl Steps {
     /// Changes the ordinary row.
     pub(crate) fn set_ordinary(&mut self, after: ActualLrp) {
         let before = self.slot.ordinary.replace(after.clone());
-        self.changes.extend(before.map(|before| Change::Changed { before, after }));
+        self.changes
+            .extend(before.map(|before| Change::Changed { before, after }));
     }
 
     pub(crate) fn remove_ordinary(&mut self) {
-        self.changes.extend(self.slot.ordinary.take().map(Change::Removed));
+        self.changes
+            .extend(self.slot.ordinary.take().map(Change::Removed));
     }
 
     pub(crate) fn remove_evacuating(&mut self) {
-        self.changes.extend(self.slot.evacuating.take().map(Change::Removed));
+        self.changes
+            .extend(self.slot.evacuating.take().map(Change::Removed));
     }
 
     pub(crate) fn remove_suspect(&mut self) {
-        self.changes.extend(self.slot.suspect.take().map(Change::Removed));
+        self.changes
+            .extend(self.slot.suspect.take().map(Change::Removed));
     }
 }
 
@@ -346,7 +446,10 @@ fn truncated(text: &str) -> String {
     if text.len() <= MAX_TEXT {
         return text.to_owned();
     }
-    let end = (0..=MAX_TEXT - MARK.len()).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let end = (0..=MAX_TEXT - MARK.len())
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0);
     format!("{}{MARK}", &text[..end])
 }
 

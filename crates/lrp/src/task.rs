@@ -6,8 +6,8 @@
 //!    └── rejected ──────┘                                  └──┴── not delivered ──────┘
 //! ```
 
-use crate::{Nanos, SECOND};
 use crate::converge::CellState;
+use crate::{Nanos, SECOND};
 use ids::{CellId, Domain, TaskGuid};
 
 /// Rejected so often, a task fails.
@@ -37,10 +37,18 @@ pub struct Task {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskState {
     Pending,
-    Running { cell_id: CellId },
-    Completed { cell_id: Option<CellId>, outcome: Outcome },
+    Running {
+        cell_id: CellId,
+    },
+    Completed {
+        cell_id: Option<CellId>,
+        outcome: Outcome,
+    },
     /// Its result is being delivered.
-    Resolving { cell_id: Option<CellId>, outcome: Outcome },
+    Resolving {
+        cell_id: Option<CellId>,
+        outcome: Outcome,
+    },
 }
 
 /// How it ended.
@@ -53,14 +61,21 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn failure(reason: impl Into<String>) -> Self {
-        Self { failed: true, failure_reason: reason.into(), result: String::new() }
+        Self {
+            failed: true,
+            failure_reason: reason.into(),
+            result: String::new(),
+        }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TaskError {
     #[error("Cannot transition from {from} to {to}")]
-    Transition { from: &'static str, to: &'static str },
+    Transition {
+        from: &'static str,
+        to: &'static str,
+    },
     #[error("Running on cell {actual} not {asked}")]
     DifferentCell { actual: CellId, asked: CellId },
 }
@@ -93,30 +108,56 @@ impl TaskState {
 
 impl Task {
     pub fn new(guid: TaskGuid, domain: Domain, now: Nanos) -> Self {
-        Self { guid, domain, created_at: now, updated_at: now, first_completed_at: 0, state: TaskState::Pending, rejection_count: 0, rejection_reason: String::new() }
+        Self {
+            guid,
+            domain,
+            created_at: now,
+            updated_at: now,
+            first_completed_at: 0,
+            state: TaskState::Pending,
+            rejection_count: 0,
+            rejection_reason: String::new(),
+        }
     }
 
     /// A cell wants to run it; `None`: it does already.
     pub fn start(&self, cell_id: &CellId, now: Nanos) -> Result<Option<Self>, TaskError> {
         match &self.state {
-            TaskState::Pending => Ok(Some(self.with(TaskState::Running { cell_id: cell_id.clone() }, now))),
+            TaskState::Pending => Ok(Some(self.with(
+                TaskState::Running {
+                    cell_id: cell_id.clone(),
+                },
+                now,
+            ))),
             TaskState::Running { cell_id: same } if same == cell_id => Ok(None),
             _ => Err(self.refuse("Running")),
         }
     }
 
     /// Its cell reports how it ended.
-    pub fn complete(&self, cell_id: &CellId, outcome: Outcome, now: Nanos) -> Result<Self, TaskError> {
+    pub fn complete(
+        &self,
+        cell_id: &CellId,
+        outcome: Outcome,
+        now: Nanos,
+    ) -> Result<Self, TaskError> {
         match &self.state {
-            TaskState::Running { cell_id: same } if same == cell_id => Ok(self.completed(outcome, now)),
-            TaskState::Running { cell_id: actual } => Err(TaskError::DifferentCell { actual: actual.clone(), asked: cell_id.clone() }),
+            TaskState::Running { cell_id: same } if same == cell_id => {
+                Ok(self.completed(outcome, now))
+            }
+            TaskState::Running { cell_id: actual } => Err(TaskError::DifferentCell {
+                actual: actual.clone(),
+                asked: cell_id.clone(),
+            }),
             _ => Err(self.refuse("Completed")),
         }
     }
 
     pub fn fail(&self, reason: &str, now: Nanos) -> Result<Self, TaskError> {
         match &self.state {
-            TaskState::Pending | TaskState::Running { .. } => Ok(self.completed(Outcome::failure(reason), now)),
+            TaskState::Pending | TaskState::Running { .. } => {
+                Ok(self.completed(Outcome::failure(reason), now))
+            }
             _ => Err(self.refuse("Completed")),
         }
     }
@@ -130,7 +171,11 @@ impl Task {
         let (TaskState::Pending | TaskState::Running { .. }) = &self.state else {
             return Err(self.refuse("Pending"));
         };
-        let rejected = Self { rejection_count: self.rejection_count + 1, rejection_reason: reason.to_owned(), ..self.clone() };
+        let rejected = Self {
+            rejection_count: self.rejection_count + 1,
+            rejection_reason: reason.to_owned(),
+            ..self.clone()
+        };
         if rejected.rejection_count >= MAX_REJECTIONS {
             return rejected.fail(reason, now);
         }
@@ -140,7 +185,13 @@ impl Task {
     /// Its result is about to be delivered.
     pub fn resolve(&self, now: Nanos) -> Result<Self, TaskError> {
         match &self.state {
-            TaskState::Completed { cell_id, outcome } => Ok(self.with(TaskState::Resolving { cell_id: cell_id.clone(), outcome: outcome.clone() }, now)),
+            TaskState::Completed { cell_id, outcome } => Ok(self.with(
+                TaskState::Resolving {
+                    cell_id: cell_id.clone(),
+                    outcome: outcome.clone(),
+                },
+                now,
+            )),
             _ => Err(self.refuse("Resolving")),
         }
     }
@@ -148,7 +199,13 @@ impl Task {
     /// Its result could not be delivered.
     pub fn unresolve(&self, now: Nanos) -> Result<Self, TaskError> {
         match &self.state {
-            TaskState::Resolving { cell_id, outcome } => Ok(self.with(TaskState::Completed { cell_id: cell_id.clone(), outcome: outcome.clone() }, now)),
+            TaskState::Resolving { cell_id, outcome } => Ok(self.with(
+                TaskState::Completed {
+                    cell_id: cell_id.clone(),
+                    outcome: outcome.clone(),
+                },
+                now,
+            )),
             _ => Err(self.refuse("Completed")),
         }
     }
@@ -161,14 +218,28 @@ impl Task {
     }
 
     /// What time and lost cells ask for. `has_callback`: somebody waits for the result at a URL.
-    pub fn converge(&self, has_callback: bool, cells: impl Fn(&CellId) -> CellState, cell_appeared: bool, now: Nanos) -> Option<TaskStep> {
+    pub fn converge(
+        &self,
+        has_callback: bool,
+        cells: impl Fn(&CellId) -> CellState,
+        cell_appeared: bool,
+        now: Nanos,
+    ) -> Option<TaskStep> {
         let idle = now - self.updated_at;
         match &self.state {
-            TaskState::Pending if now - self.created_at >= EXPIRE_PENDING => Some(TaskStep::Fail("not started within time limit")),
-            TaskState::Pending => (idle >= KICK || (cell_appeared && self.rejection_count > 0)).then_some(TaskStep::Auction),
-            TaskState::Running { cell_id } => (cells(cell_id) == CellState::Lost).then_some(TaskStep::Fail("cell disappeared before completion")),
+            TaskState::Pending if now - self.created_at >= EXPIRE_PENDING => {
+                Some(TaskStep::Fail("not started within time limit"))
+            }
+            TaskState::Pending => (idle >= KICK || (cell_appeared && self.rejection_count > 0))
+                .then_some(TaskStep::Auction),
+            TaskState::Running { cell_id } => (cells(cell_id) == CellState::Lost)
+                .then_some(TaskStep::Fail("cell disappeared before completion")),
             TaskState::Completed { .. } => {
-                let limit = if has_callback { EXPIRE_UNDELIVERED } else { EXPIRE_COMPLETED };
+                let limit = if has_callback {
+                    EXPIRE_UNDELIVERED
+                } else {
+                    EXPIRE_COMPLETED
+                };
                 if now - self.first_completed_at >= limit {
                     Some(TaskStep::Delete)
                 } else {
@@ -180,16 +251,29 @@ impl Task {
     }
 
     fn completed(&self, outcome: Outcome, now: Nanos) -> Self {
-        let state = TaskState::Completed { cell_id: self.state.cell_id().cloned(), outcome };
-        Self { first_completed_at: now, ..self.with(state, now) }
+        let state = TaskState::Completed {
+            cell_id: self.state.cell_id().cloned(),
+            outcome,
+        };
+        Self {
+            first_completed_at: now,
+            ..self.with(state, now)
+        }
     }
 
     fn with(&self, state: TaskState, now: Nanos) -> Self {
-        Self { state, updated_at: now, ..self.clone() }
+        Self {
+            state,
+            updated_at: now,
+            ..self.clone()
+        }
     }
 
     fn refuse(&self, to: &'static str) -> TaskError {
-        TaskError::Transition { from: self.state.name(), to }
+        TaskError::Transition {
+            from: self.state.name(),
+            to,
+        }
     }
 }
 
@@ -218,46 +302,115 @@ mod tests {
     fn life() {
         let running = task().start(&cell("a"), 1).unwrap().unwrap();
         assert_eq!(running.start(&cell("a"), 2), Ok(None));
-        assert_eq!(running.start(&cell("b"), 2).unwrap_err().to_string(), "Cannot transition from Running to Running");
-        assert_eq!(running.complete(&cell("b"), Outcome::default(), 2).unwrap_err().to_string(), "Running on cell a not b");
-        let done = running.complete(&cell("a"), Outcome { result: "r".into(), ..Outcome::default() }, 3).unwrap();
-        assert_eq!((done.first_completed_at, done.state.cell_id()), (3, Some(&cell("a"))));
-        assert_eq!(done.complete(&cell("a"), Outcome::default(), 4).unwrap_err().to_string(), "Cannot transition from Completed to Completed");
+        assert_eq!(
+            running.start(&cell("b"), 2).unwrap_err().to_string(),
+            "Cannot transition from Running to Running"
+        );
+        assert_eq!(
+            running
+                .complete(&cell("b"), Outcome::default(), 2)
+                .unwrap_err()
+                .to_string(),
+            "Running on cell a not b"
+        );
+        let done = running
+            .complete(
+                &cell("a"),
+                Outcome {
+                    result: "r".into(),
+                    ..Outcome::default()
+                },
+                3,
+            )
+            .unwrap();
+        assert_eq!(
+            (done.first_completed_at, done.state.cell_id()),
+            (3, Some(&cell("a")))
+        );
+        assert_eq!(
+            done.complete(&cell("a"), Outcome::default(), 4)
+                .unwrap_err()
+                .to_string(),
+            "Cannot transition from Completed to Completed"
+        );
         assert!(done.check_deletable().is_err());
         let resolving = done.resolve(5).unwrap();
         assert!(resolving.check_deletable().is_ok());
-        assert_eq!(resolving.cancel(6).unwrap_err().to_string(), "Cannot transition from Resolving to Completed");
+        assert_eq!(
+            resolving.cancel(6).unwrap_err().to_string(),
+            "Cannot transition from Resolving to Completed"
+        );
         assert_eq!(resolving.unresolve(6).unwrap().state, done.state);
     }
 
     #[test]
     fn the_third_rejection_fails_it() {
         let once = task().reject("no", 1).unwrap();
-        let twice = once.start(&cell("a"), 2).unwrap().unwrap().reject("no", 3).unwrap();
-        assert_eq!((twice.state.clone(), twice.rejection_count), (TaskState::Pending, 2));
+        let twice = once
+            .start(&cell("a"), 2)
+            .unwrap()
+            .unwrap()
+            .reject("no", 3)
+            .unwrap();
+        assert_eq!(
+            (twice.state.clone(), twice.rejection_count),
+            (TaskState::Pending, 2)
+        );
         let failed = twice.reject("insufficient resources: memory", 4).unwrap();
-        assert_eq!(failed.state.outcome().unwrap().failure_reason, "insufficient resources: memory");
+        assert_eq!(
+            failed.state.outcome().unwrap().failure_reason,
+            "insufficient resources: memory"
+        );
     }
 
     #[test]
     fn convergence() {
         let check = |task: &Task, callback, lost: bool, now: Nanos, want: Option<TaskStep>| {
-            let cells = |_: &CellId| if lost { CellState::Lost } else { CellState::Present };
-            assert_eq!(task.converge(callback, cells, false, now * SECOND), want, "{} at {now}", task.state.name());
+            let cells = |_: &CellId| {
+                if lost {
+                    CellState::Lost
+                } else {
+                    CellState::Present
+                }
+            };
+            assert_eq!(
+                task.converge(callback, cells, false, now * SECOND),
+                want,
+                "{} at {now}",
+                task.state.name()
+            );
         };
         let pending = task();
         check(&pending, false, false, 29, None);
         check(&pending, false, false, 30, Some(TaskStep::Auction));
-        check(&pending, false, false, 1800, Some(TaskStep::Fail("not started within time limit")));
+        check(
+            &pending,
+            false,
+            false,
+            1800,
+            Some(TaskStep::Fail("not started within time limit")),
+        );
         let running = pending.start(&cell("a"), 0).unwrap().unwrap();
         check(&running, false, false, 9999, None);
-        check(&running, false, true, 0, Some(TaskStep::Fail("cell disappeared before completion")));
+        check(
+            &running,
+            false,
+            true,
+            0,
+            Some(TaskStep::Fail("cell disappeared before completion")),
+        );
         let done = running.complete(&cell("a"), Outcome::default(), 0).unwrap();
         check(&done, true, false, 30, Some(TaskStep::Deliver));
         check(&done, false, false, 119, None);
         check(&done, false, false, 120, Some(TaskStep::Delete));
         check(&done, true, false, 121, Some(TaskStep::Deliver));
         check(&done, true, false, 1800, Some(TaskStep::Delete));
-        check(&done.resolve(0).unwrap(), true, false, 30, Some(TaskStep::Unresolve));
+        check(
+            &done.resolve(0).unwrap(),
+            true,
+            false,
+            30,
+            Some(TaskStep::Unresolve),
+        );
     }
 }

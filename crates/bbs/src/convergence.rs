@@ -1,0 +1,92 @@
+//! When convergence runs: every period, whenever a cell comes or goes, and when a restart or an auction falls due.
+//! What it does: `state/converge.rs` and the core.
+
+use crate::failure::Failure;
+use crate::locket::Locket;
+use crate::state::{Departure, now};
+use crate::store::Store;
+use anyhow::Result;
+use kit::CancellationToken;
+use kit::reconcile::Nudge;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use wire::locket::TypeCode;
+
+#[derive(Debug, Default)]
+pub(crate) struct Convergence {
+    nudge: Nudge,
+    cell_appeared: AtomicBool,
+}
+
+impl Convergence {
+    /// Runs until `shutdown`. As `kit::reconcile`, but the next pass comes earlier where the last one saw something falling due.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        store: Arc<Store>,
+        period: Duration,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            let wait = match self.pass(&store).await {
+                Ok(due) => due.map_or(period, |wait| wait.min(period)),
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "convergence-failed");
+                    period
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+                () = self.nudge.nudged() => {}
+            }
+        }
+    }
+
+    /// Returns how long until the next step falls due.
+    async fn pass(&self, store: &Store) -> Result<Option<Duration>> {
+        let cell_appeared = self.cell_appeared.swap(false, Ordering::Relaxed);
+        let due = store
+            .write("", |state, journal| {
+                Ok::<_, Failure>(state.converge(journal, cell_appeared))
+            })
+            .await;
+        let due = due.map_err(|failure| anyhow::anyhow!(failure.message))?;
+        Ok(due.map(|at| Duration::from_nanos(u64::try_from(at - now()).unwrap_or_default())))
+    }
+
+    /// Keeps the state's list of cells as locket's presences are, and nudges convergence when one comes or goes.
+    pub(crate) async fn follow_cells(
+        &self,
+        store: &Store,
+        locket: &Arc<Locket>,
+        shutdown: CancellationToken,
+    ) -> Result<()> {
+        let mut changes = locket.watch_presences();
+        loop {
+            let cells = locket
+                .fetch_all(TypeCode::Presence)
+                .iter()
+                .filter_map(clients::locket::cell_presence)
+                .collect();
+            let departure = |cell: &ids::CellId| {
+                if locket.was_released(cell) {
+                    Departure::Released
+                } else {
+                    Departure::Expired
+                }
+            };
+            let (appeared, went) = store.adjust(|state| state.cells.set(cells, departure, now()));
+            if appeared {
+                self.cell_appeared.store(true, Ordering::Relaxed);
+            }
+            if appeared || went {
+                self.nudge.nudge();
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                changed = changes.changed() => changed?,
+            }
+        }
+    }
+}
