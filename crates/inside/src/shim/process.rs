@@ -31,10 +31,10 @@ pub(crate) fn start_container(setup: &Setup) -> Result<i32> {
     let (log, pid_file) = (setup.dir.join("crun.log"), setup.dir.join("init.pid"));
     let mut command = crun(setup, &setup.app_cgroups, &log);
     command.args(["run", "--detach", "--no-new-keyring"]).arg("--bundle").arg(&setup.dir).arg("--pid-file").arg(&pid_file).arg(&setup.key);
-    let output = command.stderr(Stdio::piped()).output().context("run crun")?;
-    if !output.status.success() {
-        let said = complaint(&log).unwrap_or_else(|| String::from_utf8_lossy(&output.stderr).trim().to_owned());
-        bail!("crun run: {said}");
+    // Init inherits what crun has: no pipe of ours, or its end would never come.
+    let status = command.status().context("run crun")?;
+    if !status.success() {
+        bail!("crun run: {}", complaint(&log).unwrap_or_else(|| status.to_string()));
     }
     read_pid(&pid_file)
 }
