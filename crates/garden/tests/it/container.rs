@@ -40,6 +40,13 @@ async fn a_container_runs_as_vcap_without_powers() {
         unknown.rootfs = "preloaded:windows".to_owned();
         assert!(matches!(garden.create(unknown).await, Err(GardenError::UnknownRootfs(_))));
 
+        let (place, handle) = (place.clone(), container.handle.clone());
+        let command = ["/bin/sh", "-c", "test $FROM_CONTAINER$MINE = yesapp && id -u > /tmp/by-exec; exit 4"].map(str::to_owned);
+        garden.run(&container.handle, ProcessSpec { env: vec![("MINE".to_owned(), "app".to_owned())], ..sh("app", "sleep 1000") }).await.unwrap();
+        let status = tokio::task::spawn_blocking(move || garden::linux::exec_interactive(&place.data, &place.run, &handle, &command)).await.unwrap();
+        assert_eq!(status.unwrap(), 4);
+        assert_eq!(garden.read_file(&container.handle, "/tmp/by-exec", 9).await.unwrap(), b"2000\n");
+
         let mut server = garden.run(&container.handle, sh("server", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done")).await.unwrap();
         read_until(&mut server, "up").await;
         garden.signal(&container.handle, "server", Signal::Term).await.unwrap();

@@ -80,12 +80,14 @@ async fn ports_are_mapped_and_apps_kept_apart() {
                 ("own", own.unwrap_or(cell), other_port),
                 ("direct", if container.handle == a.handle { b.container_ip } else { a.container_ip }, 8080),
                 ("mapped", cell, if container.handle == a.handle { b.net_in[0].host_port } else { port }),
-                ("unused", "10.255.0.77".parse().unwrap(), 80),
             ] {
                 let (_, said) = output(&garden, container, connect(id, address, port)).await;
                 assert_eq!(said, "ConnectionRefusedError", "{id} from {}", container.handle);
             }
         }
+        let unused = Ipv4Addr::from(u32::from(cell) + 200);
+        let (_, said) = output(&garden, &b, connect("unused", unused, 80)).await;
+        assert!(!said.starts_with("got"), "{said}");
         let (_, said) = output(&garden, &a, sh("six", "cat /proc/net/if_inet6 | grep -v ' lo' | wc -l; cat /sys/class/net/eth0/mtu")).await;
         println!("{said}");
         assert!(said.starts_with('0'));

@@ -44,12 +44,12 @@ fn read_pid(file: &Path) -> Result<i32> {
     text.trim().parse().with_context(|| format!("parse {}", file.display()))
 }
 
-/// What crun wrote to its log, without the time.
+/// What crun wrote to its log, without the times. The first line has the cause, later ones what failed by it.
 fn complaint(log: &Path) -> Option<String> {
     let text = fs::read_to_string(log).ok()?;
-    let last = text.lines().rfind(|line| !line.trim().is_empty())?;
     // 2026-01-01T10:00:00.000000Z: executable file `x` not found…
-    Some(last.split_once("Z: ").map_or(last, |(_, message)| message).to_owned())
+    let said: Vec<&str> = text.lines().map(|line| line.split_once("Z: ").map_or(line, |(_, message)| message)).filter(|line| !line.trim().is_empty()).collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 #[derive(Debug)]
