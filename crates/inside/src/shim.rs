@@ -55,6 +55,7 @@ fn say(ready: &Ready) {
 fn begin(setup: &str) -> Result<server::Server> {
     // Away from the terminal and the process group of the starter: its Ctrl-C is not for us.
     setsid().context("leave the session")?;
+    close_inherited();
     set_child_subreaper(true).context("become the parent of orphans")?;
     let signals = server::block_signals()?;
     let text = std::fs::read(setup).with_context(|| format!("read {setup}"))?;
@@ -69,5 +70,15 @@ fn begin(setup: &str) -> Result<server::Server> {
             process::end_container(&setup, init);
             Err(error)
         }
+    }
+}
+
+/// What the starter's own starter left open is not ours to keep open for as long as the container lives.
+fn close_inherited() {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // The folder's own descriptor is among them, and closed already.
+        let _ = nix::unistd::close(fd);
     }
 }

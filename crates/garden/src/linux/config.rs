@@ -1,6 +1,5 @@
 //! What the Linux garden is told, and the names and paths that follow from it.
 
-use super::addresses::Range;
 use super::cell_network::CellNetwork;
 use anyhow::{Result, bail};
 use std::collections::BTreeMap;

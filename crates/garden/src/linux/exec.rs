@@ -29,19 +29,21 @@ pub fn exec_interactive(data_dir: &Path, run_dir: &Path, handle: &str, command: 
     // In the folder that goes with the container, should we be killed before we remove it.
     let file = paths.container(&key).join(format!("exec-{}.json", std::process::id()));
     write_private(&file, &serde_json::to_vec(&process)?)?;
-    let status = run(&paths, &key, &file);
+    let status = run(&paths, &record, &file);
     let _ = std::fs::remove_file(&file);
     status
 }
 
-fn run(paths: &Paths, key: &str, process: &Path) -> Result<i32> {
-    let setup = paths.container(key).join("setup.json");
+fn run(paths: &Paths, record: &Record, process: &Path) -> Result<i32> {
+    let setup = paths.container(&record.key).join("setup.json");
     let setup: super::shim_protocol::Setup = serde_json::from_slice(&std::fs::read(&setup).with_context(|| format!("read {}", setup.display()))?)?;
     let crun = find_program(&setup.crun).unwrap_or_else(|| PathBuf::from("crun"));
     // By the shell, as it is the shortest program that joins a cgroup and then becomes another.
     let mut script = Command::new("/bin/sh");
     script.args(["-c", "while [ \"$1\" != -- ]; do echo 0 > \"$1\" || exit 126; shift; done; shift; exec \"$@\"", "sh"]);
-    script.args(&setup.app_cgroups).arg("--").arg(crun).arg("--root").arg(&setup.crun_root).arg("--cgroup-manager=disabled");
-    let status = script.args(["exec", "--process"]).arg(process).arg(key).status().context("run crun")?;
+    // In the shim's mount namespace, where crun is content with the machine's cgroups.
+    let namespace = format!("--mount=/proc/{}/ns/mnt", record.shim);
+    script.args(&setup.app_cgroups).args(["--", "nsenter", &namespace, "--"]).arg(crun).arg("--root").arg(&setup.crun_root).arg("--cgroup-manager=disabled");
+    let status = script.args(["exec", "--process"]).arg(process).arg(&record.key).status().context("run crun")?;
     Ok(status.code().unwrap_or(137))
 }

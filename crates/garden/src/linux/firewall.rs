@@ -42,6 +42,8 @@ pub(crate) struct Cell {
     pub(crate) dns: Ipv4Addr,
     pub(crate) router_ports: Vec<u16>,
     pub(crate) log_denied: bool,
+    /// The kernel has the LOG target; without it the rules that ask for logs only do not log.
+    pub(crate) can_log: bool,
 }
 
 /// What holds for one container.
@@ -75,6 +77,12 @@ pub(crate) fn base_chains(cell: &Cell) -> String {
     )
 }
 
+/// Tries whether the kernel can log: applied and removed at once.
+pub(crate) fn log_probe(cell: &Cell) -> (String, String) {
+    let chain = format!("logs--{}", cell.tag);
+    (format!("*filter\n:{chain} - [0:0]\n-A {chain} -j LOG\nCOMMIT\n"), chain)
+}
+
 /// The jumps to them; ours goes before Docker's, which would drop. To be added once.
 pub(crate) fn base_jumps(cell: &Cell) -> String {
     let Cell { tag, range, .. } = cell;
@@ -100,13 +108,13 @@ pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
     }
     for rule in *egress {
         for matching in egress_matches(rule) {
-            if rule.log {
+            if rule.log && cell.can_log {
                 let _ = writeln!(text, "-A netout--{name}{matching} -j LOG --log-prefix \"OK_{name:.24} \"");
             }
             let _ = writeln!(text, "-A netout--{name}{matching} -j ACCEPT");
         }
     }
-    if cell.log_denied {
+    if cell.log_denied && cell.can_log {
         let _ = writeln!(text, "-A netout--{name} -m limit --limit 2/sec -j LOG --log-prefix \"DENY_{name:.22} \"");
     }
     let _ = writeln!(text, "-A netout--{name} {REJECT}");
@@ -256,6 +264,7 @@ mod tests {
             dns: "10.255.0.1".parse().unwrap(),
             router_ports: vec![80, 443],
             log_denied: false,
+            can_log: true,
         }
     }
 

@@ -71,12 +71,13 @@ impl LinuxGarden {
             dns: config.dns,
             router_ports: config.router_ports.clone(),
             log_denied: config.log_denied,
+            can_log: true,
         };
         let addresses = AddressPool::new(network.range, &BTreeSet::new());
         let capacity = capacity(&config, addresses.free())?;
         let next = fs::read_to_string(paths.next_port()).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         let table = Table { containers: BTreeMap::new(), addresses, ports: PortPool::new(next, BTreeSet::new()), chains: BTreeMap::new() };
-        let garden = Self {
+        let mut garden = Self {
             mtu: cell_network::uplink_mtu(),
             creates: Semaphore::new(CREATES_AT_ONCE),
             table: Mutex::new(table),
@@ -91,6 +92,7 @@ impl LinuxGarden {
             capacity,
         };
         garden.prepare_firewall().await.context("prepare the firewall")?;
+        garden.cell.can_log = garden.probe_log().await?;
         garden.take_over().await.context("take over containers of an earlier run")?;
         Ok(garden)
     }
@@ -107,6 +109,16 @@ impl LinuxGarden {
             self.iptables.restore(&jumps).await?;
         }
         Ok(())
+    }
+
+    async fn probe_log(&self) -> Result<bool> {
+        let (text, chain) = firewall::log_probe(&self.cell);
+        let works = self.iptables.restore(&text).await;
+        if let Err(error) = &works {
+            tracing::warn!(error = format!("{error:#}"), "the kernel has no LOG target: egress rules will not log");
+        }
+        self.iptables.remove_chains(&[chain]).await?;
+        Ok(works.is_ok())
     }
 
     /// Removes everything that this garden made on the machine. Destroy all containers before.

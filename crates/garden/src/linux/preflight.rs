@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Program and the Debian package that has it.
-const TOOLS: [(&str, &str); 5] =
-    [("iptables-restore", "iptables"), ("iptables-save", "iptables"), ("mkfs.ext4", "e2fsprogs"), ("mount", "mount"), ("tar", "tar")];
+const TOOLS: [(&str, &str); 6] =
+    [("iptables-restore", "iptables"), ("iptables-save", "iptables"), ("mkfs.ext4", "e2fsprogs"), ("mount", "mount"), ("tar", "tar"), ("nsenter", "util-linux")];
 
 /// Setting, least value, and whether containers cannot run without it.
 const SETTINGS: [(&str, u64, bool); 4] = [

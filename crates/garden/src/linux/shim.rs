@@ -138,8 +138,21 @@ fn follow(id: String, mut stream: UnixStream) -> Process {
     tokio::spawn(async move {
         let mut tell = Some(tell);
         let mut output = Some(output);
-        while output.is_some() || tell.is_some() {
-            let Ok((kind, body)) = read_frame(&mut stream).await else { break };
+        loop {
+            let abandoned = async {
+                if let Some(output) = &output {
+                    output.closed().await;
+                }
+                if let Some(tell) = &mut tell {
+                    tell.closed().await;
+                }
+            };
+            // Let go of by its owner: whatever the process says from now on is kept by the shim for the next one.
+            let frame = tokio::select! {
+                frame = read_frame(&mut stream) => frame,
+                () = abandoned => return,
+            };
+            let Ok((kind, body)) = frame else { break };
             let chunk = match kind {
                 STDOUT => Output::Stdout(body),
                 STDERR => Output::Stderr(body),

@@ -20,6 +20,7 @@ pub(crate) fn mount_root(setup: &Setup) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
     // Slave: what the host unmounts goes here too, what is mounted here stays here.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE).context("separate the mounts")?;
+    quieten_crun()?;
     let layer = writable_layer(setup)?;
     let (upper, work) = (layer.join("upper"), layer.join("work"));
     for dir in [&upper, &work] {
@@ -35,6 +36,16 @@ pub(crate) fn mount_root(setup: &Setup) -> Result<()> {
     let root = File::open(&setup.root).context("open the root file system")?;
     for bind in &setup.binds {
         bind_mount(&root, bind, setup.base_id).with_context(|| format!("bind {} to {}", bind.host.display(), bind.container))?;
+    }
+    Ok(())
+}
+
+/// crun refuses hybrid machines whose version 2 has any controller (often hugetlb), even if told to leave cgroups
+/// alone. We show it none, here only; the machine stays as it is.
+fn quieten_crun() -> Result<()> {
+    const CONTROLLERS: &str = "/sys/fs/cgroup/unified/cgroup.controllers";
+    if fs::read_to_string(CONTROLLERS).is_ok_and(|text| !text.trim().is_empty()) {
+        mount(Some("/dev/null"), CONTROLLERS, NONE, MsFlags::MS_BIND, NONE).context("hide the controllers of cgroup2 from crun")?;
     }
     Ok(())
 }

@@ -31,10 +31,10 @@ pub(crate) fn start_container(setup: &Setup) -> Result<i32> {
     let (log, pid_file) = (setup.dir.join("crun.log"), setup.dir.join("init.pid"));
     let mut command = crun(setup, &setup.app_cgroups, &log);
     command.args(["run", "--detach", "--no-new-keyring"]).arg("--bundle").arg(&setup.dir).arg("--pid-file").arg(&pid_file).arg(&setup.key);
-    let output = command.stderr(Stdio::piped()).output().context("run crun")?;
-    if !output.status.success() {
-        let said = complaint(&log).unwrap_or_else(|| String::from_utf8_lossy(&output.stderr).trim().to_owned());
-        bail!("crun run: {said}");
+    // Init inherits what crun has: no pipe of ours, or its end would never come.
+    let status = command.status().context("run crun")?;
+    if !status.success() {
+        bail!("crun run: {}", complaint(&log).unwrap_or_else(|| status.to_string()));
     }
     read_pid(&pid_file)
 }
@@ -44,12 +44,12 @@ fn read_pid(file: &Path) -> Result<i32> {
     text.trim().parse().with_context(|| format!("parse {}", file.display()))
 }
 
-/// What crun wrote to its log, without the time.
+/// What crun wrote to its log, without the times. The first line has the cause, later ones what failed by it.
 fn complaint(log: &Path) -> Option<String> {
     let text = fs::read_to_string(log).ok()?;
-    let last = text.lines().rfind(|line| !line.trim().is_empty())?;
     // 2026-01-01T10:00:00.000000Z: executable file `x` not found…
-    Some(last.split_once("Z: ").map_or(last, |(_, message)| message).to_owned())
+    let said: Vec<&str> = text.lines().map(|line| line.split_once("Z: ").map_or(line, |(_, message)| message)).filter(|line| !line.trim().is_empty()).collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 #[derive(Debug)]
