@@ -116,10 +116,6 @@ fn environment(container: &Container, definition: &Definition) -> Vec<(String, S
     if !definition.trusted_certificates.is_empty() {
         env.push(("CF_SYSTEM_CERT_PATH".to_owned(), definition.trusted_certificates.clone()));
     }
-    if !definition.files.is_empty() {
-        env.push(("VCAP_SERVICES_FILE_PATH".to_owned(), format!("{BINDINGS_DIR}/vcap_services")));
-        env.push(("SERVICE_BINDING_ROOT".to_owned(), BINDINGS_DIR.to_owned()));
-    }
     env
 }
 
