@@ -4,7 +4,7 @@ use crate::cell::{Cell, OWNER_PROPERTY};
 use crate::container::Work;
 use crate::record::{self, ContainerDir, HEALTHY, containers_dir};
 use crate::{lrp, task};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use garden::api;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ pub(crate) fn is_ours(container: &api::Container) -> bool {
 
 /// Books and resumes every container with a record; destroys ours without one; removes records without a container.
 pub(crate) async fn adopt(cell: &Arc<Cell>) -> Result<()> {
-    let existing = cell.garden.containers().await.context("list containers")?;
+    let existing = cell.garden.containers().await.map_err(|error| anyhow!("list containers: {error}"))?;
     let mut adopted = BTreeSet::new();
     for container in existing.into_iter().filter(is_ours) {
         match ContainerDir::record(&cell.settings.work_dir, &container.handle) {
             Ok(record) => {
                 let guid = container.handle.clone();
                 let ours = cell.adopt(&guid, record.work.clone(), record.constraint, record.resource);
-                ours.set_routing(record.internal_routes, record.metric_tags);
+                ours.begin_routing(record.internal_routes, record.metric_tags);
                 tracing::info!(container = guid, work = ?record.work, "container-adopted");
                 match record.work {
                     Work::Lrp { .. } => cell.own(ours.clone(), lrp::resume(cell.clone(), ours, container)),

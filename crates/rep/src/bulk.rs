@@ -3,7 +3,7 @@
 use crate::adopt::is_ours;
 use crate::cell::Cell;
 use crate::container::{Container, Phase, StopReason, Work};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use cell_plan::operations::{self as plan, LrpRow, Operation, TASK_CONTAINER_GONE, TaskRow};
 use clients::bbs::BbsError;
 use kit::CancellationToken;
@@ -60,7 +60,7 @@ async fn tidy_garden(cell: &Cell) -> Result<()> {
     let owners: Vec<Arc<Container>> = cell.containers();
     let listed = cell.garden.containers().await;
     cell.healthy.store(listed.is_ok(), Ordering::SeqCst);
-    let existing: BTreeSet<String> = listed.context("list containers")?.into_iter().filter(is_ours).map(|c| c.handle).collect();
+    let existing: BTreeSet<String> = listed.map_err(|error| anyhow!("list containers: {error}"))?.into_iter().filter(is_ours).map(|c| c.handle).collect();
     for handle in existing.iter().filter(|handle| cell.container(handle).is_none()) {
         // Reserved after the list was made it cannot be: then it is in the table.
         tracing::info!(container = handle, "container-without-owner-destroyed");

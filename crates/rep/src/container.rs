@@ -136,12 +136,16 @@ impl Container {
         news
     }
 
-    pub(crate) fn set_routing(&self, internal_routes: Vec<String>, metric_tags: BTreeMap<String, String>) {
-        {
-            let mut status = self.lock();
-            status.internal_routes = internal_routes;
-            status.metric_tags = metric_tags;
-        }
+    /// What is known of the routing before the container lives.
+    pub(crate) fn begin_routing(&self, internal_routes: Vec<String>, metric_tags: BTreeMap<String, String>) {
+        let mut status = self.lock();
+        status.internal_routes = internal_routes;
+        status.metric_tags = metric_tags;
+    }
+
+    /// The BBS has news about the routing.
+    pub(crate) fn change_routing(&self, internal_routes: Vec<String>, metric_tags: BTreeMap<String, String>) {
+        self.begin_routing(internal_routes, metric_tags);
         self.internal_routes_changed.notify_one();
         self.report.notify_one();
     }

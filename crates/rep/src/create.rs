@@ -8,7 +8,7 @@ use crate::logs::Logs;
 use crate::record::ContainerDir;
 use crate::spec::Definition;
 use crate::transfer::Checksum;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use cell_plan::ports::{self, Mapping, PortPlan};
 use cell_plan::instance_env;
 use clients::loggregator::Stream;
@@ -75,7 +75,7 @@ async fn create_container(cell: &Arc<Cell>, container: &Container, definition: &
     };
     let garden = cell.garden.clone();
     // Never left half done: a rep that is told to end lets garden finish first.
-    let created = cell.whole(async move { garden.create(spec).await }).await?.context("create container")?;
+    let created = cell.whole(async move { garden.create(spec).await }).await?.map_err(|error| anyhow!("create container: {error}"))?;
     Ok(made(cell, &created, ports, files))
 }
 

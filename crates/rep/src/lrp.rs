@@ -37,7 +37,7 @@ pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
     let Some(desired) = claim(&cell, &container).await else { return };
     let definition = Definition::from(&desired);
     let Work::Lrp { index, .. } = container.work else { return };
-    container.set_routing(spec::internal_routes(&desired), definition.tags(&container.guid, index));
+    container.begin_routing(spec::internal_routes(&desired), definition.tags(&container.guid, index));
     let logs = create::logs(&cell, &container, &definition);
     let made = async {
         let dir = ContainerDir::create(&cell.settings.work_dir, &container.guid, &record_of(&container), &desired)?;

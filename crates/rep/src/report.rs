@@ -1,7 +1,7 @@
 //! What the rep tells the BBS about one container, said until it is heard.
 
 use crate::cell::Cell;
-use crate::container::{Container, StopReason};
+use crate::container::{Container, Phase, StopReason};
 use crate::create::Made;
 use clients::bbs::BbsError;
 use kit::backoff::Backoff;
@@ -57,6 +57,9 @@ pub(crate) async fn running(cell: &Cell, container: &Container, net_info: Actual
         container.report.notified().await;
         loop {
             let status = container.status();
+            if status.phase != Phase::Running {
+                break;
+            }
             let routable = status.reachable();
             let request = StartActualLrpRequest {
                 key: Some(key.clone()),

@@ -120,7 +120,7 @@ fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
 
 async fn update_lrp(State(cell): State<Arc<Cell>>, Path((_, instance_guid)): Path<(String, String)>, Json(update): Json<LrpUpdate>) -> StatusCode {
     match cell.container(&instance_guid) {
-        Some(container) => container.set_routing(update.internal_routes.into_iter().map(|r| r.hostname).collect(), update.metric_tags),
+        Some(container) => container.change_routing(update.internal_routes.into_iter().map(|r| r.hostname).collect(), update.metric_tags),
         None => tracing::info!(instance_guid, "update-of-unknown-instance"),
     }
     StatusCode::ACCEPTED

@@ -118,14 +118,17 @@ async fn readiness_decides_about_requests_only() {
     let fixture = Fixture::new().await;
     let mut lrp = app();
     lrp.check_definition.as_mut().unwrap().readiness_checks = vec![Check { http_check: Some(HttpCheck { port: 8080, path: "/ready".into(), ..HttpCheck::default() }), tcp_check: None }];
+    fixture.garden.script(|p| p.args.iter().any(|a| a.starts_with("-until-ready")), Script::runs());
     let rep = fixture.rep().await;
     let guid = fixture.place(&rep, lrp).await;
+    fixture.bbs.wait_for(|c| started(c).filter(|s| s.routable == Some(false))).await;
+    let check = |prefix: &'static str| {
+        let guid = guid.clone();
+        fixture.garden.wait_for(move |g| g.processes(&guid).into_keys().find(|id| id.starts_with(prefix)))
+    };
+    fixture.garden.exit(&guid, &check("until-ready").await, Exit { status: 0, out_of_memory: false });
     fixture.bbs.wait_for(|c| started(c).filter(|s| s.routable == Some(true))).await;
-    assert_eq!(fixture.bbs.calls().iter().find_map(started).unwrap().routable, Some(false));
-    let readiness = fixture.garden.wait_for(|g| g.processes(&guid).into_keys().find(|id| id.starts_with("readiness"))).await;
-    // It never passes again.
-    fixture.garden.script(|p| p.args.iter().any(|a| a.starts_with("-until-ready")), Script::runs());
-    fixture.garden.exit(&guid, &readiness, Exit { status: 6, out_of_memory: false });
+    fixture.garden.exit(&guid, &check("readiness").await, Exit { status: 6, out_of_memory: false });
     let mut flips = 0;
     fixture.bbs.wait_for(|c| started(c).filter(|s| s.routable == Some(false)).and_then(|_| { flips += 1; (flips > 1).then_some(()) })).await;
     rep.stop().await;
@@ -146,6 +149,7 @@ async fn stop_takes_the_route_first_and_removes_the_row_last() {
     assert_eq!(remove.instance_key.unwrap().instance_guid, guid);
     assert!(fixture.garden.handles().is_empty());
     assert!(!fixture.bbs.calls().iter().any(|c| matches!(c, Call::Crash(_))));
+    rep.handle.drain_all(Duration::from_secs(5)).await;
     assert!(!fixture.work_dir().join("containers").join(&guid).exists());
     rep.stop().await;
 }
