@@ -1,15 +1,27 @@
 //! The programs that run inside containers, or beside them on the cell, in one small static binary.
 //!
 //! Which one runs is said by the name it was called by, or by the first argument: `init` (PID 1), `shim` (the
-//! container's parent on the cell), `builder`, `launcher`, `healthcheck`.
+//! container's parent on the cell) with its small companions `enter` and `userns`, `untar` and `tar` (files into and
+//! out of a container), `builder`, `launcher`, `healthcheck`.
 
 use std::process::ExitCode;
+
+mod init;
+mod init_files;
+mod shim;
 
 fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().collect();
     let called_by = args[0].rsplit('/').next().unwrap_or_default().to_owned();
     let program = if called_by == "inside" && args.len() > 1 { args.remove(1) } else { called_by };
+    let args = &args[1..];
     match program.as_str() {
+        "init" => init::main(),
+        "shim" => shim::main(args),
+        "enter" => shim::enter::main(args),
+        "userns" => shim::userns::main(),
+        "untar" => init_files::untar(args),
+        "tar" => init_files::tar(args),
         other => {
             eprintln!("inside: unknown program {other:?}; want init, shim, builder, launcher or healthcheck");
             ExitCode::from(2)

@@ -1,0 +1,157 @@
+//! Making a container. Whatever fails, everything made before is removed again.
+
+use super::addresses::listened_ports;
+use super::cgroups::{APP, SIDECAR};
+use super::config::{BASE_ID, key, veth_name};
+use super::firewall::{self, Rules};
+use super::garden::LinuxGarden;
+use super::record::{Record, write_private};
+use super::shim_protocol::{Bind, Setup};
+use super::{netlink, oci, preflight, shim, usage};
+use crate::api::{ContainerSpec, GardenError, NetIn};
+use anyhow::{Context, Result, anyhow};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+impl LinuxGarden {
+    pub(super) async fn create_container(&self, spec: ContainerSpec) -> Result<Record, GardenError> {
+        if spec.privileged {
+            return Err(anyhow!("container {}: privileged containers are not supported; leave privileged out", spec.handle).into());
+        }
+        let lower = self.stacks.lower(&spec.rootfs)?.ok_or_else(|| GardenError::UnknownRootfs(spec.rootfs.clone()))?;
+        let _turn = self.creates.acquire().await.map_err(anyhow::Error::from)?;
+        let record = self.reserve(&spec)?;
+        match self.make(&spec, record, lower).await {
+            Ok(record) => Ok(record),
+            Err(error) => {
+                let error = error.context(format!("create container {}", spec.handle));
+                if let Err(also) = self.destroy_container(&spec.handle).await {
+                    tracing::error!(handle = spec.handle, error = format!("{:#}", anyhow::Error::from(also)), "cannot remove what is left of a failed container");
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Takes name, address and ports, and writes them down.
+    fn reserve(&self, spec: &ContainerSpec) -> Result<Record, GardenError> {
+        let listened = listened();
+        let mut table = self.table();
+        if table.containers.contains_key(&spec.handle) {
+            return Err(GardenError::ContainerExists(spec.handle.clone()));
+        }
+        let address = table.addresses.take().ok_or(GardenError::NoAddresses)?;
+        let mut ports: Vec<(u16, u16)> = Vec::new();
+        for NetIn { host_port, container_port } in &spec.net_in {
+            let taken = match host_port {
+                0 => table.ports.take(&listened),
+                port => table.ports.take_exactly(*port).then_some(*port),
+            };
+            let Some(port) = taken else {
+                ports.iter().for_each(|(port, _)| table.ports.give_back(*port));
+                table.addresses.give_back(address);
+                return Err(if *host_port == 0 { GardenError::NoPorts } else { anyhow!("host port {host_port} is taken by another container; choose 0 for any").into() });
+            };
+            ports.push((port, *container_port));
+        }
+        let chain = firewall::chain_name(&spec.handle, table.chains.keys().map(String::as_str));
+        table.chains.insert(chain.clone(), spec.handle.clone());
+        let record = Record {
+            handle: spec.handle.clone(),
+            key: key(&spec.handle),
+            created: false,
+            since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            address,
+            veth: veth_name(&self.cell.tag, address),
+            chain,
+            rules: String::new(),
+            ports,
+            env: spec.env.clone(),
+            memory: spec.limits.memory,
+            disk: spec.limits.disk,
+            disk_overhead: 0,
+            properties: spec.properties.clone(),
+            shim: 0,
+            init: 0,
+            app_env: Vec::new(),
+        };
+        table.containers.insert(spec.handle.clone(), record.clone());
+        let next = table.ports.next();
+        drop(table);
+        // Only spares reuse after a restart; not worth an error.
+        let _ = fs::write(self.paths.next_port(), next.to_string());
+        Ok(record)
+    }
+
+    async fn make(&self, spec: &ContainerSpec, mut record: Record, lower: PathBuf) -> Result<Record> {
+        let net_in = record.net_in();
+        let rules = Rules { name: &record.chain, veth: &record.veth, address: record.address, net_in: &net_in, egress: &spec.egress };
+        record.rules = firewall::add(&self.cell, &rules);
+        let folder = self.paths.container(&record.key);
+        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        record.save(&self.paths)?;
+        self.write_bundle(spec, &record, lower, &folder)?;
+        self.cgroups.create(&record.key, &spec.limits)?;
+        let starting = shim::spawn(&self.config.inside, &self.cgroups.shim_procs(), &folder.join("setup.json"), &folder.join("shim.log"))?;
+        record.shim = starting.pid;
+        self.keep(&record)?;
+        let (init, filtered) = tokio::join!(starting.ready(), self.iptables.restore(&record.rules));
+        record.init = init?;
+        filtered?;
+        // The rules stand before there is a link that they would have to guard.
+        netlink::connect(&record.veth, record.init, record.address, self.mtu).await?;
+        if record.disk > 0 {
+            record.disk_overhead = usage::layer_use(record.shim, &folder.join("layer"));
+        }
+        record.created = true;
+        self.keep(&record)?;
+        Ok(record)
+    }
+
+    /// Writes the record, here and on disk.
+    pub(super) fn keep(&self, record: &Record) -> Result<()> {
+        record.save(&self.paths)?;
+        self.table().containers.insert(record.handle.clone(), record.clone());
+        Ok(())
+    }
+
+    fn write_bundle(&self, spec: &ContainerSpec, record: &Record, lower: PathBuf, folder: &Path) -> Result<()> {
+        for name in ["processes", "exits"] {
+            fs::create_dir(folder.join(name)).with_context(|| format!("make {name}"))?;
+        }
+        let root = self.paths.root(&record.key);
+        fs::create_dir_all(&root).with_context(|| format!("make {}", root.display()))?;
+        let hostname = oci::hostname(if spec.hostname.is_empty() { &spec.handle } else { &spec.hostname });
+        let config = oci::container(&root, &self.config.inside, &hostname, preflight::nofile(0));
+        write_private(&folder.join("config.json"), &serde_json::to_vec(&config)?)?;
+        let setup = Setup {
+            key: record.key.clone(),
+            dir: folder.to_owned(),
+            root,
+            socket: self.paths.socket(&record.key),
+            crun: self.crun.clone(),
+            crun_root: self.paths.crun(),
+            lower,
+            disk: record.disk,
+            base_id: BASE_ID,
+            files: vec![
+                ("/etc/hostname".to_owned(), format!("{hostname}\n")),
+                ("/etc/hosts".to_owned(), format!("127.0.0.1\tlocalhost\n{}\t{hostname}\n", record.address)),
+                ("/etc/resolv.conf".to_owned(), format!("nameserver {}\n", self.config.dns)),
+            ],
+            binds: spec.bind_mounts.iter().map(|bind| Bind { host: bind.host.clone(), container: bind.container.clone(), read_only: bind.read_only }).collect(),
+            app_cgroups: self.cgroups.procs(&record.key, APP),
+            sidecar_cgroups: self.cgroups.procs(&record.key, SIDECAR),
+            oom_counter: self.cgroups.oom_counter(&record.key),
+        };
+        write_private(&folder.join("setup.json"), &serde_json::to_vec(&setup)?)
+    }
+}
+
+/// Ports that something on the machine listens on, whatever the address.
+fn listened() -> BTreeSet<u16> {
+    let files = ["/proc/net/tcp", "/proc/net/tcp6"];
+    files.iter().flat_map(|file| listened_ports(&fs::read_to_string(file).unwrap_or_default())).collect()
+}

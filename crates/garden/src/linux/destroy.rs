@@ -1,0 +1,164 @@
+//! Removing containers, those of a killed run too. Every step may have been done before, or never have been needed.
+
+use super::garden::LinuxGarden;
+use super::record::Record;
+use super::shim_protocol::Ended;
+use super::{firewall, netlink, shim, stacks};
+use crate::api::{Exit, GardenError};
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::Duration;
+
+impl LinuxGarden {
+    pub(super) async fn destroy_container(&self, handle: &str) -> Result<(), GardenError> {
+        let Some(record) = self.table().containers.get(handle).cloned() else { return Ok(()) };
+        self.remove(&record).await.with_context(|| format!("destroy container {handle}"))?;
+        let mut table = self.table();
+        // Two may have destroyed it at once, and a third made it anew.
+        if table.containers.get(handle).is_some_and(|now| now.address == record.address) {
+            table.containers.remove(handle);
+            table.chains.remove(&record.chain);
+            table.addresses.give_back(record.address);
+            record.ports.iter().for_each(|(port, _)| table.ports.give_back(*port));
+        }
+        Ok(())
+    }
+
+    /// Everything of it on the machine. Processes first: they would use the rest.
+    async fn remove(&self, record: &Record) -> Result<()> {
+        self.end(record).await;
+        let (filtered, link) = tokio::join!(self.iptables.remove(&record.chain, &record.veth), netlink::remove_link(&record.veth));
+        let (cgroups, key, folder) = (self.cgroups.clone(), record.key.clone(), self.paths.container(&record.key));
+        let (root, crun, socket) = (self.paths.root(&record.key), self.paths.crun().join(&record.key), self.paths.socket(&record.key));
+        tokio::task::spawn_blocking(move || {
+            cgroups.destroy(&key)?;
+            let _ = fs::remove_file(socket);
+            stacks::remove_tree(&crun)?;
+            let _ = fs::remove_dir(root);
+            // The record goes last, with its folder: a run that is killed now is continued by the next.
+            remove_folder(&folder)
+        })
+        .await??;
+        filtered.context("remove its chains")?;
+        link
+    }
+
+    /// Ends container and shim, in the friendly way or by KILL.
+    async fn end(&self, record: &Record) {
+        if shim::stop(&self.paths.socket(&record.key)).await.is_ok() && !is_shim(record) {
+            return;
+        }
+        for _ in 0..500 {
+            if !is_shim(record) {
+                return;
+            }
+            let _ = kill(Pid::from_raw(record.shim), Signal::SIGKILL);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// After a start: containers whose shim answers are ours again, the rest is removed.
+    pub(super) async fn take_over(&self) -> Result<()> {
+        let mut known = BTreeSet::new();
+        for entry in fs::read_dir(self.paths.containers()).context("list containers")?.flatten() {
+            let folder = entry.path();
+            let Ok(record) = Record::load(&folder) else {
+                // Nothing is made before the record is written.
+                stacks::remove_tree(&folder)?;
+                continue;
+            };
+            self.adopt(record, &mut known).await?;
+        }
+        self.remove_strangers(&known).await
+    }
+
+    async fn adopt(&self, record: Record, known: &mut BTreeSet<String>) -> Result<()> {
+        let state = shim::state(&self.paths.socket(&record.key)).await;
+        let lives = record.created && state.as_ref().is_ok_and(|state| state.init_status.is_none()) && self.cell.range.contains(record.address);
+        if !lives {
+            tracing::info!(handle = record.handle, "removing what is left of a container");
+            return self.remove(&record).await.with_context(|| format!("remove what is left of container {}", record.handle));
+        }
+        tracing::info!(handle = record.handle, "container taken over");
+        known.insert(record.key.clone());
+        {
+            let mut table = self.table();
+            table.addresses.remove(record.address);
+            for (port, _) in &record.ports {
+                table.ports.take_exactly(*port);
+            }
+            table.chains.insert(record.chain.clone(), record.handle.clone());
+            table.containers.insert(record.handle.clone(), record.clone());
+        }
+        let save = self.iptables.save().await?;
+        if !firewall::complete(&save, &record.chain, &record.veth) {
+            tracing::warn!(handle = record.handle, "the container's chains were incomplete; applied again");
+            self.iptables.remove(&record.chain, &record.veth).await?;
+            self.iptables.restore(&record.rules).await?;
+        }
+        Ok(())
+    }
+
+    /// Things with our names that no record knows, as when the data folder was deleted.
+    async fn remove_strangers(&self, known: &BTreeSet<String>) -> Result<()> {
+        for key in self.cgroups.keys().into_iter().filter(|key| !known.contains(key)) {
+            tracing::info!(key, "removing a cgroup without a container");
+            self.cgroups.destroy(&key)?;
+        }
+        let (chains, veths): (BTreeSet<String>, BTreeSet<String>) = {
+            let table = self.table();
+            (table.chains.keys().cloned().collect(), table.containers.values().map(|record| record.veth.clone()).collect())
+        };
+        let save = self.iptables.save().await?;
+        for name in firewall::present(&save, &self.cell.tag, self.cell.range).into_iter().filter(|name| !chains.contains(name)) {
+            tracing::info!(name, "removing chains without a container");
+            self.iptables.remove_chains(&firewall::chains(&name)).await?;
+        }
+        let ours = format!("{}{}-", super::config::VETH_PREFIX, self.cell.tag);
+        for entry in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(&ours) && !veths.contains(&name) {
+                netlink::remove_link(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How processes ended, when no shim can be asked: as it wrote down, or by its own end.
+    pub(super) fn exits_on_disk(&self, record: &Record) -> BTreeMap<String, Option<Exit>> {
+        let folder = self.paths.container(&record.key);
+        let read = |name: &str| {
+            let entries = fs::read_dir(folder.join(name)).into_iter().flatten().flatten();
+            entries.filter_map(|entry| fs::read(entry.path()).ok()).collect::<Vec<_>>()
+        };
+        let started = read("processes").into_iter().filter_map(|text| serde_json::from_slice::<serde_json::Value>(&text).ok()?["id"].as_str().map(str::to_owned));
+        let mut exits: BTreeMap<String, Option<Exit>> = started.map(|id| (id, Some(shim::VANISHED))).collect();
+        let ended = read("exits").into_iter().filter_map(|text| serde_json::from_slice::<(String, Ended)>(&text).ok());
+        exits.extend(ended.map(|(id, ended)| (id, Some(shim::exit(ended)))));
+        exits
+    }
+}
+
+/// Whether that number is still the container's shim, and not somebody who got it later.
+fn is_shim(record: &Record) -> bool {
+    if record.shim <= 1 {
+        return false;
+    }
+    let command = fs::read(format!("/proc/{}/cmdline", record.shim)).unwrap_or_default();
+    let setup = format!("/{}/setup.json", record.key);
+    String::from_utf8_lossy(&command).contains(&setup)
+}
+
+/// A file system that is just being let go of holds its folder for a moment.
+fn remove_folder(folder: &std::path::Path) -> Result<()> {
+    for _ in 0..100 {
+        if stacks::remove_tree(folder).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    stacks::remove_tree(folder)
+}

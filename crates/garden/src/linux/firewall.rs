@@ -1,0 +1,345 @@
+//! A container's firewall as data, rendered to the text of `iptables-restore --noflush`.
+//!
+//! Pure; [`super::iptables`] applies it. Chain names and the shape of the `netin--` rules are Cloud Foundry's
+//! (cf-networking `netrules/`), because operators and tests read them with `iptables -S`.
+//!
+//! ```text
+//! nat     PREROUTING, OUTPUT ─▶ netin--H      CELL_IP:HOST_PORT becomes OVERLAY_IP:CONTAINER_PORT
+//! filter  FORWARD -i veth    ─▶ netout--H     what the container may reach; ends in REJECT
+//!         FORWARD -d range   ─▶ overlay--TAG  what may reach containers: answers, and what netin-- sent, from no container
+//!         INPUT   -i veth    ─▶ input--H      the name server and the router; ends in REJECT
+//! ```
+//! Packets of a container are known by its interface, which it cannot choose, not by their source address.
+
+use super::addresses::Range;
+use super::config::{VETH_PREFIX, digest};
+use crate::api::{EgressRule, NetIn, Protocol};
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+/// A chain's name has at most 28 characters and the longest prefix takes 8.
+const NAME_LENGTH: usize = 20;
+
+/// The part of the chain names that says which container: the handle's start, unless another container has it.
+pub(crate) fn chain_name<'a>(handle: &str, mut taken: impl Iterator<Item = &'a str>) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.' { c } else { '_' };
+    let start: String = handle.chars().map(plain).take(NAME_LENGTH).collect();
+    if !start.is_empty() && !taken.any(|name| name == start) {
+        return start;
+    }
+    format!("{:.11}-{:08x}", start, digest(handle) as u32)
+}
+
+/// What holds for the whole cell.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    pub(crate) tag: String,
+    pub(crate) cell_ip: Ipv4Addr,
+    /// Addresses of this cell's containers.
+    pub(crate) range: Range,
+    /// Addresses of all apps anywhere: reached only through the router.
+    pub(crate) pool: Range,
+    pub(crate) dns: Ipv4Addr,
+    pub(crate) router_ports: Vec<u16>,
+    pub(crate) log_denied: bool,
+    /// The kernel has the LOG target; without it the rules that ask for logs only do not log.
+    pub(crate) can_log: bool,
+}
+
+/// What holds for one container.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) veth: &'a str,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) net_in: &'a [NetIn],
+    pub(crate) egress: &'a [EgressRule],
+}
+
+const REJECT: &str = "-j REJECT --reject-with icmp-port-unreachable";
+const ANSWERS: &str = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+
+/// The cell's own chains. They are declared, which empties them if they exist; the jumps are in [`base_jumps`].
+pub(crate) fn base_chains(cell: &Cell) -> String {
+    let Cell { tag, range, .. } = cell;
+    format!(
+        "*nat\n\
+         :masq--{tag} - [0:0]\n\
+         -A masq--{tag} -s {range} ! -o {VETH_PREFIX}+ -j MASQUERADE\n\
+         COMMIT\n\
+         *filter\n\
+         :overlay--{tag} - [0:0]\n\
+         -A overlay--{tag} {ANSWERS}\n\
+         -A overlay--{tag} -i {VETH_PREFIX}+ {REJECT}\n\
+         -A overlay--{tag} -m conntrack --ctstate DNAT -j ACCEPT\n\
+         -A overlay--{tag} {REJECT}\n\
+         COMMIT\n"
+    )
+}
+
+/// Tries whether the kernel can log: applied and removed at once.
+pub(crate) fn log_probe(cell: &Cell) -> (String, String) {
+    let chain = format!("logs--{}", cell.tag);
+    (format!("*filter\n:{chain} - [0:0]\n-A {chain} -j LOG\nCOMMIT\n"), chain)
+}
+
+/// The jumps to them; ours goes before Docker's, which would drop. To be added once.
+pub(crate) fn base_jumps(cell: &Cell) -> String {
+    let Cell { tag, range, .. } = cell;
+    format!("*nat\n-A POSTROUTING -j masq--{tag}\nCOMMIT\n*filter\n-I FORWARD 1 -d {range} -j overlay--{tag}\nCOMMIT\n")
+}
+
+/// Adds a container's chains with their jumps. The chains must not exist, else the jumps would double: remove first.
+pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
+    let Rules { name, veth, address, net_in, egress } = rules;
+    let mut text = format!("*nat\n:netin--{name} - [0:0]\n");
+    for NetIn { host_port, container_port } in *net_in {
+        let cell_ip = cell.cell_ip;
+        let _ = writeln!(text, "-A netin--{name} -d {cell_ip}/32 -p tcp -m tcp --dport {host_port} -j DNAT --to-destination {address}:{container_port}");
+    }
+    let _ = write!(text, "-A PREROUTING -j netin--{name}\n-A OUTPUT -j netin--{name}\nCOMMIT\n*filter\n");
+    let _ = write!(text, ":netout--{name} - [0:0]\n:input--{name} - [0:0]\n");
+
+    let _ = writeln!(text, "-A netout--{name} {ANSWERS}");
+    let _ = writeln!(text, "-A netout--{name} -m conntrack --ctstate INVALID -j DROP");
+    let _ = writeln!(text, "-A netout--{name} -d {} {REJECT}", cell.pool);
+    if !overlap(cell.pool, cell.range) {
+        let _ = writeln!(text, "-A netout--{name} -d {} {REJECT}", cell.range);
+    }
+    for rule in *egress {
+        for matching in egress_matches(rule) {
+            if rule.log && cell.can_log {
+                let _ = writeln!(text, "-A netout--{name}{matching} -j LOG --log-prefix \"OK_{name:.24} \"");
+            }
+            let _ = writeln!(text, "-A netout--{name}{matching} -j ACCEPT");
+        }
+    }
+    if cell.log_denied && cell.can_log {
+        let _ = writeln!(text, "-A netout--{name} -m limit --limit 2/sec -j LOG --log-prefix \"DENY_{name:.22} \"");
+    }
+    let _ = writeln!(text, "-A netout--{name} {REJECT}");
+
+    let _ = writeln!(text, "-A input--{name} {ANSWERS}");
+    for protocol in ["udp", "tcp"] {
+        let _ = writeln!(text, "-A input--{name} -d {}/32 -p {protocol} -m {protocol} --dport 53 -j ACCEPT", cell.dns);
+    }
+    for port in &cell.router_ports {
+        let _ = writeln!(text, "-A input--{name} -d {}/32 -p tcp -m tcp --dport {port} -j ACCEPT", cell.cell_ip);
+    }
+    let _ = writeln!(text, "-A input--{name} {REJECT}");
+    let _ = write!(text, "-I FORWARD 1 -i {veth} -j netout--{name}\n-I INPUT 1 -i {veth} -j input--{name}\nCOMMIT\n");
+    text
+}
+
+fn overlap(pool: Range, range: Range) -> bool {
+    pool.prefix() <= range.prefix() && pool.overlaps(range)
+}
+
+/// One match per combination of destination and port range.
+fn egress_matches(rule: &EgressRule) -> Vec<String> {
+    let protocols: Vec<String> = match rule.protocol {
+        Protocol::All => vec![String::new()],
+        Protocol::Icmp => {
+            let kind = match rule.icmp {
+                None | Some((-1, _)) => "any".to_owned(),
+                Some((kind, -1)) => kind.to_string(),
+                Some((kind, code)) => format!("{kind}/{code}"),
+            };
+            vec![format!(" -p icmp -m icmp --icmp-type {kind}")]
+        }
+        Protocol::Tcp | Protocol::Udp => {
+            let name = if rule.protocol == Protocol::Tcp { "tcp" } else { "udp" };
+            let dports = rule.ports.iter().map(|(first, last)| match first == last {
+                true => format!(" -p {name} -m {name} --dport {first}"),
+                false => format!(" -p {name} -m {name} --dport {first}:{last}"),
+            });
+            if rule.ports.is_empty() { vec![format!(" -p {name}")] } else { dports.collect() }
+        }
+    };
+    let mut matches = Vec::new();
+    for (first, last) in &rule.destinations {
+        for protocol in &protocols {
+            matches.push(match first == last {
+                true => format!(" -d {first}/32{protocol}"),
+                false => format!("{protocol} -m iprange --dst-range {first}-{last}"),
+            });
+        }
+    }
+    matches
+}
+
+/// Removes what [`add`] added, if all of it is there.
+pub(crate) fn remove(name: &str, veth: &str) -> String {
+    format!(
+        "*nat\n-D PREROUTING -j netin--{name}\n-D OUTPUT -j netin--{name}\n-F netin--{name}\n-X netin--{name}\nCOMMIT\n\
+         *filter\n-D FORWARD -i {veth} -j netout--{name}\n-D INPUT -i {veth} -j input--{name}\n\
+         -F netout--{name}\n-X netout--{name}\n-F input--{name}\n-X input--{name}\nCOMMIT\n"
+    )
+}
+
+/// Removes the given chains and every jump to them that really stands in the output of `iptables-save`; empty if
+/// nothing of them exists.
+pub(crate) fn remove_existing(save: &str, chains: &[String]) -> String {
+    let mut text = String::new();
+    let (mut table, mut deletions, mut declared) = ("", String::new(), Vec::new());
+    for line in save.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [name] if name.starts_with('*') => (table, deletions, declared) = (&name[1..], String::new(), Vec::new()),
+            [chain, ..] if chain.starts_with(':') && chains.iter().any(|wanted| wanted == &chain[1..]) => declared.push(&chain[1..]),
+            ["-A", chain, .., "-j", target] if chains.iter().any(|wanted| wanted == target) && !chains.iter().any(|own| own == chain) => {
+                let _ = writeln!(deletions, "-D{}", &line[2..]);
+            }
+            ["COMMIT"] if !declared.is_empty() => {
+                let _ = writeln!(text, "*{table}");
+                text.push_str(&deletions);
+                for chain in &declared {
+                    let _ = writeln!(text, "-F {chain}");
+                }
+                for chain in &declared {
+                    let _ = writeln!(text, "-X {chain}");
+                }
+                text.push_str("COMMIT\n");
+            }
+            _ => {}
+        }
+    }
+    text
+}
+
+/// The chains of one container.
+pub(crate) fn chains(name: &str) -> Vec<String> {
+    ["netin", "netout", "input"].map(|kind| format!("{kind}--{name}")).into()
+}
+
+/// The chains of the cell itself.
+pub(crate) fn base(tag: &str) -> Vec<String> {
+    ["masq", "overlay"].map(|kind| format!("{kind}--{tag}")).into()
+}
+
+/// The names of the containers of this cell that have chains, from the output of `iptables-save`: those whose jump is
+/// by an interface of ours, or whose rules lead into our range.
+pub(crate) fn present(save: &str, tag: &str, range: Range) -> Vec<String> {
+    let veth = format!("{VETH_PREFIX}{tag}-");
+    let mut names: Vec<String> = Vec::new();
+    for line in save.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let name = match words.as_slice() {
+            ["-A", _, "-i", interface, "-j", target] if interface.starts_with(&veth) => target.split_once("--").map(|(_, name)| name),
+            ["-A", chain, .., "--to-destination", to] if inside(range, to) => chain.strip_prefix("netin--"),
+            _ => None,
+        };
+        if let Some(name) = name.filter(|name| !names.iter().any(|known| known == name)) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+fn inside(range: Range, to: &str) -> bool {
+    to.split(':').next().and_then(|address| address.parse().ok()).is_some_and(|address| range.contains(address))
+}
+
+/// Whether all that [`add`] makes for a container is there: its chains are declared and jumped to.
+pub(crate) fn complete(save: &str, name: &str, veth: &str) -> bool {
+    let jumps = [
+        format!("-A PREROUTING -j netin--{name}"),
+        format!("-A OUTPUT -j netin--{name}"),
+        format!("-A FORWARD -i {veth} -j netout--{name}"),
+        format!("-A INPUT -i {veth} -j input--{name}"),
+    ];
+    jumps.iter().all(|jump| save.lines().any(|line| line == jump))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell() -> Cell {
+        Cell {
+            tag: "t1".to_owned(),
+            cell_ip: "10.255.0.1".parse().unwrap(),
+            range: "10.255.0.0/24".parse().unwrap(),
+            pool: "10.255.0.0/16".parse().unwrap(),
+            dns: "10.255.0.1".parse().unwrap(),
+            router_ports: vec![80, 443],
+            log_denied: false,
+            can_log: true,
+        }
+    }
+
+    fn address(text: &str) -> Ipv4Addr {
+        text.parse().unwrap()
+    }
+
+    fn sample() -> String {
+        let egress = [
+            EgressRule {
+                protocol: Protocol::All,
+                destinations: vec![(address("0.0.0.0"), address("9.255.255.255"))],
+                ports: vec![],
+                icmp: None,
+                log: false,
+            },
+            EgressRule {
+                protocol: Protocol::Tcp,
+                destinations: vec![(address("10.0.11.7"), address("10.0.11.7"))],
+                ports: vec![(5432, 5432), (8000, 8010)],
+                icmp: None,
+                log: true,
+            },
+            EgressRule {
+                protocol: Protocol::Icmp,
+                destinations: vec![(address("1.1.1.1"), address("1.1.1.1"))],
+                ports: vec![],
+                icmp: Some((8, 0)),
+                log: false,
+            },
+        ];
+        let net_in = [NetIn { host_port: 61001, container_port: 8080 }, NetIn { host_port: 61002, container_port: 61001 }];
+        add(&cell(), &Rules { name: "4f2b1c9e-0f5d-4c0e-6", veth: "cvt1-0005", address: address("10.255.0.5"), net_in: &net_in, egress: &egress })
+    }
+
+    #[test]
+    fn a_containers_rules() {
+        insta::assert_snapshot!(sample());
+    }
+
+    #[test]
+    fn the_cells_rules() {
+        insta::assert_snapshot!(base_chains(&cell()) + &base_jumps(&cell()));
+    }
+
+    #[test]
+    fn every_netout_chain_denies_the_apps_before_it_permits() {
+        let text = sample();
+        let place = |needle: &str| text.find(needle).unwrap();
+        assert!(place("-d 10.255.0.0/16 -j REJECT") < place("-j ACCEPT\n-A netout--4f2b1c9e-0f5d-4c0e-6 -d 10.0.11.7"));
+        assert!(text.contains("-A netout--4f2b1c9e-0f5d-4c0e-6 -j REJECT --reject-with icmp-port-unreachable\n-A input"));
+    }
+
+    #[test]
+    fn a_long_handle_is_cut_and_a_clash_avoided() {
+        let handle = "4f2b1c9e-0f5d-4c0e-6e6e-1a2b";
+        assert_eq!(chain_name(handle, std::iter::empty()), "4f2b1c9e-0f5d-4c0e-6");
+        let other = chain_name(handle, std::iter::once("4f2b1c9e-0f5d-4c0e-6"));
+        assert!(other.starts_with("4f2b1c9e-0f-") && other.len() == 20, "{other}");
+        assert_eq!(chain_name("a b", std::iter::empty()), "a_b");
+    }
+
+    #[test]
+    fn what_is_there_is_removed_and_nothing_else() {
+        let save = "*nat\n:PREROUTING ACCEPT [0:0]\n:netin--a - [0:0]\n:netin--b - [0:0]\n\
+                    -A PREROUTING -j netin--a\n-A PREROUTING -j netin--b\n-A OUTPUT -j netin--a\n\
+                    -A netin--a -d 10.255.0.1/32 -p tcp -m tcp --dport 61001 -j DNAT --to-destination 10.255.0.5:8080\n\
+                    -A netin--b -d 10.255.1.1/32 -p tcp -m tcp --dport 61001 -j DNAT --to-destination 10.255.1.5:8080\nCOMMIT\n\
+                    *filter\n:FORWARD ACCEPT [0:0]\n:netout--c - [0:0]\n-A FORWARD -i cvt1-0007 -j netout--c\nCOMMIT\n";
+        assert_eq!(
+            remove_existing(save, &chains("a")),
+            "*nat\n-D PREROUTING -j netin--a\n-D OUTPUT -j netin--a\n-F netin--a\n-X netin--a\nCOMMIT\n"
+        );
+        assert_eq!(remove_existing(save, &chains("x")), "");
+        assert_eq!(present(save, "t1", "10.255.0.0/24".parse().unwrap()), ["a", "c"]);
+        assert!(!complete(save, "a", "cvt1-0005"));
+    }
+}

@@ -1,0 +1,255 @@
+//! [`LinuxGarden`]: what it holds, how it begins and ends, and the [`Garden`] calls, each of which is a few lines to the
+//! module that does it.
+
+use super::addresses::{AddressPool, PortPool};
+use super::cgroups::Cgroups;
+use super::config::{GardenConfig, Paths};
+use super::files::Root;
+use super::firewall::{self, Cell};
+use super::iptables::Iptables;
+use super::record::Record;
+use super::stacks::Stacks;
+use super::{cell_network, preflight, shim, usage};
+use crate::api::{Capacity, Container, ContainerSpec, Garden, GardenError, Metrics, Process, ProcessSpec, Signal};
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
+
+/// Containers made at once: more would only slow each other down.
+const CREATES_AT_ONCE: usize = 8;
+
+/// The containers of one foundation on this machine.
+#[derive(Debug)]
+pub struct LinuxGarden {
+    pub(super) config: GardenConfig,
+    pub(super) paths: Paths,
+    pub(super) crun: PathBuf,
+    pub(super) cell: Cell,
+    pub(super) cgroups: Cgroups,
+    pub(super) stacks: Stacks,
+    pub(super) iptables: Iptables,
+    pub(super) mtu: u32,
+    pub(super) creates: Semaphore,
+    pub(super) table: Mutex<Table>,
+    capacity: Capacity,
+    // Held as long as this garden lives; a second one on the same folder would take containers away.
+    _lock: Flock<File>,
+}
+
+/// What is given out.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) containers: BTreeMap<String, Record>,
+    pub(super) addresses: AddressPool,
+    pub(super) ports: PortPool,
+    /// Being destroyed: a second call waits for nothing and does the rest of the work.
+    pub(super) chains: BTreeMap<String, String>,
+}
+
+impl LinuxGarden {
+    /// Checks the machine, takes over the containers that are there, and removes what is left of others.
+    pub async fn build(config: GardenConfig) -> Result<Self> {
+        let crun = preflight::check(&config)?;
+        let paths = config.paths();
+        let lock = lock(&paths)?;
+        let cgroups = Cgroups::open(&config.cgroup_parent())?;
+        let stacks = {
+            let config = config.clone();
+            tokio::task::spawn_blocking(move || Stacks::open(&config)).await??
+        };
+        let network = &config.network;
+        let cell = Cell {
+            tag: config.tag.clone(),
+            cell_ip: network.cell_ip,
+            range: network.range,
+            pool: network.pool,
+            dns: config.dns,
+            router_ports: config.router_ports.clone(),
+            log_denied: config.log_denied,
+            can_log: true,
+        };
+        let addresses = AddressPool::new(network.range, &BTreeSet::new());
+        let capacity = capacity(&config, addresses.free())?;
+        let next = fs::read_to_string(paths.next_port()).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let table = Table { containers: BTreeMap::new(), addresses, ports: PortPool::new(next, BTreeSet::new()), chains: BTreeMap::new() };
+        let mut garden = Self {
+            mtu: cell_network::uplink_mtu(),
+            creates: Semaphore::new(CREATES_AT_ONCE),
+            table: Mutex::new(table),
+            iptables: Iptables::default(),
+            _lock: lock,
+            config,
+            paths,
+            crun,
+            cell,
+            cgroups,
+            stacks,
+            capacity,
+        };
+        garden.prepare_firewall().await.context("prepare the firewall")?;
+        garden.cell.can_log = garden.probe_log().await?;
+        garden.take_over().await.context("take over containers of an earlier run")?;
+        Ok(garden)
+    }
+
+    /// The cell's own chains, once; emptied and filled again each time, in case the configuration changed.
+    async fn prepare_firewall(&self) -> Result<()> {
+        self.iptables.restore(&firewall::base_chains(&self.cell)).await?;
+        let save = self.iptables.save().await?;
+        let jumps = firewall::base_jumps(&self.cell);
+        let there = firewall::base(&self.cell.tag).iter().all(|chain| save.lines().any(|line| line.ends_with(&format!("-j {chain}"))));
+        if !there {
+            self.iptables.remove_chains(&firewall::base(&self.cell.tag)).await?;
+            self.iptables.restore(&firewall::base_chains(&self.cell)).await?;
+            self.iptables.restore(&jumps).await?;
+        }
+        Ok(())
+    }
+
+    async fn probe_log(&self) -> Result<bool> {
+        let (text, chain) = firewall::log_probe(&self.cell);
+        let works = self.iptables.restore(&text).await;
+        if let Err(error) = &works {
+            tracing::warn!(error = format!("{error:#}"), "the kernel has no LOG target: egress rules will not log");
+        }
+        self.iptables.remove_chains(&[chain]).await?;
+        Ok(works.is_ok())
+    }
+
+    /// Removes everything that this garden made on the machine. Destroy all containers before.
+    pub async fn shutdown_clean(&self) -> Result<()> {
+        let left = self.table().containers.len();
+        if left > 0 {
+            bail!("{left} containers are left; destroy them before cleaning up");
+        }
+        self.iptables.remove_chains(&firewall::base(&self.cell.tag)).await.context("remove the cell's chains")?;
+        self.config.network.remove().await?;
+        Stacks::unmount(&self.paths)?;
+        self.cgroups.remove_parent()?;
+        super::stacks::remove_tree(&self.paths.run)
+    }
+
+    /// Short sections only, and what is inside is valid after any of them.
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn record(&self, handle: &str) -> Result<Record, GardenError> {
+        let record = self.table().containers.get(handle).cloned();
+        record.filter(|record| record.created).ok_or_else(|| GardenError::ContainerNotFound(handle.to_owned()))
+    }
+
+    pub(super) fn root(&self, record: &Record) -> Result<Root> {
+        Root::of(record.shim, &self.paths.root(&record.key))
+    }
+
+    async fn describe(&self, record: &Record) -> Container {
+        let processes = match shim::state(&self.paths.socket(&record.key)).await {
+            Ok(state) => state.processes.into_iter().map(|(id, ended)| (id, ended.map(shim::exit))).collect(),
+            Err(error) => {
+                tracing::warn!(handle = record.handle, error = format!("{error:#}"), "the container's shim does not answer");
+                self.exits_on_disk(record)
+            }
+        };
+        let visible = processes.into_iter().filter(|(id, _)| !id.starts_with(super::process::OWN));
+        Container {
+            handle: record.handle.clone(),
+            container_ip: record.address,
+            net_in: record.net_in(),
+            properties: record.properties.clone(),
+            processes: visible.collect(),
+        }
+    }
+}
+
+fn lock(paths: &Paths) -> Result<Flock<File>> {
+    let place = paths.data.join("garden.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&place).with_context(|| format!("open {}", place.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err(_) => bail!("{} is in use by another foundation; stop it, or choose another data directory", paths.data.display()),
+    }
+}
+
+fn capacity(config: &GardenConfig, addresses: usize) -> Result<Capacity> {
+    let meminfo = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let disk = nix::sys::statvfs::statvfs(&config.data_dir).context("look at the disk")?;
+    let free_mb = disk.blocks_available() as u64 * disk.fragment_size() as u64 / (1 << 20);
+    let or = |configured: u64, otherwise: u64| if configured > 0 { configured } else { otherwise };
+    Ok(Capacity {
+        memory_mb: or(config.memory_mb, total.unwrap_or(0) / 1024),
+        disk_mb: or(config.disk_mb, free_mb),
+        containers: or(config.max_containers, 250).min(addresses as u64),
+    })
+}
+
+#[async_trait::async_trait]
+impl Garden for LinuxGarden {
+    async fn create(&self, spec: ContainerSpec) -> Result<Container, GardenError> {
+        let record = self.create_container(spec).await?;
+        Ok(self.describe(&record).await)
+    }
+
+    async fn containers(&self) -> Result<Vec<Container>, GardenError> {
+        let records: Vec<Record> = self.table().containers.values().filter(|record| record.created).cloned().collect();
+        Ok(futures::future::join_all(records.iter().map(|record| self.describe(record))).await)
+    }
+
+    async fn run(&self, handle: &str, spec: ProcessSpec) -> Result<Process, GardenError> {
+        self.run_process(handle, spec).await
+    }
+
+    async fn attach(&self, handle: &str, process_id: &str) -> Result<Process, GardenError> {
+        self.attach_process(handle, process_id).await
+    }
+
+    async fn signal(&self, handle: &str, process_id: &str, signal: Signal) -> Result<(), GardenError> {
+        self.signal_process(handle, process_id, signal).await
+    }
+
+    async fn destroy(&self, handle: &str) -> Result<(), GardenError> {
+        self.destroy_container(handle).await
+    }
+
+    async fn set_properties(&self, handle: &str, properties: BTreeMap<String, String>) -> Result<(), GardenError> {
+        let mut table = self.table();
+        let record = table.containers.get_mut(handle).filter(|record| record.created);
+        let record = record.ok_or_else(|| GardenError::ContainerNotFound(handle.to_owned()))?;
+        record.properties.extend(properties);
+        Ok(record.save(&self.paths)?)
+    }
+
+    async fn stream_in(&self, handle: &str, directory: &str, user: &str, tar: PathBuf) -> Result<(), GardenError> {
+        self.unpack(handle, directory, user, tar).await
+    }
+
+    async fn read_file(&self, handle: &str, path: &str, limit: u64) -> Result<Vec<u8>, GardenError> {
+        let root = self.root(&self.record(handle)?)?;
+        let path = path.to_owned();
+        let content = tokio::task::spawn_blocking(move || root.read(&path, limit)).await.map_err(anyhow::Error::from)?;
+        Ok(content?)
+    }
+
+    async fn stream_out(&self, handle: &str, path: &str, tar: PathBuf) -> Result<(), GardenError> {
+        self.pack(handle, path, tar).await
+    }
+
+    async fn metrics(&self, handle: &str) -> Result<Metrics, GardenError> {
+        let record = self.record(handle)?;
+        Ok(usage::metrics(&self.cgroups, &self.paths, &record))
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn cell_ip(&self) -> Ipv4Addr {
+        self.config.network.cell_ip
+    }
+}

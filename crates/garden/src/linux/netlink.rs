@@ -1,0 +1,158 @@
+//! Links, addresses and routes, by rtnetlink.
+//!
+//! A container has one point-to-point link to the host, as silk makes it: /32 on both sides, the host's side is
+//! 169.254.0.1 and the container's gateway. Nothing is bridged, so everything passes FORWARD.
+
+use super::addresses::Range;
+use anyhow::{Context, Result, anyhow};
+use futures::TryStreamExt;
+use nix::sched::{CloneFlags, setns};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
+use rtnetlink::packet_route::route::{RouteProtocol, RouteScope, RouteType};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+
+/// The host, as every container sees it.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
+
+/// A socket to the kernel, with its task; both end when this is dropped.
+struct Netlink {
+    handle: Handle,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Netlink {
+    fn open() -> Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
+        Ok(Self { handle, task: tokio::spawn(connection) })
+    }
+
+    async fn index(&self, name: &str) -> Result<u32> {
+        let mut links = self.handle.link().get().match_name(name.to_owned()).execute();
+        let link = links.try_next().await.with_context(|| format!("look up link {name}"))?;
+        Ok(link.with_context(|| format!("link {name} does not exist"))?.header.index)
+    }
+
+    async fn up(&self, index: u32) -> Result<()> {
+        self.handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.context("set link up")
+    }
+
+    /// A /32 address whose peer is the only neighbour.
+    async fn add_peer_address(&self, index: u32, local: Ipv4Addr, peer: Ipv4Addr) -> Result<()> {
+        let mut request = self.handle.address().add(index, local.into(), 32);
+        let attributes = &mut request.message_mut().attributes;
+        attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Address(_) | AddressAttribute::Local(_) | AddressAttribute::Broadcast(_)));
+        attributes.push(AddressAttribute::Local(local.into()));
+        attributes.push(AddressAttribute::Address(peer.into()));
+        request.execute().await.with_context(|| format!("add address {local} peer {peer}"))
+    }
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Links a container to the host. `pid` is a process in its network namespace.
+pub(crate) async fn connect(veth: &str, pid: i32, address: Ipv4Addr, mtu: u32) -> Result<()> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).context("open the container's network namespace")?;
+    let netlink = Netlink::open()?;
+    // The peer is born in the container's namespace: moving it there costs 20 ms.
+    let mut peer = LinkMessageBuilder::<LinkUnspec>::new().name("eth0".to_owned()).mtu(mtu).build();
+    peer.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
+    let pair = LinkVeth::new(veth, "eth0").set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).mtu(mtu).build();
+    netlink.handle.link().add(pair).execute().await.with_context(|| format!("create link {veth}"))?;
+    // Without IPv6 there is no way to the host that the IPv4 rules do not see.
+    write_sysctl(&format!("net/ipv6/conf/{veth}/disable_ipv6"), "1")?;
+    write_sysctl(&format!("net/ipv4/conf/{veth}/rp_filter"), "1")?;
+    let index = netlink.index(veth).await?;
+    netlink.up(index).await?;
+    netlink.add_peer_address(index, GATEWAY, address).await?;
+    inside(namespace, address).await
+}
+
+/// The container's end, set from a thread of its own that enters the namespace.
+async fn inside(namespace: File, address: Ipv4Addr) -> Result<()> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("netns".to_owned())
+        .spawn(move || {
+            let outcome = (|| {
+                setns(&namespace, CloneFlags::CLONE_NEWNET).context("enter the container's network namespace")?;
+                write_sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+                runtime.block_on(async {
+                    let netlink = Netlink::open()?;
+                    let loopback = netlink.index("lo").await?;
+                    netlink.up(loopback).await?;
+                    let index = netlink.index("eth0").await?;
+                    netlink.up(index).await?;
+                    netlink.add_peer_address(index, address, GATEWAY).await?;
+                    let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(GATEWAY).output_interface(index).pref_source(address);
+                    netlink.handle.route().add(route.build()).execute().await.context("add the default route")
+                })
+            })();
+            let _ = done.send(outcome);
+        })
+        .context("start a thread")?;
+    result.await.map_err(|_| anyhow!("the thread in the container's network namespace ended early"))?
+}
+
+fn write_sysctl(name: &str, value: &str) -> Result<()> {
+    match std::fs::write(format!("/proc/sys/{name}"), value) {
+        // A kernel without IPv6 needs no switching off.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("set {name} to {value}")),
+    }
+}
+
+/// Removes a link; one that does not exist is fine.
+pub(crate) async fn remove_link(name: &str) -> Result<()> {
+    if !link_exists(name) {
+        return Ok(());
+    }
+    let netlink = Netlink::open()?;
+    let Ok(index) = netlink.index(name).await else { return Ok(()) };
+    match netlink.handle.link().del(index).execute().await {
+        Err(_) if !link_exists(name) => Ok(()),
+        other => other.with_context(|| format!("remove link {name}")),
+    }
+}
+
+pub(crate) fn link_exists(name: &str) -> bool {
+    std::path::Path::new("/sys/class/net").join(name).exists()
+}
+
+/// A bridge without ports that carries the cell's address, and a route that keeps the cell's range from leaving the
+/// machine (and tells others that it is taken).
+pub(crate) async fn create_cell(bridge: &str, address: Ipv4Addr, range: Range) -> Result<()> {
+    let netlink = Netlink::open()?;
+    netlink.handle.link().add(LinkBridge::new(bridge).build()).execute().await.with_context(|| format!("create bridge {bridge}"))?;
+    let index = netlink.index(bridge).await?;
+    netlink.up(index).await?;
+    netlink.handle.address().add(index, address.into(), 32).execute().await.with_context(|| format!("add address {address}"))?;
+    netlink.handle.route().add(unreachable(range)).execute().await.with_context(|| format!("add unreachable route {range}"))
+}
+
+pub(crate) async fn remove_cell(bridge: &str, range: Range) -> Result<()> {
+    let netlink = Netlink::open()?;
+    // Absent is what is wanted.
+    let _ = netlink.handle.route().del(unreachable(range)).execute().await;
+    remove_link(bridge).await
+}
+
+fn unreachable(range: Range) -> rtnetlink::packet_route::route::RouteMessage {
+    let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(range.network(), range.prefix())
+        .kind(RouteType::Unreachable)
+        .scope(RouteScope::Universe)
+        .protocol(RouteProtocol::Static)
+        .build();
+    route.header.address_family = AddressFamily::Inet;
+    route
+}

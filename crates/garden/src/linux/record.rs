@@ -1,0 +1,79 @@
+//! What garden remembers of a container, on disk: written before anything is made, so that whatever a killed run left
+//! behind can be found and removed.
+
+use super::config::Paths;
+use super::passwd::User;
+use crate::api::NetIn;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+const FILE: &str = "container.json";
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub handle: String,
+    pub key: String,
+    /// False until everything is made: what is found so after a restart is removed.
+    pub created: bool,
+    /// Seconds since 1970.
+    pub since: u64,
+    pub address: Ipv4Addr,
+    pub veth: String,
+    /// The name in its chains.
+    pub chain: String,
+    /// Its rules as they were applied, to be applied again if somebody flushed them.
+    pub rules: String,
+    /// Host port, container port.
+    pub ports: Vec<(u16, u16)>,
+    pub env: Vec<(String, String)>,
+    pub memory: u64,
+    pub disk: u64,
+    /// Bytes that an empty writable layer takes.
+    pub disk_overhead: u64,
+    pub properties: BTreeMap<String, String>,
+    pub shim: i32,
+    pub init: i32,
+    /// The environment of the first process that is no sidecar; operators' commands get it.
+    pub app_env: Vec<(String, String)>,
+}
+
+impl Record {
+    pub(crate) fn net_in(&self) -> Vec<NetIn> {
+        self.ports.iter().map(|(host_port, container_port)| NetIn { host_port: *host_port, container_port: *container_port }).collect()
+    }
+
+    /// Replaces the file as a whole. It holds credentials: readable by root only.
+    pub(crate) fn save(&self, paths: &Paths) -> Result<()> {
+        let folder = paths.container(&self.key);
+        write_private(&folder.join(FILE), &serde_json::to_vec(self).context("encode the record")?)
+    }
+
+    pub(crate) fn load(folder: &Path) -> Result<Self> {
+        let file = folder.join(FILE);
+        let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("parse {}", file.display()))
+    }
+}
+
+pub(crate) fn write_private(file: &Path, content: &[u8]) -> Result<()> {
+    let new = file.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut output = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        output.write_all(content)?;
+        fs::rename(&new, file)
+    };
+    write().with_context(|| format!("write {}", file.display()))
+}
+
+/// Who `wanted` is in the root file system that the shim mounted.
+pub(crate) fn user(root: &super::files::Root, wanted: &str) -> Result<User> {
+    let text = |path| root.read(path, 1 << 20).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let wanted = if wanted.is_empty() { "vcap" } else { wanted };
+    super::passwd::find(&text("/etc/passwd"), &text("/etc/group"), wanted).with_context(|| format!("user {wanted:?} does not exist in the container; see its /etc/passwd"))
+}

@@ -1,0 +1,130 @@
+//! Stacks: the root file systems that containers share as the read-only lower of their overlay.
+
+use super::config::{GardenConfig, Paths, digest};
+use super::{idmap, passwd};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PRELOADED: &str = "preloaded:";
+
+/// The lowers that are mounted, by stack name.
+#[derive(Debug)]
+pub(crate) struct Stacks {
+    lowers: BTreeMap<String, PathBuf>,
+    paths: Paths,
+    inside: PathBuf,
+}
+
+impl Stacks {
+    /// Unpacks what is not unpacked yet and mounts what is not mounted yet.
+    pub(crate) fn open(config: &GardenConfig) -> Result<Self> {
+        let paths = config.paths();
+        let mut stacks = Self { lowers: BTreeMap::new(), paths, inside: config.inside.clone() };
+        for (name, source) in &config.stacks {
+            let folder = if source.is_dir() { source.clone() } else { stacks.unpacked(name, source)? };
+            let lower = stacks.mounted(&folder).with_context(|| format!("mount stack {name}"))?;
+            stacks.lowers.insert(name.clone(), lower);
+        }
+        Ok(stacks)
+    }
+
+    /// The lower of a container's root file system; None if it is not known.
+    pub(crate) fn lower(&self, rootfs: &str) -> Result<Option<PathBuf>> {
+        if let Some(stack) = rootfs.strip_prefix(PRELOADED) {
+            return Ok(self.lowers.get(stack).cloned());
+        }
+        let folder = Path::new(rootfs);
+        if folder.is_absolute() && folder.is_dir() { self.mounted(folder).map(Some) } else { Ok(None) }
+    }
+
+    fn mounted(&self, folder: &Path) -> Result<PathBuf> {
+        let lower = self.paths.lowers().join(format!("{:016x}", digest(&folder.to_string_lossy())));
+        if !idmap::is_mounted(&lower) {
+            fs::create_dir_all(&lower).with_context(|| format!("make {}", lower.display()))?;
+            idmap::mount_shifted(&self.inside, folder, &lower)?;
+        }
+        Ok(lower)
+    }
+
+    /// The folder of a tar, unpacked once. A changed tar is another one; containers of the old one keep it.
+    fn unpacked(&self, name: &str, tar: &Path) -> Result<PathBuf> {
+        let about = fs::metadata(tar).with_context(|| format!("look at {}", tar.display()))?;
+        let version = digest(&format!("{}\0{}\0{}\0{}\0{LAYOUT}", tar.display(), about.size(), about.mtime(), about.mtime_nsec()));
+        let folder = self.paths.stacks().join(format!("{name}-{version:016x}"));
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        let began = std::time::Instant::now();
+        let half = self.paths.stacks().join(format!("{name}.unpacking"));
+        remove_tree(&half)?;
+        fs::create_dir_all(&half).with_context(|| format!("make {}", half.display()))?;
+        let output = Command::new("tar").args(["--numeric-owner", "-xpf"]).arg(tar).arg("-C").arg(&half).output().context("run tar (Debian package tar)")?;
+        if !output.status.success() {
+            bail!("unpack {}: {}", tar.display(), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        complete(&half).with_context(|| format!("complete stack {name}"))?;
+        fs::rename(&half, &folder).with_context(|| format!("rename {}", half.display()))?;
+        tracing::info!(stack = name, seconds = began.elapsed().as_secs_f32(), "stack unpacked");
+        Ok(folder)
+    }
+
+    /// Unmounts all lowers; no container may be left.
+    pub(crate) fn unmount(paths: &Paths) -> Result<()> {
+        for entry in fs::read_dir(paths.lowers()).into_iter().flatten().flatten() {
+            idmap::unmount(&entry.path())?;
+            let _ = fs::remove_dir(entry.path());
+        }
+        Ok(())
+    }
+}
+
+/// Counted up when [`complete`] changes.
+const LAYOUT: u32 = 1;
+
+/// Adds what Cloud Foundry's stacks have: user vcap with its home, and the folders that mounts need.
+fn complete(root: &Path) -> Result<()> {
+    // Links of the stack are not followed out of it.
+    for name in ["etc", "home", "tmp", "proc", "sys", "dev"] {
+        let place = root.join(name);
+        if place.is_symlink() {
+            bail!("/{name} is a link; a root file system must have a folder there");
+        }
+        fs::create_dir_all(&place).with_context(|| format!("make /{name}"))?;
+    }
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+    let entries = [
+        ("passwd", "vcap:x:2000:2000:vcap:/home/vcap:/bin/bash", 0o644),
+        ("group", "vcap:x:2000:", 0o644),
+        ("shadow", "vcap:*:19000:0:99999:7:::", 0o640),
+    ];
+    for (file, entry, mode) in entries {
+        let place = root.join("etc").join(file);
+        if place.is_symlink() {
+            bail!("/etc/{file} is a link; a root file system must have a file there");
+        }
+        let fresh = !place.exists();
+        let text = fs::read_to_string(&place).unwrap_or_default();
+        fs::write(&place, passwd::with_entry(&text, entry)).with_context(|| format!("write /etc/{file}"))?;
+        if fresh {
+            fs::set_permissions(&place, fs::Permissions::from_mode(mode))?;
+        }
+    }
+    let home = root.join("home/vcap");
+    fs::create_dir_all(&home).context("make /home/vcap")?;
+    chown(&home, Some(passwd::VCAP), Some(passwd::VCAP)).context("give /home/vcap to vcap")?;
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Removes a folder and all in it; missing is fine.
+pub(crate) fn remove_tree(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("remove {}", folder.display())),
+    }
+}

@@ -1,0 +1,176 @@
+//! A garden of its own for each test, removed afterwards also when the test fails.
+
+use garden::api::{Container, ContainerSpec, EgressRule, Exit, Garden, NetIn, Output, Process, ProcessSpec, Protocol};
+use garden::linux::{CellNetwork, GardenConfig, LinuxGarden};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One at a time: they compare the machine before and after.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+pub(crate) const STACK: &str = "preloaded:cflinuxfs4";
+
+/// Where a garden of tests lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) tag: String,
+    pub(crate) data: PathBuf,
+    pub(crate) run: PathBuf,
+}
+
+fn from_env(name: &str, otherwise: impl FnOnce() -> PathBuf) -> PathBuf {
+    std::env::var_os(name).map_or_else(otherwise, PathBuf::from)
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let tag = format!("t{name}");
+        let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("garden-{tag}"));
+        std::fs::create_dir_all(&data).unwrap();
+        // Unpacked once for all tests.
+        let stacks = Path::new(env!("CARGO_TARGET_TMPDIR")).join("garden-stacks");
+        std::fs::create_dir_all(&stacks).unwrap();
+        let _ = std::os::unix::fs::symlink(stacks, data.join("stacks"));
+        Self { run: PathBuf::from(format!("/run/cupola-{tag}")), tag, data }
+    }
+
+    pub(crate) async fn build(&self) -> Arc<LinuxGarden> {
+        let network = CellNetwork::claim(&self.tag, None).await.unwrap();
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
+        let config = GardenConfig {
+            tag: self.tag.clone(),
+            data_dir: self.data.clone(),
+            run_dir: self.run.clone(),
+            crun: "crun".into(),
+            inside: from_env("CUPOLA_INSIDE", || target.join("x86_64-unknown-linux-gnu/debug/inside")),
+            stacks: [("cflinuxfs4".to_owned(), from_env("CUPOLA_STACK", || "/var/cache/cupola/cflinuxfs4.tar".into()))].into(),
+            dns: network.cell_ip,
+            network,
+            router_ports: vec![ROUTER_PORT],
+            log_denied: false,
+            memory_mb: 0,
+            disk_mb: 0,
+            max_containers: 0,
+        };
+        Arc::new(LinuxGarden::build(config).await.unwrap())
+    }
+
+    async fn clean(&self) {
+        let garden = self.build().await;
+        for container in garden.containers().await.unwrap() {
+            garden.destroy(&container.handle).await.unwrap();
+        }
+        garden.shutdown_clean().await.unwrap();
+        std::fs::remove_dir_all(&self.data).unwrap();
+    }
+}
+
+/// The port that containers may reach on the cell, as if a router were there.
+pub(crate) const ROUTER_PORT: u16 = 58080;
+
+/// Runs a test with a place of its own; skipped, visibly, unless asked for.
+pub(crate) async fn with_place<F, T>(name: &str, test: F)
+where
+    F: FnOnce(Place) -> T,
+    T: Future<Output = ()> + Send + 'static,
+{
+    if std::env::var("CUPOLA_ROOT_TESTS").as_deref() != Ok("1") {
+        println!("SKIPPED {name}: needs root and crun; set CUPOLA_ROOT_TESTS=1");
+        return;
+    }
+    let _turn = TURN.lock().await;
+    let before = Traces::now();
+    let place = Place::new(name);
+    let outcome = tokio::spawn(test(place.clone())).await;
+    place.clean().await;
+    if let Err(error) = outcome {
+        std::panic::resume_unwind(error.into_panic());
+    }
+    wait_for("the machine to be as before", || Traces::now() == before, || format!("before {before:#?}\nafter {:#?}", Traces::now())).await;
+}
+
+/// Everything of garden's kind on the machine that could be left behind, but for other foundations that run now.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Traces {
+    found: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Traces {
+    pub(crate) fn now() -> Self {
+        let command = |program: &str, args: &[&str]| {
+            let output = std::process::Command::new(program).args(args).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        // The tests' tags begin with t; whatever else runs here has another.
+        let ours = |text: String, words: &[&str]| text.lines().filter(|line| words.iter().any(|word| line.contains(word))).map(str::to_owned).collect::<Vec<_>>();
+        let mut found = BTreeMap::new();
+        found.insert("links", ours(command("ip", &["-o", "link"]), &["cvt", "cupola-t"]));
+        found.insert("chains", ours(command("iptables-save", &[]), &["cvt", "--t", "--root-test"]));
+        found.insert("mounts", ours(std::fs::read_to_string("/proc/self/mounts").unwrap(), &["cupola-t", "garden-t"]));
+        found.insert("loops", ours(command("losetup", &["-a"]), &["garden-t"]));
+        found.insert("cgroups", ours(command("find", &["/sys/fs/cgroup", "-type", "d"]), &["cupola-t"]));
+        found.insert("processes", ours(command("ps", &["-eo", "args"]), &["garden-t"]));
+        found.insert("routes", ours(command("ip", &["route"]), &["unreachable", "cvt"]));
+        Self { found }
+    }
+}
+
+/// Polls until it holds.
+pub(crate) async fn wait_for(what: &str, mut holds: impl FnMut() -> bool, describe: impl Fn() -> String) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}: {}", describe());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) fn spec(handle: &str) -> ContainerSpec {
+    ContainerSpec {
+        handle: format!("root-test-{handle}"),
+        rootfs: STACK.to_owned(),
+        env: vec![("FROM_CONTAINER".to_owned(), "yes".to_owned())],
+        net_in: vec![NetIn { host_port: 0, container_port: 8080 }, NetIn { host_port: 0, container_port: 61001 }],
+        hostname: handle.to_owned(),
+        ..ContainerSpec::default()
+    }
+}
+
+pub(crate) fn sh(id: &str, script: &str) -> ProcessSpec {
+    ProcessSpec { id: id.to_owned(), path: "/bin/bash".to_owned(), args: vec!["-c".to_owned(), script.to_owned()], ..ProcessSpec::default() }
+}
+
+pub(crate) fn all_addresses() -> EgressRule {
+    EgressRule { protocol: Protocol::All, destinations: vec![(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)], ports: vec![], icmp: None, log: false }
+}
+
+/// Runs to the end; exit status and what it said.
+pub(crate) async fn output(garden: &LinuxGarden, container: &Container, process: ProcessSpec) -> (Exit, String) {
+    finish(garden.run(&container.handle, process).await.unwrap()).await
+}
+
+pub(crate) async fn finish(mut process: Process) -> (Exit, String) {
+    let mut said = Vec::new();
+    let collect = async {
+        while let Some(Output::Stdout(chunk) | Output::Stderr(chunk)) = process.output.recv().await {
+            said.extend_from_slice(&chunk);
+        }
+        process.exit.await.unwrap()
+    };
+    let exit = tokio::time::timeout(Duration::from_secs(30), collect).await.expect("the process did not end");
+    (exit, String::from_utf8_lossy(&said).trim().to_owned())
+}
+
+/// Waits for a line of output.
+pub(crate) async fn read_until(process: &mut Process, wanted: &str) -> String {
+    let mut said = String::new();
+    while !said.contains(wanted) {
+        let next = tokio::time::timeout(Duration::from_secs(20), process.output.recv()).await;
+        let Ok(Some(Output::Stdout(chunk) | Output::Stderr(chunk))) = next else { panic!("no {wanted:?} in {said:?}") };
+        said.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    said
+}

@@ -1,0 +1,157 @@
+//! Mapped ports, egress, and what containers must not reach.
+
+use crate::fixture::{ROUTER_PORT, all_addresses, output, read_until, sh, spec, with_place};
+use garden::api::{Container, EgressRule, Garden, Process, Protocol};
+use garden::linux::LinuxGarden;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+async fn serve(garden: &LinuxGarden, container: &Container, port: u16) -> Process {
+    let script = format!(
+        "import socket\ns = socket.create_server(('0.0.0.0', {port}))\nprint('up', flush=True)\nwhile True:\n  c, a = s.accept()\n  c.sendall(b'hello from {} to ' + a[0].encode())\n  c.close()",
+        container.handle
+    );
+    let process = garden::api::ProcessSpec { path: "python3".to_owned(), args: vec!["-c".to_owned(), script], ..sh(&format!("serve{port}"), "") };
+    let mut process = garden.run(&container.handle, process).await.unwrap();
+    read_until(&mut process, "up").await;
+    process
+}
+
+fn fetch(address: impl Into<SocketAddr>) -> String {
+    let mut stream = TcpStream::connect_timeout(&address.into(), Duration::from_secs(5)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    said
+}
+
+fn iptables(args: &[&str]) -> String {
+    String::from_utf8(std::process::Command::new("iptables").args(args).output().unwrap().stdout).unwrap()
+}
+
+/// From inside: what a connection gives.
+fn connect(id: &str, address: Ipv4Addr, port: u16) -> garden::api::ProcessSpec {
+    let script = format!(
+        "import socket\ntry:\n  s = socket.create_connection(('{address}', {port}), 3)\n  print('got', s.recv(100))\nexcept Exception as e: print(type(e).__name__)"
+    );
+    garden::api::ProcessSpec { path: "python3".to_owned(), args: vec!["-c".to_owned(), script], ..sh(id, "") }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_are_mapped_and_apps_kept_apart() {
+    with_place("net", |place| async move {
+        let garden = place.build().await;
+        let cell = garden.cell_ip();
+        let mut free = spec("free");
+        free.egress = vec![all_addresses()];
+        let (a, b) = (garden.create(spec("closed")).await.unwrap(), garden.create(free).await.unwrap());
+        let _serving = (serve(&garden, &a, 8080).await, serve(&garden, &b, 8080).await);
+
+        // Through the cell's address from the host, in the shape that operators know.
+        let port = a.net_in[0].host_port;
+        assert!(fetch((cell, port)).starts_with("hello from root-test-closed to"));
+        assert!(fetch((cell, b.net_in[0].host_port)).starts_with("hello from root-test-free"));
+        let nat = iptables(&["-S", "-t", "nat"]);
+        for wanted in [
+            "-A PREROUTING -j netin--root-test-closed".to_owned(),
+            "-A OUTPUT -j netin--root-test-closed".to_owned(),
+            format!("-A netin--root-test-closed -d {cell}/32 -p tcp -m tcp --dport {port} -j DNAT --to-destination {}:8080", a.container_ip),
+        ] {
+            assert!(nat.lines().any(|line| line == wanted), "{wanted} not in\n{nat}");
+        }
+        assert!(TcpListener::bind((cell, port)).is_ok(), "nobody listens on a mapped port");
+
+        // The host, but for the router and the name server, is closed.
+        let router = TcpListener::bind((cell, ROUTER_PORT)).unwrap();
+        let other = TcpListener::bind((cell, 0)).unwrap();
+        let other_port = other.local_addr().unwrap().port();
+        std::thread::spawn(move || router.incoming().flatten().for_each(|mut client| drop(client.write_all(b"router"))));
+        std::thread::spawn(move || other.incoming().flatten().for_each(|mut client| drop(client.write_all(b"secret"))));
+        let own = nix::ifaddrs::getifaddrs().unwrap().find_map(|entry| {
+            (entry.interface_name == "eth0").then(|| entry.address?.as_sockaddr_in().map(|address| address.ip())).flatten()
+        });
+        for container in [&a, &b] {
+            let (_, said) = output(&garden, container, connect("router", cell, ROUTER_PORT)).await;
+            assert_eq!(said, "got b'router'", "{}", container.handle);
+            for (id, address, port) in [
+                ("host", cell, other_port),
+                ("gateway", Ipv4Addr::new(169, 254, 0, 1), other_port),
+                ("own", own.unwrap_or(cell), other_port),
+                ("direct", if container.handle == a.handle { b.container_ip } else { a.container_ip }, 8080),
+                ("mapped", cell, if container.handle == a.handle { b.net_in[0].host_port } else { port }),
+            ] {
+                let (_, said) = output(&garden, container, connect(id, address, port)).await;
+                assert_eq!(said, "ConnectionRefusedError", "{id} from {}", container.handle);
+            }
+        }
+        let unused = Ipv4Addr::from(u32::from(cell) + 200);
+        let (_, said) = output(&garden, &b, connect("unused", unused, 80)).await;
+        assert!(!said.starts_with("got"), "{said}");
+        let (_, said) = output(&garden, &a, sh("six", "cat /proc/net/if_inet6 | grep -v ' lo' | wc -l; cat /sys/class/net/eth0/mtu")).await;
+        println!("{said}");
+        assert!(said.starts_with('0'));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn egress_is_what_the_rules_say() {
+    with_place("egress", |place| async move {
+        let garden = place.build().await;
+        // A machine outside: another network namespace behind a link of its own, in a range kept for documentation.
+        let outside = Outside::new();
+        let mut wanted = spec("egress");
+        let to = |last: u8| Ipv4Addr::new(198, 51, 100, last);
+        let rule = |protocol, destination: (u8, u8), ports| EgressRule { protocol, destinations: vec![(to(destination.0), to(destination.1))], ports, icmp: None, log: false };
+        wanted.egress = vec![rule(Protocol::Tcp, (2, 2), vec![(7001, 7001), (7003, 7004)])];
+        let container = garden.create(wanted).await.unwrap();
+        for (port, allowed) in [(7001, true), (7002, false), (7003, true)] {
+            let (_, said) = output(&garden, &container, connect(&format!("p{port}"), to(2), port)).await;
+            // The outside says who asked: the host, not the container.
+            assert_eq!(said, if allowed { "got b'198.51.100.1'" } else { "ConnectionRefusedError" }, "{port}");
+        }
+        let (_, said) = output(&garden, &container, connect("other", to(3), 7001)).await;
+        assert_eq!(said, "ConnectionRefusedError");
+        let mut wanted = spec("icmp");
+        wanted.egress = vec![EgressRule { icmp: Some((8, -1)), ..rule(Protocol::Icmp, (0, 255), vec![]) }, rule(Protocol::Udp, (2, 2), vec![])];
+        let created = garden.create(wanted).await.unwrap();
+        let (_, said) = output(&garden, &created, connect("tcp", to(2), 7001)).await;
+        assert_eq!(said, "ConnectionRefusedError");
+        drop(outside);
+    })
+    .await;
+}
+
+struct Outside {
+    server: std::process::Child,
+}
+
+const SERVER: &str = "import socket, threading\ndef serve(s):\n  while True:\n    c, a = s.accept(); c.sendall(a[0].encode()); c.close()\n\
+                      for p in (7001, 7002, 7003): threading.Thread(target=serve, args=(socket.create_server(('0.0.0.0', p)),)).start()\nprint('up', flush=True)";
+
+impl Outside {
+    fn new() -> Self {
+        let script = format!("ip link set lo up; read x; ip addr add 198.51.100.2/24 dev gtout1; ip link set gtout1 up; exec python3 -c \"{SERVER}\"");
+        let mut server = std::process::Command::new("unshare").args(["-n", "sh", "-c", &script]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let host = std::fs::read_link("/proc/self/ns/net").unwrap();
+        let theirs = format!("/proc/{}/ns/net", server.id());
+        while std::fs::read_link(&theirs).unwrap() == host {
+            std::thread::yield_now();
+        }
+        let setup = format!("ip link add gtout0 type veth peer name gtout1 netns {} && ip addr add 198.51.100.1/24 dev gtout0 && ip link set gtout0 up", server.id());
+        assert!(std::process::Command::new("sh").args(["-c", &setup]).status().unwrap().success());
+        server.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let mut up = [0; 3];
+        server.stdout.take().unwrap().read_exact(&mut up).unwrap();
+        Self { server }
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = std::process::Command::new("ip").args(["link", "del", "gtout0"]).output();
+    }
+}

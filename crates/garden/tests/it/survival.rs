@@ -1,0 +1,100 @@
+//! Containers outlive their garden; nothing outlives its container.
+
+use crate::fixture::{Traces, finish, output, read_until, sh, spec, wait_for, with_place};
+use garden::api::{Garden, Limits, Output};
+use std::collections::BTreeMap;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_outlive_the_garden() {
+    with_place("adopt", |place| async move {
+        let garden = place.build().await;
+        let mut wanted = spec("adopt");
+        wanted.limits.disk = 64 << 20;
+        let container = garden.create(wanted).await.unwrap();
+        garden.set_properties(&container.handle, BTreeMap::from([("lrp".to_owned(), "7".to_owned())])).await.unwrap();
+        let mut app = garden.run(&container.handle, sh("app", "echo up; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo while away; exit 7")).await.unwrap();
+        read_until(&mut app, "up").await;
+        let mut noisy = garden.run(&container.handle, sh("noisy", "echo up; while [ ! -e /tmp/go ]; do sleep 0.02; done; seq 100000; echo last; sleep 1000")).await.unwrap();
+        read_until(&mut noisy, "up").await;
+        let second = std::panic::AssertUnwindSafe(place.clone());
+        assert!(tokio::spawn(async move { second.build().await }).await.is_err(), "two gardens on one folder");
+        drop((garden, app, noisy));
+        // As after kill -9: nothing was told, nothing was closed in order.
+        let root = std::fs::read_dir(place.run.join("root")).unwrap().next().unwrap().unwrap().file_name();
+        assert_eq!(root, "root-test-adopt");
+
+        let garden = place.build().await;
+        let found = garden.containers().await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].container_ip, &found[0].net_in), (container.container_ip, &container.net_in));
+        assert_eq!(found[0].properties["lrp"], "7");
+        assert_eq!(found[0].processes.keys().collect::<Vec<_>>(), ["app", "noisy"]);
+        output(&garden, &container, sh("go", "touch /tmp/go")).await;
+        let garden = {
+            wait_exit(&garden, &container.handle, "app").await;
+            drop(garden);
+            place.build().await
+        };
+        let app = garden.attach(&container.handle, "app").await.unwrap();
+        let (exit, said) = finish(app).await;
+        assert_eq!((exit.status, said.as_str()), (7, "while away"));
+        let mut noisy = garden.attach(&container.handle, "noisy").await.unwrap();
+        let said = read_until(&mut noisy, "last").await;
+        assert!(said.len() <= 64 << 10 && said.contains("99999\n100000\nlast"), "the newest 64 KiB, not {}", said.len());
+
+        // New containers get other addresses and ports than the one taken over.
+        let other = garden.create(spec("other")).await.unwrap();
+        assert_ne!(other.container_ip, container.container_ip);
+        assert!(other.net_in.iter().all(|mapping| !container.net_in.contains(mapping)));
+
+        // A shim that is killed takes its container along, and the next start clears up.
+        let shim = std::process::Command::new("pgrep").args(["-f", "garden-tadopt/containers/root-test-other/setup.json"]).output().unwrap();
+        let shim: i32 = String::from_utf8(shim.stdout).unwrap().lines().next().unwrap().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+        drop((garden, noisy));
+        let garden = place.build().await;
+        let left: Vec<String> = garden.containers().await.unwrap().into_iter().map(|container| container.handle).collect();
+        assert_eq!(left, ["root-test-adopt"]);
+    })
+    .await;
+}
+
+async fn wait_exit(garden: &garden::linux::LinuxGarden, handle: &str, id: &str) {
+    loop {
+        let all = garden.containers().await.unwrap();
+        if all.iter().find(|container| container.handle == handle).unwrap().processes[id].is_some() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_rounds_leave_nothing() {
+    with_place("rounds", |place| async move {
+        let garden = place.build().await;
+        let before = Traces::now();
+        for round in 0..5 {
+            let four = (0..4).map(|i| {
+                let garden = garden.clone();
+                async move {
+                    let began = std::time::Instant::now();
+                    let mut wanted = spec(&format!("round-{round}-{i}"));
+                    wanted.limits = Limits { memory: 128 << 20, disk: 64 << 20, cpu_shares: 10, pids: 100 };
+                    let container = garden.create(wanted).await.unwrap();
+                    let made = began.elapsed();
+                    let mut process = garden.run(&container.handle, sh("app", "echo up; sleep 1000 & sleep 1000")).await.unwrap();
+                    let running = began.elapsed();
+                    let first = process.output.recv().await;
+                    assert_eq!(first, Some(Output::Stdout("up\n".into())));
+                    let stop = std::time::Instant::now();
+                    garden.destroy(&container.handle).await.unwrap();
+                    println!("made {made:?} running {running:?} destroyed {:?}", stop.elapsed());
+                }
+            });
+            futures::future::join_all(four).await;
+        }
+        wait_for("nothing to be left", || Traces::now() == before, || format!("{:#?}", Traces::now())).await;
+    })
+    .await;
+}

@@ -1,0 +1,84 @@
+//! The parent of one container on the cell, a process of its own that outlives whoever started it.
+//!
+//! It mounts the root file system in a mount namespace of its own (so that nothing of it is left when shim and container
+//! are gone, however they went), starts the container's init by crun, then starts processes on request, keeps their
+//! output while nobody listens, and records their exits. It decides nothing: limits, rules and names come from garden.
+//!
+//! One thread, one `poll` loop, no allocation while nothing happens: there is one per container.
+
+use anyhow::{Context, Result};
+use nix::sys::prctl::set_child_subreaper;
+use nix::unistd::{dup2_stdout, setsid};
+use protocol::{Ready, Setup};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+
+pub(crate) mod enter;
+mod mounts;
+mod process;
+#[path = "../../garden/src/linux/shim_protocol.rs"]
+mod protocol;
+mod server;
+pub(crate) mod userns;
+
+pub(crate) fn main(args: &[String]) -> ExitCode {
+    let [setup] = args else {
+        eprintln!("usage: shim SETUP_FILE");
+        return ExitCode::from(2);
+    };
+    match begin(setup) {
+        Ok(server) => {
+            say(&Ready::Pid(server.init()));
+            // The starter waits for the end of our stdout, and must be able to go.
+            if let Ok(null) = File::options().write(true).open("/dev/null") {
+                let _ = dup2_stdout(null);
+            }
+            server.run();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&Ready::Failed(format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(ready: &Ready) {
+    if let Ok(line) = serde_json::to_string(ready) {
+        println!("{line}");
+        let _ = std::io::stdout().flush();
+    }
+}
+
+fn begin(setup: &str) -> Result<server::Server> {
+    // Away from the terminal and the process group of the starter: its Ctrl-C is not for us.
+    setsid().context("leave the session")?;
+    close_inherited();
+    set_child_subreaper(true).context("become the parent of orphans")?;
+    let signals = server::block_signals()?;
+    let text = std::fs::read(setup).with_context(|| format!("read {setup}"))?;
+    let setup: Setup = serde_json::from_slice(&text).context("parse the set-up")?;
+    std::env::set_current_dir("/").context("go to /")?;
+    mounts::mount_root(&setup)?;
+    let init = process::start_container(&setup)?;
+    let listener = UnixListener::bind(&setup.socket).with_context(|| format!("listen on {}", setup.socket.display()));
+    match listener {
+        Ok(listener) => server::Server::new(setup, init, listener, signals),
+        Err(error) => {
+            process::end_container(&setup, init);
+            Err(error)
+        }
+    }
+}
+
+/// What the starter's own starter left open is not ours to keep open for as long as the container lives.
+fn close_inherited() {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // The folder's own descriptor is among them, and closed already.
+        let _ = nix::unistd::close(fd);
+    }
+}

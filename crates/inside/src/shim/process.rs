@@ -1,0 +1,129 @@
+//! crun: starting the container and the processes in it.
+//!
+//! Processes are started detached; crun ends, and as a subreaper the shim becomes the parent of what it started. Their
+//! cgroups are those that crun itself was put into, so that crun need not know about cgroups.
+
+use super::mounts;
+use super::protocol::{Run, Setup};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe2};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// `inside enter CGROUPS -- crun …`
+fn crun(setup: &Setup, cgroups: &[PathBuf], log: &Path) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("enter").args(cgroups).arg("--").arg(&setup.crun);
+    command.arg("--root").arg(&setup.crun_root).arg("--cgroup-manager=disabled").arg("--log").arg(log);
+    std::os::unix::process::CommandExt::arg0(&mut command, "inside");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    command
+}
+
+/// Starts the container with its init; gives init's id.
+pub(crate) fn start_container(setup: &Setup) -> Result<i32> {
+    let (log, pid_file) = (setup.dir.join("crun.log"), setup.dir.join("init.pid"));
+    let mut command = crun(setup, &setup.app_cgroups, &log);
+    command.args(["run", "--detach", "--no-new-keyring"]).arg("--bundle").arg(&setup.dir).arg("--pid-file").arg(&pid_file).arg(&setup.key);
+    // Init inherits what crun has: no pipe of ours, or its end would never come.
+    let status = command.status().context("run crun")?;
+    if !status.success() {
+        bail!("crun run: {}", complaint(&log).unwrap_or_else(|| status.to_string()));
+    }
+    read_pid(&pid_file)
+}
+
+fn read_pid(file: &Path) -> Result<i32> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    text.trim().parse().with_context(|| format!("parse {}", file.display()))
+}
+
+/// What crun wrote to its log, without the times. The first line has the cause, later ones what failed by it.
+fn complaint(log: &Path) -> Option<String> {
+    let text = fs::read_to_string(log).ok()?;
+    // 2026-01-01T10:00:00.000000Z: executable file `x` not found…
+    let said: Vec<&str> = text.lines().map(|line| line.split_once("Z: ").map_or(line, |(_, message)| message)).filter(|line| !line.trim().is_empty()).collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
+#[derive(Debug)]
+pub(crate) enum RunError {
+    CannotExecute(String),
+    Other(anyhow::Error),
+}
+
+/// A process that was started, with our ends of its output.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub pid: i32,
+    pub stdout: Option<File>,
+    pub stderr: File,
+}
+
+pub(crate) fn start(setup: &Setup, run: &Run) -> Result<Started, RunError> {
+    let (log, pid_file) = (setup.dir.join("exec.log"), setup.dir.join("exec.pid"));
+    let _ = fs::remove_file(&log);
+    let cgroups = if run.sidecar { &setup.sidecar_cgroups } else { &setup.app_cgroups };
+    let mut command = crun(setup, cgroups, &log);
+    command.args(["exec", "--detach"]).arg("--process").arg(&run.process).arg("--pid-file").arg(&pid_file).arg(&setup.key);
+    let outcome = spawn(&mut command, run);
+    let (status, stdout, stderr) = outcome.map_err(RunError::Other)?;
+    if !status.success() {
+        let said = complaint(&log).unwrap_or_else(|| format!("crun exec ended with {status}"));
+        let not_ours = ["not found", "No such file", "Permission denied", "exec format", "Exec format", "chdir", "open executable"];
+        return Err(match not_ours.iter().any(|words| said.contains(words)) {
+            true => RunError::CannotExecute(said),
+            false => RunError::Other(anyhow!("crun exec: {said}")),
+        });
+    }
+    let pid = read_pid(&pid_file).map_err(RunError::Other)?;
+    Ok(Started { pid, stdout, stderr })
+}
+
+fn spawn(command: &mut Command, run: &Run) -> Result<(std::process::ExitStatus, Option<File>, File)> {
+    if let Some(path) = &run.stdin {
+        command.stdin(File::open(path).with_context(|| format!("open {}", path.display()))?);
+    }
+    let stdout = match &run.stdout {
+        Some(path) => {
+            command.stdout(File::create(path).with_context(|| format!("create {}", path.display()))?);
+            None
+        }
+        None => {
+            let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
+            command.stdout(theirs);
+            Some(File::from(ours))
+        }
+    };
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
+    let mut child = command.stderr(theirs).spawn().context("run crun")?;
+    let status = child.wait().context("wait for crun")?;
+    // The command holds the other ends of the pipes; without them the streams can end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    Ok((status, stdout, File::from(ours)))
+}
+
+/// Kills all of the container, waits until it is gone, and unmounts.
+pub(crate) fn end_container(setup: &Setup, init: i32) {
+    let _ = kill(Pid::from_raw(init), Signal::SIGKILL);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // The kernel kills everything else in init's pid namespace. All of it are our children sooner or later.
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Err(Errno::EINTR) => {}
+            Err(_) => break,
+            Ok(WaitStatus::StillAlive) if Instant::now() > deadline => break,
+            Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(1)),
+            Ok(_) => {}
+        }
+    }
+    mounts::unmount_root(setup);
+    let _ = fs::remove_dir_all(setup.crun_root.join(&setup.key));
+    let _ = fs::remove_file(&setup.socket);
+}
