@@ -38,6 +38,8 @@ pub(crate) struct Cell {
     pub(crate) detach: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) evacuating: AtomicBool,
+    /// Cancelled when an evacuation has emptied the cell.
+    pub(crate) evacuated: CancellationToken,
     /// No new work (evacuating, or stopping everything).
     pub(crate) closed: AtomicBool,
     pub(crate) healthy: AtomicBool,
@@ -101,6 +103,7 @@ impl Cell {
             detach: CancellationToken::new(),
             tasks: TaskTracker::new(),
             evacuating: AtomicBool::new(false),
+            evacuated: CancellationToken::new(),
             closed: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             left: Notify::new(),

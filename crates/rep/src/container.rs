@@ -1,10 +1,10 @@
 //! One container as the rep sees it: what it is for, how far it is, and what others ask of the task that owns it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use kit::CancellationToken;
 use tokio::sync::{Notify, watch};
-use wire::bbs::{ActualLrpInstanceKey, ActualLrpKey};
+use wire::bbs::{ActualLrpInstanceKey, ActualLrpKey, ActualLrpNetInfo};
 use wire::rep::{PlacementConstraint, Resource};
 
 /// What a container is for.
@@ -80,6 +80,8 @@ pub(crate) struct Container {
     pub(crate) report: Notify,
     /// The routability that the BBS acknowledged last.
     pub(crate) reported: watch::Sender<Option<bool>>,
+    /// Where the instance is reached, once its container exists.
+    net_info: OnceLock<ActualLrpNetInfo>,
     /// Wakes the credential rotation: internal routes changed.
     pub(crate) internal_routes_changed: Notify,
     status: Mutex<Status>,
@@ -97,6 +99,7 @@ impl Container {
             failure: watch::Sender::new(None),
             report: Notify::new(),
             reported: watch::Sender::new(None),
+            net_info: OnceLock::new(),
             internal_routes_changed: Notify::new(),
             status: Mutex::new(status),
         }
@@ -133,12 +136,16 @@ impl Container {
         news
     }
 
-    pub(crate) fn set_routing(&self, internal_routes: Vec<String>, metric_tags: BTreeMap<String, String>) {
-        {
-            let mut status = self.lock();
-            status.internal_routes = internal_routes;
-            status.metric_tags = metric_tags;
-        }
+    /// What is known of the routing before the container lives.
+    pub(crate) fn begin_routing(&self, internal_routes: Vec<String>, metric_tags: BTreeMap<String, String>) {
+        let mut status = self.lock();
+        status.internal_routes = internal_routes;
+        status.metric_tags = metric_tags;
+    }
+
+    /// The BBS has news about the routing.
+    pub(crate) fn change_routing(&self, internal_routes: Vec<String>, metric_tags: BTreeMap<String, String>) {
+        self.begin_routing(internal_routes, metric_tags);
         self.internal_routes_changed.notify_one();
         self.report.notify_one();
     }
@@ -165,6 +172,14 @@ impl Container {
         let mut failure = self.failure.subscribe();
         let reason = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
         reason.unwrap_or_default()
+    }
+
+    pub(crate) fn net_info(&self) -> Option<ActualLrpNetInfo> {
+        self.net_info.get().cloned()
+    }
+
+    pub(crate) fn set_net_info(&self, net_info: ActualLrpNetInfo) {
+        let _ = self.net_info.set(net_info);
     }
 
     /// Of an LRP's container.

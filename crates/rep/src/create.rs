@@ -8,7 +8,7 @@ use crate::logs::Logs;
 use crate::record::ContainerDir;
 use crate::spec::Definition;
 use crate::transfer::Checksum;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use cell_plan::ports::{self, Mapping, PortPlan};
 use cell_plan::instance_env;
 use clients::loggregator::Stream;
@@ -75,7 +75,7 @@ async fn create_container(cell: &Arc<Cell>, container: &Container, definition: &
     };
     let garden = cell.garden.clone();
     // Never left half done: a rep that is told to end lets garden finish first.
-    let created = cell.whole(async move { garden.create(spec).await }).await?.context("create container")?;
+    let created = cell.whole(async move { garden.create(spec).await }).await?.map_err(|error| anyhow!("create container: {error}"))?;
     Ok(made(cell, &created, ports, files))
 }
 
@@ -115,10 +115,6 @@ fn environment(container: &Container, definition: &Definition) -> Vec<(String, S
     env.push(("CF_INSTANCE_KEY".to_owned(), format!("{CREDENTIALS_DIR}/instance.key")));
     if !definition.trusted_certificates.is_empty() {
         env.push(("CF_SYSTEM_CERT_PATH".to_owned(), definition.trusted_certificates.clone()));
-    }
-    if !definition.files.is_empty() {
-        env.push(("VCAP_SERVICES_FILE_PATH".to_owned(), format!("{BINDINGS_DIR}/vcap_services")));
-        env.push(("SERVICE_BINDING_ROOT".to_owned(), BINDINGS_DIR.to_owned()));
     }
     env
 }

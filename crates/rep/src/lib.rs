@@ -18,6 +18,7 @@ mod config;
 mod server;
 mod cell;
 mod container;
+mod report;
 mod lrp;
 mod task;
 mod spec;

@@ -50,6 +50,18 @@ impl Logs {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn source_id(&self) -> &str {
+        &self.source_id
+    }
+
+    pub(crate) fn instance_id(&self) -> &str {
+        &self.instance_id
+    }
+
+    pub(crate) fn tags(&self) -> &BTreeMap<String, String> {
+        &self.tags
+    }
+
     fn source(&self, source_type: &str) -> Source {
         Source { source_id: self.source_id.clone(), instance_id: self.instance_id.clone(), source_type: source_type.to_owned(), tags: self.tags.clone() }
     }

@@ -13,7 +13,6 @@ const LINGER: Duration = Duration::from_millis(500);
 const KILL_LIMIT: Duration = Duration::from_secs(1);
 
 /// What to run and how to treat it.
-#[derive(Debug)]
 pub(crate) struct Run<'a> {
     pub(crate) garden: &'a dyn Garden,
     pub(crate) handle: &'a str,
@@ -25,12 +24,6 @@ pub(crate) struct Run<'a> {
     /// Keep this much of its output.
     pub(crate) keep: usize,
     pub(crate) grace: Duration,
-}
-
-impl std::fmt::Debug for dyn Garden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Garden")
-    }
 }
 
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use crate::process;
 use crate::record::ContainerDir;
 use crate::transfer::{Checksum, human_size};
 use crate::archive;
+use anyhow::anyhow;
 use clients::loggregator::Stream;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -220,7 +221,7 @@ impl Steps {
         let (from, to) = (content.path().to_owned(), tar.path().to_owned());
         tokio::task::spawn_blocking(move || archive::to_tar(&from, &to)).await??;
         let user = if action.user.is_empty() { DEFAULT_USER } else { &action.user };
-        self.cell.garden.stream_in(&self.handle, &action.to, user, tar.path().to_owned()).await?;
+        self.cell.garden.stream_in(&self.handle, &action.to, user, tar.path().to_owned()).await.map_err(|error| anyhow!("{error}"))?;
         Ok(content.size)
     }
 
@@ -243,7 +244,7 @@ impl Steps {
     async fn upload_from(&self, action: &UploadAction) -> anyhow::Result<u64> {
         let transfers = &self.cell.cache.transfers;
         let (tar, file) = (transfers.temp_file(), transfers.temp_file());
-        self.cell.garden.stream_out(&self.handle, &action.from, tar.path().to_owned()).await?;
+        self.cell.garden.stream_out(&self.handle, &action.from, tar.path().to_owned()).await.map_err(|error| anyhow!("{error}"))?;
         let (from, to) = (tar.path().to_owned(), file.path().to_owned());
         let size = tokio::task::spawn_blocking(move || archive::first_file(&from, &to)).await??;
         transfers.upload(&action.to, file.path()).await?;

@@ -1,0 +1,48 @@
+//! At start: takes over the containers that an earlier rep left running, and clears away what cannot be taken over.
+
+use crate::cell::{Cell, OWNER_PROPERTY};
+use crate::container::Work;
+use crate::record::{self, ContainerDir, HEALTHY, containers_dir};
+use crate::{lrp, task};
+use anyhow::{Context as _, Result, anyhow};
+use garden::api;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub(crate) fn is_ours(container: &api::Container) -> bool {
+    container.properties.get(OWNER_PROPERTY.0).is_some_and(|owner| owner == OWNER_PROPERTY.1)
+}
+
+/// Books and resumes every container with a record; destroys ours without one; removes records without a container.
+pub(crate) async fn adopt(cell: &Arc<Cell>) -> Result<()> {
+    let existing = cell.garden.containers().await.map_err(|error| anyhow!("list containers: {error}"))?;
+    let mut adopted = BTreeSet::new();
+    for container in existing.into_iter().filter(is_ours) {
+        match ContainerDir::record(&cell.settings.work_dir, &container.handle) {
+            Ok(record) => {
+                let guid = container.handle.clone();
+                let ours = cell.adopt(&guid, record.work.clone(), record.constraint, record.resource);
+                ours.begin_routing(record.internal_routes, record.metric_tags);
+                tracing::info!(container = guid, work = ?record.work, "container-adopted");
+                match record.work {
+                    Work::Lrp { .. } => cell.own(ours.clone(), lrp::resume(cell.clone(), ours, container)),
+                    Work::Task { .. } => cell.own(ours.clone(), task::resume(cell.clone(), ours, container)),
+                }
+                adopted.insert(guid);
+            }
+            Err(error) => {
+                tracing::info!(container = container.handle, error = format!("{error:#}"), "container-without-record-destroyed");
+                lrp::destroy(cell, &container.handle).await;
+            }
+        }
+    }
+    let dir = containers_dir(&cell.settings.work_dir);
+    for entry in std::fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
+        let guid = entry?.file_name().to_string_lossy().into_owned();
+        if !adopted.contains(&guid) {
+            record::remove(&cell.settings.work_dir, &guid);
+        }
+    }
+    tracing::debug!(adopted = adopted.len(), marker = HEALTHY, "adoption-done");
+    Ok(())
+}

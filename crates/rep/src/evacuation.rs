@@ -1,0 +1,80 @@
+//! Evacuation: the cell gives its instances away, each one staying until its replacement runs elsewhere; then the rep ends.
+
+use crate::cell::Cell;
+use crate::container::{Container, Phase, StopReason, Work};
+use crate::report;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use wire::bbs::{ActualLrpInternalRoute, EvacuateActualLrpRequest, EvacuateRunningActualLrpRequest};
+
+/// From now on the cell takes no work and gives away what it has; asking again changes nothing.
+pub(crate) fn begin(cell: &Arc<Cell>) {
+    cell.closed.store(true, Ordering::SeqCst);
+    if cell.evacuating.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    tracing::info!("evacuation-begun");
+    let evacuation = run(cell.clone());
+    let cell = cell.clone();
+    cell.clone().tasks.spawn(async move {
+        tokio::select! {
+            () = cell.detach.cancelled() => {}
+            () = evacuation => {
+                tracing::info!("evacuation-done");
+                cell.evacuated.cancel();
+            }
+        }
+    });
+}
+
+async fn run(cell: Arc<Cell>) {
+    let timing = cell.settings.timing;
+    let end = tokio::time::Instant::now() + timing.evacuation_limit;
+    loop {
+        let containers = cell.containers();
+        if containers.is_empty() {
+            return;
+        }
+        for container in containers.iter().filter(|c| matches!(c.work, Work::Lrp { .. }) && c.status().stopping.is_none()) {
+            if !keep(&cell, container).await {
+                container.ask_to_stop(StopReason::Replaced);
+            }
+        }
+        if tokio::time::Instant::now() >= end {
+            tracing::warn!(stranded = containers.len(), "evacuation-limit-reached");
+            containers.iter().for_each(|c| c.ask_to_stop(StopReason::Asked));
+        }
+        let left = cell.left.notified();
+        let _ = tokio::time::timeout(timing.evacuation_poll, left).await;
+    }
+}
+
+/// Tells the BBS; whether the container must go on. When the BBS cannot say, it does.
+async fn keep(cell: &Cell, container: &Container) -> bool {
+    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else { return true };
+    let status = container.status();
+    let answer = if status.phase == Phase::Running {
+        let Some(net_info) = container.net_info() else { return true };
+        let request = EvacuateRunningActualLrpRequest {
+            key: Some(key),
+            instance_key: Some(instance_key),
+            net_info: Some(net_info),
+            internal_routes: status.internal_routes.into_iter().map(|hostname| ActualLrpInternalRoute { hostname }).collect(),
+            metric_tags: status.metric_tags,
+            routable: Some(status.routable),
+            availability_zone: cell.settings.zone.clone(),
+        };
+        report::until_answered(cell.settings.timing.evacuation_poll, || cell.bbs.evacuate_running(&request)).await
+    } else {
+        let request = EvacuateActualLrpRequest { key: Some(key), instance_key: Some(instance_key) };
+        report::until_answered(cell.settings.timing.evacuation_poll, || cell.bbs.evacuate_claimed(&request)).await
+    };
+    match answer {
+        Some(Ok(keep)) => keep,
+        Some(Err(error)) => {
+            tracing::info!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "evacuation-refused");
+            false
+        }
+        None => true,
+    }
+}

@@ -1,0 +1,350 @@
+//! The life of one LRP instance, owned by one task.
+//!
+//! ```text
+//! claim ─▶ fetch ─▶ create ─▶ certificate, Envoy ─▶ setup ─▶ action + sidecars + health ─▶ RUNNING ─┬─ asked ──▶ unroutable ─▶ SIGTERM ─▶ destroy ─▶ remove
+//!                                                                                              └─ failed ─▶ crash reported, SIGTERM ─▶ destroy
+//! ```
+
+use crate::cell::Cell;
+use crate::container::{Container, Phase, StopReason, Work};
+use crate::create::{self, Made};
+use crate::health;
+use crate::identity::CREDENTIALS_DIR;
+use crate::logs::Logs;
+use crate::record::{self, ContainerDir, HEALTHY, Record};
+use crate::report;
+use crate::spec::{self, Definition};
+use crate::steps::{StepError, StepResult, Steps, codependent_steps};
+use crate::{metrics, process};
+use anyhow::Result;
+use cell_plan::{credentials, envoy};
+use clients::bbs::BbsError;
+use clients::loggregator::Stream;
+use futures::future::BoxFuture;
+use garden::api::ProcessSpec;
+use kit::CancellationToken;
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::bbs::{Action, ClaimActualLrpRequest, DesiredLrp, ParallelAction};
+
+const PROXY: &str = "PROXY";
+const SETUP: &str = "setup";
+
+/// From /work: takes the instance from its reservation to its end.
+pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
+    let Some(desired) = claim(&cell, &container).await else { return };
+    let definition = Definition::from(&desired);
+    let Work::Lrp { index, .. } = container.work else { return };
+    container.begin_routing(spec::internal_routes(&desired), definition.tags(&container.guid, index));
+    let logs = create::logs(&cell, &container, &definition);
+    let made = async {
+        let dir = ContainerDir::create(&cell.settings.work_dir, &container.guid, &record_of(&container), &desired)?;
+        let made = create::create(&cell, &container, &definition, &dir, &logs).await?;
+        anyhow::Ok((dir, made))
+    };
+    match made.await {
+        Ok((dir, made)) => Instance::new(cell.clone(), container.clone(), desired, definition, dir, logs, made, BTreeSet::new()).live().await,
+        Err(error) => report::crashed(&cell, &container, &format!("failed to create container: {error:#}")).await,
+    }
+    record::remove(&cell.settings.work_dir, &container.guid);
+}
+
+/// After a restart of the rep: goes on with a container that exists.
+pub(crate) async fn resume(cell: Arc<Cell>, container: Arc<Container>, existing: garden::api::Container) {
+    let opened = ContainerDir::open::<DesiredLrp>(&cell.settings.work_dir, &container.guid);
+    let made = opened.and_then(|(dir, desired)| {
+        let definition = Definition::from(&desired);
+        let made = create::adopted(&cell, &container, &definition, &dir, &existing)?;
+        Ok((dir, desired, definition, made))
+    });
+    match made {
+        Ok((dir, desired, definition, made)) => {
+            container.set_phase(Phase::Created);
+            let logs = create::logs(&cell, &container, &definition);
+            let started = existing.processes.into_keys().collect();
+            let instance = Instance::new(cell.clone(), container.clone(), desired, definition, dir, logs, made, started);
+            if instance.still_desired().await { instance.live().await } else { instance.abandon().await }
+        }
+        Err(error) => {
+            tracing::warn!(container = container.guid, error = format!("{error:#}"), "container-not-adopted");
+            destroy(&cell, &container.guid).await;
+            report::crashed(&cell, &container, &format!("container could not be taken over: {error:#}")).await;
+        }
+    }
+    record::remove(&cell.settings.work_dir, &container.guid);
+}
+
+pub(crate) fn record_of(container: &Container) -> Record {
+    let status = container.status();
+    Record {
+        work: container.work.clone(),
+        constraint: container.constraint.clone(),
+        resource: container.resource,
+        internal_routes: status.internal_routes,
+        metric_tags: status.metric_tags,
+    }
+}
+
+/// Claims the row and fetches what is desired; `None`: this instance is not wanted.
+async fn claim(cell: &Cell, container: &Container) -> Option<DesiredLrp> {
+    let (key, instance_key) = container.lrp_keys(&cell.settings.cell_id)?;
+    let request = ClaimActualLrpRequest { process_guid: key.process_guid.clone(), index: key.index, instance_key: Some(instance_key) };
+    let limit = cell.settings.timing.claim_limit;
+    let claimed = tokio::select! {
+        () = container.stop.cancelled() => return None,
+        answer = report::until_answered(limit, || cell.bbs.claim(&request)) => answer?,
+    };
+    if let Err(error) = claimed {
+        tracing::info!(container = container.guid, process_guid = key.process_guid, index = key.index, error = format!("{:#}", anyhow::Error::from(error)), "claim-refused");
+        return None;
+    }
+    match report::until_answered(limit, || cell.bbs.desired_lrp(&key.process_guid)).await {
+        Some(Ok(desired)) => Some(desired),
+        Some(Err(error)) => {
+            tracing::info!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "desired-lrp-not-fetched");
+            report::removed(cell, container).await;
+            None
+        }
+        None => None,
+    }
+}
+
+/// Destroys the container; tries again when garden fails, and leaves the rest to the periodic clean-up.
+pub(crate) async fn destroy(cell: &Cell, guid: &str) {
+    for wait in [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)] {
+        let (garden, handle) = (cell.garden.clone(), guid.to_owned());
+        match cell.whole(async move { garden.destroy(&handle).await }).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::warn!(container = guid, error = format!("{error:#}"), "container-not-destroyed"),
+            Err(error) => tracing::warn!(container = guid, error = format!("{error:#}"), "container-not-destroyed"),
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// How an instance ended.
+#[derive(Debug)]
+enum Ending {
+    Stopped,
+    Crashed,
+}
+
+/// An instance whose container exists.
+struct Instance {
+    cell: Arc<Cell>,
+    container: Arc<Container>,
+    desired: DesiredLrp,
+    definition: Definition,
+    dir: Arc<ContainerDir>,
+    logs: Logs,
+    made: Made,
+    steps: Steps,
+    /// Asks the app's processes to end (not Envoy: requests in flight still need it).
+    processes: CancellationToken,
+    /// The app's processes have ended.
+    ended: CancellationToken,
+}
+
+impl Instance {
+    #[expect(clippy::too_many_arguments, reason = "puts together what the two ways to a container have made")]
+    fn new(cell: Arc<Cell>, container: Arc<Container>, desired: DesiredLrp, definition: Definition, dir: ContainerDir, logs: Logs, made: Made, started: BTreeSet<String>) -> Self {
+        let dir = Arc::new(dir);
+        let steps = Steps { cell: cell.clone(), handle: container.guid.clone(), logs: logs.clone(), env: made.env.clone(), dir: dir.clone(), started: Arc::new(started) };
+        Self { cell, container, desired, definition, dir, logs, made, steps, processes: CancellationToken::new(), ended: CancellationToken::new() }
+    }
+
+    /// Whether the LRP that an adopted instance belongs to still exists. When the BBS cannot say, it does.
+    async fn still_desired(&self) -> bool {
+        let answer = report::until_answered(Duration::from_secs(5), || self.cell.bbs.desired_lrp(&self.desired.process_guid)).await;
+        !matches!(answer, Some(Err(ref error)) if BbsError::is_not_found(error))
+    }
+
+    async fn abandon(&self) {
+        self.logs.cell(Stream::Out, format!("Cell {} stopping instance {}", self.cell.settings.cell_id, self.container.guid));
+        self.destroy().await;
+        report::removed(&self.cell, &self.container).await;
+    }
+
+    /// From an existing container to none.
+    async fn live(&self) {
+        let ending = match self.write_credentials() {
+            Err(error) => {
+                report::crashed(&self.cell, &self.container, &format!("failed to create credentials: {error:#}")).await;
+                Ending::Crashed
+            }
+            Ok(()) => {
+                if self.dir.is_done(HEALTHY) {
+                    self.container.set_running(self.readiness_checks() == 0);
+                } else {
+                    self.container.set_phase(Phase::Created);
+                }
+                let net_info = report::net_info(&self.cell, &self.made);
+                self.container.set_net_info(net_info.clone());
+                let background = async {
+                    tokio::join!(
+                        self.app(),
+                        self.proxy(),
+                        self.rotate(),
+                        report::running(&self.cell, &self.container, net_info),
+                        metrics::emit(&self.cell, &self.container, &self.logs, &self.definition, !self.made.ports.tls.is_empty()),
+                    );
+                    pending::<()>().await;
+                };
+                tokio::select! {
+                    () = background => Ending::Crashed,
+                    ending = self.control() => ending,
+                }
+            }
+        };
+        self.destroy().await;
+        if let (Ending::Stopped, Some(StopReason::Asked)) = (ending, self.container.status().stopping) {
+            report::removed(&self.cell, &self.container).await;
+        }
+    }
+
+    /// Waits for a reason to end, and ends the app in good order.
+    async fn control(&self) -> Ending {
+        let timing = &self.cell.settings.timing;
+        let wait = timing.grace + Duration::from_secs(2);
+        tokio::select! {
+            biased;
+            () = self.container.stop.cancelled() => {
+                self.logs.cell(Stream::Out, format!("Cell {} stopping instance {}", self.cell.settings.cell_id, self.container.guid));
+                if self.container.reported.borrow().is_some() {
+                    report::unroutable(&self.container).await;
+                    let _ = tokio::time::timeout(timing.route_drain, self.ended.cancelled()).await;
+                }
+                self.processes.cancel();
+                let _ = tokio::time::timeout(wait, self.ended.cancelled()).await;
+                Ending::Stopped
+            }
+            reason = self.container.failed() => {
+                tracing::info!(container = self.container.guid, process_guid = self.desired.process_guid, reason, "instance-crashed");
+                let end = async {
+                    self.processes.cancel();
+                    let _ = tokio::time::timeout(wait, self.ended.cancelled()).await;
+                };
+                tokio::join!(report::crashed(&self.cell, &self.container, &reason), end);
+                Ending::Crashed
+            }
+        }
+    }
+
+    async fn destroy(&self) {
+        let (cell_id, guid) = (&self.cell.settings.cell_id, &self.container.guid);
+        self.logs.cell(Stream::Out, format!("Cell {cell_id} destroying container for instance {guid}"));
+        destroy(&self.cell, guid).await;
+        self.logs.cell(Stream::Out, format!("Cell {cell_id} successfully destroyed container for instance {guid}"));
+    }
+
+    /// Setup, then everything that must go on together; the first end of anything is the failure of the instance.
+    async fn app(&self) {
+        if let Err(StepError::Failed(reason)) = self.app_steps().await {
+            self.container.fail(reason);
+        }
+        self.ended.cancel();
+    }
+
+    async fn app_steps(&self) -> StepResult {
+        let source = self.definition.log_source.as_str();
+        if !self.dir.is_done(SETUP) {
+            let layers = Action { parallel: Some(ParallelAction { actions: self.definition.layer_downloads(), log_source: String::new() }), ..Action::default() };
+            self.steps.perform(&layers, "layers".to_owned(), source, self.processes.clone()).await?;
+            if let Some(setup) = &self.desired.setup {
+                self.steps.perform(setup, SETUP.to_owned(), source, self.processes.clone()).await?;
+            }
+            self.dir.note(SETUP);
+        }
+        let mut steps: Vec<BoxFuture<'_, StepResult>> = Vec::new();
+        if let Some(action) = &self.desired.action {
+            steps.push(self.steps.perform(action, "action".to_owned(), source, self.processes.clone()));
+        }
+        for (n, sidecar) in self.desired.sidecars.iter().enumerate() {
+            if let Some(action) = &sidecar.action {
+                steps.push(self.steps.perform(action, format!("sidecar-{n}"), source, self.processes.clone()));
+            }
+        }
+        steps.push(Box::pin(health::monitor(health::Monitor {
+            steps: &self.steps,
+            container: &self.container,
+            desired: &self.desired,
+            proxy_ports: self.made.ports.tls.iter().map(|p| p.tls).collect(),
+            cancel: &self.processes,
+        })));
+        codependent_steps(steps, &self.processes, |first| {
+            // Said at once: the others may take their time to end.
+            if let Err(StepError::Failed(reason)) = first {
+                self.container.fail(reason.clone());
+            }
+        })
+        .await
+    }
+
+    fn readiness_checks(&self) -> usize {
+        self.desired.check_definition.as_ref().map_or(0, |checks| checks.readiness_checks.len())
+    }
+
+    /// Envoy beside the app; its end is the end of the instance.
+    async fn proxy(&self) {
+        if self.made.ports.tls.is_empty() {
+            return;
+        }
+        let (path, args) = envoy::command();
+        let spec = ProcessSpec { id: "envoy".to_owned(), path, args, env: self.made.env.clone(), dir: "/".to_owned(), user: String::new(), nofile: 0, sidecar: true };
+        let never = CancellationToken::new();
+        match self.steps.process(spec, PROXY, false, &never).await {
+            Err(StepError::Failed(reason)) => self.container.fail(reason),
+            _ => self.container.fail(format!("{PROXY}: Exited with status 0")),
+        }
+    }
+
+    fn write_credentials(&self) -> Result<()> {
+        let proxy = !self.made.ports.tls.is_empty();
+        let plan = credentials::identity(&self.container.guid, &self.definition.organizational_units, self.made.ip);
+        self.made.files.write_identity(&self.cell.issuer.issue(&plan)?, proxy)?;
+        if proxy {
+            self.write_c2c()?;
+            self.made.files.write_envoy(&envoy::bootstrap(&self.container.guid, self.made.ip, &self.made.ports), &self.cell.settings.router_ca_pem)?;
+        }
+        Ok(())
+    }
+
+    fn write_c2c(&self) -> Result<()> {
+        let routes = self.container.status().internal_routes;
+        let plan = credentials::container_to_container(&self.container.guid, &self.definition.organizational_units, &routes);
+        self.made.files.write_c2c(&self.cell.issuer.issue(&plan)?)
+    }
+
+    /// New certificates before the old ones end, and when the internal routes change.
+    async fn rotate(&self) {
+        let mut due = tokio::time::Instant::now() + credentials::rotate_after(self.cell.issuer.validity());
+        loop {
+            let written = tokio::select! {
+                () = tokio::time::sleep_until(due) => {
+                    due = tokio::time::Instant::now() + credentials::rotate_after(self.cell.issuer.validity());
+                    self.write_credentials()
+                }
+                () = self.container.internal_routes_changed.notified() => {
+                    let saved = self.dir.save(&record_of(&self.container));
+                    if self.made.ports.tls.is_empty() { saved } else { saved.and(self.write_c2c()) }
+                }
+            };
+            match written {
+                Ok(()) => tracing::debug!(container = self.container.guid, dir = CREDENTIALS_DIR, "credentials-written"),
+                Err(error) => {
+                    tracing::error!(container = self.container.guid, error = format!("{error:#}"), "credentials-not-written");
+                    due = due.min(tokio::time::Instant::now() + Duration::from_secs(60));
+                }
+            }
+        }
+    }
+}
+
+/// Runs one health check process; here because it needs the instance's processes.
+pub(crate) async fn check_process(steps: &Steps, spec: ProcessSpec, keep: usize, cancel: &CancellationToken) -> Result<process::Ended, garden::api::GardenError> {
+    let started = steps.started.contains(&spec.id);
+    let grace = Duration::from_millis(500);
+    process::run(process::Run { garden: steps.cell.garden.as_ref(), handle: &steps.handle, spec, started, lines: None, keep, grace }, cancel).await
+}

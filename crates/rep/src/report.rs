@@ -1,0 +1,142 @@
+//! What the rep tells the BBS about one container, said until it is heard.
+
+use crate::cell::Cell;
+use crate::container::{Container, Phase, StopReason};
+use crate::create::Made;
+use clients::bbs::BbsError;
+use kit::backoff::Backoff;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use wire::bbs::{ActualLrpInternalRoute, ActualLrpNetInfo, CrashActualLrpRequest, ErrorType, EvacuateActualLrpRequest, PortMapping, PreferredAddress, RemoveActualLrpRequest, StartActualLrpRequest};
+
+/// After this the periodic comparison with the BBS's rows takes over.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The original cuts reasons here.
+const MAX_REASON: usize = 10_000;
+
+/// Calls until the BBS answers, for at most `limit`. `None`: never reached.
+pub(crate) async fn until_answered<T, F: Future<Output = Result<T, BbsError>>>(limit: Duration, mut call: impl FnMut() -> F) -> Option<Result<T, BbsError>> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
+    let end = tokio::time::Instant::now() + limit;
+    loop {
+        match call().await {
+            Err(error @ BbsError::Unreachable { .. }) => {
+                if tokio::time::Instant::now() >= end {
+                    tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "bbs-not-reached");
+                    return None;
+                }
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+            answered => return Some(answered),
+        }
+    }
+}
+
+/// The addresses of an instance.
+pub(crate) fn net_info(cell: &Cell, made: &Made) -> ActualLrpNetInfo {
+    let ports = made.mappings.iter().map(|m| PortMapping {
+        container_port: m.container.into(),
+        host_port: m.host.into(),
+        container_tls_proxy_port: m.container_tls.into(),
+        host_tls_proxy_port: m.host_tls.into(),
+    });
+    ActualLrpNetInfo {
+        address: cell.garden.cell_ip().to_string(),
+        ports: ports.collect(),
+        instance_address: made.ip.to_string(),
+        preferred_address: PreferredAddress::Host as i32,
+        instance_ipv6_address: String::new(),
+    }
+}
+
+/// Reports the instance as RUNNING whenever asked to by `container.report`; ends only when the BBS refuses, asking the instance to stop.
+pub(crate) async fn running(cell: &Cell, container: &Container, net_info: ActualLrpNetInfo) {
+    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else { return };
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
+    loop {
+        container.report.notified().await;
+        loop {
+            let status = container.status();
+            if status.phase != Phase::Running {
+                break;
+            }
+            let routable = status.reachable();
+            let request = StartActualLrpRequest {
+                key: Some(key.clone()),
+                instance_key: Some(instance_key.clone()),
+                net_info: Some(net_info.clone()),
+                internal_routes: status.internal_routes.into_iter().map(|hostname| ActualLrpInternalRoute { hostname }).collect(),
+                metric_tags: status.metric_tags,
+                routable: Some(routable),
+                availability_zone: cell.settings.zone.clone(),
+            };
+            match cell.bbs.start(&request).await {
+                Ok(()) => {
+                    backoff.reset();
+                    container.reported.send_replace(Some(routable));
+                    break;
+                }
+                Err(error) if error.kind() == Some(ErrorType::ActualLrpCannotBeStarted) => {
+                    tracing::info!(container = container.guid, "instance-replaced");
+                    container.ask_to_stop(StopReason::Replaced);
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "start-not-reported");
+                    tokio::time::sleep(backoff.next_delay()).await;
+                }
+            }
+        }
+    }
+}
+
+/// Tells the BBS that the instance is not routable any more, if it ever was, and waits (briefly) until it has heard.
+pub(crate) async fn unroutable(container: &Container) {
+    let mut reported = container.reported.subscribe();
+    if reported.borrow().is_none() {
+        return;
+    }
+    container.report.notify_one();
+    let _ = tokio::time::timeout(Duration::from_secs(2), reported.wait_for(|routable| *routable == Some(false))).await;
+}
+
+/// The instance has stopped as it was asked to.
+pub(crate) async fn removed(cell: &Cell, container: &Container) {
+    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else { return };
+    let answer = if cell.evacuating.load(Ordering::SeqCst) {
+        let request = EvacuateActualLrpRequest { key: Some(key), instance_key: Some(instance_key) };
+        until_answered(LIMIT, || cell.bbs.evacuate_stopped(&request)).await.map(|answer| answer.map(drop))
+    } else {
+        let request = RemoveActualLrpRequest { process_guid: key.process_guid, index: key.index, instance_key: Some(instance_key) };
+        until_answered(LIMIT, || cell.bbs.remove(&request)).await
+    };
+    note(container, "instance-not-removed", answer);
+}
+
+/// The instance has crashed.
+pub(crate) async fn crashed(cell: &Cell, container: &Container, reason: &str) {
+    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else { return };
+    let request = CrashActualLrpRequest { key: Some(key), instance_key: Some(instance_key), error_message: cut(reason) };
+    let answer = if cell.evacuating.load(Ordering::SeqCst) {
+        until_answered(LIMIT, || cell.bbs.evacuate_crashed(&request)).await.map(|answer| answer.map(drop))
+    } else {
+        until_answered(LIMIT, || cell.bbs.crash(&request)).await
+    };
+    note(container, "crash-not-reported", answer);
+}
+
+/// The BBS has forgotten the row, or given it to another instance: nothing is wrong here.
+fn note(container: &Container, event: &'static str, answer: Option<Result<(), BbsError>>) {
+    if let Some(Err(error)) = answer {
+        tracing::info!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "{event}");
+    }
+}
+
+/// At most [`MAX_REASON`] bytes.
+pub(crate) fn cut(reason: &str) -> String {
+    let mut end = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason[..end].to_owned()
+}

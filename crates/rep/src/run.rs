@@ -1,0 +1,125 @@
+//! Building and running a rep.
+
+use crate::assets::Assets;
+use crate::cache::Cache;
+use crate::cell::{Cell, Parts, Settings};
+use crate::config::Config;
+use crate::handle::Handle;
+use crate::identity::{InstanceIssuer, set_mode};
+use crate::record::containers_dir;
+use crate::transfer::Transfers;
+use crate::{adopt, bulk, presence, server};
+use anyhow::{Context as _, Result};
+use clients::locket;
+use kit::CancellationToken;
+use kit::backoff::Backoff;
+use kit::tls::{ClientAuth, Identity};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// What must not be left half done is waited for so long at shutdown.
+const DETACH_LIMIT: Duration = Duration::from_secs(10);
+
+/// A built rep: work directory and programs in place, nothing running.
+#[derive(Debug)]
+pub struct Rep {
+    listener: TcpListener,
+    addr: SocketAddr,
+    identity: Identity,
+    locket_url: String,
+    cell: Arc<Cell>,
+}
+
+impl Rep {
+    pub fn build(config: Config) -> Result<Self> {
+        let dirs = containers_dir(&config.work_dir);
+        std::fs::create_dir_all(&dirs).with_context(|| format!("make directory {}", dirs.display()))?;
+        // Below it stand private keys that containers must be able to read.
+        set_mode(&config.work_dir, 0o700)?;
+        let assets = Assets::make(&config.work_dir, &config.inside, config.envoy.as_deref(), &[&config.instance_ca.cert_pem])?;
+        let transfers = Transfers::new(&config.identity, config.timing.transfer, config.work_dir.join("tmp"))?;
+        let cell = Cell::new(Parts {
+            bbs: clients::bbs::Client::new(config.bbs_url, &config.identity)?,
+            garden: config.garden,
+            loggregator: config.loggregator,
+            issuer: InstanceIssuer::new(&config.instance_ca, config.instance_validity)?,
+            assets,
+            cache: Cache::new(transfers, config.work_dir.join("cache"))?,
+            settings: Settings {
+                cell_id: config.cell_id,
+                zone: config.zone,
+                rep_url: config.rep_url,
+                stacks: config.stacks,
+                placement_tags: config.placement_tags,
+                optional_placement_tags: config.optional_placement_tags,
+                work_dir: config.work_dir,
+                proxy: config.envoy.is_some(),
+                router_ca_pem: config.router_ca_pem,
+                route_integrity: config.route_integrity,
+                timing: config.timing,
+            },
+        });
+        let addr = config.listener.local_addr().context("read the rep's address")?;
+        Ok(Self { listener: config.listener, addr, identity: config.identity, locket_url: config.locket_url, cell: Arc::new(cell) })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn handle(&self) -> Handle {
+        Handle { cell: self.cell.clone() }
+    }
+
+    /// Adopts what runs, announces the cell, takes work. Returns after shutdown (containers run on) or when an evacuation is done.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let Self { listener, identity, locket_url, cell, .. } = self;
+        let tls = kit::tls::server_config(&identity, ClientAuth::Required, &["h2", "http/1.1"])?;
+        let locket = locket::Client::new(locket_url, &identity)?;
+        if !adopt_all(&cell, &shutdown).await {
+            return Ok(());
+        }
+        let ending = shutdown.child_token();
+        let server = tokio::spawn(kit::http::serve(listener, Some(tls), server::router(cell.clone()), ending.clone()));
+        let bulk = tokio::spawn(bulk::run(cell.clone(), ending.clone()));
+        let leave = CancellationToken::new();
+        let presence = tokio::spawn(locket::Presence::cell(locket, &presence::cell_presence(&cell)).run(leave.clone()));
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = cell.evacuated.cancelled() => ending.cancel(),
+        }
+        cell.detach.cancel();
+        if cell.closed.load(Ordering::SeqCst) {
+            // The cell is empty: others need not wait for its presence to end.
+            leave.cancel();
+            let _ = presence.await;
+        } else {
+            // Its instances run on: the presence lives for its TTL, in which a new rep may take them over.
+            presence.abort();
+        }
+        let _ = bulk.await;
+        cell.tasks.close();
+        if tokio::time::timeout(DETACH_LIMIT, cell.tasks.wait()).await.is_err() {
+            tracing::warn!("garden-calls-unfinished-at-shutdown");
+        }
+        server.await.context("rep server task")?
+    }
+}
+
+/// Until garden answers. `false`: shutdown came first.
+async fn adopt_all(cell: &Arc<Cell>, shutdown: &CancellationToken) -> bool {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        match adopt::adopt(cell).await {
+            Ok(()) => return true,
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "containers-not-adopted"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return false,
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+        }
+    }
+}

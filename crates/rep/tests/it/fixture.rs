@@ -1,0 +1,152 @@
+//! A rep with its surroundings, and the definitions that tests use.
+
+use crate::stand_in_bbs::StandInBbs;
+use clients::loggregator::Emitter;
+use kit::CancellationToken;
+use kit::tls::Identity;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rep::{Config, Handle, InstanceCa, Rep, Timing};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use testkit::sim_garden::SimGarden;
+use wire::bbs::*;
+use wire::rep as json;
+
+pub(crate) const CELL: &str = "cell-1";
+
+pub(crate) struct Certificates {
+    pub(crate) identity: Identity,
+    pub(crate) ca: InstanceCa,
+}
+
+fn certificates() -> Certificates {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    let ca_pem = params.self_signed(&key).unwrap().pem();
+    let ca = InstanceCa { cert_pem: ca_pem.clone(), key_pem: key.serialize_pem() };
+    let leaf = KeyPair::generate().unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&ca_pem, key).unwrap();
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&leaf, &issuer).unwrap();
+    Certificates { identity: Identity { cert_pem: certificate.pem(), key_pem: leaf.serialize_pem(), ca_pem }, ca }
+}
+
+/// Lives through restarts of the rep.
+pub(crate) struct Fixture {
+    pub(crate) garden: SimGarden,
+    pub(crate) bbs: StandInBbs,
+    pub(crate) certificates: Certificates,
+    pub(crate) client: clients::rep::Client,
+    dir: tempfile::TempDir,
+}
+
+/// A running rep.
+pub(crate) struct Running {
+    pub(crate) url: String,
+    pub(crate) handle: Handle,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// As at SIGTERM: containers run on.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+impl Fixture {
+    pub(crate) async fn new() -> Self {
+        let certificates = certificates();
+        let bbs = StandInBbs::start(&certificates.identity, CancellationToken::new()).await;
+        let dir = tempfile::tempdir().unwrap();
+        for program in ["inside", "envoy"] {
+            std::fs::write(dir.path().join(program), "program").unwrap();
+        }
+        let client = clients::rep::Client::new(&certificates.identity).unwrap();
+        Self { garden: SimGarden::default(), bbs, client, dir, certificates }
+    }
+
+    pub(crate) fn work_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("rep")
+    }
+
+    pub(crate) async fn rep(&self) -> Running {
+        let listener = kit::http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let program = |name: &str| Path::new(self.dir.path()).join(name);
+        let rep = Rep::build(Config {
+            listener,
+            cell_id: CELL.into(),
+            zone: "z1".into(),
+            rep_url: url.clone(),
+            identity: self.certificates.identity.clone(),
+            bbs_url: self.bbs.url.clone(),
+            // Nobody there: a presence that cannot be set must not matter.
+            locket_url: "https://127.0.0.1:1".into(),
+            garden: Arc::new(self.garden.clone()),
+            loggregator: Emitter::discard(),
+            stacks: vec!["cflinuxfs4".into()],
+            placement_tags: vec![],
+            optional_placement_tags: vec![],
+            work_dir: self.work_dir(),
+            instance_ca: self.certificates.ca.clone(),
+            instance_validity: Duration::from_secs(3600),
+            envoy: Some(program("envoy")),
+            inside: program("inside"),
+            router_ca_pem: self.certificates.ca.cert_pem.clone(),
+            route_integrity: true,
+            timing: Timing { bulk: Duration::from_millis(200), route_drain: Duration::from_millis(1), grace: Duration::from_millis(300), ..Timing::default() },
+        })
+        .unwrap();
+        let (handle, shutdown) = (rep.handle(), CancellationToken::new());
+        let task = tokio::spawn(rep.run(shutdown.clone()));
+        Running { url, handle, shutdown, task }
+    }
+
+    /// Gives the rep one instance to run and waits until its container exists; returns its guid.
+    pub(crate) async fn place(&self, rep: &Running, lrp: DesiredLrp) -> String {
+        let work = json::Lrp { process_guid: lrp.process_guid.clone(), index: 0, domain: "cf-apps".into(), resource: resource(), ..json::Lrp::default() };
+        self.bbs.rows.lock().unwrap().desired.insert(lrp.process_guid.clone(), lrp);
+        let refused = self.client.perform(&rep.url, &json::Work { lrps: vec![work], tasks: vec![], cell_id: CELL.into() }).await.unwrap();
+        assert!(refused.is_empty());
+        self.bbs.wait_for(|call| if let crate::stand_in_bbs::Call::Claim(claim) = call { claim.instance_key.clone() } else { None }).await.instance_guid
+    }
+}
+
+pub(crate) fn resource() -> json::Resource {
+    json::Resource { memory_mb: 64, disk_mb: 128, max_pids: 0 }
+}
+
+pub(crate) fn run(path: &str) -> Action {
+    Action { run: Some(RunAction { path: path.into(), user: "vcap".into(), log_source: "APP/PROC/WEB".into(), ..RunAction::default() }), ..Action::default() }
+}
+
+/// An app as the Cloud Controller desires it.
+pub(crate) fn app() -> DesiredLrp {
+    DesiredLrp {
+        process_guid: "process-1".into(),
+        domain: "cf-apps".into(),
+        root_fs: "preloaded:cflinuxfs4".into(),
+        instances: 1,
+        memory_mb: 64,
+        disk_mb: 128,
+        action: Some(Action { codependent: Some(CodependentAction { actions: vec![run("/tmp/lifecycle/launcher")], log_source: String::new() }), ..Action::default() }),
+        ports: vec![8080, 2222],
+        log_guid: "app-1".into(),
+        log_source: "CELL".into(),
+        start_timeout_ms: 60_000,
+        check_definition: Some(CheckDefinition {
+            checks: vec![Check { tcp_check: Some(TcpCheck { port: 8080, ..TcpCheck::default() }), http_check: None }],
+            log_source: "HEALTH".into(),
+            readiness_checks: vec![],
+        }),
+        certificate_properties: Some(CertificateProperties { organizational_unit: vec!["organization:o".into(), "space:s".into(), "app:a".into()] }),
+        routes: Some(ProtoRoutes { routes: [("internal-router".to_owned(), br#"[{"hostname":"a.apps.internal"}]"#.to_vec())].into() }),
+        metric_tags: [("process_id".to_owned(), MetricTagValue { static_value: "p".into(), dynamic: 0 })].into(),
+        ..DesiredLrp::default()
+    }
+}

@@ -1,0 +1,145 @@
+//! Answers the BBS calls that a rep makes, and remembers them. No policy: it accepts what it is not told to refuse.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use kit::CancellationToken;
+use kit::tls::{ClientAuth, Identity};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+use wire::bbs::*;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Call {
+    Claim(ClaimActualLrpRequest),
+    Start(StartActualLrpRequest),
+    Crash(CrashActualLrpRequest),
+    Remove(RemoveActualLrpRequest),
+    StartTask(StartTaskRequest),
+    CompleteTask(CompleteTaskRequest),
+    RejectTask(RejectTaskRequest),
+}
+
+#[derive(Default)]
+pub(crate) struct Rows {
+    pub(crate) desired: BTreeMap<String, DesiredLrp>,
+    pub(crate) actual: Vec<ActualLrp>,
+    pub(crate) tasks: BTreeMap<String, Task>,
+    /// Starts are refused: another instance runs.
+    pub(crate) refuse_start: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct StandInBbs {
+    pub(crate) rows: Arc<Mutex<Rows>>,
+    calls: watch::Sender<Vec<Call>>,
+    pub(crate) url: String,
+}
+
+impl StandInBbs {
+    pub(crate) async fn start(identity: &Identity, shutdown: CancellationToken) -> Self {
+        let listener = kit::http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let bbs = Self { rows: Arc::default(), calls: watch::Sender::new(Vec::new()), url };
+        let tls = kit::tls::server_config(identity, ClientAuth::Required, &["h2", "http/1.1"]).unwrap();
+        let app = Router::new().route("/{*path}", axum::routing::post(answer)).with_state(bbs.clone());
+        tokio::spawn(kit::http::serve(listener, Some(tls), app, shutdown));
+        bbs
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.calls.borrow().clone()
+    }
+
+    /// Waits for a call that `found` accepts, also among those made already.
+    pub(crate) async fn wait_for<T>(&self, mut found: impl FnMut(&Call) -> Option<T>) -> T {
+        let mut calls = self.calls.subscribe();
+        let wait = async {
+            loop {
+                if let Some(found) = calls.borrow_and_update().iter().find_map(&mut found) {
+                    return found;
+                }
+                calls.changed().await.unwrap();
+            }
+        };
+        match tokio::time::timeout(std::time::Duration::from_secs(20), wait).await {
+            Ok(found) => found,
+            Err(_) => panic!("no such call among {:#?}", self.calls()),
+        }
+    }
+
+    fn note(&self, call: Call) {
+        self.calls.send_modify(|calls| calls.push(call));
+    }
+}
+
+fn refusal(kind: ErrorType, message: &str) -> Option<Error> {
+    Some(Error { kind: kind as i32, message: message.to_owned() })
+}
+
+async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: Bytes) -> Vec<u8> {
+    fn read<M: Message + Default>(body: &Bytes) -> M {
+        M::decode(body.clone()).unwrap()
+    }
+    let done = LifecycleResponse { error: None }.encode_to_vec();
+    let mut rows = bbs.rows.lock().unwrap();
+    match format!("/{path}").as_str() {
+        path::ACTUAL_LRPS_CLAIM => bbs.note(Call::Claim(read(&body))),
+        path::ACTUAL_LRPS_START => {
+            let request: StartActualLrpRequest = read(&body);
+            if rows.refuse_start {
+                return LifecycleResponse { error: refusal(ErrorType::ActualLrpCannotBeStarted, "cannot start actual LRP") }.encode_to_vec();
+            }
+            rows.actual.retain(|row| row.instance_key != request.instance_key);
+            rows.actual.push(ActualLrp {
+                key: request.key.clone(),
+                instance_key: request.instance_key.clone(),
+                net_info: request.net_info.clone(),
+                state: state::RUNNING.to_owned(),
+                routable: request.routable,
+                ..ActualLrp::default()
+            });
+            bbs.note(Call::Start(request));
+        }
+        path::ACTUAL_LRPS_CRASH => {
+            let request: CrashActualLrpRequest = read(&body);
+            rows.actual.retain(|row| row.instance_key != request.instance_key);
+            bbs.note(Call::Crash(request));
+        }
+        path::ACTUAL_LRPS_REMOVE => {
+            let request: RemoveActualLrpRequest = read(&body);
+            rows.actual.retain(|row| row.instance_key != request.instance_key);
+            bbs.note(Call::Remove(request));
+        }
+        path::ACTUAL_LRPS_LIST => return ActualLrpsResponse { error: None, actual_lrps: rows.actual.clone() }.encode_to_vec(),
+        path::DESIRED_LRP_BY_GUID => {
+            let request: DesiredLrpByProcessGuidRequest = read(&body);
+            let desired_lrp = rows.desired.get(&request.process_guid).cloned();
+            let error = if desired_lrp.is_some() { None } else { refusal(ErrorType::ResourceNotFound, "the requested resource could not be found") };
+            return DesiredLrpResponse { error, desired_lrp }.encode_to_vec();
+        }
+        path::TASKS_LIST => return TasksResponse { error: None, tasks: rows.tasks.values().cloned().collect() }.encode_to_vec(),
+        path::TASK_BY_GUID => {
+            let request: TaskByGuidRequest = read(&body);
+            return TaskResponse { error: None, task: rows.tasks.get(&request.task_guid).cloned() }.encode_to_vec();
+        }
+        path::START_TASK => {
+            let request: StartTaskRequest = read(&body);
+            if let Some(task) = rows.tasks.get_mut(&request.task_guid) {
+                task.state = TaskState::Running as i32;
+            }
+            bbs.note(Call::StartTask(request));
+            return StartTaskResponse { error: None, should_start: true }.encode_to_vec();
+        }
+        path::COMPLETE_TASK => {
+            let request: CompleteTaskRequest = read(&body);
+            rows.tasks.remove(&request.task_guid);
+            bbs.note(Call::CompleteTask(request));
+        }
+        path::REJECT_TASK => bbs.note(Call::RejectTask(read(&body))),
+        other => panic!("unexpected call {other}"),
+    }
+    done
+}

@@ -1,0 +1,393 @@
+//! A garden in memory: containers are entries, processes do what a script says.
+//!
+//! It stands in for the machine in tests of the rep and of whole clusters. A process that no script matches runs until it is
+//! signalled; health checks pass at once. It outlives the rep that uses it, like the real one: attach finds what was started.
+
+use garden::api::{
+    Capacity, Container, ContainerSpec, Exit, Garden, GardenError, Metrics, NetIn, Output, Process, ProcessSpec, Signal,
+};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What a process does after its start.
+#[derive(Clone, Debug)]
+pub struct Script {
+    pub output: Vec<Output>,
+    /// Ends at once with this status.
+    pub exit: Option<i32>,
+    /// Ends with this status at SIGTERM; `None`: only SIGKILL ends it.
+    pub on_term: Option<i32>,
+}
+
+impl Script {
+    pub fn runs() -> Self {
+        Self { output: Vec::new(), exit: None, on_term: Some(143) }
+    }
+
+    pub fn exits(status: i32) -> Self {
+        Self { exit: Some(status), ..Self::runs() }
+    }
+
+    pub fn ignores_term() -> Self {
+        Self { on_term: None, ..Self::runs() }
+    }
+
+    #[must_use]
+    pub fn says(mut self, stdout: &str) -> Self {
+        self.output.push(Output::Stdout(stdout.as_bytes().to_vec().into()));
+        self
+    }
+}
+
+type Matcher = Box<dyn Fn(&ProcessSpec) -> bool + Send + Sync>;
+
+/// Cheap to clone: all clones are the same garden.
+#[derive(Clone)]
+pub struct SimGarden {
+    state: Arc<Mutex<State>>,
+    changes: watch::Sender<u64>,
+    capacity: Capacity,
+    cell_ip: Ipv4Addr,
+}
+
+impl std::fmt::Debug for SimGarden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimGarden").field("handles", &self.handles()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    containers: BTreeMap<String, SimContainer>,
+    scripts: Vec<(Matcher, Script)>,
+    /// The next create fails with this.
+    refusal: Option<String>,
+    created: u32,
+    next_port: u16,
+}
+
+struct SimContainer {
+    spec: ContainerSpec,
+    ip: Ipv4Addr,
+    net_in: Vec<NetIn>,
+    files: BTreeMap<String, Vec<u8>>,
+    processes: BTreeMap<String, SimProcess>,
+}
+
+struct SimProcess {
+    spec: ProcessSpec,
+    script: Script,
+    exit: Option<Exit>,
+    signals: Vec<Signal>,
+    /// Of whoever is attached.
+    output: Option<mpsc::Sender<Output>>,
+    waiting: Vec<oneshot::Sender<Exit>>,
+    unread: Vec<Output>,
+}
+
+impl Default for SimGarden {
+    fn default() -> Self {
+        Self::new(Capacity { memory_mb: 4096, disk_mb: 8192, containers: 100 })
+    }
+}
+
+impl SimGarden {
+    pub fn new(capacity: Capacity) -> Self {
+        let state = State { next_port: 61001, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), changes: watch::Sender::new(0), capacity, cell_ip: Ipv4Addr::new(10, 0, 0, 1) }
+    }
+
+    /// Processes that `matcher` accepts follow `script`; the script added last is asked first.
+    pub fn script(&self, matcher: impl Fn(&ProcessSpec) -> bool + Send + Sync + 'static, script: Script) {
+        self.lock().scripts.insert(0, (Box::new(matcher), script));
+    }
+
+    /// The next create fails.
+    pub fn refuse_create(&self, reason: &str) {
+        self.lock().refusal = Some(reason.to_owned());
+    }
+
+    pub fn handles(&self) -> Vec<String> {
+        self.lock().containers.keys().cloned().collect()
+    }
+
+    pub fn spec(&self, handle: &str) -> Option<ContainerSpec> {
+        self.lock().containers.get(handle).map(|c| c.spec.clone())
+    }
+
+    /// What was started as this process.
+    pub fn process(&self, handle: &str, id: &str) -> Option<ProcessSpec> {
+        self.lock().containers.get(handle)?.processes.get(id).map(|p| p.spec.clone())
+    }
+
+    /// Ids of the processes started, with their exits.
+    pub fn processes(&self, handle: &str) -> BTreeMap<String, Option<Exit>> {
+        self.lock().containers.get(handle).map(SimContainer::exits).unwrap_or_default()
+    }
+
+    pub fn signals(&self, handle: &str, id: &str) -> Vec<Signal> {
+        let state = self.lock();
+        state.containers.get(handle).and_then(|c| c.processes.get(id)).map(|p| p.signals.clone()).unwrap_or_default()
+    }
+
+    /// Ends a running process.
+    pub fn exit(&self, handle: &str, id: &str, exit: Exit) {
+        if let Some(process) = self.lock().containers.get_mut(handle).and_then(|c| c.processes.get_mut(id)) {
+            process.end(exit);
+        }
+        self.changed();
+    }
+
+    /// A process says something.
+    pub fn say(&self, handle: &str, id: &str, output: Output) {
+        if let Some(process) = self.lock().containers.get_mut(handle).and_then(|c| c.processes.get_mut(id)) {
+            process.say(output);
+        }
+    }
+
+    pub fn put_file(&self, handle: &str, path: &str, content: &[u8]) {
+        if let Some(container) = self.lock().containers.get_mut(handle) {
+            container.files.insert(path.to_owned(), content.to_vec());
+        }
+    }
+
+    /// Waits until `condition` holds; it is asked again after every change.
+    pub async fn wait_for<T>(&self, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(found) = condition(self) {
+                return found;
+            }
+            // The sender lives in `self`.
+            let _ = changes.changed().await;
+        }
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn container(&mut self, handle: &str) -> Result<&mut SimContainer, GardenError> {
+        self.containers.get_mut(handle).ok_or_else(|| GardenError::ContainerNotFound(handle.to_owned()))
+    }
+
+    fn process(&mut self, handle: &str, id: &str) -> Result<&mut SimProcess, GardenError> {
+        let missing = || GardenError::ProcessNotFound { handle: handle.to_owned(), process: id.to_owned() };
+        self.container(handle)?.processes.get_mut(id).ok_or_else(missing)
+    }
+
+    fn script_of(&self, spec: &ProcessSpec) -> Script {
+        let health_check = spec.args.iter().any(|a| a.starts_with("-startup-interval") || a.starts_with("-until-ready-interval"));
+        let scripted = self.scripts.iter().find(|(matcher, _)| matcher(spec)).map(|(_, script)| script.clone());
+        scripted.unwrap_or_else(|| if health_check { Script::exits(0) } else { Script::runs() })
+    }
+}
+
+impl SimContainer {
+    fn exits(&self) -> BTreeMap<String, Option<Exit>> {
+        self.processes.iter().map(|(id, p)| (id.clone(), p.exit)).collect()
+    }
+
+    fn listed(&self) -> Container {
+        Container {
+            handle: self.spec.handle.clone(),
+            container_ip: self.ip,
+            net_in: self.net_in.clone(),
+            properties: self.spec.properties.clone(),
+            processes: self.exits(),
+        }
+    }
+}
+
+impl SimProcess {
+    fn attach(&mut self, id: &str) -> Process {
+        let (sender, output) = mpsc::channel(1024);
+        let (tell, exit) = oneshot::channel();
+        for unread in self.unread.drain(..) {
+            let _ = sender.try_send(unread);
+        }
+        match self.exit {
+            Some(ended) => drop(tell.send(ended)),
+            None => {
+                self.output = Some(sender);
+                self.waiting.push(tell);
+            }
+        }
+        Process { id: id.to_owned(), output, exit }
+    }
+
+    fn say(&mut self, output: Output) {
+        let unsent = match &self.output {
+            Some(sender) => sender.try_send(output).err().map(|error| error.into_inner()),
+            None => Some(output),
+        };
+        self.unread.extend(unsent);
+    }
+
+    fn end(&mut self, exit: Exit) {
+        if self.exit.is_none() {
+            self.exit = Some(exit);
+            self.output = None;
+            for waiting in self.waiting.drain(..) {
+                let _ = waiting.send(exit);
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        self.signals.push(signal);
+        let status = match signal {
+            Signal::Term => self.script.on_term,
+            Signal::Kill => Some(137),
+        };
+        if let Some(status) = status {
+            self.end(Exit { status, out_of_memory: false });
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Garden for SimGarden {
+    async fn create(&self, spec: ContainerSpec) -> Result<Container, GardenError> {
+        let listed = {
+            let mut state = self.lock();
+            if let Some(reason) = state.refusal.take() {
+                return Err(GardenError::Other(anyhow::anyhow!(reason)));
+            }
+            if state.containers.contains_key(&spec.handle) {
+                return Err(GardenError::ContainerExists(spec.handle));
+            }
+            state.created += 1;
+            let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 255, 0, 1)) + state.created);
+            let mut net_in = Vec::new();
+            for asked in &spec.net_in {
+                let host_port = if asked.host_port == 0 { state.next_port } else { asked.host_port };
+                state.next_port += 1;
+                net_in.push(NetIn { host_port, container_port: asked.container_port });
+            }
+            let container = SimContainer { ip, net_in, files: BTreeMap::new(), processes: BTreeMap::new(), spec };
+            let listed = container.listed();
+            state.containers.insert(listed.handle.clone(), container);
+            listed
+        };
+        self.changed();
+        Ok(listed)
+    }
+
+    async fn containers(&self) -> Result<Vec<Container>, GardenError> {
+        Ok(self.lock().containers.values().map(SimContainer::listed).collect())
+    }
+
+    async fn run(&self, handle: &str, spec: ProcessSpec) -> Result<Process, GardenError> {
+        let process = {
+            let mut state = self.lock();
+            let script = state.script_of(&spec);
+            let container = state.container(handle)?;
+            if container.processes.contains_key(&spec.id) {
+                return Err(GardenError::CannotExecute { path: spec.path, reason: format!("process {} exists already", spec.id) });
+            }
+            let id = spec.id.clone();
+            let mut process = SimProcess { spec, script: script.clone(), exit: None, signals: Vec::new(), output: None, waiting: Vec::new(), unread: Vec::new() };
+            process.unread.extend(script.output);
+            let attached = process.attach(&id);
+            if let Some(status) = script.exit {
+                process.end(Exit { status, out_of_memory: false });
+            }
+            container.processes.insert(id, process);
+            attached
+        };
+        self.changed();
+        Ok(process)
+    }
+
+    async fn attach(&self, handle: &str, process_id: &str) -> Result<Process, GardenError> {
+        Ok(self.lock().process(handle, process_id)?.attach(process_id))
+    }
+
+    async fn signal(&self, handle: &str, process_id: &str, signal: Signal) -> Result<(), GardenError> {
+        self.lock().process(handle, process_id)?.signal(signal);
+        self.changed();
+        Ok(())
+    }
+
+    async fn destroy(&self, handle: &str) -> Result<(), GardenError> {
+        if let Some(mut container) = self.lock().containers.remove(handle) {
+            container.processes.values_mut().for_each(|p| p.end(Exit { status: 137, out_of_memory: false }));
+        }
+        self.changed();
+        Ok(())
+    }
+
+    async fn set_properties(&self, handle: &str, properties: BTreeMap<String, String>) -> Result<(), GardenError> {
+        self.lock().container(handle)?.spec.properties.extend(properties);
+        self.changed();
+        Ok(())
+    }
+
+    /// Keeps the archive itself as a file named after the directory.
+    async fn stream_in(&self, handle: &str, directory: &str, _user: &str, tar: PathBuf) -> Result<(), GardenError> {
+        let content = std::fs::read(&tar).map_err(anyhow::Error::from)?;
+        self.lock().container(handle)?.files.insert(directory.to_owned(), content);
+        self.changed();
+        Ok(())
+    }
+
+    async fn read_file(&self, handle: &str, path: &str, limit: u64) -> Result<Vec<u8>, GardenError> {
+        let mut state = self.lock();
+        let content = state.container(handle)?.files.get(path).ok_or_else(|| anyhow::anyhow!("{path}: no such file"))?;
+        Ok(content.iter().copied().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
+    }
+
+    /// A tar with the one file in it (ustar, written by hand: a header block, the content, two empty blocks).
+    async fn stream_out(&self, handle: &str, path: &str, tar: PathBuf) -> Result<(), GardenError> {
+        let content = self.read_file(handle, path, u64::MAX).await?;
+        let name = path.rsplit('/').next().unwrap_or_default();
+        std::fs::write(&tar, one_file_tar(name, &content)).map_err(anyhow::Error::from)?;
+        Ok(())
+    }
+
+    async fn metrics(&self, handle: &str) -> Result<Metrics, GardenError> {
+        let mut state = self.lock();
+        let limits = &state.container(handle)?.spec.limits;
+        Ok(Metrics { memory: 1 << 20, memory_limit: limits.memory, disk: 1 << 10, disk_limit: limits.disk, cpu: 1000, age: 2000, rx_bytes: 1, tx_bytes: 2 })
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn cell_ip(&self) -> Ipv4Addr {
+        self.cell_ip
+    }
+}
+
+fn one_file_tar(name: &str, content: &[u8]) -> Vec<u8> {
+    const BLOCK: usize = 512;
+    let mut header = [0u8; BLOCK];
+    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    put(0, name);
+    put(100, "0000644\0");
+    put(108, "0000000\0");
+    put(116, "0000000\0");
+    put(124, &format!("{:011o}\0", content.len()));
+    put(136, "00000000000\0");
+    put(148, "        ");
+    put(156, "0");
+    put(257, "ustar\x0000");
+    let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut tar = header.to_vec();
+    tar.extend_from_slice(content);
+    tar.resize(tar.len().next_multiple_of(BLOCK) + 2 * BLOCK, 0);
+    tar
+}
