@@ -1,1 +1,54 @@
-//! router
+//! The router: takes clients' requests and hands each to an instance of the app that owns the route.
+//!
+//! What wakes it: connections, messages on `router.*`, and a timer for pruning. What it never does: decide where an app
+//! runs, remember routes over a restart (everybody registers again on `router.start`), or give a request to a backend
+//! whose certificate names another instance.
+//!
+//! # The life of a request
+//!
+//! ```text
+//!  listen      accept, TLS, HTTP/1.1 or HTTP/2                      one single-threaded worker per core
+//!    │
+//!  route       the order of steps, top to bottom:
+//!    ├─ protocol        HTTP/1.0, 1.1, 2; one way to frame the body         400
+//!    ├─ tracing_headers X-Vcap-Request-Id, B3, W3C
+//!    ├─ healthcheck     a load balancer's probe                             200, 503
+//!    ├─ lookup          host and path → pool; instance headers              400, 404, 503
+//!    ├─ forwarded       XFCC, hop-by-hop, X-Forwarded-*, X-Request-Start
+//!    └─ forward         pick an endpoint, connect, send; on failure another 502, 503, 496, 499, 525, 526
+//!         ├─ backend::connections   idle connections per endpoint and worker
+//!         ├─ backend::connect       dial, TLS with the name that was registered
+//!         ├─ backend::failure       what a failure means: retry? prune? status?
+//!         ├─ sticky                 __VCAP_ID__
+//!         └─ tunnel                 after 101: bytes both ways
+//!    │
+//!  rejection   the one place that turns a "no" into status, X-Cf-RouterError and body
+//!    │
+//!  body        streams the answer; at its end the access log line is written, whatever the end was
+//! ```
+//!
+//! Beside that path: [`bus`] fills the table from NATS, [`observe`] holds access log, metrics and status endpoints.
+
+mod config;
+mod context;
+mod router;
+
+mod listen;
+mod route;
+mod protocol;
+mod tracing_headers;
+mod healthcheck;
+mod lookup;
+mod forwarded;
+mod forward;
+mod sticky;
+mod tunnel;
+mod body;
+mod rejection;
+
+mod backend;
+mod bus;
+mod observe;
+
+pub use config::{Certificate, Config, ForwardedClientCert, Settings, Sharding, Status};
+pub use router::{Handle, Router};

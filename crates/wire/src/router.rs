@@ -13,14 +13,14 @@ pub mod subject {
 /// Payload of `router.register` and `router.unregister`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RegistryMessage {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub host: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub port: u16,
     /// Non-zero wins over `port`: the endpoint speaks TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_port: Option<u16>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub uris: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
@@ -50,6 +50,11 @@ pub struct RegistryMessage {
     /// Per-route options, kept raw: an option that does not parse is skipped, not the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Go's emitters write `null` for an empty list, and take it for the absence of a value everywhere.
+fn null_as_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Payload of `router.start` and of the answer to `router.greet`.

@@ -3,7 +3,7 @@
 use super::Registered;
 use super::endpoint::{Endpoint, millis};
 use super::uri::{RouteKey, shard};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -107,6 +107,7 @@ pub struct Pool {
     members: RwLock<Vec<Arc<Endpoint>>>,
     next: AtomicUsize,
     balancing: AtomicU8,
+    route_service: AtomicBool,
     /// When it became empty; only told apart from 0 while it is empty.
     emptied_ms: AtomicU64,
 }
@@ -120,6 +121,7 @@ impl Pool {
             members: RwLock::default(),
             next: AtomicUsize::new(shard(key.uri()) ^ seed as usize),
             balancing: AtomicU8::new(Balancing::RoundRobin as u8),
+            route_service: AtomicBool::new(false),
             emptied_ms: AtomicU64::new(0),
         }
     }
@@ -155,9 +157,9 @@ impl Pool {
         self.read().iter().any(|endpoint| instance.is(endpoint))
     }
 
-    /// Whether the route is bound to a route service.
+    /// Whether the route is bound to a route service: what the endpoint registered last says.
     pub fn has_route_service(&self) -> bool {
-        self.read().iter().any(|endpoint| !endpoint.spec().route_service_url.is_empty())
+        self.route_service.load(Ordering::Relaxed)
     }
 
     /// The next endpoint for an attempt. Endpoints that failed lately are passed over while there are others.
@@ -223,6 +225,7 @@ impl Pool {
         if let Some(balancing) = balancing {
             self.balancing.store(balancing as u8, Ordering::Relaxed);
         }
+        self.route_service.store(!endpoint.spec().route_service_url.is_empty(), Ordering::Relaxed);
         let find = |members: &[Arc<Endpoint>]| members.binary_search_by(|member| member.address().cmp(endpoint.address()));
         {
             let members = self.read();

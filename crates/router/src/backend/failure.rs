@@ -1,0 +1,207 @@
+//! What a failed attempt means (as gorouter `proxy/fails` and `proxy/round_tripper/error_handler.go`).
+//!
+//! | Fault | another endpoint? | the endpoint | status |
+//! |---|---|---|---|
+//! | dial, handshake timeout | yes | unreachable | 502 |
+//! | no TLS there, no common cipher | yes | unreachable | 525 |
+//! | wrong name | yes | wrong name: out | 503 |
+//! | our certificate refused | yes | unreachable | 496 |
+//! | unknown authority, expired | yes | unreachable | 526 |
+//! | reset | no | broken | 502 |
+//! | unsent; ended before an answer | if it can be repeated | nothing | 502 |
+//! | timeout, bad answer | no | nothing | 502 |
+//! | client gone | no | nothing | 499 |
+
+use routing::registry::Failure;
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
+use std::error::Error;
+use std::io;
+
+/// Why one attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("dial tcp {address}: {reason}")]
+    Dial { address: String, reason: String },
+    #[error("tls handshake timeout")]
+    HandshakeTimeout,
+    #[error("tls: first record does not look like a TLS handshake")]
+    NotTls,
+    #[error("tls: handshake failure: {0}")]
+    Handshake(String),
+    #[error("tls: certificate is valid for {presented}, not {expected}")]
+    WrongName { expected: String, presented: String },
+    #[error("tls: backend refused the router's certificate: {0}")]
+    OurCertificate(String),
+    #[error("tls: failed to verify certificate: {0}")]
+    TheirCertificate(String),
+    #[error("connection reset by peer")]
+    Reset,
+    #[error("EOF")]
+    Ended,
+    #[error("connection closed before the request was sent")]
+    Unsent,
+    #[error("context deadline exceeded")]
+    Timeout,
+    #[error("context canceled")]
+    ClientGone,
+    #[error("invalid response: {0}")]
+    BadResponse(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Fault {
+    /// Whether the failure lies before the backend could have seen the request. `Ended` is not: only what may be repeated is.
+    pub(crate) fn came_before_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Dial { .. } | Self::HandshakeTimeout | Self::NotTls | Self::Handshake(_) | Self::WrongName { .. } | Self::OurCertificate(_) | Self::TheirCertificate(_) | Self::Unsent
+        )
+    }
+
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.came_before_request() || matches!(self, Self::Ended)
+    }
+
+    /// What it says about the endpoint; `None`: nothing.
+    pub(crate) fn blame(&self) -> Option<Failure> {
+        match self {
+            Self::WrongName { .. } => Some(Failure::WrongName),
+            Self::Dial { .. } | Self::HandshakeTimeout | Self::NotTls | Self::Handshake(_) | Self::OurCertificate(_) | Self::TheirCertificate(_) => Some(Failure::Unreachable),
+            Self::Reset => Some(Failure::Broken),
+            Self::Ended | Self::Unsent | Self::Timeout | Self::ClientGone | Self::BadResponse(_) | Self::Other(_) => None,
+        }
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::NotTls | Self::Handshake(_) => 525,
+            Self::WrongName { .. } => 503,
+            Self::TheirCertificate(_) => 526,
+            Self::OurCertificate(_) => 496,
+            Self::ClientGone => 499,
+            _ => 502,
+        }
+    }
+
+    /// A failed handshake.
+    pub(crate) fn from_handshake(error: &io::Error) -> Self {
+        match rustls_error(error) {
+            Some(error) => Self::from_rustls(error),
+            None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Self::Handshake(format!("connection closed during the handshake ({error})")),
+            None => Self::Handshake(error.to_string()),
+        }
+    }
+
+    /// A request that got no response on a connection that stood.
+    pub(crate) fn from_request(error: &hyper::Error, sent: bool) -> Self {
+        if let Some(error) = rustls_error(error) {
+            return Self::from_rustls(error);
+        }
+        if !sent {
+            return Self::Unsent;
+        }
+        if error.is_user() || error.is_body_write_aborted() {
+            return Self::ClientGone;
+        }
+        if error.is_parse() {
+            return Self::BadResponse(error.to_string());
+        }
+        match io_kind(error) {
+            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Self::Reset,
+            _ if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => Self::Ended,
+            Some(io::ErrorKind::UnexpectedEof) => Self::Ended,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+
+    fn from_rustls(error: &rustls::Error) -> Self {
+        use rustls::Error as Tls;
+        match error {
+            Tls::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => Self::NotTls,
+            Tls::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }) => Self::WrongName { expected: expected.to_str().into_owned(), presented: presented_names(presented) },
+            Tls::InvalidCertificate(CertificateError::NotValidForName) => Self::WrongName { expected: "the registered name".into(), presented: "another".into() },
+            Tls::InvalidCertificate(why) => Self::TheirCertificate(why.to_string()),
+            Tls::AlertReceived(alert) => match alert {
+                AlertDescription::BadCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::CertificateRequired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::AccessDenied => Self::OurCertificate(format!("{alert:?}")),
+                alert => Self::Handshake(format!("backend sent alert {alert:?}")),
+            },
+            other => Self::Handshake(other.to_string()),
+        }
+    }
+}
+
+/// `DnsName("a")` and `IpAddress(1.2.3.4)` as `a, 1.2.3.4`.
+fn presented_names(presented: &[String]) -> String {
+    if presented.is_empty() {
+        return "no name".into();
+    }
+    let bare = |name: &String| name.split_once('(').map_or(name.as_str(), |(_, rest)| rest.trim_end_matches(')')).trim_matches('"').to_owned();
+    presented.iter().map(bare).collect::<Vec<_>>().join(", ")
+}
+
+/// The TLS error inside of an error, if there is one.
+fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // An io::Error hides the error it wraps from `source`.
+        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            let inner: &(dyn Error + 'static) = inner;
+            if let Some(found) = rustls_error(inner) {
+                return Some(found);
+            }
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io.kind());
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_errors_keep_their_meaning_inside_io_errors() {
+        let wrap = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        for (error, status) in [
+            (rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType), 525),
+            (rustls::Error::AlertReceived(AlertDescription::HandshakeFailure), 525),
+            (rustls::Error::AlertReceived(AlertDescription::CertificateRequired), 496),
+            (rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer), 526),
+            (rustls::Error::InvalidCertificate(CertificateError::Expired), 526),
+            (rustls::Error::InvalidCertificate(CertificateError::NotValidForName), 503),
+        ] {
+            let text = error.to_string();
+            assert_eq!(Fault::from_handshake(&wrap(error)).status(), status, "{text}");
+        }
+    }
+
+    #[test]
+    fn both_names_are_told() {
+        let expected = rustls::pki_types::ServerName::try_from("inst-a").unwrap();
+        let error = rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented: vec!["DnsName(\"inst-b\")".into(), "IpAddress(10.0.0.1)".into()] });
+        let fault = Fault::from_handshake(&io::Error::other(error));
+        assert_eq!(fault.to_string(), "tls: certificate is valid for inst-b, 10.0.0.1, not inst-a");
+    }
+}

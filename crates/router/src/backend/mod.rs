@@ -1,0 +1,8 @@
+//! Backends: connections to them, and what it means when they fail.
+
+pub(crate) mod connect;
+mod connections;
+pub(crate) mod failure;
+pub(crate) mod tls;
+
+pub(crate) use connections::{Connections, Lease};

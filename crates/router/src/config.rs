@@ -1,0 +1,192 @@
+//! What a router is built from. All values are checked; nothing is looked up later.
+
+use clients::loggregator::Emitter;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// One router's sockets, peers and settings.
+#[derive(Debug)]
+pub struct Config {
+    /// Bound already; every worker accepts on all of them.
+    pub http: Vec<TcpListener>,
+    pub https: Vec<TcpListener>,
+    /// For `https`; chosen by SNI, the first when nothing fits.
+    pub certificates: Vec<Certificate>,
+    pub status: Status,
+    pub nats: clients::nats::Config,
+    /// The certificate that backends are shown; `ca_pem`: the authorities that backends' certificates must chain to.
+    pub backend_tls: kit::tls::Identity,
+    /// Appended to. `None`: no file.
+    pub access_log: Option<PathBuf>,
+    /// Gets every access log line of an app as an `RTR` line.
+    pub loggregator: Emitter,
+    pub settings: Settings,
+}
+
+/// A server certificate: PEM chain and key.
+#[derive(Clone)]
+pub struct Certificate {
+    pub cert_pem: String,
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").field("key_pem", &"<redacted>").finish_non_exhaustive()
+    }
+}
+
+/// The operator's listener: `/routes` (with user and password), `/health`, `/healthz`, `/metrics`. Bind it to loopback.
+pub struct Status {
+    pub listener: TcpListener,
+    pub user: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Status").field("listener", &self.listener).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Which isolation segments' routes this router takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sharding {
+    All,
+    Segments(Vec<String>),
+    SharedAndSegments(Vec<String>),
+}
+
+impl Sharding {
+    pub(crate) fn takes(&self, segment: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Segments(listed) => listed.iter().any(|s| s == segment),
+            Self::SharedAndSegments(listed) => segment.is_empty() || listed.iter().any(|s| s == segment),
+        }
+    }
+}
+
+/// What becomes of a client's `X-Forwarded-Client-Cert`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedClientCert {
+    AlwaysForward,
+    /// Stripped: only this router may say what certificate it saw.
+    Sanitize,
+}
+
+/// Everything with a sensible value of its own. `Settings::default()` is what a Cloud Foundry deployment has, but for
+/// `start_delay`, which is zero.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub index: u32,
+    /// Announced to emitters in `router.start`.
+    pub ip: IpAddr,
+    /// Threads that serve requests; each has its own connections to backends.
+    pub workers: usize,
+    /// Time to hear of routes before the first connection is accepted.
+    pub start_delay: Duration,
+    /// How often emitters are asked to register again.
+    pub register_interval: Duration,
+    pub prune_interval: Duration,
+    pub stale_threshold: Duration,
+    pub empty_pool_timeout: Duration,
+    pub suspend_pruning_if_nats_unavailable: bool,
+    pub sharding: Sharding,
+
+    pub max_attempts: usize,
+    pub dial_timeout: Duration,
+    pub tls_handshake_timeout: Duration,
+    /// For one attempt, from request to the end of the response's body.
+    pub endpoint_timeout: Duration,
+    /// Requests in flight per endpoint; 0: no limit.
+    pub max_conns_per_endpoint: u32,
+    pub max_idle_per_endpoint: usize,
+    pub backend_idle_timeout: Duration,
+    pub frontend_idle_timeout: Duration,
+    /// Largest request head in bytes.
+    pub max_request_head: usize,
+    pub max_request_headers: usize,
+    pub http2: bool,
+
+    pub force_forwarded_proto_https: bool,
+    pub sanitize_forwarded_proto: bool,
+    pub forwarded_client_cert: ForwardedClientCert,
+    /// A client's `Connection` header cannot make us drop these; lower case.
+    pub hop_by_hop_headers_to_filter: Vec<String>,
+    pub zipkin: bool,
+    pub w3c: bool,
+    /// Empty: `gorouter` alone.
+    pub w3c_tenant: String,
+    /// A request whose `X-Vcap-Trace` equals it learns which router and backend served it. Empty: nobody does.
+    pub trace_key: String,
+    pub sticky_cookies: Vec<String>,
+    pub secure_cookies: bool,
+    pub healthcheck_user_agent: String,
+
+    /// After shutdown was asked for: answer health checks with 503, but go on accepting.
+    pub drain_wait: Duration,
+    /// Then: how long requests in flight may take.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            index: 0,
+            ip: IpAddr::from([127, 0, 0, 1]),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            start_delay: Duration::ZERO,
+            register_interval: seconds(20),
+            prune_interval: seconds(30),
+            stale_threshold: seconds(120),
+            empty_pool_timeout: seconds(120),
+            suspend_pruning_if_nats_unavailable: true,
+            sharding: Sharding::All,
+            max_attempts: 3,
+            dial_timeout: seconds(5),
+            tls_handshake_timeout: seconds(10),
+            endpoint_timeout: seconds(900),
+            max_conns_per_endpoint: 500,
+            max_idle_per_endpoint: 100,
+            backend_idle_timeout: seconds(90),
+            frontend_idle_timeout: seconds(900),
+            max_request_head: 1 << 20,
+            max_request_headers: 256,
+            http2: true,
+            force_forwarded_proto_https: false,
+            sanitize_forwarded_proto: false,
+            forwarded_client_cert: ForwardedClientCert::Sanitize,
+            hop_by_hop_headers_to_filter: [
+                "x-forwarded-for",
+                "x-forwarded-proto",
+                "x-forwarded-client-cert",
+                "x-vcap-request-id",
+                "x-request-start",
+                "b3",
+                "x-b3-traceid",
+                "x-b3-spanid",
+                "x-b3-parentspanid",
+                "traceparent",
+                "tracestate",
+                "x-cf-proxy-signature",
+                "x-cf-proxy-metadata",
+                "x-cf-forwarded-url",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            zipkin: false,
+            w3c: false,
+            w3c_tenant: String::new(),
+            trace_key: String::new(),
+            sticky_cookies: vec!["JSESSIONID".into()],
+            secure_cookies: false,
+            healthcheck_user_agent: "HTTP-Monitor/1.1".into(),
+            drain_wait: Duration::ZERO,
+            drain_timeout: seconds(10),
+        }
+    }
+}

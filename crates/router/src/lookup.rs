@@ -1,0 +1,111 @@
+//! From host, path and instance headers to a pool (as gorouter `handlers/lookup.go`).
+
+use crate::context::RequestContext;
+use crate::rejection::Rejection;
+use crate::router::Shared;
+use http::Request;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use routing::registry::{Instance, Pool, request_host};
+use std::sync::Arc;
+use std::time::Instant;
+
+const APP_INSTANCE: HeaderName = HeaderName::from_static("x-cf-app-instance");
+const PROCESS_INSTANCE: HeaderName = HeaderName::from_static("x-cf-process-instance");
+
+/// Where a request is to go.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) pool: Arc<Pool>,
+    wanted: Wanted,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Any,
+    App { guid: String, index: String },
+    Process { guid: String, index: Option<String> },
+}
+
+impl Target {
+    pub(crate) fn instance(&self) -> Instance<'_> {
+        match &self.wanted {
+            Wanted::Any => Instance::Any,
+            Wanted::App { guid, index } => Instance::App { app: guid, index },
+            Wanted::Process { guid, index } => Instance::Process { process: guid, index: index.as_deref() },
+        }
+    }
+}
+
+pub(crate) fn find<B>(shared: &Shared, context: &mut RequestContext, request: &mut Request<B>) -> Result<Target, Rejection> {
+    let host = request_host(&context.host);
+    if host.is_empty() || host.parse() == Ok(context.peer.addr.ip()) && shared.registry.lookup(host, "/").is_none() {
+        return Err(Rejection::EmptyHost);
+    }
+    let wanted = wanted(request.headers_mut())?;
+    let started = Instant::now();
+    let found = shared.registry.lookup(host, request.uri().path());
+    shared.metrics.route_lookup_time.observe(started.elapsed().as_nanos() as f64);
+    let Some(pool) = found else {
+        return Err(if wanted == Wanted::Any { Rejection::UnknownRoute { host: host.to_owned() } } else { Rejection::UnknownInstance { host: host.to_owned() } });
+    };
+    if pool.is_empty() && wanted == Wanted::Any {
+        return Err(Rejection::NoEndpoints { host: host.to_owned() });
+    }
+    let target = Target { pool, wanted };
+    if !target.pool.has(target.instance()) {
+        return Err(Rejection::UnknownInstance { host: host.to_owned() });
+    }
+    if target.pool.has_route_service() {
+        return Err(Rejection::RouteServiceUnsupported);
+    }
+    Ok(target)
+}
+
+/// The app header wins, and is ours alone: the backend does not see it. The process header passes on.
+fn wanted(headers: &mut HeaderMap) -> Result<Wanted, Rejection> {
+    if let Some(value) = headers.remove(APP_INSTANCE) {
+        let (guid, index) = parse(&value).ok_or(Rejection::InvalidAppInstance)?;
+        let index = index.ok_or(Rejection::InvalidAppInstance)?;
+        return Ok(Wanted::App { guid, index });
+    }
+    if let Some(value) = headers.get(PROCESS_INSTANCE) {
+        let (guid, index) = parse(value).ok_or(Rejection::InvalidProcessInstance)?;
+        return Ok(Wanted::Process { guid, index });
+    }
+    Ok(Wanted::Any)
+}
+
+/// `<guid>` or `<guid>:<index>`: 8-4-4-4-12 lower-case hex digits, decimal index.
+fn parse(value: &HeaderValue) -> Option<(String, Option<String>)> {
+    let text = value.to_str().ok()?;
+    let (guid, index) = match text.split_once(':') {
+        Some((guid, index)) => (guid, Some(index)),
+        None => (text, None),
+    };
+    let hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let well_formed = guid.len() == 36 && guid.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && guid.split('-').all(hex);
+    let digits = index.is_none_or(|index| !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()));
+    (well_formed && digits).then(|| (guid.to_owned(), index.map(str::to_owned)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUID: &str = "0a1b2c3d-0000-1111-2222-0123456789ab";
+
+    #[test]
+    fn instance_headers() {
+        let of = |name: HeaderName, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_str(value).unwrap());
+            wanted(&mut headers)
+        };
+        assert_eq!(of(APP_INSTANCE, &format!("{GUID}:12")).unwrap(), Wanted::App { guid: GUID.into(), index: "12".into() });
+        assert_eq!(of(PROCESS_INSTANCE, GUID).unwrap(), Wanted::Process { guid: GUID.into(), index: None });
+        for bad in [GUID.to_owned(), format!("{GUID}:"), format!("{GUID}:1a"), format!("{}:1", GUID.to_uppercase()), ":1".into(), format!("x{GUID}:1")] {
+            assert!(matches!(of(APP_INSTANCE, &bad), Err(Rejection::InvalidAppInstance)), "{bad}");
+        }
+        assert!(matches!(of(PROCESS_INSTANCE, "x"), Err(Rejection::InvalidProcessInstance)));
+    }
+}

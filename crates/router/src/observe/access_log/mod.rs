@@ -1,0 +1,198 @@
+//! One line per request, to a file and to the app's log stream (source type `RTR`).
+//!
+//! An [`Entry`] lives as long as its request (as its response's body, or its tunnel) and writes its line when it is
+//! dropped, so that no way out is forgotten: an entry dropped before an answer is a client that has gone, 499.
+
+mod line;
+mod writer;
+
+use crate::forwarded;
+use crate::router::Shared;
+use crate::tracing_headers::REQUEST_ID;
+use anyhow::Result;
+use clients::loggregator::{Emitter, Source, Stream};
+use http::header::{HeaderMap, HeaderValue, REFERER, USER_AGENT};
+use http::{Method, Request, StatusCode, Uri, Version};
+use line::Line;
+use routing::registry::Endpoint;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+use writer::Writer;
+
+/// Longest line for the log stream, which a datagram once limited.
+const LONGEST_STREAMED: usize = 65_400;
+
+/// Where lines go.
+#[derive(Debug)]
+pub(crate) struct AccessLog {
+    file: Option<Writer>,
+    stream: Emitter,
+    /// This router's index, as the `RTR` lines' instance.
+    index: String,
+}
+
+impl AccessLog {
+    pub(crate) fn open(path: Option<&Path>, stream: Emitter, index: u32) -> Result<Self> {
+        Ok(Self { file: path.map(Writer::open).transpose()?, stream, index: index.to_string() })
+    }
+
+    /// Lines that were lost because the file was too slow.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.file.as_ref().map_or(0, Writer::dropped)
+    }
+
+    /// Waits until everything is in the file.
+    pub(crate) fn flush(&self) {
+        if let Some(file) = &self.file {
+            file.flush();
+        }
+    }
+
+    fn write(&self, line: String, endpoint: Option<&Endpoint>) {
+        if let Some(file) = &self.file {
+            file.write(&line);
+        }
+        let Some(spec) = endpoint.map(Endpoint::spec).filter(|spec| !spec.app_id.is_empty()) else { return };
+        let source = Source { source_id: spec.app_id.clone(), instance_id: self.index.clone(), source_type: "RTR".into(), tags: spec.tags.clone() };
+        let mut line = line;
+        if line.len() > LONGEST_STREAMED {
+            let at = (0..=LONGEST_STREAMED).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
+            line.truncate(at);
+            line.push_str("...X-TOO-LONG-TO-LOG--TRUNCATED");
+        }
+        self.stream.log(&source, Stream::Out, line);
+    }
+}
+
+/// One request's line in the making.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    shared: Arc<Shared>,
+    started_at: SystemTime,
+    started: Instant,
+    host: String,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    client: SocketAddr,
+    endpoint: Option<Arc<Endpoint>>,
+    backend_started: Option<Instant>,
+    forwarded_for: Option<HeaderValue>,
+    forwarded_proto: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
+    router_error: String,
+    status: Option<StatusCode>,
+    received: Arc<AtomicU64>,
+    sent: u64,
+}
+
+impl Entry {
+    pub(crate) fn begin<B>(shared: Arc<Shared>, client: SocketAddr, host: &str, request: &Request<B>) -> Self {
+        Self {
+            shared,
+            started_at: SystemTime::now(),
+            started: Instant::now(),
+            host: host.to_owned(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            client,
+            endpoint: None,
+            backend_started: None,
+            forwarded_for: None,
+            forwarded_proto: None,
+            referer: None,
+            user_agent: None,
+            request_id: None,
+            router_error: String::new(),
+            status: None,
+            received: Arc::default(),
+            sent: 0,
+        }
+        .with(request.headers())
+    }
+
+    fn with(mut self, headers: &HeaderMap) -> Self {
+        self.request_headers(headers);
+        self
+    }
+
+    /// As the backend gets them.
+    pub(crate) fn request_headers(&mut self, headers: &HeaderMap) {
+        self.forwarded_for = headers.get(forwarded::FOR).cloned();
+        self.forwarded_proto = headers.get(forwarded::PROTO).cloned();
+        self.referer = headers.get(REFERER).cloned();
+        self.user_agent = headers.get(USER_AGENT).cloned();
+        self.request_id = headers.get(REQUEST_ID).cloned();
+    }
+
+    pub(crate) fn backend_begins(&mut self) {
+        self.backend_started = Some(Instant::now());
+    }
+
+    /// The endpoint that is being tried; the last one stands in the line.
+    pub(crate) fn endpoint(&mut self, endpoint: &Arc<Endpoint>) {
+        self.endpoint = Some(endpoint.clone());
+    }
+
+    pub(crate) fn router_error(&mut self, error: String) {
+        self.router_error = error;
+    }
+
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Counts the request body's bytes; shared with the body.
+    pub(crate) fn received(&self) -> Arc<AtomicU64> {
+        self.received.clone()
+    }
+
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            self.router_error = "endpoint_failure (context canceled)".into();
+        }
+        let status = self.status.map_or(499, |status| status.as_u16());
+        let total = self.started.elapsed();
+        // What passed between the request's way out and the end of the answer is the app's time, not ours.
+        let ours = self.backend_started.map_or(total, |backend| backend.saturating_duration_since(self.started));
+        let spec = self.endpoint.as_ref().map(|endpoint| endpoint.spec());
+        let line = Line {
+            host: &self.host,
+            started_at: self.started_at,
+            method: self.method.as_str(),
+            uri: self.uri.path_and_query().map_or("/", |uri| uri.as_str()),
+            version: self.version,
+            status,
+            received: self.received.load(Ordering::Relaxed),
+            sent: self.sent,
+            referer: self.referer.as_ref().map(HeaderValue::as_bytes),
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            client: self.client,
+            backend: self.endpoint.as_ref().map_or("", |endpoint| endpoint.address()),
+            forwarded_for: self.forwarded_for.as_ref().map(HeaderValue::as_bytes),
+            forwarded_proto: self.forwarded_proto.as_ref().map(HeaderValue::as_bytes),
+            request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),
+            response_time: total.as_secs_f64(),
+            gorouter_time: ours.as_secs_f64(),
+            app_id: spec.map_or("", |spec| &spec.app_id),
+            app_index: spec.map_or("", |spec| &spec.instance_index),
+            instance_id: spec.map_or("", |spec| &spec.instance_id),
+            router_error: &self.router_error,
+        }
+        .to_string();
+        self.shared.metrics.finished(total, ours);
+        self.shared.access_log.write(line, self.endpoint.as_deref());
+    }
+}

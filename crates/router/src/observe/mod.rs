@@ -1,0 +1,5 @@
+//! What the operator sees: access log, metrics, status endpoints.
+
+pub(crate) mod access_log;
+pub(crate) mod metrics;
+pub(crate) mod status;

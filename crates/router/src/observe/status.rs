@@ -1,0 +1,102 @@
+//! The operator's listener: `/routes` in gorouter's form, `/health`, `/healthz`, Prometheus `/metrics`.
+
+use crate::config::Status;
+use crate::router::Shared;
+use anyhow::Result;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use kit::CancellationToken;
+use routing::registry::{Balancing, Endpoint, Pool};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+#[derive(Clone)]
+struct Page {
+    shared: Arc<Shared>,
+    /// The one `Authorization` header that opens `/routes`.
+    authorization: Arc<str>,
+}
+
+pub(crate) async fn serve(shared: Arc<Shared>, status: Status, end: CancellationToken) -> Result<()> {
+    let authorization = format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", status.user, status.password))).into();
+    let app = axum::Router::new()
+        .route("/routes", get(routes))
+        .route("/health", get(health))
+        .route("/healthz", get(health))
+        .route("/is-process-alive-do-not-use-for-loadbalancing", get(async || "ok\n"))
+        .route("/metrics", get(metrics))
+        .with_state(Page { shared, authorization });
+    kit::http::serve(status.listener, None, app, end).await
+}
+
+async fn health(State(page): State<Page>) -> Response {
+    let headers = [(header::CACHE_CONTROL, "private, max-age=0"), (header::EXPIRES, "0")];
+    if page.shared.healthy.load(Ordering::Relaxed) { (headers, "ok\n").into_response() } else { (StatusCode::SERVICE_UNAVAILABLE, headers).into_response() }
+}
+
+async fn metrics(State(page): State<Page>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.shared.metrics.render(&page.shared)).into_response()
+}
+
+async fn routes(State(page): State<Page>, headers: HeaderMap) -> Response {
+    let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+    if !same(given, page.authorization.as_bytes()) {
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"router\"")], "401 Unauthorized\n").into_response();
+    }
+    let table: BTreeMap<String, Vec<Row>> = page.shared.registry.snapshot().iter().map(|(uri, pool)| (uri.clone(), rows(pool))).collect();
+    axum::Json(table).into_response()
+}
+
+/// Compares without telling by its time where the difference is.
+fn same(given: &[u8], wanted: &[u8]) -> bool {
+    given.len() == wanted.len() && given.iter().zip(wanted).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
+}
+
+/// An endpoint as gorouter's `route.Endpoint.MarshalJSON` shows it.
+#[derive(Serialize)]
+struct Row {
+    address: String,
+    availability_zone: String,
+    protocol: &'static str,
+    tls: bool,
+    ttl: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    route_service_url: String,
+    tags: Option<Arc<BTreeMap<String, String>>>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    isolation_segment: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    private_instance_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    server_cert_domain_san: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load_balancing_algorithm: Option<&'static str>,
+}
+
+fn rows(pool: &Pool) -> Vec<Row> {
+    let algorithm = (pool.balancing() != Balancing::RoundRobin).then(|| pool.balancing().as_str());
+    pool.endpoints().iter().map(|endpoint| row(endpoint, algorithm)).collect()
+}
+
+fn row(endpoint: &Endpoint, load_balancing_algorithm: Option<&'static str>) -> Row {
+    let spec = endpoint.spec();
+    Row {
+        address: endpoint.address().to_owned(),
+        availability_zone: spec.availability_zone.clone(),
+        protocol: spec.protocol.as_str(),
+        tls: spec.tls,
+        ttl: spec.stale_threshold.as_secs(),
+        route_service_url: spec.route_service_url.clone(),
+        tags: (!spec.tags.is_empty()).then(|| spec.tags.clone()),
+        isolation_segment: spec.isolation_segment.clone(),
+        private_instance_id: spec.instance_id.clone(),
+        server_cert_domain_san: spec.server_cert_domain_san.clone(),
+        load_balancing_algorithm,
+    }
+}

@@ -1,0 +1,52 @@
+//! The order of steps that every request takes (as gorouter `proxy/proxy.go`). Each step is a module.
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::context::RequestContext;
+use crate::forward::Outgoing;
+use crate::protocol::HeadWatch;
+use crate::rejection::Rejection;
+use crate::router::Worker;
+use crate::{forward, forwarded, healthcheck, lookup, protocol, tracing_headers};
+use futures::FutureExt as _;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+/// The client's side of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) addr: SocketAddr,
+    pub(crate) tls: bool,
+}
+
+/// One request, one response. A panic costs its own request only.
+pub(crate) async fn serve(worker: &Arc<Worker>, peer: Peer, watch: Option<&HeadWatch>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let mut context = RequestContext::new(worker, peer, &request);
+    let routed = AssertUnwindSafe(route(worker, &mut context, watch, request)).catch_unwind().await;
+    let mut response = match routed {
+        Ok(Ok(response)) => response,
+        Ok(Err(rejection)) => rejection.respond(&mut context),
+        Err(_) => Rejection::Panic.respond(&mut context),
+    };
+    tracing_headers::answer(&context, response.headers_mut());
+    context.seal(response)
+}
+
+async fn route(worker: &Arc<Worker>, context: &mut RequestContext, watch: Option<&HeadWatch>, mut request: Request<Incoming>) -> Result<Response<ResponseBody>, Rejection> {
+    let shared = &worker.shared;
+    protocol::check(&request, watch)?;
+    tracing_headers::apply(context, request.headers_mut(), &shared.settings);
+    if let Some(answer) = healthcheck::answer(shared, context, request.headers()) {
+        return Ok(answer);
+    }
+    let target = lookup::find(shared, context, &mut request)?;
+    let upgrade = protocol::upgrade(&mut request);
+    let (mut parts, body) = request.into_parts();
+    let body = RequestBody::new(body, context, watch);
+    forwarded::apply(context, &mut parts, &shared.settings);
+    protocol::origin_form(&mut parts, &body);
+    context.log.request_headers(&parts.headers);
+    forward::forward(worker, context, &target, Outgoing::new(parts, body, upgrade)).await
+}
