@@ -42,3 +42,34 @@ pub(crate) async fn see_user(conn: &mut Connection, guid: &str, username: Option
     .await
     .map(drop)
 }
+
+const VISIBLE_SPACES: &str = "SELECT space_guid FROM roles WHERE user_guid = ? AND space_guid IS NOT NULL
+    UNION SELECT s.guid FROM spaces s JOIN roles r ON r.organization_guid = s.organization_guid WHERE r.user_guid = ? AND r.type = 'organization_manager'";
+
+fn twice(user: &str) -> [Arg; 2] {
+    [user.into(), user.into()]
+}
+
+pub(crate) fn in_visible_organizations(select: Select, column: &str, user: &str) -> Select {
+    let condition = format!(
+        "{column} IN (SELECT organization_guid FROM roles WHERE user_guid = ? AND organization_guid IS NOT NULL
+            UNION SELECT s.organization_guid FROM spaces s JOIN roles r ON r.space_guid = s.guid WHERE r.user_guid = ?)"
+    );
+    select.and(&condition, twice(user))
+}
+
+pub(crate) fn in_visible_spaces(select: Select, column: &str, user: &str) -> Select {
+    select.and(&format!("{column} IN ({VISIBLE_SPACES})"), twice(user))
+}
+
+pub(crate) fn of_visible_apps(select: Select, column: &str, user: &str) -> Select {
+    select.and(&format!("{column} IN (SELECT guid FROM apps WHERE space_guid IN ({VISIBLE_SPACES}))"), twice(user))
+}
+
+pub(crate) fn with_visible_routes(select: Select, column: &str, user: &str) -> Select {
+    let condition = format!(
+        "{column} IN ({VISIBLE_SPACES} UNION SELECT s.guid FROM spaces s JOIN roles r ON r.organization_guid = s.organization_guid
+            WHERE r.user_guid = ? AND r.type = 'organization_auditor')"
+    );
+    select.and(&condition, [user.into(), user.into(), user.into()])
+}
