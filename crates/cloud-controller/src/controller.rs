@@ -2,8 +2,11 @@
 
 use crate::config::Config;
 use crate::db::Db;
-use crate::diego::{Driver, Lookup};
-use crate::{api, bits, diego, internal, seed};
+use crate::diego::driver::Driver;
+use crate::diego::usage::Usage;
+use crate::bits::lifecycle::Bundle;
+use crate::bits::store::Store;
+use crate::{api, diego, internal, seed};
 use anyhow::{Context as _, Result};
 use clients::loggregator::{Emitter, Source, Stream};
 use clients::uaa::TokenVerifier;
@@ -11,7 +14,6 @@ use kit::tls::{ClientAuth, Identity};
 use kit::CancellationToken;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -33,14 +35,15 @@ pub(crate) struct Shared {
     pub db: Db,
     pub driver: Driver,
     pub bbs: clients::bbs::Client,
-    pub blobs: bits::Store,
+    pub blobs: Store,
+    pub lifecycle: Arc<Bundle>,
     pub verifier: TokenVerifier,
     pub emitter: Emitter,
     pub http: reqwest::Client,
     /// Users whose name the database knows already.
     pub seen_users: Mutex<HashMap<String, String>>,
     /// Usage of app instances, as read from log-cache a moment ago.
-    pub usage: Lookup,
+    pub usage: Usage,
 }
 
 /// The part of the configuration that handlers read.
@@ -56,7 +59,6 @@ pub(crate) struct Settings {
     pub app_ssh: Option<crate::AppSsh>,
     pub internal_url: String,
     pub system_domain: String,
-    pub apps_domain: String,
     pub reserved_hosts: Vec<String>,
     pub default_memory_mb: i64,
     pub default_disk_mb: i64,
@@ -65,8 +67,6 @@ pub(crate) struct Settings {
     pub staging_timeout: Duration,
     pub sync_interval: Duration,
     pub max_package_bytes: u64,
-    pub scratch: PathBuf,
-    pub inside_binary: PathBuf,
 }
 
 impl Cc {
@@ -92,21 +92,20 @@ impl CloudController {
         let addr = config.listener.local_addr().context("read API address")?;
         let internal_addr = config.internal_listener.local_addr().context("read internal API address")?;
         std::fs::create_dir_all(&config.data_dir).with_context(|| format!("create data directory {}", config.data_dir.display()))?;
-        let scratch = config.data_dir.join("uploads");
-        let _ = std::fs::remove_dir_all(&scratch);
-        std::fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
+        let lifecycle = Arc::new(Bundle::build(&config.inside_binary)?);
         let db = Db::open(&config.data_dir.join("cloud-controller.db")).await?;
         seed::apply(&db, &config).await.context("seed the database")?;
         let bbs = clients::bbs::Client::new(&config.bbs_url, &config.identity)?;
         kit::tls::install_crypto();
         let shared = Shared {
-            driver: Driver::new(db.clone(), bbs.clone(), config.internal_url.clone(), config.api_url.clone()),
-            blobs: bits::Store::open(&config.data_dir.join("blobs"))?,
+            driver: Driver::new(db.clone(), bbs.clone(), trimmed(config.internal_url.clone()), trimmed(config.api_url.clone()), &lifecycle),
+            blobs: Store::open(&config.data_dir)?,
             verifier: TokenVerifier::new(&config.uaa_internal_url)?,
             emitter: config.loggregator,
             http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().context("build HTTP client")?,
             seen_users: Mutex::default(),
-            usage: Lookup::default(),
+            usage: Usage::default(),
+            lifecycle,
             db,
             bbs,
             settings: Settings {
@@ -120,7 +119,6 @@ impl CloudController {
                 app_ssh: config.app_ssh,
                 internal_url: trimmed(config.internal_url),
                 system_domain: config.system_domain,
-                apps_domain: config.apps_domain,
                 reserved_hosts: config.reserved_hosts,
                 default_memory_mb: config.default_memory_mb.into(),
                 default_disk_mb: config.default_disk_mb.into(),
@@ -129,8 +127,6 @@ impl CloudController {
                 staging_timeout: config.staging_timeout,
                 sync_interval: config.sync_interval,
                 max_package_bytes: config.max_package_bytes,
-                scratch,
-                inside_binary: config.inside_binary,
             },
         };
         Ok(Self { cc: Cc(Arc::new(shared)), addr, internal_addr, listener: config.listener, internal_listener: config.internal_listener, identity: config.identity })

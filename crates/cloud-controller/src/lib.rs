@@ -24,9 +24,9 @@ mod manifest;
 mod metadata;
 mod route_rules;
 
-mod bits;
-mod buildpacks;
-mod diego;
+pub mod bits;
+pub mod buildpacks;
+pub mod diego;
 
 mod clock;
 mod db;

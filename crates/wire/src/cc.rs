@@ -1,4 +1,4 @@
-//! The Cloud Controller's JSON that other components parse: error bodies and task callbacks.
+//! The Cloud Controller's JSON that other components parse, and the paths of its internal listener.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,32 +16,15 @@ pub struct Error {
     pub detail: String,
 }
 
-/// What the BBS posts to a task's `completion_callback_url`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TaskCallback {
-    pub task_guid: String,
-    #[serde(default)]
-    pub failed: bool,
-    #[serde(default)]
-    pub failure_reason: String,
-    #[serde(default)]
-    pub result: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub annotation: String,
-    /// Unix nanoseconds.
-    #[serde(default)]
-    pub created_at: i64,
-}
-
 /// Paths of the internal mTLS listener.
 pub mod internal_path {
-    /// `POST` [`super::TaskCallback`].
+    /// `POST` the BBS's task callback.
     pub const BUILD_COMPLETED: &str = "/internal/v3/staging/{guid}/build_completed";
-    /// `POST` [`super::TaskCallback`].
+    /// `POST` the BBS's task callback.
     pub const TASK_COMPLETED: &str = "/internal/v4/tasks/{guid}/completed";
     /// `GET`: the zip of a package.
     pub const PACKAGE_DOWNLOAD: &str = "/internal/v4/packages/{guid}/download";
-    /// `POST` or `PUT`: the gzipped tar of a droplet, by build guid.
+    /// `POST` or `PUT`: the gzipped tar of a droplet.
     pub const DROPLET_UPLOAD: &str = "/internal/v4/droplets/{guid}/upload";
     /// `GET`: the droplet that a process runs.
     pub const DROPLET_DOWNLOAD: &str = "/internal/v2/droplets/{guid}/{checksum}/download";

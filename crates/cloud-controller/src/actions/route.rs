@@ -49,7 +49,8 @@ pub(crate) async fn create(conn: &mut Connection, settings: &Settings, route: &R
 
 /// Answers the processes whose routes change.
 pub(crate) async fn delete(conn: &mut Connection, route: &Route) -> ApiResult<Vec<String>> {
-    let affected = affected(conn, &route::destinations(conn, &route.guid).await?).await?;
+    let destinations = route::destinations(conn, &route.guid).await?;
+    let affected = affected(conn, &destinations).await?;
     db::delete::<Route>(conn, &route.guid).await?;
     Ok(affected)
 }
@@ -60,7 +61,8 @@ pub(crate) async fn set_options(conn: &mut Connection, route: &mut Route, change
         return Ok(Vec::new());
     }
     route.options.0 = options;
-    affected(conn, &route::destinations(conn, &route.guid).await?).await
+    let destinations = route::destinations(conn, &route.guid).await?;
+    affected(conn, &destinations).await
 }
 
 /// Adds destinations; one that is there already stays as it is. Answers the processes whose routes change.

@@ -5,8 +5,7 @@ use crate::clock;
 use crate::controller::Cc;
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderValue, StatusCode, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
 impl Cc {
@@ -74,18 +73,6 @@ pub(crate) fn ok(resource: Value) -> Response {
 
 pub(crate) fn no_content() -> Response {
     StatusCode::NO_CONTENT.into_response()
-}
-
-/// Adds `X-Cf-Warnings`.
-pub(crate) fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
-    if warnings.is_empty() {
-        return response;
-    }
-    let text: Vec<String> = warnings.iter().map(|warning| utf8_percent_encode(warning, NON_ALPHANUMERIC).to_string()).collect();
-    if let Ok(value) = HeaderValue::from_str(&text.join(",")) {
-        response.headers_mut().insert("x-cf-warnings", value);
-    }
-    response
 }
 
 /// The fields that every resource starts with; `fields` follow.

@@ -34,10 +34,6 @@ pub(crate) async fn of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec
     Select::new().is("app_guid", app).all(conn).await
 }
 
-pub(crate) async fn of_apps(conn: &mut Connection, apps: &[String]) -> sqlx::Result<Vec<Process>> {
-    Select::new().any("app_guid", apps).all(conn).await
-}
-
 /// The newest of a type: during a deployment there are two of type web.
 pub(crate) async fn of_type(conn: &mut Connection, app: &str, process_type: &str) -> sqlx::Result<Option<Process>> {
     Select::new().is("app_guid", app).is("type", process_type).order("id DESC").first(conn).await
