@@ -1,1 +1,198 @@
-//! bbs
+//! The BBS: what should run (desired LRPs, tasks), what runs (actual LRPs), and the work of making the one follow the other.
+//! With it, in the same process, locket: who holds a lock, which cells are there.
+//!
+//! **Owns** the file `bbs.db` and the state in memory that is read from it at start. **Woken by** calls of cloud-controller, reps and the
+//! auctioneer (HTTP with protobuf bodies), by presences that come and go (gRPC), and by time. **Never** places an instance (the
+//! auctioneer does), starts or stops a container (reps do), answers or tells of anything that is not durable yet, removes anything wanted
+//! by a domain that is not fresh, or logs what a desired LRP or a task carries.
+//!
+//! ```text
+//! api ─┐                                            ┌▶ hub ─▶ event streams
+//!      ├▶ store (lock) ─▶ state ─▶ journal ─▶ writer ┤
+//! convergence ┘         (core: lrp)        bbs.db ◀─┘└▶ orders ─▶ auctioneer, reps, task callbacks
+//!      ▲
+//! locket: presences
+//! ```
+//!
+//! A new call: its message and path in `wire::bbs`, its decision in `lrp`, its effect in `state/`, its route in `api/`.
+
+mod api;
+mod convergence;
+mod convert;
+mod db;
+mod failure;
+mod hub;
+mod journal;
+mod locket;
+mod orders;
+mod state;
+mod store;
+mod validate;
+
+use anyhow::{Context as _, Result};
+use convergence::Convergence;
+use hub::Hub;
+use kit::CancellationToken;
+use kit::tls::{ClientAuth, Identity, server_config};
+use locket::Locket;
+use orders::Orders;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Store, Writer};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use wire::locket::{Resource, TypeCode};
+
+#[derive(Debug)]
+pub struct Config {
+    /// The BBS API (default port 8889).
+    pub listener: TcpListener,
+    /// Locket's gRPC API (default port 8891).
+    pub locket_listener: TcpListener,
+    /// Where `bbs.db` is. Must exist.
+    pub data_dir: PathBuf,
+    /// Presented to clients, reps, the auctioneer and callbacks alike.
+    pub identity: Identity,
+    /// `https://127.0.0.1:9016`
+    pub auctioneer_url: String,
+    /// The longest time between two passes of convergence ([`CONVERGENCE_INTERVAL`]).
+    pub convergence_interval: Duration,
+}
+
+/// As long as the original's.
+pub const CONVERGENCE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the BBS's own lock lives, and how often it is renewed.
+const LOCK_TTL_SECONDS: i64 = 15;
+const LOCK_RENEWAL: Duration = Duration::from_secs(5);
+
+/// Built: database read, nothing running.
+#[derive(Debug)]
+pub struct Bbs {
+    config: Config,
+    addr: SocketAddr,
+    locket_addr: SocketAddr,
+    node_id: String,
+    store: Arc<Store>,
+    writer: Writer,
+    hub: Arc<Hub>,
+    orders: Orders,
+    locket: Arc<Locket>,
+}
+
+impl Bbs {
+    /// Opens the database and reads everything. Must be called inside a tokio runtime.
+    pub async fn build(config: Config) -> Result<Self> {
+        let pool = db::open(&config.data_dir).await?;
+        let state = db::load(&pool).await?;
+        let locks = db::load_locks(&pool).await?;
+        let node_id = db::node_id(&pool).await?;
+        tracing::info!(desired_lrps = state.desired.len(), actual_lrps = state.slots().count(), tasks = state.tasks.len(), "bbs-loaded");
+
+        let hub = Arc::new(Hub::default());
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let (store, writer) = store::open(state, pool, hub.clone(), sender);
+        Ok(Self {
+            addr: config.listener.local_addr().context("address of the BBS listener")?,
+            locket_addr: config.locket_listener.local_addr().context("address of the locket listener")?,
+            orders: Orders::build(receiver, &store, &config.identity, &config.auctioneer_url)?,
+            locket: Arc::new(Locket::new(store.clone(), locks)),
+            config,
+            node_id,
+            store,
+            writer,
+            hub,
+        })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn locket_addr(&self) -> SocketAddr {
+        self.locket_addr
+    }
+
+    /// Serves until `shutdown`; returns when requests in flight are answered and everything is on disk. `Err`: something
+    /// essential ended by itself, and the process should end.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let Self { config, node_id, store, writer, hub, orders, locket, .. } = self;
+        let bbs_tls = server_config(&config.identity, ClientAuth::Required, &["http/1.1"])?;
+        let locket_tls = server_config(&config.identity, ClientAuth::Required, &["h2"])?;
+
+        // The writer outlives the servers, so that the last requests are answered.
+        let served = CancellationToken::new();
+        let mut writer = tokio::spawn(writer.run(served.clone()));
+        hold_lock(&locket, &node_id).await?;
+        redeliver(&store).await?;
+
+        let mut tasks = JoinSet::new();
+        let api = api::routes(api::Bbs { store: store.clone(), hub: hub.clone() });
+        tasks.spawn(kit::http::serve(config.listener, Some(bbs_tls), api, shutdown.clone()));
+        tasks.spawn(kit::http::serve(config.locket_listener, Some(locket_tls), locket::routes(locket.clone()), shutdown.clone()));
+        tasks.spawn(done(orders.run(shutdown.clone())));
+        let convergence = Arc::new(Convergence::default());
+        tasks.spawn(done(convergence.clone().run(store.clone(), config.convergence_interval, shutdown.clone())));
+        tasks.spawn({
+            let (store, locket, shutdown) = (store.clone(), locket.clone(), shutdown.clone());
+            async move { convergence.follow_cells(&store, &locket, shutdown).await }
+        });
+        tasks.spawn({
+            let (locket, shutdown) = (locket.clone(), shutdown.clone());
+            done(async move { locket.expire(shutdown).await })
+        });
+        tasks.spawn(renew_lock(locket.clone(), node_id.clone(), shutdown.clone()));
+
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            ended = tasks.join_next() => ended.map_or(Ok(()), |task| task.context("a BBS task panicked")?).and_then(|()| if shutdown.is_cancelled() { Ok(()) } else { anyhow::bail!("a BBS task ended early") }),
+            written = &mut writer => written.context("the BBS writer panicked")?.and_then(|()| anyhow::bail!("the BBS writer ended early")),
+        };
+        shutdown.cancel();
+        hub.close();
+        while let Some(task) = tasks.join_next().await {
+            task.context("a BBS task panicked")??;
+        }
+        if ended.is_ok() {
+            let _ = locket.release(LOCK_KEY, &node_id).await;
+            served.cancel();
+            writer.await.context("the BBS writer panicked")??;
+        }
+        ended
+    }
+}
+
+const LOCK_KEY: &str = "bbs";
+
+/// Takes (or keeps) the lock that says who the BBS is.
+async fn hold_lock(locket: &Locket, node_id: &str) -> Result<()> {
+    let resource = Resource { key: LOCK_KEY.into(), owner: node_id.into(), value: String::new(), type_name: wire::locket::LOCK.into(), type_code: TypeCode::Lock as i32 };
+    locket.lock(resource, LOCK_TTL_SECONDS).await.map_err(|error| anyhow::anyhow!("take the lock {LOCK_KEY:?}: {error:?}"))
+}
+
+async fn renew_lock(locket: Arc<Locket>, node_id: String, shutdown: CancellationToken) -> Result<()> {
+    while shutdown.run_until_cancelled(tokio::time::sleep(LOCK_RENEWAL)).await.is_some() {
+        hold_lock(&locket, &node_id).await?;
+    }
+    Ok(())
+}
+
+/// Results whose delivery the last end of the process cut off are delivered now.
+async fn redeliver(store: &Store) -> Result<()> {
+    let redelivered = store.write("", |state, journal| {
+        for guid in state.undelivered_tasks() {
+            let _ = state.unresolve_task(journal, &guid);
+            journal.orders.push(journal::Order::DeliverTask(guid));
+        }
+        Ok(())
+    });
+    redelivered.await.map_err(|failure: failure::Failure| anyhow::anyhow!(failure.message))
+}
+
+async fn done(task: impl Future<Output = ()>) -> Result<()> {
+    task.await;
+    Ok(())
+}

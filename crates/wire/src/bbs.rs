@@ -11,6 +11,10 @@ pub mod path {
     pub const DOMAINS_UPSERT: &str = "/v1/domains/upsert";
     pub const ACTUAL_LRPS_LIST: &str = "/v1/actual_lrps/list";
     pub const ACTUAL_LRPS_BY_GUIDS: &str = "/v1/actual_lrps/list_by_process_guids";
+    /// Deprecated, as the two below: cfdot's `actual-lrp-groups` commands.
+    pub const GROUPS_LIST: &str = "/v1/actual_lrp_groups/list";
+    pub const GROUPS_BY_GUID: &str = "/v1/actual_lrp_groups/list_by_process_guid";
+    pub const GROUP_BY_GUID_AND_INDEX: &str = "/v1/actual_lrp_groups/get_by_process_guid_and_index";
     pub const ACTUAL_LRPS_CLAIM: &str = "/v1/actual_lrps/claim";
     pub const ACTUAL_LRPS_START: &str = "/v1/actual_lrps/start.r1";
     pub const ACTUAL_LRPS_CRASH: &str = "/v1/actual_lrps/crash";
@@ -438,6 +442,11 @@ messages! {
         domain: String = [string, tag = "1"], cell_id: String = [string, tag = "2"], process_guid: String = [string, tag = "3"],
         index: Option<i32> = [int32, optional, tag = "4"],
     }
+    ActualLrpGroupsRequest { domain: String = [string, tag = "1"], cell_id: String = [string, tag = "2"] }
+    ActualLrpGroupsByProcessGuidRequest { process_guid: String = [string, tag = "1"] }
+    ActualLrpGroupByProcessGuidAndIndexRequest { process_guid: String = [string, tag = "1"], index: i32 = [int32, tag = "2"] }
+    ActualLrpGroupsResponse { error: Option<Error> = [message, optional, tag = "1"], actual_lrp_groups: Vec<ActualLrpGroup> = [message, repeated, tag = "2"] }
+    ActualLrpGroupResponse { error: Option<Error> = [message, optional, tag = "1"], actual_lrp_group: Option<ActualLrpGroup> = [message, optional, tag = "2"] }
     ActualLrpsByProcessGuidsRequest { process_guids: Vec<String> = [string, repeated, tag = "1"] }
     ActualLrpsResponse { error: Option<Error> = [message, optional, tag = "1"], actual_lrps: Vec<ActualLrp> = [message, repeated, tag = "2"] }
     ClaimActualLrpRequest {
@@ -546,6 +555,19 @@ messages! {
     }
     TaskEvent { task: Option<Task> = [message, optional, tag = "1"] }
     TaskChangedEvent { before: Option<Task> = [message, optional, tag = "1"], after: Option<Task> = [message, optional, tag = "2"] }
+}
+
+/// JSON body of a task's completion callback.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct TaskCallback {
+    pub task_guid: String,
+    pub failed: bool,
+    pub failure_reason: String,
+    pub result: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub annotation: String,
+    pub created_at: i64,
 }
 
 /// One event of a BBS stream, decoded.

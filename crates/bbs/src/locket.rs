@@ -1,0 +1,201 @@
+//! Locket: locks and presences that live as long as they are renewed.
+//!
+//! Who holds what is stored when it changes; renewals are kept in memory only, so that a thousand cells cost no writes.
+//! After a restart every stored lease lives on for one full time to live: its holder renews it, or it is free after that.
+
+mod api;
+
+pub(crate) use api::routes;
+
+use crate::failure::Failure;
+use crate::journal::Write;
+use crate::store::Store;
+use kit::CancellationToken;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use wire::locket::{Resource, TypeCode};
+
+#[derive(Debug)]
+pub(crate) struct Locket {
+    table: Mutex<Table>,
+    store: Arc<Store>,
+    /// Something was locked or released: the expiry task looks anew.
+    changed: Notify,
+    /// Counts changes of presences.
+    presences: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    leases: BTreeMap<String, Lease>,
+    /// Presences that were given back, since they were last there.
+    released: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    resource: Resource,
+    ttl: Duration,
+    expires: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Another owner has it.
+    Collision,
+    NotFound,
+}
+
+impl Table {
+    /// Takes or renews. `Ok(true)`: something changed that must be stored.
+    fn lock(&mut self, resource: Resource, ttl: Duration, now: Instant) -> Result<bool, Refused> {
+        let known = self.leases.get(&resource.key).filter(|lease| lease.expires > now);
+        if known.is_some_and(|lease| lease.resource.owner != resource.owner) {
+            return Err(Refused::Collision);
+        }
+        let changed = known.is_none_or(|lease| lease.resource != resource || lease.ttl != ttl);
+        self.released.remove(&resource.key);
+        self.leases.insert(resource.key.clone(), Lease { resource, ttl, expires: now + ttl });
+        Ok(changed)
+    }
+
+    fn release(&mut self, key: &str, owner: &str) -> Result<Resource, Refused> {
+        let lease = self.leases.get(key).ok_or(Refused::NotFound)?;
+        if lease.resource.owner != owner {
+            return Err(Refused::Collision);
+        }
+        let lease = self.leases.remove(key).ok_or(Refused::NotFound)?;
+        if lease.resource.kind() == TypeCode::Presence {
+            self.released.insert(key.to_owned());
+        }
+        Ok(lease.resource)
+    }
+
+    /// Takes out what ran out.
+    fn expire(&mut self, now: Instant) -> Vec<Resource> {
+        let out: Vec<String> = self.leases.iter().filter(|(_, lease)| lease.expires <= now).map(|(key, _)| key.clone()).collect();
+        out.iter().filter_map(|key| self.leases.remove(key)).map(|lease| lease.resource).collect()
+    }
+
+    fn next_expiry(&self) -> Option<Instant> {
+        self.leases.values().map(|lease| lease.expires).min()
+    }
+}
+
+impl Locket {
+    /// `stored`: the leases of before, with their times to live in seconds.
+    pub(crate) fn new(store: Arc<Store>, stored: Vec<(Resource, i64)>) -> Self {
+        let now = Instant::now();
+        let lease = |(resource, ttl): (Resource, i64)| {
+            let ttl = seconds(ttl);
+            (resource.key.clone(), Lease { resource, ttl, expires: now + ttl })
+        };
+        let table = Table { leases: stored.into_iter().map(lease).collect(), released: BTreeSet::new() };
+        Self { table: Mutex::new(table), store, changed: Notify::new(), presences: watch::Sender::new(0) }
+    }
+
+    /// Durable when a new holder is told so.
+    pub(crate) async fn lock(&self, resource: Resource, ttl_seconds: i64) -> Result<(), LockError> {
+        let (key, kind) = (resource.key.clone(), resource.kind());
+        let changed = self.table().lock(resource.clone(), seconds(ttl_seconds), Instant::now()).map_err(LockError::Refused)?;
+        if changed {
+            self.tell(kind);
+            self.store.log(vec![Write::Lock(key, Some((resource, ttl_seconds)))]).await.map_err(LockError::Failed)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn release(&self, key: &str, owner: &str) -> Result<(), LockError> {
+        let released = self.table().release(key, owner).map_err(LockError::Refused)?;
+        self.tell(released.kind());
+        self.store.log(vec![Write::Lock(key.to_owned(), None)]).await.map_err(LockError::Failed)
+    }
+
+    pub(crate) fn fetch(&self, key: &str) -> Option<Resource> {
+        self.table().leases.get(key).map(|lease| lease.resource.clone())
+    }
+
+    pub(crate) fn fetch_all(&self, kind: TypeCode) -> Vec<Resource> {
+        self.table().leases.values().filter(|lease| lease.resource.kind() == kind).map(|lease| lease.resource.clone()).collect()
+    }
+
+    /// Whether the presence's owner gave it back (or it ran out).
+    pub(crate) fn was_released(&self, key: &str) -> bool {
+        self.table().released.contains(key)
+    }
+
+    pub(crate) fn watch_presences(&self) -> watch::Receiver<u64> {
+        self.presences.subscribe()
+    }
+
+    /// Drops what ran out, the moment it does, until `shutdown`.
+    pub(crate) async fn expire(&self, shutdown: CancellationToken) {
+        loop {
+            let next = self.table().next_expiry();
+            let wait = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = wait => {}
+                () = self.changed.notified() => continue,
+            }
+            let expired = self.table().expire(Instant::now());
+            let writes = expired.iter().map(|r| Write::Lock(r.key.clone(), None)).collect::<Vec<_>>();
+            for resource in &expired {
+                tracing::info!(key = resource.key, owner = resource.owner, "lease-expired");
+                self.tell(resource.kind());
+            }
+            if !writes.is_empty() && self.store.log(writes).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn tell(&self, kind: TypeCode) {
+        self.changed.notify_one();
+        if kind == TypeCode::Presence {
+            self.presences.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum LockError {
+    Refused(Refused),
+    Failed(Failure),
+}
+
+fn seconds(ttl: i64) -> Duration {
+    Duration::from_secs(u64::try_from(ttl).unwrap_or_default().clamp(1, 24 * 3600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn leases() {
+        let resource = |owner: &str| Resource { key: "k".into(), owner: owner.into(), type_code: TypeCode::Presence as i32, ..Resource::default() };
+        let ttl = Duration::from_secs(15);
+        let (mut table, start) = (Table::default(), Instant::now());
+        assert_eq!(table.lock(resource("a"), ttl, start), Ok(true));
+        assert_eq!(table.lock(resource("b"), ttl, start), Err(Refused::Collision));
+        assert_eq!(table.lock(resource("a"), ttl, start + Duration::from_secs(5)), Ok(false), "a renewal is not stored");
+        assert_eq!(table.expire(start + Duration::from_secs(19)).len(), 0);
+        assert_eq!(table.release("k", "b"), Err(Refused::Collision));
+        assert_eq!(table.lock(resource("b"), ttl, start + Duration::from_secs(20)), Ok(true), "it ran out");
+        assert!(table.release("k", "b").is_ok() && table.released.contains("k"));
+        assert_eq!(table.release("k", "b"), Err(Refused::NotFound));
+    }
+}

@@ -1,0 +1,63 @@
+//! Carries out what transitions order from others, after it is durable: auctions, calls to reps, task results.
+//!
+//! One task reads the orders and never waits for anybody: each kind has its own place to wait. What gets lost with the process
+//! is ordered again by convergence.
+
+mod auctions;
+mod callbacks;
+mod reps;
+
+use crate::journal::Order;
+use crate::store::Store;
+use anyhow::Result;
+use auctions::Auctions;
+use callbacks::Callbacks;
+use kit::CancellationToken;
+use kit::tls::Identity;
+use reps::Reps;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+#[derive(Debug)]
+pub(crate) struct Orders {
+    queue: mpsc::UnboundedReceiver<Order>,
+    auctions: Arc<Auctions>,
+    reps: Arc<Reps>,
+    callbacks: Arc<Callbacks>,
+}
+
+impl Orders {
+    pub(crate) fn build(queue: mpsc::UnboundedReceiver<Order>, store: &Arc<Store>, identity: &Identity, auctioneer_url: &str) -> Result<Self> {
+        Ok(Self {
+            queue,
+            auctions: Arc::new(Auctions::new(store.clone(), clients::rep::AuctioneerClient::new(auctioneer_url, identity)?)),
+            reps: Arc::new(Reps::new(store.clone(), clients::rep::Client::new(identity)?)),
+            callbacks: Arc::new(Callbacks::new(store.clone(), identity)?),
+        })
+    }
+
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let auctions = tokio::spawn(self.auctions.clone().run(shutdown.clone()));
+        loop {
+            let order = tokio::select! {
+                () = shutdown.cancelled() => break,
+                order = self.queue.recv() => order,
+            };
+            match order {
+                None => break,
+                Some(Order::AuctionLrp(guid, index)) => self.auctions.want_lrp(guid, index),
+                Some(Order::AuctionTask(guid)) => self.auctions.want_task(guid),
+                Some(Order::StopLrp(guid, instance)) => spawn(&shutdown, self.reps.clone().stop(guid, instance)),
+                Some(Order::UpdateLrp(cell, update)) => spawn(&shutdown, self.reps.clone().update(cell, update)),
+                Some(Order::CancelTask(guid, cell)) => spawn(&shutdown, self.reps.clone().cancel(guid, cell)),
+                Some(Order::DeliverTask(guid)) => spawn(&shutdown, self.callbacks.clone().deliver(guid)),
+            }
+        }
+        let _ = auctions.await;
+    }
+}
+
+fn spawn(shutdown: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move { shutdown.run_until_cancelled(work).await });
+}

@@ -1,0 +1,83 @@
+//! Asks the auctioneer for auctions: everything wanted since the last call in one call. While the auctioneer cannot be reached the wishes
+//! are kept; those that meanwhile came true or became pointless are left out.
+
+use crate::store::Store;
+use clients::rep::AuctioneerClient;
+use ids::{ProcessGuid, TaskGuid};
+use kit::CancellationToken;
+use kit::backoff::Backoff;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+#[derive(Debug)]
+pub(super) struct Auctions {
+    store: Arc<Store>,
+    auctioneer: AuctioneerClient,
+    wanted: Mutex<Wanted>,
+    more: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    lrps: BTreeSet<(ProcessGuid, i32)>,
+    tasks: BTreeSet<TaskGuid>,
+}
+
+impl Auctions {
+    pub(super) fn new(store: Arc<Store>, auctioneer: AuctioneerClient) -> Self {
+        Self { store, auctioneer, wanted: Mutex::default(), more: Notify::new() }
+    }
+
+    pub(super) fn want_lrp(&self, process_guid: ProcessGuid, index: i32) {
+        self.wanted().lrps.insert((process_guid, index));
+        self.more.notify_one();
+    }
+
+    pub(super) fn want_task(&self, guid: TaskGuid) {
+        self.wanted().tasks.insert(guid);
+        self.more.notify_one();
+    }
+
+    pub(super) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.more.notified() => {}
+            }
+            let request = self.request();
+            let Some(result) = shutdown.run_until_cancelled(request).await else { return };
+            match result {
+                Ok(()) => backoff.reset(),
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "auction-request-failed");
+                    if shutdown.run_until_cancelled(tokio::time::sleep(backoff.next_delay())).await.is_none() {
+                        return;
+                    }
+                    self.more.notify_one();
+                }
+            }
+        }
+    }
+
+    /// One call for all wanted LRPs, one for all wanted tasks. What failed is wanted again.
+    async fn request(&self) -> anyhow::Result<()> {
+        let Wanted { lrps, tasks } = std::mem::take(&mut *self.wanted());
+        let (lrp_requests, task_requests) = self.store.peek(|state| (state.lrp_auctions(&lrps), state.task_auctions(&tasks)));
+        let asked_lrps = if lrp_requests.is_empty() { Ok(()) } else { self.auctioneer.request_lrp_auctions(&lrp_requests).await };
+        if asked_lrps.is_err() {
+            self.wanted().lrps.extend(lrps);
+        }
+        let asked_tasks = if task_requests.is_empty() { Ok(()) } else { self.auctioneer.request_task_auctions(&task_requests).await };
+        if asked_tasks.is_err() {
+            self.wanted().tasks.extend(tasks);
+        }
+        asked_lrps.and(asked_tasks)
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,135 @@
+//! Everything the BBS knows, in memory, and every change of it.
+//!
+//! A change is decided by the core (crate `lrp`) or refused before anything is touched; what it leaves behind goes to the
+//! [`Journal`]. Called under the store's lock only; no IO, no waiting.
+
+mod actual;
+mod cells;
+mod converge;
+mod desired;
+mod task;
+
+pub(crate) use cells::{Cells, Departure};
+
+use crate::failure::Failure;
+use crate::journal::{Happening, Journal, Order, Write};
+use ids::{Domain, ProcessGuid, TaskGuid};
+use lrp::{ActualLrp, Change, Moment, Nanos, Presence, RestartPolicy, Slot, Task, Transition};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use wire::bbs as m;
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) desired: BTreeMap<ProcessGuid, Desired>,
+    pub(crate) actual: BTreeMap<ProcessGuid, BTreeMap<i32, Slot>>,
+    pub(crate) tasks: BTreeMap<TaskGuid, TaskRecord>,
+    /// When each domain stops being fresh; `None`: never.
+    pub(crate) domains: BTreeMap<Domain, Option<Nanos>>,
+    pub(crate) cells: Cells,
+    pub(crate) policy: RestartPolicy,
+}
+
+/// A desired LRP as it came, and what decisions need of it.
+#[derive(Debug)]
+pub(crate) struct Desired {
+    pub(crate) wire: Arc<m::DesiredLrp>,
+    pub(crate) core: lrp::DesiredLrp,
+}
+
+impl Desired {
+    pub(crate) fn new(wire: m::DesiredLrp) -> Self {
+        Self { core: crate::convert::desired(&wire), wire: Arc::new(wire) }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct TaskRecord {
+    pub(crate) task: Task,
+    pub(crate) wire: Arc<m::Task>,
+}
+
+impl State {
+    /// Puts a stored row in its place.
+    pub(crate) fn load_actual(&mut self, row: ActualLrp) {
+        self.actual.entry(row.key.process_guid.clone()).or_default().entry(row.key.index).or_default().insert(row);
+    }
+
+    pub(crate) fn slot(&self, process_guid: &str, index: i32) -> Option<&Slot> {
+        self.actual.get(process_guid)?.get(&index)
+    }
+
+    /// All slots, by process and index.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.actual.values().flat_map(BTreeMap::values)
+    }
+
+    pub(crate) fn upsert_domain(&mut self, journal: &mut Journal, domain: &str, ttl_seconds: u32) -> Result<(), Failure> {
+        crate::validate::present(domain, "domain")?;
+        let expires = (ttl_seconds > 0).then(|| now() + i64::from(ttl_seconds) * lrp::SECOND);
+        self.domains.insert(domain.into(), expires);
+        journal.writes.push(Write::Domain(domain.into(), Some(expires)));
+        Ok(())
+    }
+
+    pub(crate) fn is_fresh(&self, domain: &str, now: Nanos) -> bool {
+        self.domains.get(domain).is_some_and(|expires| expires.is_none_or(|at| at > now))
+    }
+
+    pub(crate) fn fresh_domains(&self, now: Nanos) -> Vec<String> {
+        self.domains.keys().filter(|domain| self.is_fresh(domain, now)).map(ToString::to_string).collect()
+    }
+
+    /// Makes a transition true.
+    fn apply(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32, transition: Transition) {
+        let Transition { slot, changes, auction } = transition;
+        if auction {
+            journal.orders.push(Order::AuctionLrp(process_guid.clone(), index));
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let slots = self.actual.entry(process_guid.clone()).or_default();
+        let before = slots.remove(&index).unwrap_or_default();
+        for presence in [Presence::Ordinary, Presence::Evacuating, Presence::Suspect] {
+            let row = slot.row(presence);
+            if row != before.row(presence) {
+                journal.writes.push(Write::Actual(process_guid.clone(), index, presence, row.cloned().map(Box::new)));
+            }
+        }
+        if !slot.is_empty() {
+            slots.insert(index, slot);
+        } else if slots.is_empty() {
+            self.actual.remove(process_guid);
+        }
+        journal.happenings.push(Happening::Actual(changes));
+    }
+
+    /// A wanted index without an ordinary row gets one at once, and a cell shall be found for it.
+    fn settle(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32) {
+        let Some(desired) = self.desired.get(process_guid).filter(|d| d.core.wants(index)) else { return };
+        let key = lrp::ActualLrpKey { process_guid: process_guid.clone(), index, domain: desired.core.domain.clone() };
+        let slot = self.slot(process_guid, index).cloned().unwrap_or_default();
+        if let Ok(transition) = slot.create(&key, &moment()) {
+            self.apply(journal, process_guid, index, transition);
+        }
+    }
+}
+
+/// Whether a transition's changes end an instance (for the log).
+pub(crate) fn crashed(change: &Change) -> Option<&ActualLrp> {
+    match change {
+        Change::Crashed { after, .. } => Some(after),
+        _ => None,
+    }
+}
+
+pub(crate) fn now() -> Nanos {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// Now, and a fresh epoch.
+pub(crate) fn moment() -> Moment {
+    Moment { now: now(), epoch: uuid::Uuid::new_v4().to_string().into() }
+}

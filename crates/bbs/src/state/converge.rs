@@ -1,0 +1,64 @@
+//! One pass of convergence: asks the core for a plan and makes it true, all under one lock.
+
+use super::{State, moment, now};
+use crate::journal::{Journal, Order, Write};
+use ids::{Domain, ProcessGuid};
+use lrp::converge::Circumstances;
+use lrp::{Nanos, Process, Slot, Step};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl State {
+    /// Returns when the next step falls due by time alone.
+    pub(crate) fn converge(&mut self, journal: &mut Journal, cell_appeared: bool) -> Option<Nanos> {
+        let now = now();
+        self.expire_domains(journal, now);
+        let plan = self.plan(cell_appeared, now);
+        for (process_guid, index, step) in plan.steps {
+            tracing::debug!(%process_guid, index, ?step, "converge");
+            self.step(journal, &process_guid, index, step);
+        }
+        self.converge_tasks(journal, cell_appeared, now);
+        [plan.next_due, self.cells.next_loss(now)].into_iter().flatten().min()
+    }
+
+    fn plan(&self, cell_appeared: bool, now: Nanos) -> lrp::Plan {
+        let none = BTreeMap::new();
+        let guids: BTreeSet<&ProcessGuid> = self.desired.keys().chain(self.actual.keys()).collect();
+        let processes = guids.into_iter().map(|process_guid| {
+            let desired = self.desired.get(process_guid).map(|d| &d.core);
+            let slots = self.actual.get(process_guid).unwrap_or(&none);
+            let row = slots.values().flat_map(Slot::rows).next();
+            let domain = desired.map(|d| &d.domain).or(row.map(|row| &row.key.domain));
+            Process { process_guid, desired, slots, fresh: domain.is_some_and(|d| self.is_fresh(d, now)) }
+        });
+        let cells = |cell: &_| self.cells.state(cell, now);
+        lrp::converge(processes, &Circumstances { cells, policy: &self.policy, cell_appeared }, now)
+    }
+
+    fn step(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32, step: Step) {
+        let slot = self.slot(process_guid, index).cloned().unwrap_or_default();
+        let transition = match step {
+            Step::Create => return self.settle(journal, process_guid, index),
+            Step::Retire => return self.retire(journal, process_guid, index),
+            Step::Auction => return journal.orders.push(Order::AuctionLrp(process_guid.clone(), index)),
+            Step::Update(instance) => return self.order_update(journal, process_guid, index, &instance),
+            Step::Restart => slot.unclaim(&moment()),
+            Step::Suspend => slot.suspend(&moment()),
+            Step::RestoreSuspect => slot.restore_suspect(),
+            Step::DropSuspect => Ok(slot.drop_suspect()),
+            Step::DropEvacuating => Ok(slot.drop_evacuating()),
+        };
+        match transition {
+            Ok(transition) => self.apply(journal, process_guid, index, transition),
+            Err(refusal) => tracing::warn!(%process_guid, index, %refusal, "convergence-step-refused"),
+        }
+    }
+
+    fn expire_domains(&mut self, journal: &mut Journal, now: Nanos) {
+        let expired: Vec<Domain> = self.domains.keys().filter(|d| !self.is_fresh(d, now)).cloned().collect();
+        for domain in expired {
+            self.domains.remove(&domain);
+            journal.writes.push(Write::Domain(domain, None));
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Desired LRPs: desire, update, remove.
+
+use super::{Desired, State, moment, now};
+use crate::failure::Failure;
+use crate::journal::{Happening, Journal, Order, Write};
+use crate::{convert, validate};
+use ids::ProcessGuid;
+use lrp::{CellState, InstanceKey};
+use std::sync::Arc;
+use wire::bbs as m;
+
+impl State {
+    pub(crate) fn desire_lrp(&mut self, journal: &mut Journal, mut wire: m::DesiredLrp) -> Result<(), Failure> {
+        validate::desired_lrp(&wire)?;
+        let guid = ProcessGuid::from(wire.process_guid.as_str());
+        if self.desired.contains_key(&guid) {
+            return Err(Failure::exists());
+        }
+        wire.modification_tag = Some(m::ModificationTag { epoch: moment().epoch.to_string(), index: 0 });
+        let desired = Desired::new(wire);
+        journal.writes.push(Write::Desired(guid.clone(), Some(desired.wire.clone())));
+        journal.happenings.push(Happening::DesiredCreated(desired.wire.clone()));
+        let instances = desired.core.instances;
+        self.desired.insert(guid.clone(), desired);
+        for index in 0..instances {
+            self.settle(journal, &guid, index);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn update_desired_lrp(&mut self, journal: &mut Journal, process_guid: &str, update: m::DesiredLrpUpdate) -> Result<(), Failure> {
+        validate::update(&update)?;
+        let (guid, known) = self.desired.get_key_value(process_guid).ok_or_else(Failure::not_found)?;
+        let (guid, before, core_before) = (guid.clone(), known.wire.clone(), known.core.clone());
+        let mut after = m::DesiredLrp::clone(&before);
+        merge(&mut after, update);
+        let desired = Desired::new(after);
+        journal.writes.push(Write::Desired(guid.clone(), Some(desired.wire.clone())));
+        journal.happenings.push(Happening::DesiredChanged { before, after: desired.wire.clone() });
+        let core = desired.core.clone();
+        self.desired.insert(guid.clone(), desired);
+
+        for index in core_before.instances..core.instances {
+            self.settle(journal, &guid, index);
+        }
+        let surplus: Vec<i32> = self.actual.get(&guid).map(|slots| slots.keys().copied().filter(|&i| !core.wants(i)).collect()).unwrap_or_default();
+        for index in surplus {
+            self.retire(journal, &guid, index);
+        }
+        if core.internal_routes != core_before.internal_routes || core.metric_tags != core_before.metric_tags {
+            self.update_instances(journal, &guid);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove_desired_lrp(&mut self, journal: &mut Journal, process_guid: &str) -> Result<(), Failure> {
+        let (guid, desired) = self.desired.remove_entry(process_guid).ok_or_else(Failure::not_found)?;
+        journal.writes.push(Write::Desired(guid.clone(), None));
+        journal.happenings.push(Happening::DesiredRemoved(desired.wire));
+        let indexes: Vec<i32> = self.actual.get(&guid).map(|slots| slots.keys().copied().collect()).unwrap_or_default();
+        for index in indexes {
+            self.retire(journal, &guid, index);
+        }
+        Ok(())
+    }
+
+    /// Tells the cells of all running instances their internal routes and metric tags.
+    fn update_instances(&self, journal: &mut Journal, process_guid: &ProcessGuid) {
+        let running = self.actual.get(process_guid).into_iter().flat_map(|slots| slots.iter());
+        for (&index, slot) in running {
+            if let Some(row) = slot.ordinary.as_ref().filter(|row| row.running().is_some()) {
+                row.instance().inspect(|instance| self.order_update(journal, process_guid, index, instance));
+            }
+        }
+    }
+
+    pub(super) fn order_update(&self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32, instance: &InstanceKey) {
+        let Some(desired) = self.desired.get(process_guid) else { return };
+        if self.cells.state(&instance.cell_id, now()) != CellState::Present {
+            return;
+        }
+        let key = lrp::ActualLrpKey { process_guid: process_guid.clone(), index, domain: desired.core.domain.clone() };
+        let update = wire::rep::LrpUpdate {
+            instance_guid: instance.instance_guid.to_string(),
+            process_guid: process_guid.to_string(),
+            index,
+            domain: desired.core.domain.to_string(),
+            internal_routes: desired.core.internal_routes.iter().map(|h| wire::rep::InternalRoute { hostname: h.clone() }).collect(),
+            metric_tags: desired.core.metric_tags_of(&key, instance),
+        };
+        journal.orders.push(Order::UpdateLrp(instance.cell_id.clone(), update));
+    }
+}
+
+/// What the update names replaces what was; the rest stays.
+fn merge(lrp: &mut m::DesiredLrp, update: m::DesiredLrpUpdate) {
+    lrp.instances = update.instances.unwrap_or(lrp.instances);
+    if update.routes.is_some() {
+        lrp.routes = update.routes;
+    }
+    if let Some(annotation) = update.annotation {
+        lrp.annotation = annotation;
+    }
+    if !update.metric_tags.is_empty() {
+        lrp.metric_tags = update.metric_tags;
+    }
+    if let (Some(user), Some(password)) = (update.image_username, update.image_password) {
+        (lrp.image_username, lrp.image_password) = (user, password);
+    }
+    let tag = lrp.modification_tag.get_or_insert_default();
+    tag.index = tag.index.wrapping_add(1);
+}
+
+/// What the auctioneer is told of one process.
+pub(crate) fn start_request(wire: &Arc<m::DesiredLrp>, indices: Vec<i32>) -> wire::rep::LrpStartRequest {
+    wire::rep::LrpStartRequest {
+        process_guid: wire.process_guid.clone(),
+        domain: wire.domain.clone(),
+        indices,
+        constraint: wire::rep::PlacementConstraint {
+            placement_tags: wire.placement_tags.clone(),
+            volume_drivers: convert::volume_drivers(&wire.volume_mounts),
+            root_fs: wire.root_fs.clone(),
+        },
+        resource: wire::rep::Resource { memory_mb: wire.memory_mb, disk_mb: wire.disk_mb, max_pids: wire.max_pids },
+    }
+}
+
+impl State {
+    /// The auction requests for those of the wanted keys that still wait for a cell.
+    pub(crate) fn lrp_auctions(&self, wanted: &std::collections::BTreeSet<(ProcessGuid, i32)>) -> Vec<wire::rep::LrpStartRequest> {
+        let mut indices: std::collections::BTreeMap<&ProcessGuid, Vec<i32>> = std::collections::BTreeMap::new();
+        for (guid, index) in wanted {
+            let waits = self.slot(guid, *index).and_then(|s| s.ordinary.as_ref()).is_some_and(lrp::ActualLrp::is_unclaimed);
+            if waits {
+                indices.entry(guid).or_default().push(*index);
+            }
+        }
+        indices.into_iter().filter_map(|(guid, indices)| Some(start_request(&self.desired.get(guid)?.wire, indices))).collect()
+    }
+}

@@ -1,0 +1,166 @@
+//! Tasks: desire, start, complete, fail, cancel, reject, resolve, delete.
+
+use super::{State, TaskRecord, now};
+use crate::failure::Failure;
+use crate::journal::{Happening, Journal, Order, Write};
+use crate::{convert, validate};
+use ids::{CellId, TaskGuid};
+use lrp::task::Outcome;
+use lrp::{CellState, Nanos, Task, TaskState};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use wire::bbs as m;
+
+impl State {
+    pub(crate) fn desire_task(&mut self, journal: &mut Journal, guid: &str, domain: &str, definition: m::TaskDefinition) -> Result<(), Failure> {
+        validate::task(guid, domain, &definition)?;
+        if self.tasks.contains_key(guid) {
+            return Err(Failure::exists());
+        }
+        let task = Task::new(guid.into(), domain.into(), now());
+        let wire = Arc::new(convert::task(&task, &definition));
+        journal.writes.push(Write::Task(task.guid.clone(), Some(wire.clone())));
+        journal.happenings.push(Happening::TaskCreated(wire.clone()));
+        journal.orders.push(Order::AuctionTask(task.guid.clone()));
+        self.tasks.insert(task.guid.clone(), TaskRecord { task, wire });
+        Ok(())
+    }
+
+    /// Returns whether the cell should run it (it may already).
+    pub(crate) fn start_task(&mut self, journal: &mut Journal, guid: &str, cell_id: &str) -> Result<bool, Failure> {
+        validate::present(cell_id, "cell_id")?;
+        match self.task(guid)?.start(&cell_id.into(), now())? {
+            Some(started) => self.put_task(journal, started).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    pub(crate) fn complete_task(&mut self, journal: &mut Journal, guid: &str, cell_id: &str, outcome: Outcome) -> Result<(), Failure> {
+        let completed = self.task(guid)?.complete(&cell_id.into(), outcome, now())?;
+        self.put_task(journal, completed)
+    }
+
+    pub(crate) fn fail_task(&mut self, journal: &mut Journal, guid: &str, reason: &str) -> Result<(), Failure> {
+        let failed = self.task(guid)?.fail(reason, now())?;
+        self.put_task(journal, failed)
+    }
+
+    pub(crate) fn cancel_task(&mut self, journal: &mut Journal, guid: &str) -> Result<(), Failure> {
+        let task = self.task(guid)?;
+        let (cancelled, cell) = (task.cancel(now())?, task.state.cell_id().cloned());
+        journal.orders.extend(cell.map(|cell| Order::CancelTask(cancelled.guid.clone(), cell)));
+        self.put_task(journal, cancelled)
+    }
+
+    pub(crate) fn reject_task(&mut self, journal: &mut Journal, guid: &str, reason: &str) -> Result<(), Failure> {
+        let rejected = self.task(guid)?.reject(reason, now())?;
+        tracing::info!(task_guid = guid, reason, count = rejected.rejection_count, "task-rejected");
+        self.put_task(journal, rejected)
+    }
+
+    pub(crate) fn resolve_task(&mut self, journal: &mut Journal, guid: &str) -> Result<(), Failure> {
+        let resolving = self.task(guid)?.resolve(now())?;
+        self.put_task(journal, resolving)
+    }
+
+    /// Its result could not be delivered; it will be tried again.
+    pub(crate) fn unresolve_task(&mut self, journal: &mut Journal, guid: &str) -> Result<(), Failure> {
+        let completed = self.task(guid)?.unresolve(now())?;
+        self.replace_task(journal, completed);
+        Ok(())
+    }
+
+    pub(crate) fn delete_task(&mut self, journal: &mut Journal, guid: &str) -> Result<(), Failure> {
+        self.task(guid)?.check_deletable()?;
+        self.drop_task(journal, guid);
+        Ok(())
+    }
+
+    pub(super) fn drop_task(&mut self, journal: &mut Journal, guid: &str) {
+        if let Some((guid, record)) = self.tasks.remove_entry(guid) {
+            journal.writes.push(Write::Task(guid, None));
+            journal.happenings.push(Happening::TaskRemoved(record.wire));
+        }
+    }
+
+    /// The auction requests for those of the wanted tasks that are still pending.
+    pub(crate) fn task_auctions(&self, wanted: &BTreeSet<TaskGuid>) -> Vec<wire::rep::TaskStartRequest> {
+        let pending = wanted.iter().filter_map(|guid| self.tasks.get(guid)).filter(|r| r.task.state == TaskState::Pending);
+        pending.filter_map(|record| Some(start_request(&record.task, record.wire.task_definition.as_ref()?))).collect()
+    }
+
+    /// Tasks whose results were not delivered when the BBS ended: their delivery starts anew.
+    pub(crate) fn undelivered_tasks(&self) -> Vec<TaskGuid> {
+        self.tasks.values().filter(|r| has_callback(r) && r.task.state.outcome().is_some()).map(|r| r.task.guid.clone()).collect()
+    }
+
+    pub(super) fn converge_tasks(&mut self, journal: &mut Journal, cell_appeared: bool, now: Nanos) {
+        use lrp::task::TaskStep;
+        let cells = |cell: &CellId| -> CellState { self.cells.state(cell, now) };
+        let due = |r: &TaskRecord| Some((r.task.guid.clone(), r.task.converge(has_callback(r), cells, cell_appeared, now)?));
+        let steps: Vec<(TaskGuid, TaskStep)> = self.tasks.values().filter_map(due).collect();
+        for (guid, step) in steps {
+            let applied = match step {
+                TaskStep::Auction => {
+                    journal.orders.push(Order::AuctionTask(guid));
+                    Ok(())
+                }
+                TaskStep::Deliver => {
+                    journal.orders.push(Order::DeliverTask(guid));
+                    Ok(())
+                }
+                TaskStep::Fail(reason) => self.fail_task(journal, &guid, reason),
+                TaskStep::Unresolve => self.unresolve_task(journal, &guid),
+                TaskStep::Delete => {
+                    self.drop_task(journal, &guid);
+                    Ok(())
+                }
+            };
+            debug_assert!(applied.is_ok(), "a step of convergence is always allowed");
+        }
+    }
+
+    fn task(&self, guid: &str) -> Result<&Task, Failure> {
+        Ok(&self.tasks.get(guid).ok_or_else(Failure::not_found)?.task)
+    }
+
+    /// Stores a task's next state; a completed one is delivered.
+    fn put_task(&mut self, journal: &mut Journal, task: Task) -> Result<(), Failure> {
+        let completed = matches!(task.state, TaskState::Completed { .. });
+        let guid = task.guid.clone();
+        self.replace_task(journal, task);
+        if completed && self.tasks.get(&guid).is_some_and(has_callback) {
+            journal.orders.push(Order::DeliverTask(guid));
+        }
+        Ok(())
+    }
+
+    fn replace_task(&mut self, journal: &mut Journal, task: Task) {
+        let Some(record) = self.tasks.get_mut(&task.guid) else { return };
+        let definition = record.wire.task_definition.clone().unwrap_or_default();
+        let wire = Arc::new(convert::task(&task, &definition));
+        journal.writes.push(Write::Task(task.guid.clone(), Some(wire.clone())));
+        journal.happenings.push(Happening::TaskChanged { before: record.wire.clone(), after: wire.clone() });
+        *record = TaskRecord { task, wire };
+    }
+}
+
+fn has_callback(record: &TaskRecord) -> bool {
+    record.wire.task_definition.as_ref().is_some_and(|d| !d.completion_callback_url.is_empty())
+}
+
+fn start_request(task: &Task, definition: &m::TaskDefinition) -> wire::rep::TaskStartRequest {
+    wire::rep::Task {
+        task_guid: task.guid.to_string(),
+        domain: task.domain.to_string(),
+        constraint: wire::rep::PlacementConstraint {
+            placement_tags: definition.placement_tags.clone(),
+            volume_drivers: convert::volume_drivers(&definition.volume_mounts),
+            root_fs: definition.root_fs.clone(),
+        },
+        resource: wire::rep::Resource { memory_mb: definition.memory_mb, disk_mb: definition.disk_mb, max_pids: definition.max_pids },
+        state: wire::rep::TaskState::Pending,
+        failed: false,
+    }
+}
+

@@ -1,0 +1,70 @@
+//! Convergence: lost cells, cells that come, and what is stale.
+
+use crate::fixture::{Asked, Foundation, desired, key, on, start};
+use wire::bbs as m;
+use wire::locket::{Resource, TypeCode};
+
+fn presence(cell: &str, rep_url: &str) -> Resource {
+    let value = m::CellPresence { cell_id: cell.into(), rep_url: rep_url.into(), ..Default::default() }.to_locket_value();
+    Resource { key: cell.into(), owner: cell.into(), value, type_name: "presence".into(), type_code: TypeCode::Presence as i32 }
+}
+
+#[tokio::test]
+async fn a_dead_cell_is_replaced_and_forgiven() {
+    let mut f = Foundation::start().await;
+    f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
+    f.auction().await;
+    // A presence that nobody renews: it runs out after two seconds.
+    f.locket.lock(presence("cell-1", &f.peer_url), std::time::Duration::from_secs(2)).await.unwrap();
+    f.wait_for_cells(&["cell-1"]).await;
+    f.bbs.start(&start("p", 0, &on("a", "cell-1"))).await.unwrap();
+    let mut events = f.bbs.instance_events("").await.unwrap();
+    assert_eq!(f.auction().await, [("p".to_owned(), vec![0])], "asked at once when the presence runs out");
+    assert_eq!(f.rows("p").await, ["0 Ordinary UNCLAIMED", "0 Suspect RUNNING a"]);
+    assert_eq!(events.next().await.unwrap().name(), "actual_lrp_instance_changed", "still routable: no removal");
+    assert_eq!(events.next().await.unwrap().name(), "actual_lrp_instance_created");
+
+    let (_gone, _keeper) = f.cell("cell-1").await;
+    f.wait_for("the suspect is restored", async || f.rows("p").await == ["0 Ordinary RUNNING a"]).await;
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn a_cell_that_says_goodbye_is_waited_for() {
+    let f = Foundation::start().await;
+    let (gone, keeper) = f.cell("cell-1").await;
+    f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
+    f.bbs.start(&start("p", 0, &on("a", "cell-1"))).await.unwrap();
+    gone.cancel();
+    keeper.await.unwrap();
+    f.wait_for("the cell is gone", async || f.bbs.cells().await.unwrap().is_empty()).await;
+    let (_gone, _keeper) = f.cell("cell-1").await;
+    assert_eq!(f.rows("p").await, ["0 Ordinary RUNNING a"]);
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn what_found_no_cell_is_tried_again_when_one_comes() {
+    let mut f = Foundation::start().await;
+    f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
+    f.auction().await;
+    f.bbs.fail(&m::FailActualLrpRequest { key: Some(key("p", 0)), error_message: "found no compatible cell for required rootfs".into() }).await.unwrap();
+    let (_gone, _keeper) = f.cell("cell-1").await;
+    assert_eq!(f.auction().await, [("p".to_owned(), vec![0])]);
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn only_fresh_domains_lose_what_nobody_desires() {
+    let mut f = Foundation::start().await;
+    let (_gone, _keeper) = f.cell("cell-1").await;
+    f.bbs.start(&start("orphan", 0, &on("a", "cell-1"))).await.unwrap();
+    f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
+    f.auction().await;
+    let (_gone, _keeper) = f.cell("cell-2").await;
+    assert_eq!(f.rows("orphan").await, ["0 Ordinary RUNNING a"], "the pass that cell-2 caused left it alone");
+    f.bbs.upsert_domain("cf-apps", 120).await.unwrap();
+    let (_gone, _keeper) = f.cell("cell-3").await;
+    assert_eq!(f.asked().await, Asked::Stop("a".into()));
+    f.finish().await;
+}

@@ -1,0 +1,233 @@
+//! One BBS with its peers.
+
+use axum::extract::{Path, State};
+use axum::routing::{post, put};
+use axum::{Json, Router};
+use clients::locket::{Client as Locket, Presence};
+use kit::CancellationToken;
+use kit::tls::{ClientAuth, Identity, server_config};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use wire::bbs as m;
+use wire::rep::{LrpStartRequest, LrpUpdate, TaskStartRequest};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a peer was asked.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Asked {
+    Lrps(Vec<LrpStartRequest>),
+    Tasks(Vec<TaskStartRequest>),
+    Stop(String),
+    Update(LrpUpdate),
+    Cancel(String),
+    Callback(m::TaskCallback),
+}
+
+pub(crate) struct Foundation {
+    pub(crate) bbs: clients::bbs::Client,
+    bbs_url: String,
+    pub(crate) locket: Locket,
+    /// Where auctioneer, rep and callback receiver listen.
+    pub(crate) peer_url: String,
+    data: tempfile::TempDir,
+    asked: mpsc::UnboundedReceiver<Asked>,
+    stop_peer: CancellationToken,
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Foundation {
+    pub(crate) async fn start() -> Self {
+        let (tell, asked) = mpsc::unbounded_channel();
+        let (peer_url, stop_peer) = peer(tell).await;
+        Self::start_on(tempfile::tempdir().unwrap(), peer_url, asked, stop_peer).await
+    }
+
+    async fn start_on(data: tempfile::TempDir, peer_url: String, asked: mpsc::UnboundedReceiver<Asked>, stop_peer: CancellationToken) -> Self {
+        let config = bbs::Config {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            locket_listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            data_dir: data.path().to_owned(),
+            identity: identity(),
+            auctioneer_url: peer_url.clone(),
+            convergence_interval: Duration::from_secs(30),
+        };
+        let built = bbs::Bbs::build(config).await.unwrap();
+        let bbs_url = format!("https://{}", built.addr());
+        let bbs = clients::bbs::Client::new(&bbs_url, &identity()).unwrap();
+        let locket = Locket::new(format!("https://{}", built.locket_addr()), &identity()).unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(built.run(stop.clone()));
+        Self { bbs, bbs_url, locket, peer_url, data, asked, stop_peer, stop, running }
+    }
+
+    /// Stops the BBS and starts it on the same data.
+    pub(crate) async fn restart(self) -> Self {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+        Self::start_on(self.data, self.peer_url, self.asked, self.stop_peer).await
+    }
+
+    pub(crate) fn bbs_url(&self) -> &str {
+        &self.bbs_url
+    }
+
+    pub(crate) async fn finish(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+        self.stop_peer.cancel();
+    }
+
+    /// The next thing that a peer was asked.
+    pub(crate) async fn asked(&mut self) -> Asked {
+        tokio::time::timeout(PATIENCE, self.asked.recv()).await.expect("a peer is asked within 20 s").unwrap()
+    }
+
+    /// The process guids and indexes of the next auction request.
+    pub(crate) async fn auction(&mut self) -> Vec<(String, Vec<i32>)> {
+        match self.asked().await {
+            Asked::Lrps(requests) => requests.into_iter().map(|r| (r.process_guid, r.indices)).collect(),
+            other => panic!("wanted an auction, got {other:?}"),
+        }
+    }
+
+    /// A cell whose rep is the test's peer. Gone when the token is cancelled.
+    pub(crate) async fn cell(&self, id: &str) -> (CancellationToken, JoinHandle<()>) {
+        let cell = m::CellPresence { cell_id: id.into(), rep_url: self.peer_url.clone(), zone: "z1".into(), ..m::CellPresence::default() };
+        let stop = CancellationToken::new();
+        let keeper = tokio::spawn(Presence::cell(self.locket.clone(), &cell).run(stop.clone()));
+        self.wait_for_cells(&[id]).await;
+        (stop, keeper)
+    }
+
+    /// Waits until the listed cells are among those that the BBS knows.
+    pub(crate) async fn wait_for_cells(&self, ids: &[&str]) {
+        self.wait_for("the cells are there", async || {
+            let cells = self.bbs.cells().await.unwrap();
+            ids.iter().all(|id| cells.iter().any(|c| c.cell_id == *id))
+        })
+        .await;
+    }
+
+    pub(crate) async fn wait_for(&self, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while !condition().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("{what} within 20 s"));
+    }
+
+    /// `presence STATE instance` of every row of the process, in the order of the answer.
+    pub(crate) async fn rows(&self, process_guid: &str) -> Vec<String> {
+        let request = m::ActualLrpsRequest { process_guid: process_guid.into(), ..m::ActualLrpsRequest::default() };
+        let rows = self.bbs.actual_lrps(&request).await.unwrap();
+        rows.iter().map(|row| format!("{} {:?} {} {}", index(row), m::Presence::try_from(row.presence).unwrap(), row.state, row.instance_key.as_ref().unwrap().instance_guid).trim().to_owned()).collect()
+    }
+}
+
+fn index(row: &m::ActualLrp) -> i32 {
+    row.key.as_ref().unwrap().index
+}
+
+/// Auctioneer, rep and receiver of callbacks in one. The first callback of a task whose guid says so is answered 503.
+async fn peer(tell: mpsc::UnboundedSender<Asked>) -> (String, CancellationToken) {
+    type Tell = mpsc::UnboundedSender<Asked>;
+    let app = Router::new()
+        .route("/v1/lrps", post(async |State(tell): State<Tell>, Json(body): Json<Vec<LrpStartRequest>>| drop(tell.send(Asked::Lrps(body)))))
+        .route("/v1/tasks", post(async |State(tell): State<Tell>, Json(body): Json<Vec<TaskStartRequest>>| drop(tell.send(Asked::Tasks(body)))))
+        .route("/v1/lrps/{guid}/instances/{instance}/stop", post(async |State(tell): State<Tell>, Path((_, instance)): Path<(String, String)>| drop(tell.send(Asked::Stop(instance)))))
+        .route("/v2/lrps/{guid}/instances/{instance}", put(async |State(tell): State<Tell>, Json(body): Json<LrpUpdate>| drop(tell.send(Asked::Update(body)))))
+        .route("/v1/tasks/{guid}/cancel", post(async |State(tell): State<Tell>, Path(guid): Path<String>| drop(tell.send(Asked::Cancel(guid)))))
+        .route(
+            "/done",
+            post(async |State(tell): State<Tell>, Json(body): Json<m::TaskCallback>| {
+                static REFUSED: OnceLock<()> = OnceLock::new();
+                if body.task_guid.contains("flaky") && REFUSED.set(()).is_ok() {
+                    return http::StatusCode::SERVICE_UNAVAILABLE;
+                }
+                let _ = tell.send(Asked::Callback(body));
+                http::StatusCode::OK
+            }),
+        )
+        .with_state(tell);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let tls = server_config(&identity(), ClientAuth::Required, &["http/1.1"]).unwrap();
+    tokio::spawn(kit::http::serve(listener, Some(tls), app, stop.clone()));
+    (url, stop)
+}
+
+/// One certificate for everybody, of a CA made for this run.
+pub(crate) fn identity() -> Identity {
+    static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
+    let identity = IDENTITY.get_or_init(|| {
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(ca, ca_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &issuer).unwrap();
+        Arc::new(Identity { cert_pem: cert.pem(), key_pem: key.serialize_pem(), ca_pem })
+    });
+    Identity::clone(identity)
+}
+
+pub(crate) fn desired(guid: &str, instances: i32) -> m::DesiredLrp {
+    m::DesiredLrp {
+        process_guid: guid.into(),
+        domain: "cf-apps".into(),
+        root_fs: "preloaded:cflinuxfs4".into(),
+        instances,
+        action: Some(run_action()),
+        memory_mb: 64,
+        disk_mb: 128,
+        log_guid: "app".into(),
+        ports: vec![8080, 2222],
+        routes: Some(routes("a.example")),
+        ..m::DesiredLrp::default()
+    }
+}
+
+pub(crate) fn run_action() -> m::Action {
+    let run = m::RunAction { path: "/tmp/lifecycle/launcher".into(), user: "vcap".into(), ..m::RunAction::default() };
+    m::Action { run: Some(run), ..m::Action::default() }
+}
+
+pub(crate) fn routes(host: &str) -> m::ProtoRoutes {
+    m::ProtoRoutes { routes: [("cf-router".to_owned(), format!(r#"[{{"hostnames":["{host}"],"port":8080}}]"#).into_bytes())].into() }
+}
+
+pub(crate) fn key(guid: &str, index: i32) -> m::ActualLrpKey {
+    m::ActualLrpKey { process_guid: guid.into(), index, domain: "cf-apps".into() }
+}
+
+pub(crate) fn on(instance: &str, cell: &str) -> m::ActualLrpInstanceKey {
+    m::ActualLrpInstanceKey { instance_guid: instance.into(), cell_id: cell.into() }
+}
+
+pub(crate) fn claim(guid: &str, index: i32, instance: &m::ActualLrpInstanceKey) -> m::ClaimActualLrpRequest {
+    m::ClaimActualLrpRequest { process_guid: guid.into(), index, instance_key: Some(instance.clone()) }
+}
+
+pub(crate) fn start(guid: &str, index: i32, instance: &m::ActualLrpInstanceKey) -> m::StartActualLrpRequest {
+    let port = m::PortMapping { container_port: 8080, host_port: 61001, container_tls_proxy_port: 61001, host_tls_proxy_port: 61002 };
+    m::StartActualLrpRequest {
+        key: Some(key(guid, index)),
+        instance_key: Some(instance.clone()),
+        net_info: Some(m::ActualLrpNetInfo { address: "10.0.0.1".into(), ports: vec![port], instance_address: "10.255.0.2".into(), ..m::ActualLrpNetInfo::default() }),
+        routable: Some(true),
+        availability_zone: "z1".into(),
+        ..m::StartActualLrpRequest::default()
+    }
+}
+
+pub(crate) fn crash(guid: &str, index: i32, instance: &m::ActualLrpInstanceKey) -> m::CrashActualLrpRequest {
+    m::CrashActualLrpRequest { key: Some(key(guid, index)), instance_key: Some(instance.clone()), error_message: "Exited with status 1".into() }
+}

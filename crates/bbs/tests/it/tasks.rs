@@ -1,0 +1,64 @@
+//! The life of tasks, with the delivery of their results.
+
+use crate::fixture::{Asked, Foundation, run_action};
+use wire::bbs::{self as m, TaskState};
+
+fn definition(f: &Foundation) -> m::TaskDefinition {
+    m::TaskDefinition {
+        root_fs: "preloaded:cflinuxfs4".into(),
+        action: Some(run_action()),
+        memory_mb: 256,
+        annotation: "note".into(),
+        completion_callback_url: format!("{}/done", f.peer_url),
+        ..m::TaskDefinition::default()
+    }
+}
+
+#[tokio::test]
+async fn a_result_is_delivered_even_to_a_flaky_receiver() {
+    let mut f = Foundation::start().await;
+    let mut events = f.bbs.task_events().await.unwrap();
+    f.bbs.desire_task("flaky-t", "cf-tasks", definition(&f)).await.unwrap();
+    assert!(f.bbs.desire_task("flaky-t", "cf-tasks", definition(&f)).await.unwrap_err().is_exists());
+    let Asked::Tasks(requests) = f.asked().await else { panic!("a task wants an auction") };
+    assert_eq!((requests[0].task_guid.as_str(), requests[0].resource.memory_mb, requests[0].state), ("flaky-t", 256, wire::rep::TaskState::Pending));
+    assert!(f.bbs.start_task("flaky-t", "cell-1").await.unwrap());
+    assert!(!f.bbs.start_task("flaky-t", "cell-1").await.unwrap());
+    let complete = m::CompleteTaskRequest { task_guid: "flaky-t".into(), cell_id: "cell-2".into(), result: "42".into(), ..Default::default() };
+    assert_eq!(f.bbs.complete_task(&complete).await.unwrap_err().to_string(), "Running on cell cell-1 not cell-2");
+    f.bbs.complete_task(&m::CompleteTaskRequest { cell_id: "cell-1".into(), ..complete }).await.unwrap();
+    let Asked::Callback(result) = f.asked().await else { panic!("the result is delivered") };
+    assert_eq!((result.task_guid.as_str(), result.failed, result.result.as_str(), result.annotation.as_str()), ("flaky-t", false, "42", "note"));
+    for want in ["task_created", "task_changed", "task_changed", "task_changed", "task_removed"] {
+        assert_eq!(events.next().await.unwrap().name(), want);
+    }
+    assert!(f.bbs.task("flaky-t").await.unwrap_err().is_not_found());
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn cancelled_rejected_and_deleted_by_hand() {
+    let mut f = Foundation::start().await;
+    let (_gone, _keeper) = f.cell("cell-1").await;
+    let without_callback = m::TaskDefinition { completion_callback_url: String::new(), ..definition(&f) };
+    f.bbs.desire_task("c", "d", without_callback.clone()).await.unwrap();
+    f.asked().await;
+    f.bbs.start_task("c", "cell-1").await.unwrap();
+    f.bbs.cancel_task("c").await.unwrap();
+    assert_eq!(f.asked().await, Asked::Cancel("c".into()));
+    let task = f.bbs.task("c").await.unwrap();
+    assert_eq!((task.state, task.failed, task.failure_reason.as_str()), (TaskState::Completed as i32, true, "task was cancelled"));
+    assert_eq!(f.bbs.delete_task("c").await.unwrap_err().to_string(), "Cannot transition from Completed to Resolving");
+    f.bbs.resolve_task("c").await.unwrap();
+    f.bbs.delete_task("c").await.unwrap();
+
+    f.bbs.desire_task("r", "d", without_callback).await.unwrap();
+    for _ in 0..3 {
+        f.bbs.reject_task("r", "insufficient resources: memory").await.unwrap();
+    }
+    let task = f.bbs.task("r").await.unwrap();
+    assert_eq!((task.failed, task.failure_reason.as_str(), task.rejection_count), (true, "insufficient resources: memory", 3));
+    let f = f.restart().await;
+    assert_eq!(f.bbs.task("r").await.unwrap(), task);
+    f.finish().await;
+}
