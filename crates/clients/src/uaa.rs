@@ -29,7 +29,7 @@ pub struct Claims {
     pub user_name: Option<String>,
     #[serde(default)]
     pub origin: Option<String>,
-    #[serde(default, alias = "cid")]
+    #[serde(default)]
     pub client_id: String,
     #[serde(default, deserialize_with = "list_or_words")]
     pub scope: Vec<String>,
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn scopes_may_be_words() {
-        let claims: Claims = serde_json::from_str(r#"{"cid":"cf","scope":"a b","exp":1}"#).unwrap();
+        let claims: Claims = serde_json::from_str(r#"{"client_id":"cf","cid":"cf","scope":"a b","exp":1}"#).unwrap();
         assert_eq!((claims.client_id.as_str(), claims.scope.len()), ("cf", 2));
     }
 }

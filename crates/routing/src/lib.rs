@@ -1,1 +1,3 @@
 //! routing
+
+pub mod emission;

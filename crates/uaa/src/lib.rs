@@ -1,1 +1,267 @@
-//! uaa
+//! User Account and Authentication: users, clients and the tokens that every API of the foundation accepts.
+//!
+//! A subset of Cloud Foundry's UAA that its CLI, its Cloud Controller and OAuth libraries need: the grants `password`,
+//! `refresh_token`, `client_credentials` and `authorization_code` (one-time ssh codes), public keys, SCIM users.
+//! Called by the CLI (through the router), cloud-controller, log-cache and ssh-proxy. Access tokens are JWTs (RS256) that
+//! others check by themselves; this component never sees their requests. It never logs a password, secret or token.
+//!
+//! | Module | Owns |
+//! |---|---|
+//! | [`api`] | HTTP: paths, bodies, status codes |
+//! | [`token`] | the claims of a token (pure) |
+//! | [`signing`] | the RSA key, signatures, public keys |
+//! | [`password`], [`throttle`] | hashes; how often one may guess (pure) |
+//! | [`scim`] | filter expressions and user documents (pure) |
+//! | [`db`] | users and clients at rest |
+
+mod api;
+mod db;
+mod error;
+mod password;
+mod scim;
+mod signing;
+mod throttle;
+mod token;
+
+use anyhow::{Context as _, Result};
+use kit::CancellationToken;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// What an administrator's tokens may do.
+const ADMIN_GROUPS: &[&str] = &[
+    "cloud_controller.admin",
+    "clients.read",
+    "clients.write",
+    "doppler.firehose",
+    "logs.admin",
+    "network.admin",
+    "routing.router_groups.read",
+    "routing.router_groups.write",
+    "scim.read",
+    "scim.write",
+    "uaa.admin",
+];
+
+/// What everybody's tokens may do.
+const USER_GROUPS: &[&str] = &[
+    "cloud_controller.read",
+    "cloud_controller.write",
+    "network.write",
+    "openid",
+    "password.write",
+    "scim.me",
+    "uaa.user",
+];
+
+/// Checked configuration.
+pub struct Config {
+    /// Plain HTTP, already bound: the router stands before it.
+    pub listener: TcpListener,
+    /// Holds `uaa.db` and the signing key; both are made at first start, mode 0600.
+    pub data_dir: PathBuf,
+    /// The URL that clients use: `https://uaa.<system domain>`. Tokens' issuer is this with `/oauth/token`.
+    pub external_url: String,
+    /// `https://login.<system domain>`.
+    pub login_url: String,
+    pub admin_user: String,
+    pub admin_password: String,
+    /// Set an existing administrator's password to `admin_password`. Otherwise that counts at first start only.
+    pub reset_admin_password: bool,
+    /// Besides `cf` (empty secret), which is always there. The configuration is the truth: clients missing here are removed.
+    pub clients: Vec<Client>,
+    pub access_token_validity: Duration,
+    pub refresh_token_validity: Duration,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("data_dir", &self.data_dir)
+            .field("external_url", &self.external_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An OAuth client.
+#[derive(Clone)]
+pub struct Client {
+    pub id: String,
+    pub secret: String,
+    /// What a user's token through this client may carry at most.
+    pub scopes: Vec<String>,
+    /// What the client's own token (`client_credentials`) carries.
+    pub authorities: Vec<String>,
+    /// `password`, `refresh_token`, `client_credentials`, `authorization_code`.
+    pub grant_types: Vec<String>,
+    /// Where one-time codes are sent (`authorization_code`).
+    pub redirect_uri: String,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("id", &self.id)
+            .field("grant_types", &self.grant_types)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A component's own client: `client_credentials` only.
+    pub fn component(id: &str, secret: &str, authorities: &[&str]) -> Self {
+        Self {
+            id: id.into(),
+            secret: secret.into(),
+            scopes: vec!["uaa.none".into()],
+            authorities: authorities.iter().map(ToString::to_string).collect(),
+            grant_types: vec!["client_credentials".into()],
+            redirect_uri: String::new(),
+        }
+    }
+
+    /// The client of `cf ssh`'s proxy: it exchanges one-time codes for the user's token.
+    pub fn ssh_proxy(secret: &str, redirect_uri: &str) -> Self {
+        Self {
+            id: "ssh-proxy".into(),
+            secret: secret.into(),
+            scopes: [
+                "openid",
+                "cloud_controller.read",
+                "cloud_controller.write",
+                "cloud_controller.admin",
+            ]
+            .map(String::from)
+            .to_vec(),
+            authorities: Vec::new(),
+            grant_types: vec!["authorization_code".into(), "refresh_token".into()],
+            redirect_uri: redirect_uri.into(),
+        }
+    }
+
+    /// The CLI's client.
+    fn cf() -> Self {
+        Self {
+            id: "cf".into(),
+            secret: String::new(),
+            scopes: ADMIN_GROUPS
+                .iter()
+                .chain(USER_GROUPS)
+                .chain(&[
+                    "cloud_controller.admin_read_only",
+                    "cloud_controller.global_auditor",
+                ])
+                .map(ToString::to_string)
+                .collect(),
+            authorities: vec!["uaa.none".into()],
+            grant_types: vec!["password".into(), "refresh_token".into()],
+            redirect_uri: String::new(),
+        }
+    }
+}
+
+/// Built: database migrated, administrator and clients seeded, nothing running.
+#[derive(Debug)]
+pub struct Uaa {
+    listener: TcpListener,
+    state: Arc<api::State>,
+}
+
+impl Uaa {
+    pub async fn build(config: Config) -> Result<Self> {
+        std::fs::create_dir_all(&config.data_dir)
+            .with_context(|| format!("create data directory {}", config.data_dir.display()))?;
+        let key =
+            signing::SigningKey::load_or_create(&config.data_dir.join("uaa-signing-key.pem"))?;
+        let db = db::Db::open(&config.data_dir.join("uaa.db")).await?;
+        let clients: Vec<_> = std::iter::once(Client::cf())
+            .chain(config.clients)
+            .collect();
+        db.replace_clients(&clients).await?;
+        let state = Arc::new(api::State {
+            db,
+            key,
+            urls: api::Urls {
+                external: config.external_url.trim_end_matches('/').to_owned(),
+                login: config.login_url.trim_end_matches('/').to_owned(),
+            },
+            validity: token::Validity {
+                access: config.access_token_validity,
+                refresh: config.refresh_token_validity,
+            },
+            throttle: std::sync::Mutex::default(),
+            codes: std::sync::Mutex::default(),
+            hashing: tokio::sync::Semaphore::new(2),
+        });
+        seed_admin(
+            &state,
+            &config.admin_user,
+            &config.admin_password,
+            config.reset_admin_password,
+        )
+        .await?;
+        Ok(Self {
+            listener: config.listener,
+            state,
+        })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.listener
+            .local_addr()
+            .expect("a bound listener has an address")
+    }
+
+    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        tracing::info!(addr = %self.addr(), "uaa-started");
+        kit::http::serve(self.listener, None, api::router(self.state), shutdown).await
+    }
+}
+
+async fn seed_admin(state: &api::State, name: &str, password: &str, reset: bool) -> Result<()> {
+    anyhow::ensure!(
+        !name.is_empty() && !password.is_empty(),
+        "the administrator needs a name and a password: set admin_user and admin_password"
+    );
+    let groups: Vec<_> = ADMIN_GROUPS
+        .iter()
+        .chain(USER_GROUPS)
+        .map(ToString::to_string)
+        .collect();
+    match state.db.user_by_name(name, "uaa").await? {
+        None => {
+            let user = db::NewUser {
+                user_name: name.to_owned(),
+                origin: "uaa".into(),
+                given_name: name.to_owned(),
+                family_name: String::new(),
+                email: name.to_owned(),
+                password_hash: Some(state.hash(password).await?),
+                groups,
+            };
+            state
+                .db
+                .create_user(user)
+                .await
+                .context("create the administrator")?;
+        }
+        Some(user) => {
+            state.db.add_groups(&user.id, &groups).await?;
+            if reset
+                && !state
+                    .matches(user.password_hash.as_deref(), password)
+                    .await?
+            {
+                state
+                    .db
+                    .set_password(&user.id, &state.hash(password).await?)
+                    .await?;
+                tracing::info!(user = name, "admin-password-reset");
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,327 @@
+//! Both sides as the BBS last told them, and the registrations that follow.
+
+use super::{
+    Actual, ActualKey, Changes, Desired, Event, ModificationTag, Registration, Registrations,
+    derive, diff,
+};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// See the module above. One owner; all changes go through [`Table::apply`] and [`Table::sync`].
+#[derive(Debug, Default)]
+pub struct Table {
+    processes: HashMap<String, Process>,
+    /// Which processes have registrations at an address: two only while a stale row lingers.
+    holders: HashMap<(String, u16), Vec<String>>,
+    /// Removed rows, so that an event that comes late does not bring them back. Kept for two syncs.
+    graves: HashMap<Grave, (ModificationTag, u64)>,
+    /// Counts events: tells what changed while a snapshot was fetched.
+    clock: u64,
+    /// When the sync before the last one began.
+    marks: [u64; 2],
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    desired: Option<Touched<Desired>>,
+    actuals: BTreeMap<(String, bool), Touched<Actual>>,
+    registrations: Registrations,
+}
+
+#[derive(Debug)]
+struct Touched<T> {
+    value: T,
+    at: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Grave {
+    Desired(String),
+    Actual(ActualKey),
+}
+
+/// When the fetch of a snapshot began.
+#[derive(Clone, Copy, Debug)]
+pub struct Marker(u64);
+
+/// The BBS's state, read after [`Table::begin_sync`].
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Of at least all processes that have an instance in `actuals`.
+    pub desired: Vec<Desired>,
+    pub actuals: Vec<Actual>,
+    /// Domains whose desired state is known to be complete. In others a missing process keeps its routes.
+    pub fresh_domains: HashSet<String>,
+}
+
+impl Table {
+    /// Takes one event in. Nothing comes out when it says nothing new.
+    pub fn apply(&mut self, event: Event) -> Changes {
+        self.clock += 1;
+        match event {
+            Event::DesiredSet(desired) => {
+                if self.is_buried(&Grave::Desired(desired.process_guid.clone()), &desired.tag) {
+                    return Changes::default();
+                }
+                let guid = desired.process_guid.clone();
+                self.set_desired(desired);
+                self.settle(&guid)
+            }
+            Event::DesiredRemoved { process_guid, tag } => {
+                if let Some(process) = self.processes.get_mut(&process_guid)
+                    && process
+                        .desired
+                        .as_ref()
+                        .is_some_and(|known| !tag.is_older_than(&known.value.tag))
+                {
+                    process.desired = None;
+                }
+                self.bury(Grave::Desired(process_guid.clone()), tag);
+                self.settle(&process_guid)
+            }
+            Event::ActualSet(actual) => {
+                if self.is_buried(&Grave::Actual(actual.key()), &actual.tag) {
+                    return Changes::default();
+                }
+                let (guid, routable) = (actual.process_guid.clone(), actual.routable);
+                let was_routable = self.processes.get(&guid).is_some_and(|p| {
+                    p.actuals
+                        .values()
+                        .any(|a| a.value.instance_guid == actual.instance_guid && a.value.routable)
+                });
+                self.set_actual(actual);
+                Changes {
+                    new_endpoint: routable && !was_routable,
+                    ..self.settle(&guid)
+                }
+            }
+            Event::ActualRemoved { key, tag } => {
+                if let Some(process) = self.processes.get_mut(&key.process_guid) {
+                    let row = (key.instance_guid.clone(), key.evacuating);
+                    if process
+                        .actuals
+                        .get(&row)
+                        .is_some_and(|known| !tag.is_older_than(&known.value.tag))
+                    {
+                        process.actuals.remove(&row);
+                    }
+                }
+                let guid = key.process_guid.clone();
+                self.bury(Grave::Actual(key), tag);
+                self.settle(&guid)
+            }
+        }
+    }
+
+    /// Call before fetching a snapshot; events may be applied meanwhile.
+    pub fn begin_sync(&mut self) -> Marker {
+        let Self {
+            clock,
+            marks,
+            graves,
+            ..
+        } = self;
+        graves.retain(|_, (_, at)| *at >= marks[0]);
+        *marks = [marks[1], *clock];
+        Marker(*clock)
+    }
+
+    /// Repairs the table from a snapshot. What events said since `marker` counts more than the snapshot where both speak.
+    pub fn sync(&mut self, marker: Marker, snapshot: Snapshot) -> Changes {
+        self.clock += 1;
+        let desired_there: HashSet<String> = snapshot
+            .desired
+            .iter()
+            .map(|d| d.process_guid.clone())
+            .collect();
+        let actual_there: HashSet<ActualKey> = snapshot.actuals.iter().map(Actual::key).collect();
+        let mut guids: HashSet<String> = self.processes.keys().cloned().collect();
+        for (guid, process) in &mut self.processes {
+            process
+                .actuals
+                .retain(|_, row| row.at > marker.0 || actual_there.contains(&row.value.key()));
+            let keep = |known: &Touched<Desired>| {
+                known.at > marker.0
+                    || desired_there.contains(guid)
+                    || !snapshot.fresh_domains.contains(&known.value.domain)
+            };
+            if !process.desired.as_ref().is_some_and(keep) {
+                process.desired = None;
+            }
+        }
+        for desired in snapshot.desired {
+            let newer_known = self
+                .processes
+                .get(&desired.process_guid)
+                .and_then(|p| p.desired.as_ref())
+                .is_some_and(|known| known.at > marker.0 && known.value.tag != desired.tag);
+            if !newer_known
+                && !self.is_buried(&Grave::Desired(desired.process_guid.clone()), &desired.tag)
+            {
+                guids.insert(desired.process_guid.clone());
+                self.set_desired(desired);
+            }
+        }
+        for actual in snapshot.actuals {
+            let row = (actual.instance_guid.clone(), actual.evacuating);
+            let newer_known = self
+                .processes
+                .get(&actual.process_guid)
+                .and_then(|p| p.actuals.get(&row))
+                .is_some_and(|known| known.at > marker.0 && known.value.tag != actual.tag);
+            if !newer_known && !self.is_buried(&Grave::Actual(actual.key()), &actual.tag) {
+                guids.insert(actual.process_guid.clone());
+                self.set_actual(actual);
+            }
+        }
+        let mut changes = Changes::default();
+        for guid in &guids {
+            // What this cell runs nothing of is asked for again when it does.
+            if let Some(process) = self.processes.get_mut(guid)
+                && process.actuals.is_empty()
+                && process
+                    .desired
+                    .as_ref()
+                    .is_some_and(|desired| desired.at <= marker.0)
+            {
+                process.desired = None;
+            }
+            changes.append(self.settle(guid));
+        }
+        changes
+    }
+
+    /// Whether the routes of a process are known (they may be none).
+    pub fn knows(&self, process_guid: &str) -> bool {
+        self.processes
+            .get(process_guid)
+            .is_some_and(|process| process.desired.is_some())
+    }
+
+    /// The processes that have registrations now.
+    pub fn registered_processes(&self) -> impl Iterator<Item = &str> {
+        self.processes.iter().filter(|(_, process)| !process.registrations.is_empty()).map(|(guid, _)| guid.as_str())
+    }
+
+    /// What should be registered now of one process.
+    pub fn registrations_of(&self, process_guid: &str) -> impl Iterator<Item = &Registration> {
+        self.processes.get(process_guid).into_iter().flat_map(|process| process.registrations.values())
+    }
+
+    /// Everything that should be registered now.
+    pub fn registrations(&self) -> impl Iterator<Item = &Registration> {
+        self.processes
+            .values()
+            .flat_map(|process| process.registrations.values())
+    }
+
+    fn set_desired(&mut self, desired: Desired) {
+        let (at, process) = (
+            self.clock,
+            self.processes
+                .entry(desired.process_guid.clone())
+                .or_default(),
+        );
+        match &mut process.desired {
+            Some(known) if desired.tag.is_older_than(&known.value.tag) => {}
+            slot => *slot = Some(Touched { value: desired, at }),
+        }
+    }
+
+    fn set_actual(&mut self, actual: Actual) {
+        let (at, process) = (
+            self.clock,
+            self.processes
+                .entry(actual.process_guid.clone())
+                .or_default(),
+        );
+        let row = (actual.instance_guid.clone(), actual.evacuating);
+        if !process
+            .actuals
+            .get(&row)
+            .is_some_and(|known| actual.tag.is_older_than(&known.value.tag))
+        {
+            process.actuals.insert(row, Touched { value: actual, at });
+        }
+    }
+
+    /// Derives a process's registrations anew; forgets a process of which nothing is left.
+    fn settle(&mut self, guid: &str) -> Changes {
+        let Some(process) = self.processes.get_mut(guid) else {
+            return Changes::default();
+        };
+        let new = match &process.desired {
+            Some(desired) => derive(
+                &desired.value,
+                process.actuals.values().map(|row| &row.value),
+            ),
+            None => Registrations::new(),
+        };
+        let mut changes = diff(&process.registrations, &new);
+        let addresses = |registrations: &Registrations| {
+            registrations
+                .keys()
+                .map(|key| (key.host.clone(), key.port))
+                .collect::<HashSet<_>>()
+        };
+        let (before, after) = (addresses(&process.registrations), addresses(&new));
+        if process.desired.is_none() && process.actuals.is_empty() {
+            self.processes.remove(guid);
+        } else {
+            process.registrations = new;
+        }
+        for address in before.difference(&after) {
+            if let Some(holders) = self.holders.get_mut(address) {
+                holders.retain(|holder| holder != guid);
+                if holders.is_empty() {
+                    self.holders.remove(address);
+                }
+            }
+        }
+        for address in after.difference(&before) {
+            self.holders
+                .entry(address.clone())
+                .or_default()
+                .push(guid.to_owned());
+        }
+        self.spare_successors(guid, &mut changes);
+        changes
+    }
+
+    /// An address may have a new tenant before the old one's row is gone: what the new one registered must stay.
+    fn spare_successors(&self, guid: &str, changes: &mut Changes) {
+        let mut restored = Vec::new();
+        changes.unregister.retain(|gone| {
+            let key = gone.key();
+            let others = self
+                .holders
+                .get(&(key.host.clone(), key.port))
+                .into_iter()
+                .flatten()
+                .filter(|holder| *holder != guid);
+            let successor = others
+                .filter_map(|holder| self.processes.get(holder)?.registrations.get(&key))
+                .next();
+            restored.extend(successor.cloned());
+            successor.is_none()
+        });
+        changes.register.append(&mut restored);
+    }
+
+    fn bury(&mut self, grave: Grave, tag: ModificationTag) {
+        let at = self.clock;
+        let known = self
+            .graves
+            .entry(grave)
+            .or_insert_with(|| (tag.clone(), at));
+        if !tag.is_older_than(&known.0) {
+            *known = (tag, at);
+        }
+    }
+
+    /// Whether a version is of a row that was removed, and no newer than the removal.
+    fn is_buried(&self, grave: &Grave, tag: &ModificationTag) -> bool {
+        self.graves.get(grave).is_some_and(|(removed, _)| {
+            !tag.epoch.is_empty() && removed.epoch == tag.epoch && tag.index <= removed.index
+        })
+    }
+}

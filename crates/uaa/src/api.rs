@@ -1,0 +1,309 @@
+//! The HTTP API: one table of paths, and what its handlers share (who is asking, with which token).
+
+mod about;
+mod authorize;
+mod grants;
+mod tokens;
+mod users;
+
+use crate::db::{Db, StoredClient, User};
+use crate::error::{self, Answer};
+use crate::password;
+use crate::signing::{Invalid, SigningKey};
+use crate::throttle::Throttle;
+use crate::token::Validity;
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderMap, header};
+use axum::routing::{delete, get, post, put};
+use base64::Engine as _;
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
+
+/// Longer passwords are refused: hashing time must not be in the hands of a stranger.
+const MAX_PASSWORD: usize = 255;
+const MAX_BODY: usize = 256 << 10;
+
+pub(crate) type Params = HashMap<String, String>;
+
+pub(crate) struct State {
+    pub(crate) db: Db,
+    pub(crate) key: SigningKey,
+    pub(crate) urls: Urls,
+    pub(crate) validity: Validity,
+    pub(crate) throttle: Mutex<Throttle>,
+    pub(crate) codes: Mutex<authorize::Codes>,
+    /// How many passwords are hashed at once.
+    pub(crate) hashing: Semaphore,
+}
+
+/// Without a slash at the end.
+#[derive(Debug)]
+pub(crate) struct Urls {
+    pub(crate) external: String,
+    pub(crate) login: String,
+}
+
+impl Urls {
+    pub(crate) fn issuer(&self) -> String {
+        format!("{}/oauth/token", self.external)
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("urls", &self.urls)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/login", get(about::login))
+        .route("/info", get(about::login))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/token_keys", get(about::token_keys))
+        .route("/token_key", get(about::token_key))
+        .route(
+            "/.well-known/openid-configuration",
+            get(about::openid_configuration),
+        )
+        .route(
+            "/oauth/token/.well-known/openid-configuration",
+            get(about::openid_configuration),
+        )
+        .route("/oauth/token", post(grants::token))
+        .route("/oauth/token/revoke/{jti}", delete(tokens::revoke))
+        .route("/oauth/token/revoke/user/{id}", get(tokens::revoke_user))
+        .route("/oauth/authorize", get(authorize::authorize))
+        .route("/oauth/clients/{id}", get(about::client))
+        .route("/check_token", post(tokens::check_token))
+        .route("/introspect", post(tokens::introspect))
+        .route("/userinfo", get(users::userinfo))
+        .route("/Users", get(users::list).post(users::create))
+        .route("/ids/Users", get(users::ids))
+        .route(
+            "/Users/{id}",
+            get(users::show).put(users::update).delete(users::delete),
+        )
+        .route("/Users/{id}/password", put(users::change_password))
+        .fallback(|| async { error::not_found("not_found", "There is nothing at this path") })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(state)
+}
+
+/// The claims of the caller's own, valid access token.
+pub(crate) struct Caller {
+    claims: Map<String, Value>,
+}
+
+impl Caller {
+    pub(crate) fn has_scope(&self, scope: &str) -> bool {
+        self.claims
+            .get("scope")
+            .and_then(Value::as_array)
+            .is_some_and(|scopes| scopes.iter().any(|s| s == scope))
+    }
+    pub(crate) fn require(&self, any: &[&str]) -> Answer<()> {
+        if any.iter().any(|scope| self.has_scope(scope)) {
+            Ok(())
+        } else {
+            Err(error::insufficient_scope(&any.join(" ")))
+        }
+    }
+    pub(crate) fn user_id(&self) -> Option<&str> {
+        self.claims.get("user_id").and_then(Value::as_str)
+    }
+    pub(crate) fn text(&self, claim: &str) -> &str {
+        self.claims.get(claim).and_then(Value::as_str).unwrap_or("")
+    }
+    pub(crate) fn number(&self, claim: &str) -> Option<i64> {
+        self.claims.get(claim).and_then(Value::as_i64)
+    }
+}
+
+impl State {
+    /// Who asks, by the bearer token in `headers`.
+    pub(crate) async fn caller(&self, headers: &HeaderMap) -> Answer<Caller> {
+        let value = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("");
+        let token = match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            _ => {
+                return Err(error::unauthorized(
+                    "Full authentication is required: send a bearer token",
+                ));
+            }
+        };
+        let claims = self.access_claims(token).await?;
+        Ok(Caller { claims })
+    }
+
+    /// The claims of an access token that is ours, not expired and not revoked.
+    pub(crate) async fn access_claims(&self, token: &str) -> Answer<Map<String, Value>> {
+        let claims = self.key.verify(token).map_err(|invalid| match invalid {
+            Invalid::Expired => error::invalid_token("The token expired, was revoked, or the token ID is incorrect: it has expired"),
+            Invalid::Malformed => error::invalid_token("The token expired, was revoked, or the token ID is incorrect: it was not signed here"),
+        })?;
+        let jti = claims.get("jti").and_then(Value::as_str).unwrap_or("");
+        if jti.ends_with("-r") || self.db.is_revoked(jti).await? {
+            return Err(error::invalid_token(
+                "The token expired, was revoked, or the token ID is incorrect",
+            ));
+        }
+        Ok(claims)
+    }
+
+    /// The client that asks: by HTTP Basic, else by `client_id` and `client_secret` in the body.
+    pub(crate) async fn client(&self, headers: &HeaderMap, form: &Params) -> Answer<StoredClient> {
+        let basic = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok())
+            .and_then(basic);
+        let body = || {
+            form.get("client_id").map(|id| {
+                (
+                    id.clone(),
+                    form.get("client_secret").cloned().unwrap_or_default(),
+                )
+            })
+        };
+        let (id, secret) = basic.or_else(body).ok_or_else(error::invalid_client)?;
+        let client = self
+            .db
+            .client(&id)
+            .await?
+            .ok_or_else(error::invalid_client)?;
+        if secret.len() <= MAX_PASSWORD && password::matches(&client.secret_hash, &secret) {
+            Ok(client)
+        } else {
+            Err(error::invalid_client())
+        }
+    }
+
+    /// The user with that name and password; slows down guessing.
+    pub(crate) async fn authenticate(
+        &self,
+        user_name: &str,
+        origin: &str,
+        password: &str,
+    ) -> Answer<User> {
+        let name = format!("{}\0{origin}", user_name.to_lowercase());
+        if self.is_locked(&name) || password.len() > MAX_PASSWORD {
+            return Err(error::account_locked());
+        }
+        let user = self.db.user_by_name(user_name, origin).await?;
+        let hash = user.as_ref().and_then(|user| user.password_hash.clone());
+        // As long for an unknown name as for a wrong password: time must not tell who exists.
+        let permit = self.hashing.acquire().await.context("wait to hash")?;
+        if self.is_locked(&name) {
+            return Err(error::account_locked());
+        }
+        let right = blocking(hash, password.to_owned()).await?;
+        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(permit);
+        match user.filter(|_| right) {
+            Some(user) => {
+                throttle.succeeded(&name);
+                Ok(user)
+            }
+            None => {
+                throttle.failed(&name, Instant::now());
+                tracing::info!(user = user_name, "login-failed");
+                Err(error::bad_credentials())
+            }
+        }
+    }
+
+    fn is_locked(&self, name: &str) -> bool {
+        self.throttle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_locked(name, Instant::now())
+    }
+
+    pub(crate) async fn hash(&self, password: &str) -> Result<String> {
+        let _permit = self.hashing.acquire().await.context("wait to hash")?;
+        let password = password.to_owned();
+        tokio::task::spawn_blocking(move || password::hash(&password, password::USER))
+            .await
+            .context("hash password")
+    }
+
+    pub(crate) async fn matches(&self, hash: Option<&str>, password: &str) -> Result<bool> {
+        let _permit = self.hashing.acquire().await.context("wait to hash")?;
+        blocking(hash.map(str::to_owned), password.to_owned()).await
+    }
+}
+
+async fn blocking(hash: Option<String>, password: String) -> Result<bool> {
+    static NOBODY: OnceLock<String> = OnceLock::new();
+    tokio::task::spawn_blocking(move || match hash {
+        Some(hash) => password::matches(&hash, &password),
+        None => {
+            password::matches(
+                NOBODY.get_or_init(|| password::hash("", password::USER)),
+                &password,
+            );
+            false
+        }
+    })
+    .await
+    .context("hash password")
+}
+
+/// Both halves of a Basic header, percent-decoded as OAuth asks.
+fn basic(value: &str) -> Option<(String, String)> {
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(
+        base64::engine::general_purpose::STANDARD
+            .decode(encoded.trim())
+            .ok()?,
+    )
+    .ok()?;
+    let (id, secret) = text.split_once(':')?;
+    Some((percent_decoded(id), percent_decoded(secret)))
+}
+
+/// `%41` → `A`; what is no escape stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let (mut out, bytes, mut at) = (Vec::with_capacity(text.len()), text.as_bytes(), 0);
+    while at < bytes.len() {
+        let escaped = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        out.push(escaped.unwrap_or(bytes[at]));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_headers_are_decoded() {
+        assert_eq!(basic("Basic Y2Y6"), Some(("cf".into(), String::new())));
+        assert_eq!(basic("bearer Y2Y6"), None);
+        assert_eq!(percent_decoded("a%3Ab%zz%"), "a:b%zz%");
+    }
+}

@@ -1,0 +1,74 @@
+//! What the server says about itself: prompts, keys, discovery; and about its clients.
+
+use super::State;
+use crate::error::{self, Answer};
+use axum::Json;
+use axum::extract::{self, Path};
+use axum::http::HeaderMap;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The API level of the original that the subset here follows; the CLI asks for at least 4.26.
+const API_LEVEL: &str = "77.20.0";
+
+pub(super) async fn login(extract::State(state): extract::State<Arc<State>>) -> Json<Value> {
+    Json(json!({
+        "app": { "version": API_LEVEL, "name": "cupola-uaa" },
+        "commit_id": env!("CARGO_PKG_VERSION"),
+        "zone_name": "uaa",
+        "entityID": state.urls.login.split_once("://").map_or("", |(_, host)| host),
+        "links": { "uaa": state.urls.external, "login": state.urls.login },
+        "prompts": { "username": ["text", "Email"], "password": ["password", "Password"] },
+    }))
+}
+
+pub(super) async fn token_keys(extract::State(state): extract::State<Arc<State>>) -> Json<Value> {
+    Json(json!({ "keys": [state.key.jwk()] }))
+}
+
+pub(super) async fn token_key(extract::State(state): extract::State<Arc<State>>) -> Json<Value> {
+    Json(state.key.jwk().clone())
+}
+
+pub(super) async fn openid_configuration(
+    extract::State(state): extract::State<Arc<State>>,
+) -> Json<Value> {
+    let at = |path: &str| format!("{}{path}", state.urls.external);
+    Json(json!({
+        "issuer": state.urls.issuer(),
+        "authorization_endpoint": format!("{}/oauth/authorize", state.urls.login),
+        "token_endpoint": at("/oauth/token"),
+        "userinfo_endpoint": at("/userinfo"),
+        "jwks_uri": at("/token_keys"),
+        "introspection_endpoint": at("/introspect"),
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "scopes_supported": ["openid"],
+        "response_types_supported": ["code"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "claims_supported": ["sub", "user_name", "user_id", "origin", "iss", "exp", "iat", "aud", "scope", "client_id", "jti", "email"],
+    }))
+}
+
+pub(super) async fn client(
+    extract::State(state): extract::State<Arc<State>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Json<Value>> {
+    state
+        .caller(&headers)
+        .await?
+        .require(&["clients.read", "clients.admin", "uaa.admin"])?;
+    let client = state.db.client(&id).await?.ok_or_else(|| {
+        error::not_found("not_found", format!("No client with requested id: {id}"))
+    })?;
+    Ok(Json(json!({
+        "client_id": client.id,
+        "scope": client.scopes,
+        "authorities": client.authorities,
+        "authorized_grant_types": client.grant_types,
+        "redirect_uri": if client.redirect_uri.is_empty() { vec![] } else { vec![client.redirect_uri] },
+        "resource_ids": ["none"],
+        "autoapprove": [],
+    })))
+}

@@ -1,0 +1,108 @@
+//! OAuth error answers: `{"error": …, "error_description": …}`.
+
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+#[derive(Debug)]
+pub(crate) struct OAuthError {
+    status: StatusCode,
+    error: &'static str,
+    description: String,
+}
+
+pub(crate) type Answer<T = Response> = Result<T, OAuthError>;
+
+fn error(status: StatusCode, error: &'static str, description: impl Into<String>) -> OAuthError {
+    OAuthError {
+        status,
+        error,
+        description: description.into(),
+    }
+}
+
+pub(crate) fn bad_credentials() -> OAuthError {
+    error(StatusCode::UNAUTHORIZED, "unauthorized", "Bad credentials")
+}
+/// The CLI recognises this text.
+pub(crate) fn account_locked() -> OAuthError {
+    error(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "Your account has been locked because of too many failed attempts to login.",
+    )
+}
+pub(crate) fn unauthorized(description: impl Into<String>) -> OAuthError {
+    error(StatusCode::UNAUTHORIZED, "unauthorized", description)
+}
+pub(crate) fn invalid_client() -> OAuthError {
+    error(
+        StatusCode::UNAUTHORIZED,
+        "invalid_client",
+        "Bad credentials",
+    )
+}
+pub(crate) fn invalid_token(description: impl Into<String>) -> OAuthError {
+    error(StatusCode::UNAUTHORIZED, "invalid_token", description)
+}
+pub(crate) fn insufficient_scope(want: &str) -> OAuthError {
+    error(
+        StatusCode::FORBIDDEN,
+        "insufficient_scope",
+        format!("The token needs one of these scopes: {want}"),
+    )
+}
+pub(crate) fn bad_request(kind: &'static str, description: impl Into<String>) -> OAuthError {
+    error(StatusCode::BAD_REQUEST, kind, description)
+}
+pub(crate) fn not_found(kind: &'static str, description: impl Into<String>) -> OAuthError {
+    error(StatusCode::NOT_FOUND, kind, description)
+}
+pub(crate) fn conflict(description: impl Into<String>) -> OAuthError {
+    error(
+        StatusCode::CONFLICT,
+        "scim_resource_already_exists",
+        description,
+    )
+}
+
+/// What went wrong inside is logged here, and not told.
+impl From<anyhow::Error> for OAuthError {
+    fn from(cause: anyhow::Error) -> Self {
+        tracing::error!(error = format!("{cause:#}"), "uaa-request-failed");
+        error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            "The server could not do this; its log says why",
+        )
+    }
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response {
+        let scim = self.error.starts_with("scim_") || self.error == "invalid_scim_resource";
+        let mut body = json!({ "error": self.error, "error_description": self.description });
+        if scim {
+            body["message"] = json!(self.description);
+        }
+        let mut response = (
+            self.status,
+            [(header::CACHE_CONTROL, "no-store")],
+            Json(body),
+        )
+            .into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = if self.error == "invalid_token" {
+                "Bearer realm=\"oauth\", error=\"invalid_token\""
+            } else {
+                "Basic realm=\"UAA/client\""
+            };
+            response.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                header::HeaderValue::from_static(challenge),
+            );
+        }
+        response
+    }
+}

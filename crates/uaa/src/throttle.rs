@@ -1,0 +1,109 @@
+//! How often one may guess a password: pure; time comes in.
+//!
+//! Five failures in a row lock the name for ten seconds, each further one for twice as long, at most five minutes. A
+//! success or a quiet hour forgets. Locked attempts are refused without looking at the password.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+const FREE_FAILURES: u32 = 5;
+const FIRST_LOCK: Duration = Duration::from_secs(10);
+const LONGEST_LOCK: Duration = Duration::from_secs(300);
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+/// Names remembered; beyond it the one that failed longest ago is forgotten.
+const MAX_NAMES: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct Throttle {
+    failures: HashMap<String, Failures>,
+}
+
+#[derive(Debug)]
+struct Failures {
+    count: u32,
+    last: Instant,
+}
+
+impl Failures {
+    fn locked_until(&self) -> Option<Instant> {
+        let over = self.count.checked_sub(FREE_FAILURES)?;
+        Some(
+            self.last
+                + FIRST_LOCK
+                    .saturating_mul(1 << over.min(16))
+                    .min(LONGEST_LOCK),
+        )
+    }
+}
+
+impl Throttle {
+    pub(crate) fn is_locked(&self, name: &str, now: Instant) -> bool {
+        self.failures
+            .get(name)
+            .and_then(Failures::locked_until)
+            .is_some_and(|until| now < until)
+    }
+
+    pub(crate) fn failed(&mut self, name: &str, now: Instant) {
+        if self.failures.len() >= MAX_NAMES && !self.failures.contains_key(name) {
+            self.failures
+                .retain(|_, f| now.duration_since(f.last) < FORGET_AFTER);
+            if self.failures.len() >= MAX_NAMES
+                && let Some(oldest) = self
+                    .failures
+                    .iter()
+                    .min_by_key(|(_, f)| f.last)
+                    .map(|(name, _)| name.clone())
+            {
+                self.failures.remove(&oldest);
+            }
+        }
+        let failures = self.failures.entry(name.to_owned()).or_insert(Failures {
+            count: 0,
+            last: now,
+        });
+        if now.duration_since(failures.last) >= FORGET_AFTER {
+            failures.count = 0;
+        }
+        failures.count += 1;
+        failures.last = now;
+    }
+
+    pub(crate) fn succeeded(&mut self, name: &str) {
+        self.failures.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_grow_and_success_forgets() {
+        let (mut throttle, start) = (Throttle::default(), Instant::now());
+        for n in 0..FREE_FAILURES {
+            assert!(!throttle.is_locked("u", start), "after {n} failures");
+            throttle.failed("u", start);
+        }
+        assert!(throttle.is_locked("u", start) && !throttle.is_locked("other", start));
+        let later = start + FIRST_LOCK;
+        assert!(!throttle.is_locked("u", later));
+        throttle.failed("u", later);
+        assert!(throttle.is_locked("u", later + FIRST_LOCK), "twice as long");
+        for _ in 0..40 {
+            throttle.failed("u", later);
+        }
+        assert!(!throttle.is_locked("u", later + LONGEST_LOCK));
+        throttle.succeeded("u");
+        assert!(!throttle.is_locked("u", later));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        for n in 0..MAX_NAMES + 50 {
+            throttle.failed(&n.to_string(), now);
+        }
+        assert_eq!(throttle.failures.len(), MAX_NAMES);
+    }
+}

@@ -1,0 +1,184 @@
+//! The claims of tokens: pure; time and ids come in.
+
+use crate::db::{StoredClient, User};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Validity {
+    pub(crate) access: Duration,
+    pub(crate) refresh: Duration,
+}
+
+/// What a grant asks a token for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grant<'a> {
+    pub(crate) client: &'a StoredClient,
+    /// `None`: the client acts for itself.
+    pub(crate) user: Option<&'a User>,
+    pub(crate) kind: &'a str,
+    pub(crate) scope: &'a [String],
+    /// `https://uaa.<system domain>/oauth/token`.
+    pub(crate) issuer: &'a str,
+    /// Unix seconds.
+    pub(crate) now: u64,
+    /// When the user typed the password: `now`, but for a refresh.
+    pub(crate) authenticated_at: u64,
+    pub(crate) jti: &'a str,
+}
+
+/// Scopes that a token of `granted` groups gets through a client that may carry `allowed`, when `requested` (empty:
+/// everything possible). `Err`: the first scope asked for that cannot be had.
+pub(crate) fn scopes(
+    granted: &[String],
+    allowed: &[String],
+    requested: &[String],
+) -> Result<Vec<String>, String> {
+    let possible: BTreeSet<&String> = granted
+        .iter()
+        .filter(|scope| allowed.contains(scope))
+        .collect();
+    if requested.is_empty() {
+        return Ok(possible.into_iter().cloned().collect());
+    }
+    match requested.iter().find(|scope| !possible.contains(scope)) {
+        Some(refused) => Err(refused.clone()),
+        None => Ok(requested.to_vec()),
+    }
+}
+
+pub(crate) fn access(grant: &Grant<'_>, validity: Duration) -> Map<String, Value> {
+    let mut claims = base(grant, validity);
+    claims.insert("aud".into(), json!(audience(grant)));
+    claims.insert("scope".into(), json!(grant.scope));
+    if grant.user.is_none() {
+        claims.insert("authorities".into(), json!(grant.scope));
+    }
+    claims
+}
+
+/// A refresh token carries what it may give again; its `jti` ends with `-r`, so that no API takes it for an access token.
+pub(crate) fn refresh(grant: &Grant<'_>, validity: Duration) -> Map<String, Value> {
+    let mut claims = base(grant, validity);
+    claims.insert("jti".into(), json!(format!("{}-r", grant.jti)));
+    claims.insert("aud".into(), json!(audience(grant)));
+    claims.insert("granted_scopes".into(), json!(grant.scope));
+    claims
+}
+
+fn base(grant: &Grant<'_>, validity: Duration) -> Map<String, Value> {
+    let client = &grant.client.id;
+    let mut claims = json!({
+        "jti": grant.jti, "client_id": client, "cid": client, "azp": client, "grant_type": grant.kind,
+        "rev_sig": signature(grant.client, grant.user), "iat": grant.now, "exp": grant.now + validity.as_secs(),
+        "iss": grant.issuer, "zid": "uaa", "revocable": false,
+    });
+    let extra = match grant.user {
+        Some(user) => json!({
+            "sub": user.id, "user_id": user.id, "user_name": user.user_name, "origin": user.origin, "email": user.email,
+            "auth_time": grant.authenticated_at,
+        }),
+        None => json!({ "sub": client }),
+    };
+    if let (Value::Object(claims), Value::Object(extra)) = (&mut claims, extra) {
+        claims.extend(extra);
+    }
+    match claims {
+        Value::Object(claims) => claims,
+        _ => Map::new(),
+    }
+}
+
+/// Changes with the user's password and the client's secret: older refresh tokens end then.
+pub(crate) fn signature(client: &StoredClient, user: Option<&User>) -> String {
+    let mut text = format!("{}\0{}\0", client.id, client.secret_hash);
+    if let Some(user) = user {
+        text.push_str(&format!(
+            "{}\0{}\0{}",
+            user.id,
+            user.password_hash.as_deref().unwrap_or(""),
+            user.tokens_epoch
+        ));
+    }
+    hex::encode(
+        &aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref()[..4],
+    )
+}
+
+/// Who the token is for: each resource of its scopes, and the client itself.
+fn audience(grant: &Grant<'_>) -> Vec<String> {
+    let resources = grant.scope.iter().map(|scope| {
+        scope
+            .rsplit_once('.')
+            .map_or(scope.as_str(), |(resource, _)| resource)
+    });
+    let all: BTreeSet<&str> = resources.chain([grant.client.id.as_str()]).collect();
+    all.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(words: &str) -> Vec<String> {
+        words.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn scopes_are_what_both_sides_allow() {
+        assert_eq!(scopes(&list("a b c"), &list("b c d"), &[]), Ok(list("b c")));
+        assert_eq!(
+            scopes(&list("a b c"), &list("b c d"), &list("c")),
+            Ok(list("c"))
+        );
+        assert_eq!(
+            scopes(&list("a b c"), &list("b c d"), &list("c d")),
+            Err("d".into())
+        );
+    }
+
+    #[test]
+    fn claims_are_what_cli_and_cloud_controller_read() {
+        let client = StoredClient {
+            id: "cf".into(),
+            ..StoredClient::default()
+        };
+        let user = User {
+            id: "u-1".into(),
+            user_name: "ann".into(),
+            origin: "uaa".into(),
+            ..User::default()
+        };
+        let scope = list("cloud_controller.read openid");
+        let grant = Grant {
+            client: &client,
+            user: Some(&user),
+            kind: "password",
+            scope: &scope,
+            issuer: "http://uaa.x/oauth/token",
+            now: 100,
+            authenticated_at: 100,
+            jti: "j",
+        };
+        let claims = access(&grant, Duration::from_secs(60));
+        assert_eq!(
+            (&claims["user_name"], &claims["user_id"], &claims["origin"]),
+            (&json!("ann"), &json!("u-1"), &json!("uaa"))
+        );
+        assert_eq!(
+            (&claims["exp"], &claims["aud"]),
+            (&json!(160), &json!(["cf", "cloud_controller", "openid"]))
+        );
+        assert_eq!(refresh(&grant, Duration::from_secs(60))["jti"], "j-r");
+        let own = access(
+            &Grant {
+                user: None,
+                kind: "client_credentials",
+                ..grant
+            },
+            Duration::from_secs(60),
+        );
+        assert!(!own.contains_key("user_name") && own["sub"] == "cf");
+    }
+}
