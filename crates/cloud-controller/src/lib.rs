@@ -1,5 +1,37 @@
-//! cloud-controller
+//! The Cloud Controller: the v3 API, which keeps what users want and drives Diego until it is so.
+//!
+//! ```text
+//!  cf ──▶ router ──▶ api/<noun> ──▶ actions/<noun> ──▶ db/<noun> (SQLite: the truth)
+//!                    parse,         verbs in one            │ after the commit
+//!                    authorise,     transaction             ▼
+//!                    present                       diego: driver ──desire, update, remove──▶ BBS
+//!  BBS ──callbacks──▶ internal                            sync ───every 30 s and on nudges──▶ BBS
+//!  BBS ──events─────▶ diego::events ──▶ audit events      staging, tasks, deployments
+//! ```
+//!
+//! An answer of 2xx means: committed. What Diego has is derived from the database and repaired by the sync; nothing here
+//! ever reads a cell or the router. Callers: the `cupola` binary builds and runs [`CloudController`].
+
+mod config;
+mod controller;
+
+mod api;
+mod auth;
+mod internal;
+
+mod actions;
+mod manifest;
+mod metadata;
+mod route_rules;
 
 pub mod bits;
 pub mod buildpacks;
 pub mod diego;
+
+mod clock;
+mod db;
+mod error;
+mod seed;
+
+pub use config::{AppSsh, Config, FirstTarget, UaaClient};
+pub use controller::CloudController;

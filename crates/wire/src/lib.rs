@@ -4,6 +4,7 @@
 //! tolerated. Conversions between a wire type and a core's domain type live beside the wire type.
 
 pub mod bbs;
+pub mod cc;
 pub mod locket;
 pub mod loggregator;
 pub mod rep;

@@ -28,6 +28,11 @@ impl Farewells {
         }
     }
 
+    /// All that are not done, without counting.
+    pub fn pending(&self) -> impl Iterator<Item = &Registration> {
+        self.pending.values().map(|(registration, _)| registration)
+    }
+
     /// What to send again now. Call once per repetition interval.
     pub fn due(&mut self) -> Vec<Registration> {
         let due = self

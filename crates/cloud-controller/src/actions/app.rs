@@ -1,0 +1,192 @@
+//! Apps: creating, changing, starting, stopping, deleting.
+
+use super::process as verbs;
+use crate::controller::Settings;
+use crate::db::app::{self, App};
+use crate::db::build::Droplet;
+use crate::db::deployment::{self, Deployment};
+use crate::db::platform;
+use crate::db::process::{self, Process};
+use crate::db::{self, Connection};
+use crate::error::{ApiError, ApiResult};
+use serde_json::Value;
+
+/// With its web process.
+pub(crate) async fn create(conn: &mut Connection, settings: &Settings, app: &App) -> ApiResult<()> {
+    check(conn, app).await?;
+    db::insert(conn, app).await?;
+    db::insert(conn, &verbs::fresh(settings, app, "web")).await?;
+    Ok(())
+}
+
+/// Answers the processes that carry the app's name or place.
+pub(crate) async fn update(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
+    check(conn, app).await?;
+    app.touch();
+    db::update(conn, app).await?;
+    touch_processes(conn, app).await
+}
+
+async fn touch_processes(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
+    let mut touched = Vec::new();
+    for mut process in process::of_app(conn, &app.guid).await? {
+        process.touch();
+        db::update(conn, &process).await?;
+        touched.push(process.guid);
+    }
+    Ok(touched)
+}
+
+async fn check(conn: &mut Connection, app: &App) -> ApiResult<()> {
+    if let Some(other) = app::by_name(conn, &app.space_guid, &app.name).await? {
+        if other.guid != app.guid {
+            return Err(ApiError::unprocessable(format!("App with the name '{}' already exists.", app.name)));
+        }
+    }
+    if let Some(stack) = &app.stack {
+        if platform::stack_by_name(conn, stack).await?.is_none() {
+            return Err(ApiError::unprocessable(format!("Stack must be an existing stack (got '{stack}'; see 'cf stacks')")));
+        }
+    }
+    let known = platform::buildpacks(conn).await?;
+    for name in &app.buildpacks.0 {
+        if !known.iter().any(|buildpack| &buildpack.name == name) {
+            return Err(ApiError::unprocessable(format!("Buildpack \"{name}\" must be an existing admin buildpack or a valid git URI")));
+        }
+    }
+    Ok(())
+}
+
+/// Merges `{"K": "V"|null}` into the environment.
+pub(crate) fn set_environment(app: &mut App, var: &serde_json::Map<String, Value>) -> ApiResult<()> {
+    for (name, value) in var {
+        let text = match value {
+            Value::Null => {
+                app.environment.0.remove(name);
+                continue;
+            }
+            Value::String(text) => text.clone(),
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            Value::Array(_) | Value::Object(_) => value.to_string(),
+        };
+        if name.is_empty() {
+            return Err(ApiError::unprocessable("Environment variable names must not be empty"));
+        }
+        if name.starts_with("VCAP_") {
+            return Err(ApiError::unprocessable(format!("Environment variable '{name}' is reserved: names cannot start with VCAP_")));
+        }
+        if name == "PORT" {
+            return Err(ApiError::unprocessable("Environment variable 'PORT' is reserved: cannot set PORT"));
+        }
+        if name.contains(['=', '\0']) || text.contains('\0') {
+            return Err(ApiError::unprocessable(format!("Environment variable '{name}' must not contain '=' or NUL")));
+        }
+        app.environment.0.insert(name.clone(), text);
+    }
+    if serde_json::to_string(&app.environment.0).is_ok_and(|text| text.len() > 64 * 1024) {
+        return Err(ApiError::unprocessable("Environment variables must be at most 64 KiB together"));
+    }
+    Ok(())
+}
+
+/// Makes sure that every process type of the droplet has a process.
+pub(crate) async fn assign_droplet(conn: &mut Connection, settings: &Settings, app: &mut App, droplet: &Droplet) -> ApiResult<Vec<String>> {
+    if droplet.app_guid != app.guid || droplet.state != "STAGED" {
+        return Err(ApiError::unprocessable("Unable to assign current droplet. Ensure the droplet exists and belongs to this app."));
+    }
+    app.droplet_guid = Some(droplet.guid.clone());
+    app.touch();
+    db::update(conn, app).await?;
+    let existing = process::of_app(conn, &app.guid).await?;
+    for kind in droplet.process_types.0.keys() {
+        if !existing.iter().any(|process| &process.r#type == kind) {
+            db::insert(conn, &verbs::fresh(settings, app, kind)).await?;
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Answers the processes to settle. A started app stays as it is.
+pub(crate) async fn start(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
+    if app.droplet_guid.is_none() {
+        return Err(ApiError::unprocessable("Assign a droplet before starting this app."));
+    }
+    if app.is_started() {
+        return guids(conn, app).await;
+    }
+    set_state(conn, app, "STARTED").await?;
+    renew(conn, app).await
+}
+
+/// Answers the processes to settle. An active deployment ends.
+pub(crate) async fn stop(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
+    let mut touched = end_deployment(conn, app).await?;
+    set_state(conn, app, "STOPPED").await?;
+    for process in process::of_app(conn, &app.guid).await? {
+        process::retire_lrp(conn, &process.guid, &process.lrp_guid()).await?;
+        touched.push(process.guid);
+    }
+    Ok(touched)
+}
+
+/// New instances of everything. Answers the processes to settle.
+pub(crate) async fn restart(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
+    if app.droplet_guid.is_none() {
+        return Err(ApiError::unprocessable("Assign a droplet before starting this app."));
+    }
+    let mut touched = end_deployment(conn, app).await?;
+    set_state(conn, app, "STARTED").await?;
+    touched.extend(renew(conn, app).await?);
+    Ok(touched)
+}
+
+async fn set_state(conn: &mut Connection, app: &mut App, state: &str) -> ApiResult<()> {
+    state.clone_into(&mut app.state);
+    app.touch();
+    db::update(conn, app).await?;
+    Ok(())
+}
+
+/// Gives every process a new version.
+async fn renew(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
+    let mut renewed = Vec::new();
+    for mut process in process::of_app(conn, &app.guid).await? {
+        verbs::new_version(conn, &mut process).await?;
+        process.touch();
+        db::update(conn, &process).await?;
+        renewed.push(process.guid);
+    }
+    Ok(renewed)
+}
+
+async fn guids(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
+    Ok(process::of_app(conn, &app.guid).await?.into_iter().map(|process| process.guid).collect())
+}
+
+/// Stopping or restarting an app ends its deployment: only the newest web process stays.
+async fn end_deployment(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
+    let Some(mut active): Option<Deployment> = deployment::active_of_app(conn, &app.guid).await? else { return Ok(Vec::new()) };
+    super::deployment::finalize(conn, &mut active, "CANCELED").await?;
+    let webs: Vec<Process> = db::Select::new().is("app_guid", &app.guid).is("type", "web").order("id DESC").all(conn).await?;
+    let mut webs_gone = Vec::new();
+    for old in webs.iter().skip(1) {
+        verbs::delete(conn, old).await?;
+        webs_gone.push(old.guid.clone());
+    }
+    if let Some(mut newest) = webs.into_iter().next() {
+        newest.instances = active.instances;
+        newest.touch();
+        db::update(conn, &newest).await?;
+    }
+    Ok(webs_gone)
+}
+
+/// Its routes stay, unmapped. Answers the processes that must leave Diego.
+pub(crate) async fn delete(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
+    let processes = process::of_app(conn, &app.guid).await?;
+    for process in &processes {
+        process::retire_lrp(conn, &process.guid, &process.lrp_guid()).await?;
+    }
+    db::delete::<App>(conn, &app.guid).await?;
+    Ok(processes.into_iter().map(|process| process.guid).collect())
+}

@@ -1,0 +1,61 @@
+//! Builds: from a ready package to a staging that the driver starts.
+
+use crate::auth::Principal;
+use crate::controller::Settings;
+use crate::db::app::App;
+use crate::db::build::{self, Build, Droplet};
+use crate::db::package::Package;
+use crate::db::platform;
+use crate::db::{self, Connection, Json};
+use crate::error::{ApiError, ApiResult};
+
+/// What a request may set.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    pub buildpacks: Option<Vec<String>>,
+    pub stack: Option<String>,
+    pub memory_in_mb: Option<i64>,
+    pub disk_in_mb: Option<i64>,
+}
+
+pub(crate) async fn create(conn: &mut Connection, settings: &Settings, who: &Principal, app: &App, package: &Package, wish: Wish) -> ApiResult<Build> {
+    if package.state != "READY" {
+        return Err(ApiError::bad_request("Cannot stage package whose state is not ready."));
+    }
+    if build::staging_of_app(conn, &app.guid).await?.is_some() {
+        return Err(ApiError::new(422, 170_017, "StagingInProgress", "Only one build can be STAGING at a time per application."));
+    }
+    let buildpacks = wish.buildpacks.unwrap_or_else(|| app.buildpacks.0.clone());
+    let known = platform::buildpacks(conn).await?;
+    if let Some(name) = buildpacks.iter().find(|name| !known.iter().any(|buildpack| &buildpack.name == *name && buildpack.enabled)) {
+        return Err(ApiError::unprocessable(format!("Buildpack \"{name}\" must be an existing admin buildpack or a valid git URI")));
+    }
+    let default_stack = platform::default_stack(conn).await?.map(|stack| stack.name);
+    let stack = wish.stack.or_else(|| app.stack.clone()).or(default_stack).unwrap_or_else(|| crate::buildpacks::STACK.to_owned());
+    if platform::stack_by_name(conn, &stack).await?.is_none() {
+        return Err(ApiError::unprocessable(format!("Stack must be an existing stack (got '{stack}')")));
+    }
+    let droplet = Droplet {
+        app_guid: app.guid.clone(),
+        package_guid: Some(package.guid.clone()),
+        state: "STAGING".to_owned(),
+        stack: Some(stack.clone()),
+        ..Droplet::fresh()
+    };
+    db::insert(conn, &droplet).await?;
+    let build = Build {
+        app_guid: app.guid.clone(),
+        package_guid: package.guid.clone(),
+        droplet_guid: Some(droplet.guid),
+        state: "STAGING".to_owned(),
+        buildpacks: Json(buildpacks),
+        stack,
+        memory_in_mb: wish.memory_in_mb.unwrap_or(settings.staging_memory_mb),
+        disk_in_mb: wish.disk_in_mb.unwrap_or(settings.staging_disk_mb),
+        created_by_guid: who.guid().to_owned(),
+        created_by_name: who.name().to_owned(),
+        ..Build::fresh()
+    };
+    db::insert(conn, &build).await?;
+    Ok(build)
+}

@@ -1,0 +1,133 @@
+//! Deployments: beginning, cancelling and the steps that the rollout decides.
+
+use super::{app as apps, process as verbs};
+use crate::controller::Settings;
+use crate::db::app::App;
+use crate::db::build::Droplet;
+use crate::db::deployment::{self, Deployment};
+use crate::db::process::{self, Process};
+use crate::db::{self, Connection};
+use crate::diego::rollout::Step;
+use crate::error::{ApiError, ApiResult};
+
+/// Begins a deployment of a droplet. Answers it and the processes to settle.
+pub(crate) async fn create(conn: &mut Connection, settings: &Settings, app: &mut App, droplet: &Droplet, strategy: &str, max_in_flight: i64) -> ApiResult<(Deployment, Vec<String>)> {
+    let previous = app.droplet_guid.clone();
+    apps::assign_droplet(conn, settings, app, droplet).await?;
+    let mut deployment = Deployment {
+        app_guid: app.guid.clone(),
+        strategy: strategy.to_owned(),
+        droplet_guid: droplet.guid.clone(),
+        previous_droplet_guid: previous,
+        max_in_flight,
+        status_changed_at: crate::clock::now(),
+        state: "FINALIZED".to_owned(),
+        reason: "DEPLOYED".to_owned(),
+        ..Deployment::fresh()
+    };
+    let web = process::of_type(conn, &app.guid, "web").await?.ok_or_else(|| ApiError::not_found("Process"))?;
+    deployment.instances = web.instances;
+    if !app.is_started() {
+        let processes = apps::start(conn, app).await?;
+        db::insert(conn, &deployment).await?;
+        return Ok((deployment, processes));
+    }
+    if let Some(mut active) = deployment::active_of_app(conn, &app.guid).await? {
+        deployment.instances = active.instances;
+        finalize(conn, &mut active, "SUPERSEDED").await?;
+    }
+    let instances = deployment.instances.min(max_in_flight);
+    let now = crate::clock::now();
+    let new = Process { guid: crate::clock::guid(), created_at: now, updated_at: now, version: crate::clock::guid(), instances, ..web };
+    db::insert(conn, &new).await?;
+    deployment.deploying_process_guid = Some(new.guid.clone());
+    "ACTIVE".clone_into(&mut deployment.state);
+    "DEPLOYING".clone_into(&mut deployment.reason);
+    db::insert(conn, &deployment).await?;
+    Ok((deployment, vec![new.guid]))
+}
+
+pub(crate) async fn cancel(conn: &mut Connection, deployment: &mut Deployment) -> ApiResult<()> {
+    if deployment.state != "ACTIVE" {
+        return Err(ApiError::unprocessable(format!("Cannot cancel a deployment with status: {} and reason: {}", deployment.state, deployment.reason)));
+    }
+    set_reason(deployment, "CANCELING");
+    db::update(conn, deployment).await?;
+    Ok(())
+}
+
+pub(crate) async fn finalize(conn: &mut Connection, deployment: &mut Deployment, reason: &str) -> ApiResult<()> {
+    "FINALIZED".clone_into(&mut deployment.state);
+    set_reason(deployment, reason);
+    db::update(conn, deployment).await?;
+    Ok(())
+}
+
+fn set_reason(deployment: &mut Deployment, reason: &str) {
+    reason.clone_into(&mut deployment.reason);
+    deployment.touch();
+    deployment.status_changed_at = deployment.updated_at;
+}
+
+/// One step of the rollout. Answers the processes to settle.
+pub(crate) async fn apply(conn: &mut Connection, deployment: &mut Deployment, new: Process, old: Vec<Process>, step: Step) -> ApiResult<Vec<String>> {
+    let mut touched: Vec<String> = old.iter().map(|process| process.guid.clone()).collect();
+    touched.push(new.guid.clone());
+    match step {
+        Step::Wait => {}
+        Step::Scale { new: grown, old: left } => {
+            resize(conn, new, grown).await?;
+            // The oldest shrink first.
+            let mut surplus = old.iter().map(|process| process.instances).sum::<i64>() - left;
+            for process in old {
+                let fewer = surplus.clamp(0, process.instances);
+                surplus -= fewer;
+                let instances = process.instances - fewer;
+                resize(conn, process, instances).await?;
+            }
+        }
+        Step::Finish => {
+            for process in &old {
+                verbs::delete(conn, process).await?;
+            }
+            finalize(conn, deployment, "DEPLOYED").await?;
+            touched.extend(restart_others(conn, deployment).await?);
+        }
+        Step::Cancel => {
+            verbs::delete(conn, &new).await?;
+            if let Some(newest) = old.into_iter().next_back() {
+                resize(conn, newest, deployment.instances).await?;
+            }
+            if let Some(mut app) = db::by_guid::<App>(conn, &deployment.app_guid).await? {
+                app.droplet_guid = deployment.previous_droplet_guid.clone().or(app.droplet_guid);
+                app.touch();
+                db::update(conn, &app).await?;
+            }
+            finalize(conn, deployment, "CANCELED").await?;
+        }
+    }
+    Ok(touched)
+}
+
+async fn resize(conn: &mut Connection, mut process: Process, instances: i64) -> ApiResult<()> {
+    if process.instances != instances {
+        process.instances = instances;
+        process.touch();
+        db::update(conn, &process).await?;
+    }
+    Ok(())
+}
+
+/// Processes of other types run the new droplet from now on.
+async fn restart_others(conn: &mut Connection, deployment: &Deployment) -> ApiResult<Vec<String>> {
+    let mut restarted = Vec::new();
+    for mut process in process::of_app(conn, &deployment.app_guid).await? {
+        if process.r#type != "web" {
+            verbs::new_version(conn, &mut process).await?;
+            process.touch();
+            db::update(conn, &process).await?;
+            restarted.push(process.guid);
+        }
+    }
+    Ok(restarted)
+}

@@ -1,0 +1,17 @@
+//! Verbs: what happens to the truth, inside one transaction that the caller commits. Nothing here speaks HTTP.
+//!
+//! A verb that changes what should run answers with the processes that the driver must bring into step after the commit.
+
+pub(crate) mod app;
+pub(crate) mod audit;
+pub(crate) mod build;
+pub(crate) mod deployment;
+pub(crate) mod domain;
+pub(crate) mod job;
+pub(crate) mod manifest;
+pub(crate) mod organization;
+pub(crate) mod process;
+pub(crate) mod role;
+pub(crate) mod route;
+pub(crate) mod space;
+pub(crate) mod task;

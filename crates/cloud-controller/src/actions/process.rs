@@ -1,0 +1,129 @@
+//! Processes: scaling, health checks, and when running instances must be replaced.
+
+use crate::controller::Settings;
+use crate::db::app::App;
+use crate::db::process::{self, HealthCheck, Process};
+use crate::db::{self, Connection, Json};
+use crate::error::{ApiError, ApiResult};
+use serde_json::Value;
+
+/// A change of a process; absent fields stay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Change {
+    pub command: Option<Option<String>>,
+    pub user: Option<Option<String>>,
+    pub instances: Option<i64>,
+    pub memory_in_mb: Option<i64>,
+    pub disk_in_mb: Option<i64>,
+    pub log_rate_limit: Option<i64>,
+    pub health_check: Option<HealthCheck>,
+    pub readiness: Option<HealthCheck>,
+}
+
+/// A new process with the platform's defaults: one instance of `web`, none of others.
+pub(crate) fn fresh(settings: &Settings, app: &App, kind: &str) -> Process {
+    let check = |kind: &str| Json(HealthCheck { r#type: kind.to_owned(), ..HealthCheck::default() });
+    let mut process = Process {
+        app_guid: app.guid.clone(),
+        r#type: kind.to_owned(),
+        version: crate::clock::guid(),
+        instances: i64::from(kind == "web"),
+        memory_in_mb: settings.default_memory_mb,
+        disk_in_mb: settings.default_disk_mb,
+        log_rate_limit: -1,
+        health_check: check(if kind == "web" { "port" } else { "process" }),
+        readiness_health_check: check("process"),
+        ..Process::fresh()
+    };
+    if kind == "web" {
+        process.guid.clone_from(&app.guid);
+    }
+    process
+}
+
+/// Applies a change; a changed health check of a started app replaces its instances. Answers whether Diego must hear of it.
+pub(crate) async fn change(conn: &mut Connection, app: &App, process: &mut Process, change: Change) -> ApiResult<bool> {
+    let before = process.clone();
+    if let Some(command) = change.command {
+        process.command = command;
+    }
+    if let Some(user) = change.user {
+        process.user = user;
+    }
+    process.instances = change.instances.unwrap_or(process.instances);
+    process.memory_in_mb = change.memory_in_mb.unwrap_or(process.memory_in_mb);
+    process.disk_in_mb = change.disk_in_mb.unwrap_or(process.disk_in_mb);
+    process.log_rate_limit = change.log_rate_limit.unwrap_or(process.log_rate_limit);
+    if let Some(check) = change.health_check {
+        process.health_check.0 = check;
+    }
+    if let Some(check) = change.readiness {
+        process.readiness_health_check.0 = check;
+    }
+    if app.is_started() && checks_differ(&before, process) {
+        new_version(conn, process).await?;
+    }
+    process.touch();
+    db::update(conn, process).await?;
+    Ok(app.is_started() && (before.version != process.version || before.instances != process.instances))
+}
+
+fn checks_differ(a: &Process, b: &Process) -> bool {
+    let essence = |check: &HealthCheck| (check.r#type.clone(), check.endpoint.clone());
+    essence(&a.health_check.0) != essence(&b.health_check.0) || essence(&a.readiness_health_check.0) != essence(&b.readiness_health_check.0)
+}
+
+/// The next version's LRP is another one; the present one must go. The caller writes the row.
+pub(crate) async fn new_version(conn: &mut Connection, process: &mut Process) -> ApiResult<()> {
+    process::retire_lrp(conn, &process.guid, &process.lrp_guid()).await?;
+    process.version = crate::clock::guid();
+    Ok(())
+}
+
+/// With its LRP.
+pub(crate) async fn delete(conn: &mut Connection, process: &Process) -> ApiResult<()> {
+    process::retire_lrp(conn, &process.guid, &process.lrp_guid()).await?;
+    db::delete::<Process>(conn, &process.guid).await?;
+    Ok(())
+}
+
+/// Applies `{"type": …, "data": {…}}` to a health check.
+pub(crate) fn health_check(before: &HealthCheck, json: &Value, readiness: bool) -> ApiResult<HealthCheck> {
+    let label = if readiness { "Readiness health check" } else { "Health check" };
+    let mut check = before.clone();
+    if let Some(kind) = json.get("type") {
+        match kind.as_str() {
+            Some("none") if !readiness => "process".clone_into(&mut check.r#type),
+            Some(kind @ ("port" | "http" | "process")) => kind.clone_into(&mut check.r#type),
+            _ => return Err(ApiError::unprocessable(format!("{label} type must be \"port\", \"process\", or \"http\""))),
+        }
+    }
+    if let Some(data) = json.get("data").filter(|data| !data.is_null()) {
+        let number = |name: &str, before: Option<i64>| match data.get(name) {
+            None => Ok(before),
+            Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_i64() {
+                Some(number) if number >= 1 => Ok(Some(number)),
+                _ => Err(ApiError::unprocessable(format!("{label} {} must be greater than or equal to 1", name.replace('_', " ")))),
+            },
+        };
+        check.timeout = number("timeout", check.timeout)?;
+        check.invocation_timeout = number("invocation_timeout", check.invocation_timeout)?;
+        check.interval = number("interval", check.interval)?;
+        match data.get("endpoint") {
+            None => {}
+            Some(Value::Null) => check.endpoint = None,
+            Some(Value::String(path)) if path.starts_with('/') => check.endpoint = Some(path.clone()),
+            Some(_) => return Err(ApiError::unprocessable(format!("{label} endpoint must be a valid URI path"))),
+        }
+    }
+    if check.timeout.is_some_and(|timeout| timeout > 180) {
+        return Err(ApiError::unprocessable(format!("{label} timeout must be at most 180 seconds")));
+    }
+    if check.r#type != "http" {
+        check.endpoint = None;
+    } else if check.endpoint.is_none() {
+        check.endpoint = Some("/".to_owned());
+    }
+    Ok(check)
+}

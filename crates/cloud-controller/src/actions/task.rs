@@ -1,0 +1,57 @@
+//! Tasks of an app.
+
+use crate::db::app::App;
+use crate::db::process;
+use crate::db::task::{self, Task};
+use crate::db::{self, Connection};
+use crate::error::{ApiError, ApiResult};
+
+/// What a request may set.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    pub name: Option<String>,
+    pub command: Option<String>,
+    pub template_process: Option<String>,
+    pub memory_in_mb: Option<i64>,
+    pub disk_in_mb: Option<i64>,
+    pub log_rate_limit: Option<i64>,
+    pub droplet_guid: Option<String>,
+}
+
+pub(crate) async fn create(conn: &mut Connection, app: &App, wish: Wish) -> ApiResult<Task> {
+    let Some(droplet_guid) = wish.droplet_guid.or_else(|| app.droplet_guid.clone()) else {
+        return Err(ApiError::unprocessable("Task must have a droplet. Assign current droplet to app."));
+    };
+    let template = match &wish.template_process {
+        None => process::of_type(conn, &app.guid, "web").await?,
+        Some(guid) => db::by_guid::<process::Process>(conn, guid).await?.filter(|process| process.app_guid == app.guid),
+    };
+    let template = template.ok_or_else(|| ApiError::not_found("Process"))?;
+    let Some(command) = wish.command.or_else(|| wish.template_process.and(template.command)) else {
+        return Err(ApiError::unprocessable("No command or template provided"));
+    };
+    let task = Task {
+        app_guid: app.guid.clone(),
+        sequence_id: task::last_of_app(conn, &app.guid).await?.map_or(1, |last| last.sequence_id + 1),
+        name: wish.name.unwrap_or_else(|| format!("{:08x}", rand::random::<u32>())),
+        command,
+        state: "PENDING".to_owned(),
+        memory_in_mb: wish.memory_in_mb.unwrap_or(template.memory_in_mb),
+        disk_in_mb: wish.disk_in_mb.unwrap_or(template.disk_in_mb),
+        log_rate_limit: wish.log_rate_limit.unwrap_or(template.log_rate_limit),
+        droplet_guid,
+        ..Task::fresh()
+    };
+    db::insert(conn, &task).await?;
+    Ok(task)
+}
+
+pub(crate) async fn cancel(conn: &mut Connection, task: &mut Task) -> ApiResult<()> {
+    if task.state == "SUCCEEDED" || task.state == "FAILED" {
+        return Err(ApiError::unprocessable(format!("Task state is {} and therefore cannot be canceled", task.state)));
+    }
+    "CANCELING".clone_into(&mut task.state);
+    task.touch();
+    db::update(conn, task).await?;
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Features of an app (ssh, revisions), whether ssh works for it, and its revisions (none are kept yet).
+
+use super::prelude::*;
+use crate::db::app::App;
+
+pub(super) fn routes() -> Router<Cc> {
+    Router::new()
+        .route("/v3/apps/{guid}/features", get(list))
+        .route("/v3/apps/{guid}/features/{name}", get(show).patch(update))
+        .route("/v3/apps/{guid}/ssh_enabled", get(ssh_enabled))
+        .route("/v3/apps/{guid}/revisions", get(no_revisions))
+        .route("/v3/apps/{guid}/revisions/deployed", get(no_revisions))
+        .route("/v3/revisions/{guid}", get(no_revision))
+        .route("/v3/apps/{guid}/sidecars", get(no_revisions))
+}
+
+fn present(app: &App, name: &str) -> Option<Value> {
+    match name {
+        "ssh" => Some(json!({ "name": "ssh", "description": "Enable SSHing into the app.", "enabled": app.enable_ssh })),
+        "revisions" => Some(json!({ "name": "revisions", "description": "Enable versioning of an application", "enabled": app.revisions_enabled })),
+        _ => None,
+    }
+}
+
+async fn list(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
+    let features = ["ssh", "revisions"].iter().filter_map(|name| present(&app, name)).collect();
+    Ok(ok(cc.short_list(&format!("/v3/apps/{guid}/features"), features)))
+}
+
+async fn show(State(cc): State<Cc>, who: Principal, Path((guid, name)): Path<(String, String)>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
+    Ok(ok(present(&app, &name).ok_or_else(|| ApiError::not_found("Feature"))?))
+}
+
+async fn update(State(cc): State<Cc>, who: Principal, Path((guid, name)): Path<(String, String)>, body: Body) -> ApiResult {
+    let mut body = body.allow(&["enabled"]);
+    let enabled = body.bool("enabled");
+    if enabled.is_none() {
+        body.problem("Enabled must be a boolean");
+    }
+    body.finish()?;
+    let mut tx = cc.db.write().await?;
+    let (mut app, _, access) = lookup::app(&mut tx, &who, &guid).await?;
+    allow(access.develops())?;
+    match name.as_str() {
+        "ssh" => app.enable_ssh = enabled.unwrap_or_default(),
+        "revisions" => app.revisions_enabled = enabled.unwrap_or_default(),
+        _ => return Err(ApiError::not_found("Feature")),
+    }
+    app.touch();
+    db::update(&mut tx, &app).await?;
+    tx.commit().await?;
+    Ok(ok(present(&app, &name).unwrap_or_default()))
+}
+
+async fn ssh_enabled(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let (app, space, _) = lookup::app(&mut conn, &who, &guid).await?;
+    let reason = if !space.allow_ssh {
+        format!("ssh is disabled for space '{}'", space.name)
+    } else if !app.enable_ssh {
+        "ssh is disabled for app".to_owned()
+    } else {
+        String::new()
+    };
+    Ok(ok(json!({ "enabled": reason.is_empty(), "reason": reason })))
+}
+
+async fn no_revisions(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, uri: Uri) -> ApiResult {
+    lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
+    Ok(ok(cc.short_list(uri.path(), Vec::new())))
+}
+
+async fn no_revision(_who: Principal) -> ApiResult {
+    Err(ApiError::not_found("Revision"))
+}

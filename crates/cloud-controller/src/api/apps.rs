@@ -1,0 +1,298 @@
+//! `/v3/apps`: the app itself, its state, its droplet, its environment.
+
+use super::organizations::merge_metadata;
+use super::prelude::*;
+use crate::actions::{self, audit, job};
+use crate::db::app::App;
+use crate::db::build::Droplet;
+use crate::db::platform;
+use crate::db::space::Space;
+use crate::db::process;
+use crate::diego::recipe_environment::vcap_application;
+
+pub(super) fn routes() -> Router<Cc> {
+    Router::new()
+        .route("/v3/apps", get(list).post(create))
+        .route("/v3/apps/{guid}", get(show).patch(update).delete(remove))
+        .route("/v3/apps/{guid}/actions/start", post(start))
+        .route("/v3/apps/{guid}/actions/stop", post(stop))
+        .route("/v3/apps/{guid}/actions/restart", post(restart))
+        .route("/v3/apps/{guid}/actions/clear_buildpack_cache", post(clear_cache))
+        .route("/v3/apps/{guid}/env", get(env))
+        .route("/v3/apps/{guid}/environment_variables", get(variables).patch(set_variables))
+        .route("/v3/apps/{guid}/permissions", get(permissions))
+        .route("/v3/apps/{guid}/relationships/current_droplet", get(current_droplet).patch(set_current_droplet))
+}
+
+pub(super) fn present(cc: &Cc, app: &App) -> Value {
+    let path = format!("/v3/apps/{}", app.guid);
+    let mut links = cc.links(&path, &[("space", format!("/v3/spaces/{}", app.space_guid)), ("current_droplet", format!("{path}/droplets/current"))]);
+    for name in ["environment_variables", "processes", "packages", "droplets", "tasks", "revisions", "features"] {
+        links.insert(name.to_owned(), cc.link(&format!("{path}/{name}")));
+    }
+    links.insert("deployed_revisions".to_owned(), cc.link(&format!("{path}/revisions/deployed")));
+    for name in ["start", "stop", "clear_buildpack_cache"] {
+        links.insert(name.to_owned(), cc.post_link(&format!("{path}/actions/{name}")));
+    }
+    resource(&app.guid, app.created_at, app.updated_at, json!({
+        "name": app.name,
+        "state": app.state,
+        "lifecycle": present_lifecycle(&app.buildpacks.0, app.stack.as_deref()),
+        "relationships": { "space": to_one(Some(&app.space_guid)), "current_droplet": to_one(app.droplet_guid.as_deref()) },
+        "metadata": app.metadata.0.present(),
+        "links": links,
+    }))
+}
+
+pub(super) fn present_lifecycle(buildpacks: &[String], stack: Option<&str>) -> Value {
+    json!({ "type": "buildpack", "data": { "buildpacks": buildpacks, "stack": stack.unwrap_or(crate::buildpacks::STACK) } })
+}
+
+/// Reads `lifecycle` into buildpacks and stack.
+pub(super) fn lifecycle(body: &mut Body) -> (Option<Vec<String>>, Option<String>) {
+    let Some(lifecycle) = body.value("lifecycle").filter(|value| !value.is_null()).cloned() else { return (None, None) };
+    match lifecycle.get("type").and_then(Value::as_str) {
+        Some("buildpack") | None => {}
+        Some(other) => body.problem(format!("Lifecycle type '{other}' is not supported yet; it must be 'buildpack'")),
+    }
+    let buildpacks = match lifecycle.pointer("/data/buildpacks") {
+        None => None,
+        Some(Value::Null) => Some(Vec::new()),
+        Some(Value::Array(list)) => match list.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>() {
+            Some(list) => Some(list),
+            None => {
+                body.problem("Lifecycle Buildpacks can only contain strings");
+                None
+            }
+        },
+        Some(_) => {
+            body.problem("Lifecycle Buildpacks must be an array");
+            None
+        }
+    };
+    (buildpacks, lifecycle.pointer("/data/stack").and_then(Value::as_str).map(str::to_owned))
+}
+
+async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
+    let query = Query::list(&uri, &["names", "organization_guids", "space_guids", "stacks", "lifecycle_type", "include"])?;
+    let include = query.include(&["space", "org", "space.organization"])?;
+    let mut conn = cc.db.read().await?;
+    let mut select = who.sees_spaces(Select::new(), "space_guid");
+    for (name, column) in [("names", "name"), ("space_guids", "space_guid"), ("stacks", "stack"), ("lifecycle_type", "lifecycle_type")] {
+        select = query.filter(select, name, column);
+    }
+    select = query.filter_by(select, "organization_guids", "space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN (?))");
+    let found = query.fetch::<App>(&mut conn, select).await?;
+    let mut answer = cc.page(&query, found.total, found.rows.iter().map(|row| present(&cc, row)).collect());
+    if !include.is_empty() {
+        answer["included"] = included(&cc, &mut conn, &include, &found.rows).await?;
+    }
+    Ok(ok(answer))
+}
+
+async fn included(cc: &Cc, conn: &mut Connection, include: &[String], apps: &[App]) -> ApiResult<Value> {
+    let spaces: Vec<Space> = Select::new().any("guid", apps.iter().map(|app| &app.space_guid)).all(conn).await?;
+    let mut included = json!({ "spaces": spaces.iter().map(|space| super::spaces::present(cc, space)).collect::<Vec<_>>() });
+    if include.iter().any(|what| what != "space") {
+        included["organizations"] = json!(super::spaces::included_organizations(cc, conn, &spaces).await?);
+    }
+    Ok(included)
+}
+
+async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, uri: Uri) -> ApiResult {
+    let include = Query::only(&uri, &["include"])?.include(&["space", "org", "space.organization"])?;
+    let mut conn = cc.db.read().await?;
+    let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
+    let mut answer = present(&cc, &app);
+    if !include.is_empty() {
+        answer["included"] = included(&cc, &mut conn, &include, &[app]).await?;
+    }
+    Ok(ok(answer))
+}
+
+async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
+    let mut body = body.allow(&["name", "lifecycle", "environment_variables", "relationships", "metadata"]);
+    let mut app = App {
+        name: body.required_string("name"),
+        space_guid: body.required_relationship("space"),
+        state: "STOPPED".to_owned(),
+        lifecycle_type: "buildpack".to_owned(),
+        enable_ssh: true,
+        ..App::fresh()
+    };
+    let (buildpacks, stack) = lifecycle(&mut body);
+    (app.buildpacks.0, app.stack) = (buildpacks.unwrap_or_default(), stack);
+    if let Some(variables) = body.value("environment_variables").and_then(Value::as_object) {
+        actions::app::set_environment(&mut app, variables)?;
+    }
+    merge_metadata(&body, &mut app.metadata)?;
+    body.finish()?;
+    let mut tx = cc.db.write().await?;
+    let invalid = |_| ApiError::unprocessable("Invalid space. Ensure that the space exists and you have access to it.");
+    let (space, access) = lookup::space(&mut tx, &who, &app.space_guid).await.map_err(invalid)?;
+    allow(access.develops())?;
+    actions::app::create(&mut tx, &cc.settings, &app).await?;
+    audit::record(&mut tx, &who, "audit.app.create", (&app.guid, "app", &app.name), Some(&space), json!({ "request": { "name": app.name } })).await?;
+    tx.commit().await?;
+    cc.log_to_app(&app.guid, format!("Created app with guid {}", app.guid));
+    Ok(created(present(&cc, &app)))
+}
+
+async fn update(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+    let mut body = body.allow(&["name", "lifecycle", "metadata"]);
+    let mut tx = cc.db.write().await?;
+    let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
+    allow(access.develops())?;
+    app.name = body.optional_name("name").unwrap_or(app.name);
+    let (buildpacks, stack) = lifecycle(&mut body);
+    app.buildpacks.0 = buildpacks.unwrap_or(app.buildpacks.0);
+    app.stack = stack.or(app.stack);
+    merge_metadata(&body, &mut app.metadata)?;
+    let request = Value::Object(body.finish()?);
+    let touched = actions::app::update(&mut tx, &mut app).await?;
+    audit::record(&mut tx, &who, "audit.app.update", (&app.guid, "app", &app.name), Some(&space), json!({ "request": request })).await?;
+    tx.commit().await?;
+    cc.driver.settle(touched).await;
+    cc.log_to_app(&guid, format!("Updated app with guid {guid} ({request})"));
+    Ok(ok(present(&cc, &app)))
+}
+
+async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut tx = cc.db.write().await?;
+    let (app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
+    allow(access.develops())?;
+    let droplets = db::build::droplets_of_app(&mut tx, &guid).await?;
+    let packages: Vec<db::package::Package> = Select::new().is("app_guid", &guid).all(&mut tx).await?;
+    let touched = actions::app::delete(&mut tx, &app).await?;
+    audit::record(&mut tx, &who, "audit.app.delete-request", (&app.guid, "app", &app.name), Some(&space), json!({ "request": { "recursive": true } })).await?;
+    let job = job::complete(&mut tx, "app.delete", ("apps", &guid)).await?;
+    tx.commit().await?;
+    cc.driver.settle(touched).await;
+    super::packages::delete_blobs(&cc, packages.into_iter().map(|row| row.guid).collect(), droplets.into_iter().map(|row| row.guid).collect());
+    Ok(cc.accepted(&job))
+}
+
+async fn start(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    change_state(cc, who, guid, "start").await
+}
+async fn stop(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    change_state(cc, who, guid, "stop").await
+}
+async fn restart(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    change_state(cc, who, guid, "restart").await
+}
+
+async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiResult {
+    let mut tx = cc.db.write().await?;
+    let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
+    allow(access.supports())?;
+    let touched = match verb {
+        "start" => actions::app::start(&mut tx, &mut app).await?,
+        "stop" => actions::app::stop(&mut tx, &mut app).await?,
+        _ => actions::app::restart(&mut tx, &mut app).await?,
+    };
+    audit::record(&mut tx, &who, &format!("audit.app.{verb}"), (&app.guid, "app", &app.name), Some(&space), json!({})).await?;
+    tx.commit().await?;
+    cc.log_to_app(&guid, format!("Updated app with guid {guid} ({{\"state\"=>\"{}\"}})", app.state));
+    cc.driver.settle(touched).await;
+    Ok(ok(present(&cc, &app)))
+}
+
+/// There is no cache of buildpacks; the job is done.
+async fn clear_cache(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut tx = cc.db.write().await?;
+    let (_, _, access) = lookup::app(&mut tx, &who, &guid).await?;
+    allow(access.develops())?;
+    let job = job::complete(&mut tx, "buildpack_cache.delete", ("apps", &guid)).await?;
+    tx.commit().await?;
+    Ok(cc.accepted(&job))
+}
+
+async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let (app, _, access) = lookup::app(&mut conn, &who, &guid).await?;
+    allow(access.reads_secrets())?;
+    let process = process::of_type(&mut conn, &guid, "web").await?.unwrap_or_default();
+    let spec = cc.driver.spec(&mut conn, &app, &process, &Droplet::default()).await?;
+    Ok(ok(json!({
+        "staging_env_json": platform::environment_group(&mut conn, "staging").await?.var.0,
+        "running_env_json": platform::environment_group(&mut conn, "running").await?.var.0,
+        "environment_variables": app.environment.0,
+        "system_env_json": { "VCAP_SERVICES": {} },
+        "application_env_json": { "VCAP_APPLICATION": vcap_application(&spec) },
+    })))
+}
+
+fn present_variables(cc: &Cc, app: &App) -> Value {
+    let path = format!("/v3/apps/{}", app.guid);
+    json!({ "var": app.environment.0, "links": cc.links(&format!("{path}/environment_variables"), &[("app", path)]) })
+}
+
+async fn variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let (app, _, access) = lookup::app(&mut conn, &who, &guid).await?;
+    allow(access.reads_secrets())?;
+    Ok(ok(present_variables(&cc, &app)))
+}
+
+async fn set_variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+    let mut body = body.allow(&["var"]);
+    let var = body.value("var").and_then(Value::as_object).cloned();
+    if var.is_none() {
+        body.problem("Var must be an object");
+    }
+    body.finish()?;
+    let mut tx = cc.db.write().await?;
+    let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
+    allow(access.develops())?;
+    actions::app::set_environment(&mut app, &var.unwrap_or_default())?;
+    app.touch();
+    db::update(&mut tx, &app).await?;
+    let data = json!({ "request": { "environment_variables": "[PRIVATE DATA HIDDEN]" } });
+    audit::record(&mut tx, &who, "audit.app.update", (&app.guid, "app", &app.name), Some(&space), data).await?;
+    tx.commit().await?;
+    cc.log_to_app(&guid, format!("Updated app with guid {guid} ({{\"environment_variables\"=>\"[PRIVATE DATA HIDDEN]\"}})"));
+    Ok(ok(present_variables(&cc, &app)))
+}
+
+async fn permissions(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let (_, _, access) = lookup::app(&mut conn, &who, &guid).await?;
+    Ok(ok(json!({ "read_basic_data": true, "read_sensitive_data": access.reads_secrets() })))
+}
+
+fn present_current(cc: &Cc, app: &App) -> Value {
+    let path = format!("/v3/apps/{}", app.guid);
+    let mut answer = to_one(app.droplet_guid.as_deref());
+    answer["links"] = json!({ "self": cc.link(&format!("{path}/relationships/current_droplet")), "related": cc.link(&format!("{path}/droplets/current")) });
+    answer
+}
+
+async fn current_droplet(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
+    if app.droplet_guid.is_none() {
+        return Err(ApiError::not_found("Droplet"));
+    }
+    Ok(ok(present_current(&cc, &app)))
+}
+
+async fn set_current_droplet(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+    let mut body = body.allow(&["data"]);
+    let wanted = body.to_one();
+    body.finish()?;
+    let mut tx = cc.db.write().await?;
+    let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
+    allow(access.develops())?;
+    if db::deployment::active_of_app(&mut tx, &guid).await?.is_some() {
+        return Err(ApiError::unprocessable("Unable to assign current droplet while the app has a deployment in progress. Wait for the deployment to complete or cancel it."));
+    }
+    let unknown = || ApiError::unprocessable("Unable to assign current droplet. Ensure the droplet exists and belongs to this app.");
+    let droplet: Droplet = db::by_guid(&mut tx, wanted.as_deref().unwrap_or_default()).await?.ok_or_else(unknown)?;
+    let touched = actions::app::assign_droplet(&mut tx, &cc.settings, &mut app, &droplet).await?;
+    let data = json!({ "request": { "droplet_guid": droplet.guid } });
+    audit::record(&mut tx, &who, "audit.app.droplet.mapped", (&app.guid, "app", &app.name), Some(&space), data).await?;
+    tx.commit().await?;
+    cc.driver.settle(touched).await;
+    Ok(ok(present_current(&cc, &app)))
+}

@@ -1,0 +1,96 @@
+//! `label_selector`: `k`, `!k`, `k=v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, joined with commas.
+
+use crate::db::{Arg, Select};
+use crate::error::{ApiError, ApiResult};
+
+#[derive(Debug, PartialEq)]
+enum Requirement {
+    Exists(String),
+    Absent(String),
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+}
+
+pub(crate) fn apply(mut select: Select, selector: &str) -> ApiResult<Select> {
+    for requirement in parse(selector).ok_or_else(|| ApiError::bad_query("Invalid label_selector value"))? {
+        let label = "json_extract(metadata, ?)";
+        select = match requirement {
+            Requirement::Exists(key) => select.and(&format!("{label} IS NOT NULL"), [path(&key)]),
+            Requirement::Absent(key) => select.and(&format!("{label} IS NULL"), [path(&key)]),
+            Requirement::In(key, values) => with_list(select, &format!("{label} IN (?)"), &key, values),
+            Requirement::NotIn(key, values) => with_list(select, &format!("COALESCE({label}, '') NOT IN (?)"), &key, values),
+        };
+    }
+    Ok(select)
+}
+
+fn path(key: &str) -> Arg {
+    Arg::Text(format!("$.labels.\"{}\"", key.replace('"', "")))
+}
+
+fn with_list(select: Select, condition: &str, key: &str, values: Vec<String>) -> Select {
+    let marks = vec!["?"; values.len()].join(", ");
+    let args: Vec<Arg> = std::iter::once(path(key)).chain(values.into_iter().map(Arg::Text)).collect();
+    select.and(&condition.replace("(?)", &format!("({marks})")), args)
+}
+
+fn parse(selector: &str) -> Option<Vec<Requirement>> {
+    split(selector).into_iter().map(|part| requirement(part.trim())).collect()
+}
+
+/// Splits at commas outside parentheses.
+fn split(selector: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut start) = (Vec::new(), 0_i32, 0);
+    for (at, c) in selector.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&selector[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&selector[start..]);
+    parts
+}
+
+fn requirement(part: &str) -> Option<Requirement> {
+    let is_key = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    let keyed = |key: &str| is_key(key.trim()).then(|| key.trim().to_owned());
+    if let Some(list) = part.strip_suffix(')') {
+        let (head, values) = list.split_once('(')?;
+        let values = values.split(',').map(|value| value.trim().to_owned()).collect();
+        let (key, word) = head.trim().rsplit_once(char::is_whitespace)?;
+        return match word {
+            "in" => Some(Requirement::In(keyed(key)?, values)),
+            "notin" => Some(Requirement::NotIn(keyed(key)?, values)),
+            _ => None,
+        };
+    }
+    if let Some((key, value)) = part.split_once("!=") {
+        return Some(Requirement::NotIn(keyed(key)?, vec![value.trim().to_owned()]));
+    }
+    if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+        return Some(Requirement::In(keyed(key)?, vec![value.trim().to_owned()]));
+    }
+    match part.strip_prefix('!') {
+        Some(key) => Some(Requirement::Absent(keyed(key)?)),
+        None => Some(Requirement::Exists(keyed(part)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_forms_parse() {
+        let parsed = parse("a,!b,c=d,e!=f,g in (h,i),j notin (k)").unwrap();
+        assert_eq!(parsed.len(), 6);
+        assert_eq!(parsed[4], Requirement::In("g".into(), vec!["h".into(), "i".into()]));
+        assert_eq!(parse("a in b)"), None);
+        assert_eq!(parse("a b"), None);
+    }
+}

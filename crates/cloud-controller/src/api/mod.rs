@@ -1,0 +1,115 @@
+//! The HTTP surface: one file per noun, each parsing, authorising and presenting; the verbs are in `actions`.
+
+mod body;
+mod label_selector;
+mod lookup;
+mod present;
+mod query;
+
+mod apps;
+mod app_features;
+mod audit_events;
+mod builds;
+mod deployments;
+mod destinations;
+mod domains;
+mod droplets;
+mod empty;
+mod info;
+mod jobs;
+mod manifests;
+mod organizations;
+pub(crate) mod packages;
+mod platform;
+mod processes;
+pub(crate) mod quotas;
+mod roles;
+mod routes;
+mod security_groups;
+mod spaces;
+mod tasks;
+mod users;
+
+use crate::controller::Cc;
+use crate::error::ApiError;
+use axum::Router;
+use axum::extract::Request;
+use http::Uri;
+use http::uri::PathAndQuery;
+use tower::util::MapRequest;
+
+/// All of the API. A trailing slash makes no difference.
+pub(crate) fn router(cc: Cc) -> Router {
+    let routes = Router::new()
+        .merge(info::routes())
+        .merge(organizations::routes())
+        .merge(spaces::routes())
+        .merge(roles::routes())
+        .merge(users::routes())
+        .merge(domains::routes())
+        .merge(routes::routes())
+        .merge(destinations::routes())
+        .merge(apps::routes())
+        .merge(app_features::routes())
+        .merge(manifests::routes())
+        .merge(processes::routes())
+        .merge(packages::routes())
+        .merge(builds::routes())
+        .merge(droplets::routes())
+        .merge(deployments::routes())
+        .merge(tasks::routes())
+        .merge(jobs::routes())
+        .merge(audit_events::routes())
+        .merge(platform::routes())
+        .merge(security_groups::routes())
+        .merge(quotas::routes())
+        .merge(empty::routes())
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .with_state(cc);
+    Router::new().fallback_service(MapRequest::new(routes, without_trailing_slash))
+}
+
+/// Also of `/v2/…`, whose error body has another shape.
+async fn unknown(uri: Uri) -> axum::response::Response {
+    use axum::response::IntoResponse as _;
+    if uri.path().starts_with("/v2/") {
+        let body = serde_json::json!({ "code": 10000, "error_code": "CF-NotFound", "description": "Unknown request" });
+        return (http::StatusCode::NOT_FOUND, axum::Json(body)).into_response();
+    }
+    ApiError::unknown_request().into_response()
+}
+
+fn without_trailing_slash(mut request: Request) -> Request {
+    let uri = request.uri();
+    let path = uri.path().trim_end_matches('/');
+    if path.len() == uri.path().len() || path.is_empty() {
+        return request;
+    }
+    let text = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    if let Ok(path_and_query) = text.parse::<PathAndQuery>() {
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(path_and_query);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+/// What most handlers need.
+mod prelude {
+    pub(super) use super::body::Body;
+    pub(super) use super::lookup;
+    pub(super) use super::present::{created, no_content, ok, resource, to_many, to_one};
+    pub(super) use super::query::Query;
+    pub(super) use crate::auth::{Principal, allow};
+    pub(super) use crate::controller::Cc;
+    pub(super) use crate::db::{self, Connection, Select};
+    pub(super) use crate::error::{ApiError, ApiResult};
+    pub(super) use axum::Router;
+    pub(super) use axum::extract::{Path, State};
+    pub(super) use axum::routing::{delete, get, patch, post};
+    pub(super) use http::Uri;
+    pub(super) use serde_json::{Value, json};
+}

@@ -1,0 +1,100 @@
+//! The JSON around resources: links, pages, jobs, warnings.
+
+use super::query::Query;
+use crate::clock;
+use crate::controller::Cc;
+use axum::Json;
+use axum::response::{IntoResponse as _, Response};
+use http::{StatusCode, header};
+use serde_json::{Map, Value, json};
+
+impl Cc {
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.settings.api_url)
+    }
+
+    pub(crate) fn link(&self, path: &str) -> Value {
+        json!({ "href": self.url(path) })
+    }
+
+    pub(crate) fn post_link(&self, path: &str) -> Value {
+        json!({ "href": self.url(path), "method": "POST" })
+    }
+
+    /// `{"self": …}` and the links given as (name, path).
+    pub(crate) fn links(&self, own: &str, others: &[(&str, String)]) -> Map<String, Value> {
+        let mut links = Map::new();
+        links.insert("self".to_owned(), self.link(own));
+        for (name, path) in others {
+            links.insert((*name).to_owned(), self.link(path));
+        }
+        links
+    }
+
+    /// One page of a list.
+    pub(crate) fn page(&self, query: &Query, total: i64, resources: Vec<Value>) -> Value {
+        let pages = ((total + query.per_page - 1) / query.per_page).max(1);
+        let href = |page: i64| json!({ "href": query.href(&self.settings.api_url, page) });
+        json!({
+            "pagination": {
+                "total_results": total,
+                "total_pages": pages,
+                "first": href(1),
+                "last": href(pages),
+                "next": if query.page < pages { href(query.page + 1) } else { Value::Null },
+                "previous": if query.page > 1 { href(query.page - 1) } else { Value::Null },
+            },
+            "resources": resources,
+        })
+    }
+
+    /// A list that is never longer than one page.
+    pub(crate) fn short_list(&self, path: &str, resources: Vec<Value>) -> Value {
+        let href = json!({ "href": self.url(path) });
+        json!({
+            "pagination": { "total_results": resources.len(), "total_pages": 1, "first": href, "last": href, "next": null, "previous": null },
+            "resources": resources,
+        })
+    }
+
+    /// 202 with the job's URL; the job is finished already.
+    pub(crate) fn accepted(&self, job_guid: &str) -> Response {
+        (StatusCode::ACCEPTED, [(header::LOCATION, self.url(&format!("/v3/jobs/{job_guid}")))]).into_response()
+    }
+}
+
+pub(crate) fn created(resource: Value) -> Response {
+    (StatusCode::CREATED, Json(resource)).into_response()
+}
+
+pub(crate) fn ok(resource: Value) -> Response {
+    Json(resource).into_response()
+}
+
+pub(crate) fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// The fields that every resource starts with; `fields` follow.
+pub(crate) fn resource(guid: &str, created_at: i64, updated_at: i64, fields: Value) -> Value {
+    let mut map = Map::new();
+    map.insert("guid".to_owned(), json!(guid));
+    map.insert("created_at".to_owned(), json!(clock::rfc3339(created_at)));
+    map.insert("updated_at".to_owned(), json!(clock::rfc3339(updated_at)));
+    if let Value::Object(fields) = fields {
+        map.extend(fields);
+    }
+    Value::Object(map)
+}
+
+/// `{"data": {"guid": …}}` or `{"data": null}`.
+pub(crate) fn to_one(guid: Option<&str>) -> Value {
+    match guid {
+        Some(guid) => json!({ "data": { "guid": guid } }),
+        None => json!({ "data": null }),
+    }
+}
+
+pub(crate) fn to_many<S: AsRef<str>>(guids: &[S]) -> Value {
+    json!({ "data": guids.iter().map(|guid| json!({ "guid": guid.as_ref() })).collect::<Vec<_>>() })
+}

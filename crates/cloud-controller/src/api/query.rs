@@ -1,0 +1,219 @@
+//! Query parameters of lists: strict names, comma lists, pages, order, common filters.
+
+use crate::db::{Arg, Connection, Row, Select};
+use crate::error::{ApiError, ApiResult};
+use http::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+const COMMON: &[&str] = &["page", "per_page", "order_by", "label_selector", "guids", "created_ats", "updated_ats"];
+const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',');
+
+/// The parameters of one request, all of them known to the endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    path: String,
+    params: Vec<(String, String)>,
+    pub page: i64,
+    pub per_page: i64,
+}
+
+/// A page of rows and how many there are on all pages.
+#[derive(Debug)]
+pub(crate) struct Rows<R> {
+    pub rows: Vec<R>,
+    pub total: i64,
+}
+
+impl<R: Row> Rows<R> {
+    pub(crate) fn guids(&self) -> Vec<String> {
+        self.rows.iter().map(|row| row.guid().to_owned()).collect()
+    }
+}
+
+impl Query {
+    /// Of a list endpoint: the common parameters and the endpoint's own.
+    pub(crate) fn list(uri: &Uri, own: &[&str]) -> ApiResult<Self> {
+        let allowed: Vec<&str> = own.iter().chain(COMMON).copied().collect();
+        let mut query = Self::only(uri, &allowed)?;
+        query.page = query.number("page", 1, i64::MAX / 10_000, "Page")?;
+        query.per_page = query.number("per_page", 50, 5000, "Per page")?;
+        Ok(query)
+    }
+
+    /// Of an endpoint that knows these parameters and no others.
+    pub(crate) fn only(uri: &Uri, allowed: &[&str]) -> ApiResult<Self> {
+        let params = parse(uri.query().unwrap_or_default());
+        let unknown: Vec<String> = params.iter().filter(|(name, _)| !allowed.contains(&base(name))).map(|(name, _)| format!("'{name}'")).collect();
+        if !unknown.is_empty() {
+            let valid: Vec<String> = allowed.iter().map(|name| format!("'{name}'")).collect();
+            return Err(ApiError::bad_query(format!("Unknown query parameter(s): {}. Valid parameters are: {}", unknown.join(", "), valid.join(", "))));
+        }
+        Ok(Self { path: uri.path().to_owned(), params, page: 1, per_page: 50 })
+    }
+
+    fn number(&self, name: &str, default: i64, max: i64, label: &str) -> ApiResult<i64> {
+        let Some(text) = self.value(name) else { return Ok(default) };
+        match text.parse::<i64>() {
+            Ok(number) if (1..=max).contains(&number) => Ok(number),
+            _ if name == "per_page" => Err(ApiError::bad_query(format!("{label} must be between 1 and {max}"))),
+            _ => Err(ApiError::bad_query(format!("{label} must be a positive integer"))),
+        }
+    }
+
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.params.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A comma list; an element may hold an encoded comma. An empty value is a list of one empty text.
+    pub(crate) fn values(&self, name: &str) -> Option<Vec<String>> {
+        let value = self.value(name)?;
+        Some(value.split(',').map(|element| percent_decode_str(element).decode_utf8_lossy().into_owned()).collect())
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> ApiResult<Option<bool>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => Err(ApiError::bad_query(format!("'{name}' must be true or false, not '{other}'"))),
+        }
+    }
+
+    /// Adds a filter on a column when the request has the parameter.
+    pub(crate) fn filter(&self, select: Select, name: &str, column: &str) -> Select {
+        select.any_given(column, self.values(name).as_ref())
+    }
+
+    /// As `filter`, with a condition that holds one `(?)`.
+    pub(crate) fn filter_by(&self, select: Select, name: &str, condition: &str) -> Select {
+        select.list_given(condition, self.values(name).as_ref())
+    }
+
+    /// `include=a,b`, each one of `allowed`.
+    pub(crate) fn include(&self, allowed: &[&str]) -> ApiResult<Vec<String>> {
+        let wanted = self.values("include").unwrap_or_default();
+        match wanted.iter().find(|value| !allowed.contains(&value.as_str())) {
+            None => Ok(wanted),
+            Some(other) => {
+                let valid: Vec<String> = allowed.iter().map(|name| format!("'{name}'")).collect();
+                Err(ApiError::bad_query(format!("Invalid included resource: '{other}'. Valid included resources are: {}", valid.join(", "))))
+            }
+        }
+    }
+
+    /// Applies the common filters and the order, then reads one page.
+    pub(crate) async fn fetch<R: Row>(&self, conn: &mut Connection, select: Select) -> ApiResult<Rows<R>> {
+        let select = self.common::<R>(select)?;
+        let total = select.count::<R>(conn).await?;
+        let rows = select.slice(conn, self.per_page, (self.page - 1).saturating_mul(self.per_page)).await?;
+        Ok(Rows { rows, total })
+    }
+
+    fn common<R: Row>(&self, select: Select) -> ApiResult<Select> {
+        let mut select = self.filter(select, "guids", "guid");
+        for (name, column) in [("created_ats", "created_at"), ("updated_ats", "updated_at")] {
+            for (key, value) in self.params.iter().filter(|(key, _)| base(key) == name) {
+                select = times(select, column, &key[name.len()..], value)?;
+            }
+        }
+        if let Some(selector) = self.value("label_selector") {
+            if !R::COLUMNS.contains(&"metadata") {
+                return Err(ApiError::bad_query("label_selector is not supported here"));
+            }
+            select = super::label_selector::apply(select, selector)?;
+        }
+        match self.value("order_by") {
+            None => Ok(select),
+            Some(order) => Ok(select.order(&order_by::<R>(order)?)),
+        }
+    }
+
+    /// The URL of another page, with all other parameters as they were.
+    pub(crate) fn href(&self, api_url: &str, page: i64) -> String {
+        let mut pairs = vec![format!("page={page}"), format!("per_page={}", self.per_page)];
+        for (key, value) in self.params.iter().filter(|(key, _)| key != "page" && key != "per_page") {
+            pairs.push(format!("{}={}", utf8_percent_encode(key, VALUE), utf8_percent_encode(value, VALUE)));
+        }
+        format!("{api_url}{}?{}", self.path, pairs.join("&"))
+    }
+}
+
+/// `created_ats[gt]` → `created_ats`.
+fn base(name: &str) -> &str {
+    name.split('[').next().unwrap_or(name)
+}
+
+fn parse(query: &str) -> Vec<(String, String)> {
+    let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        })
+        .collect()
+}
+
+fn order_by<R: Row>(order: &str) -> ApiResult<String> {
+    let (column, direction) = match order.strip_prefix('-') {
+        Some(column) => (column, "DESC"),
+        None => (order.trim_start_matches('+'), "ASC"),
+    };
+    let allowed = ["created_at", "updated_at", "name", "position", "state"];
+    let usable: Vec<&str> = allowed.into_iter().filter(|name| R::COLUMNS.contains(name)).collect();
+    if !usable.contains(&column) {
+        let list: Vec<String> = usable.iter().map(|name| format!("'{name}'")).collect();
+        return Err(ApiError::bad_query(format!("Order by can only be: {}", list.join(", "))));
+    }
+    Ok(format!("{column} {direction}, id {direction}"))
+}
+
+fn times(select: Select, column: &str, operator: &str, value: &str) -> ApiResult<Select> {
+    let parsed = value.split(',').map(|text| crate::clock::parse(text).map(Arg::Int)).collect::<Option<Vec<Arg>>>();
+    let Some(times) = parsed else {
+        return Err(ApiError::bad_query(format!("{column}s has an invalid timestamp format. Timestamps should be formatted as 'YYYY-MM-DDThh:mm:ssZ'")));
+    };
+    // Times are shown in whole seconds, so they are compared so.
+    let seconds = format!("({column} / 1000000 * 1000000)");
+    let first = times.first().cloned().unwrap_or(Arg::Int(0));
+    match operator {
+        "" => Ok(select.list(&format!("{seconds} IN (?)"), times)),
+        "[gt]" => Ok(select.and(&format!("{seconds} > ?"), [first])),
+        "[gte]" => Ok(select.and(&format!("{seconds} >= ?"), [first])),
+        "[lt]" => Ok(select.and(&format!("{seconds} < ?"), [first])),
+        "[lte]" => Ok(select.and(&format!("{seconds} <= ?"), [first])),
+        other => Err(ApiError::bad_query(format!("Invalid relational operator: '{other}'"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(uri: &str) -> ApiResult<Query> {
+        Query::list(&uri.parse().unwrap(), &["names", "hosts"])
+    }
+
+    #[test]
+    fn commas_split_before_decoding() {
+        let query = query("/v3/apps?names=a%252Cb,c&hosts=").unwrap();
+        assert_eq!(query.values("names"), Some(vec!["a,b".into(), "c".into()]));
+        assert_eq!(query.values("hosts"), Some(vec![String::new()]));
+        assert_eq!(query.values("guids"), None);
+    }
+
+    #[test]
+    fn unknown_names_are_refused() {
+        let error = query("/v3/apps?nmaes=x").unwrap_err();
+        assert!(error.to_string().starts_with("The query parameter is invalid: Unknown query parameter(s): 'nmaes'. Valid parameters are: 'names'"));
+        assert!(query("/v3/apps?per_page=5001").unwrap_err().to_string().contains("between 1 and 5000"));
+        assert!(query("/v3/apps?page=0").is_err());
+    }
+
+    #[test]
+    fn hrefs_keep_the_filters() {
+        let query = query("/v3/apps?names=a%20b&page=2&per_page=5").unwrap();
+        assert_eq!(query.href("http://api.x", 3), "http://api.x/v3/apps?page=3&per_page=5&names=a%20b");
+    }
+}

@@ -1,0 +1,72 @@
+//! What the Cloud Controller needs to know; checked by the binary, without hidden defaults.
+
+use clients::loggregator::Emitter;
+use kit::tls::Identity;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+#[derive(Debug)]
+pub struct Config {
+    /// Plain HTTP, behind the router at `api_url`.
+    pub listener: TcpListener,
+    /// mTLS: callbacks of the BBS, downloads and uploads of the cells.
+    pub internal_listener: TcpListener,
+    /// How BBS and cells reach `internal_listener`: `https://127.0.0.1:9023`.
+    pub internal_url: String,
+    /// Database and blobs.
+    pub data_dir: PathBuf,
+    /// As users see it: `http://api.cupola.test`.
+    pub api_url: String,
+    pub login_url: String,
+    pub uaa_url: String,
+    /// As users see it.
+    pub log_cache_url: String,
+    /// Where this component fetches token keys and looks up users.
+    pub uaa_internal_url: String,
+    /// Where instances' memory, cpu and disk use are read; without it they are 0.
+    pub log_cache_internal_url: Option<String>,
+    /// With `scim.read`, to look up users by name; without it the caller's own token is used.
+    pub uaa_client: Option<UaaClient>,
+    pub app_ssh: Option<AppSsh>,
+    pub system_domain: String,
+    pub apps_domain: String,
+    /// Hosts on the system domain that no user's route may take: `api`, `login`, `uaa`, `log-cache`, …
+    pub reserved_hosts: Vec<String>,
+    pub bbs_url: String,
+    pub identity: Identity,
+    pub loggregator: Emitter,
+    /// The static binary that becomes `builder` and `launcher` in containers.
+    pub inside_binary: PathBuf,
+    pub default_memory_mb: u32,
+    pub default_disk_mb: u32,
+    pub staging_memory_mb: u32,
+    pub staging_disk_mb: u32,
+    pub staging_timeout: Duration,
+    pub sync_interval: Duration,
+    /// Limit of an uploaded package's size.
+    pub max_package_bytes: u64,
+    /// Made at first start, so that a newcomer can push at once.
+    pub first_target: Option<FirstTarget>,
+}
+
+#[derive(Clone, Debug)]
+pub struct UaaClient {
+    pub id: String,
+    pub secret: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct AppSsh {
+    /// `ssh.cupola.test:2222`.
+    pub endpoint: String,
+    /// Unpadded base64 of the host key's SHA-256.
+    pub host_key_fingerprint: String,
+    pub oauth_client: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct FirstTarget {
+    pub organization: String,
+    pub space: String,
+}

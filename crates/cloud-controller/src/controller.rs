@@ -1,0 +1,156 @@
+//! The component: built with its sockets bound and its schema migrated, then run until shutdown.
+
+use crate::config::Config;
+use crate::db::Db;
+use crate::diego::driver::Driver;
+use crate::diego::usage::Usage;
+use crate::bits::lifecycle::Bundle;
+use crate::bits::store::Store;
+use crate::{api, diego, internal, seed};
+use anyhow::{Context as _, Result};
+use clients::loggregator::{Emitter, Source, Stream};
+use clients::uaa::TokenVerifier;
+use kit::tls::{ClientAuth, Identity};
+use kit::CancellationToken;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// What all handlers share; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Cc(Arc<Shared>);
+
+impl std::ops::Deref for Cc {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub settings: Settings,
+    pub db: Db,
+    pub driver: Driver,
+    pub bbs: clients::bbs::Client,
+    pub blobs: Store,
+    pub lifecycle: Arc<Bundle>,
+    pub verifier: TokenVerifier,
+    pub emitter: Emitter,
+    pub http: reqwest::Client,
+    /// Users whose name the database knows already.
+    pub seen_users: Mutex<HashMap<String, String>>,
+    /// Usage of app instances, as read from log-cache a moment ago.
+    pub usage: Usage,
+}
+
+/// The part of the configuration that handlers read.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub api_url: String,
+    pub login_url: String,
+    pub uaa_url: String,
+    pub log_cache_url: String,
+    pub uaa_internal_url: String,
+    pub log_cache_internal_url: Option<String>,
+    pub uaa_client: Option<crate::UaaClient>,
+    pub app_ssh: Option<crate::AppSsh>,
+    pub internal_url: String,
+    pub system_domain: String,
+    pub reserved_hosts: Vec<String>,
+    pub default_memory_mb: i64,
+    pub default_disk_mb: i64,
+    pub staging_memory_mb: i64,
+    pub staging_disk_mb: i64,
+    pub staging_timeout: Duration,
+    pub sync_interval: Duration,
+    pub max_package_bytes: u64,
+}
+
+impl Cc {
+    /// One line of source type API in an app's log.
+    pub(crate) fn log_to_app(&self, app_guid: &str, line: impl Into<String>) {
+        let source = Source { source_id: app_guid.to_owned(), instance_id: "0".to_owned(), source_type: "API".to_owned(), tags: Arc::default() };
+        self.emitter.log(&source, Stream::Out, line.into().into_bytes());
+    }
+}
+
+#[derive(Debug)]
+pub struct CloudController {
+    cc: Cc,
+    addr: SocketAddr,
+    internal_addr: SocketAddr,
+    listener: TcpListener,
+    internal_listener: TcpListener,
+    identity: Identity,
+}
+
+impl CloudController {
+    pub async fn build(config: Config) -> Result<Self> {
+        let addr = config.listener.local_addr().context("read API address")?;
+        let internal_addr = config.internal_listener.local_addr().context("read internal API address")?;
+        std::fs::create_dir_all(&config.data_dir).with_context(|| format!("create data directory {}", config.data_dir.display()))?;
+        let lifecycle = Arc::new(Bundle::build(&config.inside_binary)?);
+        let db = Db::open(&config.data_dir.join("cloud-controller.db")).await?;
+        seed::apply(&db, &config).await.context("seed the database")?;
+        let bbs = clients::bbs::Client::new(&config.bbs_url, &config.identity)?;
+        kit::tls::install_crypto();
+        let shared = Shared {
+            driver: Driver::new(db.clone(), bbs.clone(), trimmed(config.internal_url.clone()), trimmed(config.api_url.clone()), &lifecycle),
+            blobs: Store::open(&config.data_dir)?,
+            verifier: TokenVerifier::new(&config.uaa_internal_url)?,
+            emitter: config.loggregator,
+            http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().context("build HTTP client")?,
+            seen_users: Mutex::default(),
+            usage: Usage::default(),
+            lifecycle,
+            db,
+            bbs,
+            settings: Settings {
+                api_url: trimmed(config.api_url),
+                login_url: trimmed(config.login_url),
+                uaa_url: trimmed(config.uaa_url),
+                log_cache_url: trimmed(config.log_cache_url),
+                uaa_internal_url: trimmed(config.uaa_internal_url),
+                log_cache_internal_url: config.log_cache_internal_url.map(trimmed),
+                uaa_client: config.uaa_client,
+                app_ssh: config.app_ssh,
+                internal_url: trimmed(config.internal_url),
+                system_domain: config.system_domain,
+                reserved_hosts: config.reserved_hosts,
+                default_memory_mb: config.default_memory_mb.into(),
+                default_disk_mb: config.default_disk_mb.into(),
+                staging_memory_mb: config.staging_memory_mb.into(),
+                staging_disk_mb: config.staging_disk_mb.into(),
+                staging_timeout: config.staging_timeout,
+                sync_interval: config.sync_interval,
+                max_package_bytes: config.max_package_bytes,
+            },
+        };
+        Ok(Self { cc: Cc(Arc::new(shared)), addr, internal_addr, listener: config.listener, internal_listener: config.internal_listener, identity: config.identity })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal_addr
+    }
+
+    /// Serves until `shutdown`, then drains.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let tls = kit::tls::server_config(&self.identity, ClientAuth::Required, &["h2", "http/1.1"])?;
+        let public = kit::http::serve(self.listener, None, api::router(self.cc.clone()), shutdown.clone());
+        let internal = kit::http::serve(self.internal_listener, Some(tls), internal::router(self.cc.clone()), shutdown.clone());
+        let (public, internal, ()) = tokio::join!(public, internal, diego::run(self.cc.clone(), shutdown));
+        self.cc.db.close().await;
+        public.and(internal)
+    }
+}
+
+fn trimmed(url: String) -> String {
+    url.trim_end_matches('/').to_owned()
+}

@@ -1,0 +1,33 @@
+//! Builds and the droplets they make.
+
+use super::{Connection, Json, Select, rows};
+use crate::metadata::Metadata;
+use std::collections::BTreeMap;
+
+rows! {
+    /// `state` is STAGING, STAGED or FAILED.
+    Build in "builds" {
+        app_guid: String, package_guid: String, droplet_guid: Option<String>, state: String, error: Option<String>, buildpacks: Json<Vec<String>>, stack: String,
+        memory_in_mb: i64, disk_in_mb: i64, created_by_guid: String, created_by_name: String, metadata: Json<Metadata>,
+    }
+}
+
+rows! {
+    /// `state` is AWAITING_UPLOAD, STAGED or FAILED; `buildpacks` are the API's objects; `checksum` is SHA-256.
+    Droplet in "droplets" {
+        app_guid: String, package_guid: Option<String>, state: String, error: Option<String>, stack: Option<String>, buildpacks: Json<Vec<serde_json::Value>>,
+        process_types: Json<BTreeMap<String, String>>, execution_metadata: String, checksum: Option<String>, metadata: Json<Metadata>,
+    }
+}
+
+pub(crate) async fn staging(conn: &mut Connection) -> sqlx::Result<Vec<Build>> {
+    Select::new().is("state", "STAGING").all(conn).await
+}
+
+pub(crate) async fn staging_of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Option<Build>> {
+    Select::new().is("state", "STAGING").is("app_guid", app).first(conn).await
+}
+
+pub(crate) async fn droplets_of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec<Droplet>> {
+    Select::new().is("app_guid", app).all(conn).await
+}

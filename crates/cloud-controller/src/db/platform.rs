@@ -1,0 +1,84 @@
+//! What belongs to the platform and not to an organization: stacks, buildpacks, flags, environment groups, security groups, jobs.
+
+use super::{Arg, Connection, Json, Select, execute, rows};
+use crate::metadata::Metadata;
+use serde_json::Value;
+use sqlx::Row as _;
+use std::collections::BTreeMap;
+
+rows! {
+    Stack in "stacks" { name: String, description: String, is_default: bool, metadata: Json<Metadata> }
+}
+
+rows! {
+    Buildpack in "buildpacks" {
+        name: String, stack: Option<String>, position: i64, enabled: bool, locked: bool, filename: String, metadata: Json<Metadata>,
+    }
+}
+
+rows! {
+    FeatureFlag in "feature_flags" { name: String, enabled: bool, custom_error_message: Option<String> }
+}
+
+rows! {
+    /// `running` and `staging`.
+    EnvironmentGroup in "environment_variable_groups" { name: String, var: Json<BTreeMap<String, String>> }
+}
+
+rows! {
+    SecurityGroup in "security_groups" { name: String, rules: Json<Vec<Value>>, running: bool, staging: bool }
+}
+
+rows! {
+    Job in "jobs" {
+        operation: String, state: String, errors: Json<Vec<wire::cc::Error>>, warnings: Json<Vec<Value>>, resource_type: String, resource_guid: String,
+    }
+}
+
+pub(crate) async fn stack_by_name(conn: &mut Connection, name: &str) -> sqlx::Result<Option<Stack>> {
+    Select::new().is("name", name).first(conn).await
+}
+
+pub(crate) async fn default_stack(conn: &mut Connection) -> sqlx::Result<Option<Stack>> {
+    Select::new().is("is_default", 1).first(conn).await
+}
+
+pub(crate) async fn buildpacks(conn: &mut Connection) -> sqlx::Result<Vec<Buildpack>> {
+    Select::new().order("position, id").all(conn).await
+}
+
+pub(crate) async fn flag(conn: &mut Connection, name: &str) -> sqlx::Result<Option<FeatureFlag>> {
+    Select::new().is("name", name).first(conn).await
+}
+
+pub(crate) async fn environment_group(conn: &mut Connection, name: &str) -> sqlx::Result<EnvironmentGroup> {
+    Ok(Select::new().is("name", name).first(conn).await?.unwrap_or_else(|| EnvironmentGroup { name: name.to_owned(), ..EnvironmentGroup::default() }))
+}
+
+/// The groups that hold for a space in a phase (`running`, `staging`): global ones and those bound to it.
+pub(crate) fn groups_for(space: &str, phase: &str) -> Select {
+    let global = if phase == "running" { "running" } else { "staging" };
+    Select::new().and(
+        &format!("({global} = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = ?))"),
+        [space.into(), phase.into()],
+    )
+}
+
+pub(crate) async fn group_spaces(conn: &mut Connection, group: &str, phase: &str) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query("SELECT space_guid FROM security_group_spaces WHERE security_group_guid = $1 AND phase = $2 ORDER BY rowid")
+        .bind(group.to_owned())
+        .bind(phase.to_owned())
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+pub(crate) async fn bind_group(conn: &mut Connection, group: &str, space: &str, phase: &str) -> sqlx::Result<()> {
+    let sql = "INSERT OR IGNORE INTO security_group_spaces (security_group_guid, space_guid, phase) VALUES ($1, $2, $3)";
+    execute(conn, sql, &[Arg::from(group), space.into(), phase.into()]).await.map(drop)
+}
+
+pub(crate) async fn unbind_group(conn: &mut Connection, group: &str, space: &str, phase: &str) -> sqlx::Result<bool> {
+    let sql = "DELETE FROM security_group_spaces WHERE security_group_guid = $1 AND space_guid = $2 AND phase = $3";
+    Ok(execute(conn, sql, &[Arg::from(group), space.into(), phase.into()]).await? > 0)
+}

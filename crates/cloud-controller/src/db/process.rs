@@ -1,0 +1,64 @@
+//! Processes, and the desired LRPs that must go away.
+
+use super::{Arg, Connection, Json, Select, execute, rows};
+use crate::metadata::Metadata;
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+
+rows! {
+    /// `version` with the guid names the desired LRP; a new version is a new LRP.
+    Process in "processes" {
+        app_guid: String, r#type: String, version: String, command: Option<String>, user: Option<String>, instances: i64, memory_in_mb: i64, disk_in_mb: i64,
+        log_rate_limit: i64, health_check: Json<HealthCheck>, readiness_health_check: Json<HealthCheck>, metadata: Json<Metadata>,
+    }
+}
+
+/// As in the API: seconds; absent values take Diego's defaults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HealthCheck {
+    pub r#type: String,
+    pub timeout: Option<i64>,
+    pub invocation_timeout: Option<i64>,
+    pub interval: Option<i64>,
+    pub endpoint: Option<String>,
+}
+
+impl Process {
+    /// The process guid that Diego knows.
+    pub(crate) fn lrp_guid(&self) -> String {
+        format!("{}-{}", self.guid, self.version)
+    }
+}
+
+pub(crate) async fn of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec<Process>> {
+    Select::new().is("app_guid", app).all(conn).await
+}
+
+/// The newest of a type: during a deployment there are two of type web.
+pub(crate) async fn of_type(conn: &mut Connection, app: &str, process_type: &str) -> sqlx::Result<Option<Process>> {
+    Select::new().is("app_guid", app).is("type", process_type).order("id DESC").first(conn).await
+}
+
+/// All processes of started apps.
+pub(crate) async fn started(conn: &mut Connection) -> sqlx::Result<Vec<Process>> {
+    Select::new().and("app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL)", []).all(conn).await
+}
+
+/// Notes that a desired LRP must be removed; the driver does it after the commit and clears the note.
+pub(crate) async fn retire_lrp(conn: &mut Connection, process: &str, lrp_guid: &str) -> sqlx::Result<()> {
+    execute(conn, "INSERT OR IGNORE INTO stale_lrps (process_guid, lrp_guid) VALUES ($1, $2)", &[Arg::from(process), lrp_guid.into()]).await.map(drop)
+}
+
+pub(crate) async fn stale_lrps(conn: &mut Connection, process: &str) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query("SELECT lrp_guid FROM stale_lrps WHERE process_guid = $1").bind(process.to_owned()).fetch_all(conn).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+pub(crate) async fn processes_with_stale_lrps(conn: &mut Connection) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query("SELECT DISTINCT process_guid FROM stale_lrps").fetch_all(conn).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+pub(crate) async fn lrp_is_gone(conn: &mut Connection, lrp_guid: &str) -> sqlx::Result<()> {
+    execute(conn, "DELETE FROM stale_lrps WHERE lrp_guid = $1", &[lrp_guid.into()]).await.map(drop)
+}

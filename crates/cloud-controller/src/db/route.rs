@@ -1,0 +1,105 @@
+//! Routes, their destinations, and the spaces they are shared with.
+
+use super::{Arg, Connection, Json, Select, execute, rows};
+use crate::metadata::Metadata;
+use serde_json::{Map, Value};
+use sqlx::Row as _;
+
+rows! {
+    /// `host` and `path` are empty when absent, `port` is 0.
+    Route in "routes" {
+        host: String, path: String, port: i64, domain_guid: String, space_guid: String, options: Json<Option<Map<String, Value>>>, metadata: Json<Metadata>,
+    }
+}
+
+rows! {
+    /// Without a port the app's own default (8080) is meant.
+    Destination in "destinations" {
+        route_guid: String, app_guid: String, process_type: String, port: Option<i64>, protocol: String, weight: Option<i64>,
+    }
+}
+
+pub(crate) async fn find(conn: &mut Connection, host: &str, domain: &str, path: &str, port: i64) -> sqlx::Result<Option<Route>> {
+    Select::new().is("host", host).is("domain_guid", domain).is("path", path).is("port", port).first(conn).await
+}
+
+/// A route of the same host and domain that belongs to another space.
+pub(crate) async fn host_elsewhere(conn: &mut Connection, host: &str, domain: &str, space: &str) -> sqlx::Result<Option<Route>> {
+    Select::new().is("host", host).is("domain_guid", domain).and("space_guid <> ?", [space.into()]).first(conn).await
+}
+
+pub(crate) async fn of_domain(conn: &mut Connection, domain: &str) -> sqlx::Result<Vec<Route>> {
+    Select::new().is("domain_guid", domain).all(conn).await
+}
+
+pub(crate) async fn of_space(conn: &mut Connection, space: &str) -> sqlx::Result<Vec<Route>> {
+    Select::new().is("space_guid", space).all(conn).await
+}
+
+/// Routes of a space that lead nowhere.
+pub(crate) async fn unmapped(conn: &mut Connection, space: &str) -> sqlx::Result<Vec<Route>> {
+    Select::new().is("space_guid", space).and("guid NOT IN (SELECT route_guid FROM destinations)", []).all(conn).await
+}
+
+pub(crate) async fn destinations(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<Destination>> {
+    Select::new().is("route_guid", route).order("guid").all(conn).await
+}
+
+pub(crate) async fn destinations_of_routes(conn: &mut Connection, routes: &[String]) -> sqlx::Result<Vec<Destination>> {
+    Select::new().any("route_guid", routes).order("guid").all(conn).await
+}
+
+pub(crate) async fn destinations_of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec<Destination>> {
+    Select::new().is("app_guid", app).all(conn).await
+}
+
+pub(crate) async fn shares(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query("SELECT space_guid FROM route_shares WHERE route_guid = $1 ORDER BY rowid").bind(route.to_owned()).fetch_all(conn).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+pub(crate) async fn share(conn: &mut Connection, route: &str, space: &str) -> sqlx::Result<()> {
+    execute(conn, "INSERT OR IGNORE INTO route_shares (route_guid, space_guid) VALUES ($1, $2)", &[Arg::from(route), space.into()]).await.map(drop)
+}
+
+pub(crate) async fn unshare(conn: &mut Connection, route: &str, space: &str) -> sqlx::Result<bool> {
+    Ok(execute(conn, "DELETE FROM route_shares WHERE route_guid = $1 AND space_guid = $2", &[Arg::from(route), space.into()]).await? > 0)
+}
+
+/// Of a process type: what its desired LRP must carry.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Mapping {
+    pub host: String,
+    pub domain: String,
+    pub path: String,
+    pub internal: bool,
+    pub port: Option<i64>,
+    pub protocol: String,
+    pub options: Option<Map<String, Value>>,
+}
+
+pub(crate) async fn mappings(conn: &mut Connection, app: &str, process_type: &str) -> sqlx::Result<Vec<Mapping>> {
+    let rows = sqlx::query(
+        "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options FROM destinations t
+         JOIN routes r ON r.guid = t.route_guid JOIN domains d ON d.guid = r.domain_guid
+         WHERE t.app_guid = $1 AND t.process_type = $2 ORDER BY t.id",
+    )
+    .bind(app.to_owned())
+    .bind(process_type.to_owned())
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let options: Json<Option<Map<String, Value>>> = row.try_get(6)?;
+            Ok(Mapping {
+                host: row.try_get(0)?,
+                domain: row.try_get(1)?,
+                path: row.try_get(2)?,
+                internal: row.try_get(3)?,
+                port: row.try_get(4)?,
+                protocol: row.try_get(5)?,
+                options: options.0,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,119 @@
+//! A table row as a struct: every table has guid, created_at and updated_at (microseconds since the epoch) beside its own
+//! columns, and the four plain statements on one row are written once, here.
+
+use super::Connection;
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteArgumentsBuffer, SqliteRow, SqliteTypeInfo, SqliteValueRef};
+use sqlx::{AssertSqlSafe, Decode, Encode, FromRow, Sqlite, Type};
+
+pub(crate) type BoundQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// Implemented by [`rows!`].
+pub(crate) trait Row: for<'r> FromRow<'r, SqliteRow> + Send + Unpin + 'static {
+    const TABLE: &'static str;
+    const COLUMNS: &'static [&'static str];
+    fn guid(&self) -> &str;
+    /// Binds all of `COLUMNS`, in their order.
+    fn bind<'q>(&self, query: BoundQuery<'q>) -> BoundQuery<'q>;
+}
+
+macro_rules! rows {
+    ($(#[$meta:meta])* $name:ident in $table:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default)]
+        pub(crate) struct $name {
+            pub guid: String,
+            pub created_at: i64,
+            pub updated_at: i64,
+            $($(#[$fmeta])* pub $field: $ty,)*
+        }
+
+        impl sqlx::FromRow<'_, sqlx::sqlite::SqliteRow> for $name {
+            fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
+                use sqlx::Row as _;
+                Ok(Self {
+                    guid: row.try_get("guid")?,
+                    created_at: row.try_get("created_at")?,
+                    updated_at: row.try_get("updated_at")?,
+                    $($field: row.try_get(stringify!($field))?,)*
+                })
+            }
+        }
+
+        impl $crate::db::Row for $name {
+            const TABLE: &'static str = $table;
+            const COLUMNS: &'static [&'static str] = &["guid", "created_at", "updated_at", $(stringify!($field)),*];
+            fn guid(&self) -> &str {
+                &self.guid
+            }
+            fn bind<'q>(&self, query: $crate::db::row::BoundQuery<'q>) -> $crate::db::row::BoundQuery<'q> {
+                query.bind(self.guid.clone()).bind(self.created_at).bind(self.updated_at)$(.bind(self.$field.clone()))*
+            }
+        }
+
+        #[allow(dead_code)]
+        impl $name {
+            /// A row that is new now, with a fresh guid and default columns.
+            pub(crate) fn fresh() -> Self {
+                let now = $crate::clock::now();
+                Self { guid: $crate::clock::guid(), created_at: now, updated_at: now, ..Self::default() }
+            }
+            /// Marks the row as changed; `updated_at` always grows.
+            pub(crate) fn touch(&mut self) {
+                self.updated_at = $crate::clock::now().max(self.updated_at + 1);
+            }
+        }
+    };
+}
+pub(crate) use rows;
+
+pub(crate) async fn insert<R: Row>(conn: &mut Connection, row: &R) -> sqlx::Result<()> {
+    let marks: Vec<String> = (1..=R::COLUMNS.len()).map(|n| format!("${n}")).collect();
+    let sql = format!("INSERT INTO {} ({}) VALUES ({})", R::TABLE, R::COLUMNS.join(", "), marks.join(", "));
+    row.bind(sqlx::query(AssertSqlSafe(sql))).execute(conn).await.map(drop)
+}
+
+pub(crate) async fn update<R: Row>(conn: &mut Connection, row: &R) -> sqlx::Result<()> {
+    let sets: Vec<String> = R::COLUMNS.iter().enumerate().map(|(at, column)| format!("{column} = ${}", at + 1)).collect();
+    let sql = format!("UPDATE {} SET {} WHERE guid = $1", R::TABLE, sets.join(", "));
+    row.bind(sqlx::query(AssertSqlSafe(sql))).execute(conn).await.map(drop)
+}
+
+/// Whether a row was there.
+pub(crate) async fn delete<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::Result<bool> {
+    let sql = format!("DELETE FROM {} WHERE guid = $1", R::TABLE);
+    let done = sqlx::query(AssertSqlSafe(sql)).bind(guid.to_owned()).execute(conn).await?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(crate) async fn by_guid<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::Result<Option<R>> {
+    let sql = format!("SELECT {} FROM {} WHERE guid = $1", R::COLUMNS.join(", "), R::TABLE);
+    sqlx::query_as(AssertSqlSafe(sql)).bind(guid.to_owned()).fetch_optional(conn).await
+}
+
+/// A column that holds JSON text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Json<T>(pub T);
+
+impl<T> Type<Sqlite> for Json<T> {
+    fn type_info() -> SqliteTypeInfo {
+        <String as Type<Sqlite>>::type_info()
+    }
+    fn compatible(info: &SqliteTypeInfo) -> bool {
+        <String as Type<Sqlite>>::compatible(info)
+    }
+}
+
+impl<T: serde::Serialize> Encode<'_, Sqlite> for Json<T> {
+    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
+        <String as Encode<'_, Sqlite>>::encode(serde_json::to_string(&self.0)?, buffer)
+    }
+}
+
+impl<'r, T: serde::de::DeserializeOwned> Decode<'r, Sqlite> for Json<T> {
+    fn decode(value: SqliteValueRef<'r>) -> Result<Self, BoxDynError> {
+        Ok(Self(serde_json::from_str(<&str as Decode<'r, Sqlite>>::decode(value)?)?))
+    }
+}

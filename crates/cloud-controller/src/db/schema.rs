@@ -1,0 +1,115 @@
+//! The tables. Every statement is idempotent; they run in this order at each start.
+//!
+//! `id` gives the order of creation; `guid` is what everybody else knows. Deleting a parent deletes what belongs to it.
+
+macro_rules! table {
+    ($name:literal, $columns:literal) => {
+        concat!(
+            "CREATE TABLE IF NOT EXISTS ",
+            $name,
+            " (id INTEGER PRIMARY KEY AUTOINCREMENT, guid TEXT NOT NULL UNIQUE, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, ",
+            $columns,
+            ")"
+        )
+    };
+}
+
+pub(super) const STATEMENTS: &[&str] = &[
+    table!("organization_quotas", "name TEXT NOT NULL UNIQUE, limits TEXT NOT NULL"),
+    table!("organizations", "name TEXT NOT NULL UNIQUE COLLATE NOCASE, suspended INTEGER NOT NULL, quota_guid TEXT NOT NULL, metadata TEXT NOT NULL"),
+    table!(
+        "space_quotas",
+        "name TEXT NOT NULL, organization_guid TEXT NOT NULL REFERENCES organizations(guid) ON DELETE CASCADE, limits TEXT NOT NULL, UNIQUE (organization_guid, name)"
+    ),
+    table!(
+        "spaces",
+        "name TEXT NOT NULL COLLATE NOCASE, organization_guid TEXT NOT NULL REFERENCES organizations(guid) ON DELETE CASCADE,
+         quota_guid TEXT, allow_ssh INTEGER NOT NULL, metadata TEXT NOT NULL, UNIQUE (organization_guid, name)"
+    ),
+    table!("users", "username TEXT, origin TEXT, metadata TEXT NOT NULL"),
+    table!(
+        "roles",
+        "type TEXT NOT NULL, user_guid TEXT NOT NULL REFERENCES users(guid) ON DELETE CASCADE,
+         organization_guid TEXT REFERENCES organizations(guid) ON DELETE CASCADE, space_guid TEXT REFERENCES spaces(guid) ON DELETE CASCADE"
+    ),
+    "CREATE INDEX IF NOT EXISTS roles_by_user ON roles (user_guid)",
+    table!(
+        "domains",
+        "name TEXT NOT NULL UNIQUE COLLATE NOCASE, organization_guid TEXT REFERENCES organizations(guid) ON DELETE CASCADE,
+         internal INTEGER NOT NULL, metadata TEXT NOT NULL"
+    ),
+    "CREATE TABLE IF NOT EXISTS domain_shares (domain_guid TEXT NOT NULL REFERENCES domains(guid) ON DELETE CASCADE,
+        organization_guid TEXT NOT NULL REFERENCES organizations(guid) ON DELETE CASCADE, PRIMARY KEY (domain_guid, organization_guid))",
+    table!(
+        "apps",
+        "name TEXT NOT NULL, space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, state TEXT NOT NULL, lifecycle_type TEXT NOT NULL,
+         buildpacks TEXT NOT NULL, stack TEXT, droplet_guid TEXT, environment TEXT NOT NULL, enable_ssh INTEGER NOT NULL, revisions_enabled INTEGER NOT NULL,
+         metadata TEXT NOT NULL, UNIQUE (space_guid, name)"
+    ),
+    table!(
+        "processes",
+        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, type TEXT NOT NULL, version TEXT NOT NULL, command TEXT, user TEXT, instances INTEGER NOT NULL,
+         memory_in_mb INTEGER NOT NULL, disk_in_mb INTEGER NOT NULL, log_rate_limit INTEGER NOT NULL, health_check TEXT NOT NULL, readiness_health_check TEXT NOT NULL,
+         metadata TEXT NOT NULL"
+    ),
+    "CREATE INDEX IF NOT EXISTS processes_by_app ON processes (app_guid, type)",
+    "CREATE TABLE IF NOT EXISTS stale_lrps (process_guid TEXT NOT NULL, lrp_guid TEXT NOT NULL PRIMARY KEY)",
+    table!(
+        "routes",
+        "host TEXT NOT NULL COLLATE NOCASE, path TEXT NOT NULL COLLATE NOCASE, port INTEGER NOT NULL, domain_guid TEXT NOT NULL REFERENCES domains(guid) ON DELETE CASCADE,
+         space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, options TEXT NOT NULL, metadata TEXT NOT NULL, UNIQUE (host, domain_guid, path, port)"
+    ),
+    "CREATE INDEX IF NOT EXISTS routes_by_domain ON routes (domain_guid)",
+    "CREATE INDEX IF NOT EXISTS routes_by_space ON routes (space_guid)",
+    "CREATE TABLE IF NOT EXISTS route_shares (route_guid TEXT NOT NULL REFERENCES routes(guid) ON DELETE CASCADE,
+        space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, PRIMARY KEY (route_guid, space_guid))",
+    table!(
+        "destinations",
+        "route_guid TEXT NOT NULL REFERENCES routes(guid) ON DELETE CASCADE, app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE,
+         process_type TEXT NOT NULL, port INTEGER, protocol TEXT NOT NULL, weight INTEGER"
+    ),
+    "CREATE INDEX IF NOT EXISTS destinations_by_app ON destinations (app_guid)",
+    "CREATE INDEX IF NOT EXISTS destinations_by_route ON destinations (route_guid)",
+    table!(
+        "packages",
+        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, type TEXT NOT NULL, state TEXT NOT NULL, error TEXT, checksum TEXT, metadata TEXT NOT NULL"
+    ),
+    table!(
+        "droplets",
+        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, package_guid TEXT, state TEXT NOT NULL, error TEXT, stack TEXT, buildpacks TEXT NOT NULL,
+         process_types TEXT NOT NULL, execution_metadata TEXT NOT NULL, checksum TEXT, metadata TEXT NOT NULL"
+    ),
+    table!(
+        "builds",
+        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, package_guid TEXT NOT NULL, droplet_guid TEXT, state TEXT NOT NULL, error TEXT, buildpacks TEXT NOT NULL,
+         stack TEXT NOT NULL, memory_in_mb INTEGER NOT NULL, disk_in_mb INTEGER NOT NULL, created_by_guid TEXT NOT NULL, created_by_name TEXT NOT NULL, metadata TEXT NOT NULL"
+    ),
+    table!(
+        "deployments",
+        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, state TEXT NOT NULL, reason TEXT NOT NULL, strategy TEXT NOT NULL, droplet_guid TEXT NOT NULL,
+         previous_droplet_guid TEXT, deploying_process_guid TEXT, instances INTEGER NOT NULL, max_in_flight INTEGER NOT NULL, error TEXT, status_changed_at INTEGER NOT NULL,
+         metadata TEXT NOT NULL"
+    ),
+    table!(
+        "tasks",
+        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, sequence_id INTEGER NOT NULL, name TEXT NOT NULL, command TEXT NOT NULL, state TEXT NOT NULL,
+         memory_in_mb INTEGER NOT NULL, disk_in_mb INTEGER NOT NULL, log_rate_limit INTEGER NOT NULL, droplet_guid TEXT NOT NULL, failure_reason TEXT, metadata TEXT NOT NULL"
+    ),
+    table!("jobs", "operation TEXT NOT NULL, state TEXT NOT NULL, errors TEXT NOT NULL, warnings TEXT NOT NULL, resource_type TEXT NOT NULL, resource_guid TEXT NOT NULL"),
+    table!(
+        "audit_events",
+        "type TEXT NOT NULL, actor_guid TEXT NOT NULL, actor_type TEXT NOT NULL, actor_name TEXT NOT NULL, target_guid TEXT NOT NULL, target_type TEXT NOT NULL,
+         target_name TEXT NOT NULL, data TEXT NOT NULL, space_guid TEXT NOT NULL, organization_guid TEXT NOT NULL"
+    ),
+    "CREATE INDEX IF NOT EXISTS audit_events_by_target ON audit_events (target_guid)",
+    table!("stacks", "name TEXT NOT NULL UNIQUE, description TEXT NOT NULL, is_default INTEGER NOT NULL, metadata TEXT NOT NULL"),
+    table!(
+        "buildpacks",
+        "name TEXT NOT NULL, stack TEXT, position INTEGER NOT NULL, enabled INTEGER NOT NULL, locked INTEGER NOT NULL, filename TEXT NOT NULL, metadata TEXT NOT NULL"
+    ),
+    table!("feature_flags", "name TEXT NOT NULL UNIQUE, enabled INTEGER NOT NULL, custom_error_message TEXT"),
+    table!("environment_variable_groups", "name TEXT NOT NULL UNIQUE, var TEXT NOT NULL"),
+    table!("security_groups", "name TEXT NOT NULL UNIQUE, rules TEXT NOT NULL, running INTEGER NOT NULL, staging INTEGER NOT NULL"),
+    "CREATE TABLE IF NOT EXISTS security_group_spaces (security_group_guid TEXT NOT NULL REFERENCES security_groups(guid) ON DELETE CASCADE,
+        space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, phase TEXT NOT NULL, PRIMARY KEY (security_group_guid, space_guid, phase))",
+];

@@ -1,0 +1,155 @@
+//! Building a `SELECT` from conditions whose number is not known before: list filters, visibility, label selectors.
+
+use super::{Connection, Row};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, Sqlite};
+
+/// A bound value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Arg {
+    Text(String),
+    Int(i64),
+}
+
+impl From<&str> for Arg {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+impl From<&String> for Arg {
+    fn from(value: &String) -> Self {
+        Self::Text(value.clone())
+    }
+}
+impl From<String> for Arg {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+impl From<i64> for Arg {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+/// Conditions are joined with AND; a `?` in a condition stands for the next argument.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Select {
+    conditions: Vec<String>,
+    args: Vec<Arg>,
+    order: Option<String>,
+}
+
+impl Select {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn and(mut self, condition: &str, args: impl IntoIterator<Item = Arg>) -> Self {
+        let mut numbered = String::with_capacity(condition.len() + 8);
+        let mut number = self.args.len();
+        for c in condition.chars() {
+            if c == '?' {
+                number += 1;
+                numbered.push_str(&format!("${number}"));
+            } else {
+                numbered.push(c);
+            }
+        }
+        self.conditions.push(numbered);
+        self.args.extend(args);
+        debug_assert_eq!(self.args.len(), number, "as many arguments as question marks");
+        self
+    }
+
+    pub(crate) fn is(self, column: &str, value: impl Into<Arg>) -> Self {
+        self.and(&format!("{column} = ?"), [value.into()])
+    }
+
+    /// `condition` holds one `(?)`, which becomes the list of values.
+    pub(crate) fn list<A: Into<Arg>>(self, condition: &str, values: impl IntoIterator<Item = A>) -> Self {
+        let args: Vec<Arg> = values.into_iter().map(Into::into).collect();
+        let marks = vec!["?"; args.len()].join(", ");
+        self.and(&condition.replace("(?)", &format!("({marks})")), args)
+    }
+
+    pub(crate) fn any<A: Into<Arg>>(self, column: &str, values: impl IntoIterator<Item = A>) -> Self {
+        self.list(&format!("{column} IN (?)"), values)
+    }
+
+    /// A filter that the request may not have given.
+    pub(crate) fn any_given(self, column: &str, values: Option<&Vec<String>>) -> Self {
+        match values {
+            None => self,
+            Some(values) => self.any(column, values),
+        }
+    }
+
+    /// As `any_given`, with a condition that holds one `(?)`.
+    pub(crate) fn list_given(self, condition: &str, values: Option<&Vec<String>>) -> Self {
+        match values {
+            None => self,
+            Some(values) => self.list(condition, values),
+        }
+    }
+
+    pub(crate) fn order(mut self, order: &str) -> Self {
+        self.order = Some(order.to_owned());
+        self
+    }
+
+    fn tail<R: Row>(&self) -> String {
+        let filter = if self.conditions.is_empty() { String::new() } else { format!(" WHERE {}", self.conditions.join(" AND ")) };
+        format!(" FROM {}{filter}", R::TABLE)
+    }
+
+    fn order_by(&self) -> String {
+        format!(" ORDER BY {}", self.order.as_deref().unwrap_or("id"))
+    }
+
+    fn arguments(&self) -> Result<SqliteArguments, sqlx::Error> {
+        arguments(&self.args)
+    }
+
+    pub(crate) async fn all<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Vec<R>> {
+        let sql = format!("SELECT {}{}{}", R::COLUMNS.join(", "), self.tail::<R>(), self.order_by());
+        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?).fetch_all(conn).await
+    }
+
+    pub(crate) async fn first<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Option<R>> {
+        let sql = format!("SELECT {}{}{} LIMIT 1", R::COLUMNS.join(", "), self.tail::<R>(), self.order_by());
+        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?).fetch_optional(conn).await
+    }
+
+    pub(crate) async fn count<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<i64> {
+        let sql = format!("SELECT COUNT(*){}", self.tail::<R>());
+        sqlx::query_scalar_with(AssertSqlSafe(sql), self.arguments()?).fetch_one(conn).await
+    }
+
+    pub(crate) async fn exists<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<bool> {
+        Ok(self.count::<R>(conn).await? > 0)
+    }
+
+    pub(crate) async fn slice<R: Row>(&self, conn: &mut Connection, limit: i64, offset: i64) -> sqlx::Result<Vec<R>> {
+        let sql = format!("SELECT {}{}{} LIMIT {limit} OFFSET {offset}", R::COLUMNS.join(", "), self.tail::<R>(), self.order_by());
+        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?).fetch_all(conn).await
+    }
+}
+
+fn arguments(args: &[Arg]) -> Result<SqliteArguments, sqlx::Error> {
+    use sqlx::Arguments as _;
+    let mut bound = SqliteArguments::default();
+    for arg in args {
+        match arg {
+            Arg::Text(text) => bound.add(text.clone()),
+            Arg::Int(int) => bound.add(*int),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(bound)
+}
+
+/// Runs one statement with `$1`-style marks; answers the number of rows that changed.
+pub(crate) async fn execute(conn: &mut Connection, sql: &'static str, args: &[Arg]) -> sqlx::Result<u64> {
+    Ok(sqlx::query_with::<Sqlite, _>(sql, arguments(args)?).execute(conn).await?.rows_affected())
+}

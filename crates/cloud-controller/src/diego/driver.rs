@@ -1,0 +1,164 @@
+//! Brings single processes into step with Diego, right after a change was committed.
+//!
+//! One process at a time has one driver step under way, and each step reads the wish from the database when its turn has
+//! come: a late step can only bring what is newest. A step that fails is left to the sync, which is nudged.
+
+use super::recipe::{self, AppSpec, Artifact};
+use crate::bits::lifecycle::Bundle;
+use crate::db::{Db, process};
+use anyhow::Result;
+use clients::bbs::Client;
+use kit::reconcile::Nudge;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+/// How long a request waits for Diego; then the answer goes out, and the step goes on.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Driver(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    db: Db,
+    bbs: Client,
+    internal_url: String,
+    api_url: String,
+    lifecycle: Artifact,
+    turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// LRPs that the BBS was seen to have: these are updated first, others desired first.
+    desired: Mutex<HashSet<String>>,
+    nudge: Nudge,
+    rollout: Nudge,
+}
+
+impl Driver {
+    pub(crate) fn new(db: Db, bbs: Client, internal_url: String, api_url: String, lifecycle: &Bundle) -> Self {
+        let lifecycle = Artifact { url: format!("{internal_url}{}", wire::cc::internal_path::LIFECYCLE), sha256: lifecycle.sha256.clone() };
+        let (turns, desired) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared { db, bbs, internal_url, api_url, lifecycle, turns, desired, nudge: Nudge::default(), rollout: Nudge::default() }))
+    }
+
+    pub(crate) fn internal_url(&self) -> &str {
+        &self.0.internal_url
+    }
+    pub(crate) fn api_url(&self) -> &str {
+        &self.0.api_url
+    }
+    pub(crate) fn lifecycle(&self) -> Artifact {
+        self.0.lifecycle.clone()
+    }
+    /// Wakes the sync.
+    pub(crate) fn nudge(&self) -> Nudge {
+        self.0.nudge.clone()
+    }
+    /// Wakes the deployments.
+    pub(crate) fn rollout_nudge(&self) -> Nudge {
+        self.0.rollout.clone()
+    }
+
+    /// After a commit: brings these processes into step, and waits for it as long as a request may.
+    pub(crate) async fn settle(&self, processes: Vec<String>) {
+        let steps: Vec<_> = processes
+            .into_iter()
+            .map(|process| {
+                let driver = self.clone();
+                tokio::spawn(async move { driver.step(&process).await })
+            })
+            .collect();
+        if tokio::time::timeout(PATIENCE, futures::future::join_all(steps)).await.is_err() {
+            tracing::warn!("diego-is-slow: the request is answered before Diego has heard of the change");
+        }
+    }
+
+    async fn step(&self, process: &str) {
+        if let Err(error) = self.converge(process).await {
+            tracing::warn!(process, error = format!("{error:#}"), "diego-step-failed");
+            self.0.nudge.nudge();
+        }
+    }
+
+    /// Removes what is stale of a process and desires or updates what is wanted.
+    pub(crate) async fn converge(&self, process: &str) -> Result<()> {
+        let turn = self.turn(process);
+        let _turn = turn.lock().await;
+        let (stale, wish) = {
+            let mut conn = self.0.db.read().await?;
+            (process::stale_lrps(&mut conn, process).await?, self.wish(&mut conn, process).await?)
+        };
+        let wanted = wish.as_ref().map(AppSpec::lrp_guid);
+        for lrp in stale.iter().filter(|lrp| Some(*lrp) != wanted.as_ref()) {
+            self.remove(lrp).await?;
+        }
+        if let Some(spec) = wish {
+            self.bring(&spec).await?;
+        }
+        if !stale.is_empty() {
+            let mut tx = self.0.db.write().await?;
+            for lrp in &stale {
+                process::lrp_is_gone(&mut tx, lrp).await?;
+            }
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Removes an LRP that no process wants (checked again in its turn).
+    pub(crate) async fn remove_surplus(&self, lrp: &str) -> Result<()> {
+        let process = recipe::process_guid_of(lrp);
+        let turn = self.turn(process);
+        let _turn = turn.lock().await;
+        let wish = {
+            let mut conn = self.0.db.read().await?;
+            self.wish(&mut conn, process).await?
+        };
+        if wish.is_some_and(|spec| spec.lrp_guid() == lrp) {
+            return Ok(());
+        }
+        self.remove(lrp).await
+    }
+
+    async fn bring(&self, spec: &AppSpec) -> Result<()> {
+        let lrp = spec.lrp_guid();
+        let known = self.seen().contains(&lrp);
+        if known {
+            match self.0.bbs.update_desired_lrp(&lrp, recipe::update(spec, None)).await {
+                Err(error) if error.is_not_found() => drop(self.seen().remove(&lrp)),
+                result => return Ok(result?),
+            }
+        }
+        match self.0.bbs.desire_lrp(recipe::desired_lrp(spec)?).await {
+            Err(error) if error.is_exists() => self.0.bbs.update_desired_lrp(&lrp, recipe::update(spec, None)).await?,
+            result => result?,
+        }
+        self.seen().insert(lrp);
+        Ok(())
+    }
+
+    async fn remove(&self, lrp: &str) -> Result<()> {
+        self.seen().remove(lrp);
+        match self.0.bbs.remove_desired_lrp(lrp).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.0.desired.lock().expect("no panic while holding it")
+    }
+
+    fn turn(&self, process: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.turns.lock().expect("no panic while holding it");
+        if let Some(turn) = turns.get(process).and_then(Weak::upgrade) {
+            return turn;
+        }
+        if turns.len() > 1000 {
+            turns.retain(|_, turn| turn.strong_count() > 0);
+        }
+        let turn = Arc::default();
+        turns.insert(process.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+}

@@ -1,0 +1,112 @@
+//! An app's tasks: one-off commands on its droplet, run by Diego.
+
+use super::recipe::{self, AppSpec, TASKS_DOMAIN};
+use super::recipe_staging::TaskCallback;
+use crate::clock;
+use crate::controller::Cc;
+use crate::db::app::App;
+use crate::db::build::Droplet;
+use crate::db::process::Process;
+use crate::db::task::{self, Task};
+use crate::db::{self, process};
+use anyhow::{Context as _, Result};
+use std::collections::HashSet;
+use wire::bbs::{Action, SerialAction, TaskDefinition};
+
+/// After the commit of a new task; the sync tries again when the BBS cannot be reached.
+pub(crate) async fn start(cc: &Cc, task: &Task) {
+    if let Err(error) = desire(cc, task).await {
+        tracing::warn!(task = task.guid, error = format!("{error:#}"), "task-not-started");
+        cc.driver.nudge().nudge();
+    }
+}
+
+async fn desire(cc: &Cc, task: &Task) -> Result<()> {
+    let mut spec = {
+        let mut conn = cc.db.read().await?;
+        let app: App = db::by_guid(&mut conn, &task.app_guid).await?.context("the task's app is gone")?;
+        let droplet: Droplet = db::by_guid(&mut conn, &task.droplet_guid).await?.context("the task's droplet is gone")?;
+        let web = process::of_type(&mut conn, &app.guid, "web").await?.unwrap_or_default();
+        let process = Process { memory_in_mb: task.memory_in_mb, disk_in_mb: task.disk_in_mb, log_rate_limit: task.log_rate_limit, ..web };
+        cc.driver.spec(&mut conn, &app, &process, &droplet).await?
+    };
+    spec.command.clone_from(&task.command);
+    let callback = format!("{}/internal/v4/tasks/{}/completed", cc.settings.internal_url, task.guid);
+    match cc.bbs.desire_task(&task.guid, TASKS_DOMAIN, definition(&spec, &task.name, callback)?).await {
+        Err(error) if error.is_exists() => {}
+        result => result?,
+    }
+    let mut tx = cc.db.write().await?;
+    if let Some(mut task) = db::by_guid::<Task>(&mut tx, &task.guid).await?.filter(|task| task.state == "PENDING") {
+        "RUNNING".clone_into(&mut task.state);
+        task.touch();
+        db::update(&mut tx, &task).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// The app's own recipe, run once: its set-up, then its launcher with the task's command.
+fn definition(spec: &AppSpec, name: &str, completion_callback_url: String) -> Result<TaskDefinition> {
+    let lrp = recipe::desired_lrp(spec)?;
+    let mut launch = lrp.action.and_then(|action| action.codependent).and_then(|codependent| codependent.actions.into_iter().next()).context("the recipe has no action")?;
+    if let Some(run) = &mut launch.run {
+        run.log_source = format!("APP/TASK/{name}");
+    }
+    let steps = lrp.setup.into_iter().chain([launch]).collect();
+    Ok(TaskDefinition {
+        root_fs: lrp.root_fs,
+        environment_variables: lrp.environment_variables,
+        action: Some(Action { serial: Some(SerialAction { actions: steps, ..SerialAction::default() }), ..Action::default() }),
+        disk_mb: lrp.disk_mb,
+        memory_mb: lrp.memory_mb,
+        cpu_weight: lrp.cpu_weight,
+        log_source: format!("APP/TASK/{name}"),
+        log_guid: lrp.log_guid,
+        metrics_guid: lrp.metrics_guid,
+        completion_callback_url,
+        egress_rules: lrp.egress_rules,
+        cached_dependencies: lrp.cached_dependencies,
+        legacy_download_user: lrp.legacy_download_user,
+        trusted_system_certificates_path: lrp.trusted_system_certificates_path,
+        network: lrp.network,
+        placement_tags: lrp.placement_tags,
+        max_pids: lrp.max_pids,
+        certificate_properties: lrp.certificate_properties,
+        log_rate_limit: lrp.log_rate_limit,
+        metric_tags: recipe::identity_tags(&spec.identity),
+        ..TaskDefinition::default()
+    })
+}
+
+/// The BBS's callback.
+pub(crate) async fn completed(cc: &Cc, guid: &str, callback: &TaskCallback) -> Result<()> {
+    finish(cc, guid, callback.failed.then(|| callback.failure_reason.clone())).await
+}
+
+async fn finish(cc: &Cc, guid: &str, failure: Option<String>) -> Result<()> {
+    let mut tx = cc.db.write().await?;
+    let Some(mut task) = db::by_guid::<Task>(&mut tx, guid).await?.filter(|task| task.state != "SUCCEEDED" && task.state != "FAILED") else { return Ok(()) };
+    if failure.is_some() { "FAILED" } else { "SUCCEEDED" }.clone_into(&mut task.state);
+    task.failure_reason = failure;
+    task.touch();
+    db::update(&mut tx, &task).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Part of the sync: tasks that the BBS does not have are started when new, else failed.
+pub(crate) async fn repair(cc: &Cc, tasks: &HashSet<String>) -> Result<()> {
+    let open = {
+        let mut conn = cc.db.read().await?;
+        task::open(&mut conn).await?
+    };
+    for task in open.into_iter().filter(|task| !tasks.contains(&task.guid)) {
+        if task.state == "PENDING" {
+            desire(cc, &task).await?;
+        } else if clock::now() - task.updated_at > 10_000_000 {
+            finish(cc, &task.guid, Some("Unable to determine completion status".to_owned())).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! The internal mTLS listener: the BBS's callbacks, the cells' downloads and uploads, the ssh proxy's questions.
+
+use crate::api::packages::{Sink, blocking, send_blob};
+use crate::bits::store::Kind;
+use crate::controller::Cc;
+use crate::db;
+use crate::db::build::Droplet;
+use crate::diego::recipe_staging::TaskCallback;
+use crate::diego::{staging, task};
+use crate::error::{ApiError, ApiResult};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::response::IntoResponse as _;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::StreamExt as _;
+use http::{StatusCode, header};
+use serde_json::json;
+use wire::cc::internal_path as path;
+
+pub(crate) fn router(cc: Cc) -> Router {
+    Router::new()
+        .route(path::BUILD_COMPLETED, post(build_completed))
+        .route(path::TASK_COMPLETED, post(task_completed))
+        .route(path::PACKAGE_DOWNLOAD, get(download_package))
+        .route(path::DROPLET_UPLOAD, post(upload_droplet).put(upload_droplet))
+        .route(path::DROPLET_DOWNLOAD, get(download_droplet))
+        .route(path::LIFECYCLE, get(lifecycle))
+        .layer(DefaultBodyLimit::disable())
+        .with_state(cc)
+}
+
+async fn build_completed(State(cc): State<Cc>, Path(guid): Path<String>, Json(callback): Json<TaskCallback>) -> ApiResult {
+    staging::completed(&cc, &guid, &callback).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+async fn task_completed(State(cc): State<Cc>, Path(guid): Path<String>, Json(callback): Json<TaskCallback>) -> ApiResult {
+    task::completed(&cc, &guid, &callback).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+async fn download_package(State(cc): State<Cc>, Path(guid): Path<String>) -> ApiResult {
+    send_blob(&cc, Kind::Package, &guid, "Package").await
+}
+
+async fn download_droplet(State(cc): State<Cc>, Path((guid, _checksum)): Path<(String, String)>) -> ApiResult {
+    send_blob(&cc, Kind::Droplet, &guid, "Droplet").await
+}
+
+/// The body is the droplet itself. A droplet that is not being staged any more is refused.
+async fn upload_droplet(State(cc): State<Cc>, Path(guid): Path<String>, body: Body) -> ApiResult {
+    let staging = |droplet: &Droplet| droplet.state == "STAGING";
+    let known: Option<Droplet> = db::by_guid(&mut *cc.db.read().await?, &guid).await?;
+    known.filter(staging).ok_or_else(|| ApiError::not_found("Droplet"))?;
+    let mut sink = Sink::new(&cc)?;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        sink.push(chunk.map_err(|error| ApiError::bad_request(format!("The upload broke off: {error}")))?).await?;
+    }
+    let upload = sink.finish().await?;
+    let target = guid.clone();
+    let blob = blocking(move || upload.commit(Kind::Droplet, &target)).await??;
+    let mut tx = cc.db.write().await?;
+    let mut droplet = db::by_guid::<Droplet>(&mut tx, &guid).await?.filter(staging).ok_or_else(|| ApiError::not_found("Droplet"))?;
+    droplet.checksum = Some(blob.sha256);
+    droplet.touch();
+    db::update(&mut tx, &droplet).await?;
+    tx.commit().await?;
+    Ok(Json(json!({ "guid": guid, "size": blob.size })).into_response())
+}
+
+async fn lifecycle(State(cc): State<Cc>) -> ApiResult {
+    let headers = [(header::CONTENT_TYPE, "application/gzip"), (header::ETAG, cc.lifecycle.sha256.as_str())];
+    Ok((headers, cc.lifecycle.tgz.clone()).into_response())
+}

@@ -1,0 +1,214 @@
+//! Which hosts, paths and ports a route may have, and what its URL is. Pure: the caller looks up the facts.
+
+use serde_json::{Map, Value, json};
+
+/// What a rule needs to know about a route's domain.
+#[derive(Clone, Debug)]
+pub(crate) struct DomainFacts<'a> {
+    pub name: &'a str,
+    pub shared: bool,
+    pub internal: bool,
+    /// The system domain, some of whose hosts are taken.
+    pub system: bool,
+}
+
+/// `host`, `path` empty and `port` 0 when absent.
+pub(crate) fn check(host: &str, path: &str, port: i64, domain: &DomainFacts<'_>, admin: bool, reserved: &[String]) -> Result<(), String> {
+    check_host(host, domain)?;
+    check_path(path)?;
+    if port != 0 {
+        return Err("Routes with protocol 'http' do not support ports.".to_owned());
+    }
+    if domain.internal && host.starts_with('*') {
+        return Err("Wildcard hosts are not supported for internal domains.".to_owned());
+    }
+    if domain.internal && !path.is_empty() {
+        return Err("Paths are not supported for internal domains.".to_owned());
+    }
+    if host.is_empty() && domain.shared {
+        return Err("Missing host. Routes in shared domains must have a host defined.".to_owned());
+    }
+    if host == "*" && domain.shared && !admin {
+        return Err("Wildcard hosts on shared domains can be created by administrators only.".to_owned());
+    }
+    if domain.system && reserved.iter().any(|taken| taken.eq_ignore_ascii_case(host)) {
+        return Err("Route conflicts with a reserved system route.".to_owned());
+    }
+    Ok(())
+}
+
+fn check_host(host: &str, domain: &DomainFacts<'_>) -> Result<(), String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if host != "*" && !host.chars().all(word) {
+        return Err(format!("Host must be either \"*\" or contain only alphanumeric characters, \"_\", or \"-\" (got '{host}')"));
+    }
+    if host.len() > 63 {
+        return Err("Host is too long (maximum is 63 characters)".to_owned());
+    }
+    if host.len() + 1 + domain.name.len() > 253 {
+        return Err("Host combined with domain name must be no more than 253 characters".to_owned());
+    }
+    Ok(())
+}
+
+fn check_path(path: &str) -> Result<(), String> {
+    match path {
+        "" => Ok(()),
+        "/" => Err("Path cannot be a single slash".to_owned()),
+        path if !path.starts_with('/') => Err("Path must begin with a slash".to_owned()),
+        path if path.contains('?') => Err("Path cannot contain a question mark".to_owned()),
+        path if path.len() > 128 => Err("Path is too long (maximum is 128 characters)".to_owned()),
+        path if path.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#') => Err(format!("Path contains invalid characters (got '{path}')")),
+        _ => Ok(()),
+    }
+}
+
+/// The sentence that a client takes for "there is one already".
+pub(crate) fn taken(host: &str, path: &str, port: i64, domain: &str) -> String {
+    if port > 0 {
+        return format!("Route already exists with port '{port}' for domain '{domain}'.");
+    }
+    match (host.is_empty(), path.is_empty()) {
+        (true, true) => format!("Route already exists for domain '{domain}'."),
+        (true, false) => format!("Route already exists with path '{path}' for domain '{domain}'."),
+        (false, true) => format!("Route already exists with host '{host}' for domain '{domain}'."),
+        (false, false) => format!("Route already exists with host '{host}' and path '{path}' for domain '{domain}'."),
+    }
+}
+
+pub(crate) fn url(host: &str, domain: &str, path: &str, port: i64) -> String {
+    match (port, host) {
+        (1.., _) => format!("{domain}:{port}"),
+        (_, "") => format!("{domain}{path}"),
+        _ => format!("{host}.{domain}{path}"),
+    }
+}
+
+/// Ways to read a route's text as (host, domain name), in the order in which the first existing domain wins.
+pub(crate) fn candidates(authority: &str) -> Vec<(String, String)> {
+    let mut candidates = Vec::new();
+    if !authority.starts_with('*') {
+        candidates.push((String::new(), authority.to_owned()));
+    }
+    if let Some((host, domain)) = authority.split_once('.') {
+        candidates.push((host.to_owned(), domain.to_owned()));
+    }
+    candidates
+}
+
+/// A manifest's route text: scheme tolerated, authority, port, path.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RouteText {
+    pub authority: String,
+    pub port: i64,
+    pub path: String,
+}
+
+pub(crate) fn parse(text: &str) -> Result<RouteText, String> {
+    let invalid = || format!("The route '{text}' is not a properly formed URL");
+    let rest = match text.split_once("://") {
+        None => text,
+        Some(("http" | "https" | "tcp", rest)) => rest,
+        Some(_) => return Err(invalid()),
+    };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let (authority, port) = match authority.split_once(':') {
+        None => (authority, 0),
+        Some((authority, port)) => (authority, port.parse::<u16>().map_err(|_| invalid())?.into()),
+    };
+    let label = |label: &str| !label.is_empty() && (label == "*" || label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'));
+    if !authority.contains('.') || !authority.split('.').all(label) {
+        return Err(invalid());
+    }
+    Ok(RouteText { authority: authority.to_ascii_lowercase(), port, path: if path == "/" { String::new() } else { path.to_owned() } })
+}
+
+/// Checks per-route options and merges a change (null removes) into what was there.
+pub(crate) fn merge_options(before: Option<&Map<String, Value>>, change: &Value) -> Result<Option<Map<String, Value>>, String> {
+    let Some(change) = change.as_object() else {
+        return if change.is_null() { Ok(before.cloned()) } else { Err("Options must be an object".to_owned()) };
+    };
+    let mut options = before.cloned().unwrap_or_default();
+    for (key, value) in change {
+        match (key.as_str(), value) {
+            ("loadbalancing", Value::Null) => drop(options.remove(key)),
+            ("loadbalancing", Value::String(policy)) if policy == "round-robin" || policy == "least-connection" => drop(options.insert(key.clone(), json!(policy))),
+            ("loadbalancing", other) => {
+                return Err(format!("Options Loadbalancing must be one of 'round-robin, least-connection' if present (got {other})"));
+            }
+            (other, _) => return Err(format!("Options contains invalid route option '{other}'. Valid keys: 'loadbalancing'")),
+        }
+    }
+    Ok((!options.is_empty()).then_some(options))
+}
+
+/// 3–253 characters, two labels or more.
+pub(crate) fn check_domain_name(name: &str) -> Result<(), String> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if !(3..=253).contains(&name.len()) {
+        return Err("Name must be between 3 and 253 characters".to_owned());
+    }
+    if !name.contains('.') {
+        return Err("Name must contain at least one \".\"".to_owned());
+    }
+    if !name.split('.').all(label) {
+        return Err(format!("Name '{name}' must be a valid domain name: labels of at most 63 letters, digits and hyphens"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARED: DomainFacts<'_> = DomainFacts { name: "apps.test", shared: true, internal: false, system: false };
+
+    fn check_shared(host: &str, path: &str) -> Result<(), String> {
+        check(host, path, 0, &SHARED, false, &[])
+    }
+
+    #[test]
+    fn hosts_and_paths() {
+        assert_eq!(check_shared("a-1_b", "/x/y"), Ok(()));
+        assert!(check_shared("a.b", "").unwrap_err().contains("alphanumeric"));
+        assert!(check_shared("", "").unwrap_err().starts_with("Missing host"));
+        assert!(check_shared("*", "").is_err());
+        assert!(check(&"a".repeat(64), "", 0, &SHARED, true, &[]).is_err());
+        for path in ["/", "x", "/a?b", "/a b"] {
+            assert!(check_shared("a", path).is_err(), "{path}");
+        }
+        let private = DomainFacts { shared: false, ..SHARED };
+        assert_eq!(check("", "", 0, &private, false, &[]), Ok(()));
+        let system = DomainFacts { system: true, ..SHARED };
+        assert!(check("API", "", 0, &system, true, &["api".into()]).unwrap_err().contains("reserved"));
+    }
+
+    #[test]
+    fn route_texts() {
+        let parsed = parse("https://My-App.apps.test/v1/x").unwrap();
+        assert_eq!(parsed, RouteText { authority: "my-app.apps.test".into(), port: 0, path: "/v1/x".into() });
+        assert_eq!(candidates("a.b.c"), vec![(String::new(), "a.b.c".into()), ("a".into(), "b.c".into())]);
+        assert_eq!(candidates("*.b.c").len(), 1);
+        assert_eq!(parse("tcp.test:1024").unwrap().port, 1024);
+        for bad in ["", "nodots", "a..b", "ftp://a.b", "a b.c", "a.b:x"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn urls() {
+        assert_eq!(url("a", "d.test", "/p", 0), "a.d.test/p");
+        assert_eq!(url("", "d.test", "", 0), "d.test");
+        assert_eq!(url("", "d.test", "", 1024), "d.test:1024");
+    }
+
+    #[test]
+    fn options_merge_and_vanish() {
+        let set = merge_options(None, &json!({"loadbalancing": "least-connection"})).unwrap();
+        assert!(set.is_some());
+        assert_eq!(merge_options(set.as_ref(), &json!({"loadbalancing": null})).unwrap(), None);
+        assert!(merge_options(None, &json!({"sticky": "x"})).is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! The gRPC ingress: takes batches from whoever holds a certificate of the control plane.
+
+use crate::store::Store;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::post;
+use kit::CancellationToken;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tonic::server::{ClientStreamingService, Grpc, UnaryService};
+use tonic_prost::ProstCodec;
+use wire::loggregator::{BATCH_SENDER, BatchSenderResponse, EnvelopeBatch};
+
+/// One call with one batch.
+const SEND: &str = "/loggregator.v2.Ingress/Send";
+const MAX_BATCH: usize = 16 << 20;
+
+#[derive(Clone, Debug)]
+struct Ingress {
+    store: Arc<Mutex<Store>>,
+    /// Ends open calls: their senders would keep them for ever.
+    shutdown: CancellationToken,
+}
+
+pub(crate) fn router(store: Arc<Mutex<Store>>, shutdown: CancellationToken) -> Router {
+    Router::new()
+        .route(BATCH_SENDER, post(batch_sender))
+        .route(SEND, post(send))
+        .with_state(Ingress { store, shutdown })
+}
+
+fn grpc() -> Grpc<ProstCodec<BatchSenderResponse, EnvelopeBatch>> {
+    Grpc::new(ProstCodec::default()).max_decoding_message_size(MAX_BATCH)
+}
+
+async fn batch_sender(State(ingress): State<Ingress>, request: Request) -> Response {
+    grpc()
+        .client_streaming(ingress, request)
+        .await
+        .map(Body::new)
+}
+
+async fn send(State(ingress): State<Ingress>, request: Request) -> Response {
+    grpc().unary(ingress, request).await.map(Body::new)
+}
+
+type Answer = Pin<
+    Box<dyn Future<Output = Result<tonic::Response<BatchSenderResponse>, tonic::Status>> + Send>,
+>;
+
+impl ClientStreamingService<EnvelopeBatch> for Ingress {
+    type Response = BatchSenderResponse;
+    type Future = Answer;
+
+    fn call(&mut self, request: tonic::Request<tonic::Streaming<EnvelopeBatch>>) -> Answer {
+        let ingress = self.clone();
+        Box::pin(async move {
+            let mut batches = request.into_inner();
+            loop {
+                let batch = tokio::select! {
+                    () = ingress.shutdown.cancelled() => return Err(tonic::Status::unavailable("log-cache stops")),
+                    batch = batches.message() => batch?,
+                };
+                match batch {
+                    Some(batch) => ingress.put(batch),
+                    None => return Ok(tonic::Response::new(BatchSenderResponse {})),
+                }
+            }
+        })
+    }
+}
+
+impl UnaryService<EnvelopeBatch> for Ingress {
+    type Response = BatchSenderResponse;
+    type Future = Answer;
+
+    fn call(&mut self, request: tonic::Request<EnvelopeBatch>) -> Answer {
+        self.put(request.into_inner());
+        Box::pin(std::future::ready(Ok(tonic::Response::new(
+            BatchSenderResponse {},
+        ))))
+    }
+}
+
+impl Ingress {
+    fn put(&self, batch: EnvelopeBatch) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        for mut envelope in batch.batch {
+            if envelope.timestamp == 0 {
+                envelope.timestamp = now;
+            }
+            store.put(envelope);
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! Envelopes per source, newest kept. Pure: no clock, no IO.
+//!
+//! Within a source timestamps are unique: readers page by them. A source keeps its newest envelopes up to a limit of its own; when
+//! all together are too many, the biggest source gives first, so that one chatty app does not silence the quiet ones.
+
+use regex::Regex;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use wire::loggregator::{Envelope, Message};
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub envelopes: usize,
+    pub envelopes_per_source: usize,
+    /// About the memory that all envelopes take.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            envelopes: 100_000,
+            envelopes_per_source: 10_000,
+            bytes: 64 << 20,
+        }
+    }
+}
+
+/// Different sets of tags that a source remembers in order to share them.
+const SHARED_TAGS: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    limits: Limits,
+    sources: HashMap<String, Source>,
+    envelopes: usize,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    /// By timestamp, oldest first.
+    kept: VecDeque<Kept>,
+    bytes: usize,
+    expired: u64,
+    tags: VecDeque<Arc<BTreeMap<String, String>>>,
+}
+
+/// An envelope; its source is known from where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) timestamp: i64,
+    pub(crate) instance_id: String,
+    pub(crate) tags: Arc<BTreeMap<String, String>>,
+    pub(crate) message: Message,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Log,
+    Counter,
+    Gauge,
+    Timer,
+    Event,
+}
+
+/// What a reader wants of one source: timestamps in `start..end`.
+#[derive(Debug)]
+pub(crate) struct Query {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    pub(crate) limit: usize,
+    /// The newest ones, newest first; otherwise the oldest ones, oldest first.
+    pub(crate) descending: bool,
+    /// Empty: all.
+    pub(crate) kinds: Vec<Kind>,
+    /// Only metrics with such a name.
+    pub(crate) name: Option<Regex>,
+}
+
+/// What is known of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) count: usize,
+    pub(crate) expired: u64,
+    pub(crate) oldest: i64,
+    pub(crate) newest: i64,
+}
+
+impl Store {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            sources: HashMap::new(),
+            envelopes: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Takes an envelope in; one without source or message is dropped.
+    pub(crate) fn put(&mut self, envelope: Envelope) {
+        let Some(message) = envelope.message.filter(|_| !envelope.source_id.is_empty()) else {
+            return;
+        };
+        let source = self.sources.entry(envelope.source_id).or_default();
+        let kept = Kept {
+            timestamp: envelope.timestamp,
+            instance_id: envelope.instance_id,
+            tags: source.share(envelope.tags),
+            message,
+        };
+        let bytes = kept.size();
+        if bytes > self.limits.bytes / 4 {
+            source.expired += 1;
+            return;
+        }
+        source.insert(kept);
+        self.envelopes += 1;
+        self.bytes += bytes;
+        if source.kept.len() > self.limits.envelopes_per_source {
+            self.bytes -= source.drop_oldest();
+            self.envelopes -= 1;
+        }
+        if self.envelopes > self.limits.envelopes || self.bytes > self.limits.bytes {
+            self.make_room();
+        }
+    }
+
+    /// Frees a twentieth, so that this is not done for every envelope. Sources without envelopes are forgotten.
+    fn make_room(&mut self) {
+        let (envelopes, bytes) = (self.limits.envelopes / 20 * 19, self.limits.bytes / 20 * 19);
+        while self.envelopes > envelopes || self.bytes > bytes {
+            let Some(biggest) = self.sources.values_mut().max_by_key(|source| source.bytes) else {
+                return;
+            };
+            for _ in 0..(biggest.kept.len() / 10).max(1) {
+                self.bytes -= biggest.drop_oldest();
+                self.envelopes -= 1;
+            }
+        }
+        self.sources.retain(|_, source| !source.kept.is_empty());
+    }
+
+    pub(crate) fn read(&self, source_id: &str, query: &Query) -> Vec<Kept> {
+        let Some(source) = self.sources.get(source_id) else {
+            return Vec::new();
+        };
+        let (from, to) = (
+            source.kept.partition_point(|k| k.timestamp < query.start),
+            source.kept.partition_point(|k| k.timestamp < query.end),
+        );
+        let range = source
+            .kept
+            .range(from..to.max(from))
+            .filter(|kept| query.wants(kept));
+        if query.descending {
+            range.rev().take(query.limit).cloned().collect()
+        } else {
+            range.take(query.limit).cloned().collect()
+        }
+    }
+
+    /// All sources, by name.
+    pub(crate) fn meta(&self) -> BTreeMap<String, Meta> {
+        let meta = |source: &Source| {
+            let (oldest, newest) = (
+                source.kept.front()?.timestamp,
+                source.kept.back()?.timestamp,
+            );
+            Some(Meta {
+                count: source.kept.len(),
+                expired: source.expired,
+                oldest,
+                newest,
+            })
+        };
+        self.sources
+            .iter()
+            .filter_map(|(id, source)| Some((id.clone(), meta(source)?)))
+            .collect()
+    }
+}
+
+impl Source {
+    /// Nearly always behind the newest; else where it belongs. A taken timestamp is counted up to the next free one.
+    fn insert(&mut self, mut kept: Kept) {
+        let mut at = match self.kept.back() {
+            Some(newest) if newest.timestamp >= kept.timestamp => {
+                self.kept.partition_point(|k| k.timestamp < kept.timestamp)
+            }
+            _ => self.kept.len(),
+        };
+        while self
+            .kept
+            .get(at)
+            .is_some_and(|there| there.timestamp == kept.timestamp)
+        {
+            kept.timestamp = kept.timestamp.saturating_add(1);
+            at += 1;
+        }
+        self.bytes += kept.size();
+        self.kept.insert(at, kept);
+    }
+
+    /// How many bytes that freed.
+    fn drop_oldest(&mut self) -> usize {
+        let Some(oldest) = self.kept.pop_front() else {
+            return 0;
+        };
+        self.expired += 1;
+        self.bytes -= oldest.size();
+        oldest.size()
+    }
+
+    /// Lines of one instance carry the same tags: they are stored once.
+    fn share(&mut self, tags: BTreeMap<String, String>) -> Arc<BTreeMap<String, String>> {
+        if let Some(known) = self.tags.iter().find(|known| ***known == tags) {
+            return known.clone();
+        }
+        if self.tags.len() == SHARED_TAGS {
+            self.tags.pop_front();
+        }
+        let shared = Arc::new(tags);
+        self.tags.push_back(shared.clone());
+        shared
+    }
+}
+
+impl Kept {
+    pub(crate) fn kind(&self) -> Kind {
+        match self.message {
+            Message::Log(_) => Kind::Log,
+            Message::Counter(_) => Kind::Counter,
+            Message::Gauge(_) => Kind::Gauge,
+            Message::Timer(_) => Kind::Timer,
+            Message::Event(_) => Kind::Event,
+        }
+    }
+
+    /// About what it takes; tags count in full only when they are many, for they are shared.
+    fn size(&self) -> usize {
+        let message = match &self.message {
+            Message::Log(log) => log.payload.len(),
+            Message::Counter(counter) => counter.name.len(),
+            Message::Gauge(gauge) => gauge
+                .metrics
+                .iter()
+                .map(|(name, value)| 96 + name.len() + value.unit.len())
+                .sum(),
+            Message::Timer(timer) => timer.name.len(),
+            Message::Event(event) => event.title.len() + event.body.len(),
+        };
+        160 + self.instance_id.len()
+            + message
+            + self
+                .tags
+                .iter()
+                .map(|(k, v)| k.len() + v.len())
+                .sum::<usize>()
+                / 4
+    }
+}
+
+impl Query {
+    fn wants(&self, kept: &Kept) -> bool {
+        (self.kinds.is_empty() || self.kinds.contains(&kept.kind()))
+            && self
+                .name
+                .as_ref()
+                .is_none_or(|name| named(name, &kept.message))
+    }
+}
+
+fn named(name: &Regex, message: &Message) -> bool {
+    match message {
+        Message::Counter(counter) => name.is_match(&counter.name),
+        Message::Gauge(gauge) => gauge.metrics.keys().any(|metric| name.is_match(metric)),
+        Message::Timer(timer) => name.is_match(&timer.name),
+        Message::Log(_) | Message::Event(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::loggregator::{Counter, Log};
+
+    fn line(source: &str, timestamp: i64, text: &str) -> Envelope {
+        let tags = [("source_type".to_owned(), "APP/PROC/WEB".to_owned())].into();
+        Envelope {
+            timestamp,
+            source_id: source.into(),
+            instance_id: "0".into(),
+            tags,
+            message: Some(Message::Log(Log {
+                payload: text.into(),
+                kind: 0,
+            })),
+        }
+    }
+
+    fn all() -> Query {
+        Query {
+            start: i64::MIN,
+            end: i64::MAX,
+            limit: 1000,
+            descending: false,
+            kinds: vec![],
+            name: None,
+        }
+    }
+
+    fn times(store: &Store, query: &Query) -> Vec<i64> {
+        store
+            .read("a", query)
+            .iter()
+            .map(|kept| kept.timestamp)
+            .collect()
+    }
+
+    #[test]
+    fn envelopes_are_kept_in_order_of_time_and_times_are_unique() {
+        let mut store = Store::new(Limits::default());
+        for t in [5, 3, 5, 5, 4, 9] {
+            store.put(line("a", t, "x"));
+        }
+        assert_eq!(times(&store, &all()), [3, 4, 5, 6, 7, 9]);
+        assert_eq!(
+            times(
+                &store,
+                &Query {
+                    start: 4,
+                    end: 7,
+                    ..all()
+                }
+            ),
+            [4, 5, 6],
+            "the end is not included"
+        );
+        assert_eq!(
+            times(
+                &store,
+                &Query {
+                    limit: 2,
+                    descending: true,
+                    ..all()
+                }
+            ),
+            [9, 7]
+        );
+        assert_eq!(times(&store, &Query { limit: 2, ..all() }), [3, 4]);
+        assert!(
+            times(
+                &store,
+                &Query {
+                    start: 7,
+                    end: 3,
+                    ..all()
+                }
+            )
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn kinds_and_names_filter() {
+        let mut store = Store::new(Limits::default());
+        store.put(line("a", 1, "x"));
+        store.put(Envelope {
+            message: Some(Message::Counter(Counter {
+                name: "requests".into(),
+                delta: 1,
+                total: 1,
+            })),
+            ..line("a", 2, "")
+        });
+        assert_eq!(
+            times(
+                &store,
+                &Query {
+                    kinds: vec![Kind::Counter],
+                    ..all()
+                }
+            ),
+            [2]
+        );
+        assert_eq!(
+            times(
+                &store,
+                &Query {
+                    name: Some(Regex::new("^req").unwrap()),
+                    ..all()
+                }
+            ),
+            [2]
+        );
+        assert!(
+            times(
+                &store,
+                &Query {
+                    name: Some(Regex::new("^x").unwrap()),
+                    ..all()
+                }
+            )
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_chatty_source_gives_way_first() {
+        let mut store = Store::new(Limits {
+            envelopes: 100,
+            envelopes_per_source: 90,
+            bytes: 1 << 20,
+        });
+        store.put(line("quiet", 1, "x"));
+        for t in 0..500 {
+            store.put(line("a", t, "x"));
+            assert!(store.envelopes <= 100 && store.sources["a"].kept.len() <= 90);
+        }
+        let meta = store.meta();
+        assert_eq!((meta["quiet"].count, meta["a"].newest), (1, 499));
+        assert_eq!(meta["a"].expired as usize + meta["a"].count, 500);
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_a_source_that_gave_all_is_forgotten() {
+        let mut store = Store::new(Limits {
+            envelopes: 1_000_000,
+            envelopes_per_source: 1_000_000,
+            bytes: 1 << 20,
+        });
+        let text = "x".repeat(1000);
+        for n in 0..5_000i64 {
+            store.put(line(&format!("s{}", n % 50), n, &text));
+            assert!(store.bytes <= 1 << 20);
+        }
+        store.put(line("huge", 1, &"x".repeat(1 << 20)));
+        assert!(
+            !store.meta().contains_key("huge"),
+            "one envelope may not push all others out"
+        );
+        assert_eq!(
+            store.bytes,
+            store.sources.values().map(|s| s.bytes).sum::<usize>()
+        );
+        assert_eq!(
+            store.envelopes,
+            store.sources.values().map(|s| s.kept.len()).sum::<usize>()
+        );
+    }
+
+    #[test]
+    fn equal_tags_are_stored_once() {
+        let mut store = Store::new(Limits::default());
+        store.put(line("a", 1, "x"));
+        store.put(line("a", 2, "y"));
+        let kept = store.read("a", &all());
+        assert!(Arc::ptr_eq(&kept[0].tags, &kept[1].tags));
+        store.put(Envelope {
+            message: None,
+            ..line("a", 3, "")
+        });
+        store.put(line("", 4, "nobody"));
+        assert_eq!(store.envelopes, 2);
+    }
+}

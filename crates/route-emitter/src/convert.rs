@@ -1,0 +1,300 @@
+//! BBS messages → the core's values. Pure.
+
+use anyhow::{Context as _, Result};
+use routing::emission::{Actual, Desired, Event, ModificationTag, Port, Route, TagValue};
+use std::sync::Arc;
+use wire::bbs::{self as m, MetricTagDynamic, PreferredAddress, Presence, state};
+use wire::router::CfRoute;
+
+/// Where cf routes stand among a desired LRP's routes.
+const CF_ROUTER: &str = "cf-router";
+
+/// What one BBS event means to the table: nothing, one thing, or two (a row that changes its presence is another row).
+pub(crate) fn events(event: m::Event, cell_id: &str) -> Vec<Event> {
+    match event {
+        m::Event::DesiredLrpCreated(e) => e
+            .desired_lrp
+            .as_ref()
+            .and_then(desired_or_warn)
+            .map(Event::DesiredSet)
+            .into_iter()
+            .collect(),
+        m::Event::DesiredLrpChanged(e) => e
+            .after
+            .as_ref()
+            .and_then(desired_or_warn)
+            .map(Event::DesiredSet)
+            .into_iter()
+            .collect(),
+        m::Event::DesiredLrpRemoved(e) => {
+            let removed = |lrp: m::DesiredLrp| Event::DesiredRemoved {
+                process_guid: lrp.process_guid,
+                tag: tag(lrp.modification_tag.as_ref()),
+            };
+            e.desired_lrp.map(removed).into_iter().collect()
+        }
+        m::Event::ActualLrpInstanceCreated(e) => e
+            .actual_lrp
+            .filter(|lrp| is_here(lrp.instance_key.as_ref(), cell_id))
+            .as_ref()
+            .and_then(actual)
+            .map(Event::ActualSet)
+            .into_iter()
+            .collect(),
+        m::Event::ActualLrpInstanceRemoved(e) => e
+            .actual_lrp
+            .filter(|lrp| is_here(lrp.instance_key.as_ref(), cell_id))
+            .as_ref()
+            .and_then(actual)
+            .map(|actual| Event::ActualRemoved {
+                key: actual.key(),
+                tag: actual.tag,
+            })
+            .into_iter()
+            .collect(),
+        m::Event::ActualLrpInstanceChanged(e) if is_here(e.instance_key.as_ref(), cell_id) => {
+            changed(e)
+        }
+        // A crash comes as a change or a removal too; tasks have no routes.
+        _ => Vec::new(),
+    }
+}
+
+fn is_here(key: Option<&m::ActualLrpInstanceKey>, cell_id: &str) -> bool {
+    cell_id.is_empty() || key.is_some_and(|key| key.cell_id == cell_id)
+}
+
+fn changed(event: m::ActualLrpInstanceChangedEvent) -> Vec<Event> {
+    let whole = |info: m::ActualLrpInfo| {
+        actual(&m::ActualLrp {
+            key: event.key.clone(),
+            instance_key: event.instance_key.clone(),
+            net_info: info.net_info,
+            state: info.state,
+            since: info.since,
+            modification_tag: info.modification_tag,
+            presence: info.presence,
+            routable: info.routable,
+            availability_zone: info.availability_zone,
+            ..m::ActualLrp::default()
+        })
+    };
+    let (before, after) = (
+        event.before.clone().and_then(whole),
+        event.after.clone().and_then(whole),
+    );
+    let Some(after) = after else {
+        return Vec::new();
+    };
+    let left = before
+        .filter(|before| before.evacuating != after.evacuating)
+        .map(|before| Event::ActualRemoved {
+            key: before.key(),
+            tag: before.tag,
+        });
+    [Event::ActualSet(after)].into_iter().chain(left).collect()
+}
+
+/// `None`: no instance is named (an unclaimed LRP).
+pub(crate) fn actual(lrp: &m::ActualLrp) -> Option<Actual> {
+    let (key, instance) = (lrp.key.as_ref()?, lrp.instance_key.as_ref()?);
+    let net = lrp.net_info.clone().unwrap_or_default();
+    let port = |p: &m::PortMapping| Port {
+        container: p.container_port,
+        host: p.host_port,
+        container_tls: p.container_tls_proxy_port,
+        host_tls: p.host_tls_proxy_port,
+    };
+    (!instance.instance_guid.is_empty()).then(|| Actual {
+        process_guid: key.process_guid.clone(),
+        index: u32::try_from(key.index).unwrap_or(u32::MAX),
+        instance_guid: instance.instance_guid.clone(),
+        evacuating: lrp.presence == Presence::Evacuating as i32,
+        routable: lrp.state == state::RUNNING && lrp.routable.unwrap_or(true),
+        cell_address: net.address,
+        instance_address: net.instance_address,
+        prefer_instance: net.preferred_address == PreferredAddress::Instance as i32,
+        ports: net.ports.iter().map(port).collect(),
+        availability_zone: lrp.availability_zone.clone(),
+        since_ns: lrp.since,
+        tag: tag(lrp.modification_tag.as_ref()),
+    })
+}
+
+fn desired_or_warn(lrp: &m::DesiredLrp) -> Option<Desired> {
+    desired(lrp)
+        .inspect_err(|error| {
+            tracing::warn!(
+                process_guid = lrp.process_guid,
+                error = format!("{error:#}"),
+                "desired-lrp-not-understood"
+            )
+        })
+        .ok()
+}
+
+/// An error when its routes are no JSON array.
+pub(crate) fn desired(lrp: &m::DesiredLrp) -> Result<Desired> {
+    let routes = match lrp
+        .routes
+        .as_ref()
+        .and_then(|routes| routes.routes.get(CF_ROUTER))
+    {
+        Some(json) => cf_routes(json, &lrp.process_guid)?,
+        None => Vec::new(),
+    };
+    let value = |value: &m::MetricTagValue| match MetricTagDynamic::try_from(value.dynamic) {
+        Ok(MetricTagDynamic::Index) => TagValue::Index,
+        Ok(MetricTagDynamic::InstanceGuid) => TagValue::InstanceGuid,
+        _ => TagValue::Static(value.static_value.clone()),
+    };
+    Ok(Desired {
+        process_guid: lrp.process_guid.clone(),
+        domain: lrp.domain.clone(),
+        log_guid: lrp.log_guid.clone(),
+        instances: u32::try_from(lrp.instances).unwrap_or(0),
+        routes,
+        metric_tags: lrp
+            .metric_tags
+            .iter()
+            .map(|(name, tag)| (name.clone(), value(tag)))
+            .collect(),
+        tag: tag(lrp.modification_tag.as_ref()),
+    })
+}
+
+/// One route per hostname. An element that is not understood costs only itself.
+fn cf_routes(json: &[u8], process_guid: &str) -> Result<Vec<Arc<Route>>> {
+    let elements: Option<Vec<serde_json::Value>> =
+        serde_json::from_slice(json).context("cf-router routes are no JSON array")?;
+    let mut routes = Vec::new();
+    for element in elements.unwrap_or_default() {
+        let route: CfRoute = match serde_json::from_value(element) {
+            Ok(route) => route,
+            Err(error) => {
+                tracing::warn!(process_guid, %error, "cf-route-not-understood");
+                continue;
+            }
+        };
+        // serde_json keeps keys sorted: the same options are the same text.
+        let options = route
+            .options
+            .as_ref()
+            .filter(|options| !options.is_empty())
+            .and_then(|options| serde_json::to_string(options).ok());
+        routes.extend(
+            route
+                .hostnames
+                .iter()
+                .filter(|hostname| !hostname.is_empty())
+                .map(|hostname| {
+                    Arc::new(Route {
+                        uri: hostname.clone(),
+                        container_port: route.port,
+                        route_service_url: route.route_service_url.clone().unwrap_or_default(),
+                        isolation_segment: route.isolation_segment.clone().unwrap_or_default(),
+                        protocol: route.protocol.clone().unwrap_or_default(),
+                        options: options.clone(),
+                    })
+                }),
+        );
+    }
+    Ok(routes)
+}
+
+fn tag(tag: Option<&m::ModificationTag>) -> ModificationTag {
+    tag.map(|tag| ModificationTag {
+        epoch: tag.epoch.clone(),
+        index: tag.index,
+    })
+    .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lrp(routes: &str) -> m::DesiredLrp {
+        let routes = m::ProtoRoutes {
+            routes: [(CF_ROUTER.to_owned(), routes.as_bytes().to_vec())].into(),
+        };
+        m::DesiredLrp {
+            process_guid: "p".into(),
+            instances: 2,
+            routes: Some(routes),
+            ..m::DesiredLrp::default()
+        }
+    }
+
+    #[test]
+    fn hostnames_become_routes_and_a_bad_element_costs_only_itself() {
+        let json = r#"[{"hostnames":["a.x","b.x/p"],"port":8080,"options":{"z":1,"loadbalancing":"hash"}},{"hostnames":5,"port":1},{"hostnames":["c.x"],"port":9090,"protocol":"http2","route_service_url":null}]"#;
+        let desired = desired(&lrp(json)).unwrap();
+        let uris: Vec<_> = desired
+            .routes
+            .iter()
+            .map(|r| (r.uri.as_str(), r.container_port))
+            .collect();
+        assert_eq!(uris, [("a.x", 8080), ("b.x/p", 8080), ("c.x", 9090)]);
+        assert_eq!(
+            desired.routes[0].options.as_deref(),
+            Some(r#"{"loadbalancing":"hash","z":1}"#)
+        );
+        assert_eq!(
+            (
+                desired.routes[2].protocol.as_str(),
+                &desired.routes[2].options
+            ),
+            ("http2", &None)
+        );
+        assert!(
+            super::desired(&lrp("{}")).is_err()
+                && super::desired(&lrp("null")).unwrap().routes.is_empty()
+        );
+    }
+
+    #[test]
+    fn a_row_that_begins_to_evacuate_is_set_and_then_removed_as_what_it_was() {
+        let info = |presence: Presence| m::ActualLrpInfo {
+            state: state::RUNNING.into(),
+            presence: presence as i32,
+            ..m::ActualLrpInfo::default()
+        };
+        let event = m::ActualLrpInstanceChangedEvent {
+            key: Some(m::ActualLrpKey {
+                process_guid: "p".into(),
+                index: 0,
+                domain: "d".into(),
+            }),
+            instance_key: Some(m::ActualLrpInstanceKey {
+                instance_guid: "i".into(),
+                cell_id: "c".into(),
+            }),
+            before: Some(info(Presence::Ordinary)),
+            after: Some(info(Presence::Evacuating)),
+            trace_id: String::new(),
+        };
+        let there = events(m::Event::ActualLrpInstanceChanged(event.clone()), "c");
+        assert!(
+            matches!(there.as_slice(), [Event::ActualSet(a), Event::ActualRemoved { key, .. }] if a.evacuating && a.routable && !key.evacuating)
+        );
+        assert!(events(m::Event::ActualLrpInstanceChanged(event), "other").is_empty());
+    }
+
+    #[test]
+    fn not_routable_and_not_running_count_as_not_routable() {
+        let lrp = |state: &str, routable| m::ActualLrp {
+            key: Some(m::ActualLrpKey::default()),
+            instance_key: Some(m::ActualLrpInstanceKey {
+                instance_guid: "i".into(),
+                cell_id: "c".into(),
+            }),
+            state: state.into(),
+            routable,
+            ..m::ActualLrp::default()
+        };
+        let routable = |lrp: m::ActualLrp| actual(&lrp).unwrap().routable;
+        assert!(routable(lrp("RUNNING", None)) && routable(lrp("RUNNING", Some(true))));
+        assert!(!routable(lrp("RUNNING", Some(false))) && !routable(lrp("CLAIMED", None)));
+    }
+}

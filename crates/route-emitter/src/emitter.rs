@@ -1,0 +1,369 @@
+//! The one loop that owns the table: select, apply, publish.
+
+use crate::watch::{Heard, watch};
+use crate::{Config, fetch, message};
+use anyhow::{Context as _, Result};
+use async_nats::connection::State;
+use clients::bbs::Client;
+use futures::StreamExt as _;
+use kit::CancellationToken;
+use kit::backoff::Backoff;
+use rand::Rng as _;
+use routing::emission::{
+    Changes, Desired, Event, Farewells, Marker, Registration, Snapshot, Table,
+};
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use wire::router::{StartMessage, subject};
+
+/// Events waiting for the loop; beyond it the BBS waits.
+const EVENTS: usize = 4096;
+const GREET_INTERVAL: Duration = Duration::from_secs(1);
+const RETRY_SYNC: Duration = Duration::from_secs(1);
+/// A full emission is cut into pieces of about this many messages, so that events need not wait behind it.
+const PIECE: usize = 200;
+/// How long one batch may wait for a bus that does not take it. It is sent again when the bus is back.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A little longer than clients of the bus wait between two tries to connect.
+const LATE_ROUTERS: Duration = Duration::from_millis(1500);
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Answers of tasks that the loop started, and news of the bus.
+enum Answer {
+    Snapshot(Marker, Result<Snapshot>),
+    /// The routes of `asked`.
+    Routes {
+        asked: Vec<String>,
+        found: Vec<Desired>,
+    },
+    BusConnected,
+    RouterStarted(StartMessage),
+}
+
+struct Emitter {
+    config: Config,
+    bbs: Client,
+    bus: async_nats::Client,
+    greetings: String,
+    table: Table,
+    farewells: Farewells,
+    /// Processes still to be emitted in the current full emission.
+    backlog: VecDeque<String>,
+    interval: Duration,
+    emit_at: Instant,
+    sync_at: Instant,
+    /// A snapshot is being fetched; `again`: and is out of date already.
+    syncing: bool,
+    again: bool,
+    greeted: bool,
+    asking: HashSet<String>,
+    answers: mpsc::UnboundedSender<Answer>,
+    shutdown: CancellationToken,
+}
+
+pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken) -> Result<()> {
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    let on_event = {
+        let answers = answers.clone();
+        move |event| {
+            match event {
+                async_nats::Event::Connected => drop(answers.send(Answer::BusConnected)),
+                event => tracing::info!(%event, "nats-event"),
+            }
+            std::future::ready(())
+        }
+    };
+    let bus = clients::nats::connect(&config.nats, "route-emitter", on_event).await?;
+    let greetings = bus.new_inbox();
+    listen_for_routers(&bus, &greetings, &answers).await?;
+    let (heard, mut events) = mpsc::channel(EVENTS);
+    let watching = tokio::spawn(watch(
+        bbs.clone(),
+        config.cell_id.clone(),
+        heard,
+        shutdown.clone(),
+    ));
+    let (now, interval) = (Instant::now(), config.emission_interval);
+    let mut repeat = tokio::time::interval(config.unregistration_interval);
+    repeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut greet = tokio::time::interval(GREET_INTERVAL);
+    let mut emitter = Emitter {
+        farewells: Farewells::new(config.unregistration_send_count),
+        config,
+        bbs,
+        bus,
+        greetings,
+        table: Table::default(),
+        backlog: VecDeque::new(),
+        interval,
+        emit_at: now + interval,
+        // The first sync comes with the open event stream.
+        sync_at: now + FAR,
+        syncing: false,
+        again: false,
+        greeted: false,
+        asking: HashSet::new(),
+        answers,
+        shutdown: shutdown.clone(),
+    };
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(heard) = events.recv() => emitter.hear(heard).await,
+            Some(answer) = answered.recv() => emitter.take(answer).await,
+            _ = repeat.tick() => emitter.repeat_farewells().await,
+            _ = greet.tick(), if !emitter.greeted => emitter.greet().await,
+            () = tokio::time::sleep_until(emitter.sync_at) => emitter.sync(),
+            () = tokio::time::sleep_until(emitter.emit_at) => emitter.emit_everything(),
+            () = std::future::ready(()), if !emitter.backlog.is_empty() => emitter.emit_piece().await,
+        }
+    }
+    let _ = tokio::time::timeout(PATIENCE, emitter.bus.flush()).await;
+    let _ = watching.await;
+    Ok(())
+}
+
+/// `router.start` and the answers to our greetings both bring a router's wishes.
+async fn listen_for_routers(
+    bus: &async_nats::Client,
+    greetings: &str,
+    answers: &mpsc::UnboundedSender<Answer>,
+) -> Result<()> {
+    for subject in [subject::START, greetings] {
+        let mut messages = bus
+            .subscribe(subject.to_owned())
+            .await
+            .with_context(|| format!("subscribe to {subject}"))?;
+        let answers = answers.clone();
+        tokio::spawn(async move {
+            while let Some(message) = messages.next().await {
+                // Nobody answered: a status without a body.
+                if message.payload.is_empty() {
+                    continue;
+                }
+                match serde_json::from_slice(&message.payload) {
+                    Ok(start) => drop(answers.send(Answer::RouterStarted(start))),
+                    Err(error) => {
+                        tracing::warn!(subject = %message.subject, %error, "router-start-not-understood")
+                    }
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+impl Emitter {
+    async fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Opened => self.sync(),
+            Heard::Event(event) => {
+                let unknown = match &event {
+                    // Also of an instance that does not run yet: its routes are here when it does.
+                    Event::ActualSet(actual) if !self.table.knows(&actual.process_guid) => {
+                        Some(actual.process_guid.clone())
+                    }
+                    _ => None,
+                };
+                let changes = self.table.apply(event);
+                self.publish(&changes).await;
+                if let Some(guid) = unknown {
+                    self.ask_for_routes(guid);
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, answer: Answer) {
+        match answer {
+            Answer::Snapshot(marker, snapshot) => {
+                self.syncing = false;
+                match snapshot {
+                    Ok(snapshot) => {
+                        let changes = self.table.sync(marker, snapshot);
+                        tracing::debug!(
+                            registered = changes.register.len(),
+                            unregistered = changes.unregister.len(),
+                            "synced"
+                        );
+                        self.publish(&changes).await;
+                        self.sync_at = Instant::now() + self.config.sync_interval;
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = format!("{error:#}"), "sync-failed");
+                        self.sync_at = Instant::now() + RETRY_SYNC;
+                    }
+                }
+                if std::mem::take(&mut self.again) {
+                    self.sync();
+                }
+            }
+            Answer::Routes { asked, found } => {
+                for guid in asked {
+                    self.asking.remove(&guid);
+                }
+                for desired in found {
+                    let changes = self.table.apply(Event::DesiredSet(desired));
+                    self.publish(&changes).await;
+                }
+            }
+            Answer::BusConnected => {
+                tracing::info!("nats-connected");
+                let pending: Vec<_> = self.farewells.pending().cloned().collect();
+                self.send(&[], &pending, false).await;
+                self.emit_everything();
+                // Routers find the bus again as late as this; what was sent before that they did not hear.
+                self.emit_at = Instant::now() + self.interval.min(LATE_ROUTERS);
+            }
+            Answer::RouterStarted(start) => {
+                self.greeted = true;
+                if start.minimum_register_interval_in_seconds > 0 {
+                    self.interval = Duration::from_secs(start.minimum_register_interval_in_seconds);
+                }
+                let jitter = self
+                    .interval
+                    .mul_f64(self.config.jitter_factor * rand::rng().random::<f64>());
+                tracing::info!(
+                    router = start.id,
+                    interval_s = self.interval.as_secs(),
+                    "router-started"
+                );
+                self.emit_at = Instant::now() + jitter;
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        self.sync_at = Instant::now() + FAR;
+        if self.syncing {
+            self.again = true;
+            return;
+        }
+        self.syncing = true;
+        let marker = self.table.begin_sync();
+        let (bbs, cell_id, answers) = (
+            self.bbs.clone(),
+            self.config.cell_id.clone(),
+            self.answers.clone(),
+        );
+        tokio::spawn(async move {
+            let snapshot = fetch::snapshot(&bbs, &cell_id).await;
+            let _ = answers.send(Answer::Snapshot(marker, snapshot));
+        });
+    }
+
+    fn ask_for_routes(&mut self, guid: String) {
+        if !self.asking.insert(guid.clone()) {
+            return;
+        }
+        let (bbs, answers, shutdown) = (
+            self.bbs.clone(),
+            self.answers.clone(),
+            self.shutdown.clone(),
+        );
+        tokio::spawn(shutdown.run_until_cancelled_owned(async move {
+            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+            let found = loop {
+                match fetch::routes(&bbs, vec![guid.clone()]).await {
+                    Ok(found) => break found,
+                    Err(error) => {
+                        tracing::warn!(
+                            process_guid = guid,
+                            error = format!("{error:#}"),
+                            "fetch-routes-failed"
+                        );
+                        tokio::time::sleep(backoff.next_delay()).await;
+                    }
+                }
+            };
+            let _ = answers.send(Answer::Routes {
+                asked: vec![guid],
+                found,
+            });
+        }));
+    }
+
+    async fn greet(&mut self) {
+        if self.bus.connection_state() == State::Connected {
+            let greeting =
+                self.bus
+                    .publish_with_reply(subject::GREET, self.greetings.clone(), "{}".into());
+            let _ = tokio::time::timeout(PATIENCE, greeting).await;
+        }
+    }
+
+    fn emit_everything(&mut self) {
+        self.emit_at = Instant::now() + self.interval;
+        self.backlog = self
+            .table
+            .registered_processes()
+            .map(str::to_owned)
+            .collect();
+    }
+
+    /// Emits the next processes as they are now, not as they were when the emission began.
+    async fn emit_piece(&mut self) {
+        let mut piece = Vec::new();
+        while piece.len() < PIECE {
+            let Some(guid) = self.backlog.pop_front() else {
+                break;
+            };
+            piece.extend(self.table.registrations_of(&guid).cloned());
+        }
+        self.send(&piece, &[], false).await;
+    }
+
+    async fn repeat_farewells(&mut self) {
+        let due = self.farewells.due();
+        self.send(&[], &due, false).await;
+    }
+
+    async fn publish(&mut self, changes: &Changes) {
+        if !changes.is_empty() {
+            self.farewells.note(changes);
+            self.send(&changes.register, &changes.unregister, changes.new_endpoint)
+                .await;
+        }
+    }
+
+    /// The client's connection task writes and flushes as soon as it has a message. While the bus is away nothing is queued: at
+    /// its return everything is sent as it is then.
+    async fn send(&self, register: &[Registration], unregister: &[Registration], new: bool) {
+        if (register.is_empty() && unregister.is_empty())
+            || self.bus.connection_state() != State::Connected
+        {
+            return;
+        }
+        let publish = async {
+            for registration in register {
+                self.bus
+                    .publish(
+                        subject::REGISTER,
+                        message::payload(registration, new).into(),
+                    )
+                    .await?;
+            }
+            for registration in unregister {
+                self.bus
+                    .publish(
+                        subject::UNREGISTER,
+                        message::payload(registration, false).into(),
+                    )
+                    .await?;
+            }
+            Ok::<(), async_nats::PublishError>(())
+        };
+        match tokio::time::timeout(PATIENCE, publish).await {
+            Ok(Ok(())) => tracing::debug!(
+                registered = register.len(),
+                unregistered = unregister.len(),
+                "emitted"
+            ),
+            Ok(Err(error)) => tracing::warn!(%error, "publish-failed"),
+            Err(_) => tracing::warn!("publish-stalled: NATS does not take messages"),
+        }
+    }
+}

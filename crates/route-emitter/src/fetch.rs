@@ -1,0 +1,73 @@
+//! Reading the BBS's state: a whole snapshot, or the routes of single processes.
+
+use crate::convert;
+use anyhow::{Context as _, Result};
+use clients::bbs::{BbsError, Client};
+use routing::emission::{Desired, Snapshot};
+use std::collections::BTreeSet;
+use wire::bbs::{ActualLrpsRequest, DesiredLrp, DesiredLrpsRequest};
+
+pub(crate) async fn snapshot(bbs: &Client, cell_id: &str) -> Result<Snapshot> {
+    let request = ActualLrpsRequest {
+        cell_id: cell_id.to_owned(),
+        ..ActualLrpsRequest::default()
+    };
+    let (actuals, domains) = tokio::join!(bbs.actual_lrps(&request), bbs.domains());
+    let actuals: Vec<_> = actuals
+        .context("list actual LRPs")?
+        .iter()
+        .filter_map(convert::actual)
+        .collect();
+    let fresh_domains = domains.context("list domains")?.into_iter().collect();
+    let desired = if cell_id.is_empty() {
+        infos(bbs, Vec::new()).await?
+    } else {
+        let guids: BTreeSet<_> = actuals
+            .iter()
+            .map(|actual| actual.process_guid.clone())
+            .collect();
+        routes(bbs, guids.into_iter().collect()).await?
+    };
+    Ok(Snapshot {
+        desired,
+        actuals,
+        fresh_domains,
+    })
+}
+
+/// The routes of these processes (none for no guids).
+pub(crate) async fn routes(bbs: &Client, process_guids: Vec<String>) -> Result<Vec<Desired>> {
+    if process_guids.is_empty() {
+        Ok(Vec::new())
+    } else {
+        infos(bbs, process_guids).await
+    }
+}
+
+async fn infos(bbs: &Client, process_guids: Vec<String>) -> Result<Vec<Desired>> {
+    let request = DesiredLrpsRequest {
+        process_guids,
+        ..DesiredLrpsRequest::default()
+    };
+    let infos = match bbs.routing_infos(&request).await {
+        // A BBS older than the routing infos does not know that path.
+        Err(BbsError::Unreachable { .. }) => bbs.desired_lrps(&request).await,
+        infos => infos,
+    };
+    let known = |lrp: &DesiredLrp| match convert::desired(lrp) {
+        Ok(desired) => Some(desired),
+        Err(error) => {
+            tracing::warn!(
+                process_guid = lrp.process_guid,
+                error = format!("{error:#}"),
+                "desired-lrp-not-understood"
+            );
+            None
+        }
+    };
+    Ok(infos
+        .context("list desired LRPs' routes")?
+        .iter()
+        .filter_map(known)
+        .collect())
+}

@@ -1,0 +1,77 @@
+//! Registrations → the routers' JSON. Pure.
+
+use routing::emission::Registration;
+use wire::router::RegistryMessage;
+
+/// `new`: an instance that just became routable; routers measure how long the news took.
+pub(crate) fn payload(registration: &Registration, new: bool) -> Vec<u8> {
+    let (route, endpoint) = (&registration.route, &registration.endpoint);
+    let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let message = RegistryMessage {
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        tls_port: endpoint.tls_port,
+        uris: vec![route.uri.clone()],
+        protocol: set(&route.protocol),
+        app: set(&endpoint.app),
+        route_service_url: set(&route.route_service_url),
+        private_instance_id: set(&endpoint.instance_guid),
+        private_instance_index: Some(endpoint.index.to_string()),
+        server_cert_domain_san: set(&endpoint.instance_guid),
+        isolation_segment: set(&route.isolation_segment),
+        stale_threshold_in_seconds: None,
+        endpoint_updated_at_ns: new.then_some(registration.since_ns),
+        tags: Some(endpoint.tags.clone()),
+        availability_zone: set(&endpoint.availability_zone),
+        options: route
+            .options
+            .as_deref()
+            .and_then(|options| serde_json::from_str(options).ok()),
+    };
+    serde_json::to_vec(&message).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use routing::emission::{Endpoint, Route};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_message_carries_every_field() {
+        let registration = Registration {
+            route: Arc::new(Route {
+                uri: "a.x/p".into(),
+                container_port: 8080,
+                route_service_url: "https://rs".into(),
+                isolation_segment: "seg".into(),
+                protocol: "http2".into(),
+                options: Some("{\"loadbalancing\":\"least-connection\"}".into()),
+            }),
+            endpoint: Arc::new(Endpoint {
+                host: "10.0.0.1".into(),
+                port: 61001,
+                tls_port: Some(61002),
+                app: "app".into(),
+                instance_guid: "ig".into(),
+                index: 3,
+                tags: [("component".to_owned(), "route-emitter".to_owned())].into(),
+                availability_zone: "z1".into(),
+            }),
+            since_ns: 7,
+        };
+        let value = |new| {
+            serde_json::from_slice::<serde_json::Value>(&payload(&registration, new)).unwrap()
+        };
+        let mut expected = json!({
+            "host": "10.0.0.1", "port": 61001, "tls_port": 61002, "uris": ["a.x/p"], "protocol": "http2", "app": "app",
+            "route_service_url": "https://rs", "private_instance_id": "ig", "private_instance_index": "3",
+            "server_cert_domain_san": "ig", "isolation_segment": "seg", "tags": {"component": "route-emitter"},
+            "availability_zone": "z1", "options": {"loadbalancing": "least-connection"},
+        });
+        assert_eq!(value(false), expected);
+        expected["endpoint_updated_at_ns"] = json!(7);
+        assert_eq!(value(true), expected);
+    }
+}

@@ -1,0 +1,59 @@
+//! Keeps an event stream of the BBS open, and says when it is (re)opened: whoever listens must sync then.
+
+use crate::convert;
+use clients::bbs::Client;
+use kit::CancellationToken;
+use kit::backoff::Backoff;
+use routing::emission::Event;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// The stream is open from now on; what happened before was not heard.
+    Opened,
+    Event(Event),
+}
+
+/// Runs until shutdown, or until nobody listens.
+pub(crate) async fn watch(
+    bbs: Client,
+    cell_id: String,
+    out: mpsc::Sender<Heard>,
+    shutdown: CancellationToken,
+) {
+    let listen = async {
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        loop {
+            let opened = stream(&bbs, &cell_id, &out, &mut backoff).await;
+            if out.is_closed() {
+                return;
+            }
+            if let Err(error) = opened {
+                tracing::info!(error = format!("{error:#}"), "bbs-events-lost");
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = listen => {}
+    }
+}
+
+async fn stream(
+    bbs: &Client,
+    cell_id: &str,
+    out: &mpsc::Sender<Heard>,
+    backoff: &mut Backoff,
+) -> anyhow::Result<()> {
+    let mut events = bbs.instance_events(cell_id).await?;
+    out.send(Heard::Opened).await?;
+    loop {
+        let event = events.next().await?;
+        backoff.reset();
+        for event in convert::events(event, cell_id) {
+            out.send(Heard::Event(event)).await?;
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A BBS of a few lines: answers lists from memory and streams events, over mTLS.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::IntoResponse as _;
+use axum::routing::post;
+use base64::Engine as _;
+use bytes::Bytes;
+use kit::CancellationToken;
+use kit::tls::{ClientAuth, Identity};
+use prost::Message;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use wire::bbs::{self as m, path};
+
+pub(crate) struct FakeBbs {
+    pub(crate) url: String,
+    shared: Arc<Shared>,
+    shutdown: CancellationToken,
+}
+
+struct Shared {
+    actuals: Mutex<Vec<m::ActualLrp>>,
+    desired: Mutex<Vec<m::DesiredLrp>>,
+    domains: Mutex<Vec<String>>,
+    /// `None` breaks every open stream.
+    events: broadcast::Sender<Option<m::Event>>,
+}
+
+impl Drop for FakeBbs {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl FakeBbs {
+    pub(crate) async fn start(identity: &Identity) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            actuals: Mutex::default(),
+            desired: Mutex::default(),
+            domains: Mutex::new(vec!["cf-apps".into()]),
+            events: broadcast::channel(100).0,
+        });
+        let app = Router::new()
+            .route(path::ACTUAL_LRPS_LIST, post(actuals))
+            .route(path::DOMAINS_LIST, post(domains))
+            .route(path::ROUTING_INFOS_LIST, post(routing_infos))
+            .route(path::INSTANCE_EVENTS, post(events))
+            .with_state(shared.clone());
+        let tls = kit::tls::server_config(identity, ClientAuth::Required, &["http/1.1"]).unwrap();
+        let shutdown = CancellationToken::new();
+        tokio::spawn(kit::http::serve(listener, Some(tls), app, shutdown.clone()));
+        Self {
+            url,
+            shared,
+            shutdown,
+        }
+    }
+
+    /// Changes the state without an event.
+    pub(crate) fn set(&self, desired: Vec<m::DesiredLrp>, actuals: Vec<m::ActualLrp>) {
+        *self.shared.desired.lock().unwrap() = desired;
+        *self.shared.actuals.lock().unwrap() = actuals;
+    }
+
+    pub(crate) fn event(&self, event: m::Event) {
+        self.shared.events.send(Some(event)).unwrap();
+    }
+
+    pub(crate) fn break_streams(&self) {
+        self.shared.events.send(None).unwrap();
+    }
+
+    pub(crate) fn subscribers(&self) -> usize {
+        self.shared.events.receiver_count()
+    }
+}
+
+async fn actuals(State(shared): State<Arc<Shared>>, body: Bytes) -> Vec<u8> {
+    let asked = m::ActualLrpsRequest::decode(body).unwrap();
+    let mut actual_lrps = shared.actuals.lock().unwrap().clone();
+    actual_lrps.retain(|lrp| lrp.instance_key.as_ref().unwrap().cell_id == asked.cell_id);
+    m::ActualLrpsResponse {
+        error: None,
+        actual_lrps,
+    }
+    .encode_to_vec()
+}
+
+async fn domains(State(shared): State<Arc<Shared>>) -> Vec<u8> {
+    m::DomainsResponse {
+        error: None,
+        domains: shared.domains.lock().unwrap().clone(),
+    }
+    .encode_to_vec()
+}
+
+async fn routing_infos(State(shared): State<Arc<Shared>>, body: Bytes) -> Vec<u8> {
+    let asked = m::DesiredLrpsRequest::decode(body).unwrap();
+    let mut desired_lrps = shared.desired.lock().unwrap().clone();
+    desired_lrps.retain(|lrp| asked.process_guids.contains(&lrp.process_guid));
+    m::DesiredLrpsResponse {
+        error: None,
+        desired_lrps,
+    }
+    .encode_to_vec()
+}
+
+async fn events(State(shared): State<Arc<Shared>>) -> axum::response::Response {
+    let receiver = shared.events.subscribe();
+    let stream = futures::stream::unfold((receiver, 0), |(mut receiver, n)| async move {
+        let event = receiver.recv().await.ok()??;
+        let data = base64::engine::general_purpose::STANDARD.encode(event.encode());
+        let text = format!("id: {n}\nevent: {}\ndata: {data}\n\n", event.name());
+        Some((
+            Ok::<_, std::convert::Infallible>(Bytes::from(text)),
+            (receiver, n + 1),
+        ))
+    });
+    (
+        [("content-type", "text/event-stream; charset=utf-8")],
+        Body::from_stream(stream),
+    )
+        .into_response()
+}

@@ -1,0 +1,427 @@
+//! Route-emitter between a BBS over mTLS and a real nats-server.
+
+mod fake_bbs;
+
+use fake_bbs::FakeBbs;
+use futures::StreamExt as _;
+use kit::CancellationToken;
+use kit::tls::Identity;
+use route_emitter::{Config, RouteEmitter};
+use std::time::{Duration, Instant};
+use tokio::process::{Child, Command};
+use wire::bbs as m;
+use wire::router::{RegistryMessage, StartMessage};
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn identity() -> Identity {
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let ca_cert = ca.self_signed(&ca_key).unwrap();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    Identity {
+        cert_pem: cert.pem(),
+        key_pem: key.serialize_pem(),
+        ca_pem: ca_cert.pem(),
+    }
+}
+
+/// A nats-server child on a port of its own; killed by its handle.
+struct Nats {
+    child: Child,
+    port: u16,
+}
+
+impl Nats {
+    async fn start(port: Option<u16>) -> Self {
+        let port = match port {
+            Some(port) => port,
+            None => tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port(),
+        };
+        let child = Command::new("nats-server")
+            .args([
+                "-a",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "--user",
+                "nats",
+                "--pass",
+                "nats",
+            ])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("nats-server must be installed (package nats-server)");
+        let up = async {
+            while tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_err()
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(SOON, up)
+            .await
+            .expect("nats-server did not start");
+        Self { child, port }
+    }
+
+    fn config(&self) -> clients::nats::Config {
+        clients::nats::Config {
+            servers: vec![format!("127.0.0.1:{}", self.port)],
+            user: "nats".into(),
+            password: "nats".into(),
+            tls: None,
+        }
+    }
+}
+
+/// All parts, and a router's ear on the bus.
+struct Stage {
+    bbs: FakeBbs,
+    nats: Nats,
+    bus: async_nats::Client,
+    messages: async_nats::Subscriber,
+    shutdown: CancellationToken,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Stage {
+    async fn start(
+        desired: Vec<m::DesiredLrp>,
+        actuals: Vec<m::ActualLrp>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let identity = identity();
+        let (bbs, nats) = (FakeBbs::start(&identity).await, Nats::start(None).await);
+        bbs.set(desired, actuals);
+        let bus = clients::nats::connect(&nats.config(), "test", |_| std::future::ready(()))
+            .await
+            .unwrap();
+        let messages = bus.subscribe("router.>").await.unwrap();
+        bus.flush().await.unwrap();
+        let mut config = Config::new("cell-1", bbs.url.clone(), identity, nats.config());
+        change(&mut config);
+        let shutdown = CancellationToken::new();
+        tokio::spawn(RouteEmitter::build(config).unwrap().run(shutdown.clone()));
+        Self {
+            bbs,
+            nats,
+            bus,
+            messages,
+            shutdown,
+        }
+    }
+
+    /// The next register or unregister: its last word of the subject, and the message.
+    async fn next(&mut self) -> (String, RegistryMessage) {
+        let next = async {
+            loop {
+                let message = self.messages.next().await.expect("the bus is open");
+                let kind = message
+                    .subject
+                    .as_str()
+                    .trim_start_matches("router.")
+                    .to_owned();
+                if kind.ends_with("register") {
+                    return (kind, serde_json::from_slice(&message.payload).unwrap());
+                }
+            }
+        };
+        tokio::time::timeout(SOON, next)
+            .await
+            .expect("no message came")
+    }
+
+    async fn expect(&mut self, kind: &str, uri: &str) -> RegistryMessage {
+        let (got, message) = self.next().await;
+        assert_eq!(
+            (got.as_str(), message.uris.as_slice()),
+            (kind, [uri.to_owned()].as_slice()),
+            "{message:?}"
+        );
+        message
+    }
+
+    async fn subscribed(&self) {
+        let there = async {
+            while self.bbs.subscribers() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, there)
+            .await
+            .expect("the emitter did not subscribe to the BBS");
+    }
+}
+
+fn desired(hosts: &[&str], index: u32) -> m::DesiredLrp {
+    let routes = serde_json::json!([{ "hostnames": hosts, "port": 8080 }])
+        .to_string()
+        .into_bytes();
+    m::DesiredLrp {
+        process_guid: "p".into(),
+        domain: "cf-apps".into(),
+        log_guid: "app-1".into(),
+        instances: 1,
+        routes: Some(m::ProtoRoutes {
+            routes: [("cf-router".to_owned(), routes)].into(),
+        }),
+        modification_tag: Some(m::ModificationTag {
+            epoch: "d".into(),
+            index,
+        }),
+        metric_tags: [(
+            "source_id".to_owned(),
+            m::MetricTagValue {
+                static_value: "app-1".into(),
+                dynamic: 0,
+            },
+        )]
+        .into(),
+        ..m::DesiredLrp::default()
+    }
+}
+
+fn actual(index: u32) -> m::ActualLrp {
+    let mapping = |container, host, ctls, htls| m::PortMapping {
+        container_port: container,
+        host_port: host,
+        container_tls_proxy_port: ctls,
+        host_tls_proxy_port: htls,
+    };
+    m::ActualLrp {
+        key: Some(m::ActualLrpKey {
+            process_guid: "p".into(),
+            index: 0,
+            domain: "cf-apps".into(),
+        }),
+        instance_key: Some(m::ActualLrpInstanceKey {
+            instance_guid: "instance-1".into(),
+            cell_id: "cell-1".into(),
+        }),
+        net_info: Some(m::ActualLrpNetInfo {
+            address: "10.9.8.7".into(),
+            ports: vec![
+                mapping(8080, 61000, 61001, 61002),
+                mapping(8080, 0, 61443, 0),
+            ],
+            instance_address: "10.255.0.2".into(),
+            ..m::ActualLrpNetInfo::default()
+        }),
+        state: m::state::RUNNING.into(),
+        since: 42,
+        modification_tag: Some(m::ModificationTag {
+            epoch: "a".into(),
+            index,
+        }),
+        routable: Some(true),
+        availability_zone: "z1".into(),
+        ..m::ActualLrp::default()
+    }
+}
+
+fn map(before: &[&str], after: &[&str], index: u32) -> m::Event {
+    m::Event::DesiredLrpChanged(m::DesiredLrpChangedEvent {
+        before: Some(desired(before, index - 1)),
+        after: Some(desired(after, index)),
+        trace_id: String::new(),
+    })
+}
+
+#[tokio::test]
+async fn what_runs_is_registered_and_events_change_it() {
+    let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
+    let message = stage.expect("register", "a.x").await;
+    let json = serde_json::to_value(&message).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "host": "10.9.8.7", "port": 61000, "tls_port": 61002, "uris": ["a.x"], "app": "app-1", "private_instance_id": "instance-1",
+            "private_instance_index": "0", "server_cert_domain_san": "instance-1", "availability_zone": "z1",
+            "tags": { "component": "route-emitter", "source_id": "app-1" },
+        })
+    );
+    stage.bbs.event(map(&["a.x"], &["b.x"], 2));
+    stage.expect("register", "b.x").await;
+    stage.expect("unregister", "a.x").await;
+    stage.bbs.event(m::Event::ActualLrpInstanceRemoved(
+        m::ActualLrpInstanceEvent {
+            actual_lrp: Some(actual(1)),
+            trace_id: String::new(),
+        },
+    ));
+    stage.expect("unregister", "b.x").await;
+}
+
+#[tokio::test]
+async fn an_instance_of_an_unknown_process_brings_its_routes_and_its_age() {
+    let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![], |_| {}).await;
+    stage.subscribed().await;
+    let claimed = m::ActualLrp {
+        state: m::state::CLAIMED.into(),
+        net_info: None,
+        ..actual(0)
+    };
+    stage.bbs.event(m::Event::ActualLrpInstanceCreated(
+        m::ActualLrpInstanceEvent {
+            actual_lrp: Some(claimed),
+            trace_id: String::new(),
+        },
+    ));
+    let info = |lrp: m::ActualLrp| m::ActualLrpInfo {
+        net_info: lrp.net_info,
+        state: lrp.state,
+        since: lrp.since,
+        modification_tag: lrp.modification_tag,
+        routable: lrp.routable,
+        availability_zone: lrp.availability_zone,
+        ..m::ActualLrpInfo::default()
+    };
+    let running = actual(1);
+    stage.bbs.event(m::Event::ActualLrpInstanceChanged(
+        m::ActualLrpInstanceChangedEvent {
+            key: running.key.clone(),
+            instance_key: running.instance_key.clone(),
+            before: None,
+            after: Some(info(running)),
+            trace_id: String::new(),
+        },
+    ));
+    stage.expect("register", "a.x").await;
+}
+
+#[tokio::test]
+async fn a_broken_stream_means_resubscribe_and_sync_at_once() {
+    let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
+    stage.expect("register", "a.x").await;
+    stage.subscribed().await;
+    stage.bbs.set(vec![desired(&["c.x"], 2)], vec![actual(1)]);
+    stage.bbs.break_streams();
+    stage.expect("register", "c.x").await;
+    stage.expect("unregister", "a.x").await;
+}
+
+#[tokio::test]
+async fn routers_are_greeted_and_answered_with_everything() {
+    let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
+    let start = serde_json::to_vec(&StartMessage {
+        id: "0-r".into(),
+        hosts: vec![],
+        minimum_register_interval_in_seconds: 1,
+        prune_threshold_in_seconds: 120,
+    })
+    .unwrap();
+    stage.expect("register", "a.x").await;
+    let mut greetings = stage.bus.subscribe("router.greet").await.unwrap();
+    let greeting = tokio::time::timeout(SOON, greetings.next())
+        .await
+        .unwrap()
+        .unwrap();
+    stage
+        .bus
+        .publish(greeting.reply.unwrap(), start.clone().into())
+        .await
+        .unwrap();
+    stage.expect("register", "a.x").await;
+    let answered = Instant::now();
+    stage.expect("register", "a.x").await;
+    assert!(
+        answered.elapsed() > Duration::from_millis(500),
+        "at the announced interval of a second"
+    );
+    stage
+        .bus
+        .publish("router.start", start.into())
+        .await
+        .unwrap();
+    stage.expect("register", "a.x").await;
+}
+
+#[tokio::test]
+async fn unregistrations_are_repeated() {
+    let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |config| {
+        config.unregistration_interval = Duration::from_millis(100);
+        config.unregistration_send_count = 2;
+    })
+    .await;
+    stage.expect("register", "a.x").await;
+    stage.subscribed().await;
+    stage
+        .bbs
+        .event(m::Event::DesiredLrpRemoved(m::DesiredLrpEvent {
+            desired_lrp: Some(desired(&["a.x"], 1)),
+            trace_id: String::new(),
+        }));
+    for _ in 0..3 {
+        stage.expect("unregister", "a.x").await;
+    }
+}
+
+#[tokio::test]
+async fn when_the_bus_is_back_everything_is_sent_again() {
+    let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
+    stage.expect("register", "a.x").await;
+    stage.subscribed().await;
+    stage.nats.child.kill().await.unwrap();
+    stage.bbs.event(map(&["a.x"], &["a.x", "b.x"], 2));
+    let port = stage.nats.port;
+    stage.nats = Nats::start(Some(port)).await;
+    let mut uris = Vec::new();
+    while !(uris.contains(&"a.x".to_owned()) && uris.contains(&"b.x".to_owned())) {
+        uris.extend(stage.next().await.1.uris);
+    }
+}
+
+#[tokio::test]
+async fn from_event_to_message_in_a_millisecond() {
+    let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
+    stage.expect("register", "a.x").await;
+    stage.subscribed().await;
+    let mut took = Vec::new();
+    for round in 0..100 {
+        let (before, after) = if round % 2 == 0 {
+            (vec!["a.x"], vec!["a.x", "b.x"])
+        } else {
+            (vec!["a.x", "b.x"], vec!["a.x"])
+        };
+        let sent = Instant::now();
+        stage.bbs.event(map(&before, &after, 2 + round));
+        stage
+            .expect(
+                if round % 2 == 0 {
+                    "register"
+                } else {
+                    "unregister"
+                },
+                "b.x",
+            )
+            .await;
+        took.push(sent.elapsed());
+    }
+    took.sort();
+    eprintln!(
+        "BBS event → message at a subscriber: p50 {:?}, p99 {:?}",
+        took[50], took[98]
+    );
+    // The whole way through two servers; generous, for test machines are busy.
+    assert!(took[50] < Duration::from_millis(20), "p50 {:?}", took[50]);
+}
