@@ -1,1 +1,238 @@
-//! The locket gRPC client: locks and presences.
+//! The locket gRPC client: locks (at most one holder) and presences (who is there), both by time to live.
+//!
+//! Owners should be stable across restarts of the same process (a cell's id, `auctioneer@host`): after a crash the same owner goes
+//! on at once, another one waits until the old lease ran out.
+
+use anyhow::{Context as _, Result};
+use hyper_util::rt::TokioIo;
+use kit::CancellationToken;
+use kit::tls::Identity;
+use rustls::pki_types::ServerName;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::codegen::http::Uri;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use wire::bbs::CellPresence;
+use wire::locket::{self as m, Resource, TypeCode, path};
+
+/// Time to live of every lock and presence.
+pub const TTL: Duration = Duration::from_secs(15);
+/// A holder renews this often…
+const RENEW: Duration = Duration::from_secs(5);
+/// …and who waits for a lock asks this often.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Cheap to clone. Connects when first used, and again after a loss.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LocketError {
+    /// Somebody else owns it.
+    #[error("lock-collision: {key} belongs to another owner")]
+    Collision { key: String },
+    #[error("{key}: resource-not-found")]
+    NotFound { key: String },
+    #[error("call locket: {0}")]
+    Failed(#[source] Status),
+}
+
+impl LocketError {
+    fn new(key: &str, status: Status) -> Self {
+        match status.code() {
+            Code::AlreadyExists => Self::Collision { key: key.to_owned() },
+            Code::NotFound => Self::NotFound { key: key.to_owned() },
+            _ => Self::Failed(status),
+        }
+    }
+}
+
+impl Client {
+    /// `url`: `https://127.0.0.1:8891`. Must be called inside a tokio runtime.
+    pub fn new(url: impl Into<String>, identity: &Identity) -> Result<Self> {
+        Ok(Self { channel: channel(&url.into(), identity)? })
+    }
+
+    /// Takes, or renews, the lock or presence for `ttl`.
+    pub async fn lock(&self, resource: Resource, ttl: Duration) -> Result<(), LocketError> {
+        let key = resource.key.clone();
+        let request = m::LockRequest { resource: Some(resource), ttl_in_seconds: ttl.as_secs().max(1) as i64 };
+        self.call::<_, m::LockResponse>(path::LOCK, request).await.map(drop).map_err(|s| LocketError::new(&key, s))
+    }
+
+    pub async fn release(&self, resource: Resource) -> Result<(), LocketError> {
+        let key = resource.key.clone();
+        self.call::<_, m::ReleaseResponse>(path::RELEASE, m::ReleaseRequest { resource: Some(resource) }).await.map(drop).map_err(|s| LocketError::new(&key, s))
+    }
+
+    pub async fn fetch(&self, key: &str) -> Result<Resource, LocketError> {
+        let answer: m::FetchResponse = self.call(path::FETCH, m::FetchRequest { key: key.to_owned() }).await.map_err(|s| LocketError::new(key, s))?;
+        answer.resource.ok_or_else(|| LocketError::NotFound { key: key.to_owned() })
+    }
+
+    /// All locks, or all presences.
+    pub async fn fetch_all(&self, kind: TypeCode) -> Result<Vec<Resource>, LocketError> {
+        let type_name = if kind == TypeCode::Lock { m::LOCK } else { m::PRESENCE };
+        let request = m::FetchAllRequest { type_name: type_name.into(), type_code: kind as i32 };
+        let answer: m::FetchAllResponse = self.call(path::FETCH_ALL, request).await.map_err(|s| LocketError::new("", s))?;
+        Ok(answer.resources)
+    }
+
+    /// The cells that are there. A presence whose value cannot be read is skipped and logged.
+    pub async fn cells(&self) -> Result<Vec<CellPresence>, LocketError> {
+        let presences = self.fetch_all(TypeCode::Presence).await?;
+        Ok(presences.iter().filter_map(cell_presence).collect())
+    }
+
+    async fn call<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Status>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        grpc.ready().await.map_err(|error| Status::unavailable(format!("{:#}", anyhow::Error::from(error))))?;
+        let codec = tonic_prost::ProstCodec::<Q, A>::default();
+        Ok(grpc.unary(tonic::Request::new(request), PathAndQuery::from_static(path), codec).await?.into_inner())
+    }
+}
+
+/// Reads a presence as a cell's; logs and skips what is none.
+pub fn cell_presence(resource: &Resource) -> Option<CellPresence> {
+    match CellPresence::from_locket_value(&resource.value) {
+        Ok(cell) if !cell.cell_id.is_empty() => Some(cell),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::debug!(key = resource.key, %error, "presence-is-no-cell");
+            None
+        }
+    }
+}
+
+/// A lazy gRPC channel over mTLS with `identity`.
+fn channel(url: &str, identity: &Identity) -> Result<Channel> {
+    let uri: Uri = url.parse().with_context(|| format!("locket address {url:?}: want https://host:port"))?;
+    anyhow::ensure!(uri.scheme_str() == Some("https"), "locket address {url:?}: want https://host:port");
+    let authority = uri.authority().with_context(|| format!("locket address {url:?}: want https://host:port"))?.clone();
+    let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(8891));
+    let name = ServerName::try_from(authority.host().trim_matches(['[', ']']).to_owned()).with_context(|| format!("locket address {url:?}"))?;
+    let mut tls = kit::tls::client_config(identity)?;
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let tls = TlsConnector::from(Arc::new(tls));
+    let connector = tower::service_fn(move |_: Uri| {
+        let (address, name, tls) = (address.clone(), name.clone(), tls.clone());
+        async move {
+            let stream = TcpStream::connect(&address).await?;
+            stream.set_nodelay(true)?;
+            std::io::Result::Ok(TokioIo::new(tls.connect(name, stream).await?))
+        }
+    });
+    // The channel's own scheme is plain: TLS is the connector's business.
+    let endpoint = Endpoint::from_shared(format!("http://{authority}")).context("make locket endpoint")?;
+    let endpoint = endpoint.connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(10)).http2_keep_alive_interval(Duration::from_secs(10));
+    Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// Keeps a presence: renews it every 5 s with a TTL of 15 s, releases it at the end. Losing it is logged, not fatal.
+#[derive(Debug)]
+pub struct Presence {
+    client: Client,
+    resource: Resource,
+}
+
+impl Presence {
+    /// A cell's. Its owner is the cell id, so that a restarted cell goes on at once.
+    pub fn cell(client: Client, cell: &CellPresence) -> Self {
+        Self::new(client, &cell.cell_id, &cell.cell_id, cell.to_locket_value())
+    }
+
+    pub fn new(client: Client, key: &str, owner: &str, value: String) -> Self {
+        let resource = Resource { key: key.into(), owner: owner.into(), value, type_name: m::PRESENCE.into(), type_code: TypeCode::Presence as i32 };
+        Self { client, resource }
+    }
+
+    /// Renews until `shutdown`, then releases.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut held = false;
+        loop {
+            let wait = match self.client.lock(self.resource.clone(), TTL).await {
+                Ok(()) => {
+                    if !held {
+                        tracing::info!(key = self.resource.key, "presence-set");
+                    }
+                    held = true;
+                    RENEW
+                }
+                Err(error) => {
+                    if held {
+                        tracing::warn!(key = self.resource.key, %error, "presence-not-renewed");
+                    }
+                    held = false;
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        let release = self.client.release(self.resource.clone());
+        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), release).await {
+            tracing::debug!(key = self.resource.key, %error, "presence-not-released");
+        }
+    }
+}
+
+/// Keeps a lock: waits until it is free, then renews it every 5 s.
+#[derive(Debug)]
+pub struct Lock {
+    client: Client,
+    resource: Resource,
+}
+
+impl Lock {
+    pub fn new(client: Client, key: &str, owner: &str) -> Self {
+        let resource = Resource { key: key.into(), owner: owner.into(), value: String::new(), type_name: m::LOCK.into(), type_code: TypeCode::Lock as i32 };
+        Self { client, resource }
+    }
+
+    /// Returns once the lock is ours, however long that takes. Drop the future to give up.
+    pub async fn acquire(&self) {
+        let mut told = false;
+        while let Err(error) = self.client.lock(self.resource.clone(), TTL).await {
+            if !told {
+                tracing::info!(key = self.resource.key, %error, "waiting-for-lock");
+                told = true;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        tracing::info!(key = self.resource.key, "lock-acquired");
+    }
+
+    /// Renews the acquired lock until `shutdown` (then releases it). `Err`: it is lost, and its holder must stop what
+    /// needed it: another owner has it, or no renewal worked for a whole TTL.
+    pub async fn keep(&self, shutdown: CancellationToken) -> Result<()> {
+        let mut renewed = tokio::time::Instant::now();
+        let mut wait = RENEW;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+            }
+            match self.client.lock(self.resource.clone(), TTL).await {
+                Ok(()) => (renewed, wait) = (tokio::time::Instant::now(), RENEW),
+                Err(error @ LocketError::Collision { .. }) => return Err(error).context("lost lock"),
+                Err(error) if renewed.elapsed() >= TTL => return Err(error).context(format!("lost lock {}", self.resource.key)),
+                Err(_) => wait = RETRY,
+            }
+        }
+        let release = self.client.release(self.resource.clone());
+        let _ = tokio::time::timeout(Duration::from_secs(2), release).await;
+        Ok(())
+    }
+}

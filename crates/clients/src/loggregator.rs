@@ -1,15 +1,28 @@
 //! Sending log lines and metrics to log-cache as loggregator v2 envelopes over gRPC (default port 3458).
 //!
-//! Never blocks a caller: a full queue drops the oldest and counts it.
+//! Called by whoever has something to say about an app: rep, router, cloud-controller. Never blocks a caller and never
+//! fails it: a full queue drops the oldest and counts it. One background task owns the connection: it sends what
+//! is queued in batches down one client-streaming call and connects again, with back-off, when that breaks.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use wire::loggregator::Envelope;
+mod ingress;
+
+use anyhow::{Context as _, Result};
+use kit::tls::Identity;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+use wire::loggregator::{Envelope, Log, LogType, Message};
+
+/// Queue limits: what is older is dropped.
+const MAX_QUEUED: usize = 10_000;
+const MAX_QUEUED_BYTES: usize = 16 << 20;
 
 /// Where envelopes go; cheap to clone. `Emitter::discard()` swallows everything.
 #[derive(Clone, Debug)]
 pub struct Emitter {
-    queue: Option<tokio::sync::mpsc::Sender<Envelope>>,
+    open: Option<Arc<Open>>,
 }
 
 /// Which output stream a line came from.
@@ -34,6 +47,249 @@ pub struct Source {
 
 impl Emitter {
     pub fn discard() -> Self {
-        Self { queue: None }
+        Self { open: None }
+    }
+
+    /// `url`: `https://127.0.0.1:3458`. Must be called inside a tokio runtime. Returns at once: the background task
+    /// connects, and goes on trying.
+    pub fn connect(url: &str, identity: &Identity) -> Result<Self> {
+        let target = ingress::Target::new(url, identity)?;
+        let queue = Arc::new(Queue::default());
+        let runtime = tokio::runtime::Handle::try_current()
+            .context("start the log emitter outside of a tokio runtime")?;
+        runtime.spawn(ingress::deliver(target, queue.clone()));
+        Ok(Self {
+            open: Some(Arc::new(Open { queue })),
+        })
+    }
+
+    /// One line (without its line end), stamped now.
+    pub fn log(&self, source: &Source, stream: Stream, payload: impl Into<Vec<u8>>) {
+        if self.open.is_none() {
+            return;
+        }
+        let kind = match stream {
+            Stream::Out => LogType::Out,
+            Stream::Err => LogType::Err,
+        };
+        let mut tags = source.tags.as_ref().clone();
+        tags.insert("source_type".into(), source.source_type.clone());
+        self.emit(Envelope {
+            timestamp: now_ns(),
+            source_id: source.source_id.clone(),
+            instance_id: source.instance_id.clone(),
+            tags,
+            message: Some(Message::Log(Log {
+                payload: payload.into(),
+                kind: kind as i32,
+            })),
+        });
+    }
+
+    /// An envelope as it is.
+    pub fn emit(&self, envelope: Envelope) {
+        if let Some(open) = &self.open {
+            open.queue.push(envelope);
+        }
+    }
+
+    /// How many envelopes were dropped because the queue was full.
+    pub fn dropped(&self) -> u64 {
+        self.open
+            .as_ref()
+            .map_or(0, |open| open.queue.dropped.load(Ordering::Relaxed))
+    }
+
+    /// Waits until the queue is empty (handed to the connection) or `limit` has passed. For orderly shutdown.
+    pub async fn flush(&self, limit: Duration) {
+        let Some(open) = &self.open else { return };
+        let _ = tokio::time::timeout(limit, async {
+            loop {
+                let emptied = open.queue.emptied.notified();
+                if open.queue.is_empty() {
+                    return;
+                }
+                emptied.await;
+            }
+        })
+        .await;
+    }
+}
+
+/// Dropped with the last emitter: ends the background task once the queue is sent.
+#[derive(Debug)]
+struct Open {
+    queue: Arc<Queue>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.filled.notify_one();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    filled: Notify,
+    emptied: Notify,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    envelopes: VecDeque<Envelope>,
+    bytes: usize,
+    /// A batch was taken and is not yet handed over.
+    sending: bool,
+    closed: bool,
+}
+
+impl Queue {
+    fn push(&self, envelope: Envelope) {
+        let was_empty = {
+            let mut state = self.lock();
+            let was_empty = state.envelopes.is_empty();
+            state.bytes += size(&envelope);
+            state.envelopes.push_back(envelope);
+            let mut dropped = 0;
+            while state.envelopes.len() > MAX_QUEUED
+                || (state.bytes > MAX_QUEUED_BYTES && state.envelopes.len() > 1)
+            {
+                if let Some(oldest) = state.envelopes.pop_front() {
+                    state.bytes -= size(&oldest);
+                    dropped += 1;
+                }
+            }
+            if dropped > 0 {
+                self.dropped.fetch_add(dropped, Ordering::Relaxed);
+            }
+            was_empty
+        };
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// The oldest envelopes, at most `count` and about `bytes`; `None` when closed and empty.
+    async fn take(&self, count: usize, bytes: usize) -> Option<Vec<Envelope>> {
+        loop {
+            let filled = self.filled.notified();
+            {
+                let mut state = self.lock();
+                state.sending = false;
+                if !state.envelopes.is_empty() {
+                    let mut batch = Vec::new();
+                    let mut taken = 0;
+                    while batch.len() < count && taken < bytes {
+                        let Some(envelope) = state.envelopes.pop_front() else {
+                            break;
+                        };
+                        taken += size(&envelope);
+                        batch.push(envelope);
+                    }
+                    state.bytes -= taken;
+                    state.sending = true;
+                    return Some(batch);
+                }
+                if state.closed {
+                    return None;
+                }
+            }
+            self.emptied.notify_waiters();
+            filled.await;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.envelopes.is_empty() && !state.sending
+    }
+
+    fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, QueueState> {
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// About what an envelope holds in memory.
+fn size(envelope: &Envelope) -> usize {
+    let payload = match &envelope.message {
+        Some(Message::Log(log)) => log.payload.len(),
+        Some(Message::Event(event)) => event.title.len() + event.body.len(),
+        Some(Message::Gauge(gauge)) => gauge.metrics.len() * 64,
+        Some(Message::Counter(_) | Message::Timer(_)) | None => 32,
+    };
+    128 + payload
+        + envelope.source_id.len()
+        + envelope
+            .tags
+            .iter()
+            .map(|(k, v)| k.len() + v.len() + 48)
+            .sum::<usize>()
+}
+
+fn now_ns() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(n: usize) -> Envelope {
+        Envelope {
+            timestamp: n as i64,
+            message: Some(Message::Log(Log {
+                payload: vec![b'x'; 10],
+                kind: 0,
+            })),
+            ..Envelope::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_the_oldest_and_counts() {
+        let queue = Queue::default();
+        for n in 0..MAX_QUEUED + 3 {
+            queue.push(line(n));
+        }
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 3);
+        let batch = queue.take(2, 1 << 20).await.unwrap();
+        assert_eq!(
+            batch.iter().map(|e| e.timestamp).collect::<Vec<_>>(),
+            [3, 4]
+        );
+    }
+
+    #[tokio::test]
+    async fn huge_lines_are_bounded_in_bytes() {
+        let queue = Queue::default();
+        for _ in 0..100 {
+            queue.push(Envelope {
+                message: Some(Message::Log(Log {
+                    payload: vec![0; 1 << 20],
+                    kind: 0,
+                })),
+                ..Envelope::default()
+            });
+        }
+        assert!(queue.lock().bytes <= MAX_QUEUED_BYTES);
+    }
+
+    #[tokio::test]
+    async fn discard_swallows() {
+        let emitter = Emitter::discard();
+        emitter.log(&Source::default(), Stream::Out, "x");
+        emitter.flush(Duration::from_secs(1)).await;
+        assert_eq!(emitter.dropped(), 0);
     }
 }

@@ -1,4 +1,11 @@
-//! The rep's and the auctioneer's HTTP JSON. Names are the original's exactly (`diego.md` 3.1 and 3.3).
+//! The rep's and the auctioneer's HTTP JSON. Names are the original's exactly (`diego.md` 3.1 and 3.3): members of
+//! structs that the original embeds (`PlacementConstraint`, `Resource`, `ActualLRPKey`) stand flat in the outer object,
+//! some in Go's spelling (`MemoryMB`), some in snake case.
+//!
+//! The original encodes an empty list as `null`; every list here reads `null` as empty and writes `[]`.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 
 /// Paths of the rep's network API (mTLS, default port 1801).
 pub mod path {
@@ -14,4 +21,313 @@ pub mod path {
     /// The auctioneer's (default port 9016).
     pub const AUCTION_LRPS: &str = "/v1/lrps";
     pub const AUCTION_TASKS: &str = "/v1/tasks";
+}
+
+/// Answer of `GET /state`; 503 with the same body when the cell is unhealthy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CellState {
+    pub rep_url: String,
+    pub cell_id: String,
+    pub cell_index: i32,
+    /// By scheme of the root file system: `preloaded`, `docker`.
+    #[serde(rename = "RootFSProviders", deserialize_with = "nullable")]
+    pub root_fs_providers: BTreeMap<String, RootFsProvider>,
+    #[serde(rename = "AvailableResources")]
+    pub available_resources: Resources,
+    #[serde(rename = "TotalResources")]
+    pub total_resources: Resources,
+    #[serde(rename = "LRPs", deserialize_with = "nullable")]
+    pub lrps: Vec<Lrp>,
+    #[serde(rename = "Tasks", deserialize_with = "nullable")]
+    pub tasks: Vec<Task>,
+    #[serde(rename = "StartingContainerCount")]
+    pub starting_container_count: i32,
+    #[serde(rename = "Zone")]
+    pub zone: String,
+    #[serde(rename = "Evacuating")]
+    pub evacuating: bool,
+    #[serde(rename = "VolumeDrivers", deserialize_with = "nullable")]
+    pub volume_drivers: Vec<String>,
+    /// An app must want all of these to be placed here.
+    #[serde(rename = "PlacementTags", deserialize_with = "nullable")]
+    pub placement_tags: Vec<String>,
+    #[serde(rename = "OptionalPlacementTags", deserialize_with = "nullable")]
+    pub optional_placement_tags: Vec<String>,
+    /// Added to an LRP's memory when it is placed.
+    #[serde(rename = "ProxyMemoryAllocationMB")]
+    pub proxy_memory_allocation_mb: i32,
+}
+
+/// Which root file systems of one scheme a cell can give.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RootFsProvider {
+    /// Any (`docker`).
+    Arbitrary,
+    /// Those named (`preloaded`); the values are empty objects.
+    FixedSet {
+        #[serde(default)]
+        set: BTreeMap<String, Empty>,
+    },
+}
+
+impl RootFsProvider {
+    pub fn fixed_set<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
+        Self::FixedSet { set: names.into_iter().map(|name| (name.into(), Empty {})).collect() }
+    }
+}
+
+/// `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Empty {}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    #[serde(rename = "MemoryMB")]
+    pub memory_mb: i32,
+    #[serde(rename = "DiskMB")]
+    pub disk_mb: i32,
+    #[serde(rename = "Containers")]
+    pub containers: i32,
+}
+
+/// What one container asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resource {
+    #[serde(rename = "MemoryMB")]
+    pub memory_mb: i32,
+    #[serde(rename = "DiskMB")]
+    pub disk_mb: i32,
+    #[serde(rename = "MaxPids")]
+    pub max_pids: i32,
+}
+
+/// What a cell must have for one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlacementConstraint {
+    #[serde(rename = "PlacementTags", deserialize_with = "nullable")]
+    pub placement_tags: Vec<String>,
+    #[serde(rename = "VolumeDrivers", deserialize_with = "nullable")]
+    pub volume_drivers: Vec<String>,
+    /// A URL: `preloaded:cflinuxfs4`.
+    #[serde(rename = "RootFs")]
+    pub root_fs: String,
+}
+
+/// One instance, in `/state` and `/work`. `instance_guid` is empty in `/work`: the rep makes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lrp {
+    pub instance_guid: String,
+    pub process_guid: String,
+    pub index: i32,
+    pub domain: String,
+    #[serde(flatten)]
+    pub constraint: PlacementConstraint,
+    #[serde(flatten)]
+    pub resource: Resource,
+    /// `reserved`, `initializing`, `created`, `running`, `completed`; empty in `/work`.
+    pub state: String,
+}
+
+impl Lrp {
+    /// `process_guid.index`: what a failed piece of work is matched by.
+    pub fn identifier(&self) -> String {
+        format!("{}.{}", self.process_guid, self.index)
+    }
+}
+
+/// One task, in `/state`, `/work` and the auctioneer's `/v1/tasks` (there named `TaskStartRequest`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Task {
+    #[serde(rename = "TaskGuid")]
+    pub task_guid: String,
+    #[serde(rename = "Domain")]
+    pub domain: String,
+    #[serde(flatten)]
+    pub constraint: PlacementConstraint,
+    #[serde(flatten)]
+    pub resource: Resource,
+    pub state: TaskState,
+    pub failed: bool,
+}
+
+/// A task's state by name, as the original's generated JSON has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskState {
+    #[default]
+    Invalid,
+    Pending,
+    Running,
+    Completed,
+    Resolving,
+}
+
+/// Body of `POST /work`, and its answer: the same shape with only what was refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Work {
+    #[serde(rename = "LRPs", deserialize_with = "nullable")]
+    pub lrps: Vec<Lrp>,
+    #[serde(rename = "Tasks", deserialize_with = "nullable")]
+    pub tasks: Vec<Task>,
+    /// The rep answers 500 when this is not its own id.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cell_id: String,
+}
+
+impl Work {
+    pub fn is_empty(&self) -> bool {
+        self.lrps.is_empty() && self.tasks.is_empty()
+    }
+}
+
+/// Body of `PUT /v2/lrps/:process_guid/instances/:instance_guid`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LrpUpdate {
+    pub instance_guid: String,
+    pub process_guid: String,
+    pub index: i32,
+    pub domain: String,
+    #[serde(deserialize_with = "nullable")]
+    pub internal_routes: Vec<InternalRoute>,
+    #[serde(deserialize_with = "nullable")]
+    pub metric_tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InternalRoute {
+    pub hostname: String,
+}
+
+/// One element of the array that the auctioneer's `POST /v1/lrps` takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LrpStartRequest {
+    pub process_guid: String,
+    pub domain: String,
+    /// One auction for each.
+    #[serde(deserialize_with = "nullable")]
+    pub indices: Vec<i32>,
+    #[serde(flatten)]
+    pub constraint: PlacementConstraint,
+    #[serde(flatten)]
+    pub resource: Resource,
+}
+
+/// One element of the array that the auctioneer's `POST /v1/tasks` takes.
+pub type TaskStartRequest = Task;
+
+/// Answer of `GET /container_metrics`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerMetricsCollection {
+    pub cell_id: String,
+    #[serde(deserialize_with = "nullable")]
+    pub lrps: Vec<LrpMetric>,
+    #[serde(deserialize_with = "nullable")]
+    pub tasks: Vec<TaskMetric>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LrpMetric {
+    pub instance_guid: String,
+    pub process_guid: String,
+    pub index: i32,
+    #[serde(flatten)]
+    pub metrics: ContainerMetrics,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskMetric {
+    
+    pub task_guid: String,
+    #[serde(flatten)]
+    pub metrics: ContainerMetrics,
+}
+
+/// Use of resources of one container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerMetrics {
+    pub metric_guid: String,
+    /// 1.0: one whole core.
+    pub cpu_usage_fraction: f64,
+    pub disk_usage_bytes: u64,
+    pub disk_quota_bytes: u64,
+    pub memory_usage_bytes: u64,
+    pub memory_quota_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rx_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tx_bytes: Option<u64>,
+}
+
+/// Go writes a nil slice or map as `null`.
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// Decodes, encodes, and expects the same JSON.
+    fn round_trip<T: Serialize + serde::de::DeserializeOwned>(fixture: Value) -> T {
+        let decoded: T = serde_json::from_value(fixture.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&decoded).unwrap(), fixture);
+        decoded
+    }
+
+    #[test]
+    fn cell_state() {
+        let resources = json!({"MemoryMB": 4096, "DiskMB": 10240, "Containers": 250});
+        let state: CellState = round_trip(json!({
+            "rep_url": "https://10.0.0.1:1801", "cell_id": "cell-0", "cell_index": 0,
+            "RootFSProviders": {"preloaded": {"type": "fixed_set", "set": {"cflinuxfs4": {}}}, "docker": {"type": "arbitrary"}},
+            "AvailableResources": resources, "TotalResources": resources,
+            "LRPs": [{"instance_guid": "I", "process_guid": "P", "index": 0, "domain": "cf-apps", "PlacementTags": [], "VolumeDrivers": [],
+                "RootFs": "", "MemoryMB": 256, "DiskMB": 1024, "MaxPids": 0, "state": "running"}],
+            "Tasks": [{"TaskGuid": "T", "Domain": "cf-tasks", "PlacementTags": ["a"], "VolumeDrivers": [], "RootFs": "preloaded:cflinuxfs4",
+                "MemoryMB": 256, "DiskMB": 1024, "MaxPids": 0, "state": "Pending", "failed": false}],
+            "StartingContainerCount": 0, "Zone": "z1", "Evacuating": false, "VolumeDrivers": [], "PlacementTags": [],
+            "OptionalPlacementTags": [], "ProxyMemoryAllocationMB": 32
+        }));
+        assert_eq!(state.lrps[0].identifier(), "P.0");
+        assert_eq!(state.tasks[0].state, TaskState::Pending);
+        assert_eq!(state.root_fs_providers["preloaded"], RootFsProvider::fixed_set(["cflinuxfs4"]));
+    }
+
+    #[test]
+    fn nil_slices_of_the_original_are_empty() {
+        let work: Work = serde_json::from_value(json!({"LRPs": null, "Tasks": null})).unwrap();
+        assert!(work.is_empty());
+        let lrp: Lrp = serde_json::from_value(json!({"process_guid": "P", "PlacementTags": null, "VolumeDrivers": null, "MemoryMB": 7})).unwrap();
+        assert_eq!(lrp.resource.memory_mb, 7);
+    }
+
+    #[test]
+    fn work_lrp_update_and_start_requests() {
+        round_trip::<Work>(json!({"LRPs": [], "Tasks": [], "cell_id": "cell-0"}));
+        round_trip::<LrpUpdate>(json!({"instance_guid": "I", "process_guid": "P", "index": 0, "domain": "cf-apps",
+            "internal_routes": [{"hostname": "a.apps.internal"}], "metric_tags": {"app_name": "x"}}));
+        let requests: Vec<LrpStartRequest> = round_trip(json!([{"process_guid": "P", "domain": "cf-apps", "indices": [0, 2],
+            "PlacementTags": ["iso-1"], "VolumeDrivers": [], "RootFs": "preloaded:cflinuxfs4", "MemoryMB": 256, "DiskMB": 1024, "MaxPids": 1024}]));
+        assert_eq!(requests[0].constraint.placement_tags, ["iso-1"]);
+    }
+
+    #[test]
+    fn container_metrics() {
+        round_trip::<ContainerMetricsCollection>(json!({"cell_id": "c", "tasks": [], "lrps": [{"instance_guid": "I", "process_guid": "P", "index": 1,
+            "metric_guid": "A", "cpu_usage_fraction": 0.5, "disk_usage_bytes": 1, "disk_quota_bytes": 2, "memory_usage_bytes": 3, "memory_quota_bytes": 4}]}));
+    }
 }

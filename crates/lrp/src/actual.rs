@@ -1,0 +1,166 @@
+//! One row: what is known of one instance of a desired LRP. The state carries exactly the data that it may have.
+
+use crate::Nanos;
+use ids::{CellId, Domain, InstanceGuid, ProcessGuid};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ActualLrpKey {
+    pub process_guid: ProcessGuid,
+    pub index: i32,
+    pub domain: Domain,
+}
+
+/// Which container, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InstanceKey {
+    pub instance_guid: InstanceGuid,
+    pub cell_id: CellId,
+}
+
+/// Orders the versions of one row. A new row has a new epoch; every stored change adds one to the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModificationTag {
+    pub epoch: Arc<str>,
+    pub index: u32,
+}
+
+impl ModificationTag {
+    pub fn new(epoch: impl Into<Arc<str>>) -> Self {
+        Self { epoch: epoch.into(), index: 0 }
+    }
+
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self { epoch: self.epoch.clone(), index: self.index.wrapping_add(1) }
+    }
+
+    /// Whether `newer` describes a later version than this tag does. Tags of different epochs have no order: then it does.
+    pub fn succeeded_by(&self, newer: &Self) -> bool {
+        self.epoch.is_empty() || newer.epoch.is_empty() || self.epoch != newer.epoch || self.index < newer.index
+    }
+}
+
+/// Why an index may have more than one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Presence {
+    Ordinary,
+    /// Still serves on a cell that drains, until its replacement runs.
+    Evacuating,
+    /// Its cell has not been seen for a while; it may well still serve.
+    Suspect,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PreferredAddress {
+    #[default]
+    Unknown,
+    Instance,
+    Host,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortMapping {
+    pub container_port: u32,
+    pub host_port: u32,
+    pub container_tls_proxy_port: u32,
+    pub host_tls_proxy_port: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetInfo {
+    /// The cell's address.
+    pub address: String,
+    /// Order matters to route emitters: the first mapping of a container port counts.
+    pub ports: Vec<PortMapping>,
+    /// The container's address.
+    pub instance_address: String,
+    pub preferred_address: PreferredAddress,
+    pub instance_ipv6_address: String,
+}
+
+/// What a cell reports of an instance that runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    pub net_info: NetInfo,
+    pub internal_routes: Vec<String>,
+    pub metric_tags: BTreeMap<String, String>,
+    /// The readiness check's word.
+    pub routable: bool,
+    pub availability_zone: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Waits for a cell. `placement_error` says why the last auction found none; empty before.
+    Unclaimed { placement_error: String },
+    /// A cell is about to run it.
+    Claimed { instance: InstanceKey },
+    Running { instance: InstanceKey, details: Arc<Running> },
+    /// Waits for its restart.
+    Crashed,
+}
+
+impl State {
+    pub fn unclaimed() -> Self {
+        Self::Unclaimed { placement_error: String::new() }
+    }
+
+    /// The state's name on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unclaimed { .. } => "UNCLAIMED",
+            Self::Claimed { .. } => "CLAIMED",
+            Self::Running { .. } => "RUNNING",
+            Self::Crashed => "CRASHED",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActualLrp {
+    pub key: ActualLrpKey,
+    pub presence: Presence,
+    pub state: State,
+    pub crash_count: i32,
+    pub crash_reason: String,
+    /// When the state last changed.
+    pub since: Nanos,
+    pub tag: ModificationTag,
+}
+
+impl ActualLrp {
+    /// The instance that claimed or runs it.
+    pub fn instance(&self) -> Option<&InstanceKey> {
+        match &self.state {
+            State::Claimed { instance } | State::Running { instance, .. } => Some(instance),
+            State::Unclaimed { .. } | State::Crashed => None,
+        }
+    }
+
+    pub fn is_of(&self, instance: &InstanceKey) -> bool {
+        self.instance() == Some(instance)
+    }
+
+    pub fn running(&self) -> Option<&Running> {
+        match &self.state {
+            State::Running { details, .. } => Some(details),
+            _ => None,
+        }
+    }
+
+    /// Runs, and passes its readiness check: it can take over from another instance.
+    pub fn serves(&self) -> bool {
+        self.running().is_some_and(|r| r.routable)
+    }
+
+    pub fn is_unclaimed(&self) -> bool {
+        matches!(self.state, State::Unclaimed { .. })
+    }
+
+    /// The row after a change of state at `now`.
+    pub(crate) fn with(&self, state: State, now: Nanos) -> Self {
+        Self { state, since: now, tag: self.tag.next(), ..self.clone() }
+    }
+}
