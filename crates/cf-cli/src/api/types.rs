@@ -1,0 +1,122 @@
+//! The parts of the API's answers that commands read. Unknown fields are ignored, missing ones are empty.
+
+use super::error::Item;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+macro_rules! answers {
+    ($( $(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? } )*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(default)]
+        pub(crate) struct $name { $( $(#[$fmeta])* pub(crate) $field: $ty, )* }
+    )*};
+}
+
+/// One page of a list.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page<T> {
+    #[serde(default)]
+    pub(crate) pagination: Pagination,
+    pub(crate) resources: Vec<T>,
+}
+
+answers! {
+    Pagination { next: Option<Link> }
+    Link { href: Option<String>, meta: BTreeMap<String, Value> }
+    Root { links: BTreeMap<String, Option<Link>> }
+    Detail { detail: String }
+    Job { guid: String, state: String, errors: Vec<Item>, warnings: Vec<Detail> }
+
+    Guid { guid: String }
+    /// A to-one relationship.
+    One { data: Option<Guid> }
+    Relationships { organization: One, space: One, quota: One }
+    Named { guid: String, name: String }
+    Organization { guid: String, name: String, relationships: Relationships }
+    Space { guid: String, name: String, relationships: Relationships }
+
+    App { guid: String, name: String, state: String, lifecycle: Lifecycle }
+    Lifecycle { #[serde(rename = "type")] kind: String, data: LifecycleData }
+    LifecycleData { stack: Option<String>, buildpacks: Vec<String> }
+    Process {
+        guid: String, #[serde(rename = "type")] kind: String, command: Option<String>, instances: i64, memory_in_mb: i64,
+        process_instances: Vec<ProcessInstance>, relationships: ProcessRelationships,
+    }
+    ProcessRelationships { app: One }
+    ProcessInstance { index: i64, state: String }
+    Sidecar { name: String }
+    Instance {
+        index: i64, state: String, uptime: i64, mem_quota: Option<u64>, disk_quota: Option<u64>, log_rate_limit: Option<i64>,
+        details: Option<String>, routable: Option<bool>, isolation_segment: Option<String>, usage: Usage,
+    }
+    Usage { cpu: Option<f64>, cpu_entitlement: Option<f64>, mem: Option<u64>, disk: Option<u64>, log_rate: Option<u64> }
+    /// `GET …/stats`: a list without paging.
+    Stats { resources: Vec<Instance> }
+
+    Package { guid: String, state: String, data: PackageData }
+    PackageData { error: Option<String> }
+    Build { guid: String, state: String, error: Option<String>, droplet: Option<Guid> }
+    Droplet { guid: String, created_at: String, stack: Option<String>, image: Option<String>, buildpacks: Option<Vec<DropletBuildpack>> }
+    DropletBuildpack { name: String, version: Option<String>, buildpack_name: Option<String>, detect_output: Option<String> }
+
+    Route {
+        guid: String, protocol: String, host: String, path: String, port: Option<u32>, url: String, destinations: Vec<Destination>,
+        relationships: RouteRelationships, options: Option<BTreeMap<String, Value>>,
+    }
+    RouteRelationships { space: One, domain: One }
+    Destination { guid: String, app: DestinationApp, port: Option<u32>, protocol: Option<String> }
+    DestinationApp { guid: Option<String>, process: DestinationProcess }
+    DestinationProcess { #[serde(rename = "type")] kind: String }
+    Domain { guid: String, name: String, internal: bool, supported_protocols: Vec<String>, relationships: Relationships }
+    Reservation { matching_route: bool }
+
+    Stack { name: String, description: Option<String> }
+    Buildpack {
+        name: String, stack: Option<String>, position: i64, enabled: bool, locked: bool, state: String, filename: Option<String>,
+        lifecycle: Option<String>,
+    }
+    Event { created_at: String, #[serde(rename = "type")] kind: String, actor: Actor, data: Value }
+    Actor { name: String }
+    Env {
+        system_env_json: BTreeMap<String, Value>, application_env_json: BTreeMap<String, Value>,
+        environment_variables: BTreeMap<String, Value>, running_env_json: BTreeMap<String, Value>,
+        staging_env_json: BTreeMap<String, Value>,
+    }
+    Diff { diff: Vec<Change> }
+    Change { op: String, path: String, was: Value, value: Value }
+}
+
+/// A file that the platform may know already.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
+pub(crate) struct Resource {
+    pub(crate) path: String,
+    /// Octal text: `0644`.
+    pub(crate) mode: String,
+    pub(crate) checksum: Checksum,
+    pub(crate) size_in_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
+pub(crate) struct Checksum {
+    pub(crate) value: String,
+}
+
+impl App {
+    pub(crate) fn is_started(&self) -> bool {
+        self.state == "STARTED"
+    }
+}
+
+impl One {
+    pub(crate) fn guid(&self) -> &str {
+        self.data.as_ref().map_or("", |d| d.guid.as_str())
+    }
+}
+
+impl Domain {
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.supported_protocols.iter().any(|p| p == "tcp")
+    }
+}

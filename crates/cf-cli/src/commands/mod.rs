@@ -1,0 +1,213 @@
+//! All commands: their table, and the way from a name to a function. One file per noun.
+
+pub(crate) mod apps;
+mod curl;
+mod domains;
+mod env;
+mod events;
+mod lifecycle;
+mod login;
+mod logs;
+mod orgs;
+mod platform;
+mod push;
+mod routes;
+mod spaces;
+mod users;
+
+use crate::args::{self, Parsed, Spec, Usage};
+use crate::session::Session;
+use crate::ui::{Environment, Ui};
+use crate::{help, ui};
+use anyhow::Result;
+
+/// Ends the command with this exit code; everything has been said.
+#[derive(Debug, thiserror::Error)]
+#[error("exit code {0}")]
+pub(crate) struct Exit(pub(crate) u8);
+
+/// The tables in the order of `cf help`.
+const TABLES: [&[Spec]; 12] =
+    [login::SPECS, push::SPECS, apps::SPECS, lifecycle::SPECS, env::SPECS, logs::SPECS, events::SPECS, orgs::SPECS, spaces::SPECS, domains::SPECS, routes::SPECS, platform::SPECS];
+
+const OTHERS: [&[Spec]; 2] = [users::SPECS, curl::SPECS];
+
+pub(crate) fn all() -> impl Iterator<Item = &'static Spec> {
+    TABLES.into_iter().chain(OTHERS).flatten()
+}
+
+fn find(name: &str) -> Option<&'static Spec> {
+    all().find(|s| s.name == name || (!s.alias.is_empty() && s.alias == name))
+}
+
+/// The version that scripts compare with the original's.
+pub(crate) const VERSION: &str = concat!("8.18.4+cupola.", env!("CARGO_PKG_VERSION"));
+
+pub(crate) async fn run(args: Vec<String>, environment: Environment) -> u8 {
+    // `cf -v apps` traces as `cf apps -v` does
+    let (global_verbose, args) = match args.split_first() {
+        Some((first, rest)) if matches!(first.as_str(), "-v" | "--verbose") && !rest.is_empty() => (true, rest.to_vec()),
+        _ => (false, args),
+    };
+    let Some((name, rest)) = args.split_first() else {
+        help::overview(&Ui::new(environment), all());
+        return 0;
+    };
+    match name.as_str() {
+        "version" | "-v" | "--version" => {
+            Ui::new(environment).line(format!("cf version {VERSION}"));
+            return 0;
+        }
+        "help" | "h" | "-h" | "--help" => return show_help(rest, &Ui::new(environment)),
+        _ => {}
+    }
+    let Some(spec) = find(name) else {
+        unknown(name, &Ui::new(environment));
+        return 1;
+    };
+    let parsed = match args::parse(spec, rest) {
+        Ok(parsed) if parsed.help => {
+            help::command(&Ui::new(environment), spec);
+            return 0;
+        }
+        Ok(parsed) => parsed,
+        Err(usage) => return misused(&Ui::new(environment), spec, &usage),
+    };
+    let session = match Session::open(environment, parsed.verbose || global_verbose) {
+        Ok(session) => session,
+        Err(refused) => {
+            refused.0.failed(&format!("{:#}", refused.1));
+            return 1;
+        }
+    };
+    match Box::pin(dispatch(&session, spec, &parsed)).await {
+        Ok(()) => 0,
+        Err(error) => report(&session.ui, spec, &error),
+    }
+}
+
+fn report(ui: &Ui, spec: &Spec, error: &anyhow::Error) -> u8 {
+    if let Some(Exit(code)) = error.downcast_ref() {
+        return *code;
+    }
+    if let Some(usage) = error.downcast_ref::<Usage>() {
+        return misused(ui, spec, usage);
+    }
+    ui.failed(&format!("{error:#}"));
+    1
+}
+
+fn misused(ui: &Ui, spec: &Spec, usage: &Usage) -> u8 {
+    ui.warn(format!("Incorrect Usage: {usage}\n"));
+    help::command(ui, spec);
+    1
+}
+
+fn show_help(rest: &[String], ui: &ui::Ui) -> u8 {
+    match rest.iter().find(|a| !a.starts_with('-')) {
+        None => help::overview(ui, all()),
+        Some(name) => match find(name) {
+            Some(spec) => help::command(ui, spec),
+            None => {
+                unknown(name, ui);
+                return 1;
+            }
+        },
+    }
+    0
+}
+
+fn unknown(name: &str, ui: &Ui) {
+    let near: Vec<_> = all().map(|s| s.name).filter(|known| help::is_near(name, known)).collect();
+    let hint = if near.is_empty() { String::new() } else { format!("\n\nDid you mean?\n   {}", near.join("\n   ")) };
+    ui.warn(format!("'{name}' is not a registered command. See 'cf help'{hint}"));
+}
+
+async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
+    match spec.name {
+        "api" => login::api(s, p).await,
+        "login" => login::login(s, p).await,
+        "logout" => login::logout(s),
+        "auth" => login::auth(s, p).await,
+        "target" => login::target(s, p).await,
+        "oauth-token" => login::oauth_token(s).await,
+
+        "push" => crate::push::push(s, spec, p).await,
+        "app" => apps::app(s, p).await,
+        "apps" => apps::apps(s).await,
+        "scale" => apps::scale(s, spec, p).await,
+        "rename" => apps::rename(s, p).await,
+        "delete" => apps::delete(s, p).await,
+        "start" => lifecycle::start(s, p).await,
+        "stop" => lifecycle::stop(s, p).await,
+        "restart" => lifecycle::restart(s, p).await,
+        "restage" => lifecycle::restage(s, p).await,
+        "restart-app-instance" => lifecycle::restart_app_instance(s, p).await,
+
+        "env" => env::env(s, p).await,
+        "set-env" => env::set_env(s, p).await,
+        "unset-env" => env::unset_env(s, p).await,
+        "logs" => logs::logs(s, p).await,
+        "events" => events::events(s, p).await,
+
+        "orgs" => orgs::orgs(s).await,
+        "org" => orgs::org(s, p).await,
+        "create-org" => orgs::create_org(s, p).await,
+        "delete-org" => orgs::delete_org(s, p).await,
+        "spaces" => spaces::spaces(s).await,
+        "space" => spaces::space(s, p).await,
+        "create-space" => spaces::create_space(s, p).await,
+        "delete-space" => spaces::delete_space(s, p).await,
+
+        "domains" => domains::domains(s).await,
+        "create-shared-domain" => domains::create_shared(s, p).await,
+        "create-private-domain" => domains::create_private(s, p).await,
+        "delete-shared-domain" | "delete-private-domain" => domains::delete(s, spec, p).await,
+        "routes" => routes::routes(s, p).await,
+        "route" => routes::route(s, spec, p).await,
+        "create-route" => routes::create_route(s, spec, p).await,
+        "check-route" => routes::check_route(s, spec, p).await,
+        "map-route" => routes::map_route(s, spec, p).await,
+        "unmap-route" => routes::unmap_route(s, spec, p).await,
+        "delete-route" => routes::delete_route(s, spec, p).await,
+        "delete-orphaned-routes" => routes::delete_orphaned_routes(s, p).await,
+
+        "buildpacks" => platform::buildpacks(s).await,
+        "stacks" => platform::stacks(s).await,
+        "create-user" => users::create_user(s, p).await,
+        "set-org-role" => users::set_org_role(s, p).await,
+        "set-space-role" => users::set_space_role(s, p).await,
+        "curl" => curl::curl(s, p).await,
+        name => anyhow::bail!("the command '{name}' has no implementation"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_name_and_alias_is_unique_and_explained() {
+        let mut names = BTreeSet::new();
+        for spec in all() {
+            assert!(names.insert(spec.name), "{} twice", spec.name);
+            assert!(spec.alias.is_empty() || names.insert(spec.alias), "{} twice", spec.alias);
+            assert!(!spec.about.is_empty() && !spec.examples.is_empty() && !spec.group.is_empty(), "{}", spec.name);
+            for example in spec.examples {
+                let words: Vec<_> = example.split_whitespace().skip(2).map(|w| w.trim_matches('\'').to_owned()).collect();
+                assert!(example.starts_with(&format!("cf {}", spec.name)), "{example}");
+                let simple = !example.contains('"') && !example.contains('{');
+                assert!(!simple || args::parse(spec, &words).is_ok(), "{example}: {:?}", args::parse(spec, &words));
+            }
+        }
+    }
+
+    #[test]
+    fn aliases_lead_to_their_commands() {
+        for (alias, name) in [("p", "push"), ("a", "apps"), ("r", "routes"), ("s", "services"), ("st", "start"), ("sp", "stop"), ("rs", "restart"), ("rg", "restage"), ("d", "delete"), ("t", "target"), ("l", "login"), ("lo", "logout"), ("o", "orgs"), ("e", "env"), ("se", "set-env"), ("co", "create-org"), ("csp", "create-space")] {
+            assert!(find(alias).is_none_or(|s| s.name == name), "{alias}");
+            assert!(alias == "s" || find(alias).is_some(), "{alias}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Users and their roles.
+
+use crate::api::Request;
+use crate::api::error::ApiError;
+use crate::args::{Parsed, Spec, Usage, value};
+use crate::session::Session;
+use anyhow::{Context as _, Result};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const GROUP: &str = "Users";
+
+pub(super) const SPECS: &[Spec] = &[
+    Spec {
+        name: "create-user",
+        alias: "",
+        group: GROUP,
+        about: "Create a new user",
+        args: &["USERNAME", "[PASSWORD]"],
+        flags: &[value(None, "origin", "ORIGIN", "Identity provider of the user (default: uaa)")],
+        examples: &["cf create-user jo secret"],
+    },
+    Spec {
+        name: "set-org-role",
+        alias: "",
+        group: GROUP,
+        about: "Assign an org role (OrgManager, BillingManager, OrgAuditor) to a user",
+        args: &["USERNAME", "ORG", "ROLE"],
+        flags: &[value(None, "origin", "ORIGIN", "Identity provider of the user")],
+        examples: &["cf set-org-role jo my-org OrgManager"],
+    },
+    Spec {
+        name: "set-space-role",
+        alias: "",
+        group: GROUP,
+        about: "Assign a space role (SpaceManager, SpaceDeveloper, SpaceAuditor, SpaceSupporter) to a user",
+        args: &["USERNAME", "ORG", "SPACE", "ROLE"],
+        flags: &[value(None, "origin", "ORIGIN", "Identity provider of the user")],
+        examples: &["cf set-space-role jo my-org my-space SpaceDeveloper"],
+    },
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    OrganizationUser,
+    OrganizationManager,
+    BillingManager,
+    OrganizationAuditor,
+    SpaceManager,
+    SpaceDeveloper,
+    SpaceAuditor,
+    SpaceSupporter,
+}
+
+impl Role {
+    fn wire(self) -> &'static str {
+        match self {
+            Self::OrganizationUser => "organization_user",
+            Self::OrganizationManager => "organization_manager",
+            Self::BillingManager => "organization_billing_manager",
+            Self::OrganizationAuditor => "organization_auditor",
+            Self::SpaceManager => "space_manager",
+            Self::SpaceDeveloper => "space_developer",
+            Self::SpaceAuditor => "space_auditor",
+            Self::SpaceSupporter => "space_supporter",
+        }
+    }
+
+    fn of_org(name: &str) -> Result<Self, Usage> {
+        match name.to_ascii_lowercase().as_str() {
+            "orgmanager" => Ok(Self::OrganizationManager),
+            "billingmanager" => Ok(Self::BillingManager),
+            "orgauditor" => Ok(Self::OrganizationAuditor),
+            _ => Err(Usage(format!("ROLE must be \"OrgManager\", \"BillingManager\" or \"OrgAuditor\", not {name:?}"))),
+        }
+    }
+
+    fn of_space(name: &str) -> Result<Self, Usage> {
+        match name.to_ascii_lowercase().as_str() {
+            "spacemanager" => Ok(Self::SpaceManager),
+            "spacedeveloper" => Ok(Self::SpaceDeveloper),
+            "spaceauditor" => Ok(Self::SpaceAuditor),
+            "spacesupporter" => Ok(Self::SpaceSupporter),
+            _ => Err(Usage(format!("ROLE must be \"SpaceManager\", \"SpaceDeveloper\", \"SpaceAuditor\" or \"SpaceSupporter\", not {name:?}"))),
+        }
+    }
+}
+
+/// Gives a role to a user (`None`: who is logged in); for a space role the user joins the org first.
+pub(super) async fn assign(s: &Session, role: Role, user: Option<(&str, &str)>, org_guid: &str, space_guid: Option<&str>) -> Result<()> {
+    let claims = s.claims();
+    let data = match user {
+        Some((name, origin)) => json!({"username": name, "origin": origin}),
+        None if claims.user_name.is_empty() => json!({"guid": claims.client_id}),
+        None => json!({"username": claims.user_name, "origin": if claims.origin.is_empty() { "uaa" } else { &claims.origin }}),
+    };
+    match space_guid {
+        Some(space) => {
+            post_role(s, Role::OrganizationUser, &data, json!({"organization": {"data": {"guid": org_guid}}})).await?;
+            post_role(s, role, &data, json!({"space": {"data": {"guid": space}}})).await
+        }
+        None => post_role(s, role, &data, json!({"organization": {"data": {"guid": org_guid}}})).await,
+    }
+}
+
+/// A role that the user has already is as good; who may not add org users may still add to the space.
+async fn post_role(s: &Session, role: Role, user: &Value, mut relationships: Value) -> Result<()> {
+    relationships["user"] = json!({"data": user});
+    let body = json!({"type": role.wire(), "relationships": relationships});
+    match s.post::<Value>("/v3/roles", &body).await {
+        Ok(_) => Ok(()),
+        Err(error) => match error.downcast_ref::<ApiError>() {
+            Some(e) if e.says("already has") => Ok(()),
+            Some(e) if e.status == 403 && role == Role::OrganizationUser => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
+
+pub(super) async fn create_user(s: &Session, p: &Parsed) -> Result<()> {
+    s.require_login()?;
+    let name = p.arg(0);
+    let origin = p.get("origin").unwrap_or("uaa");
+    let password = match p.opt(1) {
+        Some(password) => password.to_owned(),
+        None if origin != "uaa" => String::new(),
+        None => s.ui.password("Password")?,
+    };
+    s.ui.flavor("Creating user {}...", &[name]);
+    match s.create_uaa_user(name, &password, origin).await? {
+        Some(guid) => s.call(Request::new(Method::POST, "/v3/users").json(&json!({"guid": guid}))?).await.map(drop).context("the UAA has the user, the Cloud Controller refused it")?,
+        None => s.ui.warn(format!("User '{name}' already exists.")),
+    }
+    s.ui.ok();
+    s.ui.blank();
+    s.ui.line("TIP: Assign roles with 'cf set-org-role' and 'cf set-space-role'.");
+    Ok(())
+}
+
+pub(super) async fn set_org_role(s: &Session, p: &Parsed) -> Result<()> {
+    let role = Role::of_org(p.arg(2))?;
+    let me = s.require_login()?;
+    let org = s.org(p.arg(1)).await?;
+    s.ui.flavor("Assigning role {} to user {} in org {} as {}...", &[p.arg(2), p.arg(0), &org.name, &me]);
+    assign(s, role, Some((p.arg(0), p.get("origin").unwrap_or("uaa"))), &org.guid, None).await?;
+    s.ui.ok();
+    Ok(())
+}
+
+pub(super) async fn set_space_role(s: &Session, p: &Parsed) -> Result<()> {
+    let role = Role::of_space(p.arg(3))?;
+    let me = s.require_login()?;
+    let org = s.org(p.arg(1)).await?;
+    let space = s.space(p.arg(2), &org.guid).await?;
+    s.ui.flavor("Assigning role {} to user {} in org {} / space {} as {}...", &[p.arg(3), p.arg(0), &org.name, &space.name, &me]);
+    assign(s, role, Some((p.arg(0), p.get("origin").unwrap_or("uaa"))), &org.guid, Some(&space.guid)).await?;
+    s.ui.ok();
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! `cf help`: the overview, and one page per command, both from the command table.
+
+use crate::args::{Flag, Spec};
+use crate::ui::Ui;
+
+pub(crate) fn overview(ui: &Ui, specs: impl Iterator<Item = &'static Spec>) {
+    ui.line(format!("cf version {}, Cloud Foundry command line tool", crate::commands::VERSION));
+    ui.line("Usage: cf [-v] command [arguments...] [options]");
+    let mut group = "";
+    for spec in specs {
+        if spec.group != group {
+            group = spec.group;
+            ui.blank();
+            ui.line(ui.bold(&format!("{group}:")));
+        }
+        let name = if spec.alias.is_empty() { spec.name.to_owned() } else { format!("{},{}", spec.name, spec.alias) };
+        ui.line(format!("   {name:<26} {}", spec.about));
+    }
+    ui.blank();
+    ui.line(ui.bold("Environment variables:"));
+    for (name, about) in VARIABLES {
+        ui.line(format!("   {name:<26} {about}"));
+    }
+    ui.blank();
+    ui.line("Use 'cf help COMMAND' (or 'cf COMMAND --help') for the options and an example of one command.");
+    ui.line("Begin with: cf login -a https://api.<system domain> -u USER, cf target -o ORG -s SPACE, cf push APP");
+}
+
+const VARIABLES: [(&str, &str); 7] = [
+    ("CF_HOME=path/to/dir", "Keep the config file in path/to/dir/.cf instead of ~/.cf"),
+    ("CF_USERNAME, CF_PASSWORD", "Credentials for 'cf auth'"),
+    ("CF_COLOR=false", "Do not colour output (true: always)"),
+    ("CF_TRACE=true", "Print API requests and answers, secrets hidden (or append them to a file: CF_TRACE=path)"),
+    ("CF_STAGING_TIMEOUT=15", "Longest wait for staging, in minutes"),
+    ("CF_STARTUP_TIMEOUT=5", "Longest wait for instances to start, in minutes"),
+    ("https_proxy=host:port", "Proxy for an API that is not on this machine"),
+];
+
+pub(crate) fn command(ui: &Ui, spec: &Spec) {
+    ui.line(ui.bold("NAME:"));
+    ui.line(format!("   {} - {}", spec.name, spec.about));
+    ui.blank();
+    ui.line(ui.bold("USAGE:"));
+    ui.line(format!("   {}", usage(spec)));
+    ui.blank();
+    ui.line(ui.bold("EXAMPLES:"));
+    for example in spec.examples {
+        ui.line(format!("   {example}"));
+    }
+    if !spec.alias.is_empty() {
+        ui.blank();
+        ui.line(ui.bold("ALIAS:"));
+        ui.line(format!("   {}", spec.alias));
+    }
+    if !spec.flags.is_empty() {
+        ui.blank();
+        ui.line(ui.bold("OPTIONS:"));
+        let names: Vec<_> = spec.flags.iter().map(spellings).collect();
+        let width = names.iter().map(String::len).max().unwrap_or(0);
+        for (flag, name) in spec.flags.iter().zip(names) {
+            ui.line(format!("   {name:<width$}   {}", flag.help));
+        }
+    }
+}
+
+fn usage(spec: &Spec) -> String {
+    let flags = spec.flags.iter().map(|f| {
+        let value = f.value.map(|v| format!(" {v}")).unwrap_or_default();
+        format!("[{}{value}]", if let Some(short) = f.short { format!("-{short}") } else { f.spelled() })
+    });
+    let args = spec.args.iter().map(|a| (*a).to_owned());
+    std::iter::once(format!("cf {}", spec.name)).chain(args).chain(flags).collect::<Vec<_>>().join(" ")
+}
+
+fn spellings(flag: &Flag) -> String {
+    match flag.short {
+        Some(short) if !flag.long.is_empty() => format!("--{}, -{short}", flag.long),
+        _ => flag.spelled(),
+    }
+}
+
+/// Whether a mistyped name may mean this one: one begins with the other, or few letters differ.
+pub(crate) fn is_near(typed: &str, known: &str) -> bool {
+    (typed.len() >= 3 && known.starts_with(typed)) || distance(typed, known) <= 1 + known.len() / 6
+}
+
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_suggested() {
+        assert!(is_near("psh", "push") && is_near("restrat", "restart") && is_near("create", "create-org"));
+        assert!(!is_near("foo", "push") && !is_near("xyz", "orgs"));
+    }
+}

@@ -1,0 +1,193 @@
+//! `cf push`: manifest → apply → files → package → build → droplet → start → summary. One phase per function, in order.
+
+mod archive;
+mod diff;
+mod files;
+mod ignore;
+mod manifest;
+mod upload;
+
+use crate::api::types::{App, Diff, Guid};
+use crate::api::{Request, filter};
+use crate::args::{Parsed, Spec, Usage};
+use crate::session::{Session, Target};
+use crate::{start, summary, ui, units};
+use anyhow::{Context as _, Result, bail, ensure};
+use manifest::{Manifest, Overrides, Variables};
+use reqwest::Method;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What happens once the bits are uploaded.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    start: bool,
+    wait: bool,
+}
+
+pub(crate) async fn push(session: &Session, spec: &Spec, parsed: &Parsed) -> Result<()> {
+    let overrides = overrides(spec, parsed, &session.cwd)?;
+    let target = session.require_space()?;
+    let manifest = load_manifest(session, parsed)?.for_push(&overrides)?;
+    let plan = Plan { start: !parsed.has("no-start"), wait: !parsed.has("no-wait") };
+
+    announce(session, &target, &manifest);
+    apply(session, &target, &manifest).await?;
+    let apps = created_apps(session, &target, &manifest).await?;
+    for (i, definition) in manifest.apps().iter().enumerate() {
+        if i > 0 {
+            session.ui.blank();
+        }
+        let name = manifest::name(definition);
+        let app = apps.get(name).with_context(|| format!("App '{name}' not found after its manifest was applied."))?;
+        let path = overrides.path.clone().or_else(|| manifest.path_of(definition)).unwrap_or_else(|| session.cwd.clone());
+        push_app(session, app, &path, plan).await?;
+    }
+    Ok(())
+}
+
+/// Flags that change the manifest; checked before anything is sent.
+fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
+    let together = |flags: &[&str]| -> Result<()> {
+        let given: Vec<_> = flags.iter().filter(|f| parsed.has(f)).map(|f| format!("--{f}")).collect();
+        ensure!(given.len() < 2, Usage(format!("The following arguments cannot be used together: {}", given.join(", "))));
+        Ok(())
+    };
+    together(&["no-route", "random-route"])?;
+    together(&["no-manifest", "manifest"])?;
+    together(&["no-manifest", "var"])?;
+    together(&["no-manifest", "vars-file"])?;
+    together(&["no-start", "no-wait"])?;
+    let quantity = |flag: &str| match parsed.get(flag) {
+        Some(text) if units::megabytes(text).is_none() => {
+            Err(Usage(format!("invalid argument for flag `--{flag}' ({text:?}): Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB")))
+        }
+        quantity => Ok(quantity.map(str::to_owned)),
+    };
+    let health_check_type = match parsed.get("health-check-type") {
+        Some(kind @ ("http" | "port" | "process")) => Some(kind.to_owned()),
+        Some("none") => Some("process".to_owned()),
+        Some(other) => bail!(Usage(format!("invalid argument for flag `--health-check-type' ({other:?}): it must be \"port\", \"process\", or \"http\""))),
+        None => None,
+    };
+    let path = match parsed.get("path").map(|p| cwd.join(p)) {
+        Some(path) if !path.exists() => bail!(Usage(format!("The specified path '{}' does not exist.", path.display()))),
+        path => path,
+    };
+    Ok(Overrides {
+        app_name: parsed.opt(0).map(str::to_owned),
+        path,
+        buildpacks: parsed.all("buildpack").to_vec(),
+        command: parsed.get("start-command").map(str::to_owned),
+        instances: parsed.number::<u32>(spec, "instances")?,
+        memory: quantity("memory")?,
+        disk: quantity("disk")?,
+        stack: parsed.get("stack").map(str::to_owned),
+        health_check_type,
+        health_check_endpoint: parsed.get("endpoint").map(str::to_owned),
+        timeout: parsed.number::<u32>(spec, "app-start-timeout")?,
+        no_route: parsed.has("no-route"),
+        random_route: parsed.has("random-route"),
+    })
+}
+
+/// The manifest of `-f`, or the one that lies in the current folder, or an empty one.
+fn load_manifest(session: &Session, parsed: &Parsed) -> Result<Manifest> {
+    if parsed.has("no-manifest") {
+        return Ok(Manifest::empty());
+    }
+    let file = match parsed.get("manifest").map(|p| session.cwd.join(p)) {
+        Some(folder) if folder.is_dir() => {
+            Some(manifest_in(&folder).with_context(|| Usage(format!("The specified directory '{}' does not contain a file named 'manifest.yml'.", folder.display())))?)
+        }
+        Some(file) if file.exists() => Some(file),
+        Some(file) => bail!(Usage(format!("The specified path '{}' does not exist.", file.display()))),
+        None => manifest_in(&session.cwd),
+    };
+    let Some(file) = file else { return Ok(Manifest::empty()) };
+    let mut variables = Variables::default();
+    for path in parsed.all("vars-file") {
+        let text = std::fs::read_to_string(session.cwd.join(path)).with_context(|| format!("read variables file {path}"))?;
+        variables.add_file(path, &text)?;
+    }
+    for pair in parsed.all("var") {
+        variables.add_pair(pair)?;
+    }
+    let text = std::fs::read_to_string(&file).with_context(|| format!("read manifest {}", file.display()))?;
+    Manifest::parse(&file, &text, &variables)
+}
+
+fn manifest_in(folder: &Path) -> Option<PathBuf> {
+    ["manifest.yml", "manifest.yaml"].iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
+fn announce(session: &Session, target: &Target, manifest: &Manifest) {
+    let names: Vec<_> = manifest.apps().iter().map(|a| manifest::name(a)).collect();
+    let apps = if names.len() == 1 { "app" } else { "apps" };
+    session.ui.flavor(&format!("Pushing {apps} {{}} to org {{}} / space {{}} as {{}}..."), &[&names.join(", "), &target.org.name, &target.space.name, &target.user]);
+}
+
+/// Applies the manifest to the space: apps, processes, routes and variables are then as it says.
+async fn apply(session: &Session, target: &Target, manifest: &Manifest) -> Result<()> {
+    let text = manifest.to_yaml()?;
+    let yaml = |path: String| Request::new(Method::POST, path).body("application/x-yaml", text.clone());
+    if let Some(file) = &manifest.file {
+        session.ui.flavor("Applying manifest file {}...", &[&file.display().to_string()]);
+        session.ui.blank();
+        session.ui.line("Updating with these attributes...");
+        let compared = session.call(yaml(format!("/v3/spaces/{}/manifest_diff", target.space.guid))).await;
+        let diff = match compared {
+            Ok(response) => response.json::<Diff>("manifest_diff")?,
+            // only a help for the eye: an API that cannot compare is no reason not to push
+            Err(error) if error.downcast_ref::<crate::api::error::ApiError>().is_some_and(|e| e.status >= 500 || e.status == 404) => Diff::default(),
+            Err(error) => return Err(error),
+        };
+        session.ui.raw(diff::render(&manifest.root, &diff.diff).as_bytes());
+    }
+    let accepted = session.call(yaml(format!("/v3/spaces/{}/actions/apply_manifest", target.space.guid))).await?;
+    session.finish(&accepted).await?;
+    if manifest.file.is_some() {
+        session.ui.line("Manifest applied");
+    }
+    Ok(())
+}
+
+async fn created_apps(session: &Session, target: &Target, manifest: &Manifest) -> Result<BTreeMap<String, App>> {
+    let names = manifest.apps().iter().map(|a| filter(manifest::name(a))).collect::<Vec<_>>().join(",");
+    let apps: Vec<App> = session.list("/v3/apps", &[("names", &names), ("space_guids", &target.space.guid)]).await?;
+    Ok(apps.into_iter().map(|app| (app.name.clone(), app)).collect())
+}
+
+async fn push_app(session: &Session, app: &App, path: &Path, plan: Plan) -> Result<()> {
+    let ui = &session.ui;
+    let package = upload::package(session, app, path).await?;
+    if !plan.start {
+        if app.is_started() {
+            ui.flavor("Stopping app {}...", &[&app.name]);
+            start::action(session, app, "stop").await?;
+        }
+        ui.blank();
+        return summary::show(session, &app.guid, true).await;
+    }
+    ui.blank();
+    let droplet = start::stage(session, app, &package.guid).await?;
+    start::set_droplet(session, app, &droplet).await?;
+    start::action(session, app, "restart").await?;
+    ui.blank();
+    ui.flavor("Waiting for app {} to start...", &[&app.name]);
+    ui.blank();
+    start::wait_until_running(session, app, !plan.wait).await?;
+    ui.blank();
+    summary::show(session, &app.guid, true).await
+}
+
+/// A new package of the app's, waiting for its bits.
+async fn new_package(session: &Session, app: &App) -> Result<Guid> {
+    session.post("/v3/packages", &json!({"type": "bits", "relationships": {"app": {"data": {"guid": app.guid}}}})).await
+}
+
+/// Whether a progress bar may be redrawn.
+fn is_animated(ui: &ui::Ui) -> bool {
+    ui.terminal
+}

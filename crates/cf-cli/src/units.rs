@@ -1,0 +1,106 @@
+//! Quantities and times as people read and type them.
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
+const K: u64 = 1024;
+
+/// Bytes with the largest unit that leaves at least 1: `12.4M`, `1G`, `0B`.
+pub(crate) fn bytes(n: u64) -> String {
+    let (unit, size) = match n {
+        n if n >= K * K * K * K => ("T", K * K * K * K),
+        n if n >= K * K * K => ("G", K * K * K),
+        n if n >= K * K => ("M", K * K),
+        n if n >= K => ("K", K),
+        n => return format!("{n}B"),
+    };
+    let text = format!("{:.1}", n as f64 / size as f64);
+    format!("{}{unit}", text.strip_suffix(".0").unwrap_or(&text))
+}
+
+/// The same for upload progress: `1.50 MiB`.
+pub(crate) fn kibibytes(n: u64) -> String {
+    match n {
+        n if n >= K * K * K => format!("{:.2} GiB", n as f64 / (K * K * K) as f64),
+        n if n >= K * K => format!("{:.2} MiB", n as f64 / (K * K) as f64),
+        n if n >= K => format!("{:.2} KiB", n as f64 / K as f64),
+        n => format!("{n} B"),
+    }
+}
+
+/// `256M`, `1GB`, `512mb` as mebibytes; `None` when it is not such a quantity.
+pub(crate) fn megabytes(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_uppercase();
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok().filter(|n| *n > 0)?;
+    match unit {
+        "M" | "MB" => Some(number),
+        "G" | "GB" => number.checked_mul(1024),
+        "T" | "TB" => number.checked_mul(1024 * 1024),
+        _ => None,
+    }
+}
+
+/// A log rate: -1 is unlimited.
+pub(crate) fn log_rate_limit(limit: i64) -> String {
+    u64::try_from(limit).map_or_else(|_| "unlimited".into(), |n| format!("{}/s", bytes(n)))
+}
+
+/// RFC 3339 in, `Tue 02 Jan 10:00:00 UTC 2024` out; text that is no time is passed through.
+pub(crate) fn long_date(rfc3339: &str) -> String {
+    let format = format_description!("[weekday repr:short] [day] [month repr:short] [hour]:[minute]:[second] UTC [year]");
+    utc(rfc3339).and_then(|t| t.format(&format).ok()).unwrap_or_else(|| rfc3339.to_owned())
+}
+
+/// RFC 3339 in, `2024-01-02T10:00:00.00+0000` out.
+pub(crate) fn stamp(rfc3339: &str) -> String {
+    utc(rfc3339).map_or_else(|| rfc3339.to_owned(), log_stamp)
+}
+
+fn utc(rfc3339: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(rfc3339, &Rfc3339).ok().map(|t| t.to_offset(time::UtcOffset::UTC))
+}
+
+fn log_stamp(at: OffsetDateTime) -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:2]+0000");
+    at.format(&format).unwrap_or_default()
+}
+
+/// Unix nanoseconds as a log line's time.
+pub(crate) fn log_time(nanoseconds: i64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(nanoseconds.into()).map(log_stamp).unwrap_or_default()
+}
+
+/// The moment `seconds` before `now`, as `2024-01-02T10:00:00Z`.
+pub(crate) fn since(now: OffsetDateTime, seconds: i64) -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    (now - time::Duration::seconds(seconds)).format(&format).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_the_shortest_form() {
+        for (n, text) in [(0, "0B"), (1023, "1023B"), (1024, "1K"), (1536, "1.5K"), (268_435_456, "256M"), (1 << 30, "1G"), (13_002_342, "12.4M")] {
+            assert_eq!(bytes(n), text);
+        }
+    }
+
+    #[test]
+    fn quantities_need_a_unit() {
+        assert_eq!(["256M", "1g", "64mb", "2GB"].map(megabytes), [Some(256), Some(1024), Some(64), Some(2048)]);
+        assert_eq!(["256", "M", "1.5G", "-1M", "0M", "1K", ""].map(megabytes), [None; 7]);
+    }
+
+    #[test]
+    fn times_are_shown_as_the_original_shows_them() {
+        assert_eq!(long_date("2024-01-02T11:00:00+01:00"), "Tue 02 Jan 10:00:00 UTC 2024");
+        assert_eq!(stamp("2024-01-02T10:00:00Z"), "2024-01-02T10:00:00.00+0000");
+        assert_eq!(log_time(1_704_189_600_120_000_000), "2024-01-02T10:00:00.12+0000");
+        assert_eq!(since(time::macros::datetime!(2024-01-02 10:00:10 UTC), 10), "2024-01-02T10:00:00Z");
+    }
+}
