@@ -13,7 +13,11 @@ mod shim;
 fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().collect();
     let called_by = args[0].rsplit('/').next().unwrap_or_default().to_owned();
-    let program = if called_by == "inside" && args.len() > 1 { args.remove(1) } else { called_by };
+    let program = if called_by == "inside" && args.len() > 1 {
+        args.remove(1)
+    } else {
+        called_by
+    };
     let args = &args[1..];
     match program.as_str() {
         "init" => init::main(),
@@ -23,7 +27,9 @@ fn main() -> ExitCode {
         "untar" => init_files::untar(args),
         "tar" => init_files::tar(args),
         other => {
-            eprintln!("inside: unknown program {other:?}; want init, shim, builder, launcher or healthcheck");
+            eprintln!(
+                "inside: unknown program {other:?}; want init, shim, builder, launcher or healthcheck"
+            );
             ExitCode::from(2)
         }
     }
