@@ -24,8 +24,13 @@ pub(crate) fn untar(args: &[String]) -> ExitCode {
 }
 
 fn unpack(args: &[String]) -> Result<()> {
-    let [directory, uid, gid] = args else { bail!("usage: untar DIRECTORY UID GID") };
-    let (uid, gid) = (Uid::from_raw(uid.parse().context("user id")?), Gid::from_raw(gid.parse().context("group id")?));
+    let [directory, uid, gid] = args else {
+        bail!("usage: untar DIRECTORY UID GID")
+    };
+    let (uid, gid) = (
+        Uid::from_raw(uid.parse().context("user id")?),
+        Gid::from_raw(gid.parse().context("group id")?),
+    );
     let directory = Path::new(directory);
     make_directory(directory, uid, gid)?;
     if !uid.is_root() {
@@ -34,13 +39,22 @@ fn unpack(args: &[String]) -> Result<()> {
         setuid(uid).context("set user")?;
     }
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
-    let gzipped = input.fill_buf().context("read the tar")?.starts_with(&[0x1f, 0x8b]);
-    let reader: Box<dyn Read + '_> = if gzipped { Box::new(flate2::bufread::GzDecoder::new(input)) } else { Box::new(input) };
+    let gzipped = input
+        .fill_buf()
+        .context("read the tar")?
+        .starts_with(&[0x1f, 0x8b]);
+    let reader: Box<dyn Read + '_> = if gzipped {
+        Box::new(flate2::bufread::GzDecoder::new(input))
+    } else {
+        Box::new(input)
+    };
     let mut archive = tar::Archive::new(reader);
     archive.set_preserve_permissions(true);
     archive.set_preserve_mtime(true);
     archive.set_overwrite(true);
-    archive.unpack(directory).with_context(|| format!("unpack into {}", directory.display()))
+    archive
+        .unpack(directory)
+        .with_context(|| format!("unpack into {}", directory.display()))
 }
 
 /// Makes what is missing; only that gets the owner.
@@ -52,7 +66,8 @@ fn make_directory(directory: &Path, uid: Uid, gid: Gid) -> Result<()> {
         make_directory(parent, uid, gid)?;
     }
     std::fs::create_dir(directory).with_context(|| format!("make {}", directory.display()))?;
-    chown(directory, Some(uid), Some(gid)).with_context(|| format!("give {} to its user", directory.display()))
+    chown(directory, Some(uid), Some(gid))
+        .with_context(|| format!("give {} to its user", directory.display()))
 }
 
 /// `tar PATH`: writes a file or folder to stdout as a tar. A folder's content, without its name, if PATH ends with `/`.
@@ -61,18 +76,30 @@ pub(crate) fn tar(args: &[String]) -> ExitCode {
 }
 
 fn pack(args: &[String]) -> Result<()> {
-    let [path] = args else { bail!("usage: tar PATH") };
+    let [path] = args else {
+        bail!("usage: tar PATH")
+    };
     let place = Path::new(path);
     let mut output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     {
         let mut builder = tar::Builder::new(&mut output);
         builder.follow_symlinks(false);
         let kind = std::fs::metadata(place).with_context(|| format!("read {path}"))?;
-        let name = place.file_name().filter(|_| !path.ends_with('/')).map_or(Path::new("."), Path::new);
+        let name = place
+            .file_name()
+            .filter(|_| !path.ends_with('/'))
+            .map_or(Path::new("."), Path::new);
         if kind.is_dir() {
-            builder.append_dir_all(name, place).with_context(|| format!("pack {path}"))?;
+            builder
+                .append_dir_all(name, place)
+                .with_context(|| format!("pack {path}"))?;
         } else {
-            builder.append_file(name, &mut File::open(place).with_context(|| format!("open {path}"))?).with_context(|| format!("pack {path}"))?;
+            builder
+                .append_file(
+                    name,
+                    &mut File::open(place).with_context(|| format!("open {path}"))?,
+                )
+                .with_context(|| format!("pack {path}"))?;
         }
         builder.finish()?;
     }

@@ -18,7 +18,11 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().collect();
     let called_by = args[0].rsplit('/').next().unwrap_or_default().to_owned();
-    let program = if called_by == "inside" && args.len() > 1 { args.remove(1) } else { called_by };
+    let program = if called_by == "inside" && args.len() > 1 {
+        args.remove(1)
+    } else {
+        called_by
+    };
     let args = &args[1..];
     match program.as_str() {
         "init" => init::main(),

@@ -63,11 +63,12 @@ fn begin(setup: &str) -> Result<server::Server> {
     std::env::set_current_dir("/").context("go to /")?;
     mounts::mount_root(&setup)?;
     let init = process::start_container(&setup)?;
-    let listener = UnixListener::bind(&setup.socket).with_context(|| format!("listen on {}", setup.socket.display()));
+    let listener = UnixListener::bind(&setup.socket)
+        .with_context(|| format!("listen on {}", setup.socket.display()));
     match listener {
         Ok(listener) => server::Server::new(setup, init, listener, signals),
         Err(error) => {
-            process::end_container(&setup, init);
+            process::end_container(&setup, Some(init));
             Err(error)
         }
     }
@@ -75,8 +76,13 @@ fn begin(setup: &str) -> Result<server::Server> {
 
 /// What the starter's own starter left open is not ours to keep open for as long as the container lives.
 fn close_inherited() {
-    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let open: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let entries = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let open: Vec<i32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
     for fd in open.into_iter().filter(|fd| *fd > 2) {
         // The folder's own descriptor is among them, and closed already.
         let _ = nix::unistd::close(fd);

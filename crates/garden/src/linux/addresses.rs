@@ -20,11 +20,18 @@ impl Range {
     /// The network of that size that holds `address`.
     pub fn new(address: Ipv4Addr, prefix: u8) -> Self {
         let prefix = prefix.min(32);
-        Self { network: u32::from(address) & Self::mask(prefix), prefix }
+        Self {
+            network: u32::from(address) & Self::mask(prefix),
+            prefix,
+        }
     }
 
     fn mask(prefix: u8) -> u32 {
-        if prefix == 0 { 0 } else { u32::MAX << (32 - u32::from(prefix)) }
+        if prefix == 0 {
+            0
+        } else {
+            u32::MAX << (32 - u32::from(prefix))
+        }
     }
 
     fn last(self) -> u32 {
@@ -56,7 +63,12 @@ impl Range {
     pub fn subnets(self, prefix: u8) -> impl Iterator<Item = Self> {
         let (first, last) = (u64::from(self.network), u64::from(self.last()));
         let step = 1u64 << (32 - u32::from(prefix));
-        (first..=last).step_by(step as usize).map(move |network| Self { network: network as u32, prefix })
+        (first..=last)
+            .step_by(step as usize)
+            .map(move |network| Self {
+                network: network as u32,
+                prefix,
+            })
     }
 }
 
@@ -81,14 +93,22 @@ impl FromStr for Range {
 }
 
 /// The pools to try when nothing is configured: Cloud Foundry's own first.
-pub(crate) const DEFAULT_POOLS: [&str; 5] = ["10.255.0.0/16", "10.254.0.0/16", "172.31.0.0/16", "10.200.0.0/16", "100.96.0.0/16"];
+pub(crate) const DEFAULT_POOLS: [&str; 5] = [
+    "10.255.0.0/16",
+    "10.254.0.0/16",
+    "172.31.0.0/16",
+    "10.200.0.0/16",
+    "100.96.0.0/16",
+];
 
 /// The first /24 of the pools, in order, that overlaps nothing in use; with the pool it is of.
 pub(crate) fn choose_range(pools: &[Range], in_use: &[Range]) -> Option<(Range, Range)> {
     pools.iter().find_map(|pool| {
         // A pool in a network that the machine routes elsewhere as a whole is refused by each of its parts.
         let mut parts = pool.subnets(24.max(pool.prefix));
-        parts.find(|part| !in_use.iter().any(|used| used.overlaps(*part))).map(|part| (part, *pool))
+        parts
+            .find(|part| !in_use.iter().any(|used| used.overlaps(*part)))
+            .map(|part| (part, *pool))
     })
 }
 
@@ -100,8 +120,12 @@ pub(crate) struct AddressPool {
 
 impl AddressPool {
     pub(crate) fn new(range: Range, taken: &BTreeSet<Ipv4Addr>) -> Self {
-        let free = (range.network + 2..range.last()).map(Ipv4Addr::from).filter(|address| !taken.contains(address));
-        Self { free: free.collect() }
+        let free = (range.network + 2..range.last())
+            .map(Ipv4Addr::from)
+            .filter(|address| !taken.contains(address));
+        Self {
+            free: free.collect(),
+        }
     }
 
     pub(crate) fn take(&mut self) -> Option<Ipv4Addr> {
@@ -138,7 +162,11 @@ pub(crate) struct PortPool {
 impl PortPool {
     /// `next` is where an earlier run stopped.
     pub(crate) fn new(next: u16, taken: BTreeSet<u16>) -> Self {
-        let next = if (FIRST_PORT..=LAST_PORT).contains(&next) { next } else { FIRST_PORT };
+        let next = if (FIRST_PORT..=LAST_PORT).contains(&next) {
+            next
+        } else {
+            FIRST_PORT
+        };
         Self { next, taken }
     }
 
@@ -146,7 +174,11 @@ impl PortPool {
     pub(crate) fn take(&mut self, listened: &BTreeSet<u16>) -> Option<u16> {
         for _ in FIRST_PORT..=LAST_PORT {
             let port = self.next;
-            self.next = if port == LAST_PORT { FIRST_PORT } else { port + 1 };
+            self.next = if port == LAST_PORT {
+                FIRST_PORT
+            } else {
+                port + 1
+            };
             if !listened.contains(&port) && self.taken.insert(port) {
                 return Some(port);
             }
@@ -178,7 +210,9 @@ pub(crate) fn listened_ports(proc_net_tcp: &str) -> BTreeSet<u16> {
             let mut fields = line.split_whitespace().skip(1);
             let (local, state) = (fields.next()?, fields.nth(1)?);
             let port = local.rsplit(':').next()?;
-            (state == LISTEN).then(|| u16::from_str_radix(port, 16).ok()).flatten()
+            (state == LISTEN)
+                .then(|| u16::from_str_radix(port, 16).ok())
+                .flatten()
         })
         .collect()
 }
@@ -201,14 +235,19 @@ pub(crate) fn routed_networks(proc_net_route: &str) -> Vec<Range> {
 pub(crate) fn default_interface(proc_net_route: &str) -> Option<String> {
     proc_net_route.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        (fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")).then(|| fields[0].to_owned())
+        (fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000"))
+            .then(|| fields[0].to_owned())
     })
 }
 
 /// The IPv4 name servers, from the text of `resolv.conf`.
 pub(crate) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
-    let servers = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    servers.filter_map(|server| server.trim().parse().ok()).collect()
+    let servers = resolv_conf
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"));
+    servers
+        .filter_map(|server| server.trim().parse().ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -225,7 +264,12 @@ mod tests {
         assert!(range("10.255.0.0/16").contains("10.255.255.53".parse().unwrap()));
         assert!(range("10.0.0.0/8").overlaps(range("10.255.3.0/24")));
         assert!(!range("10.255.0.0/24").overlaps(range("10.255.1.0/24")));
-        assert!("10.255.0.0".parse::<Range>().unwrap_err().contains("write it as"));
+        assert!(
+            "10.255.0.0"
+                .parse::<Range>()
+                .unwrap_err()
+                .contains("write it as")
+        );
         assert!("10.255.0.0/33".parse::<Range>().is_err());
     }
 
@@ -237,10 +281,22 @@ mod tests {
             choose_range(&pools, &used).map(|(part, pool)| (part.to_string(), pool.to_string()))
         };
         let is = |part: &str, pool: &str| Some((part.to_owned(), pool.to_owned()));
-        assert_eq!(choose(&["192.0.2.0/24", "10.255.255.53/32"]), is("10.255.0.0/24", "10.255.0.0/16"));
-        assert_eq!(choose(&["10.255.0.0/24", "10.255.1.1/32"]), is("10.255.2.0/24", "10.255.0.0/16"));
-        assert_eq!(choose(&["10.0.0.0/8"]), is("172.31.0.0/24", "172.31.0.0/16"));
-        assert_eq!(choose(&["10.0.0.0/8", "172.16.0.0/12", "100.64.0.0/10"]), None);
+        assert_eq!(
+            choose(&["192.0.2.0/24", "10.255.255.53/32"]),
+            is("10.255.0.0/24", "10.255.0.0/16")
+        );
+        assert_eq!(
+            choose(&["10.255.0.0/24", "10.255.1.1/32"]),
+            is("10.255.2.0/24", "10.255.0.0/16")
+        );
+        assert_eq!(
+            choose(&["10.0.0.0/8"]),
+            is("172.31.0.0/24", "172.31.0.0/16")
+        );
+        assert_eq!(
+            choose(&["10.0.0.0/8", "172.16.0.0/12", "100.64.0.0/10"]),
+            None
+        );
     }
 
     #[test]
@@ -248,7 +304,10 @@ mod tests {
         let cell: BTreeSet<Ipv4Addr> = ["10.255.0.3".parse().unwrap()].into();
         let mut pool = AddressPool::new(range("10.255.0.0/29"), &cell);
         let mut take = || pool.take().map(|address| address.octets()[3]);
-        assert_eq!([take(), take(), take(), take(), take()], [Some(2), Some(4), Some(5), Some(6), None]);
+        assert_eq!(
+            [take(), take(), take(), take(), take()],
+            [Some(2), Some(4), Some(5), Some(6), None]
+        );
         pool.give_back("10.255.0.5".parse().unwrap());
         pool.give_back("10.255.0.5".parse().unwrap());
         assert_eq!(pool.free(), 1);
@@ -277,8 +336,14 @@ mod tests {
                      eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                      eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
                      *\t0000FF0A\t00000000\t0200\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        assert_eq!(routed_networks(route), [range("192.0.2.0/24"), range("10.255.0.0/24")]);
+        assert_eq!(
+            routed_networks(route),
+            [range("192.0.2.0/24"), range("10.255.0.0/24")]
+        );
         assert_eq!(default_interface(route).as_deref(), Some("eth0"));
-        assert_eq!(name_servers("# x\nnameserver 10.255.255.53\nnameserver fd00::1\n"), ["10.255.255.53".parse::<Ipv4Addr>().unwrap()]);
+        assert_eq!(
+            name_servers("# x\nnameserver 10.255.255.53\nnameserver fd00::1\n"),
+            ["10.255.255.53".parse::<Ipv4Addr>().unwrap()]
+        );
     }
 }

@@ -31,18 +31,32 @@ impl CellNetwork {
         let bridge = format!("cupola-{tag}");
         let pools: Vec<Range> = match pool {
             Some(pool) => vec![pool],
-            None => DEFAULT_POOLS.iter().filter_map(|text| text.parse().ok()).collect(),
+            None => DEFAULT_POOLS
+                .iter()
+                .filter_map(|text| text.parse().ok())
+                .collect(),
         };
         // Two foundations that start at once must not choose the same range.
         let _one_at_a_time = tokio::task::spawn_blocking(|| {
             let folder = File::open("/run").context("open /run")?;
-            Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error).context("lock /run")
+            Flock::lock(folder, FlockArg::LockExclusive)
+                .map_err(|(_, error)| error)
+                .context("lock /run")
         })
         .await??;
         if let Some(cell_ip) = address_of(&bridge)? {
             let range = Range::new(cell_ip, 24);
-            let pool = pools.iter().copied().find(|pool| pool.contains(cell_ip)).unwrap_or(range);
-            return Ok(Self { cell_ip, range, pool, bridge: Some(bridge) });
+            let pool = pools
+                .iter()
+                .copied()
+                .find(|pool| pool.contains(cell_ip))
+                .unwrap_or(range);
+            return Ok(Self {
+                cell_ip,
+                range,
+                pool,
+                bridge: Some(bridge),
+            });
         }
         // Half-made by a run that was killed.
         netlink::remove_link(&bridge).await?;
@@ -52,7 +66,12 @@ impl CellNetwork {
         })?;
         let cell_ip = range.address(1);
         netlink::create_cell(&bridge, cell_ip, range).await?;
-        Ok(Self { cell_ip, range, pool, bridge: Some(bridge) })
+        Ok(Self {
+            cell_ip,
+            range,
+            pool,
+            bridge: Some(bridge),
+        })
     }
 
     /// Removes the bridge and the route. Not before all sockets on the address are closed.
@@ -74,13 +93,24 @@ fn address_of(interface: &str) -> Result<Option<Ipv4Addr>> {
 fn in_use() -> Result<Vec<Range>> {
     let mut used = Vec::new();
     for entry in nix::ifaddrs::getifaddrs().context("list interface addresses")? {
-        if let Some(address) = entry.address.as_ref().and_then(|address| address.as_sockaddr_in()) {
-            let mask = entry.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in()).map_or(32, |mask| u32::from(mask.ip()).leading_ones() as u8);
+        if let Some(address) = entry
+            .address
+            .as_ref()
+            .and_then(|address| address.as_sockaddr_in())
+        {
+            let mask = entry
+                .netmask
+                .as_ref()
+                .and_then(|mask| mask.as_sockaddr_in())
+                .map_or(32, |mask| u32::from(mask.ip()).leading_ones() as u8);
             used.push(Range::new(address.ip(), mask));
         }
     }
-    used.extend(addresses::routed_networks(&std::fs::read_to_string("/proc/net/route").context("read /proc/net/route")?));
-    let servers = addresses::name_servers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    used.extend(addresses::routed_networks(
+        &std::fs::read_to_string("/proc/net/route").context("read /proc/net/route")?,
+    ));
+    let servers =
+        addresses::name_servers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     used.extend(servers.into_iter().map(|server| Range::new(server, 32)));
     Ok(used)
 }
@@ -88,6 +118,14 @@ fn in_use() -> Result<Vec<Range>> {
 /// What a packet to the outside may measure.
 pub(crate) fn uplink_mtu() -> u32 {
     let route = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let mtu = |name: String| std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok()?.trim().parse().ok();
-    addresses::default_interface(&route).and_then(mtu).unwrap_or(1500)
+    let mtu = |name: String| {
+        std::fs::read_to_string(format!("/sys/class/net/{name}/mtu"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    addresses::default_interface(&route)
+        .and_then(mtu)
+        .unwrap_or(1500)
 }

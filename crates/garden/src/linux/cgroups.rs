@@ -36,12 +36,28 @@ fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mounts.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
-        let [_, mount, kind, options, ..] = fields.as_slice() else { continue };
+        let [_, mount, kind, options, ..] = fields.as_slice() else {
+            continue;
+        };
         let unified = *kind == "cgroup2";
-        let controllers: Vec<String> = options.split(',').filter(|option| USED.contains(option)).map(str::to_owned).collect();
-        let known = found.iter().any(|other| if unified { other.unified } else { other.controllers == controllers && !other.unified });
+        let controllers: Vec<String> = options
+            .split(',')
+            .filter(|option| USED.contains(option))
+            .map(str::to_owned)
+            .collect();
+        let known = found.iter().any(|other| {
+            if unified {
+                other.unified
+            } else {
+                other.controllers == controllers && !other.unified
+            }
+        });
         if !known && (unified || (*kind == "cgroup" && !controllers.is_empty())) {
-            found.push(Hierarchy { mount: mount.into(), unified, controllers: if unified { Vec::new() } else { controllers } });
+            found.push(Hierarchy {
+                mount: mount.into(),
+                unified,
+                controllers: if unified { Vec::new() } else { controllers },
+            });
         }
     }
     found
@@ -50,15 +66,27 @@ fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
 impl Cgroups {
     /// Finds them and makes the parent.
     pub(crate) fn open(parent: &str) -> Result<Self> {
-        let mut hierarchies = hierarchies(&fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?);
+        let mut hierarchies = hierarchies(
+            &fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?,
+        );
         for hierarchy in hierarchies.iter_mut().filter(|hierarchy| hierarchy.unified) {
-            let available = fs::read_to_string(hierarchy.mount.join("cgroup.controllers")).unwrap_or_default();
-            hierarchy.controllers = available.split_whitespace().filter(|name| ["memory", "cpu", "pids"].contains(name)).map(str::to_owned).collect();
+            let available =
+                fs::read_to_string(hierarchy.mount.join("cgroup.controllers")).unwrap_or_default();
+            hierarchy.controllers = available
+                .split_whitespace()
+                .filter(|name| ["memory", "cpu", "pids"].contains(name))
+                .map(str::to_owned)
+                .collect();
         }
-        let cgroups = Self { hierarchies, parent: parent.to_owned() };
+        let cgroups = Self {
+            hierarchies,
+            parent: parent.to_owned(),
+        };
         for needed in ["memory", "cpu", "pids"] {
             if cgroups.with(needed).is_none() {
-                bail!("no cgroup hierarchy with the controller {needed:?} is mounted; mount cgroup2 on /sys/fs/cgroup, or {needed} of version 1 on /sys/fs/cgroup/{needed}");
+                bail!(
+                    "no cgroup hierarchy with the controller {needed:?} is mounted; mount cgroup2 on /sys/fs/cgroup, or {needed} of version 1 on /sys/fs/cgroup/{needed}"
+                );
             }
         }
         for hierarchy in &cgroups.hierarchies {
@@ -74,7 +102,9 @@ impl Cgroups {
     }
 
     fn with(&self, controller: &str) -> Option<&Hierarchy> {
-        self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller))
+        self.hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller))
     }
 
     fn folder(&self, hierarchy: &Hierarchy, key: &str) -> PathBuf {
@@ -93,7 +123,9 @@ impl Cgroups {
             make(&folder.join(SIDECAR))?;
         }
         for (controller, leaf, v1, v2, value) in settings(limits) {
-            let Some(hierarchy) = self.with(controller) else { continue };
+            let Some(hierarchy) = self.with(controller) else {
+                continue;
+            };
             let file = if hierarchy.unified { v2 } else { v1 };
             let folder = self.folder(hierarchy, key).join(leaf);
             let path = folder.join(file.0);
@@ -101,30 +133,43 @@ impl Cgroups {
             if !path.exists() && file.1 {
                 continue;
             }
-            fs::write(&path, value(hierarchy.unified)).with_context(|| format!("set {}", path.display()))?;
+            fs::write(&path, value(hierarchy.unified))
+                .with_context(|| format!("set {}", path.display()))?;
         }
         Ok(())
     }
 
     /// The files that take a process into a leaf.
     pub(crate) fn procs(&self, key: &str, leaf: &str) -> Vec<PathBuf> {
-        self.hierarchies.iter().map(|hierarchy| self.folder(hierarchy, key).join(leaf).join("cgroup.procs")).collect()
+        self.hierarchies
+            .iter()
+            .map(|hierarchy| self.folder(hierarchy, key).join(leaf).join("cgroup.procs"))
+            .collect()
     }
 
     pub(crate) fn shim_procs(&self) -> Vec<PathBuf> {
-        self.hierarchies.iter().map(|hierarchy| self.folder(hierarchy, SHIMS).join("cgroup.procs")).collect()
+        self.hierarchies
+            .iter()
+            .map(|hierarchy| self.folder(hierarchy, SHIMS).join("cgroup.procs"))
+            .collect()
     }
 
     /// Where the kernel counts what it killed for want of memory.
     pub(crate) fn oom_counter(&self, key: &str) -> Option<PathBuf> {
         let hierarchy = self.with("memory")?;
-        let file = if hierarchy.unified { "memory.events" } else { "memory.oom_control" };
+        let file = if hierarchy.unified {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
         Some(self.folder(hierarchy, key).join(APP).join(file))
     }
 
     /// Memory in bytes without cache that can be given back, and CPU time in nanoseconds.
     pub(crate) fn usage(&self, key: &str) -> (u64, u64) {
-        let memory = self.with("memory").map_or(0, |hierarchy| memory_use(&self.folder(hierarchy, key).join(APP), hierarchy.unified));
+        let memory = self.with("memory").map_or(0, |hierarchy| {
+            memory_use(&self.folder(hierarchy, key).join(APP), hierarchy.unified)
+        });
         let accounting = self.with("cpuacct").or_else(|| self.with("cpu"));
         let cpu = accounting.map_or(0, |hierarchy| {
             let folder = self.folder(hierarchy, key);
@@ -132,7 +177,10 @@ impl Cgroups {
                 let stat = fs::read_to_string(folder.join("cpu.stat")).unwrap_or_default();
                 field(&stat, "usage_usec") * 1000
             } else {
-                fs::read_to_string(folder.join("cpuacct.usage")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+                fs::read_to_string(folder.join("cpuacct.usage"))
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok())
+                    .unwrap_or(0)
             }
         });
         (memory, cpu)
@@ -154,7 +202,10 @@ impl Cgroups {
             }
             std::thread::sleep(Duration::from_millis(if attempt < 20 { 2 } else { 20 }));
         }
-        bail!("cgroup {}/{key} cannot be removed: something in it cannot be killed", self.parent)
+        bail!(
+            "cgroup {}/{key} cannot be removed: something in it cannot be killed",
+            self.parent
+        )
     }
 
     /// Removes the parents, which must be empty.
@@ -170,14 +221,20 @@ impl Cgroups {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        bail!("cgroup {} cannot be removed: it still holds containers", self.parent)
+        bail!(
+            "cgroup {} cannot be removed: it still holds containers",
+            self.parent
+        )
     }
 
     /// Containers that have groups.
     pub(crate) fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = Vec::new();
         for hierarchy in &self.hierarchies {
-            let entries = fs::read_dir(hierarchy.mount.join(&self.parent)).into_iter().flatten().flatten();
+            let entries = fs::read_dir(hierarchy.mount.join(&self.parent))
+                .into_iter()
+                .flatten()
+                .flatten();
             for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 if name != SHIMS && !keys.contains(&name) {
@@ -189,25 +246,72 @@ impl Cgroups {
     }
 }
 
-type Setting = (&'static str, &'static str, (&'static str, bool), (&'static str, bool), Box<dyn Fn(bool) -> String>);
+type Setting = (
+    &'static str,
+    &'static str,
+    (&'static str, bool),
+    (&'static str, bool),
+    Box<dyn Fn(bool) -> String>,
+);
 
 /// Controller, leaf, file of version 1 and 2 (and whether it may be missing), value; in the order they must be written.
 fn settings(limits: &Limits) -> Vec<Setting> {
     let mut settings: Vec<Setting> = Vec::new();
-    let Limits { memory, cpu_shares, pids, .. } = *limits;
+    let Limits {
+        memory,
+        cpu_shares,
+        pids,
+        ..
+    } = *limits;
     if memory > 0 {
-        settings.push(("memory", APP, ("memory.limit_in_bytes", false), ("memory.max", false), Box::new(move |_| memory.to_string())));
+        settings.push((
+            "memory",
+            APP,
+            ("memory.limit_in_bytes", false),
+            ("memory.max", false),
+            Box::new(move |_| memory.to_string()),
+        ));
         // No swap beyond it: a limit is a limit.
-        let swap = move |unified| if unified { "0".to_owned() } else { memory.to_string() };
-        settings.push(("memory", APP, ("memory.memsw.limit_in_bytes", true), ("memory.swap.max", true), Box::new(swap)));
+        let swap = move |unified| {
+            if unified {
+                "0".to_owned()
+            } else {
+                memory.to_string()
+            }
+        };
+        settings.push((
+            "memory",
+            APP,
+            ("memory.memsw.limit_in_bytes", true),
+            ("memory.swap.max", true),
+            Box::new(swap),
+        ));
     }
     if cpu_shares > 0 {
         let shares = cpu_shares.clamp(2, 262_144);
-        let value = move |unified| if unified { weight(shares).to_string() } else { shares.to_string() };
-        settings.push(("cpu", "", ("cpu.shares", false), ("cpu.weight", false), Box::new(value)));
+        let value = move |unified| {
+            if unified {
+                weight(shares).to_string()
+            } else {
+                shares.to_string()
+            }
+        };
+        settings.push((
+            "cpu",
+            "",
+            ("cpu.shares", false),
+            ("cpu.weight", false),
+            Box::new(value),
+        ));
     }
     if pids > 0 {
-        settings.push(("pids", APP, ("pids.max", false), ("pids.max", false), Box::new(move |_| pids.to_string())));
+        settings.push((
+            "pids",
+            APP,
+            ("pids.max", false),
+            ("pids.max", false),
+            Box::new(move |_| pids.to_string()),
+        ));
     }
     settings
 }
@@ -220,15 +324,27 @@ fn weight(shares: u64) -> u64 {
 fn memory_use(folder: &Path, unified: bool) -> u64 {
     let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     if unified {
-        let current = fs::read_to_string(folder.join("memory.current")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0u64);
+        let current = fs::read_to_string(folder.join("memory.current"))
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0u64);
         current.saturating_sub(field(&stat, "inactive_file"))
     } else {
-        (field(&stat, "total_rss") + field(&stat, "total_cache")).saturating_sub(field(&stat, "total_inactive_file"))
+        (field(&stat, "total_rss") + field(&stat, "total_cache"))
+            .saturating_sub(field(&stat, "total_inactive_file"))
     }
 }
 
 fn field(text: &str, name: &str) -> u64 {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok()).unwrap_or(0)
+    text.lines()
+        .find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_prefix(' ')?
+                .trim()
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0)
 }
 
 fn make(folder: &Path) -> Result<()> {
@@ -245,18 +361,32 @@ fn delegate(folder: &Path, controllers: &[String]) -> Result<()> {
     }
     let file = folder.join("cgroup.subtree_control");
     let enabled = fs::read_to_string(&file).unwrap_or_default();
-    let missing: Vec<String> = controllers.iter().filter(|name| !enabled.split_whitespace().any(|on| on == **name)).map(|name| format!("+{name}")).collect();
+    let missing: Vec<String> = controllers
+        .iter()
+        .filter(|name| !enabled.split_whitespace().any(|on| on == **name))
+        .map(|name| format!("+{name}"))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    fs::write(&file, missing.join(" ")).with_context(|| format!("enable {} in {} (processes in that very cgroup prevent it; move them to one below)", missing.join(" "), file.display()))
+    fs::write(&file, missing.join(" ")).with_context(|| {
+        format!(
+            "enable {} in {} (processes in that very cgroup prevent it; move them to one below)",
+            missing.join(" "),
+            file.display()
+        )
+    })
 }
 
 /// True when the folder is gone.
 fn remove(folder: &Path, kill_first: bool) -> bool {
     if kill_first {
         let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-        for pid in procs.lines().filter_map(|line| line.trim().parse().ok()).filter(|pid| *pid > 1) {
+        for pid in procs
+            .lines()
+            .filter_map(|line| line.trim().parse().ok())
+            .filter(|pid| *pid > 1)
+        {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
@@ -274,7 +404,15 @@ mod tests {
                       cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         let found = hierarchies(hybrid);
         let places: Vec<&str> = found.iter().map(|h| h.mount.to_str().unwrap()).collect();
-        assert_eq!(places, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified"]);
+        assert_eq!(
+            places,
+            [
+                "/sys/fs/cgroup/cpu",
+                "/sys/fs/cgroup/memory",
+                "/sys/fs/cgroup/pids",
+                "/sys/fs/cgroup/unified"
+            ]
+        );
         assert_eq!(found[0].controllers, ["cpu", "cpuacct"]);
         let pure = hierarchies("cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n");
         assert!(pure.len() == 1 && pure[0].unified);
@@ -282,12 +420,42 @@ mod tests {
 
     #[test]
     fn limits_become_settings_in_order() {
-        let limits = Limits { memory: 64 << 20, disk: 0, cpu_shares: 1024, pids: 100 };
-        let text = |unified| {
-            settings(&limits).iter().map(|(_, leaf, v1, v2, value)| format!("{leaf}/{}={}", if unified { v2.0 } else { v1.0 }, value(unified))).collect::<Vec<_>>()
+        let limits = Limits {
+            memory: 64 << 20,
+            disk: 0,
+            cpu_shares: 1024,
+            pids: 100,
         };
-        assert_eq!(text(false), ["app/memory.limit_in_bytes=67108864", "app/memory.memsw.limit_in_bytes=67108864", "/cpu.shares=1024", "app/pids.max=100"]);
-        assert_eq!(text(true), ["app/memory.max=67108864", "app/memory.swap.max=0", "/cpu.weight=39", "app/pids.max=100"]);
+        let text = |unified| {
+            settings(&limits)
+                .iter()
+                .map(|(_, leaf, v1, v2, value)| {
+                    format!(
+                        "{leaf}/{}={}",
+                        if unified { v2.0 } else { v1.0 },
+                        value(unified)
+                    )
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            text(false),
+            [
+                "app/memory.limit_in_bytes=67108864",
+                "app/memory.memsw.limit_in_bytes=67108864",
+                "/cpu.shares=1024",
+                "app/pids.max=100"
+            ]
+        );
+        assert_eq!(
+            text(true),
+            [
+                "app/memory.max=67108864",
+                "app/memory.swap.max=0",
+                "/cpu.weight=39",
+                "app/pids.max=100"
+            ]
+        );
         assert!(settings(&Limits::default()).is_empty());
     }
 

@@ -47,29 +47,47 @@ impl GardenConfig {
         check_tag(&self.tag)?;
         for (name, path) in [("data_dir", &self.data_dir), ("run_dir", &self.run_dir)] {
             if !path.is_absolute() {
-                bail!("garden {name} {} is not absolute; give the whole path", path.display());
+                bail!(
+                    "garden {name} {} is not absolute; give the whole path",
+                    path.display()
+                );
             }
         }
         // A socket's name has at most 107 bytes, and a key 32.
         if self.run_dir.as_os_str().len() > 60 {
-            bail!("garden run_dir {} is longer than 60 characters; choose a shorter one", self.run_dir.display());
+            bail!(
+                "garden run_dir {} is longer than 60 characters; choose a shorter one",
+                self.run_dir.display()
+            );
         }
         for (stack, path) in &self.stacks {
             if !path.exists() {
-                bail!("root file system of stack {stack}: {} does not exist; set-up makes it", path.display());
+                bail!(
+                    "root file system of stack {stack}: {} does not exist; set-up makes it",
+                    path.display()
+                );
             }
         }
         if !self.inside.is_file() {
-            bail!("program for containers: {} does not exist; build it with the crate `inside`", self.inside.display());
+            bail!(
+                "program for containers: {} does not exist; build it with the crate `inside`",
+                self.inside.display()
+            );
         }
         if self.inside.file_name().is_none_or(|name| name != "inside") {
-            bail!("program for containers: {} must be named `inside`; rename it", self.inside.display());
+            bail!(
+                "program for containers: {} must be named `inside`; rename it",
+                self.inside.display()
+            );
         }
         Ok(())
     }
 
     pub(crate) fn paths(&self) -> Paths {
-        Paths { data: self.data_dir.clone(), run: self.run_dir.clone() }
+        Paths {
+            data: self.data_dir.clone(),
+            run: self.run_dir.clone(),
+        }
     }
 
     pub(crate) fn cgroup_parent(&self) -> String {
@@ -78,7 +96,10 @@ impl GardenConfig {
 }
 
 pub(crate) fn check_tag(tag: &str) -> Result<()> {
-    let fine = (1..=8).contains(&tag.len()) && tag.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let fine = (1..=8).contains(&tag.len())
+        && tag
+            .bytes()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     if !fine {
         bail!("instance tag {tag:?}: want 1 to 8 of a-z and 0-9");
     }
@@ -146,13 +167,19 @@ pub(crate) fn key(handle: &str) -> String {
     if (1..=40).contains(&handle.len()) && handle.bytes().all(plain) && !handle.starts_with('-') {
         return handle.to_owned();
     }
-    let start: String = handle.chars().filter(|c| c.is_ascii_alphanumeric()).take(12).collect();
+    let start: String = handle
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric())
+        .take(12)
+        .collect();
     format!("{start}_{:016x}", digest(handle))
 }
 
 /// FNV-1a: stable between versions, which std's hasher is not.
 pub(crate) fn digest(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// A path on the search path of commands, or the path itself if it names one.
@@ -161,8 +188,11 @@ pub(crate) fn find_program(program: &Path) -> Option<PathBuf> {
         return program.is_file().then(|| program.to_owned());
     }
     let search = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&search).chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
-    places.map(|place| place.join(program)).find(|path| path.is_file())
+    let places = std::env::split_paths(&search)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
+    places
+        .map(|place| place.join(program))
+        .find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -171,11 +201,22 @@ mod tests {
 
     #[test]
     fn names_keep_within_the_kernels_limits() {
-        assert_eq!(veth_name("abcdefgh", "10.255.3.200".parse().unwrap()), "cvabcdefgh-03c8");
-        assert_eq!(key("4f2b1c9e-0f5d-4c0e-6e6e-1a2b"), "4f2b1c9e-0f5d-4c0e-6e6e-1a2b");
+        assert_eq!(
+            veth_name("abcdefgh", "10.255.3.200".parse().unwrap()),
+            "cvabcdefgh-03c8"
+        );
+        assert_eq!(
+            key("4f2b1c9e-0f5d-4c0e-6e6e-1a2b"),
+            "4f2b1c9e-0f5d-4c0e-6e6e-1a2b"
+        );
         assert!(key("../etc").starts_with("etc_"));
         assert!(key(&"x".repeat(200)).len() < 40);
         assert_ne!(key("a/b"), key("a/c"));
-        assert!(check_tag("demo1").is_ok() && check_tag("Demo").is_err() && check_tag("").is_err() && check_tag("ninechars").is_err());
+        assert!(
+            check_tag("demo1").is_ok()
+                && check_tag("Demo").is_err()
+                && check_tag("").is_err()
+                && check_tag("ninechars").is_err()
+        );
     }
 }

@@ -16,11 +16,21 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 impl LinuxGarden {
-    pub(super) async fn create_container(&self, spec: ContainerSpec) -> Result<Record, GardenError> {
+    pub(super) async fn create_container(
+        &self,
+        spec: ContainerSpec,
+    ) -> Result<Record, GardenError> {
         if spec.privileged {
-            return Err(anyhow!("container {}: privileged containers are not supported; leave privileged out", spec.handle).into());
+            return Err(anyhow!(
+                "container {}: privileged containers are not supported; leave privileged out",
+                spec.handle
+            )
+            .into());
         }
-        let lower = self.stacks.lower(&spec.rootfs)?.ok_or_else(|| GardenError::UnknownRootfs(spec.rootfs.clone()))?;
+        let lower = self
+            .stacks
+            .lower(&spec.rootfs)?
+            .ok_or_else(|| GardenError::UnknownRootfs(spec.rootfs.clone()))?;
         let _turn = self.creates.acquire().await.map_err(anyhow::Error::from)?;
         let record = self.reserve(&spec)?;
         match self.make(&spec, record, lower).await {
@@ -28,7 +38,11 @@ impl LinuxGarden {
             Err(error) => {
                 let error = error.context(format!("create container {}", spec.handle));
                 if let Err(also) = self.destroy_container(&spec.handle).await {
-                    tracing::error!(handle = spec.handle, error = format!("{:#}", anyhow::Error::from(also)), "cannot remove what is left of a failed container");
+                    tracing::error!(
+                        handle = spec.handle,
+                        error = format!("{:#}", anyhow::Error::from(also)),
+                        "cannot remove what is left of a failed container"
+                    );
                 }
                 Err(error.into())
             }
@@ -44,15 +58,26 @@ impl LinuxGarden {
         }
         let address = table.addresses.take().ok_or(GardenError::NoAddresses)?;
         let mut ports: Vec<(u16, u16)> = Vec::new();
-        for NetIn { host_port, container_port } in &spec.net_in {
+        for NetIn {
+            host_port,
+            container_port,
+        } in &spec.net_in
+        {
             let taken = match host_port {
                 0 => table.ports.take(&listened),
                 port => table.ports.take_exactly(*port).then_some(*port),
             };
             let Some(port) = taken else {
-                ports.iter().for_each(|(port, _)| table.ports.give_back(*port));
+                ports
+                    .iter()
+                    .for_each(|(port, _)| table.ports.give_back(*port));
                 table.addresses.give_back(address);
-                return Err(if *host_port == 0 { GardenError::NoPorts } else { anyhow!("host port {host_port} is taken by another container; choose 0 for any").into() });
+                return Err(if *host_port == 0 {
+                    GardenError::NoPorts
+                } else {
+                    anyhow!("host port {host_port} is taken by another container; choose 0 for any")
+                        .into()
+                });
             };
             ports.push((port, *container_port));
         }
@@ -62,7 +87,10 @@ impl LinuxGarden {
             handle: spec.handle.clone(),
             key: key(&spec.handle),
             created: false,
-            since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            since: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs(),
             address,
             veth: veth_name(&self.cell.tag, address),
             chain,
@@ -85,16 +113,32 @@ impl LinuxGarden {
         Ok(record)
     }
 
-    async fn make(&self, spec: &ContainerSpec, mut record: Record, lower: PathBuf) -> Result<Record> {
+    async fn make(
+        &self,
+        spec: &ContainerSpec,
+        mut record: Record,
+        lower: PathBuf,
+    ) -> Result<Record> {
         let net_in = record.net_in();
-        let rules = Rules { name: &record.chain, veth: &record.veth, address: record.address, net_in: &net_in, egress: &spec.egress };
+        let rules = Rules {
+            name: &record.chain,
+            veth: &record.veth,
+            address: record.address,
+            net_in: &net_in,
+            egress: &spec.egress,
+        };
         record.rules = firewall::add(&self.cell, &rules);
         let folder = self.paths.container(&record.key);
         fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         record.save(&self.paths)?;
         self.write_bundle(spec, &record, lower, &folder)?;
         self.cgroups.create(&record.key, &spec.limits)?;
-        let starting = shim::spawn(&self.config.inside, &self.cgroups.shim_procs(), &folder.join("setup.json"), &folder.join("shim.log"))?;
+        let starting = shim::spawn(
+            &self.config.inside,
+            &self.cgroups.shim_procs(),
+            &folder.join("setup.json"),
+            &folder.join("shim.log"),
+        )?;
         record.shim = starting.pid;
         self.keep(&record)?;
         let (init, filtered) = tokio::join!(starting.ready(), self.iptables.restore(&record.rules));
@@ -113,17 +157,29 @@ impl LinuxGarden {
     /// Writes the record, here and on disk.
     pub(super) fn keep(&self, record: &Record) -> Result<()> {
         record.save(&self.paths)?;
-        self.table().containers.insert(record.handle.clone(), record.clone());
+        self.table()
+            .containers
+            .insert(record.handle.clone(), record.clone());
         Ok(())
     }
 
-    fn write_bundle(&self, spec: &ContainerSpec, record: &Record, lower: PathBuf, folder: &Path) -> Result<()> {
+    fn write_bundle(
+        &self,
+        spec: &ContainerSpec,
+        record: &Record,
+        lower: PathBuf,
+        folder: &Path,
+    ) -> Result<()> {
         for name in ["processes", "exits"] {
             fs::create_dir(folder.join(name)).with_context(|| format!("make {name}"))?;
         }
         let root = self.paths.root(&record.key);
         fs::create_dir_all(&root).with_context(|| format!("make {}", root.display()))?;
-        let hostname = oci::hostname(if spec.hostname.is_empty() { &spec.handle } else { &spec.hostname });
+        let hostname = oci::hostname(if spec.hostname.is_empty() {
+            &spec.handle
+        } else {
+            &spec.hostname
+        });
         let config = oci::container(&root, &self.config.inside, &hostname, preflight::nofile(0));
         write_private(&folder.join("config.json"), &serde_json::to_vec(&config)?)?;
         let setup = Setup {
@@ -138,10 +194,24 @@ impl LinuxGarden {
             base_id: BASE_ID,
             files: vec![
                 ("/etc/hostname".to_owned(), format!("{hostname}\n")),
-                ("/etc/hosts".to_owned(), format!("127.0.0.1\tlocalhost\n{}\t{hostname}\n", record.address)),
-                ("/etc/resolv.conf".to_owned(), format!("nameserver {}\n", self.config.dns)),
+                (
+                    "/etc/hosts".to_owned(),
+                    format!("127.0.0.1\tlocalhost\n{}\t{hostname}\n", record.address),
+                ),
+                (
+                    "/etc/resolv.conf".to_owned(),
+                    format!("nameserver {}\n", self.config.dns),
+                ),
             ],
-            binds: spec.bind_mounts.iter().map(|bind| Bind { host: bind.host.clone(), container: bind.container.clone(), read_only: bind.read_only }).collect(),
+            binds: spec
+                .bind_mounts
+                .iter()
+                .map(|bind| Bind {
+                    host: bind.host.clone(),
+                    container: bind.container.clone(),
+                    read_only: bind.read_only,
+                })
+                .collect(),
             app_cgroups: self.cgroups.procs(&record.key, APP),
             sidecar_cgroups: self.cgroups.procs(&record.key, SIDECAR),
             oom_counter: self.cgroups.oom_counter(&record.key),
@@ -153,5 +223,8 @@ impl LinuxGarden {
 /// Ports that something on the machine listens on, whatever the address.
 fn listened() -> BTreeSet<u16> {
     let files = ["/proc/net/tcp", "/proc/net/tcp6"];
-    files.iter().flat_map(|file| listened_ports(&fs::read_to_string(file).unwrap_or_default())).collect()
+    files
+        .iter()
+        .flat_map(|file| listened_ports(&fs::read_to_string(file).unwrap_or_default()))
+        .collect()
 }

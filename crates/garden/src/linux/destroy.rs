@@ -14,15 +14,26 @@ use std::time::Duration;
 
 impl LinuxGarden {
     pub(super) async fn destroy_container(&self, handle: &str) -> Result<(), GardenError> {
-        let Some(record) = self.table().containers.get(handle).cloned() else { return Ok(()) };
-        self.remove(&record).await.with_context(|| format!("destroy container {handle}"))?;
+        let Some(record) = self.table().containers.get(handle).cloned() else {
+            return Ok(());
+        };
+        self.remove(&record)
+            .await
+            .with_context(|| format!("destroy container {handle}"))?;
         let mut table = self.table();
         // Two may have destroyed it at once, and a third made it anew.
-        if table.containers.get(handle).is_some_and(|now| now.address == record.address) {
+        if table
+            .containers
+            .get(handle)
+            .is_some_and(|now| now.address == record.address)
+        {
             table.containers.remove(handle);
             table.chains.remove(&record.chain);
             table.addresses.give_back(record.address);
-            record.ports.iter().for_each(|(port, _)| table.ports.give_back(*port));
+            record
+                .ports
+                .iter()
+                .for_each(|(port, _)| table.ports.give_back(*port));
         }
         Ok(())
     }
@@ -30,9 +41,20 @@ impl LinuxGarden {
     /// Everything of it on the machine. Processes first: they would use the rest.
     async fn remove(&self, record: &Record) -> Result<()> {
         self.end(record).await;
-        let (filtered, link) = tokio::join!(self.iptables.remove(&record.chain, &record.veth), netlink::remove_link(&record.veth));
-        let (cgroups, key, folder) = (self.cgroups.clone(), record.key.clone(), self.paths.container(&record.key));
-        let (root, crun, socket) = (self.paths.root(&record.key), self.paths.crun().join(&record.key), self.paths.socket(&record.key));
+        let (filtered, link) = tokio::join!(
+            self.iptables.remove(&record.chain, &record.veth),
+            netlink::remove_link(&record.veth)
+        );
+        let (cgroups, key, folder) = (
+            self.cgroups.clone(),
+            record.key.clone(),
+            self.paths.container(&record.key),
+        );
+        let (root, crun, socket) = (
+            self.paths.root(&record.key),
+            self.paths.crun().join(&record.key),
+            self.paths.socket(&record.key),
+        );
         tokio::task::spawn_blocking(move || {
             cgroups.destroy(&key)?;
             let _ = fs::remove_file(socket);
@@ -63,7 +85,10 @@ impl LinuxGarden {
     /// After a start: containers whose shim answers are ours again, the rest is removed.
     pub(super) async fn take_over(&self) -> Result<()> {
         let mut known = BTreeSet::new();
-        for entry in fs::read_dir(self.paths.containers()).context("list containers")?.flatten() {
+        for entry in fs::read_dir(self.paths.containers())
+            .context("list containers")?
+            .flatten()
+        {
             let folder = entry.path();
             let Ok(record) = Record::load(&folder) else {
                 // Nothing is made before the record is written.
@@ -77,10 +102,20 @@ impl LinuxGarden {
 
     async fn adopt(&self, record: Record, known: &mut BTreeSet<String>) -> Result<()> {
         let state = shim::state(&self.paths.socket(&record.key)).await;
-        let lives = record.created && state.as_ref().is_ok_and(|state| state.init_status.is_none()) && self.cell.range.contains(record.address);
+        let lives = record.created
+            && state
+                .as_ref()
+                .is_ok_and(|state| state.init_status.is_none())
+            && self.cell.range.contains(record.address);
         if !lives {
-            tracing::info!(handle = record.handle, "removing what is left of a container");
-            return self.remove(&record).await.with_context(|| format!("remove what is left of container {}", record.handle));
+            tracing::info!(
+                handle = record.handle,
+                "removing what is left of a container"
+            );
+            return self
+                .remove(&record)
+                .await
+                .with_context(|| format!("remove what is left of container {}", record.handle));
         }
         tracing::info!(handle = record.handle, "container taken over");
         known.insert(record.key.clone());
@@ -90,12 +125,19 @@ impl LinuxGarden {
             for (port, _) in &record.ports {
                 table.ports.take_exactly(*port);
             }
-            table.chains.insert(record.chain.clone(), record.handle.clone());
-            table.containers.insert(record.handle.clone(), record.clone());
+            table
+                .chains
+                .insert(record.chain.clone(), record.handle.clone());
+            table
+                .containers
+                .insert(record.handle.clone(), record.clone());
         }
         let save = self.iptables.save().await?;
         if !firewall::complete(&save, &record.chain, &record.veth) {
-            tracing::warn!(handle = record.handle, "the container's chains were incomplete; applied again");
+            tracing::warn!(
+                handle = record.handle,
+                "the container's chains were incomplete; applied again"
+            );
             self.iptables.remove(&record.chain, &record.veth).await?;
             self.iptables.restore(&record.rules).await?;
         }
@@ -104,21 +146,42 @@ impl LinuxGarden {
 
     /// Things with our names that no record knows, as when the data folder was deleted.
     async fn remove_strangers(&self, known: &BTreeSet<String>) -> Result<()> {
-        for key in self.cgroups.keys().into_iter().filter(|key| !known.contains(key)) {
+        for key in self
+            .cgroups
+            .keys()
+            .into_iter()
+            .filter(|key| !known.contains(key))
+        {
             tracing::info!(key, "removing a cgroup without a container");
             self.cgroups.destroy(&key)?;
         }
         let (chains, veths): (BTreeSet<String>, BTreeSet<String>) = {
             let table = self.table();
-            (table.chains.keys().cloned().collect(), table.containers.values().map(|record| record.veth.clone()).collect())
+            (
+                table.chains.keys().cloned().collect(),
+                table
+                    .containers
+                    .values()
+                    .map(|record| record.veth.clone())
+                    .collect(),
+            )
         };
         let save = self.iptables.save().await?;
-        for name in firewall::present(&save, &self.cell.tag, self.cell.range).into_iter().filter(|name| !chains.contains(name)) {
+        for name in firewall::present(&save, &self.cell.tag, self.cell.range)
+            .into_iter()
+            .filter(|name| !chains.contains(name))
+        {
             tracing::info!(name, "removing chains without a container");
-            self.iptables.remove_chains(&firewall::chains(&name)).await?;
+            self.iptables
+                .remove_chains(&firewall::chains(&name))
+                .await?;
         }
         let ours = format!("{}{}-", super::config::VETH_PREFIX, self.cell.tag);
-        for entry in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+        for entry in fs::read_dir("/sys/class/net")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with(&ours) && !veths.contains(&name) {
                 netlink::remove_link(&name).await?;
@@ -131,12 +194,24 @@ impl LinuxGarden {
     pub(super) fn exits_on_disk(&self, record: &Record) -> BTreeMap<String, Option<Exit>> {
         let folder = self.paths.container(&record.key);
         let read = |name: &str| {
-            let entries = fs::read_dir(folder.join(name)).into_iter().flatten().flatten();
-            entries.filter_map(|entry| fs::read(entry.path()).ok()).collect::<Vec<_>>()
+            let entries = fs::read_dir(folder.join(name))
+                .into_iter()
+                .flatten()
+                .flatten();
+            entries
+                .filter_map(|entry| fs::read(entry.path()).ok())
+                .collect::<Vec<_>>()
         };
-        let started = read("processes").into_iter().filter_map(|text| serde_json::from_slice::<serde_json::Value>(&text).ok()?["id"].as_str().map(str::to_owned));
-        let mut exits: BTreeMap<String, Option<Exit>> = started.map(|id| (id, Some(shim::VANISHED))).collect();
-        let ended = read("exits").into_iter().filter_map(|text| serde_json::from_slice::<(String, Ended)>(&text).ok());
+        let started = read("processes").into_iter().filter_map(|text| {
+            serde_json::from_slice::<serde_json::Value>(&text).ok()?["id"]
+                .as_str()
+                .map(str::to_owned)
+        });
+        let mut exits: BTreeMap<String, Option<Exit>> =
+            started.map(|id| (id, Some(shim::VANISHED))).collect();
+        let ended = read("exits")
+            .into_iter()
+            .filter_map(|text| serde_json::from_slice::<(String, Ended)>(&text).ok());
         exits.extend(ended.map(|(id, ended)| (id, Some(shim::exit(ended)))));
         exits
     }

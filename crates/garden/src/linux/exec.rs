@@ -11,10 +11,19 @@ use std::process::Command;
 
 /// Runs a command as vcap with the app's environment in its home, on this process's stdin, stdout and stderr, with a
 /// terminal if stdin and stdout are one. Blocks until it ends; gives its exit status.
-pub fn exec_interactive(data_dir: &Path, run_dir: &Path, handle: &str, command: &[String]) -> Result<i32> {
-    let paths = Paths { data: data_dir.to_owned(), run: run_dir.to_owned() };
+pub fn exec_interactive(
+    data_dir: &Path,
+    run_dir: &Path,
+    handle: &str,
+    command: &[String],
+) -> Result<i32> {
+    let paths = Paths {
+        data: data_dir.to_owned(),
+        run: run_dir.to_owned(),
+    };
     let key = key(handle);
-    let record = Record::load(&paths.container(&key)).with_context(|| format!("container {handle} does not exist on this cell"))?;
+    let record = Record::load(&paths.container(&key))
+        .with_context(|| format!("container {handle} does not exist on this cell"))?;
     let user = record::user(&Root::of(record.shim, &paths.root(&key))?, "vcap")?;
     let mut env = oci::environment(&user, &record.env, &record.app_env);
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
@@ -23,11 +32,17 @@ pub fn exec_interactive(data_dir: &Path, run_dir: &Path, handle: &str, command: 
         env.push(format!("TERM={term}"));
     }
     let shell = ["/bin/bash".to_owned()];
-    let args = if command.is_empty() { &shell[..] } else { command };
+    let args = if command.is_empty() {
+        &shell[..]
+    } else {
+        command
+    };
     let mut process = oci::process(&user, args, &env, &user.home, preflight::nofile(0));
     process["terminal"] = terminal.into();
     // In the folder that goes with the container, should we be killed before we remove it.
-    let file = paths.container(&key).join(format!("exec-{}.json", std::process::id()));
+    let file = paths
+        .container(&key)
+        .join(format!("exec-{}.json", std::process::id()));
     write_private(&file, &serde_json::to_vec(&process)?)?;
     let status = run(&paths, &record, &file);
     let _ = std::fs::remove_file(&file);
@@ -36,14 +51,31 @@ pub fn exec_interactive(data_dir: &Path, run_dir: &Path, handle: &str, command: 
 
 fn run(paths: &Paths, record: &Record, process: &Path) -> Result<i32> {
     let setup = paths.container(&record.key).join("setup.json");
-    let setup: super::shim_protocol::Setup = serde_json::from_slice(&std::fs::read(&setup).with_context(|| format!("read {}", setup.display()))?)?;
+    let setup: super::shim_protocol::Setup = serde_json::from_slice(
+        &std::fs::read(&setup).with_context(|| format!("read {}", setup.display()))?,
+    )?;
     let crun = find_program(&setup.crun).unwrap_or_else(|| PathBuf::from("crun"));
     // By the shell, as it is the shortest program that joins a cgroup and then becomes another.
     let mut script = Command::new("/bin/sh");
-    script.args(["-c", "while [ \"$1\" != -- ]; do echo 0 > \"$1\" || exit 126; shift; done; shift; exec \"$@\"", "sh"]);
+    script.args([
+        "-c",
+        "while [ \"$1\" != -- ]; do echo 0 > \"$1\" || exit 126; shift; done; shift; exec \"$@\"",
+        "sh",
+    ]);
     // In the shim's mount namespace, where crun is content with the machine's cgroups.
     let namespace = format!("--mount=/proc/{}/ns/mnt", record.shim);
-    script.args(&setup.app_cgroups).args(["--", "nsenter", &namespace, "--"]).arg(crun).arg("--root").arg(&setup.crun_root).arg("--cgroup-manager=disabled");
-    let status = script.args(["exec", "--process"]).arg(process).arg(&record.key).status().context("run crun")?;
+    script
+        .args(&setup.app_cgroups)
+        .args(["--", "nsenter", &namespace, "--"])
+        .arg(crun)
+        .arg("--root")
+        .arg(&setup.crun_root)
+        .arg("--cgroup-manager=disabled");
+    let status = script
+        .args(["exec", "--process"])
+        .arg(process)
+        .arg(&record.key)
+        .status()
+        .context("run crun")?;
     Ok(status.code().unwrap_or(137))
 }

@@ -24,13 +24,24 @@ impl Root {
         // Not blocking: a pipe in the place of the file would hold us.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let fd = openat2(&self.folder, path, OpenHow::new().flags(flags).resolve(resolve)).with_context(|| format!("open {path}"))?;
+        let fd = openat2(
+            &self.folder,
+            path,
+            OpenHow::new().flags(flags).resolve(resolve),
+        )
+        .with_context(|| format!("open {path}"))?;
         let file = File::from(fd);
-        if !file.metadata().with_context(|| format!("look at {path}"))?.is_file() {
+        if !file
+            .metadata()
+            .with_context(|| format!("look at {path}"))?
+            .is_file()
+        {
             bail!("{path} is not a regular file");
         }
         let mut content = Vec::new();
-        file.take(limit).read_to_end(&mut content).with_context(|| format!("read {path}"))?;
+        file.take(limit)
+            .read_to_end(&mut content)
+            .with_context(|| format!("read {path}"))?;
         Ok(content)
     }
 }

@@ -22,7 +22,13 @@ const NAME_LENGTH: usize = 20;
 
 /// The part of the chain names that says which container: the handle's start, unless another container has it.
 pub(crate) fn chain_name<'a>(handle: &str, mut taken: impl Iterator<Item = &'a str>) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.' { c } else { '_' };
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.' {
+            c
+        } else {
+            '_'
+        }
+    };
     let start: String = handle.chars().map(plain).take(NAME_LENGTH).collect();
     if !start.is_empty() && !taken.any(|name| name == start) {
         return start;
@@ -80,28 +86,52 @@ pub(crate) fn base_chains(cell: &Cell) -> String {
 /// Tries whether the kernel can log: applied and removed at once.
 pub(crate) fn log_probe(cell: &Cell) -> (String, String) {
     let chain = format!("logs--{}", cell.tag);
-    (format!("*filter\n:{chain} - [0:0]\n-A {chain} -j LOG\nCOMMIT\n"), chain)
+    (
+        format!("*filter\n:{chain} - [0:0]\n-A {chain} -j LOG\nCOMMIT\n"),
+        chain,
+    )
 }
 
 /// The jumps to them; ours goes before Docker's, which would drop. To be added once.
 pub(crate) fn base_jumps(cell: &Cell) -> String {
     let Cell { tag, range, .. } = cell;
-    format!("*nat\n-A POSTROUTING -j masq--{tag}\nCOMMIT\n*filter\n-I FORWARD 1 -d {range} -j overlay--{tag}\nCOMMIT\n")
+    format!(
+        "*nat\n-A POSTROUTING -j masq--{tag}\nCOMMIT\n*filter\n-I FORWARD 1 -d {range} -j overlay--{tag}\nCOMMIT\n"
+    )
 }
 
 /// Adds a container's chains with their jumps. The chains must not exist, else the jumps would double: remove first.
 pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
-    let Rules { name, veth, address, net_in, egress } = rules;
+    let Rules {
+        name,
+        veth,
+        address,
+        net_in,
+        egress,
+    } = rules;
     let mut text = format!("*nat\n:netin--{name} - [0:0]\n");
-    for NetIn { host_port, container_port } in *net_in {
+    for NetIn {
+        host_port,
+        container_port,
+    } in *net_in
+    {
         let cell_ip = cell.cell_ip;
-        let _ = writeln!(text, "-A netin--{name} -d {cell_ip}/32 -p tcp -m tcp --dport {host_port} -j DNAT --to-destination {address}:{container_port}");
+        let _ = writeln!(
+            text,
+            "-A netin--{name} -d {cell_ip}/32 -p tcp -m tcp --dport {host_port} -j DNAT --to-destination {address}:{container_port}"
+        );
     }
-    let _ = write!(text, "-A PREROUTING -j netin--{name}\n-A OUTPUT -j netin--{name}\nCOMMIT\n*filter\n");
+    let _ = write!(
+        text,
+        "-A PREROUTING -j netin--{name}\n-A OUTPUT -j netin--{name}\nCOMMIT\n*filter\n"
+    );
     let _ = write!(text, ":netout--{name} - [0:0]\n:input--{name} - [0:0]\n");
 
     let _ = writeln!(text, "-A netout--{name} {ANSWERS}");
-    let _ = writeln!(text, "-A netout--{name} -m conntrack --ctstate INVALID -j DROP");
+    let _ = writeln!(
+        text,
+        "-A netout--{name} -m conntrack --ctstate INVALID -j DROP"
+    );
     let _ = writeln!(text, "-A netout--{name} -d {} {REJECT}", cell.pool);
     if !overlap(cell.pool, cell.range) {
         let _ = writeln!(text, "-A netout--{name} -d {} {REJECT}", cell.range);
@@ -109,25 +139,42 @@ pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
     for rule in *egress {
         for matching in egress_matches(rule) {
             if rule.log && cell.can_log {
-                let _ = writeln!(text, "-A netout--{name}{matching} -j LOG --log-prefix \"OK_{name:.24} \"");
+                let _ = writeln!(
+                    text,
+                    "-A netout--{name}{matching} -j LOG --log-prefix \"OK_{name:.24} \""
+                );
             }
             let _ = writeln!(text, "-A netout--{name}{matching} -j ACCEPT");
         }
     }
     if cell.log_denied && cell.can_log {
-        let _ = writeln!(text, "-A netout--{name} -m limit --limit 2/sec -j LOG --log-prefix \"DENY_{name:.22} \"");
+        let _ = writeln!(
+            text,
+            "-A netout--{name} -m limit --limit 2/sec -j LOG --log-prefix \"DENY_{name:.22} \""
+        );
     }
     let _ = writeln!(text, "-A netout--{name} {REJECT}");
 
     let _ = writeln!(text, "-A input--{name} {ANSWERS}");
     for protocol in ["udp", "tcp"] {
-        let _ = writeln!(text, "-A input--{name} -d {}/32 -p {protocol} -m {protocol} --dport 53 -j ACCEPT", cell.dns);
+        let _ = writeln!(
+            text,
+            "-A input--{name} -d {}/32 -p {protocol} -m {protocol} --dport 53 -j ACCEPT",
+            cell.dns
+        );
     }
     for port in &cell.router_ports {
-        let _ = writeln!(text, "-A input--{name} -d {}/32 -p tcp -m tcp --dport {port} -j ACCEPT", cell.cell_ip);
+        let _ = writeln!(
+            text,
+            "-A input--{name} -d {}/32 -p tcp -m tcp --dport {port} -j ACCEPT",
+            cell.cell_ip
+        );
     }
     let _ = writeln!(text, "-A input--{name} {REJECT}");
-    let _ = write!(text, "-I FORWARD 1 -i {veth} -j netout--{name}\n-I INPUT 1 -i {veth} -j input--{name}\nCOMMIT\n");
+    let _ = write!(
+        text,
+        "-I FORWARD 1 -i {veth} -j netout--{name}\n-I INPUT 1 -i {veth} -j input--{name}\nCOMMIT\n"
+    );
     text
 }
 
@@ -148,12 +195,20 @@ fn egress_matches(rule: &EgressRule) -> Vec<String> {
             vec![format!(" -p icmp -m icmp --icmp-type {kind}")]
         }
         Protocol::Tcp | Protocol::Udp => {
-            let name = if rule.protocol == Protocol::Tcp { "tcp" } else { "udp" };
+            let name = if rule.protocol == Protocol::Tcp {
+                "tcp"
+            } else {
+                "udp"
+            };
             let dports = rule.ports.iter().map(|(first, last)| match first == last {
                 true => format!(" -p {name} -m {name} --dport {first}"),
                 false => format!(" -p {name} -m {name} --dport {first}:{last}"),
             });
-            if rule.ports.is_empty() { vec![format!(" -p {name}")] } else { dports.collect() }
+            if rule.ports.is_empty() {
+                vec![format!(" -p {name}")]
+            } else {
+                dports.collect()
+            }
         }
     };
     let mut matches = Vec::new();
@@ -185,9 +240,18 @@ pub(crate) fn remove_existing(save: &str, chains: &[String]) -> String {
     for line in save.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            [name] if name.starts_with('*') => (table, deletions, declared) = (&name[1..], String::new(), Vec::new()),
-            [chain, ..] if chain.starts_with(':') && chains.iter().any(|wanted| wanted == &chain[1..]) => declared.push(&chain[1..]),
-            ["-A", chain, .., "-j", target] if chains.iter().any(|wanted| wanted == target) && !chains.iter().any(|own| own == chain) => {
+            [name] if name.starts_with('*') => {
+                (table, deletions, declared) = (&name[1..], String::new(), Vec::new())
+            }
+            [chain, ..]
+                if chain.starts_with(':') && chains.iter().any(|wanted| wanted == &chain[1..]) =>
+            {
+                declared.push(&chain[1..])
+            }
+            ["-A", chain, .., "-j", target]
+                if chains.iter().any(|wanted| wanted == target)
+                    && !chains.iter().any(|own| own == chain) =>
+            {
                 let _ = writeln!(deletions, "-D{}", &line[2..]);
             }
             ["COMMIT"] if !declared.is_empty() => {
@@ -209,12 +273,16 @@ pub(crate) fn remove_existing(save: &str, chains: &[String]) -> String {
 
 /// The chains of one container.
 pub(crate) fn chains(name: &str) -> Vec<String> {
-    ["netin", "netout", "input"].map(|kind| format!("{kind}--{name}")).into()
+    ["netin", "netout", "input"]
+        .map(|kind| format!("{kind}--{name}"))
+        .into()
 }
 
 /// The chains of the cell itself.
 pub(crate) fn base(tag: &str) -> Vec<String> {
-    ["masq", "overlay"].map(|kind| format!("{kind}--{tag}")).into()
+    ["masq", "overlay"]
+        .map(|kind| format!("{kind}--{tag}"))
+        .into()
 }
 
 /// The names of the containers of this cell that have chains, from the output of `iptables-save`: those whose jump is
@@ -225,8 +293,12 @@ pub(crate) fn present(save: &str, tag: &str, range: Range) -> Vec<String> {
     for line in save.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let name = match words.as_slice() {
-            ["-A", _, "-i", interface, "-j", target] if interface.starts_with(&veth) => target.split_once("--").map(|(_, name)| name),
-            ["-A", chain, .., "--to-destination", to] if inside(range, to) => chain.strip_prefix("netin--"),
+            ["-A", _, "-i", interface, "-j", target] if interface.starts_with(&veth) => {
+                target.split_once("--").map(|(_, name)| name)
+            }
+            ["-A", chain, .., "--to-destination", to] if inside(range, to) => {
+                chain.strip_prefix("netin--")
+            }
             _ => None,
         };
         if let Some(name) = name.filter(|name| !names.iter().any(|known| known == name)) {
@@ -237,7 +309,10 @@ pub(crate) fn present(save: &str, tag: &str, range: Range) -> Vec<String> {
 }
 
 fn inside(range: Range, to: &str) -> bool {
-    to.split(':').next().and_then(|address| address.parse().ok()).is_some_and(|address| range.contains(address))
+    to.split(':')
+        .next()
+        .and_then(|address| address.parse().ok())
+        .is_some_and(|address| range.contains(address))
 }
 
 /// Whether all that [`add`] makes for a container is there: its chains are declared and jumped to.
@@ -248,7 +323,9 @@ pub(crate) fn complete(save: &str, name: &str, veth: &str) -> bool {
         format!("-A FORWARD -i {veth} -j netout--{name}"),
         format!("-A INPUT -i {veth} -j input--{name}"),
     ];
-    jumps.iter().all(|jump| save.lines().any(|line| line == jump))
+    jumps
+        .iter()
+        .all(|jump| save.lines().any(|line| line == jump))
 }
 
 #[cfg(test)]
@@ -296,8 +373,26 @@ mod tests {
                 log: false,
             },
         ];
-        let net_in = [NetIn { host_port: 61001, container_port: 8080 }, NetIn { host_port: 61002, container_port: 61001 }];
-        add(&cell(), &Rules { name: "4f2b1c9e-0f5d-4c0e-6", veth: "cvt1-0005", address: address("10.255.0.5"), net_in: &net_in, egress: &egress })
+        let net_in = [
+            NetIn {
+                host_port: 61001,
+                container_port: 8080,
+            },
+            NetIn {
+                host_port: 61002,
+                container_port: 61001,
+            },
+        ];
+        add(
+            &cell(),
+            &Rules {
+                name: "4f2b1c9e-0f5d-4c0e-6",
+                veth: "cvt1-0005",
+                address: address("10.255.0.5"),
+                net_in: &net_in,
+                egress: &egress,
+            },
+        )
     }
 
     #[test]
@@ -314,16 +409,25 @@ mod tests {
     fn every_netout_chain_denies_the_apps_before_it_permits() {
         let text = sample();
         let place = |needle: &str| text.find(needle).unwrap();
-        assert!(place("-d 10.255.0.0/16 -j REJECT") < place("-j ACCEPT\n-A netout--4f2b1c9e-0f5d-4c0e-6 -d 10.0.11.7"));
+        assert!(
+            place("-d 10.255.0.0/16 -j REJECT")
+                < place("-j ACCEPT\n-A netout--4f2b1c9e-0f5d-4c0e-6 -d 10.0.11.7")
+        );
         assert!(text.contains("-A netout--4f2b1c9e-0f5d-4c0e-6 -j REJECT --reject-with icmp-port-unreachable\n-A input"));
     }
 
     #[test]
     fn a_long_handle_is_cut_and_a_clash_avoided() {
         let handle = "4f2b1c9e-0f5d-4c0e-6e6e-1a2b";
-        assert_eq!(chain_name(handle, std::iter::empty()), "4f2b1c9e-0f5d-4c0e-6");
+        assert_eq!(
+            chain_name(handle, std::iter::empty()),
+            "4f2b1c9e-0f5d-4c0e-6"
+        );
         let other = chain_name(handle, std::iter::once("4f2b1c9e-0f5d-4c0e-6"));
-        assert!(other.starts_with("4f2b1c9e-0f-") && other.len() == 20, "{other}");
+        assert!(
+            other.starts_with("4f2b1c9e-0f-") && other.len() == 20,
+            "{other}"
+        );
         assert_eq!(chain_name("a b", std::iter::empty()), "a_b");
     }
 
@@ -339,7 +443,10 @@ mod tests {
             "*nat\n-D PREROUTING -j netin--a\n-D OUTPUT -j netin--a\n-F netin--a\n-X netin--a\nCOMMIT\n"
         );
         assert_eq!(remove_existing(save, &chains("x")), "");
-        assert_eq!(present(save, "t1", "10.255.0.0/24".parse().unwrap()), ["a", "c"]);
+        assert_eq!(
+            present(save, "t1", "10.255.0.0/24".parse().unwrap()),
+            ["a", "c"]
+        );
         assert!(!complete(save, "a", "cvt1-0005"));
     }
 }

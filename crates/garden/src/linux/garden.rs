@@ -10,7 +10,9 @@ use super::iptables::Iptables;
 use super::record::Record;
 use super::stacks::Stacks;
 use super::{cell_network, preflight, shim, usage};
-use crate::api::{Capacity, Container, ContainerSpec, Garden, GardenError, Metrics, Process, ProcessSpec, Signal};
+use crate::api::{
+    Capacity, Container, ContainerSpec, Garden, GardenError, Metrics, Process, ProcessSpec, Signal,
+};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,8 +77,16 @@ impl LinuxGarden {
         };
         let addresses = AddressPool::new(network.range, &BTreeSet::new());
         let capacity = capacity(&config, addresses.free())?;
-        let next = fs::read_to_string(paths.next_port()).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let table = Table { containers: BTreeMap::new(), addresses, ports: PortPool::new(next, BTreeSet::new()), chains: BTreeMap::new() };
+        let next = fs::read_to_string(paths.next_port())
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0);
+        let table = Table {
+            containers: BTreeMap::new(),
+            addresses,
+            ports: PortPool::new(next, BTreeSet::new()),
+            chains: BTreeMap::new(),
+        };
         let mut garden = Self {
             mtu: cell_network::uplink_mtu(),
             creates: Semaphore::new(CREATES_AT_ONCE),
@@ -91,21 +101,36 @@ impl LinuxGarden {
             stacks,
             capacity,
         };
-        garden.prepare_firewall().await.context("prepare the firewall")?;
+        garden
+            .prepare_firewall()
+            .await
+            .context("prepare the firewall")?;
         garden.cell.can_log = garden.probe_log().await?;
-        garden.take_over().await.context("take over containers of an earlier run")?;
+        garden
+            .take_over()
+            .await
+            .context("take over containers of an earlier run")?;
         Ok(garden)
     }
 
     /// The cell's own chains, once; emptied and filled again each time, in case the configuration changed.
     async fn prepare_firewall(&self) -> Result<()> {
-        self.iptables.restore(&firewall::base_chains(&self.cell)).await?;
+        self.iptables
+            .restore(&firewall::base_chains(&self.cell))
+            .await?;
         let save = self.iptables.save().await?;
         let jumps = firewall::base_jumps(&self.cell);
-        let there = firewall::base(&self.cell.tag).iter().all(|chain| save.lines().any(|line| line.ends_with(&format!("-j {chain}"))));
+        let there = firewall::base(&self.cell.tag).iter().all(|chain| {
+            save.lines()
+                .any(|line| line.ends_with(&format!("-j {chain}")))
+        });
         if !there {
-            self.iptables.remove_chains(&firewall::base(&self.cell.tag)).await?;
-            self.iptables.restore(&firewall::base_chains(&self.cell)).await?;
+            self.iptables
+                .remove_chains(&firewall::base(&self.cell.tag))
+                .await?;
+            self.iptables
+                .restore(&firewall::base_chains(&self.cell))
+                .await?;
             self.iptables.restore(&jumps).await?;
         }
         Ok(())
@@ -115,7 +140,10 @@ impl LinuxGarden {
         let (text, chain) = firewall::log_probe(&self.cell);
         let works = self.iptables.restore(&text).await;
         if let Err(error) = &works {
-            tracing::warn!(error = format!("{error:#}"), "the kernel has no LOG target: egress rules will not log");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the kernel has no LOG target: egress rules will not log"
+            );
         }
         self.iptables.remove_chains(&[chain]).await?;
         Ok(works.is_ok())
@@ -127,7 +155,10 @@ impl LinuxGarden {
         if left > 0 {
             bail!("{left} containers are left; destroy them before cleaning up");
         }
-        self.iptables.remove_chains(&firewall::base(&self.cell.tag)).await.context("remove the cell's chains")?;
+        self.iptables
+            .remove_chains(&firewall::base(&self.cell.tag))
+            .await
+            .context("remove the cell's chains")?;
         self.config.network.remove().await?;
         Stacks::unmount(&self.paths)?;
         self.cgroups.remove_parent()?;
@@ -141,7 +172,9 @@ impl LinuxGarden {
 
     pub(super) fn record(&self, handle: &str) -> Result<Record, GardenError> {
         let record = self.table().containers.get(handle).cloned();
-        record.filter(|record| record.created).ok_or_else(|| GardenError::ContainerNotFound(handle.to_owned()))
+        record
+            .filter(|record| record.created)
+            .ok_or_else(|| GardenError::ContainerNotFound(handle.to_owned()))
     }
 
     pub(super) fn root(&self, record: &Record) -> Result<Root> {
@@ -150,13 +183,23 @@ impl LinuxGarden {
 
     async fn describe(&self, record: &Record) -> Container {
         let processes = match shim::state(&self.paths.socket(&record.key)).await {
-            Ok(state) => state.processes.into_iter().map(|(id, ended)| (id, ended.map(shim::exit))).collect(),
+            Ok(state) => state
+                .processes
+                .into_iter()
+                .map(|(id, ended)| (id, ended.map(shim::exit)))
+                .collect(),
             Err(error) => {
-                tracing::warn!(handle = record.handle, error = format!("{error:#}"), "the container's shim does not answer");
+                tracing::warn!(
+                    handle = record.handle,
+                    error = format!("{error:#}"),
+                    "the container's shim does not answer"
+                );
                 self.exits_on_disk(record)
             }
         };
-        let visible = processes.into_iter().filter(|(id, _)| !id.starts_with(super::process::OWN));
+        let visible = processes
+            .into_iter()
+            .filter(|(id, _)| !id.starts_with(super::process::OWN));
         Container {
             handle: record.handle.clone(),
             container_ip: record.address,
@@ -169,19 +212,39 @@ impl LinuxGarden {
 
 fn lock(paths: &Paths) -> Result<Flock<File>> {
     let place = paths.data.join("garden.lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&place).with_context(|| format!("open {}", place.display()))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&place)
+        .with_context(|| format!("open {}", place.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err(_) => bail!("{} is in use by another foundation; stop it, or choose another data directory", paths.data.display()),
+        Err(_) => bail!(
+            "{} is in use by another foundation; stop it, or choose another data directory",
+            paths.data.display()
+        ),
     }
 }
 
 fn capacity(config: &GardenConfig, addresses: usize) -> Result<Capacity> {
     let meminfo = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let total = meminfo.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()
+    });
     let disk = nix::sys::statvfs::statvfs(&config.data_dir).context("look at the disk")?;
     let free_mb = disk.blocks_available() as u64 * disk.fragment_size() as u64 / (1 << 20);
-    let or = |configured: u64, otherwise: u64| if configured > 0 { configured } else { otherwise };
+    let or = |configured: u64, otherwise: u64| {
+        if configured > 0 {
+            configured
+        } else {
+            otherwise
+        }
+    };
     Ok(Capacity {
         memory_mb: or(config.memory_mb, total.unwrap_or(0) / 1024),
         disk_mb: or(config.disk_mb, free_mb),
@@ -197,7 +260,13 @@ impl Garden for LinuxGarden {
     }
 
     async fn containers(&self) -> Result<Vec<Container>, GardenError> {
-        let records: Vec<Record> = self.table().containers.values().filter(|record| record.created).cloned().collect();
+        let records: Vec<Record> = self
+            .table()
+            .containers
+            .values()
+            .filter(|record| record.created)
+            .cloned()
+            .collect();
         Ok(futures::future::join_all(records.iter().map(|record| self.describe(record))).await)
     }
 
@@ -209,7 +278,12 @@ impl Garden for LinuxGarden {
         self.attach_process(handle, process_id).await
     }
 
-    async fn signal(&self, handle: &str, process_id: &str, signal: Signal) -> Result<(), GardenError> {
+    async fn signal(
+        &self,
+        handle: &str,
+        process_id: &str,
+        signal: Signal,
+    ) -> Result<(), GardenError> {
         self.signal_process(handle, process_id, signal).await
     }
 
@@ -217,22 +291,42 @@ impl Garden for LinuxGarden {
         self.destroy_container(handle).await
     }
 
-    async fn set_properties(&self, handle: &str, properties: BTreeMap<String, String>) -> Result<(), GardenError> {
+    async fn set_properties(
+        &self,
+        handle: &str,
+        properties: BTreeMap<String, String>,
+    ) -> Result<(), GardenError> {
         let mut table = self.table();
-        let record = table.containers.get_mut(handle).filter(|record| record.created);
+        let record = table
+            .containers
+            .get_mut(handle)
+            .filter(|record| record.created);
         let record = record.ok_or_else(|| GardenError::ContainerNotFound(handle.to_owned()))?;
         record.properties.extend(properties);
         Ok(record.save(&self.paths)?)
     }
 
-    async fn stream_in(&self, handle: &str, directory: &str, user: &str, tar: PathBuf) -> Result<(), GardenError> {
+    async fn stream_in(
+        &self,
+        handle: &str,
+        directory: &str,
+        user: &str,
+        tar: PathBuf,
+    ) -> Result<(), GardenError> {
         self.unpack(handle, directory, user, tar).await
     }
 
-    async fn read_file(&self, handle: &str, path: &str, limit: u64) -> Result<Vec<u8>, GardenError> {
+    async fn read_file(
+        &self,
+        handle: &str,
+        path: &str,
+        limit: u64,
+    ) -> Result<Vec<u8>, GardenError> {
         let root = self.root(&self.record(handle)?)?;
         let path = path.to_owned();
-        let content = tokio::task::spawn_blocking(move || root.read(&path, limit)).await.map_err(anyhow::Error::from)?;
+        let content = tokio::task::spawn_blocking(move || root.read(&path, limit))
+            .await
+            .map_err(anyhow::Error::from)?;
         Ok(content?)
     }
 

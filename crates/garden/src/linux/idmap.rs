@@ -18,8 +18,14 @@ use std::process::{Command, Stdio};
 /// Mounts `source` at `target`, read-only, ids shifted.
 pub(crate) fn mount_shifted(inside: &Path, source: &Path, target: &Path) -> Result<()> {
     let namespace = user_namespace(inside)?;
-    let tree = open_tree(source).with_context(|| format!("clone the mount of {}", source.display()))?;
-    shift(&tree, &namespace).with_context(|| format!("map the ids of {} (needs Linux 5.12, and 5.19 for overlays)", source.display()))?;
+    let tree =
+        open_tree(source).with_context(|| format!("clone the mount of {}", source.display()))?;
+    shift(&tree, &namespace).with_context(|| {
+        format!(
+            "map the ids of {} (needs Linux 5.12, and 5.19 for overlays)",
+            source.display()
+        )
+    })?;
     move_mount(&tree, target).with_context(|| format!("mount on {}", target.display()))
 }
 
@@ -34,23 +40,36 @@ pub(crate) fn unmount(target: &Path) -> Result<()> {
 pub(crate) fn is_mounted(target: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let target = target.to_string_lossy();
-    mounts.lines().any(|line| line.split(' ').nth(1) == Some(&*target))
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(1) == Some(&*target))
 }
 
 /// A user namespace with the mapping of containers. Only a process can make one; ours ends at once.
 fn user_namespace(inside: &Path) -> Result<File> {
     let mut command = Command::new(inside);
     std::os::unix::process::CommandExt::arg0(&mut command, "inside");
-    let mut child = command.arg("userns").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().with_context(|| format!("run {}", inside.display()))?;
+    let mut child = command
+        .arg("userns")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("run {}", inside.display()))?;
     let made = (|| {
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line).context("read its answer")?;
+        BufReader::new(child.stdout.take().context("no stdout")?)
+            .read_line(&mut line)
+            .context("read its answer")?;
         if line.trim() != "ready" {
             bail!("no user namespace can be made; check sysctl user.max_user_namespaces");
         }
         let process = format!("/proc/{}", child.id());
         for map in ["uid_map", "gid_map"] {
-            fs::write(format!("{process}/{map}"), format!("0 {BASE_ID} {ID_COUNT}\n")).with_context(|| format!("write {map}"))?;
+            fs::write(
+                format!("{process}/{map}"),
+                format!("0 {BASE_ID} {ID_COUNT}\n"),
+            )
+            .with_context(|| format!("write {map}"))?;
         }
         File::open(format!("{process}/ns/user")).context("open the user namespace")
     })();
@@ -104,7 +123,14 @@ fn move_mount(tree: &OwnedFd, target: &Path) -> Result<()> {
     // SAFETY: both paths are NUL-terminated strings that live through the call.
     #[expect(unsafe_code, reason = "no safe wrapper")]
     let result = unsafe {
-        libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, target.as_ptr(), libc::MOVE_MOUNT_F_EMPTY_PATH)
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
     };
     Errno::result(result)?;
     Ok(())

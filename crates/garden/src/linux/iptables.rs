@@ -43,13 +43,23 @@ impl Iptables {
 
 async fn remove_existing(chains: &[String]) -> Result<()> {
     let text = firewall::remove_existing(&save().await?, chains);
-    if text.is_empty() { Ok(()) } else { restore(&text).await }
+    if text.is_empty() {
+        Ok(())
+    } else {
+        restore(&text).await
+    }
 }
 
 async fn save() -> Result<String> {
-    let output = Command::new("iptables-save").output().await.context("run iptables-save (Debian package iptables)")?;
+    let output = Command::new("iptables-save")
+        .output()
+        .await
+        .context("run iptables-save (Debian package iptables)")?;
     if !output.status.success() {
-        bail!("iptables-save: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "iptables-save: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -66,9 +76,15 @@ async fn restore(text: &str) -> Result<()> {
     // A failed write shows in the exit status with a better reason.
     let _ = stdin.write_all(text.as_bytes()).await;
     drop(stdin);
-    let output = child.wait_with_output().await.context("wait for iptables-restore")?;
+    let output = child
+        .wait_with_output()
+        .await
+        .context("wait for iptables-restore")?;
     if !output.status.success() {
-        bail!("iptables-restore: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "iptables-restore: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

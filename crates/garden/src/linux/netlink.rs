@@ -11,7 +11,9 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteProtocol, RouteScope, RouteType};
-use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
@@ -27,28 +29,58 @@ struct Netlink {
 
 impl Netlink {
     fn open() -> Result<Self> {
-        let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
-        Ok(Self { handle, task: tokio::spawn(connection) })
+        let (connection, handle, _) =
+            rtnetlink::new_connection().context("open a netlink socket")?;
+        Ok(Self {
+            handle,
+            task: tokio::spawn(connection),
+        })
     }
 
     async fn index(&self, name: &str) -> Result<u32> {
-        let mut links = self.handle.link().get().match_name(name.to_owned()).execute();
-        let link = links.try_next().await.with_context(|| format!("look up link {name}"))?;
-        Ok(link.with_context(|| format!("link {name} does not exist"))?.header.index)
+        let mut links = self
+            .handle
+            .link()
+            .get()
+            .match_name(name.to_owned())
+            .execute();
+        let link = links
+            .try_next()
+            .await
+            .with_context(|| format!("look up link {name}"))?;
+        Ok(link
+            .with_context(|| format!("link {name} does not exist"))?
+            .header
+            .index)
     }
 
     async fn up(&self, index: u32) -> Result<()> {
-        self.handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.context("set link up")
+        self.handle
+            .link()
+            .set(LinkUnspec::new_with_index(index).up().build())
+            .execute()
+            .await
+            .context("set link up")
     }
 
     /// A /32 address whose peer is the only neighbour.
     async fn add_peer_address(&self, index: u32, local: Ipv4Addr, peer: Ipv4Addr) -> Result<()> {
         let mut request = self.handle.address().add(index, local.into(), 32);
         let attributes = &mut request.message_mut().attributes;
-        attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Address(_) | AddressAttribute::Local(_) | AddressAttribute::Broadcast(_)));
+        attributes.retain(|attribute| {
+            !matches!(
+                attribute,
+                AddressAttribute::Address(_)
+                    | AddressAttribute::Local(_)
+                    | AddressAttribute::Broadcast(_)
+            )
+        });
         attributes.push(AddressAttribute::Local(local.into()));
         attributes.push(AddressAttribute::Address(peer.into()));
-        request.execute().await.with_context(|| format!("add address {local} peer {peer}"))
+        request
+            .execute()
+            .await
+            .with_context(|| format!("add address {local} peer {peer}"))
     }
 }
 
@@ -60,13 +92,27 @@ impl Drop for Netlink {
 
 /// Links a container to the host. `pid` is a process in its network namespace.
 pub(crate) async fn connect(veth: &str, pid: i32, address: Ipv4Addr, mtu: u32) -> Result<()> {
-    let namespace = File::open(format!("/proc/{pid}/ns/net")).context("open the container's network namespace")?;
+    let namespace = File::open(format!("/proc/{pid}/ns/net"))
+        .context("open the container's network namespace")?;
     let netlink = Netlink::open()?;
     // The peer is born in the container's namespace: moving it there costs 20 ms.
-    let mut peer = LinkMessageBuilder::<LinkUnspec>::new().name("eth0".to_owned()).mtu(mtu).build();
-    peer.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
-    let pair = LinkVeth::new(veth, "eth0").set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).mtu(mtu).build();
-    netlink.handle.link().add(pair).execute().await.with_context(|| format!("create link {veth}"))?;
+    let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
+        .name("eth0".to_owned())
+        .mtu(mtu)
+        .build();
+    peer.attributes
+        .push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
+    let pair = LinkVeth::new(veth, "eth0")
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .mtu(mtu)
+        .build();
+    netlink
+        .handle
+        .link()
+        .add(pair)
+        .execute()
+        .await
+        .with_context(|| format!("create link {veth}"))?;
     // Without IPv6 there is no way to the host that the IPv4 rules do not see.
     write_sysctl(&format!("net/ipv6/conf/{veth}/disable_ipv6"), "1")?;
     write_sysctl(&format!("net/ipv4/conf/{veth}/rp_filter"), "1")?;
@@ -83,9 +129,12 @@ async fn inside(namespace: File, address: Ipv4Addr) -> Result<()> {
         .name("netns".to_owned())
         .spawn(move || {
             let outcome = (|| {
-                setns(&namespace, CloneFlags::CLONE_NEWNET).context("enter the container's network namespace")?;
+                setns(&namespace, CloneFlags::CLONE_NEWNET)
+                    .context("enter the container's network namespace")?;
                 write_sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_io()
+                    .build()?;
                 runtime.block_on(async {
                     let netlink = Netlink::open()?;
                     let loopback = netlink.index("lo").await?;
@@ -93,14 +142,25 @@ async fn inside(namespace: File, address: Ipv4Addr) -> Result<()> {
                     let index = netlink.index("eth0").await?;
                     netlink.up(index).await?;
                     netlink.add_peer_address(index, address, GATEWAY).await?;
-                    let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(GATEWAY).output_interface(index).pref_source(address);
-                    netlink.handle.route().add(route.build()).execute().await.context("add the default route")
+                    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                        .gateway(GATEWAY)
+                        .output_interface(index)
+                        .pref_source(address);
+                    netlink
+                        .handle
+                        .route()
+                        .add(route.build())
+                        .execute()
+                        .await
+                        .context("add the default route")
                 })
             })();
             let _ = done.send(outcome);
         })
         .context("start a thread")?;
-    result.await.map_err(|_| anyhow!("the thread in the container's network namespace ended early"))?
+    result
+        .await
+        .map_err(|_| anyhow!("the thread in the container's network namespace ended early"))?
 }
 
 fn write_sysctl(name: &str, value: &str) -> Result<()> {
@@ -117,7 +177,9 @@ pub(crate) async fn remove_link(name: &str) -> Result<()> {
         return Ok(());
     }
     let netlink = Netlink::open()?;
-    let Ok(index) = netlink.index(name).await else { return Ok(()) };
+    let Ok(index) = netlink.index(name).await else {
+        return Ok(());
+    };
     match netlink.handle.link().del(index).execute().await {
         Err(_) if !link_exists(name) => Ok(()),
         other => other.with_context(|| format!("remove link {name}")),
@@ -132,17 +194,40 @@ pub(crate) fn link_exists(name: &str) -> bool {
 /// machine (and tells others that it is taken).
 pub(crate) async fn create_cell(bridge: &str, address: Ipv4Addr, range: Range) -> Result<()> {
     let netlink = Netlink::open()?;
-    netlink.handle.link().add(LinkBridge::new(bridge).build()).execute().await.with_context(|| format!("create bridge {bridge}"))?;
+    netlink
+        .handle
+        .link()
+        .add(LinkBridge::new(bridge).build())
+        .execute()
+        .await
+        .with_context(|| format!("create bridge {bridge}"))?;
     let index = netlink.index(bridge).await?;
     netlink.up(index).await?;
-    netlink.handle.address().add(index, address.into(), 32).execute().await.with_context(|| format!("add address {address}"))?;
-    netlink.handle.route().add(unreachable(range)).execute().await.with_context(|| format!("add unreachable route {range}"))
+    netlink
+        .handle
+        .address()
+        .add(index, address.into(), 32)
+        .execute()
+        .await
+        .with_context(|| format!("add address {address}"))?;
+    netlink
+        .handle
+        .route()
+        .add(unreachable(range))
+        .execute()
+        .await
+        .with_context(|| format!("add unreachable route {range}"))
 }
 
 pub(crate) async fn remove_cell(bridge: &str, range: Range) -> Result<()> {
     let netlink = Netlink::open()?;
     // Absent is what is wanted.
-    let _ = netlink.handle.route().del(unreachable(range)).execute().await;
+    let _ = netlink
+        .handle
+        .route()
+        .del(unreachable(range))
+        .execute()
+        .await;
     remove_link(bridge).await
 }
 

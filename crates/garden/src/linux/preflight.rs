@@ -8,8 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Program and the Debian package that has it.
-const TOOLS: [(&str, &str); 6] =
-    [("iptables-restore", "iptables"), ("iptables-save", "iptables"), ("mkfs.ext4", "e2fsprogs"), ("mount", "mount"), ("tar", "tar"), ("nsenter", "util-linux")];
+const TOOLS: [(&str, &str); 6] = [
+    ("iptables-restore", "iptables"),
+    ("iptables-save", "iptables"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mount", "mount"),
+    ("tar", "tar"),
+    ("nsenter", "util-linux"),
+];
 
 /// Setting, least value, and whether containers cannot run without it.
 const SETTINGS: [(&str, u64, bool); 4] = [
@@ -30,7 +36,10 @@ pub(crate) fn check(config: &GardenConfig) -> Result<PathBuf> {
     }
     config.check()?;
     let Some(crun) = find_program(&config.crun) else {
-        bail!("{} is not installed; apt-get install crun", config.crun.display());
+        bail!(
+            "{} is not installed; apt-get install crun",
+            config.crun.display()
+        );
     };
     for (tool, package) in TOOLS {
         if find_program(Path::new(tool)).is_none() {
@@ -39,8 +48,13 @@ pub(crate) fn check(config: &GardenConfig) -> Result<PathBuf> {
     }
     let filesystems = fs::read_to_string("/proc/filesystems").context("read /proc/filesystems")?;
     for needed in ["overlay", "ext4"] {
-        if !filesystems.lines().any(|line| line.trim_start_matches("nodev").trim() == needed) {
-            bail!("the kernel does not know file system {needed}; modprobe {needed}, or another kernel");
+        if !filesystems
+            .lines()
+            .any(|line| line.trim_start_matches("nodev").trim() == needed)
+        {
+            bail!(
+                "the kernel does not know file system {needed}; modprobe {needed}, or another kernel"
+            );
         }
     }
     for (name, least, needed) in SETTINGS {
@@ -52,36 +66,75 @@ pub(crate) fn check(config: &GardenConfig) -> Result<PathBuf> {
 
 fn raise(name: &str, least: u64, needed: bool) -> Result<()> {
     let file = format!("/proc/sys/{name}");
-    let is: u64 = fs::read_to_string(&file).with_context(|| format!("read {file}"))?.trim().parse().unwrap_or(0);
+    let is: u64 = fs::read_to_string(&file)
+        .with_context(|| format!("read {file}"))?
+        .trim()
+        .parse()
+        .unwrap_or(0);
     if is >= least {
         return Ok(());
     }
     match fs::write(&file, least.to_string()) {
-        Ok(()) => tracing::info!(setting = name, from = is, to = least, "kernel setting raised"),
-        Err(error) if needed => bail!("sysctl {} is {is} and cannot be set to {least}: {error}; set it in /etc/sysctl.d", name.replace('/', ".")),
-        Err(error) => tracing::warn!(setting = name, is, wanted = least, %error, "kernel setting is low: many containers will not start"),
+        Ok(()) => tracing::info!(
+            setting = name,
+            from = is,
+            to = least,
+            "kernel setting raised"
+        ),
+        Err(error) if needed => bail!(
+            "sysctl {} is {is} and cannot be set to {least}: {error}; set it in /etc/sysctl.d",
+            name.replace('/', ".")
+        ),
+        Err(error) => {
+            tracing::warn!(setting = name, is, wanted = least, %error, "kernel setting is low: many containers will not start")
+        }
     }
     Ok(())
 }
 
 fn make_folders(config: &GardenConfig) -> Result<()> {
     let paths = config.paths();
-    for folder in [paths.data.clone(), paths.containers(), paths.stacks(), paths.run.clone(), paths.lowers(), paths.run.join("root"), paths.crun()] {
+    for folder in [
+        paths.data.clone(),
+        paths.containers(),
+        paths.stacks(),
+        paths.run.clone(),
+        paths.lowers(),
+        paths.run.join("root"),
+        paths.crun(),
+    ] {
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     }
     // Container state holds credentials; the mount points must be passable for containers' ids.
-    for (folder, mode) in [(paths.containers(), 0o700), (paths.stacks(), 0o700), (paths.crun(), 0o700), (paths.run.clone(), 0o711), (paths.run.join("root"), 0o711)] {
-        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).with_context(|| format!("set the mode of {}", folder.display()))?;
+    for (folder, mode) in [
+        (paths.containers(), 0o700),
+        (paths.stacks(), 0o700),
+        (paths.crun(), 0o700),
+        (paths.run.clone(), 0o711),
+        (paths.run.join("root"), 0o711),
+    ] {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode))
+            .with_context(|| format!("set the mode of {}", folder.display()))?;
     }
     for folder in paths.run.ancestors() {
-        let mode = fs::metadata(folder).with_context(|| format!("look at {}", folder.display()))?.permissions().mode();
+        let mode = fs::metadata(folder)
+            .with_context(|| format!("look at {}", folder.display()))?
+            .permissions()
+            .mode();
         if mode & 0o001 == 0 {
-            bail!("garden run_dir {}: containers' users cannot pass {}; chmod o+x it, or choose another folder", config.run_dir.display(), folder.display());
+            bail!(
+                "garden run_dir {}: containers' users cannot pass {}; chmod o+x it, or choose another folder",
+                config.run_dir.display(),
+                folder.display()
+            );
         }
     }
     for path in [&config.data_dir, &config.run_dir] {
         if path.to_string_lossy().contains([':', ',', '\\', ' ', '"']) {
-            bail!("{} has a character that mount options cannot carry; choose a plain path", path.display());
+            bail!(
+                "{} has a character that mount options cannot carry; choose a plain path",
+                path.display()
+            );
         }
     }
     Ok(())
@@ -90,5 +143,9 @@ fn make_folders(config: &GardenConfig) -> Result<()> {
 /// The limit of descriptors for a process that wants `wanted` (0: the default), never above the machine's.
 pub(crate) fn nofile(wanted: u64) -> u64 {
     let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard);
-    if wanted == 0 { NOFILE.min(most) } else { wanted.min(most) }
+    if wanted == 0 {
+        NOFILE.min(most)
+    } else {
+        wanted.min(most)
+    }
 }

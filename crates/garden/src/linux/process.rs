@@ -14,54 +14,120 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) const OWN: char = '~';
 
 impl LinuxGarden {
-    pub(super) async fn run_process(&self, handle: &str, spec: ProcessSpec) -> Result<Process, GardenError> {
+    pub(super) async fn run_process(
+        &self,
+        handle: &str,
+        spec: ProcessSpec,
+    ) -> Result<Process, GardenError> {
         let record = self.record(handle)?;
         if spec.id.is_empty() || spec.id.starts_with(OWN) {
-            return Err(anyhow!("process id {:?}: want a name that does not begin with {OWN}", spec.id).into());
+            return Err(anyhow!(
+                "process id {:?}: want a name that does not begin with {OWN}",
+                spec.id
+            )
+            .into());
         }
         if !spec.sidecar && record.app_env.is_empty() && !spec.env.is_empty() {
             self.remember_env(handle, &spec.env)?;
         }
         let user = record::user(&self.root(&record)?, &spec.user)?;
         let env = oci::environment(&user, &record.env, &spec.env);
-        let dir = if spec.dir.is_empty() { &user.home } else { &spec.dir };
-        let args: Vec<String> = std::iter::once(spec.path.clone()).chain(spec.args).collect();
+        let dir = if spec.dir.is_empty() {
+            &user.home
+        } else {
+            &spec.dir
+        };
+        let args: Vec<String> = std::iter::once(spec.path.clone())
+            .chain(spec.args)
+            .collect();
         let process = oci::process(&user, &args, &env, dir, preflight::nofile(spec.nofile));
-        let run = Run { id: spec.id, process: PathBuf::new(), sidecar: spec.sidecar, stdin: None, stdout: None };
+        let run = Run {
+            id: spec.id,
+            process: PathBuf::new(),
+            sidecar: spec.sidecar,
+            stdin: None,
+            stdout: None,
+        };
         self.start(&record, run, process, &spec.path).await
     }
 
     /// The first process that is no sidecar is the app: its environment is what an operator's command wants.
     fn remember_env(&self, handle: &str, env: &[(String, String)]) -> Result<()> {
         let mut table = self.table();
-        let Some(record) = table.containers.get_mut(handle) else { return Ok(()) };
+        let Some(record) = table.containers.get_mut(handle) else {
+            return Ok(());
+        };
         record.app_env = env.to_vec();
         record.save(&self.paths)
     }
 
-    async fn start(&self, record: &Record, mut run: Run, mut process: serde_json::Value, path: &str) -> Result<Process, GardenError> {
-        let name: String = run.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.~".contains(c) { c } else { '_' }).collect();
-        run.process = self.paths.container(&record.key).join("processes").join(format!("{name}.json"));
+    async fn start(
+        &self,
+        record: &Record,
+        mut run: Run,
+        mut process: serde_json::Value,
+        path: &str,
+    ) -> Result<Process, GardenError> {
+        let name: String = run
+            .id
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || "-_.~".contains(c) {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect();
+        run.process = self
+            .paths
+            .container(&record.key)
+            .join("processes")
+            .join(format!("{name}.json"));
         // crun does not mind a field more; it is how the id is found again.
         process["id"] = run.id.clone().into();
-        write_private(&run.process, &serde_json::to_vec(&process).map_err(anyhow::Error::from)?)?;
+        write_private(
+            &run.process,
+            &serde_json::to_vec(&process).map_err(anyhow::Error::from)?,
+        )?;
         let id = run.id.clone();
         match shim::run(&self.paths.socket(&record.key), run).await? {
             Ok(process) => Ok(process),
-            Err(Reply::CannotExecute(reason)) => Err(GardenError::CannotExecute { path: path.to_owned(), reason }),
-            Err(Reply::Failed(reason)) => Err(anyhow!("run {id} in container {}: {reason}", record.handle).into()),
-            Err(other) => Err(anyhow!("run {id} in container {}: the shim answered {other:?}", record.handle).into()),
+            Err(Reply::CannotExecute(reason)) => Err(GardenError::CannotExecute {
+                path: path.to_owned(),
+                reason,
+            }),
+            Err(Reply::Failed(reason)) => {
+                Err(anyhow!("run {id} in container {}: {reason}", record.handle).into())
+            }
+            Err(other) => Err(anyhow!(
+                "run {id} in container {}: the shim answered {other:?}",
+                record.handle
+            )
+            .into()),
         }
     }
 
-    pub(super) async fn attach_process(&self, handle: &str, id: &str) -> Result<Process, GardenError> {
+    pub(super) async fn attach_process(
+        &self,
+        handle: &str,
+        id: &str,
+    ) -> Result<Process, GardenError> {
         let record = self.record(handle)?;
         match shim::attach(&self.paths.socket(&record.key), id).await {
             Ok(Ok(process)) => Ok(process),
-            Ok(Err(_)) => Err(GardenError::ProcessNotFound { handle: handle.to_owned(), process: id.to_owned() }),
+            Ok(Err(_)) => Err(GardenError::ProcessNotFound {
+                handle: handle.to_owned(),
+                process: id.to_owned(),
+            }),
             Err(error) => match self.exits_on_disk(&record).get(id) {
                 Some(exit) => {
-                    tracing::warn!(handle, process = id, error = format!("{error:#}"), "the container's shim is gone");
+                    tracing::warn!(
+                        handle,
+                        process = id,
+                        error = format!("{error:#}"),
+                        "the container's shim is gone"
+                    );
                     Ok(exit.map_or_else(|| shim::vanished(id), |exit| shim::ended(id, exit)))
                 }
                 None => Err(error.into()),
@@ -69,7 +135,12 @@ impl LinuxGarden {
         }
     }
 
-    pub(super) async fn signal_process(&self, handle: &str, id: &str, signal: Signal) -> Result<(), GardenError> {
+    pub(super) async fn signal_process(
+        &self,
+        handle: &str,
+        id: &str,
+        signal: Signal,
+    ) -> Result<(), GardenError> {
         let record = self.record(handle)?;
         let number = match signal {
             Signal::Term => libc::SIGTERM,
@@ -77,39 +148,101 @@ impl LinuxGarden {
         };
         match shim::signal(&self.paths.socket(&record.key), id, number).await? {
             Reply::Done => Ok(()),
-            Reply::UnknownProcess => Err(GardenError::ProcessNotFound { handle: handle.to_owned(), process: id.to_owned() }),
-            other => Err(anyhow!("signal {id} in container {handle}: the shim answered {other:?}").into()),
+            Reply::UnknownProcess => Err(GardenError::ProcessNotFound {
+                handle: handle.to_owned(),
+                process: id.to_owned(),
+            }),
+            other => Err(
+                anyhow!("signal {id} in container {handle}: the shim answered {other:?}").into(),
+            ),
         }
     }
 
-    pub(super) async fn unpack(&self, handle: &str, directory: &str, user: &str, tar: PathBuf) -> Result<(), GardenError> {
+    pub(super) async fn unpack(
+        &self,
+        handle: &str,
+        directory: &str,
+        user: &str,
+        tar: PathBuf,
+    ) -> Result<(), GardenError> {
         let record = self.record(handle)?;
         let user = record::user(&self.root(&record)?, user)?;
-        let args = [oci::INSIDE.to_owned(), "untar".to_owned(), directory.to_owned(), user.uid.to_string(), user.gid.to_string()];
-        let run = Run { id: own_id("untar"), process: PathBuf::new(), sidecar: false, stdin: Some(tar), stdout: None };
-        Ok(self.complete(&record, run, &args).await.with_context(|| format!("stream into {directory} of container {handle}"))?)
+        let args = [
+            oci::INSIDE.to_owned(),
+            "untar".to_owned(),
+            directory.to_owned(),
+            user.uid.to_string(),
+            user.gid.to_string(),
+        ];
+        let run = Run {
+            id: own_id("untar"),
+            process: PathBuf::new(),
+            sidecar: false,
+            stdin: Some(tar),
+            stdout: None,
+        };
+        Ok(self
+            .complete(&record, run, &args)
+            .await
+            .with_context(|| format!("stream into {directory} of container {handle}"))?)
     }
 
-    pub(super) async fn pack(&self, handle: &str, path: &str, tar: PathBuf) -> Result<(), GardenError> {
+    pub(super) async fn pack(
+        &self,
+        handle: &str,
+        path: &str,
+        tar: PathBuf,
+    ) -> Result<(), GardenError> {
         let record = self.record(handle)?;
         let args = [oci::INSIDE.to_owned(), "tar".to_owned(), path.to_owned()];
-        let run = Run { id: own_id("tar"), process: PathBuf::new(), sidecar: false, stdin: None, stdout: Some(tar) };
-        Ok(self.complete(&record, run, &args).await.with_context(|| format!("stream {path} out of container {handle}"))?)
+        let run = Run {
+            id: own_id("tar"),
+            process: PathBuf::new(),
+            sidecar: false,
+            stdin: None,
+            stdout: Some(tar),
+        };
+        Ok(self
+            .complete(&record, run, &args)
+            .await
+            .with_context(|| format!("stream {path} out of container {handle}"))?)
     }
 
     /// Runs one of our own programs in the container as its root, to the end.
     async fn complete(&self, record: &Record, run: Run, args: &[String]) -> Result<()> {
-        let root = User { name: "root".to_owned(), uid: 0, gid: 0, groups: Vec::new(), home: "/".to_owned() };
-        let process = oci::process(&root, args, &oci::environment(&root, &[], &[]), "/", preflight::nofile(0));
+        let root = User {
+            name: "root".to_owned(),
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            home: "/".to_owned(),
+        };
+        let process = oci::process(
+            &root,
+            args,
+            &oci::environment(&root, &[], &[]),
+            "/",
+            preflight::nofile(0),
+        );
         let mut process = self.start(record, run, process, &args[0]).await?;
         let mut complaint = Vec::new();
-        while let Some(Output::Stdout(chunk) | Output::Stderr(chunk)) = process.output.recv().await {
-            complaint.extend_from_slice(&chunk[..chunk.len().min(4096 - complaint.len().min(4096))]);
+        while let Some(Output::Stdout(chunk) | Output::Stderr(chunk)) = process.output.recv().await
+        {
+            complaint
+                .extend_from_slice(&chunk[..chunk.len().min(4096 - complaint.len().min(4096))]);
         }
         let exit = process.exit.await.context("no exit")?;
         if exit.status != 0 {
-            let killed = if exit.out_of_memory { " (out of memory)" } else { "" };
-            bail!("{} (exit status {}{killed})", String::from_utf8_lossy(&complaint).trim(), exit.status);
+            let killed = if exit.out_of_memory {
+                " (out of memory)"
+            } else {
+                ""
+            };
+            bail!(
+                "{} (exit status {}{killed})",
+                String::from_utf8_lossy(&complaint).trim(),
+                exit.status
+            );
         }
         Ok(())
     }
@@ -118,5 +251,9 @@ impl LinuxGarden {
 fn own_id(what: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     // Unique also among runs of this program: the shim remembers for a while.
-    format!("{OWN}{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "{OWN}{what}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }

@@ -45,13 +45,22 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn net_in(&self) -> Vec<NetIn> {
-        self.ports.iter().map(|(host_port, container_port)| NetIn { host_port: *host_port, container_port: *container_port }).collect()
+        self.ports
+            .iter()
+            .map(|(host_port, container_port)| NetIn {
+                host_port: *host_port,
+                container_port: *container_port,
+            })
+            .collect()
     }
 
     /// Replaces the file as a whole. It holds credentials: readable by root only.
     pub(crate) fn save(&self, paths: &Paths) -> Result<()> {
         let folder = paths.container(&self.key);
-        write_private(&folder.join(FILE), &serde_json::to_vec(self).context("encode the record")?)
+        write_private(
+            &folder.join(FILE),
+            &serde_json::to_vec(self).context("encode the record")?,
+        )
     }
 
     pub(crate) fn load(folder: &Path) -> Result<Self> {
@@ -64,7 +73,12 @@ impl Record {
 pub(crate) fn write_private(file: &Path, content: &[u8]) -> Result<()> {
     let new = file.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut output = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut output = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         output.write_all(content)?;
         fs::rename(&new, file)
     };
@@ -73,7 +87,13 @@ pub(crate) fn write_private(file: &Path, content: &[u8]) -> Result<()> {
 
 /// Who `wanted` is in the root file system that the shim mounted.
 pub(crate) fn user(root: &super::files::Root, wanted: &str) -> Result<User> {
-    let text = |path| root.read(path, 1 << 20).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text = |path| {
+        root.read(path, 1 << 20)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    };
     let wanted = if wanted.is_empty() { "vcap" } else { wanted };
-    super::passwd::find(&text("/etc/passwd"), &text("/etc/group"), wanted).with_context(|| format!("user {wanted:?} does not exist in the container; see its /etc/passwd"))
+    super::passwd::find(&text("/etc/passwd"), &text("/etc/group"), wanted).with_context(|| {
+        format!("user {wanted:?} does not exist in the container; see its /etc/passwd")
+    })
 }

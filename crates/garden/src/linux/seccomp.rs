@@ -9,16 +9,69 @@ use serde_json::{Value, json};
 /// Answered with EPERM.
 const DENIED: &[&str] = &[
     // the machine: modules, clocks, power, accounting, devices, swap
-    "acct", "adjtimex", "clock_adjtime", "clock_settime", "create_module", "delete_module", "finit_module", "get_kernel_syms", "init_module",
-    "ioperm", "iopl", "kexec_file_load", "kexec_load", "lookup_dcookie", "nfsservctl", "query_module", "quotactl", "quotactl_fd", "reboot",
-    "settimeofday", "stime", "swapoff", "swapon", "sysfs", "_sysctl", "syslog", "uselib", "ustat", "vhangup", "vm86", "vm86old",
+    "acct",
+    "adjtimex",
+    "clock_adjtime",
+    "clock_settime",
+    "create_module",
+    "delete_module",
+    "finit_module",
+    "get_kernel_syms",
+    "init_module",
+    "ioperm",
+    "iopl",
+    "kexec_file_load",
+    "kexec_load",
+    "lookup_dcookie",
+    "nfsservctl",
+    "query_module",
+    "quotactl",
+    "quotactl_fd",
+    "reboot",
+    "settimeofday",
+    "stime",
+    "swapoff",
+    "swapon",
+    "sysfs",
+    "_sysctl",
+    "syslog",
+    "uselib",
+    "ustat",
+    "vhangup",
+    "vm86",
+    "vm86old",
     // mounts and namespaces
-    "fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr", "move_mount", "open_tree", "open_tree_attr", "pivot_root", "setns",
-    "umount", "umount2", "unshare",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "open_tree_attr",
+    "pivot_root",
+    "setns",
+    "umount",
+    "umount2",
+    "unshare",
     // handles past the namespace, keys that user namespaces share, tracing and memory of others
-    "add_key", "bpf", "fanotify_init", "kcmp", "keyctl", "name_to_handle_at", "open_by_handle_at", "perf_event_open",
-    "process_madvise", "process_vm_readv", "process_vm_writev", "request_key", "userfaultfd",
-    "io_uring_enter", "io_uring_register", "io_uring_setup",
+    "add_key",
+    "bpf",
+    "fanotify_init",
+    "kcmp",
+    "keyctl",
+    "name_to_handle_at",
+    "open_by_handle_at",
+    "perf_event_open",
+    "process_madvise",
+    "process_vm_readv",
+    "process_vm_writev",
+    "request_key",
+    "userfaultfd",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
 ];
 
 const AF_UNIX: u64 = 1;
@@ -36,20 +89,34 @@ const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
 
 pub(crate) fn profile() -> Value {
-    let mut syscalls = vec![json!({ "names": DENIED, "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM })];
+    let mut syscalls =
+        vec![json!({ "names": DENIED, "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM })];
     // Its flags lie in memory that a filter cannot read; C libraries fall back to clone.
     syscalls.push(json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS }));
-    for bit in (0..31).map(|shift| 1u64 << shift).filter(|bit| CLONE_NEW & bit != 0) {
+    for bit in (0..31)
+        .map(|shift| 1u64 << shift)
+        .filter(|bit| CLONE_NEW & bit != 0)
+    {
         syscalls.push(deny("clone", EPERM, masked(0, bit)));
     }
     // Words put into a terminal are executed by whoever reads it.
     for request in [TIOCSTI, TIOCLINUX] {
         syscalls.push(deny("ioctl", EPERM, json!({ "index": 1, "op": "SCMP_CMP_MASKED_EQ", "value": 0xffff_ffffu64, "valueTwo": request })));
     }
-    for family in (0..=LAST_FAMILY).filter(|family| ![AF_UNIX, AF_INET, AF_INET6, AF_NETLINK].contains(family)) {
-        syscalls.push(deny("socket", EAFNOSUPPORT, json!({ "index": 0, "op": "SCMP_CMP_EQ", "value": family })));
+    for family in (0..=LAST_FAMILY)
+        .filter(|family| ![AF_UNIX, AF_INET, AF_INET6, AF_NETLINK].contains(family))
+    {
+        syscalls.push(deny(
+            "socket",
+            EAFNOSUPPORT,
+            json!({ "index": 0, "op": "SCMP_CMP_EQ", "value": family }),
+        ));
     }
-    syscalls.push(deny("socket", EAFNOSUPPORT, json!({ "index": 0, "op": "SCMP_CMP_GT", "value": LAST_FAMILY })));
+    syscalls.push(deny(
+        "socket",
+        EAFNOSUPPORT,
+        json!({ "index": 0, "op": "SCMP_CMP_GT", "value": LAST_FAMILY }),
+    ));
     json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": architectures(),
@@ -67,7 +134,11 @@ fn masked(index: u64, bits: u64) -> Value {
 
 /// All call conventions of the machine: what is denied in one must not be allowed by another.
 fn architectures() -> &'static [&'static str] {
-    if cfg!(target_arch = "aarch64") { &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"] } else { &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"] }
+    if cfg!(target_arch = "aarch64") {
+        &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
+    } else {
+        &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+    }
 }
 
 #[cfg(test)]
@@ -79,12 +150,35 @@ mod tests {
         let profile = profile();
         assert_eq!(profile["defaultAction"], "SCMP_ACT_ALLOW");
         let rules = profile["syscalls"].as_array().unwrap();
-        let named = |name: &str| rules.iter().filter(|rule| rule["names"].as_array().unwrap().iter().any(|n| n == name)).count();
-        for name in ["mount", "unshare", "setns", "bpf", "keyctl", "init_module", "clone3"] {
+        let named = |name: &str| {
+            rules
+                .iter()
+                .filter(|rule| rule["names"].as_array().unwrap().iter().any(|n| n == name))
+                .count()
+        };
+        for name in [
+            "mount",
+            "unshare",
+            "setns",
+            "bpf",
+            "keyctl",
+            "init_module",
+            "clone3",
+        ] {
             assert_eq!(named(name), 1, "{name}");
         }
         assert_eq!(named("clone"), 8, "one per namespace flag");
-        assert!(rules.iter().any(|rule| rule["names"][0] == "socket" && rule["args"][0]["value"] == 40), "vsock");
-        assert!(!rules.iter().any(|rule| rule["names"][0] == "socket" && rule["args"][0]["op"] == "SCMP_CMP_EQ" && rule["args"][0]["value"] == 2), "inet");
+        assert!(
+            rules
+                .iter()
+                .any(|rule| rule["names"][0] == "socket" && rule["args"][0]["value"] == 40),
+            "vsock"
+        );
+        assert!(
+            !rules.iter().any(|rule| rule["names"][0] == "socket"
+                && rule["args"][0]["op"] == "SCMP_CMP_EQ"
+                && rule["args"][0]["value"] == 2),
+            "inet"
+        );
     }
 }

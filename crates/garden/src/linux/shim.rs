@@ -1,6 +1,9 @@
 //! Garden's side of the shims: starting one, and talking with it.
 
-use super::shim_protocol::{EXIT, Ended, FRAME_HEADER, MAX_FRAME, REPLY, REQUEST, Ready, Reply, Request, Run, STDERR, STDOUT, State, frame, header};
+use super::shim_protocol::{
+    EXIT, Ended, FRAME_HEADER, MAX_FRAME, REPLY, REQUEST, Ready, Reply, Request, Run, STDERR,
+    STDOUT, State, frame, header,
+};
 use crate::api::{Exit, Output, Process};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -17,7 +20,10 @@ const START_TIME: Duration = Duration::from_secs(60);
 const REPLY_TIME: Duration = Duration::from_secs(30);
 
 /// What a process whose shim vanished counts as: killed.
-pub(crate) const VANISHED: Exit = Exit { status: 137, out_of_memory: false };
+pub(crate) const VANISHED: Exit = Exit {
+    status: 137,
+    out_of_memory: false,
+};
 
 /// A shim that just began; its id is known before the container is made.
 #[derive(Debug)]
@@ -27,15 +33,31 @@ pub(crate) struct Starting {
 }
 
 /// Starts a shim within the given cgroups.
-pub(crate) fn spawn(inside: &Path, cgroups: &[PathBuf], setup: &Path, log: &Path) -> Result<Starting> {
+pub(crate) fn spawn(
+    inside: &Path,
+    cgroups: &[PathBuf],
+    setup: &Path,
+    log: &Path,
+) -> Result<Starting> {
     let log = std::fs::File::create(log).with_context(|| format!("create {}", log.display()))?;
     let mut command = Command::new(inside);
-    command.as_std_mut().env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+        .as_std_mut()
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     std::os::unix::process::CommandExt::arg0(command.as_std_mut(), "inside");
     command.arg("enter").args(cgroups).arg("--").arg(inside);
     // `enter` becomes the program under its own path, so its name is spoken out by the first argument.
-    command.args(["shim"]).arg(setup).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(false);
-    let child = command.spawn().with_context(|| format!("run {}", inside.display()))?;
+    command
+        .args(["shim"])
+        .arg(setup)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .kill_on_drop(false);
+    let child = command
+        .spawn()
+        .with_context(|| format!("run {}", inside.display()))?;
     let pid = child.id().context("the shim ended at once")? as i32;
     Ok(Starting { child, pid })
 }
@@ -48,11 +70,14 @@ impl Starting {
         let read = tokio::time::timeout(START_TIME, stdout.read_to_string(&mut answer)).await;
         // Reaps it when it ends; when this process ends first, nobody needs to.
         tokio::spawn(async move { self.child.wait().await });
-        read.context("the shim did not answer in time")?.context("read the shim's answer")?;
+        read.context("the shim did not answer in time")?
+            .context("read the shim's answer")?;
         match serde_json::from_str(answer.trim()) {
             Ok(Ready::Pid(pid)) => Ok(pid),
             Ok(Ready::Failed(reason)) => bail!("{reason}"),
-            Err(_) => bail!("the shim ended without an answer; see shim.log in the container's folder"),
+            Err(_) => {
+                bail!("the shim ended without an answer; see shim.log in the container's folder")
+            }
         }
     }
 }
@@ -60,27 +85,43 @@ impl Starting {
 /// One request on a connection of its own. The connection is of use after `Run` and `Attach`.
 async fn ask(socket: &Path, request: &Request) -> Result<(Reply, UnixStream)> {
     let exchange = async {
-        let mut stream = UnixStream::connect(socket).await.with_context(|| format!("connect to shim {}", socket.display()))?;
+        let mut stream = UnixStream::connect(socket)
+            .await
+            .with_context(|| format!("connect to shim {}", socket.display()))?;
         let body = serde_json::to_vec(request).context("encode a request")?;
-        stream.write_all(&frame(REQUEST, &body)).await.context("write to the shim")?;
+        stream
+            .write_all(&frame(REQUEST, &body))
+            .await
+            .context("write to the shim")?;
         let (kind, body) = read_frame(&mut stream).await?;
         if kind != REPLY {
             bail!("the shim answered with a frame of kind {kind}");
         }
-        Ok((serde_json::from_slice(&body).context("parse the shim's answer")?, stream))
+        Ok((
+            serde_json::from_slice(&body).context("parse the shim's answer")?,
+            stream,
+        ))
     };
-    tokio::time::timeout(REPLY_TIME, exchange).await.context("the shim did not answer in time")?
+    tokio::time::timeout(REPLY_TIME, exchange)
+        .await
+        .context("the shim did not answer in time")?
 }
 
 async fn read_frame(stream: &mut UnixStream) -> Result<(u8, Bytes)> {
     let mut head = [0; FRAME_HEADER];
-    stream.read_exact(&mut head).await.context("read from the shim")?;
+    stream
+        .read_exact(&mut head)
+        .await
+        .context("read from the shim")?;
     let (kind, length) = header(head);
     if length > MAX_FRAME {
         bail!("a frame of {length} bytes from the shim");
     }
     let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.context("read from the shim")?;
+    stream
+        .read_exact(&mut body)
+        .await
+        .context("read from the shim")?;
     Ok((kind, body.into()))
 }
 
@@ -100,19 +141,35 @@ pub(crate) async fn stop(socket: &Path) -> Result<()> {
 }
 
 pub(crate) async fn signal(socket: &Path, id: &str, signal: i32) -> Result<Reply> {
-    Ok(ask(socket, &Request::Signal { id: id.to_owned(), signal }).await?.0)
+    Ok(ask(
+        socket,
+        &Request::Signal {
+            id: id.to_owned(),
+            signal,
+        },
+    )
+    .await?
+    .0)
 }
 
 /// A reply that is no process says why.
 pub(crate) async fn run(socket: &Path, run: Run) -> Result<Result<Process, Reply>> {
     let id = run.id.clone();
     let (reply, stream) = ask(socket, &Request::Run(run)).await?;
-    Ok(if matches!(reply, Reply::Done) { Ok(follow(id, stream)) } else { Err(reply) })
+    Ok(if matches!(reply, Reply::Done) {
+        Ok(follow(id, stream))
+    } else {
+        Err(reply)
+    })
 }
 
 pub(crate) async fn attach(socket: &Path, id: &str) -> Result<Result<Process, Reply>> {
     let (reply, stream) = ask(socket, &Request::Attach { id: id.to_owned() }).await?;
-    Ok(if matches!(reply, Reply::Done) { Ok(follow(id.to_owned(), stream)) } else { Err(reply) })
+    Ok(if matches!(reply, Reply::Done) {
+        Ok(follow(id.to_owned(), stream))
+    } else {
+        Err(reply)
+    })
 }
 
 /// A process that ended, and of which nothing more is known.
@@ -120,7 +177,11 @@ pub(crate) fn ended(id: &str, exit: Exit) -> Process {
     let (_, output) = mpsc::channel(1);
     let (tell, when) = oneshot::channel();
     let _ = tell.send(exit);
-    Process { id: id.to_owned(), output, exit: when }
+    Process {
+        id: id.to_owned(),
+        output,
+        exit: when,
+    }
 }
 
 pub(crate) fn vanished(id: &str) -> Process {
@@ -128,7 +189,10 @@ pub(crate) fn vanished(id: &str) -> Process {
 }
 
 pub(crate) fn exit(ended: Ended) -> Exit {
-    Exit { status: ended.status, out_of_memory: ended.out_of_memory }
+    Exit {
+        status: ended.status,
+        out_of_memory: ended.out_of_memory,
+    }
 }
 
 /// Passes on what comes, until the shim closes or the process's owner lets go of both ends.
@@ -177,5 +241,9 @@ fn follow(id: String, mut stream: UnixStream) -> Process {
             let _ = tell.send(VANISHED);
         }
     });
-    Process { id, output: received, exit: when }
+    Process {
+        id,
+        output: received,
+        exit: when,
+    }
 }

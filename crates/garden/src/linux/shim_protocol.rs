@@ -65,8 +65,13 @@ pub(crate) enum Ready {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Run(Run),
-    Attach { id: String },
-    Signal { id: String, signal: i32 },
+    Attach {
+        id: String,
+    },
+    Signal {
+        id: String,
+        signal: i32,
+    },
     State,
     /// Kill everything, unmount, end.
     Stop,

@@ -23,10 +23,20 @@ impl Stacks {
     /// Unpacks what is not unpacked yet and mounts what is not mounted yet.
     pub(crate) fn open(config: &GardenConfig) -> Result<Self> {
         let paths = config.paths();
-        let mut stacks = Self { lowers: BTreeMap::new(), paths, inside: config.inside.clone() };
+        let mut stacks = Self {
+            lowers: BTreeMap::new(),
+            paths,
+            inside: config.inside.clone(),
+        };
         for (name, source) in &config.stacks {
-            let folder = if source.is_dir() { source.clone() } else { stacks.unpacked(name, source)? };
-            let lower = stacks.mounted(&folder).with_context(|| format!("mount stack {name}"))?;
+            let folder = if source.is_dir() {
+                source.clone()
+            } else {
+                stacks.unpacked(name, source)?
+            };
+            let lower = stacks
+                .mounted(&folder)
+                .with_context(|| format!("mount stack {name}"))?;
             stacks.lowers.insert(name.clone(), lower);
         }
         Ok(stacks)
@@ -38,11 +48,18 @@ impl Stacks {
             return Ok(self.lowers.get(stack).cloned());
         }
         let folder = Path::new(rootfs);
-        if folder.is_absolute() && folder.is_dir() { self.mounted(folder).map(Some) } else { Ok(None) }
+        if folder.is_absolute() && folder.is_dir() {
+            self.mounted(folder).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     fn mounted(&self, folder: &Path) -> Result<PathBuf> {
-        let lower = self.paths.lowers().join(format!("{:016x}", digest(&folder.to_string_lossy())));
+        let lower = self
+            .paths
+            .lowers()
+            .join(format!("{:016x}", digest(&folder.to_string_lossy())));
         if !idmap::is_mounted(&lower) {
             fs::create_dir_all(&lower).with_context(|| format!("make {}", lower.display()))?;
             idmap::mount_shifted(&self.inside, folder, &lower)?;
@@ -53,7 +70,13 @@ impl Stacks {
     /// The folder of a tar, unpacked once. A changed tar is another one; containers of the old one keep it.
     fn unpacked(&self, name: &str, tar: &Path) -> Result<PathBuf> {
         let about = fs::metadata(tar).with_context(|| format!("look at {}", tar.display()))?;
-        let version = digest(&format!("{}\0{}\0{}\0{}\0{LAYOUT}", tar.display(), about.size(), about.mtime(), about.mtime_nsec()));
+        let version = digest(&format!(
+            "{}\0{}\0{}\0{}\0{LAYOUT}",
+            tar.display(),
+            about.size(),
+            about.mtime(),
+            about.mtime_nsec()
+        ));
         let folder = self.paths.stacks().join(format!("{name}-{version:016x}"));
         if folder.is_dir() {
             return Ok(folder);
@@ -62,13 +85,27 @@ impl Stacks {
         let half = self.paths.stacks().join(format!("{name}.unpacking"));
         remove_tree(&half)?;
         fs::create_dir_all(&half).with_context(|| format!("make {}", half.display()))?;
-        let output = Command::new("tar").args(["--numeric-owner", "-xpf"]).arg(tar).arg("-C").arg(&half).output().context("run tar (Debian package tar)")?;
+        let output = Command::new("tar")
+            .args(["--numeric-owner", "-xpf"])
+            .arg(tar)
+            .arg("-C")
+            .arg(&half)
+            .output()
+            .context("run tar (Debian package tar)")?;
         if !output.status.success() {
-            bail!("unpack {}: {}", tar.display(), String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "unpack {}: {}",
+                tar.display(),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         complete(&half).with_context(|| format!("complete stack {name}"))?;
         fs::rename(&half, &folder).with_context(|| format!("rename {}", half.display()))?;
-        tracing::info!(stack = name, seconds = began.elapsed().as_secs_f32(), "stack unpacked");
+        tracing::info!(
+            stack = name,
+            seconds = began.elapsed().as_secs_f32(),
+            "stack unpacked"
+        );
         Ok(folder)
     }
 
@@ -98,7 +135,11 @@ fn complete(root: &Path) -> Result<()> {
     fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
     let entries = [
-        ("passwd", "vcap:x:2000:2000:vcap:/home/vcap:/bin/bash", 0o644),
+        (
+            "passwd",
+            "vcap:x:2000:2000:vcap:/home/vcap:/bin/bash",
+            0o644,
+        ),
         ("group", "vcap:x:2000:", 0o644),
         ("shadow", "vcap:*:19000:0:99999:7:::", 0o640),
     ];
@@ -109,7 +150,8 @@ fn complete(root: &Path) -> Result<()> {
         }
         let fresh = !place.exists();
         let text = fs::read_to_string(&place).unwrap_or_default();
-        fs::write(&place, passwd::with_entry(&text, entry)).with_context(|| format!("write /etc/{file}"))?;
+        fs::write(&place, passwd::with_entry(&text, entry))
+            .with_context(|| format!("write /etc/{file}"))?;
         if fresh {
             fs::set_permissions(&place, fs::Permissions::from_mode(mode))?;
         }

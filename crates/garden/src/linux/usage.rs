@@ -12,7 +12,10 @@ pub(crate) fn metrics(cgroups: &Cgroups, paths: &Paths, record: &Record) -> Metr
     let (memory, cpu) = cgroups.usage(&record.key);
     let statistic = |name: &str| {
         let file = format!("/sys/class/net/{}/statistics/{name}", record.veth);
-        fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+        fs::read_to_string(file)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0)
     };
     let began = UNIX_EPOCH + Duration::from_secs(record.since);
     let age = SystemTime::now().duration_since(began).unwrap_or_default();
@@ -41,7 +44,9 @@ pub(crate) fn disk_use(paths: &Paths, record: &Record) -> u64 {
 /// Bytes that the layer's own file system has given out.
 pub(crate) fn layer_use(shim: i32, layer: &Path) -> u64 {
     let place = format!("/proc/{shim}/root{}", layer.display());
-    nix::sys::statvfs::statvfs(place.as_str()).map_or(0, |about| (about.blocks() - about.blocks_free()) as u64 * about.fragment_size() as u64)
+    nix::sys::statvfs::statvfs(place.as_str()).map_or(0, |about| {
+        (about.blocks() - about.blocks_free()) * about.fragment_size()
+    })
 }
 
 /// Links are counted, not followed.
@@ -50,7 +55,11 @@ fn tree_size(folder: &Path, depth: usize) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = entries.filter_map(|entry| {
         let about = entry.metadata().ok()?;
-        let below = if about.is_dir() && depth < 256 { tree_size(&entry.path(), depth + 1) } else { 0 };
+        let below = if about.is_dir() && depth < 256 {
+            tree_size(&entry.path(), depth + 1)
+        } else {
+            0
+        };
         Some(about.blocks() * 512 + below)
     });
     sizes.sum()

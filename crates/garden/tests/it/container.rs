@@ -73,31 +73,73 @@ async fn limits_hold() {
     with_place("limits", |place| async move {
         let garden = place.build().await;
         let mut wanted = spec("limits");
-        wanted.limits = Limits { memory: 64 << 20, disk: 32 << 20, cpu_shares: 100, pids: 20 };
+        wanted.limits = Limits {
+            memory: 64 << 20,
+            disk: 32 << 20,
+            cpu_shares: 100,
+            pids: 20,
+        };
         let began = Instant::now();
         let container = garden.create(wanted).await.unwrap();
         println!("create with a disk limit {:?}", began.elapsed());
 
-        let (exit, said) = output(&garden, &container, sh("disk", "head -c 64M /dev/zero > /home/vcap/big; df -h / | tail -1")).await;
+        let (exit, said) = output(
+            &garden,
+            &container,
+            sh(
+                "disk",
+                "head -c 64M /dev/zero > /home/vcap/big; df -h / | tail -1",
+            ),
+        )
+        .await;
         println!("{said}");
         assert!(said.contains("No space left on device"), "{exit:?} {said}");
         let used = garden.metrics(&container.handle).await.unwrap();
         assert!(used.disk > 20 << 20 && used.disk <= 32 << 20, "{used:?}");
-        let (_, said) = output(&garden, &container, sh("free", "rm /home/vcap/big; head -c 1M /dev/zero > /tmp/x && echo fits")).await;
+        let (_, said) = output(
+            &garden,
+            &container,
+            sh(
+                "free",
+                "rm /home/vcap/big; head -c 1M /dev/zero > /tmp/x && echo fits",
+            ),
+        )
+        .await;
         assert_eq!(said, "fits");
 
-        let (_, said) = output(&garden, &container, sh("pids", "for i in $(seq 40); do sleep 3 & done; wait")).await;
+        let (_, said) = output(
+            &garden,
+            &container,
+            sh("pids", "for i in $(seq 40); do sleep 3 & done; wait"),
+        )
+        .await;
         assert!(said.contains("Resource temporarily unavailable"), "{said}");
 
         let (exit, _) = output(&garden, &container, sh("calm", "exit 5")).await;
         assert!(exit.status == 5 && !exit.out_of_memory);
         let hog = "import sys\nx = []\nwhile True: x.append(bytearray(1 << 20))";
-        let eater = ProcessSpec { path: "python3".to_owned(), args: vec!["-c".to_owned(), hog.to_owned()], ..sh("eater", "") };
+        let eater = ProcessSpec {
+            path: "python3".to_owned(),
+            args: vec!["-c".to_owned(), hog.to_owned()],
+            ..sh("eater", "")
+        };
         let (exit, _) = output(&garden, &container, eater).await;
         assert_eq!((exit.status, exit.out_of_memory), (137, true));
-        let side = ProcessSpec { path: "python3".to_owned(), args: vec!["-c".to_owned(), "print(len(bytearray(100 << 20)))".to_owned()], sidecar: true, ..sh("side", "") };
+        let side = ProcessSpec {
+            path: "python3".to_owned(),
+            args: vec![
+                "-c".to_owned(),
+                "print(len(bytearray(100 << 20)))".to_owned(),
+            ],
+            sidecar: true,
+            ..sh("side", "")
+        };
         let (exit, said) = output(&garden, &container, side).await;
-        assert_eq!((exit.status, said.as_str()), (0, "104857600"), "a sidecar's memory is its own");
+        assert_eq!(
+            (exit.status, said.as_str()),
+            (0, "104857600"),
+            "a sidecar's memory is its own"
+        );
     })
     .await;
 }

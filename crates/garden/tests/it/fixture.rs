@@ -1,6 +1,9 @@
 //! A garden of its own for each test, removed afterwards also when the test fails.
 
-use garden::api::{Container, ContainerSpec, EgressRule, Exit, Garden, NetIn, Output, Process, ProcessSpec, Protocol};
+use garden::api::{
+    Container, ContainerSpec, EgressRule, Exit, Garden, NetIn, Output, Process, ProcessSpec,
+    Protocol,
+};
 use garden::linux::{CellNetwork, GardenConfig, LinuxGarden};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -35,19 +38,32 @@ impl Place {
         let stacks = Path::new(env!("CARGO_TARGET_TMPDIR")).join("garden-stacks");
         std::fs::create_dir_all(&stacks).unwrap();
         let _ = std::os::unix::fs::symlink(stacks, data.join("stacks"));
-        Self { run: PathBuf::from(format!("/run/cupola-{tag}")), tag, data }
+        Self {
+            run: PathBuf::from(format!("/run/cupola-{tag}")),
+            tag,
+            data,
+        }
     }
 
     pub(crate) async fn build(&self) -> Arc<LinuxGarden> {
         let network = CellNetwork::claim(&self.tag, None).await.unwrap();
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .parent()
+            .unwrap()
+            .to_owned();
         let config = GardenConfig {
             tag: self.tag.clone(),
             data_dir: self.data.clone(),
             run_dir: self.run.clone(),
             crun: "crun".into(),
-            inside: from_env("CUPOLA_INSIDE", || target.join("x86_64-unknown-linux-gnu/debug/inside")),
-            stacks: [("cflinuxfs4".to_owned(), from_env("CUPOLA_STACK", || "/var/cache/cupola/cflinuxfs4.tar".into()))].into(),
+            inside: from_env("CUPOLA_INSIDE", || {
+                target.join("x86_64-unknown-linux-gnu/debug/inside")
+            }),
+            stacks: [(
+                "cflinuxfs4".to_owned(),
+                from_env("CUPOLA_STACK", || "/var/cache/cupola/cflinuxfs4.tar".into()),
+            )]
+            .into(),
             dns: network.cell_ip,
             network,
             router_ports: vec![ROUTER_PORT],
@@ -90,7 +106,12 @@ where
     if let Err(error) = outcome {
         std::panic::resume_unwind(error.into_panic());
     }
-    wait_for("the machine to be as before", || Traces::now() == before, || format!("before {before:#?}\nafter {:#?}", Traces::now())).await;
+    wait_for(
+        "the machine to be as before",
+        || Traces::now() == before,
+        || format!("before {before:#?}\nafter {:#?}", Traces::now()),
+    )
+    .await;
 }
 
 /// Everything of garden's kind on the machine that could be left behind, but for other foundations that run now.
@@ -102,28 +123,71 @@ pub(crate) struct Traces {
 impl Traces {
     pub(crate) fn now() -> Self {
         let command = |program: &str, args: &[&str]| {
-            let output = std::process::Command::new(program).args(args).output().unwrap();
+            let output = std::process::Command::new(program)
+                .args(args)
+                .output()
+                .unwrap();
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
         // The tests' tags begin with t; whatever else runs here has another.
-        let ours = |text: String, words: &[&str]| text.lines().filter(|line| words.iter().any(|word| line.contains(word))).map(str::to_owned).collect::<Vec<_>>();
+        let ours = |text: String, words: &[&str]| {
+            text.lines()
+                .filter(|line| words.iter().any(|word| line.contains(word)))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         let mut found = BTreeMap::new();
-        found.insert("links", ours(command("ip", &["-o", "link"]), &["cvt", "cupola-t"]));
-        found.insert("chains", ours(command("iptables-save", &[]), &["cvt", "--t", "--root-test"]));
-        found.insert("mounts", ours(std::fs::read_to_string("/proc/self/mounts").unwrap(), &["cupola-t", "garden-t"]));
+        found.insert(
+            "links",
+            ours(command("ip", &["-o", "link"]), &["cvt", "cupola-t"]),
+        );
+        found.insert(
+            "chains",
+            ours(
+                command("iptables-save", &[]),
+                &["cvt", "--t", "--root-test"],
+            ),
+        );
+        found.insert(
+            "mounts",
+            ours(
+                std::fs::read_to_string("/proc/self/mounts").unwrap(),
+                &["cupola-t", "garden-t"],
+            ),
+        );
         found.insert("loops", ours(command("losetup", &["-a"]), &["garden-t"]));
-        found.insert("cgroups", ours(command("find", &["/sys/fs/cgroup", "-type", "d"]), &["cupola-t"]));
-        found.insert("processes", ours(command("ps", &["-eo", "args"]), &["garden-t"]));
-        found.insert("routes", ours(command("ip", &["route"]), &["unreachable", "cvt"]));
+        found.insert(
+            "cgroups",
+            ours(
+                command("find", &["/sys/fs/cgroup", "-type", "d"]),
+                &["cupola-t"],
+            ),
+        );
+        found.insert(
+            "processes",
+            ours(command("ps", &["-eo", "args"]), &["garden-t"]),
+        );
+        found.insert(
+            "routes",
+            ours(command("ip", &["route"]), &["unreachable", "cvt"]),
+        );
         Self { found }
     }
 }
 
 /// Polls until it holds.
-pub(crate) async fn wait_for(what: &str, mut holds: impl FnMut() -> bool, describe: impl Fn() -> String) {
+pub(crate) async fn wait_for(
+    what: &str,
+    mut holds: impl FnMut() -> bool,
+    describe: impl Fn() -> String,
+) {
     let deadline = Instant::now() + Duration::from_secs(15);
     while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}: {}", describe());
+        assert!(
+            Instant::now() < deadline,
+            "waited in vain for {what}: {}",
+            describe()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -133,34 +197,61 @@ pub(crate) fn spec(handle: &str) -> ContainerSpec {
         handle: format!("root-test-{handle}"),
         rootfs: STACK.to_owned(),
         env: vec![("FROM_CONTAINER".to_owned(), "yes".to_owned())],
-        net_in: vec![NetIn { host_port: 0, container_port: 8080 }, NetIn { host_port: 0, container_port: 61001 }],
+        net_in: vec![
+            NetIn {
+                host_port: 0,
+                container_port: 8080,
+            },
+            NetIn {
+                host_port: 0,
+                container_port: 61001,
+            },
+        ],
         hostname: handle.to_owned(),
         ..ContainerSpec::default()
     }
 }
 
 pub(crate) fn sh(id: &str, script: &str) -> ProcessSpec {
-    ProcessSpec { id: id.to_owned(), path: "/bin/bash".to_owned(), args: vec!["-c".to_owned(), script.to_owned()], ..ProcessSpec::default() }
+    ProcessSpec {
+        id: id.to_owned(),
+        path: "/bin/bash".to_owned(),
+        args: vec!["-c".to_owned(), script.to_owned()],
+        ..ProcessSpec::default()
+    }
 }
 
 pub(crate) fn all_addresses() -> EgressRule {
-    EgressRule { protocol: Protocol::All, destinations: vec![(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)], ports: vec![], icmp: None, log: false }
+    EgressRule {
+        protocol: Protocol::All,
+        destinations: vec![(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)],
+        ports: vec![],
+        icmp: None,
+        log: false,
+    }
 }
 
 /// Runs to the end; exit status and what it said.
-pub(crate) async fn output(garden: &LinuxGarden, container: &Container, process: ProcessSpec) -> (Exit, String) {
+pub(crate) async fn output(
+    garden: &LinuxGarden,
+    container: &Container,
+    process: ProcessSpec,
+) -> (Exit, String) {
     finish(garden.run(&container.handle, process).await.unwrap()).await
 }
 
 pub(crate) async fn finish(mut process: Process) -> (Exit, String) {
     let mut said = Vec::new();
     let collect = async {
-        while let Some(Output::Stdout(chunk) | Output::Stderr(chunk)) = process.output.recv().await {
+        while let Some(Output::Stdout(chunk) | Output::Stderr(chunk)) = process.output.recv().await
+        {
             said.extend_from_slice(&chunk);
         }
         process.exit.await.unwrap()
     };
-    let exit = tokio::time::timeout(Duration::from_secs(30), collect).await.expect("the process did not end");
+    let exit = tokio::time::timeout(Duration::from_secs(30), collect)
+        .await
+        .expect("the process did not end");
     (exit, String::from_utf8_lossy(&said).trim().to_owned())
 }
 
@@ -169,7 +260,9 @@ pub(crate) async fn read_until(process: &mut Process, wanted: &str) -> String {
     let mut said = String::new();
     while !said.contains(wanted) {
         let next = tokio::time::timeout(Duration::from_secs(20), process.output.recv()).await;
-        let Ok(Some(Output::Stdout(chunk) | Output::Stderr(chunk))) = next else { panic!("no {wanted:?} in {said:?}") };
+        let Ok(Some(Output::Stdout(chunk) | Output::Stderr(chunk))) = next else {
+            panic!("no {wanted:?} in {said:?}")
+        };
         said.push_str(&String::from_utf8_lossy(&chunk));
     }
     said

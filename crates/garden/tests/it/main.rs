@@ -1,4 +1,8 @@
 //! Garden on the real machine. Needs root: `CUPOLA_ROOT_TESTS=1 cargo test -p garden --test it`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test"
+)]
 
 mod container;
 mod fixture;

@@ -12,7 +12,11 @@ async fn serve(garden: &LinuxGarden, container: &Container, port: u16) -> Proces
         "import socket\ns = socket.create_server(('0.0.0.0', {port}))\nprint('up', flush=True)\nwhile True:\n  c, a = s.accept()\n  c.sendall(b'hello from {} to ' + a[0].encode())\n  c.close()",
         container.handle
     );
-    let process = garden::api::ProcessSpec { path: "python3".to_owned(), args: vec!["-c".to_owned(), script], ..sh(&format!("serve{port}"), "") };
+    let process = garden::api::ProcessSpec {
+        path: "python3".to_owned(),
+        args: vec!["-c".to_owned(), script],
+        ..sh(&format!("serve{port}"), "")
+    };
     let mut process = garden.run(&container.handle, process).await.unwrap();
     read_until(&mut process, "up").await;
     process
@@ -20,14 +24,23 @@ async fn serve(garden: &LinuxGarden, container: &Container, port: u16) -> Proces
 
 fn fetch(address: impl Into<SocketAddr>) -> String {
     let mut stream = TcpStream::connect_timeout(&address.into(), Duration::from_secs(5)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
     let mut said = String::new();
     stream.read_to_string(&mut said).unwrap();
     said
 }
 
 fn iptables(args: &[&str]) -> String {
-    String::from_utf8(std::process::Command::new("iptables").args(args).output().unwrap().stdout).unwrap()
+    String::from_utf8(
+        std::process::Command::new("iptables")
+            .args(args)
+            .output()
+            .unwrap()
+            .stdout,
+    )
+    .unwrap()
 }
 
 /// From inside: what a connection gives.
@@ -35,7 +48,11 @@ fn connect(id: &str, address: Ipv4Addr, port: u16) -> garden::api::ProcessSpec {
     let script = format!(
         "import socket\ntry:\n  s = socket.create_connection(('{address}', {port}), 3)\n  print('got', s.recv(100))\nexcept Exception as e: print(type(e).__name__)"
     );
-    garden::api::ProcessSpec { path: "python3".to_owned(), args: vec!["-c".to_owned(), script], ..sh(id, "") }
+    garden::api::ProcessSpec {
+        path: "python3".to_owned(),
+        args: vec!["-c".to_owned(), script],
+        ..sh(id, "")
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,18 +120,47 @@ async fn egress_is_what_the_rules_say() {
         let outside = Outside::new();
         let mut wanted = spec("egress");
         let to = |last: u8| Ipv4Addr::new(198, 51, 100, last);
-        let rule = |protocol, destination: (u8, u8), ports| EgressRule { protocol, destinations: vec![(to(destination.0), to(destination.1))], ports, icmp: None, log: false };
-        wanted.egress = vec![rule(Protocol::Tcp, (2, 2), vec![(7001, 7001), (7003, 7004)])];
+        let rule = |protocol, destination: (u8, u8), ports| EgressRule {
+            protocol,
+            destinations: vec![(to(destination.0), to(destination.1))],
+            ports,
+            icmp: None,
+            log: false,
+        };
+        wanted.egress = vec![rule(
+            Protocol::Tcp,
+            (2, 2),
+            vec![(7001, 7001), (7003, 7004)],
+        )];
         let container = garden.create(wanted).await.unwrap();
         for (port, allowed) in [(7001, true), (7002, false), (7003, true)] {
-            let (_, said) = output(&garden, &container, connect(&format!("p{port}"), to(2), port)).await;
+            let (_, said) = output(
+                &garden,
+                &container,
+                connect(&format!("p{port}"), to(2), port),
+            )
+            .await;
             // The outside says who asked: the host, not the container.
-            assert_eq!(said, if allowed { "got b'198.51.100.1'" } else { "ConnectionRefusedError" }, "{port}");
+            assert_eq!(
+                said,
+                if allowed {
+                    "got b'198.51.100.1'"
+                } else {
+                    "ConnectionRefusedError"
+                },
+                "{port}"
+            );
         }
         let (_, said) = output(&garden, &container, connect("other", to(3), 7001)).await;
         assert_eq!(said, "ConnectionRefusedError");
         let mut wanted = spec("icmp");
-        wanted.egress = vec![EgressRule { icmp: Some((8, -1)), ..rule(Protocol::Icmp, (0, 255), vec![]) }, rule(Protocol::Udp, (2, 2), vec![])];
+        wanted.egress = vec![
+            EgressRule {
+                icmp: Some((8, -1)),
+                ..rule(Protocol::Icmp, (0, 255), vec![])
+            },
+            rule(Protocol::Udp, (2, 2), vec![]),
+        ];
         let created = garden.create(wanted).await.unwrap();
         let (_, said) = output(&garden, &created, connect("tcp", to(2), 7001)).await;
         assert_eq!(said, "ConnectionRefusedError");
@@ -132,15 +178,31 @@ const SERVER: &str = "import socket, threading\ndef serve(s):\n  while True:\n  
 
 impl Outside {
     fn new() -> Self {
-        let script = format!("ip link set lo up; read x; ip addr add 198.51.100.2/24 dev gtout1; ip link set gtout1 up; exec python3 -c \"{SERVER}\"");
-        let mut server = std::process::Command::new("unshare").args(["-n", "sh", "-c", &script]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let script = format!(
+            "ip link set lo up; read x; ip addr add 198.51.100.2/24 dev gtout1; ip link set gtout1 up; exec python3 -c \"{SERVER}\""
+        );
+        let mut server = std::process::Command::new("unshare")
+            .args(["-n", "sh", "-c", &script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         let host = std::fs::read_link("/proc/self/ns/net").unwrap();
         let theirs = format!("/proc/{}/ns/net", server.id());
         while std::fs::read_link(&theirs).unwrap() == host {
             std::thread::yield_now();
         }
-        let setup = format!("ip link add gtout0 type veth peer name gtout1 netns {} && ip addr add 198.51.100.1/24 dev gtout0 && ip link set gtout0 up", server.id());
-        assert!(std::process::Command::new("sh").args(["-c", &setup]).status().unwrap().success());
+        let setup = format!(
+            "ip link add gtout0 type veth peer name gtout1 netns {} && ip addr add 198.51.100.1/24 dev gtout0 && ip link set gtout0 up",
+            server.id()
+        );
+        assert!(
+            std::process::Command::new("sh")
+                .args(["-c", &setup])
+                .status()
+                .unwrap()
+                .success()
+        );
         server.stdin.take().unwrap().write_all(b"go\n").unwrap();
         let mut up = [0; 3];
         server.stdout.take().unwrap().read_exact(&mut up).unwrap();
@@ -152,6 +214,8 @@ impl Drop for Outside {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
-        let _ = std::process::Command::new("ip").args(["link", "del", "gtout0"]).output();
+        let _ = std::process::Command::new("ip")
+            .args(["link", "del", "gtout0"])
+            .output();
     }
 }

@@ -18,6 +18,15 @@ async fn containers_outlive_the_garden() {
         read_until(&mut noisy, "up").await;
         let second = std::panic::AssertUnwindSafe(place.clone());
         assert!(tokio::spawn(async move { second.build().await }).await.is_err(), "two gardens on one folder");
+        for role in ["shim", "init"] {
+            // What stands by for a container must cost next to nothing.
+            let pids = std::process::Command::new("pgrep").args(["-f", &format!("inside {role}")]).output().unwrap();
+            for pid in String::from_utf8(pids.stdout).unwrap().lines() {
+                let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+                let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).map(str::trim).unwrap_or("gone");
+                println!("{role}: PSS {pss}");
+            }
+        }
         drop((garden, app, noisy));
         // As after kill -9: nothing was told, nothing was closed in order.
         let root = std::fs::read_dir(place.run.join("root")).unwrap().next().unwrap().unwrap().file_name();
@@ -62,7 +71,13 @@ async fn containers_outlive_the_garden() {
 async fn wait_exit(garden: &garden::linux::LinuxGarden, handle: &str, id: &str) {
     loop {
         let all = garden.containers().await.unwrap();
-        if all.iter().find(|container| container.handle == handle).unwrap().processes[id].is_some() {
+        if all
+            .iter()
+            .find(|container| container.handle == handle)
+            .unwrap()
+            .processes[id]
+            .is_some()
+        {
             return;
         }
         tokio::task::yield_now().await;
@@ -80,21 +95,40 @@ async fn twenty_rounds_leave_nothing() {
                 async move {
                     let began = std::time::Instant::now();
                     let mut wanted = spec(&format!("round-{round}-{i}"));
-                    wanted.limits = Limits { memory: 128 << 20, disk: 64 << 20, cpu_shares: 10, pids: 100 };
+                    wanted.limits = Limits {
+                        memory: 128 << 20,
+                        disk: 64 << 20,
+                        cpu_shares: 10,
+                        pids: 100,
+                    };
                     let container = garden.create(wanted).await.unwrap();
                     let made = began.elapsed();
-                    let mut process = garden.run(&container.handle, sh("app", "echo up; sleep 1000 & sleep 1000")).await.unwrap();
+                    let mut process = garden
+                        .run(
+                            &container.handle,
+                            sh("app", "echo up; sleep 1000 & sleep 1000"),
+                        )
+                        .await
+                        .unwrap();
                     let running = began.elapsed();
                     let first = process.output.recv().await;
                     assert_eq!(first, Some(Output::Stdout("up\n".into())));
                     let stop = std::time::Instant::now();
                     garden.destroy(&container.handle).await.unwrap();
-                    println!("made {made:?} running {running:?} destroyed {:?}", stop.elapsed());
+                    println!(
+                        "made {made:?} running {running:?} destroyed {:?}",
+                        stop.elapsed()
+                    );
                 }
             });
             futures::future::join_all(four).await;
         }
-        wait_for("nothing to be left", || Traces::now() == before, || format!("{:#?}", Traces::now())).await;
+        wait_for(
+            "nothing to be left",
+            || Traces::now() == before,
+            || format!("{:#?}", Traces::now()),
+        )
+        .await;
     })
     .await;
 }

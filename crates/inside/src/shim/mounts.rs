@@ -19,7 +19,8 @@ const NONE: Option<&str> = None;
 pub(crate) fn mount_root(setup: &Setup) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
     // Slave: what the host unmounts goes here too, what is mounted here stays here.
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE).context("separate the mounts")?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)
+        .context("separate the mounts")?;
     quieten_crun()?;
     let layer = writable_layer(setup)?;
     let (upper, work) = (layer.join("upper"), layer.join("work"));
@@ -30,12 +31,24 @@ pub(crate) fn mount_root(setup: &Setup) -> Result<()> {
     for (path, content) in &setup.files {
         write_file(&upper, path, content, setup.base_id)?;
     }
-    let options = format!("lowerdir={},upperdir={},workdir={}", setup.lower.display(), upper.display(), work.display());
-    mount(Some("overlay"), &setup.root, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
-        .with_context(|| format!("mount overlay ({options})"))?;
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        setup.lower.display(),
+        upper.display(),
+        work.display()
+    );
+    mount(
+        Some("overlay"),
+        &setup.root,
+        Some("overlay"),
+        MsFlags::MS_NODEV,
+        Some(options.as_str()),
+    )
+    .with_context(|| format!("mount overlay ({options})"))?;
     let root = File::open(&setup.root).context("open the root file system")?;
     for bind in &setup.binds {
-        bind_mount(&root, bind, setup.base_id).with_context(|| format!("bind {} to {}", bind.host.display(), bind.container))?;
+        bind_mount(&root, bind, setup.base_id)
+            .with_context(|| format!("bind {} to {}", bind.host.display(), bind.container))?;
     }
     Ok(())
 }
@@ -45,7 +58,8 @@ pub(crate) fn mount_root(setup: &Setup) -> Result<()> {
 fn quieten_crun() -> Result<()> {
     const CONTROLLERS: &str = "/sys/fs/cgroup/unified/cgroup.controllers";
     if fs::read_to_string(CONTROLLERS).is_ok_and(|text| !text.trim().is_empty()) {
-        mount(Some("/dev/null"), CONTROLLERS, NONE, MsFlags::MS_BIND, NONE).context("hide the controllers of cgroup2 from crun")?;
+        mount(Some("/dev/null"), CONTROLLERS, NONE, MsFlags::MS_BIND, NONE)
+            .context("hide the controllers of cgroup2 from crun")?;
     }
     Ok(())
 }
@@ -57,11 +71,27 @@ fn writable_layer(setup: &Setup) -> Result<PathBuf> {
     if setup.disk > 0 {
         let image = setup.dir.join("disk.img");
         let size = setup.disk.max(MIN_DISK);
-        File::create(&image).and_then(|file| file.set_len(size)).context("make the disk file")?;
+        File::create(&image)
+            .and_then(|file| file.set_len(size))
+            .context("make the disk file")?;
         // No journal: after a crash of the machine the container is gone anyway.
-        let options = ["-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard"];
-        run(Command::new("mkfs.ext4").args(options).arg(&image)).context("make the disk's file system (Debian package e2fsprogs)")?;
-        run(Command::new("mount").args(["-t", "ext4", "-o", "loop,noatime,nodev"]).arg(&image).arg(&layer)).context("mount the disk")?;
+        let options = [
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-O",
+            "^has_journal,^resize_inode",
+            "-E",
+            "lazy_itable_init=1,nodiscard",
+        ];
+        run(Command::new("mkfs.ext4").args(options).arg(&image))
+            .context("make the disk's file system (Debian package e2fsprogs)")?;
+        run(Command::new("mount")
+            .args(["-t", "ext4", "-o", "loop,noatime,nodev"])
+            .arg(&image)
+            .arg(&layer))
+        .context("mount the disk")?;
         let _ = fs::remove_dir(layer.join("lost+found"));
     }
     Ok(layer)
@@ -71,22 +101,32 @@ fn writable_layer(setup: &Setup) -> Result<PathBuf> {
 const MIN_DISK: u64 = 2 << 20;
 
 fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("run {}", command.get_program().to_string_lossy()))?;
+    let output = command
+        .output()
+        .with_context(|| format!("run {}", command.get_program().to_string_lossy()))?;
     if !output.status.success() {
-        bail!("{}: {}", command.get_program().to_string_lossy(), String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "{}: {}",
+            command.get_program().to_string_lossy(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }
 
 fn own(path: &Path, id: u32, mode: u32) -> Result<()> {
-    chown(path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id))).with_context(|| format!("give {} to the container", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(|| format!("set the mode of {}", path.display()))
+    chown(path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
+        .with_context(|| format!("give {} to the container", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("set the mode of {}", path.display()))
 }
 
 /// Into the upper layer, before it is one: nothing there but what we made.
 fn write_file(upper: &Path, path: &str, content: &str, base_id: u32) -> Result<()> {
     let mut place = upper.to_owned();
-    let mut names = Path::new(path.trim_start_matches('/')).components().peekable();
+    let mut names = Path::new(path.trim_start_matches('/'))
+        .components()
+        .peekable();
     while let Some(name) = names.next() {
         place.push(name);
         if names.peek().is_none() {
@@ -101,10 +141,18 @@ fn write_file(upper: &Path, path: &str, content: &str, base_id: u32) -> Result<(
 }
 
 fn bind_mount(root: &File, bind: &Bind, base_id: u32) -> Result<()> {
-    let directory = fs::metadata(&bind.host).context("look at the source")?.is_dir();
+    let directory = fs::metadata(&bind.host)
+        .context("look at the source")?
+        .is_dir();
     let target = target_in(root, &bind.container, directory, base_id)?;
     let target = format!("/proc/self/fd/{}", target.as_raw_fd());
-    mount(Some(&bind.host), target.as_str(), NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+    mount(
+        Some(&bind.host),
+        target.as_str(),
+        NONE,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        NONE,
+    )?;
     // The descriptor still names what is below the new mount: look the place up again.
     let place = in_root(root.as_fd(), Path::new(&bind.container), OFlag::O_PATH)?;
     let place = format!("/proc/self/fd/{}", place.as_raw_fd());
@@ -117,20 +165,33 @@ fn bind_mount(root: &File, bind: &Bind, base_id: u32) -> Result<()> {
 fn target_in(root: &File, path: &str, directory: bool, base_id: u32) -> Result<OwnedFd> {
     let mut parent: OwnedFd = root.try_clone()?.into();
     let mut so_far = PathBuf::from("/");
-    let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
+    let names: Vec<&str> = path
+        .split('/')
+        .filter(|name| !name.is_empty() && *name != ".")
+        .collect();
     for (i, name) in names.iter().enumerate() {
         so_far.push(name);
         parent = match in_root(root.as_fd(), &so_far, OFlag::O_PATH) {
             Ok(found) => found,
             Err(nix::Error::ENOENT) => {
                 if i + 1 < names.len() || directory {
-                    mkdirat(&parent, *name, Mode::from_bits_truncate(0o755)).with_context(|| format!("make {}", so_far.display()))?;
+                    mkdirat(&parent, *name, Mode::from_bits_truncate(0o755))
+                        .with_context(|| format!("make {}", so_far.display()))?;
                 } else {
-                    let how = OpenHow::new().flags(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY).mode(Mode::from_bits_truncate(0o644));
-                    drop(openat2(&parent, *name, how).with_context(|| format!("make {}", so_far.display()))?);
+                    let how = OpenHow::new()
+                        .flags(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY)
+                        .mode(Mode::from_bits_truncate(0o644));
+                    drop(
+                        openat2(&parent, *name, how)
+                            .with_context(|| format!("make {}", so_far.display()))?,
+                    );
                 }
                 let made = in_root(root.as_fd(), &so_far, OFlag::O_RDONLY)?;
-                fchown(&made, Some(Uid::from_raw(base_id)), Some(Gid::from_raw(base_id)))?;
+                fchown(
+                    &made,
+                    Some(Uid::from_raw(base_id)),
+                    Some(Gid::from_raw(base_id)),
+                )?;
                 in_root(root.as_fd(), &so_far, OFlag::O_PATH)?
             }
             Err(error) => return Err(error).with_context(|| format!("open {}", so_far.display())),
@@ -140,7 +201,13 @@ fn target_in(root: &File, path: &str, directory: bool, base_id: u32) -> Result<O
 }
 
 fn in_root(root: impl AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-    openat2(root, path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT))
+    openat2(
+        root,
+        path,
+        OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT),
+    )
 }
 
 /// Unmounts now, rather than when the namespace ends, so that the loop device is free when the shim has answered.

@@ -19,10 +19,23 @@ use std::time::{Duration, Instant};
 /// `inside enter CGROUPS -- crun …`
 fn crun(setup: &Setup, cgroups: &[PathBuf], log: &Path) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("enter").args(cgroups).arg("--").arg(&setup.crun);
-    command.arg("--root").arg(&setup.crun_root).arg("--cgroup-manager=disabled").arg("--log").arg(log);
+    command
+        .arg("enter")
+        .args(cgroups)
+        .arg("--")
+        .arg(&setup.crun);
+    command
+        .arg("--root")
+        .arg(&setup.crun_root)
+        .arg("--cgroup-manager=disabled")
+        .arg("--log")
+        .arg(log);
     std::os::unix::process::CommandExt::arg0(&mut command, "inside");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/");
     command
 }
 
@@ -30,25 +43,40 @@ fn crun(setup: &Setup, cgroups: &[PathBuf], log: &Path) -> Command {
 pub(crate) fn start_container(setup: &Setup) -> Result<i32> {
     let (log, pid_file) = (setup.dir.join("crun.log"), setup.dir.join("init.pid"));
     let mut command = crun(setup, &setup.app_cgroups, &log);
-    command.args(["run", "--detach", "--no-new-keyring"]).arg("--bundle").arg(&setup.dir).arg("--pid-file").arg(&pid_file).arg(&setup.key);
+    command
+        .args(["run", "--detach", "--no-new-keyring"])
+        .arg("--bundle")
+        .arg(&setup.dir)
+        .arg("--pid-file")
+        .arg(&pid_file)
+        .arg(&setup.key);
     // Init inherits what crun has: no pipe of ours, or its end would never come.
     let status = command.status().context("run crun")?;
     if !status.success() {
-        bail!("crun run: {}", complaint(&log).unwrap_or_else(|| status.to_string()));
+        bail!(
+            "crun run: {}",
+            complaint(&log).unwrap_or_else(|| status.to_string())
+        );
     }
     read_pid(&pid_file)
 }
 
 fn read_pid(file: &Path) -> Result<i32> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    text.trim().parse().with_context(|| format!("parse {}", file.display()))
+    text.trim()
+        .parse()
+        .with_context(|| format!("parse {}", file.display()))
 }
 
 /// What crun wrote to its log, without the times. The first line has the cause, later ones what failed by it.
 fn complaint(log: &Path) -> Option<String> {
     let text = fs::read_to_string(log).ok()?;
     // 2026-01-01T10:00:00.000000Z: executable file `x` not found…
-    let said: Vec<&str> = text.lines().map(|line| line.split_once("Z: ").map_or(line, |(_, message)| message)).filter(|line| !line.trim().is_empty()).collect();
+    let said: Vec<&str> = text
+        .lines()
+        .map(|line| line.split_once("Z: ").map_or(line, |(_, message)| message))
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     (!said.is_empty()).then(|| said.join("; "))
 }
 
@@ -66,33 +94,79 @@ pub(crate) struct Started {
     pub stderr: File,
 }
 
+/// crun says only this when its child died before it became the program; once in hundreds on a busy machine.
+const DIED_EARLY: &str = "fail startup";
+const ATTEMPTS: usize = 3;
+
 pub(crate) fn start(setup: &Setup, run: &Run) -> Result<Started, RunError> {
+    let mut attempt = 1;
+    loop {
+        match start_once(setup, run) {
+            Err(RunError::Other(error))
+                if attempt < ATTEMPTS
+                    && error.to_string().ends_with(&format!(": {DIED_EARLY}")) =>
+            {
+                eprintln!("attempt {attempt} to start {}: {error}", run.id);
+                attempt += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn start_once(setup: &Setup, run: &Run) -> Result<Started, RunError> {
     let (log, pid_file) = (setup.dir.join("exec.log"), setup.dir.join("exec.pid"));
     let _ = fs::remove_file(&log);
-    let cgroups = if run.sidecar { &setup.sidecar_cgroups } else { &setup.app_cgroups };
+    let cgroups = if run.sidecar {
+        &setup.sidecar_cgroups
+    } else {
+        &setup.app_cgroups
+    };
     let mut command = crun(setup, cgroups, &log);
-    command.args(["exec", "--detach"]).arg("--process").arg(&run.process).arg("--pid-file").arg(&pid_file).arg(&setup.key);
+    command
+        .args(["exec", "--detach"])
+        .arg("--process")
+        .arg(&run.process)
+        .arg("--pid-file")
+        .arg(&pid_file)
+        .arg(&setup.key);
     let outcome = spawn(&mut command, run);
     let (status, stdout, stderr) = outcome.map_err(RunError::Other)?;
     if !status.success() {
         let said = complaint(&log).unwrap_or_else(|| format!("crun exec ended with {status}"));
-        let not_ours = ["not found", "No such file", "Permission denied", "exec format", "Exec format", "chdir", "open executable"];
+        let not_ours = [
+            "not found",
+            "No such file",
+            "Permission denied",
+            "exec format",
+            "Exec format",
+            "chdir",
+            "open executable",
+        ];
         return Err(match not_ours.iter().any(|words| said.contains(words)) {
             true => RunError::CannotExecute(said),
             false => RunError::Other(anyhow!("crun exec: {said}")),
         });
     }
     let pid = read_pid(&pid_file).map_err(RunError::Other)?;
-    Ok(Started { pid, stdout, stderr })
+    Ok(Started {
+        pid,
+        stdout,
+        stderr,
+    })
 }
 
-fn spawn(command: &mut Command, run: &Run) -> Result<(std::process::ExitStatus, Option<File>, File)> {
+fn spawn(
+    command: &mut Command,
+    run: &Run,
+) -> Result<(std::process::ExitStatus, Option<File>, File)> {
     if let Some(path) = &run.stdin {
         command.stdin(File::open(path).with_context(|| format!("open {}", path.display()))?);
     }
     let stdout = match &run.stdout {
         Some(path) => {
-            command.stdout(File::create(path).with_context(|| format!("create {}", path.display()))?);
+            command
+                .stdout(File::create(path).with_context(|| format!("create {}", path.display()))?);
             None
         }
         None => {
@@ -110,8 +184,11 @@ fn spawn(command: &mut Command, run: &Run) -> Result<(std::process::ExitStatus, 
 }
 
 /// Kills all of the container, waits until it is gone, and unmounts.
-pub(crate) fn end_container(setup: &Setup, init: i32) {
-    let _ = kill(Pid::from_raw(init), Signal::SIGKILL);
+/// `init` is none if it has ended already: its number may be somebody else's by now.
+pub(crate) fn end_container(setup: &Setup, init: Option<i32>) {
+    if let Some(init) = init {
+        let _ = kill(Pid::from_raw(init), Signal::SIGKILL);
+    }
     let deadline = Instant::now() + Duration::from_secs(10);
     // The kernel kills everything else in init's pid namespace. All of it are our children sooner or later.
     loop {

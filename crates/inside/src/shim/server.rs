@@ -1,7 +1,10 @@
 //! The shim's loop: requests on its socket, output of processes, their exits.
 
 use super::process::{self, RunError};
-use super::protocol::{EXIT, Ended, FRAME_HEADER, MAX_FRAME, REPLY, REQUEST, Reply, Request, Run, STDERR, STDOUT, Setup, State, frame, header};
+use super::protocol::{
+    EXIT, Ended, FRAME_HEADER, MAX_FRAME, REPLY, REQUEST, Reply, Request, Run, STDERR, STDOUT,
+    Setup, State, frame, header,
+};
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,11 +29,17 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 pub(crate) fn block_signals() -> Result<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ] {
         set.add(signal);
     }
     set.thread_block().context("block signals")?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("make a signal descriptor")
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .context("make a signal descriptor")
 }
 
 #[derive(Debug)]
@@ -84,10 +93,26 @@ enum Source {
 }
 
 impl Server {
-    pub(crate) fn new(setup: Setup, init: i32, listener: UnixListener, signals: SignalFd) -> Result<Self> {
-        listener.set_nonblocking(true).context("set the socket non-blocking")?;
+    pub(crate) fn new(
+        setup: Setup,
+        init: i32,
+        listener: UnixListener,
+        signals: SignalFd,
+    ) -> Result<Self> {
+        listener
+            .set_nonblocking(true)
+            .context("set the socket non-blocking")?;
         let (processes, connections, delivered) = (BTreeMap::new(), Vec::new(), VecDeque::new());
-        Ok(Self { setup, init, init_status: None, listener, signals, processes, connections, delivered })
+        Ok(Self {
+            setup,
+            init,
+            init_status: None,
+            listener,
+            signals,
+            processes,
+            connections,
+            delivered,
+        })
     }
 
     pub(crate) fn init(&self) -> i32 {
@@ -96,11 +121,14 @@ impl Server {
 
     pub(crate) fn run(mut self) {
         while self.turn() {}
-        process::end_container(&self.setup, self.init);
+        let init = self.init_status.is_none().then_some(self.init);
+        process::end_container(&self.setup, init);
         for connection in &mut self.connections {
             // Whoever asked for the end learns that it has come.
             let _ = connection.stream.set_nonblocking(false);
-            let _ = connection.stream.set_write_timeout(Some(Duration::from_secs(1)));
+            let _ = connection
+                .stream
+                .set_write_timeout(Some(Duration::from_secs(1)));
             let output: Vec<u8> = connection.output.drain(..).collect();
             let _ = connection.stream.write_all(&output);
         }
@@ -116,21 +144,31 @@ impl Server {
                 Source::Connection(i) => go_on &= self.serve(i),
                 Source::Stream(id, stdout) => {
                     if let Some(process) = self.processes.get_mut(&id) {
-                        let listened_to = self.connections.iter().any(|connection| connection.attached.as_ref() == Some(&id));
-                        let stream = if stdout { &mut process.stdout } else { &mut process.stderr };
+                        let listened_to = self
+                            .connections
+                            .iter()
+                            .any(|connection| connection.attached.as_ref() == Some(&id));
+                        let stream = if stdout {
+                            &mut process.stdout
+                        } else {
+                            &mut process.stderr
+                        };
                         stream.read(listened_to);
                     }
                 }
             }
         }
         self.pump();
-        self.connections.retain(|connection| !connection.broken && !(connection.finished && connection.output.is_empty()));
+        self.connections.retain(|connection| !connection.is_over());
         self.forget();
         go_on
     }
 
     fn wait(&self) -> Vec<Source> {
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+        ];
         let mut sources = vec![Source::Signals, Source::Listener];
         for (i, connection) in self.connections.iter().enumerate() {
             let mut events = PollFlags::POLLIN;
@@ -140,22 +178,41 @@ impl Server {
         }
         let mut exit_pending = false;
         for (id, process) in &self.processes {
-            let listened_to = self.connections.iter().any(|connection| connection.attached.as_ref() == Some(id));
+            let listened_to = self
+                .connections
+                .iter()
+                .any(|connection| connection.attached.as_ref() == Some(id));
             for (stream, stdout) in [(&process.stdout, true), (&process.stderr, false)] {
                 // A slow listener slows the writer down; without one the oldest output gives way.
-                if let Some(pipe) = stream.pipe.as_ref().filter(|_| !listened_to || stream.kept.len() < KEPT) {
+                if let Some(pipe) = stream
+                    .pipe
+                    .as_ref()
+                    .filter(|_| !listened_to || stream.kept.len() < KEPT)
+                {
                     fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
                     sources.push(Source::Stream(id.clone(), stdout));
                 }
             }
-            exit_pending |= process.ended.is_some() && self.connections.iter().any(|listener| listener.attached.as_ref() == Some(id) && !listener.exit_sent);
+            exit_pending |= process.ended.is_some()
+                && self
+                    .connections
+                    .iter()
+                    .any(|listener| listener.attached.as_ref() == Some(id) && !listener.exit_sent);
         }
-        let timeout = if exit_pending { PollTimeout::from(50u8) } else { PollTimeout::NONE };
+        let timeout = if exit_pending {
+            PollTimeout::from(50u8)
+        } else {
+            PollTimeout::NONE
+        };
         if poll(&mut fds, timeout).is_err() {
             return Vec::new();
         }
         let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
-        sources.into_iter().zip(ready).filter_map(|(source, ready)| ready.then_some(source)).collect()
+        sources
+            .into_iter()
+            .zip(ready)
+            .filter_map(|(source, ready)| ready.then_some(source))
+            .collect()
     }
 
     fn signalled(&mut self) -> bool {
@@ -180,9 +237,19 @@ impl Server {
                 continue;
             }
             let oom_kills = self.oom_kills();
-            let Some((id, process)) = self.processes.iter_mut().find(|(_, process)| process.pid == pid && process.ended.is_none()) else { continue };
-            let out_of_memory = !process.sidecar && status != 0 && oom_kills > process.oom_kills_before;
-            let ended = Ended { status, out_of_memory };
+            let Some((id, process)) = self
+                .processes
+                .iter_mut()
+                .find(|(_, process)| process.pid == pid && process.ended.is_none())
+            else {
+                continue;
+            };
+            let out_of_memory =
+                !process.sidecar && status != 0 && oom_kills > process.oom_kills_before;
+            let ended = Ended {
+                status,
+                out_of_memory,
+            };
             process.ended = Some((ended, Instant::now()));
             process.stdout.dry = false;
             process.stderr.dry = false;
@@ -194,8 +261,15 @@ impl Server {
     }
 
     fn oom_kills(&self) -> u64 {
-        let text = self.setup.oom_counter.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+        let text = self
+            .setup
+            .oom_counter
+            .as_ref()
+            .and_then(|file| fs::read_to_string(file).ok())
+            .unwrap_or_default();
+        text.lines()
+            .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     fn accept(&mut self) {
@@ -216,13 +290,17 @@ impl Server {
 
     fn serve(&mut self, i: usize) -> bool {
         self.connections[i].flush();
-        let Some(body) = self.connections[i].request() else { return true };
+        let Some(body) = self.connections[i].request() else {
+            return true;
+        };
         let (reply, attach, go_on) = match serde_json::from_slice::<Request>(&body) {
             Err(error) => (Reply::Failed(format!("request: {error}")), None, true),
             Ok(Request::Stop) => (Reply::Done, None, false),
             Ok(Request::State) => (Reply::State(self.state()), None, true),
             Ok(Request::Signal { id, signal }) => (self.signal(&id, signal), None, true),
-            Ok(Request::Attach { id }) if self.processes.contains_key(&id) => (Reply::Done, Some(id), true),
+            Ok(Request::Attach { id }) if self.processes.contains_key(&id) => {
+                (Reply::Done, Some(id), true)
+            }
             Ok(Request::Attach { .. }) => (Reply::UnknownProcess, None, true),
             Ok(Request::Run(run)) => match self.start(&run) {
                 Ok(()) => (Reply::Done, Some(run.id), true),
@@ -232,7 +310,11 @@ impl Server {
         };
         if let Some(id) = &attach {
             // The newest listener gets the output; an older one is gone or hangs.
-            for other in self.connections.iter_mut().filter(|other| other.attached.as_ref() == Some(id)) {
+            for other in self
+                .connections
+                .iter_mut()
+                .filter(|other| other.attached.as_ref() == Some(id))
+            {
                 (other.attached, other.finished) = (None, true);
             }
         }
@@ -248,16 +330,28 @@ impl Server {
     }
 
     fn state(&self) -> State {
-        let processes = self.processes.iter().map(|(id, process)| (id.clone(), process.ended.map(|(ended, _)| ended))).collect();
-        State { init: self.init, init_status: self.init_status, processes }
+        let processes = self
+            .processes
+            .iter()
+            .map(|(id, process)| (id.clone(), process.ended.map(|(ended, _)| ended)))
+            .collect();
+        State {
+            init: self.init,
+            init_status: self.init_status,
+            processes,
+        }
     }
 
     fn signal(&self, id: &str, signal: i32) -> Reply {
-        let Some(process) = self.processes.get(id) else { return Reply::UnknownProcess };
+        let Some(process) = self.processes.get(id) else {
+            return Reply::UnknownProcess;
+        };
         if process.ended.is_some() {
             return Reply::Done;
         }
-        let Ok(signal) = Signal::try_from(signal) else { return Reply::Failed(format!("signal {signal} does not exist")) };
+        let Ok(signal) = Signal::try_from(signal) else {
+            return Reply::Failed(format!("signal {signal} does not exist"));
+        };
         match kill(Pid::from_raw(process.pid), signal) {
             Ok(()) | Err(nix::Error::ESRCH) => Reply::Done,
             Err(error) => Reply::Failed(format!("send {signal} to {id}: {error}")),
@@ -266,7 +360,10 @@ impl Server {
 
     fn start(&mut self, run: &Run) -> Result<(), RunError> {
         if self.processes.contains_key(&run.id) {
-            return Err(RunError::Other(anyhow::anyhow!("process {} exists already", run.id)));
+            return Err(RunError::Other(anyhow::anyhow!(
+                "process {} exists already",
+                run.id
+            )));
         }
         if self.init_status.is_some() {
             return Err(RunError::Other(anyhow::anyhow!("the container has ended")));
@@ -289,7 +386,9 @@ impl Server {
     fn pump(&mut self) {
         for connection in &mut self.connections {
             connection.flush();
-            let Some(id) = connection.attached.clone() else { continue };
+            let Some(id) = connection.attached.clone() else {
+                continue;
+            };
             let Some(process) = self.processes.get_mut(&id) else {
                 connection.finished = true;
                 continue;
@@ -302,7 +401,8 @@ impl Server {
                 connection.take(STDERR, &mut process.stderr);
                 connection.flush();
             }
-            let quiet = |stream: &Stream| stream.kept.is_empty() && (stream.dry || stream.pipe.is_none());
+            let quiet =
+                |stream: &Stream| stream.kept.is_empty() && (stream.dry || stream.pipe.is_none());
             let all_told = quiet(&process.stdout) && quiet(&process.stderr);
             if let Some((ended, when)) = process.ended {
                 if !connection.exit_sent && (all_told || when.elapsed() > PATIENCE) {
@@ -326,7 +426,9 @@ impl Server {
 
     fn forget(&mut self) {
         while self.delivered.len() > REMEMBERED {
-            let Some(id) = self.delivered.pop_front() else { return };
+            let Some(id) = self.delivered.pop_front() else {
+                return;
+            };
             self.processes.remove(&id);
             for folder in ["exits", "processes"] {
                 let _ = fs::remove_file(self.setup.dir.join(folder).join(file_name(&id)));
@@ -337,8 +439,17 @@ impl Server {
 
 /// A process id as a file's name.
 fn file_name(id: &str) -> PathBuf {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.~".contains(c) { c } else { '_' };
-    PathBuf::from(format!("{}.json", id.chars().map(plain).collect::<String>()))
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "-_.~".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    PathBuf::from(format!(
+        "{}.json",
+        id.chars().map(plain).collect::<String>()
+    ))
 }
 
 impl Stream {
@@ -346,7 +457,11 @@ impl Stream {
         if let Some(pipe) = &pipe {
             let _ = fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
         }
-        Self { pipe, kept: VecDeque::new(), dry: false }
+        Self {
+            pipe,
+            kept: VecDeque::new(),
+            dry: false,
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -380,11 +495,18 @@ impl Stream {
 }
 
 impl Connection {
+    fn is_over(&self) -> bool {
+        self.broken || (self.finished && self.output.is_empty())
+    }
+
     fn take(&mut self, kind: u8, stream: &mut Stream) {
         if stream.kept.is_empty() {
             return;
         }
-        let chunk: Vec<u8> = stream.kept.drain(..stream.kept.len().min(32 << 10)).collect();
+        let chunk: Vec<u8> = stream
+            .kept
+            .drain(..stream.kept.len().min(32 << 10))
+            .collect();
         if stream.kept.is_empty() && stream.pipe.is_none() {
             stream.kept = VecDeque::new();
         }

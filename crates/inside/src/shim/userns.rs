@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 pub(crate) fn main() -> ExitCode {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWUSER) {
-        eprintln!("userns: {error}; are user namespaces allowed (sysctl user.max_user_namespaces)?");
+        eprintln!(
+            "userns: {error}; are user namespaces allowed (sysctl user.max_user_namespaces)?"
+        );
         return ExitCode::FAILURE;
     }
     println!("ready");
