@@ -22,12 +22,14 @@ setup: ## install what is missing: Debian packages, Envoy, the stack
 build: setup ## build and leave bin/cupola with everything it needs beside it
 	@echo "== building cupola ($(PROFILE) profile) into bin/"
 	@scripts/with-progress cargo build --profile $(PROFILE) -p cupola
-	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
-	  cargo build --quiet --profile $(PROFILE) --target x86_64-unknown-linux-gnu -p inside -p proxy
+	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+	  cargo build --quiet --profile $(PROFILE) --target x86_64-unknown-linux-gnu -p inside
+	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --manifest-path examples/proxy/Cargo.toml \
+	  --target x86_64-unknown-linux-gnu --target-dir $(CARGO_TARGET_DIR)/examples
 	@mkdir -p bin
 	@ln -f $(OUT)/cupola bin/cupola 2>/dev/null || cp -f $(OUT)/cupola bin/cupola
 	@ln -f $(STATIC)/inside bin/inside 2>/dev/null || cp -f $(STATIC)/inside bin/inside
-	@cp -f $(STATIC)/proxy examples/proxy/proxy
+	@install -D $(CARGO_TARGET_DIR)/examples/x86_64-unknown-linux-gnu/release/proxy examples/proxy/bin/proxy
 	@ln -sfn $(CUPOLA_CACHE)/envoy bin/envoy
 	@ln -sfn $(CUPOLA_CACHE)/cflinuxfs4.tar bin/cflinuxfs4.tar
 
@@ -61,4 +63,4 @@ bench: ## the benchmarks, side by side (release build); the table goes to docs/b
 	@cargo bench --quiet -p cupola --bench propagation
 
 clean: ## remove what was built here
-	rm -rf target bin .cache examples/proxy/proxy
+	rm -rf target bin .cache examples/proxy/bin

@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     for round in 0..5 {
         let name = format!("bench{round}");
         let began = Instant::now();
-        f.cf_ok(&["push", &name, "-p", &example("proxy"), "-b", "binary_buildpack", "-m", "64M", "-k", "128M"])?;
+        f.cf_ok(&["push", &name, "-p", &example("proxy/bin"), "-b", "binary_buildpack", "-c", "./proxy", "-m", "64M", "-k", "128M"])?;
         ensure!(f.get(&f.host(&name), "/")?.status == 200, "no 200 after push");
         pushes.push(began.elapsed());
     }
@@ -93,7 +93,7 @@ fn main() -> Result<()> {
     row("unmap-route sent → first 404 through the router", &gone);
 
     for round in 5..10 {
-        f.cf_ok(&["push", &format!("bench{round}"), "-p", &example("proxy"), "-b", "binary_buildpack", "-m", "64M", "-k", "128M"])?;
+        f.cf_ok(&["push", &format!("bench{round}"), "-p", &example("proxy/bin"), "-b", "binary_buildpack", "-c", "./proxy", "-m", "64M", "-k", "128M"])?;
     }
     std::thread::sleep(Duration::from_secs(5));
     let pss = |pattern: &str| -> Result<f64> {

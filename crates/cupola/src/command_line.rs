@@ -18,7 +18,7 @@ const EXAMPLES: &str = "Examples:
   cupola up                                  boot a foundation on this machine
   cupola up --http 0.0.0.0:80 --domain paas.example.com
   cupola cf login -a https://api.cupola.test --skip-ssl-validation
-  cupola cf push proxy -p examples/proxy -b binary_buildpack
+  cupola cf push -f examples/proxy/manifest.yml      
   cupola cfdot actual-lrps | jq .            where every instance runs
   cupola routes                              the router's table
   cupola exec proxy/0 -- curl -s localhost:61003/clusters

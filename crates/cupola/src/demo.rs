@@ -51,7 +51,7 @@ async fn show(data: &Path, domain: &str, password: &str, example: &Path) -> Resu
     std::fs::create_dir_all(&client.home)?;
     client.run(&["login", "-a", &plan.api_url(), "--skip-ssl-validation", "-u", "admin", "-p", password, "-o", "demo", "-s", "dev"], Some("cf login -u admin -o demo -s dev")).await?;
     let pushed = Instant::now();
-    client.run(&["push", APP, "-p", &example.to_string_lossy(), "-b", "binary_buildpack", "-m", "64M", "-k", "128M"], None).await?;
+    client.run(&["push", APP, "-p", &example.to_string_lossy(), "-b", "binary_buildpack", "-c", "./proxy", "-m", "64M", "-k", "128M"], None).await?;
     let route = format!("{APP}.{domain}");
     let answer = fetch(&plan, &route).await?;
     println!("   pushed and answered in {:.1} s", pushed.elapsed().as_secs_f64());
@@ -65,7 +65,7 @@ async fn show(data: &Path, domain: &str, password: &str, example: &Path) -> Resu
 
 fn example_folder() -> Result<PathBuf> {
     let exe = std::env::current_exe()?;
-    let folder = exe.parent().and_then(Path::parent).context("where is the binary?")?.join("examples/proxy");
+    let folder = exe.parent().and_then(Path::parent).context("where is the binary?")?.join("examples/proxy/bin");
     ensure!(folder.join("proxy").is_file(), "the example app {} is not built: run `make build`", folder.join("proxy").display());
     Ok(folder)
 }

@@ -117,7 +117,7 @@ fn greet(config: &Config, plan: &Plan, password: &AdminPassword) {
     if password.fresh {
         println!("   Password:     {}   (shown only now; CUPOLA_ADMIN_PASSWORD sets it at first start)", password.text);
     }
-    println!("\nNext, in another terminal:\n\n   {login}\n   cupola cf push proxy -p examples/proxy -b binary_buildpack\n   curl {route}/\n   cupola routes{data}\n\nCtrl-C drains and stops. The containers' cell is at {}.", plan.cell_ip);
+    println!("\nNext, in another terminal:\n\n   {login}\n   cupola cf push -f examples/proxy/manifest.yml\n   curl {route}/\n   cupola routes{data}\n\nCtrl-C drains and stops. The containers' cell is at {}.", plan.cell_ip);
 }
 
 /// The API answers through the router, and tokens can be had.

@@ -144,7 +144,7 @@ fn apps(f: &mut Foundation) -> Result<()> {
     ensure!(logs.contains("health check"), "{logs}");
     f.cf_ok(&["delete", "silent", "-f", "-r"])?;
 
-    f.cf_ok(&["push", "greedy", "-p", &example("proxy"), "-b", "binary_buildpack", "-m", "64M", "-k", "128M"])?;
+    f.cf_ok(&["push", "greedy", "-p", &example("proxy/bin"), "-b", "binary_buildpack", "-c", "./proxy", "-m", "64M", "-k", "128M"])?;
     let _ = f.get(&f.host("greedy"), "/memory/500");
     wait_for("the reason in cf events", 30, || Ok(f.cf_ok(&["events", "greedy"])?.contains("out of memory").then_some(())))?;
     f.cf_ok(&["delete", "greedy", "-f", "-r"]).map(drop)

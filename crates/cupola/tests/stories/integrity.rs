@@ -46,7 +46,7 @@ fn id(answer: &Answer) -> &str {
 
 fn the_danger(f: &mut Foundation) -> Result<()> {
     for app in ["appA", "appB"] {
-        f.cf_ok(&["push", app, "-p", &example("proxy"), "-b", "binary_buildpack", "-m", "64M", "-k", "128M"])?;
+        f.cf_ok(&["push", app, "-p", &example("proxy/bin"), "-b", "binary_buildpack", "-c", "./proxy", "-m", "64M", "-k", "128M"])?;
     }
     let (a, b) = (instance(f, "appA")?, instance(f, "appB")?);
     let route = f.host("appa");

@@ -26,7 +26,7 @@ pub(crate) const STORIES: &[Story] = &[
 
 fn push_two_apps(f: &mut Foundation) -> Result<()> {
     for app in ["appA", "appB"] {
-        let output = f.cf_ok(&["push", app, "-p", &example("proxy"), "-b", "binary_buildpack", "-m", "64M", "-k", "128M"])?;
+        let output = f.cf_ok(&["push", app, "-p", &example("proxy/bin"), "-b", "binary_buildpack", "-c", "./proxy", "-m", "64M", "-k", "128M"])?;
         ensure!(output.contains("running"), "{output}");
     }
     let apps = f.cf_ok(&["apps"])?;
