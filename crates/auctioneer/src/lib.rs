@@ -1,1 +1,134 @@
-//! auctioneer
+//! The auctioneer: collects auctions that the BBS asks for, and gives the work to cells.
+//!
+//! ```text
+//! BBS ─POST /v1/lrps, /v1/tasks─▶ queue ─▶ batch: BBS cells ─▶ GET /state of all ─▶ auction::place ─▶ POST /work per cell
+//!                                                             BBS fail / reject ◀─ what no cell took
+//! ```
+//! A batch starts as soon as something is asked and takes everything that has come until then; one batch at a time, for
+//! the next one must see what this one placed. Nothing is kept on disk: the BBS's convergence asks again for what got
+//! lost. Only the holder of the locket key `auctioneer` works; others answer 503.
+//!
+//! It never starts anything itself and never decides twice about one piece of work that a cell may have taken.
+
+mod api;
+mod batch;
+mod convert;
+mod queue;
+
+use crate::batch::Runner;
+use crate::queue::Queue;
+use anyhow::{Context as _, Result};
+use auction::Weights;
+use clients::locket;
+use kit::CancellationToken;
+use kit::tls::{ClientAuth, Identity};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+const LOCK: &str = "auctioneer";
+
+/// Everything that an auctioneer needs.
+#[derive(Debug)]
+pub struct Config {
+    /// Serves the API with mTLS.
+    pub listener: TcpListener,
+    pub identity: Identity,
+    pub bbs_url: String,
+    pub locket_url: String,
+    pub weights: Weights,
+    /// How long a cell may take to tell its state; a slower one gets no work of this batch.
+    pub cell_state_timeout: Duration,
+    /// So long after its start, or after it got the lock, it waits for the first cell before it says that there is none.
+    pub first_cell_grace: Duration,
+}
+
+impl Config {
+    /// With the original's weights and time-outs.
+    pub fn new(listener: TcpListener, identity: Identity, bbs_url: impl Into<String>, locket_url: impl Into<String>) -> Self {
+        Self {
+            listener,
+            identity,
+            bbs_url: bbs_url.into(),
+            locket_url: locket_url.into(),
+            weights: Weights::default(),
+            cell_state_timeout: Duration::from_secs(10),
+            first_cell_grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Built, not running.
+#[derive(Debug)]
+pub struct Auctioneer {
+    listener: TcpListener,
+    addr: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+    lock: locket::Lock,
+    runner: Runner,
+    queue: Arc<Queue>,
+}
+
+impl Auctioneer {
+    pub async fn build(config: Config) -> Result<Self> {
+        let addr = config.listener.local_addr().context("auctioneer's address")?;
+        let identity = &config.identity;
+        let queue = Arc::new(Queue::new());
+        let runner = Runner {
+            bbs: clients::bbs::Client::new(config.bbs_url, identity)?,
+            reps: clients::rep::Client::new(identity)?,
+            queue: queue.clone(),
+            weights: config.weights,
+            cell_state_timeout: config.cell_state_timeout,
+            first_cell_grace: config.first_cell_grace,
+        };
+        Ok(Self {
+            addr,
+            tls: kit::tls::server_config(identity, ClientAuth::Required, &["h2", "http/1.1"])?,
+            lock: locket::Lock::new(locket::Client::new(config.locket_url, identity)?, LOCK, &owner(addr)),
+            listener: config.listener,
+            runner,
+            queue,
+        })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `shutdown`; a batch that has begun is finished.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let api = kit::http::serve(self.listener, Some(self.tls), api::router(self.queue.clone()), shutdown.clone());
+        let work = work(&self.lock, &self.runner, &self.queue, &shutdown);
+        let (served, ()) = tokio::join!(api, work);
+        served
+    }
+}
+
+/// Takes the lock, runs batches while it is held, and waits for it again when it is lost.
+async fn work(lock: &locket::Lock, runner: &Runner, queue: &Queue, shutdown: &CancellationToken) {
+    while !shutdown.is_cancelled() {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = lock.acquire() => queue.activate(),
+        }
+        let ended = shutdown.child_token();
+        let keep = async {
+            let kept = lock.keep(shutdown.clone()).await;
+            ended.cancel();
+            kept
+        };
+        let (kept, ()) = tokio::join!(keep, runner.run(ended.clone()));
+        if let Err(error) = kept {
+            tracing::error!(error = format!("{error:#}"), "auctioneer-lock-lost");
+            queue.deactivate();
+        }
+    }
+}
+
+/// The same after a restart, so that nobody waits for the old lease to end.
+fn owner(addr: SocketAddr) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("auctioneer@{}:{}", host.trim(), addr.port())
+}

@@ -1,1 +1,5 @@
 //! cloud-controller
+
+pub mod bits;
+pub mod buildpacks;
+pub mod diego;

@@ -2,7 +2,13 @@
 //!
 //! Which one runs is said by the name it was called by, or by the first argument: `init` (PID 1), `shim` (the
 //! container's parent on the cell) with its small companions `enter` and `userns`, `untar` and `tar` (files into and
-//! out of a container), `builder`, `launcher`, `healthcheck`.
+//! out of a container), `builder`, `launcher`, `healthcheck`, `staticfile`.
+
+mod builder;
+mod flags;
+mod healthcheck;
+mod launcher;
+mod staticfile;
 
 use std::process::ExitCode;
 
@@ -22,8 +28,12 @@ fn main() -> ExitCode {
         "userns" => shim::userns::main(),
         "untar" => init_files::untar(args),
         "tar" => init_files::tar(args),
+        "builder" => builder::main(args),
+        "launcher" => launcher::main(args),
+        "healthcheck" => healthcheck::main(args),
+        "staticfile" => staticfile::main(args),
         other => {
-            eprintln!("inside: unknown program {other:?}; want init, shim, builder, launcher or healthcheck");
+            eprintln!("inside: unknown program {other:?}; want init, shim, builder, launcher, healthcheck or staticfile");
             ExitCode::from(2)
         }
     }

@@ -1,0 +1,213 @@
+//! Running batches: gather, place, hand out, report.
+
+use crate::convert;
+use crate::queue::{Asked, Drained, Queue};
+use auction::{Batch, Job, Placements, Weights};
+use clients::{bbs, rep};
+use futures::StreamExt as _;
+use futures::stream::{self, FuturesUnordered};
+use kit::CancellationToken;
+use kit::backoff::Backoff;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use wire::bbs::{ActualLrpKey, CellPresence, FailActualLrpRequest};
+use wire::rep::{CellState, Lrp, Task, Work};
+
+/// Failures that are reported to the BBS at the same time.
+const REPORTS: usize = 32;
+/// Cells are there but none answers: so often they are asked again.
+const STATE_ROUNDS: usize = 4;
+const ROUND_PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) bbs: bbs::Client,
+    pub(crate) reps: rep::Client,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) weights: Weights,
+    pub(crate) cell_state_timeout: Duration,
+    pub(crate) first_cell_grace: Duration,
+}
+
+/// A cell that can take work now.
+struct Candidate {
+    url: String,
+    state: CellState,
+}
+
+impl Runner {
+    /// One batch after another until `ended`.
+    pub(crate) async fn run(&self, ended: CancellationToken) {
+        let grace_ends = Instant::now() + self.first_cell_grace;
+        loop {
+            tokio::select! {
+                () = ended.cancelled() => return,
+                () = self.queue.ready() => {}
+            }
+            let candidates = tokio::select! {
+                () = ended.cancelled() => return,
+                candidates = self.candidates(grace_ends) => candidates,
+            };
+            self.batch(&candidates, self.queue.drain()).await;
+        }
+    }
+
+    /// The states of all cells that can take work. Waits as long as the BBS cannot be asked: what is queued stays queued.
+    async fn candidates(&self, grace_ends: Instant) -> Vec<Candidate> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let mut rounds = 0;
+        loop {
+            let cells = match self.bbs.cells().await {
+                Ok(cells) => cells,
+                Err(error) => {
+                    tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "list-cells-failed");
+                    tokio::time::sleep(backoff.next_delay()).await;
+                    continue;
+                }
+            };
+            let candidates = self.states(&cells).await;
+            rounds += 1;
+            let ask_again = Instant::now() < grace_ends || (!cells.is_empty() && rounds < STATE_ROUNDS);
+            if !candidates.is_empty() || !ask_again {
+                return candidates;
+            }
+            tokio::time::sleep(ROUND_PAUSE).await;
+        }
+    }
+
+    async fn states(&self, cells: &[CellPresence]) -> Vec<Candidate> {
+        let asked: FuturesUnordered<_> = cells.iter().map(|cell| self.state(cell)).collect();
+        asked.filter_map(std::future::ready).collect().await
+    }
+
+    /// `None`, logged, when the cell cannot take work.
+    async fn state(&self, cell: &CellPresence) -> Option<Candidate> {
+        let url = if cell.rep_url.is_empty() { &cell.rep_address } else { &cell.rep_url };
+        let state = match tokio::time::timeout(self.cell_state_timeout, self.reps.state(url)).await {
+            Ok(Ok(state)) => state,
+            Ok(Err(error)) => {
+                tracing::warn!(cell = cell.cell_id, error = format!("{error:#}"), "cell-state-failed");
+                return None;
+            }
+            Err(_) => {
+                tracing::warn!(cell = cell.cell_id, timeout = ?self.cell_state_timeout, "cell-state-timed-out");
+                return None;
+            }
+        };
+        if state.cell_id != cell.cell_id {
+            tracing::warn!(cell = cell.cell_id, answered = state.cell_id, "cell-answers-as-another");
+            return None;
+        }
+        (!state.evacuating).then(|| Candidate { url: url.clone(), state })
+    }
+
+    async fn batch(&self, candidates: &[Candidate], asked: Drained) {
+        let started = Instant::now();
+        let batch = Batch { lrps: asked.lrps.iter().map(|lrp| convert::lrp(&lrp.work)).collect(), tasks: asked.tasks.iter().map(|task| convert::task(&task.work)).collect() };
+        let mut cells: Vec<_> = candidates.iter().map(|candidate| convert::cell(&candidate.state)).collect();
+        let placements = auction::place(&mut cells, &batch, &self.weights);
+        let refused = self.hand_out(candidates, &asked, &placements).await;
+        let mut failures: Vec<_> = placements.failed.iter().map(|(job, error)| Failure::new(&asked, *job, error.to_string())).collect();
+        failures.extend(self.give_back(&asked, refused));
+        tracing::info!(
+            lrps = asked.lrps.len(),
+            tasks = asked.tasks.len(),
+            cells = candidates.len(),
+            placed = placements.won.len(),
+            failed = failures.len(),
+            millis = started.elapsed().as_millis(),
+            "auction"
+        );
+        stream::iter(failures).for_each_concurrent(REPORTS, |failure| self.report(failure)).await;
+    }
+
+    /// Sends each cell its work, all cells at once; what they refused, with the cell's id.
+    async fn hand_out(&self, candidates: &[Candidate], asked: &Drained, placements: &Placements) -> Vec<(String, Work)> {
+        let mut works: BTreeMap<&str, Work> = BTreeMap::new();
+        for (job, cell) in &placements.won {
+            let work = works.entry(cell.as_str()).or_insert_with(|| Work { cell_id: cell.to_string(), ..Work::default() });
+            match *job {
+                Job::Lrp(at) => work.lrps.push(asked.lrps[at].work.clone()),
+                Job::Task(at) => work.tasks.push(asked.tasks[at].work.clone()),
+            }
+        }
+        let sent: FuturesUnordered<_> = candidates
+            .iter()
+            .filter_map(|candidate| works.remove(candidate.state.cell_id.as_str()).map(|work| (candidate, work)))
+            .map(async |(candidate, work)| (candidate.state.cell_id.clone(), self.reps.perform(&candidate.url, &work).await))
+            .collect();
+        let answers: Vec<_> = sent.collect().await;
+        answers.into_iter().filter_map(|(cell, answer)| match answer {
+            Ok(refused) => Some((cell, refused)),
+            // The cell may have taken some of it. The BBS asks again for what does not start.
+            Err(error) => {
+                tracing::warn!(cell, error = format!("{error:#}"), "work-not-answered");
+                None
+            }
+        })
+        .collect()
+    }
+
+    /// Refused work gets one more auction at once, on fresh states; refused twice it has failed.
+    fn give_back(&self, asked: &Drained, refused: Vec<(String, Work)>) -> Vec<Failure> {
+        let (mut lrps, mut tasks, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+        let again = |refused_before: Option<&String>| refused_before.is_none();
+        let reason = |cell: &str| format!("insufficient resources: cell {cell} refused the work");
+        for (cell, work) in refused {
+            for lrp in work.lrps {
+                let Some(before) = asked.lrps.iter().find(|asked| asked.work.identifier() == lrp.identifier()) else { continue };
+                if again(before.refused_by.as_ref()) {
+                    lrps.push(Asked { work: before.work.clone(), refused_by: Some(cell.clone()) });
+                } else {
+                    failures.push(Failure::Lrp(before.work.clone(), reason(&cell)));
+                }
+            }
+            for task in work.tasks {
+                let Some(before) = asked.tasks.iter().find(|asked| asked.work.task_guid == task.task_guid) else { continue };
+                if again(before.refused_by.as_ref()) {
+                    tasks.push(Asked { work: before.work.clone(), refused_by: Some(cell.clone()) });
+                } else {
+                    failures.push(Failure::Task(before.work.clone(), reason(&cell)));
+                }
+            }
+        }
+        self.queue.ask_again(lrps, tasks);
+        failures
+    }
+
+    async fn report(&self, failure: Failure) {
+        let (what, reason, reported) = match failure {
+            Failure::Lrp(lrp, reason) => {
+                let key = ActualLrpKey { process_guid: lrp.process_guid.clone(), index: lrp.index, domain: lrp.domain.clone() };
+                let reported = self.bbs.fail(&FailActualLrpRequest { key: Some(key), error_message: reason.clone() }).await;
+                (lrp.identifier(), reason, reported)
+            }
+            Failure::Task(task, reason) => {
+                let reported = self.bbs.reject_task(&task.task_guid, &reason).await;
+                (task.task_guid, reason, reported)
+            }
+        };
+        match reported {
+            Ok(()) => tracing::info!(what, reason, "not-placed"),
+            Err(error) => tracing::warn!(what, reason, %error, "report-not-placed-failed"),
+        }
+    }
+}
+
+/// Work that nobody takes, and why.
+#[derive(Debug)]
+enum Failure {
+    Lrp(Lrp, String),
+    Task(Task, String),
+}
+
+impl Failure {
+    fn new(asked: &Drained, job: Job, reason: String) -> Self {
+        match job {
+            Job::Lrp(at) => Self::Lrp(asked.lrps[at].work.clone(), reason),
+            Job::Task(at) => Self::Task(asked.tasks[at].work.clone(), reason),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What has been asked and not yet been taken into a batch.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use wire::rep::{Lrp, LrpStartRequest, Task};
+
+/// A fresh process most likely gets the lock at once (it was its own); requests of that time are kept, not refused.
+const EXPECT_LOCK: Duration = Duration::from_secs(20);
+
+/// Asked work; an LRP that a cell refused comes back once.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Asked<T> {
+    pub(crate) work: T,
+    pub(crate) refused_by: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    lrps: Vec<Asked<Lrp>>,
+    tasks: Vec<Asked<Task>>,
+    standing: Standing,
+}
+
+#[derive(Debug)]
+enum Standing {
+    Active,
+    /// Without the lock.
+    Standby { since: Instant, fresh: bool },
+}
+
+/// The drained queue, without duplicates.
+#[derive(Debug, Default)]
+pub(crate) struct Drained {
+    pub(crate) lrps: Vec<Asked<Lrp>>,
+    pub(crate) tasks: Vec<Asked<Task>>,
+}
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        let standing = Standing::Standby { since: Instant::now(), fresh: true };
+        Self { state: Mutex::new(State { lrps: Vec::new(), tasks: Vec::new(), standing }), wake: Notify::new() }
+    }
+
+    /// False: this auctioneer is not the active one.
+    #[must_use]
+    pub(crate) fn ask_lrps(&self, requests: Vec<LrpStartRequest>) -> bool {
+        let lrps = requests.into_iter().flat_map(instances).map(|work| Asked { work, refused_by: None });
+        self.ask(|state| state.lrps.extend(lrps))
+    }
+
+    #[must_use]
+    pub(crate) fn ask_tasks(&self, tasks: Vec<Task>) -> bool {
+        self.ask(|state| state.tasks.extend(tasks.into_iter().map(|work| Asked { work, refused_by: None })))
+    }
+
+    /// For the next batch.
+    pub(crate) fn ask_again(&self, lrps: Vec<Asked<Lrp>>, tasks: Vec<Asked<Task>>) {
+        if lrps.is_empty() && tasks.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        state.lrps.extend(lrps);
+        state.tasks.extend(tasks);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    fn ask(&self, add: impl FnOnce(&mut State)) -> bool {
+        let mut state = self.lock();
+        match state.standing {
+            Standing::Active => {}
+            Standing::Standby { since, fresh } if fresh && since.elapsed() < EXPECT_LOCK => {}
+            Standing::Standby { .. } => {
+                state.lrps.clear();
+                state.tasks.clear();
+                return false;
+            }
+        }
+        add(&mut state);
+        drop(state);
+        self.wake.notify_one();
+        true
+    }
+
+    pub(crate) fn activate(&self) {
+        self.lock().standing = Standing::Active;
+    }
+
+    pub(crate) fn deactivate(&self) {
+        self.lock().standing = Standing::Standby { since: Instant::now(), fresh: false };
+    }
+
+    /// Returns when there is something to do.
+    pub(crate) async fn ready(&self) {
+        while self.is_empty() {
+            self.wake.notified().await;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.lrps.is_empty() && state.tasks.is_empty()
+    }
+
+    pub(crate) fn drain(&self) -> Drained {
+        let mut state = self.lock();
+        let (lrps, tasks) = (std::mem::take(&mut state.lrps), std::mem::take(&mut state.tasks));
+        drop(state);
+        Drained { lrps: unique(lrps, Lrp::identifier), tasks: unique(tasks, |task| task.task_guid.clone()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+}
+
+/// One LRP for every index that is asked.
+fn instances(request: LrpStartRequest) -> impl Iterator<Item = Lrp> {
+    let LrpStartRequest { process_guid, domain, indices, constraint, resource } = request;
+    indices.into_iter().map(move |index| Lrp {
+        process_guid: process_guid.clone(),
+        index,
+        domain: domain.clone(),
+        constraint: constraint.clone(),
+        resource,
+        ..Lrp::default()
+    })
+}
+
+/// The first of each identifier.
+fn unique<T>(asked: Vec<Asked<T>>, identifier: impl Fn(&T) -> String) -> Vec<Asked<T>> {
+    let mut seen = HashSet::new();
+    asked.into_iter().filter(|asked| seen.insert(identifier(&asked.work))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(process: &str, indices: &[i32]) -> LrpStartRequest {
+        LrpStartRequest { process_guid: process.into(), indices: indices.to_vec(), ..Default::default() }
+    }
+
+    #[test]
+    fn duplicates_are_dropped() {
+        let queue = Queue::new();
+        assert!(queue.ask_lrps(vec![request("p", &[0, 1]), request("q", &[0])]));
+        assert!(queue.ask_lrps(vec![request("p", &[1, 2])]));
+        let identifiers: Vec<_> = queue.drain().lrps.iter().map(|asked| asked.work.identifier()).collect();
+        assert_eq!(identifiers, ["p.0", "p.1", "q.0", "p.2"]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_standby_refuses() {
+        let queue = Queue::new();
+        queue.activate();
+        assert!(queue.ask_tasks(vec![Task::default()]));
+        queue.deactivate();
+        assert!(!queue.ask_tasks(vec![Task::default()]));
+        assert!(queue.is_empty(), "the active one will be asked");
+    }
+}

@@ -1,0 +1,6 @@
+//! The bits of packages and droplets: what is accepted ([`package`]), where it is kept ([`store`]), and the lifecycle
+//! bundle that cells get ([`lifecycle`]). Blocking: call from `spawn_blocking`. Knows no database.
+
+pub mod lifecycle;
+pub mod package;
+pub mod store;

@@ -1,0 +1,215 @@
+//! Keeps package and droplet files under the data directory, by guid. A file is there whole or not at all: it is
+//! written beside its place, synced, and renamed.
+
+use anyhow::{Context as _, Result};
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Package,
+    Droplet,
+}
+
+impl Kind {
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Package => "packages",
+            Self::Droplet => "droplets",
+        }
+    }
+}
+
+/// What was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// Lower-case hex, both.
+    pub sha256: String,
+    pub sha1: String,
+    pub size: u64,
+}
+
+/// The folder of all blobs; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Makes `<data_dir>/blobs` and removes what an interrupted upload left.
+    pub fn open(data_dir: &Path) -> Result<Self> {
+        let root = data_dir.join("blobs");
+        let uploads = root.join("uploads");
+        if uploads.exists() {
+            fs::remove_dir_all(&uploads).with_context(|| format!("clear {}", uploads.display()))?;
+        }
+        for directory in ["uploads", Kind::Package.directory(), Kind::Droplet.directory()] {
+            let path = root.join(directory);
+            fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Starts an upload: write to it, look at its file, then commit it under a guid. Dropped uncommitted, it is gone.
+    pub fn begin(&self) -> Result<Upload> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let path = self.root.join("uploads").join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let file = File::create_new(&path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Upload { store: self.clone(), path, file, sha256: Sha256::new(), sha1: Sha1::new(), size: 0 })
+    }
+
+    /// Stores all that a reader gives.
+    pub fn put(&self, kind: Kind, guid: &str, mut reader: impl io::Read) -> Result<Blob> {
+        let mut upload = self.begin()?;
+        io::copy(&mut reader, &mut upload).with_context(|| format!("store {} {guid}", kind.directory()))?;
+        upload.commit(kind, guid)
+    }
+
+    /// Where the blob is or would be.
+    pub fn path(&self, kind: Kind, guid: &str) -> PathBuf {
+        // A guid comes from our own database; should it not, it must not leave the folder.
+        let name: String = guid.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect();
+        self.root.join(kind.directory()).join(name)
+    }
+
+    pub fn exists(&self, kind: Kind, guid: &str) -> bool {
+        self.path(kind, guid).is_file()
+    }
+
+    /// `None` when there is no such blob.
+    pub fn read(&self, kind: Kind, guid: &str) -> Result<Option<File>> {
+        let path = self.path(kind, guid);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+        }
+    }
+
+    /// A blob that does not exist is fine.
+    pub fn delete(&self, kind: Kind, guid: &str) -> Result<()> {
+        let path = self.path(kind, guid);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| format!("delete {}", path.display())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same content under another guid (copied packages and droplets).
+    pub fn copy(&self, kind: Kind, from: &str, to: &str) -> Result<Blob> {
+        let file = self.read(kind, from)?.with_context(|| format!("{} {from} has no bits", kind.directory()))?;
+        self.put(kind, to, file)
+    }
+}
+
+/// An upload under way.
+#[derive(Debug)]
+pub struct Upload {
+    store: Store,
+    path: PathBuf,
+    file: File,
+    sha256: Sha256,
+    sha1: Sha1,
+    size: u64,
+}
+
+impl Upload {
+    /// What has been written so far, for checks before the commit.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Durable when this returns. Replaces a blob of the same guid.
+    pub fn commit(self, kind: Kind, guid: &str) -> Result<Blob> {
+        let place = self.store.path(kind, guid);
+        self.file.sync_all().with_context(|| format!("sync {}", self.path.display()))?;
+        fs::rename(&self.path, &place).with_context(|| format!("move upload to {}", place.display()))?;
+        let directory = place.parent().expect("a blob lies in a folder");
+        File::open(directory).and_then(|directory| directory.sync_all()).with_context(|| format!("sync {}", directory.display()))?;
+        Ok(Blob { sha256: hex::encode(self.sha256.clone().finalize()), sha1: hex::encode(self.sha1.clone().finalize()), size: self.size })
+    }
+}
+
+impl Write for Upload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.sha256.update(&bytes[..written]);
+        self.sha1.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // After a commit the file is elsewhere and this does nothing.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("cupola-store-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn put_read_copy_delete() {
+        let folder = Folder::new("put");
+        let store = Store::open(&folder.0).unwrap();
+        let blob = store.put(Kind::Droplet, "guid-1", b"abc".as_slice()).unwrap();
+        assert_eq!((blob.size, blob.sha1.as_str()), (3, "a9993e364706816aba3e25717850c26c9cd0d89d"));
+        assert_eq!(blob.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(store.copy(Kind::Droplet, "guid-1", "guid-2").unwrap(), blob);
+        store.delete(Kind::Droplet, "guid-1").unwrap();
+        store.delete(Kind::Droplet, "guid-1").unwrap();
+        assert!(store.read(Kind::Droplet, "guid-1").unwrap().is_none());
+        assert_eq!(io::read_to_string(store.read(Kind::Droplet, "guid-2").unwrap().unwrap()).unwrap(), "abc");
+        assert!(!store.exists(Kind::Package, "guid-2"));
+    }
+
+    #[test]
+    fn an_upload_that_is_not_committed_leaves_nothing() {
+        let folder = Folder::new("drop");
+        let store = Store::open(&folder.0).unwrap();
+        let mut upload = store.begin().unwrap();
+        upload.write_all(b"half").unwrap();
+        let path = upload.path().to_owned();
+        assert_eq!(fs::read(&path).unwrap(), b"half");
+        drop(upload);
+        assert!(!path.exists());
+        fs::write(folder.0.join("blobs/uploads/left"), "x").unwrap();
+        Store::open(&folder.0).unwrap();
+        assert!(!folder.0.join("blobs/uploads/left").exists());
+    }
+
+    #[test]
+    fn a_guid_cannot_leave_the_folder() {
+        let store = Store { root: "/data/blobs".into() };
+        assert_eq!(store.path(Kind::Package, "../../etc/passwd"), Path::new("/data/blobs/packages/______etc_passwd"));
+    }
+}

@@ -1,0 +1,42 @@
+//! The buildpacks that every foundation has. Their code is part of the `inside` binary's `builder`; here stand only
+//! the names, versions and order that the API shows. They cannot be changed or deleted.
+
+/// One built-in buildpack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buildpack {
+    /// As in `cf push -b` and `cf buildpacks`.
+    pub name: &'static str,
+    pub version: &'static str,
+    pub filename: &'static str,
+    /// What it takes, for documentation and error texts.
+    pub purpose: &'static str,
+}
+
+/// In the order in which they are asked whether an app is theirs; the position in the API is the index plus one.
+pub const BUILTIN: &[Buildpack] = &[
+    Buildpack { name: "staticfile_buildpack", version: "1.0.0", filename: "staticfile_buildpack-v1.0.0", purpose: "a folder with a Staticfile or an index.html" },
+    Buildpack { name: "python_buildpack", version: "1.0.0", filename: "python_buildpack-v1.0.0", purpose: "requirements.txt, app.py, main.py or wsgi.py" },
+    Buildpack { name: "procfile_buildpack", version: "1.0.0", filename: "procfile_buildpack-v1.0.0", purpose: "anything with a Procfile" },
+    Buildpack { name: "binary_buildpack", version: "1.0.0", filename: "binary_buildpack-v1.0.0", purpose: "a prebuilt Linux program" },
+];
+
+/// The stack that all of them run on.
+pub const STACK: &str = "cflinuxfs4";
+
+pub fn find(name: &str) -> Option<&'static Buildpack> {
+    BUILTIN.iter().find(|buildpack| buildpack.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for buildpack in BUILTIN {
+            assert_eq!(find(buildpack.name), Some(buildpack));
+            assert!(buildpack.filename.contains(buildpack.version));
+        }
+        assert_eq!(find("java_buildpack"), None);
+    }
+}

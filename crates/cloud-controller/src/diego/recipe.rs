@@ -1,0 +1,374 @@
+//! From a process as the user wants it to the `DesiredLRP` that the BBS gets (as cloud_controller_ng's
+//! `app_recipe_builder.rb`). Called by the runner and by the sync; pure: it reads no database and makes no guid.
+//!
+//! ```text
+//! AppSpec ─▶ desired_lrp ─▶ BBS desire        a new version of a process
+//!         └▶ update      ─▶ BBS update        instances, routes, annotation, tags of a running version
+//! ```
+
+use super::recipe_egress::{self, RuleError};
+use super::recipe_environment::{self as environment, FILE_DESCRIPTORS};
+use super::recipe_routes::{Routes, routes_json};
+use std::collections::BTreeMap;
+use wire::bbs::{
+    Action, CachedDependency, CertificateProperties, Check, CheckDefinition, CodependentAction, DesiredLrp, DesiredLrpUpdate, DownloadAction, HttpCheck,
+    LogRateLimit, MetricTagDynamic, MetricTagValue, Network, ParallelAction, ResourceLimits, RunAction, TcpCheck, TimeoutAction,
+};
+
+pub const APPS_DOMAIN: &str = "cf-apps";
+pub const TASKS_DOMAIN: &str = "cf-tasks";
+pub const STAGING_DOMAIN: &str = "cf-app-staging";
+/// How long a domain stays fresh after a sync without errors.
+pub const DOMAIN_TTL_SECONDS: u32 = 120;
+
+/// Port that an app listens on unless its route destinations say otherwise.
+pub const DEFAULT_APP_PORT: u16 = 8080;
+pub const SSH_PORT: u16 = 2222;
+
+pub(super) const USER: &str = "vcap";
+pub(super) const HOME: &str = "/home/vcap";
+pub(super) const LIFECYCLE_DIR: &str = "/tmp/lifecycle";
+pub(super) const TRUSTED_CERTIFICATES: &str = "/etc/cf-system-certificates";
+pub(super) const MAX_PIDS: i32 = 2048;
+const MONITOR_TIMEOUT_MS: i64 = 10 * 60 * 1000;
+
+/// Who an app is: what its logs, metrics and certificates are labelled with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AppIdentity {
+    pub app_guid: String,
+    pub app_name: String,
+    pub space_guid: String,
+    pub space_name: String,
+    pub organization_guid: String,
+    pub organization_name: String,
+}
+
+/// A file that the cell downloads with its mTLS identity.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Artifact {
+    pub url: String,
+    /// Lower-case hex.
+    pub sha256: String,
+}
+
+/// One process of an app, complete.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AppSpec {
+    pub identity: AppIdentity,
+    /// The Cloud Controller's guid of the process; of the web process it is the app's.
+    pub process_guid: String,
+    /// Changes whenever running instances must be replaced.
+    pub version: String,
+    /// `web`, `worker`, …
+    pub process_type: String,
+    /// Empty: the start command that staging found.
+    pub command: String,
+    pub instances: u32,
+    pub memory_mb: u32,
+    pub disk_mb: u32,
+    /// Bytes per second; -1: no limit.
+    pub log_rate_limit: i64,
+    /// Ports the app listens on; empty: 8080.
+    pub ports: Vec<u16>,
+    /// The user's variables, over those of the running environment group.
+    pub environment: BTreeMap<String, String>,
+    /// `VCAP_SERVICES` as a JSON object.
+    pub services: serde_json::Value,
+    pub health_check: HealthCheck,
+    pub readiness: ReadinessCheck,
+    pub droplet: Artifact,
+    pub lifecycle: Artifact,
+    pub routes: Routes,
+    /// Rules of all security groups that apply, as the API has them.
+    pub egress_rules: Vec<serde_json::Value>,
+    /// Name of the isolation segment.
+    pub isolation_segment: Option<String>,
+    pub ssh_allowed: bool,
+    pub stack: String,
+    /// `updated_at` as seconds with a fraction; the sync compares it byte by byte.
+    pub annotation: String,
+    /// URL of the API, for `VCAP_APPLICATION`.
+    pub api_url: String,
+}
+
+impl AppSpec {
+    /// `<process guid>-<version>`: the process guid that Diego knows.
+    pub fn lrp_guid(&self) -> String {
+        lrp_guid(&self.process_guid, &self.version)
+    }
+
+    fn app_ports(&self) -> Vec<u16> {
+        if self.ports.is_empty() { vec![DEFAULT_APP_PORT] } else { self.ports.clone() }
+    }
+}
+
+pub fn lrp_guid(process_guid: &str, version: &str) -> String {
+    format!("{process_guid}-{version}")
+}
+
+/// The Cloud Controller's guid of the process that an LRP belongs to. Guids have 36 characters; others are cut at the
+/// middle dash, which is right as long as both halves are of one length.
+pub fn process_guid_of(lrp_guid: &str) -> &str {
+    lrp_guid.get(..lrp_guid.len() / 2).unwrap_or(lrp_guid)
+}
+
+/// Is the process well? Seconds everywhere.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HealthCheck {
+    pub kind: CheckKind,
+    /// How long a start may take; `None`: 60.
+    pub timeout: Option<u32>,
+    /// How long one check may take; `None`: 1.
+    pub invocation_timeout: Option<u32>,
+    /// Between checks of a running instance; `None`: 30.
+    pub interval: Option<u32>,
+}
+
+/// May requests be routed to it? `Process` (default): yes as soon as it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadinessCheck {
+    pub kind: CheckKind,
+    pub invocation_timeout: Option<u32>,
+    pub interval: Option<u32>,
+}
+
+impl Default for ReadinessCheck {
+    fn default() -> Self {
+        Self { kind: CheckKind::Process, invocation_timeout: None, interval: None }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum CheckKind {
+    /// Every port accepts a TCP connection.
+    #[default]
+    Port,
+    /// The endpoint on the first port answers 200; other ports accept.
+    Http { endpoint: String },
+    /// The process runs.
+    Process,
+}
+
+pub const DEFAULT_START_TIMEOUT_SECONDS: u32 = 60;
+
+/// The whole LRP. An error names the security-group rule that is wrong.
+pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
+    let ports = spec.app_ports();
+    let mut all_ports = ports.clone();
+    if spec.ssh_allowed && !all_ports.contains(&SSH_PORT) {
+        all_ports.push(SSH_PORT);
+    }
+    Ok(DesiredLrp {
+        process_guid: spec.lrp_guid(),
+        domain: APPS_DOMAIN.into(),
+        root_fs: root_fs(&spec.stack),
+        instances: spec.instances as i32,
+        environment_variables: environment::global(),
+        setup: Some(download(&spec.droplet, "droplet", HOME, &format!("droplets-{}", spec.lrp_guid()), "")),
+        action: Some(Action { codependent: Some(CodependentAction { actions: vec![launch(spec, &ports)], ..Default::default() }), ..Default::default() }),
+        monitor: monitor(spec, &ports),
+        disk_mb: spec.disk_mb as i32,
+        memory_mb: spec.memory_mb as i32,
+        cpu_weight: cpu_weight(spec.memory_mb),
+        ports: all_ports.iter().map(|port| u32::from(*port)).collect(),
+        routes: Some(routes_json(&spec.routes, spec.isolation_segment.as_deref())),
+        log_source: "CELL".into(),
+        log_guid: spec.identity.app_guid.clone(),
+        metrics_guid: spec.identity.app_guid.clone(),
+        annotation: spec.annotation.clone(),
+        egress_rules: recipe_egress::rules(&spec.egress_rules)?,
+        cached_dependencies: vec![lifecycle(&spec.lifecycle, &spec.stack, "")],
+        legacy_download_user: USER.into(),
+        trusted_system_certificates_path: TRUSTED_CERTIFICATES.into(),
+        network: Some(network(&spec.identity, "app", &ports)),
+        start_timeout_ms: i64::from(spec.health_check.timeout.unwrap_or(DEFAULT_START_TIMEOUT_SECONDS)) * 1000,
+        placement_tags: spec.isolation_segment.clone().into_iter().collect(),
+        max_pids: MAX_PIDS,
+        certificate_properties: Some(certificate_properties(&spec.identity)),
+        check_definition: check_definition(spec, &ports),
+        metric_tags: metric_tags(spec),
+        log_rate_limit: Some(LogRateLimit { bytes_per_second: spec.log_rate_limit }),
+        ..Default::default()
+    })
+}
+
+/// What of a running version can change. `existing` is its present routes: the ssh entry is sent back unchanged.
+pub fn update(spec: &AppSpec, existing: Option<&wire::bbs::ProtoRoutes>) -> DesiredLrpUpdate {
+    let mut routes = routes_json(&spec.routes, spec.isolation_segment.as_deref());
+    if let Some(ssh) = existing.and_then(|existing| existing.routes.get(super::recipe_routes::SSH)) {
+        routes.routes.insert(super::recipe_routes::SSH.into(), ssh.clone());
+    }
+    DesiredLrpUpdate {
+        instances: Some(spec.instances as i32),
+        routes: Some(routes),
+        annotation: Some(spec.annotation.clone()),
+        metric_tags: metric_tags(spec),
+        ..Default::default()
+    }
+}
+
+/// Share of the cell's CPU, 0–100, by memory (128 MB to 8 GB).
+pub fn cpu_weight(memory_mb: u32) -> u32 {
+    100 * memory_mb.clamp(128, 8192) / 8192
+}
+
+fn launch(spec: &AppSpec, ports: &[u16]) -> Action {
+    run(RunAction {
+        path: format!("{LIFECYCLE_DIR}/launcher"),
+        args: vec!["app".into(), spec.command.clone(), String::new()],
+        env: environment::running(spec, ports[0]),
+        resource_limits: Some(ResourceLimits { nofile: Some(FILE_DESCRIPTORS), nproc: None }),
+        user: USER.into(),
+        log_source: format!("APP/PROC/{}", spec.process_type.to_uppercase()),
+        ..Default::default()
+    })
+}
+
+/// The check as an action, for cells that do not know check definitions.
+fn monitor(spec: &AppSpec, ports: &[u16]) -> Option<Action> {
+    let uri = match &spec.health_check.kind {
+        CheckKind::Process => return None,
+        CheckKind::Http { endpoint } => Some(format!("-uri={endpoint}")),
+        CheckKind::Port => None,
+    };
+    let checks = ports.iter().enumerate().map(|(position, port)| {
+        let mut args = vec![format!("-port={port}")];
+        if position == 0 {
+            args.extend(uri.clone());
+        }
+        args.extend(spec.health_check.invocation_timeout.map(|seconds| format!("-timeout={seconds}s")));
+        run(RunAction {
+            path: format!("{LIFECYCLE_DIR}/healthcheck"),
+            args,
+            resource_limits: Some(ResourceLimits { nofile: Some(FILE_DESCRIPTORS), nproc: None }),
+            user: USER.into(),
+            log_source: "HEALTH".into(),
+            suppress_log_output: true,
+            ..Default::default()
+        })
+    });
+    let parallel = Action { parallel: Some(ParallelAction { actions: checks.collect(), ..Default::default() }), ..Default::default() };
+    Some(timeout(parallel, MONITOR_TIMEOUT_MS))
+}
+
+fn check_definition(spec: &AppSpec, ports: &[u16]) -> Option<CheckDefinition> {
+    let health = &spec.health_check;
+    let definition = CheckDefinition {
+        checks: checks(&health.kind, ports, health.invocation_timeout, health.interval),
+        readiness_checks: checks(&spec.readiness.kind, ports, spec.readiness.invocation_timeout, spec.readiness.interval),
+        log_source: "HEALTH".into(),
+    };
+    let needed = !definition.checks.is_empty() || !definition.readiness_checks.is_empty();
+    needed.then_some(definition)
+}
+
+fn checks(kind: &CheckKind, ports: &[u16], timeout: Option<u32>, interval: Option<u32>) -> Vec<Check> {
+    let timeout_ms = u64::from(timeout.unwrap_or_default()) * 1000;
+    let interval_ms = u64::from(interval.unwrap_or_default()) * 1000;
+    let check = |(position, port): (usize, &u16)| {
+        let port = u32::from(*port);
+        match kind {
+            CheckKind::Http { endpoint } if position == 0 => {
+                Check { http_check: Some(HttpCheck { port, request_timeout_ms: timeout_ms, path: endpoint.clone(), interval_ms }), tcp_check: None }
+            }
+            _ => Check { tcp_check: Some(TcpCheck { port, connect_timeout_ms: timeout_ms, interval_ms }), http_check: None },
+        }
+    };
+    if *kind == CheckKind::Process { Vec::new() } else { ports.iter().enumerate().map(check).collect() }
+}
+
+fn metric_tags(spec: &AppSpec) -> BTreeMap<String, MetricTagValue> {
+    let mut tags = identity_tags(&spec.identity);
+    tags.insert("process_id".into(), fixed(&spec.process_guid));
+    tags.insert("process_type".into(), fixed(&spec.process_type));
+    tags.insert("process_instance_id".into(), dynamic(MetricTagDynamic::InstanceGuid));
+    tags.insert("instance_id".into(), dynamic(MetricTagDynamic::Index));
+    tags
+}
+
+pub(super) fn identity_tags(identity: &AppIdentity) -> BTreeMap<String, MetricTagValue> {
+    BTreeMap::from([
+        ("source_id".to_owned(), fixed(&identity.app_guid)),
+        ("organization_id".to_owned(), fixed(&identity.organization_guid)),
+        ("organization_name".to_owned(), fixed(&identity.organization_name)),
+        ("space_id".to_owned(), fixed(&identity.space_guid)),
+        ("space_name".to_owned(), fixed(&identity.space_name)),
+        ("app_id".to_owned(), fixed(&identity.app_guid)),
+        ("app_name".to_owned(), fixed(&identity.app_name)),
+    ])
+}
+
+fn fixed(value: &str) -> MetricTagValue {
+    MetricTagValue { static_value: value.into(), ..Default::default() }
+}
+
+fn dynamic(value: MetricTagDynamic) -> MetricTagValue {
+    MetricTagValue { dynamic: value as i32, ..Default::default() }
+}
+
+pub(super) fn root_fs(stack: &str) -> String {
+    format!("preloaded:{stack}")
+}
+
+pub(super) fn lifecycle(artifact: &Artifact, stack: &str, log_source: &str) -> CachedDependency {
+    CachedDependency {
+        name: String::new(),
+        from: artifact.url.clone(),
+        to: LIFECYCLE_DIR.into(),
+        cache_key: format!("buildpack-{stack}-lifecycle"),
+        log_source: log_source.into(),
+        checksum_algorithm: "sha256".into(),
+        checksum_value: artifact.sha256.clone(),
+    }
+}
+
+pub(super) fn download(artifact: &Artifact, name: &str, to: &str, cache_key: &str, log_source: &str) -> Action {
+    let download = DownloadAction {
+        artifact: name.into(),
+        from: artifact.url.clone(),
+        to: to.into(),
+        cache_key: cache_key.into(),
+        log_source: log_source.into(),
+        user: USER.into(),
+        checksum_algorithm: "sha256".into(),
+        checksum_value: artifact.sha256.clone(),
+    };
+    Action { download: Some(download), ..Default::default() }
+}
+
+pub(super) fn run(run: RunAction) -> Action {
+    Action { run: Some(run), ..Default::default() }
+}
+
+pub(super) fn timeout(action: Action, timeout_ms: i64) -> Action {
+    Action { timeout: Some(Box::new(TimeoutAction { action: Some(Box::new(action)), timeout_ms, ..Default::default() })), ..Default::default() }
+}
+
+/// `workload`: `app`, `task` or `staging`. Network policies and security groups find a container by these.
+pub(super) fn network(identity: &AppIdentity, workload: &str, ports: &[u16]) -> Network {
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    Network {
+        properties: BTreeMap::from([
+            ("policy_group_id".to_owned(), identity.app_guid.clone()),
+            ("app_id".to_owned(), identity.app_guid.clone()),
+            ("space_id".to_owned(), identity.space_guid.clone()),
+            ("org_id".to_owned(), identity.organization_guid.clone()),
+            ("ports".to_owned(), ports.join(",")),
+            ("container_workload".to_owned(), workload.to_owned()),
+        ]),
+    }
+}
+
+pub(super) fn certificate_properties(identity: &AppIdentity) -> CertificateProperties {
+    CertificateProperties {
+        organizational_unit: vec![
+            format!("organization:{}", identity.organization_guid),
+            format!("space:{}", identity.space_guid),
+            format!("app:{}", identity.app_guid),
+        ],
+    }
+}
+
+#[cfg(test)]
+#[path = "recipe_tests.rs"]
+mod tests;

@@ -1,0 +1,83 @@
+//! The environment that an app's process or its staging starts with. The cell adds `CF_INSTANCE_*`; the launcher adds
+//! the instance's members to `VCAP_APPLICATION`.
+
+use super::recipe::{AppIdentity, AppSpec};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use wire::bbs::EnvironmentVariable;
+
+/// Open files per process.
+pub const FILE_DESCRIPTORS: u64 = 16384;
+
+/// Of every process in the container. `C.UTF-8` is in every root file system, unlike `en_US.UTF-8`.
+pub fn global() -> Vec<EnvironmentVariable> {
+    vec![variable("LANG", "C.UTF-8")]
+}
+
+/// Of a running process: the user's variables never replace the platform's.
+pub(super) fn running(spec: &AppSpec, port: u16) -> Vec<EnvironmentVariable> {
+    let mut variables = spec.environment.clone();
+    let limits = Limits { memory_mb: spec.memory_mb, disk_mb: spec.disk_mb };
+    platform(&mut variables, &vcap_application(spec), &spec.services, limits);
+    let port = port.to_string();
+    variables.insert("PORT".into(), port.clone());
+    variables.insert("VCAP_APP_PORT".into(), port);
+    variables.insert("VCAP_APP_HOST".into(), "0.0.0.0".into());
+    list(variables)
+}
+
+/// Of the builder.
+pub(super) fn staging(mut variables: BTreeMap<String, String>, application: &Value, services: &Value, limits: Limits, stack: &str) -> Vec<EnvironmentVariable> {
+    platform(&mut variables, application, services, limits);
+    variables.insert("CF_STACK".into(), stack.into());
+    list(variables)
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) memory_mb: u32,
+    pub(super) disk_mb: u32,
+}
+
+/// `VCAP_APPLICATION` of a process; the API shows the same in an app's environment.
+pub fn vcap_application(spec: &AppSpec) -> Value {
+    let uris: Vec<&str> = spec.routes.http.iter().map(|route| route.uri.as_str()).collect();
+    let mut application = vcap_application_of(&spec.identity, &spec.api_url, &uris, Limits { memory_mb: spec.memory_mb, disk_mb: spec.disk_mb });
+    application["process_id"] = json!(spec.process_guid);
+    application["process_type"] = json!(spec.process_type);
+    application["version"] = json!(spec.version);
+    application["application_version"] = json!(spec.version);
+    application
+}
+
+pub(super) fn vcap_application_of(identity: &AppIdentity, api_url: &str, uris: &[&str], limits: Limits) -> Value {
+    json!({
+        "cf_api": api_url,
+        "limits": {"fds": FILE_DESCRIPTORS, "mem": limits.memory_mb, "disk": limits.disk_mb},
+        "application_id": identity.app_guid,
+        "application_name": identity.app_name,
+        "application_uris": uris,
+        "name": identity.app_name,
+        "organization_id": identity.organization_guid,
+        "organization_name": identity.organization_name,
+        "space_id": identity.space_guid,
+        "space_name": identity.space_name,
+        "uris": uris,
+        "users": null,
+    })
+}
+
+fn platform(variables: &mut BTreeMap<String, String>, application: &Value, services: &Value, limits: Limits) {
+    let services = if services.is_null() { "{}".to_owned() } else { services.to_string() };
+    variables.insert("VCAP_APPLICATION".into(), application.to_string());
+    variables.insert("VCAP_SERVICES".into(), services);
+    variables.insert("MEMORY_LIMIT".into(), format!("{}m", limits.memory_mb));
+}
+
+fn list(variables: BTreeMap<String, String>) -> Vec<EnvironmentVariable> {
+    variables.into_iter().map(|(name, value)| EnvironmentVariable { name, value }).collect()
+}
+
+fn variable(name: &str, value: &str) -> EnvironmentVariable {
+    EnvironmentVariable { name: name.into(), value: value.into() }
+}

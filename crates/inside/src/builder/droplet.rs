@@ -1,0 +1,111 @@
+//! Writing what staging leaves: the droplet, the result file and the (empty) build cache.
+//!
+//! ```text
+//! app/…  deps/0/  logs/  profile.d/…  tmp/  staging_info.yml        unpacked to /home/vcap
+//! ```
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use tar::{Builder, EntryType, Header};
+
+/// vcap's ids in every stack.
+const VCAP: u64 = 2000;
+
+/// What was used and what can be started.
+pub(super) struct Outcome<'a> {
+    pub(super) key: &'a str,
+    pub(super) title: &'a str,
+    pub(super) version: &'a str,
+    pub(super) process_types: &'a BTreeMap<String, String>,
+}
+
+/// The droplet, at `path`; the app's folder is read as it lies there, links as links.
+pub(super) fn write(app: &Path, path: &Path, profile: &[(String, String)], result: &Outcome<'_>) -> io::Result<()> {
+    make_parent(path)?;
+    let mut tar = Builder::new(GzEncoder::new(BufWriter::new(File::create(path)?), Compression::fast()));
+    for directory in ["./", "deps/", "deps/0/", "logs/", "profile.d/", "tmp/"] {
+        let mut header = header(EntryType::Directory, 0o755, 0, 0);
+        tar.append_data(&mut header, directory, io::empty())?;
+    }
+    let staging_info = json!({"detected_buildpack": result.title, "start_command": result.process_types.get("web").map_or("", String::as_str)}).to_string();
+    append_text(&mut tar, "staging_info.yml", &staging_info, 0o644)?;
+    for (name, content) in profile {
+        append_text(&mut tar, &format!("profile.d/{name}"), content, 0o755)?;
+    }
+    append(&mut tar, app, Path::new("app"))?;
+    tar.into_inner()?.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+/// One file, link or folder with all that is in it. Sockets, pipes and devices are left out.
+fn append<W: Write>(tar: &mut Builder<W>, path: &Path, name: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    let mtime = u64::try_from(metadata.mtime()).unwrap_or_default();
+    if metadata.is_symlink() {
+        return tar.append_link(&mut header(EntryType::Symlink, 0o777, 0, mtime), name, fs::read_link(path)?);
+    }
+    if metadata.is_file() {
+        return tar.append_data(&mut header(EntryType::Regular, mode | 0o400, metadata.len(), mtime), name, File::open(path)?);
+    }
+    if !metadata.is_dir() {
+        return Ok(());
+    }
+    tar.append_data(&mut header(EntryType::Directory, mode | 0o700, 0, mtime), name.join(""), io::empty())?;
+    let mut children = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?;
+    children.sort();
+    children.iter().try_for_each(|child| append(tar, &path.join(child), &name.join(child)))
+}
+
+fn append_text<W: Write>(tar: &mut Builder<W>, name: &str, text: &str, mode: u32) -> io::Result<()> {
+    tar.append_data(&mut header(EntryType::Regular, mode, text.len() as u64, 0), name, text.as_bytes())
+}
+
+fn header(kind: EntryType, mode: u32, size: u64, mtime: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(mtime);
+    header.set_uid(VCAP);
+    header.set_gid(VCAP);
+    header.set_username("vcap").expect("a short name fits");
+    header.set_groupname("vcap").expect("a short name fits");
+    header
+}
+
+/// The result file, as the Cloud Controller reads it.
+pub(super) fn write_result(path: &Path, result: &Outcome<'_>) -> io::Result<()> {
+    make_parent(path)?;
+    fs::write(path, result_json(result).to_string())
+}
+
+fn result_json(result: &Outcome<'_>) -> Value {
+    let processes: Vec<_> = result.process_types.iter().map(|(kind, command)| json!({"type": kind, "command": command})).collect();
+    json!({
+        "lifecycle_type": "buildpack",
+        "lifecycle_metadata": {
+            "buildpack_key": result.key,
+            "detected_buildpack": result.title,
+            "buildpacks": [{"key": result.key, "name": result.title.to_lowercase(), "version": result.version}],
+        },
+        "process_types": result.process_types,
+        "processes": processes,
+        "execution_metadata": "",
+    })
+}
+
+/// Our buildpacks keep nothing for the next staging; whoever uploads the cache finds a good archive.
+pub(super) fn write_empty_cache(path: &Path) -> io::Result<()> {
+    make_parent(path)?;
+    Builder::new(GzEncoder::new(File::create(path)?, Compression::fast())).into_inner()?.finish().map(drop)
+}
+
+fn make_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
