@@ -4,9 +4,10 @@ use crate::stand_in_bbs::StandInBbs;
 use clients::loggregator::Emitter;
 use kit::CancellationToken;
 use kit::tls::Identity;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rep::{Config, Handle, InstanceCa, Rep, Timing};
-use std::path::Path;
+use garden::api::Garden;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use testkit::sim_garden::SimGarden;
@@ -25,11 +26,14 @@ fn certificates() -> Certificates {
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.distinguished_name.push(DnType::CommonName, "test CA");
     let ca_pem = params.self_signed(&key).unwrap().pem();
     let ca = InstanceCa { cert_pem: ca_pem.clone(), key_pem: key.serialize_pem() };
     let leaf = KeyPair::generate().unwrap();
     let issuer = Issuer::from_ca_cert_pem(&ca_pem, key).unwrap();
-    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&leaf, &issuer).unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "test peer");
+    let certificate = params.signed_by(&leaf, &issuer).unwrap();
     Certificates { identity: Identity { cert_pem: certificate.pem(), key_pem: leaf.serialize_pem(), ca_pem }, ca }
 }
 
@@ -75,9 +79,13 @@ impl Fixture {
     }
 
     pub(crate) async fn rep(&self) -> Running {
+        let program = |name: &str| Path::new(self.dir.path()).join(name);
+        self.rep_on(Arc::new(self.garden.clone()), program("inside"), program("envoy")).await
+    }
+
+    pub(crate) async fn rep_on(&self, garden: Arc<dyn Garden>, inside: PathBuf, envoy: PathBuf) -> Running {
         let listener = kit::http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
-        let program = |name: &str| Path::new(self.dir.path()).join(name);
         let rep = Rep::build(Config {
             listener,
             cell_id: CELL.into(),
@@ -87,7 +95,7 @@ impl Fixture {
             bbs_url: self.bbs.url.clone(),
             // Nobody there: a presence that cannot be set must not matter.
             locket_url: "https://127.0.0.1:1".into(),
-            garden: Arc::new(self.garden.clone()),
+            garden,
             loggregator: Emitter::discard(),
             stacks: vec!["cflinuxfs4".into()],
             placement_tags: vec![],
@@ -95,8 +103,8 @@ impl Fixture {
             work_dir: self.work_dir(),
             instance_ca: self.certificates.ca.clone(),
             instance_validity: Duration::from_secs(3600),
-            envoy: Some(program("envoy")),
-            inside: program("inside"),
+            envoy: Some(envoy),
+            inside,
             router_ca_pem: self.certificates.ca.cert_pem.clone(),
             route_integrity: true,
             timing: Timing { bulk: Duration::from_millis(200), route_drain: Duration::from_millis(1), grace: Duration::from_millis(300), ..Timing::default() },

@@ -3,5 +3,6 @@
 mod fixture;
 mod stand_in_bbs;
 mod lrp;
+mod machine;
 mod restart;
 mod task;
