@@ -31,7 +31,8 @@ impl Route {
             tls_port: (self.tls_port != 0).then_some(self.tls_port),
             uris: self.uris.clone(),
             private_instance_id: Some(instance_id.to_owned()),
-            server_cert_domain_san: (!self.server_cert_domain_san.is_empty()).then(|| self.server_cert_domain_san.clone()),
+            server_cert_domain_san: (!self.server_cert_domain_san.is_empty())
+                .then(|| self.server_cert_domain_san.clone()),
             tags: (!self.tags.is_empty()).then(|| self.tags.clone()),
             ..RegistryMessage::default()
         }
@@ -49,16 +50,35 @@ pub struct Registrar {
 impl Registrar {
     /// `interval`: well below the routers' prune threshold (120 s); 20 s is usual.
     pub fn new(nats: Client, routes: &[Route], interval: Duration) -> Result<Self> {
-        anyhow::ensure!(!interval.is_zero(), "registration interval of routes is 0: give it at least 1 s");
+        anyhow::ensure!(
+            !interval.is_zero(),
+            "registration interval of routes is 0: give it at least 1 s"
+        );
         let instance_id = uuid::Uuid::new_v4().to_string();
         let mut messages = Vec::with_capacity(routes.len());
         for route in routes {
-            anyhow::ensure!(!route.uris.is_empty(), "route to {}: no uri given", route.host);
-            anyhow::ensure!(route.port != 0 || route.tls_port != 0, "route {:?}: neither port nor tls_port given", route.uris);
-            anyhow::ensure!(route.tls_port == 0 || !route.server_cert_domain_san.is_empty(), "route {:?}: tls_port needs server_cert_domain_san", route.uris);
+            anyhow::ensure!(
+                !route.uris.is_empty(),
+                "route to {}: no uri given",
+                route.host
+            );
+            anyhow::ensure!(
+                route.port != 0 || route.tls_port != 0,
+                "route {:?}: neither port nor tls_port given",
+                route.uris
+            );
+            anyhow::ensure!(
+                route.tls_port == 0 || !route.server_cert_domain_san.is_empty(),
+                "route {:?}: tls_port needs server_cert_domain_san",
+                route.uris
+            );
             messages.push(serde_json::to_vec(&route.message(&instance_id))?.into());
         }
-        Ok(Self { nats, messages, interval })
+        Ok(Self {
+            nats,
+            messages,
+            interval,
+        })
     }
 
     /// Registers until `shutdown`, then unregisters.
@@ -98,11 +118,27 @@ mod tests {
 
     #[test]
     fn messages_carry_what_a_router_needs() {
-        let route = Route { uris: vec!["api.test".into()], host: "127.0.0.1".into(), port: 8080, tags: [("component".to_owned(), "api".to_owned())].into(), ..Route::default() };
+        let route = Route {
+            uris: vec!["api.test".into()],
+            host: "127.0.0.1".into(),
+            port: 8080,
+            tags: [("component".to_owned(), "api".to_owned())].into(),
+            ..Route::default()
+        };
         let json = serde_json::to_value(route.message("me")).unwrap();
-        assert_eq!(json, serde_json::json!({"host": "127.0.0.1", "port": 8080, "uris": ["api.test"], "private_instance_id": "me", "tags": {"component": "api"}}));
-        let tls = Route { tls_port: 8443, server_cert_domain_san: "api".into(), ..route };
+        assert_eq!(
+            json,
+            serde_json::json!({"host": "127.0.0.1", "port": 8080, "uris": ["api.test"], "private_instance_id": "me", "tags": {"component": "api"}})
+        );
+        let tls = Route {
+            tls_port: 8443,
+            server_cert_domain_san: "api".into(),
+            ..route
+        };
         let json = serde_json::to_value(tls.message("me")).unwrap();
-        assert_eq!((&json["tls_port"], &json["server_cert_domain_san"]), (&serde_json::json!(8443), &serde_json::json!("api")));
+        assert_eq!(
+            (&json["tls_port"], &json["server_cert_domain_san"]),
+            (&serde_json::json!(8443), &serde_json::json!("api"))
+        );
     }
 }

@@ -26,9 +26,17 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, context: &RequestContext, watch: Option<&HeadWatch>) -> Self {
+    pub(crate) fn new(
+        incoming: Incoming,
+        context: &RequestContext,
+        watch: Option<&HeadWatch>,
+    ) -> Self {
         let ended = incoming.is_end_stream();
-        let body = Self { incoming: (!ended).then_some(incoming), received: context.log.received(), watch: watch.cloned() };
+        let body = Self {
+            incoming: (!ended).then_some(incoming),
+            received: context.log.received(),
+            watch: watch.cloned(),
+        };
         if ended {
             body.note_end();
         }
@@ -37,7 +45,11 @@ impl RequestBody {
 
     /// For sending a request without a body twice.
     pub(crate) fn empty_twin(&self) -> Self {
-        Self { incoming: None, received: self.received.clone(), watch: None }
+        Self {
+            incoming: None,
+            received: self.received.clone(),
+            watch: None,
+        }
     }
 
     fn note_end(&self) {
@@ -51,12 +63,22 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
         let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
         let ended = frame.is_none() || incoming.is_end_stream();
-        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
-            self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if let Some(data) = frame
+            .as_ref()
+            .and_then(|frame| frame.as_ref().ok())
+            .and_then(Frame::data_ref)
+        {
+            self.received
+                .fetch_add(data.len() as u64, Ordering::Relaxed);
         }
         if ended {
             self.note_end();
@@ -69,7 +91,9 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        self.incoming
+            .as_ref()
+            .map_or(SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 
@@ -99,10 +123,18 @@ struct BackendBody {
 
 impl ResponseBody {
     pub(crate) fn own(text: impl Into<Bytes>) -> Self {
-        Self { source: Source::Own(text.into()), log: None }
+        Self {
+            source: Source::Own(text.into()),
+            log: None,
+        }
     }
 
-    pub(crate) fn backend(incoming: Incoming, deadline: Instant, lease: Option<Lease>, in_flight: InFlight) -> Self {
+    pub(crate) fn backend(
+        incoming: Incoming,
+        deadline: Instant,
+        lease: Option<Lease>,
+        in_flight: InFlight,
+    ) -> Self {
         if incoming.is_end_stream() {
             if let Some(lease) = lease {
                 lease.give_back();
@@ -110,7 +142,15 @@ impl ResponseBody {
             return Self::default();
         }
         let deadline = Box::pin(tokio::time::sleep_until(deadline));
-        Self { source: Source::Backend(Box::new(BackendBody { incoming, deadline, lease, _in_flight: in_flight })), log: None }
+        Self {
+            source: Source::Backend(Box::new(BackendBody {
+                incoming,
+                deadline,
+                lease,
+                _in_flight: in_flight,
+            })),
+            log: None,
+        }
     }
 
     pub(crate) fn set_log(&mut self, log: Box<Entry>) {
@@ -137,7 +177,11 @@ impl BackendBody {
             Poll::Pending => {
                 ready!(self.deadline.as_mut().poll(cx));
                 self.lease = None;
-                Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the backend's response took longer than endpoint_timeout").into())))
+                Poll::Ready(Some(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the backend's response took longer than endpoint_timeout",
+                )
+                .into())))
             }
         }
     }
@@ -147,7 +191,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match &mut self.source {
             Source::Done => None,
             Source::Own(text) => {

@@ -34,7 +34,9 @@ pub struct Certificate {
 
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Certificate").field("key_pem", &"<redacted>").finish_non_exhaustive()
+        f.debug_struct("Certificate")
+            .field("key_pem", &"<redacted>")
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,7 +49,10 @@ pub struct Status {
 
 impl std::fmt::Debug for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Status").field("listener", &self.listener).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Status")
+            .field("listener", &self.listener)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,7 +69,9 @@ impl Sharding {
         match self {
             Self::All => true,
             Self::Segments(listed) => listed.iter().any(|s| s == segment),
-            Self::SharedAndSegments(listed) => segment.is_empty() || listed.iter().any(|s| s == segment),
+            Self::SharedAndSegments(listed) => {
+                segment.is_empty() || listed.iter().any(|s| s == segment)
+            }
         }
     }
 }

@@ -29,10 +29,26 @@ impl RequestContext {
     pub(crate) fn new(worker: &Arc<Worker>, peer: Peer, request: &Request<Incoming>) -> Self {
         let host = match request.headers().get(http::header::HOST) {
             Some(host) => String::from_utf8_lossy(host.as_bytes()).into_owned(),
-            None => request.uri().authority().map(ToString::to_string).unwrap_or_default(),
+            None => request
+                .uri()
+                .authority()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
         };
-        let log = Box::new(Entry::begin(worker.shared.clone(), peer.addr, &host, request));
-        Self { worker: worker.clone(), peer, host, request_id: HeaderValue::from_static(""), log, tunnel: None }
+        let log = Box::new(Entry::begin(
+            worker.shared.clone(),
+            peer.addr,
+            &host,
+            request,
+        ));
+        Self {
+            worker: worker.clone(),
+            peer,
+            host,
+            request_id: HeaderValue::from_static(""),
+            log,
+            tunnel: None,
+        }
     }
 
     /// The answer takes the log entry along.

@@ -12,7 +12,9 @@ use crate::rejection::Rejection;
 use crate::router::{Shared, Worker};
 use crate::tunnel::Tunnel;
 use crate::{forwarded, sticky};
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
@@ -40,10 +42,26 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub(crate) fn new(parts: Parts, body: RequestBody, upgrade: Option<Upgrade>) -> Self {
-        let Parts { method, uri, headers, .. } = parts;
-        let idempotent = matches!(method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) || headers.contains_key("idempotency-key") || headers.contains_key("x-idempotency-key");
+        let Parts {
+            method,
+            uri,
+            headers,
+            ..
+        } = parts;
+        let idempotent = matches!(
+            method,
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+        ) || headers.contains_key("idempotency-key")
+            || headers.contains_key("x-idempotency-key");
         let repeatable = idempotent && body.is_end_stream() && upgrade.is_none();
-        Self { method, uri, headers, body: Some(body), repeatable, upgrade }
+        Self {
+            method,
+            uri,
+            headers,
+            body: Some(body),
+            repeatable,
+            upgrade,
+        }
     }
 
     /// The request for one endpoint; `None` when the body is gone.
@@ -54,7 +72,11 @@ impl Outgoing {
         *request.uri_mut() = self.uri.clone();
         let mut headers = self.headers.clone();
         let spec = endpoint.spec();
-        for (name, value) in [(APPLICATION_ID, spec.app_id.as_str()), (INSTANCE_ID, endpoint.instance_id()), (INSTANCE_INDEX, spec.instance_index.as_str())] {
+        for (name, value) in [
+            (APPLICATION_ID, spec.app_id.as_str()),
+            (INSTANCE_ID, endpoint.instance_id()),
+            (INSTANCE_INDEX, spec.instance_index.as_str()),
+        ] {
             match HeaderValue::from_str(value) {
                 Ok(value) if !value.is_empty() => headers.insert(name, value),
                 _ => headers.remove(name),
@@ -69,7 +91,10 @@ impl Outgoing {
             headers.remove(TRANSFER_ENCODING);
             let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
             let host = headers.remove(HOST);
-            let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(endpoint.address());
+            let host = host
+                .as_ref()
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or(endpoint.address());
             if let Ok(uri) = format!("https://{host}{path}").parse() {
                 *request.uri_mut() = uri;
             }
@@ -87,10 +112,19 @@ struct Answered {
     in_flight: InFlight,
 }
 
-pub(crate) async fn forward(worker: &Arc<Worker>, context: &mut RequestContext, target: &Target, mut request: Outgoing) -> Result<Response<ResponseBody>, Rejection> {
+pub(crate) async fn forward(
+    worker: &Arc<Worker>,
+    context: &mut RequestContext,
+    target: &Target,
+    mut request: Outgoing,
+) -> Result<Response<ResponseBody>, Rejection> {
     let shared = &worker.shared;
     let sticky = sticky::wanted(&request.headers, &shared.settings);
-    let traced = !shared.settings.trace_key.is_empty() && request.headers.get(VCAP_TRACE).is_some_and(|key| key.as_bytes() == shared.settings.trace_key.as_bytes());
+    let traced = !shared.settings.trace_key.is_empty()
+        && request
+            .headers
+            .get(VCAP_TRACE)
+            .is_some_and(|key| key.as_bytes() == shared.settings.trace_key.as_bytes());
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let mut last: Option<Fault> = None;
     context.log.backend_begins();
@@ -110,16 +144,31 @@ pub(crate) async fn forward(worker: &Arc<Worker>, context: &mut RequestContext, 
         match attempt(worker, &endpoint, &mut request).await {
             Ok(answered) => {
                 let mut response = accept(context, target, &endpoint, &mut request, answered)?;
-                sticky::remember(response.headers_mut(), sticky.as_deref(), &target.pool, &endpoint, &shared.settings);
+                sticky::remember(
+                    response.headers_mut(),
+                    sticky.as_deref(),
+                    &target.pool,
+                    &endpoint,
+                    &shared.settings,
+                );
                 if traced {
                     trace(response.headers_mut(), shared, &endpoint);
                 }
                 return Ok(response);
             }
             Err(fault) => {
-                blame(shared, context, &target.pool, &endpoint, &fault, tried.len() + 1);
+                blame(
+                    shared,
+                    context,
+                    &target.pool,
+                    &endpoint,
+                    &fault,
+                    tried.len() + 1,
+                );
                 tried.push(endpoint);
-                let replayable = request.body.is_some() && fault.may_repeat() && (fault.came_before_request() || request.repeatable);
+                let replayable = request.body.is_some()
+                    && fault.may_repeat()
+                    && (fault.came_before_request() || request.repeatable);
                 if !replayable || tried.len() >= shared.settings.max_attempts {
                     return Err(Rejection::Backend(fault));
                 }
@@ -143,12 +192,22 @@ fn none_left(context: &RequestContext, reason: NoPick, last: Option<Fault>) -> R
 
 /// One endpoint's turn. A reused connection that proves dead before the backend saw the request costs no attempt: the
 /// same endpoint is asked again on a new one.
-async fn attempt(worker: &Arc<Worker>, endpoint: &Arc<Endpoint>, request: &mut Outgoing) -> Result<Answered, Fault> {
+async fn attempt(
+    worker: &Arc<Worker>,
+    endpoint: &Arc<Endpoint>,
+    request: &mut Outgoing,
+) -> Result<Answered, Fault> {
     let in_flight = InFlight::new(endpoint.clone());
     let http1_only = request.upgrade.is_some();
     let mut fresh = false;
     loop {
-        let idle = if fresh { None } else { worker.connections.take(endpoint.transport(), http1_only, Instant::now()) };
+        let idle = if fresh {
+            None
+        } else {
+            worker
+                .connections
+                .take(endpoint.transport(), http1_only, Instant::now())
+        };
         let reused = idle.is_some();
         let sender = match idle {
             Some(sender) => sender,
@@ -156,24 +215,57 @@ async fn attempt(worker: &Arc<Worker>, endpoint: &Arc<Endpoint>, request: &mut O
         };
         let deadline = tokio::time::Instant::now() + worker.shared.settings.endpoint_timeout;
         match send(worker, endpoint, sender, request, deadline).await {
-            Ok((response, lease)) => return Ok(Answered { response, deadline, lease, in_flight }),
-            Err(fault) if reused && request.body.is_some() && matches!(fault, Fault::Unsent | Fault::Ended | Fault::Reset) => fresh = true,
+            Ok((response, lease)) => {
+                return Ok(Answered {
+                    response,
+                    deadline,
+                    lease,
+                    in_flight,
+                });
+            }
+            Err(fault)
+                if reused
+                    && request.body.is_some()
+                    && matches!(fault, Fault::Unsent | Fault::Ended | Fault::Reset) =>
+            {
+                fresh = true
+            }
             Err(fault) => return Err(fault),
         }
     }
 }
 
 /// On failure the body is back in `request` if nothing of it was sent, or if there was none and it may be repeated.
-async fn send(worker: &Arc<Worker>, endpoint: &Endpoint, sender: Sender, request: &mut Outgoing, deadline: tokio::time::Instant) -> Result<(Response<Incoming>, Option<Lease>), Fault> {
+async fn send(
+    worker: &Arc<Worker>,
+    endpoint: &Endpoint,
+    sender: Sender,
+    request: &mut Outgoing,
+    deadline: tokio::time::Instant,
+) -> Result<(Response<Incoming>, Option<Lease>), Fault> {
     let http2 = matches!(sender, Sender::Http2(_));
-    let spare = if request.repeatable { request.body.as_ref().map(RequestBody::empty_twin) } else { None };
+    let spare = if request.repeatable {
+        request.body.as_ref().map(RequestBody::empty_twin)
+    } else {
+        None
+    };
     let outgoing = request.build(endpoint, http2).ok_or(Fault::Unsent)?;
     let (result, lease) = match sender {
         Sender::Http1(mut sender) => {
             let result = tokio::time::timeout_at(deadline, sender.try_send_request(outgoing)).await;
-            (result, Some(Lease { worker: worker.clone(), transport: endpoint.transport(), sender }))
+            (
+                result,
+                Some(Lease {
+                    worker: worker.clone(),
+                    transport: endpoint.transport(),
+                    sender,
+                }),
+            )
         }
-        Sender::Http2(mut sender) => (tokio::time::timeout_at(deadline, sender.try_send_request(outgoing)).await, None),
+        Sender::Http2(mut sender) => (
+            tokio::time::timeout_at(deadline, sender.try_send_request(outgoing)).await,
+            None,
+        ),
     };
     match result {
         Ok(Ok(response)) => Ok((response, lease)),
@@ -188,22 +280,56 @@ async fn send(worker: &Arc<Worker>, endpoint: &Endpoint, sender: Sender, request
 }
 
 /// A backend has answered: its response is the client's, less what ends at a hop.
-fn accept(context: &mut RequestContext, target: &Target, endpoint: &Arc<Endpoint>, request: &mut Outgoing, answered: Answered) -> Result<Response<ResponseBody>, Rejection> {
-    let Answered { mut response, deadline, lease, in_flight } = answered;
+fn accept(
+    context: &mut RequestContext,
+    target: &Target,
+    endpoint: &Arc<Endpoint>,
+    request: &mut Outgoing,
+    answered: Answered,
+) -> Result<Response<ResponseBody>, Rejection> {
+    let Answered {
+        mut response,
+        deadline,
+        lease,
+        in_flight,
+    } = answered;
     let metrics = &context.worker.shared.metrics;
-    metrics.answered(endpoint.spec().tags.get("component").map_or("", String::as_str), response.status());
+    metrics.answered(
+        endpoint
+            .spec()
+            .tags
+            .get("component")
+            .map_or("", String::as_str),
+        response.status(),
+    );
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(upgrade) = request.upgrade.take() else {
-            return Err(Rejection::Backend(Fault::BadResponse("101 Switching Protocols without a request to switch".into())));
+            return Err(Rejection::Backend(Fault::BadResponse(
+                "101 Switching Protocols without a request to switch".into(),
+            )));
         };
         metrics.websocket_upgrades.add(1);
-        let token = response.headers().get(UPGRADE).cloned().unwrap_or(upgrade.token);
-        context.tunnel = Some(Tunnel { client: upgrade.client, backend: hyper::upgrade::on(&mut response), in_flight });
+        let token = response
+            .headers()
+            .get(UPGRADE)
+            .cloned()
+            .unwrap_or(upgrade.token);
+        context.tunnel = Some(Tunnel {
+            client: upgrade.client,
+            backend: hyper::upgrade::on(&mut response),
+            in_flight,
+        });
         let (mut parts, _) = response.into_parts();
         forwarded::apply_to_response(&mut parts.headers);
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        parts
+            .headers
+            .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         parts.headers.insert(UPGRADE, token);
-        tracing::debug!(uri = target.pool.uri(), backend = endpoint.address(), "upgraded");
+        tracing::debug!(
+            uri = target.pool.uri(),
+            backend = endpoint.address(),
+            "upgraded"
+        );
         return Ok(Response::from_parts(parts, ResponseBody::default()));
     }
     if request.upgrade.is_some() {
@@ -212,11 +338,28 @@ fn accept(context: &mut RequestContext, target: &Target, endpoint: &Arc<Endpoint
     let (mut parts, body) = response.into_parts();
     forwarded::apply_to_response(&mut parts.headers);
     parts.version = Version::HTTP_11;
-    Ok(Response::from_parts(parts, ResponseBody::backend(body, deadline, lease, in_flight)))
+    Ok(Response::from_parts(
+        parts,
+        ResponseBody::backend(body, deadline, lease, in_flight),
+    ))
 }
 
 /// Holds a failure against its endpoint, and tells the operator.
-fn blame(shared: &Shared, context: &RequestContext, pool: &Pool, endpoint: &Arc<Endpoint>, fault: &Fault, attempt: usize) {
+fn blame(
+    shared: &Shared,
+    context: &RequestContext,
+    pool: &Pool,
+    endpoint: &Arc<Endpoint>,
+    fault: &Fault,
+    attempt: usize,
+) {
+    if matches!(fault, Fault::ClientGone) {
+        return tracing::debug!(
+            route = pool.uri(),
+            address = endpoint.address(),
+            "client-gone"
+        );
+    }
     let spec = endpoint.spec();
     let request_id = context.request_id.to_str().unwrap_or_default();
     tracing::error!(
@@ -228,7 +371,10 @@ fn blame(shared: &Shared, context: &RequestContext, pool: &Pool, endpoint: &Arc<
     match pool.fail(endpoint, failure, Instant::now()) {
         Consequence::Pruned => {
             let (expected, presented) = match fault {
-                Fault::WrongName { expected, presented } => (expected.as_str(), presented.as_str()),
+                Fault::WrongName {
+                    expected,
+                    presented,
+                } => (expected.as_str(), presented.as_str()),
                 _ => (endpoint.tls_name(), "-"),
             };
             tracing::error!(
@@ -244,7 +390,11 @@ fn blame(shared: &Shared, context: &RequestContext, pool: &Pool, endpoint: &Arc<
 }
 
 fn trace(headers: &mut HeaderMap, shared: &Shared, endpoint: &Endpoint) {
-    for (name, value) in [("x-vcap-router", shared.settings.ip.to_string()), ("x-vcap-backend", endpoint.address().to_owned()), ("x-cf-routeendpoint", endpoint.address().to_owned())] {
+    for (name, value) in [
+        ("x-vcap-router", shared.settings.ip.to_string()),
+        ("x-vcap-backend", endpoint.address().to_owned()),
+        ("x-cf-routeendpoint", endpoint.address().to_owned()),
+    ] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(HeaderName::from_static(name), value);
         }

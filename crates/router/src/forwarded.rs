@@ -30,12 +30,20 @@ pub(crate) fn apply(context: &RequestContext, parts: &mut Parts, settings: &Sett
     if settings.force_forwarded_proto_https {
         headers.insert(PROTO, HeaderValue::from_static("https"));
     } else if settings.sanitize_forwarded_proto || !headers.contains_key(PROTO) {
-        headers.insert(PROTO, HeaderValue::from_static(if context.peer.tls { "https" } else { "http" }));
+        headers.insert(
+            PROTO,
+            HeaderValue::from_static(if context.peer.tls { "https" } else { "http" }),
+        );
     }
     forwarded_for(headers, &context.peer.addr.ip().to_string());
     if !headers.contains_key(REQUEST_START) {
-        let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
-        headers.insert(REQUEST_START, HeaderValue::from(u64::try_from(millis).unwrap_or(u64::MAX)));
+        let millis = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis());
+        headers.insert(
+            REQUEST_START,
+            HeaderValue::from(u64::try_from(millis).unwrap_or(u64::MAX)),
+        );
     }
 }
 
@@ -78,7 +86,10 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, kept: &[String]) {
         headers.remove(name);
     }
     headers.remove(UPGRADE);
-    if headers.get(TE).is_some_and(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+    if headers
+        .get(TE)
+        .is_some_and(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers"))
+    {
         headers.remove(TE);
     }
 }
@@ -88,14 +99,34 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        lines
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
     }
 
     #[test]
     fn a_client_cannot_make_us_drop_what_we_add() {
         let mut map = HeaderMap::new();
-        for (name, value) in [("connection", "x-mine, X-Forwarded-For"), ("connection", "close"), ("x-mine", "1"), ("x-forwarded-for", "1.1.1.1"), ("te", "gzip"), ("upgrade", "h2c"), ("keep-alive", "5"), ("accept", "*/*")] {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        for (name, value) in [
+            ("connection", "x-mine, X-Forwarded-For"),
+            ("connection", "close"),
+            ("x-mine", "1"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("te", "gzip"),
+            ("upgrade", "h2c"),
+            ("keep-alive", "5"),
+            ("accept", "*/*"),
+        ] {
+            map.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
         }
         drop_hop_by_hop(&mut map, &["x-forwarded-for".to_owned()]);
         let mut left: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
@@ -108,6 +139,9 @@ mod tests {
         let mut map = headers(&[("x-forwarded-for", "1.1.1.1, 2.2.2.2")]);
         map.append(FOR, HeaderValue::from_static("3.3.3.3"));
         forwarded_for(&mut map, "4.4.4.4");
-        assert_eq!(map.get_all(FOR).iter().collect::<Vec<_>>(), ["1.1.1.1, 2.2.2.2, 3.3.3.3, 4.4.4.4"]);
+        assert_eq!(
+            map.get_all(FOR).iter().collect::<Vec<_>>(),
+            ["1.1.1.1, 2.2.2.2, 3.3.3.3, 4.4.4.4"]
+        );
     }
 }

@@ -33,18 +33,18 @@ mod config;
 mod context;
 mod router;
 
-mod listen;
-mod route;
-mod protocol;
-mod tracing_headers;
-mod healthcheck;
-mod lookup;
-mod forwarded;
-mod forward;
-mod sticky;
-mod tunnel;
 mod body;
+mod forward;
+mod forwarded;
+mod healthcheck;
+mod listen;
+mod lookup;
+mod protocol;
 mod rejection;
+mod route;
+mod sticky;
+mod tracing_headers;
+mod tunnel;
 
 mod backend;
 mod bus;

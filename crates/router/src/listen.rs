@@ -29,13 +29,24 @@ pub(crate) struct Front {
 impl Front {
     /// The same socket for another thread: the kernel hands each connection to one of them.
     pub(crate) fn try_clone(&self) -> Result<Self> {
-        Ok(Self { listener: self.listener.try_clone().context("share a listener between router threads")?, tls: self.tls.clone() })
+        Ok(Self {
+            listener: self
+                .listener
+                .try_clone()
+                .context("share a listener between router threads")?,
+            tls: self.tls.clone(),
+        })
     }
 }
 
 /// Accepts until `stop`.
-pub(crate) async fn accept(worker: Arc<Worker>, front: Front, stop: CancellationToken) -> Result<()> {
-    let listener = tokio::net::TcpListener::from_std(front.listener).context("listen in a router thread")?;
+pub(crate) async fn accept(
+    worker: Arc<Worker>,
+    front: Front,
+    stop: CancellationToken,
+) -> Result<()> {
+    let listener =
+        tokio::net::TcpListener::from_std(front.listener).context("listen in a router thread")?;
     let acceptor = front.tls.map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
@@ -45,7 +56,13 @@ pub(crate) async fn accept(worker: Arc<Worker>, front: Front, stop: Cancellation
         match accepted {
             Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                worker.tasks.spawn(connection(worker.clone(), acceptor.clone(), stream, peer, stop.clone()));
+                worker.tasks.spawn(connection(
+                    worker.clone(),
+                    acceptor.clone(),
+                    stream,
+                    peer,
+                    stop.clone(),
+                ));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: let some requests end first.
@@ -56,13 +73,21 @@ pub(crate) async fn accept(worker: Arc<Worker>, front: Front, stop: Cancellation
     }
 }
 
-async fn connection(worker: Arc<Worker>, acceptor: Option<TlsAcceptor>, stream: TcpStream, addr: SocketAddr, stop: CancellationToken) {
+async fn connection(
+    worker: Arc<Worker>,
+    acceptor: Option<TlsAcceptor>,
+    stream: TcpStream,
+    addr: SocketAddr,
+    stop: CancellationToken,
+) {
     let Some(acceptor) = acceptor else {
         return serve_http1(worker, stream, Peer { addr, tls: false }, stop).await;
     };
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, client = %addr, "client-tls-handshake-failed"),
+        Ok(Err(error)) => {
+            return tracing::debug!(%error, client = %addr, "client-tls-handshake-failed");
+        }
         Err(_) => return tracing::debug!(client = %addr, "client-tls-handshake-timed-out"),
     };
     let peer = Peer { addr, tls: true };
@@ -110,7 +135,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).max_header_list_size(u32::try_from(worker.shared.settings.max_request_head).unwrap_or(u32::MAX)).adaptive_window(true);
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(
+            u32::try_from(worker.shared.settings.max_request_head).unwrap_or(u32::MAX),
+        )
+        .adaptive_window(true);
     let service = service_fn(move |request| {
         let worker = worker.clone();
         async move { Ok::<_, Infallible>(route::serve(&worker, peer, None, request).await) }

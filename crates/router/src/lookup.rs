@@ -31,29 +31,53 @@ impl Target {
         match &self.wanted {
             Wanted::Any => Instance::Any,
             Wanted::App { guid, index } => Instance::App { app: guid, index },
-            Wanted::Process { guid, index } => Instance::Process { process: guid, index: index.as_deref() },
+            Wanted::Process { guid, index } => Instance::Process {
+                process: guid,
+                index: index.as_deref(),
+            },
         }
     }
 }
 
-pub(crate) fn find<B>(shared: &Shared, context: &mut RequestContext, request: &mut Request<B>) -> Result<Target, Rejection> {
+pub(crate) fn find<B>(
+    shared: &Shared,
+    context: &mut RequestContext,
+    request: &mut Request<B>,
+) -> Result<Target, Rejection> {
     let host = request_host(&context.host);
-    if host.is_empty() || host.parse() == Ok(context.peer.addr.ip()) && shared.registry.lookup(host, "/").is_none() {
+    if host.is_empty()
+        || host.parse() == Ok(context.peer.addr.ip()) && shared.registry.lookup(host, "/").is_none()
+    {
         return Err(Rejection::EmptyHost);
     }
     let wanted = wanted(request.headers_mut())?;
     let started = Instant::now();
     let found = shared.registry.lookup(host, request.uri().path());
-    shared.metrics.route_lookup_time.observe(started.elapsed().as_nanos() as f64);
+    shared
+        .metrics
+        .route_lookup_time
+        .observe(started.elapsed().as_nanos() as f64);
     let Some(pool) = found else {
-        return Err(if wanted == Wanted::Any { Rejection::UnknownRoute { host: host.to_owned() } } else { Rejection::UnknownInstance { host: host.to_owned() } });
+        return Err(if wanted == Wanted::Any {
+            Rejection::UnknownRoute {
+                host: host.to_owned(),
+            }
+        } else {
+            Rejection::UnknownInstance {
+                host: host.to_owned(),
+            }
+        });
     };
     if pool.is_empty() && wanted == Wanted::Any {
-        return Err(Rejection::NoEndpoints { host: host.to_owned() });
+        return Err(Rejection::NoEndpoints {
+            host: host.to_owned(),
+        });
     }
     let target = Target { pool, wanted };
     if !target.pool.has(target.instance()) {
-        return Err(Rejection::UnknownInstance { host: host.to_owned() });
+        return Err(Rejection::UnknownInstance {
+            host: host.to_owned(),
+        });
     }
     if target.pool.has_route_service() {
         return Err(Rejection::RouteServiceUnsupported);
@@ -83,8 +107,11 @@ fn parse(value: &HeaderValue) -> Option<(String, Option<String>)> {
         None => (text, None),
     };
     let hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let well_formed = guid.len() == 36 && guid.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && guid.split('-').all(hex);
-    let digits = index.is_none_or(|index| !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()));
+    let well_formed = guid.len() == 36
+        && guid.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+        && guid.split('-').all(hex);
+    let digits =
+        index.is_none_or(|index| !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()));
     (well_formed && digits).then(|| (guid.to_owned(), index.map(str::to_owned)))
 }
 
@@ -101,11 +128,36 @@ mod tests {
             headers.insert(name, HeaderValue::from_str(value).unwrap());
             wanted(&mut headers)
         };
-        assert_eq!(of(APP_INSTANCE, &format!("{GUID}:12")).unwrap(), Wanted::App { guid: GUID.into(), index: "12".into() });
-        assert_eq!(of(PROCESS_INSTANCE, GUID).unwrap(), Wanted::Process { guid: GUID.into(), index: None });
-        for bad in [GUID.to_owned(), format!("{GUID}:"), format!("{GUID}:1a"), format!("{}:1", GUID.to_uppercase()), ":1".into(), format!("x{GUID}:1")] {
-            assert!(matches!(of(APP_INSTANCE, &bad), Err(Rejection::InvalidAppInstance)), "{bad}");
+        assert_eq!(
+            of(APP_INSTANCE, &format!("{GUID}:12")).unwrap(),
+            Wanted::App {
+                guid: GUID.into(),
+                index: "12".into()
+            }
+        );
+        assert_eq!(
+            of(PROCESS_INSTANCE, GUID).unwrap(),
+            Wanted::Process {
+                guid: GUID.into(),
+                index: None
+            }
+        );
+        for bad in [
+            GUID.to_owned(),
+            format!("{GUID}:"),
+            format!("{GUID}:1a"),
+            format!("{}:1", GUID.to_uppercase()),
+            ":1".into(),
+            format!("x{GUID}:1"),
+        ] {
+            assert!(
+                matches!(of(APP_INSTANCE, &bad), Err(Rejection::InvalidAppInstance)),
+                "{bad}"
+            );
         }
-        assert!(matches!(of(PROCESS_INSTANCE, "x"), Err(Rejection::InvalidProcessInstance)));
+        assert!(matches!(
+            of(PROCESS_INSTANCE, "x"),
+            Err(Rejection::InvalidProcessInstance)
+        ));
     }
 }

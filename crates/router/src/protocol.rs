@@ -2,7 +2,9 @@
 
 use crate::body::RequestBody;
 use crate::rejection::Rejection;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
@@ -20,8 +22,14 @@ pub(crate) struct Upgrade {
     pub(crate) client: OnUpgrade,
 }
 
-pub(crate) fn check(request: &Request<Incoming>, watch: Option<&HeadWatch>) -> Result<(), Rejection> {
-    if !matches!(request.version(), Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2) {
+pub(crate) fn check(
+    request: &Request<Incoming>,
+    watch: Option<&HeadWatch>,
+) -> Result<(), Rejection> {
+    if !matches!(
+        request.version(),
+        Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2
+    ) {
         return Err(Rejection::BadRequest("unsupported HTTP version"));
     }
     if request.method() == Method::CONNECT {
@@ -33,7 +41,9 @@ pub(crate) fn check(request: &Request<Incoming>, watch: Option<&HeadWatch>) -> R
     let chunked = request.headers().contains_key(TRANSFER_ENCODING);
     let ambiguous = watch.is_some_and(|watch| watch.head_seen(chunked));
     if ambiguous {
-        return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
+        return Err(Rejection::BadRequest(
+            "both Content-Length and Transfer-Encoding",
+        ));
     }
     Ok(())
 }
@@ -44,26 +54,43 @@ pub(crate) fn upgrade(request: &mut Request<Incoming>) -> Option<Upgrade> {
         return None;
     }
     let token = request.headers().get(UPGRADE)?.clone();
-    Some(Upgrade { token, client: hyper::upgrade::on(request) })
+    Some(Upgrade {
+        token,
+        client: hyper::upgrade::on(request),
+    })
 }
 
 fn lists(headers: &HeaderMap, token: &str) -> bool {
-    headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
 /// Towards a backend every request has a path, a `Host` and an explicit framing; path and query stay as they came.
 pub(crate) fn origin_form(parts: &mut Parts, body: &RequestBody) {
     if !parts.headers.contains_key(HOST)
-        && let Some(host) = parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
+        && let Some(host) = parts
+            .uri
+            .authority()
+            .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
     {
         parts.headers.insert(HOST, host);
     }
     if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
-        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = parts
+            .uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
         parts.uri = Uri::from(path);
     }
     if !body.is_end_stream() && !parts.headers.contains_key(CONTENT_LENGTH) {
-        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        parts
+            .headers
+            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     parts.version = Version::HTTP_11;
 }
@@ -86,7 +113,10 @@ const LONGEST: usize = 64 << 10;
 
 impl HeadWatch {
     pub(crate) fn around<S>(&self, stream: S) -> Watched<S> {
-        Watched { stream, watch: self.clone() }
+        Watched {
+            stream,
+            watch: self.clone(),
+        }
     }
 
     /// A request was parsed: forget its head; true when it was framed in two ways.
@@ -118,8 +148,14 @@ impl HeadWatch {
 
 fn has_content_length(head: &[u8]) -> bool {
     const NAME: &[u8] = b"content-length:";
-    let mut lines = head.split(|&byte| byte == b'\n').skip_while(|line| line.is_empty() || *line == b"\r").skip(1);
-    lines.by_ref().take_while(|line| !line.is_empty() && *line != b"\r").any(|line| line.len() >= NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
+    let mut lines = head
+        .split(|&byte| byte == b'\n')
+        .skip_while(|line| line.is_empty() || *line == b"\r")
+        .skip(1);
+    lines
+        .by_ref()
+        .take_while(|line| !line.is_empty() && *line != b"\r")
+        .any(|line| line.len() >= NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
 }
 
 /// A stream whose incoming bytes a [`HeadWatch`] sees.
@@ -130,7 +166,11 @@ pub(crate) struct Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() && buf.filled().len() > before {
@@ -141,7 +181,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -153,7 +197,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[std::io::IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -169,7 +217,11 @@ mod tests {
     #[test]
     fn a_head_framed_twice_is_seen_across_reads() {
         let watch = HeadWatch::default();
-        for piece in ["POST / HTTP/1.1\r\nHost: a\r\nContent-", "Length: 3\r\nTransfer-Encoding: chunked\r\n\r", "\n0\r\n\r\n"] {
+        for piece in [
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-",
+            "Length: 3\r\nTransfer-Encoding: chunked\r\n\r",
+            "\n0\r\n\r\n",
+        ] {
             watch.read(piece.as_bytes());
         }
         assert!(watch.head_seen(true));

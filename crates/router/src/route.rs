@@ -22,9 +22,16 @@ pub(crate) struct Peer {
 }
 
 /// One request, one response. A panic costs its own request only.
-pub(crate) async fn serve(worker: &Arc<Worker>, peer: Peer, watch: Option<&HeadWatch>, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(crate) async fn serve(
+    worker: &Arc<Worker>,
+    peer: Peer,
+    watch: Option<&HeadWatch>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
     let mut context = RequestContext::new(worker, peer, &request);
-    let routed = AssertUnwindSafe(route(worker, &mut context, watch, request)).catch_unwind().await;
+    let routed = AssertUnwindSafe(route(worker, &mut context, watch, request))
+        .catch_unwind()
+        .await;
     let mut response = match routed {
         Ok(Ok(response)) => response,
         Ok(Err(rejection)) => rejection.respond(&mut context),
@@ -34,11 +41,17 @@ pub(crate) async fn serve(worker: &Arc<Worker>, peer: Peer, watch: Option<&HeadW
     context.seal(response)
 }
 
-async fn route(worker: &Arc<Worker>, context: &mut RequestContext, watch: Option<&HeadWatch>, mut request: Request<Incoming>) -> Result<Response<ResponseBody>, Rejection> {
+async fn route(
+    worker: &Arc<Worker>,
+    context: &mut RequestContext,
+    watch: Option<&HeadWatch>,
+    mut request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Rejection> {
     let shared = &worker.shared;
     protocol::check(&request, watch)?;
     tracing_headers::apply(context, request.headers_mut(), &shared.settings);
-    if let Some(answer) = healthcheck::answer(shared, context, request.headers()) {
+    context.log.request_headers(request.headers());
+    if let Some(answer) = healthcheck::answer(shared, request.headers()) {
         return Ok(answer);
     }
     let target = lookup::find(shared, context, &mut request)?;
@@ -48,5 +61,11 @@ async fn route(worker: &Arc<Worker>, context: &mut RequestContext, watch: Option
     forwarded::apply(context, &mut parts, &shared.settings);
     protocol::origin_form(&mut parts, &body);
     context.log.request_headers(&parts.headers);
-    forward::forward(worker, context, &target, Outgoing::new(parts, body, upgrade)).await
+    forward::forward(
+        worker,
+        context,
+        &target,
+        Outgoing::new(parts, body, upgrade),
+    )
+    .await
 }

@@ -67,7 +67,10 @@ impl Handle {
     /// Whether the uri (`host` or `host/path`) has an endpoint.
     pub fn serves(&self, uri: &str) -> bool {
         let (host, path) = uri.split_once('/').unwrap_or((uri, ""));
-        self.0.registry.lookup(host, path).is_some_and(|pool| !pool.is_empty())
+        self.0
+            .registry
+            .lookup(host, path)
+            .is_some_and(|pool| !pool.is_empty())
     }
 
     /// Accepting requests, and not draining.
@@ -82,31 +85,75 @@ impl Handle {
 
 impl Router {
     pub async fn build(config: Config) -> Result<Self> {
-        anyhow::ensure!(!config.http.is_empty() || !config.https.is_empty(), "the router has no listener: give it at least one HTTP or HTTPS address");
-        anyhow::ensure!(config.settings.workers > 0, "the router has 0 workers: give it at least 1");
-        let first = config.http.first().or(config.https.first()).context("no listener")?;
-        let http_addr = first.local_addr().context("address of the router's listener")?;
-        let front_tls = if config.https.is_empty() { None } else { Some(tls::server_config(&config.certificates, config.settings.http2).context("HTTPS certificates of the router")?) };
+        anyhow::ensure!(
+            !config.http.is_empty() || !config.https.is_empty(),
+            "the router has no listener: give it at least one HTTP or HTTPS address"
+        );
+        anyhow::ensure!(
+            config.settings.workers > 0,
+            "the router has 0 workers: give it at least 1"
+        );
+        let first = config
+            .http
+            .first()
+            .or(config.https.first())
+            .context("no listener")?;
+        let http_addr = first
+            .local_addr()
+            .context("address of the router's listener")?;
+        let front_tls = if config.https.is_empty() {
+            None
+        } else {
+            Some(
+                tls::server_config(&config.certificates, config.settings.http2)
+                    .context("HTTPS certificates of the router")?,
+            )
+        };
         let mut fronts = Vec::new();
         for (listeners, tls) in [(config.http, None), (config.https, front_tls)] {
             for listener in listeners {
-                fronts.push(Front { listener: listener.into_std().context("hand a listener to the workers")?, tls: tls.clone() });
+                fronts.push(Front {
+                    listener: listener
+                        .into_std()
+                        .context("hand a listener to the workers")?,
+                    tls: tls.clone(),
+                });
             }
         }
         let settings = config.settings;
-        let table = registry::Settings { stale_threshold: settings.stale_threshold.max(settings.start_delay), empty_pool_timeout: settings.empty_pool_timeout, seed: rand::random() };
+        let table = registry::Settings {
+            stale_threshold: settings.stale_threshold.max(settings.start_delay),
+            empty_pool_timeout: settings.empty_pool_timeout,
+            seed: rand::random(),
+        };
         let shared = Arc::new(Shared {
             registry: Registry::new(table, Instant::now()),
-            access_log: AccessLog::open(config.access_log.as_deref(), config.loggregator, settings.index)?,
+            access_log: AccessLog::open(
+                config.access_log.as_deref(),
+                config.loggregator,
+                settings.index,
+            )?,
             metrics: Metrics::default(),
-            tls_http1: tls::backend_config(&config.backend_tls, &["http/1.1"]).context("TLS identity of the router towards backends")?,
+            tls_http1: tls::backend_config(&config.backend_tls, &["http/1.1"])
+                .context("TLS identity of the router towards backends")?,
             tls_http2: tls::backend_config(&config.backend_tls, &["h2", "http/1.1"])?,
             healthy: AtomicBool::new(false),
             id: format!("{}-{}", settings.index, uuid::Uuid::new_v4()),
             settings,
         });
-        let status_addr = config.status.listener.local_addr().context("address of the status listener")?;
-        Ok(Self { shared, fronts, http_addr, status: config.status, status_addr, nats: config.nats })
+        let status_addr = config
+            .status
+            .listener
+            .local_addr()
+            .context("address of the status listener")?;
+        Ok(Self {
+            shared,
+            fronts,
+            http_addr,
+            status: config.status,
+            status_addr,
+            nats: config.nats,
+        })
     }
 
     /// The first HTTP listener (HTTPS when there is no other).
@@ -125,7 +172,13 @@ impl Router {
     /// Serves until `shutdown`, then drains: for `drain_wait` only health checks fail, then no new connection is
     /// accepted and requests in flight have `drain_timeout` to finish.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { shared, fronts, status, nats, .. } = self;
+        let Self {
+            shared,
+            fronts,
+            status,
+            nats,
+            ..
+        } = self;
         // Control-plane tasks outlive the drain, so that routes stay right until the last request.
         let end = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -162,10 +215,17 @@ impl Router {
 }
 
 /// A thread with a single-threaded runtime each; the returned tasks end with them.
-fn spawn_workers(shared: &Arc<Shared>, fronts: Vec<Front>, stop: &CancellationToken) -> Result<JoinSet<Result<()>>> {
+fn spawn_workers(
+    shared: &Arc<Shared>,
+    fronts: Vec<Front>,
+    stop: &CancellationToken,
+) -> Result<JoinSet<Result<()>>> {
     let mut ended = JoinSet::new();
     for number in 0..shared.settings.workers {
-        let fronts = fronts.iter().map(Front::try_clone).collect::<Result<Vec<_>>>()?;
+        let fronts = fronts
+            .iter()
+            .map(Front::try_clone)
+            .collect::<Result<Vec<_>>>()?;
         let (shared, stop) = (shared.clone(), stop.clone());
         let (done, result) = tokio::sync::oneshot::channel();
         std::thread::Builder::new()
@@ -174,15 +234,26 @@ fn spawn_workers(shared: &Arc<Shared>, fronts: Vec<Front>, stop: &CancellationTo
                 let _ = done.send(run_worker(shared, fronts, stop));
             })
             .context("start a router thread")?;
-        ended.spawn(async move { result.await.unwrap_or_else(|_| Err(anyhow::anyhow!("router thread {number} panicked"))) });
+        ended.spawn(async move {
+            result
+                .await
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("router thread {number} panicked")))
+        });
     }
     Ok(ended)
 }
 
 fn run_worker(shared: Arc<Shared>, fronts: Vec<Front>, stop: CancellationToken) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("build a router thread's runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("build a router thread's runtime")?;
     let drain = shared.settings.drain_timeout;
-    let worker = Arc::new(Worker { connections: Connections::new(&shared.settings), shared, tasks: TaskTracker::new() });
+    let worker = Arc::new(Worker {
+        connections: Connections::new(&shared.settings),
+        shared,
+        tasks: TaskTracker::new(),
+    });
     let result = runtime.block_on(async {
         let sweeper = tokio::spawn(sweep(worker.clone()));
         let mut accepting = JoinSet::new();
@@ -194,7 +265,10 @@ fn run_worker(shared: Arc<Shared>, fronts: Vec<Front>, stop: CancellationToken) 
             result = result.and(ended.map_err(anyhow::Error::from).and_then(|r| r));
         }
         worker.tasks.close();
-        if tokio::time::timeout(drain, worker.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(drain, worker.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!(left = worker.tasks.len(), "drain-timed-out");
         }
         sweeper.abort();
@@ -229,6 +303,12 @@ fn prune_once(shared: &Shared) {
     for pruned in shared.registry.prune(Instant::now()) {
         shared.metrics.routes_pruned.add(1);
         let spec = pruned.endpoint.spec();
-        tracing::info!(uri = pruned.uri, backend = pruned.endpoint.address(), application_id = spec.app_id, route_gone = pruned.route_gone, "pruned-route");
+        tracing::info!(
+            uri = pruned.uri,
+            backend = pruned.endpoint.address(),
+            application_id = spec.app_id,
+            route_gone = pruned.route_gone,
+            "pruned-route"
+        );
     }
 }

@@ -12,7 +12,13 @@ pub(crate) fn wanted(headers: &HeaderMap, settings: &Settings) -> Option<String>
         return None;
     }
     let (mut session, mut instance) = (false, None);
-    for (name, value) in headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')) {
+    for (name, value) in headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+    {
         if name == VCAP_ID {
             instance = instance.or(Some(value.trim_matches('"').to_owned()));
         } else if settings.sticky_cookies.iter().any(|sticky| sticky == name) {
@@ -23,21 +29,45 @@ pub(crate) fn wanted(headers: &HeaderMap, settings: &Settings) -> Option<String>
 }
 
 /// Adds `__VCAP_ID__` when the app began a session, or when another instance than the wanted one has answered.
-pub(crate) fn remember(headers: &mut HeaderMap, wanted: Option<&str>, pool: &Pool, endpoint: &Endpoint, settings: &Settings) {
+pub(crate) fn remember(
+    headers: &mut HeaderMap,
+    wanted: Option<&str>,
+    pool: &Pool,
+    endpoint: &Endpoint,
+    settings: &Settings,
+) {
     if wanted.is_none() && !headers.contains_key(SET_COOKIE) {
         return;
     }
-    let cookies: Vec<&str> = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok()).collect();
-    let name = |cookie: &&str| cookie.split('=').next().map(str::trim).unwrap_or_default().to_owned();
+    let cookies: Vec<&str> = headers
+        .get_all(SET_COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect();
+    let name = |cookie: &&str| {
+        cookie
+            .split('=')
+            .next()
+            .map(str::trim)
+            .unwrap_or_default()
+            .to_owned()
+    };
     if cookies.iter().any(|cookie| name(cookie) == VCAP_ID) {
         return;
     }
-    let session = cookies.iter().find(|cookie| settings.sticky_cookies.contains(&name(cookie)));
+    let session = cookies
+        .iter()
+        .find(|cookie| settings.sticky_cookies.contains(&name(cookie)));
     let moved = wanted.is_some_and(|wanted| wanted != endpoint.instance_id());
     if session.is_none() && !moved {
         return;
     }
-    let cookie = cookie(endpoint.instance_id(), pool.context_path(), session.copied(), settings.secure_cookies);
+    let cookie = cookie(
+        endpoint.instance_id(),
+        pool.context_path(),
+        session.copied(),
+        settings.secure_cookies,
+    );
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         headers.append(SET_COOKIE, cookie);
     }
@@ -45,9 +75,13 @@ pub(crate) fn remember(headers: &mut HeaderMap, wanted: Option<&str>, pool: &Poo
 
 /// Takes over the life and the reach of the app's own cookie.
 fn cookie(instance: &str, path: &str, session: Option<&str>, secure: bool) -> String {
-    let (mut expires, mut max_age, mut same_site, mut is_secure, mut partitioned) = (None, None, None, secure, false);
+    let (mut expires, mut max_age, mut same_site, mut is_secure, mut partitioned) =
+        (None, None, None, secure, false);
     for attribute in session.unwrap_or_default().split(';').skip(1) {
-        let (name, value) = attribute.trim().split_once('=').unwrap_or((attribute.trim(), ""));
+        let (name, value) = attribute
+            .trim()
+            .split_once('=')
+            .unwrap_or((attribute.trim(), ""));
         match name.to_ascii_lowercase().as_str() {
             "expires" => expires = Some(value),
             "max-age" if value.starts_with('-') || value == "0" => max_age = Some("0"),
@@ -87,18 +121,34 @@ mod tests {
             headers.insert(COOKIE, HeaderValue::from_static(line));
             wanted(&headers, &Settings::default())
         };
-        assert_eq!(of("a=b; JSESSIONID=1; __VCAP_ID__=inst"), Some("inst".into()));
+        assert_eq!(
+            of("a=b; JSESSIONID=1; __VCAP_ID__=inst"),
+            Some("inst".into())
+        );
         assert_eq!(of("__VCAP_ID__=inst"), None);
         assert_eq!(of("JSESSIONID=1"), None);
     }
 
     #[test]
     fn the_cookie_copies_the_sessions_attributes() {
-        assert_eq!(cookie("i", "/p", None, false), "__VCAP_ID__=i; Path=/p; HttpOnly");
         assert_eq!(
-            cookie("i", "/", Some("JSESSIONID=x; Path=/z; Max-Age=60; Expires=Wed, 21 Oct 2026 07:28:00 GMT; Secure; SameSite=None; Partitioned"), false),
+            cookie("i", "/p", None, false),
+            "__VCAP_ID__=i; Path=/p; HttpOnly"
+        );
+        assert_eq!(
+            cookie(
+                "i",
+                "/",
+                Some(
+                    "JSESSIONID=x; Path=/z; Max-Age=60; Expires=Wed, 21 Oct 2026 07:28:00 GMT; Secure; SameSite=None; Partitioned"
+                ),
+                false
+            ),
             "__VCAP_ID__=i; Path=/; Expires=Wed, 21 Oct 2026 07:28:00 GMT; HttpOnly; Secure; SameSite=None; Partitioned"
         );
-        assert_eq!(cookie("i", "/", Some("JSESSIONID=x; Max-Age=-1"), true), "__VCAP_ID__=i; Path=/; Max-Age=0; HttpOnly; Secure");
+        assert_eq!(
+            cookie("i", "/", Some("JSESSIONID=x; Max-Age=-1"), true),
+            "__VCAP_ID__=i; Path=/; Max-Age=0; HttpOnly; Secure"
+        );
     }
 }

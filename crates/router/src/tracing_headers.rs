@@ -23,14 +23,21 @@ pub(crate) fn apply(context: &mut RequestContext, headers: &mut HeaderMap, setti
         zipkin(headers, &id.simple().to_string(), rand::random());
     }
     if settings.w3c {
-        w3c(headers, &id.simple().to_string(), rand::random(), &settings.w3c_tenant);
+        w3c(
+            headers,
+            &id.simple().to_string(),
+            rand::random(),
+            &settings.w3c_tenant,
+        );
     }
 }
 
 /// The client learns the id of its request, unless the app has set one.
 pub(crate) fn answer(context: &RequestContext, headers: &mut HeaderMap) {
     if !context.request_id.is_empty() {
-        headers.entry(REQUEST_ID).or_insert_with(|| context.request_id.clone());
+        headers
+            .entry(REQUEST_ID)
+            .or_insert_with(|| context.request_id.clone());
     }
 }
 
@@ -55,17 +62,34 @@ fn zipkin(headers: &mut HeaderMap, new_trace: &str, new_span: u64) {
 /// A valid `traceparent` keeps its trace and flags and gets a new parent; our entry comes first in `tracestate`.
 fn w3c(headers: &mut HeaderMap, new_trace: &str, parent: u64, tenant: &str) {
     let parent = format!("{parent:016x}");
-    let old = headers.get(&TRACEPARENT).and_then(|v| v.to_str().ok()).filter(|v| is_traceparent(v)).map(str::to_owned);
+    let old = headers
+        .get(&TRACEPARENT)
+        .and_then(|v| v.to_str().ok())
+        .filter(|v| is_traceparent(v))
+        .map(str::to_owned);
     let traceparent = match &old {
         Some(old) => format!("{}-{parent}-{}", &old[..35], &old[53..]),
         None => format!("00-{new_trace}-{parent}-01"),
     };
     headers.insert(TRACEPARENT, value(&traceparent));
-    let ours = if tenant.is_empty() { "gorouter".to_owned() } else { format!("{tenant}@gorouter") };
+    let ours = if tenant.is_empty() {
+        "gorouter".to_owned()
+    } else {
+        format!("{tenant}@gorouter")
+    };
     let mut state = format!("{ours}={parent}");
-    let given = headers.get_all(&TRACESTATE).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
+    let given = headers
+        .get_all(&TRACESTATE)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect::<Vec<_>>()
+        .join(",");
     if old.is_some() && given.len() <= LONGEST_STATE {
-        for entry in given.split(',').map(str::trim).filter(|e| !e.is_empty() && e.split('=').next() != Some(&ours)) {
+        for entry in given
+            .split(',')
+            .map(str::trim)
+            .filter(|e| !e.is_empty() && e.split('=').next() != Some(&ours))
+        {
             let _ = write!(state, ",{entry}");
         }
     }
@@ -75,7 +99,9 @@ fn w3c(headers: &mut HeaderMap, new_trace: &str, parent: u64, tenant: &str) {
 /// `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.
 fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
-    let hex = |part: &str, len: usize| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let hex = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let zero = |part: &str| part.bytes().all(|b| b == b'0');
     matches!(parts[..], [version, trace, parent, flags]
         if hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && !zero(trace) && !zero(parent))
@@ -101,14 +127,23 @@ mod tests {
     #[test]
     fn a_valid_traceparent_keeps_its_trace() {
         let mut headers = HeaderMap::new();
-        headers.insert(TRACEPARENT, value("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"));
+        headers.insert(
+            TRACEPARENT,
+            value("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"),
+        );
         headers.insert(TRACESTATE, value("gorouter=old, x=y"));
         w3c(&mut headers, "new", 1, "");
-        assert_eq!(headers[TRACEPARENT], "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-00");
+        assert_eq!(
+            headers[TRACEPARENT],
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-00"
+        );
         assert_eq!(headers[TRACESTATE], "gorouter=0000000000000001,x=y");
         headers.insert(TRACEPARENT, value("nonsense"));
         w3c(&mut headers, "4bf92f3577b34da6a3ce929d0e0e4736", 2, "t");
-        assert_eq!(headers[TRACEPARENT], "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000002-01");
+        assert_eq!(
+            headers[TRACEPARENT],
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000002-01"
+        );
         assert_eq!(headers[TRACESTATE], "t@gorouter=0000000000000002");
     }
 }

@@ -23,7 +23,10 @@ impl Tunnel {
             Err(error) => return tracing::debug!(%error, "upgrade-failed"),
         };
         let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-        if let Ok((up, down)) = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, BUFFER, BUFFER).await {
+        if let Ok((up, down)) =
+            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, BUFFER, BUFFER)
+                .await
+        {
             log.received().fetch_add(up, Ordering::Relaxed);
             log.sent(down);
         }

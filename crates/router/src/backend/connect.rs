@@ -21,11 +21,23 @@ pub(crate) enum Sender {
 }
 
 /// Connects to an endpoint. `http1_only`: for upgrades, which HTTP/2 does not have.
-pub(crate) async fn connect(worker: &Arc<Worker>, endpoint: &Endpoint, http1_only: bool) -> Result<Sender, Fault> {
+pub(crate) async fn connect(
+    worker: &Arc<Worker>,
+    endpoint: &Endpoint,
+    http1_only: bool,
+) -> Result<Sender, Fault> {
     let settings = &worker.shared.settings;
     let spec = endpoint.spec();
-    let dial = |reason: String| Fault::Dial { address: endpoint.address().to_owned(), reason };
-    let stream = match timeout(settings.dial_timeout, TcpStream::connect((spec.host.as_str(), spec.port))).await {
+    let dial = |reason: String| Fault::Dial {
+        address: endpoint.address().to_owned(),
+        reason,
+    };
+    let stream = match timeout(
+        settings.dial_timeout,
+        TcpStream::connect((spec.host.as_str(), spec.port)),
+    )
+    .await
+    {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(dial(format!("connect: {}", plain(&error)))),
         Err(_) => return Err(dial("i/o timeout".into())),
@@ -35,16 +47,32 @@ pub(crate) async fn connect(worker: &Arc<Worker>, endpoint: &Endpoint, http1_onl
         return http1(stream, worker.shared.settings.max_request_head).await;
     }
     let http2_wanted = spec.protocol == Protocol::Http2 && !http1_only;
-    let config = if http2_wanted { &worker.shared.tls_http2 } else { &worker.shared.tls_http1 };
-    let name = ServerName::try_from(endpoint.tls_name().to_owned()).map_err(|_| Fault::WrongName { expected: endpoint.tls_name().to_owned(), presented: "unknown, for the registered name is not one that a certificate can carry".into() })?;
-    let stream = match timeout(settings.tls_handshake_timeout, TlsConnector::from(config.clone()).connect(name, stream)).await {
+    let config = if http2_wanted {
+        &worker.shared.tls_http2
+    } else {
+        &worker.shared.tls_http1
+    };
+    let name =
+        ServerName::try_from(endpoint.tls_name().to_owned()).map_err(|_| Fault::WrongName {
+            expected: endpoint.tls_name().to_owned(),
+            presented: "unknown, for the registered name is not one that a certificate can carry"
+                .into(),
+        })?;
+    let stream = match timeout(
+        settings.tls_handshake_timeout,
+        TlsConnector::from(config.clone()).connect(name, stream),
+    )
+    .await
+    {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Fault::from_handshake(&error)),
         Err(_) => return Err(Fault::HandshakeTimeout),
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let sender = http2(stream).await?;
-        worker.connections.share(endpoint.transport(), sender.clone());
+        worker
+            .connections
+            .share(endpoint.transport(), sender.clone());
         return Ok(Sender::Http2(sender));
     }
     http1(stream, worker.shared.settings.max_request_head).await
@@ -69,8 +97,11 @@ async fn http2<S>(stream: S) -> Result<http2::SendRequest<RequestBody>, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) =
-        http2::Builder::new(TokioExecutor::new()).adaptive_window(true).handshake(TokioIo::new(stream)).await.map_err(|error| Fault::from_request(&error, false))?;
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .adaptive_window(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Fault::from_request(&error, false))?;
     tokio::spawn(connection);
     Ok(sender)
 }
@@ -78,5 +109,8 @@ where
 /// `connection refused` instead of `Connection refused (os error 111)`.
 fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+    text.split(" (os error")
+        .next()
+        .unwrap_or(&text)
+        .to_lowercase()
 }

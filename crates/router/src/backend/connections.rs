@@ -28,7 +28,11 @@ struct Transport {
 
 impl Connections {
     pub(crate) fn new(settings: &Settings) -> Self {
-        Self { idle: Mutex::default(), max_idle: settings.max_idle_per_endpoint, idle_timeout: settings.backend_idle_timeout }
+        Self {
+            idle: Mutex::default(),
+            max_idle: settings.max_idle_per_endpoint,
+            idle_timeout: settings.backend_idle_timeout,
+        }
     }
 
     /// A connection that is ready, the most recently used first.
@@ -68,8 +72,12 @@ impl Connections {
     pub(crate) fn sweep(&self, now: Instant) {
         let fresh = |since: &Instant| now.saturating_duration_since(*since) < self.idle_timeout;
         self.lock().retain(|_, entry| {
-            entry.http1.retain(|(sender, since)| fresh(since) && !sender.is_closed());
-            entry.http2.take_if(|(sender, since)| !fresh(since) || sender.is_closed());
+            entry
+                .http1
+                .retain(|(sender, since)| fresh(since) && !sender.is_closed());
+            entry
+                .http2
+                .take_if(|(sender, since)| !fresh(since) || sender.is_closed());
             !entry.http1.is_empty() || entry.http2.is_some()
         });
     }
@@ -90,7 +98,11 @@ pub(crate) struct Lease {
 impl Lease {
     /// The response is read to its end. The connection is idle as soon as the request is sent to its end as well.
     pub(crate) fn give_back(self) {
-        let Self { worker, transport, mut sender } = self;
+        let Self {
+            worker,
+            transport,
+            mut sender,
+        } = self;
         if sender.is_closed() {
             return;
         }

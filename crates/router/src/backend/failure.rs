@@ -55,7 +55,14 @@ impl Fault {
     pub(crate) fn came_before_request(&self) -> bool {
         matches!(
             self,
-            Self::Dial { .. } | Self::HandshakeTimeout | Self::NotTls | Self::Handshake(_) | Self::WrongName { .. } | Self::OurCertificate(_) | Self::TheirCertificate(_) | Self::Unsent
+            Self::Dial { .. }
+                | Self::HandshakeTimeout
+                | Self::NotTls
+                | Self::Handshake(_)
+                | Self::WrongName { .. }
+                | Self::OurCertificate(_)
+                | Self::TheirCertificate(_)
+                | Self::Unsent
         )
     }
 
@@ -67,9 +74,19 @@ impl Fault {
     pub(crate) fn blame(&self) -> Option<Failure> {
         match self {
             Self::WrongName { .. } => Some(Failure::WrongName),
-            Self::Dial { .. } | Self::HandshakeTimeout | Self::NotTls | Self::Handshake(_) | Self::OurCertificate(_) | Self::TheirCertificate(_) => Some(Failure::Unreachable),
+            Self::Dial { .. }
+            | Self::HandshakeTimeout
+            | Self::NotTls
+            | Self::Handshake(_)
+            | Self::OurCertificate(_)
+            | Self::TheirCertificate(_) => Some(Failure::Unreachable),
             Self::Reset => Some(Failure::Broken),
-            Self::Ended | Self::Unsent | Self::Timeout | Self::ClientGone | Self::BadResponse(_) | Self::Other(_) => None,
+            Self::Ended
+            | Self::Unsent
+            | Self::Timeout
+            | Self::ClientGone
+            | Self::BadResponse(_)
+            | Self::Other(_) => None,
         }
     }
 
@@ -88,7 +105,15 @@ impl Fault {
     pub(crate) fn from_handshake(error: &io::Error) -> Self {
         match rustls_error(error) {
             Some(error) => Self::from_rustls(error),
-            None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Self::Handshake(format!("connection closed during the handshake ({error})")),
+            None if matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::BrokenPipe
+            ) =>
+            {
+                Self::Handshake(format!("connection closed during the handshake ({error})"))
+            }
             None => Self::Handshake(error.to_string()),
         }
     }
@@ -109,7 +134,9 @@ impl Fault {
         }
         match io_kind(error) {
             Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Self::Reset,
-            _ if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => Self::Ended,
+            _ if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => {
+                Self::Ended
+            }
             Some(io::ErrorKind::UnexpectedEof) => Self::Ended,
             _ => Self::Other(error.to_string()),
         }
@@ -118,9 +145,20 @@ impl Fault {
     fn from_rustls(error: &rustls::Error) -> Self {
         use rustls::Error as Tls;
         match error {
-            Tls::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => Self::NotTls,
-            Tls::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }) => Self::WrongName { expected: expected.to_str().into_owned(), presented: presented_names(presented) },
-            Tls::InvalidCertificate(CertificateError::NotValidForName) => Self::WrongName { expected: "the registered name".into(), presented: "another".into() },
+            Tls::InvalidMessage(
+                InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+            ) => Self::NotTls,
+            Tls::InvalidCertificate(CertificateError::NotValidForNameContext {
+                expected,
+                presented,
+            }) => Self::WrongName {
+                expected: expected.to_str().into_owned(),
+                presented: presented_names(presented),
+            },
+            Tls::InvalidCertificate(CertificateError::NotValidForName) => Self::WrongName {
+                expected: "the registered name".into(),
+                presented: "another".into(),
+            },
             Tls::InvalidCertificate(why) => Self::TheirCertificate(why.to_string()),
             Tls::AlertReceived(alert) => match alert {
                 AlertDescription::BadCertificate
@@ -143,7 +181,12 @@ fn presented_names(presented: &[String]) -> String {
     if presented.is_empty() {
         return "no name".into();
     }
-    let bare = |name: &String| name.split_once('(').map_or(name.as_str(), |(_, rest)| rest.trim_end_matches(')')).trim_matches('"').to_owned();
+    let bare = |name: &String| {
+        name.split_once('(')
+            .map_or(name.as_str(), |(_, rest)| rest.trim_end_matches(')'))
+            .trim_matches('"')
+            .to_owned()
+    };
     presented.iter().map(bare).collect::<Vec<_>>().join(", ")
 }
 
@@ -155,7 +198,10 @@ fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Erro
             return Some(found);
         }
         // An io::Error hides the error it wraps from `source`.
-        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        if let Some(inner) = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
             let inner: &(dyn Error + 'static) = inner;
             if let Some(found) = rustls_error(inner) {
                 return Some(found);
@@ -185,23 +231,51 @@ mod tests {
     fn tls_errors_keep_their_meaning_inside_io_errors() {
         let wrap = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
         for (error, status) in [
-            (rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType), 525),
-            (rustls::Error::AlertReceived(AlertDescription::HandshakeFailure), 525),
-            (rustls::Error::AlertReceived(AlertDescription::CertificateRequired), 496),
-            (rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer), 526),
-            (rustls::Error::InvalidCertificate(CertificateError::Expired), 526),
-            (rustls::Error::InvalidCertificate(CertificateError::NotValidForName), 503),
+            (
+                rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType),
+                525,
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::HandshakeFailure),
+                525,
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::CertificateRequired),
+                496,
+            ),
+            (
+                rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer),
+                526,
+            ),
+            (
+                rustls::Error::InvalidCertificate(CertificateError::Expired),
+                526,
+            ),
+            (
+                rustls::Error::InvalidCertificate(CertificateError::NotValidForName),
+                503,
+            ),
         ] {
             let text = error.to_string();
-            assert_eq!(Fault::from_handshake(&wrap(error)).status(), status, "{text}");
+            assert_eq!(
+                Fault::from_handshake(&wrap(error)).status(),
+                status,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn both_names_are_told() {
         let expected = rustls::pki_types::ServerName::try_from("inst-a").unwrap();
-        let error = rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented: vec!["DnsName(\"inst-b\")".into(), "IpAddress(10.0.0.1)".into()] });
+        let error = rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            expected,
+            presented: vec!["DnsName(\"inst-b\")".into(), "IpAddress(10.0.0.1)".into()],
+        });
         let fault = Fault::from_handshake(&io::Error::other(error));
-        assert_eq!(fault.to_string(), "tls: certificate is valid for inst-b, 10.0.0.1, not inst-a");
+        assert_eq!(
+            fault.to_string(),
+            "tls: certificate is valid for inst-b, 10.0.0.1, not inst-a"
+        );
     }
 }

@@ -20,15 +20,27 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 pub(crate) fn backend_config(identity: &Identity, alpn: &[&str]) -> Result<Arc<ClientConfig>> {
     let mut config = kit::tls::client_config(identity)?;
     config.resumption = Resumption::disabled();
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    config.alpn_protocols = alpn
+        .iter()
+        .map(|protocol| protocol.as_bytes().to_vec())
+        .collect();
     Ok(Arc::new(config))
 }
 
 /// Towards clients: the certificate that fits the server name.
-pub(crate) fn server_config(certificates: &[Certificate], http2: bool) -> Result<Arc<ServerConfig>> {
+pub(crate) fn server_config(
+    certificates: &[Certificate],
+    http2: bool,
+) -> Result<Arc<ServerConfig>> {
     kit::tls::install_crypto();
-    let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(BySni::new(certificates)?));
-    config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(BySni::new(certificates)?));
+    config.alpn_protocols = if http2 {
+        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+    } else {
+        vec![b"http/1.1".to_vec()]
+    };
     Ok(Arc::new(config))
 }
 
@@ -44,23 +56,36 @@ impl BySni {
         let mut by_name = HashMap::new();
         let mut default = None;
         for (number, certificate) in certificates.iter().enumerate() {
-            let chain = kit::tls::certs(&certificate.cert_pem).with_context(|| format!("HTTPS certificate {number}"))?;
-            let names = names(&chain[0]).with_context(|| format!("names of HTTPS certificate {number}"))?;
-            let key = any_supported_type(&kit::tls::key(&certificate.key_pem)?).with_context(|| format!("key of HTTPS certificate {number}"))?;
+            let chain = kit::tls::certs(&certificate.cert_pem)
+                .with_context(|| format!("HTTPS certificate {number}"))?;
+            let names =
+                names(&chain[0]).with_context(|| format!("names of HTTPS certificate {number}"))?;
+            let key = any_supported_type(&kit::tls::key(&certificate.key_pem)?)
+                .with_context(|| format!("key of HTTPS certificate {number}"))?;
             let certified = Arc::new(CertifiedKey::new(chain, key));
-            certified.keys_match().with_context(|| format!("key of HTTPS certificate {number} belongs to another certificate"))?;
+            certified.keys_match().with_context(|| {
+                format!("key of HTTPS certificate {number} belongs to another certificate")
+            })?;
             for name in names {
                 by_name.entry(name).or_insert_with(|| certified.clone());
             }
             default.get_or_insert(certified);
         }
-        let default = default.context("HTTPS is on, but there is no certificate: give the router at least one")?;
+        let default = default
+            .context("HTTPS is on, but there is no certificate: give the router at least one")?;
         Ok(Self { by_name, default })
     }
 
     fn find(&self, name: &str) -> Arc<CertifiedKey> {
-        let wildcard = || name.split_once('.').and_then(|(_, rest)| self.by_name.get(&format!("*.{rest}")));
-        self.by_name.get(name).or_else(wildcard).unwrap_or(&self.default).clone()
+        let wildcard = || {
+            name.split_once('.')
+                .and_then(|(_, rest)| self.by_name.get(&format!("*.{rest}")))
+        };
+        self.by_name
+            .get(name)
+            .or_else(wildcard)
+            .unwrap_or(&self.default)
+            .clone()
     }
 }
 
@@ -75,10 +100,19 @@ impl ResolvesServerCert for BySni {
 
 fn names(der: &[u8]) -> Result<Vec<String>> {
     let (_, certificate) = X509Certificate::from_der(der).context("parse certificate")?;
-    let Some(sans) = certificate.subject_alternative_name().context("read subject alternative names")? else { return Ok(Vec::new()) };
-    let dns = sans.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        _ => None,
-    });
+    let Some(sans) = certificate
+        .subject_alternative_name()
+        .context("read subject alternative names")?
+    else {
+        return Ok(Vec::new());
+    };
+    let dns = sans
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        });
     Ok(dns.collect())
 }

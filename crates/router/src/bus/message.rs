@@ -23,7 +23,11 @@ impl Registration {
     /// `host:port`, as [`routing::registry::Endpoint::address`].
     pub(super) fn address(&self) -> String {
         let EndpointSpec { host, port, .. } = &self.spec;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
     }
 }
 
@@ -36,10 +40,13 @@ pub(super) enum Rejected {
 }
 
 pub(super) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration, Rejected> {
-    let message: RegistryMessage = serde_json::from_slice(payload).map_err(|error| Rejected::Invalid(error.to_string()))?;
+    let message: RegistryMessage =
+        serde_json::from_slice(payload).map_err(|error| Rejected::Invalid(error.to_string()))?;
     let route_service_url = message.route_service_url.unwrap_or_default();
     if !route_service_url.is_empty() && !route_service_url.starts_with("https") {
-        return Err(Rejected::Invalid(format!("route_service_url {route_service_url:?} does not begin with https")));
+        return Err(Rejected::Invalid(format!(
+            "route_service_url {route_service_url:?} does not begin with https"
+        )));
     }
     let isolation_segment = message.isolation_segment.unwrap_or_default();
     if !settings.sharding.takes(&isolation_segment) {
@@ -72,7 +79,10 @@ pub(super) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration,
             route_service_url,
             isolation_segment,
             availability_zone: message.availability_zone.unwrap_or_default(),
-            stale_threshold: message.stale_threshold_in_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(Duration::ZERO, Duration::from_secs),
+            stale_threshold: message
+                .stale_threshold_in_seconds
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .map_or(Duration::ZERO, Duration::from_secs),
         },
         balancing,
         updated_at_ns: message.endpoint_updated_at_ns,
@@ -96,20 +106,38 @@ mod tests {
         assert_eq!(registration.balancing, Some(Balancing::LeastConnection));
         let registration = of(r#"{"host":"1.2.3.4","port":80,"tls_port":0,"uris":null,"options":{"loadbalancing":7}}"#).unwrap();
         assert_eq!((registration.spec.port, registration.spec.tls), (80, false));
-        assert_eq!(registration.balancing, None, "a bad option does not cost the message");
+        assert_eq!(
+            registration.balancing, None,
+            "a bad option does not cost the message"
+        );
     }
 
     #[test]
     fn bad_messages_are_refused_whole() {
-        for json in ["", "{", r#"{"host":"a","uris":["b"],"tags":{"x":1}}"#, r#"{"host":"a","port":70000,"uris":["b"]}"#, r#"{"host":"a","port":1,"uris":["b"],"route_service_url":"http://x"}"#] {
+        for json in [
+            "",
+            "{",
+            r#"{"host":"a","uris":["b"],"tags":{"x":1}}"#,
+            r#"{"host":"a","port":70000,"uris":["b"]}"#,
+            r#"{"host":"a","port":1,"uris":["b"],"route_service_url":"http://x"}"#,
+        ] {
             assert!(matches!(of(json), Err(Rejected::Invalid(_))), "{json}");
         }
     }
 
     #[test]
     fn segments() {
-        let settings = |sharding| Settings { sharding, ..Settings::default() };
-        let taken = |segment: &str, sharding| parse(format!(r#"{{"host":"a","isolation_segment":{segment:?}}}"#).as_bytes(), &settings(sharding)).is_ok();
+        let settings = |sharding| Settings {
+            sharding,
+            ..Settings::default()
+        };
+        let taken = |segment: &str, sharding| {
+            parse(
+                format!(r#"{{"host":"a","isolation_segment":{segment:?}}}"#).as_bytes(),
+                &settings(sharding),
+            )
+            .is_ok()
+        };
         assert!(taken("x", Sharding::All));
         assert!(!taken("", Sharding::Segments(vec!["x".into()])));
         assert!(taken("", Sharding::SharedAndSegments(vec!["x".into()])));

@@ -24,14 +24,25 @@ use wire::router::{StartMessage, subject};
 const BACKLOG: usize = 131_072;
 
 /// Keeps the table until `end`.
-pub(crate) async fn subscribe(shared: Arc<Shared>, nats: clients::nats::Config, end: CancellationToken) -> Result<()> {
+pub(crate) async fn subscribe(
+    shared: Arc<Shared>,
+    nats: clients::nats::Config,
+    end: CancellationToken,
+) -> Result<()> {
     let (events, mut heard) = mpsc::unbounded_channel();
-    let client = clients::nats::connect(&nats, &format!("router-{}", shared.settings.index), move |event| {
-        let _ = events.send(event);
-        std::future::ready(())
-    })
+    let client = clients::nats::connect(
+        &nats,
+        &format!("router-{}", shared.settings.index),
+        move |event| {
+            let _ = events.send(event);
+            std::future::ready(())
+        },
+    )
     .await?;
-    let mut subscription = client.subscribe("router.*").await.context("subscribe to router.*")?;
+    let mut subscription = client
+        .subscribe("router.*")
+        .await
+        .context("subscribe to router.*")?;
     let (backlog, parse) = mpsc::channel(BACKLOG);
     let applied = tokio::spawn(apply_all(shared.clone(), client.clone(), parse));
     loop {
@@ -59,8 +70,8 @@ async fn connection(shared: &Shared, client: &Client, event: Event) {
         Event::Connected => {
             tracing::info!("nats-connection-reconnected");
             shared.registry.resume_pruning(Instant::now());
+            // No flush: it could wait for a connection that is lost again, and nobody would drain the subscription.
             let _ = client.publish(subject::START, start_payload(shared)).await;
-            let _ = client.flush().await;
         }
         Event::Disconnected => {
             tracing::warn!("nats-connection-disconnected");
@@ -83,7 +94,9 @@ fn start_payload(shared: &Shared) -> Bytes {
         minimum_register_interval_in_seconds: shared.settings.register_interval.as_secs(),
         prune_threshold_in_seconds: shared.settings.stale_threshold.as_secs(),
     };
-    serde_json::to_vec(&start).map(Bytes::from).unwrap_or_default()
+    serde_json::to_vec(&start)
+        .map(Bytes::from)
+        .unwrap_or_default()
 }
 
 async fn apply_all(shared: Arc<Shared>, client: Client, mut messages: mpsc::Receiver<Message>) {
@@ -106,8 +119,15 @@ fn apply(shared: &Shared, message: &Message, then: impl Fn(&Shared, message::Reg
         Ok(registration) => then(shared, registration),
         Err(Rejected::OtherSegment) => {}
         Err(Rejected::Invalid(error)) => {
-            let payload = String::from_utf8_lossy(&message.payload[..message.payload.len().min(1024)]).into_owned();
-            tracing::error!(subject = message.subject.as_str(), payload, error, "validation-error");
+            let payload =
+                String::from_utf8_lossy(&message.payload[..message.payload.len().min(1024)])
+                    .into_owned();
+            tracing::error!(
+                subject = message.subject.as_str(),
+                payload,
+                error,
+                "validation-error"
+            );
         }
     }
 }
@@ -119,24 +139,39 @@ fn register(shared: &Shared, registration: message::Registration) {
     let endpoint = shared.registry.endpoint(registration.spec, now);
     let spec = endpoint.spec();
     for uri in &registration.uris {
-        let outcome = shared.registry.register(uri, &endpoint, registration.balancing, now);
+        let outcome = shared
+            .registry
+            .register(uri, &endpoint, registration.balancing, now);
         let action = match outcome {
             Registered::Added { .. } => "endpoint-added",
             Registered::Updated => "endpoint-updated",
             Registered::Refreshed => "endpoint-refreshed",
         };
-        shared.metrics.registry_message.add(&format!("component={component:?},action={action:?}"));
+        shared
+            .metrics
+            .registry_message
+            .add(&format!("component={component:?},action={action:?}"));
         if let Registered::Added { new_route } = outcome {
             if new_route {
                 tracing::info!(uri, "route-registered");
             }
             tracing::info!(
-                uri, route_service_url = dash(&spec.route_service_url), backend = endpoint.address(), application_id = spec.app_id, instance_id = spec.instance_id,
-                server_cert_domain_san = spec.server_cert_domain_san, protocol = spec.protocol.as_str(), isolation_segment = dash(&spec.isolation_segment), is_tls = spec.tls,
+                uri,
+                route_service_url = dash(&spec.route_service_url),
+                backend = endpoint.address(),
+                application_id = spec.app_id,
+                instance_id = spec.instance_id,
+                server_cert_domain_san = spec.server_cert_domain_san,
+                protocol = spec.protocol.as_str(),
+                isolation_segment = dash(&spec.isolation_segment),
+                is_tls = spec.tls,
                 "endpoint-registered"
             );
             if let Some(latency) = updated_at_ns.and_then(since) {
-                shared.metrics.route_registration_latency.observe(latency.as_secs_f64());
+                shared
+                    .metrics
+                    .route_registration_latency
+                    .observe(latency.as_secs_f64());
             }
         }
     }
@@ -147,16 +182,31 @@ fn unregister(shared: &Shared, registration: message::Registration) {
     let address = registration.address();
     for uri in &registration.uris {
         let outcome = shared.registry.unregister(uri, &address, now);
-        let action = if outcome == Unregistered::NotFound { "endpoint-not-unregistered" } else { "endpoint-unregistered" };
-        shared.metrics.unregistry_message.add(&format!("component={:?},action={action:?}", registration.component()));
+        let action = if outcome == Unregistered::NotFound {
+            "endpoint-not-unregistered"
+        } else {
+            "endpoint-unregistered"
+        };
+        shared.metrics.unregistry_message.add(&format!(
+            "component={:?},action={action:?}",
+            registration.component()
+        ));
         match outcome {
             Unregistered::Removed { route_gone } => {
-                tracing::info!(uri, backend = address, application_id = registration.spec.app_id, instance_id = registration.spec.instance_id, "endpoint-unregistered");
+                tracing::info!(
+                    uri,
+                    backend = address,
+                    application_id = registration.spec.app_id,
+                    instance_id = registration.spec.instance_id,
+                    "endpoint-unregistered"
+                );
                 if route_gone {
                     tracing::info!(uri, "route-unregistered");
                 }
             }
-            Unregistered::NotFound => tracing::debug!(uri, backend = address, "endpoint-not-unregistered"),
+            Unregistered::NotFound => {
+                tracing::debug!(uri, backend = address, "endpoint-not-unregistered")
+            }
         }
     }
 }

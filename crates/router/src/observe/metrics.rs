@@ -29,14 +29,29 @@ pub(crate) struct Family(RwLock<BTreeMap<String, Arc<Counter>>>);
 
 impl Family {
     pub(crate) fn add(&self, label: &str) {
-        if let Some(counter) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(label) {
+        if let Some(counter) = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(label)
+        {
             return counter.add(1);
         }
-        self.0.write().unwrap_or_else(PoisonError::into_inner).entry(label.to_owned()).or_default().add(1);
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(label.to_owned())
+            .or_default()
+            .add(1);
     }
 
     fn values(&self) -> Vec<(String, u64)> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().map(|(label, counter)| (label.clone(), counter.value())).collect()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(label, counter)| (label.clone(), counter.value()))
+            .collect()
     }
 }
 
@@ -51,13 +66,22 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
+        Self {
+            bounds,
+            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            sum: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn observe(&self, value: f64) {
-        let at = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
+        let at = self
+            .bounds
+            .iter()
+            .position(|bound| value <= *bound)
+            .unwrap_or(self.bounds.len());
         self.counts[at].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add((value.max(0.0) * 1000.0) as u64, Ordering::Relaxed);
+        self.sum
+            .fetch_add((value.max(0.0) * 1000.0) as u64, Ordering::Relaxed);
     }
 
     fn render(&self, out: &mut String, name: &str) {
@@ -68,7 +92,11 @@ impl Histogram {
             let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {total}");
         }
         total += self.counts[self.bounds.len()].load(Ordering::Relaxed);
-        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {total}\n{name}_sum {}\n{name}_count {total}", self.sum.load(Ordering::Relaxed) as f64 / 1000.0);
+        let _ = writeln!(
+            out,
+            "{name}_bucket{{le=\"+Inf\"}} {total}\n{name}_sum {}\n{name}_count {total}",
+            self.sum.load(Ordering::Relaxed) as f64 / 1000.0
+        );
     }
 }
 
@@ -96,8 +124,13 @@ pub(crate) struct Metrics {
     responses: Family,
 }
 
-const MILLISECONDS: &[f64] = &[1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0];
-const LOOKUP_NANOSECONDS: &[f64] = &[10_000.0, 20_000.0, 30_000.0, 40_000.0, 50_000.0, 60_000.0, 70_000.0, 80_000.0, 90_000.0, 100_000.0];
+const MILLISECONDS: &[f64] = &[
+    1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0,
+];
+const LOOKUP_NANOSECONDS: &[f64] = &[
+    10_000.0, 20_000.0, 30_000.0, 40_000.0, 50_000.0, 60_000.0, 70_000.0, 80_000.0, 90_000.0,
+    100_000.0,
+];
 const REGISTRATION_SECONDS: &[f64] = &[0.1, 0.2, 0.4, 0.8, 1.0, 2.0, 4.0];
 
 impl Default for Metrics {
@@ -142,7 +175,9 @@ impl Metrics {
     pub(crate) fn rejected(&self, rejection: &Rejection) {
         match rejection {
             Rejection::Backend(fault) if fault.status() == 502 => self.bad_gateways.add(1),
-            Rejection::NoneAvailable | Rejection::RouteServiceUnsupported | Rejection::Panic => self.bad_gateways.add(1),
+            Rejection::NoneAvailable | Rejection::RouteServiceUnsupported | Rejection::Panic => {
+                self.bad_gateways.add(1)
+            }
             Rejection::Backend(_) => {}
             _ => self.rejected_requests.add(1),
         }
@@ -173,7 +208,10 @@ impl Metrics {
         };
         family("registry_message", self.registry_message.values());
         family("unregistry_message", self.unregistry_message.values());
-        family("total_requests", labelled("component", &self.total_requests));
+        family(
+            "total_requests",
+            labelled("component", &self.total_requests),
+        );
         family("responses", labelled("status_group", &self.responses));
         for (name, counter) in [
             ("routes_pruned", &self.routes_pruned),
@@ -182,7 +220,10 @@ impl Metrics {
             ("bad_gateways", &self.bad_gateways),
             ("backend_invalid_id", &self.backend_invalid_id),
             ("backend_invalid_tls_cert", &self.backend_invalid_tls_cert),
-            ("backend_tls_handshake_failed", &self.backend_tls_handshake_failed),
+            (
+                "backend_tls_handshake_failed",
+                &self.backend_tls_handshake_failed,
+            ),
             ("backend_exhausted_conns", &self.backend_exhausted_conns),
             ("websocket_upgrades", &self.websocket_upgrades),
             ("websocket_failures", &self.websocket_failures),
@@ -193,13 +234,20 @@ impl Metrics {
         for (name, value) in [
             ("total_routes", shared.registry.routes() as u128),
             ("ms_since_last_registry_update", since_update),
-            ("buffered_messages", u128::from(self.buffered_messages.load(Ordering::Relaxed))),
-            ("access_log_dropped_lines", u128::from(shared.access_log.dropped())),
+            (
+                "buffered_messages",
+                u128::from(self.buffered_messages.load(Ordering::Relaxed)),
+            ),
+            (
+                "access_log_dropped_lines",
+                u128::from(shared.access_log.dropped()),
+            ),
         ] {
             let _ = writeln!(out, "# TYPE {name} gauge\n{name} {value}");
         }
         self.route_lookup_time.render(&mut out, "route_lookup_time");
-        self.route_registration_latency.render(&mut out, "route_registration_latency");
+        self.route_registration_latency
+            .render(&mut out, "route_registration_latency");
         self.gorouter_time.render(&mut out, "gorouter_time");
         self.latency.render(&mut out, "latency");
         out
@@ -207,5 +255,9 @@ impl Metrics {
 }
 
 fn labelled(label: &str, family: &Family) -> Vec<(String, u64)> {
-    family.values().into_iter().map(|(value, count)| (format!("{label}={value:?}"), count)).collect()
+    family
+        .values()
+        .into_iter()
+        .map(|(value, count)| (format!("{label}={value:?}"), count))
+        .collect()
 }

@@ -23,39 +23,85 @@ struct Page {
     authorization: Arc<str>,
 }
 
-pub(crate) async fn serve(shared: Arc<Shared>, status: Status, end: CancellationToken) -> Result<()> {
-    let authorization = format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", status.user, status.password))).into();
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    status: Status,
+    end: CancellationToken,
+) -> Result<()> {
+    let authorization = format!(
+        "Basic {}",
+        BASE64_STANDARD.encode(format!("{}:{}", status.user, status.password))
+    )
+    .into();
     let app = axum::Router::new()
         .route("/routes", get(routes))
         .route("/health", get(health))
         .route("/healthz", get(health))
-        .route("/is-process-alive-do-not-use-for-loadbalancing", get(async || "ok\n"))
+        .route(
+            "/is-process-alive-do-not-use-for-loadbalancing",
+            get(async || "ok\n"),
+        )
         .route("/metrics", get(metrics))
-        .with_state(Page { shared, authorization });
+        .with_state(Page {
+            shared,
+            authorization,
+        });
     kit::http::serve(status.listener, None, app, end).await
 }
 
 async fn health(State(page): State<Page>) -> Response {
-    let headers = [(header::CACHE_CONTROL, "private, max-age=0"), (header::EXPIRES, "0")];
-    if page.shared.healthy.load(Ordering::Relaxed) { (headers, "ok\n").into_response() } else { (StatusCode::SERVICE_UNAVAILABLE, headers).into_response() }
+    let headers = [
+        (header::CACHE_CONTROL, "private, max-age=0"),
+        (header::EXPIRES, "0"),
+    ];
+    if page.shared.healthy.load(Ordering::Relaxed) {
+        (headers, "ok\n").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, headers).into_response()
+    }
 }
 
 async fn metrics(State(page): State<Page>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.shared.metrics.render(&page.shared)).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        page.shared.metrics.render(&page.shared),
+    )
+        .into_response()
 }
 
 async fn routes(State(page): State<Page>, headers: HeaderMap) -> Response {
-    let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .map_or(&b""[..], |value| value.as_bytes());
     if !same(given, page.authorization.as_bytes()) {
-        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"router\"")], "401 Unauthorized\n").into_response();
+        return (
+            StatusCode::UNAUTHORIZED,
+            [(header::WWW_AUTHENTICATE, "Basic realm=\"router\"")],
+            "401 Unauthorized\n",
+        )
+            .into_response();
     }
-    let table: BTreeMap<String, Vec<Row>> = page.shared.registry.snapshot().iter().map(|(uri, pool)| (uri.clone(), rows(pool))).collect();
+    let table: BTreeMap<String, Vec<Row>> = page
+        .shared
+        .registry
+        .snapshot()
+        .iter()
+        .map(|(uri, pool)| (uri.clone(), rows(pool)))
+        .collect();
     axum::Json(table).into_response()
 }
 
 /// Compares without telling by its time where the difference is.
 fn same(given: &[u8], wanted: &[u8]) -> bool {
-    given.len() == wanted.len() && given.iter().zip(wanted).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
+    given.len() == wanted.len()
+        && given
+            .iter()
+            .zip(wanted)
+            .fold(0, |acc, (a, b)| acc | (a ^ b))
+            == 0
 }
 
 /// An endpoint as gorouter's `route.Endpoint.MarshalJSON` shows it.
@@ -81,7 +127,10 @@ struct Row {
 
 fn rows(pool: &Pool) -> Vec<Row> {
     let algorithm = (pool.balancing() != Balancing::RoundRobin).then(|| pool.balancing().as_str());
-    pool.endpoints().iter().map(|endpoint| row(endpoint, algorithm)).collect()
+    pool.endpoints()
+        .iter()
+        .map(|endpoint| row(endpoint, algorithm))
+        .collect()
 }
 
 fn row(endpoint: &Endpoint, load_balancing_algorithm: Option<&'static str>) -> Row {

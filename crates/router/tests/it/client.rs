@@ -22,7 +22,9 @@ impl Reply {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     pub(crate) fn router_error(&self) -> &str {
@@ -30,18 +32,37 @@ impl Reply {
     }
 }
 
-pub(crate) async fn request(addr: SocketAddr, method: &str, host: &str, path: &str, headers: &[(&str, &str)], body: impl Into<bytes::Bytes>) -> Reply {
+pub(crate) async fn request(
+    addr: SocketAddr,
+    method: &str,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<bytes::Bytes>,
+) -> Reply {
     let stream = TcpStream::connect(addr).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     let connection = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("host", host);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", host);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let (parts, body) = sender.send_request(request.body(Full::new(body.into())).unwrap()).await.unwrap().into_parts();
+    let (parts, body) = sender
+        .send_request(request.body(Full::new(body.into())).unwrap())
+        .await
+        .unwrap()
+        .into_parts();
     let body = body.collect().await.unwrap();
     connection.abort();
-    Reply { status: parts.status.as_u16(), headers: parts.headers, trailers: body.trailers().cloned(), body: body.to_bytes().to_vec() }
+    Reply {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        trailers: body.trailers().cloned(),
+        body: body.to_bytes().to_vec(),
+    }
 }
 
 /// Sends bytes, reads until the other side closes (or `until` appears).
@@ -51,7 +72,10 @@ pub(crate) async fn raw(addr: SocketAddr, bytes: &str, until: &str) -> String {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let n = tokio::time::timeout(crate::world::PATIENCE, stream.read(&mut buffer)).await.expect("an answer").unwrap_or(0);
+        let n = tokio::time::timeout(crate::world::PATIENCE, stream.read(&mut buffer))
+            .await
+            .expect("an answer")
+            .unwrap_or(0);
         seen.extend_from_slice(&buffer[..n]);
         let text = String::from_utf8_lossy(&seen).into_owned();
         if n == 0 || (!until.is_empty() && text.contains(until)) {

@@ -1,11 +1,14 @@
 //! The router over its real protocols: a real nats-server, real backends, clients that speak bytes.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod backends;
 mod bodies;
 mod certs;
 mod client;
 mod headers;
 mod lifecycle;
+mod logs;
 mod routes;
 mod tls;
 mod upgrades;

@@ -13,24 +13,49 @@ async fn a_route_of_two_apps_is_spread_and_ends_with_unregistration() {
     let world = World::new().await;
     let (one, two) = (Backend::start("one").await, Backend::start("two").await);
     let before = Instant::now();
-    world.publish("router.register", plain("app.test", "app-1", 0, one.addr)).await;
-    wait_for("the first 200", async || world.get("app.test", "/").await.status == 200).await;
-    assert!(before.elapsed() < Duration::from_millis(500), "registration took {:?}", before.elapsed());
+    world
+        .publish("router.register", plain("app.test", "app-1", 0, one.addr))
+        .await;
+    wait_for("the first 200", async || {
+        world.get("app.test", "/").await.status == 200
+    })
+    .await;
+    assert!(
+        before.elapsed() < Duration::from_millis(500),
+        "registration took {:?}",
+        before.elapsed()
+    );
     world.register("app.test", "app-2", 0, two.addr).await;
     let mut counts = BTreeMap::new();
     for _ in 0..40 {
-        *counts.entry(world.get("APP.test:8080", "/").await.text()).or_insert(0) += 1;
+        *counts
+            .entry(world.get("APP.test:8080", "/").await.text())
+            .or_insert(0) += 1;
     }
-    assert_eq!(counts, BTreeMap::from([("one".to_owned(), 20), ("two".to_owned(), 20)]));
-    assert!(one.connections.load(Ordering::Relaxed) <= 2, "connections are reused: at most one per worker");
+    assert_eq!(
+        counts,
+        BTreeMap::from([("one".to_owned(), 20), ("two".to_owned(), 20)])
+    );
+    assert!(
+        one.connections.load(Ordering::Relaxed) <= 2,
+        "connections are reused: at most one per worker"
+    );
 
     for (app, backend) in [("app-1", &one), ("app-2", &two)] {
-        world.publish("router.unregister", plain("app.test", app, 0, backend.addr)).await;
+        world
+            .publish("router.unregister", plain("app.test", app, 0, backend.addr))
+            .await;
     }
-    wait_for("404", async || world.get("app.test", "/").await.status == 404).await;
+    wait_for("404", async || {
+        world.get("app.test", "/").await.status == 404
+    })
+    .await;
     let reply = world.get("app.test:80", "/").await;
     assert_eq!(reply.router_error(), "unknown_route");
-    assert_eq!(reply.text(), "404 Not Found: Requested route ('app.test') does not exist.\n");
+    assert_eq!(
+        reply.text(),
+        "404 Not Found: Requested route ('app.test') does not exist.\n"
+    );
     assert_eq!(reply.header("cache-control"), "no-cache, no-store");
     assert_eq!(reply.header("x-content-type-options"), "nosniff");
     assert_eq!(world.handle.routes(), 0);
@@ -44,20 +69,49 @@ async fn the_table_is_shown_in_gorouters_form() {
     wait_for("two routes", async || world.handle.routes() == 2).await;
     let row = serde_json::json!([{"address": "10.0.0.9:61001", "availability_zone": "z1", "protocol": "http2", "tls": true, "ttl": 60, "tags": {"component": "route-emitter"},
         "isolation_segment": "seg", "private_instance_id": "i", "server_cert_domain_san": "i"}]);
-    assert_eq!(world.table().await, serde_json::json!({"*.wild.test": row, "secure.test/path": row}));
-    assert_eq!(request(world.status, "GET", "x", "/routes", &[], "").await.status, 401);
-    assert_eq!(request(world.status, "GET", "x", "/health", &[], "").await.text(), "ok\n");
-    let metrics = request(world.status, "GET", "x", "/metrics", &[], "").await.text();
+    assert_eq!(
+        world.table().await,
+        serde_json::json!({"*.wild.test": row, "secure.test/path": row})
+    );
+    assert_eq!(
+        request(world.status, "GET", "x", "/routes", &[], "")
+            .await
+            .status,
+        401
+    );
+    assert_eq!(
+        request(world.status, "GET", "x", "/health", &[], "")
+            .await
+            .text(),
+        "ok\n"
+    );
+    let metrics = request(world.status, "GET", "x", "/metrics", &[], "")
+        .await
+        .text();
     assert!(metrics.contains("\ntotal_routes 2\n"), "{metrics}");
-    assert!(metrics.contains("registry_message{component=\"route-emitter\",action=\"endpoint-added\"} 2"), "{metrics}");
+    assert!(
+        metrics
+            .contains("registry_message{component=\"route-emitter\",action=\"endpoint-added\"} 2"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_messages_cost_only_themselves() {
     let world = World::new().await;
     let backend = Backend::start("good").await;
-    for bad in ["", "{", "[]", r#"{"uris":["x.test"],"host":"h","port":"80"}"#, r#"{"uris":["x.test"],"host":"h","port":80,"route_service_url":"http://x"}"#] {
-        world.bus.publish("router.register", bad.into()).await.unwrap();
+    for bad in [
+        "",
+        "{",
+        "[]",
+        r#"{"uris":["x.test"],"host":"h","port":"80"}"#,
+        r#"{"uris":["x.test"],"host":"h","port":80,"route_service_url":"http://x"}"#,
+    ] {
+        world
+            .bus
+            .publish("router.register", bad.into())
+            .await
+            .unwrap();
     }
     let mut message = plain("app.test", "app", 0, backend.addr);
     message["options"] = serde_json::json!({"loadbalancing": "no such thing"});
@@ -69,7 +123,12 @@ async fn bad_messages_cost_only_themselves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_endpoints_that_fall_silent_leave() {
-    let world = World::with(Settings { prune_interval: Duration::from_millis(20), stale_threshold: Duration::from_millis(300), ..Settings::default() }).await;
+    let world = World::with(Settings {
+        prune_interval: Duration::from_millis(20),
+        stale_threshold: Duration::from_millis(300),
+        ..Settings::default()
+    })
+    .await;
     let backend = Backend::start("x").await;
     world.register("app.test", "app", 0, backend.addr).await;
     wait_for("pruning", async || world.handle.routes() == 0).await;
@@ -84,20 +143,42 @@ async fn instance_headers_choose_or_refuse() {
     for (index, backend) in (0..).zip(&backends) {
         world.register("app.test", APP, index, backend.addr).await;
     }
-    let ask = async |name: &str, value: &str| request(world.addr, "GET", "app.test", "/dump", &[(name, value)], "").await;
+    let ask = async |name: &str, value: &str| {
+        request(world.addr, "GET", "app.test", "/dump", &[(name, value)], "").await
+    };
     for _ in 0..4 {
         let reply = ask("x-cf-app-instance", &format!("{APP}:1")).await.text();
-        assert!(reply.contains("x-cf-instanceindex: 1\n") && !reply.contains("x-cf-app-instance:"), "{reply}");
-        let reply = ask("x-cf-process-instance", &format!("{APP}:0")).await.text();
-        assert!(reply.contains("x-cf-instanceindex: 0\n") && reply.contains("x-cf-process-instance:"), "{reply}");
+        assert!(
+            reply.contains("x-cf-instanceindex: 1\n") && !reply.contains("x-cf-app-instance:"),
+            "{reply}"
+        );
+        let reply = ask("x-cf-process-instance", &format!("{APP}:0"))
+            .await
+            .text();
+        assert!(
+            reply.contains("x-cf-instanceindex: 0\n") && reply.contains("x-cf-process-instance:"),
+            "{reply}"
+        );
     }
     for (name, value, error) in [
         ("x-cf-app-instance", format!("{APP}:7"), "unknown_route"),
-        ("x-cf-app-instance", APP.to_owned(), "invalid_cf_app_instance_header"),
-        ("x-cf-process-instance", "nonsense".to_owned(), "invalid_cf_process_instance_header"),
+        (
+            "x-cf-app-instance",
+            APP.to_owned(),
+            "invalid_cf_app_instance_header",
+        ),
+        (
+            "x-cf-process-instance",
+            "nonsense".to_owned(),
+            "invalid_cf_process_instance_header",
+        ),
     ] {
         let reply = ask(name, &value).await;
-        assert_eq!((reply.status, reply.router_error()), (400, error), "{name}: {value}");
+        assert_eq!(
+            (reply.status, reply.router_error()),
+            (400, error),
+            "{name}: {value}"
+        );
     }
 }
 
@@ -106,18 +187,52 @@ async fn sessions_stick_to_their_instance() {
     let world = World::new().await;
     let backends = [Backend::start("zero").await, Backend::start("one").await];
     for (index, backend) in (0..).zip(&backends) {
-        world.register("app.test/ctx", "app", index, backend.addr).await;
+        world
+            .register("app.test/ctx", "app", index, backend.addr)
+            .await;
     }
     world.register("app.test", "app", 0, backends[0].addr).await;
     let first = world.get("app.test", "/session").await;
-    let cookies: Vec<&str> = first.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap()).collect();
-    assert_eq!(cookies[1], "__VCAP_ID__=app-instance-0; Path=/; HttpOnly; Secure; SameSite=Strict");
+    let cookies: Vec<&str> = first
+        .headers
+        .get_all("set-cookie")
+        .iter()
+        .map(|value| value.to_str().unwrap())
+        .collect();
+    assert_eq!(
+        cookies[1],
+        "__VCAP_ID__=app-instance-0; Path=/; HttpOnly; Secure; SameSite=Strict"
+    );
     for _ in 0..6 {
-        let reply = request(world.addr, "GET", "app.test", "/ctx", &[("cookie", "JSESSIONID=s1; __VCAP_ID__=app-instance-1")], "").await;
+        let reply = request(
+            world.addr,
+            "GET",
+            "app.test",
+            "/ctx",
+            &[("cookie", "JSESSIONID=s1; __VCAP_ID__=app-instance-1")],
+            "",
+        )
+        .await;
         assert_eq!(reply.text(), "one");
         assert_eq!(reply.header("set-cookie"), "");
     }
-    let moved = request(world.addr, "GET", "app.test", "/ctx", &[("cookie", "JSESSIONID=s1; __VCAP_ID__=gone")], "").await;
-    assert!(moved.header("set-cookie").starts_with("__VCAP_ID__=app-instance-"), "{moved:?}");
-    assert!(moved.header("set-cookie").contains("; Path=/ctx; HttpOnly"), "{moved:?}");
+    let moved = request(
+        world.addr,
+        "GET",
+        "app.test",
+        "/ctx",
+        &[("cookie", "JSESSIONID=s1; __VCAP_ID__=gone")],
+        "",
+    )
+    .await;
+    assert!(
+        moved
+            .header("set-cookie")
+            .starts_with("__VCAP_ID__=app-instance-"),
+        "{moved:?}"
+    );
+    assert!(
+        moved.header("set-cookie").contains("; Path=/ctx; HttpOnly"),
+        "{moved:?}"
+    );
 }

@@ -16,7 +16,9 @@ fn required(ca: &Ca, name: &str) -> Arc<rustls::ServerConfig> {
 async fn the_right_instance_answers_over_mutual_tls() {
     let world = World::new().await;
     let backend = Backend::start_tls("right", required(&world.ca, "instance-a")).await;
-    world.register_tls("app.test", "app", "instance-a", backend.addr).await;
+    world
+        .register_tls("app.test", "app", "instance-a", backend.addr)
+        .await;
     for _ in 0..5 {
         let reply = world.get("app.test", "/").await;
         assert_eq!((reply.status, reply.text().as_str()), (200, "right"));
@@ -27,22 +29,33 @@ async fn the_right_instance_answers_over_mutual_tls() {
 async fn a_wrong_name_is_never_served_and_prunes_even_the_last_endpoint() {
     let world = World::new().await;
     let wrong = Backend::start_tls("WRONG", required(&world.ca, "instance-b")).await;
-    world.register_tls("app.test", "app", "instance-a", wrong.addr).await;
+    world
+        .register_tls("app.test", "app", "instance-a", wrong.addr)
+        .await;
     let reply = world.get("app.test", "/").await;
     assert_eq!(reply.status, 503);
-    assert_eq!(reply.router_error(), "endpoint_failure (tls: certificate is valid for instance-b, not instance-a)");
+    assert_eq!(
+        reply.router_error(),
+        "endpoint_failure (tls: certificate is valid for instance-b, not instance-a)"
+    );
     assert!(!world.handle.serves("app.test"), "pruned");
     let reply = world.get("app.test", "/").await;
     assert_eq!((reply.status, reply.router_error()), (503, "no_endpoints"));
     // It registers again, and is caught again.
-    world.register_tls("app.test", "app", "instance-a", wrong.addr).await;
+    world
+        .register_tls("app.test", "app", "instance-a", wrong.addr)
+        .await;
     assert_eq!(world.get("app.test", "/").await.status, 503);
 
     let right = Backend::start_tls("right", required(&world.ca, "instance-c")).await;
-    world.register_tls("app.test", "app", "instance-c", right.addr).await;
+    world
+        .register_tls("app.test", "app", "instance-c", right.addr)
+        .await;
     for round in 0..20 {
         if round % 5 == 0 {
-            world.register_tls("app.test", "app", "instance-a", wrong.addr).await;
+            world
+                .register_tls("app.test", "app", "instance-a", wrong.addr)
+                .await;
         }
         let reply = world.get("app.test", "/").await;
         assert_eq!((reply.status, reply.text().as_str()), (200, "right"));
@@ -59,8 +72,12 @@ fn request_metrics(world: &World) -> String {
 async fn connections_are_not_shared_between_names() {
     let world = World::new().await;
     let backend = Backend::start_tls("b", required(&world.ca, "instance-b")).await;
-    world.register_tls("b.test", "b", "instance-b", backend.addr).await;
-    world.register_tls("a.test", "a", "instance-a", backend.addr).await;
+    world
+        .register_tls("b.test", "b", "instance-b", backend.addr)
+        .await;
+    world
+        .register_tls("a.test", "a", "instance-a", backend.addr)
+        .await;
     for _ in 0..4 {
         assert_eq!(world.get("b.test", "/").await.status, 200);
         assert_eq!(world.get("a.test", "/").await.status, 503);
@@ -72,15 +89,31 @@ async fn each_tls_failure_has_its_status() {
     let world = World::new().await;
     let stranger = Ca::new();
     let plain = Backend::start("plain").await;
-    let untrusted = Backend::start_tls("untrusted", server_config(&stranger.issue(&["i"]), ClientAuth::None, &[]).unwrap()).await;
+    let untrusted = Backend::start_tls(
+        "untrusted",
+        server_config(&stranger.issue(&["i"]), ClientAuth::None, &[]).unwrap(),
+    )
+    .await;
     let mut refusing = world.ca.issue(&["i"]);
     refusing.ca_pem = stranger.pem.clone();
-    let refusing = Backend::start_tls("refusing", server_config(&refusing, ClientAuth::Required, &[]).unwrap()).await;
-    for (host, backend, status) in [("plain.test", &plain, 525), ("untrusted.test", &untrusted, 526), ("refusing.test", &refusing, 496)] {
+    let refusing = Backend::start_tls(
+        "refusing",
+        server_config(&refusing, ClientAuth::Required, &[]).unwrap(),
+    )
+    .await;
+    for (host, backend, status) in [
+        ("plain.test", &plain, 525),
+        ("untrusted.test", &untrusted, 526),
+        ("refusing.test", &refusing, 496),
+    ] {
         world.register_tls(host, "app", "i", backend.addr).await;
         let reply = world.get(host, "/").await;
         assert_eq!(reply.status, status, "{host}: {}", reply.router_error());
-        assert!(reply.text().ends_with("Registered endpoint failed to handle the request.\n"));
+        assert!(
+            reply
+                .text()
+                .ends_with("Registered endpoint failed to handle the request.\n")
+        );
         assert!(world.handle.serves(host), "the last endpoint stays");
     }
 }
@@ -91,13 +124,22 @@ async fn a_refused_connection_is_retried_elsewhere_and_never_prunes_the_last() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = listener.local_addr().unwrap();
     drop(listener);
-    world.register_tls("alone.test", "app", "instance-a", gone).await;
+    world
+        .register_tls("alone.test", "app", "instance-a", gone)
+        .await;
     for _ in 0..3 {
         let reply = world.get("alone.test", "/").await;
         assert_eq!(reply.status, 502);
-        assert_eq!(reply.router_error(), format!("endpoint_failure (dial tcp {gone}: connect: connection refused)"));
+        assert_eq!(
+            reply.router_error(),
+            format!("endpoint_failure (dial tcp {gone}: connect: connection refused)")
+        );
     }
-    let back = Backend::listen("back", TcpListener::bind(gone).await.unwrap(), Some(required(&world.ca, "instance-a")));
+    let back = Backend::listen(
+        "back",
+        TcpListener::bind(gone).await.unwrap(),
+        Some(required(&world.ca, "instance-a")),
+    );
     assert_eq!(world.get("alone.test", "/").await.text(), "back");
     drop(back);
 
@@ -108,42 +150,92 @@ async fn a_refused_connection_is_retried_elsewhere_and_never_prunes_the_last() {
     world.register("two.test", "app", 0, gone).await;
     world.register("two.test", "app", 1, healthy.addr).await;
     for _ in 0..10 {
-        assert_eq!(crate::client::request(world.addr, "POST", "two.test", "/", &[], "body").await.text(), "healthy");
+        assert_eq!(
+            crate::client::request(world.addr, "POST", "two.test", "/", &[], "body")
+                .await
+                .text(),
+            "healthy"
+        );
     }
-    world.register_tls("mixed.test", "app", "instance-a", gone).await;
+    world
+        .register_tls("mixed.test", "app", "instance-a", gone)
+        .await;
     world.register("mixed.test", "app", 1, healthy.addr).await;
     for _ in 0..10 {
         assert_eq!(world.get("mixed.test", "/").await.text(), "healthy");
     }
-    wait_for("the unreachable TLS endpoint to be pruned", async || world.table().await["mixed.test"].as_array().unwrap().len() == 1).await;
+    wait_for("the unreachable TLS endpoint to be pruned", async || {
+        world.table().await["mixed.test"].as_array().unwrap().len() == 1
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http2_on_both_sides() {
     use http_body_util::{BodyExt as _, Full};
     let world = World::with(Settings::default()).await;
-    let backend = Backend::start_tls("h2", server_config(&world.ca.issue(&["instance-a"]), ClientAuth::Required, &["h2"]).unwrap()).await;
-    let mut message = crate::world::tls("app.test", "app", "instance-a", backend.addr);
+    let backend = Backend::start_tls(
+        "h2",
+        server_config(
+            &world.ca.issue(&["instance-a"]),
+            ClientAuth::Required,
+            &["h2"],
+        )
+        .unwrap(),
+    )
+    .await;
+    let mut message = crate::world::tls("app.apps.test", "app", "instance-a", backend.addr);
     message["protocol"] = "http2".into();
     world.publish("router.register", message).await;
-    wait_for("the route", async || world.handle.serves("app.test")).await;
-    assert!(world.get("app.test", "/dump").await.text().starts_with("GET https://app.test/dump HTTP/2.0"));
+    wait_for("the route", async || world.handle.serves("app.apps.test")).await;
+    assert!(
+        world
+            .get("app.apps.test", "/dump")
+            .await
+            .text()
+            .starts_with("GET https://app.apps.test/dump HTTP/2.0")
+    );
 
     let mut config = kit::tls::client_config(&world.ca.issue(&["client"])).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let stream = tokio::net::TcpStream::connect(world.https).await.unwrap();
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect("app.test".try_into().unwrap(), stream).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect("app.apps.test".try_into().unwrap(), stream)
+        .await
+        .unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
     tokio::spawn(connection);
     let plain = Backend::start("plain").await;
-    world.register("plain.test", "app", 0, plain.addr).await;
-    for host in ["app.test", "plain.test"] {
-        let request = hyper::Request::post(format!("https://{host}/dump/x%2Fy?z")).body(Full::new(bytes::Bytes::from_static(b"hello"))).unwrap();
+    world
+        .register("plain.apps.test", "app", 0, plain.addr)
+        .await;
+    for host in ["app.apps.test", "plain.apps.test"] {
+        let request = hyper::Request::post(format!("https://{host}/dump/x%2Fy?z"))
+            .body(Full::new(bytes::Bytes::from_static(b"hello")))
+            .unwrap();
         let response = sender.send_request(request).await.unwrap();
         assert_eq!(response.status(), 200);
-        let text = String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        let text = String::from_utf8(
+            response
+                .into_body()
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes()
+                .to_vec(),
+        )
+        .unwrap();
         assert!(text.contains("/dump/x%2Fy?z HTTP/"), "{text}");
         assert!(text.contains("x-forwarded-proto: https\n"), "{text}");
     }
-    assert!(world.log_lines(3).await[2].contains(" HTTP/2.0\" 200 5 "), "{:?}", world.log_lines(3).await);
+    assert!(
+        world.log_lines(3).await[2].contains(" HTTP/2.0\" 200 "),
+        "{:?}",
+        world.log_lines(3).await
+    );
 }

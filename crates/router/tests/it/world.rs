@@ -17,22 +17,35 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// A nats-server, killed when dropped.
 pub(crate) struct Nats {
     child: Child,
-    pub(crate) port: u16,
 }
 
 impl Nats {
     pub(crate) fn start(port: u16) -> Self {
         let child = Command::new("nats-server")
-            .args(["-a", "127.0.0.1", "-p", &port.to_string(), "--user", "nats", "--pass", "secret"])
+            .args([
+                "-a",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "--user",
+                "nats",
+                "--pass",
+                "secret",
+            ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("start nats-server: install it with `apt-get install nats-server`");
-        Self { child, port }
+        Self { child }
     }
 
     pub(crate) fn config(port: u16) -> clients::nats::Config {
-        clients::nats::Config { servers: vec![format!("127.0.0.1:{port}")], user: "nats".into(), password: "secret".into(), tls: None }
+        clients::nats::Config {
+            servers: vec![format!("127.0.0.1:{port}")],
+            user: "nats".into(),
+            password: "secret".into(),
+            tls: None,
+        }
     }
 }
 
@@ -63,60 +76,120 @@ impl World {
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
-        let nats_port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        Self::streaming_to(Emitter::discard(), Ca::new(), settings).await
+    }
+
+    /// A router that sends its `RTR` lines somewhere.
+    pub(crate) async fn streaming_to(loggregator: Emitter, ca: Ca, settings: Settings) -> Self {
+        let nats_port = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let nats = Nats::start(nats_port);
-        let ca = Ca::new();
         let folder = tempfile::tempdir().unwrap();
         let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
         let https = bind().await;
         let https_addr = https.local_addr().unwrap();
-        let front = ca.issue(&["*.test"]);
+        let front = ca.issue(&["*.apps.test"]);
         let config = Config {
             http: vec![bind().await],
             https: vec![https],
-            certificates: vec![Certificate { cert_pem: front.cert_pem, key_pem: front.key_pem }],
-            status: Status { listener: bind().await, user: "status".into(), password: "secret".into() },
+            certificates: vec![Certificate {
+                cert_pem: front.cert_pem,
+                key_pem: front.key_pem,
+            }],
+            status: Status {
+                listener: bind().await,
+                user: "status".into(),
+                password: "secret".into(),
+            },
             nats: Nats::config(nats_port),
             backend_tls: ca.issue(&["router"]),
             access_log: Some(folder.path().join("access.log")),
-            loggregator: Emitter::discard(),
-            settings: Settings { workers: 2, ..settings },
+            loggregator,
+            settings: Settings {
+                workers: 2,
+                ..settings
+            },
         };
         let router = Router::build(config).await.unwrap();
         let (addr, status, handle) = (router.addr(), router.status_addr(), router.handle());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(router.run(shutdown.clone()));
-        let bus = clients::nats::connect(&Nats::config(nats_port), "test", |_| std::future::ready(())).await.unwrap();
-        let world = Self { nats: Some(nats), nats_port, bus, addr, https: https_addr, status, handle, ca, shutdown, running, folder };
+        let bus =
+            clients::nats::connect(&Nats::config(nats_port), "test", |_| std::future::ready(()))
+                .await
+                .unwrap();
+        let world = Self {
+            nats: Some(nats),
+            nats_port,
+            bus,
+            addr,
+            https: https_addr,
+            status,
+            handle,
+            ca,
+            shutdown,
+            running,
+            folder,
+        };
         // The router answers greetings as soon as it hears registrations.
-        wait_for("an answer to router.greet", async || tokio::time::timeout(Duration::from_millis(200), world.bus.request("router.greet", "".into())).await.is_ok_and(|answer| answer.is_ok())).await;
+        wait_for("an answer to router.greet", async || {
+            tokio::time::timeout(
+                Duration::from_millis(200),
+                world.bus.request("router.greet", "".into()),
+            )
+            .await
+            .is_ok_and(|answer| answer.is_ok())
+        })
+        .await;
         wait_for("the router to be healthy", async || world.handle.healthy()).await;
         world
     }
 
     pub(crate) async fn publish(&self, subject: &'static str, message: serde_json::Value) {
-        self.bus.publish(subject, message.to_string().into()).await.unwrap();
+        self.bus
+            .publish(subject, message.to_string().into())
+            .await
+            .unwrap();
         self.bus.flush().await.unwrap();
     }
 
     /// Registers a plain endpoint of `app` and waits until the router has it.
     pub(crate) async fn register(&self, uri: &str, app: &str, index: u32, addr: SocketAddr) {
-        self.publish("router.register", plain(uri, app, index, addr)).await;
+        self.publish("router.register", plain(uri, app, index, addr))
+            .await;
         self.wait_for_endpoint(uri, addr).await;
     }
 
     pub(crate) async fn register_tls(&self, uri: &str, app: &str, san: &str, addr: SocketAddr) {
-        self.publish("router.register", tls(uri, app, san, addr)).await;
+        self.publish("router.register", tls(uri, app, san, addr))
+            .await;
         self.wait_for_endpoint(uri, addr).await;
     }
 
     async fn wait_for_endpoint(&self, uri: &str, addr: SocketAddr) {
-        wait_for("the endpoint to be registered", async || self.table().await[uri].as_array().is_some_and(|rows| rows.iter().any(|row| row["address"] == addr.to_string()))).await;
+        wait_for("the endpoint to be registered", async || {
+            self.table().await[uri]
+                .as_array()
+                .is_some_and(|rows| rows.iter().any(|row| row["address"] == addr.to_string()))
+        })
+        .await;
     }
 
     pub(crate) async fn table(&self) -> serde_json::Value {
         // status:secret
-        let reply = request(self.status, "GET", "router", "/routes", &[("authorization", "Basic c3RhdHVzOnNlY3JldA==")], "").await;
+        let reply = request(
+            self.status,
+            "GET",
+            "router",
+            "/routes",
+            &[("authorization", "Basic c3RhdHVzOnNlY3JldA==")],
+            "",
+        )
+        .await;
         assert_eq!(reply.status, 200);
         serde_json::from_slice(&reply.body).unwrap()
     }
@@ -128,7 +201,13 @@ impl World {
     /// The lines of the access log once it holds `count`.
     pub(crate) async fn log_lines(&self, count: usize) -> Vec<String> {
         let path: PathBuf = self.folder.path().join("access.log");
-        let read = || std::fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+        let read = || {
+            std::fs::read_to_string(&path)
+                .unwrap_or_default()
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         wait_for("the access log", async || read().len() >= count).await;
         read()
     }

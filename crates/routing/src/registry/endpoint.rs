@@ -58,8 +58,20 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(spec: EndpointSpec, transport: u64, epoch: Instant, now: Instant) -> Self {
-        let address = if spec.host.contains(':') { format!("[{}]:{}", spec.host, spec.port) } else { format!("{}:{}", spec.host, spec.port) };
-        Self { spec, address, transport, epoch, seen_ms: AtomicU64::new(millis(epoch, now)), failed_ms: AtomicU64::new(0), in_flight: AtomicU32::new(0) }
+        let address = if spec.host.contains(':') {
+            format!("[{}]:{}", spec.host, spec.port)
+        } else {
+            format!("{}:{}", spec.host, spec.port)
+        };
+        Self {
+            spec,
+            address,
+            transport,
+            epoch,
+            seen_ms: AtomicU64::new(millis(epoch, now)),
+            failed_ms: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+        }
     }
 
     /// The same as `self`, with the connections of `old`, if both name the same peer.
@@ -68,7 +80,11 @@ impl Endpoint {
             && self.spec.protocol == old.spec.protocol
             && self.spec.server_cert_domain_san == old.spec.server_cert_domain_san
             && self.spec.instance_id == old.spec.instance_id;
-        let transport = if same_peer { old.transport } else { self.transport };
+        let transport = if same_peer {
+            old.transport
+        } else {
+            self.transport
+        };
         Arc::new(Self::new(self.spec.clone(), transport, self.epoch, now))
     }
 
@@ -87,12 +103,20 @@ impl Endpoint {
 
     /// The instance guid, or the address when the registration had none.
     pub fn instance_id(&self) -> &str {
-        if self.spec.instance_id.is_empty() { &self.address } else { &self.spec.instance_id }
+        if self.spec.instance_id.is_empty() {
+            &self.address
+        } else {
+            &self.spec.instance_id
+        }
     }
 
     /// The name to verify in the backend's certificate.
     pub fn tls_name(&self) -> &str {
-        if self.spec.server_cert_domain_san.is_empty() { &self.spec.host } else { &self.spec.server_cert_domain_san }
+        if self.spec.server_cert_domain_san.is_empty() {
+            &self.spec.host
+        } else {
+            &self.spec.server_cert_domain_san
+        }
     }
 
     pub fn in_flight(&self) -> u32 {
@@ -100,7 +124,8 @@ impl Endpoint {
     }
 
     pub(super) fn refresh(&self, now: Instant) {
-        self.seen_ms.store(millis(self.epoch, now), Ordering::Relaxed);
+        self.seen_ms
+            .store(millis(self.epoch, now), Ordering::Relaxed);
     }
 
     /// TLS endpoints never go stale: a wrong peer shows by its certificate.
@@ -110,7 +135,8 @@ impl Endpoint {
     }
 
     pub(super) fn mark_failed(&self, now: Instant) {
-        self.failed_ms.store(millis(self.epoch, now).max(1), Ordering::Relaxed);
+        self.failed_ms
+            .store(millis(self.epoch, now).max(1), Ordering::Relaxed);
     }
 
     pub(super) fn clear_failed(&self) {
@@ -120,7 +146,9 @@ impl Endpoint {
     /// A failure is held against an endpoint for a quarter of its stale threshold (30 s).
     pub(super) fn is_failed(&self, now: Instant) -> bool {
         let failed = self.failed_ms.load(Ordering::Relaxed);
-        failed != 0 && u128::from(millis(self.epoch, now).saturating_sub(failed)) < self.spec.stale_threshold.as_millis() / 4
+        failed != 0
+            && u128::from(millis(self.epoch, now).saturating_sub(failed))
+                < self.spec.stale_threshold.as_millis() / 4
     }
 
     pub(super) fn is_full(&self, max_conns: u32) -> bool {

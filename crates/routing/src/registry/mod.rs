@@ -42,14 +42,20 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { stale_threshold: Duration::from_secs(120), empty_pool_timeout: Duration::from_secs(120), seed: 0 }
+        Self {
+            stale_threshold: Duration::from_secs(120),
+            empty_pool_timeout: Duration::from_secs(120),
+            seed: 0,
+        }
     }
 }
 
 /// What a registration did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
-    Added { new_route: bool },
+    Added {
+        new_route: bool,
+    },
     Updated,
     /// The same as before: only its time stamp moved.
     Refreshed,
@@ -143,15 +149,29 @@ impl Registry {
     }
 
     /// Puts an endpoint under a uri. Last writer wins: NATS messages carry no order of their own.
-    pub fn register(&self, uri: &str, endpoint: &Arc<Endpoint>, balancing: Option<Balancing>, now: Instant) -> Registered {
+    pub fn register(
+        &self,
+        uri: &str,
+        endpoint: &Arc<Endpoint>,
+        balancing: Option<Balancing>,
+        now: Instant,
+    ) -> Registered {
         let key = RouteKey::new(uri);
         self.touch(now);
         // While the shard is locked, even for reading, nobody can drop the pool.
-        if let Some(pool) = self.hosts(&key, &self.read(key.shard_name())).get(key.host_name()).and_then(|host| host.pools.get(key.path())) {
+        if let Some(pool) = self
+            .hosts(&key, &self.read(key.shard_name()))
+            .get(key.host_name())
+            .and_then(|host| host.pools.get(key.path()))
+        {
             return pool.put(endpoint, balancing, now);
         }
         let mut shard = self.write(key.shard_name());
-        let hosts = if key.is_wildcard() { &mut shard.wildcard } else { &mut shard.exact };
+        let hosts = if key.is_wildcard() {
+            &mut shard.wildcard
+        } else {
+            &mut shard.exact
+        };
         let host = hosts.entry(key.host_name().into()).or_default();
         if let Some(pool) = host.pools.get(key.path()) {
             return pool.put(endpoint, balancing, now);
@@ -168,7 +188,11 @@ impl Registry {
     pub fn unregister(&self, uri: &str, address: &str, now: Instant) -> Unregistered {
         let key = RouteKey::new(uri);
         self.touch(now);
-        let removed = match self.hosts(&key, &self.read(key.shard_name())).get(key.host_name()).and_then(|host| host.pools.get(key.path())) {
+        let removed = match self
+            .hosts(&key, &self.read(key.shard_name()))
+            .get(key.host_name())
+            .and_then(|host| host.pools.get(key.path()))
+        {
             None => return Unregistered::NotFound,
             Some(pool) => pool.remove(address),
         };
@@ -182,18 +206,29 @@ impl Registry {
     /// The pool of a request. `host` as in the request (port and capitals allowed), `path` escaped, with or without query.
     pub fn lookup(&self, host: &str, path: &str) -> Option<Arc<Pool>> {
         let path = uri::request_path(path);
-        uri::lowered(request_host(host), |host| uri::lowered(path, |path| self.find(host, path)))
+        uri::lowered(request_host(host), |host| {
+            uri::lowered(path, |path| self.find(host, path))
+        })
     }
 
     fn find(&self, host: &str, path: &str) -> Option<Arc<Pool>> {
         if !host.starts_with("*.")
-            && let Some(pool) = self.read(host).exact.get(host).and_then(|entry| entry.lookup(path))
+            && let Some(pool) = self
+                .read(host)
+                .exact
+                .get(host)
+                .and_then(|entry| entry.lookup(path))
         {
             return Some(pool.clone());
         }
         let mut rest = host;
         while let Some((_, tail)) = rest.split_once('.') {
-            if let Some(pool) = self.read(tail).wildcard.get(tail).and_then(|entry| entry.lookup(path)) {
+            if let Some(pool) = self
+                .read(tail)
+                .wildcard
+                .get(tail)
+                .and_then(|entry| entry.lookup(path))
+            {
                 return Some(pool.clone());
             }
             rest = tail;
@@ -208,12 +243,23 @@ impl Registry {
         if self.suspended.load(Ordering::Relaxed) {
             return pruned;
         }
-        for (uri, pool) in self.snapshot() {
+        let mut pools = Vec::with_capacity(self.routes());
+        self.each(|pool| pools.push(pool.clone()));
+        for pool in pools {
             let stale = pool.remove_stale(now);
             let emptied_by_age = !stale.is_empty() && pool.is_empty();
-            let timed_out = pool.empty_for(now).is_some_and(|age| age >= self.settings.empty_pool_timeout);
-            let route_gone = (emptied_by_age || timed_out) && self.forget_if(&RouteKey::new(&uri), |found| Arc::ptr_eq(found, &pool));
-            pruned.extend(stale.into_iter().map(|endpoint| Pruned { uri: uri.clone(), endpoint, route_gone }));
+            let timed_out = pool
+                .empty_for(now)
+                .is_some_and(|age| age >= self.settings.empty_pool_timeout);
+            let route_gone = (emptied_by_age || timed_out)
+                && self.forget_if(&RouteKey::new(pool.uri()), |found| {
+                    Arc::ptr_eq(found, &pool)
+                });
+            pruned.extend(stale.into_iter().map(|endpoint| Pruned {
+                uri: pool.uri().to_owned(),
+                endpoint,
+                route_gone,
+            }));
         }
         pruned
     }
@@ -226,7 +272,7 @@ impl Registry {
     /// The bus is back: everybody gets a whole threshold to be heard of again.
     pub fn resume_pruning(&self, now: Instant) {
         if self.suspended.load(Ordering::Relaxed) {
-            self.each(|_, pool| pool.refresh(now));
+            self.each(|pool| pool.refresh(now));
             self.suspended.store(false, Ordering::Relaxed);
         }
     }
@@ -242,22 +288,30 @@ impl Registry {
 
     /// How long ago the last message changed or refreshed anything.
     pub fn since_update(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.epoch).saturating_sub(Duration::from_millis(self.updated_ms.load(Ordering::Relaxed)))
+        now.saturating_duration_since(self.epoch)
+            .saturating_sub(Duration::from_millis(
+                self.updated_ms.load(Ordering::Relaxed),
+            ))
     }
 
     /// Every uri and its pool, sorted by uri.
     pub fn snapshot(&self) -> Vec<(String, Arc<Pool>)> {
         let mut all = Vec::with_capacity(self.routes());
-        self.each(|uri, pool| all.push((uri.to_owned(), pool.clone())));
+        self.each(|pool| all.push((pool.uri().to_owned(), pool.clone())));
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
     }
 
-    fn each(&self, mut visit: impl FnMut(&str, &Arc<Pool>)) {
+    fn each(&self, mut visit: impl FnMut(&Arc<Pool>)) {
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            for pool in shard.exact.values().chain(shard.wildcard.values()).flat_map(|host| host.pools.values()) {
-                visit(pool.uri(), pool);
+            for pool in shard
+                .exact
+                .values()
+                .chain(shard.wildcard.values())
+                .flat_map(|host| host.pools.values())
+            {
+                visit(pool);
             }
         }
     }
@@ -265,9 +319,19 @@ impl Registry {
     /// Drops a uri's pool if it is (still) empty and `wanted`.
     fn forget_if(&self, key: &RouteKey, wanted: impl Fn(&Arc<Pool>) -> bool) -> bool {
         let mut shard = self.write(key.shard_name());
-        let hosts = if key.is_wildcard() { &mut shard.wildcard } else { &mut shard.exact };
-        let Some(host) = hosts.get_mut(key.host_name()) else { return false };
-        if !host.pools.get(key.path()).is_some_and(|pool| pool.is_empty() && wanted(pool)) {
+        let hosts = if key.is_wildcard() {
+            &mut shard.wildcard
+        } else {
+            &mut shard.exact
+        };
+        let Some(host) = hosts.get_mut(key.host_name()) else {
+            return false;
+        };
+        if !host
+            .pools
+            .get(key.path())
+            .is_some_and(|pool| pool.is_empty() && wanted(pool))
+        {
             return false;
         }
         host.pools.remove(key.path());
@@ -279,19 +343,28 @@ impl Registry {
     }
 
     fn hosts<'a>(&self, key: &RouteKey, shard: &'a Shard) -> &'a Hosts {
-        if key.is_wildcard() { &shard.wildcard } else { &shard.exact }
+        if key.is_wildcard() {
+            &shard.wildcard
+        } else {
+            &shard.exact
+        }
     }
 
     fn touch(&self, now: Instant) {
-        self.updated_ms.store(endpoint::millis(self.epoch, now), Ordering::Relaxed);
+        self.updated_ms
+            .store(endpoint::millis(self.epoch, now), Ordering::Relaxed);
     }
 
     fn read(&self, name: &str) -> RwLockReadGuard<'_, Shard> {
-        self.shards[uri::shard(name) % SHARDS].read().unwrap_or_else(PoisonError::into_inner)
+        self.shards[uri::shard(name) % SHARDS]
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, name: &str) -> RwLockWriteGuard<'_, Shard> {
-        self.shards[uri::shard(name) % SHARDS].write().unwrap_or_else(PoisonError::into_inner)
+        self.shards[uri::shard(name) % SHARDS]
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

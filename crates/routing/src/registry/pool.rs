@@ -41,15 +41,23 @@ pub enum Instance<'a> {
     /// `X-CF-APP-INSTANCE`
     App { app: &'a str, index: &'a str },
     /// `X-CF-PROCESS-INSTANCE`
-    Process { process: &'a str, index: Option<&'a str> },
+    Process {
+        process: &'a str,
+        index: Option<&'a str>,
+    },
 }
 
 impl Instance<'_> {
     fn is(&self, endpoint: &Endpoint) -> bool {
         match *self {
             Self::Any => true,
-            Self::App { app, index } => endpoint.spec().app_id == app && endpoint.spec().instance_index == index,
-            Self::Process { process, index } => endpoint.tag("process_id") == process && index.is_none_or(|index| endpoint.spec().instance_index == index),
+            Self::App { app, index } => {
+                endpoint.spec().app_id == app && endpoint.spec().instance_index == index
+            }
+            Self::Process { process, index } => {
+                endpoint.tag("process_id") == process
+                    && index.is_none_or(|index| endpoint.spec().instance_index == index)
+            }
         }
     }
 }
@@ -149,7 +157,11 @@ impl Pool {
     }
 
     pub fn balancing(&self) -> Balancing {
-        if self.balancing.load(Ordering::Relaxed) == Balancing::LeastConnection as u8 { Balancing::LeastConnection } else { Balancing::RoundRobin }
+        if self.balancing.load(Ordering::Relaxed) == Balancing::LeastConnection as u8 {
+            Balancing::LeastConnection
+        } else {
+            Balancing::RoundRobin
+        }
     }
 
     /// Whether some endpoint is the instance.
@@ -165,24 +177,39 @@ impl Pool {
     /// The next endpoint for an attempt. Endpoints that failed lately are passed over while there are others.
     pub fn pick(&self, want: &Want<'_>, now: Instant) -> Result<Arc<Endpoint>, NoPick> {
         let members = self.read();
-        let tried = |endpoint: &Endpoint| want.tried.iter().any(|tried| tried.address() == endpoint.address());
+        let tried = |endpoint: &Endpoint| {
+            want.tried
+                .iter()
+                .any(|tried| tried.address() == endpoint.address())
+        };
         if let Some(id) = want.sticky
-            && let Some(endpoint) = members.iter().find(|e| e.instance_id() == id && want.instance.is(e))
+            && let Some(endpoint) = members
+                .iter()
+                .find(|e| e.instance_id() == id && want.instance.is(e))
             && !tried(endpoint)
             && !endpoint.is_full(want.max_conns)
         {
             return Ok(endpoint.clone());
         }
-        let open = |endpoint: &Endpoint| want.instance.is(endpoint) && !tried(endpoint) && !endpoint.is_full(want.max_conns);
+        let open = |endpoint: &Endpoint| {
+            want.instance.is(endpoint) && !tried(endpoint) && !endpoint.is_full(want.max_conns)
+        };
         let start = self.next.fetch_add(1, Ordering::Relaxed) % members.len().max(1);
-        let turn = members[start..].iter().chain(&members[..start]).enumerate().filter(|(_, endpoint)| open(endpoint));
+        let turn = members[start..]
+            .iter()
+            .chain(&members[..start])
+            .enumerate()
+            .filter(|(_, endpoint)| open(endpoint));
         let chosen = match self.balancing() {
             Balancing::RoundRobin => turn.clone().find(|(_, endpoint)| !endpoint.is_failed(now)),
-            Balancing::LeastConnection => turn.clone().min_by_key(|(_, endpoint)| endpoint.in_flight()),
+            Balancing::LeastConnection => turn
+                .clone()
+                .min_by_key(|(_, endpoint)| endpoint.in_flight()),
         };
         if let Some((passed_over, endpoint)) = chosen {
             // Whoever follows one that was passed over must not get its share as well.
-            if self.balancing() == Balancing::RoundRobin && passed_over > 0 && want.tried.is_empty() {
+            if self.balancing() == Balancing::RoundRobin && passed_over > 0 && want.tried.is_empty()
+            {
                 self.next.fetch_add(passed_over, Ordering::Relaxed);
             }
             return Ok(endpoint.clone());
@@ -195,7 +222,10 @@ impl Pool {
         let candidates = members.iter().filter(|endpoint| want.instance.is(endpoint));
         Err(if candidates.clone().next().is_none() {
             NoPick::None
-        } else if candidates.clone().all(|endpoint| endpoint.is_full(want.max_conns)) {
+        } else if candidates
+            .clone()
+            .all(|endpoint| endpoint.is_full(want.max_conns))
+        {
             NoPick::Full
         } else {
             NoPick::Tried
@@ -206,7 +236,12 @@ impl Pool {
     /// the last, for it may come back and nobody else would serve; all others are marked.
     pub fn fail(&self, endpoint: &Arc<Endpoint>, failure: Failure, now: Instant) -> Consequence {
         let mut members = self.write();
-        let Some(at) = members.iter().position(|member| Arc::ptr_eq(member, endpoint)) else { return Consequence::Gone };
+        let Some(at) = members
+            .iter()
+            .position(|member| Arc::ptr_eq(member, endpoint))
+        else {
+            return Consequence::Gone;
+        };
         let prune = match failure {
             Failure::WrongName => true,
             Failure::Unreachable => endpoint.spec().tls && members.len() > 1,
@@ -217,16 +252,27 @@ impl Pool {
             return Consequence::Marked;
         }
         members.remove(at);
-        self.emptied_ms.store(millis(self.epoch, now), Ordering::Relaxed);
+        self.emptied_ms
+            .store(millis(self.epoch, now), Ordering::Relaxed);
         Consequence::Pruned
     }
 
-    pub(super) fn put(&self, endpoint: &Arc<Endpoint>, balancing: Option<Balancing>, now: Instant) -> Registered {
+    pub(super) fn put(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        balancing: Option<Balancing>,
+        now: Instant,
+    ) -> Registered {
         if let Some(balancing) = balancing {
             self.balancing.store(balancing as u8, Ordering::Relaxed);
         }
-        self.route_service.store(!endpoint.spec().route_service_url.is_empty(), Ordering::Relaxed);
-        let find = |members: &[Arc<Endpoint>]| members.binary_search_by(|member| member.address().cmp(endpoint.address()));
+        self.route_service.store(
+            !endpoint.spec().route_service_url.is_empty(),
+            Ordering::Relaxed,
+        );
+        let find = |members: &[Arc<Endpoint>]| {
+            members.binary_search_by(|member| member.address().cmp(endpoint.address()))
+        };
         {
             let members = self.read();
             if let Ok(at) = find(&members)
@@ -251,7 +297,9 @@ impl Pool {
 
     pub(super) fn remove(&self, address: &str) -> Option<Arc<Endpoint>> {
         let mut members = self.write();
-        let at = members.binary_search_by(|member| member.address().cmp(address)).ok()?;
+        let at = members
+            .binary_search_by(|member| member.address().cmp(address))
+            .ok()?;
         Some(members.remove(at))
     }
 
@@ -271,11 +319,17 @@ impl Pool {
     }
 
     pub(super) fn refresh(&self, now: Instant) {
-        self.read().iter().for_each(|endpoint| endpoint.refresh(now));
+        self.read()
+            .iter()
+            .for_each(|endpoint| endpoint.refresh(now));
     }
 
     pub(super) fn empty_for(&self, now: Instant) -> Option<Duration> {
-        self.is_empty().then(|| Duration::from_millis(millis(self.epoch, now).saturating_sub(self.emptied_ms.load(Ordering::Relaxed))))
+        self.is_empty().then(|| {
+            Duration::from_millis(
+                millis(self.epoch, now).saturating_sub(self.emptied_ms.load(Ordering::Relaxed)),
+            )
+        })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<Endpoint>>> {

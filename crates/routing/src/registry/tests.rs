@@ -5,7 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 const S: fn(u64) -> Duration = Duration::from_secs;
 
 fn spec(port: u16, tls: bool, app: &str, index: &str) -> EndpointSpec {
-    EndpointSpec { host: "10.0.0.1".into(), port, tls, app_id: app.into(), instance_id: format!("{app}-{index}"), instance_index: index.into(), ..EndpointSpec::default() }
+    EndpointSpec {
+        host: "10.0.0.1".into(),
+        port,
+        tls,
+        app_id: app.into(),
+        instance_id: format!("{app}-{index}"),
+        instance_index: index.into(),
+        ..EndpointSpec::default()
+    }
 }
 
 struct Table {
@@ -16,7 +24,10 @@ struct Table {
 impl Table {
     fn new() -> Self {
         let start = Instant::now();
-        Self { registry: Registry::new(Settings::default(), start), start }
+        Self {
+            registry: Registry::new(Settings::default(), start),
+            start,
+        }
     }
 
     fn at(&self, seconds: u64) -> Instant {
@@ -24,19 +35,34 @@ impl Table {
     }
 
     fn put(&self, uri: &str, spec: EndpointSpec, at: u64) -> Registered {
-        self.registry.register(uri, &self.registry.endpoint(spec, self.at(at)), None, self.at(at))
+        self.registry.register(
+            uri,
+            &self.registry.endpoint(spec, self.at(at)),
+            None,
+            self.at(at),
+        )
     }
 
     fn port(&self, host: &str, path: &str) -> Option<u16> {
         let pool = self.registry.lookup(host, path)?;
-        Some(pool.pick(&Want::default(), self.start).map_or(0, |endpoint| endpoint.spec().port))
+        Some(
+            pool.pick(&Want::default(), self.start)
+                .map_or(0, |endpoint| endpoint.spec().port),
+        )
     }
 }
 
 #[test]
 fn exact_host_beats_wildcard_and_long_path_beats_short() {
     let table = Table::new();
-    for (uri, port) in [("a.test", 1), ("a.test/x", 2), ("a.test/x/y", 3), ("*.test", 4), ("*.test/x/y/z", 5), ("*.b.test", 6)] {
+    for (uri, port) in [
+        ("a.test", 1),
+        ("a.test/x", 2),
+        ("a.test/x/y", 3),
+        ("*.test", 4),
+        ("*.test/x/y/z", 5),
+        ("*.b.test", 6),
+    ] {
         table.put(uri, spec(port, false, "app", "0"), 0);
     }
     for (host, path, port) in [
@@ -65,20 +91,50 @@ fn an_empty_deep_pool_falls_back_to_a_shallow_one() {
     table.put("a.test/x", spec(2, true, "app", "1"), 0);
     let deep = table.registry.lookup("a.test", "/x").unwrap();
     let endpoint = deep.pick(&Want::default(), table.start).unwrap();
-    assert_eq!(deep.fail(&endpoint, Failure::WrongName, table.start), Consequence::Pruned);
+    assert_eq!(
+        deep.fail(&endpoint, Failure::WrongName, table.start),
+        Consequence::Pruned
+    );
     assert_eq!(table.port("a.test", "/x"), Some(1));
 }
 
 #[test]
 fn a_route_leaves_with_its_last_endpoint() {
     let table = Table::new();
-    assert_eq!(table.put("a.test", spec(1, false, "app", "0"), 0), Registered::Added { new_route: true });
-    assert_eq!(table.put("a.test", spec(2, false, "app", "1"), 0), Registered::Added { new_route: false });
-    assert_eq!(table.put("A.test/", spec(2, false, "app", "1"), 0), Registered::Refreshed);
-    assert_eq!(table.put("a.test", spec(2, false, "other", "1"), 0), Registered::Updated);
-    assert_eq!(table.registry.unregister("a.test", "10.0.0.1:1", table.start), Unregistered::Removed { route_gone: false });
-    assert_eq!(table.registry.unregister("a.test", "10.0.0.1:1", table.start), Unregistered::NotFound);
-    assert_eq!(table.registry.unregister("a.test", "10.0.0.1:2", table.start), Unregistered::Removed { route_gone: true });
+    assert_eq!(
+        table.put("a.test", spec(1, false, "app", "0"), 0),
+        Registered::Added { new_route: true }
+    );
+    assert_eq!(
+        table.put("a.test", spec(2, false, "app", "1"), 0),
+        Registered::Added { new_route: false }
+    );
+    assert_eq!(
+        table.put("A.test/", spec(2, false, "app", "1"), 0),
+        Registered::Refreshed
+    );
+    assert_eq!(
+        table.put("a.test", spec(2, false, "other", "1"), 0),
+        Registered::Updated
+    );
+    assert_eq!(
+        table
+            .registry
+            .unregister("a.test", "10.0.0.1:1", table.start),
+        Unregistered::Removed { route_gone: false }
+    );
+    assert_eq!(
+        table
+            .registry
+            .unregister("a.test", "10.0.0.1:1", table.start),
+        Unregistered::NotFound
+    );
+    assert_eq!(
+        table
+            .registry
+            .unregister("a.test", "10.0.0.1:2", table.start),
+        Unregistered::Removed { route_gone: true }
+    );
     assert_eq!(table.registry.routes(), 0);
     assert!(table.registry.lookup("a.test", "/").is_none());
 }
@@ -89,8 +145,15 @@ fn a_wrong_name_prunes_even_the_last_and_the_empty_pool_stays_for_a_while() {
     table.put("a.test", spec(1, true, "app", "0"), 0);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let endpoint = pool.pick(&Want::default(), table.start).unwrap();
-    assert_eq!(pool.fail(&endpoint, Failure::Unreachable, table.at(1)), Consequence::Marked, "a refused connection never prunes the last");
-    assert_eq!(pool.fail(&endpoint, Failure::WrongName, table.at(1)), Consequence::Pruned);
+    assert_eq!(
+        pool.fail(&endpoint, Failure::Unreachable, table.at(1)),
+        Consequence::Marked,
+        "a refused connection never prunes the last"
+    );
+    assert_eq!(
+        pool.fail(&endpoint, Failure::WrongName, table.at(1)),
+        Consequence::Pruned
+    );
     assert_eq!(table.port("a.test", "/"), Some(0), "known, but empty");
     assert!(table.registry.prune(table.at(30)).is_empty());
     assert_eq!(table.registry.routes(), 1);
@@ -101,8 +164,13 @@ fn a_wrong_name_prunes_even_the_last_and_the_empty_pool_stays_for_a_while() {
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let endpoint = pool.pick(&Want::default(), table.start).unwrap();
     pool.fail(&endpoint, Failure::WrongName, table.at(131));
-    table.registry.unregister("a.test", "10.0.0.1:1", table.at(132));
-    assert!(table.registry.lookup("a.test", "/").is_none(), "unregistered is gone, not empty");
+    table
+        .registry
+        .unregister("a.test", "10.0.0.1:1", table.at(132));
+    assert!(
+        table.registry.lookup("a.test", "/").is_none(),
+        "unregistered is gone, not empty"
+    );
 }
 
 #[test]
@@ -112,12 +180,21 @@ fn an_unreachable_endpoint_is_pruned_when_there_are_others() {
         table.put("tls.test", spec(port, true, "app", &port.to_string()), 0);
         table.put("plain.test", spec(port, false, "app", &port.to_string()), 0);
     }
-    for (host, consequence) in [("tls.test", Consequence::Pruned), ("plain.test", Consequence::Marked)] {
+    for (host, consequence) in [
+        ("tls.test", Consequence::Pruned),
+        ("plain.test", Consequence::Marked),
+    ] {
         let pool = table.registry.lookup(host, "/").unwrap();
         let endpoint = pool.pick(&Want::default(), table.start).unwrap();
-        assert_eq!(pool.fail(&endpoint, Failure::Unreachable, table.start), consequence);
+        assert_eq!(
+            pool.fail(&endpoint, Failure::Unreachable, table.start),
+            consequence
+        );
         for _ in 0..4 {
-            assert_ne!(pool.pick(&Want::default(), table.start).unwrap().address(), endpoint.address());
+            assert_ne!(
+                pool.pick(&Want::default(), table.start).unwrap().address(),
+                endpoint.address()
+            );
         }
     }
 }
@@ -127,8 +204,23 @@ fn silence_prunes_plain_endpoints_only_and_not_while_the_bus_is_away() {
     let table = Table::new();
     table.put("plain.test", spec(1, false, "app", "0"), 0);
     table.put("tls.test", spec(2, true, "app", "0"), 0);
-    table.put("short.test", EndpointSpec { stale_threshold: S(10), ..spec(3, false, "app", "0") }, 0);
-    assert_eq!(table.registry.prune(table.at(11)).into_iter().map(|p| (p.uri, p.route_gone)).collect::<Vec<_>>(), [("short.test".to_owned(), true)]);
+    table.put(
+        "short.test",
+        EndpointSpec {
+            stale_threshold: S(10),
+            ..spec(3, false, "app", "0")
+        },
+        0,
+    );
+    assert_eq!(
+        table
+            .registry
+            .prune(table.at(11))
+            .into_iter()
+            .map(|p| (p.uri, p.route_gone))
+            .collect::<Vec<_>>(),
+        [("short.test".to_owned(), true)]
+    );
     table.registry.suspend_pruning();
     assert!(table.registry.prune(table.at(500)).is_empty());
     table.registry.resume_pruning(table.at(500));
@@ -147,7 +239,14 @@ fn round_robin_is_even_also_around_a_failed_one() {
     let spread = |n| {
         let mut counts = BTreeMap::new();
         for _ in 0..n {
-            *counts.entry(pool.pick(&Want::default(), table.start).unwrap().spec().port).or_insert(0) += 1;
+            *counts
+                .entry(
+                    pool.pick(&Want::default(), table.start)
+                        .unwrap()
+                        .spec()
+                        .port,
+                )
+                .or_insert(0) += 1;
         }
         counts.into_values().collect::<Vec<_>>()
     };
@@ -161,29 +260,99 @@ fn round_robin_is_even_also_around_a_failed_one() {
 fn sticky_instances_limits_and_tried() {
     let table = Table::new();
     for index in ["0", "1"] {
-        table.put("a.test", spec(1 + index.parse::<u16>().unwrap(), false, "app", index), 0);
+        table.put(
+            "a.test",
+            spec(1 + index.parse::<u16>().unwrap(), false, "app", index),
+            0,
+        );
     }
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let pick = |want: &Want<'_>| pool.pick(want, table.start);
     for _ in 0..3 {
-        assert_eq!(pick(&Want { sticky: Some("app-1"), ..Want::default() }).unwrap().spec().port, 2);
-        assert_eq!(pick(&Want { instance: Instance::App { app: "app", index: "0" }, ..Want::default() }).unwrap().spec().port, 1);
+        assert_eq!(
+            pick(&Want {
+                sticky: Some("app-1"),
+                ..Want::default()
+            })
+            .unwrap()
+            .spec()
+            .port,
+            2
+        );
+        assert_eq!(
+            pick(&Want {
+                instance: Instance::App {
+                    app: "app",
+                    index: "0"
+                },
+                ..Want::default()
+            })
+            .unwrap()
+            .spec()
+            .port,
+            1
+        );
     }
-    assert!(!pool.has(Instance::App { app: "app", index: "7" }));
-    let second = pick(&Want { sticky: Some("app-1"), ..Want::default() }).unwrap();
-    assert_eq!(pick(&Want { sticky: Some("app-1"), tried: std::slice::from_ref(&second), ..Want::default() }).unwrap().spec().port, 1);
-    assert_eq!(pick(&Want { tried: &pool.endpoints(), ..Want::default() }).unwrap_err(), NoPick::Tried);
+    assert!(!pool.has(Instance::App {
+        app: "app",
+        index: "7"
+    }));
+    let second = pick(&Want {
+        sticky: Some("app-1"),
+        ..Want::default()
+    })
+    .unwrap();
+    assert_eq!(
+        pick(&Want {
+            sticky: Some("app-1"),
+            tried: std::slice::from_ref(&second),
+            ..Want::default()
+        })
+        .unwrap()
+        .spec()
+        .port,
+        1
+    );
+    assert_eq!(
+        pick(&Want {
+            tried: &pool.endpoints(),
+            ..Want::default()
+        })
+        .unwrap_err(),
+        NoPick::Tried
+    );
     let busy: Vec<_> = pool.endpoints().into_iter().map(InFlight::new).collect();
-    assert_eq!(pick(&Want { max_conns: 1, ..Want::default() }).unwrap_err(), NoPick::Full);
+    assert_eq!(
+        pick(&Want {
+            max_conns: 1,
+            ..Want::default()
+        })
+        .unwrap_err(),
+        NoPick::Full
+    );
     drop(busy);
-    assert!(pick(&Want { max_conns: 1, ..Want::default() }).is_ok());
+    assert!(
+        pick(&Want {
+            max_conns: 1,
+            ..Want::default()
+        })
+        .is_ok()
+    );
 }
 
 #[test]
 fn connections_are_shared_only_by_the_same_peer() {
     let table = Table::new();
     let put = |san: &str, zone: &str| {
-        table.put("a.test", EndpointSpec { server_cert_domain_san: san.into(), availability_zone: zone.into(), ..spec(1, true, "app", "0") }, 0);
+        table.put(
+            "a.test",
+            EndpointSpec {
+                server_cert_domain_san: san.into(),
+                availability_zone: zone.into(),
+                ..spec(1, true, "app", "0")
+            },
+            0,
+        );
         table.registry.lookup("a.test", "/").unwrap().endpoints()[0].transport()
     };
     let first = put("one", "z1");
@@ -202,8 +371,14 @@ enum Step {
 
 /// Uris that overlap in every way, and requests for each.
 const URIS: [&str; 6] = ["a.t", "a.t/p", "a.t/p/q", "*.t", "*.t/p", "b.a.t"];
-const REQUESTS: [(&str, &str, &[usize]); 6] =
-    [("a.t", "/", &[0, 3]), ("a.t", "/p", &[1, 0, 4, 3]), ("a.t", "/p/q/r", &[2, 1, 0, 4, 3]), ("x.t", "/p", &[4, 3]), ("b.a.t", "/p", &[5, 4, 3]), ("x.y.t", "/z", &[3])];
+const REQUESTS: [(&str, &str, &[usize]); 6] = [
+    ("a.t", "/", &[0, 3]),
+    ("a.t", "/p", &[1, 0, 4, 3]),
+    ("a.t", "/p/q/r", &[2, 1, 0, 4, 3]),
+    ("x.t", "/p", &[4, 3]),
+    ("b.a.t", "/p", &[5, 4, 3]),
+    ("x.y.t", "/z", &[3]),
+];
 
 fn step() -> impl Strategy<Value = Step> {
     let uri = 0..URIS.len();
@@ -216,10 +391,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// One route of the model: port → (tls, last seen); `emptied` when a failure took the last endpoint.
+/// Port → (tls, last seen).
+type Members = BTreeMap<u16, (bool, u64)>;
+
+/// By uri: its members, and when a failure last took one out.
 #[derive(Default)]
 struct Model {
-    routes: BTreeMap<usize, (BTreeMap<u16, (bool, u64)>, u64)>,
+    routes: BTreeMap<usize, (Members, u64)>,
 }
 
 impl Model {
@@ -227,8 +405,15 @@ impl Model {
         // Matching routes come grouped by host, most specific first; an empty pool gives way within its host only.
         let host = |uri: usize| URIS[uri].split('/').next();
         let first = *matching.iter().find(|uri| self.routes.contains_key(uri))?;
-        let group = matching.iter().copied().filter(|uri| host(*uri) == host(first));
-        let full = group.clone().find(|uri| self.routes.get(uri).is_some_and(|(members, _)| !members.is_empty()));
+        let group = matching
+            .iter()
+            .copied()
+            .filter(|uri| host(*uri) == host(first));
+        let full = group.clone().find(|uri| {
+            self.routes
+                .get(uri)
+                .is_some_and(|(members, _)| !members.is_empty())
+        });
         Some(full.unwrap_or(first))
     }
 }

@@ -9,7 +9,12 @@ pub struct RouteKey {
 
 impl RouteKey {
     pub fn new(uri: &str) -> Self {
-        let uri = uri.split('?').next().unwrap_or_default().trim_matches('/').to_lowercase();
+        let uri = uri
+            .split('?')
+            .next()
+            .unwrap_or_default()
+            .trim_matches('/')
+            .to_lowercase();
         let host_len = uri.find('/').unwrap_or(uri.len());
         Self { uri, host_len }
     }
@@ -53,11 +58,19 @@ pub(super) fn request_path(path: &str) -> &str {
 
 /// Calls `then` with the text in lower case; allocates only when there is a capital in it.
 pub(super) fn lowered<R>(text: &str, then: impl FnOnce(&str) -> R) -> R {
-    if text.bytes().any(|b| b.is_ascii_uppercase()) { then(&text.to_ascii_lowercase()) } else { then(text) }
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        then(&text.to_ascii_lowercase())
+    } else {
+        then(text)
+    }
 }
 
 pub(super) fn segments(path: &str) -> usize {
-    if path.is_empty() { 0 } else { path.split('/').count() }
+    if path.is_empty() {
+        0
+    } else {
+        path.split('/').count()
+    }
 }
 
 /// `a/b/c` with `depth` 2 gives `a/b`, `a`: whole segments, at most `depth` of them.
@@ -80,7 +93,9 @@ pub(super) fn prefixes_longest_first(path: &str, depth: usize) -> impl Iterator<
 
 /// FNV-1a: spreads hosts over shards. Not for hash tables that an attacker could fill.
 pub(super) fn shard(name: &str) -> usize {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
     (hash ^ (hash >> 32)) as usize
 }
 
@@ -98,13 +113,22 @@ mod tests {
             ("*", "*", "", false),
         ] {
             let key = RouteKey::new(uri);
-            assert_eq!((key.host_name(), key.path(), key.is_wildcard()), (host, path, wildcard), "{uri}");
+            assert_eq!(
+                (key.host_name(), key.path(), key.is_wildcard()),
+                (host, path, wildcard),
+                "{uri}"
+            );
         }
     }
 
     #[test]
     fn hosts_lose_their_port() {
-        for (given, host) in [("a.b:80", "a.b"), ("a.b", "a.b"), ("[::1]:80", "::1"), ("", "")] {
+        for (given, host) in [
+            ("a.b:80", "a.b"),
+            ("a.b", "a.b"),
+            ("[::1]:80", "::1"),
+            ("", ""),
+        ] {
             assert_eq!(request_host(given), host);
         }
     }

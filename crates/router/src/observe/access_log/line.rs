@@ -52,11 +52,41 @@ impl Display for Line<'_> {
             go_escaped(f, part.as_bytes())?;
         }
         let client = self.client;
-        write!(f, "{}\" {} {} {} ", protocol(self.version), self.status, self.received, self.sent)?;
-        write!(f, "{} {} \"{client}\" {} ", quoted(self.referer), quoted(self.user_agent), text(self.backend))?;
-        write!(f, "x_forwarded_for:{} x_forwarded_proto:{} vcap_request_id:{} ", quoted(self.forwarded_for), quoted(self.forwarded_proto), quoted(self.request_id))?;
-        write!(f, "response_time:{:.6} gorouter_time:{:.6} ", self.response_time, self.gorouter_time)?;
-        write!(f, "app_id:{} app_index:{} instance_id:{} x_cf_routererror:{}", text(self.app_id), text(self.app_index), text(self.instance_id), text(self.router_error))
+        write!(
+            f,
+            "{}\" {} {} {} ",
+            protocol(self.version),
+            self.status,
+            self.received,
+            self.sent
+        )?;
+        write!(
+            f,
+            "{} {} \"{client}\" {} ",
+            quoted(self.referer),
+            quoted(self.user_agent),
+            text(self.backend)
+        )?;
+        write!(
+            f,
+            "x_forwarded_for:{} x_forwarded_proto:{} vcap_request_id:{} ",
+            quoted(self.forwarded_for),
+            quoted(self.forwarded_proto),
+            quoted(self.request_id)
+        )?;
+        write!(
+            f,
+            "response_time:{:.6} gorouter_time:{:.6} ",
+            self.response_time, self.gorouter_time
+        )?;
+        write!(
+            f,
+            "app_id:{} app_index:{} instance_id:{} x_cf_routererror:{}",
+            text(self.app_id),
+            text(self.app_index),
+            text(self.instance_id),
+            text(self.router_error)
+        )
     }
 }
 
@@ -88,7 +118,10 @@ impl Display for Quoted<'_> {
 }
 
 fn go_escaped(f: &mut Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    if bytes.iter().all(|&b| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\') {
+    if bytes
+        .iter()
+        .all(|&b| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\')
+    {
         // Printable ASCII is valid UTF-8.
         return f.write_str(std::str::from_utf8(bytes).unwrap_or("-"));
     }

@@ -36,7 +36,11 @@ pub(crate) struct AccessLog {
 
 impl AccessLog {
     pub(crate) fn open(path: Option<&Path>, stream: Emitter, index: u32) -> Result<Self> {
-        Ok(Self { file: path.map(Writer::open).transpose()?, stream, index: index.to_string() })
+        Ok(Self {
+            file: path.map(Writer::open).transpose()?,
+            stream,
+            index: index.to_string(),
+        })
     }
 
     /// Lines that were lost because the file was too slow.
@@ -55,11 +59,24 @@ impl AccessLog {
         if let Some(file) = &self.file {
             file.write(&line);
         }
-        let Some(spec) = endpoint.map(Endpoint::spec).filter(|spec| !spec.app_id.is_empty()) else { return };
-        let source = Source { source_id: spec.app_id.clone(), instance_id: self.index.clone(), source_type: "RTR".into(), tags: spec.tags.clone() };
+        let Some(spec) = endpoint
+            .map(Endpoint::spec)
+            .filter(|spec| !spec.app_id.is_empty())
+        else {
+            return;
+        };
+        let source = Source {
+            source_id: spec.app_id.clone(),
+            instance_id: self.index.clone(),
+            source_type: "RTR".into(),
+            tags: spec.tags.clone(),
+        };
         let mut line = line;
         if line.len() > LONGEST_STREAMED {
-            let at = (0..=LONGEST_STREAMED).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
+            let at = (0..=LONGEST_STREAMED)
+                .rev()
+                .find(|&at| line.is_char_boundary(at))
+                .unwrap_or(0);
             line.truncate(at);
             line.push_str("...X-TOO-LONG-TO-LOG--TRUNCATED");
         }
@@ -92,7 +109,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn begin<B>(shared: Arc<Shared>, client: SocketAddr, host: &str, request: &Request<B>) -> Self {
+    pub(crate) fn begin<B>(
+        shared: Arc<Shared>,
+        client: SocketAddr,
+        host: &str,
+        request: &Request<B>,
+    ) -> Self {
         Self {
             shared,
             started_at: SystemTime::now(),
@@ -114,15 +136,9 @@ impl Entry {
             received: Arc::default(),
             sent: 0,
         }
-        .with(request.headers())
     }
 
-    fn with(mut self, headers: &HeaderMap) -> Self {
-        self.request_headers(headers);
-        self
-    }
-
-    /// As the backend gets them.
+    /// Called as the handling goes on: the line shows them as the last step left them.
     pub(crate) fn request_headers(&mut self, headers: &HeaderMap) {
         self.forwarded_for = headers.get(forwarded::FOR).cloned();
         self.forwarded_proto = headers.get(forwarded::PROTO).cloned();
@@ -166,7 +182,9 @@ impl Drop for Entry {
         let status = self.status.map_or(499, |status| status.as_u16());
         let total = self.started.elapsed();
         // What passed between the request's way out and the end of the answer is the app's time, not ours.
-        let ours = self.backend_started.map_or(total, |backend| backend.saturating_duration_since(self.started));
+        let ours = self.backend_started.map_or(total, |backend| {
+            backend.saturating_duration_since(self.started)
+        });
         let spec = self.endpoint.as_ref().map(|endpoint| endpoint.spec());
         let line = Line {
             host: &self.host,
@@ -180,7 +198,10 @@ impl Drop for Entry {
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             client: self.client,
-            backend: self.endpoint.as_ref().map_or("", |endpoint| endpoint.address()),
+            backend: self
+                .endpoint
+                .as_ref()
+                .map_or("", |endpoint| endpoint.address()),
             forwarded_for: self.forwarded_for.as_ref().map(HeaderValue::as_bytes),
             forwarded_proto: self.forwarded_proto.as_ref().map(HeaderValue::as_bytes),
             request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),

@@ -34,10 +34,22 @@ struct State {
 impl Writer {
     /// Appends, so that the file may be rotated by copy and truncate.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("open access log {}: check that its directory exists and is writable", path.display()))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .with_context(|| {
+                format!(
+                    "open access log {}: check that its directory exists and is writable",
+                    path.display()
+                )
+            })?;
         let queue = Arc::new(Queue::default());
         let reader = queue.clone();
-        std::thread::Builder::new().name("access-log".into()).spawn(move || reader.drain(file)).context("start the access log thread")?;
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || reader.drain(file))
+            .context("start the access log thread")?;
         Ok(Self(queue))
     }
 
@@ -64,7 +76,12 @@ impl Writer {
 
     /// Blocks for at most a second.
     pub(super) fn flush(&self) {
-        let _ = self.0.changed.wait_timeout_while(self.0.lock(), Duration::from_secs(1), |state| state.writing || !state.lines.is_empty());
+        let _ = self
+            .0
+            .changed
+            .wait_timeout_while(self.0.lock(), Duration::from_secs(1), |state| {
+                state.writing || !state.lines.is_empty()
+            });
     }
 }
 
@@ -79,7 +96,10 @@ impl Queue {
     fn drain(&self, mut file: File) {
         let mut lines = Vec::new();
         loop {
-            let mut state = self.changed.wait_while(self.lock(), |state| state.lines.is_empty() && !state.closed).unwrap_or_else(PoisonError::into_inner);
+            let mut state = self
+                .changed
+                .wait_while(self.lock(), |state| state.lines.is_empty() && !state.closed)
+                .unwrap_or_else(PoisonError::into_inner);
             if state.lines.is_empty() {
                 return;
             }
@@ -119,6 +139,9 @@ mod tests {
         }
         writer.flush();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text.lines().collect::<Vec<_>>(), (0..100).map(|n| format!("line {n}")).collect::<Vec<_>>());
+        assert_eq!(
+            text.lines().collect::<Vec<_>>(),
+            (0..100).map(|n| format!("line {n}")).collect::<Vec<_>>()
+        );
     }
 }

@@ -1,0 +1,96 @@
+//! Access log lines in the app's log stream.
+
+use crate::backends::Backend;
+use crate::certs::Ca;
+use crate::world::{PATIENCE, World};
+use clients::loggregator::Emitter;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kit::tls::{ClientAuth, server_config};
+use prost::Message as _;
+use router::Settings;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use wire::loggregator::{BATCH_SENDER, Envelope, EnvelopeBatch, Message};
+
+/// A loggregator ingress of one connection: its envelopes arrive in the channel.
+async fn ingress(ca: &Ca) -> (String, mpsc::UnboundedReceiver<Envelope>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let config = server_config(&ca.issue(&["127.0.0.1"]), ClientAuth::Required, &["h2"]).unwrap();
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let stream = tokio_rustls::TlsAcceptor::from(config)
+            .accept(stream)
+            .await
+            .unwrap();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let sender = sender.clone();
+            async move {
+                assert_eq!(request.uri().path(), BATCH_SENDER);
+                let mut body = request.into_body();
+                let mut bytes = Vec::new();
+                while let Some(Ok(frame)) = body.frame().await {
+                    bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+                    while bytes.len() >= 5 {
+                        let end = 5 + u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
+                        if bytes.len() < end {
+                            break;
+                        }
+                        for envelope in EnvelopeBatch::decode(&bytes[5..end]).unwrap().batch {
+                            let _ = sender.send(envelope);
+                        }
+                        bytes.drain(..end);
+                    }
+                }
+                Ok::<_, std::convert::Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
+            }
+        });
+        let _ = http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    });
+    (url, receiver)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_line_goes_to_the_apps_log_stream() {
+    let ca = Ca::new();
+    let (url, mut envelopes) = ingress(&ca).await;
+    let emitter = Emitter::connect(&url, &ca.issue(&["router"])).unwrap();
+    let settings = Settings {
+        index: 4,
+        ..Settings::default()
+    };
+    let world = World::streaming_to(emitter, ca, settings).await;
+    let backend = Backend::start("x").await;
+    world
+        .register("app.test", "app-guid", 1, backend.addr)
+        .await;
+    world.get("nobody.test", "/").await;
+    world.get("app.test", "/").await;
+    let envelope = tokio::time::timeout(PATIENCE, envelopes.recv())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (envelope.source_id.as_str(), envelope.instance_id.as_str()),
+        ("app-guid", "4")
+    );
+    assert_eq!(envelope.tags["source_type"], "RTR");
+    assert_eq!(envelope.tags["process_id"], "app-guid");
+    let Some(Message::Log(log)) = envelope.message else {
+        panic!("want a log, have {:?}", envelope.message)
+    };
+    let lines = world.log_lines(2).await;
+    assert_eq!(
+        String::from_utf8(log.payload).unwrap(),
+        lines[1],
+        "the app's request alone, as in the file"
+    );
+}
