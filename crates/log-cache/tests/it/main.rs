@@ -1,5 +1,7 @@
 //! Log-cache between the real log emitter, a real UAA and a Cloud Controller of three lines.
 
+#![expect(clippy::unwrap_used, reason = "a test may end here")]
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;

@@ -1,5 +1,7 @@
 //! Route-emitter between a BBS over mTLS and a real nats-server.
 
+#![expect(clippy::unwrap_used, reason = "a test may end here")]
+
 mod fake_bbs;
 
 use fake_bbs::FakeBbs;

@@ -199,12 +199,18 @@ impl Table {
 
     /// The processes that have registrations now.
     pub fn registered_processes(&self) -> impl Iterator<Item = &str> {
-        self.processes.iter().filter(|(_, process)| !process.registrations.is_empty()).map(|(guid, _)| guid.as_str())
+        self.processes
+            .iter()
+            .filter(|(_, process)| !process.registrations.is_empty())
+            .map(|(guid, _)| guid.as_str())
     }
 
     /// What should be registered now of one process.
     pub fn registrations_of(&self, process_guid: &str) -> impl Iterator<Item = &Registration> {
-        self.processes.get(process_guid).into_iter().flat_map(|process| process.registrations.values())
+        self.processes
+            .get(process_guid)
+            .into_iter()
+            .flat_map(|process| process.registrations.values())
     }
 
     /// Everything that should be registered now.

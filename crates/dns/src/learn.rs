@@ -1,0 +1,101 @@
+//! Learning routed hosts from the message bus, as a router does.
+
+use crate::names::Names;
+use anyhow::{Context as _, Result};
+use futures::StreamExt as _;
+use kit::CancellationToken;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use wire::router::{RegistryMessage, subject};
+
+const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+
+/// Until shutdown. `changed` is notified when a host came or went.
+pub(crate) async fn learn(
+    nats: &clients::nats::Config,
+    names: Arc<Mutex<Names>>,
+    changed: Arc<Notify>,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    if nats.servers.is_empty() {
+        shutdown.cancelled().await;
+        return Ok(());
+    }
+    let bus = clients::nats::connect(nats, "dns", |event| {
+        tracing::debug!(%event, "nats-event");
+        std::future::ready(())
+    })
+    .await?;
+    let mut registered = bus
+        .subscribe(subject::REGISTER)
+        .await
+        .context("subscribe to router.register")?;
+    let mut unregistered = bus
+        .subscribe(subject::UNREGISTER)
+        .await
+        .context("subscribe to router.unregister")?;
+    let mut expire = tokio::time::interval(EXPIRE_EVERY);
+    loop {
+        let news = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            Some(message) = registered.next() => register(&names, &message.payload),
+            Some(message) = unregistered.next() => unregister(&names, &message.payload),
+            _ = expire.tick() => tick(&names, bus.connection_state() == async_nats::connection::State::Connected),
+        };
+        if news {
+            changed.notify_one();
+        }
+    }
+}
+
+fn tick(names: &Mutex<Names>, connected: bool) -> bool {
+    let (mut names, now) = (lock(names), Instant::now());
+    if !connected {
+        names.keep_all(now);
+    }
+    names.expire(now)
+}
+
+fn register(names: &Mutex<Names>, payload: &[u8]) -> bool {
+    let Ok(message) = serde_json::from_slice::<RegistryMessage>(payload) else {
+        return false;
+    };
+    let (mut names, endpoint, now) = (lock(names), endpoint(&message), Instant::now());
+    message
+        .uris
+        .iter()
+        .filter(|uri| names.register(uri, &endpoint, now))
+        .count()
+        > 0
+}
+
+fn unregister(names: &Mutex<Names>, payload: &[u8]) -> bool {
+    let Ok(message) = serde_json::from_slice::<RegistryMessage>(payload) else {
+        return false;
+    };
+    let (mut names, endpoint) = (lock(names), endpoint(&message));
+    message
+        .uris
+        .iter()
+        .filter(|uri| names.unregister(uri, &endpoint))
+        .count()
+        > 0
+}
+
+/// What tells endpoints of a URI apart, as in the router; the path belongs to it here, for one host may have many.
+fn endpoint(message: &RegistryMessage) -> String {
+    format!(
+        "{}:{} {}",
+        message.host,
+        message.tls_port.unwrap_or(message.port),
+        message
+            .uris
+            .first()
+            .map_or("", |uri| uri.split_once('/').map_or("", |(_, path)| path))
+    )
+}
+
+fn lock(names: &Mutex<Names>) -> std::sync::MutexGuard<'_, Names> {
+    names.lock().unwrap_or_else(PoisonError::into_inner)
+}

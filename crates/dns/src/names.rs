@@ -1,0 +1,188 @@
+//! Which names are the foundation's. Pure; time comes in.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+/// Hosts that are learned at most: a bus full of nonsense may not fill the memory.
+const MAX_LEARNED: usize = 100_000;
+
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// Lower case, without dots around.
+    domains: Vec<String>,
+    ttl: Duration,
+    /// Host (or `*.rest`) → its endpoints, and when each was last heard of.
+    learned: BTreeMap<String, HashMap<String, Instant>>,
+}
+
+impl Names {
+    pub(crate) fn new(domains: &[String], ttl: Duration) -> Self {
+        Self {
+            domains: domains.iter().filter_map(|domain| host(domain)).collect(),
+            ttl,
+            learned: BTreeMap::new(),
+        }
+    }
+
+    /// Whether `name` is answered with the router's address.
+    pub(crate) fn owns(&self, name: &str) -> bool {
+        let Some(name) = host(name) else { return false };
+        if self.domains.iter().any(|domain| {
+            name == *domain
+                || name
+                    .strip_suffix(domain.as_str())
+                    .is_some_and(|rest| rest.ends_with('.'))
+        }) || self.learned.contains_key(&name)
+        {
+            return true;
+        }
+        // A wildcard route matches at any depth, as in the router.
+        let mut rest = name.as_str();
+        while let Some((_, parent)) = rest.split_once('.') {
+            if self.learned.contains_key(&format!("*.{parent}")) {
+                return true;
+            }
+            rest = parent;
+        }
+        false
+    }
+
+    /// A route's URI is registered at an endpoint. True: its host is new.
+    pub(crate) fn register(&mut self, uri: &str, endpoint: &str, now: Instant) -> bool {
+        let Some(host) = host(uri) else { return false };
+        let new = !self.learned.contains_key(&host);
+        if new && self.learned.len() >= MAX_LEARNED {
+            return false;
+        }
+        self.learned
+            .entry(host)
+            .or_default()
+            .insert(endpoint.to_owned(), now);
+        new
+    }
+
+    /// True: that was the host's last endpoint.
+    pub(crate) fn unregister(&mut self, uri: &str, endpoint: &str) -> bool {
+        let Some(host) = host(uri) else { return false };
+        let Some(endpoints) = self.learned.get_mut(&host) else {
+            return false;
+        };
+        endpoints.remove(endpoint);
+        let last = endpoints.is_empty();
+        if last {
+            self.learned.remove(&host);
+        }
+        last
+    }
+
+    /// Counts everything as heard of now: while the bus is away nobody can say that a route still is.
+    pub(crate) fn keep_all(&mut self, now: Instant) {
+        self.learned
+            .values_mut()
+            .flat_map(HashMap::values_mut)
+            .for_each(|heard| *heard = now);
+    }
+
+    /// Forgets what was not heard of for too long. True: a host went.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        let before = self.learned.len();
+        let ttl = self.ttl;
+        self.learned.retain(|_, endpoints| {
+            endpoints.retain(|_, heard| now.duration_since(*heard) < ttl);
+            !endpoints.is_empty()
+        });
+        self.learned.len() != before
+    }
+
+    /// Learned hosts that can stand in a hosts file.
+    pub(crate) fn exact_hosts(&self) -> BTreeSet<String> {
+        self.learned
+            .keys()
+            .filter(|host| !host.starts_with("*."))
+            .cloned()
+            .collect()
+    }
+}
+
+/// The host of a URI or a name: lower case, without path, port and final dot. `None`: not a host name with a dot (or a
+/// wildcard of one).
+pub(crate) fn host(uri: &str) -> Option<String> {
+    let host = uri
+        .split(['/', '?', ':'])
+        .next()
+        .unwrap_or("")
+        .trim_end_matches('.')
+        .to_ascii_lowercase();
+    let name = host.strip_prefix("*.").unwrap_or(&host);
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    // An address is not a name.
+    let address = name.parse::<std::net::IpAddr>().is_ok();
+    (host.len() <= 253 && name.contains('.') && !address && name.split('.').all(label))
+        .then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_with_a_dot() {
+        assert_eq!(host("A.Example.com./path"), Some("a.example.com".into()));
+        assert_eq!(host("*.x.com:80"), Some("*.x.com".into()));
+        for wrong in [
+            "",
+            "localhost",
+            "a..b",
+            "10.0.0.1",
+            "a b.c",
+            "*.x",
+            "x\n1.2.3.4 evil.com",
+            "a.*.b",
+        ] {
+            assert_eq!(host(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn names_below_the_domains_and_learned_hosts_are_ours() {
+        let (mut names, now) = (
+            Names::new(&["cupola.test".into()], Duration::from_secs(120)),
+            Instant::now(),
+        );
+        assert!(
+            names.owns("cupola.test.")
+                && names.owns("API.cupola.test")
+                && names.owns("a.b.cupola.test")
+        );
+        assert!(!names.owns("notcupola.test") && !names.owns("example.com") && !names.owns("test"));
+        assert!(names.register("shop.example.com/cart", "10.0.0.1:61001", now));
+        assert!(!names.register("shop.example.com", "10.0.0.1:61002", now));
+        names.register("*.wild.example.com", "10.0.0.1:61001", now);
+        assert!(
+            names.owns("shop.example.com")
+                && names.owns("a.b.wild.example.com")
+                && !names.owns("wild.example.com")
+        );
+        assert_eq!(
+            names.exact_hosts().into_iter().collect::<Vec<_>>(),
+            ["shop.example.com"]
+        );
+        assert!(!names.unregister("shop.example.com", "10.0.0.1:61001"));
+        assert!(names.owns("shop.example.com"));
+        assert!(
+            names.unregister("shop.example.com", "10.0.0.1:61002")
+                && !names.owns("shop.example.com")
+        );
+        assert!(
+            !names.expire(now + Duration::from_secs(119))
+                && names.expire(now + Duration::from_secs(120))
+        );
+        assert!(!names.owns("a.wild.example.com"));
+    }
+}

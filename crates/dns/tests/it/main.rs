@@ -1,0 +1,270 @@
+//! The DNS server over real sockets, with a resolver behind it and a real nats-server beside it.
+
+#![expect(clippy::unwrap_used, reason = "a test may end here")]
+
+use dns::{Config, Dns, HostsConfig, Sockets};
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use kit::CancellationToken;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::process::{Child, Command};
+
+const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 9, 8, 7);
+const SOON: Duration = Duration::from_secs(5);
+
+struct Stage {
+    addr: SocketAddr,
+    dir: tempfile::TempDir,
+    shutdown: CancellationToken,
+    running: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Stage {
+    /// `resolvers`: `nameserver` values.
+    async fn start(resolvers: &[String], nats: Vec<String>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (resolv_conf, hosts) = (dir.path().join("resolv.conf"), dir.path().join("hosts"));
+        std::fs::write(
+            &resolv_conf,
+            resolvers
+                .iter()
+                .map(|r| format!("nameserver {r}\n"))
+                .collect::<String>(),
+        )
+        .unwrap();
+        std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
+        let config = Config {
+            sockets: vec![Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap()],
+            domains: vec!["cupola.test".into()],
+            router_ip: ROUTER,
+            nats: clients::nats::Config {
+                servers: nats,
+                user: String::new(),
+                password: String::new(),
+                tls: None,
+            },
+            learned_ttl: Duration::from_secs(120),
+            resolv_conf,
+            hosts: Some(HostsConfig {
+                path: hosts,
+                ip: "127.0.0.1".parse().unwrap(),
+                names: vec!["api.cupola.test".into(), "*.cupola.test".into()],
+            }),
+        };
+        let dns = Dns::build(config).unwrap();
+        let (addr, shutdown) = (dns.addr().unwrap(), CancellationToken::new());
+        let running = Some(tokio::spawn(dns.run(shutdown.clone())));
+        Self {
+            addr,
+            dir,
+            shutdown,
+            running,
+        }
+    }
+
+    async fn ask(&self, name: &str, kind: RecordType) -> Message {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(&query(name, kind), self.addr).await.unwrap();
+        let mut buffer = vec![0; 4096];
+        let (length, _) = tokio::time::timeout(SOON, socket.recv_from(&mut buffer))
+            .await
+            .expect("no answer")
+            .unwrap();
+        Message::from_vec(&buffer[..length]).unwrap()
+    }
+
+    fn hosts(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("hosts")).unwrap()
+    }
+
+    async fn wait_for(&self, what: &str, mut is: impl AsyncFnMut(&Self) -> bool) {
+        let wait = async {
+            while !is(self).await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(SOON, wait)
+            .await
+            .unwrap_or_else(|_| panic!("{what}; hosts file: {}", self.hosts()));
+    }
+}
+
+fn query(name: &str, kind: RecordType) -> Vec<u8> {
+    let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    message.to_vec().unwrap()
+}
+
+fn address(message: &Message) -> Option<Ipv4Addr> {
+    message.answers.iter().find_map(|record| {
+        if let RData::A(a) = &record.data {
+            Some(a.0)
+        } else {
+            None
+        }
+    })
+}
+
+/// A resolver that knows one address for everything.
+async fn resolver() -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let addr = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 4096];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+            let request = Message::from_vec(&buffer[..length]).unwrap();
+            let mut response = Message::response(request.metadata.id, OpCode::Query);
+            response.add_queries(request.queries.iter().cloned());
+            response.add_answer(Record::from_rdata(
+                request.queries[0].name().clone(),
+                60,
+                RData::A(A(Ipv4Addr::new(1, 2, 3, 4))),
+            ));
+            socket
+                .send_to(&response.to_vec().unwrap(), client)
+                .await
+                .unwrap();
+        }
+    });
+    addr.to_string()
+}
+
+#[tokio::test]
+async fn our_names_lead_to_the_router_and_others_to_the_resolver() {
+    let stage = Stage::start(&[resolver().await], vec![]).await;
+    assert_eq!(
+        address(&stage.ask("api.cupola.test.", RecordType::A).await),
+        Some(ROUTER)
+    );
+    let aaaa = stage.ask("api.cupola.test.", RecordType::AAAA).await;
+    assert_eq!(
+        (aaaa.metadata.response_code, aaaa.answers.len()),
+        (ResponseCode::NoError, 0)
+    );
+    let other = stage.ask("example.com.", RecordType::A).await;
+    assert_eq!(
+        (other.metadata.id, address(&other)),
+        (4711, Some(Ipv4Addr::new(1, 2, 3, 4)))
+    );
+    let mut stream = TcpStream::connect(stage.addr).await.unwrap();
+    let bytes = query("app.cupola.test.", RecordType::A);
+    stream
+        .write_all(&[&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat())
+        .await
+        .unwrap();
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).await.unwrap();
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(address(&Message::from_vec(&answer).unwrap()), Some(ROUTER));
+}
+
+#[tokio::test]
+async fn dead_resolvers_mean_servfail_in_bounded_time_and_changes_of_the_file_are_seen() {
+    // Bound and silent.
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let stage = Stage::start(&[silent.local_addr().unwrap().to_string()], vec![]).await;
+    let started = Instant::now();
+    assert_eq!(
+        stage
+            .ask("example.com.", RecordType::A)
+            .await
+            .metadata
+            .response_code,
+        ResponseCode::ServFail
+    );
+    assert!(started.elapsed() < SOON);
+    std::fs::write(
+        stage.dir.path().join("resolv.conf"),
+        format!("# now\nnameserver {}\n", resolver().await),
+    )
+    .unwrap();
+    assert_eq!(
+        address(&stage.ask("example.com.", RecordType::A).await),
+        Some(Ipv4Addr::new(1, 2, 3, 4))
+    );
+}
+
+async fn nats_server() -> (Child, String) {
+    let port = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let child = Command::new("nats-server")
+        .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("nats-server must be installed (package nats-server)");
+    (child, format!("127.0.0.1:{port}"))
+}
+
+#[tokio::test]
+async fn routes_on_the_bus_become_names_here_and_in_the_hosts_file() {
+    let (_nats, server) = nats_server().await;
+    let mut stage = Stage::start(&[], vec![server.clone()]).await;
+    let config = clients::nats::Config {
+        servers: vec![server],
+        user: String::new(),
+        password: String::new(),
+        tls: None,
+    };
+    let bus = clients::nats::connect(&config, "test", |_| std::future::ready(()))
+        .await
+        .unwrap();
+    stage
+        .wait_for("the system's names are there", async |stage| {
+            stage.hosts().contains("127.0.0.1 api.cupola.test\n")
+        })
+        .await;
+    assert!(!stage.hosts().contains('*'));
+    let message = r#"{"host":"10.0.0.1","port":61001,"uris":["shop.example.com/cart"]}"#;
+    stage
+        .wait_for("the route is a name", async |stage| {
+            // The server may subscribe after the first message.
+            bus.publish("router.register", message.into())
+                .await
+                .unwrap();
+            address(&stage.ask("shop.example.com.", RecordType::A).await) == Some(ROUTER)
+        })
+        .await;
+    stage
+        .wait_for("the route is in the file", async |stage| {
+            stage.hosts().contains("127.0.0.1 shop.example.com\n")
+        })
+        .await;
+    bus.publish("router.unregister", message.into())
+        .await
+        .unwrap();
+    stage
+        .wait_for("the route is gone", async |stage| {
+            !stage.hosts().contains("shop.example.com")
+        })
+        .await;
+    assert_eq!(
+        stage
+            .ask("shop.example.com.", RecordType::A)
+            .await
+            .metadata
+            .response_code,
+        ResponseCode::ServFail,
+        "no resolver"
+    );
+    stage.shutdown.cancel();
+    stage.running.take().unwrap().await.unwrap().unwrap();
+    assert_eq!(stage.hosts(), "127.0.0.1 localhost\n");
+}
