@@ -29,7 +29,11 @@ pub(crate) fn bbs_client(data: &Path, plan: &Plan) -> Result<Client> {
 pub(crate) async fn cfdot(data: &Path, args: Vec<String>) -> ExitCode {
     let options = (|| {
         let plan = Plan::read(data)?;
-        Ok::<_, anyhow::Error>(cfdot::Options { bbs_url: bbs_url(&plan), locket_url: format!("https://{}", plan.loopback(plan.ports.locket)), identity: operator(data)? })
+        Ok::<_, anyhow::Error>(cfdot::Options {
+            bbs_url: Some(bbs_url(&plan)),
+            locket_url: Some(format!("https://{}", plan.loopback(plan.ports.locket))),
+            identity: Some(operator(data)?),
+        })
     })();
     match options {
         Ok(options) => cfdot::run(args, options).await,

@@ -21,9 +21,10 @@ impl Nudge {
 }
 
 /// Runs `activate` now, then after every `period` and every nudge, until shutdown.
-pub async fn reconcile<F>(name: &'static str, period: Duration, nudge: Nudge, shutdown: CancellationToken, mut activate: F)
+pub async fn reconcile<F, Fut>(name: &'static str, period: Duration, nudge: Nudge, shutdown: CancellationToken, mut activate: F)
 where
-    F: AsyncFnMut() -> anyhow::Result<()>,
+    F: FnMut() -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
 {
     loop {
         if let Err(error) = activate().await {

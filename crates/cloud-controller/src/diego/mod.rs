@@ -30,18 +30,29 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// The background work: sync, crash events, deployments. Ends with `shutdown`.
 pub(crate) async fn run(cc: Cc, shutdown: CancellationToken) {
-    let nudge = cc.driver.nudge();
-    let syncing = reconcile("cc-diego-sync", cc.settings.sync_interval, nudge.clone(), shutdown.clone(), async || {
-        let result = sync::run(&cc).await;
-        if result.is_err() {
-            let nudge = nudge.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(RETRY).await;
-                nudge.nudge();
-            });
-        }
-        result
+    let syncing = reconcile("cc-diego-sync", cc.settings.sync_interval, cc.driver.nudge(), shutdown.clone(), {
+        let cc = cc.clone();
+        move || sync_once(cc.clone())
     });
-    let rolling = reconcile("cc-deployments", Duration::from_secs(2), cc.driver.rollout_nudge(), shutdown.clone(), async || rollout::run(&cc).await);
+    let rolling = reconcile("cc-deployments", Duration::from_secs(2), cc.driver.rollout_nudge(), shutdown.clone(), {
+        let cc = cc.clone();
+        move || {
+            let cc = cc.clone();
+            async move { rollout::run(&cc).await }
+        }
+    });
     tokio::join!(syncing, rolling, events::watch(&cc, shutdown.clone()));
+}
+
+/// One sync; a failed one is tried again soon.
+async fn sync_once(cc: Cc) -> anyhow::Result<()> {
+    let result = sync::run(&cc).await;
+    if result.is_err() {
+        let nudge = cc.driver.nudge();
+        tokio::spawn(async move {
+            tokio::time::sleep(RETRY).await;
+            nudge.nudge();
+        });
+    }
+    result
 }

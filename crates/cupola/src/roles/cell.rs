@@ -6,6 +6,10 @@ use anyhow::{Context as _, Result};
 use garden::linux::{CellNetwork, GardenConfig, LinuxGarden};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// SIGTERM, ten seconds of grace, SIGKILL and removal fit well into this.
+const DRAIN_LIMIT: Duration = Duration::from_secs(40);
 
 /// What must be undone when the foundation stops for good.
 pub(crate) struct CellRole {
@@ -75,8 +79,7 @@ async fn build_on(setting: &mut Setting<'_>, parts: &mut Vec<Part>, assets: asse
         router_ca_pem: setting.certificates.components_ca().to_owned(),
         route_integrity: config.route_integrity,
         timing: rep::Timing::default(),
-    })
-    .await?;
+    })?;
     let handle = rep.handle();
     parts.push(Part::new("rep", |shutdown| rep.run(shutdown)));
     let emitter = route_emitter::RouteEmitter::build(route_emitter::Config::new(cell_id, setting.https(plan.ports.bbs), identity, plan.nats()))?;
@@ -87,7 +90,8 @@ async fn build_on(setting: &mut Setting<'_>, parts: &mut Vec<Part>, assets: asse
 impl CellRole {
     /// Stops every instance as users expect (route first, then SIGTERM) and removes all containers.
     pub(crate) async fn drain(&self) -> Result<()> {
-        self.rep.drain_all().await.context("drain the cell")?;
+        let left = self.rep.drain_all(DRAIN_LIMIT).await;
+        anyhow::ensure!(left == 0, "{left} containers could not be removed within {} s: the next `cupola up` takes them over", DRAIN_LIMIT.as_secs());
         self.drained.store(true, Ordering::SeqCst);
         Ok(())
     }

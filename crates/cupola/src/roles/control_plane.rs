@@ -13,7 +13,7 @@ pub(crate) async fn bbs(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
         data_dir: setting.folder("bbs")?,
         identity: setting.identity("bbs")?,
         auctioneer_url: setting.https(ports.auctioneer),
-        convergence_interval: Duration::from_secs(30),
+        convergence_interval: bbs::CONVERGENCE_INTERVAL,
     })
     .await?;
     parts.push(Part::new("bbs", |shutdown| bbs.run(shutdown)));
@@ -22,13 +22,8 @@ pub(crate) async fn bbs(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
 
 pub(crate) async fn auctioneer(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
     let ports = &setting.plan.ports;
-    let auctioneer = auctioneer::Auctioneer::build(auctioneer::Config {
-        listener: setting.listen(ports.auctioneer).await?,
-        identity: setting.identity("auctioneer")?,
-        bbs_url: setting.https(ports.bbs),
-        locket_url: setting.https(ports.locket),
-    })
-    .await?;
+    let listener = setting.listen(ports.auctioneer).await?;
+    let auctioneer = auctioneer::Auctioneer::build(auctioneer::Config::new(listener, setting.identity("auctioneer")?, setting.https(ports.bbs), setting.https(ports.locket))).await?;
     parts.push(Part::new("auctioneer", |shutdown| auctioneer.run(shutdown)));
     Ok(())
 }
@@ -60,8 +55,8 @@ pub(crate) async fn log_cache(setting: &mut Setting<'_>, parts: &mut Vec<Part>) 
         identity: setting.identity("log-cache")?,
         uaa_url: setting.http(ports.uaa),
         cc_url: setting.http(ports.cloud_controller),
-    })
-    .await?;
+        limits: log_cache::Limits::default(),
+    })?;
     parts.push(Part::new("log-cache", |shutdown| log_cache.run(shutdown)));
     Ok(())
 }

@@ -85,18 +85,18 @@ pub(crate) async fn dns(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
     let (config, plan) = (setting.config, &setting.plan);
     let address = if setting.cell_exists { plan.cell_ip } else { Ipv4Addr::LOCALHOST };
     let dns = dns::Dns::build(dns::Config {
-        address: SocketAddr::from((address, 53)),
+        sockets: vec![dns::Sockets::bind(SocketAddr::from((address, 53))).await?],
         domains: vec![plan.domain.clone()],
         router_ip: plan.cell_ip,
         nats: plan.nats(),
-        hosts: config.hosts_file.then(|| dns::HostsFile {
+        learned_ttl: Duration::from_secs(120),
+        resolv_conf: "/etc/resolv.conf".into(),
+        hosts: config.hosts_file.then(|| dns::HostsConfig {
             path: "/etc/hosts".into(),
-            tag: plan.tag.clone(),
-            address: Ipv4Addr::LOCALHOST,
+            ip: Ipv4Addr::LOCALHOST.into(),
             names: COMPONENT_HOSTS.iter().map(|host| format!("{host}.{}", plan.domain)).collect(),
         }),
-    })
-    .await?;
+    })?;
     parts.push(Part::new("dns", |shutdown| dns.run(shutdown)));
     Ok(())
 }
