@@ -27,15 +27,24 @@ struct Seen {
 
 impl Person {
     async fn new() -> Self {
+        Self::of(platform::start(None).await)
+    }
+
+    fn of(platform: Platform) -> Self {
         let home = tempfile::tempdir().unwrap();
         let app = home.path().join("app");
         std::fs::create_dir(&app).unwrap();
         std::fs::write(app.join("server"), vec![b'x'; 70_000]).unwrap();
-        std::fs::set_permissions(app.join("server"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(app.join("server"), std::fs::Permissions::from_mode(0o755))
+            .unwrap();
         std::fs::write(app.join("debug.log"), "no").unwrap();
         std::fs::write(app.join(".cfignore"), "*.log\n").unwrap();
         std::fs::write(app.join("index.html"), "<p>").unwrap();
-        Self { home, app, platform: platform::start().await }
+        Self {
+            home,
+            app,
+            platform,
+        }
     }
 
     async fn types(&self, line: &str) -> Seen {
@@ -43,7 +52,10 @@ impl Person {
     }
 
     async fn answers(&self, line: &str, input: &'static str) -> Seen {
-        let (out, err) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (out, err) = (
+            Arc::new(Mutex::new(Vec::new())),
+            Arc::new(Mutex::new(Vec::new())),
+        );
         let environment = Environment {
             vars: BTreeMap::from([("HOME".to_owned(), self.home.path().display().to_string())]),
             cwd: self.app.clone(),
@@ -53,23 +65,41 @@ impl Person {
             stdin_is_terminal: false,
             stdout_is_terminal: false,
         };
-        let code = cf_cli::run_in(line.split_whitespace().map(str::to_owned).collect(), environment).await;
-        let text = |bytes: &Arc<Mutex<Vec<u8>>>| String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
-        Seen { code, out: text(&out), err: text(&err) }
+        let code = cf_cli::run_in(
+            line.split_whitespace().map(str::to_owned).collect(),
+            environment,
+        )
+        .await;
+        let text =
+            |bytes: &Arc<Mutex<Vec<u8>>>| String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
+        Seen {
+            code,
+            out: text(&out),
+            err: text(&err),
+        }
     }
 
     async fn logs_in(&self) {
         let url = self.platform.lock().unwrap().url.clone();
-        let seen = self.types(&format!("login -a {url} -u admin -p secret")).await;
+        let seen = self
+            .types(&format!("login -a {url} -u admin -p secret"))
+            .await;
         assert_eq!(seen.code, 0, "{}{}", seen.out, seen.err);
     }
 
     fn config(&self) -> serde_json::Value {
-        serde_json::from_slice(&std::fs::read(self.home.path().join(".cf/config.json")).unwrap()).unwrap()
+        serde_json::from_slice(&std::fs::read(self.home.path().join(".cf/config.json")).unwrap())
+            .unwrap()
     }
 
     fn requests(&self, path: &str) -> usize {
-        self.platform.lock().unwrap().requests.iter().filter(|r| r.ends_with(path)).count()
+        self.platform
+            .lock()
+            .unwrap()
+            .requests
+            .iter()
+            .filter(|r| r.ends_with(path))
+            .count()
     }
 }
 
@@ -77,7 +107,9 @@ impl Person {
 async fn login_targets_the_only_org_and_space() {
     let person = Person::new().await;
     let url = person.platform.lock().unwrap().url.clone();
-    let seen = person.types(&format!("login -a {url} -u admin -p secret")).await;
+    let seen = person
+        .types(&format!("login -a {url} -u admin -p secret"))
+        .await;
     assert_eq!(
         seen.out,
         format!(
@@ -85,27 +117,59 @@ async fn login_targets_the_only_org_and_space() {
         )
     );
     let config = person.config();
-    assert_eq!((&config["Target"], &config["OrganizationFields"]["GUID"], &config["SpaceFields"]["Name"]), (&url.into(), &"o1".into(), &"space".into()));
-    assert!(config["AccessToken"].as_str().unwrap().starts_with("bearer "));
-    let mode = std::fs::metadata(person.home.path().join(".cf/config.json")).unwrap().permissions().mode();
+    assert_eq!(
+        (
+            &config["Target"],
+            &config["OrganizationFields"]["GUID"],
+            &config["SpaceFields"]["Name"]
+        ),
+        (&url.into(), &"o1".into(), &"space".into())
+    );
+    assert!(
+        config["AccessToken"]
+            .as_str()
+            .unwrap()
+            .starts_with("bearer ")
+    );
+    let mode = std::fs::metadata(person.home.path().join(".cf/config.json"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 
     let seen = person.types("logout").await;
     assert_eq!(seen.out, "Logging out admin...\nOK\n");
     let seen = person.types("apps").await;
-    assert_eq!((seen.code, seen.out.as_str(), seen.err.as_str()), (1, "FAILED\n", "Not logged in. Use 'cf login' or 'cf login --sso' to log in.\n"));
+    assert_eq!(
+        (seen.code, seen.out.as_str(), seen.err.as_str()),
+        (
+            1,
+            "FAILED\n",
+            "Not logged in. Use 'cf login' or 'cf login --sso' to log in.\n"
+        )
+    );
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_refused() {
     let person = Person::new().await;
     let url = person.platform.lock().unwrap().url.clone();
-    let seen = person.types(&format!("login -a {url} -u admin -p wrong")).await;
+    let seen = person
+        .types(&format!("login -a {url} -u admin -p wrong"))
+        .await;
     assert_eq!(seen.code, 1);
-    assert!(seen.err.contains("Credentials were rejected, please try again.\nUnable to authenticate.\n"), "{}", seen.err);
+    assert!(
+        seen.err
+            .contains("Credentials were rejected, please try again.\nUnable to authenticate.\n"),
+        "{}",
+        seen.err
+    );
     assert!(seen.out.ends_with("FAILED\n"));
     let seen = person.types("auth admin wrong").await;
-    assert_eq!((seen.code, seen.err.as_str()), (1, "Credentials were rejected, please try again.\n"));
+    assert_eq!(
+        (seen.code, seen.err.as_str()),
+        (1, "Credentials were rejected, please try again.\n")
+    );
 }
 
 #[tokio::test]
@@ -116,25 +180,90 @@ async fn without_a_platform_the_error_names_the_url() {
     drop(listener);
     let seen = person.types(&format!("api {url}")).await;
     assert_eq!(seen.code, 1);
-    assert!(seen.err.contains(&format!("{url} refused the connection")) && seen.err.contains("Is the foundation running"), "{}", seen.err);
+    assert!(
+        seen.err.contains(&format!("{url} refused the connection"))
+            && seen.err.contains("Is the foundation running"),
+        "{}",
+        seen.err
+    );
+}
+
+/// A self-signed certificate for 127.0.0.1, made by openssl.
+fn self_signed() -> kit::tls::Identity {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (key, cert) = (at("key.pem"), at("cert.pem"));
+    let line = format!(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=api -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}"
+    );
+    let made = std::process::Command::new("openssl")
+        .args(line.split(' '))
+        .output()
+        .expect("openssl is installed");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    kit::tls::Identity {
+        cert_pem: read(&cert),
+        key_pem: read(&key),
+        ca_pem: read(&cert),
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_certificate_is_refused_unless_told_otherwise() {
+    let person = Person::of(platform::start(Some(&self_signed())).await);
+    let url = person.platform.lock().unwrap().url.clone();
+    let seen = person.types(&format!("api {url}")).await;
+    assert_eq!(seen.code, 1);
+    assert!(
+        seen.err
+            .starts_with(&format!("Invalid SSL Cert for {url}: "))
+            && seen.err.contains("--skip-ssl-validation"),
+        "{}",
+        seen.err
+    );
+    let seen = person
+        .types(&format!(
+            "login -a {url} -u admin -p secret --skip-ssl-validation"
+        ))
+        .await;
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    assert_eq!(person.config()["SSLDisabled"], true);
+    assert_eq!(person.types("orgs").await.code, 0, "the choice is kept");
 }
 
 #[tokio::test]
 async fn push_uploads_stages_starts_and_shows_the_app() {
     let person = Person::new().await;
     person.logs_in().await;
-    let seen = person.types("push dora -b binary_buildpack -c ./server -m 64M").await;
+    let seen = person
+        .types("push dora -b binary_buildpack -c ./server -m 64M")
+        .await;
     assert_eq!(seen.code, 0, "{}{}", seen.out, seen.err);
-    assert_eq!(person.platform.lock().unwrap().manifest, "applications:\n- name: dora\n  buildpacks:\n  - binary_buildpack\n  command: ./server\n  memory: 64M\n  default-route: true\n");
+    assert_eq!(
+        person.platform.lock().unwrap().manifest,
+        "applications:\n- name: dora\n  buildpacks:\n  - binary_buildpack\n  command: ./server\n  memory: 64M\n  default-route: true\n"
+    );
     for expected in [
         "Pushing app dora to org org / space space as admin...\nPackaging files to upload...\nUploading files...\n",
         "100.00%\n\nWaiting for API to complete processing files...\n\nStaging app and tracing logs...\n   Staging with binary_buildpack\n\nWaiting for app dora to start...\n\nInstances starting...\n",
         "name:              dora\nrequested state:   started\nroutes:            dora.apps.test\nlast uploaded:     Tue 02 Jan 10:00:00 UTC 2024\nstack:             cflinuxfs4\nbuildpacks:        \n\tname               version   detect output   buildpack name\n\tbinary_buildpack   1.1.3                     binary\n\ntype:            web\nsidecars:        \ninstances:       1/1\nmemory usage:    64M\nstart command:   ./server\n",
         "1M of 64M   2M of 1G   0B/s of unlimited",
     ] {
-        assert!(seen.out.contains(expected), "missing {expected:?} in\n{}", seen.out);
+        assert!(
+            seen.out.contains(expected),
+            "missing {expected:?} in\n{}",
+            seen.out
+        );
     }
-    assert!(!seen.out.contains("listening on"), "only staging lines are shown");
+    assert!(
+        !seen.out.contains("listening on"),
+        "only staging lines are shown"
+    );
     let package = person.platform.lock().unwrap().package.clone();
     let mut zip = zip::ZipArchive::new(std::io::Cursor::new(package)).unwrap();
     let mut files = Vec::new();
@@ -145,7 +274,10 @@ async fn push_uploads_stages_starts_and_shows_the_app() {
     assert_eq!(files[1], ("server".to_owned(), 0o755));
     assert_eq!(files.len(), 2, "{files:?}");
     let mut text = String::new();
-    zip.by_name("index.html").unwrap().read_to_string(&mut text).unwrap();
+    zip.by_name("index.html")
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
     assert_eq!(text, "<p>");
 }
 
@@ -157,9 +289,18 @@ async fn push_sends_no_file_that_the_platform_has() {
     std::fs::remove_file(person.app.join("index.html")).unwrap();
     let seen = person.types("push dora --no-start").await;
     assert_eq!(seen.code, 0, "{}{}", seen.out, seen.err);
-    assert!(seen.out.contains("All files found in remote cache; nothing to upload."), "{}", seen.out);
+    assert!(
+        seen.out
+            .contains("All files found in remote cache; nothing to upload."),
+        "{}",
+        seen.out
+    );
     let inner = person.platform.lock().unwrap();
-    assert!(inner.package.is_empty() && inner.resources.contains(r#""path":"server","mode":"0755""#), "{}", inner.resources);
+    assert!(
+        inner.package.is_empty() && inner.resources.contains(r#""path":"server","mode":"0755""#),
+        "{}",
+        inner.resources
+    );
     assert!(!inner.requests.iter().any(|r| r.contains("/v3/builds")));
 }
 
@@ -170,8 +311,15 @@ async fn a_failed_staging_ends_the_push() {
     person.platform.lock().unwrap().staging_fails = true;
     let seen = person.types("push dora").await;
     assert_eq!(seen.code, 1);
-    assert_eq!(seen.err, "Error staging application: BuildpackCompileFailed - App staging failed in the buildpack compile phase\n");
-    assert!(seen.out.contains("   Staging with binary_buildpack\n") && seen.out.ends_with("FAILED\n"), "{}", seen.out);
+    assert_eq!(
+        seen.err,
+        "Error staging application: BuildpackCompileFailed - App staging failed in the buildpack compile phase\n"
+    );
+    assert!(
+        seen.out.contains("   Staging with binary_buildpack\n") && seen.out.ends_with("FAILED\n"),
+        "{}",
+        seen.out
+    );
     assert_eq!(person.requests("/actions/restart"), 0);
 }
 
@@ -196,7 +344,14 @@ async fn push_applies_a_manifest_with_variables() {
     assert!(seen.out.contains(&format!("Applying manifest file {}...\n\nUpdating with these attributes...\n  ---\n  applications:\n  - name: dora\n    instances: 1\n", file.display())), "{}", seen.out);
     assert!(seen.out.contains("Manifest applied\n"));
     let seen = person.types("push").await;
-    assert!(seen.code == 1 && seen.err.starts_with("Expected to find variables: n, name\n"), "{}", seen.err);
+    assert!(
+        seen.code == 1
+            && seen
+                .err
+                .starts_with("Expected to find variables: n, name\n"),
+        "{}",
+        seen.err
+    );
 }
 
 #[tokio::test]
@@ -206,13 +361,28 @@ async fn an_ending_or_refused_token_is_refreshed() {
     person.logs_in().await;
     person.platform.lock().unwrap().token_seconds = 600;
     let before = person.requests("/oauth/token");
-    assert_eq!(person.types("orgs").await.out, "Getting orgs as admin...\n\nname\norg\n");
-    assert_eq!(person.requests("/oauth/token"), before + 1, "less than a minute was left");
+    assert_eq!(
+        person.types("orgs").await.out,
+        "Getting orgs as admin...\n\nname\norg\n"
+    );
+    assert_eq!(
+        person.requests("/oauth/token"),
+        before + 1,
+        "less than a minute was left"
+    );
     assert_eq!(person.types("orgs").await.code, 0);
-    assert_eq!(person.requests("/oauth/token"), before + 1, "the new token was kept");
+    assert_eq!(
+        person.requests("/oauth/token"),
+        before + 1,
+        "the new token was kept"
+    );
     person.platform.lock().unwrap().refuse_once = true;
     assert_eq!(person.types("orgs").await.code, 0);
-    assert_eq!(person.requests("/oauth/token"), before + 2, "the API had called it invalid");
+    assert_eq!(
+        person.requests("/oauth/token"),
+        before + 2,
+        "the API had called it invalid"
+    );
 }
 
 #[tokio::test]
@@ -222,7 +392,11 @@ async fn a_dead_refresh_token_asks_for_a_new_login() {
     person.logs_in_but_expired().await;
     let seen = person.types("orgs").await;
     assert_eq!(seen.code, 1);
-    assert!(seen.err.contains("Please log back in to re-authenticate."), "{}", seen.err);
+    assert!(
+        seen.err.contains("Please log back in to re-authenticate."),
+        "{}",
+        seen.err
+    );
 }
 
 impl Person {
@@ -244,16 +418,26 @@ async fn names_that_are_not_there_are_named() {
     for (line, message) in [
         ("app nope", "App 'nope' not found.\n"),
         ("target -s nope", "Space 'nope' not found.\n"),
-        ("create-route nope.test -n x", "Domain 'nope.test' not found.\n"),
+        (
+            "create-route nope.test -n x",
+            "Domain 'nope.test' not found.\n",
+        ),
     ] {
         let seen = person.types(line).await;
         assert_eq!((seen.code, seen.err.as_str()), (1, message), "{line}");
         assert!(seen.out.ends_with("FAILED\n"), "{line}");
     }
     let seen = person.answers("delete nope", "y\n").await;
-    assert_eq!((seen.code, seen.err.as_str()), (0, "App 'nope' does not exist.\n"));
+    assert_eq!(
+        (seen.code, seen.err.as_str()),
+        (0, "App 'nope' does not exist.\n")
+    );
     let seen = person.answers("delete nope", "").await;
-    assert!(seen.code == 0 && seen.out.contains("has not been deleted"), "{}", seen.out);
+    assert!(
+        seen.code == 0 && seen.out.contains("has not been deleted"),
+        "{}",
+        seen.out
+    );
 }
 
 #[tokio::test]
@@ -262,9 +446,24 @@ async fn routes_are_listed_mapped_and_unmapped() {
     person.logs_in().await;
     person.platform.lock().unwrap().app_exists = true;
     let seen = person.types("map-route dora apps.test -n dora").await;
-    assert_eq!((seen.code, seen.out.as_str()), (0, "Mapping route dora.apps.test to app dora in org org / space space as admin...\nOK\n"), "{}", seen.err);
-    let seen = person.types("map-route dora apps.test --hostname dora").await;
-    assert!(seen.out.contains("App 'dora' is already mapped to route 'dora.apps.test'."), "{}", seen.out);
+    assert_eq!(
+        (seen.code, seen.out.as_str()),
+        (
+            0,
+            "Mapping route dora.apps.test to app dora in org org / space space as admin...\nOK\n"
+        ),
+        "{}",
+        seen.err
+    );
+    let seen = person
+        .types("map-route dora apps.test --hostname dora")
+        .await;
+    assert!(
+        seen.out
+            .contains("App 'dora' is already mapped to route 'dora.apps.test'."),
+        "{}",
+        seen.out
+    );
     let seen = person.types("r").await;
     let expected = "space   host   domain      port   path   protocol   app-protocol   apps   service instance   options\nspace   dora   apps.test                 http       http1          dora                      \n";
     assert!(seen.out.ends_with(expected), "{}", seen.out);
@@ -272,7 +471,13 @@ async fn routes_are_listed_mapped_and_unmapped() {
     assert_eq!(seen.code, 0);
     assert!(!person.platform.lock().unwrap().mapped);
     let seen = person.types("apps").await;
-    assert!(seen.out.ends_with("name   requested state   processes   routes\ndora   stopped           web:1/1     \n"), "{}", seen.out);
+    assert!(
+        seen.out.ends_with(
+            "name   requested state   processes   routes\ndora   stopped           web:1/1     \n"
+        ),
+        "{}",
+        seen.out
+    );
 }
 
 #[tokio::test]
@@ -280,7 +485,10 @@ async fn curl_and_recent_logs() {
     let person = Person::new().await;
     person.logs_in().await;
     let seen = person.types("curl /v3/organizations").await;
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&seen.out).unwrap()["resources"][0]["name"], "org");
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&seen.out).unwrap()["resources"][0]["name"],
+        "org"
+    );
     let seen = person.types("curl -f /v3/nothing").await;
     assert_eq!(seen.code, 22);
     let seen = person.types("push dora").await;
@@ -293,14 +501,47 @@ async fn curl_and_recent_logs() {
 async fn help_and_misuse() {
     let person = Person::new().await;
     let seen = person.types("help push").await;
-    assert!(seen.code == 0 && seen.out.contains("USAGE:\n   cf push [APP_NAME] [-b BUILDPACK]") && seen.out.contains("EXAMPLES:\n   cf push my-app"), "{}", seen.out);
-    assert_eq!(person.types("version").await.out.split('+').next().unwrap(), "cf version 8.18.4");
+    assert!(
+        seen.code == 0
+            && seen
+                .out
+                .contains("USAGE:\n   cf push [APP_NAME] [-b BUILDPACK]")
+            && seen.out.contains("EXAMPLES:\n   cf push my-app"),
+        "{}",
+        seen.out
+    );
+    assert_eq!(
+        person.types("version").await.out.split('+').next().unwrap(),
+        "cf version 8.18.4"
+    );
     let seen = person.types("app").await;
-    assert!(seen.code == 1 && seen.err.starts_with("Incorrect Usage: the required argument `APP_NAME` was not provided"), "{}", seen.err);
+    assert!(
+        seen.code == 1
+            && seen
+                .err
+                .starts_with("Incorrect Usage: the required argument `APP_NAME` was not provided"),
+        "{}",
+        seen.err
+    );
     let seen = person.types("psh").await;
-    assert!(seen.code == 1 && seen.err.contains("'psh' is not a registered command. See 'cf help'\n\nDid you mean?\n   push"), "{}", seen.err);
+    assert!(
+        seen.code == 1
+            && seen.err.contains(
+                "'psh' is not a registered command. See 'cf help'\n\nDid you mean?\n   push"
+            ),
+        "{}",
+        seen.err
+    );
     let seen = person.types("apps").await;
-    assert_eq!(seen.err, "No API endpoint set. Use 'cf login' or 'cf api' to target an endpoint.\n");
+    assert_eq!(
+        seen.err,
+        "No API endpoint set. Use 'cf login' or 'cf api' to target an endpoint.\n"
+    );
     let seen = person.types("push dora -m lots").await;
-    assert!(seen.err.contains("Byte quantity must be an integer with a unit"), "{}", seen.err);
+    assert!(
+        seen.err
+            .contains("Byte quantity must be an integer with a unit"),
+        "{}",
+        seen.err
+    );
 }

@@ -39,28 +39,55 @@ pub(crate) struct Inner {
 
 pub(crate) type Platform = Arc<Mutex<Inner>>;
 
-/// Starts a platform on a free port.
-pub(crate) async fn start() -> Platform {
+/// Starts a platform on a free port; with TLS when there is an identity.
+pub(crate) async fn start(identity: Option<&kit::tls::Identity>) -> Platform {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let platform = Arc::new(Mutex::new(Inner { url, token_seconds: 600, ..Inner::default() }));
-    let app = router(platform.clone());
-    tokio::spawn(kit::http::serve(listener, None, app, kit::CancellationToken::new()));
+    let scheme = if identity.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+    let platform = Arc::new(Mutex::new(Inner {
+        url,
+        token_seconds: 600,
+        ..Inner::default()
+    }));
+    let tls = identity.map(|identity| {
+        kit::tls::server_config(identity, kit::tls::ClientAuth::None, &["http/1.1"]).unwrap()
+    });
+    tokio::spawn(kit::http::serve(
+        listener,
+        tls,
+        router(platform.clone()),
+        kit::CancellationToken::new(),
+    ));
     platform
 }
 
 fn error(status: u16, code: u32, title: &str, detail: &str) -> Response {
-    (StatusCode::from_u16(status).unwrap(), Json(json!({"errors": [{"code": code, "title": title, "detail": detail}]}))).into_response()
+    (
+        StatusCode::from_u16(status).unwrap(),
+        Json(json!({"errors": [{"code": code, "title": title, "detail": detail}]})),
+    )
+        .into_response()
 }
 
 fn list(resources: Vec<Value>) -> Json<Value> {
-    Json(json!({"pagination": {"total_results": resources.len(), "total_pages": 1, "first": {"href": "x"}, "last": {"href": "x"}, "next": null, "previous": null}, "resources": resources}))
+    Json(
+        json!({"pagination": {"total_results": resources.len(), "total_pages": 1, "first": {"href": "x"}, "last": {"href": "x"}, "next": null, "previous": null}, "resources": resources}),
+    )
 }
 
 fn jwt(number: u32, seconds: i64) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
     let part = |v: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(v.to_string());
-    format!("{}.{}.sig", part(json!({"alg": "RS256"})), part(json!({"user_name": "admin", "user_id": "u", "origin": "uaa", "client_id": "cf", "exp": now + seconds, "jti": format!("t{number}")})))
+    format!(
+        "{}.{}.sig",
+        part(json!({"alg": "RS256"})),
+        part(
+            json!({"user_name": "admin", "user_id": "u", "origin": "uaa", "client_id": "cf", "exp": now + seconds, "jti": format!("t{number}")})
+        )
+    )
 }
 
 fn app(inner: &Inner) -> Value {
@@ -74,26 +101,52 @@ fn process() -> Value {
 }
 
 fn route(inner: &Inner) -> Value {
-    let destinations = if inner.mapped { vec![json!({"guid": "d1", "app": {"guid": APP, "process": {"type": "web"}}, "weight": null, "port": 8080, "protocol": "http1"})] } else { vec![] };
+    let destinations = if inner.mapped {
+        vec![
+            json!({"guid": "d1", "app": {"guid": APP, "process": {"type": "web"}}, "weight": null, "port": 8080, "protocol": "http1"}),
+        ]
+    } else {
+        vec![]
+    };
     json!({"guid": "r1", "protocol": "http", "host": "dora", "path": "", "port": null, "url": "dora.apps.test", "destinations": destinations,
         "relationships": {"space": {"data": {"guid": "s1"}}, "domain": {"data": {"guid": "d1"}}}})
 }
 
 /// Checks the token and writes the request down.
-async fn guard(State(platform): State<Platform>, request: axum::extract::Request, next: axum::middleware::Next) -> Response {
-    let (path, token) = (request.uri().path().to_owned(), request.headers().get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned());
+async fn guard(
+    State(platform): State<Platform>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let (path, token) = (
+        request.uri().path().to_owned(),
+        request
+            .headers()
+            .get("authorization")
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_owned(),
+    );
     let refused = {
         let mut inner = platform.lock().unwrap();
         inner.requests.push(format!("{} {path}", request.method()));
-        let valid = format!("bearer {}", jwt(inner.tokens, inner.token_seconds)).split('.').nth(1).map(str::to_owned);
+        let valid = format!("bearer {}", jwt(inner.tokens, inner.token_seconds))
+            .split('.')
+            .nth(1)
+            .map(str::to_owned);
         let given = token.split('.').nth(1).map(str::to_owned);
         // times differ by a second now and then: compare the token's number
         let number = |p: Option<String>| {
-            let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(p?).ok()?;
-            serde_json::from_slice::<Value>(&json).ok()?["jti"].as_str().map(str::to_owned)
+            let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
+                .decode(p?)
+                .ok()?;
+            serde_json::from_slice::<Value>(&json).ok()?["jti"]
+                .as_str()
+                .map(str::to_owned)
         };
         let is_api = path.starts_with("/v3") || path.starts_with("/api/v1");
-        let refuse = is_api && (number(given) != number(valid) || std::mem::take(&mut inner.refuse_once));
+        let refuse =
+            is_api && (number(given) != number(valid) || std::mem::take(&mut inner.refuse_once));
         refuse.then(|| error(401, 1000, "CF-InvalidAuthToken", "Invalid Auth Token"))
     };
     match refused {
@@ -166,9 +219,14 @@ fn router(platform: Platform) -> Router {
 
 async fn token(State(p): State<Platform>, body: String) -> Response {
     let mut inner = p.lock().unwrap();
-    let is_good = body.contains("password=secret") || (body.contains("grant_type=refresh_token") && body.contains("refresh_token=refresh"));
+    let is_good = body.contains("password=secret")
+        || (body.contains("grant_type=refresh_token") && body.contains("refresh_token=refresh"));
     if !is_good {
-        return (StatusCode::UNAUTHORIZED, Json(json!({"error": "unauthorized", "error_description": "Bad credentials"}))).into_response();
+        return (
+            StatusCode::UNAUTHORIZED,
+            Json(json!({"error": "unauthorized", "error_description": "Bad credentials"})),
+        )
+            .into_response();
     }
     inner.tokens += 1;
     Json(json!({"access_token": jwt(inner.tokens, inner.token_seconds), "refresh_token": "refresh", "token_type": "bearer", "expires_in": inner.token_seconds, "scope": "", "jti": "x"})).into_response()
@@ -179,7 +237,11 @@ async fn apply(State(p): State<Platform>, headers: HeaderMap, body: String) -> R
     let mut inner = p.lock().unwrap();
     inner.manifest = body;
     inner.app_exists = true;
-    (StatusCode::ACCEPTED, [("location", format!("{}/v3/jobs/j1", inner.url))]).into_response()
+    (
+        StatusCode::ACCEPTED,
+        [("location", format!("{}/v3/jobs/j1", inner.url))],
+    )
+        .into_response()
 }
 
 async fn upload(State(p): State<Platform>, mut form: Multipart) -> Json<Value> {
@@ -200,7 +262,11 @@ async fn build(State(p): State<Platform>) -> Json<Value> {
     inner.polls += 1;
     let (state, error, droplet) = match (inner.polls < 2, inner.staging_fails) {
         (true, _) => ("STAGING", None, None),
-        (_, true) => ("FAILED", Some("BuildpackCompileFailed - App staging failed in the buildpack compile phase"), None),
+        (_, true) => (
+            "FAILED",
+            Some("BuildpackCompileFailed - App staging failed in the buildpack compile phase"),
+            None,
+        ),
         _ => ("STAGED", None, Some(json!({"guid": "droplet"}))),
     };
     Json(json!({"guid": "b1", "state": state, "error": error, "droplet": droplet}))
@@ -220,20 +286,32 @@ async fn stats(State(p): State<Platform>) -> Json<Value> {
         _ => "RUNNING",
     };
     let details = inner.app_crashes.then_some("exited with status 1");
-    Json(json!({"resources": [{"type": "web", "index": 0, "state": state, "routable": true, "uptime": 3, "mem_quota": 67_108_864u64, "disk_quota": 1_073_741_824u64,
-        "log_rate_limit": -1, "details": details, "usage": {"cpu": 0.01, "mem": 1_048_576, "disk": 2_097_152, "log_rate": 0}}]}))
+    Json(
+        json!({"resources": [{"type": "web", "index": 0, "state": state, "routable": true, "uptime": 3, "mem_quota": 67_108_864u64, "disk_quota": 1_073_741_824u64,
+        "log_rate_limit": -1, "details": details, "usage": {"cpu": 0.01, "mem": 1_048_576, "disk": 2_097_152, "log_rate": 0}}]}),
+    )
 }
 
 /// One staging line and one of the app, from the second poll of the build on.
-async fn logs(State(p): State<Platform>, Query(query): Query<HashMap<String, String>>) -> Json<Value> {
+async fn logs(
+    State(p): State<Platform>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Json<Value> {
     let inner = p.lock().unwrap();
     let envelope = |time: i64, source: &str, text: &str| {
         let payload = base64::engine::general_purpose::STANDARD.encode(text);
         json!({"timestamp": time.to_string(), "source_id": APP, "instance_id": "0", "deprecated_tags": {}, "tags": {"source_type": source}, "log": {"payload": payload, "type": "OUT"}})
     };
     let start: i64 = query["start_time"].parse().unwrap();
-    let all = [(10, "STG", "Staging with binary_buildpack"), (20, "APP/PROC/WEB", "listening on 8080")];
+    let all = [
+        (10, "STG", "Staging with binary_buildpack"),
+        (20, "APP/PROC/WEB", "listening on 8080"),
+    ];
     let seen = if inner.polls == 0 { 0 } else { all.len() };
-    let batch: Vec<_> = all[..seen].iter().filter(|(t, _, _)| *t >= start).map(|(t, s, l)| envelope(*t, s, l)).collect();
+    let batch: Vec<_> = all[..seen]
+        .iter()
+        .filter(|(t, _, _)| *t >= start)
+        .map(|(t, s, l)| envelope(*t, s, l))
+        .collect();
     Json(json!({"envelopes": {"batch": batch}}))
 }
