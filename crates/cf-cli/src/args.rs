@@ -17,16 +17,34 @@ pub(crate) struct Flag {
 }
 
 pub(crate) const fn switch(short: Option<char>, long: &'static str, help: &'static str) -> Flag {
-    Flag { short, long, value: None, help }
+    Flag {
+        short,
+        long,
+        value: None,
+        help,
+    }
 }
 
-pub(crate) const fn value(short: Option<char>, long: &'static str, value: &'static str, help: &'static str) -> Flag {
-    Flag { short, long, value: Some(value), help }
+pub(crate) const fn value(
+    short: Option<char>,
+    long: &'static str,
+    value: &'static str,
+    help: &'static str,
+) -> Flag {
+    Flag {
+        short,
+        long,
+        value: Some(value),
+        help,
+    }
 }
 
 impl Flag {
     fn matches(&self, key: &str) -> bool {
-        self.long == key || self.short.is_some_and(|c| key.len() == c.len_utf8() && key.starts_with(c))
+        self.long == key
+            || self
+                .short
+                .is_some_and(|c| key.len() == c.len_utf8() && key.starts_with(c))
     }
 
     /// As a person types it: the long form if there is one.
@@ -74,15 +92,32 @@ impl Parsed {
     }
     /// The last value given for a flag.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.flags.get(key).and_then(|v| v.last()).map(String::as_str)
+        self.flags
+            .get(key)
+            .and_then(|v| v.last())
+            .map(String::as_str)
     }
     pub(crate) fn all(&self, key: &str) -> &[String] {
         self.flags.get(key).map_or(&[], Vec::as_slice)
     }
-    pub(crate) fn number<T: std::str::FromStr>(&self, spec: &Spec, key: &str) -> Result<Option<T>, Usage> {
-        let Some(text) = self.get(key) else { return Ok(None) };
-        let flag = spec.flags.iter().find(|f| f.matches(key)).map_or_else(|| key.to_owned(), Flag::spelled);
-        text.parse().map(Some).map_err(|_| Usage(format!("invalid argument for flag `{flag}' (expected a whole number): {text:?}")))
+    pub(crate) fn number<T: std::str::FromStr>(
+        &self,
+        spec: &Spec,
+        key: &str,
+    ) -> Result<Option<T>, Usage> {
+        let Some(text) = self.get(key) else {
+            return Ok(None);
+        };
+        let flag = spec
+            .flags
+            .iter()
+            .find(|f| f.matches(key))
+            .map_or_else(|| key.to_owned(), Flag::spelled);
+        text.parse().map(Some).map_err(|_| {
+            Usage(format!(
+                "invalid argument for flag `{flag}' (expected a whole number): {text:?}"
+            ))
+        })
     }
 }
 
@@ -101,7 +136,11 @@ pub(crate) fn parse(spec: &Spec, args: &[String]) -> Result<Parsed, Usage> {
         } else if let Some(long) = arg.strip_prefix("--").filter(|l| !l.is_empty()) {
             parsed.flag(spec, long, &mut rest)?;
         } else if let Some(name) = arg.strip_prefix('-').filter(|s| !s.is_empty()) {
-            if spec.flags.is_empty() && !matches!(name, "h" | "v" | "help" | "verbose") && parsed.positional.len() < spec.args.len() && !parsed.positional.is_empty() {
+            if spec.flags.is_empty()
+                && !matches!(name, "h" | "v" | "help" | "verbose")
+                && parsed.positional.len() < spec.args.len()
+                && !parsed.positional.is_empty()
+            {
                 // `set-env APP NAME -Xmx1g`: a command without flags takes such a value as it is
                 parsed.positional.push(arg.to_owned());
             } else {
@@ -119,7 +158,12 @@ pub(crate) fn parse(spec: &Spec, args: &[String]) -> Result<Parsed, Usage> {
 
 impl Parsed {
     /// One flag, `text` without its dashes.
-    fn flag<'a>(&mut self, spec: &Spec, text: &str, rest: &mut impl Iterator<Item = &'a str>) -> Result<(), Usage> {
+    fn flag<'a>(
+        &mut self,
+        spec: &Spec,
+        text: &str,
+        rest: &mut impl Iterator<Item = &'a str>,
+    ) -> Result<(), Usage> {
         let (key, inline) = match text.split_once('=') {
             Some((key, value)) => (key, Some(value)),
             None => (text, None),
@@ -136,8 +180,18 @@ impl Parsed {
     }
 
     /// `-h`, `-v`, bundled switches, and `-xVALUE`.
-    fn short<'a>(&mut self, spec: &Spec, text: &str, rest: &mut impl Iterator<Item = &'a str>) -> Result<(), Usage> {
-        let unknown = || Usage(format!("unknown flag `{}'", text.split('=').next().unwrap_or(text)));
+    fn short<'a>(
+        &mut self,
+        spec: &Spec,
+        text: &str,
+        rest: &mut impl Iterator<Item = &'a str>,
+    ) -> Result<(), Usage> {
+        let unknown = || {
+            Usage(format!(
+                "unknown flag `{}'",
+                text.split('=').next().unwrap_or(text)
+            ))
+        };
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
             match spec.flags.iter().find(|f| f.short == Some(c)) {
@@ -155,16 +209,42 @@ impl Parsed {
         Ok(())
     }
 
-    fn store<'a>(&mut self, flag: &Flag, inline: Option<&str>, rest: &mut impl Iterator<Item = &'a str>) -> Result<(), Usage> {
-        let key = if flag.long.is_empty() { flag.short.map(String::from).unwrap_or_default() } else { flag.long.to_owned() };
+    fn store<'a>(
+        &mut self,
+        flag: &Flag,
+        inline: Option<&str>,
+        rest: &mut impl Iterator<Item = &'a str>,
+    ) -> Result<(), Usage> {
+        let key = if flag.long.is_empty() {
+            flag.short.map(String::from).unwrap_or_default()
+        } else {
+            flag.long.to_owned()
+        };
         let value = match (flag.value, inline) {
             (None, None) => String::new(),
-            (None, Some(value)) => return Err(Usage(format!("bool flag `{}' cannot have an argument ({value:?})", flag.spelled()))),
+            (None, Some(value)) => {
+                return Err(Usage(format!(
+                    "bool flag `{}' cannot have an argument ({value:?})",
+                    flag.spelled()
+                )));
+            }
             (Some(_), Some(value)) => value.to_owned(),
             (Some(_), None) => match rest.next() {
-                None => return Err(Usage(format!("expected argument for flag `{}'", flag.spelled()))),
-                Some(next) if next.len() > 1 && next.starts_with('-') && next[1..].parse::<f64>().is_err() => {
-                    return Err(Usage(format!("expected argument for flag `{}', but got option `{next}'", flag.spelled())));
+                None => {
+                    return Err(Usage(format!(
+                        "expected argument for flag `{}'",
+                        flag.spelled()
+                    )));
+                }
+                Some(next)
+                    if next.len() > 1
+                        && next.starts_with('-')
+                        && next[1..].parse::<f64>().is_err() =>
+                {
+                    return Err(Usage(format!(
+                        "expected argument for flag `{}', but got option `{next}'",
+                        flag.spelled()
+                    )));
                 }
                 Some(next) => next.to_owned(),
             },
@@ -174,11 +254,26 @@ impl Parsed {
     }
 
     fn check(&self, spec: &Spec) -> Result<(), Usage> {
-        let missing: Vec<_> = spec.args.iter().skip(self.positional.len()).filter(|a| !a.starts_with('[')).map(|a| format!("`{a}`")).collect();
+        let missing: Vec<_> = spec
+            .args
+            .iter()
+            .skip(self.positional.len())
+            .filter(|a| !a.starts_with('['))
+            .map(|a| format!("`{a}`"))
+            .collect();
         match missing.split_last() {
             None => {}
-            Some((only, [])) => return Err(Usage(format!("the required argument {only} was not provided"))),
-            Some((last, others)) => return Err(Usage(format!("the required arguments {} and {last} were not provided", others.join(", ")))),
+            Some((only, [])) => {
+                return Err(Usage(format!(
+                    "the required argument {only} was not provided"
+                )));
+            }
+            Some((last, others)) => {
+                return Err(Usage(format!(
+                    "the required arguments {} and {last} were not provided",
+                    others.join(", ")
+                )));
+            }
         }
         match self.positional.get(spec.args.len()) {
             Some(extra) => Err(Usage(format!("unexpected argument {extra:?}"))),
@@ -207,7 +302,15 @@ mod tests {
         ],
         examples: &[],
     };
-    const SET_ENV: Spec = Spec { name: "set-env", alias: "se", group: "", about: "", args: &["APP_NAME", "NAME", "VALUE"], flags: &[], examples: &[] };
+    const SET_ENV: Spec = Spec {
+        name: "set-env",
+        alias: "se",
+        group: "",
+        about: "",
+        args: &["APP_NAME", "NAME", "VALUE"],
+        flags: &[],
+        examples: &[],
+    };
 
     fn check(spec: &Spec, line: &str) -> Result<Parsed, String> {
         let args: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
@@ -216,9 +319,23 @@ mod tests {
 
     #[test]
     fn flags_stand_anywhere_in_every_spelling() {
-        for line in ["-i 2 app --no-route", "app -i=2 -no-route", "--instances 2 --no-route app", "-i2 --no-route -- app", "--instances=2 app --no-route"] {
+        for line in [
+            "-i 2 app --no-route",
+            "app -i=2 -no-route",
+            "--instances 2 --no-route app",
+            "-i2 --no-route -- app",
+            "--instances=2 app --no-route",
+        ] {
             let parsed = check(&PUSH, line).unwrap();
-            assert_eq!((parsed.arg(0), parsed.get("instances"), parsed.has("no-route")), ("app", Some("2"), true), "{line}");
+            assert_eq!(
+                (
+                    parsed.arg(0),
+                    parsed.get("instances"),
+                    parsed.has("no-route")
+                ),
+                ("app", Some("2"), true),
+                "{line}"
+            );
         }
     }
 
@@ -236,16 +353,38 @@ mod tests {
             (&PUSH, "--nope", "unknown flag `nope'"),
             (&PUSH, "-x", "unknown flag `x'"),
             (&PUSH, "-i", "expected argument for flag `--instances'"),
-            (&PUSH, "-b -i 2", "expected argument for flag `--buildpack', but got option `-i'"),
+            (
+                &PUSH,
+                "-b -i 2",
+                "expected argument for flag `--buildpack', but got option `-i'",
+            ),
             (&PUSH, "a b", "unexpected argument \"b\""),
-            (&PUSH, "--no-route=yes", "bool flag `--no-route' cannot have an argument (\"yes\")"),
-            (&SET_ENV, "app", "the required arguments `NAME` and `VALUE` were not provided"),
-            (&SET_ENV, "app X", "the required argument `VALUE` was not provided"),
+            (
+                &PUSH,
+                "--no-route=yes",
+                "bool flag `--no-route' cannot have an argument (\"yes\")",
+            ),
+            (
+                &SET_ENV,
+                "app",
+                "the required arguments `NAME` and `VALUE` were not provided",
+            ),
+            (
+                &SET_ENV,
+                "app X",
+                "the required argument `VALUE` was not provided",
+            ),
         ] {
             assert_eq!(check(spec, line).unwrap_err(), message, "{line}");
         }
         let parsed = check(&PUSH, "-i two").unwrap();
-        assert!(parsed.number::<u32>(&PUSH, "instances").unwrap_err().0.contains("\"two\""));
+        assert!(
+            parsed
+                .number::<u32>(&PUSH, "instances")
+                .unwrap_err()
+                .0
+                .contains("\"two\"")
+        );
     }
 
     #[test]

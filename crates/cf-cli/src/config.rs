@@ -95,21 +95,37 @@ impl Default for Config {
 impl Config {
     /// The file's path from `CF_HOME` or else `HOME`.
     pub(crate) fn path(cf_home: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
-        let home = cf_home.filter(|h| !h.is_empty()).or(home).context("neither CF_HOME nor HOME is set: set one, the client keeps its config file under it")?;
+        let home = cf_home.filter(|h| !h.is_empty()).or(home).context(
+            "neither CF_HOME nor HOME is set: set one, the client keeps its config file under it",
+        )?;
         Ok(Path::new(home).join(".cf").join("config.json"))
     }
 
     /// Reads the file; a missing one is an empty configuration.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = match std::fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
             read => read.with_context(|| format!("read config file {}", path.display()))?,
         };
         if text.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
-        let config: Self = serde_json::from_slice(&text).with_context(|| format!("the config file {} is not valid: delete it and log in again", path.display()))?;
-        Ok(if config.oauth_client.is_empty() { Self { oauth_client: "cf".into(), ..config } } else { config })
+        let config: Self = serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "the config file {} is not valid: delete it and log in again",
+                path.display()
+            )
+        })?;
+        Ok(if config.oauth_client.is_empty() {
+            Self {
+                oauth_client: "cf".into(),
+                ..config
+            }
+        } else {
+            config
+        })
     }
 
     /// Replaces the file in one step, readable by its owner only.
@@ -118,11 +134,17 @@ impl Config {
         let write = || -> std::io::Result<()> {
             if !folder.exists() {
                 use std::os::unix::fs::DirBuilderExt as _;
-                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(folder)?;
             }
             // a temporary file is made with mode 0600
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&serde_json::to_vec_pretty(&Self { config_version: VERSION, ..self.clone() })?)?;
+            file.write_all(&serde_json::to_vec_pretty(&Self {
+                config_version: VERSION,
+                ..self.clone()
+            })?)?;
             file.as_file().sync_all()?;
             file.persist(path).map_err(|e| e.error)?;
             Ok(())
@@ -159,13 +181,31 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, original).unwrap();
         let mut config = Config::load(&path).unwrap();
-        assert_eq!((config.target.as_str(), config.organization_fields.name.as_str(), config.ssl_disabled), ("https://api.x", "org", true));
+        assert_eq!(
+            (
+                config.target.as_str(),
+                config.organization_fields.name.as_str(),
+                config.ssl_disabled
+            ),
+            ("https://api.x", "org", true)
+        );
         config.access_token = "bearer t".into();
         config.save(&path).unwrap();
-        let saved: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        assert_eq!((&saved["Locale"], &saved["PluginRepos"][0]["Name"], &saved["AccessToken"]), (&"de-DE".into(), &"a".into(), &"bearer t".into()));
+        let saved: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(
+            (
+                &saved["Locale"],
+                &saved["PluginRepos"][0]["Name"],
+                &saved["AccessToken"]
+            ),
+            (&"de-DE".into(), &"a".into(), &"bearer t".into())
+        );
         assert_eq!(saved["LogCacheEndPoint"], "https://log-cache.x");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(Config::load(&path).unwrap(), config);
     }
 
@@ -175,6 +215,9 @@ mod tests {
         let path = folder.path().join("config.json");
         assert_eq!(Config::load(&path).unwrap(), Config::default());
         std::fs::write(&path, "{").unwrap();
-        assert!(format!("{:#}", Config::load(&path).unwrap_err()).contains("delete it and log in again"));
+        assert!(
+            format!("{:#}", Config::load(&path).unwrap_err())
+                .contains("delete it and log in again")
+        );
     }
 }

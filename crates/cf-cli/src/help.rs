@@ -4,7 +4,10 @@ use crate::args::{Flag, Spec};
 use crate::ui::Ui;
 
 pub(crate) fn overview(ui: &Ui, specs: impl Iterator<Item = &'static Spec>) {
-    ui.line(format!("cf version {}, Cloud Foundry command line tool", crate::commands::VERSION));
+    ui.line(format!(
+        "cf version {}, Cloud Foundry command line tool",
+        crate::commands::VERSION
+    ));
     ui.line("Usage: cf [-v] command [arguments...] [options]");
     let mut group = "";
     for spec in specs {
@@ -13,7 +16,11 @@ pub(crate) fn overview(ui: &Ui, specs: impl Iterator<Item = &'static Spec>) {
             ui.blank();
             ui.line(ui.bold(&format!("{group}:")));
         }
-        let name = if spec.alias.is_empty() { spec.name.to_owned() } else { format!("{},{}", spec.name, spec.alias) };
+        let name = if spec.alias.is_empty() {
+            spec.name.to_owned()
+        } else {
+            format!("{},{}", spec.name, spec.alias)
+        };
         ui.line(format!("   {name:<26} {}", spec.about));
     }
     ui.blank();
@@ -27,13 +34,28 @@ pub(crate) fn overview(ui: &Ui, specs: impl Iterator<Item = &'static Spec>) {
 }
 
 const VARIABLES: [(&str, &str); 7] = [
-    ("CF_HOME=path/to/dir", "Keep the config file in path/to/dir/.cf instead of ~/.cf"),
+    (
+        "CF_HOME=path/to/dir",
+        "Keep the config file in path/to/dir/.cf instead of ~/.cf",
+    ),
     ("CF_USERNAME, CF_PASSWORD", "Credentials for 'cf auth'"),
     ("CF_COLOR=false", "Do not colour output (true: always)"),
-    ("CF_TRACE=true", "Print API requests and answers, secrets hidden (or append them to a file: CF_TRACE=path)"),
-    ("CF_STAGING_TIMEOUT=15", "Longest wait for staging, in minutes"),
-    ("CF_STARTUP_TIMEOUT=5", "Longest wait for instances to start, in minutes"),
-    ("https_proxy=host:port", "Proxy for an API that is not on this machine"),
+    (
+        "CF_TRACE=true",
+        "Print API requests and answers, secrets hidden (or append them to a file: CF_TRACE=path)",
+    ),
+    (
+        "CF_STAGING_TIMEOUT=15",
+        "Longest wait for staging, in minutes",
+    ),
+    (
+        "CF_STARTUP_TIMEOUT=5",
+        "Longest wait for instances to start, in minutes",
+    ),
+    (
+        "https_proxy=host:port",
+        "Proxy for an API that is not on this machine",
+    ),
 ];
 
 pub(crate) fn command(ui: &Ui, spec: &Spec) {
@@ -66,10 +88,21 @@ pub(crate) fn command(ui: &Ui, spec: &Spec) {
 fn usage(spec: &Spec) -> String {
     let flags = spec.flags.iter().map(|f| {
         let value = f.value.map(|v| format!(" {v}")).unwrap_or_default();
-        format!("[{}{value}]", if let Some(short) = f.short { format!("-{short}") } else { f.spelled() })
+        format!(
+            "[{}{value}]",
+            if let Some(short) = f.short {
+                format!("-{short}")
+            } else {
+                f.spelled()
+            }
+        )
     });
     let args = spec.args.iter().map(|a| (*a).to_owned());
-    std::iter::once(format!("cf {}", spec.name)).chain(args).chain(flags).collect::<Vec<_>>().join(" ")
+    std::iter::once(format!("cf {}", spec.name))
+        .chain(args)
+        .chain(flags)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn spellings(flag: &Flag) -> String {
@@ -105,7 +138,11 @@ mod tests {
 
     #[test]
     fn near_names_are_suggested() {
-        assert!(is_near("psh", "push") && is_near("restrat", "restart") && is_near("create", "create-org"));
+        assert!(
+            is_near("psh", "push")
+                && is_near("restrat", "restart")
+                && is_near("create", "create-org")
+        );
         assert!(!is_near("foo", "push") && !is_near("xyz", "orgs"));
     }
 }

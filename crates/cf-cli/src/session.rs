@@ -38,22 +38,36 @@ pub(crate) struct Target {
 
 impl Session {
     /// Reads the configuration; gives the `Ui` back with the error when that fails.
-    pub(crate) fn open(environment: Environment, verbose: bool) -> Result<Self, Box<(Ui, anyhow::Error)>> {
+    pub(crate) fn open(
+        environment: Environment,
+        verbose: bool,
+    ) -> Result<Self, Box<(Ui, anyhow::Error)>> {
         let (vars, cwd) = (environment.vars.clone(), environment.cwd.clone());
         let var = |name: &str| vars.get(name).map(String::as_str);
         let trace = Trace::new(var("CF_TRACE"), verbose, environment.stdout.clone());
         let ui = Ui::new(environment);
-        let read = Config::path(var("CF_HOME"), var("HOME")).and_then(|path| Ok((Config::load(&path)?, path)));
+        let read = Config::path(var("CF_HOME"), var("HOME"))
+            .and_then(|path| Ok((Config::load(&path)?, path)));
         match read {
             Err(error) => Err(Box::new((ui, error))),
-            Ok((config, path)) => {
-                Ok(Self { ui, trace, cwd, vars, path, config: Mutex::new(config), http: Mutex::default(), refresh: tokio::sync::Mutex::default() })
-            }
+            Ok((config, path)) => Ok(Self {
+                ui,
+                trace,
+                cwd,
+                vars,
+                path,
+                config: Mutex::new(config),
+                http: Mutex::default(),
+                refresh: tokio::sync::Mutex::default(),
+            }),
         }
     }
 
     pub(crate) fn var(&self, name: &str) -> Option<&str> {
-        self.vars.get(name).map(String::as_str).filter(|v| !v.is_empty())
+        self.vars
+            .get(name)
+            .map(String::as_str)
+            .filter(|v| !v.is_empty())
     }
 
     pub(crate) fn config(&self) -> MutexGuard<'_, Config> {
@@ -73,7 +87,10 @@ impl Session {
             (config.target.clone(), config.ssl_disabled)
         };
         let mut http = self.http.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, _, client)) = http.as_ref().filter(|(t, i, _)| (t, i) == (&target, &insecure)) {
+        if let Some((_, _, client)) = http
+            .as_ref()
+            .filter(|(t, i, _)| (t, i) == (&target, &insecure))
+        {
             return Ok(client.clone());
         }
         let client = api::http_client(insecure, is_local(&target))?;
@@ -83,7 +100,12 @@ impl Session {
 
     /// A time limit in minutes from the environment.
     pub(crate) fn minutes(&self, var: &str, default: u64) -> Duration {
-        Duration::from_secs(60 * self.var(var).and_then(|v| v.parse().ok()).unwrap_or(default))
+        Duration::from_secs(
+            60 * self
+                .var(var)
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(default),
+        )
     }
 
     // ── the API and who uses it ──
@@ -104,10 +126,20 @@ impl Session {
                 }
                 let link = |name: &str| root.links.get(name).and_then(Option::as_ref);
                 let href = |name: &str| link(name).and_then(|l| l.href.clone()).unwrap_or_default();
-                let meta = |name: &str, key: &str| link(name).and_then(|l| l.meta.get(key)).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+                let meta = |name: &str, key: &str| {
+                    link(name)
+                        .and_then(|l| l.meta.get(key))
+                        .and_then(|v| v.as_str())
+                        .unwrap_or_default()
+                        .to_owned()
+                };
                 config.api_version = meta("cloud_controller_v3", "version");
                 config.uaa_endpoint = href("uaa");
-                config.authorization_endpoint = if href("login").is_empty() { href("uaa") } else { href("login") };
+                config.authorization_endpoint = if href("login").is_empty() {
+                    href("uaa")
+                } else {
+                    href("login")
+                };
                 config.log_cache_endpoint = href("log_cache");
                 config.doppler_endpoint = href("logging");
                 config.network_policy_v1_endpoint = href("network_policy_v1");
@@ -125,20 +157,30 @@ impl Session {
     }
 
     async fn discover(&self, url: &str) -> Result<Root> {
-        let response = self.exchange(Request::new(Method::GET, format!("{url}/"))).await?;
+        let response = self
+            .exchange(Request::new(Method::GET, format!("{url}/")))
+            .await?;
         if response.status == 404 {
-            bail!("API endpoint not found at '{url}': no Cloud Controller answers there. Is the foundation running, and is this its api.<system domain>?");
+            bail!(
+                "API endpoint not found at '{url}': no Cloud Controller answers there. Is the foundation running, and is this its api.<system domain>?"
+            );
         }
         if !response.is_success() {
             return Err(ApiError::of(&Method::GET, url, &response).into());
         }
         let root: Root = response.json(url)?;
-        anyhow::ensure!(root.links.contains_key("cloud_controller_v3"), "{url} is not a Cloud Foundry API: its root document names no cloud_controller_v3");
+        anyhow::ensure!(
+            root.links.contains_key("cloud_controller_v3"),
+            "{url} is not a Cloud Foundry API: its root document names no cloud_controller_v3"
+        );
         Ok(root)
     }
 
     pub(crate) fn require_api(&self) -> Result<()> {
-        anyhow::ensure!(!self.config().target.is_empty(), "No API endpoint set. Use 'cf login' or 'cf api' to target an endpoint.");
+        anyhow::ensure!(
+            !self.config().target.is_empty(),
+            "No API endpoint set. Use 'cf login' or 'cf api' to target an endpoint."
+        );
         Ok(())
     }
 
@@ -147,20 +189,33 @@ impl Session {
         self.require_api()?;
         let claims = self.claims();
         let config = self.config();
-        anyhow::ensure!(!(config.access_token.is_empty() && config.refresh_token.is_empty()), NOT_LOGGED_IN);
+        anyhow::ensure!(
+            !(config.access_token.is_empty() && config.refresh_token.is_empty()),
+            NOT_LOGGED_IN
+        );
         Ok(claims.name().to_owned())
     }
 
     pub(crate) fn require_org(&self) -> Result<Target> {
         let user = self.require_login()?;
         let config = self.config();
-        anyhow::ensure!(!config.organization_fields.guid.is_empty(), "No org targeted, use 'cf target -o ORG' to target an org.");
-        Ok(Target { org: config.organization_fields.clone(), space: config.space_fields.clone(), user })
+        anyhow::ensure!(
+            !config.organization_fields.guid.is_empty(),
+            "No org targeted, use 'cf target -o ORG' to target an org."
+        );
+        Ok(Target {
+            org: config.organization_fields.clone(),
+            space: config.space_fields.clone(),
+            user,
+        })
     }
 
     pub(crate) fn require_space(&self) -> Result<Target> {
         let target = self.require_org()?;
-        anyhow::ensure!(!target.space.guid.is_empty(), "No space targeted, use 'cf target -s SPACE' to target a space.");
+        anyhow::ensure!(
+            !target.space.guid.is_empty(),
+            "No space targeted, use 'cf target -s SPACE' to target a space."
+        );
         Ok(target)
     }
 
@@ -170,7 +225,8 @@ impl Session {
 
     pub(crate) fn can_refresh(&self) -> bool {
         let config = self.config();
-        !config.refresh_token.is_empty() || (config.grant_type == "client_credentials" && !config.oauth_client_secret.is_empty())
+        !config.refresh_token.is_empty()
+            || (config.grant_type == "client_credentials" && !config.oauth_client_secret.is_empty())
     }
 
     /// The token to send; refreshed when it ends within a minute, or when `forced`.
@@ -178,15 +234,22 @@ impl Session {
         let held = self.config().access_token.clone();
         let _one_at_a_time = self.refresh.lock().await;
         let config = self.config().clone();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs());
         let is_good = Claims::of(&config.access_token).is_some_and(|c| !c.is_ending(now));
         // another task of this command may have refreshed while this one waited
         if is_good && (!forced || config.access_token != held) {
             return Ok(config.access_token);
         }
         let form = match () {
-            () if config.grant_type == "client_credentials" => vec![("grant_type", "client_credentials")],
-            () if !config.refresh_token.is_empty() => vec![("grant_type", "refresh_token"), ("refresh_token", config.refresh_token.as_str())],
+            () if config.grant_type == "client_credentials" => {
+                vec![("grant_type", "client_credentials")]
+            }
+            () if !config.refresh_token.is_empty() => vec![
+                ("grant_type", "refresh_token"),
+                ("refresh_token", config.refresh_token.as_str()),
+            ],
             () if config.access_token.is_empty() => bail!(NOT_LOGGED_IN),
             () => return Ok(config.access_token),
         };
@@ -213,43 +276,78 @@ impl Session {
     // ── finding things by name ──
 
     pub(crate) async fn find_org(&self, name: &str) -> Result<Option<Organization>> {
-        self.first("/v3/organizations", &[("names", &filter(name))]).await
+        self.first("/v3/organizations", &[("names", &filter(name))])
+            .await
     }
     pub(crate) async fn org(&self, name: &str) -> Result<Organization> {
-        self.find_org(name).await?.with_context(|| format!("Organization '{name}' not found."))
+        self.find_org(name)
+            .await?
+            .with_context(|| format!("Organization '{name}' not found."))
     }
     pub(crate) async fn find_space(&self, name: &str, org_guid: &str) -> Result<Option<Space>> {
-        self.first("/v3/spaces", &[("names", &filter(name)), ("organization_guids", org_guid)]).await
+        self.first(
+            "/v3/spaces",
+            &[("names", &filter(name)), ("organization_guids", org_guid)],
+        )
+        .await
     }
     pub(crate) async fn space(&self, name: &str, org_guid: &str) -> Result<Space> {
-        self.find_space(name, org_guid).await?.with_context(|| format!("Space '{name}' not found."))
+        self.find_space(name, org_guid)
+            .await?
+            .with_context(|| format!("Space '{name}' not found."))
     }
     pub(crate) async fn find_app(&self, name: &str, space_guid: &str) -> Result<Option<App>> {
-        let apps: Vec<App> = self.list("/v3/apps", &[("names", &filter(name)), ("space_guids", space_guid)]).await?;
+        let apps: Vec<App> = self
+            .list(
+                "/v3/apps",
+                &[("names", &filter(name)), ("space_guids", space_guid)],
+            )
+            .await?;
         Ok(apps.into_iter().next())
     }
     /// An app of the targeted space.
     pub(crate) async fn app(&self, name: &str, target: &Target) -> Result<App> {
-        self.find_app(name, &target.space.guid).await?.with_context(|| format!("App '{name}' not found."))
+        self.find_app(name, &target.space.guid)
+            .await?
+            .with_context(|| format!("App '{name}' not found."))
     }
     pub(crate) async fn domain(&self, name: &str) -> Result<Domain> {
-        self.first("/v3/domains", &[("names", &filter(name))]).await?.with_context(|| format!("Domain '{name}' not found."))
+        self.first("/v3/domains", &[("names", &filter(name))])
+            .await?
+            .with_context(|| format!("Domain '{name}' not found."))
     }
 }
 
 /// The URL with a scheme and without a trailing slash.
 fn normalized(url: &str) -> Result<String> {
-    let full = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
-    let parsed = reqwest::Url::parse(&full).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
-    anyhow::ensure!(parsed.is_some(), "{url:?} is not a URL of an API: use https://api.<system domain>");
+    let full = if url.contains("://") {
+        url.to_owned()
+    } else {
+        format!("https://{url}")
+    };
+    let parsed = reqwest::Url::parse(&full)
+        .ok()
+        .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
+    anyhow::ensure!(
+        parsed.is_some(),
+        "{url:?} is not a URL of an API: use https://api.<system domain>"
+    );
     Ok(full.trim_end_matches('/').to_owned())
 }
 
-/// Whether the API is on this machine: then no proxy stands between.
+/// Whether the API is on this machine (one of its own addresses): then no proxy stands between.
 fn is_local(target: &str) -> bool {
-    use std::net::ToSocketAddrs as _;
-    let Some(host) = reqwest::Url::parse(target).ok().and_then(|u| u.host_str().map(str::to_owned)) else { return false };
-    (host.as_str(), 80).to_socket_addrs().is_ok_and(|mut found| found.any(|a| a.ip().is_loopback()))
+    use std::net::{ToSocketAddrs as _, UdpSocket};
+    let Some(host) = reqwest::Url::parse(target)
+        .ok()
+        .and_then(|u| u.host_str().map(str::to_owned))
+    else {
+        return false;
+    };
+    let host = host.trim_matches(['[', ']']);
+    (host, 0)
+        .to_socket_addrs()
+        .is_ok_and(|mut found| found.any(|a| UdpSocket::bind((a.ip(), 0)).is_ok()))
 }
 
 #[cfg(test)]
@@ -258,9 +356,21 @@ mod tests {
 
     #[test]
     fn api_urls_get_a_scheme() {
-        assert_eq!(normalized("api.cupola.test/").unwrap(), "https://api.cupola.test");
-        assert_eq!(normalized("http://127.0.0.1:8080").unwrap(), "http://127.0.0.1:8080");
+        assert_eq!(
+            normalized("api.cupola.test/").unwrap(),
+            "https://api.cupola.test"
+        );
+        assert_eq!(
+            normalized("http://127.0.0.1:8080").unwrap(),
+            "http://127.0.0.1:8080"
+        );
         assert!(normalized("ftp://x").is_err());
         assert!(normalized("").is_err());
+    }
+
+    #[test]
+    fn own_addresses_need_no_proxy() {
+        assert!(is_local("http://127.0.0.1:8080"));
+        assert!(!is_local("https://192.0.2.1") && !is_local("nonsense"));
     }
 }

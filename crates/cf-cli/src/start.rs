@@ -21,12 +21,18 @@ pub(crate) async fn stage(session: &Session, app: &App, package_guid: &str) -> R
             None
         }
     };
-    let mut build: Build = session.post("/v3/builds", &json!({"package": {"guid": package_guid}})).await?;
+    let mut build: Build = session
+        .post("/v3/builds", &json!({"package": {"guid": package_guid}}))
+        .await?;
     let (begun, limit) = (Instant::now(), session.minutes("CF_STAGING_TIMEOUT", 15));
     let url = format!("/v3/builds/{}", build.guid);
     while build.state == "STAGING" {
         if begun.elapsed() > limit {
-            bail!("Timed out waiting for staging of app '{}' after {} minutes. CF_STAGING_TIMEOUT sets the limit.", app.name, limit.as_secs() / 60);
+            bail!(
+                "Timed out waiting for staging of app '{}' after {} minutes. CF_STAGING_TIMEOUT sets the limit.",
+                app.name,
+                limit.as_secs() / 60
+            );
         }
         tokio::time::sleep(poll_delay(begun.elapsed())).await;
         print_staging_logs(session, &mut logs).await;
@@ -35,17 +41,33 @@ pub(crate) async fn stage(session: &Session, app: &App, package_guid: &str) -> R
     // the last lines come on another way than the end of staging
     let mut quiet = 0;
     while quiet < 2 && logs.is_some() {
-        quiet = if print_staging_logs(session, &mut logs).await { 0 } else { quiet + 1 };
+        quiet = if print_staging_logs(session, &mut logs).await {
+            0
+        } else {
+            quiet + 1
+        };
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
     match (build.state.as_str(), build.droplet) {
         ("STAGED", Some(droplet)) => Ok(droplet.guid),
-        _ => bail!("{}", staging_failure(build.error.as_deref().unwrap_or("staging failed without a reason"))),
+        _ => bail!(
+            "{}",
+            staging_failure(
+                build
+                    .error
+                    .as_deref()
+                    .unwrap_or("staging failed without a reason")
+            )
+        ),
     }
 }
 
 fn staging_failure(error: &str) -> String {
-    let tip = if error.contains("NoAppDetected") { "\n\nTIP: Use 'cf buildpacks' to see a list of supported buildpacks." } else { "" };
+    let tip = if error.contains("NoAppDetected") {
+        "\n\nTIP: Use 'cf buildpacks' to see a list of supported buildpacks."
+    } else {
+        ""
+    };
     format!("Error staging application: {error}{tip}")
 }
 
@@ -57,12 +79,18 @@ async fn print_staging_logs(session: &Session, logs: &mut Option<Tail>) -> bool 
             let staging: Vec<_> = lines.iter().filter(|l| l.source_type == "STG").collect();
             for line in &staging {
                 let text = line.render(false);
-                session.ui.line(if line.is_error { session.ui.red(&text) } else { text });
+                session.ui.line(if line.is_error {
+                    session.ui.red(&text)
+                } else {
+                    text
+                });
             }
             !staging.is_empty()
         }
         Err(error) => {
-            session.ui.warn(format!("{error:#}\nStaging goes on without its logs."));
+            session
+                .ui
+                .warn(format!("{error:#}\nStaging goes on without its logs."));
             *logs = None;
             false
         }
@@ -71,20 +99,39 @@ async fn print_staging_logs(session: &Session, logs: &mut Option<Tail>) -> bool 
 
 /// Makes a droplet the app's current one.
 pub(crate) async fn set_droplet(session: &Session, app: &App, droplet_guid: &str) -> Result<()> {
-    let _: serde_json::Value = session.patch(&format!("/v3/apps/{}/relationships/current_droplet", app.guid), &json!({"data": {"guid": droplet_guid}})).await?;
+    let _: serde_json::Value = session
+        .patch(
+            &format!("/v3/apps/{}/relationships/current_droplet", app.guid),
+            &json!({"data": {"guid": droplet_guid}}),
+        )
+        .await?;
     Ok(())
 }
 
 /// `start`, `stop` or `restart`.
 pub(crate) async fn action(session: &Session, app: &App, action: &str) -> Result<App> {
-    session.post(&format!("/v3/apps/{}/actions/{action}", app.guid), &json!({})).await
+    session
+        .post(
+            &format!("/v3/apps/{}/actions/{action}", app.guid),
+            &json!({}),
+        )
+        .await
 }
 
 pub(crate) async fn stats(session: &Session, process: &Process) -> Result<Vec<Instance>> {
-    match session.get::<Stats>(&format!("/v3/processes/{}/stats", process.guid)).await {
+    match session
+        .get::<Stats>(&format!("/v3/processes/{}/stats", process.guid))
+        .await
+    {
         Ok(stats) => Ok(stats.resources),
         // an app that was stopped meanwhile
-        Err(error) if error.downcast_ref::<ApiError>().is_some_and(|e| e.errors.iter().any(|e| e.code == 200_003)) => Ok(vec![]),
+        Err(error)
+            if error
+                .downcast_ref::<ApiError>()
+                .is_some_and(|e| e.errors.iter().any(|e| e.code == 200_003)) =>
+        {
+            Ok(vec![])
+        }
         Err(error) => Err(error),
     }
 }
@@ -109,7 +156,9 @@ pub(crate) fn health(instances: &[Instance]) -> Health {
 /// Waits until every process (only `web`, when `web_only`) runs, or has failed.
 pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: bool) -> Result<()> {
     let (begun, limit) = (Instant::now(), session.minutes("CF_STARTUP_TIMEOUT", 5));
-    let mut waiting: Vec<Process> = session.list(&format!("/v3/apps/{}/processes", app.guid), &[]).await?;
+    let mut waiting: Vec<Process> = session
+        .list(&format!("/v3/apps/{}/processes", app.guid), &[])
+        .await?;
     waiting.retain(|p| !web_only || p.kind == "web");
     let mut announced: Option<Instant> = None;
     let mut told = BTreeSet::new();
@@ -121,7 +170,10 @@ pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: b
                 Health::Up => {}
                 Health::Crashed => {
                     tell_details(session, &instances, &mut told);
-                    bail!("Start unsuccessful\n\nTIP: use 'cf logs {} --recent' for more information", app.name);
+                    bail!(
+                        "Start unsuccessful\n\nTIP: use 'cf logs {} --recent' for more information",
+                        app.name
+                    );
                 }
                 Health::Waiting => {
                     tell_details(session, &instances, &mut told);
@@ -150,8 +202,14 @@ pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: b
 /// Says once why an instance does not run (no room on a cell, exit of the app).
 fn tell_details(session: &Session, instances: &[Instance], told: &mut BTreeSet<String>) {
     for instance in instances {
-        let Some(details) = instance.details.as_deref().filter(|d| !d.is_empty()) else { continue };
-        let line = format!("Instance {} is {}: {details}", instance.index, instance.state.to_ascii_lowercase());
+        let Some(details) = instance.details.as_deref().filter(|d| !d.is_empty()) else {
+            continue;
+        };
+        let line = format!(
+            "Instance {} is {}: {details}",
+            instance.index,
+            instance.state.to_ascii_lowercase()
+        );
         if told.insert(line.clone()) {
             session.ui.warn(line);
         }
@@ -160,7 +218,16 @@ fn tell_details(session: &Session, instances: &[Instance], told: &mut BTreeSet<S
 
 /// The newest package of an app, if its bits are there.
 pub(crate) async fn newest_package(session: &Session, app: &App) -> Result<Option<Guid>> {
-    session.first("/v3/packages", &[("app_guids", &app.guid), ("states", "READY"), ("order_by", "-created_at")]).await
+    session
+        .first(
+            "/v3/packages",
+            &[
+                ("app_guids", &app.guid),
+                ("states", "READY"),
+                ("order_by", "-created_at"),
+            ],
+        )
+        .await
 }
 
 #[cfg(test)]
@@ -169,7 +236,17 @@ mod tests {
 
     #[test]
     fn one_running_instance_is_enough_and_only_crashed_ones_fail() {
-        let check = |states: &[&str]| health(&states.iter().map(|s| Instance { state: (*s).into(), ..Instance::default() }).collect::<Vec<_>>());
+        let check = |states: &[&str]| {
+            health(
+                &states
+                    .iter()
+                    .map(|s| Instance {
+                        state: (*s).into(),
+                        ..Instance::default()
+                    })
+                    .collect::<Vec<_>>(),
+            )
+        };
         assert_eq!(check(&[]), Health::Up);
         assert_eq!(check(&["CRASHED", "RUNNING"]), Health::Up);
         assert_eq!(check(&["CRASHED", "STARTING"]), Health::Waiting);

@@ -21,14 +21,18 @@ pub struct Environment {
 
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Environment").field("cwd", &self.cwd).finish_non_exhaustive()
+        f.debug_struct("Environment")
+            .field("cwd", &self.cwd)
+            .finish_non_exhaustive()
     }
 }
 
 impl Environment {
     pub fn of_process() -> Self {
         Self {
-            vars: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+            vars: std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
             cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             stdin: Box::new(std::io::BufReader::new(std::io::stdin())),
             stdout: Arc::new(Mutex::new(std::io::stdout())),
@@ -59,7 +63,9 @@ pub(crate) struct Ui {
 
 impl std::fmt::Debug for Ui {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ui").field("colour", &self.colour).finish_non_exhaustive()
+        f.debug_struct("Ui")
+            .field("colour", &self.colour)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,12 +138,19 @@ impl Ui {
         self.paint(CYAN_BOLD, text)
     }
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour && !text.is_empty() { format!("{code}{text}{RESET}") } else { text.to_owned() }
+        if self.colour && !text.is_empty() {
+            format!("{code}{text}{RESET}")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// `key:   value` lines with aligned values.
     pub(crate) fn key_values(&self, rows: &[(&str, String)]) {
-        let rows: Vec<_> = rows.iter().map(|(key, value)| vec![format!("{key}:"), value.clone()]).collect();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(key, value)| vec![format!("{key}:"), value.clone()])
+            .collect();
         self.raw(table("", &rows, |_, _, text| text.to_owned()).as_bytes());
     }
 
@@ -145,12 +158,14 @@ impl Ui {
     pub(crate) fn table(&self, prefix: &str, header: &[&str], rows: Vec<Vec<String>>) {
         let mut all = vec![header.iter().map(|h| (*h).to_owned()).collect()];
         all.extend(rows);
-        self.raw(table(prefix, &all, |row, column, text| match (row, column) {
-            (0, _) => self.bold(text),
-            (_, 0) => self.named(text),
-            _ => text.to_owned(),
-        })
-        .as_bytes());
+        self.raw(
+            table(prefix, &all, |row, column, text| match (row, column) {
+                (0, _) => self.bold(text),
+                (_, 0) => self.named(text),
+                _ => text.to_owned(),
+            })
+            .as_bytes(),
+        );
     }
 
     /// Whether a person can be asked.
@@ -162,7 +177,12 @@ impl Ui {
     pub(crate) fn confirm(&self, question: &str) -> Result<bool> {
         loop {
             self.raw(format!("{question} [yN]: ").as_bytes());
-            match self.answer()?.unwrap_or_default().to_ascii_lowercase().as_str() {
+            match self
+                .answer()?
+                .unwrap_or_default()
+                .to_ascii_lowercase()
+                .as_str()
+            {
                 "y" | "yes" => return Ok(true),
                 "" | "n" | "no" => return Ok(false),
                 other => self.line(format!("invalid input (not y, n, yes, or no): {other:?}")),
@@ -204,16 +224,31 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
 }
 
 /// Lays rows out in columns three spaces apart; the last column is not padded. `style` may add codes of no width.
-fn table(prefix: &str, rows: &[Vec<String>], style: impl Fn(usize, usize, &str) -> String) -> String {
+fn table(
+    prefix: &str,
+    rows: &[Vec<String>],
+    style: impl Fn(usize, usize, &str) -> String,
+) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<_> = (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<_> = (0..columns)
+        .map(|c| {
+            rows.iter()
+                .filter_map(|r| r.get(c))
+                .map(|t| t.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
     let mut text = String::new();
     for (r, row) in rows.iter().enumerate() {
         text.push_str(prefix);
         for (c, cell) in row.iter().enumerate() {
             text.push_str(&style(r, c, cell));
             if c + 1 < row.len() {
-                text.extend(std::iter::repeat_n(' ', widths[c] + 3 - cell.chars().count()));
+                text.extend(std::iter::repeat_n(
+                    ' ',
+                    widths[c] + 3 - cell.chars().count(),
+                ));
             }
         }
         text.push('\n');
@@ -226,13 +261,27 @@ mod tests {
     use super::*;
 
     fn rows(cells: &[&[&str]]) -> Vec<Vec<String>> {
-        cells.iter().map(|row| row.iter().map(|c| (*c).to_owned()).collect()).collect()
+        cells
+            .iter()
+            .map(|row| row.iter().map(|c| (*c).to_owned()).collect())
+            .collect()
     }
 
     #[test]
     fn columns_are_three_spaces_apart_and_the_last_is_not_padded() {
-        let text = table("", &rows(&[&["name", "requested state", "routes"], &["größer", "started", "a.b"], &["x", "", ""]]), |_, _, t| t.to_owned());
-        assert_eq!(text, "name     requested state   routes\ngrößer   started           a.b\nx                          \n");
+        let text = table(
+            "",
+            &rows(&[
+                &["name", "requested state", "routes"],
+                &["größer", "started", "a.b"],
+                &["x", "", ""],
+            ]),
+            |_, _, t| t.to_owned(),
+        );
+        assert_eq!(
+            text,
+            "name     requested state   routes\ngrößer   started           a.b\nx                          \n"
+        );
     }
 
     #[test]

@@ -50,8 +50,12 @@ pub(crate) fn log_rate_limit(limit: i64) -> String {
 
 /// RFC 3339 in, `Tue 02 Jan 10:00:00 UTC 2024` out; text that is no time is passed through.
 pub(crate) fn long_date(rfc3339: &str) -> String {
-    let format = format_description!("[weekday repr:short] [day] [month repr:short] [hour]:[minute]:[second] UTC [year]");
-    utc(rfc3339).and_then(|t| t.format(&format).ok()).unwrap_or_else(|| rfc3339.to_owned())
+    let format = format_description!(
+        "[weekday repr:short] [day] [month repr:short] [hour]:[minute]:[second] UTC [year]"
+    );
+    utc(rfc3339)
+        .and_then(|t| t.format(&format).ok())
+        .unwrap_or_else(|| rfc3339.to_owned())
 }
 
 /// RFC 3339 in, `2024-01-02T10:00:00.00+0000` out.
@@ -60,23 +64,31 @@ pub(crate) fn stamp(rfc3339: &str) -> String {
 }
 
 fn utc(rfc3339: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(rfc3339, &Rfc3339).ok().map(|t| t.to_offset(time::UtcOffset::UTC))
+    OffsetDateTime::parse(rfc3339, &Rfc3339)
+        .ok()
+        .map(|t| t.to_offset(time::UtcOffset::UTC))
 }
 
 fn log_stamp(at: OffsetDateTime) -> String {
-    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:2]+0000");
+    let format = format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:2]+0000"
+    );
     at.format(&format).unwrap_or_default()
 }
 
 /// Unix nanoseconds as a log line's time.
 pub(crate) fn log_time(nanoseconds: i64) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(nanoseconds.into()).map(log_stamp).unwrap_or_default()
+    OffsetDateTime::from_unix_timestamp_nanos(nanoseconds.into())
+        .map(log_stamp)
+        .unwrap_or_default()
 }
 
 /// The moment `seconds` before `now`, as `2024-01-02T10:00:00Z`.
 pub(crate) fn since(now: OffsetDateTime, seconds: i64) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
-    (now - time::Duration::seconds(seconds)).format(&format).unwrap_or_default()
+    (now - time::Duration::seconds(seconds))
+        .format(&format)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -85,22 +97,45 @@ mod tests {
 
     #[test]
     fn bytes_have_the_shortest_form() {
-        for (n, text) in [(0, "0B"), (1023, "1023B"), (1024, "1K"), (1536, "1.5K"), (268_435_456, "256M"), (1 << 30, "1G"), (13_002_342, "12.4M")] {
+        for (n, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1K"),
+            (1536, "1.5K"),
+            (268_435_456, "256M"),
+            (1 << 30, "1G"),
+            (13_002_342, "12.4M"),
+        ] {
             assert_eq!(bytes(n), text);
         }
     }
 
     #[test]
     fn quantities_need_a_unit() {
-        assert_eq!(["256M", "1g", "64mb", "2GB"].map(megabytes), [Some(256), Some(1024), Some(64), Some(2048)]);
-        assert_eq!(["256", "M", "1.5G", "-1M", "0M", "1K", ""].map(megabytes), [None; 7]);
+        assert_eq!(
+            ["256M", "1g", "64mb", "2GB"].map(megabytes),
+            [Some(256), Some(1024), Some(64), Some(2048)]
+        );
+        assert_eq!(
+            ["256", "M", "1.5G", "-1M", "0M", "1K", ""].map(megabytes),
+            [None; 7]
+        );
     }
 
     #[test]
     fn times_are_shown_as_the_original_shows_them() {
-        assert_eq!(long_date("2024-01-02T11:00:00+01:00"), "Tue 02 Jan 10:00:00 UTC 2024");
+        assert_eq!(
+            long_date("2024-01-02T11:00:00+01:00"),
+            "Tue 02 Jan 10:00:00 UTC 2024"
+        );
         assert_eq!(stamp("2024-01-02T10:00:00Z"), "2024-01-02T10:00:00.00+0000");
-        assert_eq!(log_time(1_704_189_600_120_000_000), "2024-01-02T10:00:00.12+0000");
-        assert_eq!(since(time::macros::datetime!(2024-01-02 10:00:10 UTC), 10), "2024-01-02T10:00:00Z");
+        assert_eq!(
+            log_time(1_704_189_600_120_000_000),
+            "2024-01-02T10:00:00.12+0000"
+        );
+        assert_eq!(
+            since(time::macros::datetime!(2024-01-02 10:00:10 UTC), 10),
+            "2024-01-02T10:00:00Z"
+        );
     }
 }

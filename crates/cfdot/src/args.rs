@@ -3,7 +3,11 @@
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "cfdot", about = "Shows and changes the state of Diego: LRPs, tasks, cells, domains, locks", disable_version_flag = true)]
+#[command(
+    name = "cfdot",
+    about = "Shows and changes the state of Diego: LRPs, tasks, cells, domains, locks",
+    disable_version_flag = true
+)]
 pub(crate) struct Command {
     #[command(flatten)]
     pub(crate) target: Target,
@@ -18,19 +22,45 @@ pub(crate) struct Target {
     #[arg(long = "bbsURL", global = true, env = "BBS_URL", value_name = "URL")]
     pub(crate) bbs_url: Option<String>,
     /// Address of locket
-    #[arg(long = "locketAPILocation", global = true, env = "LOCKET_API_LOCATION", value_name = "URL")]
+    #[arg(
+        long = "locketAPILocation",
+        global = true,
+        env = "LOCKET_API_LOCATION",
+        value_name = "URL"
+    )]
     pub(crate) locket_url: Option<String>,
     /// CA that the servers' certificates must chain to
-    #[arg(long = "caCertFile", global = true, env = "CA_CERT_FILE", value_name = "FILE")]
+    #[arg(
+        long = "caCertFile",
+        global = true,
+        env = "CA_CERT_FILE",
+        value_name = "FILE"
+    )]
     pub(crate) ca_cert_file: Option<String>,
     /// The client's certificate
-    #[arg(long = "clientCertFile", global = true, env = "CLIENT_CERT_FILE", value_name = "FILE")]
+    #[arg(
+        long = "clientCertFile",
+        global = true,
+        env = "CLIENT_CERT_FILE",
+        value_name = "FILE"
+    )]
     pub(crate) client_cert_file: Option<String>,
     /// The client's key
-    #[arg(long = "clientKeyFile", global = true, env = "CLIENT_KEY_FILE", value_name = "FILE")]
+    #[arg(
+        long = "clientKeyFile",
+        global = true,
+        env = "CLIENT_KEY_FILE",
+        value_name = "FILE"
+    )]
     pub(crate) client_key_file: Option<String>,
     /// Longest time for the command, in seconds; 0 is no limit
-    #[arg(long, global = true, env = "CFDOT_TIMEOUT", default_value_t = 0, value_name = "SECONDS")]
+    #[arg(
+        long,
+        global = true,
+        env = "CFDOT_TIMEOUT",
+        default_value_t = 0,
+        value_name = "SECONDS"
+    )]
     pub(crate) timeout: u64,
 }
 
@@ -128,9 +158,11 @@ pub(crate) enum Stop {
 }
 
 pub(crate) fn parse(args: Vec<String>) -> Result<Command, Stop> {
-    Command::try_parse_from(std::iter::once("cfdot".to_owned()).chain(args)).map_err(|error| match error.kind() {
-        clap::error::ErrorKind::DisplayHelp => Stop::Help(error.to_string()),
-        _ => Stop::Mistake(error.to_string().trim_end().to_owned()),
+    Command::try_parse_from(std::iter::once("cfdot".to_owned()).chain(args)).map_err(|error| {
+        match error.kind() {
+            clap::error::ErrorKind::DisplayHelp => Stop::Help(error.to_string()),
+            _ => Stop::Mistake(error.to_string().trim_end().to_owned()),
+        }
     })
 }
 
@@ -151,7 +183,11 @@ pub(crate) fn seconds(text: &str) -> Option<u32> {
         total = total.checked_add(number.parse::<u32>().ok()?.checked_mul(unit)?)?;
         number.clear();
     }
-    if number.is_empty() || (total == 0 && number == "0") { Some(total).filter(|_| !text.is_empty()) } else { None }
+    if number.is_empty() || (total == 0 && number == "0") {
+        Some(total).filter(|_| !text.is_empty())
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -162,16 +198,27 @@ mod tests {
     fn command_lines_parse() {
         let parse = |line: &str| parse(line.split_whitespace().map(str::to_owned).collect());
         let command = parse("actual-lrps -p guid -i 1 --cell-id c --bbsURL https://b").unwrap();
-        assert!(matches!(command.verb, Verb::ActualLrps { ref process_guid, index: Some(1), .. } if process_guid == "guid"));
+        assert!(
+            matches!(command.verb, Verb::ActualLrps { ref process_guid, index: Some(1), .. } if process_guid == "guid")
+        );
         assert_eq!(command.target.bbs_url.as_deref(), Some("https://b"));
-        assert!(matches!(parse("lrp-events -x").unwrap().verb, Verb::LrpEvents { exclude_actual_lrp_groups: true, .. }));
+        assert!(matches!(
+            parse("lrp-events -x").unwrap().verb,
+            Verb::LrpEvents {
+                exclude_actual_lrp_groups: true,
+                ..
+            }
+        ));
         assert!(matches!(parse("desired-lrp"), Err(Stop::Mistake(_))));
         assert!(matches!(parse("--help"), Err(Stop::Help(_))));
     }
 
     #[test]
     fn durations_are_go_s() {
-        assert_eq!(["40s", "1m30s", "2h", "0", "0s"].map(seconds), [Some(40), Some(90), Some(7200), Some(0), Some(0)]);
+        assert_eq!(
+            ["40s", "1m30s", "2h", "0", "0s"].map(seconds),
+            [Some(40), Some(90), Some(7200), Some(0), Some(0)]
+        );
         assert_eq!(["40", "s", "-1s", "", "1d"].map(seconds), [None; 5]);
     }
 }

@@ -25,11 +25,24 @@ pub struct Options {
 ///
 /// Exit codes: 0, 3 for a mistake in the command line, 4 for an error that the BBS, locket or a rep answered, 5 for others.
 pub async fn run(args: Vec<String>, options: Options) -> ExitCode {
-    ExitCode::from(run_to(args, options, &mut std::io::stdout(), &mut std::io::stderr()).await)
+    ExitCode::from(
+        run_to(
+            args,
+            options,
+            &mut std::io::stdout(),
+            &mut std::io::stderr(),
+        )
+        .await,
+    )
 }
 
 /// The same with given streams and the exit code as a number.
-pub async fn run_to(args: Vec<String>, options: Options, out: &mut (dyn Write + Send), err: &mut (dyn Write + Send)) -> u8 {
+pub async fn run_to(
+    args: Vec<String>,
+    options: Options,
+    out: &mut (dyn Write + Send),
+    err: &mut (dyn Write + Send),
+) -> u8 {
     let command = match args::parse(args) {
         Ok(command) => command,
         Err(args::Stop::Help(text)) => {

@@ -33,8 +33,18 @@ impl std::error::Error for ApiError {}
 impl ApiError {
     pub(crate) fn of(method: &Method, url: &str, response: &Response) -> Self {
         let body: Body = serde_json::from_slice(&response.body).unwrap_or_default();
-        let text = String::from_utf8_lossy(&response.body).trim().chars().take(500).collect();
-        Self { status: response.status, errors: body.errors, method: method.to_string(), url: url.to_owned(), text }
+        let text = String::from_utf8_lossy(&response.body)
+            .trim()
+            .chars()
+            .take(500)
+            .collect();
+        Self {
+            status: response.status,
+            errors: body.errors,
+            method: method.to_string(),
+            url: url.to_owned(),
+            text,
+        }
     }
     pub(crate) fn is_not_found(&self) -> bool {
         self.status == 404
@@ -47,7 +57,13 @@ impl ApiError {
 
 impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let details = || self.errors.iter().map(|e| e.detail.as_str()).collect::<Vec<_>>().join("\n");
+        let details = || {
+            self.errors
+                .iter()
+                .map(|e| e.detail.as_str())
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
         let first = self.errors.first();
         match (self.status, first) {
             (401, Some(e)) if e.title == "CF-InvalidAuthToken" => {
@@ -62,10 +78,15 @@ impl std::fmt::Display for ApiError {
     }
 }
 
-pub(crate) const NOT_LOGGED_IN: &str = "Not logged in. Use 'cf login' or 'cf login --sso' to log in.";
+pub(crate) const NOT_LOGGED_IN: &str =
+    "Not logged in. Use 'cf login' or 'cf login --sso' to log in.";
 
 pub(crate) fn is_invalid_token(body: &[u8]) -> bool {
-    serde_json::from_slice::<Body>(body).is_ok_and(|b| b.errors.iter().any(|e| e.title == "CF-InvalidAuthToken" || e.code == 1000))
+    serde_json::from_slice::<Body>(body).is_ok_and(|b| {
+        b.errors
+            .iter()
+            .any(|e| e.title == "CF-InvalidAuthToken" || e.code == 1000)
+    })
 }
 
 /// No answer at all.
@@ -98,11 +119,20 @@ impl Unreachable {
         let kind = match () {
             () if all.contains("certificate") => Kind::Certificate,
             () if all.contains("refused") => Kind::Refused,
-            () if all.contains("dns error") || all.contains("lookup address") || all.contains("not known") => Kind::Name,
+            () if all.contains("dns error")
+                || all.contains("lookup address")
+                || all.contains("not known") =>
+            {
+                Kind::Name
+            }
             () => Kind::Other,
         };
         let reason = reasons.pop().unwrap_or_else(|| error.to_string());
-        Self { url: url.to_owned(), kind, reason }
+        Self {
+            url: url.to_owned(),
+            kind,
+            reason,
+        }
     }
 
     /// Whether the same request may succeed a moment later.
@@ -111,7 +141,8 @@ impl Unreachable {
     }
 
     fn origin(&self) -> String {
-        reqwest::Url::parse(&self.url).map_or_else(|_| self.url.clone(), |u| u.origin().ascii_serialization())
+        reqwest::Url::parse(&self.url)
+            .map_or_else(|_| self.url.clone(), |u| u.origin().ascii_serialization())
     }
 }
 
@@ -120,7 +151,10 @@ impl std::fmt::Display for Unreachable {
         let (origin, reason) = (self.origin(), &self.reason);
         match self.kind {
             Kind::Certificate => {
-                write!(f, "Invalid SSL Cert for {origin}: {reason}\nTIP: Use 'cf api --skip-ssl-validation' to continue with an insecure API endpoint")
+                write!(
+                    f,
+                    "Invalid SSL Cert for {origin}: {reason}\nTIP: Use 'cf api --skip-ssl-validation' to continue with an insecure API endpoint"
+                )
             }
             Kind::Refused => write!(
                 f,
@@ -143,15 +177,41 @@ mod tests {
     use super::*;
 
     fn error(status: u16, body: &str) -> String {
-        let response = Response { status, status_line: String::new(), headers: Default::default(), body: bytes::Bytes::copy_from_slice(body.as_bytes()) };
+        let response = Response {
+            status,
+            status_line: String::new(),
+            headers: Default::default(),
+            body: bytes::Bytes::copy_from_slice(body.as_bytes()),
+        };
         ApiError::of(&Method::GET, "http://api/v3/apps", &response).to_string()
     }
 
     #[test]
     fn the_details_are_the_message() {
-        assert_eq!(error(422, r#"{"errors":[{"code":1,"title":"CF-X","detail":"a"},{"detail":"b"}]}"#), "a\nb");
-        assert!(error(401, r#"{"errors":[{"code":1000,"title":"CF-InvalidAuthToken","detail":"x"}]}"#).starts_with("Authentication has expired."));
-        assert!(error(502, "bad gateway").contains("Response Code: 502\nGET http://api/v3/apps\nbad gateway"));
-        assert!(error(500, r#"{"errors":[{"code":10001,"title":"CF-ServerError","detail":"x"}]}"#).contains("Code: 10001, Title: CF-ServerError, Detail: x"));
+        assert_eq!(
+            error(
+                422,
+                r#"{"errors":[{"code":1,"title":"CF-X","detail":"a"},{"detail":"b"}]}"#
+            ),
+            "a\nb"
+        );
+        assert!(
+            error(
+                401,
+                r#"{"errors":[{"code":1000,"title":"CF-InvalidAuthToken","detail":"x"}]}"#
+            )
+            .starts_with("Authentication has expired.")
+        );
+        assert!(
+            error(502, "bad gateway")
+                .contains("Response Code: 502\nGET http://api/v3/apps\nbad gateway")
+        );
+        assert!(
+            error(
+                500,
+                r#"{"errors":[{"code":10001,"title":"CF-ServerError","detail":"x"}]}"#
+            )
+            .contains("Code: 10001, Title: CF-ServerError, Detail: x")
+        );
     }
 }

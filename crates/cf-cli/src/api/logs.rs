@@ -28,12 +28,25 @@ impl Line {
     /// Lines as they are printed: with time and source, or the text alone.
     pub(crate) fn render(&self, with_header: bool) -> String {
         let header = if with_header {
-            let source = if self.instance.is_empty() { self.source_type.clone() } else { format!("{}/{}", self.source_type, self.instance) };
-            format!("{} [{source}] {} ", units::log_time(self.timestamp), if self.is_error { "ERR" } else { "OUT" })
+            let source = if self.instance.is_empty() {
+                self.source_type.clone()
+            } else {
+                format!("{}/{}", self.source_type, self.instance)
+            };
+            format!(
+                "{} [{source}] {} ",
+                units::log_time(self.timestamp),
+                if self.is_error { "ERR" } else { "OUT" }
+            )
         } else {
             String::new()
         };
-        self.text.trim_end_matches('\n').split('\n').map(|line| format!("   {header}{}", line.trim_end_matches('\r'))).collect::<Vec<_>>().join("\n")
+        self.text
+            .trim_end_matches('\n')
+            .split('\n')
+            .map(|line| format!("   {header}{}", line.trim_end_matches('\r')))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -74,7 +87,9 @@ struct Integer(i64);
 impl<'de> Deserialize<'de> for Integer {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::String(text) => text.parse().map(Self).map_err(serde::de::Error::custom),
+            serde_json::Value::String(text) => {
+                text.parse().map(Self).map_err(serde::de::Error::custom)
+            }
             serde_json::Value::Number(number) => Ok(Self(number.as_i64().unwrap_or(0))),
             _ => Err(serde::de::Error::custom("expected a 64-bit integer")),
         }
@@ -84,54 +99,98 @@ impl<'de> Deserialize<'de> for Integer {
 fn lines(answer: Answer) -> Vec<Line> {
     let line = |envelope: Envelope| {
         let log = envelope.log?;
-        let payload = base64::engine::general_purpose::STANDARD.decode(&log.payload).ok()?;
+        let payload = base64::engine::general_purpose::STANDARD
+            .decode(&log.payload)
+            .ok()?;
         Some(Line {
             timestamp: envelope.timestamp.0,
-            source_type: envelope.tags.get("source_type").cloned().or_else(|| deprecated(&envelope.deprecated_tags)).unwrap_or_default(),
+            source_type: envelope
+                .tags
+                .get("source_type")
+                .cloned()
+                .or_else(|| deprecated(&envelope.deprecated_tags))
+                .unwrap_or_default(),
             instance: envelope.instance_id,
             is_error: log.kind == "ERR",
             text: String::from_utf8_lossy(&payload).into_owned(),
         })
     };
-    answer.envelopes.batch.into_iter().filter_map(line).collect()
+    answer
+        .envelopes
+        .batch
+        .into_iter()
+        .filter_map(line)
+        .collect()
 }
 
 fn deprecated(tags: &BTreeMap<String, serde_json::Value>) -> Option<String> {
-    tags.get("source_type")?.get("text")?.as_str().map(str::to_owned)
+    tags.get("source_type")?
+        .get("text")?
+        .as_str()
+        .map(str::to_owned)
 }
 
 impl Session {
     async fn read_logs(&self, app_guid: &str, query: &[(&str, &str)]) -> Result<Vec<Line>> {
         let endpoint = self.config().log_cache_endpoint.clone();
-        anyhow::ensure!(!endpoint.is_empty(), "the foundation names no log-cache endpoint: run 'cf api URL' again");
+        anyhow::ensure!(
+            !endpoint.is_empty(),
+            "the foundation names no log-cache endpoint: run 'cf api URL' again"
+        );
         let mut query = query.to_vec();
         query.push(("envelope_types", "LOG"));
-        let url = with_query(&format!("{}/api/v1/read/{app_guid}", endpoint.trim_end_matches('/')), &query);
+        let url = with_query(
+            &format!("{}/api/v1/read/{app_guid}", endpoint.trim_end_matches('/')),
+            &query,
+        );
         let response = self.authorized(Request::new(Method::GET, &url)).await?;
         if !response.is_success() {
-            return Err(ApiError::of(&Method::GET, &url, &response)).context("Failed to retrieve logs from Log Cache");
+            return Err(ApiError::of(&Method::GET, &url, &response))
+                .context("Failed to retrieve logs from Log Cache");
         }
         Ok(lines(response.json(&url)?))
     }
 
     /// The newest lines, oldest first.
     pub(crate) async fn recent_logs(&self, app_guid: &str) -> Result<Vec<Line>> {
-        let mut lines = self.read_logs(app_guid, &[("descending", "true"), ("limit", "1000"), ("start_time", "0")]).await?;
+        let mut lines = self
+            .read_logs(
+                app_guid,
+                &[
+                    ("descending", "true"),
+                    ("limit", "1000"),
+                    ("start_time", "0"),
+                ],
+            )
+            .await?;
         lines.sort_by_key(|l| l.timestamp);
         Ok(lines)
     }
 
     /// A tail of what comes after the newest line there is now.
     pub(crate) async fn tail(&self, app_guid: &str) -> Result<Tail> {
-        let newest = self.read_logs(app_guid, &[("descending", "true"), ("limit", "1"), ("start_time", "0")]).await?;
-        Ok(Tail::after(app_guid, newest.first().map_or(0, |l| l.timestamp)))
+        let newest = self
+            .read_logs(
+                app_guid,
+                &[("descending", "true"), ("limit", "1"), ("start_time", "0")],
+            )
+            .await?;
+        Ok(Tail::after(
+            app_guid,
+            newest.first().map_or(0, |l| l.timestamp),
+        ))
     }
 
     /// The lines that came since the last call.
     pub(crate) async fn follow(&self, tail: &mut Tail) -> Result<Vec<Line>> {
         let mut fresh = Vec::new();
         loop {
-            let batch = self.read_logs(&tail.app_guid, &[("start_time", &tail.start().to_string()), ("limit", "1000")]).await?;
+            let batch = self
+                .read_logs(
+                    &tail.app_guid,
+                    &[("start_time", &tail.start().to_string()), ("limit", "1000")],
+                )
+                .await?;
             let full = batch.len() >= 1000;
             let news = tail.accept(batch);
             let stuck = news.is_empty();
@@ -155,7 +214,12 @@ pub(crate) struct Tail {
 
 impl Tail {
     fn after(app_guid: &str, floor: i64) -> Self {
-        Self { app_guid: app_guid.to_owned(), floor, newest: floor, seen: HashMap::new() }
+        Self {
+            app_guid: app_guid.to_owned(),
+            floor,
+            newest: floor,
+            seen: HashMap::new(),
+        }
     }
 
     fn start(&self) -> i64 {
@@ -189,7 +253,13 @@ mod tests {
     use super::*;
 
     fn line(timestamp: i64, text: &str) -> Line {
-        Line { timestamp, source_type: "APP/PROC/WEB".into(), instance: "0".into(), is_error: false, text: text.into() }
+        Line {
+            timestamp,
+            source_type: "APP/PROC/WEB".into(),
+            instance: "0".into(),
+            is_error: false,
+            text: text.into(),
+        }
     }
 
     #[test]
@@ -198,7 +268,10 @@ mod tests {
             "tags":{"source_type":"APP/PROC/WEB"},"log":{"payload":"aGVsbG8K","type":"ERR"}},{"timestamp":"5","gauge":{}}]}}"#;
         let lines = lines(serde_json::from_str(json).unwrap());
         assert_eq!(lines.len(), 1);
-        assert_eq!(lines[0].render(true), "   2024-01-02T10:00:00.12+0000 [APP/PROC/WEB/0] ERR hello");
+        assert_eq!(
+            lines[0].render(true),
+            "   2024-01-02T10:00:00.12+0000 [APP/PROC/WEB/0] ERR hello"
+        );
         assert_eq!(lines[0].render(false), "   hello");
     }
 
@@ -206,9 +279,23 @@ mod tests {
     fn late_lines_are_shown_once_and_equal_lines_each() {
         let mut tail = Tail::after("g", 1000);
         let texts = |lines: Vec<Line>| lines.into_iter().map(|l| l.text).collect::<Vec<_>>();
-        assert_eq!(texts(tail.accept(vec![line(3000, "b"), line(3000, "b")])), ["b", "b"]);
-        assert_eq!(texts(tail.accept(vec![line(2000, "a"), line(3000, "b"), line(3000, "b"), line(3000, "b")])), ["a", "b"]);
-        assert_eq!(texts(tail.accept(vec![line(2000, "a"), line(3000, "b")])), [""; 0]);
+        assert_eq!(
+            texts(tail.accept(vec![line(3000, "b"), line(3000, "b")])),
+            ["b", "b"]
+        );
+        assert_eq!(
+            texts(tail.accept(vec![
+                line(2000, "a"),
+                line(3000, "b"),
+                line(3000, "b"),
+                line(3000, "b")
+            ])),
+            ["a", "b"]
+        );
+        assert_eq!(
+            texts(tail.accept(vec![line(2000, "a"), line(3000, "b")])),
+            [""; 0]
+        );
         assert_eq!(texts(tail.accept(vec![line(10_000_000_000, "c")])), ["c"]);
         assert_eq!((tail.start(), tail.seen.len()), (8_000_000_000, 1));
     }

@@ -34,11 +34,18 @@ impl Response {
     }
     pub(crate) fn json<T: DeserializeOwned>(&self, url: &str) -> Result<T> {
         // an empty answer (204, deletions) reads as {}
-        let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        let body: &[u8] = if self.body.is_empty() {
+            b"{}"
+        } else {
+            &self.body
+        };
         serde_json::from_slice(body).with_context(|| format!("unexpected answer of {url}"))
     }
     fn location(&self) -> Option<String> {
-        self.headers.get("location").and_then(|v| v.to_str().ok()).map(str::to_owned)
+        self.headers
+            .get("location")
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned)
     }
 }
 
@@ -55,21 +62,30 @@ impl Request {
     pub(crate) fn new(method: Method, url: impl Into<String>) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert("accept", HeaderValue::from_static("application/json"));
-        Self { method, url: url.into(), headers, body: None }
+        Self {
+            method,
+            url: url.into(),
+            headers,
+            body: None,
+        }
     }
     pub(crate) fn json(mut self, body: &impl Serialize) -> Result<Self> {
-        self.headers.insert("content-type", HeaderValue::from_static("application/json"));
+        self.headers
+            .insert("content-type", HeaderValue::from_static("application/json"));
         self.body = Some(serde_json::to_vec(body)?.into());
         Ok(self)
     }
     pub(crate) fn body(mut self, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        self.headers.insert("content-type", HeaderValue::from_static(content_type));
+        self.headers
+            .insert("content-type", HeaderValue::from_static(content_type));
         self.body = Some(body.into());
         self
     }
     pub(crate) fn header(mut self, name: &str, value: &str) -> Result<Self> {
-        let name = HeaderName::try_from(name).with_context(|| format!("invalid header name {name:?}"))?;
-        let mut value = HeaderValue::try_from(value).with_context(|| format!("invalid value of header {name}"))?;
+        let name =
+            HeaderName::try_from(name).with_context(|| format!("invalid header name {name:?}"))?;
+        let mut value = HeaderValue::try_from(value)
+            .with_context(|| format!("invalid value of header {name}"))?;
         value.set_sensitive(name == "authorization");
         self.headers.insert(name, value);
         Ok(self)
@@ -80,16 +96,39 @@ impl Request {
 pub(crate) fn http_client(skip_verification: bool, bypass_proxy: bool) -> Result<reqwest::Client> {
     kit::tls::install_crypto();
     let builder = || {
-        let builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(6)).tcp_nodelay(true).redirect(reqwest::redirect::Policy::none());
+        let builder = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(6))
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none());
         let builder = builder.user_agent(concat!("cf/8.", env!("CARGO_PKG_VERSION"), " (cupola)"));
-        if bypass_proxy { builder.no_proxy() } else { builder }
+        if bypass_proxy {
+            builder.no_proxy()
+        } else {
+            builder
+        }
     };
-    let preconfigured = |tls: rustls::ClientConfig| builder().tls_backend_preconfigured(tls).build().context("build HTTP client");
+    let preconfigured = |tls: rustls::ClientConfig| {
+        builder()
+            .tls_backend_preconfigured(tls)
+            .build()
+            .context("build HTTP client")
+    };
     if skip_verification {
-        return preconfigured(rustls::ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny::new())).with_no_client_auth());
+        return preconfigured(
+            rustls::ClientConfig::builder()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AcceptAny::new()))
+                .with_no_client_auth(),
+        );
     }
     // a machine without any CA certificates can still speak http://
-    builder().build().or_else(|_| preconfigured(rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()))
+    builder().build().or_else(|_| {
+        preconfigured(
+            rustls::ClientConfig::builder()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth(),
+        )
+    })
 }
 
 /// `--skip-ssl-validation`: takes any certificate for any name; signatures are still checked.
@@ -147,8 +186,17 @@ pub(crate) fn filter(name: &str) -> String {
 impl Session {
     /// Sends once and reads the whole answer, whatever its status.
     pub(crate) async fn exchange(&self, request: Request) -> Result<Response> {
-        self.trace.request(request.method.as_str(), &request.url, &request.headers, request.body.as_deref());
-        let mut builder = self.http()?.request(request.method.clone(), &request.url).headers(request.headers).timeout(Duration::from_secs(120));
+        self.trace.request(
+            request.method.as_str(),
+            &request.url,
+            &request.headers,
+            request.body.as_deref(),
+        );
+        let mut builder = self
+            .http()?
+            .request(request.method.clone(), &request.url)
+            .headers(request.headers)
+            .timeout(Duration::from_secs(120));
         if let Some(body) = request.body {
             builder = builder.body(body);
         }
@@ -156,17 +204,38 @@ impl Session {
     }
 
     /// Reads an answer to its end; transport errors become [`Unreachable`].
-    pub(crate) async fn received(&self, url: &str, sent: reqwest::Result<reqwest::Response>) -> Result<Response> {
+    pub(crate) async fn received(
+        &self,
+        url: &str,
+        sent: reqwest::Result<reqwest::Response>,
+    ) -> Result<Response> {
         let response = sent.map_err(|e| Unreachable::new(url, e))?;
         let status = response.status();
-        let (status_line, headers) = (format!("{:?} {}", response.version(), status), response.headers().clone());
-        let body = response.bytes().await.map_err(|e| Unreachable::new(url, e))?;
+        let (status_line, headers) = (
+            format!("{:?} {}", response.version(), status),
+            response.headers().clone(),
+        );
+        let body = response
+            .bytes()
+            .await
+            .map_err(|e| Unreachable::new(url, e))?;
         self.trace.response(&status_line, &headers, &body);
-        for warning in headers.get_all("x-cf-warnings").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')) {
+        for warning in headers
+            .get_all("x-cf-warnings")
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+        {
             let text = warning.trim().replace('+', " ");
-            self.ui.warn(percent_encoding::percent_decode_str(&text).decode_utf8_lossy());
+            self.ui
+                .warn(percent_encoding::percent_decode_str(&text).decode_utf8_lossy());
         }
-        Ok(Response { status: status.as_u16(), status_line, headers, body })
+        Ok(Response {
+            status: status.as_u16(),
+            status_line,
+            headers,
+            body,
+        })
     }
 
     /// Sends with the user's token: refreshed before it ends, and once more when the API calls it invalid; GET, PUT,
@@ -176,15 +245,27 @@ impl Session {
         let mut repeats = if request.method == Method::POST { 0 } else { 2 };
         loop {
             let token = self.fresh_token(false).await?;
-            let answer = self.exchange(request.clone().header("authorization", &token)?).await;
+            let answer = self
+                .exchange(request.clone().header("authorization", &token)?)
+                .await;
             match &answer {
-                Ok(response) if response.status == 401 && !refreshed && self.can_refresh() && error::is_invalid_token(&response.body) => {
+                Ok(response)
+                    if response.status == 401
+                        && !refreshed
+                        && self.can_refresh()
+                        && error::is_invalid_token(&response.body) =>
+                {
                     refreshed = true;
                     self.fresh_token(true).await?;
                     continue;
                 }
-                Ok(response) if repeats > 0 && matches!(response.status, 500 | 502 | 503 | 504) => {}
-                Err(error) if repeats > 0 && error.downcast_ref::<Unreachable>().is_some_and(Unreachable::may_pass) => {}
+                Ok(response) if repeats > 0 && matches!(response.status, 500 | 502 | 503 | 504) => {
+                }
+                Err(error)
+                    if repeats > 0
+                        && error
+                            .downcast_ref::<Unreachable>()
+                            .is_some_and(Unreachable::may_pass) => {}
                 _ => return answer,
             }
             repeats -= 1;
@@ -194,10 +275,17 @@ impl Session {
 
     /// A call of the API: `path` is `/v3/…` or a full URL; any other status than 2xx is an [`ApiError`].
     pub(crate) async fn call(&self, request: Request) -> Result<Response> {
-        let request = Request { url: self.api_url(&request.url), ..request };
+        let request = Request {
+            url: self.api_url(&request.url),
+            ..request
+        };
         let (method, url) = (request.method.clone(), request.url.clone());
         let response = self.authorized(request).await?;
-        if response.is_success() { Ok(response) } else { Err(ApiError::of(&method, &url, &response).into()) }
+        if response.is_success() {
+            Ok(response)
+        } else {
+            Err(ApiError::of(&method, &url, &response).into())
+        }
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -205,7 +293,11 @@ impl Session {
     }
 
     /// All resources of a list, page after page.
-    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<T>> {
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Vec<T>> {
         let mut next = Some(with_query(path, query));
         let mut all = Vec::new();
         while let Some(url) = next.filter(|u| !u.is_empty()) {
@@ -217,18 +309,34 @@ impl Session {
     }
 
     /// The first resource of a list.
-    pub(crate) async fn first<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<T>> {
+    pub(crate) async fn first<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Option<T>> {
         let mut query = query.to_vec();
         query.extend([("per_page", "1"), ("page", "1")]);
         let page: Page<T> = self.get(&with_query(path, &query)).await?;
         Ok(page.resources.into_iter().next())
     }
 
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
-        self.call(Request::new(Method::POST, path).json(body)?).await?.json(path)
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        self.call(Request::new(Method::POST, path).json(body)?)
+            .await?
+            .json(path)
     }
-    pub(crate) async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
-        self.call(Request::new(Method::PATCH, path).json(body)?).await?.json(path)
+    pub(crate) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        self.call(Request::new(Method::PATCH, path).json(body)?)
+            .await?
+            .json(path)
     }
     /// Deletes and waits for the job, if it is one.
     pub(crate) async fn delete(&self, path: &str) -> Result<()> {
@@ -255,8 +363,17 @@ impl Session {
                     }
                     return Ok(());
                 }
-                "FAILED" if job.errors.is_empty() => bail!("Job ({}) failed without a reason.", job.guid),
-                "FAILED" => bail!("{}", job.errors.iter().map(|e| e.detail.as_str()).collect::<Vec<_>>().join("\n")),
+                "FAILED" if job.errors.is_empty() => {
+                    bail!("Job ({}) failed without a reason.", job.guid)
+                }
+                "FAILED" => bail!(
+                    "{}",
+                    job.errors
+                        .iter()
+                        .map(|e| e.detail.as_str())
+                        .collect::<Vec<_>>()
+                        .join("\n")
+                ),
                 _ => tokio::time::sleep(poll_delay(begun.elapsed())).await,
             }
         }
@@ -266,18 +383,35 @@ impl Session {
         if path.starts_with("http://") || path.starts_with("https://") {
             return path.to_owned();
         }
-        format!("{}/{}", self.config().target.trim_end_matches('/'), path.trim_start_matches('/'))
+        format!(
+            "{}/{}",
+            self.config().target.trim_end_matches('/'),
+            path.trim_start_matches('/')
+        )
     }
 }
 
 /// `path?key=value&…`, values encoded.
 pub(crate) fn with_query(path: &str, query: &[(&str, &str)]) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-    const KEEP: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'*');
+    const KEEP: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~')
+        .remove(b'*');
     let mut url = path.to_owned();
     for (i, (key, value)) in query.iter().enumerate() {
-        let separator = if i == 0 && !path.contains('?') { '?' } else { '&' };
-        url.push_str(&format!("{separator}{}={}", utf8_percent_encode(key, KEEP), utf8_percent_encode(value, KEEP)));
+        let separator = if i == 0 && !path.contains('?') {
+            '?'
+        } else {
+            '&'
+        };
+        url.push_str(&format!(
+            "{separator}{}={}",
+            utf8_percent_encode(key, KEEP),
+            utf8_percent_encode(value, KEEP)
+        ));
     }
     url
 }
@@ -289,13 +423,25 @@ mod tests {
     #[test]
     fn polls_are_frequent_at_first() {
         assert_eq!(poll_delay(Duration::ZERO), Duration::from_millis(100));
-        assert_eq!(poll_delay(Duration::from_secs(4)), Duration::from_millis(400));
+        assert_eq!(
+            poll_delay(Duration::from_secs(4)),
+            Duration::from_millis(400)
+        );
         assert_eq!(poll_delay(Duration::from_secs(60)), Duration::from_secs(1));
     }
 
     #[test]
     fn queries_are_encoded_and_commas_twice() {
-        assert_eq!(with_query("/v3/apps", &[("names", &filter("a b,c")), ("per_page", "1")]), "/v3/apps?names=a%20b%252Cc&per_page=1");
-        assert_eq!(with_query("/v3/routes?x=1", &[("hosts", "")]), "/v3/routes?x=1&hosts=");
+        assert_eq!(
+            with_query(
+                "/v3/apps",
+                &[("names", &filter("a b,c")), ("per_page", "1")]
+            ),
+            "/v3/apps?names=a%20b%252Cc&per_page=1"
+        );
+        assert_eq!(
+            with_query("/v3/routes?x=1", &[("hosts", "")]),
+            "/v3/routes?x=1&hosts="
+        );
     }
 }

@@ -20,13 +20,19 @@ impl Claims {
     pub(crate) fn of(token: &str) -> Option<Self> {
         let jwt = token.split_once(' ').map_or(token, |(_, jwt)| jwt);
         let payload = jwt.split('.').nth(1)?;
-        let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+        let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(payload.trim_end_matches('='))
+            .ok()?;
         serde_json::from_slice(&json).ok()
     }
 
     /// The user's name, or the client's when no user stands behind the token.
     pub(crate) fn name(&self) -> &str {
-        if self.user_name.is_empty() { &self.client_id } else { &self.user_name }
+        if self.user_name.is_empty() {
+            &self.client_id
+        } else {
+            &self.user_name
+        }
     }
 
     /// Whether less than a minute is left.
@@ -41,7 +47,9 @@ mod tests {
 
     #[test]
     fn claims_are_read_from_the_second_part() {
-        let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"user_name":"admin","user_id":"u","client_id":"cf","exp":1000,"aud":["cf"]}"#);
+        let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(
+            r#"{"user_name":"admin","user_id":"u","client_id":"cf","exp":1000,"aud":["cf"]}"#,
+        );
         let claims = Claims::of(&format!("bearer e30.{payload}.sig")).unwrap();
         assert_eq!((claims.name(), claims.exp), ("admin", 1000));
         assert!(claims.is_ending(950) && !claims.is_ending(900));

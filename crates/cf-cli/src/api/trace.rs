@@ -17,27 +17,44 @@ pub(crate) struct Trace {
 
 impl std::fmt::Debug for Trace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trace").field("file", &self.file).finish_non_exhaustive()
+        f.debug_struct("Trace")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
     }
 }
 
 impl Trace {
     /// `CF_TRACE` is a truth value (trace to stdout) or a file's path.
-    pub(crate) fn new(cf_trace: Option<&str>, verbose: bool, out: Arc<Mutex<dyn std::io::Write + Send>>) -> Self {
+    pub(crate) fn new(
+        cf_trace: Option<&str>,
+        verbose: bool,
+        out: Arc<Mutex<dyn std::io::Write + Send>>,
+    ) -> Self {
         let cf_trace = cf_trace.filter(|t| !t.is_empty());
         let file = cf_trace.filter(|t| boolean(t).is_none()).map(PathBuf::from);
-        Self { out: (verbose || cf_trace.and_then(boolean) == Some(true)).then_some(out), file }
+        Self {
+            out: (verbose || cf_trace.and_then(boolean) == Some(true)).then_some(out),
+            file,
+        }
     }
 
     fn is_off(&self) -> bool {
         self.out.is_none() && self.file.is_none()
     }
 
-    pub(crate) fn request(&self, method: &str, url: &str, headers: &HeaderMap, body: Option<&[u8]>) {
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &HeaderMap,
+        body: Option<&[u8]>,
+    ) {
         if self.is_off() {
             return;
         }
-        let (host, path) = url.split_once("://").map_or(("", url), |(_, rest)| rest.find('/').map_or((rest, "/"), |at| rest.split_at(at)));
+        let (host, path) = url.split_once("://").map_or(("", url), |(_, rest)| {
+            rest.find('/').map_or((rest, "/"), |at| rest.split_at(at))
+        });
         let mut text = format!("\nREQUEST:\n{method} {path} HTTP/1.1\nHost: {host}\n");
         render(&mut text, headers, body.unwrap_or_default());
         self.write(&text);
@@ -54,11 +71,18 @@ impl Trace {
 
     fn write(&self, text: &str) {
         if let Some(out) = &self.out {
-            let _ = out.lock().unwrap_or_else(PoisonError::into_inner).write_all(text.as_bytes());
+            let _ = out
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .write_all(text.as_bytes());
         }
         if let Some(path) = &self.file {
             use std::os::unix::fs::OpenOptionsExt as _;
-            let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+            let file = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(path);
             let _ = file.and_then(|mut f| f.write_all(text.as_bytes()));
         }
     }
@@ -66,27 +90,42 @@ impl Trace {
 
 fn render(text: &mut String, headers: &HeaderMap, body: &[u8]) {
     for (name, value) in headers {
-        let shown = if matches!(name.as_str(), "authorization" | "set-cookie" | "cookie") { HIDDEN } else { value.to_str().unwrap_or("<binary>") };
+        let shown = if matches!(name.as_str(), "authorization" | "set-cookie" | "cookie") {
+            HIDDEN
+        } else {
+            value.to_str().unwrap_or("<binary>")
+        };
         let _ = writeln!(text, "{name}: {shown}");
     }
     if body.is_empty() {
         return;
     }
-    let is_form = headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    let is_form = headers.get("content-type").is_some_and(|v| {
+        v.as_bytes()
+            .starts_with(b"application/x-www-form-urlencoded")
+    });
     let shown = match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(mut json) => {
             hide(&mut json);
             serde_json::to_string_pretty(&json).unwrap_or_default()
         }
-        Err(_) if is_form => String::from_utf8_lossy(body).split('&').map(hidden_pair).collect::<Vec<_>>().join("&"),
-        Err(_) => std::str::from_utf8(body).map_or_else(|_| format!("<{} bytes>", body.len()), str::to_owned),
+        Err(_) if is_form => String::from_utf8_lossy(body)
+            .split('&')
+            .map(hidden_pair)
+            .collect::<Vec<_>>()
+            .join("&"),
+        Err(_) => std::str::from_utf8(body)
+            .map_or_else(|_| format!("<{} bytes>", body.len()), str::to_owned),
     };
     let _ = writeln!(text, "\n{shown}");
 }
 
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["token", "password", "secret", "passcode", "assertion"].iter().any(|s| key.contains(s)) && !matches!(key.as_str(), "token_type" | "token_endpoint")
+    ["token", "password", "secret", "passcode", "assertion"]
+        .iter()
+        .any(|s| key.contains(s))
+        && !matches!(key.as_str(), "token_type" | "token_endpoint")
 }
 
 fn hidden_pair(pair: &str) -> String {
@@ -122,12 +161,33 @@ mod tests {
         let trace = Trace::new(Some("1"), false, out.clone());
         let mut headers = HeaderMap::new();
         headers.insert("authorization", "bearer s3cret".parse().unwrap());
-        trace.request("POST", "https://api.x/v3/apps?a=b", &headers, Some(br#"{"name":"n","docker":{"password":"s3cret"}}"#));
-        headers.insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
-        trace.request("POST", "https://login.x/oauth/token", &headers, Some(b"grant_type=password&password=s3cret"));
-        trace.response("HTTP/1.1 200 OK", &HeaderMap::new(), br#"{"access_token":"s3cret","token_type":"bearer"}"#);
+        trace.request(
+            "POST",
+            "https://api.x/v3/apps?a=b",
+            &headers,
+            Some(br#"{"name":"n","docker":{"password":"s3cret"}}"#),
+        );
+        headers.insert(
+            "content-type",
+            "application/x-www-form-urlencoded".parse().unwrap(),
+        );
+        trace.request(
+            "POST",
+            "https://login.x/oauth/token",
+            &headers,
+            Some(b"grant_type=password&password=s3cret"),
+        );
+        trace.response(
+            "HTTP/1.1 200 OK",
+            &HeaderMap::new(),
+            br#"{"access_token":"s3cret","token_type":"bearer"}"#,
+        );
         let text = String::from_utf8(out.lock().unwrap().clone()).unwrap();
         assert!(!text.contains("s3cret"), "{text}");
-        assert!(text.contains("POST /v3/apps?a=b HTTP/1.1\nHost: api.x\n") && text.contains("grant_type=password&password=[PRIVATE") && text.contains("\"bearer\""));
+        assert!(
+            text.contains("POST /v3/apps?a=b HTTP/1.1\nHost: api.x\n")
+                && text.contains("grant_type=password&password=[PRIVATE")
+                && text.contains("\"bearer\"")
+        );
     }
 }

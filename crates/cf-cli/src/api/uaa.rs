@@ -33,22 +33,47 @@ struct ErrorBody {
 
 fn refusal(response: &Response) -> UaaError {
     let body: ErrorBody = serde_json::from_slice(&response.body).unwrap_or_default();
-    let text = [&body.error_description, &body.message, &body.error].into_iter().find(|t| !t.is_empty()).cloned();
-    UaaError { status: response.status, error: body.error, description: text.unwrap_or_else(|| format!("the UAA answered with status {}", response.status)) }
+    let text = [&body.error_description, &body.message, &body.error]
+        .into_iter()
+        .find(|t| !t.is_empty())
+        .cloned();
+    UaaError {
+        status: response.status,
+        error: body.error,
+        description: text
+            .unwrap_or_else(|| format!("the UAA answered with status {}", response.status)),
+    }
 }
 
 impl Session {
     /// One token grant as client `client`.
-    pub(crate) async fn grant(&self, client: (&str, &str), form: &[(&str, &str)]) -> Result<Tokens> {
+    pub(crate) async fn grant(
+        &self,
+        client: (&str, &str),
+        form: &[(&str, &str)],
+    ) -> Result<Tokens> {
         let (endpoint, basic) = {
             let config = self.config();
-            let endpoint = if config.authorization_endpoint.is_empty() { config.uaa_endpoint.clone() } else { config.authorization_endpoint.clone() };
-            (endpoint, base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", client.0, client.1)))
+            let endpoint = if config.authorization_endpoint.is_empty() {
+                config.uaa_endpoint.clone()
+            } else {
+                config.authorization_endpoint.clone()
+            };
+            (
+                endpoint,
+                base64::engine::general_purpose::STANDARD
+                    .encode(format!("{}:{}", client.0, client.1)),
+            )
         };
-        let body = super::with_query("", form).trim_start_matches('?').to_owned();
-        let request = Request::new(Method::POST, format!("{}/oauth/token", endpoint.trim_end_matches('/')))
-            .body("application/x-www-form-urlencoded", body)
-            .header("authorization", &format!("Basic {basic}"))?;
+        let body = super::with_query("", form)
+            .trim_start_matches('?')
+            .to_owned();
+        let request = Request::new(
+            Method::POST,
+            format!("{}/oauth/token", endpoint.trim_end_matches('/')),
+        )
+        .body("application/x-www-form-urlencoded", body)
+        .header("authorization", &format!("Basic {basic}"))?;
         let url = request.url.clone();
         let response = self.exchange(request).await?;
         if !response.is_success() {
@@ -58,17 +83,29 @@ impl Session {
     }
 
     /// Creates a user in the UAA; `Ok(None)` when the name is taken.
-    pub(crate) async fn create_uaa_user(&self, name: &str, password: &str, origin: &str) -> Result<Option<String>> {
+    pub(crate) async fn create_uaa_user(
+        &self,
+        name: &str,
+        password: &str,
+        origin: &str,
+    ) -> Result<Option<String>> {
         #[derive(Default, Deserialize)]
         struct Created {
             id: String,
         }
         let url = format!("{}/Users", self.config().uaa_endpoint.trim_end_matches('/'));
         let body = serde_json::json!({"userName": name, "password": password, "origin": origin, "name": {"familyName": name, "givenName": name}, "emails": [{"value": name, "primary": true}]});
-        let response = self.authorized(Request::new(Method::POST, &url).json(&body)?).await?;
+        let response = self
+            .authorized(Request::new(Method::POST, &url).json(&body)?)
+            .await?;
         match response.status {
             409 => Ok(None),
-            200..300 => Ok(Some(response.json::<Created>(&url).context("read created user")?.id)),
+            200..300 => Ok(Some(
+                response
+                    .json::<Created>(&url)
+                    .context("read created user")?
+                    .id,
+            )),
             _ => Err(refusal(&response).into()),
         }
     }

@@ -11,7 +11,15 @@ use serde_json::{Value, json};
 const GROUP: &str = "Domains";
 
 pub(super) const SPECS: &[Spec] = &[
-    Spec { name: "domains", alias: "", group: GROUP, about: "List domains in the target org", args: &[], flags: &[], examples: &["cf domains"] },
+    Spec {
+        name: "domains",
+        alias: "",
+        group: GROUP,
+        about: "List domains in the target org",
+        args: &[],
+        flags: &[],
+        examples: &["cf domains"],
+    },
     Spec {
         name: "create-private-domain",
         alias: "",
@@ -36,7 +44,11 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Create a domain that can be used by all orgs",
         args: &["DOMAIN"],
-        flags: &[switch(None, "internal", "A domain for traffic between apps only")],
+        flags: &[switch(
+            None,
+            "internal",
+            "A domain for traffic between apps only",
+        )],
         examples: &["cf create-shared-domain example.com"],
     },
     Spec {
@@ -52,24 +64,50 @@ pub(super) const SPECS: &[Spec] = &[
 
 pub(super) async fn domains(s: &Session) -> Result<()> {
     let target = s.require_org()?;
-    s.ui.flavor("Getting domains in org {} as {}...", &[&target.org.name, &target.user]);
+    s.ui.flavor(
+        "Getting domains in org {} as {}...",
+        &[&target.org.name, &target.user],
+    );
     s.ui.blank();
-    let mut domains: Vec<Domain> = s.list(&format!("/v3/organizations/{}/domains", target.org.guid), &[]).await?;
+    let mut domains: Vec<Domain> = s
+        .list(
+            &format!("/v3/organizations/{}/domains", target.org.guid),
+            &[],
+        )
+        .await?;
     if domains.is_empty() {
         s.ui.line("No domains found.");
         return Ok(());
     }
     domains.sort_by(|a, b| a.name.cmp(&b.name));
     let row = |d: Domain| {
-        let availability = if d.relationships.organization.guid().is_empty() { "shared" } else { "private" };
-        vec![d.name, availability.into(), if d.internal { "true".into() } else { String::new() }, d.supported_protocols.join(",")]
+        let availability = if d.relationships.organization.guid().is_empty() {
+            "shared"
+        } else {
+            "private"
+        };
+        vec![
+            d.name,
+            availability.into(),
+            if d.internal {
+                "true".into()
+            } else {
+                String::new()
+            },
+            d.supported_protocols.join(","),
+        ]
     };
-    s.ui.table("", &["name", "availability", "internal", "protocols"], domains.into_iter().map(row).collect());
+    s.ui.table(
+        "",
+        &["name", "availability", "internal", "protocols"],
+        domains.into_iter().map(row).collect(),
+    );
     Ok(())
 }
 
 async fn create(s: &Session, body: &Value) -> Result<()> {
-    s.call(Request::new(Method::POST, "/v3/domains").json(body)?).await?;
+    s.call(Request::new(Method::POST, "/v3/domains").json(body)?)
+        .await?;
     s.ui.ok();
     s.ui.blank();
     Ok(())
@@ -79,38 +117,66 @@ pub(super) async fn create_shared(s: &Session, p: &Parsed) -> Result<()> {
     let user = s.require_login()?;
     let name = p.arg(0);
     s.ui.flavor("Creating shared domain {} as {}...", &[name, &user]);
-    let body = if p.has("internal") { json!({"name": name, "internal": true}) } else { json!({"name": name}) };
+    let body = if p.has("internal") {
+        json!({"name": name, "internal": true})
+    } else {
+        json!({"name": name})
+    };
     create(s, &body).await?;
-    s.ui.line(format!("TIP: Domain '{name}' is shared with all orgs. Run 'cf domains' to view available domains."));
+    s.ui.line(format!(
+        "TIP: Domain '{name}' is shared with all orgs. Run 'cf domains' to view available domains."
+    ));
     Ok(())
 }
 
 pub(super) async fn create_private(s: &Session, p: &Parsed) -> Result<()> {
     let user = s.require_login()?;
     let (org, name) = (p.arg(0), p.arg(1));
-    s.ui.flavor("Creating private domain {} for org {} as {}...", &[name, org, &user]);
+    s.ui.flavor(
+        "Creating private domain {} for org {} as {}...",
+        &[name, org, &user],
+    );
     let org = s.org(org).await?;
-    create(s, &json!({"name": name, "relationships": {"organization": {"data": {"guid": org.guid}}}})).await?;
+    create(
+        s,
+        &json!({"name": name, "relationships": {"organization": {"data": {"guid": org.guid}}}}),
+    )
+    .await?;
     s.ui.line(format!("TIP: Domain '{name}' is a private domain. Run 'cf share-private-domain' to share this domain with a different org."));
     Ok(())
 }
 
 pub(super) async fn delete(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     let wants_shared = spec.name == "delete-shared-domain";
-    let (kind, other) = if wants_shared { ("shared", "private") } else { ("private", "shared") };
-    let user = if wants_shared { s.require_login()? } else { s.require_org()?.user };
+    let (kind, other) = if wants_shared {
+        ("shared", "private")
+    } else {
+        ("private", "shared")
+    };
+    let user = if wants_shared {
+        s.require_login()?
+    } else {
+        s.require_org()?.user
+    };
     let name = p.arg(0);
-    let question = format!("Really delete the {kind} domain {} and its routes? Apps lose these routes.", s.ui.named(name));
+    let question = format!(
+        "Really delete the {kind} domain {} and its routes? Apps lose these routes.",
+        s.ui.named(name)
+    );
     if !p.has("force") && !s.ui.confirm(&question)? {
         s.ui.line(format!("Domain '{name}' has not been deleted."));
         return Ok(());
     }
     s.ui.flavor("Deleting domain {} as {}...", &[name, &user]);
-    let found: Option<Domain> = s.first("/v3/domains", &[("names", &crate::api::filter(name))]).await?;
+    let found: Option<Domain> = s
+        .first("/v3/domains", &[("names", &crate::api::filter(name))])
+        .await?;
     match found {
         None => s.ui.warn(format!("Domain '{name}' does not exist.")),
         Some(domain) if domain.relationships.organization.guid().is_empty() != wants_shared => {
-            bail!("Domain '{name}' is a {other} domain, not a {kind} domain.\nTIP: Use 'cf delete-{other}-domain' to delete it.")
+            bail!(
+                "Domain '{name}' is a {other} domain, not a {kind} domain.\nTIP: Use 'cf delete-{other}-domain' to delete it."
+            )
         }
         Some(domain) => s.delete(&format!("/v3/domains/{}", domain.guid)).await?,
     }

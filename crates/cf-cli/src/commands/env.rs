@@ -12,7 +12,15 @@ use std::collections::BTreeMap;
 const GROUP: &str = "Environment variables";
 
 pub(super) const SPECS: &[Spec] = &[
-    Spec { name: "env", alias: "e", group: GROUP, about: "Show all env variables for an app", args: &["APP_NAME"], flags: &[], examples: &["cf env my-app"] },
+    Spec {
+        name: "env",
+        alias: "e",
+        group: GROUP,
+        about: "Show all env variables for an app",
+        args: &["APP_NAME"],
+        flags: &[],
+        examples: &["cf env my-app"],
+    },
     Spec {
         name: "set-env",
         alias: "se",
@@ -35,7 +43,10 @@ pub(super) const SPECS: &[Spec] = &[
 
 pub(super) async fn env(s: &Session, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
-    s.ui.flavor("Getting env variables for app {} in org {} / space {} as {}...", &[p.arg(0), &target.org.name, &target.space.name, &target.user]);
+    s.ui.flavor(
+        "Getting env variables for app {} in org {} / space {} as {}...",
+        &[p.arg(0), &target.org.name, &target.space.name, &target.user],
+    );
     let app = s.app(p.arg(0), &target).await?;
     let env: Env = s.get(&format!("/v3/apps/{}/env", app.guid)).await?;
     s.ui.line("System-Provided:");
@@ -47,11 +58,26 @@ pub(super) async fn env(s: &Session, p: &Parsed) -> Result<()> {
         s.ui.line("No system-provided env variables have been set");
         s.ui.blank();
     }
-    section(s, "User-Provided:", "No user-provided env variables have been set", &env.environment_variables);
+    section(
+        s,
+        "User-Provided:",
+        "No user-provided env variables have been set",
+        &env.environment_variables,
+    );
     s.ui.blank();
-    section(s, "Running Environment Variable Groups:", "No running env variables have been set", &env.running_env_json);
+    section(
+        s,
+        "Running Environment Variable Groups:",
+        "No running env variables have been set",
+        &env.running_env_json,
+    );
     s.ui.blank();
-    section(s, "Staging Environment Variable Groups:", "No staging env variables have been set", &env.staging_env_json);
+    section(
+        s,
+        "Staging Environment Variable Groups:",
+        "No staging env variables have been set",
+        &env.staging_env_json,
+    );
     Ok(())
 }
 
@@ -61,25 +87,51 @@ fn section(s: &Session, title: &str, none: &str, variables: &BTreeMap<String, Va
         return;
     }
     s.ui.line(title);
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let rows: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), text(value))).collect();
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let rows: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), text(value)))
+        .collect();
     s.ui.key_values(&rows);
 }
 
 async fn change(s: &Session, app_guid: &str, name: &str, value: Option<&str>) -> Result<()> {
     let body = json!({"var": {name: value}});
-    s.call(Request::new(Method::PATCH, format!("/v3/apps/{app_guid}/environment_variables")).json(&body)?).await.map(drop)
+    s.call(
+        Request::new(
+            Method::PATCH,
+            format!("/v3/apps/{app_guid}/environment_variables"),
+        )
+        .json(&body)?,
+    )
+    .await
+    .map(drop)
 }
 
 fn tip(s: &Session, app: &str) {
     s.ui.ok();
     s.ui.blank();
-    s.ui.line(format!("TIP: Use 'cf restage {app}' to ensure your env variable changes take effect."));
+    s.ui.line(format!(
+        "TIP: Use 'cf restage {app}' to ensure your env variable changes take effect."
+    ));
 }
 
 pub(super) async fn set_env(s: &Session, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
-    s.ui.flavor("Setting env variable {} for app {} in org {} / space {} as {}...", &[p.arg(1), p.arg(0), &target.org.name, &target.space.name, &target.user]);
+    s.ui.flavor(
+        "Setting env variable {} for app {} in org {} / space {} as {}...",
+        &[
+            p.arg(1),
+            p.arg(0),
+            &target.org.name,
+            &target.space.name,
+            &target.user,
+        ],
+    );
     let app = s.app(p.arg(0), &target).await?;
     change(s, &app.guid, p.arg(1), Some(p.arg(2))).await?;
     tip(s, p.arg(0));
@@ -88,7 +140,16 @@ pub(super) async fn set_env(s: &Session, p: &Parsed) -> Result<()> {
 
 pub(super) async fn unset_env(s: &Session, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
-    s.ui.flavor("Removing env variable {} from app {} in org {} / space {} as {}...", &[p.arg(1), p.arg(0), &target.org.name, &target.space.name, &target.user]);
+    s.ui.flavor(
+        "Removing env variable {} from app {} in org {} / space {} as {}...",
+        &[
+            p.arg(1),
+            p.arg(0),
+            &target.org.name,
+            &target.space.name,
+            &target.user,
+        ],
+    );
     let app = s.app(p.arg(0), &target).await?;
     let env: Env = s.get(&format!("/v3/apps/{}/env", app.guid)).await?;
     if !env.environment_variables.contains_key(p.arg(1)) {

@@ -10,15 +10,35 @@ use anyhow::{Context as _, Result};
 const GROUP: &str = "Apps";
 
 pub(super) const SPECS: &[Spec] = &[
-    Spec { name: "start", alias: "st", group: GROUP, about: "Start an app", args: &["APP_NAME"], flags: &[], examples: &["cf start my-app"] },
-    Spec { name: "stop", alias: "sp", group: GROUP, about: "Stop an app", args: &["APP_NAME"], flags: &[], examples: &["cf stop my-app"] },
+    Spec {
+        name: "start",
+        alias: "st",
+        group: GROUP,
+        about: "Start an app",
+        args: &["APP_NAME"],
+        flags: &[],
+        examples: &["cf start my-app"],
+    },
+    Spec {
+        name: "stop",
+        alias: "sp",
+        group: GROUP,
+        about: "Stop an app",
+        args: &["APP_NAME"],
+        flags: &[],
+        examples: &["cf stop my-app"],
+    },
     Spec {
         name: "restart",
         alias: "rs",
         group: GROUP,
         about: "Stop all instances of the app, then start them again",
         args: &["APP_NAME"],
-        flags: &[switch(None, "no-wait", "Return when the first instance of the web process runs")],
+        flags: &[switch(
+            None,
+            "no-wait",
+            "Return when the first instance of the web process runs",
+        )],
         examples: &["cf restart my-app"],
     },
     Spec {
@@ -27,7 +47,11 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Stage the app's latest package into a droplet and restart the app with it",
         args: &["APP_NAME"],
-        flags: &[switch(None, "no-wait", "Return when the first instance of the web process runs")],
+        flags: &[switch(
+            None,
+            "no-wait",
+            "Return when the first instance of the web process runs",
+        )],
         examples: &["cf restage my-app"],
     },
     Spec {
@@ -36,7 +60,12 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Terminate, then instantiate an app instance",
         args: &["APP_NAME", "INDEX"],
-        flags: &[value(None, "process", "TYPE", "Process of the instance (default: web)")],
+        flags: &[value(
+            None,
+            "process",
+            "TYPE",
+            "Process of the instance (default: web)",
+        )],
         examples: &["cf restart-app-instance my-app 0"],
     },
 ];
@@ -51,8 +80,15 @@ pub(super) async fn start_and_wait(s: &Session, app: &App, web_only: bool) -> Re
 
 /// Stages the newest package if it has never been staged: an app that was pushed with --no-start.
 async fn stage_if_needed(s: &Session, app: &App) -> Result<()> {
-    let Some(package) = steps::newest_package(s, app).await? else { return Ok(()) };
-    let staged: Option<Guid> = s.first(&format!("/v3/packages/{}/droplets", package.guid), &[("states", "STAGED")]).await?;
+    let Some(package) = steps::newest_package(s, app).await? else {
+        return Ok(());
+    };
+    let staged: Option<Guid> = s
+        .first(
+            &format!("/v3/packages/{}/droplets", package.guid),
+            &[("states", "STAGED")],
+        )
+        .await?;
     if staged.is_none() {
         let droplet = steps::stage(s, app, &package.guid).await?;
         steps::set_droplet(s, app, &droplet).await?;
@@ -118,7 +154,12 @@ pub(super) async fn restage(s: &Session, p: &Parsed) -> Result<()> {
     s.ui.blank();
     announce(s, "Restaging", &app.name, &target);
     s.ui.blank();
-    let package = steps::newest_package(s, &app).await?.with_context(|| format!("App '{0}' has no package to stage. Use 'cf push {0}' first.", app.name))?;
+    let package = steps::newest_package(s, &app).await?.with_context(|| {
+        format!(
+            "App '{0}' has no package to stage. Use 'cf push {0}' first.",
+            app.name
+        )
+    })?;
     let droplet = steps::stage(s, &app, &package.guid).await?;
     s.ui.blank();
     announce(s, "Restarting", &app.name, &target);
@@ -133,9 +174,24 @@ pub(super) async fn restage(s: &Session, p: &Parsed) -> Result<()> {
 pub(super) async fn restart_app_instance(s: &Session, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
     let process = p.get("process").unwrap_or("web");
-    s.ui.flavor("Restarting instance {} of process {} of app {} in org {} / space {} as {}...", &[p.arg(1), process, p.arg(0), &target.org.name, &target.space.name, &target.user]);
+    s.ui.flavor(
+        "Restarting instance {} of process {} of app {} in org {} / space {} as {}...",
+        &[
+            p.arg(1),
+            process,
+            p.arg(0),
+            &target.org.name,
+            &target.space.name,
+            &target.user,
+        ],
+    );
     let app = s.app(p.arg(0), &target).await?;
-    s.delete(&format!("/v3/apps/{}/processes/{process}/instances/{}", app.guid, p.arg(1))).await?;
+    s.delete(&format!(
+        "/v3/apps/{}/processes/{process}/instances/{}",
+        app.guid,
+        p.arg(1)
+    ))
+    .await?;
     s.ui.ok();
     Ok(())
 }

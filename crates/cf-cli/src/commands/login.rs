@@ -18,15 +18,26 @@ pub(super) const SPECS: &[Spec] = &[
         about: "Log user in",
         args: &[],
         flags: &[
-            value(Some('a'), "", "API_URL", "API endpoint (https://api.<system domain>)"),
+            value(
+                Some('a'),
+                "",
+                "API_URL",
+                "API endpoint (https://api.<system domain>)",
+            ),
             value(Some('u'), "", "USERNAME", "Username"),
             value(Some('p'), "", "PASSWORD", "Password"),
             value(Some('o'), "", "ORG", "Org to target"),
             value(Some('s'), "", "SPACE", "Space to target"),
             value(None, "origin", "ORIGIN", "Identity provider of the user"),
-            switch(None, "skip-ssl-validation", "Accept any certificate of the API (not recommended)"),
+            switch(
+                None,
+                "skip-ssl-validation",
+                "Accept any certificate of the API (not recommended)",
+            ),
         ],
-        examples: &["cf login -a https://api.cupola.test -u admin -p secret -o org -s space --skip-ssl-validation"],
+        examples: &[
+            "cf login -a https://api.cupola.test -u admin -p secret -o org -s space --skip-ssl-validation",
+        ],
     },
     Spec {
         name: "logout",
@@ -43,8 +54,19 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Set or view the API endpoint",
         args: &["[URL]"],
-        flags: &[switch(None, "skip-ssl-validation", "Accept any certificate of the API (not recommended)"), switch(None, "unset", "Forget the API endpoint")],
-        examples: &["cf api https://api.cupola.test --skip-ssl-validation", "cf api", "cf api --unset"],
+        flags: &[
+            switch(
+                None,
+                "skip-ssl-validation",
+                "Accept any certificate of the API (not recommended)",
+            ),
+            switch(None, "unset", "Forget the API endpoint"),
+        ],
+        examples: &[
+            "cf api https://api.cupola.test --skip-ssl-validation",
+            "cf api",
+            "cf api --unset",
+        ],
     },
     Spec {
         name: "auth",
@@ -53,10 +75,17 @@ pub(super) const SPECS: &[Spec] = &[
         about: "Authenticate without questions (credentials also from CF_USERNAME and CF_PASSWORD)",
         args: &["[USERNAME]", "[PASSWORD]"],
         flags: &[
-            switch(None, "client-credentials", "USERNAME and PASSWORD are a client's id and secret"),
+            switch(
+                None,
+                "client-credentials",
+                "USERNAME and PASSWORD are a client's id and secret",
+            ),
             value(None, "origin", "ORIGIN", "Identity provider of the user"),
         ],
-        examples: &["cf auth admin secret", "cf auth my-client client-secret --client-credentials"],
+        examples: &[
+            "cf auth admin secret",
+            "cf auth my-client client-secret --client-credentials",
+        ],
     },
     Spec {
         name: "target",
@@ -64,7 +93,10 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Set or view the targeted org and space",
         args: &[],
-        flags: &[value(Some('o'), "", "ORG", "Organization"), value(Some('s'), "", "SPACE", "Space")],
+        flags: &[
+            value(Some('o'), "", "ORG", "Organization"),
+            value(Some('s'), "", "SPACE", "Space"),
+        ],
         examples: &["cf target -o org -s space", "cf target"],
     },
     Spec {
@@ -83,7 +115,10 @@ pub(super) async fn api(s: &Session, p: &Parsed) -> Result<()> {
         s.ui.line("Unsetting API endpoint...");
         s.change(|c| {
             let kept = std::mem::take(&mut c.other);
-            *c = config::Config { other: kept, ..config::Config::default() };
+            *c = config::Config {
+                other: kept,
+                ..config::Config::default()
+            };
         })?;
         s.ui.ok();
         return Ok(());
@@ -122,7 +157,8 @@ pub(super) async fn login(s: &Session, p: &Parsed) -> Result<()> {
     };
     s.ui.flavor("API endpoint: {}", &[&url]);
     s.ui.blank();
-    s.set_api(&url, p.has("skip-ssl-validation") || (same && insecure)).await?;
+    s.set_api(&url, p.has("skip-ssl-validation") || (same && insecure))
+        .await?;
     let user = match p.get("u") {
         Some(user) => user.to_owned(),
         None => s.ui.prompt("Email")?,
@@ -155,12 +191,18 @@ pub(super) async fn login(s: &Session, p: &Parsed) -> Result<()> {
 }
 
 fn is_refusal(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<UaaError>().is_some_and(|e| e.status == 401 || (e.status == 400 && e.error == "invalid_grant"))
+    error
+        .downcast_ref::<UaaError>()
+        .is_some_and(|e| e.status == 401 || (e.status == 400 && e.error == "invalid_grant"))
 }
 
 async fn authenticate(s: &Session, user: &str, password: &str, origin: Option<&str>) -> Result<()> {
     let hint = origin.map(|o| serde_json::json!({"origin": o}).to_string());
-    let mut form = vec![("grant_type", "password"), ("username", user), ("password", password)];
+    let mut form = vec![
+        ("grant_type", "password"),
+        ("username", user),
+        ("password", password),
+    ];
     form.extend(hint.as_deref().map(|h| ("login_hint", h)));
     let tokens = s.grant(("cf", ""), &form).await?;
     s.change(|c| c.log_out())?;
@@ -172,7 +214,8 @@ async fn choose_target(s: &Session, p: &Parsed) -> Result<()> {
     let org = match p.get("o") {
         Some(name) => Some(s.org(name).await?),
         None => {
-            let mut orgs: Vec<Organization> = s.list("/v3/organizations", &[("order_by", "name")]).await?;
+            let mut orgs: Vec<Organization> =
+                s.list("/v3/organizations", &[("order_by", "name")]).await?;
             let names: Vec<_> = orgs.iter().map(|o| o.name.as_str()).collect();
             choose(s, "an org", "Org", &names)?.map(|i| orgs.swap_remove(i))
         }
@@ -184,7 +227,12 @@ async fn choose_target(s: &Session, p: &Parsed) -> Result<()> {
     let space = match p.get("s") {
         Some(name) => Some(s.space(name, &org.guid).await?),
         None => {
-            let mut spaces: Vec<Space> = s.list("/v3/spaces", &[("organization_guids", &org.guid), ("order_by", "name")]).await?;
+            let mut spaces: Vec<Space> = s
+                .list(
+                    "/v3/spaces",
+                    &[("organization_guids", &org.guid), ("order_by", "name")],
+                )
+                .await?;
             let names: Vec<_> = spaces.iter().map(|o| o.name.as_str()).collect();
             choose(s, "a space", "Space", &names)?.map(|i| spaces.swap_remove(i))
         }
@@ -216,7 +264,11 @@ fn choose(s: &Session, what: &str, label: &str, names: &[&str]) -> Result<Option
         if answer.is_empty() {
             return Ok(None);
         }
-        let by_number = answer.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|i| *i < names.len());
+        let by_number = answer
+            .parse::<usize>()
+            .ok()
+            .and_then(|n| n.checked_sub(1))
+            .filter(|i| *i < names.len());
         if let Some(index) = names.iter().position(|n| *n == answer).or(by_number) {
             return Ok(Some(index));
         }
@@ -227,18 +279,31 @@ fn choose(s: &Session, what: &str, label: &str, names: &[&str]) -> Result<Option
 fn target_org(s: &Session, org: &Organization) -> Result<()> {
     s.change(|c| {
         c.clear_target();
-        c.organization_fields = config::Organization { guid: org.guid.clone(), name: org.name.clone() };
+        c.organization_fields = config::Organization {
+            guid: org.guid.clone(),
+            name: org.name.clone(),
+        };
     })
 }
 
 fn target_space(s: &Session, space: &Space) -> Result<()> {
-    s.change(|c| c.space_fields = config::Space { guid: space.guid.clone(), name: space.name.clone(), allow_ssh: true })
+    s.change(|c| {
+        c.space_fields = config::Space {
+            guid: space.guid.clone(),
+            name: space.name.clone(),
+            allow_ssh: true,
+        }
+    })
 }
 
 fn show_target(s: &Session) {
     let user = s.claims().name().to_owned();
     let c = s.config().clone();
-    let mut rows = vec![("API endpoint", c.target.clone()), ("API version", c.api_version.clone()), ("user", user)];
+    let mut rows = vec![
+        ("API endpoint", c.target.clone()),
+        ("API version", c.api_version.clone()),
+        ("user", user),
+    ];
     if !c.organization_fields.name.is_empty() {
         rows.push(("org", c.organization_fields.name.clone()));
     }
@@ -246,8 +311,13 @@ fn show_target(s: &Session) {
         rows.push(("space", c.space_fields.name.clone()));
     }
     s.ui.key_values(&rows);
-    match (c.organization_fields.guid.is_empty(), c.space_fields.guid.is_empty()) {
-        (true, _) => s.ui.line("No org or space targeted, use 'cf target -o ORG -s SPACE'"),
+    match (
+        c.organization_fields.guid.is_empty(),
+        c.space_fields.guid.is_empty(),
+    ) {
+        (true, _) => {
+            s.ui.line("No org or space targeted, use 'cf target -o ORG -s SPACE'")
+        }
         (false, true) => s.ui.line("No space targeted, use 'cf target -s SPACE'"),
         _ => {}
     }
@@ -256,18 +326,31 @@ fn show_target(s: &Session) {
 pub(super) async fn auth(s: &Session, p: &Parsed) -> Result<()> {
     s.require_api()?;
     let or_var = |given: Option<&str>, var: &str| given.or_else(|| s.var(var)).map(str::to_owned);
-    let (user, password) = match (or_var(p.opt(0), "CF_USERNAME"), or_var(p.opt(1), "CF_PASSWORD")) {
+    let (user, password) = match (
+        or_var(p.opt(0), "CF_USERNAME"),
+        or_var(p.opt(1), "CF_PASSWORD"),
+    ) {
         (Some(user), Some(password)) => (user, password),
         (None, None) => bail!(Usage("Username and password not provided.".into())),
         (None, _) => bail!(Usage("Username not provided.".into())),
         (_, None) => bail!(Usage("Password not provided.".into())),
     };
-    ensure!(!(p.has("client-credentials") && p.has("origin")), Usage("The following arguments cannot be used together: --client-credentials, --origin".into()));
+    ensure!(
+        !(p.has("client-credentials") && p.has("origin")),
+        Usage(
+            "The following arguments cannot be used together: --client-credentials, --origin"
+                .into()
+        )
+    );
     let endpoint = s.config().target.clone();
     s.ui.flavor("API endpoint: {}", &[&endpoint]);
     s.ui.blank();
     s.ui.line("Authenticating...");
-    let done = if p.has("client-credentials") { authenticate_client(s, &user, &password).await } else { authenticate(s, &user, &password, p.get("origin")).await };
+    let done = if p.has("client-credentials") {
+        authenticate_client(s, &user, &password).await
+    } else {
+        authenticate(s, &user, &password, p.get("origin")).await
+    };
     match done {
         Err(error) if is_refusal(&error) => bail!("Credentials were rejected, please try again."),
         done => done?,
@@ -279,7 +362,9 @@ pub(super) async fn auth(s: &Session, p: &Parsed) -> Result<()> {
 }
 
 async fn authenticate_client(s: &Session, id: &str, secret: &str) -> Result<()> {
-    let tokens = s.grant((id, secret), &[("grant_type", "client_credentials")]).await?;
+    let tokens = s
+        .grant((id, secret), &[("grant_type", "client_credentials")])
+        .await?;
     s.change(|c| {
         c.log_out();
         c.grant_type = "client_credentials".into();
@@ -304,7 +389,9 @@ pub(super) async fn target(s: &Session, p: &Parsed) -> Result<()> {
         target_org(s, &org)?;
         if p.get("s").is_none() {
             // the only space of an org is meant
-            let spaces: Vec<Space> = s.list("/v3/spaces", &[("organization_guids", &org.guid)]).await?;
+            let spaces: Vec<Space> = s
+                .list("/v3/spaces", &[("organization_guids", &org.guid)])
+                .await?;
             if let [only] = spaces.as_slice() {
                 target_space(s, only)?;
             }

@@ -16,14 +16,26 @@ pub(super) const SPECS: &[Spec] = &[Spec {
     group: "Logs and events",
     about: "Tail or show recent logs for an app",
     args: &["APP_NAME"],
-    flags: &[switch(None, "recent", "Print the recent logs instead of tailing")],
+    flags: &[switch(
+        None,
+        "recent",
+        "Print the recent logs instead of tailing",
+    )],
     examples: &["cf logs my-app", "cf logs my-app --recent"],
 }];
 
 pub(super) async fn logs(s: &Session, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
     let app = s.app(p.arg(0), &target).await?;
-    s.ui.flavor("Retrieving logs for app {} in org {} / space {} as {}...", &[&app.name, &target.org.name, &target.space.name, &target.user]);
+    s.ui.flavor(
+        "Retrieving logs for app {} in org {} / space {} as {}...",
+        &[
+            &app.name,
+            &target.org.name,
+            &target.space.name,
+            &target.user,
+        ],
+    );
     s.ui.blank();
     if p.has("recent") {
         print(s, &s.recent_logs(&app.guid).await?);

@@ -27,8 +27,20 @@ use anyhow::Result;
 pub(crate) struct Exit(pub(crate) u8);
 
 /// The tables in the order of `cf help`.
-const TABLES: [&[Spec]; 12] =
-    [login::SPECS, push::SPECS, apps::SPECS, lifecycle::SPECS, env::SPECS, logs::SPECS, events::SPECS, orgs::SPECS, spaces::SPECS, domains::SPECS, routes::SPECS, platform::SPECS];
+const TABLES: [&[Spec]; 12] = [
+    login::SPECS,
+    push::SPECS,
+    apps::SPECS,
+    lifecycle::SPECS,
+    env::SPECS,
+    logs::SPECS,
+    events::SPECS,
+    orgs::SPECS,
+    spaces::SPECS,
+    domains::SPECS,
+    routes::SPECS,
+    platform::SPECS,
+];
 
 const OTHERS: [&[Spec]; 2] = [users::SPECS, curl::SPECS];
 
@@ -46,7 +58,9 @@ pub(crate) const VERSION: &str = concat!("8.18.4+cupola.", env!("CARGO_PKG_VERSI
 pub(crate) async fn run(args: Vec<String>, environment: Environment) -> u8 {
     // `cf -v apps` traces as `cf apps -v` does
     let (global_verbose, args) = match args.split_first() {
-        Some((first, rest)) if matches!(first.as_str(), "-v" | "--verbose") && !rest.is_empty() => (true, rest.to_vec()),
+        Some((first, rest)) if matches!(first.as_str(), "-v" | "--verbose") && !rest.is_empty() => {
+            (true, rest.to_vec())
+        }
         _ => (false, args),
     };
     let Some((name, rest)) = args.split_first() else {
@@ -118,9 +132,18 @@ fn show_help(rest: &[String], ui: &ui::Ui) -> u8 {
 }
 
 fn unknown(name: &str, ui: &Ui) {
-    let near: Vec<_> = all().map(|s| s.name).filter(|known| help::is_near(name, known)).collect();
-    let hint = if near.is_empty() { String::new() } else { format!("\n\nDid you mean?\n   {}", near.join("\n   ")) };
-    ui.warn(format!("'{name}' is not a registered command. See 'cf help'{hint}"));
+    let near: Vec<_> = all()
+        .map(|s| s.name)
+        .filter(|known| help::is_near(name, known))
+        .collect();
+    let hint = if near.is_empty() {
+        String::new()
+    } else {
+        format!("\n\nDid you mean?\n   {}", near.join("\n   "))
+    };
+    ui.warn(format!(
+        "'{name}' is not a registered command. See 'cf help'{hint}"
+    ));
 }
 
 async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
@@ -192,20 +215,57 @@ mod tests {
         let mut names = BTreeSet::new();
         for spec in all() {
             assert!(names.insert(spec.name), "{} twice", spec.name);
-            assert!(spec.alias.is_empty() || names.insert(spec.alias), "{} twice", spec.alias);
-            assert!(!spec.about.is_empty() && !spec.examples.is_empty() && !spec.group.is_empty(), "{}", spec.name);
+            assert!(
+                spec.alias.is_empty() || names.insert(spec.alias),
+                "{} twice",
+                spec.alias
+            );
+            assert!(
+                !spec.about.is_empty() && !spec.examples.is_empty() && !spec.group.is_empty(),
+                "{}",
+                spec.name
+            );
             for example in spec.examples {
-                let words: Vec<_> = example.split_whitespace().skip(2).map(|w| w.trim_matches('\'').to_owned()).collect();
-                assert!(example.starts_with(&format!("cf {}", spec.name)), "{example}");
+                let words: Vec<_> = example
+                    .split_whitespace()
+                    .skip(2)
+                    .map(|w| w.trim_matches('\'').to_owned())
+                    .collect();
+                assert!(
+                    example.starts_with(&format!("cf {}", spec.name)),
+                    "{example}"
+                );
                 let simple = !example.contains('"') && !example.contains('{');
-                assert!(!simple || args::parse(spec, &words).is_ok(), "{example}: {:?}", args::parse(spec, &words));
+                assert!(
+                    !simple || args::parse(spec, &words).is_ok(),
+                    "{example}: {:?}",
+                    args::parse(spec, &words)
+                );
             }
         }
     }
 
     #[test]
     fn aliases_lead_to_their_commands() {
-        for (alias, name) in [("p", "push"), ("a", "apps"), ("r", "routes"), ("s", "services"), ("st", "start"), ("sp", "stop"), ("rs", "restart"), ("rg", "restage"), ("d", "delete"), ("t", "target"), ("l", "login"), ("lo", "logout"), ("o", "orgs"), ("e", "env"), ("se", "set-env"), ("co", "create-org"), ("csp", "create-space")] {
+        for (alias, name) in [
+            ("p", "push"),
+            ("a", "apps"),
+            ("r", "routes"),
+            ("s", "services"),
+            ("st", "start"),
+            ("sp", "stop"),
+            ("rs", "restart"),
+            ("rg", "restage"),
+            ("d", "delete"),
+            ("t", "target"),
+            ("l", "login"),
+            ("lo", "logout"),
+            ("o", "orgs"),
+            ("e", "env"),
+            ("se", "set-env"),
+            ("co", "create-org"),
+            ("csp", "create-space"),
+        ] {
             assert!(find(alias).is_none_or(|s| s.name == name), "{alias}");
             assert!(alias == "s" || find(alias).is_some(), "{alias}");
         }

@@ -10,7 +10,15 @@ use serde_json::json;
 const GROUP: &str = "Orgs";
 
 pub(super) const SPECS: &[Spec] = &[
-    Spec { name: "orgs", alias: "o", group: GROUP, about: "List all orgs", args: &[], flags: &[], examples: &["cf orgs"] },
+    Spec {
+        name: "orgs",
+        alias: "o",
+        group: GROUP,
+        about: "List all orgs",
+        args: &[],
+        flags: &[],
+        examples: &["cf orgs"],
+    },
     Spec {
         name: "org",
         alias: "",
@@ -20,7 +28,15 @@ pub(super) const SPECS: &[Spec] = &[
         flags: &[switch(None, "guid", "Print the org's guid only")],
         examples: &["cf org my-org"],
     },
-    Spec { name: "create-org", alias: "co", group: GROUP, about: "Create an org", args: &["ORG"], flags: &[], examples: &["cf create-org my-org"] },
+    Spec {
+        name: "create-org",
+        alias: "co",
+        group: GROUP,
+        about: "Create an org",
+        args: &["ORG"],
+        flags: &[],
+        examples: &["cf create-org my-org"],
+    },
     Spec {
         name: "delete-org",
         alias: "",
@@ -40,7 +56,11 @@ pub(super) async fn orgs(s: &Session) -> Result<()> {
     if orgs.is_empty() {
         s.ui.line("No orgs found.");
     } else {
-        s.ui.table("", &["name"], orgs.into_iter().map(|o| vec![o.name]).collect());
+        s.ui.table(
+            "",
+            &["name"],
+            orgs.into_iter().map(|o| vec![o.name]).collect(),
+        );
     }
     Ok(())
 }
@@ -54,14 +74,30 @@ pub(super) async fn org(s: &Session, p: &Parsed) -> Result<()> {
     }
     s.ui.flavor("Getting info for org {} as {}...", &[&org.name, &user]);
     s.ui.blank();
-    let (domains, in_org) = (format!("/v3/organizations/{}/domains", org.guid), [("organization_guids", org.guid.as_str()), ("order_by", "name")]);
-    let (domains, spaces, quota) = tokio::try_join!(s.list::<Domain>(&domains, &[]), s.list::<Space>("/v3/spaces", &in_org), quota(s, &org))?;
+    let (domains, in_org) = (
+        format!("/v3/organizations/{}/domains", org.guid),
+        [
+            ("organization_guids", org.guid.as_str()),
+            ("order_by", "name"),
+        ],
+    );
+    let (domains, spaces, quota) = tokio::try_join!(
+        s.list::<Domain>(&domains, &[]),
+        s.list::<Space>("/v3/spaces", &in_org),
+        quota(s, &org)
+    )?;
     let names = |names: Vec<String>| names.join(", ");
     s.ui.key_values(&[
         ("name", org.name.clone()),
-        ("domains", names(domains.into_iter().map(|d| d.name).collect())),
+        (
+            "domains",
+            names(domains.into_iter().map(|d| d.name).collect()),
+        ),
         ("quota", quota),
-        ("spaces", names(spaces.into_iter().map(|d| d.name).collect())),
+        (
+            "spaces",
+            names(spaces.into_iter().map(|d| d.name).collect()),
+        ),
         ("isolation segments", String::new()),
     ]);
     Ok(())
@@ -70,7 +106,10 @@ pub(super) async fn org(s: &Session, p: &Parsed) -> Result<()> {
 async fn quota(s: &Session, org: &Organization) -> Result<String> {
     match org.relationships.quota.guid() {
         "" => Ok(String::new()),
-        guid => Ok(s.get::<Named>(&format!("/v3/organization_quotas/{guid}")).await?.name),
+        guid => Ok(s
+            .get::<Named>(&format!("/v3/organization_quotas/{guid}"))
+            .await?
+            .name),
     }
 }
 
@@ -78,26 +117,38 @@ pub(super) async fn create_org(s: &Session, p: &Parsed) -> Result<()> {
     let user = s.require_login()?;
     let name = p.arg(0);
     s.ui.flavor("Creating org {} as {}...", &[name, &user]);
-    match s.post::<Organization>("/v3/organizations", &json!({"name": name})).await {
+    match s
+        .post::<Organization>("/v3/organizations", &json!({"name": name}))
+        .await
+    {
         Ok(_) => {
             s.ui.ok();
             s.ui.blank();
         }
-        Err(error) if error.downcast_ref::<ApiError>().is_some_and(|e| e.says(&format!("Organization '{name}' already exists."))) => {
+        Err(error)
+            if error
+                .downcast_ref::<ApiError>()
+                .is_some_and(|e| e.says(&format!("Organization '{name}' already exists."))) =>
+        {
             s.ui.warn(format!("Organization '{name}' already exists."));
             s.ui.ok();
             s.ui.blank();
         }
         Err(error) => return Err(error),
     }
-    s.ui.line(format!("TIP: Use 'cf target -o \"{name}\"' to target new org"));
+    s.ui.line(format!(
+        "TIP: Use 'cf target -o \"{name}\"' to target new org"
+    ));
     Ok(())
 }
 
 pub(super) async fn delete_org(s: &Session, p: &Parsed) -> Result<()> {
     let user = s.require_login()?;
     let name = p.arg(0);
-    let question = format!("Really delete the org {}, including its spaces, apps, service instances, routes, private domains and space-scoped service brokers?", s.ui.named(name));
+    let question = format!(
+        "Really delete the org {}, including its spaces, apps, service instances, routes, private domains and space-scoped service brokers?",
+        s.ui.named(name)
+    );
     if !p.has("force") && !s.ui.confirm(&question)? {
         s.ui.line(format!("Organization '{name}' has not been deleted."));
         return Ok(());

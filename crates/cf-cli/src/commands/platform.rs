@@ -8,8 +8,24 @@ use anyhow::Result;
 const GROUP: &str = "Buildpacks and stacks";
 
 pub(super) const SPECS: &[Spec] = &[
-    Spec { name: "buildpacks", alias: "", group: GROUP, about: "List all buildpacks", args: &[], flags: &[], examples: &["cf buildpacks"] },
-    Spec { name: "stacks", alias: "", group: GROUP, about: "List all stacks", args: &[], flags: &[], examples: &["cf stacks"] },
+    Spec {
+        name: "buildpacks",
+        alias: "",
+        group: GROUP,
+        about: "List all buildpacks",
+        args: &[],
+        flags: &[],
+        examples: &["cf buildpacks"],
+    },
+    Spec {
+        name: "stacks",
+        alias: "",
+        group: GROUP,
+        about: "List all stacks",
+        args: &[],
+        flags: &[],
+        examples: &["cf stacks"],
+    },
 ];
 
 pub(super) async fn buildpacks(s: &Session) -> Result<()> {
@@ -22,10 +38,36 @@ pub(super) async fn buildpacks(s: &Session) -> Result<()> {
         return Ok(());
     }
     let row = |b: Buildpack| {
-        let (stack, filename, lifecycle) = (b.stack.unwrap_or_default(), b.filename.unwrap_or_default(), b.lifecycle.unwrap_or_default());
-        vec![b.position.to_string(), b.name, stack, b.enabled.to_string(), b.locked.to_string(), b.state, filename, lifecycle]
+        let (stack, filename, lifecycle) = (
+            b.stack.unwrap_or_default(),
+            b.filename.unwrap_or_default(),
+            b.lifecycle.unwrap_or_default(),
+        );
+        vec![
+            b.position.to_string(),
+            b.name,
+            stack,
+            b.enabled.to_string(),
+            b.locked.to_string(),
+            b.state,
+            filename,
+            lifecycle,
+        ]
     };
-    s.ui.table("", &["position", "name", "stack", "enabled", "locked", "state", "filename", "lifecycle"], buildpacks.into_iter().map(row).collect());
+    s.ui.table(
+        "",
+        &[
+            "position",
+            "name",
+            "stack",
+            "enabled",
+            "locked",
+            "state",
+            "filename",
+            "lifecycle",
+        ],
+        buildpacks.into_iter().map(row).collect(),
+    );
     Ok(())
 }
 
@@ -39,6 +81,13 @@ pub(super) async fn stacks(s: &Session) -> Result<()> {
         return Ok(());
     }
     stacks.sort_by(|a, b| a.name.cmp(&b.name));
-    s.ui.table("", &["name", "description"], stacks.into_iter().map(|t| vec![t.name, t.description.unwrap_or_default()]).collect());
+    s.ui.table(
+        "",
+        &["name", "description"],
+        stacks
+            .into_iter()
+            .map(|t| vec![t.name, t.description.unwrap_or_default()])
+            .collect(),
+    );
     Ok(())
 }

@@ -11,10 +11,20 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 const GROUP: &str = "Routes";
-const HOSTNAME: Flag = value(Some('n'), "hostname", "HOSTNAME", "Host name of the route (required for shared domains)");
+const HOSTNAME: Flag = value(
+    Some('n'),
+    "hostname",
+    "HOSTNAME",
+    "Host name of the route (required for shared domains)",
+);
 const PATH: Flag = value(None, "path", "PATH", "Path of the route");
 const PORT: Flag = value(None, "port", "PORT", "Port of a TCP route");
-const OPTION: Flag = value(Some('o'), "option", "KEY=VALUE", "Option of the route, such as loadbalancing=least-connection");
+const OPTION: Flag = value(
+    Some('o'),
+    "option",
+    "KEY=VALUE",
+    "Option of the route, such as loadbalancing=least-connection",
+);
 
 pub(super) const SPECS: &[Spec] = &[
     Spec {
@@ -64,10 +74,23 @@ pub(super) const SPECS: &[Spec] = &[
             PATH,
             PORT,
             OPTION,
-            value(None, "app-protocol", "PROTOCOL", "Protocol of the app: http1 or http2"),
-            value(None, "app-port", "PORT", "Port on which the app listens for this route"),
+            value(
+                None,
+                "app-protocol",
+                "PROTOCOL",
+                "Protocol of the app: http1 or http2",
+            ),
+            value(
+                None,
+                "app-port",
+                "PORT",
+                "Port on which the app listens for this route",
+            ),
         ],
-        examples: &["cf map-route my-app apps.cupola.test --hostname demo", "cf map-route my-app apps.cupola.test -n demo --path /v2"],
+        examples: &[
+            "cf map-route my-app apps.cupola.test --hostname demo",
+            "cf map-route my-app apps.cupola.test -n demo --path /v2",
+        ],
     },
     Spec {
         name: "unmap-route",
@@ -84,7 +107,12 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Delete a route",
         args: &["DOMAIN"],
-        flags: &[HOSTNAME, PATH, PORT, switch(Some('f'), "force", "Delete without asking")],
+        flags: &[
+            HOSTNAME,
+            PATH,
+            PORT,
+            switch(Some('f'), "force", "Delete without asking"),
+        ],
         examples: &["cf delete-route apps.cupola.test --hostname demo -f"],
     },
     Spec {
@@ -114,7 +142,12 @@ impl Wanted {
             path if path.starts_with('/') => path.to_owned(),
             path => format!("/{path}"),
         };
-        Ok(Self { domain: s.domain(domain).await?, host: p.get("hostname").unwrap_or_default().to_owned(), path, port })
+        Ok(Self {
+            domain: s.domain(domain).await?,
+            host: p.get("hostname").unwrap_or_default().to_owned(),
+            path,
+            port,
+        })
     }
 
     fn url(&self) -> String {
@@ -123,7 +156,11 @@ impl Wanted {
 
     async fn find(&self, s: &Session) -> Result<Option<Route>> {
         let port = self.port.unwrap_or(0).to_string();
-        let mut query = vec![("domain_guids", self.domain.guid.as_str()), ("hosts", &self.host), ("paths", &self.path)];
+        let mut query = vec![
+            ("domain_guids", self.domain.guid.as_str()),
+            ("hosts", &self.host),
+            ("paths", &self.path),
+        ];
         if self.domain.is_tcp() {
             query.push(("ports", &port));
         }
@@ -131,10 +168,27 @@ impl Wanted {
     }
 
     fn not_found(&self) -> String {
-        let Self { domain, host, path, port } = self;
-        let part = |name: &str, value: &str| if value.is_empty() { String::new() } else { format!(", {name} '{value}'") };
+        let Self {
+            domain,
+            host,
+            path,
+            port,
+        } = self;
+        let part = |name: &str, value: &str| {
+            if value.is_empty() {
+                String::new()
+            } else {
+                format!(", {name} '{value}'")
+            }
+        };
         let port = port.map(|p| p.to_string()).unwrap_or_default();
-        format!("Route with domain '{}'{}{}{} not found.", domain.name, part("host", host), part("path", path), part("port", &port))
+        format!(
+            "Route with domain '{}'{}{}{} not found.",
+            domain.name,
+            part("host", host),
+            part("path", path),
+            part("port", &port)
+        )
     }
 }
 
@@ -146,15 +200,32 @@ fn url(domain: &str, host: &str, path: &str, port: Option<u32>) -> String {
 
 /// The domain's name, from the route's URL without host, port and path.
 fn domain_of(route: &Route) -> &str {
-    let rest = route.url.strip_suffix(route.path.as_str()).unwrap_or(&route.url);
-    let rest = if route.port.is_some() { rest.rsplit_once(':').map_or(rest, |(d, _)| d) } else { rest };
-    if route.host.is_empty() { rest } else { rest.strip_prefix(route.host.as_str()).and_then(|r| r.strip_prefix('.')).unwrap_or(rest) }
+    let rest = route
+        .url
+        .strip_suffix(route.path.as_str())
+        .unwrap_or(&route.url);
+    let rest = if route.port.is_some() {
+        rest.rsplit_once(':').map_or(rest, |(d, _)| d)
+    } else {
+        rest
+    };
+    if route.host.is_empty() {
+        rest
+    } else {
+        rest.strip_prefix(route.host.as_str())
+            .and_then(|r| r.strip_prefix('.'))
+            .unwrap_or(rest)
+    }
 }
 
 fn options(p: &Parsed) -> Result<Option<Map<String, Value>>> {
     let mut map = Map::new();
     for pair in p.all("option") {
-        let (key, value) = pair.split_once('=').with_context(|| Usage(format!("invalid argument for flag `--option' (expected KEY=VALUE): {pair:?}")))?;
+        let (key, value) = pair.split_once('=').with_context(|| {
+            Usage(format!(
+                "invalid argument for flag `--option' (expected KEY=VALUE): {pair:?}"
+            ))
+        })?;
         map.insert(key.to_owned(), value.into());
     }
     Ok((!map.is_empty()).then_some(map))
@@ -162,7 +233,13 @@ fn options(p: &Parsed) -> Result<Option<Map<String, Value>>> {
 
 fn shown_options(route: &Route) -> String {
     let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-    route.options.iter().flatten().map(|(k, v)| format!("{k}={}", text(v))).collect::<Vec<_>>().join(", ")
+    route
+        .options
+        .iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={}", text(v)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn announce(s: &Session, template: &str, names: &[&str], target: &Target) {
@@ -172,27 +249,69 @@ fn announce(s: &Session, template: &str, names: &[&str], target: &Target) {
 }
 
 pub(super) async fn routes(s: &Session, p: &Parsed) -> Result<()> {
-    let target = if p.has("org-level") { s.require_org()? } else { s.require_space()? };
+    let target = if p.has("org-level") {
+        s.require_org()?
+    } else {
+        s.require_space()?
+    };
     let filter = if p.has("org-level") {
-        s.ui.flavor("Getting routes for org {} as {}...", &[&target.org.name, &target.user]);
+        s.ui.flavor(
+            "Getting routes for org {} as {}...",
+            &[&target.org.name, &target.user],
+        );
         ("organization_guids", target.org.guid.as_str())
     } else {
-        announce(s, "Getting routes for org {} / space {} as {}...", &[], &target);
+        announce(
+            s,
+            "Getting routes for org {} / space {} as {}...",
+            &[],
+            &target,
+        );
         ("space_guids", target.space.guid.as_str())
     };
     s.ui.blank();
-    let routes: Vec<Route> = s.list("/v3/routes", &[filter, ("per_page", "5000")]).await?;
+    let routes: Vec<Route> = s
+        .list("/v3/routes", &[filter, ("per_page", "5000")])
+        .await?;
     if routes.is_empty() {
         s.ui.line("No routes found.");
         return Ok(());
     }
-    let apps = names(s, "/v3/apps", routes.iter().flat_map(|r| &r.destinations).filter_map(|d| d.app.guid.clone()).collect()).await?;
-    let spaces = names(s, "/v3/spaces", routes.iter().map(|r| r.relationships.space.guid().to_owned()).collect()).await?;
+    let apps = names(
+        s,
+        "/v3/apps",
+        routes
+            .iter()
+            .flat_map(|r| &r.destinations)
+            .filter_map(|d| d.app.guid.clone())
+            .collect(),
+    )
+    .await?;
+    let spaces = names(
+        s,
+        "/v3/spaces",
+        routes
+            .iter()
+            .map(|r| r.relationships.space.guid().to_owned())
+            .collect(),
+    )
+    .await?;
     let row = |r: &Route| {
-        let distinct = |each: &dyn Fn(&Destination) -> Option<String>| r.destinations.iter().filter_map(each).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
+        let distinct = |each: &dyn Fn(&Destination) -> Option<String>| {
+            r.destinations
+                .iter()
+                .filter_map(each)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let name = |guid: &String| apps.get(guid).cloned();
         vec![
-            spaces.get(r.relationships.space.guid()).cloned().unwrap_or_default(),
+            spaces
+                .get(r.relationships.space.guid())
+                .cloned()
+                .unwrap_or_default(),
             r.host.clone(),
             domain_of(r).to_owned(),
             r.port.map(|p| p.to_string()).unwrap_or_default(),
@@ -204,17 +323,34 @@ pub(super) async fn routes(s: &Session, p: &Parsed) -> Result<()> {
             shown_options(r),
         ]
     };
-    let header = ["space", "host", "domain", "port", "path", "protocol", "app-protocol", "apps", "service instance", "options"];
+    let header = [
+        "space",
+        "host",
+        "domain",
+        "port",
+        "path",
+        "protocol",
+        "app-protocol",
+        "apps",
+        "service instance",
+        "options",
+    ];
     s.ui.table("", &header, routes.iter().map(row).collect());
     Ok(())
 }
 
 /// Names of many things by guid, 200 in one request.
-async fn names(s: &Session, path: &str, guids: BTreeSet<String>) -> Result<BTreeMap<String, String>> {
+async fn names(
+    s: &Session,
+    path: &str,
+    guids: BTreeSet<String>,
+) -> Result<BTreeMap<String, String>> {
     let guids: Vec<_> = guids.into_iter().filter(|g| !g.is_empty()).collect();
     let mut names = BTreeMap::new();
     for batch in guids.chunks(200) {
-        let found: Vec<Named> = s.list(path, &[("guids", &batch.join(",")), ("per_page", "200")]).await?;
+        let found: Vec<Named> = s
+            .list(path, &[("guids", &batch.join(",")), ("per_page", "200")])
+            .await?;
         names.extend(found.into_iter().map(|n| (n.guid, n.name)));
     }
     Ok(names)
@@ -223,14 +359,31 @@ async fn names(s: &Session, path: &str, guids: BTreeSet<String>) -> Result<BTree
 pub(super) async fn route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
     let wanted = Wanted::of(s, spec, p, p.arg(0)).await?;
-    announce(s, "Showing route {} in org {} / space {} as {}...", &[&wanted.url()], &target);
+    announce(
+        s,
+        "Showing route {} in org {} / space {} as {}...",
+        &[&wanted.url()],
+        &target,
+    );
     s.ui.blank();
     let route = wanted.find(s).await?.with_context(|| wanted.not_found())?;
-    let apps = names(s, "/v3/apps", route.destinations.iter().filter_map(|d| d.app.guid.clone()).collect()).await?;
+    let apps = names(
+        s,
+        "/v3/apps",
+        route
+            .destinations
+            .iter()
+            .filter_map(|d| d.app.guid.clone())
+            .collect(),
+    )
+    .await?;
     s.ui.key_values(&[
         ("domain", wanted.domain.name.clone()),
         ("host", route.host.clone()),
-        ("port", route.port.map(|p| p.to_string()).unwrap_or_default()),
+        (
+            "port",
+            route.port.map(|p| p.to_string()).unwrap_or_default(),
+        ),
         ("path", route.path.clone()),
         ("protocol", route.protocol.clone()),
         ("options", shown_options(&route)),
@@ -238,14 +391,34 @@ pub(super) async fn route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     s.ui.blank();
     s.ui.line("Destinations:");
     let row = |d: &Destination| {
-        let app = d.app.guid.as_ref().and_then(|g| apps.get(g)).cloned().unwrap_or_default();
-        vec![app, d.app.process.kind.clone(), d.port.map(|p| p.to_string()).unwrap_or_default(), d.protocol.clone().unwrap_or_default()]
+        let app = d
+            .app
+            .guid
+            .as_ref()
+            .and_then(|g| apps.get(g))
+            .cloned()
+            .unwrap_or_default();
+        vec![
+            app,
+            d.app.process.kind.clone(),
+            d.port.map(|p| p.to_string()).unwrap_or_default(),
+            d.protocol.clone().unwrap_or_default(),
+        ]
     };
-    s.ui.table("\t", &["app", "process", "port", "app-protocol"], route.destinations.iter().map(row).collect());
+    s.ui.table(
+        "\t",
+        &["app", "process", "port", "app-protocol"],
+        route.destinations.iter().map(row).collect(),
+    );
     Ok(())
 }
 
-async fn create(s: &Session, wanted: &Wanted, space_guid: &str, options: Option<Map<String, Value>>) -> Result<Route> {
+async fn create(
+    s: &Session,
+    wanted: &Wanted,
+    space_guid: &str,
+    options: Option<Map<String, Value>>,
+) -> Result<Route> {
     let mut body = json!({"relationships": {"space": {"data": {"guid": space_guid}}, "domain": {"data": {"guid": wanted.domain.guid}}}});
     let texts = [("host", &wanted.host), ("path", &wanted.path)];
     for (key, text) in texts.into_iter().filter(|(_, t)| !t.is_empty()) {
@@ -264,7 +437,12 @@ pub(super) async fn create_route(s: &Session, spec: &Spec, p: &Parsed) -> Result
     let target = s.require_space()?;
     let options = options(p)?;
     let wanted = Wanted::of(s, spec, p, p.arg(0)).await?;
-    announce(s, "Creating route {} for org {} / space {} as {}...", &[&wanted.url()], &target);
+    announce(
+        s,
+        "Creating route {} for org {} / space {} as {}...",
+        &[&wanted.url()],
+        &target,
+    );
     match create(s, &wanted, &target.space.guid, options).await {
         Ok(route) => s.ui.line(format!("Route {} has been created.", route.url)),
         Err(error) => match error.downcast_ref::<ApiError>() {
@@ -285,35 +463,65 @@ pub(super) async fn check_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<
     query.extend((!wanted.host.is_empty()).then_some(("host", wanted.host.as_str())));
     query.extend((!wanted.path.is_empty()).then_some(("path", wanted.path.as_str())));
     query.extend(port.as_deref().map(|p| ("port", p)));
-    let found: Reservation = s.get(&with_query(&format!("/v3/domains/{}/route_reservations", wanted.domain.guid), &query)).await?;
-    s.ui.line(format!("Route '{}' {} exist.", wanted.url(), if found.matching_route { "does" } else { "does not" }));
+    let found: Reservation = s
+        .get(&with_query(
+            &format!("/v3/domains/{}/route_reservations", wanted.domain.guid),
+            &query,
+        ))
+        .await?;
+    s.ui.line(format!(
+        "Route '{}' {} exist.",
+        wanted.url(),
+        if found.matching_route {
+            "does"
+        } else {
+            "does not"
+        }
+    ));
     s.ui.ok();
     Ok(())
 }
 
 fn is_web_of(destination: &Destination, app: &App) -> bool {
-    destination.app.guid.as_deref() == Some(app.guid.as_str()) && matches!(destination.app.process.kind.as_str(), "web" | "")
+    destination.app.guid.as_deref() == Some(app.guid.as_str())
+        && matches!(destination.app.process.kind.as_str(), "web" | "")
 }
 
 pub(super) async fn map_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
     let (options, app_port) = (options(p)?, p.number::<u16>(spec, "app-port")?);
-    let (wanted, app) = tokio::try_join!(Wanted::of(s, spec, p, p.arg(1)), s.app(p.arg(0), &target))?;
+    let (wanted, app) =
+        tokio::try_join!(Wanted::of(s, spec, p, p.arg(1)), s.app(p.arg(0), &target))?;
     let url = wanted.url();
     let route = match wanted.find(s).await? {
-        Some(_) if options.is_some() => anyhow::bail!("Route {url} already exists: its options cannot be set by map-route. Use 'cf update-route' instead."),
+        Some(_) if options.is_some() => anyhow::bail!(
+            "Route {url} already exists: its options cannot be set by map-route. Use 'cf update-route' instead."
+        ),
         Some(route) => route,
         None => {
-            announce(s, "Creating route {} for org {} / space {} as {}...", &[&url], &target);
+            announce(
+                s,
+                "Creating route {} for org {} / space {} as {}...",
+                &[&url],
+                &target,
+            );
             let route = create(s, &wanted, &target.space.guid, options).await?;
             s.ui.ok();
             s.ui.blank();
             route
         }
     };
-    announce(s, "Mapping route {} to app {} in org {} / space {} as {}...", &[&url, &app.name], &target);
+    announce(
+        s,
+        "Mapping route {} to app {} in org {} / space {} as {}...",
+        &[&url, &app.name],
+        &target,
+    );
     if app_port.is_none() && route.destinations.iter().any(|d| is_web_of(d, &app)) {
-        s.ui.line(format!("App '{}' is already mapped to route '{url}'. Nothing has been updated.", app.name));
+        s.ui.line(format!(
+            "App '{}' is already mapped to route '{url}'. Nothing has been updated.",
+            app.name
+        ));
         s.ui.ok();
         return Ok(());
     }
@@ -325,22 +533,43 @@ pub(super) async fn map_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()
         destination["port"] = port.into();
     }
     let body = json!({"destinations": [destination]});
-    s.call(Request::new(Method::POST, format!("/v3/routes/{}/destinations", route.guid)).json(&body)?).await?;
+    s.call(
+        Request::new(
+            Method::POST,
+            format!("/v3/routes/{}/destinations", route.guid),
+        )
+        .json(&body)?,
+    )
+    .await?;
     s.ui.ok();
     Ok(())
 }
 
 pub(super) async fn unmap_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
-    let (wanted, app) = tokio::try_join!(Wanted::of(s, spec, p, p.arg(1)), s.app(p.arg(0), &target))?;
-    announce(s, "Removing route {} from app {} in org {} / space {} as {}...", &[&wanted.url(), &app.name], &target);
+    let (wanted, app) =
+        tokio::try_join!(Wanted::of(s, spec, p, p.arg(1)), s.app(p.arg(0), &target))?;
+    announce(
+        s,
+        "Removing route {} from app {} in org {} / space {} as {}...",
+        &[&wanted.url(), &app.name],
+        &target,
+    );
     let route = wanted.find(s).await?.with_context(|| wanted.not_found())?;
-    let mapped: Vec<_> = route.destinations.iter().filter(|d| is_web_of(d, &app)).collect();
+    let mapped: Vec<_> = route
+        .destinations
+        .iter()
+        .filter(|d| is_web_of(d, &app))
+        .collect();
     if mapped.is_empty() {
         s.ui.warn("Route to be unmapped is not currently mapped to the application.");
     }
     for destination in mapped {
-        s.delete(&format!("/v3/routes/{}/destinations/{}", route.guid, destination.guid)).await?;
+        s.delete(&format!(
+            "/v3/routes/{}/destinations/{}",
+            route.guid, destination.guid
+        ))
+        .await?;
     }
     s.ui.ok();
     Ok(())
@@ -349,7 +578,13 @@ pub(super) async fn unmap_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<
 /// A route that is gone already is as good as deleted.
 pub(super) async fn delete_if_there(s: &Session, guid: &str) -> Result<()> {
     match s.delete(&format!("/v3/routes/{guid}")).await {
-        Err(error) if error.downcast_ref::<ApiError>().is_some_and(ApiError::is_not_found) => Ok(()),
+        Err(error)
+            if error
+                .downcast_ref::<ApiError>()
+                .is_some_and(ApiError::is_not_found) =>
+        {
+            Ok(())
+        }
         done => done,
     }
 }
@@ -358,11 +593,18 @@ pub(super) async fn delete_route(s: &Session, spec: &Spec, p: &Parsed) -> Result
     s.require_space()?;
     let wanted = Wanted::of(s, spec, p, p.arg(0)).await?;
     let url = wanted.url();
-    ensure!(wanted.port.is_none() || wanted.domain.is_tcp(), "Domain '{}' has no TCP routes: leave out --port.", wanted.domain.name);
+    ensure!(
+        wanted.port.is_none() || wanted.domain.is_tcp(),
+        "Domain '{}' has no TCP routes: leave out --port.",
+        wanted.domain.name
+    );
     if !p.has("force") {
         s.ui.line("This action impacts all apps using this route.");
         s.ui.line("Deleting this route will make apps unreachable via this route.");
-        if !s.ui.confirm(&format!("Really delete the route {}?", s.ui.named(&url)))? {
+        if !s
+            .ui
+            .confirm(&format!("Really delete the route {}?", s.ui.named(&url)))?
+        {
             s.ui.line(format!("Route '{url}' has not been deleted."));
             return Ok(());
         }
@@ -370,7 +612,9 @@ pub(super) async fn delete_route(s: &Session, spec: &Spec, p: &Parsed) -> Result
     s.ui.flavor("Deleting route {}...", &[&url]);
     match wanted.find(s).await? {
         Some(route) => s.delete(&format!("/v3/routes/{}", route.guid)).await?,
-        None => s.ui.warn(format!("Unable to delete. {}", wanted.not_found())),
+        None => {
+            s.ui.warn(format!("Unable to delete. {}", wanted.not_found()))
+        }
     }
     s.ui.ok();
     Ok(())
@@ -382,8 +626,17 @@ pub(super) async fn delete_orphaned_routes(s: &Session, p: &Parsed) -> Result<()
         s.ui.line("Routes have not been deleted.");
         return Ok(());
     }
-    announce(s, "Deleting orphaned routes in org {} / space {} as {}...", &[], &target);
-    s.delete(&format!("/v3/spaces/{}/routes?unmapped=true", target.space.guid)).await?;
+    announce(
+        s,
+        "Deleting orphaned routes in org {} / space {} as {}...",
+        &[],
+        &target,
+    );
+    s.delete(&format!(
+        "/v3/spaces/{}/routes?unmapped=true",
+        target.space.guid
+    ))
+    .await?;
     s.ui.ok();
     Ok(())
 }
@@ -397,7 +650,13 @@ mod tests {
         assert_eq!(url("d.x", "h", "/p", None), "h.d.x/p");
         assert_eq!(url("tcp.x", "", "", Some(1024)), "tcp.x:1024");
         let check = |url: &str, host: &str, path: &str, port: Option<u32>| {
-            let route = Route { url: url.into(), host: host.into(), path: path.into(), port, ..Route::default() };
+            let route = Route {
+                url: url.into(),
+                host: host.into(),
+                path: path.into(),
+                port,
+                ..Route::default()
+            };
             domain_of(&route).to_owned()
         };
         assert_eq!(check("h.d.x/p", "h", "/p", None), "d.x");

@@ -17,7 +17,12 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Create a new user",
         args: &["USERNAME", "[PASSWORD]"],
-        flags: &[value(None, "origin", "ORIGIN", "Identity provider of the user (default: uaa)")],
+        flags: &[value(
+            None,
+            "origin",
+            "ORIGIN",
+            "Identity provider of the user (default: uaa)",
+        )],
         examples: &["cf create-user jo secret"],
     },
     Spec {
@@ -26,7 +31,12 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Assign an org role (OrgManager, BillingManager, OrgAuditor) to a user",
         args: &["USERNAME", "ORG", "ROLE"],
-        flags: &[value(None, "origin", "ORIGIN", "Identity provider of the user")],
+        flags: &[value(
+            None,
+            "origin",
+            "ORIGIN",
+            "Identity provider of the user",
+        )],
         examples: &["cf set-org-role jo my-org OrgManager"],
     },
     Spec {
@@ -35,7 +45,12 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Assign a space role (SpaceManager, SpaceDeveloper, SpaceAuditor, SpaceSupporter) to a user",
         args: &["USERNAME", "ORG", "SPACE", "ROLE"],
-        flags: &[value(None, "origin", "ORIGIN", "Identity provider of the user")],
+        flags: &[value(
+            None,
+            "origin",
+            "ORIGIN",
+            "Identity provider of the user",
+        )],
         examples: &["cf set-space-role jo my-org my-space SpaceDeveloper"],
     },
 ];
@@ -71,7 +86,9 @@ impl Role {
             "orgmanager" => Ok(Self::OrganizationManager),
             "billingmanager" => Ok(Self::BillingManager),
             "orgauditor" => Ok(Self::OrganizationAuditor),
-            _ => Err(Usage(format!("ROLE must be \"OrgManager\", \"BillingManager\" or \"OrgAuditor\", not {name:?}"))),
+            _ => Err(Usage(format!(
+                "ROLE must be \"OrgManager\", \"BillingManager\" or \"OrgAuditor\", not {name:?}"
+            ))),
         }
     }
 
@@ -81,25 +98,49 @@ impl Role {
             "spacedeveloper" => Ok(Self::SpaceDeveloper),
             "spaceauditor" => Ok(Self::SpaceAuditor),
             "spacesupporter" => Ok(Self::SpaceSupporter),
-            _ => Err(Usage(format!("ROLE must be \"SpaceManager\", \"SpaceDeveloper\", \"SpaceAuditor\" or \"SpaceSupporter\", not {name:?}"))),
+            _ => Err(Usage(format!(
+                "ROLE must be \"SpaceManager\", \"SpaceDeveloper\", \"SpaceAuditor\" or \"SpaceSupporter\", not {name:?}"
+            ))),
         }
     }
 }
 
 /// Gives a role to a user (`None`: who is logged in); for a space role the user joins the org first.
-pub(super) async fn assign(s: &Session, role: Role, user: Option<(&str, &str)>, org_guid: &str, space_guid: Option<&str>) -> Result<()> {
+pub(super) async fn assign(
+    s: &Session,
+    role: Role,
+    user: Option<(&str, &str)>,
+    org_guid: &str,
+    space_guid: Option<&str>,
+) -> Result<()> {
     let claims = s.claims();
     let data = match user {
         Some((name, origin)) => json!({"username": name, "origin": origin}),
         None if claims.user_name.is_empty() => json!({"guid": claims.client_id}),
-        None => json!({"username": claims.user_name, "origin": if claims.origin.is_empty() { "uaa" } else { &claims.origin }}),
+        None => {
+            json!({"username": claims.user_name, "origin": if claims.origin.is_empty() { "uaa" } else { &claims.origin }})
+        }
     };
     match space_guid {
         Some(space) => {
-            post_role(s, Role::OrganizationUser, &data, json!({"organization": {"data": {"guid": org_guid}}})).await?;
+            post_role(
+                s,
+                Role::OrganizationUser,
+                &data,
+                json!({"organization": {"data": {"guid": org_guid}}}),
+            )
+            .await?;
             post_role(s, role, &data, json!({"space": {"data": {"guid": space}}})).await
         }
-        None => post_role(s, role, &data, json!({"organization": {"data": {"guid": org_guid}}})).await,
+        None => {
+            post_role(
+                s,
+                role,
+                &data,
+                json!({"organization": {"data": {"guid": org_guid}}}),
+            )
+            .await
+        }
     }
 }
 
@@ -128,7 +169,11 @@ pub(super) async fn create_user(s: &Session, p: &Parsed) -> Result<()> {
     };
     s.ui.flavor("Creating user {}...", &[name]);
     match s.create_uaa_user(name, &password, origin).await? {
-        Some(guid) => s.call(Request::new(Method::POST, "/v3/users").json(&json!({"guid": guid}))?).await.map(drop).context("the UAA has the user, the Cloud Controller refused it")?,
+        Some(guid) => s
+            .call(Request::new(Method::POST, "/v3/users").json(&json!({"guid": guid}))?)
+            .await
+            .map(drop)
+            .context("the UAA has the user, the Cloud Controller refused it")?,
         None => s.ui.warn(format!("User '{name}' already exists.")),
     }
     s.ui.ok();
@@ -141,8 +186,18 @@ pub(super) async fn set_org_role(s: &Session, p: &Parsed) -> Result<()> {
     let role = Role::of_org(p.arg(2))?;
     let me = s.require_login()?;
     let org = s.org(p.arg(1)).await?;
-    s.ui.flavor("Assigning role {} to user {} in org {} as {}...", &[p.arg(2), p.arg(0), &org.name, &me]);
-    assign(s, role, Some((p.arg(0), p.get("origin").unwrap_or("uaa"))), &org.guid, None).await?;
+    s.ui.flavor(
+        "Assigning role {} to user {} in org {} as {}...",
+        &[p.arg(2), p.arg(0), &org.name, &me],
+    );
+    assign(
+        s,
+        role,
+        Some((p.arg(0), p.get("origin").unwrap_or("uaa"))),
+        &org.guid,
+        None,
+    )
+    .await?;
     s.ui.ok();
     Ok(())
 }
@@ -152,8 +207,18 @@ pub(super) async fn set_space_role(s: &Session, p: &Parsed) -> Result<()> {
     let me = s.require_login()?;
     let org = s.org(p.arg(1)).await?;
     let space = s.space(p.arg(2), &org.guid).await?;
-    s.ui.flavor("Assigning role {} to user {} in org {} / space {} as {}...", &[p.arg(3), p.arg(0), &org.name, &space.name, &me]);
-    assign(s, role, Some((p.arg(0), p.get("origin").unwrap_or("uaa"))), &org.guid, Some(&space.guid)).await?;
+    s.ui.flavor(
+        "Assigning role {} to user {} in org {} / space {} as {}...",
+        &[p.arg(3), p.arg(0), &org.name, &space.name, &me],
+    );
+    assign(
+        s,
+        role,
+        Some((p.arg(0), p.get("origin").unwrap_or("uaa"))),
+        &org.guid,
+        Some(&space.guid),
+    )
+    .await?;
     s.ui.ok();
     Ok(())
 }

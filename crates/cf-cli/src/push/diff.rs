@@ -5,7 +5,10 @@ use serde_yaml_ng::{Mapping, Value};
 
 /// The document as YAML lines, marked by the changes that the API reported.
 pub(super) fn render(root: &Mapping, changes: &[Change]) -> String {
-    let mut page = Page { changes, text: String::from("  ---\n") };
+    let mut page = Page {
+        changes,
+        text: String::from("  ---\n"),
+    };
     page.mapping(root, "", 0, ' ', false);
     page.text
 }
@@ -17,7 +20,8 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn line(&mut self, mark: char, indent: usize, text: &str) {
-        self.text.push_str(&format!("{mark} {}{text}\n", " ".repeat(indent)));
+        self.text
+            .push_str(&format!("{mark} {}{text}\n", " ".repeat(indent)));
     }
 
     fn change(&self, path: &str) -> Option<&Change> {
@@ -42,9 +46,16 @@ impl Page<'_> {
                 _ => {}
             }
         }
-        let removed: Vec<_> = self.removed_under(path, |rest| !map.contains_key(rest)).map(|(key, was)| (key, was.clone())).collect();
+        let removed: Vec<_> = self
+            .removed_under(path, |rest| !map.contains_key(rest))
+            .map(|(key, was)| (key, was.clone()))
+            .collect();
         for (key, was) in removed {
-            let lead = if in_list { format!("  {key}:") } else { format!("{key}:") };
+            let lead = if in_list {
+                format!("  {key}:")
+            } else {
+                format!("{key}:")
+            };
             self.json('-', indent, &lead, &was);
         }
     }
@@ -52,16 +63,27 @@ impl Page<'_> {
     fn sequence(&mut self, items: &[Value], path: &str, indent: usize, mark: char) {
         for (i, value) in items.iter().enumerate() {
             let at = format!("{path}/{i}");
-            let mark = if self.change(&at).is_some_and(|c| c.op == "add") { '+' } else { mark };
+            let mark = if self.change(&at).is_some_and(|c| c.op == "add") {
+                '+'
+            } else {
+                mark
+            };
             match value {
-                Value::Mapping(map) if !map.is_empty() => self.mapping(map, &at, indent, mark, true),
+                Value::Mapping(map) if !map.is_empty() => {
+                    self.mapping(map, &at, indent, mark, true)
+                }
                 Value::Sequence(items) => self.sequence(items, &at, indent + 2, mark),
                 _ => {
                     self.entry("-", value, &at, indent, mark);
                 }
             }
         }
-        let removed: Vec<_> = self.removed_under(path, |rest| rest.parse::<usize>().is_ok_and(|i| i >= items.len())).map(|(_, was)| was.clone()).collect();
+        let removed: Vec<_> = self
+            .removed_under(path, |rest| {
+                rest.parse::<usize>().is_ok_and(|i| i >= items.len())
+            })
+            .map(|(_, was)| was.clone())
+            .collect();
         for was in removed {
             self.json('-', indent, "-", &was);
         }
@@ -77,7 +99,11 @@ impl Page<'_> {
         if let Some(was) = was {
             self.json('-', indent, lead, &was);
         }
-        let line = if is_block(value) { lead.to_owned() } else { format!("{lead} {}", scalar(value)) };
+        let line = if is_block(value) {
+            lead.to_owned()
+        } else {
+            format!("{lead} {}", scalar(value))
+        };
         self.line(mark, indent, &line);
         mark
     }
@@ -90,12 +116,19 @@ impl Page<'_> {
         self.line(mark, indent, &format!("{lead} {text}"));
     }
 
-    fn removed_under<'a>(&'a self, path: &str, is_gone: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = (String, &'a serde_json::Value)> + 'a {
+    fn removed_under<'a>(
+        &'a self,
+        path: &str,
+        is_gone: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = (String, &'a serde_json::Value)> + 'a {
         let prefix = format!("{path}/");
-        self.changes.iter().filter(|c| c.op == "remove").filter_map(move |c| {
-            let rest = c.path.strip_prefix(&prefix)?;
-            (!rest.contains('/') && is_gone(rest)).then(|| (rest.to_owned(), &c.was))
-        })
+        self.changes
+            .iter()
+            .filter(|c| c.op == "remove")
+            .filter_map(move |c| {
+                let rest = c.path.strip_prefix(&prefix)?;
+                (!rest.contains('/') && is_gone(rest)).then(|| (rest.to_owned(), &c.was))
+            })
     }
 }
 
@@ -108,7 +141,10 @@ fn is_block(value: &Value) -> bool {
 }
 
 fn scalar(value: &Value) -> String {
-    serde_yaml_ng::to_string(value).unwrap_or_default().trim().to_owned()
+    serde_yaml_ng::to_string(value)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -119,7 +155,12 @@ mod tests {
     #[test]
     fn changes_are_marked_line_by_line() {
         let root: Mapping = serde_yaml_ng::from_str("applications:\n- name: a\n  memory: 1G\n  env:\n    K: v\n  routes:\n  - route: a.b\n  buildpacks: [x]\n").unwrap();
-        let change = |op: &str, path: &str, was: serde_json::Value| Change { op: op.into(), path: path.into(), was, value: json!(null) };
+        let change = |op: &str, path: &str, was: serde_json::Value| Change {
+            op: op.into(),
+            path: path.into(),
+            was,
+            value: json!(null),
+        };
         let changes = [
             change("replace", "/applications/0/memory", json!("64M")),
             change("add", "/applications/0/env", json!(null)),
@@ -143,8 +184,16 @@ mod tests {
 
     #[test]
     fn a_new_app_is_all_plus() {
-        let root: Mapping = serde_yaml_ng::from_str("applications: [{name: a, default-route: true}]").unwrap();
-        let add = Change { op: "add".into(), path: "/applications/0".into(), ..Change::default() };
-        assert_eq!(render(&root, &[add]), "  ---\n  applications:\n+ - name: a\n+   default-route: true\n");
+        let root: Mapping =
+            serde_yaml_ng::from_str("applications: [{name: a, default-route: true}]").unwrap();
+        let add = Change {
+            op: "add".into(),
+            path: "/applications/0".into(),
+            ..Change::default()
+        };
+        assert_eq!(
+            render(&root, &[add]),
+            "  ---\n  applications:\n+ - name: a\n+   default-route: true\n"
+        );
     }
 }

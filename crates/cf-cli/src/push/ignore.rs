@@ -5,7 +5,17 @@ use anyhow::{Context as _, Result};
 use regex::Regex;
 
 /// Never uploaded, unless a `!` pattern asks for it.
-const DEFAULTS: [&str; 9] = [".cfignore", "/manifest.yml", "/manifest.yaml", ".gitignore", ".git", ".hg", ".svn", "_darcs", ".DS_Store"];
+const DEFAULTS: [&str; 9] = [
+    ".cfignore",
+    "/manifest.yml",
+    "/manifest.yaml",
+    ".gitignore",
+    ".git",
+    ".hg",
+    ".svn",
+    "_darcs",
+    ".DS_Store",
+];
 
 #[derive(Debug)]
 pub(super) struct Ignore {
@@ -22,13 +32,21 @@ struct Rule {
 impl Ignore {
     /// The default patterns and then those of the text.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let rules = DEFAULTS.into_iter().chain(text.lines()).filter_map(|line| rule(line).transpose()).collect::<Result<_>>()?;
+        let rules = DEFAULTS
+            .into_iter()
+            .chain(text.lines())
+            .filter_map(|line| rule(line).transpose())
+            .collect::<Result<_>>()?;
         Ok(Self { rules })
     }
 
     /// Whether `path` (relative, with `/`) is left out.
     pub(super) fn is_ignored(&self, path: &str, is_folder: bool) -> bool {
-        self.rules.iter().rev().find(|rule| rule.covers(path, is_folder)).is_some_and(|rule| !rule.is_negated)
+        self.rules
+            .iter()
+            .rev()
+            .find(|rule| rule.covers(path, is_folder))
+            .is_some_and(|rule| !rule.is_negated)
     }
 
     /// Whether nothing below an ignored folder can be wanted back.
@@ -40,7 +58,11 @@ impl Ignore {
 impl Rule {
     fn covers(&self, path: &str, is_folder: bool) -> bool {
         let ancestors = path.match_indices('/').map(|(at, _)| (&path[..at], true));
-        ancestors.chain([(path, is_folder)]).any(|(path, is_folder)| (is_folder || !self.folders_only) && self.pattern.is_match(path))
+        ancestors
+            .chain([(path, is_folder)])
+            .any(|(path, is_folder)| {
+                (is_folder || !self.folders_only) && self.pattern.is_match(path)
+            })
     }
 }
 
@@ -62,9 +84,18 @@ fn rule(line: &str) -> Result<Option<Rule>> {
     if glob.is_empty() {
         return Ok(None);
     }
-    let pattern = format!("^{}{}$", if is_anchored { "" } else { "(?:.*/)?" }, translate(glob));
-    let pattern = Regex::new(&pattern).with_context(|| format!("invalid pattern {line:?} in .cfignore"))?;
-    Ok(Some(Rule { pattern, is_negated, folders_only }))
+    let pattern = format!(
+        "^{}{}$",
+        if is_anchored { "" } else { "(?:.*/)?" },
+        translate(glob)
+    );
+    let pattern =
+        Regex::new(&pattern).with_context(|| format!("invalid pattern {line:?} in .cfignore"))?;
+    Ok(Some(Rule {
+        pattern,
+        is_negated,
+        folders_only,
+    }))
 }
 
 /// A glob as a regular expression.
@@ -80,7 +111,12 @@ fn translate(glob: &str) -> String {
             rest = after;
         } else if let (Some(class), true) = (rest.find(']').filter(|at| *at > 1), c == '[') {
             let inner = rest[1..class].replace('\\', "\\\\");
-            regex.push_str(&format!("[{}]", inner.strip_prefix('!').map_or_else(|| inner.clone(), |not| format!("^{not}"))));
+            regex.push_str(&format!(
+                "[{}]",
+                inner
+                    .strip_prefix('!')
+                    .map_or_else(|| inner.clone(), |not| format!("^{not}"))
+            ));
             rest = &rest[class + 1..];
         } else {
             rest = &rest[c.len_utf8()..];
@@ -105,30 +141,70 @@ mod tests {
 
     fn kept(patterns: &str, paths: &[&str]) -> Vec<String> {
         let ignore = Ignore::parse(patterns).unwrap();
-        paths.iter().filter(|p| !ignore.is_ignored(p.trim_end_matches('/'), p.ends_with('/'))).map(|p| (*p).to_owned()).collect()
+        paths
+            .iter()
+            .filter(|p| !ignore.is_ignored(p.trim_end_matches('/'), p.ends_with('/')))
+            .map(|p| (*p).to_owned())
+            .collect()
     }
 
     #[test]
     fn defaults_are_left_out() {
-        assert_eq!(kept("", &["app", ".git/config", "sub/.git/", "manifest.yml", "sub/manifest.yml", ".cfignore"]), ["app", "sub/manifest.yml"]);
+        assert_eq!(
+            kept(
+                "",
+                &[
+                    "app",
+                    ".git/config",
+                    "sub/.git/",
+                    "manifest.yml",
+                    "sub/manifest.yml",
+                    ".cfignore"
+                ]
+            ),
+            ["app", "sub/manifest.yml"]
+        );
     }
 
     #[test]
     fn patterns_mean_what_git_means() {
         assert_eq!(kept("*.log", &["a.log", "x/b.log", "a.logs"]), ["a.logs"]);
-        assert_eq!(kept("/target", &["target/x", "sub/target/x"]), ["sub/target/x"]);
-        assert_eq!(kept("build/", &["build", "build/", "sub/build/x"]), ["build"]);
-        assert_eq!(kept("doc/*.txt", &["doc/a.txt", "doc/x/a.txt", "x/doc/a.txt"]), ["doc/x/a.txt", "x/doc/a.txt"]);
+        assert_eq!(
+            kept("/target", &["target/x", "sub/target/x"]),
+            ["sub/target/x"]
+        );
+        assert_eq!(
+            kept("build/", &["build", "build/", "sub/build/x"]),
+            ["build"]
+        );
+        assert_eq!(
+            kept("doc/*.txt", &["doc/a.txt", "doc/x/a.txt", "x/doc/a.txt"]),
+            ["doc/x/a.txt", "x/doc/a.txt"]
+        );
         assert_eq!(kept("a/**/z", &["a/z", "a/b/z", "a/b/c/z", "b/z"]), ["b/z"]);
         assert_eq!(kept("**/tmp", &["tmp", "x/y/tmp", "tmpx"]), ["tmpx"]);
         assert_eq!(kept("x/**", &["x/a", "x/b/c", "y"]), ["y"]);
-        assert_eq!(kept("file?.[ch]", &["file1.c", "file2.h", "file.c", "file1.o"]), ["file.c", "file1.o"]);
-        assert_eq!(kept("# comment\n\n\\#x\n", &["# comment", "#x"]), ["# comment"]);
+        assert_eq!(
+            kept("file?.[ch]", &["file1.c", "file2.h", "file.c", "file1.o"]),
+            ["file.c", "file1.o"]
+        );
+        assert_eq!(
+            kept("# comment\n\n\\#x\n", &["# comment", "#x"]),
+            ["# comment"]
+        );
     }
 
     #[test]
     fn later_patterns_bring_files_back() {
-        assert_eq!(kept("*\n!bin/\n!bin/**\nbin/*.tmp", &["a", "bin/app", "bin/x.tmp"]), ["bin/app"]);
-        assert!(Ignore::parse("a").unwrap().may_prune() && !Ignore::parse("!a").unwrap().may_prune());
+        assert_eq!(
+            kept(
+                "*\n!bin/\n!bin/**\nbin/*.tmp",
+                &["a", "bin/app", "bin/x.tmp"]
+            ),
+            ["bin/app"]
+        );
+        assert!(
+            Ignore::parse("a").unwrap().may_prune() && !Ignore::parse("!a").unwrap().may_prune()
+        );
     }
 }

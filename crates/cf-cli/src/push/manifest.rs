@@ -27,21 +27,46 @@ pub(super) struct Overrides {
 impl Overrides {
     /// Whether any flag is meant for one app only.
     fn is_for_one_app(&self) -> bool {
-        let texts = [&self.command, &self.memory, &self.disk, &self.stack, &self.health_check_type, &self.health_check_endpoint];
-        self.path.is_some() || !self.buildpacks.is_empty() || self.instances.is_some() || self.timeout.is_some() || self.no_route || self.random_route || texts.iter().any(|t| t.is_some())
+        let texts = [
+            &self.command,
+            &self.memory,
+            &self.disk,
+            &self.stack,
+            &self.health_check_type,
+            &self.health_check_endpoint,
+        ];
+        self.path.is_some()
+            || !self.buildpacks.is_empty()
+            || self.instances.is_some()
+            || self.timeout.is_some()
+            || self.no_route
+            || self.random_route
+            || texts.iter().any(|t| t.is_some())
     }
 
     /// Keys that belong to a process.
     fn process_keys(&self) -> Vec<(&'static str, Value)> {
         // "default" and "null" take a setting back
-        let text = |t: &String| if matches!(t.as_str(), "default" | "null") { Value::Null } else { t.as_str().into() };
+        let text = |t: &String| {
+            if matches!(t.as_str(), "default" | "null") {
+                Value::Null
+            } else {
+                t.as_str().into()
+            }
+        };
         [
             ("command", self.command.as_ref().map(text)),
             ("instances", self.instances.map(Value::from)),
             ("memory", self.memory.as_deref().map(Value::from)),
             ("disk_quota", self.disk.as_deref().map(Value::from)),
-            ("health-check-type", self.health_check_type.as_deref().map(Value::from)),
-            ("health-check-http-endpoint", self.health_check_endpoint.as_deref().map(Value::from)),
+            (
+                "health-check-type",
+                self.health_check_type.as_deref().map(Value::from),
+            ),
+            (
+                "health-check-http-endpoint",
+                self.health_check_endpoint.as_deref().map(Value::from),
+            ),
             ("timeout", self.timeout.map(Value::from)),
         ]
         .into_iter()
@@ -56,22 +81,37 @@ pub(super) struct Variables(BTreeMap<String, Value>);
 
 impl Variables {
     pub(super) fn add_file(&mut self, path: &str, text: &str) -> Result<()> {
-        let value: Value = serde_yaml_ng::from_str(text).with_context(|| format!("variables file {path} is not YAML"))?;
+        let value: Value = serde_yaml_ng::from_str(text)
+            .with_context(|| format!("variables file {path} is not YAML"))?;
         let map = match value {
             Value::Null => return Ok(()),
             Value::Mapping(map) => map,
             _ => bail!("variables file {path} must hold `name: value` lines"),
         };
         for (key, value) in map {
-            self.0.insert(key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned), value);
+            self.0.insert(
+                key.as_str()
+                    .map_or_else(|| format!("{key:?}"), str::to_owned),
+                value,
+            );
         }
         Ok(())
     }
 
     /// `KEY=VALUE`, the value read as YAML.
     pub(super) fn add_pair(&mut self, pair: &str) -> Result<()> {
-        let (key, value) = pair.split_once('=').filter(|(k, _)| !k.is_empty()).with_context(|| Usage(format!("invalid argument for flag `--var' (expected KEY=VALUE): {pair:?}")))?;
-        self.0.insert(key.to_owned(), serde_yaml_ng::from_str(value).unwrap_or_else(|_| value.into()));
+        let (key, value) = pair
+            .split_once('=')
+            .filter(|(k, _)| !k.is_empty())
+            .with_context(|| {
+                Usage(format!(
+                    "invalid argument for flag `--var' (expected KEY=VALUE): {pair:?}"
+                ))
+            })?;
+        self.0.insert(
+            key.to_owned(),
+            serde_yaml_ng::from_str(value).unwrap_or_else(|_| value.into()),
+        );
         Ok(())
     }
 
@@ -79,7 +119,8 @@ impl Variables {
     fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name).or_else(|| {
             let (first, rest) = name.split_once('.')?;
-            rest.split('.').try_fold(self.0.get(first)?, |value, key| value.get(key))
+            rest.split('.')
+                .try_fold(self.0.get(first)?, |value, key| value.get(key))
         })
     }
 
@@ -107,7 +148,9 @@ impl Variables {
     fn filled(&self, text: &str, missing: &mut BTreeSet<String>) -> Option<Value> {
         let (mut result, mut rest, mut changed) = (String::new(), text, false);
         while let Some(open) = rest.find("((") {
-            let Some(close) = rest[open..].find("))").map(|at| open + at) else { break };
+            let Some(close) = rest[open..].find("))").map(|at| open + at) else {
+                break;
+            };
             let name = rest[open + 2..close].trim();
             match self.value(name.trim_start_matches('!')) {
                 None => {
@@ -119,7 +162,8 @@ impl Variables {
                     result.push_str(&rest[..open]);
                     match value {
                         Value::String(text) => result.push_str(text),
-                        other => result.push_str(serde_yaml_ng::to_string(other).unwrap_or_default().trim()),
+                        other => result
+                            .push_str(serde_yaml_ng::to_string(other).unwrap_or_default().trim()),
                     }
                     changed = true;
                 }
@@ -146,7 +190,10 @@ impl Manifest {
     /// What `push NAME` without a manifest stands for.
     pub(super) fn empty() -> Self {
         let mut root = Mapping::new();
-        root.insert("applications".into(), Value::Sequence(vec![Mapping::new().into()]));
+        root.insert(
+            "applications".into(),
+            Value::Sequence(vec![Mapping::new().into()]),
+        );
         Self { file: None, root }
     }
 
@@ -162,16 +209,34 @@ impl Manifest {
             missing.into_iter().collect::<Vec<_>>().join(", ")
         );
         let manifest = match value {
-            Value::Mapping(root) => Self { file: Some(file.to_owned()), root },
-            _ => bail!("the manifest {} must be a mapping with the key `applications`", file.display()),
+            Value::Mapping(root) => Self {
+                file: Some(file.to_owned()),
+                root,
+            },
+            _ => bail!(
+                "the manifest {} must be a mapping with the key `applications`",
+                file.display()
+            ),
         };
-        let apps = manifest.root.get("applications").and_then(Value::as_sequence).filter(|apps| !apps.is_empty() && apps.iter().all(Value::is_mapping));
-        ensure!(apps.is_some(), "the manifest {} must list at least one app under `applications`", file.display());
+        let apps = manifest
+            .root
+            .get("applications")
+            .and_then(Value::as_sequence)
+            .filter(|apps| !apps.is_empty() && apps.iter().all(Value::is_mapping));
+        ensure!(
+            apps.is_some(),
+            "the manifest {} must list at least one app under `applications`",
+            file.display()
+        );
         Ok(manifest)
     }
 
     pub(super) fn apps(&self) -> Vec<&Mapping> {
-        self.root.get("applications").and_then(Value::as_sequence).map(|apps| apps.iter().filter_map(Value::as_mapping).collect()).unwrap_or_default()
+        self.root
+            .get("applications")
+            .and_then(Value::as_sequence)
+            .map(|apps| apps.iter().filter_map(Value::as_mapping).collect())
+            .unwrap_or_default()
     }
 
     /// The folder or archive that the manifest names for an app, relative to the manifest.
@@ -182,18 +247,31 @@ impl Manifest {
 
     /// Selects the app to push and folds the flags in.
     pub(super) fn for_push(mut self, overrides: &Overrides) -> Result<Self> {
-        let file = self.file.as_ref().map(|f| f.display().to_string()).unwrap_or_default();
-        let Some(Value::Sequence(apps)) = self.root.get_mut("applications") else { bail!("manifest without applications") };
+        let file = self
+            .file
+            .as_ref()
+            .map(|f| f.display().to_string())
+            .unwrap_or_default();
+        let Some(Value::Sequence(apps)) = self.root.get_mut("applications") else {
+            bail!("manifest without applications")
+        };
         match &overrides.app_name {
             Some(wanted) if apps.len() > 1 => {
                 apps.retain(|app| app.get("name").and_then(Value::as_str) == Some(wanted));
-                ensure!(!apps.is_empty(), "Could not find app named '{wanted}' in manifest {file}");
+                ensure!(
+                    !apps.is_empty(),
+                    "Could not find app named '{wanted}' in manifest {file}"
+                );
             }
             Some(wanted) => {
                 if let Some(Value::Mapping(app)) = apps.first_mut() {
                     let others = std::mem::take(app);
                     app.insert("name".into(), wanted.as_str().into());
-                    app.extend(others.into_iter().filter(|(key, _)| key.as_str() != Some("name")));
+                    app.extend(
+                        others
+                            .into_iter()
+                            .filter(|(key, _)| key.as_str() != Some("name")),
+                    );
                 }
             }
             None => {}
@@ -217,8 +295,14 @@ impl Manifest {
 fn fold(app: &mut Mapping, overrides: &Overrides) {
     if !overrides.buildpacks.is_empty() {
         app.remove("buildpack");
-        let named = overrides.buildpacks.iter().filter(|b| !matches!(b.as_str(), "default" | "null"));
-        app.insert("buildpacks".into(), Value::Sequence(named.map(|b| b.as_str().into()).collect()));
+        let named = overrides
+            .buildpacks
+            .iter()
+            .filter(|b| !matches!(b.as_str(), "default" | "null"));
+        app.insert(
+            "buildpacks".into(),
+            Value::Sequence(named.map(|b| b.as_str().into()).collect()),
+        );
     }
     if let Some(stack) = &overrides.stack {
         app.insert("stack".into(), stack.as_str().into());
@@ -226,7 +310,11 @@ fn fold(app: &mut Mapping, overrides: &Overrides) {
     // a web process that is spelled out takes the flags; else they stand at the top
     let keys = overrides.process_keys();
     let is_web = |process: &&mut Value| process.get("type").and_then(Value::as_str) == Some("web");
-    let web = app.get_mut("processes").and_then(Value::as_sequence_mut).and_then(|all| all.iter_mut().find(is_web)).and_then(Value::as_mapping_mut);
+    let web = app
+        .get_mut("processes")
+        .and_then(Value::as_sequence_mut)
+        .and_then(|all| all.iter_mut().find(is_web))
+        .and_then(Value::as_mapping_mut);
     let place = match web {
         Some(web) => web,
         None => &mut *app,
@@ -244,8 +332,14 @@ fn fold(app: &mut Mapping, overrides: &Overrides) {
         app.remove("default-route");
         app.insert("random-route".into(), true.into());
     }
-    let is_set = |key: &str| app.get(key).is_some_and(|v| v.as_bool() != Some(false) && !v.is_null());
-    if !["no-route", "random-route", "routes", "default-route"].into_iter().any(is_set) {
+    let is_set = |key: &str| {
+        app.get(key)
+            .is_some_and(|v| v.as_bool() != Some(false) && !v.is_null())
+    };
+    if !["no-route", "random-route", "routes", "default-route"]
+        .into_iter()
+        .any(is_set)
+    {
         app.insert("default-route".into(), true.into());
     }
 }
@@ -261,61 +355,132 @@ mod tests {
     }
 
     fn pushed(text: &str, overrides: &Overrides) -> String {
-        manifest(text, &[]).and_then(|m| m.for_push(overrides)).map_or_else(|e| format!("{e:#}"), |m| m.to_yaml().unwrap())
+        manifest(text, &[])
+            .and_then(|m| m.for_push(overrides))
+            .map_or_else(|e| format!("{e:#}"), |m| m.to_yaml().unwrap())
     }
 
     #[test]
     fn variables_keep_their_type_or_become_text() {
         let text = "applications:\n- name: ((name))-x\n  instances: ((n))\n  env: {A: '((n)) of ((deep.key))'}\n";
         let mut variables = Variables::default();
-        variables.add_file("vars.yml", "name: old\ndeep: {key: 5}\n").unwrap();
+        variables
+            .add_file("vars.yml", "name: old\ndeep: {key: 5}\n")
+            .unwrap();
         variables.add_pair("name=web").unwrap();
         variables.add_pair("n=2").unwrap();
         let manifest = Manifest::parse(Path::new("m.yml"), text, &variables).unwrap();
-        assert_eq!(manifest.to_yaml().unwrap(), "applications:\n- name: web-x\n  instances: 2\n  env:\n    A: 2 of 5\n");
+        assert_eq!(
+            manifest.to_yaml().unwrap(),
+            "applications:\n- name: web-x\n  instances: 2\n  env:\n    A: 2 of 5\n"
+        );
     }
 
     #[test]
     fn missing_variables_are_all_named() {
         let error = manifest("applications: [{name: ((a)), memory: ((b))}]", &[]).unwrap_err();
-        assert!(error.to_string().starts_with("Expected to find variables: a, b\n"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("Expected to find variables: a, b\n")
+        );
     }
 
     #[test]
     fn a_push_without_manifest_asks_for_a_default_route() {
-        let overrides = Overrides { app_name: Some("dora".into()), buildpacks: vec!["binary_buildpack".into()], memory: Some("64M".into()), instances: Some(2), ..Overrides::default() };
-        let text = Manifest::empty().for_push(&overrides).unwrap().to_yaml().unwrap();
-        assert_eq!(text, "applications:\n- name: dora\n  buildpacks:\n  - binary_buildpack\n  instances: 2\n  memory: 64M\n  default-route: true\n");
+        let overrides = Overrides {
+            app_name: Some("dora".into()),
+            buildpacks: vec!["binary_buildpack".into()],
+            memory: Some("64M".into()),
+            instances: Some(2),
+            ..Overrides::default()
+        };
+        let text = Manifest::empty()
+            .for_push(&overrides)
+            .unwrap()
+            .to_yaml()
+            .unwrap();
+        assert_eq!(
+            text,
+            "applications:\n- name: dora\n  buildpacks:\n  - binary_buildpack\n  instances: 2\n  memory: 64M\n  default-route: true\n"
+        );
     }
 
     #[test]
     fn flags_win_over_the_manifest() {
         let text = "applications:\n- name: a\n  command: old\n  routes: [{route: a.b}]\n  processes:\n  - {type: web, memory: 1G}\n";
-        let overrides = Overrides { command: Some("default".into()), memory: Some("64M".into()), no_route: true, ..Overrides::default() };
+        let overrides = Overrides {
+            command: Some("default".into()),
+            memory: Some("64M".into()),
+            no_route: true,
+            ..Overrides::default()
+        };
         let yaml = pushed(text, &overrides);
-        assert_eq!(yaml, "applications:\n- name: a\n  command: old\n  processes:\n  - type: web\n    memory: 64M\n    command: null\n  no-route: true\n");
+        assert_eq!(
+            yaml,
+            "applications:\n- name: a\n  command: old\n  processes:\n  - type: web\n    memory: 64M\n    command: null\n  no-route: true\n"
+        );
     }
 
     #[test]
     fn routes_of_the_manifest_forbid_the_default_route() {
-        assert!(!pushed("applications: [{name: a, routes: [{route: a.b}]}]", &Overrides::default()).contains("default-route"));
-        assert!(!pushed("applications: [{name: a, random-route: true}]", &Overrides::default()).contains("default-route"));
+        assert!(
+            !pushed(
+                "applications: [{name: a, routes: [{route: a.b}]}]",
+                &Overrides::default()
+            )
+            .contains("default-route")
+        );
+        assert!(
+            !pushed(
+                "applications: [{name: a, random-route: true}]",
+                &Overrides::default()
+            )
+            .contains("default-route")
+        );
     }
 
     #[test]
     fn one_app_of_many_is_selected_by_name() {
         let two = "applications: [{name: a}, {name: b}]";
-        let named = |name: &str| Overrides { app_name: Some(name.into()), ..Overrides::default() };
-        assert_eq!(pushed(two, &named("b")), "applications:\n- name: b\n  default-route: true\n");
-        assert_eq!(pushed(two, &named("c")), "Could not find app named 'c' in manifest /app/manifest.yml");
-        assert_eq!(pushed("applications: [{name: a}]", &named("c")), "applications:\n- name: c\n  default-route: true\n");
-        assert!(pushed(two, &Overrides { instances: Some(1), ..Overrides::default() }).starts_with("Command line flags"));
+        let named = |name: &str| Overrides {
+            app_name: Some(name.into()),
+            ..Overrides::default()
+        };
+        assert_eq!(
+            pushed(two, &named("b")),
+            "applications:\n- name: b\n  default-route: true\n"
+        );
+        assert_eq!(
+            pushed(two, &named("c")),
+            "Could not find app named 'c' in manifest /app/manifest.yml"
+        );
+        assert_eq!(
+            pushed("applications: [{name: a}]", &named("c")),
+            "applications:\n- name: c\n  default-route: true\n"
+        );
+        assert!(
+            pushed(
+                two,
+                &Overrides {
+                    instances: Some(1),
+                    ..Overrides::default()
+                }
+            )
+            .starts_with("Command line flags")
+        );
     }
 
     #[test]
     fn broken_manifests_are_named() {
         for text in ["applications: []", "applications: 3", "- a", "{", "name: a"] {
-            assert!(manifest(text, &[]).unwrap_err().to_string().contains("/app/manifest.yml"), "{text}");
+            assert!(
+                manifest(text, &[])
+                    .unwrap_err()
+                    .to_string()
+                    .contains("/app/manifest.yml"),
+                "{text}"
+            );
         }
         assert!(pushed("applications: [{memory: 1G}]", &Overrides::default()).contains("APP_NAME"));
     }

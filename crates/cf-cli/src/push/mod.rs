@@ -30,7 +30,10 @@ pub(crate) async fn push(session: &Session, spec: &Spec, parsed: &Parsed) -> Res
     let overrides = overrides(spec, parsed, &session.cwd)?;
     let target = session.require_space()?;
     let manifest = load_manifest(session, parsed)?.for_push(&overrides)?;
-    let plan = Plan { start: !parsed.has("no-start"), wait: !parsed.has("no-wait") };
+    let plan = Plan {
+        start: !parsed.has("no-start"),
+        wait: !parsed.has("no-wait"),
+    };
 
     announce(session, &target, &manifest);
     apply(session, &target, &manifest).await?;
@@ -40,8 +43,14 @@ pub(crate) async fn push(session: &Session, spec: &Spec, parsed: &Parsed) -> Res
             session.ui.blank();
         }
         let name = manifest::name(definition);
-        let app = apps.get(name).with_context(|| format!("App '{name}' not found after its manifest was applied."))?;
-        let path = overrides.path.clone().or_else(|| manifest.path_of(definition)).unwrap_or_else(|| session.cwd.clone());
+        let app = apps
+            .get(name)
+            .with_context(|| format!("App '{name}' not found after its manifest was applied."))?;
+        let path = overrides
+            .path
+            .clone()
+            .or_else(|| manifest.path_of(definition))
+            .unwrap_or_else(|| session.cwd.clone());
         push_app(session, app, &path, plan).await?;
     }
     Ok(())
@@ -50,8 +59,18 @@ pub(crate) async fn push(session: &Session, spec: &Spec, parsed: &Parsed) -> Res
 /// Flags that change the manifest; checked before anything is sent.
 fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
     let together = |flags: &[&str]| -> Result<()> {
-        let given: Vec<_> = flags.iter().filter(|f| parsed.has(f)).map(|f| format!("--{f}")).collect();
-        ensure!(given.len() < 2, Usage(format!("The following arguments cannot be used together: {}", given.join(", "))));
+        let given: Vec<_> = flags
+            .iter()
+            .filter(|f| parsed.has(f))
+            .map(|f| format!("--{f}"))
+            .collect();
+        ensure!(
+            given.len() < 2,
+            Usage(format!(
+                "The following arguments cannot be used together: {}",
+                given.join(", ")
+            ))
+        );
         Ok(())
     };
     together(&["no-route", "random-route"])?;
@@ -60,19 +79,24 @@ fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
     together(&["no-manifest", "vars-file"])?;
     together(&["no-start", "no-wait"])?;
     let quantity = |flag: &str| match parsed.get(flag) {
-        Some(text) if units::megabytes(text).is_none() => {
-            Err(Usage(format!("invalid argument for flag `--{flag}' ({text:?}): Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB")))
-        }
+        Some(text) if units::megabytes(text).is_none() => Err(Usage(format!(
+            "invalid argument for flag `--{flag}' ({text:?}): Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB"
+        ))),
         quantity => Ok(quantity.map(str::to_owned)),
     };
     let health_check_type = match parsed.get("health-check-type") {
         Some(kind @ ("http" | "port" | "process")) => Some(kind.to_owned()),
         Some("none") => Some("process".to_owned()),
-        Some(other) => bail!(Usage(format!("invalid argument for flag `--health-check-type' ({other:?}): it must be \"port\", \"process\", or \"http\""))),
+        Some(other) => bail!(Usage(format!(
+            "invalid argument for flag `--health-check-type' ({other:?}): it must be \"port\", \"process\", or \"http\""
+        ))),
         None => None,
     };
     let path = match parsed.get("path").map(|p| cwd.join(p)) {
-        Some(path) if !path.exists() => bail!(Usage(format!("The specified path '{}' does not exist.", path.display()))),
+        Some(path) if !path.exists() => bail!(Usage(format!(
+            "The specified path '{}' does not exist.",
+            path.display()
+        ))),
         path => path,
     };
     Ok(Overrides {
@@ -98,54 +122,97 @@ fn load_manifest(session: &Session, parsed: &Parsed) -> Result<Manifest> {
         return Ok(Manifest::empty());
     }
     let file = match parsed.get("manifest").map(|p| session.cwd.join(p)) {
-        Some(folder) if folder.is_dir() => {
-            Some(manifest_in(&folder).with_context(|| Usage(format!("The specified directory '{}' does not contain a file named 'manifest.yml'.", folder.display())))?)
-        }
+        Some(folder) if folder.is_dir() => Some(manifest_in(&folder).with_context(|| {
+            Usage(format!(
+                "The specified directory '{}' does not contain a file named 'manifest.yml'.",
+                folder.display()
+            ))
+        })?),
         Some(file) if file.exists() => Some(file),
-        Some(file) => bail!(Usage(format!("The specified path '{}' does not exist.", file.display()))),
+        Some(file) => bail!(Usage(format!(
+            "The specified path '{}' does not exist.",
+            file.display()
+        ))),
         None => manifest_in(&session.cwd),
     };
-    let Some(file) = file else { return Ok(Manifest::empty()) };
+    let Some(file) = file else {
+        return Ok(Manifest::empty());
+    };
     let mut variables = Variables::default();
     for path in parsed.all("vars-file") {
-        let text = std::fs::read_to_string(session.cwd.join(path)).with_context(|| format!("read variables file {path}"))?;
+        let text = std::fs::read_to_string(session.cwd.join(path))
+            .with_context(|| format!("read variables file {path}"))?;
         variables.add_file(path, &text)?;
     }
     for pair in parsed.all("var") {
         variables.add_pair(pair)?;
     }
-    let text = std::fs::read_to_string(&file).with_context(|| format!("read manifest {}", file.display()))?;
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("read manifest {}", file.display()))?;
     Manifest::parse(&file, &text, &variables)
 }
 
 fn manifest_in(folder: &Path) -> Option<PathBuf> {
-    ["manifest.yml", "manifest.yaml"].iter().map(|name| folder.join(name)).find(|path| path.is_file())
+    ["manifest.yml", "manifest.yaml"]
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file())
 }
 
 fn announce(session: &Session, target: &Target, manifest: &Manifest) {
     let names: Vec<_> = manifest.apps().iter().map(|a| manifest::name(a)).collect();
     let apps = if names.len() == 1 { "app" } else { "apps" };
-    session.ui.flavor(&format!("Pushing {apps} {{}} to org {{}} / space {{}} as {{}}..."), &[&names.join(", "), &target.org.name, &target.space.name, &target.user]);
+    session.ui.flavor(
+        &format!("Pushing {apps} {{}} to org {{}} / space {{}} as {{}}..."),
+        &[
+            &names.join(", "),
+            &target.org.name,
+            &target.space.name,
+            &target.user,
+        ],
+    );
 }
 
 /// Applies the manifest to the space: apps, processes, routes and variables are then as it says.
 async fn apply(session: &Session, target: &Target, manifest: &Manifest) -> Result<()> {
     let text = manifest.to_yaml()?;
-    let yaml = |path: String| Request::new(Method::POST, path).body("application/x-yaml", text.clone());
+    let yaml =
+        |path: String| Request::new(Method::POST, path).body("application/x-yaml", text.clone());
     if let Some(file) = &manifest.file {
-        session.ui.flavor("Applying manifest file {}...", &[&file.display().to_string()]);
+        session.ui.flavor(
+            "Applying manifest file {}...",
+            &[&file.display().to_string()],
+        );
         session.ui.blank();
         session.ui.line("Updating with these attributes...");
-        let compared = session.call(yaml(format!("/v3/spaces/{}/manifest_diff", target.space.guid))).await;
+        let compared = session
+            .call(yaml(format!(
+                "/v3/spaces/{}/manifest_diff",
+                target.space.guid
+            )))
+            .await;
         let diff = match compared {
             Ok(response) => response.json::<Diff>("manifest_diff")?,
             // only a help for the eye: an API that cannot compare is no reason not to push
-            Err(error) if error.downcast_ref::<crate::api::error::ApiError>().is_some_and(|e| e.status >= 500 || e.status == 404) => Diff::default(),
+            Err(error)
+                if error
+                    .downcast_ref::<crate::api::error::ApiError>()
+                    .is_some_and(|e| e.status >= 500 || e.status == 404) =>
+            {
+                Diff::default()
+            }
             Err(error) => return Err(error),
         };
-        session.ui.raw(diff::render(&manifest.root, &diff.diff).as_bytes());
+        session
+            .ui
+            .raw(diff::render(&manifest.root, &diff.diff).as_bytes());
     }
-    let accepted = session.call(yaml(format!("/v3/spaces/{}/actions/apply_manifest", target.space.guid))).await?;
+    let accepted = session
+        .call(yaml(format!(
+            "/v3/spaces/{}/actions/apply_manifest",
+            target.space.guid
+        )))
+        .await?;
     session.finish(&accepted).await?;
     if manifest.file.is_some() {
         session.ui.line("Manifest applied");
@@ -153,10 +220,27 @@ async fn apply(session: &Session, target: &Target, manifest: &Manifest) -> Resul
     Ok(())
 }
 
-async fn created_apps(session: &Session, target: &Target, manifest: &Manifest) -> Result<BTreeMap<String, App>> {
-    let names = manifest.apps().iter().map(|a| filter(manifest::name(a))).collect::<Vec<_>>().join(",");
-    let apps: Vec<App> = session.list("/v3/apps", &[("names", &names), ("space_guids", &target.space.guid)]).await?;
-    Ok(apps.into_iter().map(|app| (app.name.clone(), app)).collect())
+async fn created_apps(
+    session: &Session,
+    target: &Target,
+    manifest: &Manifest,
+) -> Result<BTreeMap<String, App>> {
+    let names = manifest
+        .apps()
+        .iter()
+        .map(|a| filter(manifest::name(a)))
+        .collect::<Vec<_>>()
+        .join(",");
+    let apps: Vec<App> = session
+        .list(
+            "/v3/apps",
+            &[("names", &names), ("space_guids", &target.space.guid)],
+        )
+        .await?;
+    Ok(apps
+        .into_iter()
+        .map(|app| (app.name.clone(), app))
+        .collect())
 }
 
 async fn push_app(session: &Session, app: &App, path: &Path, plan: Plan) -> Result<()> {
@@ -184,7 +268,12 @@ async fn push_app(session: &Session, app: &App, path: &Path, plan: Plan) -> Resu
 
 /// A new package of the app's, waiting for its bits.
 async fn new_package(session: &Session, app: &App) -> Result<Guid> {
-    session.post("/v3/packages", &json!({"type": "bits", "relationships": {"app": {"data": {"guid": app.guid}}}})).await
+    session
+        .post(
+            "/v3/packages",
+            &json!({"type": "bits", "relationships": {"app": {"data": {"guid": app.guid}}}}),
+        )
+        .await
 }
 
 /// Whether a progress bar may be redrawn.

@@ -55,11 +55,24 @@ pub(super) async fn package(session: &Session, app: &App, path: &Path) -> Result
     loop {
         match package.state.as_str() {
             "READY" => return Ok(package),
-            "FAILED" => bail!("Package processing of app '{}' failed: {}", app.name, package.data.error.as_deref().unwrap_or("the platform gives no reason")),
-            "EXPIRED" => bail!("The package of app '{}' expired before it was ready. Push again.", app.name),
+            "FAILED" => bail!(
+                "Package processing of app '{}' failed: {}",
+                app.name,
+                package
+                    .data
+                    .error
+                    .as_deref()
+                    .unwrap_or("the platform gives no reason")
+            ),
+            "EXPIRED" => bail!(
+                "The package of app '{}' expired before it was ready. Push again.",
+                app.name
+            ),
             _ => tokio::time::sleep(poll_delay(begun.elapsed())).await,
         }
-        package = session.get(&format!("/v3/packages/{}", created.guid)).await?;
+        package = session
+            .get(&format!("/v3/packages/{}", created.guid))
+            .await?;
     }
 }
 
@@ -67,36 +80,56 @@ pub(super) async fn package(session: &Session, app: &App, path: &Path) -> Result
 async fn bits(session: &Session, path: &Path) -> Result<(Option<Bits>, Vec<Resource>)> {
     if path.is_file() {
         let archive = path.to_owned();
-        let readable = tokio::task::spawn_blocking(move || Ok::<_, anyhow::Error>(zip::ZipArchive::new(std::fs::File::open(&archive)?)?.len())).await?;
-        readable.with_context(|| format!("'{}' is neither a folder nor a zip file", path.display()))?;
+        let readable = tokio::task::spawn_blocking(move || {
+            Ok::<_, anyhow::Error>(zip::ZipArchive::new(std::fs::File::open(&archive)?)?.len())
+        })
+        .await?;
+        readable
+            .with_context(|| format!("'{}' is neither a folder nor a zip file", path.display()))?;
         return Ok((Some(Bits::Archive(path.to_owned())), vec![]));
     }
-    ensure!(path.is_dir(), "The app path '{}' does not exist.", path.display());
+    ensure!(
+        path.is_dir(),
+        "The app path '{}' does not exist.",
+        path.display()
+    );
     let root = path.to_owned();
     let (entries, resources) = tokio::task::spawn_blocking(move || {
         let entries = files::collect(&root)?;
-        let resources = entries.iter().filter_map(resource).collect::<Result<Vec<_>>>()?;
+        let resources = entries
+            .iter()
+            .filter_map(resource)
+            .collect::<Result<Vec<_>>>()?;
         anyhow::Ok((entries, resources))
     })
     .await??;
     let known = known(session, &resources).await?;
     let known_paths: HashSet<String> = known.iter().map(|r| r.path.clone()).collect();
-    if entries.iter().filter(|e| e.kind != Kind::Folder).all(|e| known_paths.contains(&e.path)) {
+    if entries
+        .iter()
+        .filter(|e| e.kind != Kind::Folder)
+        .all(|e| known_paths.contains(&e.path))
+    {
         return Ok((None, known));
     }
-    let packed = tokio::task::spawn_blocking(move || archive::pack(&entries, |e| !known_paths.contains(&e.path))).await??;
+    let packed = tokio::task::spawn_blocking(move || {
+        archive::pack(&entries, |e| !known_paths.contains(&e.path))
+    })
+    .await??;
     Ok((Some(Bits::Packed(packed)), known))
 }
 
 /// A file that is worth asking about.
 fn resource(entry: &Entry) -> Option<Result<Resource>> {
     match entry.kind {
-        Kind::File { size } if size >= SMALLEST_KNOWN => Some(files::sha1(&entry.source).map(|value| Resource {
-            path: entry.path.clone(),
-            mode: format!("{:04o}", entry.mode),
-            checksum: Checksum { value },
-            size_in_bytes: size,
-        })),
+        Kind::File { size } if size >= SMALLEST_KNOWN => {
+            Some(files::sha1(&entry.source).map(|value| Resource {
+                path: entry.path.clone(),
+                mode: format!("{:04o}", entry.mode),
+                checksum: Checksum { value },
+                size_in_bytes: size,
+            }))
+        }
         _ => None,
     }
 }
@@ -109,10 +142,21 @@ async fn known(session: &Session, resources: &[Resource]) -> Result<Vec<Resource
     }
     let mut known = Vec::new();
     for chunk in resources.chunks(RESOURCES_PER_CALL) {
-        match session.post::<Matches>("/v3/resource_matches", &json!({"resources": chunk})).await {
+        match session
+            .post::<Matches>("/v3/resource_matches", &json!({"resources": chunk}))
+            .await
+        {
             // only what was asked for, word by word
-            Ok(matches) => known.extend(matches.resources.into_iter().filter(|m| chunk.contains(m))),
-            Err(error) if error.downcast_ref::<ApiError>().is_some_and(|e| e.status >= 500 || e.status == 404) => return Ok(vec![]),
+            Ok(matches) => {
+                known.extend(matches.resources.into_iter().filter(|m| chunk.contains(m)))
+            }
+            Err(error)
+                if error
+                    .downcast_ref::<ApiError>()
+                    .is_some_and(|e| e.status >= 500 || e.status == 404) =>
+            {
+                return Ok(vec![]);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -120,12 +164,24 @@ async fn known(session: &Session, resources: &[Resource]) -> Result<Vec<Resource
 }
 
 /// Sends the bits; a broken connection is tried again.
-async fn upload(session: &Session, package_guid: &str, bits: Option<&Bits>, known: &[Resource]) -> Result<Package> {
+async fn upload(
+    session: &Session,
+    package_guid: &str,
+    bits: Option<&Bits>,
+    known: &[Resource],
+) -> Result<Package> {
     let mut attempt = 1;
     loop {
         match upload_once(session, package_guid, bits, known).await {
-            Err(error) if attempt < ATTEMPTS && error.downcast_ref::<Unreachable>().is_some_and(Unreachable::may_pass) => {
-                session.ui.warn(format!("{error}\nRetrying upload due to an error..."));
+            Err(error)
+                if attempt < ATTEMPTS
+                    && error
+                        .downcast_ref::<Unreachable>()
+                        .is_some_and(Unreachable::may_pass) =>
+            {
+                session
+                    .ui
+                    .warn(format!("{error}\nRetrying upload due to an error..."));
                 attempt += 1;
             }
             done => return done,
@@ -133,20 +189,44 @@ async fn upload(session: &Session, package_guid: &str, bits: Option<&Bits>, know
     }
 }
 
-async fn upload_once(session: &Session, package_guid: &str, bits: Option<&Bits>, known: &[Resource]) -> Result<Package> {
-    let url = format!("{}/v3/packages/{package_guid}/upload", session.config().target);
+async fn upload_once(
+    session: &Session,
+    package_guid: &str,
+    bits: Option<&Bits>,
+    known: &[Resource],
+) -> Result<Package> {
+    let url = format!(
+        "{}/v3/packages/{package_guid}/upload",
+        session.config().target
+    );
     let mut form = Form::new().text("resources", serde_json::to_string(known)?);
     let sent = Arc::new(AtomicU64::new(0));
     let mut size = 0;
     if let Some(bits) = bits {
-        let file = tokio::fs::File::open(bits.path()).await.with_context(|| format!("open {}", bits.path().display()))?;
+        let file = tokio::fs::File::open(bits.path())
+            .await
+            .with_context(|| format!("open {}", bits.path().display()))?;
         size = file.metadata().await?.len();
-        let part = Part::stream_with_length(reqwest::Body::wrap_stream(counted(file, sent.clone())), size);
-        form = form.part("bits", part.file_name("package.zip").mime_str("application/zip")?);
+        let part = Part::stream_with_length(
+            reqwest::Body::wrap_stream(counted(file, sent.clone())),
+            size,
+        );
+        form = form.part(
+            "bits",
+            part.file_name("package.zip").mime_str("application/zip")?,
+        );
     }
     let token = session.fresh_token(false).await?;
-    session.trace.request("POST", &url, &reqwest::header::HeaderMap::new(), None);
-    let request = session.http()?.post(&url).header("authorization", token).header("accept", "application/json").multipart(form).send();
+    session
+        .trace
+        .request("POST", &url, &reqwest::header::HeaderMap::new(), None);
+    let request = session
+        .http()?
+        .post(&url)
+        .header("authorization", token)
+        .header("accept", "application/json")
+        .multipart(form)
+        .send();
     let answer = with_progress(session, &sent, size, request).await;
     let response = session.received(&url, answer).await?;
     if !response.is_success() {
@@ -155,7 +235,10 @@ async fn upload_once(session: &Session, package_guid: &str, bits: Option<&Bits>,
     response.json(&url)
 }
 
-fn counted(file: tokio::fs::File, sent: Arc<AtomicU64>) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
+fn counted(
+    file: tokio::fs::File,
+    sent: Arc<AtomicU64>,
+) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
     futures::stream::try_unfold((file, sent), |(mut file, sent)| async move {
         let mut chunk = vec![0; 128 * 1024];
         let n = file.read(&mut chunk).await?;
@@ -166,9 +249,17 @@ fn counted(file: tokio::fs::File, sent: Arc<AtomicU64>) -> impl futures::Stream<
 }
 
 /// Draws the bar while the request runs; without a terminal only once, when all is sent.
-async fn with_progress<T>(session: &Session, sent: &AtomicU64, size: u64, request: impl Future<Output = T>) -> T {
+async fn with_progress<T>(
+    session: &Session,
+    sent: &AtomicU64,
+    size: u64,
+    request: impl Future<Output = T>,
+) -> T {
     tokio::pin!(request);
-    let (ui, mut tick) = (&session.ui, tokio::time::interval(Duration::from_millis(100)));
+    let (ui, mut tick) = (
+        &session.ui,
+        tokio::time::interval(Duration::from_millis(100)),
+    );
     let animated = is_animated(ui) && size > 0;
     let answer = loop {
         tokio::select! {
@@ -189,8 +280,18 @@ fn bar(sent: u64, size: u64) -> String {
     const WIDTH: u64 = 40;
     let sent = sent.min(size);
     let filled = (sent * WIDTH).checked_div(size).unwrap_or(WIDTH) as usize;
-    let percent = if size == 0 { 100.0 } else { sent as f64 * 100.0 / size as f64 };
-    format!(" {} / {} [{}{}] {percent:.2}%", kibibytes(sent), kibibytes(size), "=".repeat(filled), "-".repeat(WIDTH as usize - filled))
+    let percent = if size == 0 {
+        100.0
+    } else {
+        sent as f64 * 100.0 / size as f64
+    };
+    format!(
+        " {} / {} [{}{}] {percent:.2}%",
+        kibibytes(sent),
+        kibibytes(size),
+        "=".repeat(filled),
+        "-".repeat(WIDTH as usize - filled)
+    )
 }
 
 #[cfg(test)]
@@ -199,8 +300,14 @@ mod tests {
 
     #[test]
     fn the_bar_fills() {
-        assert_eq!(bar(0, 2048), format!(" 0 B / 2.00 KiB [{}] 0.00%", "-".repeat(40)));
-        assert_eq!(bar(2048, 2048), format!(" 2.00 KiB / 2.00 KiB [{}] 100.00%", "=".repeat(40)));
+        assert_eq!(
+            bar(0, 2048),
+            format!(" 0 B / 2.00 KiB [{}] 0.00%", "-".repeat(40))
+        );
+        assert_eq!(
+            bar(2048, 2048),
+            format!(" 2.00 KiB / 2.00 KiB [{}] 100.00%", "=".repeat(40))
+        );
         assert!(bar(1024, 2048).ends_with("] 50.00%"));
     }
 }

@@ -1,0 +1,317 @@
+//! A small platform for the client's tests: the answers of Cloud Controller, UAA and log-cache that a push needs, in
+//! memory, over real HTTP. Written from the public API's shapes; it shares nothing with the client or our components.
+
+use axum::body::Bytes;
+use axum::extract::{Multipart, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{delete, get, patch, post};
+use axum::{Json, Router};
+use base64::Engine as _;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+pub(crate) const APP: &str = "11111111-2222-3333-4444-555555555555";
+
+#[derive(Default)]
+pub(crate) struct Inner {
+    pub(crate) url: String,
+    /// Tokens issued so far; the newest one is valid.
+    tokens: u32,
+    /// `Method path` of every request, in order.
+    pub(crate) requests: Vec<String>,
+    pub(crate) manifest: String,
+    pub(crate) package: Vec<u8>,
+    pub(crate) resources: String,
+    pub(crate) app_exists: bool,
+    pub(crate) started: bool,
+    pub(crate) staging_fails: bool,
+    pub(crate) app_crashes: bool,
+    /// Lets this many polls of build and stats go by first.
+    polls: u32,
+    pub(crate) known_files: bool,
+    pub(crate) mapped: bool,
+    pub(crate) token_seconds: i64,
+    /// The API calls the next token invalid, once.
+    pub(crate) refuse_once: bool,
+}
+
+pub(crate) type Platform = Arc<Mutex<Inner>>;
+
+/// Starts a platform on a free port; with TLS when there is an identity.
+pub(crate) async fn start(identity: Option<&kit::tls::Identity>) -> Platform {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let scheme = if identity.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+    let platform = Arc::new(Mutex::new(Inner {
+        url,
+        token_seconds: 600,
+        ..Inner::default()
+    }));
+    let tls = identity.map(|identity| {
+        kit::tls::server_config(identity, kit::tls::ClientAuth::None, &["http/1.1"]).unwrap()
+    });
+    tokio::spawn(kit::http::serve(
+        listener,
+        tls,
+        router(platform.clone()),
+        kit::CancellationToken::new(),
+    ));
+    platform
+}
+
+fn error(status: u16, code: u32, title: &str, detail: &str) -> Response {
+    (
+        StatusCode::from_u16(status).unwrap(),
+        Json(json!({"errors": [{"code": code, "title": title, "detail": detail}]})),
+    )
+        .into_response()
+}
+
+fn list(resources: Vec<Value>) -> Json<Value> {
+    Json(
+        json!({"pagination": {"total_results": resources.len(), "total_pages": 1, "first": {"href": "x"}, "last": {"href": "x"}, "next": null, "previous": null}, "resources": resources}),
+    )
+}
+
+fn jwt(number: u32, seconds: i64) -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
+    let part = |v: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(v.to_string());
+    format!(
+        "{}.{}.sig",
+        part(json!({"alg": "RS256"})),
+        part(
+            json!({"user_name": "admin", "user_id": "u", "origin": "uaa", "client_id": "cf", "exp": now + seconds, "jti": format!("t{number}")})
+        )
+    )
+}
+
+fn app(inner: &Inner) -> Value {
+    let state = if inner.started { "STARTED" } else { "STOPPED" };
+    json!({"guid": APP, "name": "dora", "state": state, "lifecycle": {"type": "buildpack", "data": {"buildpacks": [], "stack": "cflinuxfs4"}}})
+}
+
+fn process() -> Value {
+    json!({"guid": APP, "type": "web", "command": "./server", "instances": 1, "memory_in_mb": 64, "disk_in_mb": 1024,
+        "relationships": {"app": {"data": {"guid": APP}}}, "process_instances": [{"index": 0, "state": "RUNNING", "since": 1}]})
+}
+
+fn route(inner: &Inner) -> Value {
+    let destinations = if inner.mapped {
+        vec![
+            json!({"guid": "d1", "app": {"guid": APP, "process": {"type": "web"}}, "weight": null, "port": 8080, "protocol": "http1"}),
+        ]
+    } else {
+        vec![]
+    };
+    json!({"guid": "r1", "protocol": "http", "host": "dora", "path": "", "port": null, "url": "dora.apps.test", "destinations": destinations,
+        "relationships": {"space": {"data": {"guid": "s1"}}, "domain": {"data": {"guid": "d1"}}}})
+}
+
+/// Checks the token and writes the request down.
+async fn guard(
+    State(platform): State<Platform>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let (path, token) = (
+        request.uri().path().to_owned(),
+        request
+            .headers()
+            .get("authorization")
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_owned(),
+    );
+    let refused = {
+        let mut inner = platform.lock().unwrap();
+        inner.requests.push(format!("{} {path}", request.method()));
+        let valid = format!("bearer {}", jwt(inner.tokens, inner.token_seconds))
+            .split('.')
+            .nth(1)
+            .map(str::to_owned);
+        let given = token.split('.').nth(1).map(str::to_owned);
+        // times differ by a second now and then: compare the token's number
+        let number = |p: Option<String>| {
+            let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
+                .decode(p?)
+                .ok()?;
+            serde_json::from_slice::<Value>(&json).ok()?["jti"]
+                .as_str()
+                .map(str::to_owned)
+        };
+        let is_api = path.starts_with("/v3") || path.starts_with("/api/v1");
+        let refuse =
+            is_api && (number(given) != number(valid) || std::mem::take(&mut inner.refuse_once));
+        refuse.then(|| error(401, 1000, "CF-InvalidAuthToken", "Invalid Auth Token"))
+    };
+    match refused {
+        Some(refused) => refused,
+        None => next.run(request).await,
+    }
+}
+
+fn router(platform: Platform) -> Router {
+    type P = State<Platform>;
+    let empty = || get(|| async { list(vec![]) });
+    Router::new()
+        .route("/", get(|State(p): P| async move {
+            let url = &p.lock().unwrap().url;
+            Json(json!({"links": {"self": {"href": url}, "cloud_controller_v2": null, "cloud_controller_v3": {"href": format!("{url}/v3"), "meta": {"version": "3.228.0"}},
+                "login": {"href": url}, "uaa": {"href": url}, "log_cache": {"href": url}, "logging": {"href": "wss://x"}, "app_ssh": {"href": "ssh:2222", "meta": {"oauth_client": "ssh-proxy"}}}}))
+        }))
+        .route("/oauth/token", post(token))
+        .route("/v3/organizations", get(|| async { list(vec![json!({"guid": "o1", "name": "org"})]) }))
+        .route("/v3/spaces", get(|Query(q): Query<HashMap<String, String>>| async move {
+            if q.get("names").is_some_and(|n| n != "space") { list(vec![]) } else { list(vec![json!({"guid": "s1", "name": "space"})]) }
+        }))
+        .route("/v3/spaces/s1/manifest_diff", post(|| async { (StatusCode::CREATED, Json(json!({"diff": []}))) }))
+        .route("/v3/spaces/s1/actions/apply_manifest", post(apply))
+        .route("/v3/jobs/j1", get(|| async { Json(json!({"guid": "j1", "state": "COMPLETE", "errors": [], "warnings": []})) }))
+        .route("/v3/apps", get(|State(p): P| async move {
+            let inner = p.lock().unwrap();
+            list(if inner.app_exists { vec![app(&inner)] } else { vec![] })
+        }))
+        .route("/v3/apps/{guid}", get(|State(p): P| async move { Json(app(&p.lock().unwrap())) }))
+        .route("/v3/apps/{guid}/processes", get(|| async { list(vec![process()]) }))
+        .route("/v3/apps/{guid}/routes", get(|State(p): P| async move { list(vec![route(&p.lock().unwrap())]) }))
+        .route("/v3/apps/{guid}/droplets/current", get(|| async { Json(droplet()) }))
+        .route("/v3/apps/{guid}/relationships/current_droplet", patch(|| async { Json(json!({"data": {"guid": "droplet"}})) }))
+        .route("/v3/apps/{guid}/actions/{action}", post(|State(p): P, Path((_, action)): Path<(String, String)>| async move {
+            let mut inner = p.lock().unwrap();
+            inner.started = action != "stop";
+            Json(app(&inner))
+        }))
+        .route("/v3/processes", get(|| async { list(vec![process()]) }))
+        .route("/v3/processes/{guid}", get(|| async { Json(process()) }))
+        .route("/v3/processes/{guid}/sidecars", empty())
+        .route("/v3/processes/{guid}/stats", get(stats))
+        .route("/v3/resource_matches", post(|State(p): P, Json(asked): Json<Value>| async move {
+            let resources = if p.lock().unwrap().known_files { asked["resources"].clone() } else { json!([]) };
+            (StatusCode::CREATED, Json(json!({"resources": resources})))
+        }))
+        .route("/v3/packages", post(|| async { (StatusCode::CREATED, Json(json!({"guid": "pkg", "state": "AWAITING_UPLOAD", "data": {}}))) }))
+        .route("/v3/packages/pkg/upload", post(upload))
+        .route("/v3/builds", post(|| async { (StatusCode::CREATED, Json(json!({"guid": "b1", "state": "STAGING", "error": null, "droplet": null}))) }))
+        .route("/v3/builds/b1", get(build))
+        .route("/v3/domains", get(|Query(q): Query<HashMap<String, String>>| async move {
+            if q["names"] == "apps.test" { list(vec![json!({"guid": "d1", "name": "apps.test", "supported_protocols": ["http"]})]) } else { list(vec![]) }
+        }))
+        .route("/v3/routes", get(|State(p): P| async move { list(vec![route(&p.lock().unwrap())]) }))
+        .route("/v3/routes/r1/destinations", post(|State(p): P| async move {
+            let mut inner = p.lock().unwrap();
+            inner.mapped = true;
+            Json(json!({"destinations": []}))
+        }))
+        .route("/v3/routes/r1/destinations/d1", delete(|State(p): P| async move {
+            p.lock().unwrap().mapped = false;
+            StatusCode::NO_CONTENT
+        }))
+        .route("/api/v1/read/{guid}", get(logs))
+        .fallback(|| async { error(404, 10000, "CF-NotFound", "Unknown request") })
+        .layer(axum::middleware::from_fn_with_state(platform.clone(), guard))
+        .with_state(platform)
+}
+
+async fn token(State(p): State<Platform>, body: String) -> Response {
+    let mut inner = p.lock().unwrap();
+    let is_good = body.contains("password=secret")
+        || (body.contains("grant_type=refresh_token") && body.contains("refresh_token=refresh"));
+    if !is_good {
+        return (
+            StatusCode::UNAUTHORIZED,
+            Json(json!({"error": "unauthorized", "error_description": "Bad credentials"})),
+        )
+            .into_response();
+    }
+    inner.tokens += 1;
+    Json(json!({"access_token": jwt(inner.tokens, inner.token_seconds), "refresh_token": "refresh", "token_type": "bearer", "expires_in": inner.token_seconds, "scope": "", "jti": "x"})).into_response()
+}
+
+async fn apply(State(p): State<Platform>, headers: HeaderMap, body: String) -> Response {
+    assert_eq!(headers["content-type"], "application/x-yaml");
+    let mut inner = p.lock().unwrap();
+    inner.manifest = body;
+    inner.app_exists = true;
+    (
+        StatusCode::ACCEPTED,
+        [("location", format!("{}/v3/jobs/j1", inner.url))],
+    )
+        .into_response()
+}
+
+async fn upload(State(p): State<Platform>, mut form: Multipart) -> Json<Value> {
+    while let Some(field) = form.next_field().await.unwrap() {
+        let name = field.name().unwrap().to_owned();
+        let bytes: Bytes = field.bytes().await.unwrap();
+        let mut inner = p.lock().unwrap();
+        match name.as_str() {
+            "bits" => inner.package = bytes.to_vec(),
+            _ => inner.resources = String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+    Json(json!({"guid": "pkg", "state": "READY", "data": {"error": null}}))
+}
+
+async fn build(State(p): State<Platform>) -> Json<Value> {
+    let mut inner = p.lock().unwrap();
+    inner.polls += 1;
+    let (state, error, droplet) = match (inner.polls < 2, inner.staging_fails) {
+        (true, _) => ("STAGING", None, None),
+        (_, true) => (
+            "FAILED",
+            Some("BuildpackCompileFailed - App staging failed in the buildpack compile phase"),
+            None,
+        ),
+        _ => ("STAGED", None, Some(json!({"guid": "droplet"}))),
+    };
+    Json(json!({"guid": "b1", "state": state, "error": error, "droplet": droplet}))
+}
+
+fn droplet() -> Value {
+    json!({"guid": "droplet", "created_at": "2024-01-02T10:00:00Z", "stack": "cflinuxfs4", "image": null,
+        "buildpacks": [{"name": "binary_buildpack", "version": "1.1.3", "buildpack_name": "binary", "detect_output": ""}]})
+}
+
+async fn stats(State(p): State<Platform>) -> Json<Value> {
+    let mut inner = p.lock().unwrap();
+    inner.polls += 1;
+    let state = match (inner.polls < 4, inner.app_crashes) {
+        (true, _) => "STARTING",
+        (_, true) => "CRASHED",
+        _ => "RUNNING",
+    };
+    let details = inner.app_crashes.then_some("exited with status 1");
+    Json(
+        json!({"resources": [{"type": "web", "index": 0, "state": state, "routable": true, "uptime": 3, "mem_quota": 67_108_864u64, "disk_quota": 1_073_741_824u64,
+        "log_rate_limit": -1, "details": details, "usage": {"cpu": 0.01, "mem": 1_048_576, "disk": 2_097_152, "log_rate": 0}}]}),
+    )
+}
+
+/// One staging line and one of the app, from the second poll of the build on.
+async fn logs(
+    State(p): State<Platform>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Json<Value> {
+    let inner = p.lock().unwrap();
+    let envelope = |time: i64, source: &str, text: &str| {
+        let payload = base64::engine::general_purpose::STANDARD.encode(text);
+        json!({"timestamp": time.to_string(), "source_id": APP, "instance_id": "0", "deprecated_tags": {}, "tags": {"source_type": source}, "log": {"payload": payload, "type": "OUT"}})
+    };
+    let start: i64 = query["start_time"].parse().unwrap();
+    let all = [
+        (10, "STG", "Staging with binary_buildpack"),
+        (20, "APP/PROC/WEB", "listening on 8080"),
+    ];
+    let seen = if inner.polls == 0 { 0 } else { all.len() };
+    let batch: Vec<_> = all[..seen]
+        .iter()
+        .filter(|(t, _, _)| *t >= start)
+        .map(|(t, s, l)| envelope(*t, s, l))
+        .collect();
+    Json(json!({"envelopes": {"batch": batch}}))
+}
