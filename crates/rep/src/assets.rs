@@ -54,6 +54,8 @@ pub(crate) fn mount(host: &Path, container: &str) -> BindMount {
 
 /// A hard link where possible (an Envoy has 100 MB), else a copy, renamed into place.
 fn place(program: &Path, dir: &Path, name: &str) -> Result<()> {
+    // A link to a symbolic link would lead nowhere in the container.
+    let program = &program.canonicalize().with_context(|| format!("find {}", program.display()))?;
     std::fs::create_dir_all(dir).with_context(|| format!("make directory {}", dir.display()))?;
     set_mode(dir, 0o755)?;
     let (target, temporary) = (dir.join(name), dir.join(format!(".{name}.new")));
