@@ -20,7 +20,7 @@ mod select;
 pub(crate) mod space;
 pub(crate) mod task;
 
-pub(crate) use row::{Json, Row, by_guid, delete, insert, rows, update};
+pub(crate) use row::{Json, Row, by_guid, column, delete, insert, rows, update};
 pub(crate) use select::{Arg, Select, execute};
 pub(crate) use sqlx::SqliteConnection as Connection;
 

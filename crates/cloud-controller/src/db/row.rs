@@ -19,6 +19,14 @@ pub(crate) trait Row: for<'r> FromRow<'r, SqliteRow> + Send + Unpin + 'static {
     fn bind<'q>(&self, query: BoundQuery<'q>) -> BoundQuery<'q>;
 }
 
+/// A field's column: `r#type` is `type`.
+pub(crate) const fn column(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
+
 macro_rules! rows {
     ($(#[$meta:meta])* $name:ident in $table:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
         $(#[$meta])*
@@ -37,14 +45,14 @@ macro_rules! rows {
                     guid: row.try_get("guid")?,
                     created_at: row.try_get("created_at")?,
                     updated_at: row.try_get("updated_at")?,
-                    $($field: row.try_get(stringify!($field))?,)*
+                    $($field: row.try_get($crate::db::column(stringify!($field)))?,)*
                 })
             }
         }
 
         impl $crate::db::Row for $name {
             const TABLE: &'static str = $table;
-            const COLUMNS: &'static [&'static str] = &["guid", "created_at", "updated_at", $(stringify!($field)),*];
+            const COLUMNS: &'static [&'static str] = &["guid", "created_at", "updated_at", $($crate::db::column(stringify!($field))),*];
             fn guid(&self) -> &str {
                 &self.guid
             }
