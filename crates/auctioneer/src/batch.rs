@@ -20,6 +20,8 @@ const REPORTS: usize = 32;
 /// Cells are there but none answers: so often they are asked again.
 const STATE_ROUNDS: usize = 4;
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
+/// Once a cell has answered, the others have so long: one dead cell must not hold up everybody's starts.
+const STRAGGLERS: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Runner {
@@ -78,8 +80,19 @@ impl Runner {
     }
 
     async fn states(&self, cells: &[CellPresence]) -> Vec<Candidate> {
-        let asked: FuturesUnordered<_> = cells.iter().map(|cell| self.state(cell)).collect();
-        asked.filter_map(std::future::ready).collect().await
+        let mut asked: FuturesUnordered<_> = cells.iter().map(|cell| self.state(cell)).collect();
+        let mut candidates = Vec::new();
+        let mut deadline = Instant::now() + self.cell_state_timeout + STRAGGLERS;
+        while let Ok(Some(answer)) = tokio::time::timeout_at(deadline, asked.next()).await {
+            if candidates.is_empty() && answer.is_some() {
+                deadline = Instant::now() + STRAGGLERS.min(self.cell_state_timeout);
+            }
+            candidates.extend(answer);
+        }
+        if !asked.is_empty() {
+            tracing::warn!(cells = asked.len(), "cell-states-not-waited-for");
+        }
+        candidates
     }
 
     /// `None`, logged, when the cell cannot take work.

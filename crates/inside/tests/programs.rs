@@ -1,5 +1,7 @@
 //! The real binary on temporary folders: builder to droplet, droplet to launcher, and the long-running programs.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,5 +1,7 @@
 //! The auctioneer over its real protocols: mTLS, fake BBS, locket and reps.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use auctioneer::{Auctioneer, Config};
 use axum::Router;
 use axum::body::Body;

@@ -2,7 +2,7 @@
 //! folder or fill a disk. Sizes in a zip's headers can lie, so every entry is inflated once, into nothing.
 
 use std::collections::HashSet;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, SeekFrom};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
@@ -50,6 +50,8 @@ pub enum PackageError {
     BelowLink { name: String, link: String },
     #[error("Package entry {0:?} occurs twice")]
     Duplicate(String),
+    #[error("The package says that it has {said} entries, but has {found} different ones; an entry must occur once only")]
+    Hidden { said: usize, found: usize },
     #[error("Package entry {0:?} is neither a file nor a directory nor a link")]
     Special(String),
     #[error("Package entry {0:?} is encrypted; send the package without a password")]
@@ -71,8 +73,13 @@ const LONGEST_LINK: u64 = 4096;
 const RATIO_FROM: u64 = 1 << 20;
 
 /// Reads the whole archive. An empty zip is a good package.
-pub fn check<R: Read + Seek>(zip: R, limits: &Limits) -> Result<Summary, PackageError> {
+pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, PackageError> {
+    let said = announced_entries(&mut zip).map_err(|error| PackageError::NotAZip(error.into()))?;
     let mut archive = ZipArchive::new(zip).map_err(PackageError::NotAZip)?;
+    // The reader shows the last entry of each name only; another unpacker may take the others too.
+    if let Some(said) = said.filter(|said| *said != archive.len()) {
+        return Err(PackageError::Hidden { said, found: archive.len() });
+    }
     if archive.len() > limits.entries {
         return Err(PackageError::TooManyEntries { entries: archive.len(), limit: limits.entries });
     }
@@ -109,6 +116,20 @@ pub fn check<R: Read + Seek>(zip: R, limits: &Limits) -> Result<Summary, Package
     }
     below_no_link(&names, &links)?;
     Ok(summary)
+}
+
+/// The number of entries that the end of the archive announces; `None` when it stands elsewhere (zip64).
+fn announced_entries<R: Read + Seek>(zip: &mut R) -> io::Result<Option<usize>> {
+    const RECORD: usize = 22;
+    const LONGEST_COMMENT: u64 = 0xffff;
+    let size = zip.seek(SeekFrom::End(0))?;
+    zip.seek(SeekFrom::Start(size.saturating_sub(RECORD as u64 + LONGEST_COMMENT)))?;
+    let mut tail = Vec::new();
+    zip.read_to_end(&mut tail)?;
+    zip.rewind()?;
+    let record = tail.windows(RECORD).rev().find(|window| window.starts_with(b"PK\x05\x06"));
+    let entries = record.map(|record| u16::from_le_bytes([record[10], record[11]]));
+    Ok(entries.filter(|entries| *entries != u16::MAX).map(usize::from))
 }
 
 /// Inflates one entry; the number of bytes that came out.
@@ -242,6 +263,17 @@ mod tests {
         assert!(error(&[Link("d/e", "../../x")]).contains("\"../../x\""));
         assert!(error(&[Link("d", "e"), File("d/x", b"")]).contains("below the link \"d\""));
         assert!(error(&[File("d/x", b""), Link("d", "e")]).contains("below the link"));
+    }
+
+    #[test]
+    fn one_name_twice() {
+        let mut bytes = zip(&[File("aa", b"x"), File("ab", b"y")]);
+        while let Some(at) = bytes.windows(2).position(|window| window == b"ab") {
+            bytes[at + 1] = b'a';
+        }
+        let text = check(Cursor::new(bytes), &Limits::default()).unwrap_err().to_string();
+        assert!(text.contains("2 entries, but has 1 different"), "{text}");
+        assert!(error(&[File("a", b""), File("./a", b"")]).contains("occurs twice"));
     }
 
     #[test]
