@@ -332,11 +332,10 @@ impl Reader<'_> {
                 data.insert(name.to_owned(), number.into());
             }
         }
-        if with_timeout {
-            if let Some(number) = self.number(kind, "timeout", 1) {
+        if with_timeout
+            && let Some(number) = self.number(kind, "timeout", 1) {
                 data.insert("timeout".to_owned(), number.into());
             }
-        }
         let mut check = Map::new();
         if let Some(name) = self.json.get(format!("{prefix}-type")).and_then(Value::as_str) {
             if !["port", "http", "process", "none"].contains(&name) {
@@ -380,7 +379,7 @@ pub(crate) fn bytes(text: &str) -> Option<i64> {
     };
     let number: f64 = number.parse().ok()?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-    (number.is_finite() && number >= 0.0 && number < 1e9).then_some((number * (1_i64 << shift) as f64) as i64)
+    (number.is_finite() && (0.0..1e9).contains(&number)).then_some((number * (1_i64 << shift) as f64) as i64)
 }
 
 /// Sizes as manifests write them.

@@ -38,16 +38,14 @@ async fn touch_processes(conn: &mut Connection, app: &App) -> ApiResult<Vec<Stri
 }
 
 async fn check(conn: &mut Connection, app: &App) -> ApiResult<()> {
-    if let Some(other) = app::by_name(conn, &app.space_guid, &app.name).await? {
-        if other.guid != app.guid {
+    if let Some(other) = app::by_name(conn, &app.space_guid, &app.name).await?
+        && other.guid != app.guid {
             return Err(ApiError::unprocessable(format!("App with the name '{}' already exists.", app.name)));
         }
-    }
-    if let Some(stack) = &app.stack {
-        if platform::stack_by_name(conn, stack).await?.is_none() {
+    if let Some(stack) = &app.stack
+        && platform::stack_by_name(conn, stack).await?.is_none() {
             return Err(ApiError::unprocessable(format!("Stack must be an existing stack (got '{stack}'; see 'cf stacks')")));
         }
-    }
     let known = platform::buildpacks(conn).await?;
     for name in &app.buildpacks.0 {
         if !known.iter().any(|buildpack| &buildpack.name == name) {

@@ -79,9 +79,9 @@ async fn apply_process(conn: &mut Connection, settings: &Settings, app: &App, wa
         readiness: check(&wanted.readiness, &process.readiness_health_check, true)?,
     };
     // A manifest takes effect at the restart that follows; until then the running version stays.
-    let started = App { state: "STOPPED".to_owned(), ..app.clone() };
+    let as_stopped = App { state: "STOPPED".to_owned(), ..app.clone() };
     let before = process.instances;
-    process_verbs::change(conn, &started, &mut process, change).await?;
+    process_verbs::change(conn, &as_stopped, &mut process, change).await?;
     Ok((app.is_started() && before != process.instances).then_some(process.guid))
 }
 

@@ -279,7 +279,7 @@ async fn current_droplet(State(cc): State<Cc>, who: Principal, Path(guid): Path<
 
 async fn set_current_droplet(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
     let mut body = body.allow(&["data"]);
-    let wanted = body.to_one();
+    let wanted = body.read_to_one();
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;

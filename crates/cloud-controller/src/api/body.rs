@@ -143,7 +143,7 @@ impl Body {
     }
 
     /// `{"data": [{"guid": …}, …]}` as the whole body.
-    pub(crate) fn to_many(&mut self) -> Vec<String> {
+    pub(crate) fn read_to_many(&mut self) -> Vec<String> {
         let guids = match self.map.get("data") {
             Some(Value::Array(list)) => list.iter().map(|item| item.get("guid").and_then(Value::as_str).map(str::to_owned)).collect::<Option<Vec<_>>>(),
             _ => None,
@@ -155,7 +155,7 @@ impl Body {
     }
 
     /// `{"data": {"guid": …}}` or `{"data": null}` as the whole body.
-    pub(crate) fn to_one(&mut self) -> Option<String> {
+    pub(crate) fn read_to_one(&mut self) -> Option<String> {
         match self.map.get("data") {
             Some(Value::Null) => None,
             Some(data) if data.get("guid").is_some_and(Value::is_string) => data["guid"].as_str().map(str::to_owned),

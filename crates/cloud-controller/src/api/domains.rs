@@ -145,7 +145,7 @@ async fn reservations(State(cc): State<Cc>, who: Principal, Path(guid): Path<Str
 
 async fn share(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
     let mut body = body.allow(&["data"]);
-    let organizations = body.to_many();
+    let organizations = body.read_to_many();
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let domain = find(&mut tx, &who, &guid).await?;

@@ -156,6 +156,10 @@ async fn upload(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, 
         let mut conn = cc.db.read().await?;
         let (package, access) = find(&mut conn, &who, &guid).await?;
         allow(access.develops())?;
+        // A client that tries again must hear the reason again.
+        if let ("FAILED", Some(reason)) = (package.state.as_str(), &package.error) {
+            return Err(invalid_bits(reason.clone()));
+        }
         if package.state != "AWAITING_UPLOAD" {
             return Err(ApiError::new(400, 150_004, "PackageBitsAlreadyUploaded", "Bits have already been uploaded for this package: create a new package"));
         }
@@ -192,7 +196,7 @@ async fn upload(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, 
             "FAILED".clone_into(&mut package.state);
             package.error = Some(detail.clone());
             package.touch();
-            Some(ApiError::new(400, 160_001, "AppBitsUploadInvalid", detail))
+            Some(invalid_bits(detail))
         }
         Err(Refused::Storage(error)) => return Err(error.into()),
     };
@@ -205,6 +209,10 @@ async fn upload(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, 
         Some(error) => Err(error),
         None => Ok(ok(present(&cc, &package))),
     }
+}
+
+fn invalid_bits(detail: String) -> ApiError {
+    ApiError::new(400, 160_001, "AppBitsUploadInvalid", detail)
 }
 
 enum Refused {

@@ -115,7 +115,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
 async fn assign(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
     who.must_be_admin()?;
     let mut body = body.allow(&["data"]);
-    let organizations = body.to_many();
+    let organizations = body.read_to_many();
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let quota: OrganizationQuota = lookup::row(&mut tx, &guid, "Organization quota").await?;

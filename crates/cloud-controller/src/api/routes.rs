@@ -196,7 +196,7 @@ async fn space_of(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
 
 async fn transfer(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
     let mut body = body.allow(&["data"]);
-    let wanted = body.to_one();
+    let wanted = body.read_to_one();
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let (mut route, _, access) = lookup::route(&mut tx, &who, &guid).await?;
@@ -224,7 +224,7 @@ async fn shared_spaces(State(cc): State<Cc>, who: Principal, Path(guid): Path<St
 
 async fn share(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
     let mut body = body.allow(&["data"]);
-    let spaces = body.to_many();
+    let spaces = body.read_to_many();
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let (_, _, access) = lookup::route(&mut tx, &who, &guid).await?;

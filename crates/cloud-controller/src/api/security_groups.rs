@@ -162,7 +162,7 @@ fn phase(relationship: &str) -> ApiResult<&'static str> {
 async fn bind(State(cc): State<Cc>, who: Principal, Path((guid, relationship)): Path<(String, String)>, body: Body) -> ApiResult {
     let phase = phase(&relationship)?;
     let mut body = body.allow(&["data"]);
-    let spaces = body.to_many();
+    let spaces = body.read_to_many();
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let group: SecurityGroup = lookup::row(&mut tx, &guid, "Security group").await?;

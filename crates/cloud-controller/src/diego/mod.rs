@@ -22,37 +22,48 @@ mod sync;
 
 use crate::controller::Cc;
 use kit::CancellationToken;
-use kit::reconcile::reconcile;
+use kit::reconcile::Nudge;
 use std::time::Duration;
 
 /// How soon a failed sync is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How often deployments are looked at when nothing happens.
+const ROLLOUT_INTERVAL: Duration = Duration::from_secs(2);
+
 /// The background work: sync, crash events, deployments. Ends with `shutdown`.
 pub(crate) async fn run(cc: Cc, shutdown: CancellationToken) {
-    let syncing = reconcile("cc-diego-sync", cc.settings.sync_interval, cc.driver.nudge(), shutdown.clone(), {
-        let cc = cc.clone();
-        move || sync_once(cc.clone())
-    });
-    let rolling = reconcile("cc-deployments", Duration::from_secs(2), cc.driver.rollout_nudge(), shutdown.clone(), {
-        let cc = cc.clone();
-        move || {
-            let cc = cc.clone();
-            async move { rollout::run(&cc).await }
-        }
-    });
-    tokio::join!(syncing, rolling, events::watch(&cc, shutdown.clone()));
+    tokio::join!(keep_syncing(&cc, &shutdown), keep_rolling(&cc, &shutdown), events::watch(&cc, shutdown.clone()));
 }
 
-/// One sync; a failed one is tried again soon.
-async fn sync_once(cc: Cc) -> anyhow::Result<()> {
-    let result = sync::run(&cc).await;
-    if result.is_err() {
-        let nudge = cc.driver.nudge();
-        tokio::spawn(async move {
-            tokio::time::sleep(RETRY).await;
-            nudge.nudge();
-        });
+async fn keep_syncing(cc: &Cc, shutdown: &CancellationToken) {
+    let nudge = cc.driver.nudge();
+    while !shutdown.is_cancelled() {
+        let pause = match sync::run(cc).await {
+            Ok(()) => cc.settings.sync_interval,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "diego-sync-failed");
+                RETRY
+            }
+        };
+        wait(pause, &nudge, shutdown).await;
     }
-    result
+}
+
+async fn keep_rolling(cc: &Cc, shutdown: &CancellationToken) {
+    let nudge = cc.driver.rollout_nudge();
+    while !shutdown.is_cancelled() {
+        if let Err(error) = rollout::run(cc).await {
+            tracing::warn!(error = format!("{error:#}"), "deployments-failed");
+        }
+        wait(ROLLOUT_INTERVAL, &nudge, shutdown).await;
+    }
+}
+
+async fn wait(pause: Duration, nudge: &Nudge, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = tokio::time::sleep(pause) => {}
+        () = nudge.nudged() => {}
+    }
 }

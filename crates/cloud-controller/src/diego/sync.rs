@@ -68,12 +68,14 @@ fn plan(wanted: &[Wanted], has: &BTreeMap<String, String>, stale: Vec<String>) -
 }
 
 async fn tasks(cc: &Cc) -> Result<()> {
-    let guids = async |domain: &str| -> Result<HashSet<String>> {
-        let tasks = cc.bbs.tasks(&TasksRequest { domain: domain.to_owned(), cell_id: String::new() }).await?;
-        Ok(tasks.into_iter().map(|task| task.task_guid).collect())
-    };
-    staging::repair(cc, &guids(STAGING_DOMAIN).await?).await?;
-    task::repair(cc, &guids(TASKS_DOMAIN).await?).await
+    let (builds, apps) = (task_guids(cc, STAGING_DOMAIN).await?, task_guids(cc, TASKS_DOMAIN).await?);
+    staging::repair(cc, &builds).await?;
+    task::repair(cc, &apps).await
+}
+
+async fn task_guids(cc: &Cc, domain: &str) -> Result<HashSet<String>> {
+    let tasks = cc.bbs.tasks(&TasksRequest { domain: domain.to_owned(), cell_id: String::new() }).await?;
+    Ok(tasks.into_iter().map(|task| task.task_guid).collect())
 }
 
 #[cfg(test)]

@@ -19,11 +19,10 @@ pub(crate) struct Usage(Mutex<HashMap<String, (Instant, ByInstance)>>);
 /// Of all instances of an app; empty when log-cache is not configured or does not answer in time.
 pub(crate) async fn of_app(cc: &Cc, app_guid: &str, authorization: &str) -> ByInstance {
     let Some(url) = &cc.settings.log_cache_internal_url else { return ByInstance::new() };
-    if let Some((at, used)) = cc.usage.0.lock().expect("no panic while holding it").get(app_guid) {
-        if at.elapsed() < KEEP {
+    if let Some((at, used)) = cc.usage.0.lock().expect("no panic while holding it").get(app_guid)
+        && at.elapsed() < KEEP {
             return used.clone();
         }
-    }
     let url = format!("{url}/api/v1/read/{app_guid}?envelope_types=GAUGE&descending=true&limit=1000");
     let request = cc.http.get(url).header("authorization", authorization).timeout(PATIENCE);
     let answer: Result<Value, reqwest::Error> = async { request.send().await?.error_for_status()?.json().await }.await;

@@ -72,17 +72,30 @@ async fn stats_and_crashes_come_from_the_bbs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sync_repairs_what_diego_lost_and_removes_what_nobody_wants() {
+async fn an_update_that_finds_nothing_desires_again() {
     let f = Foundation::start().await;
+    let app = f.started_app("app").await;
+    let lrp = f.lrps(&app).await.remove(0);
+    f.bbs.remove_desired_lrp(&lrp.process_guid).await.unwrap();
+    f.send(Method::POST, &format!("/v3/apps/{app}/processes/web/actions/scale"), json!({ "instances": 2 })).await;
+    assert_eq!(f.lrps(&app).await[0].instances, 2);
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sync_repairs_what_diego_lost_and_removes_what_nobody_wants() {
+    let f = Foundation::start_syncing(std::time::Duration::from_millis(100)).await;
     let app = f.started_app("app").await;
     wait_for("a fresh domain", async || f.bbs.domains().await.unwrap().contains(&"cf-apps".to_owned()).then_some(())).await;
     let lrp = f.lrps(&app).await.remove(0);
     let surplus = m::DesiredLrp { process_guid: lrp.process_guid.replace(&app, "00000000-0000-0000-0000-000000000000"), log_guid: "nobody".to_owned(), ..lrp.clone() };
     f.bbs.desire_lrp(surplus).await.unwrap();
     f.bbs.remove_desired_lrp(&lrp.process_guid).await.unwrap();
-    // A failing step nudges the sync: a task of an unknown app would do; here a stage of nothing does not, so restart the app.
-    f.send(Method::POST, &format!("/v3/apps/{app}/processes/web/actions/scale"), json!({ "instances": 2 })).await;
-    assert_eq!(f.lrps(&app).await[0].instances, 2, "an update that finds nothing desires again");
+    wait_for("the lost LRP", async || f.lrps(&app).await.pop()).await;
+    wait_for("the end of the surplus LRP", async || f.lrps("nobody").await.is_empty().then_some(())).await;
+    let old = m::DesiredLrpUpdate { annotation: Some("1.0".to_owned()), instances: Some(7), ..m::DesiredLrpUpdate::default() };
+    f.bbs.update_desired_lrp(&lrp.process_guid, old).await.unwrap();
+    wait_for("one instance again", async || (f.lrps(&app).await[0].instances == 1).then_some(())).await;
     f.finish().await;
 }
 
@@ -102,5 +115,23 @@ async fn a_rolling_deployment_swaps_the_web_process() {
     wait_for("the end", async || (f.get(&format!("/v3/deployments/{guid}")).await["status"]["reason"] == "DEPLOYED").then_some(())).await;
     let left = wait_for("one LRP", async || Some(f.lrps(&app).await).filter(|lrps| lrps.len() == 1)).await;
     assert_eq!(left[0].process_guid, new);
+    f.finish().await;
+}
+
+/// Not a test of correctness: how long a mapping takes until the BBS has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn how_fast_is_map_route() {
+    let f = Foundation::start().await;
+    let app = f.started_app("app").await;
+    let mut times = Vec::new();
+    for round in 0..200 {
+        let route = f.create_route(&format!("r{round}"), "").await;
+        let at = std::time::Instant::now();
+        f.map(&route, &app).await;
+        times.push(at.elapsed());
+    }
+    times.sort();
+    println!("p50 {:?} p99 {:?}", times[100], times[198]);
     f.finish().await;
 }

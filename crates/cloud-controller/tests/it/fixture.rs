@@ -86,7 +86,13 @@ async fn listener() -> TcpListener {
 }
 
 impl Foundation {
+    /// The sync hardly ever runs: what tests see is what requests did.
     pub(crate) async fn start() -> Self {
+        Self::start_syncing(Duration::from_secs(3600)).await
+    }
+
+    pub(crate) async fn start_syncing(sync_interval: Duration) -> Self {
+        kit::logging::init("warn");
         let data = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let mut running = Vec::new();
@@ -111,7 +117,7 @@ impl Foundation {
         let bbs_url = format!("https://{}", bbs.addr());
         running.push(tokio::spawn(bbs.run(stop.clone())));
 
-        let (url, internal_url, controller) = controller(&cc_dir, &uaa_url, &bbs_url, &stop).await;
+        let (url, internal_url, controller) = controller(&cc_dir, &uaa_url, &bbs_url, sync_interval, &stop).await;
         running.push(controller);
         let mut foundation = Self {
             bbs: clients::bbs::Client::new(&bbs_url, &identity()).unwrap(),
@@ -257,7 +263,7 @@ impl Foundation {
     }
 }
 
-async fn controller(data: &Path, uaa_url: &str, bbs_url: &str, stop: &CancellationToken) -> (String, String, tokio::task::JoinHandle<anyhow::Result<()>>) {
+async fn controller(data: &Path, uaa_url: &str, bbs_url: &str, sync_interval: Duration, stop: &CancellationToken) -> (String, String, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let inside = data.parent().unwrap().join("inside");
     std::fs::write(&inside, "#!program").unwrap();
     let internal_listener = listener().await;
@@ -287,7 +293,7 @@ async fn controller(data: &Path, uaa_url: &str, bbs_url: &str, stop: &Cancellati
         staging_memory_mb: 1024,
         staging_disk_mb: 4096,
         staging_timeout: Duration::from_secs(900),
-        sync_interval: Duration::from_secs(30),
+        sync_interval,
         max_package_bytes: 1 << 30,
         first_target: Some(cloud_controller::FirstTarget { organization: "demo".to_owned(), space: "dev".to_owned() }),
     };
