@@ -43,7 +43,10 @@ pub struct Demand {
 
 impl Cell {
     pub(crate) fn lrp_demand(&self, memory_mb: i64, disk_mb: i64) -> Demand {
-        Demand { memory_mb: memory_mb + self.proxy_memory_mb, disk_mb }
+        Demand {
+            memory_mb: memory_mb + self.proxy_memory_mb,
+            disk_mb,
+        }
     }
 
     /// What is too little here.
@@ -83,15 +86,31 @@ impl Shortage {
 
     /// What is short on both.
     pub(crate) fn and(self, other: Self) -> Self {
-        Self { containers: self.containers && other.containers, disk: self.disk && other.disk, memory: self.memory && other.memory }
+        Self {
+            containers: self.containers && other.containers,
+            disk: self.disk && other.disk,
+            memory: self.memory && other.memory,
+        }
     }
 }
 
 /// `: disk, memory`; nothing when every cell lacks something else.
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [(self.containers, "containers"), (self.disk, "disk"), (self.memory, "memory")];
-        let names: Vec<_> = names.iter().filter(|(short, _)| *short).map(|(_, name)| *name).collect();
-        if names.is_empty() { Ok(()) } else { write!(f, ": {}", names.join(", ")) }
+        let names = [
+            (self.containers, "containers"),
+            (self.disk, "disk"),
+            (self.memory, "memory"),
+        ];
+        let names: Vec<_> = names
+            .iter()
+            .filter(|(short, _)| *short)
+            .map(|(_, name)| *name)
+            .collect();
+        if names.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ": {}", names.join(", "))
+        }
     }
 }

@@ -31,12 +31,18 @@ impl Constraint {
         if !self.root_fs_matches(cell) {
             return Err(Mismatch::RootFs);
         }
-        if !self.volume_drivers.iter().all(|driver| cell.volume_drivers.contains(driver)) {
+        if !self
+            .volume_drivers
+            .iter()
+            .all(|driver| cell.volume_drivers.contains(driver))
+        {
             return Err(Mismatch::VolumeDrivers);
         }
         // A cell of an isolation segment takes only what asks for it, and what asks goes nowhere else.
         let wanted = |tag: &String| self.placement_tags.contains(tag);
-        let offered = |tag: &String| cell.placement_tags.contains(tag) || cell.optional_placement_tags.contains(tag);
+        let offered = |tag: &String| {
+            cell.placement_tags.contains(tag) || cell.optional_placement_tags.contains(tag)
+        };
         if !(cell.placement_tags.iter().all(wanted) && self.placement_tags.iter().all(offered)) {
             return Err(Mismatch::PlacementTags);
         }
@@ -44,11 +50,15 @@ impl Constraint {
     }
 
     fn root_fs_matches(&self, cell: &Cell) -> bool {
-        let Some((scheme, rest)) = self.root_fs.split_once(':') else { return false };
+        let Some((scheme, rest)) = self.root_fs.split_once(':') else {
+            return false;
+        };
         match cell.root_fs_providers.get(scheme) {
             None => false,
             Some(RootFsProvider::Arbitrary) => true,
-            Some(RootFsProvider::FixedSet(names)) => names.contains(rest.split('?').next().unwrap_or_default()),
+            Some(RootFsProvider::FixedSet(names)) => {
+                names.contains(rest.split('?').next().unwrap_or_default())
+            }
         }
     }
 }

@@ -106,13 +106,25 @@ fn order(batch: &Batch) -> Vec<Job> {
     lrps.sort_by_key(|at| (batch.lrps[*at].index, -batch.lrps[*at].memory_mb));
     let mut tasks: Vec<usize> = (0..batch.tasks.len()).collect();
     tasks.sort_by_key(|at| -batch.tasks[*at].memory_mb);
-    let firsts = lrps.iter().take_while(|at| batch.lrps[**at].index <= 0).count();
+    let firsts = lrps
+        .iter()
+        .take_while(|at| batch.lrps[**at].index <= 0)
+        .count();
     let (before, after) = lrps.split_at(firsts);
     let lrp = |at: &usize| Job::Lrp(*at);
-    before.iter().map(lrp).chain(tasks.into_iter().map(Job::Task)).chain(after.iter().map(lrp)).collect()
+    before
+        .iter()
+        .map(lrp)
+        .chain(tasks.into_iter().map(Job::Task))
+        .chain(after.iter().map(lrp))
+        .collect()
 }
 
-fn place_lrp(cells: &mut [Cell], lrp: &LrpAuction, weights: &Weights) -> Result<CellId, PlacementError> {
+fn place_lrp(
+    cells: &mut [Cell],
+    lrp: &LrpAuction,
+    weights: &Weights,
+) -> Result<CellId, PlacementError> {
     let zones = zone_instances(cells, &lrp.process);
     let demand = |cell: &Cell| cell.lrp_demand(lrp.memory_mb, lrp.disk_mb);
     let score = |cell: &Cell| Score {
@@ -128,9 +140,21 @@ fn place_lrp(cells: &mut [Cell], lrp: &LrpAuction, weights: &Weights) -> Result<
     Ok(cell.id.clone())
 }
 
-fn place_task(cells: &mut [Cell], task: &TaskAuction, weights: &Weights) -> Result<CellId, PlacementError> {
-    let demand = Demand { memory_mb: task.memory_mb, disk_mb: task.disk_mb };
-    let score = |cell: &Cell| Score { zone_instances: 0, co_located: cell.tasks, load: score::load(cell, demand, weights, false), cell: cell.id.clone() };
+fn place_task(
+    cells: &mut [Cell],
+    task: &TaskAuction,
+    weights: &Weights,
+) -> Result<CellId, PlacementError> {
+    let demand = Demand {
+        memory_mb: task.memory_mb,
+        disk_mb: task.disk_mb,
+    };
+    let score = |cell: &Cell| Score {
+        zone_instances: 0,
+        co_located: cell.tasks,
+        load: score::load(cell, demand, weights, false),
+        cell: cell.id.clone(),
+    };
     let winner = best(cells, &task.constraint, |_| demand, score)?;
     let cell = &mut cells[winner];
     cell.reserve(demand);
@@ -139,7 +163,12 @@ fn place_task(cells: &mut [Cell], task: &TaskAuction, weights: &Weights) -> Resu
 }
 
 /// Position of the cell that matches, has room and scores least; or the reason that came closest to a placement.
-fn best(cells: &[Cell], constraint: &Constraint, demand: impl Fn(&Cell) -> Demand, score: impl Fn(&Cell) -> Score) -> Result<usize, PlacementError> {
+fn best(
+    cells: &[Cell],
+    constraint: &Constraint,
+    demand: impl Fn(&Cell) -> Demand,
+    score: impl Fn(&Cell) -> Score,
+) -> Result<usize, PlacementError> {
     let mut winner: Option<(Score, usize)> = None;
     let mut furthest = Mismatch::RootFs;
     let mut shortage: Option<Shortage> = None;
@@ -163,7 +192,9 @@ fn best(cells: &[Cell], constraint: &Constraint, demand: impl Fn(&Cell) -> Deman
         (None, Some(shortage), _) => Err(PlacementError::Insufficient(shortage)),
         (None, None, Mismatch::RootFs) => Err(PlacementError::RootFs),
         (None, None, Mismatch::VolumeDrivers) => Err(PlacementError::VolumeDrivers),
-        (None, None, Mismatch::PlacementTags) => Err(PlacementError::PlacementTags(constraint.placement_tags.clone())),
+        (None, None, Mismatch::PlacementTags) => Err(PlacementError::PlacementTags(
+            constraint.placement_tags.clone(),
+        )),
     }
 }
 

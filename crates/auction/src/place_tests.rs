@@ -7,12 +7,19 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 fn cell(id: &str, zone: &str) -> Cell {
-    let total = Resources { memory_mb: 1000, disk_mb: 1000, containers: 10 };
+    let total = Resources {
+        memory_mb: 1000,
+        disk_mb: 1000,
+        containers: 10,
+    };
     Cell {
         id: id.into(),
         zone: zone.into(),
         index: 0,
-        root_fs_providers: BTreeMap::from([("preloaded".to_owned(), RootFsProvider::FixedSet(BTreeSet::from(["linux".to_owned()])))]),
+        root_fs_providers: BTreeMap::from([(
+            "preloaded".to_owned(),
+            RootFsProvider::FixedSet(BTreeSet::from(["linux".to_owned()])),
+        )]),
         volume_drivers: Vec::new(),
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
@@ -26,41 +33,87 @@ fn cell(id: &str, zone: &str) -> Cell {
 }
 
 fn constraint(tags: &[&str]) -> Constraint {
-    Constraint { root_fs: "preloaded:linux".into(), volume_drivers: Vec::new(), placement_tags: tags.iter().map(|tag| (*tag).to_owned()).collect() }
+    Constraint {
+        root_fs: "preloaded:linux".into(),
+        volume_drivers: Vec::new(),
+        placement_tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+    }
 }
 
 fn lrp(process: &str, index: i32, memory_mb: i64) -> LrpAuction {
-    LrpAuction { process: process.into(), index, constraint: constraint(&[]), memory_mb, disk_mb: 10 }
+    LrpAuction {
+        process: process.into(),
+        index,
+        constraint: constraint(&[]),
+        memory_mb,
+        disk_mb: 10,
+    }
 }
 
 fn task(memory_mb: i64) -> TaskAuction {
-    TaskAuction { constraint: constraint(&[]), memory_mb, disk_mb: 10 }
+    TaskAuction {
+        constraint: constraint(&[]),
+        memory_mb,
+        disk_mb: 10,
+    }
 }
 
 fn winners(cells: &mut [Cell], batch: &Batch) -> Vec<(Job, String)> {
     let placements = place(cells, batch, &Weights::default());
     assert_eq!(placements.failed, []);
-    placements.won.into_iter().map(|(job, cell)| (job, cell.to_string())).collect()
+    placements
+        .won
+        .into_iter()
+        .map(|(job, cell)| (job, cell.to_string()))
+        .collect()
 }
 
 fn error(cells: &mut [Cell], lrp: LrpAuction) -> String {
-    let placements = place(cells, &Batch { lrps: vec![lrp], tasks: Vec::new() }, &Weights::default());
+    let placements = place(
+        cells,
+        &Batch {
+            lrps: vec![lrp],
+            tasks: Vec::new(),
+        },
+        &Weights::default(),
+    );
     placements.failed[0].1.to_string()
 }
 
 #[test]
 fn instances_spread_over_zones_then_cells() {
     let mut cells = [cell("a1", "a"), cell("a2", "a"), cell("b1", "b")];
-    let batch = Batch { lrps: (0..4).map(|index| lrp("p", index, 10)).collect(), tasks: Vec::new() };
-    let names: Vec<_> = winners(&mut cells, &batch).into_iter().map(|(_, cell)| cell).collect();
+    let batch = Batch {
+        lrps: (0..4).map(|index| lrp("p", index, 10)).collect(),
+        tasks: Vec::new(),
+    };
+    let names: Vec<_> = winners(&mut cells, &batch)
+        .into_iter()
+        .map(|(_, cell)| cell)
+        .collect();
     assert_eq!(names, ["a1", "b1", "a2", "b1"]);
 }
 
 #[test]
 fn first_instances_come_before_tasks_and_the_largest_first() {
-    let batch = Batch { lrps: vec![lrp("p", 1, 10), lrp("p", 0, 10), lrp("q", 0, 50)], tasks: vec![task(5), task(7)] };
-    let jobs: Vec<_> = winners(&mut [cell("a", "z")], &batch).into_iter().map(|(job, _)| job).collect();
-    assert_eq!(jobs, [Job::Lrp(2), Job::Lrp(1), Job::Task(1), Job::Task(0), Job::Lrp(0)]);
+    let batch = Batch {
+        lrps: vec![lrp("p", 1, 10), lrp("p", 0, 10), lrp("q", 0, 50)],
+        tasks: vec![task(5), task(7)],
+    };
+    let jobs: Vec<_> = winners(&mut [cell("a", "z")], &batch)
+        .into_iter()
+        .map(|(job, _)| job)
+        .collect();
+    assert_eq!(
+        jobs,
+        [
+            Job::Lrp(2),
+            Job::Lrp(1),
+            Job::Task(1),
+            Job::Task(0),
+            Job::Lrp(0)
+        ]
+    );
 }
 
 #[test]
@@ -68,7 +121,17 @@ fn tasks_avoid_cells_with_tasks_whatever_the_zone() {
     let mut cells = [cell("a", "z"), cell("b", "z")];
     cells[0].tasks = 1;
     cells[1].available.memory_mb = 100;
-    assert_eq!(winners(&mut cells, &Batch { lrps: Vec::new(), tasks: vec![task(10)] })[0].1, "b");
+    assert_eq!(
+        winners(
+            &mut cells,
+            &Batch {
+                lrps: Vec::new(),
+                tasks: vec![task(10)]
+            }
+        )[0]
+        .1,
+        "b"
+    );
 }
 
 #[test]
@@ -76,10 +139,20 @@ fn the_proxys_memory_is_reserved_too() {
     let mut cells = [cell("a", "z")];
     cells[0].available.memory_mb = 300;
     cells[0].proxy_memory_mb = 50;
-    let batch = Batch { lrps: (0..3).map(|index| lrp("p", index, 100)).collect(), tasks: Vec::new() };
+    let batch = Batch {
+        lrps: (0..3).map(|index| lrp("p", index, 100)).collect(),
+        tasks: Vec::new(),
+    };
     let placements = place(&mut cells, &batch, &Weights::default());
-    assert_eq!(placements.won.len(), 2, "the original would promise a third");
-    assert_eq!(placements.failed[0].1.to_string(), "insufficient resources: memory");
+    assert_eq!(
+        placements.won.len(),
+        2,
+        "the original would promise a third"
+    );
+    assert_eq!(
+        placements.failed[0].1.to_string(),
+        "insufficient resources: memory"
+    );
     assert_eq!(cells[0].available.memory_mb, 0);
 }
 
@@ -88,27 +161,76 @@ fn a_full_zone_does_not_stop_the_search() {
     let mut cells = [cell("a", "a"), cell("b", "b")];
     cells[0].available.memory_mb = 5;
     cells[1].instances.insert("p".into(), 3);
-    assert_eq!(winners(&mut cells, &Batch { lrps: vec![lrp("p", 3, 10)], tasks: Vec::new() })[0].1, "b");
+    assert_eq!(
+        winners(
+            &mut cells,
+            &Batch {
+                lrps: vec![lrp("p", 3, 10)],
+                tasks: Vec::new()
+            }
+        )[0]
+        .1,
+        "b"
+    );
 }
 
 #[test]
 fn errors_tell_what_no_cell_has() {
-    assert_eq!(error(&mut [], lrp("p", 0, 1)), "unable to communicate to compatible cells");
-    let other = |constraint| LrpAuction { constraint, ..lrp("p", 0, 1) };
-    assert_eq!(error(&mut [cell("a", "z")], other(Constraint { root_fs: "preloaded:windows".into(), ..constraint(&[]) })), "found no compatible cell for required rootfs");
-    let drivers = Constraint { volume_drivers: vec!["nfs".into()], ..constraint(&[]) };
-    assert_eq!(error(&mut [cell("a", "z")], other(drivers)), "found no compatible cell with required volume drivers");
-    assert_eq!(error(&mut [cell("a", "z")], other(constraint(&["iso"]))), "found no compatible cell with placement tag \"iso\"");
-    assert_eq!(error(&mut [cell("a", "z")], other(constraint(&["x", "y", "z"]))), "found no compatible cell with placement tags \"x\", \"y\" and \"z\"");
+    assert_eq!(
+        error(&mut [], lrp("p", 0, 1)),
+        "unable to communicate to compatible cells"
+    );
+    let other = |constraint| LrpAuction {
+        constraint,
+        ..lrp("p", 0, 1)
+    };
+    assert_eq!(
+        error(
+            &mut [cell("a", "z")],
+            other(Constraint {
+                root_fs: "preloaded:windows".into(),
+                ..constraint(&[])
+            })
+        ),
+        "found no compatible cell for required rootfs"
+    );
+    let drivers = Constraint {
+        volume_drivers: vec!["nfs".into()],
+        ..constraint(&[])
+    };
+    assert_eq!(
+        error(&mut [cell("a", "z")], other(drivers)),
+        "found no compatible cell with required volume drivers"
+    );
+    assert_eq!(
+        error(&mut [cell("a", "z")], other(constraint(&["iso"]))),
+        "found no compatible cell with placement tag \"iso\""
+    );
+    assert_eq!(
+        error(&mut [cell("a", "z")], other(constraint(&["x", "y", "z"]))),
+        "found no compatible cell with placement tags \"x\", \"y\" and \"z\""
+    );
     let mut isolated = cell("a", "z");
     isolated.placement_tags = vec!["iso".into()];
-    assert_eq!(error(&mut [isolated], lrp("p", 0, 1)), "found no compatible cell with no placement tags");
+    assert_eq!(
+        error(&mut [isolated], lrp("p", 0, 1)),
+        "found no compatible cell with no placement tags"
+    );
 
     let (mut little_memory, mut little_disk) = (cell("a", "z"), cell("b", "z"));
-    (little_memory.available.memory_mb, little_disk.available.disk_mb) = (1, 1);
-    assert_eq!(error(&mut [little_memory.clone(), little_disk], lrp("p", 0, 10)), "insufficient resources");
+    (
+        little_memory.available.memory_mb,
+        little_disk.available.disk_mb,
+    ) = (1, 1);
+    assert_eq!(
+        error(&mut [little_memory.clone(), little_disk], lrp("p", 0, 10)),
+        "insufficient resources"
+    );
     little_memory.available.containers = 0;
-    assert_eq!(error(&mut [little_memory], lrp("p", 0, 10)), "insufficient resources: containers, memory");
+    assert_eq!(
+        error(&mut [little_memory], lrp("p", 0, 10)),
+        "insufficient resources: containers, memory"
+    );
 }
 
 #[test]
@@ -117,7 +239,13 @@ fn placement_tags_of_isolation_segments() {
     isolated.placement_tags = vec!["iso".into()];
     isolated.optional_placement_tags = vec!["gpu".into()];
     let mut cells = [cell("shared", "z"), isolated];
-    let with = |tags: &[&str]| Batch { lrps: vec![LrpAuction { constraint: constraint(tags), ..lrp("p", 0, 1) }], tasks: Vec::new() };
+    let with = |tags: &[&str]| Batch {
+        lrps: vec![LrpAuction {
+            constraint: constraint(tags),
+            ..lrp("p", 0, 1)
+        }],
+        tasks: Vec::new(),
+    };
     assert_eq!(winners(&mut cells, &with(&["iso"]))[0].1, "iso");
     assert_eq!(winners(&mut cells, &with(&["iso", "gpu"]))[0].1, "iso");
     assert_eq!(winners(&mut cells, &with(&[]))[0].1, "shared");
@@ -127,10 +255,23 @@ fn placement_tags_of_isolation_segments() {
 fn the_limit_of_starting_containers() {
     let mut cells = [cell("a", "z")];
     cells[0].starting_containers = 2;
-    let weights = Weights { starting_container_maximum: 3, ..Weights::default() };
-    let placements = place(&mut cells, &Batch { lrps: vec![lrp("p", 0, 1), lrp("p", 1, 1)], tasks: Vec::new() }, &weights);
+    let weights = Weights {
+        starting_container_maximum: 3,
+        ..Weights::default()
+    };
+    let placements = place(
+        &mut cells,
+        &Batch {
+            lrps: vec![lrp("p", 0, 1), lrp("p", 1, 1)],
+            tasks: Vec::new(),
+        },
+        &weights,
+    );
     assert_eq!(placements.won.len(), 1);
-    assert_eq!(placements.failed[0].1.to_string(), "waiting to start instance: reached in-flight start limit");
+    assert_eq!(
+        placements.failed[0].1.to_string(),
+        "waiting to start instance: reached in-flight start limit"
+    );
 }
 
 /// The policy as a loop over zones with one floating-point score, which is how the original decides. The score of the
@@ -141,9 +282,14 @@ fn by_zones(cells: &[Cell], lrp: &LrpAuction, weights: &Weights) -> Option<f64> 
     sorted.sort_by_key(|(_, instances)| *instances);
     let mut least: Option<f64> = None;
     for (position, (zone, instances)) in sorted.iter().enumerate() {
-        let scores = cells.iter().filter(|cell| cell.zone == *zone && lrp.constraint.check(cell).is_ok()).filter_map(|cell| float_score(cell, lrp, weights));
+        let scores = cells
+            .iter()
+            .filter(|cell| cell.zone == *zone && lrp.constraint.check(cell).is_ok())
+            .filter_map(|cell| float_score(cell, lrp, weights));
         least = scores.chain(least).reduce(f64::min);
-        let tied = sorted.get(position + 1).is_some_and(|(_, next)| next == instances);
+        let tied = sorted
+            .get(position + 1)
+            .is_some_and(|(_, next)| next == instances);
         if least.is_some() && !tied {
             break;
         }
@@ -153,7 +299,10 @@ fn by_zones(cells: &[Cell], lrp: &LrpAuction, weights: &Weights) -> Option<f64> 
 
 fn float_score(cell: &Cell, lrp: &LrpAuction, weights: &Weights) -> Option<f64> {
     let memory = lrp.memory_mb + cell.proxy_memory_mb;
-    if cell.available.memory_mb < memory || cell.available.disk_mb < lrp.disk_mb || cell.available.containers < 1 {
+    if cell.available.memory_mb < memory
+        || cell.available.disk_mb < lrp.disk_mb
+        || cell.available.containers < 1
+    {
         return None;
     }
     let used = |left: i64, total: i64| 1.0 - left as f64 / total as f64;
@@ -161,24 +310,56 @@ fn float_score(cell: &Cell, lrp: &LrpAuction, weights: &Weights) -> Option<f64> 
         + used(cell.available.disk_mb - lrp.disk_mb, cell.total.disk_mb)
         + used(cell.available.containers - 1, cell.total.containers);
     let locality = 1000.0 * f64::from(cell.instances_of(&lrp.process));
-    Some(resources / 3.0 + f64::from(cell.starting_containers) * weights.starting_container + locality + f64::from(cell.index) * weights.bin_pack_first_fit)
+    Some(
+        resources / 3.0
+            + f64::from(cell.starting_containers) * weights.starting_container
+            + locality
+            + f64::from(cell.index) * weights.bin_pack_first_fit,
+    )
 }
 
 fn any_cell() -> impl Strategy<Value = Cell> {
-    let sizes = (0..2000i64, 0..2000i64, 0..20i64, 2000..4000i64, 2000..4000i64, 20..40i64);
-    (sizes, 0..4u8, 0..5i32, 0..6u32, 0..4u32, any::<bool>(), prop::sample::select(vec![0i64, 32])).prop_map(|(sizes, zone, index, starting, instances, matches, proxy_memory_mb)| {
-        let mut cell = cell("", &format!("zone-{zone}"));
-        cell.available = Resources { memory_mb: sizes.0, disk_mb: sizes.1, containers: sizes.2 };
-        cell.total = Resources { memory_mb: sizes.3, disk_mb: sizes.4, containers: sizes.5 };
-        (cell.index, cell.starting_containers, cell.proxy_memory_mb) = (index, starting, proxy_memory_mb);
-        if instances > 0 {
-            cell.instances.insert("p".into(), instances);
-        }
-        if !matches {
-            cell.placement_tags = vec!["iso".into()];
-        }
-        cell
-    })
+    let sizes = (
+        0..2000i64,
+        0..2000i64,
+        0..20i64,
+        2000..4000i64,
+        2000..4000i64,
+        20..40i64,
+    );
+    (
+        sizes,
+        0..4u8,
+        0..5i32,
+        0..6u32,
+        0..4u32,
+        any::<bool>(),
+        prop::sample::select(vec![0i64, 32]),
+    )
+        .prop_map(
+            |(sizes, zone, index, starting, instances, matches, proxy_memory_mb)| {
+                let mut cell = cell("", &format!("zone-{zone}"));
+                cell.available = Resources {
+                    memory_mb: sizes.0,
+                    disk_mb: sizes.1,
+                    containers: sizes.2,
+                };
+                cell.total = Resources {
+                    memory_mb: sizes.3,
+                    disk_mb: sizes.4,
+                    containers: sizes.5,
+                };
+                (cell.index, cell.starting_containers, cell.proxy_memory_mb) =
+                    (index, starting, proxy_memory_mb);
+                if instances > 0 {
+                    cell.instances.insert("p".into(), instances);
+                }
+                if !matches {
+                    cell.placement_tags = vec!["iso".into()];
+                }
+                cell
+            },
+        )
 }
 
 proptest! {

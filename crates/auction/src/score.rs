@@ -29,19 +29,36 @@ pub struct Weights {
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { starting_container: 0.25, bin_pack_first_fit: 0.0, starting_container_maximum: 0 }
+        Self {
+            starting_container: 0.25,
+            bin_pack_first_fit: 0.0,
+            starting_container_maximum: 0,
+        }
     }
 }
 
 const BILLION: f64 = 1e9;
 
 pub(crate) fn load(cell: &Cell, demand: Demand, weights: &Weights, bin_pack: bool) -> i64 {
-    let used = |available: i64, demand: i64, total: i64| if total == 0 { 0.0 } else { 1.0 - (available - demand) as f64 / total as f64 };
-    let share = (used(cell.available.memory_mb, demand.memory_mb, cell.total.memory_mb)
-        + used(cell.available.disk_mb, demand.disk_mb, cell.total.disk_mb)
+    let used = |available: i64, demand: i64, total: i64| {
+        if total == 0 {
+            0.0
+        } else {
+            1.0 - (available - demand) as f64 / total as f64
+        }
+    };
+    let share = (used(
+        cell.available.memory_mb,
+        demand.memory_mb,
+        cell.total.memory_mb,
+    ) + used(cell.available.disk_mb, demand.disk_mb, cell.total.disk_mb)
         + used(cell.available.containers, 1, cell.total.containers))
         / 3.0;
     let starting = f64::from(cell.starting_containers) * weights.starting_container;
-    let packing = if bin_pack { f64::from(cell.index) * weights.bin_pack_first_fit } else { 0.0 };
+    let packing = if bin_pack {
+        f64::from(cell.index) * weights.bin_pack_first_fit
+    } else {
+        0.0
+    };
     ((share + starting + packing) * BILLION).round() as i64
 }

@@ -14,15 +14,25 @@ use wire::rep::{LrpStartRequest, TaskStartRequest, path};
 const MAX_BODY: usize = 256 << 20;
 
 pub(crate) fn router(queue: Arc<Queue>) -> Router {
-    Router::new().route(path::AUCTION_LRPS, post(lrps)).route(path::AUCTION_TASKS, post(tasks)).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(queue)
+    Router::new()
+        .route(path::AUCTION_LRPS, post(lrps))
+        .route(path::AUCTION_TASKS, post(tasks))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(queue)
 }
 
 async fn lrps(State(queue): State<Arc<Queue>>, body: Bytes) -> Response {
-    answer(serde_json::from_slice::<Vec<LrpStartRequest>>(&body).map(|requests| queue.ask_lrps(requests)))
+    answer(
+        serde_json::from_slice::<Vec<LrpStartRequest>>(&body)
+            .map(|requests| queue.ask_lrps(requests)),
+    )
 }
 
 async fn tasks(State(queue): State<Arc<Queue>>, body: Bytes) -> Response {
-    answer(serde_json::from_slice::<Vec<TaskStartRequest>>(&body).map(|requests| queue.ask_tasks(requests)))
+    answer(
+        serde_json::from_slice::<Vec<TaskStartRequest>>(&body)
+            .map(|requests| queue.ask_tasks(requests)),
+    )
 }
 
 fn answer(asked: serde_json::Result<bool>) -> Response {

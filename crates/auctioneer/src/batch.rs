@@ -64,14 +64,18 @@ impl Runner {
             let cells = match self.bbs.cells().await {
                 Ok(cells) => cells,
                 Err(error) => {
-                    tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "list-cells-failed");
+                    tracing::warn!(
+                        error = format!("{:#}", anyhow::Error::from(error)),
+                        "list-cells-failed"
+                    );
                     tokio::time::sleep(backoff.next_delay()).await;
                     continue;
                 }
             };
             let candidates = self.states(&cells).await;
             rounds += 1;
-            let ask_again = Instant::now() < grace_ends || (!cells.is_empty() && rounds < STATE_ROUNDS);
+            let ask_again =
+                Instant::now() < grace_ends || (!cells.is_empty() && rounds < STATE_ROUNDS);
             if !candidates.is_empty() || !ask_again {
                 return candidates;
             }
@@ -97,11 +101,20 @@ impl Runner {
 
     /// `None`, logged, when the cell cannot take work.
     async fn state(&self, cell: &CellPresence) -> Option<Candidate> {
-        let url = if cell.rep_url.is_empty() { &cell.rep_address } else { &cell.rep_url };
-        let state = match tokio::time::timeout(self.cell_state_timeout, self.reps.state(url)).await {
+        let url = if cell.rep_url.is_empty() {
+            &cell.rep_address
+        } else {
+            &cell.rep_url
+        };
+        let state = match tokio::time::timeout(self.cell_state_timeout, self.reps.state(url)).await
+        {
             Ok(Ok(state)) => state,
             Ok(Err(error)) => {
-                tracing::warn!(cell = cell.cell_id, error = format!("{error:#}"), "cell-state-failed");
+                tracing::warn!(
+                    cell = cell.cell_id,
+                    error = format!("{error:#}"),
+                    "cell-state-failed"
+                );
                 return None;
             }
             Err(_) => {
@@ -110,19 +123,44 @@ impl Runner {
             }
         };
         if state.cell_id != cell.cell_id {
-            tracing::warn!(cell = cell.cell_id, answered = state.cell_id, "cell-answers-as-another");
+            tracing::warn!(
+                cell = cell.cell_id,
+                answered = state.cell_id,
+                "cell-answers-as-another"
+            );
             return None;
         }
-        (!state.evacuating).then(|| Candidate { url: url.clone(), state })
+        (!state.evacuating).then(|| Candidate {
+            url: url.clone(),
+            state,
+        })
     }
 
     async fn batch(&self, candidates: &[Candidate], asked: Drained) {
         let started = Instant::now();
-        let batch = Batch { lrps: asked.lrps.iter().map(|lrp| convert::lrp(&lrp.work)).collect(), tasks: asked.tasks.iter().map(|task| convert::task(&task.work)).collect() };
-        let mut cells: Vec<_> = candidates.iter().map(|candidate| convert::cell(&candidate.state)).collect();
+        let batch = Batch {
+            lrps: asked
+                .lrps
+                .iter()
+                .map(|lrp| convert::lrp(&lrp.work))
+                .collect(),
+            tasks: asked
+                .tasks
+                .iter()
+                .map(|task| convert::task(&task.work))
+                .collect(),
+        };
+        let mut cells: Vec<_> = candidates
+            .iter()
+            .map(|candidate| convert::cell(&candidate.state))
+            .collect();
         let placements = auction::place(&mut cells, &batch, &self.weights);
         let refused = self.hand_out(candidates, &asked, &placements).await;
-        let mut failures: Vec<_> = placements.failed.iter().map(|(job, error)| Failure::new(&asked, *job, error.to_string())).collect();
+        let mut failures: Vec<_> = placements
+            .failed
+            .iter()
+            .map(|(job, error)| Failure::new(&asked, *job, error.to_string()))
+            .collect();
         failures.extend(self.give_back(&asked, refused));
         tracing::info!(
             lrps = asked.lrps.len(),
@@ -133,14 +171,24 @@ impl Runner {
             millis = started.elapsed().as_millis(),
             "auction"
         );
-        stream::iter(failures).for_each_concurrent(REPORTS, |failure| self.report(failure)).await;
+        stream::iter(failures)
+            .for_each_concurrent(REPORTS, |failure| self.report(failure))
+            .await;
     }
 
     /// Sends each cell its work, all cells at once; what they refused, with the cell's id.
-    async fn hand_out(&self, candidates: &[Candidate], asked: &Drained, placements: &Placements) -> Vec<(String, Work)> {
+    async fn hand_out(
+        &self,
+        candidates: &[Candidate],
+        asked: &Drained,
+        placements: &Placements,
+    ) -> Vec<(String, Work)> {
         let mut works: BTreeMap<&str, Work> = BTreeMap::new();
         for (job, cell) in &placements.won {
-            let work = works.entry(cell.as_str()).or_insert_with(|| Work { cell_id: cell.to_string(), ..Work::default() });
+            let work = works.entry(cell.as_str()).or_insert_with(|| Work {
+                cell_id: cell.to_string(),
+                ..Work::default()
+            });
             match *job {
                 Job::Lrp(at) => work.lrps.push(asked.lrps[at].work.clone()),
                 Job::Task(at) => work.tasks.push(asked.tasks[at].work.clone()),
@@ -148,19 +196,30 @@ impl Runner {
         }
         let sent: FuturesUnordered<_> = candidates
             .iter()
-            .filter_map(|candidate| works.remove(candidate.state.cell_id.as_str()).map(|work| (candidate, work)))
-            .map(async |(candidate, work)| (candidate.state.cell_id.clone(), self.reps.perform(&candidate.url, &work).await))
+            .filter_map(|candidate| {
+                works
+                    .remove(candidate.state.cell_id.as_str())
+                    .map(|work| (candidate, work))
+            })
+            .map(async |(candidate, work)| {
+                (
+                    candidate.state.cell_id.clone(),
+                    self.reps.perform(&candidate.url, &work).await,
+                )
+            })
             .collect();
         let answers: Vec<_> = sent.collect().await;
-        answers.into_iter().filter_map(|(cell, answer)| match answer {
-            Ok(refused) => Some((cell, refused)),
-            // The cell may have taken some of it. The BBS asks again for what does not start.
-            Err(error) => {
-                tracing::warn!(cell, error = format!("{error:#}"), "work-not-answered");
-                None
-            }
-        })
-        .collect()
+        answers
+            .into_iter()
+            .filter_map(|(cell, answer)| match answer {
+                Ok(refused) => Some((cell, refused)),
+                // The cell may have taken some of it. The BBS asks again for what does not start.
+                Err(error) => {
+                    tracing::warn!(cell, error = format!("{error:#}"), "work-not-answered");
+                    None
+                }
+            })
+            .collect()
     }
 
     /// Refused work gets one more auction at once, on fresh states; refused twice it has failed.
@@ -170,17 +229,35 @@ impl Runner {
         let reason = |cell: &str| format!("insufficient resources: cell {cell} refused the work");
         for (cell, work) in refused {
             for lrp in work.lrps {
-                let Some(before) = asked.lrps.iter().find(|asked| asked.work.identifier() == lrp.identifier()) else { continue };
+                let Some(before) = asked
+                    .lrps
+                    .iter()
+                    .find(|asked| asked.work.identifier() == lrp.identifier())
+                else {
+                    continue;
+                };
                 if again(before.refused_by.as_ref()) {
-                    lrps.push(Asked { work: before.work.clone(), refused_by: Some(cell.clone()) });
+                    lrps.push(Asked {
+                        work: before.work.clone(),
+                        refused_by: Some(cell.clone()),
+                    });
                 } else {
                     failures.push(Failure::Lrp(before.work.clone(), reason(&cell)));
                 }
             }
             for task in work.tasks {
-                let Some(before) = asked.tasks.iter().find(|asked| asked.work.task_guid == task.task_guid) else { continue };
+                let Some(before) = asked
+                    .tasks
+                    .iter()
+                    .find(|asked| asked.work.task_guid == task.task_guid)
+                else {
+                    continue;
+                };
                 if again(before.refused_by.as_ref()) {
-                    tasks.push(Asked { work: before.work.clone(), refused_by: Some(cell.clone()) });
+                    tasks.push(Asked {
+                        work: before.work.clone(),
+                        refused_by: Some(cell.clone()),
+                    });
                 } else {
                     failures.push(Failure::Task(before.work.clone(), reason(&cell)));
                 }
@@ -193,8 +270,18 @@ impl Runner {
     async fn report(&self, failure: Failure) {
         let (what, reason, reported) = match failure {
             Failure::Lrp(lrp, reason) => {
-                let key = ActualLrpKey { process_guid: lrp.process_guid.clone(), index: lrp.index, domain: lrp.domain.clone() };
-                let reported = self.bbs.fail(&FailActualLrpRequest { key: Some(key), error_message: reason.clone() }).await;
+                let key = ActualLrpKey {
+                    process_guid: lrp.process_guid.clone(),
+                    index: lrp.index,
+                    domain: lrp.domain.clone(),
+                };
+                let reported = self
+                    .bbs
+                    .fail(&FailActualLrpRequest {
+                        key: Some(key),
+                        error_message: reason.clone(),
+                    })
+                    .await;
                 (lrp.identifier(), reason, reported)
             }
             Failure::Task(task, reason) => {

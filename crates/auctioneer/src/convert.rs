@@ -7,17 +7,25 @@ use wire::rep::{self, CellState, Lrp, Task};
 pub(crate) fn cell(state: &CellState) -> Cell {
     let mut instances = BTreeMap::new();
     for lrp in &state.lrps {
-        *instances.entry(lrp.process_guid.as_str().into()).or_default() += 1;
+        *instances
+            .entry(lrp.process_guid.as_str().into())
+            .or_default() += 1;
     }
     let provider = |provider: &rep::RootFsProvider| match provider {
         rep::RootFsProvider::Arbitrary => RootFsProvider::Arbitrary,
-        rep::RootFsProvider::FixedSet { set } => RootFsProvider::FixedSet(set.keys().cloned().collect()),
+        rep::RootFsProvider::FixedSet { set } => {
+            RootFsProvider::FixedSet(set.keys().cloned().collect())
+        }
     };
     Cell {
         id: state.cell_id.as_str().into(),
         zone: state.zone.clone(),
         index: state.cell_index,
-        root_fs_providers: state.root_fs_providers.iter().map(|(scheme, offered)| (scheme.clone(), provider(offered))).collect(),
+        root_fs_providers: state
+            .root_fs_providers
+            .iter()
+            .map(|(scheme, offered)| (scheme.clone(), provider(offered)))
+            .collect(),
         volume_drivers: state.volume_drivers.clone(),
         placement_tags: state.placement_tags.clone(),
         optional_placement_tags: state.optional_placement_tags.clone(),
@@ -41,7 +49,11 @@ pub(crate) fn lrp(lrp: &Lrp) -> LrpAuction {
 }
 
 pub(crate) fn task(task: &Task) -> TaskAuction {
-    TaskAuction { constraint: constraint(&task.constraint), memory_mb: task.resource.memory_mb.into(), disk_mb: task.resource.disk_mb.into() }
+    TaskAuction {
+        constraint: constraint(&task.constraint),
+        memory_mb: task.resource.memory_mb.into(),
+        disk_mb: task.resource.disk_mb.into(),
+    }
 }
 
 fn constraint(constraint: &rep::PlacementConstraint) -> Constraint {
@@ -53,5 +65,9 @@ fn constraint(constraint: &rep::PlacementConstraint) -> Constraint {
 }
 
 fn resources(resources: rep::Resources) -> Resources {
-    Resources { memory_mb: resources.memory_mb.into(), disk_mb: resources.disk_mb.into(), containers: resources.containers.into() }
+    Resources {
+        memory_mb: resources.memory_mb.into(),
+        disk_mb: resources.disk_mb.into(),
+        containers: resources.containers.into(),
+    }
 }

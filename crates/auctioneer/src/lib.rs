@@ -46,7 +46,12 @@ pub struct Config {
 
 impl Config {
     /// With the original's weights and time-outs.
-    pub fn new(listener: TcpListener, identity: Identity, bbs_url: impl Into<String>, locket_url: impl Into<String>) -> Self {
+    pub fn new(
+        listener: TcpListener,
+        identity: Identity,
+        bbs_url: impl Into<String>,
+        locket_url: impl Into<String>,
+    ) -> Self {
         Self {
             listener,
             identity,
@@ -72,7 +77,10 @@ pub struct Auctioneer {
 
 impl Auctioneer {
     pub async fn build(config: Config) -> Result<Self> {
-        let addr = config.listener.local_addr().context("auctioneer's address")?;
+        let addr = config
+            .listener
+            .local_addr()
+            .context("auctioneer's address")?;
         let identity = &config.identity;
         let queue = Arc::new(Queue::new());
         let runner = Runner {
@@ -86,7 +94,11 @@ impl Auctioneer {
         Ok(Self {
             addr,
             tls: kit::tls::server_config(identity, ClientAuth::Required, &["h2", "http/1.1"])?,
-            lock: locket::Lock::new(locket::Client::new(config.locket_url, identity)?, LOCK, &owner(addr)),
+            lock: locket::Lock::new(
+                locket::Client::new(config.locket_url, identity)?,
+                LOCK,
+                &owner(addr),
+            ),
             listener: config.listener,
             runner,
             queue,
@@ -99,7 +111,12 @@ impl Auctioneer {
 
     /// Serves until `shutdown`; a batch that has begun is finished.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let api = kit::http::serve(self.listener, Some(self.tls), api::router(self.queue.clone()), shutdown.clone());
+        let api = kit::http::serve(
+            self.listener,
+            Some(self.tls),
+            api::router(self.queue.clone()),
+            shutdown.clone(),
+        );
         let work = work(&self.lock, &self.runner, &self.queue, &shutdown);
         let (served, ()) = tokio::join!(api, work);
         served

@@ -33,7 +33,10 @@ struct State {
 enum Standing {
     Active,
     /// Without the lock.
-    Standby { since: Instant, fresh: bool },
+    Standby {
+        since: Instant,
+        fresh: bool,
+    },
 }
 
 /// The drained queue, without duplicates.
@@ -45,20 +48,38 @@ pub(crate) struct Drained {
 
 impl Queue {
     pub(crate) fn new() -> Self {
-        let standing = Standing::Standby { since: Instant::now(), fresh: true };
-        Self { state: Mutex::new(State { lrps: Vec::new(), tasks: Vec::new(), standing }), wake: Notify::new() }
+        let standing = Standing::Standby {
+            since: Instant::now(),
+            fresh: true,
+        };
+        Self {
+            state: Mutex::new(State {
+                lrps: Vec::new(),
+                tasks: Vec::new(),
+                standing,
+            }),
+            wake: Notify::new(),
+        }
     }
 
     /// False: this auctioneer is not the active one.
     #[must_use]
     pub(crate) fn ask_lrps(&self, requests: Vec<LrpStartRequest>) -> bool {
-        let lrps = requests.into_iter().flat_map(instances).map(|work| Asked { work, refused_by: None });
+        let lrps = requests.into_iter().flat_map(instances).map(|work| Asked {
+            work,
+            refused_by: None,
+        });
         self.ask(|state| state.lrps.extend(lrps))
     }
 
     #[must_use]
     pub(crate) fn ask_tasks(&self, tasks: Vec<Task>) -> bool {
-        self.ask(|state| state.tasks.extend(tasks.into_iter().map(|work| Asked { work, refused_by: None })))
+        self.ask(|state| {
+            state.tasks.extend(tasks.into_iter().map(|work| Asked {
+                work,
+                refused_by: None,
+            }))
+        })
     }
 
     /// For the next batch.
@@ -95,7 +116,10 @@ impl Queue {
     }
 
     pub(crate) fn deactivate(&self) {
-        self.lock().standing = Standing::Standby { since: Instant::now(), fresh: false };
+        self.lock().standing = Standing::Standby {
+            since: Instant::now(),
+            fresh: false,
+        };
     }
 
     /// Returns when there is something to do.
@@ -112,9 +136,15 @@ impl Queue {
 
     pub(crate) fn drain(&self) -> Drained {
         let mut state = self.lock();
-        let (lrps, tasks) = (std::mem::take(&mut state.lrps), std::mem::take(&mut state.tasks));
+        let (lrps, tasks) = (
+            std::mem::take(&mut state.lrps),
+            std::mem::take(&mut state.tasks),
+        );
         drop(state);
-        Drained { lrps: unique(lrps, Lrp::identifier), tasks: unique(tasks, |task| task.task_guid.clone()) }
+        Drained {
+            lrps: unique(lrps, Lrp::identifier),
+            tasks: unique(tasks, |task| task.task_guid.clone()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -124,7 +154,13 @@ impl Queue {
 
 /// One LRP for every index that is asked.
 fn instances(request: LrpStartRequest) -> impl Iterator<Item = Lrp> {
-    let LrpStartRequest { process_guid, domain, indices, constraint, resource } = request;
+    let LrpStartRequest {
+        process_guid,
+        domain,
+        indices,
+        constraint,
+        resource,
+    } = request;
     indices.into_iter().map(move |index| Lrp {
         process_guid: process_guid.clone(),
         index,
@@ -138,7 +174,10 @@ fn instances(request: LrpStartRequest) -> impl Iterator<Item = Lrp> {
 /// The first of each identifier.
 fn unique<T>(asked: Vec<Asked<T>>, identifier: impl Fn(&T) -> String) -> Vec<Asked<T>> {
     let mut seen = HashSet::new();
-    asked.into_iter().filter(|asked| seen.insert(identifier(&asked.work))).collect()
+    asked
+        .into_iter()
+        .filter(|asked| seen.insert(identifier(&asked.work)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -146,7 +185,11 @@ mod tests {
     use super::*;
 
     fn request(process: &str, indices: &[i32]) -> LrpStartRequest {
-        LrpStartRequest { process_guid: process.into(), indices: indices.to_vec(), ..Default::default() }
+        LrpStartRequest {
+            process_guid: process.into(),
+            indices: indices.to_vec(),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -154,7 +197,12 @@ mod tests {
         let queue = Queue::new();
         assert!(queue.ask_lrps(vec![request("p", &[0, 1]), request("q", &[0])]));
         assert!(queue.ask_lrps(vec![request("p", &[1, 2])]));
-        let identifiers: Vec<_> = queue.drain().lrps.iter().map(|asked| asked.work.identifier()).collect();
+        let identifiers: Vec<_> = queue
+            .drain()
+            .lrps
+            .iter()
+            .map(|asked| asked.work.identifier())
+            .collect();
         assert_eq!(identifiers, ["p.0", "p.1", "q.0", "p.2"]);
         assert!(queue.is_empty());
     }

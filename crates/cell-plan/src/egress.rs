@@ -38,7 +38,9 @@ pub struct Rule {
 pub enum RuleError {
     #[error("egress protocol {0:?}: want tcp, udp, icmp, icmpv6 or all")]
     Protocol(String),
-    #[error("egress destination {0:?}: want an address, a CIDR such as 10.0.0.0/8, or a range a-b with a not above b")]
+    #[error(
+        "egress destination {0:?}: want an address, a CIDR such as 10.0.0.0/8, or a range a-b with a not above b"
+    )]
     Destination(String),
     #[error("egress port {0}: want 1 to 65535, a range from low to high")]
     Port(String),
@@ -64,11 +66,17 @@ pub fn check(text: &RuleText<'_>) -> Result<Option<Rule>, RuleError> {
     match protocol {
         Protocol::Tcp if ports.is_empty() => return Err(RuleError::NoPorts("tcp")),
         Protocol::Udp if ports.is_empty() => return Err(RuleError::NoPorts("udp")),
-        Protocol::Icmp | Protocol::All if !ports.is_empty() => return Err(RuleError::Ports(text.protocol.to_owned())),
+        Protocol::Icmp | Protocol::All if !ports.is_empty() => {
+            return Err(RuleError::Ports(text.protocol.to_owned()));
+        }
         _ => {}
     }
     let icmp = match (protocol, text.icmp) {
-        (Protocol::Icmp, Some((kind, code))) if (-1..=255).contains(&kind) && (-1..=255).contains(&code) => Some((kind, code)),
+        (Protocol::Icmp, Some((kind, code)))
+            if (-1..=255).contains(&kind) && (-1..=255).contains(&code) =>
+        {
+            Some((kind, code))
+        }
         (Protocol::Icmp, Some((kind, code))) => return Err(RuleError::Icmp(kind, code)),
         (Protocol::Icmp, None) => Some((-1, -1)),
         _ => None,
@@ -77,7 +85,13 @@ pub fn check(text: &RuleText<'_>) -> Result<Option<Rule>, RuleError> {
     for destination in text.destinations.iter().flat_map(|d| d.split(',')) {
         destinations.extend(range(destination.trim())?);
     }
-    Ok((!destinations.is_empty()).then_some(Rule { protocol, destinations, ports, icmp, log: text.log }))
+    Ok((!destinations.is_empty()).then_some(Rule {
+        protocol,
+        destinations,
+        ports,
+        icmp,
+        log: text.log,
+    }))
 }
 
 fn ports(text: &RuleText<'_>) -> Result<Vec<(u16, u16)>, RuleError> {
@@ -138,25 +152,65 @@ mod tests {
             let want = want.map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap()));
             assert_eq!(range(text), Ok(want), "{text}");
         }
-        for text in ["", "10.0.0", "10.0.0.0/33", "10.0.0.2-10.0.0.1", "a.example", "10.0.0.0/x"] {
-            assert_eq!(range(text), Err(RuleError::Destination(text.into())), "{text}");
+        for text in [
+            "",
+            "10.0.0",
+            "10.0.0.0/33",
+            "10.0.0.2-10.0.0.1",
+            "a.example",
+            "10.0.0.0/x",
+        ] {
+            assert_eq!(
+                range(text),
+                Err(RuleError::Destination(text.into())),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn rules() {
         let any = ["10.0.0.0/8,1.1.1.1".to_owned()];
-        let rule = |protocol, ports, port_range| check(&RuleText { protocol, destinations: &any, ports, port_range, icmp: None, log: false });
-        let tcp = rule("tcp", &[80, 443], Some((1000, 2000))).unwrap().unwrap();
+        let rule = |protocol, ports, port_range| {
+            check(&RuleText {
+                protocol,
+                destinations: &any,
+                ports,
+                port_range,
+                icmp: None,
+                log: false,
+            })
+        };
+        let tcp = rule("tcp", &[80, 443], Some((1000, 2000)))
+            .unwrap()
+            .unwrap();
         assert_eq!(tcp.ports, [(80, 80), (443, 443), (1000, 2000)]);
         assert_eq!(tcp.destinations.len(), 2);
-        assert_eq!(rule("icmp", &[], None).unwrap().unwrap().icmp, Some((-1, -1)));
-        assert_eq!(rule("all", &[], None).unwrap().unwrap().protocol, Protocol::All);
+        assert_eq!(
+            rule("icmp", &[], None).unwrap().unwrap().icmp,
+            Some((-1, -1))
+        );
+        assert_eq!(
+            rule("all", &[], None).unwrap().unwrap().protocol,
+            Protocol::All
+        );
         assert_eq!(rule("icmpv6", &[], None), Ok(None));
         assert_eq!(rule("tcp", &[], None), Err(RuleError::NoPorts("tcp")));
-        assert_eq!(rule("all", &[80], None), Err(RuleError::Ports("all".into())));
-        assert_eq!(rule("udp", &[70000], None), Err(RuleError::Port("70000".into())));
-        assert_eq!(rule("udp", &[], Some((9, 8))), Err(RuleError::Port("9-8".into())));
-        assert_eq!(rule("sctp", &[], None), Err(RuleError::Protocol("sctp".into())));
+        assert_eq!(
+            rule("all", &[80], None),
+            Err(RuleError::Ports("all".into()))
+        );
+        assert_eq!(
+            rule("udp", &[70000], None),
+            Err(RuleError::Port("70000".into()))
+        );
+        assert_eq!(
+            rule("udp", &[], Some((9, 8))),
+            Err(RuleError::Port("9-8".into()))
+        );
+        assert_eq!(
+            rule("sctp", &[], None),
+            Err(RuleError::Protocol("sctp".into()))
+        );
     }
 }

@@ -24,13 +24,30 @@ const NO_LIMIT: u32 = u32::MAX;
 /// The program's path and arguments inside the container: one worker, no hot restart (two Envoys of one network
 /// namespace would clash).
 pub fn command() -> (String, Vec<String>) {
-    let args = ["-c", &format!("{CONFIG_DIR}/{BOOTSTRAP_FILE}"), "--concurrency", "1", "--disable-hot-restart", "--drain-time-s", "900", "--log-level", "critical"];
-    (format!("{BINARY_DIR}/envoy"), args.iter().map(|a| (*a).to_owned()).collect())
+    let args = [
+        "-c",
+        &format!("{CONFIG_DIR}/{BOOTSTRAP_FILE}"),
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--drain-time-s",
+        "900",
+        "--log-level",
+        "critical",
+    ];
+    (
+        format!("{BINARY_DIR}/envoy"),
+        args.iter().map(|a| (*a).to_owned()).collect(),
+    )
 }
 
 /// The bootstrap configuration of the Envoy of instance `guid`.
 pub fn bootstrap(guid: &str, container_ip: Ipv4Addr, ports: &PortPlan) -> Value {
-    let listeners: Vec<Value> = ports.tls.iter().map(|p| listener(p.app, p.tls, p.is_c2c())).collect();
+    let listeners: Vec<Value> = ports
+        .tls
+        .iter()
+        .map(|p| listener(p.app, p.tls, p.is_c2c()))
+        .collect();
     let mut apps: Vec<u16> = ports.tls.iter().map(|p| p.app).collect();
     apps.dedup();
     let mut config = json!({
@@ -58,7 +75,9 @@ pub fn certificate_secret(c2c: bool, chain_pem: &str, key_pem: &str) -> Value {
 
 /// The secret file that says whose client certificates are accepted: those of `trusted_ca_pem`.
 pub fn validation_secret(trusted_ca_pem: &str) -> Value {
-    secret(json!({ "name": VALIDATION_SECRET, "validation_context": { "trusted_ca": { "inline_string": trusted_ca_pem } } }))
+    secret(
+        json!({ "name": VALIDATION_SECRET, "validation_context": { "trusted_ca": { "inline_string": trusted_ca_pem } } }),
+    )
 }
 
 fn secret(mut secret: Value) -> Value {
@@ -117,7 +136,8 @@ fn tls_context(c2c: bool) -> Value {
     });
     if !c2c {
         common["alpn_protocols"] = json!(["h2", "http/1.1"]);
-        common["validation_context_sds_secret_config"] = sds(VALIDATION_SECRET, VALIDATION_SECRET_FILE);
+        common["validation_context_sds_secret_config"] =
+            sds(VALIDATION_SECRET, VALIDATION_SECRET_FILE);
     }
     json!({
         "@type": format!("{TLS_TYPE}.DownstreamTlsContext"),
@@ -142,30 +162,73 @@ mod tests {
     use crate::ports;
 
     fn config() -> Value {
-        bootstrap("guid", Ipv4Addr::new(10, 255, 0, 2), &ports::plan(&[8080, 2222], true, false).unwrap())
+        bootstrap(
+            "guid",
+            Ipv4Addr::new(10, 255, 0, 2),
+            &ports::plan(&[8080, 2222], true, false).unwrap(),
+        )
     }
 
     #[test]
     fn listeners_clusters_and_admin() {
         let config = config();
         let resources = &config["static_resources"];
-        let names = |kind: &str| resources[kind].as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
-        assert_eq!(names("listeners"), ["listener-8080-61001", "listener-8080-61443", "listener-2222-61002"]);
-        assert_eq!(names("clusters"), ["service-cluster-8080", "service-cluster-2222"]);
-        let endpoint = &resources["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"];
-        assert_eq!(*endpoint, json!({ "address": "10.255.0.2", "port_value": 8080 }));
-        assert_eq!(config["admin"]["address"]["socket_address"], json!({ "address": "127.0.0.1", "port_value": 61003 }));
+        let names = |kind: &str| {
+            resources[kind]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|v| v["name"].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names("listeners"),
+            [
+                "listener-8080-61001",
+                "listener-8080-61443",
+                "listener-2222-61002"
+            ]
+        );
+        assert_eq!(
+            names("clusters"),
+            ["service-cluster-8080", "service-cluster-2222"]
+        );
+        let endpoint = &resources["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"]
+            [0]["endpoint"]["address"]["socket_address"];
+        assert_eq!(
+            *endpoint,
+            json!({ "address": "10.255.0.2", "port_value": 8080 })
+        );
+        assert_eq!(
+            config["admin"]["address"]["socket_address"],
+            json!({ "address": "127.0.0.1", "port_value": 61003 })
+        );
     }
 
     #[test]
     fn only_the_container_to_container_listener_asks_for_no_certificate() {
         let config = config();
-        let context = |at: usize| config["static_resources"]["listeners"][at]["filter_chains"][0]["transport_socket"]["typed_config"].clone();
+        let context = |at: usize| {
+            config["static_resources"]["listeners"][at]["filter_chains"][0]["transport_socket"]["typed_config"].clone()
+        };
         for (at, required) in [(0, true), (1, false), (2, true)] {
             assert_eq!(context(at)["require_client_certificate"], json!(required));
-            assert_eq!(context(at)["common_tls_context"].get("validation_context_sds_secret_config").is_some(), required);
-            assert_eq!(context(at)["common_tls_context"].get("alpn_protocols").is_some(), required);
+            assert_eq!(
+                context(at)["common_tls_context"]
+                    .get("validation_context_sds_secret_config")
+                    .is_some(),
+                required
+            );
+            assert_eq!(
+                context(at)["common_tls_context"]
+                    .get("alpn_protocols")
+                    .is_some(),
+                required
+            );
         }
-        assert_eq!(context(1)["common_tls_context"]["tls_certificate_sds_secret_configs"][0]["name"], "c2c-cert-and-key");
+        assert_eq!(
+            context(1)["common_tls_context"]["tls_certificate_sds_secret_configs"][0]["name"],
+            "c2c-cert-and-key"
+        );
     }
 }

@@ -14,19 +14,37 @@ struct Port {
     internal_tls_proxy: u16,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
 fn is_zero(port: &u16) -> bool {
     *port == 0
 }
 
 /// `cell_ip` is where host ports are reached, `container_ip` the instance's own address.
-pub fn address_env(cell_ip: &str, container_ip: &str, mappings: &[Mapping]) -> Vec<(String, String)> {
+pub fn address_env(
+    cell_ip: &str,
+    container_ip: &str,
+    mappings: &[Mapping],
+) -> Vec<(String, String)> {
     let ports: Vec<Port> = mappings
         .iter()
-        .map(|m| Port { external: m.host, internal: m.container, external_tls_proxy: m.host_tls, internal_tls_proxy: m.container_tls })
+        .map(|m| Port {
+            external: m.host,
+            internal: m.container,
+            external_tls_proxy: m.host_tls,
+            internal_tls_proxy: m.container_tls,
+        })
         .collect();
     let first = mappings.first().map_or(0, |m| m.host);
-    let mut env = vec![("CF_INSTANCE_IP".to_owned(), cell_ip.to_owned()), ("CF_INSTANCE_INTERNAL_IP".to_owned(), container_ip.to_owned())];
+    let mut env = vec![
+        ("CF_INSTANCE_IP".to_owned(), cell_ip.to_owned()),
+        (
+            "CF_INSTANCE_INTERNAL_IP".to_owned(),
+            container_ip.to_owned(),
+        ),
+    ];
     if mappings.is_empty() {
         env.push(("CF_INSTANCE_PORT".to_owned(), String::new()));
         env.push(("CF_INSTANCE_ADDR".to_owned(), String::new()));
@@ -34,7 +52,10 @@ pub fn address_env(cell_ip: &str, container_ip: &str, mappings: &[Mapping]) -> V
         env.push(("CF_INSTANCE_PORT".to_owned(), first.to_string()));
         env.push(("CF_INSTANCE_ADDR".to_owned(), format!("{cell_ip}:{first}")));
     }
-    env.push(("CF_INSTANCE_PORTS".to_owned(), serde_json::to_string(&ports).expect("plain numbers serialise")));
+    env.push((
+        "CF_INSTANCE_PORTS".to_owned(),
+        serde_json::to_string(&ports).expect("plain numbers serialise"),
+    ));
     env
 }
 
@@ -43,12 +64,28 @@ mod tests {
     use super::*;
 
     fn text(mappings: &[Mapping]) -> Vec<String> {
-        address_env("10.0.1.5", "10.255.7.3", mappings).into_iter().map(|(k, v)| format!("{k}={v}")).collect()
+        address_env("10.0.1.5", "10.255.7.3", mappings)
+            .into_iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect()
     }
 
     #[test]
     fn proxied_only() {
-        let m = [Mapping { container: 8080, host: 0, container_tls: 61001, host_tls: 61014 }, Mapping { container: 8080, host: 0, container_tls: 61443, host_tls: 0 }];
+        let m = [
+            Mapping {
+                container: 8080,
+                host: 0,
+                container_tls: 61001,
+                host_tls: 61014,
+            },
+            Mapping {
+                container: 8080,
+                host: 0,
+                container_tls: 61443,
+                host_tls: 0,
+            },
+        ];
         assert_eq!(
             text(&m),
             [
@@ -61,12 +98,30 @@ mod tests {
 
     #[test]
     fn with_a_plain_host_port() {
-        let m = [Mapping { container: 8080, host: 61012, ..Mapping::default() }];
-        assert_eq!(text(&m)[2..], ["CF_INSTANCE_PORT=61012", "CF_INSTANCE_ADDR=10.0.1.5:61012", r#"CF_INSTANCE_PORTS=[{"external":61012,"internal":8080}]"#]);
+        let m = [Mapping {
+            container: 8080,
+            host: 61012,
+            ..Mapping::default()
+        }];
+        assert_eq!(
+            text(&m)[2..],
+            [
+                "CF_INSTANCE_PORT=61012",
+                "CF_INSTANCE_ADDR=10.0.1.5:61012",
+                r#"CF_INSTANCE_PORTS=[{"external":61012,"internal":8080}]"#
+            ]
+        );
     }
 
     #[test]
     fn without_ports() {
-        assert_eq!(text(&[])[2..], ["CF_INSTANCE_PORT=", "CF_INSTANCE_ADDR=", "CF_INSTANCE_PORTS=[]"]);
+        assert_eq!(
+            text(&[])[2..],
+            [
+                "CF_INSTANCE_PORT=",
+                "CF_INSTANCE_ADDR=",
+                "CF_INSTANCE_PORTS=[]"
+            ]
+        );
     }
 }

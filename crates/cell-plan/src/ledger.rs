@@ -29,7 +29,10 @@ pub struct Ledger {
 
 impl Ledger {
     pub fn new(total: Resources) -> Self {
-        Self { total, reserved: BTreeMap::new() }
+        Self {
+            total,
+            reserved: BTreeMap::new(),
+        }
     }
 
     pub fn total(&self) -> Resources {
@@ -48,15 +51,24 @@ impl Ledger {
     }
 
     /// Books one container. Memory is named first: it is what usually lacks.
-    pub fn reserve(&mut self, guid: &str, memory_mb: u64, disk_mb: u64) -> Result<(), ReserveError> {
+    pub fn reserve(
+        &mut self,
+        guid: &str,
+        memory_mb: u64,
+        disk_mb: u64,
+    ) -> Result<(), ReserveError> {
         if self.reserved.contains_key(guid) {
             return Err(ReserveError::Exists(guid.to_owned()));
         }
         let left = self.available();
-        let short: Vec<&'static str> = [("memory", memory_mb > left.memory_mb), ("disk", disk_mb > left.disk_mb), ("containers", left.containers == 0)]
-            .into_iter()
-            .filter_map(|(name, lacks)| lacks.then_some(name))
-            .collect();
+        let short: Vec<&'static str> = [
+            ("memory", memory_mb > left.memory_mb),
+            ("disk", disk_mb > left.disk_mb),
+            ("containers", left.containers == 0),
+        ]
+        .into_iter()
+        .filter_map(|(name, lacks)| lacks.then_some(name))
+        .collect();
         if !short.is_empty() {
             return Err(ReserveError::Insufficient(short));
         }
@@ -66,7 +78,14 @@ impl Ledger {
 
     /// Books a container that exists already.
     pub fn adopt(&mut self, guid: &str, memory_mb: u64, disk_mb: u64) {
-        self.reserved.insert(guid.to_owned(), Resources { memory_mb, disk_mb, containers: 1 });
+        self.reserved.insert(
+            guid.to_owned(),
+            Resources {
+                memory_mb,
+                disk_mb,
+                containers: 1,
+            },
+        );
     }
 
     /// Gives back what was booked; unknown guids are fine.
@@ -80,14 +99,25 @@ mod tests {
     use super::*;
 
     fn ledger() -> Ledger {
-        Ledger::new(Resources { memory_mb: 100, disk_mb: 1000, containers: 2 })
+        Ledger::new(Resources {
+            memory_mb: 100,
+            disk_mb: 1000,
+            containers: 2,
+        })
     }
 
     #[test]
     fn reservations_are_subtracted_and_given_back() {
         let mut ledger = ledger();
         ledger.reserve("a", 60, 100).unwrap();
-        assert_eq!(ledger.available(), Resources { memory_mb: 40, disk_mb: 900, containers: 1 });
+        assert_eq!(
+            ledger.available(),
+            Resources {
+                memory_mb: 40,
+                disk_mb: 900,
+                containers: 1
+            }
+        );
         ledger.release("a");
         ledger.release("a");
         assert_eq!(ledger.available(), ledger.total());
@@ -97,11 +127,23 @@ mod tests {
     fn refusals_name_what_lacks() {
         let mut ledger = ledger();
         ledger.reserve("a", 60, 100).unwrap();
-        assert_eq!(ledger.reserve("b", 60, 100).unwrap_err().to_string(), "insufficient resources: memory");
-        assert_eq!(ledger.reserve("b", 60, 5000).unwrap_err().to_string(), "insufficient resources: memory, disk");
-        assert_eq!(ledger.reserve("a", 1, 1), Err(ReserveError::Exists("a".into())));
+        assert_eq!(
+            ledger.reserve("b", 60, 100).unwrap_err().to_string(),
+            "insufficient resources: memory"
+        );
+        assert_eq!(
+            ledger.reserve("b", 60, 5000).unwrap_err().to_string(),
+            "insufficient resources: memory, disk"
+        );
+        assert_eq!(
+            ledger.reserve("a", 1, 1),
+            Err(ReserveError::Exists("a".into()))
+        );
         ledger.reserve("b", 1, 1).unwrap();
-        assert_eq!(ledger.reserve("c", 1, 1).unwrap_err().to_string(), "insufficient resources: containers");
+        assert_eq!(
+            ledger.reserve("c", 1, 1).unwrap_err().to_string(),
+            "insufficient resources: containers"
+        );
     }
 
     #[test]

@@ -13,7 +13,9 @@ pub const DEFAULT_APP_PORT: u16 = 8080;
 pub enum PortError {
     #[error("port {0} is not a TCP port; want 1 to 65535")]
     Invalid(u32),
-    #[error("port {C2C_TLS_PORT} is reserved for container-to-container TLS; choose another app port")]
+    #[error(
+        "port {C2C_TLS_PORT} is reserved for container-to-container TLS; choose another app port"
+    )]
     Reserved,
     #[error("no port is left for the TLS proxy of app port {0}")]
     Exhausted(u16),
@@ -58,7 +60,10 @@ pub struct Mapping {
 pub fn plan(app_ports: &[u32], proxy: bool, unproxied: bool) -> Result<PortPlan, PortError> {
     let mut app = Vec::new();
     for port in app_ports {
-        let port = u16::try_from(*port).ok().filter(|p| *p != 0).ok_or(PortError::Invalid(*port))?;
+        let port = u16::try_from(*port)
+            .ok()
+            .filter(|p| *p != 0)
+            .ok_or(PortError::Invalid(*port))?;
         if port == C2C_TLS_PORT {
             return Err(PortError::Reserved);
         }
@@ -67,34 +72,69 @@ pub fn plan(app_ports: &[u32], proxy: bool, unproxied: bool) -> Result<PortPlan,
         }
     }
     if !proxy || app.is_empty() {
-        return Ok(PortPlan { app, tls: Vec::new(), admin: None, unproxied: true });
+        return Ok(PortPlan {
+            app,
+            tls: Vec::new(),
+            admin: None,
+            unproxied: true,
+        });
     }
     let mut tls = Vec::new();
-    let mut free = (FIRST_TLS_PORT..=LAST_TLS_PORT).filter(|p| *p != C2C_TLS_PORT && !app.contains(p));
+    let mut free =
+        (FIRST_TLS_PORT..=LAST_TLS_PORT).filter(|p| *p != C2C_TLS_PORT && !app.contains(p));
     for port in &app {
-        tls.push(TlsPort { app: *port, tls: free.next().ok_or(PortError::Exhausted(*port))? });
+        tls.push(TlsPort {
+            app: *port,
+            tls: free.next().ok_or(PortError::Exhausted(*port))?,
+        });
         if *port == DEFAULT_APP_PORT {
-            tls.push(TlsPort { app: *port, tls: C2C_TLS_PORT });
+            tls.push(TlsPort {
+                app: *port,
+                tls: C2C_TLS_PORT,
+            });
         }
     }
     let admin = free.next();
-    Ok(PortPlan { app, tls, admin, unproxied })
+    Ok(PortPlan {
+        app,
+        tls,
+        admin,
+        unproxied,
+    })
 }
 
 impl PortPlan {
     /// The container ports that need a host port, in order.
     pub fn net_in(&self) -> Vec<u16> {
         let plain = self.app.iter().copied().filter(|_| self.unproxied);
-        plain.chain(self.tls.iter().filter(|p| !p.is_c2c()).map(|p| p.tls)).collect()
+        plain
+            .chain(self.tls.iter().filter(|p| !p.is_c2c()).map(|p| p.tls))
+            .collect()
     }
 
     /// The mappings, given the host port of each container port of [`Self::net_in`].
     pub fn mappings(&self, host_port: impl Fn(u16) -> Option<u16>) -> Vec<Mapping> {
         let host = |port| host_port(port).unwrap_or(0);
         if self.tls.is_empty() {
-            return self.app.iter().map(|port| Mapping { container: *port, host: host(*port), ..Mapping::default() }).collect();
+            return self
+                .app
+                .iter()
+                .map(|port| Mapping {
+                    container: *port,
+                    host: host(*port),
+                    ..Mapping::default()
+                })
+                .collect();
         }
-        self.tls.iter().map(|p| Mapping { container: p.app, host: host(p.app), container_tls: p.tls, host_tls: host(p.tls) }).collect()
+        self.tls
+            .iter()
+            .map(|p| Mapping {
+                container: p.app,
+                host: host(p.app),
+                container_tls: p.tls,
+                host_tls: host(p.tls),
+            })
+            .collect()
     }
 }
 
@@ -113,22 +153,47 @@ mod tests {
         assert_eq!(plan.admin, Some(61003));
         assert_eq!(plan.net_in(), [61001, 61002]);
         let mappings = plan.mappings(|p| Some(p + 1000).filter(|_| p == 61001 || p == 61002));
-        let as_tuple: Vec<_> = mappings.iter().map(|m| (m.container, m.host, m.container_tls, m.host_tls)).collect();
-        assert_eq!(as_tuple, [(8080, 0, 61001, 62001), (8080, 0, 61443, 0), (2222, 0, 61002, 62002)]);
+        let as_tuple: Vec<_> = mappings
+            .iter()
+            .map(|m| (m.container, m.host, m.container_tls, m.host_tls))
+            .collect();
+        assert_eq!(
+            as_tuple,
+            [
+                (8080, 0, 61001, 62001),
+                (8080, 0, 61443, 0),
+                (2222, 0, 61002, 62002)
+            ]
+        );
     }
 
     #[test]
     fn plain_ports_are_mapped_when_asked_for() {
         let plan = plan(&[8080, 2222], true, true).unwrap();
         assert_eq!(plan.net_in(), [8080, 2222, 61001, 61002]);
-        assert_eq!(plan.mappings(Some)[1], Mapping { container: 8080, host: 8080, container_tls: 61443, host_tls: 61443 });
+        assert_eq!(
+            plan.mappings(Some)[1],
+            Mapping {
+                container: 8080,
+                host: 8080,
+                container_tls: 61443,
+                host_tls: 61443
+            }
+        );
     }
 
     #[test]
     fn without_proxy_only_app_ports() {
         let plan = plan(&[8080], false, false).unwrap();
         assert_eq!((plan.net_in(), plan.admin), (vec![8080], None));
-        assert_eq!(plan.mappings(|_| Some(61005)), [Mapping { container: 8080, host: 61005, ..Mapping::default() }]);
+        assert_eq!(
+            plan.mappings(|_| Some(61005)),
+            [Mapping {
+                container: 8080,
+                host: 61005,
+                ..Mapping::default()
+            }]
+        );
     }
 
     #[test]

@@ -15,7 +15,11 @@ pub enum BbsError {
     #[error("{message}")]
     Answer { kind: m::ErrorType, message: String },
     #[error("call BBS {path}")]
-    Unreachable { path: &'static str, #[source] source: anyhow::Error },
+    Unreachable {
+        path: &'static str,
+        #[source]
+        source: anyhow::Error,
+    },
 }
 
 impl BbsError {
@@ -52,40 +56,92 @@ impl Client {
         })
     }
 
-    async fn call<Q: Message, A: Message + Default>(&self, path: &'static str, request: &Q, error: fn(&A) -> Option<&m::Error>) -> Result<A, BbsError> {
-        let answer: A = self.send(path, request).await.map_err(|source| BbsError::Unreachable { path, source })?;
+    async fn call<Q: Message, A: Message + Default>(
+        &self,
+        path: &'static str,
+        request: &Q,
+        error: fn(&A) -> Option<&m::Error>,
+    ) -> Result<A, BbsError> {
+        let answer: A = self
+            .send(path, request)
+            .await
+            .map_err(|source| BbsError::Unreachable { path, source })?;
         match error(&answer) {
             None => Ok(answer),
-            Some(error) => Err(BbsError::Answer { kind: m::ErrorType::try_from(error.kind).unwrap_or(m::ErrorType::UnknownError), message: error.message.clone() }),
+            Some(error) => Err(BbsError::Answer {
+                kind: m::ErrorType::try_from(error.kind).unwrap_or(m::ErrorType::UnknownError),
+                message: error.message.clone(),
+            }),
         }
     }
 
     async fn send<Q: Message, A: Message + Default>(&self, path: &str, request: &Q) -> Result<A> {
-        let response = self.calls.post(format!("{}{path}", self.url)).header("content-type", "application/x-protobuf").body(request.encode_to_vec()).send().await?;
-        anyhow::ensure!(response.status().is_success(), "status {}", response.status());
+        let response = self
+            .calls
+            .post(format!("{}{path}", self.url))
+            .header("content-type", "application/x-protobuf")
+            .body(request.encode_to_vec())
+            .send()
+            .await?;
+        anyhow::ensure!(
+            response.status().is_success(),
+            "status {}",
+            response.status()
+        );
         A::decode(response.bytes().await?).context("decode answer")
     }
 
     async fn lifecycle<Q: Message>(&self, path: &'static str, request: &Q) -> Result<(), BbsError> {
-        self.call::<_, m::LifecycleResponse>(path, request, |a| a.error.as_ref()).await.map(drop)
+        self.call::<_, m::LifecycleResponse>(path, request, |a| a.error.as_ref())
+            .await
+            .map(drop)
     }
 
     pub async fn ping(&self) -> Result<bool, BbsError> {
-        Ok(self.call::<_, m::PingResponse>(path::PING, &m::EmptyRequest {}, |_| None).await?.available)
+        Ok(self
+            .call::<_, m::PingResponse>(path::PING, &m::EmptyRequest {}, |_| None)
+            .await?
+            .available)
     }
     pub async fn domains(&self) -> Result<Vec<String>, BbsError> {
-        Ok(self.call::<_, m::DomainsResponse>(path::DOMAINS_LIST, &m::EmptyRequest {}, |a| a.error.as_ref()).await?.domains)
+        Ok(self
+            .call::<_, m::DomainsResponse>(path::DOMAINS_LIST, &m::EmptyRequest {}, |a| {
+                a.error.as_ref()
+            })
+            .await?
+            .domains)
     }
     /// `ttl` in seconds; 0 never ends.
     pub async fn upsert_domain(&self, domain: &str, ttl: u32) -> Result<(), BbsError> {
-        self.lifecycle(path::DOMAINS_UPSERT, &m::UpsertDomainRequest { domain: domain.into(), ttl }).await
+        self.lifecycle(
+            path::DOMAINS_UPSERT,
+            &m::UpsertDomainRequest {
+                domain: domain.into(),
+                ttl,
+            },
+        )
+        .await
     }
-    pub async fn actual_lrps(&self, request: &m::ActualLrpsRequest) -> Result<Vec<m::ActualLrp>, BbsError> {
-        Ok(self.call::<_, m::ActualLrpsResponse>(path::ACTUAL_LRPS_LIST, request, |a| a.error.as_ref()).await?.actual_lrps)
+    pub async fn actual_lrps(
+        &self,
+        request: &m::ActualLrpsRequest,
+    ) -> Result<Vec<m::ActualLrp>, BbsError> {
+        Ok(self
+            .call::<_, m::ActualLrpsResponse>(path::ACTUAL_LRPS_LIST, request, |a| a.error.as_ref())
+            .await?
+            .actual_lrps)
     }
-    pub async fn actual_lrps_by_process_guids(&self, process_guids: Vec<String>) -> Result<Vec<m::ActualLrp>, BbsError> {
+    pub async fn actual_lrps_by_process_guids(
+        &self,
+        process_guids: Vec<String>,
+    ) -> Result<Vec<m::ActualLrp>, BbsError> {
         let request = m::ActualLrpsByProcessGuidsRequest { process_guids };
-        Ok(self.call::<_, m::ActualLrpsResponse>(path::ACTUAL_LRPS_BY_GUIDS, &request, |a| a.error.as_ref()).await?.actual_lrps)
+        Ok(self
+            .call::<_, m::ActualLrpsResponse>(path::ACTUAL_LRPS_BY_GUIDS, &request, |a| {
+                a.error.as_ref()
+            })
+            .await?
+            .actual_lrps)
     }
     pub async fn claim(&self, request: &m::ClaimActualLrpRequest) -> Result<(), BbsError> {
         self.lifecycle(path::ACTUAL_LRPS_CLAIM, request).await
@@ -104,81 +160,222 @@ impl Client {
         self.lifecycle(path::ACTUAL_LRPS_REMOVE, request).await
     }
     pub async fn retire(&self, key: m::ActualLrpKey) -> Result<(), BbsError> {
-        self.lifecycle(path::ACTUAL_LRPS_RETIRE, &m::RetireActualLrpRequest { key: Some(key) }).await
+        self.lifecycle(
+            path::ACTUAL_LRPS_RETIRE,
+            &m::RetireActualLrpRequest { key: Some(key) },
+        )
+        .await
     }
-    pub async fn remove_evacuating(&self, request: &m::EvacuateActualLrpRequest) -> Result<(), BbsError> {
+    pub async fn remove_evacuating(
+        &self,
+        request: &m::EvacuateActualLrpRequest,
+    ) -> Result<(), BbsError> {
         self.lifecycle(path::REMOVE_EVACUATING, request).await
     }
     /// The answer of the evacuation calls: whether to keep the container.
-    pub async fn evacuate_claimed(&self, request: &m::EvacuateActualLrpRequest) -> Result<bool, BbsError> {
-        Ok(self.call::<_, m::EvacuationResponse>(path::EVACUATE_CLAIMED, request, |a| a.error.as_ref()).await?.keep_container)
+    pub async fn evacuate_claimed(
+        &self,
+        request: &m::EvacuateActualLrpRequest,
+    ) -> Result<bool, BbsError> {
+        Ok(self
+            .call::<_, m::EvacuationResponse>(path::EVACUATE_CLAIMED, request, |a| a.error.as_ref())
+            .await?
+            .keep_container)
     }
-    pub async fn evacuate_stopped(&self, request: &m::EvacuateActualLrpRequest) -> Result<bool, BbsError> {
-        Ok(self.call::<_, m::EvacuationResponse>(path::EVACUATE_STOPPED, request, |a| a.error.as_ref()).await?.keep_container)
+    pub async fn evacuate_stopped(
+        &self,
+        request: &m::EvacuateActualLrpRequest,
+    ) -> Result<bool, BbsError> {
+        Ok(self
+            .call::<_, m::EvacuationResponse>(path::EVACUATE_STOPPED, request, |a| a.error.as_ref())
+            .await?
+            .keep_container)
     }
-    pub async fn evacuate_crashed(&self, request: &m::CrashActualLrpRequest) -> Result<bool, BbsError> {
-        Ok(self.call::<_, m::EvacuationResponse>(path::EVACUATE_CRASHED, request, |a| a.error.as_ref()).await?.keep_container)
+    pub async fn evacuate_crashed(
+        &self,
+        request: &m::CrashActualLrpRequest,
+    ) -> Result<bool, BbsError> {
+        Ok(self
+            .call::<_, m::EvacuationResponse>(path::EVACUATE_CRASHED, request, |a| a.error.as_ref())
+            .await?
+            .keep_container)
     }
-    pub async fn evacuate_running(&self, request: &m::EvacuateRunningActualLrpRequest) -> Result<bool, BbsError> {
-        Ok(self.call::<_, m::EvacuationResponse>(path::EVACUATE_RUNNING, request, |a| a.error.as_ref()).await?.keep_container)
+    pub async fn evacuate_running(
+        &self,
+        request: &m::EvacuateRunningActualLrpRequest,
+    ) -> Result<bool, BbsError> {
+        Ok(self
+            .call::<_, m::EvacuationResponse>(path::EVACUATE_RUNNING, request, |a| a.error.as_ref())
+            .await?
+            .keep_container)
     }
-    pub async fn scheduling_infos(&self, request: &m::DesiredLrpsRequest) -> Result<Vec<m::DesiredLrpSchedulingInfo>, BbsError> {
-        let answer = self.call::<_, m::DesiredLrpSchedulingInfosResponse>(path::SCHEDULING_INFOS_LIST, request, |a| a.error.as_ref()).await?;
+    pub async fn scheduling_infos(
+        &self,
+        request: &m::DesiredLrpsRequest,
+    ) -> Result<Vec<m::DesiredLrpSchedulingInfo>, BbsError> {
+        let answer = self
+            .call::<_, m::DesiredLrpSchedulingInfosResponse>(
+                path::SCHEDULING_INFOS_LIST,
+                request,
+                |a| a.error.as_ref(),
+            )
+            .await?;
         Ok(answer.desired_lrp_scheduling_infos)
     }
-    pub async fn routing_infos(&self, request: &m::DesiredLrpsRequest) -> Result<Vec<m::DesiredLrp>, BbsError> {
-        Ok(self.call::<_, m::DesiredLrpsResponse>(path::ROUTING_INFOS_LIST, request, |a| a.error.as_ref()).await?.desired_lrps)
+    pub async fn routing_infos(
+        &self,
+        request: &m::DesiredLrpsRequest,
+    ) -> Result<Vec<m::DesiredLrp>, BbsError> {
+        Ok(self
+            .call::<_, m::DesiredLrpsResponse>(path::ROUTING_INFOS_LIST, request, |a| {
+                a.error.as_ref()
+            })
+            .await?
+            .desired_lrps)
     }
-    pub async fn desired_lrps(&self, request: &m::DesiredLrpsRequest) -> Result<Vec<m::DesiredLrp>, BbsError> {
-        Ok(self.call::<_, m::DesiredLrpsResponse>(path::DESIRED_LRPS_LIST, request, |a| a.error.as_ref()).await?.desired_lrps)
+    pub async fn desired_lrps(
+        &self,
+        request: &m::DesiredLrpsRequest,
+    ) -> Result<Vec<m::DesiredLrp>, BbsError> {
+        Ok(self
+            .call::<_, m::DesiredLrpsResponse>(path::DESIRED_LRPS_LIST, request, |a| {
+                a.error.as_ref()
+            })
+            .await?
+            .desired_lrps)
     }
     /// `Err` with kind `ResourceNotFound` when there is none.
     pub async fn desired_lrp(&self, process_guid: &str) -> Result<m::DesiredLrp, BbsError> {
-        let request = m::DesiredLrpByProcessGuidRequest { process_guid: process_guid.into() };
-        Ok(self.call::<_, m::DesiredLrpResponse>(path::DESIRED_LRP_BY_GUID, &request, |a| a.error.as_ref()).await?.desired_lrp.unwrap_or_default())
+        let request = m::DesiredLrpByProcessGuidRequest {
+            process_guid: process_guid.into(),
+        };
+        Ok(self
+            .call::<_, m::DesiredLrpResponse>(path::DESIRED_LRP_BY_GUID, &request, |a| {
+                a.error.as_ref()
+            })
+            .await?
+            .desired_lrp
+            .unwrap_or_default())
     }
     pub async fn desire_lrp(&self, desired_lrp: m::DesiredLrp) -> Result<(), BbsError> {
-        self.lifecycle(path::DESIRE_LRP, &m::DesireLrpRequest { desired_lrp: Some(desired_lrp) }).await
+        self.lifecycle(
+            path::DESIRE_LRP,
+            &m::DesireLrpRequest {
+                desired_lrp: Some(desired_lrp),
+            },
+        )
+        .await
     }
-    pub async fn update_desired_lrp(&self, process_guid: &str, update: m::DesiredLrpUpdate) -> Result<(), BbsError> {
-        self.lifecycle(path::UPDATE_DESIRED_LRP, &m::UpdateDesiredLrpRequest { process_guid: process_guid.into(), update: Some(update) }).await
+    pub async fn update_desired_lrp(
+        &self,
+        process_guid: &str,
+        update: m::DesiredLrpUpdate,
+    ) -> Result<(), BbsError> {
+        self.lifecycle(
+            path::UPDATE_DESIRED_LRP,
+            &m::UpdateDesiredLrpRequest {
+                process_guid: process_guid.into(),
+                update: Some(update),
+            },
+        )
+        .await
     }
     pub async fn remove_desired_lrp(&self, process_guid: &str) -> Result<(), BbsError> {
-        self.lifecycle(path::REMOVE_DESIRED_LRP, &m::RemoveDesiredLrpRequest { process_guid: process_guid.into() }).await
+        self.lifecycle(
+            path::REMOVE_DESIRED_LRP,
+            &m::RemoveDesiredLrpRequest {
+                process_guid: process_guid.into(),
+            },
+        )
+        .await
     }
     pub async fn tasks(&self, request: &m::TasksRequest) -> Result<Vec<m::Task>, BbsError> {
-        Ok(self.call::<_, m::TasksResponse>(path::TASKS_LIST, request, |a| a.error.as_ref()).await?.tasks)
+        Ok(self
+            .call::<_, m::TasksResponse>(path::TASKS_LIST, request, |a| a.error.as_ref())
+            .await?
+            .tasks)
     }
     pub async fn task(&self, task_guid: &str) -> Result<m::Task, BbsError> {
-        let request = m::TaskByGuidRequest { task_guid: task_guid.into() };
-        Ok(self.call::<_, m::TaskResponse>(path::TASK_BY_GUID, &request, |a| a.error.as_ref()).await?.task.unwrap_or_default())
+        let request = m::TaskByGuidRequest {
+            task_guid: task_guid.into(),
+        };
+        Ok(self
+            .call::<_, m::TaskResponse>(path::TASK_BY_GUID, &request, |a| a.error.as_ref())
+            .await?
+            .task
+            .unwrap_or_default())
     }
-    pub async fn desire_task(&self, task_guid: &str, domain: &str, definition: m::TaskDefinition) -> Result<(), BbsError> {
-        let request = m::DesireTaskRequest { task_definition: Some(definition), task_guid: task_guid.into(), domain: domain.into() };
+    pub async fn desire_task(
+        &self,
+        task_guid: &str,
+        domain: &str,
+        definition: m::TaskDefinition,
+    ) -> Result<(), BbsError> {
+        let request = m::DesireTaskRequest {
+            task_definition: Some(definition),
+            task_guid: task_guid.into(),
+            domain: domain.into(),
+        };
         self.lifecycle(path::DESIRE_TASK, &request).await
     }
     /// Whether the caller's cell should run the task (false: it already does).
     pub async fn start_task(&self, task_guid: &str, cell_id: &str) -> Result<bool, BbsError> {
-        let request = m::StartTaskRequest { task_guid: task_guid.into(), cell_id: cell_id.into() };
-        Ok(self.call::<_, m::StartTaskResponse>(path::START_TASK, &request, |a| a.error.as_ref()).await?.should_start)
+        let request = m::StartTaskRequest {
+            task_guid: task_guid.into(),
+            cell_id: cell_id.into(),
+        };
+        Ok(self
+            .call::<_, m::StartTaskResponse>(path::START_TASK, &request, |a| a.error.as_ref())
+            .await?
+            .should_start)
     }
     pub async fn cancel_task(&self, task_guid: &str) -> Result<(), BbsError> {
-        self.lifecycle(path::CANCEL_TASK, &m::TaskGuidRequest { task_guid: task_guid.into() }).await
+        self.lifecycle(
+            path::CANCEL_TASK,
+            &m::TaskGuidRequest {
+                task_guid: task_guid.into(),
+            },
+        )
+        .await
     }
     pub async fn resolve_task(&self, task_guid: &str) -> Result<(), BbsError> {
-        self.lifecycle(path::RESOLVE_TASK, &m::TaskGuidRequest { task_guid: task_guid.into() }).await
+        self.lifecycle(
+            path::RESOLVE_TASK,
+            &m::TaskGuidRequest {
+                task_guid: task_guid.into(),
+            },
+        )
+        .await
     }
     pub async fn delete_task(&self, task_guid: &str) -> Result<(), BbsError> {
-        self.lifecycle(path::DELETE_TASK, &m::TaskGuidRequest { task_guid: task_guid.into() }).await
+        self.lifecycle(
+            path::DELETE_TASK,
+            &m::TaskGuidRequest {
+                task_guid: task_guid.into(),
+            },
+        )
+        .await
     }
     pub async fn reject_task(&self, task_guid: &str, reason: &str) -> Result<(), BbsError> {
-        self.lifecycle(path::REJECT_TASK, &m::RejectTaskRequest { task_guid: task_guid.into(), rejection_reason: reason.into() }).await
+        self.lifecycle(
+            path::REJECT_TASK,
+            &m::RejectTaskRequest {
+                task_guid: task_guid.into(),
+                rejection_reason: reason.into(),
+            },
+        )
+        .await
     }
     pub async fn complete_task(&self, request: &m::CompleteTaskRequest) -> Result<(), BbsError> {
         self.lifecycle(path::COMPLETE_TASK, request).await
     }
     pub async fn cells(&self) -> Result<Vec<m::CellPresence>, BbsError> {
-        Ok(self.call::<_, m::CellsResponse>(path::CELLS_LIST, &m::EmptyRequest {}, |a| a.error.as_ref()).await?.cells)
+        Ok(self
+            .call::<_, m::CellsResponse>(path::CELLS_LIST, &m::EmptyRequest {}, |a| {
+                a.error.as_ref()
+            })
+            .await?
+            .cells)
     }
 
     /// Desired and actual LRP events; actual ones only of `cell_id` when that is not empty. No replay: read the
@@ -191,11 +388,26 @@ impl Client {
     }
 
     async fn events(&self, path: &str, cell_id: &str) -> Result<Events> {
-        let body = m::EventsByCellId { cell_id: cell_id.into() }.encode_to_vec();
-        let request = self.streams.post(format!("{}{path}", self.url)).header("content-type", "application/x-protobuf").header("accept", "text/event-stream").body(body);
+        let body = m::EventsByCellId {
+            cell_id: cell_id.into(),
+        }
+        .encode_to_vec();
+        let request = self
+            .streams
+            .post(format!("{}{path}", self.url))
+            .header("content-type", "application/x-protobuf")
+            .header("accept", "text/event-stream")
+            .body(body);
         let response = request.send().await.context("subscribe to BBS events")?;
-        anyhow::ensure!(response.status().is_success(), "subscribe to BBS events: status {}", response.status());
-        Ok(Events { chunks: Box::pin(response.bytes_stream()), buffer: BytesMut::new() })
+        anyhow::ensure!(
+            response.status().is_success(),
+            "subscribe to BBS events: status {}",
+            response.status()
+        );
+        Ok(Events {
+            chunks: Box::pin(response.bytes_stream()),
+            buffer: BytesMut::new(),
+        })
     }
 }
 
@@ -223,14 +435,22 @@ impl Events {
                     return Ok(event);
                 }
             }
-            let chunk = self.chunks.next().await.context("BBS event stream ended")?.context("read BBS event stream")?;
+            let chunk = self
+                .chunks
+                .next()
+                .await
+                .context("BBS event stream ended")?
+                .context("read BBS event stream")?;
             self.buffer.extend_from_slice(&chunk);
         }
     }
 }
 
 fn find_blank_line(buffer: &[u8]) -> Option<usize> {
-    buffer.windows(2).position(|w| w == b"\n\n").map(|at| at + 2)
+    buffer
+        .windows(2)
+        .position(|w| w == b"\n\n")
+        .map(|at| at + 2)
 }
 
 fn decode_block(block: &[u8]) -> Result<Option<m::Event>> {
@@ -246,6 +466,8 @@ fn decode_block(block: &[u8]) -> Result<Option<m::Event>> {
     if name.is_empty() {
         return Ok(None);
     }
-    let bytes = base64::engine::general_purpose::STANDARD.decode(data).context("event data is not base64")?;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(data)
+        .context("event data is not base64")?;
     m::Event::decode(name, &bytes).with_context(|| format!("decode event {name}"))
 }

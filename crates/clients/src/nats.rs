@@ -15,7 +15,10 @@ pub struct Config {
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("servers", &self.servers).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("servers", &self.servers)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -31,11 +34,23 @@ where
         .user_and_password(config.user.clone(), config.password.clone())
         .retry_on_initial_connect()
         .ping_interval(std::time::Duration::from_secs(20))
-        .reconnect_delay_callback(|attempts| std::time::Duration::from_millis((50 << attempts.min(5)) as u64).min(std::time::Duration::from_secs(1)))
+        .reconnect_delay_callback(|attempts| {
+            std::time::Duration::from_millis((50 << attempts.min(5)) as u64)
+                .min(std::time::Duration::from_secs(1))
+        })
         .event_callback(on_event);
     if let Some(identity) = &config.tls {
-        options = options.require_tls(true).tls_client_config(kit::tls::client_config(identity)?);
+        options = options
+            .require_tls(true)
+            .tls_client_config(kit::tls::client_config(identity)?);
     }
-    let addrs = config.servers.iter().map(|s| s.parse::<async_nats::ServerAddr>().with_context(|| format!("NATS server address {s:?}: want host:port"))).collect::<Result<Vec<_>>>()?;
+    let addrs = config
+        .servers
+        .iter()
+        .map(|s| {
+            s.parse::<async_nats::ServerAddr>()
+                .with_context(|| format!("NATS server address {s:?}: want host:port"))
+        })
+        .collect::<Result<Vec<_>>>()?;
     options.connect(addrs).await.context("connect to NATS")
 }

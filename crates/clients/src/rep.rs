@@ -5,7 +5,9 @@
 use anyhow::{Context as _, Result};
 use kit::tls::Identity;
 use std::time::Duration;
-use wire::rep::{CellState, ContainerMetricsCollection, LrpStartRequest, LrpUpdate, TaskStartRequest, Work, path};
+use wire::rep::{
+    CellState, ContainerMetricsCollection, LrpStartRequest, LrpUpdate, TaskStartRequest, Work, path,
+};
 
 /// Calls any rep, by its `rep_url`. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,43 +22,88 @@ impl Client {
     }
 
     pub fn with_timeout(identity: &Identity, timeout: Duration) -> Result<Self> {
-        Ok(Self { http: crate::http::client(identity, Some(timeout))? })
+        Ok(Self {
+            http: crate::http::client(identity, Some(timeout))?,
+        })
     }
 
     /// `Err` also when the cell says that it is unhealthy (503): it is no candidate then.
     pub async fn state(&self, rep_url: &str) -> Result<CellState> {
         let request = self.http.get(url(rep_url, path::STATE));
         let response = send(request, || format!("ask {rep_url} for its state")).await?;
-        response.json().await.with_context(|| format!("decode the state of {rep_url}"))
+        response
+            .json()
+            .await
+            .with_context(|| format!("decode the state of {rep_url}"))
     }
 
     /// Gives work to a cell; returns what the cell refused. An `Err` may hide a partial success.
     pub async fn perform(&self, rep_url: &str, work: &Work) -> Result<Work> {
         let request = self.http.post(url(rep_url, path::WORK)).json(work);
         let response = send(request, || format!("give work to {rep_url}")).await?;
-        response.json().await.with_context(|| format!("decode the work that {rep_url} refused"))
+        response
+            .json()
+            .await
+            .with_context(|| format!("decode the work that {rep_url} refused"))
     }
 
-    pub async fn stop_lrp(&self, rep_url: &str, process_guid: &str, instance_guid: &str) -> Result<()> {
-        let request = self.http.post(url(rep_url, &lrp_path(path::STOP_LRP, process_guid, instance_guid)));
-        send(request, || format!("stop instance {instance_guid} of {process_guid} on {rep_url}")).await.map(drop)
+    pub async fn stop_lrp(
+        &self,
+        rep_url: &str,
+        process_guid: &str,
+        instance_guid: &str,
+    ) -> Result<()> {
+        let request = self.http.post(url(
+            rep_url,
+            &lrp_path(path::STOP_LRP, process_guid, instance_guid),
+        ));
+        send(request, || {
+            format!("stop instance {instance_guid} of {process_guid} on {rep_url}")
+        })
+        .await
+        .map(drop)
     }
 
     /// Changes the internal routes and metric tags of a running instance.
     pub async fn update_lrp(&self, rep_url: &str, update: &LrpUpdate) -> Result<()> {
-        let request = self.http.put(url(rep_url, &lrp_path(path::UPDATE_LRP, &update.process_guid, &update.instance_guid))).json(update);
-        send(request, || format!("update instance {} of {} on {rep_url}", update.instance_guid, update.process_guid)).await.map(drop)
+        let request = self
+            .http
+            .put(url(
+                rep_url,
+                &lrp_path(
+                    path::UPDATE_LRP,
+                    &update.process_guid,
+                    &update.instance_guid,
+                ),
+            ))
+            .json(update);
+        send(request, || {
+            format!(
+                "update instance {} of {} on {rep_url}",
+                update.instance_guid, update.process_guid
+            )
+        })
+        .await
+        .map(drop)
     }
 
     pub async fn cancel_task(&self, rep_url: &str, task_guid: &str) -> Result<()> {
-        let request = self.http.post(url(rep_url, &path::CANCEL_TASK.replace("{task_guid}", task_guid)));
-        send(request, || format!("cancel task {task_guid} on {rep_url}")).await.map(drop)
+        let request = self.http.post(url(
+            rep_url,
+            &path::CANCEL_TASK.replace("{task_guid}", task_guid),
+        ));
+        send(request, || format!("cancel task {task_guid} on {rep_url}"))
+            .await
+            .map(drop)
     }
 
     pub async fn container_metrics(&self, rep_url: &str) -> Result<ContainerMetricsCollection> {
         let request = self.http.get(url(rep_url, path::CONTAINER_METRICS));
         let response = send(request, || format!("ask {rep_url} for container metrics")).await?;
-        response.json().await.with_context(|| format!("decode the container metrics of {rep_url}"))
+        response
+            .json()
+            .await
+            .with_context(|| format!("decode the container metrics of {rep_url}"))
     }
 }
 
@@ -70,18 +117,31 @@ pub struct AuctioneerClient {
 impl AuctioneerClient {
     /// `url`: `https://127.0.0.1:9016`.
     pub fn new(url: impl Into<String>, identity: &Identity) -> Result<Self> {
-        Ok(Self { url: url.into(), http: crate::http::client(identity, Some(Duration::from_secs(10)))? })
+        Ok(Self {
+            url: url.into(),
+            http: crate::http::client(identity, Some(Duration::from_secs(10)))?,
+        })
     }
 
     /// Accepted means queued in memory: the BBS's convergence asks again for what gets lost.
     pub async fn request_lrp_auctions(&self, requests: &[LrpStartRequest]) -> Result<()> {
-        let request = self.http.post(url(&self.url, path::AUCTION_LRPS)).json(requests);
-        send(request, || "request LRP auctions".to_owned()).await.map(drop)
+        let request = self
+            .http
+            .post(url(&self.url, path::AUCTION_LRPS))
+            .json(requests);
+        send(request, || "request LRP auctions".to_owned())
+            .await
+            .map(drop)
     }
 
     pub async fn request_task_auctions(&self, requests: &[TaskStartRequest]) -> Result<()> {
-        let request = self.http.post(url(&self.url, path::AUCTION_TASKS)).json(requests);
-        send(request, || "request task auctions".to_owned()).await.map(drop)
+        let request = self
+            .http
+            .post(url(&self.url, path::AUCTION_TASKS))
+            .json(requests);
+        send(request, || "request task auctions".to_owned())
+            .await
+            .map(drop)
     }
 }
 
@@ -91,10 +151,15 @@ fn url(base: &str, path: &str) -> String {
 
 /// Guids have only characters that need no escaping (`^[a-zA-Z0-9_-]+$`).
 fn lrp_path(template: &str, process_guid: &str, instance_guid: &str) -> String {
-    template.replace("{process_guid}", process_guid).replace("{instance_guid}", instance_guid)
+    template
+        .replace("{process_guid}", process_guid)
+        .replace("{instance_guid}", instance_guid)
 }
 
-async fn send(request: reqwest::RequestBuilder, what: impl Fn() -> String) -> Result<reqwest::Response> {
+async fn send(
+    request: reqwest::RequestBuilder,
+    what: impl Fn() -> String,
+) -> Result<reqwest::Response> {
     let response = request.send().await.with_context(&what)?;
     let status = response.status();
     anyhow::ensure!(status.is_success(), "{}: status {status}", what());

@@ -328,7 +328,8 @@ mod tests {
 
     #[test]
     fn scopes_may_be_words() {
-        let claims: Claims = serde_json::from_str(r#"{"client_id":"cf","cid":"cf","scope":"a b","exp":1}"#).unwrap();
+        let claims: Claims =
+            serde_json::from_str(r#"{"client_id":"cf","cid":"cf","scope":"a b","exp":1}"#).unwrap();
         assert_eq!((claims.client_id.as_str(), claims.scope.len()), ("cf", 2));
     }
 }

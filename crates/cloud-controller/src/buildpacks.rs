@@ -14,10 +14,30 @@ pub struct Buildpack {
 
 /// In the order in which they are asked whether an app is theirs; the position in the API is the index plus one.
 pub const BUILTIN: &[Buildpack] = &[
-    Buildpack { name: "staticfile_buildpack", version: "1.0.0", filename: "staticfile_buildpack-v1.0.0", purpose: "a folder with a Staticfile or an index.html" },
-    Buildpack { name: "python_buildpack", version: "1.0.0", filename: "python_buildpack-v1.0.0", purpose: "requirements.txt, app.py, main.py or wsgi.py" },
-    Buildpack { name: "procfile_buildpack", version: "1.0.0", filename: "procfile_buildpack-v1.0.0", purpose: "anything with a Procfile" },
-    Buildpack { name: "binary_buildpack", version: "1.0.0", filename: "binary_buildpack-v1.0.0", purpose: "a prebuilt Linux program" },
+    Buildpack {
+        name: "staticfile_buildpack",
+        version: "1.0.0",
+        filename: "staticfile_buildpack-v1.0.0",
+        purpose: "a folder with a Staticfile or an index.html",
+    },
+    Buildpack {
+        name: "python_buildpack",
+        version: "1.0.0",
+        filename: "python_buildpack-v1.0.0",
+        purpose: "requirements.txt, app.py, main.py or wsgi.py",
+    },
+    Buildpack {
+        name: "procfile_buildpack",
+        version: "1.0.0",
+        filename: "procfile_buildpack-v1.0.0",
+        purpose: "anything with a Procfile",
+    },
+    Buildpack {
+        name: "binary_buildpack",
+        version: "1.0.0",
+        filename: "binary_buildpack-v1.0.0",
+        purpose: "a prebuilt Linux program",
+    },
 ];
 
 /// The stack that all of them run on.

@@ -4,12 +4,16 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub(crate) fn now() -> i64 {
-    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000).expect("the year is below 294,000")
+    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000)
+        .expect("the year is below 294,000")
 }
 
 /// `2026-08-20T10:00:00Z`: UTC, whole seconds.
 pub(crate) fn rfc3339(micros: i64) -> String {
-    OffsetDateTime::from_unix_timestamp(micros.div_euclid(1_000_000)).ok().and_then(|t| t.format(&Rfc3339).ok()).unwrap_or_default()
+    OffsetDateTime::from_unix_timestamp(micros.div_euclid(1_000_000))
+        .ok()
+        .and_then(|t| t.format(&Rfc3339).ok())
+        .unwrap_or_default()
 }
 
 /// Microseconds of an RFC 3339 text.
@@ -20,7 +24,11 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
 
 /// The annotation of a desired LRP: `seconds.microseconds`, compared bytewise by the sync.
 pub(crate) fn annotation(micros: i64) -> String {
-    format!("{}.{:06}", micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000))
+    format!(
+        "{}.{:06}",
+        micros.div_euclid(1_000_000),
+        micros.rem_euclid(1_000_000)
+    )
 }
 
 pub(crate) fn guid() -> String {
@@ -31,8 +39,17 @@ pub(crate) fn guid() -> String {
 mod tests {
     #[test]
     fn times_are_written_as_the_api_wants() {
-        assert_eq!(super::rfc3339(1_787_219_999_999_999), "2026-08-20T09:59:59Z");
-        assert_eq!(super::parse("2026-08-20T09:59:59Z"), Some(1_787_219_999_000_000));
-        assert_eq!(super::annotation(1_787_219_999_000_042), "1787219999.000042");
+        assert_eq!(
+            super::rfc3339(1_787_219_999_999_999),
+            "2026-08-20T09:59:59Z"
+        );
+        assert_eq!(
+            super::parse("2026-08-20T09:59:59Z"),
+            Some(1_787_219_999_000_000)
+        );
+        assert_eq!(
+            super::annotation(1_787_219_999_000_042),
+            "1787219999.000042"
+        );
     }
 }

@@ -1,17 +1,17 @@
 //! The component: built with its sockets bound and its schema migrated, then run until shutdown.
 
+use crate::bits::lifecycle::Bundle;
+use crate::bits::store::Store;
 use crate::config::Config;
 use crate::db::Db;
 use crate::diego::driver::Driver;
 use crate::diego::usage::Usage;
-use crate::bits::lifecycle::Bundle;
-use crate::bits::store::Store;
 use crate::{api, diego, internal, seed};
 use anyhow::{Context as _, Result};
 use clients::loggregator::{Emitter, Source, Stream};
 use clients::uaa::TokenVerifier;
-use kit::tls::{ClientAuth, Identity};
 use kit::CancellationToken;
+use kit::tls::{ClientAuth, Identity};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -72,8 +72,14 @@ pub(crate) struct Settings {
 impl Cc {
     /// One line of source type API in an app's log.
     pub(crate) fn log_to_app(&self, app_guid: &str, line: impl Into<String>) {
-        let source = Source { source_id: app_guid.to_owned(), instance_id: "0".to_owned(), source_type: "API".to_owned(), tags: Arc::default() };
-        self.emitter.log(&source, Stream::Out, line.into().into_bytes());
+        let source = Source {
+            source_id: app_guid.to_owned(),
+            instance_id: "0".to_owned(),
+            source_type: "API".to_owned(),
+            tags: Arc::default(),
+        };
+        self.emitter
+            .log(&source, Stream::Out, line.into().into_bytes());
     }
 }
 
@@ -90,19 +96,35 @@ pub struct CloudController {
 impl CloudController {
     pub async fn build(config: Config) -> Result<Self> {
         let addr = config.listener.local_addr().context("read API address")?;
-        let internal_addr = config.internal_listener.local_addr().context("read internal API address")?;
-        std::fs::create_dir_all(&config.data_dir).with_context(|| format!("create data directory {}", config.data_dir.display()))?;
+        let internal_addr = config
+            .internal_listener
+            .local_addr()
+            .context("read internal API address")?;
+        std::fs::create_dir_all(&config.data_dir)
+            .with_context(|| format!("create data directory {}", config.data_dir.display()))?;
         let lifecycle = Arc::new(Bundle::build(&config.inside_binary)?);
         let db = Db::open(&config.data_dir.join("cloud-controller.db")).await?;
-        seed::apply(&db, &config).await.context("seed the database")?;
+        seed::apply(&db, &config)
+            .await
+            .context("seed the database")?;
         let bbs = clients::bbs::Client::new(&config.bbs_url, &config.identity)?;
         kit::tls::install_crypto();
         let shared = Shared {
-            driver: Driver::new(db.clone(), bbs.clone(), trimmed(config.internal_url.clone()), trimmed(config.api_url.clone()), &lifecycle),
+            driver: Driver::new(
+                db.clone(),
+                bbs.clone(),
+                trimmed(config.internal_url.clone()),
+                trimmed(config.api_url.clone()),
+                &lifecycle,
+            ),
             blobs: Store::open(&config.data_dir)?,
             verifier: TokenVerifier::new(&config.uaa_internal_url)?,
             emitter: config.loggregator,
-            http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().context("build HTTP client")?,
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .timeout(Duration::from_secs(5))
+                .build()
+                .context("build HTTP client")?,
             seen_users: Mutex::default(),
             usage: Usage::default(),
             lifecycle,
@@ -129,7 +151,14 @@ impl CloudController {
                 max_package_bytes: config.max_package_bytes,
             },
         };
-        Ok(Self { cc: Cc(Arc::new(shared)), addr, internal_addr, listener: config.listener, internal_listener: config.internal_listener, identity: config.identity })
+        Ok(Self {
+            cc: Cc(Arc::new(shared)),
+            addr,
+            internal_addr,
+            listener: config.listener,
+            internal_listener: config.internal_listener,
+            identity: config.identity,
+        })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -142,10 +171,22 @@ impl CloudController {
 
     /// Serves until `shutdown`, then drains.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let tls = kit::tls::server_config(&self.identity, ClientAuth::Required, &["h2", "http/1.1"])?;
-        let public = kit::http::serve(self.listener, None, api::router(self.cc.clone()), shutdown.clone());
-        let internal = kit::http::serve(self.internal_listener, Some(tls), internal::router(self.cc.clone()), shutdown.clone());
-        let (public, internal, ()) = tokio::join!(public, internal, diego::run(self.cc.clone(), shutdown));
+        let tls =
+            kit::tls::server_config(&self.identity, ClientAuth::Required, &["h2", "http/1.1"])?;
+        let public = kit::http::serve(
+            self.listener,
+            None,
+            api::router(self.cc.clone()),
+            shutdown.clone(),
+        );
+        let internal = kit::http::serve(
+            self.internal_listener,
+            Some(tls),
+            internal::router(self.cc.clone()),
+            shutdown.clone(),
+        );
+        let (public, internal, ()) =
+            tokio::join!(public, internal, diego::run(self.cc.clone(), shutdown));
         self.cc.db.close().await;
         public.and(internal)
     }

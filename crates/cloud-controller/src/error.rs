@@ -13,18 +13,32 @@ pub(crate) struct ApiError {
 }
 
 fn details(errors: &[wire::cc::Error]) -> String {
-    errors.iter().map(|e| e.detail.as_str()).collect::<Vec<_>>().join("; ")
+    errors
+        .iter()
+        .map(|e| e.detail.as_str())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 impl ApiError {
     pub(crate) fn new(status: u16, code: i64, title: &str, detail: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, errors: vec![wire::cc::Error { code, title: format!("CF-{title}"), detail: detail.into() }] }
+        Self {
+            status,
+            errors: vec![wire::cc::Error {
+                code,
+                title: format!("CF-{title}"),
+                detail: detail.into(),
+            }],
+        }
     }
     /// One 422 with an entry per text.
     pub(crate) fn unprocessable_many(details: Vec<String>) -> Self {
         let mut error = Self::unprocessable("");
-        error.errors = details.into_iter().flat_map(|detail| Self::unprocessable(detail).errors).collect();
+        error.errors = details
+            .into_iter()
+            .flat_map(|detail| Self::unprocessable(detail).errors)
+            .collect();
         error
     }
     pub(crate) fn unprocessable(detail: impl Into<String>) -> Self {
@@ -34,10 +48,20 @@ impl ApiError {
         Self::new(400, 1004, "BadRequest", format!("Bad request: {detail}"))
     }
     pub(crate) fn message_parse() -> Self {
-        Self::new(400, 1001, "MessageParseError", "Request invalid due to parse error: invalid request body")
+        Self::new(
+            400,
+            1001,
+            "MessageParseError",
+            "Request invalid due to parse error: invalid request body",
+        )
     }
     pub(crate) fn bad_query(detail: impl std::fmt::Display) -> Self {
-        Self::new(400, 10005, "BadQueryParameter", format!("The query parameter is invalid: {detail}"))
+        Self::new(
+            400,
+            10005,
+            "BadQueryParameter",
+            format!("The query parameter is invalid: {detail}"),
+        )
     }
     /// `noun` as in `App not found`.
     pub(crate) fn not_found(noun: &str) -> Self {
@@ -47,7 +71,12 @@ impl ApiError {
         Self::new(404, 10000, "NotFound", "Unknown request")
     }
     pub(crate) fn not_authorized() -> Self {
-        Self::new(403, 10003, "NotAuthorized", "You are not authorized to perform the requested action")
+        Self::new(
+            403,
+            10003,
+            "NotAuthorized",
+            "You are not authorized to perform the requested action",
+        )
     }
     pub(crate) fn not_authenticated() -> Self {
         Self::new(401, 10002, "NotAuthenticated", "Authentication error")
@@ -56,7 +85,12 @@ impl ApiError {
         Self::new(401, 1000, "InvalidAuthToken", "Invalid Auth Token")
     }
     pub(crate) fn feature_disabled(flag: &str, custom: Option<&str>) -> Self {
-        Self::new(403, 330002, "FeatureDisabled", format!("Feature Disabled: {}", custom.unwrap_or(flag)))
+        Self::new(
+            403,
+            330002,
+            "FeatureDisabled",
+            format!("Feature Disabled: {}", custom.unwrap_or(flag)),
+        )
     }
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(503, 10015, "ServiceUnavailable", detail)
@@ -87,6 +121,12 @@ impl From<anyhow::Error> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, axum::Json(wire::cc::Errors { errors: self.errors })).into_response()
+        (
+            self.status,
+            axum::Json(wire::cc::Errors {
+                errors: self.errors,
+            }),
+        )
+            .into_response()
     }
 }

@@ -23,19 +23,30 @@ pub(crate) fn router(cc: Cc) -> Router {
         .route(path::BUILD_COMPLETED, post(build_completed))
         .route(path::TASK_COMPLETED, post(task_completed))
         .route(path::PACKAGE_DOWNLOAD, get(download_package))
-        .route(path::DROPLET_UPLOAD, post(upload_droplet).put(upload_droplet))
+        .route(
+            path::DROPLET_UPLOAD,
+            post(upload_droplet).put(upload_droplet),
+        )
         .route(path::DROPLET_DOWNLOAD, get(download_droplet))
         .route(path::LIFECYCLE, get(lifecycle))
         .layer(DefaultBodyLimit::disable())
         .with_state(cc)
 }
 
-async fn build_completed(State(cc): State<Cc>, Path(guid): Path<String>, Json(callback): Json<TaskCallback>) -> ApiResult {
+async fn build_completed(
+    State(cc): State<Cc>,
+    Path(guid): Path<String>,
+    Json(callback): Json<TaskCallback>,
+) -> ApiResult {
     staging::completed(&cc, &guid, &callback).await?;
     Ok(StatusCode::OK.into_response())
 }
 
-async fn task_completed(State(cc): State<Cc>, Path(guid): Path<String>, Json(callback): Json<TaskCallback>) -> ApiResult {
+async fn task_completed(
+    State(cc): State<Cc>,
+    Path(guid): Path<String>,
+    Json(callback): Json<TaskCallback>,
+) -> ApiResult {
     task::completed(&cc, &guid, &callback).await?;
     Ok(StatusCode::OK.into_response())
 }
@@ -44,7 +55,10 @@ async fn download_package(State(cc): State<Cc>, Path(guid): Path<String>) -> Api
     send_blob(&cc, Kind::Package, &guid, "Package").await
 }
 
-async fn download_droplet(State(cc): State<Cc>, Path((guid, _checksum)): Path<(String, String)>) -> ApiResult {
+async fn download_droplet(
+    State(cc): State<Cc>,
+    Path((guid, _checksum)): Path<(String, String)>,
+) -> ApiResult {
     send_blob(&cc, Kind::Droplet, &guid, "Droplet").await
 }
 
@@ -52,17 +66,26 @@ async fn download_droplet(State(cc): State<Cc>, Path((guid, _checksum)): Path<(S
 async fn upload_droplet(State(cc): State<Cc>, Path(guid): Path<String>, body: Body) -> ApiResult {
     let staging = |droplet: &Droplet| droplet.state == "STAGING";
     let known: Option<Droplet> = db::by_guid(&mut *cc.db.read().await?, &guid).await?;
-    known.filter(staging).ok_or_else(|| ApiError::not_found("Droplet"))?;
+    known
+        .filter(staging)
+        .ok_or_else(|| ApiError::not_found("Droplet"))?;
     let mut sink = Sink::new(&cc)?;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        sink.push(chunk.map_err(|error| ApiError::bad_request(format!("The upload broke off: {error}")))?).await?;
+        sink.push(
+            chunk
+                .map_err(|error| ApiError::bad_request(format!("The upload broke off: {error}")))?,
+        )
+        .await?;
     }
     let upload = sink.finish().await?;
     let target = guid.clone();
     let blob = blocking(move || upload.commit(Kind::Droplet, &target)).await??;
     let mut tx = cc.db.write().await?;
-    let mut droplet = db::by_guid::<Droplet>(&mut tx, &guid).await?.filter(staging).ok_or_else(|| ApiError::not_found("Droplet"))?;
+    let mut droplet = db::by_guid::<Droplet>(&mut tx, &guid)
+        .await?
+        .filter(staging)
+        .ok_or_else(|| ApiError::not_found("Droplet"))?;
     droplet.checksum = Some(blob.sha256);
     droplet.touch();
     db::update(&mut tx, &droplet).await?;
@@ -71,6 +94,9 @@ async fn upload_droplet(State(cc): State<Cc>, Path(guid): Path<String>, body: Bo
 }
 
 async fn lifecycle(State(cc): State<Cc>) -> ApiResult {
-    let headers = [(header::CONTENT_TYPE, "application/gzip"), (header::ETAG, cc.lifecycle.sha256.as_str())];
+    let headers = [
+        (header::CONTENT_TYPE, "application/gzip"),
+        (header::ETAG, cc.lifecycle.sha256.as_str()),
+    ];
     Ok((headers, cc.lifecycle.tgz.clone()).into_response())
 }

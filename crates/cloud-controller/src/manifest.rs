@@ -45,29 +45,62 @@ pub(crate) struct ProcessManifest {
 /// All apps of a manifest, or all that is wrong with it.
 pub(crate) fn parse(yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<String>> {
     let root = read(yaml).map_err(|problem| vec![problem])?;
-    if root.get("version").is_some_and(|version| version.as_i64() != Some(1)) {
-        return Err(vec!["Unsupported manifest schema version. Currently supported versions: [1].".to_owned()]);
+    if root
+        .get("version")
+        .is_some_and(|version| version.as_i64() != Some(1))
+    {
+        return Err(vec![
+            "Unsupported manifest schema version. Currently supported versions: [1].".to_owned(),
+        ]);
     }
-    let Some(applications) = root.get("applications").and_then(Value::as_array).filter(|list| !list.is_empty()) else {
-        return Err(vec!["Manifest does not contain any applications; it needs a key 'applications' with a list".to_owned()]);
+    let Some(applications) = root
+        .get("applications")
+        .and_then(Value::as_array)
+        .filter(|list| !list.is_empty())
+    else {
+        return Err(vec![
+            "Manifest does not contain any applications; it needs a key 'applications' with a list"
+                .to_owned(),
+        ]);
     };
     let (mut apps, mut problems) = (Vec::new(), Vec::new());
     for (at, json) in applications.iter().enumerate() {
-        let mut reader = Reader { json, problems: Vec::new() };
+        let mut reader = Reader {
+            json,
+            problems: Vec::new(),
+        };
         let app = reader.app();
-        let prefix = if app.name.is_empty() { format!("For application at index {at}: ") } else { format!("For application '{}': ", app.name) };
-        problems.extend(reader.problems.into_iter().map(|problem| format!("{prefix}{problem}")));
+        let prefix = if app.name.is_empty() {
+            format!("For application at index {at}: ")
+        } else {
+            format!("For application '{}': ", app.name)
+        };
+        problems.extend(
+            reader
+                .problems
+                .into_iter()
+                .map(|problem| format!("{prefix}{problem}")),
+        );
         apps.push(app);
     }
-    if problems.is_empty() { Ok(apps) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(apps)
+    } else {
+        Err(problems)
+    }
 }
 
 fn read(yaml: &[u8]) -> Result<Value, String> {
     let problem = |error: &dyn std::fmt::Display| format!("Manifest is not valid YAML: {error}");
-    let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_slice(yaml).map_err(|error| problem(&error))?;
+    let mut value: serde_yaml_ng::Value =
+        serde_yaml_ng::from_slice(yaml).map_err(|error| problem(&error))?;
     value.apply_merge().map_err(|error| problem(&error))?;
     let json = serde_json::to_value(value).map_err(|error| problem(&error))?;
-    if json.is_object() { Ok(json) } else { Err("Manifest must be a mapping with the key 'applications'".to_owned()) }
+    if json.is_object() {
+        Ok(json)
+    } else {
+        Err("Manifest must be a mapping with the key 'applications'".to_owned())
+    }
 }
 
 struct Reader<'a> {
@@ -86,24 +119,53 @@ impl Reader<'_> {
     }
 
     fn app(&mut self) -> AppManifest {
-        let name = self.json.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let name = self
+            .json
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         if name.is_empty() {
             self.problem("Name must not be empty");
         }
-        for (key, why) in [("docker", "Docker images are not supported yet; push the app's files"), ("cnb-credentials", "Cloud Native Buildpacks are not supported")] {
+        for (key, why) in [
+            (
+                "docker",
+                "Docker images are not supported yet; push the app's files",
+            ),
+            (
+                "cnb-credentials",
+                "Cloud Native Buildpacks are not supported",
+            ),
+        ] {
             if self.json.get(key).is_some_and(|value| !value.is_null()) {
                 self.problem(why);
             }
         }
-        if self.json.get("lifecycle").and_then(Value::as_str).is_some_and(|lifecycle| lifecycle != "buildpack") {
+        if self
+            .json
+            .get("lifecycle")
+            .and_then(Value::as_str)
+            .is_some_and(|lifecycle| lifecycle != "buildpack")
+        {
             self.problem("Lifecycle must be 'buildpack'; docker and cnb are not supported yet");
         }
-        if self.json.get("services").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
+        if self
+            .json
+            .get("services")
+            .and_then(Value::as_array)
+            .is_some_and(|list| !list.is_empty())
+        {
             self.problem("Services are not supported yet; remove the key 'services'");
         }
         let mut processes = self.processes();
         let top = self.process("web");
-        if top != (ProcessManifest { kind: "web".to_owned(), ..ProcessManifest::default() }) {
+        if top
+            != (ProcessManifest {
+                kind: "web".to_owned(),
+                ..ProcessManifest::default()
+            })
+        {
             match processes.iter_mut().find(|process| process.kind == "web") {
                 Some(web) => *web = under(top, web.clone()),
                 None => processes.insert(0, top),
@@ -119,7 +181,11 @@ impl Reader<'_> {
             no_route: self.flag("no-route"),
             random_route: self.flag("random-route"),
             default_route: self.flag("default-route"),
-            metadata: self.json.get("metadata").filter(|value| !value.is_null()).cloned(),
+            metadata: self
+                .json
+                .get("metadata")
+                .filter(|value| !value.is_null())
+                .cloned(),
             features: self.features(),
         };
         if app.random_route && app.default_route {
@@ -171,8 +237,12 @@ impl Reader<'_> {
         for (name, value) in map {
             match (name.as_str(), value.as_bool()) {
                 ("ssh" | "revisions", Some(flag)) => drop(features.insert(name, flag)),
-                ("ssh" | "revisions", None) => self.problem(format!("Feature '{name}' must be a boolean")),
-                _ => self.problem(format!("Feature '{name}' is not a valid feature; known are 'ssh' and 'revisions'")),
+                ("ssh" | "revisions", None) => {
+                    self.problem(format!("Feature '{name}' must be a boolean"))
+                }
+                _ => self.problem(format!(
+                    "Feature '{name}' is not a valid feature; known are 'ssh' and 'revisions'"
+                )),
             }
         }
         features
@@ -183,13 +253,17 @@ impl Reader<'_> {
         if let Some(value) = self.json.get("buildpacks") {
             let list = match value {
                 Value::Null => Some(Vec::new()),
-                Value::Array(list) => list.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+                Value::Array(list) => list
+                    .iter()
+                    .map(|item| item.as_str().map(str::to_owned))
+                    .collect(),
                 _ => None,
             };
             if list.is_none() {
                 self.problem("Buildpacks must be a list of names");
             }
-            return list.map(|list: Vec<String>| list.into_iter().filter(|name| !default(name)).collect());
+            return list
+                .map(|list: Vec<String>| list.into_iter().filter(|name| !default(name)).collect());
         }
         match self.json.get("buildpack") {
             None => None,
@@ -221,11 +295,26 @@ impl Reader<'_> {
             if let Err(problem) = crate::route_rules::parse(route) {
                 self.problem(problem);
             }
-            let protocol = item.get("protocol").and_then(Value::as_str).map(str::to_owned);
-            if protocol.as_deref().is_some_and(|protocol| !["http1", "http2"].contains(&protocol)) {
-                self.problem(format!("Route protocol must be 'http1' or 'http2' (route '{route}')"));
+            let protocol = item
+                .get("protocol")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
+            if protocol
+                .as_deref()
+                .is_some_and(|protocol| !["http1", "http2"].contains(&protocol))
+            {
+                self.problem(format!(
+                    "Route protocol must be 'http1' or 'http2' (route '{route}')"
+                ));
             }
-            routes.push(RouteManifest { route: route.to_owned(), protocol, options: item.get("options").filter(|value| !value.is_null()).cloned() });
+            routes.push(RouteManifest {
+                route: route.to_owned(),
+                protocol,
+                options: item
+                    .get("options")
+                    .filter(|value| !value.is_null())
+                    .cloned(),
+            });
         }
         Some(routes)
     }
@@ -241,7 +330,11 @@ impl Reader<'_> {
         };
         let mut processes: Vec<ProcessManifest> = Vec::new();
         for item in &list {
-            let Some(kind) = item.get("type").and_then(Value::as_str).filter(|kind| !kind.is_empty()) else {
+            let Some(kind) = item
+                .get("type")
+                .and_then(Value::as_str)
+                .filter(|kind| !kind.is_empty())
+            else {
                 self.problem("All Processes must specify a 'type'");
                 continue;
             };
@@ -249,7 +342,10 @@ impl Reader<'_> {
                 self.problem(format!("Process \"{kind}\" may only be present once"));
                 continue;
             }
-            let mut reader = Reader { json: item, problems: Vec::new() };
+            let mut reader = Reader {
+                json: item,
+                problems: Vec::new(),
+            };
             processes.push(reader.process(kind));
             self.problems.extend(reader.problems);
         }
@@ -258,7 +354,9 @@ impl Reader<'_> {
 
     fn process(&mut self, kind: &str) -> ProcessManifest {
         let command = self.json.get("command").map(|command| match command {
-            Value::String(text) if text != "default" && text != "null" && !text.is_empty() => Some(text.clone()),
+            Value::String(text) if text != "default" && text != "null" && !text.is_empty() => {
+                Some(text.clone())
+            }
             _ => None,
         });
         ProcessManifest {
@@ -276,7 +374,10 @@ impl Reader<'_> {
     fn number(&mut self, kind: &str, key: &str, least: i64) -> Option<i64> {
         match self.json.get(key) {
             None | Some(Value::Null) => None,
-            Some(value) => match value.as_i64().filter(|number| *number >= least && *number <= i64::from(i32::MAX)) {
+            Some(value) => match value
+                .as_i64()
+                .filter(|number| *number >= least && *number <= i64::from(i32::MAX))
+            {
                 Some(number) => Some(number),
                 None => {
                     let value = value.clone();
@@ -294,9 +395,13 @@ impl Reader<'_> {
             other => other.to_string(),
         };
         match bytes(&text) {
-            Some(bytes) if bytes >= 1 << 20 && bytes >> 20 <= i64::from(i32::MAX) => Some(bytes >> 20),
+            Some(bytes) if bytes >= 1 << 20 && bytes >> 20 <= i64::from(i32::MAX) => {
+                Some(bytes >> 20)
+            }
             Some(_) => {
-                self.problem(format!("Process \"{kind}\": {label} must be greater than 0MB (got '{text}')"));
+                self.problem(format!(
+                    "Process \"{kind}\": {label} must be greater than 0MB (got '{text}')"
+                ));
                 None
             }
             None => {
@@ -324,20 +429,30 @@ impl Reader<'_> {
 
     fn check(&mut self, kind: &str, prefix: &str, with_timeout: bool) -> Option<Value> {
         let mut data = Map::new();
-        if let Some(endpoint) = self.json.get(format!("{prefix}-http-endpoint")).filter(|value| !value.is_null()) {
+        if let Some(endpoint) = self
+            .json
+            .get(format!("{prefix}-http-endpoint"))
+            .filter(|value| !value.is_null())
+        {
             data.insert("endpoint".to_owned(), endpoint.clone());
         }
-        for (key, name) in [("invocation-timeout", "invocation_timeout"), ("interval", "interval")] {
+        for (key, name) in [
+            ("invocation-timeout", "invocation_timeout"),
+            ("interval", "interval"),
+        ] {
             if let Some(number) = self.number(kind, &format!("{prefix}-{key}"), 1) {
                 data.insert(name.to_owned(), number.into());
             }
         }
-        if with_timeout
-            && let Some(number) = self.number(kind, "timeout", 1) {
-                data.insert("timeout".to_owned(), number.into());
-            }
+        if with_timeout && let Some(number) = self.number(kind, "timeout", 1) {
+            data.insert("timeout".to_owned(), number.into());
+        }
         let mut check = Map::new();
-        if let Some(name) = self.json.get(format!("{prefix}-type")).and_then(Value::as_str) {
+        if let Some(name) = self
+            .json
+            .get(format!("{prefix}-type"))
+            .and_then(Value::as_str)
+        {
             if !["port", "http", "process", "none"].contains(&name) {
                 self.problem(format!("Process \"{kind}\": {} type must be \"port\", \"process\", or \"http\" (got '{name}')", prefix.replace('-', " ")));
             }
@@ -379,7 +494,8 @@ pub(crate) fn bytes(text: &str) -> Option<i64> {
     };
     let number: f64 = number.parse().ok()?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-    (number.is_finite() && (0.0..1e9).contains(&number)).then_some((number * (1_i64 << shift) as f64) as i64)
+    (number.is_finite() && (0.0..1e9).contains(&number))
+        .then_some((number * (1_i64 << shift) as f64) as i64)
 }
 
 /// Sizes as manifests write them.
@@ -423,22 +539,46 @@ applications:
         let app = &apps[0];
         assert_eq!(app.buildpacks, Some(vec!["binary_buildpack".into()]));
         let web = &app.processes[0];
-        assert_eq!((web.kind.as_str(), web.instances, web.memory_in_mb, web.disk_in_mb), ("web", Some(2), Some(1536), Some(512)));
-        assert_eq!(web.health_check, Some(serde_json::json!({"type": "http", "data": {"endpoint": "/health", "timeout": 90}})));
-        assert_eq!((app.processes[1].memory_in_mb, &app.processes[1].command), (Some(64), &Some(None)));
-        assert_eq!(app.routes.as_ref().unwrap()[0].protocol.as_deref(), Some("http2"));
+        assert_eq!(
+            (
+                web.kind.as_str(),
+                web.instances,
+                web.memory_in_mb,
+                web.disk_in_mb
+            ),
+            ("web", Some(2), Some(1536), Some(512))
+        );
+        assert_eq!(
+            web.health_check,
+            Some(
+                serde_json::json!({"type": "http", "data": {"endpoint": "/health", "timeout": 90}})
+            )
+        );
+        assert_eq!(
+            (app.processes[1].memory_in_mb, &app.processes[1].command),
+            (Some(64), &Some(None))
+        );
+        assert_eq!(
+            app.routes.as_ref().unwrap()[0].protocol.as_deref(),
+            Some("http2")
+        );
     }
 
     #[test]
     fn every_mistake_is_named() {
         let problems = parse(b"applications:\n- name: a\n  memory: 5\n  instances: -1\n  routes: [{route: nodots}]\n- memory: 64M\n").unwrap_err();
         assert_eq!(problems.len(), 4, "{problems:?}");
-        assert!(problems.iter().any(|problem| problem.starts_with("For application 'a': Process \"web\": Memory must use a supported unit")));
+        assert!(problems.iter().any(|problem| problem.starts_with(
+            "For application 'a': Process \"web\": Memory must use a supported unit"
+        )));
         assert!(problems[3].starts_with("For application at index 1: Name"));
         assert!(parse(b"applications: []").is_err());
         assert!(parse(b"version: 2\napplications: [{name: a}]").is_err());
         assert!(parse(b"a: [").is_err());
-        assert!(parse(b"applications: [{name: a, docker: {image: x}}]").unwrap_err()[0].contains("Docker"));
+        assert!(
+            parse(b"applications: [{name: a, docker: {image: x}}]").unwrap_err()[0]
+                .contains("Docker")
+        );
     }
 
     #[test]

@@ -13,7 +13,14 @@ pub(crate) struct DomainFacts<'a> {
 }
 
 /// `host`, `path` empty and `port` 0 when absent.
-pub(crate) fn check(host: &str, path: &str, port: i64, domain: &DomainFacts<'_>, admin: bool, reserved: &[String]) -> Result<(), String> {
+pub(crate) fn check(
+    host: &str,
+    path: &str,
+    port: i64,
+    domain: &DomainFacts<'_>,
+    admin: bool,
+    reserved: &[String],
+) -> Result<(), String> {
     check_host(host, domain)?;
     check_path(path)?;
     if port != 0 {
@@ -29,9 +36,15 @@ pub(crate) fn check(host: &str, path: &str, port: i64, domain: &DomainFacts<'_>,
         return Err("Missing host. Routes in shared domains must have a host defined.".to_owned());
     }
     if host == "*" && domain.shared && !admin {
-        return Err("Wildcard hosts on shared domains can be created by administrators only.".to_owned());
+        return Err(
+            "Wildcard hosts on shared domains can be created by administrators only.".to_owned(),
+        );
     }
-    if domain.system && reserved.iter().any(|taken| taken.eq_ignore_ascii_case(host)) {
+    if domain.system
+        && reserved
+            .iter()
+            .any(|taken| taken.eq_ignore_ascii_case(host))
+    {
         return Err("Route conflicts with a reserved system route.".to_owned());
     }
     Ok(())
@@ -40,13 +53,17 @@ pub(crate) fn check(host: &str, path: &str, port: i64, domain: &DomainFacts<'_>,
 fn check_host(host: &str, domain: &DomainFacts<'_>) -> Result<(), String> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if host != "*" && !host.chars().all(word) {
-        return Err(format!("Host must be either \"*\" or contain only alphanumeric characters, \"_\", or \"-\" (got '{host}')"));
+        return Err(format!(
+            "Host must be either \"*\" or contain only alphanumeric characters, \"_\", or \"-\" (got '{host}')"
+        ));
     }
     if host.len() > 63 {
         return Err("Host is too long (maximum is 63 characters)".to_owned());
     }
     if host.len() + 1 + domain.name.len() > 253 {
-        return Err("Host combined with domain name must be no more than 253 characters".to_owned());
+        return Err(
+            "Host combined with domain name must be no more than 253 characters".to_owned(),
+        );
     }
     Ok(())
 }
@@ -58,7 +75,12 @@ fn check_path(path: &str) -> Result<(), String> {
         path if !path.starts_with('/') => Err("Path must begin with a slash".to_owned()),
         path if path.contains('?') => Err("Path cannot contain a question mark".to_owned()),
         path if path.len() > 128 => Err("Path is too long (maximum is 128 characters)".to_owned()),
-        path if path.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#') => Err(format!("Path contains invalid characters (got '{path}')")),
+        path if path
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || c == '#') =>
+        {
+            Err(format!("Path contains invalid characters (got '{path}')"))
+        }
         _ => Ok(()),
     }
 }
@@ -72,7 +94,9 @@ pub(crate) fn taken(host: &str, path: &str, port: i64, domain: &str) -> String {
         (true, true) => format!("Route already exists for domain '{domain}'."),
         (true, false) => format!("Route already exists with path '{path}' for domain '{domain}'."),
         (false, true) => format!("Route already exists with host '{host}' for domain '{domain}'."),
-        (false, false) => format!("Route already exists with host '{host}' and path '{path}' for domain '{domain}'."),
+        (false, false) => format!(
+            "Route already exists with host '{host}' and path '{path}' for domain '{domain}'."
+        ),
     }
 }
 
@@ -114,29 +138,63 @@ pub(crate) fn parse(text: &str) -> Result<RouteText, String> {
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let (authority, port) = match authority.split_once(':') {
         None => (authority, 0),
-        Some((authority, port)) => (authority, port.parse::<u16>().map_err(|_| invalid())?.into()),
+        Some((authority, port)) => (
+            authority,
+            port.parse::<u16>().map_err(|_| invalid())?.into(),
+        ),
     };
-    let label = |label: &str| !label.is_empty() && (label == "*" || label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'));
+    let label = |label: &str| {
+        !label.is_empty()
+            && (label == "*"
+                || label
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+    };
     if !authority.contains('.') || !authority.split('.').all(label) {
         return Err(invalid());
     }
-    Ok(RouteText { authority: authority.to_ascii_lowercase(), port, path: if path == "/" { String::new() } else { path.to_owned() } })
+    Ok(RouteText {
+        authority: authority.to_ascii_lowercase(),
+        port,
+        path: if path == "/" {
+            String::new()
+        } else {
+            path.to_owned()
+        },
+    })
 }
 
 /// Checks per-route options and merges a change (null removes) into what was there.
-pub(crate) fn merge_options(before: Option<&Map<String, Value>>, change: &Value) -> Result<Option<Map<String, Value>>, String> {
+pub(crate) fn merge_options(
+    before: Option<&Map<String, Value>>,
+    change: &Value,
+) -> Result<Option<Map<String, Value>>, String> {
     let Some(change) = change.as_object() else {
-        return if change.is_null() { Ok(before.cloned()) } else { Err("Options must be an object".to_owned()) };
+        return if change.is_null() {
+            Ok(before.cloned())
+        } else {
+            Err("Options must be an object".to_owned())
+        };
     };
     let mut options = before.cloned().unwrap_or_default();
     for (key, value) in change {
         match (key.as_str(), value) {
             ("loadbalancing", Value::Null) => drop(options.remove(key)),
-            ("loadbalancing", Value::String(policy)) if policy == "round-robin" || policy == "least-connection" => drop(options.insert(key.clone(), json!(policy))),
-            ("loadbalancing", other) => {
-                return Err(format!("Options Loadbalancing must be one of 'round-robin, least-connection' if present (got {other})"));
+            ("loadbalancing", Value::String(policy))
+                if policy == "round-robin" || policy == "least-connection" =>
+            {
+                drop(options.insert(key.clone(), json!(policy)))
             }
-            (other, _) => return Err(format!("Options contains invalid route option '{other}'. Valid keys: 'loadbalancing'")),
+            ("loadbalancing", other) => {
+                return Err(format!(
+                    "Options Loadbalancing must be one of 'round-robin, least-connection' if present (got {other})"
+                ));
+            }
+            (other, _) => {
+                return Err(format!(
+                    "Options contains invalid route option '{other}'. Valid keys: 'loadbalancing'"
+                ));
+            }
         }
     }
     Ok((!options.is_empty()).then_some(options))
@@ -145,7 +203,10 @@ pub(crate) fn merge_options(before: Option<&Map<String, Value>>, change: &Value)
 /// 3–253 characters, two labels or more.
 pub(crate) fn check_domain_name(name: &str) -> Result<(), String> {
     let label = |label: &str| {
-        (1..=63).contains(&label.len()) && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !label.starts_with('-') && !label.ends_with('-')
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     if !(3..=253).contains(&name.len()) {
         return Err("Name must be between 3 and 253 characters".to_owned());
@@ -154,7 +215,9 @@ pub(crate) fn check_domain_name(name: &str) -> Result<(), String> {
         return Err("Name must contain at least one \".\"".to_owned());
     }
     if !name.split('.').all(label) {
-        return Err(format!("Name '{name}' must be a valid domain name: labels of at most 63 letters, digits and hyphens"));
+        return Err(format!(
+            "Name '{name}' must be a valid domain name: labels of at most 63 letters, digits and hyphens"
+        ));
     }
     Ok(())
 }
@@ -163,7 +226,12 @@ pub(crate) fn check_domain_name(name: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    const SHARED: DomainFacts<'_> = DomainFacts { name: "apps.test", shared: true, internal: false, system: false };
+    const SHARED: DomainFacts<'_> = DomainFacts {
+        name: "apps.test",
+        shared: true,
+        internal: false,
+        system: false,
+    };
 
     fn check_shared(host: &str, path: &str) -> Result<(), String> {
         check(host, path, 0, &SHARED, false, &[])
@@ -172,24 +240,52 @@ mod tests {
     #[test]
     fn hosts_and_paths() {
         assert_eq!(check_shared("a-1_b", "/x/y"), Ok(()));
-        assert!(check_shared("a.b", "").unwrap_err().contains("alphanumeric"));
-        assert!(check_shared("", "").unwrap_err().starts_with("Missing host"));
+        assert!(
+            check_shared("a.b", "")
+                .unwrap_err()
+                .contains("alphanumeric")
+        );
+        assert!(
+            check_shared("", "")
+                .unwrap_err()
+                .starts_with("Missing host")
+        );
         assert!(check_shared("*", "").is_err());
         assert!(check(&"a".repeat(64), "", 0, &SHARED, true, &[]).is_err());
         for path in ["/", "x", "/a?b", "/a b"] {
             assert!(check_shared("a", path).is_err(), "{path}");
         }
-        let private = DomainFacts { shared: false, ..SHARED };
+        let private = DomainFacts {
+            shared: false,
+            ..SHARED
+        };
         assert_eq!(check("", "", 0, &private, false, &[]), Ok(()));
-        let system = DomainFacts { system: true, ..SHARED };
-        assert!(check("API", "", 0, &system, true, &["api".into()]).unwrap_err().contains("reserved"));
+        let system = DomainFacts {
+            system: true,
+            ..SHARED
+        };
+        assert!(
+            check("API", "", 0, &system, true, &["api".into()])
+                .unwrap_err()
+                .contains("reserved")
+        );
     }
 
     #[test]
     fn route_texts() {
         let parsed = parse("https://My-App.apps.test/v1/x").unwrap();
-        assert_eq!(parsed, RouteText { authority: "my-app.apps.test".into(), port: 0, path: "/v1/x".into() });
-        assert_eq!(candidates("a.b.c"), vec![(String::new(), "a.b.c".into()), ("a".into(), "b.c".into())]);
+        assert_eq!(
+            parsed,
+            RouteText {
+                authority: "my-app.apps.test".into(),
+                port: 0,
+                path: "/v1/x".into()
+            }
+        );
+        assert_eq!(
+            candidates("a.b.c"),
+            vec![(String::new(), "a.b.c".into()), ("a".into(), "b.c".into())]
+        );
         assert_eq!(candidates("*.b.c").len(), 1);
         assert_eq!(parse("tcp.test:1024").unwrap().port, 1024);
         for bad in ["", "nodots", "a..b", "ftp://a.b", "a b.c", "a.b:x"] {
@@ -208,7 +304,10 @@ mod tests {
     fn options_merge_and_vanish() {
         let set = merge_options(None, &json!({"loadbalancing": "least-connection"})).unwrap();
         assert!(set.is_some());
-        assert_eq!(merge_options(set.as_ref(), &json!({"loadbalancing": null})).unwrap(), None);
+        assert_eq!(
+            merge_options(set.as_ref(), &json!({"loadbalancing": null})).unwrap(),
+            None
+        );
         assert!(merge_options(None, &json!({"sticky": "x"})).is_err());
     }
 }

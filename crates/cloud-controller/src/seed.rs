@@ -37,13 +37,27 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
     let mut tx = db.write().await?;
     let first = organization::default_quota(&mut tx).await?.is_none();
     if first {
-        let quota = OrganizationQuota { name: "default".to_owned(), limits: Json(unlimited()), ..OrganizationQuota::fresh() };
+        let quota = OrganizationQuota {
+            name: "default".to_owned(),
+            limits: Json(unlimited()),
+            ..OrganizationQuota::fresh()
+        };
         db::insert(&mut tx, &quota).await?;
         security_groups(&mut tx).await?;
     }
     platform_resources(&mut tx).await?;
-    if domain::by_name(&mut tx, &config.apps_domain).await?.is_none() {
-        db::insert(&mut tx, &Domain { name: config.apps_domain.to_ascii_lowercase(), ..Domain::fresh() }).await?;
+    if domain::by_name(&mut tx, &config.apps_domain)
+        .await?
+        .is_none()
+    {
+        db::insert(
+            &mut tx,
+            &Domain {
+                name: config.apps_domain.to_ascii_lowercase(),
+                ..Domain::fresh()
+            },
+        )
+        .await?;
     }
     if let (true, Some(target)) = (first, &config.first_target) {
         first_target(&mut tx, &target.organization, &target.space).await?;
@@ -54,12 +68,26 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
 
 async fn platform_resources(conn: &mut Connection) -> Result<()> {
     if platform::stack_by_name(conn, STACK).await?.is_none() {
-        let description = "Debian-based root file system with bash, curl, openssl, iproute2 and python3".to_owned();
-        db::insert(conn, &Stack { name: STACK.to_owned(), description, is_default: true, ..Stack::fresh() }).await?;
+        let description =
+            "Debian-based root file system with bash, curl, openssl, iproute2 and python3"
+                .to_owned();
+        db::insert(
+            conn,
+            &Stack {
+                name: STACK.to_owned(),
+                description,
+                is_default: true,
+                ..Stack::fresh()
+            },
+        )
+        .await?;
     }
     let known = platform::buildpacks(conn).await?;
     for (position, builtin) in (1..).zip(BUILTIN) {
-        match known.iter().find(|buildpack| buildpack.name == builtin.name) {
+        match known
+            .iter()
+            .find(|buildpack| buildpack.name == builtin.name)
+        {
             None => {
                 let buildpack = Buildpack {
                     name: builtin.name.to_owned(),
@@ -72,19 +100,45 @@ async fn platform_resources(conn: &mut Connection) -> Result<()> {
                 db::insert(conn, &buildpack).await?;
             }
             Some(known) if known.filename != builtin.filename => {
-                db::update(conn, &Buildpack { filename: builtin.filename.to_owned(), ..known.clone() }).await?;
+                db::update(
+                    conn,
+                    &Buildpack {
+                        filename: builtin.filename.to_owned(),
+                        ..known.clone()
+                    },
+                )
+                .await?;
             }
             Some(_) => {}
         }
     }
     for (name, enabled) in FLAGS {
         if platform::flag(conn, name).await?.is_none() {
-            db::insert(conn, &FeatureFlag { name: (*name).to_owned(), enabled: *enabled, ..FeatureFlag::fresh() }).await?;
+            db::insert(
+                conn,
+                &FeatureFlag {
+                    name: (*name).to_owned(),
+                    enabled: *enabled,
+                    ..FeatureFlag::fresh()
+                },
+            )
+            .await?;
         }
     }
     for name in ["running", "staging"] {
-        if !Select::new().is("name", name).exists::<EnvironmentGroup>(conn).await? {
-            db::insert(conn, &EnvironmentGroup { name: name.to_owned(), ..EnvironmentGroup::fresh() }).await?;
+        if !Select::new()
+            .is("name", name)
+            .exists::<EnvironmentGroup>(conn)
+            .await?
+        {
+            db::insert(
+                conn,
+                &EnvironmentGroup {
+                    name: name.to_owned(),
+                    ..EnvironmentGroup::fresh()
+                },
+            )
+            .await?;
         }
     }
     Ok(())
@@ -93,11 +147,27 @@ async fn platform_resources(conn: &mut Connection) -> Result<()> {
 /// Everything public, and name servers; private networks stay closed.
 async fn security_groups(conn: &mut Connection) -> Result<()> {
     let all = |destination: &str| json!({ "protocol": "all", "destination": destination });
-    let public = ["0.0.0.0-9.255.255.255", "11.0.0.0-169.253.255.255", "169.255.0.0-172.15.255.255", "172.32.0.0-192.167.255.255", "192.169.0.0-255.255.255.255"];
-    let dns = ["tcp", "udp"].map(|protocol| json!({ "protocol": protocol, "destination": "0.0.0.0/0", "ports": "53" }));
-    let groups: [(&str, Vec<Value>); 2] = [("public_networks", public.into_iter().map(all).collect()), ("dns", dns.to_vec())];
+    let public = [
+        "0.0.0.0-9.255.255.255",
+        "11.0.0.0-169.253.255.255",
+        "169.255.0.0-172.15.255.255",
+        "172.32.0.0-192.167.255.255",
+        "192.169.0.0-255.255.255.255",
+    ];
+    let dns = ["tcp", "udp"]
+        .map(|protocol| json!({ "protocol": protocol, "destination": "0.0.0.0/0", "ports": "53" }));
+    let groups: [(&str, Vec<Value>); 2] = [
+        ("public_networks", public.into_iter().map(all).collect()),
+        ("dns", dns.to_vec()),
+    ];
     for (name, rules) in groups {
-        let group = SecurityGroup { name: name.to_owned(), rules: Json(rules), running: true, staging: true, ..SecurityGroup::fresh() };
+        let group = SecurityGroup {
+            name: name.to_owned(),
+            rules: Json(rules),
+            running: true,
+            staging: true,
+            ..SecurityGroup::fresh()
+        };
         db::insert(conn, &group).await?;
     }
     Ok(())
@@ -105,12 +175,36 @@ async fn security_groups(conn: &mut Connection) -> Result<()> {
 
 async fn first_target(conn: &mut Connection, organization: &str, space: &str) -> Result<()> {
     if organization::by_name(conn, organization).await?.is_none() {
-        let quota = organization::default_quota(conn).await?.context("the default quota is missing")?;
-        db::insert(conn, &Organization { name: organization.to_owned(), quota_guid: quota.guid, ..Organization::fresh() }).await?;
+        let quota = organization::default_quota(conn)
+            .await?
+            .context("the default quota is missing")?;
+        db::insert(
+            conn,
+            &Organization {
+                name: organization.to_owned(),
+                quota_guid: quota.guid,
+                ..Organization::fresh()
+            },
+        )
+        .await?;
     }
-    let organization = organization::by_name(conn, organization).await?.context("the first organization is missing")?;
-    if space::by_name(conn, &organization.guid, space).await?.is_none() {
-        db::insert(conn, &Space { name: space.to_owned(), organization_guid: organization.guid, allow_ssh: true, ..Space::fresh() }).await?;
+    let organization = organization::by_name(conn, organization)
+        .await?
+        .context("the first organization is missing")?;
+    if space::by_name(conn, &organization.guid, space)
+        .await?
+        .is_none()
+    {
+        db::insert(
+            conn,
+            &Space {
+                name: space.to_owned(),
+                organization_guid: organization.guid,
+                allow_ssh: true,
+                ..Space::fresh()
+            },
+        )
+        .await?;
     }
     Ok(())
 }

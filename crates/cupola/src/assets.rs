@@ -40,12 +40,18 @@ pub(crate) fn cell(config: &Config) -> Result<CellAssets> {
         };
         program(tool, package)?;
     }
-    Ok(CellAssets { inside: inside()?, envoy, runtime, stacks })
+    Ok(CellAssets {
+        inside: inside()?,
+        envoy,
+        runtime,
+        stacks,
+    })
 }
 
 /// The static binary with the programs that run inside containers.
 pub(crate) fn inside() -> Result<PathBuf> {
-    beside("inside").context("the program `inside` does not stand beside the cupola binary: run `make build`")
+    beside("inside")
+        .context("the program `inside` does not stand beside the cupola binary: run `make build`")
 }
 
 pub(crate) fn nats_server() -> Result<PathBuf> {
@@ -53,7 +59,11 @@ pub(crate) fn nats_server() -> Result<PathBuf> {
 }
 
 fn program(name: &str, package: &str) -> Result<PathBuf> {
-    let found = if name.contains('/') { Some(PathBuf::from(name)).filter(|p| p.is_file()) } else { beside(name).or_else(|| in_path(name)) };
+    let found = if name.contains('/') {
+        Some(PathBuf::from(name)).filter(|p| p.is_file())
+    } else {
+        beside(name).or_else(|| in_path(name))
+    };
     found.with_context(|| format!("{name} is missing: install it with `apt-get install {package}`"))
 }
 
@@ -64,10 +74,14 @@ fn beside(name: &str) -> Option<PathBuf> {
 
 fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).map(|dir| dir.join(name)).find(|p| is_executable(p))
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|p| is_executable(p))
 }
 
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }

@@ -5,7 +5,10 @@
 
 use anyhow::{Context as _, Result};
 use kit::tls::Identity;
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -29,15 +32,22 @@ pub(crate) struct Certificates {
 impl Certificates {
     /// Reads the CAs under `directory`, making them if this is the first start.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
-        std::fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("create {}", directory.display()))?;
         let authority = |name: &str, subject: &str| -> Result<Authority> {
-            let (cert, key) = (directory.join(format!("{name}_ca.crt")), directory.join(format!("{name}_ca.key")));
+            let (cert, key) = (
+                directory.join(format!("{name}_ca.crt")),
+                directory.join(format!("{name}_ca.key")),
+            );
             if !cert.exists() {
                 let made = make_authority(subject)?;
                 write_private(&key, &made.key_pem)?;
                 write_private(&cert, &made.cert_pem)?;
             }
-            Ok(Authority { cert_pem: read(&cert)?, key_pem: read(&key)? })
+            Ok(Authority {
+                cert_pem: read(&cert)?,
+                key_pem: read(&key)?,
+            })
         };
         Ok(Self {
             components: authority("components", "Cupola components CA")?,
@@ -49,32 +59,46 @@ impl Certificates {
 
     /// A fresh certificate of one component, valid for its addresses; trusts the components' CA.
     pub(crate) fn component(&self, name: &str, addresses: &[Ipv4Addr]) -> Result<Identity> {
-        let mut names = vec![name.to_owned(), format!("{name}.service.cf.internal"), "localhost".to_owned()];
+        let mut names = vec![
+            name.to_owned(),
+            format!("{name}.service.cf.internal"),
+            "localhost".to_owned(),
+        ];
         names.dedup();
         let ips: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
         let (cert_pem, key_pem) = issue(&self.components, name, &names, &ips)?;
-        Ok(Identity { cert_pem, key_pem, ca_pem: self.components.cert_pem.clone() })
+        Ok(Identity {
+            cert_pem,
+            key_pem,
+            ca_pem: self.components.cert_pem.clone(),
+        })
     }
 
     /// What the router shows to clients for the domain and everything below it. Kept, so that browsers' exceptions hold.
     pub(crate) fn edge(&self, domain: &str, addresses: &[Ipv4Addr]) -> Result<Identity> {
-        let (cert, key) = (self.directory.join("edge.crt"), self.directory.join("edge.key"));
-        let names = [domain.to_owned(), format!("*.{domain}"), "localhost".to_owned()];
+        let (cert, key) = (
+            self.directory.join("edge.crt"),
+            self.directory.join("edge.key"),
+        );
+        let names = [
+            domain.to_owned(),
+            format!("*.{domain}"),
+            "localhost".to_owned(),
+        ];
         let ips: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
         let (cert_pem, key_pem) = issue(&self.edge, domain, &names, &ips)?;
         write_private(&key, &key_pem)?;
         write_private(&cert, &cert_pem)?;
-        Ok(Identity { cert_pem, key_pem, ca_pem: self.edge.cert_pem.clone() })
+        Ok(Identity {
+            cert_pem,
+            key_pem,
+            ca_pem: self.edge.cert_pem.clone(),
+        })
     }
 
     /// The components' CA: who may connect to an instance's Envoy.
     pub(crate) fn components_ca(&self) -> &str {
         &self.components.cert_pem
-    }
-
-    /// The file that clients may trust instead of skipping validation.
-    pub(crate) fn edge_ca_file(&self) -> PathBuf {
-        self.directory.join("edge_ca.crt")
     }
 }
 
@@ -83,24 +107,48 @@ fn make_authority(subject: &str) -> Result<Authority> {
     let mut params = CertificateParams::default();
     params.distinguished_name = name(subject);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     (params.not_before, params.not_after) = validity(3650);
     let cert = params.self_signed(&key).context("sign CA certificate")?;
-    Ok(Authority { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
+    Ok(Authority {
+        cert_pem: cert.pem(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
-fn issue(authority: &Authority, subject: &str, names: &[String], addresses: &[IpAddr]) -> Result<(String, String)> {
+fn issue(
+    authority: &Authority,
+    subject: &str,
+    names: &[String],
+    addresses: &[IpAddr],
+) -> Result<(String, String)> {
     let ca_key = KeyPair::from_pem(&authority.key_pem).context("read CA key")?;
-    let issuer = Issuer::from_ca_cert_pem(&authority.cert_pem, ca_key).context("read CA certificate")?;
+    let issuer =
+        Issuer::from_ca_cert_pem(&authority.cert_pem, ca_key).context("read CA certificate")?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generate key")?;
-    let mut params = CertificateParams::new(names.to_vec()).with_context(|| format!("certificate names {names:?}"))?;
-    params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
+    let mut params = CertificateParams::new(names.to_vec())
+        .with_context(|| format!("certificate names {names:?}"))?;
+    params
+        .subject_alt_names
+        .extend(addresses.iter().copied().map(SanType::IpAddress));
     params.distinguished_name = name(subject);
     params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+    ];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     (params.not_before, params.not_after) = validity(820);
-    let cert = params.signed_by(&key, &issuer).with_context(|| format!("sign certificate of {subject}"))?;
+    let cert = params
+        .signed_by(&key, &issuer)
+        .with_context(|| format!("sign certificate of {subject}"))?;
     Ok((cert.pem(), key.serialize_pem()))
 }
 
@@ -113,14 +161,22 @@ fn name(common_name: &str) -> DistinguishedName {
 
 fn validity(days: i64) -> (time::OffsetDateTime, time::OffsetDateTime) {
     let now = time::OffsetDateTime::now_utc();
-    (now - time::Duration::hours(1), now + time::Duration::days(days))
+    (
+        now - time::Duration::hours(1),
+        now + time::Duration::days(days),
+    )
 }
 
 /// Writes a file only its owner may read, whole or not at all.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     let partial = path.with_extension("partial");
     let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&partial)?;
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&partial)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&partial, path)

@@ -31,7 +31,9 @@ enum Command {
     #[command(after_help = "Example: cupola up --data /var/lib/cupola --domain cupola.test")]
     Up(Boot),
     /// Run some roles of a foundation; SIGTERM leaves the containers of a cell running
-    #[command(after_help = "Example: cupola serve --roles router,uaa,cloud-controller --data /var/lib/cupola")]
+    #[command(
+        after_help = "Example: cupola serve --roles router,uaa,cloud-controller --data /var/lib/cupola"
+    )]
     Serve {
         /// Comma separated: router, cloud-controller, uaa, log-cache, bbs, auctioneer, cell, nats, dns
         #[arg(long, value_delimiter = ',', required = true)]
@@ -46,7 +48,10 @@ enum Command {
         args: Vec<String>,
     },
     /// The built-in cfdot: what Diego's BBS knows, as JSON lines
-    #[command(disable_help_flag = true, after_help = "Example: cupola cfdot desired-lrps | jq .")]
+    #[command(
+        disable_help_flag = true,
+        after_help = "Example: cupola cfdot desired-lrps | jq ."
+    )]
     Cfdot {
         /// The foundation's data directory
         #[arg(long, env = "CUPOLA_DATA", default_value = config::DEFAULT_DATA)]
@@ -107,7 +112,14 @@ struct Boot {
 
 impl Boot {
     fn overrides(self) -> Overrides {
-        Overrides { file: self.config, data: self.data, http: self.http, https: self.https, domain: self.domain, no_hosts: self.no_hosts }
+        Overrides {
+            file: self.config,
+            data: self.data,
+            http: self.http,
+            https: self.https,
+            domain: self.domain,
+            no_hosts: self.no_hosts,
+        }
     }
 }
 
@@ -120,7 +132,10 @@ pub(crate) fn run() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::anyhow!(error).context("start the async runtime")),
     };

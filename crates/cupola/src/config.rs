@@ -98,31 +98,61 @@ pub(crate) fn load(overrides: Overrides) -> Result<Config> {
 
 /// `cupola check-config`.
 pub(crate) fn check_file(path: &Path) -> Result<()> {
-    let config = check(read(path)?, Overrides::default()).with_context(|| format!("{} is not valid", path.display()))?;
-    println!("{} is valid: domain {}, data {}", path.display(), config.domain, config.data.display());
+    let config = check(read(path)?, Overrides::default())
+        .with_context(|| format!("{} is not valid", path.display()))?;
+    println!(
+        "{} is valid: domain {}, data {}",
+        path.display(),
+        config.domain,
+        config.data.display()
+    );
     Ok(())
 }
 
 fn read(path: &Path) -> Result<ConfigFile> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read configuration file {}: does it exist and may you read it?", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "read configuration file {}: does it exist and may you read it?",
+            path.display()
+        )
+    })?;
     if text.trim().is_empty() {
         return Ok(ConfigFile::default());
     }
-    serde_yaml_ng::from_str(&text).map_err(|error| anyhow::anyhow!("configuration file {}: {error}; correct or remove that key", path.display()))
+    serde_yaml_ng::from_str(&text).map_err(|error| {
+        anyhow::anyhow!(
+            "configuration file {}: {error}; correct or remove that key",
+            path.display()
+        )
+    })
 }
 
 fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
     let mut problems = Vec::new();
-    let domain = overrides.domain.or(file.domain).unwrap_or_else(|| "cupola.test".into()).to_ascii_lowercase();
+    let domain = overrides
+        .domain
+        .or(file.domain)
+        .unwrap_or_else(|| "cupola.test".into())
+        .to_ascii_lowercase();
     if !is_domain(&domain) {
         problems.push(format!("domain {domain:?} is not a domain name with at least two labels (letters, digits, dashes): use e.g. cupola.test"));
     }
-    let http = address("router.http", overrides.http.or(file.router.http), &mut problems);
-    let https = address("router.https", overrides.https.or(file.router.https), &mut problems);
+    let http = address(
+        "router.http",
+        overrides.http.or(file.router.http),
+        &mut problems,
+    );
+    let https = address(
+        "router.https",
+        overrides.https.or(file.router.https),
+        &mut problems,
+    );
     let ip = file.cell.ip.and_then(|text| match text.parse() {
         Ok(ip) => Some(ip),
         Err(_) => {
-            problems.push(format!("cell.ip {text:?} is not an IPv4 address: use e.g. 10.254.0.1, or leave the key out"));
+            problems.push(format!(
+                "cell.ip {text:?} is not an IPv4 address: use e.g. 10.254.0.1, or leave the key out"
+            ));
             None
         }
     });
@@ -130,17 +160,25 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         None | Some("on" | "true") => true,
         Some("off" | "false") => false,
         Some(other) => {
-            problems.push(format!("cell.route_integrity {other:?} is neither on nor off"));
+            problems.push(format!(
+                "cell.route_integrity {other:?} is neither on nor off"
+            ));
             true
         }
     };
     for (name, path) in &file.cell.stacks {
         if !path.exists() {
-            problems.push(format!("cell.stacks.{name} {:?} does not exist: give a tar file or a directory", path.display().to_string()));
+            problems.push(format!(
+                "cell.stacks.{name} {:?} does not exist: give a tar file or a directory",
+                path.display().to_string()
+            ));
         }
     }
     if let Some(path) = file.cell.envoy.as_ref().filter(|p| !p.is_file()) {
-        problems.push(format!("cell.envoy {:?} is not a file: give the path of an Envoy binary, or leave the key out", path.display().to_string()));
+        problems.push(format!(
+            "cell.envoy {:?} is not a file: give the path of an Envoy binary, or leave the key out",
+            path.display().to_string()
+        ));
     }
     let validity = file.cell.instance_cert_validity_minutes.unwrap_or(24 * 60);
     if validity < 1 {
@@ -148,13 +186,18 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
     }
     let register_interval = file.router.register_interval.unwrap_or(20);
     if !(1..=60).contains(&register_interval) {
-        problems.push(format!("router.register_interval {register_interval} is not between 1 and 60 seconds"));
+        problems.push(format!(
+            "router.register_interval {register_interval} is not between 1 and 60 seconds"
+        ));
     }
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }
     Ok(Config {
-        data: overrides.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
+        data: overrides
+            .data
+            .or(file.data)
+            .unwrap_or_else(|| DEFAULT_DATA.into()),
         domain,
         http,
         https,
@@ -178,7 +221,11 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
 
 fn address(key: &str, text: Option<String>, problems: &mut Vec<String>) -> Option<SocketAddr> {
     let text = text?;
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
+    let full = if text.starts_with(':') {
+        format!("0.0.0.0{text}")
+    } else {
+        text.clone()
+    };
     match full.parse() {
         Ok(addr) => Some(addr),
         Err(_) => {
@@ -192,7 +239,13 @@ fn is_domain(domain: &str) -> bool {
     domain.len() <= 200
         && domain.contains('.')
         && domain.split('.').all(|label| {
-            !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
         })
 }
 
@@ -202,23 +255,40 @@ mod tests {
 
     #[test]
     fn every_problem_is_named_at_once() {
-        let file: ConfigFile = serde_yaml_ng::from_str("domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}").unwrap();
+        let file: ConfigFile = serde_yaml_ng::from_str(
+            "domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}",
+        )
+        .unwrap();
         let error = check(file, Overrides::default()).unwrap_err().to_string();
-        for key in ["domain \"nodots\"", "router.http \"eighty\"", "cell.route_integrity \"maybe\""] {
+        for key in [
+            "domain \"nodots\"",
+            "router.http \"eighty\"",
+            "cell.route_integrity \"maybe\"",
+        ] {
             assert!(error.contains(key), "{error}");
         }
     }
 
     #[test]
     fn unknown_keys_are_refused_by_name() {
-        let error = serde_yaml_ng::from_str::<ConfigFile>("cell: {memroy_mb: 3}").unwrap_err().to_string();
+        let error = serde_yaml_ng::from_str::<ConfigFile>("cell: {memroy_mb: 3}")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("memroy_mb"), "{error}");
     }
 
     #[test]
     fn command_line_beats_file() {
         let file: ConfigFile = serde_yaml_ng::from_str("domain: a.example.com").unwrap();
-        let config = check(file, Overrides { domain: Some("b.example.com".into()), http: Some(":8080".into()), ..Overrides::default() }).unwrap();
+        let config = check(
+            file,
+            Overrides {
+                domain: Some("b.example.com".into()),
+                http: Some(":8080".into()),
+                ..Overrides::default()
+            },
+        )
+        .unwrap();
         assert_eq!(config.domain, "b.example.com");
         assert_eq!(config.http.unwrap().to_string(), "0.0.0.0:8080");
     }

@@ -23,7 +23,10 @@ pub(crate) async fn run() -> Result<()> {
     if result.is_ok() {
         std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
     } else {
-        eprintln!("cupola demo: the foundation's files are kept in {}", data.display());
+        eprintln!(
+            "cupola demo: the foundation's files are kept in {}",
+            data.display()
+        );
     }
     result
 }
@@ -31,7 +34,10 @@ pub(crate) async fn run() -> Result<()> {
 async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
     let example = example_folder()?;
     let began = Instant::now();
-    step(&format!("cupola up --domain {domain}   (a throw-away foundation in {})", data.display()));
+    step(&format!(
+        "cupola up --domain {domain}   (a throw-away foundation in {})",
+        data.display()
+    ));
     let password = random_hex(8);
     let mut foundation = Foundation::start(data, domain, &password).await?;
     println!("   up in {:.1} s", began.elapsed().as_secs_f64());
@@ -40,33 +46,87 @@ async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
     let stopped = foundation.stop().await;
     shown?;
     stopped?;
-    println!("   stopped cleanly; nothing is left behind\n\nDone in {:.0} s. Next: `make up`, then `bin/cupola cf login` as it prints.", began.elapsed().as_secs_f64());
+    println!(
+        "   stopped cleanly; nothing is left behind\n\nDone in {:.0} s. Next: `make up`, then `bin/cupola cf login` as it prints.",
+        began.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
 async fn show(data: &Path, domain: &str, password: &str, example: &Path) -> Result<()> {
     let plan = Plan::read(data)?;
     let messages = Registrations::listen(&plan).await?;
-    let client = CfClient { home: data.join("demo-home") };
+    let client = CfClient {
+        home: data.join("demo-home"),
+    };
     std::fs::create_dir_all(&client.home)?;
-    client.run(&["login", "-a", &plan.api_url(), "--skip-ssl-validation", "-u", "admin", "-p", password, "-o", "demo", "-s", "dev"], Some("cf login -u admin -o demo -s dev")).await?;
+    client
+        .run(
+            &[
+                "login",
+                "-a",
+                &plan.api_url(),
+                "--skip-ssl-validation",
+                "-u",
+                "admin",
+                "-p",
+                password,
+                "-o",
+                "demo",
+                "-s",
+                "dev",
+            ],
+            Some("cf login -u admin -o demo -s dev"),
+        )
+        .await?;
     let pushed = Instant::now();
-    client.run(&["push", APP, "-p", &example.to_string_lossy(), "-b", "binary_buildpack", "-c", "./proxy", "-m", "64M", "-k", "128M"], None).await?;
+    client
+        .run(
+            &[
+                "push",
+                APP,
+                "-p",
+                &example.to_string_lossy(),
+                "-b",
+                "binary_buildpack",
+                "-c",
+                "./proxy",
+                "-m",
+                "64M",
+                "-k",
+                "128M",
+            ],
+            None,
+        )
+        .await?;
     let route = format!("{APP}.{domain}");
     let answer = fetch(&plan, &route).await?;
-    println!("   pushed and answered in {:.1} s", pushed.elapsed().as_secs_f64());
+    println!(
+        "   pushed and answered in {:.1} s",
+        pushed.elapsed().as_secs_f64()
+    );
     step(&format!("curl {}/", plan.route_url(&route)));
     println!("   {} {}", answer.0, answer.1.trim());
     let way = Way::follow(data, &plan, &client, &messages, &route).await?;
-    step("the route's way, from the user's wish to the answer; every value read from the component itself");
+    step(
+        "the route's way, from the user's wish to the answer; every value read from the component itself",
+    );
     way.print(&answer);
     Ok(())
 }
 
 fn example_folder() -> Result<PathBuf> {
     let exe = std::env::current_exe()?;
-    let folder = exe.parent().and_then(Path::parent).context("where is the binary?")?.join("examples/proxy/bin");
-    ensure!(folder.join("proxy").is_file(), "the example app {} is not built: run `make build`", folder.join("proxy").display());
+    let folder = exe
+        .parent()
+        .and_then(Path::parent)
+        .context("where is the binary?")?
+        .join("examples/proxy/bin");
+    ensure!(
+        folder.join("proxy").is_file(),
+        "the example app {} is not built: run `make build`",
+        folder.join("proxy").display()
+    );
     Ok(folder)
 }
 
@@ -82,7 +142,16 @@ struct Foundation {
 impl Foundation {
     async fn start(data: &Path, domain: &str, password: &str) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["up", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--domain", domain, "--data"])
+            .args([
+                "up",
+                "--http",
+                "127.0.0.1:0",
+                "--https",
+                "127.0.0.1:0",
+                "--domain",
+                domain,
+                "--data",
+            ])
             .arg(data)
             .env("CUPOLA_ADMIN_PASSWORD", password)
             .stdin(Stdio::null())
@@ -100,15 +169,26 @@ impl Foundation {
             }
             bail!("cupola up ended before it was ready; its message stands above")
         };
-        tokio::time::timeout(Duration::from_secs(120), ready).await.context("cupola up was not ready within 120 s")??;
+        tokio::time::timeout(Duration::from_secs(120), ready)
+            .await
+            .context("cupola up was not ready within 120 s")??;
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Self { child })
     }
 
     async fn stop(&mut self) -> Result<()> {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).context("cupola up had ended already")?;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
-        let status = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await.context("cupola up did not stop within 60 s")??;
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .context("cupola up had ended already")?;
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGTERM,
+        )?;
+        let status = tokio::time::timeout(Duration::from_secs(60), self.child.wait())
+            .await
+            .context("cupola up did not stop within 60 s")??;
         ensure!(status.success(), "cupola up ended with {status}");
         Ok(())
     }
@@ -122,7 +202,11 @@ struct CfClient {
 impl CfClient {
     fn command(&self, args: &[&str]) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("cf").args(args).env("CF_HOME", &self.home).stdin(Stdio::null());
+        command
+            .arg("cf")
+            .args(args)
+            .env("CF_HOME", &self.home)
+            .stdin(Stdio::null());
         Ok(command)
     }
 
@@ -135,8 +219,17 @@ impl CfClient {
 
     async fn get(&self, path: &str) -> Result<Value> {
         let output = self.command(&["curl", path])?.output().await?;
-        ensure!(output.status.success(), "cf curl {path} ended with {}", output.status);
-        serde_json::from_slice(&output.stdout).with_context(|| format!("cf curl {path}: {}", String::from_utf8_lossy(&output.stdout)))
+        ensure!(
+            output.status.success(),
+            "cf curl {path} ended with {}",
+            output.status
+        );
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            format!(
+                "cf curl {path}: {}",
+                String::from_utf8_lossy(&output.stdout)
+            )
+        })
     }
 }
 
@@ -160,20 +253,38 @@ impl Registrations {
                 }
             }
         });
-        Ok(Self { _client: client, seen })
+        Ok(Self {
+            _client: client,
+            seen,
+        })
     }
 
     fn of(&self, route: &str) -> Option<Value> {
         let seen = self.seen.lock().expect("no panic while held");
-        seen.iter().rev().find(|m| m["uris"].as_array().is_some_and(|u| u.iter().any(|u| u == route))).cloned()
+        seen.iter()
+            .rev()
+            .find(|m| {
+                m["uris"]
+                    .as_array()
+                    .is_some_and(|u| u.iter().any(|u| u == route))
+            })
+            .cloned()
     }
 }
 
 async fn fetch(plan: &Plan, route: &str) -> Result<(u16, String)> {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(5))
+        .build()?;
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let response = client.get(format!("http://127.0.0.1:{}/", plan.http_port)).header("host", route).send().await.context("curl the route")?;
+        let response = client
+            .get(format!("http://127.0.0.1:{}/", plan.http_port))
+            .header("host", route)
+            .send()
+            .await
+            .context("curl the route")?;
         let (status, body) = (response.status().as_u16(), response.text().await?);
         if status == 200 || Instant::now() > deadline {
             ensure!(status == 200, "the route answered {status}: {body}");
@@ -202,40 +313,121 @@ struct Way {
 }
 
 impl Way {
-    async fn follow(data: &Path, plan: &Plan, client: &CfClient, messages: &Registrations, route: &str) -> Result<Self> {
+    async fn follow(
+        data: &Path,
+        plan: &Plan,
+        client: &CfClient,
+        messages: &Registrations,
+        route: &str,
+    ) -> Result<Self> {
         let host = route.split('.').next().unwrap_or_default();
         let routes = client.get(&format!("/v3/routes?hosts={host}")).await?;
         let route_guid = text(&routes["resources"][0]["guid"], "route guid")?;
-        let app_guid = text(&routes["resources"][0]["destinations"][0]["app"]["guid"], "app guid of the destination")?;
+        let app_guid = text(
+            &routes["resources"][0]["destinations"][0]["app"]["guid"],
+            "app guid of the destination",
+        )?;
 
         let bbs = crate::exec::bbs_client(data, plan)?;
-        let actual = bbs.actual_lrps(&wire::bbs::ActualLrpsRequest::default()).await?;
-        let lrp = actual.into_iter().find(|l| l.key.as_ref().is_some_and(|k| k.process_guid.starts_with(&app_guid))).with_context(|| format!("no actual LRP whose process guid begins with {app_guid}"))?;
-        ensure!(lrp.state == wire::bbs::state::RUNNING, "the actual LRP is {}", lrp.state);
-        let (key, instance, net) = (lrp.key.unwrap_or_default(), lrp.instance_key.unwrap_or_default(), lrp.net_info.unwrap_or_default());
-        let mapping = net.ports.iter().find(|p| p.container_tls_proxy_port == 61001).context("no port mapping to 61001")?;
+        let actual = bbs
+            .actual_lrps(&wire::bbs::ActualLrpsRequest::default())
+            .await?;
+        let lrp = actual
+            .into_iter()
+            .find(|l| {
+                l.key
+                    .as_ref()
+                    .is_some_and(|k| k.process_guid.starts_with(&app_guid))
+            })
+            .with_context(|| format!("no actual LRP whose process guid begins with {app_guid}"))?;
+        ensure!(
+            lrp.state == wire::bbs::state::RUNNING,
+            "the actual LRP is {}",
+            lrp.state
+        );
+        let (key, instance, net) = (
+            lrp.key.unwrap_or_default(),
+            lrp.instance_key.unwrap_or_default(),
+            lrp.net_info.unwrap_or_default(),
+        );
+        let mapping = net
+            .ports
+            .iter()
+            .find(|p| p.container_tls_proxy_port == 61001)
+            .context("no port mapping to 61001")?;
 
         let dump = inside(data, &["curl", "-s", "http://localhost:61003/config_dump"]).await?;
         let listener = format!("0.0.0.0:{}", mapping.container_tls_proxy_port);
-        ensure!(dump.contains(&format!("\"port_value\": {}", mapping.container_tls_proxy_port)), "Envoy has no listener on {listener}");
-        ensure!(dump.contains(&net.instance_address), "Envoy's cluster does not name {}", net.instance_address);
-        let san = inside(data, &["bash", "-c", "openssl x509 -in $CF_INSTANCE_CERT -noout -ext subjectAltName"]).await?;
+        ensure!(
+            dump.contains(&format!(
+                "\"port_value\": {}",
+                mapping.container_tls_proxy_port
+            )),
+            "Envoy has no listener on {listener}"
+        );
+        ensure!(
+            dump.contains(&net.instance_address),
+            "Envoy's cluster does not name {}",
+            net.instance_address
+        );
+        let san = inside(
+            data,
+            &[
+                "bash",
+                "-c",
+                "openssl x509 -in $CF_INSTANCE_CERT -noout -ext subjectAltName",
+            ],
+        )
+        .await?;
         let san = san.lines().last().unwrap_or_default().trim().to_owned();
-        ensure!(san.contains(&instance.instance_guid), "the certificate's names {san:?} lack the instance guid {}", instance.instance_guid);
+        ensure!(
+            san.contains(&instance.instance_guid),
+            "the certificate's names {san:?} lack the instance guid {}",
+            instance.instance_guid
+        );
 
-        let rules = Command::new("iptables").args(["-w", "-t", "nat", "-S"]).output().await?;
-        let destination = format!("--dport {} -j DNAT --to-destination {}:{}", mapping.host_tls_proxy_port, net.instance_address, mapping.container_tls_proxy_port);
-        let dnat_rule = String::from_utf8_lossy(&rules.stdout).lines().find(|l| l.contains(&destination)).map(str::to_owned).with_context(|| format!("no DNAT rule {destination}"))?;
+        let rules = Command::new("iptables")
+            .args(["-w", "-t", "nat", "-S"])
+            .output()
+            .await?;
+        let destination = format!(
+            "--dport {} -j DNAT --to-destination {}:{}",
+            mapping.host_tls_proxy_port, net.instance_address, mapping.container_tls_proxy_port
+        );
+        let dnat_rule = String::from_utf8_lossy(&rules.stdout)
+            .lines()
+            .find(|l| l.contains(&destination))
+            .map(str::to_owned)
+            .with_context(|| format!("no DNAT rule {destination}"))?;
 
-        let message = messages.of(route).with_context(|| format!("no router.register with {route} was seen on NATS"))?;
-        ensure!(message["tls_port"] == mapping.host_tls_proxy_port && message["host"] == net.address.as_str(), "NATS says {}:{}", message["host"], message["tls_port"]);
-        ensure!(message["server_cert_domain_san"] == instance.instance_guid.as_str(), "NATS names certificate {}", message["server_cert_domain_san"]);
+        let message = messages
+            .of(route)
+            .with_context(|| format!("no router.register with {route} was seen on NATS"))?;
+        ensure!(
+            message["tls_port"] == mapping.host_tls_proxy_port
+                && message["host"] == net.address.as_str(),
+            "NATS says {}:{}",
+            message["host"],
+            message["tls_port"]
+        );
+        ensure!(
+            message["server_cert_domain_san"] == instance.instance_guid.as_str(),
+            "NATS names certificate {}",
+            message["server_cert_domain_san"]
+        );
 
         let table = routes::table(plan).await?;
         let address = format!("{}:{}", net.address, mapping.host_tls_proxy_port);
-        let entry = table[route].as_array().and_then(|e| e.iter().find(|e| e["address"] == address.as_str())).with_context(|| format!("the router's table has no {address} under {route}"))?;
+        let entry = table[route]
+            .as_array()
+            .and_then(|e| e.iter().find(|e| e["address"] == address.as_str()))
+            .with_context(|| format!("the router's table has no {address} under {route}"))?;
         ensure!(entry["tls"] == true, "the router's endpoint is not TLS");
-        ensure!(net.address.parse::<Ipv4Addr>().is_ok(), "{:?} is no cell address", net.address);
+        ensure!(
+            net.address.parse::<Ipv4Addr>().is_ok(),
+            "{:?} is no cell address",
+            net.address
+        );
         Ok(Self {
             route: route.to_owned(),
             route_guid,
@@ -249,25 +441,54 @@ impl Way {
             envoy_listener: listener,
             certificate_san: san,
             dnat_rule,
-            nats: format!("host {} tls_port {} uris {} server_cert_domain_san {}", message["host"], message["tls_port"], message["uris"], message["server_cert_domain_san"]),
+            nats: format!(
+                "host {} tls_port {} uris {} server_cert_domain_san {}",
+                message["host"],
+                message["tls_port"],
+                message["uris"],
+                message["server_cert_domain_san"]
+            ),
             router_entry: format!("{} → {address} tls=true", route),
         })
     }
 
     fn print(&self, answer: &(u16, String)) {
         let rows = [
-            ("cloud-controller", "route", format!("{} ({})", self.route, self.route_guid)),
+            (
+                "cloud-controller",
+                "route",
+                format!("{} ({})", self.route, self.route_guid),
+            ),
             ("cloud-controller", "app", self.app_guid.clone()),
             ("bbs", "process guid", self.process_guid.clone()),
             ("bbs", "instance guid", self.instance_guid.clone()),
-            ("rep", "cell", format!("{} at {}", self.cell_id, self.cell_ip)),
-            ("garden", "container", format!("overlay IP {}", self.overlay_ip)),
-            ("envoy", "listener", format!("{} → {}:8080", self.envoy_listener, self.overlay_ip)),
+            (
+                "rep",
+                "cell",
+                format!("{} at {}", self.cell_id, self.cell_ip),
+            ),
+            (
+                "garden",
+                "container",
+                format!("overlay IP {}", self.overlay_ip),
+            ),
+            (
+                "envoy",
+                "listener",
+                format!("{} → {}:8080", self.envoy_listener, self.overlay_ip),
+            ),
             ("envoy", "certificate", self.certificate_san.clone()),
             ("iptables", "DNAT", self.dnat_rule.clone()),
             ("NATS", "router.register", self.nats.clone()),
             ("router", "table", self.router_entry.clone()),
-            ("client", "answer", format!("{} through {}:{}", answer.0, self.cell_ip, self.host_tls_port)),
+            (
+                "client",
+                "answer",
+                format!(
+                    "{} through {}:{}",
+                    answer.0, self.cell_ip, self.host_tls_port
+                ),
+            ),
         ];
         for (component, what, value) in rows {
             println!("   ✓ {component:<17}{what:<17}{value}");
@@ -277,11 +498,28 @@ impl Way {
 
 /// Runs a command in the app's container with `cupola exec`.
 async fn inside(data: &Path, command: &[&str]) -> Result<String> {
-    let output = Command::new(std::env::current_exe()?).args(["exec", "--data"]).arg(data).arg(format!("{APP}/0")).arg("--").args(command).stdin(Stdio::null()).output().await?;
-    ensure!(output.status.success(), "cupola exec {} ended with {}: {}", command.join(" "), output.status, String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(std::env::current_exe()?)
+        .args(["exec", "--data"])
+        .arg(data)
+        .arg(format!("{APP}/0"))
+        .arg("--")
+        .args(command)
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+    ensure!(
+        output.status.success(),
+        "cupola exec {} ended with {}: {}",
+        command.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn text(value: &Value, what: &str) -> Result<String> {
-    value.as_str().map(str::to_owned).with_context(|| format!("the Cloud Controller gave no {what}"))
+    value
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("the Cloud Controller gave no {what}"))
 }

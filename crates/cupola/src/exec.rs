@@ -12,9 +12,18 @@ use wire::bbs::{ActualLrp, ActualLrpsRequest, DesiredLrpsRequest, state};
 pub(crate) fn operator(data: &Path) -> Result<Identity> {
     let read = |name: &str| {
         let path = data.join("certs").join(name);
-        std::fs::read_to_string(&path).with_context(|| format!("read {}: run this as the user who started the foundation (root)", path.display()))
+        std::fs::read_to_string(&path).with_context(|| {
+            format!(
+                "read {}: run this as the user who started the foundation (root)",
+                path.display()
+            )
+        })
     };
-    Ok(Identity { cert_pem: read("operator.crt")?, key_pem: read("operator.key")?, ca_pem: read("components_ca.crt")? })
+    Ok(Identity {
+        cert_pem: read("operator.crt")?,
+        key_pem: read("operator.key")?,
+        ca_pem: read("components_ca.crt")?,
+    })
 }
 
 pub(crate) fn bbs_url(plan: &Plan) -> String {
@@ -49,37 +58,65 @@ pub(crate) async fn exec(data: &Path, target: &str, command: Vec<String>) -> Res
     let plan = Plan::read(data)?;
     let bbs = bbs_client(data, &plan)?;
     let handle = find_instance(&bbs, target).await?;
-    let command = if command.is_empty() { vec!["bash".to_owned()] } else { command };
+    let command = if command.is_empty() {
+        vec!["bash".to_owned()]
+    } else {
+        command
+    };
     let (garden_dir, run_dir) = (data.join("garden"), crate::roles::garden_run_dir(&plan));
-    let code = tokio::task::spawn_blocking(move || garden::linux::exec_interactive(&garden_dir, &run_dir, &handle, &command)).await??;
+    let code = tokio::task::spawn_blocking(move || {
+        garden::linux::exec_interactive(&garden_dir, &run_dir, &handle, &command)
+    })
+    .await??;
     Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)))
 }
 
 /// The instance guid of `name`, `name/index`, an app guid (with index) or an instance guid.
 async fn find_instance(bbs: &Client, target: &str) -> Result<String> {
     let (name, index) = match target.rsplit_once('/') {
-        Some((name, index)) => (name, index.parse::<i32>().with_context(|| format!("index {index:?} in {target:?} is not a number: use e.g. proxy/0"))?),
+        Some((name, index)) => (
+            name,
+            index.parse::<i32>().with_context(|| {
+                format!("index {index:?} in {target:?} is not a number: use e.g. proxy/0")
+            })?,
+        ),
         None => (target, 0),
     };
-    let running: Vec<ActualLrp> = bbs.actual_lrps(&ActualLrpsRequest::default()).await.context("is the foundation running?")?.into_iter().filter(|l| l.state == state::RUNNING).collect();
+    let running: Vec<ActualLrp> = bbs
+        .actual_lrps(&ActualLrpsRequest::default())
+        .await
+        .context("is the foundation running?")?
+        .into_iter()
+        .filter(|l| l.state == state::RUNNING)
+        .collect();
     let desired = bbs.desired_lrps(&DesiredLrpsRequest::default()).await?;
     let named: Vec<&str> = desired
         .iter()
-        .filter(|d| d.log_guid == name || d.metric_tags.get("app_name").is_some_and(|t| t.static_value == name))
+        .filter(|d| {
+            d.log_guid == name
+                || d.metric_tags
+                    .get("app_name")
+                    .is_some_and(|t| t.static_value == name)
+        })
         .map(|d| d.process_guid.as_str())
         .collect();
     let mut found: Vec<(String, i64)> = running
         .into_iter()
         .filter_map(|lrp| {
             let (key, instance) = (lrp.key?, lrp.instance_key?);
-            let matches = instance.instance_guid == name || (named.contains(&key.process_guid.as_str()) && key.index == index);
+            let matches = instance.instance_guid == name
+                || (named.contains(&key.process_guid.as_str()) && key.index == index);
             matches.then_some((instance.instance_guid, lrp.since))
         })
         .collect();
     found.sort_by_key(|(_, since)| *since);
     match found.pop() {
         Some((guid, _)) => Ok(guid),
-        None if named.is_empty() => bail!("no app or instance {name:?} runs here: `cupola cfdot actual-lrps` lists what does"),
-        None => bail!("app {name:?} has no running instance {index}: `cupola cfdot actual-lrps` lists what runs"),
+        None if named.is_empty() => bail!(
+            "no app or instance {name:?} runs here: `cupola cfdot actual-lrps` lists what does"
+        ),
+        None => bail!(
+            "app {name:?} has no running instance {index}: `cupola cfdot actual-lrps` lists what runs"
+        ),
     }
 }

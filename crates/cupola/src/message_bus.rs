@@ -21,11 +21,20 @@ pub(crate) struct MessageBus {
 impl MessageBus {
     pub(crate) fn build(plan: &Plan, data: &Path, program: PathBuf) -> Result<Self> {
         let directory = data.join("nats");
-        std::fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
-        let bus = Self { program, config: directory.join("nats.conf"), pid_file: directory.join("nats.pid"), address: plan.loopback(plan.ports.nats) };
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("create {}", directory.display()))?;
+        let bus = Self {
+            program,
+            config: directory.join("nats.conf"),
+            pid_file: directory.join("nats.pid"),
+            address: plan.loopback(plan.ports.nats),
+        };
         let text = format!(
             "# written by cupola at every start\nlisten: \"{}\"\npid_file: \"{}\"\nmax_payload: 1MB\nmax_pending: 64MB\nwrite_deadline: \"10s\"\nlogfile: \"{}\"\nlogfile_size_limit: 10MB\nauthorization {{ user: \"{NATS_USER}\", password: \"{}\" }}\n",
-            bus.address, bus.pid_file.display(), directory.join("nats.log").display(), plan.nats_password,
+            bus.address,
+            bus.pid_file.display(),
+            directory.join("nats.log").display(),
+            plan.nats_password,
         );
         write_private(&bus.config, &text)?;
         Ok(bus)
@@ -68,7 +77,12 @@ impl MessageBus {
 
     /// Ends the server of a cupola that was killed: only a process that was started with our configuration file.
     async fn end_leftover(&self) {
-        let Some(pid) = std::fs::read_to_string(&self.pid_file).ok().and_then(|t| t.trim().parse::<i32>().ok()) else { return };
+        let Some(pid) = std::fs::read_to_string(&self.pid_file)
+            .ok()
+            .and_then(|t| t.trim().parse::<i32>().ok())
+        else {
+            return;
+        };
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         if !String::from_utf8_lossy(&command).contains(&*self.config.to_string_lossy()) {
             return;
@@ -86,9 +100,15 @@ impl MessageBus {
 
 async fn terminate(child: &mut Child) {
     if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGTERM,
+        );
     }
-    if tokio::time::timeout(Duration::from_secs(3), child.wait()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(3), child.wait())
+        .await
+        .is_err()
+    {
         let _ = child.kill().await;
     }
 }

@@ -58,11 +58,26 @@ impl Plan {
             if plan.domain != config.domain {
                 bail!(
                     "domain {} differs from {}, which this foundation was made with (data {}): use --domain {} or another --data",
-                    config.domain, plan.domain, config.data.display(), plan.domain
+                    config.domain,
+                    plan.domain,
+                    config.data.display(),
+                    plan.domain
                 );
             }
-            plan.http_port = config.http.map_or(plan.http_port, |a| if a.port() == 0 { plan.http_port } else { a.port() });
-            plan.https_port = config.https.map_or(plan.https_port, |a| if a.port() == 0 { plan.https_port } else { a.port() });
+            plan.http_port = config.http.map_or(plan.http_port, |a| {
+                if a.port() == 0 {
+                    plan.http_port
+                } else {
+                    a.port()
+                }
+            });
+            plan.https_port = config.https.map_or(plan.https_port, |a| {
+                if a.port() == 0 {
+                    plan.https_port
+                } else {
+                    a.port()
+                }
+            });
             return Ok(plan);
         }
         let mut taken = Vec::new();
@@ -71,7 +86,8 @@ impl Plan {
             taken.push(port);
             Ok(port)
         };
-        let public = |address: Option<SocketAddr>, default: u16, taken: &mut Vec<u16>| match address {
+        let public = |address: Option<SocketAddr>, default: u16, taken: &mut Vec<u16>| match address
+        {
             Some(address) if address.port() == 0 => port(0, taken),
             Some(address) => Ok(address.port()),
             None => Ok(default),
@@ -113,7 +129,10 @@ impl Plan {
     }
 
     pub(crate) fn save(&self, data: &Path) -> Result<()> {
-        write_private(&data.join("foundation.json"), &serde_json::to_string_pretty(self)?)
+        write_private(
+            &data.join("foundation.json"),
+            &serde_json::to_string_pretty(self)?,
+        )
     }
 
     pub(crate) fn api_url(&self) -> String {
@@ -122,7 +141,11 @@ impl Plan {
 
     /// External URL of a system component.
     pub(crate) fn url(&self, host: &str) -> String {
-        format!("https://{host}.{}{}", self.domain, port_suffix(self.https_port, 443))
+        format!(
+            "https://{host}.{}{}",
+            self.domain,
+            port_suffix(self.https_port, 443)
+        )
     }
 
     /// URL of a pushed app's route, over plain HTTP.
@@ -135,12 +158,21 @@ impl Plan {
     }
 
     pub(crate) fn nats(&self) -> clients::nats::Config {
-        clients::nats::Config { servers: vec![self.loopback(self.ports.nats).to_string()], user: NATS_USER.into(), password: self.nats_password.clone(), tls: None }
+        clients::nats::Config {
+            servers: vec![self.loopback(self.ports.nats).to_string()],
+            user: NATS_USER.into(),
+            password: self.nats_password.clone(),
+            tls: None,
+        }
     }
 }
 
 fn port_suffix(port: u16, default: u16) -> String {
-    if port == default { String::new() } else { format!(":{port}") }
+    if port == default {
+        String::new()
+    } else {
+        format!(":{port}")
+    }
 }
 
 /// Holds the data directory for one process; the lock goes with the process, however it ends.
@@ -153,22 +185,38 @@ impl DataLock {
     /// `name` distinguishes processes that may share a data directory (`serve` of different roles).
     pub(crate) fn take(data: &Path, name: &str) -> Result<Self> {
         use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).with_context(|| format!("create data directory {}", data.display()))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data)
+            .with_context(|| format!("create data directory {}", data.display()))?;
         let path: PathBuf = data.join(format!("{name}.lock"));
-        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).with_context(|| format!("open {}", path.display()))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("open {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(std::fs::TryLockError::WouldBlock) => bail!(
                 "data directory {} is in use by another cupola ({}): stop that one, or choose another with --data",
-                data.display(), name
+                data.display(),
+                name
             ),
-            Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+            Err(std::fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("lock {}", path.display()))
+            }
         }
     }
 }
 
 fn free_port(wanted: u16, taken: &[u16]) -> Result<u16> {
-    if wanted != 0 && !taken.contains(&wanted) && TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).is_ok() {
+    if wanted != 0
+        && !taken.contains(&wanted)
+        && TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).is_ok()
+    {
         return Ok(wanted);
     }
     // Above the kernel's ephemeral range there would be mapped host ports; below it nobody takes a port by chance.

@@ -77,14 +77,19 @@ pub(crate) struct Setting<'a> {
 impl Setting<'_> {
     /// A fresh certificate for a component, valid on loopback and the cell's address.
     pub(crate) fn identity(&self, name: &str) -> Result<Identity> {
-        self.certificates.component(name, &[Ipv4Addr::LOCALHOST, self.plan.cell_ip])
+        self.certificates
+            .component(name, &[Ipv4Addr::LOCALHOST, self.plan.cell_ip])
     }
 
     /// A folder of the data directory, made if missing.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         use std::os::unix::fs::DirBuilderExt as _;
         let path = self.config.data.join(name);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).with_context(|| format!("create {}", path.display()))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("create {}", path.display()))?;
         Ok(path)
     }
 
@@ -103,7 +108,10 @@ impl Setting<'_> {
     /// Where this process sends log lines: one connection for all its roles.
     pub(crate) fn logs(&mut self) -> Result<Emitter> {
         if self.logs.is_none() {
-            self.logs = Some(Emitter::connect(&self.https(self.plan.ports.log_ingress), &self.identity("metron")?)?);
+            self.logs = Some(Emitter::connect(
+                &self.https(self.plan.ports.log_ingress),
+                &self.identity("metron")?,
+            )?);
         }
         Ok(self.logs.clone().expect("set above"))
     }
@@ -121,7 +129,10 @@ impl Part {
         F: FnOnce(CancellationToken) -> Fut + Send + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
-        Self { name, run: Box::new(move |shutdown| Box::pin(run(shutdown))) }
+        Self {
+            name,
+            run: Box::new(move |shutdown| Box::pin(run(shutdown))),
+        }
     }
 }
 
@@ -132,7 +143,12 @@ pub(crate) struct Foundation {
 }
 
 /// Builds the chosen roles.
-pub(crate) async fn build(config: &Config, plan: &Plan, chosen: &[Role], admin_password: &str) -> Result<Foundation> {
+pub(crate) async fn build(
+    config: &Config,
+    plan: &Plan,
+    chosen: &[Role],
+    admin_password: &str,
+) -> Result<Foundation> {
     let mut setting = Setting {
         config,
         plan: plan.clone(),
@@ -141,7 +157,10 @@ pub(crate) async fn build(config: &Config, plan: &Plan, chosen: &[Role], admin_p
         cell_exists: false,
         logs: None,
     };
-    let mut foundation = Foundation { parts: Vec::new(), cell: None };
+    let mut foundation = Foundation {
+        parts: Vec::new(),
+        cell: None,
+    };
     let has = |role: Role| chosen.contains(&role);
     edge::check_public_ports(&setting, has(Role::Router)).await?;
     // The cell comes first: others bind sockets on its address.
@@ -157,7 +176,11 @@ pub(crate) async fn build(config: &Config, plan: &Plan, chosen: &[Role], admin_p
     Ok(foundation)
 }
 
-async fn build_others(setting: &mut Setting<'_>, chosen: &[Role], parts: &mut Vec<Part>) -> Result<()> {
+async fn build_others(
+    setting: &mut Setting<'_>,
+    chosen: &[Role],
+    parts: &mut Vec<Part>,
+) -> Result<()> {
     let operator = setting.identity("operator")?;
     let certs = setting.folder("certs")?;
     write_private(&certs.join("operator.key"), &operator.key_pem)?;
@@ -165,7 +188,8 @@ async fn build_others(setting: &mut Setting<'_>, chosen: &[Role], parts: &mut Ve
     for role in Role::ALL.iter().filter(|r| chosen.contains(r)) {
         match role {
             Role::Nats => {
-                let bus = MessageBus::build(&setting.plan, &setting.config.data, assets::nats_server()?)?;
+                let bus =
+                    MessageBus::build(&setting.plan, &setting.config.data, assets::nats_server()?)?;
                 parts.push(Part::new("nats", |shutdown| bus.run(shutdown)));
             }
             Role::Bbs => control_plane::bbs(setting, parts).await?,
@@ -199,12 +223,17 @@ impl Foundation {
             tasks.spawn(async move {
                 let result = role_failed(part.name, future.await);
                 match result {
-                    Ok(()) if !shutdown.is_cancelled() => Err(anyhow::anyhow!("role {} ended unasked", part.name)),
+                    Ok(()) if !shutdown.is_cancelled() => {
+                        Err(anyhow::anyhow!("role {} ended unasked", part.name))
+                    }
                     result => result,
                 }
             });
         }
-        Running { tasks, cell: self.cell }
+        Running {
+            tasks,
+            cell: self.cell,
+        }
     }
 }
 
@@ -244,7 +273,10 @@ impl Running {
                 }
             }
         };
-        if tokio::time::timeout(std::time::Duration::from_secs(10), all).await.is_err() {
+        if tokio::time::timeout(std::time::Duration::from_secs(10), all)
+            .await
+            .is_err()
+        {
             tracing::warn!("roles did not end within 10 s");
         }
         self.tasks.shutdown().await;
@@ -260,9 +292,16 @@ pub(crate) fn garden_run_dir(plan: &Plan) -> PathBuf {
 }
 
 /// Addresses that the router's public listeners take for one port: what the configuration says, or loopback and the cell's address.
-pub(crate) fn public_addresses(configured: Option<SocketAddr>, port: u16, cell_ip: Option<Ipv4Addr>) -> Vec<SocketAddr> {
+pub(crate) fn public_addresses(
+    configured: Option<SocketAddr>,
+    port: u16,
+    cell_ip: Option<Ipv4Addr>,
+) -> Vec<SocketAddr> {
     match configured {
         Some(address) if !address.ip().is_loopback() => vec![SocketAddr::new(address.ip(), port)],
-        Some(_) | None => std::iter::once(Ipv4Addr::LOCALHOST).chain(cell_ip).map(|ip| SocketAddr::from((ip, port))).collect(),
+        Some(_) | None => std::iter::once(Ipv4Addr::LOCALHOST)
+            .chain(cell_ip)
+            .map(|ip| SocketAddr::from((ip, port)))
+            .collect(),
     }
 }

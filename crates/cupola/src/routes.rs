@@ -13,13 +13,22 @@ pub(crate) async fn print(data: &Path) -> Result<()> {
 /// Route → endpoints, as the router answers `/routes`.
 pub(crate) async fn table(plan: &Plan) -> Result<serde_json::Value> {
     let url = format!("http://{}/routes", plan.loopback(plan.ports.router_status));
-    let client = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build()?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(std::time::Duration::from_secs(10))
+        .build()?;
     let response = client
         .get(&url)
         .basic_auth(STATUS_USER, Some(&plan.status_password))
         .send()
         .await
-        .with_context(|| format!("ask the router at {url}: is the foundation running? start it with `cupola up`"))?;
-    anyhow::ensure!(response.status().is_success(), "the router answered {} to {url}", response.status());
+        .with_context(|| {
+            format!("ask the router at {url}: is the foundation running? start it with `cupola up`")
+        })?;
+    anyhow::ensure!(
+        response.status().is_success(),
+        "the router answered {} to {url}",
+        response.status()
+    );
     response.json().await.context("read the router's table")
 }

@@ -17,7 +17,11 @@ pub(crate) async fn up(config: Config) -> Result<()> {
     let _lock = DataLock::take(&config.data, "up")?;
     let plan = Plan::open(&config)?;
     let password = AdminPassword::choose(&config);
-    println!("Booting a foundation in {} (domain {}) …", config.data.display(), plan.domain);
+    println!(
+        "Booting a foundation in {} (domain {}) …",
+        config.data.display(),
+        plan.domain
+    );
     let shutdown = CancellationToken::new();
     let foundation = roles::build(&config, &plan, Role::ALL, &password.text).await?;
     let mut running = foundation.run(shutdown.clone());
@@ -47,7 +51,10 @@ pub(crate) async fn up(config: Config) -> Result<()> {
     shutdown.cancel();
     running.finish().await;
     outcome.and(drained)?;
-    println!("Stopped; nothing is left behind but {}.", config.data.display());
+    println!(
+        "Stopped; nothing is left behind but {}.",
+        config.data.display()
+    );
     Ok(())
 }
 
@@ -78,7 +85,10 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
 }
 
 fn need_root(what: &str) -> Result<()> {
-    ensure!(nix::unistd::geteuid().is_root(), "{what} needs root (it makes containers, links and iptables rules): run it with sudo");
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "{what} needs root (it makes containers, links and iptables rules): run it with sudo"
+    );
     Ok(())
 }
 
@@ -86,7 +96,9 @@ async fn wait_for_lock(config: &Config) -> Result<DataLock> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         match DataLock::take(&config.data, "plan") {
-            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(_) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
             taken => return taken,
         }
     }
@@ -104,37 +116,72 @@ impl AdminPassword {
         let first_start = !config.data.join("uaa/uaa.db").exists();
         match std::env::var("CUPOLA_ADMIN_PASSWORD") {
             Ok(text) if !text.is_empty() => Self { text, fresh: false },
-            _ => Self { text: random_hex(10), fresh: first_start },
+            _ => Self {
+                text: random_hex(10),
+                fresh: first_start,
+            },
         }
     }
 }
 
 fn greet(config: &Config, plan: &Plan, password: &AdminPassword) {
-    let login = format!("cupola cf login -a {} --skip-ssl-validation -u {} -o {} -s {}", plan.api_url(), plan.admin_user, config.first_org, config.first_space);
+    let login = format!(
+        "cupola cf login -a {} --skip-ssl-validation -u {} -o {} -s {}",
+        plan.api_url(),
+        plan.admin_user,
+        config.first_org,
+        config.first_space
+    );
     let route = plan.route_url(&format!("proxy.{}", plan.domain));
-    let data = if config.data == std::path::Path::new(crate::config::DEFAULT_DATA) { String::new() } else { format!(" --data {}", config.data.display()) };
-    println!("\nThe foundation is up.\n\n   {READY} {}\n   User:         {}", plan.api_url(), plan.admin_user);
+    let data = if config.data == std::path::Path::new(crate::config::DEFAULT_DATA) {
+        String::new()
+    } else {
+        format!(" --data {}", config.data.display())
+    };
+    println!(
+        "\nThe foundation is up.\n\n   {READY} {}\n   User:         {}",
+        plan.api_url(),
+        plan.admin_user
+    );
     if password.fresh {
-        println!("   Password:     {}   (shown only now; CUPOLA_ADMIN_PASSWORD sets it at first start)", password.text);
+        println!(
+            "   Password:     {}   (shown only now; CUPOLA_ADMIN_PASSWORD sets it at first start)",
+            password.text
+        );
     }
-    println!("\nNext, in another terminal:\n\n   {login}\n   cupola cf push -f examples/proxy/manifest.yml\n   curl {route}/\n   cupola routes{data}\n\nCtrl-C drains and stops. The containers' cell is at {}.", plan.cell_ip);
+    println!(
+        "\nNext, in another terminal:\n\n   {login}\n   cupola cf push -f examples/proxy/manifest.yml\n   curl {route}/\n   cupola routes{data}\n\nTo validate certificates instead of skipping that, trust {}.\nThe cell is at {}. Ctrl-C drains and stops.",
+        config.data.join("certs/edge_ca.crt").display(),
+        plan.cell_ip
+    );
 }
 
 /// The API answers through the router, and tokens can be had.
 async fn wait_until_ready(plan: &Plan) -> Result<()> {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(5))
+        .build()?;
     let deadline = Instant::now() + Duration::from_secs(60);
-    let mut last = String::new();
-    for (host, path) in [("api", "/v3/info"), ("login", "/login"), ("log-cache", "/api/v1/info")] {
+    for (host, path) in [
+        ("api", "/v3/info"),
+        ("login", "/login"),
+        ("log-cache", "/api/v1/info"),
+    ] {
         loop {
-            let request = client.get(format!("http://127.0.0.1:{}{path}", plan.http_port)).header("host", format!("{host}.{}", plan.domain)).header("accept", "application/json");
-            match request.send().await {
+            let request = client
+                .get(format!("http://127.0.0.1:{}{path}", plan.http_port))
+                .header("host", format!("{host}.{}", plan.domain))
+                .header("accept", "application/json");
+            let seen = match request.send().await {
                 Ok(response) if response.status().is_success() => break,
-                Ok(response) => last = format!("{host} answers {}", response.status()),
-                Err(error) => last = format!("{host}: {error}"),
-            }
+                Ok(response) => format!("{host} answers {}", response.status()),
+                Err(error) => format!("{host}: {error}"),
+            };
             if Instant::now() > deadline {
-                bail!("the foundation was not ready within 60 s: {last}; CUPOLA_LOG=info shows what its components say");
+                bail!(
+                    "the foundation was not ready within 60 s: {seen}; CUPOLA_LOG=info shows what its components say"
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -144,7 +191,10 @@ async fn wait_until_ready(plan: &Plan) -> Result<()> {
 
 /// SIGINT or SIGTERM.
 async fn asked_to_stop() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -31,13 +31,33 @@ const LAYERS: &[(&str, u8)] = &[
 
 /// Neither a run time, nor sockets, nor files.
 const CORES: &[&str] = &["ids", "lrp", "auction", "routing", "cell-plan"];
-const NOT_IN_CORES: &[&str] = &["tokio", "hyper", "axum", "sqlx", "nix", "reqwest", "async-nats"];
+const NOT_IN_CORES: &[&str] = &[
+    "tokio",
+    "hyper",
+    "axum",
+    "sqlx",
+    "nix",
+    "reqwest",
+    "async-nats",
+];
 
 fn dependencies(krate: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(krate).join("Cargo.toml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(krate)
+        .join("Cargo.toml");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let section = text.split("\n[").find(|s| s.starts_with("dependencies]")).unwrap_or_default();
-    section.lines().skip(1).filter_map(|l| l.split(['.', ' ', '=']).next()).filter(|n| !n.is_empty()).map(str::to_owned).collect()
+    let section = text
+        .split("\n[")
+        .find(|s| s.starts_with("dependencies]"))
+        .unwrap_or_default();
+    section
+        .lines()
+        .skip(1)
+        .filter_map(|l| l.split(['.', ' ', '=']).next())
+        .filter(|n| !n.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -47,7 +67,10 @@ fn dependencies_point_downwards() {
         for dependency in dependencies(krate) {
             if let Some(lower) = layers.get(dependency.as_str()) {
                 // cell-plan sits on lrp; wire may see cores; garden's api is the seam that rep plans for
-                assert!(lower < layer, "{krate} depends on {dependency}, which is not below it: see ARCHITECTURE.md, code map");
+                assert!(
+                    lower < layer,
+                    "{krate} depends on {dependency}, which is not below it: see ARCHITECTURE.md, code map"
+                );
             }
         }
     }
@@ -57,7 +80,10 @@ fn dependencies_point_downwards() {
 fn cores_touch_nothing() {
     for core in CORES {
         for dependency in dependencies(core) {
-            assert!(!NOT_IN_CORES.contains(&dependency.as_str()), "the core {core} depends on {dependency}: move the effect into a shell");
+            assert!(
+                !NOT_IN_CORES.contains(&dependency.as_str()),
+                "the core {core} depends on {dependency}: move the effect into a shell"
+            );
         }
     }
 }
@@ -67,15 +93,28 @@ fn unsafe_stays_in_garden() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut stack = vec![crates];
     while let Some(folder) = stack.pop() {
-        for entry in std::fs::read_dir(folder).expect("the crates are there").flatten() {
+        for entry in std::fs::read_dir(folder)
+            .expect("the crates are there")
+            .flatten()
+        {
             let path = entry.path();
             if path.is_dir() && !path.ends_with("target") {
                 stack.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
                 let text = std::fs::read_to_string(&path).expect("readable");
-                let uses = text.lines().any(|l| l.trim_start().starts_with("unsafe {") || l.contains("= unsafe {") || l.contains("unsafe fn"));
-                let allowed = path.components().any(|c| c.as_os_str() == "garden" || c.as_os_str() == "inside");
-                assert!(!uses || allowed, "{} uses unsafe: only garden and inside may", path.display());
+                let uses = text.lines().any(|l| {
+                    l.trim_start().starts_with("unsafe {")
+                        || l.contains("= unsafe {")
+                        || l.contains("unsafe fn")
+                });
+                let allowed = path
+                    .components()
+                    .any(|c| c.as_os_str() == "garden" || c.as_os_str() == "inside");
+                assert!(
+                    !uses || allowed,
+                    "{} uses unsafe: only garden and inside may",
+                    path.display()
+                );
             }
         }
     }

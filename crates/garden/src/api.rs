@@ -21,15 +21,31 @@ pub trait Garden: Send + Sync + 'static {
     /// (newest 64 KiB per stream); an exit that already happened is delivered at once.
     async fn attach(&self, handle: &str, process_id: &str) -> Result<Process, GardenError>;
     /// Sends a signal to the process (not to its children).
-    async fn signal(&self, handle: &str, process_id: &str, signal: Signal) -> Result<(), GardenError>;
+    async fn signal(
+        &self,
+        handle: &str,
+        process_id: &str,
+        signal: Signal,
+    ) -> Result<(), GardenError>;
     /// Removes everything of the container, killing what runs; unknown handles are fine (idempotent).
     async fn destroy(&self, handle: &str) -> Result<(), GardenError>;
     /// Sets properties; they survive a restart.
-    async fn set_properties(&self, handle: &str, properties: BTreeMap<String, String>) -> Result<(), GardenError>;
+    async fn set_properties(
+        &self,
+        handle: &str,
+        properties: BTreeMap<String, String>,
+    ) -> Result<(), GardenError>;
     /// Unpacks a tar stream into a directory of the container (made if missing), owned by `user`.
-    async fn stream_in(&self, handle: &str, directory: &str, user: &str, tar: PathBuf) -> Result<(), GardenError>;
+    async fn stream_in(
+        &self,
+        handle: &str,
+        directory: &str,
+        user: &str,
+        tar: PathBuf,
+    ) -> Result<(), GardenError>;
     /// Reads one file of the container as it stands there, at most `limit` bytes.
-    async fn read_file(&self, handle: &str, path: &str, limit: u64) -> Result<Vec<u8>, GardenError>;
+    async fn read_file(&self, handle: &str, path: &str, limit: u64)
+    -> Result<Vec<u8>, GardenError>;
     /// Copies one file or directory of the container to a tar file on the host.
     async fn stream_out(&self, handle: &str, path: &str, tar: PathBuf) -> Result<(), GardenError>;
     /// Use of resources now.

@@ -12,7 +12,11 @@ pub(crate) struct Flags {
 
 impl Flags {
     /// `known`: names of the flags that have a value; `switches`: those that need none.
-    pub(crate) fn parse(args: &[String], known: &[&str], switches: &[&str]) -> Result<Self, String> {
+    pub(crate) fn parse(
+        args: &[String],
+        known: &[&str],
+        switches: &[&str],
+    ) -> Result<Self, String> {
         let mut values = BTreeMap::new();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
@@ -26,10 +30,19 @@ impl Flags {
             let value = if switches.contains(&name) {
                 value.unwrap_or_else(|| "true".to_owned())
             } else if known.contains(&name) {
-                value.or_else(|| args.next().cloned()).ok_or_else(|| format!("flag needs an argument: -{name}"))?
+                value
+                    .or_else(|| args.next().cloned())
+                    .ok_or_else(|| format!("flag needs an argument: -{name}"))?
             } else {
-                let all: Vec<String> = known.iter().chain(switches).map(|name| format!("-{name}")).collect();
-                return Err(format!("flag provided but not defined: -{name}; known are {}", all.join(" ")));
+                let all: Vec<String> = known
+                    .iter()
+                    .chain(switches)
+                    .map(|name| format!("-{name}"))
+                    .collect();
+                return Err(format!(
+                    "flag provided but not defined: -{name}; known are {}",
+                    all.join(" ")
+                ));
             };
             values.insert(name.to_owned(), value);
         }
@@ -51,7 +64,11 @@ impl Flags {
     pub(crate) fn duration(&self, name: &str, default: Duration) -> Result<Duration, String> {
         match self.values.get(name) {
             None => Ok(default),
-            Some(text) => parse_duration(text).ok_or_else(|| format!("invalid value {text:?} for flag -{name}: want a duration such as 1s or 500ms")),
+            Some(text) => parse_duration(text).ok_or_else(|| {
+                format!(
+                    "invalid value {text:?} for flag -{name}: want a duration such as 1s or 500ms"
+                )
+            }),
         }
     }
 }
@@ -63,7 +80,9 @@ fn parse_duration(text: &str) -> Option<Duration> {
     let (mut rest, mut seconds) = (text, 0.0);
     while !rest.is_empty() {
         let number_ends = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let unit_ends = rest[number_ends..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| number_ends + at);
+        let unit_ends = rest[number_ends..]
+            .find(|c: char| c.is_ascii_digit())
+            .map_or(rest.len(), |at| number_ends + at);
         let number: f64 = rest[..number_ends].parse().ok()?;
         let unit = match &rest[number_ends..unit_ends] {
             "ns" => 1e-9,
@@ -88,7 +107,11 @@ pub(crate) fn show_duration(duration: Duration) -> String {
         return format!("{fraction}ms");
     }
     let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let rest = if fraction == 0 { format!("{rest}s") } else { format!("{}s", format!("{rest}.{fraction:03}").trim_end_matches('0')) };
+    let rest = if fraction == 0 {
+        format!("{rest}s")
+    } else {
+        format!("{}s", format!("{rest}.{fraction:03}").trim_end_matches('0'))
+    };
     match (hours, minutes) {
         (0, 0) => rest,
         (0, _) => format!("{minutes}m{rest}"),
@@ -108,29 +131,62 @@ mod tests {
     #[test]
     fn all_spellings() {
         let flags = parse(&["-port", "1", "--timeout=1m30s", "-skip"]).unwrap();
-        assert_eq!((flags.text("port", "8080"), flags.switch("skip")), ("1", Ok(true)));
-        assert_eq!(flags.duration("timeout", Duration::ZERO), Ok(Duration::from_secs(90)));
+        assert_eq!(
+            (flags.text("port", "8080"), flags.switch("skip")),
+            ("1", Ok(true))
+        );
+        assert_eq!(
+            flags.duration("timeout", Duration::ZERO),
+            Ok(Duration::from_secs(90))
+        );
         assert_eq!(parse(&["-skip=false"]).unwrap().switch("skip"), Ok(false));
         assert_eq!(parse(&[]).unwrap().text("port", "8080"), "8080");
     }
 
     #[test]
     fn mistakes() {
-        assert!(parse(&["-what=1"]).unwrap_err().contains("not defined: -what"));
+        assert!(
+            parse(&["-what=1"])
+                .unwrap_err()
+                .contains("not defined: -what")
+        );
         assert!(parse(&["-port"]).unwrap_err().contains("needs an argument"));
         assert!(parse(&["port"]).unwrap_err().contains("unexpected"));
-        assert!(parse(&["-timeout=5"]).unwrap().duration("timeout", Duration::ZERO).unwrap_err().contains("\"5\""));
+        assert!(
+            parse(&["-timeout=5"])
+                .unwrap()
+                .duration("timeout", Duration::ZERO)
+                .unwrap_err()
+                .contains("\"5\"")
+        );
     }
 
     #[test]
     fn durations() {
-        for (text, millis) in [("1s", 1000), ("1000ms", 1000), ("1.5s", 1500), ("2m", 120_000), ("1h0m1s", 3_601_000), ("0", 0)] {
-            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
+        for (text, millis) in [
+            ("1s", 1000),
+            ("1000ms", 1000),
+            ("1.5s", 1500),
+            ("2m", 120_000),
+            ("1h0m1s", 3_601_000),
+            ("0", 0),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
         for text in ["", "s", "1", "1x", "-1s"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
-        for (millis, text) in [(60_000, "1m0s"), (2500, "2.5s"), (500, "500ms"), (0, "0s"), (3_601_000, "1h0m1s")] {
+        for (millis, text) in [
+            (60_000, "1m0s"),
+            (2500, "2.5s"),
+            (500, "500ms"),
+            (0, "0s"),
+            (3_601_000, "1h0m1s"),
+        ] {
             assert_eq!(show_duration(Duration::from_millis(millis)), text);
         }
     }

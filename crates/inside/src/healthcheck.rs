@@ -17,7 +17,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-const FLAGS: &[&str] = &["network", "uri", "port", "timeout", "startup-interval", "startup-timeout", "liveness-interval", "until-ready-interval", "readiness-interval"];
+const FLAGS: &[&str] = &[
+    "network",
+    "uri",
+    "port",
+    "timeout",
+    "startup-interval",
+    "startup-timeout",
+    "liveness-interval",
+    "until-ready-interval",
+    "readiness-interval",
+];
 const MAX_REDIRECTS: usize = 10;
 /// The rest of a body is not read.
 const MAX_BODY: u64 = 16 << 20;
@@ -50,10 +60,19 @@ struct Check {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mode {
     Once,
-    Startup { interval: Duration, timeout: Duration },
-    UntilReady { interval: Duration },
-    Liveness { interval: Duration },
-    Readiness { interval: Duration },
+    Startup {
+        interval: Duration,
+        timeout: Duration,
+    },
+    UntilReady {
+        interval: Duration,
+    },
+    Liveness {
+        interval: Duration,
+    },
+    Readiness {
+        interval: Duration,
+    },
 }
 
 #[derive(Debug, PartialEq)]
@@ -66,19 +85,30 @@ fn parse(args: &[String]) -> Result<(Check, Mode), String> {
     let flags = Flags::parse(args, FLAGS, &[])?;
     let port = flags.text("port", "8080");
     let check = Check {
-        port: port.parse().map_err(|_| format!("invalid value {port:?} for flag -port"))?,
+        port: port
+            .parse()
+            .map_err(|_| format!("invalid value {port:?} for flag -port"))?,
         uri: flags.text("uri", "").to_owned(),
         timeout: flags.duration("timeout", Duration::from_secs(1))?,
     };
     let interval = |name: &str| flags.duration(name, Duration::ZERO);
     let mode = if let interval @ 1.. = interval("startup-interval")?.as_nanos() {
-        Mode::Startup { interval: nanos(interval), timeout: flags.duration("startup-timeout", Duration::from_secs(60))? }
+        Mode::Startup {
+            interval: nanos(interval),
+            timeout: flags.duration("startup-timeout", Duration::from_secs(60))?,
+        }
     } else if let interval @ 1.. = interval("liveness-interval")?.as_nanos() {
-        Mode::Liveness { interval: nanos(interval) }
+        Mode::Liveness {
+            interval: nanos(interval),
+        }
     } else if let interval @ 1.. = interval("readiness-interval")?.as_nanos() {
-        Mode::Readiness { interval: nanos(interval) }
+        Mode::Readiness {
+            interval: nanos(interval),
+        }
     } else if let interval @ 1.. = interval("until-ready-interval")?.as_nanos() {
-        Mode::UntilReady { interval: nanos(interval) }
+        Mode::UntilReady {
+            interval: nanos(interval),
+        }
     } else {
         Mode::Once
     };
@@ -98,12 +128,21 @@ fn run(check: &Check, mode: Mode) -> Result<(), Failure> {
             let mut attempts = 1;
             loop {
                 let started = Instant::now();
-                let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(started)).max(Duration::from_millis(1));
-                let Err(failure) = perform(check.timeout.min(left)) else { return Ok(()) };
+                let left = deadline
+                    .map_or(Duration::MAX, |deadline| {
+                        deadline.saturating_duration_since(started)
+                    })
+                    .max(Duration::from_millis(1));
+                let Err(failure) = perform(check.timeout.min(left)) else {
+                    return Ok(());
+                };
                 let next = started + interval.max(started.elapsed());
                 if deadline.is_some_and(|deadline| next >= deadline) {
                     sleep_until(deadline);
-                    eprint!("Timed out after {} ({attempts} attempts) waiting for startup check to succeed: ", show_duration(timeout));
+                    eprint!(
+                        "Timed out after {} ({attempts} attempts) waiting for startup check to succeed: ",
+                        show_duration(timeout)
+                    );
                     return Err(failure);
                 }
                 sleep_until(Some(next));
@@ -116,8 +155,16 @@ fn run(check: &Check, mode: Mode) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Mode::Liveness { interval } => until_failure(interval, "Liveness check unsuccessful: ", || perform(check.timeout)),
-        Mode::Readiness { interval } => until_failure(interval, "Readiness check unsuccessful: ", || perform(check.timeout)),
+        Mode::Liveness { interval } => {
+            until_failure(interval, "Liveness check unsuccessful: ", || {
+                perform(check.timeout)
+            })
+        }
+        Mode::Readiness { interval } => {
+            until_failure(interval, "Readiness check unsuccessful: ", || {
+                perform(check.timeout)
+            })
+        }
     }
 }
 
@@ -127,7 +174,11 @@ fn sleep_until(when: Option<Instant>) {
     }
 }
 
-fn until_failure(interval: Duration, prefix: &str, perform: impl Fn() -> Result<(), Failure>) -> Result<(), Failure> {
+fn until_failure(
+    interval: Duration,
+    prefix: &str,
+    perform: impl Fn() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     loop {
         if let Err(failure) = perform() {
             eprint!("{prefix}");
@@ -139,45 +190,100 @@ fn until_failure(interval: Duration, prefix: &str, perform: impl Fn() -> Result<
 
 /// The first address that is not loopback: an app that listens on 127.0.0.1 only must not pass.
 fn own_address() -> Result<Ipv4Addr, Failure> {
-    let missing = || Failure { status: 3, message: "failure to find suitable interface".to_owned() };
+    let missing = || Failure {
+        status: 3,
+        message: "failure to find suitable interface".to_owned(),
+    };
     let addresses = nix::ifaddrs::getifaddrs().map_err(|_| missing())?;
-    let mut usable = addresses.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip())).filter(|address| !address.is_loopback());
+    let mut usable = addresses
+        .filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()))
+        .filter(|address| !address.is_loopback());
     usable.next().ok_or_else(missing)
 }
 
 impl Check {
     fn perform(&self, address: Ipv4Addr, timeout: Duration) -> Result<(), Failure> {
         let timeout = timeout.max(Duration::from_millis(1));
-        if self.uri.is_empty() { self.tcp(address, timeout) } else { self.http(address, timeout) }
+        if self.uri.is_empty() {
+            self.tcp(address, timeout)
+        } else {
+            self.http(address, timeout)
+        }
     }
 
     fn tcp(&self, address: Ipv4Addr, timeout: Duration) -> Result<(), Failure> {
         let target = SocketAddr::new(IpAddr::V4(address), self.port);
         match TcpStream::connect_timeout(&target, timeout) {
             Ok(_) => Ok(()),
-            Err(error) if is_timeout(&error) => {
-                Err(Failure { status: 64, message: format!("failed to make TCP connection to {target}: timed out after {:.2} seconds", timeout.as_secs_f64()) })
-            }
-            Err(error) => Err(Failure { status: 4, message: format!("failed to make TCP connection to {target}: dial tcp {target}: connect: {}", describe(&error)) }),
+            Err(error) if is_timeout(&error) => Err(Failure {
+                status: 64,
+                message: format!(
+                    "failed to make TCP connection to {target}: timed out after {:.2} seconds",
+                    timeout.as_secs_f64()
+                ),
+            }),
+            Err(error) => Err(Failure {
+                status: 4,
+                message: format!(
+                    "failed to make TCP connection to {target}: dial tcp {target}: connect: {}",
+                    describe(&error)
+                ),
+            }),
         }
     }
 
     fn http(&self, address: Ipv4Addr, timeout: Duration) -> Result<(), Failure> {
-        let what = format!("failed to make HTTP request to '{}' on port {}", self.uri, self.port);
+        let what = format!(
+            "failed to make HTTP request to '{}' on port {}",
+            self.uri, self.port
+        );
         let started = Instant::now();
-        let mut path = if self.uri.starts_with('/') { self.uri.clone() } else { format!("/{}", self.uri) };
+        let mut path = if self.uri.starts_with('/') {
+            self.uri.clone()
+        } else {
+            format!("/{}", self.uri)
+        };
         for _ in 0..=MAX_REDIRECTS {
-            match get(SocketAddr::new(IpAddr::V4(address), self.port), &path, started + timeout) {
+            match get(
+                SocketAddr::new(IpAddr::V4(address), self.port),
+                &path,
+                started + timeout,
+            ) {
                 Ok(Answer { status: 200, .. }) => return Ok(()),
-                Ok(Answer { status: 301 | 302 | 303 | 307 | 308, location: Some(location) }) if location.starts_with('/') => path = location,
+                Ok(Answer {
+                    status: 301 | 302 | 303 | 307 | 308,
+                    location: Some(location),
+                }) if location.starts_with('/') => path = location,
                 Ok(Answer { status, .. }) => {
-                    return Err(Failure { status: 6, message: format!("{what}: received status code {status} in {}ms", started.elapsed().as_millis()) });
+                    return Err(Failure {
+                        status: 6,
+                        message: format!(
+                            "{what}: received status code {status} in {}ms",
+                            started.elapsed().as_millis()
+                        ),
+                    });
                 }
-                Err(error) if is_timeout(&error) => return Err(Failure { status: 65, message: format!("{what}: timed out after {:.2} seconds", timeout.as_secs_f64()) }),
-                Err(_) => return Err(Failure { status: 5, message: format!("{what}: connection refused") }),
+                Err(error) if is_timeout(&error) => {
+                    return Err(Failure {
+                        status: 65,
+                        message: format!(
+                            "{what}: timed out after {:.2} seconds",
+                            timeout.as_secs_f64()
+                        ),
+                    });
+                }
+                Err(_) => {
+                    return Err(Failure {
+                        status: 5,
+                        message: format!("{what}: connection refused"),
+                    });
+                }
             }
         }
-        Err(Failure { status: 6, message: format!("{what}: more than {MAX_REDIRECTS} redirects") })
+        Err(Failure {
+            status: 6,
+            message: format!("{what}: more than {MAX_REDIRECTS} redirects"),
+        })
     }
 }
 
@@ -194,7 +300,9 @@ fn get(target: SocketAddr, path: &str, deadline: Instant) -> io::Result<Answer> 
     };
     let mut stream = TcpStream::connect_timeout(&target, left()?)?;
     stream.set_write_timeout(Some(left()?))?;
-    let head = format!("GET {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: diego-healthcheck\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: diego-healthcheck\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes())?;
     let (mut answer, mut total, mut buffer) = (Vec::new(), 0, [0; 8192]);
     loop {
@@ -216,13 +324,19 @@ fn get(target: SocketAddr, path: &str, deadline: Instant) -> io::Result<Answer> 
 }
 
 fn head_end(answer: &[u8]) -> Option<usize> {
-    answer.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+    answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map(|at| at + 4)
 }
 
 /// Whether the announced length has arrived; servers may ignore `Connection: close`.
 fn complete(answer: &[u8], total: u64) -> bool {
-    let Some(end) = head_end(answer) else { return false };
-    let length = header(&answer[..end], "content-length").and_then(|length| length.parse::<u64>().ok());
+    let Some(end) = head_end(answer) else {
+        return false;
+    };
+    let length =
+        header(&answer[..end], "content-length").and_then(|length| length.parse::<u64>().ok());
     length.is_some_and(|length| total >= end as u64 + length)
 }
 
@@ -231,17 +345,25 @@ fn parse_head(answer: &[u8]) -> Option<Answer> {
     let line = answer.split(|byte| *byte == b'\r').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     words.next()?.strip_prefix("HTTP/1.")?;
-    Some(Answer { status: words.next()?.parse().ok()?, location: header(&answer[..end], "location") })
+    Some(Answer {
+        status: words.next()?.parse().ok()?,
+        location: header(&answer[..end], "location"),
+    })
 }
 
 fn header(head: &[u8], name: &str) -> Option<String> {
     let head = String::from_utf8_lossy(head);
     let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
-    fields.find(|(field, _)| field.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
+    fields
+        .find(|(field, _)| field.trim().eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim().to_owned())
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+    )
 }
 
 /// Go's words for what operators search for.
@@ -261,7 +383,11 @@ mod tests {
     use std::net::TcpListener;
 
     fn check(port: u16, uri: &str) -> Check {
-        Check { port, uri: uri.to_owned(), timeout: Duration::from_millis(300) }
+        Check {
+            port,
+            uri: uri.to_owned(),
+            timeout: Duration::from_millis(300),
+        }
     }
 
     /// Answers every connection with `answer`; the port.
@@ -284,36 +410,94 @@ mod tests {
 
     #[test]
     fn modes_come_from_flags() {
-        let mode = |args: &[&str]| parse(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>()).unwrap().1;
+        let mode = |args: &[&str]| {
+            parse(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
+                .unwrap()
+                .1
+        };
         assert_eq!(mode(&["-port=8080"]), Mode::Once);
-        assert_eq!(mode(&["-startup-interval=2s", "-startup-timeout=0"]), Mode::Startup { interval: Duration::from_secs(2), timeout: Duration::ZERO });
-        assert_eq!(mode(&["-liveness-interval=30s"]), Mode::Liveness { interval: Duration::from_secs(30) });
-        assert_eq!(mode(&["-readiness-interval=30s"]), Mode::Readiness { interval: Duration::from_secs(30) });
-        assert_eq!(mode(&["-until-ready-interval=2s"]), Mode::UntilReady { interval: Duration::from_secs(2) });
+        assert_eq!(
+            mode(&["-startup-interval=2s", "-startup-timeout=0"]),
+            Mode::Startup {
+                interval: Duration::from_secs(2),
+                timeout: Duration::ZERO
+            }
+        );
+        assert_eq!(
+            mode(&["-liveness-interval=30s"]),
+            Mode::Liveness {
+                interval: Duration::from_secs(30)
+            }
+        );
+        assert_eq!(
+            mode(&["-readiness-interval=30s"]),
+            Mode::Readiness {
+                interval: Duration::from_secs(30)
+            }
+        );
+        assert_eq!(
+            mode(&["-until-ready-interval=2s"]),
+            Mode::UntilReady {
+                interval: Duration::from_secs(2)
+            }
+        );
         assert!(parse(&["-port=x".to_owned()]).is_err());
     }
 
     #[test]
     fn tcp() {
         let port = serve("");
-        assert_eq!(check(port, "").perform(Ipv4Addr::LOCALHOST, Duration::from_secs(1)), Ok(()));
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let failure = check(free.port(), "").perform(Ipv4Addr::LOCALHOST, Duration::from_secs(1)).unwrap_err();
-        assert_eq!(failure, Failure { status: 4, message: format!("failed to make TCP connection to {free}: dial tcp {free}: connect: connection refused") });
+        assert_eq!(
+            check(port, "").perform(Ipv4Addr::LOCALHOST, Duration::from_secs(1)),
+            Ok(())
+        );
+        let free = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let failure = check(free.port(), "")
+            .perform(Ipv4Addr::LOCALHOST, Duration::from_secs(1))
+            .unwrap_err();
+        assert_eq!(
+            failure,
+            Failure {
+                status: 4,
+                message: format!(
+                    "failed to make TCP connection to {free}: dial tcp {free}: connect: connection refused"
+                )
+            }
+        );
     }
 
     #[test]
     fn http() {
-        let perform = |port: u16| check(port, "/health").perform(Ipv4Addr::LOCALHOST, Duration::from_millis(300));
-        assert_eq!(perform(serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")), Ok(()));
+        let perform = |port: u16| {
+            check(port, "/health").perform(Ipv4Addr::LOCALHOST, Duration::from_millis(300))
+        };
+        assert_eq!(
+            perform(serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
+            Ok(())
+        );
         let failure = perform(serve("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")).unwrap_err();
         assert_eq!(failure.status, 6);
-        assert!(failure.message.contains("to '/health' on port") && failure.message.contains("received status code 503 in "), "{}", failure.message);
+        assert!(
+            failure.message.contains("to '/health' on port")
+                && failure.message.contains("received status code 503 in "),
+            "{}",
+            failure.message
+        );
         let silent = perform(serve("")).unwrap_err();
         assert_eq!(silent.status, 65);
-        assert!(silent.message.ends_with("timed out after 0.30 seconds"), "{}", silent.message);
+        assert!(
+            silent.message.ends_with("timed out after 0.30 seconds"),
+            "{}",
+            silent.message
+        );
         assert_eq!(perform(serve("nonsense\r\n\r\n")).unwrap_err().status, 5);
-        let moved = perform(serve("HTTP/1.1 302 Found\r\nLocation: /health\r\nContent-Length: 0\r\n\r\n")).unwrap_err();
+        let moved = perform(serve(
+            "HTTP/1.1 302 Found\r\nLocation: /health\r\nContent-Length: 0\r\n\r\n",
+        ))
+        .unwrap_err();
         assert!(moved.message.contains("redirects"), "{}", moved.message);
     }
 }

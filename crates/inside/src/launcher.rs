@@ -24,7 +24,10 @@ exec bash -c "$2"
 
 pub(crate) fn main(args: &[String]) -> ExitCode {
     let [directory, command, ..] = args else {
-        eprintln!("launcher: received only {} arguments\nUsage: launcher <app-directory> <start-command> <metadata>", args.len());
+        eprintln!(
+            "launcher: received only {} arguments\nUsage: launcher <app-directory> <start-command> <metadata>",
+            args.len()
+        );
         return ExitCode::FAILURE;
     };
     match launch(Path::new(directory), command) {
@@ -37,17 +40,26 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 }
 
 fn launch(directory: &Path, command: &str) -> Result<std::convert::Infallible, String> {
-    let app = fs::canonicalize(directory).map_err(|error| format!("app directory {}: {error}", directory.display()))?;
+    let app = fs::canonicalize(directory)
+        .map_err(|error| format!("app directory {}: {error}", directory.display()))?;
     let root = app.parent().unwrap_or(&app).to_owned();
     let command = match command {
-        "" => staged_command(&root)?.ok_or("no start command specified or detected in droplet; push with -c COMMAND or a Procfile")?,
+        "" => staged_command(&root)?.ok_or(
+            "no start command specified or detected in droplet; push with -c COMMAND or a Procfile",
+        )?,
         given => given.to_owned(),
     };
     let mut bash = Command::new("/bin/bash");
-    bash.args(["-c", SCRIPT, "launcher"]).arg(&app).arg(&command).env("HOME", &app).env("TMPDIR", temporary(&root)).env("DEPS_DIR", root.join("deps"));
+    bash.args(["-c", SCRIPT, "launcher"])
+        .arg(&app)
+        .arg(&command)
+        .env("HOME", &app)
+        .env("TMPDIR", temporary(&root))
+        .env("DEPS_DIR", root.join("deps"));
     bash.env_remove("VCAP_PLATFORM_OPTIONS");
     let variable = |name: &str| std::env::var(name).ok();
-    if let Some(application) = variable("VCAP_APPLICATION").and_then(|text| enrich(&text, variable)) {
+    if let Some(application) = variable("VCAP_APPLICATION").and_then(|text| enrich(&text, variable))
+    {
         bash.env("VCAP_APPLICATION", application);
     }
     Err(format!("execute /bin/bash: {}", bash.exec()))
@@ -66,19 +78,37 @@ fn staged_command(root: &Path) -> Result<Option<String>, String> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("Invalid staging info - {}: {error}", path.display())),
+        Err(error) => {
+            return Err(format!(
+                "Invalid staging info - {}: {error}",
+                path.display()
+            ));
+        }
     };
-    Ok(start_command(&text).ok_or_else(|| format!("Invalid staging info - {}", path.display()))?.filter(|command| !command.is_empty()))
+    Ok(start_command(&text)
+        .ok_or_else(|| format!("Invalid staging info - {}", path.display()))?
+        .filter(|command| !command.is_empty()))
 }
 
 /// The file is YAML by name and JSON in fact; a plain `start_command: …` line is understood as well.
 fn start_command(text: &str) -> Option<Option<String>> {
     if text.trim_start().starts_with('{') {
         let info: Value = serde_json::from_str(text).ok()?;
-        return Some(info.get("start_command").and_then(Value::as_str).map(str::to_owned));
+        return Some(
+            info.get("start_command")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+        );
     }
-    let line = text.lines().find_map(|line| line.strip_prefix("start_command:"));
-    Some(line.map(|value| value.trim().trim_matches(|c| c == '"' || c == '\'').to_owned()))
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("start_command:"));
+    Some(line.map(|value| {
+        value
+            .trim()
+            .trim_matches(|c| c == '"' || c == '\'')
+            .to_owned()
+    }))
 }
 
 /// `VCAP_APPLICATION` with what only the instance knows.
@@ -86,7 +116,9 @@ fn enrich(application: &str, variable: impl Fn(&str) -> Option<String>) -> Optio
     let mut application: Value = serde_json::from_str(application).ok()?;
     let members = application.as_object_mut()?;
     members.insert("host".into(), "0.0.0.0".into());
-    let instance = variable("INSTANCE_GUID").or_else(|| variable("CF_INSTANCE_GUID")).unwrap_or_default();
+    let instance = variable("INSTANCE_GUID")
+        .or_else(|| variable("CF_INSTANCE_GUID"))
+        .unwrap_or_default();
     members.insert("instance_id".into(), instance.into());
     let number = |name: &str| variable(name)?.parse::<i64>().ok();
     if let Some(port) = number("PORT") {
@@ -110,16 +142,29 @@ mod tests {
             "INSTANCE_GUID" => Some("I".to_owned()),
             _ => None,
         };
-        let enriched: Value = serde_json::from_str(&enrich(r#"{"name":"dora"}"#, variable).unwrap()).unwrap();
-        assert_eq!(enriched, serde_json::json!({"name": "dora", "host": "0.0.0.0", "instance_id": "I", "port": 8080, "instance_index": 2}));
+        let enriched: Value =
+            serde_json::from_str(&enrich(r#"{"name":"dora"}"#, variable).unwrap()).unwrap();
+        assert_eq!(
+            enriched,
+            serde_json::json!({"name": "dora", "host": "0.0.0.0", "instance_id": "I", "port": 8080, "instance_index": 2})
+        );
         assert_eq!(enrich("", variable), None);
     }
 
     #[test]
     fn start_commands_of_droplets() {
-        assert_eq!(start_command(r#"{"detected_buildpack":"x","start_command":"./a \"b\""}"#), Some(Some("./a \"b\"".into())));
-        assert_eq!(start_command("detected_buildpack: x\nstart_command: ./a b\n"), Some(Some("./a b".into())));
-        assert_eq!(start_command("{\"start_command\":\"\"}"), Some(Some(String::new())));
+        assert_eq!(
+            start_command(r#"{"detected_buildpack":"x","start_command":"./a \"b\""}"#),
+            Some(Some("./a \"b\"".into()))
+        );
+        assert_eq!(
+            start_command("detected_buildpack: x\nstart_command: ./a b\n"),
+            Some(Some("./a b".into()))
+        );
+        assert_eq!(
+            start_command("{\"start_command\":\"\"}"),
+            Some(Some(String::new()))
+        );
         assert_eq!(start_command("{}"), Some(None));
         assert_eq!(start_command("{"), None);
     }

@@ -36,7 +36,9 @@ fn main() -> ExitCode {
         "healthcheck" => healthcheck::main(args),
         "staticfile" => staticfile::main(args),
         other => {
-            eprintln!("inside: unknown program {other:?}; want init, shim, builder, launcher, healthcheck or staticfile");
+            eprintln!(
+                "inside: unknown program {other:?}; want init, shim, builder, launcher, healthcheck or staticfile"
+            );
             ExitCode::from(2)
         }
     }

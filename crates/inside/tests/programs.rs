@@ -16,7 +16,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("cupola-inside-{name}-{}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("cupola-inside-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(path.join("app")).unwrap();
         Self(path)
@@ -34,8 +35,19 @@ impl Folder {
 
     fn build(&self, flags: &[&str]) -> Output {
         let mut builder = Command::new(INSIDE);
-        builder.arg("builder").arg(format!("-buildDir={}", self.path("app").display())).arg(format!("-outputDroplet={}", self.path("droplet").display()));
-        builder.arg(format!("-outputMetadata={}", self.path("out/result.json").display())).arg(format!("-outputBuildArtifactsCache={}", self.path("cache").display()));
+        builder
+            .arg("builder")
+            .arg(format!("-buildDir={}", self.path("app").display()))
+            .arg(format!("-outputDroplet={}", self.path("droplet").display()));
+        builder
+            .arg(format!(
+                "-outputMetadata={}",
+                self.path("out/result.json").display()
+            ))
+            .arg(format!(
+                "-outputBuildArtifactsCache={}",
+                self.path("cache").display()
+            ));
         builder.args(flags).output().unwrap()
     }
 
@@ -43,7 +55,10 @@ impl Folder {
     fn built(&self, flags: &[&str], log: &str) -> serde_json::Value {
         let output = self.build(flags);
         assert!(output.status.success(), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stdout).contains(log), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains(log),
+            "{output:?}"
+        );
         serde_json::from_slice(&fs::read(self.path("out/result.json")).unwrap()).unwrap()
     }
 
@@ -53,7 +68,13 @@ impl Folder {
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(tgz));
         let entries = archive.entries().unwrap().map(|entry| {
             let entry = entry.unwrap();
-            (String::from_utf8(entry.path_bytes().into_owned()).unwrap(), (entry.header().mode().unwrap(), entry.header().uid().unwrap()))
+            (
+                String::from_utf8(entry.path_bytes().into_owned()).unwrap(),
+                (
+                    entry.header().mode().unwrap(),
+                    entry.header().uid().unwrap(),
+                ),
+            )
         });
         entries.collect()
     }
@@ -61,7 +82,11 @@ impl Folder {
     /// Unpacks the droplet as the cell does, to `home`.
     fn unpack(&self) -> PathBuf {
         let home = self.path("home");
-        tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(self.path("droplet")).unwrap())).unpack(&home).unwrap();
+        tar::Archive::new(flate2::read::GzDecoder::new(
+            fs::File::open(self.path("droplet")).unwrap(),
+        ))
+        .unpack(&home)
+        .unwrap();
         home
     }
 }
@@ -88,7 +113,12 @@ fn program() -> Vec<u8> {
 
 fn launch(home: &Path, command: &str) -> Output {
     let mut launcher = Command::new(INSIDE);
-    launcher.current_dir(home).args(["launcher", "app", command, ""]).env("VCAP_APPLICATION", r#"{"name":"dora"}"#).env("PORT", "8080").env("INSTANCE_INDEX", "3");
+    launcher
+        .current_dir(home)
+        .args(["launcher", "app", command, ""])
+        .env("VCAP_APPLICATION", r#"{"name":"dora"}"#)
+        .env("PORT", "8080")
+        .env("INSTANCE_INDEX", "3");
     launcher.output().unwrap()
 }
 
@@ -98,25 +128,54 @@ fn binary_app() {
     folder.file("proxy", program()).file("lib/libx.so.1", "x");
     symlink("proxy", folder.path("app/link")).unwrap();
     let result = folder.built(&["-buildpackOrder=staticfile_buildpack,python_buildpack,procfile_buildpack,binary_buildpack"], "-----> Binary Buildpack version 1.0.0");
-    assert_eq!(result["process_types"], serde_json::json!({"web": "./proxy"}));
-    assert_eq!(result["lifecycle_metadata"]["buildpacks"], serde_json::json!([{"key": "binary_buildpack", "name": "binary", "version": "1.0.0"}]));
+    assert_eq!(
+        result["process_types"],
+        serde_json::json!({"web": "./proxy"})
+    );
+    assert_eq!(
+        result["lifecycle_metadata"]["buildpacks"],
+        serde_json::json!([{"key": "binary_buildpack", "name": "binary", "version": "1.0.0"}])
+    );
     let droplet = folder.droplet();
-    for name in ["./", "deps/0/", "logs/", "profile.d/", "tmp/", "staging_info.yml", "app/", "app/lib/libx.so.1", "app/link"] {
+    for name in [
+        "./",
+        "deps/0/",
+        "logs/",
+        "profile.d/",
+        "tmp/",
+        "staging_info.yml",
+        "app/",
+        "app/lib/libx.so.1",
+        "app/link",
+    ] {
         assert!(droplet.contains_key(name), "{name} in {droplet:?}");
     }
-    assert_eq!(droplet["app/proxy"], (0o755, 2000), "made executable, vcap's");
+    assert_eq!(
+        droplet["app/proxy"],
+        (0o755, 2000),
+        "made executable, vcap's"
+    );
 
     fs::remove_file(folder.path("app/link")).unwrap();
     folder.file("Procfile", "web: ./proxy --fast\nworker: ./proxy work\n");
-    let result = folder.built(&["-buildpackOrder", "binary_buildpack", "-skipDetect"], "Binary Buildpack");
-    assert_eq!(result["process_types"], serde_json::json!({"web": "./proxy --fast", "worker": "./proxy work"}));
+    let result = folder.built(
+        &["-buildpackOrder", "binary_buildpack", "-skipDetect"],
+        "Binary Buildpack",
+    );
+    assert_eq!(
+        result["process_types"],
+        serde_json::json!({"web": "./proxy --fast", "worker": "./proxy work"})
+    );
 }
 
 #[test]
 fn binary_app_without_start_command_and_for_another_machine() {
     let folder = Folder::new("binary2");
     folder.file("run.sh", "#!/bin/sh\n");
-    let result = folder.built(&["-buildpackOrder=binary_buildpack", "-skipDetect=true"], "No start command specified by buildpack or via Procfile.");
+    let result = folder.built(
+        &["-buildpackOrder=binary_buildpack", "-skipDetect=true"],
+        "No start command specified by buildpack or via Procfile.",
+    );
     assert_eq!(result["process_types"], serde_json::json!({}));
 
     let mut other = program();
@@ -124,7 +183,10 @@ fn binary_app_without_start_command_and_for_another_machine() {
     folder.file("prog", other);
     let output = folder.build(&["-buildpackOrder=binary_buildpack", "-skipDetect"]);
     assert_eq!(output.status.code(), Some(223));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("program prog is built for RISC-V"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("program prog is built for RISC-V"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -133,13 +195,35 @@ fn failures_have_their_statuses() {
     folder.file("readme.txt", "nothing to run");
     let status = |flags: &[&str]| {
         let output = folder.build(flags);
-        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
     let (code, text) = status(&[]);
-    assert_eq!((code, text.lines().next().unwrap()), (222, "None of the buildpacks detected a compatible application"));
-    assert_eq!(status(&["-buildpackOrder=procfile_buildpack", "-skipDetect"]).0, 223);
-    assert_eq!(status(&["-buildpackOrder=java_buildpack", "-skipDetect"]).0, 1);
-    assert_eq!(status(&["-buildpackOrder=python_buildpack,binary_buildpack", "-skipDetect"]).0, 225);
+    assert_eq!(
+        (code, text.lines().next().unwrap()),
+        (
+            222,
+            "None of the buildpacks detected a compatible application"
+        )
+    );
+    assert_eq!(
+        status(&["-buildpackOrder=procfile_buildpack", "-skipDetect"]).0,
+        223
+    );
+    assert_eq!(
+        status(&["-buildpackOrder=java_buildpack", "-skipDetect"]).0,
+        1
+    );
+    assert_eq!(
+        status(&[
+            "-buildpackOrder=python_buildpack,binary_buildpack",
+            "-skipDetect"
+        ])
+        .0,
+        225
+    );
     assert_eq!(status(&["-what"]).0, 2);
     folder.file("Procfile", "web ./x");
     let (code, text) = status(&["-buildpackOrder=binary_buildpack", "-skipDetect"]);
@@ -150,54 +234,111 @@ fn failures_have_their_statuses() {
 #[test]
 fn the_launcher_runs_the_droplet() {
     let folder = Folder::new("launcher");
-    folder.file("Procfile", "web: echo from-droplet\n").file(".profile", "export FROM_PROFILE=1\n").file(".profile.d/a.sh", "export FROM_D=2\n");
-    folder.built(&["-buildpackOrder=procfile_buildpack"], "Procfile Buildpack");
+    folder
+        .file("Procfile", "web: echo from-droplet\n")
+        .file(".profile", "export FROM_PROFILE=1\n")
+        .file(".profile.d/a.sh", "export FROM_D=2\n");
+    folder.built(
+        &["-buildpackOrder=procfile_buildpack"],
+        "Procfile Buildpack",
+    );
     let home = folder.unpack();
     let text = |output: Output| {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(text(launch(&home, "")), "Invoking pre-start scripts.\nInvoking start command.\nfrom-droplet\n");
-    let shown = text(launch(&home, "echo $FROM_PROFILE $FROM_D; pwd; echo $HOME; echo $TMPDIR; echo $VCAP_APPLICATION"));
+    assert_eq!(
+        text(launch(&home, "")),
+        "Invoking pre-start scripts.\nInvoking start command.\nfrom-droplet\n"
+    );
+    let shown = text(launch(
+        &home,
+        "echo $FROM_PROFILE $FROM_D; pwd; echo $HOME; echo $TMPDIR; echo $VCAP_APPLICATION",
+    ));
     let app = fs::canonicalize(home.join("app")).unwrap();
     let lines: Vec<&str> = shown.lines().skip(2).collect();
-    assert_eq!(lines[..4], ["1 2", app.to_str().unwrap(), app.to_str().unwrap(), app.parent().unwrap().join("tmp").to_str().unwrap()]);
+    assert_eq!(
+        lines[..4],
+        [
+            "1 2",
+            app.to_str().unwrap(),
+            app.to_str().unwrap(),
+            app.parent().unwrap().join("tmp").to_str().unwrap()
+        ]
+    );
     let application: serde_json::Value = serde_json::from_str(lines[4]).unwrap();
-    assert_eq!((&application["instance_index"], &application["port"], &application["name"]), (&3.into(), &8080.into(), &"dora".into()));
+    assert_eq!(
+        (
+            &application["instance_index"],
+            &application["port"],
+            &application["name"]
+        ),
+        (&3.into(), &8080.into(), &"dora".into())
+    );
 
     let output = launch(&home, "exit 7");
     assert_eq!(output.status.code(), Some(7));
     fs::remove_file(home.join("staging_info.yml")).unwrap();
     let output = launch(&home, "");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no start command specified or detected in droplet"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("no start command specified or detected in droplet"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn python_app() {
     let folder = Folder::new("python");
-    folder.file("app.py", "import hello; print(hello.WORD)").file("requirements.txt", "# nothing\n");
+    folder
+        .file("app.py", "import hello; print(hello.WORD)")
+        .file("requirements.txt", "# nothing\n");
     let result = folder.built(&[], "-----> Python Buildpack version 1.0.0");
-    assert_eq!(result["process_types"], serde_json::json!({"web": "python3 app.py"}));
+    assert_eq!(
+        result["process_types"],
+        serde_json::json!({"web": "python3 app.py"})
+    );
     assert!(folder.droplet().contains_key("profile.d/python.sh"));
     // What a wheel would leave is found through the profile script.
     let home = folder.unpack();
     fs::create_dir_all(home.join("app/.cloudfoundry/python")).unwrap();
-    fs::write(home.join("app/.cloudfoundry/python/hello.py"), "WORD = 'vendored'").unwrap();
+    fs::write(
+        home.join("app/.cloudfoundry/python/hello.py"),
+        "WORD = 'vendored'",
+    )
+    .unwrap();
     let output = launch(&home, "");
-    assert!(String::from_utf8_lossy(&output.stdout).ends_with("vendored\n"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).ends_with("vendored\n"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn static_app_is_served() {
     let folder = Folder::new("static");
-    folder.file("index.html", "<h1>static</h1>").file("css/a.css", "a{}").file("Staticfile", "").file("manifest.yml", "applications: []").file("public/x", "y");
+    folder
+        .file("index.html", "<h1>static</h1>")
+        .file("css/a.css", "a{}")
+        .file("Staticfile", "")
+        .file("manifest.yml", "applications: []")
+        .file("public/x", "y");
     let result = folder.built(&[], "-----> Staticfile Buildpack version 1.0.0");
-    assert_eq!(result["process_types"]["web"], "/tmp/lifecycle/staticfile -root=\"$HOME/public\"");
+    assert_eq!(
+        result["process_types"]["web"],
+        "/tmp/lifecycle/staticfile -root=\"$HOME/public\""
+    );
     let home = folder.unpack();
-    assert!(home.join("app/public/css/a.css").is_file() && home.join("app/public/public/x").is_file());
+    assert!(
+        home.join("app/public/css/a.css").is_file() && home.join("app/public/public/x").is_file()
+    );
 
     let mut server = Command::new(INSIDE);
-    server.current_dir(home.join("app")).args(["staticfile", "-root=public"]).env("PORT", "0").stdout(Stdio::piped());
+    server
+        .current_dir(home.join("app"))
+        .args(["staticfile", "-root=public"])
+        .env("PORT", "0")
+        .stdout(Stdio::piped());
     let mut server = Running(server.spawn().unwrap());
     let mut line = String::new();
     let mut stdout = BufReader::new(server.0.stdout.take().unwrap());
@@ -211,7 +352,12 @@ fn static_app_is_served() {
         answer
     };
     let answer = get("GET / HTTP/1.1");
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 15\r\n") && answer.ends_with("<h1>static</h1>"), "{answer}");
+    assert!(
+        answer.starts_with(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 15\r\n"
+        ) && answer.ends_with("<h1>static</h1>"),
+        "{answer}"
+    );
     assert!(get("HEAD / HTTP/1.1").ends_with("\r\n\r\n"));
     assert!(get("GET /css/a.css HTTP/1.1").contains("text/css"));
     assert!(get("GET /../Staticfile HTTP/1.1").starts_with("HTTP/1.1 400"));
@@ -220,7 +366,9 @@ fn static_app_is_served() {
 
     // Two requests on one connection, sent at once.
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\n\r\nGET /css/a.css HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\n\r\nGET /css/a.css HTTP/1.1\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut both = String::new();
     stream.read_to_string(&mut both).unwrap();
     assert_eq!(both.matches("HTTP/1.1 200 OK").count(), 2);
@@ -231,20 +379,47 @@ fn health_checks() {
     // Every address, for the check uses the machine's own.
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let check = |port: u16, flags: &[&str]| Command::new(INSIDE).arg("healthcheck").arg(format!("-port={port}")).args(flags).output().unwrap();
+    let check = |port: u16, flags: &[&str]| {
+        Command::new(INSIDE)
+            .arg("healthcheck")
+            .arg(format!("-port={port}"))
+            .args(flags)
+            .output()
+            .unwrap()
+    };
     assert!(check(port, &["-timeout=1000ms"]).status.success());
-    assert!(check(port, &["-startup-interval=10ms", "-startup-timeout=1s"]).status.success());
-    assert!(check(port, &["-until-ready-interval=10ms"]).status.success());
+    assert!(
+        check(port, &["-startup-interval=10ms", "-startup-timeout=1s"])
+            .status
+            .success()
+    );
+    assert!(
+        check(port, &["-until-ready-interval=10ms"])
+            .status
+            .success()
+    );
     drop(listener);
     let failed = check(port, &[]);
     let text = String::from_utf8(failed.stderr).unwrap();
     assert_eq!(failed.status.code(), Some(4));
-    assert!(text.starts_with("failed to make TCP connection to ") && text.ends_with("connect: connection refused\n"), "{text}");
+    assert!(
+        text.starts_with("failed to make TCP connection to ")
+            && text.ends_with("connect: connection refused\n"),
+        "{text}"
+    );
     let failed = check(port, &["-liveness-interval=10ms"]);
-    assert!(String::from_utf8(failed.stderr).unwrap().starts_with("Liveness check unsuccessful: failed to make TCP"));
+    assert!(
+        String::from_utf8(failed.stderr)
+            .unwrap()
+            .starts_with("Liveness check unsuccessful: failed to make TCP")
+    );
     let failed = check(port, &["-startup-interval=10ms", "-startup-timeout=50ms"]);
     let text = String::from_utf8(failed.stderr).unwrap();
-    assert!(text.starts_with("Timed out after 50ms (") && text.contains("attempts) waiting for startup check to succeed: failed to make"), "{text}");
+    assert!(
+        text.starts_with("Timed out after 50ms (")
+            && text.contains("attempts) waiting for startup check to succeed: failed to make"),
+        "{text}"
+    );
     assert_eq!(check(port, &["-uri=/"]).status.code(), Some(5));
 }
 
@@ -252,7 +427,22 @@ fn health_checks() {
 fn the_name_it_is_called_by_decides() {
     let folder = Folder::new("names");
     fs::copy(INSIDE, folder.path("healthcheck")).unwrap();
-    fs::set_permissions(folder.path("healthcheck"), fs::Permissions::from_mode(0o755)).unwrap();
-    let output = Command::new(folder.path("healthcheck")).arg("-port=x").output().unwrap();
-    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().starts_with("healthcheck: ")), (Some(2), true));
+    fs::set_permissions(
+        folder.path("healthcheck"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
+    let output = Command::new(folder.path("healthcheck"))
+        .arg("-port=x")
+        .output()
+        .unwrap();
+    assert_eq!(
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr)
+                .unwrap()
+                .starts_with("healthcheck: ")
+        ),
+        (Some(2), true)
+    );
 }

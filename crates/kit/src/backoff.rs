@@ -11,7 +11,11 @@ pub struct Backoff {
 
 impl Backoff {
     pub fn new(first: Duration, cap: Duration) -> Self {
-        Self { next: first, first, cap }
+        Self {
+            next: first,
+            first,
+            cap,
+        }
     }
 
     /// The delay to wait now; the one after is twice as long, up to the cap.

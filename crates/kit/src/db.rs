@@ -1,7 +1,9 @@
 //! The embedded database: one SQLite file per role, WAL, `synchronous=FULL`: a commit that returned is durable.
 
 use anyhow::{Context as _, Result};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,11 +18,23 @@ pub async fn open(path: &Path, schema: &[&str]) -> Result<SqlitePool> {
         .busy_timeout(Duration::from_secs(10));
     if !path.exists() {
         use std::os::unix::fs::OpenOptionsExt as _;
-        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).with_context(|| format!("create database {}", path.display()))?;
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .with_context(|| format!("create database {}", path.display()))?;
     }
-    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.with_context(|| format!("open database {}", path.display()))?;
+    let pool = SqlitePoolOptions::new()
+        .max_connections(4)
+        .connect_with(options)
+        .await
+        .with_context(|| format!("open database {}", path.display()))?;
     for statement in schema {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(*statement)).execute(&pool).await.with_context(|| format!("migrate database {}", path.display()))?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(*statement))
+            .execute(&pool)
+            .await
+            .with_context(|| format!("migrate database {}", path.display()))?;
     }
     Ok(pool)
 }

@@ -21,7 +21,12 @@ pub async fn bind(addr: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Serves `app` until `shutdown`; then lets requests in flight finish for at most five seconds.
-pub async fn serve(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, app: axum::Router, shutdown: CancellationToken) -> Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    app: axum::Router,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let acceptor = tls.map(TlsAcceptor::from);
     let connections = TaskTracker::new();
     loop {
@@ -37,23 +42,35 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>
             },
         };
         let _ = stream.set_nodelay(true);
-        connections.spawn(connection(stream, acceptor.clone(), app.clone(), shutdown.clone()));
+        connections.spawn(connection(
+            stream,
+            acceptor.clone(),
+            app.clone(),
+            shutdown.clone(),
+        ));
     }
     connections.close();
     let _ = tokio::time::timeout(DRAIN, connections.wait()).await;
     Ok(())
 }
 
-async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, app: axum::Router, shutdown: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    app: axum::Router,
+    shutdown: CancellationToken,
+) {
     let peer = stream.peer_addr().ok();
     let app = app.layer(axum::Extension(PeerAddr(peer)));
     match acceptor {
         None => http(TokioIo::new(stream), app, shutdown).await,
-        Some(acceptor) => match tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => http(TokioIo::new(stream), app, shutdown).await,
-            Ok(Err(error)) => tracing::debug!(%error, "tls-handshake-failed"),
-            Err(_) => tracing::debug!("tls-handshake-timeout"),
-        },
+        Some(acceptor) => {
+            match tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => http(TokioIo::new(stream), app, shutdown).await,
+                Ok(Err(error)) => tracing::debug!(%error, "tls-handshake-failed"),
+                Err(_) => tracing::debug!("tls-handshake-timeout"),
+            }
+        }
     }
 }
 

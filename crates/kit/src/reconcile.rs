@@ -21,14 +21,23 @@ impl Nudge {
 }
 
 /// Runs `activate` now, then after every `period` and every nudge, until shutdown.
-pub async fn reconcile<F, Fut>(name: &'static str, period: Duration, nudge: Nudge, shutdown: CancellationToken, mut activate: F)
-where
+pub async fn reconcile<F, Fut>(
+    name: &'static str,
+    period: Duration,
+    nudge: Nudge,
+    shutdown: CancellationToken,
+    mut activate: F,
+) where
     F: FnMut() -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
     loop {
         if let Err(error) = activate().await {
-            tracing::warn!(reconciler = name, error = format!("{error:#}"), "reconcile-failed");
+            tracing::warn!(
+                reconciler = name,
+                error = format!("{error:#}"),
+                "reconcile-failed"
+            );
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -17,7 +17,9 @@ pub struct Identity {
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("key_pem", &"<redacted>").finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("key_pem", &"<redacted>")
+            .finish_non_exhaustive()
     }
 }
 
@@ -34,17 +36,25 @@ pub fn install_crypto() {
 }
 
 /// A server configuration with the given ALPN protocols, most wanted first.
-pub fn server_config(identity: &Identity, auth: ClientAuth, alpn: &[&str]) -> Result<Arc<ServerConfig>> {
+pub fn server_config(
+    identity: &Identity,
+    auth: ClientAuth,
+    alpn: &[&str],
+) -> Result<Arc<ServerConfig>> {
     install_crypto();
     let builder = ServerConfig::builder();
     let builder = match auth {
         ClientAuth::None => builder.with_no_client_auth(),
         ClientAuth::Required => {
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(&identity.ca_pem)?)).build().context("build client verifier")?;
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(&identity.ca_pem)?))
+                .build()
+                .context("build client verifier")?;
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?).context("use server certificate")?;
+    let mut config = builder
+        .with_single_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
+        .context("use server certificate")?;
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }
@@ -60,7 +70,9 @@ pub fn client_config(identity: &Identity) -> Result<ClientConfig> {
 
 /// The certificates of a PEM text, in order.
 pub fn certs(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let certs = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>().context("read certificate PEM")?;
+    let certs = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .context("read certificate PEM")?;
     anyhow::ensure!(!certs.is_empty(), "no certificate in PEM text");
     Ok(certs)
 }

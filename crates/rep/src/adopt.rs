@@ -10,28 +10,48 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(crate) fn is_ours(container: &api::Container) -> bool {
-    container.properties.get(OWNER_PROPERTY.0).is_some_and(|owner| owner == OWNER_PROPERTY.1)
+    container
+        .properties
+        .get(OWNER_PROPERTY.0)
+        .is_some_and(|owner| owner == OWNER_PROPERTY.1)
 }
 
 /// Books and resumes every container with a record; destroys ours without one; removes records without a container.
 pub(crate) async fn adopt(cell: &Arc<Cell>) -> Result<()> {
-    let existing = cell.garden.containers().await.map_err(|error| anyhow!("list containers: {error}"))?;
+    let existing = cell
+        .garden
+        .containers()
+        .await
+        .map_err(|error| anyhow!("list containers: {error}"))?;
     let mut adopted = BTreeSet::new();
     for container in existing.into_iter().filter(is_ours) {
         match ContainerDir::record(&cell.settings.work_dir, &container.handle) {
             Ok(record) => {
                 let guid = container.handle.clone();
-                let ours = cell.adopt(&guid, record.work.clone(), record.constraint, record.resource);
+                let ours = cell.adopt(
+                    &guid,
+                    record.work.clone(),
+                    record.constraint,
+                    record.resource,
+                );
                 ours.begin_routing(record.internal_routes, record.metric_tags);
                 tracing::info!(container = guid, work = ?record.work, "container-adopted");
                 match record.work {
-                    Work::Lrp { .. } => cell.own(ours.clone(), lrp::resume(cell.clone(), ours, container)),
-                    Work::Task { .. } => cell.own(ours.clone(), task::resume(cell.clone(), ours, container)),
+                    Work::Lrp { .. } => {
+                        cell.own(ours.clone(), lrp::resume(cell.clone(), ours, container))
+                    }
+                    Work::Task { .. } => {
+                        cell.own(ours.clone(), task::resume(cell.clone(), ours, container))
+                    }
                 }
                 adopted.insert(guid);
             }
             Err(error) => {
-                tracing::info!(container = container.handle, error = format!("{error:#}"), "container-without-record-destroyed");
+                tracing::info!(
+                    container = container.handle,
+                    error = format!("{error:#}"),
+                    "container-without-record-destroyed"
+                );
                 lrp::destroy(cell, &container.handle).await;
             }
         }

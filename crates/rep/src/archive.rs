@@ -37,9 +37,18 @@ fn kind(file: &mut File) -> Result<Kind> {
 pub(crate) fn to_tar(archive: &Path, out: &Path) -> Result<()> {
     let mut file = File::open(archive).with_context(|| format!("open {}", archive.display()))?;
     let kind = kind(&mut file)?;
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(out).with_context(|| format!("create {}", out.display()))?);
+    let mut out = BufWriter::with_capacity(
+        1 << 20,
+        File::create(out).with_context(|| format!("create {}", out.display()))?,
+    );
     match kind {
-        Kind::Gzip => drop(std::io::copy(&mut flate2::read::MultiGzDecoder::new(BufReader::with_capacity(1 << 18, file)), &mut out).context("unpack gzip")?),
+        Kind::Gzip => drop(
+            std::io::copy(
+                &mut flate2::read::MultiGzDecoder::new(BufReader::with_capacity(1 << 18, file)),
+                &mut out,
+            )
+            .context("unpack gzip")?,
+        ),
         Kind::Tar => drop(std::io::copy(&mut file, &mut out).context("copy tar")?),
         Kind::Zip => zip_to_tar(file, &mut out)?,
     }
@@ -53,7 +62,9 @@ fn zip_to_tar(file: File, out: impl std::io::Write) -> Result<()> {
     let mut tar = tar::Builder::new(out);
     for at in 0..zip.len() {
         let mut entry = zip.by_index(at).context("read zip")?;
-        let Some(name) = entry.enclosed_name() else { bail!("zip entry {:?} leads out of its directory", entry.name()) };
+        let Some(name) = entry.enclosed_name() else {
+            bail!("zip entry {:?} leads out of its directory", entry.name())
+        };
         if name.as_os_str().is_empty() {
             continue;
         }
@@ -64,20 +75,23 @@ fn zip_to_tar(file: File, out: impl std::io::Write) -> Result<()> {
             header.set_entry_type(tar::EntryType::Directory);
             header.set_mode(mode.map_or(0o755, |m| m & 0o7777));
             header.set_size(0);
-            tar.append_data(&mut header, &name, std::io::empty()).context("write tar")?;
+            tar.append_data(&mut header, &name, std::io::empty())
+                .context("write tar")?;
         } else if mode.is_some_and(|m| m & TYPE == LINK) {
             let mut target = String::new();
             entry.read_to_string(&mut target).context("read zip link")?;
             header.set_entry_type(tar::EntryType::Symlink);
             header.set_mode(0o777);
             header.set_size(0);
-            tar.append_link(&mut header, &name, target).context("write tar")?;
+            tar.append_link(&mut header, &name, target)
+                .context("write tar")?;
         } else {
             header.set_entry_type(tar::EntryType::Regular);
             header.set_mode(mode.map_or(0o644, |m| m & 0o777));
             let size = entry.size();
             header.set_size(size);
-            tar.append_data(&mut header, &name, entry.by_ref().take(size)).with_context(|| format!("unpack zip entry {}", name.display()))?;
+            tar.append_data(&mut header, &name, entry.by_ref().take(size))
+                .with_context(|| format!("unpack zip entry {}", name.display()))?;
         }
     }
     tar.finish().context("write tar")
@@ -87,10 +101,12 @@ fn zip_to_tar(file: File, out: impl std::io::Write) -> Result<()> {
 pub(crate) fn unpack(archive: &Path, dir: &Path) -> Result<()> {
     let plain = dir.with_extension("tar");
     let unpacked = to_tar(archive, &plain).and_then(|()| {
-        std::fs::create_dir_all(dir).with_context(|| format!("make directory {}", dir.display()))?;
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("make directory {}", dir.display()))?;
         let mut tar = tar::Archive::new(BufReader::with_capacity(1 << 18, File::open(&plain)?));
         tar.set_preserve_permissions(true);
-        tar.unpack(dir).with_context(|| format!("unpack into {}", dir.display()))
+        tar.unpack(dir)
+            .with_context(|| format!("unpack into {}", dir.display()))
     });
     let _ = std::fs::remove_file(&plain);
     unpacked
@@ -98,11 +114,14 @@ pub(crate) fn unpack(archive: &Path, dir: &Path) -> Result<()> {
 
 /// Writes the first file of a tar to `out`; returns its size.
 pub(crate) fn first_file(tar: &Path, out: &Path) -> Result<u64> {
-    let mut archive = tar::Archive::new(BufReader::new(File::open(tar).with_context(|| format!("open {}", tar.display()))?));
+    let mut archive = tar::Archive::new(BufReader::new(
+        File::open(tar).with_context(|| format!("open {}", tar.display()))?,
+    ));
     for entry in archive.entries().context("read tar")? {
         let mut entry = entry.context("read tar")?;
         if entry.header().entry_type().is_file() {
-            let mut file = File::create(out).with_context(|| format!("create {}", out.display()))?;
+            let mut file =
+                File::create(out).with_context(|| format!("create {}", out.display()))?;
             return std::io::copy(&mut entry, &mut file).context("copy out of tar");
         }
     }
@@ -115,13 +134,27 @@ mod tests {
 
     fn names(tar: &Path) -> Vec<(String, u32)> {
         let mut archive = tar::Archive::new(File::open(tar).unwrap());
-        archive.entries().unwrap().map(|e| e.unwrap()).map(|e| (e.path().unwrap().display().to_string(), e.header().mode().unwrap())).collect()
+        archive
+            .entries()
+            .unwrap()
+            .map(|e| e.unwrap())
+            .map(|e| {
+                (
+                    e.path().unwrap().display().to_string(),
+                    e.header().mode().unwrap(),
+                )
+            })
+            .collect()
     }
 
     fn zip(path: &Path, entries: &[(&str, u32)]) {
         let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
         for (name, mode) in entries {
-            zip.start_file(*name, zip::write::SimpleFileOptions::default().unix_permissions(*mode)).unwrap();
+            zip.start_file(
+                *name,
+                zip::write::SimpleFileOptions::default().unix_permissions(*mode),
+            )
+            .unwrap();
             zip.write_all(b"content").unwrap();
         }
         zip.finish().unwrap();
@@ -133,9 +166,18 @@ mod tests {
         let (archive, out) = (dir.path().join("a.zip"), dir.path().join("a.tar"));
         zip(&archive, &[("bin/app", 0o755), ("index.html", 0o644)]);
         to_tar(&archive, &out).unwrap();
-        assert_eq!(names(&out), [("bin/app".to_owned(), 0o755), ("index.html".to_owned(), 0o644)]);
+        assert_eq!(
+            names(&out),
+            [
+                ("bin/app".to_owned(), 0o755),
+                ("index.html".to_owned(), 0o644)
+            ]
+        );
         unpack(&archive, &dir.path().join("unpacked")).unwrap();
-        assert_eq!(std::fs::read_to_string(dir.path().join("unpacked/index.html")).unwrap(), "content");
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("unpacked/index.html")).unwrap(),
+            "content"
+        );
         assert_eq!(first_file(&out, &dir.path().join("file")).unwrap(), 7);
     }
 

@@ -16,7 +16,12 @@ pub(crate) struct Assets {
 
 impl Assets {
     /// Puts the programs in their places; existing containers see a replaced program at its next start.
-    pub(crate) fn make(work_dir: &Path, inside: &Path, envoy: Option<&Path>, trusted_ca_pems: &[&str]) -> Result<Self> {
+    pub(crate) fn make(
+        work_dir: &Path,
+        inside: &Path,
+        envoy: Option<&Path>,
+        trusted_ca_pems: &[&str],
+    ) -> Result<Self> {
         let root = work_dir.join("assets");
         let healthcheck = root.join("healthcheck");
         place(inside, &healthcheck, "healthcheck").context("prepare the health check program")?;
@@ -29,10 +34,18 @@ impl Assets {
             }
         };
         let trusted = root.join("trusted");
-        std::fs::create_dir_all(&trusted).with_context(|| format!("make directory {}", trusted.display()))?;
+        std::fs::create_dir_all(&trusted)
+            .with_context(|| format!("make directory {}", trusted.display()))?;
         set_mode(&trusted, 0o755)?;
-        replace(&trusted.join("trusted-ca.crt"), trusted_ca_pems.concat().as_bytes())?;
-        Ok(Self { healthcheck, envoy, trusted })
+        replace(
+            &trusted.join("trusted-ca.crt"),
+            trusted_ca_pems.concat().as_bytes(),
+        )?;
+        Ok(Self {
+            healthcheck,
+            envoy,
+            trusted,
+        })
     }
 
     pub(crate) fn healthcheck(&self) -> BindMount {
@@ -40,7 +53,9 @@ impl Assets {
     }
 
     pub(crate) fn envoy(&self) -> Option<BindMount> {
-        self.envoy.as_deref().map(|dir| mount(dir, cell_plan::envoy::BINARY_DIR))
+        self.envoy
+            .as_deref()
+            .map(|dir| mount(dir, cell_plan::envoy::BINARY_DIR))
     }
 
     pub(crate) fn trusted(&self, container_path: &str) -> BindMount {
@@ -49,13 +64,19 @@ impl Assets {
 }
 
 pub(crate) fn mount(host: &Path, container: &str) -> BindMount {
-    BindMount { host: host.to_owned(), container: container.to_owned(), read_only: true }
+    BindMount {
+        host: host.to_owned(),
+        container: container.to_owned(),
+        read_only: true,
+    }
 }
 
 /// A hard link where possible (an Envoy has 100 MB), else a copy, renamed into place.
 fn place(program: &Path, dir: &Path, name: &str) -> Result<()> {
     // A link to a symbolic link would lead nowhere in the container.
-    let program = &program.canonicalize().with_context(|| format!("find {}", program.display()))?;
+    let program = &program
+        .canonicalize()
+        .with_context(|| format!("find {}", program.display()))?;
     std::fs::create_dir_all(dir).with_context(|| format!("make directory {}", dir.display()))?;
     set_mode(dir, 0o755)?;
     let (target, temporary) = (dir.join(name), dir.join(format!(".{name}.new")));
@@ -64,14 +85,19 @@ fn place(program: &Path, dir: &Path, name: &str) -> Result<()> {
         if same(program, &target) {
             return Ok(());
         }
-        std::fs::copy(program, &temporary).with_context(|| format!("copy {} to {}", program.display(), temporary.display()))?;
+        std::fs::copy(program, &temporary)
+            .with_context(|| format!("copy {} to {}", program.display(), temporary.display()))?;
     }
     use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(&temporary).with_context(|| format!("read mode of {}", temporary.display()))?.permissions().mode();
+    let mode = std::fs::metadata(&temporary)
+        .with_context(|| format!("read mode of {}", temporary.display()))?
+        .permissions()
+        .mode();
     if mode & 0o555 != 0o555 {
         set_mode(&temporary, mode | 0o555)?;
     }
-    std::fs::rename(&temporary, &target).with_context(|| format!("put {} in its place", target.display()))?;
+    std::fs::rename(&temporary, &target)
+        .with_context(|| format!("put {} in its place", target.display()))?;
     // Renaming a link onto another link of the same file does nothing and leaves both.
     let _ = std::fs::remove_file(&temporary);
     Ok(())
@@ -79,6 +105,8 @@ fn place(program: &Path, dir: &Path, name: &str) -> Result<()> {
 
 /// A copy made earlier of a program that has not changed since.
 fn same(program: &Path, copy: &Path) -> bool {
-    let Ok((program, copy)) = program.metadata().and_then(|p| Ok((p, copy.metadata()?))) else { return false };
+    let Ok((program, copy)) = program.metadata().and_then(|p| Ok((p, copy.metadata()?))) else {
+        return false;
+    };
     program.len() == copy.len() && program.modified().ok() <= copy.modified().ok()
 }

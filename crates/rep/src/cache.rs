@@ -50,45 +50,93 @@ impl Content {
 
 impl Cache {
     pub(crate) fn new(transfers: Transfers, root: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&root).with_context(|| format!("make directory {}", root.display()))?;
-        Ok(Self { transfers, root, locks: Mutex::default() })
+        std::fs::create_dir_all(&root)
+            .with_context(|| format!("make directory {}", root.display()))?;
+        Ok(Self {
+            transfers,
+            root,
+            locks: Mutex::default(),
+        })
     }
 
     /// The archive behind `url`, unpacked; may be mounted read-only as long as the machine lives.
-    pub(crate) async fn directory(&self, url: &str, cache_key: &str, checksum: &Checksum<'_>) -> Result<Content> {
-        self.current(url, cache_key, checksum, Form::Directory).await
+    pub(crate) async fn directory(
+        &self,
+        url: &str,
+        cache_key: &str,
+        checksum: &Checksum<'_>,
+    ) -> Result<Content> {
+        self.current(url, cache_key, checksum, Form::Directory)
+            .await
     }
 
     /// The file behind `url`; kept only if it has a cache key.
-    pub(crate) async fn file(&self, url: &str, cache_key: &str, checksum: &Checksum<'_>) -> Result<Content> {
+    pub(crate) async fn file(
+        &self,
+        url: &str,
+        cache_key: &str,
+        checksum: &Checksum<'_>,
+    ) -> Result<Content> {
         if !cache_key.is_empty() {
             return self.current(url, cache_key, checksum, Form::File).await;
         }
-        let fetched = self.transfers.fetch(url, checksum, None).await?.context("server answered 'not modified' unasked")?;
-        Ok(Content { path: fetched.file.path().to_owned(), size: fetched.size, _temporary: Some(fetched.file) })
+        let fetched = self
+            .transfers
+            .fetch(url, checksum, None)
+            .await?
+            .context("server answered 'not modified' unasked")?;
+        Ok(Content {
+            path: fetched.file.path().to_owned(),
+            size: fetched.size,
+            _temporary: Some(fetched.file),
+        })
     }
 
-    async fn current(&self, url: &str, cache_key: &str, checksum: &Checksum<'_>, form: Form) -> Result<Content> {
-        let key = hex::encode(sha2::Sha256::digest(format!("{form:?}\n{url}\n{cache_key}\n{}", checksum.value)));
+    async fn current(
+        &self,
+        url: &str,
+        cache_key: &str,
+        checksum: &Checksum<'_>,
+        form: Form,
+    ) -> Result<Content> {
+        let key = hex::encode(sha2::Sha256::digest(format!(
+            "{form:?}\n{url}\n{cache_key}\n{}",
+            checksum.value
+        )));
         let dir = self.root.join(&key[..32]);
-        let lock = self.locks.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+        let lock = self
+            .locks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(key)
+            .or_default()
+            .clone();
         let _held = lock.lock().await;
         let known = read_entry(&dir);
         if let Some(entry) = known.as_ref().filter(|_| checksum.is_given()) {
             return Ok(content(&dir, entry));
         }
         let etag = known.as_ref().and_then(|entry| entry.etag.clone());
-        match (self.transfers.fetch(url, checksum, etag.as_deref()).await, known) {
+        match (
+            self.transfers.fetch(url, checksum, etag.as_deref()).await,
+            known,
+        ) {
             (Ok(None), Some(entry)) => Ok(content(&dir, &entry)),
             (Ok(None), None) => anyhow::bail!("server answered 'not modified' unasked for {url}"),
-            (Ok(Some(fetched)), Some(entry)) if fetched.sha256 == entry.sha256 => Ok(content(&dir, &entry)),
+            (Ok(Some(fetched)), Some(entry)) if fetched.sha256 == entry.sha256 => {
+                Ok(content(&dir, &entry))
+            }
             (Ok(Some(fetched)), _) => {
                 let to = dir.clone();
-                let entry = tokio::task::spawn_blocking(move || store(&to, fetched, form)).await??;
+                let entry =
+                    tokio::task::spawn_blocking(move || store(&to, fetched, form)).await??;
                 Ok(content(&dir, &entry))
             }
             (Err(error), Some(entry)) => {
-                tracing::warn!(error = format!("{error:#}"), "cached-content-used-unchecked");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "cached-content-used-unchecked"
+                );
                 Ok(content(&dir, &entry))
             }
             (Err(error), None) => Err(error),
@@ -102,18 +150,31 @@ fn read_entry(dir: &Path) -> Option<Entry> {
 }
 
 fn content(dir: &Path, entry: &Entry) -> Content {
-    Content { path: dir.join(&entry.version), size: entry.size, _temporary: None }
+    Content {
+        path: dir.join(&entry.version),
+        size: entry.size,
+        _temporary: None,
+    }
 }
 
 fn store(dir: &Path, fetched: Fetched, form: Form) -> Result<Entry> {
     std::fs::create_dir_all(dir).with_context(|| format!("make directory {}", dir.display()))?;
     set_mode(dir, 0o755)?;
-    let entry = Entry { version: uuid::Uuid::new_v4().to_string(), etag: fetched.etag, sha256: fetched.sha256, size: fetched.size };
+    let entry = Entry {
+        version: uuid::Uuid::new_v4().to_string(),
+        etag: fetched.etag,
+        sha256: fetched.sha256,
+        size: fetched.size,
+    };
     let target = dir.join(&entry.version);
     match form {
-        Form::File => drop(std::fs::rename(fetched.file.path(), &target).with_context(|| format!("keep {}", target.display()))?),
+        Form::File => drop(
+            std::fs::rename(fetched.file.path(), &target)
+                .with_context(|| format!("keep {}", target.display()))?,
+        ),
         Form::Directory => {
-            let unpacked = archive::unpack(fetched.file.path(), &target).and_then(|()| set_mode(&target, 0o755));
+            let unpacked = archive::unpack(fetched.file.path(), &target)
+                .and_then(|()| set_mode(&target, 0o755));
             if unpacked.is_err() {
                 let _ = std::fs::remove_dir_all(&target);
             }

@@ -71,7 +71,9 @@ struct Table {
 
 impl std::fmt::Debug for Cell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cell").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Cell")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +91,11 @@ pub(crate) struct Parts {
 impl Cell {
     pub(crate) fn new(parts: Parts) -> Self {
         let capacity = parts.garden.capacity();
-        let total = Resources { memory_mb: capacity.memory_mb, disk_mb: capacity.disk_mb, containers: capacity.containers };
+        let total = Resources {
+            memory_mb: capacity.memory_mb,
+            disk_mb: capacity.disk_mb,
+            containers: capacity.containers,
+        };
         Self {
             settings: parts.settings,
             bbs: parts.bbs,
@@ -107,7 +113,10 @@ impl Cell {
             closed: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             left: Notify::new(),
-            table: Mutex::new(Table { ledger: Ledger::new(total), containers: BTreeMap::new() }),
+            table: Mutex::new(Table {
+                ledger: Ledger::new(total),
+                containers: BTreeMap::new(),
+            }),
         }
     }
 
@@ -120,21 +129,37 @@ impl Cell {
         }
     }
 
-    pub(crate) fn reserve(&self, guid: &str, work: Work, constraint: PlacementConstraint, resource: Resource) -> Result<Arc<Container>, ReserveError> {
+    pub(crate) fn reserve(
+        &self,
+        guid: &str,
+        work: Work,
+        constraint: PlacementConstraint,
+        resource: Resource,
+    ) -> Result<Arc<Container>, ReserveError> {
         let memory = self.booked_memory(&work, &resource);
         let mut table = self.table();
-        table.ledger.reserve(guid, memory, u64::try_from(resource.disk_mb).unwrap_or(0))?;
+        table
+            .ledger
+            .reserve(guid, memory, u64::try_from(resource.disk_mb).unwrap_or(0))?;
         let container = Arc::new(Container::new(guid.to_owned(), work, constraint, resource));
         table.containers.insert(guid.to_owned(), container.clone());
         Ok(container)
     }
 
     /// Books a container that exists already.
-    pub(crate) fn adopt(&self, guid: &str, work: Work, constraint: PlacementConstraint, resource: Resource) -> Arc<Container> {
+    pub(crate) fn adopt(
+        &self,
+        guid: &str,
+        work: Work,
+        constraint: PlacementConstraint,
+        resource: Resource,
+    ) -> Arc<Container> {
         let memory = self.booked_memory(&work, &resource);
         let container = Arc::new(Container::new(guid.to_owned(), work, constraint, resource));
         let mut table = self.table();
-        table.ledger.adopt(guid, memory, u64::try_from(resource.disk_mb).unwrap_or(0));
+        table
+            .ledger
+            .adopt(guid, memory, u64::try_from(resource.disk_mb).unwrap_or(0));
         table.containers.insert(guid.to_owned(), container.clone());
         container
     }
@@ -169,7 +194,11 @@ impl Cell {
     }
 
     /// Runs the owner of a container; at shutdown it lets go.
-    pub(crate) fn own(self: &Arc<Self>, container: Arc<Container>, life: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn own(
+        self: &Arc<Self>,
+        container: Arc<Container>,
+        life: impl Future<Output = ()> + Send + 'static,
+    ) {
         let cell = self.clone();
         self.tasks.spawn(async move {
             tokio::select! {
@@ -181,7 +210,10 @@ impl Cell {
     }
 
     /// Runs `work` to its end even when the caller is dropped: for what must not be left half done.
-    pub(crate) async fn whole<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> anyhow::Result<T> {
+    pub(crate) async fn whole<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> anyhow::Result<T> {
         Ok(self.tasks.spawn(work).await?)
     }
 

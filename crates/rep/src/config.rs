@@ -43,7 +43,11 @@ pub struct Config {
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("cell_id", &self.cell_id).field("rep_url", &self.rep_url).field("work_dir", &self.work_dir).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("cell_id", &self.cell_id)
+            .field("rep_url", &self.rep_url)
+            .field("work_dir", &self.work_dir)
+            .finish_non_exhaustive()
     }
 }
 

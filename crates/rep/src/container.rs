@@ -1,8 +1,8 @@
 //! One container as the rep sees it: what it is for, how far it is, and what others ask of the task that owns it.
 
+use kit::CancellationToken;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use kit::CancellationToken;
 use tokio::sync::{Notify, watch};
 use wire::bbs::{ActualLrpInstanceKey, ActualLrpKey, ActualLrpNetInfo};
 use wire::rep::{PlacementConstraint, Resource};
@@ -11,8 +11,14 @@ use wire::rep::{PlacementConstraint, Resource};
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Work {
-    Lrp { process_guid: String, index: i32, domain: String },
-    Task { domain: String },
+    Lrp {
+        process_guid: String,
+        index: i32,
+        domain: String,
+    },
+    Task {
+        domain: String,
+    },
 }
 
 /// In the order they are passed through; any may end in `Completed`.
@@ -88,8 +94,19 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    pub(crate) fn new(guid: String, work: Work, constraint: PlacementConstraint, resource: Resource) -> Self {
-        let status = Status { phase: Phase::Reserved, routable: false, stopping: None, internal_routes: Vec::new(), metric_tags: BTreeMap::new() };
+    pub(crate) fn new(
+        guid: String,
+        work: Work,
+        constraint: PlacementConstraint,
+        resource: Resource,
+    ) -> Self {
+        let status = Status {
+            phase: Phase::Reserved,
+            routable: false,
+            stopping: None,
+            internal_routes: Vec::new(),
+            metric_tags: BTreeMap::new(),
+        };
         Self {
             guid,
             work,
@@ -137,14 +154,22 @@ impl Container {
     }
 
     /// What is known of the routing before the container lives.
-    pub(crate) fn begin_routing(&self, internal_routes: Vec<String>, metric_tags: BTreeMap<String, String>) {
+    pub(crate) fn begin_routing(
+        &self,
+        internal_routes: Vec<String>,
+        metric_tags: BTreeMap<String, String>,
+    ) {
         let mut status = self.lock();
         status.internal_routes = internal_routes;
         status.metric_tags = metric_tags;
     }
 
     /// The BBS has news about the routing.
-    pub(crate) fn change_routing(&self, internal_routes: Vec<String>, metric_tags: BTreeMap<String, String>) {
+    pub(crate) fn change_routing(
+        &self,
+        internal_routes: Vec<String>,
+        metric_tags: BTreeMap<String, String>,
+    ) {
         self.begin_routing(internal_routes, metric_tags);
         self.internal_routes_changed.notify_one();
         self.report.notify_one();
@@ -170,7 +195,11 @@ impl Container {
     /// Waits for the first failure.
     pub(crate) async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
-        let reason = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        let reason = failure
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
         reason.unwrap_or_default()
     }
 
@@ -184,9 +213,26 @@ impl Container {
 
     /// Of an LRP's container.
     pub(crate) fn lrp_keys(&self, cell_id: &str) -> Option<(ActualLrpKey, ActualLrpInstanceKey)> {
-        let Work::Lrp { process_guid, index, domain } = &self.work else { return None };
-        let key = ActualLrpKey { process_guid: process_guid.clone(), index: *index, domain: domain.clone() };
-        Some((key, ActualLrpInstanceKey { instance_guid: self.guid.clone(), cell_id: cell_id.to_owned() }))
+        let Work::Lrp {
+            process_guid,
+            index,
+            domain,
+        } = &self.work
+        else {
+            return None;
+        };
+        let key = ActualLrpKey {
+            process_guid: process_guid.clone(),
+            index: *index,
+            domain: domain.clone(),
+        };
+        Some((
+            key,
+            ActualLrpInstanceKey {
+                instance_guid: self.guid.clone(),
+                cell_id: cell_id.to_owned(),
+            },
+        ))
     }
 
     fn lock(&self) -> MutexGuard<'_, Status> {

@@ -9,8 +9,8 @@ use crate::record::ContainerDir;
 use crate::spec::Definition;
 use crate::transfer::Checksum;
 use anyhow::{Context as _, Result, anyhow, ensure};
-use cell_plan::ports::{self, Mapping, PortPlan};
 use cell_plan::instance_env;
+use cell_plan::ports::{self, Mapping, PortPlan};
 use clients::loggregator::Stream;
 use garden::api::{BindMount, ContainerSpec, NetIn};
 use std::collections::BTreeMap;
@@ -37,26 +37,62 @@ pub(crate) fn logs(cell: &Cell, container: &Container, definition: &Definition) 
         Work::Task { .. } => -1,
     };
     let tags = definition.tags(&container.guid, index);
-    let source_id = tags.get("source_id").cloned().unwrap_or_else(|| definition.log_guid.clone());
-    let instance_id = tags.get("instance_id").cloned().unwrap_or_else(|| index.max(0).to_string());
-    Logs::new(cell.loggregator.clone(), source_id, instance_id, tags, definition.log_limit)
+    let source_id = tags
+        .get("source_id")
+        .cloned()
+        .unwrap_or_else(|| definition.log_guid.clone());
+    let instance_id = tags
+        .get("instance_id")
+        .cloned()
+        .unwrap_or_else(|| index.max(0).to_string());
+    Logs::new(
+        cell.loggregator.clone(),
+        source_id,
+        instance_id,
+        tags,
+        definition.log_limit,
+    )
 }
 
 /// Makes the container; the error is what users see.
-pub(crate) async fn create(cell: &Arc<Cell>, container: &Container, definition: &Definition, dir: &ContainerDir, logs: &Logs) -> Result<Made> {
-    let _turn = cell.creators.acquire().await.context("rep is shutting down")?;
+pub(crate) async fn create(
+    cell: &Arc<Cell>,
+    container: &Container,
+    definition: &Definition,
+    dir: &ContainerDir,
+    logs: &Logs,
+) -> Result<Made> {
+    let _turn = cell
+        .creators
+        .acquire()
+        .await
+        .context("rep is shutting down")?;
     container.set_phase(Phase::Initializing);
     let (cell_id, guid) = (&cell.settings.cell_id, &container.guid);
-    logs.cell(Stream::Out, format!("Cell {cell_id} creating container for instance {guid}"));
+    logs.cell(
+        Stream::Out,
+        format!("Cell {cell_id} creating container for instance {guid}"),
+    );
     let made = create_container(cell, container, definition, dir).await;
     match &made {
-        Ok(_) => logs.cell(Stream::Out, format!("Cell {cell_id} successfully created container for instance {guid}")),
-        Err(error) => logs.cell(Stream::Err, format!("Cell {cell_id} failed to create container for instance {guid}: {error:#}")),
+        Ok(_) => logs.cell(
+            Stream::Out,
+            format!("Cell {cell_id} successfully created container for instance {guid}"),
+        ),
+        Err(error) => logs.cell(
+            Stream::Err,
+            format!("Cell {cell_id} failed to create container for instance {guid}: {error:#}"),
+        ),
     }
     made
 }
 
-async fn create_container(cell: &Arc<Cell>, container: &Container, definition: &Definition, dir: &ContainerDir) -> Result<Made> {
+async fn create_container(
+    cell: &Arc<Cell>,
+    container: &Container,
+    definition: &Definition,
+    dir: &ContainerDir,
+) -> Result<Made> {
     definition.check()?;
     let ports = port_plan(cell, container, definition)?;
     let files = CredentialFiles::at(dir.path());
@@ -65,8 +101,19 @@ async fn create_container(cell: &Arc<Cell>, container: &Container, definition: &
         handle: container.guid.clone(),
         rootfs: definition.root_fs.clone(),
         env: environment(container, definition),
-        limits: definition.limits(if ports.tls.is_empty() { 0 } else { PROXY_MEMORY_MB }),
-        net_in: ports.net_in().into_iter().map(|container_port| NetIn { host_port: 0, container_port }).collect(),
+        limits: definition.limits(if ports.tls.is_empty() {
+            0
+        } else {
+            PROXY_MEMORY_MB
+        }),
+        net_in: ports
+            .net_in()
+            .into_iter()
+            .map(|container_port| NetIn {
+                host_port: 0,
+                container_port,
+            })
+            .collect(),
         egress: definition.egress()?,
         bind_mounts: mounts(cell, definition, &ports, &files, dir.path()).await?,
         properties: properties(definition),
@@ -75,31 +122,69 @@ async fn create_container(cell: &Arc<Cell>, container: &Container, definition: &
     };
     let garden = cell.garden.clone();
     // Never left half done: a rep that is told to end lets garden finish first.
-    let created = cell.whole(async move { garden.create(spec).await }).await?.map_err(|error| anyhow!("create container: {error}"))?;
+    let created = cell
+        .whole(async move { garden.create(spec).await })
+        .await?
+        .map_err(|error| anyhow!("create container: {error}"))?;
     Ok(made(cell, &created, ports, files))
 }
 
 /// The same knowledge about a container that an earlier rep made.
-pub(crate) fn adopted(cell: &Cell, container: &Container, definition: &Definition, dir: &ContainerDir, existing: &garden::api::Container) -> Result<Made> {
+pub(crate) fn adopted(
+    cell: &Cell,
+    container: &Container,
+    definition: &Definition,
+    dir: &ContainerDir,
+    existing: &garden::api::Container,
+) -> Result<Made> {
     let ports = port_plan(cell, container, definition)?;
     let mapped: Vec<u16> = existing.net_in.iter().map(|n| n.container_port).collect();
     // A rep with other settings made it: its mounts and ports do not fit ours.
-    ensure!(mapped == ports.net_in(), "container {} was made with other port settings", container.guid);
+    ensure!(
+        mapped == ports.net_in(),
+        "container {} was made with other port settings",
+        container.guid
+    );
     let files = CredentialFiles::at(dir.path());
     files.make()?;
     Ok(made(cell, existing, ports, files))
 }
 
-fn made(cell: &Cell, created: &garden::api::Container, ports: PortPlan, files: CredentialFiles) -> Made {
-    let host_port = |port| created.net_in.iter().find(|n| n.container_port == port).map(|n| n.host_port);
+fn made(
+    cell: &Cell,
+    created: &garden::api::Container,
+    ports: PortPlan,
+    files: CredentialFiles,
+) -> Made {
+    let host_port = |port| {
+        created
+            .net_in
+            .iter()
+            .find(|n| n.container_port == port)
+            .map(|n| n.host_port)
+    };
     let mappings = ports.mappings(host_port);
-    let env = instance_env::address_env(&cell.garden.cell_ip().to_string(), &created.container_ip.to_string(), &mappings);
-    Made { ip: created.container_ip, ports, mappings, env, files }
+    let env = instance_env::address_env(
+        &cell.garden.cell_ip().to_string(),
+        &created.container_ip.to_string(),
+        &mappings,
+    );
+    Made {
+        ip: created.container_ip,
+        ports,
+        mappings,
+        env,
+        files,
+    }
 }
 
 fn port_plan(cell: &Cell, container: &Container, definition: &Definition) -> Result<PortPlan> {
     let proxy = cell.settings.proxy && matches!(container.work, Work::Lrp { .. });
-    Ok(ports::plan(&definition.ports, proxy, !cell.settings.route_integrity)?)
+    Ok(ports::plan(
+        &definition.ports,
+        proxy,
+        !cell.settings.route_integrity,
+    )?)
 }
 
 fn environment(container: &Container, definition: &Definition) -> Vec<(String, String)> {
@@ -110,24 +195,56 @@ fn environment(container: &Container, definition: &Definition) -> Vec<(String, S
         env.push(("CF_INSTANCE_GUID".to_owned(), container.guid.clone()));
         env.push(("CF_INSTANCE_INDEX".to_owned(), index.to_string()));
     }
-    env.extend(definition.env.iter().map(|v| (v.name.clone(), v.value.clone())));
-    env.push(("CF_INSTANCE_CERT".to_owned(), format!("{CREDENTIALS_DIR}/instance.crt")));
-    env.push(("CF_INSTANCE_KEY".to_owned(), format!("{CREDENTIALS_DIR}/instance.key")));
+    env.extend(
+        definition
+            .env
+            .iter()
+            .map(|v| (v.name.clone(), v.value.clone())),
+    );
+    env.push((
+        "CF_INSTANCE_CERT".to_owned(),
+        format!("{CREDENTIALS_DIR}/instance.crt"),
+    ));
+    env.push((
+        "CF_INSTANCE_KEY".to_owned(),
+        format!("{CREDENTIALS_DIR}/instance.key"),
+    ));
     if !definition.trusted_certificates.is_empty() {
-        env.push(("CF_SYSTEM_CERT_PATH".to_owned(), definition.trusted_certificates.clone()));
+        env.push((
+            "CF_SYSTEM_CERT_PATH".to_owned(),
+            definition.trusted_certificates.clone(),
+        ));
     }
     env
 }
 
 fn properties(definition: &Definition) -> BTreeMap<String, String> {
-    let log_config = serde_json::json!({ "guid": definition.log_guid, "source_name": definition.log_source });
-    let mut properties = BTreeMap::from([(OWNER_PROPERTY.0.to_owned(), OWNER_PROPERTY.1.to_owned()), ("log_config".to_owned(), log_config.to_string())]);
-    properties.extend(definition.network.iter().map(|(name, value)| (format!("network.{name}"), value.clone())));
+    let log_config =
+        serde_json::json!({ "guid": definition.log_guid, "source_name": definition.log_source });
+    let mut properties = BTreeMap::from([
+        (OWNER_PROPERTY.0.to_owned(), OWNER_PROPERTY.1.to_owned()),
+        ("log_config".to_owned(), log_config.to_string()),
+    ]);
+    properties.extend(
+        definition
+            .network
+            .iter()
+            .map(|(name, value)| (format!("network.{name}"), value.clone())),
+    );
     properties
 }
 
-async fn mounts(cell: &Cell, definition: &Definition, ports: &PortPlan, files: &CredentialFiles, dir: &Path) -> Result<Vec<BindMount>> {
-    let mut mounts = vec![mount(&files.credentials, CREDENTIALS_DIR), cell.assets.healthcheck()];
+async fn mounts(
+    cell: &Cell,
+    definition: &Definition,
+    ports: &PortPlan,
+    files: &CredentialFiles,
+    dir: &Path,
+) -> Result<Vec<BindMount>> {
+    let mut mounts = vec![
+        mount(&files.credentials, CREDENTIALS_DIR),
+        cell.assets.healthcheck(),
+    ];
     if !ports.tls.is_empty() {
         mounts.extend(cell.assets.envoy());
         mounts.push(mount(&files.envoy_config, cell_plan::envoy::CONFIG_DIR));
@@ -140,9 +257,29 @@ async fn mounts(cell: &Cell, definition: &Definition, ports: &PortPlan, files: &
     }
     let dependencies = definition.dependencies();
     let fetched = dependencies.iter().map(async |dependency| {
-        let checksum = Checksum { algorithm: &dependency.checksum_algorithm, value: &dependency.checksum_value };
-        let content = cell.cache.directory(&dependency.from, &dependency.cache_key, &checksum).await;
-        anyhow::Ok(mount(content.with_context(|| format!("fetch {}", if dependency.name.is_empty() { &dependency.to } else { &dependency.name }))?.path(), &dependency.to))
+        let checksum = Checksum {
+            algorithm: &dependency.checksum_algorithm,
+            value: &dependency.checksum_value,
+        };
+        let content = cell
+            .cache
+            .directory(&dependency.from, &dependency.cache_key, &checksum)
+            .await;
+        anyhow::Ok(mount(
+            content
+                .with_context(|| {
+                    format!(
+                        "fetch {}",
+                        if dependency.name.is_empty() {
+                            &dependency.to
+                        } else {
+                            &dependency.name
+                        }
+                    )
+                })?
+                .path(),
+            &dependency.to,
+        ))
     });
     for fetched in futures::future::join_all(fetched).await {
         mounts.push(fetched?);
@@ -155,12 +292,24 @@ fn binding_files(definition: &Definition, dir: &Path) -> Result<std::path::PathB
     std::fs::create_dir_all(&root).with_context(|| format!("make directory {}", root.display()))?;
     set_mode(&root, 0o755)?;
     for file in &definition.files {
-        let plain = !file.path.is_empty() && Path::new(&file.path).components().all(|c| matches!(c, std::path::Component::Normal(_)));
-        ensure!(plain, "service binding file {:?}: want a relative path without '..'", file.path);
+        let plain = !file.path.is_empty()
+            && Path::new(&file.path)
+                .components()
+                .all(|c| matches!(c, std::path::Component::Normal(_)));
+        ensure!(
+            plain,
+            "service binding file {:?}: want a relative path without '..'",
+            file.path
+        );
         let path = root.join(&file.path);
-        for parent in Path::new(&file.path).ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
+        for parent in Path::new(&file.path)
+            .ancestors()
+            .skip(1)
+            .filter(|p| !p.as_os_str().is_empty())
+        {
             let parent = root.join(parent);
-            std::fs::create_dir_all(&parent).with_context(|| format!("make directory {}", parent.display()))?;
+            std::fs::create_dir_all(&parent)
+                .with_context(|| format!("make directory {}", parent.display()))?;
             set_mode(&parent, 0o755)?;
         }
         replace(&path, file.content.as_bytes())?;

@@ -14,24 +14,50 @@ const ORGANIZATIONAL_UNIT: [u8; 3] = [0x55, 0x04, 0x0b];
 const SUBJECT: usize = 5;
 
 /// The certificate with another subject, signed again by `sign` (same algorithm as before).
-pub(crate) fn with_subject(certificate: &[u8], subject: &[u8], sign: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+pub(crate) fn with_subject(
+    certificate: &[u8],
+    subject: &[u8],
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>>,
+) -> Result<Vec<u8>> {
     let (outer, _) = split(certificate).context("read certificate")?;
     let members = elements(outer.content)?;
-    ensure!(members.len() == 3, "certificate has {} members, want 3", members.len());
+    ensure!(
+        members.len() == 3,
+        "certificate has {} members, want 3",
+        members.len()
+    );
     let tbs = split(members[0])?.0;
     let mut fields = elements(tbs.content)?;
-    ensure!(fields.len() > SUBJECT, "certificate body has {} members only", fields.len());
+    ensure!(
+        fields.len() > SUBJECT,
+        "certificate body has {} members only",
+        fields.len()
+    );
     fields[SUBJECT] = subject;
     let body = encode(SEQUENCE, &fields.concat());
     let mut signature = vec![0];
     signature.extend(sign(&body)?);
-    Ok(encode(SEQUENCE, &[body.as_slice(), members[1], &encode(BIT_STRING, &signature)].concat()))
+    Ok(encode(
+        SEQUENCE,
+        &[body.as_slice(), members[1], &encode(BIT_STRING, &signature)].concat(),
+    ))
 }
 
 /// A Name of organizational units and a common name.
 pub(crate) fn name(organizational_units: &[String], common_name: &str) -> Vec<u8> {
-    let attribute = |oid: &[u8], value: &str| encode(SET, &encode(SEQUENCE, &[encode(OID, oid), encode(UTF8_STRING, value.as_bytes())].concat()));
-    let mut parts: Vec<Vec<u8>> = organizational_units.iter().map(|unit| attribute(&ORGANIZATIONAL_UNIT, unit)).collect();
+    let attribute = |oid: &[u8], value: &str| {
+        encode(
+            SET,
+            &encode(
+                SEQUENCE,
+                &[encode(OID, oid), encode(UTF8_STRING, value.as_bytes())].concat(),
+            ),
+        )
+    };
+    let mut parts: Vec<Vec<u8>> = organizational_units
+        .iter()
+        .map(|unit| attribute(&ORGANIZATIONAL_UNIT, unit))
+        .collect();
     parts.push(attribute(&COMMON_NAME, common_name));
     encode(SEQUENCE, &parts.concat())
 }
@@ -41,7 +67,11 @@ fn encode(tag: u8, content: &[u8]) -> Vec<u8> {
     match content.len() {
         n @ 0..=127 => out.push(n as u8),
         n => {
-            let bytes: Vec<u8> = n.to_be_bytes().into_iter().skip_while(|b| *b == 0).collect();
+            let bytes: Vec<u8> = n
+                .to_be_bytes()
+                .into_iter()
+                .skip_while(|b| *b == 0)
+                .collect();
             out.push(0x80 | bytes.len() as u8);
             out.extend(bytes);
         }
@@ -62,13 +92,27 @@ fn split(input: &[u8]) -> Result<(Element<'_>, &[u8])> {
         n @ 0..=127 => (usize::from(n), 2),
         n => {
             let count = usize::from(n & 0x7f);
-            ensure!((1..=4).contains(&count) && input.len() >= 2 + count, "DER length is not readable");
-            (input[2..2 + count].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), 2 + count)
+            ensure!(
+                (1..=4).contains(&count) && input.len() >= 2 + count,
+                "DER length is not readable"
+            );
+            (
+                input[2..2 + count]
+                    .iter()
+                    .fold(0, |length, byte| length << 8 | usize::from(*byte)),
+                2 + count,
+            )
         }
     };
     let end = header + length;
     ensure!(input.len() >= end, "DER element is cut off");
-    Ok((Element { whole: &input[..end], content: &input[header..end] }, &input[end..]))
+    Ok((
+        Element {
+            whole: &input[..end],
+            content: &input[header..end],
+        },
+        &input[end..],
+    ))
 }
 
 fn elements(mut input: &[u8]) -> Result<Vec<&[u8]>> {

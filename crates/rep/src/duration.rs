@@ -9,7 +9,11 @@ pub(crate) fn go(duration: Duration) -> String {
     }
     if nanos < 1_000_000_000 {
         let micros = nanos / 1_000;
-        return if micros.is_multiple_of(1000) { format!("{}ms", micros / 1000) } else { format!("{}µs", micros.max(1)) };
+        return if micros.is_multiple_of(1000) {
+            format!("{}ms", micros / 1000)
+        } else {
+            format!("{}µs", micros.max(1))
+        };
     }
     let seconds = duration.as_secs();
     let (hours, minutes) = (seconds / 3600, seconds % 3600 / 60);
@@ -28,7 +32,17 @@ mod tests {
 
     #[test]
     fn as_go_writes_them() {
-        for (millis, text) in [(0, "0s"), (200, "200ms"), (1000, "1s"), (1500, "1.5s"), (60_000, "1m0s"), (60_300, "1m0.3s"), (3_600_000, "1h0m0s"), (90_000, "1m30s"), (10_000, "10s")] {
+        for (millis, text) in [
+            (0, "0s"),
+            (200, "200ms"),
+            (1000, "1s"),
+            (1500, "1.5s"),
+            (60_000, "1m0s"),
+            (60_300, "1m0.3s"),
+            (3_600_000, "1h0m0s"),
+            (90_000, "1m30s"),
+            (10_000, "10s"),
+        ] {
             assert_eq!(go(Duration::from_millis(millis)), text);
         }
     }

@@ -5,7 +5,9 @@ use crate::container::{Container, Phase, StopReason, Work};
 use crate::report;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use wire::bbs::{ActualLrpInternalRoute, EvacuateActualLrpRequest, EvacuateRunningActualLrpRequest};
+use wire::bbs::{
+    ActualLrpInternalRoute, EvacuateActualLrpRequest, EvacuateRunningActualLrpRequest,
+};
 
 /// From now on the cell takes no work and gives away what it has; asking again changes nothing.
 pub(crate) fn begin(cell: &Arc<Cell>) {
@@ -35,14 +37,19 @@ async fn run(cell: Arc<Cell>) {
         if containers.is_empty() {
             return;
         }
-        for container in containers.iter().filter(|c| matches!(c.work, Work::Lrp { .. }) && c.status().stopping.is_none()) {
+        for container in containers
+            .iter()
+            .filter(|c| matches!(c.work, Work::Lrp { .. }) && c.status().stopping.is_none())
+        {
             if !keep(&cell, container).await {
                 container.ask_to_stop(StopReason::Replaced);
             }
         }
         if tokio::time::Instant::now() >= end {
             tracing::warn!(stranded = containers.len(), "evacuation-limit-reached");
-            containers.iter().for_each(|c| c.ask_to_stop(StopReason::Asked));
+            containers
+                .iter()
+                .for_each(|c| c.ask_to_stop(StopReason::Asked));
         }
         let left = cell.left.notified();
         let _ = tokio::time::timeout(timing.evacuation_poll, left).await;
@@ -51,28 +58,49 @@ async fn run(cell: Arc<Cell>) {
 
 /// Tells the BBS; whether the container must go on. When the BBS cannot say, it does.
 async fn keep(cell: &Cell, container: &Container) -> bool {
-    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else { return true };
+    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else {
+        return true;
+    };
     let status = container.status();
     let answer = if status.phase == Phase::Running {
-        let Some(net_info) = container.net_info() else { return true };
+        let Some(net_info) = container.net_info() else {
+            return true;
+        };
         let request = EvacuateRunningActualLrpRequest {
             key: Some(key),
             instance_key: Some(instance_key),
             net_info: Some(net_info),
-            internal_routes: status.internal_routes.into_iter().map(|hostname| ActualLrpInternalRoute { hostname }).collect(),
+            internal_routes: status
+                .internal_routes
+                .into_iter()
+                .map(|hostname| ActualLrpInternalRoute { hostname })
+                .collect(),
             metric_tags: status.metric_tags,
             routable: Some(status.routable),
             availability_zone: cell.settings.zone.clone(),
         };
-        report::until_answered(cell.settings.timing.evacuation_poll, || cell.bbs.evacuate_running(&request)).await
+        report::until_answered(cell.settings.timing.evacuation_poll, || {
+            cell.bbs.evacuate_running(&request)
+        })
+        .await
     } else {
-        let request = EvacuateActualLrpRequest { key: Some(key), instance_key: Some(instance_key) };
-        report::until_answered(cell.settings.timing.evacuation_poll, || cell.bbs.evacuate_claimed(&request)).await
+        let request = EvacuateActualLrpRequest {
+            key: Some(key),
+            instance_key: Some(instance_key),
+        };
+        report::until_answered(cell.settings.timing.evacuation_poll, || {
+            cell.bbs.evacuate_claimed(&request)
+        })
+        .await
     };
     match answer {
         Some(Ok(keep)) => keep,
         Some(Err(error)) => {
-            tracing::info!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "evacuation-refused");
+            tracing::info!(
+                container = container.guid,
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "evacuation-refused"
+            );
             false
         }
         None => true,

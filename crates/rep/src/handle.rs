@@ -45,10 +45,22 @@ impl Handle {
                 return 0;
             }
         };
-        let ours: Vec<String> = left.into_iter().filter(|c| c.properties.get(OWNER_PROPERTY.0).is_some_and(|o| o == OWNER_PROPERTY.1)).map(|c| c.handle).collect();
+        let ours: Vec<String> = left
+            .into_iter()
+            .filter(|c| {
+                c.properties
+                    .get(OWNER_PROPERTY.0)
+                    .is_some_and(|o| o == OWNER_PROPERTY.1)
+            })
+            .map(|c| c.handle)
+            .collect();
         futures::future::join_all(ours.iter().map(async |handle| {
             if let Err(error) = self.cell.garden.destroy(handle).await {
-                tracing::error!(container = handle, error = format!("{error:#}"), "container-not-destroyed");
+                tracing::error!(
+                    container = handle,
+                    error = format!("{error:#}"),
+                    "container-not-destroyed"
+                );
             }
         }))
         .await;

@@ -79,27 +79,57 @@ impl Monitor<'_> {
 
     async fn start_up(&self) -> Result<(), String> {
         let begun = Instant::now();
-        let limit = Duration::from_millis(u64::try_from(self.desired.start_timeout_ms).unwrap_or(0));
-        self.steps.logs.cell(Stream::Out, "Starting health monitoring of container");
+        let limit =
+            Duration::from_millis(u64::try_from(self.desired.start_timeout_ms).unwrap_or(0));
+        self.steps
+            .logs
+            .cell(Stream::Out, "Starting health monitoring of container");
         let mut probes = self.probes(false);
-        probes.extend(self.proxy_ports.iter().map(|port| Probe { port: u32::from(*port), path: None, timeout: self.timing().health_timeout, interval: Duration::ZERO }));
-        let mode = Mode::Startup { interval: self.timing().unhealthy_interval, limit };
-        let checks = try_join_all(probes.iter().map(|probe| self.check(probe, mode, self.cancel)));
+        probes.extend(self.proxy_ports.iter().map(|port| Probe {
+            port: u32::from(*port),
+            path: None,
+            timeout: self.timing().health_timeout,
+            interval: Duration::ZERO,
+        }));
+        let mode = Mode::Startup {
+            interval: self.timing().unhealthy_interval,
+            limit,
+        };
+        let checks = try_join_all(
+            probes
+                .iter()
+                .map(|probe| self.check(probe, mode, self.cancel)),
+        );
         let monitored = async {
             match &self.desired.monitor {
-                Some(action) if self.desired.check_definition.is_none() => self.classic_start_up(action, limit).await,
+                Some(action) if self.desired.check_definition.is_none() => {
+                    self.classic_start_up(action, limit).await
+                }
                 _ => Ok(()),
             }
         };
         match tokio::try_join!(checks, monitored) {
             Ok(_) => {
-                self.steps.logs.cell(Stream::Out, "Container became healthy");
+                self.steps
+                    .logs
+                    .cell(Stream::Out, "Container became healthy");
                 Ok(())
             }
             Err(output) => {
-                self.steps.logs.line(self.source(), Stream::Err, output.clone());
-                self.steps.logs.cell(Stream::Err, format!("Failed after {}: startup health check never passed.", duration::go(begun.elapsed())));
-                Err(format!("Instance never healthy after {}: {output}", duration::go(limit)))
+                self.steps
+                    .logs
+                    .line(self.source(), Stream::Err, output.clone());
+                self.steps.logs.cell(
+                    Stream::Err,
+                    format!(
+                        "Failed after {}: startup health check never passed.",
+                        duration::go(begun.elapsed())
+                    ),
+                );
+                Err(format!(
+                    "Instance never healthy after {}: {output}",
+                    duration::go(limit)
+                ))
             }
         }
     }
@@ -107,7 +137,9 @@ impl Monitor<'_> {
     async fn liveness(&self) -> String {
         let probes = self.probes(false);
         let mut checks: Vec<BoxFuture<'_, Checked>> = Vec::new();
-        checks.extend(probes.iter().map(|probe| -> BoxFuture<'_, Checked> { Box::pin(self.check(probe, Mode::Liveness, self.cancel)) }));
+        checks.extend(probes.iter().map(|probe| -> BoxFuture<'_, Checked> {
+            Box::pin(self.check(probe, Mode::Liveness, self.cancel))
+        }));
         if let (Some(action), None) = (&self.desired.monitor, &self.desired.check_definition) {
             checks.push(Box::pin(self.classic_liveness(action)));
         }
@@ -118,8 +150,12 @@ impl Monitor<'_> {
             Err(output) => output,
             Ok(()) => "liveness check ended".to_owned(),
         };
-        self.steps.logs.line(self.source(), Stream::Err, output.clone());
-        self.steps.logs.cell(Stream::Err, "Container became unhealthy");
+        self.steps
+            .logs
+            .line(self.source(), Stream::Err, output.clone());
+        self.steps
+            .logs
+            .cell(Stream::Err, "Container became unhealthy");
         format!("Instance became unhealthy: {output}")
     }
 
@@ -130,7 +166,9 @@ impl Monitor<'_> {
             return std::future::pending().await;
         }
         loop {
-            let mode = Mode::UntilReady { interval: self.timing().unhealthy_interval };
+            let mode = Mode::UntilReady {
+                interval: self.timing().unhealthy_interval,
+            };
             join_all(probes.iter().map(async |probe| {
                 while self.check(probe, mode, self.cancel).await.is_err() {
                     tokio::time::sleep(self.timing().unhealthy_interval).await;
@@ -140,7 +178,12 @@ impl Monitor<'_> {
             self.steps.logs.cell(Stream::Out, "Container passed the readiness health check. Container marked ready and added to route pool.");
             self.container.set_routable(true);
             let round = self.cancel.child_token();
-            let (failed, _, others) = select_all(probes.iter().map(|probe| Box::pin(self.check(probe, Mode::Readiness, &round)))).await;
+            let (failed, _, others) = select_all(
+                probes
+                    .iter()
+                    .map(|probe| Box::pin(self.check(probe, Mode::Readiness, &round))),
+            )
+            .await;
             self.container.set_routable(false);
             // Their programs would go on in the container for ever.
             round.cancel();
@@ -165,7 +208,10 @@ impl Monitor<'_> {
         };
         match check_process(self.steps, spec, MAX_OUTPUT, cancel).await {
             Ok(ended) if ended.exit.status == 0 => Ok(()),
-            Ok(ended) if ended.output.is_empty() => Err(format!("health check exited with status {}", ended.exit.status)),
+            Ok(ended) if ended.output.is_empty() => Err(format!(
+                "health check exited with status {}",
+                ended.exit.status
+            )),
             Ok(ended) => Err(ended.output),
             Err(error) => Err(format!("health check could not be run: {error:#}")),
         }
@@ -173,7 +219,11 @@ impl Monitor<'_> {
 
     /// A liveness check that an earlier rep started goes on; the others are started anew.
     fn check_id(&self, probe: &Probe, mode: Mode) -> String {
-        let place = format!("{}{}", probe.port, probe.path.as_deref().map_or("", |_| "-http"));
+        let place = format!(
+            "{}{}",
+            probe.port,
+            probe.path.as_deref().map_or("", |_| "-http")
+        );
         match mode {
             Mode::Liveness => format!("liveness-{place}"),
             Mode::Startup { .. } => format!("startup-{place}-{}", unique()),
@@ -201,7 +251,16 @@ impl Monitor<'_> {
     }
 
     async fn classic(&self, action: &Action) -> Checked {
-        match self.steps.perform(action, format!("monitor-{}", unique()), self.source(), self.cancel.clone()).await {
+        match self
+            .steps
+            .perform(
+                action,
+                format!("monitor-{}", unique()),
+                self.source(),
+                self.cancel.clone(),
+            )
+            .await
+        {
             Ok(()) => Ok(()),
             Err(StepError::Failed(reason)) => Err(reason),
             Err(StepError::Cancelled) => std::future::pending().await,
@@ -209,13 +268,27 @@ impl Monitor<'_> {
     }
 
     fn probes(&self, readiness: bool) -> Vec<Probe> {
-        let Some(definition) = &self.desired.check_definition else { return Vec::new() };
-        let checks = if readiness { &definition.readiness_checks } else { &definition.checks };
-        checks.iter().filter_map(|check| probe(check, self.timing().health_timeout)).collect()
+        let Some(definition) = &self.desired.check_definition else {
+            return Vec::new();
+        };
+        let checks = if readiness {
+            &definition.readiness_checks
+        } else {
+            &definition.checks
+        };
+        checks
+            .iter()
+            .filter_map(|check| probe(check, self.timing().health_timeout))
+            .collect()
     }
 
     fn source(&self) -> &str {
-        self.desired.check_definition.as_ref().map(|d| d.log_source.as_str()).filter(|s| !s.is_empty()).unwrap_or("HEALTH")
+        self.desired
+            .check_definition
+            .as_ref()
+            .map(|d| d.log_source.as_str())
+            .filter(|s| !s.is_empty())
+            .unwrap_or("HEALTH")
     }
 
     fn timing(&self) -> &crate::config::Timing {
@@ -224,26 +297,55 @@ impl Monitor<'_> {
 }
 
 fn probe(check: &Check, default_timeout: Duration) -> Option<Probe> {
-    let timeout = |ms: u64| if ms == 0 { default_timeout } else { Duration::from_millis(ms) };
+    let timeout = |ms: u64| {
+        if ms == 0 {
+            default_timeout
+        } else {
+            Duration::from_millis(ms)
+        }
+    };
     if let Some(http) = &check.http_check {
-        let path = if http.path.is_empty() { "/".to_owned() } else { http.path.clone() };
-        return Some(Probe { port: http.port, path: Some(path), timeout: timeout(http.request_timeout_ms), interval: Duration::from_millis(http.interval_ms) });
+        let path = if http.path.is_empty() {
+            "/".to_owned()
+        } else {
+            http.path.clone()
+        };
+        return Some(Probe {
+            port: http.port,
+            path: Some(path),
+            timeout: timeout(http.request_timeout_ms),
+            interval: Duration::from_millis(http.interval_ms),
+        });
     }
     let tcp = check.tcp_check.as_ref()?;
-    Some(Probe { port: tcp.port, path: None, timeout: timeout(tcp.connect_timeout_ms), interval: Duration::from_millis(tcp.interval_ms) })
+    Some(Probe {
+        port: tcp.port,
+        path: None,
+        timeout: timeout(tcp.connect_timeout_ms),
+        interval: Duration::from_millis(tcp.interval_ms),
+    })
 }
 
 fn arguments(probe: &Probe, mode: Mode, healthy_interval: Duration) -> Vec<String> {
-    let mut args = vec![format!("-port={}", probe.port), format!("-timeout={}", duration::go(probe.timeout))];
+    let mut args = vec![
+        format!("-port={}", probe.port),
+        format!("-timeout={}", duration::go(probe.timeout)),
+    ];
     args.extend(probe.path.as_ref().map(|path| format!("-uri={path}")));
-    let healthy = duration::go(if probe.interval.is_zero() { healthy_interval } else { probe.interval });
+    let healthy = duration::go(if probe.interval.is_zero() {
+        healthy_interval
+    } else {
+        probe.interval
+    });
     match mode {
         Mode::Startup { interval, limit } => {
             args.push(format!("-startup-interval={}", duration::go(interval)));
             args.push(format!("-startup-timeout={}", duration::go(limit)));
         }
         Mode::Liveness => args.push(format!("-liveness-interval={healthy}")),
-        Mode::UntilReady { interval } => args.push(format!("-until-ready-interval={}", duration::go(interval))),
+        Mode::UntilReady { interval } => {
+            args.push(format!("-until-ready-interval={}", duration::go(interval)))
+        }
         Mode::Readiness => args.push(format!("-readiness-interval={healthy}")),
     }
     args
@@ -252,7 +354,9 @@ fn arguments(probe: &Probe, mode: Mode, healthy_interval: Duration) -> Vec<Strin
 /// Differs within this process and, by the time in it, from ids of earlier ones.
 fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let millis = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    let millis = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis());
     format!("{millis:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
@@ -264,13 +368,57 @@ mod tests {
     #[test]
     fn flags() {
         let second = Duration::from_secs(1);
-        let tcp = probe(&Check { tcp_check: Some(TcpCheck { port: 8080, ..TcpCheck::default() }), http_check: None }, second).unwrap();
-        let startup = Mode::Startup { interval: Duration::from_millis(200), limit: Duration::from_secs(60) };
-        assert_eq!(arguments(&tcp, startup, 30 * second), ["-port=8080", "-timeout=1s", "-startup-interval=200ms", "-startup-timeout=1m0s"]);
-        assert_eq!(arguments(&tcp, Mode::Liveness, 30 * second)[2], "-liveness-interval=30s");
-        let http = HttpCheck { port: 1, request_timeout_ms: 1500, path: "/health".into(), interval_ms: 10_000 };
-        let http = probe(&Check { tcp_check: None, http_check: Some(http) }, second).unwrap();
-        assert_eq!(arguments(&http, Mode::Readiness, 30 * second), ["-port=1", "-timeout=1.5s", "-uri=/health", "-readiness-interval=10s"]);
+        let tcp = probe(
+            &Check {
+                tcp_check: Some(TcpCheck {
+                    port: 8080,
+                    ..TcpCheck::default()
+                }),
+                http_check: None,
+            },
+            second,
+        )
+        .unwrap();
+        let startup = Mode::Startup {
+            interval: Duration::from_millis(200),
+            limit: Duration::from_secs(60),
+        };
+        assert_eq!(
+            arguments(&tcp, startup, 30 * second),
+            [
+                "-port=8080",
+                "-timeout=1s",
+                "-startup-interval=200ms",
+                "-startup-timeout=1m0s"
+            ]
+        );
+        assert_eq!(
+            arguments(&tcp, Mode::Liveness, 30 * second)[2],
+            "-liveness-interval=30s"
+        );
+        let http = HttpCheck {
+            port: 1,
+            request_timeout_ms: 1500,
+            path: "/health".into(),
+            interval_ms: 10_000,
+        };
+        let http = probe(
+            &Check {
+                tcp_check: None,
+                http_check: Some(http),
+            },
+            second,
+        )
+        .unwrap();
+        assert_eq!(
+            arguments(&http, Mode::Readiness, 30 * second),
+            [
+                "-port=1",
+                "-timeout=1.5s",
+                "-uri=/health",
+                "-readiness-interval=10s"
+            ]
+        );
         assert_eq!(probe(&Check::default(), second), None);
     }
 }

@@ -14,34 +14,34 @@
 //! the place of an action in its tree, so that going on after a restart is the same code with *attach* instead of *run*.
 //! The rep never touches namespaces, cgroups or firewalls itself (that is garden's), nor routes (that is the route-emitter's).
 
-mod config;
-mod server;
-mod cell;
-mod container;
-mod report;
-mod lrp;
-mod task;
-mod spec;
-mod create;
-mod steps;
-mod process;
-mod health;
-mod logs;
-mod metrics;
-mod identity;
-mod der;
-mod transfer;
-mod archive;
-mod cache;
-mod assets;
-mod record;
 mod adopt;
+mod archive;
+mod assets;
 mod bulk;
-mod evacuation;
-mod presence;
+mod cache;
+mod cell;
+mod config;
+mod container;
+mod create;
+mod der;
 mod duration;
+mod evacuation;
 mod handle;
+mod health;
+mod identity;
+mod logs;
+mod lrp;
+mod metrics;
+mod presence;
+mod process;
+mod record;
+mod report;
 mod run;
+mod server;
+mod spec;
+mod steps;
+mod task;
+mod transfer;
 
 pub use config::{Config, InstanceCa, Timing};
 pub use handle::Handle;

@@ -27,8 +27,21 @@ pub(crate) struct Logs {
 
 impl Logs {
     /// `limit`: bytes per second, -1 for no limit.
-    pub(crate) fn new(emitter: Emitter, source_id: String, instance_id: String, tags: BTreeMap<String, String>, limit: i64) -> Self {
-        Self { emitter, source_id, instance_id, tags: Arc::new(tags), limit: Arc::new(Mutex::new(RateLimit::new(limit))), bytes: Arc::default() }
+    pub(crate) fn new(
+        emitter: Emitter,
+        source_id: String,
+        instance_id: String,
+        tags: BTreeMap<String, String>,
+        limit: i64,
+    ) -> Self {
+        Self {
+            emitter,
+            source_id,
+            instance_id,
+            tags: Arc::new(tags),
+            limit: Arc::new(Mutex::new(RateLimit::new(limit))),
+            bytes: Arc::default(),
+        }
     }
 
     /// A line of the cell itself; not limited.
@@ -42,7 +55,12 @@ impl Logs {
 
     /// For the output of one process.
     pub(crate) fn lines(&self, source_type: &str) -> Lines {
-        Lines { logs: self.clone(), source: self.source(source_type), out: LineBuffer::default(), err: LineBuffer::default() }
+        Lines {
+            logs: self.clone(),
+            source: self.source(source_type),
+            out: LineBuffer::default(),
+            err: LineBuffer::default(),
+        }
     }
 
     /// Bytes of output since the start of this process, limited or not.
@@ -63,16 +81,29 @@ impl Logs {
     }
 
     fn source(&self, source_type: &str) -> Source {
-        Source { source_id: self.source_id.clone(), instance_id: self.instance_id.clone(), source_type: source_type.to_owned(), tags: self.tags.clone() }
+        Source {
+            source_id: self.source_id.clone(),
+            instance_id: self.instance_id.clone(),
+            source_type: source_type.to_owned(),
+            tags: self.tags.clone(),
+        }
     }
 
     fn emit(&self, source: &Source, stream: Stream, line: &[u8]) {
         self.bytes.fetch_add(line.len() as u64, Ordering::Relaxed);
-        let verdict = self.limit.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now(), line.len());
+        let verdict = self
+            .limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .admit(Instant::now(), line.len());
         match verdict {
             Verdict::Pass => self.emitter.log(source, stream, line),
             Verdict::Drop => {}
-            Verdict::DropAndSay(limit) => self.emitter.log(source, Stream::Err, format!("app instance exceeded log rate limit ({limit} bytes/sec)")),
+            Verdict::DropAndSay(limit) => self.emitter.log(
+                source,
+                Stream::Err,
+                format!("app instance exceeded log rate limit ({limit} bytes/sec)"),
+            ),
         }
     }
 }
@@ -88,7 +119,12 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn write(&mut self, output: &Output) {
-        let Self { logs, source, out, err } = self;
+        let Self {
+            logs,
+            source,
+            out,
+            err,
+        } = self;
         match output {
             Output::Stdout(bytes) => out.push(bytes, |line| logs.emit(source, Stream::Out, line)),
             Output::Stderr(bytes) => err.push(bytes, |line| logs.emit(source, Stream::Err, line)),
@@ -110,7 +146,11 @@ impl LineBuffer {
     fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(&[u8])) {
         for piece in bytes.split_inclusive(|b| matches!(b, b'\n' | b'\r')) {
             let ended = matches!(piece.last(), Some(b'\n' | b'\r'));
-            self.0.extend_from_slice(if ended { &piece[..piece.len() - 1] } else { piece });
+            self.0.extend_from_slice(if ended {
+                &piece[..piece.len() - 1]
+            } else {
+                piece
+            });
             while self.0.len() > MAX_LINE {
                 let rest = self.0.split_off(cut(&self.0));
                 emit(&self.0);
@@ -127,7 +167,10 @@ impl LineBuffer {
 /// Where to cut an overlong line: not within a UTF-8 character.
 fn cut(line: &[u8]) -> usize {
     let continuation = |at: usize| line[at] & 0b1100_0000 == 0b1000_0000;
-    (MAX_LINE - 3..=MAX_LINE).rev().find(|at| !continuation(*at)).unwrap_or(MAX_LINE)
+    (MAX_LINE - 3..=MAX_LINE)
+        .rev()
+        .find(|at| !continuation(*at))
+        .unwrap_or(MAX_LINE)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -147,16 +190,24 @@ struct RateLimit {
 
 impl RateLimit {
     fn new(limit: i64) -> Self {
-        Self { limit, window: None, silent_until: None }
+        Self {
+            limit,
+            window: None,
+            silent_until: None,
+        }
     }
 
     fn admit(&mut self, now: Instant, length: usize) -> Verdict {
-        let Ok(limit) = u64::try_from(self.limit) else { return Verdict::Pass };
+        let Ok(limit) = u64::try_from(self.limit) else {
+            return Verdict::Pass;
+        };
         if limit == 0 || self.silent_until.is_some_and(|until| now < until) {
             return Verdict::Drop;
         }
         let (start, used) = match self.window {
-            Some((start, used)) if now.duration_since(start) < Duration::from_secs(1) => (start, used),
+            Some((start, used)) if now.duration_since(start) < Duration::from_secs(1) => {
+                (start, used)
+            }
             _ => (now, 0),
         };
         if used + length as u64 > limit {
@@ -176,7 +227,9 @@ mod tests {
         let mut buffer = LineBuffer::default();
         let mut lines = Vec::new();
         for chunk in chunks {
-            buffer.push(chunk, |line| lines.push(String::from_utf8(line.to_vec()).unwrap()));
+            buffer.push(chunk, |line| {
+                lines.push(String::from_utf8(line.to_vec()).unwrap())
+            });
         }
         lines
     }

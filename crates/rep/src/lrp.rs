@@ -34,25 +34,61 @@ const SETUP: &str = "setup";
 
 /// From /work: takes the instance from its reservation to its end.
 pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
-    let Some(desired) = claim(&cell, &container).await else { return };
+    let Some(desired) = claim(&cell, &container).await else {
+        return;
+    };
     let definition = Definition::from(&desired);
-    let Work::Lrp { index, .. } = container.work else { return };
-    container.begin_routing(spec::internal_routes(&desired), definition.tags(&container.guid, index));
+    let Work::Lrp { index, .. } = container.work else {
+        return;
+    };
+    container.begin_routing(
+        spec::internal_routes(&desired),
+        definition.tags(&container.guid, index),
+    );
     let logs = create::logs(&cell, &container, &definition);
     let made = async {
-        let dir = ContainerDir::create(&cell.settings.work_dir, &container.guid, &record_of(&container), &desired)?;
+        let dir = ContainerDir::create(
+            &cell.settings.work_dir,
+            &container.guid,
+            &record_of(&container),
+            &desired,
+        )?;
         let made = create::create(&cell, &container, &definition, &dir, &logs).await?;
         anyhow::Ok((dir, made))
     };
     match made.await {
-        Ok((dir, made)) => Instance::new(cell.clone(), container.clone(), desired, definition, dir, logs, made, BTreeSet::new()).live().await,
-        Err(error) => report::crashed(&cell, &container, &format!("failed to create container: {error:#}")).await,
+        Ok((dir, made)) => {
+            Instance::new(
+                cell.clone(),
+                container.clone(),
+                desired,
+                definition,
+                dir,
+                logs,
+                made,
+                BTreeSet::new(),
+            )
+            .live()
+            .await
+        }
+        Err(error) => {
+            report::crashed(
+                &cell,
+                &container,
+                &format!("failed to create container: {error:#}"),
+            )
+            .await
+        }
     }
     record::remove(&cell.settings.work_dir, &container.guid);
 }
 
 /// After a restart of the rep: goes on with a container that exists.
-pub(crate) async fn resume(cell: Arc<Cell>, container: Arc<Container>, existing: garden::api::Container) {
+pub(crate) async fn resume(
+    cell: Arc<Cell>,
+    container: Arc<Container>,
+    existing: garden::api::Container,
+) {
     let opened = ContainerDir::open::<DesiredLrp>(&cell.settings.work_dir, &container.guid);
     let made = opened.and_then(|(dir, desired)| {
         let definition = Definition::from(&desired);
@@ -64,13 +100,35 @@ pub(crate) async fn resume(cell: Arc<Cell>, container: Arc<Container>, existing:
             container.set_phase(Phase::Created);
             let logs = create::logs(&cell, &container, &definition);
             let started = existing.processes.into_keys().collect();
-            let instance = Instance::new(cell.clone(), container.clone(), desired, definition, dir, logs, made, started);
-            if instance.still_desired().await { instance.live().await } else { instance.abandon().await }
+            let instance = Instance::new(
+                cell.clone(),
+                container.clone(),
+                desired,
+                definition,
+                dir,
+                logs,
+                made,
+                started,
+            );
+            if instance.still_desired().await {
+                instance.live().await
+            } else {
+                instance.abandon().await
+            }
         }
         Err(error) => {
-            tracing::warn!(container = container.guid, error = format!("{error:#}"), "container-not-adopted");
+            tracing::warn!(
+                container = container.guid,
+                error = format!("{error:#}"),
+                "container-not-adopted"
+            );
             destroy(&cell, &container.guid).await;
-            report::crashed(&cell, &container, &format!("container could not be taken over: {error:#}")).await;
+            report::crashed(
+                &cell,
+                &container,
+                &format!("container could not be taken over: {error:#}"),
+            )
+            .await;
         }
     }
     record::remove(&cell.settings.work_dir, &container.guid);
@@ -90,20 +148,34 @@ pub(crate) fn record_of(container: &Container) -> Record {
 /// Claims the row and fetches what is desired; `None`: this instance is not wanted.
 async fn claim(cell: &Cell, container: &Container) -> Option<DesiredLrp> {
     let (key, instance_key) = container.lrp_keys(&cell.settings.cell_id)?;
-    let request = ClaimActualLrpRequest { process_guid: key.process_guid.clone(), index: key.index, instance_key: Some(instance_key) };
+    let request = ClaimActualLrpRequest {
+        process_guid: key.process_guid.clone(),
+        index: key.index,
+        instance_key: Some(instance_key),
+    };
     let limit = cell.settings.timing.claim_limit;
     let claimed = tokio::select! {
         () = container.stop.cancelled() => return None,
         answer = report::until_answered(limit, || cell.bbs.claim(&request)) => answer?,
     };
     if let Err(error) = claimed {
-        tracing::info!(container = container.guid, process_guid = key.process_guid, index = key.index, error = format!("{:#}", anyhow::Error::from(error)), "claim-refused");
+        tracing::info!(
+            container = container.guid,
+            process_guid = key.process_guid,
+            index = key.index,
+            error = format!("{:#}", anyhow::Error::from(error)),
+            "claim-refused"
+        );
         return None;
     }
     match report::until_answered(limit, || cell.bbs.desired_lrp(&key.process_guid)).await {
         Some(Ok(desired)) => Some(desired),
         Some(Err(error)) => {
-            tracing::info!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "desired-lrp-not-fetched");
+            tracing::info!(
+                container = container.guid,
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "desired-lrp-not-fetched"
+            );
             report::removed(cell, container).await;
             None
         }
@@ -113,12 +185,27 @@ async fn claim(cell: &Cell, container: &Container) -> Option<DesiredLrp> {
 
 /// Destroys the container; tries again when garden fails, and leaves the rest to the periodic clean-up.
 pub(crate) async fn destroy(cell: &Cell, guid: &str) {
-    for wait in [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)] {
+    for wait in [
+        Duration::from_millis(200),
+        Duration::from_secs(1),
+        Duration::from_secs(3),
+    ] {
         let (garden, handle) = (cell.garden.clone(), guid.to_owned());
-        match cell.whole(async move { garden.destroy(&handle).await }).await {
+        match cell
+            .whole(async move { garden.destroy(&handle).await })
+            .await
+        {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::warn!(container = guid, error = format!("{error:#}"), "container-not-destroyed"),
-            Err(error) => tracing::warn!(container = guid, error = format!("{error:#}"), "container-not-destroyed"),
+            Ok(Err(error)) => tracing::warn!(
+                container = guid,
+                error = format!("{error:#}"),
+                "container-not-destroyed"
+            ),
+            Err(error) => tracing::warn!(
+                container = guid,
+                error = format!("{error:#}"),
+                "container-not-destroyed"
+            ),
         }
         tokio::time::sleep(wait).await;
     }
@@ -148,21 +235,60 @@ struct Instance {
 }
 
 impl Instance {
-    #[expect(clippy::too_many_arguments, reason = "puts together what the two ways to a container have made")]
-    fn new(cell: Arc<Cell>, container: Arc<Container>, desired: DesiredLrp, definition: Definition, dir: ContainerDir, logs: Logs, made: Made, started: BTreeSet<String>) -> Self {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "puts together what the two ways to a container have made"
+    )]
+    fn new(
+        cell: Arc<Cell>,
+        container: Arc<Container>,
+        desired: DesiredLrp,
+        definition: Definition,
+        dir: ContainerDir,
+        logs: Logs,
+        made: Made,
+        started: BTreeSet<String>,
+    ) -> Self {
         let dir = Arc::new(dir);
-        let steps = Steps { cell: cell.clone(), handle: container.guid.clone(), logs: logs.clone(), env: made.env.clone(), dir: dir.clone(), started: Arc::new(started) };
-        Self { cell, container, desired, definition, dir, logs, made, steps, processes: CancellationToken::new(), ended: CancellationToken::new() }
+        let steps = Steps {
+            cell: cell.clone(),
+            handle: container.guid.clone(),
+            logs: logs.clone(),
+            env: made.env.clone(),
+            dir: dir.clone(),
+            started: Arc::new(started),
+        };
+        Self {
+            cell,
+            container,
+            desired,
+            definition,
+            dir,
+            logs,
+            made,
+            steps,
+            processes: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        }
     }
 
     /// Whether the LRP that an adopted instance belongs to still exists. When the BBS cannot say, it does.
     async fn still_desired(&self) -> bool {
-        let answer = report::until_answered(Duration::from_secs(5), || self.cell.bbs.desired_lrp(&self.desired.process_guid)).await;
+        let answer = report::until_answered(Duration::from_secs(5), || {
+            self.cell.bbs.desired_lrp(&self.desired.process_guid)
+        })
+        .await;
         !matches!(answer, Some(Err(ref error)) if BbsError::is_not_found(error))
     }
 
     async fn abandon(&self) {
-        self.logs.cell(Stream::Out, format!("Cell {} stopping instance {}", self.cell.settings.cell_id, self.container.guid));
+        self.logs.cell(
+            Stream::Out,
+            format!(
+                "Cell {} stopping instance {}",
+                self.cell.settings.cell_id, self.container.guid
+            ),
+        );
         self.destroy().await;
         report::removed(&self.cell, &self.container).await;
     }
@@ -171,7 +297,12 @@ impl Instance {
     async fn live(&self) {
         let ending = match self.write_credentials() {
             Err(error) => {
-                report::crashed(&self.cell, &self.container, &format!("failed to create credentials: {error:#}")).await;
+                report::crashed(
+                    &self.cell,
+                    &self.container,
+                    &format!("failed to create credentials: {error:#}"),
+                )
+                .await;
                 Ending::Crashed
             }
             Ok(()) => {
@@ -188,7 +319,13 @@ impl Instance {
                         self.proxy(),
                         self.rotate(),
                         report::running(&self.cell, &self.container, net_info),
-                        metrics::emit(&self.cell, &self.container, &self.logs, &self.definition, !self.made.ports.tls.is_empty()),
+                        metrics::emit(
+                            &self.cell,
+                            &self.container,
+                            &self.logs,
+                            &self.definition,
+                            !self.made.ports.tls.is_empty()
+                        ),
                     );
                     pending::<()>().await;
                 };
@@ -199,7 +336,9 @@ impl Instance {
             }
         };
         self.destroy().await;
-        if let (Ending::Stopped, Some(StopReason::Asked)) = (ending, self.container.status().stopping) {
+        if let (Ending::Stopped, Some(StopReason::Asked)) =
+            (ending, self.container.status().stopping)
+        {
             report::removed(&self.cell, &self.container).await;
         }
     }
@@ -234,9 +373,15 @@ impl Instance {
 
     async fn destroy(&self) {
         let (cell_id, guid) = (&self.cell.settings.cell_id, &self.container.guid);
-        self.logs.cell(Stream::Out, format!("Cell {cell_id} destroying container for instance {guid}"));
+        self.logs.cell(
+            Stream::Out,
+            format!("Cell {cell_id} destroying container for instance {guid}"),
+        );
         destroy(&self.cell, guid).await;
-        self.logs.cell(Stream::Out, format!("Cell {cell_id} successfully destroyed container for instance {guid}"));
+        self.logs.cell(
+            Stream::Out,
+            format!("Cell {cell_id} successfully destroyed container for instance {guid}"),
+        );
     }
 
     /// Setup, then everything that must go on together; the first end of anything is the failure of the instance.
@@ -250,20 +395,40 @@ impl Instance {
     async fn app_steps(&self) -> StepResult {
         let source = self.definition.log_source.as_str();
         if !self.dir.is_done(SETUP) {
-            let layers = Action { parallel: Some(ParallelAction { actions: self.definition.layer_downloads(), log_source: String::new() }), ..Action::default() };
-            self.steps.perform(&layers, "layers".to_owned(), source, self.processes.clone()).await?;
+            let layers = Action {
+                parallel: Some(ParallelAction {
+                    actions: self.definition.layer_downloads(),
+                    log_source: String::new(),
+                }),
+                ..Action::default()
+            };
+            self.steps
+                .perform(&layers, "layers".to_owned(), source, self.processes.clone())
+                .await?;
             if let Some(setup) = &self.desired.setup {
-                self.steps.perform(setup, SETUP.to_owned(), source, self.processes.clone()).await?;
+                self.steps
+                    .perform(setup, SETUP.to_owned(), source, self.processes.clone())
+                    .await?;
             }
             self.dir.note(SETUP);
         }
         let mut steps: Vec<BoxFuture<'_, StepResult>> = Vec::new();
         if let Some(action) = &self.desired.action {
-            steps.push(self.steps.perform(action, "action".to_owned(), source, self.processes.clone()));
+            steps.push(self.steps.perform(
+                action,
+                "action".to_owned(),
+                source,
+                self.processes.clone(),
+            ));
         }
         for (n, sidecar) in self.desired.sidecars.iter().enumerate() {
             if let Some(action) = &sidecar.action {
-                steps.push(self.steps.perform(action, format!("sidecar-{n}"), source, self.processes.clone()));
+                steps.push(self.steps.perform(
+                    action,
+                    format!("sidecar-{n}"),
+                    source,
+                    self.processes.clone(),
+                ));
             }
         }
         steps.push(Box::pin(health::monitor(health::Monitor {
@@ -283,7 +448,10 @@ impl Instance {
     }
 
     fn readiness_checks(&self) -> usize {
-        self.desired.check_definition.as_ref().map_or(0, |checks| checks.readiness_checks.len())
+        self.desired
+            .check_definition
+            .as_ref()
+            .map_or(0, |checks| checks.readiness_checks.len())
     }
 
     /// Envoy beside the app; its end is the end of the instance.
@@ -292,34 +460,59 @@ impl Instance {
             return;
         }
         let (path, args) = envoy::command();
-        let spec = ProcessSpec { id: "envoy".to_owned(), path, args, env: self.made.env.clone(), dir: "/".to_owned(), user: String::new(), nofile: 0, sidecar: true };
+        let spec = ProcessSpec {
+            id: "envoy".to_owned(),
+            path,
+            args,
+            env: self.made.env.clone(),
+            dir: "/".to_owned(),
+            user: String::new(),
+            nofile: 0,
+            sidecar: true,
+        };
         let never = CancellationToken::new();
         match self.steps.process(spec, PROXY, false, &never).await {
             Err(StepError::Failed(reason)) => self.container.fail(reason),
-            _ => self.container.fail(format!("{PROXY}: Exited with status 0")),
+            _ => self
+                .container
+                .fail(format!("{PROXY}: Exited with status 0")),
         }
     }
 
     fn write_credentials(&self) -> Result<()> {
         let proxy = !self.made.ports.tls.is_empty();
-        let plan = credentials::identity(&self.container.guid, &self.definition.organizational_units, self.made.ip);
-        self.made.files.write_identity(&self.cell.issuer.issue(&plan)?, proxy)?;
+        let plan = credentials::identity(
+            &self.container.guid,
+            &self.definition.organizational_units,
+            self.made.ip,
+        );
+        self.made
+            .files
+            .write_identity(&self.cell.issuer.issue(&plan)?, proxy)?;
         if proxy {
             self.write_c2c()?;
-            self.made.files.write_envoy(&envoy::bootstrap(&self.container.guid, self.made.ip, &self.made.ports), &self.cell.settings.router_ca_pem)?;
+            self.made.files.write_envoy(
+                &envoy::bootstrap(&self.container.guid, self.made.ip, &self.made.ports),
+                &self.cell.settings.router_ca_pem,
+            )?;
         }
         Ok(())
     }
 
     fn write_c2c(&self) -> Result<()> {
         let routes = self.container.status().internal_routes;
-        let plan = credentials::container_to_container(&self.container.guid, &self.definition.organizational_units, &routes);
+        let plan = credentials::container_to_container(
+            &self.container.guid,
+            &self.definition.organizational_units,
+            &routes,
+        );
         self.made.files.write_c2c(&self.cell.issuer.issue(&plan)?)
     }
 
     /// New certificates before the old ones end, and when the internal routes change.
     async fn rotate(&self) {
-        let mut due = tokio::time::Instant::now() + credentials::rotate_after(self.cell.issuer.validity());
+        let mut due =
+            tokio::time::Instant::now() + credentials::rotate_after(self.cell.issuer.validity());
         loop {
             let written = tokio::select! {
                 () = tokio::time::sleep_until(due) => {
@@ -332,9 +525,17 @@ impl Instance {
                 }
             };
             match written {
-                Ok(()) => tracing::debug!(container = self.container.guid, dir = CREDENTIALS_DIR, "credentials-written"),
+                Ok(()) => tracing::debug!(
+                    container = self.container.guid,
+                    dir = CREDENTIALS_DIR,
+                    "credentials-written"
+                ),
                 Err(error) => {
-                    tracing::error!(container = self.container.guid, error = format!("{error:#}"), "credentials-not-written");
+                    tracing::error!(
+                        container = self.container.guid,
+                        error = format!("{error:#}"),
+                        "credentials-not-written"
+                    );
                     due = due.min(tokio::time::Instant::now() + Duration::from_secs(60));
                 }
             }
@@ -343,8 +544,25 @@ impl Instance {
 }
 
 /// Runs one health check process; here because it needs the instance's processes.
-pub(crate) async fn check_process(steps: &Steps, spec: ProcessSpec, keep: usize, cancel: &CancellationToken) -> Result<process::Ended, garden::api::GardenError> {
+pub(crate) async fn check_process(
+    steps: &Steps,
+    spec: ProcessSpec,
+    keep: usize,
+    cancel: &CancellationToken,
+) -> Result<process::Ended, garden::api::GardenError> {
     let started = steps.started.contains(&spec.id);
     let grace = Duration::from_millis(500);
-    process::run(process::Run { garden: steps.cell.garden.as_ref(), handle: &steps.handle, spec, started, lines: None, keep, grace }, cancel).await
+    process::run(
+        process::Run {
+            garden: steps.cell.garden.as_ref(),
+            handle: &steps.handle,
+            spec,
+            started,
+            lines: None,
+            keep,
+            grace,
+        },
+        cancel,
+    )
+    .await
 }

@@ -11,15 +11,28 @@ use wire::loggregator::{Envelope, Gauge, GaugeValue, Message};
 use wire::rep::{ContainerMetrics, ContainerMetricsCollection, LrpMetric, TaskMetric};
 
 /// Emits the container's gauges every interval; never ends.
-pub(crate) async fn emit(cell: &Cell, container: &Container, logs: &Logs, definition: &Definition, proxy: bool) {
+pub(crate) async fn emit(
+    cell: &Cell,
+    container: &Container,
+    logs: &Logs,
+    definition: &Definition,
+    proxy: bool,
+) {
     let period = cell.settings.timing.metrics;
     let (mut last, mut last_bytes): (Option<Metrics>, u64) = (None, 0);
     let mut first = true;
     loop {
         // One early, so that a new app has figures at once.
-        tokio::time::sleep(if first { period.min(Duration::from_secs(2)) } else { period }).await;
+        tokio::time::sleep(if first {
+            period.min(Duration::from_secs(2))
+        } else {
+            period
+        })
+        .await;
         first = false;
-        let Ok(now) = cell.garden.metrics(&container.guid).await else { continue };
+        let Ok(now) = cell.garden.metrics(&container.guid).await else {
+            continue;
+        };
         let bytes = logs.bytes();
         let rate = bytes.saturating_sub(last_bytes) as f64 / period.as_secs_f64();
         for gauges in gauges(&now, last.as_ref(), definition, proxy, rate) {
@@ -32,14 +45,28 @@ pub(crate) async fn emit(cell: &Cell, container: &Container, logs: &Logs, defini
 type Gauges = Vec<(&'static str, &'static str, f64)>;
 
 /// The envelopes that the original sends, by name, unit and value.
-fn gauges(now: &Metrics, last: Option<&Metrics>, definition: &Definition, proxy: bool, log_rate: f64) -> [Gauges; 3] {
+fn gauges(
+    now: &Metrics,
+    last: Option<&Metrics>,
+    definition: &Definition,
+    proxy: bool,
+    log_rate: f64,
+) -> [Gauges; 3] {
     let used = now.cpu.saturating_sub(last.map_or(0, |l| l.cpu)) as f64;
     let passed = now.age.saturating_sub(last.map_or(0, |l| l.age)) as f64;
-    let cpu = if passed > 0.0 { used / passed * 100.0 } else { 0.0 };
+    let cpu = if passed > 0.0 {
+        used / passed * 100.0
+    } else {
+        0.0
+    };
     let (memory, memory_limit) = app_memory(now, proxy);
     // What the app is entitled to: its share of a core by weight.
     let entitlement = now.age as f64 * f64::from(definition.cpu_weight) / 100.0;
-    let entitled = if entitlement > 0.0 { now.cpu as f64 / entitlement * 100.0 } else { 0.0 };
+    let entitled = if entitlement > 0.0 {
+        now.cpu as f64 / entitlement * 100.0
+    } else {
+        0.0
+    };
     [
         vec![
             ("cpu", "percentage", cpu),
@@ -54,7 +81,12 @@ fn gauges(now: &Metrics, last: Option<&Metrics>, definition: &Definition, proxy:
             ("container_age", "nanoseconds", now.age as f64),
             ("cpu_entitlement", "percentage", entitled),
         ],
-        vec![("log_rate", "B/s", log_rate), ("log_rate_limit", "B/s", definition.log_limit as f64), ("rx_bytes", "bytes", now.rx_bytes as f64), ("tx_bytes", "bytes", now.tx_bytes as f64)],
+        vec![
+            ("log_rate", "B/s", log_rate),
+            ("log_rate_limit", "B/s", definition.log_limit as f64),
+            ("rx_bytes", "bytes", now.rx_bytes as f64),
+            ("tx_bytes", "bytes", now.tx_bytes as f64),
+        ],
     ]
 }
 
@@ -62,13 +94,30 @@ fn gauges(now: &Metrics, last: Option<&Metrics>, definition: &Definition, proxy:
 fn app_memory(metrics: &Metrics, proxy: bool) -> (f64, f64) {
     let (used, limit) = (metrics.memory as f64, metrics.memory_limit as f64);
     let extra = (PROXY_MEMORY_MB << 20) as f64;
-    if proxy && limit > extra { (used * (limit - extra) / limit, limit - extra) } else { (used, limit) }
+    if proxy && limit > extra {
+        (used * (limit - extra) / limit, limit - extra)
+    } else {
+        (used, limit)
+    }
 }
 
 fn envelope(logs: &Logs, gauges: Gauges) -> Envelope {
-    let metrics = gauges.into_iter().map(|(name, unit, value)| (name.to_owned(), GaugeValue { unit: unit.to_owned(), value })).collect();
+    let metrics = gauges
+        .into_iter()
+        .map(|(name, unit, value)| {
+            (
+                name.to_owned(),
+                GaugeValue {
+                    unit: unit.to_owned(),
+                    value,
+                },
+            )
+        })
+        .collect();
     Envelope {
-        timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)),
+        timestamp: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)),
         source_id: logs.source_id().to_owned(),
         instance_id: logs.instance_id().to_owned(),
         tags: logs.tags().clone(),
@@ -79,15 +128,26 @@ fn envelope(logs: &Logs, gauges: Gauges) -> Envelope {
 /// Of all containers, now.
 pub(crate) async fn collection(cell: &Cell) -> ContainerMetricsCollection {
     let containers = cell.containers();
-    let measured = futures::future::join_all(containers.iter().map(|c| cell.garden.metrics(&c.guid))).await;
-    let mut collection = ContainerMetricsCollection { cell_id: cell.settings.cell_id.clone(), ..ContainerMetricsCollection::default() };
+    let measured =
+        futures::future::join_all(containers.iter().map(|c| cell.garden.metrics(&c.guid))).await;
+    let mut collection = ContainerMetricsCollection {
+        cell_id: cell.settings.cell_id.clone(),
+        ..ContainerMetricsCollection::default()
+    };
     for (container, metrics) in containers.iter().zip(measured) {
         let Ok(m) = metrics else { continue };
         let tags: BTreeMap<String, String> = container.status().metric_tags;
-        let (memory, memory_limit) = app_memory(&m, cell.settings.proxy && matches!(container.work, Work::Lrp { .. }));
+        let (memory, memory_limit) = app_memory(
+            &m,
+            cell.settings.proxy && matches!(container.work, Work::Lrp { .. }),
+        );
         let metrics = ContainerMetrics {
             metric_guid: tags.get("source_id").cloned().unwrap_or_default(),
-            cpu_usage_fraction: if m.age > 0 { m.cpu as f64 / m.age as f64 } else { 0.0 },
+            cpu_usage_fraction: if m.age > 0 {
+                m.cpu as f64 / m.age as f64
+            } else {
+                0.0
+            },
             disk_usage_bytes: m.disk,
             disk_quota_bytes: m.disk_limit,
             memory_usage_bytes: memory as u64,
@@ -96,10 +156,22 @@ pub(crate) async fn collection(cell: &Cell) -> ContainerMetricsCollection {
             tx_bytes: Some(m.tx_bytes),
         };
         match &container.work {
-            Work::Lrp { process_guid, index, .. } => {
-                collection.lrps.push(LrpMetric { instance_guid: container.guid.clone(), process_guid: process_guid.clone(), index: *index, metrics });
+            Work::Lrp {
+                process_guid,
+                index,
+                ..
+            } => {
+                collection.lrps.push(LrpMetric {
+                    instance_guid: container.guid.clone(),
+                    process_guid: process_guid.clone(),
+                    index: *index,
+                    metrics,
+                });
             }
-            Work::Task { .. } => collection.tasks.push(TaskMetric { task_guid: container.guid.clone(), metrics }),
+            Work::Task { .. } => collection.tasks.push(TaskMetric {
+                task_guid: container.guid.clone(),
+                metrics,
+            }),
         }
     }
     collection
@@ -112,16 +184,33 @@ mod tests {
 
     #[test]
     fn the_proxys_share_is_taken_out() {
-        let metrics = Metrics { memory: 48 << 20, memory_limit: 96 << 20, ..Metrics::default() };
-        assert_eq!(app_memory(&metrics, true), ((32u64 << 20) as f64, (64u64 << 20) as f64));
+        let metrics = Metrics {
+            memory: 48 << 20,
+            memory_limit: 96 << 20,
+            ..Metrics::default()
+        };
+        assert_eq!(
+            app_memory(&metrics, true),
+            ((32u64 << 20) as f64, (64u64 << 20) as f64)
+        );
         assert_eq!(app_memory(&metrics, false).1, (96u64 << 20) as f64);
     }
 
     #[test]
     fn cpu_is_a_percentage_of_one_core_since_the_last_time() {
         let definition = Definition::from(&DesiredLrp::default());
-        let at = |cpu, age| Metrics { cpu, age, ..Metrics::default() };
-        assert_eq!(gauges(&at(300, 1000), Some(&at(100, 600)), &definition, false, 0.0)[0][0].2, 50.0);
-        assert_eq!(gauges(&at(0, 0), None, &definition, false, 0.0)[0][0].2, 0.0);
+        let at = |cpu, age| Metrics {
+            cpu,
+            age,
+            ..Metrics::default()
+        };
+        assert_eq!(
+            gauges(&at(300, 1000), Some(&at(100, 600)), &definition, false, 0.0)[0][0].2,
+            50.0
+        );
+        assert_eq!(
+            gauges(&at(0, 0), None, &definition, false, 0.0)[0][0].2,
+            0.0
+        );
     }
 }

@@ -36,9 +36,21 @@ pub(crate) struct Ended {
 
 /// Runs it to its end. Dropping the future leaves the process running.
 pub(crate) async fn run(run: Run<'_>, cancel: &CancellationToken) -> Result<Ended, GardenError> {
-    let Run { garden, handle, spec, started, mut lines, keep, grace } = run;
+    let Run {
+        garden,
+        handle,
+        spec,
+        started,
+        mut lines,
+        keep,
+        grace,
+    } = run;
     let id = spec.id.clone();
-    let mut process = if started { garden.attach(handle, &id).await? } else { garden.run(handle, spec).await? };
+    let mut process = if started {
+        garden.attach(handle, &id).await?
+    } else {
+        garden.run(handle, spec).await?
+    };
     let mut kept = Vec::new();
     let mut exit: Option<Exit> = None;
     let mut open = true;
@@ -83,12 +95,25 @@ pub(crate) async fn run(run: Run<'_>, cancel: &CancellationToken) -> Result<Ende
     if let Some(lines) = &mut lines {
         lines.finish();
     }
-    let exit = exit.unwrap_or(Exit { status: 137, out_of_memory: false });
-    Ok(Ended { exit, output: String::from_utf8_lossy(&kept).trim().to_owned(), cancelled })
+    let exit = exit.unwrap_or(Exit {
+        status: 137,
+        out_of_memory: false,
+    });
+    Ok(Ended {
+        exit,
+        output: String::from_utf8_lossy(&kept).trim().to_owned(),
+        cancelled,
+    })
 }
 
 async fn signal(garden: &dyn Garden, handle: &str, id: &str, signal: Signal) {
     if let Err(error) = garden.signal(handle, id, signal).await {
-        tracing::debug!(error = format!("{error:#}"), handle, process = id, ?signal, "signal-failed");
+        tracing::debug!(
+            error = format!("{error:#}"),
+            handle,
+            process = id,
+            ?signal,
+            "signal-failed"
+        );
     }
 }

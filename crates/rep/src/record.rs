@@ -35,23 +35,43 @@ pub(crate) fn containers_dir(work_dir: &Path) -> PathBuf {
 }
 
 impl ContainerDir {
-    pub(crate) fn create(work_dir: &Path, guid: &str, record: &Record, definition: &impl prost::Message) -> Result<Self> {
+    pub(crate) fn create(
+        work_dir: &Path,
+        guid: &str,
+        record: &Record,
+        definition: &impl prost::Message,
+    ) -> Result<Self> {
         let path = containers_dir(work_dir).join(guid);
-        std::fs::create_dir_all(&path).with_context(|| format!("make directory {}", path.display()))?;
-        let dir = Self { path, done: Mutex::default() };
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("make directory {}", path.display()))?;
+        let dir = Self {
+            path,
+            done: Mutex::default(),
+        };
         replace(&dir.path.join("definition.pb"), &definition.encode_to_vec())?;
         dir.save(record)?;
         Ok(dir)
     }
 
     /// Reads what an earlier process left.
-    pub(crate) fn open<D: prost::Message + Default>(work_dir: &Path, guid: &str) -> Result<(Self, D)> {
+    pub(crate) fn open<D: prost::Message + Default>(
+        work_dir: &Path,
+        guid: &str,
+    ) -> Result<(Self, D)> {
         let path = containers_dir(work_dir).join(guid);
-        let definition = std::fs::read(path.join("definition.pb")).with_context(|| format!("read definition of container {guid}"))?;
-        let definition = D::decode(definition.as_slice()).with_context(|| format!("decode definition of container {guid}"))?;
+        let definition = std::fs::read(path.join("definition.pb"))
+            .with_context(|| format!("read definition of container {guid}"))?;
+        let definition = D::decode(definition.as_slice())
+            .with_context(|| format!("decode definition of container {guid}"))?;
         let journal = std::fs::read_to_string(path.join("journal")).unwrap_or_default();
         let done = journal.lines().map(str::to_owned).collect();
-        Ok((Self { path, done: Mutex::new(done) }, definition))
+        Ok((
+            Self {
+                path,
+                done: Mutex::new(done),
+            },
+            definition,
+        ))
     }
 
     pub(crate) fn record(work_dir: &Path, guid: &str) -> Result<Record> {
@@ -69,16 +89,26 @@ impl ContainerDir {
     }
 
     pub(crate) fn is_done(&self, name: &str) -> bool {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+        self.done
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(name)
     }
 
     /// Notes that something is done. A note that cannot be written only means doing it again after a restart.
     pub(crate) fn note(&self, name: &str) {
-        let written = std::fs::OpenOptions::new().create(true).append(true).open(self.path.join("journal")).and_then(|mut file| writeln!(file, "{name}"));
+        let written = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path.join("journal"))
+            .and_then(|mut file| writeln!(file, "{name}"));
         if let Err(error) = written {
             tracing::warn!(%error, container = %self.path.display(), "journal-not-written");
         }
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        self.done
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned());
     }
 }
 
@@ -86,7 +116,9 @@ impl ContainerDir {
 pub(crate) fn remove(work_dir: &Path, guid: &str) {
     let path = containers_dir(work_dir).join(guid);
     match std::fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(%error, path = %path.display(), "record-not-removed"),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "record-not-removed")
+        }
         _ => {}
     }
 }

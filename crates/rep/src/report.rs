@@ -7,7 +7,11 @@ use clients::bbs::BbsError;
 use kit::backoff::Backoff;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use wire::bbs::{ActualLrpInternalRoute, ActualLrpNetInfo, CrashActualLrpRequest, ErrorType, EvacuateActualLrpRequest, PortMapping, PreferredAddress, RemoveActualLrpRequest, StartActualLrpRequest};
+use wire::bbs::{
+    ActualLrpInternalRoute, ActualLrpNetInfo, CrashActualLrpRequest, ErrorType,
+    EvacuateActualLrpRequest, PortMapping, PreferredAddress, RemoveActualLrpRequest,
+    StartActualLrpRequest,
+};
 
 /// After this the periodic comparison with the BBS's rows takes over.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -15,14 +19,20 @@ const LIMIT: Duration = Duration::from_secs(60);
 const MAX_REASON: usize = 10_000;
 
 /// Calls until the BBS answers, for at most `limit`. `None`: never reached.
-pub(crate) async fn until_answered<T, F: Future<Output = Result<T, BbsError>>>(limit: Duration, mut call: impl FnMut() -> F) -> Option<Result<T, BbsError>> {
+pub(crate) async fn until_answered<T, F: Future<Output = Result<T, BbsError>>>(
+    limit: Duration,
+    mut call: impl FnMut() -> F,
+) -> Option<Result<T, BbsError>> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
     let end = tokio::time::Instant::now() + limit;
     loop {
         match call().await {
             Err(error @ BbsError::Unreachable { .. }) => {
                 if tokio::time::Instant::now() >= end {
-                    tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "bbs-not-reached");
+                    tracing::warn!(
+                        error = format!("{:#}", anyhow::Error::from(error)),
+                        "bbs-not-reached"
+                    );
                     return None;
                 }
                 tokio::time::sleep(backoff.next_delay()).await;
@@ -51,7 +61,9 @@ pub(crate) fn net_info(cell: &Cell, made: &Made) -> ActualLrpNetInfo {
 
 /// Reports the instance as RUNNING whenever asked to by `container.report`; ends only when the BBS refuses, asking the instance to stop.
 pub(crate) async fn running(cell: &Cell, container: &Container, net_info: ActualLrpNetInfo) {
-    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else { return };
+    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else {
+        return;
+    };
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
     loop {
         container.report.notified().await;
@@ -65,7 +77,11 @@ pub(crate) async fn running(cell: &Cell, container: &Container, net_info: Actual
                 key: Some(key.clone()),
                 instance_key: Some(instance_key.clone()),
                 net_info: Some(net_info.clone()),
-                internal_routes: status.internal_routes.into_iter().map(|hostname| ActualLrpInternalRoute { hostname }).collect(),
+                internal_routes: status
+                    .internal_routes
+                    .into_iter()
+                    .map(|hostname| ActualLrpInternalRoute { hostname })
+                    .collect(),
                 metric_tags: status.metric_tags,
                 routable: Some(routable),
                 availability_zone: cell.settings.zone.clone(),
@@ -82,7 +98,11 @@ pub(crate) async fn running(cell: &Cell, container: &Container, net_info: Actual
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "start-not-reported");
+                    tracing::warn!(
+                        container = container.guid,
+                        error = format!("{:#}", anyhow::Error::from(error)),
+                        "start-not-reported"
+                    );
                     tokio::time::sleep(backoff.next_delay()).await;
                 }
             }
@@ -97,17 +117,32 @@ pub(crate) async fn unroutable(container: &Container) {
         return;
     }
     container.report.notify_one();
-    let _ = tokio::time::timeout(Duration::from_secs(2), reported.wait_for(|routable| *routable == Some(false))).await;
+    let _ = tokio::time::timeout(
+        Duration::from_secs(2),
+        reported.wait_for(|routable| *routable == Some(false)),
+    )
+    .await;
 }
 
 /// The instance has stopped as it was asked to.
 pub(crate) async fn removed(cell: &Cell, container: &Container) {
-    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else { return };
+    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else {
+        return;
+    };
     let answer = if cell.evacuating.load(Ordering::SeqCst) {
-        let request = EvacuateActualLrpRequest { key: Some(key), instance_key: Some(instance_key) };
-        until_answered(LIMIT, || cell.bbs.evacuate_stopped(&request)).await.map(|answer| answer.map(drop))
+        let request = EvacuateActualLrpRequest {
+            key: Some(key),
+            instance_key: Some(instance_key),
+        };
+        until_answered(LIMIT, || cell.bbs.evacuate_stopped(&request))
+            .await
+            .map(|answer| answer.map(drop))
     } else {
-        let request = RemoveActualLrpRequest { process_guid: key.process_guid, index: key.index, instance_key: Some(instance_key) };
+        let request = RemoveActualLrpRequest {
+            process_guid: key.process_guid,
+            index: key.index,
+            instance_key: Some(instance_key),
+        };
         until_answered(LIMIT, || cell.bbs.remove(&request)).await
     };
     note(container, "instance-not-removed", answer);
@@ -115,10 +150,18 @@ pub(crate) async fn removed(cell: &Cell, container: &Container) {
 
 /// The instance has crashed.
 pub(crate) async fn crashed(cell: &Cell, container: &Container, reason: &str) {
-    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else { return };
-    let request = CrashActualLrpRequest { key: Some(key), instance_key: Some(instance_key), error_message: cut(reason) };
+    let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else {
+        return;
+    };
+    let request = CrashActualLrpRequest {
+        key: Some(key),
+        instance_key: Some(instance_key),
+        error_message: cut(reason),
+    };
     let answer = if cell.evacuating.load(Ordering::SeqCst) {
-        until_answered(LIMIT, || cell.bbs.evacuate_crashed(&request)).await.map(|answer| answer.map(drop))
+        until_answered(LIMIT, || cell.bbs.evacuate_crashed(&request))
+            .await
+            .map(|answer| answer.map(drop))
     } else {
         until_answered(LIMIT, || cell.bbs.crash(&request)).await
     };
@@ -128,7 +171,11 @@ pub(crate) async fn crashed(cell: &Cell, container: &Container, reason: &str) {
 /// The BBS has forgotten the row, or given it to another instance: nothing is wrong here.
 fn note(container: &Container, event: &'static str, answer: Option<Result<(), BbsError>>) {
     if let Some(Err(error)) = answer {
-        tracing::info!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "{event}");
+        tracing::info!(
+            container = container.guid,
+            error = format!("{:#}", anyhow::Error::from(error)),
+            "{event}"
+        );
     }
 }
 

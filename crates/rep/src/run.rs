@@ -36,11 +36,21 @@ pub struct Rep {
 impl Rep {
     pub fn build(config: Config) -> Result<Self> {
         let dirs = containers_dir(&config.work_dir);
-        std::fs::create_dir_all(&dirs).with_context(|| format!("make directory {}", dirs.display()))?;
+        std::fs::create_dir_all(&dirs)
+            .with_context(|| format!("make directory {}", dirs.display()))?;
         // Below it stand private keys that containers must be able to read.
         set_mode(&config.work_dir, 0o700)?;
-        let assets = Assets::make(&config.work_dir, &config.inside, config.envoy.as_deref(), &[&config.instance_ca.cert_pem])?;
-        let transfers = Transfers::new(&config.identity, config.timing.transfer, config.work_dir.join("tmp"))?;
+        let assets = Assets::make(
+            &config.work_dir,
+            &config.inside,
+            config.envoy.as_deref(),
+            &[&config.instance_ca.cert_pem],
+        )?;
+        let transfers = Transfers::new(
+            &config.identity,
+            config.timing.transfer,
+            config.work_dir.join("tmp"),
+        )?;
         let cell = Cell::new(Parts {
             bbs: clients::bbs::Client::new(config.bbs_url, &config.identity)?,
             garden: config.garden,
@@ -62,8 +72,17 @@ impl Rep {
                 timing: config.timing,
             },
         });
-        let addr = config.listener.local_addr().context("read the rep's address")?;
-        Ok(Self { listener: config.listener, addr, identity: config.identity, locket_url: config.locket_url, cell: Arc::new(cell) })
+        let addr = config
+            .listener
+            .local_addr()
+            .context("read the rep's address")?;
+        Ok(Self {
+            listener: config.listener,
+            addr,
+            identity: config.identity,
+            locket_url: config.locket_url,
+            cell: Arc::new(cell),
+        })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -71,22 +90,37 @@ impl Rep {
     }
 
     pub fn handle(&self) -> Handle {
-        Handle { cell: self.cell.clone() }
+        Handle {
+            cell: self.cell.clone(),
+        }
     }
 
     /// Adopts what runs, announces the cell, takes work. Returns after shutdown (containers run on) or when an evacuation is done.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { listener, identity, locket_url, cell, .. } = self;
+        let Self {
+            listener,
+            identity,
+            locket_url,
+            cell,
+            ..
+        } = self;
         let tls = kit::tls::server_config(&identity, ClientAuth::Required, &["h2", "http/1.1"])?;
         let locket = locket::Client::new(locket_url, &identity)?;
         if !adopt_all(&cell, &shutdown).await {
             return Ok(());
         }
         let ending = shutdown.child_token();
-        let server = tokio::spawn(kit::http::serve(listener, Some(tls), server::router(cell.clone()), ending.clone()));
+        let server = tokio::spawn(kit::http::serve(
+            listener,
+            Some(tls),
+            server::router(cell.clone()),
+            ending.clone(),
+        ));
         let bulk = tokio::spawn(bulk::run(cell.clone(), ending.clone()));
         let leave = CancellationToken::new();
-        let presence = tokio::spawn(locket::Presence::cell(locket, &presence::cell_presence(&cell)).run(leave.clone()));
+        let presence = tokio::spawn(
+            locket::Presence::cell(locket, &presence::cell_presence(&cell)).run(leave.clone()),
+        );
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = cell.evacuated.cancelled() => ending.cancel(),
@@ -102,7 +136,10 @@ impl Rep {
         }
         let _ = bulk.await;
         cell.tasks.close();
-        if tokio::time::timeout(DETACH_LIMIT, cell.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(DETACH_LIMIT, cell.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("garden-calls-unfinished-at-shutdown");
         }
         server.await.context("rep server task")?

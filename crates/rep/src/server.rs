@@ -29,7 +29,11 @@ pub(crate) fn router(cell: Arc<Cell>) -> Router {
 }
 
 async fn state(State(cell): State<Arc<Cell>>) -> Response {
-    let status = if cell.healthy.load(Ordering::SeqCst) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if cell.healthy.load(Ordering::SeqCst) {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(cell_state(&cell))).into_response()
 }
 
@@ -37,12 +41,20 @@ pub(crate) fn cell_state(cell: &Cell) -> CellState {
     let (total, available) = cell.resources();
     let resources = |r: cell_plan::ledger::Resources| {
         let amount = |n: u64| i32::try_from(n).unwrap_or(i32::MAX);
-        rep::Resources { memory_mb: amount(r.memory_mb), disk_mb: amount(r.disk_mb), containers: amount(r.containers) }
+        rep::Resources {
+            memory_mb: amount(r.memory_mb),
+            disk_mb: amount(r.disk_mb),
+            containers: amount(r.containers),
+        }
     };
     let mut state = CellState {
         rep_url: cell.settings.rep_url.clone(),
         cell_id: cell.settings.cell_id.clone(),
-        root_fs_providers: [(PRELOADED.to_owned(), RootFsProvider::fixed_set(cell.settings.stacks.clone()))].into(),
+        root_fs_providers: [(
+            PRELOADED.to_owned(),
+            RootFsProvider::fixed_set(cell.settings.stacks.clone()),
+        )]
+        .into(),
         available_resources: resources(available),
         total_resources: resources(total),
         zone: cell.settings.zone.clone(),
@@ -50,14 +62,22 @@ pub(crate) fn cell_state(cell: &Cell) -> CellState {
         evacuating: cell.is_closed(),
         placement_tags: cell.settings.placement_tags.clone(),
         optional_placement_tags: cell.settings.optional_placement_tags.clone(),
-        proxy_memory_allocation_mb: if cell.settings.proxy { crate::cell::PROXY_MEMORY_MB as i32 } else { 0 },
+        proxy_memory_allocation_mb: if cell.settings.proxy {
+            crate::cell::PROXY_MEMORY_MB as i32
+        } else {
+            0
+        },
         ..CellState::default()
     };
     for container in cell.containers() {
         let phase = container.phase();
         state.starting_container_count += i32::from(phase < crate::container::Phase::Running);
         match &container.work {
-            Work::Lrp { process_guid, index, domain } => state.lrps.push(rep::Lrp {
+            Work::Lrp {
+                process_guid,
+                index,
+                domain,
+            } => state.lrps.push(rep::Lrp {
                 instance_guid: container.guid.clone(),
                 process_guid: process_guid.clone(),
                 index: *index,
@@ -83,10 +103,21 @@ pub(crate) fn cell_state(cell: &Cell) -> CellState {
 async fn work(State(cell): State<Arc<Cell>>, Json(work): Json<rep::Work>) -> Response {
     if !work.cell_id.is_empty() && work.cell_id != cell.settings.cell_id {
         tracing::warn!(wanted = work.cell_id, "work-for-another-cell");
-        return (StatusCode::INTERNAL_SERVER_ERROR, format!("this is cell {}, not {}", cell.settings.cell_id, work.cell_id)).into_response();
+        return (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!(
+                "this is cell {}, not {}",
+                cell.settings.cell_id, work.cell_id
+            ),
+        )
+            .into_response();
     }
     if cell.is_closed() {
-        return Json(rep::Work { cell_id: String::new(), ..work }).into_response();
+        return Json(rep::Work {
+            cell_id: String::new(),
+            ..work
+        })
+        .into_response();
     }
     Json(perform(&cell, work)).into_response()
 }
@@ -94,10 +125,15 @@ async fn work(State(cell): State<Arc<Cell>>, Json(work): Json<rep::Work>) -> Res
 /// Reserves and begins what there is room for; big LRPs first.
 fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
     let mut refused = rep::Work::default();
-    work.lrps.sort_by_key(|lrp| std::cmp::Reverse(lrp.resource.memory_mb));
+    work.lrps
+        .sort_by_key(|lrp| std::cmp::Reverse(lrp.resource.memory_mb));
     for lrp in work.lrps {
         let guid = uuid::Uuid::new_v4().to_string();
-        let what = Work::Lrp { process_guid: lrp.process_guid.clone(), index: lrp.index, domain: lrp.domain.clone() };
+        let what = Work::Lrp {
+            process_guid: lrp.process_guid.clone(),
+            index: lrp.index,
+            domain: lrp.domain.clone(),
+        };
         match cell.reserve(&guid, what, lrp.constraint.clone(), lrp.resource) {
             Ok(container) => cell.own(container.clone(), lrp::start(cell.clone(), container)),
             Err(error) => {
@@ -107,7 +143,14 @@ fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
         }
     }
     for task in work.tasks {
-        match cell.reserve(&task.task_guid, Work::Task { domain: task.domain.clone() }, task.constraint.clone(), task.resource) {
+        match cell.reserve(
+            &task.task_guid,
+            Work::Task {
+                domain: task.domain.clone(),
+            },
+            task.constraint.clone(),
+            task.resource,
+        ) {
             Ok(container) => cell.own(container.clone(), task::start(cell.clone(), container)),
             Err(error) => {
                 tracing::info!(task_guid = task.task_guid, %error, "task-refused");
@@ -118,15 +161,29 @@ fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
     refused
 }
 
-async fn update_lrp(State(cell): State<Arc<Cell>>, Path((_, instance_guid)): Path<(String, String)>, Json(update): Json<LrpUpdate>) -> StatusCode {
+async fn update_lrp(
+    State(cell): State<Arc<Cell>>,
+    Path((_, instance_guid)): Path<(String, String)>,
+    Json(update): Json<LrpUpdate>,
+) -> StatusCode {
     match cell.container(&instance_guid) {
-        Some(container) => container.change_routing(update.internal_routes.into_iter().map(|r| r.hostname).collect(), update.metric_tags),
+        Some(container) => container.change_routing(
+            update
+                .internal_routes
+                .into_iter()
+                .map(|r| r.hostname)
+                .collect(),
+            update.metric_tags,
+        ),
         None => tracing::info!(instance_guid, "update-of-unknown-instance"),
     }
     StatusCode::ACCEPTED
 }
 
-async fn stop_lrp(State(cell): State<Arc<Cell>>, Path((_, instance_guid)): Path<(String, String)>) -> StatusCode {
+async fn stop_lrp(
+    State(cell): State<Arc<Cell>>,
+    Path((_, instance_guid)): Path<(String, String)>,
+) -> StatusCode {
     match cell.container(&instance_guid) {
         Some(container) => container.ask_to_stop(StopReason::Asked),
         // Its row, if there is one, must go.
@@ -153,5 +210,8 @@ async fn ping() -> StatusCode {
 
 async fn evacuate(State(cell): State<Arc<Cell>>) -> (StatusCode, Json<serde_json::Value>) {
     evacuation::begin(&cell);
-    (StatusCode::ACCEPTED, Json(serde_json::json!({ "ping_path": "/ping" })))
+    (
+        StatusCode::ACCEPTED,
+        Json(serde_json::json!({ "ping_path": "/ping" })),
+    )
 }

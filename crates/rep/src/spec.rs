@@ -4,8 +4,11 @@ use anyhow::{Context as _, Result, bail};
 use cell_plan::egress;
 use garden::api::{EgressRule, Limits, Protocol};
 use std::collections::BTreeMap;
-use wire::bbs::{CachedDependency, DesiredLrp, EnvironmentVariable, File, ImageLayer, LayerType, MediaType, MetricTagDynamic, MetricTagValue, SecurityGroupRule, TaskDefinition};
 use wire::bbs::{Action, DownloadAction};
+use wire::bbs::{
+    CachedDependency, DesiredLrp, EnvironmentVariable, File, ImageLayer, LayerType, MediaType,
+    MetricTagDynamic, MetricTagValue, SecurityGroupRule, TaskDefinition,
+};
 
 /// The common part of both definitions.
 #[derive(Clone, Debug)]
@@ -49,13 +52,24 @@ macro_rules! definition {
             image_layers: from.image_layers.clone(),
             trusted_certificates: from.trusted_system_certificates_path.clone(),
             network: from.network.clone().unwrap_or_default().properties,
-            organizational_units: from.certificate_properties.clone().unwrap_or_default().organizational_unit,
+            organizational_units: from
+                .certificate_properties
+                .clone()
+                .unwrap_or_default()
+                .organizational_unit,
             log_source: from.log_source.clone(),
             log_guid: from.log_guid.clone(),
-            log_limit: from.log_rate_limit.as_ref().map_or(-1, |limit| limit.bytes_per_second),
+            log_limit: from
+                .log_rate_limit
+                .as_ref()
+                .map_or(-1, |limit| limit.bytes_per_second),
             metric_tags: from.metric_tags.clone(),
             files: from.volume_mounted_files.clone(),
-            volumes: from.volume_mounts.iter().map(|v| v.driver.clone()).collect(),
+            volumes: from
+                .volume_mounts
+                .iter()
+                .map(|v| v.driver.clone())
+                .collect(),
             ports: $ports,
             legacy_user: from.legacy_download_user.clone(),
         }
@@ -84,7 +98,11 @@ impl Definition {
         let positive = |n: i32| u64::try_from(n).unwrap_or(0);
         let memory = positive(self.memory_mb);
         Limits {
-            memory: if memory == 0 { 0 } else { (memory + proxy_memory_mb) * MEGABYTE },
+            memory: if memory == 0 {
+                0
+            } else {
+                (memory + proxy_memory_mb) * MEGABYTE
+            },
             disk: positive(self.disk_mb) * MEGABYTE,
             cpu_shares: MAX_CPU_SHARES * u64::from(self.cpu_weight) / 100,
             pids: positive(self.max_pids),
@@ -102,7 +120,11 @@ impl Definition {
                 icmp: rule.icmp_info.as_ref().map(|i| (i.kind, i.code)),
                 log: rule.log,
             };
-            rules.extend(egress::check(&text).context("use a security group rule")?.map(egress_rule));
+            rules.extend(
+                egress::check(&text)
+                    .context("use a security group rule")?
+                    .map(egress_rule),
+            );
         }
         Ok(rules)
     }
@@ -117,21 +139,35 @@ impl Definition {
 
     /// Cached dependencies and shared layers.
     pub(crate) fn dependencies(&self) -> Vec<CachedDependency> {
-        let shared = self.image_layers.iter().filter(|l| l.layer_type == LayerType::Shared as i32).map(|layer| CachedDependency {
-            name: layer.name.clone(),
-            from: layer.url.clone(),
-            to: layer.destination_path.clone(),
-            cache_key: layer.url.clone(),
-            log_source: String::new(),
-            checksum_algorithm: if layer.digest_value.is_empty() { String::new() } else { "sha256".to_owned() },
-            checksum_value: layer.digest_value.clone(),
-        });
-        self.cached_dependencies.iter().cloned().chain(shared).collect()
+        let shared = self
+            .image_layers
+            .iter()
+            .filter(|l| l.layer_type == LayerType::Shared as i32)
+            .map(|layer| CachedDependency {
+                name: layer.name.clone(),
+                from: layer.url.clone(),
+                to: layer.destination_path.clone(),
+                cache_key: layer.url.clone(),
+                log_source: String::new(),
+                checksum_algorithm: if layer.digest_value.is_empty() {
+                    String::new()
+                } else {
+                    "sha256".to_owned()
+                },
+                checksum_value: layer.digest_value.clone(),
+            });
+        self.cached_dependencies
+            .iter()
+            .cloned()
+            .chain(shared)
+            .collect()
     }
 
     /// Exclusive layers, which become downloads before the setup.
     pub(crate) fn layer_downloads(&self) -> Vec<Action> {
-        let exclusive = self.image_layers.iter().filter(|l| l.layer_type == LayerType::Exclusive as i32 && l.media_type != MediaType::Invalid as i32);
+        let exclusive = self.image_layers.iter().filter(|l| {
+            l.layer_type == LayerType::Exclusive as i32 && l.media_type != MediaType::Invalid as i32
+        });
         exclusive
             .map(|layer| Action {
                 download: Some(DownloadAction {
@@ -139,7 +175,11 @@ impl Definition {
                     from: layer.url.clone(),
                     to: layer.destination_path.clone(),
                     user: self.legacy_user.clone(),
-                    checksum_algorithm: if layer.digest_value.is_empty() { String::new() } else { "sha256".to_owned() },
+                    checksum_algorithm: if layer.digest_value.is_empty() {
+                        String::new()
+                    } else {
+                        "sha256".to_owned()
+                    },
                     checksum_value: layer.digest_value.clone(),
                     ..DownloadAction::default()
                 }),
@@ -171,7 +211,13 @@ fn egress_rule(rule: egress::Rule) -> EgressRule {
         egress::Protocol::Icmp => Protocol::Icmp,
         egress::Protocol::All => Protocol::All,
     };
-    EgressRule { protocol, destinations: rule.destinations, ports: rule.ports, icmp: rule.icmp, log: rule.log }
+    EgressRule {
+        protocol,
+        destinations: rule.destinations,
+        ports: rule.ports,
+        icmp: rule.icmp,
+        log: rule.log,
+    }
 }
 
 /// Host names of the `internal-router` routes; what cannot be read is no route.
@@ -180,9 +226,19 @@ pub(crate) fn internal_routes(lrp: &DesiredLrp) -> Vec<String> {
     struct Route {
         hostname: String,
     }
-    let Some(raw) = lrp.routes.as_ref().and_then(|r| r.routes.get("internal-router")) else { return Vec::new() };
+    let Some(raw) = lrp
+        .routes
+        .as_ref()
+        .and_then(|r| r.routes.get("internal-router"))
+    else {
+        return Vec::new();
+    };
     match serde_json::from_slice::<Option<Vec<Route>>>(raw) {
-        Ok(routes) => routes.unwrap_or_default().into_iter().map(|r| r.hostname).collect(),
+        Ok(routes) => routes
+            .unwrap_or_default()
+            .into_iter()
+            .map(|r| r.hostname)
+            .collect(),
         Err(error) => {
             tracing::warn!(%error, process_guid = lrp.process_guid, "internal-routes-unreadable");
             Vec::new()
@@ -197,32 +253,68 @@ mod tests {
 
     #[test]
     fn limits_add_the_proxy_only_to_limited_memory() {
-        let limits = |memory_mb| Definition::from(&DesiredLrp { memory_mb, disk_mb: 1, cpu_weight: 50, ..DesiredLrp::default() }).limits(32);
-        assert_eq!((limits(64).memory, limits(64).disk, limits(64).cpu_shares), (96 << 20, 1 << 20, 512));
+        let limits = |memory_mb| {
+            Definition::from(&DesiredLrp {
+                memory_mb,
+                disk_mb: 1,
+                cpu_weight: 50,
+                ..DesiredLrp::default()
+            })
+            .limits(32)
+        };
+        assert_eq!(
+            (limits(64).memory, limits(64).disk, limits(64).cpu_shares),
+            (96 << 20, 1 << 20, 512)
+        );
         assert_eq!(limits(0).memory, 0);
     }
 
     #[test]
     fn no_log_limit_unless_given() {
         assert_eq!(Definition::from(&DesiredLrp::default()).log_limit, -1);
-        assert_eq!(Definition::from(&TaskDefinition { log_rate_limit: Some(LogRateLimit { bytes_per_second: 0 }), ..TaskDefinition::default() }).log_limit, 0);
+        assert_eq!(
+            Definition::from(&TaskDefinition {
+                log_rate_limit: Some(LogRateLimit {
+                    bytes_per_second: 0
+                }),
+                ..TaskDefinition::default()
+            })
+            .log_limit,
+            0
+        );
     }
 
     #[test]
     fn tags_are_resolved() {
-        let tag = |static_value: &str, dynamic| MetricTagValue { static_value: static_value.into(), dynamic };
-        let metric_tags = BTreeMap::from([("a".to_owned(), tag("x", 0)), ("i".to_owned(), tag("", 1)), ("g".to_owned(), tag("", 2))]);
-        let tags = Definition::from(&DesiredLrp { metric_tags, ..DesiredLrp::default() }).tags("guid", 3);
+        let tag = |static_value: &str, dynamic| MetricTagValue {
+            static_value: static_value.into(),
+            dynamic,
+        };
+        let metric_tags = BTreeMap::from([
+            ("a".to_owned(), tag("x", 0)),
+            ("i".to_owned(), tag("", 1)),
+            ("g".to_owned(), tag("", 2)),
+        ]);
+        let tags = Definition::from(&DesiredLrp {
+            metric_tags,
+            ..DesiredLrp::default()
+        })
+        .tags("guid", 3);
         assert_eq!(tags.into_values().collect::<Vec<_>>(), ["x", "guid", "3"]);
     }
 
     #[test]
     fn internal_routes_are_read() {
         let lrp = |text: &str| DesiredLrp {
-            routes: Some(ProtoRoutes { routes: BTreeMap::from([("internal-router".to_owned(), text.as_bytes().to_vec())]) }),
+            routes: Some(ProtoRoutes {
+                routes: BTreeMap::from([("internal-router".to_owned(), text.as_bytes().to_vec())]),
+            }),
             ..DesiredLrp::default()
         };
-        assert_eq!(internal_routes(&lrp(r#"[{"hostname":"a.apps.internal"}]"#)), ["a.apps.internal"]);
+        assert_eq!(
+            internal_routes(&lrp(r#"[{"hostname":"a.apps.internal"}]"#)),
+            ["a.apps.internal"]
+        );
         assert_eq!(internal_routes(&lrp("null")), Vec::<String>::new());
         assert_eq!(internal_routes(&lrp("x")), Vec::<String>::new());
     }

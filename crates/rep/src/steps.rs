@@ -3,13 +3,13 @@
 //! An action's place in its tree names its process and its journal entry; so after a restart of the rep the same tree is walked
 //! again, attaching to processes that were started and skipping transfers that are done.
 
+use crate::archive;
 use crate::cell::Cell;
 use crate::duration;
 use crate::logs::Logs;
 use crate::process;
 use crate::record::ContainerDir;
 use crate::transfer::{Checksum, human_size};
-use crate::archive;
 use anyhow::anyhow;
 use clients::loggregator::Stream;
 use futures::future::BoxFuture;
@@ -48,54 +48,107 @@ pub(crate) struct Steps {
 
 impl Steps {
     /// Performs `action`, which stands at `at` in its tree (`setup`, `action-0-1`). Lines go to `source` unless the action names another.
-    pub(crate) fn perform<'a>(&'a self, action: &'a Action, at: String, source: &'a str, cancel: CancellationToken) -> BoxFuture<'a, StepResult> {
+    pub(crate) fn perform<'a>(
+        &'a self,
+        action: &'a Action,
+        at: String,
+        source: &'a str,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, StepResult> {
         Box::pin(async move {
             if let Some(run) = &action.run {
                 self.run(run, &at, source, &cancel).await
             } else if let Some(download) = &action.download {
-                self.once(&at, &cancel, self.download(download, source)).await
+                self.once(&at, &cancel, self.download(download, source))
+                    .await
             } else if let Some(upload) = &action.upload {
                 self.once(&at, &cancel, self.upload(upload, source)).await
             } else if let Some(timeout) = &action.timeout {
                 let limit = Duration::from_millis(u64::try_from(timeout.timeout_ms).unwrap_or(0));
-                let Some(inner) = &timeout.action else { return Ok(()) };
-                self.within(limit, inner, at, pick(&timeout.log_source, source), cancel).await
+                let Some(inner) = &timeout.action else {
+                    return Ok(());
+                };
+                self.within(limit, inner, at, pick(&timeout.log_source, source), cancel)
+                    .await
             } else if let Some(progress) = &action.emit_progress {
                 let source = pick(&progress.log_source, source);
-                let Some(inner) = &progress.action else { return Ok(()) };
+                let Some(inner) = &progress.action else {
+                    return Ok(());
+                };
                 self.say(source, Stream::Out, &progress.start_message);
                 let result = self.perform(inner, at, source, cancel).await;
                 match &result {
                     Ok(()) => self.say(source, Stream::Out, &progress.success_message),
-                    Err(StepError::Failed(reason)) if !progress.failure_message_prefix.is_empty() => self.say(source, Stream::Err, &format!("{}: {reason}", progress.failure_message_prefix)),
+                    Err(StepError::Failed(reason))
+                        if !progress.failure_message_prefix.is_empty() =>
+                    {
+                        self.say(
+                            source,
+                            Stream::Err,
+                            &format!("{}: {reason}", progress.failure_message_prefix),
+                        )
+                    }
                     Err(_) => {}
                 }
                 result
             } else if let Some(attempt) = &action.try_ {
-                let Some(inner) = &attempt.action else { return Ok(()) };
-                match self.perform(inner, at, pick(&attempt.log_source, source), cancel).await {
+                let Some(inner) = &attempt.action else {
+                    return Ok(());
+                };
+                match self
+                    .perform(inner, at, pick(&attempt.log_source, source), cancel)
+                    .await
+                {
                     Err(StepError::Failed(_)) => Ok(()),
                     other => other,
                 }
             } else if let Some(parallel) = &action.parallel {
-                self.parallel(&parallel.actions, &at, pick(&parallel.log_source, source), &cancel).await
+                self.parallel(
+                    &parallel.actions,
+                    &at,
+                    pick(&parallel.log_source, source),
+                    &cancel,
+                )
+                .await
             } else if let Some(serial) = &action.serial {
                 for (n, inner) in serial.actions.iter().enumerate() {
-                    self.perform(inner, format!("{at}-{n}"), pick(&serial.log_source, source), cancel.clone()).await?;
+                    self.perform(
+                        inner,
+                        format!("{at}-{n}"),
+                        pick(&serial.log_source, source),
+                        cancel.clone(),
+                    )
+                    .await?;
                 }
                 Ok(())
             } else if let Some(codependent) = &action.codependent {
                 let source = pick(&codependent.log_source, source);
                 let together = cancel.child_token();
-                let steps = codependent.actions.iter().enumerate().map(|(n, inner)| self.perform(inner, format!("{at}-{n}"), source, together.clone())).collect();
+                let steps = codependent
+                    .actions
+                    .iter()
+                    .enumerate()
+                    .map(|(n, inner)| {
+                        self.perform(inner, format!("{at}-{n}"), source, together.clone())
+                    })
+                    .collect();
                 codependent_steps(steps, &together, |_| {}).await
             } else {
-                Err(StepError::Failed("action is of a kind that is not known here".to_owned()))
+                Err(StepError::Failed(
+                    "action is of a kind that is not known here".to_owned(),
+                ))
             }
         })
     }
 
-    async fn within(&self, limit: Duration, action: &Action, at: String, source: &str, cancel: CancellationToken) -> StepResult {
+    async fn within(
+        &self,
+        limit: Duration,
+        action: &Action,
+        at: String,
+        source: &str,
+        cancel: CancellationToken,
+    ) -> StepResult {
         let inner = cancel.child_token();
         let step = self.perform(action, at, source, inner.clone());
         tokio::pin!(step);
@@ -112,8 +165,17 @@ impl Steps {
     }
 
     /// All to their ends; the failures together.
-    async fn parallel(&self, actions: &[Action], at: &str, source: &str, cancel: &CancellationToken) -> StepResult {
-        let steps = actions.iter().enumerate().map(|(n, inner)| self.perform(inner, format!("{at}-{n}"), source, cancel.clone()));
+    async fn parallel(
+        &self,
+        actions: &[Action],
+        at: &str,
+        source: &str,
+        cancel: &CancellationToken,
+    ) -> StepResult {
+        let steps = actions
+            .iter()
+            .enumerate()
+            .map(|(n, inner)| self.perform(inner, format!("{at}-{n}"), source, cancel.clone()));
         let mut failures = Vec::new();
         let mut cancelled = false;
         for result in futures::future::join_all(steps).await {
@@ -131,7 +193,12 @@ impl Steps {
     }
 
     /// Work that is no process: done once, also across restarts.
-    async fn once(&self, at: &str, cancel: &CancellationToken, work: impl Future<Output = StepResult>) -> StepResult {
+    async fn once(
+        &self,
+        at: &str,
+        cancel: &CancellationToken,
+        work: impl Future<Output = StepResult>,
+    ) -> StepResult {
         if self.dir.is_done(at) {
             return Ok(());
         }
@@ -146,7 +213,13 @@ impl Steps {
         }
     }
 
-    async fn run(&self, action: &RunAction, at: &str, source: &str, cancel: &CancellationToken) -> StepResult {
+    async fn run(
+        &self,
+        action: &RunAction,
+        at: &str,
+        source: &str,
+        cancel: &CancellationToken,
+    ) -> StepResult {
         if cancel.is_cancelled() {
             return Err(StepError::Cancelled);
         }
@@ -160,14 +233,25 @@ impl Steps {
             env,
             dir: action.dir.clone(),
             user: action.user.clone(),
-            nofile: action.resource_limits.as_ref().and_then(|limits| limits.nofile).unwrap_or(0),
+            nofile: action
+                .resource_limits
+                .as_ref()
+                .and_then(|limits| limits.nofile)
+                .unwrap_or(0),
             sidecar: false,
         };
-        self.process(spec, source, action.suppress_log_output, cancel).await
+        self.process(spec, source, action.suppress_log_output, cancel)
+            .await
     }
 
     /// Runs (or attaches to) one process whose end is reported in its log.
-    pub(crate) async fn process(&self, spec: ProcessSpec, source: &str, quiet: bool, cancel: &CancellationToken) -> StepResult {
+    pub(crate) async fn process(
+        &self,
+        spec: ProcessSpec,
+        source: &str,
+        quiet: bool,
+        cancel: &CancellationToken,
+    ) -> StepResult {
         let started = self.started.contains(&spec.id);
         let run = process::Run {
             garden: self.cell.garden.as_ref(),
@@ -187,26 +271,41 @@ impl Steps {
             }
         };
         if !quiet {
-            self.say(source, Stream::Out, &format!("Exit status {}", status(ended.exit)));
+            self.say(
+                source,
+                Stream::Out,
+                &format!("Exit status {}", status(ended.exit)),
+            );
         }
         if ended.cancelled {
             return Err(StepError::Cancelled);
         }
         match ended.exit.status {
             0 => Ok(()),
-            _ => Err(StepError::Failed(prefixed(source, &format!("Exited with status {}", status(ended.exit))))),
+            _ => Err(StepError::Failed(prefixed(
+                source,
+                &format!("Exited with status {}", status(ended.exit)),
+            ))),
         }
     }
 
     async fn download(&self, action: &DownloadAction, source: &str) -> StepResult {
         let source = pick(&action.log_source, source);
         if !action.artifact.is_empty() {
-            self.say(source, Stream::Out, &format!("Downloading {}...", action.artifact));
+            self.say(
+                source,
+                Stream::Out,
+                &format!("Downloading {}...", action.artifact),
+            );
         }
         match self.download_into(action).await {
             Ok(size) => {
                 if !action.artifact.is_empty() {
-                    self.say(source, Stream::Out, &format!("Downloaded {} ({})", action.artifact, human_size(size)));
+                    self.say(
+                        source,
+                        Stream::Out,
+                        &format!("Downloaded {} ({})", action.artifact, human_size(size)),
+                    );
                 }
                 Ok(())
             }
@@ -215,25 +314,48 @@ impl Steps {
     }
 
     async fn download_into(&self, action: &DownloadAction) -> anyhow::Result<u64> {
-        let checksum = Checksum { algorithm: &action.checksum_algorithm, value: &action.checksum_value };
-        let content = self.cell.cache.file(&action.from, &action.cache_key, &checksum).await?;
+        let checksum = Checksum {
+            algorithm: &action.checksum_algorithm,
+            value: &action.checksum_value,
+        };
+        let content = self
+            .cell
+            .cache
+            .file(&action.from, &action.cache_key, &checksum)
+            .await?;
         let tar = self.cell.cache.transfers.temp_file();
         let (from, to) = (content.path().to_owned(), tar.path().to_owned());
         tokio::task::spawn_blocking(move || archive::to_tar(&from, &to)).await??;
-        let user = if action.user.is_empty() { DEFAULT_USER } else { &action.user };
-        self.cell.garden.stream_in(&self.handle, &action.to, user, tar.path().to_owned()).await.map_err(|error| anyhow!("{error}"))?;
+        let user = if action.user.is_empty() {
+            DEFAULT_USER
+        } else {
+            &action.user
+        };
+        self.cell
+            .garden
+            .stream_in(&self.handle, &action.to, user, tar.path().to_owned())
+            .await
+            .map_err(|error| anyhow!("{error}"))?;
         Ok(content.size)
     }
 
     async fn upload(&self, action: &UploadAction, source: &str) -> StepResult {
         let source = pick(&action.log_source, source);
         if !action.artifact.is_empty() {
-            self.say(source, Stream::Out, &format!("Uploading {}...", action.artifact));
+            self.say(
+                source,
+                Stream::Out,
+                &format!("Uploading {}...", action.artifact),
+            );
         }
         match self.upload_from(action).await {
             Ok(size) => {
                 if !action.artifact.is_empty() {
-                    self.say(source, Stream::Out, &format!("Uploaded {} ({})", action.artifact, human_size(size)));
+                    self.say(
+                        source,
+                        Stream::Out,
+                        &format!("Uploaded {} ({})", action.artifact, human_size(size)),
+                    );
                 }
                 Ok(())
             }
@@ -244,15 +366,29 @@ impl Steps {
     async fn upload_from(&self, action: &UploadAction) -> anyhow::Result<u64> {
         let transfers = &self.cell.cache.transfers;
         let (tar, file) = (transfers.temp_file(), transfers.temp_file());
-        self.cell.garden.stream_out(&self.handle, &action.from, tar.path().to_owned()).await.map_err(|error| anyhow!("{error}"))?;
+        self.cell
+            .garden
+            .stream_out(&self.handle, &action.from, tar.path().to_owned())
+            .await
+            .map_err(|error| anyhow!("{error}"))?;
         let (from, to) = (tar.path().to_owned(), file.path().to_owned());
         let size = tokio::task::spawn_blocking(move || archive::first_file(&from, &to)).await??;
         transfers.upload(&action.to, file.path()).await?;
         Ok(size)
     }
 
-    fn transfer_failed(&self, source: &str, verb: &str, artifact: &str, error: &anyhow::Error) -> StepResult {
-        let artifact = if artifact.is_empty() { "a file" } else { artifact };
+    fn transfer_failed(
+        &self,
+        source: &str,
+        verb: &str,
+        artifact: &str,
+        error: &anyhow::Error,
+    ) -> StepResult {
+        let artifact = if artifact.is_empty() {
+            "a file"
+        } else {
+            artifact
+        };
         let reason = format!("Failed to {verb} {artifact}: {error:#}");
         self.say(source, Stream::Err, &reason);
         Err(StepError::Failed(reason))
@@ -267,9 +403,15 @@ impl Steps {
 
 /// Steps that live and die together: the first end (even a success) is a failure and cancels the others. `first` hears its reason
 /// before the others have ended.
-pub(crate) async fn codependent_steps(steps: Vec<BoxFuture<'_, StepResult>>, cancel: &CancellationToken, first: impl FnOnce(&StepResult)) -> StepResult {
+pub(crate) async fn codependent_steps(
+    steps: Vec<BoxFuture<'_, StepResult>>,
+    cancel: &CancellationToken,
+    first: impl FnOnce(&StepResult),
+) -> StepResult {
     let mut running: FuturesUnordered<_> = steps.into_iter().collect();
-    let Some(ended) = running.next().await else { return Ok(()) };
+    let Some(ended) = running.next().await else {
+        return Ok(());
+    };
     let result = match ended {
         Ok(()) => Err(StepError::Failed("Codependent step exited".to_owned())),
         other => other,
@@ -285,9 +427,17 @@ fn pick<'a>(own: &'a str, inherited: &'a str) -> &'a str {
 }
 
 fn prefixed(source: &str, reason: &str) -> String {
-    if source.is_empty() { reason.to_owned() } else { format!("{source}: {reason}") }
+    if source.is_empty() {
+        reason.to_owned()
+    } else {
+        format!("{source}: {reason}")
+    }
 }
 
 fn status(exit: Exit) -> String {
-    if exit.out_of_memory { format!("{} (out of memory)", exit.status) } else { exit.status.to_string() }
+    if exit.out_of_memory {
+        format!("{} (out of memory)", exit.status)
+    } else {
+        exit.status.to_string()
+    }
 }

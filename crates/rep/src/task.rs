@@ -5,11 +5,11 @@ use crate::container::{Container, Phase};
 use crate::create::{self, Made};
 use crate::logs::Logs;
 use crate::lrp::{destroy, record_of};
+use crate::metrics;
 use crate::record::{self, ContainerDir};
 use crate::report::{self, until_answered};
 use crate::spec::Definition;
 use crate::steps::{StepError, StepResult, Steps};
-use crate::metrics;
 use anyhow::Result;
 use cell_plan::credentials;
 use clients::loggregator::Stream;
@@ -25,20 +25,41 @@ const COMPLETE_LIMIT: Duration = Duration::from_secs(600);
 
 /// From /work: takes the task from its reservation to its end.
 pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
-    let Some(task) = begin(&cell, &container).await else { return };
+    let Some(task) = begin(&cell, &container).await else {
+        return;
+    };
     let definition = Definition::from(&task);
     let logs = create::logs(&cell, &container, &definition);
     let made = async {
-        let dir = ContainerDir::create(&cell.settings.work_dir, &container.guid, &record_of(&container), &task)?;
+        let dir = ContainerDir::create(
+            &cell.settings.work_dir,
+            &container.guid,
+            &record_of(&container),
+            &task,
+        )?;
         let made = create::create(&cell, &container, &definition, &dir, &logs).await?;
         anyhow::Ok((dir, made))
     };
     match made.await {
-        Ok((dir, made)) => Running { cell: &cell, container: &container, task, definition, logs, made }.run(dir, BTreeSet::new()).await,
+        Ok((dir, made)) => {
+            Running {
+                cell: &cell,
+                container: &container,
+                task,
+                definition,
+                logs,
+                made,
+            }
+            .run(dir, BTreeSet::new())
+            .await
+        }
         // Perhaps another cell can: the BBS decides how often it is tried.
         Err(error) => {
             let reason = report::cut(&format!("failed to create container: {error:#}"));
-            let answer = until_answered(COMPLETE_LIMIT, || cell.bbs.reject_task(&container.guid, &reason)).await;
+            let answer = until_answered(COMPLETE_LIMIT, || {
+                cell.bbs.reject_task(&container.guid, &reason)
+            })
+            .await;
             note(&container, "task-not-rejected", answer);
         }
     }
@@ -46,7 +67,11 @@ pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
 }
 
 /// After a restart of the rep: goes on with a container that exists.
-pub(crate) async fn resume(cell: Arc<Cell>, container: Arc<Container>, existing: garden::api::Container) {
+pub(crate) async fn resume(
+    cell: Arc<Cell>,
+    container: Arc<Container>,
+    existing: garden::api::Container,
+) {
     let opened = ContainerDir::open::<TaskDefinition>(&cell.settings.work_dir, &container.guid);
     let made = opened.and_then(|(dir, task)| {
         let definition = Definition::from(&task);
@@ -58,12 +83,30 @@ pub(crate) async fn resume(cell: Arc<Cell>, container: Arc<Container>, existing:
             container.set_phase(Phase::Created);
             let logs = create::logs(&cell, &container, &definition);
             let started = existing.processes.into_keys().collect();
-            Running { cell: &cell, container: &container, task, definition, logs, made }.run(dir, started).await;
+            Running {
+                cell: &cell,
+                container: &container,
+                task,
+                definition,
+                logs,
+                made,
+            }
+            .run(dir, started)
+            .await;
         }
         Err(error) => {
-            tracing::warn!(container = container.guid, error = format!("{error:#}"), "container-not-adopted");
+            tracing::warn!(
+                container = container.guid,
+                error = format!("{error:#}"),
+                "container-not-adopted"
+            );
             destroy(&cell, &container.guid).await;
-            complete(&cell, &container, Err(format!("container could not be taken over: {error:#}"))).await;
+            complete(
+                &cell,
+                &container,
+                Err(format!("container could not be taken over: {error:#}")),
+            )
+            .await;
         }
     }
     record::remove(&cell.settings.work_dir, &container.guid);
@@ -80,15 +123,26 @@ async fn begin(cell: &Cell, container: &Container) -> Option<TaskDefinition> {
         Ok(true) => {}
         Ok(false) => return None,
         Err(error) => {
-            tracing::info!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "task-start-refused");
+            tracing::info!(
+                container = container.guid,
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "task-start-refused"
+            );
             return None;
         }
     }
     match until_answered(limit, || cell.bbs.task(&container.guid)).await? {
-        Ok(Task { task_definition: Some(definition), .. }) => Some(definition),
+        Ok(Task {
+            task_definition: Some(definition),
+            ..
+        }) => Some(definition),
         Ok(_) => None,
         Err(error) => {
-            tracing::info!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "task-not-fetched");
+            tracing::info!(
+                container = container.guid,
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "task-not-fetched"
+            );
             None
         }
     }
@@ -124,9 +178,21 @@ impl Running<'_> {
         if let Some(outcome) = outcome {
             complete(self.cell, self.container, outcome).await;
         }
-        self.logs.cell(Stream::Out, format!("Cell {} destroying container for instance {}", self.cell.settings.cell_id, self.container.guid));
+        self.logs.cell(
+            Stream::Out,
+            format!(
+                "Cell {} destroying container for instance {}",
+                self.cell.settings.cell_id, self.container.guid
+            ),
+        );
         destroy(self.cell, &self.container.guid).await;
-        self.logs.cell(Stream::Out, format!("Cell {} successfully destroyed container for instance {}", self.cell.settings.cell_id, self.container.guid));
+        self.logs.cell(
+            Stream::Out,
+            format!(
+                "Cell {} successfully destroyed container for instance {}",
+                self.cell.settings.cell_id, self.container.guid
+            ),
+        );
     }
 
     /// The result, or why there is none; `None` when cancelled, for then the BBS knows already.
@@ -140,13 +206,27 @@ impl Running<'_> {
 
     async fn actions(&self, steps: &Steps) -> StepResult {
         if let Err(error) = self.write_credentials() {
-            return Err(StepError::Failed(format!("failed to create credentials: {error:#}")));
+            return Err(StepError::Failed(format!(
+                "failed to create credentials: {error:#}"
+            )));
         }
         let (source, cancel) = (self.definition.log_source.as_str(), &self.container.stop);
-        let layers = Action { parallel: Some(ParallelAction { actions: self.definition.layer_downloads(), log_source: String::new() }), ..Action::default() };
-        steps.perform(&layers, "layers".to_owned(), source, cancel.clone()).await?;
+        let layers = Action {
+            parallel: Some(ParallelAction {
+                actions: self.definition.layer_downloads(),
+                log_source: String::new(),
+            }),
+            ..Action::default()
+        };
+        steps
+            .perform(&layers, "layers".to_owned(), source, cancel.clone())
+            .await?;
         match &self.task.action {
-            Some(action) => steps.perform(action, "action".to_owned(), source, cancel.clone()).await,
+            Some(action) => {
+                steps
+                    .perform(action, "action".to_owned(), source, cancel.clone())
+                    .await
+            }
             None => Ok(()),
         }
     }
@@ -155,16 +235,29 @@ impl Running<'_> {
         if self.task.result_file.is_empty() {
             return Ok(String::new());
         }
-        match self.cell.garden.read_file(&self.container.guid, &self.task.result_file, MAX_RESULT + 1).await {
-            Ok(content) if content.len() as u64 > MAX_RESULT => Err(format!("result file size exceeds allowed limit of {MAX_RESULT} bytes")),
+        match self
+            .cell
+            .garden
+            .read_file(&self.container.guid, &self.task.result_file, MAX_RESULT + 1)
+            .await
+        {
+            Ok(content) if content.len() as u64 > MAX_RESULT => Err(format!(
+                "result file size exceeds allowed limit of {MAX_RESULT} bytes"
+            )),
             Ok(content) => Ok(String::from_utf8_lossy(&content).into_owned()),
             Err(error) => Err(format!("failed to fetch result: {error:#}")),
         }
     }
 
     fn write_credentials(&self) -> Result<()> {
-        let plan = credentials::identity(&self.container.guid, &self.definition.organizational_units, self.made.ip);
-        self.made.files.write_identity(&self.cell.issuer.issue(&plan)?, false)
+        let plan = credentials::identity(
+            &self.container.guid,
+            &self.definition.organizational_units,
+            self.made.ip,
+        );
+        self.made
+            .files
+            .write_identity(&self.cell.issuer.issue(&plan)?, false)
     }
 
     /// New certificates before the old ones end; never ends.
@@ -172,7 +265,11 @@ impl Running<'_> {
         loop {
             tokio::time::sleep(credentials::rotate_after(self.cell.issuer.validity())).await;
             if let Err(error) = self.write_credentials() {
-                tracing::error!(container = self.container.guid, error = format!("{error:#}"), "credentials-not-written");
+                tracing::error!(
+                    container = self.container.guid,
+                    error = format!("{error:#}"),
+                    "credentials-not-written"
+                );
             }
         }
     }
@@ -194,8 +291,16 @@ async fn complete(cell: &Cell, container: &Container, outcome: Result<String, St
     note(container, "task-not-completed", answer);
 }
 
-fn note(container: &Container, event: &'static str, answer: Option<Result<(), clients::bbs::BbsError>>) {
+fn note(
+    container: &Container,
+    event: &'static str,
+    answer: Option<Result<(), clients::bbs::BbsError>>,
+) {
     if let Some(Err(error)) = answer {
-        tracing::info!(container = container.guid, error = format!("{:#}", anyhow::Error::from(error)), "{event}");
+        tracing::info!(
+            container = container.guid,
+            error = format!("{:#}", anyhow::Error::from(error)),
+            "{event}"
+        );
     }
 }

@@ -61,15 +61,26 @@ struct Failure {
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { error: error.into(), retry: true }
+        Self {
+            error: error.into(),
+            retry: true,
+        }
     }
 }
 
 impl Transfers {
-    pub(crate) fn new(identity: &kit::tls::Identity, limit: Duration, temporary: PathBuf) -> Result<Self> {
+    pub(crate) fn new(
+        identity: &kit::tls::Identity,
+        limit: Duration,
+        temporary: PathBuf,
+    ) -> Result<Self> {
         let _ = std::fs::remove_dir_all(&temporary);
-        std::fs::create_dir_all(&temporary).with_context(|| format!("make directory {}", temporary.display()))?;
-        Ok(Self { http: clients::http::client(identity, Some(limit))?, temporary })
+        std::fs::create_dir_all(&temporary)
+            .with_context(|| format!("make directory {}", temporary.display()))?;
+        Ok(Self {
+            http: clients::http::client(identity, Some(limit))?,
+            temporary,
+        })
     }
 
     pub(crate) fn temp_file(&self) -> TempFile {
@@ -77,11 +88,23 @@ impl Transfers {
     }
 
     /// `None`: not modified since the content with `etag`.
-    pub(crate) async fn fetch(&self, url: &str, checksum: &Checksum<'_>, etag: Option<&str>) -> Result<Option<Fetched>> {
-        self.retried(|| self.fetch_once(url, checksum, etag)).await.with_context(|| format!("download {}", redact(url)))
+    pub(crate) async fn fetch(
+        &self,
+        url: &str,
+        checksum: &Checksum<'_>,
+        etag: Option<&str>,
+    ) -> Result<Option<Fetched>> {
+        self.retried(|| self.fetch_once(url, checksum, etag))
+            .await
+            .with_context(|| format!("download {}", redact(url)))
     }
 
-    async fn fetch_once(&self, url: &str, checksum: &Checksum<'_>, etag: Option<&str>) -> Result<Option<Fetched>, Failure> {
+    async fn fetch_once(
+        &self,
+        url: &str,
+        checksum: &Checksum<'_>,
+        etag: Option<&str>,
+    ) -> Result<Option<Fetched>, Failure> {
         let mut request = self.http.get(url);
         if let Some(etag) = etag {
             request = request.header("if-none-match", etag);
@@ -91,9 +114,15 @@ impl Transfers {
             return Ok(None);
         }
         check_status(&response)?;
-        let etag = response.headers().get("etag").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let etag = response
+            .headers()
+            .get("etag")
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned);
         let file = self.temp_file();
-        let mut out = tokio::fs::File::create(file.path()).await.context("create a temporary file")?;
+        let mut out = tokio::fs::File::create(file.path())
+            .await
+            .context("create a temporary file")?;
         let (mut sha256, mut sha1, mut size) = (sha2::Sha256::new(), sha1::Sha1::new(), 0);
         let mut body = response.bytes_stream();
         while let Some(chunk) = body.next().await {
@@ -103,7 +132,9 @@ impl Transfers {
                 sha1.update(&chunk);
             }
             size += chunk.len() as u64;
-            out.write_all(&chunk).await.context("write a temporary file")?;
+            out.write_all(&chunk)
+                .await
+                .context("write a temporary file")?;
         }
         out.flush().await.context("write a temporary file")?;
         let sha256 = hex::encode(sha256.finalize());
@@ -111,30 +142,60 @@ impl Transfers {
             let actual = match checksum.algorithm {
                 "sha256" => sha256.clone(),
                 "sha1" => hex::encode(sha1.finalize()),
-                other => return Err(Failure { error: anyhow!("checksum algorithm {other:?} is not known here; want sha1 or sha256"), retry: false }),
+                other => {
+                    return Err(Failure {
+                        error: anyhow!(
+                            "checksum algorithm {other:?} is not known here; want sha1 or sha256"
+                        ),
+                        retry: false,
+                    });
+                }
             };
             if !actual.eq_ignore_ascii_case(checksum.value) {
-                return Err(anyhow!("checksum mismatch: expected {} {}, got {actual}", checksum.algorithm, checksum.value).into());
+                return Err(anyhow!(
+                    "checksum mismatch: expected {} {}, got {actual}",
+                    checksum.algorithm,
+                    checksum.value
+                )
+                .into());
             }
         }
-        Ok(Some(Fetched { file, etag, sha256, size }))
+        Ok(Some(Fetched {
+            file,
+            etag,
+            sha256,
+            size,
+        }))
     }
 
     /// The file as the body of a POST.
     pub(crate) async fn upload(&self, url: &str, file: &Path) -> Result<()> {
-        self.retried(|| self.upload_once(url, file)).await.with_context(|| format!("upload to {}", redact(url)))
+        self.retried(|| self.upload_once(url, file))
+            .await
+            .with_context(|| format!("upload to {}", redact(url)))
     }
 
     async fn upload_once(&self, url: &str, file: &Path) -> Result<(), Failure> {
-        let file = tokio::fs::File::open(file).await.context("open the file to upload")?;
+        let file = tokio::fs::File::open(file)
+            .await
+            .context("open the file to upload")?;
         let length = file.metadata().await?.len();
-        let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(file, 1 << 16));
-        let request = self.http.post(url).header("content-type", "application/octet-stream").header("content-length", length).body(body);
+        let body =
+            reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(file, 1 << 16));
+        let request = self
+            .http
+            .post(url)
+            .header("content-type", "application/octet-stream")
+            .header("content-length", length)
+            .body(body);
         let response = request.send().await.map_err(reqwest::Error::without_url)?;
         check_status(&response)
     }
 
-    async fn retried<T, F: Future<Output = Result<T, Failure>>>(&self, mut attempt: impl FnMut() -> F) -> Result<T> {
+    async fn retried<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T> {
         let mut backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(3));
         for left in (0..ATTEMPTS).rev() {
             match attempt().await {
@@ -155,7 +216,10 @@ fn check_status(response: &reqwest::Response) -> Result<(), Failure> {
     if status.is_success() {
         return Ok(());
     }
-    Err(Failure { error: anyhow!("status {status}"), retry: status.is_server_error() })
+    Err(Failure {
+        error: anyhow!("status {status}"),
+        retry: status.is_server_error(),
+    })
 }
 
 /// Without user, password and query: they may hold secrets.
@@ -164,7 +228,10 @@ fn redact(url: &str) -> String {
     match plain.split_once("://") {
         Some((scheme, rest)) => {
             let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-            format!("{scheme}://{}/{path}", authority.rsplit('@').next().unwrap_or_default())
+            format!(
+                "{scheme}://{}/{path}",
+                authority.rsplit('@').next().unwrap_or_default()
+            )
         }
         None => plain.to_owned(),
     }
@@ -176,7 +243,11 @@ pub(crate) fn human_size(bytes: u64) -> String {
     for (unit, size) in UNITS {
         if bytes >= size {
             let tenths = bytes * 10 / size;
-            return if tenths.is_multiple_of(10) { format!("{}{unit}", tenths / 10) } else { format!("{}.{}{unit}", tenths / 10, tenths % 10) };
+            return if tenths.is_multiple_of(10) {
+                format!("{}{unit}", tenths / 10)
+            } else {
+                format!("{}.{}{unit}", tenths / 10, tenths % 10)
+            };
         }
     }
     format!("{bytes}B")
@@ -188,7 +259,13 @@ mod tests {
 
     #[test]
     fn texts() {
-        assert_eq!(redact("https://u:p@host:1/a/b?token=x"), "https://host:1/a/b");
-        assert_eq!((human_size(5), human_size(1 << 20), human_size(1_300_000)), ("5B".into(), "1M".into(), "1.2M".into()));
+        assert_eq!(
+            redact("https://u:p@host:1/a/b?token=x"),
+            "https://host:1/a/b"
+        );
+        assert_eq!(
+            (human_size(5), human_size(1 << 20), human_size(1_300_000)),
+            ("5B".into(), "1M".into(), "1.2M".into())
+        );
     }
 }

@@ -4,7 +4,8 @@
 //! signalled; health checks pass at once. It outlives the rep that uses it, like the real one: attach finds what was started.
 
 use garden::api::{
-    Capacity, Container, ContainerSpec, Exit, Garden, GardenError, Metrics, NetIn, Output, Process, ProcessSpec, Signal,
+    Capacity, Container, ContainerSpec, Exit, Garden, GardenError, Metrics, NetIn, Output, Process,
+    ProcessSpec, Signal,
 };
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -24,20 +25,31 @@ pub struct Script {
 
 impl Script {
     pub fn runs() -> Self {
-        Self { output: Vec::new(), exit: None, on_term: Some(143) }
+        Self {
+            output: Vec::new(),
+            exit: None,
+            on_term: Some(143),
+        }
     }
 
     pub fn exits(status: i32) -> Self {
-        Self { exit: Some(status), ..Self::runs() }
+        Self {
+            exit: Some(status),
+            ..Self::runs()
+        }
     }
 
     pub fn ignores_term() -> Self {
-        Self { on_term: None, ..Self::runs() }
+        Self {
+            on_term: None,
+            ..Self::runs()
+        }
     }
 
     #[must_use]
     pub fn says(mut self, stdout: &str) -> Self {
-        self.output.push(Output::Stdout(stdout.as_bytes().to_vec().into()));
+        self.output
+            .push(Output::Stdout(stdout.as_bytes().to_vec().into()));
         self
     }
 }
@@ -55,7 +67,9 @@ pub struct SimGarden {
 
 impl std::fmt::Debug for SimGarden {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SimGarden").field("handles", &self.handles()).finish_non_exhaustive()
+        f.debug_struct("SimGarden")
+            .field("handles", &self.handles())
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,18 +104,34 @@ struct SimProcess {
 
 impl Default for SimGarden {
     fn default() -> Self {
-        Self::new(Capacity { memory_mb: 4096, disk_mb: 8192, containers: 100 })
+        Self::new(Capacity {
+            memory_mb: 4096,
+            disk_mb: 8192,
+            containers: 100,
+        })
     }
 }
 
 impl SimGarden {
     pub fn new(capacity: Capacity) -> Self {
-        let state = State { next_port: 61001, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), changes: watch::Sender::new(0), capacity, cell_ip: Ipv4Addr::new(10, 0, 0, 1) }
+        let state = State {
+            next_port: 61001,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            changes: watch::Sender::new(0),
+            capacity,
+            cell_ip: Ipv4Addr::new(10, 0, 0, 1),
+        }
     }
 
     /// Processes that `matcher` accepts follow `script`; the script added last is asked first.
-    pub fn script(&self, matcher: impl Fn(&ProcessSpec) -> bool + Send + Sync + 'static, script: Script) {
+    pub fn script(
+        &self,
+        matcher: impl Fn(&ProcessSpec) -> bool + Send + Sync + 'static,
+        script: Script,
+    ) {
         self.lock().scripts.insert(0, (Box::new(matcher), script));
     }
 
@@ -120,22 +150,41 @@ impl SimGarden {
 
     /// What was started as this process.
     pub fn process(&self, handle: &str, id: &str) -> Option<ProcessSpec> {
-        self.lock().containers.get(handle)?.processes.get(id).map(|p| p.spec.clone())
+        self.lock()
+            .containers
+            .get(handle)?
+            .processes
+            .get(id)
+            .map(|p| p.spec.clone())
     }
 
     /// Ids of the processes started, with their exits.
     pub fn processes(&self, handle: &str) -> BTreeMap<String, Option<Exit>> {
-        self.lock().containers.get(handle).map(SimContainer::exits).unwrap_or_default()
+        self.lock()
+            .containers
+            .get(handle)
+            .map(SimContainer::exits)
+            .unwrap_or_default()
     }
 
     pub fn signals(&self, handle: &str, id: &str) -> Vec<Signal> {
         let state = self.lock();
-        state.containers.get(handle).and_then(|c| c.processes.get(id)).map(|p| p.signals.clone()).unwrap_or_default()
+        state
+            .containers
+            .get(handle)
+            .and_then(|c| c.processes.get(id))
+            .map(|p| p.signals.clone())
+            .unwrap_or_default()
     }
 
     /// Ends a running process.
     pub fn exit(&self, handle: &str, id: &str, exit: Exit) {
-        if let Some(process) = self.lock().containers.get_mut(handle).and_then(|c| c.processes.get_mut(id)) {
+        if let Some(process) = self
+            .lock()
+            .containers
+            .get_mut(handle)
+            .and_then(|c| c.processes.get_mut(id))
+        {
             process.end(exit);
         }
         self.changed();
@@ -143,7 +192,12 @@ impl SimGarden {
 
     /// A process says something.
     pub fn say(&self, handle: &str, id: &str, output: Output) {
-        if let Some(process) = self.lock().containers.get_mut(handle).and_then(|c| c.processes.get_mut(id)) {
+        if let Some(process) = self
+            .lock()
+            .containers
+            .get_mut(handle)
+            .and_then(|c| c.processes.get_mut(id))
+        {
             process.say(output);
         }
     }
@@ -178,24 +232,48 @@ impl SimGarden {
 
 impl State {
     fn container(&mut self, handle: &str) -> Result<&mut SimContainer, GardenError> {
-        self.containers.get_mut(handle).ok_or_else(|| GardenError::ContainerNotFound(handle.to_owned()))
+        self.containers
+            .get_mut(handle)
+            .ok_or_else(|| GardenError::ContainerNotFound(handle.to_owned()))
     }
 
     fn process(&mut self, handle: &str, id: &str) -> Result<&mut SimProcess, GardenError> {
-        let missing = || GardenError::ProcessNotFound { handle: handle.to_owned(), process: id.to_owned() };
-        self.container(handle)?.processes.get_mut(id).ok_or_else(missing)
+        let missing = || GardenError::ProcessNotFound {
+            handle: handle.to_owned(),
+            process: id.to_owned(),
+        };
+        self.container(handle)?
+            .processes
+            .get_mut(id)
+            .ok_or_else(missing)
     }
 
     fn script_of(&self, spec: &ProcessSpec) -> Script {
-        let health_check = spec.args.iter().any(|a| a.starts_with("-startup-interval") || a.starts_with("-until-ready-interval"));
-        let scripted = self.scripts.iter().find(|(matcher, _)| matcher(spec)).map(|(_, script)| script.clone());
-        scripted.unwrap_or_else(|| if health_check { Script::exits(0) } else { Script::runs() })
+        let health_check = spec
+            .args
+            .iter()
+            .any(|a| a.starts_with("-startup-interval") || a.starts_with("-until-ready-interval"));
+        let scripted = self
+            .scripts
+            .iter()
+            .find(|(matcher, _)| matcher(spec))
+            .map(|(_, script)| script.clone());
+        scripted.unwrap_or_else(|| {
+            if health_check {
+                Script::exits(0)
+            } else {
+                Script::runs()
+            }
+        })
     }
 }
 
 impl SimContainer {
     fn exits(&self) -> BTreeMap<String, Option<Exit>> {
-        self.processes.iter().map(|(id, p)| (id.clone(), p.exit)).collect()
+        self.processes
+            .iter()
+            .map(|(id, p)| (id.clone(), p.exit))
+            .collect()
     }
 
     fn listed(&self) -> Container {
@@ -223,12 +301,19 @@ impl SimProcess {
                 self.waiting.push(tell);
             }
         }
-        Process { id: id.to_owned(), output, exit }
+        Process {
+            id: id.to_owned(),
+            output,
+            exit,
+        }
     }
 
     fn say(&mut self, output: Output) {
         let unsent = match &self.output {
-            Some(sender) => sender.try_send(output).err().map(|error| error.into_inner()),
+            Some(sender) => sender
+                .try_send(output)
+                .err()
+                .map(|error| error.into_inner()),
             None => Some(output),
         };
         self.unread.extend(unsent);
@@ -251,7 +336,10 @@ impl SimProcess {
             Signal::Kill => Some(137),
         };
         if let Some(status) = status {
-            self.end(Exit { status, out_of_memory: false });
+            self.end(Exit {
+                status,
+                out_of_memory: false,
+            });
         }
     }
 }
@@ -271,11 +359,24 @@ impl Garden for SimGarden {
             let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 255, 0, 1)) + state.created);
             let mut net_in = Vec::new();
             for asked in &spec.net_in {
-                let host_port = if asked.host_port == 0 { state.next_port } else { asked.host_port };
+                let host_port = if asked.host_port == 0 {
+                    state.next_port
+                } else {
+                    asked.host_port
+                };
                 state.next_port += 1;
-                net_in.push(NetIn { host_port, container_port: asked.container_port });
+                net_in.push(NetIn {
+                    host_port,
+                    container_port: asked.container_port,
+                });
             }
-            let container = SimContainer { ip, net_in, files: BTreeMap::new(), processes: BTreeMap::new(), spec };
+            let container = SimContainer {
+                ip,
+                net_in,
+                files: BTreeMap::new(),
+                processes: BTreeMap::new(),
+                spec,
+            };
             let listed = container.listed();
             state.containers.insert(listed.handle.clone(), container);
             listed
@@ -285,7 +386,12 @@ impl Garden for SimGarden {
     }
 
     async fn containers(&self) -> Result<Vec<Container>, GardenError> {
-        Ok(self.lock().containers.values().map(SimContainer::listed).collect())
+        Ok(self
+            .lock()
+            .containers
+            .values()
+            .map(SimContainer::listed)
+            .collect())
     }
 
     async fn run(&self, handle: &str, spec: ProcessSpec) -> Result<Process, GardenError> {
@@ -294,14 +400,28 @@ impl Garden for SimGarden {
             let script = state.script_of(&spec);
             let container = state.container(handle)?;
             if container.processes.contains_key(&spec.id) {
-                return Err(GardenError::CannotExecute { path: spec.path, reason: format!("process {} exists already", spec.id) });
+                return Err(GardenError::CannotExecute {
+                    path: spec.path,
+                    reason: format!("process {} exists already", spec.id),
+                });
             }
             let id = spec.id.clone();
-            let mut process = SimProcess { spec, script: script.clone(), exit: None, signals: Vec::new(), output: None, waiting: Vec::new(), unread: Vec::new() };
+            let mut process = SimProcess {
+                spec,
+                script: script.clone(),
+                exit: None,
+                signals: Vec::new(),
+                output: None,
+                waiting: Vec::new(),
+                unread: Vec::new(),
+            };
             process.unread.extend(script.output);
             let attached = process.attach(&id);
             if let Some(status) = script.exit {
-                process.end(Exit { status, out_of_memory: false });
+                process.end(Exit {
+                    status,
+                    out_of_memory: false,
+                });
             }
             container.processes.insert(id, process);
             attached
@@ -314,7 +434,12 @@ impl Garden for SimGarden {
         Ok(self.lock().process(handle, process_id)?.attach(process_id))
     }
 
-    async fn signal(&self, handle: &str, process_id: &str, signal: Signal) -> Result<(), GardenError> {
+    async fn signal(
+        &self,
+        handle: &str,
+        process_id: &str,
+        signal: Signal,
+    ) -> Result<(), GardenError> {
         self.lock().process(handle, process_id)?.signal(signal);
         self.changed();
         Ok(())
@@ -322,30 +447,65 @@ impl Garden for SimGarden {
 
     async fn destroy(&self, handle: &str) -> Result<(), GardenError> {
         if let Some(mut container) = self.lock().containers.remove(handle) {
-            container.processes.values_mut().for_each(|p| p.end(Exit { status: 137, out_of_memory: false }));
+            container.processes.values_mut().for_each(|p| {
+                p.end(Exit {
+                    status: 137,
+                    out_of_memory: false,
+                })
+            });
         }
         self.changed();
         Ok(())
     }
 
-    async fn set_properties(&self, handle: &str, properties: BTreeMap<String, String>) -> Result<(), GardenError> {
-        self.lock().container(handle)?.spec.properties.extend(properties);
+    async fn set_properties(
+        &self,
+        handle: &str,
+        properties: BTreeMap<String, String>,
+    ) -> Result<(), GardenError> {
+        self.lock()
+            .container(handle)?
+            .spec
+            .properties
+            .extend(properties);
         self.changed();
         Ok(())
     }
 
     /// Keeps the archive itself as a file named after the directory.
-    async fn stream_in(&self, handle: &str, directory: &str, _user: &str, tar: PathBuf) -> Result<(), GardenError> {
+    async fn stream_in(
+        &self,
+        handle: &str,
+        directory: &str,
+        _user: &str,
+        tar: PathBuf,
+    ) -> Result<(), GardenError> {
         let content = std::fs::read(&tar).map_err(anyhow::Error::from)?;
-        self.lock().container(handle)?.files.insert(directory.to_owned(), content);
+        self.lock()
+            .container(handle)?
+            .files
+            .insert(directory.to_owned(), content);
         self.changed();
         Ok(())
     }
 
-    async fn read_file(&self, handle: &str, path: &str, limit: u64) -> Result<Vec<u8>, GardenError> {
+    async fn read_file(
+        &self,
+        handle: &str,
+        path: &str,
+        limit: u64,
+    ) -> Result<Vec<u8>, GardenError> {
         let mut state = self.lock();
-        let content = state.container(handle)?.files.get(path).ok_or_else(|| anyhow::anyhow!("{path}: no such file"))?;
-        Ok(content.iter().copied().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
+        let content = state
+            .container(handle)?
+            .files
+            .get(path)
+            .ok_or_else(|| anyhow::anyhow!("{path}: no such file"))?;
+        Ok(content
+            .iter()
+            .copied()
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .collect())
     }
 
     /// A tar with the one file in it (ustar, written by hand: a header block, the content, two empty blocks).
@@ -359,7 +519,16 @@ impl Garden for SimGarden {
     async fn metrics(&self, handle: &str) -> Result<Metrics, GardenError> {
         let mut state = self.lock();
         let limits = &state.container(handle)?.spec.limits;
-        Ok(Metrics { memory: 1 << 20, memory_limit: limits.memory, disk: 1 << 10, disk_limit: limits.disk, cpu: 1000, age: 2000, rx_bytes: 1, tx_bytes: 2 })
+        Ok(Metrics {
+            memory: 1 << 20,
+            memory_limit: limits.memory,
+            disk: 1 << 10,
+            disk_limit: limits.disk,
+            cpu: 1000,
+            age: 2000,
+            rx_bytes: 1,
+            tx_bytes: 2,
+        })
     }
 
     fn capacity(&self) -> Capacity {
@@ -374,7 +543,8 @@ impl Garden for SimGarden {
 fn one_file_tar(name: &str, content: &[u8]) -> Vec<u8> {
     const BLOCK: usize = 512;
     let mut header = [0u8; BLOCK];
-    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    let mut put =
+        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);
     put(100, "0000644\0");
     put(108, "0000000\0");

@@ -27,7 +27,8 @@ pub mod path {
     pub const EVACUATE_STOPPED: &str = "/v1/actual_lrps/evacuate_stopped";
     pub const EVACUATE_RUNNING: &str = "/v1/actual_lrps/evacuate_running.r1";
     pub const SCHEDULING_INFOS_LIST: &str = "/v1/desired_lrp_scheduling_infos/list";
-    pub const SCHEDULING_INFO_BY_GUID: &str = "/v1/desired_lrp_scheduling_infos/get_by_process_guid";
+    pub const SCHEDULING_INFO_BY_GUID: &str =
+        "/v1/desired_lrp_scheduling_infos/get_by_process_guid";
     pub const ROUTING_INFOS_LIST: &str = "/v1/desired_lrp_routing_infos/list";
     pub const DESIRED_LRPS_LIST: &str = "/v1/desired_lrps/list.r3";
     pub const DESIRED_LRPS_LIST_R2: &str = "/v1/desired_lrps/list.r2";
@@ -608,7 +609,9 @@ impl Event {
         match self {
             Self::DesiredLrpCreated(e) | Self::DesiredLrpRemoved(e) => e.encode_to_vec(),
             Self::DesiredLrpChanged(e) => e.encode_to_vec(),
-            Self::ActualLrpInstanceCreated(e) | Self::ActualLrpInstanceRemoved(e) => e.encode_to_vec(),
+            Self::ActualLrpInstanceCreated(e) | Self::ActualLrpInstanceRemoved(e) => {
+                e.encode_to_vec()
+            }
             Self::ActualLrpInstanceChanged(e) => e.encode_to_vec(),
             Self::ActualLrpCrashed(e) => e.encode_to_vec(),
             Self::TaskCreated(e) | Self::TaskRemoved(e) => e.encode_to_vec(),
@@ -623,9 +626,15 @@ impl Event {
             "desired_lrp_created" => Self::DesiredLrpCreated(DesiredLrpEvent::decode(data)?),
             "desired_lrp_changed" => Self::DesiredLrpChanged(DesiredLrpChangedEvent::decode(data)?),
             "desired_lrp_removed" => Self::DesiredLrpRemoved(DesiredLrpEvent::decode(data)?),
-            "actual_lrp_instance_created" => Self::ActualLrpInstanceCreated(ActualLrpInstanceEvent::decode(data)?),
-            "actual_lrp_instance_changed" => Self::ActualLrpInstanceChanged(ActualLrpInstanceChangedEvent::decode(data)?),
-            "actual_lrp_instance_removed" => Self::ActualLrpInstanceRemoved(ActualLrpInstanceEvent::decode(data)?),
+            "actual_lrp_instance_created" => {
+                Self::ActualLrpInstanceCreated(ActualLrpInstanceEvent::decode(data)?)
+            }
+            "actual_lrp_instance_changed" => {
+                Self::ActualLrpInstanceChanged(ActualLrpInstanceChangedEvent::decode(data)?)
+            }
+            "actual_lrp_instance_removed" => {
+                Self::ActualLrpInstanceRemoved(ActualLrpInstanceEvent::decode(data)?)
+            }
             "actual_lrp_crashed" => Self::ActualLrpCrashed(ActualLrpCrashedEvent::decode(data)?),
             "task_created" => Self::TaskCreated(TaskEvent::decode(data)?),
             "task_changed" => Self::TaskChanged(TaskChangedEvent::decode(data)?),

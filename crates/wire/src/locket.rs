@@ -147,8 +147,19 @@ impl crate::bbs::CellPresence {
             cell_id: self.cell_id.clone(),
             rep_address: self.rep_address.clone(),
             zone: self.zone.clone(),
-            capacity: self.capacity.as_ref().map(|c| CapacityJson { memory_mb: c.memory_mb, disk_mb: c.disk_mb, containers: c.containers }),
-            rootfs_providers: self.rootfs_providers.iter().map(|p| ProviderJson { name: p.name.clone(), properties: p.properties.clone() }).collect(),
+            capacity: self.capacity.as_ref().map(|c| CapacityJson {
+                memory_mb: c.memory_mb,
+                disk_mb: c.disk_mb,
+                containers: c.containers,
+            }),
+            rootfs_providers: self
+                .rootfs_providers
+                .iter()
+                .map(|p| ProviderJson {
+                    name: p.name.clone(),
+                    properties: p.properties.clone(),
+                })
+                .collect(),
             placement_tags: self.placement_tags.clone(),
             optional_placement_tags: self.optional_placement_tags.clone(),
             rep_url: self.rep_url.clone(),
@@ -163,8 +174,19 @@ impl crate::bbs::CellPresence {
             cell_id: json.cell_id,
             rep_address: json.rep_address,
             zone: json.zone,
-            capacity: json.capacity.map(|c| crate::bbs::CellCapacity { memory_mb: c.memory_mb, disk_mb: c.disk_mb, containers: c.containers }),
-            rootfs_providers: json.rootfs_providers.into_iter().map(|p| crate::bbs::Provider { name: p.name, properties: p.properties }).collect(),
+            capacity: json.capacity.map(|c| crate::bbs::CellCapacity {
+                memory_mb: c.memory_mb,
+                disk_mb: c.disk_mb,
+                containers: c.containers,
+            }),
+            rootfs_providers: json
+                .rootfs_providers
+                .into_iter()
+                .map(|p| crate::bbs::Provider {
+                    name: p.name,
+                    properties: p.properties,
+                })
+                .collect(),
             placement_tags: json.placement_tags,
             optional_placement_tags: json.optional_placement_tags,
             rep_url: json.rep_url,

@@ -74,7 +74,12 @@ pub enum RootFsProvider {
 
 impl RootFsProvider {
     pub fn fixed_set<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
-        Self::FixedSet { set: names.into_iter().map(|name| (name.into(), Empty {})).collect() }
+        Self::FixedSet {
+            set: names
+                .into_iter()
+                .map(|name| (name.into(), Empty {}))
+                .collect(),
+        }
     }
 }
 
@@ -248,7 +253,6 @@ pub struct LrpMetric {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskMetric {
-    
     pub task_guid: String,
     #[serde(flatten)]
     pub metrics: ContainerMetrics,
@@ -272,7 +276,9 @@ pub struct ContainerMetrics {
 }
 
 /// Go writes a nil slice or map as `null`.
-fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -304,7 +310,10 @@ mod tests {
         }));
         assert_eq!(state.lrps[0].identifier(), "P.0");
         assert_eq!(state.tasks[0].state, TaskState::Pending);
-        assert_eq!(state.root_fs_providers["preloaded"], RootFsProvider::fixed_set(["cflinuxfs4"]));
+        assert_eq!(
+            state.root_fs_providers["preloaded"],
+            RootFsProvider::fixed_set(["cflinuxfs4"])
+        );
     }
 
     #[test]
@@ -318,16 +327,22 @@ mod tests {
     #[test]
     fn work_lrp_update_and_start_requests() {
         round_trip::<Work>(json!({"LRPs": [], "Tasks": [], "cell_id": "cell-0"}));
-        round_trip::<LrpUpdate>(json!({"instance_guid": "I", "process_guid": "P", "index": 0, "domain": "cf-apps",
-            "internal_routes": [{"hostname": "a.apps.internal"}], "metric_tags": {"app_name": "x"}}));
-        let requests: Vec<LrpStartRequest> = round_trip(json!([{"process_guid": "P", "domain": "cf-apps", "indices": [0, 2],
-            "PlacementTags": ["iso-1"], "VolumeDrivers": [], "RootFs": "preloaded:cflinuxfs4", "MemoryMB": 256, "DiskMB": 1024, "MaxPids": 1024}]));
+        round_trip::<LrpUpdate>(
+            json!({"instance_guid": "I", "process_guid": "P", "index": 0, "domain": "cf-apps",
+            "internal_routes": [{"hostname": "a.apps.internal"}], "metric_tags": {"app_name": "x"}}),
+        );
+        let requests: Vec<LrpStartRequest> = round_trip(
+            json!([{"process_guid": "P", "domain": "cf-apps", "indices": [0, 2],
+            "PlacementTags": ["iso-1"], "VolumeDrivers": [], "RootFs": "preloaded:cflinuxfs4", "MemoryMB": 256, "DiskMB": 1024, "MaxPids": 1024}]),
+        );
         assert_eq!(requests[0].constraint.placement_tags, ["iso-1"]);
     }
 
     #[test]
     fn container_metrics() {
-        round_trip::<ContainerMetricsCollection>(json!({"cell_id": "c", "tasks": [], "lrps": [{"instance_guid": "I", "process_guid": "P", "index": 1,
-            "metric_guid": "A", "cpu_usage_fraction": 0.5, "disk_usage_bytes": 1, "disk_quota_bytes": 2, "memory_usage_bytes": 3, "memory_quota_bytes": 4}]}));
+        round_trip::<ContainerMetricsCollection>(
+            json!({"cell_id": "c", "tasks": [], "lrps": [{"instance_guid": "I", "process_guid": "P", "index": 1,
+            "metric_guid": "A", "cpu_usage_fraction": 0.5, "disk_usage_bytes": 1, "disk_quota_bytes": 2, "memory_usage_bytes": 3, "memory_quota_bytes": 4}]}),
+        );
     }
 }

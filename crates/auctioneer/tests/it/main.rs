@@ -19,7 +19,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use wire::bbs as m;
-use wire::rep::{CellState, Lrp, LrpStartRequest, PlacementConstraint, Resource, Resources, RootFsProvider, Task, Work};
+use wire::rep::{
+    CellState, Lrp, LrpStartRequest, PlacementConstraint, Resource, Resources, RootFsProvider,
+    Task, Work,
+};
 
 /// What the peers of the auctioneer saw and shall answer.
 #[derive(Default)]
@@ -49,22 +52,43 @@ fn identity() -> Identity {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let ca_cert = ca.self_signed(&ca_key).unwrap();
     let mut leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    leaf.extended_key_usages = vec![
+        rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+        rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     let key = rcgen::KeyPair::generate().unwrap();
-    let cert = leaf.signed_by(&key, &rcgen::Issuer::new(ca, ca_key)).unwrap();
-    Identity { cert_pem: cert.pem(), key_pem: key.serialize_pem(), ca_pem: ca_cert.pem() }
+    let cert = leaf
+        .signed_by(&key, &rcgen::Issuer::new(ca, ca_key))
+        .unwrap();
+    Identity {
+        cert_pem: cert.pem(),
+        key_pem: key.serialize_pem(),
+        ca_pem: ca_cert.pem(),
+    }
 }
 
 /// An answer of the BBS: protobuf, always 200.
 fn protobuf(message: &impl Message) -> Response {
-    Response::builder().header("content-type", "application/x-protobuf").body(Body::from(message.encode_to_vec())).unwrap()
+    Response::builder()
+        .header("content-type", "application/x-protobuf")
+        .body(Body::from(message.encode_to_vec()))
+        .unwrap()
 }
 
 /// An empty gRPC answer: every lock is granted.
 fn granted() -> Response {
-    let trailers = http::HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static("0"))]);
-    let frames = [Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(&[0; 5]))), Ok(Frame::trailers(trailers))];
-    Response::builder().header("content-type", "application/grpc").body(Body::new(StreamBody::new(futures::stream::iter(frames)))).unwrap()
+    let trailers = http::HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status"),
+        http::HeaderValue::from_static("0"),
+    )]);
+    let frames = [
+        Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(&[0; 5]))),
+        Ok(Frame::trailers(trailers)),
+    ];
+    Response::builder()
+        .header("content-type", "application/grpc")
+        .body(Body::new(StreamBody::new(futures::stream::iter(frames))))
+        .unwrap()
 }
 
 fn router(peers: Shared, changed: Arc<tokio::sync::Notify>) -> Router {
@@ -73,29 +97,77 @@ fn router(peers: Shared, changed: Arc<tokio::sync::Notify>) -> Router {
     Router::new()
         .route("/models.Locket/Lock", post(async || granted()))
         .route("/models.Locket/Release", post(async || granted()))
-        .route(m::path::CELLS_LIST, post(async |State(peers): State<Shared>| protobuf(&m::CellsResponse { error: None, cells: peers.lock().unwrap().cells.clone() })))
-        .route(m::path::ACTUAL_LRPS_FAIL, post(async move |State(peers): State<Shared>, body: Bytes| {
-            peers.lock().unwrap().failed.push(Message::decode(body).unwrap());
-            saw(&on_fail);
-            protobuf(&m::LifecycleResponse::default())
-        }))
-        .route(m::path::REJECT_TASK, post(async move |State(peers): State<Shared>, body: Bytes| {
-            peers.lock().unwrap().rejected.push(Message::decode(body).unwrap());
-            saw(&on_reject);
-            protobuf(&m::LifecycleResponse::default())
-        }))
-        .route("/{cell}/state", get(async |State(peers): State<Shared>, axum::extract::Path(cell): axum::extract::Path<String>| {
-            let (state, healthy) = peers.lock().unwrap().states.iter().find(|(state, _)| state.cell_id == cell).unwrap().clone();
-            let status = if healthy { http::StatusCode::OK } else { http::StatusCode::SERVICE_UNAVAILABLE };
-            (status, axum::Json(state))
-        }))
-        .route("/{cell}/work", post(async move |State(peers): State<Shared>, axum::Json(work): axum::Json<Work>| {
-            let mut peers = peers.lock().unwrap();
-            let refused = if peers.refusing.contains(&work.cell_id) { work.clone() } else { Work::default() };
-            peers.work.push(work);
-            saw(&on_work);
-            axum::Json(refused)
-        }))
+        .route(
+            m::path::CELLS_LIST,
+            post(async |State(peers): State<Shared>| {
+                protobuf(&m::CellsResponse {
+                    error: None,
+                    cells: peers.lock().unwrap().cells.clone(),
+                })
+            }),
+        )
+        .route(
+            m::path::ACTUAL_LRPS_FAIL,
+            post(async move |State(peers): State<Shared>, body: Bytes| {
+                peers
+                    .lock()
+                    .unwrap()
+                    .failed
+                    .push(Message::decode(body).unwrap());
+                saw(&on_fail);
+                protobuf(&m::LifecycleResponse::default())
+            }),
+        )
+        .route(
+            m::path::REJECT_TASK,
+            post(async move |State(peers): State<Shared>, body: Bytes| {
+                peers
+                    .lock()
+                    .unwrap()
+                    .rejected
+                    .push(Message::decode(body).unwrap());
+                saw(&on_reject);
+                protobuf(&m::LifecycleResponse::default())
+            }),
+        )
+        .route(
+            "/{cell}/state",
+            get(
+                async |State(peers): State<Shared>,
+                       axum::extract::Path(cell): axum::extract::Path<String>| {
+                    let (state, healthy) = peers
+                        .lock()
+                        .unwrap()
+                        .states
+                        .iter()
+                        .find(|(state, _)| state.cell_id == cell)
+                        .unwrap()
+                        .clone();
+                    let status = if healthy {
+                        http::StatusCode::OK
+                    } else {
+                        http::StatusCode::SERVICE_UNAVAILABLE
+                    };
+                    (status, axum::Json(state))
+                },
+            ),
+        )
+        .route(
+            "/{cell}/work",
+            post(
+                async move |State(peers): State<Shared>, axum::Json(work): axum::Json<Work>| {
+                    let mut peers = peers.lock().unwrap();
+                    let refused = if peers.refusing.contains(&work.cell_id) {
+                        work.clone()
+                    } else {
+                        Work::default()
+                    };
+                    peers.work.push(work);
+                    saw(&on_work);
+                    axum::Json(refused)
+                },
+            ),
+        )
         .with_state(peers)
 }
 
@@ -105,18 +177,45 @@ impl Foundation {
         let identity = identity();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
-        let presence = |state: &CellState| m::CellPresence { cell_id: state.cell_id.clone(), rep_url: format!("{url}/{}", state.cell_id), ..Default::default() };
-        let peers = Shared::new(Mutex::new(Peers { cells: cells.iter().map(|(state, _)| presence(state)).collect(), states: cells.to_vec(), ..Peers::default() }));
-        let (shutdown, changed) = (CancellationToken::new(), Arc::new(tokio::sync::Notify::new()));
-        let tls = kit::tls::server_config(&identity, ClientAuth::Required, &["h2", "http/1.1"]).unwrap();
-        tokio::spawn(kit::http::serve(listener, Some(tls), router(peers.clone(), changed.clone()), shutdown.clone()));
+        let presence = |state: &CellState| m::CellPresence {
+            cell_id: state.cell_id.clone(),
+            rep_url: format!("{url}/{}", state.cell_id),
+            ..Default::default()
+        };
+        let peers = Shared::new(Mutex::new(Peers {
+            cells: cells.iter().map(|(state, _)| presence(state)).collect(),
+            states: cells.to_vec(),
+            ..Peers::default()
+        }));
+        let (shutdown, changed) = (
+            CancellationToken::new(),
+            Arc::new(tokio::sync::Notify::new()),
+        );
+        let tls =
+            kit::tls::server_config(&identity, ClientAuth::Required, &["h2", "http/1.1"]).unwrap();
+        tokio::spawn(kit::http::serve(
+            listener,
+            Some(tls),
+            router(peers.clone(), changed.clone()),
+            shutdown.clone(),
+        ));
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let config = Config { first_cell_grace: Duration::ZERO, ..Config::new(listener, identity.clone(), &url, &url) };
+        let config = Config {
+            first_cell_grace: Duration::ZERO,
+            ..Config::new(listener, identity.clone(), &url, &url)
+        };
         let auctioneer = Auctioneer::build(config).await.unwrap();
-        let client = AuctioneerClient::new(format!("https://{}", auctioneer.addr()), &identity).unwrap();
+        let client =
+            AuctioneerClient::new(format!("https://{}", auctioneer.addr()), &identity).unwrap();
         let running = tokio::spawn(auctioneer.run(shutdown.clone()));
-        Self { peers, client, shutdown, running, changed }
+        Self {
+            peers,
+            client,
+            shutdown,
+            running,
+            changed,
+        }
     }
 
     /// Waits until the peers have seen what is looked for.
@@ -129,7 +228,9 @@ impl Foundation {
                 self.changed.notified().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("the auctioneer did nothing for ten seconds")
+        tokio::time::timeout(Duration::from_secs(10), wait)
+            .await
+            .expect("the auctioneer did nothing for ten seconds")
     }
 
     async fn stop(self) {
@@ -139,11 +240,19 @@ impl Foundation {
 }
 
 fn cell(id: &str, zone: &str, memory_mb: i32) -> (CellState, bool) {
-    let resources = Resources { memory_mb, disk_mb: 10_000, containers: 100 };
+    let resources = Resources {
+        memory_mb,
+        disk_mb: 10_000,
+        containers: 100,
+    };
     let state = CellState {
         cell_id: id.into(),
         zone: zone.into(),
-        root_fs_providers: [("preloaded".to_owned(), RootFsProvider::fixed_set(["cflinuxfs4"]))].into(),
+        root_fs_providers: [(
+            "preloaded".to_owned(),
+            RootFsProvider::fixed_set(["cflinuxfs4"]),
+        )]
+        .into(),
         available_resources: resources,
         total_resources: resources,
         ..CellState::default()
@@ -152,25 +261,74 @@ fn cell(id: &str, zone: &str, memory_mb: i32) -> (CellState, bool) {
 }
 
 fn lrp(process: &str, indices: &[i32], memory_mb: i32) -> LrpStartRequest {
-    LrpStartRequest { process_guid: process.into(), domain: "cf-apps".into(), indices: indices.to_vec(), constraint: constraint(), resource: Resource { memory_mb, disk_mb: 10, max_pids: 0 } }
+    LrpStartRequest {
+        process_guid: process.into(),
+        domain: "cf-apps".into(),
+        indices: indices.to_vec(),
+        constraint: constraint(),
+        resource: Resource {
+            memory_mb,
+            disk_mb: 10,
+            max_pids: 0,
+        },
+    }
 }
 
 fn constraint() -> PlacementConstraint {
-    PlacementConstraint { root_fs: "preloaded:cflinuxfs4".into(), ..Default::default() }
+    PlacementConstraint {
+        root_fs: "preloaded:cflinuxfs4".into(),
+        ..Default::default()
+    }
 }
 
 #[tokio::test]
 async fn instances_and_tasks_reach_cells() {
-    let evacuating = (CellState { evacuating: true, ..cell("leaving", "z0", 9000).0 }, true);
+    let evacuating = (
+        CellState {
+            evacuating: true,
+            ..cell("leaving", "z0", 9000).0
+        },
+        true,
+    );
     let unhealthy = (cell("ill", "z0", 9000).0, false);
-    let foundation = Foundation::start(&[cell("a", "z1", 1000), cell("b", "z2", 1000), evacuating, unhealthy]).await;
-    foundation.client.request_lrp_auctions(&[lrp("p", &[0, 1], 100)]).await.unwrap();
-    foundation.until(|peers| (peers.work.len() == 2).then_some(())).await;
-    foundation.client.request_task_auctions(&[Task { task_guid: "t".into(), constraint: constraint(), ..Default::default() }]).await.unwrap();
-    foundation.until(|peers| (peers.work.len() == 3).then_some(())).await;
+    let foundation = Foundation::start(&[
+        cell("a", "z1", 1000),
+        cell("b", "z2", 1000),
+        evacuating,
+        unhealthy,
+    ])
+    .await;
+    foundation
+        .client
+        .request_lrp_auctions(&[lrp("p", &[0, 1], 100)])
+        .await
+        .unwrap();
+    foundation
+        .until(|peers| (peers.work.len() == 2).then_some(()))
+        .await;
+    foundation
+        .client
+        .request_task_auctions(&[Task {
+            task_guid: "t".into(),
+            constraint: constraint(),
+            ..Default::default()
+        }])
+        .await
+        .unwrap();
+    foundation
+        .until(|peers| (peers.work.len() == 3).then_some(()))
+        .await;
     {
         let peers = foundation.peers.lock().unwrap();
-        let mut placed: Vec<(&str, i32)> = peers.work.iter().flat_map(|work| work.lrps.iter().map(|lrp: &Lrp| (work.cell_id.as_str(), lrp.index))).collect();
+        let mut placed: Vec<(&str, i32)> = peers
+            .work
+            .iter()
+            .flat_map(|work| {
+                work.lrps
+                    .iter()
+                    .map(|lrp: &Lrp| (work.cell_id.as_str(), lrp.index))
+            })
+            .collect();
         placed.sort_unstable();
         assert_eq!(placed, [("a", 0), ("b", 1)]);
         assert_eq!(peers.work[2].tasks[0].task_guid, "t");
@@ -182,22 +340,64 @@ async fn instances_and_tasks_reach_cells() {
 #[tokio::test]
 async fn what_fits_nowhere_is_reported() {
     let foundation = Foundation::start(&[cell("a", "z1", 100)]).await;
-    foundation.client.request_lrp_auctions(&[lrp("big", &[3], 500)]).await.unwrap();
-    let failed = foundation.until(|peers| peers.failed.first().cloned()).await;
+    foundation
+        .client
+        .request_lrp_auctions(&[lrp("big", &[3], 500)])
+        .await
+        .unwrap();
+    let failed = foundation
+        .until(|peers| peers.failed.first().cloned())
+        .await;
     assert_eq!(failed.error_message, "insufficient resources: memory");
-    assert_eq!(failed.key, Some(m::ActualLrpKey { process_guid: "big".into(), index: 3, domain: "cf-apps".into() }));
-    let constraint = PlacementConstraint { root_fs: "preloaded:other".into(), ..Default::default() };
-    foundation.client.request_task_auctions(&[Task { task_guid: "t".into(), constraint, ..Default::default() }]).await.unwrap();
-    let rejected = foundation.until(|peers| peers.rejected.first().cloned()).await;
-    assert_eq!((rejected.task_guid.as_str(), rejected.rejection_reason.as_str()), ("t", "found no compatible cell for required rootfs"));
+    assert_eq!(
+        failed.key,
+        Some(m::ActualLrpKey {
+            process_guid: "big".into(),
+            index: 3,
+            domain: "cf-apps".into()
+        })
+    );
+    let constraint = PlacementConstraint {
+        root_fs: "preloaded:other".into(),
+        ..Default::default()
+    };
+    foundation
+        .client
+        .request_task_auctions(&[Task {
+            task_guid: "t".into(),
+            constraint,
+            ..Default::default()
+        }])
+        .await
+        .unwrap();
+    let rejected = foundation
+        .until(|peers| peers.rejected.first().cloned())
+        .await;
+    assert_eq!(
+        (
+            rejected.task_guid.as_str(),
+            rejected.rejection_reason.as_str()
+        ),
+        ("t", "found no compatible cell for required rootfs")
+    );
     foundation.stop().await;
 }
 
 #[tokio::test]
 async fn without_cells_the_error_says_so() {
     let foundation = Foundation::start(&[]).await;
-    foundation.client.request_lrp_auctions(&[lrp("p", &[0], 1)]).await.unwrap();
-    assert_eq!(foundation.until(|peers| peers.failed.first().cloned()).await.error_message, "unable to communicate to compatible cells");
+    foundation
+        .client
+        .request_lrp_auctions(&[lrp("p", &[0], 1)])
+        .await
+        .unwrap();
+    assert_eq!(
+        foundation
+            .until(|peers| peers.failed.first().cloned())
+            .await
+            .error_message,
+        "unable to communicate to compatible cells"
+    );
     foundation.stop().await;
 }
 
@@ -205,9 +405,18 @@ async fn without_cells_the_error_says_so() {
 async fn refused_work_is_auctioned_once_more() {
     let foundation = Foundation::start(&[cell("a", "z1", 1000)]).await;
     foundation.peers.lock().unwrap().refusing.push("a".into());
-    foundation.client.request_lrp_auctions(&[lrp("p", &[0], 1)]).await.unwrap();
-    let failed = foundation.until(|peers| peers.failed.first().cloned()).await;
-    assert_eq!(failed.error_message, "insufficient resources: cell a refused the work");
+    foundation
+        .client
+        .request_lrp_auctions(&[lrp("p", &[0], 1)])
+        .await
+        .unwrap();
+    let failed = foundation
+        .until(|peers| peers.failed.first().cloned())
+        .await;
+    assert_eq!(
+        failed.error_message,
+        "insufficient resources: cell a refused the work"
+    );
     assert_eq!(foundation.peers.lock().unwrap().work.len(), 2);
     foundation.stop().await;
 }

@@ -39,24 +39,36 @@ async fn touch_processes(conn: &mut Connection, app: &App) -> ApiResult<Vec<Stri
 
 async fn check(conn: &mut Connection, app: &App) -> ApiResult<()> {
     if let Some(other) = app::by_name(conn, &app.space_guid, &app.name).await?
-        && other.guid != app.guid {
-            return Err(ApiError::unprocessable(format!("App with the name '{}' already exists.", app.name)));
-        }
+        && other.guid != app.guid
+    {
+        return Err(ApiError::unprocessable(format!(
+            "App with the name '{}' already exists.",
+            app.name
+        )));
+    }
     if let Some(stack) = &app.stack
-        && platform::stack_by_name(conn, stack).await?.is_none() {
-            return Err(ApiError::unprocessable(format!("Stack must be an existing stack (got '{stack}'; see 'cf stacks')")));
-        }
+        && platform::stack_by_name(conn, stack).await?.is_none()
+    {
+        return Err(ApiError::unprocessable(format!(
+            "Stack must be an existing stack (got '{stack}'; see 'cf stacks')"
+        )));
+    }
     let known = platform::buildpacks(conn).await?;
     for name in &app.buildpacks.0 {
         if !known.iter().any(|buildpack| &buildpack.name == name) {
-            return Err(ApiError::unprocessable(format!("Buildpack \"{name}\" must be an existing admin buildpack or a valid git URI")));
+            return Err(ApiError::unprocessable(format!(
+                "Buildpack \"{name}\" must be an existing admin buildpack or a valid git URI"
+            )));
         }
     }
     Ok(())
 }
 
 /// Merges `{"K": "V"|null}` into the environment.
-pub(crate) fn set_environment(app: &mut App, var: &serde_json::Map<String, Value>) -> ApiResult<()> {
+pub(crate) fn set_environment(
+    app: &mut App,
+    var: &serde_json::Map<String, Value>,
+) -> ApiResult<()> {
     for (name, value) in var {
         let text = match value {
             Value::Null => {
@@ -68,29 +80,46 @@ pub(crate) fn set_environment(app: &mut App, var: &serde_json::Map<String, Value
             Value::Array(_) | Value::Object(_) => value.to_string(),
         };
         if name.is_empty() {
-            return Err(ApiError::unprocessable("Environment variable names must not be empty"));
+            return Err(ApiError::unprocessable(
+                "Environment variable names must not be empty",
+            ));
         }
         if name.starts_with("VCAP_") {
-            return Err(ApiError::unprocessable(format!("Environment variable '{name}' is reserved: names cannot start with VCAP_")));
+            return Err(ApiError::unprocessable(format!(
+                "Environment variable '{name}' is reserved: names cannot start with VCAP_"
+            )));
         }
         if name == "PORT" {
-            return Err(ApiError::unprocessable("Environment variable 'PORT' is reserved: cannot set PORT"));
+            return Err(ApiError::unprocessable(
+                "Environment variable 'PORT' is reserved: cannot set PORT",
+            ));
         }
         if name.contains(['=', '\0']) || text.contains('\0') {
-            return Err(ApiError::unprocessable(format!("Environment variable '{name}' must not contain '=' or NUL")));
+            return Err(ApiError::unprocessable(format!(
+                "Environment variable '{name}' must not contain '=' or NUL"
+            )));
         }
         app.environment.0.insert(name.clone(), text);
     }
     if serde_json::to_string(&app.environment.0).is_ok_and(|text| text.len() > 64 * 1024) {
-        return Err(ApiError::unprocessable("Environment variables must be at most 64 KiB together"));
+        return Err(ApiError::unprocessable(
+            "Environment variables must be at most 64 KiB together",
+        ));
     }
     Ok(())
 }
 
 /// Makes sure that every process type of the droplet has a process.
-pub(crate) async fn assign_droplet(conn: &mut Connection, settings: &Settings, app: &mut App, droplet: &Droplet) -> ApiResult<Vec<String>> {
+pub(crate) async fn assign_droplet(
+    conn: &mut Connection,
+    settings: &Settings,
+    app: &mut App,
+    droplet: &Droplet,
+) -> ApiResult<Vec<String>> {
     if droplet.app_guid != app.guid || droplet.state != "STAGED" {
-        return Err(ApiError::unprocessable("Unable to assign current droplet. Ensure the droplet exists and belongs to this app."));
+        return Err(ApiError::unprocessable(
+            "Unable to assign current droplet. Ensure the droplet exists and belongs to this app.",
+        ));
     }
     app.droplet_guid = Some(droplet.guid.clone());
     app.touch();
@@ -107,7 +136,9 @@ pub(crate) async fn assign_droplet(conn: &mut Connection, settings: &Settings, a
 /// Answers the processes to settle. A started app stays as it is.
 pub(crate) async fn start(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     if app.droplet_guid.is_none() {
-        return Err(ApiError::unprocessable("Assign a droplet before starting this app."));
+        return Err(ApiError::unprocessable(
+            "Assign a droplet before starting this app.",
+        ));
     }
     if app.is_started() {
         return guids(conn, app).await;
@@ -130,7 +161,9 @@ pub(crate) async fn stop(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<
 /// New instances of everything. Answers the processes to settle.
 pub(crate) async fn restart(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     if app.droplet_guid.is_none() {
-        return Err(ApiError::unprocessable("Assign a droplet before starting this app."));
+        return Err(ApiError::unprocessable(
+            "Assign a droplet before starting this app.",
+        ));
     }
     let mut touched = end_deployment(conn, app).await?;
     set_state(conn, app, "STARTED").await?;
@@ -158,14 +191,26 @@ async fn renew(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
 }
 
 async fn guids(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
-    Ok(process::of_app(conn, &app.guid).await?.into_iter().map(|process| process.guid).collect())
+    Ok(process::of_app(conn, &app.guid)
+        .await?
+        .into_iter()
+        .map(|process| process.guid)
+        .collect())
 }
 
 /// Stopping or restarting an app ends its deployment: only the newest web process stays.
 async fn end_deployment(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
-    let Some(mut active): Option<Deployment> = deployment::active_of_app(conn, &app.guid).await? else { return Ok(Vec::new()) };
+    let Some(mut active): Option<Deployment> = deployment::active_of_app(conn, &app.guid).await?
+    else {
+        return Ok(Vec::new());
+    };
     super::deployment::finalize(conn, &mut active, "CANCELED").await?;
-    let webs: Vec<Process> = db::Select::new().is("app_guid", &app.guid).is("type", "web").order("id DESC").all(conn).await?;
+    let webs: Vec<Process> = db::Select::new()
+        .is("app_guid", &app.guid)
+        .is("type", "web")
+        .order("id DESC")
+        .all(conn)
+        .await?;
     let mut webs_gone = Vec::new();
     for old in webs.iter().skip(1) {
         verbs::delete(conn, old).await?;

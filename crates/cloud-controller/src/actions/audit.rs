@@ -10,17 +10,50 @@ use serde_json::Value;
 /// What an event is about: (guid, type, name).
 pub(crate) type Target<'a> = (&'a str, &'a str, &'a str);
 
-pub(crate) async fn record(conn: &mut Connection, who: &Principal, kind: &str, target: Target<'_>, space: Option<&Space>, data: Value) -> ApiResult<()> {
-    let actor_type = if who.claims.user_id.is_some() { "user" } else { "client" };
-    write(conn, (who.guid(), actor_type, who.name()), kind, target, space, data).await
+pub(crate) async fn record(
+    conn: &mut Connection,
+    who: &Principal,
+    kind: &str,
+    target: Target<'_>,
+    space: Option<&Space>,
+    data: Value,
+) -> ApiResult<()> {
+    let actor_type = if who.claims.user_id.is_some() {
+        "user"
+    } else {
+        "client"
+    };
+    write(
+        conn,
+        (who.guid(), actor_type, who.name()),
+        kind,
+        target,
+        space,
+        data,
+    )
+    .await
 }
 
 /// An event that the platform itself causes: a crash.
-pub(crate) async fn record_of_process(conn: &mut Connection, process: Target<'_>, kind: &str, target: Target<'_>, space: Option<&Space>, data: Value) -> ApiResult<()> {
+pub(crate) async fn record_of_process(
+    conn: &mut Connection,
+    process: Target<'_>,
+    kind: &str,
+    target: Target<'_>,
+    space: Option<&Space>,
+    data: Value,
+) -> ApiResult<()> {
     write(conn, process, kind, target, space, data).await
 }
 
-async fn write(conn: &mut Connection, actor: Target<'_>, kind: &str, target: Target<'_>, space: Option<&Space>, data: Value) -> ApiResult<()> {
+async fn write(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    kind: &str,
+    target: Target<'_>,
+    space: Option<&Space>,
+    data: Value,
+) -> ApiResult<()> {
     let event = AuditEvent {
         r#type: kind.to_owned(),
         actor_guid: actor.0.to_owned(),
@@ -31,7 +64,9 @@ async fn write(conn: &mut Connection, actor: Target<'_>, kind: &str, target: Tar
         target_name: target.2.to_owned(),
         data: Json(data),
         space_guid: space.map(|space| space.guid.clone()).unwrap_or_default(),
-        organization_guid: space.map(|space| space.organization_guid.clone()).unwrap_or_default(),
+        organization_guid: space
+            .map(|space| space.organization_guid.clone())
+            .unwrap_or_default(),
         ..AuditEvent::fresh()
     };
     insert(conn, &event).await?;

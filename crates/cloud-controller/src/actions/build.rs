@@ -18,22 +18,48 @@ pub(crate) struct Wish {
     pub disk_in_mb: Option<i64>,
 }
 
-pub(crate) async fn create(conn: &mut Connection, settings: &Settings, who: &Principal, app: &App, package: &Package, wish: Wish) -> ApiResult<Build> {
+pub(crate) async fn create(
+    conn: &mut Connection,
+    settings: &Settings,
+    who: &Principal,
+    app: &App,
+    package: &Package,
+    wish: Wish,
+) -> ApiResult<Build> {
     if package.state != "READY" {
-        return Err(ApiError::bad_request("Cannot stage package whose state is not ready."));
+        return Err(ApiError::bad_request(
+            "Cannot stage package whose state is not ready.",
+        ));
     }
     if build::staging_of_app(conn, &app.guid).await?.is_some() {
-        return Err(ApiError::new(422, 170_017, "StagingInProgress", "Only one build can be STAGING at a time per application."));
+        return Err(ApiError::new(
+            422,
+            170_017,
+            "StagingInProgress",
+            "Only one build can be STAGING at a time per application.",
+        ));
     }
     let buildpacks = wish.buildpacks.unwrap_or_else(|| app.buildpacks.0.clone());
     let known = platform::buildpacks(conn).await?;
-    if let Some(name) = buildpacks.iter().find(|name| !known.iter().any(|buildpack| &buildpack.name == *name && buildpack.enabled)) {
-        return Err(ApiError::unprocessable(format!("Buildpack \"{name}\" must be an existing admin buildpack or a valid git URI")));
+    if let Some(name) = buildpacks.iter().find(|name| {
+        !known
+            .iter()
+            .any(|buildpack| &buildpack.name == *name && buildpack.enabled)
+    }) {
+        return Err(ApiError::unprocessable(format!(
+            "Buildpack \"{name}\" must be an existing admin buildpack or a valid git URI"
+        )));
     }
     let default_stack = platform::default_stack(conn).await?.map(|stack| stack.name);
-    let stack = wish.stack.or_else(|| app.stack.clone()).or(default_stack).unwrap_or_else(|| crate::buildpacks::STACK.to_owned());
+    let stack = wish
+        .stack
+        .or_else(|| app.stack.clone())
+        .or(default_stack)
+        .unwrap_or_else(|| crate::buildpacks::STACK.to_owned());
     if platform::stack_by_name(conn, &stack).await?.is_none() {
-        return Err(ApiError::unprocessable(format!("Stack must be an existing stack (got '{stack}')")));
+        return Err(ApiError::unprocessable(format!(
+            "Stack must be an existing stack (got '{stack}')"
+        )));
     }
     let droplet = Droplet {
         app_guid: app.guid.clone(),

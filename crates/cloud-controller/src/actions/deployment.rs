@@ -11,7 +11,14 @@ use crate::diego::rollout::Step;
 use crate::error::{ApiError, ApiResult};
 
 /// Begins a deployment of a droplet. Answers it and the processes to settle.
-pub(crate) async fn create(conn: &mut Connection, settings: &Settings, app: &mut App, droplet: &Droplet, strategy: &str, max_in_flight: i64) -> ApiResult<(Deployment, Vec<String>)> {
+pub(crate) async fn create(
+    conn: &mut Connection,
+    settings: &Settings,
+    app: &mut App,
+    droplet: &Droplet,
+    strategy: &str,
+    max_in_flight: i64,
+) -> ApiResult<(Deployment, Vec<String>)> {
     let previous = app.droplet_guid.clone();
     apps::assign_droplet(conn, settings, app, droplet).await?;
     let mut deployment = Deployment {
@@ -25,7 +32,9 @@ pub(crate) async fn create(conn: &mut Connection, settings: &Settings, app: &mut
         reason: "DEPLOYED".to_owned(),
         ..Deployment::fresh()
     };
-    let web = process::of_type(conn, &app.guid, "web").await?.ok_or_else(|| ApiError::not_found("Process"))?;
+    let web = process::of_type(conn, &app.guid, "web")
+        .await?
+        .ok_or_else(|| ApiError::not_found("Process"))?;
     deployment.instances = web.instances;
     if !app.is_started() {
         let processes = apps::start(conn, app).await?;
@@ -38,7 +47,14 @@ pub(crate) async fn create(conn: &mut Connection, settings: &Settings, app: &mut
     }
     let instances = deployment.instances.min(max_in_flight);
     let now = crate::clock::now();
-    let new = Process { guid: crate::clock::guid(), created_at: now, updated_at: now, version: crate::clock::guid(), instances, ..web };
+    let new = Process {
+        guid: crate::clock::guid(),
+        created_at: now,
+        updated_at: now,
+        version: crate::clock::guid(),
+        instances,
+        ..web
+    };
     db::insert(conn, &new).await?;
     deployment.deploying_process_guid = Some(new.guid.clone());
     "ACTIVE".clone_into(&mut deployment.state);
@@ -49,14 +65,21 @@ pub(crate) async fn create(conn: &mut Connection, settings: &Settings, app: &mut
 
 pub(crate) async fn cancel(conn: &mut Connection, deployment: &mut Deployment) -> ApiResult<()> {
     if deployment.state != "ACTIVE" {
-        return Err(ApiError::unprocessable(format!("Cannot cancel a deployment with status: {} and reason: {}", deployment.state, deployment.reason)));
+        return Err(ApiError::unprocessable(format!(
+            "Cannot cancel a deployment with status: {} and reason: {}",
+            deployment.state, deployment.reason
+        )));
     }
     set_reason(deployment, "CANCELING");
     db::update(conn, deployment).await?;
     Ok(())
 }
 
-pub(crate) async fn finalize(conn: &mut Connection, deployment: &mut Deployment, reason: &str) -> ApiResult<()> {
+pub(crate) async fn finalize(
+    conn: &mut Connection,
+    deployment: &mut Deployment,
+    reason: &str,
+) -> ApiResult<()> {
     "FINALIZED".clone_into(&mut deployment.state);
     set_reason(deployment, reason);
     db::update(conn, deployment).await?;
@@ -70,12 +93,21 @@ fn set_reason(deployment: &mut Deployment, reason: &str) {
 }
 
 /// One step of the rollout. Answers the processes to settle.
-pub(crate) async fn apply(conn: &mut Connection, deployment: &mut Deployment, new: Process, old: Vec<Process>, step: Step) -> ApiResult<Vec<String>> {
+pub(crate) async fn apply(
+    conn: &mut Connection,
+    deployment: &mut Deployment,
+    new: Process,
+    old: Vec<Process>,
+    step: Step,
+) -> ApiResult<Vec<String>> {
     let mut touched: Vec<String> = old.iter().map(|process| process.guid.clone()).collect();
     touched.push(new.guid.clone());
     match step {
         Step::Wait => {}
-        Step::Scale { new: grown, old: left } => {
+        Step::Scale {
+            new: grown,
+            old: left,
+        } => {
             resize(conn, new, grown).await?;
             // The oldest shrink first.
             let mut surplus = old.iter().map(|process| process.instances).sum::<i64>() - left;
@@ -99,7 +131,10 @@ pub(crate) async fn apply(conn: &mut Connection, deployment: &mut Deployment, ne
                 resize(conn, newest, deployment.instances).await?;
             }
             if let Some(mut app) = db::by_guid::<App>(conn, &deployment.app_guid).await? {
-                app.droplet_guid = deployment.previous_droplet_guid.clone().or(app.droplet_guid);
+                app.droplet_guid = deployment
+                    .previous_droplet_guid
+                    .clone()
+                    .or(app.droplet_guid);
                 app.touch();
                 db::update(conn, &app).await?;
             }

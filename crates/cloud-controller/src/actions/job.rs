@@ -5,16 +5,31 @@ use crate::db::{Connection, Json, insert};
 use crate::error::{ApiError, ApiResult};
 
 /// A job that went well; answers its guid.
-pub(crate) async fn complete(conn: &mut Connection, operation: &str, resource: (&str, &str)) -> ApiResult<String> {
+pub(crate) async fn complete(
+    conn: &mut Connection,
+    operation: &str,
+    resource: (&str, &str),
+) -> ApiResult<String> {
     write(conn, operation, "COMPLETE", Vec::new(), resource).await
 }
 
 /// A job that failed with these errors; answers its guid.
-pub(crate) async fn failed(conn: &mut Connection, operation: &str, error: ApiError, resource: (&str, &str)) -> ApiResult<String> {
+pub(crate) async fn failed(
+    conn: &mut Connection,
+    operation: &str,
+    error: ApiError,
+    resource: (&str, &str),
+) -> ApiResult<String> {
     write(conn, operation, "FAILED", error.errors, resource).await
 }
 
-async fn write(conn: &mut Connection, operation: &str, state: &str, errors: Vec<wire::cc::Error>, (resource_type, resource_guid): (&str, &str)) -> ApiResult<String> {
+async fn write(
+    conn: &mut Connection,
+    operation: &str,
+    state: &str,
+    errors: Vec<wire::cc::Error>,
+    (resource_type, resource_guid): (&str, &str),
+) -> ApiResult<String> {
     let job = Job {
         operation: operation.to_owned(),
         state: state.to_owned(),

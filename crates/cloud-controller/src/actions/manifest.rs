@@ -16,7 +16,13 @@ use crate::route_rules;
 use serde_json::{Map, Value, json};
 
 /// Applies one app's manifest. Answers the app and the processes to settle.
-pub(crate) async fn apply(conn: &mut Connection, settings: &Settings, space: &Space, admin: bool, manifest: &AppManifest) -> ApiResult<(App, Vec<String>)> {
+pub(crate) async fn apply(
+    conn: &mut Connection,
+    settings: &Settings,
+    space: &Space,
+    admin: bool,
+    manifest: &AppManifest,
+) -> ApiResult<(App, Vec<String>)> {
     let mut app = match app::by_name(conn, &space.guid, &manifest.name).await? {
         Some(app) => app,
         None => {
@@ -44,7 +50,14 @@ pub(crate) async fn apply(conn: &mut Connection, settings: &Settings, space: &Sp
 }
 
 fn apps_new(name: &str, space: &Space) -> App {
-    App { name: name.to_owned(), space_guid: space.guid.clone(), state: "STOPPED".to_owned(), lifecycle_type: "buildpack".to_owned(), enable_ssh: true, ..App::fresh() }
+    App {
+        name: name.to_owned(),
+        space_guid: space.guid.clone(),
+        state: "STOPPED".to_owned(),
+        lifecycle_type: "buildpack".to_owned(),
+        enable_ssh: true,
+        ..App::fresh()
+    }
 }
 
 fn set_features(app: &mut App, manifest: &AppManifest) {
@@ -56,7 +69,12 @@ fn set_features(app: &mut App, manifest: &AppManifest) {
     }
 }
 
-async fn apply_process(conn: &mut Connection, settings: &Settings, app: &App, wanted: &ProcessManifest) -> ApiResult<Option<String>> {
+async fn apply_process(
+    conn: &mut Connection,
+    settings: &Settings,
+    app: &App,
+    wanted: &ProcessManifest,
+) -> ApiResult<Option<String>> {
     let mut process = match process::of_type(conn, &app.guid, &wanted.kind).await? {
         Some(process) => process,
         None => {
@@ -66,7 +84,9 @@ async fn apply_process(conn: &mut Connection, settings: &Settings, app: &App, wa
         }
     };
     let check = |json: &Option<Value>, before: &Json<process::HealthCheck>, readiness| {
-        json.as_ref().map(|json| process_verbs::health_check(&before.0, json, readiness)).transpose()
+        json.as_ref()
+            .map(|json| process_verbs::health_check(&before.0, json, readiness))
+            .transpose()
     };
     let change = Change {
         command: wanted.command.clone(),
@@ -79,13 +99,23 @@ async fn apply_process(conn: &mut Connection, settings: &Settings, app: &App, wa
         readiness: check(&wanted.readiness, &process.readiness_health_check, true)?,
     };
     // A manifest takes effect at the restart that follows; until then the running version stays.
-    let as_stopped = App { state: "STOPPED".to_owned(), ..app.clone() };
+    let as_stopped = App {
+        state: "STOPPED".to_owned(),
+        ..app.clone()
+    };
     let before = process.instances;
     process_verbs::change(conn, &as_stopped, &mut process, change).await?;
     Ok((app.is_started() && before != process.instances).then_some(process.guid))
 }
 
-async fn apply_routes(conn: &mut Connection, settings: &Settings, space: &Space, admin: bool, app: &App, manifest: &AppManifest) -> ApiResult<Vec<String>> {
+async fn apply_routes(
+    conn: &mut Connection,
+    settings: &Settings,
+    space: &Space,
+    admin: bool,
+    app: &App,
+    manifest: &AppManifest,
+) -> ApiResult<Vec<String>> {
     if manifest.no_route {
         return route_verbs::unmap_all(conn, app).await;
     }
@@ -93,20 +123,43 @@ async fn apply_routes(conn: &mut Connection, settings: &Settings, space: &Space,
     if let Some(routes) = &manifest.routes {
         for wanted in routes {
             let mapped = apply_route(conn, settings, space, admin, app, wanted).await;
-            touched.extend(mapped.map_err(|error| error.prefixed(&format!("For route '{}': ", wanted.route)))?);
+            touched.extend(
+                mapped
+                    .map_err(|error| error.prefixed(&format!("For route '{}': ", wanted.route)))?,
+            );
         }
         return Ok(touched);
     }
-    if !(manifest.random_route || manifest.default_route) || !route::destinations_of_app(conn, &app.guid).await?.is_empty() {
+    if !(manifest.random_route || manifest.default_route)
+        || !route::destinations_of_app(conn, &app.guid)
+            .await?
+            .is_empty()
+    {
         return Ok(touched);
     }
-    let domain = domain::default_for(conn, &space.organization_guid).await?.ok_or_else(|| ApiError::unprocessable("No default domains available"))?;
-    let host = if manifest.random_route { random_host(&app.name) } else { default_host(&app.name)? };
-    let wanted = RouteManifest { route: route_rules::url(&host, &domain.name, "", 0), ..RouteManifest::default() };
+    let domain = domain::default_for(conn, &space.organization_guid)
+        .await?
+        .ok_or_else(|| ApiError::unprocessable("No default domains available"))?;
+    let host = if manifest.random_route {
+        random_host(&app.name)
+    } else {
+        default_host(&app.name)?
+    };
+    let wanted = RouteManifest {
+        route: route_rules::url(&host, &domain.name, "", 0),
+        ..RouteManifest::default()
+    };
     apply_route(conn, settings, space, admin, app, &wanted).await
 }
 
-async fn apply_route(conn: &mut Connection, settings: &Settings, space: &Space, admin: bool, app: &App, wanted: &RouteManifest) -> ApiResult<Vec<String>> {
+async fn apply_route(
+    conn: &mut Connection,
+    settings: &Settings,
+    space: &Space,
+    admin: bool,
+    app: &App,
+    wanted: &RouteManifest,
+) -> ApiResult<Vec<String>> {
     let text = route_rules::parse(&wanted.route).map_err(ApiError::unprocessable)?;
     let (host, domain) = find_domain(conn, &text.authority, &wanted.route).await?;
     let mut touched = Vec::new();
@@ -117,7 +170,14 @@ async fn apply_route(conn: &mut Connection, settings: &Settings, space: &Space, 
                 return Err(ApiError::not_authorized());
             }
             let (space_guid, domain_guid) = (space.guid.clone(), domain.guid.clone());
-            let route = Route { host, path: text.path, port: text.port, domain_guid, space_guid, ..Route::fresh() };
+            let route = Route {
+                host,
+                path: text.path,
+                port: text.port,
+                domain_guid,
+                space_guid,
+                ..Route::fresh()
+            };
             route_verbs::create(conn, settings, &route, &domain, space, admin).await?;
             route
         }
@@ -127,32 +187,58 @@ async fn apply_route(conn: &mut Connection, settings: &Settings, space: &Space, 
         route.touch();
         db::update(conn, &route).await?;
     }
-    let existing = route::destinations(conn, &route.guid).await?.into_iter().find(|other| other.app_guid == app.guid && other.process_type == "web");
+    let existing = route::destinations(conn, &route.guid)
+        .await?
+        .into_iter()
+        .find(|other| other.app_guid == app.guid && other.process_type == "web");
     match existing {
         None => {
-            let target = Target { app_guid: app.guid.clone(), process_type: "web".to_owned(), port: None, protocol: wanted.protocol.clone(), weight: None };
+            let target = Target {
+                app_guid: app.guid.clone(),
+                process_type: "web".to_owned(),
+                port: None,
+                protocol: wanted.protocol.clone(),
+                weight: None,
+            };
             touched.extend(route_verbs::map(conn, &route, vec![target]).await?);
         }
         // Only this app's destination changes; those of other apps keep the route.
-        Some(mut destination) if wanted.protocol.as_ref().is_some_and(|protocol| *protocol != destination.protocol) => {
-            touched.extend(route_verbs::set_protocol(conn, &mut destination, wanted.protocol.clone()).await?);
+        Some(mut destination)
+            if wanted
+                .protocol
+                .as_ref()
+                .is_some_and(|protocol| *protocol != destination.protocol) =>
+        {
+            touched.extend(
+                route_verbs::set_protocol(conn, &mut destination, wanted.protocol.clone()).await?,
+            );
         }
         Some(_) => {}
     }
     Ok(touched)
 }
 
-async fn find_domain(conn: &mut Connection, authority: &str, text: &str) -> ApiResult<(String, Domain)> {
+async fn find_domain(
+    conn: &mut Connection,
+    authority: &str,
+    text: &str,
+) -> ApiResult<(String, Domain)> {
     for (host, name) in route_rules::candidates(authority) {
         if let Some(domain) = domain::by_name(conn, &name).await? {
             return Ok((host, domain));
         }
     }
-    Err(ApiError::unprocessable(format!("No domains exist for route {text}")))
+    Err(ApiError::unprocessable(format!(
+        "No domains exist for route {text}"
+    )))
 }
 
 fn default_host(app: &str) -> ApiResult<String> {
-    let fits = app.len() <= 63 && !app.is_empty() && app.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let fits = app.len() <= 63
+        && !app.is_empty()
+        && app
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if fits {
         return Ok(app.to_ascii_lowercase());
     }
@@ -163,13 +249,36 @@ fn default_host(app: &str) -> ApiResult<String> {
 
 fn random_host(app: &str) -> String {
     use rand::seq::IndexedRandom as _;
-    const ADJECTIVES: &[&str] = &["amber", "brave", "calm", "clever", "eager", "fair", "glad", "keen", "lively", "noble", "quick", "quiet", "rapid", "solid", "sunny", "warm"];
-    const NOUNS: &[&str] = &["anvil", "badger", "crane", "dolphin", "ember", "falcon", "forge", "heron", "ingot", "kestrel", "ladle", "otter", "raven", "spark", "tiger", "wren"];
+    const ADJECTIVES: &[&str] = &[
+        "amber", "brave", "calm", "clever", "eager", "fair", "glad", "keen", "lively", "noble",
+        "quick", "quiet", "rapid", "solid", "sunny", "warm",
+    ];
+    const NOUNS: &[&str] = &[
+        "anvil", "badger", "crane", "dolphin", "ember", "falcon", "forge", "heron", "ingot",
+        "kestrel", "ladle", "otter", "raven", "spark", "tiger", "wren",
+    ];
     let mut rng = rand::rng();
-    let word: String = app.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '_').take(36).collect();
-    let (adjective, noun) = (ADJECTIVES.choose(&mut rng).unwrap_or(&"calm"), NOUNS.choose(&mut rng).unwrap_or(&"otter"));
-    let tail: String = (0..2).map(|_| char::from(b'a' + rand::random_range(0..26_u8))).collect();
-    format!("{}-{adjective}-{noun}-{tail}", if word.is_empty() { "app" } else { word.as_str() }).to_ascii_lowercase()
+    let word: String = app
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '_')
+        .take(36)
+        .collect();
+    let (adjective, noun) = (
+        ADJECTIVES.choose(&mut rng).unwrap_or(&"calm"),
+        NOUNS.choose(&mut rng).unwrap_or(&"otter"),
+    );
+    let tail: String = (0..2)
+        .map(|_| char::from(b'a' + rand::random_range(0..26_u8)))
+        .collect();
+    format!(
+        "{}-{adjective}-{noun}-{tail}",
+        if word.is_empty() {
+            "app"
+        } else {
+            word.as_str()
+        }
+    )
+    .to_ascii_lowercase()
 }
 
 /// An app as a manifest's entry.
@@ -217,11 +326,31 @@ fn generate_process(process: &process::Process) -> Value {
         "health-check-type": process.health_check.0.r#type,
         "readiness-health-check-type": process.readiness_health_check.0.r#type,
     });
-    let optional = [("command", process.command.clone().map(Value::String)), ("timeout", process.health_check.0.timeout.map(Value::from)),
-        ("health-check-http-endpoint", process.health_check.0.endpoint.clone().map(Value::String)),
-        ("health-check-invocation-timeout", process.health_check.0.invocation_timeout.map(Value::from)),
-        ("health-check-interval", process.health_check.0.interval.map(Value::from)),
-        ("readiness-health-check-http-endpoint", process.readiness_health_check.0.endpoint.clone().map(Value::String))];
+    let optional = [
+        ("command", process.command.clone().map(Value::String)),
+        ("timeout", process.health_check.0.timeout.map(Value::from)),
+        (
+            "health-check-http-endpoint",
+            process.health_check.0.endpoint.clone().map(Value::String),
+        ),
+        (
+            "health-check-invocation-timeout",
+            process.health_check.0.invocation_timeout.map(Value::from),
+        ),
+        (
+            "health-check-interval",
+            process.health_check.0.interval.map(Value::from),
+        ),
+        (
+            "readiness-health-check-http-endpoint",
+            process
+                .readiness_health_check
+                .0
+                .endpoint
+                .clone()
+                .map(Value::String),
+        ),
+    ];
     for (key, value) in optional {
         if let Some(value) = value {
             entry[key] = value;
@@ -233,13 +362,30 @@ fn generate_process(process: &process::Process) -> Value {
 /// What a posted manifest would change: entries `{op, path, was?, value?}`. `current`: the space's apps by name.
 pub(crate) fn diff(posted: &Value, current: &Map<String, Value>) -> Vec<Value> {
     let mut changes = Vec::new();
-    for (at, wanted) in posted.get("applications").and_then(Value::as_array).into_iter().flatten().enumerate() {
+    for (at, wanted) in posted
+        .get("applications")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
         let path = format!("/applications/{at}");
-        let Some(wanted_map) = wanted.as_object() else { continue };
-        match wanted_map.get("name").and_then(Value::as_str).and_then(|name| current.get(name)) {
+        let Some(wanted_map) = wanted.as_object() else {
+            continue;
+        };
+        match wanted_map
+            .get("name")
+            .and_then(Value::as_str)
+            .and_then(|name| current.get(name))
+        {
             None => {
-                for (key, value) in wanted_map.iter().filter(|(key, _)| KNOWN.contains(&key.as_str())) {
-                    changes.push(json!({ "op": "add", "path": format!("{path}/{key}"), "value": value }));
+                for (key, value) in wanted_map
+                    .iter()
+                    .filter(|(key, _)| KNOWN.contains(&key.as_str()))
+                {
+                    changes.push(
+                        json!({ "op": "add", "path": format!("{path}/{key}"), "value": value }),
+                    );
                 }
             }
             Some(existing) => diff_app(&path, wanted_map, existing, &mut changes),
@@ -249,13 +395,39 @@ pub(crate) fn diff(posted: &Value, current: &Map<String, Value>) -> Vec<Value> {
 }
 
 const KNOWN: &[&str] = &[
-    "name", "buildpacks", "stack", "env", "metadata", "routes", "processes", "instances", "memory", "disk_quota", "command", "health-check-type",
-    "health-check-http-endpoint", "timeout", "random-route", "default-route", "no-route",
+    "name",
+    "buildpacks",
+    "stack",
+    "env",
+    "metadata",
+    "routes",
+    "processes",
+    "instances",
+    "memory",
+    "disk_quota",
+    "command",
+    "health-check-type",
+    "health-check-http-endpoint",
+    "timeout",
+    "random-route",
+    "default-route",
+    "no-route",
 ];
-const PROCESS_KEYS: &[&str] = &["instances", "memory", "disk_quota", "command", "health-check-type", "health-check-http-endpoint", "timeout"];
+const PROCESS_KEYS: &[&str] = &[
+    "instances",
+    "memory",
+    "disk_quota",
+    "command",
+    "health-check-type",
+    "health-check-http-endpoint",
+    "timeout",
+];
 
 fn diff_app(path: &str, wanted: &Map<String, Value>, existing: &Value, changes: &mut Vec<Value>) {
-    let web = existing.get("processes").and_then(Value::as_array).and_then(|list| list.iter().find(|process| process["type"] == "web"));
+    let web = existing
+        .get("processes")
+        .and_then(Value::as_array)
+        .and_then(|list| list.iter().find(|process| process["type"] == "web"));
     for (key, value) in wanted {
         let was = match key.as_str() {
             key if PROCESS_KEYS.contains(&key) => web.and_then(|web| web.get(key)),
@@ -265,7 +437,12 @@ fn diff_app(path: &str, wanted: &Map<String, Value>, existing: &Value, changes: 
                 continue;
             }
             "routes" => {
-                diff_routes(&format!("{path}/routes"), value, existing.get("routes"), changes);
+                diff_routes(
+                    &format!("{path}/routes"),
+                    value,
+                    existing.get("routes"),
+                    changes,
+                );
                 continue;
             }
             _ => continue,
@@ -279,21 +456,38 @@ fn compare(path: &str, value: &Value, was: Option<&Value>, changes: &mut Vec<Val
     match was {
         None => changes.push(json!({ "op": "add", "path": path, "value": value })),
         Some(was) if was == value || (size(was).is_some() && size(was) == size(value)) => {}
-        Some(was) => changes.push(json!({ "op": "replace", "path": path, "was": was, "value": value })),
+        Some(was) => {
+            changes.push(json!({ "op": "replace", "path": path, "was": was, "value": value }))
+        }
     }
 }
 
 fn diff_env(path: &str, wanted: &Value, existing: Option<&Value>, changes: &mut Vec<Value>) {
     for (name, value) in wanted.as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| json!(value.to_string()), |text| json!(text));
-        compare(&format!("{path}/{name}"), &text, existing.and_then(|existing| existing.get(name)), changes);
+        let text = value
+            .as_str()
+            .map_or_else(|| json!(value.to_string()), |text| json!(text));
+        compare(
+            &format!("{path}/{name}"),
+            &text,
+            existing.and_then(|existing| existing.get(name)),
+            changes,
+        );
     }
 }
 
 fn diff_routes(path: &str, wanted: &Value, existing: Option<&Value>, changes: &mut Vec<Value>) {
-    let known: Vec<&Value> = existing.and_then(Value::as_array).into_iter().flatten().filter_map(|route| route.get("route")).collect();
+    let known: Vec<&Value> = existing
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|route| route.get("route"))
+        .collect();
     for (at, route) in wanted.as_array().into_iter().flatten().enumerate() {
-        if route.get("route").is_some_and(|text| !known.contains(&text)) {
+        if route
+            .get("route")
+            .is_some_and(|text| !known.contains(&text))
+        {
             changes.push(json!({ "op": "add", "path": format!("{path}/{at}"), "value": route }));
         }
     }
@@ -308,8 +502,25 @@ mod tests {
         let current = json!({"a": {"name": "a", "env": {"K": "1"}, "routes": [{"route": "a.x"}], "processes": [{"type": "web", "memory": "1024M", "instances": 1}]}});
         let posted = json!({"applications": [{"name": "a", "memory": "1G", "instances": 2, "env": {"K": 1, "L": "x"}, "routes": [{"route": "a.x"}, {"route": "b.x"}]}, {"name": "b"}]});
         let changes = diff(&posted, current.as_object().unwrap());
-        let paths: Vec<_> = changes.iter().map(|change| format!("{} {}", change["op"].as_str().unwrap(), change["path"].as_str().unwrap())).collect();
-        assert_eq!(paths, ["add /applications/0/env/L", "replace /applications/0/instances", "add /applications/0/routes/1", "add /applications/1/name"]);
+        let paths: Vec<_> = changes
+            .iter()
+            .map(|change| {
+                format!(
+                    "{} {}",
+                    change["op"].as_str().unwrap(),
+                    change["path"].as_str().unwrap()
+                )
+            })
+            .collect();
+        assert_eq!(
+            paths,
+            [
+                "add /applications/0/env/L",
+                "replace /applications/0/instances",
+                "add /applications/0/routes/1",
+                "add /applications/1/name"
+            ]
+        );
     }
 
     #[test]

@@ -6,9 +6,15 @@ use crate::db::organization::{self, Organization};
 use crate::db::{self, Connection, space as spaces};
 use crate::error::{ApiError, ApiResult};
 
-pub(crate) async fn create(conn: &mut Connection, who: &Principal, mut organization: Organization) -> ApiResult<Organization> {
+pub(crate) async fn create(
+    conn: &mut Connection,
+    who: &Principal,
+    mut organization: Organization,
+) -> ApiResult<Organization> {
     check_name(conn, &organization).await?;
-    let quota = organization::default_quota(conn).await?.ok_or_else(|| ApiError::from(anyhow::anyhow!("the default quota is missing")))?;
+    let quota = organization::default_quota(conn)
+        .await?
+        .ok_or_else(|| ApiError::from(anyhow::anyhow!("the default quota is missing")))?;
     organization.quota_guid = quota.guid;
     db::insert(conn, &organization).await?;
     if !who.is_admin() {
@@ -19,7 +25,10 @@ pub(crate) async fn create(conn: &mut Connection, who: &Principal, mut organizat
     Ok(organization)
 }
 
-pub(crate) async fn update(conn: &mut Connection, mut organization: Organization) -> ApiResult<Organization> {
+pub(crate) async fn update(
+    conn: &mut Connection,
+    mut organization: Organization,
+) -> ApiResult<Organization> {
     check_name(conn, &organization).await?;
     organization.touch();
     db::update(conn, &organization).await?;
@@ -28,13 +37,19 @@ pub(crate) async fn update(conn: &mut Connection, mut organization: Organization
 
 async fn check_name(conn: &mut Connection, organization: &Organization) -> ApiResult<()> {
     match organization::by_name(conn, &organization.name).await? {
-        Some(other) if other.guid != organization.guid => Err(ApiError::unprocessable(format!("Organization '{}' already exists.", organization.name))),
+        Some(other) if other.guid != organization.guid => Err(ApiError::unprocessable(format!(
+            "Organization '{}' already exists.",
+            organization.name
+        ))),
         _ => Ok(()),
     }
 }
 
 /// With all that is in it. Answers the processes that must leave Diego.
-pub(crate) async fn delete(conn: &mut Connection, organization: &Organization) -> ApiResult<Vec<String>> {
+pub(crate) async fn delete(
+    conn: &mut Connection,
+    organization: &Organization,
+) -> ApiResult<Vec<String>> {
     let mut processes = Vec::new();
     for space in spaces::of_organization(conn, &organization.guid).await? {
         processes.extend(space::delete(conn, &space).await?);

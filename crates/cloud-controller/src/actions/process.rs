@@ -22,7 +22,12 @@ pub(crate) struct Change {
 
 /// A new process with the platform's defaults: one instance of `web`, none of others.
 pub(crate) fn fresh(settings: &Settings, app: &App, kind: &str) -> Process {
-    let check = |kind: &str| Json(HealthCheck { r#type: kind.to_owned(), ..HealthCheck::default() });
+    let check = |kind: &str| {
+        Json(HealthCheck {
+            r#type: kind.to_owned(),
+            ..HealthCheck::default()
+        })
+    };
     let mut process = Process {
         app_guid: app.guid.clone(),
         r#type: kind.to_owned(),
@@ -42,7 +47,12 @@ pub(crate) fn fresh(settings: &Settings, app: &App, kind: &str) -> Process {
 }
 
 /// Applies a change; a changed health check of a started app replaces its instances. Answers whether Diego must hear of it.
-pub(crate) async fn change(conn: &mut Connection, app: &App, process: &mut Process, change: Change) -> ApiResult<bool> {
+pub(crate) async fn change(
+    conn: &mut Connection,
+    app: &App,
+    process: &mut Process,
+    change: Change,
+) -> ApiResult<bool> {
     let before = process.clone();
     if let Some(command) = change.command {
         process.command = command;
@@ -65,12 +75,14 @@ pub(crate) async fn change(conn: &mut Connection, app: &App, process: &mut Proce
     }
     process.touch();
     db::update(conn, process).await?;
-    Ok(app.is_started() && (before.version != process.version || before.instances != process.instances))
+    Ok(app.is_started()
+        && (before.version != process.version || before.instances != process.instances))
 }
 
 fn checks_differ(a: &Process, b: &Process) -> bool {
     let essence = |check: &HealthCheck| (check.r#type.clone(), check.endpoint.clone());
-    essence(&a.health_check.0) != essence(&b.health_check.0) || essence(&a.readiness_health_check.0) != essence(&b.readiness_health_check.0)
+    essence(&a.health_check.0) != essence(&b.health_check.0)
+        || essence(&a.readiness_health_check.0) != essence(&b.readiness_health_check.0)
 }
 
 /// The next version's LRP is another one; the present one must go. The caller writes the row.
@@ -88,14 +100,26 @@ pub(crate) async fn delete(conn: &mut Connection, process: &Process) -> ApiResul
 }
 
 /// Applies `{"type": …, "data": {…}}` to a health check.
-pub(crate) fn health_check(before: &HealthCheck, json: &Value, readiness: bool) -> ApiResult<HealthCheck> {
-    let label = if readiness { "Readiness health check" } else { "Health check" };
+pub(crate) fn health_check(
+    before: &HealthCheck,
+    json: &Value,
+    readiness: bool,
+) -> ApiResult<HealthCheck> {
+    let label = if readiness {
+        "Readiness health check"
+    } else {
+        "Health check"
+    };
     let mut check = before.clone();
     if let Some(kind) = json.get("type") {
         match kind.as_str() {
             Some("none") if !readiness => "process".clone_into(&mut check.r#type),
             Some(kind @ ("port" | "http" | "process")) => kind.clone_into(&mut check.r#type),
-            _ => return Err(ApiError::unprocessable(format!("{label} type must be \"port\", \"process\", or \"http\""))),
+            _ => {
+                return Err(ApiError::unprocessable(format!(
+                    "{label} type must be \"port\", \"process\", or \"http\""
+                )));
+            }
         }
     }
     if let Some(data) = json.get("data").filter(|data| !data.is_null()) {
@@ -104,7 +128,10 @@ pub(crate) fn health_check(before: &HealthCheck, json: &Value, readiness: bool) 
             Some(Value::Null) => Ok(None),
             Some(value) => match value.as_i64() {
                 Some(number) if number >= 1 => Ok(Some(number)),
-                _ => Err(ApiError::unprocessable(format!("{label} {} must be greater than or equal to 1", name.replace('_', " ")))),
+                _ => Err(ApiError::unprocessable(format!(
+                    "{label} {} must be greater than or equal to 1",
+                    name.replace('_', " ")
+                ))),
             },
         };
         check.timeout = number("timeout", check.timeout)?;
@@ -113,12 +140,20 @@ pub(crate) fn health_check(before: &HealthCheck, json: &Value, readiness: bool) 
         match data.get("endpoint") {
             None => {}
             Some(Value::Null) => check.endpoint = None,
-            Some(Value::String(path)) if path.starts_with('/') => check.endpoint = Some(path.clone()),
-            Some(_) => return Err(ApiError::unprocessable(format!("{label} endpoint must be a valid URI path"))),
+            Some(Value::String(path)) if path.starts_with('/') => {
+                check.endpoint = Some(path.clone())
+            }
+            Some(_) => {
+                return Err(ApiError::unprocessable(format!(
+                    "{label} endpoint must be a valid URI path"
+                )));
+            }
         }
     }
     if check.timeout.is_some_and(|timeout| timeout > 180) {
-        return Err(ApiError::unprocessable(format!("{label} timeout must be at most 180 seconds")));
+        return Err(ApiError::unprocessable(format!(
+            "{label} timeout must be at most 180 seconds"
+        )));
     }
     if check.r#type != "http" {
         check.endpoint = None;

@@ -5,11 +5,27 @@ use crate::db::space::Space;
 use crate::db::{self, Connection, Select};
 use crate::error::{ApiError, ApiResult};
 
-pub(crate) const ORGANIZATION_ROLES: &[&str] = &["organization_user", "organization_auditor", "organization_manager", "organization_billing_manager"];
-pub(crate) const SPACE_ROLES: &[&str] = &["space_auditor", "space_developer", "space_manager", "space_supporter"];
+pub(crate) const ORGANIZATION_ROLES: &[&str] = &[
+    "organization_user",
+    "organization_auditor",
+    "organization_manager",
+    "organization_billing_manager",
+];
+pub(crate) const SPACE_ROLES: &[&str] = &[
+    "space_auditor",
+    "space_developer",
+    "space_manager",
+    "space_supporter",
+];
 
 /// Gives a role; one that is there already stays.
-pub(crate) async fn grant(conn: &mut Connection, kind: &str, user: &str, organization: Option<&str>, space: Option<&str>) -> ApiResult<Role> {
+pub(crate) async fn grant(
+    conn: &mut Connection,
+    kind: &str,
+    user: &str,
+    organization: Option<&str>,
+    space: Option<&str>,
+) -> ApiResult<Role> {
     let role = wanted(kind, user, organization, space);
     if let Some(role) = role::find(conn, &role).await? {
         return Ok(role);
@@ -19,20 +35,43 @@ pub(crate) async fn grant(conn: &mut Connection, kind: &str, user: &str, organiz
 }
 
 /// Gives a role that the user must not have yet.
-pub(crate) async fn create(conn: &mut Connection, kind: &str, user: &User, organization: Option<&str>, space: Option<&Space>) -> ApiResult<Role> {
+pub(crate) async fn create(
+    conn: &mut Connection,
+    kind: &str,
+    user: &User,
+    organization: Option<&str>,
+    space: Option<&Space>,
+) -> ApiResult<Role> {
     if let Some(space) = space {
-        let member = wanted("organization_user", &user.guid, Some(&space.organization_guid), None);
-        let in_organization = role::of_user(conn, &user.guid, &space.organization_guid, None).await?;
+        let member = wanted(
+            "organization_user",
+            &user.guid,
+            Some(&space.organization_guid),
+            None,
+        );
+        let in_organization =
+            role::of_user(conn, &user.guid, &space.organization_guid, None).await?;
         if in_organization.is_empty() && role::find(conn, &member).await?.is_none() {
             let detail = "Users cannot be assigned roles in a space if they do not have a role in that space's organization.";
             return Err(ApiError::unprocessable(detail));
         }
     }
-    let role = wanted(kind, &user.guid, organization, space.map(|space| space.guid.as_str()));
+    let role = wanted(
+        kind,
+        &user.guid,
+        organization,
+        space.map(|space| space.guid.as_str()),
+    );
     if role::find(conn, &role).await?.is_some() {
         let name = user.username.as_deref().unwrap_or(&user.guid);
-        let place = if space.is_some() { "space" } else { "organization" };
-        return Err(ApiError::unprocessable(format!("User '{name}' already has '{kind}' role in this {place}.")));
+        let place = if space.is_some() {
+            "space"
+        } else {
+            "organization"
+        };
+        return Err(ApiError::unprocessable(format!(
+            "User '{name}' already has '{kind}' role in this {place}."
+        )));
     }
     db::insert(conn, &role).await?;
     Ok(role)
@@ -40,10 +79,19 @@ pub(crate) async fn create(conn: &mut Connection, kind: &str, user: &User, organ
 
 /// An organization's member with roles in its spaces stays a member.
 pub(crate) async fn delete(conn: &mut Connection, role: &Role) -> ApiResult<()> {
-    if let ("organization_user", Some(organization)) = (role.r#type.as_str(), &role.organization_guid) {
+    if let ("organization_user", Some(organization)) =
+        (role.r#type.as_str(), &role.organization_guid)
+    {
         let condition = "space_guid IN (SELECT guid FROM spaces WHERE organization_guid = ?)";
-        if Select::new().is("user_guid", &role.user_guid).and(condition, [organization.into()]).exists::<Role>(conn).await? {
-            return Err(ApiError::unprocessable("Cannot delete organization_user role while user has roles in spaces in that organization."));
+        if Select::new()
+            .is("user_guid", &role.user_guid)
+            .and(condition, [organization.into()])
+            .exists::<Role>(conn)
+            .await?
+        {
+            return Err(ApiError::unprocessable(
+                "Cannot delete organization_user role while user has roles in spaces in that organization.",
+            ));
         }
     }
     db::delete::<Role>(conn, &role.guid).await?;

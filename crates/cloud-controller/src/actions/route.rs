@@ -19,11 +19,24 @@ pub(crate) struct Target {
     pub weight: Option<i64>,
 }
 
-pub(crate) async fn create(conn: &mut Connection, settings: &Settings, route: &Route, domain: &Domain, space: &Space, admin: bool) -> ApiResult<()> {
+pub(crate) async fn create(
+    conn: &mut Connection,
+    settings: &Settings,
+    route: &Route,
+    domain: &Domain,
+    space: &Space,
+    admin: bool,
+) -> ApiResult<()> {
     if !domain::is_usable(conn, &domain.guid, &space.organization_guid).await? {
-        let organization: Option<db::organization::Organization> = db::by_guid(conn, &space.organization_guid).await?;
-        let name = organization.map(|organization| organization.name).unwrap_or_default();
-        return Err(ApiError::unprocessable(format!("Invalid domain. Domain '{}' is not available in organization '{name}'.", domain.name)));
+        let organization: Option<db::organization::Organization> =
+            db::by_guid(conn, &space.organization_guid).await?;
+        let name = organization
+            .map(|organization| organization.name)
+            .unwrap_or_default();
+        return Err(ApiError::unprocessable(format!(
+            "Invalid domain. Domain '{}' is not available in organization '{name}'.",
+            domain.name
+        )));
     }
     let facts = DomainFacts {
         name: &domain.name,
@@ -31,16 +44,42 @@ pub(crate) async fn create(conn: &mut Connection, settings: &Settings, route: &R
         internal: domain.internal,
         system: domain.name.eq_ignore_ascii_case(&settings.system_domain),
     };
-    route_rules::check(&route.host, &route.path, route.port, &facts, admin, &settings.reserved_hosts).map_err(ApiError::unprocessable)?;
-    if route::find(conn, &route.host, &domain.guid, &route.path, route.port).await?.is_some() {
-        return Err(ApiError::unprocessable(route_rules::taken(&route.host, &route.path, route.port, &domain.name)));
+    route_rules::check(
+        &route.host,
+        &route.path,
+        route.port,
+        &facts,
+        admin,
+        &settings.reserved_hosts,
+    )
+    .map_err(ApiError::unprocessable)?;
+    if route::find(conn, &route.host, &domain.guid, &route.path, route.port)
+        .await?
+        .is_some()
+    {
+        return Err(ApiError::unprocessable(route_rules::taken(
+            &route.host,
+            &route.path,
+            route.port,
+            &domain.name,
+        )));
     }
     let full = route_rules::url(&route.host, &domain.name, "", 0);
     if !route.host.is_empty() && domain::by_name(conn, &full).await?.is_some() {
-        return Err(ApiError::unprocessable(format!("Route conflicts with domain '{full}'.")));
+        return Err(ApiError::unprocessable(format!(
+            "Route conflicts with domain '{full}'."
+        )));
     }
-    if facts.shared && !route.host.is_empty() && route::host_elsewhere(conn, &route.host, &domain.guid, &space.guid).await?.is_some() {
-        let detail = format!("The host '{}' on domain '{}' is already used by a route of another space; choose another host.", route.host, domain.name);
+    if facts.shared
+        && !route.host.is_empty()
+        && route::host_elsewhere(conn, &route.host, &domain.guid, &space.guid)
+            .await?
+            .is_some()
+    {
+        let detail = format!(
+            "The host '{}' on domain '{}' is already used by a route of another space; choose another host.",
+            route.host, domain.name
+        );
         return Err(ApiError::unprocessable(detail));
     }
     db::insert(conn, route).await?;
@@ -55,8 +94,13 @@ pub(crate) async fn delete(conn: &mut Connection, route: &Route) -> ApiResult<Ve
     Ok(affected)
 }
 
-pub(crate) async fn set_options(conn: &mut Connection, route: &mut Route, change: &serde_json::Value) -> ApiResult<Vec<String>> {
-    let options = route_rules::merge_options(route.options.0.as_ref(), change).map_err(ApiError::unprocessable)?;
+pub(crate) async fn set_options(
+    conn: &mut Connection,
+    route: &mut Route,
+    change: &serde_json::Value,
+) -> ApiResult<Vec<String>> {
+    let options = route_rules::merge_options(route.options.0.as_ref(), change)
+        .map_err(ApiError::unprocessable)?;
     if options == route.options.0 {
         return Ok(Vec::new());
     }
@@ -66,27 +110,44 @@ pub(crate) async fn set_options(conn: &mut Connection, route: &mut Route, change
 }
 
 /// Adds destinations; one that is there already stays as it is. Answers the processes whose routes change.
-pub(crate) async fn map(conn: &mut Connection, route: &Route, targets: Vec<Target>) -> ApiResult<Vec<String>> {
+pub(crate) async fn map(
+    conn: &mut Connection,
+    route: &Route,
+    targets: Vec<Target>,
+) -> ApiResult<Vec<String>> {
     check_targets(conn, route, &targets).await?;
     let before = route::destinations(conn, &route.guid).await?;
     let mut added: Vec<Destination> = Vec::new();
     for target in targets {
         let destination = destination(route, target);
-        if !before.iter().chain(&added).any(|other| same(other, &destination)) {
+        if !before
+            .iter()
+            .chain(&added)
+            .any(|other| same(other, &destination))
+        {
             db::insert(conn, &destination).await?;
             added.push(destination);
         }
     }
     if before.len() + added.len() > 100 {
-        return Err(ApiError::unprocessable("Routes can be mapped to at most 100 destinations."));
+        return Err(ApiError::unprocessable(
+            "Routes can be mapped to at most 100 destinations.",
+        ));
     }
     affected(conn, &added).await
 }
 
 /// Makes `targets` the only destinations. Answers the processes whose routes change.
-pub(crate) async fn replace(conn: &mut Connection, route: &Route, targets: Vec<Target>) -> ApiResult<Vec<String>> {
+pub(crate) async fn replace(
+    conn: &mut Connection,
+    route: &Route,
+    targets: Vec<Target>,
+) -> ApiResult<Vec<String>> {
     check_targets(conn, route, &targets).await?;
-    let wanted: Vec<Destination> = targets.into_iter().map(|target| destination(route, target)).collect();
+    let wanted: Vec<Destination> = targets
+        .into_iter()
+        .map(|target| destination(route, target))
+        .collect();
     let mut changed = Vec::new();
     let before = route::destinations(conn, &route.guid).await?;
     for old in &before {
@@ -99,7 +160,9 @@ pub(crate) async fn replace(conn: &mut Connection, route: &Route, targets: Vec<T
         }
     }
     for new in &wanted {
-        let kept = before.iter().any(|old| same(new, old) && new.protocol == old.protocol && new.weight == old.weight);
+        let kept = before
+            .iter()
+            .any(|old| same(new, old) && new.protocol == old.protocol && new.weight == old.weight);
         if !kept {
             db::insert(conn, new).await?;
             changed.push(new.clone());
@@ -108,12 +171,19 @@ pub(crate) async fn replace(conn: &mut Connection, route: &Route, targets: Vec<T
     affected(conn, &changed).await
 }
 
-pub(crate) async fn unmap(conn: &mut Connection, destination: &Destination) -> ApiResult<Vec<String>> {
+pub(crate) async fn unmap(
+    conn: &mut Connection,
+    destination: &Destination,
+) -> ApiResult<Vec<String>> {
     db::delete::<Destination>(conn, &destination.guid).await?;
     affected(conn, std::slice::from_ref(destination)).await
 }
 
-pub(crate) async fn set_protocol(conn: &mut Connection, destination: &mut Destination, protocol: Option<String>) -> ApiResult<Vec<String>> {
+pub(crate) async fn set_protocol(
+    conn: &mut Connection,
+    destination: &mut Destination,
+    protocol: Option<String>,
+) -> ApiResult<Vec<String>> {
     destination.protocol = protocol.unwrap_or_else(|| "http1".to_owned());
     destination.touch();
     db::update(conn, destination).await?;
@@ -147,26 +217,54 @@ fn same(a: &Destination, b: &Destination) -> bool {
 }
 
 async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target]) -> ApiResult<()> {
-    let guids: Vec<String> = targets.iter().map(|target| target.app_guid.clone()).collect();
+    let guids: Vec<String> = targets
+        .iter()
+        .map(|target| target.app_guid.clone())
+        .collect();
     let found = apps::by_guids(conn, &guids).await?;
-    let missing: Vec<String> = guids.iter().filter(|guid| !found.iter().any(|app| &app.guid == *guid)).map(|guid| format!("\"{guid}\"")).collect();
+    let missing: Vec<String> = guids
+        .iter()
+        .filter(|guid| !found.iter().any(|app| &app.guid == *guid))
+        .map(|guid| format!("\"{guid}\""))
+        .collect();
     if !missing.is_empty() {
-        return Err(ApiError::unprocessable(format!("App(s) with guid(s) {} do not exist or you do not have access.", missing.join(", "))));
+        return Err(ApiError::unprocessable(format!(
+            "App(s) with guid(s) {} do not exist or you do not have access.",
+            missing.join(", ")
+        )));
     }
     let shares = route::shares(conn, &route.guid).await?;
-    if found.iter().any(|app| app.space_guid != route.space_guid && !shares.contains(&app.space_guid)) {
-        return Err(ApiError::unprocessable("Routes cannot be mapped to destinations in different spaces"));
+    if found
+        .iter()
+        .any(|app| app.space_guid != route.space_guid && !shares.contains(&app.space_guid))
+    {
+        return Err(ApiError::unprocessable(
+            "Routes cannot be mapped to destinations in different spaces",
+        ));
     }
     for (at, target) in targets.iter().enumerate() {
         if !matches!(target.protocol.as_deref(), None | Some("http1" | "http2")) {
-            return Err(ApiError::unprocessable("Destination protocol must be 'http1' or 'http2'."));
+            return Err(ApiError::unprocessable(
+                "Destination protocol must be 'http1' or 'http2'.",
+            ));
         }
-        if target.port.is_some_and(|port| !(1024..=65535).contains(&port)) {
-            return Err(ApiError::unprocessable("Destination port must be between 1024 and 65535."));
+        if target
+            .port
+            .is_some_and(|port| !(1024..=65535).contains(&port))
+        {
+            return Err(ApiError::unprocessable(
+                "Destination port must be between 1024 and 65535.",
+            ));
         }
-        let twice = |other: &Target| other.app_guid == target.app_guid && other.process_type == target.process_type && other.port == target.port;
+        let twice = |other: &Target| {
+            other.app_guid == target.app_guid
+                && other.process_type == target.process_type
+                && other.port == target.port
+        };
         if targets[..at].iter().any(twice) {
-            return Err(ApiError::unprocessable("Destinations cannot contain duplicate entries"));
+            return Err(ApiError::unprocessable(
+                "Destinations cannot contain duplicate entries",
+            ));
         }
     }
     Ok(())
@@ -176,7 +274,9 @@ async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target])
 async fn affected(conn: &mut Connection, destinations: &[Destination]) -> ApiResult<Vec<String>> {
     let mut guids = Vec::new();
     for destination in destinations {
-        let select = Select::new().is("app_guid", &destination.app_guid).is("type", &destination.process_type);
+        let select = Select::new()
+            .is("app_guid", &destination.app_guid)
+            .is("type", &destination.process_type);
         for mut process in select.all::<Process>(conn).await? {
             if !guids.contains(&process.guid) {
                 process.touch();

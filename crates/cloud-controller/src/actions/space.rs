@@ -20,7 +20,9 @@ pub(crate) async fn update(conn: &mut Connection, mut space: Space) -> ApiResult
 
 async fn check_name(conn: &mut Connection, space: &Space) -> ApiResult<()> {
     match space::by_name(conn, &space.organization_guid, &space.name).await? {
-        Some(other) if other.guid != space.guid => Err(ApiError::unprocessable("Name must be unique per organization")),
+        Some(other) if other.guid != space.guid => Err(ApiError::unprocessable(
+            "Name must be unique per organization",
+        )),
         _ => Ok(()),
     }
 }

@@ -20,20 +20,31 @@ pub(crate) struct Wish {
 
 pub(crate) async fn create(conn: &mut Connection, app: &App, wish: Wish) -> ApiResult<Task> {
     let Some(droplet_guid) = wish.droplet_guid.or_else(|| app.droplet_guid.clone()) else {
-        return Err(ApiError::unprocessable("Task must have a droplet. Assign current droplet to app."));
+        return Err(ApiError::unprocessable(
+            "Task must have a droplet. Assign current droplet to app.",
+        ));
     };
     let template = match &wish.template_process {
         None => process::of_type(conn, &app.guid, "web").await?,
-        Some(guid) => db::by_guid::<process::Process>(conn, guid).await?.filter(|process| process.app_guid == app.guid),
+        Some(guid) => db::by_guid::<process::Process>(conn, guid)
+            .await?
+            .filter(|process| process.app_guid == app.guid),
     };
     let template = template.ok_or_else(|| ApiError::not_found("Process"))?;
-    let Some(command) = wish.command.or_else(|| wish.template_process.and(template.command)) else {
+    let Some(command) = wish
+        .command
+        .or_else(|| wish.template_process.and(template.command))
+    else {
         return Err(ApiError::unprocessable("No command or template provided"));
     };
     let task = Task {
         app_guid: app.guid.clone(),
-        sequence_id: task::last_of_app(conn, &app.guid).await?.map_or(1, |last| last.sequence_id + 1),
-        name: wish.name.unwrap_or_else(|| format!("{:08x}", rand::random::<u32>())),
+        sequence_id: task::last_of_app(conn, &app.guid)
+            .await?
+            .map_or(1, |last| last.sequence_id + 1),
+        name: wish
+            .name
+            .unwrap_or_else(|| format!("{:08x}", rand::random::<u32>())),
         command,
         state: "PENDING".to_owned(),
         memory_in_mb: wish.memory_in_mb.unwrap_or(template.memory_in_mb),
@@ -48,7 +59,10 @@ pub(crate) async fn create(conn: &mut Connection, app: &App, wish: Wish) -> ApiR
 
 pub(crate) async fn cancel(conn: &mut Connection, task: &mut Task) -> ApiResult<()> {
     if task.state == "SUCCEEDED" || task.state == "FAILED" {
-        return Err(ApiError::unprocessable(format!("Task state is {} and therefore cannot be canceled", task.state)));
+        return Err(ApiError::unprocessable(format!(
+            "Task state is {} and therefore cannot be canceled",
+            task.state
+        )));
     }
     "CANCELING".clone_into(&mut task.state);
     task.touch();

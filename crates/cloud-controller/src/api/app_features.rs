@@ -16,8 +16,12 @@ pub(super) fn routes() -> Router<Cc> {
 
 fn present(app: &App, name: &str) -> Option<Value> {
     match name {
-        "ssh" => Some(json!({ "name": "ssh", "description": "Enable SSHing into the app.", "enabled": app.enable_ssh })),
-        "revisions" => Some(json!({ "name": "revisions", "description": "Enable versioning of an application", "enabled": app.revisions_enabled })),
+        "ssh" => Some(
+            json!({ "name": "ssh", "description": "Enable SSHing into the app.", "enabled": app.enable_ssh }),
+        ),
+        "revisions" => Some(
+            json!({ "name": "revisions", "description": "Enable versioning of an application", "enabled": app.revisions_enabled }),
+        ),
         _ => None,
     }
 }
@@ -25,17 +29,34 @@ fn present(app: &App, name: &str) -> Option<Value> {
 async fn list(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
-    let features = ["ssh", "revisions"].iter().filter_map(|name| present(&app, name)).collect();
-    Ok(ok(cc.short_list(&format!("/v3/apps/{guid}/features"), features)))
+    let features = ["ssh", "revisions"]
+        .iter()
+        .filter_map(|name| present(&app, name))
+        .collect();
+    Ok(ok(cc.short_list(
+        &format!("/v3/apps/{guid}/features"),
+        features,
+    )))
 }
 
-async fn show(State(cc): State<Cc>, who: Principal, Path((guid, name)): Path<(String, String)>) -> ApiResult {
+async fn show(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path((guid, name)): Path<(String, String)>,
+) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
-    Ok(ok(present(&app, &name).ok_or_else(|| ApiError::not_found("Feature"))?))
+    Ok(ok(
+        present(&app, &name).ok_or_else(|| ApiError::not_found("Feature"))?
+    ))
 }
 
-async fn update(State(cc): State<Cc>, who: Principal, Path((guid, name)): Path<(String, String)>, body: Body) -> ApiResult {
+async fn update(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path((guid, name)): Path<(String, String)>,
+    body: Body,
+) -> ApiResult {
     let mut body = body.allow(&["enabled"]);
     let enabled = body.bool("enabled");
     if enabled.is_none() {
@@ -66,10 +87,17 @@ async fn ssh_enabled(State(cc): State<Cc>, who: Principal, Path(guid): Path<Stri
     } else {
         String::new()
     };
-    Ok(ok(json!({ "enabled": reason.is_empty(), "reason": reason })))
+    Ok(ok(
+        json!({ "enabled": reason.is_empty(), "reason": reason }),
+    ))
 }
 
-async fn no_revisions(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, uri: Uri) -> ApiResult {
+async fn no_revisions(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    uri: Uri,
+) -> ApiResult {
     lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
     Ok(ok(cc.short_list(uri.path(), Vec::new())))
 }

@@ -6,8 +6,8 @@ use crate::actions::{self, audit, job};
 use crate::db::app::App;
 use crate::db::build::Droplet;
 use crate::db::platform;
-use crate::db::space::Space;
 use crate::db::process;
+use crate::db::space::Space;
 use crate::diego::recipe_environment::vcap_application;
 
 pub(super) fn routes() -> Router<Cc> {
@@ -17,31 +17,65 @@ pub(super) fn routes() -> Router<Cc> {
         .route("/v3/apps/{guid}/actions/start", post(start))
         .route("/v3/apps/{guid}/actions/stop", post(stop))
         .route("/v3/apps/{guid}/actions/restart", post(restart))
-        .route("/v3/apps/{guid}/actions/clear_buildpack_cache", post(clear_cache))
+        .route(
+            "/v3/apps/{guid}/actions/clear_buildpack_cache",
+            post(clear_cache),
+        )
         .route("/v3/apps/{guid}/env", get(env))
-        .route("/v3/apps/{guid}/environment_variables", get(variables).patch(set_variables))
+        .route(
+            "/v3/apps/{guid}/environment_variables",
+            get(variables).patch(set_variables),
+        )
         .route("/v3/apps/{guid}/permissions", get(permissions))
-        .route("/v3/apps/{guid}/relationships/current_droplet", get(current_droplet).patch(set_current_droplet))
+        .route(
+            "/v3/apps/{guid}/relationships/current_droplet",
+            get(current_droplet).patch(set_current_droplet),
+        )
 }
 
 pub(super) fn present(cc: &Cc, app: &App) -> Value {
     let path = format!("/v3/apps/{}", app.guid);
-    let mut links = cc.links(&path, &[("space", format!("/v3/spaces/{}", app.space_guid)), ("current_droplet", format!("{path}/droplets/current"))]);
-    for name in ["environment_variables", "processes", "packages", "droplets", "tasks", "revisions", "features"] {
+    let mut links = cc.links(
+        &path,
+        &[
+            ("space", format!("/v3/spaces/{}", app.space_guid)),
+            ("current_droplet", format!("{path}/droplets/current")),
+        ],
+    );
+    for name in [
+        "environment_variables",
+        "processes",
+        "packages",
+        "droplets",
+        "tasks",
+        "revisions",
+        "features",
+    ] {
         links.insert(name.to_owned(), cc.link(&format!("{path}/{name}")));
     }
-    links.insert("deployed_revisions".to_owned(), cc.link(&format!("{path}/revisions/deployed")));
+    links.insert(
+        "deployed_revisions".to_owned(),
+        cc.link(&format!("{path}/revisions/deployed")),
+    );
     for name in ["start", "stop", "clear_buildpack_cache"] {
-        links.insert(name.to_owned(), cc.post_link(&format!("{path}/actions/{name}")));
+        links.insert(
+            name.to_owned(),
+            cc.post_link(&format!("{path}/actions/{name}")),
+        );
     }
-    resource(&app.guid, app.created_at, app.updated_at, json!({
-        "name": app.name,
-        "state": app.state,
-        "lifecycle": present_lifecycle(&app.buildpacks.0, app.stack.as_deref()),
-        "relationships": { "space": to_one(Some(&app.space_guid)), "current_droplet": to_one(app.droplet_guid.as_deref()) },
-        "metadata": app.metadata.0.present(),
-        "links": links,
-    }))
+    resource(
+        &app.guid,
+        app.created_at,
+        app.updated_at,
+        json!({
+            "name": app.name,
+            "state": app.state,
+            "lifecycle": present_lifecycle(&app.buildpacks.0, app.stack.as_deref()),
+            "relationships": { "space": to_one(Some(&app.space_guid)), "current_droplet": to_one(app.droplet_guid.as_deref()) },
+            "metadata": app.metadata.0.present(),
+            "links": links,
+        }),
+    )
 }
 
 pub(super) fn present_lifecycle(buildpacks: &[String], stack: Option<&str>) -> Value {
@@ -50,15 +84,27 @@ pub(super) fn present_lifecycle(buildpacks: &[String], stack: Option<&str>) -> V
 
 /// Reads `lifecycle` into buildpacks and stack.
 pub(super) fn lifecycle(body: &mut Body) -> (Option<Vec<String>>, Option<String>) {
-    let Some(lifecycle) = body.value("lifecycle").filter(|value| !value.is_null()).cloned() else { return (None, None) };
+    let Some(lifecycle) = body
+        .value("lifecycle")
+        .filter(|value| !value.is_null())
+        .cloned()
+    else {
+        return (None, None);
+    };
     match lifecycle.get("type").and_then(Value::as_str) {
         Some("buildpack") | None => {}
-        Some(other) => body.problem(format!("Lifecycle type '{other}' is not supported yet; it must be 'buildpack'")),
+        Some(other) => body.problem(format!(
+            "Lifecycle type '{other}' is not supported yet; it must be 'buildpack'"
+        )),
     }
     let buildpacks = match lifecycle.pointer("/data/buildpacks") {
         None => None,
         Some(Value::Null) => Some(Vec::new()),
-        Some(Value::Array(list)) => match list.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>() {
+        Some(Value::Array(list)) => match list
+            .iter()
+            .map(|name| name.as_str().map(str::to_owned))
+            .collect::<Option<Vec<_>>>()
+        {
             Some(list) => Some(list),
             None => {
                 body.problem("Lifecycle Buildpacks can only contain strings");
@@ -70,37 +116,81 @@ pub(super) fn lifecycle(body: &mut Body) -> (Option<Vec<String>>, Option<String>
             None
         }
     };
-    (buildpacks, lifecycle.pointer("/data/stack").and_then(Value::as_str).map(str::to_owned))
+    (
+        buildpacks,
+        lifecycle
+            .pointer("/data/stack")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+    )
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(&uri, &["names", "organization_guids", "space_guids", "stacks", "lifecycle_type", "include"])?;
+    let query = Query::list(
+        &uri,
+        &[
+            "names",
+            "organization_guids",
+            "space_guids",
+            "stacks",
+            "lifecycle_type",
+            "include",
+        ],
+    )?;
     let include = query.include(&["space", "org", "space.organization"])?;
     let mut conn = cc.db.read().await?;
     let mut select = who.sees_spaces(Select::new(), "space_guid");
-    for (name, column) in [("names", "name"), ("space_guids", "space_guid"), ("stacks", "stack"), ("lifecycle_type", "lifecycle_type")] {
+    for (name, column) in [
+        ("names", "name"),
+        ("space_guids", "space_guid"),
+        ("stacks", "stack"),
+        ("lifecycle_type", "lifecycle_type"),
+    ] {
         select = query.filter(select, name, column);
     }
-    select = query.filter_by(select, "organization_guids", "space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN (?))");
+    select = query.filter_by(
+        select,
+        "organization_guids",
+        "space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN (?))",
+    );
     let found = query.fetch::<App>(&mut conn, select).await?;
-    let mut answer = cc.page(&query, found.total, found.rows.iter().map(|row| present(&cc, row)).collect());
+    let mut answer = cc.page(
+        &query,
+        found.total,
+        found.rows.iter().map(|row| present(&cc, row)).collect(),
+    );
     if !include.is_empty() {
         answer["included"] = included(&cc, &mut conn, &include, &found.rows).await?;
     }
     Ok(ok(answer))
 }
 
-async fn included(cc: &Cc, conn: &mut Connection, include: &[String], apps: &[App]) -> ApiResult<Value> {
-    let spaces: Vec<Space> = Select::new().any("guid", apps.iter().map(|app| &app.space_guid)).all(conn).await?;
+async fn included(
+    cc: &Cc,
+    conn: &mut Connection,
+    include: &[String],
+    apps: &[App],
+) -> ApiResult<Value> {
+    let spaces: Vec<Space> = Select::new()
+        .any("guid", apps.iter().map(|app| &app.space_guid))
+        .all(conn)
+        .await?;
     let mut included = json!({ "spaces": spaces.iter().map(|space| super::spaces::present(cc, space)).collect::<Vec<_>>() });
     if include.iter().any(|what| what != "space") {
-        included["organizations"] = json!(super::spaces::included_organizations(cc, conn, &spaces).await?);
+        included["organizations"] =
+            json!(super::spaces::included_organizations(cc, conn, &spaces).await?);
     }
     Ok(included)
 }
 
-async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, uri: Uri) -> ApiResult {
-    let include = Query::only(&uri, &["include"])?.include(&["space", "org", "space.organization"])?;
+async fn show(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    uri: Uri,
+) -> ApiResult {
+    let include =
+        Query::only(&uri, &["include"])?.include(&["space", "org", "space.organization"])?;
     let mut conn = cc.db.read().await?;
     let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
     let mut answer = present(&cc, &app);
@@ -111,7 +201,13 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, ur
 }
 
 async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&["name", "lifecycle", "environment_variables", "relationships", "metadata"]);
+    let mut body = body.allow(&[
+        "name",
+        "lifecycle",
+        "environment_variables",
+        "relationships",
+        "metadata",
+    ]);
     let mut app = App {
         name: body.required_string("name"),
         space_guid: body.required_relationship("space"),
@@ -122,23 +218,45 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     };
     let (buildpacks, stack) = lifecycle(&mut body);
     (app.buildpacks.0, app.stack) = (buildpacks.unwrap_or_default(), stack);
-    if let Some(variables) = body.value("environment_variables").and_then(Value::as_object) {
+    if let Some(variables) = body
+        .value("environment_variables")
+        .and_then(Value::as_object)
+    {
         actions::app::set_environment(&mut app, variables)?;
     }
     merge_metadata(&body, &mut app.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid = |_| ApiError::unprocessable("Invalid space. Ensure that the space exists and you have access to it.");
-    let (space, access) = lookup::space(&mut tx, &who, &app.space_guid).await.map_err(invalid)?;
+    let invalid = |_| {
+        ApiError::unprocessable(
+            "Invalid space. Ensure that the space exists and you have access to it.",
+        )
+    };
+    let (space, access) = lookup::space(&mut tx, &who, &app.space_guid)
+        .await
+        .map_err(invalid)?;
     allow(access.develops())?;
     actions::app::create(&mut tx, &cc.settings, &app).await?;
-    audit::record(&mut tx, &who, "audit.app.create", (&app.guid, "app", &app.name), Some(&space), json!({ "request": { "name": app.name } })).await?;
+    audit::record(
+        &mut tx,
+        &who,
+        "audit.app.create",
+        (&app.guid, "app", &app.name),
+        Some(&space),
+        json!({ "request": { "name": app.name } }),
+    )
+    .await?;
     tx.commit().await?;
     cc.log_to_app(&app.guid, format!("Created app with guid {}", app.guid));
     Ok(created(present(&cc, &app)))
 }
 
-async fn update(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+async fn update(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult {
     let mut body = body.allow(&["name", "lifecycle", "metadata"]);
     let mut tx = cc.db.write().await?;
     let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
@@ -150,7 +268,15 @@ async fn update(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, 
     merge_metadata(&body, &mut app.metadata)?;
     let request = Value::Object(body.finish()?);
     let touched = actions::app::update(&mut tx, &mut app).await?;
-    audit::record(&mut tx, &who, "audit.app.update", (&app.guid, "app", &app.name), Some(&space), json!({ "request": request })).await?;
+    audit::record(
+        &mut tx,
+        &who,
+        "audit.app.update",
+        (&app.guid, "app", &app.name),
+        Some(&space),
+        json!({ "request": request }),
+    )
+    .await?;
     tx.commit().await?;
     cc.driver.settle(touched).await;
     cc.log_to_app(&guid, format!("Updated app with guid {guid} ({request})"));
@@ -162,13 +288,26 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let (app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
     allow(access.develops())?;
     let droplets = db::build::droplets_of_app(&mut tx, &guid).await?;
-    let packages: Vec<db::package::Package> = Select::new().is("app_guid", &guid).all(&mut tx).await?;
+    let packages: Vec<db::package::Package> =
+        Select::new().is("app_guid", &guid).all(&mut tx).await?;
     let touched = actions::app::delete(&mut tx, &app).await?;
-    audit::record(&mut tx, &who, "audit.app.delete-request", (&app.guid, "app", &app.name), Some(&space), json!({ "request": { "recursive": true } })).await?;
+    audit::record(
+        &mut tx,
+        &who,
+        "audit.app.delete-request",
+        (&app.guid, "app", &app.name),
+        Some(&space),
+        json!({ "request": { "recursive": true } }),
+    )
+    .await?;
     let job = job::complete(&mut tx, "app.delete", ("apps", &guid)).await?;
     tx.commit().await?;
     cc.driver.settle(touched).await;
-    super::packages::delete_blobs(&cc, packages.into_iter().map(|row| row.guid).collect(), droplets.into_iter().map(|row| row.guid).collect());
+    super::packages::delete_blobs(
+        &cc,
+        packages.into_iter().map(|row| row.guid).collect(),
+        droplets.into_iter().map(|row| row.guid).collect(),
+    );
     Ok(cc.accepted(&job))
 }
 
@@ -191,9 +330,23 @@ async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiRe
         "stop" => actions::app::stop(&mut tx, &mut app).await?,
         _ => actions::app::restart(&mut tx, &mut app).await?,
     };
-    audit::record(&mut tx, &who, &format!("audit.app.{verb}"), (&app.guid, "app", &app.name), Some(&space), json!({})).await?;
+    audit::record(
+        &mut tx,
+        &who,
+        &format!("audit.app.{verb}"),
+        (&app.guid, "app", &app.name),
+        Some(&space),
+        json!({}),
+    )
+    .await?;
     tx.commit().await?;
-    cc.log_to_app(&guid, format!("Updated app with guid {guid} ({{\"state\"=>\"{}\"}})", app.state));
+    cc.log_to_app(
+        &guid,
+        format!(
+            "Updated app with guid {guid} ({{\"state\"=>\"{}\"}})",
+            app.state
+        ),
+    );
     cc.driver.settle(touched).await;
     Ok(ok(present(&cc, &app)))
 }
@@ -212,8 +365,13 @@ async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> 
     let mut conn = cc.db.read().await?;
     let (app, _, access) = lookup::app(&mut conn, &who, &guid).await?;
     allow(access.reads_secrets())?;
-    let process = process::of_type(&mut conn, &guid, "web").await?.unwrap_or_default();
-    let spec = cc.driver.spec(&mut conn, &app, &process, &Droplet::default()).await?;
+    let process = process::of_type(&mut conn, &guid, "web")
+        .await?
+        .unwrap_or_default();
+    let spec = cc
+        .driver
+        .spec(&mut conn, &app, &process, &Droplet::default())
+        .await?;
     Ok(ok(json!({
         "staging_env_json": platform::environment_group(&mut conn, "staging").await?.var.0,
         "running_env_json": platform::environment_group(&mut conn, "running").await?.var.0,
@@ -235,7 +393,12 @@ async fn variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<String
     Ok(ok(present_variables(&cc, &app)))
 }
 
-async fn set_variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+async fn set_variables(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult {
     let mut body = body.allow(&["var"]);
     let var = body.value("var").and_then(Value::as_object).cloned();
     if var.is_none() {
@@ -249,7 +412,15 @@ async fn set_variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<St
     app.touch();
     db::update(&mut tx, &app).await?;
     let data = json!({ "request": { "environment_variables": "[PRIVATE DATA HIDDEN]" } });
-    audit::record(&mut tx, &who, "audit.app.update", (&app.guid, "app", &app.name), Some(&space), data).await?;
+    audit::record(
+        &mut tx,
+        &who,
+        "audit.app.update",
+        (&app.guid, "app", &app.name),
+        Some(&space),
+        data,
+    )
+    .await?;
     tx.commit().await?;
     cc.log_to_app(&guid, format!("Updated app with guid {guid} ({{\"environment_variables\"=>\"[PRIVATE DATA HIDDEN]\"}})"));
     Ok(ok(present_variables(&cc, &app)))
@@ -258,7 +429,9 @@ async fn set_variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<St
 async fn permissions(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let (_, _, access) = lookup::app(&mut conn, &who, &guid).await?;
-    Ok(ok(json!({ "read_basic_data": true, "read_sensitive_data": access.reads_secrets() })))
+    Ok(ok(
+        json!({ "read_basic_data": true, "read_sensitive_data": access.reads_secrets() }),
+    ))
 }
 
 fn present_current(cc: &Cc, app: &App) -> Value {
@@ -268,7 +441,11 @@ fn present_current(cc: &Cc, app: &App) -> Value {
     answer
 }
 
-async fn current_droplet(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+async fn current_droplet(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
     if app.droplet_guid.is_none() {
@@ -277,21 +454,45 @@ async fn current_droplet(State(cc): State<Cc>, who: Principal, Path(guid): Path<
     Ok(ok(present_current(&cc, &app)))
 }
 
-async fn set_current_droplet(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+async fn set_current_droplet(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult {
     let mut body = body.allow(&["data"]);
     let wanted = body.read_to_one();
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
     allow(access.develops())?;
-    if db::deployment::active_of_app(&mut tx, &guid).await?.is_some() {
-        return Err(ApiError::unprocessable("Unable to assign current droplet while the app has a deployment in progress. Wait for the deployment to complete or cancel it."));
+    if db::deployment::active_of_app(&mut tx, &guid)
+        .await?
+        .is_some()
+    {
+        return Err(ApiError::unprocessable(
+            "Unable to assign current droplet while the app has a deployment in progress. Wait for the deployment to complete or cancel it.",
+        ));
     }
-    let unknown = || ApiError::unprocessable("Unable to assign current droplet. Ensure the droplet exists and belongs to this app.");
-    let droplet: Droplet = db::by_guid(&mut tx, wanted.as_deref().unwrap_or_default()).await?.ok_or_else(unknown)?;
+    let unknown = || {
+        ApiError::unprocessable(
+            "Unable to assign current droplet. Ensure the droplet exists and belongs to this app.",
+        )
+    };
+    let droplet: Droplet = db::by_guid(&mut tx, wanted.as_deref().unwrap_or_default())
+        .await?
+        .ok_or_else(unknown)?;
     let touched = actions::app::assign_droplet(&mut tx, &cc.settings, &mut app, &droplet).await?;
     let data = json!({ "request": { "droplet_guid": droplet.guid } });
-    audit::record(&mut tx, &who, "audit.app.droplet.mapped", (&app.guid, "app", &app.name), Some(&space), data).await?;
+    audit::record(
+        &mut tx,
+        &who,
+        "audit.app.droplet.mapped",
+        (&app.guid, "app", &app.name),
+        Some(&space),
+        data,
+    )
+    .await?;
     tx.commit().await?;
     cc.driver.settle(touched).await;
     Ok(ok(present_current(&cc, &app)))

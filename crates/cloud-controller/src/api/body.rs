@@ -14,21 +14,35 @@ pub(crate) struct Body {
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = axum::body::to_bytes(request.into_body(), 4 << 20).await.map_err(|_| ApiError::message_parse())?;
+        let bytes = axum::body::to_bytes(request.into_body(), 4 << 20)
+            .await
+            .map_err(|_| ApiError::message_parse())?;
         if bytes.is_empty() {
-            return Ok(Self { map: Map::new(), problems: Vec::new() });
+            return Ok(Self {
+                map: Map::new(),
+                problems: Vec::new(),
+            });
         }
         let map = serde_json::from_slice(&bytes).map_err(|_| ApiError::message_parse())?;
-        Ok(Self { map, problems: Vec::new() })
+        Ok(Self {
+            map,
+            problems: Vec::new(),
+        })
     }
 }
 
 impl Body {
     /// Notes unknown top-level fields.
     pub(crate) fn allow(mut self, fields: &[&str]) -> Self {
-        let unknown: Vec<String> = self.map.keys().filter(|key| !fields.contains(&key.as_str())).map(|key| format!("'{key}'")).collect();
+        let unknown: Vec<String> = self
+            .map
+            .keys()
+            .filter(|key| !fields.contains(&key.as_str()))
+            .map(|key| format!("'{key}'"))
+            .collect();
         if !unknown.is_empty() {
-            self.problems.push(format!("Unknown field(s): {}", unknown.join(", ")));
+            self.problems
+                .push(format!("Unknown field(s): {}", unknown.join(", ")));
         }
         self
     }
@@ -62,7 +76,8 @@ impl Body {
             Some(Value::Null) => Some(None),
             Some(Value::String(text)) => Some(Some(text.clone())),
             Some(_) => {
-                self.problems.push(format!("{} must be a string", title(field)));
+                self.problems
+                    .push(format!("{} must be a string", title(field)));
                 None
             }
         }
@@ -77,9 +92,13 @@ impl Body {
         let before = self.problems.len();
         let text = self.string(field).unwrap_or_default();
         if text.is_empty() && self.problems.len() == before {
-            self.problems.push(format!("{} can't be blank", title(field)));
+            self.problems
+                .push(format!("{} can't be blank", title(field)));
         } else if text.chars().count() > 255 {
-            self.problems.push(format!("{} is too long (maximum is 255 characters)", title(field)));
+            self.problems.push(format!(
+                "{} is too long (maximum is 255 characters)",
+                title(field)
+            ));
         }
         text
     }
@@ -95,15 +114,25 @@ impl Body {
             Some(value) => match value.as_i64() {
                 Some(number) if range.contains(&number) => Some(number),
                 Some(_) if *range.end() == i64::MAX => {
-                    self.problems.push(format!("{} must be greater than or equal to {}", title(field), range.start()));
+                    self.problems.push(format!(
+                        "{} must be greater than or equal to {}",
+                        title(field),
+                        range.start()
+                    ));
                     None
                 }
                 Some(_) => {
-                    self.problems.push(format!("{} must be between {} and {}", title(field), range.start(), range.end()));
+                    self.problems.push(format!(
+                        "{} must be between {} and {}",
+                        title(field),
+                        range.start(),
+                        range.end()
+                    ));
                     None
                 }
                 None => {
-                    self.problems.push(format!("{} is not a number", title(field)));
+                    self.problems
+                        .push(format!("{} is not a number", title(field)));
                     None
                 }
             },
@@ -115,7 +144,8 @@ impl Body {
             None | Some(Value::Null) => None,
             Some(Value::Bool(value)) => Some(*value),
             Some(_) => {
-                self.problems.push(format!("{} must be a boolean", title(field)));
+                self.problems
+                    .push(format!("{} must be a boolean", title(field)));
                 None
             }
         }
@@ -135,9 +165,11 @@ impl Body {
 
     pub(crate) fn required_relationship(&mut self, name: &str) -> String {
         if self.at("relationships").is_none() {
-            self.problems.push("Relationships 'relationships' is not an object".to_owned());
+            self.problems
+                .push("Relationships 'relationships' is not an object".to_owned());
         } else if self.at(&format!("relationships.{name}")).is_none() {
-            self.problems.push(format!("Relationships {} can't be blank", title(name)));
+            self.problems
+                .push(format!("Relationships {} can't be blank", title(name)));
         }
         self.relationship(name).unwrap_or_default()
     }
@@ -145,11 +177,15 @@ impl Body {
     /// `{"data": [{"guid": …}, …]}` as the whole body.
     pub(crate) fn read_to_many(&mut self) -> Vec<String> {
         let guids = match self.map.get("data") {
-            Some(Value::Array(list)) => list.iter().map(|item| item.get("guid").and_then(Value::as_str).map(str::to_owned)).collect::<Option<Vec<_>>>(),
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(|item| item.get("guid").and_then(Value::as_str).map(str::to_owned))
+                .collect::<Option<Vec<_>>>(),
             _ => None,
         };
         guids.unwrap_or_else(|| {
-            self.problems.push("Data must be an array of objects with a guid".to_owned());
+            self.problems
+                .push("Data must be an array of objects with a guid".to_owned());
             Vec::new()
         })
     }
@@ -158,9 +194,14 @@ impl Body {
     pub(crate) fn read_to_one(&mut self) -> Option<String> {
         match self.map.get("data") {
             Some(Value::Null) => None,
-            Some(data) if data.get("guid").is_some_and(Value::is_string) => data["guid"].as_str().map(str::to_owned),
+            Some(data) if data.get("guid").is_some_and(Value::is_string) => {
+                data["guid"].as_str().map(str::to_owned)
+            }
             _ => {
-                self.problems.push("Data must be structured like this: \"data: {\"guid\": \"valid-guid\"}\"".to_owned());
+                self.problems.push(
+                    "Data must be structured like this: \"data: {\"guid\": \"valid-guid\"}\""
+                        .to_owned(),
+                );
                 None
             }
         }
@@ -172,7 +213,11 @@ impl Body {
 
     /// All that was wrong, as one 422.
     pub(crate) fn finish(self) -> ApiResult<Map<String, Value>> {
-        if self.problems.is_empty() { Ok(self.map) } else { Err(ApiError::unprocessable(self.problems.join(", "))) }
+        if self.problems.is_empty() {
+            Ok(self.map)
+        } else {
+            Err(ApiError::unprocessable(self.problems.join(", ")))
+        }
     }
 }
 
@@ -180,5 +225,7 @@ impl Body {
 fn title(field: &str) -> String {
     let text = field.replace('_', " ");
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
 }

@@ -2,8 +2,8 @@
 
 use super::organizations::merge_metadata;
 use super::prelude::*;
-use crate::actions::build::{self as verbs, Wish};
 use crate::actions::audit;
+use crate::actions::build::{self as verbs, Wish};
 use crate::db::build::Build;
 use crate::db::package::Package;
 
@@ -15,43 +15,70 @@ pub(super) fn routes() -> Router<Cc> {
 }
 
 fn present(cc: &Cc, build: &Build) -> Value {
-    let staged = build.droplet_guid.as_ref().filter(|_| build.state == "STAGED");
-    let mut links = cc.links(&format!("/v3/builds/{}", build.guid), &[("app", format!("/v3/apps/{}", build.app_guid))]);
+    let staged = build
+        .droplet_guid
+        .as_ref()
+        .filter(|_| build.state == "STAGED");
+    let mut links = cc.links(
+        &format!("/v3/builds/{}", build.guid),
+        &[("app", format!("/v3/apps/{}", build.app_guid))],
+    );
     if let Some(droplet) = staged {
-        links.insert("droplet".to_owned(), cc.link(&format!("/v3/droplets/{droplet}")));
+        links.insert(
+            "droplet".to_owned(),
+            cc.link(&format!("/v3/droplets/{droplet}")),
+        );
     }
-    resource(&build.guid, build.created_at, build.updated_at, json!({
-        "state": build.state,
-        "staging_memory_in_mb": build.memory_in_mb,
-        "staging_disk_in_mb": build.disk_in_mb,
-        "staging_log_rate_limit_bytes_per_second": -1,
-        "error": build.error,
-        "lifecycle": super::apps::present_lifecycle(&build.buildpacks.0, Some(&build.stack)),
-        "package": { "guid": build.package_guid },
-        "droplet": staged.map(|guid| json!({ "guid": guid })),
-        "relationships": { "app": to_one(Some(&build.app_guid)) },
-        "created_by": { "guid": build.created_by_guid, "name": build.created_by_name, "email": build.created_by_name },
-        "metadata": build.metadata.0.present(),
-        "links": links,
-    }))
+    resource(
+        &build.guid,
+        build.created_at,
+        build.updated_at,
+        json!({
+            "state": build.state,
+            "staging_memory_in_mb": build.memory_in_mb,
+            "staging_disk_in_mb": build.disk_in_mb,
+            "staging_log_rate_limit_bytes_per_second": -1,
+            "error": build.error,
+            "lifecycle": super::apps::present_lifecycle(&build.buildpacks.0, Some(&build.stack)),
+            "package": { "guid": build.package_guid },
+            "droplet": staged.map(|guid| json!({ "guid": guid })),
+            "relationships": { "app": to_one(Some(&build.app_guid)) },
+            "created_by": { "guid": build.created_by_guid, "name": build.created_by_name, "email": build.created_by_name },
+            "metadata": build.metadata.0.present(),
+            "links": links,
+        }),
+    )
 }
 
 async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
     let query = Query::list(uri, &["app_guids", "package_guids", "states"])?;
     let mut conn = cc.db.read().await?;
     let mut select = select;
-    for (name, column) in [("app_guids", "app_guid"), ("package_guids", "package_guid"), ("states", "state")] {
+    for (name, column) in [
+        ("app_guids", "app_guid"),
+        ("package_guids", "package_guid"),
+        ("states", "state"),
+    ] {
         select = query.filter(select, name, column);
     }
     let found = query.fetch::<Build>(&mut conn, select).await?;
-    Ok(ok(cc.page(&query, found.total, found.rows.iter().map(|row| present(cc, row)).collect())))
+    Ok(ok(cc.page(
+        &query,
+        found.total,
+        found.rows.iter().map(|row| present(cc, row)).collect(),
+    )))
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
     page(&cc, &uri, who.sees_apps(Select::new(), "app_guid")).await
 }
 
-async fn of_app(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, uri: Uri) -> ApiResult {
+async fn of_app(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    uri: Uri,
+) -> ApiResult {
     lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
     page(&cc, &uri, Select::new().is("app_guid", guid)).await
 }
@@ -64,31 +91,70 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
 }
 
 async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let known = ["package", "lifecycle", "staging_memory_in_mb", "staging_disk_in_mb", "staging_log_rate_limit_bytes_per_second", "metadata"];
+    let known = [
+        "package",
+        "lifecycle",
+        "staging_memory_in_mb",
+        "staging_disk_in_mb",
+        "staging_log_rate_limit_bytes_per_second",
+        "metadata",
+    ];
     let mut body = body.allow(&known);
-    let package = body.at("package.guid").and_then(Value::as_str).map(str::to_owned);
+    let package = body
+        .at("package.guid")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     if package.is_none() {
         body.problem("Package can't be blank");
     }
     let (buildpacks, stack) = super::apps::lifecycle(&mut body);
     let most = i64::from(i32::MAX);
-    let wish = Wish { buildpacks, stack, memory_in_mb: body.int("staging_memory_in_mb", 1..=most), disk_in_mb: body.int("staging_disk_in_mb", 1..=most) };
+    let wish = Wish {
+        buildpacks,
+        stack,
+        memory_in_mb: body.int("staging_memory_in_mb", 1..=most),
+        disk_in_mb: body.int("staging_disk_in_mb", 1..=most),
+    };
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid = || ApiError::unprocessable("Unable to use package. Ensure that the package exists and you have access to it.");
-    let package: Package = db::by_guid(&mut tx, package.as_deref().unwrap_or_default()).await?.ok_or_else(invalid)?;
-    let (app, space, access) = lookup::app(&mut tx, &who, &package.app_guid).await.map_err(|_| invalid())?;
+    let invalid = || {
+        ApiError::unprocessable(
+            "Unable to use package. Ensure that the package exists and you have access to it.",
+        )
+    };
+    let package: Package = db::by_guid(&mut tx, package.as_deref().unwrap_or_default())
+        .await?
+        .ok_or_else(invalid)?;
+    let (app, space, access) = lookup::app(&mut tx, &who, &package.app_guid)
+        .await
+        .map_err(|_| invalid())?;
     allow(access.develops())?;
     let build = verbs::create(&mut tx, &cc.settings, &who, &app, &package, wish).await?;
     let data = json!({ "build_guid": build.guid, "package_guid": package.guid });
-    audit::record(&mut tx, &who, "audit.app.build.create", (&app.guid, "app", &app.name), Some(&space), data).await?;
+    audit::record(
+        &mut tx,
+        &who,
+        "audit.app.build.create",
+        (&app.guid, "app", &app.name),
+        Some(&space),
+        data,
+    )
+    .await?;
     tx.commit().await?;
-    cc.log_to_app(&app.guid, format!("Creating build for app with guid {}", app.guid));
+    cc.log_to_app(
+        &app.guid,
+        format!("Creating build for app with guid {}", app.guid),
+    );
     crate::diego::staging::start(&cc, &build).await;
     Ok(created(present(&cc, &build)))
 }
 
-async fn update(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+async fn update(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult {
     let body = body.allow(&["metadata", "state", "error", "lifecycle"]);
     let mut tx = cc.db.write().await?;
     let mut build: Build = lookup::row(&mut tx, &guid, "Build").await?;

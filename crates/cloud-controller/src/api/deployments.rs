@@ -18,45 +18,76 @@ pub(super) fn routes() -> Router<Cc> {
 
 fn present(cc: &Cc, deployment: &Deployment) -> Value {
     let path = format!("/v3/deployments/{}", deployment.guid);
-    let mut links = cc.links(&path, &[("app", format!("/v3/apps/{}", deployment.app_guid))]);
+    let mut links = cc.links(
+        &path,
+        &[("app", format!("/v3/apps/{}", deployment.app_guid))],
+    );
     if deployment.state == "ACTIVE" {
-        links.insert("cancel".to_owned(), cc.post_link(&format!("{path}/actions/cancel")));
+        links.insert(
+            "cancel".to_owned(),
+            cc.post_link(&format!("{path}/actions/cancel")),
+        );
     }
-    let new: Vec<Value> = deployment.deploying_process_guid.iter().map(|guid| json!({ "guid": guid, "type": "web" })).collect();
-    resource(&deployment.guid, deployment.created_at, deployment.updated_at, json!({
-        "status": {
-            "value": deployment.state,
-            "reason": deployment.reason,
-            "details": {
-                "last_successful_healthcheck": clock::rfc3339(deployment.updated_at),
-                "last_status_change": clock::rfc3339(deployment.status_changed_at),
-                "error": deployment.error,
+    let new: Vec<Value> = deployment
+        .deploying_process_guid
+        .iter()
+        .map(|guid| json!({ "guid": guid, "type": "web" }))
+        .collect();
+    resource(
+        &deployment.guid,
+        deployment.created_at,
+        deployment.updated_at,
+        json!({
+            "status": {
+                "value": deployment.state,
+                "reason": deployment.reason,
+                "details": {
+                    "last_successful_healthcheck": clock::rfc3339(deployment.updated_at),
+                    "last_status_change": clock::rfc3339(deployment.status_changed_at),
+                    "error": deployment.error,
+                },
             },
-        },
-        "strategy": deployment.strategy,
-        "options": { "max_in_flight": deployment.max_in_flight, "web_instances": null, "memory_in_mb": null, "disk_in_mb": null, "log_rate_limit_in_bytes_per_second": null },
-        "droplet": { "guid": deployment.droplet_guid },
-        "previous_droplet": { "guid": deployment.previous_droplet_guid },
-        "new_processes": new,
-        "revision": null,
-        "relationships": { "app": to_one(Some(&deployment.app_guid)) },
-        "metadata": deployment.metadata.0.present(),
-        "links": links,
-    }))
+            "strategy": deployment.strategy,
+            "options": { "max_in_flight": deployment.max_in_flight, "web_instances": null, "memory_in_mb": null, "disk_in_mb": null, "log_rate_limit_in_bytes_per_second": null },
+            "droplet": { "guid": deployment.droplet_guid },
+            "previous_droplet": { "guid": deployment.previous_droplet_guid },
+            "new_processes": new,
+            "revision": null,
+            "relationships": { "app": to_one(Some(&deployment.app_guid)) },
+            "metadata": deployment.metadata.0.present(),
+            "links": links,
+        }),
+    )
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(&uri, &["app_guids", "states", "status_values", "status_reasons"])?;
+    let query = Query::list(
+        &uri,
+        &["app_guids", "states", "status_values", "status_reasons"],
+    )?;
     let mut conn = cc.db.read().await?;
     let mut select = who.sees_apps(Select::new(), "app_guid");
-    for (name, column) in [("app_guids", "app_guid"), ("status_values", "state"), ("status_reasons", "reason"), ("states", "reason")] {
+    for (name, column) in [
+        ("app_guids", "app_guid"),
+        ("status_values", "state"),
+        ("status_reasons", "reason"),
+        ("states", "reason"),
+    ] {
         select = query.filter(select, name, column);
     }
     let found = query.fetch::<Deployment>(&mut conn, select).await?;
-    Ok(ok(cc.page(&query, found.total, found.rows.iter().map(|row| present(&cc, row)).collect())))
+    Ok(ok(cc.page(
+        &query,
+        found.total,
+        found.rows.iter().map(|row| present(&cc, row)).collect(),
+    )))
 }
 
-async fn find(conn: &mut Connection, who: &Principal, guid: &str) -> ApiResult<(Deployment, crate::auth::Access)> {
+async fn find(
+    conn: &mut Connection,
+    who: &Principal,
+    guid: &str,
+) -> ApiResult<(Deployment, crate::auth::Access)> {
     let deployment: Deployment = lookup::row(conn, guid, "Deployment").await?;
     let (_, _, access) = lookup::of_app(conn, who, &deployment.app_guid, "Deployment").await?;
     Ok((deployment, access))
@@ -68,54 +99,117 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
 }
 
 async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&["droplet", "revision", "strategy", "options", "relationships", "metadata"]);
+    let mut body = body.allow(&[
+        "droplet",
+        "revision",
+        "strategy",
+        "options",
+        "relationships",
+        "metadata",
+    ]);
     let app_guid = body.required_relationship("app");
-    let strategy = body.string("strategy").unwrap_or_else(|| "rolling".to_owned());
+    let strategy = body
+        .string("strategy")
+        .unwrap_or_else(|| "rolling".to_owned());
     match strategy.as_str() {
         "rolling" => {}
         "canary" => body.problem("Strategy 'canary' is not supported yet; use 'rolling'"),
-        other => body.problem(format!("Strategy '{other}' is not a supported deployment strategy; use 'rolling'")),
+        other => body.problem(format!(
+            "Strategy '{other}' is not a supported deployment strategy; use 'rolling'"
+        )),
     }
-    if body.value("revision").is_some_and(|revision| !revision.is_null()) {
+    if body
+        .value("revision")
+        .is_some_and(|revision| !revision.is_null())
+    {
         body.problem("Revisions are not supported yet; name a droplet");
     }
-    for option in ["web_instances", "memory_in_mb", "disk_in_mb", "log_rate_limit_in_bytes_per_second"] {
-        if body.at(&format!("options.{option}")).is_some_and(|value| !value.is_null()) {
-            body.problem(format!("Options {option} is not supported yet in a deployment; use 'cf scale'"));
+    for option in [
+        "web_instances",
+        "memory_in_mb",
+        "disk_in_mb",
+        "log_rate_limit_in_bytes_per_second",
+    ] {
+        if body
+            .at(&format!("options.{option}"))
+            .is_some_and(|value| !value.is_null())
+        {
+            body.problem(format!(
+                "Options {option} is not supported yet in a deployment; use 'cf scale'"
+            ));
         }
     }
-    let max_in_flight = match body.at("options.max_in_flight").filter(|value| !value.is_null()) {
+    let max_in_flight = match body
+        .at("options.max_in_flight")
+        .filter(|value| !value.is_null())
+    {
         None => 1,
         Some(value) => value.as_i64().unwrap_or_default(),
     };
     if max_in_flight < 1 {
         body.problem("Max in flight must be an integer greater than 0");
     }
-    let droplet = body.at("droplet.guid").and_then(Value::as_str).map(str::to_owned);
+    let droplet = body
+        .at("droplet.guid")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     let mut metadata = db::Json::default();
     merge_metadata(&body, &mut metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid = |_| ApiError::unprocessable("Unable to use app. Ensure that the app exists and you have access to it.");
-    let (mut app, space, access) = lookup::app(&mut tx, &who, &app_guid).await.map_err(invalid)?;
+    let invalid = |_| {
+        ApiError::unprocessable(
+            "Unable to use app. Ensure that the app exists and you have access to it.",
+        )
+    };
+    let (mut app, space, access) = lookup::app(&mut tx, &who, &app_guid)
+        .await
+        .map_err(invalid)?;
     allow(access.supports())?;
     let Some(droplet) = droplet.or_else(|| app.droplet_guid.clone()) else {
-        return Err(ApiError::unprocessable("Invalid droplet. Please specify a droplet in the request or set a current droplet for the app."));
+        return Err(ApiError::unprocessable(
+            "Invalid droplet. Please specify a droplet in the request or set a current droplet for the app.",
+        ));
     };
     let droplet: Option<Droplet> = db::by_guid(&mut tx, &droplet).await?;
-    let droplet = droplet.ok_or_else(|| ApiError::unprocessable("Unable to assign current droplet. Ensure the droplet exists and belongs to this app."))?;
-    let (mut deployment, touched) = verbs::create(&mut tx, &cc.settings, &mut app, &droplet, &strategy, max_in_flight).await?;
+    let droplet = droplet.ok_or_else(|| {
+        ApiError::unprocessable(
+            "Unable to assign current droplet. Ensure the droplet exists and belongs to this app.",
+        )
+    })?;
+    let (mut deployment, touched) = verbs::create(
+        &mut tx,
+        &cc.settings,
+        &mut app,
+        &droplet,
+        &strategy,
+        max_in_flight,
+    )
+    .await?;
     deployment.metadata = metadata;
     db::update(&mut tx, &deployment).await?;
     let data = json!({ "deployment_guid": deployment.guid, "droplet_guid": droplet.guid, "type": "deploy", "strategy": strategy });
-    audit::record(&mut tx, &who, "audit.app.deployment.create", (&app.guid, "app", &app.name), Some(&space), data).await?;
+    audit::record(
+        &mut tx,
+        &who,
+        "audit.app.deployment.create",
+        (&app.guid, "app", &app.name),
+        Some(&space),
+        data,
+    )
+    .await?;
     tx.commit().await?;
     cc.driver.settle(touched).await;
     cc.driver.rollout_nudge().nudge();
     Ok(created(present(&cc, &deployment)))
 }
 
-async fn update(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+async fn update(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult {
     let body = body.allow(&["metadata"]);
     let mut tx = cc.db.write().await?;
     let (mut deployment, access) = find(&mut tx, &who, &guid).await?;
@@ -143,5 +237,8 @@ async fn resume(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let mut conn = cc.db.read().await?;
     let (deployment, access) = find(&mut conn, &who, &guid).await?;
     allow(access.supports())?;
-    Err(ApiError::unprocessable(format!("Cannot continue a deployment with status: {} and reason: {}", deployment.state, deployment.reason)))
+    Err(ApiError::unprocessable(format!(
+        "Cannot continue a deployment with status: {} and reason: {}",
+        deployment.state, deployment.reason
+    )))
 }

@@ -4,14 +4,24 @@ use super::prelude::*;
 
 /// Collections that are always empty.
 const COLLECTIONS: &[&str] = &[
-    "service_instances", "service_route_bindings", "service_brokers", "service_offerings", "service_plans", "service_credential_bindings", "isolation_segments",
-    "app_usage_events", "service_usage_events", "route_policies",
+    "service_instances",
+    "service_route_bindings",
+    "service_brokers",
+    "service_offerings",
+    "service_plans",
+    "service_credential_bindings",
+    "isolation_segments",
+    "app_usage_events",
+    "service_usage_events",
+    "route_policies",
 ];
 
 pub(super) fn routes() -> Router<Cc> {
     let mut routes = Router::new();
     for name in COLLECTIONS {
-        routes = routes.route(&format!("/v3/{name}"), get(list).post(refuse)).route(&format!("/v3/{name}/{{guid}}"), get(missing));
+        routes = routes
+            .route(&format!("/v3/{name}"), get(list).post(refuse))
+            .route(&format!("/v3/{name}/{{guid}}"), get(missing));
     }
     routes
 }
@@ -26,12 +36,23 @@ async fn missing(_who: Principal, uri: Uri) -> ApiResult {
 }
 
 async fn refuse(_who: Principal, uri: Uri) -> ApiResult {
-    Err(ApiError::unprocessable(format!("{} is not supported yet", noun(&uri))))
+    Err(ApiError::unprocessable(format!(
+        "{} is not supported yet",
+        noun(&uri)
+    )))
 }
 
 /// `/v3/service_instances/:guid` → `Service instance`.
 fn noun(uri: &Uri) -> String {
-    let name = uri.path().split('/').nth(2).unwrap_or_default().trim_end_matches('s').replace('_', " ");
+    let name = uri
+        .path()
+        .split('/')
+        .nth(2)
+        .unwrap_or_default()
+        .trim_end_matches('s')
+        .replace('_', " ");
     let mut chars = name.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
 }

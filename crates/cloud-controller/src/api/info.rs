@@ -22,7 +22,11 @@ async fn root(State(cc): State<Cc>) -> ApiResult {
     let ssh = settings.app_ssh.as_ref().map(|ssh| {
         json!({ "href": ssh.endpoint, "meta": { "host_key_fingerprint": ssh.host_key_fingerprint, "oauth_client": ssh.oauth_client } })
     });
-    let (web, socket) = if settings.api_url.starts_with("https") { ("https", "wss") } else { ("http", "ws") };
+    let (web, socket) = if settings.api_url.starts_with("https") {
+        ("https", "wss")
+    } else {
+        ("http", "ws")
+    };
     Ok(ok(json!({ "links": {
         "self": cc.link(""),
         "cloud_controller_v2": null,
@@ -42,16 +46,45 @@ async fn root(State(cc): State<Cc>) -> ApiResult {
 
 async fn v3(State(cc): State<Cc>) -> ApiResult {
     const COLLECTIONS: &[&str] = &[
-        "app_usage_events", "apps", "audit_events", "buildpacks", "builds", "deployments", "domains", "droplets", "feature_flags", "info", "isolation_segments",
-        "organization_quotas", "organizations", "packages", "processes", "resource_matches", "roles", "routes", "security_groups", "service_brokers",
-        "service_credential_bindings", "service_instances", "service_offerings", "service_plans", "service_route_bindings", "space_quotas", "spaces", "stacks",
-        "tasks", "users",
+        "app_usage_events",
+        "apps",
+        "audit_events",
+        "buildpacks",
+        "builds",
+        "deployments",
+        "domains",
+        "droplets",
+        "feature_flags",
+        "info",
+        "isolation_segments",
+        "organization_quotas",
+        "organizations",
+        "packages",
+        "processes",
+        "resource_matches",
+        "roles",
+        "routes",
+        "security_groups",
+        "service_brokers",
+        "service_credential_bindings",
+        "service_instances",
+        "service_offerings",
+        "service_plans",
+        "service_route_bindings",
+        "space_quotas",
+        "spaces",
+        "stacks",
+        "tasks",
+        "users",
     ];
     let mut links = cc.links("/v3", &[]);
     for name in COLLECTIONS {
         links.insert((*name).to_owned(), cc.link(&format!("/v3/{name}")));
     }
-    links.insert("environment_variable_groups".to_owned(), cc.link("/v3/environment_variable_groups/{name}"));
+    links.insert(
+        "environment_variable_groups".to_owned(),
+        cc.link("/v3/environment_variable_groups/{name}"),
+    );
     Ok(ok(json!({ "links": links })))
 }
 
@@ -71,10 +104,20 @@ async fn info(State(cc): State<Cc>) -> ApiResult {
 
 async fn usage_summary(State(cc): State<Cc>, who: Principal) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let processes = who.sees_apps(Select::new(), "app_guid").and("app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED')", []);
+    let processes = who.sees_apps(Select::new(), "app_guid").and(
+        "app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED')",
+        [],
+    );
     let processes: Vec<db::process::Process> = processes.all(&mut conn).await?;
-    let (instances, memory) = processes.iter().fold((0, 0), |(n, mb), process| (n + process.instances, mb + process.instances * process.memory_in_mb));
-    Ok(ok(json!({ "usage_summary": { "started_instances": instances, "memory_in_mb": memory }, "links": { "self": cc.link("/v3/info/usage_summary") } })))
+    let (instances, memory) = processes.iter().fold((0, 0), |(n, mb), process| {
+        (
+            n + process.instances,
+            mb + process.instances * process.memory_in_mb,
+        )
+    });
+    Ok(ok(
+        json!({ "usage_summary": { "started_instances": instances, "memory_in_mb": memory }, "links": { "self": cc.link("/v3/info/usage_summary") } }),
+    ))
 }
 
 async fn v2_info(State(cc): State<Cc>) -> ApiResult {
@@ -105,15 +148,25 @@ async fn v2_stats(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
     let (app, process, uris) = {
         let mut conn = cc.db.read().await?;
         let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
-        let process = db::process::of_type(&mut conn, &guid, "web").await?.ok_or_else(|| ApiError::not_found("Process"))?;
+        let process = db::process::of_type(&mut conn, &guid, "web")
+            .await?
+            .ok_or_else(|| ApiError::not_found("Process"))?;
         let mappings = db::route::mappings(&mut conn, &guid, "web").await?;
-        let uris: Vec<String> = mappings.iter().map(|mapping| crate::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0)).collect();
+        let uris: Vec<String> = mappings
+            .iter()
+            .map(|mapping| {
+                crate::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0)
+            })
+            .collect();
         (app, process, uris)
     };
     if !app.is_started() {
         let detail = format!("Could not fetch stats for stopped app: {}", app.name);
         let body = json!({ "code": 200_003, "error_code": "CF-AppStoppedStatsError", "description": detail });
-        return Ok(axum::response::IntoResponse::into_response((http::StatusCode::BAD_REQUEST, axum::Json(body))));
+        return Ok(axum::response::IntoResponse::into_response((
+            http::StatusCode::BAD_REQUEST,
+            axum::Json(body),
+        )));
     }
     let lrps = instances::of_processes(&cc, std::slice::from_ref(&process)).await?;
     let lrps = lrps.get(&process.lrp_guid()).map_or(&[][..], Vec::as_slice);
@@ -121,8 +174,21 @@ async fn v2_stats(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
     for (index, lrp) in instances::by_index(&process, lrps) {
         let mut entry = json!({ "state": instances::state_of(lrp.as_ref()) });
         if let Some(lrp) = lrp {
-            let (key, net) = (lrp.instance_key.clone().unwrap_or_default(), lrp.net_info.clone().unwrap_or_default());
-            let port = net.ports.iter().find(|port| port.container_port == 8080).map(|port| if port.host_port > 0 { port.host_port } else { port.host_tls_proxy_port });
+            let (key, net) = (
+                lrp.instance_key.clone().unwrap_or_default(),
+                lrp.net_info.clone().unwrap_or_default(),
+            );
+            let port = net
+                .ports
+                .iter()
+                .find(|port| port.container_port == 8080)
+                .map(|port| {
+                    if port.host_port > 0 {
+                        port.host_port
+                    } else {
+                        port.host_tls_proxy_port
+                    }
+                });
             entry["cell_id"] = json!(key.cell_id);
             entry["instance_guid"] = json!(key.instance_guid);
             entry["stats"] = json!({

@@ -12,13 +12,21 @@ async fn show(State(cc): State<Cc>, _who: Principal, Path(guid): Path<String>) -
     let job: Job = lookup::row(&mut conn, &guid, "Job").await?;
     let mut links = cc.links(&format!("/v3/jobs/{guid}"), &[]);
     if !job.operation.contains("delete") || job.operation.starts_with("space.") {
-        links.insert(job.resource_type.clone(), cc.link(&format!("/v3/{}/{}", job.resource_type, job.resource_guid)));
+        links.insert(
+            job.resource_type.clone(),
+            cc.link(&format!("/v3/{}/{}", job.resource_type, job.resource_guid)),
+        );
     }
-    Ok(ok(resource(&job.guid, job.created_at, job.updated_at, json!({
-        "operation": job.operation,
-        "state": job.state,
-        "errors": job.errors.0,
-        "warnings": job.warnings.0,
-        "links": links,
-    }))))
+    Ok(ok(resource(
+        &job.guid,
+        job.created_at,
+        job.updated_at,
+        json!({
+            "operation": job.operation,
+            "state": job.state,
+            "errors": job.errors.0,
+            "warnings": job.warnings.0,
+            "links": links,
+        }),
+    )))
 }

@@ -12,13 +12,22 @@ enum Requirement {
 }
 
 pub(crate) fn apply(mut select: Select, selector: &str) -> ApiResult<Select> {
-    for requirement in parse(selector).ok_or_else(|| ApiError::bad_query("Invalid label_selector value"))? {
+    for requirement in
+        parse(selector).ok_or_else(|| ApiError::bad_query("Invalid label_selector value"))?
+    {
         let label = "json_extract(metadata, ?)";
         select = match requirement {
             Requirement::Exists(key) => select.and(&format!("{label} IS NOT NULL"), [path(&key)]),
             Requirement::Absent(key) => select.and(&format!("{label} IS NULL"), [path(&key)]),
-            Requirement::In(key, values) => with_list(select, &format!("{label} IN (?)"), &key, values),
-            Requirement::NotIn(key, values) => with_list(select, &format!("COALESCE({label}, '') NOT IN (?)"), &key, values),
+            Requirement::In(key, values) => {
+                with_list(select, &format!("{label} IN (?)"), &key, values)
+            }
+            Requirement::NotIn(key, values) => with_list(
+                select,
+                &format!("COALESCE({label}, '') NOT IN (?)"),
+                &key,
+                values,
+            ),
         };
     }
     Ok(select)
@@ -30,12 +39,17 @@ fn path(key: &str) -> Arg {
 
 fn with_list(select: Select, condition: &str, key: &str, values: Vec<String>) -> Select {
     let marks = vec!["?"; values.len()].join(", ");
-    let args: Vec<Arg> = std::iter::once(path(key)).chain(values.into_iter().map(Arg::Text)).collect();
+    let args: Vec<Arg> = std::iter::once(path(key))
+        .chain(values.into_iter().map(Arg::Text))
+        .collect();
     select.and(&condition.replace("(?)", &format!("({marks})")), args)
 }
 
 fn parse(selector: &str) -> Option<Vec<Requirement>> {
-    split(selector).into_iter().map(|part| requirement(part.trim())).collect()
+    split(selector)
+        .into_iter()
+        .map(|part| requirement(part.trim()))
+        .collect()
 }
 
 /// Splits at commas outside parentheses.
@@ -57,11 +71,19 @@ fn split(selector: &str) -> Vec<&str> {
 }
 
 fn requirement(part: &str) -> Option<Requirement> {
-    let is_key = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    let is_key = |key: &str| {
+        !key.is_empty()
+            && key
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
+    };
     let keyed = |key: &str| is_key(key.trim()).then(|| key.trim().to_owned());
     if let Some(list) = part.strip_suffix(')') {
         let (head, values) = list.split_once('(')?;
-        let values = values.split(',').map(|value| value.trim().to_owned()).collect();
+        let values = values
+            .split(',')
+            .map(|value| value.trim().to_owned())
+            .collect();
         let (key, word) = head.trim().rsplit_once(char::is_whitespace)?;
         return match word {
             "in" => Some(Requirement::In(keyed(key)?, values)),
@@ -70,7 +92,10 @@ fn requirement(part: &str) -> Option<Requirement> {
         };
     }
     if let Some((key, value)) = part.split_once("!=") {
-        return Some(Requirement::NotIn(keyed(key)?, vec![value.trim().to_owned()]));
+        return Some(Requirement::NotIn(
+            keyed(key)?,
+            vec![value.trim().to_owned()],
+        ));
     }
     if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
         return Some(Requirement::In(keyed(key)?, vec![value.trim().to_owned()]));
@@ -89,7 +114,10 @@ mod tests {
     fn all_forms_parse() {
         let parsed = parse("a,!b,c=d,e!=f,g in (h,i),j notin (k)").unwrap();
         assert_eq!(parsed.len(), 6);
-        assert_eq!(parsed[4], Requirement::In("g".into(), vec!["h".into(), "i".into()]));
+        assert_eq!(
+            parsed[4],
+            Requirement::In("g".into(), vec!["h".into(), "i".into()])
+        );
         assert_eq!(parse("a in b)"), None);
         assert_eq!(parse("a b"), None);
     }

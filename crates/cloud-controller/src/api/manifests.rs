@@ -16,11 +16,24 @@ pub(super) fn routes() -> Router<Cc> {
 }
 
 fn must_be_yaml(headers: &HeaderMap) -> ApiResult<()> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if kind.contains("yaml") { Ok(()) } else { Err(ApiError::bad_request("Content-Type must be yaml")) }
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if kind.contains("yaml") {
+        Ok(())
+    } else {
+        Err(ApiError::bad_request("Content-Type must be yaml"))
+    }
 }
 
-async fn apply(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, headers: HeaderMap, body: Bytes) -> ApiResult {
+async fn apply(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> ApiResult {
     must_be_yaml(&headers)?;
     let manifests = manifest::parse(&body);
     {
@@ -34,17 +47,28 @@ async fn apply(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, h
     let (space, _) = lookup::space(&mut tx, &who, &guid).await?;
     let mut touched = Vec::new();
     for manifest in &manifests {
-        match actions::manifest::apply(&mut tx, &cc.settings, &space, who.is_admin(), manifest).await {
+        match actions::manifest::apply(&mut tx, &cc.settings, &space, who.is_admin(), manifest)
+            .await
+        {
             Ok((app, processes)) => {
                 touched.extend(processes);
-                audit::record(&mut tx, &who, "audit.app.apply_manifest", (&app.guid, "app", &app.name), Some(&space), json!({})).await?;
+                audit::record(
+                    &mut tx,
+                    &who,
+                    "audit.app.apply_manifest",
+                    (&app.guid, "app", &app.name),
+                    Some(&space),
+                    json!({}),
+                )
+                .await?;
             }
             Err(error) if error.status.is_server_error() => return Err(error),
             Err(error) => {
                 drop(tx);
                 let error = error.prefixed(&format!("For application '{}': ", manifest.name));
                 let mut tx = cc.db.write().await?;
-                let job = job::failed(&mut tx, "space.apply_manifest", error, ("spaces", &guid)).await?;
+                let job =
+                    job::failed(&mut tx, "space.apply_manifest", error, ("spaces", &guid)).await?;
                 tx.commit().await?;
                 return Ok(cc.accepted(&job));
             }
@@ -56,17 +80,29 @@ async fn apply(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, h
     Ok(cc.accepted(&job))
 }
 
-async fn diff(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, headers: HeaderMap, body: Bytes) -> ApiResult {
+async fn diff(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> ApiResult {
     must_be_yaml(&headers)?;
     let mut conn = cc.db.read().await?;
     lookup::space(&mut conn, &who, &guid).await?;
     manifest::parse(&body).map_err(ApiError::unprocessable_many)?;
-    let posted: Value = serde_yaml_ng::from_slice(&body).map_err(|error| ApiError::unprocessable(format!("Manifest is not valid YAML: {error}")))?;
+    let posted: Value = serde_yaml_ng::from_slice(&body)
+        .map_err(|error| ApiError::unprocessable(format!("Manifest is not valid YAML: {error}")))?;
     let mut current = serde_json::Map::new();
     for app in app::of_space(&mut conn, &guid).await? {
-        current.insert(app.name.clone(), actions::manifest::generate(&mut conn, &app).await?);
+        current.insert(
+            app.name.clone(),
+            actions::manifest::generate(&mut conn, &app).await?,
+        );
     }
-    Ok(created(json!({ "diff": actions::manifest::diff(&posted, &current) })))
+    Ok(created(
+        json!({ "diff": actions::manifest::diff(&posted, &current) }),
+    ))
 }
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
@@ -75,5 +111,9 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
     allow(access.reads_secrets())?;
     let manifest = json!({ "applications": [actions::manifest::generate(&mut conn, &app).await?] });
     let yaml = serde_yaml_ng::to_string(&manifest).map_err(anyhow::Error::from)?;
-    Ok(([(header::CONTENT_TYPE, "application/x-yaml")], format!("---\n{yaml}")).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, "application/x-yaml")],
+        format!("---\n{yaml}"),
+    )
+        .into_response())
 }

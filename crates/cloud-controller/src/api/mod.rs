@@ -6,8 +6,8 @@ mod lookup;
 mod present;
 mod query;
 
-mod apps;
 mod app_features;
+mod apps;
 mod audit_events;
 mod builds;
 mod deployments;
@@ -86,7 +86,9 @@ fn without_trailing_slash(mut request: Request) -> Request {
     if path.len() == uri.path().len() || path.is_empty() {
         return request;
     }
-    let text = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let text = uri
+        .query()
+        .map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     if let Ok(path_and_query) = text.parse::<PathAndQuery>() {
         let mut parts = uri.clone().into_parts();
         parts.path_and_query = Some(path_and_query);

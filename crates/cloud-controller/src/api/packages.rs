@@ -16,8 +16,14 @@ use std::io::Write as _;
 pub(super) fn routes() -> Router<Cc> {
     Router::new()
         .route("/v3/packages", get(list).post(create))
-        .route("/v3/packages/{guid}", get(show).patch(update).delete(remove))
-        .route("/v3/packages/{guid}/upload", post(upload).layer(DefaultBodyLimit::disable()))
+        .route(
+            "/v3/packages/{guid}",
+            get(show).patch(update).delete(remove),
+        )
+        .route(
+            "/v3/packages/{guid}/upload",
+            post(upload).layer(DefaultBodyLimit::disable()),
+        )
         .route("/v3/packages/{guid}/download", get(download))
         .route("/v3/apps/{guid}/packages", get(of_app))
         .route("/v3/resource_matches", post(resource_matches))
@@ -27,32 +33,61 @@ fn present(cc: &Cc, package: &Package) -> Value {
     let path = format!("/v3/packages/{}", package.guid);
     let mut links = cc.links(&path, &[("app", format!("/v3/apps/{}", package.app_guid))]);
     links.insert("upload".to_owned(), cc.post_link(&format!("{path}/upload")));
-    links.insert("download".to_owned(), json!({ "href": cc.url(&format!("{path}/download")), "method": "GET" }));
-    resource(&package.guid, package.created_at, package.updated_at, json!({
-        "type": package.r#type,
-        "data": { "error": package.error, "checksum": { "type": "sha256", "value": package.checksum } },
-        "state": package.state,
-        "relationships": { "app": to_one(Some(&package.app_guid)) },
-        "metadata": package.metadata.0.present(),
-        "links": links,
-    }))
+    links.insert(
+        "download".to_owned(),
+        json!({ "href": cc.url(&format!("{path}/download")), "method": "GET" }),
+    );
+    resource(
+        &package.guid,
+        package.created_at,
+        package.updated_at,
+        json!({
+            "type": package.r#type,
+            "data": { "error": package.error, "checksum": { "type": "sha256", "value": package.checksum } },
+            "state": package.state,
+            "relationships": { "app": to_one(Some(&package.app_guid)) },
+            "metadata": package.metadata.0.present(),
+            "links": links,
+        }),
+    )
 }
 
 async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
-    let query = Query::list(uri, &["types", "states", "app_guids", "space_guids", "organization_guids"])?;
+    let query = Query::list(
+        uri,
+        &[
+            "types",
+            "states",
+            "app_guids",
+            "space_guids",
+            "organization_guids",
+        ],
+    )?;
     let mut conn = cc.db.read().await?;
     let mut select = select;
-    for (name, column) in [("types", "type"), ("states", "state"), ("app_guids", "app_guid")] {
+    for (name, column) in [
+        ("types", "type"),
+        ("states", "state"),
+        ("app_guids", "app_guid"),
+    ] {
         select = query.filter(select, name, column);
     }
     select = of_places(&query, select);
     let found = query.fetch::<Package>(&mut conn, select).await?;
-    Ok(ok(cc.page(&query, found.total, found.rows.iter().map(|row| present(cc, row)).collect())))
+    Ok(ok(cc.page(
+        &query,
+        found.total,
+        found.rows.iter().map(|row| present(cc, row)).collect(),
+    )))
 }
 
 /// `space_guids` and `organization_guids` of anything that belongs to an app.
 pub(super) fn of_places(query: &Query, select: Select) -> Select {
-    let select = query.filter_by(select, "space_guids", "app_guid IN (SELECT guid FROM apps WHERE space_guid IN (?))");
+    let select = query.filter_by(
+        select,
+        "space_guids",
+        "app_guid IN (SELECT guid FROM apps WHERE space_guid IN (?))",
+    );
     let in_organizations = "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE s.organization_guid IN (?))";
     query.filter_by(select, "organization_guids", in_organizations)
 }
@@ -61,12 +96,21 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
     page(&cc, &uri, who.sees_apps(Select::new(), "app_guid")).await
 }
 
-async fn of_app(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, uri: Uri) -> ApiResult {
+async fn of_app(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    uri: Uri,
+) -> ApiResult {
     lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
     page(&cc, &uri, Select::new().is("app_guid", guid)).await
 }
 
-async fn find(conn: &mut Connection, who: &Principal, guid: &str) -> ApiResult<(Package, crate::auth::Access)> {
+async fn find(
+    conn: &mut Connection,
+    who: &Principal,
+    guid: &str,
+) -> ApiResult<(Package, crate::auth::Access)> {
     let package: Package = lookup::row(conn, guid, "Package").await?;
     let (_, _, access) = lookup::of_app(conn, who, &package.app_guid, "Package").await?;
     Ok((package, access))
@@ -81,8 +125,16 @@ async fn create(State(cc): State<Cc>, who: Principal, uri: Uri, body: Body) -> A
     let query = Query::only(&uri, &["source_guid"])?;
     let source = query.value("source_guid").map(str::to_owned);
     let mut body = body.allow(&["type", "relationships", "data", "metadata"]);
-    let mut package = Package { app_guid: body.required_relationship("app"), state: "AWAITING_UPLOAD".to_owned(), ..Package::fresh() };
-    package.r#type = if source.is_some() { "bits".to_owned() } else { body.required_string("type") };
+    let mut package = Package {
+        app_guid: body.required_relationship("app"),
+        state: "AWAITING_UPLOAD".to_owned(),
+        ..Package::fresh()
+    };
+    package.r#type = if source.is_some() {
+        "bits".to_owned()
+    } else {
+        body.required_string("type")
+    };
     match package.r#type.as_str() {
         "bits" => {}
         "docker" => body.problem("Docker packages are not supported yet; push the app's files"),
@@ -91,8 +143,11 @@ async fn create(State(cc): State<Cc>, who: Principal, uri: Uri, body: Body) -> A
     merge_metadata(&body, &mut package.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid = |_| ApiError::unprocessable("App is invalid. Ensure it exists and you have access to it.");
-    let (app, space, access) = lookup::app(&mut tx, &who, &package.app_guid).await.map_err(invalid)?;
+    let invalid =
+        |_| ApiError::unprocessable("App is invalid. Ensure it exists and you have access to it.");
+    let (app, space, access) = lookup::app(&mut tx, &who, &package.app_guid)
+        .await
+        .map_err(invalid)?;
     allow(access.develops())?;
     if let Some(source) = &source {
         let (from, _) = find(&mut tx, &who, source).await?;
@@ -102,7 +157,15 @@ async fn create(State(cc): State<Cc>, who: Principal, uri: Uri, body: Body) -> A
     }
     db::insert(&mut tx, &package).await?;
     let data = json!({ "package_guid": package.guid, "request": { "type": package.r#type } });
-    audit::record(&mut tx, &who, "audit.app.package.create", (&app.guid, "app", &app.name), Some(&space), data).await?;
+    audit::record(
+        &mut tx,
+        &who,
+        "audit.app.package.create",
+        (&app.guid, "app", &app.name),
+        Some(&space),
+        data,
+    )
+    .await?;
     tx.commit().await?;
     Ok(created(present(&cc, &package)))
 }
@@ -114,7 +177,12 @@ fn ready(package: &mut Package, blob: Blob) {
     package.touch();
 }
 
-async fn update(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+async fn update(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult {
     let body = body.allow(&["metadata"]);
     let mut tx = cc.db.write().await?;
     let (mut package, access) = find(&mut tx, &who, &guid).await?;
@@ -142,7 +210,10 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
 pub(super) fn delete_blobs(cc: &Cc, packages: Vec<String>, droplets: Vec<String>) {
     let store = cc.blobs.clone();
     tokio::task::spawn_blocking(move || {
-        let all = packages.iter().map(|guid| (Kind::Package, guid)).chain(droplets.iter().map(|guid| (Kind::Droplet, guid)));
+        let all = packages
+            .iter()
+            .map(|guid| (Kind::Package, guid))
+            .chain(droplets.iter().map(|guid| (Kind::Droplet, guid)));
         for (kind, guid) in all {
             if let Err(error) = store.delete(kind, guid) {
                 tracing::warn!(error = format!("{error:#}"), "blob-not-deleted");
@@ -151,7 +222,12 @@ pub(super) fn delete_blobs(cc: &Cc, packages: Vec<String>, droplets: Vec<String>
     });
 }
 
-async fn upload(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, mut form: Multipart) -> ApiResult {
+async fn upload(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    mut form: Multipart,
+) -> ApiResult {
     {
         let mut conn = cc.db.read().await?;
         let (package, access) = find(&mut conn, &who, &guid).await?;
@@ -161,13 +237,22 @@ async fn upload(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, 
             return Err(invalid_bits(reason.clone()));
         }
         if package.state != "AWAITING_UPLOAD" {
-            return Err(ApiError::new(400, 150_004, "PackageBitsAlreadyUploaded", "Bits have already been uploaded for this package: create a new package"));
+            return Err(ApiError::new(
+                400,
+                150_004,
+                "PackageBitsAlreadyUploaded",
+                "Bits have already been uploaded for this package: create a new package",
+            ));
         }
         if !who.is_admin() {
             super::platform::must_be_on(&mut conn, "app_bits_upload").await?;
         }
     }
-    let broken = |error: axum::extract::multipart::MultipartError| ApiError::bad_request(format!("The upload is not a complete multipart form: {error}"));
+    let broken = |error: axum::extract::multipart::MultipartError| {
+        ApiError::bad_request(format!(
+            "The upload is not a complete multipart form: {error}"
+        ))
+    };
     let mut received = None;
     while let Some(mut field) = form.next_field().await.map_err(broken)? {
         if field.name() != Some("bits") {
@@ -180,7 +265,9 @@ async fn upload(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, 
         received = Some(sink.finish().await?);
     }
     let Some(upload) = received else {
-        return Err(ApiError::unprocessable("Upload must include either resources or bits: send the app's files as a zip in the form field 'bits'"));
+        return Err(ApiError::unprocessable(
+            "Upload must include either resources or bits: send the app's files as a zip in the form field 'bits'",
+        ));
     };
     let target = guid.clone();
     let checked = blocking(move || accept(upload, &target)).await?;
@@ -203,7 +290,15 @@ async fn upload(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, 
     db::update(&mut tx, &package).await?;
     let app: db::app::App = lookup::row(&mut tx, &package.app_guid, "App").await?;
     let data = json!({ "package_guid": guid });
-    audit::record(&mut tx, &who, "audit.app.package.upload", (&app.guid, "app", &app.name), None, data).await?;
+    audit::record(
+        &mut tx,
+        &who,
+        "audit.app.package.upload",
+        (&app.guid, "app", &app.name),
+        None,
+        data,
+    )
+    .await?;
     tx.commit().await?;
     match refusal {
         Some(error) => Err(error),
@@ -221,7 +316,8 @@ enum Refused {
 }
 
 fn accept(upload: Upload, guid: &str) -> Result<Blob, Refused> {
-    let file = std::fs::File::open(upload.path()).map_err(|error| Refused::Storage(error.into()))?;
+    let file =
+        std::fs::File::open(upload.path()).map_err(|error| Refused::Storage(error.into()))?;
     check::check(file, &check::Limits::default()).map_err(Refused::Package)?;
     upload.commit(Kind::Package, guid).map_err(Refused::Storage)
 }
@@ -244,13 +340,26 @@ impl Sink {
             }
             Ok(upload)
         });
-        Ok(Self { chunks, writer, size: 0, limit: cc.settings.max_package_bytes })
+        Ok(Self {
+            chunks,
+            writer,
+            size: 0,
+            limit: cc.settings.max_package_bytes,
+        })
     }
 
     pub(crate) async fn push(&mut self, chunk: Bytes) -> ApiResult<()> {
         self.size += chunk.len() as u64;
         if self.size > self.limit {
-            return Err(ApiError::new(413, 10008, "UnprocessableEntity", format!("The upload is larger than the limit of {} bytes", self.limit)));
+            return Err(ApiError::new(
+                413,
+                10008,
+                "UnprocessableEntity",
+                format!(
+                    "The upload is larger than the limit of {} bytes",
+                    self.limit
+                ),
+            ));
         }
         // A closed channel means that writing failed; `finish` says why.
         let _ = self.chunks.send(chunk).await;
@@ -263,8 +372,12 @@ impl Sink {
     }
 }
 
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> ApiResult<T> {
-    Ok(tokio::task::spawn_blocking(work).await.map_err(anyhow::Error::from)?)
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> ApiResult<T> {
+    Ok(tokio::task::spawn_blocking(work)
+        .await
+        .map_err(anyhow::Error::from)?)
 }
 
 async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
@@ -278,11 +391,26 @@ async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
 
 /// The file as the answer's body, in chunks.
 pub(crate) async fn send_blob(cc: &Cc, kind: Kind, guid: &str, noun: &str) -> ApiResult {
-    let file = cc.blobs.read(kind, guid)?.ok_or_else(|| ApiError::not_found(noun))?;
+    let file = cc
+        .blobs
+        .read(kind, guid)?
+        .ok_or_else(|| ApiError::not_found(noun))?;
     let length = file.metadata().map_err(anyhow::Error::from)?.len();
-    let stream = tokio_util::io::ReaderStream::with_capacity(tokio::fs::File::from_std(file), 256 * 1024);
-    let kind = if kind == Kind::Package { "application/zip" } else { "application/gzip" };
-    Ok(([(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, length.to_string())], HttpBody::from_stream(stream)).into_response())
+    let stream =
+        tokio_util::io::ReaderStream::with_capacity(tokio::fs::File::from_std(file), 256 * 1024);
+    let kind = if kind == Kind::Package {
+        "application/zip"
+    } else {
+        "application/gzip"
+    };
+    Ok((
+        [
+            (header::CONTENT_TYPE, kind.to_owned()),
+            (header::CONTENT_LENGTH, length.to_string()),
+        ],
+        HttpBody::from_stream(stream),
+    )
+        .into_response())
 }
 
 /// Nothing is kept between pushes, so nothing matches; clients then upload everything.

@@ -10,24 +10,37 @@ pub(super) fn routes() -> Router<Cc> {
         .route("/v3/stacks", get(stacks))
         .route("/v3/stacks/{guid}", get(stack).patch(update_stack))
         .route("/v3/buildpacks", get(buildpacks).post(no_new_buildpack))
-        .route("/v3/buildpacks/{guid}", get(buildpack).patch(update_buildpack).delete(no_buildpack_delete))
+        .route(
+            "/v3/buildpacks/{guid}",
+            get(buildpack)
+                .patch(update_buildpack)
+                .delete(no_buildpack_delete),
+        )
         .route("/v3/feature_flags", get(flags))
         .route("/v3/feature_flags/{name}", get(flag).patch(set_flag))
-        .route("/v3/environment_variable_groups/{name}", get(group).patch(set_group))
+        .route(
+            "/v3/environment_variable_groups/{name}",
+            get(group).patch(set_group),
+        )
 }
 
 fn present_stack(cc: &Cc, stack: &Stack) -> Value {
     let path = format!("/v3/stacks/{}", stack.guid);
-    resource(&stack.guid, stack.created_at, stack.updated_at, json!({
-        "name": stack.name,
-        "description": stack.description,
-        "state": "ACTIVE",
-        "default": stack.is_default,
-        "build_rootfs_image": stack.name,
-        "run_rootfs_image": stack.name,
-        "metadata": stack.metadata.0.present(),
-        "links": cc.links(&path, &[]),
-    }))
+    resource(
+        &stack.guid,
+        stack.created_at,
+        stack.updated_at,
+        json!({
+            "name": stack.name,
+            "description": stack.description,
+            "state": "ACTIVE",
+            "default": stack.is_default,
+            "build_rootfs_image": stack.name,
+            "run_rootfs_image": stack.name,
+            "metadata": stack.metadata.0.present(),
+            "links": cc.links(&path, &[]),
+        }),
+    )
 }
 
 async fn stacks(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResult {
@@ -38,7 +51,15 @@ async fn stacks(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResult {
         select = select.is("is_default", i64::from(default));
     }
     let found = query.fetch::<Stack>(&mut conn, select).await?;
-    Ok(ok(cc.page(&query, found.total, found.rows.iter().map(|row| present_stack(&cc, row)).collect())))
+    Ok(ok(cc.page(
+        &query,
+        found.total,
+        found
+            .rows
+            .iter()
+            .map(|row| present_stack(&cc, row))
+            .collect(),
+    )))
 }
 
 async fn stack(State(cc): State<Cc>, _who: Principal, Path(guid): Path<String>) -> ApiResult {
@@ -46,7 +67,12 @@ async fn stack(State(cc): State<Cc>, _who: Principal, Path(guid): Path<String>) 
     Ok(ok(present_stack(&cc, &stack)))
 }
 
-async fn update_stack(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+async fn update_stack(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult {
     who.must_be_admin()?;
     let body = body.allow(&["metadata"]);
     let mut tx = cc.db.write().await?;
@@ -63,29 +89,51 @@ fn present_buildpack(cc: &Cc, buildpack: &Buildpack) -> Value {
     let path = format!("/v3/buildpacks/{}", buildpack.guid);
     let mut links = cc.links(&path, &[]);
     links.insert("upload".to_owned(), cc.post_link(&format!("{path}/upload")));
-    resource(&buildpack.guid, buildpack.created_at, buildpack.updated_at, json!({
-        "name": buildpack.name,
-        "stack": buildpack.stack,
-        "state": "READY",
-        "filename": buildpack.filename,
-        "position": buildpack.position,
-        "enabled": buildpack.enabled,
-        "locked": buildpack.locked,
-        "lifecycle": "buildpack",
-        "metadata": buildpack.metadata.0.present(),
-        "links": links,
-    }))
+    resource(
+        &buildpack.guid,
+        buildpack.created_at,
+        buildpack.updated_at,
+        json!({
+            "name": buildpack.name,
+            "stack": buildpack.stack,
+            "state": "READY",
+            "filename": buildpack.filename,
+            "position": buildpack.position,
+            "enabled": buildpack.enabled,
+            "locked": buildpack.locked,
+            "lifecycle": "buildpack",
+            "metadata": buildpack.metadata.0.present(),
+            "links": links,
+        }),
+    )
 }
 
 async fn buildpacks(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResult {
     let query = Query::list(&uri, &["names", "stacks", "lifecycle"])?;
     let mut conn = cc.db.read().await?;
-    let mut select = query.filter(query.filter(Select::new(), "names", "name"), "stacks", "stack").order("position, id");
-    if query.values("lifecycle").is_some_and(|wanted| !wanted.iter().any(|lifecycle| lifecycle == "buildpack")) {
+    let mut select = query
+        .filter(
+            query.filter(Select::new(), "names", "name"),
+            "stacks",
+            "stack",
+        )
+        .order("position, id");
+    if query
+        .values("lifecycle")
+        .is_some_and(|wanted| !wanted.iter().any(|lifecycle| lifecycle == "buildpack"))
+    {
         select = select.and("1 = 0", []);
     }
     let found = query.fetch::<Buildpack>(&mut conn, select).await?;
-    Ok(ok(cc.page(&query, found.total, found.rows.iter().map(|row| present_buildpack(&cc, row)).collect())))
+    Ok(ok(cc.page(
+        &query,
+        found.total,
+        found
+            .rows
+            .iter()
+            .map(|row| present_buildpack(&cc, row))
+            .collect(),
+    )))
 }
 
 async fn buildpack(State(cc): State<Cc>, _who: Principal, Path(guid): Path<String>) -> ApiResult {
@@ -93,12 +141,20 @@ async fn buildpack(State(cc): State<Cc>, _who: Principal, Path(guid): Path<Strin
     Ok(ok(present_buildpack(&cc, &buildpack)))
 }
 
-async fn update_buildpack(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>, body: Body) -> ApiResult {
+async fn update_buildpack(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult {
     who.must_be_admin()?;
     let mut body = body.allow(&["name", "stack", "position", "enabled", "locked", "metadata"]);
     let mut tx = cc.db.write().await?;
     let mut buildpack: Buildpack = lookup::row(&mut tx, &guid, "Buildpack").await?;
-    if body.string("name").is_some_and(|name| name != buildpack.name) {
+    if body
+        .string("name")
+        .is_some_and(|name| name != buildpack.name)
+    {
         body.problem("Name of a built-in buildpack cannot be changed");
     }
     buildpack.position = body.int("position", 1..=1000).unwrap_or(buildpack.position);
@@ -114,12 +170,16 @@ async fn update_buildpack(State(cc): State<Cc>, who: Principal, Path(guid): Path
 
 async fn no_new_buildpack(who: Principal) -> ApiResult {
     who.must_be_admin()?;
-    Err(ApiError::unprocessable("Only the built-in buildpacks are available; uploading others is not supported yet (see 'cf buildpacks')"))
+    Err(ApiError::unprocessable(
+        "Only the built-in buildpacks are available; uploading others is not supported yet (see 'cf buildpacks')",
+    ))
 }
 
 async fn no_buildpack_delete(who: Principal) -> ApiResult {
     who.must_be_admin()?;
-    Err(ApiError::unprocessable("Built-in buildpacks cannot be deleted; disable one instead"))
+    Err(ApiError::unprocessable(
+        "Built-in buildpacks cannot be deleted; disable one instead",
+    ))
 }
 
 fn present_flag(cc: &Cc, flag: &FeatureFlag) -> Value {
@@ -136,22 +196,45 @@ async fn flags(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResult {
     let query = Query::list(&uri, &["names"])?;
     let mut conn = cc.db.read().await?;
     let select = query.filter(Select::new(), "names", "name");
-    let found = query.fetch::<FeatureFlag>(&mut conn, select.order("name")).await?;
-    Ok(ok(cc.page(&query, found.total, found.rows.iter().map(|row| present_flag(&cc, row)).collect())))
+    let found = query
+        .fetch::<FeatureFlag>(&mut conn, select.order("name"))
+        .await?;
+    Ok(ok(cc.page(
+        &query,
+        found.total,
+        found
+            .rows
+            .iter()
+            .map(|row| present_flag(&cc, row))
+            .collect(),
+    )))
 }
 
 async fn find_flag(conn: &mut Connection, name: &str) -> ApiResult<FeatureFlag> {
-    platform::flag(conn, name).await?.ok_or_else(|| ApiError::not_found("Feature flag"))
+    platform::flag(conn, name)
+        .await?
+        .ok_or_else(|| ApiError::not_found("Feature flag"))
 }
 
 async fn flag(State(cc): State<Cc>, _who: Principal, Path(name): Path<String>) -> ApiResult {
-    Ok(ok(present_flag(&cc, &find_flag(&mut *cc.db.read().await?, &name).await?)))
+    Ok(ok(present_flag(
+        &cc,
+        &find_flag(&mut *cc.db.read().await?, &name).await?,
+    )))
 }
 
-async fn set_flag(State(cc): State<Cc>, who: Principal, Path(name): Path<String>, body: Body) -> ApiResult {
+async fn set_flag(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(name): Path<String>,
+    body: Body,
+) -> ApiResult {
     who.must_be_admin()?;
     let mut body = body.allow(&["enabled", "custom_error_message"]);
-    let (enabled, message) = (body.bool("enabled"), body.nullable_string("custom_error_message"));
+    let (enabled, message) = (
+        body.bool("enabled"),
+        body.nullable_string("custom_error_message"),
+    );
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let mut flag = find_flag(&mut tx, &name).await?;
@@ -164,13 +247,18 @@ async fn set_flag(State(cc): State<Cc>, who: Principal, Path(name): Path<String>
 }
 
 pub(super) async fn flag_is_on(conn: &mut Connection, name: &str) -> ApiResult<bool> {
-    Ok(platform::flag(conn, name).await?.is_some_and(|flag| flag.enabled))
+    Ok(platform::flag(conn, name)
+        .await?
+        .is_some_and(|flag| flag.enabled))
 }
 
 /// 403 with the flag's own message when it is off.
 pub(super) async fn must_be_on(conn: &mut Connection, name: &str) -> ApiResult<()> {
     match platform::flag(conn, name).await? {
-        Some(flag) if !flag.enabled => Err(ApiError::feature_disabled(name, flag.custom_error_message.as_deref())),
+        Some(flag) if !flag.enabled => Err(ApiError::feature_disabled(
+            name,
+            flag.custom_error_message.as_deref(),
+        )),
         _ => Ok(()),
     }
 }
@@ -183,15 +271,26 @@ async fn find_group(conn: &mut Connection, name: &str) -> ApiResult<EnvironmentG
 }
 
 fn present_group(cc: &Cc, group: &EnvironmentGroup) -> Value {
-    let links = cc.links(&format!("/v3/environment_variable_groups/{}", group.name), &[]);
+    let links = cc.links(
+        &format!("/v3/environment_variable_groups/{}", group.name),
+        &[],
+    );
     json!({ "name": group.name, "updated_at": clock::rfc3339(group.updated_at), "var": group.var.0, "links": links })
 }
 
 async fn group(State(cc): State<Cc>, _who: Principal, Path(name): Path<String>) -> ApiResult {
-    Ok(ok(present_group(&cc, &find_group(&mut *cc.db.read().await?, &name).await?)))
+    Ok(ok(present_group(
+        &cc,
+        &find_group(&mut *cc.db.read().await?, &name).await?,
+    )))
 }
 
-async fn set_group(State(cc): State<Cc>, who: Principal, Path(name): Path<String>, body: Body) -> ApiResult {
+async fn set_group(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(name): Path<String>,
+    body: Body,
+) -> ApiResult {
     who.must_be_admin()?;
     let mut body = body.allow(&["var"]);
     let var = body.value("var").and_then(Value::as_object).cloned();
@@ -201,7 +300,10 @@ async fn set_group(State(cc): State<Cc>, who: Principal, Path(name): Path<String
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let mut group = find_group(&mut tx, &name).await?;
-    let mut app = db::app::App { environment: group.var.clone(), ..db::app::App::default() };
+    let mut app = db::app::App {
+        environment: group.var.clone(),
+        ..db::app::App::default()
+    };
     crate::actions::app::set_environment(&mut app, &var.unwrap_or_default())?;
     group.var = app.environment;
     group.touch();

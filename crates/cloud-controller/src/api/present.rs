@@ -59,7 +59,11 @@ impl Cc {
 
     /// 202 with the job's URL; the job is finished already.
     pub(crate) fn accepted(&self, job_guid: &str) -> Response {
-        (StatusCode::ACCEPTED, [(header::LOCATION, self.url(&format!("/v3/jobs/{job_guid}")))]).into_response()
+        (
+            StatusCode::ACCEPTED,
+            [(header::LOCATION, self.url(&format!("/v3/jobs/{job_guid}")))],
+        )
+            .into_response()
     }
 }
 

@@ -5,8 +5,21 @@ use crate::error::{ApiError, ApiResult};
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-const COMMON: &[&str] = &["page", "per_page", "order_by", "label_selector", "guids", "created_ats", "updated_ats"];
-const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',');
+const COMMON: &[&str] = &[
+    "page",
+    "per_page",
+    "order_by",
+    "label_selector",
+    "guids",
+    "created_ats",
+    "updated_ats",
+];
+const VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b',');
 
 /// The parameters of one request, all of them known to the endpoint.
 #[derive(Clone, Debug)]
@@ -43,31 +56,58 @@ impl Query {
     /// Of an endpoint that knows these parameters and no others.
     pub(crate) fn only(uri: &Uri, allowed: &[&str]) -> ApiResult<Self> {
         let params = parse(uri.query().unwrap_or_default());
-        let unknown: Vec<String> = params.iter().filter(|(name, _)| !allowed.contains(&base(name))).map(|(name, _)| format!("'{name}'")).collect();
+        let unknown: Vec<String> = params
+            .iter()
+            .filter(|(name, _)| !allowed.contains(&base(name)))
+            .map(|(name, _)| format!("'{name}'"))
+            .collect();
         if !unknown.is_empty() {
             let valid: Vec<String> = allowed.iter().map(|name| format!("'{name}'")).collect();
-            return Err(ApiError::bad_query(format!("Unknown query parameter(s): {}. Valid parameters are: {}", unknown.join(", "), valid.join(", "))));
+            return Err(ApiError::bad_query(format!(
+                "Unknown query parameter(s): {}. Valid parameters are: {}",
+                unknown.join(", "),
+                valid.join(", ")
+            )));
         }
-        Ok(Self { path: uri.path().to_owned(), params, page: 1, per_page: 50 })
+        Ok(Self {
+            path: uri.path().to_owned(),
+            params,
+            page: 1,
+            per_page: 50,
+        })
     }
 
     fn number(&self, name: &str, default: i64, max: i64, label: &str) -> ApiResult<i64> {
-        let Some(text) = self.value(name) else { return Ok(default) };
+        let Some(text) = self.value(name) else {
+            return Ok(default);
+        };
         match text.parse::<i64>() {
             Ok(number) if (1..=max).contains(&number) => Ok(number),
-            _ if name == "per_page" => Err(ApiError::bad_query(format!("{label} must be between 1 and {max}"))),
-            _ => Err(ApiError::bad_query(format!("{label} must be a positive integer"))),
+            _ if name == "per_page" => Err(ApiError::bad_query(format!(
+                "{label} must be between 1 and {max}"
+            ))),
+            _ => Err(ApiError::bad_query(format!(
+                "{label} must be a positive integer"
+            ))),
         }
     }
 
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.params
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A comma list; an element may hold an encoded comma. An empty value is a list of one empty text.
     pub(crate) fn values(&self, name: &str) -> Option<Vec<String>> {
         let value = self.value(name)?;
-        Some(value.split(',').map(|element| percent_decode_str(element).decode_utf8_lossy().into_owned()).collect())
+        Some(
+            value
+                .split(',')
+                .map(|element| percent_decode_str(element).decode_utf8_lossy().into_owned())
+                .collect(),
+        )
     }
 
     pub(crate) fn flag(&self, name: &str) -> ApiResult<Option<bool>> {
@@ -75,7 +115,9 @@ impl Query {
             None => Ok(None),
             Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
-            Some(other) => Err(ApiError::bad_query(format!("'{name}' must be true or false, not '{other}'"))),
+            Some(other) => Err(ApiError::bad_query(format!(
+                "'{name}' must be true or false, not '{other}'"
+            ))),
         }
     }
 
@@ -92,20 +134,36 @@ impl Query {
     /// `include=a,b`, each one of `allowed`.
     pub(crate) fn include(&self, allowed: &[&str]) -> ApiResult<Vec<String>> {
         let wanted = self.values("include").unwrap_or_default();
-        match wanted.iter().find(|value| !allowed.contains(&value.as_str())) {
+        match wanted
+            .iter()
+            .find(|value| !allowed.contains(&value.as_str()))
+        {
             None => Ok(wanted),
             Some(other) => {
                 let valid: Vec<String> = allowed.iter().map(|name| format!("'{name}'")).collect();
-                Err(ApiError::bad_query(format!("Invalid included resource: '{other}'. Valid included resources are: {}", valid.join(", "))))
+                Err(ApiError::bad_query(format!(
+                    "Invalid included resource: '{other}'. Valid included resources are: {}",
+                    valid.join(", ")
+                )))
             }
         }
     }
 
     /// Applies the common filters and the order, then reads one page.
-    pub(crate) async fn fetch<R: Row>(&self, conn: &mut Connection, select: Select) -> ApiResult<Rows<R>> {
+    pub(crate) async fn fetch<R: Row>(
+        &self,
+        conn: &mut Connection,
+        select: Select,
+    ) -> ApiResult<Rows<R>> {
         let select = self.common::<R>(select)?;
         let total = select.count::<R>(conn).await?;
-        let rows = select.slice(conn, self.per_page, (self.page - 1).saturating_mul(self.per_page)).await?;
+        let rows = select
+            .slice(
+                conn,
+                self.per_page,
+                (self.page - 1).saturating_mul(self.per_page),
+            )
+            .await?;
         Ok(Rows { rows, total })
     }
 
@@ -130,9 +188,20 @@ impl Query {
 
     /// The URL of another page, with all other parameters as they were.
     pub(crate) fn href(&self, api_url: &str, page: i64) -> String {
-        let mut pairs = vec![format!("page={page}"), format!("per_page={}", self.per_page)];
-        for (key, value) in self.params.iter().filter(|(key, _)| key != "page" && key != "per_page") {
-            pairs.push(format!("{}={}", utf8_percent_encode(key, VALUE), utf8_percent_encode(value, VALUE)));
+        let mut pairs = vec![
+            format!("page={page}"),
+            format!("per_page={}", self.per_page),
+        ];
+        for (key, value) in self
+            .params
+            .iter()
+            .filter(|(key, _)| key != "page" && key != "per_page")
+        {
+            pairs.push(format!(
+                "{}={}",
+                utf8_percent_encode(key, VALUE),
+                utf8_percent_encode(value, VALUE)
+            ));
         }
         format!("{api_url}{}?{}", self.path, pairs.join("&"))
     }
@@ -144,7 +213,11 @@ fn base(name: &str) -> &str {
 }
 
 fn parse(query: &str) -> Vec<(String, String)> {
-    let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let decode = |text: &str| {
+        percent_decode_str(&text.replace('+', " "))
+            .decode_utf8_lossy()
+            .into_owned()
+    };
     query
         .split('&')
         .filter(|pair| !pair.is_empty())
@@ -161,18 +234,29 @@ fn order_by<R: Row>(order: &str) -> ApiResult<String> {
         None => (order.trim_start_matches('+'), "ASC"),
     };
     let allowed = ["created_at", "updated_at", "name", "position", "state"];
-    let usable: Vec<&str> = allowed.into_iter().filter(|name| R::COLUMNS.contains(name)).collect();
+    let usable: Vec<&str> = allowed
+        .into_iter()
+        .filter(|name| R::COLUMNS.contains(name))
+        .collect();
     if !usable.contains(&column) {
         let list: Vec<String> = usable.iter().map(|name| format!("'{name}'")).collect();
-        return Err(ApiError::bad_query(format!("Order by can only be: {}", list.join(", "))));
+        return Err(ApiError::bad_query(format!(
+            "Order by can only be: {}",
+            list.join(", ")
+        )));
     }
     Ok(format!("{column} {direction}, id {direction}"))
 }
 
 fn times(select: Select, column: &str, operator: &str, value: &str) -> ApiResult<Select> {
-    let parsed = value.split(',').map(|text| crate::clock::parse(text).map(Arg::Int)).collect::<Option<Vec<Arg>>>();
+    let parsed = value
+        .split(',')
+        .map(|text| crate::clock::parse(text).map(Arg::Int))
+        .collect::<Option<Vec<Arg>>>();
     let Some(times) = parsed else {
-        return Err(ApiError::bad_query(format!("{column}s has an invalid timestamp format. Timestamps should be formatted as 'YYYY-MM-DDThh:mm:ssZ'")));
+        return Err(ApiError::bad_query(format!(
+            "{column}s has an invalid timestamp format. Timestamps should be formatted as 'YYYY-MM-DDThh:mm:ssZ'"
+        )));
     };
     // Times are shown in whole seconds, so they are compared so.
     let seconds = format!("({column} / 1000000 * 1000000)");
@@ -183,7 +267,9 @@ fn times(select: Select, column: &str, operator: &str, value: &str) -> ApiResult
         "[gte]" => Ok(select.and(&format!("{seconds} >= ?"), [first])),
         "[lt]" => Ok(select.and(&format!("{seconds} < ?"), [first])),
         "[lte]" => Ok(select.and(&format!("{seconds} <= ?"), [first])),
-        other => Err(ApiError::bad_query(format!("Invalid relational operator: '{other}'"))),
+        other => Err(ApiError::bad_query(format!(
+            "Invalid relational operator: '{other}'"
+        ))),
     }
 }
 
@@ -207,13 +293,21 @@ mod tests {
     fn unknown_names_are_refused() {
         let error = query("/v3/apps?nmaes=x").unwrap_err();
         assert!(error.to_string().starts_with("The query parameter is invalid: Unknown query parameter(s): 'nmaes'. Valid parameters are: 'names'"));
-        assert!(query("/v3/apps?per_page=5001").unwrap_err().to_string().contains("between 1 and 5000"));
+        assert!(
+            query("/v3/apps?per_page=5001")
+                .unwrap_err()
+                .to_string()
+                .contains("between 1 and 5000")
+        );
         assert!(query("/v3/apps?page=0").is_err());
     }
 
     #[test]
     fn hrefs_keep_the_filters() {
         let query = query("/v3/apps?names=a%20b&page=2&per_page=5").unwrap();
-        assert_eq!(query.href("http://api.x", 3), "http://api.x/v3/apps?page=3&per_page=5&names=a%20b");
+        assert_eq!(
+            query.href("http://api.x", 3),
+            "http://api.x/v3/apps?page=3&per_page=5&names=a%20b"
+        );
     }
 }

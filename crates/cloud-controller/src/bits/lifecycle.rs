@@ -21,9 +21,17 @@ pub struct Bundle {
 impl Bundle {
     /// `inside`: path of the static binary.
     pub fn build(inside: &Path) -> Result<Self> {
-        let program = std::fs::read(inside).with_context(|| format!("read the program for containers {}: is it built? (make build)", inside.display()))?;
+        let program = std::fs::read(inside).with_context(|| {
+            format!(
+                "read the program for containers {}: is it built? (make build)",
+                inside.display()
+            )
+        })?;
         let tgz = pack(&program).context("pack the lifecycle bundle")?;
-        Ok(Self { sha256: hex::encode(Sha256::digest(&tgz)), tgz: tgz.into() })
+        Ok(Self {
+            sha256: hex::encode(Sha256::digest(&tgz)),
+            tgz: tgz.into(),
+        })
     }
 }
 
@@ -33,7 +41,11 @@ fn pack(program: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut header = header(tar::EntryType::Regular, program.len() as u64);
     tar.append_data(&mut header, "inside", program)?;
     for name in PROGRAMS {
-        tar.append_link(&mut self::header(tar::EntryType::Symlink, 0), name, "inside")?;
+        tar.append_link(
+            &mut self::header(tar::EntryType::Symlink, 0),
+            name,
+            "inside",
+        )?;
     }
     tar.into_inner()?.finish()
 }
@@ -75,6 +87,9 @@ mod tests {
                 }
             }
         }
-        assert_eq!(names, ["inside", "builder", "healthcheck", "launcher", "staticfile"]);
+        assert_eq!(
+            names,
+            ["inside", "builder", "healthcheck", "launcher", "staticfile"]
+        );
     }
 }

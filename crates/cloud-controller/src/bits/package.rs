@@ -20,7 +20,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 200_000, unpacked: 2 << 30, ratio: 500, name: 4096 }
+        Self {
+            entries: 200_000,
+            unpacked: 2 << 30,
+            ratio: 500,
+            name: 4096,
+        }
     }
 }
 
@@ -50,13 +55,17 @@ pub enum PackageError {
     BelowLink { name: String, link: String },
     #[error("Package entry {0:?} occurs twice")]
     Duplicate(String),
-    #[error("The package says that it has {said} entries, but has {found} different ones; an entry must occur once only")]
+    #[error(
+        "The package says that it has {said} entries, but has {found} different ones; an entry must occur once only"
+    )]
     Hidden { said: usize, found: usize },
     #[error("Package entry {0:?} is neither a file nor a directory nor a link")]
     Special(String),
     #[error("Package entry {0:?} is encrypted; send the package without a password")]
     Encrypted(String),
-    #[error("Package entry {name:?} unpacks to more than {limit} bytes together with the entries before it")]
+    #[error(
+        "Package entry {name:?} unpacks to more than {limit} bytes together with the entries before it"
+    )]
     TooLarge { name: String, limit: u64 },
     #[error("Package entry {name:?} unpacks to more than {limit} times its packed size")]
     Ratio { name: String, limit: u64 },
@@ -78,12 +87,21 @@ pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, Pac
     let mut archive = ZipArchive::new(zip).map_err(PackageError::NotAZip)?;
     // The reader shows the last entry of each name only; another unpacker may take the others too.
     if let Some(said) = said.filter(|said| *said != archive.len()) {
-        return Err(PackageError::Hidden { said, found: archive.len() });
+        return Err(PackageError::Hidden {
+            said,
+            found: archive.len(),
+        });
     }
     if archive.len() > limits.entries {
-        return Err(PackageError::TooManyEntries { entries: archive.len(), limit: limits.entries });
+        return Err(PackageError::TooManyEntries {
+            entries: archive.len(),
+            limit: limits.entries,
+        });
     }
-    let mut summary = Summary { entries: archive.len(), unpacked: 0 };
+    let mut summary = Summary {
+        entries: archive.len(),
+        unpacked: 0,
+    };
     let (mut names, mut links) = (HashSet::new(), HashSet::new());
     for index in 0..archive.len() {
         let entry = archive.by_index_raw(index).map_err(PackageError::NotAZip)?;
@@ -102,12 +120,24 @@ pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, Pac
         match kind {
             0 | REGULAR | DIRECTORY => {
                 let mut entry = archive.by_index(index).map_err(PackageError::NotAZip)?;
-                summary.unpacked += inflate(&mut entry, &name, packed, limits.unpacked - summary.unpacked, limits)?;
+                summary.unpacked += inflate(
+                    &mut entry,
+                    &name,
+                    packed,
+                    limits.unpacked - summary.unpacked,
+                    limits,
+                )?;
             }
             LINK => {
                 let mut target = Vec::new();
                 let entry = archive.by_index(index).map_err(PackageError::NotAZip)?;
-                entry.take(LONGEST_LINK).read_to_end(&mut target).map_err(|source| PackageError::Damaged { name: name.clone(), source })?;
+                entry
+                    .take(LONGEST_LINK)
+                    .read_to_end(&mut target)
+                    .map_err(|source| PackageError::Damaged {
+                        name: name.clone(),
+                        source,
+                    })?;
                 check_link(&name, &path, &String::from_utf8_lossy(&target))?;
                 links.insert(path);
             }
@@ -123,30 +153,54 @@ fn announced_entries<R: Read + Seek>(zip: &mut R) -> io::Result<Option<usize>> {
     const RECORD: usize = 22;
     const LONGEST_COMMENT: u64 = 0xffff;
     let size = zip.seek(SeekFrom::End(0))?;
-    zip.seek(SeekFrom::Start(size.saturating_sub(RECORD as u64 + LONGEST_COMMENT)))?;
+    zip.seek(SeekFrom::Start(
+        size.saturating_sub(RECORD as u64 + LONGEST_COMMENT),
+    ))?;
     let mut tail = Vec::new();
     zip.read_to_end(&mut tail)?;
     zip.rewind()?;
-    let record = tail.windows(RECORD).rev().find(|window| window.starts_with(b"PK\x05\x06"));
+    let record = tail
+        .windows(RECORD)
+        .rev()
+        .find(|window| window.starts_with(b"PK\x05\x06"));
     let entries = record.map(|record| u16::from_le_bytes([record[10], record[11]]));
-    Ok(entries.filter(|entries| *entries != u16::MAX).map(usize::from))
+    Ok(entries
+        .filter(|entries| *entries != u16::MAX)
+        .map(usize::from))
 }
 
 /// Inflates one entry; the number of bytes that came out.
-fn inflate(entry: &mut impl Read, name: &str, packed: u64, room: u64, limits: &Limits) -> Result<u64, PackageError> {
+fn inflate(
+    entry: &mut impl Read,
+    name: &str,
+    packed: u64,
+    room: u64,
+    limits: &Limits,
+) -> Result<u64, PackageError> {
     let mut buffer = vec![0; 64 << 10];
     let mut size = 0;
     loop {
-        let read = entry.read(&mut buffer).map_err(|source| PackageError::Damaged { name: name.to_owned(), source })?;
+        let read = entry
+            .read(&mut buffer)
+            .map_err(|source| PackageError::Damaged {
+                name: name.to_owned(),
+                source,
+            })?;
         if read == 0 {
             return Ok(size);
         }
         size += read as u64;
         if size > room {
-            return Err(PackageError::TooLarge { name: name.to_owned(), limit: limits.unpacked });
+            return Err(PackageError::TooLarge {
+                name: name.to_owned(),
+                limit: limits.unpacked,
+            });
         }
         if size > RATIO_FROM && size > packed.saturating_mul(limits.ratio) {
-            return Err(PackageError::Ratio { name: name.to_owned(), limit: limits.ratio });
+            return Err(PackageError::Ratio {
+                name: name.to_owned(),
+                limit: limits.ratio,
+            });
         }
     }
 }
@@ -167,7 +221,8 @@ fn check_name(name: &str, limits: &Limits) -> Result<String, PackageError> {
 }
 
 fn components(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".")
+    path.split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
 }
 
 /// A link is good when no chain of links can lead outside: its target is relative, has `..` only at its beginning and
@@ -176,8 +231,16 @@ fn check_link(name: &str, path: &str, target: &str) -> Result<(), PackageError> 
     let depth = components(path).count() - 1;
     let ups = components(target).take_while(|part| *part == "..").count();
     let all_ups = components(target).filter(|part| *part == "..").count();
-    if target.is_empty() || target.starts_with('/') || target.contains('\0') || ups != all_ups || ups > depth {
-        return Err(PackageError::LinkOutside { name: name.to_owned(), target: target.to_owned() });
+    if target.is_empty()
+        || target.starts_with('/')
+        || target.contains('\0')
+        || ups != all_ups
+        || ups > depth
+    {
+        return Err(PackageError::LinkOutside {
+            name: name.to_owned(),
+            target: target.to_owned(),
+        });
     }
     Ok(())
 }
@@ -190,7 +253,10 @@ fn below_no_link(names: &HashSet<String>, links: &HashSet<String>) -> Result<(),
     for name in names {
         for (slash, _) in name.match_indices('/') {
             if links.contains(&name[..slash]) {
-                return Err(PackageError::BelowLink { name: name.clone(), link: name[..slash].to_owned() });
+                return Err(PackageError::BelowLink {
+                    name: name.clone(),
+                    link: name[..slash].to_owned(),
+                });
             }
         }
     }
@@ -230,26 +296,50 @@ mod tests {
         let mut bytes = zip.finish().unwrap().into_inner();
         // The writer makes regular files only: change the mode in the central directory.
         for (name, mode) in modes {
-            let at = bytes.windows(name.len()).rposition(|window| window == name.as_bytes()).unwrap() - 46;
+            let at = bytes
+                .windows(name.len())
+                .rposition(|window| window == name.as_bytes())
+                .unwrap()
+                - 46;
             bytes[at + 38..at + 42].copy_from_slice(&(mode << 16).to_le_bytes());
         }
         bytes
     }
 
     fn error(entries: &[Entry<'_>]) -> String {
-        check(Cursor::new(zip(entries)), &Limits::default()).unwrap_err().to_string()
+        check(Cursor::new(zip(entries)), &Limits::default())
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn good_packages() {
-        let bytes = zip(&[File("app.py", b"print()"), File("lib/x.so", &[0; 5000]), Link("lib/y.so", "x.so"), Link("lib/up", "../app.py"), Link("now", "lib")]);
-        assert_eq!(check(Cursor::new(bytes), &Limits::default()).unwrap(), Summary { entries: 5, unpacked: 5007 });
-        assert_eq!(check(Cursor::new(zip(&[])), &Limits::default()).unwrap(), Summary::default());
+        let bytes = zip(&[
+            File("app.py", b"print()"),
+            File("lib/x.so", &[0; 5000]),
+            Link("lib/y.so", "x.so"),
+            Link("lib/up", "../app.py"),
+            Link("now", "lib"),
+        ]);
+        assert_eq!(
+            check(Cursor::new(bytes), &Limits::default()).unwrap(),
+            Summary {
+                entries: 5,
+                unpacked: 5007
+            }
+        );
+        assert_eq!(
+            check(Cursor::new(zip(&[])), &Limits::default()).unwrap(),
+            Summary::default()
+        );
     }
 
     #[test]
     fn names_that_leave_the_app() {
-        assert_eq!(error(&[File("a", b""), File("b/../../etc/passwd", b"x")]), "Package entry \"b/../../etc/passwd\" points outside of the app with '..'");
+        assert_eq!(
+            error(&[File("a", b""), File("b/../../etc/passwd", b"x")]),
+            "Package entry \"b/../../etc/passwd\" points outside of the app with '..'"
+        );
         assert!(error(&[File("..\\evil", b"")]).contains("'..'"));
         assert!(error(&[File("/etc/passwd", b"")]).contains("absolute"));
         assert!(error(&[File("C:/x", b"")]).contains("absolute"));
@@ -258,7 +348,10 @@ mod tests {
     #[test]
     fn links_that_leave_the_app() {
         for target in ["/etc/passwd", "../x", "b/../../x", "d/..", ""] {
-            assert!(error(&[Link("a", target)]).contains("is a link to"), "{target}");
+            assert!(
+                error(&[Link("a", target)]).contains("is a link to"),
+                "{target}"
+            );
         }
         assert!(error(&[Link("d/e", "../../x")]).contains("\"../../x\""));
         assert!(error(&[Link("d", "e"), File("d/x", b"")]).contains("below the link \"d\""));
@@ -271,7 +364,9 @@ mod tests {
         while let Some(at) = bytes.windows(2).position(|window| window == b"ab") {
             bytes[at + 1] = b'a';
         }
-        let text = check(Cursor::new(bytes), &Limits::default()).unwrap_err().to_string();
+        let text = check(Cursor::new(bytes), &Limits::default())
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("2 entries, but has 1 different"), "{text}");
         assert!(error(&[File("a", b""), File("./a", b"")]).contains("occurs twice"));
     }
@@ -286,20 +381,53 @@ mod tests {
     fn absurd_sizes() {
         let zeros = vec![0; 3 << 20];
         let bytes = zip(&[File("bomb", &zeros)]);
-        let text = check(Cursor::new(&bytes), &Limits::default()).unwrap_err().to_string();
-        assert_eq!(text, "Package entry \"bomb\" unpacks to more than 500 times its packed size");
-        let text = check(Cursor::new(&bytes), &Limits { unpacked: 1000, ..Limits::default() }).unwrap_err().to_string();
+        let text = check(Cursor::new(&bytes), &Limits::default())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            text,
+            "Package entry \"bomb\" unpacks to more than 500 times its packed size"
+        );
+        let text = check(
+            Cursor::new(&bytes),
+            &Limits {
+                unpacked: 1000,
+                ..Limits::default()
+            },
+        )
+        .unwrap_err()
+        .to_string();
         assert!(text.contains("more than 1000 bytes"), "{text}");
-        let text = check(Cursor::new(zip(&[File("a", b""), File("b", b"")])), &Limits { entries: 1, ..Limits::default() }).unwrap_err().to_string();
+        let text = check(
+            Cursor::new(zip(&[File("a", b""), File("b", b"")])),
+            &Limits {
+                entries: 1,
+                ..Limits::default()
+            },
+        )
+        .unwrap_err()
+        .to_string();
         assert_eq!(text, "The package has 2 entries; at most 1 are allowed");
     }
 
     #[test]
     fn damaged_archives() {
-        assert!(check(Cursor::new(b"no zip".to_vec()), &Limits::default()).unwrap_err().to_string().contains("not a zip file"));
-        let content: Vec<u8> = (0..2000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+        assert!(
+            check(Cursor::new(b"no zip".to_vec()), &Limits::default())
+                .unwrap_err()
+                .to_string()
+                .contains("not a zip file")
+        );
+        let content: Vec<u8> = (0..2000u32)
+            .flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes())
+            .collect();
         let mut bytes = zip(&[File("a", &content)]);
         bytes[500] ^= 0xff;
-        assert!(check(Cursor::new(bytes), &Limits::default()).unwrap_err().to_string().contains("\"a\" is damaged"));
+        assert!(
+            check(Cursor::new(bytes), &Limits::default())
+                .unwrap_err()
+                .to_string()
+                .contains("\"a\" is damaged")
+        );
     }
 }

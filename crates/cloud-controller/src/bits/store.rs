@@ -47,7 +47,11 @@ impl Store {
         if uploads.exists() {
             fs::remove_dir_all(&uploads).with_context(|| format!("clear {}", uploads.display()))?;
         }
-        for directory in ["uploads", Kind::Package.directory(), Kind::Droplet.directory()] {
+        for directory in [
+            "uploads",
+            Kind::Package.directory(),
+            Kind::Droplet.directory(),
+        ] {
             let path = root.join(directory);
             fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
         }
@@ -57,22 +61,43 @@ impl Store {
     /// Starts an upload: write to it, look at its file, then commit it under a guid. Dropped uncommitted, it is gone.
     pub fn begin(&self) -> Result<Upload> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let path = self.root.join("uploads").join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let path = self.root.join("uploads").join(format!(
+            "{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
         let file = File::create_new(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Upload { store: self.clone(), path, file, sha256: Sha256::new(), sha1: Sha1::new(), size: 0 })
+        Ok(Upload {
+            store: self.clone(),
+            path,
+            file,
+            sha256: Sha256::new(),
+            sha1: Sha1::new(),
+            size: 0,
+        })
     }
 
     /// Stores all that a reader gives.
     pub fn put(&self, kind: Kind, guid: &str, mut reader: impl io::Read) -> Result<Blob> {
         let mut upload = self.begin()?;
-        io::copy(&mut reader, &mut upload).with_context(|| format!("store {} {guid}", kind.directory()))?;
+        io::copy(&mut reader, &mut upload)
+            .with_context(|| format!("store {} {guid}", kind.directory()))?;
         upload.commit(kind, guid)
     }
 
     /// Where the blob is or would be.
     pub fn path(&self, kind: Kind, guid: &str) -> PathBuf {
         // A guid comes from our own database; should it not, it must not leave the folder.
-        let name: String = guid.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect();
+        let name: String = guid
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect();
         self.root.join(kind.directory()).join(name)
     }
 
@@ -94,14 +119,18 @@ impl Store {
     pub fn delete(&self, kind: Kind, guid: &str) -> Result<()> {
         let path = self.path(kind, guid);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| format!("delete {}", path.display())),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("delete {}", path.display()))
+            }
             _ => Ok(()),
         }
     }
 
     /// The same content under another guid (copied packages and droplets).
     pub fn copy(&self, kind: Kind, from: &str, to: &str) -> Result<Blob> {
-        let file = self.read(kind, from)?.with_context(|| format!("{} {from} has no bits", kind.directory()))?;
+        let file = self
+            .read(kind, from)?
+            .with_context(|| format!("{} {from} has no bits", kind.directory()))?;
         self.put(kind, to, file)
     }
 }
@@ -130,11 +159,20 @@ impl Upload {
     /// Durable when this returns. Replaces a blob of the same guid.
     pub fn commit(self, kind: Kind, guid: &str) -> Result<Blob> {
         let place = self.store.path(kind, guid);
-        self.file.sync_all().with_context(|| format!("sync {}", self.path.display()))?;
-        fs::rename(&self.path, &place).with_context(|| format!("move upload to {}", place.display()))?;
+        self.file
+            .sync_all()
+            .with_context(|| format!("sync {}", self.path.display()))?;
+        fs::rename(&self.path, &place)
+            .with_context(|| format!("move upload to {}", place.display()))?;
         let directory = place.parent().expect("a blob lies in a folder");
-        File::open(directory).and_then(|directory| directory.sync_all()).with_context(|| format!("sync {}", directory.display()))?;
-        Ok(Blob { sha256: hex::encode(self.sha256.clone().finalize()), sha1: hex::encode(self.sha1.clone().finalize()), size: self.size })
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .with_context(|| format!("sync {}", directory.display()))?;
+        Ok(Blob {
+            sha256: hex::encode(self.sha256.clone().finalize()),
+            sha1: hex::encode(self.sha1.clone().finalize()),
+            size: self.size,
+        })
     }
 }
 
@@ -166,7 +204,8 @@ mod tests {
     struct Folder(PathBuf);
     impl Folder {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("cupola-store-{name}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("cupola-store-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&path);
             Self(path)
         }
@@ -181,14 +220,25 @@ mod tests {
     fn put_read_copy_delete() {
         let folder = Folder::new("put");
         let store = Store::open(&folder.0).unwrap();
-        let blob = store.put(Kind::Droplet, "guid-1", b"abc".as_slice()).unwrap();
-        assert_eq!((blob.size, blob.sha1.as_str()), (3, "a9993e364706816aba3e25717850c26c9cd0d89d"));
-        assert_eq!(blob.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let blob = store
+            .put(Kind::Droplet, "guid-1", b"abc".as_slice())
+            .unwrap();
+        assert_eq!(
+            (blob.size, blob.sha1.as_str()),
+            (3, "a9993e364706816aba3e25717850c26c9cd0d89d")
+        );
+        assert_eq!(
+            blob.sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert_eq!(store.copy(Kind::Droplet, "guid-1", "guid-2").unwrap(), blob);
         store.delete(Kind::Droplet, "guid-1").unwrap();
         store.delete(Kind::Droplet, "guid-1").unwrap();
         assert!(store.read(Kind::Droplet, "guid-1").unwrap().is_none());
-        assert_eq!(io::read_to_string(store.read(Kind::Droplet, "guid-2").unwrap().unwrap()).unwrap(), "abc");
+        assert_eq!(
+            io::read_to_string(store.read(Kind::Droplet, "guid-2").unwrap().unwrap()).unwrap(),
+            "abc"
+        );
         assert!(!store.exists(Kind::Package, "guid-2"));
     }
 
@@ -209,7 +259,12 @@ mod tests {
 
     #[test]
     fn a_guid_cannot_leave_the_folder() {
-        let store = Store { root: "/data/blobs".into() };
-        assert_eq!(store.path(Kind::Package, "../../etc/passwd"), Path::new("/data/blobs/packages/______etc_passwd"));
+        let store = Store {
+            root: "/data/blobs".into(),
+        };
+        assert_eq!(
+            store.path(Kind::Package, "../../etc/passwd"),
+            Path::new("/data/blobs/packages/______etc_passwd")
+        );
     }
 }

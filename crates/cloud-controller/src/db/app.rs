@@ -18,8 +18,16 @@ impl App {
     }
 }
 
-pub(crate) async fn by_name(conn: &mut Connection, space: &str, name: &str) -> sqlx::Result<Option<App>> {
-    Select::new().is("space_guid", space).is("name", name).first(conn).await
+pub(crate) async fn by_name(
+    conn: &mut Connection,
+    space: &str,
+    name: &str,
+) -> sqlx::Result<Option<App>> {
+    Select::new()
+        .is("space_guid", space)
+        .is("name", name)
+        .first(conn)
+        .await
 }
 
 pub(crate) async fn of_space(conn: &mut Connection, space: &str) -> sqlx::Result<Vec<App>> {

@@ -24,10 +24,20 @@ pub(crate) async fn staging(conn: &mut Connection) -> sqlx::Result<Vec<Build>> {
     Select::new().is("state", "STAGING").all(conn).await
 }
 
-pub(crate) async fn staging_of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Option<Build>> {
-    Select::new().is("state", "STAGING").is("app_guid", app).first(conn).await
+pub(crate) async fn staging_of_app(
+    conn: &mut Connection,
+    app: &str,
+) -> sqlx::Result<Option<Build>> {
+    Select::new()
+        .is("state", "STAGING")
+        .is("app_guid", app)
+        .first(conn)
+        .await
 }
 
-pub(crate) async fn droplets_of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec<Droplet>> {
+pub(crate) async fn droplets_of_app(
+    conn: &mut Connection,
+    app: &str,
+) -> sqlx::Result<Vec<Droplet>> {
     Select::new().is("app_guid", app).all(conn).await
 }

@@ -15,6 +15,13 @@ pub(crate) async fn active(conn: &mut Connection) -> sqlx::Result<Vec<Deployment
     Select::new().is("state", "ACTIVE").all(conn).await
 }
 
-pub(crate) async fn active_of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Option<Deployment>> {
-    Select::new().is("state", "ACTIVE").is("app_guid", app).first(conn).await
+pub(crate) async fn active_of_app(
+    conn: &mut Connection,
+    app: &str,
+) -> sqlx::Result<Option<Deployment>> {
+    Select::new()
+        .is("state", "ACTIVE")
+        .is("app_guid", app)
+        .first(conn)
+        .await
 }

@@ -21,13 +21,26 @@ pub(crate) fn usable_by(organization: &str) -> Select {
     Select::new().and(USABLE, [organization.into(), organization.into()])
 }
 
-pub(crate) async fn is_usable(conn: &mut Connection, domain: &str, organization: &str) -> sqlx::Result<bool> {
-    usable_by(organization).is("guid", domain).exists::<Domain>(conn).await
+pub(crate) async fn is_usable(
+    conn: &mut Connection,
+    domain: &str,
+    organization: &str,
+) -> sqlx::Result<bool> {
+    usable_by(organization)
+        .is("guid", domain)
+        .exists::<Domain>(conn)
+        .await
 }
 
 /// The first shared domain for apps, else the organization's first private one.
-pub(crate) async fn default_for(conn: &mut Connection, organization: &str) -> sqlx::Result<Option<Domain>> {
-    let shared = Select::new().and("organization_guid IS NULL AND internal = 0", []).first(conn).await?;
+pub(crate) async fn default_for(
+    conn: &mut Connection,
+    organization: &str,
+) -> sqlx::Result<Option<Domain>> {
+    let shared = Select::new()
+        .and("organization_guid IS NULL AND internal = 0", [])
+        .first(conn)
+        .await?;
     match shared {
         Some(domain) => Ok(Some(domain)),
         None => usable_by(organization).first(conn).await,
@@ -36,23 +49,60 @@ pub(crate) async fn default_for(conn: &mut Connection, organization: &str) -> sq
 
 /// Domains whose name ends with `.name`.
 pub(crate) async fn below(conn: &mut Connection, name: &str) -> sqlx::Result<Vec<Domain>> {
-    Select::new().and("substr(name, -length(?)) = ?", [format!(".{name}").into(), format!(".{name}").into()]).all(conn).await
+    Select::new()
+        .and(
+            "substr(name, -length(?)) = ?",
+            [format!(".{name}").into(), format!(".{name}").into()],
+        )
+        .all(conn)
+        .await
 }
 
-pub(crate) async fn shares(conn: &mut Connection, domains: &[String]) -> sqlx::Result<Vec<(String, String)>> {
+pub(crate) async fn shares(
+    conn: &mut Connection,
+    domains: &[String],
+) -> sqlx::Result<Vec<(String, String)>> {
     if domains.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = sqlx::query("SELECT domain_guid, organization_guid FROM domain_shares ORDER BY rowid").fetch_all(conn).await?;
-    let pairs = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<sqlx::Result<Vec<(String, String)>>>()?;
-    Ok(pairs.into_iter().filter(|(domain, _)| domains.contains(domain)).collect())
+    let rows =
+        sqlx::query("SELECT domain_guid, organization_guid FROM domain_shares ORDER BY rowid")
+            .fetch_all(conn)
+            .await?;
+    let pairs = rows
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<sqlx::Result<Vec<(String, String)>>>()?;
+    Ok(pairs
+        .into_iter()
+        .filter(|(domain, _)| domains.contains(domain))
+        .collect())
 }
 
-pub(crate) async fn share(conn: &mut Connection, domain: &str, organization: &str) -> sqlx::Result<()> {
-    execute(conn, "INSERT OR IGNORE INTO domain_shares (domain_guid, organization_guid) VALUES ($1, $2)", &[domain.into(), Arg::from(organization)]).await.map(drop)
+pub(crate) async fn share(
+    conn: &mut Connection,
+    domain: &str,
+    organization: &str,
+) -> sqlx::Result<()> {
+    execute(
+        conn,
+        "INSERT OR IGNORE INTO domain_shares (domain_guid, organization_guid) VALUES ($1, $2)",
+        &[domain.into(), Arg::from(organization)],
+    )
+    .await
+    .map(drop)
 }
 
-pub(crate) async fn unshare(conn: &mut Connection, domain: &str, organization: &str) -> sqlx::Result<bool> {
-    let done = execute(conn, "DELETE FROM domain_shares WHERE domain_guid = $1 AND organization_guid = $2", &[domain.into(), Arg::from(organization)]).await?;
+pub(crate) async fn unshare(
+    conn: &mut Connection,
+    domain: &str,
+    organization: &str,
+) -> sqlx::Result<bool> {
+    let done = execute(
+        conn,
+        "DELETE FROM domain_shares WHERE domain_guid = $1 AND organization_guid = $2",
+        &[domain.into(), Arg::from(organization)],
+    )
+    .await?;
     Ok(done > 0)
 }

@@ -39,7 +39,10 @@ pub(crate) struct Db {
 
 impl Db {
     pub(crate) async fn open(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self { pool: kit::db::open(path, schema::STATEMENTS).await?, writer: Arc::default() })
+        Ok(Self {
+            pool: kit::db::open(path, schema::STATEMENTS).await?,
+            writer: Arc::default(),
+        })
     }
 
     pub(crate) async fn read(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
@@ -49,7 +52,10 @@ impl Db {
     /// Waits for its turn; nothing else changes the database until the answer is committed or dropped.
     pub(crate) async fn write(&self) -> sqlx::Result<Tx> {
         let turn = self.writer.clone().lock_owned().await;
-        Ok(Tx { inner: self.pool.begin_with("BEGIN IMMEDIATE").await?, _turn: turn })
+        Ok(Tx {
+            inner: self.pool.begin_with("BEGIN IMMEDIATE").await?,
+            _turn: turn,
+        })
     }
 
     pub(crate) async fn close(&self) {

@@ -16,18 +16,36 @@ rows! {
     SpaceQuota in "space_quotas" { name: String, organization_guid: String, limits: Json<serde_json::Value> }
 }
 
-pub(crate) async fn by_name(conn: &mut Connection, name: &str) -> sqlx::Result<Option<Organization>> {
+pub(crate) async fn by_name(
+    conn: &mut Connection,
+    name: &str,
+) -> sqlx::Result<Option<Organization>> {
     Select::new().is("name", name).first(conn).await
 }
 
-pub(crate) async fn default_quota(conn: &mut Connection) -> sqlx::Result<Option<OrganizationQuota>> {
+pub(crate) async fn default_quota(
+    conn: &mut Connection,
+) -> sqlx::Result<Option<OrganizationQuota>> {
     Select::new().is("name", "default").first(conn).await
 }
 
-pub(crate) async fn of_quota(conn: &mut Connection, quota_guid: &str) -> sqlx::Result<Vec<Organization>> {
+pub(crate) async fn of_quota(
+    conn: &mut Connection,
+    quota_guid: &str,
+) -> sqlx::Result<Vec<Organization>> {
     Select::new().is("quota_guid", quota_guid).all(conn).await
 }
 
-pub(crate) async fn assign_quota(conn: &mut Connection, organization: &str, quota: &str) -> sqlx::Result<()> {
-    super::execute(conn, "UPDATE organizations SET quota_guid = $1 WHERE guid = $2", &[Arg::from(quota), organization.into()]).await.map(drop)
+pub(crate) async fn assign_quota(
+    conn: &mut Connection,
+    organization: &str,
+    quota: &str,
+) -> sqlx::Result<()> {
+    super::execute(
+        conn,
+        "UPDATE organizations SET quota_guid = $1 WHERE guid = $2",
+        &[Arg::from(quota), organization.into()],
+    )
+    .await
+    .map(drop)
 }

@@ -35,7 +35,10 @@ rows! {
     }
 }
 
-pub(crate) async fn stack_by_name(conn: &mut Connection, name: &str) -> sqlx::Result<Option<Stack>> {
+pub(crate) async fn stack_by_name(
+    conn: &mut Connection,
+    name: &str,
+) -> sqlx::Result<Option<Stack>> {
     Select::new().is("name", name).first(conn).await
 }
 
@@ -51,20 +54,38 @@ pub(crate) async fn flag(conn: &mut Connection, name: &str) -> sqlx::Result<Opti
     Select::new().is("name", name).first(conn).await
 }
 
-pub(crate) async fn environment_group(conn: &mut Connection, name: &str) -> sqlx::Result<EnvironmentGroup> {
-    Ok(Select::new().is("name", name).first(conn).await?.unwrap_or_else(|| EnvironmentGroup { name: name.to_owned(), ..EnvironmentGroup::default() }))
+pub(crate) async fn environment_group(
+    conn: &mut Connection,
+    name: &str,
+) -> sqlx::Result<EnvironmentGroup> {
+    Ok(Select::new()
+        .is("name", name)
+        .first(conn)
+        .await?
+        .unwrap_or_else(|| EnvironmentGroup {
+            name: name.to_owned(),
+            ..EnvironmentGroup::default()
+        }))
 }
 
 /// The groups that hold for a space in a phase (`running`, `staging`): global ones and those bound to it.
 pub(crate) fn groups_for(space: &str, phase: &str) -> Select {
-    let global = if phase == "running" { "running" } else { "staging" };
+    let global = if phase == "running" {
+        "running"
+    } else {
+        "staging"
+    };
     Select::new().and(
         &format!("({global} = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = ?))"),
         [space.into(), phase.into()],
     )
 }
 
-pub(crate) async fn group_spaces(conn: &mut Connection, group: &str, phase: &str) -> sqlx::Result<Vec<String>> {
+pub(crate) async fn group_spaces(
+    conn: &mut Connection,
+    group: &str,
+    phase: &str,
+) -> sqlx::Result<Vec<String>> {
     let rows = sqlx::query("SELECT space_guid FROM security_group_spaces WHERE security_group_guid = $1 AND phase = $2 ORDER BY rowid")
         .bind(group.to_owned())
         .bind(phase.to_owned())
@@ -73,12 +94,24 @@ pub(crate) async fn group_spaces(conn: &mut Connection, group: &str, phase: &str
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-pub(crate) async fn bind_group(conn: &mut Connection, group: &str, space: &str, phase: &str) -> sqlx::Result<()> {
+pub(crate) async fn bind_group(
+    conn: &mut Connection,
+    group: &str,
+    space: &str,
+    phase: &str,
+) -> sqlx::Result<()> {
     let sql = "INSERT OR IGNORE INTO security_group_spaces (security_group_guid, space_guid, phase) VALUES ($1, $2, $3)";
-    execute(conn, sql, &[Arg::from(group), space.into(), phase.into()]).await.map(drop)
+    execute(conn, sql, &[Arg::from(group), space.into(), phase.into()])
+        .await
+        .map(drop)
 }
 
-pub(crate) async fn unbind_group(conn: &mut Connection, group: &str, space: &str, phase: &str) -> sqlx::Result<bool> {
+pub(crate) async fn unbind_group(
+    conn: &mut Connection,
+    group: &str,
+    space: &str,
+    phase: &str,
+) -> sqlx::Result<bool> {
     let sql = "DELETE FROM security_group_spaces WHERE security_group_guid = $1 AND space_guid = $2 AND phase = $3";
     Ok(execute(conn, sql, &[Arg::from(group), space.into(), phase.into()]).await? > 0)
 }

@@ -35,8 +35,17 @@ pub(crate) async fn of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec
 }
 
 /// The newest of a type: during a deployment there are two of type web.
-pub(crate) async fn of_type(conn: &mut Connection, app: &str, process_type: &str) -> sqlx::Result<Option<Process>> {
-    Select::new().is("app_guid", app).is("type", process_type).order("id DESC").first(conn).await
+pub(crate) async fn of_type(
+    conn: &mut Connection,
+    app: &str,
+    process_type: &str,
+) -> sqlx::Result<Option<Process>> {
+    Select::new()
+        .is("app_guid", app)
+        .is("type", process_type)
+        .order("id DESC")
+        .first(conn)
+        .await
 }
 
 /// All processes of started apps.
@@ -45,20 +54,41 @@ pub(crate) async fn started(conn: &mut Connection) -> sqlx::Result<Vec<Process>>
 }
 
 /// Notes that a desired LRP must be removed; the driver does it after the commit and clears the note.
-pub(crate) async fn retire_lrp(conn: &mut Connection, process: &str, lrp_guid: &str) -> sqlx::Result<()> {
-    execute(conn, "INSERT OR IGNORE INTO stale_lrps (process_guid, lrp_guid) VALUES ($1, $2)", &[Arg::from(process), lrp_guid.into()]).await.map(drop)
+pub(crate) async fn retire_lrp(
+    conn: &mut Connection,
+    process: &str,
+    lrp_guid: &str,
+) -> sqlx::Result<()> {
+    execute(
+        conn,
+        "INSERT OR IGNORE INTO stale_lrps (process_guid, lrp_guid) VALUES ($1, $2)",
+        &[Arg::from(process), lrp_guid.into()],
+    )
+    .await
+    .map(drop)
 }
 
 pub(crate) async fn stale_lrps(conn: &mut Connection, process: &str) -> sqlx::Result<Vec<String>> {
-    let rows = sqlx::query("SELECT lrp_guid FROM stale_lrps WHERE process_guid = $1").bind(process.to_owned()).fetch_all(conn).await?;
+    let rows = sqlx::query("SELECT lrp_guid FROM stale_lrps WHERE process_guid = $1")
+        .bind(process.to_owned())
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 pub(crate) async fn processes_with_stale_lrps(conn: &mut Connection) -> sqlx::Result<Vec<String>> {
-    let rows = sqlx::query("SELECT DISTINCT process_guid FROM stale_lrps").fetch_all(conn).await?;
+    let rows = sqlx::query("SELECT DISTINCT process_guid FROM stale_lrps")
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 pub(crate) async fn lrp_is_gone(conn: &mut Connection, lrp_guid: &str) -> sqlx::Result<()> {
-    execute(conn, "DELETE FROM stale_lrps WHERE lrp_guid = $1", &[lrp_guid.into()]).await.map(drop)
+    execute(
+        conn,
+        "DELETE FROM stale_lrps WHERE lrp_guid = $1",
+        &[lrp_guid.into()],
+    )
+    .await
+    .map(drop)
 }

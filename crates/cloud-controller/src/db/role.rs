@@ -13,13 +13,27 @@ rows! {
 }
 
 /// All roles of a user that matter in an organization and, when given, one of its spaces.
-pub(crate) async fn of_user(conn: &mut Connection, user: &str, organization: &str, space: Option<&str>) -> sqlx::Result<Vec<Role>> {
+pub(crate) async fn of_user(
+    conn: &mut Connection,
+    user: &str,
+    organization: &str,
+    space: Option<&str>,
+) -> sqlx::Result<Vec<Role>> {
     let space = space.unwrap_or("");
-    Select::new().is("user_guid", user).and("(organization_guid = ? OR space_guid = ?)", [organization.into(), space.into()]).all(conn).await
+    Select::new()
+        .is("user_guid", user)
+        .and(
+            "(organization_guid = ? OR space_guid = ?)",
+            [organization.into(), space.into()],
+        )
+        .all(conn)
+        .await
 }
 
 pub(crate) async fn find(conn: &mut Connection, role: &Role) -> sqlx::Result<Option<Role>> {
-    let select = Select::new().is("type", &role.r#type).is("user_guid", &role.user_guid);
+    let select = Select::new()
+        .is("type", &role.r#type)
+        .is("user_guid", &role.user_guid);
     match (&role.organization_guid, &role.space_guid) {
         (Some(organization), _) => select.is("organization_guid", organization),
         (None, space) => select.is("space_guid", space.as_deref().unwrap_or_default()),
@@ -29,9 +43,19 @@ pub(crate) async fn find(conn: &mut Connection, role: &Role) -> sqlx::Result<Opt
 }
 
 /// Remembers who a token belongs to, so that roles can be given by user name.
-pub(crate) async fn see_user(conn: &mut Connection, guid: &str, username: Option<&str>, origin: Option<&str>) -> sqlx::Result<()> {
+pub(crate) async fn see_user(
+    conn: &mut Connection,
+    guid: &str,
+    username: Option<&str>,
+    origin: Option<&str>,
+) -> sqlx::Result<()> {
     let now = crate::clock::now();
-    let args = [guid.into(), Arg::Int(now), Arg::from(username.unwrap_or_default()), origin.unwrap_or_default().into()];
+    let args = [
+        guid.into(),
+        Arg::Int(now),
+        Arg::from(username.unwrap_or_default()),
+        origin.unwrap_or_default().into(),
+    ];
     execute(
         conn,
         "INSERT INTO users (guid, created_at, updated_at, username, origin, metadata)
@@ -63,7 +87,10 @@ pub(crate) fn in_visible_spaces(select: Select, column: &str, user: &str) -> Sel
 }
 
 pub(crate) fn of_visible_apps(select: Select, column: &str, user: &str) -> Select {
-    select.and(&format!("{column} IN (SELECT guid FROM apps WHERE space_guid IN ({VISIBLE_SPACES}))"), twice(user))
+    select.and(
+        &format!("{column} IN (SELECT guid FROM apps WHERE space_guid IN ({VISIBLE_SPACES}))"),
+        twice(user),
+    )
 }
 
 pub(crate) fn with_visible_routes(select: Select, column: &str, user: &str) -> Select {

@@ -19,13 +19,35 @@ rows! {
     }
 }
 
-pub(crate) async fn find(conn: &mut Connection, host: &str, domain: &str, path: &str, port: i64) -> sqlx::Result<Option<Route>> {
-    Select::new().is("host", host).is("domain_guid", domain).is("path", path).is("port", port).first(conn).await
+pub(crate) async fn find(
+    conn: &mut Connection,
+    host: &str,
+    domain: &str,
+    path: &str,
+    port: i64,
+) -> sqlx::Result<Option<Route>> {
+    Select::new()
+        .is("host", host)
+        .is("domain_guid", domain)
+        .is("path", path)
+        .is("port", port)
+        .first(conn)
+        .await
 }
 
 /// A route of the same host and domain that belongs to another space.
-pub(crate) async fn host_elsewhere(conn: &mut Connection, host: &str, domain: &str, space: &str) -> sqlx::Result<Option<Route>> {
-    Select::new().is("host", host).is("domain_guid", domain).and("space_guid <> ?", [space.into()]).first(conn).await
+pub(crate) async fn host_elsewhere(
+    conn: &mut Connection,
+    host: &str,
+    domain: &str,
+    space: &str,
+) -> sqlx::Result<Option<Route>> {
+    Select::new()
+        .is("host", host)
+        .is("domain_guid", domain)
+        .and("space_guid <> ?", [space.into()])
+        .first(conn)
+        .await
 }
 
 pub(crate) async fn of_domain(conn: &mut Connection, domain: &str) -> sqlx::Result<Vec<Route>> {
@@ -38,32 +60,69 @@ pub(crate) async fn of_space(conn: &mut Connection, space: &str) -> sqlx::Result
 
 /// Routes of a space that lead nowhere.
 pub(crate) async fn unmapped(conn: &mut Connection, space: &str) -> sqlx::Result<Vec<Route>> {
-    Select::new().is("space_guid", space).and("guid NOT IN (SELECT route_guid FROM destinations)", []).all(conn).await
+    Select::new()
+        .is("space_guid", space)
+        .and("guid NOT IN (SELECT route_guid FROM destinations)", [])
+        .all(conn)
+        .await
 }
 
-pub(crate) async fn destinations(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<Destination>> {
-    Select::new().is("route_guid", route).order("guid").all(conn).await
+pub(crate) async fn destinations(
+    conn: &mut Connection,
+    route: &str,
+) -> sqlx::Result<Vec<Destination>> {
+    Select::new()
+        .is("route_guid", route)
+        .order("guid")
+        .all(conn)
+        .await
 }
 
-pub(crate) async fn destinations_of_routes(conn: &mut Connection, routes: &[String]) -> sqlx::Result<Vec<Destination>> {
-    Select::new().any("route_guid", routes).order("guid").all(conn).await
+pub(crate) async fn destinations_of_routes(
+    conn: &mut Connection,
+    routes: &[String],
+) -> sqlx::Result<Vec<Destination>> {
+    Select::new()
+        .any("route_guid", routes)
+        .order("guid")
+        .all(conn)
+        .await
 }
 
-pub(crate) async fn destinations_of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec<Destination>> {
+pub(crate) async fn destinations_of_app(
+    conn: &mut Connection,
+    app: &str,
+) -> sqlx::Result<Vec<Destination>> {
     Select::new().is("app_guid", app).all(conn).await
 }
 
 pub(crate) async fn shares(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<String>> {
-    let rows = sqlx::query("SELECT space_guid FROM route_shares WHERE route_guid = $1 ORDER BY rowid").bind(route.to_owned()).fetch_all(conn).await?;
+    let rows =
+        sqlx::query("SELECT space_guid FROM route_shares WHERE route_guid = $1 ORDER BY rowid")
+            .bind(route.to_owned())
+            .fetch_all(conn)
+            .await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 pub(crate) async fn share(conn: &mut Connection, route: &str, space: &str) -> sqlx::Result<()> {
-    execute(conn, "INSERT OR IGNORE INTO route_shares (route_guid, space_guid) VALUES ($1, $2)", &[Arg::from(route), space.into()]).await.map(drop)
+    execute(
+        conn,
+        "INSERT OR IGNORE INTO route_shares (route_guid, space_guid) VALUES ($1, $2)",
+        &[Arg::from(route), space.into()],
+    )
+    .await
+    .map(drop)
 }
 
 pub(crate) async fn unshare(conn: &mut Connection, route: &str, space: &str) -> sqlx::Result<bool> {
-    Ok(execute(conn, "DELETE FROM route_shares WHERE route_guid = $1 AND space_guid = $2", &[Arg::from(route), space.into()]).await? > 0)
+    Ok(execute(
+        conn,
+        "DELETE FROM route_shares WHERE route_guid = $1 AND space_guid = $2",
+        &[Arg::from(route), space.into()],
+    )
+    .await?
+        > 0)
 }
 
 /// Of a process type: what its desired LRP must carry.
@@ -78,7 +137,11 @@ pub(crate) struct Mapping {
     pub options: Option<Map<String, Value>>,
 }
 
-pub(crate) async fn mappings(conn: &mut Connection, app: &str, process_type: &str) -> sqlx::Result<Vec<Mapping>> {
+pub(crate) async fn mappings(
+    conn: &mut Connection,
+    app: &str,
+    process_type: &str,
+) -> sqlx::Result<Vec<Mapping>> {
     let rows = sqlx::query(
         "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options FROM destinations t
          JOIN routes r ON r.guid = t.route_guid JOIN domains d ON d.guid = r.domain_guid

@@ -5,7 +5,9 @@ use super::Connection;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteArgumentsBuffer, SqliteRow, SqliteTypeInfo, SqliteValueRef};
+use sqlx::sqlite::{
+    SqliteArguments, SqliteArgumentsBuffer, SqliteRow, SqliteTypeInfo, SqliteValueRef,
+};
 use sqlx::{AssertSqlSafe, Decode, Encode, FromRow, Sqlite, Type};
 
 pub(crate) type BoundQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
@@ -79,26 +81,55 @@ pub(crate) use rows;
 
 pub(crate) async fn insert<R: Row>(conn: &mut Connection, row: &R) -> sqlx::Result<()> {
     let marks: Vec<String> = (1..=R::COLUMNS.len()).map(|n| format!("${n}")).collect();
-    let sql = format!("INSERT INTO {} ({}) VALUES ({})", R::TABLE, R::COLUMNS.join(", "), marks.join(", "));
-    row.bind(sqlx::query(AssertSqlSafe(sql))).execute(conn).await.map(drop)
+    let sql = format!(
+        "INSERT INTO {} ({}) VALUES ({})",
+        R::TABLE,
+        R::COLUMNS.join(", "),
+        marks.join(", ")
+    );
+    row.bind(sqlx::query(AssertSqlSafe(sql)))
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 pub(crate) async fn update<R: Row>(conn: &mut Connection, row: &R) -> sqlx::Result<()> {
-    let sets: Vec<String> = R::COLUMNS.iter().enumerate().map(|(at, column)| format!("{column} = ${}", at + 1)).collect();
-    let sql = format!("UPDATE {} SET {} WHERE guid = $1", R::TABLE, sets.join(", "));
-    row.bind(sqlx::query(AssertSqlSafe(sql))).execute(conn).await.map(drop)
+    let sets: Vec<String> = R::COLUMNS
+        .iter()
+        .enumerate()
+        .map(|(at, column)| format!("{column} = ${}", at + 1))
+        .collect();
+    let sql = format!(
+        "UPDATE {} SET {} WHERE guid = $1",
+        R::TABLE,
+        sets.join(", ")
+    );
+    row.bind(sqlx::query(AssertSqlSafe(sql)))
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// Whether a row was there.
 pub(crate) async fn delete<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::Result<bool> {
     let sql = format!("DELETE FROM {} WHERE guid = $1", R::TABLE);
-    let done = sqlx::query(AssertSqlSafe(sql)).bind(guid.to_owned()).execute(conn).await?;
+    let done = sqlx::query(AssertSqlSafe(sql))
+        .bind(guid.to_owned())
+        .execute(conn)
+        .await?;
     Ok(done.rows_affected() > 0)
 }
 
 pub(crate) async fn by_guid<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::Result<Option<R>> {
-    let sql = format!("SELECT {} FROM {} WHERE guid = $1", R::COLUMNS.join(", "), R::TABLE);
-    sqlx::query_as(AssertSqlSafe(sql)).bind(guid.to_owned()).fetch_optional(conn).await
+    let sql = format!(
+        "SELECT {} FROM {} WHERE guid = $1",
+        R::COLUMNS.join(", "),
+        R::TABLE
+    );
+    sqlx::query_as(AssertSqlSafe(sql))
+        .bind(guid.to_owned())
+        .fetch_optional(conn)
+        .await
 }
 
 /// A column that holds JSON text.
@@ -122,6 +153,8 @@ impl<T: serde::Serialize> Encode<'_, Sqlite> for Json<T> {
 
 impl<'r, T: serde::de::DeserializeOwned> Decode<'r, Sqlite> for Json<T> {
     fn decode(value: SqliteValueRef<'r>) -> Result<Self, BoxDynError> {
-        Ok(Self(serde_json::from_str(<&str as Decode<'r, Sqlite>>::decode(value)?)?))
+        Ok(Self(serde_json::from_str(
+            <&str as Decode<'r, Sqlite>>::decode(value)?,
+        )?))
     }
 }

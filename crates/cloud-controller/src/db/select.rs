@@ -58,7 +58,11 @@ impl Select {
         }
         self.conditions.push(numbered);
         self.args.extend(args);
-        debug_assert_eq!(self.args.len(), number, "as many arguments as question marks");
+        debug_assert_eq!(
+            self.args.len(),
+            number,
+            "as many arguments as question marks"
+        );
         self
     }
 
@@ -67,13 +71,21 @@ impl Select {
     }
 
     /// `condition` holds one `(?)`, which becomes the list of values.
-    pub(crate) fn list<A: Into<Arg>>(self, condition: &str, values: impl IntoIterator<Item = A>) -> Self {
+    pub(crate) fn list<A: Into<Arg>>(
+        self,
+        condition: &str,
+        values: impl IntoIterator<Item = A>,
+    ) -> Self {
         let args: Vec<Arg> = values.into_iter().map(Into::into).collect();
         let marks = vec!["?"; args.len()].join(", ");
         self.and(&condition.replace("(?)", &format!("({marks})")), args)
     }
 
-    pub(crate) fn any<A: Into<Arg>>(self, column: &str, values: impl IntoIterator<Item = A>) -> Self {
+    pub(crate) fn any<A: Into<Arg>>(
+        self,
+        column: &str,
+        values: impl IntoIterator<Item = A>,
+    ) -> Self {
         self.list(&format!("{column} IN (?)"), values)
     }
 
@@ -99,7 +111,11 @@ impl Select {
     }
 
     fn tail<R: Row>(&self) -> String {
-        let filter = if self.conditions.is_empty() { String::new() } else { format!(" WHERE {}", self.conditions.join(" AND ")) };
+        let filter = if self.conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", self.conditions.join(" AND "))
+        };
         format!(" FROM {}{filter}", R::TABLE)
     }
 
@@ -112,27 +128,55 @@ impl Select {
     }
 
     pub(crate) async fn all<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Vec<R>> {
-        let sql = format!("SELECT {}{}{}", R::COLUMNS.join(", "), self.tail::<R>(), self.order_by());
-        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?).fetch_all(conn).await
+        let sql = format!(
+            "SELECT {}{}{}",
+            R::COLUMNS.join(", "),
+            self.tail::<R>(),
+            self.order_by()
+        );
+        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?)
+            .fetch_all(conn)
+            .await
     }
 
     pub(crate) async fn first<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Option<R>> {
-        let sql = format!("SELECT {}{}{} LIMIT 1", R::COLUMNS.join(", "), self.tail::<R>(), self.order_by());
-        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?).fetch_optional(conn).await
+        let sql = format!(
+            "SELECT {}{}{} LIMIT 1",
+            R::COLUMNS.join(", "),
+            self.tail::<R>(),
+            self.order_by()
+        );
+        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?)
+            .fetch_optional(conn)
+            .await
     }
 
     pub(crate) async fn count<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<i64> {
         let sql = format!("SELECT COUNT(*){}", self.tail::<R>());
-        sqlx::query_scalar_with(AssertSqlSafe(sql), self.arguments()?).fetch_one(conn).await
+        sqlx::query_scalar_with(AssertSqlSafe(sql), self.arguments()?)
+            .fetch_one(conn)
+            .await
     }
 
     pub(crate) async fn exists<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<bool> {
         Ok(self.count::<R>(conn).await? > 0)
     }
 
-    pub(crate) async fn slice<R: Row>(&self, conn: &mut Connection, limit: i64, offset: i64) -> sqlx::Result<Vec<R>> {
-        let sql = format!("SELECT {}{}{} LIMIT {limit} OFFSET {offset}", R::COLUMNS.join(", "), self.tail::<R>(), self.order_by());
-        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?).fetch_all(conn).await
+    pub(crate) async fn slice<R: Row>(
+        &self,
+        conn: &mut Connection,
+        limit: i64,
+        offset: i64,
+    ) -> sqlx::Result<Vec<R>> {
+        let sql = format!(
+            "SELECT {}{}{} LIMIT {limit} OFFSET {offset}",
+            R::COLUMNS.join(", "),
+            self.tail::<R>(),
+            self.order_by()
+        );
+        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?)
+            .fetch_all(conn)
+            .await
     }
 }
 
@@ -150,6 +194,13 @@ fn arguments(args: &[Arg]) -> Result<SqliteArguments, sqlx::Error> {
 }
 
 /// Runs one statement with `$1`-style marks; answers the number of rows that changed.
-pub(crate) async fn execute(conn: &mut Connection, sql: &'static str, args: &[Arg]) -> sqlx::Result<u64> {
-    Ok(sqlx::query_with::<Sqlite, _>(sql, arguments(args)?).execute(conn).await?.rows_affected())
+pub(crate) async fn execute(
+    conn: &mut Connection,
+    sql: &'static str,
+    args: &[Arg],
+) -> sqlx::Result<u64> {
+    Ok(sqlx::query_with::<Sqlite, _>(sql, arguments(args)?)
+        .execute(conn)
+        .await?
+        .rows_affected())
 }

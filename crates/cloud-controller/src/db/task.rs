@@ -12,9 +12,16 @@ rows! {
 }
 
 pub(crate) async fn open(conn: &mut Connection) -> sqlx::Result<Vec<Task>> {
-    Select::new().any("state", ["PENDING", "RUNNING", "CANCELING"]).all(conn).await
+    Select::new()
+        .any("state", ["PENDING", "RUNNING", "CANCELING"])
+        .all(conn)
+        .await
 }
 
 pub(crate) async fn last_of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Option<Task>> {
-    Select::new().is("app_guid", app).order("sequence_id DESC").first(conn).await
+    Select::new()
+        .is("app_guid", app)
+        .order("sequence_id DESC")
+        .first(conn)
+        .await
 }

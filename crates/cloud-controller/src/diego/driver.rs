@@ -35,10 +35,29 @@ struct Shared {
 }
 
 impl Driver {
-    pub(crate) fn new(db: Db, bbs: Client, internal_url: String, api_url: String, lifecycle: &Bundle) -> Self {
-        let lifecycle = Artifact { url: format!("{internal_url}{}", wire::cc::internal_path::LIFECYCLE), sha256: lifecycle.sha256.clone() };
+    pub(crate) fn new(
+        db: Db,
+        bbs: Client,
+        internal_url: String,
+        api_url: String,
+        lifecycle: &Bundle,
+    ) -> Self {
+        let lifecycle = Artifact {
+            url: format!("{internal_url}{}", wire::cc::internal_path::LIFECYCLE),
+            sha256: lifecycle.sha256.clone(),
+        };
         let (turns, desired) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Shared { db, bbs, internal_url, api_url, lifecycle, turns, desired, nudge: Nudge::default(), rollout: Nudge::default() }))
+        Self(Arc::new(Shared {
+            db,
+            bbs,
+            internal_url,
+            api_url,
+            lifecycle,
+            turns,
+            desired,
+            nudge: Nudge::default(),
+            rollout: Nudge::default(),
+        }))
     }
 
     pub(crate) fn internal_url(&self) -> &str {
@@ -68,8 +87,13 @@ impl Driver {
                 tokio::spawn(async move { driver.step(&process).await })
             })
             .collect();
-        if tokio::time::timeout(PATIENCE, futures::future::join_all(steps)).await.is_err() {
-            tracing::warn!("diego-is-slow: the request is answered before Diego has heard of the change");
+        if tokio::time::timeout(PATIENCE, futures::future::join_all(steps))
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "diego-is-slow: the request is answered before Diego has heard of the change"
+            );
         }
     }
 
@@ -86,7 +110,10 @@ impl Driver {
         let _turn = turn.lock().await;
         let (stale, wish) = {
             let mut conn = self.0.db.read().await?;
-            (process::stale_lrps(&mut conn, process).await?, self.wish(&mut conn, process).await?)
+            (
+                process::stale_lrps(&mut conn, process).await?,
+                self.wish(&mut conn, process).await?,
+            )
         };
         let wanted = wish.as_ref().map(AppSpec::lrp_guid);
         for lrp in stale.iter().filter(|lrp| Some(*lrp) != wanted.as_ref()) {
@@ -124,13 +151,23 @@ impl Driver {
         let lrp = spec.lrp_guid();
         let known = self.seen().contains(&lrp);
         if known {
-            match self.0.bbs.update_desired_lrp(&lrp, recipe::update(spec, None)).await {
+            match self
+                .0
+                .bbs
+                .update_desired_lrp(&lrp, recipe::update(spec, None))
+                .await
+            {
                 Err(error) if error.is_not_found() => drop(self.seen().remove(&lrp)),
                 result => return Ok(result?),
             }
         }
         match self.0.bbs.desire_lrp(recipe::desired_lrp(spec)?).await {
-            Err(error) if error.is_exists() => self.0.bbs.update_desired_lrp(&lrp, recipe::update(spec, None)).await?,
+            Err(error) if error.is_exists() => {
+                self.0
+                    .bbs
+                    .update_desired_lrp(&lrp, recipe::update(spec, None))
+                    .await?
+            }
             result => result?,
         }
         self.seen().insert(lrp);

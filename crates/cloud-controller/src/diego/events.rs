@@ -44,7 +44,9 @@ async fn follow(cc: &Cc, backoff: &mut Backoff) -> Result<()> {
                 }
                 cc.driver.rollout_nudge().nudge();
             }
-            Event::ActualLrpInstanceChanged(_) | Event::ActualLrpInstanceCreated(_) | Event::ActualLrpInstanceRemoved(_) => cc.driver.rollout_nudge().nudge(),
+            Event::ActualLrpInstanceChanged(_)
+            | Event::ActualLrpInstanceCreated(_)
+            | Event::ActualLrpInstanceRemoved(_) => cc.driver.rollout_nudge().nudge(),
             _ => {}
         }
     }
@@ -57,8 +59,14 @@ async fn record(cc: &Cc, crash: &ActualLrpCrashedEvent) -> Result<()> {
     }
     let instance = crash.instance_key.clone().unwrap_or_default();
     let mut tx = cc.db.write().await?;
-    let Some(process): Option<Process> = db::by_guid(&mut tx, process_guid_of(&key.process_guid)).await? else { return Ok(()) };
-    let Some(app): Option<App> = db::by_guid(&mut tx, &process.app_guid).await? else { return Ok(()) };
+    let Some(process): Option<Process> =
+        db::by_guid(&mut tx, process_guid_of(&key.process_guid)).await?
+    else {
+        return Ok(());
+    };
+    let Some(app): Option<App> = db::by_guid(&mut tx, &process.app_guid).await? else {
+        return Ok(());
+    };
     let space: Option<Space> = db::by_guid(&mut tx, &app.space_guid).await?;
     let data = json!({
         "instance": instance.instance_guid,
@@ -69,9 +77,23 @@ async fn record(cc: &Cc, crash: &ActualLrpCrashedEvent) -> Result<()> {
         "crash_count": crash.crash_count,
         "crash_timestamp": crash.since,
     });
-    let (actor, target) = ((process.guid.as_str(), "process", process.r#type.as_str()), (app.guid.as_str(), "app", app.name.as_str()));
-    audit::record_of_process(&mut tx, actor, "audit.app.process.crash", target, space.as_ref(), data.clone()).await?;
+    let (actor, target) = (
+        (process.guid.as_str(), "process", process.r#type.as_str()),
+        (app.guid.as_str(), "app", app.name.as_str()),
+    );
+    audit::record_of_process(
+        &mut tx,
+        actor,
+        "audit.app.process.crash",
+        target,
+        space.as_ref(),
+        data.clone(),
+    )
+    .await?;
     tx.commit().await?;
-    cc.log_to_app(&app.guid, format!("App instance exited with guid {} payload: {data}", app.guid));
+    cc.log_to_app(
+        &app.guid,
+        format!("App instance exited with guid {} payload: {data}", app.guid),
+    );
     Ok(())
 }

@@ -9,15 +9,30 @@ use std::collections::HashMap;
 use wire::bbs::{ActualLrp, state};
 
 /// Actual LRPs by LRP guid.
-pub(crate) async fn of_processes(cc: &Cc, processes: &[Process]) -> ApiResult<HashMap<String, Vec<ActualLrp>>> {
+pub(crate) async fn of_processes(
+    cc: &Cc,
+    processes: &[Process],
+) -> ApiResult<HashMap<String, Vec<ActualLrp>>> {
     if processes.is_empty() {
         return Ok(HashMap::new());
     }
     let guids = processes.iter().map(Process::lrp_guid).collect();
-    let lrps = cc.bbs.actual_lrps_by_process_guids(guids).await.map_err(|error| {
-        tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "instances-unavailable");
-        ApiError::new(503, 220_002, "InstancesUnavailable", "Instances information unavailable: the BBS cannot be reached")
-    })?;
+    let lrps = cc
+        .bbs
+        .actual_lrps_by_process_guids(guids)
+        .await
+        .map_err(|error| {
+            tracing::warn!(
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "instances-unavailable"
+            );
+            ApiError::new(
+                503,
+                220_002,
+                "InstancesUnavailable",
+                "Instances information unavailable: the BBS cannot be reached",
+            )
+        })?;
     let mut by_guid: HashMap<String, Vec<ActualLrp>> = HashMap::new();
     for lrp in lrps {
         by_guid.entry(key(&lrp).process_guid).or_default().push(lrp);
@@ -33,7 +48,10 @@ fn key(lrp: &ActualLrp) -> wire::bbs::ActualLrpKey {
 pub(crate) fn by_index(process: &Process, lrps: &[ActualLrp]) -> Vec<(i64, Option<ActualLrp>)> {
     (0..process.instances)
         .map(|index| {
-            let newest = lrps.iter().filter(|lrp| i64::from(key(lrp).index) == index).max_by_key(|lrp| lrp.since);
+            let newest = lrps
+                .iter()
+                .filter(|lrp| i64::from(key(lrp).index) == index)
+                .max_by_key(|lrp| lrp.since);
             (index, newest.cloned())
         })
         .collect()
@@ -70,7 +88,15 @@ pub(crate) struct Used {
 /// One element of `stats`.
 pub(crate) fn stats(process: &Process, index: i64, lrp: Option<&ActualLrp>, used: Used) -> Value {
     let state = state_of(lrp);
-    let details = lrp.map(|lrp| if state == "CRASHED" { &lrp.crash_reason } else { &lrp.placement_error }).filter(|text| !text.is_empty());
+    let details = lrp
+        .map(|lrp| {
+            if state == "CRASHED" {
+                &lrp.crash_reason
+            } else {
+                &lrp.placement_error
+            }
+        })
+        .filter(|text| !text.is_empty());
     let Some(lrp) = lrp.filter(|_| state != "DOWN") else {
         let uptime = lrp.map_or(0, age);
         return json!({ "type": process.r#type, "index": index, "state": "DOWN", "routable": false, "uptime": uptime, "details": details });
@@ -120,24 +146,60 @@ mod tests {
     use wire::bbs::ActualLrpKey;
 
     fn lrp(index: i32, state: &str, since: i64) -> ActualLrp {
-        ActualLrp { key: Some(ActualLrpKey { process_guid: "p-v".into(), index, domain: "cf-apps".into() }), state: state.into(), since, ..ActualLrp::default() }
+        ActualLrp {
+            key: Some(ActualLrpKey {
+                process_guid: "p-v".into(),
+                index,
+                domain: "cf-apps".into(),
+            }),
+            state: state.into(),
+            since,
+            ..ActualLrp::default()
+        }
     }
 
     #[test]
     fn the_newest_of_an_index_counts_and_missing_ones_are_down() {
-        let process = Process { instances: 3, r#type: "web".into(), ..Process::default() };
-        let lrps = [lrp(0, "CRASHED", 1), lrp(0, "RUNNING", 2), lrp(1, "CLAIMED", 1), lrp(7, "RUNNING", 1)];
-        let states: Vec<_> = by_index(&process, &lrps).iter().map(|(_, lrp)| state_of(lrp.as_ref())).collect();
+        let process = Process {
+            instances: 3,
+            r#type: "web".into(),
+            ..Process::default()
+        };
+        let lrps = [
+            lrp(0, "CRASHED", 1),
+            lrp(0, "RUNNING", 2),
+            lrp(1, "CLAIMED", 1),
+            lrp(7, "RUNNING", 1),
+        ];
+        let states: Vec<_> = by_index(&process, &lrps)
+            .iter()
+            .map(|(_, lrp)| state_of(lrp.as_ref()))
+            .collect();
         assert_eq!(states, ["RUNNING", "STARTING", "DOWN"]);
     }
 
     #[test]
     fn reasons_are_shown() {
-        let process = Process { r#type: "web".into(), ..Process::default() };
-        let waiting = ActualLrp { placement_error: "insufficient resources: memory".into(), ..lrp(0, "UNCLAIMED", 1) };
+        let process = Process {
+            r#type: "web".into(),
+            ..Process::default()
+        };
+        let waiting = ActualLrp {
+            placement_error: "insufficient resources: memory".into(),
+            ..lrp(0, "UNCLAIMED", 1)
+        };
         let shown = stats(&process, 0, Some(&waiting), Used::default());
-        assert_eq!((shown["state"].as_str(), shown["details"].as_str()), (Some("DOWN"), Some("insufficient resources: memory")));
-        let crashed = ActualLrp { crash_reason: "APP/PROC/WEB: Exited with status 1".into(), ..lrp(0, "CRASHED", 1) };
-        assert_eq!(stats(&process, 0, Some(&crashed), Used::default())["details"], "APP/PROC/WEB: Exited with status 1");
+        assert_eq!(
+            (shown["state"].as_str(), shown["details"].as_str()),
+            (Some("DOWN"), Some("insufficient resources: memory"))
+        );
+        let crashed = ActualLrp {
+            crash_reason: "APP/PROC/WEB: Exited with status 1".into(),
+            ..lrp(0, "CRASHED", 1)
+        };
+        assert_eq!(
+            stats(&process, 0, Some(&crashed), Used::default())["details"],
+            "APP/PROC/WEB: Exited with status 1"
+        );
     }
 }

@@ -33,7 +33,11 @@ const ROLLOUT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The background work: sync, crash events, deployments. Ends with `shutdown`.
 pub(crate) async fn run(cc: Cc, shutdown: CancellationToken) {
-    tokio::join!(keep_syncing(&cc, &shutdown), keep_rolling(&cc, &shutdown), events::watch(&cc, shutdown.clone()));
+    tokio::join!(
+        keep_syncing(&cc, &shutdown),
+        keep_rolling(&cc, &shutdown),
+        events::watch(&cc, shutdown.clone())
+    );
 }
 
 async fn keep_syncing(cc: &Cc, shutdown: &CancellationToken) {

@@ -11,8 +11,9 @@ use super::recipe_environment::{self as environment, FILE_DESCRIPTORS};
 use super::recipe_routes::{Routes, routes_json};
 use std::collections::BTreeMap;
 use wire::bbs::{
-    Action, CachedDependency, CertificateProperties, Check, CheckDefinition, CodependentAction, DesiredLrp, DesiredLrpUpdate, DownloadAction, HttpCheck,
-    LogRateLimit, MetricTagDynamic, MetricTagValue, Network, ParallelAction, ResourceLimits, RunAction, TcpCheck, TimeoutAction,
+    Action, CachedDependency, CertificateProperties, Check, CheckDefinition, CodependentAction,
+    DesiredLrp, DesiredLrpUpdate, DownloadAction, HttpCheck, LogRateLimit, MetricTagDynamic,
+    MetricTagValue, Network, ParallelAction, ResourceLimits, RunAction, TcpCheck, TimeoutAction,
 };
 
 pub const APPS_DOMAIN: &str = "cf-apps";
@@ -98,7 +99,11 @@ impl AppSpec {
     }
 
     fn app_ports(&self) -> Vec<u16> {
-        if self.ports.is_empty() { vec![DEFAULT_APP_PORT] } else { self.ports.clone() }
+        if self.ports.is_empty() {
+            vec![DEFAULT_APP_PORT]
+        } else {
+            self.ports.clone()
+        }
     }
 }
 
@@ -134,7 +139,11 @@ pub struct ReadinessCheck {
 
 impl Default for ReadinessCheck {
     fn default() -> Self {
-        Self { kind: CheckKind::Process, invocation_timeout: None, interval: None }
+        Self {
+            kind: CheckKind::Process,
+            invocation_timeout: None,
+            interval: None,
+        }
     }
 }
 
@@ -164,8 +173,20 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
         root_fs: root_fs(&spec.stack),
         instances: spec.instances as i32,
         environment_variables: environment::global(),
-        setup: Some(download(&spec.droplet, "droplet", HOME, &format!("droplets-{}", spec.lrp_guid()), "")),
-        action: Some(Action { codependent: Some(CodependentAction { actions: vec![launch(spec, &ports)], ..Default::default() }), ..Default::default() }),
+        setup: Some(download(
+            &spec.droplet,
+            "droplet",
+            HOME,
+            &format!("droplets-{}", spec.lrp_guid()),
+            "",
+        )),
+        action: Some(Action {
+            codependent: Some(CodependentAction {
+                actions: vec![launch(spec, &ports)],
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
         monitor: monitor(spec, &ports),
         disk_mb: spec.disk_mb as i32,
         memory_mb: spec.memory_mb as i32,
@@ -181,13 +202,19 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
         legacy_download_user: USER.into(),
         trusted_system_certificates_path: TRUSTED_CERTIFICATES.into(),
         network: Some(network(&spec.identity, "app", &ports)),
-        start_timeout_ms: i64::from(spec.health_check.timeout.unwrap_or(DEFAULT_START_TIMEOUT_SECONDS)) * 1000,
+        start_timeout_ms: i64::from(
+            spec.health_check
+                .timeout
+                .unwrap_or(DEFAULT_START_TIMEOUT_SECONDS),
+        ) * 1000,
         placement_tags: spec.isolation_segment.clone().into_iter().collect(),
         max_pids: MAX_PIDS,
         certificate_properties: Some(certificate_properties(&spec.identity)),
         check_definition: check_definition(spec, &ports),
         metric_tags: metric_tags(spec),
-        log_rate_limit: Some(LogRateLimit { bytes_per_second: spec.log_rate_limit }),
+        log_rate_limit: Some(LogRateLimit {
+            bytes_per_second: spec.log_rate_limit,
+        }),
         ..Default::default()
     })
 }
@@ -195,8 +222,11 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
 /// What of a running version can change. `existing` is its present routes: the ssh entry is sent back unchanged.
 pub fn update(spec: &AppSpec, existing: Option<&wire::bbs::ProtoRoutes>) -> DesiredLrpUpdate {
     let mut routes = routes_json(&spec.routes, spec.isolation_segment.as_deref());
-    if let Some(ssh) = existing.and_then(|existing| existing.routes.get(super::recipe_routes::SSH)) {
-        routes.routes.insert(super::recipe_routes::SSH.into(), ssh.clone());
+    if let Some(ssh) = existing.and_then(|existing| existing.routes.get(super::recipe_routes::SSH))
+    {
+        routes
+            .routes
+            .insert(super::recipe_routes::SSH.into(), ssh.clone());
     }
     DesiredLrpUpdate {
         instances: Some(spec.instances as i32),
@@ -217,7 +247,10 @@ fn launch(spec: &AppSpec, ports: &[u16]) -> Action {
         path: format!("{LIFECYCLE_DIR}/launcher"),
         args: vec!["app".into(), spec.command.clone(), String::new()],
         env: environment::running(spec, ports[0]),
-        resource_limits: Some(ResourceLimits { nofile: Some(FILE_DESCRIPTORS), nproc: None }),
+        resource_limits: Some(ResourceLimits {
+            nofile: Some(FILE_DESCRIPTORS),
+            nproc: None,
+        }),
         user: USER.into(),
         log_source: format!("APP/PROC/{}", spec.process_type.to_uppercase()),
         ..Default::default()
@@ -236,52 +269,100 @@ fn monitor(spec: &AppSpec, ports: &[u16]) -> Option<Action> {
         if position == 0 {
             args.extend(uri.clone());
         }
-        args.extend(spec.health_check.invocation_timeout.map(|seconds| format!("-timeout={seconds}s")));
+        args.extend(
+            spec.health_check
+                .invocation_timeout
+                .map(|seconds| format!("-timeout={seconds}s")),
+        );
         run(RunAction {
             path: format!("{LIFECYCLE_DIR}/healthcheck"),
             args,
-            resource_limits: Some(ResourceLimits { nofile: Some(FILE_DESCRIPTORS), nproc: None }),
+            resource_limits: Some(ResourceLimits {
+                nofile: Some(FILE_DESCRIPTORS),
+                nproc: None,
+            }),
             user: USER.into(),
             log_source: "HEALTH".into(),
             suppress_log_output: true,
             ..Default::default()
         })
     });
-    let parallel = Action { parallel: Some(ParallelAction { actions: checks.collect(), ..Default::default() }), ..Default::default() };
+    let parallel = Action {
+        parallel: Some(ParallelAction {
+            actions: checks.collect(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
     Some(timeout(parallel, MONITOR_TIMEOUT_MS))
 }
 
 fn check_definition(spec: &AppSpec, ports: &[u16]) -> Option<CheckDefinition> {
     let health = &spec.health_check;
     let definition = CheckDefinition {
-        checks: checks(&health.kind, ports, health.invocation_timeout, health.interval),
-        readiness_checks: checks(&spec.readiness.kind, ports, spec.readiness.invocation_timeout, spec.readiness.interval),
+        checks: checks(
+            &health.kind,
+            ports,
+            health.invocation_timeout,
+            health.interval,
+        ),
+        readiness_checks: checks(
+            &spec.readiness.kind,
+            ports,
+            spec.readiness.invocation_timeout,
+            spec.readiness.interval,
+        ),
         log_source: "HEALTH".into(),
     };
     let needed = !definition.checks.is_empty() || !definition.readiness_checks.is_empty();
     needed.then_some(definition)
 }
 
-fn checks(kind: &CheckKind, ports: &[u16], timeout: Option<u32>, interval: Option<u32>) -> Vec<Check> {
+fn checks(
+    kind: &CheckKind,
+    ports: &[u16],
+    timeout: Option<u32>,
+    interval: Option<u32>,
+) -> Vec<Check> {
     let timeout_ms = u64::from(timeout.unwrap_or_default()) * 1000;
     let interval_ms = u64::from(interval.unwrap_or_default()) * 1000;
     let check = |(position, port): (usize, &u16)| {
         let port = u32::from(*port);
         match kind {
-            CheckKind::Http { endpoint } if position == 0 => {
-                Check { http_check: Some(HttpCheck { port, request_timeout_ms: timeout_ms, path: endpoint.clone(), interval_ms }), tcp_check: None }
-            }
-            _ => Check { tcp_check: Some(TcpCheck { port, connect_timeout_ms: timeout_ms, interval_ms }), http_check: None },
+            CheckKind::Http { endpoint } if position == 0 => Check {
+                http_check: Some(HttpCheck {
+                    port,
+                    request_timeout_ms: timeout_ms,
+                    path: endpoint.clone(),
+                    interval_ms,
+                }),
+                tcp_check: None,
+            },
+            _ => Check {
+                tcp_check: Some(TcpCheck {
+                    port,
+                    connect_timeout_ms: timeout_ms,
+                    interval_ms,
+                }),
+                http_check: None,
+            },
         }
     };
-    if *kind == CheckKind::Process { Vec::new() } else { ports.iter().enumerate().map(check).collect() }
+    if *kind == CheckKind::Process {
+        Vec::new()
+    } else {
+        ports.iter().enumerate().map(check).collect()
+    }
 }
 
 fn metric_tags(spec: &AppSpec) -> BTreeMap<String, MetricTagValue> {
     let mut tags = identity_tags(&spec.identity);
     tags.insert("process_id".into(), fixed(&spec.process_guid));
     tags.insert("process_type".into(), fixed(&spec.process_type));
-    tags.insert("process_instance_id".into(), dynamic(MetricTagDynamic::InstanceGuid));
+    tags.insert(
+        "process_instance_id".into(),
+        dynamic(MetricTagDynamic::InstanceGuid),
+    );
     tags.insert("instance_id".into(), dynamic(MetricTagDynamic::Index));
     tags
 }
@@ -289,8 +370,14 @@ fn metric_tags(spec: &AppSpec) -> BTreeMap<String, MetricTagValue> {
 pub(super) fn identity_tags(identity: &AppIdentity) -> BTreeMap<String, MetricTagValue> {
     BTreeMap::from([
         ("source_id".to_owned(), fixed(&identity.app_guid)),
-        ("organization_id".to_owned(), fixed(&identity.organization_guid)),
-        ("organization_name".to_owned(), fixed(&identity.organization_name)),
+        (
+            "organization_id".to_owned(),
+            fixed(&identity.organization_guid),
+        ),
+        (
+            "organization_name".to_owned(),
+            fixed(&identity.organization_name),
+        ),
         ("space_id".to_owned(), fixed(&identity.space_guid)),
         ("space_name".to_owned(), fixed(&identity.space_name)),
         ("app_id".to_owned(), fixed(&identity.app_guid)),
@@ -299,11 +386,17 @@ pub(super) fn identity_tags(identity: &AppIdentity) -> BTreeMap<String, MetricTa
 }
 
 fn fixed(value: &str) -> MetricTagValue {
-    MetricTagValue { static_value: value.into(), ..Default::default() }
+    MetricTagValue {
+        static_value: value.into(),
+        ..Default::default()
+    }
 }
 
 fn dynamic(value: MetricTagDynamic) -> MetricTagValue {
-    MetricTagValue { dynamic: value as i32, ..Default::default() }
+    MetricTagValue {
+        dynamic: value as i32,
+        ..Default::default()
+    }
 }
 
 pub(super) fn root_fs(stack: &str) -> String {
@@ -322,7 +415,13 @@ pub(super) fn lifecycle(artifact: &Artifact, stack: &str, log_source: &str) -> C
     }
 }
 
-pub(super) fn download(artifact: &Artifact, name: &str, to: &str, cache_key: &str, log_source: &str) -> Action {
+pub(super) fn download(
+    artifact: &Artifact,
+    name: &str,
+    to: &str,
+    cache_key: &str,
+    log_source: &str,
+) -> Action {
     let download = DownloadAction {
         artifact: name.into(),
         from: artifact.url.clone(),
@@ -333,15 +432,28 @@ pub(super) fn download(artifact: &Artifact, name: &str, to: &str, cache_key: &st
         checksum_algorithm: "sha256".into(),
         checksum_value: artifact.sha256.clone(),
     };
-    Action { download: Some(download), ..Default::default() }
+    Action {
+        download: Some(download),
+        ..Default::default()
+    }
 }
 
 pub(super) fn run(run: RunAction) -> Action {
-    Action { run: Some(run), ..Default::default() }
+    Action {
+        run: Some(run),
+        ..Default::default()
+    }
 }
 
 pub(super) fn timeout(action: Action, timeout_ms: i64) -> Action {
-    Action { timeout: Some(Box::new(TimeoutAction { action: Some(Box::new(action)), timeout_ms, ..Default::default() })), ..Default::default() }
+    Action {
+        timeout: Some(Box::new(TimeoutAction {
+            action: Some(Box::new(action)),
+            timeout_ms,
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
 }
 
 /// `workload`: `app`, `task` or `staging`. Network policies and security groups find a container by these.

@@ -19,7 +19,10 @@ pub struct RuleError {
 pub fn rules(json: &[Value]) -> Result<Vec<SecurityGroupRule>, RuleError> {
     let mut rules = Vec::with_capacity(json.len());
     for (index, rule) in json.iter().enumerate() {
-        rules.extend(parse(rule).map_err(|problem| RuleError { number: index + 1, problem })?);
+        rules.extend(parse(rule).map_err(|problem| RuleError {
+            number: index + 1,
+            problem,
+        })?);
     }
     rules.sort_by_key(|rule| rule.log);
     Ok(rules)
@@ -28,19 +31,47 @@ pub fn rules(json: &[Value]) -> Result<Vec<SecurityGroupRule>, RuleError> {
 /// One rule may become two: single ports and each port range are separate on the wire.
 fn parse(rule: &Value) -> Result<Vec<SecurityGroupRule>, String> {
     let text = |key: &str| rule.get(key).and_then(Value::as_str);
-    let protocol = text("protocol").ok_or("protocol is missing; want tcp, udp, icmp, icmpv6 or all")?;
-    let destination = text("destination").ok_or("destination is missing; want an address, a CIDR or a range a-b")?;
-    let destinations = destination.split(',').map(|part| check_destination(part.trim())).collect::<Result<Vec<_>, _>>()?;
+    let protocol =
+        text("protocol").ok_or("protocol is missing; want tcp, udp, icmp, icmpv6 or all")?;
+    let destination = text("destination")
+        .ok_or("destination is missing; want an address, a CIDR or a range a-b")?;
+    let destinations = destination
+        .split(',')
+        .map(|part| check_destination(part.trim()))
+        .collect::<Result<Vec<_>, _>>()?;
     let log = rule.get("log").and_then(Value::as_bool).unwrap_or(false);
-    let base = SecurityGroupRule { protocol: protocol.into(), destinations, log, ..Default::default() };
+    let base = SecurityGroupRule {
+        protocol: protocol.into(),
+        destinations,
+        log,
+        ..Default::default()
+    };
     match protocol {
         "all" => Ok(vec![base]),
         "icmp" | "icmpv6" => {
-            let number = |key: &str| rule.get(key).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok()).unwrap_or(-1);
-            Ok(vec![SecurityGroupRule { icmp_info: Some(IcmpInfo { kind: number("type"), code: number("code") }), ..base }])
+            let number = |key: &str| {
+                rule.get(key)
+                    .and_then(Value::as_i64)
+                    .and_then(|n| i32::try_from(n).ok())
+                    .unwrap_or(-1)
+            };
+            Ok(vec![SecurityGroupRule {
+                icmp_info: Some(IcmpInfo {
+                    kind: number("type"),
+                    code: number("code"),
+                }),
+                ..base
+            }])
         }
-        "tcp" | "udp" => split_ports(&base, text("ports").ok_or_else(|| format!("ports are missing; {protocol} wants for example 443, 80,443 or 1000-2000"))?),
-        other => Err(format!("unknown protocol {other:?}; want tcp, udp, icmp, icmpv6 or all")),
+        "tcp" | "udp" => split_ports(
+            &base,
+            text("ports").ok_or_else(|| {
+                format!("ports are missing; {protocol} wants for example 443, 80,443 or 1000-2000")
+            })?,
+        ),
+        other => Err(format!(
+            "unknown protocol {other:?}; want tcp, udp, icmp, icmpv6 or all"
+        )),
     }
 }
 
@@ -54,18 +85,31 @@ fn split_ports(base: &SecurityGroupRule, ports: &str) -> Result<Vec<SecurityGrou
                 if start > end {
                     return Err(format!("port range {part:?} runs backwards"));
                 }
-                rules.push(SecurityGroupRule { port_range: Some(PortRange { start, end }), ..base.clone() });
+                rules.push(SecurityGroupRule {
+                    port_range: Some(PortRange { start, end }),
+                    ..base.clone()
+                });
             }
         }
     }
     if !single.is_empty() {
-        rules.insert(0, SecurityGroupRule { ports: single, ..base.clone() });
+        rules.insert(
+            0,
+            SecurityGroupRule {
+                ports: single,
+                ..base.clone()
+            },
+        );
     }
     Ok(rules)
 }
 
 fn port(text: &str) -> Result<u32, String> {
-    text.parse::<u16>().ok().filter(|port| *port > 0).map(u32::from).ok_or_else(|| format!("port {text:?}: want a number from 1 to 65535"))
+    text.parse::<u16>()
+        .ok()
+        .filter(|port| *port > 0)
+        .map(u32::from)
+        .ok_or_else(|| format!("port {text:?}: want a number from 1 to 65535"))
 }
 
 fn check_destination(text: &str) -> Result<String, String> {
@@ -77,7 +121,11 @@ fn check_destination(text: &str) -> Result<String, String> {
         }
     } else if let Some((network, prefix)) = text.split_once('/') {
         let longest = if address(network)?.is_ipv4() { 32 } else { 128 };
-        prefix.parse::<u8>().ok().filter(|prefix| *prefix <= longest).ok_or_else(wrong)?;
+        prefix
+            .parse::<u8>()
+            .ok()
+            .filter(|prefix| *prefix <= longest)
+            .ok_or_else(wrong)?;
     } else {
         address(text)?;
     }
@@ -102,19 +150,52 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(wire.len(), 4);
-        assert_eq!((wire[0].protocol.as_str(), wire[0].destinations[0].as_str()), ("all", "0.0.0.0-9.255.255.255"));
+        assert_eq!(
+            (wire[0].protocol.as_str(), wire[0].destinations[0].as_str()),
+            ("all", "0.0.0.0-9.255.255.255")
+        );
         assert_eq!(wire[1].icmp_info, Some(IcmpInfo { kind: 8, code: 0 }));
-        assert_eq!((wire[2].ports.as_slice(), wire[2].log, wire[2].destinations.len()), ([80, 443].as_slice(), true, 2));
-        assert_eq!(wire[3].port_range, Some(PortRange { start: 1000, end: 2000 }));
+        assert_eq!(
+            (
+                wire[2].ports.as_slice(),
+                wire[2].log,
+                wire[2].destinations.len()
+            ),
+            ([80, 443].as_slice(), true, 2)
+        );
+        assert_eq!(
+            wire[3].port_range,
+            Some(PortRange {
+                start: 1000,
+                end: 2000
+            })
+        );
     }
 
     #[test]
     fn problems_name_rule_and_value() {
-        assert_eq!(problem(json!({"protocol": "sctp", "destination": "1.1.1.1"})), "security group rule 1: unknown protocol \"sctp\"; want tcp, udp, icmp, icmpv6 or all");
-        assert!(problem(json!({"protocol": "tcp", "destination": "1.1.1.1", "ports": "70000"})).contains("\"70000\""));
-        assert!(problem(json!({"protocol": "tcp", "destination": "1.1.1.1"})).contains("ports are missing"));
-        assert!(problem(json!({"protocol": "all", "destination": "example.com"})).contains("\"example.com\""));
-        assert!(problem(json!({"protocol": "all", "destination": "1.0.0.0/33"})).contains("1.0.0.0/33"));
-        assert!(problem(json!({"protocol": "all", "destination": "9.0.0.0-1.0.0.0"})).contains("backwards"));
+        assert_eq!(
+            problem(json!({"protocol": "sctp", "destination": "1.1.1.1"})),
+            "security group rule 1: unknown protocol \"sctp\"; want tcp, udp, icmp, icmpv6 or all"
+        );
+        assert!(
+            problem(json!({"protocol": "tcp", "destination": "1.1.1.1", "ports": "70000"}))
+                .contains("\"70000\"")
+        );
+        assert!(
+            problem(json!({"protocol": "tcp", "destination": "1.1.1.1"}))
+                .contains("ports are missing")
+        );
+        assert!(
+            problem(json!({"protocol": "all", "destination": "example.com"}))
+                .contains("\"example.com\"")
+        );
+        assert!(
+            problem(json!({"protocol": "all", "destination": "1.0.0.0/33"})).contains("1.0.0.0/33")
+        );
+        assert!(
+            problem(json!({"protocol": "all", "destination": "9.0.0.0-1.0.0.0"}))
+                .contains("backwards")
+        );
     }
 }

@@ -17,8 +17,16 @@ pub fn global() -> Vec<EnvironmentVariable> {
 /// Of a running process: the user's variables never replace the platform's.
 pub(super) fn running(spec: &AppSpec, port: u16) -> Vec<EnvironmentVariable> {
     let mut variables = spec.environment.clone();
-    let limits = Limits { memory_mb: spec.memory_mb, disk_mb: spec.disk_mb };
-    platform(&mut variables, &vcap_application(spec), &spec.services, limits);
+    let limits = Limits {
+        memory_mb: spec.memory_mb,
+        disk_mb: spec.disk_mb,
+    };
+    platform(
+        &mut variables,
+        &vcap_application(spec),
+        &spec.services,
+        limits,
+    );
     let port = port.to_string();
     variables.insert("PORT".into(), port.clone());
     variables.insert("VCAP_APP_PORT".into(), port);
@@ -27,7 +35,13 @@ pub(super) fn running(spec: &AppSpec, port: u16) -> Vec<EnvironmentVariable> {
 }
 
 /// Of the builder.
-pub(super) fn staging(mut variables: BTreeMap<String, String>, application: &Value, services: &Value, limits: Limits, stack: &str) -> Vec<EnvironmentVariable> {
+pub(super) fn staging(
+    mut variables: BTreeMap<String, String>,
+    application: &Value,
+    services: &Value,
+    limits: Limits,
+    stack: &str,
+) -> Vec<EnvironmentVariable> {
     platform(&mut variables, application, services, limits);
     variables.insert("CF_STACK".into(), stack.into());
     list(variables)
@@ -41,8 +55,21 @@ pub(super) struct Limits {
 
 /// `VCAP_APPLICATION` of a process; the API shows the same in an app's environment.
 pub fn vcap_application(spec: &AppSpec) -> Value {
-    let uris: Vec<&str> = spec.routes.http.iter().map(|route| route.uri.as_str()).collect();
-    let mut application = vcap_application_of(&spec.identity, &spec.api_url, &uris, Limits { memory_mb: spec.memory_mb, disk_mb: spec.disk_mb });
+    let uris: Vec<&str> = spec
+        .routes
+        .http
+        .iter()
+        .map(|route| route.uri.as_str())
+        .collect();
+    let mut application = vcap_application_of(
+        &spec.identity,
+        &spec.api_url,
+        &uris,
+        Limits {
+            memory_mb: spec.memory_mb,
+            disk_mb: spec.disk_mb,
+        },
+    );
     application["process_id"] = json!(spec.process_guid);
     application["process_type"] = json!(spec.process_type);
     application["version"] = json!(spec.version);
@@ -50,7 +77,12 @@ pub fn vcap_application(spec: &AppSpec) -> Value {
     application
 }
 
-pub(super) fn vcap_application_of(identity: &AppIdentity, api_url: &str, uris: &[&str], limits: Limits) -> Value {
+pub(super) fn vcap_application_of(
+    identity: &AppIdentity,
+    api_url: &str,
+    uris: &[&str],
+    limits: Limits,
+) -> Value {
     json!({
         "cf_api": api_url,
         "limits": {"fds": FILE_DESCRIPTORS, "mem": limits.memory_mb, "disk": limits.disk_mb},
@@ -67,17 +99,32 @@ pub(super) fn vcap_application_of(identity: &AppIdentity, api_url: &str, uris: &
     })
 }
 
-fn platform(variables: &mut BTreeMap<String, String>, application: &Value, services: &Value, limits: Limits) {
-    let services = if services.is_null() { "{}".to_owned() } else { services.to_string() };
+fn platform(
+    variables: &mut BTreeMap<String, String>,
+    application: &Value,
+    services: &Value,
+    limits: Limits,
+) {
+    let services = if services.is_null() {
+        "{}".to_owned()
+    } else {
+        services.to_string()
+    };
     variables.insert("VCAP_APPLICATION".into(), application.to_string());
     variables.insert("VCAP_SERVICES".into(), services);
     variables.insert("MEMORY_LIMIT".into(), format!("{}m", limits.memory_mb));
 }
 
 fn list(variables: BTreeMap<String, String>) -> Vec<EnvironmentVariable> {
-    variables.into_iter().map(|(name, value)| EnvironmentVariable { name, value }).collect()
+    variables
+        .into_iter()
+        .map(|(name, value)| EnvironmentVariable { name, value })
+        .collect()
 }
 
 fn variable(name: &str, value: &str) -> EnvironmentVariable {
-    EnvironmentVariable { name: name.into(), value: value.into() }
+    EnvironmentVariable {
+        name: name.into(),
+        value: value.into(),
+    }
 }

@@ -52,8 +52,18 @@ pub fn routes_json(routes: &Routes, isolation_segment: Option<&str>) -> ProtoRou
             options: route.options.as_ref(),
         })
         .collect();
-    let internal: Vec<_> = routes.internal.iter().map(|hostname| InternalRoute { hostname }).collect();
-    ProtoRoutes { routes: BTreeMap::from([(HTTP.to_owned(), json(&http)), (TCP.to_owned(), json(&routes.tcp)), (INTERNAL.to_owned(), json(&internal))]) }
+    let internal: Vec<_> = routes
+        .internal
+        .iter()
+        .map(|hostname| InternalRoute { hostname })
+        .collect();
+    ProtoRoutes {
+        routes: BTreeMap::from([
+            (HTTP.to_owned(), json(&http)),
+            (TCP.to_owned(), json(&routes.tcp)),
+            (INTERNAL.to_owned(), json(&internal)),
+        ]),
+    }
 }
 
 #[derive(Serialize)]
@@ -85,7 +95,13 @@ mod tests {
     fn every_kind_stands_under_its_key() {
         let routes = Routes {
             http: vec![
-                HttpRoute { uri: "a.example/v2".into(), port: 8080, protocol: Some("http1".into()), options: None, route_service_url: None },
+                HttpRoute {
+                    uri: "a.example/v2".into(),
+                    port: 8080,
+                    protocol: Some("http1".into()),
+                    options: None,
+                    route_service_url: None,
+                },
                 HttpRoute {
                     uri: "b.example".into(),
                     port: 9090,
@@ -94,10 +110,16 @@ mod tests {
                     route_service_url: Some("https://rs.example".into()),
                 },
             ],
-            tcp: vec![TcpRoute { router_group_guid: "G".into(), external_port: 1024, container_port: 8080 }],
+            tcp: vec![TcpRoute {
+                router_group_guid: "G".into(),
+                external_port: 1024,
+                container_port: 8080,
+            }],
             internal: vec!["a.apps.internal".into()],
         };
-        let parsed = |routes: &ProtoRoutes, key| serde_json::from_slice::<serde_json::Value>(&routes.routes[key]).unwrap();
+        let parsed = |routes: &ProtoRoutes, key| {
+            serde_json::from_slice::<serde_json::Value>(&routes.routes[key]).unwrap()
+        };
         let wire = routes_json(&routes, Some("iso"));
         assert_eq!(
             parsed(&wire, HTTP),
@@ -107,8 +129,14 @@ mod tests {
                  "options": {"loadbalancing": "least-connection"}},
             ])
         );
-        assert_eq!(parsed(&wire, TCP), json!([{"router_group_guid": "G", "external_port": 1024, "container_port": 8080}]));
-        assert_eq!(parsed(&wire, INTERNAL), json!([{"hostname": "a.apps.internal"}]));
+        assert_eq!(
+            parsed(&wire, TCP),
+            json!([{"router_group_guid": "G", "external_port": 1024, "container_port": 8080}])
+        );
+        assert_eq!(
+            parsed(&wire, INTERNAL),
+            json!([{"hostname": "a.apps.internal"}])
+        );
 
         let none = routes_json(&Routes::default(), None);
         for key in [HTTP, TCP, INTERNAL] {

@@ -4,12 +4,17 @@
 //! The cell downloads the package to `/tmp/app`, runs `/tmp/lifecycle/builder` as vcap, uploads `/tmp/droplet`, and the
 //! BBS posts the content of `/tmp/result.json` to the completion callback.
 
-use super::recipe::{self, AppIdentity, Artifact, LIFECYCLE_DIR, MAX_PIDS, TRUSTED_CERTIFICATES, USER};
+use super::recipe::{
+    self, AppIdentity, Artifact, LIFECYCLE_DIR, MAX_PIDS, TRUSTED_CERTIFICATES, USER,
+};
 use super::recipe_egress::{self, RuleError};
 use super::recipe_environment::{self as environment, FILE_DESCRIPTORS, Limits};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use wire::bbs::{Action, EmitProgressAction, LogRateLimit, ResourceLimits, RunAction, SerialAction, TaskDefinition, UploadAction};
+use wire::bbs::{
+    Action, EmitProgressAction, LogRateLimit, ResourceLimits, RunAction, SerialAction,
+    TaskDefinition, UploadAction,
+};
 
 const LOG_SOURCE: &str = "STG";
 const RESULT_FILE: &str = "/tmp/result.json";
@@ -52,10 +57,26 @@ pub const DEFAULT_TIMEOUT_SECONDS: u32 = 900;
 pub fn task_definition(spec: &StagingSpec) -> Result<TaskDefinition, RuleError> {
     let steps = vec![
         recipe::download(&spec.package, "app package", BUILD_DIR, "", LOG_SOURCE),
-        progress(build(spec), "Staging...", "Staging complete", "Staging failed"),
-        progress(upload(spec), "Uploading droplet...", "Uploading complete", "Uploading failed"),
+        progress(
+            build(spec),
+            "Staging...",
+            "Staging complete",
+            "Staging failed",
+        ),
+        progress(
+            upload(spec),
+            "Uploading droplet...",
+            "Uploading complete",
+            "Uploading failed",
+        ),
     ];
-    let serial = Action { serial: Some(SerialAction { actions: steps, ..Default::default() }), ..Default::default() };
+    let serial = Action {
+        serial: Some(SerialAction {
+            actions: steps,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
     Ok(TaskDefinition {
         root_fs: recipe::root_fs(&spec.stack),
         environment_variables: environment::global(),
@@ -85,13 +106,20 @@ pub fn task_definition(spec: &StagingSpec) -> Result<TaskDefinition, RuleError> 
 
 fn build(spec: &StagingSpec) -> Action {
     let named: Vec<&str> = if spec.buildpacks.is_empty() {
-        crate::buildpacks::BUILTIN.iter().map(|buildpack| buildpack.name).collect()
+        crate::buildpacks::BUILTIN
+            .iter()
+            .map(|buildpack| buildpack.name)
+            .collect()
     } else {
         spec.buildpacks.iter().map(String::as_str).collect()
     };
-    let limits = Limits { memory_mb: spec.memory_mb, disk_mb: spec.disk_mb };
+    let limits = Limits {
+        memory_mb: spec.memory_mb,
+        disk_mb: spec.disk_mb,
+    };
     let uris: Vec<&str> = spec.uris.iter().map(String::as_str).collect();
-    let application = environment::vcap_application_of(&spec.identity, &spec.api_url, &uris, limits);
+    let application =
+        environment::vcap_application_of(&spec.identity, &spec.api_url, &uris, limits);
     recipe::run(RunAction {
         path: format!("{LIFECYCLE_DIR}/builder"),
         args: vec![
@@ -104,8 +132,17 @@ fn build(spec: &StagingSpec) -> Action {
             "-buildArtifactsCacheDir=/tmp/cache".into(),
             "-buildpacksDir=/tmp/buildpacks".into(),
         ],
-        env: environment::staging(spec.environment.clone(), &application, &spec.services, limits, &spec.stack),
-        resource_limits: Some(ResourceLimits { nofile: Some(FILE_DESCRIPTORS), nproc: None }),
+        env: environment::staging(
+            spec.environment.clone(),
+            &application,
+            &spec.services,
+            limits,
+            &spec.stack,
+        ),
+        resource_limits: Some(ResourceLimits {
+            nofile: Some(FILE_DESCRIPTORS),
+            nproc: None,
+        }),
         user: USER.into(),
         log_source: LOG_SOURCE.into(),
         ..Default::default()
@@ -120,7 +157,10 @@ fn upload(spec: &StagingSpec) -> Action {
         log_source: LOG_SOURCE.into(),
         user: USER.into(),
     };
-    Action { upload: Some(upload), ..Default::default() }
+    Action {
+        upload: Some(upload),
+        ..Default::default()
+    }
 }
 
 fn progress(action: Action, start: &str, success: &str, failure: &str) -> Action {
@@ -131,7 +171,10 @@ fn progress(action: Action, start: &str, success: &str, failure: &str) -> Action
         failure_message_prefix: failure.into(),
         log_source: LOG_SOURCE.into(),
     };
-    Action { emit_progress: Some(Box::new(progress)), ..Default::default() }
+    Action {
+        emit_progress: Some(Box::new(progress)),
+        ..Default::default()
+    }
 }
 
 /// The body that the BBS posts when a task has ended.
@@ -161,7 +204,10 @@ pub struct Staged {
 impl Staged {
     /// Of the web process.
     pub fn start_command(&self) -> Option<&str> {
-        self.process_types.get("web").map(String::as_str).filter(|command| !command.is_empty())
+        self.process_types
+            .get("web")
+            .map(String::as_str)
+            .filter(|command| !command.is_empty())
     }
 }
 
@@ -206,23 +252,58 @@ pub fn parse_staging_result(callback: &TaskCallback) -> Result<Staged, StagingEr
     if callback.failed {
         return Err(failure(&callback.failure_reason));
     }
-    let malformed = |problem: &dyn std::fmt::Display| StagingError { id: "StagerError", description: format!("Stager error: malformed result of staging task {}: {problem}", callback.task_guid) };
-    let result: ResultFile = serde_json::from_str(&callback.result).map_err(|error| malformed(&error))?;
-    let process_types = result.process_types.ok_or_else(|| malformed(&"process_types is missing"))?;
-    Ok(Staged { lifecycle_metadata: result.lifecycle_metadata, process_types, execution_metadata: result.execution_metadata, sidecars: result.sidecars })
+    let malformed = |problem: &dyn std::fmt::Display| StagingError {
+        id: "StagerError",
+        description: format!(
+            "Stager error: malformed result of staging task {}: {problem}",
+            callback.task_guid
+        ),
+    };
+    let result: ResultFile =
+        serde_json::from_str(&callback.result).map_err(|error| malformed(&error))?;
+    let process_types = result
+        .process_types
+        .ok_or_else(|| malformed(&"process_types is missing"))?;
+    Ok(Staged {
+        lifecycle_metadata: result.lifecycle_metadata,
+        process_types,
+        execution_metadata: result.execution_metadata,
+        sidecars: result.sidecars,
+    })
 }
 
 /// By the builder's exit status or by the auction's words.
 pub fn failure(reason: &str) -> StagingError {
     let (id, description) = match reason {
-        r if r.ends_with("222") => ("NoAppDetectedError", "An app was not successfully detected by any available buildpack".to_owned()),
-        r if r.ends_with("223") => ("BuildpackCompileFailed", "App staging failed in the buildpack compile phase".to_owned()),
-        r if r.ends_with("224") => ("BuildpackReleaseFailed", "App staging failed in the buildpack release phase".to_owned()),
-        r if r.starts_with("insufficient resources") => ("InsufficientResources", "Insufficient resources".to_owned() + &detail(r, "insufficient resources")),
-        r if r.starts_with("found no compatible cell") => ("NoCompatibleCell", "Found no compatible cell".to_owned() + &detail(r, "found no compatible cell")),
-        r if r.starts_with("unable to communicate to compatible cells") => ("CellCommunicationError", "Unable to communicate with cells".to_owned()),
+        r if r.ends_with("222") => (
+            "NoAppDetectedError",
+            "An app was not successfully detected by any available buildpack".to_owned(),
+        ),
+        r if r.ends_with("223") => (
+            "BuildpackCompileFailed",
+            "App staging failed in the buildpack compile phase".to_owned(),
+        ),
+        r if r.ends_with("224") => (
+            "BuildpackReleaseFailed",
+            "App staging failed in the buildpack release phase".to_owned(),
+        ),
+        r if r.starts_with("insufficient resources") => (
+            "InsufficientResources",
+            "Insufficient resources".to_owned() + &detail(r, "insufficient resources"),
+        ),
+        r if r.starts_with("found no compatible cell") => (
+            "NoCompatibleCell",
+            "Found no compatible cell".to_owned() + &detail(r, "found no compatible cell"),
+        ),
+        r if r.starts_with("unable to communicate to compatible cells") => (
+            "CellCommunicationError",
+            "Unable to communicate with cells".to_owned(),
+        ),
         "" => ("StagingError", "Staging error: staging failed".to_owned()),
-        r => ("StagingError", format!("Staging error: staging failed ({r})")),
+        r => (
+            "StagingError",
+            format!("Staging error: staging failed ({r})"),
+        ),
     };
     StagingError { id, description }
 }
@@ -230,7 +311,11 @@ pub fn failure(reason: &str) -> StagingError {
 /// What the cause adds to its fixed beginning.
 fn detail(reason: &str, beginning: &str) -> String {
     let rest = reason[beginning.len()..].trim_start_matches(':').trim();
-    if rest.is_empty() { String::new() } else { format!(" ({rest})") }
+    if rest.is_empty() {
+        String::new()
+    } else {
+        format!(" ({rest})")
+    }
 }
 
 #[cfg(test)]
@@ -242,7 +327,10 @@ mod tests {
         let spec = StagingSpec {
             build_guid: "B".into(),
             stack: "cflinuxfs4".into(),
-            package: Artifact { url: "https://cc/packages/P".into(), sha256: "aa".into() },
+            package: Artifact {
+                url: "https://cc/packages/P".into(),
+                sha256: "aa".into(),
+            },
             droplet_upload_url: "https://cc/droplets/B".into(),
             environment: BTreeMap::from([("A".into(), "1".into())]),
             memory_mb: 1024,
@@ -250,19 +338,51 @@ mod tests {
             ..Default::default()
         };
         let task = task_definition(&spec).unwrap();
-        assert_eq!((task.root_fs.as_str(), task.result_file.as_str()), ("preloaded:cflinuxfs4", "/tmp/result.json"));
+        assert_eq!(
+            (task.root_fs.as_str(), task.result_file.as_str()),
+            ("preloaded:cflinuxfs4", "/tmp/result.json")
+        );
         let timeout = task.action.unwrap().timeout.unwrap();
         assert_eq!(timeout.timeout_ms, 900_000);
         let steps = timeout.action.unwrap().serial.unwrap().actions;
         assert_eq!(steps[0].download.as_ref().unwrap().to, "/tmp/app");
-        let run = steps[1].emit_progress.as_ref().unwrap().action.as_ref().unwrap().run.as_ref().unwrap();
+        let run = steps[1]
+            .emit_progress
+            .as_ref()
+            .unwrap()
+            .action
+            .as_ref()
+            .unwrap()
+            .run
+            .as_ref()
+            .unwrap();
         assert!(run.args.contains(&"-buildpackOrder=staticfile_buildpack,python_buildpack,procfile_buildpack,binary_buildpack".to_owned()));
         assert!(run.args.contains(&"-skipDetect=false".to_owned()));
-        assert!(run.env.iter().any(|variable| variable.name == "CF_STACK" && variable.value == "cflinuxfs4"));
-        let upload = steps[2].emit_progress.as_ref().unwrap().action.as_ref().unwrap().upload.as_ref().unwrap();
-        assert_eq!((upload.from.as_str(), upload.to.as_str()), ("/tmp/droplet", "https://cc/droplets/B"));
+        assert!(
+            run.env
+                .iter()
+                .any(|variable| variable.name == "CF_STACK" && variable.value == "cflinuxfs4")
+        );
+        let upload = steps[2]
+            .emit_progress
+            .as_ref()
+            .unwrap()
+            .action
+            .as_ref()
+            .unwrap()
+            .upload
+            .as_ref()
+            .unwrap();
+        assert_eq!(
+            (upload.from.as_str(), upload.to.as_str()),
+            ("/tmp/droplet", "https://cc/droplets/B")
+        );
 
-        let named = task_definition(&StagingSpec { buildpacks: vec!["binary_buildpack".into()], ..spec }).unwrap();
+        let named = task_definition(&StagingSpec {
+            buildpacks: vec!["binary_buildpack".into()],
+            ..spec
+        })
+        .unwrap();
         assert!(format!("{named:?}").contains("-skipDetect=true"));
     }
 
@@ -270,22 +390,49 @@ mod tests {
     fn results_are_read() {
         let result = r#"{"lifecycle_type":"buildpack","lifecycle_metadata":{"buildpack_key":"binary_buildpack","detected_buildpack":"Binary",
             "buildpacks":[{"key":"binary_buildpack","name":"binary","version":"1.0.0"}]},"process_types":{"web":"./proxy"},"execution_metadata":""}"#;
-        let staged = parse_staging_result(&TaskCallback { result: result.into(), ..Default::default() }).unwrap();
+        let staged = parse_staging_result(&TaskCallback {
+            result: result.into(),
+            ..Default::default()
+        })
+        .unwrap();
         assert_eq!(staged.start_command(), Some("./proxy"));
         assert_eq!(staged.lifecycle_metadata.buildpacks[0].version, "1.0.0");
 
-        let error = parse_staging_result(&TaskCallback { task_guid: "T".into(), result: "{".into(), ..Default::default() }).unwrap_err();
+        let error = parse_staging_result(&TaskCallback {
+            task_guid: "T".into(),
+            result: "{".into(),
+            ..Default::default()
+        })
+        .unwrap_err();
         assert_eq!(error.id, "StagerError");
     }
 
     #[test]
     fn failures_have_the_names_and_texts_of_the_api() {
         let text = |reason: &str| failure(reason).to_string();
-        assert_eq!(text("STG: Exited with status 222"), "NoAppDetectedError - An app was not successfully detected by any available buildpack");
-        assert_eq!(text("Exited with status 223"), "BuildpackCompileFailed - App staging failed in the buildpack compile phase");
-        assert_eq!(text("Exited with status 224"), "BuildpackReleaseFailed - App staging failed in the buildpack release phase");
-        assert_eq!(text("insufficient resources: memory"), "InsufficientResources - Insufficient resources (memory)");
-        assert_eq!(text("found no compatible cell for required rootfs"), "NoCompatibleCell - Found no compatible cell (for required rootfs)");
-        assert_eq!(text("cell disappeared before completion"), "StagingError - Staging error: staging failed (cell disappeared before completion)");
+        assert_eq!(
+            text("STG: Exited with status 222"),
+            "NoAppDetectedError - An app was not successfully detected by any available buildpack"
+        );
+        assert_eq!(
+            text("Exited with status 223"),
+            "BuildpackCompileFailed - App staging failed in the buildpack compile phase"
+        );
+        assert_eq!(
+            text("Exited with status 224"),
+            "BuildpackReleaseFailed - App staging failed in the buildpack release phase"
+        );
+        assert_eq!(
+            text("insufficient resources: memory"),
+            "InsufficientResources - Insufficient resources (memory)"
+        );
+        assert_eq!(
+            text("found no compatible cell for required rootfs"),
+            "NoCompatibleCell - Found no compatible cell (for required rootfs)"
+        );
+        assert_eq!(
+            text("cell disappeared before completion"),
+            "StagingError - Staging error: staging failed (cell disappeared before completion)"
+        );
     }
 }

@@ -23,9 +23,22 @@ fn spec() -> AppSpec {
         disk_mb: 1024,
         log_rate_limit: -1,
         environment: BTreeMap::from([("COLOR".into(), "blue".into()), ("PORT".into(), "1".into())]),
-        routes: Routes { http: vec![HttpRoute { uri: "dora.example".into(), port: 8080, ..Default::default() }], ..Default::default() },
-        droplet: Artifact { url: "https://cc/droplet".into(), sha256: "aa".into() },
-        lifecycle: Artifact { url: "https://cc/lifecycle.tgz".into(), sha256: "bb".into() },
+        routes: Routes {
+            http: vec![HttpRoute {
+                uri: "dora.example".into(),
+                port: 8080,
+                ..Default::default()
+            }],
+            ..Default::default()
+        },
+        droplet: Artifact {
+            url: "https://cc/droplet".into(),
+            sha256: "aa".into(),
+        },
+        lifecycle: Artifact {
+            url: "https://cc/lifecycle.tgz".into(),
+            sha256: "bb".into(),
+        },
         ssh_allowed: true,
         stack: "cflinuxfs4".into(),
         annotation: "1764000000.25".into(),
@@ -35,41 +48,141 @@ fn spec() -> AppSpec {
 }
 
 fn env(lrp: &DesiredLrp) -> BTreeMap<String, String> {
-    let run = lrp.action.as_ref().unwrap().codependent.as_ref().unwrap().actions[0].run.as_ref().unwrap();
-    run.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect()
+    let run = lrp
+        .action
+        .as_ref()
+        .unwrap()
+        .codependent
+        .as_ref()
+        .unwrap()
+        .actions[0]
+        .run
+        .as_ref()
+        .unwrap();
+    run.env
+        .iter()
+        .map(|variable| (variable.name.clone(), variable.value.clone()))
+        .collect()
 }
 
 #[test]
 fn the_whole_lrp() {
     let lrp = desired_lrp(&spec()).unwrap();
-    assert_eq!(lrp.process_guid, "11111111-1111-1111-1111-111111111111-22222222-2222-2222-2222-222222222222");
-    assert_eq!(process_guid_of(&lrp.process_guid), "11111111-1111-1111-1111-111111111111");
-    assert_eq!((lrp.domain.as_str(), lrp.root_fs.as_str(), lrp.annotation.as_str()), ("cf-apps", "preloaded:cflinuxfs4", "1764000000.25"));
+    assert_eq!(
+        lrp.process_guid,
+        "11111111-1111-1111-1111-111111111111-22222222-2222-2222-2222-222222222222"
+    );
+    assert_eq!(
+        process_guid_of(&lrp.process_guid),
+        "11111111-1111-1111-1111-111111111111"
+    );
+    assert_eq!(
+        (
+            lrp.domain.as_str(),
+            lrp.root_fs.as_str(),
+            lrp.annotation.as_str()
+        ),
+        ("cf-apps", "preloaded:cflinuxfs4", "1764000000.25")
+    );
     assert_eq!(lrp.ports, [8080, 2222]);
-    assert_eq!((lrp.instances, lrp.memory_mb, lrp.disk_mb, lrp.cpu_weight, lrp.start_timeout_ms), (2, 256, 1024, 3, 60_000));
+    assert_eq!(
+        (
+            lrp.instances,
+            lrp.memory_mb,
+            lrp.disk_mb,
+            lrp.cpu_weight,
+            lrp.start_timeout_ms
+        ),
+        (2, 256, 1024, 3, 60_000)
+    );
     let setup = lrp.setup.as_ref().unwrap().download.as_ref().unwrap();
-    assert_eq!((setup.to.as_str(), setup.checksum_algorithm.as_str(), setup.checksum_value.as_str()), ("/home/vcap", "sha256", "aa"));
+    assert_eq!(
+        (
+            setup.to.as_str(),
+            setup.checksum_algorithm.as_str(),
+            setup.checksum_value.as_str()
+        ),
+        ("/home/vcap", "sha256", "aa")
+    );
     assert_eq!(lrp.cached_dependencies[0].to, "/tmp/lifecycle");
-    let run = lrp.action.as_ref().unwrap().codependent.as_ref().unwrap().actions[0].run.as_ref().unwrap();
-    assert_eq!((run.path.as_str(), run.args.as_slice(), run.log_source.as_str()), ("/tmp/lifecycle/launcher", ["app".to_owned(), "./dora".into(), String::new()].as_slice(), "APP/PROC/WEB"));
-    assert_eq!(lrp.certificate_properties.as_ref().unwrap().organizational_unit, ["organization:org", "space:space", "app:app"]);
+    let run = lrp
+        .action
+        .as_ref()
+        .unwrap()
+        .codependent
+        .as_ref()
+        .unwrap()
+        .actions[0]
+        .run
+        .as_ref()
+        .unwrap();
+    assert_eq!(
+        (
+            run.path.as_str(),
+            run.args.as_slice(),
+            run.log_source.as_str()
+        ),
+        (
+            "/tmp/lifecycle/launcher",
+            ["app".to_owned(), "./dora".into(), String::new()].as_slice(),
+            "APP/PROC/WEB"
+        )
+    );
+    assert_eq!(
+        lrp.certificate_properties
+            .as_ref()
+            .unwrap()
+            .organizational_unit,
+        ["organization:org", "space:space", "app:app"]
+    );
     let network = &lrp.network.as_ref().unwrap().properties;
-    assert_eq!((network["policy_group_id"].as_str(), network["ports"].as_str(), network["container_workload"].as_str()), ("app", "8080", "app"));
+    assert_eq!(
+        (
+            network["policy_group_id"].as_str(),
+            network["ports"].as_str(),
+            network["container_workload"].as_str()
+        ),
+        ("app", "8080", "app")
+    );
     let tags = &lrp.metric_tags;
-    assert_eq!((tags["source_id"].static_value.as_str(), tags["app_name"].static_value.as_str(), tags["process_type"].static_value.as_str()), ("app", "dora", "web"));
+    assert_eq!(
+        (
+            tags["source_id"].static_value.as_str(),
+            tags["app_name"].static_value.as_str(),
+            tags["process_type"].static_value.as_str()
+        ),
+        ("app", "dora", "web")
+    );
     assert_eq!(tags["instance_id"].dynamic, MetricTagDynamic::Index as i32);
-    assert_eq!(tags["process_instance_id"].dynamic, MetricTagDynamic::InstanceGuid as i32);
+    assert_eq!(
+        tags["process_instance_id"].dynamic,
+        MetricTagDynamic::InstanceGuid as i32
+    );
 }
 
 #[test]
 fn the_environment() {
     let env = env(&desired_lrp(&spec()).unwrap());
-    assert_eq!((env["COLOR"].as_str(), env["PORT"].as_str(), env["MEMORY_LIMIT"].as_str(), env["VCAP_SERVICES"].as_str()), ("blue", "8080", "256m", "{}"));
+    assert_eq!(
+        (
+            env["COLOR"].as_str(),
+            env["PORT"].as_str(),
+            env["MEMORY_LIMIT"].as_str(),
+            env["VCAP_SERVICES"].as_str()
+        ),
+        ("blue", "8080", "256m", "{}")
+    );
     let application: serde_json::Value = serde_json::from_str(&env["VCAP_APPLICATION"]).unwrap();
     assert_eq!(application["application_name"], "dora");
     assert_eq!(application["application_uris"], json!(["dora.example"]));
-    assert_eq!(application["limits"], json!({"fds": 16384, "mem": 256, "disk": 1024}));
-    assert_eq!(application["application_version"], "22222222-2222-2222-2222-222222222222");
+    assert_eq!(
+        application["limits"],
+        json!({"fds": 16384, "mem": 256, "disk": 1024})
+    );
+    assert_eq!(
+        application["application_version"],
+        "22222222-2222-2222-2222-222222222222"
+    );
 }
 
 #[test]
@@ -80,21 +193,75 @@ fn health_checks_by_kind() {
     assert_eq!(checks[0].tcp_check.as_ref().unwrap().port, 8080);
     assert!(port.monitor.is_some());
 
-    let kind = CheckKind::Http { endpoint: "/health".into() };
-    let health_check = HealthCheck { kind: kind.clone(), timeout: Some(90), invocation_timeout: Some(5), interval: Some(7) };
-    let readiness = ReadinessCheck { kind, invocation_timeout: Some(2), interval: None };
-    let http = desired_lrp(&AppSpec { health_check, readiness, ports: vec![9000, 9001], ..spec() }).unwrap();
+    let kind = CheckKind::Http {
+        endpoint: "/health".into(),
+    };
+    let health_check = HealthCheck {
+        kind: kind.clone(),
+        timeout: Some(90),
+        invocation_timeout: Some(5),
+        interval: Some(7),
+    };
+    let readiness = ReadinessCheck {
+        kind,
+        invocation_timeout: Some(2),
+        interval: None,
+    };
+    let http = desired_lrp(&AppSpec {
+        health_check,
+        readiness,
+        ports: vec![9000, 9001],
+        ..spec()
+    })
+    .unwrap();
     let definition = http.check_definition.as_ref().unwrap();
     let first = definition.checks[0].http_check.as_ref().unwrap();
-    assert_eq!((first.path.as_str(), first.port, first.request_timeout_ms, first.interval_ms), ("/health", 9000, 5000, 7000));
+    assert_eq!(
+        (
+            first.path.as_str(),
+            first.port,
+            first.request_timeout_ms,
+            first.interval_ms
+        ),
+        ("/health", 9000, 5000, 7000)
+    );
     assert_eq!(definition.checks[1].tcp_check.as_ref().unwrap().port, 9001);
-    assert_eq!(definition.readiness_checks[0].http_check.as_ref().unwrap().request_timeout_ms, 2000);
+    assert_eq!(
+        definition.readiness_checks[0]
+            .http_check
+            .as_ref()
+            .unwrap()
+            .request_timeout_ms,
+        2000
+    );
     assert_eq!(http.start_timeout_ms, 90_000);
-    let monitor = http.monitor.as_ref().unwrap().timeout.as_ref().unwrap().action.as_ref().unwrap().parallel.as_ref().unwrap();
-    assert_eq!(monitor.actions[0].run.as_ref().unwrap().args, ["-port=9000", "-uri=/health", "-timeout=5s"]);
+    let monitor = http
+        .monitor
+        .as_ref()
+        .unwrap()
+        .timeout
+        .as_ref()
+        .unwrap()
+        .action
+        .as_ref()
+        .unwrap()
+        .parallel
+        .as_ref()
+        .unwrap();
+    assert_eq!(
+        monitor.actions[0].run.as_ref().unwrap().args,
+        ["-port=9000", "-uri=/health", "-timeout=5s"]
+    );
     assert_eq!(env(&http)["PORT"], "9000");
 
-    let process = desired_lrp(&AppSpec { health_check: HealthCheck { kind: CheckKind::Process, ..Default::default() }, ..spec() }).unwrap();
+    let process = desired_lrp(&AppSpec {
+        health_check: HealthCheck {
+            kind: CheckKind::Process,
+            ..Default::default()
+        },
+        ..spec()
+    })
+    .unwrap();
     assert_eq!((process.check_definition, process.monitor), (None, None));
 }
 
@@ -102,21 +269,49 @@ fn health_checks_by_kind() {
 fn an_update_keeps_the_ssh_entry() {
     let mut existing = desired_lrp(&spec()).unwrap().routes.unwrap();
     existing.routes.insert(SSH.into(), b"{}".to_vec());
-    let change = update(&AppSpec { instances: 5, routes: Routes::default(), ..spec() }, Some(&existing));
+    let change = update(
+        &AppSpec {
+            instances: 5,
+            routes: Routes::default(),
+            ..spec()
+        },
+        Some(&existing),
+    );
     assert_eq!(change.instances, Some(5));
     let routes = change.routes.unwrap().routes;
-    assert_eq!((routes[SSH].as_slice(), routes[HTTP].as_slice()), (b"{}".as_slice(), b"[]".as_slice()));
+    assert_eq!(
+        (routes[SSH].as_slice(), routes[HTTP].as_slice()),
+        (b"{}".as_slice(), b"[]".as_slice())
+    );
 }
 
 #[test]
 fn cpu_weight_follows_memory_within_bounds() {
-    for (memory, weight) in [(1, 1), (128, 1), (256, 3), (1024, 12), (8192, 100), (65536, 100)] {
+    for (memory, weight) in [
+        (1, 1),
+        (128, 1),
+        (256, 3),
+        (1024, 12),
+        (8192, 100),
+        (65536, 100),
+    ] {
         assert_eq!(cpu_weight(memory), weight, "{memory} MB");
     }
 }
 
 #[test]
 fn a_wrong_security_group_rule_is_named() {
-    let wrong = AppSpec { egress_rules: vec![json!({"protocol": "all", "destination": "0.0.0.0/0"}), json!({"protocol": "tcp"})], ..spec() };
-    assert!(desired_lrp(&wrong).unwrap_err().to_string().starts_with("security group rule 2: "));
+    let wrong = AppSpec {
+        egress_rules: vec![
+            json!({"protocol": "all", "destination": "0.0.0.0/0"}),
+            json!({"protocol": "tcp"}),
+        ],
+        ..spec()
+    };
+    assert!(
+        desired_lrp(&wrong)
+            .unwrap_err()
+            .to_string()
+            .starts_with("security group rule 2: ")
+    );
 }

@@ -16,7 +16,11 @@ pub(crate) async fn run(cc: &Cc) -> Result<()> {
     };
     for deployment in active {
         if let Err(error) = advance(cc, &deployment).await {
-            tracing::warn!(deployment = deployment.guid, error = format!("{error:#}"), "deployment-step-failed");
+            tracing::warn!(
+                deployment = deployment.guid,
+                error = format!("{error:#}"),
+                "deployment-step-failed"
+            );
         }
     }
     Ok(())
@@ -29,8 +33,14 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
     };
     let lrps = instances::of_processes(cc, std::slice::from_ref(&new)).await?;
     let present = instances::by_index(&new, lrps.get(&new.lrp_guid()).map_or(&[], Vec::as_slice));
-    let routable = present.iter().filter(|(_, lrp)| lrp.as_ref().is_some_and(instances::is_routable)).count();
-    let unhealthy = present.iter().filter(|(_, lrp)| matches!(instances::state_of(lrp.as_ref()), "CRASHED")).count();
+    let routable = present
+        .iter()
+        .filter(|(_, lrp)| lrp.as_ref().is_some_and(instances::is_routable))
+        .count();
+    let unhealthy = present
+        .iter()
+        .filter(|(_, lrp)| matches!(instances::state_of(lrp.as_ref()), "CRASHED"))
+        .count();
     let facts = Facts {
         canceling: deployment.reason == "CANCELING",
         target: deployment.instances,
@@ -45,7 +55,12 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
         return Ok(());
     }
     let mut tx = cc.db.write().await?;
-    let Some(mut deployment) = db::by_guid::<Deployment>(&mut tx, &deployment.guid).await?.filter(|deployment| deployment.state == "ACTIVE") else { return Ok(()) };
+    let Some(mut deployment) = db::by_guid::<Deployment>(&mut tx, &deployment.guid)
+        .await?
+        .filter(|deployment| deployment.state == "ACTIVE")
+    else {
+        return Ok(());
+    };
     let touched = actions::deployment::apply(&mut tx, &mut deployment, new, old, step).await?;
     tx.commit().await?;
     cc.driver.settle(touched).await;
@@ -53,10 +68,24 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
 }
 
 /// The deploying web process, and the others (oldest first).
-async fn webs(conn: &mut db::Connection, deployment: &Deployment) -> Result<(Process, Vec<Process>)> {
-    let webs: Vec<Process> = Select::new().is("app_guid", &deployment.app_guid).is("type", "web").all(conn).await?;
-    let (new, old): (Vec<Process>, Vec<Process>) = webs.into_iter().partition(|process| Some(&process.guid) == deployment.deploying_process_guid.as_ref());
-    Ok((new.into_iter().next().context("the deploying process is gone")?, old))
+async fn webs(
+    conn: &mut db::Connection,
+    deployment: &Deployment,
+) -> Result<(Process, Vec<Process>)> {
+    let webs: Vec<Process> = Select::new()
+        .is("app_guid", &deployment.app_guid)
+        .is("type", "web")
+        .all(conn)
+        .await?;
+    let (new, old): (Vec<Process>, Vec<Process>) = webs
+        .into_iter()
+        .partition(|process| Some(&process.guid) == deployment.deploying_process_guid.as_ref());
+    Ok((
+        new.into_iter()
+            .next()
+            .context("the deploying process is gone")?,
+        old,
+    ))
 }
 
 #[derive(Clone, Debug)]
@@ -74,7 +103,10 @@ struct Facts {
 pub(crate) enum Step {
     Wait,
     /// Instances of the new process, and of all old ones together.
-    Scale { new: i64, old: i64 },
+    Scale {
+        new: i64,
+        old: i64,
+    },
     Finish,
     Cancel,
 }
@@ -86,9 +118,19 @@ fn step(facts: &Facts) -> Step {
     if facts.new >= facts.target && facts.routable >= facts.target {
         return Step::Finish;
     }
-    let new = if facts.unhealthy { facts.new } else { (facts.routable + facts.max_in_flight).min(facts.target).max(facts.new) };
+    let new = if facts.unhealthy {
+        facts.new
+    } else {
+        (facts.routable + facts.max_in_flight)
+            .min(facts.target)
+            .max(facts.new)
+    };
     let old = facts.old.min((facts.target - facts.routable).max(0));
-    if new == facts.new && old == facts.old { Step::Wait } else { Step::Scale { new, old } }
+    if new == facts.new && old == facts.old {
+        Step::Wait
+    } else {
+        Step::Scale { new, old }
+    }
 }
 
 #[cfg(test)]
@@ -97,7 +139,15 @@ mod tests {
 
     #[test]
     fn routable_instances_never_drop_below_the_target() {
-        let mut facts = Facts { canceling: false, target: 4, max_in_flight: 1, new: 1, routable: 0, unhealthy: false, old: 4 };
+        let mut facts = Facts {
+            canceling: false,
+            target: 4,
+            max_in_flight: 1,
+            new: 1,
+            routable: 0,
+            unhealthy: false,
+            old: 4,
+        };
         for _ in 0..20 {
             match step(&facts) {
                 Step::Wait => facts.routable = facts.new,
@@ -115,8 +165,22 @@ mod tests {
 
     #[test]
     fn a_crashing_instance_stops_the_growth() {
-        let facts = Facts { canceling: false, target: 4, max_in_flight: 2, new: 2, routable: 1, unhealthy: true, old: 3 };
+        let facts = Facts {
+            canceling: false,
+            target: 4,
+            max_in_flight: 2,
+            new: 2,
+            routable: 1,
+            unhealthy: true,
+            old: 3,
+        };
         assert_eq!(step(&facts), Step::Wait);
-        assert_eq!(step(&Facts { canceling: true, ..facts }), Step::Cancel);
+        assert_eq!(
+            step(&Facts {
+                canceling: true,
+                ..facts
+            }),
+            Step::Cancel
+        );
     }
 }

@@ -17,8 +17,12 @@ use std::collections::BTreeMap;
 
 /// Names and guids of an app's place.
 pub(crate) async fn identity(conn: &mut Connection, app: &App) -> Result<AppIdentity> {
-    let space: Space = db::by_guid(conn, &app.space_guid).await?.context("the app's space is gone")?;
-    let organization: Organization = db::by_guid(conn, &space.organization_guid).await?.context("the space's organization is gone")?;
+    let space: Space = db::by_guid(conn, &app.space_guid)
+        .await?
+        .context("the app's space is gone")?;
+    let organization: Organization = db::by_guid(conn, &space.organization_guid)
+        .await?
+        .context("the space's organization is gone")?;
     Ok(AppIdentity {
         app_guid: app.guid.clone(),
         app_name: app.name.clone(),
@@ -30,43 +34,76 @@ pub(crate) async fn identity(conn: &mut Connection, app: &App) -> Result<AppIden
 }
 
 /// The variables of a group with the app's own over them.
-pub(crate) async fn environment(conn: &mut Connection, group: &str, app: &App) -> Result<BTreeMap<String, String>> {
+pub(crate) async fn environment(
+    conn: &mut Connection,
+    group: &str,
+    app: &App,
+) -> Result<BTreeMap<String, String>> {
     let mut variables = platform::environment_group(conn, group).await?.var.0;
     variables.extend(app.environment.0.clone());
     Ok(variables)
 }
 
 /// The rules of all security groups that hold for a space in a phase.
-pub(crate) async fn egress(conn: &mut Connection, space: &str, phase: &str) -> Result<Vec<serde_json::Value>> {
+pub(crate) async fn egress(
+    conn: &mut Connection,
+    space: &str,
+    phase: &str,
+) -> Result<Vec<serde_json::Value>> {
     let groups: Vec<SecurityGroup> = platform::groups_for(space, phase).all(conn).await?;
     Ok(groups.into_iter().flat_map(|group| group.rules.0).collect())
 }
 
 impl Driver {
     /// What should run of a process; `None` when nothing of it should.
-    pub(crate) async fn wish(&self, conn: &mut Connection, process_guid: &str) -> Result<Option<AppSpec>> {
-        let Some(process): Option<Process> = db::by_guid(conn, process_guid).await? else { return Ok(None) };
-        let Some(app): Option<App> = db::by_guid(conn, &process.app_guid).await? else { return Ok(None) };
+    pub(crate) async fn wish(
+        &self,
+        conn: &mut Connection,
+        process_guid: &str,
+    ) -> Result<Option<AppSpec>> {
+        let Some(process): Option<Process> = db::by_guid(conn, process_guid).await? else {
+            return Ok(None);
+        };
+        let Some(app): Option<App> = db::by_guid(conn, &process.app_guid).await? else {
+            return Ok(None);
+        };
         if !app.is_started() {
             return Ok(None);
         }
-        let Some(droplet_guid) = &app.droplet_guid else { return Ok(None) };
-        let Some(droplet): Option<Droplet> = db::by_guid(conn, droplet_guid).await? else { return Ok(None) };
+        let Some(droplet_guid) = &app.droplet_guid else {
+            return Ok(None);
+        };
+        let Some(droplet): Option<Droplet> = db::by_guid(conn, droplet_guid).await? else {
+            return Ok(None);
+        };
         self.spec(conn, &app, &process, &droplet).await.map(Some)
     }
 
     /// The recipe's input for a process, whether or not it should run.
-    pub(crate) async fn spec(&self, conn: &mut Connection, app: &App, process: &Process, droplet: &Droplet) -> Result<AppSpec> {
-        let space: Space = db::by_guid(conn, &app.space_guid).await?.context("the app's space is gone")?;
+    pub(crate) async fn spec(
+        &self,
+        conn: &mut Connection,
+        app: &App,
+        process: &Process,
+        droplet: &Droplet,
+    ) -> Result<AppSpec> {
+        let space: Space = db::by_guid(conn, &app.space_guid)
+            .await?
+            .context("the app's space is gone")?;
         let mappings = route::mappings(conn, &app.guid, &process.r#type).await?;
         let checksum = droplet.checksum.clone().unwrap_or_default();
-        let command = process.command.clone().filter(|command| !command.is_empty());
+        let command = process
+            .command
+            .clone()
+            .filter(|command| !command.is_empty());
         Ok(AppSpec {
             identity: identity(conn, app).await?,
             process_guid: process.guid.clone(),
             version: process.version.clone(),
             process_type: process.r#type.clone(),
-            command: command.or_else(|| droplet.process_types.0.get(&process.r#type).cloned()).unwrap_or_default(),
+            command: command
+                .or_else(|| droplet.process_types.0.get(&process.r#type).cloned())
+                .unwrap_or_default(),
             instances: count(process.instances),
             memory_mb: count(process.memory_in_mb),
             disk_mb: count(process.disk_in_mb),
@@ -76,13 +113,24 @@ impl Driver {
             services: serde_json::json!({}),
             health_check: health_check(&process.health_check.0),
             readiness: readiness(&process.readiness_health_check.0),
-            droplet: Artifact { url: format!("{}/internal/v2/droplets/{}/{checksum}/download", self.internal_url(), droplet.guid), sha256: checksum },
+            droplet: Artifact {
+                url: format!(
+                    "{}/internal/v2/droplets/{}/{checksum}/download",
+                    self.internal_url(),
+                    droplet.guid
+                ),
+                sha256: checksum,
+            },
             lifecycle: self.lifecycle(),
             routes: routes(&mappings),
             egress_rules: egress(conn, &app.space_guid, "running").await?,
             isolation_segment: None,
             ssh_allowed: app.enable_ssh && space.allow_ssh,
-            stack: droplet.stack.clone().or_else(|| app.stack.clone()).unwrap_or_else(|| crate::buildpacks::STACK.to_owned()),
+            stack: droplet
+                .stack
+                .clone()
+                .or_else(|| app.stack.clone())
+                .unwrap_or_else(|| crate::buildpacks::STACK.to_owned()),
             annotation: clock::annotation(process.updated_at),
             api_url: self.api_url().to_owned(),
         })
@@ -106,33 +154,60 @@ fn ports(mappings: &[Mapping]) -> Vec<u16> {
 }
 
 fn port(mapping: &Mapping) -> u16 {
-    mapping.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(super::recipe::DEFAULT_APP_PORT)
+    mapping
+        .port
+        .and_then(|port| u16::try_from(port).ok())
+        .unwrap_or(super::recipe::DEFAULT_APP_PORT)
 }
 
 fn routes(mappings: &[Mapping]) -> Routes {
-    let uri = |mapping: &Mapping| crate::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0);
-    let http = mappings.iter().filter(|mapping| !mapping.internal).map(|mapping| HttpRoute {
-        uri: uri(mapping),
-        port: port(mapping),
-        protocol: Some(mapping.protocol.clone()),
-        options: mapping.options.clone().map(serde_json::Value::Object),
-        route_service_url: None,
-    });
-    Routes { http: http.collect(), tcp: Vec::new(), internal: mappings.iter().filter(|mapping| mapping.internal).map(uri).collect() }
+    let uri = |mapping: &Mapping| {
+        crate::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0)
+    };
+    let http = mappings
+        .iter()
+        .filter(|mapping| !mapping.internal)
+        .map(|mapping| HttpRoute {
+            uri: uri(mapping),
+            port: port(mapping),
+            protocol: Some(mapping.protocol.clone()),
+            options: mapping.options.clone().map(serde_json::Value::Object),
+            route_service_url: None,
+        });
+    Routes {
+        http: http.collect(),
+        tcp: Vec::new(),
+        internal: mappings
+            .iter()
+            .filter(|mapping| mapping.internal)
+            .map(uri)
+            .collect(),
+    }
 }
 
 fn kind(check: &process::HealthCheck) -> CheckKind {
     match check.r#type.as_str() {
-        "http" => CheckKind::Http { endpoint: check.endpoint.clone().unwrap_or_else(|| "/".to_owned()) },
+        "http" => CheckKind::Http {
+            endpoint: check.endpoint.clone().unwrap_or_else(|| "/".to_owned()),
+        },
         "process" | "none" => CheckKind::Process,
         _ => CheckKind::Port,
     }
 }
 
 fn health_check(check: &process::HealthCheck) -> HealthCheck {
-    HealthCheck { kind: kind(check), timeout: seconds(check.timeout), invocation_timeout: seconds(check.invocation_timeout), interval: seconds(check.interval) }
+    HealthCheck {
+        kind: kind(check),
+        timeout: seconds(check.timeout),
+        invocation_timeout: seconds(check.invocation_timeout),
+        interval: seconds(check.interval),
+    }
 }
 
 fn readiness(check: &process::HealthCheck) -> ReadinessCheck {
-    ReadinessCheck { kind: kind(check), invocation_timeout: seconds(check.invocation_timeout), interval: seconds(check.interval) }
+    ReadinessCheck {
+        kind: kind(check),
+        invocation_timeout: seconds(check.invocation_timeout),
+        interval: seconds(check.interval),
+    }
 }

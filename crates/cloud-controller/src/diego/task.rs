@@ -16,7 +16,11 @@ use wire::bbs::{Action, SerialAction, TaskDefinition};
 /// After the commit of a new task; the sync tries again when the BBS cannot be reached.
 pub(crate) async fn start(cc: &Cc, task: &Task) {
     if let Err(error) = desire(cc, task).await {
-        tracing::warn!(task = task.guid, error = format!("{error:#}"), "task-not-started");
+        tracing::warn!(
+            task = task.guid,
+            error = format!("{error:#}"),
+            "task-not-started"
+        );
         cc.driver.nudge().nudge();
     }
 }
@@ -24,20 +28,45 @@ pub(crate) async fn start(cc: &Cc, task: &Task) {
 async fn desire(cc: &Cc, task: &Task) -> Result<()> {
     let mut spec = {
         let mut conn = cc.db.read().await?;
-        let app: App = db::by_guid(&mut conn, &task.app_guid).await?.context("the task's app is gone")?;
-        let droplet: Droplet = db::by_guid(&mut conn, &task.droplet_guid).await?.context("the task's droplet is gone")?;
-        let web = process::of_type(&mut conn, &app.guid, "web").await?.unwrap_or_default();
-        let process = Process { memory_in_mb: task.memory_in_mb, disk_in_mb: task.disk_in_mb, log_rate_limit: task.log_rate_limit, ..web };
+        let app: App = db::by_guid(&mut conn, &task.app_guid)
+            .await?
+            .context("the task's app is gone")?;
+        let droplet: Droplet = db::by_guid(&mut conn, &task.droplet_guid)
+            .await?
+            .context("the task's droplet is gone")?;
+        let web = process::of_type(&mut conn, &app.guid, "web")
+            .await?
+            .unwrap_or_default();
+        let process = Process {
+            memory_in_mb: task.memory_in_mb,
+            disk_in_mb: task.disk_in_mb,
+            log_rate_limit: task.log_rate_limit,
+            ..web
+        };
         cc.driver.spec(&mut conn, &app, &process, &droplet).await?
     };
     spec.command.clone_from(&task.command);
-    let callback = format!("{}/internal/v4/tasks/{}/completed", cc.settings.internal_url, task.guid);
-    match cc.bbs.desire_task(&task.guid, TASKS_DOMAIN, definition(&spec, &task.name, callback)?).await {
+    let callback = format!(
+        "{}/internal/v4/tasks/{}/completed",
+        cc.settings.internal_url, task.guid
+    );
+    match cc
+        .bbs
+        .desire_task(
+            &task.guid,
+            TASKS_DOMAIN,
+            definition(&spec, &task.name, callback)?,
+        )
+        .await
+    {
         Err(error) if error.is_exists() => {}
         result => result?,
     }
     let mut tx = cc.db.write().await?;
-    if let Some(mut task) = db::by_guid::<Task>(&mut tx, &task.guid).await?.filter(|task| task.state == "PENDING") {
+    if let Some(mut task) = db::by_guid::<Task>(&mut tx, &task.guid)
+        .await?
+        .filter(|task| task.state == "PENDING")
+    {
         "RUNNING".clone_into(&mut task.state);
         task.touch();
         db::update(&mut tx, &task).await?;
@@ -47,9 +76,17 @@ async fn desire(cc: &Cc, task: &Task) -> Result<()> {
 }
 
 /// The app's own recipe, run once: its set-up, then its launcher with the task's command.
-fn definition(spec: &AppSpec, name: &str, completion_callback_url: String) -> Result<TaskDefinition> {
+fn definition(
+    spec: &AppSpec,
+    name: &str,
+    completion_callback_url: String,
+) -> Result<TaskDefinition> {
     let lrp = recipe::desired_lrp(spec)?;
-    let mut launch = lrp.action.and_then(|action| action.codependent).and_then(|codependent| codependent.actions.into_iter().next()).context("the recipe has no action")?;
+    let mut launch = lrp
+        .action
+        .and_then(|action| action.codependent)
+        .and_then(|codependent| codependent.actions.into_iter().next())
+        .context("the recipe has no action")?;
     if let Some(run) = &mut launch.run {
         run.log_source = format!("APP/TASK/{name}");
     }
@@ -57,7 +94,13 @@ fn definition(spec: &AppSpec, name: &str, completion_callback_url: String) -> Re
     Ok(TaskDefinition {
         root_fs: lrp.root_fs,
         environment_variables: lrp.environment_variables,
-        action: Some(Action { serial: Some(SerialAction { actions: steps, ..SerialAction::default() }), ..Action::default() }),
+        action: Some(Action {
+            serial: Some(SerialAction {
+                actions: steps,
+                ..SerialAction::default()
+            }),
+            ..Action::default()
+        }),
         disk_mb: lrp.disk_mb,
         memory_mb: lrp.memory_mb,
         cpu_weight: lrp.cpu_weight,
@@ -81,13 +124,28 @@ fn definition(spec: &AppSpec, name: &str, completion_callback_url: String) -> Re
 
 /// The BBS's callback.
 pub(crate) async fn completed(cc: &Cc, guid: &str, callback: &TaskCallback) -> Result<()> {
-    finish(cc, guid, callback.failed.then(|| callback.failure_reason.clone())).await
+    finish(
+        cc,
+        guid,
+        callback.failed.then(|| callback.failure_reason.clone()),
+    )
+    .await
 }
 
 async fn finish(cc: &Cc, guid: &str, failure: Option<String>) -> Result<()> {
     let mut tx = cc.db.write().await?;
-    let Some(mut task) = db::by_guid::<Task>(&mut tx, guid).await?.filter(|task| task.state != "SUCCEEDED" && task.state != "FAILED") else { return Ok(()) };
-    if failure.is_some() { "FAILED" } else { "SUCCEEDED" }.clone_into(&mut task.state);
+    let Some(mut task) = db::by_guid::<Task>(&mut tx, guid)
+        .await?
+        .filter(|task| task.state != "SUCCEEDED" && task.state != "FAILED")
+    else {
+        return Ok(());
+    };
+    if failure.is_some() {
+        "FAILED"
+    } else {
+        "SUCCEEDED"
+    }
+    .clone_into(&mut task.state);
     task.failure_reason = failure;
     task.touch();
     db::update(&mut tx, &task).await?;
@@ -105,7 +163,12 @@ pub(crate) async fn repair(cc: &Cc, tasks: &HashSet<String>) -> Result<()> {
         if task.state == "PENDING" {
             desire(cc, &task).await?;
         } else if clock::now() - task.updated_at > 10_000_000 {
-            finish(cc, &task.guid, Some("Unable to determine completion status".to_owned())).await?;
+            finish(
+                cc,
+                &task.guid,
+                Some("Unable to determine completion status".to_owned()),
+            )
+            .await?;
         }
     }
     Ok(())

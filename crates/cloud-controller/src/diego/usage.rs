@@ -18,14 +18,28 @@ pub(crate) struct Usage(Mutex<HashMap<String, (Instant, ByInstance)>>);
 
 /// Of all instances of an app; empty when log-cache is not configured or does not answer in time.
 pub(crate) async fn of_app(cc: &Cc, app_guid: &str, authorization: &str) -> ByInstance {
-    let Some(url) = &cc.settings.log_cache_internal_url else { return ByInstance::new() };
-    if let Some((at, used)) = cc.usage.0.lock().expect("no panic while holding it").get(app_guid)
-        && at.elapsed() < KEEP {
-            return used.clone();
-        }
-    let url = format!("{url}/api/v1/read/{app_guid}?envelope_types=GAUGE&descending=true&limit=1000");
-    let request = cc.http.get(url).header("authorization", authorization).timeout(PATIENCE);
-    let answer: Result<Value, reqwest::Error> = async { request.send().await?.error_for_status()?.json().await }.await;
+    let Some(url) = &cc.settings.log_cache_internal_url else {
+        return ByInstance::new();
+    };
+    if let Some((at, used)) = cc
+        .usage
+        .0
+        .lock()
+        .expect("no panic while holding it")
+        .get(app_guid)
+        && at.elapsed() < KEEP
+    {
+        return used.clone();
+    }
+    let url =
+        format!("{url}/api/v1/read/{app_guid}?envelope_types=GAUGE&descending=true&limit=1000");
+    let request = cc
+        .http
+        .get(url)
+        .header("authorization", authorization)
+        .timeout(PATIENCE);
+    let answer: Result<Value, reqwest::Error> =
+        async { request.send().await?.error_for_status()?.json().await }.await;
     let used = match answer {
         Ok(answer) => read(&answer),
         Err(error) => {
@@ -42,23 +56,46 @@ pub(crate) async fn of_app(cc: &Cc, app_guid: &str, authorization: &str) -> ByIn
 /// The newest value of each metric and instance; envelopes come newest first.
 fn read(answer: &Value) -> ByInstance {
     let mut used: HashMap<(String, i64), HashMap<String, f64>> = HashMap::new();
-    for envelope in answer.pointer("/envelopes/batch").and_then(Value::as_array).into_iter().flatten() {
+    for envelope in answer
+        .pointer("/envelopes/batch")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let text = |path: &str| envelope.pointer(path).and_then(Value::as_str);
-        let Some(index) = text("/instance_id").and_then(|id| id.parse::<i64>().ok()) else { continue };
-        let process = text("/tags/process_id").or_else(|| text("/source_id")).unwrap_or_default().to_owned();
+        let Some(index) = text("/instance_id").and_then(|id| id.parse::<i64>().ok()) else {
+            continue;
+        };
+        let process = text("/tags/process_id")
+            .or_else(|| text("/source_id"))
+            .unwrap_or_default()
+            .to_owned();
         let newest = used.entry((process, index)).or_default();
-        for (name, metric) in envelope.pointer("/gauge/metrics").and_then(Value::as_object).into_iter().flatten() {
+        for (name, metric) in envelope
+            .pointer("/gauge/metrics")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             if let Some(value) = metric.get("value").and_then(Value::as_f64) {
                 newest.entry(name.clone()).or_insert(value);
             }
         }
     }
-    used.into_iter().map(|(instance, metrics)| (instance, present(&metrics))).collect()
+    used.into_iter()
+        .map(|(instance, metrics)| (instance, present(&metrics)))
+        .collect()
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn present(metrics: &HashMap<String, f64>) -> Used {
-    let value = |name: &str| metrics.get(name).copied().filter(|value| value.is_finite() && *value >= 0.0).unwrap_or_default();
+    let value = |name: &str| {
+        metrics
+            .get(name)
+            .copied()
+            .filter(|value| value.is_finite() && *value >= 0.0)
+            .unwrap_or_default()
+    };
     Used {
         cpu: value("cpu") / 100.0,
         cpu_entitlement: value("cpu_entitlement") / 100.0,
@@ -77,6 +114,13 @@ mod tests {
     fn the_newest_gauge_wins() {
         let gauge = |memory: f64| json!({"instance_id": "0", "tags": {"process_id": "P"}, "gauge": {"metrics": {"memory": {"unit": "bytes", "value": memory}, "cpu": {"value": 50.0}}}});
         let used = read(&json!({"envelopes": {"batch": [gauge(2.0), gauge(1.0)]}}));
-        assert_eq!(used[&("P".to_owned(), 0)], Used { cpu: 0.5, memory: 2, ..Used::default() });
+        assert_eq!(
+            used[&("P".to_owned(), 0)],
+            Used {
+                cpu: 0.5,
+                memory: 2,
+                ..Used::default()
+            }
+        );
     }
 }

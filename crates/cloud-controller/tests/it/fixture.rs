@@ -37,17 +37,29 @@ fn issuer() -> &'static Issuer {
 
 /// A token of a user with these scopes.
 pub(crate) fn token(user: &str, scopes: &[&str], lifetime: i64) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
     let claims = json!({
         "user_id": format!("{user}-guid"), "user_name": user, "origin": "uaa", "client_id": "cf", "cid": "cf", "scope": scopes,
         "exp": now + lifetime, "iat": now, "jti": format!("{user}-token"), "aud": ["cloud_controller"],
     });
     let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::RS256);
     header.kid = Some("test".to_owned());
-    jsonwebtoken::encode(&header, &claims, &jsonwebtoken::EncodingKey::from_rsa_pem(issuer().private_pem.as_bytes()).unwrap()).unwrap()
+    jsonwebtoken::encode(
+        &header,
+        &claims,
+        &jsonwebtoken::EncodingKey::from_rsa_pem(issuer().private_pem.as_bytes()).unwrap(),
+    )
+    .unwrap()
 }
 
-pub(crate) const ADMIN: &[&str] = &["cloud_controller.admin", "cloud_controller.read", "cloud_controller.write"];
+pub(crate) const ADMIN: &[&str] = &[
+    "cloud_controller.admin",
+    "cloud_controller.read",
+    "cloud_controller.write",
+];
 pub(crate) const USER: &[&str] = &["cloud_controller.read", "cloud_controller.write"];
 
 fn identity() -> Identity {
@@ -60,8 +72,15 @@ fn identity() -> Identity {
             let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
             let issuer = rcgen::Issuer::new(ca, ca_key);
             let key = rcgen::KeyPair::generate().unwrap();
-            let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &issuer).unwrap();
-            Identity { cert_pem: cert.pem(), key_pem: key.serialize_pem(), ca_pem }
+            let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".into()])
+                .unwrap()
+                .signed_by(&key, &issuer)
+                .unwrap();
+            Identity {
+                cert_pem: cert.pem(),
+                key_pem: key.serialize_pem(),
+                ca_pem,
+            }
         })
         .clone()
 }
@@ -99,8 +118,16 @@ impl Foundation {
 
         let uaa = listener().await;
         let uaa_url = format!("http://{}", uaa.local_addr().unwrap());
-        let keys = axum::Router::new().route("/token_keys", axum::routing::get(async || axum::Json(issuer().keys.clone())));
-        running.push(tokio::spawn(kit::http::serve(uaa, None, keys, stop.clone())));
+        let keys = axum::Router::new().route(
+            "/token_keys",
+            axum::routing::get(async || axum::Json(issuer().keys.clone())),
+        );
+        running.push(tokio::spawn(kit::http::serve(
+            uaa,
+            None,
+            keys,
+            stop.clone(),
+        )));
 
         let (bbs_dir, cc_dir) = (data.path().join("bbs"), data.path().join("cc"));
         std::fs::create_dir_all(&bbs_dir).unwrap();
@@ -117,7 +144,8 @@ impl Foundation {
         let bbs_url = format!("https://{}", bbs.addr());
         running.push(tokio::spawn(bbs.run(stop.clone())));
 
-        let (url, internal_url, controller) = controller(&cc_dir, &uaa_url, &bbs_url, sync_interval, &stop).await;
+        let (url, internal_url, controller) =
+            controller(&cc_dir, &uaa_url, &bbs_url, sync_interval, &stop).await;
         running.push(controller);
         let mut foundation = Self {
             bbs: clients::bbs::Client::new(&bbs_url, &identity()).unwrap(),
@@ -133,9 +161,19 @@ impl Foundation {
             running,
             _data: data,
         };
-        let first = async |path: &str| foundation.get(path).await["resources"][0]["guid"].as_str().unwrap().to_owned();
-        let (organization, space, domain) = (first("/v3/organizations?names=demo").await, first("/v3/spaces?names=dev").await, first("/v3/domains").await);
-        (foundation.organization, foundation.space, foundation.domain) = (organization, space, domain);
+        let first = async |path: &str| {
+            foundation.get(path).await["resources"][0]["guid"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        let (organization, space, domain) = (
+            first("/v3/organizations?names=demo").await,
+            first("/v3/spaces?names=dev").await,
+            first("/v3/domains").await,
+        );
+        (foundation.organization, foundation.space, foundation.domain) =
+            (organization, space, domain);
         foundation
     }
 
@@ -147,15 +185,29 @@ impl Foundation {
     }
 
     /// Status and body; `token` without the scheme.
-    pub(crate) async fn call_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).header("authorization", format!("bearer {token}"));
+    pub(crate) async fn call_as(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.url))
+            .header("authorization", format!("bearer {token}"));
         if let Some(body) = body {
             request = request.json(&body);
         }
         answer(request.send().await.unwrap()).await
     }
 
-    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
         self.call_as(&self.admin, method, path, body).await
     }
 
@@ -168,13 +220,19 @@ impl Foundation {
     /// A request that must succeed.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(method.clone(), path, Some(body)).await;
-        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        assert!(
+            (200..300).contains(&status),
+            "{method} {path}: {status} {answer}"
+        );
         answer
     }
 
     pub(crate) async fn delete(&self, path: &str) {
         let (status, answer) = self.call(Method::DELETE, path, None).await;
-        assert!(status == 202 || status == 204, "DELETE {path}: {status} {answer}");
+        assert!(
+            status == 202 || status == 204,
+            "DELETE {path}: {status} {answer}"
+        );
     }
 
     pub(crate) async fn create_app(&self, name: &str) -> String {
@@ -183,7 +241,9 @@ impl Foundation {
     }
 
     pub(crate) async fn create_route(&self, host: &str, path: &str) -> String {
-        let route = self.send(Method::POST, "/v3/routes", self.route_body(host, path)).await;
+        let route = self
+            .send(Method::POST, "/v3/routes", self.route_body(host, path))
+            .await;
         route["guid"].as_str().unwrap().to_owned()
     }
 
@@ -192,25 +252,54 @@ impl Foundation {
     }
 
     pub(crate) async fn map(&self, route: &str, app: &str) -> Value {
-        self.send(Method::POST, &format!("/v3/routes/{route}/destinations"), json!({ "destinations": [{ "app": { "guid": app } }] })).await
+        self.send(
+            Method::POST,
+            &format!("/v3/routes/{route}/destinations"),
+            json!({ "destinations": [{ "app": { "guid": app } }] }),
+        )
+        .await
     }
 
     /// Posts a manifest; answers the job.
     pub(crate) async fn apply_manifest(&self, yaml: &str) -> (u16, Value) {
-        let request = self.http.post(format!("{}/v3/spaces/{}/actions/apply_manifest", self.url, self.space));
-        let response = request.header("authorization", format!("bearer {}", self.admin)).header("content-type", "application/x-yaml").body(yaml.to_owned()).send().await.unwrap();
-        let location = response.headers().get("location").map(|location| location.to_str().unwrap().to_owned());
+        let request = self.http.post(format!(
+            "{}/v3/spaces/{}/actions/apply_manifest",
+            self.url, self.space
+        ));
+        let response = request
+            .header("authorization", format!("bearer {}", self.admin))
+            .header("content-type", "application/x-yaml")
+            .body(yaml.to_owned())
+            .send()
+            .await
+            .unwrap();
+        let location = response
+            .headers()
+            .get("location")
+            .map(|location| location.to_str().unwrap().to_owned());
         let (status, body) = answer(response).await;
         match location {
-            Some(location) => (status, self.get(location.strip_prefix("http://api.test").unwrap()).await),
+            Some(location) => (
+                status,
+                self.get(location.strip_prefix("http://api.test").unwrap())
+                    .await,
+            ),
             None => (status, body),
         }
     }
 
     /// Uploads a zip; answers status and package.
     pub(crate) async fn upload(&self, package: &str, zip: Vec<u8>) -> (u16, Value) {
-        let form = reqwest::multipart::Form::new().text("resources", "[]").part("bits", reqwest::multipart::Part::bytes(zip).file_name("package.zip"));
-        let request = self.http.post(format!("{}/v3/packages/{package}/upload", self.url)).header("authorization", format!("bearer {}", self.admin));
+        let form = reqwest::multipart::Form::new()
+            .text("resources", "[]")
+            .part(
+                "bits",
+                reqwest::multipart::Part::bytes(zip).file_name("package.zip"),
+            );
+        let request = self
+            .http
+            .post(format!("{}/v3/packages/{package}/upload", self.url))
+            .header("authorization", format!("bearer {}", self.admin));
         answer(request.multipart(form).send().await.unwrap()).await
     }
 
@@ -218,19 +307,53 @@ impl Foundation {
     pub(crate) async fn started_app(&self, name: &str) -> String {
         let app = self.create_app(name).await;
         let related = json!({ "app": { "data": { "guid": app } } });
-        let droplet = self.send(Method::POST, "/v3/droplets", json!({ "relationships": related, "process_types": { "web": "./run" } })).await;
+        let droplet = self
+            .send(
+                Method::POST,
+                "/v3/droplets",
+                json!({ "relationships": related, "process_types": { "web": "./run" } }),
+            )
+            .await;
         let droplet = droplet["guid"].as_str().unwrap().to_owned();
-        let form = reqwest::multipart::Form::new().part("bits", reqwest::multipart::Part::bytes(b"droplet".to_vec()).file_name("droplet.tgz"));
-        let request = self.http.post(format!("{}/v3/droplets/{droplet}/upload", self.url)).header("authorization", format!("bearer {}", self.admin));
-        assert_eq!(answer(request.multipart(form).send().await.unwrap()).await.0, 202);
-        self.send(Method::PATCH, &format!("/v3/apps/{app}/relationships/current_droplet"), json!({ "data": { "guid": droplet } })).await;
-        self.send(Method::POST, &format!("/v3/apps/{app}/actions/start"), json!({})).await;
+        let form = reqwest::multipart::Form::new().part(
+            "bits",
+            reqwest::multipart::Part::bytes(b"droplet".to_vec()).file_name("droplet.tgz"),
+        );
+        let request = self
+            .http
+            .post(format!("{}/v3/droplets/{droplet}/upload", self.url))
+            .header("authorization", format!("bearer {}", self.admin));
+        assert_eq!(
+            answer(request.multipart(form).send().await.unwrap())
+                .await
+                .0,
+            202
+        );
+        self.send(
+            Method::PATCH,
+            &format!("/v3/apps/{app}/relationships/current_droplet"),
+            json!({ "data": { "guid": droplet } }),
+        )
+        .await;
+        self.send(
+            Method::POST,
+            &format!("/v3/apps/{app}/actions/start"),
+            json!({}),
+        )
+        .await;
         app
     }
 
     /// The desired LRPs of an app, as the BBS has them now.
     pub(crate) async fn lrps(&self, app: &str) -> Vec<m::DesiredLrp> {
-        let all = self.bbs.desired_lrps(&m::DesiredLrpsRequest { domain: "cf-apps".to_owned(), ..Default::default() }).await.unwrap();
+        let all = self
+            .bbs
+            .desired_lrps(&m::DesiredLrpsRequest {
+                domain: "cf-apps".to_owned(),
+                ..Default::default()
+            })
+            .await
+            .unwrap();
         all.into_iter().filter(|lrp| lrp.log_guid == app).collect()
     }
 
@@ -243,27 +366,61 @@ impl Foundation {
 
     /// The host names of an LRP's routes.
     pub(crate) fn lrp_urls(&self, lrp: &m::DesiredLrp) -> Value {
-        let routes: Value = serde_json::from_slice(&lrp.routes.as_ref().unwrap().routes["cf-router"]).unwrap();
-        routes.as_array().unwrap().iter().map(|route| route["hostnames"][0].clone()).collect()
+        let routes: Value =
+            serde_json::from_slice(&lrp.routes.as_ref().unwrap().routes["cf-router"]).unwrap();
+        routes
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|route| route["hostnames"][0].clone())
+            .collect()
     }
 
     /// Makes an index of an LRP run.
-    pub(crate) async fn run_instance(&self, lrp: &str, index: i32) -> (m::ActualLrpKey, m::ActualLrpInstanceKey) {
-        let key = m::ActualLrpKey { process_guid: lrp.to_owned(), index, domain: "cf-apps".to_owned() };
-        let instance = m::ActualLrpInstanceKey { instance_guid: format!("instance-{index}-{}", &lrp[..8]), cell_id: "cell-1".to_owned() };
+    pub(crate) async fn run_instance(
+        &self,
+        lrp: &str,
+        index: i32,
+    ) -> (m::ActualLrpKey, m::ActualLrpInstanceKey) {
+        let key = m::ActualLrpKey {
+            process_guid: lrp.to_owned(),
+            index,
+            domain: "cf-apps".to_owned(),
+        };
+        let instance = m::ActualLrpInstanceKey {
+            instance_guid: format!("instance-{index}-{}", &lrp[..8]),
+            cell_id: "cell-1".to_owned(),
+        };
         let net = m::ActualLrpNetInfo {
             address: "10.0.0.1".to_owned(),
-            ports: vec![m::PortMapping { container_port: 8080, host_port: 61001, container_tls_proxy_port: 61001, host_tls_proxy_port: 61003 }],
+            ports: vec![m::PortMapping {
+                container_port: 8080,
+                host_port: 61001,
+                container_tls_proxy_port: 61001,
+                host_tls_proxy_port: 61003,
+            }],
             instance_address: "10.255.0.2".to_owned(),
             ..Default::default()
         };
-        let start = m::StartActualLrpRequest { key: Some(key.clone()), instance_key: Some(instance.clone()), net_info: Some(net), routable: Some(true), ..Default::default() };
+        let start = m::StartActualLrpRequest {
+            key: Some(key.clone()),
+            instance_key: Some(instance.clone()),
+            net_info: Some(net),
+            routable: Some(true),
+            ..Default::default()
+        };
         self.bbs.start(&start).await.unwrap();
         (key, instance)
     }
 }
 
-async fn controller(data: &Path, uaa_url: &str, bbs_url: &str, sync_interval: Duration, stop: &CancellationToken) -> (String, String, tokio::task::JoinHandle<anyhow::Result<()>>) {
+async fn controller(
+    data: &Path,
+    uaa_url: &str,
+    bbs_url: &str,
+    sync_interval: Duration,
+    stop: &CancellationToken,
+) -> (String, String, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let inside = data.parent().unwrap().join("inside");
     std::fs::write(&inside, "#!program").unwrap();
     let internal_listener = listener().await;
@@ -295,9 +452,14 @@ async fn controller(data: &Path, uaa_url: &str, bbs_url: &str, sync_interval: Du
         staging_timeout: Duration::from_secs(900),
         sync_interval,
         max_package_bytes: 1 << 30,
-        first_target: Some(cloud_controller::FirstTarget { organization: "demo".to_owned(), space: "dev".to_owned() }),
+        first_target: Some(cloud_controller::FirstTarget {
+            organization: "demo".to_owned(),
+            space: "dev".to_owned(),
+        }),
     };
-    let built = cloud_controller::CloudController::build(config).await.unwrap();
+    let built = cloud_controller::CloudController::build(config)
+        .await
+        .unwrap();
     let url = format!("http://{}", built.addr());
     (url, internal_url, tokio::spawn(built.run(stop.clone())))
 }
@@ -305,7 +467,10 @@ async fn controller(data: &Path, uaa_url: &str, bbs_url: &str, sync_interval: Du
 async fn answer(response: reqwest::Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    )
 }
 
 /// Asks until `check` answers something.
@@ -323,7 +488,9 @@ pub(crate) async fn wait_for<T>(what: &str, mut check: impl AsyncFnMut() -> Opti
 pub(crate) fn zip(name: &str, content: &str) -> Vec<u8> {
     use std::io::Write as _;
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    writer.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+    writer
+        .start_file(name, zip::write::SimpleFileOptions::default())
+        .unwrap();
     writer.write_all(content.as_bytes()).unwrap();
     writer.finish().unwrap().into_inner()
 }

@@ -34,7 +34,12 @@ pub(crate) async fn build(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> R
     }
 }
 
-async fn build_on(setting: &mut Setting<'_>, parts: &mut Vec<Part>, assets: assets::CellAssets, network: CellNetwork) -> Result<CellRole> {
+async fn build_on(
+    setting: &mut Setting<'_>,
+    parts: &mut Vec<Part>,
+    assets: assets::CellAssets,
+    network: CellNetwork,
+) -> Result<CellRole> {
     let loggregator = setting.logs()?;
     let (plan, config) = (&setting.plan, &setting.config.cell);
     let garden = LinuxGarden::build(GardenConfig {
@@ -67,11 +72,18 @@ async fn build_on(setting: &mut Setting<'_>, parts: &mut Vec<Part>, assets: asse
         locket_url: setting.https(plan.ports.locket),
         garden: garden.clone(),
         loggregator,
-        stacks: if assets.stacks.is_empty() { vec![STACK.into()] } else { assets.stacks.keys().cloned().collect() },
+        stacks: if assets.stacks.is_empty() {
+            vec![STACK.into()]
+        } else {
+            assets.stacks.keys().cloned().collect()
+        },
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         work_dir: setting.folder("rep")?,
-        instance_ca: rep::InstanceCa { cert_pem: setting.certificates.instances.cert_pem.clone(), key_pem: setting.certificates.instances.key_pem.clone() },
+        instance_ca: rep::InstanceCa {
+            cert_pem: setting.certificates.instances.cert_pem.clone(),
+            key_pem: setting.certificates.instances.key_pem.clone(),
+        },
         instance_validity: config.instance_cert_validity,
         // Without route integrity there is no sidecar: the router speaks plainly to the app's own port.
         envoy: config.route_integrity.then_some(assets.envoy),
@@ -82,16 +94,30 @@ async fn build_on(setting: &mut Setting<'_>, parts: &mut Vec<Part>, assets: asse
     })?;
     let handle = rep.handle();
     parts.push(Part::new("rep", |shutdown| rep.run(shutdown)));
-    let emitter = route_emitter::RouteEmitter::build(route_emitter::Config::new(cell_id, setting.https(plan.ports.bbs), identity, plan.nats()))?;
+    let emitter = route_emitter::RouteEmitter::build(route_emitter::Config::new(
+        cell_id,
+        setting.https(plan.ports.bbs),
+        identity,
+        plan.nats(),
+    ))?;
     parts.push(Part::new("route-emitter", |shutdown| emitter.run(shutdown)));
-    Ok(CellRole { network, garden, rep: handle, drained: AtomicBool::new(false) })
+    Ok(CellRole {
+        network,
+        garden,
+        rep: handle,
+        drained: AtomicBool::new(false),
+    })
 }
 
 impl CellRole {
     /// Stops every instance as users expect (route first, then SIGTERM) and removes all containers.
     pub(crate) async fn drain(&self) -> Result<()> {
         let left = self.rep.drain_all(DRAIN_LIMIT).await;
-        anyhow::ensure!(left == 0, "{left} containers could not be removed within {} s: the next `cupola up` takes them over", DRAIN_LIMIT.as_secs());
+        anyhow::ensure!(
+            left == 0,
+            "{left} containers could not be removed within {} s: the next `cupola up` takes them over",
+            DRAIN_LIMIT.as_secs()
+        );
         self.drained.store(true, Ordering::SeqCst);
         Ok(())
     }
@@ -111,7 +137,9 @@ impl CellRole {
 
     /// Building failed elsewhere: takes back what has no containers.
     pub(crate) async fn remove_unused(self) {
-        let empty = garden::api::Garden::containers(&*self.garden).await.is_ok_and(|c| c.is_empty());
+        let empty = garden::api::Garden::containers(&*self.garden)
+            .await
+            .is_ok_and(|c| c.is_empty());
         self.drained.store(empty, Ordering::SeqCst);
         self.remove_if_drained().await;
     }

@@ -23,7 +23,13 @@ pub(crate) async fn bbs(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
 pub(crate) async fn auctioneer(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
     let ports = &setting.plan.ports;
     let listener = setting.listen(ports.auctioneer).await?;
-    let auctioneer = auctioneer::Auctioneer::build(auctioneer::Config::new(listener, setting.identity("auctioneer")?, setting.https(ports.bbs), setting.https(ports.locket))).await?;
+    let auctioneer = auctioneer::Auctioneer::build(auctioneer::Config::new(
+        listener,
+        setting.identity("auctioneer")?,
+        setting.https(ports.bbs),
+        setting.https(ports.locket),
+    ))
+    .await?;
     parts.push(Part::new("auctioneer", |shutdown| auctioneer.run(shutdown)));
     Ok(())
 }
@@ -38,7 +44,11 @@ pub(crate) async fn uaa(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
         admin_user: plan.admin_user.clone(),
         admin_password: setting.admin_password.to_owned(),
         reset_admin_password: false,
-        clients: vec![uaa::Client::component("cloud_controller", &plan.client_secret, &["scim.read", "uaa.resource"])],
+        clients: vec![uaa::Client::component(
+            "cloud_controller",
+            &plan.client_secret,
+            &["scim.read", "uaa.resource"],
+        )],
         access_token_validity: Duration::from_secs(10 * 60),
         refresh_token_validity: Duration::from_secs(30 * 24 * 3600),
     })
@@ -61,7 +71,10 @@ pub(crate) async fn log_cache(setting: &mut Setting<'_>, parts: &mut Vec<Part>) 
     Ok(())
 }
 
-pub(crate) async fn cloud_controller(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+pub(crate) async fn cloud_controller(
+    setting: &mut Setting<'_>,
+    parts: &mut Vec<Part>,
+) -> Result<()> {
     let loggregator = setting.logs()?;
     let (plan, config) = (&setting.plan, setting.config);
     let ports = &plan.ports;
@@ -76,11 +89,18 @@ pub(crate) async fn cloud_controller(setting: &mut Setting<'_>, parts: &mut Vec<
         log_cache_url: plan.url("log-cache"),
         uaa_internal_url: setting.http(ports.uaa),
         log_cache_internal_url: Some(setting.http(ports.log_cache)),
-        uaa_client: Some(cloud_controller::UaaClient { id: "cloud_controller".into(), secret: plan.client_secret.clone() }),
+        uaa_client: Some(cloud_controller::UaaClient {
+            id: "cloud_controller".into(),
+            secret: plan.client_secret.clone(),
+        }),
         app_ssh: None,
         system_domain: plan.domain.clone(),
         apps_domain: plan.domain.clone(),
-        reserved_hosts: super::edge::COMPONENT_HOSTS.iter().chain(&["ssh", "doppler", "loggregator"]).map(ToString::to_string).collect(),
+        reserved_hosts: super::edge::COMPONENT_HOSTS
+            .iter()
+            .chain(&["ssh", "doppler", "loggregator"])
+            .map(ToString::to_string)
+            .collect(),
         bbs_url: setting.https(ports.bbs),
         identity: setting.identity("cloud-controller-ng")?,
         loggregator,
@@ -92,9 +112,14 @@ pub(crate) async fn cloud_controller(setting: &mut Setting<'_>, parts: &mut Vec<
         staging_timeout: Duration::from_secs(15 * 60),
         sync_interval: Duration::from_secs(30),
         max_package_bytes: 1 << 30,
-        first_target: Some(cloud_controller::FirstTarget { organization: config.first_org.clone(), space: config.first_space.clone() }),
+        first_target: Some(cloud_controller::FirstTarget {
+            organization: config.first_org.clone(),
+            space: config.first_space.clone(),
+        }),
     })
     .await?;
-    parts.push(Part::new("cloud-controller", |shutdown| cloud_controller.run(shutdown)));
+    parts.push(Part::new("cloud-controller", |shutdown| {
+        cloud_controller.run(shutdown)
+    }));
     Ok(())
 }

@@ -18,7 +18,10 @@ pub(crate) async fn check_public_ports(setting: &Setting<'_>, router: bool) -> R
         return Ok(());
     }
     let (config, plan) = (setting.config, &setting.plan);
-    for (configured, port, key) in [(config.http, plan.http_port, "--http"), (config.https, plan.https_port, "--https")] {
+    for (configured, port, key) in [
+        (config.http, plan.http_port, "--http"),
+        (config.https, plan.https_port, "--https"),
+    ] {
         for address in public_addresses(configured, port, None) {
             drop(bind(address, key).await?);
         }
@@ -41,20 +44,37 @@ pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> 
     for address in public_addresses(config.https, plan.https_port, cell_ip) {
         https.push(bind(address, "--https").await?);
     }
-    let edge = setting.certificates.edge(&plan.domain, &[Ipv4Addr::LOCALHOST, plan.cell_ip])?;
+    let edge = setting
+        .certificates
+        .edge(&plan.domain, &[Ipv4Addr::LOCALHOST, plan.cell_ip])?;
     // The router shows its component certificate to instances and trusts the instances' CA.
     let own = setting.identity("gorouter")?;
-    let backend_tls = kit::tls::Identity { ca_pem: setting.certificates.instances.cert_pem.clone(), ..own };
+    let backend_tls = kit::tls::Identity {
+        ca_pem: setting.certificates.instances.cert_pem.clone(),
+        ..own
+    };
     let router = router::Router::build(router::Config {
         http,
         https,
-        certificates: vec![router::Certificate { cert_pem: edge.cert_pem, key_pem: edge.key_pem }],
-        status: router::Status { listener: setting.listen(plan.ports.router_status).await?, user: STATUS_USER.into(), password: plan.status_password.clone() },
+        certificates: vec![router::Certificate {
+            cert_pem: edge.cert_pem,
+            key_pem: edge.key_pem,
+        }],
+        status: router::Status {
+            listener: setting.listen(plan.ports.router_status).await?,
+            user: STATUS_USER.into(),
+            password: plan.status_password.clone(),
+        },
         nats: plan.nats(),
         backend_tls,
         access_log: Some(setting.folder("log")?.join("access.log")),
         loggregator,
-        settings: router::Settings { ip: plan.cell_ip.into(), start_delay: Duration::ZERO, register_interval: config.register_interval, ..router::Settings::default() },
+        settings: router::Settings {
+            ip: plan.cell_ip.into(),
+            start_delay: Duration::ZERO,
+            register_interval: config.register_interval,
+            ..router::Settings::default()
+        },
     })
     .await?;
     parts.push(Part::new("router", |shutdown| router.run(shutdown)));
@@ -65,7 +85,12 @@ pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> 
 /// The components' own routes travel over NATS like every route.
 fn component_routes(setting: &Setting<'_>, parts: &mut Vec<Part>) {
     let plan = &setting.plan;
-    let ports = [("api", plan.ports.cloud_controller), ("uaa", plan.ports.uaa), ("login", plan.ports.uaa), ("log-cache", plan.ports.log_cache)];
+    let ports = [
+        ("api", plan.ports.cloud_controller),
+        ("uaa", plan.ports.uaa),
+        ("login", plan.ports.uaa),
+        ("log-cache", plan.ports.log_cache),
+    ];
     let route = |host: &str, port: u16| Route {
         uris: vec![format!("{host}.{}", plan.domain)],
         host: "127.0.0.1".into(),
@@ -73,17 +98,29 @@ fn component_routes(setting: &Setting<'_>, parts: &mut Vec<Part>) {
         tags: [("component".to_owned(), host.to_owned())].into(),
         ..Route::default()
     };
-    let routes: Vec<Route> = ports.iter().map(|(host, port)| route(host, *port)).collect();
+    let routes: Vec<Route> = ports
+        .iter()
+        .map(|(host, port)| route(host, *port))
+        .collect();
     let (nats, interval) = (plan.nats(), setting.config.register_interval);
-    parts.push(Part::new("route-registrar", move |shutdown: CancellationToken| async move {
-        let client = clients::nats::connect(&nats, "route-registrar", |_| async {}).await?;
-        Registrar::new(client, &routes, interval)?.run(shutdown).await
-    }));
+    parts.push(Part::new(
+        "route-registrar",
+        move |shutdown: CancellationToken| async move {
+            let client = clients::nats::connect(&nats, "route-registrar", |_| async {}).await?;
+            Registrar::new(client, &routes, interval)?
+                .run(shutdown)
+                .await
+        },
+    ));
 }
 
 pub(crate) async fn dns(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
     let (config, plan) = (setting.config, &setting.plan);
-    let address = if setting.cell_exists { plan.cell_ip } else { Ipv4Addr::LOCALHOST };
+    let address = if setting.cell_exists {
+        plan.cell_ip
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
     let dns = dns::Dns::build(dns::Config {
         sockets: vec![dns::Sockets::bind(SocketAddr::from((address, 53))).await?],
         domains: vec![plan.domain.clone()],
@@ -94,7 +131,10 @@ pub(crate) async fn dns(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
         hosts: config.hosts_file.then(|| dns::HostsConfig {
             path: "/etc/hosts".into(),
             ip: Ipv4Addr::LOCALHOST.into(),
-            names: COMPONENT_HOSTS.iter().map(|host| format!("{host}.{}", plan.domain)).collect(),
+            names: COMPONENT_HOSTS
+                .iter()
+                .map(|host| format!("{host}.{}", plan.domain))
+                .collect(),
         }),
     })?;
     parts.push(Part::new("dns", |shutdown| dns.run(shutdown)));

@@ -27,9 +27,18 @@ pub(crate) const PASSWORD: &str = "story-password";
 
 impl Foundation {
     pub(crate) fn boot(config: &str) -> Result<Self> {
-        ensure!(nix::unistd::geteuid().is_root(), "the stories need root: run `make test` as root");
-        ensure!(binary().is_file(), "{} is missing: run `make build` first", binary().display());
-        let directory = tempfile::Builder::new().prefix("cupola-stories-").tempdir()?;
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "the stories need root: run `make test` as root"
+        );
+        ensure!(
+            binary().is_file(),
+            "{} is missing: run `make build` first",
+            binary().display()
+        );
+        let directory = tempfile::Builder::new()
+            .prefix("cupola-stories-")
+            .tempdir()?;
         let domain = format!("s{}.cupola.test", std::process::id());
         let file = directory.path().join("cupola.yml");
         std::fs::write(&file, config)?;
@@ -44,19 +53,50 @@ impl Foundation {
             directory,
         };
         foundation.up()?;
-        foundation.cf_ok(&["login", "-a", &foundation.api(), "--skip-ssl-validation", "-u", "admin", "-p", PASSWORD, "-o", "demo", "-s", "dev"])?;
+        foundation.cf_ok(&[
+            "login",
+            "-a",
+            &foundation.api(),
+            "--skip-ssl-validation",
+            "-u",
+            "admin",
+            "-p",
+            PASSWORD,
+            "-o",
+            "demo",
+            "-s",
+            "dev",
+        ])?;
         Ok(foundation)
     }
 
     /// Starts `cupola up` on this foundation's data and waits until it is ready.
     pub(crate) fn up(&mut self) -> Result<()> {
         let mut command = Command::new(binary());
-        command.args(["up", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--domain", &self.domain, "--data"]).arg(&self.data);
+        command
+            .args([
+                "up",
+                "--http",
+                "127.0.0.1:0",
+                "--https",
+                "127.0.0.1:0",
+                "--domain",
+                &self.domain,
+                "--data",
+            ])
+            .arg(&self.data);
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
-        let log = std::fs::File::options().create(true).append(true).open(self.directory.path().join("up.log"))?;
-        command.env("CUPOLA_ADMIN_PASSWORD", PASSWORD).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("up.log"))?;
+        command
+            .env("CUPOLA_ADMIN_PASSWORD", PASSWORD)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
         let mut child = command.spawn().context("start cupola up")?;
         let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         self.child = Some(child);
@@ -68,8 +108,10 @@ impl Foundation {
                 }
             }
         });
-        told.recv_timeout(Duration::from_secs(90)).with_context(|| format!("cupola up was not ready within 90 s:\n{}", self.log()))?;
-        self.plan = serde_json::from_str(&std::fs::read_to_string(self.data.join("foundation.json"))?)?;
+        told.recv_timeout(Duration::from_secs(90))
+            .with_context(|| format!("cupola up was not ready within 90 s:\n{}", self.log()))?;
+        self.plan =
+            serde_json::from_str(&std::fs::read_to_string(self.data.join("foundation.json"))?)?;
         Ok(())
     }
 
@@ -91,7 +133,10 @@ impl Foundation {
     }
 
     pub(crate) fn port(&self, name: &str) -> u16 {
-        self.plan["ports"][name].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or_default()
+        self.plan["ports"][name]
+            .as_u64()
+            .and_then(|p| u16::try_from(p).ok())
+            .unwrap_or_default()
     }
 
     pub(crate) fn host(&self, name: &str) -> String {
@@ -105,66 +150,153 @@ impl Foundation {
 
     pub(crate) fn cf_in(&self, home: &Path, args: &[&str]) -> Result<Output> {
         std::fs::create_dir_all(home)?;
-        Ok(Command::new(binary()).arg("cf").args(args).env("CF_HOME", home).stdin(Stdio::null()).output()?)
+        Ok(Command::new(binary())
+            .arg("cf")
+            .args(args)
+            .env("CF_HOME", home)
+            .stdin(Stdio::null())
+            .output()?)
     }
 
     pub(crate) fn cf_ok(&self, args: &[&str]) -> Result<String> {
         let output = self.cf(args)?;
-        ensure!(output.status.success(), "cf {} ended with {}:\n{}", args.join(" "), output.status, both(&output));
+        ensure!(
+            output.status.success(),
+            "cf {} ended with {}:\n{}",
+            args.join(" "),
+            output.status,
+            both(&output)
+        );
         Ok(both(&output))
     }
 
     /// Expects failure with exit code 1; the output.
     pub(crate) fn cf_fails(&self, args: &[&str]) -> Result<String> {
         let output = self.cf(args)?;
-        ensure!(output.status.code() == Some(1), "cf {} ended with {} instead of 1:\n{}", args.join(" "), output.status, both(&output));
+        ensure!(
+            output.status.code() == Some(1),
+            "cf {} ended with {} instead of 1:\n{}",
+            args.join(" "),
+            output.status,
+            both(&output)
+        );
         Ok(both(&output))
     }
 
     pub(crate) fn cf_curl(&self, path: &str) -> Result<Value> {
         let output = self.cf(&["curl", path])?;
-        serde_json::from_slice(&output.stdout).with_context(|| format!("cf curl {path}: {}", both(&output)))
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("cf curl {path}: {}", both(&output)))
     }
 
     pub(crate) fn cfdot(&self, args: &[&str]) -> Result<Vec<Value>> {
-        let output = Command::new(binary()).args(["cfdot", "--data"]).arg(&self.data).args(args).output()?;
-        ensure!(output.status.success(), "cfdot {}: {}", args.join(" "), both(&output));
-        String::from_utf8_lossy(&output.stdout).lines().map(|l| serde_json::from_str(l).with_context(|| format!("cfdot line {l:?}"))).collect()
+        let output = Command::new(binary())
+            .args(["cfdot", "--data"])
+            .arg(&self.data)
+            .args(args)
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "cfdot {}: {}",
+            args.join(" "),
+            both(&output)
+        );
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(|l| serde_json::from_str(l).with_context(|| format!("cfdot line {l:?}")))
+            .collect()
     }
 
     /// Running actual LRPs of an app.
     pub(crate) fn instances(&self, app_guid: &str) -> Result<Vec<Value>> {
-        Ok(self.cfdot(&["actual-lrps"])?.into_iter().filter(|l| l["process_guid"].as_str().is_some_and(|g| g.starts_with(app_guid)) && l["state"] == "RUNNING").collect())
+        Ok(self
+            .cfdot(&["actual-lrps"])?
+            .into_iter()
+            .filter(|l| {
+                l["process_guid"]
+                    .as_str()
+                    .is_some_and(|g| g.starts_with(app_guid))
+                    && l["state"] == "RUNNING"
+            })
+            .collect())
     }
 
     pub(crate) fn guid(&self, app: &str) -> Result<String> {
         let output = self.cf(&["app", app, "--guid"])?;
-        ensure!(output.status.success(), "cf app {app} --guid: {}", both(&output));
+        ensure!(
+            output.status.success(),
+            "cf app {app} --guid: {}",
+            both(&output)
+        );
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// `cupola exec`: standard output of a command inside an instance.
     pub(crate) fn exec(&self, app: &str, command: &[&str]) -> Result<String> {
-        let output = Command::new(binary()).args(["exec", "--data"]).arg(&self.data).arg(app).arg("--").args(command).stdin(Stdio::null()).output()?;
-        ensure!(output.status.success(), "exec {app} {command:?} ended with {}: {}", output.status, both(&output));
+        let output = Command::new(binary())
+            .args(["exec", "--data"])
+            .arg(&self.data)
+            .arg(app)
+            .arg("--")
+            .args(command)
+            .stdin(Stdio::null())
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "exec {app} {command:?} ended with {}: {}",
+            output.status,
+            both(&output)
+        );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// A request to the router's plain port, by Host header: status, headers as text, body.
     pub(crate) fn get(&self, host: &str, path: &str) -> Result<Answer> {
         let port = self.plan["http_port"].to_string();
-        let output = Command::new("curl").args(["-sS", "-i", "--max-time", "20", "-H", &format!("Host: {host}"), &format!("http://127.0.0.1:{port}{path}")]).output()?;
-        ensure!(output.status.success(), "curl {host}{path}: {}", both(&output));
+        let output = Command::new("curl")
+            .args([
+                "-sS",
+                "-i",
+                "--max-time",
+                "20",
+                "-H",
+                &format!("Host: {host}"),
+                &format!("http://127.0.0.1:{port}{path}"),
+            ])
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "curl {host}{path}: {}",
+            both(&output)
+        );
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-        let status = head.split_whitespace().nth(1).and_then(|s| s.parse().ok()).context("no status")?;
-        Ok(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+        let status = head
+            .split_whitespace()
+            .nth(1)
+            .and_then(|s| s.parse().ok())
+            .context("no status")?;
+        Ok(Answer {
+            status,
+            head: head.to_ascii_lowercase(),
+            body: body.to_owned(),
+        })
     }
 
     /// The router's table, as gorouter answers it.
     pub(crate) fn table(&self) -> Result<Value> {
-        let user = format!("router-status:{}", self.plan["status_password"].as_str().unwrap_or_default());
-        let output = Command::new("curl").args(["-sS", "-u", &user, &format!("http://127.0.0.1:{}/routes", self.port("router_status"))]).output()?;
+        let user = format!(
+            "router-status:{}",
+            self.plan["status_password"].as_str().unwrap_or_default()
+        );
+        let output = Command::new("curl")
+            .args([
+                "-sS",
+                "-u",
+                &user,
+                &format!("http://127.0.0.1:{}/routes", self.port("router_status")),
+            ])
+            .output()?;
         serde_json::from_slice(&output.stdout).context("read /routes")
     }
 
@@ -188,11 +320,18 @@ impl Foundation {
             }
             if Instant::now() > deadline {
                 child.kill()?;
-                bail!("cupola up did not stop within 60 s after SIGTERM:\n{}", self.log());
+                bail!(
+                    "cupola up did not stop within 60 s after SIGTERM:\n{}",
+                    self.log()
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         };
-        ensure!(status.success(), "cupola up ended with {status}:\n{}", self.log());
+        ensure!(
+            status.success(),
+            "cupola up ended with {status}:\n{}",
+            self.log()
+        );
         self.before.same_as_now(&self.data)
     }
 }
@@ -200,7 +339,10 @@ impl Foundation {
 impl Drop for Foundation {
     fn drop(&mut self) {
         if self.child.is_some() && self.stop_cleanly().is_err() {
-            eprintln!("the stories' foundation could not be stopped cleanly; see {}", self.data.display());
+            eprintln!(
+                "the stories' foundation could not be stopped cleanly; see {}",
+                self.data.display()
+            );
         }
     }
 }
@@ -221,22 +363,37 @@ pub(crate) fn root() -> PathBuf {
 }
 
 pub(crate) fn example(name: &str) -> String {
-    root().join("examples").join(name).to_string_lossy().into_owned()
+    root()
+        .join("examples")
+        .join(name)
+        .to_string_lossy()
+        .into_owned()
 }
 
 pub(crate) fn both(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// Runs a tool of the machine.
 pub(crate) fn sh(command: &str) -> Result<String> {
-    let output = Command::new("bash").args(["-c", command]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output()?;
+    let output = Command::new("bash")
+        .args(["-c", command])
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()?;
     ensure!(output.status.success(), "{command}: {}", both(&output));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Waits until `check` gives something; polls every 50 ms.
-pub(crate) fn wait_for<T>(what: &str, seconds: u64, mut check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) fn wait_for<T>(
+    what: &str,
+    seconds: u64,
+    mut check: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut last = String::new();
     while Instant::now() < deadline {
@@ -258,18 +415,39 @@ struct Machine {
 impl Machine {
     fn look() -> Self {
         let commands = [
-            ("chains and rules", "for t in filter nat mangle; do iptables -w -t $t -S; done | grep -v '^-P' || true"),
-            ("links", "ip -o link | awk -F': ' '{print $2}' | cut -d@ -f1 | sort"),
+            (
+                "chains and rules",
+                "for t in filter nat mangle; do iptables -w -t $t -S; done | grep -v '^-P' || true",
+            ),
+            (
+                "links",
+                "ip -o link | awk -F': ' '{print $2}' | cut -d@ -f1 | sort",
+            ),
             ("addresses", "ip -o -4 addr | awk '{print $2, $4}' | sort"),
             ("routes", "ip route | sort"),
             ("mounts", "cut -d' ' -f5 /proc/self/mountinfo | sort"),
             ("loop devices", "losetup -a | sort"),
             ("network namespaces", "ls /run/netns 2>/dev/null || true"),
-            ("cgroups", "find /sys/fs/cgroup -maxdepth 4 -type d -name '*cupola*' | sort"),
+            (
+                "cgroups",
+                "find /sys/fs/cgroup -maxdepth 4 -type d -name '*cupola*' | sort",
+            ),
             ("run files", "ls -d /run/cupola* 2>/dev/null || true"),
             ("hosts file", "cat /etc/hosts"),
         ];
-        let seen = commands.into_iter().map(|(what, command)| (what, sh(command).unwrap_or_default().lines().map(str::to_owned).collect())).collect();
+        let seen = commands
+            .into_iter()
+            .map(|(what, command)| {
+                (
+                    what,
+                    sh(command)
+                        .unwrap_or_default()
+                        .lines()
+                        .map(str::to_owned)
+                        .collect(),
+                )
+            })
+            .collect();
         Self { seen }
     }
 
@@ -277,7 +455,11 @@ impl Machine {
         let now = Self::look();
         let mut left = Vec::new();
         for (what, before) in &self.seen {
-            let added: Vec<_> = now.seen[what].iter().filter(|l| !before.contains(l)).cloned().collect();
+            let added: Vec<_> = now.seen[what]
+                .iter()
+                .filter(|l| !before.contains(l))
+                .cloned()
+                .collect();
             if !added.is_empty() {
                 left.push(format!("{what}: {}", added.join(" | ")));
             }

@@ -5,13 +5,22 @@ use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 
 pub(crate) const ON: &[Story] = &[
-    story("story_15_with_route_integrity_the_wrong_app_never_answers", never_the_wrong_app),
+    story(
+        "story_15_with_route_integrity_the_wrong_app_never_answers",
+        never_the_wrong_app,
+    ),
     story("story_16_the_instance_certificate", instance_certificate),
 ];
 
 pub(crate) const OFF: &[Story] = &[
-    story("story_14_without_route_integrity_the_wrong_app_answers", the_danger),
-    story("story_16_the_instance_certificate_rotates_without_restart", rotation),
+    story(
+        "story_14_without_route_integrity_the_wrong_app_answers",
+        the_danger,
+    ),
+    story(
+        "story_16_the_instance_certificate_rotates_without_restart",
+        rotation,
+    ),
 ];
 
 struct Instance {
@@ -22,21 +31,46 @@ struct Instance {
 }
 
 fn instance(f: &Foundation, app: &str) -> Result<Instance> {
-    let lrp = f.instances(&f.guid(app)?)?.into_iter().next().with_context(|| format!("{app} has no running instance"))?;
+    let lrp = f
+        .instances(&f.guid(app)?)?
+        .into_iter()
+        .next()
+        .with_context(|| format!("{app} has no running instance"))?;
     let ports = lrp["ports"][0].clone();
-    let port = [&ports["host_tls_proxy_port"], &ports["host_port"]].into_iter().filter_map(serde_json::Value::as_u64).find(|p| *p > 0).context("no host port")?;
-    Ok(Instance { guid: lrp["instance_guid"].as_str().unwrap_or_default().into(), overlay: lrp["instance_address"].as_str().unwrap_or_default().into(), port })
+    let port = [&ports["host_tls_proxy_port"], &ports["host_port"]]
+        .into_iter()
+        .filter_map(serde_json::Value::as_u64)
+        .find(|p| *p > 0)
+        .context("no host port")?;
+    Ok(Instance {
+        guid: lrp["instance_guid"].as_str().unwrap_or_default().into(),
+        overlay: lrp["instance_address"].as_str().unwrap_or_default().into(),
+        port,
+    })
 }
 
-/// Points the DNAT rule of `from` at the container of `to`; returns the command that undoes it.
-fn misroute(from: &Instance, to: &Instance) -> Result<String> {
+/// Points the DNAT rule of `from` at the container of `to`; returns the command that undoes it. Connections that exist
+/// keep their translation, so they are cut: for a moment packets to `from` are answered with a reset.
+fn misroute(f: &Foundation, route: &str, from: &Instance, to: &Instance) -> Result<String> {
     let rules = sh("iptables -w -S -t nat")?;
-    let rule = rules.lines().find(|l| l.contains(&format!("--dport {} ", from.port)) && l.contains(&from.overlay)).context("no DNAT rule")?;
+    let rule = rules
+        .lines()
+        .find(|l| l.contains(&format!("--dport {} ", from.port)) && l.contains(&from.overlay))
+        .context("no DNAT rule")?;
     let chain = rule.split_whitespace().nth(1).context("no chain")?;
-    let wrong = rule.replacen("-A", "-I", 1).replace(&format!("{}:", from.overlay), &format!("{}:", to.overlay)).replacen(chain, &format!("{chain} 1"), 1);
+    let wrong = rule
+        .replacen("-A", "-I", 1)
+        .replace(&format!("{}:", from.overlay), &format!("{}:", to.overlay))
+        .replacen(chain, &format!("{chain} 1"), 1);
     sh(&format!("iptables -w -t nat {wrong}"))?;
-    // connections that exist keep their translation: cut them, so that the next request is on a new one
-    let _ = sh(&format!("ss -K dst {} 2>/dev/null || true", from.overlay));
+    let reset = format!(
+        "OUTPUT -p tcp -d {} -j REJECT --reject-with tcp-reset",
+        from.overlay
+    );
+    sh(&format!("iptables -w -I {reset}"))?;
+    let cut: Result<Vec<Answer>> = (0..8).map(|_| f.get(route, "/id")).collect();
+    sh(&format!("iptables -w -D {reset}"))?;
+    cut?;
     Ok(format!("iptables -w -t nat -D {chain} 1"))
 }
 
@@ -46,12 +80,28 @@ fn id(answer: &Answer) -> &str {
 
 fn the_danger(f: &mut Foundation) -> Result<()> {
     for app in ["appA", "appB"] {
-        f.cf_ok(&["push", app, "-p", &example("proxy/bin"), "-b", "binary_buildpack", "-c", "./proxy", "-m", "64M", "-k", "128M"])?;
+        f.cf_ok(&[
+            "push",
+            app,
+            "-p",
+            &example("proxy/bin"),
+            "-b",
+            "binary_buildpack",
+            "-c",
+            "./proxy",
+            "-m",
+            "64M",
+            "-k",
+            "128M",
+        ])?;
     }
     let (a, b) = (instance(f, "appA")?, instance(f, "appB")?);
     let route = f.host("appa");
-    ensure!(id(&f.get(&route, "/id")?).contains(&a.guid), "appA does not answer on its own route");
-    let undo = misroute(&a, &b)?;
+    ensure!(
+        id(&f.get(&route, "/id")?).contains(&a.guid),
+        "appA does not answer on its own route"
+    );
+    let undo = misroute(f, &route, &a, &b)?;
     let seen = wait_for("appB's answer on appA's route", 100, || {
         let answer = f.get(&route, "/id")?;
         Ok(id(&answer).contains(&b.guid).then_some(()))
@@ -63,12 +113,15 @@ fn the_danger(f: &mut Foundation) -> Result<()> {
 fn never_the_wrong_app(f: &mut Foundation) -> Result<()> {
     let (a, b) = (instance(f, "appA")?, instance(f, "appB")?);
     let route = f.host("appa");
-    let undo = misroute(&a, &b)?;
+    let undo = misroute(f, &route, &a, &b)?;
     let outcome = (|| -> Result<()> {
         let mut pruned = false;
         for _ in 0..200 {
             let answer = f.get(&route, "/id")?;
-            ensure!(!id(&answer).contains(&b.guid), "appB answered on appA's route");
+            ensure!(
+                !id(&answer).contains(&b.guid),
+                "appB answered on appA's route"
+            );
             if answer.status == 503 {
                 pruned = true;
                 break;
@@ -76,23 +129,42 @@ fn never_the_wrong_app(f: &mut Foundation) -> Result<()> {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         ensure!(pruned, "no 503 on a new connection");
-        let log = wait_for("prune-failed-endpoint in the router's log", 5, || Ok(Some(f.log()).filter(|l| l.contains("prune-failed-endpoint"))))?;
-        let line = log.lines().rev().find(|l| l.contains("prune-failed-endpoint")).unwrap_or_default();
-        ensure!(line.contains(&a.guid) && line.contains(&b.guid), "the line does not name both certificate names: {line}");
+        let log = wait_for("prune-failed-endpoint in the router's log", 5, || {
+            Ok(Some(f.log()).filter(|l| l.contains("prune-failed-endpoint")))
+        })?;
+        let line = log
+            .lines()
+            .rev()
+            .find(|l| l.contains("prune-failed-endpoint"))
+            .unwrap_or_default();
+        ensure!(
+            line.contains(&a.guid) && line.contains(&b.guid),
+            "the line does not name both certificate names: {line}"
+        );
         Ok(())
     })();
     sh(&undo)?;
     outcome?;
     // with a second, healthy instance of appA the client sees 200 only
     f.cf_ok(&["scale", "appA", "-i", "2"])?;
-    wait_for("two instances of appA in the table", 60, || Ok((f.table()?[&route].as_array().map_or(0, Vec::len) == 2).then_some(())))?;
+    wait_for("two instances of appA in the table", 60, || {
+        Ok((f.table()?[&route].as_array().map_or(0, Vec::len) == 2).then_some(()))
+    })?;
     let a = instance(f, "appA")?;
-    let undo = misroute(&a, &b)?;
+    let undo = misroute(f, &route, &a, &b)?;
     let outcome = (|| -> Result<()> {
         for round in 0..60 {
             let answer = f.get(&route, "/id")?;
-            ensure!(answer.status == 200, "request {round} saw {} with a healthy second instance: {}", answer.status, answer.body);
-            ensure!(!id(&answer).contains(&b.guid), "appB answered on appA's route");
+            ensure!(
+                answer.status == 200,
+                "request {round} saw {} with a healthy second instance: {}",
+                answer.status,
+                answer.body
+            );
+            ensure!(
+                !id(&answer).contains(&b.guid),
+                "appB answered on appA's route"
+            );
         }
         Ok(())
     })();
@@ -103,10 +175,27 @@ fn never_the_wrong_app(f: &mut Foundation) -> Result<()> {
 
 fn instance_certificate(f: &mut Foundation) -> Result<()> {
     let a = instance(f, "appB")?;
-    let text = f.exec("appB/0", &["bash", "-c", "openssl x509 -in $CF_INSTANCE_CERT -noout -text"])?;
+    let text = f.exec(
+        "appB/0",
+        &[
+            "bash",
+            "-c",
+            "openssl x509 -in $CF_INSTANCE_CERT -noout -text",
+        ],
+    )?;
     let app = f.guid("appB")?;
-    for part in [format!("DNS:{}", a.guid), format!("IP Address:{}", a.overlay), format!("app:{app}"), "space:".into(), "organization:".into(), format!("CN = {}", a.guid)] {
-        ensure!(text.contains(&part), "the certificate lacks {part}:\n{text}");
+    for part in [
+        format!("DNS:{}", a.guid),
+        format!("IP Address:{}", a.overlay),
+        format!("app:{app}"),
+        "space:".into(),
+        "organization:".into(),
+        format!("CN = {}", a.guid),
+    ] {
+        ensure!(
+            text.contains(&part),
+            "the certificate lacks {part}:\n{text}"
+        );
     }
     let dates = f.exec("appB/0", &["bash", "-c", "openssl x509 -in $CF_INSTANCE_CERT -noout -startdate -enddate | cut -d= -f2 | while read d; do date -d \"$d\" +%s; done"])?;
     let dates: Vec<i64> = dates.lines().map(str::parse).collect::<Result<_, _>>()?;
@@ -117,11 +206,28 @@ fn instance_certificate(f: &mut Foundation) -> Result<()> {
 }
 
 fn rotation(f: &mut Foundation) -> Result<()> {
-    let serial = |f: &Foundation| f.exec("appA/0", &["bash", "-c", "openssl x509 -in $CF_INSTANCE_CERT -noout -serial"]);
+    let serial = |f: &Foundation| {
+        f.exec(
+            "appA/0",
+            &[
+                "bash",
+                "-c",
+                "openssl x509 -in $CF_INSTANCE_CERT -noout -serial",
+            ],
+        )
+    };
     let before = instance(f, "appA")?;
     let first = serial(f)?;
-    wait_for("a new certificate", 90, || Ok((serial(f)? != first).then_some(())))?;
-    ensure!(instance(f, "appA")?.guid == before.guid, "the instance was restarted");
-    ensure!(f.get(&f.host("appa"), "/id")?.status == 200, "the route does not work after rotation");
+    wait_for("a new certificate", 90, || {
+        Ok((serial(f)? != first).then_some(()))
+    })?;
+    ensure!(
+        instance(f, "appA")?.guid == before.guid,
+        "the instance was restarted"
+    );
+    ensure!(
+        f.get(&f.host("appa"), "/id")?.status == 200,
+        "the route does not work after rotation"
+    );
     Ok(())
 }

@@ -27,14 +27,34 @@ pub(crate) const fn story(name: &'static str, run: fn(&mut Foundation) -> Result
 }
 
 fn main() -> ExitCode {
-    let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let filters: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with("--"))
+        .collect();
     let groups: [(&str, &str, &[Story]); 2] = [
-        ("a foundation with route integrity", "", &[route_propagation::STORIES, integrity::ON, bad_input::STORIES, recovery::STORIES].concat_stories()),
-        ("a foundation without route integrity, with short-lived certificates", "cell: {route_integrity: off, instance_cert_validity_minutes: 1}\n", integrity::OFF),
+        (
+            "a foundation with route integrity",
+            "",
+            &[
+                route_propagation::STORIES,
+                integrity::ON,
+                bad_input::STORIES,
+                recovery::STORIES,
+            ]
+            .concat_stories(),
+        ),
+        (
+            "a foundation without route integrity, with short-lived certificates",
+            "cell: {route_integrity: off, instance_cert_validity_minutes: 1}\n",
+            integrity::OFF,
+        ),
     ];
     let mut tally = Tally::default();
     for (what, config, stories) in groups {
-        let chosen: Vec<&Story> = stories.iter().filter(|s| filters.is_empty() || filters.iter().any(|f| s.name.contains(f.as_str()))).collect();
+        let chosen: Vec<&Story> = stories
+            .iter()
+            .filter(|s| filters.is_empty() || filters.iter().any(|f| s.name.contains(f.as_str())))
+            .collect();
         if chosen.is_empty() {
             continue;
         }
@@ -44,9 +64,21 @@ fn main() -> ExitCode {
     for (name, error) in &tally.failures {
         println!("\n---- {name} ----\n{error}");
     }
-    let verdict = if tally.failures.is_empty() { "ok" } else { "FAILED" };
-    println!("\ntest result: {verdict}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out\n", tally.passed, tally.failures.len());
-    if tally.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let verdict = if tally.failures.is_empty() {
+        "ok"
+    } else {
+        "FAILED"
+    };
+    println!(
+        "\ntest result: {verdict}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out\n",
+        tally.passed,
+        tally.failures.len()
+    );
+    if tally.failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 #[derive(Default)]
@@ -69,9 +101,20 @@ fn run_group(config: &str, stories: &[&Story], tally: &mut Tally) {
         let failure = match result {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{error:#}")),
-            Err(panic) => Some(panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()),
+            Err(panic) => Some(
+                panic
+                    .downcast_ref::<String>()
+                    .cloned()
+                    .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+                    .unwrap_or_default(),
+            ),
         };
-        println!("test {} ... {} ({:.1} s)", story.name, if failure.is_none() { "ok" } else { "FAILED" }, began.elapsed().as_secs_f64());
+        println!(
+            "test {} ... {} ({:.1} s)",
+            story.name,
+            if failure.is_none() { "ok" } else { "FAILED" },
+            began.elapsed().as_secs_f64()
+        );
         match failure {
             None => tally.passed += 1,
             Some(error) => {
@@ -85,7 +128,9 @@ fn run_group(config: &str, stories: &[&Story], tally: &mut Tally) {
             println!("test nothing_is_left_behind ... ok");
             tally.passed += 1;
         }
-        Err(error) => tally.failures.push(("nothing_is_left_behind".into(), format!("{error:#}"))),
+        Err(error) => tally
+            .failures
+            .push(("nothing_is_left_behind".into(), format!("{error:#}"))),
     }
 }
 
@@ -95,7 +140,10 @@ trait Concat {
 
 impl Concat for [&'static [Story]; 4] {
     fn concat_stories(&self) -> &'static [Story] {
-        let all: Vec<Story> = self.iter().flat_map(|group| group.iter().map(|s| story(s.name, s.run))).collect();
+        let all: Vec<Story> = self
+            .iter()
+            .flat_map(|group| group.iter().map(|s| story(s.name, s.run)))
+            .collect();
         Vec::leak(all)
     }
 }

@@ -16,11 +16,17 @@ impl Nats {
     pub(crate) fn connect(port: u16, user: &str, password: &str) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_millis(200)))?;
-        let mut nats = Self { stream: BufReader::new(stream) };
-        let hello = nats.line(Instant::now() + Duration::from_secs(5))?.context("no INFO")?;
+        let mut nats = Self {
+            stream: BufReader::new(stream),
+        };
+        let hello = nats
+            .line(Instant::now() + Duration::from_secs(5))?
+            .context("no INFO")?;
         ensure!(hello.starts_with("INFO "), "{hello}");
         nats.send(&format!("CONNECT {{\"verbose\":false,\"pedantic\":false,\"user\":\"{user}\",\"pass\":\"{password}\"}}\r\nPING\r\n"))?;
-        let answer = nats.line(Instant::now() + Duration::from_secs(5))?.unwrap_or_default();
+        let answer = nats
+            .line(Instant::now() + Duration::from_secs(5))?
+            .unwrap_or_default();
         ensure!(answer == "PONG", "{answer}");
         Ok(nats)
     }
@@ -30,7 +36,9 @@ impl Nats {
     }
 
     pub(crate) fn request(&mut self, subject: &str) -> Result<()> {
-        self.send(&format!("SUB _INBOX.story 2\r\nPUB {subject} _INBOX.story 0\r\n\r\n"))
+        self.send(&format!(
+            "SUB _INBOX.story 2\r\nPUB {subject} _INBOX.story 0\r\n\r\n"
+        ))
     }
 
     fn send(&mut self, text: &str) -> Result<()> {
@@ -47,7 +55,10 @@ impl Nats {
                 let length: usize = parts.last().context("no length")?.parse()?;
                 let mut payload = vec![0; length + 2];
                 self.read_exact(&mut payload, deadline)?;
-                return Ok(Some((parts[0].to_owned(), serde_json::from_slice(&payload[..length]).unwrap_or(Value::Null))));
+                return Ok(Some((
+                    parts[0].to_owned(),
+                    serde_json::from_slice(&payload[..length]).unwrap_or(Value::Null),
+                )));
             } else if line.starts_with("-ERR") {
                 bail!("{line}");
             }
@@ -60,9 +71,15 @@ impl Nats {
         while Instant::now() < deadline {
             match self.stream.read_until(b'\n', &mut line) {
                 Ok(0) => bail!("NATS closed the connection"),
-                Ok(_) if line.ends_with(b"\n") => return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned())),
+                Ok(_) if line.ends_with(b"\n") => {
+                    return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()));
+                }
                 Ok(_) => {}
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -76,7 +93,11 @@ impl Nats {
             match self.stream.read(&mut buffer[filled..]) {
                 Ok(0) => bail!("NATS closed the connection"),
                 Ok(count) => filled += count,
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -111,21 +132,31 @@ pub(crate) fn fields(mut bytes: &[u8]) -> Result<Vec<Field<'_>>> {
 }
 
 pub(crate) fn bytes_of<'a>(message: &'a [u8], number: u64) -> Result<Vec<&'a [u8]>> {
-    Ok(fields(message)?.into_iter().filter_map(|f| match f {
-        Field::Bytes(n, value) if n == number => Some(value),
-        _ => None,
-    }).collect())
+    Ok(fields(message)?
+        .into_iter()
+        .filter_map(|f| match f {
+            Field::Bytes(n, value) if n == number => Some(value),
+            _ => None,
+        })
+        .collect())
 }
 
 pub(crate) fn text_of(message: &[u8], number: u64) -> Result<String> {
-    Ok(bytes_of(message, number)?.last().map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default())
+    Ok(bytes_of(message, number)?
+        .last()
+        .map(|b| String::from_utf8_lossy(b).into_owned())
+        .unwrap_or_default())
 }
 
 pub(crate) fn number_of(message: &[u8], number: u64) -> Result<u64> {
-    Ok(fields(message)?.into_iter().filter_map(|f| match f {
-        Field::Varint(n, value) if n == number => Some(value),
-        _ => None,
-    }).next_back().unwrap_or_default())
+    Ok(fields(message)?
+        .into_iter()
+        .filter_map(|f| match f {
+            Field::Varint(n, value) if n == number => Some(value),
+            _ => None,
+        })
+        .next_back()
+        .unwrap_or_default())
 }
 
 fn varint(bytes: &mut &[u8]) -> Result<u64> {
@@ -145,12 +176,28 @@ fn varint(bytes: &mut &[u8]) -> Result<u64> {
 pub(crate) fn bbs_call(data: &std::path::Path, port: u16, path: &str) -> Result<Vec<u8>> {
     let certs = data.join("certs");
     let output = Command::new("curl")
-        .args(["-sS", "-f", "-X", "POST", "-H", "Content-Type: application/x-protobuf", "--data-binary", ""])
-        .arg("--cacert").arg(certs.join("components_ca.crt"))
-        .arg("--cert").arg(certs.join("operator.crt"))
-        .arg("--key").arg(certs.join("operator.key"))
+        .args([
+            "-sS",
+            "-f",
+            "-X",
+            "POST",
+            "-H",
+            "Content-Type: application/x-protobuf",
+            "--data-binary",
+            "",
+        ])
+        .arg("--cacert")
+        .arg(certs.join("components_ca.crt"))
+        .arg("--cert")
+        .arg(certs.join("operator.crt"))
+        .arg("--key")
+        .arg(certs.join("operator.key"))
         .arg(format!("https://127.0.0.1:{port}{path}"))
         .output()?;
-    ensure!(output.status.success(), "POST {path}: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "POST {path}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(output.stdout)
 }

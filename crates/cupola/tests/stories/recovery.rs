@@ -10,7 +10,10 @@ pub(crate) const STORIES: &[Story] = &[
     story("recovery_app_killed", app_killed),
     story("recovery_envoy_killed", envoy_killed),
     story("recovery_nats_killed", nats_killed),
-    story("recovery_whole_cupola_killed_containers_taken_over", cupola_killed),
+    story(
+        "recovery_whole_cupola_killed_containers_taken_over",
+        cupola_killed,
+    ),
     story("recovery_second_up_brings_apps_back", second_up),
     story("recovery_python_and_static_apps", other_apps),
     story("recovery_python_client_cloudfoundry_client", python_client),
@@ -18,7 +21,9 @@ pub(crate) const STORIES: &[Story] = &[
 ];
 
 fn works_again(f: &Foundation, host: &str) -> Result<()> {
-    wait_for("the route works again", 10, || Ok((f.get(host, "/")?.status == 200).then_some(())))
+    wait_for("the route works again", 10, || {
+        Ok((f.get(host, "/")?.status == 200).then_some(()))
+    })
 }
 
 /// Host pids of processes in appA's container whose command line matches.
@@ -29,17 +34,37 @@ fn kill_in(f: &Foundation, app: &str, pattern: &str) -> Result<()> {
 fn app_killed(f: &mut Foundation) -> Result<()> {
     let before = f.instances(&f.guid("appA")?)?[0]["instance_guid"].clone();
     kill_in(f, "appA/0", "/proxy")?;
-    wait_for("a new instance", 15, || Ok(f.instances(&f.guid("appA")?)?.first().filter(|l| l["instance_guid"] != before).map(drop)))?;
+    wait_for("a new instance", 15, || {
+        Ok(f.instances(&f.guid("appA")?)?
+            .first()
+            .filter(|l| l["instance_guid"] != before)
+            .map(drop))
+    })?;
     works_again(f, &f.host("appa"))?;
-    wait_for("the crash event", 10, || Ok(f.cf_ok(&["events", "appA"])?.contains("app.process.crash").then_some(())))
+    wait_for("the crash event", 10, || {
+        Ok(f.cf_ok(&["events", "appA"])?
+            .contains("app.process.crash")
+            .then_some(()))
+    })
 }
 
 fn envoy_killed(f: &mut Foundation) -> Result<()> {
     let before = f.instances(&f.guid("appA")?)?[0]["instance_guid"].clone();
-    let pid = sh(&format!("for p in $(pgrep -x envoy); do if grep -q {} /proc/$p/cgroup /proc/$p/environ 2>/dev/null; then echo $p; fi; done | head -1", before.as_str().unwrap_or_default()))?;
-    ensure!(!pid.trim().is_empty(), "no Envoy process of the instance was found");
+    let pid = sh(&format!(
+        "for p in $(pgrep -x envoy); do if grep -q {} /proc/$p/cgroup /proc/$p/environ 2>/dev/null; then echo $p; fi; done | head -1",
+        before.as_str().unwrap_or_default()
+    ))?;
+    ensure!(
+        !pid.trim().is_empty(),
+        "no Envoy process of the instance was found"
+    );
     sh(&format!("kill -9 {}", pid.trim()))?;
-    wait_for("a new instance", 15, || Ok(f.instances(&f.guid("appA")?)?.first().filter(|l| l["instance_guid"] != before).map(drop)))?;
+    wait_for("a new instance", 15, || {
+        Ok(f.instances(&f.guid("appA")?)?
+            .first()
+            .filter(|l| l["instance_guid"] != before)
+            .map(drop))
+    })?;
     works_again(f, &f.host("appa"))
 }
 
@@ -60,31 +85,71 @@ fn cupola_killed(f: &mut Foundation) -> Result<()> {
     f.up()?;
     works_again(f, &f.host("appa"))?;
     let after = f.instances(&f.guid("appA")?)?;
-    ensure!(after.len() == 1 && after[0]["instance_guid"] == before, "the container was not taken over: {before} became {after:?}");
-    ensure!(f.cf_ok(&["spaces"])?.contains("acknowledged"), "an acknowledged space was lost");
+    ensure!(
+        after.len() == 1 && after[0]["instance_guid"] == before,
+        "the container was not taken over: {before} became {after:?}"
+    );
+    ensure!(
+        f.cf_ok(&["spaces"])?.contains("acknowledged"),
+        "an acknowledged space was lost"
+    );
     let recent = f.get(&f.host("appa"), "/id")?;
-    ensure!(recent.body.contains(before.as_str().unwrap_or_default()), "{}", recent.body);
-    f.exec("appA/0", &["curl", "-s", "localhost:61003/help"]).map(drop)
+    ensure!(
+        recent.body.contains(before.as_str().unwrap_or_default()),
+        "{}",
+        recent.body
+    );
+    f.exec("appA/0", &["curl", "-s", "localhost:61003/help"])
+        .map(drop)
 }
 
 fn second_up(f: &mut Foundation) -> Result<()> {
     f.stop_cleanly()?;
     f.up()?;
     for app in ["appa", "appb"] {
-        wait_for("the app is back", 30, || Ok((f.get(&f.host(app), "/")?.status == 200).then_some(())))?;
+        wait_for("the app is back", 30, || {
+            Ok((f.get(&f.host(app), "/")?.status == 200).then_some(()))
+        })?;
     }
     Ok(())
 }
 
 fn other_apps(f: &mut Foundation) -> Result<()> {
-    f.cf_ok(&["push", "python", "-p", &example("python"), "-m", "128M", "-k", "256M"])?;
-    ensure!(f.get(&f.host("python"), "/")?.status == 200, "the python app does not answer");
-    f.cf_ok(&["push", "static", "-p", &example("static"), "-m", "64M", "-k", "128M"])?;
+    f.cf_ok(&[
+        "push",
+        "python",
+        "-p",
+        &example("python"),
+        "-m",
+        "128M",
+        "-k",
+        "256M",
+    ])?;
+    ensure!(
+        f.get(&f.host("python"), "/")?.status == 200,
+        "the python app does not answer"
+    );
+    f.cf_ok(&[
+        "push",
+        "static",
+        "-p",
+        &example("static"),
+        "-m",
+        "64M",
+        "-k",
+        "128M",
+    ])?;
     let answer = f.get(&f.host("static"), "/")?;
-    ensure!(answer.status == 200 && answer.head.contains("text/html"), "{}", answer.head);
+    ensure!(
+        answer.status == 200 && answer.head.contains("text/html"),
+        "{}",
+        answer.head
+    );
     for app in ["python", "static"] {
         f.cf_ok(&["delete", app, "-f", "-r"])?;
-        wait_for("404 after delete", 5, || Ok((f.get(&f.host(app), "/")?.status == 404).then_some(())))?;
+        wait_for("404 after delete", 5, || {
+            Ok((f.get(&f.host(app), "/")?.status == 404).then_some(()))
+        })?;
     }
     Ok(())
 }
@@ -93,15 +158,44 @@ fn python_client(f: &mut Foundation) -> Result<()> {
     let script = f.folder().join("client.py");
     std::fs::write(&script, include_str!("client.py"))?;
     let venv = std::env::var("CUPOLA_CACHE").unwrap_or_else(|_| "/var/cache/cupola".into());
-    let output = Command::new(format!("{venv}/client-venv/bin/python")).arg(&script).args([&f.api(), crate::foundation::PASSWORD, &f.domain]).output().context("run the Python client: make setup installs it")?;
-    ensure!(output.status.success(), "{}", crate::foundation::both(&output));
+    let output = Command::new(format!("{venv}/client-venv/bin/python"))
+        .arg(&script)
+        .args([&f.api(), crate::foundation::PASSWORD, &f.domain])
+        .output()
+        .context("run the Python client: make setup installs it")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        crate::foundation::both(&output)
+    );
     Ok(())
 }
 
 fn no_leaks(f: &mut Foundation) -> Result<()> {
-    let count = || sh("echo $(iptables -w -S | wc -l; iptables -w -t nat -S | wc -l; ip -o link | wc -l; wc -l < /proc/self/mountinfo; find /sys/fs/cgroup -type d | wc -l; losetup -a | wc -l; ls /proc | grep -c '^[0-9]')");
-    let rounds: u32 = std::env::var("CUPOLA_LEAK_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(50);
-    let push = |name: &str| f.cf_ok(&["push", name, "-p", &example("static"), "-b", "staticfile_buildpack", "-m", "32M", "-k", "64M"]).map(drop);
+    let count = || {
+        sh(
+            "echo $(iptables -w -S | wc -l; iptables -w -t nat -S | wc -l; ip -o link | wc -l; wc -l < /proc/self/mountinfo; find /sys/fs/cgroup -type d | wc -l; losetup -a | wc -l; ls /proc | grep -c '^[0-9]')",
+        )
+    };
+    let rounds: u32 = std::env::var("CUPOLA_LEAK_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(50);
+    let push = |name: &str| {
+        f.cf_ok(&[
+            "push",
+            name,
+            "-p",
+            &example("static"),
+            "-b",
+            "staticfile_buildpack",
+            "-m",
+            "32M",
+            "-k",
+            "64M",
+        ])
+        .map(drop)
+    };
     push("leak0")?;
     f.cf_ok(&["delete", "leak0", "-f", "-r"])?;
     let settled = || -> Result<String> {
@@ -109,7 +203,10 @@ fn no_leaks(f: &mut Foundation) -> Result<()> {
         wait_for("the machine settles", 30, || {
             std::thread::sleep(std::time::Duration::from_millis(500));
             let now = count()?;
-            let same = now.split_whitespace().take(6).eq(last.split_whitespace().take(6));
+            let same = now
+                .split_whitespace()
+                .take(6)
+                .eq(last.split_whitespace().take(6));
             last = now;
             Ok(same.then(|| last.clone()))
         })
@@ -121,7 +218,13 @@ fn no_leaks(f: &mut Foundation) -> Result<()> {
         f.cf_ok(&["delete", &name, "-f", "-r"])?;
     }
     let after = settled()?;
-    let (b, a): (Vec<i64>, Vec<i64>) = (before.split_whitespace().flat_map(str::parse).collect(), after.split_whitespace().flat_map(str::parse).collect());
-    ensure!(b[..6] == a[..6] && (a[6] - b[6]).abs() <= 5, "filter rules, nat rules, links, mounts, cgroups, loop devices, processes: before {before} after {rounds} rounds {after}");
+    let (b, a): (Vec<i64>, Vec<i64>) = (
+        before.split_whitespace().flat_map(str::parse).collect(),
+        after.split_whitespace().flat_map(str::parse).collect(),
+    );
+    ensure!(
+        b[..6] == a[..6] && (a[6] - b[6]).abs() <= 5,
+        "filter rules, nat rules, links, mounts, cgroups, loop devices, processes: before {before} after {rounds} rounds {after}"
+    );
     Ok(())
 }

@@ -32,10 +32,16 @@ impl Buildpack for Binary {
         let mut process_types = BTreeMap::new();
         if let [only] = programs.as_slice() {
             let command = shell_word(&format!("./{}", only.name));
-            println!("       Found program {}, start command {command}", only.name);
+            println!(
+                "       Found program {}, start command {command}",
+                only.name
+            );
             process_types.insert("web".to_owned(), command);
         }
-        Ok(Compiled { process_types, profile: Vec::new() })
+        Ok(Compiled {
+            process_types,
+            profile: Vec::new(),
+        })
     }
 }
 
@@ -65,7 +71,13 @@ impl Program {
             243 => "RISC-V".to_owned(),
             other => format!("machine type {other}"),
         };
-        Err(format!("program {} is built for {}, but this cell is {}; build it for Linux on {}", self.name, name(self.machine), name(MACHINE), name(MACHINE)))
+        Err(format!(
+            "program {} is built for {}, but this cell is {}; build it for Linux on {}",
+            self.name,
+            name(self.machine),
+            name(MACHINE),
+            name(MACHINE)
+        ))
     }
 }
 
@@ -79,7 +91,11 @@ fn programs(app: &Path) -> Vec<Program> {
             // Shared libraries are ELF files of the same type as position-independent programs.
             let library = name.ends_with(".so") || name.contains(".so.");
             (!library).then_some(())?;
-            Some(Program { machine: elf_machine(&entry.path())?, path: entry.path(), name })
+            Some(Program {
+                machine: elf_machine(&entry.path())?,
+                path: entry.path(),
+                name,
+            })
         })
         .collect();
     programs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -93,7 +109,11 @@ fn elf_machine(path: &Path) -> Option<u16> {
     let little_endian = header[5] == 1;
     let word = |at: usize| {
         let bytes = [header[at], header[at + 1]];
-        if little_endian { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) }
+        if little_endian {
+            u16::from_le_bytes(bytes)
+        } else {
+            u16::from_be_bytes(bytes)
+        }
     };
     (header.starts_with(b"\x7fELF") && matches!(word(16), 2 | 3)).then(|| word(18))
 }

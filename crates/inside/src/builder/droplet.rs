@@ -26,9 +26,17 @@ pub(super) struct Outcome<'a> {
 }
 
 /// The droplet, at `path`; the app's folder is read as it lies there, links as links.
-pub(super) fn write(app: &Path, path: &Path, profile: &[(String, String)], result: &Outcome<'_>) -> io::Result<()> {
+pub(super) fn write(
+    app: &Path,
+    path: &Path,
+    profile: &[(String, String)],
+    result: &Outcome<'_>,
+) -> io::Result<()> {
     make_parent(path)?;
-    let mut tar = Builder::new(GzEncoder::new(BufWriter::new(File::create(path)?), Compression::fast()));
+    let mut tar = Builder::new(GzEncoder::new(
+        BufWriter::new(File::create(path)?),
+        Compression::fast(),
+    ));
     for directory in ["./", "deps/", "deps/0/", "logs/", "profile.d/", "tmp/"] {
         let mut header = header(EntryType::Directory, 0o755, 0, 0);
         tar.append_data(&mut header, directory, io::empty())?;
@@ -39,7 +47,11 @@ pub(super) fn write(app: &Path, path: &Path, profile: &[(String, String)], resul
         append_text(&mut tar, &format!("profile.d/{name}"), content, 0o755)?;
     }
     append(&mut tar, app, Path::new("app"))?;
-    tar.into_inner()?.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    tar.into_inner()?
+        .finish()?
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?
+        .sync_all()
 }
 
 /// One file, link or folder with all that is in it. Sockets, pipes and devices are left out.
@@ -48,22 +60,47 @@ fn append<W: Write>(tar: &mut Builder<W>, path: &Path, name: &Path) -> io::Resul
     let mode = metadata.permissions().mode() & 0o7777;
     let mtime = u64::try_from(metadata.mtime()).unwrap_or_default();
     if metadata.is_symlink() {
-        return tar.append_link(&mut header(EntryType::Symlink, 0o777, 0, mtime), name, fs::read_link(path)?);
+        return tar.append_link(
+            &mut header(EntryType::Symlink, 0o777, 0, mtime),
+            name,
+            fs::read_link(path)?,
+        );
     }
     if metadata.is_file() {
-        return tar.append_data(&mut header(EntryType::Regular, mode | 0o400, metadata.len(), mtime), name, File::open(path)?);
+        return tar.append_data(
+            &mut header(EntryType::Regular, mode | 0o400, metadata.len(), mtime),
+            name,
+            File::open(path)?,
+        );
     }
     if !metadata.is_dir() {
         return Ok(());
     }
-    tar.append_data(&mut header(EntryType::Directory, mode | 0o700, 0, mtime), name.join(""), io::empty())?;
-    let mut children = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?;
+    tar.append_data(
+        &mut header(EntryType::Directory, mode | 0o700, 0, mtime),
+        name.join(""),
+        io::empty(),
+    )?;
+    let mut children = fs::read_dir(path)?
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<io::Result<Vec<_>>>()?;
     children.sort();
-    children.iter().try_for_each(|child| append(tar, &path.join(child), &name.join(child)))
+    children
+        .iter()
+        .try_for_each(|child| append(tar, &path.join(child), &name.join(child)))
 }
 
-fn append_text<W: Write>(tar: &mut Builder<W>, name: &str, text: &str, mode: u32) -> io::Result<()> {
-    tar.append_data(&mut header(EntryType::Regular, mode, text.len() as u64, 0), name, text.as_bytes())
+fn append_text<W: Write>(
+    tar: &mut Builder<W>,
+    name: &str,
+    text: &str,
+    mode: u32,
+) -> io::Result<()> {
+    tar.append_data(
+        &mut header(EntryType::Regular, mode, text.len() as u64, 0),
+        name,
+        text.as_bytes(),
+    )
 }
 
 fn header(kind: EntryType, mode: u32, size: u64, mtime: u64) -> Header {
@@ -86,7 +123,11 @@ pub(super) fn write_result(path: &Path, result: &Outcome<'_>) -> io::Result<()> 
 }
 
 fn result_json(result: &Outcome<'_>) -> Value {
-    let processes: Vec<_> = result.process_types.iter().map(|(kind, command)| json!({"type": kind, "command": command})).collect();
+    let processes: Vec<_> = result
+        .process_types
+        .iter()
+        .map(|(kind, command)| json!({"type": kind, "command": command}))
+        .collect();
     json!({
         "lifecycle_type": "buildpack",
         "lifecycle_metadata": {
@@ -103,7 +144,10 @@ fn result_json(result: &Outcome<'_>) -> Value {
 /// Our buildpacks keep nothing for the next staging; whoever uploads the cache finds a good archive.
 pub(super) fn write_empty_cache(path: &Path) -> io::Result<()> {
     make_parent(path)?;
-    Builder::new(GzEncoder::new(File::create(path)?, Compression::fast())).into_inner()?.finish().map(drop)
+    Builder::new(GzEncoder::new(File::create(path)?, Compression::fast()))
+        .into_inner()?
+        .finish()
+        .map(drop)
 }
 
 fn make_parent(path: &Path) -> io::Result<()> {

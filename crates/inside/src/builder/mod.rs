@@ -34,7 +34,12 @@ const VALUES: &[&str] = &[
 const SWITCHES: &[&str] = &["skipDetect", "skipCertVerify"];
 
 /// In the order in which they are asked when none is named. Names and versions as the Cloud Controller lists them.
-const BUILDPACKS: &[&dyn Buildpack] = &[&staticfile::Staticfile, &python::Python, &procfile::ProcfileBuildpack, &binary::Binary];
+const BUILDPACKS: &[&dyn Buildpack] = &[
+    &staticfile::Staticfile,
+    &python::Python,
+    &procfile::ProcfileBuildpack,
+    &binary::Binary,
+];
 
 /// One built-in buildpack.
 trait Buildpack {
@@ -91,12 +96,20 @@ struct Options {
 impl Options {
     fn parse(args: &[String]) -> Result<Self, String> {
         let flags = Flags::parse(args, VALUES, SWITCHES)?;
-        let order = flags.text("buildpackOrder", "").split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let order = flags
+            .text("buildpackOrder", "")
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect();
         Ok(Self {
             build_dir: flags.text("buildDir", "/tmp/app").into(),
             output_droplet: flags.text("outputDroplet", "/tmp/droplet").into(),
             output_metadata: flags.text("outputMetadata", "/tmp/result.json").into(),
-            output_cache: flags.text("outputBuildArtifactsCache", "/tmp/output-cache").into(),
+            output_cache: flags
+                .text("outputBuildArtifactsCache", "/tmp/output-cache")
+                .into(),
             order,
             skip_detect: flags.switch("skipDetect")?,
         })
@@ -129,7 +142,11 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Other(problem) => write!(f, "{problem}"),
-            Self::Detect => write!(f, "None of the buildpacks detected a compatible application\nName one with -b: {}", names()),
+            Self::Detect => write!(
+                f,
+                "None of the buildpacks detected a compatible application\nName one with -b: {}",
+                names()
+            ),
             Self::Compile(problem) => write!(f, "Failed to compile droplet: {problem}"),
             Self::Release(problem) => write!(f, "Failed to build droplet release: {problem}"),
             Self::Supply(problem) => write!(f, "Failed to run all supply scripts: {problem}"),
@@ -138,53 +155,101 @@ impl fmt::Display for Failure {
 }
 
 fn names() -> String {
-    BUILDPACKS.iter().map(|buildpack| buildpack.key()).collect::<Vec<_>>().join(", ")
+    BUILDPACKS
+        .iter()
+        .map(|buildpack| buildpack.key())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn build(options: &Options) -> Result<(), Failure> {
     let app = options.build_dir.as_path();
     if !app.is_dir() {
-        return Err(Failure::Other(format!("builder: the app's folder {} does not exist", app.display())));
+        return Err(Failure::Other(format!(
+            "builder: the app's folder {} does not exist",
+            app.display()
+        )));
     }
     let buildpack = choose(options, app)?;
-    println!("-----> {} Buildpack version {}", buildpack.title(), buildpack.version());
+    println!(
+        "-----> {} Buildpack version {}",
+        buildpack.title(),
+        buildpack.version()
+    );
     let compiled = buildpack.compile(app).map_err(Failure::Compile)?;
     let mut process_types = compiled.process_types;
-    process_types.extend(procfile::read(app).map_err(Failure::Release)?.unwrap_or_default());
+    process_types.extend(
+        procfile::read(app)
+            .map_err(Failure::Release)?
+            .unwrap_or_default(),
+    );
     if !process_types.contains_key("web") {
         println!("No start command specified by buildpack or via Procfile.");
         println!("App will not start unless a command is provided at runtime.");
     }
-    let result = droplet::Outcome { key: buildpack.key(), title: buildpack.title(), version: buildpack.version(), process_types: &process_types };
-    droplet::write(app, &options.output_droplet, &compiled.profile, &result).map_err(|error| Failure::Other(format!("Failed to compress droplet filesystem: {error}")))?;
-    droplet::write_result(&options.output_metadata, &result).map_err(|error| Failure::Other(format!("builder: write {}: {error}", options.output_metadata.display())))?;
-    droplet::write_empty_cache(&options.output_cache).map_err(|error| Failure::Other(format!("Failed to compress build artifacts: {error}")))
+    let result = droplet::Outcome {
+        key: buildpack.key(),
+        title: buildpack.title(),
+        version: buildpack.version(),
+        process_types: &process_types,
+    };
+    droplet::write(app, &options.output_droplet, &compiled.profile, &result).map_err(|error| {
+        Failure::Other(format!("Failed to compress droplet filesystem: {error}"))
+    })?;
+    droplet::write_result(&options.output_metadata, &result).map_err(|error| {
+        Failure::Other(format!(
+            "builder: write {}: {error}",
+            options.output_metadata.display()
+        ))
+    })?;
+    droplet::write_empty_cache(&options.output_cache)
+        .map_err(|error| Failure::Other(format!("Failed to compress build artifacts: {error}")))
 }
 
 /// The buildpack that was named, or the first that knows the app.
 fn choose(options: &Options, app: &Path) -> Result<&'static dyn Buildpack, Failure> {
     let mut candidates = Vec::new();
     for name in &options.order {
-        let found = BUILDPACKS.iter().find(|buildpack| buildpack.key() == name || buildpack.key().strip_suffix("_buildpack") == Some(name));
-        candidates.push(*found.ok_or_else(|| Failure::Other(format!("Buildpack {name:?} is not available here; available are {}", names())))?);
+        let found = BUILDPACKS.iter().find(|buildpack| {
+            buildpack.key() == name || buildpack.key().strip_suffix("_buildpack") == Some(name)
+        });
+        candidates.push(*found.ok_or_else(|| {
+            Failure::Other(format!(
+                "Buildpack {name:?} is not available here; available are {}",
+                names()
+            ))
+        })?);
     }
     if candidates.is_empty() {
         candidates = BUILDPACKS.to_vec();
     }
     if !options.skip_detect {
-        return candidates.into_iter().find(|buildpack| buildpack.detect(app)).ok_or(Failure::Detect);
+        return candidates
+            .into_iter()
+            .find(|buildpack| buildpack.detect(app))
+            .ok_or(Failure::Detect);
     }
     match candidates[..] {
         [only] => Ok(only),
-        [first, ..] => Err(Failure::Supply(format!("{} does not support multi-buildpack apps; name one buildpack only", first.key()))),
+        [first, ..] => Err(Failure::Supply(format!(
+            "{} does not support multi-buildpack apps; name one buildpack only",
+            first.key()
+        ))),
         [] => unreachable!("candidates fall back to all"),
     }
 }
 
 /// A word of a shell command, quoted if it must be.
 fn shell_word(word: &str) -> String {
-    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/+=:@%".contains(c));
-    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    let plain = !word.is_empty()
+        && word
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-/+=:@%".contains(c));
+    if plain {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]
@@ -193,11 +258,15 @@ mod tests {
 
     #[test]
     fn options_have_the_originals_defaults() {
-        let options = Options::parse(&["-buildpackOrder=a, b".to_owned(), "-skipDetect".to_owned()]).unwrap();
+        let options =
+            Options::parse(&["-buildpackOrder=a, b".to_owned(), "-skipDetect".to_owned()]).unwrap();
         assert_eq!(options.build_dir, Path::new("/tmp/app"));
         assert_eq!(options.output_droplet, Path::new("/tmp/droplet"));
         assert_eq!(options.output_metadata, Path::new("/tmp/result.json"));
-        assert_eq!((options.order.as_slice(), options.skip_detect), (["a".to_owned(), "b".to_owned()].as_slice(), true));
+        assert_eq!(
+            (options.order.as_slice(), options.skip_detect),
+            (["a".to_owned(), "b".to_owned()].as_slice(), true)
+        );
     }
 
     #[test]

@@ -19,7 +19,8 @@ impl Buildpack for ProcfileBuildpack {
         app.join("Procfile").is_file()
     }
     fn compile(&self, app: &Path) -> Result<Compiled, String> {
-        let commands = read(app)?.ok_or("there is no Procfile; write one with a line such as web: ./server")?;
+        let commands = read(app)?
+            .ok_or("there is no Procfile; write one with a line such as web: ./server")?;
         for (process_type, command) in &commands {
             println!("       {process_type}: {command}");
         }
@@ -43,10 +44,20 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
         if line.is_empty() || line.starts_with('#') || line == "---" {
             continue;
         }
-        let wrong = || format!("Failed to read command from Procfile: line {} is {line:?}; want for example web: ./server", number + 1);
+        let wrong = || {
+            format!(
+                "Failed to read command from Procfile: line {} is {line:?}; want for example web: ./server",
+                number + 1
+            )
+        };
         let (process_type, command) = line.split_once(':').ok_or_else(wrong)?;
         let command = unquote(command.trim());
-        if process_type.is_empty() || command.is_empty() || !process_type.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        if process_type.is_empty()
+            || command.is_empty()
+            || !process_type
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        {
             return Err(wrong());
         }
         commands.insert(process_type.to_owned(), command.to_owned());
@@ -57,7 +68,9 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
 /// The original reads YAML, where a whole value may stand in quotes.
 fn unquote(value: &str) -> &str {
     for quote in ['"', '\''] {
-        if let Some(inner) = value.strip_prefix(quote).and_then(|value| value.strip_suffix(quote))
+        if let Some(inner) = value
+            .strip_prefix(quote)
+            .and_then(|value| value.strip_suffix(quote))
             && !inner.contains(quote)
         {
             return inner;

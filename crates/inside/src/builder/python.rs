@@ -16,7 +16,10 @@ const MARKERS: &[&str] = &["requirements.txt", "setup.py", "Pipfile", "pyproject
 const PACKAGES: &str = ".cloudfoundry/python";
 
 pub(super) fn looks_like_python(app: &Path) -> bool {
-    PROGRAMS.iter().chain(MARKERS).any(|name| app.join(name).is_file())
+    PROGRAMS
+        .iter()
+        .chain(MARKERS)
+        .any(|name| app.join(name).is_file())
 }
 
 impl Buildpack for Python {
@@ -36,15 +39,28 @@ impl Buildpack for Python {
         if !requirements.is_empty() {
             install(app, &requirements)?;
         }
-        let web = PROGRAMS.iter().find(|name| app.join(name).is_file()).map(|name| ("web".to_owned(), format!("python3 {name}")));
-        let profile = format!("export PYTHONUNBUFFERED=1\nexport PYTHONPATH=\"$HOME/{PACKAGES}${{PYTHONPATH:+:$PYTHONPATH}}\"\nexport PATH=\"$HOME/{PACKAGES}/bin:$PATH\"\n");
-        Ok(Compiled { process_types: BTreeMap::from_iter(web), profile: vec![("python.sh".to_owned(), profile)] })
+        let web = PROGRAMS
+            .iter()
+            .find(|name| app.join(name).is_file())
+            .map(|name| ("web".to_owned(), format!("python3 {name}")));
+        let profile = format!(
+            "export PYTHONUNBUFFERED=1\nexport PYTHONPATH=\"$HOME/{PACKAGES}${{PYTHONPATH:+:$PYTHONPATH}}\"\nexport PATH=\"$HOME/{PACKAGES}/bin:$PATH\"\n"
+        );
+        Ok(Compiled {
+            process_types: BTreeMap::from_iter(web),
+            profile: vec![("python.sh".to_owned(), profile)],
+        })
     }
 }
 
 fn python_version() -> Result<String, String> {
-    let output = Command::new("python3").arg("--version").output().map_err(|error| format!("this stack has no python3 ({error})"))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_lowercase())
+    let output = Command::new("python3")
+        .arg("--version")
+        .output()
+        .map_err(|error| format!("this stack has no python3 ({error})"))?;
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .to_lowercase())
 }
 
 /// The lines of requirements.txt that ask for something.
@@ -53,9 +69,15 @@ fn requirements(app: &Path) -> Result<Vec<String>, String> {
     if !path.is_file() {
         return Ok(Vec::new());
     }
-    let text = fs::read_to_string(path).map_err(|error| format!("read requirements.txt: {error}"))?;
-    let lines = text.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
-    Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("read requirements.txt: {error}"))?;
+    let lines = text
+        .lines()
+        .map(|line| line.split(" #").next().unwrap_or_default().trim());
+    Ok(lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect())
 }
 
 fn install(app: &Path, requirements: &[String]) -> Result<(), String> {
@@ -65,12 +87,26 @@ fn install(app: &Path, requirements: &[String]) -> Result<(), String> {
     if has_pip() {
         println!("-----> Installing requirements.txt with pip");
         let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-warn-script-location", "--target"]).arg(&target).arg("-r").arg(app.join("requirements.txt"));
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--disable-pip-version-check",
+            "--no-warn-script-location",
+            "--target",
+        ])
+        .arg(&target)
+        .arg("-r")
+        .arg(app.join("requirements.txt"));
         if vendor.is_dir() {
             pip.arg("--no-index").arg("--find-links").arg(&vendor);
         }
         let status = pip.status().map_err(|error| format!("run pip: {error}"))?;
-        return if status.success() { Ok(()) } else { Err("pip could not install requirements.txt; its output stands above".to_owned()) };
+        return if status.success() {
+            Ok(())
+        } else {
+            Err("pip could not install requirements.txt; its output stands above".to_owned())
+        };
     }
     let wheels = wheels(&vendor);
     if wheels.is_empty() {
@@ -81,19 +117,31 @@ fn install(app: &Path, requirements: &[String]) -> Result<(), String> {
     }
     println!("-----> Installing {} wheels from vendor", wheels.len());
     for wheel in wheels {
-        println!("       {}", wheel.file_name().unwrap_or_default().to_string_lossy());
+        println!(
+            "       {}",
+            wheel.file_name().unwrap_or_default().to_string_lossy()
+        );
         unpack_wheel(&wheel, &target)?;
     }
     Ok(())
 }
 
 fn has_pip() -> bool {
-    Command::new("python3").args(["-m", "pip", "--version"]).output().is_ok_and(|output| output.status.success())
+    Command::new("python3")
+        .args(["-m", "pip", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 fn wheels(vendor: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(vendor).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut wheels: Vec<_> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "whl")).collect();
+    let entries = fs::read_dir(vendor)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let mut wheels: Vec<_> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .collect();
     wheels.sort();
     wheels
 }
@@ -105,8 +153,15 @@ fn unpack_wheel(wheel: &Path, target: &Path) -> Result<(), String> {
     let mut archive = zip::ZipArchive::new(file).map_err(|error| failed(&error))?;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(|error| failed(&error))?;
-        let name = entry.enclosed_name().ok_or_else(|| failed(&format!("entry {:?} leaves the folder", entry.name())))?;
-        if entry.is_dir() || name.components().next().is_some_and(|first| first.as_os_str().to_string_lossy().ends_with(".data")) {
+        let name = entry
+            .enclosed_name()
+            .ok_or_else(|| failed(&format!("entry {:?} leaves the folder", entry.name())))?;
+        if entry.is_dir()
+            || name
+                .components()
+                .next()
+                .is_some_and(|first| first.as_os_str().to_string_lossy().ends_with(".data"))
+        {
             continue;
         }
         let path = target.join(name);

@@ -18,7 +18,10 @@ impl Buildpack for Staticfile {
 
     /// A Staticfile says so; an index.html alone does when nothing looks like a program.
     fn detect(&self, app: &Path) -> bool {
-        app.join("Staticfile").is_file() || (app.join("index.html").is_file() && !super::python::looks_like_python(app) && !app.join("Procfile").is_file())
+        app.join("Staticfile").is_file()
+            || (app.join("index.html").is_file()
+                && !super::python::looks_like_python(app)
+                && !app.join("Procfile").is_file())
     }
 
     fn compile(&self, app: &Path) -> Result<Compiled, String> {
@@ -26,7 +29,8 @@ impl Buildpack for Staticfile {
             Ok(text) => Settings::parse(&text)?,
             Err(_) => Settings::default(),
         };
-        let served = publish(app, &settings).map_err(|error| format!("move the files to public: {error}"))??;
+        let served = publish(app, &settings)
+            .map_err(|error| format!("move the files to public: {error}"))??;
         println!("       Root folder {served}");
         if !app.join("public/index.html").is_file() {
             println!("       **WARNING** there is no index.html in {served}: / will answer 404");
@@ -43,7 +47,10 @@ impl Buildpack for Staticfile {
         if web {
             println!("       The Procfile's web command replaces the built-in server");
         }
-        Ok(Compiled { process_types: BTreeMap::from([("web".to_owned(), command)]), profile: Vec::new() })
+        Ok(Compiled {
+            process_types: BTreeMap::from([("web".to_owned(), command)]),
+            profile: Vec::new(),
+        })
     }
 }
 
@@ -58,33 +65,58 @@ struct Settings {
 impl Settings {
     fn parse(text: &str) -> Result<Self, String> {
         let mut settings = Self::default();
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#') && *line != "---") {
-            let (key, value) = line.split_once(':').ok_or_else(|| format!("Staticfile has the line {line:?}; want key: value"))?;
+        for line in text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#') && *line != "---")
+        {
+            let (key, value) = line
+                .split_once(':')
+                .ok_or_else(|| format!("Staticfile has the line {line:?}; want key: value"))?;
             let value = value.trim().trim_matches(|c| c == '"' || c == '\'');
             let on = matches!(value, "true" | "enabled" | "visible");
             match key.trim() {
-                "root" => settings.root = Some(value.trim_matches('/').to_owned()).filter(|root| !root.is_empty() && root != "."),
+                "root" => {
+                    settings.root = Some(value.trim_matches('/').to_owned())
+                        .filter(|root| !root.is_empty() && root != ".")
+                }
                 "pushstate" => settings.pushstate = on,
                 "host_dot_files" => settings.host_dot_files = on,
-                other => println!("       **WARNING** Staticfile: {other} is not supported and has no effect"),
+                other => println!(
+                    "       **WARNING** Staticfile: {other} is not supported and has no effect"
+                ),
             }
         }
         match &settings.root {
-            Some(root) if root.split('/').any(|part| part == "..") => Err(format!("Staticfile: root {root:?} leaves the app's folder")),
+            Some(root) if root.split('/').any(|part| part == "..") => {
+                Err(format!("Staticfile: root {root:?} leaves the app's folder"))
+            }
             _ => Ok(settings),
         }
     }
 }
 
 /// Never served, unless they lie below `root`.
-const PRIVATE: &[&str] = &["Staticfile", "Staticfile.auth", "manifest.yml", "Procfile", ".profile", ".profile.d", ".cfignore", ".git", ".public"];
+const PRIVATE: &[&str] = &[
+    "Staticfile",
+    "Staticfile.auth",
+    "manifest.yml",
+    "Procfile",
+    ".profile",
+    ".profile.d",
+    ".cfignore",
+    ".git",
+    ".public",
+];
 
 /// Moves what is to be served to `public`; the folder's former name.
 fn publish(app: &Path, settings: &Settings) -> std::io::Result<Result<String, String>> {
     let public = app.join("public");
     if let Some(root) = &settings.root {
         if !app.join(root).is_dir() {
-            return Ok(Err(format!("Staticfile names root {root:?}, but there is no such folder in the app")));
+            return Ok(Err(format!(
+                "Staticfile names root {root:?}, but there is no such folder in the app"
+            )));
         }
         if root != "public" {
             let moved = app.join(".public");
@@ -118,11 +150,25 @@ mod tests {
 
     #[test]
     fn settings() {
-        let parsed = Settings::parse("# a\nroot: dist/\npushstate: enabled\nhost_dot_files: true\nssi: enabled\n").unwrap();
-        assert_eq!(parsed, Settings { root: Some("dist".into()), pushstate: true, host_dot_files: true });
+        let parsed = Settings::parse(
+            "# a\nroot: dist/\npushstate: enabled\nhost_dot_files: true\nssi: enabled\n",
+        )
+        .unwrap();
+        assert_eq!(
+            parsed,
+            Settings {
+                root: Some("dist".into()),
+                pushstate: true,
+                host_dot_files: true
+            }
+        );
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
         assert_eq!(Settings::parse("root: .").unwrap().root, None);
-        assert!(Settings::parse("root: ../etc").unwrap_err().contains("leaves the app"));
+        assert!(
+            Settings::parse("root: ../etc")
+                .unwrap_err()
+                .contains("leaves the app")
+        );
         assert!(Settings::parse("root").unwrap_err().contains("\"root\""));
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::stand_in_bbs::StandInBbs;
 use clients::loggregator::Emitter;
+use garden::api::Garden;
 use kit::CancellationToken;
 use kit::tls::Identity;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rep::{Config, Handle, InstanceCa, Rep, Timing};
-use garden::api::Garden;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,16 +25,33 @@ fn certificates() -> Certificates {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    params.distinguished_name.push(DnType::CommonName, "test CA");
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "test CA");
     let ca_pem = params.self_signed(&key).unwrap().pem();
-    let ca = InstanceCa { cert_pem: ca_pem.clone(), key_pem: key.serialize_pem() };
+    let ca = InstanceCa {
+        cert_pem: ca_pem.clone(),
+        key_pem: key.serialize_pem(),
+    };
     let leaf = KeyPair::generate().unwrap();
     let issuer = Issuer::from_ca_cert_pem(&ca_pem, key).unwrap();
     let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    params.distinguished_name.push(DnType::CommonName, "test peer");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "test peer");
     let certificate = params.signed_by(&leaf, &issuer).unwrap();
-    Certificates { identity: Identity { cert_pem: certificate.pem(), key_pem: leaf.serialize_pem(), ca_pem }, ca }
+    Certificates {
+        identity: Identity {
+            cert_pem: certificate.pem(),
+            key_pem: leaf.serialize_pem(),
+            ca_pem,
+        },
+        ca,
+    }
 }
 
 /// Lives through restarts of the rep.
@@ -71,7 +88,13 @@ impl Fixture {
             std::fs::write(dir.path().join(program), "program").unwrap();
         }
         let client = clients::rep::Client::new(&certificates.identity).unwrap();
-        Self { garden: SimGarden::default(), bbs, client, dir, certificates }
+        Self {
+            garden: SimGarden::default(),
+            bbs,
+            client,
+            dir,
+            certificates,
+        }
     }
 
     pub(crate) fn work_dir(&self) -> std::path::PathBuf {
@@ -80,11 +103,23 @@ impl Fixture {
 
     pub(crate) async fn rep(&self) -> Running {
         let program = |name: &str| Path::new(self.dir.path()).join(name);
-        self.rep_on(Arc::new(self.garden.clone()), program("inside"), program("envoy")).await
+        self.rep_on(
+            Arc::new(self.garden.clone()),
+            program("inside"),
+            program("envoy"),
+        )
+        .await
     }
 
-    pub(crate) async fn rep_on(&self, garden: Arc<dyn Garden>, inside: PathBuf, envoy: PathBuf) -> Running {
-        let listener = kit::http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    pub(crate) async fn rep_on(
+        &self,
+        garden: Arc<dyn Garden>,
+        inside: PathBuf,
+        envoy: PathBuf,
+    ) -> Running {
+        let listener = kit::http::bind("127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let rep = Rep::build(Config {
             listener,
@@ -107,30 +142,83 @@ impl Fixture {
             inside,
             router_ca_pem: self.certificates.ca.cert_pem.clone(),
             route_integrity: true,
-            timing: Timing { bulk: Duration::from_millis(200), route_drain: Duration::from_millis(1), grace: Duration::from_millis(300), ..Timing::default() },
+            timing: Timing {
+                bulk: Duration::from_millis(200),
+                route_drain: Duration::from_millis(1),
+                grace: Duration::from_millis(300),
+                ..Timing::default()
+            },
         })
         .unwrap();
         let (handle, shutdown) = (rep.handle(), CancellationToken::new());
         let task = tokio::spawn(rep.run(shutdown.clone()));
-        Running { url, handle, shutdown, task }
+        Running {
+            url,
+            handle,
+            shutdown,
+            task,
+        }
     }
 
     /// Gives the rep one instance to run and waits until its container exists; returns its guid.
     pub(crate) async fn place(&self, rep: &Running, lrp: DesiredLrp) -> String {
-        let work = json::Lrp { process_guid: lrp.process_guid.clone(), index: 0, domain: "cf-apps".into(), resource: resource(), ..json::Lrp::default() };
-        self.bbs.rows.lock().unwrap().desired.insert(lrp.process_guid.clone(), lrp);
-        let refused = self.client.perform(&rep.url, &json::Work { lrps: vec![work], tasks: vec![], cell_id: CELL.into() }).await.unwrap();
+        let work = json::Lrp {
+            process_guid: lrp.process_guid.clone(),
+            index: 0,
+            domain: "cf-apps".into(),
+            resource: resource(),
+            ..json::Lrp::default()
+        };
+        self.bbs
+            .rows
+            .lock()
+            .unwrap()
+            .desired
+            .insert(lrp.process_guid.clone(), lrp);
+        let refused = self
+            .client
+            .perform(
+                &rep.url,
+                &json::Work {
+                    lrps: vec![work],
+                    tasks: vec![],
+                    cell_id: CELL.into(),
+                },
+            )
+            .await
+            .unwrap();
         assert!(refused.is_empty());
-        self.bbs.wait_for(|call| if let crate::stand_in_bbs::Call::Claim(claim) = call { claim.instance_key.clone() } else { None }).await.instance_guid
+        self.bbs
+            .wait_for(|call| {
+                if let crate::stand_in_bbs::Call::Claim(claim) = call {
+                    claim.instance_key.clone()
+                } else {
+                    None
+                }
+            })
+            .await
+            .instance_guid
     }
 }
 
 pub(crate) fn resource() -> json::Resource {
-    json::Resource { memory_mb: 64, disk_mb: 128, max_pids: 0 }
+    json::Resource {
+        memory_mb: 64,
+        disk_mb: 128,
+        max_pids: 0,
+    }
 }
 
 pub(crate) fn run(path: &str) -> Action {
-    Action { run: Some(RunAction { path: path.into(), user: "vcap".into(), log_source: "APP/PROC/WEB".into(), ..RunAction::default() }), ..Action::default() }
+    Action {
+        run: Some(RunAction {
+            path: path.into(),
+            user: "vcap".into(),
+            log_source: "APP/PROC/WEB".into(),
+            ..RunAction::default()
+        }),
+        ..Action::default()
+    }
 }
 
 /// An app as the Cloud Controller desires it.
@@ -142,19 +230,46 @@ pub(crate) fn app() -> DesiredLrp {
         instances: 1,
         memory_mb: 64,
         disk_mb: 128,
-        action: Some(Action { codependent: Some(CodependentAction { actions: vec![run("/tmp/lifecycle/launcher")], log_source: String::new() }), ..Action::default() }),
+        action: Some(Action {
+            codependent: Some(CodependentAction {
+                actions: vec![run("/tmp/lifecycle/launcher")],
+                log_source: String::new(),
+            }),
+            ..Action::default()
+        }),
         ports: vec![8080, 2222],
         log_guid: "app-1".into(),
         log_source: "CELL".into(),
         start_timeout_ms: 60_000,
         check_definition: Some(CheckDefinition {
-            checks: vec![Check { tcp_check: Some(TcpCheck { port: 8080, ..TcpCheck::default() }), http_check: None }],
+            checks: vec![Check {
+                tcp_check: Some(TcpCheck {
+                    port: 8080,
+                    ..TcpCheck::default()
+                }),
+                http_check: None,
+            }],
             log_source: "HEALTH".into(),
             readiness_checks: vec![],
         }),
-        certificate_properties: Some(CertificateProperties { organizational_unit: vec!["organization:o".into(), "space:s".into(), "app:a".into()] }),
-        routes: Some(ProtoRoutes { routes: [("internal-router".to_owned(), br#"[{"hostname":"a.apps.internal"}]"#.to_vec())].into() }),
-        metric_tags: [("process_id".to_owned(), MetricTagValue { static_value: "p".into(), dynamic: 0 })].into(),
+        certificate_properties: Some(CertificateProperties {
+            organizational_unit: vec!["organization:o".into(), "space:s".into(), "app:a".into()],
+        }),
+        routes: Some(ProtoRoutes {
+            routes: [(
+                "internal-router".to_owned(),
+                br#"[{"hostname":"a.apps.internal"}]"#.to_vec(),
+            )]
+            .into(),
+        }),
+        metric_tags: [(
+            "process_id".to_owned(),
+            MetricTagValue {
+                static_value: "p".into(),
+                dynamic: 0,
+            },
+        )]
+        .into(),
         ..DesiredLrp::default()
     }
 }

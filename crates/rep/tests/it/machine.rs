@@ -30,7 +30,13 @@ impl Machine {
         let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let data = target.join(format!("garden-{TAG}"));
         std::fs::create_dir_all(&data).unwrap();
-        let inside = from_env("CUPOLA_INSIDE", target.parent().unwrap().join("x86_64-unknown-linux-gnu/debug/inside"));
+        let inside = from_env(
+            "CUPOLA_INSIDE",
+            target
+                .parent()
+                .unwrap()
+                .join("x86_64-unknown-linux-gnu/debug/inside"),
+        );
         let network = CellNetwork::claim(TAG, None).await.unwrap();
         let config = GardenConfig {
             tag: TAG.into(),
@@ -38,7 +44,11 @@ impl Machine {
             run_dir: format!("/run/cupola-{TAG}").into(),
             crun: "crun".into(),
             inside: inside.clone(),
-            stacks: [("cflinuxfs4".to_owned(), from_env("CUPOLA_STACK", "/var/cache/cupola/cflinuxfs4.tar".into()))].into(),
+            stacks: [(
+                "cflinuxfs4".to_owned(),
+                from_env("CUPOLA_STACK", "/var/cache/cupola/cflinuxfs4.tar".into()),
+            )]
+            .into(),
             dns: network.cell_ip,
             network,
             router_ports: vec![],
@@ -48,7 +58,12 @@ impl Machine {
             max_containers: 0,
         };
         let garden = Arc::new(LinuxGarden::build(config).await.unwrap());
-        Self { garden, inside, envoy: from_env("CUPOLA_ENVOY", "/var/cache/cupola/envoy".into()), data }
+        Self {
+            garden,
+            inside,
+            envoy: from_env("CUPOLA_ENVOY", "/var/cache/cupola/envoy".into()),
+            data,
+        }
     }
 
     async fn clean(self) {
@@ -61,7 +76,13 @@ impl Machine {
 }
 
 /// Asks the app through the cell's TLS port as the router does; `None` without an answer.
-fn fetch(fixture: &Fixture, guid: &str, cell_ip: &str, port: u32, client_certificate: bool) -> Option<String> {
+fn fetch(
+    fixture: &Fixture,
+    guid: &str,
+    cell_ip: &str,
+    port: u32,
+    client_certificate: bool,
+) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         std::fs::write(dir.path().join(name), text).unwrap();
@@ -69,18 +90,47 @@ fn fetch(fixture: &Fixture, guid: &str, cell_ip: &str, port: u32, client_certifi
     };
     let identity = &fixture.certificates.identity;
     let mut curl = Command::new("curl");
-    curl.args(["-sS", "--http1.1", "--max-time", "5", "--resolve", &format!("{guid}:{port}:{cell_ip}"), "--cacert", &file("ca.pem", &identity.ca_pem)]);
+    curl.args([
+        "-sS",
+        "--http1.1",
+        "--max-time",
+        "5",
+        "--resolve",
+        &format!("{guid}:{port}:{cell_ip}"),
+        "--cacert",
+        &file("ca.pem", &identity.ca_pem),
+    ]);
     if client_certificate {
-        curl.args(["--cert", &file("cert.pem", &identity.cert_pem), "--key", &file("key.pem", &identity.key_pem)]);
+        curl.args([
+            "--cert",
+            &file("cert.pem", &identity.cert_pem),
+            "--key",
+            &file("key.pem", &identity.key_pem),
+        ]);
     }
-    let output = curl.arg(format!("https://{guid}:{port}/hello")).output().unwrap();
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = curl
+        .arg(format!("https://{guid}:{port}/hello"))
+        .output()
+        .unwrap();
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn python() -> DesiredLrp {
     let mut action = run("/bin/bash");
-    action.run.as_mut().unwrap().args = vec!["-c".into(), "echo \"hello from $CF_INSTANCE_INTERNAL_IP\" > hello && exec python3 -m http.server 8080".into()];
-    DesiredLrp { action: Some(action), disk_mb: 64, memory_mb: 128, ..app() }
+    action.run.as_mut().unwrap().args = vec![
+        "-c".into(),
+        "echo \"hello from $CF_INSTANCE_INTERNAL_IP\" > hello && exec python3 -m http.server 8080"
+            .into(),
+    ];
+    DesiredLrp {
+        action: Some(action),
+        disk_mb: 64,
+        memory_mb: 128,
+        ..app()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +142,11 @@ async fn an_app_is_reached_through_its_envoy_and_survives_the_rep() {
     let machine = Machine::build().await;
     let fixture = Fixture::new().await;
     let outcome = tokio::spawn({
-        let (garden, inside, envoy) = (machine.garden.clone(), machine.inside.clone(), machine.envoy.clone());
+        let (garden, inside, envoy) = (
+            machine.garden.clone(),
+            machine.inside.clone(),
+            machine.envoy.clone(),
+        );
         async move { scenario(&fixture, garden, inside, envoy).await }
     })
     .await;
@@ -102,7 +156,9 @@ async fn an_app_is_reached_through_its_envoy_and_survives_the_rep() {
 
 async fn scenario(fixture: &Fixture, garden: Arc<LinuxGarden>, inside: PathBuf, envoy: PathBuf) {
     let begun = std::time::Instant::now();
-    let rep = fixture.rep_on(garden.clone(), inside.clone(), envoy.clone()).await;
+    let rep = fixture
+        .rep_on(garden.clone(), inside.clone(), envoy.clone())
+        .await;
     let guid = fixture.place(&rep, python()).await;
     let start = fixture
         .bbs
@@ -117,18 +173,43 @@ async fn scenario(fixture: &Fixture, garden: Arc<LinuxGarden>, inside: PathBuf, 
     let net = start.net_info.unwrap();
     let port = net.ports[0].host_tls_proxy_port;
     let want = format!("hello from {}\n", net.instance_address);
-    assert_eq!(fetch(fixture, &guid, &net.address, port, true).as_deref(), Some(want.as_str()));
+    assert_eq!(
+        fetch(fixture, &guid, &net.address, port, true).as_deref(),
+        Some(want.as_str())
+    );
     assert_eq!(fetch(fixture, &guid, &net.address, port, false), None);
 
     rep.stop().await;
-    assert_eq!(fetch(fixture, &guid, &net.address, port, true).as_deref(), Some(want.as_str()));
+    assert_eq!(
+        fetch(fixture, &guid, &net.address, port, true).as_deref(),
+        Some(want.as_str())
+    );
     let rep = fixture.rep_on(garden.clone(), inside, envoy).await;
     let mut starts = 0;
-    fixture.bbs.wait_for(|call| matches!(call, Call::Start(_)).then(|| starts += 1).filter(|()| starts > 1)).await;
-    assert_eq!(fetch(fixture, &guid, &net.address, port, true).as_deref(), Some(want.as_str()));
+    fixture
+        .bbs
+        .wait_for(|call| {
+            matches!(call, Call::Start(_))
+                .then(|| starts += 1)
+                .filter(|()| starts > 1)
+        })
+        .await;
+    assert_eq!(
+        fetch(fixture, &guid, &net.address, port, true).as_deref(),
+        Some(want.as_str())
+    );
 
     garden.signal(&guid, "envoy", Signal::Kill).await.unwrap();
-    let reason = fixture.bbs.wait_for(|call| if let Call::Crash(crash) = call { Some(crash.error_message.clone()) } else { None }).await;
+    let reason = fixture
+        .bbs
+        .wait_for(|call| {
+            if let Call::Crash(crash) = call {
+                Some(crash.error_message.clone())
+            } else {
+                None
+            }
+        })
+        .await;
     assert_eq!(reason, "PROXY: Exited with status 137");
     assert_eq!(rep.handle.drain_all(Duration::from_secs(20)).await, 0);
     assert!(garden.containers().await.unwrap().is_empty());

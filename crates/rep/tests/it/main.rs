@@ -1,8 +1,8 @@
 //! The rep over its real protocols, on a simulated garden and a small stand-in for the BBS.
 
 mod fixture;
-mod stand_in_bbs;
 mod lrp;
 mod machine;
 mod restart;
+mod stand_in_bbs;
 mod task;

@@ -5,7 +5,12 @@ use crate::stand_in_bbs::Call;
 use garden::api::{ContainerSpec, Exit, Garden as _};
 
 fn starts(fixture: &Fixture) -> usize {
-    fixture.bbs.calls().iter().filter(|c| matches!(c, Call::Start(_))).count()
+    fixture
+        .bbs
+        .calls()
+        .iter()
+        .filter(|c| matches!(c, Call::Start(_)))
+        .count()
 }
 
 #[tokio::test]
@@ -13,8 +18,14 @@ async fn a_running_instance_is_taken_over_untouched() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     let guid = fixture.place(&rep, app()).await;
-    fixture.garden.wait_for(|g| g.process(&guid, "liveness-8080")).await;
-    fixture.bbs.wait_for(|c| matches!(c, Call::Start(_)).then_some(())).await;
+    fixture
+        .garden
+        .wait_for(|g| g.process(&guid, "liveness-8080"))
+        .await;
+    fixture
+        .bbs
+        .wait_for(|c| matches!(c, Call::Start(_)).then_some(()))
+        .await;
     rep.stop().await;
     let before = fixture.garden.processes(&guid);
     assert!(before["action-0"].is_none() && before["envoy"].is_none());
@@ -22,15 +33,43 @@ async fn a_running_instance_is_taken_over_untouched() {
 
     let rep = fixture.rep().await;
     let mut seen = 0;
-    fixture.bbs.wait_for(|c| { seen += usize::from(matches!(c, Call::Start(_))); if seen > reported { Some(()) } else { None } }).await;
-    assert_eq!(fixture.client.state(&rep.url).await.unwrap().lrps[0].instance_guid, guid);
+    fixture
+        .bbs
+        .wait_for(|c| {
+            seen += usize::from(matches!(c, Call::Start(_)));
+            if seen > reported { Some(()) } else { None }
+        })
+        .await;
+    assert_eq!(
+        fixture.client.state(&rep.url).await.unwrap().lrps[0].instance_guid,
+        guid
+    );
     assert_eq!(fixture.garden.processes(&guid), before);
 
     // It is still watched.
-    fixture.garden.exit(&guid, "action-0", Exit { status: 1, out_of_memory: false });
-    let reason = fixture.bbs.wait_for(|c| if let Call::Crash(crash) = c { Some(crash.error_message.clone()) } else { None }).await;
+    fixture.garden.exit(
+        &guid,
+        "action-0",
+        Exit {
+            status: 1,
+            out_of_memory: false,
+        },
+    );
+    let reason = fixture
+        .bbs
+        .wait_for(|c| {
+            if let Call::Crash(crash) = c {
+                Some(crash.error_message.clone())
+            } else {
+                None
+            }
+        })
+        .await;
     assert_eq!(reason, "APP/PROC/WEB: Exited with status 1");
-    fixture.garden.wait_for(|g| g.handles().is_empty().then_some(())).await;
+    fixture
+        .garden
+        .wait_for(|g| g.handles().is_empty().then_some(()))
+        .await;
     rep.stop().await;
 }
 
@@ -39,11 +78,30 @@ async fn an_instance_that_ended_meanwhile_is_a_crash() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     let guid = fixture.place(&rep, app()).await;
-    fixture.garden.wait_for(|g| g.process(&guid, "liveness-8080")).await;
+    fixture
+        .garden
+        .wait_for(|g| g.process(&guid, "liveness-8080"))
+        .await;
     rep.stop().await;
-    fixture.garden.exit(&guid, "envoy", Exit { status: 137, out_of_memory: false });
+    fixture.garden.exit(
+        &guid,
+        "envoy",
+        Exit {
+            status: 137,
+            out_of_memory: false,
+        },
+    );
     let rep = fixture.rep().await;
-    let reason = fixture.bbs.wait_for(|c| if let Call::Crash(crash) = c { Some(crash.error_message.clone()) } else { None }).await;
+    let reason = fixture
+        .bbs
+        .wait_for(|c| {
+            if let Call::Crash(crash) = c {
+                Some(crash.error_message.clone())
+            } else {
+                None
+            }
+        })
+        .await;
     assert_eq!(reason, "PROXY: Exited with status 137");
     rep.stop().await;
 }
@@ -53,14 +111,35 @@ async fn what_nobody_wants_any_more_is_destroyed() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     let guid = fixture.place(&rep, app()).await;
-    fixture.garden.wait_for(|g| g.process(&guid, "liveness-8080")).await;
+    fixture
+        .garden
+        .wait_for(|g| g.process(&guid, "liveness-8080"))
+        .await;
     rep.stop().await;
     fixture.bbs.rows.lock().unwrap().desired.clear();
     let ours = [("executor:owner".to_owned(), "executor".to_owned())].into();
-    fixture.garden.create(ContainerSpec { handle: "without-record".into(), properties: ours, ..ContainerSpec::default() }).await.unwrap();
-    fixture.garden.create(ContainerSpec { handle: "somebody-elses".into(), ..ContainerSpec::default() }).await.unwrap();
+    fixture
+        .garden
+        .create(ContainerSpec {
+            handle: "without-record".into(),
+            properties: ours,
+            ..ContainerSpec::default()
+        })
+        .await
+        .unwrap();
+    fixture
+        .garden
+        .create(ContainerSpec {
+            handle: "somebody-elses".into(),
+            ..ContainerSpec::default()
+        })
+        .await
+        .unwrap();
     let rep = fixture.rep().await;
-    fixture.bbs.wait_for(|c| matches!(c, Call::Remove(_)).then_some(())).await;
+    fixture
+        .bbs
+        .wait_for(|c| matches!(c, Call::Remove(_)).then_some(()))
+        .await;
     assert_eq!(fixture.garden.handles(), ["somebody-elses"]);
     rep.stop().await;
 }
@@ -70,10 +149,16 @@ async fn rows_without_a_container_are_removed() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     let guid = fixture.place(&rep, app()).await;
-    fixture.bbs.wait_for(|c| matches!(c, Call::Start(_)).then_some(())).await;
+    fixture
+        .bbs
+        .wait_for(|c| matches!(c, Call::Start(_)).then_some(()))
+        .await;
     rep.stop().await;
     fixture.garden.destroy(&guid).await.unwrap();
     let rep = fixture.rep().await;
-    fixture.bbs.wait_for(|c| matches!(c, Call::Remove(_)).then_some(())).await;
+    fixture
+        .bbs
+        .wait_for(|c| matches!(c, Call::Remove(_)).then_some(()))
+        .await;
     rep.stop().await;
 }

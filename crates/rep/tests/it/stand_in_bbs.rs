@@ -40,11 +40,20 @@ pub(crate) struct StandInBbs {
 
 impl StandInBbs {
     pub(crate) async fn start(identity: &Identity, shutdown: CancellationToken) -> Self {
-        let listener = kit::http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = kit::http::bind("127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
-        let bbs = Self { rows: Arc::default(), calls: watch::Sender::new(Vec::new()), url };
-        let tls = kit::tls::server_config(identity, ClientAuth::Required, &["h2", "http/1.1"]).unwrap();
-        let app = Router::new().route("/{*path}", axum::routing::post(answer)).with_state(bbs.clone());
+        let bbs = Self {
+            rows: Arc::default(),
+            calls: watch::Sender::new(Vec::new()),
+            url,
+        };
+        let tls =
+            kit::tls::server_config(identity, ClientAuth::Required, &["h2", "http/1.1"]).unwrap();
+        let app = Router::new()
+            .route("/{*path}", axum::routing::post(answer))
+            .with_state(bbs.clone());
         tokio::spawn(kit::http::serve(listener, Some(tls), app, shutdown));
         bbs
     }
@@ -76,7 +85,10 @@ impl StandInBbs {
 }
 
 fn refusal(kind: ErrorType, message: &str) -> Option<Error> {
-    Some(Error { kind: kind as i32, message: message.to_owned() })
+    Some(Error {
+        kind: kind as i32,
+        message: message.to_owned(),
+    })
 }
 
 async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: Bytes) -> Vec<u8> {
@@ -90,9 +102,16 @@ async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: B
         path::ACTUAL_LRPS_START => {
             let request: StartActualLrpRequest = read(&body);
             if rows.refuse_start {
-                return LifecycleResponse { error: refusal(ErrorType::ActualLrpCannotBeStarted, "cannot start actual LRP") }.encode_to_vec();
+                return LifecycleResponse {
+                    error: refusal(
+                        ErrorType::ActualLrpCannotBeStarted,
+                        "cannot start actual LRP",
+                    ),
+                }
+                .encode_to_vec();
             }
-            rows.actual.retain(|row| row.instance_key != request.instance_key);
+            rows.actual
+                .retain(|row| row.instance_key != request.instance_key);
             rows.actual.push(ActualLrp {
                 key: request.key.clone(),
                 instance_key: request.instance_key.clone(),
@@ -105,25 +124,50 @@ async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: B
         }
         path::ACTUAL_LRPS_CRASH => {
             let request: CrashActualLrpRequest = read(&body);
-            rows.actual.retain(|row| row.instance_key != request.instance_key);
+            rows.actual
+                .retain(|row| row.instance_key != request.instance_key);
             bbs.note(Call::Crash(request));
         }
         path::ACTUAL_LRPS_REMOVE => {
             let request: RemoveActualLrpRequest = read(&body);
-            rows.actual.retain(|row| row.instance_key != request.instance_key);
+            rows.actual
+                .retain(|row| row.instance_key != request.instance_key);
             bbs.note(Call::Remove(request));
         }
-        path::ACTUAL_LRPS_LIST => return ActualLrpsResponse { error: None, actual_lrps: rows.actual.clone() }.encode_to_vec(),
+        path::ACTUAL_LRPS_LIST => {
+            return ActualLrpsResponse {
+                error: None,
+                actual_lrps: rows.actual.clone(),
+            }
+            .encode_to_vec();
+        }
         path::DESIRED_LRP_BY_GUID => {
             let request: DesiredLrpByProcessGuidRequest = read(&body);
             let desired_lrp = rows.desired.get(&request.process_guid).cloned();
-            let error = if desired_lrp.is_some() { None } else { refusal(ErrorType::ResourceNotFound, "the requested resource could not be found") };
+            let error = if desired_lrp.is_some() {
+                None
+            } else {
+                refusal(
+                    ErrorType::ResourceNotFound,
+                    "the requested resource could not be found",
+                )
+            };
             return DesiredLrpResponse { error, desired_lrp }.encode_to_vec();
         }
-        path::TASKS_LIST => return TasksResponse { error: None, tasks: rows.tasks.values().cloned().collect() }.encode_to_vec(),
+        path::TASKS_LIST => {
+            return TasksResponse {
+                error: None,
+                tasks: rows.tasks.values().cloned().collect(),
+            }
+            .encode_to_vec();
+        }
         path::TASK_BY_GUID => {
             let request: TaskByGuidRequest = read(&body);
-            return TaskResponse { error: None, task: rows.tasks.get(&request.task_guid).cloned() }.encode_to_vec();
+            return TaskResponse {
+                error: None,
+                task: rows.tasks.get(&request.task_guid).cloned(),
+            }
+            .encode_to_vec();
         }
         path::START_TASK => {
             let request: StartTaskRequest = read(&body);
@@ -131,7 +175,11 @@ async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: B
                 task.state = TaskState::Running as i32;
             }
             bbs.note(Call::StartTask(request));
-            return StartTaskResponse { error: None, should_start: true }.encode_to_vec();
+            return StartTaskResponse {
+                error: None,
+                should_start: true,
+            }
+            .encode_to_vec();
         }
         path::COMPLETE_TASK => {
             let request: CompleteTaskRequest = read(&body);

@@ -12,21 +12,60 @@ use tokio::sync::mpsc;
 use wire::bbs::*;
 
 async fn give(fixture: &Fixture, rep: &Running, definition: TaskDefinition) {
-    let task = Task { task_guid: "task-1".into(), domain: "cf-tasks".into(), state: TaskState::Pending as i32, cell_id: CELL.into(), task_definition: Some(definition), ..Task::default() };
-    fixture.bbs.rows.lock().unwrap().tasks.insert("task-1".into(), task);
-    let work = wire::rep::Task { task_guid: "task-1".into(), domain: "cf-tasks".into(), resource: resource(), ..wire::rep::Task::default() };
-    let refused = fixture.client.perform(&rep.url, &wire::rep::Work { lrps: vec![], tasks: vec![work], cell_id: CELL.into() }).await.unwrap();
+    let task = Task {
+        task_guid: "task-1".into(),
+        domain: "cf-tasks".into(),
+        state: TaskState::Pending as i32,
+        cell_id: CELL.into(),
+        task_definition: Some(definition),
+        ..Task::default()
+    };
+    fixture
+        .bbs
+        .rows
+        .lock()
+        .unwrap()
+        .tasks
+        .insert("task-1".into(), task);
+    let work = wire::rep::Task {
+        task_guid: "task-1".into(),
+        domain: "cf-tasks".into(),
+        resource: resource(),
+        ..wire::rep::Task::default()
+    };
+    let refused = fixture
+        .client
+        .perform(
+            &rep.url,
+            &wire::rep::Work {
+                lrps: vec![],
+                tasks: vec![work],
+                cell_id: CELL.into(),
+            },
+        )
+        .await
+        .unwrap();
     assert!(refused.is_empty());
 }
 
 fn completed(call: &Call) -> Option<CompleteTaskRequest> {
-    if let Call::CompleteTask(complete) = call { Some(complete.clone()) } else { None }
+    if let Call::CompleteTask(complete) = call {
+        Some(complete.clone())
+    } else {
+        None
+    }
 }
 
 fn definition() -> TaskDefinition {
     let mut action = run("/builder");
     action.run.as_mut().unwrap().log_source = "STG".into();
-    TaskDefinition { root_fs: "preloaded:cflinuxfs4".into(), action: Some(action), result_file: "/tmp/result.json".into(), log_source: "STG".into(), ..TaskDefinition::default() }
+    TaskDefinition {
+        root_fs: "preloaded:cflinuxfs4".into(),
+        action: Some(action),
+        result_file: "/tmp/result.json".into(),
+        log_source: "STG".into(),
+        ..TaskDefinition::default()
+    }
 }
 
 #[tokio::test]
@@ -34,12 +73,34 @@ async fn a_task_completes_with_its_result() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     give(&fixture, &rep, definition()).await;
-    fixture.garden.wait_for(|g| g.process("task-1", "action")).await;
-    fixture.garden.put_file("task-1", "/tmp/result.json", br#"{"ok":true}"#);
-    fixture.garden.exit("task-1", "action", Exit { status: 0, out_of_memory: false });
+    fixture
+        .garden
+        .wait_for(|g| g.process("task-1", "action"))
+        .await;
+    fixture
+        .garden
+        .put_file("task-1", "/tmp/result.json", br#"{"ok":true}"#);
+    fixture.garden.exit(
+        "task-1",
+        "action",
+        Exit {
+            status: 0,
+            out_of_memory: false,
+        },
+    );
     let complete = fixture.bbs.wait_for(completed).await;
-    assert_eq!((complete.failed, complete.result.as_str(), complete.cell_id.as_str()), (false, r#"{"ok":true}"#, CELL));
-    fixture.garden.wait_for(|g| g.handles().is_empty().then_some(())).await;
+    assert_eq!(
+        (
+            complete.failed,
+            complete.result.as_str(),
+            complete.cell_id.as_str()
+        ),
+        (false, r#"{"ok":true}"#, CELL)
+    );
+    fixture
+        .garden
+        .wait_for(|g| g.handles().is_empty().then_some(()))
+        .await;
     rep.stop().await;
 }
 
@@ -48,10 +109,23 @@ async fn a_failed_task_completes_with_its_reason() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     give(&fixture, &rep, definition()).await;
-    fixture.garden.wait_for(|g| g.process("task-1", "action")).await;
-    fixture.garden.exit("task-1", "action", Exit { status: 223, out_of_memory: false });
+    fixture
+        .garden
+        .wait_for(|g| g.process("task-1", "action"))
+        .await;
+    fixture.garden.exit(
+        "task-1",
+        "action",
+        Exit {
+            status: 223,
+            out_of_memory: false,
+        },
+    );
     let complete = fixture.bbs.wait_for(completed).await;
-    assert_eq!((complete.failed, complete.failure_reason.as_str()), (true, "STG: Exited with status 223"));
+    assert_eq!(
+        (complete.failed, complete.failure_reason.as_str()),
+        (true, "STG: Exited with status 223")
+    );
     rep.stop().await;
 }
 
@@ -60,10 +134,22 @@ async fn a_task_goes_on_under_the_next_rep() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     give(&fixture, &rep, definition()).await;
-    fixture.garden.wait_for(|g| g.process("task-1", "action")).await;
+    fixture
+        .garden
+        .wait_for(|g| g.process("task-1", "action"))
+        .await;
     rep.stop().await;
-    fixture.garden.put_file("task-1", "/tmp/result.json", b"done");
-    fixture.garden.exit("task-1", "action", Exit { status: 0, out_of_memory: false });
+    fixture
+        .garden
+        .put_file("task-1", "/tmp/result.json", b"done");
+    fixture.garden.exit(
+        "task-1",
+        "action",
+        Exit {
+            status: 0,
+            out_of_memory: false,
+        },
+    );
     let rep = fixture.rep().await;
     assert_eq!(fixture.bbs.wait_for(completed).await.result, "done");
     rep.stop().await;
@@ -74,10 +160,26 @@ async fn a_cancelled_task_is_destroyed_without_completion() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     give(&fixture, &rep, definition()).await;
-    fixture.garden.wait_for(|g| g.process("task-1", "action")).await;
-    fixture.client.cancel_task(&rep.url, "task-1").await.unwrap();
-    fixture.garden.wait_for(|g| g.handles().is_empty().then_some(())).await;
-    assert!(!fixture.bbs.calls().iter().any(|c| matches!(c, Call::CompleteTask(_))));
+    fixture
+        .garden
+        .wait_for(|g| g.process("task-1", "action"))
+        .await;
+    fixture
+        .client
+        .cancel_task(&rep.url, "task-1")
+        .await
+        .unwrap();
+    fixture
+        .garden
+        .wait_for(|g| g.handles().is_empty().then_some(()))
+        .await;
+    assert!(
+        !fixture
+            .bbs
+            .calls()
+            .iter()
+            .any(|c| matches!(c, Call::CompleteTask(_)))
+    );
     rep.stop().await;
 }
 
@@ -87,7 +189,16 @@ async fn a_task_whose_container_cannot_be_made_is_rejected() {
     fixture.garden.refuse_create("no space left on device");
     let rep = fixture.rep().await;
     give(&fixture, &rep, definition()).await;
-    let reason = fixture.bbs.wait_for(|c| if let Call::RejectTask(reject) = c { Some(reject.rejection_reason.clone()) } else { None }).await;
+    let reason = fixture
+        .bbs
+        .wait_for(|c| {
+            if let Call::RejectTask(reject) = c {
+                Some(reject.rejection_reason.clone())
+            } else {
+                None
+            }
+        })
+        .await;
     assert!(reason.contains("no space left"), "{reason}");
     rep.stop().await;
 }
@@ -95,19 +206,36 @@ async fn a_task_whose_container_cannot_be_made_is_rejected() {
 /// A server as the Cloud Controller's internal one; uploads come out of the channel.
 async fn blobs(fixture: &Fixture, archive: Vec<u8>) -> (String, mpsc::Receiver<Bytes>) {
     let (sender, receiver) = mpsc::channel(1);
-    let app = Router::new().route("/package", get(move || async move { archive })).route(
-        "/droplet",
-        post(move |body: Bytes| async move { sender.send(body).await.unwrap() }),
-    );
-    let listener = kit::http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let app = Router::new()
+        .route("/package", get(move || async move { archive }))
+        .route(
+            "/droplet",
+            post(move |body: Bytes| async move { sender.send(body).await.unwrap() }),
+        );
+    let listener = kit::http::bind("127.0.0.1:0".parse().unwrap())
+        .await
+        .unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let tls = kit::tls::server_config(&fixture.certificates.identity, ClientAuth::Required, &["http/1.1"]).unwrap();
-    tokio::spawn(kit::http::serve(listener, Some(tls), app, CancellationToken::new()));
+    let tls = kit::tls::server_config(
+        &fixture.certificates.identity,
+        ClientAuth::Required,
+        &["http/1.1"],
+    )
+    .unwrap();
+    tokio::spawn(kit::http::serve(
+        listener,
+        Some(tls),
+        app,
+        CancellationToken::new(),
+    ));
     (url, receiver)
 }
 
 fn tgz(name: &str, content: &[u8]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(
+        Vec::new(),
+        flate2::Compression::fast(),
+    ));
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
     header.set_mode(0o755);
@@ -120,27 +248,74 @@ async fn staging_downloads_and_uploads() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     let (url, mut uploads) = blobs(&fixture, tgz("app.py", b"print()")).await;
-    let download = DownloadAction { artifact: "app package".into(), from: format!("{url}/package"), to: "/tmp/app".into(), user: "vcap".into(), ..DownloadAction::default() };
-    let upload = UploadAction { artifact: "droplet".into(), from: "/tmp/droplet".into(), to: format!("{url}/droplet"), ..UploadAction::default() };
+    let download = DownloadAction {
+        artifact: "app package".into(),
+        from: format!("{url}/package"),
+        to: "/tmp/app".into(),
+        user: "vcap".into(),
+        ..DownloadAction::default()
+    };
+    let upload = UploadAction {
+        artifact: "droplet".into(),
+        from: "/tmp/droplet".into(),
+        to: format!("{url}/droplet"),
+        ..UploadAction::default()
+    };
     let actions = vec![
-        Action { download: Some(download), ..Action::default() },
+        Action {
+            download: Some(download),
+            ..Action::default()
+        },
         run("/builder"),
-        Action { upload: Some(upload), ..Action::default() },
+        Action {
+            upload: Some(upload),
+            ..Action::default()
+        },
     ];
-    let lifecycle = CachedDependency { name: "lifecycle".into(), from: format!("{url}/package"), to: "/tmp/lifecycle".into(), ..CachedDependency::default() };
+    let lifecycle = CachedDependency {
+        name: "lifecycle".into(),
+        from: format!("{url}/package"),
+        to: "/tmp/lifecycle".into(),
+        ..CachedDependency::default()
+    };
     let task = TaskDefinition {
-        action: Some(Action { serial: Some(SerialAction { actions, log_source: String::new() }), ..Action::default() }),
+        action: Some(Action {
+            serial: Some(SerialAction {
+                actions,
+                log_source: String::new(),
+            }),
+            ..Action::default()
+        }),
         cached_dependencies: vec![lifecycle],
         result_file: String::new(),
         ..definition()
     };
     give(&fixture, &rep, task).await;
-    fixture.garden.wait_for(|g| g.process("task-1", "action-1")).await;
+    fixture
+        .garden
+        .wait_for(|g| g.process("task-1", "action-1"))
+        .await;
     let spec = fixture.garden.spec("task-1").unwrap();
-    let mount = spec.bind_mounts.iter().find(|m| m.container == "/tmp/lifecycle").unwrap();
-    assert_eq!(std::fs::read(mount.host.join("app.py")).unwrap(), b"print()");
-    fixture.garden.put_file("task-1", "/tmp/droplet", b"the droplet");
-    fixture.garden.exit("task-1", "action-1", Exit { status: 0, out_of_memory: false });
+    let mount = spec
+        .bind_mounts
+        .iter()
+        .find(|m| m.container == "/tmp/lifecycle")
+        .unwrap();
+    assert_eq!(
+        std::fs::read(mount.host.join("app.py")).unwrap(),
+        b"print()"
+    );
+    fixture
+        .garden
+        .put_file("task-1", "/tmp/droplet", b"the droplet");
+    fixture.garden.exit(
+        "task-1",
+        "action-1",
+        Exit {
+            status: 0,
+            out_of_memory: false,
+        },
+    );
     assert_eq!(uploads.recv().await.unwrap(), b"the droplet".as_slice());
     assert!(!fixture.bbs.wait_for(completed).await.failed);
     rep.stop().await;
