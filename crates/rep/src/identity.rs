@@ -234,7 +234,7 @@ mod tests {
         let identity = kit::tls::Identity {
             cert_pem: credential.chain_pem.clone(),
             key_pem: credential.key_pem.clone(),
-            ca_pem: ca.cert_pem.clone(),
+            ca_pem: ca.cert_pem,
         };
         kit::tls::server_config(&identity, kit::tls::ClientAuth::Required, &[]).unwrap();
         let chain = kit::tls::certs(&credential.chain_pem).unwrap();

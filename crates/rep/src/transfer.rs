@@ -140,7 +140,7 @@ impl Transfers {
         let sha256 = hex::encode(sha256.finalize());
         if checksum.is_given() {
             let actual = match checksum.algorithm {
-                "sha256" => sha256.clone(),
+                "sha256" => sha256,
                 "sha1" => hex::encode(sha1.finalize()),
                 other => {
                     return Err(Failure {

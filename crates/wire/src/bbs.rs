@@ -572,6 +572,10 @@ pub struct TaskCallback {
 }
 
 /// One event of a BBS stream, decoded.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "events are handled one at a time, never stored in bulk"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     DesiredLrpCreated(DesiredLrpEvent),

@@ -34,8 +34,8 @@ fn main() -> ExitCode {
     let groups: [(&str, &str, &[Story]); 2] = [
         (
             "a foundation with route integrity",
-            "",
-            &[
+            "router: {register_interval: 5}\n",
+            [
                 route_propagation::STORIES,
                 integrity::ON,
                 bad_input::STORIES,

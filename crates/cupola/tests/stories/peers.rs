@@ -131,7 +131,7 @@ pub(crate) fn fields(mut bytes: &[u8]) -> Result<Vec<Field<'_>>> {
     Ok(fields)
 }
 
-pub(crate) fn bytes_of<'a>(message: &'a [u8], number: u64) -> Result<Vec<&'a [u8]>> {
+pub(crate) fn bytes_of(message: &[u8], number: u64) -> Result<Vec<&[u8]>> {
     Ok(fields(message)?
         .into_iter()
         .filter_map(|f| match f {

@@ -1,5 +1,10 @@
 //! The rep over its real protocols, on a simulated garden and a small stand-in for the BBS.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test"
+)]
+
 mod fixture;
 mod lrp;
 mod machine;
