@@ -137,11 +137,11 @@ impl Transfers {
                 .context("write a temporary file")?;
         }
         out.flush().await.context("write a temporary file")?;
-        let sha256 = hex::encode(sha256.finalize());
+        let (sha256, sha1) = (hex::encode(sha256.finalize()), hex::encode(sha1.finalize()));
         if checksum.is_given() {
             let actual = match checksum.algorithm {
-                "sha256" => sha256,
-                "sha1" => hex::encode(sha1.finalize()),
+                "sha256" => &sha256,
+                "sha1" => &sha1,
                 other => {
                     return Err(Failure {
                         error: anyhow!(

@@ -1,9 +1,6 @@
 //! The rep over its real protocols, on a simulated garden and a small stand-in for the BBS.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail the test"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod fixture;
 mod lrp;
