@@ -9,7 +9,8 @@ export CUPOLA_CACHE CARGO_TARGET_DIR
 PROFILE ?= dev
 OUT := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 STATIC := $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
-INSTALLED := $(CUPOLA_CACHE)/envoy $(CUPOLA_CACHE)/cflinuxfs4.tar
+# Always the whole workspace: another selection has other features, and cargo would build every dependency once more.
+SUITES := --workspace --lib --bins --test it --test tidy
 
 .PHONY: help setup build demo up test check stories bench soak clean
 
@@ -43,20 +44,18 @@ check: ## fast tests and lints
 	@echo "== lints"
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
 	@echo "== fast tests"
-	@cargo test --quiet --workspace --exclude cupola
-	@cargo test --quiet -p cupola --bins
+	@cargo test --quiet $(SUITES)
 
 test: build ## all tests, with real parts, as root
 	@scripts/setup-tests
 	@echo "== all tests with real containers, Envoy, iptables, nats-server"
 	@CUPOLA_ROOT_TESTS=1 CUPOLA_INSIDE=$(CURDIR)/bin/inside CUPOLA_STACK=$(CUPOLA_CACHE)/cflinuxfs4.tar CUPOLA_ENVOY=$(CUPOLA_CACHE)/envoy \
-	  cargo test --workspace --exclude cupola
-	@cargo test -p cupola --bins
+	  cargo test $(SUITES)
 	@$(MAKE) --no-print-directory stories
 
 stories: build ## the mission's stories, on a foundation of their own (STORY=name runs one)
 	@scripts/setup-tests
-	@cargo test -p cupola --test stories -- $(STORY)
+	@cargo test --workspace --test stories -- $(STORY)
 
 bench: ## the benchmarks, side by side (release build); the table goes to docs/benchmarks.md by hand
 	@$(MAKE) --no-print-directory PROFILE=release build
