@@ -57,6 +57,26 @@ impl Certificates {
         })
     }
 
+    /// The certificate of operator commands, in files; made again when a day old. The caller holds the plan's lock.
+    pub(crate) fn keep_operator(&self) -> Result<()> {
+        let (cert, key) = (
+            self.directory.join("operator.crt"),
+            self.directory.join("operator.key"),
+        );
+        let fresh = std::fs::metadata(&cert)
+            .and_then(|m| m.modified())
+            .is_ok_and(|at| {
+                at.elapsed()
+                    .is_ok_and(|age| age < std::time::Duration::from_secs(24 * 3600))
+            });
+        if fresh && key.exists() {
+            return Ok(());
+        }
+        let operator = self.component("operator", &[Ipv4Addr::LOCALHOST])?;
+        write_private(&key, &operator.key_pem)?;
+        write_private(&cert, &operator.cert_pem)
+    }
+
     /// A fresh certificate of one component, valid for its addresses; trusts the components' CA.
     pub(crate) fn component(&self, name: &str, addresses: &[Ipv4Addr]) -> Result<Identity> {
         let mut names = vec![

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) const DEFAULT_DATA: &str = "/var/lib/cupola";
+pub(crate) const DEFAULT_DOMAIN: &str = "cupola.test";
 
 /// What the command line says.
 #[derive(Debug, Default)]
@@ -60,7 +61,8 @@ struct CellSection {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) data: PathBuf,
-    pub(crate) domain: String,
+    /// `None`: the one of the foundation's plan, or [`DEFAULT_DOMAIN`] for a new one.
+    pub(crate) domain: Option<String>,
     /// `None`: port 80 (443) on loopback and the cell IP.
     pub(crate) http: Option<SocketAddr>,
     pub(crate) https: Option<SocketAddr>,
@@ -103,7 +105,7 @@ pub(crate) fn check_file(path: &Path) -> Result<()> {
     println!(
         "{} is valid: domain {}, data {}",
         path.display(),
-        config.domain,
+        config.domain.as_deref().unwrap_or(DEFAULT_DOMAIN),
         config.data.display()
     );
     Ok(())
@@ -132,9 +134,8 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
     let domain = overrides
         .domain
         .or(file.domain)
-        .unwrap_or_else(|| "cupola.test".into())
-        .to_ascii_lowercase();
-    if !is_domain(&domain) {
+        .map(|domain| domain.to_ascii_lowercase());
+    if let Some(domain) = domain.as_ref().filter(|domain| !is_domain(domain)) {
         problems.push(format!("domain {domain:?} is not a domain name with at least two labels (letters, digits, dashes): use e.g. cupola.test"));
     }
     let http = address(
@@ -289,7 +290,7 @@ mod tests {
             },
         )
         .unwrap();
-        assert_eq!(config.domain, "b.example.com");
+        assert_eq!(config.domain.unwrap(), "b.example.com");
         assert_eq!(config.http.unwrap().to_string(), "0.0.0.0:8080");
     }
 }

@@ -12,6 +12,7 @@ mod message_bus;
 mod plan;
 mod roles;
 mod routes;
+mod sockets;
 mod up;
 
 use std::process::ExitCode;

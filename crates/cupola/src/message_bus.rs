@@ -15,34 +15,42 @@ pub(crate) struct MessageBus {
     program: PathBuf,
     config: PathBuf,
     pid_file: PathBuf,
-    address: std::net::SocketAddr,
+    /// Kept from others until the server takes it.
+    port: Option<std::net::TcpListener>,
 }
 
 impl MessageBus {
-    pub(crate) fn build(plan: &Plan, data: &Path, program: PathBuf) -> Result<Self> {
+    /// Ends the server that a killed cupola left, and takes the port.
+    pub(crate) async fn build(plan: &Plan, data: &Path, program: PathBuf) -> Result<Self> {
         let directory = data.join("nats");
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
-        let bus = Self {
+        let address = plan.loopback(plan.ports.nats);
+        let mut bus = Self {
             program,
             config: directory.join("nats.conf"),
             pid_file: directory.join("nats.pid"),
-            address: plan.loopback(plan.ports.nats),
+            port: None,
         };
         let text = format!(
             "# written by cupola at every start\nlisten: \"{}\"\npid_file: \"{}\"\nmax_payload: 1MB\nmax_pending: 64MB\nwrite_deadline: \"10s\"\nlogfile: \"{}\"\nlogfile_size_limit: 10MB\nauthorization {{ user: \"{NATS_USER}\", password: \"{}\" }}\n",
-            bus.address,
+            address,
             bus.pid_file.display(),
             directory.join("nats.log").display(),
             plan.nats_password,
         );
         write_private(&bus.config, &text)?;
+        bus.end_leftover().await;
+        let port = std::net::TcpListener::bind(address).with_context(|| {
+            format!("nats-server cannot listen on {address}, this foundation's address for it: another program does; `ss -ltnp sport = {}` shows which, stop that one", address.port())
+        })?;
+        bus.port = Some(port);
         Ok(bus)
     }
 
     /// Runs the server until shutdown; starts it again within a second whenever it ends.
-    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        self.end_leftover().await;
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
+        drop(self.port.take());
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         loop {
             let started = tokio::time::Instant::now();

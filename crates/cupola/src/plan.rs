@@ -4,16 +4,19 @@
 //! of a foundation, and `cupola cfdot`, `routes` and `exec`, read them here.
 
 use crate::certs::write_private;
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_DOMAIN};
+use crate::roles::Role;
 use anyhow::{Context as _, Result, bail};
+use garden::linux::CellNetwork;
 use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 /// Kept over restarts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     /// Short name of this foundation on this machine: in names of links, chains, cgroups.
     pub(crate) tag: String,
@@ -31,7 +34,7 @@ pub(crate) struct Plan {
 }
 
 /// Loopback ports, Cloud Foundry's defaults where they are free.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ports {
     pub(crate) nats: u16,
     pub(crate) bbs: u16,
@@ -50,20 +53,20 @@ pub(crate) const NATS_USER: &str = "nats";
 pub(crate) const STATUS_USER: &str = "router-status";
 
 impl Plan {
-    /// Reads the plan of `config.data`, or makes and keeps one.
+    /// Reads the plan of `config.data`, or makes and keeps one. The caller holds the [`PlanLock`].
     pub(crate) fn open(config: &Config) -> Result<Self> {
-        let file = config.data.join("foundation.json");
-        if file.exists() {
+        if Self::exists(&config.data) {
             let mut plan = Self::read(&config.data)?;
-            if plan.domain != config.domain {
+            let kept = plan.clone();
+            if let Some(domain) = config.domain.as_ref().filter(|d| **d != plan.domain) {
                 bail!(
-                    "domain {} differs from {}, which this foundation was made with (data {}): use --domain {} or another --data",
-                    config.domain,
+                    "domain {domain} differs from {}, which this foundation was made with (data {}): use --domain {} or another --data",
                     plan.domain,
                     config.data.display(),
                     plan.domain
                 );
             }
+            plan.cell_ip = config.cell.ip.unwrap_or(plan.cell_ip);
             plan.http_port = config.http.map_or(plan.http_port, |a| {
                 if a.port() == 0 {
                     plan.http_port
@@ -78,6 +81,9 @@ impl Plan {
                     a.port()
                 }
             });
+            if plan != kept {
+                plan.save(&config.data)?;
+            }
             return Ok(plan);
         }
         let mut taken = Vec::new();
@@ -94,8 +100,11 @@ impl Plan {
         };
         let plan = Self {
             tag: random_hex(3),
-            domain: config.domain.clone(),
-            cell_ip: config.cell.ip.map_or_else(free_cell_ip, Ok)?,
+            domain: config
+                .domain
+                .clone()
+                .unwrap_or_else(|| DEFAULT_DOMAIN.to_owned()),
+            cell_ip: config.cell.ip.map_or_else(CellNetwork::choose, Ok)?,
             http_port: public(config.http, 80, &mut taken)?,
             https_port: public(config.https, 443, &mut taken)?,
             ports: Ports {
@@ -120,6 +129,21 @@ impl Plan {
         Ok(plan)
     }
 
+    pub(crate) fn exists(data: &Path) -> bool {
+        data.join("foundation.json").exists()
+    }
+
+    /// Waits until another process has changed the plan, and gives the new one.
+    pub(crate) async fn changed(data: &Path, from: &Self) -> Self {
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            match Self::read(data) {
+                Ok(plan) if plan != *from => return plan,
+                _ => {}
+            }
+        }
+    }
+
     /// The plan of a foundation that was started before.
     pub(crate) fn read(data: &Path) -> Result<Self> {
         let file = data.join("foundation.json");
@@ -128,11 +152,22 @@ impl Plan {
         serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))
     }
 
-    pub(crate) fn save(&self, data: &Path) -> Result<()> {
+    fn save(&self, data: &Path) -> Result<()> {
         write_private(
             &data.join("foundation.json"),
             &serde_json::to_string_pretty(self)?,
         )
+    }
+
+    /// The kept plan with another cell address.
+    pub(crate) async fn with_cell_ip(data: &Path, cell_ip: Ipv4Addr) -> Result<Self> {
+        let _lock = PlanLock::take(data).await?;
+        let mut plan = Self::read(data)?;
+        if plan.cell_ip != cell_ip {
+            plan.cell_ip = cell_ip;
+            plan.save(data)?;
+        }
+        Ok(plan)
     }
 
     pub(crate) fn api_url(&self) -> String {
@@ -175,41 +210,86 @@ fn port_suffix(port: u16, default: u16) -> String {
     }
 }
 
-/// Holds the data directory for one process; the lock goes with the process, however it ends.
+/// The roles of one data directory that this process runs: no other process runs the same one. The locks go with the
+/// process, however it ends.
 #[derive(Debug)]
-pub(crate) struct DataLock {
+pub(crate) struct RoleLocks {
+    _files: Vec<File>,
+}
+
+impl RoleLocks {
+    pub(crate) fn take(data: &Path, roles: &[Role]) -> Result<Self> {
+        let mut files = Vec::new();
+        for role in Role::ALL.iter().filter(|r| roles.contains(r)) {
+            let file = lock_file(data, role.name())?;
+            match file.try_lock() {
+                Ok(()) => files.push(file),
+                Err(TryLockError::WouldBlock) => bail!(
+                    "data directory {} is in use: another cupola runs its role {}; stop that one, or choose another directory with --data",
+                    data.display(),
+                    role.name()
+                ),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error)
+                        .with_context(|| format!("lock {}/{}.lock", data.display(), role.name()));
+                }
+            }
+        }
+        Ok(Self { _files: files })
+    }
+}
+
+/// Held while the plan, the certificate authorities or the operator's certificate are read, made or changed.
+#[derive(Debug)]
+pub(crate) struct PlanLock {
     _file: File,
 }
 
-impl DataLock {
-    /// `name` distinguishes processes that may share a data directory (`serve` of different roles).
-    pub(crate) fn take(data: &Path, name: &str) -> Result<Self> {
-        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data)
-            .with_context(|| format!("create data directory {}", data.display()))?;
-        let path: PathBuf = data.join(format!("{name}.lock"));
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(std::fs::TryLockError::WouldBlock) => bail!(
-                "data directory {} is in use by another cupola ({}): stop that one, or choose another with --data",
-                data.display(),
-                name
-            ),
-            Err(std::fs::TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("lock {}", path.display()))
-            }
-        }
+impl PlanLock {
+    pub(crate) async fn take(data: &Path) -> Result<Self> {
+        let (data, file) = (data.to_owned(), lock_file(data, "plan")?);
+        tokio::task::spawn_blocking(move || {
+            file.lock()
+                .with_context(|| format!("lock {}/plan.lock", data.display()))?;
+            Ok(Self { _file: file })
+        })
+        .await?
     }
+}
+
+/// Held by a foundation at its first start, from choosing free ports until it listens on them: others that start at the
+/// same time on this machine choose after it.
+#[derive(Debug)]
+pub(crate) struct FirstStart {
+    _folder: File,
+}
+
+impl FirstStart {
+    pub(crate) async fn take() -> Result<Self> {
+        tokio::task::spawn_blocking(|| {
+            let folder = File::open("/var/lib").context("open /var/lib")?;
+            folder.lock().context("lock /var/lib")?;
+            Ok(Self { _folder: folder })
+        })
+        .await?
+    }
+}
+
+fn lock_file(data: &Path, name: &str) -> Result<File> {
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .with_context(|| format!("create data directory {}", data.display()))?;
+    let path = data.join(format!("{name}.lock"));
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))
 }
 
 fn free_port(wanted: u16, taken: &[u16]) -> Result<u16> {
@@ -227,18 +307,6 @@ fn free_port(wanted: u16, taken: &[u16]) -> Result<u16> {
         }
     }
     bail!("found no free port between 20000 and 32000 on 127.0.0.1: stop some programs")
-}
-
-/// The first 10.254.N.1 that no route of this machine covers.
-fn free_cell_ip() -> Result<Ipv4Addr> {
-    let routes = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
-    (0..=255u8)
-        .map(|n| Ipv4Addr::new(10, 254, n, 1))
-        .find(|ip| {
-            let net = format!("10.254.{}.", ip.octets()[2]);
-            !routes.contains(&net)
-        })
-        .context("no 10.254.N.1 is free for the cell: set cell.ip in the configuration")
 }
 
 pub(crate) fn random_hex(bytes: usize) -> String {

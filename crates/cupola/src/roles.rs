@@ -5,7 +5,7 @@ mod control_plane;
 mod edge;
 
 use crate::assets;
-use crate::certs::{Certificates, write_private};
+use crate::certs::Certificates;
 use crate::config::Config;
 use crate::message_bus::MessageBus;
 use crate::plan::Plan;
@@ -69,8 +69,6 @@ pub(crate) struct Setting<'a> {
     pub(crate) plan: Plan,
     pub(crate) certificates: Certificates,
     pub(crate) admin_password: &'a str,
-    /// The cell's network, when this process or another one has made it.
-    pub(crate) cell_exists: bool,
     logs: Option<Emitter>,
 }
 
@@ -138,6 +136,8 @@ impl Part {
 
 /// All chosen roles, built: every socket is bound, nothing runs.
 pub(crate) struct Foundation {
+    /// As the cell may have changed it.
+    pub(crate) plan: Plan,
     parts: Vec<Part>,
     cell: Option<cell::CellRole>,
 }
@@ -145,19 +145,20 @@ pub(crate) struct Foundation {
 /// Builds the chosen roles.
 pub(crate) async fn build(
     config: &Config,
-    plan: &Plan,
+    plan: Plan,
+    certificates: Certificates,
     chosen: &[Role],
     admin_password: &str,
 ) -> Result<Foundation> {
     let mut setting = Setting {
         config,
         plan: plan.clone(),
-        certificates: Certificates::open(&config.data.join("certs"))?,
+        certificates,
         admin_password,
-        cell_exists: false,
         logs: None,
     };
     let mut foundation = Foundation {
+        plan,
         parts: Vec::new(),
         cell: None,
     };
@@ -167,6 +168,7 @@ pub(crate) async fn build(
     if has(Role::Cell) {
         let cell = cell::build(&mut setting, &mut foundation.parts).await?;
         foundation.cell = Some(cell);
+        foundation.plan = setting.plan.clone();
     }
     let built = build_others(&mut setting, chosen, &mut foundation.parts).await;
     if let Err(error) = built {
@@ -181,15 +183,11 @@ async fn build_others(
     chosen: &[Role],
     parts: &mut Vec<Part>,
 ) -> Result<()> {
-    let operator = setting.identity("operator")?;
-    let certs = setting.folder("certs")?;
-    write_private(&certs.join("operator.key"), &operator.key_pem)?;
-    write_private(&certs.join("operator.crt"), &operator.cert_pem)?;
     for role in Role::ALL.iter().filter(|r| chosen.contains(r)) {
         match role {
             Role::Nats => {
-                let bus =
-                    MessageBus::build(&setting.plan, &setting.config.data, assets::nats_server()?)?;
+                let program = assets::nats_server()?;
+                let bus = MessageBus::build(&setting.plan, &setting.config.data, program).await?;
                 parts.push(Part::new("nats", |shutdown| bus.run(shutdown)));
             }
             Role::Bbs => control_plane::bbs(setting, parts).await?,
@@ -207,7 +205,7 @@ async fn build_others(
 
 impl Foundation {
     /// Takes back what `build` made on the machine.
-    async fn undo(self) {
+    pub(crate) async fn undo(self) {
         drop(self.parts);
         if let Some(cell) = self.cell {
             cell.remove_unused().await;
@@ -261,6 +259,15 @@ impl Running {
         match &self.cell {
             Some(cell) => cell.drain().await,
             None => Ok(()),
+        }
+    }
+
+    /// As [`Self::finish`]; a cell without containers leaves nothing, too.
+    pub(crate) async fn finish_unused(mut self) {
+        let cell = self.cell.take();
+        self.finish().await;
+        if let Some(cell) = cell {
+            cell.remove_unused().await;
         }
     }
 

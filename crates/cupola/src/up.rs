@@ -1,12 +1,14 @@
 //! Booting: `cupola up` (all roles, drained at the end) and `cupola serve` (some roles, containers outlive it).
 
+use crate::certs::Certificates;
 use crate::config::Config;
-use crate::plan::{DataLock, Plan, random_hex};
+use crate::plan::{FirstStart, Plan, PlanLock, RoleLocks, random_hex};
 use crate::roles::{self, Role};
 use anyhow::{Context as _, Result, bail, ensure};
+use futures::FutureExt as _;
 use kit::CancellationToken;
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The line that says the API answers; scripts wait for it.
 pub(crate) const READY: &str = "API endpoint:";
@@ -14,8 +16,9 @@ pub(crate) const READY: &str = "API endpoint:";
 /// `cupola up`.
 pub(crate) async fn up(config: Config) -> Result<()> {
     need_root("cupola up")?;
-    let _lock = DataLock::take(&config.data, "up")?;
-    let plan = Plan::open(&config)?;
+    let mut signals = Signals::new()?;
+    let _locks = RoleLocks::take(&config.data, Role::ALL)?;
+    let (plan, certificates, first_start) = open(&config).await?;
     let password = AdminPassword::choose(&config);
     println!(
         "Booting a foundation in {} (domain {}) …",
@@ -23,20 +26,26 @@ pub(crate) async fn up(config: Config) -> Result<()> {
         plan.domain
     );
     let shutdown = CancellationToken::new();
-    let foundation = roles::build(&config, &plan, Role::ALL, &password.text).await?;
+    let foundation = roles::build(&config, plan, certificates, Role::ALL, &password.text).await?;
+    if signals.came() {
+        foundation.undo().await;
+        bail!("stopped before it was ready");
+    }
+    let plan = foundation.plan.clone();
     let mut running = foundation.run(shutdown.clone());
+    drop(first_start);
 
     let ready = tokio::select! {
         ready = wait_until_ready(&plan) => ready,
         failed = running.first_failure() => Err(failed),
-        () = asked_to_stop() => Err(anyhow::anyhow!("stopped before it was ready")),
+        () = signals.next() => Err(anyhow::anyhow!("stopped before it was ready")),
     };
     let outcome = match ready {
         Err(error) => Err(error),
         Ok(()) => {
             greet(&config, &plan, &password);
             tokio::select! {
-                () = asked_to_stop() => {
+                () = signals.next() => {
                     println!("\nDraining: routes leave, then apps stop … (once more: stop at once)");
                     Ok(())
                 }
@@ -46,7 +55,7 @@ pub(crate) async fn up(config: Config) -> Result<()> {
     };
     let drained = tokio::select! {
         drained = running.drain() => drained,
-        () = asked_to_stop() => Err(anyhow::anyhow!("stopped at once; containers may be left: the next `cupola up` takes them over")),
+        () = signals.next() => Err(anyhow::anyhow!("stopped at once; containers may be left: the next `cupola up` takes them over")),
     };
     shutdown.cancel();
     running.finish().await;
@@ -58,30 +67,74 @@ pub(crate) async fn up(config: Config) -> Result<()> {
     Ok(())
 }
 
-/// `cupola serve`.
+/// `cupola serve`: until SIGTERM. When another process changes the plan, the roles start again with the new one.
 pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
     if chosen.contains(&Role::Cell) {
         need_root("the cell role")?;
     }
-    let mut names: Vec<&str> = chosen.iter().map(|r| r.name()).collect();
-    names.sort_unstable();
-    let _lock = DataLock::take(&config.data, &names.join("-"))?;
-    let plan = {
-        let _plan_lock = wait_for_lock(&config).await?;
-        Plan::open(&config)?
-    };
+    let names: Vec<&str> = Role::ALL
+        .iter()
+        .filter(|r| chosen.contains(r))
+        .map(|r| r.name())
+        .collect();
+    let mut signals = Signals::new()?;
+    let _locks = RoleLocks::take(&config.data, chosen)?;
+    let (mut plan, mut certificates, first_start) = open(&config).await?;
+    let mut first_start = Some(first_start);
     let password = AdminPassword::choose(&config);
-    let shutdown = CancellationToken::new();
-    let foundation = roles::build(&config, &plan, chosen, &password.text).await?;
-    let mut running = foundation.run(shutdown.clone());
-    println!("Running {}; SIGTERM stops it.", names.join(", "));
-    let outcome = tokio::select! {
-        () = asked_to_stop() => Ok(()),
-        failed = running.first_failure() => Err(failed),
+    if password.fresh && chosen.contains(&Role::Uaa) {
+        println!(
+            "User {}, password {} (shown only now; CUPOLA_ADMIN_PASSWORD sets it at first start)",
+            plan.admin_user, password.text
+        );
+    }
+    loop {
+        let shutdown = CancellationToken::new();
+        let foundation = roles::build(&config, plan, certificates, chosen, &password.text).await?;
+        if signals.came() {
+            foundation.undo().await;
+            return Ok(());
+        }
+        let built = foundation.plan.clone();
+        let mut running = foundation.run(shutdown.clone());
+        drop(first_start.take());
+        println!("Running {}; SIGTERM stops it.", names.join(", "));
+        let outcome = tokio::select! {
+            () = signals.next() => Some(Ok(())),
+            failed = running.first_failure() => Some(Err(failed)),
+            _ = Plan::changed(&config.data, &built) => None,
+        };
+        shutdown.cancel();
+        match outcome {
+            Some(outcome) => {
+                running.finish_unused().await;
+                return outcome;
+            }
+            None => {
+                tracing::info!(
+                    "plan-changed: another process of this foundation has changed its addresses; the roles start again"
+                );
+                running.finish().await;
+                let _lock = PlanLock::take(&config.data).await?;
+                plan = Plan::read(&config.data)?;
+                certificates = Certificates::open(&config.data.join("certs"))?;
+            }
+        }
+    }
+}
+
+/// The foundation's plan and certificates, made at its first start by whichever process comes first.
+async fn open(config: &Config) -> Result<(Plan, Certificates, Option<FirstStart>)> {
+    let first_start = if Plan::exists(&config.data) {
+        None
+    } else {
+        Some(FirstStart::take().await?)
     };
-    shutdown.cancel();
-    running.finish().await;
-    outcome
+    let _lock = PlanLock::take(&config.data).await?;
+    let plan = Plan::open(config)?;
+    let certificates = Certificates::open(&config.data.join("certs"))?;
+    certificates.keep_operator()?;
+    Ok((plan, certificates, first_start))
 }
 
 fn need_root(what: &str) -> Result<()> {
@@ -90,18 +143,6 @@ fn need_root(what: &str) -> Result<()> {
         "{what} needs root (it makes containers, links and iptables rules): run it with sudo"
     );
     Ok(())
-}
-
-async fn wait_for_lock(config: &Config) -> Result<DataLock> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match DataLock::take(&config.data, "plan") {
-            Err(_) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(50)).await
-            }
-            taken => return taken,
-        }
-    }
 }
 
 /// The admin's password: from `CUPOLA_ADMIN_PASSWORD`, or made and printed once, at first start.
@@ -189,17 +230,31 @@ async fn wait_until_ready(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// SIGINT or SIGTERM.
-async fn asked_to_stop() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// SIGINT and SIGTERM: heard from the beginning, so that none ends the process half-way.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// One has come since the last look.
+    fn came(&mut self) -> bool {
+        self.next().now_or_never().is_some()
     }
 }
 

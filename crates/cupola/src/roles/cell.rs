@@ -2,11 +2,13 @@
 
 use super::{Part, Setting, garden_run_dir};
 use crate::assets::{self, STACK};
+use crate::plan::Plan;
 use anyhow::{Context as _, Result};
 use garden::linux::{CellNetwork, GardenConfig, LinuxGarden};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 /// SIGTERM, ten seconds of grace, SIGKILL and removal fit well into this.
 const DRAIN_LIMIT: Duration = Duration::from_secs(40);
@@ -21,32 +23,41 @@ pub(crate) struct CellRole {
 
 pub(crate) async fn build(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<CellRole> {
     let assets = assets::cell(setting.config)?;
-    let network = CellNetwork::claim(&setting.plan.tag, None).await?;
-    setting.plan.cell_ip = network.cell_ip;
-    setting.plan.save(&setting.config.data)?;
-    setting.cell_exists = true;
-    match build_on(setting, parts, assets, network.clone()).await {
-        Ok(cell) => Ok(cell),
-        Err(error) => {
-            let _ = network.remove().await;
-            Err(error)
-        }
+    let network = CellNetwork::claim(&setting.plan.tag, Some(setting.plan.cell_ip)).await?;
+    let config = garden_config(setting, &assets, &network)?;
+    let unused = !LinuxGarden::has_containers(&config);
+    let built = match check_address(setting, &network) {
+        Ok(()) => build_on(setting, parts, assets, network.clone(), config).await,
+        Err(error) => Err(error),
+    };
+    // Containers that an earlier run left need their network; they wait for the next start.
+    if built.is_err() && unused {
+        let _ = network.remove().await;
+    }
+    built
+}
+
+fn check_address(setting: &Setting<'_>, network: &CellNetwork) -> Result<()> {
+    match setting.config.cell.ip {
+        Some(wanted) if wanted != network.cell_ip => anyhow::bail!(
+            "cell.ip {wanted} cannot be the cell's address: its network {wanted}/24 overlaps one of this machine, or the cell's containers still run at {}; choose another address, or leave the key out",
+            network.cell_ip
+        ),
+        _ => Ok(()),
     }
 }
 
-async fn build_on(
-    setting: &mut Setting<'_>,
-    parts: &mut Vec<Part>,
-    assets: assets::CellAssets,
-    network: CellNetwork,
-) -> Result<CellRole> {
-    let loggregator = setting.logs()?;
+fn garden_config(
+    setting: &Setting<'_>,
+    assets: &assets::CellAssets,
+    network: &CellNetwork,
+) -> Result<GardenConfig> {
     let (plan, config) = (&setting.plan, &setting.config.cell);
-    let garden = LinuxGarden::build(GardenConfig {
+    Ok(GardenConfig {
         tag: plan.tag.clone(),
         data_dir: setting.folder("garden")?,
         run_dir: garden_run_dir(plan),
-        crun: assets.runtime,
+        crun: assets.runtime.clone(),
         inside: assets.inside.clone(),
         stacks: assets.stacks.clone(),
         network: network.clone(),
@@ -57,20 +68,57 @@ async fn build_on(
         disk_mb: config.disk_mb.unwrap_or(0),
         max_containers: config.containers.unwrap_or(0),
     })
-    .await
-    .context("prepare this machine for containers")?;
+}
+
+async fn build_on(
+    setting: &mut Setting<'_>,
+    parts: &mut Vec<Part>,
+    assets: assets::CellAssets,
+    network: CellNetwork,
+    garden: GardenConfig,
+) -> Result<CellRole> {
+    setting.plan = Plan::with_cell_ip(&setting.config.data, network.cell_ip).await?;
+    let listener = setting.listen(setting.plan.ports.rep).await?;
+    let garden = LinuxGarden::build(garden)
+        .await
+        .context("prepare this machine for containers")?;
     let garden = Arc::new(garden);
+    let built = rep_and_emitter(setting, parts, assets, garden.clone(), listener);
+    let drained = AtomicBool::new(false);
+    match built {
+        Ok(rep) => Ok(CellRole {
+            network,
+            garden,
+            rep,
+            drained,
+        }),
+        Err(error) => {
+            remove_unused(&garden, &network).await;
+            Err(error)
+        }
+    }
+}
+
+fn rep_and_emitter(
+    setting: &mut Setting<'_>,
+    parts: &mut Vec<Part>,
+    assets: assets::CellAssets,
+    garden: Arc<LinuxGarden>,
+    listener: TcpListener,
+) -> Result<rep::Handle> {
+    let loggregator = setting.logs()?;
+    let (plan, config) = (&setting.plan, &setting.config.cell);
     let cell_id = format!("cell-{}", plan.tag);
     let identity = setting.identity("cell")?;
     let rep = rep::Rep::build(rep::Config {
-        listener: setting.listen(plan.ports.rep).await?,
+        listener,
         cell_id: cell_id.clone(),
         zone: "z1".into(),
         rep_url: setting.https(plan.ports.rep),
         identity: identity.clone(),
         bbs_url: setting.https(plan.ports.bbs),
         locket_url: setting.https(plan.ports.locket),
-        garden: garden.clone(),
+        garden,
         loggregator,
         stacks: if assets.stacks.is_empty() {
             vec![STACK.into()]
@@ -101,12 +149,24 @@ async fn build_on(
         plan.nats(),
     ))?;
     parts.push(Part::new("route-emitter", |shutdown| emitter.run(shutdown)));
-    Ok(CellRole {
-        network,
-        garden,
-        rep: handle,
-        drained: AtomicBool::new(false),
-    })
+    Ok(handle)
+}
+
+/// Takes back what has no containers.
+async fn remove_unused(garden: &LinuxGarden, network: &CellNetwork) {
+    let containers = garden::api::Garden::containers(garden).await;
+    if containers.is_ok_and(|c| c.is_empty()) {
+        remove(garden, network).await;
+    }
+}
+
+async fn remove(garden: &LinuxGarden, network: &CellNetwork) {
+    if let Err(error) = garden.shutdown_clean().await {
+        tracing::error!(error = format!("{error:#}"), "garden-left-something");
+    }
+    if let Err(error) = network.remove().await {
+        tracing::error!(error = format!("{error:#}"), "bridge-left");
+    }
 }
 
 impl CellRole {
@@ -124,23 +184,13 @@ impl CellRole {
 
     /// After all sockets are closed: chains, mounts, cgroups and the bridge go, if the cell was drained.
     pub(crate) async fn remove_if_drained(self) {
-        if !self.drained.load(Ordering::SeqCst) {
-            return;
-        }
-        if let Err(error) = self.garden.shutdown_clean().await {
-            tracing::error!(error = format!("{error:#}"), "garden-left-something");
-        }
-        if let Err(error) = self.network.remove().await {
-            tracing::error!(error = format!("{error:#}"), "bridge-left");
+        if self.drained.load(Ordering::SeqCst) {
+            remove(&self.garden, &self.network).await;
         }
     }
 
-    /// Building failed elsewhere: takes back what has no containers.
+    /// Takes back what has no containers: building failed elsewhere, or the cell stops while it is empty.
     pub(crate) async fn remove_unused(self) {
-        let empty = garden::api::Garden::containers(&*self.garden)
-            .await
-            .is_ok_and(|c| c.is_empty());
-        self.drained.store(empty, Ordering::SeqCst);
-        self.remove_if_drained().await;
+        remove_unused(&self.garden, &self.network).await;
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Part, Setting, public_addresses};
 use crate::plan::STATUS_USER;
+use crate::sockets;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use route_registrar::{Registrar, Route};
@@ -30,13 +31,13 @@ pub(crate) async fn check_public_ports(setting: &Setting<'_>, router: bool) -> R
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("the router cannot listen on {address}: is another program using it? choose another address with {key} 127.0.0.1:PORT"))
+    sockets::listen(address).with_context(|| format!("the router cannot listen on {address}: is another program using it? choose another address with {key} 127.0.0.1:PORT"))
 }
 
 pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
     let loggregator = setting.logs()?;
     let (config, plan) = (setting.config, &setting.plan);
-    let cell_ip = setting.cell_exists.then_some(plan.cell_ip);
+    let cell_ip = Some(plan.cell_ip);
     let (mut http, mut https) = (Vec::new(), Vec::new());
     for address in public_addresses(config.http, plan.http_port, cell_ip) {
         http.push(bind(address, "--http").await?);
@@ -116,13 +117,9 @@ fn component_routes(setting: &Setting<'_>, parts: &mut Vec<Part>) {
 
 pub(crate) async fn dns(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
     let (config, plan) = (setting.config, &setting.plan);
-    let address = if setting.cell_exists {
-        plan.cell_ip
-    } else {
-        Ipv4Addr::LOCALHOST
-    };
+    let address = SocketAddr::from((plan.cell_ip, 53));
     let dns = dns::Dns::build(dns::Config {
-        sockets: vec![dns::Sockets::bind(SocketAddr::from((address, 53))).await?],
+        sockets: vec![sockets::name_server(address)?],
         domains: vec![plan.domain.clone()],
         router_ip: plan.cell_ip,
         nats: plan.nats(),

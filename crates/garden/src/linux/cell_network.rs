@@ -24,18 +24,17 @@ pub struct CellNetwork {
 }
 
 impl CellNetwork {
-    /// The cell's address on a bridge of its own: the one of an earlier run, else in the first /24 that overlaps
-    /// nothing on this machine, of `pool` or of the default pools.
-    pub async fn claim(tag: &str, pool: Option<Range>) -> Result<Self> {
+    /// An address for a cell to come. Nothing is made: whoever claims it later may have to take another one.
+    pub fn choose() -> Result<Ipv4Addr> {
+        Ok(choose(None, &default_pools())?.0.address(1))
+    }
+
+    /// The cell's address on a bridge of its own: the one of an earlier run, else `wanted` if its /24 overlaps nothing on
+    /// this machine, else in the first such /24 of the default pools.
+    pub async fn claim(tag: &str, wanted: Option<Ipv4Addr>) -> Result<Self> {
         check_tag(tag)?;
         let bridge = format!("cupola-{tag}");
-        let pools: Vec<Range> = match pool {
-            Some(pool) => vec![pool],
-            None => DEFAULT_POOLS
-                .iter()
-                .filter_map(|text| text.parse().ok())
-                .collect(),
-        };
+        let pools = default_pools();
         // Two foundations that start at once must not choose the same range.
         let _one_at_a_time = tokio::task::spawn_blocking(|| {
             let folder = File::open("/run").context("open /run")?;
@@ -60,11 +59,10 @@ impl CellNetwork {
         }
         // Half-made by a run that was killed.
         netlink::remove_link(&bridge).await?;
-        let (range, pool) = choose_range(&pools, &in_use()?).with_context(|| {
-            let tried: Vec<String> = pools.iter().map(Range::to_string).collect();
-            format!("no free /24 for containers in {}: each overlaps an address, route or name server here; configure another overlay network", tried.join(", "))
-        })?;
-        let cell_ip = range.address(1);
+        let (range, pool) = choose(wanted, &pools)?;
+        let cell_ip = wanted
+            .filter(|ip| range.contains(*ip))
+            .unwrap_or_else(|| range.address(1));
         netlink::create_cell(&bridge, cell_ip, range).await?;
         Ok(Self {
             cell_ip,
@@ -81,6 +79,26 @@ impl CellNetwork {
             None => Ok(()),
         }
     }
+}
+
+fn default_pools() -> Vec<Range> {
+    DEFAULT_POOLS
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect()
+}
+
+/// A free /24 and the pool it is of.
+fn choose(wanted: Option<Ipv4Addr>, pools: &[Range]) -> Result<(Range, Range)> {
+    let used = in_use()?;
+    if let Some((range, own)) = wanted.and_then(|ip| choose_range(&[Range::new(ip, 24)], &used)) {
+        let pool = pools.iter().copied().find(|p| p.contains(range.address(1)));
+        return Ok((range, pool.unwrap_or(own)));
+    }
+    choose_range(pools, &used).with_context(|| {
+        let tried: Vec<String> = pools.iter().map(Range::to_string).collect();
+        format!("no free /24 for containers in {}: each overlaps an address, route or name server here; set cell.ip in the configuration to an address of a free /24", tried.join(", "))
+    })
 }
 
 fn address_of(interface: &str) -> Result<Option<Ipv4Addr>> {

@@ -54,8 +54,23 @@ pub(super) struct Table {
 }
 
 impl LinuxGarden {
-    /// Checks the machine, takes over the containers that are there, and removes what is left of others.
+    /// Checks the machine, takes over the containers that are there, and removes what is left of others. If that fails
+    /// and there are no containers, nothing of it stays on the machine.
     pub async fn build(config: GardenConfig) -> Result<Self> {
+        let kept = config.clone();
+        let built = Self::build_half_way(config).await;
+        if built.is_err() && !Self::has_containers(&kept) {
+            undo(&kept).await;
+        }
+        built
+    }
+
+    /// Whether an earlier run left containers, alive or half-made.
+    pub fn has_containers(config: &GardenConfig) -> bool {
+        fs::read_dir(config.paths().containers()).is_ok_and(|mut folders| folders.next().is_some())
+    }
+
+    async fn build_half_way(config: GardenConfig) -> Result<Self> {
         let crun = preflight::check(&config)?;
         let paths = config.paths();
         let lock = lock(&paths)?;
@@ -207,6 +222,21 @@ impl LinuxGarden {
             properties: record.properties.clone(),
             processes: visible.collect(),
         }
+    }
+}
+
+/// What a build that failed may have made. Not if another process holds this garden.
+async fn undo(config: &GardenConfig) {
+    let paths = config.paths();
+    let Ok(_lock) = lock(&paths) else { return };
+    let chains = Iptables::default()
+        .remove_chains(&firewall::base(&config.tag))
+        .await;
+    let rest = Stacks::unmount(&paths)
+        .and_then(|()| Cgroups::open(&config.cgroup_parent())?.remove_parent())
+        .and_then(|()| super::stacks::remove_tree(&paths.run));
+    for error in [chains, rest].into_iter().filter_map(Result::err) {
+        tracing::warn!(error = format!("{error:#}"), "left of a failed start");
     }
 }
 
