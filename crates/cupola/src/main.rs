@@ -11,6 +11,7 @@ mod exec;
 mod message_bus;
 mod plan;
 mod roles;
+mod router_command;
 mod routes;
 mod up;
 

@@ -6,6 +6,7 @@ mod backends;
 mod bodies;
 mod certs;
 mod client;
+mod drop_in;
 mod headers;
 mod lifecycle;
 mod logs;
