@@ -2,7 +2,7 @@
 
 use crate::config::{self, Overrides};
 use crate::roles::Role;
-use crate::{demo, exec, router_command, routes, up};
+use crate::{demo, exec, registrar_command, router_command, routes, up};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,6 +85,13 @@ enum Command {
     #[command(after_help = "Example: cupola router -c gorouter.yml")]
     Router {
         /// A gorouter's configuration file
+        #[arg(short, long)]
+        config: PathBuf,
+    },
+    /// Keep routes of servers that are not apps registered; SIGTERM unregisters them
+    #[command(after_help = "Example: cupola route-registrar -c config.json")]
+    RouteRegistrar {
+        /// A route-registrar's configuration file (JSON)
         #[arg(short, long)]
         config: PathBuf,
     },
@@ -191,6 +198,7 @@ async fn dispatch(command: Command) -> ExitCode {
             demo::run().await
         }
         Command::Router { config } => router_command::run(&config).await,
+        Command::RouteRegistrar { config } => registrar_command::run(&config).await,
         Command::CheckConfig { config, gorouter } => match (config, gorouter) {
             (Some(config), _) => config::check_file(&config),
             (None, gorouter) => router_command::check(&gorouter.unwrap_or_default()),

@@ -10,6 +10,7 @@ mod demo;
 mod exec;
 mod message_bus;
 mod plan;
+mod registrar_command;
 mod roles;
 mod router_command;
 mod routes;

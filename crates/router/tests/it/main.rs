@@ -10,6 +10,7 @@ mod drop_in;
 mod headers;
 mod lifecycle;
 mod logs;
+mod registrar;
 mod routes;
 mod tls;
 mod upgrades;
