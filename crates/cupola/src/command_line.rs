@@ -2,7 +2,7 @@
 
 use crate::config::{self, Overrides};
 use crate::roles::Role;
-use crate::{demo, exec, routes, up};
+use crate::{demo, exec, registrar_command, router_command, routes, up};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +23,8 @@ const EXAMPLES: &str = "Examples:
   cupola routes                              the router's table
   cupola exec proxy/0 -- curl -s localhost:61003/clusters
   cupola serve --roles cell                  one role in a process of its own
-  cupola check-config --config cupola.yml";
+  cupola check-config --config cupola.yml
+  cupola router -c gorouter.yml              the router alone, in the place of a gorouter";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -80,11 +81,30 @@ enum Command {
     },
     /// Boot a throw-away foundation, push the example app and show its route's way
     Demo,
-    /// Read a configuration file and say what is wrong with it
-    #[command(after_help = "Example: cupola check-config --config cupola.yml")]
-    CheckConfig {
-        #[arg(long)]
+    /// Run the router alone, in the place of a gorouter; SIGUSR1 or SIGTERM drains it
+    #[command(after_help = "Example: cupola router -c gorouter.yml")]
+    Router {
+        /// A gorouter's configuration file
+        #[arg(short, long)]
         config: PathBuf,
+    },
+    /// Keep routes of servers that are not apps registered; SIGTERM unregisters them
+    #[command(after_help = "Example: cupola route-registrar -c config.json")]
+    RouteRegistrar {
+        /// A route-registrar's configuration file (JSON)
+        #[arg(short, long)]
+        config: PathBuf,
+    },
+    /// Read a configuration file and say what is wrong with it
+    #[command(after_help = "Examples:
+  cupola check-config --config cupola.yml
+  cupola check-config --gorouter gorouter.yml")]
+    CheckConfig {
+        #[arg(long, required_unless_present = "gorouter")]
+        config: Option<PathBuf>,
+        /// A gorouter's configuration file
+        #[arg(long, conflicts_with = "config")]
+        gorouter: Option<PathBuf>,
     },
 }
 
@@ -177,7 +197,12 @@ async fn dispatch(command: Command) -> ExitCode {
             kit::logging::init("error");
             demo::run().await
         }
-        Command::CheckConfig { config } => config::check_file(&config),
+        Command::Router { config } => router_command::run(&config).await,
+        Command::RouteRegistrar { config } => registrar_command::run(&config).await,
+        Command::CheckConfig { config, gorouter } => match (config, gorouter) {
+            (Some(config), _) => config::check_file(&config),
+            (None, gorouter) => router_command::check(&gorouter.unwrap_or_default()),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

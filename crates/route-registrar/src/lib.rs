@@ -1,8 +1,14 @@
 //! The route-registrar: keeps routes of things that are not apps (the API, the UAA, log-cache …) in every router.
 //!
-//! Called by whoever runs such a thing. It registers at once, again every interval, again when a router says
-//! `router.start`, and unregisters everything when it is told to stop. It never asks whether the thing is well.
+//! Called by whoever runs such a thing, or alone as `cupola route-registrar` ([`config`]). It registers at once, again
+//! every interval, again when a router says `router.start`, and unregisters everything when it is told to stop. A route
+//! with a health check is registered while its script succeeds, and unregistered while it does not.
 
+pub mod config;
+mod duration;
+mod glob;
+mod health_check;
 mod registrar;
 
-pub use registrar::{Registrar, Route};
+pub use health_check::HealthCheck;
+pub use registrar::{Registrar, Registration, Route};

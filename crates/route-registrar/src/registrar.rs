@@ -1,5 +1,6 @@
 //! The loop and its messages.
 
+use crate::HealthCheck;
 use anyhow::Result;
 use async_nats::Client;
 use bytes::Bytes;
@@ -7,6 +8,8 @@ use futures::StreamExt as _;
 use kit::CancellationToken;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use wire::router::{RegistryMessage, subject};
 
 /// One backend and the uris that lead to it.
@@ -21,6 +24,23 @@ pub struct Route {
     /// The name in the backend's certificate; needed with `tls_port`.
     pub server_cert_domain_san: String,
     pub tags: BTreeMap<String, String>,
+    /// `http1` (also when empty) or `http2`.
+    pub protocol: String,
+    /// Empty: none.
+    pub route_service_url: String,
+    pub availability_zone: String,
+    /// Per-route options, as routers take them.
+    pub options: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// A route, how often it is registered, and whom to ask before.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// For the log.
+    pub name: String,
+    pub route: Route,
+    pub interval: Duration,
+    pub health_check: Option<HealthCheck>,
 }
 
 impl Route {
@@ -31,32 +51,59 @@ impl Route {
             tls_port: (self.tls_port != 0).then_some(self.tls_port),
             uris: self.uris.clone(),
             private_instance_id: Some(instance_id.to_owned()),
-            server_cert_domain_san: (!self.server_cert_domain_san.is_empty())
-                .then(|| self.server_cert_domain_san.clone()),
+            server_cert_domain_san: given(&self.server_cert_domain_san),
             tags: (!self.tags.is_empty()).then(|| self.tags.clone()),
+            protocol: given(&self.protocol),
+            route_service_url: given(&self.route_service_url),
+            availability_zone: given(&self.availability_zone),
+            options: self.options.clone(),
             ..RegistryMessage::default()
         }
     }
 }
 
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Unregistrations of a route whose health check fails, unless told otherwise.
+const UNREGISTRATIONS: u32 = 5;
+
 /// Keeps a set of routes registered.
 #[derive(Debug)]
 pub struct Registrar {
     nats: Client,
-    messages: Vec<Bytes>,
-    interval: Duration,
+    keepers: Vec<Keeper>,
 }
 
 impl Registrar {
     /// `interval`: well below the routers' prune threshold (120 s); 20 s is usual.
     pub fn new(nats: Client, routes: &[Route], interval: Duration) -> Result<Self> {
-        anyhow::ensure!(
-            !interval.is_zero(),
-            "registration interval of routes is 0: give it at least 1 s"
-        );
+        let registrations = routes.iter().map(|route| Registration {
+            name: route.uris.first().cloned().unwrap_or_default(),
+            route: route.clone(),
+            interval,
+            health_check: None,
+        });
+        Self::with(nats, registrations.collect(), UNREGISTRATIONS)
+    }
+
+    /// Each route with its own interval and health check. `unregistration_limit`: how often an unhealthy route is
+    /// unregistered in a row.
+    pub fn with(
+        nats: Client,
+        registrations: Vec<Registration>,
+        unregistration_limit: u32,
+    ) -> Result<Self> {
         let instance_id = uuid::Uuid::new_v4().to_string();
-        let mut messages = Vec::with_capacity(routes.len());
-        for route in routes {
+        let mut keepers = Vec::with_capacity(registrations.len());
+        for registration in registrations {
+            let route = &registration.route;
+            anyhow::ensure!(
+                !registration.interval.is_zero(),
+                "registration interval of route {:?} is 0: give it at least 1 s",
+                route.uris
+            );
             anyhow::ensure!(
                 !route.uris.is_empty(),
                 "route to {}: no uri given",
@@ -72,42 +119,89 @@ impl Registrar {
                 "route {:?}: tls_port needs server_cert_domain_san",
                 route.uris
             );
-            messages.push(serde_json::to_vec(&route.message(&instance_id))?.into());
+            keepers.push(Keeper {
+                nats: nats.clone(),
+                message: serde_json::to_vec(&route.message(&instance_id))?.into(),
+                unregistration_limit,
+                registration,
+            });
         }
-        Ok(Self {
-            nats,
-            messages,
-            interval,
-        })
+        Ok(Self { nats, keepers })
     }
 
     /// Registers until `shutdown`, then unregisters.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let mut starts = self.nats.subscribe(subject::START).await?;
-        let mut tick = tokio::time::interval(self.interval);
+        let (started, _) = watch::channel(());
+        let mut keeping = JoinSet::new();
+        for keeper in self.keepers {
+            keeping.spawn(keeper.run(started.subscribe(), shutdown.clone()));
+        }
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                _ = tick.tick() => {}
                 start = starts.next() => {
                     anyhow::ensure!(start.is_some(), "the NATS subscription to router.start ended");
-                    // This round counts: the next is an interval away.
-                    tick.reset();
+                    let _ = started.send(());
                 }
             }
-            self.publish(subject::REGISTER).await;
         }
-        self.publish(subject::UNREGISTER).await;
+        while keeping.join_next().await.is_some() {}
         // The bus may be gone for good; nobody is left to tell then.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.nats.flush()).await;
         Ok(())
     }
+}
+
+/// Keeps one route.
+#[derive(Debug)]
+struct Keeper {
+    nats: Client,
+    registration: Registration,
+    message: Bytes,
+    unregistration_limit: u32,
+}
+
+impl Keeper {
+    async fn run(self, mut started: watch::Receiver<()>, shutdown: CancellationToken) {
+        let mut tick = tokio::time::interval(self.registration.interval);
+        let mut unregistered = 0;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = tick.tick() => {}
+                // This round counts: the next is an interval away.
+                Ok(()) = started.changed() => tick.reset(),
+            }
+            let well = tokio::select! {
+                () = shutdown.cancelled() => break,
+                well = self.is_well() => well,
+            };
+            if well {
+                unregistered = 0;
+                self.publish(subject::REGISTER).await;
+            } else if unregistered < self.unregistration_limit {
+                unregistered += 1;
+                tracing::info!(
+                    route = self.registration.name,
+                    "unhealthy-route-unregistered"
+                );
+                self.publish(subject::UNREGISTER).await;
+            }
+        }
+        self.publish(subject::UNREGISTER).await;
+    }
+
+    async fn is_well(&self) -> bool {
+        match &self.registration.health_check {
+            Some(check) => check.is_well().await,
+            None => true,
+        }
+    }
 
     async fn publish(&self, subject: &'static str) {
-        for message in &self.messages {
-            if let Err(error) = self.nats.publish(subject, message.clone()).await {
-                tracing::warn!(%error, subject, "publish-failed");
-            }
+        if let Err(error) = self.nats.publish(subject, self.message.clone()).await {
+            tracing::warn!(%error, subject, "publish-failed");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a router is built from. All values are checked; nothing is looked up later.
 
 use clients::loggregator::Emitter;
+use http::{HeaderName, HeaderValue};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +17,8 @@ pub struct Config {
     pub certificates: Vec<Certificate>,
     pub status: Status,
     pub nats: clients::nats::Config,
-    /// The certificate that backends are shown; `ca_pem`: the authorities that backends' certificates must chain to.
+    /// The certificate that backends are shown (none when empty); `ca_pem`: the authorities that backends' certificates
+    /// must chain to.
     pub backend_tls: kit::tls::Identity,
     /// Appended to. `None`: no file.
     pub access_log: Option<PathBuf>,
@@ -26,7 +28,7 @@ pub struct Config {
 }
 
 /// A server certificate: PEM chain and key.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
     pub cert_pem: String,
     pub key_pem: String,
@@ -56,6 +58,30 @@ impl std::fmt::Debug for Status {
     }
 }
 
+/// An address for clients that is ours already, but where nobody listens before the start delay is over.
+#[derive(Debug)]
+pub struct Reserved {
+    pub socket: tokio::net::TcpSocket,
+    pub tls: bool,
+}
+
+/// Which of the operator's pages a listener of their own has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// `/health` and the is-alive page.
+    Health,
+    /// `/metrics`
+    Metrics,
+}
+
+/// A listener for some of the operator's pages.
+#[derive(Debug)]
+pub struct PagesListener {
+    pub listener: TcpListener,
+    pub pages: Pages,
+    pub tls: Option<std::sync::Arc<rustls::ServerConfig>>,
+}
+
 /// Which isolation segments' routes this router takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sharding {
@@ -80,8 +106,76 @@ impl Sharding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedClientCert {
     AlwaysForward,
-    /// Stripped: only this router may say what certificate it saw.
+    /// Kept if the client itself has shown a certificate.
+    Forward,
+    /// Stripped, then set to the certificate that this router has seen.
+    SanitizeSet,
+    /// Stripped: nobody is told of certificates.
     Sanitize,
+}
+
+/// Whether HTTPS clients are asked for a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertValidation {
+    None,
+    /// Whoever shows one must show a good one.
+    Request,
+    Require,
+}
+
+/// How HTTPS is spoken with clients. The default is what the TLS library holds to be safe, without client certificates.
+#[derive(Clone, Debug)]
+pub struct FrontTls {
+    /// Of `TLSv1.2` and `TLSv1.3`; empty: both.
+    pub versions: Vec<&'static rustls::SupportedProtocolVersion>,
+    /// For TLS 1.2, in IANA's spelling; empty: all that the library has. TLS 1.3's own are always on.
+    pub cipher_suites: Vec<String>,
+    pub client_cert_validation: ClientCertValidation,
+    /// PEM texts of the authorities that clients' certificates must chain to.
+    pub client_cas: Vec<String>,
+    /// The machine's own authorities may sign client certificates as well.
+    pub system_client_cas: bool,
+}
+
+impl Default for FrontTls {
+    fn default() -> Self {
+        Self {
+            versions: Vec::new(),
+            cipher_suites: Vec::new(),
+            client_cert_validation: ClientCertValidation::None,
+            client_cas: Vec::new(),
+            system_client_cas: false,
+        }
+    }
+}
+
+/// What the access log must not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedactQuery {
+    #[default]
+    None,
+    /// The query of a GET is left out.
+    All,
+    /// The query of a GET becomes its SHA-1: `hash=…`.
+    Hash,
+}
+
+/// What else the access log tells, and what it does not.
+#[derive(Clone, Debug, Default)]
+pub struct LogFormat {
+    /// Request headers at the end of each line.
+    pub extra_headers: Vec<HeaderName>,
+    pub redact_query: RedactQuery,
+    pub without_forwarded_for: bool,
+    pub without_source_ip: bool,
+}
+
+/// Changes to every response, also to the router's own.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseRewrite {
+    /// Taken out first.
+    pub remove: Vec<HeaderName>,
+    pub add_if_absent: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Everything with a sensible value of its own. `Settings::default()` is what a Cloud Foundry deployment has, but for
@@ -108,6 +202,8 @@ pub struct Settings {
     pub tls_handshake_timeout: Duration,
     /// For one attempt, from request to the end of the response's body.
     pub endpoint_timeout: Duration,
+    /// The same when the backend speaks HTTP/2.
+    pub http2_endpoint_timeout: Duration,
     /// Requests in flight per endpoint; 0: no limit.
     pub max_conns_per_endpoint: u32,
     pub max_idle_per_endpoint: usize,
@@ -116,7 +212,15 @@ pub struct Settings {
     /// Largest request head in bytes.
     pub max_request_head: usize,
     pub max_request_headers: usize,
+    /// The same for backends' responses.
+    pub max_response_head: usize,
+    pub max_response_headers: usize,
     pub http2: bool,
+    pub front_tls: FrontTls,
+    /// The machine's own authorities may sign backends' certificates as well.
+    pub system_backend_cas: bool,
+    /// A known route without endpoints answers 503, not 404.
+    pub empty_pool_503: bool,
 
     pub force_forwarded_proto_https: bool,
     pub sanitize_forwarded_proto: bool,
@@ -132,6 +236,8 @@ pub struct Settings {
     pub sticky_cookies: Vec<String>,
     pub secure_cookies: bool,
     pub healthcheck_user_agent: String,
+    pub log_format: LogFormat,
+    pub response_rewrite: ResponseRewrite,
 
     /// After shutdown was asked for: answer health checks with 503, but go on accepting.
     pub drain_wait: Duration,
@@ -157,13 +263,19 @@ impl Default for Settings {
             dial_timeout: seconds(5),
             tls_handshake_timeout: seconds(10),
             endpoint_timeout: seconds(900),
+            http2_endpoint_timeout: seconds(900),
             max_conns_per_endpoint: 500,
             max_idle_per_endpoint: 100,
             backend_idle_timeout: seconds(90),
             frontend_idle_timeout: seconds(900),
             max_request_head: 1 << 20,
             max_request_headers: 256,
+            max_response_head: 1 << 20,
+            max_response_headers: 256,
             http2: true,
+            front_tls: FrontTls::default(),
+            system_backend_cas: false,
+            empty_pool_503: true,
             force_forwarded_proto_https: false,
             sanitize_forwarded_proto: false,
             forwarded_client_cert: ForwardedClientCert::Sanitize,
@@ -192,6 +304,8 @@ impl Default for Settings {
             sticky_cookies: vec!["JSESSIONID".into()],
             secure_cookies: false,
             healthcheck_user_agent: "HTTP-Monitor/1.1".into(),
+            log_format: LogFormat::default(),
+            response_rewrite: ResponseRewrite::default(),
             drain_wait: Duration::ZERO,
             drain_timeout: seconds(10),
         }

@@ -213,7 +213,12 @@ async fn attempt(
             Some(sender) => sender,
             None => connect::connect(worker, endpoint, http1_only).await?,
         };
-        let deadline = tokio::time::Instant::now() + worker.shared.settings.endpoint_timeout;
+        let settings = &worker.shared.settings;
+        let limit = match &sender {
+            Sender::Http1(_) => settings.endpoint_timeout,
+            Sender::Http2(_) => settings.http2_endpoint_timeout,
+        };
+        let deadline = tokio::time::Instant::now() + limit;
         match send(worker, endpoint, sender, request, deadline).await {
             Ok((response, lease)) => {
                 return Ok(Answered {

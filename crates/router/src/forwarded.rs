@@ -23,9 +23,7 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 
 pub(crate) fn apply(context: &RequestContext, parts: &mut Parts, settings: &Settings) {
     let headers = &mut parts.headers;
-    if settings.forwarded_client_cert == ForwardedClientCert::Sanitize {
-        headers.remove(CLIENT_CERT);
-    }
+    client_cert(headers, context, settings.forwarded_client_cert);
     drop_hop_by_hop(headers, &settings.hop_by_hop_headers_to_filter);
     if settings.force_forwarded_proto_https {
         headers.insert(PROTO, HeaderValue::from_static("https"));
@@ -44,6 +42,20 @@ pub(crate) fn apply(context: &RequestContext, parts: &mut Parts, settings: &Sett
             REQUEST_START,
             HeaderValue::from(u64::try_from(millis).unwrap_or(u64::MAX)),
         );
+    }
+}
+
+/// Who may say what certificate the client has.
+fn client_cert(headers: &mut HeaderMap, context: &RequestContext, mode: ForwardedClientCert) {
+    let seen = &context.peer.certificate;
+    match (mode, seen) {
+        (ForwardedClientCert::AlwaysForward, _) | (ForwardedClientCert::Forward, Some(_)) => {}
+        (ForwardedClientCert::SanitizeSet, Some(certificate)) => {
+            headers.insert(CLIENT_CERT, certificate.clone());
+        }
+        _ => {
+            headers.remove(CLIENT_CERT);
+        }
     }
 }
 

@@ -50,5 +50,10 @@ mod backend;
 mod bus;
 mod observe;
 
-pub use config::{Certificate, Config, ForwardedClientCert, Settings, Sharding, Status};
+pub mod gorouter_yml;
+
+pub use config::{
+    Certificate, ClientCertValidation, Config, ForwardedClientCert, FrontTls, LogFormat, Pages,
+    PagesListener, RedactQuery, Reserved, ResponseRewrite, Settings, Sharding, Status,
+};
 pub use router::{Handle, Router};

@@ -4,20 +4,44 @@ use crate::protocol::HeadWatch;
 use crate::route::{self, Peer};
 use crate::router::Worker;
 use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kit::CancellationToken;
+use rustls_pki_types::CertificateDer;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 /// Longest TLS handshake of a client.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// An address for clients.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Listening(TcpListener),
+    /// Nobody can connect yet.
+    Bound(TcpSocket),
+}
+
+/// Most connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
+
+impl Socket {
+    pub(crate) fn addr(&self) -> std::io::Result<SocketAddr> {
+        match self {
+            Self::Listening(listener) => listener.local_addr(),
+            Self::Bound(socket) => socket.local_addr(),
+        }
+    }
+}
 
 /// A listening socket and what is spoken on it.
 #[derive(Debug)]
@@ -27,6 +51,20 @@ pub(crate) struct Front {
 }
 
 impl Front {
+    pub(crate) fn open((socket, tls): (Socket, Option<Arc<rustls::ServerConfig>>)) -> Result<Self> {
+        let listener = match socket {
+            Socket::Listening(listener) => listener,
+            Socket::Bound(socket) => {
+                let address = socket.local_addr();
+                socket
+                    .listen(BACKLOG)
+                    .and_then(tokio::net::TcpListener::into_std)
+                    .with_context(|| format!("listen on {address:?}"))?
+            }
+        };
+        Ok(Self { listener, tls })
+    }
+
     /// The same socket for another thread: the kernel hands each connection to one of them.
     pub(crate) fn try_clone(&self) -> Result<Self> {
         Ok(Self {
@@ -81,7 +119,7 @@ async fn connection(
     stop: CancellationToken,
 ) {
     let Some(acceptor) = acceptor else {
-        return serve_http1(worker, stream, Peer { addr, tls: false }, stop).await;
+        return serve_http1(worker, stream, Peer::plain(addr), stop).await;
     };
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -90,7 +128,11 @@ async fn connection(
         }
         Err(_) => return tracing::debug!(client = %addr, "client-tls-handshake-timed-out"),
     };
-    let peer = Peer { addr, tls: true };
+    let peer = Peer {
+        addr,
+        tls: true,
+        certificate: stream.get_ref().1.peer_certificates().and_then(first),
+    };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         serve_http2(worker, stream, peer, stop).await;
     } else {
@@ -98,10 +140,16 @@ async fn connection(
     }
 }
 
+/// The client's own certificate, for a header.
+fn first(chain: &[CertificateDer<'_>]) -> Option<HeaderValue> {
+    HeaderValue::from_str(&BASE64_STANDARD.encode(chain.first()?)).ok()
+}
+
 async fn serve_http1<S>(worker: Arc<Worker>, stream: S, peer: Peer, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let addr = peer.addr;
     let watch = HeadWatch::default();
     let io = TokioIo::new(watch.around(stream));
     let settings = &worker.shared.settings;
@@ -113,7 +161,7 @@ where
         .max_headers(settings.max_request_headers)
         .title_case_headers(true);
     let service = service_fn(move |request| {
-        let (worker, watch) = (worker.clone(), watch.clone());
+        let (worker, peer, watch) = (worker.clone(), peer.clone(), watch.clone());
         async move { Ok::<_, Infallible>(route::serve(&worker, peer, Some(&watch), request).await) }
     });
     let served = builder.serve_connection(io, service).with_upgrades();
@@ -126,7 +174,7 @@ where
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, client = %peer.addr, "client-connection-ended");
+        tracing::debug!(%error, client = %addr, "client-connection-ended");
     }
 }
 
@@ -134,6 +182,7 @@ async fn serve_http2<S>(worker: Arc<Worker>, stream: S, peer: Peer, stop: Cancel
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let addr = peer.addr;
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -142,7 +191,7 @@ where
         )
         .adaptive_window(true);
     let service = service_fn(move |request| {
-        let worker = worker.clone();
+        let (worker, peer) = (worker.clone(), peer.clone());
         async move { Ok::<_, Infallible>(route::serve(&worker, peer, None, request).await) }
     });
     let served = builder.serve_connection(TokioIo::new(stream), service);
@@ -155,6 +204,6 @@ where
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, client = %peer.addr, "client-connection-ended");
+        tracing::debug!(%error, client = %addr, "client-connection-ended");
     }
 }

@@ -69,8 +69,11 @@ pub(crate) fn find<B>(
         });
     };
     if pool.is_empty() && wanted == Wanted::Any {
-        return Err(Rejection::NoEndpoints {
-            host: host.to_owned(),
+        let host = host.to_owned();
+        return Err(if shared.settings.empty_pool_503 {
+            Rejection::NoEndpoints { host }
+        } else {
+            Rejection::UnknownRoute { host }
         });
     }
     let target = Target { pool, wanted };

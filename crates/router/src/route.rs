@@ -1,6 +1,7 @@
 //! The order of steps that every request takes (as gorouter `proxy/proxy.go`). Each step is a module.
 
 use crate::body::{RequestBody, ResponseBody};
+use crate::config::ResponseRewrite;
 use crate::context::RequestContext;
 use crate::forward::Outgoing;
 use crate::protocol::HeadWatch;
@@ -8,6 +9,7 @@ use crate::rejection::Rejection;
 use crate::router::Worker;
 use crate::{forward, forwarded, healthcheck, lookup, protocol, tracing_headers};
 use futures::FutureExt as _;
+use http::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use std::net::SocketAddr;
@@ -15,10 +17,22 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// The client's side of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
     pub(crate) tls: bool,
+    /// The client's verified certificate as `X-Forwarded-Client-Cert` tells it: base64 of its DER.
+    pub(crate) certificate: Option<HeaderValue>,
+}
+
+impl Peer {
+    pub(crate) fn plain(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            tls: false,
+            certificate: None,
+        }
+    }
 }
 
 /// One request, one response. A panic costs its own request only.
@@ -38,7 +52,21 @@ pub(crate) async fn serve(
         Err(_) => Rejection::Panic.respond(&mut context),
     };
     tracing_headers::answer(&context, response.headers_mut());
+    rewrite(
+        &worker.shared.settings.response_rewrite,
+        response.headers_mut(),
+    );
     context.seal(response)
+}
+
+/// The operator's wishes for every response.
+fn rewrite(rules: &ResponseRewrite, headers: &mut HeaderMap) {
+    for name in &rules.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &rules.add_if_absent {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
 }
 
 async fn route(

@@ -2,11 +2,11 @@
 
 use crate::backend::{Connections, tls};
 use crate::bus;
-use crate::config::{Config, Settings, Status};
-use crate::listen::{self, Front};
+use crate::config::{Config, PagesListener, Reserved, Settings, Status};
+use crate::listen::{self, Front, Socket};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
-use crate::observe::status;
+use crate::observe::status::{self, Page};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use routing::registry::{self, Registry};
@@ -47,7 +47,8 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub struct Router {
     shared: Arc<Shared>,
-    fronts: Vec<Front>,
+    fronts: Vec<(Socket, Option<Arc<rustls::ServerConfig>>)>,
+    pages: Vec<PagesListener>,
     http_addr: SocketAddr,
     status: Status,
     status_addr: SocketAddr,
@@ -85,41 +86,57 @@ impl Handle {
 
 impl Router {
     pub async fn build(config: Config) -> Result<Self> {
+        Self::build_with(config, Vec::new(), Vec::new()).await
+    }
+
+    /// Some of the addresses may be reserved only: nobody can connect to them before the start delay is over. Parts of
+    /// the operator's pages may stand on listeners of their own.
+    pub async fn build_with(
+        config: Config,
+        reserved: Vec<Reserved>,
+        pages: Vec<PagesListener>,
+    ) -> Result<Self> {
         anyhow::ensure!(
-            !config.http.is_empty() || !config.https.is_empty(),
+            !config.http.is_empty() || !config.https.is_empty() || !reserved.is_empty(),
             "the router has no listener: give it at least one HTTP or HTTPS address"
         );
         anyhow::ensure!(
             config.settings.workers > 0,
             "the router has 0 workers: give it at least 1"
         );
-        let first = config
-            .http
-            .first()
-            .or(config.https.first())
-            .context("no listener")?;
-        let http_addr = first
-            .local_addr()
-            .context("address of the router's listener")?;
-        let front_tls = if config.https.is_empty() {
-            None
-        } else {
-            Some(
-                tls::server_config(&config.certificates, config.settings.http2)
-                    .context("HTTPS certificates of the router")?,
-            )
-        };
-        let mut fronts = Vec::new();
-        for (listeners, tls) in [(config.http, None), (config.https, front_tls)] {
+        let mut sockets = Vec::new();
+        for (listeners, tls) in [(config.http, false), (config.https, true)] {
             for listener in listeners {
-                fronts.push(Front {
-                    listener: listener
-                        .into_std()
-                        .context("hand a listener to the workers")?,
-                    tls: tls.clone(),
-                });
+                let listener = listener
+                    .into_std()
+                    .context("hand a listener to the workers")?;
+                sockets.push((Socket::Listening(listener), tls));
             }
         }
+        sockets.extend(
+            reserved
+                .into_iter()
+                .map(|r| (Socket::Bound(r.socket), r.tls)),
+        );
+        let http_addr = sockets[0]
+            .0
+            .addr()
+            .context("address of the router's listener")?;
+        let front_tls = if sockets.iter().any(|(_, tls)| *tls) {
+            let Settings {
+                front_tls, http2, ..
+            } = &config.settings;
+            Some(
+                tls::server_config(&config.certificates, front_tls, *http2)
+                    .context("HTTPS of the router")?,
+            )
+        } else {
+            None
+        };
+        let fronts = sockets
+            .into_iter()
+            .map(|(socket, tls)| (socket, front_tls.clone().filter(|_| tls)))
+            .collect();
         let settings = config.settings;
         let table = registry::Settings {
             stale_threshold: settings.stale_threshold.max(settings.start_delay),
@@ -131,12 +148,20 @@ impl Router {
             access_log: AccessLog::open(
                 config.access_log.as_deref(),
                 config.loggregator,
-                settings.index,
+                &settings,
             )?,
             metrics: Metrics::default(),
-            tls_http1: tls::backend_config(&config.backend_tls, &["http/1.1"])
-                .context("TLS identity of the router towards backends")?,
-            tls_http2: tls::backend_config(&config.backend_tls, &["h2", "http/1.1"])?,
+            tls_http1: tls::backend_config(
+                &config.backend_tls,
+                settings.system_backend_cas,
+                &["http/1.1"],
+            )
+            .context("TLS identity of the router towards backends")?,
+            tls_http2: tls::backend_config(
+                &config.backend_tls,
+                settings.system_backend_cas,
+                &["h2", "http/1.1"],
+            )?,
             healthy: AtomicBool::new(false),
             id: format!("{}-{}", settings.index, uuid::Uuid::new_v4()),
             settings,
@@ -149,6 +174,7 @@ impl Router {
         Ok(Self {
             shared,
             fronts,
+            pages,
             http_addr,
             status: config.status,
             status_addr,
@@ -175,6 +201,7 @@ impl Router {
         let Self {
             shared,
             fronts,
+            pages,
             status,
             nats,
             ..
@@ -183,6 +210,10 @@ impl Router {
         let end = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(bus::subscribe(shared.clone(), nats, end.clone()));
+        for listener in pages {
+            let page = Page::new(shared.clone(), &status);
+            tasks.spawn(status::serve_pages(page, listener, end.clone()));
+        }
         tasks.spawn(status::serve(shared.clone(), status, end.clone()));
         tasks.spawn(prune(shared.clone(), end.clone()));
 
@@ -190,6 +221,7 @@ impl Router {
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             () = tokio::time::sleep(shared.settings.start_delay) => {
+                let fronts = fronts.into_iter().map(Front::open).collect::<Result<Vec<_>>>()?;
                 let mut workers = spawn_workers(&shared, fronts, &stop_accepting)?;
                 shared.healthy.store(true, Ordering::Relaxed);
                 tracing::info!(routes = shared.registry.routes(), "gorouter.started");

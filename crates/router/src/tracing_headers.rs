@@ -11,6 +11,14 @@ const TRACE_ID: HeaderName = HeaderName::from_static("x-b3-traceid");
 const SPAN_ID: HeaderName = HeaderName::from_static("x-b3-spanid");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// What the access log tells when tracing is on.
+pub(crate) static ZIPKIN: [HeaderName; 4] = [
+    TRACE_ID,
+    SPAN_ID,
+    HeaderName::from_static("x-b3-parentspanid"),
+    B3,
+];
+pub(crate) static W3C: [HeaderName; 2] = [TRACEPARENT, TRACESTATE];
 /// A longer `tracestate` is ignored.
 const LONGEST_STATE: usize = 2048;
 

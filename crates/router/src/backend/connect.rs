@@ -2,6 +2,7 @@
 
 use super::failure::Fault;
 use crate::body::RequestBody;
+use crate::config::Settings;
 use crate::router::Worker;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -44,7 +45,7 @@ pub(crate) async fn connect(
     };
     let _ = stream.set_nodelay(true);
     if !spec.tls {
-        return http1(stream, worker.shared.settings.max_request_head).await;
+        return http1(stream, settings).await;
     }
     let http2_wanted = spec.protocol == Protocol::Http2 && !http1_only;
     let config = if http2_wanted {
@@ -75,17 +76,17 @@ pub(crate) async fn connect(
             .share(endpoint.transport(), sender.clone());
         return Ok(Sender::Http2(sender));
     }
-    http1(stream, worker.shared.settings.max_request_head).await
+    http1(stream, settings).await
 }
 
-async fn http1<S>(stream: S, max_head: usize) -> Result<Sender, Fault>
+async fn http1<S>(stream: S, settings: &Settings) -> Result<Sender, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new()
         .title_case_headers(true)
-        .max_buf_size(max_head)
-        .max_headers(256)
+        .max_buf_size(settings.max_response_head)
+        .max_headers(settings.max_response_headers)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Fault::from_request(&error, false))?;

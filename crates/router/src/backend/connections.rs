@@ -60,6 +60,9 @@ impl Connections {
     }
 
     fn put(&self, transport: u64, sender: http1::SendRequest<RequestBody>) {
+        if self.max_idle == 0 {
+            return;
+        }
         let mut idle = self.lock();
         let entry = idle.entry(transport).or_default();
         if entry.http1.len() >= self.max_idle {

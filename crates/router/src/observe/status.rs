@@ -1,6 +1,6 @@
 //! The operator's listener: `/routes` in gorouter's form, `/health`, `/healthz`, Prometheus `/metrics`.
 
-use crate::config::Status;
+use crate::config::{Pages, PagesListener, Status};
 use crate::router::Shared;
 use anyhow::Result;
 use axum::extract::State;
@@ -16,37 +16,64 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What the pages show, and to whom.
 #[derive(Clone)]
-struct Page {
+pub(crate) struct Page {
     shared: Arc<Shared>,
     /// The one `Authorization` header that opens `/routes`.
     authorization: Arc<str>,
 }
 
+impl Page {
+    pub(crate) fn new(shared: Arc<Shared>, status: &Status) -> Self {
+        let Status { user, password, .. } = status;
+        let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        Self {
+            shared,
+            authorization: format!("Basic {login}").into(),
+        }
+    }
+}
+
+/// Every page.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     status: Status,
     end: CancellationToken,
 ) -> Result<()> {
-    let authorization = format!(
-        "Basic {}",
-        BASE64_STANDARD.encode(format!("{}:{}", status.user, status.password))
-    )
-    .into();
-    let app = axum::Router::new()
+    let page = Page::new(shared, &status);
+    let app = health_pages()
+        .merge(metrics_pages())
         .route("/routes", get(routes))
+        .with_state(page);
+    kit::http::serve(status.listener, None, app, end).await
+}
+
+/// Some pages, where an original router has them.
+pub(crate) async fn serve_pages(
+    page: Page,
+    listener: PagesListener,
+    end: CancellationToken,
+) -> Result<()> {
+    let app = match listener.pages {
+        Pages::Health => health_pages(),
+        Pages::Metrics => metrics_pages(),
+    };
+    kit::http::serve(listener.listener, listener.tls, app.with_state(page), end).await
+}
+
+fn health_pages() -> axum::Router<Page> {
+    axum::Router::new()
         .route("/health", get(health))
         .route("/healthz", get(health))
         .route(
             "/is-process-alive-do-not-use-for-loadbalancing",
             get(async || "ok\n"),
         )
-        .route("/metrics", get(metrics))
-        .with_state(Page {
-            shared,
-            authorization,
-        });
-    kit::http::serve(status.listener, None, app, end).await
+}
+
+fn metrics_pages() -> axum::Router<Page> {
+    axum::Router::new().route("/metrics", get(metrics))
 }
 
 async fn health(State(page): State<Page>) -> Response {

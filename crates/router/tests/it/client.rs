@@ -5,7 +5,7 @@ use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 #[derive(Debug)]
@@ -41,7 +41,24 @@ pub(crate) async fn request(
     body: impl Into<bytes::Bytes>,
 ) -> Reply {
     let stream = TcpStream::connect(addr).await.unwrap();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    exchange(stream, method, host, path, headers, body)
+        .await
+        .unwrap()
+}
+
+/// One request on a connection that stands.
+pub(crate) async fn exchange<S>(
+    stream: S,
+    method: &str,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<bytes::Bytes>,
+) -> hyper::Result<Reply>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let mut request = Request::builder()
         .method(method)
@@ -52,17 +69,16 @@ pub(crate) async fn request(
     }
     let (parts, body) = sender
         .send_request(request.body(Full::new(body.into())).unwrap())
-        .await
-        .unwrap()
+        .await?
         .into_parts();
-    let body = body.collect().await.unwrap();
+    let body = body.collect().await?;
     connection.abort();
-    Reply {
+    Ok(Reply {
         status: parts.status.as_u16(),
         headers: parts.headers,
         trailers: body.trailers().cloned(),
         body: body.to_bytes().to_vec(),
-    }
+    })
 }
 
 /// Sends bytes, reads until the other side closes (or `until` appears).

@@ -1,6 +1,7 @@
 //! The access log line, byte for byte as gorouter's (`accesslog/schema`): tools parse it.
 
-use http::Version;
+use super::LoggedHeader;
+use http::{HeaderValue, Version};
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -18,7 +19,8 @@ pub(super) struct Line<'a> {
     pub(super) sent: u64,
     pub(super) referer: Option<&'a [u8]>,
     pub(super) user_agent: Option<&'a [u8]>,
-    pub(super) client: SocketAddr,
+    /// `None`: the log must not tell.
+    pub(super) client: Option<SocketAddr>,
     pub(super) backend: &'a str,
     pub(super) forwarded_for: Option<&'a [u8]>,
     pub(super) forwarded_proto: Option<&'a [u8]>,
@@ -30,6 +32,9 @@ pub(super) struct Line<'a> {
     pub(super) app_index: &'a str,
     pub(super) instance_id: &'a str,
     pub(super) router_error: &'a str,
+    /// Names as the log spells them, and as many values.
+    pub(super) extra_names: &'a [LoggedHeader],
+    pub(super) extra_values: &'a [Option<HeaderValue>],
 }
 
 impl Display for Line<'_> {
@@ -51,7 +56,6 @@ impl Display for Line<'_> {
         for part in [self.method, " ", self.uri, " "] {
             go_escaped(f, part.as_bytes())?;
         }
-        let client = self.client;
         write!(
             f,
             "{}\" {} {} {} ",
@@ -60,13 +64,12 @@ impl Display for Line<'_> {
             self.received,
             self.sent
         )?;
-        write!(
-            f,
-            "{} {} \"{client}\" {} ",
-            quoted(self.referer),
-            quoted(self.user_agent),
-            text(self.backend)
-        )?;
+        write!(f, "{} {} \"", quoted(self.referer), quoted(self.user_agent))?;
+        match self.client {
+            Some(client) => write!(f, "{client}")?,
+            None => f.write_char('-')?,
+        }
+        write!(f, "\" {} ", text(self.backend))?;
         write!(
             f,
             "x_forwarded_for:{} x_forwarded_proto:{} vcap_request_id:{} ",
@@ -86,7 +89,12 @@ impl Display for Line<'_> {
             text(self.app_index),
             text(self.instance_id),
             text(self.router_error)
-        )
+        )?;
+        for (header, value) in self.extra_names.iter().zip(self.extra_values) {
+            let value = value.as_ref().map(HeaderValue::as_bytes);
+            write!(f, " {}:{}", header.label, quoted(value))?;
+        }
+        Ok(())
     }
 }
 
@@ -166,7 +174,7 @@ mod tests {
             sent: 42,
             referer: None,
             user_agent: Some(b"curl/8 \"x\""),
-            client: "10.0.0.1:1234".parse().unwrap(),
+            client: Some("10.0.0.1:1234".parse().unwrap()),
             backend: "10.0.0.2:61001",
             forwarded_for: Some(b"1.2.3.4, 10.0.0.1"),
             forwarded_proto: Some(b"http"),
@@ -177,7 +185,28 @@ mod tests {
             app_index: "0",
             instance_id: "instance-guid",
             router_error: "",
+            extra_names: &[],
+            extra_values: &[],
         }
+    }
+
+    #[test]
+    fn what_the_operator_adds_and_hides() {
+        let mut line = line();
+        line.client = None;
+        line.forwarded_for = None;
+        let names = ["x-custom", "b3"].map(|name| LoggedHeader::new(name.parse().unwrap()));
+        let values = [Some(HeaderValue::from_static("a\"b")), None];
+        (line.extra_names, line.extra_values) = (&names, &values);
+        let text = line.to_string();
+        assert!(
+            text.contains(r#" "-" "10.0.0.2:61001" x_forwarded_for:"-" "#),
+            "{text}"
+        );
+        assert!(
+            text.ends_with(r#" x_cf_routererror:"-" x_custom:"a\"b" b3:"-""#),
+            "{text}"
+        );
     }
 
     #[test]

@@ -6,15 +6,19 @@
 mod line;
 mod writer;
 
-use crate::forwarded;
+use crate::config::{RedactQuery, Settings};
 use crate::router::Shared;
 use crate::tracing_headers::REQUEST_ID;
+use crate::{forwarded, tracing_headers};
 use anyhow::Result;
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use clients::loggregator::{Emitter, Source, Stream};
-use http::header::{HeaderMap, HeaderValue, REFERER, USER_AGENT};
+use http::header::{HeaderMap, HeaderName, HeaderValue, REFERER, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri, Version};
 use line::Line;
 use routing::registry::Endpoint;
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,9 +29,36 @@ use writer::Writer;
 /// Longest line for the log stream, which a datagram once limited.
 const LONGEST_STREAMED: usize = 65_400;
 
+/// A request header that stands at the end of each line.
+#[derive(Debug)]
+pub(crate) struct LoggedHeader {
+    name: HeaderName,
+    /// As in the log: `x_request_id`.
+    label: String,
+}
+
+impl LoggedHeader {
+    fn new(name: HeaderName) -> Self {
+        let label = name.as_str().replace('-', "_");
+        Self { name, label }
+    }
+
+    /// What the operator names, then what is on for tracing.
+    fn of(settings: &Settings) -> Vec<Self> {
+        let mut names = settings.log_format.extra_headers.clone();
+        let mut tracing = |on: bool, headers: &[HeaderName]| {
+            names.extend(headers.iter().filter(|_| on).cloned());
+        };
+        tracing(settings.zipkin, &tracing_headers::ZIPKIN);
+        tracing(settings.w3c, &tracing_headers::W3C);
+        names.into_iter().map(Self::new).collect()
+    }
+}
+
 /// Where lines go.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
+    headers: Vec<LoggedHeader>,
     file: Option<Writer>,
     stream: Emitter,
     /// This router's index, as the `RTR` lines' instance.
@@ -35,11 +66,12 @@ pub(crate) struct AccessLog {
 }
 
 impl AccessLog {
-    pub(crate) fn open(path: Option<&Path>, stream: Emitter, index: u32) -> Result<Self> {
+    pub(crate) fn open(path: Option<&Path>, stream: Emitter, settings: &Settings) -> Result<Self> {
         Ok(Self {
+            headers: LoggedHeader::of(settings),
             file: path.map(Writer::open).transpose()?,
             stream,
-            index: index.to_string(),
+            index: settings.index.to_string(),
         })
     }
 
@@ -102,6 +134,8 @@ pub(crate) struct Entry {
     referer: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
+    /// As many as the log has extra headers.
+    extra: Vec<Option<HeaderValue>>,
     router_error: String,
     status: Option<StatusCode>,
     received: Arc<AtomicU64>,
@@ -131,6 +165,7 @@ impl Entry {
             referer: None,
             user_agent: None,
             request_id: None,
+            extra: Vec::new(),
             router_error: String::new(),
             status: None,
             received: Arc::default(),
@@ -145,6 +180,11 @@ impl Entry {
         self.referer = headers.get(REFERER).cloned();
         self.user_agent = headers.get(USER_AGENT).cloned();
         self.request_id = headers.get(REQUEST_ID).cloned();
+        let extra = &self.shared.access_log.headers;
+        self.extra = extra
+            .iter()
+            .map(|header| headers.get(&header.name).cloned())
+            .collect();
     }
 
     pub(crate) fn backend_begins(&mut self) {
@@ -186,23 +226,29 @@ impl Drop for Entry {
             backend.saturating_duration_since(self.started)
         });
         let spec = self.endpoint.as_ref().map(|endpoint| endpoint.spec());
+        let format = &self.shared.settings.log_format;
+        let uri = self.uri.path_and_query().map_or("/", |uri| uri.as_str());
         let line = Line {
             host: &self.host,
             started_at: self.started_at,
             method: self.method.as_str(),
-            uri: self.uri.path_and_query().map_or("/", |uri| uri.as_str()),
+            uri: &redacted(uri, &self.method, format.redact_query),
             version: self.version,
             status,
             received: self.received.load(Ordering::Relaxed),
             sent: self.sent,
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
-            client: self.client,
+            client: (!format.without_source_ip).then_some(self.client),
             backend: self
                 .endpoint
                 .as_ref()
                 .map_or("", |endpoint| endpoint.address()),
-            forwarded_for: self.forwarded_for.as_ref().map(HeaderValue::as_bytes),
+            forwarded_for: self
+                .forwarded_for
+                .as_ref()
+                .filter(|_| !format.without_forwarded_for)
+                .map(HeaderValue::as_bytes),
             forwarded_proto: self.forwarded_proto.as_ref().map(HeaderValue::as_bytes),
             request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),
             response_time: total.as_secs_f64(),
@@ -211,9 +257,47 @@ impl Drop for Entry {
             app_index: spec.map_or("", |spec| &spec.instance_index),
             instance_id: spec.map_or("", |spec| &spec.instance_id),
             router_error: &self.router_error,
+            extra_names: &self.shared.access_log.headers,
+            extra_values: &self.extra,
         }
         .to_string();
         self.shared.metrics.finished(total, ours);
         self.shared.access_log.write(line, self.endpoint.as_deref());
+    }
+}
+
+/// The uri as the log may tell it.
+fn redacted<'a>(uri: &'a str, method: &Method, redact: RedactQuery) -> Cow<'a, str> {
+    match uri.split_once('?') {
+        Some((path, query)) if method == Method::GET => match redact {
+            RedactQuery::None => uri.into(),
+            RedactQuery::All => path.into(),
+            RedactQuery::Hash => {
+                let sum = digest(&SHA1_FOR_LEGACY_USE_ONLY, query.as_bytes());
+                let mut text = format!("{path}?hash=");
+                for byte in sum.as_ref() {
+                    let _ = write!(text, "{byte:02x}");
+                }
+                text.into()
+            }
+        },
+        _ => uri.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_of_gets_are_hidden() {
+        let of = |method: Method, redact| redacted("/a?b=c", &method, redact).into_owned();
+        assert_eq!(of(Method::GET, RedactQuery::None), "/a?b=c");
+        assert_eq!(of(Method::GET, RedactQuery::All), "/a");
+        assert_eq!(of(Method::POST, RedactQuery::All), "/a?b=c");
+        assert_eq!(
+            of(Method::GET, RedactQuery::Hash),
+            "/a?hash=2fbe0fc5071afee65fb6ce14be6ea1f1d13b2bca"
+        );
     }
 }

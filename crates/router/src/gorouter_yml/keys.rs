@@ -1,0 +1,266 @@
+//! A YAML mapping, read key by key. Nothing stops the reading: what is wrong is noted, and told all at once at its end.
+
+use serde_yaml_ng::Value;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What was noticed while reading.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) problems: RefCell<Vec<String>>,
+    pub(super) warnings: RefCell<Vec<String>>,
+}
+
+/// One mapping. Keys that nobody has asked for when it is dropped are unknown: one warning each.
+#[derive(Debug)]
+pub(super) struct Keys<'n> {
+    path: String,
+    left: BTreeMap<String, Value>,
+    notes: &'n Notes,
+}
+
+impl<'n> Keys<'n> {
+    pub(super) fn new(path: &str, value: Value, notes: &'n Notes) -> Self {
+        let mut left = BTreeMap::new();
+        match value {
+            Value::Mapping(mapping) => {
+                for (key, value) in mapping {
+                    left.insert(text(&key).unwrap_or_default(), value);
+                }
+            }
+            Value::Null => {}
+            _ => notes
+                .problems
+                .borrow_mut()
+                .push(format!("{path} is not a mapping of keys to values")),
+        }
+        Self {
+            path: path.to_owned(),
+            left,
+            notes,
+        }
+    }
+
+    /// The key as an operator finds it: `nats.hosts[0].port`.
+    pub(super) fn name(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    pub(super) fn problem(&self, key: &str, what: &str) {
+        let problem = format!("{} {what}", self.name(key));
+        self.notes.problems.borrow_mut().push(problem);
+    }
+
+    pub(super) fn warn(&self, key: &str, what: &str) {
+        let warning = format!("{} {what}", self.name(key));
+        self.notes.warnings.borrow_mut().push(warning);
+    }
+
+    /// `null` is as good as absent.
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.left.remove(key).filter(|value| !value.is_null())
+    }
+
+    /// `want` ends the sentence "… is not …".
+    pub(super) fn read<T>(
+        &mut self,
+        key: &str,
+        want: &str,
+        parse: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.take(key)?;
+        let parsed = parse(&value);
+        if parsed.is_none() {
+            self.problem(key, &format!("{} is not {want}", shown(key, &value)));
+        }
+        parsed
+    }
+
+    pub(super) fn flag(&mut self, key: &str, default: bool) -> bool {
+        self.read(key, "true or false: write one of them", Value::as_bool)
+            .unwrap_or(default)
+    }
+
+    pub(super) fn number<T: TryFrom<u64>>(&mut self, key: &str) -> Option<T> {
+        let want = "a whole number in its range, 0 or more";
+        self.read(key, want, |value| T::try_from(value.as_u64()?).ok())
+    }
+
+    pub(super) fn port(&mut self, key: &str) -> Option<u16> {
+        let want = "a port: write a number from 1 to 65535";
+        self.read(key, want, |value| u16::try_from(value.as_u64()?).ok())
+    }
+
+    pub(super) fn duration(&mut self, key: &str) -> Option<Duration> {
+        let want = "a duration: write a number and a unit, e.g. 30s, 500ms or 1m30s";
+        self.read(key, want, |value| go_duration(&text(value)?))
+    }
+
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        self.read(key, "a text", text)
+    }
+
+    /// A list of texts; a single text counts as a list of one.
+    pub(super) fn texts(&mut self, key: &str) -> Option<Vec<String>> {
+        self.read(key, "a list of texts", |value| match value {
+            Value::Sequence(items) => items.iter().map(text).collect(),
+            Value::String(one) if one.is_empty() => Some(Vec::new()),
+            one => Some(vec![text(one)?]),
+        })
+    }
+
+    /// One of a few names.
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, names: &[(&str, T)]) -> Option<T> {
+        let all: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        let want = format!("one of {}", all.join(", "));
+        self.read(key, &want, |value| {
+            let given = text(value)?;
+            let found = names.iter().find(|(name, _)| *name == given);
+            found.map(|(_, choice)| *choice)
+        })
+    }
+
+    pub(super) fn section(&mut self, key: &str) -> Keys<'n> {
+        let value = self.take(key).unwrap_or_default();
+        Keys::new(&self.name(key), value, self.notes)
+    }
+
+    pub(super) fn sections(&mut self, key: &str) -> Vec<Keys<'n>> {
+        let list = self.read(key, "a list", |value| value.as_sequence().cloned());
+        let name = self.name(key);
+        let numbered = list.unwrap_or_default().into_iter().enumerate();
+        numbered
+            .map(|(n, value)| Keys::new(&format!("{name}[{n}]"), value, self.notes))
+            .collect()
+    }
+
+    /// Known keys whose subject this router does not have; nothing is lost by that.
+    pub(super) fn without_effect(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.left.remove(*key);
+        }
+    }
+
+    /// Known keys that ask for what this router cannot do yet: a warning each, if they ask for it.
+    pub(super) fn unsupported(&mut self, keys: &[&str]) {
+        for key in keys {
+            if self.take(key).is_some_and(|value| asks(&value)) {
+                self.warn(key, "is not supported yet: ignored");
+            }
+        }
+    }
+}
+
+impl Drop for Keys<'_> {
+    fn drop(&mut self) {
+        for key in self.left.keys() {
+            self.warn(key, "is unknown: ignored");
+        }
+    }
+}
+
+/// Whether a value switches something on.
+fn asks(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Sequence(items) => items.iter().any(asks),
+        Value::Mapping(mapping) => mapping.iter().any(|(_, value)| asks(value)),
+        Value::Number(number) => number.as_u64() != Some(0),
+        _ => true,
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+/// A value in a message: on one line, not too long, and never a secret.
+fn shown(key: &str, value: &Value) -> String {
+    if ["pass", "secret", "private_key", "client_secret"]
+        .iter()
+        .any(|secret| key.contains(secret))
+    {
+        return "(hidden)".into();
+    }
+    let text = text(value).map_or_else(
+        || serde_yaml_ng::to_string(value).unwrap_or_default(),
+        |text| format!("{text:?}"),
+    );
+    let line: String = text.trim().replace('\n', " ");
+    if line.chars().count() > 60 {
+        line.chars().take(57).chain("...".chars()).collect()
+    } else {
+        line
+    }
+}
+
+/// `1m30s`, `1.5h`, `300ms`, `0`.
+pub(super) fn go_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..unit_at].parse().ok()?;
+        rest = &rest[unit_at..];
+        let end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        let seconds = match &rest[..end] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
+        rest = &rest[end..];
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_in_go() {
+        for (text, millis) in [
+            ("30s", Some(30_000)),
+            ("1m30s", Some(90_000)),
+            ("1.5h", Some(5_400_000)),
+            ("250ms", Some(250)),
+            ("0", Some(0)),
+            ("0s", Some(0)),
+            ("30", None),
+            ("", None),
+            ("s", None),
+            ("-1s", None),
+            ("1d", None),
+        ] {
+            assert_eq!(
+                go_duration(text),
+                millis.map(Duration::from_millis),
+                "{text:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,139 @@
+use super::*;
+use crate::config::ClientCertValidation;
+
+fn pem() -> (String, String) {
+    kit::tls::install_crypto();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["*.apps.test".to_owned()]).unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+/// As one YAML scalar.
+fn scalar(pem: &str) -> String {
+    format!("\"{}\"", pem.replace('\n', "\\n"))
+}
+
+#[test]
+fn an_empty_file_has_gorouters_defaults() {
+    let read = read("").unwrap();
+    assert_eq!((read.http_port, read.https_port), (Some(8081), None));
+    assert_eq!(read.nats.servers, ["localhost:4222"]);
+    assert_eq!(read.settings.start_delay, Duration::from_secs(5));
+    assert_eq!(read.settings.max_attempts, 1);
+    assert_eq!(read.settings.max_idle_per_endpoint, 0);
+    assert_eq!(read.settings.drain_timeout, Duration::from_secs(60));
+    assert!(read.warnings.is_empty(), "{:?}", read.warnings);
+}
+
+#[test]
+fn what_a_deployment_writes_is_understood() {
+    let (cert, key) = pem();
+    let (cert, key) = (scalar(&cert), scalar(&key));
+    let text = format!(
+        r#"
+status: {{host: 0.0.0.0, port: 8080, user: u, pass: p, routes: {{port: 8082}}, tls: {{port: 8443, certificate: {cert}, key: {key}}}}}
+nats:
+  hosts: [{{hostname: 10.0.0.1, port: 4224}}, {{hostname: nats.internal, port: 4224}}]
+  user: nats
+  pass: secret
+  tls_enabled: true
+  ca_certs: {cert}
+  cert_chain: {cert}
+  private_key: {key}
+logging: {{level: info, redact_query_params: hash, disable_log_forwarded_for: true, format: {{timestamp: rfc3339}}}}
+access_log: {{file: log/access.log, enable_streaming: false}}
+extra_headers_to_log: [Content-Length, X-Mine]
+port: 80
+ssl_port: 444
+enable_ssl: true
+disable_http: true
+tls_pem: [{{cert_chain: {cert}, private_key: {key}}}]
+ca_certs: [{cert}]
+min_tls_version: TLSv1.0
+max_tls_version: TLSv1.3
+cipher_suites: "ECDHE-RSA-AES128-GCM-SHA256:TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:AES128-SHA"
+client_cert_validation: request
+forwarded_client_cert: sanitize_set
+tracing: {{enable_zipkin: true, enable_w3c: true, w3c_tenant_id: t}}
+isolation_segments: [is1]
+routing_table_sharding_mode: shared-and-segments
+backends: {{max_conns: 500, max_attempts: 3, cert_chain: {cert}, private_key: {key}}}
+disable_keep_alives: false
+max_idle_conns_per_host: 100
+endpoint_timeout: 900s
+start_response_delay_interval: 20s
+drain_wait: 20s
+http_rewrite: {{responses: {{remove_headers: [{{name: Server}}], add_headers_if_not_present: [{{name: X-A, value: b}}]}}}}
+html_error_template_file: ""
+prometheus: {{port: 7777}}
+made_up: 1
+status_typo: {{a: 1}}
+"#
+    );
+    let read = read(&text).unwrap();
+    assert_eq!((read.http_port, read.https_port), (None, Some(444)));
+    assert_eq!(read.nats.servers, ["10.0.0.1:4224", "nats.internal:4224"]);
+    assert!(read.nats.tls.is_some());
+    assert_eq!(read.status.tls.as_ref().unwrap().0, 8443);
+    assert_eq!(read.prometheus.unwrap().port, 7777);
+    let settings = &read.settings;
+    assert_eq!(
+        settings.front_tls.cipher_suites,
+        [
+            "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"
+        ]
+    );
+    assert_eq!(settings.front_tls.versions.len(), 2);
+    assert_eq!(
+        settings.front_tls.client_cert_validation,
+        ClientCertValidation::Request
+    );
+    assert_eq!(
+        settings.forwarded_client_cert,
+        ForwardedClientCert::SanitizeSet
+    );
+    assert_eq!(
+        settings.sharding,
+        Sharding::SharedAndSegments(vec!["is1".into()])
+    );
+    assert_eq!(settings.drain_timeout, Duration::from_secs(900));
+    assert_eq!(settings.register_interval, Duration::from_secs(20));
+    assert_eq!(settings.response_rewrite.remove, ["server"]);
+    assert_eq!(settings.log_format.extra_headers.len(), 2);
+    assert_eq!(
+        read.warnings,
+        [
+            "min_tls_version is below TLSv1.2, which this router does not speak: raised to TLSv1.2",
+            "cipher_suites has AES128-SHA, which this router does not speak: dropped",
+            "made_up is unknown: ignored",
+            "status_typo is unknown: ignored",
+        ]
+    );
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let problems = read(
+        "port: http\nendpoint_timeout: 30\nenable_ssl: true\ncipher_suites: RC4-SHA\nforwarded_client_cert: maybe\nrouting_table_sharding_mode: segments\nnats: {tls_enabled: true}\nstatus: {pass: [1]}\nbackends: {cert_chain: x}\nclient_cert_validation: sometimes",
+    )
+    .unwrap_err();
+    for wanted in [
+        "port \"http\" is not a port: write a number from 1 to 65535",
+        "endpoint_timeout \"30\" is not a duration",
+        "tls_pem has no certificate",
+        "cipher_suites has nothing that this router speaks",
+        "forwarded_client_cert \"maybe\" is not one of always_forward, forward, sanitize_set",
+        "routing_table_sharding_mode is \"segments\", but",
+        "nats.tls_enabled is true, but",
+        "status.pass (hidden) is not a text",
+        "backends.cert_chain and private_key belong together",
+        "client_cert_validation \"sometimes\" is not one of none, request, require",
+    ] {
+        assert!(
+            problems.iter().any(|p| p.starts_with(wanted)),
+            "{wanted} in {problems:#?}"
+        );
+    }
+    assert!(read("a: [").unwrap_err()[0].starts_with("the file is not YAML"));
+}

@@ -1,0 +1,187 @@
+//! What a gorouter's operator sets: client certificates, rewritten responses, the log's extras, the late listener.
+
+use crate::backends::Backend;
+use crate::certs::Ca;
+use crate::client::{Reply, exchange, request};
+use crate::world::{Nats, World, wait_for};
+use clients::loggregator::Emitter;
+use kit::CancellationToken;
+use kit::tls::Identity;
+use router::{
+    ClientCertValidation, Config, ForwardedClientCert, FrontTls, LogFormat, RedactQuery, Reserved,
+    ResponseRewrite, Router, Settings, Status,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Over TLS, as the holder of `identity`, or as nobody.
+async fn secure(world: &World, identity: Option<&Identity>, xfcc: &str) -> std::io::Result<Reply> {
+    let builder = rustls::ClientConfig::builder()
+        .with_root_certificates(kit::tls::roots(&world.ca.pem).unwrap());
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder
+            .with_client_auth_cert(
+                kit::tls::certs(&identity.cert_pem).unwrap(),
+                kit::tls::key(&identity.key_pem).unwrap(),
+            )
+            .unwrap(),
+    };
+    let stream = TcpStream::connect(world.https).await.unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect("app.apps.test".try_into().unwrap(), stream)
+        .await?;
+    let headers = [("x-forwarded-client-cert", xfcc)];
+    let answer = exchange(stream, "GET", "app.apps.test", "/dump", &headers, "").await;
+    answer.map_err(std::io::Error::other)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_certificates_and_what_backends_hear_of_them() {
+    for mode in [
+        ForwardedClientCert::SanitizeSet,
+        ForwardedClientCert::Forward,
+        ForwardedClientCert::AlwaysForward,
+    ] {
+        let ca = Ca::new();
+        let client = ca.issue(&["client"]);
+        let settings = Settings {
+            forwarded_client_cert: mode,
+            front_tls: FrontTls {
+                versions: vec![&rustls::version::TLS12],
+                cipher_suites: vec!["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256".into()],
+                client_cert_validation: ClientCertValidation::Request,
+                client_cas: vec![ca.pem.clone()],
+                system_client_cas: true,
+            },
+            ..Settings::default()
+        };
+        let world = World::streaming_to(Emitter::discard(), ca, settings).await;
+        let backend = Backend::start("x").await;
+        world
+            .register("app.apps.test", "app", 0, backend.addr)
+            .await;
+        let mut seen = Vec::new();
+        for identity in [Some(&client), None] {
+            let reply = secure(&world, identity, "mine").await.unwrap();
+            let text = reply.text();
+            let line = text
+                .lines()
+                .find_map(|l| l.strip_prefix("x-forwarded-client-cert: "));
+            seen.push(line.map(str::to_owned));
+        }
+        let der: String = client
+            .cert_pem
+            .lines()
+            .filter(|l| !l.contains("---"))
+            .collect();
+        let mine = Some("mine".to_owned());
+        let want = match mode {
+            ForwardedClientCert::SanitizeSet => [Some(der), None],
+            ForwardedClientCert::Forward => [mine, None],
+            _ => [mine.clone(), mine],
+        };
+        assert_eq!(seen, want, "{mode:?}");
+        let stranger = Ca::new().issue(&["client"]);
+        assert!(secure(&world, Some(&stranger), "mine").await.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_are_rewritten_and_the_log_tells_what_it_should() {
+    let name = |text: &str| text.parse().unwrap();
+    let world = World::with(Settings {
+        response_rewrite: ResponseRewrite {
+            remove: vec![name("x-method")],
+            add_if_absent: vec![
+                (name("x-added"), "1".parse().unwrap()),
+                (name("content-type"), "never/used".parse().unwrap()),
+            ],
+        },
+        log_format: LogFormat {
+            extra_headers: vec![name("x-mine")],
+            redact_query: RedactQuery::All,
+            without_forwarded_for: true,
+            without_source_ip: true,
+        },
+        empty_pool_503: false,
+        ..Settings::default()
+    })
+    .await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    let headers = [("x-mine", "a b")];
+    let reply = request(
+        world.addr,
+        "GET",
+        "app.test",
+        "/length?q=secret",
+        &headers,
+        "",
+    )
+    .await;
+    assert_eq!(
+        (reply.header("x-added"), reply.header("x-method")),
+        ("1", "")
+    );
+    let reply = world.get("nobody.test", "/").await;
+    assert_eq!(reply.header("x-added"), "1");
+    assert_eq!(reply.header("content-type"), "text/plain; charset=utf-8");
+    let line = &world.log_lines(2).await[0];
+    assert!(line.contains("\"GET /length HTTP/1.1\" 200"), "{line}");
+    assert!(
+        line.contains(&format!(
+            " \"-\" \"{}\" x_forwarded_for:\"-\"",
+            backend.addr
+        )),
+        "{line}"
+    );
+    assert!(line.ends_with(" x_mine:\"a b\""), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_connect_before_the_start_delay_is_over() {
+    let ca = Ca::new();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let config = Config {
+        http: Vec::new(),
+        https: Vec::new(),
+        certificates: Vec::new(),
+        status: Status {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            user: String::new(),
+            password: String::new(),
+        },
+        // Nobody is there: the router waits for it.
+        nats: Nats::config(1),
+        backend_tls: Identity {
+            cert_pem: String::new(),
+            key_pem: String::new(),
+            ca_pem: ca.pem.clone(),
+        },
+        access_log: None,
+        loggregator: Emitter::discard(),
+        settings: Settings {
+            workers: 1,
+            start_delay: Duration::from_millis(300),
+            ..Settings::default()
+        },
+    };
+    let reserved = Reserved { socket, tls: false };
+    let router = Router::build_with(config, vec![reserved], Vec::new())
+        .await
+        .unwrap();
+    let (addr, handle) = (router.addr(), router.handle());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(router.run(stop.clone()));
+    assert!(TcpStream::connect(addr).await.is_err());
+    wait_for("the router to be healthy", async || handle.healthy()).await;
+    assert_eq!(
+        request(addr, "GET", "a.test", "/", &[], "").await.status,
+        404
+    );
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
