@@ -9,6 +9,7 @@ mod integrity;
 mod peers;
 mod recovery;
 mod route_propagation;
+mod tour;
 
 use anyhow::Result;
 use foundation::Foundation;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
                 integrity::ON,
                 bad_input::STORIES,
                 recovery::STORIES,
+                tour::STORIES,
             ]
             .concat_stories(),
         ),
@@ -138,7 +140,7 @@ trait Concat {
     fn concat_stories(&self) -> &'static [Story];
 }
 
-impl Concat for [&'static [Story]; 4] {
+impl Concat for [&'static [Story]; 5] {
     fn concat_stories(&self) -> &'static [Story] {
         let all: Vec<Story> = self
             .iter()
