@@ -134,7 +134,7 @@ pub(crate) fn parse(spec: &Spec, args: &[String]) -> Result<Parsed, Usage> {
         if arg == "--" {
             parsed.positional.extend(rest.by_ref().map(str::to_owned));
         } else if let Some(long) = arg.strip_prefix("--").filter(|l| !l.is_empty()) {
-            parsed.flag(spec, long, &mut rest)?;
+            parsed.flag(spec, long, true, &mut rest)?;
         } else if let Some(name) = arg.strip_prefix('-').filter(|s| !s.is_empty()) {
             if spec.flags.is_empty()
                 && !matches!(name, "h" | "v" | "help" | "verbose")
@@ -144,7 +144,7 @@ pub(crate) fn parse(spec: &Spec, args: &[String]) -> Result<Parsed, Usage> {
                 // `set-env APP NAME -Xmx1g`: a command without flags takes such a value as it is
                 parsed.positional.push(arg.to_owned());
             } else {
-                parsed.flag(spec, name, &mut rest)?;
+                parsed.flag(spec, name, false, &mut rest)?;
             }
         } else {
             parsed.positional.push(arg.to_owned());
@@ -156,12 +156,17 @@ pub(crate) fn parse(spec: &Spec, args: &[String]) -> Result<Parsed, Usage> {
     Ok(parsed)
 }
 
+fn unknown(flag: &str) -> Usage {
+    Usage(format!("unknown flag `{flag}'"))
+}
+
 impl Parsed {
-    /// One flag, `text` without its dashes.
+    /// One flag, `text` without its dashes; with two dashes it is no bundle of short ones.
     fn flag<'a>(
         &mut self,
         spec: &Spec,
         text: &str,
+        is_long: bool,
         rest: &mut impl Iterator<Item = &'a str>,
     ) -> Result<(), Usage> {
         let (key, inline) = match text.split_once('=') {
@@ -173,6 +178,7 @@ impl Parsed {
             "verbose" if !spec.flags.iter().any(|f| f.matches(key)) => self.verbose = true,
             _ => match spec.flags.iter().find(|f| f.matches(key)) {
                 Some(flag) => self.store(flag, inline, rest)?,
+                None if is_long => return Err(unknown(key)),
                 None => self.short(spec, text, rest)?,
             },
         }
@@ -186,12 +192,6 @@ impl Parsed {
         text: &str,
         rest: &mut impl Iterator<Item = &'a str>,
     ) -> Result<(), Usage> {
-        let unknown = || {
-            Usage(format!(
-                "unknown flag `{}'",
-                text.split('=').next().unwrap_or(text)
-            ))
-        };
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
             match spec.flags.iter().find(|f| f.short == Some(c)) {
@@ -203,7 +203,7 @@ impl Parsed {
                 Some(flag) => self.store(flag, None, rest)?,
                 None if text == "h" => self.help = true,
                 None if text == "v" => self.verbose = true,
-                None => return Err(unknown()),
+                None => return Err(unknown(text.split('=').next().unwrap_or(text))),
             }
         }
         Ok(())
@@ -352,6 +352,8 @@ mod tests {
         for (spec, line, message) in [
             (&PUSH, "--nope", "unknown flag `nope'"),
             (&PUSH, "-x", "unknown flag `x'"),
+            (&PUSH, "--bogus", "unknown flag `bogus'"),
+            (&PUSH, "--instancse=3", "unknown flag `instancse'"),
             (&PUSH, "-i", "expected argument for flag `--instances'"),
             (
                 &PUSH,

@@ -3,9 +3,10 @@
 use crate::api::error::ApiError;
 use crate::api::logs::Tail;
 use crate::api::poll_delay;
-use crate::api::types::{App, Build, Guid, Instance, Process, Stats};
+use crate::api::types::{App, Build, Deployment, Guid, Instance, Process, Stats};
+use crate::args::{Flag, Parsed, Spec, Usage, value};
 use crate::session::Session;
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -136,6 +137,120 @@ pub(crate) async fn stats(session: &Session, process: &Process) -> Result<Vec<In
     }
 }
 
+pub(crate) const STRATEGY: Flag = value(
+    None,
+    "strategy",
+    "STRATEGY",
+    "rolling: replace instances one after the other, the app stays reachable; null: stop, then start",
+);
+pub(crate) const MAX_IN_FLIGHT: Flag = value(
+    None,
+    "max-in-flight",
+    "N",
+    "New instances that may start at once (with --strategy rolling; default: 1)",
+);
+
+/// How a running app comes to its new instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    /// All instances stop, then the new ones start.
+    StopStart,
+    Rolling {
+        max_in_flight: u32,
+    },
+}
+
+impl Strategy {
+    /// As `--strategy` and `--max-in-flight` say.
+    pub(crate) fn of(spec: &Spec, parsed: &Parsed) -> Result<Self> {
+        let max_in_flight = parsed.number::<u32>(spec, "max-in-flight")?;
+        ensure!(
+            max_in_flight != Some(0),
+            Usage("--max-in-flight must be greater than or equal to 1".into())
+        );
+        match parsed.get("strategy") {
+            Some("rolling") => Ok(Self::Rolling {
+                max_in_flight: max_in_flight.unwrap_or(1),
+            }),
+            None | Some("null") => {
+                ensure!(
+                    max_in_flight.is_none(),
+                    Usage("--max-in-flight needs --strategy rolling".into())
+                );
+                Ok(Self::StopStart)
+            }
+            Some(other) => bail!(Usage(format!(
+                "invalid argument for flag `--strategy' ({other:?}): it must be \"rolling\" or \"null\""
+            ))),
+        }
+    }
+}
+
+/// Replaces the instances of an app, a few at a time; with a droplet, by instances of that one.
+pub(crate) async fn roll(
+    session: &Session,
+    app: &App,
+    droplet_guid: Option<&str>,
+    max_in_flight: u32,
+    web_only: bool,
+) -> Result<()> {
+    let mut body = json!({
+        "strategy": "rolling",
+        "options": {"max_in_flight": max_in_flight},
+        "relationships": {"app": {"data": {"guid": app.guid}}},
+    });
+    if let Some(guid) = droplet_guid {
+        body["droplet"] = json!({"guid": guid});
+    }
+    let mut deployment: Deployment = session.post("/v3/deployments", &body).await?;
+    session.ui.line("Waiting for app to deploy...");
+    session.ui.blank();
+    let (begun, limit) = (Instant::now(), session.minutes("CF_STARTUP_TIMEOUT", 5));
+    let url = format!("/v3/deployments/{}", deployment.guid);
+    let (mut announced, mut told) = (None, BTreeSet::new());
+    while deployment.status.value == "ACTIVE" {
+        announce_waiting(session, &mut announced);
+        for process in &deployment.new_processes {
+            // a process that is gone is one whose deployment has just ended
+            if let Ok(instances) = stats(session, process).await {
+                tell_details(session, &instances, &mut told);
+            }
+        }
+        if begun.elapsed() > limit {
+            session
+                .post::<serde_json::Value>(&format!("{url}/actions/cancel"), &json!({}))
+                .await?;
+            bail!(
+                "Start app timeout: the deployment was cancelled, the instances from before stay.\n\nTIP: Use 'cf logs {} --recent' for more information",
+                app.name
+            );
+        }
+        tokio::time::sleep(poll_delay(begun.elapsed())).await;
+        deployment = session.get(&url).await?;
+    }
+    match deployment.status.reason.as_str() {
+        "DEPLOYED" => wait_until_running(session, app, web_only).await,
+        reason => bail!(
+            "The deployment of app '{}' was {}.{}",
+            app.name,
+            reason.to_ascii_lowercase(),
+            deployment
+                .status
+                .details
+                .error
+                .map(|error| format!(" {error}"))
+                .unwrap_or_default()
+        ),
+    }
+}
+
+fn announce_waiting(session: &Session, announced: &mut Option<Instant>) {
+    if announced.is_none_or(|at| at.elapsed() >= Duration::from_secs(3)) {
+        session.ui.line("Instances starting...");
+        *announced = Some(Instant::now());
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
     Up,
@@ -184,10 +299,7 @@ pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: b
         if pending.is_empty() {
             return Ok(());
         }
-        if announced.is_none_or(|at| at.elapsed() >= Duration::from_secs(3)) {
-            session.ui.line("Instances starting...");
-            announced = Some(Instant::now());
-        }
+        announce_waiting(session, &mut announced);
         if begun.elapsed() > limit {
             bail!(
                 "Start app timeout\n\nTIP: Application must be listening on the right port. Instead of hard coding the port, use the $PORT environment variable.\n\nUse 'cf logs {} --recent' for more information",

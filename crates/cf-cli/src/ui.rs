@@ -207,7 +207,11 @@ impl Ui {
     fn answer(&self) -> Result<Option<String>> {
         let mut line = String::new();
         match locked(&self.input).read_line(&mut line) {
-            Ok(0) => Ok(None),
+            Ok(0) => {
+                // what comes next does not stand behind the question
+                self.blank();
+                Ok(None)
+            }
             Ok(_) => Ok(Some(line.trim_end_matches(['\r', '\n']).to_owned())),
             Err(error) => bail!("read stdin: {error}"),
         }

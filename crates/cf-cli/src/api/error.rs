@@ -78,8 +78,7 @@ impl std::fmt::Display for ApiError {
     }
 }
 
-pub(crate) const NOT_LOGGED_IN: &str =
-    "Not logged in. Use 'cf login' or 'cf login --sso' to log in.";
+pub(crate) const NOT_LOGGED_IN: &str = "Not logged in. Use 'cf login' to log in.";
 
 pub(crate) fn is_invalid_token(body: &[u8]) -> bool {
     serde_json::from_slice::<Body>(body).is_ok_and(|b| {

@@ -58,6 +58,9 @@ answers! {
     Package { guid: String, state: String, data: PackageData }
     PackageData { error: Option<String> }
     Build { guid: String, state: String, error: Option<String>, droplet: Option<Guid> }
+    Deployment { guid: String, status: DeploymentStatus, new_processes: Vec<Process> }
+    DeploymentStatus { value: String, reason: String, details: DeploymentDetails }
+    DeploymentDetails { error: Option<String> }
     Droplet { guid: String, created_at: String, stack: Option<String>, image: Option<String>, buildpacks: Option<Vec<DropletBuildpack>> }
     DropletBuildpack { name: String, version: Option<String>, buildpack_name: Option<String>, detect_output: Option<String> }
 

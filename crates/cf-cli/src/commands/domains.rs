@@ -142,7 +142,7 @@ pub(super) async fn create_private(s: &Session, p: &Parsed) -> Result<()> {
         &json!({"name": name, "relationships": {"organization": {"data": {"guid": org.guid}}}}),
     )
     .await?;
-    s.ui.line(format!("TIP: Domain '{name}' is a private domain. Run 'cf share-private-domain' to share this domain with a different org."));
+    s.ui.line(format!("TIP: Domain '{name}' is a private domain: its routes need no host, and other orgs cannot use it."));
     Ok(())
 }
 

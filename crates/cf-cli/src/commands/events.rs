@@ -19,7 +19,7 @@ pub(super) const SPECS: &[Spec] = &[Spec {
 }];
 
 /// What an event's description shows, in this order.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 15] = [
     "index",
     "reason",
     "cell_id",
@@ -28,8 +28,11 @@ const KEYS: [&str; 12] = [
     "exit_status",
     "recursive",
     "disk_quota",
+    "disk_in_mb",
     "instances",
     "memory",
+    "memory_in_mb",
+    "name",
     "state",
     "command",
 ];

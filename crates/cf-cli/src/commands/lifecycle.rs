@@ -2,12 +2,18 @@
 
 use super::apps::announce;
 use crate::api::types::{App, Guid};
-use crate::args::{Parsed, Spec, switch, value};
+use crate::args::{Flag, Parsed, Spec, switch, value};
 use crate::session::Session;
+use crate::start::{MAX_IN_FLIGHT, STRATEGY, Strategy};
 use crate::{start as steps, summary};
 use anyhow::{Context as _, Result};
 
 const GROUP: &str = "Apps";
+const NO_WAIT: Flag = switch(
+    None,
+    "no-wait",
+    "Return when the first instance of the web process runs",
+);
 
 pub(super) const SPECS: &[Spec] = &[
     Spec {
@@ -34,12 +40,8 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Stop all instances of the app, then start them again",
         args: &["APP_NAME"],
-        flags: &[switch(
-            None,
-            "no-wait",
-            "Return when the first instance of the web process runs",
-        )],
-        examples: &["cf restart my-app"],
+        flags: &[NO_WAIT, STRATEGY, MAX_IN_FLIGHT],
+        examples: &["cf restart my-app", "cf restart my-app --strategy rolling"],
     },
     Spec {
         name: "restage",
@@ -47,12 +49,8 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Stage the app's latest package into a droplet and restart the app with it",
         args: &["APP_NAME"],
-        flags: &[switch(
-            None,
-            "no-wait",
-            "Return when the first instance of the web process runs",
-        )],
-        examples: &["cf restage my-app"],
+        flags: &[NO_WAIT, STRATEGY, MAX_IN_FLIGHT],
+        examples: &["cf restage my-app", "cf restage my-app --strategy rolling"],
     },
     Spec {
         name: "restart-app-instance",
@@ -126,16 +124,39 @@ pub(super) async fn stop(s: &Session, p: &Parsed) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn restart(s: &Session, p: &Parsed) -> Result<()> {
+pub(super) async fn restart(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
+    let strategy = Strategy::of(spec, p)?;
     let target = s.require_space()?;
     let app = s.app(p.arg(0), &target).await?;
     announce(s, "Restarting", &app.name, &target);
     s.ui.blank();
     stage_if_needed(s, &app).await?;
-    stop_for_restart(s, &app).await?;
-    start_and_wait(s, &app, p.has("no-wait")).await?;
+    replace_instances(s, &app, None, strategy, p.has("no-wait")).await?;
     s.ui.blank();
     summary::show(s, &app.guid, true).await
+}
+
+/// Stops and starts the app, or rolls it when it runs; with a droplet, to that one.
+async fn replace_instances(
+    s: &Session,
+    app: &App,
+    droplet_guid: Option<&str>,
+    strategy: Strategy,
+    web_only: bool,
+) -> Result<()> {
+    match strategy {
+        Strategy::Rolling { max_in_flight } if app.is_started() => {
+            s.ui.flavor("Creating deployment for app {}...", &[&app.name]);
+            steps::roll(s, app, droplet_guid, max_in_flight, web_only).await
+        }
+        _ => {
+            stop_for_restart(s, app).await?;
+            if let Some(guid) = droplet_guid {
+                steps::set_droplet(s, app, guid).await?;
+            }
+            start_and_wait(s, app, web_only).await
+        }
+    }
 }
 
 async fn stop_for_restart(s: &Session, app: &App) -> Result<()> {
@@ -147,11 +168,14 @@ async fn stop_for_restart(s: &Session, app: &App) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn restage(s: &Session, p: &Parsed) -> Result<()> {
+pub(super) async fn restage(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
+    let strategy = Strategy::of(spec, p)?;
     let target = s.require_space()?;
     let app = s.app(p.arg(0), &target).await?;
-    s.ui.line("This action will cause app downtime.");
-    s.ui.blank();
+    if strategy == Strategy::StopStart {
+        s.ui.line("This action will cause app downtime.");
+        s.ui.blank();
+    }
     announce(s, "Restaging", &app.name, &target);
     s.ui.blank();
     let package = steps::newest_package(s, &app).await?.with_context(|| {
@@ -164,9 +188,7 @@ pub(super) async fn restage(s: &Session, p: &Parsed) -> Result<()> {
     s.ui.blank();
     announce(s, "Restarting", &app.name, &target);
     s.ui.blank();
-    stop_for_restart(s, &app).await?;
-    steps::set_droplet(s, &app, &droplet).await?;
-    start_and_wait(s, &app, p.has("no-wait")).await?;
+    replace_instances(s, &app, Some(&droplet), strategy, p.has("no-wait")).await?;
     s.ui.blank();
     summary::show(s, &app.guid, true).await
 }

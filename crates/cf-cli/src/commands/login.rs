@@ -375,8 +375,10 @@ async fn authenticate_client(s: &Session, id: &str, secret: &str) -> Result<()> 
 }
 
 pub(super) fn logout(s: &Session) -> Result<()> {
-    let user = s.claims().name().to_owned();
-    s.ui.flavor("Logging out {}...", &[&user]);
+    match s.claims().name() {
+        "" => s.ui.line("Nobody is logged in."),
+        user => s.ui.flavor("Logging out {}...", &[user]),
+    }
     s.change(|c| c.log_out())?;
     s.ui.ok();
     Ok(())

@@ -163,8 +163,8 @@ async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         "delete" => apps::delete(s, p).await,
         "start" => lifecycle::start(s, p).await,
         "stop" => lifecycle::stop(s, p).await,
-        "restart" => lifecycle::restart(s, p).await,
-        "restage" => lifecycle::restage(s, p).await,
+        "restart" => lifecycle::restart(s, spec, p).await,
+        "restage" => lifecycle::restage(s, spec, p).await,
         "restart-app-instance" => lifecycle::restart_app_instance(s, p).await,
 
         "env" => env::env(s, p).await,
@@ -191,6 +191,7 @@ async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         "create-route" => routes::create_route(s, spec, p).await,
         "check-route" => routes::check_route(s, spec, p).await,
         "map-route" => routes::map_route(s, spec, p).await,
+        "update-route" => routes::update_route(s, spec, p).await,
         "unmap-route" => routes::unmap_route(s, spec, p).await,
         "delete-route" => routes::delete_route(s, spec, p).await,
         "delete-orphaned-routes" => routes::delete_orphaned_routes(s, p).await,
@@ -241,6 +242,37 @@ mod tests {
                     "{example}: {:?}",
                     args::parse(spec, &words)
                 );
+            }
+        }
+    }
+
+    /// What a message tells people to type can be typed.
+    #[test]
+    fn messages_name_commands_that_exist() {
+        let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut folders = vec![sources];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                for words in std::fs::read_to_string(&path)
+                    .unwrap()
+                    .split("'cf ")
+                    .skip(1)
+                {
+                    let name: String = words
+                        .chars()
+                        .take_while(|c| c.is_ascii_lowercase() || *c == '-')
+                        .collect();
+                    assert!(
+                        matches!(name.as_str(), "" | "help" | "delete-") || find(&name).is_some(),
+                        "{} names 'cf {name}'",
+                        path.display()
+                    );
+                }
             }
         }
     }

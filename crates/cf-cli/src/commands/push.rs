@@ -1,6 +1,7 @@
 //! The table entry of `push`; the work is in [`crate::push`].
 
 use crate::args::{Spec, switch, value};
+use crate::start::{MAX_IN_FLIGHT, STRATEGY};
 
 pub(super) const SPECS: &[Spec] = &[Spec {
     name: "push",
@@ -71,6 +72,8 @@ pub(super) const SPECS: &[Spec] = &[Spec {
             "Return when the first instance of the web process runs",
         ),
         switch(None, "random-route", "Make a random route"),
+        STRATEGY,
+        MAX_IN_FLIGHT,
         value(
             None,
             "var",
@@ -87,6 +90,7 @@ pub(super) const SPECS: &[Spec] = &[Spec {
     examples: &[
         "cf push my-app -p ./app -b binary_buildpack -c ./server -m 64M -i 2",
         "cf push -f manifest.yml --var host=demo",
+        "cf push my-app --strategy rolling",
         "cf push worker --no-route -u process",
     ],
 }];

@@ -93,6 +93,28 @@ pub(super) const SPECS: &[Spec] = &[
         ],
     },
     Spec {
+        name: "update-route",
+        alias: "",
+        group: GROUP,
+        about: "Change the options of a route",
+        args: &["DOMAIN"],
+        flags: &[
+            HOSTNAME,
+            PATH,
+            OPTION,
+            value(
+                Some('r'),
+                "remove-option",
+                "KEY",
+                "Option to take back; may be given several times",
+            ),
+        ],
+        examples: &[
+            "cf update-route apps.cupola.test --hostname demo -o loadbalancing=least-connection",
+            "cf update-route apps.cupola.test --hostname demo -r loadbalancing",
+        ],
+    },
+    Spec {
         name: "unmap-route",
         alias: "",
         group: GROUP,
@@ -541,6 +563,36 @@ pub(super) async fn map_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()
         .json(&body)?,
     )
     .await?;
+    s.ui.ok();
+    Ok(())
+}
+
+pub(super) async fn update_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
+    let mut change = options(p)?.unwrap_or_default();
+    change.extend(
+        p.all("remove-option")
+            .iter()
+            .map(|key| (key.clone(), Value::Null)),
+    );
+    ensure!(
+        !change.is_empty(),
+        Usage("give an option to set (-o KEY=VALUE) or to take back (-r KEY)".into())
+    );
+    let target = s.require_space()?;
+    let wanted = Wanted::of(s, spec, p, p.arg(0)).await?;
+    announce(
+        s,
+        "Updating route {} for org {} / space {} as {}...",
+        &[&wanted.url()],
+        &target,
+    );
+    let route = wanted.find(s).await?.with_context(|| wanted.not_found())?;
+    let _: Value = s
+        .patch(
+            &format!("/v3/routes/{}", route.guid),
+            &json!({"options": change}),
+        )
+        .await?;
     s.ui.ok();
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::api::types::{App, Diff, Guid};
 use crate::api::{Request, filter};
 use crate::args::{Parsed, Spec, Usage};
 use crate::session::{Session, Target};
+use crate::start::Strategy;
 use crate::{start, summary, ui, units};
 use anyhow::{Context as _, Result, bail, ensure};
 use manifest::{Manifest, Overrides, Variables};
@@ -24,16 +25,18 @@ use std::path::{Path, PathBuf};
 struct Plan {
     start: bool,
     wait: bool,
+    strategy: Strategy,
 }
 
 pub(crate) async fn push(session: &Session, spec: &Spec, parsed: &Parsed) -> Result<()> {
     let overrides = overrides(spec, parsed, &session.cwd)?;
-    let target = session.require_space()?;
-    let manifest = load_manifest(session, parsed)?.for_push(&overrides)?;
     let plan = Plan {
         start: !parsed.has("no-start"),
         wait: !parsed.has("no-wait"),
+        strategy: Strategy::of(spec, parsed)?,
     };
+    let target = session.require_space()?;
+    let manifest = load_manifest(session, parsed)?.for_push(&overrides)?;
 
     announce(session, &target, &manifest);
     apply(session, &target, &manifest).await?;
@@ -78,6 +81,7 @@ fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
     together(&["no-manifest", "var"])?;
     together(&["no-manifest", "vars-file"])?;
     together(&["no-start", "no-wait"])?;
+    together(&["no-start", "strategy"])?;
     let quantity = |flag: &str| match parsed.get(flag) {
         Some(text) if units::megabytes(text).is_none() => Err(Usage(format!(
             "invalid argument for flag `--{flag}' ({text:?}): Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB"
@@ -256,12 +260,21 @@ async fn push_app(session: &Session, app: &App, path: &Path, plan: Plan) -> Resu
     }
     ui.blank();
     let droplet = start::stage(session, app, &package.guid).await?;
-    start::set_droplet(session, app, &droplet).await?;
-    start::action(session, app, "restart").await?;
-    ui.blank();
-    ui.flavor("Waiting for app {} to start...", &[&app.name]);
-    ui.blank();
-    start::wait_until_running(session, app, !plan.wait).await?;
+    match plan.strategy {
+        Strategy::Rolling { max_in_flight } if app.is_started() => {
+            ui.blank();
+            ui.flavor("Starting deployment for app {}...", &[&app.name]);
+            start::roll(session, app, Some(&droplet), max_in_flight, !plan.wait).await?;
+        }
+        _ => {
+            start::set_droplet(session, app, &droplet).await?;
+            start::action(session, app, "restart").await?;
+            ui.blank();
+            ui.flavor("Waiting for app {} to start...", &[&app.name]);
+            ui.blank();
+            start::wait_until_running(session, app, !plan.wait).await?;
+        }
+    }
     ui.blank();
     summary::show(session, &app.guid, true).await
 }

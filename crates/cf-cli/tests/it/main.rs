@@ -142,11 +142,7 @@ async fn login_targets_the_only_org_and_space() {
     let seen = person.types("apps").await;
     assert_eq!(
         (seen.code, seen.out.as_str(), seen.err.as_str()),
-        (
-            1,
-            "FAILED\n",
-            "Not logged in. Use 'cf login' or 'cf login --sso' to log in.\n"
-        )
+        (1, "FAILED\n", "Not logged in. Use 'cf login' to log in.\n")
     );
 }
 

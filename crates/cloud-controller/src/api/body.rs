@@ -151,9 +151,11 @@ impl Body {
         }
     }
 
-    /// `relationships.<name>.data.guid`.
+    /// `relationships.<name>.data.guid`; nothing when the relationship is absent or null.
     pub(crate) fn relationship(&mut self, name: &str) -> Option<String> {
-        let relationship = self.at(&format!("relationships.{name}"))?;
+        let relationship = self
+            .at(&format!("relationships.{name}"))
+            .filter(|value| !value.is_null())?;
         match relationship.pointer("/data/guid").and_then(Value::as_str) {
             Some(guid) => Some(guid.to_owned()),
             None => {
@@ -167,23 +169,33 @@ impl Body {
         if self.at("relationships").is_none() {
             self.problems
                 .push("Relationships 'relationships' is not an object".to_owned());
-        } else if self.at(&format!("relationships.{name}")).is_none() {
+        } else if self
+            .at(&format!("relationships.{name}"))
+            .is_none_or(Value::is_null)
+        {
             self.problems
                 .push(format!("Relationships {} can't be blank", title(name)));
         }
         self.relationship(name).unwrap_or_default()
     }
 
+    /// The guids of `relationships.<name>.data`; none when the relationship is absent or null.
+    pub(crate) fn to_many_relationship(&mut self, name: &str) -> Vec<String> {
+        let Some(relationship) = self
+            .at(&format!("relationships.{name}"))
+            .filter(|value| !value.is_null())
+        else {
+            return Vec::new();
+        };
+        guids(relationship.get("data")).unwrap_or_else(|| {
+            self.problems.push(format!("Relationships {} must be structured like this: \"{name}: {{\"data\": [{{\"guid\": \"valid-guid\"}}]}}\"", title(name)));
+            Vec::new()
+        })
+    }
+
     /// `{"data": [{"guid": …}, …]}` as the whole body.
     pub(crate) fn read_to_many(&mut self) -> Vec<String> {
-        let guids = match self.map.get("data") {
-            Some(Value::Array(list)) => list
-                .iter()
-                .map(|item| item.get("guid").and_then(Value::as_str).map(str::to_owned))
-                .collect::<Option<Vec<_>>>(),
-            _ => None,
-        };
-        guids.unwrap_or_else(|| {
+        guids(self.map.get("data")).unwrap_or_else(|| {
             self.problems
                 .push("Data must be an array of objects with a guid".to_owned());
             Vec::new()
@@ -219,6 +231,15 @@ impl Body {
             Err(ApiError::unprocessable(self.problems.join(", ")))
         }
     }
+}
+
+/// The guids of a list of objects; `None` when it is something else.
+fn guids(list: Option<&Value>) -> Option<Vec<String>> {
+    list?
+        .as_array()?
+        .iter()
+        .map(|item| item.get("guid").and_then(Value::as_str).map(str::to_owned))
+        .collect()
 }
 
 /// `memory_in_mb` → `Memory in mb`.

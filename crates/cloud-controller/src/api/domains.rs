@@ -141,11 +141,13 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
         "metadata",
     ]);
     let name = body.required_string("name").to_ascii_lowercase();
-    let organization_guid = body
-        .at("relationships.organization")
-        .is_some()
-        .then(|| body.relationship("organization"))
-        .flatten();
+    let organization_guid = body.relationship("organization");
+    let shared = body.to_many_relationship("shared_organizations");
+    if !shared.is_empty() && organization_guid.is_none() {
+        body.problem(
+            "Relationships cannot contain shared_organizations without an owning organization.",
+        );
+    }
     let internal = body.bool("internal").unwrap_or_default();
     if internal && organization_guid.is_some() {
         body.problem("Can not associate an internal domain with an organization");
@@ -179,6 +181,8 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
         who.must_be_admin()?;
     }
     actions::domain::create(&mut tx, &domain).await?;
+    share_with(&mut tx, &who, &domain.guid, &shared).await?;
+    let shares = domain::shares(&mut tx, std::slice::from_ref(&domain.guid)).await?;
     audit::record(
         &mut tx,
         &who,
@@ -189,7 +193,7 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     )
     .await?;
     tx.commit().await?;
-    Ok(created(present(&cc, &domain, &[])))
+    Ok(created(present(&cc, &domain, &shares)))
 }
 
 async fn update(
@@ -272,17 +276,7 @@ async fn share(
             "Domains can not be shared with other organizations unless they are scoped to an organization.",
         ));
     }
-    for organization in &organizations {
-        let invalid = |_| {
-            ApiError::unprocessable(format!(
-                "Organization with guid '{organization}' does not exist, or you do not have access to it."
-            ))
-        };
-        lookup::organization(&mut tx, &who, organization)
-            .await
-            .map_err(invalid)?;
-        domain::share(&mut tx, &guid, organization).await?;
-    }
+    share_with(&mut tx, &who, &guid, &organizations).await?;
     let shares = domain::shares(&mut tx, std::slice::from_ref(&guid)).await?;
     tx.commit().await?;
     Ok(ok(to_many(
@@ -291,6 +285,27 @@ async fn share(
             .map(|(_, organization)| organization)
             .collect::<Vec<_>>(),
     )))
+}
+
+/// Lets these organizations use a private domain too.
+async fn share_with(
+    conn: &mut Connection,
+    who: &Principal,
+    domain_guid: &str,
+    organizations: &[String],
+) -> ApiResult<()> {
+    for organization in organizations {
+        let invalid = |_| {
+            ApiError::unprocessable(format!(
+                "Organization with guid '{organization}' does not exist, or you do not have access to it."
+            ))
+        };
+        lookup::organization(conn, who, organization)
+            .await
+            .map_err(invalid)?;
+        domain::share(conn, domain_guid, organization).await?;
+    }
+    Ok(())
 }
 
 async fn unshare(

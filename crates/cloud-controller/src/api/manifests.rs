@@ -47,20 +47,33 @@ async fn apply(
     let (space, _) = lookup::space(&mut tx, &who, &guid).await?;
     let mut touched = Vec::new();
     for manifest in &manifests {
+        let before = db::app::by_name(&mut tx, &space.guid, &manifest.name).await?;
+        let mapped_before = match &before {
+            Some(app) => db::route::destinations_of_app(&mut tx, &app.guid).await?,
+            None => Vec::new(),
+        };
         match actions::manifest::apply(&mut tx, &cc.settings, &space, who.is_admin(), manifest)
             .await
         {
             Ok((app, processes)) => {
                 touched.extend(processes);
-                audit::record(
-                    &mut tx,
-                    &who,
-                    "audit.app.apply_manifest",
-                    (&app.guid, "app", &app.name),
-                    Some(&space),
-                    json!({}),
-                )
-                .await?;
+                let target = (app.guid.as_str(), "app", app.name.as_str());
+                let mut events = Vec::new();
+                if before.is_none() {
+                    let data =
+                        json!({ "manifest_triggered": true, "request": { "name": app.name } });
+                    events.push(("audit.app.create", data));
+                }
+                events.push(("audit.app.apply_manifest", json!({})));
+                for route in db::route::destinations_of_app(&mut tx, &app.guid).await? {
+                    if !mapped_before.iter().any(|other| other.guid == route.guid) {
+                        let data = json!({ "manifest_triggered": true, "route_guid": route.route_guid, "destination_guid": route.guid });
+                        events.push(("audit.app.map-route", data));
+                    }
+                }
+                for (kind, data) in events {
+                    audit::record(&mut tx, &who, kind, target, Some(&space), data).await?;
+                }
             }
             Err(error) if error.status.is_server_error() => return Err(error),
             Err(error) => {

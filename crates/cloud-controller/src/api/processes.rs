@@ -412,8 +412,9 @@ async fn stats_one(cc: Cc, who: Principal, which: Which) -> ApiResult {
         let lrps = lrps.get(&process.lrp_guid()).map_or(&[][..], Vec::as_slice);
         let used = usage::of_app(&cc, &app.guid, &who.authorization).await;
         for (index, lrp) in instances::by_index(&process, lrps) {
-            let used = used
-                .get(&(process.guid.clone(), index))
+            let instance = lrp.as_ref().and_then(|lrp| lrp.instance_key.as_ref());
+            let used = instance
+                .and_then(|key| used.get(&key.instance_guid))
                 .copied()
                 .unwrap_or_default();
             resources.push(instances::stats(&process, index, lrp.as_ref(), used));

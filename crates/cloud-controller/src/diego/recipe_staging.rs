@@ -63,12 +63,8 @@ pub fn task_definition(spec: &StagingSpec) -> Result<TaskDefinition, RuleError> 
             "Staging complete",
             "Staging failed",
         ),
-        progress(
-            upload(spec),
-            "Uploading droplet...",
-            "Uploading complete",
-            "Uploading failed",
-        ),
+        // the cell itself says what it uploads
+        progress(upload(spec), "", "Uploading complete", "Uploading failed"),
     ];
     let serial = Action {
         serial: Some(SerialAction {

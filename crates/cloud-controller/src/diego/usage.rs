@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 const KEEP: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// By process guid and instance index.
-type ByInstance = HashMap<(String, i64), Used>;
+/// By instance guid: what an instance before this one used at the same index is not this one's.
+type ByInstance = HashMap<String, Used>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Usage(Mutex<HashMap<String, (Instant, ByInstance)>>);
@@ -55,22 +55,20 @@ pub(crate) async fn of_app(cc: &Cc, app_guid: &str, authorization: &str) -> ByIn
 
 /// The newest value of each metric and instance; envelopes come newest first.
 fn read(answer: &Value) -> ByInstance {
-    let mut used: HashMap<(String, i64), HashMap<String, f64>> = HashMap::new();
+    let mut used: HashMap<String, HashMap<String, f64>> = HashMap::new();
     for envelope in answer
         .pointer("/envelopes/batch")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
     {
-        let text = |path: &str| envelope.pointer(path).and_then(Value::as_str);
-        let Some(index) = text("/instance_id").and_then(|id| id.parse::<i64>().ok()) else {
+        let Some(instance) = envelope
+            .pointer("/tags/process_instance_id")
+            .and_then(Value::as_str)
+        else {
             continue;
         };
-        let process = text("/tags/process_id")
-            .or_else(|| text("/source_id"))
-            .unwrap_or_default()
-            .to_owned();
-        let newest = used.entry((process, index)).or_default();
+        let newest = used.entry(instance.to_owned()).or_default();
         for (name, metric) in envelope
             .pointer("/gauge/metrics")
             .and_then(Value::as_object)
@@ -111,16 +109,15 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_newest_gauge_wins() {
-        let gauge = |memory: f64| json!({"instance_id": "0", "tags": {"process_id": "P"}, "gauge": {"metrics": {"memory": {"unit": "bytes", "value": memory}, "cpu": {"value": 50.0}}}});
-        let used = read(&json!({"envelopes": {"batch": [gauge(2.0), gauge(1.0)]}}));
-        assert_eq!(
-            used[&("P".to_owned(), 0)],
-            Used {
-                cpu: 0.5,
-                memory: 2,
-                ..Used::default()
-            }
-        );
+    fn the_newest_gauge_of_each_instance_wins() {
+        let gauge = |instance: &str, memory: f64| json!({"instance_id": "0", "tags": {"process_id": "P", "process_instance_id": instance}, "gauge": {"metrics": {"memory": {"unit": "bytes", "value": memory}, "cpu": {"value": 50.0}}}});
+        let batch = [gauge("new", 2.0), gauge("new", 1.0), gauge("old", 9.0)];
+        let used = read(&json!({"envelopes": {"batch": batch}}));
+        let of = |memory| Used {
+            cpu: 0.5,
+            memory,
+            ..Used::default()
+        };
+        assert_eq!((used["new"], used["old"]), (of(2), of(9)));
     }
 }

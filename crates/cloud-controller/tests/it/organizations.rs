@@ -264,3 +264,48 @@ async fn strangers_see_nothing_and_roles_decide() {
     );
     f.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domains_relationships_may_be_null_and_share_it_at_once() {
+    let f = Foundation::start().await;
+    let nulls = json!({ "organization": null, "shared_organizations": null });
+    let shared = json!({ "name": "python.test", "internal": false, "relationships": nulls });
+    let domain = f.send(Method::POST, "/v3/domains", shared).await;
+    assert_eq!(
+        domain["relationships"]["organization"]["data"],
+        serde_json::Value::Null
+    );
+
+    let (mine, other) = (
+        &f.organization,
+        f.send(
+            Method::POST,
+            "/v3/organizations",
+            json!({ "name": "other" }),
+        )
+        .await,
+    );
+    let both = json!({ "organization": { "data": { "guid": mine } }, "shared_organizations": { "data": [{ "guid": other["guid"] }] } });
+    let private = json!({ "name": "private.test", "relationships": both });
+    let domain = f.send(Method::POST, "/v3/domains", private).await;
+    assert_eq!(
+        domain["relationships"]["shared_organizations"]["data"],
+        json!([{ "guid": other["guid"] }])
+    );
+
+    let ownerless = json!({ "shared_organizations": { "data": [{ "guid": other["guid"] }] } });
+    let body = json!({ "name": "x.test", "relationships": ownerless });
+    let (status, body) = f.call(Method::POST, "/v3/domains", Some(body)).await;
+    assert_eq!(status, 422);
+    assert!(
+        detail(&body).contains("without an owning organization"),
+        "{body}"
+    );
+    let body = json!({ "name": "x", "relationships": { "organization": null } });
+    let (status, body) = f.call(Method::POST, "/v3/spaces", Some(body)).await;
+    assert_eq!(
+        (status, detail(&body)),
+        (422, "Relationships Organization can't be blank")
+    );
+    f.finish().await;
+}

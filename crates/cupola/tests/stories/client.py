@@ -20,8 +20,8 @@ apps = list(client.v3.apps.list())
 assert [a for a in apps if a["name"] == "appA"], apps
 routes = list(client.v3.routes.list())
 assert [r for r in routes if r["url"] == "appa." + domain], routes
-created = client.v3.domains.create("python." + domain)
-assert created["name"] == "python." + domain
+created = client.v3.domains.create("from-python." + domain)
+assert created["name"] == "from-python." + domain
 client.v3.domains.remove(created["guid"])
 client.v3.spaces.remove(space["guid"])
 client.v3.organizations.remove(org["guid"])

@@ -12,6 +12,7 @@ mod processes;
 mod recovery;
 mod robustness;
 mod route_propagation;
+mod tour;
 
 use anyhow::Result;
 use foundation::{Foundation, Mode};
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
                 bad_input::STORIES,
                 robustness::STORIES,
                 recovery::STORIES,
+                tour::STORIES,
             ]),
         ),
         (
