@@ -2,6 +2,7 @@
 
 use clients::loggregator::Emitter;
 use http::{HeaderName, HeaderValue};
+use routing::registry::Balancing;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -170,6 +171,48 @@ pub struct LogFormat {
     pub without_source_ip: bool,
 }
 
+/// Services that requests of some routes pass on their way to the app.
+#[derive(Clone)]
+pub struct RouteServices {
+    /// Of all routers of the foundation.
+    pub secret: String,
+    /// The one before, while it is being changed.
+    pub secret_decrypt_only: Option<String>,
+    /// How long a service may take to send a request back.
+    pub timeout: Duration,
+    /// Services are told to come back by HTTPS.
+    pub recommend_https: bool,
+    pub max_attempts: usize,
+    /// Signatures are checked on routes without a service as well.
+    pub strict_signature_validation: bool,
+    pub websockets: bool,
+    /// What services are shown.
+    pub identity: Option<Certificate>,
+    pub skip_ssl_validation: bool,
+    /// A service that is an app of this foundation is reached without leaving it.
+    pub hairpinning: bool,
+    /// For these hosts only (`*.` is one label); empty: for all.
+    pub hairpinning_allowlist: Vec<String>,
+    /// Where no service may be, after resolution of its name.
+    pub egress_blocklist: Vec<AddressRange>,
+}
+
+impl std::fmt::Debug for RouteServices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouteServices")
+            .field("secret", &"<redacted>")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Addresses with the same first bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    pub(crate) ip: IpAddr,
+    pub(crate) bits: u32,
+}
+
 /// Changes to every response, also to the router's own.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseRewrite {
@@ -235,9 +278,17 @@ pub struct Settings {
     pub trace_key: String,
     pub sticky_cookies: Vec<String>,
     pub secure_cookies: bool,
+    /// `Authorization: Negotiate` with `__VCAP_ID__` goes to that instance or nowhere.
+    pub sticky_for_auth_negotiate: bool,
+    /// Of routes without an option of their own: round robin or least connection.
+    pub balancing: Balancing,
+    /// First attempts prefer endpoints of this availability zone.
+    pub prefer_zone: Option<String>,
     pub healthcheck_user_agent: String,
     pub log_format: LogFormat,
     pub response_rewrite: ResponseRewrite,
+    /// `None`: routes that are bound to one answer 502.
+    pub route_services: Option<RouteServices>,
 
     /// After shutdown was asked for: answer health checks with 503, but go on accepting.
     pub drain_wait: Duration,
@@ -303,9 +354,13 @@ impl Default for Settings {
             trace_key: String::new(),
             sticky_cookies: vec!["JSESSIONID".into()],
             secure_cookies: false,
+            sticky_for_auth_negotiate: false,
+            balancing: Balancing::RoundRobin,
+            prefer_zone: None,
             healthcheck_user_agent: "HTTP-Monitor/1.1".into(),
             log_format: LogFormat::default(),
             response_rewrite: ResponseRewrite::default(),
+            route_services: None,
             drain_wait: Duration::ZERO,
             drain_timeout: seconds(10),
         }

@@ -38,6 +38,8 @@ pub(crate) struct Outgoing {
     /// Nothing is lost by sending it twice: idempotent, and without a body.
     repeatable: bool,
     upgrade: Option<Upgrade>,
+    /// It goes to a route service, not to an app.
+    to_service: bool,
 }
 
 impl Outgoing {
@@ -61,7 +63,19 @@ impl Outgoing {
             body: Some(body),
             repeatable,
             upgrade,
+            to_service: false,
         }
+    }
+
+    pub(crate) fn for_route_service(&mut self) {
+        self.to_service = true;
+    }
+
+    /// Whether, after this fault, the request can go out again.
+    pub(crate) fn may_repeat(&self, fault: &Fault) -> bool {
+        self.body.is_some()
+            && fault.may_repeat()
+            && (fault.came_before_request() || self.repeatable)
     }
 
     /// The request for one endpoint; `None` when the body is gone.
@@ -72,11 +86,12 @@ impl Outgoing {
         *request.uri_mut() = self.uri.clone();
         let mut headers = self.headers.clone();
         let spec = endpoint.spec();
-        for (name, value) in [
+        let instance = [
             (APPLICATION_ID, spec.app_id.as_str()),
             (INSTANCE_ID, endpoint.instance_id()),
             (INSTANCE_INDEX, spec.instance_index.as_str()),
-        ] {
+        ];
+        for (name, value) in instance.into_iter().filter(|_| !self.to_service) {
             match HeaderValue::from_str(value) {
                 Ok(value) if !value.is_empty() => headers.insert(name, value),
                 _ => headers.remove(name),
@@ -105,7 +120,7 @@ impl Outgoing {
 }
 
 /// What an attempt brings home.
-struct Answered {
+pub(crate) struct Answered {
     response: Response<Incoming>,
     deadline: tokio::time::Instant,
     lease: Option<Lease>,
@@ -120,19 +135,30 @@ pub(crate) async fn forward(
 ) -> Result<Response<ResponseBody>, Rejection> {
     let shared = &worker.shared;
     let sticky = sticky::wanted(&request.headers, &shared.settings);
+    let hash = target.pool.hash_header().and_then(|header| {
+        let value = request.headers.get(header)?;
+        Some(value.clone()).filter(|value| !value.is_empty())
+    });
     let traced = !shared.settings.trace_key.is_empty()
         && request
             .headers
             .get(VCAP_TRACE)
             .is_some_and(|key| key.as_bytes() == shared.settings.trace_key.as_bytes());
+    let zone = &shared.settings.prefer_zone;
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let mut last: Option<Fault> = None;
     context.log.backend_begins();
     loop {
         let want = Want {
             instance: target.instance(),
-            // Only the first attempt is sticky.
-            sticky: sticky.as_deref().filter(|_| tried.is_empty()),
+            // Only the first attempt is sticky, unless it must be.
+            sticky: sticky
+                .as_ref()
+                .filter(|sticky| sticky.mandatory || tried.is_empty())
+                .map(|sticky| sticky.instance.as_str()),
+            mandatory: sticky.as_ref().is_some_and(|sticky| sticky.mandatory),
+            hash: hash.as_ref().map(HeaderValue::as_bytes),
+            zone: zone.as_deref().filter(|_| tried.is_empty()),
             tried: &tried,
             max_conns: shared.settings.max_conns_per_endpoint,
         };
@@ -143,10 +169,16 @@ pub(crate) async fn forward(
         context.log.endpoint(&endpoint);
         match attempt(worker, &endpoint, &mut request).await {
             Ok(answered) => {
-                let mut response = accept(context, target, &endpoint, &mut request, answered)?;
+                let mut response = accept(
+                    context,
+                    target.pool.uri(),
+                    &endpoint,
+                    &mut request,
+                    answered,
+                )?;
                 sticky::remember(
                     response.headers_mut(),
-                    sticky.as_deref(),
+                    sticky.as_ref(),
                     &target.pool,
                     &endpoint,
                     &shared.settings,
@@ -166,10 +198,7 @@ pub(crate) async fn forward(
                     tried.len() + 1,
                 );
                 tried.push(endpoint);
-                let replayable = request.body.is_some()
-                    && fault.may_repeat()
-                    && (fault.came_before_request() || request.repeatable);
-                if !replayable || tried.len() >= shared.settings.max_attempts {
+                if !request.may_repeat(&fault) || tried.len() >= shared.settings.max_attempts {
                     return Err(Rejection::Backend(fault));
                 }
                 last = Some(fault);
@@ -192,7 +221,7 @@ fn none_left(context: &RequestContext, reason: NoPick, last: Option<Fault>) -> R
 
 /// One endpoint's turn. A reused connection that proves dead before the backend saw the request costs no attempt: the
 /// same endpoint is asked again on a new one.
-async fn attempt(
+pub(crate) async fn attempt(
     worker: &Arc<Worker>,
     endpoint: &Arc<Endpoint>,
     request: &mut Outgoing,
@@ -211,7 +240,7 @@ async fn attempt(
         let reused = idle.is_some();
         let sender = match idle {
             Some(sender) => sender,
-            None => connect::connect(worker, endpoint, http1_only).await?,
+            None => connect::connect(worker, endpoint, http1_only, request.to_service).await?,
         };
         let settings = &worker.shared.settings;
         let limit = match &sender {
@@ -285,9 +314,9 @@ async fn send(
 }
 
 /// A backend has answered: its response is the client's, less what ends at a hop.
-fn accept(
+pub(crate) fn accept(
     context: &mut RequestContext,
-    target: &Target,
+    route: &str,
     endpoint: &Arc<Endpoint>,
     request: &mut Outgoing,
     answered: Answered,
@@ -330,11 +359,7 @@ fn accept(
             .headers
             .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         parts.headers.insert(UPGRADE, token);
-        tracing::debug!(
-            uri = target.pool.uri(),
-            backend = endpoint.address(),
-            "upgraded"
-        );
+        tracing::debug!(uri = route, backend = endpoint.address(), "upgraded");
         return Ok(Response::from_parts(parts, ResponseBody::default()));
     }
     if request.upgrade.is_some() {

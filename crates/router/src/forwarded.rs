@@ -21,11 +21,25 @@ const HOP_BY_HOP: [HeaderName; 5] = [
     HeaderName::from_static("transfer-encoding"),
 ];
 
-pub(crate) fn apply(context: &RequestContext, parts: &mut Parts, settings: &Settings) {
+/// `returned`: from a route service, which saw what the client said, and which this router trusts.
+pub(crate) fn apply(
+    context: &RequestContext,
+    parts: &mut Parts,
+    settings: &Settings,
+    returned: bool,
+) {
     let headers = &mut parts.headers;
-    client_cert(headers, context, settings.forwarded_client_cert);
+    match settings.forwarded_client_cert {
+        ForwardedClientCert::SanitizeSet if returned && context.peer.tls => {}
+        ForwardedClientCert::Forward if returned => {
+            headers.remove(CLIENT_CERT);
+        }
+        mode => client_cert(headers, context, mode),
+    }
     drop_hop_by_hop(headers, &settings.hop_by_hop_headers_to_filter);
-    if settings.force_forwarded_proto_https {
+    if returned && headers.contains_key(PROTO) {
+        // The client's own, as the first pass left it.
+    } else if settings.force_forwarded_proto_https {
         headers.insert(PROTO, HeaderValue::from_static("https"));
     } else if settings.sanitize_forwarded_proto || !headers.contains_key(PROTO) {
         headers.insert(

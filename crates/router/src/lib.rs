@@ -14,6 +14,7 @@
 //!    ├─ tracing_headers X-Vcap-Request-Id, B3, W3C
 //!    ├─ healthcheck     a load balancer's probe                             200, 503
 //!    ├─ lookup          host and path → pool; instance headers              400, 404, 503
+//!    ├─ route_service   to the service first, or back from it               400, 502, 503, 504
 //!    ├─ forwarded       XFCC, hop-by-hop, X-Forwarded-*, X-Request-Start
 //!    └─ forward         pick an endpoint, connect, send; on failure another 502, 503, 496, 499, 525, 526
 //!         ├─ backend::connections   idle connections per endpoint and worker
@@ -42,6 +43,7 @@ mod lookup;
 mod protocol;
 mod rejection;
 mod route;
+mod route_service;
 mod sticky;
 mod tracing_headers;
 mod tunnel;
@@ -53,7 +55,8 @@ mod observe;
 pub mod gorouter_yml;
 
 pub use config::{
-    Certificate, ClientCertValidation, Config, ForwardedClientCert, FrontTls, LogFormat, Pages,
-    PagesListener, RedactQuery, Reserved, ResponseRewrite, Settings, Sharding, Status,
+    AddressRange, Certificate, ClientCertValidation, Config, ForwardedClientCert, FrontTls,
+    LogFormat, Pages, PagesListener, RedactQuery, Reserved, ResponseRewrite, RouteServices,
+    Settings, Sharding, Status,
 };
 pub use router::{Handle, Router};

@@ -27,6 +27,13 @@ enum Wanted {
 }
 
 impl Target {
+    pub(crate) fn any(pool: Arc<Pool>) -> Self {
+        Self {
+            pool,
+            wanted: Wanted::Any,
+        }
+    }
+
     pub(crate) fn instance(&self) -> Instance<'_> {
         match &self.wanted {
             Wanted::Any => Instance::Any,
@@ -81,9 +88,6 @@ pub(crate) fn find<B>(
         return Err(Rejection::UnknownInstance {
             host: host.to_owned(),
         });
-    }
-    if target.pool.has_route_service() {
-        return Err(Rejection::RouteServiceUnsupported);
     }
     Ok(target)
 }

@@ -29,6 +29,17 @@ pub(crate) enum Rejection {
     },
     ConnectionLimit,
     RouteServiceUnsupported,
+    RouteServiceWithoutUpgrade,
+    /// The request for the service could not be made.
+    RouteServiceBroken,
+    /// A note that proves nothing, on a route with a service.
+    RouteServiceSignature {
+        expired: bool,
+    },
+    /// The same on a route without one, where the operator wants it checked.
+    StrictSignature {
+        expired: bool,
+    },
     /// No endpoint could be picked though the pool is not empty.
     NoneAvailable,
     Backend(Fault),
@@ -97,6 +108,28 @@ impl Rejection {
                 502,
                 "route_service_unsupported",
                 "Support for route services is disabled.",
+                None,
+            ),
+            Self::RouteServiceWithoutUpgrade => answer(
+                503,
+                "route_service_unsupported",
+                "Websocket requests are not supported for routes bound to Route Services.",
+                None,
+            ),
+            Self::RouteServiceBroken => answer(500, "", "Route service request failed.", None),
+            Self::RouteServiceSignature { expired } => {
+                answer(if *expired { 504 } else { 502 }, "", SIGNATURE_FAILED, None)
+            }
+            Self::StrictSignature { expired: false } => answer(
+                400,
+                "invalid_route_service_signature",
+                SIGNATURE_FAILED,
+                None,
+            ),
+            Self::StrictSignature { expired: true } => answer(
+                504,
+                "expired_route_service_signature",
+                SIGNATURE_FAILED,
                 None,
             ),
             Self::NoneAvailable => answer(
@@ -172,6 +205,7 @@ impl Rejection {
     }
 }
 
+const SIGNATURE_FAILED: &str = "Failed to validate Route Service Signature";
 const ENDPOINT_FAILED: &str = "Registered endpoint failed to handle the request.";
 
 /// Reason phrases that no standard knows are gorouter's (and nginx's and Cloudflare's before it).
@@ -181,7 +215,9 @@ const fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         496 => "SSL Certificate Required",
         499 => "Request Cancelled",
+        500 => "Internal Server Error",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         525 => "SSL Handshake Failed",
         526 => "Invalid SSL Certificate",
         _ => "Bad Gateway",

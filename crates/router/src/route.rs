@@ -6,6 +6,7 @@ use crate::context::RequestContext;
 use crate::forward::Outgoing;
 use crate::protocol::HeadWatch;
 use crate::rejection::Rejection;
+use crate::route_service::{self, Leg};
 use crate::router::Worker;
 use crate::{forward, forwarded, healthcheck, lookup, protocol, tracing_headers};
 use futures::FutureExt as _;
@@ -86,14 +87,17 @@ async fn route(
     let upgrade = protocol::upgrade(&mut request);
     let (mut parts, body) = request.into_parts();
     let body = RequestBody::new(body, context, watch);
-    forwarded::apply(context, &mut parts, &shared.settings);
+    let leg = route_service::leg(shared, &target.pool, &mut parts.headers, upgrade.is_some())?;
+    let returned = matches!(leg, Leg::Returned);
+    forwarded::apply(context, &mut parts, &shared.settings, returned);
     protocol::origin_form(&mut parts, &body);
+    if let Leg::Out(out) = &leg {
+        route_service::sign(shared, context, out, &mut parts.uri, &mut parts.headers)?;
+    }
     context.log.request_headers(&parts.headers);
-    forward::forward(
-        worker,
-        context,
-        &target,
-        Outgoing::new(parts, body, upgrade),
-    )
-    .await
+    let outgoing = Outgoing::new(parts, body, upgrade);
+    match &leg {
+        Leg::Straight | Leg::Returned => forward::forward(worker, context, &target, outgoing).await,
+        Leg::Out(out) => route_service::forward(worker, context, out, outgoing).await,
+    }
 }

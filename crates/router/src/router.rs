@@ -7,6 +7,7 @@ use crate::listen::{self, Front, Socket};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::status::{self, Page};
+use crate::route_service::Services;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use routing::registry::{self, Registry};
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     /// For backends, by ALPN: `http/1.1`, and `h2` before it.
     pub(crate) tls_http1: Arc<ClientConfig>,
     pub(crate) tls_http2: Arc<ClientConfig>,
+    pub(crate) route_services: Option<Services>,
     /// `/health` says so: up, and not about to go.
     pub(crate) healthy: AtomicBool,
     /// `<index>-<uuid>`, as in `router.start`.
@@ -142,6 +144,7 @@ impl Router {
             stale_threshold: settings.stale_threshold.max(settings.start_delay),
             empty_pool_timeout: settings.empty_pool_timeout,
             seed: rand::random(),
+            balancing: settings.balancing.clone(),
         };
         let shared = Arc::new(Shared {
             registry: Registry::new(table, Instant::now()),
@@ -162,6 +165,8 @@ impl Router {
                 settings.system_backend_cas,
                 &["h2", "http/1.1"],
             )?,
+            route_services: Services::build(&settings, &config.backend_tls.ca_pem)
+                .context("route services")?,
             healthy: AtomicBool::new(false),
             id: format!("{}-{}", settings.index, uuid::Uuid::new_v4()),
             settings,

@@ -1,16 +1,28 @@
-//! Sticky sessions: an app that sets `JSESSIONID` gets the same instance again, remembered in `__VCAP_ID__`.
+//! Sticky sessions: an app that sets `JSESSIONID` gets the same instance again, remembered in `__VCAP_ID__`. So does one
+//! that negotiates (NTLM, Kerberos), whose handshake no other instance could go on with.
 
 use crate::config::Settings;
-use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::{
+    AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, WWW_AUTHENTICATE,
+};
 use routing::registry::{Endpoint, Pool};
 
 const VCAP_ID: &str = "__VCAP_ID__";
 
-/// The instance that a request sticks to: only with both cookies.
-pub(crate) fn wanted(headers: &HeaderMap, settings: &Settings) -> Option<String> {
+/// The instance that a request sticks to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Sticky {
+    pub(crate) instance: String,
+    /// No other will do.
+    pub(crate) mandatory: bool,
+}
+
+/// Only with `__VCAP_ID__`, and either a session cookie or a negotiation that goes on.
+pub(crate) fn wanted(headers: &HeaderMap, settings: &Settings) -> Option<Sticky> {
     if !headers.contains_key(COOKIE) {
         return None;
     }
+    let mandatory = settings.sticky_for_auth_negotiate && negotiates(headers, AUTHORIZATION);
     let (mut session, mut instance) = (false, None);
     for (name, value) in headers
         .get_all(COOKIE)
@@ -25,18 +37,32 @@ pub(crate) fn wanted(headers: &HeaderMap, settings: &Settings) -> Option<String>
             session = true;
         }
     }
-    instance.filter(|_| session)
+    instance
+        .filter(|_| session || mandatory)
+        .map(|instance| Sticky {
+            instance,
+            mandatory,
+        })
+}
+
+fn negotiates(headers: &HeaderMap, name: HeaderName) -> bool {
+    const SCHEME: &[u8] = b"negotiate";
+    headers.get_all(name).iter().any(|value| {
+        let start = value.as_bytes().get(..SCHEME.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(SCHEME))
+    })
 }
 
 /// Adds `__VCAP_ID__` when the app began a session, or when another instance than the wanted one has answered.
 pub(crate) fn remember(
     headers: &mut HeaderMap,
-    wanted: Option<&str>,
+    wanted: Option<&Sticky>,
     pool: &Pool,
     endpoint: &Endpoint,
     settings: &Settings,
 ) {
-    if wanted.is_none() && !headers.contains_key(SET_COOKIE) {
+    let negotiated = settings.sticky_for_auth_negotiate && negotiates(headers, WWW_AUTHENTICATE);
+    if wanted.is_none() && !negotiated && !headers.contains_key(SET_COOKIE) {
         return;
     }
     let cookies: Vec<&str> = headers
@@ -58,14 +84,19 @@ pub(crate) fn remember(
     let session = cookies
         .iter()
         .find(|cookie| settings.sticky_cookies.contains(&name(cookie)));
-    let moved = wanted.is_some_and(|wanted| wanted != endpoint.instance_id());
-    if session.is_none() && !moved {
+    let moved = wanted.is_some_and(|wanted| wanted.instance != endpoint.instance_id());
+    if session.is_none() && !moved && !negotiated {
         return;
     }
+    let session = if negotiated {
+        Some("; Max-Age=60; SameSite=Strict")
+    } else {
+        session.copied()
+    };
     let cookie = cookie(
         endpoint.instance_id(),
         pool.context_path(),
-        session.copied(),
+        session,
         settings.secure_cookies,
     );
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
@@ -85,6 +116,7 @@ fn cookie(instance: &str, path: &str, session: Option<&str>, secure: bool) -> St
         match name.to_ascii_lowercase().as_str() {
             "expires" => expires = Some(value),
             "max-age" if value.starts_with('-') || value == "0" => max_age = Some("0"),
+            "max-age" if session.is_some_and(|s| s.starts_with(';')) => max_age = Some(value),
             "samesite" => same_site = Some(value),
             "secure" => is_secure = true,
             "partitioned" => partitioned = true,
@@ -119,7 +151,9 @@ mod tests {
         let of = |line: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(COOKIE, HeaderValue::from_static(line));
-            wanted(&headers, &Settings::default())
+            let sticky = wanted(&headers, &Settings::default())?;
+            assert!(!sticky.mandatory);
+            Some(sticky.instance)
         };
         assert_eq!(
             of("a=b; JSESSIONID=1; __VCAP_ID__=inst"),
@@ -127,6 +161,23 @@ mod tests {
         );
         assert_eq!(of("__VCAP_ID__=inst"), None);
         assert_eq!(of("JSESSIONID=1"), None);
+    }
+
+    #[test]
+    fn a_negotiation_insists_on_its_instance() {
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::from_static("__VCAP_ID__=inst"));
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("NEGOTIATE abc"));
+        let on = Settings {
+            sticky_for_auth_negotiate: true,
+            ..Settings::default()
+        };
+        assert_eq!(wanted(&headers, &Settings::default()), None);
+        assert!(wanted(&headers, &on).unwrap().mandatory);
+        assert_eq!(
+            cookie("i", "/", Some("; Max-Age=60; SameSite=Strict"), false),
+            "__VCAP_ID__=i; Path=/; Max-Age=60; HttpOnly; SameSite=Strict"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::failure::Fault;
 use crate::body::RequestBody;
 use crate::config::Settings;
+use crate::route_service::Services;
 use crate::router::Worker;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -21,34 +22,29 @@ pub(crate) enum Sender {
     Http2(http2::SendRequest<RequestBody>),
 }
 
-/// Connects to an endpoint. `http1_only`: for upgrades, which HTTP/2 does not have.
+/// Connects to an endpoint. `http1_only`: for upgrades, which HTTP/2 does not have; `to_service`: to a route service, for
+/// which other authorities and addresses count.
 pub(crate) async fn connect(
     worker: &Arc<Worker>,
     endpoint: &Endpoint,
     http1_only: bool,
+    to_service: bool,
 ) -> Result<Sender, Fault> {
     let settings = &worker.shared.settings;
     let spec = endpoint.spec();
-    let dial = |reason: String| Fault::Dial {
-        address: endpoint.address().to_owned(),
-        reason,
-    };
-    let stream = match timeout(
-        settings.dial_timeout,
-        TcpStream::connect((spec.host.as_str(), spec.port)),
-    )
-    .await
-    {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(dial(format!("connect: {}", plain(&error)))),
-        Err(_) => return Err(dial("i/o timeout".into())),
+    let service = worker.shared.route_services.as_ref().filter(|_| to_service);
+    let stream = match timeout(settings.dial_timeout, dial(endpoint, service)).await {
+        Ok(stream) => stream?,
+        Err(_) => return Err(dial_fault(endpoint, "i/o timeout".into())),
     };
     let _ = stream.set_nodelay(true);
     if !spec.tls {
         return http1(stream, settings).await;
     }
     let http2_wanted = spec.protocol == Protocol::Http2 && !http1_only;
-    let config = if http2_wanted {
+    let config = if let Some(service) = service {
+        &service.tls
+    } else if http2_wanted {
         &worker.shared.tls_http2
     } else {
         &worker.shared.tls_http1
@@ -77,6 +73,35 @@ pub(crate) async fn connect(
         return Ok(Sender::Http2(sender));
     }
     http1(stream, settings).await
+}
+
+fn dial_fault(endpoint: &Endpoint, reason: String) -> Fault {
+    Fault::Dial {
+        address: endpoint.address().to_owned(),
+        reason,
+    }
+}
+
+/// The first address that takes the connection; of a route service none that is blocked.
+async fn dial(endpoint: &Endpoint, service: Option<&Services>) -> Result<TcpStream, Fault> {
+    let spec = endpoint.spec();
+    let fault = |error: &std::io::Error| dial_fault(endpoint, format!("connect: {}", plain(error)));
+    let Some(service) = service else {
+        return TcpStream::connect((spec.host.as_str(), spec.port))
+            .await
+            .map_err(|error| fault(&error));
+    };
+    let found = tokio::net::lookup_host((spec.host.as_str(), spec.port)).await;
+    let found = found.map_err(|error| fault(&error))?;
+    let allowed: Vec<_> = found.filter(|a| !service.blocks(a.ip())).collect();
+    if allowed.is_empty() {
+        return Err(Fault::Blocked {
+            host: spec.host.clone(),
+        });
+    }
+    TcpStream::connect(&allowed[..])
+        .await
+        .map_err(|error| fault(&error))
 }
 
 async fn http1<S>(stream: S, settings: &Settings) -> Result<Sender, Fault>

@@ -22,6 +22,8 @@ use std::io;
 pub(crate) enum Fault {
     #[error("dial tcp {address}: {reason}")]
     Dial { address: String, reason: String },
+    #[error("route service {host} resolves to a blocked address")]
+    Blocked { host: String },
     #[error("tls handshake timeout")]
     HandshakeTimeout,
     #[error("tls: first record does not look like a TLS handshake")]
@@ -85,6 +87,7 @@ impl Fault {
             | Self::Unsent
             | Self::Timeout
             | Self::ClientGone
+            | Self::Blocked { .. }
             | Self::BadResponse(_)
             | Self::Other(_) => None,
         }

@@ -1,7 +1,9 @@
 //! From a register or unregister message to what the registry wants to know (as gorouter `mbus/subscriber.go`).
 
 use crate::config::Settings;
+use http::HeaderName;
 use routing::registry::{Balancing, EndpointSpec, Protocol};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::router::RegistryMessage;
@@ -57,12 +59,12 @@ pub(super) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration,
         Some("http2") if settings.http2 => Protocol::Http2,
         _ => Protocol::Http1,
     };
-    let balancing = message.options.as_ref().and_then(|options| options.get("loadbalancing")).and_then(|value| {
-        let parsed = value.as_str().and_then(Balancing::parse);
-        if parsed.is_none() && value.as_str() != Some("") {
-            tracing::error!(loadbalancing = %value, uris = ?message.uris, "invalid-route-option: want round-robin or least-connection");
+    let balancing = message.options.as_ref().and_then(|options| {
+        let read = balancing(options);
+        if let Err(why) = &read {
+            tracing::error!(why, uris = ?message.uris, "invalid-route-option");
         }
-        parsed
+        read.unwrap_or_default()
     });
     Ok(Registration {
         uris: message.uris,
@@ -89,6 +91,39 @@ pub(super) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration,
     })
 }
 
+/// `None`: the options say nothing of it. What is wrong costs only itself.
+fn balancing(options: &serde_json::Map<String, Value>) -> Result<Option<Balancing>, String> {
+    let text = |key: &str| match options.get(key) {
+        None | Some(Value::Null) => Ok(""),
+        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(other) => Err(format!("{key} {other} is not a text")),
+    };
+    match text("loadbalancing")? {
+        "" => Ok(None),
+        "round-robin" => Ok(Some(Balancing::RoundRobin)),
+        "least-connection" => Ok(Some(Balancing::LeastConnection)),
+        "hash" => {
+            let header = text("hash_header")?;
+            if HeaderName::from_bytes(header.as_bytes()).is_err() {
+                return Err(format!("hash_header {header:?} is not a header name"));
+            }
+            let balance = match options.get("hash_balance") {
+                None | Some(Value::Null) => Some(0.0),
+                Some(Value::String(text)) => text.parse().ok(),
+                Some(other) => other.as_f64(),
+            };
+            let balance = balance.filter(|balance| balance.is_finite() && *balance >= 0.0);
+            Ok(Some(Balancing::Hash {
+                header: header.to_ascii_lowercase(),
+                balance: balance.ok_or("hash_balance is not a number of 0 or more")?,
+            }))
+        }
+        other => Err(format!(
+            "loadbalancing {other:?} is none of round-robin, least-connection, hash"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +145,21 @@ mod tests {
             registration.balancing, None,
             "a bad option does not cost the message"
         );
+    }
+
+    #[test]
+    fn hash_options() {
+        let of = |options: serde_json::Value| balancing(options.as_object().unwrap());
+        let hash = |balance| Balancing::Hash {
+            header: "x-tenant".into(),
+            balance,
+        };
+        let json = serde_json::json!({"loadbalancing": "hash", "hash_header": "X-Tenant", "hash_balance": "1.2"});
+        assert_eq!(of(json).unwrap(), Some(hash(1.2)));
+        let json = serde_json::json!({"loadbalancing": "hash", "hash_header": "X-Tenant"});
+        assert_eq!(of(json).unwrap(), Some(hash(0.0)));
+        assert!(of(serde_json::json!({"loadbalancing": "hash"})).is_err());
+        assert_eq!(of(serde_json::json!({"other": 1})).unwrap(), None);
     }
 
     #[test]

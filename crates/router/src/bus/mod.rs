@@ -139,9 +139,10 @@ fn register(shared: &Shared, registration: message::Registration) {
     let endpoint = shared.registry.endpoint(registration.spec, now);
     let spec = endpoint.spec();
     for uri in &registration.uris {
-        let outcome = shared
-            .registry
-            .register(uri, &endpoint, registration.balancing, now);
+        let outcome =
+            shared
+                .registry
+                .register(uri, &endpoint, registration.balancing.as_ref(), now);
         let action = match outcome {
             Registered::Added { .. } => "endpoint-added",
             Registered::Updated => "endpoint-updated",

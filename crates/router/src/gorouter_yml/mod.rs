@@ -8,11 +8,13 @@ mod keys;
 mod tls;
 
 use crate::config::{
-    Certificate, ForwardedClientCert, LogFormat, RedactQuery, ResponseRewrite, Settings, Sharding,
+    AddressRange, Certificate, ForwardedClientCert, LogFormat, RedactQuery, ResponseRewrite,
+    RouteServices, Settings, Sharding,
 };
 use http::{HeaderName, HeaderValue};
 use keys::{Keys, Notes};
 use kit::tls::Identity;
+use routing::registry::Balancing;
 use serde_yaml_ng::Value;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -85,6 +87,7 @@ fn file(keys: &mut Keys<'_>) -> GorouterYml {
     let front = tls::front(keys, https_port.is_some(), own);
     let status = status(&mut keys.section("status"));
     let prometheus = prometheus(&mut keys.section("prometheus"));
+    let route_services = route_services(keys);
     let nats = nats(&mut keys.section("nats"));
     let (access_log, log_level, log_format) = logging(keys);
     keys.unsupported(&[
@@ -101,7 +104,6 @@ fn file(keys: &mut Keys<'_>) -> GorouterYml {
     keys.without_effect(&[
         "pid_file",
         "debug_addr",
-        "zone",
         "publish_start_message_interval",
         "load_balancer_healthy_threshold",
         "endpoint_keep_alive_probe_interval",
@@ -132,6 +134,7 @@ fn file(keys: &mut Keys<'_>) -> GorouterYml {
             front_tls: front.tls,
             system_backend_cas: true,
             log_format,
+            route_services,
             ..settings
         },
         warnings: Vec::new(),
@@ -207,6 +210,9 @@ fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
             .texts("sticky_session_cookie_names")
             .unwrap_or(defaults.sticky_cookies),
         secure_cookies: keys.flag("secure_cookies", false),
+        sticky_for_auth_negotiate: keys.flag("sticky_sessions_for_auth_negotiate", false),
+        prefer_zone: prefer_zone(keys),
+        balancing: balancing(keys),
         healthcheck_user_agent: keys
             .text("healthcheck_user_agent")
             .unwrap_or(defaults.healthcheck_user_agent),
@@ -285,6 +291,27 @@ fn sharding(keys: &mut Keys<'_>) -> Sharding {
     }
 }
 
+fn balancing(keys: &mut Keys<'_>) -> Balancing {
+    let names = [("round-robin", false), ("least-connection", true)];
+    match keys.choice("balancing_algorithm", &names) {
+        Some(true) => Balancing::LeastConnection,
+        _ => Balancing::RoundRobin,
+    }
+}
+
+fn prefer_zone(keys: &mut Keys<'_>) -> Option<String> {
+    let zone = keys.text("zone").filter(|zone| !zone.is_empty());
+    let names = [("none", false), ("", false), ("locally-optimistic", true)];
+    let near = keys.choice("balancing_algorithm_az_preference", &names) == Some(true);
+    if near && zone.is_none() {
+        keys.problem(
+            "balancing_algorithm_az_preference",
+            "is \"locally-optimistic\", but zone is missing: name this router's zone",
+        );
+    }
+    zone.filter(|_| near)
+}
+
 fn response_rewrite(keys: &mut Keys<'_>) -> ResponseRewrite {
     let mut section = keys.section("http_rewrite");
     let mut responses = section.section("responses");
@@ -308,6 +335,44 @@ fn response_rewrite(keys: &mut Keys<'_>) -> ResponseRewrite {
         }
     }
     rewrite
+}
+
+/// `None` without a secret.
+fn route_services(keys: &mut Keys<'_>) -> Option<RouteServices> {
+    let mut some = |key: &str| keys.text(key).filter(|text| !text.is_empty());
+    let secret = some("route_services_secret");
+    let secret_decrypt_only = some("route_services_secret_decrypt_only");
+    keys.without_effect(&["route_services_internal_server_port"]);
+    let timeout = keys.duration("route_services_timeout");
+    let recommend_https = keys.flag("route_services_recommend_https", false);
+    let hairpinning = keys.flag("route_services_hairpinning", false);
+    let allowlist = keys.texts("route_services_hairpinning_allowlist");
+    let skip_ssl_validation = keys.flag("skip_ssl_validation", false);
+    let mut own = keys.section("route_services");
+    let mut egress_blocklist = Vec::new();
+    for range in own.texts("egress_blocklist").unwrap_or_default() {
+        match AddressRange::parse(&range) {
+            Some(range) => egress_blocklist.push(range),
+            None => own.problem(
+                "egress_blocklist",
+                &format!("has {range:?}, which is not a range of addresses: write e.g. 10.0.0.0/8"),
+            ),
+        }
+    }
+    Some(RouteServices {
+        secret_decrypt_only,
+        timeout: timeout.unwrap_or(Duration::from_secs(60)),
+        recommend_https,
+        max_attempts: own.number("max_attempts").unwrap_or(3).max(1),
+        strict_signature_validation: own.flag("strict_signature_validation", false),
+        websockets: own.flag("enable_websockets", true),
+        identity: tls::pair(&mut own, "cert_chain", "private_key"),
+        skip_ssl_validation,
+        hairpinning,
+        hairpinning_allowlist: allowlist.unwrap_or_default(),
+        egress_blocklist,
+        secret: secret?,
+    })
 }
 
 fn status(keys: &mut Keys<'_>) -> StatusKeys {

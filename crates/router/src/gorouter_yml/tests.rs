@@ -56,6 +56,15 @@ client_cert_validation: request
 forwarded_client_cert: sanitize_set
 tracing: {{enable_zipkin: true, enable_w3c: true, w3c_tenant_id: t}}
 isolation_segments: [is1]
+route_services_secret: s
+route_services_hairpinning: true
+route_services_hairpinning_allowlist: ["*.apps.test"]
+route_services: {{max_attempts: 2, egress_blocklist: [10.0.0.0/8], strict_signature_validation: true}}
+skip_ssl_validation: true
+zone: z1
+balancing_algorithm: least-connection
+balancing_algorithm_az_preference: locally-optimistic
+sticky_sessions_for_auth_negotiate: true
 routing_table_sharding_mode: shared-and-segments
 backends: {{max_conns: 500, max_attempts: 3, cert_chain: {cert}, private_key: {key}}}
 disable_keep_alives: false
@@ -100,6 +109,15 @@ status_typo: {{a: 1}}
     assert_eq!(settings.drain_timeout, Duration::from_secs(900));
     assert_eq!(settings.register_interval, Duration::from_secs(20));
     assert_eq!(settings.response_rewrite.remove, ["server"]);
+    assert_eq!(settings.balancing, Balancing::LeastConnection);
+    assert_eq!(settings.prefer_zone.as_deref(), Some("z1"));
+    let services = settings.route_services.as_ref().unwrap();
+    assert!(services.hairpinning && services.strict_signature_validation);
+    assert_eq!(
+        (services.max_attempts, services.egress_blocklist.len()),
+        (2, 1)
+    );
+    assert!(settings.sticky_for_auth_negotiate);
     assert_eq!(settings.log_format.extra_headers.len(), 2);
     assert_eq!(
         read.warnings,

@@ -175,9 +175,10 @@ impl Metrics {
     pub(crate) fn rejected(&self, rejection: &Rejection) {
         match rejection {
             Rejection::Backend(fault) if fault.status() == 502 => self.bad_gateways.add(1),
-            Rejection::NoneAvailable | Rejection::RouteServiceUnsupported | Rejection::Panic => {
-                self.bad_gateways.add(1)
-            }
+            Rejection::NoneAvailable
+            | Rejection::RouteServiceUnsupported
+            | Rejection::RouteServiceSignature { expired: false }
+            | Rejection::Panic => self.bad_gateways.add(1),
             Rejection::Backend(_) => {}
             _ => self.rejected_requests.add(1),
         }

@@ -150,17 +150,25 @@ struct Row {
     server_cert_domain_san: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     load_balancing_algorithm: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_header: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_balance: Option<f64>,
 }
 
 fn rows(pool: &Pool) -> Vec<Row> {
-    let algorithm = (pool.balancing() != Balancing::RoundRobin).then(|| pool.balancing().as_str());
+    let balancing = pool.balancing();
     pool.endpoints()
         .iter()
-        .map(|endpoint| row(endpoint, algorithm))
+        .map(|endpoint| row(endpoint, &balancing))
         .collect()
 }
 
-fn row(endpoint: &Endpoint, load_balancing_algorithm: Option<&'static str>) -> Row {
+fn row(endpoint: &Endpoint, balancing: &Balancing) -> Row {
+    let hash = match balancing {
+        Balancing::Hash { header, balance } => Some((header.clone(), *balance)),
+        _ => None,
+    };
     let spec = endpoint.spec();
     Row {
         address: endpoint.address().to_owned(),
@@ -173,6 +181,8 @@ fn row(endpoint: &Endpoint, load_balancing_algorithm: Option<&'static str>) -> R
         isolation_segment: spec.isolation_segment.clone(),
         private_instance_id: spec.instance_id.clone(),
         server_cert_domain_san: spec.server_cert_domain_san.clone(),
-        load_balancing_algorithm,
+        load_balancing_algorithm: (*balancing != Balancing::RoundRobin).then(|| balancing.as_str()),
+        hash_header: hash.as_ref().map(|(header, _)| header.clone()),
+        hash_balance: hash.map(|(_, balance)| balance).filter(|b| *b > 0.0),
     }
 }

@@ -11,6 +11,7 @@ mod headers;
 mod lifecycle;
 mod logs;
 mod registrar;
+mod route_services;
 mod routes;
 mod tls;
 mod upgrades;

@@ -236,3 +236,86 @@ async fn sessions_stick_to_their_instance() {
         "{moved:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_counts_until_its_end() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let world = World::with(router::Settings {
+        max_conns_per_endpoint: 1,
+        ..router::Settings::default()
+    })
+    .await;
+    // Says yes to every upgrade, and then nothing.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let app = tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await;
+            let answer =
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            open.push(stream);
+        }
+    });
+    world.register("app.test", "app", 0, addr).await;
+    let upgrade = "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+    let mut client = tokio::net::TcpStream::connect(world.addr).await.unwrap();
+    client.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    wait_for("the limit to be reached by the tunnel", async || {
+        let reply = world.get("app.test", "/").await;
+        (reply.status, reply.router_error()) == (503, "Connection Limit Reached")
+    })
+    .await;
+    drop(client);
+    wait_for("the tunnel's place to be free", async || {
+        crate::client::raw(world.addr, upgrade, "\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 101")
+    })
+    .await;
+    app.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_by_hash_keeps_tenants_together() {
+    let world = World::new().await;
+    let backends = [
+        Backend::start("one").await,
+        Backend::start("two").await,
+        Backend::start("three").await,
+    ];
+    for (index, backend) in backends.iter().enumerate() {
+        let mut message = crate::world::plain("app.test", "app", index as u32, backend.addr);
+        message["options"] =
+            serde_json::json!({"loadbalancing": "hash", "hash_header": "X-Tenant"});
+        world.publish("router.register", message).await;
+    }
+    wait_for("three endpoints", async || {
+        world.table().await["app.test"]
+            .as_array()
+            .is_some_and(|rows| rows.len() == 3)
+    })
+    .await;
+    let row = &world.table().await["app.test"][0];
+    assert_eq!(row["load_balancing_algorithm"], "hash");
+    assert_eq!(row["hash_header"], "x-tenant");
+    let mut all = std::collections::BTreeSet::new();
+    for tenant in 0..20 {
+        let tenant = format!("tenant-{tenant}");
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let headers = [("x-tenant", tenant.as_str())];
+            let reply =
+                crate::client::request(world.addr, "GET", "app.test", "/", &headers, "").await;
+            seen.insert(reply.text());
+        }
+        assert_eq!(seen.len(), 1, "{tenant}");
+        all.extend(seen);
+    }
+    assert_eq!(all.len(), 3);
+}

@@ -53,7 +53,8 @@ pub struct Endpoint {
     seen_ms: AtomicU64,
     /// 0: not failed.
     failed_ms: AtomicU64,
-    in_flight: AtomicU32,
+    /// Survives an update of the registration: the requests do.
+    in_flight: Arc<AtomicU32>,
 }
 
 impl Endpoint {
@@ -70,7 +71,7 @@ impl Endpoint {
             epoch,
             seen_ms: AtomicU64::new(millis(epoch, now)),
             failed_ms: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
+            in_flight: Arc::default(),
         }
     }
 
@@ -85,7 +86,9 @@ impl Endpoint {
         } else {
             self.transport
         };
-        Arc::new(Self::new(self.spec.clone(), transport, self.epoch, now))
+        let mut new = Self::new(self.spec.clone(), transport, self.epoch, now);
+        new.in_flight = old.in_flight.clone();
+        Arc::new(new)
     }
 
     pub fn spec(&self) -> &EndpointSpec {

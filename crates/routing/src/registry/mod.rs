@@ -15,6 +15,7 @@
 //! | other TLS or dial failure | removed, unless the last; else skipped for a while | never emptied |
 
 mod endpoint;
+mod maglev;
 mod pool;
 mod uri;
 
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 const SHARDS: usize = 64;
 
 /// How long things live.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// A plain endpoint that was not heard of for this long is pruned; the most that a registration may ask for.
     pub stale_threshold: Duration,
@@ -38,6 +39,8 @@ pub struct Settings {
     pub empty_pool_timeout: Duration,
     /// Makes the round robin of two routers start at different endpoints.
     pub seed: u64,
+    /// Of routes that do not say otherwise: round robin or least connection.
+    pub balancing: Balancing,
 }
 
 impl Default for Settings {
@@ -46,6 +49,7 @@ impl Default for Settings {
             stale_threshold: Duration::from_secs(120),
             empty_pool_timeout: Duration::from_secs(120),
             seed: 0,
+            balancing: Balancing::RoundRobin,
         }
     }
 }
@@ -153,7 +157,7 @@ impl Registry {
         &self,
         uri: &str,
         endpoint: &Arc<Endpoint>,
-        balancing: Option<Balancing>,
+        balancing: Option<&Balancing>,
         now: Instant,
     ) -> Registered {
         let key = RouteKey::new(uri);
@@ -177,7 +181,7 @@ impl Registry {
             return pool.put(endpoint, balancing, now);
         }
         host.depth = host.depth.max(uri::segments(key.path()));
-        let pool = Pool::new(&key, self.epoch, self.settings.seed);
+        let pool = Pool::new(&key, self.epoch, &self.settings);
         pool.put(endpoint, balancing, now);
         host.pools.insert(key.path().into(), Arc::new(pool));
         self.routes.fetch_add(1, Ordering::Relaxed);

@@ -341,6 +341,84 @@ fn sticky_instances_limits_and_tried() {
 }
 
 #[test]
+fn zones_hashes_and_mandatory_stickiness() {
+    let table = Table::new();
+    for (port, zone) in [(1, "z1"), (2, "z2"), (3, "z1"), (4, "z2")] {
+        let index = port.to_string();
+        let mut spec = spec(port, false, "app", &index);
+        spec.availability_zone = zone.into();
+        table.put("a.test", spec, 0);
+    }
+    let pool = table.registry.lookup("a.test", "/").unwrap();
+    let ports = |want: Want<'_>, times: usize| {
+        let mut ports: Vec<u16> = (0..times)
+            .map(|_| pool.pick(&want, table.start).unwrap().spec().port)
+            .collect();
+        ports.sort_unstable();
+        ports
+    };
+    let near = Want {
+        zone: Some("z2"),
+        ..Want::default()
+    };
+    assert_eq!(ports(near, 4), [2, 2, 4, 4], "the own zone, evenly");
+    let none_near = Want {
+        zone: Some("z9"),
+        ..Want::default()
+    };
+    assert_eq!(ports(none_near, 4), [1, 2, 3, 4]);
+    let gone = Want {
+        sticky: Some("app-9"),
+        mandatory: true,
+        ..Want::default()
+    };
+    assert_eq!(pool.pick(&gone, table.start).unwrap_err(), NoPick::None);
+
+    let hash = Balancing::Hash {
+        header: "x-tenant".into(),
+        balance: 1.5,
+    };
+    let first = table
+        .registry
+        .endpoint(spec(1, false, "app", "1"), table.start);
+    table
+        .registry
+        .register("a.test", &first, Some(&hash), table.start);
+    assert_eq!(pool.hash_header().as_deref(), Some("x-tenant"));
+    let wanted = |tried| Want {
+        hash: Some(b"tenant-1"),
+        tried,
+        ..Want::default()
+    };
+    let own = pool.pick(&wanted(&[]), table.start).unwrap();
+    assert_eq!(ports(wanted(&[]), 4), [own.spec().port; 4]);
+    let tried = [own.clone()];
+    let second = pool.pick(&wanted(&tried), table.start).unwrap();
+    assert_ne!(second.spec().port, own.spec().port);
+    assert_eq!(ports(wanted(&tried), 3), [second.spec().port; 3]);
+    let crowd: Vec<_> = (0..3).map(|_| InFlight::new(own.clone())).collect();
+    assert_eq!(ports(wanted(&[]), 3), [second.spec().port; 3], "too busy");
+    drop(crowd);
+    assert_eq!(
+        ports(Want::default(), 4),
+        [1, 2, 3, 4],
+        "no header: in turn"
+    );
+}
+
+#[test]
+fn requests_in_flight_outlive_an_update() {
+    let table = Table::new();
+    table.put("a.test", spec(1, false, "app", "1"), 0);
+    let pool = table.registry.lookup("a.test", "/").unwrap();
+    let busy = InFlight::new(pool.endpoints()[0].clone());
+    table.put("a.test", spec(1, false, "other", "1"), 0);
+    assert_eq!(pool.endpoints()[0].in_flight(), 1);
+    drop(busy);
+    assert_eq!(pool.endpoints()[0].in_flight(), 0);
+}
+
+#[test]
 fn connections_are_shared_only_by_the_same_peer() {
     let table = Table::new();
     let put = |san: &str, zone: &str| {

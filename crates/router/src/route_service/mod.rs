@@ -1,0 +1,374 @@
+//! Route services: a request for a route that is bound to one goes there first, with a sealed note of where it was meant
+//! to go; when it comes back with the note, it goes to the app.
+//!
+//! ```text
+//!  client ──▶ router ──signed──▶ route service ──▶ router ──stripped──▶ app
+//!              leg: Out                              leg: Returned
+//! ```
+//!
+//! A service that is itself an app of this foundation is reached through the own table (hairpinning), if the operator
+//! allows its name.
+
+mod signature;
+
+use crate::backend::failure::Fault;
+use crate::backend::tls;
+use crate::body::ResponseBody;
+use crate::config::{AddressRange, RouteServices, Settings};
+use crate::context::RequestContext;
+use crate::forward::{self, Outgoing};
+use crate::lookup::Target;
+use crate::rejection::Rejection;
+use crate::router::{Shared, Worker};
+use anyhow::Result;
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Response, Uri};
+use kit::tls::Identity;
+use routing::registry::{Endpoint, EndpointSpec, Pool, request_host};
+use rustls::ClientConfig;
+use signature::Key;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use time::OffsetDateTime;
+
+const SIGNATURE: HeaderName = HeaderName::from_static("x-cf-proxy-signature");
+const METADATA: HeaderName = HeaderName::from_static("x-cf-proxy-metadata");
+const FORWARDED_URL: HeaderName = HeaderName::from_static("x-cf-forwarded-url");
+
+/// What a router needs for them.
+#[derive(Debug)]
+pub(crate) struct Services {
+    settings: RouteServices,
+    key: Key,
+    decrypt_only: Option<Key>,
+    pub(crate) tls: Arc<ClientConfig>,
+    /// Services as endpoints, so that connections to them are kept; by authority.
+    endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
+}
+
+/// Which part of its way a request is on.
+#[derive(Debug)]
+pub(crate) enum Leg {
+    /// There is no service between.
+    Straight,
+    /// To the service.
+    Out(Out),
+    /// From the service to the app.
+    Returned,
+}
+
+#[derive(Debug)]
+pub(crate) struct Out {
+    authority: String,
+    path: PathAndQuery,
+}
+
+/// Why a note proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Invalid {
+    Signature,
+    Expired,
+}
+
+impl Services {
+    pub(crate) fn build(settings: &Settings, authorities: &str) -> Result<Option<Self>> {
+        let Some(services) = &settings.route_services else {
+            return Ok(None);
+        };
+        let identity = services.identity.as_ref();
+        let identity = Identity {
+            cert_pem: identity.map_or_else(String::new, |i| i.cert_pem.clone()),
+            key_pem: identity.map_or_else(String::new, |i| i.key_pem.clone()),
+            ca_pem: authorities.to_owned(),
+        };
+        let tls = tls::backend_config(&identity, settings.system_backend_cas, &["http/1.1"])?;
+        let tls = if services.skip_ssl_validation {
+            tls::unverified(&tls)
+        } else {
+            tls
+        };
+        let decrypt_only = services.secret_decrypt_only.as_deref();
+        Ok(Some(Self {
+            key: Key::derive(&services.secret)?,
+            decrypt_only: decrypt_only.map(Key::derive).transpose()?,
+            settings: services.clone(),
+            tls,
+            endpoints: Mutex::default(),
+        }))
+    }
+
+    /// Addresses that a service must not have.
+    pub(crate) fn blocks(&self, ip: IpAddr) -> bool {
+        self.settings
+            .egress_blocklist
+            .iter()
+            .any(|range| range.contains(ip))
+    }
+
+    fn check(&self, shared: &Shared, headers: &HeaderMap, pool: &Pool) -> Result<(), Invalid> {
+        let bytes = |name| {
+            headers
+                .get(name)
+                .map_or(&b""[..], |v: &HeaderValue| v.as_bytes())
+        };
+        let (note, metadata) = (bytes(SIGNATURE), bytes(METADATA));
+        let (url, at) = self
+            .key
+            .open(note, metadata)
+            .or_else(|| self.decrypt_only.as_ref()?.open(note, metadata))
+            .ok_or(Invalid::Signature)?;
+        if OffsetDateTime::now_utc() - at > self.settings.timeout {
+            return Err(Invalid::Expired);
+        }
+        let place = url.split_once("://").map_or("", |(_, place)| place);
+        let (host, path) = place.split_at(place.find(['/', '?']).unwrap_or(place.len()));
+        let meant = shared.registry.lookup(host, path);
+        if meant.is_some_and(|meant| meant.uri() == pool.uri()) {
+            Ok(())
+        } else {
+            Err(Invalid::Signature)
+        }
+    }
+
+    /// The same endpoint for all requests to a service.
+    fn endpoint(&self, shared: &Shared, authority: &str) -> Arc<Endpoint> {
+        let mut endpoints = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(endpoint) = endpoints.get(authority) {
+            return endpoint.clone();
+        }
+        let port = authority
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok());
+        let host = request_host(authority).to_owned();
+        let spec = EndpointSpec {
+            server_cert_domain_san: host.clone(),
+            host,
+            port: port.unwrap_or(443),
+            tls: true,
+            ..EndpointSpec::default()
+        };
+        let endpoint = shared.registry.endpoint(spec, Instant::now());
+        // Services come and go; a thousand names is more than any foundation uses at once.
+        if endpoints.len() >= 1000 {
+            endpoints.clear();
+        }
+        endpoints.insert(authority.to_owned(), endpoint.clone());
+        endpoint
+    }
+
+    fn may_hairpin(&self, host: &str) -> bool {
+        let allowed = &self.settings.hairpinning_allowlist;
+        self.settings.hairpinning
+            && (allowed.is_empty() || allowed.iter().any(|name| matches(name, host)))
+    }
+}
+
+/// `*.` stands for one label.
+fn matches(allowed: &str, host: &str) -> bool {
+    match allowed.strip_prefix("*.") {
+        Some(domain) => host
+            .split_once('.')
+            .is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(domain)),
+        None => allowed.eq_ignore_ascii_case(host),
+    }
+}
+
+impl AddressRange {
+    /// `10.0.0.0/8`, `fd00::/8`, or one address.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (ip, bits) = text.split_once('/').unwrap_or((text, ""));
+        let ip: IpAddr = ip.parse().ok()?;
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        let bits = if bits.is_empty() {
+            most
+        } else {
+            bits.parse().ok()?
+        };
+        (bits <= most).then_some(Self { ip, bits })
+    }
+
+    fn contains(&self, ip: IpAddr) -> bool {
+        let number = |ip: IpAddr| match ip.to_canonical() {
+            IpAddr::V4(ip) => (u128::from(u32::from(ip)) << 96, true),
+            IpAddr::V6(ip) => (u128::from(ip), false),
+        };
+        let ((a, a4), (b, b4)) = (number(self.ip), number(ip));
+        a4 == b4 && (self.bits == 0 || (a ^ b) >> (128 - self.bits) == 0)
+    }
+}
+
+/// Decides, and takes the note off a request that has come back.
+pub(crate) fn leg(
+    shared: &Shared,
+    pool: &Pool,
+    headers: &mut HeaderMap,
+    upgrade: bool,
+) -> Result<Leg, Rejection> {
+    let signed = headers.contains_key(SIGNATURE);
+    let Some(url) = pool.route_service_url() else {
+        return match &shared.route_services {
+            Some(services) if services.settings.strict_signature_validation && signed => {
+                match services.check(shared, headers, pool) {
+                    Ok(()) => Ok(Leg::Straight),
+                    Err(invalid) => Err(Rejection::StrictSignature {
+                        expired: invalid == Invalid::Expired,
+                    }),
+                }
+            }
+            _ => Ok(Leg::Straight),
+        };
+    };
+    let services = shared.route_services.as_ref();
+    let services = services.ok_or(Rejection::RouteServiceUnsupported)?;
+    if upgrade && !services.settings.websockets {
+        return Err(Rejection::RouteServiceWithoutUpgrade);
+    }
+    if signed {
+        services.check(shared, headers, pool).map_err(|invalid| {
+            Rejection::RouteServiceSignature {
+                expired: invalid == Invalid::Expired,
+            }
+        })?;
+        for name in [SIGNATURE, METADATA, FORWARDED_URL] {
+            headers.remove(name);
+        }
+        return Ok(Leg::Returned);
+    }
+    let uri: Uri = url.parse().map_err(|_| Rejection::RouteServiceBroken)?;
+    let authority = uri.authority().ok_or(Rejection::RouteServiceBroken)?;
+    Ok(Leg::Out(Out {
+        authority: authority.as_str().to_owned(),
+        path: uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/")),
+    }))
+}
+
+/// Turns a request for an app into one for its service.
+pub(crate) fn sign(
+    shared: &Shared,
+    context: &RequestContext,
+    out: &Out,
+    uri: &mut Uri,
+    headers: &mut HeaderMap,
+) -> Result<(), Rejection> {
+    let services = shared.route_services.as_ref();
+    let services = services.ok_or(Rejection::RouteServiceUnsupported)?;
+    let scheme = if services.settings.recommend_https {
+        "https"
+    } else {
+        "http"
+    };
+    let host = request_host(&context.host);
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let url = format!("{scheme}://{host}{path}");
+    let sealed = services.key.seal(&url, OffsetDateTime::now_utc());
+    let sealed = sealed.ok_or(Rejection::RouteServiceBroken)?;
+    for (name, value) in [
+        (FORWARDED_URL, &url),
+        (SIGNATURE, &sealed.signature),
+        (METADATA, &sealed.metadata),
+        (HOST, &out.authority),
+    ] {
+        let value = HeaderValue::from_str(value).map_err(|_| Rejection::RouteServiceBroken)?;
+        headers.insert(name, value);
+    }
+    *uri = Uri::from(out.path.clone());
+    Ok(())
+}
+
+/// Sends a signed request to the service: through the own table, or out of the house.
+pub(crate) async fn forward(
+    worker: &Arc<Worker>,
+    context: &mut RequestContext,
+    out: &Out,
+    mut request: Outgoing,
+) -> Result<Response<ResponseBody>, Rejection> {
+    let shared = &worker.shared;
+    let services = shared.route_services.as_ref();
+    let services = services.ok_or(Rejection::RouteServiceUnsupported)?;
+    let host = request_host(&out.authority);
+    if services.may_hairpin(host)
+        && let Some(pool) = shared.registry.lookup(host, out.path.path())
+    {
+        if pool.is_empty() {
+            let host = host.to_owned();
+            return Err(Rejection::NoEndpoints { host });
+        }
+        if pool.route_service_url().is_some() {
+            // It would need a note of its own, and has another's.
+            return Err(Rejection::RouteServiceSignature { expired: false });
+        }
+        return forward::forward(worker, context, &Target::any(pool), request).await;
+    }
+    let endpoint = services.endpoint(shared, &out.authority);
+    request.for_route_service();
+    context.log.backend_begins();
+    let mut attempt = 1;
+    loop {
+        match forward::attempt(worker, &endpoint, &mut request).await {
+            Ok(answered) => {
+                return forward::accept(context, &out.authority, &endpoint, &mut request, answered);
+            }
+            Err(fault) => {
+                tracing::error!(
+                    route_service = out.authority, attempt, error = %fault,
+                    "route-service-connection-failed"
+                );
+                let blocked = matches!(fault, Fault::Blocked { .. });
+                if blocked
+                    || attempt >= services.settings.max_attempts
+                    || !request.may_repeat(&fault)
+                {
+                    return Err(Rejection::Backend(fault));
+                }
+                attempt += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_label_for_a_star() {
+        for (allowed, host, matched) in [
+            ("rs.test", "RS.test", true),
+            ("*.apps.test", "rs.apps.test", true),
+            ("*.apps.test", "a.rs.apps.test", false),
+            ("*.apps.test", "apps.test", false),
+        ] {
+            assert_eq!(matches(allowed, host), matched, "{allowed} {host}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_addresses() {
+        for (range, ip, inside) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.0.0.0/8", "::ffff:10.0.0.1", true),
+            ("fd00::/8", "fd12::1", true),
+            ("0.0.0.0/0", "1.2.3.4", true),
+            ("1.2.3.4", "1.2.3.4", true),
+            ("1.2.3.4", "1.2.3.5", false),
+        ] {
+            let range = AddressRange::parse(range).unwrap();
+            assert_eq!(
+                range.contains(ip.parse().unwrap()),
+                inside,
+                "{range:?} {ip}"
+            );
+        }
+        assert!(AddressRange::parse("10.0.0.0/33").is_none());
+    }
+}

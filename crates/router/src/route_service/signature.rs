@@ -1,0 +1,135 @@
+//! What a route service carries back to prove that it was sent: a sealed note of the url and the time.
+//!
+//! Key: PBKDF2-SHA256 of the secret, 100,001 rounds, no salt, 16 bytes. Note: AES-128-GCM, nonce in the metadata header.
+//! Any router with the same secret can read it, an original gorouter as well.
+
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+const ROUNDS: NonZeroU32 = NonZeroU32::new(100_001).expect("not zero");
+
+/// A derived key.
+#[derive(Debug)]
+pub(super) struct Key(LessSafeKey);
+
+/// As they stand in the headers.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) signature: String,
+    pub(super) metadata: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    forwarded_url: String,
+    requested_time: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Metadata {
+    nonce: String,
+}
+
+impl Key {
+    /// Slow on purpose: once per secret.
+    pub(super) fn derive(secret: &str) -> anyhow::Result<Self> {
+        let mut bytes = [0; 16];
+        pbkdf2::derive(
+            PBKDF2_HMAC_SHA256,
+            ROUNDS,
+            b"",
+            secret.as_bytes(),
+            &mut bytes,
+        );
+        let key = UnboundKey::new(&AES_128_GCM, &bytes)
+            .map_err(|_| anyhow::anyhow!("make a key of route_services_secret"))?;
+        Ok(Self(LessSafeKey::new(key)))
+    }
+
+    /// `None` cannot happen with valid times and memory to spare.
+    pub(super) fn seal(&self, url: &str, now: OffsetDateTime) -> Option<Sealed> {
+        let note = Note {
+            forwarded_url: url.to_owned(),
+            requested_time: now.format(&Rfc3339).ok()?,
+        };
+        let nonce: [u8; NONCE_LEN] = rand::random();
+        let mut sealed = serde_json::to_vec(&note).ok()?;
+        let unique = Nonce::assume_unique_for_key(nonce);
+        self.0
+            .seal_in_place_append_tag(unique, Aad::empty(), &mut sealed)
+            .ok()?;
+        let metadata = Metadata {
+            nonce: BASE64_STANDARD.encode(nonce),
+        };
+        Some(Sealed {
+            signature: BASE64_URL_SAFE.encode(sealed),
+            metadata: BASE64_URL_SAFE.encode(serde_json::to_vec(&metadata).ok()?),
+        })
+    }
+
+    /// The url and the time; `None`: sealed with another key, or not at all.
+    pub(super) fn open(
+        &self,
+        signature: &[u8],
+        metadata: &[u8],
+    ) -> Option<(String, OffsetDateTime)> {
+        let metadata = BASE64_URL_SAFE.decode(metadata).ok()?;
+        let metadata: Metadata = serde_json::from_slice(&metadata).ok()?;
+        let nonce: [u8; NONCE_LEN] = BASE64_STANDARD
+            .decode(metadata.nonce)
+            .ok()?
+            .try_into()
+            .ok()?;
+        let mut sealed = BASE64_URL_SAFE.decode(signature).ok()?;
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let note = self
+            .0
+            .open_in_place(nonce, Aad::empty(), &mut sealed)
+            .ok()?;
+        let note: Note = serde_json::from_slice(note).ok()?;
+        let at = OffsetDateTime::parse(&note.requested_time, &Rfc3339).ok()?;
+        Some((note.forwarded_url, at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_secret_opens() {
+        let (ours, other) = (Key::derive("ours").unwrap(), Key::derive("other").unwrap());
+        let now = OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
+        let sealed = ours.seal("http://app.test/x?y", now).unwrap();
+        let open =
+            |key: &Key, signature: &str| key.open(signature.as_bytes(), sealed.metadata.as_bytes());
+        assert_eq!(
+            open(&ours, &sealed.signature),
+            Some(("http://app.test/x?y".to_owned(), now))
+        );
+        assert_eq!(open(&other, &sealed.signature), None);
+        let mut forged = BASE64_URL_SAFE.decode(&sealed.signature).unwrap();
+        forged[3] ^= 1;
+        assert_eq!(open(&ours, &BASE64_URL_SAFE.encode(forged)), None);
+        assert_eq!(open(&ours, "!"), None);
+        assert_eq!(ours.open(sealed.signature.as_bytes(), b"e30="), None);
+    }
+
+    /// Made by an independent implementation of the same recipe.
+    #[test]
+    fn a_note_from_elsewhere_opens() {
+        let key = Key::derive("route-secret").unwrap();
+        let (url, at) = key.open(SIGNATURE.as_bytes(), METADATA.as_bytes()).unwrap();
+        assert_eq!(url, "https://app.test/path?q=1");
+        assert_eq!(at.unix_timestamp(), 1_767_225_600);
+    }
+
+    const SIGNATURE: &str = "wMboNi7hd6HO_dqY0YGDYCel8yebEI-eXefWlzN9r2qkoOojmkkOcYnQoNiLCQNFubTNRlTRDO785hrwLaHbI9DFUuN-quDeaDDVyUr10-XbPN8cLW9vtqa__ouPIcUi8geC1FAvF8lsXbOGfXKXf3D-";
+    const METADATA: &str = "eyJub25jZSI6ICJBQUVDQXdRRkJnY0lDUW9MIn0=";
+}

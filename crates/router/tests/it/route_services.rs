@@ -1,0 +1,202 @@
+//! Requests that pass a service on their way, and everything that could be forged about it.
+
+use crate::backends::Backend;
+use crate::client::{Reply, request};
+use crate::world::{World, plain, wait_for};
+use kit::tls::{ClientAuth, server_config};
+use router::{AddressRange, RouteServices, Settings};
+use std::time::Duration;
+
+fn services() -> RouteServices {
+    RouteServices {
+        secret: "route-secret".into(),
+        secret_decrypt_only: None,
+        timeout: Duration::from_secs(60),
+        recommend_https: true,
+        max_attempts: 3,
+        strict_signature_validation: false,
+        websockets: true,
+        identity: None,
+        skip_ssl_validation: false,
+        hairpinning: false,
+        hairpinning_allowlist: Vec::new(),
+        egress_blocklist: Vec::new(),
+    }
+}
+
+async fn world(services: Option<RouteServices>) -> World {
+    World::with(Settings {
+        route_services: services,
+        ..Settings::default()
+    })
+    .await
+}
+
+/// A service that tells what it was sent; its url.
+async fn service(world: &World) -> (Backend, String) {
+    let identity = world.ca.issue(&["127.0.0.1"]);
+    let tls = server_config(&identity, ClientAuth::None, &["http/1.1"]).unwrap();
+    let backend = Backend::start_tls("service", tls).await;
+    let url = format!("https://{}/dump/service", backend.addr);
+    (backend, url)
+}
+
+async fn bind(world: &World, uri: &str, app: &Backend, url: &str) {
+    let mut message = plain(uri, "app", 0, app.addr);
+    message["route_service_url"] = url.into();
+    world.publish("router.register", message).await;
+    wait_for("the route", async || world.handle.serves(uri)).await;
+}
+
+fn line<'a>(text: &'a str, name: &str) -> &'a str {
+    let found = text.lines().find_map(|line| line.strip_prefix(name));
+    found.unwrap_or_else(|| panic!("{name} in\n{text}"))
+}
+
+async fn signed(world: &World, host: &str, note: (&str, &str)) -> Reply {
+    let headers = [
+        ("x-cf-proxy-signature", note.0),
+        ("x-cf-proxy-metadata", note.1),
+        ("x-cf-forwarded-url", "https://app.test/x"),
+        ("x-forwarded-proto", "https"),
+    ];
+    request(world.addr, "GET", host, "/dump/app", &headers, "").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_goes_to_its_service_and_back_to_its_app() {
+    let world = world(Some(services())).await;
+    let app = Backend::start("app").await;
+    let (service, url) = service(&world).await;
+    bind(&world, "app.test", &app, &url).await;
+    bind(&world, "other.test", &app, &url).await;
+
+    for _ in 0..2 {
+        let reply = world.get("app.test:80", "/x%2F?y").await;
+        let sent = reply.text();
+        assert!(sent.starts_with("GET /dump/service HTTP/1.1\n"), "{sent}");
+        assert_eq!(line(&sent, "host: "), service.addr.to_string());
+        assert_eq!(
+            line(&sent, "x-cf-forwarded-url: "),
+            "https://app.test/x%2F?y"
+        );
+        assert!(!sent.contains("x-cf-applicationid"), "{sent}");
+    }
+    let connections = service
+        .connections
+        .load(std::sync::atomic::Ordering::Relaxed);
+    assert!(connections <= 2, "connections to services are kept");
+    let sent = world.get("app.test", "/x").await.text();
+    let note = (
+        line(&sent, "x-cf-proxy-signature: "),
+        line(&sent, "x-cf-proxy-metadata: "),
+    );
+    let reply = signed(&world, "app.test", note).await;
+    let back = reply.text();
+    assert!(back.starts_with("GET /dump/app HTTP/1.1\n"), "{back}");
+    assert!(
+        !back.contains("x-cf-proxy") && !back.contains("x-cf-forwarded-url"),
+        "{back}"
+    );
+    assert_eq!(line(&back, "x-forwarded-proto: "), "https");
+    assert_eq!(line(&back, "x-cf-applicationid: "), "app");
+
+    for (host, note) in [("other.test", note), ("app.test", ("forged", note.1))] {
+        let reply = signed(&world, host, note).await;
+        assert_eq!((reply.status, reply.router_error()), (502, ""), "{host}");
+        assert!(
+            reply
+                .text()
+                .contains("Failed to validate Route Service Signature")
+        );
+    }
+    drop(service);
+    let reply = world.get("app.test", "/").await;
+    assert_eq!(reply.status, 502);
+    assert!(
+        reply
+            .router_error()
+            .starts_with("endpoint_failure (dial tcp"),
+        "{reply:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals() {
+    let expired = RouteServices {
+        timeout: Duration::ZERO,
+        strict_signature_validation: true,
+        egress_blocklist: vec![AddressRange::parse("127.0.0.2").unwrap()],
+        ..services()
+    };
+    let world = world(Some(expired)).await;
+    let app = Backend::start("app").await;
+    let (_service, url) = service(&world).await;
+    bind(&world, "app.test", &app, &url).await;
+    bind(&world, "free.test", &app, "").await;
+    let sent = world.get("app.test", "/x").await.text();
+    let note = (
+        line(&sent, "x-cf-proxy-signature: "),
+        line(&sent, "x-cf-proxy-metadata: "),
+    );
+    for (host, note, status, error) in [
+        ("app.test", note, 504, ""),
+        ("free.test", note, 504, "expired_route_service_signature"),
+        (
+            "free.test",
+            ("forged", note.1),
+            400,
+            "invalid_route_service_signature",
+        ),
+    ] {
+        let reply = signed(&world, host, note).await;
+        assert_eq!(
+            (reply.status, reply.router_error()),
+            (status, error),
+            "{host}"
+        );
+    }
+    bind(&world, "blocked.test", &app, "https://127.0.0.2/").await;
+    let reply = world.get("blocked.test", "/").await;
+    assert_eq!(reply.status, 502);
+    assert!(
+        reply.router_error().contains("blocked address"),
+        "{reply:?}"
+    );
+
+    let without = crate::route_services::world(None).await;
+    bind(&without, "app.test", &app, &url).await;
+    let reply = without.get("app.test", "/").await;
+    assert_eq!(
+        (reply.status, reply.router_error()),
+        (502, "route_service_unsupported")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_an_app_here_is_reached_through_the_table_if_allowed() {
+    let world = world(Some(RouteServices {
+        hairpinning: true,
+        hairpinning_allowlist: vec!["*.services.invalid".into()],
+        ..services()
+    }))
+    .await;
+    let (app, service) = (Backend::start("app").await, Backend::start("service").await);
+    bind(&world, "app.test", &app, "https://rs.services.invalid/dump").await;
+    bind(
+        &world,
+        "deep.test",
+        &app,
+        "https://a.rs.services.invalid/dump",
+    )
+    .await;
+    for host in ["rs.services.invalid", "a.rs.services.invalid"] {
+        world.register(host, "service", 3, service.addr).await;
+    }
+    let text = world.get("app.test", "/x").await.text();
+    assert!(text.starts_with("GET /dump HTTP/1.1\n"), "{text}");
+    assert_eq!(line(&text, "host: "), "rs.services.invalid");
+    assert_eq!(line(&text, "x-cf-applicationid: "), "service");
+    assert_eq!(line(&text, "x-cf-forwarded-url: "), "https://app.test/x");
+    assert_eq!(world.get("deep.test", "/x").await.status, 502, "two labels");
+}
