@@ -16,7 +16,7 @@ const ROUNDS: usize = 200;
 
 fn main() -> Result<()> {
     let began = Instant::now();
-    let mut f = Foundation::boot("")?;
+    let mut f = Foundation::boot("", foundation::Mode::OneProcess)?;
     println!(
         "first `up` of an empty data directory to successful login        {:>8.2} s",
         began.elapsed().as_secs_f64()

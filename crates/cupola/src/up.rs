@@ -90,8 +90,7 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
     }
     loop {
         let shutdown = CancellationToken::new();
-        let foundation =
-            roles::build(&config, plan, certificates, chosen, &password.text).await?;
+        let foundation = roles::build(&config, plan, certificates, chosen, &password.text).await?;
         if signals.came() {
             foundation.undo().await;
             return Ok(());
@@ -112,7 +111,9 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
                 return outcome;
             }
             None => {
-                tracing::info!("plan-changed: another process of this foundation has changed its addresses; the roles start again");
+                tracing::info!(
+                    "plan-changed: another process of this foundation has changed its addresses; the roles start again"
+                );
                 running.finish().await;
                 let _lock = PlanLock::take(&config.data).await?;
                 plan = Plan::read(&config.data)?;

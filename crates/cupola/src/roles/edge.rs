@@ -1,8 +1,8 @@
 //! Wiring of the router, the components' own routes, names (DNS and /etc/hosts).
 
 use super::{Part, Setting, public_addresses};
-use crate::sockets;
 use crate::plan::STATUS_USER;
+use crate::sockets;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use route_registrar::{Registrar, Route};

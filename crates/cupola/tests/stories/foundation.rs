@@ -1,12 +1,13 @@
-//! A foundation for the stories: boots `bin/cupola up` on free ports, offers what a person has (cf, cfdot, curl, a
+//! A foundation for the stories: boots `bin/cupola up`, or several `cupola serve`, on free ports, offers what a person has (cf, cfdot, curl, a
 //! shell on the cell), and checks at the end that the machine looks as before.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ pub(crate) struct Foundation {
     pub(crate) domain: String,
     pub(crate) config: Option<PathBuf>,
     pub(crate) child: Option<Child>,
+    mode: Mode,
+    /// Roles and the `cupola serve` that runs them.
+    pub(crate) parts: Vec<(&'static str, Child)>,
     /// `foundation.json`.
     pub(crate) plan: Value,
     /// Values recorded in one story and met again in the next.
@@ -23,10 +27,28 @@ pub(crate) struct Foundation {
     directory: tempfile::TempDir,
 }
 
+/// How the foundation's roles are spread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// `cupola up`.
+    OneProcess,
+    /// One `cupola serve` for each of [`PARTS`].
+    ManyProcesses,
+}
+
+/// What runs in a process each, in an unfavourable start order: nobody finds what he needs.
+pub(crate) const PARTS: &[&str] = &[
+    "router",
+    "cell,dns",
+    "uaa,log-cache,cloud-controller",
+    "bbs,auctioneer",
+    "nats",
+];
+
 pub(crate) const PASSWORD: &str = "story-password";
 
 impl Foundation {
-    pub(crate) fn boot(config: &str) -> Result<Self> {
+    pub(crate) fn boot(config: &str, mode: Mode) -> Result<Self> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "the stories need root: run `make test` as root"
@@ -47,6 +69,8 @@ impl Foundation {
             domain,
             config: Some(file).filter(|_| !config.is_empty()),
             child: None,
+            mode,
+            parts: Vec::new(),
             plan: Value::Null,
             notes: BTreeMap::new(),
             before: Machine::look(),
@@ -70,12 +94,65 @@ impl Foundation {
         Ok(foundation)
     }
 
-    /// Starts `cupola up` on this foundation's data and waits until it is ready.
+    /// Starts the foundation on its data and waits until it is ready.
     pub(crate) fn up(&mut self) -> Result<()> {
+        match self.mode {
+            Mode::OneProcess => self.up_in_one(),
+            Mode::ManyProcesses => {
+                for roles in PARTS {
+                    self.serve(roles)?;
+                }
+                self.wait_until_ready()
+            }
+        }
+    }
+
+    /// Starts one part of a foundation of many processes.
+    pub(crate) fn serve(&mut self, roles: &'static str) -> Result<()> {
+        let log = self.log_file()?;
+        let child = self
+            .command(&["serve", "--roles", roles])
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start cupola serve --roles {roles}"))?;
+        self.parts.push((roles, child));
+        Ok(())
+    }
+
+    /// Sends one part a signal and waits for its end.
+    pub(crate) fn end(&mut self, roles: &str, signal: Signal) -> Result<ExitStatus> {
+        let at = self.parts.iter().position(|(r, _)| *r == roles);
+        let (_, mut child) = self.parts.remove(at.context("that part does not run")?);
+        end(&mut child, signal).with_context(|| format!("{roles}:\n{}", self.log()))
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let file = self.data.join("foundation.json");
+        wait_for("the foundation's first answer", 90, || {
+            self.plan = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+            let names = sh("cat /etc/hosts")?;
+            Ok((self.get(&self.host("api"), "/v3/info")?.status == 200
+                && self.get(&self.host("login"), "/login")?.status == 200
+                && self.get(&self.host("log-cache"), "/api/v1/info")?.status == 200
+                && names.contains(&self.host("api")))
+            .then_some(()))
+        })
+        .with_context(|| self.log())
+    }
+
+    fn log_file(&self) -> Result<std::fs::File> {
+        Ok(std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("up.log"))?)
+    }
+
+    fn command(&self, verb: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command
+            .args(verb)
             .args([
-                "up",
                 "--http",
                 "127.0.0.1:0",
                 "--https",
@@ -88,16 +165,19 @@ impl Foundation {
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.directory.path().join("up.log"))?;
         command
             .env("CUPOLA_ADMIN_PASSWORD", PASSWORD)
-            .stdin(Stdio::null())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn up_in_one(&mut self) -> Result<()> {
+        let mut child = self
+            .command(&["up"])
             .stdout(Stdio::piped())
-            .stderr(log);
-        let mut child = command.spawn().context("start cupola up")?;
+            .stderr(self.log_file()?)
+            .spawn()
+            .context("start cupola up")?;
         let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         self.child = Some(child);
         let (ready, told) = mpsc::channel();
@@ -300,33 +380,34 @@ impl Foundation {
         serde_json::from_slice(&output.stdout).context("read /routes")
     }
 
-    /// SIGKILL to the whole cupola process; containers live on.
+    /// SIGKILL to every cupola process; containers live on.
     pub(crate) fn kill(&mut self) -> Result<()> {
+        for (_, mut child) in self.parts.drain(..) {
+            child.kill()?;
+            child.wait()?;
+        }
+        if self.mode == Mode::ManyProcesses {
+            return Ok(());
+        }
         let mut child = self.child.take().context("not running")?;
         child.kill()?;
         child.wait()?;
         Ok(())
     }
 
-    /// SIGTERM to `up`, and the machine looks as before.
+    /// SIGTERM to `up`, and the machine looks as before. Many processes leave their containers: an `up` takes them over
+    /// first.
     pub(crate) fn stop_cleanly(&mut self) -> Result<()> {
+        if self.mode == Mode::ManyProcesses {
+            while let Some((roles, _)) = self.parts.last() {
+                let status = self.end(roles, Signal::SIGTERM)?;
+                ensure!(status.success(), "a part ended with {status}");
+            }
+            self.up_in_one()?;
+        }
         let mut child = self.child.take().context("cupola up is not running")?;
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break status;
-            }
-            if Instant::now() > deadline {
-                child.kill()?;
-                bail!(
-                    "cupola up did not stop within 60 s after SIGTERM:\n{}",
-                    self.log()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        };
+        let status = end(&mut child, Signal::SIGTERM)
+            .with_context(|| format!("cupola up:\n{}", self.log()))?;
         ensure!(
             status.success(),
             "cupola up ended with {status}:\n{}",
@@ -338,12 +419,31 @@ impl Foundation {
 
 impl Drop for Foundation {
     fn drop(&mut self) {
-        if self.child.is_some() && self.stop_cleanly().is_err() {
+        let runs = self.child.is_some() || !self.parts.is_empty();
+        if runs && self.stop_cleanly().is_err() {
             eprintln!(
                 "the stories' foundation could not be stopped cleanly; see {}",
                 self.data.display()
             );
         }
+    }
+}
+
+/// Sends a signal and waits for the end, at most 60 s.
+pub(crate) fn end(child: &mut Child, signal: Signal) -> Result<ExitStatus> {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
+    nix::sys::signal::kill(pid, signal)?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("did not stop within 60 s after {signal}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -408,12 +508,12 @@ pub(crate) fn wait_for<T>(
 }
 
 /// What a foundation could leave behind on a machine.
-struct Machine {
+pub(crate) struct Machine {
     seen: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl Machine {
-    fn look() -> Self {
+    pub(crate) fn look() -> Self {
         let commands = [
             (
                 "chains and rules",
@@ -451,13 +551,27 @@ impl Machine {
         Self { seen }
     }
 
-    fn same_as_now(&self, data: &Path) -> Result<()> {
+    pub(crate) fn same_as_now(&self, data: &Path) -> Result<()> {
         let now = Self::look();
+        let plan = std::fs::read_to_string(data.join("foundation.json")).unwrap_or_default();
+        let plan: Value = serde_json::from_str(&plan).unwrap_or_default();
+        let text = |name: &str| plan[name].as_str().unwrap_or("not planned").to_owned();
+        let (tag, domain, ip) = (text("tag"), text("domain"), text("cell_ip"));
+        let network = ip
+            .rsplit_once('.')
+            .map_or(ip.clone(), |(net, _)| format!("{net}."));
+        let place = data.display().to_string();
+        // Other foundations on this machine come and go meanwhile.
+        let is_ours = |line: &str| {
+            [&tag, &domain, &network, &place]
+                .iter()
+                .any(|mark| line.contains(mark.as_str()))
+        };
         let mut left = Vec::new();
         for (what, before) in &self.seen {
             let added: Vec<_> = now.seen[what]
                 .iter()
-                .filter(|l| !before.contains(l))
+                .filter(|l| !before.contains(l) && is_ours(l))
                 .cloned()
                 .collect();
             if !added.is_empty() {

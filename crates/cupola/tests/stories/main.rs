@@ -4,14 +4,17 @@
 //! Speaks the originals' wire directly; knows nothing of our own `wire` types. Arguments filter stories by name.
 
 mod bad_input;
+mod cell;
 mod foundation;
 mod integrity;
 mod peers;
+mod processes;
 mod recovery;
+mod robustness;
 mod route_propagation;
 
 use anyhow::Result;
-use foundation::Foundation;
+use foundation::{Foundation, Mode};
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -31,26 +34,39 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
-    let groups: [(&str, &str, &[Story]); 2] = [
+    let groups: [(&str, Mode, &str, &[Story]); 3] = [
         (
             "a foundation with route integrity",
+            Mode::OneProcess,
             "",
-            &[
+            concat(&[
                 route_propagation::STORIES,
+                cell::STORIES,
                 integrity::ON,
                 bad_input::STORIES,
+                robustness::STORIES,
                 recovery::STORIES,
-            ]
-            .concat_stories(),
+            ]),
         ),
         (
             "a foundation without route integrity, with short-lived certificates",
+            Mode::OneProcess,
             "cell: {route_integrity: off, instance_cert_validity_minutes: 1}\n",
             integrity::OFF,
         ),
+        (
+            "a foundation of many processes",
+            Mode::ManyProcesses,
+            "",
+            concat(&[
+                &chosen(route_propagation::STORIES, processes::ALSO_HERE),
+                processes::STORIES,
+                &chosen(integrity::ON, processes::ALSO_HERE),
+            ]),
+        ),
     ];
     let mut tally = Tally::default();
-    for (what, config, stories) in groups {
+    for (what, mode, config, stories) in groups {
         let chosen: Vec<&Story> = stories
             .iter()
             .filter(|s| filters.is_empty() || filters.iter().any(|f| s.name.contains(f.as_str())))
@@ -59,7 +75,7 @@ fn main() -> ExitCode {
             continue;
         }
         println!("\n== {what}");
-        run_group(config, &chosen, &mut tally);
+        run_group(mode, config, &chosen, &mut tally);
     }
     for (name, error) in &tally.failures {
         println!("\n---- {name} ----\n{error}");
@@ -87,8 +103,8 @@ struct Tally {
     failures: Vec<(String, String)>,
 }
 
-fn run_group(config: &str, stories: &[&Story], tally: &mut Tally) {
-    let mut foundation = match Foundation::boot(config) {
+fn run_group(mode: Mode, config: &str, stories: &[&Story], tally: &mut Tally) {
+    let mut foundation = match Foundation::boot(config, mode) {
         Ok(foundation) => foundation,
         Err(error) => {
             tally.failures.push(("boot".into(), format!("{error:#}")));
@@ -134,16 +150,19 @@ fn run_group(config: &str, stories: &[&Story], tally: &mut Tally) {
     }
 }
 
-trait Concat {
-    fn concat_stories(&self) -> &'static [Story];
+fn concat(groups: &[&[Story]]) -> &'static [Story] {
+    let all: Vec<Story> = groups
+        .iter()
+        .flat_map(|group| group.iter().map(|s| story(s.name, s.run)))
+        .collect();
+    Vec::leak(all)
 }
 
-impl Concat for [&'static [Story]; 4] {
-    fn concat_stories(&self) -> &'static [Story] {
-        let all: Vec<Story> = self
-            .iter()
-            .flat_map(|group| group.iter().map(|s| story(s.name, s.run)))
-            .collect();
-        Vec::leak(all)
-    }
+/// Those whose name begins with one of `prefixes`.
+fn chosen(stories: &[Story], prefixes: &[&str]) -> Vec<Story> {
+    stories
+        .iter()
+        .filter(|s| prefixes.iter().any(|p| s.name.starts_with(p)))
+        .map(|s| story(s.name, s.run))
+        .collect()
 }

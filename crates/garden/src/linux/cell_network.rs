@@ -91,9 +91,7 @@ fn default_pools() -> Vec<Range> {
 /// A free /24 and the pool it is of.
 fn choose(wanted: Option<Ipv4Addr>, pools: &[Range]) -> Result<(Range, Range)> {
     let used = in_use()?;
-    if let Some((range, own)) =
-        wanted.and_then(|ip| choose_range(&[Range::new(ip, 24)], &used))
-    {
+    if let Some((range, own)) = wanted.and_then(|ip| choose_range(&[Range::new(ip, 24)], &used)) {
         let pool = pools.iter().copied().find(|p| p.contains(range.address(1)));
         return Ok((range, pool.unwrap_or(own)));
     }

@@ -1,0 +1,216 @@
+//! Starts that fail half-way or are stopped, parts that are killed at a bad moment: nothing is left behind, and whoever
+//! reads the message knows what to do.
+
+use crate::foundation::{Foundation, Machine, binary, both, end, example, sh, wait_for};
+use crate::{Story, story};
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+pub(crate) const STORIES: &[Story] = &[
+    story("robust_stopped_during_boot", stopped_during_boot),
+    story("robust_ctrl_c_twice", ctrl_c_twice),
+    story("robust_boot_fails_half_way", boot_fails),
+    story("robust_disk_full", disk_full),
+    story("robust_shim_killed", shim_killed),
+    story("robust_killed_during_a_push", killed_during_push),
+];
+
+fn command(data: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(["up", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0"])
+        .args(["--domain", "robust.cupola.test", "--data"])
+        .arg(data)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn wait_for_words(child: &mut Child, words: &str) -> Result<()> {
+    use std::io::{BufRead as _, BufReader};
+    let stdout = child.stdout.take().context("no stdout")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let found = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|l| l.contains(words));
+    ensure!(found, "never said {words:?}");
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    Ok(())
+}
+
+fn stopped_during_boot(f: &mut Foundation) -> Result<()> {
+    let data = f.folder().join("stopped");
+    let before = Machine::look();
+    for pause in [20, 150, 400, 900, 1500] {
+        let mut child = command(&data).spawn()?;
+        std::thread::sleep(Duration::from_millis(pause));
+        end(&mut child, Signal::SIGTERM)?;
+        before
+            .same_as_now(&data)
+            .with_context(|| format!("stopped after {pause} ms"))?;
+    }
+    Ok(())
+}
+
+fn ctrl_c_twice(f: &mut Foundation) -> Result<()> {
+    let data = f.folder().join("stopped");
+    let before = Machine::look();
+    let mut child = command(&data).spawn()?;
+    wait_for_words(&mut child, "API endpoint:")?;
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
+    nix::sys::signal::kill(pid, Signal::SIGINT)?;
+    end(&mut child, Signal::SIGINT)?;
+    let mut child = command(&data).spawn()?;
+    wait_for_words(&mut child, "API endpoint:")?;
+    ensure!(
+        end(&mut child, Signal::SIGINT)?.success(),
+        "the next up does not stop well"
+    );
+    before.same_as_now(&data)
+}
+
+fn fails(mut command: Command, parts: &[&str]) -> Result<()> {
+    let output = command.output()?;
+    let text = both(&output);
+    ensure!(
+        output.status.code() == Some(1),
+        "ended with {}: {text}",
+        output.status
+    );
+    for part in parts {
+        ensure!(text.contains(part), "{part:?} is missing in: {text}");
+    }
+    Ok(())
+}
+
+fn boot_fails(f: &mut Foundation) -> Result<()> {
+    let data = f.folder().join("stopped");
+    let config = f.folder().join("robust.yml");
+    let configured = |text: &str, data: &Path| -> Result<Command> {
+        std::fs::write(&config, text)?;
+        let mut command = command(data);
+        command.arg("--config").arg(&config);
+        Ok(command)
+    };
+    let before = Machine::look();
+    // the message bus' port, as the plan has it since the last start
+    let plan: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(data.join("foundation.json"))?)?;
+    for (role, says) in [
+        ("nats", "nats-server"),
+        ("rep", ""),
+        ("uaa", ""),
+        ("router_status", ""),
+    ] {
+        let port = plan["ports"][role].to_string();
+        let taken = std::net::TcpListener::bind(format!("127.0.0.1:{port}"))?;
+        fails(command(&data), &[&format!("127.0.0.1:{port}"), says])?;
+        drop(taken);
+        before
+            .same_as_now(&data)
+            .with_context(|| format!("port of {role} taken"))?;
+    }
+    // the name server's
+    let mut server = Command::new("python3")
+        .args(["-c", "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(0, 15, 1); s.bind(('10.253.253.1', 53)); print('bound', flush=True); input()"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    wait_for_words(&mut server, "bound")?;
+    let outcome = fails(
+        configured("cell: {ip: 10.253.253.1}\n", &f.folder().join("named"))?,
+        &["10.253.253.1:53", "cell.ip"],
+    );
+    server.kill()?;
+    server.wait()?;
+    outcome?;
+    before
+        .same_as_now(&f.folder().join("named"))
+        .context("port 53 taken")?;
+    let broken = f.folder().join("broken.tar");
+    std::fs::write(&broken, "this is no archive")?;
+    fails(
+        configured(
+            &format!("cell: {{stacks: {{cflinuxfs4: {}}}}}\n", broken.display()),
+            &f.folder().join("broken"),
+        )?,
+        &["broken.tar", "unpack"],
+    )?;
+    before
+        .same_as_now(&f.folder().join("broken"))
+        .context("broken stack")
+}
+
+fn disk_full(f: &mut Foundation) -> Result<()> {
+    let data = f.folder().join("small");
+    std::fs::create_dir_all(&data)?;
+    let place = data.display();
+    let before = Machine::look();
+    sh(&format!("mount -t tmpfs -o size=8m none {place}"))?;
+    let outcome = fails(command(&data), &["No space left"]);
+    sh(&format!("umount {place}"))?;
+    outcome?;
+    before.same_as_now(&data)
+}
+
+fn shim_killed(f: &mut Foundation) -> Result<()> {
+    let guid = f.instances(&f.guid("appA")?)?[0]["instance_guid"].clone();
+    let shim = sh(&format!(
+        "pgrep -f '^[^ ]*inside shim .*{}' | head -1",
+        guid.as_str().unwrap_or_default()
+    ))?;
+    sh(&format!("kill -9 {}", shim.trim()))?;
+    wait_for("another instance of appA", 30, || {
+        let now = f.instances(&f.guid("appA")?)?;
+        Ok((now.len() == 1 && now[0]["instance_guid"] != guid).then_some(()))
+    })?;
+    wait_for("appA's route", 10, || {
+        Ok((f.get(&f.host("appa"), "/")?.status == 200).then_some(()))
+    })
+}
+
+fn killed_during_push(f: &mut Foundation) -> Result<()> {
+    for pause in [300, 800, 1300] {
+        let mut push = Command::new(binary())
+            .args([
+                "cf",
+                "push",
+                "halfway",
+                "-p",
+                &example("proxy/bin"),
+                "-b",
+                "binary_buildpack",
+            ])
+            .args(["-c", "./proxy", "-m", "64M", "-k", "128M"])
+            .env("CF_HOME", f.folder().join("home"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        std::thread::sleep(Duration::from_millis(pause));
+        f.kill()?;
+        push.wait()?;
+        f.up()?;
+        f.cf_ok(&["delete", "halfway", "-f", "-r"])?;
+    }
+    let folders = f.data.join("garden/containers");
+    wait_for("containers are what actual LRPs say", 40, || {
+        let lrps = f.cfdot(&["actual-lrps"])?.len();
+        let containers = std::fs::read_dir(&folders)?.count();
+        let shims = sh(&format!(
+            "pgrep -fc 'inside shim {}' || true",
+            folders.display()
+        ))?;
+        ensure!(
+            lrps == containers && shims.trim() == containers.to_string(),
+            "{lrps} actual LRPs, {containers} containers, {} shims",
+            shims.trim()
+        );
+        Ok(Some(()))
+    })
+}
