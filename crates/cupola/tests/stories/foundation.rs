@@ -563,6 +563,7 @@ impl Machine {
         let place = data.display().to_string();
         // Other foundations on this machine come and go meanwhile.
         let is_ours = |line: &str| {
+            let line = line.replace(".0.0/16", "");
             [&tag, &domain, &network, &place]
                 .iter()
                 .any(|mark| line.contains(mark.as_str()))
