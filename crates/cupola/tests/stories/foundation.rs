@@ -553,11 +553,26 @@ impl Machine {
 
     pub(crate) fn same_as_now(&self, data: &Path) -> Result<()> {
         let now = Self::look();
+        let plan = std::fs::read_to_string(data.join("foundation.json")).unwrap_or_default();
+        let plan: Value = serde_json::from_str(&plan).unwrap_or_default();
+        let text = |name: &str| plan[name].as_str().unwrap_or("not planned").to_owned();
+        let (tag, domain, ip) = (text("tag"), text("domain"), text("cell_ip"));
+        let network = ip
+            .rsplit_once('.')
+            .map_or(ip.clone(), |(net, _)| format!("{net}."));
+        let place = data.display().to_string();
+        // Other foundations on this machine come and go meanwhile.
+        let is_ours = |line: &str| {
+            let line = line.replace(".0.0/16", "");
+            [&tag, &domain, &network, &place]
+                .iter()
+                .any(|mark| line.contains(mark.as_str()))
+        };
         let mut left = Vec::new();
         for (what, before) in &self.seen {
             let added: Vec<_> = now.seen[what]
                 .iter()
-                .filter(|l| !before.contains(l))
+                .filter(|l| !before.contains(l) && is_ours(l))
                 .cloned()
                 .collect();
             if !added.is_empty() {

@@ -42,8 +42,8 @@ fn main() -> ExitCode {
             "router: {register_interval: 5}\n",
             concat(&[
                 route_propagation::STORIES,
-                integrity::ON,
                 cell::STORIES,
+                integrity::ON,
                 bad_input::STORIES,
                 robustness::STORIES,
                 recovery::STORIES,
@@ -62,8 +62,8 @@ fn main() -> ExitCode {
             "router: {register_interval: 5}\n",
             concat(&[
                 &chosen(route_propagation::STORIES, processes::ALSO_HERE),
-                &chosen(integrity::ON, processes::ALSO_HERE),
                 processes::STORIES,
+                &chosen(integrity::ON, processes::ALSO_HERE),
             ]),
         ),
     ];

@@ -1,8 +1,8 @@
 //! One foundation of several `cupola serve` processes: parts come, go and are killed, and the rest does not notice.
 
-use crate::foundation::{Foundation, binary, both, wait_for};
+use crate::foundation::{Foundation, binary, both, sh, wait_for};
 use crate::{Story, story};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use std::process::Command;
 
@@ -51,6 +51,10 @@ fn same_instance(f: &Foundation, guid: &str) -> Result<()> {
 }
 
 fn cell_restart_keeps_containers(f: &mut Foundation) -> Result<()> {
+    // a story before may have had its endpoint pruned
+    wait_for("appA's route", 30, || {
+        Ok((f.get(&f.host("appa"), "/")?.status == 200).then_some(()))
+    })?;
     let app = f.guid("appA")?;
     let guid = f.instances(&app)?[0]["instance_guid"]
         .as_str()
@@ -67,6 +71,9 @@ fn cell_restart_keeps_containers(f: &mut Foundation) -> Result<()> {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         f.serve("cell,dns")?;
+        wait_for("the names are known again", 30, || {
+            Ok(sh("cat /etc/hosts")?.contains(&f.host("api")).then_some(()))
+        })?;
         // the new process is at work: a route that is mapped now needs its emitter
         let host = if signal == Signal::SIGTERM {
             "after-term"
@@ -108,7 +115,8 @@ fn router_and_nats_restart(f: &mut Foundation) -> Result<()> {
         f.serve(roles)?;
         wait_for("the route works again", 10, || {
             Ok((f.get(&f.host("appa"), "/")?.status == 200).then_some(()))
-        })?;
+        })
+        .with_context(|| format!("{roles} after {signal}:\n{}", f.log()))?;
     }
     let host = f.host("after-nats");
     wait_for("the API answers", 10, || {

@@ -129,7 +129,9 @@ fn boot_fails(f: &mut Foundation) -> Result<()> {
     server.kill()?;
     server.wait()?;
     outcome?;
-    before.same_as_now(&data).context("port 53 taken")?;
+    before
+        .same_as_now(&f.folder().join("named"))
+        .context("port 53 taken")?;
     let broken = f.folder().join("broken.tar");
     std::fs::write(&broken, "this is no archive")?;
     fails(
@@ -139,7 +141,9 @@ fn boot_fails(f: &mut Foundation) -> Result<()> {
         )?,
         &["broken.tar", "unpack"],
     )?;
-    before.same_as_now(&data).context("broken stack")
+    before
+        .same_as_now(&f.folder().join("broken"))
+        .context("broken stack")
 }
 
 fn disk_full(f: &mut Foundation) -> Result<()> {

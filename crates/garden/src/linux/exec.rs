@@ -44,12 +44,30 @@ pub fn exec_interactive(
         .container(&key)
         .join(format!("exec-{}.json", std::process::id()));
     write_private(&file, &serde_json::to_vec(&process)?)?;
-    let status = run(&paths, &record, &file);
-    let _ = std::fs::remove_file(&file);
-    status
+    let complaint = file.with_extension("log");
+    let status = run(&paths, &record, &file, &complaint);
+    let said = std::fs::read_to_string(&complaint).unwrap_or_default();
+    for file in [file, complaint] {
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(match status? {
+        255 => not_started(&said).unwrap_or(255),
+        status => status,
+    })
 }
 
-fn run(paths: &Paths, record: &Record, process: &Path) -> Result<i32> {
+/// What a shell would answer when crun could not start the command, by what it complained of.
+fn not_started(said: &str) -> Option<i32> {
+    if said.contains("not found") || said.contains("No such file or directory") {
+        Some(127)
+    } else if said.contains("Permission denied") || said.contains("Exec format error") {
+        Some(126)
+    } else {
+        None
+    }
+}
+
+fn run(paths: &Paths, record: &Record, process: &Path, complaint: &Path) -> Result<i32> {
     let setup = paths.container(&record.key).join("setup.json");
     let setup: super::shim_protocol::Setup = serde_json::from_slice(
         &std::fs::read(&setup).with_context(|| format!("read {}", setup.display()))?,
@@ -70,7 +88,9 @@ fn run(paths: &Paths, record: &Record, process: &Path) -> Result<i32> {
         .arg(crun)
         .arg("--root")
         .arg(&setup.crun_root)
-        .arg("--cgroup-manager=disabled");
+        .arg("--cgroup-manager=disabled")
+        .arg("--log")
+        .arg(complaint);
     let status = script
         .args(["exec", "--process"])
         .arg(process)
