@@ -169,6 +169,41 @@ pub struct LogFormat {
     pub redact_query: RedactQuery,
     pub without_forwarded_for: bool,
     pub without_source_ip: bool,
+    /// In their order, before the router's error.
+    pub extra_fields: Vec<LogField>,
+}
+
+/// What the access log can tell of the attempts at backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogField {
+    /// From the beginning of the last attempt to the end of the answer, in seconds as all times.
+    BackendTime,
+    /// Of the last connection that was made, with the resolution of its name.
+    DialTime,
+    /// Not measured apart from the dial: always `-`.
+    DnsTime,
+    TlsTime,
+    FailedAttempts,
+    FailedAttemptsTime,
+    /// This router's end of the last connection that was made.
+    LocalAddress,
+}
+
+impl LogField {
+    pub(crate) const ALL: &[(&str, Self)] = &[
+        ("backend_time", Self::BackendTime),
+        ("dial_time", Self::DialTime),
+        ("dns_time", Self::DnsTime),
+        ("failed_attempts", Self::FailedAttempts),
+        ("failed_attempts_time", Self::FailedAttemptsTime),
+        ("local_address", Self::LocalAddress),
+        ("tls_time", Self::TlsTime),
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, field)| *field == self);
+        found.map_or("", |(name, _)| name)
+    }
 }
 
 /// Services that requests of some routes pass on their way to the app.
@@ -260,6 +295,8 @@ pub struct Settings {
     pub max_response_headers: usize,
     pub http2: bool,
     pub front_tls: FrontTls,
+    /// A load balancer in front may say who the client is.
+    pub proxy_protocol: bool,
     /// The machine's own authorities may sign backends' certificates as well.
     pub system_backend_cas: bool,
     /// A known route without endpoints answers 503, not 404.
@@ -325,6 +362,7 @@ impl Default for Settings {
             max_response_headers: 256,
             http2: true,
             front_tls: FrontTls::default(),
+            proxy_protocol: false,
             system_backend_cas: false,
             empty_pool_503: true,
             force_forwarded_proto_https: false,

@@ -2,7 +2,7 @@
 //! whether another endpoint may try (as gorouter `proxy/round_tripper`).
 
 use crate::backend::Lease;
-use crate::backend::connect::{self, Sender};
+use crate::backend::connect::{self, Made, Sender};
 use crate::backend::failure::Fault;
 use crate::body::{RequestBody, ResponseBody};
 use crate::context::RequestContext;
@@ -11,7 +11,7 @@ use crate::protocol::Upgrade;
 use crate::rejection::Rejection;
 use crate::router::{Shared, Worker};
 use crate::tunnel::Tunnel;
-use crate::{forwarded, sticky};
+use crate::{forwarded, route_service, sticky};
 use http::header::{
     CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Outgoing {
     upgrade: Option<Upgrade>,
     /// It goes to a route service, not to an app.
     to_service: bool,
+    /// The last connection that was made for it.
+    pub(crate) made: Made,
 }
 
 impl Outgoing {
@@ -64,6 +66,7 @@ impl Outgoing {
             repeatable,
             upgrade,
             to_service: false,
+            made: Made::default(),
         }
     }
 
@@ -134,7 +137,9 @@ pub(crate) async fn forward(
     mut request: Outgoing,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let shared = &worker.shared;
-    let sticky = sticky::wanted(&request.headers, &shared.settings);
+    // A route service's instances are nothing that a client's session with the app could stick to.
+    let to_service = request.headers.contains_key(route_service::SIGNATURE);
+    let sticky = sticky::wanted(&request.headers, &shared.settings).filter(|_| !to_service);
     let hash = target.pool.hash_header().and_then(|header| {
         let value = request.headers.get(header)?;
         Some(value.clone()).filter(|value| !value.is_empty())
@@ -167,7 +172,10 @@ pub(crate) async fn forward(
             Err(reason) => return Err(none_left(context, reason, last)),
         };
         context.log.endpoint(&endpoint);
-        match attempt(worker, &endpoint, &mut request).await {
+        context.log.attempt_begins();
+        let tried_once = attempt(worker, &endpoint, &mut request).await;
+        context.log.attempt_ended(request.made, tried_once.is_err());
+        match tried_once {
             Ok(answered) => {
                 let mut response = accept(
                     context,
@@ -176,13 +184,15 @@ pub(crate) async fn forward(
                     &mut request,
                     answered,
                 )?;
-                sticky::remember(
-                    response.headers_mut(),
-                    sticky.as_ref(),
-                    &target.pool,
-                    &endpoint,
-                    &shared.settings,
-                );
+                if !to_service {
+                    sticky::remember(
+                        response.headers_mut(),
+                        sticky.as_ref(),
+                        &target.pool,
+                        &endpoint,
+                        &shared.settings,
+                    );
+                }
                 if traced {
                     trace(response.headers_mut(), shared, &endpoint);
                 }
@@ -240,7 +250,10 @@ pub(crate) async fn attempt(
         let reused = idle.is_some();
         let sender = match idle {
             Some(sender) => sender,
-            None => connect::connect(worker, endpoint, http1_only, request.to_service).await?,
+            None => {
+                let service = request.to_service;
+                connect::connect(worker, endpoint, http1_only, service, &mut request.made).await?
+            }
         };
         let settings = &worker.shared.settings;
         let limit = match &sender {

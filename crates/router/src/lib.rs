@@ -7,7 +7,7 @@
 //! # The life of a request
 //!
 //! ```text
-//!  listen      accept, TLS, HTTP/1.1 or HTTP/2                      one single-threaded worker per core
+//!  listen      accept, PROXY protocol, TLS, HTTP/1.1 or HTTP/2                      one single-threaded worker per core
 //!    │
 //!  route       the order of steps, top to bottom:
 //!    ├─ protocol        HTTP/1.0, 1.1, 2; one way to frame the body         400
@@ -41,6 +41,7 @@ mod healthcheck;
 mod listen;
 mod lookup;
 mod protocol;
+mod proxy_protocol;
 mod rejection;
 mod route;
 mod route_service;
@@ -56,7 +57,7 @@ pub mod gorouter_yml;
 
 pub use config::{
     AddressRange, Certificate, ClientCertValidation, Config, ForwardedClientCert, FrontTls,
-    LogFormat, Pages, PagesListener, RedactQuery, Reserved, ResponseRewrite, RouteServices,
-    Settings, Sharding, Status,
+    LogField, LogFormat, Pages, PagesListener, RedactQuery, Reserved, ResponseRewrite,
+    RouteServices, Settings, Sharding, Status,
 };
 pub use router::{Handle, Router};

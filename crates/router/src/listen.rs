@@ -1,6 +1,7 @@
 //! Accepting connections and speaking HTTP on them; each request goes to [`crate::route`].
 
 use crate::protocol::HeadWatch;
+use crate::proxy_protocol;
 use crate::route::{self, Peer};
 use crate::router::Worker;
 use anyhow::{Context as _, Result};
@@ -118,6 +119,14 @@ async fn connection(
     addr: SocketAddr,
     stop: CancellationToken,
 ) {
+    let addr = if worker.shared.settings.proxy_protocol {
+        match proxy_protocol::source(&stream).await {
+            Ok(said) => said.unwrap_or(addr),
+            Err(error) => return tracing::debug!(%error, client = %addr, "proxy-protocol-refused"),
+        }
+    } else {
+        addr
+    };
     let Some(acceptor) = acceptor else {
         return serve_http1(worker, stream, Peer::plain(addr), stop).await;
     };

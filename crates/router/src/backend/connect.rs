@@ -9,7 +9,9 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use routing::registry::{Endpoint, Protocol};
 use rustls_pki_types::ServerName;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,6 +24,14 @@ pub(crate) enum Sender {
     Http2(http2::SendRequest<RequestBody>),
 }
 
+/// How a connection came to be, for the access log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) dial: Option<Duration>,
+    pub(crate) tls: Option<Duration>,
+    pub(crate) local: Option<SocketAddr>,
+}
+
 /// Connects to an endpoint. `http1_only`: for upgrades, which HTTP/2 does not have; `to_service`: to a route service, for
 /// which other authorities and addresses count.
 pub(crate) async fn connect(
@@ -29,13 +39,20 @@ pub(crate) async fn connect(
     endpoint: &Endpoint,
     http1_only: bool,
     to_service: bool,
+    made: &mut Made,
 ) -> Result<Sender, Fault> {
     let settings = &worker.shared.settings;
     let spec = endpoint.spec();
     let service = worker.shared.route_services.as_ref().filter(|_| to_service);
+    let started = Instant::now();
     let stream = match timeout(settings.dial_timeout, dial(endpoint, service)).await {
         Ok(stream) => stream?,
         Err(_) => return Err(dial_fault(endpoint, "i/o timeout".into())),
+    };
+    *made = Made {
+        dial: Some(started.elapsed()),
+        tls: None,
+        local: stream.local_addr().ok(),
     };
     let _ = stream.set_nodelay(true);
     if !spec.tls {
@@ -55,6 +72,7 @@ pub(crate) async fn connect(
             presented: "unknown, for the registered name is not one that a certificate can carry"
                 .into(),
         })?;
+    let started = Instant::now();
     let stream = match timeout(
         settings.tls_handshake_timeout,
         TlsConnector::from(config.clone()).connect(name, stream),
@@ -65,6 +83,7 @@ pub(crate) async fn connect(
         Ok(Err(error)) => return Err(Fault::from_handshake(&error)),
         Err(_) => return Err(Fault::HandshakeTimeout),
     };
+    made.tls = Some(started.elapsed());
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let sender = http2(stream).await?;
         worker

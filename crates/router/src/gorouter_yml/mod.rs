@@ -8,8 +8,8 @@ mod keys;
 mod tls;
 
 use crate::config::{
-    AddressRange, Certificate, ForwardedClientCert, LogFormat, RedactQuery, ResponseRewrite,
-    RouteServices, Settings, Sharding,
+    AddressRange, Certificate, ForwardedClientCert, LogField, LogFormat, RedactQuery,
+    ResponseRewrite, RouteServices, Settings, Sharding,
 };
 use http::{HeaderName, HeaderValue};
 use keys::{Keys, Notes};
@@ -193,6 +193,7 @@ fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
         frontend_idle_timeout: keys
             .duration("frontend_idle_timeout")
             .unwrap_or(seconds(900)),
+        proxy_protocol: keys.flag("enable_proxy", false),
         http2: keys.flag("enable_http2", true),
         force_forwarded_proto_https: keys.flag("force_forwarded_proto_https", false),
         sanitize_forwarded_proto: keys.flag("sanitize_forwarded_proto", false),
@@ -455,7 +456,7 @@ fn logging(keys: &mut Keys<'_>) -> (Option<PathBuf>, &'static str, LogFormat) {
     access.unsupported(&["enable_streaming"]);
     let file = access.text("file").filter(|path| !path.is_empty());
     let mut logging = keys.section("logging");
-    logging.unsupported(&["syslog", "loggregator_enabled", "extra_access_log_fields"]);
+    logging.unsupported(&["syslog", "loggregator_enabled"]);
     logging.without_effect(&[
         "syslog_addr",
         "syslog_network",
@@ -489,6 +490,15 @@ fn logging(keys: &mut Keys<'_>) -> (Option<PathBuf>, &'static str, LogFormat) {
         without_source_ip: logging.flag("disable_log_source_ip", false),
         ..LogFormat::default()
     };
+    for name in logging.texts("extra_access_log_fields").unwrap_or_default() {
+        match LogField::ALL.iter().find(|(known, _)| *known == name) {
+            Some((_, field)) => format.extra_fields.push(*field),
+            None => logging.warn(
+                "extra_access_log_fields",
+                &format!("has {name}, which this router does not know: dropped"),
+            ),
+        }
+    }
     for name in keys.texts("extra_headers_to_log").unwrap_or_default() {
         match HeaderName::from_str(&name) {
             Ok(header) => format.extra_headers.push(header),

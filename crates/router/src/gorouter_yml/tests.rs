@@ -40,10 +40,11 @@ nats:
   ca_certs: {cert}
   cert_chain: {cert}
   private_key: {key}
-logging: {{level: info, redact_query_params: hash, disable_log_forwarded_for: true, format: {{timestamp: rfc3339}}}}
+logging: {{level: info, extra_access_log_fields: [failed_attempts, made_up], redact_query_params: hash, disable_log_forwarded_for: true, format: {{timestamp: rfc3339}}}}
 access_log: {{file: log/access.log, enable_streaming: false}}
 extra_headers_to_log: [Content-Length, X-Mine]
 port: 80
+enable_proxy: true
 ssl_port: 444
 enable_ssl: true
 disable_http: true
@@ -117,6 +118,8 @@ status_typo: {{a: 1}}
         (services.max_attempts, services.egress_blocklist.len()),
         (2, 1)
     );
+    assert!(settings.proxy_protocol);
+    assert_eq!(settings.log_format.extra_fields.len(), 1);
     assert!(settings.sticky_for_auth_negotiate);
     assert_eq!(settings.log_format.extra_headers.len(), 2);
     assert_eq!(
@@ -124,6 +127,7 @@ status_typo: {{a: 1}}
         [
             "min_tls_version is below TLSv1.2, which this router does not speak: raised to TLSv1.2",
             "cipher_suites has AES128-SHA, which this router does not speak: dropped",
+            "logging.extra_access_log_fields has made_up, which this router does not know: dropped",
             "made_up is unknown: ignored",
             "status_typo is unknown: ignored",
         ]

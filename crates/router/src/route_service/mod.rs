@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use time::OffsetDateTime;
 
-const SIGNATURE: HeaderName = HeaderName::from_static("x-cf-proxy-signature");
+pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("x-cf-proxy-signature");
 const METADATA: HeaderName = HeaderName::from_static("x-cf-proxy-metadata");
 const FORWARDED_URL: HeaderName = HeaderName::from_static("x-cf-forwarded-url");
 
@@ -313,7 +313,10 @@ pub(crate) async fn forward(
     context.log.backend_begins();
     let mut attempt = 1;
     loop {
-        match forward::attempt(worker, &endpoint, &mut request).await {
+        context.log.attempt_begins();
+        let tried = forward::attempt(worker, &endpoint, &mut request).await;
+        context.log.attempt_ended(request.made, tried.is_err());
+        match tried {
             Ok(answered) => {
                 return forward::accept(context, &out.authority, &endpoint, &mut request, answered);
             }

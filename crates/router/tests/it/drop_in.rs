@@ -8,8 +8,8 @@ use clients::loggregator::Emitter;
 use kit::CancellationToken;
 use kit::tls::Identity;
 use router::{
-    ClientCertValidation, Config, ForwardedClientCert, FrontTls, LogFormat, RedactQuery, Reserved,
-    ResponseRewrite, Router, Settings, Status,
+    ClientCertValidation, Config, ForwardedClientCert, FrontTls, LogField, LogFormat, RedactQuery,
+    Reserved, ResponseRewrite, Router, Settings, Status,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +104,11 @@ async fn responses_are_rewritten_and_the_log_tells_what_it_should() {
             redact_query: RedactQuery::All,
             without_forwarded_for: true,
             without_source_ip: true,
+            extra_fields: vec![
+                LogField::FailedAttempts,
+                LogField::TlsTime,
+                LogField::DialTime,
+            ],
         },
         empty_pool_503: false,
         ..Settings::default()
@@ -135,6 +140,10 @@ async fn responses_are_rewritten_and_the_log_tells_what_it_should() {
             " \"-\" \"{}\" x_forwarded_for:\"-\"",
             backend.addr
         )),
+        "{line}"
+    );
+    assert!(
+        line.contains(" failed_attempts:0 tls_time:\"-\" dial_time:0.0"),
         "{line}"
     );
     assert!(line.ends_with(" x_mine:\"a b\""), "{line}");
@@ -184,4 +193,32 @@ async fn nobody_can_connect_before_the_start_delay_is_over() {
     );
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_balancer_in_front_says_who_the_client_is() {
+    let world = World::with(Settings {
+        proxy_protocol: true,
+        ..Settings::default()
+    })
+    .await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    let get = "GET /dump HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n";
+    let v2 = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x05\x7f\0\0\x01\0\x0b\0\x16";
+    for (header, client) in [
+        ("PROXY TCP4 1.2.3.4 127.0.0.1 11 22\r\n", "1.2.3.4"),
+        (v2, "1.2.3.5"),
+        ("", "127.0.0.1"),
+    ] {
+        let answer = crate::client::raw(world.addr, &format!("{header}{get}"), "").await;
+        assert!(
+            answer.contains(&format!("x-forwarded-for: {client}\n")),
+            "{answer}"
+        );
+    }
+    let refused = crate::client::raw(world.addr, &format!("PROXY UNKNOWN\r\n{get}"), "").await;
+    assert_eq!(refused, "");
+    let lines = world.log_lines(3).await;
+    assert!(lines[0].contains(" \"1.2.3.4:11\" "), "{}", lines[0]);
 }

@@ -199,4 +199,16 @@ async fn a_service_that_is_an_app_here_is_reached_through_the_table_if_allowed()
     assert_eq!(line(&text, "x-cf-applicationid: "), "service");
     assert_eq!(line(&text, "x-cf-forwarded-url: "), "https://app.test/x");
     assert_eq!(world.get("deep.test", "/x").await.status, 502, "two labels");
+    bind(
+        &world,
+        "sticky.test",
+        &app,
+        "https://rs.services.invalid/session",
+    )
+    .await;
+    let cookie = [("cookie", "JSESSIONID=1; __VCAP_ID__=app-instance-0")];
+    let reply = request(world.addr, "GET", "sticky.test", "/", &cookie, "").await;
+    assert_eq!(reply.text(), "service");
+    let cookies = reply.headers.get_all("set-cookie").iter().count();
+    assert_eq!(cookies, 1, "the service's own alone");
 }

@@ -32,6 +32,8 @@ pub(super) struct Line<'a> {
     pub(super) app_index: &'a str,
     pub(super) instance_id: &'a str,
     pub(super) router_error: &'a str,
+    /// Rendered; empty, or beginning with a space.
+    pub(super) extra_fields: &'a str,
     /// Names as the log spells them, and as many values.
     pub(super) extra_names: &'a [LoggedHeader],
     pub(super) extra_values: &'a [Option<HeaderValue>],
@@ -84,10 +86,11 @@ impl Display for Line<'_> {
         )?;
         write!(
             f,
-            "app_id:{} app_index:{} instance_id:{} x_cf_routererror:{}",
+            "app_id:{} app_index:{} instance_id:{}{} x_cf_routererror:{}",
             text(self.app_id),
             text(self.app_index),
             text(self.instance_id),
+            self.extra_fields,
             text(self.router_error)
         )?;
         for (header, value) in self.extra_names.iter().zip(self.extra_values) {
@@ -185,6 +188,7 @@ mod tests {
             app_index: "0",
             instance_id: "instance-guid",
             router_error: "",
+            extra_fields: "",
             extra_names: &[],
             extra_values: &[],
         }
@@ -194,6 +198,7 @@ mod tests {
     fn what_the_operator_adds_and_hides() {
         let mut line = line();
         line.client = None;
+        line.extra_fields = " failed_attempts:1";
         line.forwarded_for = None;
         let names = ["x-custom", "b3"].map(|name| LoggedHeader::new(name.parse().unwrap()));
         let values = [Some(HeaderValue::from_static("a\"b")), None];
@@ -204,7 +209,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.ends_with(r#" x_cf_routererror:"-" x_custom:"a\"b" b3:"-""#),
+            text.ends_with(r#" failed_attempts:1 x_cf_routererror:"-" x_custom:"a\"b" b3:"-""#),
             "{text}"
         );
     }

@@ -6,7 +6,8 @@
 mod line;
 mod writer;
 
-use crate::config::{RedactQuery, Settings};
+use crate::backend::connect::Made;
+use crate::config::{LogField, RedactQuery, Settings};
 use crate::router::Shared;
 use crate::tracing_headers::REQUEST_ID;
 use crate::{forwarded, tracing_headers};
@@ -23,7 +24,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use writer::Writer;
 
 /// Longest line for the log stream, which a datagram once limited.
@@ -116,6 +117,45 @@ impl AccessLog {
     }
 }
 
+/// Attempts at backends, as far as the log tells of them.
+#[derive(Debug, Default)]
+struct Attempts {
+    failed: u32,
+    failed_time: Duration,
+    /// Of the last one.
+    started: Option<Instant>,
+    made: Made,
+}
+
+impl Attempts {
+    fn value(&self, field: LogField) -> String {
+        let seconds = |time: Option<Duration>| match time {
+            Some(time) => format!("{:.6}", time.as_secs_f64()),
+            None => "\"-\"".into(),
+        };
+        match field {
+            LogField::BackendTime => seconds(self.started.map(|started| started.elapsed())),
+            LogField::DialTime => seconds(self.made.dial),
+            LogField::DnsTime => seconds(None),
+            LogField::TlsTime => seconds(self.made.tls),
+            LogField::FailedAttempts => self.failed.to_string(),
+            LogField::FailedAttemptsTime => seconds((self.failed > 0).then_some(self.failed_time)),
+            LogField::LocalAddress => match self.made.local {
+                Some(local) => format!("\"{local}\""),
+                None => "\"-\"".into(),
+            },
+        }
+    }
+
+    /// ` name:value` each.
+    fn fields(&self, fields: &[LogField]) -> String {
+        fields.iter().fold(String::new(), |mut text, field| {
+            let _ = write!(text, " {}:{}", field.name(), self.value(*field));
+            text
+        })
+    }
+}
+
 /// One request's line in the making.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -136,6 +176,7 @@ pub(crate) struct Entry {
     request_id: Option<HeaderValue>,
     /// As many as the log has extra headers.
     extra: Vec<Option<HeaderValue>>,
+    attempts: Attempts,
     router_error: String,
     status: Option<StatusCode>,
     received: Arc<AtomicU64>,
@@ -166,6 +207,7 @@ impl Entry {
             user_agent: None,
             request_id: None,
             extra: Vec::new(),
+            attempts: Attempts::default(),
             router_error: String::new(),
             status: None,
             received: Arc::default(),
@@ -194,6 +236,19 @@ impl Entry {
     /// The endpoint that is being tried; the last one stands in the line.
     pub(crate) fn endpoint(&mut self, endpoint: &Arc<Endpoint>) {
         self.endpoint = Some(endpoint.clone());
+    }
+
+    pub(crate) fn attempt_begins(&mut self) {
+        self.attempts.started = Some(Instant::now());
+    }
+
+    pub(crate) fn attempt_ended(&mut self, made: Made, failed: bool) {
+        self.attempts.made = made;
+        if failed {
+            self.attempts.failed += 1;
+            let took = self.attempts.started.map(|started| started.elapsed());
+            self.attempts.failed_time += took.unwrap_or_default();
+        }
     }
 
     pub(crate) fn router_error(&mut self, error: String) {
@@ -257,6 +312,7 @@ impl Drop for Entry {
             app_index: spec.map_or("", |spec| &spec.instance_index),
             instance_id: spec.map_or("", |spec| &spec.instance_id),
             router_error: &self.router_error,
+            extra_fields: &self.attempts.fields(&format.extra_fields),
             extra_names: &self.shared.access_log.headers,
             extra_values: &self.extra,
         }

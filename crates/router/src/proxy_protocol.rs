@@ -1,0 +1,195 @@
+//! The PROXY protocol, version 1 (text) and 2 (binary): a load balancer in front says who the client is. A connection
+//! without such a header is taken as it is.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// A client that says nothing for this long has no load balancer in front of it (as gorouter).
+const SILENCE: Duration = Duration::from_millis(100);
+/// For the rest of a header that has begun.
+const PATIENCE: Duration = Duration::from_secs(5);
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+const LONGEST: usize = 2048;
+/// Of version 1, with its line end.
+const LONGEST_TEXT: usize = 107;
+
+/// The connection is to be closed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid PROXY protocol header: {0}")]
+pub(crate) struct Invalid(&'static str);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Parsed {
+    /// It is something else.
+    Absent,
+    /// More bytes will tell.
+    Partial,
+    Header {
+        len: usize,
+        source: Option<SocketAddr>,
+    },
+}
+
+/// Takes the header off the stream, if there is one; `None`: the client is who it seems.
+pub(crate) async fn source(stream: &TcpStream) -> Result<Option<SocketAddr>, Invalid> {
+    let started = Instant::now();
+    let mut buffer = [0; LONGEST];
+    let (mut seen, mut deadline) = (0, started + SILENCE);
+    loop {
+        let peeked = match timeout_at(deadline, stream.peek(&mut buffer)).await {
+            Ok(peeked) => peeked.map_err(|_| Invalid("the connection broke"))?,
+            Err(_) if seen == 0 => return Ok(None),
+            Err(_) => return Err(Invalid("it does not end")),
+        };
+        match parse(&buffer[..peeked])? {
+            Parsed::Absent => return Ok(None),
+            Parsed::Header { len, source } => {
+                let mut left = len;
+                while left > 0 {
+                    match stream.try_read(&mut buffer[..left]) {
+                        Ok(0) | Err(_) => return Err(Invalid("the connection broke")),
+                        Ok(n) => left -= n,
+                    }
+                }
+                return Ok(source);
+            }
+            Parsed::Partial if peeked == 0 => return Ok(None),
+            Parsed::Partial if Instant::now() > started + PATIENCE => {
+                return Err(Invalid("it does not end"));
+            }
+            // A peek sees the same bytes again at once.
+            Parsed::Partial => sleep(Duration::from_millis(2)).await,
+        }
+        (seen, deadline) = (peeked, started + PATIENCE);
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Parsed, Invalid> {
+    let begins = |with: &[u8]| bytes.iter().zip(with).all(|(a, b)| a == b);
+    if begins(SIGNATURE) {
+        return binary(bytes);
+    }
+    if begins(b"PROXY ") {
+        return text(bytes);
+    }
+    Ok(Parsed::Absent)
+}
+
+fn text(bytes: &[u8]) -> Result<Parsed, Invalid> {
+    let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
+        return if bytes.len() < LONGEST_TEXT {
+            Ok(Parsed::Partial)
+        } else {
+            Err(Invalid("its line is too long"))
+        };
+    };
+    let line = std::str::from_utf8(&bytes[..end]).map_err(|_| Invalid("it is not text"))?;
+    let [_, family, source, _, port, _] = line.split(' ').collect::<Vec<_>>()[..] else {
+        return Err(Invalid("it does not name the client"));
+    };
+    let ip: IpAddr = source.parse().map_err(|_| Invalid("bad address"))?;
+    let port = port.parse().map_err(|_| Invalid("bad port"))?;
+    match (family, ip) {
+        ("TCP4", IpAddr::V4(_)) | ("TCP6", IpAddr::V6(_)) => Ok(Parsed::Header {
+            len: end + 2,
+            source: Some(SocketAddr::new(ip, port)),
+        }),
+        _ => Err(Invalid("unknown family")),
+    }
+}
+
+fn binary(bytes: &[u8]) -> Result<Parsed, Invalid> {
+    let Some((head, rest)) = bytes.split_at_checked(16) else {
+        return Ok(Parsed::Partial);
+    };
+    let size = usize::from(u16::from_be_bytes([head[14], head[15]]));
+    if head[12] >> 4 != 2 || head[12] & 0xf > 1 {
+        return Err(Invalid("unknown version or command"));
+    }
+    if 16 + size > LONGEST {
+        return Err(Invalid("it is too long"));
+    }
+    let Some(rest) = rest.get(..size) else {
+        return Ok(Parsed::Partial);
+    };
+    let port = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
+    // LOCAL: the balancer itself, for a health check.
+    let source = match (head[12] & 0xf, head[13] >> 4) {
+        (1, 1) if size >= 12 => {
+            let ip = <[u8; 4]>::try_from(&rest[..4]).map(Ipv4Addr::from);
+            ip.ok().map(|ip| SocketAddr::new(ip.into(), port(8)))
+        }
+        (1, 2) if size >= 36 => {
+            let ip = <[u8; 16]>::try_from(&rest[..16]).map(Ipv6Addr::from);
+            ip.ok().map(|ip| SocketAddr::new(ip.into(), port(32)))
+        }
+        (1, 1 | 2) => return Err(Invalid("it is too short for its addresses")),
+        _ => None,
+    };
+    Ok(Parsed::Header {
+        len: 16 + size,
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(len: usize, source: &str) -> Result<Parsed, Invalid> {
+        let source = (!source.is_empty()).then(|| source.parse().unwrap());
+        Ok(Parsed::Header { len, source })
+    }
+
+    fn v2(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
+        let mut bytes = SIGNATURE.to_vec();
+        bytes.extend([0x20 | command, family, 0, addresses.len() as u8]);
+        bytes.extend(addresses);
+        bytes
+    }
+
+    #[test]
+    fn text_headers() {
+        for (bytes, parsed) in [
+            (
+                "PROXY TCP4 1.2.3.4 5.6.7.8 11 22\r\nGET",
+                header(34, "1.2.3.4:11"),
+            ),
+            ("PROXY TCP6 ::1 ::2 11 22\r\n", header(26, "[::1]:11")),
+            ("PROXY TCP4 1.2.3.4 5.6", Ok(Parsed::Partial)),
+            ("PRO", Ok(Parsed::Partial)),
+            ("", Ok(Parsed::Partial)),
+            ("GET / HTTP/1.1", Ok(Parsed::Absent)),
+        ] {
+            assert_eq!(parse(bytes.as_bytes()), parsed, "{bytes:?}");
+        }
+        for bad in [
+            "PROXY UNKNOWN\r\n".to_owned(),
+            "PROXY TCP4 ::1 ::2 1 2\r\n".into(),
+            "PROXY TCP4 1.2.3.4 5.6.7.8 99999 2\r\n".into(),
+            "PROXY TCP4 1.2.3.4 5.6.7.8 1 2 3\r\n".into(),
+            format!("PROXY {}", "x".repeat(200)),
+        ] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn binary_headers() {
+        let mut v4 = v2(1, 0x11, &[1, 2, 3, 4, 5, 6, 7, 8, 0, 11, 0, 22, 9, 9]);
+        assert_eq!(parse(&v4), header(30, "1.2.3.4:11"));
+        assert_eq!(parse(&v4[..20]), Ok(Parsed::Partial));
+        assert_eq!(parse(&v4[..5]), Ok(Parsed::Partial));
+        v4.extend(b"GET");
+        assert_eq!(parse(&v4), header(30, "1.2.3.4:11"));
+        let mut addresses = [0; 36];
+        (addresses[15], addresses[33]) = (1, 11);
+        assert_eq!(parse(&v2(1, 0x21, &addresses)), header(52, "[::1]:11"));
+        assert_eq!(parse(&v2(0, 0, &[])), header(16, ""));
+        assert_eq!(parse(&v2(1, 0, &[])), header(16, ""));
+        assert!(parse(&v2(1, 0x11, &[1])).is_err());
+        assert!(parse(&v2(2, 0x11, &[0; 12])).is_err());
+    }
+}
