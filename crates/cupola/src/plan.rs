@@ -33,7 +33,7 @@ pub(crate) struct Plan {
     pub(crate) admin_user: String,
 }
 
-/// Loopback ports, Cloud Foundry's defaults where they are free.
+/// Loopback ports: Cloud Foundry's defaults in the default data directory, if they are free; else any.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ports {
     pub(crate) nats: u16,
@@ -87,8 +87,10 @@ impl Plan {
             return Ok(plan);
         }
         let mut taken = Vec::new();
+        // Cloud Foundry's ports belong to the machine's main foundation, also while that one is stopped.
+        let main = config.data == std::path::Path::new(crate::config::DEFAULT_DATA);
         let port = |wanted: u16, taken: &mut Vec<u16>| -> Result<u16> {
-            let port = free_port(wanted, taken)?;
+            let port = free_port(if main { wanted } else { 0 }, taken)?;
             taken.push(port);
             Ok(port)
         };

@@ -17,7 +17,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Binds with `SO_REUSEADDR`; the error names the address and what to do.
 pub async fn bind(addr: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(addr).await.with_context(|| format!("listen on {addr}: is another program using this port? choose another address in the configuration"))
+    TcpListener::bind(addr).await.with_context(|| format!("listen on {addr}: is another program using this port? stop that program and try again (`ss -ntlp` names it)"))
 }
 
 /// Serves `app` until `shutdown`; then lets requests in flight finish for at most five seconds.
