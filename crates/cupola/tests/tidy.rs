@@ -88,6 +88,9 @@ fn cores_touch_nothing() {
     }
 }
 
+/// As a word of code, not in a string.
+const KEYWORD: &str = "unsafe";
+
 #[test]
 fn unsafe_stays_in_garden() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -102,10 +105,13 @@ fn unsafe_stays_in_garden() {
                 stack.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
                 let text = std::fs::read_to_string(&path).expect("readable");
-                let uses = text.lines().any(|l| {
-                    l.trim_start().starts_with("unsafe {")
-                        || l.contains("= unsafe {")
-                        || l.contains("unsafe fn")
+                let uses = text.lines().any(|line| {
+                    let mut words = line
+                        .split("//")
+                        .next()
+                        .unwrap_or_default()
+                        .split_whitespace();
+                    words.any(|word| word == KEYWORD)
                 });
                 let allowed = path
                     .components()

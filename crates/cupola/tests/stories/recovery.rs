@@ -32,6 +32,8 @@ fn kill_in(f: &Foundation, app: &str, pattern: &str) -> Result<()> {
 }
 
 fn app_killed(f: &mut Foundation) -> Result<()> {
+    // a fresh LRP: crashes of earlier stories would delay its restart by Diego's back-off
+    f.cf_ok(&["restart", "appA"])?;
     let before = f.instances(&f.guid("appA")?)?[0]["instance_guid"].clone();
     kill_in(f, "appA/0", "/proxy")?;
     wait_for("a new instance", 15, || {
@@ -49,6 +51,8 @@ fn app_killed(f: &mut Foundation) -> Result<()> {
 }
 
 fn envoy_killed(f: &mut Foundation) -> Result<()> {
+    // a fresh LRP: crashes of earlier stories would delay its restart by Diego's back-off
+    f.cf_ok(&["restart", "appA"])?;
     let before = f.instances(&f.guid("appA")?)?[0]["instance_guid"].clone();
     let pid = sh(&format!(
         "for p in $(pgrep -x envoy); do if grep -q {} /proc/$p/cgroup /proc/$p/environ 2>/dev/null; then echo $p; fi; done | head -1",
