@@ -278,8 +278,9 @@ fn health_checks(f: &mut Foundation) -> Result<()> {
         "-c",
         "sleep 1000",
     ])?;
-    let instances = f.instances(&f.guid("socket")?)?;
-    ensure!(instances.len() == 1, "{instances:?}");
+    wait_for("the instance before to be gone", 20, || {
+        Ok((f.instances(&f.guid("socket")?)?.len() == 1).then_some(()))
+    })?;
     f.cf_ok(&["delete", "socket", "-f", "-r"]).map(drop)
 }
 

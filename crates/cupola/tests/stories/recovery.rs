@@ -31,10 +31,18 @@ fn kill_in(f: &Foundation, app: &str, pattern: &str) -> Result<()> {
     f.exec(app, &["bash", "-c", &format!("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q -- '{pattern}' && [ ${{p#/proc/}} != $$ ] && ! tr '\\0' ' ' < $p/cmdline | grep -q 'for p in'; then kill -9 ${{p#/proc/}}; fi; done")]).map(drop)
 }
 
+/// appA's instance guid, once the instances before it are gone.
+fn only_instance(f: &Foundation) -> Result<serde_json::Value> {
+    wait_for("one instance of appA", 20, || {
+        let instances = f.instances(&f.guid("appA")?)?;
+        Ok((instances.len() == 1).then(|| instances[0]["instance_guid"].clone()))
+    })
+}
+
 fn app_killed(f: &mut Foundation) -> Result<()> {
     // a fresh LRP: crashes of earlier stories would delay its restart by Diego's back-off
     f.cf_ok(&["restart", "appA"])?;
-    let before = f.instances(&f.guid("appA")?)?[0]["instance_guid"].clone();
+    let before = only_instance(f)?;
     kill_in(f, "appA/0", "/proxy")?;
     wait_for("a new instance", 15, || {
         Ok(f.instances(&f.guid("appA")?)?
@@ -53,7 +61,7 @@ fn app_killed(f: &mut Foundation) -> Result<()> {
 fn envoy_killed(f: &mut Foundation) -> Result<()> {
     // a fresh LRP: crashes of earlier stories would delay its restart by Diego's back-off
     f.cf_ok(&["restart", "appA"])?;
-    let before = f.instances(&f.guid("appA")?)?[0]["instance_guid"].clone();
+    let before = only_instance(f)?;
     let pid = sh(&format!(
         "for p in $(pgrep -x envoy); do if grep -q {} /proc/$p/cgroup /proc/$p/environ 2>/dev/null; then echo $p; fi; done | head -1",
         before.as_str().unwrap_or_default()
@@ -83,7 +91,7 @@ fn nats_killed(f: &mut Foundation) -> Result<()> {
 }
 
 fn cupola_killed(f: &mut Foundation) -> Result<()> {
-    let before = f.instances(&f.guid("appA")?)?[0]["instance_guid"].clone();
+    let before = only_instance(f)?;
     f.cf_ok(&["create-space", "acknowledged"])?;
     f.kill()?;
     f.up()?;
