@@ -1,9 +1,8 @@
-//! A reconciler: level-triggered work that runs every period, and at once when nudged. A nudge during a run makes one more run.
+//! Waking a reconciler before its period is over. Level-triggered work runs every period, and at once when nudged; a
+//! nudge during a run makes one more run.
 
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 /// Wakes a reconciler; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -17,32 +16,5 @@ impl Nudge {
     /// Waits for a nudge (one that came before counts).
     pub async fn nudged(&self) {
         self.0.notified().await;
-    }
-}
-
-/// Runs `activate` now, then after every `period` and every nudge, until shutdown.
-pub async fn reconcile<F, Fut>(
-    name: &'static str,
-    period: Duration,
-    nudge: Nudge,
-    shutdown: CancellationToken,
-    mut activate: F,
-) where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
-{
-    loop {
-        if let Err(error) = activate().await {
-            tracing::warn!(
-                reconciler = name,
-                error = format!("{error:#}"),
-                "reconcile-failed"
-            );
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(period) => {}
-            () = nudge.nudged() => {}
-        }
     }
 }
