@@ -267,11 +267,21 @@ pub struct Settings {
     pub workers: usize,
     /// Time to hear of routes before the first connection is accepted.
     pub start_delay: Duration,
-    /// How often emitters are asked to register again.
+    /// How often emitters are asked to register again; announced in `router.start`, independent of `start_delay`.
     pub register_interval: Duration,
     pub prune_interval: Duration,
     pub stale_threshold: Duration,
+    /// The same for TLS endpoints; `None`: they are never pruned for silence, as with gorouter.
+    pub stale_tls_threshold: Option<Duration>,
     pub empty_pool_timeout: Duration,
+    /// A route whose last endpoint was unregistered or pruned answers 503 that long too, as with gorouter; else 404 at once.
+    pub keep_unregistered_routes: bool,
+    /// A route keeps its balancing when registrations no longer name one, as with gorouter.
+    pub keep_route_options: bool,
+    /// For this long after the start no registration latencies are measured: what is heard then is old.
+    pub route_latency_muzzle: Duration,
+    /// How long a request may wait for a route whose instances are starting; zero: not at all.
+    pub hold_timeout: Duration,
     pub suspend_pruning_if_nats_unavailable: bool,
     pub sharding: Sharding,
 
@@ -344,7 +354,12 @@ impl Default for Settings {
             register_interval: seconds(20),
             prune_interval: seconds(30),
             stale_threshold: seconds(120),
+            stale_tls_threshold: None,
             empty_pool_timeout: seconds(120),
+            keep_unregistered_routes: false,
+            keep_route_options: false,
+            route_latency_muzzle: seconds(30),
+            hold_timeout: Duration::ZERO,
             suspend_pruning_if_nats_unavailable: true,
             sharding: Sharding::All,
             max_attempts: 3,

@@ -90,9 +90,9 @@ impl Outgoing {
         let mut headers = self.headers.clone();
         let spec = endpoint.spec();
         let instance = [
-            (APPLICATION_ID, spec.app_id.as_str()),
+            (APPLICATION_ID, spec.app_id),
             (INSTANCE_ID, endpoint.instance_id()),
-            (INSTANCE_INDEX, spec.instance_index.as_str()),
+            (INSTANCE_INDEX, spec.instance_index),
         ];
         for (name, value) in instance.into_iter().filter(|_| !self.to_service) {
             match HeaderValue::from_str(value) {
@@ -166,6 +166,7 @@ pub(crate) async fn forward(
             zone: zone.as_deref().filter(|_| tried.is_empty()),
             tried: &tried,
             max_conns: shared.settings.max_conns_per_endpoint,
+            ..Want::default()
         };
         let endpoint = match target.pool.pick(&want, Instant::now()) {
             Ok(endpoint) => endpoint,
@@ -341,14 +342,7 @@ pub(crate) fn accept(
         in_flight,
     } = answered;
     let metrics = &context.worker.shared.metrics;
-    metrics.answered(
-        endpoint
-            .spec()
-            .tags
-            .get("component")
-            .map_or("", String::as_str),
-        response.status(),
-    );
+    metrics.answered(endpoint.tag("component"), response.status());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(upgrade) = request.upgrade.take() else {
             return Err(Rejection::Backend(Fault::BadResponse(

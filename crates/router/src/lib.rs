@@ -13,6 +13,7 @@
 //!    ├─ protocol        HTTP/1.0, 1.1, 2; one way to frame the body         400
 //!    ├─ tracing_headers X-Vcap-Request-Id, B3, W3C
 //!    ├─ healthcheck     a load balancer's probe                             200, 503
+//!    ├─ hold            a route whose instances are starting: waits for one
 //!    ├─ lookup          host and path → pool; instance headers              400, 404, 503
 //!    ├─ route_service   to the service first, or back from it               400, 502, 503, 504
 //!    ├─ forwarded       XFCC, hop-by-hop, X-Forwarded-*, X-Request-Start
@@ -38,6 +39,7 @@ mod body;
 mod forward;
 mod forwarded;
 mod healthcheck;
+mod hold;
 mod listen;
 mod lookup;
 mod protocol;

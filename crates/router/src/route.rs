@@ -8,7 +8,7 @@ use crate::protocol::HeadWatch;
 use crate::rejection::Rejection;
 use crate::route_service::{self, Leg};
 use crate::router::Worker;
-use crate::{forward, forwarded, healthcheck, lookup, protocol, tracing_headers};
+use crate::{forward, forwarded, healthcheck, hold, lookup, protocol, tracing_headers};
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
@@ -83,6 +83,7 @@ async fn route(
     if let Some(answer) = healthcheck::answer(shared, request.headers()) {
         return Ok(answer);
     }
+    hold::hold(shared, &context.host, request.uri().path()).await;
     let target = lookup::find(shared, context, &mut request)?;
     let upgrade = protocol::upgrade(&mut request);
     let (mut parts, body) = request.into_parts();

@@ -3,6 +3,7 @@
 use crate::backend::{Connections, tls};
 use crate::bus;
 use crate::config::{Config, PagesListener, Reserved, Settings, Status};
+use crate::hold::Holds;
 use crate::listen::{self, Front, Socket};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) tls_http1: Arc<ClientConfig>,
     pub(crate) tls_http2: Arc<ClientConfig>,
     pub(crate) route_services: Option<Services>,
+    pub(crate) holds: Holds,
     /// `/health` says so: up, and not about to go.
     pub(crate) healthy: AtomicBool,
     /// `<index>-<uuid>`, as in `router.start`.
@@ -74,6 +76,11 @@ impl Handle {
             .registry
             .lookup(host, path)
             .is_some_and(|pool| !pool.is_empty())
+    }
+
+    /// Requests that wait for a route whose instances are starting.
+    pub fn held(&self) -> usize {
+        self.0.holds.len()
     }
 
     /// Accepting requests, and not draining.
@@ -142,7 +149,10 @@ impl Router {
         let settings = config.settings;
         let table = registry::Settings {
             stale_threshold: settings.stale_threshold.max(settings.start_delay),
+            stale_tls_threshold: settings.stale_tls_threshold,
             empty_pool_timeout: settings.empty_pool_timeout,
+            keep_unregistered: settings.keep_unregistered_routes,
+            keep_balancing: settings.keep_route_options,
             seed: rand::random(),
             balancing: settings.balancing.clone(),
         };
@@ -167,6 +177,7 @@ impl Router {
             )?,
             route_services: Services::build(&settings, &config.backend_tls.ca_pem)
                 .context("route services")?,
+            holds: Holds::default(),
             healthy: AtomicBool::new(false),
             id: format!("{}-{}", settings.index, uuid::Uuid::new_v4()),
             settings,

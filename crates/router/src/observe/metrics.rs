@@ -45,6 +45,16 @@ impl Family {
             .add(1);
     }
 
+    /// For who counts often.
+    pub(crate) fn counter(&self, label: &str) -> Arc<Counter> {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(label.to_owned())
+            .or_default()
+            .clone()
+    }
+
     fn values(&self) -> Vec<(String, u64)> {
         self.0
             .read()

@@ -13,6 +13,7 @@ mod logs;
 mod registrar;
 mod route_services;
 mod routes;
+mod table;
 mod tls;
 mod upgrades;
 mod world;

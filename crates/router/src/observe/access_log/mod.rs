@@ -99,10 +99,10 @@ impl AccessLog {
             return;
         };
         let source = Source {
-            source_id: spec.app_id.clone(),
+            source_id: spec.app_id.to_owned(),
             instance_id: self.index.clone(),
             source_type: "RTR".into(),
-            tags: spec.tags.clone(),
+            tags: Arc::new(spec.tags.to_map()),
         };
         let mut line = line;
         if line.len() > LONGEST_STREAMED {
@@ -308,9 +308,9 @@ impl Drop for Entry {
             request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),
             response_time: total.as_secs_f64(),
             gorouter_time: ours.as_secs_f64(),
-            app_id: spec.map_or("", |spec| &spec.app_id),
-            app_index: spec.map_or("", |spec| &spec.instance_index),
-            instance_id: spec.map_or("", |spec| &spec.instance_id),
+            app_id: spec.map_or("", |spec| spec.app_id),
+            app_index: spec.map_or("", |spec| spec.instance_index),
+            instance_id: spec.map_or("", |spec| spec.instance_id),
             router_error: &self.router_error,
             extra_fields: &self.attempts.fields(&format.extra_fields),
             extra_names: &self.shared.access_log.headers,
