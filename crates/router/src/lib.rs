@@ -55,6 +55,9 @@ mod backend;
 mod bus;
 mod observe;
 
+#[cfg(test)]
+mod fuzz_tests;
+
 pub mod gorouter_yml;
 
 pub use config::{
