@@ -5,7 +5,8 @@ use anyhow::{Context as _, Result, ensure};
 use clients::loggregator::Emitter;
 use kit::CancellationToken;
 use router::{Config, Handle, Router, Settings, Status};
-use std::io::{BufRead as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -25,7 +26,12 @@ fn main() -> Result<()> {
             .block_on(measure(what, routes.parse()?)),
         // Each in a process of its own, so that one's memory is not the other's.
         _ => {
-            for (what, routes) in [("one-tag", 100_000), ("full", 100_000), ("full", 400_000)] {
+            for (what, routes) in [
+                ("full", 1),
+                ("one-tag", 100_000),
+                ("full", 100_000),
+                ("full", 400_000),
+            ] {
                 let own = std::env::current_exe()?;
                 let status = Command::new(own)
                     .args(["measure", what, &routes.to_string()])
@@ -66,17 +72,7 @@ fn emit(port: u16, args: &[&str]) -> Result<()> {
         anyhow::bail!("emit needs what, routes, per-second, rounds");
     };
     let (routes, per_second): (usize, usize) = (routes.parse()?, per_second.parse()?);
-    let mut bus = std::net::TcpStream::connect(("127.0.0.1", port))?;
-    bus.write_all(
-        b"CONNECT {\"verbose\":false,\"user\":\"nats\",\"pass\":\"secret\"}\r\nPING\r\n",
-    )?;
-    let mut answers = std::io::BufReader::new(bus.try_clone()?);
-    let mut line = String::new();
-    while !line.starts_with("PONG") {
-        line.clear();
-        answers.read_line(&mut line)?;
-        ensure!(!line.starts_with("-ERR"), "{line}");
-    }
+    let (mut bus, mut answers) = connect(port)?;
     let messages: Vec<String> = (0..routes)
         .map(|n| {
             let body = message(what, n);
@@ -93,11 +89,75 @@ fn emit(port: u16, args: &[&str]) -> Result<()> {
             std::thread::sleep(due.saturating_sub(started.elapsed()));
         }
     }
+    pong(&mut bus, &mut answers)
+}
+
+fn connect(port: u16) -> Result<(TcpStream, BufReader<TcpStream>)> {
+    let mut bus = TcpStream::connect(("127.0.0.1", port))?;
+    bus.set_nodelay(true)?;
+    let mut answers = BufReader::new(bus.try_clone()?);
+    bus.write_all(b"CONNECT {\"verbose\":false,\"user\":\"nats\",\"pass\":\"secret\"}\r\n")?;
+    pong(&mut bus, &mut answers)?;
+    Ok((bus, answers))
+}
+
+/// Waits until the server has taken everything.
+fn pong(bus: &mut TcpStream, answers: &mut BufReader<TcpStream>) -> Result<()> {
     bus.write_all(b"PING\r\n")?;
-    line.clear();
+    let mut line = String::new();
     while !line.starts_with("PONG") {
         line.clear();
-        answers.read_line(&mut line)?;
+        ensure!(answers.read_line(&mut line)? > 0, "the bus hung up");
+        ensure!(!line.starts_with("-ERR"), "{line}");
+    }
+    Ok(())
+}
+
+const ROUNDS: usize = 500;
+
+/// From a registration's first byte until the table has the route, from an unregistration's until it has not, and, for
+/// comparison, the bus alone: a message to oneself.
+fn visible(handle: &Handle, port: u16) -> Result<()> {
+    let (mut bus, mut answers) = connect(port)?;
+    bus.write_all(b"SUB echo 1\r\n")?;
+    pong(&mut bus, &mut answers)?;
+    let (mut there, mut gone, mut echo) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..ROUNDS {
+        let body = message("full", 10_000_000 + n);
+        let uri = format!("app-{}.apps.example.com", 10_000_000 + n);
+        for (subject, times) in [("register", &mut there), ("unregister", &mut gone)] {
+            let text = format!("PUB router.{subject} {}\r\n{body}\r\n", body.len());
+            let began = Instant::now();
+            bus.write_all(text.as_bytes())?;
+            while handle.serves(&uri) != (subject == "register") {
+                ensure!(
+                    began.elapsed() < Duration::from_secs(10),
+                    "{uri}: no {subject}"
+                );
+                std::thread::yield_now();
+            }
+            times.push(began.elapsed());
+        }
+        let began = Instant::now();
+        bus.write_all(format!("PUB echo {}\r\n{body}\r\n", body.len()).as_bytes())?;
+        let mut line = String::new();
+        for _ in ["its head", "its body"] {
+            answers.read_line(&mut line)?;
+        }
+        echo.push(began.elapsed());
+    }
+    for (what, mut times) in [
+        ("registered → there", there),
+        ("unregistered → gone", gone),
+        ("echo", echo),
+    ] {
+        times.sort_unstable();
+        println!(
+            "{:25} {what}: p50 {:.3} ms, p99 {:.3} ms",
+            "",
+            times[ROUNDS / 2].as_secs_f64() * 1e3,
+            times[ROUNDS * 99 / 100].as_secs_f64() * 1e3
+        );
     }
     Ok(())
 }
@@ -187,7 +247,7 @@ async fn measure(what: &str, routes: usize) -> Result<()> {
         (resident()? - memory) as f64 / routes as f64,
         registered * 1e6 / routes as f64,
     );
-    for rate in [12_500, 50_000] {
+    for rate in [12_500, 50_000].into_iter().filter(|rate| *rate <= routes) {
         let rounds = (10 * rate / routes).clamp(1, 5);
         let (cpu, before, began) = (self::cpu()?, refreshed(&handle), Instant::now());
         let mut child = emitter(port, what, routes, rate, rounds)?;
@@ -207,6 +267,7 @@ async fn measure(what: &str, routes: usize) -> Result<()> {
             (resident()? - memory) as f64 / 1e6,
         );
     }
+    tokio::task::spawn_blocking(move || visible(&handle, port)).await??;
     shutdown.cancel();
     running.await??;
     Ok(())

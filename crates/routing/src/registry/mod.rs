@@ -85,6 +85,7 @@ impl Default for Settings {
 /// What a registration did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
+    /// `new_route`: the first endpoint of its pool.
     Added {
         new_route: bool,
     },
@@ -201,10 +202,10 @@ impl Registry {
         if let Some(pool) = shard.pool(at, &key) {
             return pool.put(endpoint, told, now);
         }
-        let (_, place) = fresh.put(endpoint, told, now);
+        let put = fresh.put(endpoint, told, now);
         shard.insert(at, fresh, |pool| self.hash_of(pool));
         self.routes.fetch_add(1, Ordering::Relaxed);
-        (Registered::Added { new_route: true }, place)
+        put
     }
 
     /// Takes the endpoint at `host:port` out of a uri's pool, and the pool with its last endpoint.

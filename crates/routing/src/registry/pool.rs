@@ -307,7 +307,8 @@ impl Pool {
                 let new = Member::new(endpoint.clone(), told, tick);
                 members.list.insert(at, new);
                 self.common.endpoints.fetch_add(1, Ordering::Relaxed);
-                (Registered::Added { new_route: false }, at)
+                let new_route = members.version == 0;
+                (Registered::Added { new_route }, at)
             }
         };
         members.list.settle_slot(endpoint);
