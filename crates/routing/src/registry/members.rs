@@ -74,6 +74,10 @@ pub(super) enum List {
     #[default]
     Empty,
     One(Member),
+    #[expect(
+        clippy::box_collection,
+        reason = "a list of many must not make a list of one larger"
+    )]
     Many(Box<Vec<Member>>),
 }
 
