@@ -12,7 +12,7 @@ STATIC := $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/$(if $(filter dev,$(PROFI
 # Always the whole workspace: another selection has other features, and cargo would build every dependency once more.
 SUITES := --workspace --lib --bins --test it --test programs --test tidy
 
-.PHONY: help setup build demo up test check stories bench soak clean
+.PHONY: help setup build demo up test check suites stories bench soak clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /' | sed 's/^/  make /'
@@ -51,7 +51,12 @@ test: build ## all tests, with real parts, as root
 	@echo "== all tests with real containers, Envoy, iptables, nats-server"
 	@CUPOLA_ROOT_TESTS=1 CUPOLA_INSIDE=$(CURDIR)/bin/inside CUPOLA_STACK=$(CUPOLA_CACHE)/cflinuxfs4.tar CUPOLA_ENVOY=$(CUPOLA_CACHE)/envoy \
 	  cargo test $(SUITES)
+	@$(MAKE) --no-print-directory suites
 	@$(MAKE) --no-print-directory stories
+
+suites: build ## attacks and conformance against the router, beside nginx and HAProxy (SUITE=name runs one)
+	@scripts/setup-tests
+	@cargo test --workspace --test suites -- $(SUITE)
 
 stories: build ## the mission's stories, on a foundation of their own (STORY=name runs one)
 	@scripts/setup-tests
