@@ -112,7 +112,8 @@ class Client:
         assert self.socket.selected_alpn_protocol() == "h2", "no h2 over ALPN"
         self.host = host
         self.buffer, self.frames, self.streams = b"", [], {}
-        self.goaway, self.closed, self.auto = None, False, True
+        self.goaway, self.closed = None, False
+        self.auto = True  # gives back every window that a response takes
         self.settings, self.decoder, self.fragment = {}, hpack.Decoder(), None
         if first is not None:
             self.send(preface + frame(SETTINGS, 0, 0, first))
@@ -179,8 +180,7 @@ class Client:
             for at in range(0, len(got.payload), 6):
                 key, value = struct.unpack(">HI", got.payload[at : at + 6])
                 self.settings[key] = value
-            if self.auto:
-                self.send(frame(SETTINGS, ACK))
+            self.send(frame(SETTINGS, ACK))
         elif got.kind == PING and not got.flags & ACK:
             self.send(frame(PING, ACK, 0, got.payload))
         elif got.kind == GOAWAY:

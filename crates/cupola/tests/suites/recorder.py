@@ -12,15 +12,20 @@ class Connection:
         self.data = b""
         self.closed = False
         self.seen = 0  # what an earlier look has taken
+        self.last = False  # the answer that is given now ends the connection
 
 
 class Recorder:
-    """Listens on a free loopback port. `respond(message, connection)` may be replaced; it returns bytes, or None to close."""
+    """Listens on a free loopback port. `respond(message, connection)` may be replaced; it returns bytes, or None to close.
 
-    def __init__(self, respond=None, tls=None):
+    `early(head)` may answer a request whose body is not there yet: after that answer the connection only listens.
+    """
+
+    def __init__(self, respond=None, tls=None, early=None):
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.address = self.listener.getsockname()
         self.respond = respond or echo
+        self.early = early or (lambda head: None)
         self.tls = tls
         self.lock = threading.Lock()
         self.connections = []
@@ -75,8 +80,13 @@ class Recorder:
                 try:
                     message, end = strict.request(connection.data, at)
                 except strict.Incomplete:
-                    head = connection.data[at:].lower()
-                    if b"\r\n\r\n" in head and b"expect: 100-continue" in head and continued != at:
+                    head, ends, _ = connection.data[at:].partition(b"\r\n\r\n")
+                    if ends and (answer := self.early(head)):
+                        stream.sendall(answer)
+                        while stream.recv(65536):
+                            pass
+                        return
+                    if ends and b"expect: 100-continue" in head.lower() and continued != at:
                         continued = at
                         stream.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                     break
@@ -88,16 +98,18 @@ class Recorder:
                 if answer is None:
                     return
                 stream.sendall(answer)
+                if connection.last:
+                    return
 
 
 def reply(body, status="200 OK", headers=()):
     body = body if isinstance(body, bytes) else body.encode()
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 def echo(message, connection):
-    answer = reply(f"target={message.target} conn={connection.number} body={len(message.body)};")
+    answer = reply(f"target={message.target} conn={connection.number} body={len(message.body)}; mine={message.get('x-mine')}")
     if message.start[0] == "HEAD":
         answer = answer[: answer.index(b"\r\n\r\n") + 4]
     return answer
