@@ -13,7 +13,6 @@ import time
 
 import bad_backends
 import grpc_like
-import h2wire
 import peers
 import strict
 from http2 import early, respond
@@ -62,7 +61,18 @@ def with_curl(router, check):
     for name, options, tls in (("HTTP/1.1", ["--http1.1"], False), ("HTTPS", ["--http1.1"], True), ("HTTP/2", ["--http2"], True)):
         expect(f"an upload of 3 MB with Expect, {name}", f"body={len(big)};", *options, "-H", "Expect: 100-continue", "--data-binary", "@-", "/up", tls=tls, data=big)
         expect(f"an upload of 3 MB without Expect, {name}", f"body={len(big)};", *options, "-H", "Expect:", "--data-binary", "@-", "/up", tls=tls, data=big)
-        expect(f"an upload of unknown length, {name}", f"body={len(big)};", *options, "-T", "-", "-H", "Transfer-Encoding: chunked" if "2" not in options[0] else "X: y", "/up", tls=tls, data=big)
+        expect(
+            f"an upload of unknown length, {name}",
+            f"body={len(big)};",
+            *options,
+            "-T",
+            "-",
+            "-H",
+            "Transfer-Encoding: chunked" if "2" not in options[0] else "X: y",
+            "/up",
+            tls=tls,
+            data=big,
+        )
         expect(f"PUT of a file of known length, {name}", "body=5;", *options, "-X", "PUT", "--data-binary", "hello", "/up", tls=tls)
         expect(f"a download of 5 MB, {name}", "^5000000$", *options, "-o", "/dev/null", "-w", "%{size_download}", "/big/5000000", tls=tls)
         expect(f"204, {name}", "^204$", *options, "-w", "%{http_code}", "/status/204", tls=tls)
@@ -93,25 +103,64 @@ def http1(router, check, backend):
         client._more(2)
         return client.closed
 
-    one("1.0 is answered without chunks and closed", f"GET /trailers HTTP/1.0\r\n{line}\r\n", lambda c, f: None if f and not f[0].all("transfer-encoding") and b"ok" in c.data and closed(c) else f"{c.data!r}")
-    one("1.0 with keep-alive lives on", f"GET /a HTTP/1.0\r\n{line}Connection: keep-alive\r\n\r\n", lambda c, f: None if (f[0].get("connection") or "").lower() == "keep-alive" and again(c) else f"{c.data[:300]!r}")
-    one("1.1 with close is closed, and says so", f"GET /a HTTP/1.1\r\n{line}Connection: close\r\n\r\n", lambda c, f: None if (f[0].get("connection") or "").lower() == "close" and closed(c) else f"{c.data[:300]!r}")
+    one(
+        "1.0 is answered without chunks and closed",
+        f"GET /trailers HTTP/1.0\r\n{line}\r\n",
+        lambda c, f: None if f and not f[0].all("transfer-encoding") and b"ok" in c.data and closed(c) else f"{c.data!r}",
+    )
+    one(
+        "1.0 with keep-alive lives on",
+        f"GET /a HTTP/1.0\r\n{line}Connection: keep-alive\r\n\r\n",
+        lambda c, f: None if (f[0].get("connection") or "").lower() == "keep-alive" and again(c) else f"{c.data[:300]!r}",
+    )
+    one(
+        "1.1 with close is closed, and says so",
+        f"GET /a HTTP/1.1\r\n{line}Connection: close\r\n\r\n",
+        lambda c, f: None if (f[0].get("connection") or "").lower() == "close" and closed(c) else f"{c.data[:300]!r}",
+    )
     one("1.1 lives on", f"GET /a HTTP/1.1\r\n{line}\r\n", lambda c, f: None if again(c) else "no second answer")
-    one("HEAD keeps the length and has no body", f"HEAD /big/1000 HTTP/1.1\r\n{line}\r\n", lambda c, f: None if f[0].get("content-length") == "1000" and again(c) else f"{c.data[:300]!r}", method="HEAD")
-    one("204 has neither body nor length", f"GET /status/204 HTTP/1.1\r\n{line}\r\n", lambda c, f: None if f[0].status == 204 and not f[0].all("content-length") and not f[0].all("transfer-encoding") and again(c) else f"{c.data[:300]!r}")
+    one(
+        "HEAD keeps the length and has no body",
+        f"HEAD /big/1000 HTTP/1.1\r\n{line}\r\n",
+        lambda c, f: None if f[0].get("content-length") == "1000" and again(c) else f"{c.data[:300]!r}",
+        method="HEAD",
+    )
+    one(
+        "204 has neither body nor length",
+        f"GET /status/204 HTTP/1.1\r\n{line}\r\n",
+        lambda c, f: None if f[0].status == 204 and not f[0].all("content-length") and not f[0].all("transfer-encoding") and again(c) else f"{c.data[:300]!r}",
+    )
     one("304 has no body", f"GET /status/304 HTTP/1.1\r\n{line}\r\n", lambda c, f: None if f[0].status == 304 and again(c) else f"{c.data[:300]!r}")
     one("an answer that ends with its connection", f"GET /until-close HTTP/1.1\r\n{line}\r\n", lambda c, f: None if f[0].body == b"until the end" else f"{c.data[:300]!r}")
-    one("chunks and trailers pass", f"GET /trailers HTTP/1.1\r\n{line}TE: trailers\r\n\r\n", lambda c, f: None if f[0].body == b"ok" and (b"x-sum", b"1") in [(k.lower(), v) for k, v in f[0].trailers] else f"{c.data[:300]!r}")
-    one("hop-by-hop headers of an answer end here", f"GET /hop HTTP/1.1\r\n{line}\r\n",
-        lambda c, f: None if not {"x-hop", "keep-alive", "proxy-connection", "upgrade"} & {n.lower() for n in f[0].names()} else f"{f[0].names()}")
-    one("103 passes before the answer", f"GET /hints HTTP/1.1\r\n{line}\r\n", lambda c, f: None if c.data.startswith(b"HTTP/1.1 103 ") and b"</style.css>" in c.data and f[0].status == 200 else f"{c.data[:300]!r}")
+    one(
+        "chunks and trailers pass",
+        f"GET /trailers HTTP/1.1\r\n{line}TE: trailers\r\n\r\n",
+        lambda c, f: None if f[0].body == b"ok" and (b"x-sum", b"1") in [(k.lower(), v) for k, v in f[0].trailers] else f"{c.data[:300]!r}",
+    )
+    one(
+        "hop-by-hop headers of an answer end here",
+        f"GET /hop HTTP/1.1\r\n{line}\r\n",
+        lambda c, f: None if not {"x-hop", "keep-alive", "proxy-connection", "upgrade"} & {n.lower() for n in f[0].names()} else f"{f[0].names()}",
+    )
+    one(
+        "103 passes before the answer",
+        f"GET /hints HTTP/1.1\r\n{line}\r\n",
+        lambda c, f: None if c.data.startswith(b"HTTP/1.1 103 ") and b"</style.css>" in c.data and f[0].status == 200 else f"{c.data[:300]!r}",
+    )
     one("no 1xx for HTTP/1.0", f"GET /hints HTTP/1.0\r\n{line}\r\n", lambda c, f: None if c.data.split(b" ")[1] == b"200" else f"{c.data[:300]!r}")
     one("several 1xx pass", f"GET /many-hints HTTP/1.1\r\n{line}\r\n", lambda c, f: None if c.data.count(b" 103 ") == 3 and f[0].status == 200 else f"{c.data[:300]!r}")
     check("HTTP/1: 100-continue", continued(router, line))
     check("HTTP/1: an early answer to a large upload", early_answer(router, line))
     check("HTTP/1: the answer streams while the upload goes on", duplex(router))
-    pipeline = "".join(f"{m} /p{n} HTTP/1.1\r\n{line}{'Content-Length: 3' if m == 'POST' else 'X: y'}\r\n\r\n{'abc' if m == 'POST' else ''}" for n, m in enumerate(["GET", "POST"] * 10))
-    one("twenty pipelined requests are answered in order", pipeline, lambda c, f: None if [re.search(rb"target=(\S+)", m.body)[1].decode() for m in f] == [f"/p{n}" for n in range(20)] else f"{len(f)} answers", count=20)
+    pipeline = "".join(
+        f"{m} /p{n} HTTP/1.1\r\n{line}{'Content-Length: 3' if m == 'POST' else 'X: y'}\r\n\r\n{'abc' if m == 'POST' else ''}" for n, m in enumerate(["GET", "POST"] * 10)
+    )
+    one(
+        "twenty pipelined requests are answered in order",
+        pipeline,
+        lambda c, f: None if [re.search(rb"target=(\S+)", m.body)[1].decode() for m in f] == [f"/p{n}" for n in range(20)] else f"{len(f)} answers",
+        count=20,
+    )
     spelled(router, check, backend, line)
 
 
@@ -136,7 +185,11 @@ def continued(router, line):
     found = client.finals()[0]
     client.socket.close()
     ones = client.data.count(b"HTTP/1.1 100")
-    return None if interim.startswith(b"HTTP/1.1 100") and ones == 1 and found and b"body=5;" in found[0].body else f"before the body: {interim[:60]!r}; in all {ones} x 100; {found[:1]}"
+    return (
+        None
+        if interim.startswith(b"HTTP/1.1 100") and ones == 1 and found and b"body=5;" in found[0].body
+        else f"before the body: {interim[:60]!r}; in all {ones} x 100; {found[:1]}"
+    )
 
 
 def early_answer(router, line):

@@ -15,7 +15,7 @@ import time
 import h2wire
 import peers
 from h2case import HOST, ask, fields, opened
-from h2wire import ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, SETTINGS, frame, headers, integer, ping, request, rst, settings, text, window
+from h2wire import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PRIORITY, frame, headers, integer, ping, request, rst, settings, text, window
 from http2 import deaf, respond
 from recorder import Recorder
 
@@ -229,13 +229,49 @@ def idle_connections(flood):
         flood.count += 1
 
 
-FLOODS = [rapid_reset, rapid_reset_of_uploads, made_you_reset_by_increment, made_you_reset_by_overflow, made_you_reset_by_length, made_you_reset_by_data,
-          made_you_reset_by_malformed_requests, continuations, small_continuations, empty_continuations, settings_unread, settings_read, pings_unread, pings_read,
-          priorities, empty_data, padding_only, window_updates, unknown_frames, resets_of_one_stream, tiny_windows, zero_windows, responses_unread, requests_unread,
-          uploads_to_the_deaf, hpack_bomb, many_cookies, table_sizes, idle_connections]
+FLOODS = [
+    rapid_reset,
+    rapid_reset_of_uploads,
+    made_you_reset_by_increment,
+    made_you_reset_by_overflow,
+    made_you_reset_by_length,
+    made_you_reset_by_data,
+    made_you_reset_by_malformed_requests,
+    continuations,
+    small_continuations,
+    empty_continuations,
+    settings_unread,
+    settings_read,
+    pings_unread,
+    pings_read,
+    priorities,
+    empty_data,
+    padding_only,
+    window_updates,
+    unknown_frames,
+    resets_of_one_stream,
+    tiny_windows,
+    zero_windows,
+    responses_unread,
+    requests_unread,
+    uploads_to_the_deaf,
+    hpack_bomb,
+    many_cookies,
+    table_sizes,
+    idle_connections,
+]
 # What a router must not put up with: without an end there is no bound but the attacker's patience.
-MUST_END = {"rapid_reset", "rapid_reset_of_uploads", "made_you_reset_by_increment", "made_you_reset_by_overflow", "made_you_reset_by_length",
-            "made_you_reset_by_data", "continuations", "small_continuations", "empty_continuations"}
+MUST_END = {
+    "rapid_reset",
+    "rapid_reset_of_uploads",
+    "made_you_reset_by_increment",
+    "made_you_reset_by_overflow",
+    "made_you_reset_by_length",
+    "made_you_reset_by_data",
+    "continuations",
+    "small_continuations",
+    "empty_continuations",
+}
 
 
 def pipelined_unread(port):
@@ -285,7 +321,7 @@ class Other(threading.Thread):
     def run(self):
         stream = socket.create_connection(("127.0.0.1", self.router.http), 10)
         stream.settimeout(10)
-        ask_ = f"GET /alive HTTP/1.1\r\nHost: other.lab.test\r\n\r\n".encode()
+        ask_ = b"GET /alive HTTP/1.1\r\nHost: other.lab.test\r\n\r\n"
         while self.going:
             started = time.monotonic()
             try:
@@ -341,7 +377,9 @@ def run(function, router, ca, port, slowest):
         problems.append(f"the other client's p99 is {p99 * 1000:.0f} ms, allowed {slowest * 1000:.0f}")
     if function.__name__ in MUST_END and verdict == "tolerated":
         problems.append("the router put up with it: expected GOAWAY or a close")
-    print(f"{function.__name__:40} {verdict:24} {count:8} {grown / 1048576:7.1f} MB {router.cpu() - cpu:6.2f} s of {seconds:4.1f} {p50 * 1000:7.1f} {p99 * 1000:7.1f} ms {'FAILED' if problems else ''}")
+    print(
+        f"{function.__name__:40} {verdict:24} {count:8} {grown / 1048576:7.1f} MB {router.cpu() - cpu:6.2f} s of {seconds:4.1f} {p50 * 1000:7.1f} {p99 * 1000:7.1f} ms {'FAILED' if problems else ''}"
+    )
     for problem in problems:
         print(f"    {problem}")
     return bool(problems)

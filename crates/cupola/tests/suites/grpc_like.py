@@ -101,7 +101,9 @@ def run(router, check):
     check("gRPC: te: trailers reaches the backend", None if good else f"{seen}")
     for name, options, port in (("HTTP/1.1", ["--http1.1"], router.http),):
         url = f"http://{HOST}:{port}/plain"
-        done = subprocess.run(["curl", "-sS", "--max-time", "10", "--resolve", f"{HOST}:{port}:127.0.0.1", *options, "--data-binary", "hello", "-w", " %{http_code}", url], capture_output=True)
+        done = subprocess.run(
+            ["curl", "-sS", "--max-time", "10", "--resolve", f"{HOST}:{port}:127.0.0.1", *options, "--data-binary", "hello", "-w", " %{http_code}", url], capture_output=True
+        )
         check(f"{name} client, h2 backend", None if done.stdout == b"hello 200" else f"{done.stdout!r} {done.stderr!r}")
 
 

@@ -16,7 +16,7 @@ from recorder import Recorder, echo, reply
 
 
 def respond(message, connection):
-    path = message.target.split("/")[1:]
+    path = message.target.split("/")[1:] or [""]
     if path[0] == "slow":
         time.sleep(0.4)
     elif path[0] == "big":

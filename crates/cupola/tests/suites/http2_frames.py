@@ -2,9 +2,33 @@
 
 import struct
 
-from h2case import (CALM, CLOSED, COMPRESSION, FLOW, HOST, PROTOCOL, REFUSED_STREAM, SIZE, Alive, Answered, Case, Connection, Either, OnStream, That, alive, ask, fields, opened)
-from h2wire import (ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PREFACE, PRIO, PRIORITY, PUSH, RST, SETTINGS, WINDOW, block,
-                    frame, goaway, headers, literal, ping, request, rst, settings, window)
+from h2case import CALM, CLOSED, COMPRESSION, FLOW, HOST, PROTOCOL, REFUSED_STREAM, SIZE, Alive, Answered, Case, Connection, Either, OnStream, That, ask, fields, opened
+from h2wire import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    PREFACE,
+    PRIO,
+    PRIORITY,
+    PUSH,
+    RST,
+    SETTINGS,
+    WINDOW,
+    frame,
+    goaway,
+    headers,
+    literal,
+    ping,
+    rst,
+    settings,
+    window,
+)
 
 
 def trickle(client):
@@ -42,18 +66,20 @@ START = [
 
 FORMAT = [
     Case("4.1", "an unknown frame type on stream 0", frame(0xFE, 0xFF, 0, b"x" * 20) + ask(), Answered()),
-    Case("4.1", "an unknown frame type on an idle stream", frame(0xFE, 0, 77, b"x") + ask(), Answered()),
+    Case("4.1", "an unknown frame type on an idle stream", frame(0xFE, 0, 77, b"x") + ask(), Either(Answered(), Connection(PROTOCOL))),
     Case("4.1", "an unknown frame type inside a request", opened() + frame(0xFD, 0xFF, 1, b"x") + frame(DATA, END_STREAM, 1, b"hi"), Answered()),
     Case("4.1", "an unknown frame type of 16,384 bytes", frame(0xFC, 0, 0, bytes(16384)) + ask(), Answered()),
     Case("4.1", "an empty unknown frame", frame(0xFB, 0, 0) + ask(), Answered()),
     Case("4.1", "undefined flags on PING", frame(PING, 0xFE, 0, bytes(8)) + ask(), Answered()),
-    Case("4.1", "undefined flags on HEADERS", headers(1, fields(), END_STREAM | END_HEADERS | 0xC2) , Answered()),
+    Case("4.1", "undefined flags on HEADERS", headers(1, fields(), END_STREAM | END_HEADERS | 0xC2), Answered()),
     Case("4.1", "undefined flags on DATA", opened() + frame(DATA, END_STREAM | 0xF6, 1, b"hi"), Answered()),
     Case("4.1", "undefined flags on SETTINGS", frame(SETTINGS, 0xFE, 0) + ask(), Answered()),
     Case("4.1", "undefined flags on WINDOW_UPDATE", frame(WINDOW, 0xFF, 0, struct.pack(">I", 5)) + ask(), Answered()),
     Case("4.1", "the reserved bit of the stream number", headers(0x80000001, fields()), Answered()),
     Case("4.1", "the reserved bit of an increment", frame(WINDOW, 0, 0, struct.pack(">I", 0x80000005)) + ask(), Answered()),
-    Case("5.5", "frame types of extensions (ALTSVC, ORIGIN, PRIORITY_UPDATE)", frame(0xA, 0, 0, b"\0\0x") + frame(0xC, 0, 0) + frame(0x10, 0, 0, b"\0\0\0\1u=1") + ask(), Answered()),
+    Case(
+        "5.5", "frame types of extensions (ALTSVC, ORIGIN, PRIORITY_UPDATE)", frame(0xA, 0, 0, b"\0\0x") + frame(0xC, 0, 0) + frame(0x10, 0, 0, b"\0\0\0\1u=1") + ask(), Answered()
+    ),
     Case("4.2", "DATA of 16,384 bytes", opened() + frame(DATA, END_STREAM, 1, bytes(16384)), Answered()),
     Case("4.2", "DATA of 16,385 bytes", opened() + frame(DATA, END_STREAM, 1, bytes(16385)), OnStream(SIZE, connection=True)),
     Case("4.2", "HEADERS of 16,385 bytes", frame(HEADERS, END_STREAM | END_HEADERS, 1, (fields() + literal("x-a", "b" * 16384))[:16385]), Connection(SIZE)),
@@ -99,8 +125,12 @@ BLOCKS = [
     Case("6.10", "CONTINUATION after END_HEADERS", opened() + frame(CONTINUATION, END_HEADERS, 1, b""), Connection(PROTOCOL)),
     Case("6.10", "CONTINUATION after DATA", opened() + frame(DATA, 0, 1, b"x") + frame(CONTINUATION, END_HEADERS, 1, b""), Connection(PROTOCOL)),
     Case("6.10", "a block in two frames", HALF + frame(CONTINUATION, END_HEADERS, 1, fields()[10:]), Answered()),
-    Case("6.10", "a block in single bytes", frame(HEADERS, END_STREAM, 1) + b"".join(frame(CONTINUATION, 0, 1, fields()[n : n + 1]) for n in range(20))
-         + frame(CONTINUATION, END_HEADERS, 1, fields()[20:]), Either(Answered(), Connection(CALM))),
+    Case(
+        "6.10",
+        "a block in single bytes",
+        frame(HEADERS, END_STREAM, 1) + b"".join(frame(CONTINUATION, 0, 1, fields()[n : n + 1]) for n in range(20)) + frame(CONTINUATION, END_HEADERS, 1, fields()[20:]),
+        Either(Answered(), Connection(CALM)),
+    ),
     Case("6.10", "an empty last CONTINUATION", frame(HEADERS, END_STREAM, 1, fields()) + frame(CONTINUATION, END_HEADERS, 1), Answered()),
     Case("4.3", "a block that is no HPACK", frame(HEADERS, END_STREAM | END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff\xff"), Connection(COMPRESSION)),
 ]
@@ -158,11 +188,26 @@ STATES = [
     Case("5.1.1", "an even stream number", headers(2, fields()), Connection(PROTOCOL)),
     Case("5.1.1", "a smaller stream number", ask(5) + ask(3), Connection(PROTOCOL, CLOSED)),
     Case("5.1.1", "numbers may be left out", ask(1) + ask(101), Answered(1, 101)),
-    Case("5.1.1", "the largest stream number", headers(0x7FFFFFFF, fields()), That(lambda c: None if c.until(lambda: c.over(0x7FFFFFFF), 5) and c.stream(0x7FFFFFFF).status == 200 else f"{c.frames[-3:]}")),
+    Case(
+        "5.1.1",
+        "the largest stream number",
+        headers(0x7FFFFFFF, fields()),
+        That(lambda c: None if c.until(lambda: c.over(0x7FFFFFFF), 5) and c.stream(0x7FFFFFFF).status == 200 else f"{c.frames[-3:]}"),
+    ),
     Case("5.1.2", "more streams than MAX_CONCURRENT_STREAMS", more_streams_than_allowed, Alive()),
     Case("5.3", "HEADERS with a priority", headers(1, b"\x00\x00\x00\x00\x0f" + fields(), END_STREAM | END_HEADERS | PRIO), Answered()),
-    Case("5.3", "HEADERS that depend on themselves", headers(1, b"\x00\x00\x00\x01\x0f" + fields(), END_STREAM | END_HEADERS | PRIO), Either(Answered(), OnStream(PROTOCOL, connection=True))),
-    Case("5.3", "PRIORITY that depends on itself", opened(1, "/slow") + frame(PRIORITY, 0, 1, b"\x00\x00\x00\x01\x0f") + frame(DATA, END_STREAM, 1), Either(Answered(), OnStream(PROTOCOL, connection=True))),
+    Case(
+        "5.3",
+        "HEADERS that depend on themselves",
+        headers(1, b"\x00\x00\x00\x01\x0f" + fields(), END_STREAM | END_HEADERS | PRIO),
+        Either(Answered(), OnStream(PROTOCOL, connection=True)),
+    ),
+    Case(
+        "5.3",
+        "PRIORITY that depends on itself",
+        opened(1, "/slow") + frame(PRIORITY, 0, 1, b"\x00\x00\x00\x01\x0f") + frame(DATA, END_STREAM, 1),
+        Either(Answered(), OnStream(PROTOCOL, connection=True)),
+    ),
     Case("5.3", "an exclusive dependency on a closed stream", after_answer(frame(PRIORITY, 0, 9, b"\x80\x00\x00\x01\xff")), Alive()),
 ]
 
@@ -175,7 +220,12 @@ def padded(kind, flags, stream, pad, data, real=None):
 TYPES = [
     Case("6.1", "DATA on stream 0", frame(DATA, 0, 0, b"x"), Connection(PROTOCOL)),
     Case("6.1", "padded DATA", opened() + padded(DATA, END_STREAM, 1, 200, b"hello"), Answered(then=lambda c: None if b"body=5;" in c.stream(1).body else f"{c.stream(1).body}")),
-    Case("6.1", "DATA that is only padding", opened() + padded(DATA, END_STREAM, 1, 255, b""), Answered(then=lambda c: None if b"body=0;" in c.stream(1).body else f"{c.stream(1).body}")),
+    Case(
+        "6.1",
+        "DATA that is only padding",
+        opened() + padded(DATA, END_STREAM, 1, 255, b""),
+        Answered(then=lambda c: None if b"body=0;" in c.stream(1).body else f"{c.stream(1).body}"),
+    ),
     Case("6.1", "padding of length 0", opened() + padded(DATA, END_STREAM, 1, 0, b"hello"), Answered()),
     Case("6.1", "padding as long as the payload", opened() + padded(DATA, END_STREAM, 1, 6, b"hello", 0), Connection(PROTOCOL)),
     Case("6.1", "padding longer than the payload", opened() + padded(DATA, END_STREAM, 1, 200, b"hello", 0), Connection(PROTOCOL)),
@@ -205,10 +255,16 @@ TYPES = [
     Case("6.6", "PUSH_PROMISE from a client", opened() + frame(PUSH, END_HEADERS, 1, b"\x00\x00\x00\x02" + fields()), Connection(PROTOCOL)),
     Case("6.7", "PING on a stream", frame(PING, 0, 1, bytes(8)), Connection(PROTOCOL)),
     Case("6.7", "an unsolicited PING ACK", ping(flags=ACK) + ask(), Answered()),
-    Case("6.7", "PING answers keep their order", b"".join(ping(struct.pack(">Q", n)) for n in range(10)),
-         That(lambda c: None if c.until(lambda: [f.payload for f in c.frames if f.kind == PING] == [struct.pack(">Q", n) for n in range(10)]) else f"{c.frames}")),
+    Case(
+        "6.7",
+        "PING answers keep their order",
+        b"".join(ping(struct.pack(">Q", n)) for n in range(10)),
+        That(lambda c: None if c.until(lambda: [f.payload for f in c.frames if f.kind == PING] == [struct.pack(">Q", n) for n in range(10)]) else f"{c.frames}"),
+    ),
     Case("6.8", "GOAWAY on a stream", frame(GOAWAY, 0, 1, bytes(8)), Connection(PROTOCOL)),
-    Case("6.8", "GOAWAY lets a request end", SLOW + goaway(0, 0, b"bye"), That(lambda c: None if c.until(lambda: c.over(1), 5) and c.stream(1).status == 200 else f"{c.frames[-3:]}")),
+    Case(
+        "6.8", "GOAWAY lets a request end", SLOW + goaway(0, 0, b"bye"), That(lambda c: None if c.until(lambda: c.over(1), 5) and c.stream(1).status == 200 else f"{c.frames[-3:]}")
+    ),
     Case("6.8", "GOAWAY with an unknown code", SLOW + goaway(0, 0xABCD), That(lambda c: None if c.until(lambda: c.over(1) or c.closed or c.goaway, 5) else f"{c.frames[-3:]}")),
     Case("7", "a new stream with an unknown code's reset before", opened(1) + rst(1, 0x12345678) + ask(3), Answered(3)),
 ]

@@ -1,11 +1,9 @@
 """HTTP/2 conformance: RFC 9113 sections 5.2 and 8, RFC 7541, RFC 8441."""
 
-import time
-
 import hpack
 
-from h2case import (CLOSED, COMPRESSION, FLOW, HOST, PROTOCOL, Alive, Answered, Case, Connection, Either, OnStream, That, alive, ask, fields, opened)
-from h2wire import DATA, END_HEADERS, END_STREAM, HEADERS, RST, block, frame, headers, integer, literal, request, rst, settings, text, window
+from h2case import CLOSED, COMPRESSION, FLOW, HOST, PROTOCOL, Alive, Answered, Case, Connection, Either, OnStream, ask, fields, opened
+from h2wire import DATA, END_HEADERS, END_STREAM, HEADERS, block, frame, headers, integer, literal, request, rst, settings, text, window
 
 QUIET = 0.25  # seconds without a byte that may come
 
@@ -112,7 +110,7 @@ def overrun(client):
     """To a backend that reads nothing: when no more credit comes, one byte more than the windows allow."""
     client.until(lambda: client.settings or client.frames)
     client.send(opened(1, "/deaf/"))
-    sent, quiet = 0, 0
+    sent = 0
     while sent < 64 << 20:
         rooms = []
         for key in (0, 1):
@@ -137,7 +135,12 @@ FLOWS = [
     Case("6.5.3", "the last of equal settings wins", last_setting_wins, Alive()),
     Case("6.9.1", "the connection's window", connection_window, Alive()),
     Case("4.2", "frames are no larger than allowed", frame_sizes, Alive()),
-    Case("5.2", "an upload of 1 MB within the windows", lambda c: upload(c, 1, 1 << 20), Answered(then=lambda c: None if b"body=1048576;" in c.stream(1).body else f"{c.stream(1).body}")),
+    Case(
+        "5.2",
+        "an upload of 1 MB within the windows",
+        lambda c: upload(c, 1, 1 << 20),
+        Answered(then=lambda c: None if b"body=1048576;" in c.stream(1).body else f"{c.stream(1).body}"),
+    ),
     Case("5.2", "a response of 4 MB", ask(1, "/big/4194304"), Answered(then=lambda c: None if len(c.stream(1).body) == 4194304 else "short")),
     Case("5.2", "more than the window allows", overrun, OnStream(FLOW, connection=True)),
     Case("6.9", "increment 0 for the connection", window(0, 0), Connection(PROTOCOL)),
@@ -195,7 +198,9 @@ MALFORMED = [
     malformed("two :authority", pairs((":authority", HOST)), "8.3.1"),
     malformed("an empty :path", request(HOST, ""), "8.3.1"),
     malformed("CONNECT with :path", request(HOST, "/x", "CONNECT"), "8.5"),
-    Case("8.5", "CONNECT is not for a reverse proxy", headers(1, [(":method", "CONNECT"), (":authority", HOST)]), OnStream(PROTOCOL, "REFUSED_STREAM", "CONNECT_ERROR", answer=True)),
+    Case(
+        "8.5", "CONNECT is not for a reverse proxy", headers(1, [(":method", "CONNECT"), (":authority", HOST)]), OnStream(PROTOCOL, "REFUSED_STREAM", "CONNECT_ERROR", answer=True)
+    ),
     malformed(":protocol without CONNECT", pairs((":protocol", "websocket")), "8441"),
     malformed("extended CONNECT without :scheme", [(":method", "CONNECT"), (":authority", HOST), (":path", "/"), (":protocol", "websocket")], "8441"),
     malformed("extended CONNECT without :path", [(":method", "CONNECT"), (":authority", HOST), (":scheme", "https"), (":protocol", "websocket")], "8441"),
@@ -255,8 +260,18 @@ RESPONSES = [
     Case("8.1", "304 ends with its head", ask(1, "/status/304"), Answered(status=304)),
     Case("8.2.2", "hop-by-hop headers of a response end here", ask(1, "/hop"), Answered(then=no_hop_by_hop)),
     Case("8.2.1", "names of a response are in lower case", ask(1, "/hop"), Answered(then=lambda c: None if all(n == n.lower() for n in names(c)) else f"{names(c)}")),
-    Case("8.1", "trailers of a response", ask(1, "/trailers", more=[("te", "trailers")]), Answered(then=lambda c: None if ("x-sum", "1") in (c.stream(1).trailers or []) else f"trailers {c.stream(1).trailers}")),
-    Case("8.1", "103 passes", ask(1, "/hints"), Answered(then=lambda c: None if [dict(h)[":status"] for h in c.stream(1).informational] == ["103"] else f"{c.stream(1).informational}")),
+    Case(
+        "8.1",
+        "trailers of a response",
+        ask(1, "/trailers", more=[("te", "trailers")]),
+        Answered(then=lambda c: None if ("x-sum", "1") in (c.stream(1).trailers or []) else f"trailers {c.stream(1).trailers}"),
+    ),
+    Case(
+        "8.1",
+        "103 passes",
+        ask(1, "/hints"),
+        Answered(then=lambda c: None if [dict(h)[":status"] for h in c.stream(1).informational] == ["103"] else f"{c.stream(1).informational}"),
+    ),
     Case("8.6", "101 does not", ask(1, "/switch"), Answered(status=502)),
     Case("8.1", "a response before the upload's end", early_response, Alive()),
     Case("8.1", "a backend that breaks off resets the stream", ask(1, "/cut"), OnStream("INTERNAL_ERROR", PROTOCOL, "CANCEL")),
@@ -264,7 +279,12 @@ RESPONSES = [
     Case("5", "a slow stream does not block another", no_blocking, Alive()),
     Case("8.7", "a reset request leaves the connection alone", ask(1, "/slow") + rst(1), Alive()),
     Case("8.3", "an absent route is answered 404", headers(1, request("absent.lab.test")), Answered(status=404)),
-    Case("10.5.1", "a head of 2 MB", lambda c: big_head(c, 2 << 20), Either(Answered(status=431), OnStream(PROTOCOL, "REFUSED_STREAM", "ENHANCE_YOUR_CALM", answer=True), Connection("ENHANCE_YOUR_CALM", PROTOCOL, COMPRESSION))),
+    Case(
+        "10.5.1",
+        "a head of 2 MB",
+        lambda c: big_head(c, 2 << 20),
+        Either(Answered(status=431), OnStream(PROTOCOL, "REFUSED_STREAM", "ENHANCE_YOUR_CALM", answer=True), Connection("ENHANCE_YOUR_CALM", PROTOCOL, COMPRESSION)),
+    ),
     Case("10.5.1", "a head of 12 kB", lambda c: big_head(c, 12 << 10), Answered()),
 ]
 

@@ -33,7 +33,6 @@ def posts(*more):
     return asks(*more, method="POST")
 
 
-
 M, S, A, P = (":method", "GET"), (":scheme", "https"), (":authority", "$H"), (":path", "/case")
 
 
@@ -66,8 +65,12 @@ VALUES = [
     row("an empty name", asks(("", "b")), REFUSED),
     row("upper case in a name", asks(("X-A", "b")), REFUSED),
     row("non-ASCII in a name", asks(("x-\xe9", "b")), REFUSED),
-    row("a cookie in three pieces", asks(("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")), FORWARDED,
-        check=lambda m: None if m.all("cookie") == [b"a=1; b=2; c=3"] else f"cookies {m.all('cookie')}"),
+    row(
+        "a cookie in three pieces",
+        asks(("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")),
+        FORWARDED,
+        check=lambda m: None if m.all("cookie") == [b"a=1; b=2; c=3"] else f"cookies {m.all('cookie')}",
+    ),
     row("CRLF in a cookie", asks(("cookie", "a=1\r\nX-Evil: c")), REFUSED),
     Case("a head over CONTINUATION frames", split_block, FORWARDED),
 ]
@@ -146,15 +149,35 @@ FRAMING = [
     row("te: gzip", asks(("te", "gzip")), REFUSED),
     row("te: trailers, gzip", asks(("te", "trailers, gzip")), REFUSED),
     row("expect: 100-continue with a body", posts(("expect", "100-continue"), ("content-length", "5")), SAFE, "hello", body=b"hello"),
-    row("a body that looks like chunks", posts(), FORWARDED, "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: $H\r\n\r\n", check=lambda m: None if m.body.startswith(b"0\r\n\r\nGET") else "the body was changed"),
+    row(
+        "a body that looks like chunks",
+        posts(),
+        FORWARDED,
+        "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: $H\r\n\r\n",
+        check=lambda m: None if m.body.startswith(b"0\r\n\r\nGET") else "the body was changed",
+    ),
     row("a body on a GET", asks(), SAFE, "hello", body=b"hello"),
     row("a body on a HEAD", asks(method="HEAD"), SAFE, "hello", body=b"hello"),
     row("trailers", posts(), SAFE, "hello", trailers=[("x-sum", "1")], body=b"hello"),
     row("trailers with CRLF", posts(), REFUSED, "hello", trailers=[("x-sum", "1\r\n\r\nGET /smuggled HTTP/1.1")]),
-    row("trailers with a pseudo header", posts(), SAFE, "hello", trailers=[(":path", "/smuggled")], body=b"hello",
-        check=lambda m: f"the backend got trailers {m.trailers}" if m.trailers else None),
-    row("trailers with content-length", posts(), SAFE, "hello", trailers=[("content-length", "50")], body=b"hello",
-        check=lambda m: "framing in the trailers" if any(k.lower() == b"content-length" for k, _ in m.trailers) else None),
+    row(
+        "trailers with a pseudo header",
+        posts(),
+        SAFE,
+        "hello",
+        trailers=[(":path", "/smuggled")],
+        body=b"hello",
+        check=lambda m: f"the backend got trailers {m.trailers}" if m.trailers else None,
+    ),
+    row(
+        "trailers with content-length",
+        posts(),
+        SAFE,
+        "hello",
+        trailers=[("content-length", "50")],
+        body=b"hello",
+        check=lambda m: "framing in the trailers" if any(k.lower() == b"content-length" for k, _ in m.trailers) else None,
+    ),
     row("trailers with transfer-encoding", posts(), REFUSED, "hello", trailers=[("transfer-encoding", "chunked")]),
     row("trailers in upper case", posts(), REFUSED, "hello", trailers=[("X-Sum", "1")]),
     row("x_forwarded_for", asks(("x_forwarded_for", "6.6.6.6")), SAFE, check=absent("x_forwarded_for")),

@@ -55,7 +55,11 @@ END = bye()
 
 
 def message_sizes():
-    return [(f"{kind} of {size} bytes", ws(opcode, b"*" * size) + END) for kind, opcode in (("text", TEXT), ("binary", BINARY)) for size in (0, 1, 125, 126, 127, 128, 65535, 65536, 1 << 20)]
+    return [
+        (f"{kind} of {size} bytes", ws(opcode, b"*" * size) + END)
+        for kind, opcode in (("text", TEXT), ("binary", BINARY))
+        for size in (0, 1, 125, 126, 127, 128, 65535, 65536, 1 << 20)
+    ]
 
 
 def closes():
@@ -180,8 +184,18 @@ class OverH2:
         if not self.h2.remote_settings.enable_connect_protocol:
             raise OSError("the router does not offer SETTINGS_ENABLE_CONNECT_PROTOCOL")
         self.stream = self.h2.get_next_available_stream_id()
-        self.h2.send_headers(self.stream, [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":path", target), (":authority", HOST),
-                                           ("sec-websocket-version", "13"), *((k.lower(), v) for k, v in headers)])
+        self.h2.send_headers(
+            self.stream,
+            [
+                (":method", "CONNECT"),
+                (":protocol", "websocket"),
+                (":scheme", "https"),
+                (":path", target),
+                (":authority", HOST),
+                ("sec-websocket-version", "13"),
+                *((k.lower(), v) for k, v in headers),
+            ],
+        )
         self.flush()
         self._pump(lambda: self.status)
 
@@ -333,6 +347,7 @@ class Suite:
 def handshakes(suite):
     """Everything around the tunnel: negotiation, refusals, dead backends, other tokens."""
     for kind in ("HTTP/1.1", "HTTP/2"):
+
         def upgrade(target, headers=(), kind=kind):
             connection = suite.way(kind, target, headers)
             connection.close()
@@ -346,15 +361,34 @@ def handshakes(suite):
 
         good = 101 if kind == "HTTP/1.1" else 200
         attempt("the handshake's status", lambda c: None if c.status == good else f"{c.status}", "/echo")
-        attempt("a subprotocol is negotiated", lambda c: None if c.headers.get("sec-websocket-protocol") == "chat" else f"{c.headers}", "/echo", [("Sec-WebSocket-Protocol", "chat, superchat")])
-        attempt("an extension passes untouched", lambda c: None if "permessage-deflate" in c.headers.get("sec-websocket-extensions", "") else f"{c.headers}", "/deflate", [("Sec-WebSocket-Extensions", "permessage-deflate")])
-        attempt("no extension is invented", lambda c: None if "sec-websocket-extensions" not in c.headers else f"{c.headers}", "/echo", [("Sec-WebSocket-Extensions", "permessage-deflate")])
+        attempt(
+            "a subprotocol is negotiated",
+            lambda c: None if c.headers.get("sec-websocket-protocol") == "chat" else f"{c.headers}",
+            "/echo",
+            [("Sec-WebSocket-Protocol", "chat, superchat")],
+        )
+        attempt(
+            "an extension passes untouched",
+            lambda c: None if "permessage-deflate" in c.headers.get("sec-websocket-extensions", "") else f"{c.headers}",
+            "/deflate",
+            [("Sec-WebSocket-Extensions", "permessage-deflate")],
+        )
+        attempt(
+            "no extension is invented",
+            lambda c: None if "sec-websocket-extensions" not in c.headers else f"{c.headers}",
+            "/echo",
+            [("Sec-WebSocket-Extensions", "permessage-deflate")],
+        )
         attempt("the backend's headers pass", lambda c: None if c.headers.get("x-served-by") == "wsproto" else f"{c.headers}", "/echo")
         attempt("a refusal passes", lambda c: None if (c.status, c.headers.get("x-reason")) == (403, "because") else f"{c.status} {c.headers}", "/reject")
         attempt("an answer that is no upgrade passes", lambda c: None if c.status == 426 else f"{c.status}", "/plain")
         attempt("a dead backend is a 502", lambda c: None if c.status == 502 else f"{c.status}", "/dead")
         if kind == "HTTP/2":
-            attempt("hop-by-hop headers and the accept key stay behind", lambda c: None if not {"connection", "upgrade", "sec-websocket-accept"} & set(c.headers) else f"{c.headers}", "/echo")
+            attempt(
+                "hop-by-hop headers and the accept key stay behind",
+                lambda c: None if not {"connection", "upgrade", "sec-websocket-accept"} & set(c.headers) else f"{c.headers}",
+                "/echo",
+            )
     suite.check("HTTP/1.1: a dead backend leaves the client's connection alive", living(suite))
     suite.check("HTTP/2: a dead backend leaves the client's connection alive", living_h2(suite))
     suite.check("HTTP/1.1: what the backend saw", seen(suite))
@@ -413,7 +447,9 @@ def main():
         handshakes(suite)
     if suite.router.child.poll() is not None:
         suite.check("the router lives", "it ended")
-    print(f"websocket: {len(results)} tunnels over two protocols and the handshakes: {suite.count} cases, {suite.count - len(suite.failed)} passed, {len(suite.failed)} failed, {time.monotonic() - started:.0f} s")
+    print(
+        f"websocket: {len(results)} tunnels over two protocols and the handshakes: {suite.count} cases, {suite.count - len(suite.failed)} passed, {len(suite.failed)} failed, {time.monotonic() - started:.0f} s"
+    )
     sys.exit(bool(suite.failed))
 
 
