@@ -114,17 +114,45 @@ impl Bus {
         self.flush()
     }
 
+    /// Asks routers to tell of themselves, until one does: from then on its subscription stands and no registration of
+    /// this connection is missed.
+    pub(crate) fn greet(&mut self, patience: Duration) -> Result<()> {
+        let reply = format!("bench.greeted.{}", rand::random::<u64>());
+        self.subscribe(&reply)?;
+        self.stream
+            .set_read_timeout(Some(Duration::from_millis(200)))?;
+        let deadline = Instant::now() + patience;
+        loop {
+            let frame = format!("PUB router.greet {reply} 0\r\n\r\n");
+            self.stream.write_all(frame.as_bytes())?;
+            match self.message() {
+                Ok(()) => break,
+                Err(_) if Instant::now() < deadline => {}
+                Err(error) => return Err(error).context("no router answers router.greet"),
+            }
+        }
+        self.stream
+            .set_read_timeout(Some(Duration::from_secs(60)))?;
+        Ok(())
+    }
+
     /// Publishes on a subject that this connection subscribes to, and waits for it to come back.
     pub(crate) fn echo(&mut self, subject: &str, payload: &[u8]) -> Result<Duration> {
         let began = Instant::now();
         self.publish(subject, payload)?;
+        self.message()?;
+        Ok(began.elapsed())
+    }
+
+    /// Waits for a message of a subscription and forgets it.
+    fn message(&mut self) -> Result<()> {
         loop {
             let line = self.line()?;
             if let Some(rest) = line.strip_prefix("MSG ") {
                 let length = rest.split_whitespace().last().context("no length")?;
                 let mut body = vec![0; length.parse::<usize>()? + 2];
                 self.reader.read_exact(&mut body)?;
-                return Ok(began.elapsed());
+                return Ok(());
             }
         }
     }

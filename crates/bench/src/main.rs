@@ -49,11 +49,8 @@ enum Command {
     },
     /// Full speed and churn for a long time; exit code 1 when an answer was wrong or memory grew
     Soak {
-        #[arg(long, default_value_t = 30.0)]
-        minutes: f64,
-        /// Route changes a second
-        #[arg(long, default_value_t = 1000)]
-        changes: u32,
+        #[command(flatten)]
+        size: soak::Size,
         #[command(flatten)]
         programs: Programs,
         #[arg(long)]
@@ -101,11 +98,10 @@ fn main() -> Result<()> {
             sections::run(&only, effort, &programs.cupola, &programs.envoy, &report)
         }
         Command::Soak {
-            minutes,
-            changes,
+            size,
             programs,
             report,
-        } => soak::run(minutes, changes, &programs.cupola, &programs.envoy, &report),
+        } => soak::run(&size, &programs.cupola, &programs.envoy, &report),
         Command::Backend { certificates } => backend::run(&certificates),
         Command::IdleSockets { port, host, count } => idle::run(port, &host, count),
     }

@@ -95,6 +95,8 @@ impl Cupola {
             Ok(fetch(router.health, "/health").is_ok_and(|text| text.contains(" 200 ")))
         })
         .with_context(|| router.process.log_text())?;
+        let mut bus = router.nats.connect()?;
+        bus.greet(Duration::from_secs(20))?;
         Ok(router)
     }
 }
@@ -145,16 +147,25 @@ impl Router {
     pub(crate) fn has_routes(&self, count: u64) -> Result<()> {
         wait_for(
             &format!("a table of {count} routes"),
-            Duration::from_secs(120),
+            Duration::from_secs(60),
             || Ok(self.routes()? >= count),
         )
-        .with_context(|| {
-            format!(
-                "it has {}: {}",
-                self.routes().unwrap_or_default(),
-                self.process.log_text()
-            )
-        })
+        .with_context(|| format!("it has {}", self.routes().unwrap_or_default()))
+    }
+
+    /// Registers so many new routes, in portions that wait for each other: nothing is lost here even by a router that
+    /// is slow to read. Returns how many.
+    pub(crate) fn load(&self, payloads: impl Iterator<Item = impl AsRef<[u8]>>) -> Result<u64> {
+        let before = self.routes()?;
+        let mut bus = self.nats.connect()?;
+        let mut payloads = payloads.peekable();
+        let mut sent = 0;
+        while payloads.peek().is_some() {
+            let portion = payloads.by_ref().take(10_000);
+            bus.register_at(40_000.0, portion.inspect(|_| sent += 1))?;
+            self.has_routes(before + sent)?;
+        }
+        Ok(sent)
     }
 
     /// The route of the backend under [`HOST`], and waits until it answers.
@@ -180,10 +191,8 @@ impl Router {
             tls: None,
         })?;
         let payload = messages::text(message);
-        // The subscription may not stand yet when the health page is good.
+        bus.publish("router.register", &payload)?;
         wait_for("the backend's route", Duration::from_secs(20), || {
-            bus.publish("router.register", &payload)?;
-            bus.flush()?;
             Ok(client.get(host)? == 200)
         })
     }

@@ -71,7 +71,7 @@ fn record(rig: &Rig, scheme: Scheme) -> Result<Profile> {
         ])
         .args(["--", "sleep", &seconds.to_string()])
         .output()
-        .context("run perf: `scripts/setup-bench perf` installs it")?;
+        .context("run perf: `scripts/setup-bench router-flame` installs it")?;
     ensure!(
         output.status.success(),
         "perf record (is it permitted on this machine?): {}",

@@ -10,8 +10,6 @@ use anyhow::Result;
 use std::time::Duration;
 
 const ROUTES: usize = 100_000;
-/// Registrations a second: an easy pace, so that no burst is left in buffers.
-const RATE: f64 = 20_000.0;
 /// For the allocator to give back what it holds for a moment only.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -65,11 +63,7 @@ pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
 /// A router of its own for each table.
 fn measure(rig: &Rig, what: &str, message: impl Fn(usize) -> Option<Vec<u8>>) -> Result<Memory> {
     let router = Cupola::free().start(rig)?;
-    let messages = (0..ROUTES).map_while(message);
-    let mut bus = router.nats.connect()?;
-    let mut count = 0;
-    bus.register_at(RATE, messages.inspect(|_| count += 1))?;
-    router.has_routes(count)?;
+    let count = router.load((0..ROUTES).map_while(message))?;
     std::thread::sleep(SETTLE);
     let memory = router.process.memory()?;
     progress(&format!(

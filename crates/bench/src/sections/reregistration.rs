@@ -28,8 +28,7 @@ pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
     let known: Vec<Vec<u8>> = (0..KNOWN)
         .map(|n| messages::text(&messages::full(n, 61001)))
         .collect();
-    router.nats.connect()?.register_at(20_000.0, known.iter())?;
-    router.has_routes(KNOWN as u64 + 1)?;
+    router.load(known.iter())?;
     let micros = cost(rig, &router, &known)?;
     let (without, with) = beside_requests(rig, &router, &known)?;
     drop(router);

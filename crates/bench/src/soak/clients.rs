@@ -184,20 +184,24 @@ async fn ask(
         request.uri("/").header("host", &name)
     };
     let request = request.body(body)?;
-    if sender.is_none() {
+    // A server may close a kept connection; that is no answer. What is lost after sending is one.
+    if !ready(sender).await {
         *sender = Some(connect(world, kind).await?);
+        ready(sender).await;
     }
     let response = match sender.as_mut().context("just connected")? {
-        Sender::Http1(sender) => {
-            sender.ready().await?;
-            sender.send_request(request).await?
-        }
-        Sender::Http2(sender) => {
-            sender.ready().await?;
-            sender.send_request(request).await?
-        }
+        Sender::Http1(sender) => sender.send_request(request).await?,
+        Sender::Http2(sender) => sender.send_request(request).await?,
     };
     read(response, length).await
+}
+
+async fn ready(sender: &mut Option<Sender>) -> bool {
+    match sender {
+        None => false,
+        Some(Sender::Http1(sender)) => sender.ready().await.is_ok(),
+        Some(Sender::Http2(sender)) => sender.ready().await.is_ok(),
+    }
 }
 
 async fn read(response: Response<hyper::body::Incoming>, length: usize) -> Result<Answer> {

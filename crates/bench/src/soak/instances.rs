@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use kit::tls::{ClientAuth, server_config};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -112,7 +113,12 @@ impl Instance {
 }
 
 async fn accept(listener: TcpListener, identity: watch::Receiver<Identity>) {
-    while let Ok((stream, _)) = listener.accept().await {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: some will be free again.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
         let mut changes = identity.clone();
         let now = changes.borrow_and_update().clone();
         tokio::spawn(async move {

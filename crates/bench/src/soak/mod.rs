@@ -22,18 +22,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const HOSTS: usize = 20_000;
+/// What a soak is to be.
+#[derive(clap::Args)]
+pub(crate) struct Size {
+    #[arg(long, default_value_t = 30.0)]
+    minutes: f64,
+    /// Route changes a second
+    #[arg(long, default_value_t = 1000)]
+    changes: u32,
+    /// Host names; three of four have an owner at the start
+    #[arg(long, default_value_t = 20_000)]
+    hosts: usize,
+}
+
 const PLAIN_INSTANCES: usize = 20;
 const TLS_INSTANCES: usize = 20;
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(
-    minutes: f64,
-    changes: u32,
-    cupola: &Path,
-    envoy: &Path,
-    report: &Path,
-) -> Result<()> {
+pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Result<()> {
     let effort = Effort {
         rounds: 1,
         seconds: 1,
@@ -54,9 +60,9 @@ pub(crate) fn run(
         http: router.port(Scheme::Http),
         https: router.port(Scheme::Https),
         ca_pem: rig.certs.front.ca_pem.clone(),
-        hosts: HOSTS,
+        hosts: size.hosts,
         began: Instant::now(),
-        ownership: Mutex::new(Ownership::new(HOSTS)),
+        ownership: Mutex::new(Ownership::new(size.hosts)),
         tallies: Mutex::new(HashMap::new()),
         stop: AtomicBool::new(false),
     });
@@ -65,12 +71,18 @@ pub(crate) fn run(
     churn.fill()?;
     router.has_routes(churn.owned() as u64)?;
     progress(&format!(
-        "   {} of {HOSTS} hosts have an owner; clients start",
-        churn.owned()
+        "   {} of {} hosts have an owner; clients start",
+        churn.owned(),
+        size.hosts
     ));
+    let changes = size.changes;
     let churning = std::thread::spawn(move || churn.run(changes));
     let clients = clients::start(&world, &runtime);
-    let samples = observe(&router, &world, Duration::from_secs_f64(minutes * 60.0));
+    let samples = observe(
+        &router,
+        &world,
+        Duration::from_secs_f64(size.minutes * 60.0),
+    );
     world.stop.store(true, Ordering::Relaxed);
     runtime.block_on(async {
         for client in clients {
