@@ -112,12 +112,17 @@ fn frame(line: &str) -> Option<Frame> {
 
 fn layer(stack: &[Frame]) -> String {
     if stack[0].kernel {
-        let call = stack.iter().find_map(|frame| {
-            let name = frame
-                .symbol
-                .strip_prefix("__x64_sys_")
-                .or_else(|| frame.symbol.strip_prefix("__do_sys_"));
-            name.filter(|_| frame.kernel)
+        // The frame that the system call's entry calls: `__x64_sys_sendto`, `do_writev`, `ksys_write`.
+        let entry = stack
+            .iter()
+            .position(|frame| frame.symbol == "do_syscall_64");
+        let call = entry.filter(|at| *at > 0).map(|at| {
+            let name = &stack[at - 1].symbol;
+            let prefixes = ["__x64_sys_", "ksys_", "do_"];
+            prefixes
+                .iter()
+                .find_map(|p| name.strip_prefix(p))
+                .unwrap_or(name)
         });
         return format!("kernel: {}", call.unwrap_or("interrupts and the rest"));
     }
@@ -138,6 +143,7 @@ mod tests {
     const SCRIPT: &str = "
 	ffffffff81 tcp_sendmsg ([kernel.kallsyms])
 	ffffffff82 __x64_sys_sendto ([kernel.kallsyms])
+	ffffffff83 do_syscall_64 ([kernel.kallsyms])
 	    7f0001 send (/usr/lib/libc.so.6)
 	    550001 tokio::net::tcp::stream::TcpStream::write (/bin/cupola)
 
