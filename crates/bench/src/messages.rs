@@ -45,10 +45,10 @@ pub(crate) fn full(n: usize, port: u16) -> RegistryMessage {
     let tags = tags.as_object().into_iter().flatten();
     RegistryMessage {
         tls_port: Some(port),
-        app: Some(app.clone()),
+        app: Some(app),
         private_instance_id: Some(instance.clone()),
         private_instance_index: Some("0".into()),
-        server_cert_domain_san: Some(instance.clone()),
+        server_cert_domain_san: Some(instance),
         availability_zone: Some("z1".into()),
         tags: Some(
             tags.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))

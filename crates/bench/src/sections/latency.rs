@@ -83,6 +83,9 @@ fn rounds(peers: &[Running], scheme: Scheme, rate: f64, rig: &Rig) -> Result<Vec
     Ok(measured)
 }
 
+/// One of the quantiles, of all rounds.
+type Pick = fn(&Measured) -> &Vec<f64>;
+
 /// The floor and the row without a proxy are not what we compete with.
 fn competes(peer: Peer) -> bool {
     matches!(peer, Peer::Haproxy | Peer::Nginx | Peer::Envoy)
@@ -116,7 +119,7 @@ fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
         ]);
     }
     let added = |own: &[f64], direct: &[f64]| median(own) - median(direct);
-    let best = |pick: fn(&Measured) -> &Vec<f64>| {
+    let best = |pick: Pick| {
         let rivals = peers.iter().zip(measured).filter(|(p, _)| competes(p.peer));
         rivals
             .map(|(_, m)| added(pick(m), pick(direct)))
@@ -124,7 +127,7 @@ fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
     };
     let mut text =
         format!("{table}\n\nAdded latency at most the best of HAProxy, nginx and Envoy + 10 %:");
-    let picks: [(&str, fn(&Measured) -> &Vec<f64>); 2] = [("p50", |m| &m.p50), ("p99", |m| &m.p99)];
+    let picks: [(&str, Pick); 2] = [("p50", |m| &m.p50), ("p99", |m| &m.p99)];
     for (name, pick) in picks {
         let (own, best) = (added(pick(ours), pick(direct)), best(pick));
         let number = format!("{own:.3} ms, the best {best:.3} ms");

@@ -59,7 +59,7 @@ pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Re
     let world = Arc::new(World {
         http: router.port(Scheme::Http),
         https: router.port(Scheme::Https),
-        ca_pem: rig.certs.front.ca_pem.clone(),
+        ca_pem: rig.certs.front.ca_pem,
         hosts: size.hosts,
         began: Instant::now(),
         ownership: Mutex::new(Ownership::new(size.hosts)),

@@ -85,7 +85,7 @@ impl Profile {
     }
 
     pub(super) fn layers(&self) -> Vec<(String, u64)> {
-        self.count(|stack| layer(stack))
+        self.count(layer)
     }
 
     /// By what `key` makes of the stack, most first.
