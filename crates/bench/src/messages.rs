@@ -31,10 +31,10 @@ pub(crate) fn full(n: usize, port: u16) -> RegistryMessage {
     let tags = json!({
         "component": "route-emitter",
         "app_id": app,
-        "app_name": format!("app-{n:06}"),
+        "app_name": format!("app-name-{n:06}"),
         "instance_id": "0",
         "organization_id": guid(3, n / 100),
-        "organization_name": format!("org-{:05}", n / 100),
+        "organization_name": format!("organization-{:05}", n / 100),
         "process_id": app,
         "process_instance_id": instance,
         "process_type": "web",
