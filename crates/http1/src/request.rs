@@ -166,7 +166,7 @@ impl Request {
     /// `http://host/path` becomes `/path`, its host the `Host`.
     fn origin_form(&mut self) -> Result<(), Refusal> {
         let target = self.target();
-        if target.contains(&b'#') || target.contains(&0x7f) {
+        if target.contains(&b'#') {
             return Err(Refusal::Target);
         }
         if target.starts_with(b"/") {
@@ -338,7 +338,7 @@ mod tests {
             ("GET / HTTP/1.10\r\nHost: a\r\n\r\n", R::RequestLine),
             ("GET / http/1.1\r\nHost: a\r\n\r\n", R::Version),
             ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", R::Target),
-            ("GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n", R::Target),
+            ("GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n", R::RequestLine),
             ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", R::Target),
             ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", R::Target),
             ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", R::Target),

@@ -3,7 +3,6 @@
 use crate::backend::failure::Fault;
 use crate::rejection::Rejection;
 use crate::router::Shared;
-use http::StatusCode;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -161,9 +160,9 @@ impl Default for Metrics {
 
 impl Metrics {
     /// A backend has answered.
-    pub(crate) fn answered(&self, component: &str, status: StatusCode) {
+    pub(crate) fn answered(&self, component: &str, status: u16) {
         self.total_requests.add(component);
-        self.responses.add(match status.as_u16() {
+        self.responses.add(match status {
             200..300 => "2xx",
             300..400 => "3xx",
             400..500 => "4xx",
