@@ -120,8 +120,8 @@ impl Exchange {
         });
         match pumped {
             Poll::Ready(Ok(())) => return Poll::Ready(Relayed::Whole),
-            Poll::Ready(Err(Broken::To(_))) => return Poll::Ready(Relayed::ClientGone),
-            Poll::Ready(Err(Broken::From(_) | Broken::Malformed(_))) => {
+            Poll::Ready(Err(Broken::To)) => return Poll::Ready(Relayed::ClientGone),
+            Poll::Ready(Err(Broken::From | Broken::Malformed(_))) => {
                 return Poll::Ready(Relayed::BackendBroke);
             }
             Poll::Pending => {}
@@ -179,8 +179,8 @@ impl Upload {
         let received = &mut self.received;
         match poll_pump(client, backend, cx, |data| *received += data.len() as u64) {
             Poll::Ready(Ok(())) => self.done = true,
-            Poll::Ready(Err(Broken::To(_))) => self.failed = true,
-            Poll::Ready(Err(Broken::From(_))) => return Err(Fault::ClientGone),
+            Poll::Ready(Err(Broken::To)) => self.failed = true,
+            Poll::Ready(Err(Broken::From)) => return Err(Fault::ClientGone),
             Poll::Ready(Err(Broken::Malformed(refusal))) => return Err(Fault::BadBody(refusal)),
             Poll::Pending => {}
         }
@@ -252,12 +252,12 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// The answer has come to its end: others may use the connection, if it is clean.
     pub(crate) fn give_back(self, worker: &Worker) {
-        if let Side::Http1(side) = self.backend
+        if let Side::Http1(mut side) = self.backend
             && self.keep_alive
             && self.upload.done
-            && let Some((stream, drained)) = side.into_idle()
+            && side.is_done()
         {
-            worker.connections.put(self.transport, stream, drained);
+            worker.connections.put(self.transport, side);
         }
     }
 }

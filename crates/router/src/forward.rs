@@ -11,7 +11,7 @@ use crate::lookup::Target;
 use crate::protocol::Upgrade;
 use crate::rejection::Rejection;
 use crate::router::Shared;
-use crate::side::{Http1, Http2, Side, request_to_http2};
+use crate::side::{Http2, Side, request_to_http2};
 use crate::{forwarded, sticky, switching};
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -226,7 +226,7 @@ pub(crate) async fn attempt(
         let settings = &worker.shared.settings;
         let deadline = now
             + match &connected {
-                Connected::Http1 { .. } => settings.endpoint_timeout,
+                Connected::Http1(_) => settings.endpoint_timeout,
                 Connected::Http2(_) => settings.http2_endpoint_timeout,
             };
         let mut upload = Upload::default();
@@ -276,8 +276,7 @@ async fn send(
     let http2 = matches!(connected, Connected::Http2(_));
     outgoing.dress(&mut exchange.request, endpoint, http2);
     let mut backend = match connected {
-        Connected::Http1 { stream, drained } => {
-            let mut side = Http1::reused(exchange.worker.clone(), stream, drained);
+        Connected::Http1(mut side) => {
             let canonical = exchange.worker.shared.settings.compat_gorouter;
             side.send_request(&exchange.request, canonical);
             Side::Http1(side)

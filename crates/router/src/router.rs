@@ -58,8 +58,8 @@ impl Worker {
     fn new(shared: Arc<Shared>) -> Self {
         Self {
             connections: Connections::new(&shared.settings),
+            buffers: Buffers::new(shared.metrics.buffers_held.clone()),
             shared,
-            buffers: Buffers::default(),
             tasks: TaskTracker::new(),
             drain: Drain::default(),
             clock: Mutex::default(),
@@ -334,6 +334,10 @@ fn run_worker(shared: Arc<Shared>, fronts: Vec<Front>, stop: CancellationToken) 
             accepting.spawn(listen::accept(worker.clone(), front, stop.clone()));
         }
         let mut result = Ok(());
+        tokio::select! {
+            () = stop.cancelled() => worker.drain.begin(),
+            Some(ended) = accepting.join_next() => result = ended.map_err(anyhow::Error::from).and_then(|r| r),
+        }
         while let Some(ended) = accepting.join_next().await {
             result = result.and(ended.map_err(anyhow::Error::from).and_then(|r| r));
         }
@@ -345,6 +349,7 @@ fn run_worker(shared: Arc<Shared>, fronts: Vec<Front>, stop: CancellationToken) 
             let _ = timeout(FAREWELL, worker.tasks.wait()).await;
         }
         sweeper.abort();
+        worker.connections.close();
         result
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

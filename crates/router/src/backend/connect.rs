@@ -4,6 +4,7 @@ use super::connections::Connected;
 use super::failure::Fault;
 use crate::route_service::Services;
 use crate::router::Worker;
+use crate::side::Http1;
 use crate::side::stream::Stream;
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -53,7 +54,7 @@ pub(crate) async fn connect(
         return if http2_wanted && !settings.compat_gorouter {
             http2(worker, endpoint, stream).await
         } else {
-            Ok(http1(stream))
+            Ok(http1(worker, stream))
         };
     }
     let config = if let Some(service) = service {
@@ -86,14 +87,11 @@ pub(crate) async fn connect(
     if speaks_http2 {
         return http2(worker, endpoint, stream).await;
     }
-    Ok(http1(stream))
+    Ok(http1(worker, stream))
 }
 
-fn http1(stream: Stream) -> Connected {
-    Connected::Http1 {
-        stream,
-        drained: false,
-    }
+fn http1(worker: &Arc<Worker>, stream: Stream) -> Connected {
+    Connected::Http1(Http1::new(worker.clone(), stream))
 }
 
 fn dial_fault(endpoint: &Endpoint, reason: String) -> Fault {

@@ -2,7 +2,7 @@
 //! connection is only ever used for the peer (address, TLS name, instance) that it was made to.
 
 use crate::config::Settings;
-use crate::side::stream::Stream;
+use crate::side::Http1;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use std::collections::HashMap;
@@ -12,11 +12,7 @@ use std::time::{Duration, Instant};
 /// A connection that takes a request.
 #[derive(Debug)]
 pub(crate) enum Connected {
-    Http1 {
-        stream: Stream,
-        /// Nothing decrypted is left in it.
-        drained: bool,
-    },
+    Http1(Http1),
     Http2(SendRequest<Bytes>),
 }
 
@@ -38,8 +34,7 @@ struct Transport {
 
 #[derive(Debug)]
 struct Idle {
-    stream: Stream,
-    drained: bool,
+    side: Http1,
     since: Instant,
 }
 
@@ -61,13 +56,8 @@ impl Connections {
             return Some(Connected::Http2(sender.clone()));
         }
         while let Some(mut idle) = entry.http1.pop() {
-            if now.duration_since(idle.since) < self.idle_timeout
-                && idle.stream.is_quiet(idle.drained)
-            {
-                return Some(Connected::Http1 {
-                    stream: idle.stream,
-                    drained: idle.drained,
-                });
+            if now.duration_since(idle.since) < self.idle_timeout && idle.side.is_quiet() {
+                return Some(Connected::Http1(idle.side));
             }
         }
         None
@@ -86,7 +76,7 @@ impl Connections {
     }
 
     /// A connection has nothing to do.
-    pub(crate) fn put(&self, transport: u64, stream: Stream, drained: bool) {
+    pub(crate) fn put(&self, transport: u64, side: Http1) {
         if self.max_idle == 0 {
             return;
         }
@@ -96,10 +86,14 @@ impl Connections {
             entry.http1.remove(0);
         }
         entry.http1.push(Idle {
-            stream,
-            drained,
+            side,
             since: Instant::now(),
         });
+    }
+
+    /// Drops all of them.
+    pub(crate) fn close(&self) {
+        self.lock().clear();
     }
 
     /// Drops connections that were idle too long or have ended.
@@ -108,7 +102,7 @@ impl Connections {
         self.lock().retain(|_, entry| {
             entry
                 .http1
-                .retain_mut(|idle| fresh(idle.since) && idle.stream.is_quiet(idle.drained));
+                .retain_mut(|idle| fresh(idle.since) && idle.side.is_quiet());
             // Streams that are still open keep theirs alive.
             entry.http2.take_if(|(_, since)| !fresh(*since));
             !entry.http1.is_empty() || entry.http2.is_some()

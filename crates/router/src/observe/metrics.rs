@@ -107,6 +107,8 @@ pub(crate) struct Metrics {
     pub(crate) routes_pruned: Counter,
     pub(crate) buffered_messages: AtomicU64,
     pub(crate) total_dropped_messages: Counter,
+    /// Buffers that hold bytes on their way: none, while nothing moves.
+    pub(crate) buffers_held: Arc<AtomicU64>,
     pub(crate) route_lookup_time: Histogram,
     pub(crate) route_registration_latency: Histogram,
     pub(crate) websocket_upgrades: Counter,
@@ -140,6 +142,7 @@ impl Default for Metrics {
             routes_pruned: Counter::default(),
             buffered_messages: AtomicU64::new(0),
             total_dropped_messages: Counter::default(),
+            buffers_held: Arc::default(),
             route_lookup_time: Histogram::new(LOOKUP_NANOSECONDS),
             route_registration_latency: Histogram::new(REGISTRATION_SECONDS),
             websocket_upgrades: Counter::default(),
@@ -237,6 +240,10 @@ impl Metrics {
             (
                 "buffered_messages",
                 u128::from(self.buffered_messages.load(Ordering::Relaxed)),
+            ),
+            (
+                "buffers_held",
+                u128::from(self.buffers_held.load(Ordering::Relaxed)),
             ),
             (
                 "access_log_dropped_lines",

@@ -1,7 +1,8 @@
 //! One worker's buffers. Whoever waits holds none: a buffer is taken when bytes have arrived, and given back when they are
 //! passed on, so that ten thousand idle connections need no more of them than one.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::stream::Stream;
@@ -12,30 +13,46 @@ pub(crate) const SIZE: usize = 16 << 10;
 const SPARE: usize = 64;
 
 /// Only the worker's own thread takes the locks, so they are never contended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Buffers {
     inputs: Mutex<Vec<Box<[u8]>>>,
     outputs: Mutex<Vec<Vec<u8>>>,
+    /// Of all workers together: how many are in use.
+    held: Arc<AtomicU64>,
 }
 
 impl Buffers {
+    pub(crate) fn new(held: Arc<AtomicU64>) -> Self {
+        Self {
+            inputs: Mutex::default(),
+            outputs: Mutex::default(),
+            held,
+        }
+    }
+
     fn input(&self) -> Box<[u8]> {
+        self.held.fetch_add(1, Ordering::Relaxed);
         let spare = lock(&self.inputs).pop();
         spare.unwrap_or_else(|| vec![0; SIZE].into())
     }
 
     fn give_input(&self, buffer: Box<[u8]>) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
         let mut spare = lock(&self.inputs);
         if buffer.len() == SIZE && spare.len() < SPARE {
             spare.push(buffer);
         }
     }
 
+    /// Never without capacity.
     pub(crate) fn output(&self) -> Vec<u8> {
-        lock(&self.outputs).pop().unwrap_or_default()
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let spare = lock(&self.outputs).pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(2 << 10))
     }
 
     pub(crate) fn give_output(&self, mut buffer: Vec<u8>) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
         let mut spare = lock(&self.outputs);
         if buffer.capacity() <= 2 * SIZE && spare.len() < SPARE {
             buffer.clear();
@@ -74,14 +91,6 @@ impl Input {
         self.drained
     }
 
-    /// For a connection that was used before.
-    pub(crate) fn with_drained(drained: bool) -> Self {
-        Self {
-            drained,
-            ..Self::default()
-        }
-    }
-
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.start = (self.start + bytes).min(self.end);
     }
@@ -116,6 +125,13 @@ impl Input {
             (self.start, self.end) = (0, 0);
             self.mark = self.mark.map(|_| 0);
         }
+    }
+
+    /// Gives the buffer back, whatever is in it.
+    pub(crate) fn abandon(&mut self, buffers: &Buffers) {
+        self.mark = None;
+        self.start = self.end;
+        self.release(buffers);
     }
 
     /// Reads what there is. A buffer that is full grows up to `most` bytes. Zero: the other side has ended.

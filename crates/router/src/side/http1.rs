@@ -66,15 +66,10 @@ pub(crate) enum Head {
 
 impl Http1 {
     pub(crate) fn new(worker: Arc<Worker>, stream: Stream) -> Self {
-        Self::reused(worker, stream, false)
-    }
-
-    /// A connection that waited; `drained` as it was when it was put away.
-    pub(crate) fn reused(worker: Arc<Worker>, stream: Stream, drained: bool) -> Self {
         Self {
             worker,
             stream,
-            input: Input::with_drained(drained),
+            input: Input::default(),
             output: Vec::new(),
             written: 0,
             reading: Reading::Ended,
@@ -86,16 +81,18 @@ impl Http1 {
         }
     }
 
-    /// Back to where it can wait, if there is nothing left of its last exchange.
-    pub(crate) fn into_idle(mut self) -> Option<(Stream, bool)> {
-        self.input.forget_mark();
-        let clean = self.body_ended()
+    /// Nothing is left of its last exchange: it can wait for another.
+    pub(crate) fn is_done(&mut self) -> bool {
+        self.forget_mark();
+        self.body_ended()
             && self.writing == Writing::Ended
             && self.output.is_empty()
-            && self.input.is_empty();
-        self.input.release(&self.worker.buffers);
-        let drained = self.input.is_drained();
-        clean.then_some((self.stream, drained))
+            && self.input.is_empty()
+    }
+
+    /// While it waits: the other side is silent and has not gone, as far as the last look at the sockets tells.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet(self.input.is_drained())
     }
 
     /// Some bytes of a head are there.
@@ -159,7 +156,7 @@ impl Http1 {
     /// Not again for every byte that trickles in.
     fn head_may_be_whole(&self) -> bool {
         let data = self.input.data();
-        !data.is_empty() && (self.seen == 0 || http1::head_ends(data, self.seen))
+        !matches!(data, b"" | b"\r") && (self.seen == 0 || http1::head_ends(data, self.seen))
     }
 
     fn begin_reading(&mut self, head: usize, framing: Framing) {
@@ -456,6 +453,16 @@ impl Http1 {
             if std::future::poll_fn(|cx| self.poll_body(cx)).await.is_err() {
                 return false;
             }
+        }
+    }
+}
+
+impl Drop for Http1 {
+    fn drop(&mut self) {
+        self.input.abandon(&self.worker.buffers);
+        if self.output.capacity() > 0 {
+            let output = std::mem::take(&mut self.output);
+            self.worker.buffers.give_output(output);
         }
     }
 }

@@ -64,7 +64,9 @@ async fn read(body: &mut RecvStream) -> Vec<u8> {
 async fn bodies_and_trailers_both_ways() {
     let world = World::new().await;
     let backend = Backend::start("x").await;
-    world.register("app.apps.test", "app", 0, backend.addr).await;
+    world
+        .register("app.apps.test", "app", 0, backend.addr)
+        .await;
     let sender = connect(&world).await;
     let (response, mut body) = begin(&sender, ask(Method::POST, "/echo"), false).await;
     let size = 3 << 20;
@@ -93,7 +95,9 @@ async fn bodies_and_trailers_both_ways() {
     assert_eq!(text, "3 {\"x-sum\": \"42\"}");
 
     let mut request = ask(Method::GET, "/trailers");
-    request.headers_mut().insert("te", "trailers".parse().unwrap());
+    request
+        .headers_mut()
+        .insert("te", "trailers".parse().unwrap());
     let (response, _) = begin(&sender, request, true).await;
     let mut response = answer(response).await;
     assert_eq!(read(response.body_mut()).await, b"data");
@@ -123,13 +127,18 @@ async fn informational_answers_and_an_early_one() {
     let (mut response, _body) = begin(&sender, ask(Method::POST, "/"), false).await;
     let hint = std::future::poll_fn(|cx| response.poll_informational(cx));
     let hint = timeout(PATIENCE, hint).await.unwrap().unwrap().unwrap();
-    assert_eq!((hint.status().as_u16(), &hint.headers()["link"]), (103, &"</a>".parse().unwrap()));
+    assert_eq!(
+        (hint.status().as_u16(), &hint.headers()["link"]),
+        (103, &"</a>".parse().unwrap())
+    );
     let mut response = answer(response).await;
     assert_eq!(response.status(), 413);
     assert_eq!(response.body_mut().data().await.unwrap().unwrap(), "no");
     // The connection is as good as before.
     let backend = Backend::start("fine").await;
-    world.register("app.apps.test/fine", "app", 0, backend.addr).await;
+    world
+        .register("app.apps.test/fine", "app", 0, backend.addr)
+        .await;
     let (response, _) = begin(&sender, ask(Method::GET, "/fine"), true).await;
     assert_eq!(read(answer(response).await.body_mut()).await, b"fine");
 }
@@ -141,7 +150,11 @@ async fn a_websocket_over_http2() {
     let world = World::new().await;
     let addr = app(async |mut stream| {
         let head = read_until(&mut stream, "\r\n\r\n").await.to_lowercase();
-        let lines = ["get /chat http/1.1\r\n", "\r\nupgrade: websocket\r\n", "\r\nconnection: upgrade\r\n"];
+        let lines = [
+            "get /chat http/1.1\r\n",
+            "\r\nupgrade: websocket\r\n",
+            "\r\nconnection: upgrade\r\n",
+        ];
         assert!(lines.iter().all(|line| head.contains(line)), "{head}");
         // The key's case matters: find it in the head as it came.
         let refuse = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
@@ -164,7 +177,11 @@ async fn a_websocket_over_http2() {
     world.register("app.apps.test/echo", "app", 0, echo).await;
     let mut sender = connect(&world).await;
     wait_for("the router's settings", async || {
-        sender.clone().ready().await.is_ok_and(|s| s.is_extended_connect_protocol_enabled())
+        sender
+            .clone()
+            .ready()
+            .await
+            .is_ok_and(|s| s.is_extended_connect_protocol_enabled())
     })
     .await;
     sender = sender.ready().await.unwrap();
@@ -192,14 +209,19 @@ async fn a_websocket_over_http2() {
     assert_eq!(read(response.body_mut()).await, b"there");
     up.send_data(Bytes::new(), true).unwrap();
     let lines = world.log_lines(2).await;
-    assert!(lines[1].contains("\"GET /echo HTTP/2.0\" 101 5 10 "), "{lines:?}");
+    assert!(
+        lines[1].contains("\"GET /echo HTTP/2.0\" 101 5 10 "),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_that_would_mean_something_else_in_http1_are_refused() {
     let world = World::new().await;
     let backend = Backend::start("x").await;
-    world.register("app.apps.test", "app", 0, backend.addr).await;
+    world
+        .register("app.apps.test", "app", 0, backend.addr)
+        .await;
     let sender = connect(&world).await;
     let mut disagreeing = ask(Method::GET, "/");
     disagreeing
@@ -221,7 +243,9 @@ async fn heads_that_would_mean_something_else_in_http1_are_refused() {
     assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR));
     let mut crumbs = ask(Method::GET, "/dump");
     for crumb in ["a=1", "b=2"] {
-        crumbs.headers_mut().append("cookie", crumb.parse().unwrap());
+        crumbs
+            .headers_mut()
+            .append("cookie", crumb.parse().unwrap());
     }
     let (response, _) = begin(&sender, crumbs, true).await;
     let text = read(answer(response).await.body_mut()).await;
@@ -237,16 +261,16 @@ async fn a_drain_says_goaway_and_lets_streams_end() {
     })
     .await;
     let backend = Backend::start("done").await;
-    world.register("app.apps.test", "app", 0, backend.addr).await;
+    world
+        .register("app.apps.test", "app", 0, backend.addr)
+        .await;
     let sender = connect(&world).await;
     let (response, _) = begin(&sender, ask(Method::GET, "/slow"), true).await;
     backend.waiting.notified().await;
     world.shutdown.cancel();
-    wait_for("GOAWAY", async || {
-        match sender.clone().ready().await {
-            Err(_) => true,
-            Ok(mut sender) => sender.send_request(ask(Method::GET, "/"), true).is_err(),
-        }
+    wait_for("GOAWAY", async || match sender.clone().ready().await {
+        Err(_) => true,
+        Ok(mut sender) => sender.send_request(ask(Method::GET, "/"), true).is_err(),
     })
     .await;
     backend.go.notify_waiters();
@@ -272,7 +296,9 @@ async fn cleartext_http2_to_a_backend() {
                 let text = format!("{} {} {}", head.method, head.uri, read.len());
                 answer.send_data(text.into(), false).unwrap();
                 let trailers = [("grpc-status".parse().unwrap(), "0".parse().unwrap())];
-                answer.send_trailers(trailers.into_iter().collect()).unwrap();
+                answer
+                    .send_trailers(trailers.into_iter().collect())
+                    .unwrap();
             });
         }
     })
@@ -288,7 +314,13 @@ async fn cleartext_http2_to_a_backend() {
             "grpc-status",
         )
         .await;
-        assert!(seen.starts_with("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n"), "{seen}");
-        assert!(seen.contains("POST http://app.test/x%2Fy 3\r\n0\r\ngrpc-status: 0\r\n"), "{seen}");
+        assert!(
+            seen.starts_with("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n"),
+            "{seen}"
+        );
+        assert!(
+            seen.contains("POST http://app.test/x%2Fy 3\r\n0\r\ngrpc-status: 0\r\n"),
+            "{seen}"
+        );
     }
 }

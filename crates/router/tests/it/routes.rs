@@ -195,7 +195,10 @@ async fn in_compatibility_the_app_sees_the_process_header() {
     world.register("app.test", APP, 0, backend.addr).await;
     let headers = [("x-cf-process-instance", APP)];
     let reply = request(world.addr, "GET", "app.test", "/dump", &headers, "").await;
-    assert!(reply.text().contains("x-cf-process-instance: "), "{reply:?}");
+    assert!(
+        reply.text().contains("x-cf-process-instance: "),
+        "{reply:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
