@@ -3,6 +3,7 @@
 use crate::context::RequestContext;
 use crate::exchange::{Delivery, Exchange, Relayed};
 use crate::observe::access_log::Entry;
+use crate::protocol::patience;
 use crate::router::Worker;
 use crate::side::Side;
 use crate::tunnel::Tunnel;
@@ -108,8 +109,8 @@ async fn own(exchange: &mut Exchange, body: &[u8], keep_alive: &mut bool) -> boo
     exchange.client.send_response(response, to, keep_alive);
     exchange.client.push(body);
     exchange.client.end_body();
-    let patience = exchange.worker.shared.settings.body_idle_timeout;
-    let deadline = Instant::now() + patience;
+    let settings = &exchange.worker.shared.settings;
+    let deadline = Instant::now() + patience(settings.body_idle_timeout);
     let flushed = std::future::poll_fn(|cx| {
         if let std::task::Poll::Ready(flushed) = exchange.client.poll_flush(cx) {
             return std::task::Poll::Ready(flushed.is_ok());

@@ -287,7 +287,7 @@ pub struct Settings {
     pub max_idle_per_endpoint: usize,
     pub backend_idle_timeout: Duration,
     pub frontend_idle_timeout: Duration,
-    /// From the first byte of a request's head to its last.
+    /// From the first byte of a request's head to its last. Zero, here and for the next: no limit.
     pub read_header_timeout: Duration,
     /// How long a client may take to send the next bytes of a request's body, or to take the next of a response's.
     pub body_idle_timeout: Duration,

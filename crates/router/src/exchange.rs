@@ -2,7 +2,7 @@
 
 use crate::backend::failure::Fault;
 use crate::forwarded;
-use crate::protocol;
+use crate::protocol::{self, patience};
 use crate::router::Worker;
 use crate::side::drain::Watch;
 use crate::side::timer::Timer;
@@ -132,8 +132,8 @@ impl Exchange {
         if self.worker.drain.is_over() {
             return Poll::Ready(Relayed::TimedOut);
         }
-        let patience = self.worker.shared.settings.body_idle_timeout;
-        let stalled = stall.since(self.client.backlog()).map(|at| at + patience);
+        let limit = patience(self.worker.shared.settings.body_idle_timeout);
+        let stalled = stall.since(self.client.backlog()).map(|at| at + limit);
         let next = stalled.map_or(delivery.deadline, |at| at.min(delivery.deadline));
         match self.timer.poll(cx, next) {
             Poll::Ready(()) => Poll::Ready(Relayed::TimedOut),
@@ -211,7 +211,7 @@ impl Upload {
             _ => Instant::now(),
         };
         self.progress = Some((self.received, since));
-        Some(since + worker.shared.settings.body_idle_timeout)
+        Some(since + patience(worker.shared.settings.body_idle_timeout))
     }
 }
 

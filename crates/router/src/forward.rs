@@ -5,14 +5,15 @@ use crate::answer::Answer;
 use crate::backend::connect::{self, Made};
 use crate::backend::failure::Fault;
 use crate::backend::{Connected, peer};
+use crate::config::Settings;
 use crate::context::RequestContext;
 use crate::exchange::{Delivery, Exchange, Upload};
 use crate::lookup::Target;
-use crate::protocol::Upgrade;
+use crate::protocol::{Upgrade, patience};
 use crate::rejection::Rejection;
-use crate::router::Shared;
 use crate::side::{Http2, Side, request_to_http2};
-use crate::{forwarded, sticky, switching};
+use crate::sticky::{self, Sticky};
+use crate::{forwarded, switching};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::uri::Scheme;
@@ -92,91 +93,110 @@ impl Outgoing {
     }
 }
 
+/// What the request says about which endpoint it would like.
+#[derive(Debug)]
+struct Wish {
+    sticky: Option<Sticky>,
+    hash: Option<Vec<u8>>,
+    /// A route service's instances are nothing that a client's session with the app could stick to.
+    to_service: bool,
+    /// The client may learn who served it.
+    traced: bool,
+}
+
+impl Wish {
+    fn of(fields: &Fields, pool: &Pool, settings: &Settings) -> Self {
+        let to_service = fields.contains(Known::XCfProxySignature);
+        Self {
+            sticky: sticky::wanted(fields, settings).filter(|_| !to_service),
+            hash: pool.hash_header().and_then(|header| {
+                let value = fields.get(header.as_str())?;
+                (!value.is_empty()).then(|| value.to_vec())
+            }),
+            to_service,
+            traced: !settings.trace_key.is_empty()
+                && fields.get(Known::XVcapTrace) == Some(settings.trace_key.as_bytes()),
+        }
+    }
+
+    fn want<'a>(
+        &'a self,
+        target: &'a Target,
+        tried: &'a [Arc<Endpoint>],
+        settings: &'a Settings,
+    ) -> Want<'a> {
+        let sticky = self.sticky.as_ref();
+        let mandatory = sticky.is_some_and(|sticky| sticky.mandatory);
+        Want {
+            instance: target.instance(),
+            // Only the first attempt is sticky, unless it must be.
+            sticky: sticky
+                .filter(|_| mandatory || tried.is_empty())
+                .map(|sticky| sticky.instance.as_str()),
+            mandatory,
+            hash: self.hash.as_deref(),
+            zone: settings.prefer_zone.as_deref().filter(|_| tried.is_empty()),
+            tried,
+            max_conns: settings.max_conns_per_endpoint,
+        }
+    }
+
+    /// What the client gets to know of the endpoint.
+    fn tell(&self, fields: &mut Fields, pool: &Pool, endpoint: &Endpoint, settings: &Settings) {
+        if !self.to_service {
+            sticky::remember(fields, self.sticky.as_ref(), pool, endpoint, settings);
+        }
+        if self.traced {
+            let router = settings.ip.to_string();
+            fields.set(Known::XVcapRouter, router.as_bytes());
+            fields.set(Known::XVcapBackend, endpoint.address().as_bytes());
+            fields.set(Known::XCfRouteEndpoint, endpoint.address().as_bytes());
+        }
+    }
+}
+
 pub(crate) async fn forward(
     context: &mut RequestContext<'_>,
     exchange: &mut Exchange,
     target: &Target,
     mut outgoing: Outgoing,
 ) -> Result<Answer, Rejection> {
-    let worker = context.worker;
-    let settings = &worker.shared.settings;
-    let fields = &exchange.request.fields;
-    // A route service's instances are nothing that a client's session with the app could stick to.
-    let to_service = fields.contains(Known::XCfProxySignature);
-    let sticky = sticky::wanted(fields, settings).filter(|_| !to_service);
-    let hash = target.pool.hash_header().and_then(|header| {
-        let value = fields.get(header.as_str())?;
-        (!value.is_empty()).then(|| value.to_vec())
-    });
-    let traced = !settings.trace_key.is_empty()
-        && fields.get(Known::XVcapTrace) == Some(settings.trace_key.as_bytes());
+    let settings = &context.worker.shared.settings;
+    let pool = &target.pool;
+    let wish = Wish::of(&exchange.request.fields, pool, settings);
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let mut last: Option<Fault> = None;
     let mut now = Instant::now();
     context.log.backend_begins(now);
     exchange.client.mark();
     loop {
-        let want = Want {
-            instance: target.instance(),
-            // Only the first attempt is sticky, unless it must be.
-            sticky: sticky
-                .as_ref()
-                .filter(|sticky| sticky.mandatory || tried.is_empty())
-                .map(|sticky| sticky.instance.as_str()),
-            mandatory: sticky.as_ref().is_some_and(|sticky| sticky.mandatory),
-            hash: hash.as_deref(),
-            zone: settings.prefer_zone.as_deref().filter(|_| tried.is_empty()),
-            tried: &tried,
-            max_conns: settings.max_conns_per_endpoint,
-        };
-        let endpoint = match target.pool.pick(&want, now) {
+        let endpoint = match pool.pick(&wish.want(target, &tried, settings), now) {
             Ok(endpoint) => endpoint,
             Err(reason) => return Err(none_left(context, reason, last)),
         };
         context.log.attempt_begins(&endpoint, now);
         let tried_once = attempt(exchange, &endpoint, &mut outgoing, now).await;
-        context
-            .log
-            .attempt_ended(outgoing.made, tried_once.is_err());
-        match tried_once {
+        let failed = tried_once.is_err();
+        context.log.attempt_ended(outgoing.made, failed);
+        let fault = match tried_once {
             Ok(delivery) => {
-                let answer = accept(
-                    context,
-                    target.pool.uri(),
-                    &endpoint,
-                    exchange,
-                    &outgoing,
-                    delivery,
-                )?;
-                let fields = &mut exchange.response.fields;
-                if !to_service {
-                    sticky::remember(fields, sticky.as_ref(), &target.pool, &endpoint, settings);
-                }
-                if traced {
-                    trace(fields, &worker.shared, &endpoint);
-                }
+                let route = pool.uri();
+                let answer = accept(context, route, &endpoint, exchange, &outgoing, delivery)?;
+                wish.tell(&mut exchange.response.fields, pool, &endpoint, settings);
                 return Ok(answer);
             }
-            Err(fault) => {
-                context.log.received = outgoing.received;
-                blame(
-                    context,
-                    exchange,
-                    &target.pool,
-                    &endpoint,
-                    &fault,
-                    tried.len() + 1,
-                );
-                tried.push(endpoint);
-                if !outgoing.may_repeat(&fault, &exchange.client)
-                    || tried.len() >= settings.max_attempts
-                {
-                    return Err(Rejection::Backend(fault));
-                }
-                last = Some(fault);
-                now = Instant::now();
-            }
+            Err(fault) => fault,
+        };
+        context.log.received = outgoing.received;
+        let attempt = tried.len() + 1;
+        blame(context, exchange, pool, &endpoint, &fault, attempt);
+        tried.push(endpoint);
+        let may_repeat = outgoing.may_repeat(&fault, &exchange.client);
+        if !may_repeat || tried.len() >= settings.max_attempts {
+            return Err(Rejection::Backend(fault));
         }
+        last = Some(fault);
+        now = Instant::now();
     }
 }
 
@@ -226,8 +246,8 @@ pub(crate) async fn attempt(
         let settings = &worker.shared.settings;
         let deadline = now
             + match &connected {
-                Connected::Http1(_) => settings.endpoint_timeout,
-                Connected::Http2(_) => settings.http2_endpoint_timeout,
+                Connected::Http1(_) => patience(settings.endpoint_timeout),
+                Connected::Http2(_) => patience(settings.http2_endpoint_timeout),
             };
         let mut upload = Upload::default();
         match send(
@@ -392,11 +412,4 @@ fn blame(
         }
         Consequence::Gone => {}
     }
-}
-
-fn trace(fields: &mut Fields, shared: &Shared, endpoint: &Endpoint) {
-    let router = shared.settings.ip.to_string();
-    fields.set(Known::XVcapRouter, router.as_bytes());
-    fields.set(Known::XVcapBackend, endpoint.address().as_bytes());
-    fields.set(Known::XCfRouteEndpoint, endpoint.address().as_bytes());
 }

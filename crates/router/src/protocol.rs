@@ -3,6 +3,7 @@
 
 use crate::config::Settings;
 use http1::{Known, Limits, Request, Span};
+use std::time::Duration;
 
 pub(crate) fn request_limits(settings: &Settings) -> Limits {
     Limits {
@@ -15,6 +16,15 @@ pub(crate) fn response_limits(settings: &Settings) -> Limits {
     Limits {
         bytes: settings.max_response_head,
         fields: settings.max_response_headers,
+    }
+}
+
+/// A time-out as it is set, where zero stands for none: a year is long enough for that.
+pub(crate) fn patience(setting: Duration) -> Duration {
+    if setting.is_zero() {
+        Duration::from_secs(365 * 24 * 3600)
+    } else {
+        setting
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 /// A connection that takes a request.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub(crate) enum Connected {
     Http1(Http1),
     Http2(SendRequest<Bytes>),

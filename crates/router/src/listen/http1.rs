@@ -2,7 +2,7 @@
 
 use crate::answer::After;
 use crate::exchange::Exchange;
-use crate::protocol;
+use crate::protocol::{self, patience};
 use crate::rejection::{self, Rejection};
 use crate::route::{self, Peer};
 use crate::router::Worker;
@@ -102,11 +102,11 @@ fn poll_next(
     }
     let settings = &worker.shared.settings;
     let deadline = if client.has_begun() {
-        *head_since.get_or_insert_with(Instant::now) + settings.read_header_timeout
+        *head_since.get_or_insert_with(Instant::now) + patience(settings.read_header_timeout)
     } else if worker.drain.has_begun() {
         return Poll::Ready(Next::End);
     } else {
-        idle_since + settings.frontend_idle_timeout
+        idle_since + patience(settings.frontend_idle_timeout)
     };
     if worker.drain.is_over() || timer.poll(cx, deadline).is_ready() {
         return Poll::Ready(Next::End);

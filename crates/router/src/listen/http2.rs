@@ -2,6 +2,7 @@
 
 use crate::answer::After;
 use crate::exchange::Exchange;
+use crate::protocol::patience;
 use crate::rejection::Rejection;
 use crate::route::{self, Peer};
 use crate::router::Worker;
@@ -51,7 +52,7 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         .max_local_error_reset_streams(Some(LOCAL_RESETS))
         .enable_connect_protocol();
     let handshake = builder.handshake::<_, Bytes>(stream);
-    let connection = match timeout(settings.read_header_timeout, handshake).await {
+    let connection = match timeout(patience(settings.read_header_timeout), handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return ended(&error, &peer),
         Err(_) => return tracing::debug!(client = peer.address, "client-http2-silent"),
@@ -115,7 +116,7 @@ impl Front {
         let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
         let deadline = match self.going_since {
             Some(since) => since.max(idle_since) + FAREWELL,
-            None => idle_since + self.worker.shared.settings.frontend_idle_timeout,
+            None => idle_since + patience(self.worker.shared.settings.frontend_idle_timeout),
         };
         if self.timer.poll(cx, deadline).is_pending() {
             return Poll::Pending;

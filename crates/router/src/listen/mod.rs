@@ -3,6 +3,7 @@
 mod http1;
 mod http2;
 
+use crate::protocol::patience;
 use crate::proxy_protocol;
 use crate::route::Peer;
 use crate::router::Worker;
@@ -124,9 +125,12 @@ async fn connection(
     let Some(acceptor) = acceptor else {
         let settings = &worker.shared.settings;
         let http2 = settings.http2_cleartext
-            && timeout(settings.read_header_timeout, begins_http2(&stream))
-                .await
-                .is_ok_and(|begins| begins);
+            && timeout(
+                patience(settings.read_header_timeout),
+                begins_http2(&stream),
+            )
+            .await
+            .is_ok_and(|begins| begins);
         let stream = Stream::Plain(stream);
         return if http2 {
             http2::spawn(worker, stream, peer);

@@ -27,7 +27,8 @@ pub(crate) fn request_from_http2<B>(
         .map_or("/", PathAndQuery::as_str);
     request.begin(method, target.as_bytes(), Version::Http2);
     request.keep_alive = true;
-    if !target.starts_with('/') && !(target == "*" && head.method() == Method::OPTIONS) {
+    let whole_server = target == "*" && head.method() == Method::OPTIONS;
+    if !target.starts_with('/') && !whole_server {
         return Err(Refusal::Target);
     }
     host(head, request)?;

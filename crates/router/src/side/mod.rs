@@ -27,6 +27,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub(crate) enum Side {
     Http1(Http1),
     Http2(Box<Http2>),
