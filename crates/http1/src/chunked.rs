@@ -7,6 +7,8 @@ use crate::known::Known;
 /// Most bytes of a chunk's extensions, and hex digits of its size.
 const LONGEST_EXTENSION: usize = 256;
 const MOST_DIGITS: u8 = 16;
+/// Most bytes of all chunks' lines together beyond what their data justify.
+const MOST_OVERHEAD: u64 = 16 << 10;
 /// Most bytes and fields after the last chunk.
 const LONGEST_TRAILERS: usize = 16 << 10;
 const MOST_TRAILERS: usize = 64;
@@ -15,6 +17,8 @@ const MOST_TRAILERS: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
     state: State,
+    /// Bytes of extensions so far, less a few for each byte of data.
+    overhead: u64,
     /// The lines after the last chunk, as far as they have come.
     trailers: Vec<u8>,
 }
@@ -79,7 +83,10 @@ impl Decoder {
                     });
                 }
                 State::End => break,
-                state => self.state = next(state, input[at])?,
+                state => {
+                    self.state = next(state, input[at])?;
+                    self.count(state)?;
+                }
             }
             at += 1;
         }
@@ -87,6 +94,21 @@ impl Decoder {
             consumed: at,
             data: 0,
         })
+    }
+
+    /// Extensions are free as long as they are few: a body that consists of them is an attack.
+    fn count(&mut self, before: State) -> Result<(), Refusal> {
+        match (before, self.state) {
+            (_, State::Extension { .. }) => self.overhead += 1,
+            (State::SizeLf { size }, _) => {
+                self.overhead = self.overhead.saturating_sub(size.saturating_mul(2));
+            }
+            _ => {}
+        }
+        if self.overhead > MOST_OVERHEAD {
+            return Err(Refusal::ChunkExtension);
+        }
+        Ok(())
     }
 
     /// Gathers lines until an empty one; how many bytes were taken.
@@ -312,6 +334,8 @@ mod tests {
         }
         let long = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(300));
         assert_eq!(decode([long.as_bytes()]).err(), Some(R::ChunkExtension));
+        let many = format!("{}0\r\n\r\n", "1;aaaaaaaaaaaa\r\nx\r\n".repeat(20_000));
+        assert_eq!(decode([many.as_bytes()]).err(), Some(R::ChunkExtension));
         let long = format!("0\r\nX: {}\r\n\r\n", "x".repeat(20 << 10));
         assert_eq!(decode([long.as_bytes()]).err(), Some(R::TrailersTooLarge));
         let many = format!("0\r\n{}\r\n", "X: 1\r\n".repeat(65));

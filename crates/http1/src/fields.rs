@@ -70,6 +70,8 @@ pub struct Fields {
     list: Vec<Field>,
     /// A bit for each known name in the list.
     present: u64,
+    /// Some name has an underscore or a dot.
+    unusual: bool,
 }
 
 impl Fields {
@@ -78,6 +80,7 @@ impl Fields {
         self.bytes.clear();
         self.list.clear();
         self.present = 0;
+        self.unusual = false;
     }
 
     /// Gives memory back that an unusually large head has taken.
@@ -102,6 +105,10 @@ impl Fields {
 
     fn push(&mut self, field: Field) {
         self.present |= field.known.bit();
+        if field.known == Known::Other && !self.unusual {
+            let name = self.slice(field.name);
+            self.unusual = name.iter().any(|byte| matches!(byte, b'_' | b'.'));
+        }
         self.list.push(field);
     }
 
@@ -243,6 +250,23 @@ impl Fields {
         before != self.list.len()
     }
 
+    /// Takes out what a careless server takes for a name that the router vouches for: many read `X_Forwarded_For` and
+    /// `X.Forwarded.For` as `X-Forwarded-For`.
+    pub fn remove_lookalikes(&mut self) {
+        if !self.unusual {
+            return;
+        }
+        let mut at = 0;
+        while at < self.list.len() {
+            let field = self.list[at];
+            if field.known == Known::Other && looks_known(self.slice(field.name)) {
+                self.list.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
     /// Writes `Name: value` lines. `canonical`: names as Go spells them (`x-ABC` becomes `X-Abc`).
     pub fn write_to(&self, out: &mut Vec<u8>, canonical: bool) {
         for field in &self.list {
@@ -290,6 +314,17 @@ impl Fields {
         }
         self.list.iter().position(|field| self.is(field, name))
     }
+}
+
+fn looks_known(name: &[u8]) -> bool {
+    let dashed: Vec<u8> = name
+        .iter()
+        .map(|byte| match byte {
+            b'_' | b'.' => b'-',
+            other => *other,
+        })
+        .collect();
+    Known::by_name(&dashed) != Known::Other
 }
 
 fn write_canonical(out: &mut Vec<u8>, name: &[u8]) {
@@ -343,6 +378,22 @@ mod tests {
         let mut out = Vec::new();
         fields.write_to(&mut out, true);
         assert_eq!(out, b"X-A: new\r\nX-Forwarded-For: me\r\n");
+    }
+
+    #[test]
+    fn lookalikes_go() {
+        let mut fields = Fields::default();
+        for name in [
+            "X_Forwarded_For",
+            "content.length",
+            "my_own",
+            "Host",
+            "X-B3_TraceId",
+        ] {
+            fields.append_spelled(name.as_bytes(), b"1");
+        }
+        fields.remove_lookalikes();
+        assert_eq!(text(&fields), "my_own: 1\r\nHost: 1\r\n");
     }
 
     #[test]

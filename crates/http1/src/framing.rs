@@ -81,28 +81,29 @@ fn content_length(fields: &mut Fields) -> Result<Option<u64>, Refusal> {
     let mut values = fields
         .get_all(Known::ContentLength)
         .flat_map(|value| value.split(|&byte| byte == b','))
-        .map(|item| digits(item.trim_ascii()).ok_or(Refusal::ContentLength));
-    let length = values.next().ok_or(Refusal::ContentLength)??;
-    let mut repeated = false;
+        .map(<[u8]>::trim_ascii);
+    let first = values.next().unwrap_or_default();
+    let length = digits(first).ok_or(Refusal::ContentLength)?;
+    let mut odd = first.len() > 1 && first[0] == b'0';
     for other in values {
-        repeated = true;
-        if other? != length {
+        odd = true;
+        if digits(other).ok_or(Refusal::ContentLength)? != length {
             return Err(Refusal::ContentLengthsDiffer);
         }
     }
-    if repeated {
+    if odd {
         fields.set(Known::ContentLength, length.to_string().as_bytes());
     }
     Ok(Some(length))
 }
 
-/// Nothing but digits, and no more than fit.
+/// Nothing but digits, and no more than everybody can count.
 fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(
-        text.iter()
-            .fold(0, |number, digit| number * 10 + u64::from(digit - b'0')),
-    )
+    let number = text
+        .iter()
+        .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    (number <= i64::MAX as u64).then_some(number)
 }

@@ -389,6 +389,10 @@ mod tests {
                 R::ContentLength,
             ),
             (
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775808\r\n\r\n",
+                R::ContentLength,
+            ),
+            (
                 "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n",
                 R::ContentLengthsDiffer,
             ),

@@ -17,6 +17,20 @@ const HOP_BY_HOP: [Known; 6] = [
     Known::Upgrade,
 ];
 
+/// Not for a client to take away by `Connection`: where the body ends, whom it is for, and what the router has set.
+const KEPT: [Known; 10] = [
+    Known::ContentLength,
+    Known::Host,
+    Known::XForwardedClientCert,
+    Known::XVcapRequestId,
+    Known::XB3TraceId,
+    Known::XB3SpanId,
+    Known::XB3ParentSpanId,
+    Known::B3,
+    Known::Traceparent,
+    Known::Tracestate,
+];
+
 /// `returned`: from a route service, which saw what the client said, and which this router trusts.
 pub(crate) fn apply(
     context: &RequestContext<'_>,
@@ -24,6 +38,7 @@ pub(crate) fn apply(
     settings: &Settings,
     returned: bool,
 ) {
+    fields.remove_lookalikes();
     match settings.forwarded_client_cert {
         ForwardedClientCert::SanitizeSet if returned && context.peer.tls => {}
         ForwardedClientCert::Forward if returned => {
@@ -91,9 +106,7 @@ fn drop_hop_by_hop(fields: &mut Fields, kept: &[String]) {
             .filter_map(|name| std::str::from_utf8(name).ok())
             .filter(|name| !name.eq_ignore_ascii_case("close"))
             .filter(|name| !kept.iter().any(|kept| kept.eq_ignore_ascii_case(name)))
-            // What says where the body ends is not a client's to take away.
-            .filter(|name| !name.eq_ignore_ascii_case("content-length"))
-            .filter(|name| !name.eq_ignore_ascii_case("host"))
+            .filter(|name| !KEPT.contains(&Known::by_name(name.as_bytes())))
             .map(str::to_owned)
             .collect();
         for name in &listed {

@@ -2,6 +2,7 @@
 //! it asks for.
 
 use crate::config::Settings;
+use http1::fields::items;
 use http1::{Known, Limits, Request, Span};
 use std::time::Duration;
 
@@ -34,7 +35,10 @@ pub(crate) struct Upgrade {
     pub(crate) token: Span,
 }
 
+/// Any token but `h2c`: behind that, requests would pass unseen, as many as the client likes.
 pub(crate) fn upgrade(request: &Request) -> Option<Upgrade> {
     let token = request.fields.span(Known::Upgrade)?;
-    request.upgrade.then_some(Upgrade { token })
+    let mut tokens = items(request.fields.get_all(Known::Upgrade));
+    let h2c = tokens.any(|token| token.eq_ignore_ascii_case(b"h2c"));
+    (request.upgrade && !h2c).then_some(Upgrade { token })
 }

@@ -11,9 +11,10 @@ use crate::side::stream::Stream;
 use crate::side::timer::Timer;
 use crate::side::{Http2, Side, request_from_http2};
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
 use http::Request;
+use http::header::{CONTENT_LENGTH, HeaderMap};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ const SEND_BUFFER: usize = 64 << 10;
 const PENDING_RESETS: usize = 20;
 const LOCAL_RESETS: usize = 256;
 /// A client that was told to go may take so long for its last bytes.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(1);
 
 pub(super) fn spawn(worker: Arc<Worker>, stream: Stream, peer: Peer) {
     let tasks = worker.tasks.clone();
@@ -136,14 +137,27 @@ impl Front {
     }
 }
 
+fn says_empty(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH);
+    length.is_some_and(|length| length.as_bytes().iter().all(|digit| *digit == b'0'))
+}
+
 async fn stream_request(
     worker: Arc<Worker>,
     peer: Arc<Peer>,
     head: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    mut respond: SendResponse<Bytes>,
 ) {
-    let (parts, body) = head.into_parts();
-    let ended = body.is_end_stream();
+    let (parts, mut body) = head.into_parts();
+    let mut ended = body.is_end_stream();
+    if !ended && says_empty(&parts.headers) {
+        // Only its end is missing: until it is there, the head may be a lie.
+        let limit = patience(worker.shared.settings.body_idle_timeout);
+        if !matches!(timeout(limit, body.data()).await, Ok(None)) {
+            return respond.send_reset(Reason::PROTOCOL_ERROR);
+        }
+        ended = true;
+    }
     let side = Side::Http2(Box::new(Http2::from_client(body, respond)));
     let mut exchange = Exchange::new(worker.clone(), side);
     let head = Request::from_parts(parts, ());

@@ -51,8 +51,9 @@ pub(crate) fn request_from_http2<B>(
     request.framing = match content_length(head.headers())? {
         _ if ended => Framing::None,
         _ if extended.is_some() => Framing::None,
-        Some(length) if length > 0 => Framing::Length(length),
-        _ => Framing::Chunked,
+        Some(0) => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
     };
     if let Some(protocol) = extended {
         extended_connect(protocol.as_str(), request)?;
@@ -117,7 +118,9 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
         .ok()
         .and_then(|text| text.parse().ok());
     match number {
-        Some(length) if digits.iter().all(u8::is_ascii_digit) => Ok(Some(length)),
+        Some(length) if digits.iter().all(u8::is_ascii_digit) && length <= i64::MAX as u64 => {
+            Ok(Some(length))
+        }
         _ => Err(Refusal::ContentLength),
     }
 }

@@ -111,7 +111,7 @@ impl Http1 {
             while self.input.data().starts_with(b"\r\n") {
                 self.input.consume(2);
             }
-            if self.head_may_be_whole() {
+            if self.head_may_be_whole(limits.bytes) {
                 match request.parse(self.input.data(), limits) {
                     Ok(Some(size)) => {
                         self.begin_reading(size, request.framing);
@@ -136,7 +136,7 @@ impl Http1 {
         to_head: bool,
     ) -> Poll<io::Result<Head>> {
         loop {
-            if self.head_may_be_whole() {
+            if self.head_may_be_whole(limits.bytes) {
                 match response.parse(self.input.data(), limits, to_head) {
                     Ok(Some(size)) => {
                         self.begin_reading(size, response.framing);
@@ -153,10 +153,11 @@ impl Http1 {
         }
     }
 
-    /// Not again for every byte that trickles in.
-    fn head_may_be_whole(&self) -> bool {
+    /// Not again for every byte that trickles in; but once it is too long for anybody.
+    fn head_may_be_whole(&self, most: usize) -> bool {
         let data = self.input.data();
-        !matches!(data, b"" | b"\r") && (self.seen == 0 || http1::head_ends(data, self.seen))
+        !matches!(data, b"" | b"\r")
+            && (self.seen == 0 || data.len() >= most || http1::head_ends(data, self.seen))
     }
 
     fn begin_reading(&mut self, head: usize, framing: Framing) {
