@@ -7,12 +7,20 @@ CUPOLA_CACHE ?= $(shell mkdir -p /var/cache/cupola 2>/dev/null && test -w /var/c
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CUPOLA_CACHE CARGO_TARGET_DIR
 PROFILE ?= dev
+PACKAGES ?= -p cupola
 OUT := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 STATIC := $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # Always the whole workspace: another selection has other features, and cargo would build every dependency once more.
 SUITES := --workspace --lib --bins --test it --test programs --test tidy
 
-.PHONY: help setup build demo up test check stories bench soak clean
+ROUNDS ?= 4
+SOAK_MINUTES ?= 30
+SOAK_CHANGES ?= 1000
+SOAK_HOSTS ?= 20000
+BENCH = RUST_BACKTRACE=0 $(CARGO_TARGET_DIR)/dist/bench
+PROGRAMS = --cupola bin/cupola --envoy $(CUPOLA_CACHE)/envoy
+
+.PHONY: help setup build demo up test check suites stories bench soak clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /' | sed 's/^/  make /'
@@ -22,7 +30,7 @@ setup: ## install what is missing: Debian packages, Envoy, the stack
 
 build: setup ## build and leave bin/cupola with everything it needs beside it
 	@echo "== building cupola ($(PROFILE) profile) into bin/"
-	@scripts/with-progress cargo build --profile $(PROFILE) -p cupola
+	@scripts/with-progress cargo build --profile $(PROFILE) $(PACKAGES)
 	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
 	  cargo build --quiet --profile $(PROFILE) --target x86_64-unknown-linux-gnu -p inside
 	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --manifest-path examples/proxy/Cargo.toml \
@@ -51,15 +59,27 @@ test: build ## all tests, with real parts, as root
 	@echo "== all tests with real containers, Envoy, iptables, nats-server"
 	@CUPOLA_ROOT_TESTS=1 CUPOLA_INSIDE=$(CURDIR)/bin/inside CUPOLA_STACK=$(CUPOLA_CACHE)/cflinuxfs4.tar CUPOLA_ENVOY=$(CUPOLA_CACHE)/envoy \
 	  cargo test $(SUITES)
+	@$(MAKE) --no-print-directory suites
 	@$(MAKE) --no-print-directory stories
+
+suites: build ## attacks and conformance against the router, beside nginx and HAProxy (SUITE=name runs one)
+	@scripts/setup-tests
+	@cargo test --workspace --test suites -- $(SUITE)
 
 stories: build ## the mission's stories, on a foundation of their own (STORY=name runs one)
 	@scripts/setup-tests
 	@cargo test --workspace --test stories -- $(STORY)
 
-bench: ## the benchmarks, side by side (release build); the table goes to docs/benchmarks.md by hand
-	@$(MAKE) --no-print-directory PROFILE=release build
-	@cargo bench --quiet -p cupola --bench propagation
+bench: ## the benchmarks, side by side (ONLY=section,… ROUNDS=1 for a quick look); tables in target/bench/report.md
+	@scripts/setup-bench $(findstring router-flame,$(ONLY))
+	@$(MAKE) --no-print-directory PROFILE=dist PACKAGES="-p cupola -p bench" build
+	@mkdir -p $(CARGO_TARGET_DIR)/bench
+	@$(BENCH) run $(PROGRAMS) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY)) --report $(CARGO_TARGET_DIR)/bench/report.md
+
+soak: ## SOAK_MINUTES (30) of full speed and SOAK_CHANGES (1000) route changes a second; the report is in target/bench/soak.md
+	@$(MAKE) --no-print-directory PROFILE=dist PACKAGES="-p cupola -p bench" build
+	@mkdir -p $(CARGO_TARGET_DIR)/bench
+	@$(BENCH) soak $(PROGRAMS) --minutes $(SOAK_MINUTES) --changes $(SOAK_CHANGES) --hosts $(SOAK_HOSTS) --report $(CARGO_TARGET_DIR)/bench/soak.md
 
 clean: ## remove what was built here
 	rm -rf target bin .cache examples/proxy/bin

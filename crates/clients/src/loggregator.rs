@@ -63,6 +63,11 @@ impl Emitter {
         })
     }
 
+    /// Whether anybody will read what is emitted.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// One line (without its line end), stamped now.
     pub fn log(&self, source: &Source, stream: Stream, payload: impl Into<Vec<u8>>) {
         if self.open.is_none() {

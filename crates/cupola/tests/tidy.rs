@@ -9,6 +9,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("lrp", 1),
     ("auction", 1),
     ("routing", 1),
+    ("http1", 1),
     ("cell-plan", 2),
     ("wire", 3),
     ("kit", 3),
@@ -30,7 +31,7 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Neither a run time, nor sockets, nor files.
-const CORES: &[&str] = &["ids", "lrp", "auction", "routing", "cell-plan"];
+const CORES: &[&str] = &["ids", "lrp", "auction", "routing", "http1", "cell-plan"];
 const NOT_IN_CORES: &[&str] = &[
     "tokio",
     "hyper",

@@ -6,11 +6,13 @@ use crate::cell::Cell;
 use crate::container::{StopReason, Work};
 use crate::presence::PRELOADED;
 use crate::{evacuation, lrp, metrics, task};
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wire::rep::{self, CellState, LrpUpdate, RootFsProvider, TaskState, path};
@@ -99,8 +101,18 @@ pub(crate) fn cell_state(cell: &Cell) -> CellState {
     state
 }
 
+/// JSON, whatever the Content-Type says: the original auctioneer sends work without one.
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
+    serde_json::from_slice(body)
+        .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()).into_response())
+}
+
 /// Answers what was refused.
-async fn work(State(cell): State<Arc<Cell>>, Json(work): Json<rep::Work>) -> Response {
+async fn work(State(cell): State<Arc<Cell>>, body: Bytes) -> Response {
+    let work: rep::Work = match decode(&body) {
+        Ok(work) => work,
+        Err(refusal) => return refusal,
+    };
     if !work.cell_id.is_empty() && work.cell_id != cell.settings.cell_id {
         tracing::warn!(wanted = work.cell_id, "work-for-another-cell");
         return (
@@ -164,8 +176,12 @@ fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
 async fn update_lrp(
     State(cell): State<Arc<Cell>>,
     Path((_, instance_guid)): Path<(String, String)>,
-    Json(update): Json<LrpUpdate>,
-) -> StatusCode {
+    body: Bytes,
+) -> Response {
+    let update: LrpUpdate = match decode(&body) {
+        Ok(update) => update,
+        Err(refusal) => return refusal,
+    };
     match cell.container(&instance_guid) {
         Some(container) => container.change_routing(
             update
@@ -177,7 +193,7 @@ async fn update_lrp(
         ),
         None => tracing::info!(instance_guid, "update-of-unknown-instance"),
     }
-    StatusCode::ACCEPTED
+    StatusCode::ACCEPTED.into_response()
 }
 
 async fn stop_lrp(

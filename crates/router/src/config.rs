@@ -297,6 +297,15 @@ pub struct Settings {
     pub max_idle_per_endpoint: usize,
     pub backend_idle_timeout: Duration,
     pub frontend_idle_timeout: Duration,
+    /// From the first byte of a request's head to its last. Zero, here and for the next: no limit.
+    pub read_header_timeout: Duration,
+    /// How long a client may take to send the next bytes of a request's body, or to take the next of a response's.
+    pub body_idle_timeout: Duration,
+    /// Where the better behaviour would change what clients and apps see: as gorouter does. Field names in Go's spelling,
+    /// 502 for a backend that takes too long, `X-CF-PROCESS-INSTANCE` for the app to see, no cleartext HTTP/2.
+    pub compat_gorouter: bool,
+    /// Clients may begin with HTTP/2's preface without TLS.
+    pub http2_cleartext: bool,
     /// Largest request head in bytes.
     pub max_request_head: usize,
     pub max_request_headers: usize,
@@ -371,6 +380,10 @@ impl Default for Settings {
             max_idle_per_endpoint: 100,
             backend_idle_timeout: seconds(90),
             frontend_idle_timeout: seconds(900),
+            read_header_timeout: seconds(30),
+            body_idle_timeout: seconds(60),
+            compat_gorouter: false,
+            http2_cleartext: false,
             max_request_head: 1 << 20,
             max_request_headers: 256,
             max_response_head: 1 << 20,

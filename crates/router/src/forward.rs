@@ -1,72 +1,52 @@
 //! Handing a request to a backend: pick an endpoint, send, and when that fails, decide what the failure means and
 //! whether another endpoint may try (as gorouter `proxy/round_tripper`).
 
-use crate::backend::Lease;
-use crate::backend::connect::{self, Made, Sender};
+use crate::answer::Answer;
+use crate::backend::connect::{self, Made};
 use crate::backend::failure::Fault;
-use crate::body::{RequestBody, ResponseBody};
+use crate::backend::{Connected, peer};
+use crate::config::Settings;
 use crate::context::RequestContext;
+use crate::exchange::{Delivery, Exchange, Upload};
 use crate::lookup::Target;
-use crate::protocol::Upgrade;
+use crate::protocol::{Upgrade, patience};
 use crate::rejection::Rejection;
-use crate::router::{Shared, Worker};
-use crate::tunnel::Tunnel;
-use crate::{forwarded, route_service, sticky};
-use http::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
-};
-use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body as _, Incoming};
-use routing::registry::{Consequence, Endpoint, InFlight, NoPick, Pool, Want};
+use crate::side::{Http2, Side, request_to_http2};
+use crate::sticky::{self, Sticky};
+use crate::{forwarded, switching};
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::uri::Scheme;
+use http1::{Fields, Framing, Known, Request};
+use routing::registry::{Attempts, Consequence, Endpoint, InFlight, NoPick, Pool, Want};
 use std::sync::Arc;
 use std::time::Instant;
 
-const APPLICATION_ID: HeaderName = HeaderName::from_static("x-cf-applicationid");
-const INSTANCE_ID: HeaderName = HeaderName::from_static("x-cf-instanceid");
-const INSTANCE_INDEX: HeaderName = HeaderName::from_static("x-cf-instanceindex");
-const VCAP_TRACE: HeaderName = HeaderName::from_static("x-vcap-trace");
-
-/// A request on its way out, kept so that it can go out again.
+/// How a request goes out; what goes out is the exchange's request.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    /// Gone when a backend may have seen some of it.
-    body: Option<RequestBody>,
-    /// Nothing is lost by sending it twice: idempotent, and without a body.
+    /// Nothing is lost by a backend seeing it twice.
     repeatable: bool,
     upgrade: Option<Upgrade>,
     /// It goes to a route service, not to an app.
     to_service: bool,
     /// The last connection that was made for it.
     pub(crate) made: Made,
+    /// Bytes of its body that came during the last attempt.
+    pub(crate) received: u64,
 }
 
 impl Outgoing {
-    pub(crate) fn new(parts: Parts, body: RequestBody, upgrade: Option<Upgrade>) -> Self {
-        let Parts {
-            method,
-            uri,
-            headers,
-            ..
-        } = parts;
-        let idempotent = matches!(
-            method,
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
-        ) || headers.contains_key("idempotency-key")
-            || headers.contains_key("x-idempotency-key");
-        let repeatable = idempotent && body.is_end_stream() && upgrade.is_none();
+    pub(crate) fn new(request: &Request, upgrade: Option<Upgrade>) -> Self {
+        let idempotent = matches!(request.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
+            || request.fields.contains(Known::IdempotencyKey)
+            || request.fields.contains(Known::XIdempotencyKey);
         Self {
-            method,
-            uri,
-            headers,
-            body: Some(body),
-            repeatable,
+            repeatable: idempotent && upgrade.is_none(),
             upgrade,
             to_service: false,
             made: Made::default(),
+            received: 0,
         }
     }
 
@@ -75,151 +55,155 @@ impl Outgoing {
     }
 
     /// Whether, after this fault, the request can go out again.
-    pub(crate) fn may_repeat(&self, fault: &Fault) -> bool {
-        self.body.is_some()
+    pub(crate) fn may_repeat(&self, fault: &Fault, client: &Side) -> bool {
+        client.may_rewind()
             && fault.may_repeat()
             && (fault.came_before_request() || self.repeatable)
     }
 
-    /// The request for one endpoint; `None` when the body is gone.
-    fn build(&mut self, endpoint: &Endpoint, http2: bool) -> Option<Request<RequestBody>> {
-        let body = self.body.take()?;
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        let mut headers = self.headers.clone();
-        let spec = endpoint.spec();
-        let instance = [
-            (APPLICATION_ID, spec.app_id),
-            (INSTANCE_ID, endpoint.instance_id()),
-            (INSTANCE_INDEX, spec.instance_index),
-        ];
-        for (name, value) in instance.into_iter().filter(|_| !self.to_service) {
-            match HeaderValue::from_str(value) {
-                Ok(value) if !value.is_empty() => headers.insert(name, value),
-                _ => headers.remove(name),
-            };
-        }
-        if let Some(upgrade) = &self.upgrade {
-            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            headers.insert(UPGRADE, upgrade.token.clone());
-        }
-        if http2 {
-            *request.version_mut() = Version::HTTP_2;
-            headers.remove(TRANSFER_ENCODING);
-            let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
-            let host = headers.remove(HOST);
-            let host = host
-                .as_ref()
-                .and_then(|host| host.to_str().ok())
-                .unwrap_or(endpoint.address());
-            if let Ok(uri) = format!("https://{host}{path}").parse() {
-                *request.uri_mut() = uri;
+    /// The same for a connection that was used before: it may have been closed for its age while the request went out.
+    fn may_repeat_on_new(&self, fault: &Fault, client: &Side) -> bool {
+        let closed = matches!(fault, Fault::Ended | Fault::Reset) && self.repeatable;
+        client.may_rewind() && (closed || matches!(fault, Fault::Unsent))
+    }
+
+    /// What the request says to this endpoint.
+    fn dress(&self, request: &mut Request, endpoint: &Endpoint, http2: bool) {
+        let fields = &mut request.fields;
+        if !self.to_service {
+            for (name, value) in [
+                (Known::XCfApplicationId, peer::app_id(endpoint)),
+                (Known::XCfInstanceId, endpoint.instance_id()),
+                (Known::XCfInstanceIndex, peer::instance_index(endpoint)),
+            ] {
+                if value.is_empty() {
+                    fields.remove(name);
+                } else {
+                    fields.set(name, value.as_bytes());
+                }
             }
         }
-        *request.headers_mut() = headers;
-        Some(request)
+        if let Some(upgrade) = &self.upgrade {
+            fields.set(Known::Connection, b"Upgrade");
+            fields.set_span(Known::Upgrade, upgrade.token);
+        }
+        if request.framing == Framing::Chunked && !http2 {
+            fields.set(Known::TransferEncoding, b"chunked");
+        }
     }
 }
 
-/// What an attempt brings home.
-pub(crate) struct Answered {
-    response: Response<Incoming>,
-    deadline: tokio::time::Instant,
-    lease: Option<Lease>,
-    in_flight: InFlight,
+/// What the request says about which endpoint it would like.
+#[derive(Debug)]
+struct Wish {
+    sticky: Option<Sticky>,
+    hash: Option<Vec<u8>>,
+    /// A route service's instances are nothing that a client's session with the app could stick to.
+    to_service: bool,
+    /// The client may learn who served it.
+    traced: bool,
 }
 
-pub(crate) async fn forward(
-    worker: &Arc<Worker>,
-    context: &mut RequestContext,
-    target: &Target,
-    mut request: Outgoing,
-) -> Result<Response<ResponseBody>, Rejection> {
-    let shared = &worker.shared;
-    // A route service's instances are nothing that a client's session with the app could stick to.
-    let to_service = request.headers.contains_key(route_service::SIGNATURE);
-    let sticky = sticky::wanted(&request.headers, &shared.settings).filter(|_| !to_service);
-    let hash = target.pool.hash_header().and_then(|header| {
-        let value = request.headers.get(header)?;
-        Some(value.clone()).filter(|value| !value.is_empty())
-    });
-    let traced = !shared.settings.trace_key.is_empty()
-        && request
-            .headers
-            .get(VCAP_TRACE)
-            .is_some_and(|key| key.as_bytes() == shared.settings.trace_key.as_bytes());
-    let zone = &shared.settings.prefer_zone;
-    let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-    let mut last: Option<Fault> = None;
-    context.log.backend_begins();
-    loop {
-        let want = Want {
+impl Wish {
+    fn of(fields: &Fields, pool: &Pool, settings: &Settings) -> Self {
+        let to_service = fields.contains(Known::XCfProxySignature);
+        Self {
+            sticky: sticky::wanted(fields, settings).filter(|_| !to_service),
+            hash: pool.hash_header().and_then(|header| {
+                let value = fields.get(header.as_str())?;
+                (!value.is_empty()).then(|| value.to_vec())
+            }),
+            to_service,
+            traced: !settings.trace_key.is_empty()
+                && fields.get(Known::XVcapTrace) == Some(settings.trace_key.as_bytes()),
+        }
+    }
+
+    fn want<'a>(
+        &'a self,
+        target: &'a Target,
+        tried: &'a [Arc<Endpoint>],
+        settings: &'a Settings,
+    ) -> Want<'a> {
+        let sticky = self.sticky.as_ref();
+        let mandatory = sticky.is_some_and(|sticky| sticky.mandatory);
+        Want {
             instance: target.instance(),
             // Only the first attempt is sticky, unless it must be.
             sticky: sticky
-                .as_ref()
-                .filter(|sticky| sticky.mandatory || tried.is_empty())
+                .filter(|_| mandatory || tried.is_empty())
                 .map(|sticky| sticky.instance.as_str()),
-            mandatory: sticky.as_ref().is_some_and(|sticky| sticky.mandatory),
-            hash: hash.as_ref().map(HeaderValue::as_bytes),
-            zone: zone.as_deref().filter(|_| tried.is_empty()),
-            tried: &tried,
-            max_conns: shared.settings.max_conns_per_endpoint,
+            mandatory,
+            hash: self.hash.as_deref(),
+            zone: settings.prefer_zone.as_deref().filter(|_| tried.is_empty()),
+            tried,
+            max_conns: settings.max_conns_per_endpoint,
             ..Want::default()
-        };
-        let endpoint = match target.pool.pick(&want, Instant::now()) {
+        }
+    }
+
+    /// What the client gets to know of the endpoint.
+    fn tell(&self, fields: &mut Fields, pool: &Pool, endpoint: &Endpoint, settings: &Settings) {
+        if !self.to_service {
+            sticky::remember(fields, self.sticky.as_ref(), pool, endpoint, settings);
+        }
+        if self.traced {
+            let router = settings.ip.to_string();
+            fields.set(Known::XVcapRouter, router.as_bytes());
+            fields.set(Known::XVcapBackend, endpoint.address().as_bytes());
+            fields.set(Known::XCfRouteEndpoint, endpoint.address().as_bytes());
+        }
+    }
+}
+
+pub(crate) async fn forward(
+    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange,
+    target: &Target,
+    mut outgoing: Outgoing,
+) -> Result<Answer, Rejection> {
+    let settings = &context.worker.shared.settings;
+    let pool = &target.pool;
+    let wish = Wish::of(&exchange.request.fields, pool, settings);
+    let mut attempts = Attempts::new(settings.max_attempts);
+    let mut last: Option<Fault> = None;
+    let mut now = Instant::now();
+    context.log.backend_begins(now);
+    exchange.client.mark();
+    loop {
+        let want = wish.want(target, attempts.tried(), settings);
+        let endpoint = match pool.pick(&want, now) {
             Ok(endpoint) => endpoint,
             Err(reason) => return Err(none_left(context, reason, last)),
         };
-        context.log.endpoint(&endpoint);
-        context.log.attempt_begins();
-        let tried_once = attempt(worker, &endpoint, &mut request).await;
-        context.log.attempt_ended(request.made, tried_once.is_err());
-        match tried_once {
-            Ok(answered) => {
-                let mut response = accept(
-                    context,
-                    target.pool.uri(),
-                    &endpoint,
-                    &mut request,
-                    answered,
-                )?;
-                if !to_service {
-                    sticky::remember(
-                        response.headers_mut(),
-                        sticky.as_ref(),
-                        &target.pool,
-                        &endpoint,
-                        &shared.settings,
-                    );
-                }
-                if traced {
-                    trace(response.headers_mut(), shared, &endpoint);
-                }
-                return Ok(response);
+        context.log.attempt_begins(&endpoint, now);
+        let tried_once = attempt(exchange, &endpoint, &mut outgoing, now).await;
+        let failed = tried_once.is_err();
+        context.log.attempt_ended(outgoing.made, failed);
+        let fault = match tried_once {
+            Ok(delivery) => {
+                let route = pool.uri();
+                let answer = accept(context, route, &endpoint, exchange, &outgoing, delivery)?;
+                wish.tell(&mut exchange.response.fields, pool, &endpoint, settings);
+                return Ok(answer);
             }
-            Err(fault) => {
-                blame(
-                    shared,
-                    context,
-                    &target.pool,
-                    &endpoint,
-                    &fault,
-                    tried.len() + 1,
-                );
-                tried.push(endpoint);
-                if !request.may_repeat(&fault) || tried.len() >= shared.settings.max_attempts {
-                    return Err(Rejection::Backend(fault));
-                }
-                last = Some(fault);
-            }
+            Err(fault) => fault,
+        };
+        context.log.received = outgoing.received;
+        let attempt = attempts.tried().len() + 1;
+        blame(context, exchange, pool, &endpoint, &fault, attempt);
+        let want = wish.want(target, &[], settings);
+        let again = attempts.failed(pool, endpoint, fault.blame(), &want, now);
+        if !again || !outgoing.may_repeat(&fault, &exchange.client) {
+            return Err(Rejection::Backend(fault));
         }
+        last = Some(fault);
+        now = Instant::now();
     }
 }
 
 /// No endpoint is left: an earlier attempt's fault says more than "none left".
-fn none_left(context: &RequestContext, reason: NoPick, last: Option<Fault>) -> Rejection {
+fn none_left(context: &RequestContext<'_>, reason: NoPick, last: Option<Fault>) -> Rejection {
     match (last, reason) {
         (Some(fault), _) => Rejection::Backend(fault),
         (None, NoPick::Full) => {
@@ -233,175 +217,181 @@ fn none_left(context: &RequestContext, reason: NoPick, last: Option<Fault>) -> R
 /// One endpoint's turn. A reused connection that proves dead before the backend saw the request costs no attempt: the
 /// same endpoint is asked again on a new one.
 pub(crate) async fn attempt(
-    worker: &Arc<Worker>,
+    exchange: &mut Exchange,
     endpoint: &Arc<Endpoint>,
-    request: &mut Outgoing,
-) -> Result<Answered, Fault> {
+    outgoing: &mut Outgoing,
+    mut now: Instant,
+) -> Result<Delivery, Fault> {
+    let worker = exchange.worker.clone();
     let in_flight = InFlight::new(endpoint.clone());
-    let http1_only = request.upgrade.is_some();
+    let http1_only = outgoing.upgrade.is_some();
     let mut fresh = false;
     loop {
         let idle = if fresh {
             None
         } else {
-            worker
-                .connections
-                .take(endpoint.transport(), http1_only, Instant::now())
+            let transport = endpoint.transport();
+            worker.connections.take(transport, http1_only, now)
         };
         let reused = idle.is_some();
-        let sender = match idle {
-            Some(sender) => sender,
+        let connected = match idle {
+            Some(connected) => connected,
             None => {
-                let service = request.to_service;
-                connect::connect(worker, endpoint, http1_only, service, &mut request.made).await?
+                let service = outgoing.to_service;
+                let made = &mut outgoing.made;
+                let connected =
+                    connect::connect(&worker, endpoint, http1_only, service, made).await?;
+                now = Instant::now();
+                connected
             }
         };
         let settings = &worker.shared.settings;
-        let limit = match &sender {
-            Sender::Http1(_) => settings.endpoint_timeout,
-            Sender::Http2(_) => settings.http2_endpoint_timeout,
-        };
-        let deadline = tokio::time::Instant::now() + limit;
-        match send(worker, endpoint, sender, request, deadline).await {
-            Ok((response, lease)) => {
-                return Ok(Answered {
-                    response,
-                    deadline,
-                    lease,
+        let deadline = now
+            + match &connected {
+                Connected::Http1(_) => patience(settings.endpoint_timeout),
+                Connected::Http2(_) => patience(settings.http2_endpoint_timeout),
+            };
+        let mut upload = Upload::default();
+        match send(
+            exchange,
+            endpoint,
+            connected,
+            outgoing,
+            &mut upload,
+            deadline,
+        )
+        .await
+        {
+            Ok(backend) => {
+                exchange.client.forget_mark();
+                return Ok(Delivery {
+                    backend,
+                    transport: endpoint.transport(),
                     in_flight,
+                    deadline,
+                    upload,
+                    sent: 0,
+                    keep_alive: exchange.response.keep_alive,
                 });
             }
-            Err(fault)
-                if reused
-                    && request.body.is_some()
-                    && matches!(fault, Fault::Unsent | Fault::Ended | Fault::Reset) =>
-            {
-                fresh = true
+            Err(fault) if reused && outgoing.may_repeat_on_new(&fault, &exchange.client) => {
+                fresh = true;
+                now = Instant::now();
             }
-            Err(fault) => return Err(fault),
+            Err(fault) => {
+                outgoing.received = upload.received;
+                return Err(fault);
+            }
         }
     }
 }
 
-/// On failure the body is back in `request` if nothing of it was sent, or if there was none and it may be repeated.
 async fn send(
-    worker: &Arc<Worker>,
+    exchange: &mut Exchange,
     endpoint: &Endpoint,
-    sender: Sender,
-    request: &mut Outgoing,
-    deadline: tokio::time::Instant,
-) -> Result<(Response<Incoming>, Option<Lease>), Fault> {
-    let http2 = matches!(sender, Sender::Http2(_));
-    let spare = if request.repeatable {
-        request.body.as_ref().map(RequestBody::empty_twin)
-    } else {
-        None
-    };
-    let outgoing = request.build(endpoint, http2).ok_or(Fault::Unsent)?;
-    let (result, lease) = match sender {
-        Sender::Http1(mut sender) => {
-            let result = tokio::time::timeout_at(deadline, sender.try_send_request(outgoing)).await;
-            (
-                result,
-                Some(Lease {
-                    worker: worker.clone(),
-                    transport: endpoint.transport(),
-                    sender,
-                }),
-            )
+    connected: Connected,
+    outgoing: &Outgoing,
+    upload: &mut Upload,
+    deadline: Instant,
+) -> Result<Side, Fault> {
+    exchange.client.rewind();
+    let http2 = matches!(connected, Connected::Http2(_));
+    outgoing.dress(&mut exchange.request, endpoint, http2);
+    let mut backend = match connected {
+        Connected::Http1(mut side) => {
+            let canonical = exchange.worker.shared.settings.compat_gorouter;
+            side.send_request(&exchange.request, canonical);
+            Side::Http1(side)
         }
-        Sender::Http2(mut sender) => (
-            tokio::time::timeout_at(deadline, sender.try_send_request(outgoing)).await,
-            None,
-        ),
+        Connected::Http2(sender) => {
+            let scheme = if peer::is_tls(endpoint) {
+                Scheme::HTTPS
+            } else {
+                Scheme::HTTP
+            };
+            let sent = begin_http2(&exchange.request, sender, scheme);
+            let deadline = tokio::time::Instant::from_std(deadline);
+            let side = tokio::time::timeout_at(deadline, sent).await;
+            Side::Http2(Box::new(side.map_err(|_| Fault::Timeout)??))
+        }
     };
-    match result {
-        Ok(Ok(response)) => Ok((response, lease)),
-        Ok(Err(mut failed)) => {
-            let unsent = failed.take_message().map(Request::into_body);
-            let fault = Fault::from_request(failed.error(), unsent.is_none());
-            request.body = unsent.or(spare);
+    let answered = exchange.await_answer(&mut backend, upload, deadline).await;
+    match answered {
+        Ok(()) => Ok(backend),
+        Err(fault) => {
+            backend.abort();
             Err(fault)
         }
-        Err(_elapsed) => Err(Fault::Timeout),
     }
+}
+
+async fn begin_http2(
+    request: &Request,
+    sender: SendRequest<Bytes>,
+    scheme: Scheme,
+) -> Result<Http2, Fault> {
+    let head = request_to_http2(request, scheme).ok_or(Fault::NotForHttp2)?;
+    let ended = request.framing == Framing::None;
+    // A connection that has ended meanwhile has not seen the request.
+    let mut sender = sender.ready().await.map_err(|_| Fault::Unsent)?;
+    let (answer, body) = sender
+        .send_request(head, ended)
+        .map_err(|_| Fault::Unsent)?;
+    Ok(Http2::to_backend(answer, body, ended))
 }
 
 /// A backend has answered: its response is the client's, less what ends at a hop.
 pub(crate) fn accept(
-    context: &mut RequestContext,
+    context: &mut RequestContext<'_>,
     route: &str,
     endpoint: &Arc<Endpoint>,
-    request: &mut Outgoing,
-    answered: Answered,
-) -> Result<Response<ResponseBody>, Rejection> {
-    let Answered {
-        mut response,
-        deadline,
-        lease,
-        in_flight,
-    } = answered;
+    exchange: &mut Exchange,
+    outgoing: &Outgoing,
+    delivery: Delivery,
+) -> Result<Answer, Rejection> {
     let metrics = &context.worker.shared.metrics;
-    metrics.answered(endpoint.tag("component"), response.status());
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(upgrade) = request.upgrade.take() else {
-            return Err(Rejection::Backend(Fault::BadResponse(
-                "101 Switching Protocols without a request to switch".into(),
-            )));
-        };
+    let response = &mut exchange.response;
+    metrics.answered(peer::component(endpoint), response.status);
+    if response.status == 101 {
+        let upgrade = outgoing.upgrade.as_ref();
+        let websocket = switching::check(&exchange.request, upgrade, response)
+            .map_err(|why| Rejection::Backend(Fault::BadResponse(why.into())))?;
         metrics.websocket_upgrades.add(1);
-        let token = response
-            .headers()
-            .get(UPGRADE)
-            .cloned()
-            .unwrap_or(upgrade.token);
-        context.tunnel = Some(Tunnel {
-            client: upgrade.client,
-            backend: hyper::upgrade::on(&mut response),
-            in_flight,
-        });
-        let (mut parts, _) = response.into_parts();
-        forwarded::apply_to_response(&mut parts.headers);
-        parts
-            .headers
-            .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        parts.headers.insert(UPGRADE, token);
         tracing::debug!(uri = route, backend = endpoint.address(), "upgraded");
-        return Ok(Response::from_parts(parts, ResponseBody::default()));
+        return Ok(Answer::Switch {
+            delivery,
+            websocket,
+        });
     }
-    if request.upgrade.is_some() {
+    if outgoing.upgrade.is_some() {
         metrics.websocket_failures.add(1);
     }
-    let (mut parts, body) = response.into_parts();
-    forwarded::apply_to_response(&mut parts.headers);
-    parts.version = Version::HTTP_11;
-    Ok(Response::from_parts(
-        parts,
-        ResponseBody::backend(body, deadline, lease, in_flight),
-    ))
+    forwarded::apply_to_response(&mut response.fields);
+    Ok(Answer::Backend(delivery))
 }
 
 /// Holds a failure against its endpoint, and tells the operator.
 fn blame(
-    shared: &Shared,
-    context: &RequestContext,
+    context: &RequestContext<'_>,
+    exchange: &Exchange,
     pool: &Pool,
     endpoint: &Arc<Endpoint>,
     fault: &Fault,
     attempt: usize,
 ) {
-    if matches!(fault, Fault::ClientGone) {
-        return tracing::debug!(
-            route = pool.uri(),
-            address = endpoint.address(),
-            "client-gone"
-        );
+    let address = endpoint.address();
+    if matches!(
+        fault,
+        Fault::ClientGone | Fault::BadBody(_) | Fault::BodyTimeout
+    ) {
+        return tracing::debug!(route = pool.uri(), address, error = %fault, "client-gone");
     }
-    let spec = endpoint.spec();
-    let request_id = context.request_id.to_str().unwrap_or_default();
+    let shared = &context.worker.shared;
+    let (app, instance) = (peer::app_id(endpoint), peer::instance_guid(endpoint));
+    let request_id = exchange.request.fields.text(context.request_id);
     tracing::error!(
-        route = pool.uri(), attempt, vcap_request_id = request_id, address = endpoint.address(), application_id = spec.app_id,
-        instance_id = spec.instance_id, num_endpoints = pool.len(), retriable = fault.may_repeat(), error = %fault, "backend-endpoint-failed"
+        route = pool.uri(), attempt, vcap_request_id = request_id, address, application_id = app,
+        instance_id = instance, num_endpoints = pool.len(), retriable = fault.may_repeat(), error = %fault, "backend-endpoint-failed"
     );
     shared.metrics.fault(fault);
     let Some(failure) = fault.blame() else { return };
@@ -415,25 +405,13 @@ fn blame(
                 _ => (endpoint.tls_name(), "-"),
             };
             tracing::error!(
-                route = pool.uri(), address = endpoint.address(), application_id = spec.app_id, instance_id = spec.instance_id,
+                route = pool.uri(), address, application_id = app, instance_id = instance,
                 expected_certificate_name = expected, presented_certificate_names = presented, endpoints_left = pool.len(), error = %fault, "prune-failed-endpoint"
             );
         }
         Consequence::Marked => {
-            tracing::warn!(route = pool.uri(), address = endpoint.address(), application_id = spec.app_id, error = %fault, "endpoint-marked-as-ineligible");
+            tracing::warn!(route = pool.uri(), address, application_id = app, error = %fault, "endpoint-marked-as-ineligible");
         }
         Consequence::Gone => {}
-    }
-}
-
-fn trace(headers: &mut HeaderMap, shared: &Shared, endpoint: &Endpoint) {
-    for (name, value) in [
-        ("x-vcap-router", shared.settings.ip.to_string()),
-        ("x-vcap-backend", endpoint.address().to_owned()),
-        ("x-cf-routeendpoint", endpoint.address().to_owned()),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
     }
 }

@@ -2,121 +2,124 @@
 
 use crate::config::{ForwardedClientCert, Settings};
 use crate::context::RequestContext;
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
-use http::request::Parts;
-use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use http1::fields::items;
+use http1::{Fields, Known};
+use std::io::Write as _;
+use std::time::UNIX_EPOCH;
 
-pub(crate) const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(crate) const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
-const REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
-const PROXY_SIGNATURE: HeaderName = HeaderName::from_static("x-cf-proxy-signature");
 /// End at each hop, whether `Connection` lists them or not. `Trailer` announces what we pass on, so it stays.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authorization"),
-    HeaderName::from_static("transfer-encoding"),
+const HOP_BY_HOP: [Known; 6] = [
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::ProxyAuthenticate,
+    Known::ProxyAuthorization,
+    Known::TransferEncoding,
+    Known::Upgrade,
+];
+
+/// Not for a client to take away by `Connection`: where the body ends, whom it is for, and what the router has set.
+const KEPT: [Known; 10] = [
+    Known::ContentLength,
+    Known::Host,
+    Known::XForwardedClientCert,
+    Known::XVcapRequestId,
+    Known::XB3TraceId,
+    Known::XB3SpanId,
+    Known::XB3ParentSpanId,
+    Known::B3,
+    Known::Traceparent,
+    Known::Tracestate,
 ];
 
 /// `returned`: from a route service, which saw what the client said, and which this router trusts.
 pub(crate) fn apply(
-    context: &RequestContext,
-    parts: &mut Parts,
+    context: &RequestContext<'_>,
+    fields: &mut Fields,
     settings: &Settings,
     returned: bool,
 ) {
-    let headers = &mut parts.headers;
+    fields.remove_lookalikes();
     match settings.forwarded_client_cert {
         ForwardedClientCert::SanitizeSet if returned && context.peer.tls => {}
         ForwardedClientCert::Forward if returned => {
-            headers.remove(CLIENT_CERT);
+            fields.remove(Known::XForwardedClientCert);
         }
-        mode => client_cert(headers, context, mode),
+        mode => client_cert(fields, context, mode),
     }
-    drop_hop_by_hop(headers, &settings.hop_by_hop_headers_to_filter);
-    if returned && headers.contains_key(PROTO) {
+    drop_hop_by_hop(fields, &settings.hop_by_hop_headers_to_filter);
+    if returned && fields.contains(Known::XForwardedProto) {
         // The client's own, as the first pass left it.
     } else if settings.force_forwarded_proto_https {
-        headers.insert(PROTO, HeaderValue::from_static("https"));
-    } else if settings.sanitize_forwarded_proto || !headers.contains_key(PROTO) {
-        headers.insert(
-            PROTO,
-            HeaderValue::from_static(if context.peer.tls { "https" } else { "http" }),
-        );
+        fields.set(Known::XForwardedProto, b"https");
+    } else if settings.sanitize_forwarded_proto || !fields.contains(Known::XForwardedProto) {
+        let scheme: &[u8] = if context.peer.tls { b"https" } else { b"http" };
+        fields.set(Known::XForwardedProto, scheme);
     }
-    forwarded_for(headers, &context.peer.addr.ip().to_string());
-    if !headers.contains_key(REQUEST_START) {
-        let millis = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis());
-        headers.insert(
-            REQUEST_START,
-            HeaderValue::from(u64::try_from(millis).unwrap_or(u64::MAX)),
-        );
+    forwarded_for(fields, context.peer.ip.as_bytes());
+    if !fields.contains(Known::XRequestStart) {
+        let started = context.log.started_at().duration_since(UNIX_EPOCH);
+        let mut millis = [0; 20];
+        let mut room = &mut millis[..];
+        let _ = write!(room, "{}", started.map_or(0, |d| d.as_millis()));
+        let left = room.len();
+        fields.append(Known::XRequestStart, &millis[..20 - left]);
     }
 }
 
 /// Who may say what certificate the client has.
-fn client_cert(headers: &mut HeaderMap, context: &RequestContext, mode: ForwardedClientCert) {
+fn client_cert(fields: &mut Fields, context: &RequestContext<'_>, mode: ForwardedClientCert) {
     let seen = &context.peer.certificate;
     match (mode, seen) {
         (ForwardedClientCert::AlwaysForward, _) | (ForwardedClientCert::Forward, Some(_)) => {}
         (ForwardedClientCert::SanitizeSet, Some(certificate)) => {
-            headers.insert(CLIENT_CERT, certificate.clone());
+            fields.set(Known::XForwardedClientCert, certificate.as_bytes());
         }
         _ => {
-            headers.remove(CLIENT_CERT);
+            fields.remove(Known::XForwardedClientCert);
         }
     }
 }
 
 /// The other way: what a backend's response must not carry to the client.
-pub(crate) fn apply_to_response(headers: &mut HeaderMap) {
-    drop_hop_by_hop(headers, &[]);
-    headers.remove(PROXY_SIGNATURE);
+pub(crate) fn apply_to_response(fields: &mut Fields) {
+    drop_hop_by_hop(fields, &[]);
+    fields.remove(Known::XCfProxySignature);
 }
 
 /// Several lines become one, and the peer comes last.
-fn forwarded_for(headers: &mut HeaderMap, peer: &str) {
-    let mut chain = String::new();
-    for line in headers.get_all(FOR) {
-        if let Ok(line) = line.to_str() {
-            let _ = write!(chain, "{line}, ");
-        }
+fn forwarded_for(fields: &mut Fields, peer: &[u8]) {
+    if !fields.contains(Known::XForwardedFor) {
+        return fields.append(Known::XForwardedFor, peer);
     }
-    chain.push_str(peer);
-    if let Ok(chain) = HeaderValue::from_str(&chain) {
-        headers.insert(FOR, chain);
+    let mut chain = Vec::new();
+    for line in fields.get_all(Known::XForwardedFor) {
+        chain.extend_from_slice(line);
+        chain.extend_from_slice(b", ");
     }
+    chain.extend_from_slice(peer);
+    fields.set(Known::XForwardedFor, &chain);
 }
 
-fn drop_hop_by_hop(headers: &mut HeaderMap, kept: &[String]) {
-    if headers.contains_key(CONNECTION) {
-        let listed: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-            .filter(|name| !kept.iter().any(|kept| kept == name.as_str()))
+fn drop_hop_by_hop(fields: &mut Fields, kept: &[String]) {
+    if fields.contains(Known::Connection) {
+        let listed: Vec<String> = items(fields.get_all(Known::Connection))
+            .filter_map(|name| std::str::from_utf8(name).ok())
+            .filter(|name| !name.eq_ignore_ascii_case("close"))
+            .filter(|name| !kept.iter().any(|kept| kept.eq_ignore_ascii_case(name)))
+            .filter(|name| !KEPT.contains(&Known::by_name(name.as_bytes())))
+            .map(str::to_owned)
             .collect();
-        for name in listed {
-            headers.remove(name);
+        for name in &listed {
+            fields.remove(name.as_str());
         }
-        headers.remove(CONNECTION);
+        fields.remove(Known::Connection);
     }
     for name in HOP_BY_HOP {
-        headers.remove(name);
+        fields.remove(name);
     }
-    headers.remove(UPGRADE);
-    if headers
-        .get(TE)
-        .is_some_and(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers"))
-    {
-        headers.remove(TE);
+    let te = fields.get(Known::Te);
+    if te.is_some_and(|te| !te.eq_ignore_ascii_case(b"trailers")) {
+        fields.remove(Known::Te);
     }
 }
 
@@ -124,50 +127,41 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, kept: &[String]) {
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            })
-            .collect()
-    }
-
     #[test]
     fn a_client_cannot_make_us_drop_what_we_add() {
-        let mut map = HeaderMap::new();
+        let mut fields = Fields::default();
         for (name, value) in [
-            ("connection", "x-mine, X-Forwarded-For"),
+            ("connection", "x-mine, X-Forwarded-For, Content-Length"),
             ("connection", "close"),
             ("x-mine", "1"),
             ("x-forwarded-for", "1.1.1.1"),
+            ("content-length", "3"),
             ("te", "gzip"),
             ("upgrade", "h2c"),
             ("keep-alive", "5"),
             ("accept", "*/*"),
         ] {
-            map.append(
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            );
+            fields.append_spelled(name.as_bytes(), value.as_bytes());
         }
-        drop_hop_by_hop(&mut map, &["x-forwarded-for".to_owned()]);
-        let mut left: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
+        drop_hop_by_hop(&mut fields, &["x-forwarded-for".to_owned()]);
+        let mut left: Vec<&[u8]> = fields.iter().map(|(name, _)| name).collect();
         left.sort_unstable();
-        assert_eq!(left, ["accept", "x-forwarded-for"]);
+        assert_eq!(
+            left,
+            [&b"accept"[..], b"content-length", b"x-forwarded-for"]
+        );
     }
 
     #[test]
     fn chains_grow_at_the_end() {
-        let mut map = headers(&[("x-forwarded-for", "1.1.1.1, 2.2.2.2")]);
-        map.append(FOR, HeaderValue::from_static("3.3.3.3"));
-        forwarded_for(&mut map, "4.4.4.4");
+        let mut fields = Fields::default();
+        for line in ["1.1.1.1, 2.2.2.2", "3.3.3.3"] {
+            fields.append(Known::XForwardedFor, line.as_bytes());
+        }
+        forwarded_for(&mut fields, b"4.4.4.4");
         assert_eq!(
-            map.get_all(FOR).iter().collect::<Vec<_>>(),
-            ["1.1.1.1, 2.2.2.2, 3.3.3.3, 4.4.4.4"]
+            fields.get_all(Known::XForwardedFor).collect::<Vec<_>>(),
+            [b"1.1.1.1, 2.2.2.2, 3.3.3.3, 4.4.4.4"]
         );
     }
 }

@@ -4,7 +4,8 @@
 use crate::bus::message;
 use crate::config::Settings;
 use crate::{gorouter_yml, proxy_protocol, route_service, sticky};
-use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use http::HeaderValue;
+use http1::{Fields, Known, Limits, Request};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use routing::registry::{EndpointSpec, Registered, Registry};
@@ -218,17 +219,20 @@ fn cookies() {
         let Ok(line) = HeaderValue::from_bytes(bytes) else {
             return;
         };
-        let request: HeaderMap = [(COOKIE, line.clone())].into_iter().collect();
+        let line = line.as_bytes();
+        let mut request = Fields::default();
+        request.append(Known::Cookie, line);
         let wanted = sticky::wanted(&request, &settings);
         if let Some(wanted) = &wanted {
             assert!(!wanted.instance.contains(';'), "{wanted:?}");
         }
-        let mut response: HeaderMap = [(SET_COOKIE, line)].into_iter().collect();
+        let mut response = Fields::default();
+        response.append(Known::SetCookie, line);
         sticky::remember(&mut response, wanted.as_ref(), &pool, &endpoint, &settings);
-        let lines: Vec<_> = response.get_all(SET_COOKIE).iter().collect();
+        let lines: Vec<_> = response.get_all(Known::SetCookie).collect();
         assert!(lines.len() <= 2);
         if let Some(own) = lines.get(1) {
-            let own = own.to_str().unwrap();
+            let own = std::str::from_utf8(own).unwrap();
             assert!(own.starts_with("__VCAP_ID__=instance; Path=/path"), "{own}");
             assert!(own.contains("; HttpOnly"), "{own}");
         }
@@ -280,5 +284,102 @@ fn configurations() {
                 assert!(!problems.is_empty() && problems.iter().all(|p| !p.is_empty()))
             }
         }
+    });
+}
+
+/// What is understood goes out as something that is understood in the same way.
+#[test]
+fn heads_of_requests() {
+    const WORDS: &[&str] = &[
+        "\r\n",
+        "\n",
+        "\r",
+        "\0",
+        " ",
+        "\t",
+        ":",
+        "GET ",
+        "CONNECT ",
+        "* ",
+        "http://a/",
+        "HTTP/1.1",
+        "HTTP/1.0",
+        "Host: a\r\n",
+        "Content-Length: 5\r\n",
+        "Content-Length: 05, 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Connection: close, te\r\n",
+        "Expect: 100-continue\r\n",
+        "\u{e4}",
+    ];
+    let limits = Limits {
+        bytes: 16 << 10,
+        fields: 64,
+    };
+    fuzz("http1-request", WORDS, |bytes| {
+        let mut request = Request::default();
+        let Ok(Some(size)) = request.parse(bytes, &limits) else {
+            return;
+        };
+        assert!(size <= bytes.len());
+        let both = request.fields.contains(Known::ContentLength)
+            && request.fields.contains(Known::TransferEncoding);
+        assert!(!both, "two ways to frame the body");
+        for (name, value) in request.fields.iter() {
+            let breaks = |text: &[u8]| text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0));
+            assert!(!breaks(name) && !breaks(value));
+        }
+        // Without a host it is answered here, and goes nowhere.
+        if !request.fields.contains(Known::Host) {
+            return;
+        }
+        let mut out = Vec::new();
+        request.write_to(&mut out, false);
+        let mut again = Request::default();
+        assert_eq!(again.parse(&out, &limits), Ok(Some(out.len())));
+        assert_eq!(
+            (again.method(), again.target()),
+            (request.method(), request.target())
+        );
+        assert_eq!(again.framing, request.framing);
+        assert!(again.fields.iter().eq(request.fields.iter()));
+    });
+}
+
+/// The same body, in whatever pieces it comes.
+#[test]
+fn chunked_bodies() {
+    const WORDS: &[&str] = &[
+        "0\r\n",
+        "\r\n",
+        "\n",
+        "5\r\nhello\r\n",
+        ";a=b",
+        "ffffffffffffffff",
+        "-1",
+        "0x5",
+        " ",
+        "A: b\r\n",
+    ];
+    let read = |bytes: &[u8], piece: usize| {
+        let (mut decoder, mut data) = (http1::chunked::Decoder::default(), Vec::new());
+        let mut at = 0;
+        while at < bytes.len() && !decoder.ended() {
+            let input = &bytes[at..bytes.len().min(at + piece)];
+            let Ok(step) = decoder.decode(input) else {
+                return Err(data);
+            };
+            assert!(step.data <= step.consumed && step.consumed <= input.len());
+            assert!(step.consumed > 0 || decoder.ended(), "no way on");
+            data.extend_from_slice(&input[step.consumed - step.data..step.consumed]);
+            at += step.consumed;
+        }
+        Ok((data, decoder.ended(), at))
+    };
+    fuzz("http1-chunked", WORDS, |bytes| {
+        let whole = read(bytes, usize::MAX - bytes.len());
+        assert_eq!(read(bytes, 1), whole);
+        assert_eq!(read(bytes, 7), whole);
     });
 }

@@ -1,37 +1,28 @@
 //! A load balancer's probe, known by its `User-Agent`: any host, any path (as gorouter `handlers/proxy_healthcheck.go`).
 
-use crate::body::ResponseBody;
+use crate::answer::Answer;
+use crate::exchange::Exchange;
 use crate::router::Shared;
-use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPIRES, HeaderMap, HeaderValue, USER_AGENT,
-};
-use http::{Response, StatusCode};
+use http1::Known;
 use std::sync::atomic::Ordering;
 
-pub(crate) fn answer(shared: &Shared, headers: &HeaderMap) -> Option<Response<ResponseBody>> {
-    let agent = headers
-        .get(USER_AGENT)
-        .map_or(&b""[..], HeaderValue::as_bytes);
-    if agent != shared.settings.healthcheck_user_agent.as_bytes() {
+pub(crate) fn answer(shared: &Shared, exchange: &mut Exchange) -> Option<Answer> {
+    let agent = exchange.request.fields.get(Known::UserAgent);
+    if agent.unwrap_or_default() != shared.settings.healthcheck_user_agent.as_bytes() {
         return None;
     }
-    let mut response = if shared.healthy.load(Ordering::Relaxed) {
-        Response::new(ResponseBody::own("ok\n"))
+    let (status, reason, body) = if shared.healthy.load(Ordering::Relaxed) {
+        (200, "OK", &b"ok\n"[..])
     } else {
-        let mut response = Response::new(ResponseBody::default());
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        response
+        (503, "Service Unavailable", &b""[..])
     };
-    let out = response.headers_mut();
-    out.insert(
-        CACHE_CONTROL,
-        HeaderValue::from_static("private, max-age=0"),
-    );
-    out.insert(EXPIRES, HeaderValue::from_static("0"));
-    out.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    out.insert(CONNECTION, HeaderValue::from_static("close"));
-    Some(response)
+    exchange.response.begin(status, reason);
+    let fields = &mut exchange.response.fields;
+    fields.append(Known::CacheControl, b"private, max-age=0");
+    fields.append(Known::Expires, b"0");
+    fields.append(Known::ContentType, b"text/plain; charset=utf-8");
+    Some(Answer::Own {
+        body: body.to_vec(),
+        close: true,
+    })
 }

@@ -7,10 +7,11 @@
 //! # The life of a request
 //!
 //! ```text
-//!  listen      accept, PROXY protocol, TLS, HTTP/1.1 or HTTP/2                      one single-threaded worker per core
+//!  listen      accept, PROXY protocol, TLS, HTTP/1 or HTTP/2                        one single-threaded worker per core
+//!    ├─ http1           reads a head, strictly (crate `http1`)              400, 431, 505
+//!    ├─ http2           a task for each stream
 //!    │
 //!  route       the order of steps, top to bottom:
-//!    ├─ protocol        HTTP/1.0, 1.1, 2; one way to frame the body         400
 //!    ├─ tracing_headers X-Vcap-Request-Id, B3, W3C
 //!    ├─ healthcheck     a load balancer's probe                             200, 503
 //!    ├─ hold            a route whose instances are starting: waits for one
@@ -22,20 +23,24 @@
 //!         ├─ backend::connect       dial, TLS with the name that was registered
 //!         ├─ backend::failure       what a failure means: retry? prune? status?
 //!         ├─ sticky                 __VCAP_ID__
-//!         └─ tunnel                 after 101: bytes both ways
+//!         └─ exchange               head and body out, answer's head in
 //!    │
 //!  rejection   the one place that turns a "no" into status, X-Cf-RouterError and body
 //!    │
-//!  body        streams the answer; at its end the access log line is written, whatever the end was
+//!  answer      streams it to the client; at its end the access log line is written, whatever the end was
+//!    └─ tunnel          after 101: bytes both ways
 //! ```
 //!
-//! Beside that path: [`bus`] fills the table from NATS, [`observe`] holds access log, metrics and status endpoints.
+//! [`side`] is what client and backend have in common: a connection of HTTP/1 or a stream of HTTP/2, read and written without
+//! holding a buffer while it waits. Beside that path: [`bus`] fills the table from NATS, [`observe`] holds access log, metrics and status endpoints.
 
 mod config;
 mod context;
 mod router;
 
-mod body;
+mod answer;
+mod clock;
+mod exchange;
 mod forward;
 mod forwarded;
 mod healthcheck;
@@ -48,8 +53,12 @@ mod rejection;
 mod route;
 mod route_service;
 mod sticky;
+mod switching;
 mod tracing_headers;
 mod tunnel;
+mod websocket;
+
+mod side;
 
 mod backend;
 mod bus;

@@ -3,14 +3,10 @@
 use crate::context::RequestContext;
 use crate::rejection::Rejection;
 use crate::router::Shared;
-use http::Request;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http1::{Fields, Known, Request};
 use routing::registry::{Instance, Pool, request_host};
 use std::sync::Arc;
 use std::time::Instant;
-
-const APP_INSTANCE: HeaderName = HeaderName::from_static("x-cf-app-instance");
-const PROCESS_INSTANCE: HeaderName = HeaderName::from_static("x-cf-process-instance");
 
 /// Where a request is to go.
 #[derive(Debug)]
@@ -46,20 +42,20 @@ impl Target {
     }
 }
 
-pub(crate) fn find<B>(
+pub(crate) fn find(
     shared: &Shared,
-    context: &mut RequestContext,
-    request: &mut Request<B>,
+    context: &RequestContext<'_>,
+    request: &mut Request,
 ) -> Result<Target, Rejection> {
-    let host = request_host(&context.host);
-    if host.is_empty()
-        || host.parse() == Ok(context.peer.addr.ip()) && shared.registry.lookup(host, "/").is_none()
-    {
+    let wanted = wanted(&mut request.fields, shared.settings.compat_gorouter);
+    let host = request_host(request.fields.text(context.host));
+    if host.is_empty() || host == context.peer.ip && shared.registry.lookup(host, "/").is_none() {
         return Err(Rejection::EmptyHost);
     }
-    let wanted = wanted(request.headers_mut())?;
+    let wanted = wanted?;
     let started = Instant::now();
-    let found = shared.registry.lookup(host, request.uri().path());
+    let path = std::str::from_utf8(request.target()).unwrap_or("/");
+    let found = shared.registry.lookup(host, path);
     shared
         .metrics
         .route_lookup_time
@@ -92,23 +88,29 @@ pub(crate) fn find<B>(
     Ok(target)
 }
 
-/// The app header wins, and is ours alone: the backend does not see it. The process header passes on.
-fn wanted(headers: &mut HeaderMap) -> Result<Wanted, Rejection> {
-    if let Some(value) = headers.remove(APP_INSTANCE) {
-        let (guid, index) = parse(&value).ok_or(Rejection::InvalidAppInstance)?;
+/// The app header wins. Both are for us alone; in compatibility the backend sees the process header.
+fn wanted(fields: &mut Fields, compat: bool) -> Result<Wanted, Rejection> {
+    let app = fields.get(Known::XCfAppInstance).map(parse);
+    let process = fields.get(Known::XCfProcessInstance).map(parse);
+    fields.remove(Known::XCfAppInstance);
+    if !compat {
+        fields.remove(Known::XCfProcessInstance);
+    }
+    if let Some(app) = app {
+        let (guid, index) = app.ok_or(Rejection::InvalidAppInstance)?;
         let index = index.ok_or(Rejection::InvalidAppInstance)?;
         return Ok(Wanted::App { guid, index });
     }
-    if let Some(value) = headers.get(PROCESS_INSTANCE) {
-        let (guid, index) = parse(value).ok_or(Rejection::InvalidProcessInstance)?;
+    if let Some(process) = process {
+        let (guid, index) = process.ok_or(Rejection::InvalidProcessInstance)?;
         return Ok(Wanted::Process { guid, index });
     }
     Ok(Wanted::Any)
 }
 
 /// `<guid>` or `<guid>:<index>`: 8-4-4-4-12 lower-case hex digits, decimal index.
-fn parse(value: &HeaderValue) -> Option<(String, Option<String>)> {
-    let text = value.to_str().ok()?;
+fn parse(value: &[u8]) -> Option<(String, Option<String>)> {
+    let text = std::str::from_utf8(value).ok()?;
     let (guid, index) = match text.split_once(':') {
         Some((guid, index)) => (guid, Some(index)),
         None => (text, None),
@@ -130,20 +132,20 @@ mod tests {
 
     #[test]
     fn instance_headers() {
-        let of = |name: HeaderName, value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, HeaderValue::from_str(value).unwrap());
-            wanted(&mut headers)
+        let of = |name: Known, value: &str| {
+            let mut fields = Fields::default();
+            fields.append(name, value.as_bytes());
+            wanted(&mut fields, false)
         };
         assert_eq!(
-            of(APP_INSTANCE, &format!("{GUID}:12")).unwrap(),
+            of(Known::XCfAppInstance, &format!("{GUID}:12")).unwrap(),
             Wanted::App {
                 guid: GUID.into(),
                 index: "12".into()
             }
         );
         assert_eq!(
-            of(PROCESS_INSTANCE, GUID).unwrap(),
+            of(Known::XCfProcessInstance, GUID).unwrap(),
             Wanted::Process {
                 guid: GUID.into(),
                 index: None
@@ -158,12 +160,15 @@ mod tests {
             format!("x{GUID}:1"),
         ] {
             assert!(
-                matches!(of(APP_INSTANCE, &bad), Err(Rejection::InvalidAppInstance)),
+                matches!(
+                    of(Known::XCfAppInstance, &bad),
+                    Err(Rejection::InvalidAppInstance)
+                ),
                 "{bad}"
             );
         }
         assert!(matches!(
-            of(PROCESS_INSTANCE, "x"),
+            of(Known::XCfProcessInstance, "x"),
             Err(Rejection::InvalidProcessInstance)
         ));
     }

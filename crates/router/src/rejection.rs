@@ -1,19 +1,15 @@
 //! Every way in which the router itself says no, and the one place where that becomes a response.
 
+use crate::answer::Answer as Outcome;
 use crate::backend::failure::Fault;
-use crate::body::ResponseBody;
 use crate::context::RequestContext;
-use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
-};
-use http::{Response, StatusCode};
-use hyper::ext::ReasonPhrase;
-
-const ROUTER_ERROR: HeaderName = HeaderName::from_static("x-cf-routererror");
+use crate::exchange::Exchange;
+use http1::{Known, Refusal};
 
 #[derive(Debug)]
 pub(crate) enum Rejection {
-    BadRequest(&'static str),
+    /// It is not what a request must be: who knows where the next one would begin.
+    Refused(Refusal),
     EmptyHost,
     UnknownRoute {
         host: String,
@@ -58,7 +54,8 @@ const BRIEFLY: Option<&str> = Some("public,max-age=2");
 const NEVER: Option<&str> = Some("no-cache, no-store");
 
 impl Rejection {
-    fn answer(&self) -> Answer {
+    /// `compat`: with gorouter's own statuses.
+    fn answer(&self, compat: bool) -> Answer {
         let answer = |status, error: &str, message: &str, cache| Answer {
             status,
             error: error.into(),
@@ -66,7 +63,7 @@ impl Rejection {
             cache,
         };
         match self {
-            Self::BadRequest(why) => answer(400, "", why, None),
+            Self::Refused(why) => answer(why.status(), "", &why.to_string(), None),
             Self::EmptyHost => answer(400, "empty_host", "Request had empty Host header", BRIEFLY),
             Self::UnknownRoute { host } => answer(
                 404,
@@ -138,6 +135,16 @@ impl Rejection {
                 ENDPOINT_FAILED,
                 None,
             ),
+            Self::Backend(Fault::BadBody(why)) => answer(why.status(), "", &why.to_string(), None),
+            Self::Backend(fault @ (Fault::BodyTimeout | Fault::NotForHttp2)) => {
+                answer(fault.status(), "", &fault.to_string(), None)
+            }
+            Self::Backend(Fault::Timeout) if compat => answer(
+                502,
+                &format!("endpoint_failure ({})", Fault::Timeout),
+                ENDPOINT_FAILED,
+                None,
+            ),
             Self::Backend(fault) => answer(
                 fault.status(),
                 &format!("endpoint_failure ({fault})"),
@@ -153,35 +160,26 @@ impl Rejection {
         }
     }
 
-    pub(crate) fn respond(self, context: &mut RequestContext) -> Response<ResponseBody> {
+    pub(crate) fn respond(
+        self,
+        context: &mut RequestContext<'_>,
+        exchange: &mut Exchange,
+    ) -> Outcome {
+        let shared = &context.worker.shared;
         let Answer {
             status,
             error,
             message,
             cache,
-        } = self.answer();
-        context.worker.shared.metrics.rejected(&self);
+        } = self.answer(shared.settings.compat_gorouter);
+        shared.metrics.rejected(&self);
         let reason = reason(status);
-        let mut response =
-            Response::new(ResponseBody::own(format!("{status} {reason}: {message}\n")));
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        if response.status().canonical_reason() != Some(reason) {
-            response
-                .extensions_mut()
-                .insert(ReasonPhrase::from_static(reason.as_bytes()));
-        }
-        let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        exchange.response.begin(status, reason);
+        let fields = &mut exchange.response.fields;
+        fields.append(Known::ContentType, b"text/plain; charset=utf-8");
+        fields.append(Known::XContentTypeOptions, b"nosniff");
         if let Some(cache) = cache {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
-        }
-        if matches!(self, Self::BadRequest(_)) {
-            // Who knows where the next request would begin.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            fields.append(Known::CacheControl, cache.as_bytes());
         }
         if !error.is_empty() {
             let printable: String = error
@@ -194,14 +192,23 @@ impl Rejection {
                     }
                 })
                 .collect();
-            headers.insert(
-                ROUTER_ERROR,
-                HeaderValue::from_str(&printable)
-                    .unwrap_or_else(|_| HeaderValue::from_static("endpoint_failure")),
-            );
+            fields.append(Known::XCfRouterError, printable.as_bytes());
             context.log.router_error(printable);
         }
-        response
+        Outcome::Own {
+            body: format!("{status} {reason}: {message}\n").into_bytes(),
+            close: self.ends_connection(),
+        }
+    }
+
+    /// The client's bytes make no sense any more, or will never come.
+    fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_)
+                | Self::Panic
+                | Self::Backend(Fault::BadBody(_) | Fault::BodyTimeout | Fault::ClientGone)
+        )
     }
 }
 
@@ -209,15 +216,18 @@ const SIGNATURE_FAILED: &str = "Failed to validate Route Service Signature";
 const ENDPOINT_FAILED: &str = "Registered endpoint failed to handle the request.";
 
 /// Reason phrases that no standard knows are gorouter's (and nginx's and Cloudflare's before it).
-const fn reason(status: u16) -> &'static str {
+pub(crate) const fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         404 => "Not Found",
+        408 => "Request Timeout",
+        431 => "Request Header Fields Too Large",
         496 => "SSL Certificate Required",
         499 => "Request Cancelled",
         500 => "Internal Server Error",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
         525 => "SSL Handshake Failed",
         526 => "Invalid SSL Certificate",
         _ => "Bad Gateway",

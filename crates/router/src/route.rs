@@ -1,18 +1,16 @@
 //! The order of steps that every request takes (as gorouter `proxy/proxy.go`). Each step is a module.
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::answer::{self, After, Answer};
 use crate::config::ResponseRewrite;
 use crate::context::RequestContext;
+use crate::exchange::Exchange;
 use crate::forward::Outgoing;
-use crate::protocol::HeadWatch;
 use crate::rejection::Rejection;
 use crate::route_service::{self, Leg};
 use crate::router::Worker;
 use crate::{forward, forwarded, healthcheck, hold, lookup, protocol, tracing_headers};
 use futures::FutureExt as _;
-use http::{HeaderMap, HeaderValue};
-use hyper::body::Incoming;
-use hyper::{Request, Response};
+use http1::Fields;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -20,16 +18,19 @@ use std::sync::Arc;
 /// The client's side of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    pub(crate) addr: SocketAddr,
+    pub(crate) address: String,
+    /// Its address without the port, as `X-Forwarded-For` has it.
+    pub(crate) ip: String,
     pub(crate) tls: bool,
     /// The client's verified certificate as `X-Forwarded-Client-Cert` tells it: base64 of its DER.
-    pub(crate) certificate: Option<HeaderValue>,
+    pub(crate) certificate: Option<String>,
 }
 
 impl Peer {
     pub(crate) fn plain(addr: SocketAddr) -> Self {
         Self {
-            addr,
+            address: addr.to_string(),
+            ip: addr.ip().to_string(),
             tls: false,
             certificate: None,
         }
@@ -37,68 +38,71 @@ impl Peer {
 }
 
 /// One request, one response. A panic costs its own request only.
-pub(crate) async fn serve(
-    worker: &Arc<Worker>,
-    peer: Peer,
-    watch: Option<&HeadWatch>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    let mut context = RequestContext::new(worker, peer, &request);
-    let routed = AssertUnwindSafe(route(worker, &mut context, watch, request))
+pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exchange) -> After {
+    let mut context = RequestContext::new(worker, peer, &exchange.request);
+    let routed = AssertUnwindSafe(route(&mut context, exchange))
         .catch_unwind()
         .await;
-    let mut response = match routed {
-        Ok(Ok(response)) => response,
-        Ok(Err(rejection)) => rejection.respond(&mut context),
-        Err(_) => Rejection::Panic.respond(&mut context),
+    let answer = match routed {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(rejection)) => rejection.respond(&mut context, exchange),
+        Err(_) => Rejection::Panic.respond(&mut context, exchange),
     };
-    tracing_headers::answer(&context, response.headers_mut());
-    rewrite(
-        &worker.shared.settings.response_rewrite,
-        response.headers_mut(),
-    );
-    context.seal(response)
+    tracing_headers::answer(&context, exchange);
+    let rules = &worker.shared.settings.response_rewrite;
+    rewrite(rules, &mut exchange.response.fields);
+    answer::deliver(context, exchange, answer).await
+}
+
+/// A request whose head could be read, but not understood.
+pub(crate) async fn refuse(
+    worker: &Arc<Worker>,
+    peer: &Peer,
+    exchange: &mut Exchange,
+    refused: Rejection,
+) -> After {
+    let mut context = RequestContext::new(worker, peer, &exchange.request);
+    let answer = refused.respond(&mut context, exchange);
+    answer::deliver(context, exchange, answer).await
 }
 
 /// The operator's wishes for every response.
-fn rewrite(rules: &ResponseRewrite, headers: &mut HeaderMap) {
+fn rewrite(rules: &ResponseRewrite, fields: &mut Fields) {
     for name in &rules.remove {
-        headers.remove(name);
+        fields.remove(name.as_str());
     }
     for (name, value) in &rules.add_if_absent {
-        headers.entry(name).or_insert_with(|| value.clone());
+        if !fields.contains(name.as_str()) {
+            fields.append(name.as_str(), value.as_bytes());
+        }
     }
 }
 
 async fn route(
-    worker: &Arc<Worker>,
-    context: &mut RequestContext,
-    watch: Option<&HeadWatch>,
-    mut request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Rejection> {
-    let shared = &worker.shared;
-    protocol::check(&request, watch)?;
-    tracing_headers::apply(context, request.headers_mut(), &shared.settings);
-    context.log.request_headers(request.headers());
-    if let Some(answer) = healthcheck::answer(shared, request.headers()) {
+    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange,
+) -> Result<Answer, Rejection> {
+    let shared = &context.worker.shared;
+    tracing_headers::apply(context, &mut exchange.request.fields, &shared.settings);
+    if let Some(answer) = healthcheck::answer(shared, exchange) {
         return Ok(answer);
     }
-    hold::hold(shared, &context.host, request.uri().path()).await;
-    let target = lookup::find(shared, context, &mut request)?;
-    let upgrade = protocol::upgrade(&mut request);
-    let (mut parts, body) = request.into_parts();
-    let body = RequestBody::new(body, context, watch);
-    let leg = route_service::leg(shared, &target.pool, &mut parts.headers, upgrade.is_some())?;
+    let request = &mut exchange.request;
+    let path = std::str::from_utf8(request.target()).unwrap_or("/");
+    hold::hold(shared, request.fields.text(context.host), path).await;
+    let target = lookup::find(shared, context, request)?;
+    let upgrade = protocol::upgrade(request);
+    let leg = route_service::leg(shared, &target.pool, &mut request.fields, upgrade.is_some())?;
     let returned = matches!(leg, Leg::Returned);
-    forwarded::apply(context, &mut parts, &shared.settings, returned);
-    protocol::origin_form(&mut parts, &body);
+    forwarded::apply(context, &mut request.fields, &shared.settings, returned);
     if let Leg::Out(out) = &leg {
-        route_service::sign(shared, context, out, &mut parts.uri, &mut parts.headers)?;
+        route_service::sign(shared, context, out, request)?;
     }
-    context.log.request_headers(&parts.headers);
-    let outgoing = Outgoing::new(parts, body, upgrade);
+    let outgoing = Outgoing::new(request, upgrade);
     match &leg {
-        Leg::Straight | Leg::Returned => forward::forward(worker, context, &target, outgoing).await,
-        Leg::Out(out) => route_service::forward(worker, context, out, outgoing).await,
+        Leg::Straight | Leg::Returned => {
+            forward::forward(context, exchange, &target, outgoing).await
+        }
+        Leg::Out(out) => route_service::forward(context, exchange, out, outgoing).await,
     }
 }

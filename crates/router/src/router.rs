@@ -2,6 +2,7 @@
 
 use crate::backend::{Connections, tls};
 use crate::bus;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, PagesListener, Reserved, Settings, Status};
 use crate::hold::Holds;
 use crate::listen::{self, Front, Socket};
@@ -9,15 +10,18 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::status::{self, Page};
 use crate::route_service::Services;
+use crate::side::buffers::Buffers;
+use crate::side::drain::Drain;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use routing::registry::{self, Registry};
 use rustls::ClientConfig;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 /// What all workers and tasks of one router share.
@@ -43,8 +47,41 @@ pub(crate) struct Shared {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connections: Connections,
-    /// Requests, connections and tunnels that a drain waits for.
+    pub(crate) buffers: Buffers,
+    /// Connections and tunnels that a drain waits for.
     pub(crate) tasks: TaskTracker,
+    pub(crate) drain: Drain,
+    clock: Mutex<Clock>,
+    /// For a line in the making.
+    pub(crate) scratch: Mutex<Vec<u8>>,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            connections: Connections::new(&shared.settings),
+            buffers: Buffers::new(shared.metrics.buffers_held.clone()),
+            shared,
+            tasks: TaskTracker::new(),
+            drain: Drain::default(),
+            clock: Mutex::default(),
+            scratch: Mutex::default(),
+        }
+    }
+
+    /// For a log line.
+    pub(crate) fn timestamp(&self, at: SystemTime) -> Timestamp {
+        self.clock().timestamp(at)
+    }
+
+    /// Now, for a `Date`.
+    pub(crate) fn date(&self) -> [u8; 29] {
+        self.clock().date(SystemTime::now())
+    }
+
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A router with its sockets bound and nothing running.
@@ -262,6 +299,9 @@ impl Router {
     }
 }
 
+/// For the last words of those who are still there when a drain's time is over.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// A thread with a single-threaded runtime each; the returned tasks end with them.
 fn spawn_workers(
     shared: &Arc<Shared>,
@@ -297,11 +337,7 @@ fn run_worker(shared: Arc<Shared>, fronts: Vec<Front>, stop: CancellationToken) 
         .build()
         .context("build a router thread's runtime")?;
     let drain = shared.settings.drain_timeout;
-    let worker = Arc::new(Worker {
-        connections: Connections::new(&shared.settings),
-        shared,
-        tasks: TaskTracker::new(),
-    });
+    let worker = Arc::new(Worker::new(shared));
     let result = runtime.block_on(async {
         let sweeper = tokio::spawn(sweep(worker.clone()));
         let mut accepting = JoinSet::new();
@@ -309,17 +345,22 @@ fn run_worker(shared: Arc<Shared>, fronts: Vec<Front>, stop: CancellationToken) 
             accepting.spawn(listen::accept(worker.clone(), front, stop.clone()));
         }
         let mut result = Ok(());
+        tokio::select! {
+            () = stop.cancelled() => worker.drain.begin(),
+            Some(ended) = accepting.join_next() => result = ended.map_err(anyhow::Error::from).and_then(|r| r),
+        }
         while let Some(ended) = accepting.join_next().await {
             result = result.and(ended.map_err(anyhow::Error::from).and_then(|r| r));
         }
         worker.tasks.close();
-        if tokio::time::timeout(drain, worker.tasks.wait())
-            .await
-            .is_err()
-        {
+        worker.drain.begin();
+        if timeout(drain, worker.tasks.wait()).await.is_err() {
             tracing::warn!(left = worker.tasks.len(), "drain-timed-out");
+            worker.drain.end();
+            let _ = timeout(FAREWELL, worker.tasks.wait()).await;
         }
         sweeper.abort();
+        worker.connections.close();
         result
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -2,9 +2,7 @@
 //! that negotiates (NTLM, Kerberos), whose handshake no other instance could go on with.
 
 use crate::config::Settings;
-use http::header::{
-    AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, WWW_AUTHENTICATE,
-};
+use http1::{Fields, Known};
 use routing::registry::{Endpoint, Pool};
 
 const VCAP_ID: &str = "__VCAP_ID__";
@@ -18,16 +16,15 @@ pub(crate) struct Sticky {
 }
 
 /// Only with `__VCAP_ID__`, and either a session cookie or a negotiation that goes on.
-pub(crate) fn wanted(headers: &HeaderMap, settings: &Settings) -> Option<Sticky> {
-    if !headers.contains_key(COOKIE) {
+pub(crate) fn wanted(fields: &Fields, settings: &Settings) -> Option<Sticky> {
+    if !fields.contains(Known::Cookie) {
         return None;
     }
-    let mandatory = settings.sticky_for_auth_negotiate && negotiates(headers, AUTHORIZATION);
+    let mandatory = settings.sticky_for_auth_negotiate && negotiates(fields, Known::Authorization);
     let (mut session, mut instance) = (false, None);
-    for (name, value) in headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
+    for (name, value) in fields
+        .get_all(Known::Cookie)
+        .filter_map(|line| std::str::from_utf8(line).ok())
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
     {
@@ -45,30 +42,30 @@ pub(crate) fn wanted(headers: &HeaderMap, settings: &Settings) -> Option<Sticky>
         })
 }
 
-fn negotiates(headers: &HeaderMap, name: HeaderName) -> bool {
+fn negotiates(fields: &Fields, name: Known) -> bool {
     const SCHEME: &[u8] = b"negotiate";
-    headers.get_all(name).iter().any(|value| {
-        let start = value.as_bytes().get(..SCHEME.len());
+    fields.get_all(name).any(|value| {
+        let start = value.get(..SCHEME.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(SCHEME))
     })
 }
 
 /// Adds `__VCAP_ID__` when the app began a session, or when another instance than the wanted one has answered.
 pub(crate) fn remember(
-    headers: &mut HeaderMap,
+    fields: &mut Fields,
     wanted: Option<&Sticky>,
     pool: &Pool,
     endpoint: &Endpoint,
     settings: &Settings,
 ) {
-    let negotiated = settings.sticky_for_auth_negotiate && negotiates(headers, WWW_AUTHENTICATE);
-    if wanted.is_none() && !negotiated && !headers.contains_key(SET_COOKIE) {
+    let negotiated =
+        settings.sticky_for_auth_negotiate && negotiates(fields, Known::WwwAuthenticate);
+    if wanted.is_none() && !negotiated && !fields.contains(Known::SetCookie) {
         return;
     }
-    let cookies: Vec<&str> = headers
-        .get_all(SET_COOKIE)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
+    let cookies: Vec<&str> = fields
+        .get_all(Known::SetCookie)
+        .filter_map(|line| std::str::from_utf8(line).ok())
         .collect();
     let name = |cookie: &&str| {
         cookie
@@ -99,8 +96,9 @@ pub(crate) fn remember(
         session,
         settings.secure_cookies,
     );
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        headers.append(SET_COOKIE, cookie);
+    // An instance guid comes from a registration, and what it copies from the app's own cookie.
+    if cookie.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        fields.append(Known::SetCookie, cookie.as_bytes());
     }
 }
 
@@ -149,9 +147,9 @@ mod tests {
     #[test]
     fn both_cookies_make_a_request_sticky() {
         let of = |line: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(COOKIE, HeaderValue::from_static(line));
-            let sticky = wanted(&headers, &Settings::default())?;
+            let mut fields = Fields::default();
+            fields.append(Known::Cookie, line.as_bytes());
+            let sticky = wanted(&fields, &Settings::default())?;
             assert!(!sticky.mandatory);
             Some(sticky.instance)
         };
@@ -165,15 +163,15 @@ mod tests {
 
     #[test]
     fn a_negotiation_insists_on_its_instance() {
-        let mut headers = HeaderMap::new();
-        headers.insert(COOKIE, HeaderValue::from_static("__VCAP_ID__=inst"));
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("NEGOTIATE abc"));
+        let mut fields = Fields::default();
+        fields.append(Known::Cookie, b"__VCAP_ID__=inst");
+        fields.append(Known::Authorization, b"NEGOTIATE abc");
         let on = Settings {
             sticky_for_auth_negotiate: true,
             ..Settings::default()
         };
-        assert_eq!(wanted(&headers, &Settings::default()), None);
-        assert!(wanted(&headers, &on).unwrap().mandatory);
+        assert_eq!(wanted(&fields, &Settings::default()), None);
+        assert!(wanted(&fields, &on).unwrap().mandatory);
         assert_eq!(
             cookie("i", "/", Some("; Max-Age=60; SameSite=Strict"), false),
             "__VCAP_ID__=i; Path=/; Max-Age=60; HttpOnly; SameSite=Strict"

@@ -2,94 +2,82 @@
 
 use crate::config::Settings;
 use crate::context::RequestContext;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use crate::exchange::Exchange;
+use http1::{Fields, Known};
 use std::fmt::Write as _;
 
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-vcap-request-id");
-const B3: HeaderName = HeaderName::from_static("b3");
-const TRACE_ID: HeaderName = HeaderName::from_static("x-b3-traceid");
-const SPAN_ID: HeaderName = HeaderName::from_static("x-b3-spanid");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// What the access log tells when tracing is on.
-pub(crate) static ZIPKIN: [HeaderName; 4] = [
-    TRACE_ID,
-    SPAN_ID,
-    HeaderName::from_static("x-b3-parentspanid"),
-    B3,
+pub(crate) static ZIPKIN: [Known; 4] = [
+    Known::XB3TraceId,
+    Known::XB3SpanId,
+    Known::XB3ParentSpanId,
+    Known::B3,
 ];
-pub(crate) static W3C: [HeaderName; 2] = [TRACEPARENT, TRACESTATE];
+pub(crate) static W3C: [Known; 2] = [Known::Traceparent, Known::Tracestate];
 /// A longer `tracestate` is ignored.
 const LONGEST_STATE: usize = 2048;
 
-pub(crate) fn apply(context: &mut RequestContext, headers: &mut HeaderMap, settings: &Settings) {
+pub(crate) fn apply(context: &mut RequestContext<'_>, fields: &mut Fields, settings: &Settings) {
     let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    context.request_id = value(id.hyphenated().encode_lower(&mut text));
-    headers.insert(REQUEST_ID, context.request_id.clone());
+    let text = id.hyphenated().encode_lower(&mut text);
+    context.request_id = fields.store(text.as_bytes());
+    fields.set_span(Known::XVcapRequestId, context.request_id);
     if settings.zipkin {
-        zipkin(headers, &id.simple().to_string(), rand::random());
+        zipkin(fields, &id.simple().to_string(), rand::random());
     }
     if settings.w3c {
-        w3c(
-            headers,
-            &id.simple().to_string(),
-            rand::random(),
-            &settings.w3c_tenant,
-        );
+        let (trace, parent) = (id.simple().to_string(), rand::random());
+        w3c(fields, &trace, parent, &settings.w3c_tenant);
     }
 }
 
 /// The client learns the id of its request, unless the app has set one.
-pub(crate) fn answer(context: &RequestContext, headers: &mut HeaderMap) {
-    if !context.request_id.is_empty() {
-        headers
-            .entry(REQUEST_ID)
-            .or_insert_with(|| context.request_id.clone());
+pub(crate) fn answer(context: &RequestContext<'_>, exchange: &mut Exchange) {
+    let fields = &mut exchange.response.fields;
+    if !context.request_id.is_empty() && !fields.contains(Known::XVcapRequestId) {
+        let id = exchange.request.fields.slice(context.request_id);
+        fields.append(Known::XVcapRequestId, id);
     }
 }
 
 /// A `b3` header is kept; else trace and span id are kept or made, and `b3` is built from them.
-fn zipkin(headers: &mut HeaderMap, new_trace: &str, new_span: u64) {
-    if headers.contains_key(&B3) {
+fn zipkin(fields: &mut Fields, new_trace: &str, new_span: u64) {
+    if fields.contains(Known::B3) {
         return;
     }
-    if !(headers.contains_key(&TRACE_ID) && headers.contains_key(&SPAN_ID)) {
-        headers.insert(TRACE_ID, value(new_trace));
-        headers.insert(SPAN_ID, value(&format!("{new_span:016x}")));
+    if !(fields.contains(Known::XB3TraceId) && fields.contains(Known::XB3SpanId)) {
+        fields.set(Known::XB3TraceId, new_trace.as_bytes());
+        fields.set(Known::XB3SpanId, format!("{new_span:016x}").as_bytes());
     }
     let mut b3 = Vec::new();
-    b3.extend_from_slice(headers[&TRACE_ID].as_bytes());
+    b3.extend_from_slice(fields.get(Known::XB3TraceId).unwrap_or_default());
     b3.push(b'-');
-    b3.extend_from_slice(headers[&SPAN_ID].as_bytes());
-    if let Ok(b3) = HeaderValue::from_bytes(&b3) {
-        headers.insert(B3, b3);
-    }
+    b3.extend_from_slice(fields.get(Known::XB3SpanId).unwrap_or_default());
+    fields.set(Known::B3, &b3);
 }
 
 /// A valid `traceparent` keeps its trace and flags and gets a new parent; our entry comes first in `tracestate`.
-fn w3c(headers: &mut HeaderMap, new_trace: &str, parent: u64, tenant: &str) {
+fn w3c(fields: &mut Fields, new_trace: &str, parent: u64, tenant: &str) {
     let parent = format!("{parent:016x}");
-    let old = headers
-        .get(&TRACEPARENT)
-        .and_then(|v| v.to_str().ok())
+    let old = fields
+        .get_text(Known::Traceparent)
         .filter(|v| is_traceparent(v))
         .map(str::to_owned);
     let traceparent = match &old {
         Some(old) => format!("{}-{parent}-{}", &old[..35], &old[53..]),
         None => format!("00-{new_trace}-{parent}-01"),
     };
-    headers.insert(TRACEPARENT, value(&traceparent));
+    fields.set(Known::Traceparent, traceparent.as_bytes());
     let ours = if tenant.is_empty() {
         "gorouter".to_owned()
     } else {
         format!("{tenant}@gorouter")
     };
     let mut state = format!("{ours}={parent}");
-    let given = headers
-        .get_all(&TRACESTATE)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
+    let given = fields
+        .get_all(Known::Tracestate)
+        .filter_map(|v| std::str::from_utf8(v).ok())
         .collect::<Vec<_>>()
         .join(",");
     if old.is_some() && given.len() <= LONGEST_STATE {
@@ -101,7 +89,7 @@ fn w3c(headers: &mut HeaderMap, new_trace: &str, parent: u64, tenant: &str) {
             let _ = write!(state, ",{entry}");
         }
     }
-    headers.insert(TRACESTATE, value(&state));
+    fields.set(Known::Tracestate, state.as_bytes());
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.
@@ -115,43 +103,45 @@ fn is_traceparent(text: &str) -> bool {
         if hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && !zero(trace) && !zero(parent))
 }
 
-fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn b3_is_kept_or_built() {
-        let mut headers = HeaderMap::new();
-        zipkin(&mut headers, "ab", 1);
-        assert_eq!(headers[B3], "ab-0000000000000001");
-        zipkin(&mut headers, "cd", 2);
-        assert_eq!(headers[B3], "ab-0000000000000001");
+        let mut fields = Fields::default();
+        zipkin(&mut fields, "ab", 1);
+        assert_eq!(fields.get_text(Known::B3), Some("ab-0000000000000001"));
+        zipkin(&mut fields, "cd", 2);
+        assert_eq!(fields.get_text(Known::B3), Some("ab-0000000000000001"));
     }
 
     #[test]
     fn a_valid_traceparent_keeps_its_trace() {
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            TRACEPARENT,
-            value("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"),
-        );
-        headers.insert(TRACESTATE, value("gorouter=old, x=y"));
-        w3c(&mut headers, "new", 1, "");
+        let mut fields = Fields::default();
+        let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        fields.append(Known::Traceparent, parent);
+        fields.append(Known::Tracestate, b"gorouter=old, x=y");
+        w3c(&mut fields, "new", 1, "");
+        let both = |fields: &Fields| {
+            [Known::Traceparent, Known::Tracestate]
+                .map(|name| fields.get_text(name).unwrap().to_owned())
+        };
         assert_eq!(
-            headers[TRACEPARENT],
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-00"
+            both(&fields),
+            [
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-00",
+                "gorouter=0000000000000001,x=y"
+            ]
         );
-        assert_eq!(headers[TRACESTATE], "gorouter=0000000000000001,x=y");
-        headers.insert(TRACEPARENT, value("nonsense"));
-        w3c(&mut headers, "4bf92f3577b34da6a3ce929d0e0e4736", 2, "t");
+        fields.set(Known::Traceparent, b"nonsense");
+        w3c(&mut fields, "4bf92f3577b34da6a3ce929d0e0e4736", 2, "t");
         assert_eq!(
-            headers[TRACEPARENT],
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000002-01"
+            both(&fields),
+            [
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000002-01",
+                "t@gorouter=0000000000000002"
+            ]
         );
-        assert_eq!(headers[TRACESTATE], "t@gorouter=0000000000000002");
     }
 }

@@ -1,35 +1,154 @@
-//! After `101 Switching Protocols`: bytes in both directions until one side ends.
+//! After `101 Switching Protocols`: bytes in both directions until one side ends. No buffer is held while nobody speaks.
+//!
+//! When the router goes, WebSockets are told: each side gets a close frame at the next boundary between frames.
 
 use crate::observe::access_log::Entry;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use crate::router::Worker;
+use crate::side::drain::Watch;
+use crate::side::{Side, poll_pump};
+use crate::websocket::Frames;
+use http1::{Request, Span};
 use routing::registry::InFlight;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::timeout;
 
-const BUFFER: usize = 16 << 10;
+/// For the last words of a tunnel.
+const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Both sides' promises to hand over their connection.
+/// What the access log will tell at the end.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) log: Entry,
+    pub(crate) host: Span,
+    pub(crate) client: String,
+    pub(crate) request: Request,
+}
+
 #[derive(Debug)]
 pub(crate) struct Tunnel {
-    pub(crate) client: OnUpgrade,
-    pub(crate) backend: OnUpgrade,
-    pub(crate) in_flight: InFlight,
+    worker: Arc<Worker>,
+    backend: Side,
+    _in_flight: InFlight,
+    told: Told,
+    watch: Watch,
+    up: Way,
+    down: Way,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Way {
+    ended: bool,
+    bytes: u64,
+    /// Of a WebSocket.
+    frames: Option<Frames>,
+}
+
+impl Way {
+    fn poll(&mut self, from: &mut Side, to: &mut Side, cx: &mut Context<'_>) -> Result<(), ()> {
+        if self.ended {
+            return Ok(());
+        }
+        let Self { bytes, frames, .. } = self;
+        let pumped = poll_pump(from, to, cx, |data| {
+            *bytes += data.len() as u64;
+            if let Some(frames) = frames {
+                frames.pass(data);
+            }
+        });
+        match pumped {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => {
+                self.ended = true;
+                Ok(())
+            }
+            Poll::Ready(Err(_)) => Err(()),
+        }
+    }
 }
 
 impl Tunnel {
-    pub(crate) async fn run(self, mut log: Box<Entry>) {
-        let (client, backend) = match tokio::try_join!(self.client, self.backend) {
-            Ok(both) => both,
-            Err(error) => return tracing::debug!(%error, "upgrade-failed"),
+    pub(crate) fn new(
+        worker: Arc<Worker>,
+        backend: Side,
+        in_flight: InFlight,
+        mut told: Told,
+        websocket: bool,
+    ) -> Self {
+        told.request.fields.shrink(0);
+        let way = || Way {
+            frames: websocket.then(Frames::default),
+            ..Way::default()
         };
-        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-        if let Ok((up, down)) =
-            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, BUFFER, BUFFER)
-                .await
-        {
-            log.received().fetch_add(up, Ordering::Relaxed);
-            log.sent(down);
+        Self {
+            watch: Watch::new(worker.clone()),
+            worker,
+            backend,
+            _in_flight: in_flight,
+            told,
+            up: way(),
+            down: way(),
         }
-        drop(self.in_flight);
+    }
+
+    /// Until both directions have ended, one has failed, or the router goes.
+    pub(crate) async fn run(mut self: Box<Self>, mut client: Side) {
+        std::future::poll_fn(|cx| self.poll(cx, &mut client)).await;
+        if self.worker.drain.is_over() {
+            let _ = timeout(FAREWELL, self.say_goodbye(&mut client)).await;
+        }
+        let Told {
+            mut log,
+            host,
+            client: peer,
+            request,
+        } = self.told;
+        (log.received, log.sent) = (self.up.bytes, self.down.bytes);
+        log.finish_for(&self.worker, &peer, host, &request);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, client: &mut Side) -> Poll<()> {
+        self.watch.register(cx);
+        let up = self.up.poll(client, &mut self.backend, cx);
+        let down = self.down.poll(&mut self.backend, client, cx);
+        let ended = self.up.ended && self.down.ended;
+        if up.is_err() || down.is_err() || ended || self.worker.drain.is_over() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// 1001, "going away", to whoever is between two frames; who is not gets the rest of its frame first, if it comes.
+    async fn say_goodbye(&mut self, client: &mut Side) {
+        let (mut to_client, mut to_backend) = (false, false);
+        std::future::poll_fn(|cx| {
+            let between = |way: &Way| way.frames.as_ref().is_some_and(Frames::between);
+            if !to_client && between(&self.down) {
+                client.push(Frames::GOING_AWAY);
+                to_client = true;
+            }
+            if !to_backend && between(&self.up) {
+                self.backend.push(Frames::GOING_AWAY_MASKED);
+                to_backend = true;
+            }
+            let one = client.poll_flush(cx);
+            let other = self.backend.poll_flush(cx);
+            let awaited = |told: bool, way: &Way| !told && !way.ended && way.frames.is_some();
+            if !awaited(to_client, &self.down) && !awaited(to_backend, &self.up) {
+                return match (one, other) {
+                    (Poll::Ready(_), Poll::Ready(_)) => Poll::Ready(()),
+                    _ => Poll::Pending,
+                };
+            }
+            let up = to_backend || self.up.poll(client, &mut self.backend, cx).is_ok();
+            let down = to_client || self.down.poll(&mut self.backend, client, cx).is_ok();
+            if !up || !down {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 }

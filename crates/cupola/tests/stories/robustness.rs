@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) const STORIES: &[Story] = &[
     story("robust_stopped_during_boot", stopped_during_boot),
@@ -174,27 +174,27 @@ fn shim_killed(f: &mut Foundation) -> Result<()> {
     })
 }
 
+/// When the whole cupola is killed in the middle of a push.
+#[derive(Clone, Copy)]
+enum Moment {
+    Milliseconds(u64),
+    /// So long after the first folder of a new container stands: while the container is made.
+    AfterFolder(Duration),
+}
+
 fn killed_during_push(f: &mut Foundation) -> Result<()> {
-    for pause in [300, 800, 1300] {
-        let mut push = Command::new(binary())
-            .args([
-                "cf",
-                "push",
-                "halfway",
-                "-p",
-                &example("proxy/bin"),
-                "-b",
-                "binary_buildpack",
-            ])
-            .args(["-c", "./proxy", "-m", "64M", "-k", "128M"])
-            .env("CF_HOME", f.folder().join("home"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        std::thread::sleep(Duration::from_millis(pause));
-        f.kill()?;
-        push.wait()?;
+    let folder = |ms| Moment::AfterFolder(Duration::from_millis(ms));
+    let moments = [
+        Moment::Milliseconds(300),
+        Moment::Milliseconds(800),
+        Moment::Milliseconds(1300),
+        folder(0),
+        folder(3),
+        folder(30),
+        folder(100),
+    ];
+    for moment in moments {
+        push_and_kill(f, moment)?;
         f.up()?;
         f.cf_ok(&["delete", "halfway", "-f", "-r"])?;
     }
@@ -202,8 +202,9 @@ fn killed_during_push(f: &mut Foundation) -> Result<()> {
     wait_for("containers are what actual LRPs say", 40, || {
         let lrps = f.cfdot(&["actual-lrps"])?.len();
         let containers = std::fs::read_dir(&folders)?.count();
+        // The brackets keep this command line itself out.
         let shims = sh(&format!(
-            "pgrep -fc 'inside shim {}' || true",
+            "pgrep -fc '[i]nside shim {}' || true",
             folders.display()
         ))?;
         ensure!(
@@ -213,4 +214,31 @@ fn killed_during_push(f: &mut Foundation) -> Result<()> {
         );
         Ok(Some(()))
     })
+}
+
+fn push_and_kill(f: &mut Foundation, moment: Moment) -> Result<()> {
+    let folders = f.data.join("garden/containers");
+    let before = std::fs::read_dir(&folders)?.count();
+    let mut push = Command::new(binary())
+        .args(["cf", "push", "halfway", "-p", &example("proxy/bin")])
+        .args(["-b", "binary_buildpack", "-c", "./proxy"])
+        .args(["-m", "64M", "-k", "128M"])
+        .env("CF_HOME", f.folder().join("home"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    match moment {
+        Moment::Milliseconds(pause) => std::thread::sleep(Duration::from_millis(pause)),
+        Moment::AfterFolder(pause) => {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while std::fs::read_dir(&folders)?.count() == before && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            std::thread::sleep(pause);
+        }
+    }
+    f.kill()?;
+    push.wait()?;
+    Ok(())
 }

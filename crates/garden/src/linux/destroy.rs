@@ -10,6 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 impl LinuxGarden {
@@ -70,14 +72,16 @@ impl LinuxGarden {
 
     /// Ends container and shim, in the friendly way or by KILL.
     async fn end(&self, record: &Record) {
-        if shim::stop(&self.paths.socket(&record.key)).await.is_ok() && !is_shim(record) {
-            return;
-        }
+        let setup = self.paths.container(&record.key).join("setup.json");
+        let _ = shim::stop(&self.paths.socket(&record.key)).await;
         for _ in 0..500 {
-            if !is_shim(record) {
+            let shims = shims(record, &setup);
+            if shims.is_empty() {
                 return;
             }
-            let _ = kill(Pid::from_raw(record.shim), Signal::SIGKILL);
+            for shim in shims {
+                let _ = kill(Pid::from_raw(shim), Signal::SIGKILL);
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -217,18 +221,31 @@ impl LinuxGarden {
     }
 }
 
-/// Whether that number is still the container's shim, and not somebody who got it later.
-fn is_shim(record: &Record) -> bool {
-    if record.shim <= 1 {
-        return false;
+/// The shim of that number, if it still is the container's and not somebody who got it later. Without a number, whoever was
+/// started with the container's set-up: a garden that is killed just after starting a shim has not written down which.
+fn shims(record: &Record, setup: &Path) -> Vec<i32> {
+    if record.shim > 1 {
+        return Some(record.shim)
+            .filter(|pid| is_shim(*pid, setup))
+            .into_iter()
+            .collect();
     }
-    let command = fs::read(format!("/proc/{}/cmdline", record.shim)).unwrap_or_default();
-    let setup = format!("/{}/setup.json", record.key);
-    String::from_utf8_lossy(&command).contains(&setup)
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| is_shim(*pid, setup))
+        .collect()
+}
+
+/// Its last argument is the set-up, also while `enter` has not yet become the shim.
+fn is_shim(pid: i32, setup: &Path) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut arguments = command.rsplit(|byte| *byte == 0).skip(1);
+    arguments.next() == Some(setup.as_os_str().as_bytes()) && arguments.next() == Some(b"shim")
 }
 
 /// A file system that is just being let go of holds its folder for a moment.
-fn remove_folder(folder: &std::path::Path) -> Result<()> {
+fn remove_folder(folder: &Path) -> Result<()> {
     for _ in 0..100 {
         if stacks::remove_tree(folder).is_ok() {
             return Ok(());

@@ -121,6 +121,11 @@ pub(crate) struct Traces {
 }
 
 impl Traces {
+    /// Command lines of shims and inits.
+    pub(crate) fn processes(&self) -> &[String] {
+        &self.found["processes"]
+    }
+
     pub(crate) fn now() -> Self {
         let command = |program: &str, args: &[&str]| {
             let output = std::process::Command::new(program)

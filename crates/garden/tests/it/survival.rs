@@ -68,6 +68,31 @@ async fn containers_outlive_the_garden() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_that_nobody_wrote_down_is_found() {
+    with_place("nobody", |place| async move {
+        let garden = place.build().await;
+        let container = garden.create(spec("nobody")).await.unwrap();
+        drop(garden);
+        // As after kill -9 between the shim's start and the note of its number, before it listens.
+        let folder = place.data.join("containers").join(&container.handle);
+        let record = folder.join("container.json");
+        let mut noted: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+        noted["shim"] = 0.into();
+        noted["created"] = false.into();
+        std::fs::write(&record, noted.to_string()).unwrap();
+        std::fs::remove_file(place.run.join(format!("{}.sock", container.handle))).unwrap();
+
+        let garden = place.build().await;
+        assert!(garden.containers().await.unwrap().is_empty());
+        let shims = Traces::now();
+        assert_eq!(shims.processes(), Vec::<String>::new());
+        assert!(!folder.exists());
+    })
+    .await;
+}
+
 async fn wait_exit(garden: &garden::linux::LinuxGarden, handle: &str, id: &str) {
     loop {
         let all = garden.containers().await.unwrap();

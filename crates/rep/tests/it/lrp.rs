@@ -421,6 +421,25 @@ async fn too_much_work_and_work_for_others_is_refused() {
     rep.stop().await;
 }
 
+/// As the original auctioneer sends it.
+#[tokio::test]
+async fn work_comes_without_a_content_type() {
+    let fixture = Fixture::new().await;
+    let rep = fixture.rep().await;
+    let client = clients::http::client(&fixture.certificates.identity, None).unwrap();
+    let post = async |body: String| {
+        let request = client.post(format!("{}/work", rep.url)).body(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let work = format!(r#"{{"LRPs": [], "Tasks": [], "cell_id": "{CELL}"}}"#);
+    let (status, refused) = post(work).await;
+    let refused: wire::rep::Work = serde_json::from_str(&refused).unwrap();
+    assert!(status == 200 && refused.is_empty());
+    assert_eq!(post("no JSON".to_owned()).await.0, 400);
+    rep.stop().await;
+}
+
 #[tokio::test]
 async fn setup_comes_before_the_action_and_sidecars_run_beside_it() {
     let fixture = Fixture::new().await;

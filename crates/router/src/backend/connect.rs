@@ -1,28 +1,21 @@
 //! Making a connection: dial, TLS if the endpoint was registered so, HTTP/1.1 or HTTP/2.
 
+use super::connections::Connected;
 use super::failure::Fault;
-use crate::body::RequestBody;
-use crate::config::Settings;
 use crate::route_service::Services;
 use crate::router::Worker;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use crate::side::Http1;
+use crate::side::stream::Stream;
+use bytes::Bytes;
+use h2::client::SendRequest;
 use routing::registry::{Endpoint, Protocol};
 use rustls_pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-
-/// The end of a connection that takes requests.
-#[derive(Debug)]
-pub(crate) enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>),
-}
+use tokio_rustls::{TlsConnector, TlsStream};
 
 /// How a connection came to be, for the access log.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,9 +33,8 @@ pub(crate) async fn connect(
     http1_only: bool,
     to_service: bool,
     made: &mut Made,
-) -> Result<Sender, Fault> {
+) -> Result<Connected, Fault> {
     let settings = &worker.shared.settings;
-    let spec = endpoint.spec();
     let service = worker.shared.route_services.as_ref().filter(|_| to_service);
     let started = Instant::now();
     let stream = match timeout(settings.dial_timeout, dial(endpoint, service)).await {
@@ -55,10 +47,16 @@ pub(crate) async fn connect(
         local: stream.local_addr().ok(),
     };
     let _ = stream.set_nodelay(true);
-    if !spec.tls {
-        return http1(stream, settings).await;
+    let http2_wanted = endpoint.spec().protocol == Protocol::Http2 && !http1_only;
+    if !endpoint.spec().tls {
+        // Without TLS nobody can be asked whether he speaks HTTP/2: the registration says so.
+        let stream = Stream::Plain(stream);
+        return if http2_wanted && !settings.compat_gorouter {
+            http2(worker, endpoint, stream).await
+        } else {
+            Ok(http1(worker, stream))
+        };
     }
-    let http2_wanted = spec.protocol == Protocol::Http2 && !http1_only;
     let config = if let Some(service) = service {
         &service.tls
     } else if http2_wanted {
@@ -84,14 +82,16 @@ pub(crate) async fn connect(
         Err(_) => return Err(Fault::HandshakeTimeout),
     };
     made.tls = Some(started.elapsed());
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        let sender = http2(stream).await?;
-        worker
-            .connections
-            .share(endpoint.transport(), sender.clone());
-        return Ok(Sender::Http2(sender));
+    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = Stream::Tls(Box::new(TlsStream::Client(stream)));
+    if speaks_http2 {
+        return http2(worker, endpoint, stream).await;
     }
-    http1(stream, settings).await
+    Ok(http1(worker, stream))
+}
+
+fn http1(worker: &Arc<Worker>, stream: Stream) -> Connected {
+    Connected::Http1(Http1::new(worker.clone(), stream))
 }
 
 fn dial_fault(endpoint: &Endpoint, reason: String) -> Fault {
@@ -123,33 +123,46 @@ async fn dial(endpoint: &Endpoint, service: Option<&Services>) -> Result<TcpStre
         .map_err(|error| fault(&error))
 }
 
-async fn http1<S>(stream: S, settings: &Settings) -> Result<Sender, Fault>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .title_case_headers(true)
-        .max_buf_size(settings.max_response_head)
-        .max_headers(settings.max_response_headers)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Fault::from_request(&error, false))?;
-    tokio::spawn(connection.with_upgrades());
-    Ok(Sender::Http1(sender))
+/// A connection for all requests of this worker to the endpoint.
+async fn http2(
+    worker: &Arc<Worker>,
+    endpoint: &Endpoint,
+    stream: Stream,
+) -> Result<Connected, Fault> {
+    let settings = &worker.shared.settings;
+    let limit = u32::try_from(settings.max_response_head).unwrap_or(u32::MAX);
+    let mut builder = h2::client::Builder::new();
+    builder
+        .enable_push(false)
+        .max_header_list_size(limit)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER);
+    let handshake = builder.handshake::<_, Bytes>(stream);
+    let made: Result<(SendRequest<Bytes>, _), _> =
+        match timeout(settings.tls_handshake_timeout, handshake).await {
+            Ok(made) => made,
+            Err(_) => return Err(Fault::HandshakeTimeout),
+        };
+    let (sender, connection) = made.map_err(|error| Fault::from_http2(&error))?;
+    let (transport, owner) = (endpoint.transport(), worker.clone());
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "backend-http2-connection-ended");
+        }
+        owner.connections.forget_shared(transport);
+    });
+    worker
+        .connections
+        .share(endpoint.transport(), sender.clone());
+    Ok(Connected::Http2(sender))
 }
 
-async fn http2<S>(stream: S) -> Result<http2::SendRequest<RequestBody>, Fault>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .adaptive_window(true)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Fault::from_request(&error, false))?;
-    tokio::spawn(connection);
-    Ok(sender)
-}
+/// Bytes that a backend may send before we have taken any.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of one stream that may wait for the socket.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// `connection refused` instead of `Connection refused (os error 111)`.
 fn plain(error: &std::io::Error) -> String {

@@ -2,14 +2,17 @@
 //!
 //! | Fault | another endpoint? | the endpoint | status |
 //! |---|---|---|---|
-//! | dial, handshake timeout | yes | unreachable | 502 |
+//! | nobody listens | yes, and it costs no attempt | refused | 502 |
+//! | other dial, handshake timeout | yes | unreachable | 502 |
 //! | no TLS there, no common cipher | yes | unreachable | 525 |
 //! | wrong name | yes | wrong name: out | 503 |
 //! | our certificate refused | yes | unreachable | 496 |
 //! | unknown authority, expired | yes | unreachable | 526 |
 //! | reset | no | broken | 502 |
 //! | unsent; ended before an answer | if it can be repeated | nothing | 502 |
-//! | timeout, bad answer | no | nothing | 502 |
+//! | timeout | no | nothing | 504 (502 in compatibility) |
+//! | bad answer | no | nothing | 502 |
+//! | client's body malformed, or stuck | no | nothing | 400, 408 |
 //! | client gone | no | nothing | 499 |
 
 use routing::registry::Failure;
@@ -46,6 +49,12 @@ pub(crate) enum Fault {
     Timeout,
     #[error("context canceled")]
     ClientGone,
+    #[error("request body: {0}")]
+    BadBody(http1::Refusal),
+    #[error("request body timed out")]
+    BodyTimeout,
+    #[error("the request cannot be said in HTTP/2")]
+    NotForHttp2,
     #[error("invalid response: {0}")]
     BadResponse(String),
     #[error("{0}")]
@@ -76,6 +85,9 @@ impl Fault {
     pub(crate) fn blame(&self) -> Option<Failure> {
         match self {
             Self::WrongName { .. } => Some(Failure::WrongName),
+            Self::Dial { reason, .. } if reason.ends_with("connection refused") => {
+                Some(Failure::Refused)
+            }
             Self::Dial { .. }
             | Self::HandshakeTimeout
             | Self::NotTls
@@ -87,6 +99,9 @@ impl Fault {
             | Self::Unsent
             | Self::Timeout
             | Self::ClientGone
+            | Self::BadBody(_)
+            | Self::BodyTimeout
+            | Self::NotForHttp2
             | Self::Blocked { .. }
             | Self::BadResponse(_)
             | Self::Other(_) => None,
@@ -100,6 +115,10 @@ impl Fault {
             Self::TheirCertificate(_) => 526,
             Self::OurCertificate(_) => 496,
             Self::ClientGone => 499,
+            Self::Timeout => 504,
+            Self::BadBody(refusal) => refusal.status(),
+            Self::NotForHttp2 => 400,
+            Self::BodyTimeout => 408,
             _ => 502,
         }
     }
@@ -121,27 +140,36 @@ impl Fault {
         }
     }
 
-    /// A request that got no response on a connection that stood.
-    pub(crate) fn from_request(error: &hyper::Error, sent: bool) -> Self {
+    /// A connection that stood has failed before an answer; `sent`: the request's head had gone out.
+    pub(crate) fn from_io(error: &io::Error, sent: bool) -> Self {
         if let Some(error) = rustls_error(error) {
             return Self::from_rustls(error);
         }
         if !sent {
             return Self::Unsent;
         }
-        if error.is_user() || error.is_body_write_aborted() {
-            return Self::ClientGone;
-        }
-        if error.is_parse() {
-            return Self::BadResponse(error.to_string());
-        }
-        match io_kind(error) {
-            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Self::Reset,
-            _ if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => {
-                Self::Ended
-            }
-            Some(io::ErrorKind::UnexpectedEof) => Self::Ended,
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
+            io::ErrorKind::UnexpectedEof => Self::Ended,
             _ => Self::Other(error.to_string()),
+        }
+    }
+
+    /// The same with HTTP/2, where a refused stream, or one beyond the last that the peer took, was not seen by anybody.
+    pub(crate) fn from_http2(error: &h2::Error) -> Self {
+        if let Some(io) = error.get_io() {
+            return Self::from_io(io, true);
+        }
+        let unseen = error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || error.is_go_away()
+                && error.is_remote()
+                && error.reason() == Some(h2::Reason::NO_ERROR);
+        if unseen {
+            return Self::Unsent;
+        }
+        match error.reason() {
+            Some(_) => Self::Other(format!("stream error: {error}")),
+            None => Self::Ended,
         }
     }
 
@@ -209,17 +237,6 @@ fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Erro
             if let Some(found) = rustls_error(inner) {
                 return Some(found);
             }
-        }
-        next = error.source();
-    }
-    None
-}
-
-fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
-    let mut next = error.source();
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Some(io.kind());
         }
         next = error.source();
     }

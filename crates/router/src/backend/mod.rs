@@ -3,6 +3,7 @@
 pub(crate) mod connect;
 mod connections;
 pub(crate) mod failure;
+pub(crate) mod peer;
 pub(crate) mod tls;
 
-pub(crate) use connections::{Connections, Lease};
+pub(crate) use connections::{Connected, Connections};

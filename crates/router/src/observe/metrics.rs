@@ -3,7 +3,6 @@
 use crate::backend::failure::Fault;
 use crate::rejection::Rejection;
 use crate::router::Shared;
-use http::StatusCode;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,6 +117,8 @@ pub(crate) struct Metrics {
     pub(crate) routes_pruned: Counter,
     pub(crate) buffered_messages: AtomicU64,
     pub(crate) total_dropped_messages: Counter,
+    /// Buffers that hold bytes on their way: none, while nothing moves.
+    pub(crate) buffers_held: Arc<AtomicU64>,
     pub(crate) route_lookup_time: Histogram,
     pub(crate) route_registration_latency: Histogram,
     pub(crate) websocket_upgrades: Counter,
@@ -151,6 +152,7 @@ impl Default for Metrics {
             routes_pruned: Counter::default(),
             buffered_messages: AtomicU64::new(0),
             total_dropped_messages: Counter::default(),
+            buffers_held: Arc::default(),
             route_lookup_time: Histogram::new(LOOKUP_NANOSECONDS),
             route_registration_latency: Histogram::new(REGISTRATION_SECONDS),
             websocket_upgrades: Counter::default(),
@@ -171,9 +173,9 @@ impl Default for Metrics {
 
 impl Metrics {
     /// A backend has answered.
-    pub(crate) fn answered(&self, component: &str, status: StatusCode) {
+    pub(crate) fn answered(&self, component: &str, status: u16) {
         self.total_requests.add(component);
-        self.responses.add(match status.as_u16() {
+        self.responses.add(match status {
             200..300 => "2xx",
             300..400 => "3xx",
             400..500 => "4xx",
@@ -248,6 +250,10 @@ impl Metrics {
             (
                 "buffered_messages",
                 u128::from(self.buffered_messages.load(Ordering::Relaxed)),
+            ),
+            (
+                "buffers_held",
+                u128::from(self.buffers_held.load(Ordering::Relaxed)),
             ),
             (
                 "access_log_dropped_lines",

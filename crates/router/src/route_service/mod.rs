@@ -11,19 +11,20 @@
 
 mod signature;
 
+use crate::answer::Answer;
 use crate::backend::failure::Fault;
 use crate::backend::tls;
-use crate::body::ResponseBody;
 use crate::config::{AddressRange, RouteServices, Settings};
 use crate::context::RequestContext;
+use crate::exchange::Exchange;
 use crate::forward::{self, Outgoing};
 use crate::lookup::Target;
 use crate::rejection::Rejection;
-use crate::router::{Shared, Worker};
+use crate::router::Shared;
 use anyhow::Result;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::Uri;
 use http::uri::PathAndQuery;
-use http::{Response, Uri};
+use http1::{Fields, Known, Request};
 use kit::tls::Identity;
 use routing::registry::{Endpoint, EndpointSpec, Pool, request_host};
 use rustls::ClientConfig;
@@ -31,11 +32,8 @@ use signature::Key;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use time::OffsetDateTime;
-
-pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("x-cf-proxy-signature");
-const METADATA: HeaderName = HeaderName::from_static("x-cf-proxy-metadata");
-const FORWARDED_URL: HeaderName = HeaderName::from_static("x-cf-forwarded-url");
 
 /// What a router needs for them.
 #[derive(Debug)]
@@ -107,13 +105,10 @@ impl Services {
             .any(|range| range.contains(ip))
     }
 
-    fn check(&self, shared: &Shared, headers: &HeaderMap, pool: &Pool) -> Result<(), Invalid> {
-        let bytes = |name| {
-            headers
-                .get(name)
-                .map_or(&b""[..], |v: &HeaderValue| v.as_bytes())
-        };
-        let (note, metadata) = (bytes(SIGNATURE), bytes(METADATA));
+    fn check(&self, shared: &Shared, fields: &Fields, pool: &Pool) -> Result<(), Invalid> {
+        let bytes = |name: Known| fields.get(name).unwrap_or_default();
+        let note = bytes(Known::XCfProxySignature);
+        let metadata = bytes(Known::XCfProxyMetadata);
         let (url, at) = self
             .key
             .open(note, metadata)
@@ -237,14 +232,14 @@ impl AddressRange {
 pub(crate) fn leg(
     shared: &Shared,
     pool: &Pool,
-    headers: &mut HeaderMap,
+    fields: &mut Fields,
     upgrade: bool,
 ) -> Result<Leg, Rejection> {
-    let signed = headers.contains_key(SIGNATURE);
+    let signed = fields.contains(Known::XCfProxySignature);
     let Some(url) = pool.route_service_url() else {
         return match &shared.route_services {
             Some(services) if services.settings.strict_signature_validation && signed => {
-                match services.check(shared, headers, pool) {
+                match services.check(shared, fields, pool) {
                     Ok(()) => Ok(Leg::Straight),
                     Err(invalid) => Err(Rejection::StrictSignature {
                         expired: invalid == Invalid::Expired,
@@ -260,13 +255,17 @@ pub(crate) fn leg(
         return Err(Rejection::RouteServiceWithoutUpgrade);
     }
     if signed {
-        services.check(shared, headers, pool).map_err(|invalid| {
+        services.check(shared, fields, pool).map_err(|invalid| {
             Rejection::RouteServiceSignature {
                 expired: invalid == Invalid::Expired,
             }
         })?;
-        for name in [SIGNATURE, METADATA, FORWARDED_URL] {
-            headers.remove(name);
+        for name in [
+            Known::XCfProxySignature,
+            Known::XCfProxyMetadata,
+            Known::XCfForwardedUrl,
+        ] {
+            fields.remove(name);
         }
         return Ok(Leg::Returned);
     }
@@ -284,10 +283,9 @@ pub(crate) fn leg(
 /// Turns a request for an app into one for its service.
 pub(crate) fn sign(
     shared: &Shared,
-    context: &RequestContext,
+    context: &RequestContext<'_>,
     out: &Out,
-    uri: &mut Uri,
-    headers: &mut HeaderMap,
+    request: &mut Request,
 ) -> Result<(), Rejection> {
     let services = shared.route_services.as_ref();
     let services = services.ok_or(Rejection::RouteServiceUnsupported)?;
@@ -296,32 +294,31 @@ pub(crate) fn sign(
     } else {
         "http"
     };
-    let host = request_host(&context.host);
-    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let host = request_host(request.fields.text(context.host));
+    let path = String::from_utf8_lossy(request.target());
     let url = format!("{scheme}://{host}{path}");
     let sealed = services.key.seal(&url, OffsetDateTime::now_utc());
     let sealed = sealed.ok_or(Rejection::RouteServiceBroken)?;
     for (name, value) in [
-        (FORWARDED_URL, &url),
-        (SIGNATURE, &sealed.signature),
-        (METADATA, &sealed.metadata),
-        (HOST, &out.authority),
+        (Known::XCfForwardedUrl, &url),
+        (Known::XCfProxySignature, &sealed.signature),
+        (Known::XCfProxyMetadata, &sealed.metadata),
+        (Known::Host, &out.authority),
     ] {
-        let value = HeaderValue::from_str(value).map_err(|_| Rejection::RouteServiceBroken)?;
-        headers.insert(name, value);
+        request.fields.set(name, value.as_bytes());
     }
-    *uri = Uri::from(out.path.clone());
+    request.set_target(out.path.as_str().as_bytes());
     Ok(())
 }
 
 /// Sends a signed request to the service: through the own table, or out of the house.
 pub(crate) async fn forward(
-    worker: &Arc<Worker>,
-    context: &mut RequestContext,
+    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange,
     out: &Out,
-    mut request: Outgoing,
-) -> Result<Response<ResponseBody>, Rejection> {
-    let shared = &worker.shared;
+    mut outgoing: Outgoing,
+) -> Result<Answer, Rejection> {
+    let shared = &context.worker.shared;
     let services = shared.route_services.as_ref();
     let services = services.ok_or(Rejection::RouteServiceUnsupported)?;
     let host = request_host(&out.authority);
@@ -336,19 +333,22 @@ pub(crate) async fn forward(
             // It would need a note of its own, and has another's.
             return Err(Rejection::RouteServiceSignature { expired: false });
         }
-        return forward::forward(worker, context, &Target::any(pool), request).await;
+        return forward::forward(context, exchange, &Target::any(pool), outgoing).await;
     }
     let endpoint = services.endpoint(shared, &out.authority);
-    request.for_route_service();
-    context.log.backend_begins();
+    outgoing.for_route_service();
+    let mut now = Instant::now();
+    context.log.backend_begins(now);
+    exchange.client.mark();
     let mut attempt = 1;
     loop {
-        context.log.attempt_begins();
-        let tried = forward::attempt(worker, &endpoint, &mut request).await;
-        context.log.attempt_ended(request.made, tried.is_err());
+        context.log.attempt_without_endpoint(now);
+        let tried = forward::attempt(exchange, &endpoint, &mut outgoing, now).await;
+        context.log.attempt_ended(outgoing.made, tried.is_err());
         match tried {
-            Ok(answered) => {
-                return forward::accept(context, &out.authority, &endpoint, &mut request, answered);
+            Ok(delivery) => {
+                let route = &out.authority;
+                return forward::accept(context, route, &endpoint, exchange, &outgoing, delivery);
             }
             Err(fault) => {
                 tracing::error!(
@@ -358,11 +358,12 @@ pub(crate) async fn forward(
                 let blocked = matches!(fault, Fault::Blocked { .. });
                 if blocked
                     || attempt >= services.settings.max_attempts
-                    || !request.may_repeat(&fault)
+                    || !outgoing.may_repeat(&fault, &exchange.client)
                 {
                     return Err(Rejection::Backend(fault));
                 }
                 attempt += 1;
+                now = Instant::now();
             }
         }
     }

@@ -150,18 +150,21 @@ async fn a_client_that_goes_is_logged_as_499() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_takes_too_long_is_given_up() {
-    let world = World::with(Settings {
-        endpoint_timeout: Duration::from_millis(100),
-        ..Settings::default()
-    })
-    .await;
-    let backend = Backend::start("x").await;
-    world.register("app.test", "app", 0, backend.addr).await;
-    let reply = world.get("app.test", "/slow").await;
-    assert_eq!(
-        (reply.status, reply.router_error()),
-        (502, "endpoint_failure (context deadline exceeded)")
-    );
+    for (compat_gorouter, status) in [(false, 504), (true, 502)] {
+        let world = World::with(Settings {
+            endpoint_timeout: Duration::from_millis(100),
+            compat_gorouter,
+            ..Settings::default()
+        })
+        .await;
+        let backend = Backend::start("x").await;
+        world.register("app.test", "app", 0, backend.addr).await;
+        let reply = world.get("app.test", "/slow").await;
+        assert_eq!(
+            (reply.status, reply.router_error()),
+            (status, "endpoint_failure (context deadline exceeded)")
+        );
+    }
 }
 
 /// A server that answers each connection once, says keep-alive, and closes.

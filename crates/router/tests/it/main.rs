@@ -8,6 +8,8 @@ mod certs;
 mod client;
 mod drop_in;
 mod headers;
+mod http1;
+mod http2;
 mod lifecycle;
 mod logs;
 mod registrar;

@@ -156,7 +156,7 @@ async fn instance_headers_choose_or_refuse() {
             .await
             .text();
         assert!(
-            reply.contains("x-cf-instanceindex: 0\n") && reply.contains("x-cf-process-instance:"),
+            reply.contains("x-cf-instanceindex: 0\n") && !reply.contains("x-cf-process-instance:"),
             "{reply}"
         );
     }
@@ -180,6 +180,25 @@ async fn instance_headers_choose_or_refuse() {
             "{name}: {value}"
         );
     }
+}
+
+/// What only gorouter's compatibility keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_compatibility_the_app_sees_the_process_header() {
+    const APP: &str = "0a1b2c3d-0000-1111-2222-0123456789ab";
+    let world = World::with(Settings {
+        compat_gorouter: true,
+        ..Settings::default()
+    })
+    .await;
+    let backend = Backend::start("zero").await;
+    world.register("app.test", APP, 0, backend.addr).await;
+    let headers = [("x-cf-process-instance", APP)];
+    let reply = request(world.addr, "GET", "app.test", "/dump", &headers, "").await;
+    assert!(
+        reply.text().contains("x-cf-process-instance: "),
+        "{reply:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,3 +103,82 @@ async fn any_token_upgrades_and_a_refusal_passes_through() {
     stream.read_to_end(&mut echoed).await.unwrap();
     assert_eq!(echoed, b"12345");
 }
+
+/// When the router goes, both ends of a WebSocket are told so, between two frames.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_websockets_with_a_close_frame() {
+    let world = World::with(router::Settings {
+        drain_timeout: std::time::Duration::from_millis(200),
+        ..router::Settings::default()
+    })
+    .await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let app = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        socket.send(Message::text("hello")).await.unwrap();
+        socket.next().await.unwrap().unwrap()
+    });
+    world.register("ws.test", "app", 0, addr).await;
+    let stream = TcpStream::connect(world.addr).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async("ws://ws.test/", stream)
+        .await
+        .unwrap();
+    assert_eq!(
+        socket.next().await.unwrap().unwrap(),
+        Message::text("hello")
+    );
+    world.shutdown.cancel();
+    let told = tokio::time::timeout(crate::world::PATIENCE, socket.next()).await;
+    for message in [told.unwrap().unwrap().unwrap(), app.await.unwrap()] {
+        let Message::Close(Some(frame)) = message else {
+            panic!("want a close frame, have {message:?}")
+        };
+        assert_eq!(u16::from(frame.code), 1001);
+    }
+    wait_for("the router to end", async || world.running.is_finished()).await;
+    assert!(world.log_lines(1).await[0].contains(" 101 "));
+}
+
+/// Ten thousand idle connections must not hold ten thousand buffers.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_idle_holds_no_buffer() {
+    let world = World::new().await;
+    let addr = crate::http1::app(async |mut stream| {
+        crate::http1::read_until(&mut stream, "\r\n\r\n").await;
+        let yes = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+        stream.write_all(yes.as_bytes()).await.unwrap();
+        let mut buffer = [0; 64];
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            stream.write_all(&buffer[..read]).await.unwrap();
+        }
+    })
+    .await;
+    world.register("up.test", "app", 0, addr).await;
+    let backend = crate::backends::Backend::start("plain").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    let mut open = Vec::new();
+    for n in 0..200 {
+        let mut client = TcpStream::connect(world.addr).await.unwrap();
+        let (ask, until) = match n % 2 {
+            0 => (
+                "GET / HTTP/1.1\r\nHost: up.test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+                "\r\n\r\n",
+            ),
+            _ => ("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n", "plain"),
+        };
+        client.write_all(ask.as_bytes()).await.unwrap();
+        crate::http1::read_until(&mut client, until).await;
+        if n % 2 == 0 {
+            client.write_all(b"ping").await.unwrap();
+            crate::http1::read_until(&mut client, "ping").await;
+        }
+        open.push(client);
+    }
+    wait_for("all buffers to be given back", async || {
+        world.handle.metrics_text().contains("\nbuffers_held 0\n")
+    })
+    .await;
+    drop(open);
+}

@@ -1,209 +1,230 @@
 //! The access log line, byte for byte as gorouter's (`accesslog/schema`): tools parse it.
 
 use super::LoggedHeader;
-use http::{HeaderValue, Version};
-use std::fmt::{self, Display, Formatter, Write as _};
-use std::net::SocketAddr;
-use std::time::SystemTime;
-use time::OffsetDateTime;
+use crate::clock::Timestamp;
+use http1::{Fields, Known, Version};
+use std::io::Write as _;
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(super) struct Line<'a> {
-    pub(super) host: &'a str,
-    pub(super) started_at: SystemTime,
+    pub(super) host: &'a [u8],
+    pub(super) started_at: Timestamp,
     pub(super) method: &'a str,
     pub(super) uri: &'a str,
     pub(super) version: Version,
     pub(super) status: u16,
     pub(super) received: u64,
     pub(super) sent: u64,
-    pub(super) referer: Option<&'a [u8]>,
-    pub(super) user_agent: Option<&'a [u8]>,
-    /// `None`: the log must not tell.
-    pub(super) client: Option<SocketAddr>,
+    /// `-`: the log must not tell.
+    pub(super) client: &'a str,
     pub(super) backend: &'a str,
-    pub(super) forwarded_for: Option<&'a [u8]>,
-    pub(super) forwarded_proto: Option<&'a [u8]>,
-    pub(super) request_id: Option<&'a [u8]>,
-    /// Seconds.
-    pub(super) response_time: f64,
-    pub(super) gorouter_time: f64,
+    pub(super) with_forwarded_for: bool,
+    pub(super) response_time: Duration,
+    pub(super) gorouter_time: Duration,
     pub(super) app_id: &'a str,
     pub(super) app_index: &'a str,
     pub(super) instance_id: &'a str,
     pub(super) router_error: &'a str,
     /// Rendered; empty, or beginning with a space.
     pub(super) extra_fields: &'a str,
-    /// Names as the log spells them, and as many values.
-    pub(super) extra_names: &'a [LoggedHeader],
-    pub(super) extra_values: &'a [Option<HeaderValue>],
+    pub(super) extra_headers: &'a [LoggedHeader],
+    /// The request's, as they went to the backend.
+    pub(super) fields: &'a Fields,
 }
 
-impl Display for Line<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let at = OffsetDateTime::from(self.started_at);
-        write!(
-            f,
-            "{} - [{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z] ",
-            self.host,
-            at.year(),
-            u8::from(at.month()),
-            at.day(),
-            at.hour(),
-            at.minute(),
-            at.second(),
-            at.nanosecond()
-        )?;
-        f.write_char('"')?;
-        for part in [self.method, " ", self.uri, " "] {
-            go_escaped(f, part.as_bytes())?;
+impl Line<'_> {
+    /// Without a line end. Written piece by piece, as a formatter would cost more than the rest of a request's handling.
+    pub(super) fn write_to(&self, out: &mut Vec<u8>) {
+        let field = |known: Known| self.fields.get(known).unwrap_or_default();
+        escape(out, self.host);
+        out.extend_from_slice(b" - [");
+        self.started_at.write_to(out);
+        out.extend_from_slice(b"] \"");
+        escape(out, self.method.as_bytes());
+        out.push(b' ');
+        escape(out, self.uri.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.version.as_str().as_bytes());
+        out.extend_from_slice(b"\" ");
+        for value in [u64::from(self.status), self.received, self.sent] {
+            number(out, value, 1);
+            out.push(b' ');
         }
-        write!(
-            f,
-            "{}\" {} {} {} ",
-            protocol(self.version),
-            self.status,
-            self.received,
-            self.sent
-        )?;
-        write!(f, "{} {} \"", quoted(self.referer), quoted(self.user_agent))?;
-        match self.client {
-            Some(client) => write!(f, "{client}")?,
-            None => f.write_char('-')?,
+        quote(out, field(Known::Referer));
+        out.push(b' ');
+        quote(out, field(Known::UserAgent));
+        out.push(b' ');
+        quote(out, self.client.as_bytes());
+        out.push(b' ');
+        quote(out, self.backend.as_bytes());
+        let forwarded_for = if self.with_forwarded_for {
+            field(Known::XForwardedFor)
+        } else {
+            b""
+        };
+        named(out, " x_forwarded_for:", forwarded_for);
+        named(out, " x_forwarded_proto:", field(Known::XForwardedProto));
+        named(out, " vcap_request_id:", field(Known::XVcapRequestId));
+        out.extend_from_slice(b" response_time:");
+        seconds(out, self.response_time);
+        out.extend_from_slice(b" gorouter_time:");
+        seconds(out, self.gorouter_time);
+        named(out, " app_id:", self.app_id.as_bytes());
+        named(out, " app_index:", self.app_index.as_bytes());
+        named(out, " instance_id:", self.instance_id.as_bytes());
+        out.extend_from_slice(self.extra_fields.as_bytes());
+        named(out, " x_cf_routererror:", self.router_error.as_bytes());
+        for header in self.extra_headers {
+            out.push(b' ');
+            out.extend_from_slice(header.label.as_bytes());
+            out.push(b':');
+            quote(
+                out,
+                self.fields.get(header.name.as_str()).unwrap_or_default(),
+            );
         }
-        write!(f, "\" {} ", text(self.backend))?;
-        write!(
-            f,
-            "x_forwarded_for:{} x_forwarded_proto:{} vcap_request_id:{} ",
-            quoted(self.forwarded_for),
-            quoted(self.forwarded_proto),
-            quoted(self.request_id)
-        )?;
-        write!(
-            f,
-            "response_time:{:.6} gorouter_time:{:.6} ",
-            self.response_time, self.gorouter_time
-        )?;
-        write!(
-            f,
-            "app_id:{} app_index:{} instance_id:{}{} x_cf_routererror:{}",
-            text(self.app_id),
-            text(self.app_index),
-            text(self.instance_id),
-            self.extra_fields,
-            text(self.router_error)
-        )?;
-        for (header, value) in self.extra_names.iter().zip(self.extra_values) {
-            let value = value.as_ref().map(HeaderValue::as_bytes);
-            write!(f, " {}:{}", header.label, quoted(value))?;
-        }
-        Ok(())
     }
 }
 
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2.0",
-        _ => "HTTP/1.1",
+/// Decimal, with zeros in front up to `width`.
+fn number(out: &mut Vec<u8>, mut value: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    while value > 0 {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
     }
+    out.extend_from_slice(&digits[at.min(digits.len() - width)..]);
+}
+
+/// To the microsecond.
+fn seconds(out: &mut Vec<u8>, time: Duration) {
+    let micros = u64::try_from((time.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
+    number(out, micros / 1_000_000, 1);
+    out.push(b'.');
+    number(out, micros % 1_000_000, 6);
+}
+
+fn named(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    quote(out, value);
 }
 
 /// `"-"` when empty, else as Go's `%q`.
-fn quoted(text: Option<&[u8]>) -> Quoted<'_> {
-    Quoted(text.filter(|text| !text.is_empty()).unwrap_or(b"-"))
+fn quote(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    escape(out, if text.is_empty() { b"-" } else { text });
+    out.push(b'"');
 }
 
-fn text(text: &str) -> Quoted<'_> {
-    quoted(Some(text.as_bytes()))
-}
-
-struct Quoted<'a>(&'a [u8]);
-
-impl Display for Quoted<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        go_escaped(f, self.0)?;
-        f.write_char('"')
-    }
-}
-
-fn go_escaped(f: &mut Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes
         .iter()
         .all(|&b| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\')
     {
-        // Printable ASCII is valid UTF-8.
-        return f.write_str(std::str::from_utf8(bytes).unwrap_or("-"));
+        return out.extend_from_slice(bytes);
     }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            match c {
-                '"' => f.write_str("\\\"")?,
-                '\\' => f.write_str("\\\\")?,
-                '\x07' => f.write_str("\\a")?,
-                '\x08' => f.write_str("\\b")?,
-                '\x0c' => f.write_str("\\f")?,
-                '\n' => f.write_str("\\n")?,
-                '\r' => f.write_str("\\r")?,
-                '\t' => f.write_str("\\t")?,
-                '\x0b' => f.write_str("\\v")?,
-                c if c.is_ascii_control() => write!(f, "\\x{:02x}", c as u32)?,
-                c if c.is_control() => write!(f, "\\u{:04x}", c as u32)?,
-                c => f.write_char(c)?,
-            }
+            escape_char(out, c);
         }
         for byte in chunk.invalid() {
-            write!(f, "\\x{byte:02x}")?;
+            let _ = write!(out, "\\x{byte:02x}");
         }
     }
-    Ok(())
+}
+
+fn escape_char(out: &mut Vec<u8>, c: char) {
+    let short: &[u8] = match c {
+        '"' => b"\\\"",
+        '\\' => b"\\\\",
+        '\x07' => b"\\a",
+        '\x08' => b"\\b",
+        '\x0c' => b"\\f",
+        '\n' => b"\\n",
+        '\r' => b"\\r",
+        '\t' => b"\\t",
+        '\x0b' => b"\\v",
+        c if c.is_ascii_control() => {
+            let _ = write!(out, "\\x{:02x}", c as u32);
+            return;
+        }
+        c if c.is_control() => {
+            let _ = write!(out, "\\u{:04x}", c as u32);
+            return;
+        }
+        c => return out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+    };
+    out.extend_from_slice(short);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::clock::Clock;
+    use std::time::SystemTime;
 
-    fn line() -> Line<'static> {
+    fn fields(user_agent: &str) -> Fields {
+        let mut fields = Fields::default();
+        for (name, value) in [
+            (Known::UserAgent, user_agent),
+            (Known::XForwardedFor, "1.2.3.4, 10.0.0.1"),
+            (Known::XForwardedProto, "http"),
+            (
+                Known::XVcapRequestId,
+                "8d2f6cd5-0000-4000-8000-000000000000",
+            ),
+        ] {
+            fields.append(name, value.as_bytes());
+        }
+        fields
+    }
+
+    fn line(fields: &Fields) -> Line<'_> {
+        let at = SystemTime::UNIX_EPOCH + Duration::new(1_600_000_000, 1_002_003);
         Line {
-            host: "app.example.com:8080",
-            started_at: SystemTime::UNIX_EPOCH + Duration::new(1_600_000_000, 1_002_003),
+            host: b"app.example.com:8080",
+            started_at: Clock::default().timestamp(at),
             method: "GET",
             uri: "/a%2Fb?c=d",
-            version: Version::HTTP_11,
+            version: Version::Http11,
             status: 200,
             received: 0,
             sent: 42,
-            referer: None,
-            user_agent: Some(b"curl/8 \"x\""),
-            client: Some("10.0.0.1:1234".parse().unwrap()),
+            client: "10.0.0.1:1234",
             backend: "10.0.0.2:61001",
-            forwarded_for: Some(b"1.2.3.4, 10.0.0.1"),
-            forwarded_proto: Some(b"http"),
-            request_id: Some(b"8d2f6cd5-0000-4000-8000-000000000000"),
-            response_time: 0.001_234_56,
-            gorouter_time: 0.000_1,
+            with_forwarded_for: true,
+            response_time: Duration::from_nanos(1_234_560),
+            gorouter_time: Duration::from_micros(100),
             app_id: "app-guid",
             app_index: "0",
             instance_id: "instance-guid",
             router_error: "",
             extra_fields: "",
-            extra_names: &[],
-            extra_values: &[],
+            extra_headers: &[],
+            fields,
         }
+    }
+
+    fn text(line: &Line<'_>) -> String {
+        let mut out = Vec::new();
+        line.write_to(&mut out);
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn what_the_operator_adds_and_hides() {
-        let mut line = line();
-        line.client = None;
+        let mut fields = fields("x");
+        fields.append("X-Custom", b"a\"b");
+        let mut line = line(&fields);
+        line.client = "-";
         line.extra_fields = " failed_attempts:1";
-        line.forwarded_for = None;
-        let names = ["x-custom", "b3"].map(|name| LoggedHeader::new(name.parse().unwrap()));
-        let values = [Some(HeaderValue::from_static("a\"b")), None];
-        (line.extra_names, line.extra_values) = (&names, &values);
-        let text = line.to_string();
+        line.with_forwarded_for = false;
+        let names = ["x-custom", "b3"].map(LoggedHeader::new);
+        line.extra_headers = &names;
+        let text = text(&line);
         assert!(
             text.contains(r#" "-" "10.0.0.2:61001" x_forwarded_for:"-" "#),
             "{text}"
@@ -217,15 +238,33 @@ mod tests {
     #[test]
     fn an_answered_request() {
         assert_eq!(
-            line().to_string(),
+            text(&line(&fields("curl/8 \"x\""))),
             r#"app.example.com:8080 - [2020-09-13T12:26:40.001002003Z] "GET /a%2Fb?c=d HTTP/1.1" 200 0 42 "-" "curl/8 \"x\"" "10.0.0.1:1234" "10.0.0.2:61001" x_forwarded_for:"1.2.3.4, 10.0.0.1" x_forwarded_proto:"http" vcap_request_id:"8d2f6cd5-0000-4000-8000-000000000000" response_time:0.001235 gorouter_time:0.000100 app_id:"app-guid" app_index:"0" instance_id:"instance-guid" x_cf_routererror:"-""#
         );
     }
 
     #[test]
     fn strings_are_quoted_as_go_does() {
-        let of = |bytes: &'static [u8]| quoted(Some(bytes)).to_string();
+        let of = |bytes: &[u8]| {
+            let mut out = Vec::new();
+            quote(&mut out, bytes);
+            String::from_utf8(out).unwrap()
+        };
         assert_eq!(of(b"a\tb\\\x01\xff\xc3\xa9"), r#""a\tb\\\x01\xffé""#);
         assert_eq!(of(b""), r#""-""#);
+    }
+
+    #[test]
+    fn numbers() {
+        let of = |value, width| {
+            let mut out = Vec::new();
+            number(&mut out, value, width);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            (of(0, 1), of(42, 1), of(42, 6)),
+            ("0".into(), "42".into(), "000042".into())
+        );
+        assert_eq!(of(u64::MAX, 1), u64::MAX.to_string());
     }
 }

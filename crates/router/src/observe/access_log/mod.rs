@@ -1,29 +1,27 @@
 //! One line per request, to a file and to the app's log stream (source type `RTR`).
 //!
-//! An [`Entry`] lives as long as its request (as its response's body, or its tunnel) and writes its line when it is
-//! dropped, so that no way out is forgotten: an entry dropped before an answer is a client that has gone, 499.
+//! An [`Entry`] goes with its request, whatever becomes of it, and writes its line at the end. It keeps what the request's
+//! head does not say; everything else is read from the head when the line is written.
 
 mod line;
 mod writer;
 
 use crate::backend::connect::Made;
+use crate::backend::peer;
 use crate::config::{LogField, RedactQuery, Settings};
-use crate::router::Shared;
-use crate::tracing_headers::REQUEST_ID;
-use crate::{forwarded, tracing_headers};
+use crate::route::Peer;
+use crate::router::Worker;
+use crate::tracing_headers;
 use anyhow::Result;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use clients::loggregator::{Emitter, Source, Stream};
-use http::header::{HeaderMap, HeaderName, HeaderValue, REFERER, USER_AGENT};
-use http::{Method, Request, StatusCode, Uri, Version};
+use http1::{Known, Request, Span};
 use line::Line;
 use routing::registry::Endpoint;
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use writer::Writer;
 
@@ -33,22 +31,24 @@ const LONGEST_STREAMED: usize = 65_400;
 /// A request header that stands at the end of each line.
 #[derive(Debug)]
 pub(crate) struct LoggedHeader {
-    name: HeaderName,
+    name: String,
     /// As in the log: `x_request_id`.
     label: String,
 }
 
 impl LoggedHeader {
-    fn new(name: HeaderName) -> Self {
-        let label = name.as_str().replace('-', "_");
+    fn new(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let label = name.replace('-', "_");
         Self { name, label }
     }
 
     /// What the operator names, then what is on for tracing.
     fn of(settings: &Settings) -> Vec<Self> {
-        let mut names = settings.log_format.extra_headers.clone();
-        let mut tracing = |on: bool, headers: &[HeaderName]| {
-            names.extend(headers.iter().filter(|_| on).cloned());
+        let asked = settings.log_format.extra_headers.iter();
+        let mut names: Vec<&str> = asked.map(http::HeaderName::as_str).collect();
+        let mut tracing = |on: bool, headers: &[Known]| {
+            names.extend(headers.iter().filter(|_| on).map(|known| known.name()));
         };
         tracing(settings.zipkin, &tracing_headers::ZIPKIN);
         tracing(settings.w3c, &tracing_headers::W3C);
@@ -88,23 +88,26 @@ impl AccessLog {
         }
     }
 
-    fn write(&self, line: String, endpoint: Option<&Endpoint>) {
+    fn write(&self, line: &[u8], endpoint: Option<&Endpoint>) {
         if let Some(file) = &self.file {
-            file.write(&line);
+            file.write(line);
         }
-        let Some(spec) = endpoint
-            .map(Endpoint::spec)
-            .filter(|spec| !spec.app_id.is_empty())
-        else {
-            return;
-        };
+        let endpoint = endpoint.filter(|endpoint| !peer::app_id(endpoint).is_empty());
+        if let Some(endpoint) = endpoint
+            && self.stream.is_open()
+        {
+            self.stream(line, endpoint);
+        }
+    }
+
+    fn stream(&self, line: &[u8], endpoint: &Endpoint) {
         let source = Source {
-            source_id: spec.app_id.to_owned(),
+            source_id: peer::app_id(endpoint).to_owned(),
             instance_id: self.index.clone(),
             source_type: "RTR".into(),
-            tags: Arc::new(spec.tags.to_map()),
+            tags: peer::tags(endpoint),
         };
-        let mut line = line;
+        let mut line = String::from_utf8_lossy(line).into_owned();
         if line.len() > LONGEST_STREAMED {
             let at = (0..=LONGEST_STREAMED)
                 .rev()
@@ -159,87 +162,51 @@ impl Attempts {
 /// One request's line in the making.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    shared: Arc<Shared>,
     started_at: SystemTime,
     started: Instant,
-    host: String,
-    method: Method,
-    uri: Uri,
-    version: Version,
-    client: SocketAddr,
     endpoint: Option<Arc<Endpoint>>,
     backend_started: Option<Instant>,
-    forwarded_for: Option<HeaderValue>,
-    forwarded_proto: Option<HeaderValue>,
-    referer: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
-    request_id: Option<HeaderValue>,
-    /// As many as the log has extra headers.
-    extra: Vec<Option<HeaderValue>>,
     attempts: Attempts,
     router_error: String,
-    status: Option<StatusCode>,
-    received: Arc<AtomicU64>,
-    sent: u64,
+    status: u16,
+    /// Bytes of the request's body.
+    pub(crate) received: u64,
+    /// Bytes of the response's body.
+    pub(crate) sent: u64,
 }
 
 impl Entry {
-    pub(crate) fn begin<B>(
-        shared: Arc<Shared>,
-        client: SocketAddr,
-        host: &str,
-        request: &Request<B>,
-    ) -> Self {
+    pub(crate) fn begin() -> Self {
         Self {
-            shared,
             started_at: SystemTime::now(),
             started: Instant::now(),
-            host: host.to_owned(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            client,
             endpoint: None,
             backend_started: None,
-            forwarded_for: None,
-            forwarded_proto: None,
-            referer: None,
-            user_agent: None,
-            request_id: None,
-            extra: Vec::new(),
             attempts: Attempts::default(),
             router_error: String::new(),
-            status: None,
-            received: Arc::default(),
+            status: 0,
+            received: 0,
             sent: 0,
         }
     }
 
-    /// Called as the handling goes on: the line shows them as the last step left them.
-    pub(crate) fn request_headers(&mut self, headers: &HeaderMap) {
-        self.forwarded_for = headers.get(forwarded::FOR).cloned();
-        self.forwarded_proto = headers.get(forwarded::PROTO).cloned();
-        self.referer = headers.get(REFERER).cloned();
-        self.user_agent = headers.get(USER_AGENT).cloned();
-        self.request_id = headers.get(REQUEST_ID).cloned();
-        let extra = &self.shared.access_log.headers;
-        self.extra = extra
-            .iter()
-            .map(|header| headers.get(&header.name).cloned())
-            .collect();
+    pub(crate) fn started_at(&self) -> SystemTime {
+        self.started_at
     }
 
-    pub(crate) fn backend_begins(&mut self) {
-        self.backend_started = Some(Instant::now());
+    pub(crate) fn backend_begins(&mut self, now: Instant) {
+        self.backend_started = Some(now);
     }
 
     /// The endpoint that is being tried; the last one stands in the line.
-    pub(crate) fn endpoint(&mut self, endpoint: &Arc<Endpoint>) {
+    pub(crate) fn attempt_begins(&mut self, endpoint: &Arc<Endpoint>, now: Instant) {
         self.endpoint = Some(endpoint.clone());
+        self.attempts.started = Some(now);
     }
 
-    pub(crate) fn attempt_begins(&mut self) {
-        self.attempts.started = Some(Instant::now());
+    /// At a route service, which is not an endpoint of the route.
+    pub(crate) fn attempt_without_endpoint(&mut self, now: Instant) {
+        self.attempts.started = Some(now);
     }
 
     pub(crate) fn attempt_ended(&mut self, made: Made, failed: bool) {
@@ -255,77 +222,77 @@ impl Entry {
         self.router_error = error;
     }
 
-    pub(crate) fn answered(&mut self, status: StatusCode) {
-        self.status = Some(status);
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.status = status;
     }
 
-    /// Counts the request body's bytes; shared with the body.
-    pub(crate) fn received(&self) -> Arc<AtomicU64> {
-        self.received.clone()
+    /// Writes the line. `host`: where the client's `Host` stands in the request.
+    pub(crate) fn finish(self, worker: &Worker, peer: &Peer, host: Span, request: &Request) {
+        self.finish_for(worker, &peer.address, host, request);
     }
 
-    pub(crate) fn sent(&mut self, bytes: u64) {
-        self.sent += bytes;
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        if self.status.is_none() {
-            self.router_error = "endpoint_failure (context canceled)".into();
-        }
-        let status = self.status.map_or(499, |status| status.as_u16());
+    /// The same for a client whose connection has become something else.
+    pub(crate) fn finish_for(self, worker: &Worker, client: &str, host: Span, request: &Request) {
+        let shared = &worker.shared;
         let total = self.started.elapsed();
         // What passed between the request's way out and the end of the answer is the app's time, not ours.
         let ours = self.backend_started.map_or(total, |backend| {
             backend.saturating_duration_since(self.started)
         });
-        let spec = self.endpoint.as_ref().map(|endpoint| endpoint.spec());
-        let format = &self.shared.settings.log_format;
-        let uri = self.uri.path_and_query().map_or("/", |uri| uri.as_str());
-        let line = Line {
-            host: &self.host,
-            started_at: self.started_at,
-            method: self.method.as_str(),
-            uri: &redacted(uri, &self.method, format.redact_query),
-            version: self.version,
-            status,
-            received: self.received.load(Ordering::Relaxed),
-            sent: self.sent,
-            referer: self.referer.as_ref().map(HeaderValue::as_bytes),
-            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
-            client: (!format.without_source_ip).then_some(self.client),
-            backend: self
-                .endpoint
-                .as_ref()
-                .map_or("", |endpoint| endpoint.address()),
-            forwarded_for: self
-                .forwarded_for
-                .as_ref()
-                .filter(|_| !format.without_forwarded_for)
-                .map(HeaderValue::as_bytes),
-            forwarded_proto: self.forwarded_proto.as_ref().map(HeaderValue::as_bytes),
-            request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),
-            response_time: total.as_secs_f64(),
-            gorouter_time: ours.as_secs_f64(),
-            app_id: spec.map_or("", |spec| spec.app_id),
-            app_index: spec.map_or("", |spec| spec.instance_index),
-            instance_id: spec.map_or("", |spec| spec.instance_id),
-            router_error: &self.router_error,
-            extra_fields: &self.attempts.fields(&format.extra_fields),
-            extra_names: &self.shared.access_log.headers,
-            extra_values: &self.extra,
+        let format = &shared.settings.log_format;
+        let log = &shared.access_log;
+        if log.file.is_some() || log.stream.is_open() {
+            let endpoint = self.endpoint.as_deref();
+            let extra_fields = if format.extra_fields.is_empty() {
+                String::new()
+            } else {
+                self.attempts.fields(&format.extra_fields)
+            };
+            let fields = &request.fields;
+            let uri = String::from_utf8_lossy(request.asked());
+            let line = Line {
+                host: fields.slice(host),
+                started_at: worker.timestamp(self.started_at),
+                method: request.method(),
+                uri: &redacted(&uri, request.method(), format.redact_query),
+                version: request.version,
+                status: self.status,
+                received: self.received,
+                sent: self.sent,
+                client: if format.without_source_ip {
+                    "-"
+                } else {
+                    client
+                },
+                backend: endpoint.map_or("", Endpoint::address),
+                with_forwarded_for: !format.without_forwarded_for,
+                response_time: total,
+                gorouter_time: ours,
+                app_id: endpoint.map_or("", peer::app_id),
+                app_index: endpoint.map_or("", peer::instance_index),
+                instance_id: endpoint.map_or("", peer::instance_guid),
+                router_error: &self.router_error,
+                extra_fields: &extra_fields,
+                extra_headers: &log.headers,
+                fields,
+            };
+            let scratch = worker.scratch.lock();
+            let mut scratch = scratch.unwrap_or_else(PoisonError::into_inner);
+            scratch.clear();
+            line.write_to(&mut scratch);
+            log.write(&scratch, endpoint);
         }
-        .to_string();
-        self.shared.metrics.finished(total, ours);
-        self.shared.access_log.write(line, self.endpoint.as_deref());
+        shared.metrics.finished(total, ours);
     }
 }
 
 /// The uri as the log may tell it.
-fn redacted<'a>(uri: &'a str, method: &Method, redact: RedactQuery) -> Cow<'a, str> {
+fn redacted<'a>(uri: &'a str, method: &str, redact: RedactQuery) -> Cow<'a, str> {
+    if redact == RedactQuery::None || method != "GET" {
+        return uri.into();
+    }
     match uri.split_once('?') {
-        Some((path, query)) if method == Method::GET => match redact {
+        Some((path, query)) => match redact {
             RedactQuery::None => uri.into(),
             RedactQuery::All => path.into(),
             RedactQuery::Hash => {
@@ -337,7 +304,7 @@ fn redacted<'a>(uri: &'a str, method: &Method, redact: RedactQuery) -> Cow<'a, s
                 text.into()
             }
         },
-        _ => uri.into(),
+        None => uri.into(),
     }
 }
 
@@ -347,12 +314,12 @@ mod tests {
 
     #[test]
     fn queries_of_gets_are_hidden() {
-        let of = |method: Method, redact| redacted("/a?b=c", &method, redact).into_owned();
-        assert_eq!(of(Method::GET, RedactQuery::None), "/a?b=c");
-        assert_eq!(of(Method::GET, RedactQuery::All), "/a");
-        assert_eq!(of(Method::POST, RedactQuery::All), "/a?b=c");
+        let of = |method: &str, redact| redacted("/a?b=c", method, redact).into_owned();
+        assert_eq!(of("GET", RedactQuery::None), "/a?b=c");
+        assert_eq!(of("GET", RedactQuery::All), "/a");
+        assert_eq!(of("POST", RedactQuery::All), "/a?b=c");
         assert_eq!(
-            of(Method::GET, RedactQuery::Hash),
+            of("GET", RedactQuery::Hash),
             "/a?hash=2fbe0fc5071afee65fb6ce14be6ea1f1d13b2bca"
         );
     }

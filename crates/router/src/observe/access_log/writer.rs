@@ -53,7 +53,7 @@ impl Writer {
         Ok(Self(queue))
     }
 
-    pub(super) fn write(&self, line: &str) {
+    pub(super) fn write(&self, line: &[u8]) {
         let was_empty = {
             let mut state = self.0.lock();
             if state.lines.len() + line.len() >= CAPACITY {
@@ -61,7 +61,7 @@ impl Writer {
                 return;
             }
             let was_empty = state.lines.is_empty();
-            state.lines.extend_from_slice(line.as_bytes());
+            state.lines.extend_from_slice(line);
             state.lines.push(b'\n');
             was_empty
         };
@@ -135,7 +135,7 @@ mod tests {
         let path = folder.path().join("access.log");
         let writer = Writer::open(&path).unwrap();
         for n in 0..100 {
-            writer.write(&format!("line {n}"));
+            writer.write(format!("line {n}").as_bytes());
         }
         writer.flush();
         let text = std::fs::read_to_string(&path).unwrap();

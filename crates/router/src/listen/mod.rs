@@ -1,25 +1,24 @@
 //! Accepting connections and speaking HTTP on them; each request goes to [`crate::route`].
 
-use crate::protocol::HeadWatch;
+mod http1;
+mod http2;
+
+use crate::protocol::patience;
 use crate::proxy_protocol;
-use crate::route::{self, Peer};
+use crate::route::Peer;
 use crate::router::Worker;
+use crate::side::stream::Stream;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::HeaderValue;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kit::CancellationToken;
 use rustls_pki_types::CertificateDer;
-use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsStream};
 
 /// Longest TLS handshake of a client.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -95,13 +94,9 @@ pub(crate) async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                worker.tasks.spawn(connection(
-                    worker.clone(),
-                    acceptor.clone(),
-                    stream,
-                    peer,
-                    stop.clone(),
-                ));
+                worker
+                    .tasks
+                    .spawn(connection(worker.clone(), acceptor.clone(), stream, peer));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: let some requests end first.
@@ -117,7 +112,6 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     stream: TcpStream,
     addr: SocketAddr,
-    stop: CancellationToken,
 ) {
     let addr = if worker.shared.settings.proxy_protocol {
         match proxy_protocol::source(&stream).await {
@@ -127,92 +121,59 @@ async fn connection(
     } else {
         addr
     };
+    let mut peer = Peer::plain(addr);
     let Some(acceptor) = acceptor else {
-        return serve_http1(worker, stream, Peer::plain(addr), stop).await;
+        let settings = &worker.shared.settings;
+        let http2 = settings.http2_cleartext
+            && timeout(
+                patience(settings.read_header_timeout),
+                begins_http2(&stream),
+            )
+            .await
+            .is_ok_and(|begins| begins);
+        let stream = Stream::Plain(stream);
+        return if http2 {
+            http2::spawn(worker, stream, peer);
+        } else {
+            http1::spawn(worker, stream, peer);
+        };
     };
-    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             return tracing::debug!(%error, client = %addr, "client-tls-handshake-failed");
         }
         Err(_) => return tracing::debug!(client = %addr, "client-tls-handshake-timed-out"),
     };
-    let peer = Peer {
-        addr,
-        tls: true,
-        certificate: stream.get_ref().1.peer_certificates().and_then(first),
-    };
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        serve_http2(worker, stream, peer, stop).await;
+    let session = stream.get_ref().1;
+    peer.tls = true;
+    peer.certificate = session.peer_certificates().and_then(first);
+    let speaks_http2 = session.alpn_protocol() == Some(b"h2");
+    let stream = Stream::Tls(Box::new(TlsStream::Server(stream)));
+    if speaks_http2 {
+        http2::spawn(worker, stream, peer);
     } else {
-        serve_http1(worker, stream, peer, stop).await;
+        http1::spawn(worker, stream, peer);
+    }
+}
+
+/// Whether a client without TLS begins with HTTP/2's preface, of which no request of HTTP/1 has the first bytes.
+async fn begins_http2(stream: &TcpStream) -> bool {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut seen).await {
+            Ok(_) if seen == PREFACE => return true,
+            Ok(read) if read > 0 && PREFACE.starts_with(&seen[..read]) => {
+                // A peek sees the same bytes again at once.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            _ => return false,
+        }
     }
 }
 
 /// The client's own certificate, for a header.
-fn first(chain: &[CertificateDer<'_>]) -> Option<HeaderValue> {
-    HeaderValue::from_str(&BASE64_STANDARD.encode(chain.first()?)).ok()
-}
-
-async fn serve_http1<S>(worker: Arc<Worker>, stream: S, peer: Peer, stop: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let addr = peer.addr;
-    let watch = HeadWatch::default();
-    let io = TokioIo::new(watch.around(stream));
-    let settings = &worker.shared.settings;
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.frontend_idle_timeout)
-        .max_buf_size(settings.max_request_head)
-        .max_headers(settings.max_request_headers)
-        .title_case_headers(true);
-    let service = service_fn(move |request| {
-        let (worker, peer, watch) = (worker.clone(), peer.clone(), watch.clone());
-        async move { Ok::<_, Infallible>(route::serve(&worker, peer, Some(&watch), request).await) }
-    });
-    let served = builder.serve_connection(io, service).with_upgrades();
-    tokio::pin!(served);
-    let result = tokio::select! {
-        result = served.as_mut() => result,
-        () = stop.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, client = %addr, "client-connection-ended");
-    }
-}
-
-async fn serve_http2<S>(worker: Arc<Worker>, stream: S, peer: Peer, stop: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let addr = peer.addr;
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_header_list_size(
-            u32::try_from(worker.shared.settings.max_request_head).unwrap_or(u32::MAX),
-        )
-        .adaptive_window(true);
-    let service = service_fn(move |request| {
-        let (worker, peer) = (worker.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(route::serve(&worker, peer, None, request).await) }
-    });
-    let served = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(served);
-    let result = tokio::select! {
-        result = served.as_mut() => result,
-        () = stop.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, client = %addr, "client-connection-ended");
-    }
+fn first(chain: &[CertificateDer<'_>]) -> Option<String> {
+    Some(BASE64_STANDARD.encode(chain.first()?))
 }

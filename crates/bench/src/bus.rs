@@ -1,0 +1,165 @@
+//! A real nats-server, and a plain client of it: bytes over one socket, so that its own cost is small and known.
+
+use crate::process::{Process, free_port};
+use anyhow::{Context as _, Result, ensure};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub(crate) struct Nats {
+    pub(crate) port: u16,
+    _process: Process,
+}
+
+impl Nats {
+    pub(crate) fn start(folder: &Path, core: Option<usize>) -> Result<Self> {
+        let port = free_port()?;
+        let command = ["nats-server", "-a", "127.0.0.1", "-p", &port.to_string()];
+        let mut process = Process::start("nats-server", core, &command, folder)?;
+        process.listens(port)?;
+        Ok(Self {
+            port,
+            _process: process,
+        })
+    }
+
+    pub(crate) fn connect(&self) -> Result<Bus> {
+        Bus::connect(self.port)
+    }
+}
+
+/// One connection to NATS.
+pub(crate) struct Bus {
+    stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Bus {
+    pub(crate) fn connect(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let mut bus = Self {
+            reader: BufReader::new(stream.try_clone()?),
+            stream,
+        };
+        let info = bus.line()?;
+        ensure!(
+            info.starts_with("INFO"),
+            "nats-server greeted with {info:?}"
+        );
+        bus.stream.write_all(b"CONNECT {\"verbose\":false}\r\n")?;
+        bus.flush()?;
+        Ok(bus)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line)?;
+        ensure!(!line.is_empty(), "nats-server closed the connection");
+        ensure!(!line.starts_with("-ERR"), "nats-server said {line:?}");
+        Ok(line)
+    }
+
+    /// Waits until the server has read everything that was sent.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.stream.write_all(b"PING\r\n")?;
+        loop {
+            match self.line()?.trim_end() {
+                "PONG" => return Ok(()),
+                "PING" => self.stream.write_all(b"PONG\r\n")?,
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn publish(&mut self, subject: &str, payload: &[u8]) -> Result<()> {
+        let mut frame = Vec::with_capacity(payload.len() + 64);
+        append(&mut frame, subject, payload);
+        self.stream.write_all(&frame)?;
+        Ok(())
+    }
+
+    /// Publishes registrations, evenly spread, so many a second; returns how long it took.
+    pub(crate) fn register_at(
+        &mut self,
+        rate: f64,
+        payloads: impl Iterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<Duration> {
+        let began = Instant::now();
+        let mut frames = Vec::with_capacity(1 << 17);
+        let mut sent = 0u64;
+        let mut payloads = payloads.peekable();
+        while payloads.peek().is_some() {
+            let due = (began.elapsed().as_secs_f64() * rate) as u64;
+            if due <= sent {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            frames.clear();
+            for payload in payloads.by_ref().take((due - sent).min(1000) as usize) {
+                append(&mut frames, "router.register", payload.as_ref());
+                sent += 1;
+            }
+            self.stream.write_all(&frames)?;
+        }
+        self.flush()?;
+        Ok(began.elapsed())
+    }
+
+    pub(crate) fn subscribe(&mut self, subject: &str) -> Result<()> {
+        self.stream
+            .write_all(format!("SUB {subject} 1\r\n").as_bytes())?;
+        self.flush()
+    }
+
+    /// Asks routers to tell of themselves, until one does: from then on its subscription stands and no registration of
+    /// this connection is missed.
+    pub(crate) fn greet(&mut self, patience: Duration) -> Result<()> {
+        let reply = format!("bench.greeted.{}", rand::random::<u64>());
+        self.subscribe(&reply)?;
+        self.stream
+            .set_read_timeout(Some(Duration::from_millis(200)))?;
+        let deadline = Instant::now() + patience;
+        loop {
+            let frame = format!("PUB router.greet {reply} 0\r\n\r\n");
+            self.stream.write_all(frame.as_bytes())?;
+            match self.message() {
+                Ok(()) => break,
+                Err(_) if Instant::now() < deadline => {}
+                Err(error) => return Err(error).context("no router answers router.greet"),
+            }
+        }
+        self.stream
+            .set_read_timeout(Some(Duration::from_secs(60)))?;
+        Ok(())
+    }
+
+    /// Publishes on a subject that this connection subscribes to, and waits for it to come back.
+    pub(crate) fn echo(&mut self, subject: &str, payload: &[u8]) -> Result<Duration> {
+        let began = Instant::now();
+        self.publish(subject, payload)?;
+        self.message()?;
+        Ok(began.elapsed())
+    }
+
+    /// Waits for a message of a subscription and forgets it.
+    fn message(&mut self) -> Result<()> {
+        loop {
+            let line = self.line()?;
+            if let Some(rest) = line.strip_prefix("MSG ") {
+                let length = rest.split_whitespace().last().context("no length")?;
+                let mut body = vec![0; length.parse::<usize>()? + 2];
+                self.reader.read_exact(&mut body)?;
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn append(frames: &mut Vec<u8>, subject: &str, payload: &[u8]) {
+    frames.extend_from_slice(format!("PUB {subject} {}\r\n", payload.len()).as_bytes());
+    frames.extend_from_slice(payload);
+    frames.extend_from_slice(b"\r\n");
+}

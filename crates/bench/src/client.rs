@@ -1,0 +1,104 @@
+//! A blocking keep-alive client that counts nothing and hides nothing: one request, one answer.
+
+use anyhow::{Context as _, Result, ensure};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where and how to connect.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) port: u16,
+    /// The name to ask for and to check, and how.
+    pub(crate) tls: Option<(String, Arc<ClientConfig>)>,
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+pub(crate) struct Client {
+    stream: Box<dyn Stream>,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn connect(target: &Target) -> Result<Self> {
+        let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, target.port))?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let stream: Box<dyn Stream> = match &target.tls {
+            None => Box::new(tcp),
+            Some((name, config)) => {
+                let name = ServerName::try_from(name.clone())?;
+                let connection = ClientConnection::new(config.clone(), name)?;
+                Box::new(StreamOwned::new(connection, tcp))
+            }
+        };
+        Ok(Self {
+            stream,
+            buffer: vec![0; 16 << 10],
+        })
+    }
+
+    /// Sends a whole request; the status when its answer is whole.
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<u16> {
+        self.stream.write_all(request)?;
+        self.stream.flush()?;
+        let mut filled = 0;
+        loop {
+            ensure!(filled < self.buffer.len(), "the answer has more than 16 kB");
+            let count = self.stream.read(&mut self.buffer[filled..])?;
+            ensure!(count > 0, "the connection was closed");
+            filled += count;
+            if let Some(status) = whole(&self.buffer[..filled])? {
+                return Ok(status);
+            }
+        }
+    }
+
+    pub(crate) fn get(&mut self, host: &str) -> Result<u16> {
+        self.exchange(&request(host))
+    }
+}
+
+pub(crate) fn request(host: &str) -> Vec<u8> {
+    format!("GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\n\r\n").into_bytes()
+}
+
+/// The status, once head and body are there.
+fn whole(answer: &[u8]) -> Result<Option<u16>> {
+    let Some(end) = answer.windows(4).position(|w| w == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let head = std::str::from_utf8(&answer[..end])?;
+    let status = head.get(9..12).context("no status line")?.parse()?;
+    let body = answer.len() - end - 4;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())?
+    });
+    let done = match length {
+        Some(length) => body >= length,
+        None => answer.ends_with(b"0\r\n\r\n"),
+    };
+    Ok(done.then_some(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_when_its_body_is() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-LENGTH: 2\r\n\r\n";
+        assert_eq!(whole(b"HTTP/1.1 200 OK\r\n").unwrap(), None);
+        assert_eq!(whole(head.as_bytes()).unwrap(), None);
+        assert_eq!(whole(format!("{head}ok").as_bytes()).unwrap(), Some(200));
+        let chunked = b"HTTP/1.1 404 Not Found\r\n\r\n2\r\nno\r\n0\r\n\r\n";
+        assert_eq!(whole(chunked).unwrap(), Some(404));
+    }
+}

@@ -1,0 +1,171 @@
+//! The programs that are compared, each with the configuration of its kind that is fair: one worker, keep-alive on
+//! both sides, an access log as cheap as its maker offers.
+
+mod cupola;
+mod envoy;
+mod haproxy;
+mod nginx;
+
+pub(crate) use cupola::{Cupola, Router};
+
+use crate::client::Target;
+use crate::process::Process;
+use crate::rig::{HOST, Rig};
+use anyhow::Result;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Scheme {
+    /// Plain on both sides.
+    Http,
+    /// TLS 1.3 on both sides; the backend's certificate is checked for the instance's name, ours is shown to it.
+    Https,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Peer {
+    /// The generator talks to the backend: what remains is the floor of the method.
+    Direct,
+    /// A relay of bytes: the floor for every proxy.
+    HaproxyTcp,
+    /// Its log goes to a ring in memory: the cheapest there is, cheaper than any file.
+    Haproxy,
+    /// Its log goes to a file, a write for each line.
+    HaproxyFile,
+    Nginx,
+    Envoy,
+    Cupola,
+}
+
+impl Peer {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct (no proxy)",
+            Self::HaproxyTcp => "HAProxy, mode tcp (floor)",
+            Self::Haproxy => "HAProxy",
+            Self::HaproxyFile => "HAProxy, log to a file",
+            Self::Nginx => "nginx",
+            Self::Envoy => "Envoy",
+            Self::Cupola => "cupola router",
+        }
+    }
+
+    pub(crate) fn all(scheme: Scheme) -> &'static [Self] {
+        match scheme {
+            Scheme::Http => &[
+                Self::Direct,
+                Self::HaproxyTcp,
+                Self::Haproxy,
+                Self::HaproxyFile,
+                Self::Nginx,
+                Self::Envoy,
+                Self::Cupola,
+            ],
+            Scheme::Https => &[
+                Self::Direct,
+                Self::Haproxy,
+                Self::Nginx,
+                Self::Envoy,
+                Self::Cupola,
+            ],
+        }
+    }
+
+    pub(crate) fn start(self, scheme: Scheme, rig: &Rig) -> Result<Running> {
+        let (process, port) = match self {
+            Self::Direct => (
+                None,
+                match scheme {
+                    Scheme::Http => rig.backend.plain,
+                    Scheme::Https => rig.backend.tls,
+                },
+            ),
+            Self::HaproxyTcp => {
+                haproxy::start(haproxy::Mode::Tcp, scheme, rig.backend_port(scheme), rig)?
+            }
+            Self::Haproxy => haproxy::start(
+                haproxy::Mode::HttpRing,
+                scheme,
+                rig.backend_port(scheme),
+                rig,
+            )?,
+            Self::HaproxyFile => haproxy::start(
+                haproxy::Mode::HttpFile,
+                scheme,
+                rig.backend_port(scheme),
+                rig,
+            )?,
+            Self::Nginx => nginx::start(scheme, rig)?,
+            Self::Envoy => envoy::start(scheme, rig)?,
+            Self::Cupola => {
+                let router = Cupola::pinned(rig).start(rig)?;
+                router.register_backend(rig, scheme)?;
+                let port = router.port(scheme);
+                return Ok(Running {
+                    peer: self,
+                    port,
+                    program: Program::Router(router),
+                });
+            }
+        };
+        Ok(Running {
+            peer: self,
+            port,
+            program: process.map_or(Program::None, Program::Other),
+        })
+    }
+}
+
+pub(crate) struct Running {
+    pub(crate) peer: Peer,
+    pub(crate) port: u16,
+    program: Program,
+}
+
+enum Program {
+    None,
+    Other(Process),
+    Router(Router),
+}
+
+impl Running {
+    pub(crate) fn process(&self) -> Option<&Process> {
+        match &self.program {
+            Program::None => None,
+            Program::Other(process) => Some(process),
+            Program::Router(router) => Some(&router.process),
+        }
+    }
+
+    pub(crate) fn url(&self, scheme: Scheme) -> String {
+        match scheme {
+            Scheme::Http => format!("http://127.0.0.1:{}/", self.port),
+            Scheme::Https => format!("https://127.0.0.1:{}/", self.port),
+        }
+    }
+
+    /// For our own generator, which checks the front's certificate (the backend's in the row "direct").
+    pub(crate) fn target(&self, scheme: Scheme, rig: &Rig) -> Target {
+        let name = if self.peer == Peer::Direct {
+            crate::rig::INSTANCE
+        } else {
+            HOST
+        };
+        Target {
+            port: self.port,
+            tls: (scheme == Scheme::Https).then(|| (name.to_owned(), rig.client_tls.clone())),
+        }
+    }
+}
+
+/// The proxy's process and the port to ask.
+type Started = (Option<Process>, u16);
+
+/// HAProxy in front of another backend, plain.
+pub(crate) fn haproxy_before(backend: u16, rig: &Rig) -> Result<Running> {
+    let (process, port) = haproxy::start(haproxy::Mode::HttpRing, Scheme::Http, backend, rig)?;
+    Ok(Running {
+        peer: Peer::Haproxy,
+        port,
+        program: process.map_or(Program::None, Program::Other),
+    })
+}

@@ -1,0 +1,205 @@
+//! A child process of the harness: on a core of its own, measured through `/proc`, ended (by its pid) when dropped.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// `/proc/<pid>/stat` counts in these; Linux has shown 100 a second to programs since ever.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+pub(crate) struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Memory {
+    pub(crate) rss: f64,
+    pub(crate) anonymous: f64,
+    pub(crate) pss: f64,
+}
+
+impl Process {
+    /// Runs `command`, by its first word, on a core; output goes to a file in `folder`.
+    pub(crate) fn start(
+        name: &str,
+        core: Option<usize>,
+        command: &[&str],
+        folder: &Path,
+    ) -> Result<Self> {
+        Self::spawn(name, core, command, folder, false)
+    }
+
+    /// As [`Process::start`], for children that tell something in their first line and end when their stdin is closed.
+    pub(crate) fn start_told(
+        name: &str,
+        core: Option<usize>,
+        command: &[&str],
+        folder: &Path,
+    ) -> Result<(Self, String)> {
+        let mut process = Self::spawn(name, core, command, folder, true)?;
+        let mut line = String::new();
+        let stdout = process.child.stdout.take().context("no stdout")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        ensure!(!line.is_empty(), "{name} ended: {}", process.log_text());
+        Ok((process, line))
+    }
+
+    fn spawn(
+        name: &str,
+        core: Option<usize>,
+        command: &[&str],
+        folder: &Path,
+        piped: bool,
+    ) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log)?;
+        let mut pinned: Vec<String> = Vec::new();
+        if let Some(core) = core {
+            pinned.extend(["taskset".into(), "-c".into(), core.to_string()]);
+        }
+        pinned.extend(command.iter().map(ToString::to_string));
+        let mut builder = Command::new(&pinned[0]);
+        builder.args(&pinned[1..]).stderr(file.try_clone()?);
+        if piped {
+            builder.stdin(Stdio::piped()).stdout(Stdio::piped());
+        } else {
+            builder.stdin(Stdio::null()).stdout(file);
+        }
+        let child = builder
+            .spawn()
+            .with_context(|| format!("start {name} ({})", pinned.join(" ")))?;
+        Ok(Self {
+            child,
+            name: name.to_owned(),
+            log,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn log_text(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let from = text.len().saturating_sub(2000);
+        text.chars().skip(from).collect()
+    }
+
+    /// The process and its children (nginx's worker).
+    fn family(&self) -> Vec<u32> {
+        let mut family = vec![self.pid()];
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        let children = fs::read_to_string(path).unwrap_or_default();
+        family.extend(
+            children
+                .split_whitespace()
+                .filter_map(|c| c.parse::<u32>().ok()),
+        );
+        family
+    }
+
+    /// User and system time of all threads so far.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let mut ticks = 0.0;
+        for pid in self.family() {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+                .with_context(|| format!("{} is gone: {}", self.name, self.log_text()))?;
+            // The name, in parentheses, may hold blanks; utime and stime are fields 14 and 15.
+            let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+            for field in rest.split_whitespace().skip(11).take(2) {
+                ticks += field.parse::<f64>()?;
+            }
+        }
+        Ok(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
+    }
+
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let mut memory = Memory::default();
+        for pid in self.family() {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"))
+                .with_context(|| format!("{} is gone: {}", self.name, self.log_text()))?;
+            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+            memory.rss += kilobytes(&status, "VmRSS:")?;
+            memory.anonymous += kilobytes(&status, "RssAnon:")?;
+            memory.pss += kilobytes(&rollup, "Pss:")?;
+        }
+        Ok(memory)
+    }
+
+    /// Waits until something accepts connections on the port.
+    pub(crate) fn listens(&mut self, port: u16) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status}: {}", self.name, self.log_text());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{} does not listen on {port} after 20 s: {}",
+                self.name,
+                self.log_text()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        if let Ok(pid) = i32::try_from(self.pid()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn kilobytes(text: &str, field: &str) -> Result<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    let number = number.with_context(|| format!("/proc has no {field}"))?;
+    Ok(number.parse::<f64>()? * 1024.0)
+}
+
+/// Free at this moment; whoever asked for it binds it soon.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+/// Waits for a condition, looking every 20 ms.
+pub(crate) fn wait_for(
+    what: &str,
+    patience: Duration,
+    mut check: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    while !check()? {
+        ensure!(
+            Instant::now() < deadline,
+            "{what} did not come true within {} s",
+            patience.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

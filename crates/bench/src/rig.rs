@@ -1,0 +1,129 @@
+//! What all sections share: a folder, certificates, the backend, the two cores.
+
+use crate::backend::Ports;
+use crate::certs::Files;
+use crate::peers::Scheme;
+use crate::process::Process;
+use anyhow::{Context as _, Result, ensure};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The route that is asked for.
+pub(crate) const HOST: &str = "bench.apps.cupola.test";
+/// The name in the backend's certificate.
+pub(crate) const INSTANCE: &str = "5d1c1f0e-2a6b-4f0e-7c1d-3a9b";
+
+/// How long and how often.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) rounds: usize,
+    /// Of one measurement.
+    pub(crate) seconds: u64,
+}
+
+pub(crate) struct Rig {
+    pub(crate) folder: PathBuf,
+    pub(crate) certs: Files,
+    pub(crate) backend: Ports,
+    pub(crate) backend_process: Process,
+    /// Generators, backend and NATS.
+    pub(crate) load_core: usize,
+    /// The proxy under test, alone.
+    pub(crate) proxy_core: usize,
+    pub(crate) cupola: PathBuf,
+    pub(crate) envoy: PathBuf,
+    pub(crate) client_tls: Arc<rustls::ClientConfig>,
+    pub(crate) effort: Effort,
+    _directory: tempfile::TempDir,
+}
+
+impl Rig {
+    pub(crate) fn new(cupola: &Path, envoy: &Path, effort: Effort) -> Result<Self> {
+        ensure!(
+            std::thread::available_parallelism()?.get() >= 2,
+            "the benchmarks need two cores: one for the proxy alone"
+        );
+        ensure!(
+            cupola.is_file(),
+            "{} is missing: run `make bench`, which builds it",
+            cupola.display()
+        );
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        let directory = tempfile::Builder::new().prefix("cupola-bench-").tempdir()?;
+        // nginx's worker gives up root, and writes here.
+        let folder = directory.path().to_owned();
+        std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+        let certs = Files::write(&folder, HOST, INSTANCE)?;
+        let load_core = 0;
+        let (backend_process, ports) = backend(&folder, Some(load_core))?;
+        let roots = kit::tls::roots(&certs.front.ca_pem)?;
+        let client_tls =
+            rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        Ok(Self {
+            folder,
+            certs,
+            backend: ports,
+            backend_process,
+            load_core,
+            proxy_core: 1,
+            cupola: cupola.canonicalize().context("path of cupola")?,
+            envoy: envoy.to_owned(),
+            client_tls: Arc::new(client_tls),
+            effort,
+            _directory: directory,
+        })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_string_lossy().into_owned()
+    }
+
+    pub(crate) fn backend_port(&self, scheme: Scheme) -> u16 {
+        match scheme {
+            Scheme::Http => self.backend.plain,
+            Scheme::Https => self.backend.mutual,
+        }
+    }
+
+    /// This thread and all that it starts keep off the proxy's core, until [`Pinned`] is dropped.
+    pub(crate) fn pin(&self) -> Result<Pinned> {
+        let before = sched_getaffinity(Pid::from_raw(0))?;
+        let mut cores = CpuSet::new();
+        cores.set(self.load_core)?;
+        sched_setaffinity(Pid::from_raw(0), &cores)?;
+        Ok(Pinned { before })
+    }
+}
+
+/// The backend's process and where it listens.
+pub(crate) fn backend(folder: &Path, core: Option<usize>) -> Result<(Process, Ports)> {
+    let own = own_program()?;
+    let command = [
+        &*own,
+        "backend",
+        "--certificates",
+        &folder.to_string_lossy(),
+    ];
+    let (process, line) = Process::start_told("backend", core, &command, folder)?;
+    Ok((process, Ports::read(&line)?))
+}
+
+pub(crate) fn own_program() -> Result<String> {
+    Ok(std::env::current_exe()?.to_string_lossy().into_owned())
+}
+
+pub(crate) struct Pinned {
+    before: CpuSet,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.before);
+    }
+}

@@ -1,0 +1,138 @@
+//! router-cpu: what a request costs the proxy, in time on the CPU. One worker alone on its core, 1 kB bodies, 64
+//! keep-alive connections of wrk, the rounds of all peers interleaved.
+
+use super::{Saturation, progress};
+use crate::peers::{Peer, Running, Scheme};
+use crate::rig::{HOST, Rig};
+use crate::statistics::{least, median};
+use crate::table::{Table, verdict};
+use crate::wrk;
+use anyhow::{Context as _, Result};
+use std::fmt::Write as _;
+
+#[derive(Default)]
+struct Measured {
+    /// µs of the proxy.
+    per_request: Vec<f64>,
+    requests_per_second: Vec<f64>,
+    /// Share of one core, 0 to 1.
+    busy: Vec<f64>,
+    /// Of generator and backend together.
+    load_busy: Vec<f64>,
+}
+
+pub(super) fn run(rig: &Rig, saturation: &mut Saturation) -> Result<String> {
+    let mut text = String::new();
+    for (scheme, title) in [
+        (Scheme::Http, "HTTP → HTTP"),
+        (
+            Scheme::Https,
+            "HTTPS → HTTPS, the backend's name checked, client certificate shown",
+        ),
+    ] {
+        let peers = start_all(scheme, rig)?;
+        let measured = rounds(&peers, scheme, rig)?;
+        if let Some(at) = peers.iter().position(|p| p.peer == Peer::Haproxy) {
+            saturation.insert(scheme, median(&measured[at].requests_per_second));
+        }
+        let _ = write!(text, "### {title}\n\n{}\n\n", table(&peers, &measured)?);
+    }
+    Ok(text)
+}
+
+pub(super) fn start_all(scheme: Scheme, rig: &Rig) -> Result<Vec<Running>> {
+    let peers = Peer::all(scheme).iter();
+    peers
+        .map(|peer| {
+            peer.start(scheme, rig)
+                .with_context(|| format!("start {}", peer.name()))
+        })
+        .collect()
+}
+
+fn rounds(peers: &[Running], scheme: Scheme, rig: &Rig) -> Result<Vec<Measured>> {
+    let mut measured: Vec<Measured> = peers.iter().map(|_| Measured::default()).collect();
+    for peer in peers {
+        wrk::run(rig.load_core, &peer.url(scheme), HOST, 1)
+            .with_context(|| format!("warm {} up", peer.peer.name()))?;
+    }
+    for round in 0..rig.effort.rounds {
+        for step in 0..peers.len() {
+            let at = (step + round) % peers.len();
+            once(&peers[at], scheme, rig, &mut measured[at])
+                .with_context(|| peers[at].peer.name())?;
+            progress(&format!(
+                "   {scheme:?} round {} of {}: {:<26} {:>6.1} µs {:>7.0}/s",
+                round + 1,
+                rig.effort.rounds,
+                peers[at].peer.name(),
+                measured[at].per_request.last().copied().unwrap_or_default(),
+                measured[at]
+                    .requests_per_second
+                    .last()
+                    .copied()
+                    .unwrap_or_default(),
+            ));
+        }
+    }
+    Ok(measured)
+}
+
+fn once(peer: &Running, scheme: Scheme, rig: &Rig, measured: &mut Measured) -> Result<()> {
+    let cpu = || peer.process().map_or(Ok(Default::default()), |p| p.cpu());
+    let (proxy, backend) = (cpu()?, rig.backend_process.cpu()?);
+    let load = wrk::run(rig.load_core, &peer.url(scheme), HOST, rig.effort.seconds)?;
+    let proxy = (cpu()? - proxy).as_secs_f64();
+    let backend = (rig.backend_process.cpu()? - backend + load.cpu).as_secs_f64();
+    let elapsed = load.elapsed.as_secs_f64();
+    measured.per_request.push(proxy / load.requests * 1e6);
+    measured.requests_per_second.push(load.requests / elapsed);
+    measured.busy.push(proxy / elapsed);
+    measured.load_busy.push(backend / elapsed);
+    Ok(())
+}
+
+fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
+    let of = |peer: Peer| {
+        let at = peers.iter().position(|p| p.peer == peer)?;
+        Some(median(&measured[at].per_request))
+    };
+    let ours = of(Peer::Cupola).context("our router was not measured")?;
+    let haproxy = of(Peer::Haproxy).context("HAProxy was not measured")?;
+    let mut table = Table::new(&[
+        "Peer",
+        "CPU µs per request, median",
+        "least",
+        "ours ÷ peer",
+        "requests/s",
+        "its core busy",
+        "generator's core busy",
+        "RSS MB",
+    ]);
+    for (peer, measured) in peers.iter().zip(measured) {
+        let cost = median(&measured.per_request);
+        let own = peer.process().is_some();
+        let when = |text: String| if own { text } else { "–".to_owned() };
+        let rss = peer
+            .process()
+            .map_or(Ok(0.0), |p| p.memory().map(|m| m.rss))?;
+        table.row(&[
+            peer.peer.name().to_owned(),
+            when(format!("{cost:.1}")),
+            when(format!("{:.1}", least(&measured.per_request))),
+            when(format!("{:.2}", ours / cost)),
+            format!("{:.0}", median(&measured.requests_per_second)),
+            when(format!("{:.0} %", median(&measured.busy) * 100.0)),
+            format!("{:.0} %", median(&measured.load_busy) * 100.0),
+            when(format!("{:.0}", rss / 1e6)),
+        ]);
+    }
+    let ratio = format!(
+        "{ours:.1} µs, HAProxy {haproxy:.1} µs, ratio {:.2}",
+        ours / haproxy
+    );
+    Ok(format!(
+        "{table}\n\nAt most HAProxy's: {}",
+        verdict(ours <= haproxy, &ratio)
+    ))
+}

@@ -1,0 +1,142 @@
+//! router-latency: what a proxy adds to an answer's time when it is half as busy as HAProxy can be. Open loop: see
+//! [`crate::open_loop`].
+
+use super::{Saturation, cpu, progress};
+use crate::open_loop;
+use crate::peers::{Peer, Running, Scheme};
+use crate::rig::{HOST, Rig};
+use crate::statistics::{median, quantile};
+use crate::table::{Table, verdict};
+use crate::wrk;
+use anyhow::{Context as _, Result};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Milliseconds of each round.
+#[derive(Default)]
+struct Measured {
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+    p999: Vec<f64>,
+}
+
+pub(super) fn run(rig: &Rig, saturation: &mut Saturation) -> Result<String> {
+    let mut text = String::new();
+    for (scheme, title) in [
+        (Scheme::Http, "HTTP → HTTP"),
+        (Scheme::Https, "HTTPS → HTTPS"),
+    ] {
+        let mut peers = cpu::start_all(scheme, rig)?;
+        peers.retain(|p| p.peer != Peer::HaproxyFile);
+        let rate = half_of_haproxy(&peers, scheme, rig, saturation)?;
+        let measured = rounds(&peers, scheme, rate, rig)?;
+        let _ = write!(
+            text,
+            "### {title}, {rate:.0} requests/s\n\n{}\n\n",
+            table(&peers, &measured)?
+        );
+    }
+    Ok(text)
+}
+
+/// From this run's router-cpu, else found now.
+pub(super) fn half_of_haproxy(
+    peers: &[Running],
+    scheme: Scheme,
+    rig: &Rig,
+    saturation: &mut Saturation,
+) -> Result<f64> {
+    if let Some(rate) = saturation.get(&scheme) {
+        return Ok(rate / 2.0);
+    }
+    let haproxy = peers.iter().find(|p| p.peer == Peer::Haproxy);
+    let url = haproxy.context("HAProxy does not run")?.url(scheme);
+    wrk::run(rig.load_core, &url, HOST, 1)?;
+    let load = wrk::run(rig.load_core, &url, HOST, rig.effort.seconds)?;
+    let rate = load.requests / load.elapsed.as_secs_f64();
+    saturation.insert(scheme, rate);
+    Ok(rate / 2.0)
+}
+
+fn rounds(peers: &[Running], scheme: Scheme, rate: f64, rig: &Rig) -> Result<Vec<Measured>> {
+    let _pinned = rig.pin()?;
+    let mut measured: Vec<Measured> = peers.iter().map(|_| Measured::default()).collect();
+    for round in 0..rig.effort.rounds {
+        for step in 0..peers.len() {
+            let at = (step + round) % peers.len();
+            let target = peers[at].target(scheme, rig);
+            let duration = Duration::from_secs(rig.effort.seconds);
+            let times = open_loop::run(&target, HOST, rate, duration)
+                .with_context(|| peers[at].peer.name())?;
+            let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| quantile(&times, q));
+            measured[at].p50.push(p50);
+            measured[at].p99.push(p99);
+            measured[at].p999.push(p999);
+            progress(&format!(
+                "   {scheme:?} round {} of {}: {:<26} p50 {p50:.3} p99 {p99:.3} p99.9 {p999:.3} ms",
+                round + 1,
+                rig.effort.rounds,
+                peers[at].peer.name(),
+            ));
+        }
+    }
+    Ok(measured)
+}
+
+/// One of the quantiles, of all rounds.
+type Pick = fn(&Measured) -> &Vec<f64>;
+
+/// The floor and the row without a proxy are not what we compete with.
+fn competes(peer: Peer) -> bool {
+    matches!(peer, Peer::Haproxy | Peer::Nginx | Peer::Envoy)
+}
+
+fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
+    let at = |peer: Peer| peers.iter().position(|p| p.peer == peer);
+    let direct = &measured[at(Peer::Direct).context("no direct row")?];
+    let ours = &measured[at(Peer::Cupola).context("our router was not measured")?];
+    let mut table = Table::new(&[
+        "Peer",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "added p50",
+        "added p99",
+        "ours ÷ peer, p50",
+        "p99",
+    ]);
+    for (peer, own) in peers.iter().zip(measured) {
+        let ratio = |ours: &[f64], own: &[f64]| format!("{:.2}", median(ours) / median(own));
+        table.row(&[
+            peer.peer.name().to_owned(),
+            format!("{:.3}", median(&own.p50)),
+            format!("{:.3}", median(&own.p99)),
+            format!("{:.3}", median(&own.p999)),
+            format!("{:.3}", median(&own.p50) - median(&direct.p50)),
+            format!("{:.3}", median(&own.p99) - median(&direct.p99)),
+            ratio(&ours.p50, &own.p50),
+            ratio(&ours.p99, &own.p99),
+        ]);
+    }
+    let added = |own: &[f64], direct: &[f64]| median(own) - median(direct);
+    let best = |pick: Pick| {
+        let rivals = peers.iter().zip(measured).filter(|(p, _)| competes(p.peer));
+        rivals
+            .map(|(_, m)| added(pick(m), pick(direct)))
+            .fold(f64::INFINITY, f64::min)
+    };
+    let mut text =
+        format!("{table}\n\nAdded latency at most the best of HAProxy, nginx and Envoy + 10 %:");
+    let picks: [(&str, Pick); 2] = [("p50", |m| &m.p50), ("p99", |m| &m.p99)];
+    for (name, pick) in picks {
+        let (own, best) = (added(pick(ours), pick(direct)), best(pick));
+        let number = format!("{own:.3} ms, the best {best:.3} ms");
+        // A rival at or below the direct row would make the bound negative: the measure's own noise is allowed.
+        let _ = write!(
+            text,
+            " {name} {};",
+            verdict(own <= best * 1.1 || own <= 0.0, &number)
+        );
+    }
+    Ok(text.trim_end_matches(';').to_owned())
+}

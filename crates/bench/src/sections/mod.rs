@@ -1,0 +1,147 @@
+//! The sections of `make bench`, in the order in which they run.
+
+mod cpu;
+mod flame;
+mod foundation;
+mod latency;
+mod memory;
+mod propagation;
+mod reregistration;
+mod websockets;
+
+use crate::peers::Scheme;
+use crate::rig::{Effort, Rig};
+use anyhow::{Result, bail, ensure};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+/// What later sections take from earlier ones of the same run: HAProxy's requests a second at saturation.
+pub(crate) type Saturation = HashMap<Scheme, f64>;
+
+enum Section {
+    /// Measures one router or proxy; gives Markdown.
+    Router(fn(&Rig, &mut Saturation) -> Result<String>),
+    Foundation(fn(Effort) -> Result<String>),
+    /// Leaves files beside the report; only when asked for.
+    Profile(fn(&Rig, &Path) -> Result<String>),
+}
+
+const SECTIONS: &[(&str, Section)] = &[
+    ("router-cpu", Section::Router(cpu::run)),
+    ("router-latency", Section::Router(latency::run)),
+    ("router-memory", Section::Router(memory::run)),
+    ("router-propagation", Section::Router(propagation::run)),
+    (
+        "router-reregistration",
+        Section::Router(reregistration::run),
+    ),
+    ("router-websockets", Section::Router(websockets::run)),
+    ("foundation", Section::Foundation(foundation::run)),
+    ("router-flame", Section::Profile(flame::run)),
+];
+
+pub(crate) fn run(
+    only: &[String],
+    effort: Effort,
+    cupola: &Path,
+    envoy: &Path,
+    report: &Path,
+) -> Result<()> {
+    let names: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    for name in only {
+        ensure!(
+            names.contains(&name.as_str()),
+            "there is no section {name:?}; there are: {}",
+            names.join(", ")
+        );
+    }
+    let mut text = machine(effort)?;
+    println!("{text}");
+    let mut saturation = Saturation::new();
+    let mut rig = None;
+    let mut failed = Vec::new();
+    for (name, section) in SECTIONS {
+        let wanted = match section {
+            Section::Profile(_) => only.iter().any(|o| o == name),
+            _ => only.is_empty() || only.iter().any(|o| o == name),
+        };
+        if !wanted {
+            continue;
+        }
+        progress(&format!("== {name}"));
+        let began = Instant::now();
+        let result = match section {
+            Section::Foundation(run) => run(effort),
+            Section::Router(run) => {
+                shared(&mut rig, cupola, envoy, effort).and_then(|rig| run(rig, &mut saturation))
+            }
+            Section::Profile(run) => {
+                let folder = report.parent().unwrap_or(Path::new("."));
+                shared(&mut rig, cupola, envoy, effort).and_then(|rig| run(rig, folder))
+            }
+        };
+        let part = result.unwrap_or_else(|error| {
+            failed.push(*name);
+            format!("This section failed: {error:#}")
+        });
+        let part = format!("\n## {name}\n\n{part}\n");
+        println!("{part}");
+        text.push_str(&part);
+        std::fs::write(report, &text)?;
+        progress(&format!(
+            "== {name} took {:.0} s",
+            began.elapsed().as_secs_f64()
+        ));
+    }
+    progress(&format!("== the tables are in {}", report.display()));
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn shared<'a>(
+    rig: &'a mut Option<Rig>,
+    cupola: &Path,
+    envoy: &Path,
+    effort: Effort,
+) -> Result<&'a Rig> {
+    Ok(match rig {
+        Some(rig) => rig,
+        None => rig.insert(Rig::new(cupola, envoy, effort)?),
+    })
+}
+
+pub(crate) fn progress(line: &str) {
+    eprintln!("{line}");
+}
+
+/// On what, and how busy it was: figures of a busy machine are no results.
+fn machine(effort: Effort) -> Result<String> {
+    let read = |path: &str| std::fs::read_to_string(path);
+    let cpus = read("/proc/cpuinfo")?;
+    let model = cpus.lines().find(|line| line.starts_with("model name"));
+    let model = model
+        .and_then(|line| line.split_once(": "))
+        .map_or("?", |(_, name)| name);
+    let load = read("/proc/loadavg")?;
+    let load: f64 = load.split(' ').next().unwrap_or_default().parse()?;
+    let mut text = format!(
+        "{} × {model}, Linux {}, load before the run {load:.2}, {} round(s).\n",
+        std::thread::available_parallelism()?,
+        read("/proc/sys/kernel/osrelease")?.trim(),
+        effort.rounds
+    );
+    if load > 0.5 {
+        let _ = write!(
+            text,
+            "\n**The machine was not quiet: these figures are no results.**\n"
+        );
+    }
+    if effort.rounds == 1 {
+        let _ = write!(text, "\n**A quick run: these figures are no results.**\n");
+    }
+    Ok(text)
+}

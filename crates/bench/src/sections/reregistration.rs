@@ -1,0 +1,152 @@
+//! router-reregistration: what the steady stream of re-registrations costs: its CPU, what it does to requests, and
+//! whether a flood of 400,000 loses anything.
+
+use super::{Saturation, progress};
+use crate::client::Target;
+use crate::messages;
+use crate::open_loop;
+use crate::peers::{Cupola, Router, Scheme};
+use crate::rig::{HOST, Rig};
+use crate::statistics::{median, quantile};
+use crate::table::{Table, verdict};
+use anyhow::{Result, anyhow};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// 250,000 instances re-registered every 20 s.
+const STEADY: f64 = 12_500.0;
+const KNOWN: usize = 100_000;
+const FLOOD: usize = 400_000;
+const FLOOD_RATE: f64 = 50_000.0;
+/// Of the requests beside it; a fraction of what one worker serves.
+const REQUESTS: f64 = 4_000.0;
+
+pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
+    let router = Cupola::pinned(rig).start(rig)?;
+    router.register_backend(rig, Scheme::Http)?;
+    let known: Vec<Vec<u8>> = (0..KNOWN)
+        .map(|n| messages::text(&messages::full(n, 61001)))
+        .collect();
+    router.load(known.iter())?;
+    let micros = cost(rig, &router, &known)?;
+    let (without, with) = beside_requests(rig, &router, &known)?;
+    drop(router);
+    let (kept, took) = flood(rig)?;
+    let mut table = Table::new(&["What", "Measured", "Must"]);
+    table.row(&[
+        "CPU per re-registration of 800 bytes (the router's process, idle CPU subtracted)".into(),
+        format!("{micros:.2} µs"),
+        verdict(micros <= 3.3, &format!("{micros:.2} µs, ≤ 3.3 µs")),
+    ]);
+    let (quiet, busy) = (median(&without), median(&with));
+    let moved = (busy / quiet - 1.0) * 100.0;
+    table.row(&[
+        format!("p99 of {REQUESTS:.0} requests/s without → with 12,500 re-registrations/s"),
+        format!("{quiet:.3} → {busy:.3} ms"),
+        verdict(moved <= 20.0, &format!("{moved:+.0} %, ≤ +20 %")),
+    ]);
+    table.row(&[
+        format!(
+            "{FLOOD} registrations of 800 bytes, sent in {:.1} s ({:.0}/s)",
+            took.as_secs_f64(),
+            FLOOD as f64 / took.as_secs_f64()
+        ),
+        format!("{kept} routes in the table"),
+        verdict(
+            kept == FLOOD as u64,
+            &format!("{} lost", FLOOD as i128 - i128::from(kept)),
+        ),
+    ]);
+    Ok(table.to_string())
+}
+
+/// µs of the router's CPU for one message.
+fn cost(rig: &Rig, router: &Router, known: &[Vec<u8>]) -> Result<f64> {
+    let seconds = 4 * rig.effort.seconds;
+    let before = router.process.cpu()?;
+    thread::sleep(Duration::from_secs(seconds));
+    let idle = (router.process.cpu()? - before).as_secs_f64() / seconds as f64;
+    let count = (STEADY * seconds as f64) as usize;
+    let before = router.process.cpu()?;
+    let mut bus = router.nats.connect()?;
+    let took = bus.register_at(STEADY, known.iter().cycle().take(count))?;
+    thread::sleep(Duration::from_secs(1));
+    let cpu = (router.process.cpu()? - before).as_secs_f64();
+    let micros = (cpu - idle * (took.as_secs_f64() + 1.0)) / count as f64 * 1e6;
+    progress(&format!(
+        "   {count} re-registrations: {micros:.2} µs each, idle {:.2} %",
+        idle * 100.0
+    ));
+    Ok(micros)
+}
+
+/// p99 in ms of each round, without and with the stream.
+fn beside_requests(rig: &Rig, router: &Router, known: &[Vec<u8>]) -> Result<(Vec<f64>, Vec<f64>)> {
+    let _pinned = rig.pin()?;
+    let target = Target {
+        port: router.port(Scheme::Http),
+        tls: None,
+    };
+    let duration = Duration::from_secs(rig.effort.seconds);
+    let p99 = || -> Result<f64> {
+        Ok(quantile(
+            &open_loop::run(&target, HOST, REQUESTS, duration)?,
+            0.99,
+        ))
+    };
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for round in 0..rig.effort.rounds {
+        without.push(p99()?);
+        let stop = AtomicBool::new(false);
+        let mut bus = router.nats.connect()?;
+        let measured = thread::scope(|scope| {
+            let stream = scope.spawn(|| {
+                let messages = known.iter().cycle();
+                bus.register_at(
+                    STEADY,
+                    messages.take_while(|_| !stop.load(Ordering::Relaxed)),
+                )
+            });
+            let measured = p99();
+            stop.store(true, Ordering::Relaxed);
+            stream
+                .join()
+                .map_err(|_| anyhow!("the stream's thread panicked"))??;
+            measured
+        })?;
+        with.push(measured);
+        progress(&format!(
+            "   round {} of {}: p99 {:.3} → {measured:.3} ms",
+            round + 1,
+            rig.effort.rounds,
+            without[round]
+        ));
+    }
+    Ok((without, with))
+}
+
+/// How many routes are in a fresh router's table when everything has been sent, and how long sending took.
+fn flood(rig: &Rig) -> Result<(u64, Duration)> {
+    let router = Cupola::free().start(rig)?;
+    let all: Vec<Vec<u8>> = (0..FLOOD)
+        .map(|n| messages::text(&messages::full(n, 61001)))
+        .collect();
+    let took = router.nats.connect()?.register_at(FLOOD_RATE, all.iter())?;
+    let kept = settled(&router)?;
+    progress(&format!("   flood: {kept} of {FLOOD} in the table"));
+    Ok((kept, took))
+}
+
+/// The table's size once it has not grown for three seconds.
+fn settled(router: &Router) -> Result<u64> {
+    let mut routes = router.routes()?;
+    loop {
+        thread::sleep(Duration::from_secs(3));
+        let now = router.routes()?;
+        if now == routes {
+            return Ok(now);
+        }
+        routes = now;
+    }
+}

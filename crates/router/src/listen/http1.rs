@@ -1,0 +1,137 @@
+//! A client's connection of HTTP/1: one request after the other.
+
+use crate::answer::After;
+use crate::exchange::Exchange;
+use crate::protocol::{self, patience};
+use crate::rejection::{self, Rejection};
+use crate::route::{self, Peer};
+use crate::router::Worker;
+use crate::side::stream::Stream;
+use crate::side::{Head, Http1, Side};
+use http1::{Limits, Refusal, Version};
+use std::io::Write as _;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// How long a client that was told to go may take to hear it.
+const LINGER: Duration = Duration::from_secs(2);
+/// A head that was larger is not kept room for.
+const USUAL_HEAD: usize = 4 << 10;
+
+/// A task of its own, as small as its needs: there may be ten thousand.
+pub(super) fn spawn(worker: Arc<Worker>, stream: Stream, peer: Peer) {
+    let tasks = worker.tasks.clone();
+    tasks.spawn(serve(worker, stream, peer));
+}
+
+async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
+    let side = Side::Http1(Http1::new(worker.clone(), stream));
+    let mut exchange = Exchange::new(worker.clone(), side);
+    let after = requests(&worker, &mut exchange, &peer).await;
+    let client = exchange.client;
+    match after {
+        After::Tunnel(tunnel) => {
+            worker.tasks.spawn(tunnel.run(client));
+        }
+        After::Close => {
+            if let Side::Http1(client) = client {
+                let _ = timeout(LINGER, client.linger()).await;
+            }
+        }
+        After::Next | After::Abort => {}
+    }
+}
+
+/// Until there are no more; never `Next`.
+async fn requests(worker: &Arc<Worker>, exchange: &mut Exchange, peer: &Peer) -> After {
+    let limits = protocol::request_limits(&worker.shared.settings);
+    loop {
+        match next(exchange, &limits).await {
+            Next::Request => {}
+            Next::Refused(refusal) => return refuse(exchange, refusal).await,
+            Next::End => return After::Abort,
+        }
+        match route::serve(worker, peer, exchange).await {
+            After::Next => {
+                exchange.request.fields.shrink(USUAL_HEAD);
+                exchange.response.fields.shrink(USUAL_HEAD);
+            }
+            after => return after,
+        }
+    }
+}
+
+enum Next {
+    Request,
+    Refused(Refusal),
+    End,
+}
+
+async fn next(exchange: &mut Exchange, limits: &Limits) -> Next {
+    let idle_since = Instant::now();
+    let mut head_since = None;
+    std::future::poll_fn(|cx| poll_next(cx, exchange, limits, idle_since, &mut head_since)).await
+}
+
+fn poll_next(
+    cx: &mut Context<'_>,
+    exchange: &mut Exchange,
+    limits: &Limits,
+    idle_since: Instant,
+    head_since: &mut Option<Instant>,
+) -> Poll<Next> {
+    let Exchange {
+        worker,
+        client: Side::Http1(client),
+        request,
+        timer,
+        watch,
+        ..
+    } = exchange
+    else {
+        return Poll::Ready(Next::End);
+    };
+    watch.register(cx);
+    match client.poll_request(cx, request, limits) {
+        Poll::Ready(Ok(Head::Whole)) => return Poll::Ready(Next::Request),
+        Poll::Ready(Ok(Head::Refused(refusal))) => return Poll::Ready(Next::Refused(refusal)),
+        Poll::Ready(Ok(Head::End { .. }) | Err(_)) => return Poll::Ready(Next::End),
+        Poll::Pending => {}
+    }
+    let settings = &worker.shared.settings;
+    let deadline = if client.has_begun() {
+        *head_since.get_or_insert_with(Instant::now) + patience(settings.read_header_timeout)
+    } else if worker.drain.has_begun() {
+        return Poll::Ready(Next::End);
+    } else {
+        idle_since + patience(settings.frontend_idle_timeout)
+    };
+    if worker.drain.is_over() || timer.poll(cx, deadline).is_ready() {
+        return Poll::Ready(Next::End);
+    }
+    Poll::Pending
+}
+
+/// What could not be read is answered without a route, and is the last on its connection.
+async fn refuse(exchange: &mut Exchange, refusal: Refusal) -> After {
+    let (status, metrics) = (refusal.status(), &exchange.worker.shared.metrics);
+    metrics.rejected(&Rejection::Refused(refusal));
+    tracing::debug!(%refusal, "request-refused");
+    let reason = rejection::reason(status);
+    let body = format!("{status} {reason}: {refusal}\n");
+    let mut head = Vec::new();
+    let _ = write!(
+        head,
+        "{} {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        Version::Http11.as_str(),
+        body.len()
+    );
+    if let Side::Http1(client) = &mut exchange.client {
+        client.say(&head);
+        let flushed = std::future::poll_fn(|cx| client.poll_flush(cx));
+        let _ = timeout(LINGER, flushed).await;
+    }
+    After::Close
+}

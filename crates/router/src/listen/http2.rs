@@ -1,0 +1,176 @@
+//! A client's connection of HTTP/2: a task for each stream, and bounds for what a client may make the router keep.
+
+use crate::answer::After;
+use crate::exchange::Exchange;
+use crate::protocol::patience;
+use crate::rejection::Rejection;
+use crate::route::{self, Peer};
+use crate::router::Worker;
+use crate::side::drain::Watch;
+use crate::side::stream::Stream;
+use crate::side::timer::Timer;
+use crate::side::{Http2, Side, request_from_http2};
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use http::header::{CONTENT_LENGTH, HeaderMap};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// Requests of one connection at a time.
+const STREAMS: u32 = 250;
+/// Bytes that a client may send before a backend has taken any: of one stream, and of all together.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+/// Bytes of one stream that may wait for the socket.
+const SEND_BUFFER: usize = 64 << 10;
+/// Streams that a client may open and reset at once, or make us reset by its mistakes, in the life of a connection's
+/// backlog: rapid reset, and its counterpart.
+const PENDING_RESETS: usize = 20;
+const LOCAL_RESETS: usize = 256;
+/// A client that was told to go may take so long for its last bytes.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+pub(super) fn spawn(worker: Arc<Worker>, stream: Stream, peer: Peer) {
+    let tasks = worker.tasks.clone();
+    tasks.spawn(serve(worker, stream, peer));
+}
+
+async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
+    let settings = &worker.shared.settings;
+    let head = u32::try_from(settings.max_request_head).unwrap_or(u32::MAX);
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(head)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS))
+        .enable_connect_protocol();
+    let handshake = builder.handshake::<_, Bytes>(stream);
+    let connection = match timeout(patience(settings.read_header_timeout), handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return ended(&error, &peer),
+        Err(_) => return tracing::debug!(client = peer.address, "client-http2-silent"),
+    };
+    let mut front = Front {
+        watch: Watch::new(worker.clone()),
+        worker,
+        connection,
+        timer: Timer::default(),
+        idle_since: Some(Instant::now()),
+        going_since: None,
+    };
+    let peer = Arc::new(peer);
+    while let Some(accepted) = std::future::poll_fn(|cx| front.poll(cx)).await {
+        match accepted {
+            Ok((head, respond)) => {
+                let request = stream_request(front.worker.clone(), peer.clone(), head, respond);
+                front.worker.tasks.spawn(request);
+            }
+            Err(error) => return ended(&error, &peer),
+        }
+    }
+}
+
+fn ended(error: &h2::Error, peer: &Peer) {
+    tracing::debug!(%error, client = peer.address, "client-connection-ended");
+}
+
+struct Front {
+    worker: Arc<Worker>,
+    connection: Connection<Stream, Bytes>,
+    timer: Timer,
+    watch: Watch,
+    /// Since when there was no stream.
+    idle_since: Option<Instant>,
+    /// Since when the client knows that it has to go.
+    going_since: Option<Instant>,
+}
+
+type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
+
+impl Front {
+    /// The next stream; `None`: there will be no more.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
+        self.watch.register(cx);
+        if self.worker.drain.has_begun() && self.going_since.is_none() {
+            self.go();
+        }
+        if let Poll::Ready(accepted) = self.connection.poll_accept(cx) {
+            self.idle_since = None;
+            return Poll::Ready(accepted);
+        }
+        if self.worker.drain.is_over() {
+            return Poll::Ready(None);
+        }
+        if self.connection.has_streams() {
+            self.idle_since = None;
+            // Streams have clocks of their own; one of them will wake this task when it ends.
+            return Poll::Pending;
+        }
+        let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
+        let deadline = match self.going_since {
+            Some(since) => since.max(idle_since) + FAREWELL,
+            None => idle_since + patience(self.worker.shared.settings.frontend_idle_timeout),
+        };
+        if self.timer.poll(cx, deadline).is_pending() {
+            return Poll::Pending;
+        }
+        if self.going_since.is_some() {
+            return Poll::Ready(None);
+        }
+        self.go();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// GOAWAY: streams that are open may end.
+    fn go(&mut self) {
+        self.connection.graceful_shutdown();
+        self.going_since = Some(Instant::now());
+    }
+}
+
+fn says_empty(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH);
+    length.is_some_and(|length| length.as_bytes().iter().all(|digit| *digit == b'0'))
+}
+
+async fn stream_request(
+    worker: Arc<Worker>,
+    peer: Arc<Peer>,
+    head: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (parts, mut body) = head.into_parts();
+    let mut ended = body.is_end_stream();
+    if !ended && says_empty(&parts.headers) {
+        // Only its end is missing: until it is there, the head may be a lie.
+        let limit = patience(worker.shared.settings.body_idle_timeout);
+        if !matches!(timeout(limit, body.data()).await, Ok(None)) {
+            return respond.send_reset(Reason::PROTOCOL_ERROR);
+        }
+        ended = true;
+    }
+    let side = Side::Http2(Box::new(Http2::from_client(body, respond)));
+    let mut exchange = Exchange::new(worker.clone(), side);
+    let head = Request::from_parts(parts, ());
+    let understood = request_from_http2(&head, ended, &mut exchange.request);
+    drop(head);
+    let after = match understood {
+        Ok(()) => route::serve(&worker, &peer, &mut exchange).await,
+        Err(refusal) => {
+            let refused = Rejection::Refused(refusal);
+            route::refuse(&worker, &peer, &mut exchange, refused).await
+        }
+    };
+    if let After::Tunnel(tunnel) = after {
+        worker.tasks.spawn(tunnel.run(exchange.client));
+    }
+}

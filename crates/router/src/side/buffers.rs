@@ -1,0 +1,188 @@
+//! One worker's buffers. Whoever waits holds none: a buffer is taken when bytes have arrived, and given back when they are
+//! passed on, so that ten thousand idle connections need no more of them than one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use super::stream::Stream;
+
+/// Of a buffer, in bytes.
+pub(crate) const SIZE: usize = 16 << 10;
+/// Spare buffers of a kind that a worker keeps.
+const SPARE: usize = 64;
+
+/// Only the worker's own thread takes the locks, so they are never contended.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    inputs: Mutex<Vec<Box<[u8]>>>,
+    outputs: Mutex<Vec<Vec<u8>>>,
+    /// Of all workers together: how many are in use.
+    held: Arc<AtomicU64>,
+}
+
+impl Buffers {
+    pub(crate) fn new(held: Arc<AtomicU64>) -> Self {
+        Self {
+            inputs: Mutex::default(),
+            outputs: Mutex::default(),
+            held,
+        }
+    }
+
+    fn input(&self) -> Box<[u8]> {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let spare = lock(&self.inputs).pop();
+        spare.unwrap_or_else(|| vec![0; SIZE].into())
+    }
+
+    fn give_input(&self, buffer: Box<[u8]>) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        let mut spare = lock(&self.inputs);
+        if buffer.len() == SIZE && spare.len() < SPARE {
+            spare.push(buffer);
+        }
+    }
+
+    /// Never without capacity.
+    pub(crate) fn output(&self) -> Vec<u8> {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let spare = lock(&self.outputs).pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(2 << 10))
+    }
+
+    pub(crate) fn give_output(&self, mut buffer: Vec<u8>) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        let mut spare = lock(&self.outputs);
+        if buffer.capacity() <= 2 * SIZE && spare.len() < SPARE {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes that were read and not yet used.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    /// Empty: none is held.
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// What was used since this place may be wanted again.
+    mark: Option<usize>,
+    /// See [`Stream::poll_readable`].
+    drained: bool,
+}
+
+impl Input {
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.start = (self.start + bytes).min(self.end);
+    }
+
+    /// Remembers this place, as long as there is room behind it.
+    pub(crate) fn mark(&mut self) {
+        self.mark = Some(self.start);
+    }
+
+    pub(crate) fn forget_mark(&mut self) {
+        self.mark = None;
+    }
+
+    /// Back to the mark; false if it is lost.
+    pub(crate) fn rewind(&mut self) -> bool {
+        if let Some(mark) = self.mark {
+            self.start = mark;
+        }
+        self.mark.is_some()
+    }
+
+    /// Whether the mark is still there.
+    pub(crate) fn may_rewind(&self) -> bool {
+        self.mark.is_some()
+    }
+
+    /// Gives the buffer back if nothing in it is wanted any more.
+    pub(crate) fn release(&mut self, buffers: &Buffers) {
+        let wanted = self.mark.is_some_and(|mark| mark < self.end);
+        if self.is_empty() && !wanted && !self.buffer.is_empty() {
+            buffers.give_input(std::mem::take(&mut self.buffer));
+            (self.start, self.end) = (0, 0);
+            self.mark = self.mark.map(|_| 0);
+        }
+    }
+
+    /// Gives the buffer back, whatever is in it.
+    pub(crate) fn abandon(&mut self, buffers: &Buffers) {
+        self.mark = None;
+        self.start = self.end;
+        self.release(buffers);
+    }
+
+    /// Reads what there is. A buffer that is full grows up to `most` bytes. Zero: the other side has ended.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        buffers: &Buffers,
+        most: usize,
+    ) -> Poll<std::io::Result<usize>> {
+        if self.buffer.is_empty() {
+            ready!(stream.poll_readable(cx, self.drained))?;
+        }
+        self.make_room(buffers, most);
+        let room = &mut self.buffer[self.end..];
+        let size = room.len();
+        match stream.poll_read_into(cx, room) {
+            Poll::Ready(Ok(read)) => {
+                self.drained = read < size;
+                self.end += read;
+                Poll::Ready(Ok(read))
+            }
+            Poll::Pending => {
+                self.drained = true;
+                self.release(buffers);
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn make_room(&mut self, buffers: &Buffers, most: usize) {
+        if self.buffer.is_empty() {
+            self.buffer = buffers.input();
+        }
+        if self.is_empty() && self.mark.is_none() {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end < self.buffer.len() {
+            return;
+        }
+        if self.start > 0 {
+            self.mark = None;
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.buffer.len() {
+            let size = (2 * self.buffer.len()).min(most.max(self.end + SIZE));
+            let mut larger = vec![0; size].into_boxed_slice();
+            larger[..self.end].copy_from_slice(&self.buffer);
+            self.buffer = larger;
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! One side of an exchange that speaks HTTP/1: a connection, the body that comes by it, and the one that goes.
+
+use super::buffers::Input;
+use super::stream::Stream;
+use crate::router::Worker;
+use http1::chunked::{self, Decoder};
+use http1::{Fields, Framing, Known, Limits, Refusal, Request, Response, Version};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite as _;
+
+/// A body on its way in.
+#[derive(Clone, Debug, Default)]
+enum Reading {
+    /// There is none, or its end was read.
+    #[default]
+    Ended,
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+}
+
+/// A body on its way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Writing {
+    /// There is none, or its end was written.
+    #[default]
+    Ended,
+    Length(u64),
+    Chunked,
+    /// As it comes; the end of the connection is its end.
+    UntilClose,
+}
+
+#[derive(Debug)]
+pub(crate) struct Http1 {
+    worker: Arc<Worker>,
+    stream: Stream,
+    input: Input,
+    output: Vec<u8>,
+    /// So much of the output is written.
+    written: usize,
+    reading: Reading,
+    writing: Writing,
+    /// What `reading` was at the input's mark.
+    marked: Reading,
+    /// Bytes of the input in which the end of a head was looked for.
+    seen: usize,
+    /// TLS has taken bytes that are perhaps not with the socket yet.
+    unflushed: bool,
+    shut: bool,
+}
+
+/// What a wait for a head brought.
+#[derive(Debug)]
+pub(crate) enum Head {
+    Whole,
+    /// The other side has ended; `clean`: before the first byte of a head.
+    End {
+        clean: bool,
+    },
+    Refused(Refusal),
+}
+
+impl Http1 {
+    pub(crate) fn new(worker: Arc<Worker>, stream: Stream) -> Self {
+        Self {
+            worker,
+            stream,
+            input: Input::default(),
+            output: Vec::new(),
+            written: 0,
+            reading: Reading::Ended,
+            writing: Writing::Ended,
+            marked: Reading::Ended,
+            seen: 0,
+            unflushed: false,
+            shut: false,
+        }
+    }
+
+    /// Nothing is left of its last exchange: it can wait for another.
+    pub(crate) fn is_done(&mut self) -> bool {
+        self.forget_mark();
+        self.body_ended()
+            && self.writing == Writing::Ended
+            && self.output.is_empty()
+            && self.input.is_empty()
+    }
+
+    /// While it waits: the other side is silent and has not gone, as far as the last look at the sockets tells.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet(self.input.is_drained())
+    }
+
+    /// Some bytes of a head are there.
+    pub(crate) fn has_begun(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    pub(crate) fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &mut Request,
+        limits: &Limits,
+    ) -> Poll<io::Result<Head>> {
+        loop {
+            // One client in a thousand ends a body with a line too much.
+            while self.input.data().starts_with(b"\r\n") {
+                self.input.consume(2);
+            }
+            if self.head_may_be_whole(limits.bytes) {
+                match request.parse(self.input.data(), limits) {
+                    Ok(Some(size)) => {
+                        self.begin_reading(size, request.framing);
+                        return Poll::Ready(Ok(Head::Whole));
+                    }
+                    Ok(None) => self.seen = self.input.data().len(),
+                    Err(refusal) => return Poll::Ready(Ok(Head::Refused(refusal))),
+                }
+            }
+            let clean = self.input.is_empty();
+            if ready!(self.poll_fill(cx, limits.bytes))? == 0 {
+                return Poll::Ready(Ok(Head::End { clean }));
+            }
+        }
+    }
+
+    pub(crate) fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        response: &mut Response,
+        limits: &Limits,
+        to_head: bool,
+    ) -> Poll<io::Result<Head>> {
+        loop {
+            if self.head_may_be_whole(limits.bytes) {
+                match response.parse(self.input.data(), limits, to_head) {
+                    Ok(Some(size)) => {
+                        self.begin_reading(size, response.framing);
+                        return Poll::Ready(Ok(Head::Whole));
+                    }
+                    Ok(None) => self.seen = self.input.data().len(),
+                    Err(refusal) => return Poll::Ready(Ok(Head::Refused(refusal))),
+                }
+            }
+            let clean = self.input.is_empty();
+            if ready!(self.poll_fill(cx, limits.bytes))? == 0 {
+                return Poll::Ready(Ok(Head::End { clean }));
+            }
+        }
+    }
+
+    /// Not again for every byte that trickles in; but once it is too long for anybody.
+    fn head_may_be_whole(&self, most: usize) -> bool {
+        let data = self.input.data();
+        !matches!(data, b"" | b"\r")
+            && (self.seen == 0 || data.len() >= most || http1::head_ends(data, self.seen))
+    }
+
+    fn begin_reading(&mut self, head: usize, framing: Framing) {
+        self.seen = 0;
+        self.input.consume(head);
+        self.input.release(&self.worker.buffers);
+        self.reading = match framing {
+            Framing::None => Reading::Ended,
+            Framing::Length(length) => Reading::Length(length),
+            Framing::Chunked => Reading::Chunked(Decoder::default()),
+            Framing::UntilClose => Reading::UntilClose,
+        };
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let buffers = &self.worker.buffers;
+        self.input.poll_fill(cx, &mut self.stream, buffers, most)
+    }
+
+    // The body that comes.
+
+    /// From here on the body may be wanted again: it goes to somebody who may fail.
+    pub(crate) fn mark(&mut self) {
+        self.input.mark();
+        self.marked = self.reading.clone();
+    }
+
+    pub(crate) fn forget_mark(&mut self) {
+        self.input.forget_mark();
+        self.input.release(&self.worker.buffers);
+    }
+
+    /// Whether nothing of the body since the mark is lost.
+    pub(crate) fn may_rewind(&self) -> bool {
+        self.input.may_rewind()
+    }
+
+    pub(crate) fn rewind(&mut self) -> bool {
+        let rewound = self.input.rewind();
+        if rewound {
+            self.reading = self.marked.clone();
+        }
+        rewound
+    }
+
+    pub(crate) fn body_ended(&self) -> bool {
+        match &self.reading {
+            Reading::Ended => true,
+            Reading::Chunked(decoder) => decoder.ended(),
+            Reading::Length(left) => *left == 0,
+            Reading::UntilClose => false,
+        }
+    }
+
+    /// Hands on the part of the body that was read already.
+    pub(crate) fn pour(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), Refusal> {
+        if self.input.is_empty() {
+            return Ok(());
+        }
+        match &mut self.reading {
+            Reading::Ended => return Ok(()),
+            Reading::Length(left) => {
+                let data = self.input.data();
+                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(data.len());
+                if take > 0 {
+                    each(&data[..take]);
+                }
+                *left -= take as u64;
+                self.input.consume(take);
+            }
+            Reading::Chunked(decoder) => {
+                while !self.input.is_empty() && !decoder.ended() {
+                    let data = self.input.data();
+                    let step = decoder.decode(data)?;
+                    if step.data > 0 {
+                        each(&data[step.consumed - step.data..step.consumed]);
+                    }
+                    self.input.consume(step.consumed);
+                }
+            }
+            Reading::UntilClose => {
+                let data = self.input.data();
+                each(data);
+                let all = data.len();
+                self.input.consume(all);
+            }
+        }
+        self.input.release(&self.worker.buffers);
+        Ok(())
+    }
+
+    /// Reads more of the body, or its end.
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let read = ready!(self.poll_fill(cx, 0))?;
+        if read == 0 {
+            if !matches!(self.reading, Reading::UntilClose) {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.reading = Reading::Ended;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(crate) fn take_trailers(&mut self) -> Result<Option<Fields>, Refusal> {
+        let Reading::Chunked(decoder) = &mut self.reading else {
+            return Ok(None);
+        };
+        let trailers = decoder.take_trailers()?;
+        Ok(Some(trailers).filter(|trailers| !trailers.is_empty()))
+    }
+
+    /// Ready when the other side has gone, while nothing of it is awaited. What it sends ahead is kept.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.input.is_empty() {
+            return Poll::Pending;
+        }
+        match self.poll_fill(cx, 0) {
+            Poll::Ready(Ok(1..)) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+        }
+    }
+
+    // What goes out.
+
+    pub(crate) fn send_request(&mut self, request: &Request, canonical: bool) {
+        self.take_output();
+        request.write_to(&mut self.output, canonical);
+        self.writing = match request.framing {
+            Framing::None => Writing::Ended,
+            Framing::Length(length) => Writing::Length(length),
+            Framing::Chunked | Framing::UntilClose => Writing::Chunked,
+        };
+    }
+
+    /// `to`: the request's version, method HEAD or not. `keep_alive` becomes false if the body's end is the connection's.
+    pub(crate) fn send_response(
+        &mut self,
+        response: &mut Response,
+        to: (Version, bool),
+        keep_alive: &mut bool,
+    ) {
+        let (version, to_head) = to;
+        self.writing = match response.framing {
+            _ if to_head || matches!(response.status, 204 | 304) => Writing::Ended,
+            Framing::None => {
+                if !response.fields.contains(Known::ContentLength) {
+                    response.fields.append(Known::ContentLength, b"0");
+                }
+                Writing::Ended
+            }
+            Framing::Length(length) => Writing::Length(length),
+            Framing::Chunked | Framing::UntilClose if version == Version::Http11 => {
+                Writing::Chunked
+            }
+            Framing::Chunked | Framing::UntilClose => {
+                *keep_alive = false;
+                Writing::UntilClose
+            }
+        };
+        self.take_output();
+        let canonical = self.worker.shared.settings.compat_gorouter;
+        response.write_to(&mut self.output, version, canonical);
+        if self.writing == Writing::Chunked {
+            self.output
+                .extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        if !*keep_alive {
+            self.output.extend_from_slice(b"Connection: close\r\n");
+        } else if version == Version::Http10 {
+            self.output.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+        self.output.extend_from_slice(b"\r\n");
+    }
+
+    /// A head that is not the last: 1xx.
+    pub(crate) fn send_informational(&mut self, response: &Response) {
+        self.take_output();
+        let canonical = self.worker.shared.settings.compat_gorouter;
+        response.write_to(&mut self.output, Version::Http11, canonical);
+        self.output.extend_from_slice(b"\r\n");
+    }
+
+    /// Bytes that are a whole message already.
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
+        self.take_output();
+        self.output.extend_from_slice(bytes);
+    }
+
+    fn take_output(&mut self) {
+        if self.output.capacity() == 0 {
+            self.output = self.worker.buffers.output();
+        }
+    }
+
+    pub(crate) fn push(&mut self, data: &[u8]) {
+        self.take_output();
+        match &mut self.writing {
+            Writing::Ended => {}
+            Writing::Length(left) => {
+                // The other side's length is the same, and was counted there.
+                *left = left.saturating_sub(data.len() as u64);
+                self.output.extend_from_slice(data);
+            }
+            Writing::Chunked => chunked::write_chunk(&mut self.output, data),
+            Writing::UntilClose => self.output.extend_from_slice(data),
+        }
+    }
+
+    pub(crate) fn end_body(&mut self, trailers: Option<&Fields>) {
+        if self.writing == Writing::Chunked {
+            self.take_output();
+            chunked::write_end(&mut self.output, trailers);
+        }
+        if self.writing != Writing::UntilClose {
+            self.writing = Writing::Ended;
+        } else {
+            self.shut = true;
+        }
+    }
+
+    /// Bytes that wait for the peer.
+    pub(crate) fn backlog(&self) -> usize {
+        self.output.len() - self.written
+    }
+
+    /// Everything is written, and the end of the body is said.
+    pub(crate) fn is_finished(&self) -> bool {
+        (self.writing == Writing::Ended || self.shut) && self.output.is_empty()
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.output.len() {
+            let rest = &self.output[self.written..];
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+            self.unflushed = self.stream.is_tls();
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        if self.output.capacity() > 0 {
+            let output = std::mem::take(&mut self.output);
+            self.worker.buffers.give_output(output);
+            self.written = 0;
+        }
+        if self.shut && self.writing == Writing::UntilClose {
+            // A half-close that fails finds a connection that has gone: reading will tell.
+            let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+            self.writing = Writing::Ended;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Both ways become bytes without meaning.
+    pub(crate) fn become_tunnel(&mut self) {
+        self.reading = Reading::UntilClose;
+        self.writing = Writing::UntilClose;
+        self.input.forget_mark();
+    }
+
+    /// The other side is told that nothing will come, and what it still sends is thrown away for a while: closing at once
+    /// could take the answer away from it.
+    pub(crate) async fn linger(mut self) {
+        let _ = std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+        let mut left: usize = 256 << 10;
+        self.input.forget_mark();
+        while left > 0 {
+            let unread = self.input.data().len();
+            self.input.consume(unread);
+            match std::future::poll_fn(|cx| self.poll_fill(cx, 0)).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+    }
+
+    /// Throws away the rest of a body that nobody wants, up to `most` bytes. False: there is more.
+    pub(crate) async fn skip_body(&mut self, most: u64) -> bool {
+        let mut skipped = 0;
+        self.input.forget_mark();
+        loop {
+            if self.pour(|data| skipped += data.len() as u64).is_err() || skipped > most {
+                return false;
+            }
+            if self.body_ended() {
+                return true;
+            }
+            if matches!(self.reading, Reading::Length(left) if left > most) {
+                return false;
+            }
+            if std::future::poll_fn(|cx| self.poll_body(cx)).await.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Drop for Http1 {
+    fn drop(&mut self) {
+        self.input.abandon(&self.worker.buffers);
+        if self.output.capacity() > 0 {
+            let output = std::mem::take(&mut self.output);
+            self.worker.buffers.give_output(output);
+        }
+    }
+}

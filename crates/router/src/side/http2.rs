@@ -1,0 +1,266 @@
+//! One side of an exchange that is a stream of HTTP/2: of a client's connection, or of ours to a backend.
+//!
+//! Flow control is passed on to the byte: what was received is acknowledged when the other side has taken it, and no more
+//! is handed to the library than the peer has room for.
+
+use bytes::{Bytes, BytesMut};
+use h2::client::ResponseFuture;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Response};
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// Most bytes of a body that are kept in case they are wanted again.
+const REPLAY: usize = 16 << 10;
+
+#[derive(Debug, Default)]
+pub(crate) struct Http2 {
+    /// Towards a client, until the last head is sent.
+    respond: Option<SendResponse<Bytes>>,
+    /// From a backend, until the head is there.
+    awaited: Option<ResponseFuture>,
+    incoming: Option<RecvStream>,
+    outgoing: Option<SendStream<Bytes>>,
+    /// Received, and not yet handed on.
+    pending: Bytes,
+    /// Handed on, and not yet acknowledged.
+    unreleased: usize,
+    trailers: Option<HeaderMap>,
+    input_ended: bool,
+    /// What was handed on since the mark; `None`: too much of it.
+    replay: Option<BytesMut>,
+    output: BytesMut,
+    /// No more data will be pushed; the trailers come last.
+    ending: Option<Option<HeaderMap>>,
+    output_ended: bool,
+}
+
+/// What a backend answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Informational(Response<()>),
+    Final(Response<()>),
+}
+
+impl Http2 {
+    /// A client's stream.
+    pub(crate) fn from_client(incoming: RecvStream, respond: SendResponse<Bytes>) -> Self {
+        Self {
+            input_ended: incoming.is_end_stream(),
+            incoming: Some(incoming),
+            respond: Some(respond),
+            ..Self::default()
+        }
+    }
+
+    /// A stream to a backend; `ended`: the request has no body.
+    pub(crate) fn to_backend(
+        awaited: ResponseFuture,
+        outgoing: SendStream<Bytes>,
+        ended: bool,
+    ) -> Self {
+        Self {
+            awaited: Some(awaited),
+            outgoing: Some(outgoing),
+            output_ended: ended,
+            ..Self::default()
+        }
+    }
+
+    /// Waits for a backend's next head. After the last one its body can be read.
+    pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, h2::Error>> {
+        let Some(awaited) = &mut self.awaited else {
+            return Poll::Pending;
+        };
+        if let Poll::Ready(Some(informational)) = awaited.poll_informational(cx) {
+            return Poll::Ready(informational.map(Answer::Informational));
+        }
+        let (parts, incoming) = ready!(Pin::new(awaited).poll(cx))?.into_parts();
+        self.input_ended = incoming.is_end_stream();
+        self.incoming = Some(incoming);
+        self.awaited = None;
+        Poll::Ready(Ok(Answer::Final(Response::from_parts(parts, ()))))
+    }
+
+    pub(crate) fn send_informational(&mut self, head: Response<()>) {
+        if let Some(respond) = &mut self.respond {
+            // A client that has gone is noticed elsewhere.
+            let _ = respond.send_informational(head);
+        }
+    }
+
+    /// Answers a client; `ended`: there is no body.
+    pub(crate) fn send_response(&mut self, head: Response<()>, ended: bool) {
+        let Some(mut respond) = self.respond.take() else {
+            return;
+        };
+        if let Ok(outgoing) = respond.send_response(head, ended) {
+            self.outgoing = Some(outgoing);
+        }
+        self.output_ended = ended;
+    }
+
+    /// Breaks the stream off.
+    pub(crate) fn reset(&mut self, reason: Reason) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.send_reset(reason);
+        }
+        if let Some(respond) = &mut self.respond {
+            respond.send_reset(reason);
+        }
+    }
+
+    pub(crate) fn mark(&mut self) {
+        self.replay = Some(BytesMut::new());
+    }
+
+    pub(crate) fn forget_mark(&mut self) {
+        self.replay = None;
+    }
+
+    pub(crate) fn may_rewind(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    pub(crate) fn rewind(&mut self) -> bool {
+        let Some(mut replay) = self.replay.replace(BytesMut::new()) else {
+            self.replay = None;
+            return false;
+        };
+        if !replay.is_empty() {
+            replay.extend_from_slice(&self.pending);
+            self.pending = replay.freeze();
+        }
+        true
+    }
+
+    pub(crate) fn body_ended(&self) -> bool {
+        self.input_ended && self.pending.is_empty()
+    }
+
+    pub(crate) fn pour(&mut self, mut each: impl FnMut(&[u8])) {
+        let data = std::mem::take(&mut self.pending);
+        if data.is_empty() {
+            return;
+        }
+        match &mut self.replay {
+            Some(replay) if replay.len() + data.len() <= REPLAY => replay.extend_from_slice(&data),
+            _ => self.replay = None,
+        }
+        each(&data);
+    }
+
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Pending;
+        };
+        if self.unreleased > 0 {
+            let released = std::mem::take(&mut self.unreleased);
+            let _ = incoming.flow_control().release_capacity(released);
+        }
+        match ready!(incoming.poll_data(cx)) {
+            Some(Ok(data)) => {
+                self.unreleased = data.len();
+                self.pending = data;
+                self.input_ended = incoming.is_end_stream();
+                Poll::Ready(Ok(()))
+            }
+            Some(Err(error)) => Poll::Ready(Err(broken(error))),
+            None => {
+                self.trailers = ready!(incoming.poll_trailers(cx)).map_err(broken)?;
+                self.input_ended = true;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+
+    /// Ready when the peer has given the stream up.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let reset = match (&mut self.respond, &mut self.outgoing) {
+            (Some(respond), _) => respond.poll_reset(cx),
+            (None, Some(outgoing)) => outgoing.poll_reset(cx),
+            (None, None) => return Poll::Pending,
+        };
+        reset.map(|_| ())
+    }
+
+    pub(crate) fn push(&mut self, data: &[u8]) {
+        if !self.output_ended {
+            self.output.extend_from_slice(data);
+        }
+    }
+
+    pub(crate) fn end_body(&mut self, trailers: Option<HeaderMap>) {
+        if !self.output_ended && self.ending.is_none() {
+            self.ending = Some(trailers);
+        }
+    }
+
+    /// Bytes that wait for the peer.
+    pub(crate) fn backlog(&self) -> usize {
+        self.output.len()
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.output_ended && self.output.is_empty()
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(outgoing) = &mut self.outgoing else {
+            return if self.respond.is_none() && !self.output_ended {
+                Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+            } else {
+                Poll::Ready(Ok(()))
+            };
+        };
+        while !self.output.is_empty() {
+            outgoing.reserve_capacity(self.output.len());
+            let mut capacity = outgoing.capacity();
+            while capacity == 0 {
+                capacity = match ready!(outgoing.poll_capacity(cx)) {
+                    Some(capacity) => capacity.map_err(broken)?,
+                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                };
+            }
+            let part = self.output.split_to(capacity.min(self.output.len()));
+            let last = self.output.is_empty() && matches!(self.ending, Some(None));
+            outgoing.send_data(part.freeze(), last).map_err(broken)?;
+            self.output_ended = last;
+        }
+        if !self.output_ended
+            && let Some(trailers) = self.ending.take()
+        {
+            match trailers {
+                Some(trailers) => outgoing.send_trailers(trailers).map_err(broken)?,
+                None => outgoing.send_data(Bytes::new(), true).map_err(broken)?,
+            }
+            self.output_ended = true;
+        }
+        if self.output.capacity() > 0 {
+            self.output = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// After a 2xx to an extended CONNECT: the stream's data are bytes without meaning.
+    pub(crate) fn become_tunnel(&mut self) {
+        self.output_ended = false;
+        self.replay = None;
+    }
+}
+
+fn broken(error: h2::Error) -> io::Error {
+    if error.is_io() {
+        return error
+            .into_io()
+            .unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
+    }
+    io::Error::new(io::ErrorKind::ConnectionReset, error)
+}

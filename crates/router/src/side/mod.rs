@@ -1,0 +1,269 @@
+//! The two sides of an exchange, client and backend, whatever version of HTTP each speaks.
+//!
+//! ```text
+//!              pump(client, backend)
+//!   client  ───────────────────────────▶  backend        a body is read, decoded, framed anew, written;
+//!   (Side)  ◀───────────────────────────  (Side)         the slower of the two sets the pace
+//!              pump(backend, client)
+//! ```
+//!
+//! Nothing here decides where a request goes or what a failure means.
+
+pub(crate) mod buffers;
+mod convert;
+pub(crate) mod drain;
+mod http1;
+mod http2;
+pub(crate) mod stream;
+pub(crate) mod timer;
+
+pub(crate) use convert::{request_from_http2, request_to_http2};
+pub(crate) use http1::{Head, Http1};
+pub(crate) use http2::Http2;
+
+use ::http1::{Framing, Limits, Refusal, Response, Version};
+use h2::Reason;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
+pub(crate) enum Side {
+    Http1(Http1),
+    Http2(Box<Http2>),
+}
+
+/// Why a body did not reach its end.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// Who sends it has gone, or its connection failed.
+    From,
+    /// It is not what it should be.
+    Malformed(Refusal),
+    /// Who should take it does not.
+    To,
+}
+
+/// A message's last or only head.
+#[derive(Debug)]
+pub(crate) enum Answered {
+    Informational,
+    Final,
+    /// The connection ended first; `clean`: without a byte of an answer.
+    End {
+        clean: bool,
+    },
+    Refused(Refusal),
+    Failed(h2::Error),
+}
+
+impl Side {
+    pub(crate) fn mark(&mut self) {
+        match self {
+            Self::Http1(side) => side.mark(),
+            Self::Http2(side) => side.mark(),
+        }
+    }
+
+    pub(crate) fn forget_mark(&mut self) {
+        match self {
+            Self::Http1(side) => side.forget_mark(),
+            Self::Http2(side) => side.forget_mark(),
+        }
+    }
+
+    /// Whether everything that was taken of its body since the mark can be had again.
+    pub(crate) fn may_rewind(&self) -> bool {
+        match self {
+            Self::Http1(side) => side.may_rewind(),
+            Self::Http2(side) => side.may_rewind(),
+        }
+    }
+
+    pub(crate) fn rewind(&mut self) -> bool {
+        match self {
+            Self::Http1(side) => side.rewind(),
+            Self::Http2(side) => side.rewind(),
+        }
+    }
+
+    /// The body that comes has been read and handed on to its end.
+    pub(crate) fn body_ended(&self) -> bool {
+        match self {
+            Self::Http1(side) => side.body_ended(),
+            Self::Http2(side) => side.body_ended(),
+        }
+    }
+
+    fn pour(&mut self, each: impl FnMut(&[u8])) -> Result<(), Refusal> {
+        match self {
+            Self::Http1(side) => side.pour(each),
+            Self::Http2(side) => {
+                side.pour(each);
+                Ok(())
+            }
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Http1(side) => side.poll_body(cx),
+            Self::Http2(side) => side.poll_body(cx),
+        }
+    }
+
+    pub(crate) fn push(&mut self, data: &[u8]) {
+        match self {
+            Self::Http1(side) => side.push(data),
+            Self::Http2(side) => side.push(data),
+        }
+    }
+
+    pub(crate) fn end_body(&mut self) {
+        match self {
+            Self::Http1(side) => side.end_body(None),
+            Self::Http2(side) => side.end_body(None),
+        }
+    }
+
+    /// Bytes that wait until the other end takes them.
+    pub(crate) fn backlog(&self) -> usize {
+        match self {
+            Self::Http1(side) => side.backlog(),
+            Self::Http2(side) => side.backlog(),
+        }
+    }
+
+    /// The body that goes out has gone to its end.
+    pub(crate) fn is_finished(&self) -> bool {
+        match self {
+            Self::Http1(side) => side.is_finished(),
+            Self::Http2(side) => side.is_finished(),
+        }
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Http1(side) => side.poll_flush(cx),
+            Self::Http2(side) => side.poll_flush(cx),
+        }
+    }
+
+    /// Ready when the other end has gone.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(side) => side.poll_gone(cx),
+            Self::Http2(side) => side.poll_gone(cx),
+        }
+    }
+
+    /// Breaks off what cannot be ended well. (A connection of HTTP/1 is broken off by dropping it.)
+    pub(crate) fn abort(&mut self) {
+        if let Self::Http2(side) = self {
+            side.reset(Reason::INTERNAL_ERROR);
+        }
+    }
+
+    /// Waits for the next head of a backend's answer.
+    pub(crate) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        response: &mut Response,
+        limits: &Limits,
+        to_head: bool,
+    ) -> Poll<io::Result<Answered>> {
+        match self {
+            Self::Http1(side) => {
+                let head = ready!(side.poll_response(cx, response, limits, to_head))?;
+                Poll::Ready(Ok(match head {
+                    Head::Whole if matches!(response.status, 100 | 102..=199) => {
+                        Answered::Informational
+                    }
+                    Head::Whole => Answered::Final,
+                    Head::End { clean } => Answered::End { clean },
+                    Head::Refused(refusal) => Answered::Refused(refusal),
+                }))
+            }
+            Self::Http2(side) => Poll::Ready(Ok(match ready!(side.poll_answer(cx)) {
+                Ok(http2::Answer::Informational(head)) => {
+                    convert::response_from_http2(&head, response);
+                    Answered::Informational
+                }
+                Ok(http2::Answer::Final(head)) => {
+                    convert::response_from_http2(&head, response);
+                    response.framing = if to_head || side.body_ended() {
+                        Framing::None
+                    } else {
+                        convert::length(response)
+                    };
+                    Answered::Final
+                }
+                Err(error) => Answered::Failed(error),
+            })),
+        }
+    }
+
+    /// Passes a 1xx on, if the client's version has such a thing.
+    pub(crate) fn send_informational(&mut self, response: &Response, version: Version) {
+        match self {
+            Self::Http1(side) if version == Version::Http11 => side.send_informational(response),
+            Self::Http1(_) => {}
+            Self::Http2(side) => {
+                if let Some(head) = convert::response_to_http2(response) {
+                    side.send_informational(head);
+                }
+            }
+        }
+    }
+
+    /// Begins the answer to a client. `to`: the request's version, and whether it was a HEAD.
+    pub(crate) fn send_response(
+        &mut self,
+        response: &mut Response,
+        to: (Version, bool),
+        keep_alive: &mut bool,
+    ) {
+        match self {
+            Self::Http1(side) => side.send_response(response, to, keep_alive),
+            Self::Http2(side) => {
+                let ended = response.framing == Framing::None || to.1;
+                match convert::response_to_http2(response) {
+                    Some(head) => side.send_response(head, ended),
+                    None => side.reset(Reason::INTERNAL_ERROR),
+                }
+            }
+        }
+    }
+
+    /// After both have agreed to switch protocols: bytes.
+    pub(crate) fn become_tunnel(&mut self) {
+        match self {
+            Self::Http1(side) => side.become_tunnel(),
+            Self::Http2(side) => side.become_tunnel(),
+        }
+    }
+}
+
+/// Moves a body from one side to the other, to its end; `tap` sees all of it. To be called again whenever woken.
+pub(crate) fn poll_pump(
+    from: &mut Side,
+    to: &mut Side,
+    cx: &mut Context<'_>,
+    mut tap: impl FnMut(&[u8]),
+) -> Poll<Result<(), Broken>> {
+    loop {
+        from.pour(|data| {
+            tap(data);
+            to.push(data);
+        })
+        .map_err(Broken::Malformed)?;
+        if from.body_ended() && !to.is_finished() {
+            convert::end_body(from, to).map_err(Broken::Malformed)?;
+        }
+        ready!(to.poll_flush(cx)).map_err(|_| Broken::To)?;
+        if to.is_finished() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(from.poll_body(cx)).map_err(|_| Broken::From)?;
+    }
+}
