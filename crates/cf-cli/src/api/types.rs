@@ -75,7 +75,7 @@ answers! {
     Domain { guid: String, name: String, internal: bool, supported_protocols: Vec<String>, relationships: Relationships }
     Reservation { matching_route: bool }
 
-    Stack { name: String, description: Option<String> }
+    Stack { name: String, description: Option<String>, state: Option<String> }
     Buildpack {
         name: String, stack: Option<String>, position: i64, enabled: bool, locked: bool, state: String, filename: Option<String>,
         lifecycle: Option<String>,
