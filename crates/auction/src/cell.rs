@@ -58,6 +58,15 @@ impl Cell {
         }
     }
 
+    /// What would be too little here even if nothing else ran.
+    pub(crate) fn lasting_shortage(&self, demand: Demand) -> Shortage {
+        Shortage {
+            containers: self.total.containers < 1,
+            disk: self.total.disk_mb < demand.disk_mb,
+            memory: self.total.memory_mb < demand.memory_mb,
+        }
+    }
+
     /// The proxy's memory is part of it: the original leaves it out here, and a batch may promise more than there is.
     pub(crate) fn reserve(&mut self, demand: Demand) {
         self.available.memory_mb -= demand.memory_mb;

@@ -58,6 +58,9 @@ pub enum PlacementError {
     PlacementTags(Vec<String>),
     #[error("insufficient resources{0}")]
     Insufficient(Shortage),
+    /// Waiting will not help: every matching cell is too small even when empty.
+    #[error("insufficient resources{0} (no cell is that large)")]
+    TooLarge(Shortage),
     #[error("waiting to start instance: reached in-flight start limit")]
     TooManyStarting,
 }
@@ -172,6 +175,7 @@ fn best(
     let mut winner: Option<(Score, usize)> = None;
     let mut furthest = Mismatch::RootFs;
     let mut shortage: Option<Shortage> = None;
+    let mut too_large = true;
     for (at, cell) in cells.iter().enumerate() {
         if let Err(mismatch) = constraint.check(cell) {
             furthest = furthest.max(mismatch);
@@ -180,6 +184,7 @@ fn best(
         let short = cell.shortage(demand(cell));
         if short.any() {
             shortage = Some(shortage.map_or(short, |all| all.and(short)));
+            too_large &= cell.lasting_shortage(demand(cell)).any();
             continue;
         }
         let score = score(cell);
@@ -189,6 +194,7 @@ fn best(
     }
     match (winner, shortage, furthest) {
         (Some((_, at)), _, _) => Ok(at),
+        (None, Some(shortage), _) if too_large => Err(PlacementError::TooLarge(shortage)),
         (None, Some(shortage), _) => Err(PlacementError::Insufficient(shortage)),
         (None, None, Mismatch::RootFs) => Err(PlacementError::RootFs),
         (None, None, Mismatch::VolumeDrivers) => Err(PlacementError::VolumeDrivers),

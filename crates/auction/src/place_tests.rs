@@ -231,6 +231,10 @@ fn errors_tell_what_no_cell_has() {
         error(&mut [little_memory], lrp("p", 0, 10)),
         "insufficient resources: containers, memory"
     );
+    assert_eq!(
+        error(&mut [cell("a", "z"), cell("b", "z")], lrp("p", 0, 1001)),
+        "insufficient resources: memory (no cell is that large)"
+    );
 }
 
 #[test]

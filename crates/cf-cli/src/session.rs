@@ -36,6 +36,11 @@ pub(crate) struct Target {
     pub(crate) user: String,
 }
 
+/// A domain that this user cannot see, or that does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("Domain '{0}' not found.")]
+pub(crate) struct NoSuchDomain(String);
+
 impl Session {
     /// Reads the configuration; gives the `Ui` back with the error when that fails.
     pub(crate) fn open(
@@ -314,7 +319,7 @@ impl Session {
     pub(crate) async fn domain(&self, name: &str) -> Result<Domain> {
         self.first("/v3/domains", &[("names", &filter(name))])
             .await?
-            .with_context(|| format!("Domain '{name}' not found."))
+            .ok_or_else(|| NoSuchDomain(name.to_owned()).into())
     }
 }
 

@@ -257,15 +257,26 @@ pub(crate) enum Health {
     Waiting,
     /// All instances have crashed.
     Crashed,
+    /// No cell will ever have room for any of them.
+    Impossible,
 }
+
+/// What the auctioneer says in a placement error that waiting does not mend.
+const PERMANENT: &str = "no cell is that large";
 
 /// As the original decides: one running instance is enough, only crashed ones are a failure.
 pub(crate) fn health(instances: &[Instance]) -> Health {
     match () {
         () if instances.is_empty() || instances.iter().any(|i| i.state == "RUNNING") => Health::Up,
         () if instances.iter().all(|i| i.state == "CRASHED") => Health::Crashed,
+        () if instances.iter().all(is_impossible) => Health::Impossible,
         () => Health::Waiting,
     }
+}
+
+fn is_impossible(instance: &Instance) -> bool {
+    let details = instance.details.as_deref().unwrap_or_default();
+    instance.state == "DOWN" && details.contains(PERMANENT)
 }
 
 /// Waits until every process (only `web`, when `web_only`) runs, or has failed.
@@ -287,6 +298,13 @@ pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: b
                     tell_details(session, &instances, &mut told);
                     bail!(
                         "Start unsuccessful\n\nTIP: use 'cf logs {} --recent' for more information",
+                        app.name
+                    );
+                }
+                Health::Impossible => {
+                    tell_details(session, &instances, &mut told);
+                    bail!(
+                        "Start unsuccessful\n\nTIP: ask for less with 'cf scale {} -m MEMORY -k DISK'",
                         app.name
                     );
                 }
@@ -364,5 +382,14 @@ mod tests {
         assert_eq!(check(&["CRASHED", "STARTING"]), Health::Waiting);
         assert_eq!(check(&["DOWN"]), Health::Waiting);
         assert_eq!(check(&["CRASHED", "CRASHED"]), Health::Crashed);
+        let down = |details: &str| Instance {
+            state: "DOWN".into(),
+            details: Some(details.into()),
+            ..Instance::default()
+        };
+        let never = down("insufficient resources: memory (no cell is that large)");
+        let full = down("insufficient resources: memory");
+        assert_eq!(health(&[never.clone(), never.clone()]), Health::Impossible);
+        assert_eq!(health(&[never, full]), Health::Waiting);
     }
 }

@@ -53,13 +53,7 @@ pub(crate) async fn show(session: &Session, app_guid: &str, with_command: bool) 
     if summary.app.lifecycle.kind == "docker" {
         rows.push(("docker image", droplet.image.unwrap_or_default()));
     } else {
-        rows.push((
-            "stack",
-            droplet
-                .stack
-                .or(summary.app.lifecycle.data.stack)
-                .unwrap_or_default(),
-        ));
+        rows.push(("stack", droplet.stack.unwrap_or_default()));
         rows.push(("buildpacks", String::new()));
     }
     ui.key_values(&rows);
@@ -81,18 +75,6 @@ pub(crate) async fn show(session: &Session, app_guid: &str, with_command: bool) 
     for (process, sidecars, instances) in &summary.processes {
         ui.blank();
         show_process(session, process, sidecars, instances, with_command);
-    }
-    Ok(())
-}
-
-/// `cf scale` without flags shows the processes only.
-pub(crate) async fn show_processes(session: &Session, app_guid: &str) -> Result<()> {
-    let summary = load(session, app_guid, false).await?;
-    for (i, (process, sidecars, instances)) in summary.processes.iter().enumerate() {
-        if i > 0 {
-            session.ui.blank();
-        }
-        show_process(session, process, sidecars, instances, false);
     }
     Ok(())
 }
@@ -171,10 +153,7 @@ fn show_process(
         rows.push(("start command", command.clone()));
     }
     session.ui.key_values(&rows);
-    let is_listed = instances
-        .iter()
-        .any(|i| i.state != "DOWN" || i.details.as_deref().is_some_and(|d| !d.is_empty()));
-    if !is_listed {
+    if instances.is_empty() {
         session.ui.blank();
         session
             .ui

@@ -108,8 +108,10 @@ impl Ui {
     pub(crate) fn warn(&self, text: impl AsRef<str>) {
         let _ = writeln!(locked(&self.err), "{}", text.as_ref());
     }
+    /// `OK` and an empty line.
     pub(crate) fn ok(&self) {
         self.line(self.paint(GREEN_BOLD, "OK"));
+        self.blank();
     }
     /// An error: its text on stderr, `FAILED` on stdout.
     pub(crate) fn failed(&self, message: &str) {

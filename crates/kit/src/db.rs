@@ -7,7 +7,8 @@ use sqlx::sqlite::{
 use std::path::Path;
 use std::time::Duration;
 
-/// Opens (creating it, mode 0600) the database file and applies `schema`, a list of idempotent statements.
+/// Opens (creating it, mode 0600) the database file and applies `schema`, a list of idempotent statements; `ALTER TABLE …
+/// ADD COLUMN` counts as one.
 pub async fn open(path: &Path, schema: &[&str]) -> Result<SqlitePool> {
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -31,10 +32,22 @@ pub async fn open(path: &Path, schema: &[&str]) -> Result<SqlitePool> {
         .await
         .with_context(|| format!("open database {}", path.display()))?;
     for statement in schema {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(*statement))
+        match sqlx::raw_sql(sqlx::AssertSqlSafe(*statement))
             .execute(&pool)
             .await
-            .with_context(|| format!("migrate database {}", path.display()))?;
+        {
+            Err(error) if !is_there_already(&error) => {
+                return Err(error).with_context(|| format!("migrate database {}", path.display()));
+            }
+            _ => {}
+        }
     }
     Ok(pool)
+}
+
+/// SQLite has no `ADD COLUMN IF NOT EXISTS`.
+fn is_there_already(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.message().starts_with("duplicate column name"))
 }

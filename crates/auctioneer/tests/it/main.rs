@@ -348,7 +348,10 @@ async fn what_fits_nowhere_is_reported() {
     let failed = foundation
         .until(|peers| peers.failed.first().cloned())
         .await;
-    assert_eq!(failed.error_message, "insufficient resources: memory");
+    assert_eq!(
+        failed.error_message,
+        "insufficient resources: memory (no cell is that large)"
+    );
     assert_eq!(
         failed.key,
         Some(m::ActualLrpKey {

@@ -38,8 +38,7 @@ answers! {
     Space { guid: String, name: String, relationships: Relationships }
 
     App { guid: String, name: String, state: String, lifecycle: Lifecycle }
-    Lifecycle { #[serde(rename = "type")] kind: String, data: LifecycleData }
-    LifecycleData { stack: Option<String>, buildpacks: Vec<String> }
+    Lifecycle { #[serde(rename = "type")] kind: String }
     Process {
         guid: String, #[serde(rename = "type")] kind: String, command: Option<String>, instances: i64, memory_in_mb: i64,
         process_instances: Vec<ProcessInstance>, relationships: ProcessRelationships,
@@ -75,7 +74,7 @@ answers! {
     Domain { guid: String, name: String, internal: bool, supported_protocols: Vec<String>, relationships: Relationships }
     Reservation { matching_route: bool }
 
-    Stack { name: String, description: Option<String> }
+    Stack { name: String, description: Option<String>, state: Option<String> }
     Buildpack {
         name: String, stack: Option<String>, position: i64, enabled: bool, locked: bool, state: String, filename: Option<String>,
         lifecycle: Option<String>,

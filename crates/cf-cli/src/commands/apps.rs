@@ -340,7 +340,7 @@ pub(super) async fn scale(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         ],
     );
     s.ui.blank();
-    summary::show_processes(s, &app.guid).await
+    summary::show(s, &app.guid, false).await
 }
 
 fn quantity(p: &Parsed, flag: &str) -> Result<Option<u64>> {

@@ -22,7 +22,7 @@ pub(super) const SPECS: &[Spec] = &[
     },
     Spec {
         name: "create-private-domain",
-        alias: "",
+        alias: "create-domain",
         group: GROUP,
         about: "Create a private domain for a specific org",
         args: &["ORG", "DOMAIN"],
@@ -109,7 +109,6 @@ async fn create(s: &Session, body: &Value) -> Result<()> {
     s.call(Request::new(Method::POST, "/v3/domains").json(body)?)
         .await?;
     s.ui.ok();
-    s.ui.blank();
     Ok(())
 }
 

@@ -114,7 +114,6 @@ async fn change(s: &Session, app_guid: &str, name: &str, value: Option<&str>) ->
 
 fn tip(s: &Session, app: &str) {
     s.ui.ok();
-    s.ui.blank();
     s.ui.line(format!(
         "TIP: Use 'cf restage {app}' to ensure your env variable changes take effect."
     ));

@@ -39,17 +39,12 @@ const KEYS: [&str; 15] = [
 
 pub(super) async fn events(s: &Session, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
-    let app = s.app(p.arg(0), &target).await?;
     s.ui.flavor(
         "Getting events for app {} in org {} / space {} as {}...",
-        &[
-            &app.name,
-            &target.org.name,
-            &target.space.name,
-            &target.user,
-        ],
+        &[p.arg(0), &target.org.name, &target.space.name, &target.user],
     );
     s.ui.blank();
+    let app = s.app(p.arg(0), &target).await?;
     let url = with_query(
         "/v3/audit_events",
         &[

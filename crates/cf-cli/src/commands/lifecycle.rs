@@ -108,7 +108,7 @@ pub(super) async fn start(s: &Session, p: &Parsed) -> Result<()> {
     stage_if_needed(s, &app).await?;
     start_and_wait(s, &app, false).await?;
     s.ui.blank();
-    summary::show(s, &app.guid, true).await
+    summary::show(s, &app.guid, false).await
 }
 
 pub(super) async fn stop(s: &Session, p: &Parsed) -> Result<()> {
@@ -133,7 +133,7 @@ pub(super) async fn restart(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> 
     stage_if_needed(s, &app).await?;
     replace_instances(s, &app, None, strategy, p.has("no-wait")).await?;
     s.ui.blank();
-    summary::show(s, &app.guid, true).await
+    summary::show(s, &app.guid, false).await
 }
 
 /// Stops and starts the app, or rolls it when it runs; with a droplet, to that one.
@@ -190,7 +190,7 @@ pub(super) async fn restage(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> 
     s.ui.blank();
     replace_instances(s, &app, Some(&droplet), strategy, p.has("no-wait")).await?;
     s.ui.blank();
-    summary::show(s, &app.guid, true).await
+    summary::show(s, &app.guid, false).await
 }
 
 pub(super) async fn restart_app_instance(s: &Session, p: &Parsed) -> Result<()> {

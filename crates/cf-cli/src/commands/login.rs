@@ -127,7 +127,6 @@ pub(super) async fn api(s: &Session, p: &Parsed) -> Result<()> {
         s.ui.flavor("Setting API endpoint to {}...", &[url]);
         s.set_api(url, p.has("skip-ssl-validation")).await?;
         s.ui.ok();
-        s.ui.blank();
     }
     let (target, version) = {
         let c = s.config();
@@ -184,7 +183,6 @@ pub(super) async fn login(s: &Session, p: &Parsed) -> Result<()> {
         }
     }
     s.ui.ok();
-    s.ui.blank();
     choose_target(s, p).await?;
     show_target(s);
     Ok(())
@@ -356,7 +354,6 @@ pub(super) async fn auth(s: &Session, p: &Parsed) -> Result<()> {
         done => done?,
     }
     s.ui.ok();
-    s.ui.blank();
     s.ui.line("Use 'cf target' to view or set your target org and space.");
     Ok(())
 }

@@ -26,17 +26,12 @@ pub(super) const SPECS: &[Spec] = &[Spec {
 
 pub(super) async fn logs(s: &Session, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
-    let app = s.app(p.arg(0), &target).await?;
     s.ui.flavor(
         "Retrieving logs for app {} in org {} / space {} as {}...",
-        &[
-            &app.name,
-            &target.org.name,
-            &target.space.name,
-            &target.user,
-        ],
+        &[p.arg(0), &target.org.name, &target.space.name, &target.user],
     );
     s.ui.blank();
+    let app = s.app(p.arg(0), &target).await?;
     if p.has("recent") {
         print(s, &s.recent_logs(&app.guid).await?);
         return Ok(());

@@ -123,16 +123,15 @@ pub(super) async fn create_org(s: &Session, p: &Parsed) -> Result<()> {
     {
         Ok(_) => {
             s.ui.ok();
-            s.ui.blank();
         }
         Err(error)
             if error
                 .downcast_ref::<ApiError>()
                 .is_some_and(|e| e.says(&format!("Organization '{name}' already exists."))) =>
         {
-            s.ui.warn(format!("Organization '{name}' already exists."));
+            s.ui.line(format!("Organization '{name}' already exists."));
             s.ui.ok();
-            s.ui.blank();
+            return Ok(());
         }
         Err(error) => return Err(error),
     }

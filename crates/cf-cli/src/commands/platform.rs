@@ -83,10 +83,17 @@ pub(super) async fn stacks(s: &Session) -> Result<()> {
     stacks.sort_by(|a, b| a.name.cmp(&b.name));
     s.ui.table(
         "",
-        &["name", "description"],
+        &["name", "description", "state"],
         stacks
             .into_iter()
-            .map(|t| vec![t.name, t.description.unwrap_or_default()])
+            .map(|t| {
+                let (description, state) = (t.description, t.state);
+                vec![
+                    t.name,
+                    description.unwrap_or_default(),
+                    state.unwrap_or_default(),
+                ]
+            })
             .collect(),
     );
     Ok(())

@@ -4,7 +4,7 @@ use crate::api::error::ApiError;
 use crate::api::types::{App, Destination, Domain, Named, Reservation, Route};
 use crate::api::{Request, with_query};
 use crate::args::{Flag, Parsed, Spec, Usage, switch, value};
-use crate::session::{Session, Target};
+use crate::session::{NoSuchDomain, Session, Target};
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -340,6 +340,7 @@ pub(super) async fn routes(s: &Session, p: &Parsed) -> Result<()> {
             r.path.clone(),
             r.protocol.clone(),
             distinct(&|d| d.protocol.clone()),
+            distinct(&|d| d.port.map(|p| p.to_string())),
             distinct(&|d| d.app.guid.as_ref().and_then(name)),
             String::new(),
             shown_options(r),
@@ -353,6 +354,7 @@ pub(super) async fn routes(s: &Session, p: &Parsed) -> Result<()> {
         "path",
         "protocol",
         "app-protocol",
+        "app-port",
         "apps",
         "service instance",
         "options",
@@ -529,7 +531,6 @@ pub(super) async fn map_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()
             );
             let route = create(s, &wanted, &target.space.guid, options).await?;
             s.ui.ok();
-            s.ui.blank();
             route
         }
     };
@@ -643,29 +644,33 @@ pub(super) async fn delete_if_there(s: &Session, guid: &str) -> Result<()> {
 
 pub(super) async fn delete_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     s.require_space()?;
-    let wanted = Wanted::of(s, spec, p, p.arg(0)).await?;
+    let wanted = match Wanted::of(s, spec, p, p.arg(0)).await {
+        // what cannot be there is as good as deleted
+        Err(error) if error.is::<NoSuchDomain>() => {
+            s.ui.warn(error.to_string());
+            s.ui.ok();
+            return Ok(());
+        }
+        wanted => wanted?,
+    };
     let url = wanted.url();
     ensure!(
         wanted.port.is_none() || wanted.domain.is_tcp(),
         "Domain '{}' has no TCP routes: leave out --port.",
         wanted.domain.name
     );
-    if !p.has("force") {
-        s.ui.line("This action impacts all apps using this route.");
-        s.ui.line("Deleting this route will make apps unreachable via this route.");
-        if !s
-            .ui
-            .confirm(&format!("Really delete the route {}?", s.ui.named(&url)))?
-        {
-            s.ui.line(format!("Route '{url}' has not been deleted."));
-            return Ok(());
-        }
+    s.ui.line("This action impacts all apps using this route.");
+    s.ui.line("Deleting this route will make apps unreachable via this route.");
+    let question = format!("Really delete the route {}?", s.ui.named(&url));
+    if !p.has("force") && !s.ui.confirm(&question)? {
+        s.ui.line(format!("Route '{url}' has not been deleted."));
+        return Ok(());
     }
     s.ui.flavor("Deleting route {}...", &[&url]);
     match wanted.find(s).await? {
         Some(route) => s.delete(&format!("/v3/routes/{}", route.guid)).await?,
         None => {
-            s.ui.warn(format!("Unable to delete. {}", wanted.not_found()))
+            s.ui.line(format!("Unable to delete. {}", wanted.not_found()))
         }
     }
     s.ui.ok();

@@ -221,7 +221,6 @@ pub(super) async fn delete_space(s: &Session, p: &Parsed) -> Result<()> {
             if s.config().space_fields.guid == space.guid {
                 s.change(|c| c.space_fields = config::Space::default())?;
                 s.ui.ok();
-                s.ui.blank();
                 s.ui.line("TIP: No space targeted, use 'cf target -s' to target a space.");
                 return Ok(());
             }

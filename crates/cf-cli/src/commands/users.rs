@@ -177,7 +177,6 @@ pub(super) async fn create_user(s: &Session, p: &Parsed) -> Result<()> {
         None => s.ui.warn(format!("User '{name}' already exists.")),
     }
     s.ui.ok();
-    s.ui.blank();
     s.ui.line("TIP: Assign roles with 'cf set-org-role' and 'cf set-space-role'.");
     Ok(())
 }

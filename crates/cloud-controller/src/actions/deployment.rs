@@ -4,11 +4,19 @@ use super::{app as apps, process as verbs};
 use crate::controller::Settings;
 use crate::db::app::App;
 use crate::db::build::Droplet;
-use crate::db::deployment::{self, Deployment};
+use crate::db::deployment::{self, Deployment, Options};
 use crate::db::process::{self, Process};
-use crate::db::{self, Connection};
+use crate::db::{self, Connection, Json};
 use crate::diego::rollout::Step;
 use crate::error::{ApiError, ApiResult};
+
+/// How a droplet shall be deployed.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub strategy: String,
+    pub max_in_flight: i64,
+    pub options: Options,
+}
 
 /// Begins a deployment of a droplet. Answers it and the processes to settle.
 pub(crate) async fn create(
@@ -16,36 +24,49 @@ pub(crate) async fn create(
     settings: &Settings,
     app: &mut App,
     droplet: &Droplet,
-    strategy: &str,
-    max_in_flight: i64,
+    wanted: Wanted,
 ) -> ApiResult<(Deployment, Vec<String>)> {
     let previous = app.droplet_guid.clone();
     apps::assign_droplet(conn, settings, app, droplet).await?;
     let mut deployment = Deployment {
         app_guid: app.guid.clone(),
-        strategy: strategy.to_owned(),
+        strategy: wanted.strategy,
         droplet_guid: droplet.guid.clone(),
         previous_droplet_guid: previous,
-        max_in_flight,
+        max_in_flight: wanted.max_in_flight,
         status_changed_at: crate::clock::now(),
         state: "FINALIZED".to_owned(),
         reason: "DEPLOYED".to_owned(),
         ..Deployment::fresh()
     };
-    let web = process::of_type(conn, &app.guid, "web")
+    let mut web = process::of_type(conn, &app.guid, "web")
         .await?
         .ok_or_else(|| ApiError::not_found("Process"))?;
-    deployment.instances = web.instances;
+    let options = &wanted.options;
+    deployment.instances_before = web.instances;
+    deployment.instances = options.web_instances.unwrap_or(web.instances);
+    let (memory, disk, log_rate) = (
+        options.memory_in_mb.unwrap_or(web.memory_in_mb),
+        options.disk_in_mb.unwrap_or(web.disk_in_mb),
+        options
+            .log_rate_limit_in_bytes_per_second
+            .unwrap_or(web.log_rate_limit),
+    );
+    (web.memory_in_mb, web.disk_in_mb, web.log_rate_limit) = (memory, disk, log_rate);
     if !app.is_started() {
+        web.instances = deployment.instances;
+        web.touch();
+        db::update(conn, &web).await?;
         let processes = apps::start(conn, app).await?;
         db::insert(conn, &deployment).await?;
         return Ok((deployment, processes));
     }
     if let Some(mut active) = deployment::active_of_app(conn, &app.guid).await? {
-        deployment.instances = active.instances;
+        deployment.instances_before = active.instances_before;
+        deployment.instances = options.web_instances.unwrap_or(active.instances);
         finalize(conn, &mut active, "SUPERSEDED").await?;
     }
-    let instances = deployment.instances.min(max_in_flight);
+    let instances = deployment.instances.min(wanted.max_in_flight);
     let now = crate::clock::now();
     let new = Process {
         guid: crate::clock::guid(),
@@ -56,6 +77,7 @@ pub(crate) async fn create(
         ..web
     };
     db::insert(conn, &new).await?;
+    deployment.options = Json(wanted.options);
     deployment.deploying_process_guid = Some(new.guid.clone());
     "ACTIVE".clone_into(&mut deployment.state);
     "DEPLOYING".clone_into(&mut deployment.reason);
@@ -128,7 +150,7 @@ pub(crate) async fn apply(
         Step::Cancel => {
             verbs::delete(conn, &new).await?;
             if let Some(newest) = old.into_iter().next_back() {
-                resize(conn, newest, deployment.instances).await?;
+                resize(conn, newest, deployment.instances_before).await?;
             }
             if let Some(mut app) = db::by_guid::<App>(conn, &deployment.app_guid).await? {
                 app.droplet_guid = deployment

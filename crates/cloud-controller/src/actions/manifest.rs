@@ -405,9 +405,15 @@ const KNOWN: &[&str] = &[
     "instances",
     "memory",
     "disk_quota",
+    "disk-quota",
+    "log-rate-limit-per-second",
     "command",
     "health-check-type",
     "health-check-http-endpoint",
+    "health-check-invocation-timeout",
+    "health-check-interval",
+    "readiness-health-check-type",
+    "readiness-health-check-http-endpoint",
     "timeout",
     "random-route",
     "default-route",
@@ -417,11 +423,25 @@ const PROCESS_KEYS: &[&str] = &[
     "instances",
     "memory",
     "disk_quota",
+    "log-rate-limit-per-second",
     "command",
     "health-check-type",
     "health-check-http-endpoint",
+    "health-check-invocation-timeout",
+    "health-check-interval",
+    "readiness-health-check-type",
+    "readiness-health-check-http-endpoint",
     "timeout",
 ];
+
+/// The generated manifest's spelling of a key; changes are told under the posted one.
+fn canonical(key: &str) -> &str {
+    if key == "disk-quota" {
+        "disk_quota"
+    } else {
+        key
+    }
+}
 
 fn diff_app(path: &str, wanted: &Map<String, Value>, existing: &Value, changes: &mut Vec<Value>) {
     let web = existing
@@ -429,9 +449,9 @@ fn diff_app(path: &str, wanted: &Map<String, Value>, existing: &Value, changes: 
         .and_then(Value::as_array)
         .and_then(|list| list.iter().find(|process| process["type"] == "web"));
     for (key, value) in wanted {
-        let was = match key.as_str() {
+        let was = match canonical(key) {
             key if PROCESS_KEYS.contains(&key) => web.and_then(|web| web.get(key)),
-            "buildpacks" | "stack" => existing.get(key),
+            key @ ("buildpacks" | "stack") => existing.get(key),
             "env" => {
                 diff_env(&format!("{path}/env"), value, existing.get("env"), changes);
                 continue;
@@ -499,8 +519,8 @@ mod tests {
 
     #[test]
     fn diffs_name_what_changes() {
-        let current = json!({"a": {"name": "a", "env": {"K": "1"}, "routes": [{"route": "a.x"}], "processes": [{"type": "web", "memory": "1024M", "instances": 1}]}});
-        let posted = json!({"applications": [{"name": "a", "memory": "1G", "instances": 2, "env": {"K": 1, "L": "x"}, "routes": [{"route": "a.x"}, {"route": "b.x"}]}, {"name": "b"}]});
+        let current = json!({"a": {"name": "a", "env": {"K": "1"}, "routes": [{"route": "a.x"}], "processes": [{"type": "web", "memory": "1024M", "disk_quota": "64M", "instances": 1}]}});
+        let posted = json!({"applications": [{"name": "a", "memory": "1G", "disk-quota": "96M", "instances": 2, "env": {"K": 1, "L": "x"}, "routes": [{"route": "a.x"}, {"route": "b.x"}]}, {"name": "b", "disk-quota": "1G"}]});
         let changes = diff(&posted, current.as_object().unwrap());
         let paths: Vec<_> = changes
             .iter()
@@ -515,9 +535,11 @@ mod tests {
         assert_eq!(
             paths,
             [
+                "replace /applications/0/disk-quota",
                 "add /applications/0/env/L",
                 "replace /applications/0/instances",
                 "add /applications/0/routes/1",
+                "add /applications/1/disk-quota",
                 "add /applications/1/name"
             ]
         );

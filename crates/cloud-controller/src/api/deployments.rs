@@ -5,7 +5,7 @@ use super::prelude::*;
 use crate::actions::{audit, deployment as verbs};
 use crate::clock;
 use crate::db::build::Droplet;
-use crate::db::deployment::Deployment;
+use crate::db::deployment::{Deployment, Options};
 use axum::response::IntoResponse as _;
 
 pub(super) fn routes() -> Router<Cc> {
@@ -28,6 +28,7 @@ fn present(cc: &Cc, deployment: &Deployment) -> Value {
             cc.post_link(&format!("{path}/actions/cancel")),
         );
     }
+    let options = &deployment.options.0;
     let new: Vec<Value> = deployment
         .deploying_process_guid
         .iter()
@@ -48,7 +49,13 @@ fn present(cc: &Cc, deployment: &Deployment) -> Value {
                 },
             },
             "strategy": deployment.strategy,
-            "options": { "max_in_flight": deployment.max_in_flight, "web_instances": null, "memory_in_mb": null, "disk_in_mb": null, "log_rate_limit_in_bytes_per_second": null },
+            "options": {
+                "max_in_flight": deployment.max_in_flight,
+                "web_instances": options.web_instances,
+                "memory_in_mb": options.memory_in_mb,
+                "disk_in_mb": options.disk_in_mb,
+                "log_rate_limit_in_bytes_per_second": options.log_rate_limit_in_bytes_per_second,
+            },
             "droplet": { "guid": deployment.droplet_guid },
             "previous_droplet": { "guid": deployment.previous_droplet_guid },
             "new_processes": new,
@@ -58,6 +65,34 @@ fn present(cc: &Cc, deployment: &Deployment) -> Value {
             "links": links,
         }),
     )
+}
+
+/// What the deployment changes besides the droplet.
+fn options(body: &mut Body) -> Options {
+    let mut number = |name: &str, least: i64, most: i64| {
+        let value = body.at(&format!("options.{name}"))?;
+        if value.is_null() {
+            return None;
+        }
+        let number = value.as_i64().filter(|n| (least..=most).contains(n));
+        if number.is_none() {
+            body.problem(format!(
+                "Options {name} must be an integer that is at least {least}"
+            ));
+        }
+        number
+    };
+    let most = i64::from(i32::MAX);
+    Options {
+        web_instances: number("web_instances", 0, most),
+        memory_in_mb: number("memory_in_mb", 1, most),
+        disk_in_mb: number("disk_in_mb", 1, most),
+        log_rate_limit_in_bytes_per_second: number(
+            "log_rate_limit_in_bytes_per_second",
+            -1,
+            i64::MAX,
+        ),
+    }
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
@@ -124,21 +159,7 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     {
         body.problem("Revisions are not supported yet; name a droplet");
     }
-    for option in [
-        "web_instances",
-        "memory_in_mb",
-        "disk_in_mb",
-        "log_rate_limit_in_bytes_per_second",
-    ] {
-        if body
-            .at(&format!("options.{option}"))
-            .is_some_and(|value| !value.is_null())
-        {
-            body.problem(format!(
-                "Options {option} is not supported yet in a deployment; use 'cf scale'"
-            ));
-        }
-    }
+    let options = options(&mut body);
     let max_in_flight = match body
         .at("options.max_in_flight")
         .filter(|value| !value.is_null())
@@ -182,8 +203,11 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
         &cc.settings,
         &mut app,
         &droplet,
-        &strategy,
-        max_in_flight,
+        verbs::Wanted {
+            strategy: strategy.clone(),
+            max_in_flight,
+            options,
+        },
     )
     .await?;
     deployment.metadata = metadata;

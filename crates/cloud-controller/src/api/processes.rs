@@ -156,12 +156,7 @@ async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
         let started = started(cc, &found.rows).await?;
         let lrps = instances::of_processes(cc, &started).await?;
         for (process, json) in found.rows.iter().zip(&mut resources) {
-            let running = started.iter().any(|other| other.guid == process.guid);
-            json["process_instances"] = json!(if running {
-                present_instances(process, &lrps)
-            } else {
-                Vec::new()
-            });
+            json["process_instances"] = json!(present_instances(process, &lrps));
         }
     }
     Ok(ok(cc.page(&query, found.total, resources)))

@@ -2,13 +2,26 @@
 
 use super::{Connection, Json, Select, rows};
 use crate::metadata::Metadata;
+use serde::{Deserialize, Serialize};
 
 rows! {
-    /// `state` is ACTIVE or FINALIZED; `instances` is what the new web process ends with.
+    /// `state` is ACTIVE or FINALIZED; `instances` is what the new web process ends with, `instances_before` what a cancelled
+    /// deployment goes back to.
     Deployment in "deployments" {
         app_guid: String, state: String, reason: String, strategy: String, droplet_guid: String, previous_droplet_guid: Option<String>,
         deploying_process_guid: Option<String>, instances: i64, max_in_flight: i64, error: Option<String>, status_changed_at: i64, metadata: Json<Metadata>,
+        options: Json<Options>, instances_before: i64,
     }
+}
+
+/// What the new web process has different from the one before; under the API's names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Options {
+    pub web_instances: Option<i64>,
+    pub memory_in_mb: Option<i64>,
+    pub disk_in_mb: Option<i64>,
+    /// -1: unlimited.
+    pub log_rate_limit_in_bytes_per_second: Option<i64>,
 }
 
 pub(crate) async fn active(conn: &mut Connection) -> sqlx::Result<Vec<Deployment>> {

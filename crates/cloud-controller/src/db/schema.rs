@@ -90,6 +90,8 @@ pub(super) const STATEMENTS: &[&str] = &[
          previous_droplet_guid TEXT, deploying_process_guid TEXT, instances INTEGER NOT NULL, max_in_flight INTEGER NOT NULL, error TEXT, status_changed_at INTEGER NOT NULL,
          metadata TEXT NOT NULL"
     ),
+    "ALTER TABLE deployments ADD COLUMN options TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE deployments ADD COLUMN instances_before INTEGER NOT NULL DEFAULT 1",
     table!(
         "tasks",
         "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, sequence_id INTEGER NOT NULL, name TEXT NOT NULL, command TEXT NOT NULL, state TEXT NOT NULL,

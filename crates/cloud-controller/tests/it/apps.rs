@@ -273,20 +273,56 @@ async fn a_rolling_deployment_swaps_the_web_process() {
     f.finish().await;
 }
 
-/// Not a test of correctness: how long a mapping takes until the BBS has it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn how_fast_is_map_route() {
+async fn a_rolling_deployment_scales_too_and_its_cancellation_scales_back() {
     let f = Foundation::start().await;
     let app = f.started_app("app").await;
-    let mut times = Vec::new();
-    for round in 0..200 {
-        let route = f.create_route(&format!("r{round}"), "").await;
-        let at = std::time::Instant::now();
-        f.map(&route, &app).await;
-        times.push(at.elapsed());
-    }
-    times.sort();
-    println!("p50 {:?} p99 {:?}", times[100], times[198]);
+    let old = f.lrps(&app).await.remove(0).process_guid;
+    f.run_instance(&old, 0).await;
+    // as `cf push --strategy rolling -i 3 -m 96M -k 32M` asks
+    let body = json!({
+        "strategy": "rolling",
+        "options": { "max_in_flight": 2, "web_instances": 3, "memory_in_mb": 96, "disk_in_mb": 32 },
+        "relationships": { "app": { "data": { "guid": app } } },
+    });
+    let deployment = f.send(Method::POST, "/v3/deployments", body).await;
+    assert_eq!(deployment["options"]["web_instances"], 3);
+    assert_eq!(deployment["options"]["memory_in_mb"], 96);
+    let new = wait_for("the new LRP", async || {
+        let lrps = f.lrps(&app).await;
+        lrps.into_iter().find(|lrp| lrp.process_guid != old)
+    })
+    .await;
+    let size = (new.instances, new.memory_mb, new.disk_mb);
+    assert_eq!(size, (2, 96, 32));
+    let guid = deployment["guid"].as_str().unwrap();
+    let cancel = format!("/v3/deployments/{guid}/actions/cancel");
+    f.send(Method::POST, &cancel, json!({})).await;
+    let left = wait_for("one LRP", async || {
+        Some(f.lrps(&app).await).filter(|lrps| lrps.len() == 1)
+    })
+    .await;
+    assert_eq!(
+        (left[0].process_guid.as_str(), left[0].instances),
+        (old.as_str(), 1)
+    );
+    f.finish().await;
+}
+
+/// `cf apps` counts them: `web:0/1`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_process_has_its_instances_down() {
+    let f = Foundation::start().await;
+    let app = f.create_app("app").await;
+    let embedded = f
+        .get(&format!(
+            "/v3/processes?app_guids={app}&embed=process_instances"
+        ))
+        .await;
+    let instances = embedded["resources"][0]["process_instances"].clone();
+    assert_eq!(
+        instances,
+        json!([{ "index": 0, "state": "DOWN", "since": 0 }])
+    );
     f.finish().await;
 }
