@@ -113,9 +113,10 @@ fn frame(line: &str) -> Option<Frame> {
 fn layer(stack: &[Frame]) -> String {
     if stack[0].kernel {
         // The frame that the system call's entry calls: `__x64_sys_sendto`, `do_writev`, `ksys_write`.
+        let entries = ["x64_sys_call", "do_syscall_64"];
         let entry = stack
             .iter()
-            .position(|frame| frame.symbol == "do_syscall_64");
+            .position(|frame| entries.contains(&frame.symbol.as_str()));
         let call = entry.filter(|at| *at > 0).map(|at| {
             let name = &stack[at - 1].symbol;
             let prefixes = ["__x64_sys_", "ksys_", "do_"];
