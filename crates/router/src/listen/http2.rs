@@ -153,10 +153,13 @@ async fn stream_request(
     if !ended && says_empty(&parts.headers) {
         // Only its end is missing: until it is there, the head may be a lie.
         let limit = patience(worker.shared.settings.body_idle_timeout);
-        if !matches!(timeout(limit, body.data()).await, Ok(None)) {
-            return respond.send_reset(Reason::PROTOCOL_ERROR);
+        while !ended {
+            ended = match timeout(limit, body.data()).await {
+                Ok(None) => true,
+                Ok(Some(Ok(data))) if data.is_empty() => body.is_end_stream(),
+                _ => return respond.send_reset(Reason::PROTOCOL_ERROR),
+            };
         }
-        ended = true;
     }
     let side = Side::Http2(Box::new(Http2::from_client(body, respond)));
     let mut exchange = Exchange::new(worker.clone(), side);

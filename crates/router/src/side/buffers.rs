@@ -7,15 +7,18 @@ use std::task::{Context, Poll, ready};
 
 use super::stream::Stream;
 
-/// Of a buffer, in bytes.
+/// Of a buffer, in bytes; and of one for those who send more than fits.
 pub(crate) const SIZE: usize = 16 << 10;
+const LARGE: usize = 64 << 10;
 /// Spare buffers of a kind that a worker keeps.
 const SPARE: usize = 64;
+const SPARE_LARGE: usize = 16;
 
 /// Only the worker's own thread takes the locks, so they are never contended.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     inputs: Mutex<Vec<Box<[u8]>>>,
+    large_inputs: Mutex<Vec<Box<[u8]>>>,
     outputs: Mutex<Vec<Vec<u8>>>,
     /// Of all workers together: how many are in use.
     held: Arc<AtomicU64>,
@@ -25,21 +28,32 @@ impl Buffers {
     pub(crate) fn new(held: Arc<AtomicU64>) -> Self {
         Self {
             inputs: Mutex::default(),
+            large_inputs: Mutex::default(),
             outputs: Mutex::default(),
             held,
         }
     }
 
-    fn input(&self) -> Box<[u8]> {
+    fn input(&self, large: bool) -> Box<[u8]> {
         self.held.fetch_add(1, Ordering::Relaxed);
-        let spare = lock(&self.inputs).pop();
-        spare.unwrap_or_else(|| vec![0; SIZE].into())
+        let (spare, size) = if large {
+            (&self.large_inputs, LARGE)
+        } else {
+            (&self.inputs, SIZE)
+        };
+        let spare = lock(spare).pop();
+        spare.unwrap_or_else(|| vec![0; size].into())
     }
 
     fn give_input(&self, buffer: Box<[u8]>) {
         self.held.fetch_sub(1, Ordering::Relaxed);
-        let mut spare = lock(&self.inputs);
-        if buffer.len() == SIZE && spare.len() < SPARE {
+        let (spare, most) = match buffer.len() {
+            SIZE => (&self.inputs, SPARE),
+            LARGE => (&self.large_inputs, SPARE_LARGE),
+            _ => return,
+        };
+        let mut spare = lock(spare);
+        if spare.len() < most {
             spare.push(buffer);
         }
     }
@@ -76,6 +90,8 @@ pub(crate) struct Input {
     mark: Option<usize>,
     /// See [`Stream::poll_readable`].
     drained: bool,
+    /// The last read left no room in the buffer.
+    filled: bool,
 }
 
 impl Input {
@@ -151,11 +167,13 @@ impl Input {
         match stream.poll_read_into(cx, room) {
             Poll::Ready(Ok(read)) => {
                 self.drained = read < size;
+                self.filled = read == size;
                 self.end += read;
                 Poll::Ready(Ok(read))
             }
             Poll::Pending => {
                 self.drained = true;
+                self.filled = false;
                 self.release(buffers);
                 Poll::Pending
             }
@@ -165,7 +183,8 @@ impl Input {
 
     fn make_room(&mut self, buffers: &Buffers, most: usize) {
         if self.buffer.is_empty() {
-            self.buffer = buffers.input();
+            // Who filled the last one has probably more.
+            self.buffer = buffers.input(self.filled);
         }
         if self.is_empty() && self.mark.is_none() {
             (self.start, self.end) = (0, 0);

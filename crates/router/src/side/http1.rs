@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite as _;
 
+/// A piece that is worth a system call of its own.
+const LARGE: usize = 4 << 10;
+
 /// A body on its way in.
 #[derive(Clone, Debug, Default)]
 enum Reading {
@@ -50,6 +53,8 @@ pub(crate) struct Http1 {
     seen: usize,
     /// TLS has taken bytes that are perhaps not with the socket yet.
     unflushed: bool,
+    /// Writing has failed; told by the next flush.
+    failed: Option<io::Error>,
     shut: bool,
 }
 
@@ -77,6 +82,7 @@ impl Http1 {
             marked: Reading::Ended,
             seen: 0,
             unflushed: false,
+            failed: None,
             shut: false,
         }
     }
@@ -366,6 +372,29 @@ impl Http1 {
         }
     }
 
+    /// The same with as little copying as possible: large pieces go to the socket as they are, as far as it takes them.
+    pub(crate) fn pass(&mut self, cx: &mut Context<'_>, data: &[u8]) {
+        let bare = matches!(self.writing, Writing::Length(_) | Writing::UntilClose);
+        if !bare || data.len() < LARGE || !self.output.is_empty() || self.failed.is_some() {
+            return self.push(data);
+        }
+        let taken = match Pin::new(&mut self.stream).poll_write(cx, data) {
+            Poll::Ready(Ok(taken)) => taken,
+            Poll::Ready(Err(error)) => {
+                self.failed = Some(error);
+                return;
+            }
+            Poll::Pending => 0,
+        };
+        self.unflushed = self.stream.is_tls();
+        if let Writing::Length(left) = &mut self.writing {
+            *left = left.saturating_sub(taken as u64);
+        }
+        if taken < data.len() {
+            self.push(&data[taken..]);
+        }
+    }
+
     pub(crate) fn end_body(&mut self, trailers: Option<&Fields>) {
         if self.writing == Writing::Chunked {
             self.take_output();
@@ -389,6 +418,9 @@ impl Http1 {
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         while self.written < self.output.len() {
             let rest = &self.output[self.written..];
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {

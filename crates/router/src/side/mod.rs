@@ -119,6 +119,13 @@ impl Side {
         }
     }
 
+    fn pass(&mut self, cx: &mut Context<'_>, data: &[u8]) {
+        match self {
+            Self::Http1(side) => side.pass(cx, data),
+            Self::Http2(side) => side.push(data),
+        }
+    }
+
     pub(crate) fn end_body(&mut self) {
         match self {
             Self::Http1(side) => side.end_body(None),
@@ -254,7 +261,7 @@ pub(crate) fn poll_pump(
     loop {
         from.pour(|data| {
             tap(data);
-            to.push(data);
+            to.pass(cx, data);
         })
         .map_err(Broken::Malformed)?;
         if from.body_ended() && !to.is_finished() {

@@ -193,11 +193,12 @@ async fn a_connection_closed_while_idle_costs_nothing() {
     let world = World::new().await;
     world.register("app.test", "app", 0, fickle().await).await;
     for n in 0..100 {
-        let (method, headers): (_, &[(&str, &str)]) = match n % 2 {
-            0 => ("GET", &[]),
-            _ => ("POST", &[("idempotency-key", "k")]),
+        let (method, headers, body): (_, &[(&str, &str)], _) = match n % 3 {
+            0 => ("GET", &[], ""),
+            1 => ("POST", &[("idempotency-key", "k")], ""),
+            _ => ("POST", &[("idempotency-key", "k")], "a small body"),
         };
-        let reply = request(world.addr, method, "app.test", "/", headers, "").await;
+        let reply = request(world.addr, method, "app.test", "/", headers, body).await;
         assert_eq!(reply.text(), "ok", "{method}");
     }
 }

@@ -301,3 +301,72 @@ async fn while_draining_idle_connections_close_and_answers_say_so() {
     assert!(seen.contains("\r\nConnection: close\r\n"), "{seen}");
     wait_for("the router to end", async || world.running.is_finished()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_are_bounded_in_both_directions() {
+    let world = World::with(Settings {
+        max_request_head: 8 << 10,
+        max_request_headers: 20,
+        max_response_head: 8 << 10,
+        max_response_headers: 20,
+        ..Settings::default()
+    })
+    .await;
+    let addr = app(async |mut stream| {
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        let fields = match head.contains("/many") {
+            true => "X-A: 1\r\n".repeat(30),
+            false => format!("X-A: {}\r\n", "x".repeat(9 << 10)),
+        };
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n");
+        send(&mut stream, &answer).await;
+    })
+    .await;
+    world.register("app.test", "app", 0, addr).await;
+    let long = "x".repeat(9 << 10);
+    for (target, fields) in [
+        (format!("/{long}"), String::new()),
+        ("/".into(), format!("X-A: {long}\r\n")),
+        ("/".into(), "X-A: 1\r\n".repeat(30)),
+    ] {
+        let ask = format!("GET {target} HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n");
+        let seen = raw(world.addr, &ask, "").await;
+        assert!(seen.starts_with("HTTP/1.1 431 "), "{seen}");
+    }
+    // Without an end as well, and before more is taken than may be.
+    let endless = format!("GET / HTTP/1.1\r\nHost: app.test\r\nX-A: {long}{long}{long}");
+    let seen = raw(world.addr, &endless, "").await;
+    assert!(seen.starts_with("HTTP/1.1 431 "), "{seen}");
+    for path in ["/many", "/long"] {
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        let seen = raw(world.addr, &ask, "request.\n").await;
+        assert!(seen.starts_with("HTTP/1.1 502 "), "{seen}");
+        assert!(
+            seen.contains("endpoint_failure (invalid response: "),
+            "{seen}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_server_could_take_for_ours_does_not_pass() {
+    let world = World::new().await;
+    let addr = app(async |mut stream| {
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        let length = head.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{head}");
+        send(&mut stream, &answer).await;
+    })
+    .await;
+    world.register("app.test", "app", 0, addr).await;
+    let ask = "GET / HTTP/1.1\r\nHost: app.test\r\nX_Forwarded_For: 6.6.6.6\r\nContent_Length: 5\r\nmy_own: 1\r\nConnection: Upgrade, X-Vcap-Request-Id, close\r\nUpgrade: h2c\r\n\r\n";
+    let seen = raw(world.addr, ask, "").await;
+    for absent in ["6.6.6.6", "Content_Length", "h2c", "Upgrade"] {
+        assert!(!seen.contains(absent), "{absent}: {seen}");
+    }
+    let body = seen.split_once("\r\n\r\n").unwrap().1;
+    assert!(
+        body.contains("my_own: 1\r\n") && body.contains("X-Vcap-Request-Id: "),
+        "{seen}"
+    );
+}
