@@ -5,10 +5,11 @@ use crate::config::ResponseRewrite;
 use crate::context::RequestContext;
 use crate::exchange::Exchange;
 use crate::forward::Outgoing;
+use crate::front_tls::ClientTls;
 use crate::rejection::Rejection;
 use crate::route_service::{self, Leg};
 use crate::router::Worker;
-use crate::{forward, forwarded, healthcheck, lookup, protocol, tracing_headers};
+use crate::{forward, forwarded, healthcheck, lookup, mtls, protocol, tracing_headers};
 use futures::FutureExt as _;
 use http1::Fields;
 use std::net::SocketAddr;
@@ -21,9 +22,8 @@ pub(crate) struct Peer {
     pub(crate) address: String,
     /// Its address without the port, as `X-Forwarded-For` has it.
     pub(crate) ip: String,
-    pub(crate) tls: bool,
-    /// The client's verified certificate as `X-Forwarded-Client-Cert` tells it: base64 of its DER.
-    pub(crate) certificate: Option<String>,
+    /// `None`: without TLS.
+    pub(crate) client: Option<Arc<ClientTls>>,
 }
 
 impl Peer {
@@ -31,8 +31,7 @@ impl Peer {
         Self {
             address: addr.to_string(),
             ip: addr.ip().to_string(),
-            tls: false,
-            certificate: None,
+            client: None,
         }
     }
 }
@@ -48,6 +47,9 @@ pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exch
         Ok(Err(rejection)) => rejection.respond(&mut context, exchange),
         Err(_) => Rejection::Panic.respond(&mut context, exchange),
     };
+    if worker.shared.settings.compat_gorouter {
+        protocol::deplore_semicolons(exchange);
+    }
     tracing_headers::answer(&context, exchange);
     let rules = &worker.shared.settings.response_rewrite;
     rewrite(rules, &mut exchange.response.fields);
@@ -88,6 +90,10 @@ async fn route(
         return Ok(answer);
     }
     let request = &mut exchange.request;
+    if !shared.settings.log_format.extra_fields.is_empty() {
+        context.log.client(context.peer.client.clone());
+    }
+    mtls::check(context, request)?;
     let target = lookup::find(shared, context, request)?;
     let upgrade = protocol::upgrade(request);
     let leg = route_service::leg(shared, &target.pool, &mut request.fields, upgrade.is_some())?;

@@ -22,6 +22,14 @@ pub(crate) fn component(endpoint: &Endpoint) -> &str {
     tags.get("component").map_or("", String::as_str)
 }
 
+/// Whose metrics a request at it belongs to.
+pub(crate) fn source_id(endpoint: &Endpoint) -> &str {
+    let spec = endpoint.spec();
+    spec.tags
+        .get("source_id")
+        .map_or(&spec.app_id, String::as_str)
+}
+
 pub(crate) fn is_tls(endpoint: &Endpoint) -> bool {
     endpoint.spec().tls
 }
