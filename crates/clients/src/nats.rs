@@ -22,6 +22,11 @@ impl std::fmt::Debug for Config {
     }
 }
 
+/// Messages of a subscription that may wait for who reads it (memory is taken as they come). A whole foundation's
+/// registrations, sent at once, fit: the socket is drained whatever the reader does. What is beyond is dropped, and told as
+/// `Event::SlowConsumer`.
+pub const BACKLOG: usize = 1 << 19;
+
 /// Connects, retrying for ever in the background; `name` shows in the server's connection list. `on_event` hears
 /// of disconnects and reconnects: after a reconnect the caller must resync, for core NATS loses messages.
 pub async fn connect<F, Fut>(config: &Config, name: &str, on_event: F) -> Result<async_nats::Client>
@@ -34,6 +39,7 @@ where
         .user_and_password(config.user.clone(), config.password.clone())
         .retry_on_initial_connect()
         .ping_interval(std::time::Duration::from_secs(20))
+        .subscription_capacity(BACKLOG)
         .reconnect_delay_callback(|attempts| {
             std::time::Duration::from_millis((50 << attempts.min(5)) as u64)
                 .min(std::time::Duration::from_secs(1))

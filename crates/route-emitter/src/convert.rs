@@ -111,6 +111,7 @@ pub(crate) fn actual(lrp: &m::ActualLrp) -> Option<Actual> {
         instance_guid: instance.instance_guid.clone(),
         evacuating: lrp.presence == Presence::Evacuating as i32,
         routable: lrp.state == state::RUNNING && lrp.routable.unwrap_or(true),
+        starting: lrp.state == state::CLAIMED,
         cell_address: net.address,
         instance_address: net.instance_address,
         prefer_instance: net.preferred_address == PreferredAddress::Instance as i32,

@@ -21,6 +21,8 @@ use wire::router::{StartMessage, subject};
 /// Events waiting for the loop; beyond it the BBS waits.
 const EVENTS: usize = 4096;
 const GREET_INTERVAL: Duration = Duration::from_secs(1);
+/// Half of the time for which a router believes that a route is starting.
+const STARTING_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_SYNC: Duration = Duration::from_secs(1);
 /// A full emission is cut into pieces of about this many messages, so that events need not wait behind it.
 const PIECE: usize = 200;
@@ -89,6 +91,8 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
     let mut repeat = tokio::time::interval(config.unregistration_interval);
     repeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut greet = tokio::time::interval(GREET_INTERVAL);
+    let mut announce = tokio::time::interval(STARTING_INTERVAL);
+    announce.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut emitter = Emitter {
         farewells: Farewells::new(config.unregistration_send_count),
         config,
@@ -115,6 +119,7 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
             Some(heard) = events.recv() => emitter.hear(heard).await,
             Some(answer) = answered.recv() => emitter.take(answer).await,
             _ = repeat.tick() => emitter.repeat_farewells().await,
+            _ = announce.tick() => emitter.announce_all_starting().await,
             _ = greet.tick(), if !emitter.greeted => emitter.greet().await,
             () = tokio::time::sleep_until(emitter.sync_at) => emitter.sync(),
             () = tokio::time::sleep_until(emitter.emit_at) => emitter.emit_everything(),
@@ -161,6 +166,12 @@ impl Emitter {
         match heard {
             Heard::Opened => self.sync(),
             Heard::Event(event) => {
+                let starting = match &event {
+                    Event::ActualSet(actual) if actual.starting => {
+                        Some(actual.process_guid.clone())
+                    }
+                    _ => None,
+                };
                 let unknown = match &event {
                     // Also of an instance that does not run yet: its routes are here when it does.
                     Event::ActualSet(actual) if !self.table.knows(&actual.process_guid) => {
@@ -170,6 +181,9 @@ impl Emitter {
                 };
                 let changes = self.table.apply(event);
                 self.publish(&changes).await;
+                if let Some(guid) = starting {
+                    self.announce_starting(&[guid]).await;
+                }
                 if let Some(guid) = unknown {
                     self.ask_for_routes(guid);
                 }
@@ -202,13 +216,14 @@ impl Emitter {
                 }
             }
             Answer::Routes { asked, found } => {
-                for guid in asked {
-                    self.asking.remove(&guid);
+                for guid in &asked {
+                    self.asking.remove(guid);
                 }
                 for desired in found {
                     let changes = self.table.apply(Event::DesiredSet(desired));
                     self.publish(&changes).await;
                 }
+                self.announce_starting(&asked).await;
             }
             Answer::BusConnected => {
                 tracing::info!("nats-connected");
@@ -292,6 +307,28 @@ impl Emitter {
                 self.bus
                     .publish_with_reply(subject::GREET, self.greetings.clone(), "{}".into());
             let _ = tokio::time::timeout(PATIENCE, greeting).await;
+        }
+    }
+
+    async fn announce_all_starting(&self) {
+        let starting = self.table.starting_processes().map(str::to_owned);
+        let starting: Vec<_> = starting.collect();
+        self.announce_starting(&starting).await;
+    }
+
+    /// Routers may let requests for these processes' routes wait; an original router does not listen.
+    async fn announce_starting(&self, process_guids: &[String]) {
+        if self.bus.connection_state() != State::Connected {
+            return;
+        }
+        for guid in process_guids {
+            let mut uris = self.table.starting_routes(guid).peekable();
+            if uris.peek().is_none() {
+                continue;
+            }
+            let payload = message::starting(uris).into();
+            let publish = self.bus.publish(subject::STARTING, payload);
+            let _ = tokio::time::timeout(PATIENCE, publish).await;
         }
     }
 

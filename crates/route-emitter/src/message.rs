@@ -1,7 +1,15 @@
 //! Registrations → the routers' JSON. Pure.
 
 use routing::emission::Registration;
-use wire::router::RegistryMessage;
+use wire::router::{RegistryMessage, StartingMessage};
+
+/// Says that instances of these routes are on their way.
+pub(crate) fn starting<'a>(uris: impl Iterator<Item = &'a str>) -> Vec<u8> {
+    let message = StartingMessage {
+        uris: uris.map(str::to_owned).collect(),
+    };
+    serde_json::to_vec(&message).unwrap_or_default()
+}
 
 /// `new`: an instance that just became routable; routers measure how long the news took.
 pub(crate) fn payload(registration: &Registration, new: bool) -> Vec<u8> {

@@ -287,11 +287,21 @@ pub struct Settings {
     pub workers: usize,
     /// Time to hear of routes before the first connection is accepted.
     pub start_delay: Duration,
-    /// How often emitters are asked to register again.
+    /// How often emitters are asked to register again; announced in `router.start`, independent of `start_delay`.
     pub register_interval: Duration,
     pub prune_interval: Duration,
     pub stale_threshold: Duration,
+    /// The same for TLS endpoints; `None`: they are never pruned for silence, as with gorouter.
+    pub stale_tls_threshold: Option<Duration>,
     pub empty_pool_timeout: Duration,
+    /// A route whose last endpoint was unregistered or pruned answers 503 that long too, as with gorouter; else 404 at once.
+    pub keep_unregistered_routes: bool,
+    /// A route keeps its balancing when registrations no longer name one, as with gorouter.
+    pub keep_route_options: bool,
+    /// For this long after the start no registration latencies are measured: what is heard then is old.
+    pub route_latency_muzzle: Duration,
+    /// How long a request may wait for a route whose instances are starting; zero: not at all.
+    pub hold_timeout: Duration,
     pub suspend_pruning_if_nats_unavailable: bool,
     pub sharding: Sharding,
 
@@ -362,8 +372,6 @@ pub struct Settings {
     pub per_request_metrics: bool,
     /// A histogram of latencies for each app.
     pub per_app_metrics: bool,
-    /// So long after the start registrations say nothing of how fast routes propagate.
-    pub registration_latency_muzzle: Duration,
     /// `/varz`, `/healthz` and `/routes` beside `/health`.
     pub deprecated_pages: bool,
 
@@ -388,7 +396,10 @@ impl Settings {
             sharding: old.sharding.clone(),
             balancing: old.balancing.clone(),
             buckets: old.buckets.clone(),
-            registration_latency_muzzle: old.registration_latency_muzzle,
+            stale_tls_threshold: old.stale_tls_threshold,
+            keep_unregistered_routes: old.keep_unregistered_routes,
+            keep_route_options: old.keep_route_options,
+            route_latency_muzzle: old.route_latency_muzzle,
             deprecated_pages: old.deprecated_pages,
             zipkin: old.zipkin,
             w3c: old.w3c,
@@ -413,7 +424,12 @@ impl Default for Settings {
             register_interval: seconds(20),
             prune_interval: seconds(30),
             stale_threshold: seconds(120),
+            stale_tls_threshold: None,
             empty_pool_timeout: seconds(120),
+            keep_unregistered_routes: false,
+            keep_route_options: false,
+            route_latency_muzzle: seconds(30),
+            hold_timeout: Duration::ZERO,
             suspend_pruning_if_nats_unavailable: true,
             sharding: Sharding::All,
             max_attempts: 3,
@@ -476,7 +492,6 @@ impl Default for Settings {
             buckets: Buckets::default(),
             per_request_metrics: true,
             per_app_metrics: false,
-            registration_latency_muzzle: seconds(30),
             deprecated_pages: false,
             drain_wait: Duration::ZERO,
             drain_timeout: seconds(10),

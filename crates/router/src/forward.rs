@@ -18,7 +18,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use http::uri::Scheme;
 use http1::{Fields, Framing, Known, Request};
-use routing::registry::{Consequence, Endpoint, InFlight, NoPick, Pool, Want};
+use routing::registry::{Attempts, Consequence, Endpoint, InFlight, NoPick, Pool, Want, Within};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -95,7 +95,9 @@ impl Outgoing {
 
 /// What the request says about which endpoint it would like.
 #[derive(Debug)]
-struct Wish {
+struct Wish<'w> {
+    /// The endpoints that the caller may reach.
+    within: Within<'w>,
     sticky: Option<Sticky>,
     hash: Option<Vec<u8>>,
     /// A route service's instances are nothing that a client's session with the app could stick to.
@@ -104,10 +106,11 @@ struct Wish {
     traced: bool,
 }
 
-impl Wish {
-    fn of(fields: &Fields, pool: &Pool, settings: &Settings) -> Self {
+impl<'w> Wish<'w> {
+    fn of(fields: &Fields, pool: &Pool, settings: &Settings, within: Within<'w>) -> Self {
         let to_service = fields.contains(Known::XCfProxySignature);
         Self {
+            within,
             sticky: sticky::wanted(fields, settings).filter(|_| !to_service),
             hash: pool.hash_header().and_then(|header| {
                 let value = fields.get(header.as_str())?;
@@ -129,6 +132,7 @@ impl Wish {
         let mandatory = sticky.is_some_and(|sticky| sticky.mandatory);
         Want {
             instance: target.instance(),
+            within: self.within,
             // Only the first attempt is sticky, unless it must be.
             sticky: sticky
                 .filter(|_| mandatory || tried.is_empty())
@@ -159,18 +163,20 @@ pub(crate) async fn forward(
     context: &mut RequestContext<'_>,
     exchange: &mut Exchange,
     target: &Target,
+    within: Within<'_>,
     mut outgoing: Outgoing,
 ) -> Result<Answer, Rejection> {
     let settings = &context.worker.shared.settings;
     let pool = &target.pool;
-    let wish = Wish::of(&exchange.request.fields, pool, settings);
-    let mut tried: Vec<Arc<Endpoint>> = Vec::new();
+    let wish = Wish::of(&exchange.request.fields, pool, settings, within);
+    let mut attempts = Attempts::new(settings.max_attempts);
     let mut last: Option<Fault> = None;
     let mut now = Instant::now();
     context.log.backend_begins(now);
     exchange.client.mark();
     loop {
-        let endpoint = match pool.pick(&wish.want(target, &tried, settings), now) {
+        let want = wish.want(target, attempts.tried(), settings);
+        let endpoint = match pool.pick(&want, now) {
             Ok(endpoint) => endpoint,
             Err(reason) => return Err(none_left(context, reason, last)),
         };
@@ -188,11 +194,11 @@ pub(crate) async fn forward(
             Err(fault) => fault,
         };
         context.log.received = outgoing.received;
-        let attempt = tried.len() + 1;
+        let attempt = attempts.tried().len() + 1;
         blame(context, exchange, pool, &endpoint, &fault, attempt);
-        tried.push(endpoint);
-        let may_repeat = outgoing.may_repeat(&fault, &exchange.client);
-        if !may_repeat || tried.len() >= settings.max_attempts {
+        let want = wish.want(target, &[], settings);
+        let again = attempts.failed(pool, endpoint, fault.blame(), &want, now);
+        if !again || !outgoing.may_repeat(&fault, &exchange.client) {
             return Err(Rejection::Backend(fault));
         }
         last = Some(fault);

@@ -14,6 +14,7 @@
 //!  route       the order of steps, top to bottom:
 //!    ├─ tracing_headers X-Vcap-Request-Id, B3, W3C
 //!    ├─ healthcheck     a load balancer's probe                             200, 503
+//!    ├─ hold            a route whose instances are starting: waits for one
 //!    ├─ lookup          host and path → pool; instance headers              400, 404, 503
 //!    ├─ route_service   to the service first, or back from it               400, 502, 503, 504
 //!    ├─ forwarded       XFCC, hop-by-hop, X-Forwarded-*, X-Request-Start
@@ -47,6 +48,7 @@ mod forward;
 mod forwarded;
 mod front_tls;
 mod healthcheck;
+mod hold;
 mod listen;
 mod lookup;
 mod mtls;
@@ -66,6 +68,9 @@ mod side;
 mod backend;
 mod bus;
 mod observe;
+
+#[cfg(test)]
+mod fuzz_tests;
 
 pub mod gorouter_yml;
 

@@ -1,12 +1,13 @@
-//! Identity-aware routing (RFC-0055): whether a client may ask for a host on its connection. Whether it may reach a
-//! route is decided where an endpoint is picked.
+//! Identity-aware routing (RFC-0055): whether a client may ask for a host on its connection, and which endpoints of a
+//! route it may reach. That is known before one of them is picked, so that no caller is denied by chance.
 
 use crate::config::MtlsDomain;
 use crate::context::RequestContext;
 use crate::front_tls::{ClientTls, covers};
 use crate::rejection::Rejection;
 use http1::Request;
-use routing::registry::request_host;
+use routing::registry::{Caller, Endpoint, Pool, Within, request_host};
+use std::sync::Arc;
 
 /// Whether the request may come on this connection.
 pub(crate) fn check(context: &RequestContext<'_>, request: &Request) -> Result<(), Rejection> {
@@ -16,6 +17,48 @@ pub(crate) fn check(context: &RequestContext<'_>, request: &Request) -> Result<(
         return Err(Rejection::Misdirected);
     }
     Ok(())
+}
+
+/// Which of the route's endpoints the caller may reach. A policy that does not name the caller, or a caller whom nobody
+/// knows, is denied.
+pub(crate) fn admit<'a>(
+    context: &mut RequestContext<'a>,
+    pool: &Pool,
+) -> Result<Within<'a>, Rejection> {
+    let Some(policy) = pool.policy() else {
+        return Ok(Within::Anywhere);
+    };
+    let peer = context.peer;
+    let caller = peer.client.as_ref();
+    let caller = caller.and_then(|client| client.caller.as_ref());
+    let caller = caller.map(|caller| Caller {
+        app: &caller.app,
+        space: &caller.space,
+        org: &caller.organization,
+    });
+    let admitted = caller.filter(|caller| policy.lists(caller));
+    let admitted = admitted.map(|caller| policy.within(&caller));
+    let admitted = admitted.filter(|within| reaches_any(pool, within));
+    let verdict = if admitted.is_some() {
+        "allowed"
+    } else {
+        "denied"
+    };
+    context.log.route_policy(verdict);
+    admitted.ok_or(Rejection::PolicyDenied)
+}
+
+/// Who may reach none of the route's endpoints is denied, not told that there are none.
+fn reaches_any(pool: &Pool, within: &Within<'_>) -> bool {
+    let lives = |tag: &str, guid: &str| {
+        let here = |endpoint: &Arc<Endpoint>| endpoint.tag(tag) == guid;
+        !guid.is_empty() && pool.endpoints().iter().any(here)
+    };
+    match within {
+        Within::Anywhere => true,
+        Within::Org(guid) => lives("organization_id", guid),
+        Within::Space(guid) => lives("space_id", guid),
+    }
 }
 
 /// The name in the handshake decided which certificate was demanded, so the name in the request must be of the same

@@ -134,6 +134,23 @@ fn binary(bytes: &[u8]) -> Result<Parsed, Invalid> {
     })
 }
 
+/// A header is understood the same however its bytes arrive, and never longer than what there is.
+#[cfg(test)]
+pub(crate) fn check_sound(bytes: &[u8]) {
+    let whole = parse(bytes);
+    if let Ok(Parsed::Header { len, .. }) = whole {
+        assert!(len <= bytes.len());
+        assert_eq!(parse(&bytes[..len]), whole, "what follows does not matter");
+        for some in 0..len {
+            assert_eq!(
+                parse(&bytes[..some]),
+                Ok(Parsed::Partial),
+                "of {some} bytes"
+            );
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

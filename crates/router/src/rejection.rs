@@ -43,6 +43,8 @@ pub(crate) enum Rejection {
     Panic,
     /// The host is not one that the connection's handshake was for.
     Misdirected,
+    /// The route's policy does not name the caller, or nobody knows who the caller is.
+    PolicyDenied,
 }
 
 /// Status, `X-Cf-RouterError` and what the body says after `<status> <reason>: `.
@@ -160,6 +162,12 @@ impl Rejection {
                 "The host and the name in the TLS handshake are of different domains.",
                 None,
             ),
+            Self::PolicyDenied => answer(
+                403,
+                "route_policy_denied",
+                "The route's policy does not admit the caller.",
+                None,
+            ),
             Self::Panic => answer(
                 502,
                 "unknown_failure",
@@ -255,6 +263,7 @@ const ENDPOINT_FAILED: &str = "Registered endpoint failed to handle the request.
 pub(crate) const fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         421 => "Misdirected Request",
         408 => "Request Timeout",

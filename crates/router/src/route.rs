@@ -9,9 +9,10 @@ use crate::front_tls::ClientTls;
 use crate::rejection::Rejection;
 use crate::route_service::{self, Leg};
 use crate::router::Worker;
-use crate::{forward, forwarded, healthcheck, lookup, mtls, protocol, tracing_headers};
+use crate::{forward, forwarded, healthcheck, hold, lookup, mtls, protocol, tracing_headers};
 use futures::FutureExt as _;
 use http1::Fields;
+use routing::registry::Within;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -94,10 +95,18 @@ async fn route(
         context.log.client(context.peer.client.clone());
     }
     mtls::check(context, request)?;
+    let path = std::str::from_utf8(request.target()).unwrap_or("/");
+    hold::hold(shared, request.fields.text(context.host), path).await;
     let target = lookup::find(shared, context, request)?;
     let upgrade = protocol::upgrade(request);
     let leg = route_service::leg(shared, &target.pool, &mut request.fields, upgrade.is_some())?;
     let returned = matches!(leg, Leg::Returned);
+    // Who comes back from a route service was admitted on the way there.
+    let within = if returned {
+        Within::Anywhere
+    } else {
+        mtls::admit(context, &target.pool)?
+    };
     forwarded::apply(context, &mut request.fields, &shared.settings, returned);
     if let Leg::Out(out) = &leg {
         route_service::sign(shared, context, out, request)?;
@@ -105,7 +114,7 @@ async fn route(
     let outgoing = Outgoing::new(request, upgrade);
     match &leg {
         Leg::Straight | Leg::Returned => {
-            forward::forward(context, exchange, &target, outgoing).await
+            forward::forward(context, exchange, &target, within, outgoing).await
         }
         Leg::Out(out) => route_service::forward(context, exchange, out, outgoing).await,
     }

@@ -4,6 +4,7 @@ use crate::backend::{Connections, tls};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Certificate, Config, Pages, PagesListener, Reserved, Settings, Status};
 use crate::front_tls::Handshakes;
+use crate::hold::Holds;
 use crate::lifecycle::ReloadRequest;
 use crate::listen::{self, Front, Socket};
 use crate::observe::access_log::AccessLog;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) tls_http1: Arc<ClientConfig>,
     pub(crate) tls_http2: Arc<ClientConfig>,
     pub(crate) route_services: Option<Services>,
+    pub(crate) holds: Arc<Holds>,
     /// `/health` says so: up, and not about to go.
     pub(crate) healthy: Arc<AtomicBool>,
     /// Cancelled when the first connection may be accepted.
@@ -58,6 +60,7 @@ impl Shared {
             tls_http2,
             route_services: Services::build(&settings, &backend_tls.ca_pem)
                 .context("route services")?,
+            holds: self.holds.clone(),
             healthy: self.healthy.clone(),
             started: self.started.clone(),
             handed_over: AtomicBool::new(false),
@@ -181,6 +184,11 @@ impl Handle {
             .is_some_and(|pool| !pool.is_empty())
     }
 
+    /// Requests that wait for a route whose instances are starting.
+    pub fn held(&self) -> usize {
+        self.shared.holds.len()
+    }
+
     /// Accepting requests, and not draining.
     pub fn healthy(&self) -> bool {
         self.shared.healthy.load(Ordering::Relaxed)
@@ -238,7 +246,10 @@ impl Router {
         let settings = config.settings;
         let table = registry::Settings {
             stale_threshold: settings.stale_threshold.max(settings.start_delay),
+            stale_tls_threshold: settings.stale_tls_threshold,
             empty_pool_timeout: settings.empty_pool_timeout,
+            keep_unregistered: settings.keep_unregistered_routes,
+            keep_balancing: settings.keep_route_options,
             seed: rand::random(),
             balancing: settings.balancing.clone(),
         };
@@ -253,6 +264,7 @@ impl Router {
             tls_http2,
             route_services: Services::build(&settings, &config.backend_tls.ca_pem)
                 .context("route services")?,
+            holds: Arc::default(),
             healthy: Arc::default(),
             started: CancellationToken::new(),
             handed_over: AtomicBool::new(false),

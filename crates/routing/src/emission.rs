@@ -90,6 +90,8 @@ pub struct Actual {
     pub evacuating: bool,
     /// Running, and not marked as not routable.
     pub routable: bool,
+    /// Placed on a cell, and not running yet.
+    pub starting: bool,
     pub cell_address: String,
     pub instance_address: String,
     /// Routers shall speak to the container itself, not to the cell.

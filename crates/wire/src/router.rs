@@ -8,6 +8,9 @@ pub mod subject {
     pub const UNREGISTER: &str = "router.unregister";
     pub const GREET: &str = "router.greet";
     pub const START: &str = "router.start";
+    /// Of ours: instances of these routes are on their way. An original router reads the message as a registration
+    /// without a meaning, and ignores it.
+    pub const STARTING: &str = "router.starting";
 }
 
 /// Payload of `router.register` and `router.unregister`.
@@ -57,6 +60,13 @@ fn null_as_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'d
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Payload of `router.starting`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StartingMessage {
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub uris: Vec<String>,
 }
 
 /// Payload of `router.start` and of the answer to `router.greet`.

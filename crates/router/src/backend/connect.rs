@@ -106,16 +106,16 @@ async fn dial(endpoint: &Endpoint, service: Option<&Services>) -> Result<TcpStre
     let spec = endpoint.spec();
     let fault = |error: &std::io::Error| dial_fault(endpoint, format!("connect: {}", plain(error)));
     let Some(service) = service else {
-        return TcpStream::connect((spec.host.as_str(), spec.port))
+        return TcpStream::connect((spec.host, spec.port))
             .await
             .map_err(|error| fault(&error));
     };
-    let found = tokio::net::lookup_host((spec.host.as_str(), spec.port)).await;
+    let found = tokio::net::lookup_host((spec.host, spec.port)).await;
     let found = found.map_err(|error| fault(&error))?;
     let allowed: Vec<_> = found.filter(|a| !service.blocks(a.ip())).collect();
     if allowed.is_empty() {
         return Err(Fault::Blocked {
-            host: spec.host.clone(),
+            host: spec.host.to_owned(),
         });
     }
     TcpStream::connect(&allowed[..])

@@ -2,7 +2,8 @@
 //!
 //! | Fault | another endpoint? | the endpoint | status |
 //! |---|---|---|---|
-//! | dial, handshake timeout | yes | unreachable | 502 |
+//! | nobody listens | yes, and it costs no attempt | refused | 502 |
+//! | other dial, handshake timeout | yes | unreachable | 502 |
 //! | no TLS there, no common cipher | yes | unreachable | 525 |
 //! | wrong name | yes | wrong name: out | 503 |
 //! | our certificate refused | yes | unreachable | 496 |
@@ -84,6 +85,9 @@ impl Fault {
     pub(crate) fn blame(&self) -> Option<Failure> {
         match self {
             Self::WrongName { .. } => Some(Failure::WrongName),
+            Self::Dial { reason, .. } if reason.ends_with("connection refused") => {
+                Some(Failure::Refused)
+            }
             Self::Dial { .. }
             | Self::HandshakeTimeout
             | Self::NotTls

@@ -2,46 +2,36 @@
 
 use crate::config::Settings;
 use http::HeaderName;
-use routing::registry::{Balancing, EndpointSpec, Protocol};
-use serde_json::Value;
-use std::sync::Arc;
+use routing::registry::{
+    Balancing, EndpointSpec, PolicyScope, PolicySource, Protocol, RouteOptions, RoutePolicy,
+};
+use serde_json::{Map, Value};
 use std::time::Duration;
 use wire::router::RegistryMessage;
 
 /// A valid message.
 #[derive(Debug)]
-pub(super) struct Registration {
-    pub(super) uris: Vec<String>,
-    pub(super) spec: EndpointSpec,
-    pub(super) balancing: Option<Balancing>,
-    pub(super) updated_at_ns: Option<i64>,
+pub(crate) struct Registration {
+    pub(crate) uris: Vec<String>,
+    pub(crate) spec: EndpointSpec,
+    pub(crate) updated_at_ns: Option<i64>,
 }
 
-impl Registration {
-    pub(super) fn component(&self) -> &str {
-        self.spec.tags.get("component").map_or("", String::as_str)
-    }
-
-    /// `host:port`, as [`routing::registry::Endpoint::address`].
-    pub(super) fn address(&self) -> String {
-        let EndpointSpec { host, port, .. } = &self.spec;
-        if host.contains(':') {
-            format!("[{host}]:{port}")
-        } else {
-            format!("{host}:{port}")
-        }
-    }
-}
+/// More is no registration: NATS itself takes no more than this, as it is set up by default.
+const LONGEST: usize = 1 << 20;
 
 /// Why a message is not applied.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Rejected {
+pub(crate) enum Rejected {
     Invalid(String),
     /// For routers of another isolation segment.
     OtherSegment,
 }
 
-pub(super) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration, Rejected> {
+pub(crate) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration, Rejected> {
+    if payload.len() > LONGEST {
+        return Err(Rejected::Invalid(format!("longer than {LONGEST} bytes")));
+    }
     let message: RegistryMessage =
         serde_json::from_slice(payload).map_err(|error| Rejected::Invalid(error.to_string()))?;
     let route_service_url = message.route_service_url.unwrap_or_default();
@@ -59,13 +49,10 @@ pub(super) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration,
         Some("http2") if settings.http2 => Protocol::Http2,
         _ => Protocol::Http1,
     };
-    let balancing = message.options.as_ref().and_then(|options| {
-        let read = balancing(options);
-        if let Err(why) = &read {
-            tracing::error!(why, uris = ?message.uris, "invalid-route-option");
-        }
-        read.unwrap_or_default()
-    });
+    let options = message
+        .options
+        .as_ref()
+        .map_or_else(RouteOptions::default, |given| options(given, &message.uris));
     Ok(Registration {
         uris: message.uris,
         spec: EndpointSpec {
@@ -77,7 +64,7 @@ pub(super) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration,
             instance_id: message.private_instance_id.unwrap_or_default(),
             instance_index: message.private_instance_index.unwrap_or_default(),
             server_cert_domain_san: message.server_cert_domain_san.unwrap_or_default(),
-            tags: Arc::new(message.tags.unwrap_or_default()),
+            tags: message.tags.unwrap_or_default(),
             route_service_url,
             isolation_segment,
             availability_zone: message.availability_zone.unwrap_or_default(),
@@ -85,25 +72,65 @@ pub(super) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration,
                 .stale_threshold_in_seconds
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .map_or(Duration::ZERO, Duration::from_secs),
+            options,
         },
-        balancing,
         updated_at_ns: message.endpoint_updated_at_ns,
     })
 }
 
-/// `None`: the options say nothing of it. What is wrong costs only itself.
-fn balancing(options: &serde_json::Map<String, Value>) -> Result<Option<Balancing>, String> {
-    let text = |key: &str| match options.get(key) {
+/// What is wrong costs only itself.
+fn options(given: &Map<String, Value>, uris: &[String]) -> RouteOptions {
+    let tell = |why: String| tracing::error!(why, ?uris, "invalid-route-option");
+    RouteOptions {
+        balancing: balancing(given).unwrap_or_else(|why| {
+            tell(why);
+            None
+        }),
+        policy: policy(given).unwrap_or_else(|why| {
+            tell(why);
+            // Whoever meant to restrict a route must not open it by a typing error.
+            Some(RoutePolicy::default())
+        }),
+    }
+}
+
+fn text<'a>(options: &'a Map<String, Value>, key: &str) -> Result<&'a str, String> {
+    match options.get(key) {
         None | Some(Value::Null) => Ok(""),
-        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(Value::String(text)) => Ok(text),
         Some(other) => Err(format!("{key} {other} is not a text")),
+    }
+}
+
+/// `None`: the options say nothing of it.
+fn policy(options: &Map<String, Value>) -> Result<Option<RoutePolicy>, String> {
+    let (scope, sources) = (
+        text(options, "route_policy_scope")?,
+        text(options, "route_policy_sources")?,
+    );
+    if scope.is_empty() && sources.is_empty() {
+        return Ok(None);
+    }
+    let source = |text: &str| {
+        PolicySource::parse(text)
+            .ok_or_else(|| format!("route_policy_sources has {text:?}: want cf:any, cf:app:GUID, cf:space:GUID or cf:org:GUID"))
     };
-    match text("loadbalancing")? {
+    let sources = sources.split(',').map(str::trim).filter(|s| !s.is_empty());
+    Ok(Some(RoutePolicy {
+        scope: PolicyScope::parse(scope)
+            .ok_or_else(|| format!("route_policy_scope {scope:?} is none of any, org, space"))?,
+        sources: sources.map(source).collect::<Result<_, _>>()?,
+    }))
+}
+
+/// `None`: the options say nothing of it.
+fn balancing(options: &Map<String, Value>) -> Result<Option<Balancing>, String> {
+    match text(options, "loadbalancing")? {
         "" => Ok(None),
         "round-robin" => Ok(Some(Balancing::RoundRobin)),
         "least-connection" => Ok(Some(Balancing::LeastConnection)),
         "hash" => {
-            let header = text("hash_header")?;
+            let header = text(options, "hash_header")?;
             if HeaderName::from_bytes(header.as_bytes()).is_err() {
                 return Err(format!("hash_header {header:?} is not a header name"));
             }
@@ -137,12 +164,15 @@ mod tests {
     fn the_tls_port_wins() {
         let registration = of(r#"{"host":"1.2.3.4","port":80,"tls_port":443,"uris":["a.b"],"tags":null,"unknown":[1],"options":{"loadbalancing":"least-connection"}}"#).unwrap();
         assert_eq!((registration.spec.port, registration.spec.tls), (443, true));
-        assert_eq!(registration.address(), "1.2.3.4:443");
-        assert_eq!(registration.balancing, Some(Balancing::LeastConnection));
+        assert_eq!(registration.spec.address(), "1.2.3.4:443");
+        assert_eq!(
+            registration.spec.options.balancing,
+            Some(Balancing::LeastConnection)
+        );
         let registration = of(r#"{"host":"1.2.3.4","port":80,"tls_port":0,"uris":null,"options":{"loadbalancing":7}}"#).unwrap();
         assert_eq!((registration.spec.port, registration.spec.tls), (80, false));
         assert_eq!(
-            registration.balancing, None,
+            registration.spec.options.balancing, None,
             "a bad option does not cost the message"
         );
     }
@@ -160,6 +190,33 @@ mod tests {
         assert_eq!(of(json).unwrap(), Some(hash(0.0)));
         assert!(of(serde_json::json!({"loadbalancing": "hash"})).is_err());
         assert_eq!(of(serde_json::json!({"other": 1})).unwrap(), None);
+    }
+
+    #[test]
+    fn policies() {
+        let of = |options: serde_json::Value| policy(options.as_object().unwrap());
+        let json = serde_json::json!({"route_policy_scope": "org", "route_policy_sources": "cf:app:a, cf:space:s"});
+        assert_eq!(
+            of(json).unwrap(),
+            Some(RoutePolicy {
+                scope: PolicyScope::Org,
+                sources: vec![
+                    PolicySource::App("a".into()),
+                    PolicySource::Space("s".into())
+                ],
+            })
+        );
+        assert_eq!(of(serde_json::json!({})).unwrap(), None);
+        for bad in [
+            serde_json::json!({"route_policy_scope": "orgs"}),
+            serde_json::json!({"route_policy_scope": 1}),
+            serde_json::json!({"route_policy_sources": "cf:any,app:x"}),
+        ] {
+            let bad = bad.as_object().unwrap();
+            assert!(policy(bad).is_err(), "{bad:?}");
+            let policy = options(bad, &[]).policy.unwrap();
+            assert!(policy.sources.is_empty(), "closed, not open");
+        }
     }
 
     #[test]

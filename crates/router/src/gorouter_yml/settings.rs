@@ -19,6 +19,8 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
         .unwrap_or(seconds(5));
     let endpoint_timeout = keys.duration("endpoint_timeout").unwrap_or(seconds(60));
     let stale = keys.duration("droplet_stale_threshold");
+    let stale_threshold = stale.unwrap_or(seconds(120)).max(start_delay);
+    let compat = compat(keys);
     let defaults = Settings::default();
     let mut settings = Settings {
         index: keys.number("index").unwrap_or(0),
@@ -32,7 +34,7 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
         prune_interval: keys
             .duration("prune_stale_droplets_interval")
             .unwrap_or(seconds(30)),
-        stale_threshold: stale.unwrap_or(seconds(120)).max(start_delay),
+        stale_threshold,
         empty_pool_timeout: keys.duration("empty_pool_timeout").unwrap_or_default(),
         empty_pool_503: keys.flag("empty_pool_response_code_503", false),
         suspend_pruning_if_nats_unavailable: keys
@@ -57,10 +59,15 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
         read_header_timeout: keys
             .duration("read_header_timeout")
             .unwrap_or(READ_HEADER_TIMEOUT),
-        compat_gorouter: compat(keys),
+        compat_gorouter: compat,
+        // gorouter never prunes a TLS endpoint for its silence, and a pool keeps the last balancing that it was told.
+        stale_tls_threshold: (!compat).then_some(stale_threshold),
+        keep_unregistered_routes: compat,
+        keep_route_options: compat,
+        hold_timeout: keys.duration("hold_timeout").unwrap_or_default(),
         per_request_metrics: keys.flag("per_request_metrics_reporting", true),
         per_app_metrics: keys.flag("per_app_prometheus_http_metrics_reporting", false),
-        registration_latency_muzzle: keys
+        route_latency_muzzle: keys
             .duration("route_latency_metric_muzzle_duration")
             .unwrap_or(seconds(20)),
         proxy_protocol: keys.flag("enable_proxy", false),

@@ -11,7 +11,7 @@ use histogram::{Histogram, Histograms};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -48,6 +48,16 @@ impl Family {
             .add(1);
     }
 
+    /// For who counts often.
+    pub(crate) fn counter(&self, label: &str) -> Arc<Counter> {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(label.to_owned())
+            .or_default()
+            .clone()
+    }
+
     pub(crate) fn values(&self) -> Vec<(String, u64)> {
         self.0
             .read()
@@ -55,21 +65,6 @@ impl Family {
             .iter()
             .map(|(label, counter)| (label.clone(), counter.value()))
             .collect()
-    }
-}
-
-/// A histogram that takes nothing at first.
-#[derive(Debug)]
-pub(crate) struct Muzzled {
-    histogram: Histogram,
-    from: Instant,
-}
-
-impl Muzzled {
-    pub(crate) fn observe(&self, value: f64) {
-        if Instant::now() >= self.from {
-            self.histogram.observe(value);
-        }
     }
 }
 
@@ -84,8 +79,7 @@ pub(crate) struct Metrics {
     /// Buffers that hold bytes on their way: none, while nothing moves.
     pub(crate) buffers_held: Arc<AtomicU64>,
     pub(crate) route_lookup_time: Histogram,
-    /// Right after the start every emitter registers what is long known.
-    pub(crate) route_registration_latency: Muzzled,
+    pub(crate) route_registration_latency: Histogram,
     pub(crate) websocket_upgrades: Counter,
     pub(crate) websocket_failures: Counter,
     pub(crate) backend_exhausted_conns: Counter,
@@ -117,10 +111,7 @@ impl Metrics {
             total_dropped_messages: Counter::default(),
             buffers_held: Arc::default(),
             route_lookup_time: Histogram::new(&buckets.lookup, 1.0),
-            route_registration_latency: Muzzled {
-                histogram: Histogram::new(&buckets.registration, 1e6),
-                from: Instant::now() + settings.registration_latency_muzzle,
-            },
+            route_registration_latency: Histogram::new(&buckets.registration, 1e6),
             websocket_upgrades: Counter::default(),
             websocket_failures: Counter::default(),
             backend_exhausted_conns: Counter::default(),

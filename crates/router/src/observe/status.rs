@@ -162,7 +162,7 @@ struct Row {
     ttl: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     route_service_url: String,
-    tags: Option<Arc<BTreeMap<String, String>>>,
+    tags: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "String::is_empty")]
     isolation_segment: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -193,15 +193,15 @@ fn row(endpoint: &Endpoint, balancing: &Balancing) -> Row {
     let spec = endpoint.spec();
     Row {
         address: endpoint.address().to_owned(),
-        availability_zone: spec.availability_zone.clone(),
+        availability_zone: spec.availability_zone.to_owned(),
         protocol: spec.protocol.as_str(),
         tls: spec.tls,
         ttl: spec.stale_threshold.as_secs(),
-        route_service_url: spec.route_service_url.clone(),
-        tags: (!spec.tags.is_empty()).then(|| spec.tags.clone()),
-        isolation_segment: spec.isolation_segment.clone(),
-        private_instance_id: spec.instance_id.clone(),
-        server_cert_domain_san: spec.server_cert_domain_san.clone(),
+        route_service_url: spec.route_service_url.to_owned(),
+        tags: (!spec.tags.is_empty()).then(|| spec.tags.to_map()),
+        isolation_segment: spec.isolation_segment.to_owned(),
+        private_instance_id: spec.instance_id.to_owned(),
+        server_cert_domain_san: spec.server_cert_domain_san.to_owned(),
         load_balancing_algorithm: (*balancing != Balancing::RoundRobin).then(|| balancing.as_str()),
         hash_header: hash.as_ref().map(|(header, _)| header.clone()),
         hash_balance: hash.map(|(_, balance)| balance).filter(|b| *b > 0.0),

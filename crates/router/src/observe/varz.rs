@@ -101,7 +101,7 @@ fn apps(shared: &Shared) -> usize {
     let mut apps = BTreeSet::new();
     for (_, pool) in shared.registry.snapshot().iter() {
         for endpoint in pool.endpoints().iter() {
-            apps.insert(endpoint.spec().app_id.to_string());
+            apps.insert(endpoint.app_id().to_owned());
         }
     }
     apps.len()

@@ -3,7 +3,7 @@
 use crate::backends::Backend;
 use crate::certs::Ca;
 use crate::client::{Reply, exchange};
-use crate::world::World;
+use crate::world::{World, plain, wait_for};
 use clients::loggregator::Emitter;
 use kit::tls::Identity;
 use router::{
@@ -102,6 +102,112 @@ async fn nobody_gets_into_a_domain_without_its_certificate_or_around_the_questio
     assert!(
         line.contains(r#" caller_cf_app:"caller" caller_cf_space:"space-1" route_policy:"-" tls_sni:"own.apps.identity" x_cf_routererror:"-""#),
         "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_a_route_does_not_name_does_not_reach_it() {
+    let instances = Ca::new();
+    let settings = Settings {
+        front_tls: FrontTls {
+            domains: vec![domain(&instances)],
+            ..FrontTls::default()
+        },
+        log_format: LogFormat {
+            extra_fields: vec![
+                LogField::CallerApp,
+                LogField::CallerSpace,
+                LogField::RoutePolicy,
+                LogField::TlsSni,
+            ],
+            ..LogFormat::default()
+        },
+        ..Settings::default()
+    };
+    let world = World::streaming_to(Emitter::discard(), Ca::new(), settings).await;
+    let (near, far) = (Backend::start("near").await, Backend::start("far").await);
+    for (host, scope, sources) in [
+        ("open.apps.identity", "any", "cf:any"),
+        ("own.apps.identity", "space", "cf:app:caller,cf:app:other"),
+        ("closed.apps.identity", "any", ""),
+    ] {
+        for (index, backend, space) in [(0, &near, "space-1"), (1, &far, "space-2")] {
+            let mut message = plain(host, "app", index, backend.addr);
+            message["tags"]["space_id"] = space.into();
+            message["options"] =
+                serde_json::json!({"route_policy_scope": scope, "route_policy_sources": sources});
+            world.publish("router.register", message).await;
+        }
+    }
+    let app = Backend::start("app").await;
+    world.register("app.apps.test", "app", 0, app.addr).await;
+    wait_for("the last route", async || {
+        world.table().await["closed.apps.identity"]
+            .as_array()
+            .is_some_and(|rows| rows.len() == 2)
+    })
+    .await;
+
+    let caller = instances.issue_to(&["app:caller", "space:space-1"]);
+    let stranger = instances.issue_to(&["app:stranger", "space:space-1"]);
+    let distant = instances.issue_to(&["app:other", "space:space-3"]);
+    let nobody = instances.issue(&["not-an-instance"]);
+    let status = async |identity: Option<&Identity>, sni: &str, host: &str| {
+        let reply = ask(&world, identity, sni, host).await;
+        reply.map(|reply| reply.status).ok()
+    };
+    let (own, open) = ("own.apps.identity", "open.apps.identity");
+    for (identity, sni, host, wanted) in [
+        (Some(&caller), own, own, Some(200)),
+        (Some(&stranger), own, own, Some(403)),
+        (Some(&distant), own, own, Some(403)),
+        (Some(&nobody), own, own, Some(403)),
+        (Some(&stranger), open, open, Some(200)),
+        (Some(&nobody), open, open, Some(403)),
+        (
+            Some(&caller),
+            "closed.apps.identity",
+            "closed.apps.identity",
+            Some(403),
+        ),
+        // Nobody gets in without a certificate, or around the question.
+        (None, own, own, None),
+        (None, "app.apps.test", own, Some(421)),
+        (Some(&caller), own, "app.apps.test", Some(421)),
+        (None, "app.apps.test", "app.apps.test", Some(200)),
+    ] {
+        assert_eq!(status(identity, sni, host).await, wanted, "{sni} {host}");
+    }
+    let strange = Ca::new().issue_to(&["app:caller"]);
+    assert_eq!(status(Some(&strange), own, own).await, None);
+    assert_eq!(world.get(own, "/").await.status, 421, "plain HTTP");
+
+    // Of a route's endpoints only those of the caller's space are asked: never a chance of a 403.
+    for _ in 0..6 {
+        let reply = ask(&world, Some(&caller), own, own).await.unwrap();
+        assert_eq!(reply.status, 200);
+        let text = reply.text();
+        assert!(text.contains("x-forwarded-client-cert: Hash="), "{text}");
+        assert!(
+            text.contains("OU=app:caller") && !text.contains("forged"),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        far.connections.load(std::sync::atomic::Ordering::Relaxed),
+        0,
+        "of another space"
+    );
+    let lines = world.log_lines(18).await;
+    assert!(
+        lines[0].contains(r#" caller_cf_app:"caller" caller_cf_space:"space-1" route_policy:"allowed" tls_sni:"own.apps.identity" x_cf_routererror:"-""#),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[1].contains(r#" 403 "#) && lines[1].contains(r#"route_policy:"denied""#),
+        "{}",
+        lines[1]
     );
 }
 

@@ -19,6 +19,7 @@ mod registrar;
 mod reload;
 mod route_services;
 mod routes;
+mod table;
 mod tls;
 mod upgrades;
 mod world;

@@ -27,6 +27,17 @@ struct Process {
     registrations: Registrations,
 }
 
+impl Process {
+    fn is_starting(&self) -> bool {
+        let Some(desired) = &self.desired else {
+            return false;
+        };
+        let mut rows = self.actuals.values().map(|row| &row.value);
+        self.registrations.is_empty()
+            && rows.any(|actual| actual.starting && actual.index < desired.value.instances)
+    }
+}
+
 #[derive(Debug)]
 struct Touched<T> {
     value: T,
@@ -211,6 +222,24 @@ impl Table {
             .get(process_guid)
             .into_iter()
             .flat_map(|process| process.registrations.values())
+    }
+
+    /// The processes with instances that are starting, and none that requests could go to.
+    pub fn starting_processes(&self) -> impl Iterator<Item = &str> {
+        self.processes
+            .iter()
+            .filter(|(_, process)| process.is_starting())
+            .map(|(guid, _)| guid.as_str())
+    }
+
+    /// The routes of a process with instances that are starting; none if it has an instance that runs.
+    pub fn starting_routes(&self, process_guid: &str) -> impl Iterator<Item = &str> {
+        self.processes
+            .get(process_guid)
+            .filter(|process| process.is_starting())
+            .and_then(|process| process.desired.as_ref())
+            .into_iter()
+            .flat_map(|desired| desired.value.routes.iter().map(|route| route.uri.as_str()))
     }
 
     /// Everything that should be registered now.

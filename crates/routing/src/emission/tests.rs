@@ -505,3 +505,34 @@ proptest! {
         prop_assert_eq!(heard, all(&table));
     }
 }
+
+#[test]
+fn a_process_is_starting_while_none_of_its_instances_runs() {
+    let mut table = Table::default();
+    table.apply(Event::DesiredSet(desired(
+        "p",
+        2,
+        vec![route("a.x", 8080)],
+        1,
+    )));
+    let claimed = |instance: u32| Actual {
+        routable: false,
+        starting: true,
+        ..actual("p", instance, 1)
+    };
+    let starting = |table: &Table| {
+        table
+            .starting_routes("p")
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert!(starting(&table).is_empty(), "wanted, but nowhere yet");
+    table.apply(Event::ActualSet(claimed(7)));
+    assert!(starting(&table).is_empty(), "surplus");
+    table.apply(Event::ActualSet(claimed(1)));
+    assert_eq!(starting(&table), ["a.x"]);
+    assert_eq!(table.starting_processes().collect::<Vec<_>>(), ["p"]);
+    table.apply(Event::ActualSet(actual("p", 0, 1)));
+    assert!(starting(&table).is_empty(), "another instance serves");
+    assert_eq!(table.starting_processes().count(), 0);
+}

@@ -1,9 +1,11 @@
-//! One backend as the registry knows it: what its registration said, and what the router found out about it since.
+//! One backend as its registration described it.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use super::options::RouteOptions;
+use super::texts::Texts;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What the backend speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +25,7 @@ impl Protocol {
 }
 
 /// What a registration says of an endpoint. Two equal specs are the same endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct EndpointSpec {
     pub host: String,
     pub port: u16,
@@ -34,132 +36,337 @@ pub struct EndpointSpec {
     pub instance_index: String,
     /// The name that the backend's certificate must carry; empty: its host.
     pub server_cert_domain_san: String,
-    pub tags: Arc<BTreeMap<String, String>>,
+    pub tags: BTreeMap<String, String>,
     pub route_service_url: String,
     pub isolation_segment: String,
     pub availability_zone: String,
     /// Zero or above the router's own: the router's own.
     pub stale_threshold: Duration,
+    pub options: RouteOptions,
 }
 
-/// A registered endpoint. The marks on it are shared by all routes of its message.
+impl EndpointSpec {
+    /// `host:port`, as [`Endpoint::address`].
+    pub fn address(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
+    }
+}
+
+/// A look at an [`EndpointSpec`] that an endpoint keeps in less space.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec<'a> {
+    pub host: &'a str,
+    pub port: u16,
+    pub tls: bool,
+    pub protocol: Protocol,
+    pub app_id: &'a str,
+    pub instance_id: &'a str,
+    pub instance_index: &'a str,
+    pub server_cert_domain_san: &'a str,
+    pub tags: Tags<'a>,
+    pub route_service_url: &'a str,
+    pub isolation_segment: &'a str,
+    pub availability_zone: &'a str,
+    pub stale_threshold: Duration,
+    pub options: &'a RouteOptions,
+}
+
+/// An endpoint's tags, sorted by name.
+#[derive(Clone, Copy)]
+pub struct Tags<'a>(&'a Endpoint);
+
+impl<'a> Tags<'a> {
+    pub fn get(self, name: &str) -> Option<&'a str> {
+        let at = self.0.tag_names.binary_search_by(|tag| (**tag).cmp(name));
+        Some(self.0.texts.get(FIXED + at.ok()?))
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let names = self.0.tag_names.iter().enumerate();
+        names.map(move |(at, name)| (&**name, self.0.texts.get(FIXED + at)))
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0.tag_names.is_empty()
+    }
+
+    pub fn to_map(self) -> BTreeMap<String, String> {
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        self.iter().map(owned).collect()
+    }
+}
+
+impl std::fmt::Debug for Tags<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// The order of an endpoint's texts; its tags' values follow.
+#[derive(Clone, Copy)]
+enum Text {
+    Address,
+    App,
+    Instance,
+    Index,
+    San,
+    RouteService,
+    Segment,
+    Zone,
+}
+
+const FIXED: usize = Text::Zone as usize + 1;
+
+/// The names of a set of tags, sorted.
+type TagNames = Box<[Box<str>]>;
+
+/// Most endpoints have the same few sets of tag names: each set is kept once.
+#[derive(Debug, Default)]
+pub(super) struct KnownTags(Mutex<HashSet<Arc<TagNames>>>);
+
+impl KnownTags {
+    /// Beyond it, sets that nobody else uses are forgotten.
+    const MOST: usize = 1000;
+
+    fn of(&self, tags: &BTreeMap<String, String>) -> Arc<TagNames> {
+        let names: TagNames = tags.keys().map(|name| name.as_str().into()).collect();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = known.get(&names) {
+            return names.clone();
+        }
+        if known.len() >= Self::MOST {
+            known.retain(|names| Arc::strong_count(names) > 1);
+        }
+        let names = Arc::new(names);
+        if known.len() < Self::MOST {
+            known.insert(names.clone());
+        }
+        names
+    }
+}
+
+/// A registered endpoint. Shared by all routes of its message, and with it the count of its requests.
 #[derive(Debug)]
 pub struct Endpoint {
-    spec: EndpointSpec,
-    address: String,
+    texts: Texts,
+    tag_names: Arc<TagNames>,
+    /// Boxed, for few routes have any.
+    options: Option<Box<RouteOptions>>,
     /// Connections may be shared by endpoints with the same number, and by no others.
     transport: u64,
-    epoch: Instant,
-    seen_ms: AtomicU64,
-    /// 0: not failed.
-    failed_ms: AtomicU64,
-    /// Survives an update of the registration: the requests do.
-    in_flight: Arc<AtomicU32>,
+    /// What it was before an update, while requests are left from then.
+    elder: Option<Arc<Self>>,
+    /// Without its elder's.
+    in_flight: AtomicU32,
+    /// In tenths of a second, as [`super::Common::tick`].
+    stale_ticks: u32,
+    port: u16,
+    tls: bool,
+    protocol: Protocol,
 }
 
+static NO_OPTIONS: RouteOptions = RouteOptions::NONE;
+
 impl Endpoint {
-    pub(super) fn new(spec: EndpointSpec, transport: u64, epoch: Instant, now: Instant) -> Self {
-        let address = if spec.host.contains(':') {
-            format!("[{}]:{}", spec.host, spec.port)
-        } else {
-            format!("{}:{}", spec.host, spec.port)
-        };
+    pub(super) fn new(spec: &EndpointSpec, known: &KnownTags, transport: u64) -> Self {
+        let address = spec.address();
+        let mut texts = [""; FIXED].to_vec();
+        for (at, text) in [
+            (Text::Address, &address),
+            (Text::App, &spec.app_id),
+            (Text::Instance, &spec.instance_id),
+            (Text::Index, &spec.instance_index),
+            (Text::San, &spec.server_cert_domain_san),
+            (Text::RouteService, &spec.route_service_url),
+            (Text::Segment, &spec.isolation_segment),
+            (Text::Zone, &spec.availability_zone),
+        ] {
+            texts[at as usize] = text.as_str();
+        }
+        texts.extend(spec.tags.values().map(String::as_str));
         Self {
-            spec,
-            address,
+            texts: Texts::pack(&texts),
+            tag_names: known.of(&spec.tags),
+            options: Some(&spec.options)
+                .filter(|options| **options != NO_OPTIONS)
+                .map(|options| Box::new(options.clone())),
             transport,
-            epoch,
-            seen_ms: AtomicU64::new(millis(epoch, now)),
-            failed_ms: AtomicU64::new(0),
-            in_flight: Arc::default(),
+            elder: None,
+            in_flight: AtomicU32::new(0),
+            stale_ticks: u32::try_from(spec.stale_threshold.as_millis() / 100).unwrap_or(u32::MAX),
+            port: spec.port,
+            tls: spec.tls,
+            protocol: spec.protocol,
         }
     }
 
-    /// The same as `self`, with the connections of `old`, if both name the same peer.
-    pub(super) fn succeed(&self, old: &Self, now: Instant) -> Arc<Self> {
-        let same_peer = self.spec.tls == old.spec.tls
-            && self.spec.protocol == old.spec.protocol
-            && self.spec.server_cert_domain_san == old.spec.server_cert_domain_san
-            && self.spec.instance_id == old.spec.instance_id;
-        let transport = if same_peer {
-            old.transport
-        } else {
-            self.transport
-        };
-        let mut new = Self::new(self.spec.clone(), transport, self.epoch, now);
-        new.in_flight = old.in_flight.clone();
-        Arc::new(new)
+    /// Whether both were told the same.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        self.texts == other.texts
+            && (self.port, self.tls, self.protocol) == (other.port, other.tls, other.protocol)
+            && self.stale_ticks == other.stale_ticks
+            && self.tag_names == other.tag_names
+            && self.options == other.options
     }
 
-    pub fn spec(&self) -> &EndpointSpec {
-        &self.spec
+    /// Whether both say the same of the route.
+    pub(super) fn same_terms(&self, other: &Self) -> bool {
+        self.route_service_url() == other.route_service_url() && self.options == other.options
+    }
+
+    /// Takes over the requests of `old`, and its connections, if both name the same peer. A message's second uri finds
+    /// that done.
+    pub(super) fn succeed(self: &Arc<Self>, old: &Arc<Self>) -> Arc<Self> {
+        let same_peer = (self.tls, self.protocol) == (old.tls, old.protocol)
+            && self.text(Text::San) == old.text(Text::San)
+            && self.text(Text::Instance) == old.text(Text::Instance);
+        let elder = old.busy();
+        if !same_peer && elder.is_none() || same_peer && self.transport == old.transport {
+            return self.clone();
+        }
+        Arc::new(Self {
+            texts: self.texts.clone(),
+            tag_names: self.tag_names.clone(),
+            options: self.options.clone(),
+            transport: if same_peer {
+                old.transport
+            } else {
+                self.transport
+            },
+            elder,
+            in_flight: AtomicU32::new(0),
+            ..**self
+        })
+    }
+
+    /// The newest of it and its elders that has requests.
+    fn busy(self: &Arc<Self>) -> Option<Arc<Self>> {
+        let mut next = Some(self);
+        while let Some(endpoint) = next {
+            if endpoint.in_flight.load(Ordering::Relaxed) > 0 {
+                return Some(endpoint.clone());
+            }
+            next = endpoint.elder.as_ref();
+        }
+        None
+    }
+
+    pub fn spec(&self) -> Spec<'_> {
+        Spec {
+            host: self.host(),
+            port: self.port,
+            tls: self.tls,
+            protocol: self.protocol,
+            app_id: self.app_id(),
+            instance_id: self.text(Text::Instance),
+            instance_index: self.instance_index(),
+            server_cert_domain_san: self.text(Text::San),
+            tags: self.tags(),
+            route_service_url: self.route_service_url(),
+            isolation_segment: self.text(Text::Segment),
+            availability_zone: self.availability_zone(),
+            stale_threshold: Duration::from_millis(u64::from(self.stale_ticks) * 100),
+            options: self.options(),
+        }
     }
 
     /// `host:port`, the endpoint's identity within a pool.
     pub fn address(&self) -> &str {
-        &self.address
+        self.text(Text::Address)
+    }
+
+    fn host(&self) -> &str {
+        let host = self.address().rsplit_once(':').map_or("", |(host, _)| host);
+        let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        inner.unwrap_or(host)
     }
 
     pub fn transport(&self) -> u64 {
         self.transport
     }
 
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    pub fn app_id(&self) -> &str {
+        self.text(Text::App)
+    }
+
     /// The instance guid, or the address when the registration had none.
     pub fn instance_id(&self) -> &str {
-        if self.spec.instance_id.is_empty() {
-            &self.address
-        } else {
-            &self.spec.instance_id
+        match self.text(Text::Instance) {
+            "" => self.address(),
+            id => id,
         }
+    }
+
+    pub fn instance_index(&self) -> &str {
+        self.text(Text::Index)
     }
 
     /// The name to verify in the backend's certificate.
     pub fn tls_name(&self) -> &str {
-        if self.spec.server_cert_domain_san.is_empty() {
-            &self.spec.host
-        } else {
-            &self.spec.server_cert_domain_san
+        match self.text(Text::San) {
+            "" => self.host(),
+            san => san,
         }
     }
 
+    pub fn tags(&self) -> Tags<'_> {
+        Tags(self)
+    }
+
+    /// `""` if it has no such tag.
+    pub fn tag(&self, name: &str) -> &str {
+        self.tags().get(name).unwrap_or_default()
+    }
+
+    pub fn availability_zone(&self) -> &str {
+        self.text(Text::Zone)
+    }
+
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        let (mut count, mut next) = (0, Some(self));
+        while let Some(endpoint) = next {
+            count += endpoint.in_flight.load(Ordering::Relaxed);
+            next = endpoint.elder.as_deref();
+        }
+        count
     }
 
-    pub(super) fn refresh(&self, now: Instant) {
-        self.seen_ms
-            .store(millis(self.epoch, now), Ordering::Relaxed);
+    pub(super) fn route_service_url(&self) -> &str {
+        self.text(Text::RouteService)
     }
 
-    /// TLS endpoints never go stale: a wrong peer shows by its certificate.
-    pub(super) fn is_stale(&self, now: Instant) -> bool {
-        let age = millis(self.epoch, now).saturating_sub(self.seen_ms.load(Ordering::Relaxed));
-        !self.spec.tls && u128::from(age) > self.spec.stale_threshold.as_millis()
+    pub(super) fn options(&self) -> &RouteOptions {
+        self.options.as_deref().unwrap_or(&NO_OPTIONS)
     }
 
-    pub(super) fn mark_failed(&self, now: Instant) {
-        self.failed_ms
-            .store(millis(self.epoch, now).max(1), Ordering::Relaxed);
-    }
-
-    pub(super) fn clear_failed(&self) {
-        self.failed_ms.store(0, Ordering::Relaxed);
-    }
-
-    /// A failure is held against an endpoint for a quarter of its stale threshold (30 s).
-    pub(super) fn is_failed(&self, now: Instant) -> bool {
-        let failed = self.failed_ms.load(Ordering::Relaxed);
-        failed != 0
-            && u128::from(millis(self.epoch, now).saturating_sub(failed))
-                < self.spec.stale_threshold.as_millis() / 4
+    pub(super) fn stale_ticks(&self) -> u32 {
+        self.stale_ticks
     }
 
     pub(super) fn is_full(&self, max_conns: u32) -> bool {
         max_conns > 0 && self.in_flight() >= max_conns
     }
 
-    pub(super) fn tag(&self, name: &str) -> &str {
-        self.spec.tags.get(name).map_or("", String::as_str)
+    /// Whether both are the same instance of the same process, perhaps an earlier and a later one.
+    pub(super) fn same_slot(&self, other: &Self) -> bool {
+        !self.app_id().is_empty()
+            && !self.instance_index().is_empty()
+            && self.instance_index() == other.instance_index()
+            && self.app_id() == other.app_id()
+            && self.tag("process_id") == other.tag("process_id")
+    }
+
+    fn text(&self, at: Text) -> &str {
+        self.texts.get(at as usize)
     }
 }
 
@@ -178,8 +385,4 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-pub(super) fn millis(epoch: Instant, now: Instant) -> u64 {
-    u64::try_from(now.saturating_duration_since(epoch).as_millis()).unwrap_or(u64::MAX)
 }

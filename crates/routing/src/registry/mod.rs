@@ -4,39 +4,64 @@
 //! Holds only what it was told: it never dials, never reads a clock (`now` comes in) and never logs.
 //!
 //! The table is split into shards by host, so that a registration holds up few look-ups and a hundred thousand
-//! routes cost no more per request than one. A look-up takes one read lock and clones one `Arc`.
+//! routes cost no more per request than one. A look-up takes one read lock and clones one `Arc`. Endpoints are packed
+//! ([`texts`]); a message that was heard before costs no parsing ([`Repeats`]).
 //!
 //! | Event | Effect on an endpoint | Effect on its pool |
 //! |---|---|---|
 //! | register | added, replaced (last writer wins) or only refreshed | made if new |
 //! | unregister | removed | gone with its last endpoint: 404 |
-//! | silence for its threshold | removed, unless TLS ([`Registry::prune`]) | gone with its last endpoint: 404 |
+//! | silence for its threshold | removed; TLS: after a threshold of its own, or never ([`Registry::prune`]) | gone with its last endpoint: 404 |
 //! | wrong certificate name | removed, even the last ([`Pool::fail`]) | stays empty: 503, until it registers again or the time is up |
 //! | other TLS or dial failure | removed, unless the last; else skipped for a while | never emptied |
+//! | instances are starting | | made empty if new: requests may wait ([`Registry::announce_start`]) |
 
+mod attempts;
 mod endpoint;
+mod hosts;
 mod maglev;
+mod members;
+mod options;
+mod pick;
 mod pool;
+mod repeats;
+mod texts;
 mod uri;
 
-pub use endpoint::{Endpoint, EndpointSpec, InFlight, Protocol};
-pub use pool::{Balancing, Consequence, Failure, Instance, NoPick, Pool, Want};
+pub use attempts::Attempts;
+pub use endpoint::{Endpoint, EndpointSpec, InFlight, Protocol, Spec, Tags};
+pub use options::{
+    Balancing, Caller, PolicyScope, PolicySource, RouteOptions, RoutePolicy, Within,
+};
+pub use pick::{Instance, NoPick, Want};
+pub use pool::{Consequence, Failure, Place, Pool};
+pub use repeats::{Fingerprint, Repeats};
 pub use uri::{RouteKey, request_host};
 
-use std::collections::HashMap;
+use endpoint::KnownTags;
+use hosts::Hosts;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-const SHARDS: usize = 64;
+/// A power of two. Many, so that a shard that grows is small.
+const SHARDS: usize = 1024;
+/// No name in the DNS is longer; what is longer has no wildcard.
+const LONGEST_HOST: usize = 255;
 
 /// How long things live.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// A plain endpoint that was not heard of for this long is pruned; the most that a registration may ask for.
     pub stale_threshold: Duration,
+    /// The same for TLS endpoints. `None`: never, as with gorouter, where a cell whose emitter is away keeps its routes.
+    pub stale_tls_threshold: Option<Duration>,
     /// How long a pool that lost its last endpoint by a failure answers 503 before it is forgotten.
     pub empty_pool_timeout: Duration,
+    /// A pool whose last endpoint was unregistered or pruned stays that long too, as a gorouter with that time-out keeps it.
+    pub keep_unregistered: bool,
+    /// A registration without a balancing leaves the pool's as it is, as with gorouter; else it goes back to the default.
+    pub keep_balancing: bool,
     /// Makes the round robin of two routers start at different endpoints.
     pub seed: u64,
     /// Of routes that do not say otherwise: round robin or least connection.
@@ -47,7 +72,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             stale_threshold: Duration::from_secs(120),
+            stale_tls_threshold: None,
             empty_pool_timeout: Duration::from_secs(120),
+            keep_unregistered: false,
+            keep_balancing: false,
             seed: 0,
             balancing: Balancing::RoundRobin,
         }
@@ -57,6 +85,7 @@ impl Default for Settings {
 /// What a registration did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
+    /// `new_route`: the first endpoint of its pool.
     Added {
         new_route: bool,
     },
@@ -80,131 +109,136 @@ pub struct Pruned {
     pub route_gone: bool,
 }
 
-/// All pools of one host (or of one `*.` wildcard).
-#[derive(Debug, Default)]
-struct Host {
-    /// By context path: lower case, without outer slashes; `""` is the host itself.
-    pools: HashMap<Box<str>, Arc<Pool>>,
-    /// Most segments of any context path here (an upper bound: it does not shrink).
-    depth: usize,
+/// What all pools of one table share.
+#[derive(Debug)]
+struct Common {
+    settings: Settings,
+    epoch: Instant,
+    suspended: AtomicBool,
+    /// Registrations: an endpoint counts once for each of its uris.
+    endpoints: AtomicUsize,
 }
 
-impl Host {
-    /// The deepest pool with endpoints; when all matching pools are empty, the deepest of those.
-    fn lookup(&self, path: &str) -> Option<&Arc<Pool>> {
-        let mut empty = None;
-        if self.depth > 0 {
-            for prefix in uri::prefixes_longest_first(path, self.depth) {
-                match self.pools.get(prefix) {
-                    Some(pool) if !pool.is_empty() => return Some(pool),
-                    Some(pool) => empty = empty.or(Some(pool)),
-                    None => {}
-                }
-            }
-        }
-        match self.pools.get("") {
-            Some(pool) if !pool.is_empty() => Some(pool),
-            root => empty.or(root),
-        }
+impl Common {
+    /// Tenths of a second since the table was made, beginning with 1.
+    fn tick(&self, now: Instant) -> u32 {
+        let since = now.saturating_duration_since(self.epoch);
+        u32::try_from(since.as_millis() / 100 + 1).unwrap_or(u32::MAX)
     }
-}
 
-type Hosts = HashMap<Box<str>, Host>;
+    fn micros(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.epoch);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
 
-#[derive(Debug, Default)]
-struct Shard {
-    exact: Hosts,
-    /// Key: what follows `*.`.
-    wildcard: Hosts,
+    fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Relaxed)
+    }
 }
 
 /// The table. Shared by all who route; see the module's table for what changes it.
 #[derive(Debug)]
 pub struct Registry {
-    shards: Box<[RwLock<Shard>]>,
-    settings: Settings,
-    epoch: Instant,
+    shards: Box<[RwLock<Hosts>]>,
+    hasher: std::hash::RandomState,
+    common: Arc<Common>,
+    known_tags: KnownTags,
     routes: AtomicUsize,
     transports: AtomicU64,
-    suspended: AtomicBool,
-    updated_ms: AtomicU64,
+    updated_us: AtomicU64,
 }
 
 impl Registry {
     pub fn new(settings: Settings, now: Instant) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            settings,
-            epoch: now,
+            hasher: std::hash::RandomState::new(),
+            common: Arc::new(Common {
+                settings,
+                epoch: now,
+                suspended: AtomicBool::new(false),
+                endpoints: AtomicUsize::new(0),
+            }),
+            known_tags: KnownTags::default(),
             routes: AtomicUsize::new(0),
             transports: AtomicU64::new(1),
-            suspended: AtomicBool::new(false),
-            updated_ms: AtomicU64::new(0),
+            updated_us: AtomicU64::new(0),
         }
     }
 
     /// One endpoint for all uris of a message: they share its counters.
-    pub fn endpoint(&self, mut spec: EndpointSpec, now: Instant) -> Arc<Endpoint> {
-        if spec.stale_threshold.is_zero() || spec.stale_threshold > self.settings.stale_threshold {
-            spec.stale_threshold = self.settings.stale_threshold;
+    pub fn endpoint(&self, mut spec: EndpointSpec) -> Arc<Endpoint> {
+        let longest = self.common.settings.stale_threshold;
+        if spec.stale_threshold.is_zero() || spec.stale_threshold > longest {
+            spec.stale_threshold = longest;
         }
         let transport = self.transports.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Endpoint::new(spec, transport, self.epoch, now))
+        Arc::new(Endpoint::new(&spec, &self.known_tags, transport))
     }
 
     /// Puts an endpoint under a uri. Last writer wins: NATS messages carry no order of their own.
-    pub fn register(
+    pub fn register(&self, uri: &str, endpoint: &Arc<Endpoint>, now: Instant) -> Registered {
+        self.put(uri, &mut endpoint.clone(), now, now).0
+    }
+
+    /// The same, and where it stands then, if that can be told. The endpoint becomes the one that stands there. `told`: when the endpoint became what it is, as far as the message knows; of
+    /// several endpoints the one that was told something new last says what the route's options are.
+    pub fn put(
         &self,
         uri: &str,
-        endpoint: &Arc<Endpoint>,
-        balancing: Option<&Balancing>,
+        endpoint: &mut Arc<Endpoint>,
+        told: Instant,
         now: Instant,
-    ) -> Registered {
+    ) -> (Registered, Option<Place>) {
         let key = RouteKey::new(uri);
         self.touch(now);
         // While the shard is locked, even for reading, nobody can drop the pool.
-        if let Some(pool) = self
-            .hosts(&key, &self.read(key.shard_name()))
-            .get(key.host_name())
-            .and_then(|host| host.pools.get(key.path()))
-        {
-            return pool.put(endpoint, balancing, now);
+        let at = self.hash(key.is_wildcard(), key.host_name());
+        if let Some(pool) = self.read(at).pool(at, &key) {
+            return pool.put(endpoint, told, now);
         }
-        let mut shard = self.write(key.shard_name());
-        let hosts = if key.is_wildcard() {
-            &mut shard.wildcard
-        } else {
-            &mut shard.exact
-        };
-        let host = hosts.entry(key.host_name().into()).or_default();
-        if let Some(pool) = host.pools.get(key.path()) {
-            return pool.put(endpoint, balancing, now);
+        let fresh = Arc::new(Pool::new(&key, self.common.clone()));
+        let mut shard = self.write(at);
+        if let Some(pool) = shard.pool(at, &key) {
+            return pool.put(endpoint, told, now);
         }
-        host.depth = host.depth.max(uri::segments(key.path()));
-        let pool = Pool::new(&key, self.epoch, &self.settings);
-        pool.put(endpoint, balancing, now);
-        host.pools.insert(key.path().into(), Arc::new(pool));
+        let put = fresh.put(endpoint, told, now);
+        shard.insert(at, fresh, |pool| self.hash_of(pool));
         self.routes.fetch_add(1, Ordering::Relaxed);
-        Registered::Added { new_route: true }
+        put
     }
 
     /// Takes the endpoint at `host:port` out of a uri's pool, and the pool with its last endpoint.
     pub fn unregister(&self, uri: &str, address: &str, now: Instant) -> Unregistered {
         let key = RouteKey::new(uri);
         self.touch(now);
-        let removed = match self
-            .hosts(&key, &self.read(key.shard_name()))
-            .get(key.host_name())
-            .and_then(|host| host.pools.get(key.path()))
-        {
+        let at = self.hash(key.is_wildcard(), key.host_name());
+        let removed = match self.read(at).pool(at, &key) {
             None => return Unregistered::NotFound,
-            Some(pool) => pool.remove(address),
+            Some(pool) => pool.remove(address, now),
         };
-        let route_gone = self.forget_if(&key, |_| true);
+        let route_gone = self.forget_if(&key, |pool| self.is_over(pool, true, now));
         match (removed, route_gone) {
             (None, _) => Unregistered::NotFound,
             (Some(_), route_gone) => Unregistered::Removed { route_gone },
         }
+    }
+
+    /// Instances of a route are on their way: until `until` its pool is there, though it may be empty.
+    pub fn announce_start(&self, uri: &str, until: Instant, now: Instant) {
+        let key = RouteKey::new(uri);
+        let at = self.hash(key.is_wildcard(), key.host_name());
+        if let Some(pool) = self.read(at).pool(at, &key) {
+            return pool.announce_start(until, now);
+        }
+        let fresh = Arc::new(Pool::new(&key, self.common.clone()));
+        fresh.announce_start(until, now);
+        let mut shard = self.write(at);
+        if let Some(pool) = shard.pool(at, &key) {
+            return pool.announce_start(until, now);
+        }
+        shard.insert(at, fresh, |pool| self.hash_of(pool));
+        self.routes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The pool of a request. `host` as in the request (port and capitals allowed), `path` escaped, with or without query.
@@ -216,48 +250,40 @@ impl Registry {
     }
 
     fn find(&self, host: &str, path: &str) -> Option<Arc<Pool>> {
-        if !host.starts_with("*.")
-            && let Some(pool) = self
-                .read(host)
-                .exact
-                .get(host)
-                .and_then(|entry| entry.lookup(path))
-        {
-            return Some(pool.clone());
+        let in_shard = |wildcard: bool, name: &str| {
+            let at = self.hash(wildcard, name);
+            self.read(at).lookup(at, wildcard, name, path).cloned()
+        };
+        if let Some(pool) = in_shard(false, host) {
+            return Some(pool);
+        }
+        if host.len() > LONGEST_HOST {
+            return None;
         }
         let mut rest = host;
         while let Some((_, tail)) = rest.split_once('.') {
-            if let Some(pool) = self
-                .read(tail)
-                .wildcard
-                .get(tail)
-                .and_then(|entry| entry.lookup(path))
-            {
-                return Some(pool.clone());
+            if let Some(pool) = in_shard(true, tail) {
+                return Some(pool);
             }
             rest = tail;
         }
         None
     }
 
-    /// Removes plain endpoints that were silent for longer than their threshold, and pools that stayed empty too long.
+    /// Removes endpoints that were silent for longer than their threshold, and pools that stayed empty too long.
     /// Does nothing while suspended.
     pub fn prune(&self, now: Instant) -> Vec<Pruned> {
         let mut pruned = Vec::new();
-        if self.suspended.load(Ordering::Relaxed) {
+        if self.pruning_suspended() {
             return pruned;
         }
         let mut pools = Vec::with_capacity(self.routes());
         self.each(|pool| pools.push(pool.clone()));
         for pool in pools {
             let stale = pool.remove_stale(now);
-            let emptied_by_age = !stale.is_empty() && pool.is_empty();
-            let timed_out = pool
-                .empty_for(now)
-                .is_some_and(|age| age >= self.settings.empty_pool_timeout);
-            let route_gone = (emptied_by_age || timed_out)
+            let route_gone = pool.is_empty()
                 && self.forget_if(&RouteKey::new(pool.uri()), |found| {
-                    Arc::ptr_eq(found, &pool)
+                    Arc::ptr_eq(found, &pool) && self.is_over(found, !stale.is_empty(), now)
                 });
             pruned.extend(stale.into_iter().map(|endpoint| Pruned {
                 uri: pool.uri().to_owned(),
@@ -268,21 +294,27 @@ impl Registry {
         pruned
     }
 
+    /// Whether an empty pool is to go. `left`: its last endpoint has left just now, not failed.
+    fn is_over(&self, pool: &Pool, left: bool, now: Instant) -> bool {
+        let at_once = left && !self.common.settings.keep_unregistered && !pool.is_starting(now);
+        at_once || pool.is_over(now)
+    }
+
     /// While the bus is away nobody can refresh anything, so silence proves nothing.
     pub fn suspend_pruning(&self) {
-        self.suspended.store(true, Ordering::Relaxed);
+        self.common.suspended.store(true, Ordering::Relaxed);
     }
 
     /// The bus is back: everybody gets a whole threshold to be heard of again.
     pub fn resume_pruning(&self, now: Instant) {
-        if self.suspended.load(Ordering::Relaxed) {
+        if self.pruning_suspended() {
             self.each(|pool| pool.refresh(now));
-            self.suspended.store(false, Ordering::Relaxed);
+            self.common.suspended.store(false, Ordering::Relaxed);
         }
     }
 
     pub fn pruning_suspended(&self) -> bool {
-        self.suspended.load(Ordering::Relaxed)
+        self.common.is_suspended()
     }
 
     /// Number of uris.
@@ -290,11 +322,16 @@ impl Registry {
         self.routes.load(Ordering::Relaxed)
     }
 
+    /// Number of registrations: an endpoint counts once for each of its uris.
+    pub fn endpoints(&self) -> usize {
+        self.common.endpoints.load(Ordering::Relaxed)
+    }
+
     /// How long ago the last message changed or refreshed anything.
     pub fn since_update(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.epoch)
-            .saturating_sub(Duration::from_millis(
-                self.updated_ms.load(Ordering::Relaxed),
+        now.saturating_duration_since(self.common.epoch)
+            .saturating_sub(Duration::from_micros(
+                self.updated_us.load(Ordering::Relaxed),
             ))
     }
 
@@ -309,68 +346,62 @@ impl Registry {
     fn each(&self, mut visit: impl FnMut(&Arc<Pool>)) {
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            for pool in shard
-                .exact
-                .values()
-                .chain(shard.wildcard.values())
-                .flat_map(|host| host.pools.values())
-            {
-                visit(pool);
-            }
+            shard.pools().for_each(&mut visit);
         }
     }
 
     /// Drops a uri's pool if it is (still) empty and `wanted`.
     fn forget_if(&self, key: &RouteKey, wanted: impl Fn(&Arc<Pool>) -> bool) -> bool {
-        let mut shard = self.write(key.shard_name());
-        let hosts = if key.is_wildcard() {
-            &mut shard.wildcard
-        } else {
-            &mut shard.exact
-        };
-        let Some(host) = hosts.get_mut(key.host_name()) else {
-            return false;
-        };
-        if !host
-            .pools
-            .get(key.path())
-            .is_some_and(|pool| pool.is_empty() && wanted(pool))
-        {
+        let at = self.hash(key.is_wildcard(), key.host_name());
+        // Most often there are endpoints left: then nobody is held up.
+        if !self.read(at).pool(at, key).is_some_and(|p| p.is_empty()) {
             return false;
         }
-        host.pools.remove(key.path());
-        if host.pools.is_empty() {
-            hosts.remove(key.host_name());
+        let gone = self
+            .write(at)
+            .remove_if(at, key, |pool| pool.is_empty() && wanted(pool));
+        if gone {
+            self.routes.fetch_sub(1, Ordering::Relaxed);
         }
-        self.routes.fetch_sub(1, Ordering::Relaxed);
-        true
-    }
-
-    fn hosts<'a>(&self, key: &RouteKey, shard: &'a Shard) -> &'a Hosts {
-        if key.is_wildcard() {
-            &shard.wildcard
-        } else {
-            &shard.exact
-        }
+        gone
     }
 
     fn touch(&self, now: Instant) {
-        self.updated_ms
-            .store(endpoint::millis(self.epoch, now), Ordering::Relaxed);
+        self.updated_us
+            .store(self.common.micros(now), Ordering::Relaxed);
     }
 
-    fn read(&self, name: &str) -> RwLockReadGuard<'_, Shard> {
-        self.shards[uri::shard(name) % SHARDS]
+    fn hash(&self, wildcard: bool, host_name: &str) -> u64 {
+        use std::hash::BuildHasher as _;
+        self.hasher.hash_one((wildcard, host_name))
+    }
+
+    fn hash_of(&self, pool: &Pool) -> u64 {
+        match pool.host().strip_prefix("*.") {
+            Some(name) => self.hash(true, name),
+            None => self.hash(false, pool.host()),
+        }
+    }
+
+    fn read(&self, hash: u64) -> RwLockReadGuard<'_, Hosts> {
+        self.shards[shard(hash)]
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, name: &str) -> RwLockWriteGuard<'_, Shard> {
-        self.shards[uri::shard(name) % SHARDS]
+    fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Hosts> {
+        self.shards[shard(hash)]
             .write()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// The hash tables within the shards use the other bits.
+fn shard(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
+}
+
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod told_tests;

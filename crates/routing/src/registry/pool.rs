@@ -1,105 +1,35 @@
-//! The endpoints of one route, and which of them a request gets.
+//! The endpoints of one route. Which of them a request gets is decided in [`super::pick`].
 
-use super::endpoint::{Endpoint, millis};
+use super::endpoint::Endpoint;
 use super::maglev::Maglev;
-use super::uri::{RouteKey, shard};
-use super::{Registered, Settings};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use super::members::{List, Member};
+use super::options::{Balancing, RoutePolicy};
+use super::pick::{Instance, Want};
+use super::uri::{RouteKey, spread};
+use super::{Common, Registered};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-
-/// How a pool spreads requests.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Balancing {
-    #[default]
-    RoundRobin,
-    LeastConnection,
-    /// The same value of a header leads to the same endpoint. Requests without the header go round.
-    Hash {
-        /// Lower case.
-        header: String,
-        /// An endpoint with more than this many times the average in flight is passed over; 0: never.
-        balance: f64,
-    },
-}
-
-impl Balancing {
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round-robin",
-            Self::LeastConnection => "least-connection",
-            Self::Hash { .. } => "hash",
-        }
-    }
-}
-
-/// The instance that a request insists on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Instance<'a> {
-    #[default]
-    Any,
-    /// `X-CF-APP-INSTANCE`
-    App { app: &'a str, index: &'a str },
-    /// `X-CF-PROCESS-INSTANCE`
-    Process {
-        process: &'a str,
-        index: Option<&'a str>,
-    },
-}
-
-impl Instance<'_> {
-    fn is(&self, endpoint: &Endpoint) -> bool {
-        match *self {
-            Self::Any => true,
-            Self::App { app, index } => {
-                endpoint.spec().app_id == app && endpoint.spec().instance_index == index
-            }
-            Self::Process { process, index } => {
-                endpoint.tag("process_id") == process
-                    && index.is_none_or(|index| endpoint.spec().instance_index == index)
-            }
-        }
-    }
-}
-
-/// What one attempt of a request wants of [`Pool::pick`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Want<'a> {
-    pub instance: Instance<'a>,
-    /// Preferred instance guid (`__VCAP_ID__`); any other will do when it is gone, full or tried.
-    pub sticky: Option<&'a str>,
-    /// No other will do.
-    pub mandatory: bool,
-    /// The value of the pool's hash header ([`Pool::hash_header`]).
-    pub hash: Option<&'a [u8]>,
-    /// Endpoints of this availability zone first.
-    pub zone: Option<&'a str>,
-    /// Addresses that this request has tried already.
-    pub tried: &'a [Arc<Endpoint>],
-    /// Most requests in flight per endpoint; 0: no limit.
-    pub max_conns: u32,
-}
-
-/// Why there is no endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoPick {
-    #[error("no endpoints available")]
-    None,
-    #[error("every endpoint is at its connection limit")]
-    Full,
-    #[error("every endpoint was tried")]
-    Tried,
-}
 
 /// What went wrong with an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// Its certificate carries another name: it is somebody else.
     WrongName,
+    /// Nobody listens there.
+    Refused,
     /// It could not be reached, or its TLS is broken.
     Unreachable,
     /// It broke off.
     Broken,
+}
+
+impl Failure {
+    /// Whether the endpoint is most likely gone, and only the table does not know it yet.
+    pub(super) fn looks_stale(self) -> bool {
+        matches!(self, Self::WrongName | Self::Refused)
+    }
 }
 
 /// What a failure led to.
@@ -112,56 +42,124 @@ pub enum Consequence {
     Gone,
 }
 
+/// Where a registration stands in the table, for as long as nothing changes in its pool.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pool: Arc<Pool>,
+    version: u32,
+    index: u16,
+}
+
+impl Place {
+    pub(super) fn is_current(&self) -> bool {
+        self.pool.read().version == self.version
+    }
+
+    /// Moves the time stamp, unless something changed since.
+    pub(super) fn refresh(&self, now: Instant) -> bool {
+        let members = self.pool.read();
+        let member = members.list.as_slice().get(usize::from(self.index));
+        match member {
+            Some(member) if members.version == self.version => {
+                member.refresh(self.pool.common.tick(now));
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The endpoints of one uri, sorted by address.
 #[derive(Debug)]
 pub struct Pool {
+    pub(super) common: Arc<Common>,
     uri: Box<str>,
-    context_path: Box<str>,
-    epoch: Instant,
+    host_len: u32,
+    /// Whose turn it is.
+    pub(super) next: AtomicU32,
     members: RwLock<Members>,
-    next: AtomicUsize,
-    /// What requests without a hash header get.
-    default: Balancing,
-    /// When it became empty; only told apart from 0 while it is empty.
-    emptied_ms: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Members {
-    list: Vec<Arc<Endpoint>>,
-    balancing: Balancing,
-    /// What the endpoint registered last says.
+pub(super) struct Members {
+    pub(super) list: List,
+    /// `None`: the route says nothing that the router's own settings do not say.
+    terms: Option<Box<Terms>>,
+    /// Counts changes of the two above.
+    version: u32,
+    /// When it became empty; means nothing while it is not.
+    emptied: u32,
+    /// Until when instances of the route are known to be on their way.
+    starting_until: u32,
+}
+
+/// What the route itself says: as its newest endpoint was told.
+#[derive(Debug, Default)]
+struct Terms {
+    balancing: Option<Balancing>,
+    policy: Option<RoutePolicy>,
     route_service: Option<Arc<str>>,
-    /// Of `list`, while the balancing is by hash.
-    maglev: Option<Maglev>,
+    /// Of the list, made when it is first needed.
+    maglev: OnceLock<Maglev>,
 }
 
 impl Members {
-    /// To be called after every change.
-    fn changed(&mut self) {
-        self.maglev = match self.balancing {
-            Balancing::Hash { .. } => {
-                let ids = self.list.iter().map(|endpoint| endpoint.instance_id());
-                Some(Maglev::new(ids))
-            }
-            _ => None,
+    /// To be called after every change. Emitters that are behind go on telling what was: the endpoint that was told
+    /// something new last knows best.
+    fn changed(&mut self, keep_balancing: bool) {
+        self.version = self.version.wrapping_add(1);
+        let Some(newest) = self.list.as_slice().iter().max_by_key(|m| m.since) else {
+            return;
         };
+        let options = newest.endpoint.options();
+        let before = self.terms.take();
+        let balancing = options.balancing.clone().or_else(|| {
+            before
+                .filter(|_| keep_balancing)
+                .and_then(|before| before.balancing)
+        });
+        let url = newest.endpoint.route_service_url();
+        let terms = Terms {
+            balancing,
+            policy: options.policy.clone(),
+            route_service: (!url.is_empty()).then(|| url.into()),
+            maglev: OnceLock::new(),
+        };
+        let says_something =
+            terms.balancing.is_some() || terms.policy.is_some() || terms.route_service.is_some();
+        self.terms = says_something.then(|| Box::new(terms));
+    }
+
+    /// `None`: the router's own.
+    pub(super) fn balancing(&self) -> Option<&Balancing> {
+        self.terms.as_ref()?.balancing.as_ref()
+    }
+
+    pub(super) fn maglev(&self) -> Option<&Maglev> {
+        let terms = self.terms.as_ref()?;
+        let ids = || {
+            self.list
+                .as_slice()
+                .iter()
+                .map(|m| m.endpoint.instance_id())
+        };
+        Some(terms.maglev.get_or_init(|| Maglev::new(ids())))
+    }
+
+    fn find(&self, address: &str) -> Result<usize, usize> {
+        let list = self.list.as_slice();
+        list.binary_search_by(|member| member.endpoint.address().cmp(address))
     }
 }
 
 impl Pool {
-    pub(super) fn new(key: &RouteKey, epoch: Instant, settings: &Settings) -> Self {
+    pub(super) fn new(key: &RouteKey, common: Arc<Common>) -> Self {
         Self {
             uri: key.uri().into(),
-            context_path: format!("/{}", key.path()).into(),
-            epoch,
-            members: RwLock::new(Members {
-                balancing: settings.balancing.clone(),
-                ..Members::default()
-            }),
-            next: AtomicUsize::new(shard(key.uri()) ^ settings.seed as usize),
-            default: settings.balancing.clone(),
-            emptied_ms: AtomicU64::new(0),
+            host_len: key.host_len() as u32,
+            next: AtomicU32::new(spread(key.uri()) ^ common.settings.seed as u32),
+            members: RwLock::default(),
+            common,
         }
     }
 
@@ -172,278 +170,232 @@ impl Pool {
 
     /// `/` or `/some/path`: the `Path` of cookies of this route.
     pub fn context_path(&self) -> &str {
-        &self.context_path
+        match &self.uri[self.host_len as usize..] {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// Without the slash before it.
+    pub(super) fn path(&self) -> &str {
+        self.context_path().trim_start_matches('/')
+    }
+
+    /// The host, with `*.` in front of a wildcard.
+    pub(super) fn host(&self) -> &str {
+        &self.uri[..self.host_len as usize]
     }
 
     pub fn is_empty(&self) -> bool {
-        self.read().list.is_empty()
+        self.len() == 0
     }
 
     pub fn len(&self) -> usize {
-        self.read().list.len()
+        self.read().list.as_slice().len()
     }
 
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.read().list.clone()
+        let members = self.read();
+        let list = members.list.as_slice();
+        list.iter().map(|m| m.endpoint.clone()).collect()
     }
 
     pub fn balancing(&self) -> Balancing {
-        self.read().balancing.clone()
+        let members = self.read();
+        let own = members.balancing();
+        own.unwrap_or(&self.common.settings.balancing).clone()
     }
 
     /// The header whose value chooses the endpoint, if there is one.
     pub fn hash_header(&self) -> Option<String> {
-        match &self.read().balancing {
-            Balancing::Hash { header, .. } => Some(header.clone()),
+        match self.read().balancing() {
+            Some(Balancing::Hash { header, .. }) => Some(header.clone()),
             _ => None,
         }
     }
 
+    /// Who may call; `None`: the route says nothing of it.
+    pub fn policy(&self) -> Option<RoutePolicy> {
+        self.read().terms.as_ref()?.policy.clone()
+    }
+
     /// Whether some endpoint is the instance.
     pub fn has(&self, instance: Instance<'_>) -> bool {
-        self.read()
-            .list
-            .iter()
-            .any(|endpoint| instance.is(endpoint))
-    }
-
-    /// The route service that the route is bound to: what the endpoint registered last says.
-    pub fn route_service_url(&self) -> Option<Arc<str>> {
-        self.read().route_service.clone()
-    }
-
-    /// The next endpoint for an attempt. Endpoints that failed lately are passed over while there are others.
-    pub fn pick(&self, want: &Want<'_>, now: Instant) -> Result<Arc<Endpoint>, NoPick> {
         let members = self.read();
-        let list = &members.list;
-        let open = |endpoint: &Endpoint| {
-            want.instance.is(endpoint)
-                && !endpoint.is_full(want.max_conns)
-                && !want
-                    .tried
-                    .iter()
-                    .any(|tried| tried.address() == endpoint.address())
-        };
-        if let Some(id) = want.sticky {
-            let stuck = list
-                .iter()
-                .find(|endpoint| endpoint.instance_id() == id && open(endpoint));
-            match stuck {
-                Some(endpoint) => return Ok(endpoint.clone()),
-                None if want.mandatory => return Err(NoPick::None),
-                None => {}
-            }
-        }
-        let fresh = |endpoint: &Endpoint| open(endpoint) && !endpoint.is_failed(now);
-        let chosen = match (&members.balancing, &members.maglev, want.hash) {
-            (Balancing::Hash { balance, .. }, Some(maglev), Some(value)) => {
-                hashed(list, maglev, value, *balance, fresh)
-            }
-            (Balancing::Hash { .. }, ..) => self.spread(list, &self.default, want, fresh, open),
-            (balancing, ..) => self.spread(list, balancing, want, fresh, open),
-        };
-        if let Some(endpoint) = chosen {
-            return Ok(endpoint.clone());
-        }
-        if let Some(endpoint) = list.iter().find(|endpoint| open(endpoint)) {
-            // All that are left have failed: give everybody another chance.
-            list.iter().for_each(|endpoint| endpoint.clear_failed());
-            return Ok(endpoint.clone());
-        }
-        let mut candidates = list.iter().filter(|endpoint| want.instance.is(endpoint));
-        Err(if candidates.clone().next().is_none() {
-            NoPick::None
-        } else if candidates.all(|endpoint| endpoint.is_full(want.max_conns)) {
-            NoPick::Full
-        } else {
-            NoPick::Tried
-        })
+        let list = members.list.as_slice();
+        list.iter().any(|member| instance.is(&member.endpoint))
     }
 
-    /// Round robin, or the least busy; within the wanted zone while somebody is there.
-    fn spread<'m>(
-        &self,
-        list: &'m [Arc<Endpoint>],
-        balancing: &Balancing,
-        want: &Want<'_>,
-        fresh: impl Fn(&Endpoint) -> bool,
-        open: impl Fn(&Endpoint) -> bool,
-    ) -> Option<&'m Arc<Endpoint>> {
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let (after, before) = list.split_at_checked(next % list.len().max(1))?;
-        let turn = before.iter().chain(after);
-        if *balancing == Balancing::LeastConnection {
-            let near = |e: &&Arc<Endpoint>| {
-                want.zone
-                    .is_none_or(|zone| e.spec().availability_zone == zone)
-            };
-            let idlest = |e: &&Arc<Endpoint>| e.in_flight();
-            return turn
-                .clone()
-                .filter(|e| open(e) && near(e))
-                .min_by_key(idlest)
-                .or_else(|| turn.filter(|e| open(e)).min_by_key(idlest));
-        }
-        if let Some(zone) = want.zone {
-            let near = list
-                .iter()
-                .filter(|e| fresh(e) && e.spec().availability_zone == zone);
-            let count = near.clone().count();
-            if count > 0 {
-                return { near }.nth(next % count);
-            }
-        }
-        let (passed_over, endpoint) = turn.enumerate().find(|(_, e)| fresh(e))?;
-        // Whoever follows one that was passed over must not get its share as well.
-        if passed_over > 0 && want.tried.is_empty() {
-            self.next.fetch_add(passed_over, Ordering::Relaxed);
-        }
-        Some(endpoint)
+    /// The route service that the route is bound to.
+    pub fn route_service_url(&self) -> Option<Arc<str>> {
+        self.read().terms.as_ref()?.route_service.clone()
+    }
+
+    /// Whether instances are on their way, though none is here yet.
+    pub fn is_starting(&self, now: Instant) -> bool {
+        let members = self.read();
+        members.list.as_slice().is_empty() && self.common.tick(now) < members.starting_until
+    }
+
+    /// Whether there is an endpoint left that this request did not try, that was heard of lately, and that did not fail.
+    pub fn has_spare(&self, want: &Want<'_>, now: Instant) -> bool {
+        let members = self.read();
+        let now = self.common.tick(now);
+        let list = members.list.as_slice();
+        list.iter()
+            .any(|member| want.admits(member) && member.is_good(&self.common, now))
     }
 
     /// Records a failure: a wrong name always removes the endpoint; an unreachable TLS endpoint is removed unless it is
     /// the last, for it may come back and nobody else would serve; all others are marked.
     pub fn fail(&self, endpoint: &Arc<Endpoint>, failure: Failure, now: Instant) -> Consequence {
         let mut members = self.write();
-        let Some(at) = members
-            .list
-            .iter()
-            .position(|member| Arc::ptr_eq(member, endpoint))
-        else {
+        let list = members.list.as_slice();
+        let found = list.iter().position(|m| Arc::ptr_eq(&m.endpoint, endpoint));
+        let Some(at) = found else {
             return Consequence::Gone;
         };
         let prune = match failure {
             Failure::WrongName => true,
-            Failure::Unreachable => endpoint.spec().tls && members.list.len() > 1,
+            Failure::Refused | Failure::Unreachable => endpoint.is_tls() && list.len() > 1,
             Failure::Broken => false,
         };
         if !prune {
-            endpoint.mark_failed(now);
+            list[at].mark_failed(self.common.tick(now));
             return Consequence::Marked;
         }
-        members.list.remove(at);
-        members.changed();
-        self.emptied_ms
-            .store(millis(self.epoch, now), Ordering::Relaxed);
+        self.take_out(&mut members, at, now);
         Consequence::Pruned
     }
 
+    /// `told`: when the endpoint became what it is, as far as the message knows.
     pub(super) fn put(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        balancing: Option<&Balancing>,
+        self: &Arc<Self>,
+        endpoint: &mut Arc<Endpoint>,
+        told: Instant,
         now: Instant,
-    ) -> Registered {
-        let url = Some(endpoint.spec().route_service_url.as_str()).filter(|url| !url.is_empty());
-        let find = |members: &[Arc<Endpoint>]| {
-            members.binary_search_by(|member| member.address().cmp(endpoint.address()))
-        };
+    ) -> (Registered, Option<Place>) {
+        let tick = self.common.tick(now);
         {
             let members = self.read();
-            if let Ok(at) = find(&members.list)
-                && members.list[at].spec() == endpoint.spec()
-                && balancing.is_none_or(|balancing| *balancing == members.balancing)
-                && members.route_service.as_deref() == url
+            if let Ok(at) = members.find(endpoint.address())
+                && members.list.as_slice()[at].endpoint.says_the_same(endpoint)
             {
-                members.list[at].refresh(now);
-                return Registered::Refreshed;
+                members.list.as_slice()[at].refresh(tick);
+                return (Registered::Refreshed, self.place(&members, at));
             }
         }
         let mut members = self.write();
-        if let Some(balancing) = balancing {
-            members.balancing.clone_from(balancing);
-        }
-        members.route_service = url.map(Arc::from);
-        let registered = match find(&members.list) {
+        let told = self.common.micros(told.min(now));
+        let (registered, at) = match members.find(endpoint.address()) {
             Ok(at) => {
-                members.list[at] = endpoint.succeed(&members.list[at], now);
-                Registered::Updated
+                let old = members.list.remove(at);
+                let since = if old.endpoint.same_terms(endpoint)
+                    && old.endpoint.instance_id() == endpoint.instance_id()
+                {
+                    old.since
+                } else {
+                    told
+                };
+                *endpoint = endpoint.succeed(&old.endpoint);
+                let new = Member::new(endpoint.clone(), since, tick);
+                members.list.insert(at, new);
+                members.list.settle_slot(&old.endpoint);
+                (Registered::Updated, at)
             }
             Err(at) => {
-                members.list.insert(at, endpoint.clone());
-                Registered::Added { new_route: false }
+                let new = Member::new(endpoint.clone(), told, tick);
+                members.list.insert(at, new);
+                self.common.endpoints.fetch_add(1, Ordering::Relaxed);
+                let new_route = members.version == 0;
+                (Registered::Added { new_route }, at)
             }
         };
-        members.changed();
-        registered
+        members.list.settle_slot(endpoint);
+        members.changed(self.common.settings.keep_balancing);
+        let place = self.place(&members, at);
+        (registered, place)
     }
 
-    pub(super) fn remove(&self, address: &str) -> Option<Arc<Endpoint>> {
+    pub(super) fn remove(&self, address: &str, now: Instant) -> Option<Arc<Endpoint>> {
         let mut members = self.write();
-        let at = members
-            .list
-            .binary_search_by(|member| member.address().cmp(address))
-            .ok()?;
-        let removed = members.list.remove(at);
-        members.changed();
-        Some(removed)
+        let at = members.find(address).ok()?;
+        Some(self.take_out(&mut members, at, now))
     }
 
     pub(super) fn remove_stale(&self, now: Instant) -> Vec<Arc<Endpoint>> {
-        if !self
-            .read()
-            .list
-            .iter()
-            .any(|endpoint| endpoint.is_stale(now))
-        {
-            return Vec::new();
-        }
-        let mut stale = Vec::new();
-        let mut members = self.write();
-        members.list.retain(|endpoint| {
-            let keep = !endpoint.is_stale(now);
-            if !keep {
-                stale.push(endpoint.clone());
+        let tick = self.common.tick(now);
+        let tls_threshold = self.common.settings.stale_tls_threshold;
+        let stale = |member: &Member| {
+            if member.endpoint.is_tls() {
+                tls_threshold.is_some_and(|most| member.silence(tick) > most)
+            } else {
+                member.is_quiet(tick)
             }
-            keep
-        });
-        members.changed();
-        stale
+        };
+        let mut removed = Vec::new();
+        if !self.read().list.as_slice().iter().any(stale) {
+            return removed;
+        }
+        let mut members = self.write();
+        while let Some(at) = members.list.as_slice().iter().position(stale) {
+            removed.push(self.take_out(&mut members, at, now));
+        }
+        removed
     }
 
+    fn take_out(&self, members: &mut Members, at: usize, now: Instant) -> Arc<Endpoint> {
+        let removed = members.list.remove(at).endpoint;
+        members.list.settle_slot(&removed);
+        members.changed(self.common.settings.keep_balancing);
+        members.emptied = self.common.tick(now);
+        self.common.endpoints.fetch_sub(1, Ordering::Relaxed);
+        removed
+    }
+
+    /// Everybody is heard of now.
     pub(super) fn refresh(&self, now: Instant) {
-        self.read()
-            .list
-            .iter()
-            .for_each(|endpoint| endpoint.refresh(now));
+        let tick = self.common.tick(now);
+        let members = self.read();
+        members.list.as_slice().iter().for_each(|m| m.refresh(tick));
     }
 
-    pub(super) fn empty_for(&self, now: Instant) -> Option<Duration> {
-        self.is_empty().then(|| {
-            Duration::from_millis(
-                millis(self.epoch, now).saturating_sub(self.emptied_ms.load(Ordering::Relaxed)),
-            )
+    pub(super) fn announce_start(&self, until: Instant, now: Instant) {
+        let mut members = self.write();
+        if members.version == 0 && members.emptied == 0 {
+            members.emptied = self.common.tick(now);
+        }
+        members.starting_until = members.starting_until.max(self.common.tick(until));
+    }
+
+    /// Whether it is empty, for longer than an empty pool may stay, and nobody is on the way.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let members = self.read();
+        let tick = self.common.tick(now);
+        let longest = if members.version == 0 {
+            Duration::ZERO
+        } else {
+            self.common.settings.empty_pool_timeout
+        };
+        members.list.as_slice().is_empty()
+            && tick >= members.starting_until
+            && u128::from(tick.saturating_sub(members.emptied)) * 100 >= longest.as_millis()
+    }
+
+    /// `None`: in a pool so large that it is not worth it.
+    fn place(self: &Arc<Self>, members: &Members, at: usize) -> Option<Place> {
+        Some(Place {
+            pool: self.clone(),
+            version: members.version,
+            index: u16::try_from(at).ok()?,
         })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Members> {
-        self.members.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Members> {
+        self.members.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Members> {
-        self.members.write().unwrap_or_else(PoisonError::into_inner)
+        self.members.write()
     }
-}
-
-/// The endpoint that a value leads to; the next in the table when it may not be, or has too much to do.
-fn hashed<'m>(
-    list: &'m [Arc<Endpoint>],
-    maglev: &Maglev,
-    value: &[u8],
-    balance: f64,
-    fresh: impl Fn(&Endpoint) -> bool,
-) -> Option<&'m Arc<Endpoint>> {
-    let total: u32 = list.iter().map(|endpoint| endpoint.in_flight()).sum();
-    let limit = balance * f64::from(total) / list.len() as f64;
-    let crowded = |endpoint: &Endpoint| limit > 0.0 && f64::from(endpoint.in_flight()) > limit;
-    let mut spare = None;
-    for endpoint in maglev.from(value).map(|at| &list[at]) {
-        if fresh(endpoint) {
-            if !crowded(endpoint) {
-                return Some(endpoint);
-            }
-            spare = spare.or(Some(endpoint));
-        }
-    }
-    spare
 }

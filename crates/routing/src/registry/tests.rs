@@ -2,9 +2,9 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-const S: fn(u64) -> Duration = Duration::from_secs;
+pub(super) const S: fn(u64) -> Duration = Duration::from_secs;
 
-fn spec(port: u16, tls: bool, app: &str, index: &str) -> EndpointSpec {
+pub(super) fn spec(port: u16, tls: bool, app: &str, index: &str) -> EndpointSpec {
     EndpointSpec {
         host: "10.0.0.1".into(),
         port,
@@ -16,34 +16,34 @@ fn spec(port: u16, tls: bool, app: &str, index: &str) -> EndpointSpec {
     }
 }
 
-struct Table {
-    registry: Registry,
-    start: Instant,
+pub(super) struct Table {
+    pub(super) registry: Registry,
+    pub(super) start: Instant,
 }
 
 impl Table {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    pub(super) fn with(settings: Settings) -> Self {
         let start = Instant::now();
         Self {
-            registry: Registry::new(Settings::default(), start),
+            registry: Registry::new(settings, start),
             start,
         }
     }
 
-    fn at(&self, seconds: u64) -> Instant {
+    pub(super) fn at(&self, seconds: u64) -> Instant {
         self.start + S(seconds)
     }
 
-    fn put(&self, uri: &str, spec: EndpointSpec, at: u64) -> Registered {
-        self.registry.register(
-            uri,
-            &self.registry.endpoint(spec, self.at(at)),
-            None,
-            self.at(at),
-        )
+    pub(super) fn put(&self, uri: &str, spec: EndpointSpec, at: u64) -> Registered {
+        let endpoint = self.registry.endpoint(spec);
+        self.registry.register(uri, &endpoint, self.at(at))
     }
 
-    fn port(&self, host: &str, path: &str) -> Option<u16> {
+    pub(super) fn port(&self, host: &str, path: &str) -> Option<u16> {
         let pool = self.registry.lookup(host, path)?;
         Some(
             pool.pick(&Want::default(), self.start)
@@ -378,12 +378,9 @@ fn zones_hashes_and_mandatory_stickiness() {
         header: "x-tenant".into(),
         balance: 1.5,
     };
-    let first = table
-        .registry
-        .endpoint(spec(1, false, "app", "1"), table.start);
-    table
-        .registry
-        .register("a.test", &first, Some(&hash), table.start);
+    let mut first = spec(1, false, "app", "1");
+    first.options.balancing = Some(hash);
+    table.put("a.test", first, 1);
     assert_eq!(pool.hash_header().as_deref(), Some("x-tenant"));
     let wanted = |tried| Want {
         hash: Some(b"tenant-1"),
@@ -549,7 +546,7 @@ proptest! {
                     let ports: BTreeSet<u16> = pool.endpoints().iter().map(|endpoint| endpoint.spec().port).collect();
                     prop_assert_eq!(ports, model.routes[&uri].0.keys().copied().collect::<BTreeSet<_>>());
                     if let Ok(endpoint) = pool.pick(&Want::default(), table.at(now)) {
-                        prop_assert_eq!(&endpoint.spec().app_id, URIS[uri]);
+                        prop_assert_eq!(endpoint.app_id(), URIS[uri]);
                     }
                 }
             }

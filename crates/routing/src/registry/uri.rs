@@ -33,8 +33,9 @@ impl RouteKey {
         host.strip_prefix("*.").unwrap_or(host)
     }
 
-    pub(super) fn shard_name(&self) -> &str {
-        self.host_name()
+    /// Of the host with its `*.`.
+    pub(super) fn host_len(&self) -> usize {
+        self.host_len
     }
 
     /// The context path without outer slashes, `""` if none.
@@ -91,12 +92,19 @@ pub(super) fn prefixes_longest_first(path: &str, depth: usize) -> impl Iterator<
     })
 }
 
-/// FNV-1a: spreads hosts over shards. Not for hash tables that an attacker could fill.
-pub(super) fn shard(name: &str) -> usize {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    (hash ^ (hash >> 32)) as usize
+/// Whether `path` is `prefix` or lies below it.
+pub(super) fn is_within(path: &str, prefix: &str) -> bool {
+    match path.strip_prefix(prefix) {
+        Some(rest) => prefix.is_empty() || rest.is_empty() || rest.starts_with('/'),
+        None => false,
+    }
+}
+
+/// FNV-1a: makes the round robins of routes start at different endpoints.
+pub(super) fn spread(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 #[cfg(test)]

@@ -187,6 +187,7 @@ pub(crate) struct Entry {
     router_error: String,
     /// Only if the log tells of it.
     client: Option<Arc<ClientTls>>,
+    route_policy: Option<&'static str>,
     status: u16,
     /// Bytes of the request's body.
     pub(crate) received: u64,
@@ -204,6 +205,7 @@ impl Entry {
             attempts: Attempts::default(),
             router_error: String::new(),
             client: None,
+            route_policy: None,
             status: 0,
             received: 0,
             sent: 0,
@@ -243,6 +245,11 @@ impl Entry {
         self.client = client;
     }
 
+    /// `allowed` or `denied`.
+    pub(crate) fn route_policy(&mut self, verdict: &'static str) {
+        self.route_policy = Some(verdict);
+    }
+
     fn value(&self, field: LogField) -> String {
         let client = self.client.as_deref();
         let caller = client.and_then(|client| client.caller.as_ref());
@@ -254,8 +261,7 @@ impl Entry {
             LogField::CallerApp => text(caller.map(|caller| caller.app.as_str())),
             LogField::CallerSpace => text(caller.map(|caller| caller.space.as_str())),
             LogField::CallerOrganization => text(caller.map(|caller| caller.organization.as_str())),
-            // Of routes with a policy, which the table does not keep yet.
-            LogField::RoutePolicy => text(None),
+            LogField::RoutePolicy => text(self.route_policy),
             LogField::TlsSni => text(client.and_then(|client| client.sni.as_deref())),
             attempts => self.attempts.value(attempts),
         }

@@ -18,7 +18,6 @@ pub(super) fn render(metrics: &Metrics, shared: &Shared) -> String {
         .render(&mut out, "route_lookup_time");
     metrics
         .route_registration_latency
-        .histogram
         .render(&mut out, "route_registration_latency");
     metrics.gorouter_time.render(&mut out, "gorouter_time");
     metrics.latency.render(&mut out, "latency", "component");

@@ -1,0 +1,212 @@
+//! From messages to the table. Single owner of what was heard before; parses only what is new.
+
+use super::message::{self, Registration, Rejected};
+use crate::observe::metrics::Counter;
+use crate::router::Shared;
+use routing::registry::{Fingerprint, Registered, Repeats, Unregistered};
+use siphasher::sip128::SipHasher13;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use wire::router::{StartingMessage, subject};
+
+/// How long a route is held to be starting after the last announcement.
+const STARTING: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Applier {
+    shared: Arc<Shared>,
+    repeats: Repeats,
+    /// With a random key: nobody can make two messages that look the same.
+    fingerprints: SipHasher13,
+    /// Refreshed endpoints by component; a message's label is its place here.
+    refreshed: Vec<(String, Arc<Counter>)>,
+    measured_from: Instant,
+}
+
+impl Applier {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let measured_from = Instant::now() + shared.settings.route_latency_muzzle;
+        Self {
+            shared,
+            repeats: Repeats::default(),
+            fingerprints: SipHasher13::new_with_key(&rand::random()),
+            refreshed: Vec::new(),
+            measured_from,
+        }
+    }
+
+    /// One message of `router.*`. Greetings are answered elsewhere.
+    pub(super) fn apply(&mut self, subject: &str, payload: &[u8], now: Instant) {
+        match subject {
+            subject::REGISTER => self.register(payload, now),
+            subject::UNREGISTER => {
+                if let Some(registration) = self.parse(subject, payload) {
+                    self.unregister(&registration, now);
+                }
+            }
+            subject::STARTING if !self.shared.settings.hold_timeout.is_zero() => {
+                self.starting(payload, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn parse(&self, subject: &str, payload: &[u8]) -> Option<Registration> {
+        match message::parse(payload, &self.shared.settings) {
+            Ok(registration) => Some(registration),
+            Err(Rejected::OtherSegment) => None,
+            Err(Rejected::Invalid(error)) => {
+                let start = &payload[..payload.len().min(1024)];
+                let payload = String::from_utf8_lossy(start).into_owned();
+                tracing::error!(subject, payload, error, "validation-error");
+                None
+            }
+        }
+    }
+
+    fn register(&mut self, payload: &[u8], now: Instant) {
+        let hash = self.fingerprints.hash(payload);
+        let fingerprint: Fingerprint = [hash.h1, hash.h2];
+        if let Some((count, label)) = self
+            .repeats
+            .refresh(fingerprint, &self.shared.registry, now)
+        {
+            if let Some((_, counter)) = self.refreshed.get(usize::from(label)) {
+                counter.add(count as u64);
+            }
+            return;
+        }
+        let Some(mut registration) = self.parse(subject::REGISTER, payload) else {
+            return;
+        };
+        let shared = &self.shared;
+        let age = registration.updated_at_ns.and_then(since);
+        let told = age.and_then(|age| now.checked_sub(age)).unwrap_or(now);
+        let component = registration
+            .spec
+            .tags
+            .get("component")
+            .cloned()
+            .unwrap_or_default();
+        let mut endpoint = shared
+            .registry
+            .endpoint(std::mem::take(&mut registration.spec));
+        let mut places = Vec::with_capacity(registration.uris.len());
+        for uri in &registration.uris {
+            let (outcome, place) = shared.registry.put(uri, &mut endpoint, told, now);
+            places.extend(place);
+            let action = match outcome {
+                Registered::Added { .. } => "endpoint-added",
+                Registered::Updated => "endpoint-updated",
+                Registered::Refreshed => "endpoint-refreshed",
+            };
+            let labels = labels(&component, action);
+            shared.metrics.registry_message.add(&labels);
+            if let Registered::Added { new_route } = outcome {
+                shared.holds.arrived(uri);
+                log_added(uri, &endpoint, new_route);
+                if let Some(latency) = age.filter(|_| now >= self.measured_from) {
+                    let histogram = &shared.metrics.route_registration_latency;
+                    histogram.observe(latency.as_secs_f64());
+                }
+            }
+        }
+        // With its time a message is sent once, when the endpoint is new.
+        if registration.updated_at_ns.is_none()
+            && places.len() == registration.uris.len()
+            && let Some(label) = self.label(&component)
+        {
+            let registry = &self.shared.registry;
+            self.repeats.note(fingerprint, places, label, registry);
+        }
+    }
+
+    /// `None`: there are more components than anybody has.
+    fn label(&mut self, component: &str) -> Option<u8> {
+        if let Some(at) = self.refreshed.iter().position(|(c, _)| c == component) {
+            return u8::try_from(at).ok();
+        }
+        let label = u8::try_from(self.refreshed.len()).ok()?;
+        let metric = &self.shared.metrics.registry_message;
+        let counter = metric.counter(&labels(component, "endpoint-refreshed"));
+        self.refreshed.push((component.to_owned(), counter));
+        Some(label)
+    }
+
+    fn unregister(&self, registration: &Registration, now: Instant) {
+        let (shared, spec) = (&self.shared, &registration.spec);
+        let component = spec.tags.get("component").map_or("", String::as_str);
+        let address = spec.address();
+        for uri in &registration.uris {
+            let outcome = shared.registry.unregister(uri, &address, now);
+            let action = if outcome == Unregistered::NotFound {
+                "endpoint-not-unregistered"
+            } else {
+                "endpoint-unregistered"
+            };
+            let labels = labels(component, action);
+            shared.metrics.unregistry_message.add(&labels);
+            match outcome {
+                Unregistered::Removed { route_gone } => {
+                    tracing::info!(
+                        uri,
+                        backend = address,
+                        application_id = spec.app_id,
+                        instance_id = spec.instance_id,
+                        "endpoint-unregistered"
+                    );
+                    if route_gone {
+                        tracing::info!(uri, "route-unregistered");
+                    }
+                }
+                Unregistered::NotFound => {
+                    tracing::debug!(uri, backend = address, "endpoint-not-unregistered");
+                }
+            }
+        }
+    }
+
+    fn starting(&self, payload: &[u8], now: Instant) {
+        match serde_json::from_slice::<StartingMessage>(payload) {
+            Ok(message) => {
+                for uri in &message.uris {
+                    let registry = &self.shared.registry;
+                    registry.announce_start(uri, now + STARTING, now);
+                }
+            }
+            Err(error) => tracing::error!(%error, "validation-error"),
+        }
+    }
+}
+
+fn labels(component: &str, action: &str) -> String {
+    format!("component={component:?},action={action:?}")
+}
+
+fn log_added(uri: &str, endpoint: &routing::registry::Endpoint, new_route: bool) {
+    if new_route {
+        tracing::info!(uri, "route-registered");
+    }
+    let spec = endpoint.spec();
+    tracing::info!(
+        uri,
+        route_service_url = dash(spec.route_service_url),
+        backend = endpoint.address(),
+        application_id = spec.app_id,
+        instance_id = spec.instance_id,
+        server_cert_domain_san = spec.server_cert_domain_san,
+        protocol = spec.protocol.as_str(),
+        isolation_segment = dash(spec.isolation_segment),
+        is_tls = spec.tls,
+        "endpoint-registered"
+    );
+}
+
+fn dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+fn since(ns: i64) -> Option<Duration> {
+    let at = UNIX_EPOCH + Duration::from_nanos(u64::try_from(ns).ok()?);
+    SystemTime::now().duration_since(at).ok()
+}

@@ -1,0 +1,385 @@
+//! Every parser of the router against texts that nobody meant: a kept corpus (`fuzz/corpus/`, one folder per parser),
+//! changed at random. Each finding becomes a file there. `FUZZ_SECONDS=600` runs longer, `FUZZ_SEED=…` repeats.
+
+use crate::bus::message;
+use crate::config::Settings;
+use crate::{gorouter_yml, proxy_protocol, route_service, sticky};
+use http::HeaderValue;
+use http1::{Fields, Known, Limits, Request};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use routing::registry::{EndpointSpec, Registered, Registry};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Runs `check` over the corpus as it is, then over changed pieces of it. `words`: what the format is made of.
+fn fuzz(parser: &str, words: &[&str], check: impl Fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz/corpus")
+        .join(parser);
+    let mut corpus: Vec<Vec<u8>> = std::fs::read_dir(&folder)
+        .expect("the corpus is kept with the project")
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    corpus.sort();
+    assert!(!corpus.is_empty(), "no corpus in {}", folder.display());
+    corpus.iter().for_each(|input| check(input));
+    let number = |name: &str, default| {
+        std::env::var(name).map_or(default, |text| text.parse::<u64>().unwrap())
+    };
+    let seed = number("FUZZ_SEED", rand::random());
+    let until = Instant::now() + Duration::from_secs(number("FUZZ_SECONDS", 3));
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut runs = 0_u64;
+    while Instant::now() < until {
+        let mut input = corpus[rng.random_range(0..corpus.len())].clone();
+        for _ in 0..rng.random_range(1..6) {
+            change(&mut input, &corpus, words, &mut rng);
+        }
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&input)));
+        assert!(
+            run.is_ok(),
+            "FUZZ_SEED={seed}, run {runs}: keep this in fuzz/corpus/{parser}: {:?}",
+            String::from_utf8_lossy(&input)
+        );
+        runs += 1;
+    }
+    assert!(runs > 20, "only {runs} runs");
+}
+
+fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], words: &[&str], rng: &mut StdRng) {
+    let at = rng.random_range(0..=input.len());
+    let span = at..rng.random_range(at..=input.len().min(at + 40));
+    match rng.random_range(0..8) {
+        0 if at < input.len() => input[at] ^= 1 << rng.random_range(0..8),
+        1 if at < input.len() => input[at] = rng.random(),
+        2 => drop(input.drain(span)),
+        3 => {
+            let again = input[span].to_vec();
+            drop(input.splice(at..at, again));
+        }
+        4 => input.truncate(at),
+        5 => {
+            let other = &corpus[rng.random_range(0..corpus.len())];
+            let from = rng.random_range(0..=other.len());
+            input.truncate(at);
+            input.extend_from_slice(&other[from..]);
+        }
+        _ => {
+            let word = words[rng.random_range(0..words.len())];
+            drop(input.splice(span, word.bytes()));
+        }
+    }
+}
+
+#[test]
+fn registrations() {
+    const WORDS: &[&str] = &[
+        "null",
+        "\"\"",
+        "-1",
+        "65536",
+        "1e9",
+        "{}",
+        "[]",
+        "\"uris\":",
+        "\"tags\":{",
+        "\"options\":{",
+        "\"hash_balance\":",
+        "\"loadbalancing\":\"hash\"",
+        "\"*.a\"",
+        "\"a//b?c\"",
+        "\"[::1]\"",
+        "\\u0000",
+        "\"tls_port\":443",
+        "\"stale_threshold_in_seconds\":",
+        "\"route_policy_sources\":\"cf:any\"",
+        ",",
+    ];
+    let settings = Settings::default();
+    let now = Instant::now();
+    fuzz("register", WORDS, |payload| {
+        let Ok(registration) = message::parse(payload, &settings) else {
+            return;
+        };
+        let registry = Registry::new(routing::registry::Settings::default(), now);
+        let spec: &EndpointSpec = &registration.spec;
+        let mut endpoint = registry.endpoint(spec.clone());
+        let seen = endpoint.spec();
+        assert_eq!(
+            (seen.host, seen.port, seen.tls),
+            (&*spec.host, spec.port, spec.tls)
+        );
+        assert_eq!(seen.instance_id, spec.instance_id);
+        assert_eq!(seen.tags.to_map(), spec.tags);
+        assert_eq!(endpoint.address(), spec.address());
+        for uri in &registration.uris {
+            registry.put(uri, &mut endpoint, now, now);
+        }
+        for uri in &registration.uris {
+            let again = registry.put(uri, &mut endpoint, now, now).0;
+            assert_eq!(again, Registered::Refreshed, "{uri:?}");
+        }
+        for (uri, pool) in registry.snapshot() {
+            assert_eq!(pool.len(), 1, "{uri:?}");
+            assert!(pool.context_path().starts_with('/'));
+        }
+        for uri in &registration.uris {
+            registry.unregister(uri, endpoint.address(), now);
+        }
+        assert_eq!((registry.routes(), registry.endpoints()), (0, 0));
+    });
+}
+
+/// What is understood is said again in the same sense.
+#[test]
+fn messages_of_the_bus() {
+    const WORDS: &[&str] = &[
+        "null",
+        "0",
+        "\"uris\":[\"a\"]",
+        "\"id\":\"\"",
+        "{",
+        "}",
+        "\"hosts\":[]",
+    ];
+    fuzz("wire", WORDS, |payload| {
+        use wire::router::{RegistryMessage, StartMessage, StartingMessage};
+        fn again<T>(payload: &[u8])
+        where
+            T: serde::de::DeserializeOwned + serde::Serialize + PartialEq + std::fmt::Debug,
+        {
+            if let Ok(message) = serde_json::from_slice::<T>(payload) {
+                let text = serde_json::to_vec(&message).unwrap();
+                assert_eq!(serde_json::from_slice::<T>(&text).unwrap(), message);
+            }
+        }
+        again::<StartMessage>(payload);
+        again::<StartingMessage>(payload);
+        if let Ok(message) = serde_json::from_slice::<RegistryMessage>(payload) {
+            // Numbers in options may lose their last digit.
+            let plain = RegistryMessage {
+                options: None,
+                ..message
+            };
+            again::<RegistryMessage>(&serde_json::to_vec(&plain).unwrap());
+        }
+    });
+}
+
+#[test]
+fn proxy_headers() {
+    const WORDS: &[&str] = &[
+        "PROXY ",
+        "TCP4 ",
+        "TCP6 ",
+        "UNKNOWN",
+        "\r\n",
+        "1.2.3.4 ",
+        "::1 ",
+        "65536",
+        "\r\n\r\n\0\r\nQUIT\n",
+        "\x21\x11\0\x0c",
+        "\x20\0\0\0",
+        "\x7f\x7f",
+    ];
+    fuzz("proxy", WORDS, |bytes| {
+        proxy_protocol::check_sound(bytes);
+    });
+}
+
+#[test]
+fn cookies() {
+    const WORDS: &[&str] = &[
+        "__VCAP_ID__=",
+        "JSESSIONID=",
+        "; ",
+        ";;",
+        "=",
+        "\"",
+        "Max-Age=-1",
+        "Max-Age=0",
+        "Expires=x",
+        "SameSite=None",
+        "Secure",
+        "Partitioned",
+        "\u{e4}",
+        ",",
+    ];
+    let settings = Settings::default();
+    let registry = Registry::new(routing::registry::Settings::default(), Instant::now());
+    let mut endpoint = registry.endpoint(EndpointSpec {
+        instance_id: "instance".into(),
+        ..EndpointSpec::default()
+    });
+    let now = Instant::now();
+    registry.put("a.test/path", &mut endpoint, now, now);
+    let pool = registry.lookup("a.test", "/path").unwrap();
+    fuzz("cookie", WORDS, |bytes| {
+        let Ok(line) = HeaderValue::from_bytes(bytes) else {
+            return;
+        };
+        let line = line.as_bytes();
+        let mut request = Fields::default();
+        request.append(Known::Cookie, line);
+        let wanted = sticky::wanted(&request, &settings);
+        if let Some(wanted) = &wanted {
+            assert!(!wanted.instance.contains(';'), "{wanted:?}");
+        }
+        let mut response = Fields::default();
+        response.append(Known::SetCookie, line);
+        sticky::remember(&mut response, wanted.as_ref(), &pool, &endpoint, &settings);
+        let lines: Vec<_> = response.get_all(Known::SetCookie).collect();
+        assert!(lines.len() <= 2);
+        if let Some(own) = lines.get(1) {
+            let own = std::str::from_utf8(own).unwrap();
+            assert!(own.starts_with("__VCAP_ID__=instance; Path=/path"), "{own}");
+            assert!(own.contains("; HttpOnly"), "{own}");
+        }
+    });
+}
+
+#[test]
+fn notes_of_route_services() {
+    const WORDS: &[&str] = &["=", "-", "_", "AAAA", "e30=", "eyJub25jZSI6", "\n"];
+    let sound = route_service::Soundness::new();
+    fuzz("route-service", WORDS, |bytes| sound.check(bytes));
+}
+
+#[test]
+fn configurations() {
+    const WORDS: &[&str] = &[
+        "nats:",
+        "\n",
+        "  ",
+        "- ",
+        ": ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "true",
+        "0",
+        "-1",
+        "1e99",
+        "30s",
+        "99999999999999h",
+        "port: ",
+        "&a",
+        "*a",
+        "!!binary",
+        "|",
+        "tls_pem:",
+        "enable_ssl: true",
+        "\"",
+        "#",
+    ];
+    fuzz("gorouter-yml", WORDS, |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return;
+        };
+        match gorouter_yml::read(text) {
+            Ok(read) => assert!(!read.settings.prune_interval.is_zero()),
+            Err(problems) => {
+                assert!(!problems.is_empty() && problems.iter().all(|p| !p.is_empty()))
+            }
+        }
+    });
+}
+
+/// What is understood goes out as something that is understood in the same way.
+#[test]
+fn heads_of_requests() {
+    const WORDS: &[&str] = &[
+        "\r\n",
+        "\n",
+        "\r",
+        "\0",
+        " ",
+        "\t",
+        ":",
+        "GET ",
+        "CONNECT ",
+        "* ",
+        "http://a/",
+        "HTTP/1.1",
+        "HTTP/1.0",
+        "Host: a\r\n",
+        "Content-Length: 5\r\n",
+        "Content-Length: 05, 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Connection: close, te\r\n",
+        "Expect: 100-continue\r\n",
+        "\u{e4}",
+    ];
+    let limits = Limits {
+        bytes: 16 << 10,
+        fields: 64,
+    };
+    fuzz("http1-request", WORDS, |bytes| {
+        let mut request = Request::default();
+        let Ok(Some(size)) = request.parse(bytes, &limits) else {
+            return;
+        };
+        assert!(size <= bytes.len());
+        let both = request.fields.contains(Known::ContentLength)
+            && request.fields.contains(Known::TransferEncoding);
+        assert!(!both, "two ways to frame the body");
+        for (name, value) in request.fields.iter() {
+            let breaks = |text: &[u8]| text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0));
+            assert!(!breaks(name) && !breaks(value));
+        }
+        // Without a host it is answered here, and goes nowhere.
+        if !request.fields.contains(Known::Host) {
+            return;
+        }
+        let mut out = Vec::new();
+        request.write_to(&mut out, false);
+        let mut again = Request::default();
+        assert_eq!(again.parse(&out, &limits), Ok(Some(out.len())));
+        assert_eq!(
+            (again.method(), again.target()),
+            (request.method(), request.target())
+        );
+        assert_eq!(again.framing, request.framing);
+        assert!(again.fields.iter().eq(request.fields.iter()));
+    });
+}
+
+/// The same body, in whatever pieces it comes.
+#[test]
+fn chunked_bodies() {
+    const WORDS: &[&str] = &[
+        "0\r\n",
+        "\r\n",
+        "\n",
+        "5\r\nhello\r\n",
+        ";a=b",
+        "ffffffffffffffff",
+        "-1",
+        "0x5",
+        " ",
+        "A: b\r\n",
+    ];
+    let read = |bytes: &[u8], piece: usize| {
+        let (mut decoder, mut data) = (http1::chunked::Decoder::default(), Vec::new());
+        let mut at = 0;
+        while at < bytes.len() && !decoder.ended() {
+            let input = &bytes[at..bytes.len().min(at + piece)];
+            let Ok(step) = decoder.decode(input) else {
+                return Err(data);
+            };
+            assert!(step.data <= step.consumed && step.consumed <= input.len());
+            assert!(step.consumed > 0 || decoder.ended(), "no way on");
+            data.extend_from_slice(&input[step.consumed - step.data..step.consumed]);
+            at += step.consumed;
+        }
+        Ok((data, decoder.ended(), at))
+    };
+    fuzz("http1-chunked", WORDS, |bytes| {
+        let whole = read(bytes, usize::MAX - bytes.len());
+        assert_eq!(read(bytes, 1), whole);
+        assert_eq!(read(bytes, 7), whole);
+    });
+}

@@ -1,0 +1,182 @@
+//! What a route asks of the router beside an endpoint: how to balance, and who may call (RFC-0027, RFC-0042, RFC-0055).
+
+use super::endpoint::Endpoint;
+
+/// How a pool spreads requests.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Balancing {
+    #[default]
+    RoundRobin,
+    LeastConnection,
+    /// The same value of a header leads to the same endpoint. Requests without the header go round.
+    Hash {
+        /// Lower case.
+        header: String,
+        /// An endpoint with more than this many times the average in flight is passed over; 0: never.
+        balance: f64,
+    },
+}
+
+impl Balancing {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::LeastConnection => "least-connection",
+            Self::Hash { .. } => "hash",
+        }
+    }
+}
+
+/// A route's options, as far as this router knows them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteOptions {
+    pub balancing: Option<Balancing>,
+    pub policy: Option<RoutePolicy>,
+}
+
+impl RouteOptions {
+    pub(super) const NONE: Self = Self {
+        balancing: None,
+        policy: None,
+    };
+}
+
+/// Who may call a route on a domain with mutual TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoutePolicy {
+    pub scope: PolicyScope,
+    pub sources: Vec<PolicySource>,
+}
+
+/// Which endpoints a caller may reach, by where both live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyScope {
+    #[default]
+    Any,
+    /// Those of the caller's organization.
+    Org,
+    /// Those of the caller's space.
+    Space,
+}
+
+impl PolicyScope {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" | "any" => Some(Self::Any),
+            "org" => Some(Self::Org),
+            "space" => Some(Self::Space),
+            _ => None,
+        }
+    }
+}
+
+/// One entry of `route_policy_sources`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicySource {
+    Any,
+    App(String),
+    Space(String),
+    Org(String),
+}
+
+impl PolicySource {
+    /// `cf:any`, `cf:app:<guid>`, `cf:space:<guid>`, `cf:org:<guid>`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, guid) = match text.strip_prefix("cf:")?.split_once(':') {
+            None => return (text == "cf:any").then_some(Self::Any),
+            Some((kind, guid)) => (kind, guid),
+        };
+        let guid = Some(guid.to_owned()).filter(|guid| !guid.is_empty())?;
+        match kind {
+            "app" => Some(Self::App(guid)),
+            "space" => Some(Self::Space(guid)),
+            "org" => Some(Self::Org(guid)),
+            _ => None,
+        }
+    }
+}
+
+/// Who sent a request, by the certificate that it came with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller<'a> {
+    pub app: &'a str,
+    pub space: &'a str,
+    pub org: &'a str,
+}
+
+impl RoutePolicy {
+    /// Whether the sources list the caller. Without a source nobody is.
+    pub fn lists(&self, caller: &Caller<'_>) -> bool {
+        let same = |guid: &str, own: &str| !own.is_empty() && guid == own;
+        self.sources.iter().any(|source| match source {
+            PolicySource::Any => true,
+            PolicySource::App(guid) => same(guid, caller.app),
+            PolicySource::Space(guid) => same(guid, caller.space),
+            PolicySource::Org(guid) => same(guid, caller.org),
+        })
+    }
+
+    /// Which of the route's endpoints the caller may reach; for [`super::Want`].
+    pub fn within<'a>(&self, caller: &Caller<'a>) -> Within<'a> {
+        match self.scope {
+            PolicyScope::Any => Within::Anywhere,
+            PolicyScope::Org => Within::Org(caller.org),
+            PolicyScope::Space => Within::Space(caller.space),
+        }
+    }
+}
+
+/// The part of the platform whose endpoints are wanted, by their tags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Within<'a> {
+    #[default]
+    Anywhere,
+    Org(&'a str),
+    Space(&'a str),
+}
+
+impl Within<'_> {
+    /// Who lives nowhere reaches nobody.
+    pub(super) fn holds(&self, endpoint: &Endpoint) -> bool {
+        let (tag, guid) = match *self {
+            Self::Anywhere => return true,
+            Self::Org(guid) => ("organization_id", guid),
+            Self::Space(guid) => ("space_id", guid),
+        };
+        !guid.is_empty() && endpoint.tag(tag) == guid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources() {
+        let of = PolicySource::parse;
+        assert_eq!(of("cf:any"), Some(PolicySource::Any));
+        assert_eq!(of("cf:app:g"), Some(PolicySource::App("g".into())));
+        for bad in ["", "cf:", "cf:app", "cf:app:", "any", "cf:any:x", "cf:x:y"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+        let policy = |text: &str| RoutePolicy {
+            sources: text.split(',').filter_map(of).collect(),
+            ..RoutePolicy::default()
+        };
+        let caller = Caller {
+            app: "a",
+            space: "s",
+            org: "",
+        };
+        for (text, listed) in [
+            ("cf:any", true),
+            ("cf:app:b,cf:app:a", true),
+            ("cf:space:s", true),
+            ("cf:org:o", false),
+            ("cf:app:b", false),
+            ("", false),
+        ] {
+            assert_eq!(policy(text).lists(&caller), listed, "{text}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Cells with instances, and an emitter each.
+
+use routing::emission::{
+    Actual, ActualKey, Changes, Desired, Event, Farewells, Marker, ModificationTag, Port,
+    Registration, Snapshot, Table,
+};
+use std::collections::{HashSet, VecDeque};
+
+/// An instance that runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) actual: Actual,
+}
+
+/// One machine: where an instance listens, and who tells the routers of it.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub(crate) address: String,
+    pub(crate) instances: Vec<Instance>,
+    pub(crate) emitter: Emitter,
+}
+
+/// What the BBS says, in the order in which it says it; a broken stream loses some of it.
+#[derive(Debug)]
+pub(crate) struct Emitter {
+    table: Table,
+    pub(crate) farewells: Farewells,
+    pub(crate) events: VecDeque<Event>,
+    /// A snapshot on its way.
+    fetched: Option<(Marker, Snapshot)>,
+}
+
+impl Emitter {
+    pub(crate) fn new() -> Self {
+        Self {
+            table: Table::default(),
+            farewells: Farewells::new(20),
+            events: VecDeque::new(),
+            fetched: None,
+        }
+    }
+
+    /// Hears the next event; what is to be sent for it.
+    pub(crate) fn hear(&mut self, desired: &[Desired]) -> Changes {
+        let Some(event) = self.events.pop_front() else {
+            return Changes::default();
+        };
+        // An emitter asks for the routes of a process that it hears of for the first time.
+        let unknown = match &event {
+            Event::ActualSet(actual) if !self.table.knows(&actual.process_guid) => desired
+                .iter()
+                .find(|desired| desired.process_guid == actual.process_guid),
+            _ => None,
+        };
+        self.events.extend(unknown.cloned().map(Event::DesiredSet));
+        let changes = self.table.apply(event);
+        self.farewells.note(&changes);
+        changes
+    }
+
+    pub(crate) fn fetch(&mut self, snapshot: Snapshot) {
+        if self.fetched.is_none() {
+            self.fetched = Some((self.table.begin_sync(), snapshot));
+        }
+    }
+
+    /// The snapshot has come.
+    pub(crate) fn sync(&mut self) -> Changes {
+        let Some((marker, snapshot)) = self.fetched.take() else {
+            return Changes::default();
+        };
+        let changes = self.table.sync(marker, snapshot);
+        self.farewells.note(&changes);
+        changes
+    }
+
+    pub(crate) fn everything(&self) -> Vec<Registration> {
+        self.table.registrations().cloned().collect()
+    }
+}
+
+impl Cell {
+    pub(crate) fn new(number: usize) -> Self {
+        Self {
+            address: format!("10.0.0.{number}"),
+            instances: Vec::new(),
+            emitter: Emitter::new(),
+        }
+    }
+
+    /// Who shows a certificate at this port.
+    pub(crate) fn at(&self, port: u16) -> Option<&Instance> {
+        self.instances
+            .iter()
+            .find(|instance| instance.actual.ports[0].host_tls == u32::from(port))
+    }
+
+    /// A port that nobody uses now; most often one that somebody used a moment ago.
+    pub(crate) fn free_port(&self) -> u16 {
+        (61_000..)
+            .find(|port| self.at(*port).is_none())
+            .expect("there are more ports than instances")
+    }
+
+    pub(crate) fn start(&mut self, process: &Desired, index: u32, guid: String) {
+        let port = self.free_port();
+        let actual = Actual {
+            process_guid: process.process_guid.clone(),
+            index,
+            instance_guid: guid.clone(),
+            routable: true,
+            cell_address: self.address.clone(),
+            ports: vec![Port {
+                container: 8080,
+                host: 0,
+                container_tls: 61001,
+                host_tls: port.into(),
+            }],
+            tag: ModificationTag {
+                epoch: guid,
+                index: 1,
+            },
+            ..Actual::default()
+        };
+        self.emitter
+            .events
+            .push_back(Event::ActualSet(actual.clone()));
+        self.instances.push(Instance { actual });
+    }
+
+    pub(crate) fn stop(&mut self, at: usize) {
+        let Actual { tag, .. } = &self.instances[at].actual;
+        let tag = ModificationTag {
+            epoch: tag.epoch.clone(),
+            index: tag.index + 1,
+        };
+        let key: ActualKey = self.instances.swap_remove(at).actual.key();
+        self.emitter
+            .events
+            .push_back(Event::ActualRemoved { key, tag });
+    }
+
+    pub(crate) fn snapshot(&self, desired: &[Desired]) -> Snapshot {
+        let actuals: Vec<Actual> = self.instances.iter().map(|i| i.actual.clone()).collect();
+        let here: HashSet<&str> = actuals.iter().map(|a| a.process_guid.as_str()).collect();
+        Snapshot {
+            desired: desired
+                .iter()
+                .filter(|desired| here.contains(desired.process_guid.as_str()))
+                .cloned()
+                .collect(),
+            actuals,
+            fresh_domains: ["cf-apps".to_owned()].into(),
+        }
+    }
+}

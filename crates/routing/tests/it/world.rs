@@ -1,0 +1,342 @@
+//! What is true, what happens, and what must hold.
+
+use crate::cells::{Cell, Emitter};
+use crate::routers::{Message, Router, STALE_TLS};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use routing::emission::{Changes, Desired, Event, ModificationTag, Route};
+use routing::registry::{Attempts, Failure, Want};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const CELLS: usize = 3;
+const PROCESSES: usize = 5;
+/// A uri and a request that only it answers.
+const URIS: [(&str, &str, &str); 6] = [
+    ("a.test", "a.test", "/"),
+    ("a.test/deep", "a.test", "/deep/x"),
+    ("b.test", "b.test", "/"),
+    ("*.wild.test", "any.wild.test", "/"),
+    ("one.wild.test", "one.wild.test", "/"),
+    ("c.test/p", "c.test", "/p"),
+];
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) requests: u64,
+    pub(crate) reached: u64,
+    pub(crate) refreshed: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    rng: StdRng,
+    start: Instant,
+    now_ms: u64,
+    desired: Vec<Desired>,
+    /// Uris that each process owned at some time, as bits. There are some for each that it never owns.
+    owned: [u64; PROCESSES],
+    cells: Vec<Cell>,
+    routers: Vec<Router>,
+    instances_ever: u64,
+    counts: Counts,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let start = Instant::now();
+        let process = |n: usize| Desired {
+            process_guid: format!("process-{n}"),
+            domain: "cf-apps".into(),
+            log_guid: format!("app-{n}"),
+            instances: 4,
+            tag: ModificationTag {
+                epoch: format!("d{n}"),
+                index: 0,
+            },
+            ..Desired::default()
+        };
+        Self {
+            rng: StdRng::seed_from_u64(seed),
+            start,
+            now_ms: 0,
+            desired: (0..PROCESSES).map(process).collect(),
+            owned: [0; PROCESSES],
+            cells: (1..=CELLS).map(Cell::new).collect(),
+            routers: vec![Router::new(start), Router::new(start)],
+            instances_ever: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            refreshed: self.routers.iter().map(|router| router.refreshed).sum(),
+            ..self.counts
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + Duration::from_millis(self.now_ms)
+    }
+
+    pub(crate) fn step(&mut self) {
+        self.now_ms += self.rng.random_range(0..200);
+        let now = self.now();
+        let cell = self.rng.random_range(0..CELLS);
+        let router = self.rng.random_range(0..self.routers.len());
+        match self.rng.random_range(0..1000) {
+            0..350 => self.routers[router].deliver_badly(&mut self.rng, now),
+            350..650 => self.request(router),
+            650..800 => {
+                let changes = self.cells[cell].emitter.hear(&self.desired);
+                self.publish(&changes);
+            }
+            800..850 => self.start_instance(cell),
+            850..890 => self.stop_instance(cell),
+            890..930 => self.change_routes(),
+            930..950 => {
+                let snapshot = self.cells[cell].snapshot(&self.desired);
+                self.cells[cell].emitter.fetch(snapshot);
+            }
+            950..970 => {
+                let changes = self.cells[cell].emitter.sync();
+                self.publish(&changes);
+            }
+            970..980 => self.emit_everything(cell),
+            980..984 => self.repeat_farewells(cell),
+            984..990 => drop(self.routers[router].registry.prune(now)),
+            990..992 => self.bus_outage(router),
+            992..995 => self.routers[router].lose_messages(),
+            995..997 => {
+                // The event stream broke: what it held is lost, and a sync follows.
+                let snapshot = self.cells[cell].snapshot(&self.desired);
+                self.cells[cell].emitter.events.clear();
+                self.cells[cell].emitter.fetch(snapshot);
+            }
+            997 => self.restart_emitter(cell),
+            998 => self.lose_cell(cell),
+            _ => {
+                self.routers[router] = Router::new(now);
+                (0..CELLS).for_each(|cell| self.emit_everything(cell));
+            }
+        }
+    }
+
+    fn publish(&mut self, changes: &Changes) {
+        self.send(&Message::all_of(changes));
+    }
+
+    fn send(&mut self, messages: &[Message]) {
+        self.routers
+            .iter_mut()
+            .for_each(|router| router.send(messages));
+    }
+
+    fn start_instance(&mut self, cell: usize) {
+        if self.cells[cell].instances.len() >= 8 {
+            return;
+        }
+        let process = self.rng.random_range(0..PROCESSES);
+        self.instances_ever += 1;
+        let guid = format!("instance-{}", self.instances_ever);
+        let index = self.rng.random_range(0..4);
+        self.cells[cell].start(&self.desired[process], index, guid);
+    }
+
+    fn stop_instance(&mut self, cell: usize) {
+        let count = self.cells[cell].instances.len();
+        if count > 0 {
+            let at = self.rng.random_range(0..count);
+            self.cells[cell].stop(at);
+        }
+    }
+
+    /// Maps or unmaps one route of one process.
+    fn change_routes(&mut self) {
+        let process = self.rng.random_range(0..PROCESSES);
+        // Never the two with its own number and the next one.
+        let at = (process + self.rng.random_range(2..URIS.len())) % URIS.len();
+        let (uri, ..) = URIS[at];
+        self.owned[process] |= 1 << at;
+        let desired = &mut self.desired[process];
+        desired.tag.index += 1;
+        let had = desired.routes.len();
+        desired.routes.retain(|route| route.uri != uri);
+        if desired.routes.len() == had {
+            desired.routes.push(Arc::new(Route {
+                uri: uri.into(),
+                container_port: 8080,
+                ..Route::default()
+            }));
+        }
+        let event = Event::DesiredSet(desired.clone());
+        for cell in &mut self.cells {
+            cell.emitter.events.push_back(event.clone());
+        }
+    }
+
+    fn emit_everything(&mut self, cell: usize) {
+        let all = self.cells[cell].emitter.everything();
+        let all: Vec<Message> = all.iter().map(Message::register).collect();
+        self.send(&all);
+    }
+
+    fn repeat_farewells(&mut self, cell: usize) {
+        let due = self.cells[cell].emitter.farewells.due();
+        let due: Vec<Message> = due.iter().map(Message::unregister).collect();
+        self.send(&due);
+    }
+
+    fn bus_outage(&mut self, router: usize) {
+        let now = self.now();
+        let router = &mut self.routers[router];
+        if router.connected {
+            router.connected = false;
+            router.lose_messages();
+            router.registry.suspend_pruning();
+        } else {
+            router.connected = true;
+            router.registry.resume_pruning(now);
+            (0..CELLS).for_each(|cell| self.emit_everything(cell));
+        }
+    }
+
+    /// It forgets what it has said, and to whom it said goodbye.
+    fn restart_emitter(&mut self, cell: usize) {
+        self.cells[cell].emitter = Emitter::new();
+        let snapshot = self.cells[cell].snapshot(&self.desired);
+        self.cells[cell].emitter.fetch(snapshot);
+        let changes = self.cells[cell].emitter.sync();
+        self.publish(&changes);
+    }
+
+    /// The machine is gone and comes back empty: nobody says goodbye for its instances.
+    fn lose_cell(&mut self, cell: usize) {
+        self.cells[cell].instances.clear();
+        self.restart_emitter(cell);
+    }
+
+    /// As a router serves it: pick, connect, look at the certificate, try another.
+    fn request(&mut self, router: usize) {
+        let now = self.now();
+        let at = self.rng.random_range(0..URIS.len());
+        let (_, host, path) = URIS[at];
+        self.counts.requests += 1;
+        let registry = &self.routers[router].registry;
+        let Some(pool) = registry.lookup(host, path) else {
+            return;
+        };
+        let answered = URIS.iter().position(|(uri, ..)| *uri == pool.uri());
+        let answered = answered.expect("the table holds known uris only");
+        let mut attempts = Attempts::new(3);
+        loop {
+            let want = Want {
+                tried: attempts.tried(),
+                ..Want::default()
+            };
+            let Ok(endpoint) = pool.pick(&want, now) else {
+                return;
+            };
+            let spec = endpoint.spec();
+            let cell = self.cells.iter().find(|cell| cell.address == spec.host);
+            let failure = match cell.and_then(|cell| cell.at(spec.port)) {
+                None => Failure::Refused,
+                Some(there) if there.actual.instance_guid != endpoint.tls_name() => {
+                    Failure::WrongName
+                }
+                Some(there) => {
+                    let guid = &there.actual.process_guid;
+                    let process = self.desired.iter().position(|d| d.process_guid == *guid);
+                    let owned = self.owned[process.expect("it was started")];
+                    assert!(
+                        owned & 1 << answered != 0,
+                        "a request for {} reached {there:?}",
+                        pool.uri()
+                    );
+                    self.counts.reached += 1;
+                    return;
+                }
+            };
+            pool.fail(&endpoint, failure, now);
+            let want = Want::default();
+            if !attempts.failed(&pool, endpoint, Some(failure), &want, now) {
+                return;
+            }
+        }
+    }
+
+    /// Nothing goes wrong any more, and time passes.
+    pub(crate) fn settle(&mut self) {
+        for router in 0..self.routers.len() {
+            if !self.routers[router].connected {
+                self.bus_outage(router);
+            }
+        }
+        for cell in 0..CELLS {
+            while !self.cells[cell].emitter.events.is_empty() {
+                let changes = self.cells[cell].emitter.hear(&self.desired);
+                self.publish(&changes);
+            }
+            // One that was on its way, then one that sees everything.
+            let late = self.cells[cell].emitter.sync();
+            self.publish(&late);
+            let snapshot = self.cells[cell].snapshot(&self.desired);
+            self.cells[cell].emitter.fetch(snapshot);
+            let changes = self.cells[cell].emitter.sync();
+            self.publish(&changes);
+        }
+        for _ in 0..=(STALE_TLS / 20) {
+            self.now_ms += 20_000;
+            for cell in 0..CELLS {
+                self.repeat_farewells(cell);
+                self.emit_everything(cell);
+            }
+            let now = self.now();
+            for router in &mut self.routers {
+                router.deliver_all(now);
+                router.registry.prune(now);
+            }
+        }
+        // Pools that failures emptied go last.
+        self.now_ms += 100_000;
+        for cell in 0..CELLS {
+            self.emit_everything(cell);
+        }
+        let now = self.now();
+        for router in &mut self.routers {
+            router.deliver_all(now);
+            router.registry.prune(now);
+        }
+    }
+
+    pub(crate) fn check_settled(&self) {
+        let mut runs = BTreeSet::new();
+        for cell in &self.cells {
+            for instance in &cell.instances {
+                let actual = &instance.actual;
+                let mut processes = self.desired.iter();
+                let process = processes.find(|d| d.process_guid == actual.process_guid);
+                for route in &process.expect("it was started").routes {
+                    let port = actual.ports[0].host_tls;
+                    let address = format!("{}:{port}", cell.address);
+                    let guid = actual.instance_guid.clone();
+                    runs.insert((route.uri.clone(), address, guid));
+                }
+            }
+        }
+        for router in &self.routers {
+            let mut table = BTreeSet::new();
+            for (uri, pool) in router.registry.snapshot() {
+                assert!(!pool.is_empty(), "{uri} is empty, but there");
+                for endpoint in pool.endpoints() {
+                    let (address, guid) = (endpoint.address(), endpoint.spec().instance_id);
+                    table.insert((uri.clone(), address.to_owned(), guid.to_owned()));
+                }
+            }
+            assert_eq!(table, runs, "the table, and what runs");
+            assert_eq!(router.registry.endpoints(), table.len());
+        }
+    }
+}
