@@ -34,6 +34,9 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
     sockets::listen(address).with_context(|| format!("the router cannot listen on {address}: is another program using it? choose another address with {key} 127.0.0.1:PORT"))
 }
 
+/// How long a request waits for an app whose instances are starting.
+const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
     let loggregator = setting.logs()?;
     let (config, plan) = (setting.config, &setting.plan);
@@ -74,6 +77,7 @@ pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> 
             ip: plan.cell_ip.into(),
             start_delay: Duration::ZERO,
             register_interval: config.register_interval,
+            hold_timeout: HOLD_TIMEOUT,
             ..router::Settings::default()
         },
     })

@@ -224,7 +224,8 @@ impl Registry {
         }
     }
 
-    /// Instances of a route are on their way: until `until` its pool is there, though it may be empty.
+    /// Instances of a route are on their way: until `until` its pool is there, though it is empty. Says nothing of a route
+    /// with endpoints.
     pub fn announce_start(&self, uri: &str, until: Instant, now: Instant) {
         let key = RouteKey::new(uri);
         let at = self.hash(key.is_wildcard(), key.host_name());
@@ -296,8 +297,7 @@ impl Registry {
 
     /// Whether an empty pool is to go. `left`: its last endpoint has left just now, not failed.
     fn is_over(&self, pool: &Pool, left: bool, now: Instant) -> bool {
-        let at_once = left && !self.common.settings.keep_unregistered && !pool.is_starting(now);
-        at_once || pool.is_over(now)
+        left && !self.common.settings.keep_unregistered || pool.is_over(now)
     }
 
     /// While the bus is away nobody can refresh anything, so silence proves nothing.

@@ -89,7 +89,7 @@ pub(super) struct Members {
     version: u32,
     /// When it became empty; means nothing while it is not.
     emptied: u32,
-    /// Until when instances of the route are known to be on their way.
+    /// Until when instances of the route are known to be on their way; over when one is here.
     starting_until: u32,
 }
 
@@ -308,6 +308,7 @@ impl Pool {
                 members.list.insert(at, new);
                 self.common.endpoints.fetch_add(1, Ordering::Relaxed);
                 let new_route = members.version == 0;
+                members.starting_until = 0;
                 (Registered::Added { new_route }, at)
             }
         };
@@ -362,6 +363,9 @@ impl Pool {
 
     pub(super) fn announce_start(&self, until: Instant, now: Instant) {
         let mut members = self.write();
+        if !members.list.as_slice().is_empty() {
+            return;
+        }
         if members.version == 0 && members.emptied == 0 {
             members.emptied = self.common.tick(now);
         }
