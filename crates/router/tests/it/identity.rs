@@ -198,7 +198,7 @@ async fn who_a_route_does_not_name_does_not_reach_it() {
         0,
         "of another space"
     );
-    let lines = world.log_lines(18).await;
+    let lines = world.log_lines(17).await;
     assert!(
         lines[0].contains(r#" caller_cf_app:"caller" caller_cf_space:"space-1" route_policy:"allowed" tls_sni:"own.apps.identity" x_cf_routererror:"-""#),
         "{}",
