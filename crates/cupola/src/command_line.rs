@@ -81,7 +81,7 @@ enum Command {
     },
     /// Boot a throw-away foundation, push the example app and show its route's way
     Demo,
-    /// Run the router alone, in the place of a gorouter; SIGUSR1 or SIGTERM drains it
+    /// Run the router alone, in the place of a gorouter; SIGUSR1 drains it, SIGHUP reloads it, SIGUSR2 upgrades it
     #[command(after_help = "Example: cupola router -c gorouter.yml")]
     Router {
         /// A gorouter's configuration file

@@ -1,32 +1,29 @@
 //! `cupola route-registrar`: routes of servers that are not apps, from a route-registrar's own configuration.
+//!
+//! SIGHUP, and a change of one of its files, reads it again: routes that go are unregistered, routes that stay are not
+//! touched; a broken file changes nothing.
 
-use crate::router_command::read_pem;
+use crate::router_command::{Watched, read_text};
 use anyhow::Result;
 use kit::CancellationToken;
 use kit::tls::Identity;
-use route_registrar::{Registrar, config};
+use route_registrar::config::{self, Config};
+use route_registrar::{Registrar, Wanted};
 use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// Until SIGTERM or SIGINT; then every route is unregistered.
 pub(crate) async fn run(path: &Path) -> Result<()> {
-    let config = config::load(path).map_err(|problems| {
-        anyhow::anyhow!(
-            "{} is not valid:\n  {}",
-            path.display(),
-            problems.join("\n  ")
-        )
-    })?;
+    let config = load(path)?;
     kit::logging::init("info");
-    for warning in &config.warnings {
-        tracing::warn!(key = warning, "route-registrar-configuration");
-    }
+    warn(&config);
     let tls = match &config.nats_tls_files {
         None => None,
         Some([cert, key, ca]) => Some(Identity {
-            cert_pem: read_pem(cert, "nats_mtls_config.cert_path")?,
-            key_pem: read_pem(key, "nats_mtls_config.key_path")?,
-            ca_pem: read_pem(ca, "nats_mtls_config.ca_path")?,
+            cert_pem: read_text(cert, "nats_mtls_config.cert_path")?,
+            key_pem: read_text(key, "nats_mtls_config.key_path")?,
+            ca_pem: read_text(ca, "nats_mtls_config.ca_path")?,
         }),
     };
     let nats = clients::nats::Config {
@@ -37,19 +34,78 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     };
     let client = clients::nats::connect(&nats, "route-registrar", |_| async {}).await?;
     let registrar = Registrar::with(client, config.registrations, config.unregistration_limit)?;
-    let (mut terminate, mut interrupt) = (
+    let shutdown = CancellationToken::new();
+    let (changes, changed) = mpsc::channel(1);
+    let running = registrar.run_changing(changed, shutdown.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        ended = running.as_mut() => return ended,
+        stopped = obey(path, Watched::new(config.files), changes) => stopped?,
+    }
+    shutdown.cancel();
+    running.await
+}
+
+/// Returns when the process is to stop.
+async fn obey(path: &Path, mut watched: Watched, changes: mpsc::Sender<Wanted>) -> Result<()> {
+    let (mut terminate, mut interrupt, mut reload) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
     );
-    let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
-    let stopper = async move {
+    loop {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = reload.recv() => {}
+            _ = watched.changed() => {}
+            // Files of jobs come and go.
+            () = tokio::time::sleep(DISCOVERY) => {
+                let same = |config: Config| watched.holds(&config.files);
+                if load(path).map_or(true, same) {
+                    continue;
+                }
+            }
         }
-        stop.cancel();
-    };
-    let (result, ()) = tokio::join!(registrar.run(shutdown), stopper);
-    result
+        match load(path) {
+            Err(error) => {
+                // Not again until it changes.
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "reload-refused: the routes before stay"
+                );
+            }
+            Ok(config) => {
+                warn(&config);
+                tracing::info!(routes = config.registrations.len(), "reloaded");
+                let wanted = Wanted {
+                    registrations: config.registrations,
+                    unregistration_limit: config.unregistration_limit,
+                };
+                watched = Watched::new(config.files);
+                if changes.send(wanted).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// How often the patterns of files are looked for.
+const DISCOVERY: std::time::Duration = std::time::Duration::from_secs(10);
+
+fn load(path: &Path) -> Result<Config> {
+    config::load(path).map_err(|problems| {
+        anyhow::anyhow!(
+            "{} is not valid:\n  {}",
+            path.display(),
+            problems.join("\n  ")
+        )
+    })
+}
+
+fn warn(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!(key = warning, "route-registrar-configuration");
+    }
 }

@@ -1,6 +1,30 @@
-//! Logging of a process: `tracing` to stderr, level from `CUPOLA_LOG` (`info` when unset; `debug`, `router=debug` …).
+//! Logging of a process through `tracing`; the level can change while it runs.
+//!
+//! [`init`] is for components of a foundation: text on stderr, level from `CUPOLA_LOG` (`info` when unset; `debug`,
+//! `router=debug` …). [`init_gorouter`] is for a router in the place of a gorouter: its JSON lines on stdout.
 
-use tracing_subscriber::EnvFilter;
+mod gorouter;
+pub mod page;
+
+pub use gorouter::Timestamp;
+
+use anyhow::{Context as _, Result};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+/// Changes the level of a running process.
+#[derive(Clone, Debug)]
+pub struct Level(reload::Handle<EnvFilter, Registry>);
+
+impl Level {
+    /// `debug`, `info`, `warn` or `error`, or a filter such as `router=debug,info`.
+    pub fn set(&self, level: &str) -> Result<()> {
+        let filter =
+            EnvFilter::try_new(level).with_context(|| format!("{level:?} is not a log level"))?;
+        self.0.reload(filter).context("change the log level")
+    }
+}
 
 /// Call once, at the start of a process.
 pub fn init(default: &str) {
@@ -10,4 +34,15 @@ pub fn init(default: &str) {
         .with_writer(std::io::stderr)
         .with_target(true)
         .try_init();
+}
+
+/// The same for a router that stands in for a gorouter, whose log is parsed by other people's tools.
+pub fn init_gorouter(level: &str, timestamp: Timestamp) -> Level {
+    let filter = EnvFilter::try_from_env("CUPOLA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let (filter, handle) = reload::Layer::new(filter);
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(gorouter::Lines::new(timestamp))
+        .try_init();
+    Level(handle)
 }

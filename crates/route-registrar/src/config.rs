@@ -20,6 +20,8 @@ pub struct Config {
     pub registrations: Vec<Registration>,
     /// Most unregistrations in a row of a route whose health check fails.
     pub unregistration_limit: u32,
+    /// Every file that was read.
+    pub files: Vec<PathBuf>,
     pub warnings: Vec<String>,
 }
 
@@ -28,11 +30,14 @@ pub struct Config {
 struct File {
     message_bus_servers: Vec<Server>,
     host: String,
+    /// Ours: this machine's number, for `prepend_instance_index`.
+    index: Option<u32>,
     availability_zone: String,
     unregistration_message_limit: u32,
     nats_mtls_config: Mtls,
     dynamic_config_globs: Vec<String>,
     routes: Vec<RouteSection>,
+    routing_api: Option<serde_json::Value>,
 }
 
 impl Default for File {
@@ -40,11 +45,13 @@ impl Default for File {
         Self {
             message_bus_servers: Vec::new(),
             host: String::new(),
+            index: None,
             availability_zone: String::new(),
             unregistration_message_limit: 5,
             nats_mtls_config: Mtls::default(),
             dynamic_config_globs: Vec::new(),
             routes: Vec::new(),
+            routing_api: None,
         }
     }
 }
@@ -113,8 +120,10 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
         numbered.map(move |(n, section)| (format!("{prefix}routes[{n}]"), section))
     };
     routes.extend(number("", file.routes));
+    let mut files = vec![path.to_owned()];
     for pattern in &file.dynamic_config_globs {
         for path in glob::files(pattern) {
+            files.push(path.clone());
             match read::<JobFile>(&path) {
                 Ok(job) => routes.extend(number(&format!("{}: ", path.display()), job.routes)),
                 Err(problem) => problems.push(problem),
@@ -122,15 +131,19 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
         }
     }
     let (mut registrations, mut warnings) = (Vec::new(), Vec::new());
+    if file.routing_api.is_some() {
+        warnings
+            .push("routing_api is not read: TCP and SNI routes need it, HTTP routes do not".into());
+    }
     for (key, section) in routes {
         if !matches!(section.kind.as_str(), "" | "http") {
             warnings.push(format!(
-                "{key}.type {:?} is not supported yet: this route is left out",
+                "{key}.type {:?} needs the Routing API, which this registrar does not speak: this route is left out",
                 section.kind
             ));
             continue;
         }
-        let checked = registration(section, &file.host, &file.availability_zone);
+        let checked = registration(section, &file.host, &file.availability_zone, file.index);
         match checked {
             Ok(registration) => registrations.push(registration),
             Err(wrong) => problems.extend(wrong.into_iter().map(|w| format!("{key}.{w}"))),
@@ -156,8 +169,8 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
         }
     }
     let mtls = file.nats_mtls_config;
-    let files = [mtls.cert_path, mtls.key_path, mtls.ca_path];
-    if mtls.enabled && files.iter().any(|f| f.as_os_str().is_empty()) {
+    let mtls_files = [mtls.cert_path, mtls.key_path, mtls.ca_path];
+    if mtls.enabled && mtls_files.iter().any(|f| f.as_os_str().is_empty()) {
         problems.push("nats_mtls_config.enabled is true, but cert_path, key_path or ca_path is missing: give all three".into());
     }
     if !problems.is_empty() {
@@ -171,9 +184,10 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
             .into_iter()
             .map(|s| s.host)
             .collect(),
-        nats_tls_files: mtls.enabled.then_some(files),
+        nats_tls_files: mtls.enabled.then_some(mtls_files),
         registrations,
         unregistration_limit: file.unregistration_message_limit,
+        files,
         warnings,
     })
 }
@@ -182,6 +196,7 @@ fn registration(
     section: RouteSection,
     host: &str,
     zone: &str,
+    index: Option<u32>,
 ) -> Result<Registration, Vec<String>> {
     let mut wrong = Vec::new();
     let interval = duration::parse(&section.registration_interval).filter(|i| !i.is_zero());
@@ -215,10 +230,15 @@ fn registration(
             section.protocol
         ));
     }
-    if section.prepend_instance_index {
-        wrong.push(
-            "prepend_instance_index is not supported yet: write the uri with its index".into(),
-        );
+    let mut uris = section.uris;
+    match index {
+        Some(index) if section.prepend_instance_index => {
+            uris = uris.iter().map(|uri| format!("{index}-{uri}")).collect();
+        }
+        None if section.prepend_instance_index => wrong.push(
+            "prepend_instance_index is true, but the file has no index: give this machine's number as index beside host".into(),
+        ),
+        _ => {}
     }
     let interval = interval.unwrap_or_default();
     let health_check = section
@@ -249,7 +269,7 @@ fn registration(
     Ok(Registration {
         name: section.name,
         route: Route {
-            uris: section.uris,
+            uris,
             host: own_host.unwrap_or_else(|| host.to_owned()),
             port,
             tls_port,
@@ -300,10 +320,12 @@ mod tests {
             "dynamic_config_globs": ["GLOB"],
             "routes": [{"name": "x", "tls_port": 443, "server_cert_domain_san": "x.internal", "uris": ["x.test"], "registration_interval": "20s",
                         "tags": {"component": "x"}, "options": {"loadbalancing": "least-connection"}, "health_check": {"name": "hc", "script_path": "/bin/true"}},
-                       {"type": "tcp", "port": 1}]}"#)
+                       {"type": "tcp", "port": 1},
+                       {"port": 2, "uris": ["z.test"], "registration_interval": "1s", "prepend_instance_index": true}], "index": 3}"#)
         .unwrap();
         assert_eq!(config.unregistration_limit, 5);
-        assert_eq!(config.registrations.len(), 2);
+        assert_eq!(config.registrations.len(), 3);
+        assert_eq!(config.files.len(), 2);
         let first = &config.registrations[0];
         assert_eq!(first.route.host, "10.0.0.9");
         assert_eq!(first.route.availability_zone, "z1");
@@ -311,18 +333,20 @@ mod tests {
             first.health_check.as_ref().unwrap().timeout,
             Duration::from_secs(10)
         );
-        assert_eq!(config.registrations[1].name, "y");
+        assert_eq!(config.registrations[1].route.uris, ["3-z.test"]);
+        assert_eq!(config.registrations[2].name, "y");
         assert!(config.warnings[0].starts_with("routes[1].type \"tcp\""));
     }
 
     #[test]
     fn every_problem_is_told_at_once() {
-        let problems = of(r#"{"nats_mtls_config": {"enabled": true}, "routes": [{"registration_interval": "20", "tls_port": 1, "health_check": {"script_path": "x", "timeout": "1h"}}]}"#)
+        let problems = of(r#"{"nats_mtls_config": {"enabled": true}, "routes": [{"registration_interval": "20", "tls_port": 1, "prepend_instance_index": true, "health_check": {"script_path": "x", "timeout": "1h"}}]}"#)
             .unwrap_err();
         for wanted in [
             "routes[0].registration_interval \"20\"",
             "routes[0].server_cert_domain_san",
             "routes[0].uris",
+            "routes[0].prepend_instance_index is true, but",
             "routes[0].health_check.timeout \"1h\"",
             "host is missing",
             "message_bus_servers is empty",

@@ -11,4 +11,4 @@ mod health_check;
 mod registrar;
 
 pub use health_check::HealthCheck;
-pub use registrar::{Registrar, Registration, Route};
+pub use registrar::{Registrar, Registration, Route, Wanted};

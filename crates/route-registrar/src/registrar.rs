@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use kit::CancellationToken;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use wire::router::{RegistryMessage, subject};
 
 /// One backend and the uris that lead to it.
@@ -34,7 +34,7 @@ pub struct Route {
 }
 
 /// A route, how often it is registered, and whom to ask before.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// For the log.
     pub name: String,
@@ -69,11 +69,21 @@ fn given(text: &str) -> Option<String> {
 /// Unregistrations of a route whose health check fails, unless told otherwise.
 const UNREGISTRATIONS: u32 = 5;
 
+/// The routes that are to be kept from now on.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub registrations: Vec<Registration>,
+    /// How often an unhealthy route is unregistered in a row.
+    pub unregistration_limit: u32,
+}
+
 /// Keeps a set of routes registered.
 #[derive(Debug)]
 pub struct Registrar {
     nats: Client,
-    keepers: Vec<Keeper>,
+    wanted: Wanted,
+    /// This process's, in every message.
+    instance_id: String,
 }
 
 impl Registrar {
@@ -95,62 +105,159 @@ impl Registrar {
         registrations: Vec<Registration>,
         unregistration_limit: u32,
     ) -> Result<Self> {
-        let instance_id = uuid::Uuid::new_v4().to_string();
-        let mut keepers = Vec::with_capacity(registrations.len());
-        for registration in registrations {
-            let route = &registration.route;
-            anyhow::ensure!(
-                !registration.interval.is_zero(),
-                "registration interval of route {:?} is 0: give it at least 1 s",
-                route.uris
-            );
-            anyhow::ensure!(
-                !route.uris.is_empty(),
-                "route to {}: no uri given",
-                route.host
-            );
-            anyhow::ensure!(
-                route.port != 0 || route.tls_port != 0,
-                "route {:?}: neither port nor tls_port given",
-                route.uris
-            );
-            anyhow::ensure!(
-                route.tls_port == 0 || !route.server_cert_domain_san.is_empty(),
-                "route {:?}: tls_port needs server_cert_domain_san",
-                route.uris
-            );
-            keepers.push(Keeper {
-                nats: nats.clone(),
-                message: serde_json::to_vec(&route.message(&instance_id))?.into(),
+        registrations.iter().try_for_each(check)?;
+        Ok(Self {
+            nats,
+            wanted: Wanted {
+                registrations,
                 unregistration_limit,
-                registration,
-            });
-        }
-        Ok(Self { nats, keepers })
+            },
+            instance_id: uuid::Uuid::new_v4().to_string(),
+        })
     }
 
     /// Registers until `shutdown`, then unregisters.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        // Nothing else will ever be wanted.
+        let (_keep, changes) = mpsc::channel(1);
+        self.run_changing(changes, shutdown).await
+    }
+
+    /// The same, and what is wanted may change meanwhile: routes that stay are not touched, those that go are
+    /// unregistered.
+    pub async fn run_changing(
+        self,
+        mut changes: mpsc::Receiver<Wanted>,
+        shutdown: CancellationToken,
+    ) -> Result<()> {
         let mut starts = self.nats.subscribe(subject::START).await?;
         let (started, _) = watch::channel(());
-        let mut keeping = JoinSet::new();
-        for keeper in self.keepers {
-            keeping.spawn(keeper.run(started.subscribe(), shutdown.clone()));
-        }
-        loop {
+        let mut keepers: Vec<Running> = Vec::new();
+        self.change(&mut keepers, &self.wanted, &started).await;
+        let outcome = loop {
             tokio::select! {
-                () = shutdown.cancelled() => break,
-                start = starts.next() => {
-                    anyhow::ensure!(start.is_some(), "the NATS subscription to router.start ended");
-                    let _ = started.send(());
+                () = shutdown.cancelled() => break Ok(()),
+                start = starts.next() => match start {
+                    Some(_) => {
+                        let _ = started.send(());
+                    }
+                    None => break Err(anyhow::anyhow!("the NATS subscription to router.start ended")),
+                },
+                Some(wanted) = changes.recv() => {
+                    match wanted.registrations.iter().try_for_each(check) {
+                        Ok(()) => self.change(&mut keepers, &wanted, &started).await,
+                        Err(error) => tracing::error!(%error, "change-refused"),
+                    }
                 }
             }
-        }
-        while keeping.join_next().await.is_some() {}
+        };
+        let none = Wanted {
+            registrations: Vec::new(),
+            unregistration_limit: 0,
+        };
+        self.change(&mut keepers, &none, &started).await;
         // The bus may be gone for good; nobody is left to tell then.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.nats.flush()).await;
-        Ok(())
+        outcome
     }
+
+    async fn change(
+        &self,
+        keepers: &mut Vec<Running>,
+        wanted: &Wanted,
+        started: &watch::Sender<()>,
+    ) {
+        let mut new = wanted.registrations.clone();
+        let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(keepers).into_iter().partition(|old| {
+            let at = new.iter().position(|new| *new == old.registration);
+            at.map(|at| new.swap_remove(at)).is_some()
+        });
+        *keepers = stay;
+        for old in go {
+            // It may be about to register.
+            old.task.abort();
+            let _ = old.task.await;
+            let gone = gone(&old.registration.route, &wanted.registrations);
+            if !gone.uris.is_empty() {
+                self.publish(subject::UNREGISTER, &gone).await;
+            }
+        }
+        for registration in new {
+            let keeper = Keeper {
+                nats: self.nats.clone(),
+                message: self.message(&registration.route),
+                unregistration_limit: wanted.unregistration_limit,
+                registration: registration.clone(),
+            };
+            keepers.push(Running {
+                registration,
+                task: tokio::spawn(keeper.run(started.subscribe())),
+            });
+        }
+    }
+
+    fn message(&self, route: &Route) -> Bytes {
+        serde_json::to_vec(&route.message(&self.instance_id))
+            .map(Bytes::from)
+            .unwrap_or_default()
+    }
+
+    async fn publish(&self, subject: &'static str, route: &Route) {
+        if let Err(error) = self.nats.publish(subject, self.message(route)).await {
+            tracing::warn!(%error, subject, "publish-failed");
+        }
+    }
+}
+
+/// What of a route is no longer wanted: a changed route keeps its uris, and must not lose them for a moment.
+fn gone(route: &Route, wanted: &[Registration]) -> Route {
+    let address = |route: &Route| match route.tls_port {
+        0 => (route.host.clone(), route.port),
+        port => (route.host.clone(), port),
+    };
+    let here = |other: &&Registration| address(&other.route) == address(route);
+    let kept: Vec<&String> = wanted
+        .iter()
+        .filter(here)
+        .flat_map(|other| &other.route.uris)
+        .collect();
+    let uris = route.uris.iter().filter(|uri| !kept.contains(uri));
+    Route {
+        uris: uris.cloned().collect(),
+        ..route.clone()
+    }
+}
+
+fn check(registration: &Registration) -> Result<()> {
+    let route = &registration.route;
+    anyhow::ensure!(
+        !registration.interval.is_zero(),
+        "registration interval of route {:?} is 0: give it at least 1 s",
+        route.uris
+    );
+    anyhow::ensure!(
+        !route.uris.is_empty(),
+        "route to {}: no uri given",
+        route.host
+    );
+    anyhow::ensure!(
+        route.port != 0 || route.tls_port != 0,
+        "route {:?}: neither port nor tls_port given",
+        route.uris
+    );
+    anyhow::ensure!(
+        route.tls_port == 0 || !route.server_cert_domain_san.is_empty(),
+        "route {:?}: tls_port needs server_cert_domain_san",
+        route.uris
+    );
+    Ok(())
+}
+
+/// A route that is being kept.
+#[derive(Debug)]
+struct Running {
+    registration: Registration,
+    task: JoinHandle<()>,
 }
 
 /// Keeps one route.
@@ -163,21 +270,17 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(self, mut started: watch::Receiver<()>, shutdown: CancellationToken) {
+    /// Until it is aborted; whoever does that unregisters.
+    async fn run(self, mut started: watch::Receiver<()>) {
         let mut tick = tokio::time::interval(self.registration.interval);
         let mut unregistered = 0;
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => break,
                 _ = tick.tick() => {}
                 // This round counts: the next is an interval away.
                 Ok(()) = started.changed() => tick.reset(),
             }
-            let well = tokio::select! {
-                () = shutdown.cancelled() => break,
-                well = self.is_well() => well,
-            };
-            if well {
+            if self.is_well().await {
                 unregistered = 0;
                 self.publish(subject::REGISTER).await;
             } else if unregistered < self.unregistration_limit {
@@ -189,7 +292,6 @@ impl Keeper {
                 self.publish(subject::UNREGISTER).await;
             }
         }
-        self.publish(subject::UNREGISTER).await;
     }
 
     async fn is_well(&self) -> bool {
@@ -209,6 +311,29 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_changed_route_keeps_its_uris() {
+        let route = |uris: &[&str], port| Route {
+            uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
+            host: "h".into(),
+            port,
+            ..Route::default()
+        };
+        let wanted = |route| Registration {
+            name: String::new(),
+            route,
+            interval: Duration::from_secs(1),
+            health_check: None,
+        };
+        let old = route(&["a", "b"], 1);
+        assert_eq!(gone(&old, &[wanted(route(&["b", "c"], 1))]).uris, ["a"]);
+        assert_eq!(
+            gone(&old, &[wanted(route(&["a", "b"], 2))]).uris,
+            ["a", "b"]
+        );
+        assert_eq!(gone(&old, &[]).uris, ["a", "b"]);
+    }
 
     #[test]
     fn messages_carry_what_a_router_needs() {

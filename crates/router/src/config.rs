@@ -1,8 +1,17 @@
 //! What a router is built from. All values are checked; nothing is looked up later.
 
+mod tls;
+
+pub use tls::{
+    Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
+    Subject, XfccFormat,
+};
+
+use crate::error_page::ErrorPage;
 use clients::loggregator::Emitter;
 use http::{HeaderName, HeaderValue};
 use routing::registry::Balancing;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,21 +35,6 @@ pub struct Config {
     /// Gets every access log line of an app as an `RTR` line.
     pub loggregator: Emitter,
     pub settings: Settings,
-}
-
-/// A server certificate: PEM chain and key.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Certificate {
-    pub cert_pem: String,
-    pub key_pem: String,
-}
-
-impl std::fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Certificate")
-            .field("key_pem", &"<redacted>")
-            .finish_non_exhaustive()
-    }
 }
 
 /// The operator's listener: `/routes` (with user and password), `/health`, `/healthz`, `/metrics`. Bind it to loopback.
@@ -67,7 +61,7 @@ pub struct Reserved {
 }
 
 /// Which of the operator's pages a listener of their own has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pages {
     /// `/health` and the is-alive page.
     Health,
@@ -81,6 +75,19 @@ pub struct PagesListener {
     pub listener: TcpListener,
     pub pages: Pages,
     pub tls: Option<std::sync::Arc<rustls::ServerConfig>>,
+}
+
+/// What a running router can change to: see [`crate::Handle::reload`]. Sockets, the bus, the table's own settings, the
+/// access log and the identity stay as they are.
+#[derive(Debug)]
+pub struct Reload {
+    pub certificates: Vec<Certificate>,
+    pub backend_tls: kit::tls::Identity,
+    pub settings: Settings,
+    /// For page listeners that have TLS already.
+    pub pages_tls: Option<HashMap<Pages, std::sync::Arc<rustls::ServerConfig>>>,
+    /// User and password of `/routes`.
+    pub login: Option<(String, String)>,
 }
 
 /// Which isolation segments' routes this router takes.
@@ -99,53 +106,6 @@ impl Sharding {
             Self::SharedAndSegments(listed) => {
                 segment.is_empty() || listed.iter().any(|s| s == segment)
             }
-        }
-    }
-}
-
-/// What becomes of a client's `X-Forwarded-Client-Cert`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForwardedClientCert {
-    AlwaysForward,
-    /// Kept if the client itself has shown a certificate.
-    Forward,
-    /// Stripped, then set to the certificate that this router has seen.
-    SanitizeSet,
-    /// Stripped: nobody is told of certificates.
-    Sanitize,
-}
-
-/// Whether HTTPS clients are asked for a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientCertValidation {
-    None,
-    /// Whoever shows one must show a good one.
-    Request,
-    Require,
-}
-
-/// How HTTPS is spoken with clients. The default is what the TLS library holds to be safe, without client certificates.
-#[derive(Clone, Debug)]
-pub struct FrontTls {
-    /// Of `TLSv1.2` and `TLSv1.3`; empty: both.
-    pub versions: Vec<&'static rustls::SupportedProtocolVersion>,
-    /// For TLS 1.2, in IANA's spelling; empty: all that the library has. TLS 1.3's own are always on.
-    pub cipher_suites: Vec<String>,
-    pub client_cert_validation: ClientCertValidation,
-    /// PEM texts of the authorities that clients' certificates must chain to.
-    pub client_cas: Vec<String>,
-    /// The machine's own authorities may sign client certificates as well.
-    pub system_client_cas: bool,
-}
-
-impl Default for FrontTls {
-    fn default() -> Self {
-        Self {
-            versions: Vec::new(),
-            cipher_suites: Vec::new(),
-            client_cert_validation: ClientCertValidation::None,
-            client_cas: Vec::new(),
-            system_client_cas: false,
         }
     }
 }
@@ -171,6 +131,50 @@ pub struct LogFormat {
     pub without_source_ip: bool,
     /// In their order, before the router's error.
     pub extra_fields: Vec<LogField>,
+    /// A JSON object per line instead of gorouter's form.
+    pub json: bool,
+    /// The lines go there as well.
+    pub syslog: Option<Syslog>,
+}
+
+/// A syslog server for access log lines (RFC 5424).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Syslog {
+    /// `host:port`
+    pub address: String,
+    pub tcp: bool,
+    /// The name of the program in each line.
+    pub tag: String,
+    /// Longest line in bytes; 0: no limit.
+    pub truncate: usize,
+}
+
+/// Upper bounds of the histograms' buckets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buckets {
+    /// Nanoseconds.
+    pub lookup: Vec<f64>,
+    /// Milliseconds: of the time in the router.
+    pub gorouter_time: Vec<f64>,
+    /// Milliseconds: of the whole request.
+    pub latency: Vec<f64>,
+    /// Seconds.
+    pub registration: Vec<f64>,
+    /// Seconds: of requests by app.
+    pub http_latency: Vec<f64>,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        let time = [1, 2, 4, 6, 8, 10, 20, 40, 50, 100, 500, 1000];
+        Self {
+            lookup: (1..=10).map(|n| f64::from(n) * 10_000.0).collect(),
+            gorouter_time: time.map(f64::from).to_vec(),
+            latency: time.map(f64::from).to_vec(),
+            registration: vec![0.1, 0.2, 0.4, 0.8, 1.0, 2.0, 4.0],
+            http_latency: vec![0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6],
+        }
+    }
 }
 
 /// What the access log can tell of the attempts at backends.
@@ -187,16 +191,29 @@ pub enum LogField {
     FailedAttemptsTime,
     /// This router's end of the last connection that was made.
     LocalAddress,
+    /// The client's identity, from its certificate.
+    CallerApp,
+    CallerSpace,
+    CallerOrganization,
+    /// `allowed` or `denied`, where a route has a policy.
+    RoutePolicy,
+    /// The name that the client asked for in its TLS handshake.
+    TlsSni,
 }
 
 impl LogField {
     pub(crate) const ALL: &[(&str, Self)] = &[
         ("backend_time", Self::BackendTime),
+        ("caller_cf_app", Self::CallerApp),
+        ("caller_cf_org", Self::CallerOrganization),
+        ("caller_cf_space", Self::CallerSpace),
         ("dial_time", Self::DialTime),
         ("dns_time", Self::DnsTime),
         ("failed_attempts", Self::FailedAttempts),
         ("failed_attempts_time", Self::FailedAttemptsTime),
         ("local_address", Self::LocalAddress),
+        ("route_policy", Self::RoutePolicy),
+        ("tls_sni", Self::TlsSni),
         ("tls_time", Self::TlsTime),
     ];
 
@@ -255,6 +272,9 @@ pub struct ResponseRewrite {
     pub remove: Vec<HeaderName>,
     pub add_if_absent: Vec<(HeaderName, HeaderValue)>,
 }
+
+/// A client that needs longer for a request's head wants to hold the connection, not to be served.
+pub(crate) const READ_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything with a sensible value of its own. `Settings::default()` is what a Cloud Foundry deployment has, but for
 /// `start_delay`, which is zero.
@@ -345,11 +365,52 @@ pub struct Settings {
     pub response_rewrite: ResponseRewrite,
     /// `None`: routes that are bound to one answer 502.
     pub route_services: Option<RouteServices>,
+    /// What the router's own errors look like; `None`: a line of text.
+    pub error_page: Option<ErrorPage>,
+    pub buckets: Buckets,
+    /// Counters and histograms of requests.
+    pub per_request_metrics: bool,
+    /// A histogram of latencies for each app.
+    pub per_app_metrics: bool,
+    /// `/varz`, `/healthz` and `/routes` beside `/health`.
+    pub deprecated_pages: bool,
 
     /// After shutdown was asked for: answer health checks with 503, but go on accepting.
     pub drain_wait: Duration,
     /// Then: how long requests in flight may take.
     pub drain_timeout: Duration,
+}
+
+impl Settings {
+    /// `new`, but for what cannot change while the router runs.
+    pub(crate) fn merged(old: &Self, new: Self) -> Self {
+        Self {
+            index: old.index,
+            ip: old.ip,
+            start_delay: old.start_delay,
+            register_interval: old.register_interval,
+            prune_interval: old.prune_interval,
+            stale_threshold: old.stale_threshold,
+            empty_pool_timeout: old.empty_pool_timeout,
+            suspend_pruning_if_nats_unavailable: old.suspend_pruning_if_nats_unavailable,
+            sharding: old.sharding.clone(),
+            balancing: old.balancing.clone(),
+            buckets: old.buckets.clone(),
+            stale_tls_threshold: old.stale_tls_threshold,
+            keep_unregistered_routes: old.keep_unregistered_routes,
+            keep_route_options: old.keep_route_options,
+            route_latency_muzzle: old.route_latency_muzzle,
+            deprecated_pages: old.deprecated_pages,
+            zipkin: old.zipkin,
+            w3c: old.w3c,
+            log_format: LogFormat {
+                extra_headers: old.log_format.extra_headers.clone(),
+                syslog: old.log_format.syslog.clone(),
+                ..new.log_format
+            },
+            ..new
+        }
+    }
 }
 
 impl Default for Settings {
@@ -380,7 +441,7 @@ impl Default for Settings {
             max_idle_per_endpoint: 100,
             backend_idle_timeout: seconds(90),
             frontend_idle_timeout: seconds(900),
-            read_header_timeout: seconds(30),
+            read_header_timeout: READ_HEADER_TIMEOUT,
             body_idle_timeout: seconds(60),
             compat_gorouter: false,
             http2_cleartext: false,
@@ -427,6 +488,11 @@ impl Default for Settings {
             log_format: LogFormat::default(),
             response_rewrite: ResponseRewrite::default(),
             route_services: None,
+            error_page: None,
+            buckets: Buckets::default(),
+            per_request_metrics: true,
+            per_app_metrics: false,
+            deprecated_pages: false,
             drain_wait: Duration::ZERO,
             drain_timeout: seconds(10),
         }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use http::uri::Scheme;
 use http1::{Fields, Framing, Known, Request};
-use routing::registry::{Attempts, Consequence, Endpoint, InFlight, NoPick, Pool, Want};
+use routing::registry::{Attempts, Consequence, Endpoint, InFlight, NoPick, Pool, Want, Within};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -95,7 +95,9 @@ impl Outgoing {
 
 /// What the request says about which endpoint it would like.
 #[derive(Debug)]
-struct Wish {
+struct Wish<'w> {
+    /// The endpoints that the caller may reach.
+    within: Within<'w>,
     sticky: Option<Sticky>,
     hash: Option<Vec<u8>>,
     /// A route service's instances are nothing that a client's session with the app could stick to.
@@ -104,10 +106,11 @@ struct Wish {
     traced: bool,
 }
 
-impl Wish {
-    fn of(fields: &Fields, pool: &Pool, settings: &Settings) -> Self {
+impl<'w> Wish<'w> {
+    fn of(fields: &Fields, pool: &Pool, settings: &Settings, within: Within<'w>) -> Self {
         let to_service = fields.contains(Known::XCfProxySignature);
         Self {
+            within,
             sticky: sticky::wanted(fields, settings).filter(|_| !to_service),
             hash: pool.hash_header().and_then(|header| {
                 let value = fields.get(header.as_str())?;
@@ -129,6 +132,7 @@ impl Wish {
         let mandatory = sticky.is_some_and(|sticky| sticky.mandatory);
         Want {
             instance: target.instance(),
+            within: self.within,
             // Only the first attempt is sticky, unless it must be.
             sticky: sticky
                 .filter(|_| mandatory || tried.is_empty())
@@ -138,7 +142,6 @@ impl Wish {
             zone: settings.prefer_zone.as_deref().filter(|_| tried.is_empty()),
             tried,
             max_conns: settings.max_conns_per_endpoint,
-            ..Want::default()
         }
     }
 
@@ -160,11 +163,12 @@ pub(crate) async fn forward(
     context: &mut RequestContext<'_>,
     exchange: &mut Exchange,
     target: &Target,
+    within: Within<'_>,
     mut outgoing: Outgoing,
 ) -> Result<Answer, Rejection> {
     let settings = &context.worker.shared.settings;
     let pool = &target.pool;
-    let wish = Wish::of(&exchange.request.fields, pool, settings);
+    let wish = Wish::of(&exchange.request.fields, pool, settings, within);
     let mut attempts = Attempts::new(settings.max_attempts);
     let mut last: Option<Fault> = None;
     let mut now = Instant::now();

@@ -39,8 +39,10 @@ pub(crate) fn apply(
     returned: bool,
 ) {
     fields.remove_lookalikes();
-    match settings.forwarded_client_cert {
-        ForwardedClientCert::SanitizeSet if returned && context.peer.tls => {}
+    let client = context.peer.client.as_deref();
+    let mode = settings.forwarded_client_cert;
+    match client.map_or(mode, |client| client.forwarded_client_cert(mode)) {
+        ForwardedClientCert::SanitizeSet if returned && client.is_some() => {}
         ForwardedClientCert::Forward if returned => {
             fields.remove(Known::XForwardedClientCert);
         }
@@ -52,7 +54,7 @@ pub(crate) fn apply(
     } else if settings.force_forwarded_proto_https {
         fields.set(Known::XForwardedProto, b"https");
     } else if settings.sanitize_forwarded_proto || !fields.contains(Known::XForwardedProto) {
-        let scheme: &[u8] = if context.peer.tls { b"https" } else { b"http" };
+        let scheme: &[u8] = if client.is_some() { b"https" } else { b"http" };
         fields.set(Known::XForwardedProto, scheme);
     }
     forwarded_for(fields, context.peer.ip.as_bytes());
@@ -68,7 +70,8 @@ pub(crate) fn apply(
 
 /// Who may say what certificate the client has.
 fn client_cert(fields: &mut Fields, context: &RequestContext<'_>, mode: ForwardedClientCert) {
-    let seen = &context.peer.certificate;
+    let client = context.peer.client.as_deref();
+    let seen = client.and_then(|client| client.xfcc.as_ref());
     match (mode, seen) {
         (ForwardedClientCert::AlwaysForward, _) | (ForwardedClientCert::Forward, Some(_)) => {}
         (ForwardedClientCert::SanitizeSet, Some(certificate)) => {

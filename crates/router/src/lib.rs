@@ -32,21 +32,26 @@
 //! ```
 //!
 //! [`side`] is what client and backend have in common: a connection of HTTP/1 or a stream of HTTP/2, read and written without
-//! holding a buffer while it waits. Beside that path: [`bus`] fills the table from NATS, [`observe`] holds access log, metrics and status endpoints.
+//! holding a buffer while it waits. Beside that path: [`bus`] fills the table from NATS, [`observe`] holds access log,
+//! metrics and status endpoints, [`lifecycle`] starts, reloads, hands over and ends it all.
 
 mod config;
 mod context;
+mod lifecycle;
 mod router;
 
 mod answer;
 mod clock;
+mod error_page;
 mod exchange;
 mod forward;
 mod forwarded;
+mod front_tls;
 mod healthcheck;
 mod hold;
 mod listen;
 mod lookup;
+mod mtls;
 mod protocol;
 mod proxy_protocol;
 mod rejection;
@@ -70,8 +75,10 @@ mod fuzz_tests;
 pub mod gorouter_yml;
 
 pub use config::{
-    AddressRange, Certificate, ClientCertValidation, Config, ForwardedClientCert, FrontTls,
-    LogField, LogFormat, Pages, PagesListener, RedactQuery, Reserved, ResponseRewrite,
-    RouteServices, Settings, Sharding, Status,
+    AddressRange, Buckets, Certificate, CertificateRule, ClientCertValidation, Config,
+    ForwardedClientCert, FrontTls, LogField, LogFormat, MtlsDomain, Pages, PagesListener,
+    RedactQuery, Reload, Reserved, ResponseRewrite, RouteServices, Settings, Sharding, Status,
+    Subject, Syslog, XfccFormat,
 };
+pub use error_page::ErrorPage;
 pub use router::{Handle, Router};

@@ -2,6 +2,7 @@
 //! it asks for.
 
 use crate::config::Settings;
+use crate::exchange::Exchange;
 use http1::fields::items;
 use http1::{Known, Limits, Request, Span};
 use std::time::Duration;
@@ -41,4 +42,15 @@ pub(crate) fn upgrade(request: &Request) -> Option<Upgrade> {
     let mut tokens = items(request.fields.get_all(Known::Upgrade));
     let h2c = tokens.any(|token| token.eq_ignore_ascii_case(b"h2c"));
     (request.upgrade && !h2c).then_some(Upgrade { token })
+}
+
+/// What gorouter says of a `;` in a query, which frameworks once took for a separator.
+pub(crate) fn deplore_semicolons(exchange: &mut Exchange) {
+    let target = exchange.request.asked();
+    let query = target.iter().position(|&byte| byte == b'?');
+    if query.is_some_and(|at| target[at..].contains(&b';')) {
+        tracing::warn!("deprecated-semicolon-params");
+        let fields = &mut exchange.response.fields;
+        fields.set(Known::XCfRouterError, b"deprecated-semicolon-params");
+    }
 }

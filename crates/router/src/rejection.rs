@@ -3,6 +3,7 @@
 use crate::answer::Answer as Outcome;
 use crate::backend::failure::Fault;
 use crate::context::RequestContext;
+use crate::error_page;
 use crate::exchange::Exchange;
 use http1::{Known, Refusal};
 
@@ -40,6 +41,10 @@ pub(crate) enum Rejection {
     NoneAvailable,
     Backend(Fault),
     Panic,
+    /// The host is not one that the connection's handshake was for.
+    Misdirected,
+    /// The route's policy does not name the caller, or nobody knows who the caller is.
+    PolicyDenied,
 }
 
 /// Status, `X-Cf-RouterError` and what the body says after `<status> <reason>: `.
@@ -151,6 +156,18 @@ impl Rejection {
                 ENDPOINT_FAILED,
                 None,
             ),
+            Self::Misdirected => answer(
+                421,
+                "misdirected_request",
+                "The host and the name in the TLS handshake are of different domains.",
+                None,
+            ),
+            Self::PolicyDenied => answer(
+                403,
+                "route_policy_denied",
+                "The route's policy does not admit the caller.",
+                None,
+            ),
             Self::Panic => answer(
                 502,
                 "unknown_failure",
@@ -165,7 +182,8 @@ impl Rejection {
         context: &mut RequestContext<'_>,
         exchange: &mut Exchange,
     ) -> Outcome {
-        let shared = &context.worker.shared;
+        let worker = context.worker;
+        let shared = &worker.shared;
         let Answer {
             status,
             error,
@@ -176,7 +194,15 @@ impl Rejection {
         let reason = reason(status);
         exchange.response.begin(status, reason);
         let fields = &mut exchange.response.fields;
-        fields.append(Known::ContentType, b"text/plain; charset=utf-8");
+        let page = shared.settings.error_page.as_ref();
+        // gorouter's templates do not see what a backend did.
+        let page = page.filter(|_| !error.starts_with("endpoint_failure"));
+        let form: &[u8] = if page.is_some() {
+            b"text/html; charset=utf-8"
+        } else {
+            b"text/plain; charset=utf-8"
+        };
+        fields.append(Known::ContentType, form);
         fields.append(Known::XContentTypeOptions, b"nosniff");
         if let Some(cache) = cache {
             fields.append(Known::CacheControl, cache.as_bytes());
@@ -195,8 +221,26 @@ impl Rejection {
             fields.append(Known::XCfRouterError, printable.as_bytes());
             context.log.router_error(printable);
         }
+        let body = match page {
+            None => format!("{status} {reason}: {message}\n"),
+            Some(page) => {
+                let fields = exchange.response.fields.iter();
+                let headers: Vec<_> = fields
+                    .filter_map(|(name, value)| {
+                        let name = std::str::from_utf8(name).ok()?;
+                        Some((name, std::str::from_utf8(value).ok()?))
+                    })
+                    .collect();
+                page.render(&error_page::Fields {
+                    status,
+                    reason,
+                    message: &message,
+                    headers: &headers,
+                })
+            }
+        };
         Outcome::Own {
-            body: format!("{status} {reason}: {message}\n").into_bytes(),
+            body: body.into_bytes(),
             close: self.ends_connection(),
         }
     }
@@ -219,7 +263,9 @@ const ENDPOINT_FAILED: &str = "Registered endpoint failed to handle the request.
 pub(crate) const fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
+        421 => "Misdirected Request",
         408 => "Request Timeout",
         431 => "Request Header Fields Too Large",
         496 => "SSL Certificate Required",

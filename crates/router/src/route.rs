@@ -5,12 +5,14 @@ use crate::config::ResponseRewrite;
 use crate::context::RequestContext;
 use crate::exchange::Exchange;
 use crate::forward::Outgoing;
+use crate::front_tls::ClientTls;
 use crate::rejection::Rejection;
 use crate::route_service::{self, Leg};
 use crate::router::Worker;
-use crate::{forward, forwarded, healthcheck, hold, lookup, protocol, tracing_headers};
+use crate::{forward, forwarded, healthcheck, hold, lookup, mtls, protocol, tracing_headers};
 use futures::FutureExt as _;
 use http1::Fields;
+use routing::registry::Within;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,9 +23,8 @@ pub(crate) struct Peer {
     pub(crate) address: String,
     /// Its address without the port, as `X-Forwarded-For` has it.
     pub(crate) ip: String,
-    pub(crate) tls: bool,
-    /// The client's verified certificate as `X-Forwarded-Client-Cert` tells it: base64 of its DER.
-    pub(crate) certificate: Option<String>,
+    /// `None`: without TLS.
+    pub(crate) client: Option<Arc<ClientTls>>,
 }
 
 impl Peer {
@@ -31,8 +32,7 @@ impl Peer {
         Self {
             address: addr.to_string(),
             ip: addr.ip().to_string(),
-            tls: false,
-            certificate: None,
+            client: None,
         }
     }
 }
@@ -48,6 +48,9 @@ pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exch
         Ok(Err(rejection)) => rejection.respond(&mut context, exchange),
         Err(_) => Rejection::Panic.respond(&mut context, exchange),
     };
+    if worker.shared.settings.compat_gorouter {
+        protocol::deplore_semicolons(exchange);
+    }
     tracing_headers::answer(&context, exchange);
     let rules = &worker.shared.settings.response_rewrite;
     rewrite(rules, &mut exchange.response.fields);
@@ -88,12 +91,22 @@ async fn route(
         return Ok(answer);
     }
     let request = &mut exchange.request;
+    if !shared.settings.log_format.extra_fields.is_empty() {
+        context.log.client(context.peer.client.clone());
+    }
+    mtls::check(context, request)?;
     let path = std::str::from_utf8(request.target()).unwrap_or("/");
     hold::hold(shared, request.fields.text(context.host), path).await;
     let target = lookup::find(shared, context, request)?;
     let upgrade = protocol::upgrade(request);
     let leg = route_service::leg(shared, &target.pool, &mut request.fields, upgrade.is_some())?;
     let returned = matches!(leg, Leg::Returned);
+    // Who comes back from a route service was admitted on the way there.
+    let within = if returned {
+        Within::Anywhere
+    } else {
+        mtls::admit(context, &target.pool)?
+    };
     forwarded::apply(context, &mut request.fields, &shared.settings, returned);
     if let Leg::Out(out) = &leg {
         route_service::sign(shared, context, out, request)?;
@@ -101,7 +114,7 @@ async fn route(
     let outgoing = Outgoing::new(request, upgrade);
     match &leg {
         Leg::Straight | Leg::Returned => {
-            forward::forward(context, exchange, &target, outgoing).await
+            forward::forward(context, exchange, &target, within, outgoing).await
         }
         Leg::Out(out) => route_service::forward(context, exchange, out, outgoing).await,
     }

@@ -1,45 +1,99 @@
-//! Building and running: threads that serve, tasks that keep the table, and an orderly end.
+//! What a router is made of, and the threads that serve. How it lives: [`crate::lifecycle`].
 
 use crate::backend::{Connections, tls};
-use crate::bus;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, PagesListener, Reserved, Settings, Status};
+use crate::config::{Certificate, Config, Pages, PagesListener, Reserved, Settings, Status};
+use crate::front_tls::Handshakes;
 use crate::hold::Holds;
+use crate::lifecycle::ReloadRequest;
 use crate::listen::{self, Front, Socket};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
-use crate::observe::status::{self, Page};
 use crate::route_service::Services;
 use crate::side::buffers::Buffers;
 use crate::side::drain::Drain;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
+use kit::tls::Identity;
 use routing::registry::{self, Registry};
-use rustls::ClientConfig;
+use rustls::{ClientConfig, ServerConfig};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-/// What all workers and tasks of one router share.
+/// What all workers and tasks of one router share. A reload makes a new one with the same table, log and metrics.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) settings: Settings,
-    pub(crate) access_log: AccessLog,
-    pub(crate) metrics: Metrics,
+    pub(crate) access_log: Arc<AccessLog>,
+    pub(crate) metrics: Arc<Metrics>,
     /// For backends, by ALPN: `http/1.1`, and `h2` before it.
     pub(crate) tls_http1: Arc<ClientConfig>,
     pub(crate) tls_http2: Arc<ClientConfig>,
     pub(crate) route_services: Option<Services>,
-    pub(crate) holds: Holds,
+    pub(crate) holds: Arc<Holds>,
     /// `/health` says so: up, and not about to go.
-    pub(crate) healthy: AtomicBool,
+    pub(crate) healthy: Arc<AtomicBool>,
+    /// Cancelled when the first connection may be accepted.
+    pub(crate) started: CancellationToken,
+    /// Another process accepts on our sockets.
+    pub(crate) handed_over: AtomicBool,
     /// `<index>-<uuid>`, as in `router.start`.
     pub(crate) id: String,
+}
+
+impl Shared {
+    /// The same router with another configuration.
+    pub(crate) fn succeeded(&self, settings: Settings, backend_tls: &Identity) -> Result<Self> {
+        let (tls_http1, tls_http2) = backend_configs(backend_tls, &settings)?;
+        Ok(Self {
+            registry: self.registry.clone(),
+            access_log: self.access_log.clone(),
+            metrics: self.metrics.clone(),
+            tls_http1,
+            tls_http2,
+            route_services: Services::build(&settings, &backend_tls.ca_pem)
+                .context("route services")?,
+            holds: self.holds.clone(),
+            healthy: self.healthy.clone(),
+            started: self.started.clone(),
+            handed_over: AtomicBool::new(false),
+            id: self.id.clone(),
+            settings,
+        })
+    }
+}
+
+/// For backends without and with HTTP/2.
+fn backend_configs(
+    identity: &Identity,
+    settings: &Settings,
+) -> Result<(Arc<ClientConfig>, Arc<ClientConfig>)> {
+    let with = |alpn: &[&str]| tls::backend_config(identity, settings.system_backend_cas, alpn);
+    let both = || Ok((with(&["http/1.1"])?, with(&["h2", "http/1.1"])?));
+    let both: Result<_> = both();
+    both.context("TLS identity of the router towards backends")
+}
+
+/// `None`: there is no HTTPS listener.
+pub(crate) fn front_tls(
+    https: bool,
+    certificates: &[Certificate],
+    settings: &Settings,
+) -> Result<Option<Arc<Handshakes>>> {
+    let Settings {
+        front_tls, http2, ..
+    } = settings;
+    https
+        .then(|| Handshakes::build(certificates, front_tls, *http2))
+        .transpose()
+        .context("HTTPS of the router")
 }
 
 /// One serving thread: a current-thread runtime with backend connections of its own.
@@ -87,29 +141,44 @@ impl Worker {
 /// A router with its sockets bound and nothing running.
 #[derive(Debug)]
 pub struct Router {
-    shared: Arc<Shared>,
-    fronts: Vec<(Socket, Option<Arc<rustls::ServerConfig>>)>,
-    pages: Vec<PagesListener>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) fronts: Vec<(Socket, Option<Arc<Handshakes>>)>,
+    pub(crate) pages: Vec<PagesSocket>,
     http_addr: SocketAddr,
-    status: Status,
+    pub(crate) status: Status,
     status_addr: SocketAddr,
-    nats: clients::nats::Config,
+    pub(crate) nats: clients::nats::Config,
+    pub(crate) reloads: mpsc::Receiver<ReloadRequest>,
+    reload: mpsc::Sender<ReloadRequest>,
+    /// The sockets are another process's as well, which serves the pages until this one is ready.
+    pub(crate) inherited: bool,
 }
 
-/// Looks into a running router.
+/// A listener for some of the operator's pages, which can be served again.
+#[derive(Debug)]
+pub(crate) struct PagesSocket {
+    pub(crate) listener: std::net::TcpListener,
+    pub(crate) pages: Pages,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+}
+
+/// Looks into a running router, and changes its course.
 #[derive(Clone, Debug)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) reloads: mpsc::Sender<ReloadRequest>,
+}
 
 impl Handle {
     /// Number of uris in the table.
     pub fn routes(&self) -> usize {
-        self.0.registry.routes()
+        self.shared.registry.routes()
     }
 
     /// Whether the uri (`host` or `host/path`) has an endpoint.
     pub fn serves(&self, uri: &str) -> bool {
         let (host, path) = uri.split_once('/').unwrap_or((uri, ""));
-        self.0
+        self.shared
             .registry
             .lookup(host, path)
             .is_some_and(|pool| !pool.is_empty())
@@ -117,16 +186,16 @@ impl Handle {
 
     /// Requests that wait for a route whose instances are starting.
     pub fn held(&self) -> usize {
-        self.0.holds.len()
+        self.shared.holds.len()
     }
 
     /// Accepting requests, and not draining.
     pub fn healthy(&self) -> bool {
-        self.0.healthy.load(Ordering::Relaxed)
+        self.shared.healthy.load(Ordering::Relaxed)
     }
 
     pub fn metrics_text(&self) -> String {
-        self.0.metrics.render(&self.0)
+        self.shared.metrics.render(&self.shared)
     }
 }
 
@@ -168,17 +237,8 @@ impl Router {
             .0
             .addr()
             .context("address of the router's listener")?;
-        let front_tls = if sockets.iter().any(|(_, tls)| *tls) {
-            let Settings {
-                front_tls, http2, ..
-            } = &config.settings;
-            Some(
-                tls::server_config(&config.certificates, front_tls, *http2)
-                    .context("HTTPS of the router")?,
-            )
-        } else {
-            None
-        };
+        let https = sockets.iter().any(|(_, tls)| *tls);
+        let front_tls = front_tls(https, &config.certificates, &config.settings)?;
         let fronts = sockets
             .into_iter()
             .map(|(socket, tls)| (socket, front_tls.clone().filter(|_| tls)))
@@ -193,29 +253,21 @@ impl Router {
             seed: rand::random(),
             balancing: settings.balancing.clone(),
         };
+        let (tls_http1, tls_http2) = backend_configs(&config.backend_tls, &settings)?;
+        let access_log =
+            AccessLog::open(config.access_log.as_deref(), config.loggregator, &settings)?;
         let shared = Arc::new(Shared {
-            registry: Registry::new(table, Instant::now()),
-            access_log: AccessLog::open(
-                config.access_log.as_deref(),
-                config.loggregator,
-                &settings,
-            )?,
-            metrics: Metrics::default(),
-            tls_http1: tls::backend_config(
-                &config.backend_tls,
-                settings.system_backend_cas,
-                &["http/1.1"],
-            )
-            .context("TLS identity of the router towards backends")?,
-            tls_http2: tls::backend_config(
-                &config.backend_tls,
-                settings.system_backend_cas,
-                &["h2", "http/1.1"],
-            )?,
+            registry: Arc::new(Registry::new(table, Instant::now())),
+            access_log: Arc::new(access_log),
+            metrics: Arc::new(Metrics::new(&settings)),
+            tls_http1,
+            tls_http2,
             route_services: Services::build(&settings, &config.backend_tls.ca_pem)
                 .context("route services")?,
-            holds: Holds::default(),
-            healthy: AtomicBool::new(false),
+            holds: Arc::default(),
+            healthy: Arc::default(),
+            started: CancellationToken::new(),
+            handed_over: AtomicBool::new(false),
             id: format!("{}-{}", settings.index, uuid::Uuid::new_v4()),
             settings,
         });
@@ -224,6 +276,11 @@ impl Router {
             .listener
             .local_addr()
             .context("address of the status listener")?;
+        let pages = pages
+            .into_iter()
+            .map(PagesSocket::new)
+            .collect::<Result<_>>()?;
+        let (reload, reloads) = mpsc::channel(1);
         Ok(Self {
             shared,
             fronts,
@@ -232,7 +289,17 @@ impl Router {
             status: config.status,
             status_addr,
             nats: config.nats,
+            reloads,
+            reload,
+            inherited: false,
         })
+    }
+
+    /// The sockets come from a process that serves on them until this one is ready: nothing is accepted before, not
+    /// even by the operator's pages.
+    pub fn inheriting(mut self) -> Self {
+        self.inherited = true;
+        self
     }
 
     /// The first HTTP listener (HTTPS when there is no other).
@@ -245,98 +312,76 @@ impl Router {
     }
 
     pub fn handle(&self) -> Handle {
-        Handle(self.shared.clone())
-    }
-
-    /// Serves until `shutdown`, then drains: for `drain_wait` only health checks fail, then no new connection is
-    /// accepted and requests in flight have `drain_timeout` to finish.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self {
-            shared,
-            fronts,
-            pages,
-            status,
-            nats,
-            ..
-        } = self;
-        // Control-plane tasks outlive the drain, so that routes stay right until the last request.
-        let end = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(bus::subscribe(shared.clone(), nats, end.clone()));
-        for listener in pages {
-            let page = Page::new(shared.clone(), &status);
-            tasks.spawn(status::serve_pages(page, listener, end.clone()));
+        Handle {
+            shared: self.shared.clone(),
+            reloads: self.reload.clone(),
         }
-        tasks.spawn(status::serve(shared.clone(), status, end.clone()));
-        tasks.spawn(prune(shared.clone(), end.clone()));
-
-        let stop_accepting = CancellationToken::new();
-        let outcome = tokio::select! {
-            () = shutdown.cancelled() => Ok(()),
-            () = tokio::time::sleep(shared.settings.start_delay) => {
-                let fronts = fronts.into_iter().map(Front::open).collect::<Result<Vec<_>>>()?;
-                let mut workers = spawn_workers(&shared, fronts, &stop_accepting)?;
-                shared.healthy.store(true, Ordering::Relaxed);
-                tracing::info!(routes = shared.registry.routes(), "gorouter.started");
-                let outcome = tokio::select! {
-                    () = shutdown.cancelled() => Ok(()),
-                    Some(ended) = tasks.join_next() => ended.map_err(anyhow::Error::from).and_then(|result| result).and(Err(anyhow::anyhow!("a task of the router ended unasked"))),
-                    Some(ended) = workers.join_next() => ended.map_err(anyhow::Error::from).and_then(|result| result).and(Err(anyhow::anyhow!("a worker of the router ended unasked"))),
-                };
-                shared.healthy.store(false, Ordering::Relaxed);
-                tracing::info!("gorouter.draining");
-                tokio::time::sleep(shared.settings.drain_wait).await;
-                stop_accepting.cancel();
-                while workers.join_next().await.is_some() {}
-                outcome
-            }
-        };
-        end.cancel();
-        while tasks.join_next().await.is_some() {}
-        shared.access_log.flush();
-        tracing::info!("gorouter.stopped");
-        outcome
     }
 }
 
 /// For the last words of those who are still there when a drain's time is over.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A thread with a single-threaded runtime each; the returned tasks end with them.
-fn spawn_workers(
-    shared: &Arc<Shared>,
-    fronts: Vec<Front>,
-    stop: &CancellationToken,
-) -> Result<JoinSet<Result<()>>> {
-    let mut ended = JoinSet::new();
+impl PagesSocket {
+    fn new(from: PagesListener) -> Result<Self> {
+        Ok(Self {
+            listener: from.listener.into_std().context("keep a page listener")?,
+            pages: from.pages,
+            tls: from.tls,
+        })
+    }
+}
+
+/// Threads that serve by one configuration.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    /// One for each thread.
+    pub(crate) ended: JoinSet<Result<()>>,
+    /// Accept nothing any more; end when what is left is done.
+    pub(crate) stop: CancellationToken,
+    /// Do not wait for what is left.
+    pub(crate) cut: CancellationToken,
+}
+
+/// A thread with a single-threaded runtime each.
+pub(crate) fn spawn_workers(shared: &Arc<Shared>, fronts: Vec<Front>) -> Result<Workers> {
+    let mut workers = Workers {
+        ended: JoinSet::new(),
+        stop: CancellationToken::new(),
+        cut: CancellationToken::new(),
+    };
     for number in 0..shared.settings.workers {
         let fronts = fronts
             .iter()
             .map(Front::try_clone)
             .collect::<Result<Vec<_>>>()?;
-        let (shared, stop) = (shared.clone(), stop.clone());
+        let (shared, stop, cut) = (shared.clone(), workers.stop.clone(), workers.cut.clone());
         let (done, result) = tokio::sync::oneshot::channel();
         std::thread::Builder::new()
             .name(format!("router-{number}"))
             .spawn(move || {
-                let _ = done.send(run_worker(shared, fronts, stop));
+                let _ = done.send(run_worker(shared, fronts, stop, cut));
             })
             .context("start a router thread")?;
-        ended.spawn(async move {
+        workers.ended.spawn(async move {
             result
                 .await
                 .unwrap_or_else(|_| Err(anyhow::anyhow!("router thread {number} panicked")))
         });
     }
-    Ok(ended)
+    Ok(workers)
 }
 
-fn run_worker(shared: Arc<Shared>, fronts: Vec<Front>, stop: CancellationToken) -> Result<()> {
+fn run_worker(
+    shared: Arc<Shared>,
+    fronts: Vec<Front>,
+    stop: CancellationToken,
+    cut: CancellationToken,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("build a router thread's runtime")?;
-    let drain = shared.settings.drain_timeout;
     let worker = Arc::new(Worker::new(shared));
     let result = runtime.block_on(async {
         let sweeper = tokio::spawn(sweep(worker.clone()));
@@ -354,10 +399,13 @@ fn run_worker(shared: Arc<Shared>, fronts: Vec<Front>, stop: CancellationToken) 
         }
         worker.tasks.close();
         worker.drain.begin();
-        if timeout(drain, worker.tasks.wait()).await.is_err() {
-            tracing::warn!(left = worker.tasks.len(), "drain-timed-out");
-            worker.drain.end();
-            let _ = timeout(FAREWELL, worker.tasks.wait()).await;
+        tokio::select! {
+            () = worker.tasks.wait() => {}
+            () = cut.cancelled() => {
+                tracing::warn!(left = worker.tasks.len(), "requests-cut-off");
+                worker.drain.end();
+                let _ = timeout(FAREWELL, worker.tasks.wait()).await;
+            }
         }
         sweeper.abort();
         worker.connections.close();
@@ -373,31 +421,5 @@ async fn sweep(worker: Arc<Worker>) {
     loop {
         tokio::time::sleep(period).await;
         worker.connections.sweep(Instant::now());
-    }
-}
-
-async fn prune(shared: Arc<Shared>, end: CancellationToken) -> Result<()> {
-    loop {
-        tokio::select! {
-            () = end.cancelled() => return Ok(()),
-            () = tokio::time::sleep(shared.settings.prune_interval) => prune_once(&shared),
-        }
-    }
-}
-
-fn prune_once(shared: &Shared) {
-    if shared.registry.pruning_suspended() {
-        tracing::info!("prune-suspended");
-    }
-    for pruned in shared.registry.prune(Instant::now()) {
-        shared.metrics.routes_pruned.add(1);
-        let spec = pruned.endpoint.spec();
-        tracing::info!(
-            uri = pruned.uri,
-            backend = pruned.endpoint.address(),
-            application_id = spec.app_id,
-            route_gone = pruned.route_gone,
-            "pruned-route"
-        );
     }
 }

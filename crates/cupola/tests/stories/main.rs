@@ -12,6 +12,7 @@ mod processes;
 mod recovery;
 mod robustness;
 mod route_propagation;
+mod route_registrar;
 mod tour;
 
 use anyhow::Result;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             "router: {register_interval: 5}\n",
             concat(&[
                 route_propagation::STORIES,
+                route_registrar::STORIES,
                 cell::STORIES,
                 integrity::ON,
                 bad_input::STORIES,

@@ -21,6 +21,14 @@ pub(crate) fn component(endpoint: &Endpoint) -> &str {
     endpoint.tag("component")
 }
 
+/// Whose metrics a request at it belongs to.
+pub(crate) fn source_id(endpoint: &Endpoint) -> &str {
+    match endpoint.tag("source_id") {
+        "" => endpoint.app_id(),
+        id => id,
+    }
+}
+
 pub(crate) fn is_tls(endpoint: &Endpoint) -> bool {
     endpoint.is_tls()
 }

@@ -1,23 +1,19 @@
-//! TLS on both sides: who we are to clients, and how we make sure who a backend is.
+//! TLS towards backends: how we make sure who a backend is.
 //!
 //! A backend must present a certificate that chains to the instance authorities **and** carries the name that its
 //! registration gave. Every connection is a full handshake: a resumed session would not show a certificate, and so could
 //! be answered by whoever holds the ticket's key. Connections are pooled per endpoint, never by address.
 
-use crate::config::{Certificate, ClientCertValidation, FrontTls};
 use anyhow::{Context as _, Result};
 use kit::tls::Identity;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::collections::HashMap;
 use std::sync::Arc;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 /// Towards backends: our certificate, their authorities, no resumption.
 pub(crate) fn backend_config(
@@ -94,58 +90,8 @@ impl ServerCertVerifier for BelieveAll {
     }
 }
 
-/// Towards clients: the certificate that fits the server name.
-pub(crate) fn server_config(
-    certificates: &[Certificate],
-    front: &FrontTls,
-    http2: bool,
-) -> Result<Arc<ServerConfig>> {
-    kit::tls::install_crypto();
-    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-    if !front.cipher_suites.is_empty() {
-        provider.cipher_suites.retain(|suite| {
-            suite.tls13().is_some()
-                || front
-                    .cipher_suites
-                    .iter()
-                    .any(|wanted| Some(wanted.as_str()) == suite.suite().as_str())
-        });
-    }
-    let versions = if front.versions.is_empty() {
-        rustls::DEFAULT_VERSIONS
-    } else {
-        &front.versions
-    };
-    let builder = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(versions)
-        .context("TLS versions and cipher suites of the router's HTTPS listener")?;
-    let builder = match front.client_cert_validation {
-        ClientCertValidation::None => builder.with_no_client_auth(),
-        validation => {
-            let roots = Arc::new(roots(&front.client_cas, front.system_client_cas)?);
-            let verifier = WebPkiClientVerifier::builder(roots);
-            let verifier = if validation == ClientCertValidation::Request {
-                verifier.allow_unauthenticated()
-            } else {
-                verifier
-            };
-            let verifier = verifier
-                .build()
-                .context("use the authorities of client certificates")?;
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let mut config = builder.with_cert_resolver(Arc::new(BySni::new(certificates)?));
-    config.alpn_protocols = if http2 {
-        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
-    } else {
-        vec![b"http/1.1".to_vec()]
-    };
-    Ok(Arc::new(config))
-}
-
 /// The authorities in some PEM texts, and the machine's own if wanted.
-fn roots(pems: &[String], system: bool) -> Result<RootCertStore> {
+pub(crate) fn roots(pems: &[String], system: bool) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     for pem in pems.iter().filter(|pem| !pem.trim().is_empty()) {
         for certificate in kit::tls::certs(pem)? {
@@ -162,55 +108,6 @@ fn roots(pems: &[String], system: bool) -> Result<RootCertStore> {
     Ok(store)
 }
 
-/// Exact name first, then its wildcard, else the first certificate.
-#[derive(Debug)]
-struct BySni {
-    by_name: HashMap<String, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
-}
-
-impl BySni {
-    fn new(certificates: &[Certificate]) -> Result<Self> {
-        let mut by_name = HashMap::new();
-        let mut default = None;
-        for (number, certificate) in certificates.iter().enumerate() {
-            let certified = certified(&certificate.cert_pem, &certificate.key_pem)
-                .with_context(|| format!("HTTPS certificate {number}"))?;
-            let names = names(&certified.cert[0])
-                .with_context(|| format!("names of HTTPS certificate {number}"))?;
-            let certified = Arc::new(certified);
-            for name in names {
-                by_name.entry(name).or_insert_with(|| certified.clone());
-            }
-            default.get_or_insert(certified);
-        }
-        let default = default
-            .context("HTTPS is on, but there is no certificate: give the router at least one")?;
-        Ok(Self { by_name, default })
-    }
-
-    fn find(&self, name: &str) -> Arc<CertifiedKey> {
-        let wildcard = || {
-            name.split_once('.')
-                .and_then(|(_, rest)| self.by_name.get(&format!("*.{rest}")))
-        };
-        self.by_name
-            .get(name)
-            .or_else(wildcard)
-            .unwrap_or(&self.default)
-            .clone()
-    }
-}
-
-impl ResolvesServerCert for BySni {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(match hello.server_name() {
-            Some(name) => self.find(&name.to_ascii_lowercase()),
-            None => self.default.clone(),
-        })
-    }
-}
-
 /// A chain and a key that belong together.
 pub(crate) fn certified(cert_pem: &str, key_pem: &str) -> Result<CertifiedKey> {
     let chain = kit::tls::certs(cert_pem)?;
@@ -220,23 +117,4 @@ pub(crate) fn certified(cert_pem: &str, key_pem: &str) -> Result<CertifiedKey> {
         .keys_match()
         .context("the key belongs to another certificate")?;
     Ok(certified)
-}
-
-fn names(der: &[u8]) -> Result<Vec<String>> {
-    let (_, certificate) = X509Certificate::from_der(der).context("parse certificate")?;
-    let Some(sans) = certificate
-        .subject_alternative_name()
-        .context("read subject alternative names")?
-    else {
-        return Ok(Vec::new());
-    };
-    let dns = sans
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        });
-    Ok(dns.collect())
 }

@@ -146,12 +146,10 @@ impl<'n> Keys<'n> {
         }
     }
 
-    /// Known keys that ask for what this router cannot do yet: a warning each, if they ask for it.
-    pub(super) fn unsupported(&mut self, keys: &[&str]) {
-        for key in keys {
-            if self.take(key).is_some_and(|value| asks(&value)) {
-                self.warn(key, "is not supported yet: ignored");
-            }
+    /// A known key that asks for what this router does not do: what to do instead, if it asks for it.
+    pub(super) fn elsewhere(&mut self, key: &str, instead: &str) {
+        if self.take(key).is_some_and(|value| asks(&value)) {
+            self.warn(key, instead);
         }
     }
 }

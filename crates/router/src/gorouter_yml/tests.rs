@@ -1,5 +1,9 @@
 use super::*;
-use crate::config::ClientCertValidation;
+use crate::config::{
+    ClientCertValidation, ForwardedClientCert, LogField, Sharding, Subject, Syslog, XfccFormat,
+};
+use routing::registry::Balancing;
+use std::time::Duration;
 
 fn pem() -> (String, String) {
     kit::tls::install_crypto();
@@ -22,6 +26,8 @@ fn an_empty_file_has_gorouters_defaults() {
     assert_eq!(read.settings.max_attempts, 1);
     assert_eq!(read.settings.max_idle_per_endpoint, 0);
     assert_eq!(read.settings.drain_timeout, Duration::from_secs(60));
+    assert_eq!(read.settings.read_header_timeout, Duration::from_secs(30));
+    assert!(read.settings.compat_gorouter);
     assert!(read.warnings.is_empty(), "{:?}", read.warnings);
 }
 
@@ -132,6 +138,130 @@ status_typo: {{a: 1}}
             "status_typo is unknown: ignored",
         ]
     );
+}
+
+#[test]
+fn what_gorouter_has_and_this_router_has_not_is_told() {
+    let text = "routing_api: {uri: http://x, port: 3000}
+oauth: {port: 0}
+enable_envelope_v1_metrics: true
+logging: {loggregator_enabled: true}
+publish_active_apps_interval: 0
+send_http_start_stop_server_event: false
+endpoint_keep_alive_probe_interval: 1s
+";
+    let warnings = read(text).unwrap().warnings;
+    let keys: Vec<&str> = warnings
+        .iter()
+        .filter_map(|w| w.split(' ').next())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "logging.loggregator_enabled",
+            "routing_api",
+            "enable_envelope_v1_metrics"
+        ]
+    );
+}
+
+#[test]
+fn our_own_keys() {
+    let text = "compat: none
+register_interval: 10s
+start_response_delay_interval: 2s
+read_header_timeout: 0
+pid_file: /run/router.pid
+access_log: {format: json, enable_streaming: true}
+logging: {syslog: vcap.gorouter, syslog_addr: 10.0.0.1:1514, syslog_network: tcp, syslog_truncate: 1024, enable_attempts_details: true}
+prometheus: {port: 1, meters: {gorouter_time_histogram_buckets: [1, 2.5]}}
+debug_addr: ''
+";
+    let read = read(text).unwrap();
+    let settings = &read.settings;
+    assert!(!settings.compat_gorouter && settings.log_format.json);
+    assert_eq!(settings.register_interval, Duration::from_secs(10));
+    assert_eq!(settings.start_delay, Duration::from_secs(2));
+    assert!(settings.read_header_timeout.is_zero());
+    assert_eq!(read.pid_file, Some("/run/router.pid".into()));
+    assert_eq!(
+        settings.log_format.syslog,
+        Some(Syslog {
+            address: "10.0.0.1:1514".into(),
+            tcp: true,
+            tag: "vcap.gorouter".into(),
+            truncate: 1024
+        })
+    );
+    assert_eq!(settings.log_format.extra_fields.len(), 6);
+    assert_eq!(
+        settings.log_format.extra_fields[0],
+        LogField::FailedAttempts
+    );
+    assert_eq!(settings.buckets.gorouter_time, [1.0, 2.5]);
+    assert!(read.warnings.is_empty(), "{:?}", read.warnings);
+}
+
+#[test]
+fn identity_aware_domains_and_rules_for_certificates() {
+    kit::tls::install_crypto();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let name = &mut params.distinguished_name;
+    name.push(rcgen::DnType::CommonName, "client CA");
+    name.push(rcgen::DnType::OrganizationName, "Ours");
+    let ca = scalar(&params.self_signed(&key).unwrap().pem());
+    let (cert, key) = pem();
+    let (cert, key) = (scalar(&cert), scalar(&key));
+    let text = |issuer: &str| {
+        format!(
+            "enable_ssl: true
+client_cert_validation: request
+tls_pem: [{{cert_chain: {cert}, private_key: {key}}}]
+client_ca_certs: {ca}
+enable_verify_client_certificate_metadata: true
+verify_client_certificate_metadata:
+- issuer_in_chain: {{common_name: {issuer}, organisation: [Ours]}}
+  valid_cert_subjects: [{{common_name: a, organisation_unit: [y, x]}}]
+domains:
+- {{name: '*.Apps.Identity', ca_certs: {ca}, xfcc_format: envoy}}
+"
+        )
+    };
+    let read_text = read(&text("client CA")).unwrap();
+    let tls = &read_text.settings.front_tls;
+    let rule = &tls.certificate_rules[0];
+    assert_eq!(
+        rule.valid_subjects,
+        [Subject {
+            common_name: "a".into(),
+            organisation_unit: vec!["x".into(), "y".into()],
+            ..Subject::default()
+        }]
+    );
+    let domain = &tls.domains[0];
+    assert_eq!(domain.name, "*.apps.identity");
+    assert_eq!(
+        (domain.forwarded_client_cert, domain.xfcc_format),
+        (ForwardedClientCert::SanitizeSet, XfccFormat::Envoy)
+    );
+    let problems = read(&text("typo")).unwrap_err();
+    assert!(
+        problems[0]
+            .starts_with("verify_client_certificate_metadata[0].issuer_in_chain is no subject"),
+        "{problems:?}"
+    );
+    let problems = read("domains: [{name: 'a.*.b'}]").unwrap_err();
+    for wanted in [
+        "domains[0].name is missing or is no host",
+        "domains[0].ca_certs is missing",
+        "domains is given, but enable_ssl",
+    ] {
+        assert!(
+            problems.iter().any(|p| p.starts_with(wanted)),
+            "{wanted} in {problems:#?}"
+        );
+    }
 }
 
 #[test]

@@ -2,8 +2,13 @@
 //! below 1.2, suites without forward secrecy or with CBC) is dropped with a warning; nothing left is a problem.
 
 use super::keys::Keys;
+use super::settings::FORWARDED_CLIENT_CERT;
 use crate::backend::tls::certified;
-use crate::config::{Certificate, ClientCertValidation, FrontTls};
+use crate::config::{
+    Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
+    Subject, XfccFormat,
+};
+use crate::front_tls::subject_of;
 use kit::tls::Identity;
 use rustls::version::{TLS12, TLS13};
 
@@ -74,6 +79,11 @@ pub(super) fn front(keys: &mut Keys<'_>, https: bool, own: Option<Certificate>) 
             "is not set, but enable_ssl is true: write none, request or require",
         );
     }
+    let certificate_rules = certificate_rules(keys, &client_ca);
+    let domains = domains(keys);
+    if !https && !domains.is_empty() {
+        keys.problem("domains", "is given, but enable_ssl is not true: clients could show no certificate; set enable_ssl to true");
+    }
     let mut versions = versions(keys);
     let suites = cipher_suites(keys, &mut versions);
     let mut client_cas = vec![client_ca];
@@ -88,6 +98,8 @@ pub(super) fn front(keys: &mut Keys<'_>, https: bool, own: Option<Certificate>) 
             client_cert_validation: validation.unwrap_or(ClientCertValidation::None),
             client_cas,
             system_client_cas: !only_client_ca,
+            certificate_rules,
+            domains,
         },
         backend_tls: Identity {
             cert_pem: own.as_ref().map_or("", |own| &own.cert_pem).to_owned(),
@@ -95,6 +107,85 @@ pub(super) fn front(keys: &mut Keys<'_>, https: bool, own: Option<Certificate>) 
             ca_pem: ca,
         },
     }
+}
+
+/// Each rule must be about one of the client authorities: a slip of the pen would switch it off otherwise.
+fn certificate_rules(keys: &mut Keys<'_>, client_ca: &str) -> Vec<CertificateRule> {
+    let enabled = keys.flag("enable_verify_client_certificate_metadata", false);
+    let authorities: Vec<Subject> = kit::tls::certs(client_ca)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|certificate| subject_of(certificate))
+        .collect();
+    let mut rules = Vec::new();
+    for mut rule in keys.sections("verify_client_certificate_metadata") {
+        let issuer = subject(&mut rule.section("issuer_in_chain"));
+        let valid_subjects = rule.sections("valid_cert_subjects");
+        let valid_subjects = valid_subjects
+            .into_iter()
+            .map(|mut keys| subject(&mut keys));
+        let valid_subjects: Vec<Subject> = valid_subjects.collect();
+        if enabled && !authorities.contains(&issuer) {
+            rule.problem("issuer_in_chain", "is no subject of a certificate in client_ca_certs: write every part of its name as it is there");
+        }
+        rules.push(CertificateRule {
+            issuer,
+            valid_subjects,
+        });
+    }
+    rules.retain(|_| enabled);
+    rules
+}
+
+fn subject(keys: &mut Keys<'_>) -> Subject {
+    let mut list = |key: &str| {
+        let mut values = keys.texts(key).unwrap_or_default();
+        values.sort();
+        values
+    };
+    Subject {
+        country: list("country"),
+        organisation: list("organisation"),
+        organisation_unit: list("organisation_unit"),
+        locality: list("locality"),
+        province: list("province"),
+        street_address: list("street_address"),
+        postal_code: list("postal_code"),
+        common_name: keys.text("common_name").unwrap_or_default(),
+        serial_number: keys.text("serial_number").unwrap_or_default(),
+    }
+}
+
+/// RFC-0055's identity-aware domains.
+fn domains(keys: &mut Keys<'_>) -> Vec<MtlsDomain> {
+    let mut domains: Vec<MtlsDomain> = Vec::new();
+    for mut domain in keys.sections("domains") {
+        let name = domain.text("name").or_else(|| domain.text("domain"));
+        let name = name.unwrap_or_default().to_ascii_lowercase();
+        let bare = name.strip_prefix("*.").unwrap_or(&name);
+        if bare.is_empty() || bare.contains(['*', '/', ':', ' ']) {
+            domain.problem("name", "is missing or is no host: write a host, or *. and a domain, e.g. \"*.apps.identity\"");
+        }
+        if domains.iter().any(|other| other.name == name) {
+            domain.problem("name", &format!("{name:?} is there twice: remove one"));
+        }
+        let client_cas = authorities(&mut domain, "ca_certs");
+        if client_cas.trim().is_empty() {
+            domain.problem(
+                "ca_certs",
+                "is missing: give the authorities of its clients' certificates as PEM",
+            );
+        }
+        let mode = domain.choice("forwarded_client_cert", FORWARDED_CLIENT_CERT);
+        let formats = [("raw", XfccFormat::Raw), ("envoy", XfccFormat::Envoy)];
+        domains.push(MtlsDomain {
+            name,
+            client_cas,
+            forwarded_client_cert: mode.unwrap_or(ForwardedClientCert::SanitizeSet),
+            xfcc_format: domain.choice("xfcc_format", &formats).unwrap_or_default(),
+        });
+    }
+    domains
 }
 
 fn versions(keys: &mut Keys<'_>) -> Vec<&'static rustls::SupportedProtocolVersion> {

@@ -103,10 +103,10 @@ fn poll_next(
     let settings = &worker.shared.settings;
     let deadline = if client.has_begun() {
         *head_since.get_or_insert_with(Instant::now) + patience(settings.read_header_timeout)
-    } else if worker.drain.has_begun() {
-        return Poll::Ready(Next::End);
     } else {
-        idle_since + patience(settings.frontend_idle_timeout)
+        let until = idle_since + patience(settings.frontend_idle_timeout);
+        let last_chance = worker.drain.patience();
+        last_chance.map_or(until, |last_chance| last_chance.min(until))
     };
     if worker.drain.is_over() || timer.poll(cx, deadline).is_ready() {
         return Poll::Ready(Next::End);

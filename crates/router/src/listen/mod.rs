@@ -3,22 +3,20 @@
 mod http1;
 mod http2;
 
+use crate::front_tls::Handshakes;
 use crate::protocol::patience;
 use crate::proxy_protocol;
 use crate::route::Peer;
 use crate::router::Worker;
 use crate::side::stream::Stream;
 use anyhow::{Context as _, Result};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use kit::CancellationToken;
-use rustls_pki_types::CertificateDer;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::TlsStream;
 
 /// Longest TLS handshake of a client.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -47,11 +45,11 @@ impl Socket {
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) listener: TcpListener,
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<Arc<Handshakes>>,
 }
 
 impl Front {
-    pub(crate) fn open((socket, tls): (Socket, Option<Arc<rustls::ServerConfig>>)) -> Result<Self> {
+    pub(crate) fn open((socket, tls): (Socket, Option<Arc<Handshakes>>)) -> Result<Self> {
         let listener = match socket {
             Socket::Listening(listener) => listener,
             Socket::Bound(socket) => {
@@ -67,12 +65,17 @@ impl Front {
 
     /// The same socket for another thread: the kernel hands each connection to one of them.
     pub(crate) fn try_clone(&self) -> Result<Self> {
+        self.try_clone_with(self.tls.clone())
+    }
+
+    /// The same socket with another certificate, if it has one.
+    pub(crate) fn try_clone_with(&self, tls: Option<Arc<Handshakes>>) -> Result<Self> {
         Ok(Self {
             listener: self
                 .listener
                 .try_clone()
                 .context("share a listener between router threads")?,
-            tls: self.tls.clone(),
+            tls: tls.filter(|_| self.tls.is_some()),
         })
     }
 }
@@ -85,7 +88,7 @@ pub(crate) async fn accept(
 ) -> Result<()> {
     let listener =
         tokio::net::TcpListener::from_std(front.listener).context("listen in a router thread")?;
-    let acceptor = front.tls.map(TlsAcceptor::from);
+    let acceptor = front.tls;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -109,7 +112,7 @@ pub(crate) async fn accept(
 
 async fn connection(
     worker: Arc<Worker>,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: Option<Arc<Handshakes>>,
     stream: TcpStream,
     addr: SocketAddr,
 ) {
@@ -138,17 +141,15 @@ async fn connection(
             http1::spawn(worker, stream, peer);
         };
     };
-    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+    let (stream, client) = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             return tracing::debug!(%error, client = %addr, "client-tls-handshake-failed");
         }
         Err(_) => return tracing::debug!(client = %addr, "client-tls-handshake-timed-out"),
     };
-    let session = stream.get_ref().1;
-    peer.tls = true;
-    peer.certificate = session.peer_certificates().and_then(first);
-    let speaks_http2 = session.alpn_protocol() == Some(b"h2");
+    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    peer.client = Some(client.into());
     let stream = Stream::Tls(Box::new(TlsStream::Server(stream)));
     if speaks_http2 {
         http2::spawn(worker, stream, peer);
@@ -171,9 +172,4 @@ async fn begins_http2(stream: &TcpStream) -> bool {
             _ => return false,
         }
     }
-}
-
-/// The client's own certificate, for a header.
-fn first(chain: &[CertificateDer<'_>]) -> Option<String> {
-    Some(BASE64_STANDARD.encode(chain.first()?))
 }

@@ -1,13 +1,17 @@
 //! Counters and histograms under gorouter's Prometheus names.
 
+mod histogram;
+mod text;
+
 use crate::backend::failure::Fault;
+use crate::config::Settings;
 use crate::rejection::Rejection;
 use crate::router::Shared;
+use histogram::{Histogram, Histograms};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -17,7 +21,7 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    fn value(&self) -> u64 {
+    pub(crate) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -54,58 +58,13 @@ impl Family {
             .clone()
     }
 
-    fn values(&self) -> Vec<(String, u64)> {
+    pub(crate) fn values(&self) -> Vec<(String, u64)> {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
             .map(|(label, counter)| (label.clone(), counter.value()))
             .collect()
-    }
-}
-
-/// Upper bounds and a count for each, and one for what is above.
-#[derive(Debug)]
-pub(crate) struct Histogram {
-    bounds: &'static [f64],
-    counts: Box<[AtomicU64]>,
-    /// In thousandths.
-    sum: AtomicU64,
-}
-
-impl Histogram {
-    fn new(bounds: &'static [f64]) -> Self {
-        Self {
-            bounds,
-            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
-            sum: AtomicU64::new(0),
-        }
-    }
-
-    pub(crate) fn observe(&self, value: f64) {
-        let at = self
-            .bounds
-            .iter()
-            .position(|bound| value <= *bound)
-            .unwrap_or(self.bounds.len());
-        self.counts[at].fetch_add(1, Ordering::Relaxed);
-        self.sum
-            .fetch_add((value.max(0.0) * 1000.0) as u64, Ordering::Relaxed);
-    }
-
-    fn render(&self, out: &mut String, name: &str) {
-        let _ = writeln!(out, "# TYPE {name} histogram");
-        let mut total = 0;
-        for (bound, count) in self.bounds.iter().zip(&self.counts) {
-            total += count.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {total}");
-        }
-        total += self.counts[self.bounds.len()].load(Ordering::Relaxed);
-        let _ = writeln!(
-            out,
-            "{name}_bucket{{le=\"+Inf\"}} {total}\n{name}_sum {}\n{name}_count {total}",
-            self.sum.load(Ordering::Relaxed) as f64 / 1000.0
-        );
     }
 }
 
@@ -124,28 +83,26 @@ pub(crate) struct Metrics {
     pub(crate) websocket_upgrades: Counter,
     pub(crate) websocket_failures: Counter,
     pub(crate) backend_exhausted_conns: Counter,
+    pub(crate) rejected_requests: Counter,
+    pub(crate) bad_gateways: Counter,
+    pub(crate) total_requests: Family,
+    pub(crate) latency: Histograms,
+    responses: [Counter; GROUPS.len()],
     gorouter_time: Histogram,
-    latency: Histogram,
-    total_requests: Family,
-    rejected_requests: Counter,
-    bad_gateways: Counter,
+    http_latency: Histograms,
     backend_invalid_id: Counter,
     backend_invalid_tls_cert: Counter,
     backend_tls_handshake_failed: Counter,
-    responses: Family,
+    per_request: bool,
+    per_app: bool,
 }
 
-const MILLISECONDS: &[f64] = &[
-    1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0,
-];
-const LOOKUP_NANOSECONDS: &[f64] = &[
-    10_000.0, 20_000.0, 30_000.0, 40_000.0, 50_000.0, 60_000.0, 70_000.0, 80_000.0, 90_000.0,
-    100_000.0,
-];
-const REGISTRATION_SECONDS: &[f64] = &[0.1, 0.2, 0.4, 0.8, 1.0, 2.0, 4.0];
+/// Of statuses; the last is for what is none of them.
+const GROUPS: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "xxx"];
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let buckets = &settings.buckets;
         Self {
             registry_message: Family::default(),
             unregistry_message: Family::default(),
@@ -153,35 +110,34 @@ impl Default for Metrics {
             buffered_messages: AtomicU64::new(0),
             total_dropped_messages: Counter::default(),
             buffers_held: Arc::default(),
-            route_lookup_time: Histogram::new(LOOKUP_NANOSECONDS),
-            route_registration_latency: Histogram::new(REGISTRATION_SECONDS),
+            route_lookup_time: Histogram::new(&buckets.lookup, 1.0),
+            route_registration_latency: Histogram::new(&buckets.registration, 1e6),
             websocket_upgrades: Counter::default(),
             websocket_failures: Counter::default(),
             backend_exhausted_conns: Counter::default(),
-            gorouter_time: Histogram::new(MILLISECONDS),
-            latency: Histogram::new(MILLISECONDS),
-            total_requests: Family::default(),
             rejected_requests: Counter::default(),
             bad_gateways: Counter::default(),
+            total_requests: Family::default(),
+            latency: Histograms::new(&buckets.latency, 1e3),
+            responses: Default::default(),
+            gorouter_time: Histogram::new(&buckets.gorouter_time, 1e3),
+            http_latency: Histograms::new(&buckets.http_latency, 1e6),
             backend_invalid_id: Counter::default(),
             backend_invalid_tls_cert: Counter::default(),
             backend_tls_handshake_failed: Counter::default(),
-            responses: Family::default(),
+            per_request: settings.per_request_metrics,
+            per_app: settings.per_app_metrics,
         }
     }
-}
 
-impl Metrics {
     /// A backend has answered.
     pub(crate) fn answered(&self, component: &str, status: u16) {
+        if !self.per_request {
+            return;
+        }
         self.total_requests.add(component);
-        self.responses.add(match status {
-            200..300 => "2xx",
-            300..400 => "3xx",
-            400..500 => "4xx",
-            500..600 => "5xx",
-            _ => "xxx",
-        });
+        let group = usize::from(status / 100).wrapping_sub(2);
+        self.responses[group.min(GROUPS.len() - 1)].add(1);
     }
 
     pub(crate) fn rejected(&self, rejection: &Rejection) {
@@ -205,76 +161,32 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn finished(&self, total: Duration, ours: Duration) {
-        self.latency.observe(total.as_secs_f64() * 1000.0);
-        self.gorouter_time.observe(ours.as_secs_f64() * 1000.0);
+    /// A request is over. `component`, `source_id`: of the backend that answered, empty if none did.
+    pub(crate) fn finished(
+        &self,
+        component: &str,
+        source_id: &str,
+        total: Duration,
+        ours: Duration,
+    ) {
+        if !self.per_request {
+            return;
+        }
+        self.latency.observe(component, total.as_secs_f64() * 1e3);
+        self.gorouter_time.observe(ours.as_secs_f64() * 1e3);
+        if self.per_app && !source_id.is_empty() {
+            self.http_latency.observe(source_id, total.as_secs_f64());
+        }
+    }
+
+    /// By status group.
+    pub(crate) fn responses(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let groups = GROUPS.iter().zip(&self.responses);
+        groups.map(|(group, counter)| (*group, counter.value()))
     }
 
     /// The Prometheus text format.
     pub(crate) fn render(&self, shared: &Shared) -> String {
-        let mut out = String::new();
-        let mut family = |name: &str, rows: Vec<(String, u64)>| {
-            let _ = writeln!(out, "# TYPE {name} counter");
-            for (labels, value) in rows {
-                let _ = writeln!(out, "{name}{{{labels}}} {value}");
-            }
-        };
-        family("registry_message", self.registry_message.values());
-        family("unregistry_message", self.unregistry_message.values());
-        family(
-            "total_requests",
-            labelled("component", &self.total_requests),
-        );
-        family("responses", labelled("status_group", &self.responses));
-        for (name, counter) in [
-            ("routes_pruned", &self.routes_pruned),
-            ("total_dropped_messages", &self.total_dropped_messages),
-            ("rejected_requests", &self.rejected_requests),
-            ("bad_gateways", &self.bad_gateways),
-            ("backend_invalid_id", &self.backend_invalid_id),
-            ("backend_invalid_tls_cert", &self.backend_invalid_tls_cert),
-            (
-                "backend_tls_handshake_failed",
-                &self.backend_tls_handshake_failed,
-            ),
-            ("backend_exhausted_conns", &self.backend_exhausted_conns),
-            ("websocket_upgrades", &self.websocket_upgrades),
-            ("websocket_failures", &self.websocket_failures),
-        ] {
-            let _ = writeln!(out, "# TYPE {name} counter\n{name} {}", counter.value());
-        }
-        let since_update = shared.registry.since_update(Instant::now()).as_millis();
-        for (name, value) in [
-            ("total_routes", shared.registry.routes() as u128),
-            ("ms_since_last_registry_update", since_update),
-            (
-                "buffered_messages",
-                u128::from(self.buffered_messages.load(Ordering::Relaxed)),
-            ),
-            (
-                "buffers_held",
-                u128::from(self.buffers_held.load(Ordering::Relaxed)),
-            ),
-            (
-                "access_log_dropped_lines",
-                u128::from(shared.access_log.dropped()),
-            ),
-        ] {
-            let _ = writeln!(out, "# TYPE {name} gauge\n{name} {value}");
-        }
-        self.route_lookup_time.render(&mut out, "route_lookup_time");
-        self.route_registration_latency
-            .render(&mut out, "route_registration_latency");
-        self.gorouter_time.render(&mut out, "gorouter_time");
-        self.latency.render(&mut out, "latency");
-        out
+        text::render(self, shared)
     }
-}
-
-fn labelled(label: &str, family: &Family) -> Vec<(String, u64)> {
-    family
-        .values()
-        .into_iter()
-        .map(|(value, count)| (format!("{label}={value:?}"), count))
-        .collect()
 }

@@ -1,6 +1,7 @@
 //! The operator's listener: `/routes` in gorouter's form, `/health`, `/healthz`, Prometheus `/metrics`.
 
-use crate::config::{Pages, PagesListener, Status};
+use super::varz::Varz;
+use crate::config::Pages;
 use crate::router::Shared;
 use anyhow::Result;
 use axum::extract::State;
@@ -15,61 +16,70 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
+use tokio::net::TcpListener;
 
 /// What the pages show, and to whom.
 #[derive(Clone)]
 pub(crate) struct Page {
     shared: Arc<Shared>,
-    /// The one `Authorization` header that opens `/routes`.
+    /// The one `Authorization` header that opens `/routes` and `/varz`.
     authorization: Arc<str>,
+    varz: Arc<Varz>,
 }
 
 impl Page {
-    pub(crate) fn new(shared: Arc<Shared>, status: &Status) -> Self {
-        let Status { user, password, .. } = status;
+    pub(crate) fn new(shared: Arc<Shared>, user: &str, password: &str) -> Self {
         let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        let host = shared.settings.ip.to_string();
         Self {
             shared,
             authorization: format!("Basic {login}").into(),
+            varz: Arc::new(Varz::new(user, password, host)),
         }
     }
 }
 
 /// Every page.
-pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    status: Status,
-    end: CancellationToken,
-) -> Result<()> {
-    let page = Page::new(shared, &status);
+pub(crate) async fn serve(page: Page, listener: TcpListener, end: CancellationToken) -> Result<()> {
     let app = health_pages()
         .merge(metrics_pages())
-        .route("/routes", get(routes))
+        .merge(deprecated_pages())
         .with_state(page);
-    kit::http::serve(status.listener, None, app, end).await
+    kit::http::serve(listener, None, app, end).await
 }
 
 /// Some pages, where an original router has them.
 pub(crate) async fn serve_pages(
     page: Page,
-    listener: PagesListener,
+    listener: TcpListener,
+    pages: Pages,
+    tls: Option<Arc<rustls::ServerConfig>>,
     end: CancellationToken,
 ) -> Result<()> {
-    let app = match listener.pages {
+    let app = match pages {
+        Pages::Health if page.shared.settings.deprecated_pages => {
+            health_pages().merge(deprecated_pages())
+        }
         Pages::Health => health_pages(),
         Pages::Metrics => metrics_pages(),
     };
-    kit::http::serve(listener.listener, listener.tls, app.with_state(page), end).await
+    kit::http::serve(listener, tls, app.with_state(page), end).await
 }
 
 fn health_pages() -> axum::Router<Page> {
+    axum::Router::new().route("/health", get(health)).route(
+        "/is-process-alive-do-not-use-for-loadbalancing",
+        get(async || "ok\n"),
+    )
+}
+
+/// gorouter shows them beside the health page where it is told to.
+fn deprecated_pages() -> axum::Router<Page> {
     axum::Router::new()
-        .route("/health", get(health))
-        .route("/healthz", get(health))
-        .route(
-            "/is-process-alive-do-not-use-for-loadbalancing",
-            get(async || "ok\n"),
-        )
+        .route("/healthz", get(async || "ok"))
+        .route("/routes", get(routes))
+        .route("/varz", get(varz))
 }
 
 fn metrics_pages() -> axum::Router<Page> {
@@ -99,17 +109,28 @@ async fn metrics(State(page): State<Page>) -> Response {
         .into_response()
 }
 
-async fn routes(State(page): State<Page>, headers: HeaderMap) -> Response {
+/// Who does not know the password is told so.
+fn refused(page: &Page, headers: &HeaderMap) -> Option<Response> {
     let given = headers
         .get(header::AUTHORIZATION)
         .map_or(&b""[..], |value| value.as_bytes());
-    if !same(given, page.authorization.as_bytes()) {
-        return (
-            StatusCode::UNAUTHORIZED,
-            [(header::WWW_AUTHENTICATE, "Basic realm=\"router\"")],
-            "401 Unauthorized\n",
-        )
-            .into_response();
+    if same(given, page.authorization.as_bytes()) {
+        return None;
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"router\"")];
+    Some((StatusCode::UNAUTHORIZED, challenge, "401 Unauthorized\n").into_response())
+}
+
+async fn varz(State(page): State<Page>, headers: HeaderMap) -> Response {
+    if let Some(refused) = refused(&page, &headers) {
+        return refused;
+    }
+    axum::Json(page.varz.page(&page.shared, Instant::now())).into_response()
+}
+
+async fn routes(State(page): State<Page>, headers: HeaderMap) -> Response {
+    if let Some(refused) = refused(&page, &headers) {
+        return refused;
     }
     let table: BTreeMap<String, Vec<Row>> = page
         .shared

@@ -26,7 +26,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use http1::{Fields, Known, Request};
 use kit::tls::Identity;
-use routing::registry::{Endpoint, EndpointSpec, Pool, request_host};
+use routing::registry::{Endpoint, EndpointSpec, Pool, Within, request_host};
 use rustls::ClientConfig;
 use signature::Key;
 use std::collections::HashMap;
@@ -333,7 +333,14 @@ pub(crate) async fn forward(
             // It would need a note of its own, and has another's.
             return Err(Rejection::RouteServiceSignature { expired: false });
         }
-        return forward::forward(context, exchange, &Target::any(pool), outgoing).await;
+        return forward::forward(
+            context,
+            exchange,
+            &Target::any(pool),
+            Within::Anywhere,
+            outgoing,
+        )
+        .await;
     }
     let endpoint = services.endpoint(shared, &out.authority);
     outgoing.for_route_service();

@@ -2,19 +2,24 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+/// How long connections that wait for a request may go on doing so.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// One worker's. Connections look at it whenever they are polled; they are woken when it changes.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     stage: AtomicU8,
+    begun: OnceLock<Instant>,
     next: AtomicU64,
     wakers: Mutex<HashMap<u64, Waker>>,
 }
 
 impl Drain {
-    /// Idle connections close, answers say that theirs will.
+    /// Idle connections close, after one more chance for a request that is on its way; answers say that theirs will.
     pub(crate) fn has_begun(&self) -> bool {
         self.stage.load(Ordering::Relaxed) > 0
     }
@@ -24,7 +29,15 @@ impl Drain {
         self.stage.load(Ordering::Relaxed) > 1
     }
 
+    /// Until when an idle connection stays: a request that its client sends at the very moment of the drain is answered
+    /// with the word that the connection closes, instead of finding it closed. `None`: there is no drain.
+    pub(crate) fn patience(&self) -> Option<Instant> {
+        let begun = self.begun.get().filter(|_| self.has_begun())?;
+        Some(*begun + IDLE)
+    }
+
     pub(crate) fn begin(&self) {
+        let _ = self.begun.set(Instant::now());
         self.advance(1);
     }
 

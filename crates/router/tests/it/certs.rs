@@ -1,11 +1,15 @@
 //! A throw-away authority and certificates from it.
 
 use kit::tls::Identity;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
+use router::Subject;
 
 pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pub(crate) pem: String,
+    name: String,
 }
 
 impl Ca {
@@ -13,15 +17,44 @@ impl Ca {
         kit::tls::install_crypto();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(
-            rcgen::DnType::CommonName,
-            format!("ca {}", rand::random::<u64>()),
-        );
+        let name = format!("ca {}", rand::random::<u64>());
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, name.as_str());
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         Self {
             issuer: Issuer::new(params, key),
             pem,
+            name,
+        }
+    }
+
+    pub(crate) fn subject(&self) -> Subject {
+        Subject {
+            common_name: self.name.clone(),
+            ..Subject::default()
+        }
+    }
+
+    /// A certificate that names its holder by units (two at most: the library keeps one value of a kind).
+    pub(crate) fn issue_to(&self, units: &[&str]) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["instance".to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        let kinds = [
+            DnType::OrganizationalUnitName,
+            DnType::CustomDnType(vec![2, 5, 4, 11]),
+        ];
+        for (kind, unit) in kinds.into_iter().zip(units) {
+            params.distinguished_name.push(kind, *unit);
+        }
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity {
+            cert_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            ca_pem: self.pem.clone(),
         }
     }
 

@@ -54,6 +54,7 @@ async fn client_certificates_and_what_backends_hear_of_them() {
                 client_cert_validation: ClientCertValidation::Request,
                 client_cas: vec![ca.pem.clone()],
                 system_client_cas: true,
+                ..FrontTls::default()
             },
             ..Settings::default()
         };
@@ -109,6 +110,7 @@ async fn responses_are_rewritten_and_the_log_tells_what_it_should() {
                 LogField::TlsTime,
                 LogField::DialTime,
             ],
+            ..LogFormat::default()
         },
         empty_pool_503: false,
         ..Settings::default()

@@ -10,9 +10,13 @@ mod drop_in;
 mod headers;
 mod http1;
 mod http2;
+
+mod identity;
 mod lifecycle;
 mod logs;
+mod pages;
 mod registrar;
+mod reload;
 mod route_services;
 mod routes;
 mod table;

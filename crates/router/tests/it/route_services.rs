@@ -64,7 +64,7 @@ async fn signed(world: &World, host: &str, note: (&str, &str)) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_goes_to_its_service_and_back_to_its_app() {
+async fn story_17_a_request_goes_through_its_route_service_and_comes_back_once() {
     let world = world(Some(services())).await;
     let app = Backend::start("app").await;
     let (service, url) = service(&world).await;

@@ -92,7 +92,7 @@ impl World {
         let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
         let https = bind().await;
         let https_addr = https.local_addr().unwrap();
-        let front = ca.issue(&["*.apps.test"]);
+        let front = ca.issue(&["*.apps.test", "*.apps.identity"]);
         let config = Config {
             http: vec![bind().await],
             https: vec![https],

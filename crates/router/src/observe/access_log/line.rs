@@ -112,6 +112,13 @@ fn named(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     quote(out, value);
 }
 
+/// As in a line.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    quote(&mut out, text.as_bytes());
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// `"-"` when empty, else as Go's `%q`.
 fn quote(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');

@@ -3,12 +3,15 @@
 //! An [`Entry`] goes with its request, whatever becomes of it, and writes its line at the end. It keeps what the request's
 //! head does not say; everything else is read from the head when the line is written.
 
+mod json;
 mod line;
+mod syslog;
 mod writer;
 
 use crate::backend::connect::Made;
 use crate::backend::peer;
 use crate::config::{LogField, RedactQuery, Settings};
+use crate::front_tls::ClientTls;
 use crate::route::Peer;
 use crate::router::Worker;
 use crate::tracing_headers;
@@ -61,6 +64,7 @@ impl LoggedHeader {
 pub(crate) struct AccessLog {
     headers: Vec<LoggedHeader>,
     file: Option<Writer>,
+    syslog: Option<syslog::Sender>,
     stream: Emitter,
     /// This router's index, as the `RTR` lines' instance.
     index: String,
@@ -71,14 +75,21 @@ impl AccessLog {
         Ok(Self {
             headers: LoggedHeader::of(settings),
             file: path.map(Writer::open).transpose()?,
+            syslog: settings
+                .log_format
+                .syslog
+                .as_ref()
+                .map(|server| syslog::Sender::open(server, settings.compat_gorouter))
+                .transpose()?,
             stream,
             index: settings.index.to_string(),
         })
     }
 
-    /// Lines that were lost because the file was too slow.
+    /// Lines that were lost because the file or the syslog server was too slow.
     pub(crate) fn dropped(&self) -> u64 {
-        self.file.as_ref().map_or(0, Writer::dropped)
+        let file = self.file.as_ref().map_or(0, Writer::dropped);
+        file + self.syslog.as_ref().map_or(0, syslog::Sender::dropped)
     }
 
     /// Waits until everything is in the file.
@@ -88,10 +99,18 @@ impl AccessLog {
         }
     }
 
-    fn write(&self, line: &[u8], endpoint: Option<&Endpoint>) {
+    /// The operator's: file and syslog.
+    fn write(&self, line: &[u8]) {
         if let Some(file) = &self.file {
             file.write(line);
         }
+        if let Some(syslog) = &self.syslog {
+            syslog.send(line);
+        }
+    }
+
+    /// The app's: always in gorouter's form.
+    fn write_to_app(&self, line: &[u8], endpoint: Option<&Endpoint>) {
         let endpoint = endpoint.filter(|endpoint| !peer::app_id(endpoint).is_empty());
         if let Some(endpoint) = endpoint
             && self.stream.is_open()
@@ -140,6 +159,12 @@ impl Attempts {
             LogField::BackendTime => seconds(self.started.map(|started| started.elapsed())),
             LogField::DialTime => seconds(self.made.dial),
             LogField::DnsTime => seconds(None),
+            // The entry's own.
+            LogField::CallerApp
+            | LogField::CallerSpace
+            | LogField::CallerOrganization
+            | LogField::RoutePolicy
+            | LogField::TlsSni => seconds(None),
             LogField::TlsTime => seconds(self.made.tls),
             LogField::FailedAttempts => self.failed.to_string(),
             LogField::FailedAttemptsTime => seconds((self.failed > 0).then_some(self.failed_time)),
@@ -148,14 +173,6 @@ impl Attempts {
                 None => "\"-\"".into(),
             },
         }
-    }
-
-    /// ` name:value` each.
-    fn fields(&self, fields: &[LogField]) -> String {
-        fields.iter().fold(String::new(), |mut text, field| {
-            let _ = write!(text, " {}:{}", field.name(), self.value(*field));
-            text
-        })
     }
 }
 
@@ -168,6 +185,9 @@ pub(crate) struct Entry {
     backend_started: Option<Instant>,
     attempts: Attempts,
     router_error: String,
+    /// Only if the log tells of it.
+    client: Option<Arc<ClientTls>>,
+    route_policy: Option<&'static str>,
     status: u16,
     /// Bytes of the request's body.
     pub(crate) received: u64,
@@ -184,6 +204,8 @@ impl Entry {
             backend_started: None,
             attempts: Attempts::default(),
             router_error: String::new(),
+            client: None,
+            route_policy: None,
             status: 0,
             received: 0,
             sent: 0,
@@ -218,6 +240,49 @@ impl Entry {
         }
     }
 
+    /// Who asks, as its TLS handshake told.
+    pub(crate) fn client(&mut self, client: Option<Arc<ClientTls>>) {
+        self.client = client;
+    }
+
+    /// `allowed` or `denied`.
+    pub(crate) fn route_policy(&mut self, verdict: &'static str) {
+        self.route_policy = Some(verdict);
+    }
+
+    fn value(&self, field: LogField) -> String {
+        let client = self.client.as_deref();
+        let caller = client.and_then(|client| client.caller.as_ref());
+        let text = |text: Option<&str>| match text.filter(|text| !text.is_empty()) {
+            Some(text) => line::quoted(text),
+            None => "\"-\"".into(),
+        };
+        match field {
+            LogField::CallerApp => text(caller.map(|caller| caller.app.as_str())),
+            LogField::CallerSpace => text(caller.map(|caller| caller.space.as_str())),
+            LogField::CallerOrganization => text(caller.map(|caller| caller.organization.as_str())),
+            LogField::RoutePolicy => text(self.route_policy),
+            LogField::TlsSni => text(client.and_then(|client| client.sni.as_deref())),
+            attempts => self.attempts.value(attempts),
+        }
+    }
+
+    fn values(&self, fields: &[LogField]) -> Vec<(&'static str, String)> {
+        let values = fields
+            .iter()
+            .map(|field| (field.name(), self.value(*field)));
+        values.collect()
+    }
+
+    /// ` name:value` each.
+    fn fields(&self, fields: &[LogField]) -> String {
+        let values = self.values(fields).into_iter();
+        values.fold(String::new(), |mut text, (name, value)| {
+            let _ = write!(text, " {name}:{value}");
+            text
+        })
+    }
+
     pub(crate) fn router_error(&mut self, error: String) {
         self.router_error = error;
     }
@@ -241,12 +306,12 @@ impl Entry {
         });
         let format = &shared.settings.log_format;
         let log = &shared.access_log;
-        if log.file.is_some() || log.stream.is_open() {
+        if log.file.is_some() || log.syslog.is_some() || log.stream.is_open() {
             let endpoint = self.endpoint.as_deref();
             let extra_fields = if format.extra_fields.is_empty() {
                 String::new()
             } else {
-                self.attempts.fields(&format.extra_fields)
+                self.fields(&format.extra_fields)
             };
             let fields = &request.fields;
             let uri = String::from_utf8_lossy(request.asked());
@@ -278,11 +343,22 @@ impl Entry {
             };
             let scratch = worker.scratch.lock();
             let mut scratch = scratch.unwrap_or_else(PoisonError::into_inner);
-            scratch.clear();
-            line.write_to(&mut scratch);
-            log.write(&scratch, endpoint);
+            if format.json {
+                log.write(&json::line(&line, &self.values(&format.extra_fields)));
+            }
+            if !format.json || log.stream.is_open() {
+                scratch.clear();
+                line.write_to(&mut scratch);
+                if !format.json {
+                    log.write(&scratch);
+                }
+                log.write_to_app(&scratch, endpoint);
+            }
         }
-        shared.metrics.finished(total, ours);
+        let (component, source_id) = self.endpoint.as_deref().map_or(("", ""), |endpoint| {
+            (peer::component(endpoint), peer::source_id(endpoint))
+        });
+        shared.metrics.finished(component, source_id, total, ours);
     }
 }
 

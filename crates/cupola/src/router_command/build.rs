@@ -1,0 +1,177 @@
+//! From a checked `gorouter.yml` to a router with its sockets, and to what a running router can change to.
+
+use super::files::read_text;
+use super::sockets::{Reserved, Sockets};
+use anyhow::{Context as _, Result};
+use clients::loggregator::Emitter;
+use kit::tls::{ClientAuth, Identity, server_config};
+use router::gorouter_yml::{GorouterYml, Prometheus};
+use router::{Certificate, ErrorPage, Pages, PagesListener, Reload, Router, Settings, Status};
+use rustls::ServerConfig;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+pub(super) struct Built {
+    pub(super) router: Router,
+    /// Files that the configuration names.
+    pub(super) files: Vec<PathBuf>,
+    /// Where the log level can be changed.
+    pub(super) debug: Option<TcpListener>,
+}
+
+pub(super) async fn router(read: GorouterYml, sockets: &mut Sockets) -> Result<Built> {
+    let files = files(&read);
+    let error_page = error_page(&read)?;
+    let debug = match read.debug_addr {
+        Some(address) => Some(sockets.listen(address, "debug_addr")?),
+        None => None,
+    };
+    let status = read.status;
+    let mut pages = Vec::new();
+    let mut page = |pages_of, port, address: IpAddr, key, tls, sockets: &mut Sockets| {
+        let listener = sockets.listen((address, port).into(), key)?;
+        pages.push(PagesListener {
+            listener,
+            pages: pages_of,
+            tls,
+        });
+        Ok::<_, anyhow::Error>(())
+    };
+    let loopback = Ipv4Addr::LOCALHOST.into();
+    let health = Pages::Health;
+    if let Some(port) = status.port {
+        page(health, port, status.host, "status.port", None, sockets)?;
+    }
+    if let Some((port, certificate)) = status.tls {
+        let tls = Some(health_tls(certificate)?);
+        page(health, port, status.host, "status.tls.port", tls, sockets)?;
+    }
+    if let Some(prometheus) = &read.prometheus {
+        let (tls, port) = (metrics_tls(prometheus)?, prometheus.port);
+        page(
+            Pages::Metrics,
+            port,
+            loopback,
+            "prometheus.port",
+            tls,
+            sockets,
+        )?;
+    }
+    let (mut http, mut https, mut reserved) = (Vec::new(), Vec::new(), Vec::new());
+    for (port, tls, key) in [
+        (read.http_port, false, "port"),
+        (read.https_port, true, "ssl_port"),
+    ] {
+        let Some(port) = port else { continue };
+        match sockets.reserve((Ipv4Addr::UNSPECIFIED, port).into(), key)? {
+            Reserved::Listening(listener) if tls => https.push(listener),
+            Reserved::Listening(listener) => http.push(listener),
+            Reserved::Bound(socket) => reserved.push(router::Reserved { socket, tls }),
+        }
+    }
+    let routes = (loopback, status.routes_port).into();
+    let config = router::Config {
+        http,
+        https,
+        certificates: read.certificates,
+        status: Status {
+            listener: sockets.listen(routes, "status.routes.port")?,
+            user: status.user,
+            password: status.pass,
+        },
+        nats: read.nats,
+        backend_tls: read.backend_tls,
+        access_log: read.access_log,
+        loggregator: Emitter::discard(),
+        settings: Settings {
+            ip: local_ip(),
+            error_page,
+            ..read.settings
+        },
+    };
+    let router = Router::build_with(config, reserved, pages).await?;
+    Ok(Built {
+        router,
+        files,
+        debug,
+    })
+}
+
+/// Reads the files that it names; fails before anything changes.
+pub(super) fn reload(read: GorouterYml) -> Result<(Reload, Vec<PathBuf>)> {
+    let files = files(&read);
+    let error_page = error_page(&read)?;
+    let mut pages_tls = HashMap::new();
+    if let Some((_, certificate)) = read.status.tls {
+        pages_tls.insert(Pages::Health, health_tls(certificate)?);
+    }
+    if let Some(prometheus) = &read.prometheus
+        && let Some(tls) = metrics_tls(prometheus)?
+    {
+        pages_tls.insert(Pages::Metrics, tls);
+    }
+    let reload = Reload {
+        certificates: read.certificates,
+        backend_tls: read.backend_tls,
+        settings: Settings {
+            error_page,
+            ..read.settings
+        },
+        pages_tls: Some(pages_tls),
+        login: Some((read.status.user, read.status.pass)),
+    };
+    Ok((reload, files))
+}
+
+fn files(read: &GorouterYml) -> Vec<PathBuf> {
+    let prometheus = read.prometheus.as_ref().and_then(|p| p.tls_files.clone());
+    let prometheus = prometheus.into_iter().flatten();
+    prometheus.chain(read.error_page.clone()).collect()
+}
+
+fn error_page(read: &GorouterYml) -> Result<Option<ErrorPage>> {
+    let Some(path) = &read.error_page else {
+        return Ok(None);
+    };
+    let key = "html_error_template_file";
+    let page = ErrorPage::parse(&read_text(path, key)?);
+    page.map(Some)
+        .map_err(|problem| anyhow::anyhow!("{key} {} {problem}", path.display()))
+}
+
+fn health_tls(certificate: Certificate) -> Result<Arc<ServerConfig>> {
+    let identity = Identity {
+        cert_pem: certificate.cert_pem,
+        key_pem: certificate.key_pem,
+        ca_pem: String::new(),
+    };
+    let config = server_config(&identity, ClientAuth::None, &["http/1.1"]);
+    config.context("status.tls: use its certificate")
+}
+
+/// `None`: without TLS.
+fn metrics_tls(prometheus: &Prometheus) -> Result<Option<Arc<ServerConfig>>> {
+    let Some([cert, key, ca]) = &prometheus.tls_files else {
+        return Ok(None);
+    };
+    let identity = Identity {
+        cert_pem: read_text(cert, "prometheus.cert_path")?,
+        key_pem: read_text(key, "prometheus.key_path")?,
+        ca_pem: read_text(ca, "prometheus.ca_path")?,
+    };
+    let config = server_config(&identity, ClientAuth::Required, &["http/1.1"]);
+    config.context("prometheus: use its certificate").map(Some)
+}
+
+/// The address by which this machine reaches others; nothing is sent.
+fn local_ip() -> IpAddr {
+    let found = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(8, 8, 8, 8), 80))?;
+        socket.local_addr()
+    };
+    found().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}

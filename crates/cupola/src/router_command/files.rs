@@ -1,0 +1,145 @@
+//! Files beside the configuration: the pid file, certificates that may be renewed, and systemd's notification socket.
+
+use anyhow::{Context as _, Result};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How often files are looked at.
+const PERIOD: Duration = Duration::from_secs(3);
+
+/// `key` is what the operator calls it.
+pub(crate) fn read_text(path: &Path, key: &str) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "{key} {}: does it exist and may you read it?",
+            path.display()
+        )
+    })
+}
+
+/// Holds this process's number while it serves; removed at the end.
+#[derive(Debug)]
+pub(super) struct PidFile {
+    path: Option<PathBuf>,
+    written: bool,
+}
+
+impl PidFile {
+    /// `None`: nobody wants one.
+    pub(super) fn new(path: Option<PathBuf>) -> Self {
+        Self {
+            path,
+            written: false,
+        }
+    }
+
+    pub(super) fn write(&mut self) -> Result<()> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        let pid = format!("{}\n", std::process::id());
+        std::fs::write(path, pid).with_context(|| {
+            format!(
+                "pid_file {}: does its directory exist, and may you write there?",
+                path.display()
+            )
+        })?;
+        self.written = true;
+        Ok(())
+    }
+
+    /// It is a successor's now.
+    pub(super) fn leave(&mut self) {
+        self.written = false;
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.take().filter(|_| self.written) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Files whose change asks for a reload.
+#[derive(Debug)]
+pub(crate) struct Watched(Vec<(PathBuf, Option<SystemTime>)>);
+
+impl Watched {
+    pub(crate) fn new(files: Vec<PathBuf>) -> Self {
+        let seen = files.into_iter().map(|file| {
+            let modified = modified(&file);
+            (file, modified)
+        });
+        Self(seen.collect())
+    }
+
+    /// Whether these are the files that are watched.
+    pub(crate) fn holds(&self, files: &[PathBuf]) -> bool {
+        self.0.iter().map(|(file, _)| file).eq(files)
+    }
+
+    /// The next file that is another than before. A file that is missing for a moment (as while it is replaced) does
+    /// not count.
+    pub(crate) async fn changed(&mut self) -> PathBuf {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            for (file, seen) in &mut self.0 {
+                let now = modified(file);
+                if now.is_some() && now != *seen {
+                    *seen = now;
+                    return file.clone();
+                }
+            }
+        }
+    }
+}
+
+fn modified(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).ok()?.modified().ok()
+}
+
+/// Tells systemd, if it wants to know, that this process serves and is the service's main one.
+pub(super) fn notify_systemd() {
+    let Ok(socket) = std::env::var("NOTIFY_SOCKET") else {
+        return;
+    };
+    let send = || {
+        let address = match socket.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(&socket)?,
+        };
+        let message = format!("READY=1\nMAINPID={}\n", std::process::id());
+        UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address)
+    };
+    if let Err(error) = send() {
+        tracing::warn!(%error, socket, "systemd-not-notified");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_file_goes_with_its_process_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        let mut file = PidFile::new(Some(path.clone()));
+        file.write().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.trim(), std::process::id().to_string());
+        let mut successor = PidFile::new(Some(path.clone()));
+        successor.write().unwrap();
+        file.leave();
+        drop(file);
+        assert!(path.exists());
+        drop(successor);
+        assert!(!path.exists());
+        let nowhere = PidFile::new(Some(folder.path().join("no/pid"))).write();
+        assert!(nowhere.unwrap_err().to_string().starts_with("pid_file "));
+    }
+}

@@ -1,0 +1,319 @@
+//! `cupola router`: the router alone, from a `gorouter.yml`, in the place of a gorouter.
+//!
+//! SIGUSR1 drains; SIGHUP reads the configuration again; SIGUSR2 starts the binary again and hands the sockets over;
+//! SIGTERM and SIGINT stop at once, as in gorouter (without `compat: gorouter` SIGTERM drains). What comes while the
+//! router drains is ignored.
+
+mod build;
+mod files;
+mod signals;
+mod sockets;
+mod upgrade;
+
+use anyhow::{Context as _, Result};
+use build::Built;
+use files::PidFile;
+use kit::CancellationToken;
+use router::Handle;
+use router::gorouter_yml::{self, GorouterYml};
+use signals::{Order, Signals};
+use sockets::Sockets;
+use std::future::pending;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use upgrade::{Predecessor, Program};
+
+pub(crate) use files::{Watched, read_text};
+
+/// Longest wait for a successor beyond its start delay.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) async fn run(path: &Path) -> Result<()> {
+    let predecessor = Predecessor::find()?;
+    let sockets = match predecessor {
+        None => Sockets::from_systemd()?,
+        Some(mut predecessor) => {
+            let inherited = Sockets::given(std::mem::take(&mut predecessor.sockets));
+            return match inherited {
+                Ok(sockets) => take_over(path, sockets, predecessor).await,
+                Err(error) => {
+                    predecessor.failed(&error);
+                    Err(error)
+                }
+            };
+        }
+    };
+    let (mut process, router) = Process::start(path, sockets).await?;
+    let running = tokio::spawn(router.run(process.shutdown.clone()));
+    process.pid_file.write()?;
+    files::notify_systemd();
+    process.serve(running).await
+}
+
+/// Serves when this process knows as many routes as the one before.
+async fn take_over(path: &Path, sockets: Sockets, predecessor: Predecessor) -> Result<()> {
+    let (mut process, router) = match Process::start(path, sockets).await {
+        Ok(started) => started,
+        Err(error) => {
+            predecessor.failed(&error);
+            return Err(error);
+        }
+    };
+    let open = gathered(
+        process.handle.clone(),
+        process.start_delay,
+        predecessor.routes,
+    );
+    let running = router.inheriting().run_when(open, process.shutdown.clone());
+    let mut running = tokio::spawn(running);
+    tokio::select! {
+        () = process.handle.started() => {}
+        ended = &mut running => {
+            let error = match ended {
+                Ok(Ok(())) => anyhow::anyhow!("it was told to stop"),
+                Ok(Err(error)) => error,
+                Err(error) => error.into(),
+            };
+            predecessor.failed(&error);
+            return Err(error);
+        }
+    }
+    process.pid_file.write()?;
+    if let Err(error) = predecessor.ready() {
+        // It was killed meanwhile: all the more reason to serve.
+        tracing::warn!(error = format!("{error:#}"), "gorouter.predecessor.gone");
+    }
+    files::notify_systemd();
+    process.serve(running).await
+}
+
+/// Nine tenths are enough: routes also go.
+async fn gathered(handle: Handle, delay: Duration, wanted: usize) -> Result<()> {
+    tokio::time::sleep(delay).await;
+    let enough = async {
+        while handle.routes() < wanted - wanted / 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE / 2, enough).await;
+    waited.with_context(|| {
+        format!(
+            "only {} routes were registered, the router before had {wanted}: is NATS reachable?",
+            handle.routes()
+        )
+    })
+}
+
+/// `cupola check-config --gorouter`.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    let read = read(path)?;
+    for warning in &read.warnings {
+        println!("warning: {warning}");
+    }
+    let ports = [("HTTP", read.http_port), ("HTTPS", read.https_port)];
+    let listens: Vec<String> = ports
+        .iter()
+        .filter_map(|(name, port)| Some(format!("{name} on port {}", (*port)?)))
+        .collect();
+    // The files that it names.
+    build::reload(read)?;
+    println!("{} is valid: {}", path.display(), listens.join(", "));
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<GorouterYml> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "read {}: does it exist and may you read it?",
+            path.display()
+        )
+    })?;
+    gorouter_yml::read(&text).map_err(|problems| {
+        anyhow::anyhow!(
+            "{} is not valid:\n  {}",
+            path.display(),
+            problems.join("\n  ")
+        )
+    })
+}
+
+/// A running router and what its operator can do to it.
+struct Process {
+    path: PathBuf,
+    program: Program,
+    signals: Signals,
+    sockets: Sockets,
+    level: kit::logging::Level,
+    handle: Handle,
+    shutdown: CancellationToken,
+    pid_file: PidFile,
+    watched: Watched,
+    fixed: gorouter_yml::Fixed,
+    debug: Option<TcpListener>,
+    start_delay: Duration,
+    /// gorouter's signals: SIGTERM stops at once.
+    compat: bool,
+}
+
+/// What the loop of [`Process::serve`] goes on with.
+enum Next {
+    Go,
+    /// At once.
+    Stop,
+}
+
+type Upgrade = Pin<Box<dyn Future<Output = Result<u32>> + Send>>;
+
+impl Process {
+    async fn start(path: &Path, mut sockets: Sockets) -> Result<(Self, router::Router)> {
+        let read = read(path)?;
+        let level = kit::logging::init_gorouter(read.log_level, read.log_timestamp);
+        for warning in &read.warnings {
+            tracing::warn!(key = warning, "gorouter.yml");
+        }
+        let signals = Signals::new()?;
+        let program = Program::this()?;
+        let (compat, start_delay) = (read.settings.compat_gorouter, read.settings.start_delay);
+        let (pid_file, fixed) = (PidFile::new(read.pid_file.clone()), read.fixed.clone());
+        let Built {
+            router,
+            files,
+            debug,
+        } = build::router(read, &mut sockets).await?;
+        sockets.close_unused();
+        let process = Self {
+            path: path.to_owned(),
+            program,
+            signals,
+            sockets,
+            level,
+            handle: router.handle(),
+            shutdown: CancellationToken::new(),
+            pid_file,
+            watched: Watched::new(files),
+            fixed,
+            debug,
+            start_delay,
+            compat,
+        };
+        Ok((process, router))
+    }
+
+    /// Until the router has ended or is to end at once.
+    async fn serve(mut self, mut running: JoinHandle<Result<()>>) -> Result<()> {
+        if let Some(listener) = self.debug.take() {
+            let (level, shutdown) = (self.level.clone(), self.shutdown.clone());
+            tokio::spawn(kit::logging::page::serve(listener, level, shutdown));
+        }
+        let mut upgrade: Option<Upgrade> = None;
+        loop {
+            tokio::select! {
+                ended = &mut running => return ended?,
+                order = self.signals.next() => match self.obey(order, &mut upgrade).await {
+                    Next::Go => {}
+                    Next::Stop => {
+                        tracing::info!("gorouter.stopping");
+                        self.handle.flush();
+                        return Ok(());
+                    }
+                },
+                outcome = settled(&mut upgrade) => {
+                    upgrade = None;
+                    match outcome {
+                        Ok(pid) => self.make_way(pid),
+                        Err(error) => tracing::error!(error = format!("{error:#}"), "gorouter.upgrade.failed"),
+                    }
+                }
+                file = self.watched.changed() => {
+                    tracing::info!(file = %file.display(), "gorouter.file-changed");
+                    self.reload().await;
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, order: Order, upgrade: &mut Option<Upgrade>) -> Next {
+        let signal = order.signal();
+        let draining = self.shutdown.is_cancelled();
+        let at_once = match order {
+            Order::Interrupt => true,
+            Order::Terminate => self.compat,
+            _ => false,
+        };
+        match order {
+            // gorouter ignores everything once it drains; without its quirks SIGINT still stops.
+            _ if draining && (self.compat || order != Order::Interrupt) => {
+                tracing::info!(signal, "gorouter.signal.ignored");
+            }
+            _ if at_once => return Next::Stop,
+            Order::Reload => self.reload().await,
+            Order::Upgrade if upgrade.is_some() => {
+                tracing::info!(signal, "gorouter.signal.ignored: an upgrade is under way");
+            }
+            Order::Upgrade => match self.successor() {
+                Ok(started) => *upgrade = Some(Box::pin(started)),
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "gorouter.upgrade.failed");
+                }
+            },
+            Order::Drain | Order::Terminate | Order::Interrupt => {
+                // The successor, if there is one, ends with this.
+                *upgrade = None;
+                self.sockets.forget();
+                self.shutdown.cancel();
+            }
+        }
+        Next::Go
+    }
+
+    fn successor(&self) -> Result<impl Future<Output = Result<u32>> + use<>> {
+        tracing::info!("gorouter.upgrade.started");
+        let patience = self.start_delay + PATIENCE;
+        self.program
+            .succeed(self.sockets.all(), self.handle.routes(), patience)
+    }
+
+    /// The successor accepts; this process ends with its last request.
+    fn make_way(&mut self, pid: u32) {
+        tracing::info!(pid, "gorouter.upgrade.taken-over");
+        self.pid_file.leave();
+        self.sockets.forget();
+        self.handle.hand_over();
+        self.shutdown.cancel();
+    }
+
+    async fn reload(&mut self) {
+        match self.try_reload().await {
+            Ok(()) => tracing::info!("gorouter.reloaded"),
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "gorouter.reload-refused: the configuration before stays in effect"
+            ),
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<()> {
+        let read = read(&self.path)?;
+        for key in self.fixed.changed(&read.fixed) {
+            tracing::warn!(
+                key,
+                "gorouter.reload: this key takes effect with an upgrade (SIGUSR2) or a restart"
+            );
+        }
+        let level = read.log_level;
+        let (reload, files) = build::reload(read)?;
+        self.handle.reload(reload).await?;
+        self.watched = Watched::new(files);
+        self.level.set(level)
+    }
+}
+
+async fn settled(upgrade: &mut Option<Upgrade>) -> Result<u32> {
+    match upgrade {
+        Some(upgrade) => upgrade.await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,203 @@
+//! The router's listening sockets: bound here, or given by whoever started the process (the router before this one, or
+//! systemd). A given socket is used for the address that it listens on; one that nobody asks for is closed.
+
+use anyhow::{Context as _, Result, ensure};
+use nix::unistd::close;
+use rustix::net::sockopt::socket_acceptconn;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, OwnedFd};
+use tokio::net::TcpSocket;
+
+/// The first descriptor that systemd gives.
+const FIRST: i32 = 3;
+
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    given: Vec<TcpListener>,
+    /// A second descriptor of each socket in use, for a successor.
+    kept: Vec<OwnedFd>,
+}
+
+/// An address for clients.
+#[derive(Debug)]
+pub(super) enum Reserved {
+    /// Another process listens on it as well.
+    Listening(tokio::net::TcpListener),
+    /// Ours, but nobody can connect yet.
+    Bound(TcpSocket),
+}
+
+impl Sockets {
+    /// What systemd has opened (`LISTEN_FDS`), if it was systemd that started us.
+    pub(super) fn from_systemd() -> Result<Self> {
+        let number = |name: &str| std::env::var(name).ok()?.parse::<i32>().ok();
+        let pid = number("LISTEN_PID");
+        let Some(count) = number("LISTEN_FDS").filter(|_| pid == Some(getpid().as_raw_pid()))
+        else {
+            return Ok(Self::default());
+        };
+        let this = pidfd_open(getpid(), PidfdFlags::empty()).context("open this process")?;
+        let mut given = Vec::new();
+        for number in FIRST..FIRST.saturating_add(count) {
+            let descriptor = pidfd_getfd(&this, number, PidfdGetfdFlags::empty())
+                .with_context(|| format!("take socket {number} of LISTEN_FDS={count}"))?;
+            // The copy has close-on-exec, the original has not.
+            let _ = close(number);
+            given.push(descriptor);
+        }
+        Self::given(given)
+    }
+
+    /// Sockets by somebody else, checked.
+    pub(super) fn given(descriptors: Vec<OwnedFd>) -> Result<Self> {
+        let checked = descriptors.into_iter().map(|descriptor| {
+            let listens = socket_acceptconn(&descriptor).unwrap_or(false);
+            ensure!(
+                listens,
+                "an inherited descriptor is not a socket that listens"
+            );
+            let listener = TcpListener::from(descriptor);
+            listener
+                .local_addr()
+                .context("an inherited socket is not one of TCP")?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        Ok(Self {
+            given: checked.collect::<Result<_>>()?,
+            kept: Vec::new(),
+        })
+    }
+
+    /// Listens; `key` is what the operator calls it.
+    pub(super) fn listen(
+        &mut self,
+        address: SocketAddr,
+        key: &str,
+    ) -> Result<tokio::net::TcpListener> {
+        let listener = match self.take(address) {
+            Some(given) => given,
+            None => {
+                let bound = TcpListener::bind(address);
+                let bound = bound.with_context(|| cannot_listen(address.port(), key))?;
+                bound.set_nonblocking(true)?;
+                bound
+            }
+        };
+        self.keep(listener.as_fd().try_clone_to_owned()?);
+        Ok(tokio::net::TcpListener::from_std(listener)?)
+    }
+
+    /// Takes the address, so that nobody else can; nobody is connected before the start delay is over.
+    pub(super) fn reserve(&mut self, address: SocketAddr, key: &str) -> Result<Reserved> {
+        let reserved = match self.take(address) {
+            Some(given) => Reserved::Listening(tokio::net::TcpListener::from_std(given)?),
+            None => {
+                let bind = || {
+                    let socket = match address {
+                        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                    };
+                    socket.set_reuseaddr(true)?;
+                    socket.bind(address)?;
+                    Ok::<_, std::io::Error>(socket)
+                };
+                Reserved::Bound(bind().with_context(|| cannot_listen(address.port(), key))?)
+            }
+        };
+        let descriptor = match &reserved {
+            Reserved::Listening(listener) => listener.as_fd(),
+            Reserved::Bound(socket) => socket.as_fd(),
+        };
+        self.keep(descriptor.try_clone_to_owned()?);
+        Ok(reserved)
+    }
+
+    /// For a successor.
+    pub(super) fn all(&self) -> &[OwnedFd] {
+        &self.kept
+    }
+
+    /// No successor will want them: when the router closes its sockets they are gone.
+    pub(super) fn forget(&mut self) {
+        self.kept.clear();
+    }
+
+    /// After everything was asked for.
+    pub(super) fn close_unused(&mut self) {
+        for unused in self.given.drain(..) {
+            let address = unused.local_addr().map(|a| a.to_string());
+            let address = address.unwrap_or_default();
+            tracing::warn!(
+                address,
+                "inherited-socket-closed: no key of the configuration asks for it"
+            );
+        }
+    }
+
+    fn keep(&mut self, descriptor: OwnedFd) {
+        self.kept.push(descriptor);
+    }
+
+    fn take(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
+        let at = self.given.iter().position(|given| {
+            given
+                .local_addr()
+                .is_ok_and(|address| fits(address, wanted))
+        })?;
+        Some(self.given.swap_remove(at))
+    }
+}
+
+/// Whether a socket at `given` does what is wanted at `wanted`: the same port, and the same address or all of them.
+fn fits(given: SocketAddr, wanted: SocketAddr) -> bool {
+    given.port() == wanted.port()
+        && (given.ip() == wanted.ip()
+            || given.ip().is_unspecified() && wanted.ip().is_unspecified())
+}
+
+fn cannot_listen(port: u16, key: &str) -> String {
+    format!(
+        "{key} {port}: cannot listen there; is another program using the port, or is it below 1024 and you are not root?"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_known_by_their_address() {
+        for (given, wanted, fitting) in [
+            ("0.0.0.0:80", "0.0.0.0:80", true),
+            ("[::]:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "0.0.0.0:80", false),
+            ("0.0.0.0:81", "0.0.0.0:80", false),
+        ] {
+            assert_eq!(
+                fits(given.parse().unwrap(), wanted.parse().unwrap()),
+                fitting,
+                "{given} {wanted}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn only_listening_sockets_are_taken_over() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(Sockets::given(vec![file.into()]).is_err());
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sockets = Sockets::given(vec![listener.into(), unused.into()]).unwrap();
+        let taken = sockets.listen(address, "port").unwrap();
+        assert_eq!(taken.local_addr().unwrap(), address);
+        sockets.close_unused();
+        assert_eq!(sockets.all().len(), 1);
+        drop(taken);
+        assert!(TcpListener::bind(address).is_err(), "kept for a successor");
+        sockets.forget();
+        TcpListener::bind(address).unwrap();
+    }
+}

@@ -1,0 +1,514 @@
+//! `cupola router` as a process: signals, reload, upgrade. The real binary beside a real nats-server; traffic by plain
+//! sockets, so that what a client sees is seen exactly.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Not one of those that the kernel gives to clients: such a port could be taken again before the router listens.
+fn free_port() -> u16 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = u64::from(std::process::id()) * 37 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + u16::try_from(number % 10_000).unwrap();
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success(), "send {name} to {pid}");
+}
+
+/// Ended with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// nats-server, a backend that registers itself again and again, and a router with its files.
+struct World {
+    folder: tempfile::TempDir,
+    router: Process,
+    log: Arc<Mutex<String>>,
+    http: u16,
+    health: u16,
+    registering: Arc<AtomicBool>,
+    nats_port: u16,
+    _nats: Process,
+    config: String,
+}
+
+impl World {
+    fn new(extra: &str) -> Self {
+        Self::with(extra, None)
+    }
+
+    /// `given`: a socket as systemd passes it, for `port`.
+    fn with(extra: &str, given: Option<TcpListener>) -> Self {
+        let nats_port = free_port();
+        let nats = Command::new("nats-server")
+            .args(["-a", "127.0.0.1", "-p", &nats_port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start nats-server: install it with `apt-get install nats-server`");
+        let folder = tempfile::tempdir().unwrap();
+        let http = given
+            .as_ref()
+            .map_or_else(free_port, |given| given.local_addr().unwrap().port());
+        let (health, routes) = (free_port(), free_port());
+        let config = format!(
+            "port: {http}
+status: {{host: 127.0.0.1, port: {health}, routes: {{port: {routes}}}, user: u, pass: p}}
+nats: {{hosts: [{{hostname: 127.0.0.1, port: {nats_port}}}]}}
+pid_file: {}
+logging: {{level: info}}
+disable_keep_alives: false
+start_response_delay_interval: 1s
+go_max_procs: 2
+{extra}",
+            folder.path().join("pid").display()
+        );
+        std::fs::write(folder.path().join("gorouter.yml"), &config).unwrap();
+        let (binary, path) = (
+            env!("CARGO_BIN_EXE_cupola"),
+            folder.path().join("gorouter.yml"),
+        );
+        let mut command = match given {
+            None => {
+                let mut command = Command::new(binary);
+                command.args(["router", "-c"]).arg(path);
+                command.stdin(Stdio::null());
+                command
+            }
+            Some(given) => {
+                let mut command = Command::new("sh");
+                let activate = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" router -c \"$1\"";
+                command.args(["-c", activate, binary]).arg(path);
+                command.stdin(OwnedFd::from(given));
+                command
+            }
+        };
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        // A successor writes into the same pipe.
+        let log = Arc::<Mutex<String>>::default();
+        let (lines, written) = (BufReader::new(child.stdout.take().unwrap()), log.clone());
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                written.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
+        let world = Self {
+            folder,
+            router: Process(child),
+            log,
+            http,
+            health,
+            registering: Arc::new(AtomicBool::new(true)),
+            nats_port,
+            _nats: Process(nats),
+            config,
+        };
+        world.register();
+        wait_for("the route to answer", || world.get("app.test") == Some(200));
+        world
+    }
+
+    /// Every 100 ms, as an emitter does every 20 s.
+    fn register(&self) {
+        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = backend.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in backend.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || answer_all(stream));
+            }
+        });
+        let message = format!(r#"{{"host":"127.0.0.1","port":{port},"uris":["app.test"]}}"#);
+        let (running, nats_port) = (self.registering.clone(), self.nats_port);
+        std::thread::spawn(move || {
+            // NATS's text protocol: a client that nobody here wrote is not needed for this.
+            while running.load(Ordering::Relaxed) {
+                if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", nats_port)) {
+                    let publish = format!(
+                        "CONNECT {{\"verbose\":false}}\r\nPUB router.register {}\r\n{message}\r\nPING\r\n",
+                        message.len()
+                    );
+                    let _ = stream.write_all(publish.as_bytes());
+                    let mut buffer = [0; 4096];
+                    let _ = stream.set_read_timeout(Some(Duration::from_millis(100)));
+                    while stream.read(&mut buffer).is_ok_and(|n| n > 0) {}
+                }
+            }
+        });
+    }
+
+    fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.http).into()
+    }
+
+    /// The status of a request on a connection of its own; `None`: no answer.
+    fn get(&self, host: &str) -> Option<u16> {
+        self.get_as(host, "test")
+    }
+
+    fn get_as(&self, host: &str, agent: &str) -> Option<u16> {
+        let mut client = Client::connect(self.address()).ok()?;
+        client.request(host, agent).ok().map(|answer| answer.status)
+    }
+
+    fn healthy(&self) -> Option<bool> {
+        let mut client = Client::connect(([127, 0, 0, 1], self.health).into()).ok()?;
+        let answer = client.ask("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+        Some(answer.status == 200)
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn pid(&self) -> u32 {
+        let text = std::fs::read_to_string(self.folder.path().join("pid"));
+        text.ok()
+            .and_then(|t| t.trim().parse().ok())
+            .unwrap_or_default()
+    }
+
+    fn rewrite(&self, text: &str) {
+        std::fs::write(self.folder.path().join("gorouter.yml"), text).unwrap();
+    }
+
+    fn ended(&mut self) -> Option<bool> {
+        let ended = self.router.0.try_wait().unwrap();
+        ended.map(|status| status.success())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.registering.store(false, Ordering::Relaxed);
+        // A successor is nobody's child any more.
+        let (pid, own) = (self.pid(), self.router.0.id());
+        let is_ours = std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.contains(&*self.folder.path().to_string_lossy()));
+        if pid != own && is_ours {
+            let _ = Command::new("kill")
+                .args(["-KILL", &pid.to_string()])
+                .status();
+        }
+        if std::thread::panicking() {
+            eprintln!("the router's log:\n{}", self.log());
+        }
+    }
+}
+
+/// One answer with `content-length: 2` to each request.
+fn answer_all(stream: TcpStream) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut stream = stream;
+    loop {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            match reader.read_line(&mut line) {
+                Ok(n) if n > 0 => {}
+                _ => return,
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        if stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+struct Answer {
+    status: u16,
+    /// The connection takes no other request.
+    closes: bool,
+}
+
+struct Client {
+    stream: TcpStream,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream })
+    }
+
+    fn request(&mut self, host: &str, agent: &str) -> std::io::Result<Answer> {
+        self.ask(&format!(
+            "GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\n\r\n"
+        ))
+    }
+
+    fn ask(&mut self, request: &str) -> std::io::Result<Answer> {
+        self.stream.write_all(request.as_bytes())?;
+        let mut reader = BufReader::new(&self.stream);
+        let (mut status, mut length, mut closes) = (0, 0, false);
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            let lower = line.trim().to_ascii_lowercase();
+            if let Some(rest) = lower.strip_prefix("http/1.1 ") {
+                status = rest[..3].parse().unwrap_or_default();
+            } else if let Some(n) = lower.strip_prefix("content-length:") {
+                length = n.trim().parse().unwrap_or_default();
+            } else if let Some(value) = lower.strip_prefix("connection:") {
+                closes = value.contains("close");
+            } else if lower.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        Ok(Answer { status, closes })
+    }
+}
+
+/// Requests without a pause until it is told to stop; what went wrong.
+struct Load {
+    running: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    threads: Vec<std::thread::JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    /// `keep`: a connection is used until the router says that it closes it.
+    fn start(address: SocketAddr, threads: usize, keep: bool) -> Self {
+        let running = Arc::new(AtomicBool::new(true));
+        let done = Arc::<AtomicU64>::default();
+        let threads = (0..threads)
+            .map(|_| {
+                let (running, done) = (running.clone(), done.clone());
+                std::thread::spawn(move || {
+                    let mut failures = Vec::new();
+                    let mut client: Option<Client> = None;
+                    while running.load(Ordering::Relaxed) {
+                        let connected = client.take().map_or_else(|| Client::connect(address), Ok);
+                        let asked = connected.and_then(|mut client| {
+                            let answer = client.request("app.test", "test")?;
+                            Ok((client, answer))
+                        });
+                        match asked {
+                            Ok((back, answer)) if answer.status == 200 => {
+                                client = Some(back).filter(|_| keep && !answer.closes);
+                            }
+                            Ok((_, answer)) => failures.push(format!("status {}", answer.status)),
+                            Err(error) => failures.push(error.to_string()),
+                        }
+                        done.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    failures
+                })
+            })
+            .collect();
+        Self {
+            running,
+            done,
+            threads,
+        }
+    }
+
+    fn stop(self) -> (u64, Vec<String>) {
+        self.running.store(false, Ordering::Relaxed);
+        let failures = self.threads.into_iter().flat_map(|t| t.join().unwrap());
+        let failures = failures.collect();
+        (self.done.load(Ordering::Relaxed), failures)
+    }
+}
+
+#[test]
+fn an_upgrade_under_load_loses_nothing() {
+    let mut world = World::new("");
+    let before = world.pid();
+    assert_eq!(before, world.router.0.id());
+    let fresh = Load::start(world.address(), 4, false);
+    let kept = Load::start(world.address(), 4, true);
+    signal(before, "USR2");
+    wait_for("the successor to take over", || {
+        world.log().contains("gorouter.upgrade.taken-over")
+    });
+    wait_for("the old process to end", || world.ended() == Some(true));
+    let after = world.pid();
+    assert_ne!(before, after);
+    let so_far = fresh.done.load(Ordering::Relaxed);
+    wait_for("requests at the successor", || {
+        fresh.done.load(Ordering::Relaxed) > so_far + 100
+    });
+    for (what, load) in [("new connections", fresh), ("kept connections", kept)] {
+        let (done, failures) = load.stop();
+        assert!(done > 200, "{what}: {done} requests");
+        assert!(
+            failures.is_empty(),
+            "{what}: {} of {done} failed: {:?}",
+            failures.len(),
+            &failures[..failures.len().min(5)]
+        );
+    }
+    assert_eq!(world.healthy(), Some(true));
+    // The successor can be succeeded as well.
+    signal(after, "USR2");
+    wait_for("the successor's successor", || {
+        let now = world.pid();
+        now != after && now != 0
+    });
+    let last = world.pid();
+    wait_for("the successor to end", || {
+        !PathBuf::from(format!("/proc/{after}")).exists()
+    });
+    assert_eq!(world.get("app.test"), Some(200));
+    signal(last, "TERM");
+    wait_for("nobody to listen", || world.get("app.test").is_none());
+    wait_for("the pid file to go", || world.pid() == 0);
+}
+
+#[test]
+fn a_successor_that_fails_leaves_the_old_one_serving() {
+    let mut world = World::new("");
+    let pid = world.pid();
+    world.rewrite("port: nonsense\n");
+    signal(pid, "USR2");
+    wait_for("the failure to be told", || {
+        world.log().contains("gorouter.upgrade.failed")
+    });
+    assert!(world.log().contains("is not a port"), "{}", world.log());
+    assert_eq!(world.get("app.test"), Some(200));
+    assert_eq!((world.healthy(), world.ended()), (Some(true), None));
+    assert_eq!(world.pid(), pid);
+    // Mended, it goes.
+    world.rewrite(&world.config);
+    signal(pid, "USR2");
+    wait_for("the successor", || world.pid() != pid);
+    assert_eq!(world.get("app.test"), Some(200));
+}
+
+#[test]
+fn a_reload_changes_what_can_change_and_refuses_a_broken_file() {
+    let mut world = World::new("");
+    let pid = world.pid();
+    let mut kept = Client::connect(world.address()).unwrap();
+    assert_eq!(kept.request("app.test", "test").unwrap().status, 200);
+    assert_eq!(world.get_as("nobody.test", "Probe/2"), Some(404));
+    world.rewrite(&format!(
+        "{}healthcheck_user_agent: Probe/2\nindex: 5\n",
+        world.config
+    ));
+    signal(pid, "HUP");
+    wait_for("the new setting", || {
+        world.get_as("nobody.test", "Probe/2") == Some(200)
+    });
+    wait_for("a word about what waits for an upgrade", || {
+        world.log().contains(r#""key":"index""#)
+    });
+    world.rewrite("endpoint_timeout: soon\n");
+    signal(pid, "HUP");
+    wait_for("the refusal", || {
+        world.log().contains("gorouter.reload-refused")
+    });
+    assert!(world.log().contains("is not a duration"), "{}", world.log());
+    assert_eq!(world.get_as("nobody.test", "Probe/2"), Some(200));
+    assert_eq!((world.ended(), world.healthy()), (None, Some(true)));
+}
+
+#[test]
+fn a_drain_fails_health_first_and_ignores_later_signals() {
+    let mut world = World::new("drain_wait: 1s\n");
+    let pid = world.pid();
+    signal(pid, "USR1");
+    wait_for("health to fail", || world.healthy() == Some(false));
+    assert_eq!(world.get("app.test"), Some(200), "it still serves");
+    signal(pid, "TERM");
+    wait_for("the signal to be ignored", || {
+        world.log().contains("gorouter.signal.ignored")
+    });
+    assert_eq!(world.get("app.test"), Some(200), "it still serves");
+    wait_for("the end", || world.ended() == Some(true));
+    assert!(world.get("app.test").is_none());
+    assert_eq!(world.pid(), 0, "the pid file is gone");
+}
+
+#[test]
+fn a_stop_is_at_once_as_in_gorouter_or_a_drain_without_its_quirks() {
+    let mut world = World::new("drain_wait: 60s\n");
+    signal(world.pid(), "TERM");
+    wait_for("the end", || world.ended() == Some(true));
+    assert!(world.log().contains("gorouter.stopping"));
+
+    let mut world = World::new("drain_wait: 1s\ncompat: none\n");
+    signal(world.pid(), "TERM");
+    wait_for("health to fail", || world.healthy() == Some(false));
+    assert_eq!(world.get("app.test"), Some(200), "it still serves");
+    wait_for("the end", || world.ended() == Some(true));
+}
+
+#[test]
+fn sockets_from_systemd_are_used_and_handed_on() {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    // Whoever would bind it anew would fail.
+    let _held = listener.try_clone().unwrap();
+    let world = World::with("", Some(listener));
+    let pid = world.pid();
+    signal(pid, "USR2");
+    wait_for(
+        "the successor",
+        || !matches!(world.pid(), now if now == pid || now == 0),
+    );
+    wait_for("the old process to accept no more", || {
+        world.log().contains("gorouter.handed-over")
+    });
+    assert_eq!(world.get("app.test"), Some(200));
+}
+
+#[test]
+fn the_log_level_changes_while_it_runs() {
+    let port = free_port();
+    let world = World::new(&format!("debug_addr: 127.0.0.1:{port}\n"));
+    assert!(!world.log().contains(r#""log_level":0"#));
+    let put = |level: &str| {
+        let mut client = Client::connect(([127, 0, 0, 1], port).into()).unwrap();
+        let request = format!(
+            "PUT /log-level HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{level}",
+            level.len()
+        );
+        client.ask(&request).unwrap().status
+    };
+    assert_eq!(put("loud"), 400);
+    assert_eq!(put("debug"), 200);
+    wait_for("a debug line", || world.log().contains(r#""log_level":0"#));
+}

@@ -1,0 +1,181 @@
+//! gorouter's component log: a JSON object per line with `log_level`, `timestamp`, `message`, `source` and `data`.
+
+use serde_json::{Map, Value, json};
+use std::fmt::Debug;
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+use time::OffsetDateTime;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+/// How the time of a line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timestamp {
+    /// Seconds since 1970 with a fraction, as a number.
+    #[default]
+    UnixEpoch,
+    /// `2020-09-13T12:26:40.001002003Z`
+    Rfc3339,
+}
+
+impl Timestamp {
+    fn value(self, at: SystemTime) -> Value {
+        match self {
+            Self::UnixEpoch => {
+                let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                json!(seconds.as_secs_f64())
+            }
+            Self::Rfc3339 => {
+                let at = OffsetDateTime::from(at);
+                let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+                let (hour, minute, second) = (at.hour(), at.minute(), at.second());
+                let nanos = at.nanosecond();
+                json!(format!(
+                    "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z"
+                ))
+            }
+        }
+    }
+}
+
+/// Writes every event to stdout.
+#[derive(Debug)]
+pub(super) struct Lines {
+    timestamp: Timestamp,
+}
+
+impl Lines {
+    pub(super) fn new(timestamp: Timestamp) -> Self {
+        Self { timestamp }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        let timestamp = self.timestamp.value(SystemTime::now());
+        let mut line = line(*metadata.level(), timestamp, metadata.target(), fields);
+        line.push('\n');
+        // Whoever closed the log does not want it.
+        let _ = std::io::stdout().lock().write_all(line.as_bytes());
+    }
+}
+
+/// Keys in gorouter's order.
+fn line(level: Level, timestamp: Value, target: &str, fields: Fields) -> String {
+    let level = match level {
+        Level::TRACE | Level::DEBUG => 0,
+        Level::INFO => 1,
+        Level::WARN => 2,
+        Level::ERROR => 3,
+    };
+    format!(
+        r#"{{"log_level":{level},"timestamp":{timestamp},"message":{},"source":{},"data":{}}}"#,
+        json!(fields.message),
+        json!(source(target)),
+        Value::Object(fields.data)
+    )
+}
+
+/// `vcap.gorouter`, and which part of it speaks.
+fn source(target: &str) -> String {
+    let mut path = target.split("::");
+    match path.next() {
+        Some("router") => {}
+        Some("cupola") => return "vcap.gorouter".into(),
+        _ => return format!("vcap.gorouter.{}", target.replace("::", ".")),
+    }
+    match path.next() {
+        None | Some("router" | "lifecycle") => "vcap.gorouter".into(),
+        Some("bus") => "vcap.gorouter.registry".into(),
+        Some("forward" | "backend") => "vcap.gorouter.proxy".into(),
+        Some(part) => format!("vcap.gorouter.{part}"),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Fields {
+    message: String,
+    data: Map<String, Value>,
+}
+
+impl Fields {
+    fn set(&mut self, field: &Field, value: Value) {
+        if field.name() == "message" {
+            self.message = value.as_str().map_or(value.to_string(), str::to_owned);
+        } else {
+            self.data.insert(field.name().to_owned(), value);
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field, json!(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field, json!(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field, json!(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field, json!(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field, json!(value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.set(field, json!(format!("{value:?}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_line_as_gorouter_writes_it() {
+        let at = UNIX_EPOCH + Duration::new(1_600_000_000, 1_002_003);
+        let mut fields = Fields {
+            message: "route-registered".into(),
+            ..Fields::default()
+        };
+        fields.data.insert("uri".into(), json!("app.\"test"));
+        assert_eq!(
+            line(
+                Level::INFO,
+                Timestamp::Rfc3339.value(at),
+                "router::bus",
+                fields
+            ),
+            r#"{"log_level":1,"timestamp":"2020-09-13T12:26:40.001002003Z","message":"route-registered","source":"vcap.gorouter.registry","data":{"uri":"app.\"test"}}"#
+        );
+        let epoch = Timestamp::UnixEpoch.value(UNIX_EPOCH + Duration::from_millis(1_500));
+        assert_eq!(epoch, json!(1.5));
+    }
+
+    #[test]
+    fn sources_name_the_part_that_speaks() {
+        for (target, wanted) in [
+            ("router::lifecycle", "vcap.gorouter"),
+            ("router::bus", "vcap.gorouter.registry"),
+            ("router::forward", "vcap.gorouter.proxy"),
+            ("router::listen", "vcap.gorouter.listen"),
+            ("cupola::router_command", "vcap.gorouter"),
+            ("async_nats", "vcap.gorouter.async_nats"),
+        ] {
+            assert_eq!(source(target), wanted);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! TLS towards clients, as configured.
+
+/// A server certificate: PEM chain and key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    pub cert_pem: String,
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate")
+            .field("key_pem", &"<redacted>")
+            .finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a client's `X-Forwarded-Client-Cert`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedClientCert {
+    AlwaysForward,
+    /// Kept if the client itself has shown a certificate.
+    Forward,
+    /// Stripped, then set to the certificate that this router has seen.
+    SanitizeSet,
+    /// Stripped: nobody is told of certificates.
+    Sanitize,
+}
+
+/// Whether HTTPS clients are asked for a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertValidation {
+    None,
+    /// Whoever shows one must show a good one.
+    Request,
+    Require,
+}
+
+/// How HTTPS is spoken with clients. The default is what the TLS library holds to be safe, without client certificates.
+#[derive(Clone, Debug)]
+pub struct FrontTls {
+    /// Of `TLSv1.2` and `TLSv1.3`; empty: both.
+    pub versions: Vec<&'static rustls::SupportedProtocolVersion>,
+    /// For TLS 1.2, in IANA's spelling; empty: all that the library has. TLS 1.3's own are always on.
+    pub cipher_suites: Vec<String>,
+    pub client_cert_validation: ClientCertValidation,
+    /// PEM texts of the authorities that clients' certificates must chain to.
+    pub client_cas: Vec<String>,
+    /// The machine's own authorities may sign client certificates as well.
+    pub system_client_cas: bool,
+    /// What else certificates of some authorities must fulfil.
+    pub certificate_rules: Vec<CertificateRule>,
+    /// Domains whose clients must show a certificate, each of its own authorities.
+    pub domains: Vec<MtlsDomain>,
+}
+
+impl Default for FrontTls {
+    fn default() -> Self {
+        Self {
+            versions: Vec::new(),
+            cipher_suites: Vec::new(),
+            client_cert_validation: ClientCertValidation::None,
+            client_cas: Vec::new(),
+            system_client_cas: false,
+            certificate_rules: Vec::new(),
+            domains: Vec::new(),
+        }
+    }
+}
+
+/// A domain of identity-aware routing: every client of its hosts shows a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MtlsDomain {
+    /// Lower case: a host, or `*.` and a domain (which means one label before it).
+    pub name: String,
+    /// PEM text of the authorities that its clients' certificates must chain to.
+    pub client_cas: String,
+    pub forwarded_client_cert: ForwardedClientCert,
+    pub xfcc_format: XfccFormat,
+}
+
+/// How a client's certificate is told to backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XfccFormat {
+    /// The leaf as base64 of its DER.
+    #[default]
+    Raw,
+    /// `Hash=<SHA-256>;Subject="…"`
+    Envoy,
+}
+
+/// Of client certificates with this authority in their chain only those with one of the subjects are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateRule {
+    pub issuer: Subject,
+    pub valid_subjects: Vec<Subject>,
+}
+
+/// A distinguished name by its parts; each list is sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    pub country: Vec<String>,
+    pub organisation: Vec<String>,
+    pub organisation_unit: Vec<String>,
+    pub common_name: String,
+    pub serial_number: String,
+    pub locality: Vec<String>,
+    pub province: Vec<String>,
+    pub street_address: Vec<String>,
+    pub postal_code: Vec<String>,
+}

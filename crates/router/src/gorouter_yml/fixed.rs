@@ -1,0 +1,95 @@
+//! Keys that a running router cannot change to; they need a restart or an upgrade, which reads everything anew.
+
+use serde_yaml_ng::Value;
+
+const KEYS: &[&str] = &[
+    "port",
+    "ssl_port",
+    "enable_ssl",
+    "disable_http",
+    "nats",
+    "index",
+    "access_log",
+    "extra_headers_to_log",
+    "tracing",
+    "pid_file",
+    "debug_addr",
+    "compat",
+    "isolation_segments",
+    "routing_table_sharding_mode",
+    "balancing_algorithm",
+    "start_response_delay_interval",
+    "register_interval",
+    "prune_stale_droplets_interval",
+    "droplet_stale_threshold",
+    "empty_pool_timeout",
+    "suspend_pruning_if_nats_unavailable",
+    "route_latency_metric_muzzle_duration",
+];
+
+/// In these sections, the ports, addresses and forms.
+const PARTS: &[(&str, &[&str])] = &[
+    (
+        "status",
+        &[
+            "host",
+            "port",
+            "routes",
+            "enable_nontls_health_checks",
+            "enable_deprecated_varz_healthz_endpoints",
+        ],
+    ),
+    ("prometheus", &["enabled", "port", "meters"]),
+    (
+        "logging",
+        &[
+            "format",
+            "syslog",
+            "syslog_addr",
+            "syslog_network",
+            "syslog_truncate",
+        ],
+    ),
+];
+
+/// Their values.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fixed(Vec<(String, Option<Value>)>);
+
+impl Fixed {
+    pub(super) fn of(document: &Value) -> Self {
+        let whole = KEYS
+            .iter()
+            .map(|key| ((*key).to_owned(), document.get(key).cloned()));
+        let parts = PARTS.iter().flat_map(|(section, keys)| {
+            keys.iter().map(move |key| {
+                let value = document.get(section).and_then(|section| section.get(key));
+                (format!("{section}.{key}"), value.cloned())
+            })
+        });
+        Self(whole.chain(parts).collect())
+    }
+
+    /// The keys whose values differ.
+    pub fn changed(&self, new: &Self) -> Vec<String> {
+        let pairs = self.0.iter().zip(&new.0);
+        pairs
+            .filter(|(old, new)| old != new)
+            .map(|((key, _), _)| key.clone())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_keys_are_named() {
+        let of = |text: &str| Fixed::of(&serde_yaml_ng::from_str(text).unwrap());
+        let old = of("port: 80\nlogging: {level: info}\nstatus: {port: 8080}");
+        let new = of("port: 80\nlogging: {level: debug}\nstatus: {port: 8081}\nindex: 1");
+        assert_eq!(old.changed(&new), ["index", "status.port"]);
+        assert!(old.changed(&old).is_empty());
+    }
+}

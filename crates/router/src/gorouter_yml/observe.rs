@@ -1,0 +1,200 @@
+//! The keys of what operators see: status pages, metrics, logs.
+
+use super::keys::Keys;
+use super::{Prometheus, StatusKeys, tls};
+use crate::config::{Buckets, LogField, LogFormat, RedactQuery, Syslog};
+use http::HeaderName;
+use kit::logging::Timestamp;
+use serde_yaml_ng::Value;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr as _;
+
+pub(super) fn status(keys: &mut Keys<'_>) -> StatusKeys {
+    let deprecated_pages = keys.flag("enable_deprecated_varz_healthz_endpoints", false);
+    let host = keys.read("host", "an IP address, e.g. 0.0.0.0", |value| {
+        value.as_str()?.parse().ok()
+    });
+    let port = keys.port("port").unwrap_or(8080);
+    let plain = keys.flag("enable_nontls_health_checks", true);
+    let mut tls = keys.section("tls");
+    let tls_port = tls.port("port").unwrap_or(8443);
+    let certificate = tls::pair(&mut tls, "certificate", "key");
+    StatusKeys {
+        host: host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        port: plain.then_some(port).filter(|port| *port != 0),
+        tls: certificate.map(|certificate| (tls_port, certificate)),
+        routes_port: keys.section("routes").port("port").unwrap_or(8082),
+        user: keys.text("user").unwrap_or_default(),
+        pass: keys.text("pass").unwrap_or_default(),
+        deprecated_pages,
+    }
+}
+
+/// The page, and its buckets.
+pub(super) fn prometheus(keys: &mut Keys<'_>) -> (Option<Prometheus>, Buckets) {
+    let buckets = buckets(&mut keys.section("meters"));
+    let enabled = keys.flag("enabled", false);
+    let port = keys.port("port").unwrap_or(0);
+    let files = ["cert_path", "key_path", "ca_path"]
+        .map(|key| keys.text(key).filter(|path| !path.is_empty()));
+    let given = files.iter().flatten().count();
+    if given != 0 && given != files.len() {
+        keys.problem(
+            "cert_path",
+            "needs key_path and ca_path beside it: give all three, or none",
+        );
+    }
+    let tls_files = (given == files.len()).then(|| files.map(|f| f.unwrap_or_default().into()));
+    if enabled && port == 0 {
+        keys.problem("port", "is missing: /metrics needs one, e.g. 7070");
+    }
+    let page = (enabled || port != 0).then_some(Prometheus { port, tls_files });
+    (page, buckets)
+}
+
+fn buckets(keys: &mut Keys<'_>) -> Buckets {
+    let mut of = |key: &str, default: Vec<f64>| {
+        let want = "a list of numbers, each above the one before";
+        let given = keys.read(key, want, |value| {
+            let numbers = value.as_sequence()?.iter().map(Value::as_f64);
+            let numbers: Vec<f64> = numbers.collect::<Option<_>>()?;
+            numbers.is_sorted_by(|a, b| a < b).then_some(numbers)
+        });
+        given
+            .filter(|buckets| !buckets.is_empty())
+            .unwrap_or(default)
+    };
+    let default = Buckets::default();
+    Buckets {
+        lookup: of("route_lookup_time_histogram_buckets", default.lookup),
+        gorouter_time: of("gorouter_time_histogram_buckets", default.gorouter_time),
+        latency: of(
+            "routing_response_latency_histogram_buckets",
+            default.latency,
+        ),
+        registration: of(
+            "route_registration_latency_histogram_buckets",
+            default.registration,
+        ),
+        http_latency: of("http_latency_histogram_buckets", default.http_latency),
+    }
+}
+
+/// Where the logs go, and what is in them.
+pub(super) struct Logging {
+    pub(super) access_log: Option<PathBuf>,
+    pub(super) level: &'static str,
+    pub(super) timestamp: Timestamp,
+    pub(super) format: LogFormat,
+}
+
+pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
+    let mut access = keys.section("access_log");
+    let streaming = access.flag("enable_streaming", false);
+    let json = access.choice("format", &[("gorouter", false), ("json", true)]);
+    let file = access.text("file").filter(|path| !path.is_empty());
+    drop(access);
+    let mut logging = keys.section("logging");
+    logging.without_effect(&["metron_address"]);
+    if logging.flag("loggregator_enabled", false) {
+        logging.warn("loggregator_enabled", "is true, but this router does not send to metron by UDP: access log lines of apps go to access_log.file and, with access_log.enable_streaming, to syslog");
+    }
+    let syslog = syslog(&mut logging).filter(|_| streaming);
+    let mut format = logging.section("format");
+    let timestamp = format.choice(
+        "timestamp",
+        &[
+            ("unix-epoch", Timestamp::UnixEpoch),
+            ("rfc3339", Timestamp::Rfc3339),
+        ],
+    );
+    drop(format);
+    let level = logging.choice(
+        "level",
+        &[
+            ("debug", "debug"),
+            ("info", "info"),
+            ("warn", "warn"),
+            ("error", "error"),
+            ("fatal", "error"),
+        ],
+    );
+    Logging {
+        access_log: file.map(PathBuf::from),
+        level: level.unwrap_or("debug"),
+        timestamp: timestamp.unwrap_or_default(),
+        format: LogFormat {
+            json: json.unwrap_or(false),
+            syslog,
+            ..log_format(keys, &mut logging)
+        },
+    }
+}
+
+/// The server for access log lines.
+fn syslog(keys: &mut Keys<'_>) -> Option<Syslog> {
+    let network = keys.choice("syslog_network", &[("udp", false), ("tcp", true)]);
+    let address = keys.text("syslog_addr").filter(|a| !a.is_empty());
+    let tag = keys.text("syslog").unwrap_or_default();
+    Some(Syslog {
+        address: address.unwrap_or_else(|| "127.0.0.1:514".into()),
+        tcp: network.unwrap_or(false),
+        tag: if tag.is_empty() {
+            "gorouter".into()
+        } else {
+            tag
+        },
+        truncate: keys.number("syslog_truncate").unwrap_or(0),
+    })
+}
+
+const ATTEMPTS: [LogField; 6] = [
+    LogField::FailedAttempts,
+    LogField::FailedAttemptsTime,
+    LogField::DnsTime,
+    LogField::DialTime,
+    LogField::TlsTime,
+    LogField::BackendTime,
+];
+
+fn log_format(keys: &mut Keys<'_>, logging: &mut Keys<'_>) -> LogFormat {
+    let redact = logging.choice(
+        "redact_query_params",
+        &[
+            ("none", RedactQuery::None),
+            ("", RedactQuery::None),
+            ("all", RedactQuery::All),
+            ("hash", RedactQuery::Hash),
+        ],
+    );
+    let mut format = LogFormat {
+        redact_query: redact.unwrap_or_default(),
+        without_forwarded_for: logging.flag("disable_log_forwarded_for", false),
+        without_source_ip: logging.flag("disable_log_source_ip", false),
+        ..LogFormat::default()
+    };
+    for name in logging.texts("extra_access_log_fields").unwrap_or_default() {
+        match LogField::ALL.iter().find(|(known, _)| *known == name) {
+            Some((_, field)) => format.extra_fields.push(*field),
+            None => logging.warn(
+                "extra_access_log_fields",
+                &format!("has {name}, which this router does not know: dropped"),
+            ),
+        }
+    }
+    for name in keys.texts("extra_headers_to_log").unwrap_or_default() {
+        match HeaderName::from_str(&name) {
+            Ok(header) => format.extra_headers.push(header),
+            Err(_) => keys.problem(
+                "extra_headers_to_log",
+                &format!("has {name:?}, which is not a header name: correct or remove it"),
+            ),
+        }
+    }
+    // The older way to ask for the same.
+    if logging.flag("enable_attempts_details", false) && format.extra_fields.is_empty() {
+        format.extra_fields = ATTEMPTS.to_vec();
+    }
+    format
+}

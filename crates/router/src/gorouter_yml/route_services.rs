@@ -1,0 +1,44 @@
+//! The keys of route services.
+
+use super::keys::Keys;
+use super::tls;
+use crate::config::{AddressRange, RouteServices};
+use std::time::Duration;
+
+/// `None` without a secret.
+pub(super) fn route_services(keys: &mut Keys<'_>) -> Option<RouteServices> {
+    let mut some = |key: &str| keys.text(key).filter(|text| !text.is_empty());
+    let secret = some("route_services_secret");
+    let secret_decrypt_only = some("route_services_secret_decrypt_only");
+    keys.without_effect(&["route_services_internal_server_port"]);
+    let timeout = keys.duration("route_services_timeout");
+    let recommend_https = keys.flag("route_services_recommend_https", false);
+    let hairpinning = keys.flag("route_services_hairpinning", false);
+    let allowlist = keys.texts("route_services_hairpinning_allowlist");
+    let skip_ssl_validation = keys.flag("skip_ssl_validation", false);
+    let mut own = keys.section("route_services");
+    let mut egress_blocklist = Vec::new();
+    for range in own.texts("egress_blocklist").unwrap_or_default() {
+        match AddressRange::parse(&range) {
+            Some(range) => egress_blocklist.push(range),
+            None => own.problem(
+                "egress_blocklist",
+                &format!("has {range:?}, which is not a range of addresses: write e.g. 10.0.0.0/8"),
+            ),
+        }
+    }
+    Some(RouteServices {
+        secret_decrypt_only,
+        timeout: timeout.unwrap_or(Duration::from_secs(60)),
+        recommend_https,
+        max_attempts: own.number("max_attempts").unwrap_or(3).max(1),
+        strict_signature_validation: own.flag("strict_signature_validation", false),
+        websockets: own.flag("enable_websockets", true),
+        identity: tls::pair(&mut own, "cert_chain", "private_key"),
+        skip_ssl_validation,
+        hairpinning,
+        hairpinning_allowlist: allowlist.unwrap_or_default(),
+        egress_blocklist,
+        secret: secret?,
+    })
+}

@@ -1,0 +1,239 @@
+//! The keys of how requests are handled and how the table is kept.
+
+use super::keys::Keys;
+use super::tls;
+use crate::config::{
+    Certificate, ForwardedClientCert, READ_HEADER_TIMEOUT, ResponseRewrite, Settings, Sharding,
+};
+use http::{HeaderName, HeaderValue};
+use routing::registry::Balancing;
+use serde_yaml_ng::Value;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+/// Also what else `backends` holds: the certificate that backends are shown.
+pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
+    let seconds = Duration::from_secs;
+    let start_delay = keys
+        .duration("start_response_delay_interval")
+        .unwrap_or(seconds(5));
+    let endpoint_timeout = keys.duration("endpoint_timeout").unwrap_or(seconds(60));
+    let stale = keys.duration("droplet_stale_threshold");
+    let stale_threshold = stale.unwrap_or(seconds(120)).max(start_delay);
+    let compat = compat(keys);
+    let defaults = Settings::default();
+    let mut settings = Settings {
+        index: keys.number("index").unwrap_or(0),
+        workers: keys
+            .read("go_max_procs", "a whole number", Value::as_i64)
+            .and_then(|n| usize::try_from(n).ok())
+            .filter(|n| *n > 0)
+            .unwrap_or(defaults.workers),
+        start_delay,
+        register_interval: register_interval(keys, start_delay),
+        prune_interval: keys
+            .duration("prune_stale_droplets_interval")
+            .unwrap_or(seconds(30)),
+        stale_threshold,
+        empty_pool_timeout: keys.duration("empty_pool_timeout").unwrap_or_default(),
+        empty_pool_503: keys.flag("empty_pool_response_code_503", false),
+        suspend_pruning_if_nats_unavailable: keys
+            .flag("suspend_pruning_if_nats_unavailable", false),
+        sharding: sharding(keys),
+        dial_timeout: keys.duration("endpoint_dial_timeout").unwrap_or(seconds(5)),
+        tls_handshake_timeout: keys
+            .duration("tls_handshake_timeout")
+            .unwrap_or(seconds(10)),
+        endpoint_timeout: keys
+            .duration("http_1_endpoint_timeout")
+            .filter(|t| !t.is_zero())
+            .unwrap_or(endpoint_timeout),
+        http2_endpoint_timeout: keys
+            .duration("http_2_endpoint_timeout")
+            .filter(|t| !t.is_zero())
+            .unwrap_or(endpoint_timeout),
+        frontend_idle_timeout: keys
+            .duration("frontend_idle_timeout")
+            .unwrap_or(seconds(900)),
+        // 0 is off, as in gorouter. Absent is not: a client could hold connections for ever with half a request.
+        read_header_timeout: keys
+            .duration("read_header_timeout")
+            .unwrap_or(READ_HEADER_TIMEOUT),
+        compat_gorouter: compat,
+        // gorouter never prunes a TLS endpoint for its silence, and a pool keeps the last balancing that it was told.
+        stale_tls_threshold: (!compat).then_some(stale_threshold),
+        keep_unregistered_routes: compat,
+        keep_route_options: compat,
+        hold_timeout: keys.duration("hold_timeout").unwrap_or_default(),
+        per_request_metrics: keys.flag("per_request_metrics_reporting", true),
+        per_app_metrics: keys.flag("per_app_prometheus_http_metrics_reporting", false),
+        route_latency_muzzle: keys
+            .duration("route_latency_metric_muzzle_duration")
+            .unwrap_or(seconds(20)),
+        proxy_protocol: keys.flag("enable_proxy", false),
+        http2: keys.flag("enable_http2", true),
+        force_forwarded_proto_https: keys.flag("force_forwarded_proto_https", false),
+        sanitize_forwarded_proto: keys.flag("sanitize_forwarded_proto", false),
+        forwarded_client_cert: keys
+            .choice("forwarded_client_cert", FORWARDED_CLIENT_CERT)
+            .unwrap_or(ForwardedClientCert::AlwaysForward),
+        hop_by_hop_headers_to_filter: keys
+            .texts("hop_by_hop_headers_to_filter")
+            .unwrap_or_default()
+            .iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect(),
+        trace_key: keys.text("trace_key").unwrap_or_else(|| "22".into()),
+        sticky_cookies: keys
+            .texts("sticky_session_cookie_names")
+            .unwrap_or(defaults.sticky_cookies),
+        secure_cookies: keys.flag("secure_cookies", false),
+        sticky_for_auth_negotiate: keys.flag("sticky_sessions_for_auth_negotiate", false),
+        prefer_zone: prefer_zone(keys),
+        balancing: balancing(keys),
+        healthcheck_user_agent: keys
+            .text("healthcheck_user_agent")
+            .unwrap_or(defaults.healthcheck_user_agent),
+        response_rewrite: response_rewrite(keys),
+        drain_wait: keys.duration("drain_wait").unwrap_or_default(),
+        drain_timeout: keys.duration("drain_timeout").unwrap_or(endpoint_timeout),
+        ..Settings::default()
+    };
+    let own = limits(keys, &mut settings);
+    let mut tracing = keys.section("tracing");
+    settings.zipkin = tracing.flag("enable_zipkin", false);
+    settings.w3c = tracing.flag("enable_w3c", false);
+    settings.w3c_tenant = tracing.text("w3c_tenant_id").unwrap_or_default();
+    for (key, value) in [
+        ("prune_stale_droplets_interval", settings.prune_interval),
+        ("endpoint_timeout", settings.endpoint_timeout),
+        ("endpoint_dial_timeout", settings.dial_timeout),
+        ("tls_handshake_timeout", settings.tls_handshake_timeout),
+    ] {
+        if value.is_zero() {
+            keys.problem(key, "is 0: write a duration above 0, e.g. 30s");
+        }
+    }
+    (settings, own)
+}
+
+/// gorouter has one key for two things: how long to gather routes, and how often emitters register.
+fn register_interval(keys: &mut Keys<'_>, start_delay: Duration) -> Duration {
+    let own = keys.duration("register_interval");
+    let interval = own.unwrap_or(start_delay);
+    if own.is_some_and(|own| own < Duration::from_secs(1)) {
+        keys.problem(
+            "register_interval",
+            "is below 1s: emitters would flood the bus; write 20s",
+        );
+    }
+    if interval.is_zero() {
+        Duration::from_secs(20)
+    } else {
+        interval
+    }
+}
+
+/// Ours: whether the original's quirks are kept. This file is an original's, so they are unless it says otherwise.
+fn compat(keys: &mut Keys<'_>) -> bool {
+    keys.choice("compat", &[("gorouter", true), ("none", false)])
+        .unwrap_or(true)
+}
+
+/// 0 means "no limit" in most of them. Returns what else `backends` holds: the certificate that backends are shown.
+fn limits(keys: &mut Keys<'_>, settings: &mut Settings) -> Option<Certificate> {
+    let no_keep_alive = keys.flag("disable_keep_alives", true);
+    let idle = keys.number("max_idle_conns_per_host").unwrap_or(2);
+    settings.max_idle_per_endpoint = if no_keep_alive { 0 } else { idle };
+    let mut limit = |key: &str, default: usize| {
+        let given = keys.number(key).filter(|n| *n > 0);
+        given.unwrap_or(default)
+    };
+    settings.max_request_head = limit("max_request_header_bytes", 1 << 20).max(8 << 10);
+    settings.max_response_head = limit("max_response_header_bytes", 1 << 20).max(8 << 10);
+    settings.max_request_headers = limit("max_request_headers", settings.max_request_headers);
+    settings.max_response_headers = limit("max_response_headers", settings.max_response_headers);
+    let mut backends = keys.section("backends");
+    settings.max_conns_per_endpoint = backends.number("max_conns").unwrap_or(0);
+    settings.max_attempts = backends.number("max_attempts").unwrap_or(1).max(1);
+    tls::pair(&mut backends, "cert_chain", "private_key")
+}
+
+pub(super) const FORWARDED_CLIENT_CERT: &[(&str, ForwardedClientCert)] = &[
+    ("always_forward", ForwardedClientCert::AlwaysForward),
+    ("forward", ForwardedClientCert::Forward),
+    ("sanitize_set", ForwardedClientCert::SanitizeSet),
+];
+
+fn sharding(keys: &mut Keys<'_>) -> Sharding {
+    #[derive(Clone, Copy)]
+    enum Mode {
+        All,
+        Segments,
+        Shared,
+    }
+    let listed = keys.texts("isolation_segments").unwrap_or_default();
+    let mode = keys.choice(
+        "routing_table_sharding_mode",
+        &[
+            ("all", Mode::All),
+            ("segments", Mode::Segments),
+            ("shared-and-segments", Mode::Shared),
+        ],
+    );
+    match mode.unwrap_or(Mode::All) {
+        Mode::All => Sharding::All,
+        Mode::Segments if listed.is_empty() => {
+            keys.problem("routing_table_sharding_mode", "is \"segments\", but isolation_segments is empty: no route would be taken; list at least one segment");
+            Sharding::All
+        }
+        Mode::Segments => Sharding::Segments(listed),
+        Mode::Shared => Sharding::SharedAndSegments(listed),
+    }
+}
+
+fn balancing(keys: &mut Keys<'_>) -> Balancing {
+    let names = [("round-robin", false), ("least-connection", true)];
+    match keys.choice("balancing_algorithm", &names) {
+        Some(true) => Balancing::LeastConnection,
+        _ => Balancing::RoundRobin,
+    }
+}
+
+fn prefer_zone(keys: &mut Keys<'_>) -> Option<String> {
+    let zone = keys.text("zone").filter(|zone| !zone.is_empty());
+    let names = [("none", false), ("", false), ("locally-optimistic", true)];
+    let near = keys.choice("balancing_algorithm_az_preference", &names) == Some(true);
+    if near && zone.is_none() {
+        keys.problem(
+            "balancing_algorithm_az_preference",
+            "is \"locally-optimistic\", but zone is missing: name this router's zone",
+        );
+    }
+    zone.filter(|_| near)
+}
+
+fn response_rewrite(keys: &mut Keys<'_>) -> ResponseRewrite {
+    let mut section = keys.section("http_rewrite");
+    let mut responses = section.section("responses");
+    let want = "a header name: letters, digits and dashes";
+    let name = |keys: &mut Keys<'_>| {
+        keys.read("name", want, |value| {
+            HeaderName::from_str(value.as_str()?).ok()
+        })
+    };
+    let mut rewrite = ResponseRewrite::default();
+    for mut header in responses.sections("remove_headers") {
+        rewrite.remove.extend(name(&mut header));
+    }
+    for mut header in responses.sections("add_headers_if_not_present") {
+        let value = header
+            .text("value")
+            .and_then(|value| HeaderValue::from_str(&value).ok());
+        match (name(&mut header), value) {
+            (Some(name), Some(value)) => rewrite.add_if_absent.push((name, value)),
+            _ => header.problem("value", "or name is missing: give both, as texts"),
+        }
+    }
+    rewrite
+}

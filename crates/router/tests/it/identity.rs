@@ -1,0 +1,244 @@
+//! Identity-aware routing: clients that are known by their certificates, and routes that let some of them in.
+
+use crate::backends::Backend;
+use crate::certs::Ca;
+use crate::client::{Reply, exchange};
+use crate::world::{World, plain, wait_for};
+use clients::loggregator::Emitter;
+use kit::tls::Identity;
+use router::{
+    CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, LogField, LogFormat,
+    MtlsDomain, Settings, Subject, XfccFormat,
+};
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// A request whose name in the handshake and in its head are given apart.
+async fn ask(
+    world: &World,
+    identity: Option<&Identity>,
+    sni: &str,
+    host: &str,
+) -> std::io::Result<Reply> {
+    let builder = rustls::ClientConfig::builder()
+        .with_root_certificates(kit::tls::roots(&world.ca.pem).unwrap());
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder
+            .with_client_auth_cert(
+                kit::tls::certs(&identity.cert_pem).unwrap(),
+                kit::tls::key(&identity.key_pem).unwrap(),
+            )
+            .unwrap(),
+    };
+    let stream = TcpStream::connect(world.https).await?;
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(sni.to_owned().try_into().unwrap(), stream)
+        .await?;
+    let headers = [("x-forwarded-client-cert", "forged")];
+    let answer = exchange(stream, "GET", host, "/dump", &headers, "").await;
+    answer.map_err(std::io::Error::other)
+}
+
+fn domain(authority: &Ca) -> MtlsDomain {
+    MtlsDomain {
+        name: "*.apps.identity".into(),
+        client_cas: authority.pem.clone(),
+        forwarded_client_cert: ForwardedClientCert::SanitizeSet,
+        xfcc_format: XfccFormat::Envoy,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_into_a_domain_without_its_certificate_or_around_the_question() {
+    let instances = Ca::new();
+    let settings = Settings {
+        front_tls: FrontTls {
+            domains: vec![domain(&instances)],
+            ..FrontTls::default()
+        },
+        log_format: LogFormat {
+            extra_fields: vec![
+                LogField::CallerApp,
+                LogField::CallerSpace,
+                LogField::RoutePolicy,
+                LogField::TlsSni,
+            ],
+            ..LogFormat::default()
+        },
+        ..Settings::default()
+    };
+    let world = World::streaming_to(Emitter::discard(), Ca::new(), settings).await;
+    let backend = Backend::start("app").await;
+    let own = "own.apps.identity";
+    for host in [own, "app.apps.test"] {
+        world.register(host, "app", 0, backend.addr).await;
+    }
+    let caller = instances.issue_to(&["app:caller", "space:space-1"]);
+    let reply = ask(&world, Some(&caller), own, own).await.unwrap();
+    assert_eq!(reply.status, 200);
+    let text = reply.text();
+    assert!(text.contains("x-forwarded-client-cert: Hash="), "{text}");
+    assert!(
+        text.contains("OU=app:caller") && !text.contains("forged"),
+        "{text}"
+    );
+    let status = async |identity: Option<&Identity>, sni: &str, host: &str| {
+        let reply = ask(&world, identity, sni, host).await;
+        reply.map(|reply| reply.status).ok()
+    };
+    for (identity, sni, host, wanted) in [
+        (None, own, own, None),
+        (None, "app.apps.test", own, Some(421)),
+        (Some(&caller), own, "app.apps.test", Some(421)),
+        (None, "app.apps.test", "app.apps.test", Some(200)),
+    ] {
+        assert_eq!(status(identity, sni, host).await, wanted, "{sni} {host}");
+    }
+    let strange = Ca::new().issue_to(&["app:caller"]);
+    assert_eq!(status(Some(&strange), own, own).await, None);
+    assert_eq!(world.get(own, "/").await.status, 421, "plain HTTP");
+    let line = &world.log_lines(1).await[0];
+    assert!(
+        line.contains(r#" caller_cf_app:"caller" caller_cf_space:"space-1" route_policy:"-" tls_sni:"own.apps.identity" x_cf_routererror:"-""#),
+        "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_a_route_does_not_name_does_not_reach_it() {
+    let instances = Ca::new();
+    let settings = Settings {
+        front_tls: FrontTls {
+            domains: vec![domain(&instances)],
+            ..FrontTls::default()
+        },
+        log_format: LogFormat {
+            extra_fields: vec![
+                LogField::CallerApp,
+                LogField::CallerSpace,
+                LogField::RoutePolicy,
+                LogField::TlsSni,
+            ],
+            ..LogFormat::default()
+        },
+        ..Settings::default()
+    };
+    let world = World::streaming_to(Emitter::discard(), Ca::new(), settings).await;
+    let (near, far) = (Backend::start("near").await, Backend::start("far").await);
+    for (host, scope, sources) in [
+        ("open.apps.identity", "any", "cf:any"),
+        ("own.apps.identity", "space", "cf:app:caller,cf:app:other"),
+        ("closed.apps.identity", "any", ""),
+    ] {
+        for (index, backend, space) in [(0, &near, "space-1"), (1, &far, "space-2")] {
+            let mut message = plain(host, "app", index, backend.addr);
+            message["tags"]["space_id"] = space.into();
+            message["options"] =
+                serde_json::json!({"route_policy_scope": scope, "route_policy_sources": sources});
+            world.publish("router.register", message).await;
+        }
+    }
+    let app = Backend::start("app").await;
+    world.register("app.apps.test", "app", 0, app.addr).await;
+    wait_for("the last route", async || {
+        world.table().await["closed.apps.identity"]
+            .as_array()
+            .is_some_and(|rows| rows.len() == 2)
+    })
+    .await;
+
+    let caller = instances.issue_to(&["app:caller", "space:space-1"]);
+    let stranger = instances.issue_to(&["app:stranger", "space:space-1"]);
+    let distant = instances.issue_to(&["app:other", "space:space-3"]);
+    let nobody = instances.issue(&["not-an-instance"]);
+    let status = async |identity: Option<&Identity>, sni: &str, host: &str| {
+        let reply = ask(&world, identity, sni, host).await;
+        reply.map(|reply| reply.status).ok()
+    };
+    let (own, open) = ("own.apps.identity", "open.apps.identity");
+    for (identity, sni, host, wanted) in [
+        (Some(&caller), own, own, Some(200)),
+        (Some(&stranger), own, own, Some(403)),
+        (Some(&distant), own, own, Some(403)),
+        (Some(&nobody), own, own, Some(403)),
+        (Some(&stranger), open, open, Some(200)),
+        (Some(&nobody), open, open, Some(403)),
+        (
+            Some(&caller),
+            "closed.apps.identity",
+            "closed.apps.identity",
+            Some(403),
+        ),
+        // Nobody gets in without a certificate, or around the question.
+        (None, own, own, None),
+        (None, "app.apps.test", own, Some(421)),
+        (Some(&caller), own, "app.apps.test", Some(421)),
+        (None, "app.apps.test", "app.apps.test", Some(200)),
+    ] {
+        assert_eq!(status(identity, sni, host).await, wanted, "{sni} {host}");
+    }
+    let strange = Ca::new().issue_to(&["app:caller"]);
+    assert_eq!(status(Some(&strange), own, own).await, None);
+    assert_eq!(world.get(own, "/").await.status, 421, "plain HTTP");
+
+    // Of a route's endpoints only those of the caller's space are asked: never a chance of a 403.
+    for _ in 0..6 {
+        let reply = ask(&world, Some(&caller), own, own).await.unwrap();
+        assert_eq!(reply.status, 200);
+        let text = reply.text();
+        assert!(text.contains("x-forwarded-client-cert: Hash="), "{text}");
+        assert!(
+            text.contains("OU=app:caller") && !text.contains("forged"),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        far.connections.load(std::sync::atomic::Ordering::Relaxed),
+        0,
+        "of another space"
+    );
+    let lines = world.log_lines(17).await;
+    assert!(
+        lines[0].contains(r#" caller_cf_app:"caller" caller_cf_space:"space-1" route_policy:"allowed" tls_sni:"own.apps.identity" x_cf_routererror:"-""#),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[1].contains(r#" 403 "#) && lines[1].contains(r#"route_policy:"denied""#),
+        "{}",
+        lines[1]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_for_the_certificates_of_an_authority() {
+    let ca = Ca::new();
+    let issuer = ca.subject();
+    let subject = |units: &[&str]| Subject {
+        organisation_unit: units.iter().map(ToString::to_string).collect(),
+        ..Subject::default()
+    };
+    let settings = Settings {
+        front_tls: FrontTls {
+            client_cert_validation: ClientCertValidation::Require,
+            client_cas: vec![ca.pem.clone()],
+            certificate_rules: vec![CertificateRule {
+                issuer,
+                valid_subjects: vec![subject(&["app:known"])],
+            }],
+            ..FrontTls::default()
+        },
+        ..Settings::default()
+    };
+    let (known, unknown) = (ca.issue_to(&["app:known"]), ca.issue_to(&["app:unknown"]));
+    let world = World::streaming_to(Emitter::discard(), ca, settings).await;
+    let backend = Backend::start("x").await;
+    world
+        .register("app.apps.test", "app", 0, backend.addr)
+        .await;
+    let host = "app.apps.test";
+    let reply = ask(&world, Some(&known), host, host).await.unwrap();
+    assert_eq!(reply.status, 200);
+    assert!(ask(&world, Some(&unknown), host, host).await.is_err());
+}

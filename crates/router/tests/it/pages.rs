@@ -1,0 +1,142 @@
+//! What an operator sees: pages behind gorouter's flag, error pages of his own, logs as JSON.
+
+use crate::backends::Backend;
+use crate::client::request;
+use crate::world::World;
+use router::{ErrorPage, LogField, LogFormat, Settings};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn varz_counts_what_passed() {
+    let world = World::new().await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    world.get("app.test", "/").await;
+    world.get("nobody.test", "/").await;
+    let reply = request(world.status, "GET", "router", "/varz", &[], "").await;
+    assert_eq!(reply.status, 401);
+    let login = [("authorization", "Basic c3RhdHVzOnNlY3JldA==")];
+    let reply = request(world.status, "GET", "router", "/varz", &login, "").await;
+    let varz: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    for (key, wanted) in [
+        ("requests", 1),
+        ("responses_2xx", 1),
+        ("bad_requests", 1),
+        ("urls", 1),
+        ("droplets", 1),
+    ] {
+        assert_eq!(varz[key], wanted, "{key} in {varz}");
+    }
+    assert_eq!(varz["tags"]["component"]["route-emitter"]["requests"], 1);
+    assert!(varz["mem"].as_u64().unwrap() > 0);
+    let healthz = request(world.status, "GET", "router", "/healthz", &[], "").await;
+    assert_eq!((healthz.status, healthz.text().as_str()), (200, "ok"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_have_gorouters_names_and_true_values() {
+    let world = World::with(Settings {
+        per_app_metrics: true,
+        ..Settings::default()
+    })
+    .await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    for _ in 0..3 {
+        world.get("app.test", "/").await;
+    }
+    world.log_lines(3).await;
+    let text = world.handle.metrics_text();
+    for line in [
+        "total_routes 1\n",
+        "total_requests{component=\"route-emitter\"} 3\n",
+        "responses{status_group=\"2xx\"} 3\n",
+        "latency_count{component=\"route-emitter\"} 3\n",
+        "gorouter_time_count 3\n",
+        "http_latency_seconds_count{source_id=\"app\"} 3\n",
+        "endpoints_per_pool{route=\"app.test\",lb_algorithm=\"round-robin\"} 1\n",
+        "route_registration_latency_count 0\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let open = text
+        .lines()
+        .find_map(|line| line.strip_prefix("file_descriptors "))
+        .unwrap();
+    assert!(open.parse::<u32>().unwrap() > 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_look_as_the_operator_wants() {
+    let template =
+        "<p>{{.Status}} {{.StatusText}}: {{.Message}} {{.Header.Get \"X-Cf-RouterError\"}}";
+    let world = World::with(Settings {
+        error_page: Some(ErrorPage::parse(template).unwrap()),
+        ..Settings::default()
+    })
+    .await;
+    let reply = world.get("nobody.test", "/").await;
+    assert_eq!(
+        reply.text(),
+        "<p>404 Not Found: Requested route (&#39;nobody.test&#39;) does not exist. unknown_route"
+    );
+    assert_eq!(reply.header("content-type"), "text/html; charset=utf-8");
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = gone.local_addr().unwrap();
+    drop(gone);
+    world.register("app.test", "app", 0, addr).await;
+    let reply = world.get("app.test", "/").await;
+    assert_eq!(
+        reply.text(),
+        "502 Bad Gateway: Registered endpoint failed to handle the request.\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_as_json() {
+    let world = World::with(Settings {
+        log_format: LogFormat {
+            json: true,
+            extra_fields: vec![LogField::FailedAttempts, LogField::TlsSni],
+            ..LogFormat::default()
+        },
+        ..Settings::default()
+    })
+    .await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 2, backend.addr).await;
+    let headers = [("user-agent", "a \"b\"")];
+    request(world.addr, "GET", "app.test", "/a?b", &headers, "").await;
+    let line: serde_json::Value = serde_json::from_str(&world.log_lines(1).await[0]).unwrap();
+    for (key, wanted) in [
+        ("host", serde_json::json!("app.test")),
+        ("uri", "/a?b".into()),
+        ("status", 200.into()),
+        ("user_agent", "a \"b\"".into()),
+        ("referer", serde_json::Value::Null),
+        ("backend", backend.addr.to_string().into()),
+        ("app_id", "app".into()),
+        ("app_index", "2".into()),
+        ("failed_attempts", 0.into()),
+        ("tls_sni", serde_json::Value::Null),
+    ] {
+        assert_eq!(line[key], wanted, "{key} in {line}");
+    }
+    assert!(line["response_time"].as_f64().unwrap() > 0.0);
+}
+
+/// A query that frameworks once split at `;`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quirk_of_gorouter_is_there_when_wanted() {
+    for compat in [true, false] {
+        let world = World::with(Settings {
+            compat_gorouter: compat,
+            ..Settings::default()
+        })
+        .await;
+        let backend = Backend::start("x").await;
+        world.register("app.test", "app", 0, backend.addr).await;
+        let reply = world.get("app.test", "/?a=1;b=2").await;
+        let said = reply.router_error() == "deprecated-semicolon-params";
+        assert_eq!((reply.status, said), (200, compat));
+    }
+}
