@@ -238,7 +238,7 @@ impl Stall {
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) backend: Side,
-    pub(crate) transport: u64,
+    pub(crate) transport: u128,
     pub(crate) in_flight: InFlight,
     /// For the end of the answer.
     pub(crate) deadline: Instant,

@@ -20,9 +20,31 @@ pub(crate) enum Connected {
 #[derive(Debug)]
 pub(crate) struct Connections {
     /// Only this worker's thread takes the lock, so it is never contended.
-    idle: Mutex<HashMap<u64, Transport>>,
+    idle: Mutex<Waiting>,
+    /// For one peer.
     max_idle: usize,
     idle_timeout: Duration,
+}
+
+/// Most idle connections of one worker, all peers together: descriptors are few.
+const MOST_IDLE: usize = 4096;
+
+#[derive(Debug, Default)]
+struct Waiting {
+    peers: HashMap<u128, Transport>,
+    /// Of HTTP/1, over all peers.
+    count: usize,
+}
+
+impl Waiting {
+    /// Whichever peer comes first: its connections can be made anew.
+    fn drop_some_peer(&mut self) {
+        let crowded = |peer: &&mut Transport| !peer.http1.is_empty();
+        if let Some(peer) = self.peers.values_mut().find(crowded) {
+            self.count -= peer.http1.len();
+            peer.http1.clear();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -49,14 +71,21 @@ impl Connections {
     }
 
     /// A connection whose other end has not gone, as far as anybody knows; the most recently used first.
-    pub(crate) fn take(&self, transport: u64, http1_only: bool, now: Instant) -> Option<Connected> {
-        let mut idle = self.lock();
-        let entry = idle.get_mut(&transport)?;
+    pub(crate) fn take(
+        &self,
+        transport: u128,
+        http1_only: bool,
+        now: Instant,
+    ) -> Option<Connected> {
+        let mut waiting = self.lock();
+        let Waiting { peers, count } = &mut *waiting;
+        let entry = peers.get_mut(&transport)?;
         if !http1_only && let Some((sender, used)) = &mut entry.http2 {
             *used = now;
             return Some(Connected::Http2(sender.clone()));
         }
         while let Some(mut idle) = entry.http1.pop() {
+            *count -= 1;
             if now.duration_since(idle.since) < self.idle_timeout && idle.side.is_quiet() {
                 return Some(Connected::Http1(idle.side));
             }
@@ -65,26 +94,32 @@ impl Connections {
     }
 
     /// A multiplexed connection is there for all from its beginning.
-    pub(crate) fn share(&self, transport: u64, sender: SendRequest<Bytes>) {
-        self.lock().entry(transport).or_default().http2 = Some((sender, Instant::now()));
+    pub(crate) fn share(&self, transport: u128, sender: SendRequest<Bytes>) {
+        self.lock().peers.entry(transport).or_default().http2 = Some((sender, Instant::now()));
     }
 
     /// Such a connection has ended.
-    pub(crate) fn forget_shared(&self, transport: u64) {
-        if let Some(entry) = self.lock().get_mut(&transport) {
+    pub(crate) fn forget_shared(&self, transport: u128) {
+        if let Some(entry) = self.lock().peers.get_mut(&transport) {
             entry.http2 = None;
         }
     }
 
     /// A connection has nothing to do.
-    pub(crate) fn put(&self, transport: u64, side: Http1) {
+    pub(crate) fn put(&self, transport: u128, side: Http1) {
         if self.max_idle == 0 {
             return;
         }
-        let mut idle = self.lock();
-        let entry = idle.entry(transport).or_default();
+        let mut waiting = self.lock();
+        if waiting.count >= MOST_IDLE {
+            waiting.drop_some_peer();
+        }
+        let Waiting { peers, count } = &mut *waiting;
+        let entry = peers.entry(transport).or_default();
         if entry.http1.len() >= self.max_idle {
             entry.http1.remove(0);
+        } else {
+            *count += 1;
         }
         entry.http1.push(Idle {
             side,
@@ -94,23 +129,27 @@ impl Connections {
 
     /// Drops all of them.
     pub(crate) fn close(&self) {
-        self.lock().clear();
+        *self.lock() = Waiting::default();
     }
 
     /// Drops connections that were idle too long or have ended.
     pub(crate) fn sweep(&self, now: Instant) {
         let fresh = |since: Instant| now.saturating_duration_since(since) < self.idle_timeout;
-        self.lock().retain(|_, entry| {
+        let mut waiting = self.lock();
+        let mut count = 0;
+        waiting.peers.retain(|_, entry| {
             entry
                 .http1
                 .retain_mut(|idle| fresh(idle.since) && idle.side.is_quiet());
             // Streams that are still open keep theirs alive.
             entry.http2.take_if(|(_, since)| !fresh(*since));
+            count += entry.http1.len();
             !entry.http1.is_empty() || entry.http2.is_some()
         });
+        waiting.count = count;
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Transport>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -157,8 +157,8 @@ pub struct Endpoint {
     tag_names: Arc<TagNames>,
     /// Boxed, for few routes have any.
     options: Option<Box<RouteOptions>>,
-    /// Connections may be shared by endpoints with the same number, and by no others.
-    transport: u64,
+    /// Connections may be shared by endpoints with the same number, and by no others: made of what names the peer.
+    transport: u128,
     /// What it was before an update, while requests are left from then.
     elder: Option<Arc<Self>>,
     /// Without its elder's.
@@ -173,7 +173,7 @@ pub struct Endpoint {
 static NO_OPTIONS: RouteOptions = RouteOptions::NONE;
 
 impl Endpoint {
-    pub(super) fn new(spec: &EndpointSpec, known: &KnownTags, transport: u64) -> Self {
+    pub(super) fn new(spec: &EndpointSpec, known: &KnownTags, transport: u128) -> Self {
         let address = spec.address();
         let mut texts = [""; FIXED].to_vec();
         for (at, text) in [
@@ -219,25 +219,17 @@ impl Endpoint {
         self.route_service_url() == other.route_service_url() && self.options == other.options
     }
 
-    /// Takes over the requests of `old`, and its connections, if both name the same peer. A message's second uri finds
-    /// that done.
+    /// Takes over the requests of `old`. A message's second uri finds that done.
     pub(super) fn succeed(self: &Arc<Self>, old: &Arc<Self>) -> Arc<Self> {
-        let same_peer = (self.tls, self.protocol) == (old.tls, old.protocol)
-            && self.text(Text::San) == old.text(Text::San)
-            && self.text(Text::Instance) == old.text(Text::Instance);
         let elder = old.busy();
-        if !same_peer && elder.is_none() || same_peer && self.transport == old.transport {
+        let known = |elder| matches!(&self.elder, Some(own) if Arc::ptr_eq(own, elder));
+        if elder.as_ref().is_none_or(known) {
             return self.clone();
         }
         Arc::new(Self {
             texts: self.texts.clone(),
             tag_names: self.tag_names.clone(),
             options: self.options.clone(),
-            transport: if same_peer {
-                old.transport
-            } else {
-                self.transport
-            },
             elder,
             in_flight: AtomicU32::new(0),
             ..**self
@@ -286,7 +278,7 @@ impl Endpoint {
         inner.unwrap_or(host)
     }
 
-    pub fn transport(&self) -> u64 {
+    pub fn transport(&self) -> u128 {
         self.transport
     }
 

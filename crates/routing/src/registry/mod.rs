@@ -40,6 +40,7 @@ pub use uri::{RouteKey, request_host};
 
 use endpoint::KnownTags;
 use hosts::Hosts;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -140,11 +141,12 @@ impl Common {
 #[derive(Debug)]
 pub struct Registry {
     shards: Box<[RwLock<Hosts>]>,
-    hasher: std::hash::RandomState,
+    hasher: RandomState,
     common: Arc<Common>,
     known_tags: KnownTags,
     routes: AtomicUsize,
-    transports: AtomicU64,
+    /// Secret, so that nobody can make up a peer with another's number.
+    peers: [RandomState; 2],
     updated_us: AtomicU64,
 }
 
@@ -152,7 +154,7 @@ impl Registry {
     pub fn new(settings: Settings, now: Instant) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            hasher: std::hash::RandomState::new(),
+            hasher: RandomState::new(),
             common: Arc::new(Common {
                 settings,
                 epoch: now,
@@ -161,7 +163,7 @@ impl Registry {
             }),
             known_tags: KnownTags::default(),
             routes: AtomicUsize::new(0),
-            transports: AtomicU64::new(1),
+            peers: [(); 2].map(|()| RandomState::new()),
             updated_us: AtomicU64::new(0),
         }
     }
@@ -172,8 +174,20 @@ impl Registry {
         if spec.stale_threshold.is_zero() || spec.stale_threshold > longest {
             spec.stale_threshold = longest;
         }
-        let transport = self.transports.fetch_add(1, Ordering::Relaxed);
+        let transport = self.transport(&spec);
         Arc::new(Endpoint::new(&spec, &self.known_tags, transport))
+    }
+
+    /// One number for all registrations of the same instance at the same address, so that an app with a thousand routes
+    /// needs no more connections than one with a single route.
+    fn transport(&self, spec: &EndpointSpec) -> u128 {
+        let peer = (
+            (&spec.host, spec.port, spec.tls, spec.protocol.as_str()),
+            &spec.server_cert_domain_san,
+            (&spec.app_id, &spec.instance_id),
+        );
+        let [high, low] = self.peers.each_ref().map(|keys| keys.hash_one(peer));
+        u128::from(high) << 64 | u128::from(low)
     }
 
     /// Puts an endpoint under a uri. Last writer wins: NATS messages carry no order of their own.

@@ -433,6 +433,15 @@ fn connections_are_shared_only_by_the_same_peer() {
     let first = put("one", "z1");
     assert_eq!(put("one", "z2"), first);
     assert_ne!(put("two", "z2"), first);
+    assert_eq!(put("one", "z2"), first);
+    // Another route of the same instance, registered by a message of its own.
+    let one = EndpointSpec {
+        server_cert_domain_san: "one".into(),
+        ..spec(1, true, "app", "0")
+    };
+    table.put("b.test", one, 0);
+    let other = table.registry.lookup("b.test", "/").unwrap();
+    assert_eq!(other.endpoints()[0].transport(), first);
 }
 
 #[derive(Clone, Debug)]
