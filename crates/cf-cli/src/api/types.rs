@@ -38,8 +38,7 @@ answers! {
     Space { guid: String, name: String, relationships: Relationships }
 
     App { guid: String, name: String, state: String, lifecycle: Lifecycle }
-    Lifecycle { #[serde(rename = "type")] kind: String, data: LifecycleData }
-    LifecycleData { stack: Option<String>, buildpacks: Vec<String> }
+    Lifecycle { #[serde(rename = "type")] kind: String }
     Process {
         guid: String, #[serde(rename = "type")] kind: String, command: Option<String>, instances: i64, memory_in_mb: i64,
         process_instances: Vec<ProcessInstance>, relationships: ProcessRelationships,

@@ -138,7 +138,7 @@ async fn login_targets_the_only_org_and_space() {
     assert_eq!(mode & 0o777, 0o600);
 
     let seen = person.types("logout").await;
-    assert_eq!(seen.out, "Logging out admin...\nOK\n");
+    assert_eq!(seen.out, "Logging out admin...\nOK\n\n");
     let seen = person.types("apps").await;
     assert_eq!(
         (seen.code, seen.out.as_str(), seen.err.as_str()),
@@ -446,7 +446,7 @@ async fn routes_are_listed_mapped_and_unmapped() {
         (seen.code, seen.out.as_str()),
         (
             0,
-            "Mapping route dora.apps.test to app dora in org org / space space as admin...\nOK\n"
+            "Mapping route dora.apps.test to app dora in org org / space space as admin...\nOK\n\n"
         ),
         "{}",
         seen.err
@@ -461,7 +461,7 @@ async fn routes_are_listed_mapped_and_unmapped() {
         seen.out
     );
     let seen = person.types("r").await;
-    let expected = "space   host   domain      port   path   protocol   app-protocol   apps   service instance   options\nspace   dora   apps.test                 http       http1          dora                      \n";
+    let expected = "space   host   domain      port   path   protocol   app-protocol   app-port   apps   service instance   options\nspace   dora   apps.test                 http       http1          8080       dora                      \n";
     assert!(seen.out.ends_with(expected), "{}", seen.out);
     let seen = person.types("unmap-route dora apps.test -n dora").await;
     assert_eq!(seen.code, 0);

@@ -136,10 +136,9 @@ async fn succeed(cc: &Cc, build_guid: &str, staged: Staged) -> Result<()> {
         .filter(|command| !command.is_empty());
     let problem = if droplet.checksum.is_none() {
         Some("Staging error: the droplet was not uploaded")
-    } else if staged.process_types.is_empty()
-        || (staged.start_command().is_none()
-            && command.is_none()
-            && !staged.process_types.keys().any(|kind| kind != "web"))
+    } else if staged.start_command().is_none()
+        && command.is_none()
+        && !staged.process_types.keys().any(|kind| kind != "web")
     {
         Some("Staging error: Start command not specified")
     } else {

@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use wire::bbs as m;
 
 const MANIFEST: &str = "applications:\n- name: web\n  memory: 64M\n  instances: 2\n  buildpacks: [binary_buildpack]\n  command: ./run\n  env: {A: 1}\n  default-route: true\n  path: .\n";
@@ -232,6 +232,58 @@ async fn a_package_becomes_a_droplet() {
         .map(|at| at + 22);
     assert!(at.is_some());
     f.finish().await;
+}
+
+/// `cf push -c ./app` of a script: no buildpack knows how to start it, the user does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_droplet_without_process_types_needs_the_users_command() {
+    let f = Foundation::start().await;
+    let app = f.create_app("script").await;
+    let failed = stage_without_process_types(&f, &app).await;
+    assert_eq!(failed["state"], "FAILED");
+    let error = failed["error"].as_str().unwrap();
+    assert!(error.contains("Start command not specified"), "{error}");
+    let process = format!("/v3/apps/{app}/processes/web");
+    f.send(Method::PATCH, &process, json!({ "command": "./app" }))
+        .await;
+    let staged = stage_without_process_types(&f, &app).await;
+    assert_eq!(staged["state"], "STAGED", "{staged}");
+    f.finish().await;
+}
+
+/// The build, after everything that the cell does with it.
+async fn stage_without_process_types(f: &Foundation, app: &str) -> Value {
+    let related =
+        json!({ "type": "bits", "relationships": { "app": { "data": { "guid": app } } } });
+    let package = f.send(Method::POST, "/v3/packages", related).await;
+    let package = package["guid"].as_str().unwrap();
+    assert_eq!(f.upload(package, zip("app", "exec true")).await.0, 200);
+    let wanted = json!({ "package": { "guid": package } });
+    let build = f.send(Method::POST, "/v3/builds", wanted).await;
+    let build = build["guid"].as_str().unwrap();
+    let task = f.bbs.task(build).await.unwrap();
+    let definition = format!("{:?}", task.task_definition);
+    let at = definition.find("/internal/v4/droplets/").unwrap();
+    let droplet = &definition[at + 22..at + 58];
+    let url = format!("{}/internal/v4/droplets/{droplet}/upload", f.internal_url);
+    let sent = f.cell.post(url).body("droplet").send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    assert!(f.bbs.start_task(build, "cell-1").await.unwrap());
+    let result = json!({ "lifecycle_type": "buildpack", "lifecycle_metadata": { "buildpacks": [] }, "process_types": {}, "execution_metadata": "" });
+    f.bbs
+        .complete_task(&m::CompleteTaskRequest {
+            task_guid: build.to_owned(),
+            cell_id: "cell-1".to_owned(),
+            result: result.to_string(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    wait_for("the build", async || {
+        Some(f.get(&format!("/v3/builds/{build}")).await)
+            .filter(|build| build["state"] != "STAGING")
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
