@@ -1,6 +1,7 @@
 //! Desired LRPs, in full, as placement sees them, and updates of them.
 
 use super::action::action;
+use super::actual_lrp::modification_tag;
 use super::definition::{
     cached_dependency, certificate_properties, check_definition, egress_rule, env, file,
     image_layer, log_rate_limit, metric_tags, network, sidecar, volume_mount,
