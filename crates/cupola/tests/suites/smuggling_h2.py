@@ -120,7 +120,7 @@ FRAMING = [
     row("a POST without a length", posts(), FORWARDED, "hello", body=b"hello"),
     row("a length in two DATA frames", posts(("content-length", "5")), FORWARDED, "he", "llo", body=b"hello"),
     row("a length that is too small", posts(("content-length", "1")), REFUSED, "x" + EVIL),
-    row("a length of 0 with data", posts(("content-length", "0")), REFUSED, EVIL),
+    row("a length of 0 with data", posts(("content-length", "0")), SAFE, EVIL, body=b""),
     row("a length that is too large", posts(("content-length", "50")), REFUSED, "hello"),
     row("a length without DATA", posts(("content-length", "5")), REFUSED),
     row("a length and an empty DATA", posts(("content-length", "5")), REFUSED, ""),
