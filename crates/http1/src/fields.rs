@@ -83,6 +83,11 @@ impl Fields {
         self.unusual = false;
     }
 
+    /// Whether it holds memory at all.
+    pub fn has_room(&self) -> bool {
+        self.bytes.capacity() > 0
+    }
+
     /// Gives memory back that an unusually large head has taken.
     pub fn shrink(&mut self, bytes: usize) {
         if self.bytes.capacity() > bytes {

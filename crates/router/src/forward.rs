@@ -243,8 +243,9 @@ pub(crate) async fn attempt(
             None => {
                 let service = outgoing.to_service;
                 let made = &mut outgoing.made;
-                let connected =
-                    connect::connect(&worker, endpoint, http1_only, service, made).await?;
+                // Seldom needed and large: not a part of every connection's task.
+                let connecting = connect::connect(&worker, endpoint, http1_only, service, made);
+                let connected = Box::pin(connecting).await?;
                 now = Instant::now();
                 connected
             }

@@ -116,6 +116,6 @@ async fn route(
         Leg::Straight | Leg::Returned => {
             forward::forward(context, exchange, &target, within, outgoing).await
         }
-        Leg::Out(out) => route_service::forward(context, exchange, out, outgoing).await,
+        Leg::Out(out) => Box::pin(route_service::forward(context, exchange, out, outgoing)).await,
     }
 }

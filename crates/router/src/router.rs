@@ -12,6 +12,7 @@ use crate::observe::metrics::Metrics;
 use crate::route_service::Services;
 use crate::side::buffers::Buffers;
 use crate::side::drain::Drain;
+use crate::side::heads::Heads;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use kit::tls::Identity;
@@ -102,6 +103,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connections: Connections,
     pub(crate) buffers: Buffers,
+    pub(crate) heads: Heads,
     /// Connections and tunnels that a drain waits for.
     pub(crate) tasks: TaskTracker,
     pub(crate) drain: Drain,
@@ -115,6 +117,7 @@ impl Worker {
         Self {
             connections: Connections::new(&shared.settings),
             buffers: Buffers::new(shared.metrics.buffers_held.clone()),
+            heads: Heads::default(),
             shared,
             tasks: TaskTracker::new(),
             drain: Drain::default(),

@@ -17,8 +17,6 @@ use tokio::time::timeout;
 
 /// How long a client that was told to go may take to hear it.
 const LINGER: Duration = Duration::from_secs(2);
-/// A head that was larger is not kept room for.
-const USUAL_HEAD: usize = 4 << 10;
 
 /// A task of its own, as small as its needs: there may be ten thousand.
 pub(super) fn spawn(worker: Arc<Worker>, stream: Stream, peer: Peer) {
@@ -53,11 +51,9 @@ async fn requests(worker: &Arc<Worker>, exchange: &mut Exchange, peer: &Peer) ->
             Next::Refused(refusal) => return refuse(exchange, refusal).await,
             Next::End => return After::Abort,
         }
-        match route::serve(worker, peer, exchange).await {
-            After::Next => {
-                exchange.request.fields.shrink(USUAL_HEAD);
-                exchange.response.fields.shrink(USUAL_HEAD);
-            }
+        // Boxed, for what a request needs on its way is much more than a connection that waits for one.
+        match Box::pin(route::serve(worker, peer, exchange)).await {
+            After::Next => {}
             after => return after,
         }
     }
@@ -86,14 +82,15 @@ fn poll_next(
         worker,
         client: Side::Http1(client),
         request,
+        response,
         timer,
         watch,
-        ..
     } = exchange
     else {
         return Poll::Ready(Next::End);
     };
     watch.register(cx);
+    worker.heads.take(request, response);
     match client.poll_request(cx, request, limits) {
         Poll::Ready(Ok(Head::Whole)) => return Poll::Ready(Next::Request),
         Poll::Ready(Ok(Head::Refused(refusal))) => return Poll::Ready(Next::Refused(refusal)),
@@ -104,6 +101,7 @@ fn poll_next(
     let deadline = if client.has_begun() {
         *head_since.get_or_insert_with(Instant::now) + patience(settings.read_header_timeout)
     } else {
+        worker.heads.give(request, response);
         let until = idle_since + patience(settings.frontend_idle_timeout);
         let last_chance = worker.drain.patience();
         last_chance.map_or(until, |last_chance| last_chance.min(until))
@@ -134,4 +132,19 @@ async fn refuse(exchange: &mut Exchange, refusal: Refusal) -> After {
         let _ = timeout(LINGER, flushed).await;
     }
     After::Close
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten thousand of them wait at a time.
+    #[test]
+    fn a_connection_that_waits_is_small() {
+        fn size<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(serve);
+        assert!(size < 2048, "{size} bytes");
+    }
 }

@@ -12,6 +12,7 @@
 pub(crate) mod buffers;
 mod convert;
 pub(crate) mod drain;
+pub(crate) mod heads;
 mod http1;
 mod http2;
 pub(crate) mod stream;
