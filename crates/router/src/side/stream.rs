@@ -26,13 +26,16 @@ impl Stream {
     }
 
     /// Waits until there may be something to read, without a place to put it. `drained`: the last read found less than it
-    /// asked for, so that nothing decrypted is left over.
+    /// asked for, so that nothing decrypted is left over; what may be is the other side's farewell, which ends a stream though
+    /// its socket stays open.
     pub(crate) fn poll_readable(
         &self,
         cx: &mut Context<'_>,
         drained: bool,
     ) -> Poll<io::Result<()>> {
-        if self.is_tls() && !drained {
+        if let Self::Tls(tls) = self
+            && !(drained && tls.get_ref().1.wants_read())
+        {
             return Poll::Ready(Ok(()));
         }
         self.tcp().poll_read_ready(cx)

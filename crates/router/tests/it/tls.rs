@@ -5,7 +5,9 @@ use crate::certs::Ca;
 use crate::world::{World, wait_for};
 use kit::tls::{ClientAuth, server_config};
 use router::Settings;
+use std::io::Write as _;
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 fn required(ca: &Ca, name: &str) -> Arc<rustls::ServerConfig> {
@@ -238,4 +240,41 @@ async fn http2_on_both_sides() {
         "{:?}",
         world.log_lines(3).await
     );
+}
+
+/// As an Envoy does: the app has closed its connection, and the socket waits for us to do the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_ends_with_the_backends_farewell_though_its_socket_stays_open() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(required(&world.ca, "instance-a"));
+    let app = tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            // In one write: what the router reads of it is the answer and the farewell at once.
+            let session = stream.get_mut().1;
+            session
+                .writer()
+                .write_all(b"HTTP/1.0 200 OK\r\n\r\nhello")
+                .unwrap();
+            session.send_close_notify();
+            stream.flush().await.unwrap();
+            open.push(stream);
+        }
+    });
+    world
+        .register_tls("app.test", "app", "instance-a", addr)
+        .await;
+    for _ in 0..3 {
+        let reply = world.get("app.test", "/").await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
+    }
+    app.abort();
 }
