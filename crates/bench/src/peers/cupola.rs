@@ -76,6 +76,8 @@ impl Cupola {
             "max_idle_conns": 1000,
             "max_idle_conns_per_host": 1000,
             "start_response_delay_interval": "0s",
+            // Routes are registered once and must outlast the section.
+            "droplet_stale_threshold": "24h",
             "suspend_pruning_if_nats_unavailable": true,
         });
         config["backends"]["max_attempts"] = 3.into();
