@@ -87,6 +87,16 @@ impl Bus {
         rate: f64,
         payloads: impl Iterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Duration> {
+        self.publish_at("router.register", rate, payloads)
+    }
+
+    /// The same under any subject.
+    pub(crate) fn publish_at(
+        &mut self,
+        subject: &str,
+        rate: f64,
+        payloads: impl Iterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<Duration> {
         let began = Instant::now();
         let mut frames = Vec::with_capacity(1 << 17);
         let mut sent = 0u64;
@@ -99,7 +109,7 @@ impl Bus {
             }
             frames.clear();
             for payload in payloads.by_ref().take((due - sent).min(1000) as usize) {
-                append(&mut frames, "router.register", payload.as_ref());
+                append(&mut frames, subject, payload.as_ref());
                 sent += 1;
             }
             self.stream.write_all(&frames)?;

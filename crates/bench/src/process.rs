@@ -62,13 +62,14 @@ impl Process {
     ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
-        let mut pinned: Vec<String> = Vec::new();
+        // Ends with the harness, however that ends.
+        let mut words: Vec<String> = ["setpriv", "--pdeathsig", "TERM"].map(Into::into).into();
         if let Some(core) = core {
-            pinned.extend(["taskset".into(), "-c".into(), core.to_string()]);
+            words.extend(["taskset".into(), "-c".into(), core.to_string()]);
         }
-        pinned.extend(command.iter().map(ToString::to_string));
-        let mut builder = Command::new(&pinned[0]);
-        builder.args(&pinned[1..]).stderr(file.try_clone()?);
+        words.extend(command.iter().map(ToString::to_string));
+        let mut builder = Command::new(&words[0]);
+        builder.args(&words[1..]).stderr(file.try_clone()?);
         if piped {
             builder.stdin(Stdio::piped()).stdout(Stdio::piped());
         } else {
@@ -76,7 +77,7 @@ impl Process {
         }
         let child = builder
             .spawn()
-            .with_context(|| format!("start {name} ({})", pinned.join(" ")))?;
+            .with_context(|| format!("start {name} ({})", words.join(" ")))?;
         Ok(Self {
             child,
             name: name.to_owned(),

@@ -63,6 +63,11 @@ impl Kind {
             Self::Upload | Self::WebSocket => 4,
         }
     }
+
+    /// Tasks that share a connection.
+    fn streams(self) -> usize {
+        if self == Self::Http2 { 4 } else { 1 }
+    }
 }
 
 /// What all take part in.
@@ -127,46 +132,39 @@ type Body = BoxBody<Bytes, Infallible>;
 pub(super) fn start(world: &Arc<World>, runtime: &tokio::runtime::Runtime) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     for &kind in Kind::ALL {
-        for _ in 0..kind.tasks() {
-            tasks.push(runtime.spawn(one(world.clone(), kind)));
+        for _ in 0..kind.tasks() / kind.streams() {
+            let kept = Kept::default();
+            for _ in 0..kind.streams() {
+                tasks.push(runtime.spawn(one(world.clone(), kind, kept.clone())));
+            }
         }
     }
     tasks
 }
 
-async fn one(world: Arc<World>, kind: Kind) {
-    let mut sender = None;
+async fn one(world: Arc<World>, kind: Kind, kept: Kept) {
     while !world.stop.load(Ordering::Relaxed) {
         let host = rand::random_range(0..world.hosts);
         let sent = world.began.elapsed();
-        let asked = tokio::time::timeout(PATIENCE, ask(&world, kind, host, &mut sender)).await;
+        let asked = tokio::time::timeout(PATIENCE, ask(&world, kind, host, &kept)).await;
         let answer = match asked {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                sender = None;
-                Answer::Failed(format!("{error:#}"))
-            }
-            Err(_) => {
-                sender = None;
-                Answer::Failed("no answer within 20 s".into())
-            }
+            Ok(Err(error)) => Answer::Failed(format!("{error:#}")),
+            Err(_) => Answer::Failed("no answer within 20 s".into()),
         };
         world.judged(kind, host, sent, &answer);
     }
 }
 
-/// A connection that is kept.
 enum Sender {
     Http1(http1::SendRequest<Body>),
     Http2(http2::SendRequest<Body>),
 }
 
-async fn ask(
-    world: &World,
-    kind: Kind,
-    host: usize,
-    sender: &mut Option<Sender>,
-) -> Result<Answer> {
+/// A connection for the next request: HTTP/1's while none runs, HTTP/2's all the time.
+type Kept = Arc<tokio::sync::Mutex<Option<Sender>>>;
+
+async fn ask(world: &World, kind: Kind, host: usize, kept: &Kept) -> Result<Answer> {
     let name = messages::host(host);
     if kind == Kind::WebSocket {
         return websocket(world, &name).await;
@@ -184,23 +182,37 @@ async fn ask(
         request.uri("/").header("host", &name)
     };
     let request = request.body(body)?;
-    // A server may close a kept connection; that is no answer. What is lost after sending is one.
-    if !ready(sender).await {
-        *sender = Some(connect(world, kind).await?);
-        ready(sender).await;
-    }
-    let response = match sender.as_mut().context("just connected")? {
+    let mut sender = open(world, kind, kept).await?;
+    let response = match &mut sender {
         Sender::Http1(sender) => sender.send_request(request).await?,
         Sender::Http2(sender) => sender.send_request(request).await?,
     };
-    read(response, length).await
+    let answer = read(response, length).await?;
+    kept.lock().await.get_or_insert(sender);
+    Ok(answer)
 }
 
-async fn ready(sender: &mut Option<Sender>) -> bool {
+/// A server may close a kept connection; that is no answer. What is lost after sending is one.
+async fn open(world: &World, kind: Kind, kept: &Kept) -> Result<Sender> {
+    let mut kept = kept.lock().await;
+    let open = match kept.take() {
+        Some(mut sender) => ready(&mut sender).await.then_some(sender),
+        None => None,
+    };
+    let sender = match open {
+        Some(sender) => sender,
+        None => connect(world, kind).await?,
+    };
+    if let Sender::Http2(sender) = &sender {
+        *kept = Some(Sender::Http2(sender.clone()));
+    }
+    Ok(sender)
+}
+
+async fn ready(sender: &mut Sender) -> bool {
     match sender {
-        None => false,
-        Some(Sender::Http1(sender)) => sender.ready().await.is_ok(),
-        Some(Sender::Http2(sender)) => sender.ready().await.is_ok(),
+        Sender::Http1(sender) => sender.ready().await.is_ok(),
+        Sender::Http2(sender) => sender.ready().await.is_ok(),
     }
 }
 
