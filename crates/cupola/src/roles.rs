@@ -118,6 +118,8 @@ impl Setting<'_> {
 /// One part of a process: a role, or a piece of one.
 pub(crate) struct Part {
     pub(crate) name: &'static str,
+    /// Ends when all others have: they say their last words through it.
+    last: bool,
     pub(crate) run: Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, Result<()>> + Send>,
 }
 
@@ -129,6 +131,7 @@ impl Part {
     {
         Self {
             name,
+            last: false,
             run: Box::new(move |shutdown| Box::pin(run(shutdown))),
         }
     }
@@ -188,7 +191,8 @@ async fn build_others(
             Role::Nats => {
                 let program = assets::nats_server()?;
                 let bus = MessageBus::build(&setting.plan, &setting.config.data, program).await?;
-                parts.push(Part::new("nats", |shutdown| bus.run(shutdown)));
+                let part = Part::new("nats", |shutdown| bus.run(shutdown));
+                parts.push(Part { last: true, ..part });
             }
             Role::Bbs => control_plane::bbs(setting, parts).await?,
             Role::Auctioneer => control_plane::auctioneer(setting, parts).await?,
@@ -215,8 +219,11 @@ impl Foundation {
     /// Starts everything.
     pub(crate) fn run(self, shutdown: CancellationToken) -> Running {
         let mut tasks = JoinSet::new();
+        let last = self.parts.iter().filter(|part| part.last).count();
+        let end = CancellationToken::new();
         for part in self.parts {
-            let future = (part.run)(shutdown.clone());
+            let asked = if part.last { &end } else { &shutdown };
+            let future = (part.run)(asked.clone());
             let shutdown = shutdown.clone();
             tasks.spawn(async move {
                 let result = role_failed(part.name, future.await);
@@ -230,6 +237,8 @@ impl Foundation {
         }
         Running {
             tasks,
+            last,
+            end,
             cell: self.cell,
         }
     }
@@ -238,6 +247,9 @@ impl Foundation {
 /// A process's roles at work.
 pub(crate) struct Running {
     tasks: JoinSet<Result<()>>,
+    /// So many parts wait for this.
+    last: usize,
+    end: CancellationToken,
     cell: Option<cell::CellRole>,
 }
 
@@ -274,9 +286,16 @@ impl Running {
     /// Waits for all roles after shutdown was asked for; at most ten seconds. Then removes what the cell left on the machine, if drained.
     pub(crate) async fn finish(mut self) {
         let all = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                if let Ok(Err(error)) = ended {
-                    tracing::warn!(error = format!("{error:#}"), "role-ended-badly");
+            loop {
+                if self.tasks.len() <= self.last {
+                    self.end.cancel();
+                }
+                match self.tasks.join_next().await {
+                    Some(Ok(Err(error))) => {
+                        tracing::warn!(error = format!("{error:#}"), "role-ended-badly");
+                    }
+                    Some(_) => {}
+                    None => return,
                 }
             }
         };
