@@ -39,6 +39,7 @@ mod config;
 mod context;
 mod lifecycle;
 mod router;
+mod thread;
 
 mod answer;
 mod clock;

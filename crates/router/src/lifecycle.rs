@@ -15,6 +15,7 @@ use crate::config::{Reload, Settings};
 use crate::listen::Front;
 use crate::observe::status::{self, Page};
 use crate::router::{Handle, PagesSocket, Router, Shared, Workers, front_tls, spawn_workers};
+use crate::thread;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use std::net::TcpListener;
@@ -91,7 +92,9 @@ impl Router {
         // Control-plane tasks outlive the drain, so that routes stay right until the last request.
         let end = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(bus::subscribe(shared.clone(), nats, end.clone()));
+        let (own, until) = (shared.clone(), end.clone());
+        let bus = thread::spawn("router-bus".into(), || bus::subscribe(own, nats, until))?;
+        tasks.spawn(bus);
         tasks.spawn(prune(shared.clone(), end.clone()));
         let mut pages = PageServers::new(shared.clone(), status, pages)?;
         if !inherited {

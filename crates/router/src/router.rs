@@ -13,6 +13,7 @@ use crate::route_service::Services;
 use crate::side::buffers::Buffers;
 use crate::side::drain::Drain;
 use crate::side::heads::Heads;
+use crate::thread;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use kit::tls::Identity;
@@ -359,62 +360,46 @@ pub(crate) fn spawn_workers(shared: &Arc<Shared>, fronts: Vec<Front>) -> Result<
             .map(Front::try_clone)
             .collect::<Result<Vec<_>>>()?;
         let (shared, stop, cut) = (shared.clone(), workers.stop.clone(), workers.cut.clone());
-        let (done, result) = tokio::sync::oneshot::channel();
-        std::thread::Builder::new()
-            .name(format!("router-{number}"))
-            .spawn(move || {
-                let _ = done.send(run_worker(shared, fronts, stop, cut));
-            })
-            .context("start a router thread")?;
-        workers.ended.spawn(async move {
-            result
-                .await
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("router thread {number} panicked")))
-        });
+        let ended = thread::spawn(format!("router-{number}"), move || {
+            run_worker(shared, fronts, stop, cut)
+        })?;
+        workers.ended.spawn(ended);
     }
     Ok(workers)
 }
 
-fn run_worker(
+async fn run_worker(
     shared: Arc<Shared>,
     fronts: Vec<Front>,
     stop: CancellationToken,
     cut: CancellationToken,
 ) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("build a router thread's runtime")?;
     let worker = Arc::new(Worker::new(shared));
-    let result = runtime.block_on(async {
-        let sweeper = tokio::spawn(sweep(worker.clone()));
-        let mut accepting = JoinSet::new();
-        for front in fronts {
-            accepting.spawn(listen::accept(worker.clone(), front, stop.clone()));
+    let sweeper = tokio::spawn(sweep(worker.clone()));
+    let mut accepting = JoinSet::new();
+    for front in fronts {
+        accepting.spawn(listen::accept(worker.clone(), front, stop.clone()));
+    }
+    let mut result = Ok(());
+    tokio::select! {
+        () = stop.cancelled() => worker.drain.begin(),
+        Some(ended) = accepting.join_next() => result = ended.map_err(anyhow::Error::from).and_then(|r| r),
+    }
+    while let Some(ended) = accepting.join_next().await {
+        result = result.and(ended.map_err(anyhow::Error::from).and_then(|r| r));
+    }
+    worker.tasks.close();
+    worker.drain.begin();
+    tokio::select! {
+        () = worker.tasks.wait() => {}
+        () = cut.cancelled() => {
+            tracing::warn!(left = worker.tasks.len(), "requests-cut-off");
+            worker.drain.end();
+            let _ = timeout(FAREWELL, worker.tasks.wait()).await;
         }
-        let mut result = Ok(());
-        tokio::select! {
-            () = stop.cancelled() => worker.drain.begin(),
-            Some(ended) = accepting.join_next() => result = ended.map_err(anyhow::Error::from).and_then(|r| r),
-        }
-        while let Some(ended) = accepting.join_next().await {
-            result = result.and(ended.map_err(anyhow::Error::from).and_then(|r| r));
-        }
-        worker.tasks.close();
-        worker.drain.begin();
-        tokio::select! {
-            () = worker.tasks.wait() => {}
-            () = cut.cancelled() => {
-                tracing::warn!(left = worker.tasks.len(), "requests-cut-off");
-                worker.drain.end();
-                let _ = timeout(FAREWELL, worker.tasks.wait()).await;
-            }
-        }
-        sweeper.abort();
-        worker.connections.close();
-        result
-    });
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+    sweeper.abort();
+    worker.connections.close();
     result
 }
 

@@ -1,7 +1,8 @@
 //! The router's side of the message bus: everything it knows of routes comes from here.
 //!
 //! The NATS client's own task drains the socket, so that a burst is never lost for slow parsing; here messages are parsed
-//! and applied, or, when they only repeat what was said before, recognised ([`apply`]). The bus gone suspends pruning; the
+//! and applied, or, when they only repeat what was said before, recognised ([`apply`]). Both tasks live in one thread of
+//! their own: nothing else waits for them, and they wake nobody but each other. The bus gone suspends pruning; the
 //! bus back, or messages lost because we were too slow, publishes `router.start`, to which every emitter answers with all
 //! of its routes.
 
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result};
 use apply::Applier;
 use async_nats::{Client, Event};
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use kit::CancellationToken;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +25,9 @@ use wire::router::{StartMessage, subject};
 /// After the last loss: the answers to a `router.start` that comes too early would be lost as well.
 const HEAL_AFTER: Duration = Duration::from_secs(1);
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So many messages are applied before anything else is looked at.
+const PORTION: usize = 64;
 
 /// Keeps the table until `end`.
 pub(crate) async fn subscribe(
@@ -54,10 +58,19 @@ pub(crate) async fn subscribe(
             () = end.cancelled() => break,
             message = subscription.next() => match message {
                 Some(message) => {
-                    taken += 1;
-                    applier.apply(message.subject.as_str(), &message.payload, Instant::now());
-                    if message.subject.as_str() == subject::GREET && let Some(reply) = message.reply {
-                        let _ = client.publish(reply, start_payload(&shared)).await;
+                    let now = Instant::now();
+                    let mut portion = 1..PORTION;
+                    let mut next = Some(message);
+                    while let Some(message) = next {
+                        taken += 1;
+                        applier.apply(message.subject.as_str(), &message.payload, now);
+                        if message.subject.as_str() == subject::GREET && let Some(reply) = message.reply {
+                            let _ = client.publish(reply, start_payload(&shared)).await;
+                        }
+                        next = match portion.next() {
+                            Some(_) => subscription.next().now_or_never().flatten(),
+                            None => None,
+                        };
                     }
                 }
                 None => anyhow::bail!("the NATS subscription to router.* ended"),

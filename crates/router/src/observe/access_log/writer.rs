@@ -1,5 +1,5 @@
-//! The access log file: lines are appended to a buffer in memory; a thread of its own writes them out every few
-//! milliseconds. A disk that cannot keep up costs lines, which are counted, and never holds up a request.
+//! The access log file: lines are appended to a buffer in memory; a thread of its own writes them out, at the latest
+//! after [`GATHER`]. A disk that cannot keep up costs lines, which are counted, and never holds up a request.
 
 use anyhow::{Context as _, Result};
 use std::fs::{File, OpenOptions};
@@ -11,8 +11,10 @@ use std::time::Duration;
 
 /// Most bytes waiting.
 const CAPACITY: usize = 8 << 20;
-/// Lines of this long share one write.
-const GATHER: Duration = Duration::from_millis(5);
+/// Lines of this long share one write: every wake-up of the writer may hold up a request on a busy core.
+const GATHER: Duration = Duration::from_millis(50);
+/// So many bytes wait for no others.
+const PORTION: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Writer(Arc<Queue>);
@@ -54,18 +56,18 @@ impl Writer {
     }
 
     pub(super) fn write(&self, line: &[u8]) {
-        let was_empty = {
+        let awaited = {
             let mut state = self.0.lock();
-            if state.lines.len() + line.len() >= CAPACITY {
+            let before = state.lines.len();
+            if before + line.len() >= CAPACITY {
                 self.0.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            let was_empty = state.lines.is_empty();
             state.lines.extend_from_slice(line);
             state.lines.push(b'\n');
-            was_empty
+            before == 0 || (before < PORTION && state.lines.len() >= PORTION)
         };
-        if was_empty {
+        if awaited {
             self.0.changed.notify_all();
         }
     }
@@ -103,11 +105,11 @@ impl Queue {
             if state.lines.is_empty() {
                 return;
             }
-            if !state.closed {
-                drop(state);
-                std::thread::sleep(GATHER);
-                state = self.lock();
-            }
+            let more = |state: &mut State| state.lines.len() < PORTION && !state.closed;
+            (state, _) = self
+                .changed
+                .wait_timeout_while(state, GATHER, more)
+                .unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut lines, &mut state.lines);
             state.writing = true;
             drop(state);
