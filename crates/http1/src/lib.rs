@@ -18,6 +18,7 @@ pub mod known;
 pub mod refusal;
 pub mod request;
 pub mod response;
+mod room;
 
 pub use fields::{Fields, Name, Span};
 pub use framing::Framing;

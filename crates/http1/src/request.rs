@@ -3,11 +3,8 @@
 use crate::fields::{Fields, Span, items};
 use crate::framing;
 use crate::known::Known;
+use crate::room::{self, Slot};
 use crate::{Framing, Limits, Refusal, Version};
-use std::mem::MaybeUninit;
-
-/// So many fields are parsed without asking for memory.
-const USUAL: usize = 64;
 
 /// A request's head, and what it says about the message. Used again for each request of a connection.
 #[derive(Clone, Debug, Default)]
@@ -79,25 +76,14 @@ impl Request {
 
     /// Reads a head from the beginning of `input`. `Some(n)`: it took `n` bytes; `None`: it has not ended yet.
     pub fn parse(&mut self, input: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
-        let mut few = [const { MaybeUninit::uninit() }; USUAL];
-        let parsed = match self.parse_into(input, limits, &mut few) {
-            Err(Refusal::TooManyFields) if limits.fields > USUAL => {
-                let mut many = vec![MaybeUninit::uninit(); limits.fields];
-                self.parse_into(input, limits, &mut many)?
-            }
-            other => other?,
-        };
-        if parsed.is_none() && input.len() >= limits.bytes {
-            return Err(Refusal::HeadTooLarge);
-        }
-        Ok(parsed)
+        room::parse(input, limits, |room| self.parse_into(input, limits, room))
     }
 
     fn parse_into<'a>(
         &mut self,
         input: &'a [u8],
         limits: &Limits,
-        room: &mut [MaybeUninit<httparse::Header<'a>>],
+        room: &mut [Slot<'a>],
     ) -> Result<Option<usize>, Refusal> {
         // Empty lines before a request are the connection's business, not the head's.
         if matches!(input.first(), Some(b'\r' | b'\n')) {

@@ -3,11 +3,8 @@
 use crate::fields::{Fields, Span, items};
 use crate::framing;
 use crate::known::Known;
+use crate::room::{self, Slot};
 use crate::{Framing, Limits, Refusal, Version};
-use std::mem::MaybeUninit;
-
-/// So many fields are parsed without asking for memory.
-const USUAL: usize = 64;
 
 /// A response's head, and what it says about the message. Used again for each response.
 #[derive(Clone, Debug, Default)]
@@ -59,18 +56,9 @@ impl Response {
         limits: &Limits,
         to_head: bool,
     ) -> Result<Option<usize>, Refusal> {
-        let mut few = [const { MaybeUninit::uninit() }; USUAL];
-        let parsed = match self.parse_into(input, limits, to_head, &mut few) {
-            Err(Refusal::TooManyFields) if limits.fields > USUAL => {
-                let mut many = vec![MaybeUninit::uninit(); limits.fields];
-                self.parse_into(input, limits, to_head, &mut many)?
-            }
-            other => other?,
-        };
-        if parsed.is_none() && input.len() >= limits.bytes {
-            return Err(Refusal::HeadTooLarge);
-        }
-        Ok(parsed)
+        room::parse(input, limits, |room| {
+            self.parse_into(input, limits, to_head, room)
+        })
     }
 
     fn parse_into<'a>(
@@ -78,7 +66,7 @@ impl Response {
         input: &'a [u8],
         limits: &Limits,
         to_head: bool,
-        room: &mut [MaybeUninit<httparse::Header<'a>>],
+        room: &mut [Slot<'a>],
     ) -> Result<Option<usize>, Refusal> {
         if matches!(input.first(), Some(b'\r' | b'\n')) {
             return Err(Refusal::StatusLine);
