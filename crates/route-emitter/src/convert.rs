@@ -9,23 +9,15 @@ use wire::router::CfRoute;
 /// Where cf routes stand among a desired LRP's routes.
 const CF_ROUTER: &str = "cf-router";
 
-/// What one BBS event means to the table: nothing, one thing, or two (a row that changes its presence is another row).
+/// What one BBS event means to the table: nothing, one thing, or two (a row that changes its presence is another row; a
+/// process that grows is changed, and its new instances wait).
 pub(crate) fn events(event: m::Event, cell_id: &str) -> Vec<Event> {
     match event {
-        m::Event::DesiredLrpCreated(e) => e
-            .desired_lrp
-            .as_ref()
-            .and_then(desired_or_warn)
-            .map(Event::DesiredSet)
-            .into_iter()
-            .collect(),
-        m::Event::DesiredLrpChanged(e) => e
-            .after
-            .as_ref()
-            .and_then(desired_or_warn)
-            .map(Event::DesiredSet)
-            .into_iter()
-            .collect(),
+        m::Event::DesiredLrpCreated(e) => desired_set(e.desired_lrp.as_ref(), 0),
+        m::Event::DesiredLrpChanged(e) => {
+            let before = e.before.map_or(0, |before| before.instances);
+            desired_set(e.after.as_ref(), before)
+        }
         m::Event::DesiredLrpRemoved(e) => {
             let removed = |lrp: m::DesiredLrp| Event::DesiredRemoved {
                 process_guid: lrp.process_guid,
@@ -58,6 +50,23 @@ pub(crate) fn events(event: m::Event, cell_id: &str) -> Vec<Event> {
         // A crash comes as a change or a removal too; tasks have no routes.
         _ => Vec::new(),
     }
+}
+
+/// Instances that wait for a cell have no row that a stream of one cell tells of.
+fn desired_set(lrp: Option<&m::DesiredLrp>, instances_before: i32) -> Vec<Event> {
+    let Some(lrp) = lrp else {
+        return Vec::new();
+    };
+    let Some(desired) = desired_or_warn(lrp) else {
+        return Vec::new();
+    };
+    let grown = (lrp.instances > instances_before).then(|| Event::InstancesWanted {
+        process_guid: lrp.process_guid.clone(),
+    });
+    [Event::DesiredSet(desired)]
+        .into_iter()
+        .chain(grown)
+        .collect()
 }
 
 fn is_here(key: Option<&m::ActualLrpInstanceKey>, cell_id: &str) -> bool {
@@ -280,6 +289,32 @@ mod tests {
             matches!(there.as_slice(), [Event::ActualSet(a), Event::ActualRemoved { key, .. }] if a.evacuating && a.routable && !key.evacuating)
         );
         assert!(events(m::Event::ActualLrpInstanceChanged(event), "other").is_empty());
+    }
+
+    #[test]
+    fn a_process_that_is_new_or_grows_has_instances_that_wait() {
+        let of = |instances| {
+            Some(m::DesiredLrp {
+                instances,
+                ..lrp("[]")
+            })
+        };
+        let created = m::Event::DesiredLrpCreated(m::DesiredLrpEvent {
+            desired_lrp: of(1),
+            trace_id: String::new(),
+        });
+        assert!(matches!(
+            events(created, "c").as_slice(),
+            [Event::DesiredSet(_), Event::InstancesWanted { process_guid }] if process_guid == "p"
+        ));
+        for (before, after, heard) in [(1, 3, 2), (3, 3, 1), (3, 1, 1)] {
+            let changed = m::Event::DesiredLrpChanged(m::DesiredLrpChangedEvent {
+                before: of(before),
+                after: of(after),
+                trace_id: String::new(),
+            });
+            assert_eq!(events(changed, "c").len(), heard, "{before} to {after}");
+        }
     }
 
     #[test]

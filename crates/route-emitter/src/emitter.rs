@@ -21,8 +21,6 @@ use wire::router::{StartMessage, subject};
 /// Events waiting for the loop; beyond it the BBS waits.
 const EVENTS: usize = 4096;
 const GREET_INTERVAL: Duration = Duration::from_secs(1);
-/// Half of the time for which a router believes that a route is starting.
-const STARTING_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_SYNC: Duration = Duration::from_secs(1);
 /// A full emission is cut into pieces of about this many messages, so that events need not wait behind it.
 const PIECE: usize = 200;
@@ -91,7 +89,7 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
     let mut repeat = tokio::time::interval(config.unregistration_interval);
     repeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut greet = tokio::time::interval(GREET_INTERVAL);
-    let mut announce = tokio::time::interval(STARTING_INTERVAL);
+    let mut announce = tokio::time::interval(config.announcement_interval);
     announce.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut emitter = Emitter {
         farewells: Farewells::new(config.unregistration_send_count),
@@ -166,12 +164,6 @@ impl Emitter {
         match heard {
             Heard::Opened => self.sync(),
             Heard::Event(event) => {
-                let starting = match &event {
-                    Event::ActualSet(actual) if actual.starting => {
-                        Some(actual.process_guid.clone())
-                    }
-                    _ => None,
-                };
                 let unknown = match &event {
                     // Also of an instance that does not run yet: its routes are here when it does.
                     Event::ActualSet(actual) if !self.table.knows(&actual.process_guid) => {
@@ -180,10 +172,7 @@ impl Emitter {
                     _ => None,
                 };
                 let changes = self.table.apply(event);
-                self.publish(&changes).await;
-                if let Some(guid) = starting {
-                    self.announce_starting(&[guid]).await;
-                }
+                self.publish(changes).await;
                 if let Some(guid) = unknown {
                     self.ask_for_routes(guid);
                 }
@@ -203,7 +192,7 @@ impl Emitter {
                             unregistered = changes.unregister.len(),
                             "synced"
                         );
-                        self.publish(&changes).await;
+                        self.publish(changes).await;
                         self.sync_at = Instant::now() + self.config.sync_interval;
                     }
                     Err(error) => {
@@ -221,9 +210,8 @@ impl Emitter {
                 }
                 for desired in found {
                     let changes = self.table.apply(Event::DesiredSet(desired));
-                    self.publish(&changes).await;
+                    self.publish(changes).await;
                 }
-                self.announce_starting(&asked).await;
             }
             Answer::BusConnected => {
                 tracing::info!("nats-connected");
@@ -311,25 +299,20 @@ impl Emitter {
     }
 
     async fn announce_all_starting(&self) {
-        let starting = self.table.starting_processes().map(str::to_owned);
-        let starting: Vec<_> = starting.collect();
-        self.announce_starting(&starting).await;
+        for uris in self.table.starting() {
+            self.announce_starting(uris).await;
+        }
     }
 
-    /// Routers may let requests for these processes' routes wait; an original router does not listen.
-    async fn announce_starting(&self, process_guids: &[String]) {
-        if self.bus.connection_state() != State::Connected {
+    /// Routers may let requests for these routes wait; an original router does not listen.
+    async fn announce_starting(&self, uris: Vec<String>) {
+        if uris.is_empty() || self.bus.connection_state() != State::Connected {
             return;
         }
-        for guid in process_guids {
-            let mut uris = self.table.starting_routes(guid).peekable();
-            if uris.peek().is_none() {
-                continue;
-            }
-            let payload = message::starting(uris).into();
-            let publish = self.bus.publish(subject::STARTING, payload);
-            let _ = tokio::time::timeout(PATIENCE, publish).await;
-        }
+        let publish = self
+            .bus
+            .publish(subject::STARTING, message::starting(uris).into());
+        let _ = tokio::time::timeout(PATIENCE, publish).await;
     }
 
     fn emit_everything(&mut self) {
@@ -358,12 +341,13 @@ impl Emitter {
         self.send(&[], &due, false).await;
     }
 
-    async fn publish(&mut self, changes: &Changes) {
+    async fn publish(&mut self, changes: Changes) {
         if !changes.is_empty() {
-            self.farewells.note(changes);
+            self.farewells.note(&changes);
             self.send(&changes.register, &changes.unregister, changes.new_endpoint)
                 .await;
         }
+        self.announce_starting(changes.starting).await;
     }
 
     /// The client's connection task writes and flushes as soon as it has a message. While the bus is away nothing is queued: at

@@ -7,8 +7,12 @@
 //! ```text
 //!  BBS ──events──▶ [`watch`] ─┐                                   ┌─▶ router.register
 //!      ──state───▶ [`fetch`] ─┼─▶ [`emitter`]: one loop, one table ┤
-//!  NATS ─router.start, greet──┘                                   └─▶ router.unregister (repeated)
+//!  NATS ─router.start, greet──┘                                   ├─▶ router.unregister (repeated)
+//!                                                                 └─▶ router.starting (repeated; ours)
 //! ```
+//!
+//! `router.starting` says whose instances are on their way: those that this cell has claimed, again and again until they run
+//! or are given up; and, once, those that wait for a cell, when more are wanted. Who finds no cell is not announced again.
 
 mod convert;
 mod emitter;
@@ -40,6 +44,8 @@ pub struct Config {
     pub unregistration_interval: Duration,
     /// … and this many times.
     pub unregistration_send_count: u32,
+    /// Routes whose instances are starting on this cell are announced this often. Routers believe it for ten seconds.
+    pub announcement_interval: Duration,
 }
 
 impl Config {
@@ -60,6 +66,7 @@ impl Config {
             jitter_factor: 0.0,
             unregistration_interval: Duration::from_secs(30),
             unregistration_send_count: 20,
+            announcement_interval: Duration::from_secs(5),
         }
     }
 }
@@ -81,6 +88,7 @@ impl RouteEmitter {
             ("sync_interval", config.sync_interval),
             ("emission_interval", config.emission_interval),
             ("unregistration_interval", config.unregistration_interval),
+            ("announcement_interval", config.announcement_interval),
         ] {
             anyhow::ensure!(
                 !interval.is_zero(),

@@ -4,11 +4,8 @@ use routing::emission::Registration;
 use wire::router::{RegistryMessage, StartingMessage};
 
 /// Says that instances of these routes are on their way.
-pub(crate) fn starting<'a>(uris: impl Iterator<Item = &'a str>) -> Vec<u8> {
-    let message = StartingMessage {
-        uris: uris.map(str::to_owned).collect(),
-    };
-    serde_json::to_vec(&message).unwrap_or_default()
+pub(crate) fn starting(uris: Vec<String>) -> Vec<u8> {
+    serde_json::to_vec(&StartingMessage { uris }).unwrap_or_default()
 }
 
 /// `new`: an instance that just became routable; routers measure how long the news took.

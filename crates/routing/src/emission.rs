@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  desired LRP (routes, instances) ─┐
-//!                                   ├─▶ Table ──apply / sync──▶ Changes { register, unregister }
+//!                                   ├─▶ Table ──apply / sync──▶ Changes { register, unregister, starting }
 //!  actual LRP (address, ports) ─────┘     └──registrations()──▶ everything, for the periodic emission
 //! ```
 //!
@@ -126,6 +126,10 @@ pub struct ActualKey {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     DesiredSet(Desired),
+    /// More instances than before are wanted: they wait for a cell, maybe for this one.
+    InstancesWanted {
+        process_guid: String,
+    },
     DesiredRemoved {
         process_guid: String,
         tag: ModificationTag,
@@ -202,9 +206,12 @@ pub struct Changes {
     pub unregister: Vec<Registration>,
     /// The registrations are of an instance that just became routable: its age is the propagation's start.
     pub new_endpoint: bool,
+    /// Uris to announce at once: instances are on their way, and none is registered here.
+    pub starting: Vec<String>,
 }
 
 impl Changes {
+    /// Nothing to register and nothing to unregister.
     pub fn is_empty(&self) -> bool {
         self.register.is_empty() && self.unregister.is_empty()
     }
@@ -239,6 +246,7 @@ pub fn diff(from: &Registrations, to: &Registrations) -> Changes {
             .map(|(_, old)| old.clone())
             .collect(),
         new_endpoint: false,
+        starting: Vec::new(),
     }
 }
 

@@ -8,8 +8,8 @@ pub mod subject {
     pub const UNREGISTER: &str = "router.unregister";
     pub const GREET: &str = "router.greet";
     pub const START: &str = "router.start";
-    /// Of ours: instances of these routes are on their way. An original router reads the message as a registration
-    /// without a meaning, and ignores it.
+    /// Of ours: instances of these routes are on their way. An original router hears it with its subscription to `router.*`,
+    /// can parse it, and ignores every subject but the first two; an original emitter and registrar do not hear it.
     pub const STARTING: &str = "router.starting";
 }
 

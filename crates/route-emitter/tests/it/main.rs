@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may end here")]
 
 mod fake_bbs;
+mod starting;
 
 use fake_bbs::FakeBbs;
 use futures::StreamExt as _;

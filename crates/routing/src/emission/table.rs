@@ -36,6 +36,14 @@ impl Process {
         self.registrations.is_empty()
             && rows.any(|actual| actual.starting && actual.index < desired.value.instances)
     }
+
+    fn uris(&self) -> Vec<String> {
+        let routes = self
+            .desired
+            .iter()
+            .flat_map(|desired| &desired.value.routes);
+        routes.map(|route| route.uri.clone()).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -75,8 +83,17 @@ impl Table {
                 }
                 let guid = desired.process_guid.clone();
                 self.set_desired(desired);
-                self.settle(&guid)
+                self.settle_and_announce(&guid)
             }
+            // Nothing is kept of it: the cell that an instance is placed on speaks for it from then on.
+            Event::InstancesWanted { process_guid } => Changes {
+                starting: self
+                    .processes
+                    .get(&process_guid)
+                    .filter(|process| process.registrations.is_empty())
+                    .map_or_else(Vec::new, Process::uris),
+                ..Changes::default()
+            },
             Event::DesiredRemoved { process_guid, tag } => {
                 if let Some(process) = self.processes.get_mut(&process_guid)
                     && process
@@ -102,7 +119,7 @@ impl Table {
                 self.set_actual(actual);
                 Changes {
                     new_endpoint: routable && !was_routable,
-                    ..self.settle(&guid)
+                    ..self.settle_and_announce(&guid)
                 }
             }
             Event::ActualRemoved { key, tag } => {
@@ -224,22 +241,12 @@ impl Table {
             .flat_map(|process| process.registrations.values())
     }
 
-    /// The processes with instances that are starting, and none that requests could go to.
-    pub fn starting_processes(&self) -> impl Iterator<Item = &str> {
-        self.processes
-            .iter()
-            .filter(|(_, process)| process.is_starting())
-            .map(|(guid, _)| guid.as_str())
-    }
-
-    /// The routes of a process with instances that are starting; none if it has an instance that runs.
-    pub fn starting_routes(&self, process_guid: &str) -> impl Iterator<Item = &str> {
-        self.processes
-            .get(process_guid)
+    /// The uris of each process with instances on this cell that are starting, and none that requests could go to.
+    pub fn starting(&self) -> impl Iterator<Item = Vec<String>> {
+        let processes = self.processes.values();
+        processes
             .filter(|process| process.is_starting())
-            .and_then(|process| process.desired.as_ref())
-            .into_iter()
-            .flat_map(|desired| desired.value.routes.iter().map(|route| route.uri.as_str()))
+            .map(Process::uris)
     }
 
     /// Everything that should be registered now.
@@ -276,6 +283,15 @@ impl Table {
             .is_some_and(|known| actual.tag.is_older_than(&known.value.tag))
         {
             process.actuals.insert(row, Touched { value: actual, at });
+        }
+    }
+
+    fn settle_and_announce(&mut self, guid: &str) -> Changes {
+        let changes = self.settle(guid);
+        let process = self.processes.get(guid).filter(|p| p.is_starting());
+        Changes {
+            starting: process.map_or_else(Vec::new, Process::uris),
+            ..changes
         }
     }
 

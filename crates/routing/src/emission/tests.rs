@@ -520,19 +520,48 @@ fn a_process_is_starting_while_none_of_its_instances_runs() {
         starting: true,
         ..actual("p", instance, 1)
     };
-    let starting = |table: &Table| {
-        table
-            .starting_routes("p")
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
+    let starting = |table: &Table| table.starting().flatten().collect::<Vec<_>>();
     assert!(starting(&table).is_empty(), "wanted, but nowhere yet");
-    table.apply(Event::ActualSet(claimed(7)));
+    assert!(
+        table
+            .apply(Event::ActualSet(claimed(7)))
+            .starting
+            .is_empty()
+    );
     assert!(starting(&table).is_empty(), "surplus");
-    table.apply(Event::ActualSet(claimed(1)));
+    let said = table.apply(Event::ActualSet(claimed(1)));
+    assert_eq!(said.starting, ["a.x"]);
     assert_eq!(starting(&table), ["a.x"]);
-    assert_eq!(table.starting_processes().collect::<Vec<_>>(), ["p"]);
+    let routes = vec![route("a.x", 8080), route("b.x", 8080)];
+    let said = table.apply(Event::DesiredSet(desired("p", 2, routes, 2)));
+    assert_eq!(
+        said.starting,
+        ["a.x", "b.x"],
+        "a route that comes meanwhile"
+    );
+    let said = table.apply(Event::ActualSet(actual("p", 0, 1)));
+    assert!(
+        said.starting.is_empty() && starting(&table).is_empty(),
+        "another instance serves"
+    );
+}
+
+#[test]
+fn instances_that_wait_for_a_cell_are_announced_once() {
+    let mut table = Table::default();
+    let wanted = || Event::InstancesWanted {
+        process_guid: "p".into(),
+    };
+    assert!(table.apply(wanted()).starting.is_empty(), "of what?");
+    let routes = vec![route("a.x", 8080)];
+    table.apply(Event::DesiredSet(desired("p", 2, routes, 1)));
+    let said = table.apply(wanted());
+    assert_eq!(said.starting, ["a.x"]);
+    assert!(said.is_empty());
+    assert_eq!(table.starting().count(), 0, "only its cell repeats it");
     table.apply(Event::ActualSet(actual("p", 0, 1)));
-    assert!(starting(&table).is_empty(), "another instance serves");
-    assert_eq!(table.starting_processes().count(), 0);
+    assert!(
+        table.apply(wanted()).starting.is_empty(),
+        "another instance serves"
+    );
 }
