@@ -8,7 +8,7 @@ use routing::registry::{Pool, RouteKey};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// The requests that wait, by uri.
@@ -70,27 +70,30 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// The pool of a request that found none with endpoints: waits, up to `hold_timeout`, while instances of its route are
-/// starting. `None`: nothing has come, or nothing is on its way; then the request fails as it would have.
-pub(crate) async fn hold(shared: &Shared, host: &str, path: &str) -> Option<Arc<Pool>> {
+/// A request found `pool` empty: while instances of its route are starting it waits for one, for `hold_timeout` at most.
+/// The pool that it goes to then; `None`: nobody came, or nobody is on the way, and the request fails as it would have.
+pub(crate) async fn hold(
+    shared: &Shared,
+    pool: &Pool,
+    host: &str,
+    path: &str,
+) -> Option<Arc<Pool>> {
     let limit = shared.settings.hold_timeout;
-    if limit.is_zero() {
+    if limit.is_zero() || !pool.is_starting(Instant::now()) {
         return None;
     }
-    let find = || shared.registry.lookup(host, path);
-    let starting = find().filter(|pool| pool.is_starting(Instant::now()))?;
-    let seat = shared.holds.join(starting.uri());
+    let seat = shared.holds.join(pool.uri());
     let arrival = async {
         loop {
             let mut notified = std::pin::pin!(seat.notify.notified());
             notified.as_mut().enable();
-            match find() {
+            match shared.registry.lookup(host, path) {
                 Some(pool) if !pool.is_empty() => return Some(pool),
                 Some(pool) if pool.is_starting(Instant::now()) => {}
                 _ => return None,
             }
             // The announcement may run out without a word.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), notified).await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), notified).await;
         }
     };
     tokio::time::timeout(limit, arrival).await.ok().flatten()

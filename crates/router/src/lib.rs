@@ -14,8 +14,8 @@
 //!  route       the order of steps, top to bottom:
 //!    ├─ tracing_headers X-Vcap-Request-Id, B3, W3C
 //!    ├─ healthcheck     a load balancer's probe                             200, 503
-//!    ├─ hold            a route whose instances are starting: waits for one
 //!    ├─ lookup          host and path → pool; instance headers              400, 404, 503
+//!    │   └─ hold            a route whose instances are starting: waits for one
 //!    ├─ route_service   to the service first, or back from it               400, 502, 503, 504
 //!    ├─ forwarded       XFCC, hop-by-hop, X-Forwarded-*, X-Request-Start
 //!    └─ forward         pick an endpoint, connect, send; on failure another 502, 503, 496, 499, 525, 526

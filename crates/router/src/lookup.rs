@@ -1,6 +1,7 @@
 //! From host, path and instance headers to a pool (as gorouter `handlers/lookup.go`).
 
 use crate::context::RequestContext;
+use crate::hold;
 use crate::rejection::Rejection;
 use crate::router::Shared;
 use http1::{Fields, Known, Request};
@@ -42,7 +43,8 @@ impl Target {
     }
 }
 
-pub(crate) fn find(
+/// One look-up, whatever comes of it; only who finds a route without endpoints may have to wait for one ([`hold`]).
+pub(crate) async fn find(
     shared: &Shared,
     context: &RequestContext<'_>,
     request: &mut Request,
@@ -60,7 +62,7 @@ pub(crate) fn find(
         .metrics
         .route_lookup_time
         .observe(started.elapsed().as_nanos() as f64);
-    let Some(pool) = found else {
+    let Some(mut pool) = found else {
         return Err(if wanted == Wanted::Any {
             Rejection::UnknownRoute {
                 host: host.to_owned(),
@@ -71,6 +73,11 @@ pub(crate) fn find(
             }
         });
     };
+    if pool.is_empty()
+        && let Some(filled) = Box::pin(hold::hold(shared, &pool, host, path)).await
+    {
+        pool = filled;
+    }
     if pool.is_empty() && wanted == Wanted::Any {
         let host = host.to_owned();
         return Err(if shared.settings.empty_pool_503 {

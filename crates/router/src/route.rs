@@ -9,7 +9,7 @@ use crate::front_tls::ClientTls;
 use crate::rejection::Rejection;
 use crate::route_service::{self, Leg};
 use crate::router::Worker;
-use crate::{forward, forwarded, healthcheck, hold, lookup, mtls, protocol, tracing_headers};
+use crate::{forward, forwarded, healthcheck, lookup, mtls, protocol, tracing_headers};
 use futures::FutureExt as _;
 use http1::Fields;
 use routing::registry::Within;
@@ -95,9 +95,7 @@ async fn route(
         context.log.client(context.peer.client.clone());
     }
     mtls::check(context, request)?;
-    let path = std::str::from_utf8(request.target()).unwrap_or("/");
-    hold::hold(shared, request.fields.text(context.host), path).await;
-    let target = lookup::find(shared, context, request)?;
+    let target = lookup::find(shared, context, request).await?;
     let upgrade = protocol::upgrade(request);
     let leg = route_service::leg(shared, &target.pool, &mut request.fields, upgrade.is_some())?;
     let returned = matches!(leg, Leg::Returned);
