@@ -291,8 +291,8 @@ pub struct Settings {
     pub register_interval: Duration,
     pub prune_interval: Duration,
     pub stale_threshold: Duration,
-    /// The same for TLS endpoints; `None`: they are never pruned for silence, as with gorouter.
-    pub stale_tls_threshold: Option<Duration>,
+    /// TLS endpoints are never pruned for silence, as with gorouter.
+    pub keep_silent_tls_endpoints: bool,
     pub empty_pool_timeout: Duration,
     /// A route whose last endpoint was unregistered or pruned answers 503 that long too, as with gorouter; else 404 at once.
     pub keep_unregistered_routes: bool,
@@ -396,7 +396,7 @@ impl Settings {
             sharding: old.sharding.clone(),
             balancing: old.balancing.clone(),
             buckets: old.buckets.clone(),
-            stale_tls_threshold: old.stale_tls_threshold,
+            keep_silent_tls_endpoints: old.keep_silent_tls_endpoints,
             keep_unregistered_routes: old.keep_unregistered_routes,
             keep_route_options: old.keep_route_options,
             route_latency_muzzle: old.route_latency_muzzle,
@@ -424,7 +424,7 @@ impl Default for Settings {
             register_interval: seconds(20),
             prune_interval: seconds(30),
             stale_threshold: seconds(120),
-            stale_tls_threshold: None,
+            keep_silent_tls_endpoints: false,
             empty_pool_timeout: seconds(120),
             keep_unregistered_routes: false,
             keep_route_options: false,

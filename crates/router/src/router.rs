@@ -248,9 +248,10 @@ impl Router {
             .map(|(socket, tls)| (socket, front_tls.clone().filter(|_| tls)))
             .collect();
         let settings = config.settings;
+        let stale_threshold = settings.stale_threshold.max(settings.start_delay);
         let table = registry::Settings {
-            stale_threshold: settings.stale_threshold.max(settings.start_delay),
-            stale_tls_threshold: settings.stale_tls_threshold,
+            stale_threshold,
+            stale_tls_threshold: (!settings.keep_silent_tls_endpoints).then_some(stale_threshold),
             empty_pool_timeout: settings.empty_pool_timeout,
             keep_unregistered: settings.keep_unregistered_routes,
             keep_balancing: settings.keep_route_options,

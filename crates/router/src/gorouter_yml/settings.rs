@@ -61,7 +61,7 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
             .unwrap_or(READ_HEADER_TIMEOUT),
         compat_gorouter: compat,
         // gorouter never prunes a TLS endpoint for its silence, and a pool keeps the last balancing that it was told.
-        stale_tls_threshold: (!compat).then_some(stale_threshold),
+        keep_silent_tls_endpoints: compat,
         keep_unregistered_routes: compat,
         keep_route_options: compat,
         hold_timeout: keys.duration("hold_timeout").unwrap_or_default(),

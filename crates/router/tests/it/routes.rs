@@ -135,6 +135,31 @@ async fn plain_endpoints_that_fall_silent_leave() {
     assert_eq!(world.get("app.test", "/").await.status, 404);
 }
 
+/// With gorouter a TLS endpoint stays until it is unregistered or fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_tls_endpoints_leave_only_without_compatibility() {
+    for (compat, left) in [("none", 0), ("gorouter", 1)] {
+        let settings = router::gorouter_yml::read(&format!("compat: {compat}\n")).unwrap();
+        let world = World::with(Settings {
+            prune_interval: Duration::from_millis(20),
+            stale_threshold: Duration::from_millis(300),
+            start_delay: Duration::ZERO,
+            ..settings.settings
+        })
+        .await;
+        let addr = "127.0.0.1:9".parse().unwrap();
+        world
+            .register_tls("tls.test", "app", "instance", addr)
+            .await;
+        // Was registered later, and is pruned by the time the other would be.
+        world.register("plain.test", "app", 0, addr).await;
+        wait_for("pruning", async || !world.handle.serves("plain.test")).await;
+        wait_for("pruning", async || world.handle.routes() == left).await;
+    }
+    let own = Settings::default();
+    assert!(!own.keep_silent_tls_endpoints, "what `cupola up` has");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn instance_headers_choose_or_refuse() {
     const APP: &str = "0a1b2c3d-0000-1111-2222-0123456789ab";
