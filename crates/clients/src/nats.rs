@@ -1,6 +1,13 @@
-//! Connecting to the message bus.
+//! Connecting to the message bus, and hearing from it without bounds in time but within bounds in memory.
+
+mod refusal;
+mod subscription;
+
+pub use subscription::{Delivery, PENDING_LIMIT, Subscription};
 
 use anyhow::{Context as _, Result};
+use refusal::Refusals;
+use std::time::Duration;
 
 /// Where the bus is and who we are there.
 #[derive(Clone)]
@@ -22,33 +29,38 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// Messages of a subscription that may wait for who reads it (memory is taken as they come). A whole foundation's
-/// registrations, sent at once, fit: the socket is drained whatever the reader does. What is beyond is dropped, and told as
-/// `Event::SlowConsumer`.
-pub const BACKLOG: usize = 1 << 19;
+/// Messages that may wait between the socket and who takes them from it. A [`Subscription`] takes them at once; what is
+/// beyond is dropped, and told as `Event::SlowConsumer`.
+const UNTAKEN: usize = 1 << 16;
 
 /// Connects, retrying for ever in the background; `name` shows in the server's connection list. `on_event` hears
-/// of disconnects and reconnects: after a reconnect the caller must resync, for core NATS loses messages.
+/// of disconnects and reconnects: after a reconnect the caller must resync, for core NATS loses messages. Why a server does
+/// not take us is logged, once until it changes, with what to do about it.
 pub async fn connect<F, Fut>(config: &Config, name: &str, on_event: F) -> Result<async_nats::Client>
 where
     F: Fn(async_nats::Event) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + Sync + 'static,
 {
+    let refusals = Refusals::default();
     let mut options = async_nats::ConnectOptions::new()
         .name(name)
         .user_and_password(config.user.clone(), config.password.clone())
         .retry_on_initial_connect()
-        .ping_interval(std::time::Duration::from_secs(20))
-        .subscription_capacity(BACKLOG)
+        .ping_interval(Duration::from_secs(20))
+        .subscription_capacity(UNTAKEN)
         .reconnect_delay_callback(|attempts| {
-            std::time::Duration::from_millis((50 << attempts.min(5)) as u64)
-                .min(std::time::Duration::from_secs(1))
+            Duration::from_millis((50 << attempts.min(5)) as u64).min(Duration::from_secs(1))
+        })
+        // The client shows its servers here, with what each of them last answered; which one is next is its own affair.
+        .reconnect_to_server_callback(move |servers, _| {
+            refusals.look(&servers);
+            std::future::ready(None)
         })
         .event_callback(on_event);
     if let Some(identity) = &config.tls {
-        options = options
-            .require_tls(true)
-            .tls_client_config(kit::tls::client_config(identity)?);
+        let tls = kit::tls::client_config(identity)
+            .context("TLS to NATS: the certificate, its key or the authority cannot be used")?;
+        options = options.require_tls(true).tls_client_config(tls);
     }
     let addrs = config
         .servers

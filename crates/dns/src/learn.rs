@@ -1,8 +1,8 @@
 //! Learning routed hosts from the message bus, as a router does.
 
 use crate::names::Names;
-use anyhow::{Context as _, Result};
-use futures::StreamExt as _;
+use anyhow::Result;
+use clients::nats::{Delivery, PENDING_LIMIT, Subscription};
 use kit::CancellationToken;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,20 +27,21 @@ pub(crate) async fn learn(
         std::future::ready(())
     })
     .await?;
-    let mut registered = bus
-        .subscribe(subject::REGISTER)
-        .await
-        .context("subscribe to router.register")?;
-    let mut unregistered = bus
-        .subscribe(subject::UNREGISTER)
-        .await
-        .context("subscribe to router.unregister")?;
+    let mut registered = Subscription::new(&bus, subject::REGISTER, PENDING_LIMIT).await?;
+    let mut unregistered = Subscription::new(&bus, subject::UNREGISTER, PENDING_LIMIT).await?;
     let mut expire = tokio::time::interval(EXPIRE_EVERY);
     loop {
         let news = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            Some(message) = registered.next() => register(&names, &message.payload),
-            Some(message) = unregistered.next() => unregister(&names, &message.payload),
+            // What is lost is registered again, or expires.
+            Some(delivery) = registered.next() => match delivery {
+                Delivery::Message(message) => register(&names, &message.payload),
+                Delivery::Lost(_) => false,
+            },
+            Some(delivery) = unregistered.next() => match delivery {
+                Delivery::Message(message) => unregister(&names, &message.payload),
+                Delivery::Lost(_) => false,
+            },
             _ = expire.tick() => tick(&names, bus.connection_state() == async_nats::connection::State::Connected),
         };
         if news {

@@ -303,6 +303,8 @@ pub struct Settings {
     /// How long a request may wait for a route whose instances are starting; zero: not at all.
     pub hold_timeout: Duration,
     pub suspend_pruning_if_nats_unavailable: bool,
+    /// Bytes of messages that may wait to be parsed; what is beyond is dropped, and everybody is asked again.
+    pub bus_pending_limit: usize,
     pub sharding: Sharding,
 
     pub max_attempts: usize,
@@ -393,6 +395,7 @@ impl Settings {
             stale_threshold: old.stale_threshold,
             empty_pool_timeout: old.empty_pool_timeout,
             suspend_pruning_if_nats_unavailable: old.suspend_pruning_if_nats_unavailable,
+            bus_pending_limit: old.bus_pending_limit,
             sharding: old.sharding.clone(),
             balancing: old.balancing.clone(),
             buckets: old.buckets.clone(),
@@ -431,6 +434,7 @@ impl Default for Settings {
             route_latency_muzzle: seconds(30),
             hold_timeout: Duration::ZERO,
             suspend_pruning_if_nats_unavailable: true,
+            bus_pending_limit: clients::nats::PENDING_LIMIT,
             sharding: Sharding::All,
             max_attempts: 3,
             dial_timeout: seconds(5),

@@ -1,8 +1,8 @@
 //! The router's side of the message bus: everything it knows of routes comes from here.
 //!
-//! The NATS client's own task drains the socket, so that a burst is never lost for slow parsing; here messages are parsed
-//! and applied, or, when they only repeat what was said before, recognised ([`apply`]). Both tasks live in one thread of
-//! their own: nothing else waits for them, and they wake nobody but each other. The bus gone suspends pruning; the
+//! What comes is taken from the socket whatever we do ([`Subscription`]), so that a burst is not lost for slow parsing; here
+//! messages are parsed and applied, or, when they only repeat what was said before, recognised ([`apply`]). All of it lives in
+//! one thread of its own: nothing else waits for it, and it wakes nobody but itself. The bus gone suspends pruning; the
 //! bus back, or messages lost because we were too slow, publishes `router.start`, to which every emitter answers with all
 //! of its routes.
 
@@ -10,11 +10,12 @@ mod apply;
 pub(crate) mod message;
 
 use crate::router::Shared;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use apply::Applier;
 use async_nats::{Client, Event};
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _};
+use clients::nats::{Delivery, Subscription};
+use futures::FutureExt as _;
 use kit::CancellationToken;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,36 +46,35 @@ pub(crate) async fn subscribe(
         },
     )
     .await?;
-    let mut subscription = client
-        .subscribe("router.*")
-        .await
-        .context("subscribe to router.*")?;
+    let pending_limit = shared.settings.bus_pending_limit;
+    let mut subscription = Subscription::new(&client, "router.*", pending_limit).await?;
     let mut applier = Applier::new(shared.clone());
     let mut heal_at: Option<Instant> = None;
     let mut gauge = tokio::time::interval(GAUGE_INTERVAL);
-    let mut taken = 0;
     loop {
         tokio::select! {
             () = end.cancelled() => break,
-            message = subscription.next() => match message {
-                Some(message) => {
-                    let now = Instant::now();
-                    let mut portion = 1..PORTION;
-                    let mut next = Some(message);
-                    while let Some(message) = next {
-                        taken += 1;
-                        applier.apply(message.subject.as_str(), &message.payload, now);
-                        if message.subject.as_str() == subject::GREET && let Some(reply) = message.reply {
-                            let _ = client.publish(reply, start_payload(&shared)).await;
+            delivery = subscription.next() => {
+                anyhow::ensure!(delivery.is_some(), "the NATS subscription to router.* ended");
+                let now = Instant::now();
+                let mut portion = 1..PORTION;
+                let mut next = delivery;
+                while let Some(delivery) = next {
+                    match delivery {
+                        Delivery::Message(message) => {
+                            applier.apply(message.subject.as_str(), &message.payload, now);
+                            if message.subject.as_str() == subject::GREET && let Some(reply) = message.reply {
+                                let _ = client.publish(reply, start_payload(&shared)).await;
+                            }
                         }
-                        next = match portion.next() {
-                            Some(_) => subscription.next().now_or_never().flatten(),
-                            None => None,
-                        };
+                        Delivery::Lost(count) => lost(&shared, count, &mut heal_at),
                     }
+                    next = match portion.next() {
+                        Some(_) => subscription.next().now_or_never().flatten(),
+                        None => None,
+                    };
                 }
-                None => anyhow::bail!("the NATS subscription to router.* ended"),
-            },
+            }
             Some(event) = heard.recv() => {
                 connection(&shared, &client, event, &mut heal_at).await;
             }
@@ -83,9 +83,8 @@ pub(crate) async fn subscribe(
                 start(&shared, &client).await;
             }
             _ = gauge.tick() => {
-                let came = client.statistics().in_messages.load(Ordering::Relaxed);
-                let waiting = came.saturating_sub(taken);
-                shared.metrics.buffered_messages.store(waiting, Ordering::Relaxed);
+                let pending = subscription.pending() as u64;
+                shared.metrics.buffered_messages.store(pending, Ordering::Relaxed);
             }
         }
     }
@@ -105,13 +104,16 @@ async fn connection(shared: &Shared, client: &Client, event: Event, heal_at: &mu
                 shared.registry.suspend_pruning();
             }
         }
-        Event::SlowConsumer(_) => {
-            shared.metrics.total_dropped_messages.add(1);
-            if heal_at.replace(Instant::now() + HEAL_AFTER).is_none() {
-                tracing::error!("nats-slow-consumer");
-            }
-        }
+        Event::SlowConsumer(_) => lost(shared, 1, heal_at),
         other => tracing::warn!(event = %other, "nats-event"),
+    }
+}
+
+/// Messages were dropped; which, nobody knows.
+fn lost(shared: &Shared, count: u64, heal_at: &mut Option<Instant>) {
+    shared.metrics.total_dropped_messages.add(count);
+    if heal_at.replace(Instant::now() + HEAL_AFTER).is_none() {
+        tracing::error!("nats-slow-consumer");
     }
 }
 

@@ -19,7 +19,7 @@ use kit::logging::Timestamp;
 use kit::tls::Identity;
 use observe::Logging;
 use serde_yaml_ng::Value;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// What a `gorouter.yml` asks for.
@@ -222,6 +222,9 @@ fn nats(keys: &mut Keys<'_>) -> clients::nats::Config {
     for mut host in keys.sections("hosts") {
         let port = host.port("port").unwrap_or(4222);
         match host.text("hostname").filter(|name| !name.is_empty()) {
+            Some(address) if address.parse::<Ipv6Addr>().is_ok() => {
+                servers.push(format!("[{address}]:{port}"));
+            }
             Some(name) => servers.push(format!("{name}:{port}")),
             None => host.problem(
                 "hostname",

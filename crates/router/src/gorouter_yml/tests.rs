@@ -39,7 +39,7 @@ fn what_a_deployment_writes_is_understood() {
         r#"
 status: {{host: 0.0.0.0, port: 8080, user: u, pass: p, routes: {{port: 8082}}, tls: {{port: 8443, certificate: {cert}, key: {key}}}}}
 nats:
-  hosts: [{{hostname: 10.0.0.1, port: 4224}}, {{hostname: nats.internal, port: 4224}}]
+  hosts: [{{hostname: 10.0.0.1, port: 4224}}, {{hostname: nats.internal, port: 4224}}, {{hostname: "::1", port: 4222}}]
   user: nats
   pass: secret
   tls_enabled: true
@@ -88,7 +88,10 @@ status_typo: {{a: 1}}
     );
     let read = read(&text).unwrap();
     assert_eq!((read.http_port, read.https_port), (None, Some(444)));
-    assert_eq!(read.nats.servers, ["10.0.0.1:4224", "nats.internal:4224"]);
+    assert_eq!(
+        read.nats.servers,
+        ["10.0.0.1:4224", "nats.internal:4224", "[::1]:4222"]
+    );
     assert!(read.nats.tls.is_some());
     assert_eq!(read.status.tls.as_ref().unwrap().0, 8443);
     assert_eq!(read.prometheus.unwrap().port, 7777);

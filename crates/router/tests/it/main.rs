@@ -14,6 +14,7 @@ mod http2;
 mod identity;
 mod lifecycle;
 mod logs;
+mod nats;
 mod pages;
 mod registrar;
 mod reload;

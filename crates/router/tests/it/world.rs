@@ -4,6 +4,7 @@ use crate::certs::Ca;
 use crate::client::{Reply, request};
 use clients::loggregator::Emitter;
 use kit::CancellationToken;
+use kit::tls::Identity;
 use router::{Certificate, Config, Handle, Router, Settings, Status};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,29 +15,68 @@ use tokio::task::JoinHandle;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// One that nobody has, as far as the system knows.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// A nats-server, killed when dropped.
 pub(crate) struct Nats {
     child: Child,
+    port: u16,
+    /// Its certificates.
+    _folder: tempfile::TempDir,
 }
 
 impl Nats {
     pub(crate) fn start(port: u16) -> Self {
+        Self::with(port, &[])
+    }
+
+    /// With further arguments.
+    pub(crate) fn with(port: u16, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::spawn(port, ("nats", "secret"), arguments, folder)
+    }
+
+    /// Clients must show a certificate of the identity's authority.
+    pub(crate) fn with_tls(port: u16, user: (&str, &str), identity: &Identity) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (cert, key, ca) = (
+            file("cert", &identity.cert_pem),
+            file("key", &identity.key_pem),
+            file("ca", &identity.ca_pem),
+        );
+        let tls = ["--tlscert", &cert, "--tlskey", &key, "--tlscacert", &ca];
+        let arguments = [["--tls", "--tlsverify"].as_slice(), &tls].concat();
+        Self::spawn(port, user, &arguments, folder)
+    }
+
+    fn spawn(
+        port: u16,
+        (user, password): (&str, &str),
+        arguments: &[&str],
+        folder: tempfile::TempDir,
+    ) -> Self {
         let child = Command::new("nats-server")
-            .args([
-                "-a",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-                "--user",
-                "nats",
-                "--pass",
-                "secret",
-            ])
+            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+            .args(["--user", user, "--pass", password])
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("start nats-server: install it with `apt-get install nats-server`");
-        Self { child }
+        Self {
+            child,
+            port,
+            _folder: folder,
+        }
     }
 
     pub(crate) fn config(port: u16) -> clients::nats::Config {
@@ -81,13 +121,24 @@ impl World {
 
     /// A router that sends its `RTR` lines somewhere.
     pub(crate) async fn streaming_to(loggregator: Emitter, ca: Ca, settings: Settings) -> Self {
-        let nats_port = TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let nats = Nats::start(nats_port);
+        let port = free_port();
+        let nats = Nats::start(port);
+        Self::build(nats, Nats::config(port), loggregator, ca, settings).await
+    }
+
+    /// A router on a bus of the test's own.
+    pub(crate) async fn on(nats: Nats, bus: clients::nats::Config, settings: Settings) -> Self {
+        Self::build(nats, bus, Emitter::discard(), Ca::new(), settings).await
+    }
+
+    async fn build(
+        nats: Nats,
+        bus: clients::nats::Config,
+        loggregator: Emitter,
+        ca: Ca,
+        settings: Settings,
+    ) -> Self {
+        let nats_port = nats.port;
         let folder = tempfile::tempdir().unwrap();
         let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
         let https = bind().await;
@@ -105,7 +156,7 @@ impl World {
                 user: "status".into(),
                 password: "secret".into(),
             },
-            nats: Nats::config(nats_port),
+            nats: bus.clone(),
             backend_tls: ca.issue(&["router"]),
             access_log: Some(folder.path().join("access.log")),
             loggregator,
@@ -118,10 +169,9 @@ impl World {
         let (addr, status, handle) = (router.addr(), router.status_addr(), router.handle());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(router.run(shutdown.clone()));
-        let bus =
-            clients::nats::connect(&Nats::config(nats_port), "test", |_| std::future::ready(()))
-                .await
-                .unwrap();
+        let bus = clients::nats::connect(&bus, "test", |_| std::future::ready(()))
+            .await
+            .unwrap();
         let world = Self {
             nats: Some(nats),
             nats_port,

@@ -1,0 +1,366 @@
+//! The bus to the letter: its servers, who we are there, what is said, and a flood of it.
+
+use crate::backends::Backend;
+use crate::certs::Ca;
+use crate::world::{Nats, World, free_port, plain, wait_for};
+use clients::nats::{Delivery, Subscription};
+use futures::StreamExt as _;
+use kit::tls::Identity;
+use router::{Settings, gorouter_yml};
+use serde_json::json;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// As one YAML scalar.
+fn scalar(pem: &str) -> String {
+    format!("\"{}\"", pem.replace('\n', "\\n"))
+}
+
+/// The `nats` section and others of a gorouter.yml, read as the router reads them.
+fn read(text: &str) -> (clients::nats::Config, Settings) {
+    let read = gorouter_yml::read(text).unwrap();
+    (read.nats, read.settings)
+}
+
+fn tls_section(port: u16, identity: &Identity) -> String {
+    format!(
+        "nats: {{hosts: [{{hostname: 127.0.0.1, port: {port}}}], user: nats, pass: secret, tls_enabled: true, ca_certs: {}, cert_chain: {}, private_key: {}}}\n",
+        scalar(&identity.ca_pem),
+        scalar(&identity.cert_pem),
+        scalar(&identity.key_pem)
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mutual_tls_and_a_strange_user_with_a_strange_password() {
+    let (ca, port) = (Ca::new(), free_port());
+    let (user, password) = ("rou:ter @%/\"", "p@ss:w/o?r#d 'ü\\");
+    let server = ca.issue(&["127.0.0.1"]);
+    let nats = Nats::with_tls(port, (user, password), &server);
+    let section = tls_section(port, &ca.issue(&["router"]));
+    let (mut config, settings) = read(&section);
+    // YAML has its own rules for such texts: here is what the bus makes of them.
+    (config.user, config.password) = (user.into(), password.into());
+    let world = World::on(nats, config, settings_for_tests(settings)).await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    assert_eq!(world.get("app.test", "/").await.text(), "x");
+}
+
+fn settings_for_tests(settings: Settings) -> Settings {
+    Settings {
+        start_delay: Duration::ZERO,
+        ..settings
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_servers_dies() {
+    let ports = [free_port(), free_port()];
+    let route = |port| format!("nats://127.0.0.1:{port}");
+    let cluster = [free_port(), free_port()];
+    let mut servers: Vec<Option<Nats>> = (0..2)
+        .map(|n| {
+            let listen = route(cluster[n]);
+            let other = route(cluster[1 - n]);
+            let arguments = [
+                "--cluster_name",
+                "bus",
+                "--cluster",
+                &listen,
+                "--routes",
+                &other,
+            ];
+            Some(Nats::with(ports[n], &arguments))
+        })
+        .collect();
+    let text = format!(
+        "nats: {{hosts: [{{hostname: 127.0.0.1, port: {}}}, {{hostname: 127.0.0.1, port: {}}}], user: nats, pass: secret}}\n\
+         suspend_pruning_if_nats_unavailable: true\nprune_stale_droplets_interval: 20ms\nregister_interval: 7s\nstart_response_delay_interval: 10ms\n",
+        ports[0], ports[1]
+    );
+    let (config, settings) = read(&text);
+    let settings = Settings {
+        stale_threshold: Duration::from_millis(1500),
+        ..settings
+    };
+    let mut world = World::on(servers[0].take().unwrap(), config.clone(), settings).await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+
+    // Wherever the router is, its server goes, and comes back when it is on the other; then that one goes.
+    let mut starts = world.bus.subscribe("router.start").await.unwrap();
+    world.bus.flush().await.unwrap();
+    servers[0] = world.nats.take();
+    let mut heard = Vec::new();
+    for n in 0..2 {
+        drop(servers[n].take());
+        let start = async {
+            // Whoever is back first: if the router was, it is asked by greeting.
+            tokio::select! {
+                start = starts.next() => start.unwrap(),
+                answer = async { loop { if let Ok(answer) = world.bus.request("router.greet", "".into()).await { break answer; } } } => answer,
+            }
+        };
+        let start = tokio::time::timeout(crate::world::PATIENCE, start).await;
+        heard.push(start.expect("a start or an answer").payload);
+        let later = format!("later-{n}.test");
+        wait_for("registrations over the other server", async || {
+            let message = plain(&later, "app", 0, backend.addr);
+            world.publish("router.register", message).await;
+            world.get(&later, "/").await.status == 200
+        })
+        .await;
+        let listen = route(cluster[n]);
+        let other = route(cluster[1 - n]);
+        let arguments = [
+            "--cluster_name",
+            "bus",
+            "--cluster",
+            &listen,
+            "--routes",
+            &other,
+        ];
+        servers[n] = Some(Nats::with(ports[n], &arguments));
+        wait_for("the server to be back", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", ports[n]))
+                .await
+                .is_ok()
+        })
+        .await;
+    }
+    for start in heard {
+        let mut start: serde_json::Value = serde_json::from_slice(&start).unwrap();
+        let id = start.as_object_mut().unwrap().remove("id").unwrap();
+        assert!(id.as_str().unwrap().starts_with("0-"), "{id}");
+        let rest = json!({"hosts": ["127.0.0.1"], "minimumRegisterIntervalInSeconds": 7, "pruneThresholdInSeconds": 1});
+        assert_eq!(start, rest, "nothing else is said");
+    }
+    // Pruning goes on: nobody registers any more.
+    wait_for("pruning", async || world.handle.routes() == 0).await;
+}
+
+/// The lifecycle test has the other half: what happens where this is switched on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_that_is_away_keeps_no_route_unless_pruning_is_suspended() {
+    let mut world = World::with(Settings {
+        prune_interval: Duration::from_millis(20),
+        stale_threshold: Duration::from_millis(500),
+        suspend_pruning_if_nats_unavailable: false,
+        ..Settings::default()
+    })
+    .await;
+    let addr = "127.0.0.1:9".parse().unwrap();
+    world.register("app.test", "app", 0, addr).await;
+    drop(world.nats.take());
+    wait_for("pruning", async || world.handle.routes() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routers_of_isolation_segments_take_their_own() {
+    for (mode, taken) in [
+        (
+            "all",
+            ["mine.test", "others.test", "shared.test"].as_slice(),
+        ),
+        ("segments", &["mine.test"]),
+        ("shared-and-segments", &["mine.test", "shared.test"]),
+    ] {
+        let port = free_port();
+        let text = format!(
+            "isolation_segments: [mine]\nrouting_table_sharding_mode: {mode}\nnats: {{hosts: [{{hostname: 127.0.0.1, port: {port}}}], user: nats, pass: secret}}\n"
+        );
+        let (config, settings) = read(&text);
+        let world = World::on(Nats::start(port), config, settings_for_tests(settings)).await;
+        let addr = "127.0.0.1:9".parse().unwrap();
+        for (host, segment) in [
+            ("others.test", "others"),
+            ("shared.test", ""),
+            ("mine.test", "mine"),
+        ] {
+            let mut message = plain(host, "app", 0, addr);
+            message["isolation_segment"] = segment.into();
+            world.publish("router.register", message).await;
+        }
+        wait_for("its own", async || world.handle.serves("mine.test")).await;
+        let table = world.table().await;
+        let routes: Vec<&String> = table.as_object().unwrap().keys().collect();
+        assert_eq!(routes, taken, "{mode}");
+    }
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_taken_learns_which_key_is_wrong() {
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || written.clone())
+        .with_ansi(false)
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let (ca, other) = (Ca::new(), Ca::new());
+    let (secure, named, plain) = (free_port(), free_port(), free_port());
+    let secret = ("nats", "secret");
+    let _named = Nats::with_tls(named, secret, &ca.issue(&["nats.internal"]));
+    let _secure = Nats::with_tls(secure, secret, &ca.issue(&["127.0.0.1"]));
+    let _plain = Nats::start(plain);
+    let good = ca.issue(&["router"]);
+    let cases = [
+        (named, "secret", Some(good.clone()), "nats.hosts"),
+        (secure, "wrong", Some(good.clone()), "nats.pass"),
+        (
+            secure,
+            "secret",
+            Some(other.issue(&["router"])),
+            "nats.ca_certs",
+        ),
+        (secure, "secret", None, "nats.ca_certs"),
+        (
+            secure,
+            "secret",
+            Some(Identity {
+                ca_pem: ca.pem.clone(),
+                ..other.issue(&["router"])
+            }),
+            "nats.cert_chain and nats.private_key",
+        ),
+        (plain, "secret", Some(good), "nats.tls_enabled to false"),
+    ];
+    for (port, password, tls, key) in cases {
+        log.0.lock().unwrap().clear();
+        let config = clients::nats::Config {
+            servers: vec![format!("127.0.0.1:{port}")],
+            user: "nats".into(),
+            password: password.into(),
+            tls,
+        };
+        let _client = clients::nats::connect(&config, "test", |_| std::future::ready(()))
+            .await
+            .unwrap();
+        wait_for("the reason", async || {
+            log.text().contains("nats-connection-refused")
+        })
+        .await;
+        let text = log.text();
+        let line = text
+            .lines()
+            .find(|line| line.contains("nats-connection-refused"));
+        let line = line.unwrap();
+        assert!(
+            line.contains(key) && line.contains("ERROR"),
+            "{key}: {line}"
+        );
+        assert!(!text.contains(password), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_slow_reader_is_bounded_in_bytes() {
+    const SENT: u64 = 300;
+    let port = free_port();
+    let _nats = Nats::start(port);
+    let bus = Nats::config(port);
+    let connect = || clients::nats::connect(&bus, "test", |_| std::future::ready(()));
+    let (sender, receiver) = (connect().await.unwrap(), connect().await.unwrap());
+    let limit = 10 << 20;
+    let mut subscription = Subscription::new(&receiver, "flood", limit).await.unwrap();
+    receiver.flush().await.unwrap();
+    for _ in 0..SENT {
+        sender
+            .publish("flood", vec![b'x'; 1_000_000].into())
+            .await
+            .unwrap();
+    }
+    sender.flush().await.unwrap();
+    let came = async || {
+        receiver
+            .statistics()
+            .in_messages
+            .load(std::sync::atomic::Ordering::Relaxed)
+            == SENT
+    };
+    wait_for("all to have come", came).await;
+    assert_eq!(subscription.pending(), 10, "nobody reads");
+    let (mut read, mut lost) = (0, 0);
+    while read + lost < SENT {
+        match subscription.next().await.unwrap() {
+            Delivery::Message(_) => read += 1,
+            Delivery::Lost(count) => lost += count,
+        }
+    }
+    assert_eq!((read, lost), (10, SENT - 10));
+    sender.publish("flood", "small".into()).await.unwrap();
+    assert!(
+        matches!(subscription.next().await, Some(Delivery::Message(m)) if m.payload == "small")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_was_too_slow_asks_everybody_again() {
+    const ROUTES: usize = 20_000;
+    let world = World::with(Settings {
+        bus_pending_limit: 16 << 10,
+        ..Settings::default()
+    })
+    .await;
+    let dropped = || {
+        let text = world.handle.metrics_text();
+        let line = text
+            .lines()
+            .find(|l| l.starts_with("total_dropped_messages "));
+        line.unwrap()
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
+    let addr = "127.0.0.1:9".parse().unwrap();
+    let message = |n: usize| plain(&format!("app-{n}.test"), "app", 0, addr).to_string();
+    // An emitter: floods once, and answers a router's start as slowly as it is read.
+    let mut starts = world.bus.subscribe("router.start").await.unwrap();
+    for n in 0..ROUTES {
+        world
+            .bus
+            .publish("router.register", message(n).into())
+            .await
+            .unwrap();
+    }
+    world.bus.flush().await.unwrap();
+    wait_for("losses", async || dropped() > 0).await;
+    assert!(world.handle.routes() < ROUTES);
+    let start = tokio::time::timeout(crate::world::PATIENCE, starts.next()).await;
+    start.expect("the router asks again").unwrap();
+    for n in 0..ROUTES {
+        world
+            .bus
+            .publish("router.register", message(n).into())
+            .await
+            .unwrap();
+        if n % 20 == 0 {
+            // The router answers when it has read everything before.
+            world.bus.request("router.greet", "".into()).await.unwrap();
+        }
+    }
+    wait_for("all routes", async || world.handle.routes() == ROUTES).await;
+}
