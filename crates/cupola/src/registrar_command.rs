@@ -3,10 +3,9 @@
 //! SIGHUP, and a change of one of its files, reads it again: routes that go are unregistered, routes that stay are not
 //! touched; a broken file changes nothing.
 
-use crate::router_command::{Watched, read_text};
+use crate::router_command::Watched;
 use anyhow::Result;
 use kit::CancellationToken;
-use kit::tls::Identity;
 use route_registrar::config::{self, Config};
 use route_registrar::{Registrar, Wanted};
 use std::path::Path;
@@ -18,20 +17,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     let config = load(path)?;
     kit::logging::init("info");
     warn(&config);
-    let tls = match &config.nats_tls_files {
-        None => None,
-        Some([cert, key, ca]) => Some(Identity {
-            cert_pem: read_text(cert, "nats_mtls_config.cert_path")?,
-            key_pem: read_text(key, "nats_mtls_config.key_path")?,
-            ca_pem: read_text(ca, "nats_mtls_config.ca_path")?,
-        }),
-    };
-    let nats = clients::nats::Config {
-        servers: config.servers,
-        user: config.user,
-        password: config.password,
-        tls,
-    };
+    let nats = config.nats()?;
     let client = clients::nats::connect(&nats, "route-registrar", |_| async {}).await?;
     let registrar = Registrar::with(client, config.registrations, config.unregistration_limit)?;
     let shutdown = CancellationToken::new();

@@ -5,6 +5,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// PEM texts of one component's certificate chain, its key and the CA that it trusts.
@@ -20,6 +21,25 @@ impl std::fmt::Debug for Identity {
         f.debug_struct("Identity")
             .field("key_pem", &"<redacted>")
             .finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// From three files, which a configuration names `cert_path`, `key_path` and `ca_path` in its section.
+    pub fn from_files(section: &str, [cert, key, ca]: &[PathBuf; 3]) -> Result<Self> {
+        let read = |path: &PathBuf, key: &str| {
+            std::fs::read_to_string(path).with_context(|| {
+                format!(
+                    "{section}.{key} {}: does it exist and may you read it?",
+                    path.display()
+                )
+            })
+        };
+        Ok(Self {
+            cert_pem: read(cert, "cert_path")?,
+            key_pem: read(key, "key_path")?,
+            ca_pem: read(ca, "ca_path")?,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::registrar::{Registration, Route};
 use crate::{HealthCheck, duration, glob};
+use kit::tls::Identity;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -11,18 +12,28 @@ use std::path::{Path, PathBuf};
 /// Checked; certificates are named, not read.
 #[derive(Debug)]
 pub struct Config {
-    /// `host:port`
-    pub servers: Vec<String>,
-    pub user: String,
-    pub password: String,
+    /// Without certificates: [`Config::nats`] reads them.
+    bus: clients::nats::Config,
     /// Certificate, key and authority for mutual TLS with NATS.
-    pub nats_tls_files: Option<[PathBuf; 3]>,
+    nats_tls_files: Option<[PathBuf; 3]>,
     pub registrations: Vec<Registration>,
     /// Most unregistrations in a row of a route whose health check fails.
     pub unregistration_limit: u32,
     /// Every file that was read.
     pub files: Vec<PathBuf>,
     pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// The message bus; reads the certificates.
+    pub fn nats(&self) -> anyhow::Result<clients::nats::Config> {
+        let files = self.nats_tls_files.as_ref();
+        let read = |files| Identity::from_files("nats_mtls_config", files);
+        Ok(clients::nats::Config {
+            tls: files.map(read).transpose()?,
+            ..self.bus.clone()
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -176,14 +187,15 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
     if !problems.is_empty() {
         return Err(problems);
     }
+    let (user, password) = (user.to_owned(), password.to_owned());
+    let servers = file.message_bus_servers.into_iter().map(|s| s.host);
     Ok(Config {
-        user: user.to_owned(),
-        password: password.to_owned(),
-        servers: file
-            .message_bus_servers
-            .into_iter()
-            .map(|s| s.host)
-            .collect(),
+        bus: clients::nats::Config {
+            servers: servers.collect(),
+            user,
+            password,
+            tls: None,
+        },
         nats_tls_files: mtls.enabled.then_some(mtls_files),
         registrations,
         unregistration_limit: file.unregistration_message_limit,

@@ -154,14 +154,10 @@ fn health_tls(certificate: Certificate) -> Result<Arc<ServerConfig>> {
 
 /// `None`: without TLS.
 fn metrics_tls(prometheus: &Prometheus) -> Result<Option<Arc<ServerConfig>>> {
-    let Some([cert, key, ca]) = &prometheus.tls_files else {
+    let Some(files) = &prometheus.tls_files else {
         return Ok(None);
     };
-    let identity = Identity {
-        cert_pem: read_text(cert, "prometheus.cert_path")?,
-        key_pem: read_text(key, "prometheus.key_path")?,
-        ca_pem: read_text(ca, "prometheus.ca_path")?,
-    };
+    let identity = Identity::from_files("prometheus", files)?;
     let config = server_config(&identity, ClientAuth::Required, &["http/1.1"]);
     config.context("prometheus: use its certificate").map(Some)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 const PERIOD: Duration = Duration::from_secs(3);
 
 /// `key` is what the operator calls it.
-pub(crate) fn read_text(path: &Path, key: &str) -> Result<String> {
+pub(super) fn read_text(path: &Path, key: &str) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| {
         format!(
             "{key} {}: does it exist and may you read it?",

@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use upgrade::{Predecessor, Program};
 
-pub(crate) use files::{Watched, read_text};
+pub(crate) use files::Watched;
 
 /// Longest wait for a successor beyond its start delay.
 const PATIENCE: Duration = Duration::from_secs(60);

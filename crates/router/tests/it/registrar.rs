@@ -1,9 +1,11 @@
 //! Routes of servers that are not apps: registered while they are well, as a route-registrar's configuration says.
 
 use crate::backends::Backend;
-use crate::world::{World, wait_for};
+use crate::certs::Ca;
+use crate::world::{Nats, World, free_port, wait_for};
 use kit::CancellationToken;
 use route_registrar::{Registrar, config};
+use router::Settings;
 use std::os::unix::fs::PermissionsExt as _;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,12 +43,7 @@ async fn a_server_that_is_not_an_app_is_routable_while_it_is_well() {
     std::fs::write(path("config.json"), text.to_string()).unwrap();
 
     let config = config::load(&path("config.json")).unwrap();
-    let nats = clients::nats::Config {
-        servers: config.servers,
-        user: config.user,
-        password: config.password,
-        tls: None,
-    };
+    let nats = config.nats().unwrap();
     let client = clients::nats::connect(&nats, "registrar", |_| std::future::ready(()))
         .await
         .unwrap();
@@ -79,4 +76,50 @@ async fn a_server_that_is_not_an_app_is_routable_while_it_is_well() {
     stop.cancel();
     running.await.unwrap().unwrap();
     wait_for("no routes", async || world.handle.routes() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_with_mutual_tls() {
+    let (ca, port) = (Ca::new(), free_port());
+    let nats = Nats::with_tls(port, ("nats", "secret"), &ca.issue(&["127.0.0.1"]));
+    let router = clients::nats::Config {
+        tls: Some(ca.issue(&["router"])),
+        ..Nats::config(port)
+    };
+    let world = World::on(nats, router, Settings::default()).await;
+    let backend = Backend::start("api").await;
+    let folder = tempfile::tempdir().unwrap();
+    let own = ca.issue(&["registrar"]);
+    let path = |name: &str| folder.path().join(name);
+    for (name, text) in [
+        ("cert", &own.cert_pem),
+        ("key", &own.key_pem),
+        ("ca", &own.ca_pem),
+    ] {
+        std::fs::write(path(name), text).unwrap();
+    }
+    let text = serde_json::json!({
+        "message_bus_servers": [{"host": format!("127.0.0.1:{port}"), "user": "nats", "password": "secret"}],
+        "nats_mtls_config": {"enabled": true, "cert_path": path("cert"), "key_path": path("key"), "ca_path": path("ca")},
+        "host": "127.0.0.1",
+        "routes": [{"name": "api", "port": backend.addr.port(), "uris": ["api.sys.test"], "registration_interval": "20s"}]
+    });
+    std::fs::write(path("config.json"), text.to_string()).unwrap();
+    let config = config::load(&path("config.json")).unwrap();
+    let bus = config.nats().unwrap();
+    let client = clients::nats::connect(&bus, "registrar", |_| std::future::ready(()));
+    let client = client.await.unwrap();
+    let stop = CancellationToken::new();
+    let registrar = Registrar::with(client, config.registrations, config.unregistration_limit);
+    let running = tokio::spawn(registrar.unwrap().run(stop.clone()));
+    wait_for("the route", async || world.handle.serves("api.sys.test")).await;
+    assert_eq!(world.get("api.sys.test", "/").await.text(), "api");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    wait_for("no routes", async || world.handle.routes() == 0).await;
+
+    std::fs::remove_file(path("key")).unwrap();
+    let config = config::load(&path("config.json")).unwrap();
+    let error = config.nats().unwrap_err().to_string();
+    assert!(error.starts_with("nats_mtls_config.key_path "), "{error}");
 }
