@@ -2,7 +2,7 @@
 
 use crate::backends::Backend;
 use crate::certs::Ca;
-use crate::client::{Reply, exchange, request};
+use crate::client::request;
 use crate::world::{Nats, World, wait_for};
 use clients::loggregator::Emitter;
 use kit::CancellationToken;
@@ -11,31 +11,8 @@ use router::{
     ClientCertValidation, Config, ForwardedClientCert, FrontTls, LogField, LogFormat, RedactQuery,
     Reserved, ResponseRewrite, Router, Settings, Status,
 };
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-
-/// Over TLS, as the holder of `identity`, or as nobody.
-async fn secure(world: &World, identity: Option<&Identity>, xfcc: &str) -> std::io::Result<Reply> {
-    let builder = rustls::ClientConfig::builder()
-        .with_root_certificates(kit::tls::roots(&world.ca.pem).unwrap());
-    let config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => builder
-            .with_client_auth_cert(
-                kit::tls::certs(&identity.cert_pem).unwrap(),
-                kit::tls::key(&identity.key_pem).unwrap(),
-            )
-            .unwrap(),
-    };
-    let stream = TcpStream::connect(world.https).await.unwrap();
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect("app.apps.test".try_into().unwrap(), stream)
-        .await?;
-    let headers = [("x-forwarded-client-cert", xfcc)];
-    let answer = exchange(stream, "GET", "app.apps.test", "/dump", &headers, "").await;
-    answer.map_err(std::io::Error::other)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn client_certificates_and_what_backends_hear_of_them() {
@@ -63,9 +40,10 @@ async fn client_certificates_and_what_backends_hear_of_them() {
         world
             .register("app.apps.test", "app", 0, backend.addr)
             .await;
+        let names = ("app.apps.test", "app.apps.test");
         let mut seen = Vec::new();
         for identity in [Some(&client), None] {
-            let reply = secure(&world, identity, "mine").await.unwrap();
+            let reply = world.dump_by_tls(identity, names, "mine").await.unwrap();
             let text = reply.text();
             let line = text
                 .lines()
@@ -85,7 +63,8 @@ async fn client_certificates_and_what_backends_hear_of_them() {
         };
         assert_eq!(seen, want, "{mode:?}");
         let stranger = Ca::new().issue(&["client"]);
-        assert!(secure(&world, Some(&stranger), "mine").await.is_err());
+        let refused = world.dump_by_tls(Some(&stranger), names, "mine").await;
+        assert!(refused.is_err());
     }
 }
 

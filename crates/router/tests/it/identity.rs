@@ -2,7 +2,7 @@
 
 use crate::backends::Backend;
 use crate::certs::Ca;
-use crate::client::{Reply, exchange};
+use crate::client::Reply;
 use crate::world::{World, plain, wait_for};
 use clients::loggregator::Emitter;
 use kit::tls::Identity;
@@ -10,51 +10,32 @@ use router::{
     CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, LogField, LogFormat,
     MtlsDomain, Settings, Subject, XfccFormat,
 };
-use std::sync::Arc;
-use tokio::net::TcpStream;
 
-/// A request whose name in the handshake and in its head are given apart.
 async fn ask(
     world: &World,
     identity: Option<&Identity>,
     sni: &str,
     host: &str,
 ) -> std::io::Result<Reply> {
-    let builder = rustls::ClientConfig::builder()
-        .with_root_certificates(kit::tls::roots(&world.ca.pem).unwrap());
-    let config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => builder
-            .with_client_auth_cert(
-                kit::tls::certs(&identity.cert_pem).unwrap(),
-                kit::tls::key(&identity.key_pem).unwrap(),
-            )
-            .unwrap(),
-    };
-    let stream = TcpStream::connect(world.https).await?;
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(sni.to_owned().try_into().unwrap(), stream)
-        .await?;
-    let headers = [("x-forwarded-client-cert", "forged")];
-    let answer = exchange(stream, "GET", host, "/dump", &headers, "").await;
-    answer.map_err(std::io::Error::other)
+    world.dump_by_tls(identity, (sni, host), "forged").await
 }
 
-fn domain(authority: &Ca) -> MtlsDomain {
-    MtlsDomain {
+async fn status(world: &World, identity: Option<&Identity>, sni: &str, host: &str) -> Option<u16> {
+    let reply = ask(world, identity, sni, host).await;
+    reply.map(|reply| reply.status).ok()
+}
+
+/// A router with a domain for callers whose certificates are of `instances`.
+async fn world_with_domain(instances: &Ca) -> World {
+    let domain = MtlsDomain {
         name: "*.apps.identity".into(),
-        client_cas: authority.pem.clone(),
+        client_cas: instances.pem.clone(),
         forwarded_client_cert: ForwardedClientCert::SanitizeSet,
         xfcc_format: XfccFormat::Envoy,
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_gets_into_a_domain_without_its_certificate_or_around_the_question() {
-    let instances = Ca::new();
+    };
     let settings = Settings {
         front_tls: FrontTls {
-            domains: vec![domain(&instances)],
+            domains: vec![domain],
             ..FrontTls::default()
         },
         log_format: LogFormat {
@@ -68,7 +49,13 @@ async fn nobody_gets_into_a_domain_without_its_certificate_or_around_the_questio
         },
         ..Settings::default()
     };
-    let world = World::streaming_to(Emitter::discard(), Ca::new(), settings).await;
+    World::streaming_to(Emitter::discard(), Ca::new(), settings).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_into_a_domain_without_its_certificate_or_around_the_question() {
+    let instances = Ca::new();
+    let world = world_with_domain(&instances).await;
     let backend = Backend::start("app").await;
     let own = "own.apps.identity";
     for host in [own, "app.apps.test"] {
@@ -83,20 +70,20 @@ async fn nobody_gets_into_a_domain_without_its_certificate_or_around_the_questio
         text.contains("OU=app:caller") && !text.contains("forged"),
         "{text}"
     );
-    let status = async |identity: Option<&Identity>, sni: &str, host: &str| {
-        let reply = ask(&world, identity, sni, host).await;
-        reply.map(|reply| reply.status).ok()
-    };
     for (identity, sni, host, wanted) in [
         (None, own, own, None),
         (None, "app.apps.test", own, Some(421)),
         (Some(&caller), own, "app.apps.test", Some(421)),
         (None, "app.apps.test", "app.apps.test", Some(200)),
     ] {
-        assert_eq!(status(identity, sni, host).await, wanted, "{sni} {host}");
+        assert_eq!(
+            status(&world, identity, sni, host).await,
+            wanted,
+            "{sni} {host}"
+        );
     }
     let strange = Ca::new().issue_to(&["app:caller"]);
-    assert_eq!(status(Some(&strange), own, own).await, None);
+    assert_eq!(status(&world, Some(&strange), own, own).await, None);
     assert_eq!(world.get(own, "/").await.status, 421, "plain HTTP");
     let line = &world.log_lines(1).await[0];
     assert!(
@@ -108,23 +95,7 @@ async fn nobody_gets_into_a_domain_without_its_certificate_or_around_the_questio
 #[tokio::test(flavor = "multi_thread")]
 async fn who_a_route_does_not_name_does_not_reach_it() {
     let instances = Ca::new();
-    let settings = Settings {
-        front_tls: FrontTls {
-            domains: vec![domain(&instances)],
-            ..FrontTls::default()
-        },
-        log_format: LogFormat {
-            extra_fields: vec![
-                LogField::CallerApp,
-                LogField::CallerSpace,
-                LogField::RoutePolicy,
-                LogField::TlsSni,
-            ],
-            ..LogFormat::default()
-        },
-        ..Settings::default()
-    };
-    let world = World::streaming_to(Emitter::discard(), Ca::new(), settings).await;
+    let world = world_with_domain(&instances).await;
     let (near, far) = (Backend::start("near").await, Backend::start("far").await);
     for (host, scope, sources) in [
         ("open.apps.identity", "any", "cf:any"),
@@ -143,8 +114,6 @@ async fn who_a_route_does_not_name_does_not_reach_it() {
             world.publish("router.register", message).await;
         }
     }
-    let app = Backend::start("app").await;
-    world.register("app.apps.test", "app", 0, app.addr).await;
     wait_for("the last route", async || {
         world.table().await["closed.apps.identity"]
             .as_array()
@@ -156,10 +125,6 @@ async fn who_a_route_does_not_name_does_not_reach_it() {
     let stranger = instances.issue_to(&["app:stranger", "space:space-1"]);
     let distant = instances.issue_to(&["app:other", "space:space-3"]);
     let nobody = instances.issue(&["not-an-instance"]);
-    let status = async |identity: Option<&Identity>, sni: &str, host: &str| {
-        let reply = ask(&world, identity, sni, host).await;
-        reply.map(|reply| reply.status).ok()
-    };
     let (own, open) = ("own.apps.identity", "open.apps.identity");
     for (identity, sni, host, wanted) in [
         (Some(&caller), own, own, Some(200)),
@@ -174,18 +139,13 @@ async fn who_a_route_does_not_name_does_not_reach_it() {
             "closed.apps.identity",
             Some(403),
         ),
-        // Nobody gets in without a certificate, or around the question.
-        (None, own, own, None),
-        (None, "app.apps.test", own, Some(421)),
-        (Some(&caller), own, "app.apps.test", Some(421)),
-        (None, "app.apps.test", "app.apps.test", Some(200)),
     ] {
-        assert_eq!(status(identity, sni, host).await, wanted, "{sni} {host}");
+        assert_eq!(
+            status(&world, identity, sni, host).await,
+            wanted,
+            "{sni} {host}"
+        );
     }
-    let strange = Ca::new().issue_to(&["app:caller"]);
-    assert_eq!(status(Some(&strange), own, own).await, None);
-    assert_eq!(world.get(own, "/").await.status, 421, "plain HTTP");
-
     // Of a route's endpoints only those of the caller's space are asked: never a chance of a 403.
     for _ in 0..6 {
         let reply = ask(&world, Some(&caller), own, own).await.unwrap();
@@ -202,7 +162,7 @@ async fn who_a_route_does_not_name_does_not_reach_it() {
         0,
         "of another space"
     );
-    let lines = world.log_lines(17).await;
+    let lines = world.log_lines(13).await;
     assert!(
         lines[0].contains(r#" caller_cf_app:"caller" caller_cf_space:"space-1" route_policy:"allowed" tls_sni:"own.apps.identity" x_cf_routererror:"-""#),
         "{}",

@@ -1,7 +1,7 @@
 //! One router with its own nats-server, and what a test does to it.
 
 use crate::certs::Ca;
-use crate::client::{Reply, request};
+use crate::client::{Reply, exchange, request};
 use clients::loggregator::Emitter;
 use kit::CancellationToken;
 use kit::tls::Identity;
@@ -9,8 +9,9 @@ use router::{Certificate, Config, Handle, Router, Settings, Status};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -246,6 +247,34 @@ impl World {
 
     pub(crate) async fn get(&self, host: &str, path: &str) -> Reply {
         request(self.addr, "GET", host, path, &[], "").await
+    }
+
+    /// What the backend saw of a request over TLS, of the identity's holder or of nobody. The name in the handshake and the
+    /// one in the head are given apart.
+    pub(crate) async fn dump_by_tls(
+        &self,
+        identity: Option<&Identity>,
+        (sni, host): (&str, &str),
+        xfcc: &str,
+    ) -> std::io::Result<Reply> {
+        let builder = rustls::ClientConfig::builder()
+            .with_root_certificates(kit::tls::roots(&self.ca.pem).unwrap());
+        let config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => builder
+                .with_client_auth_cert(
+                    kit::tls::certs(&identity.cert_pem).unwrap(),
+                    kit::tls::key(&identity.key_pem).unwrap(),
+                )
+                .unwrap(),
+        };
+        let stream = TcpStream::connect(self.https).await?;
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(sni.to_owned().try_into().unwrap(), stream)
+            .await?;
+        let headers = [("x-forwarded-client-cert", xfcc)];
+        let answer = exchange(stream, "GET", host, "/dump", &headers, "").await;
+        answer.map_err(std::io::Error::other)
     }
 
     /// The lines of the access log once it holds `count`.
