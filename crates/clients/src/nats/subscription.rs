@@ -1,16 +1,14 @@
 //! A subscription whose reader may be slow: what waits for it is bounded in bytes, and what is lost is counted.
 //!
 //! ```text
-//!  socket ──▶ client ──▶ a task that takes at once ──▶ pending, PENDING_LIMIT bytes at most ──▶ reader
-//!                                                └─▶ beyond it: dropped, counted, told in its place
+//!  socket ──▶ client ──▶ with every look at the subscription ──▶ pending, PENDING_LIMIT bytes at most ──▶ reader
+//!                                                          └─▶ beyond it: dropped, counted, told in its place
 //! ```
 
 use anyhow::{Context as _, Result};
-use async_nats::{Client, Message};
-use futures::StreamExt as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use tokio::sync::mpsc;
+use async_nats::{Client, Message, Subscriber};
+use futures::{FutureExt as _, StreamExt as _};
+use std::collections::VecDeque;
 
 /// Bytes that may wait for a router's parsing: twice gorouter's. At 800 bytes a message this is a quarter of a million new
 /// routes, several seconds of the fastest flood.
@@ -24,92 +22,69 @@ pub enum Delivery {
     Lost(u64),
 }
 
-/// Read it with [`next`](Self::next). Dropped, it unsubscribes.
+/// Read it with [`next`](Self::next), and let the client's own task run in between. Dropped, it unsubscribes.
 #[derive(Debug)]
 pub struct Subscription {
-    deliveries: mpsc::UnboundedReceiver<Taken>,
-    pending: Arc<Pending>,
-}
-
-#[derive(Debug)]
-enum Taken {
-    Message(Message),
-    /// How many is in [`Pending::lost`]: it may still grow.
-    Lost,
-}
-
-#[derive(Debug, Default)]
-struct Pending {
-    messages: AtomicUsize,
-    bytes: AtomicUsize,
-    lost: AtomicU64,
+    subscriber: Subscriber,
+    pending: VecDeque<Delivery>,
+    /// Of what is pending.
+    bytes: usize,
+    limit: usize,
 }
 
 impl Subscription {
     /// `limit`: bytes that may wait, messages' own size in memory included.
     pub async fn new(client: &Client, subject: &'static str, limit: usize) -> Result<Self> {
-        let mut subscriber = client
+        let subscriber = client
             .subscribe(subject)
             .await
             .with_context(|| format!("subscribe to {subject}"))?;
-        let pending = Arc::<Pending>::default();
-        let (taken, deliveries) = mpsc::unbounded_channel();
-        let of_task = pending.clone();
-        tokio::spawn(async move {
-            loop {
-                let message = tokio::select! {
-                    biased;
-                    message = subscriber.next() => message,
-                    () = taken.closed() => None,
-                };
-                let Some(message) = message else { return };
-                if let Some(taken_in) = of_task.take_in(message, limit)
-                    && taken.send(taken_in).is_err()
-                {
-                    return;
-                }
-            }
-        });
         Ok(Self {
-            deliveries,
-            pending,
+            subscriber,
+            pending: VecDeque::new(),
+            bytes: 0,
+            limit,
         })
     }
 
     /// `None`: the client is closed. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Delivery> {
-        Some(match self.deliveries.recv().await? {
-            Taken::Message(message) => {
-                self.pending.messages.fetch_sub(1, Ordering::Relaxed);
-                self.pending
-                    .bytes
-                    .fetch_sub(size(&message), Ordering::Relaxed);
-                Delivery::Message(message)
-            }
-            Taken::Lost => Delivery::Lost(self.pending.lost.swap(0, Ordering::Relaxed)),
-        })
-    }
-
-    /// Messages that wait for the reader.
-    pub fn pending(&self) -> usize {
-        self.pending.messages.load(Ordering::Relaxed)
-    }
-}
-
-impl Pending {
-    /// `None`: one more of a loss that the reader will hear of.
-    fn take_in(&self, message: Message, limit: usize) -> Option<Taken> {
-        let size = size(&message);
-        if self.bytes.load(Ordering::Relaxed).saturating_add(size) > limit {
-            let first = self.lost.fetch_add(1, Ordering::Relaxed) == 0;
-            return first.then_some(Taken::Lost);
+        match self.try_next() {
+            Some(delivery) => Some(delivery),
+            None => self.subscriber.next().await.map(Delivery::Message),
         }
-        self.messages.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
-        Some(Taken::Message(message))
+    }
+
+    /// `None`: nothing waits.
+    pub fn try_next(&mut self) -> Option<Delivery> {
+        self.take_in();
+        let delivery = self.pending.pop_front()?;
+        if let Delivery::Message(message) = &delivery {
+            self.bytes -= size(message);
+        }
+        Some(delivery)
+    }
+
+    /// Messages, and notes of losses, that wait for the reader.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Everything that has come.
+    fn take_in(&mut self) {
+        while let Some(Some(message)) = self.subscriber.next().now_or_never() {
+            if self.bytes + size(&message) <= self.limit {
+                self.bytes += size(&message);
+                self.pending.push_back(Delivery::Message(message));
+            } else if let Some(Delivery::Lost(count)) = self.pending.back_mut() {
+                *count += 1;
+            } else {
+                self.pending.push_back(Delivery::Lost(1));
+            }
+        }
     }
 }
 
 fn size(message: &Message) -> usize {
-    message.length + size_of::<Taken>()
+    message.length + size_of::<Delivery>()
 }

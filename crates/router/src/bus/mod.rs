@@ -1,10 +1,10 @@
 //! The router's side of the message bus: everything it knows of routes comes from here.
 //!
-//! What comes is taken from the socket whatever we do ([`Subscription`]), so that a burst is not lost for slow parsing; here
-//! messages are parsed and applied, or, when they only repeat what was said before, recognised ([`apply`]). All of it lives in
-//! one thread of its own: nothing else waits for it, and it wakes nobody but itself. The bus gone suspends pruning; the
-//! bus back, or messages lost because we were too slow, publishes `router.start`, to which every emitter answers with all
-//! of its routes.
+//! The socket is drained between any two portions of messages, so that a burst is not lost for slow parsing
+//! ([`Subscription`]); here messages are parsed and applied, or, when they only repeat what was said before, recognised
+//! ([`apply`]). All of it lives in one thread of its own: nothing else waits for it, and no message costs a wake-up of
+//! another thread. The bus gone suspends pruning; the bus back, or messages lost because we were too slow, publishes
+//! `router.start`, to which every emitter answers with all of its routes.
 
 mod apply;
 pub(crate) mod message;
@@ -15,7 +15,6 @@ use apply::Applier;
 use async_nats::{Client, Event};
 use bytes::Bytes;
 use clients::nats::{Delivery, Subscription};
-use futures::FutureExt as _;
 use kit::CancellationToken;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,10 +26,13 @@ use wire::router::{StartMessage, subject};
 const HEAL_AFTER: Duration = Duration::from_secs(1);
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// So many messages are applied before anything else is looked at.
+/// So many messages are applied before the socket is looked at again.
 const PORTION: usize = 64;
+/// After a portion that said nothing new. Emitters' repetitions come one by one and all the time, and each would wake the
+/// thread: so they wait for each other, in the socket. What is new waits no longer than this.
+const REST: Duration = Duration::from_millis(1);
 
-/// Keeps the table until `end`.
+/// Keeps the table until `end`. For a thread of its own: it may sleep.
 pub(crate) async fn subscribe(
     shared: Arc<Shared>,
     nats: clients::nats::Config,
@@ -54,27 +56,35 @@ pub(crate) async fn subscribe(
     loop {
         tokio::select! {
             () = end.cancelled() => break,
-            delivery = subscription.next() => {
-                anyhow::ensure!(delivery.is_some(), "the NATS subscription to router.* ended");
+            first = subscription.next() => {
+                let Some(first) = first else {
+                    anyhow::bail!("the NATS subscription to router.* ended");
+                };
                 let now = Instant::now();
-                let mut portion = 1..PORTION;
-                let mut next = delivery;
-                while let Some(delivery) = next {
+                let more = std::iter::from_fn(|| subscription.try_next()).take(PORTION - 1);
+                let mut news = false;
+                let mut asked = Vec::new();
+                for delivery in std::iter::once(first).chain(more) {
                     match delivery {
                         Delivery::Message(message) => {
-                            applier.apply(message.subject.as_str(), &message.payload, now);
-                            if message.subject.as_str() == subject::GREET && let Some(reply) = message.reply {
-                                let _ = client.publish(reply, start_payload(&shared)).await;
+                            let subject = message.subject.as_str();
+                            news |= applier.apply(subject, &message.payload, now);
+                            if subject == subject::GREET {
+                                asked.extend(message.reply);
                             }
                         }
                         Delivery::Lost(count) => lost(&shared, count, &mut heal_at),
                     }
-                    next = match portion.next() {
-                        Some(_) => subscription.next().now_or_never().flatten(),
-                        None => None,
-                    };
                 }
-            }
+                for reply in asked {
+                    let _ = client.publish(reply, start_payload(&shared)).await;
+                }
+                if !news && subscription.pending() == 0 {
+                    std::thread::sleep(REST);
+                }
+                // The client's task reads the socket.
+                tokio::task::yield_now().await;
+            },
             Some(event) = heard.recv() => {
                 connection(&shared, &client, event, &mut heal_at).await;
             }

@@ -300,15 +300,16 @@ async fn what_waits_for_a_slow_reader_is_bounded_in_bytes() {
             == SENT
     };
     wait_for("all to have come", came).await;
-    assert_eq!(subscription.pending(), 10, "nobody reads");
     let (mut read, mut lost) = (0, 0);
     while read + lost < SENT {
         match subscription.next().await.unwrap() {
             Delivery::Message(_) => read += 1,
             Delivery::Lost(count) => lost += count,
         }
+        let most = 2 * 10;
+        assert!(subscription.pending() <= most, "each with a word of a loss");
     }
-    assert_eq!((read, lost), (10, SENT - 10));
+    assert!(lost > 0, "all came before anybody read");
     sender.publish("flood", "small".into()).await.unwrap();
     assert!(
         matches!(subscription.next().await, Some(Delivery::Message(m)) if m.payload == "small")
