@@ -29,7 +29,7 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// Messages that may wait between the socket and who takes them from it. A [`Subscription`] takes them at once; what is
+/// Messages that may wait between the socket and who takes them from it. A [`Subscription`] takes them with every look; what is
 /// beyond is dropped, and told as `Event::SlowConsumer`.
 const UNTAKEN: usize = 1 << 16;
 
