@@ -52,9 +52,11 @@ pub fn request_host(host: &str) -> &str {
     host.split(':').next().unwrap_or(host)
 }
 
-/// A request's path as part of a key: cut at `?`, outer slashes off.
+/// A request's path as part of a key: cut at `?`, without the slash that begins it and those that end it. Of `//a` a
+/// slash is left: its first segment is empty, and it does not lie below `a`.
 pub(super) fn request_path(path: &str) -> &str {
-    path.split('?').next().unwrap_or_default().trim_matches('/')
+    let path = path.split('?').next().unwrap_or_default();
+    path.strip_prefix('/').unwrap_or(path).trim_end_matches('/')
 }
 
 /// Calls `then` with the text in lower case; allocates only when there is a capital in it.
@@ -142,10 +144,24 @@ mod tests {
     }
 
     #[test]
+    fn paths_of_requests() {
+        for (given, path) in [
+            ("/a/B/?x=/y", "a/B"),
+            ("/", ""),
+            ("//", ""),
+            ("//a", "/a"),
+            ("/a//b", "a//b"),
+        ] {
+            assert_eq!(request_path(given), path);
+        }
+    }
+
+    #[test]
     fn prefixes() {
         let of = |path, depth| prefixes_longest_first(path, depth).collect::<Vec<_>>();
         assert_eq!(of("a/b/c", 2), ["a/b", "a"]);
         assert_eq!(of("a/b/c", 9), ["a/b/c", "a/b", "a"]);
         assert!(of("", 3).is_empty());
+        assert!(of("/a", 1).is_empty());
     }
 }
