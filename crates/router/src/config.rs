@@ -171,7 +171,7 @@ impl Default for Buckets {
             lookup: (1..=10).map(|n| f64::from(n) * 10_000.0).collect(),
             gorouter_time: time.map(f64::from).to_vec(),
             latency: time.map(f64::from).to_vec(),
-            registration: vec![0.1, 0.2, 0.4, 0.8, 1.0, 2.0, 4.0],
+            registration: vec![0.1, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0],
             http_latency: vec![0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6],
         }
     }

@@ -175,6 +175,11 @@ fn elsewhere(keys: &mut Keys<'_>) {
         "publish_start_message_interval",
         "load_balancer_healthy_threshold",
         "websocket_dial_timeout",
+        // Of the program that watches a gorouter.
+        "healthcheck_poll_interval",
+        "healthcheck_timeout",
+        // Always gorouter's 20 s.
+        "nats_client_ping_interval",
         // Of the Routing API's client.
         "token_fetcher_max_retries",
         "token_fetcher_retry_interval",

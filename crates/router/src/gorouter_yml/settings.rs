@@ -83,7 +83,7 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
             .iter()
             .map(|name| name.to_ascii_lowercase())
             .collect(),
-        trace_key: keys.text("trace_key").unwrap_or_else(|| "22".into()),
+        trace_key: keys.text("trace_key").unwrap_or_default(),
         sticky_cookies: keys
             .texts("sticky_session_cookie_names")
             .unwrap_or(defaults.sticky_cookies),

@@ -28,6 +28,8 @@ fn an_empty_file_has_gorouters_defaults() {
     assert_eq!(read.settings.drain_timeout, Duration::from_secs(60));
     assert_eq!(read.settings.read_header_timeout, Duration::from_secs(30));
     assert!(read.settings.compat_gorouter);
+    // No client learns an instance's address unless the operator has named a key.
+    assert_eq!(read.settings.trace_key, "");
     assert!(read.warnings.is_empty(), "{:?}", read.warnings);
 }
 
@@ -224,8 +226,8 @@ tls_pem: [{{cert_chain: {cert}, private_key: {key}}}]
 client_ca_certs: {ca}
 enable_verify_client_certificate_metadata: true
 verify_client_certificate_metadata:
-- issuer_in_chain: {{common_name: {issuer}, organisation: [Ours]}}
-  valid_cert_subjects: [{{common_name: a, organisation_unit: [y, x]}}]
+- issuer_in_chain: {{common_name: {issuer}, organization: [Ours]}}
+  valid_cert_subjects: [{{common_name: a, organizational_unit: [y, x]}}]
 domains:
 - {{name: '*.Apps.Identity', ca_certs: {ca}, xfcc_format: envoy}}
 "

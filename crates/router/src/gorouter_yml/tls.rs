@@ -145,8 +145,8 @@ fn subject(keys: &mut Keys<'_>) -> Subject {
     };
     Subject {
         country: list("country"),
-        organisation: list("organisation"),
-        organisation_unit: list("organisation_unit"),
+        organisation: list("organization"),
+        organisation_unit: list("organizational_unit"),
         locality: list("locality"),
         province: list("province"),
         street_address: list("street_address"),
