@@ -17,19 +17,45 @@ pub(crate) static W3C: [Known; 2] = [Known::Traceparent, Known::Tracestate];
 /// A longer `tracestate` is ignored.
 const LONGEST_STATE: usize = 2048;
 
+/// The trace that a request belongs to, and the span that is the router's.
+#[derive(Debug, PartialEq, Eq)]
+struct Trace {
+    /// 16 or 32 hex digits.
+    id: String,
+    /// 16 hex digits.
+    span: String,
+}
+
+impl Trace {
+    /// A new one: what a request's id and its trace have in common, somebody can search for.
+    fn new(id: uuid::Uuid) -> Self {
+        let id = id.simple().to_string();
+        let span = id[16..].to_owned();
+        Self { id, span }
+    }
+
+    /// The trace's id in the form of a request's, if it has the length of one.
+    fn request_id(&self) -> Option<uuid::Uuid> {
+        (self.id.len() == 32).then(|| uuid::Uuid::parse_str(&self.id).ok())?
+    }
+}
+
 pub(crate) fn apply(context: &mut RequestContext<'_>, fields: &mut Fields, settings: &Settings) {
-    let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    let fresh = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    let mut given = None;
+    if settings.zipkin {
+        given = zipkin(fields, fresh);
+    }
+    if settings.w3c {
+        let span = format!("{:016x}", rand::random::<u64>());
+        let joined = w3c(fields, fresh, given.as_ref(), span, &settings.w3c_tenant);
+        given = given.or(joined);
+    }
+    let id = given.as_ref().and_then(Trace::request_id).unwrap_or(fresh);
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     let text = id.hyphenated().encode_lower(&mut text);
     context.request_id = fields.store(text.as_bytes());
     fields.set_span(Known::XVcapRequestId, context.request_id);
-    if settings.zipkin {
-        zipkin(fields, &id.simple().to_string(), rand::random());
-    }
-    if settings.w3c {
-        let (trace, parent) = (id.simple().to_string(), rand::random());
-        w3c(fields, &trace, parent, &settings.w3c_tenant);
-    }
 }
 
 /// The client learns the id of its request, unless the app has set one.
@@ -41,32 +67,90 @@ pub(crate) fn answer(context: &RequestContext<'_>, exchange: &mut Exchange) {
     }
 }
 
-/// A `b3` header is kept; else trace and span id are kept or made, and `b3` is built from them.
-fn zipkin(fields: &mut Fields, new_trace: &str, new_span: u64) {
-    if fields.contains(Known::B3) {
-        return;
+/// A `b3` header that says a trace is kept, else the pair of trace and span is, else both are made; `b3` is built from
+/// the pair. A pair that says nothing is passed on alone. `Some`: what the client gave.
+fn zipkin(fields: &mut Fields, fresh: uuid::Uuid) -> Option<Trace> {
+    let b3 = fields.get_text(Known::B3).unwrap_or_default();
+    if matches!(b3, "0" | "1" | "d") {
+        return None;
     }
-    if !(fields.contains(Known::XB3TraceId) && fields.contains(Known::XB3SpanId)) {
-        fields.set(Known::XB3TraceId, new_trace.as_bytes());
-        fields.set(Known::XB3SpanId, format!("{new_span:016x}").as_bytes());
+    let mut parts = b3.split('-');
+    if let Some(trace) = trace(parts.next(), parts.next()) {
+        return Some(trace);
     }
-    let mut b3 = Vec::new();
-    b3.extend_from_slice(fields.get(Known::XB3TraceId).unwrap_or_default());
-    b3.push(b'-');
-    b3.extend_from_slice(fields.get(Known::XB3SpanId).unwrap_or_default());
-    fields.set(Known::B3, &b3);
+    let id = fields.get_text(Known::XB3TraceId);
+    let span = fields.get_text(Known::XB3SpanId);
+    if id.is_some_and(|id| !id.is_empty()) && span.is_some_and(|span| !span.is_empty()) {
+        let trace = trace(id, span)?;
+        let b3 = single(fields, &trace);
+        fields.set(Known::B3, b3.as_bytes());
+        return Some(trace);
+    }
+    let made = Trace::new(fresh);
+    fields.set(Known::XB3TraceId, made.id.as_bytes());
+    fields.set(Known::XB3SpanId, made.span.as_bytes());
+    fields.set(Known::B3, format!("{}-{}", made.id, made.span).as_bytes());
+    None
 }
 
-/// A valid `traceparent` keeps its trace and flags and gets a new parent; our entry comes first in `tracestate`.
-fn w3c(fields: &mut Fields, new_trace: &str, parent: u64, tenant: &str) {
-    let parent = format!("{parent:016x}");
+fn trace(id: Option<&str>, span: Option<&str>) -> Option<Trace> {
+    let (id, span) = (id?, span?);
+    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+    let whole = matches!(id.len(), 16 | 32) && span.len() == 16 && hex(id) && hex(span);
+    whole.then(|| Trace {
+        id: id.to_ascii_lowercase(),
+        span: span.to_ascii_lowercase(),
+    })
+}
+
+/// The pair in one header, with what was decided about sampling, and the parent.
+fn single(fields: &Fields, trace: &Trace) -> String {
+    let mut b3 = format!("{}-{}", trace.id, trace.span);
+    let sampled = match (
+        fields.get_text("x-b3-flags"),
+        fields.get_text("x-b3-sampled"),
+    ) {
+        (Some("1"), _) => "d",
+        (_, Some("1" | "true")) => "1",
+        (_, Some("0" | "false")) => "0",
+        _ => return b3,
+    };
+    let _ = write!(b3, "-{sampled}");
+    if let Some(parent) = fields.get_text(Known::XB3ParentSpanId) {
+        let _ = write!(b3, "-{parent}");
+    }
+    b3
+}
+
+/// A valid `traceparent` keeps its trace and flags and gets a new parent, `span`; else the trace is that of B3, or a
+/// new one. Our entry comes first in `tracestate`. `Some`: what the client gave.
+fn w3c(
+    fields: &mut Fields,
+    fresh: uuid::Uuid,
+    b3: Option<&Trace>,
+    span: String,
+    tenant: &str,
+) -> Option<Trace> {
     let old = fields
         .get_text(Known::Traceparent)
         .filter(|v| is_traceparent(v))
         .map(str::to_owned);
-    let traceparent = match &old {
-        Some(old) => format!("{}-{parent}-{}", &old[..35], &old[53..]),
-        None => format!("00-{new_trace}-{parent}-01"),
+    let (traceparent, parent, given) = match &old {
+        Some(old) => {
+            let joined = Trace {
+                id: old[3..35].to_owned(),
+                span: span.clone(),
+            };
+            // Of later versions we know no more than of this one.
+            let traceparent = format!("00-{}-{span}-{}", joined.id, &old[53..]);
+            (traceparent, span, Some(joined))
+        }
+        None => {
+            let new = Trace::new(fresh);
+            let of = b3.unwrap_or(&new);
+            let traceparent = format!("00-{:0>32}-{}-01", of.id, of.span);
+            (traceparent, of.span.clone(), None)
+        }
     };
     fields.set(Known::Traceparent, traceparent.as_bytes());
     let ours = if tenant.is_empty() {
@@ -75,13 +159,13 @@ fn w3c(fields: &mut Fields, new_trace: &str, parent: u64, tenant: &str) {
         format!("{tenant}@gorouter")
     };
     let mut state = format!("{ours}={parent}");
-    let given = fields
+    let given_state = fields
         .get_all(Known::Tracestate)
         .filter_map(|v| std::str::from_utf8(v).ok())
         .collect::<Vec<_>>()
         .join(",");
-    if old.is_some() && given.len() <= LONGEST_STATE {
-        for entry in given
+    if old.is_some() && given_state.len() <= LONGEST_STATE {
+        for entry in given_state
             .split(',')
             .map(str::trim)
             .filter(|e| !e.is_empty() && e.split('=').next() != Some(&ours))
@@ -90,6 +174,7 @@ fn w3c(fields: &mut Fields, new_trace: &str, parent: u64, tenant: &str) {
         }
     }
     fields.set(Known::Tracestate, state.as_bytes());
+    given
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.
@@ -107,40 +192,121 @@ fn is_traceparent(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const SPAN: &str = "00f067aa0ba902b7";
+    const FRESH: uuid::Uuid = uuid::Uuid::from_u128(0x11111111_2222_4333_8444_555555555555);
+
+    fn with(lines: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::default();
+        for (name, value) in lines {
+            fields.append_spelled(name.as_bytes(), value.as_bytes());
+        }
+        fields
+    }
+
     #[test]
     fn b3_is_kept_or_built() {
-        let mut fields = Fields::default();
-        zipkin(&mut fields, "ab", 1);
-        assert_eq!(fields.get_text(Known::B3), Some("ab-0000000000000001"));
-        zipkin(&mut fields, "cd", 2);
-        assert_eq!(fields.get_text(Known::B3), Some("ab-0000000000000001"));
+        let made = "11111111222243338444555555555555-8444555555555555";
+        for (lines, b3, given) in [
+            (vec![], Some(made.to_owned()), None),
+            (vec![("b3", "nonsense")], Some(made.to_owned()), None),
+            (vec![("b3", "0")], Some("0".into()), None),
+            (vec![("b3", "PAIR-0")], Some("PAIR-0".into()), Some(ID)),
+            (vec![("x-b3-traceid", ID)], Some(made.to_owned()), None),
+            (
+                vec![("x-b3-traceid", "z"), ("x-b3-spanid", "y")],
+                None,
+                None,
+            ),
+            (
+                vec![("x-b3-traceid", ID), ("x-b3-spanid", SPAN)],
+                Some("PAIR".into()),
+                Some(ID),
+            ),
+            (
+                vec![
+                    ("x-b3-traceid", ID),
+                    ("x-b3-spanid", SPAN),
+                    ("x-b3-sampled", "0"),
+                ],
+                Some("PAIR-0".into()),
+                Some(ID),
+            ),
+            (
+                vec![
+                    ("x-b3-traceid", ID),
+                    ("x-b3-spanid", SPAN),
+                    ("x-b3-flags", "1"),
+                    ("x-b3-parentspanid", "a"),
+                ],
+                Some("PAIR-d-a".into()),
+                Some(ID),
+            ),
+        ] {
+            let pair = format!("{ID}-{SPAN}");
+            let lines: Vec<(&str, String)> = lines
+                .into_iter()
+                .map(|(name, value)| (name, value.replace("PAIR", &pair)))
+                .collect();
+            let said: Vec<_> = lines.iter().map(|(n, v)| (*n, v.as_str())).collect();
+            let mut fields = with(&said);
+            let trace = zipkin(&mut fields, FRESH);
+            let b3 = b3.map(|b3| b3.replace("PAIR", &pair));
+            assert_eq!(fields.get_text(Known::B3), b3.as_deref(), "{said:?}");
+            assert_eq!(trace.map(|trace| trace.id).as_deref(), given, "{said:?}");
+        }
+    }
+
+    /// Who searches for a trace finds the request by its id, and both kinds of tracing speak of one trace.
+    #[test]
+    fn a_requests_id_is_its_traces() {
+        let of = |id: &str| Trace {
+            id: id.into(),
+            span: SPAN.into(),
+        };
+        let id = of(ID).request_id().unwrap().hyphenated().to_string();
+        assert_eq!(id, "4bf92f35-77b3-4da6-a3ce-929d0e0e4736");
+        assert_eq!(of(SPAN).request_id(), None);
+        for (b3, traceparent) in [
+            (ID, format!("00-{ID}-{SPAN}-01")),
+            (SPAN, format!("00-0000000000000000{SPAN}-{SPAN}-01")),
+        ] {
+            let mut fields = Fields::default();
+            assert_eq!(
+                w3c(&mut fields, FRESH, Some(&of(b3)), "new".into(), ""),
+                None
+            );
+            assert_eq!(fields.get_text(Known::Traceparent), Some(&*traceparent));
+            let state = format!("gorouter={SPAN}");
+            assert_eq!(fields.get_text(Known::Tracestate), Some(&*state));
+        }
     }
 
     #[test]
     fn a_valid_traceparent_keeps_its_trace() {
-        let mut fields = Fields::default();
-        let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
-        fields.append(Known::Traceparent, parent);
-        fields.append(Known::Tracestate, b"gorouter=old, x=y");
-        w3c(&mut fields, "new", 1, "");
+        let span = || "0000000000000001".to_owned();
+        let given = format!("cc-{ID}-{SPAN}-00");
+        let mut fields = with(&[("traceparent", &given), ("tracestate", "gorouter=old, x=y")]);
         let both = |fields: &Fields| {
             [Known::Traceparent, Known::Tracestate]
                 .map(|name| fields.get_text(name).unwrap().to_owned())
         };
+        let joined = w3c(&mut fields, FRESH, None, span(), "");
+        assert_eq!(joined.unwrap().id, ID);
         assert_eq!(
             both(&fields),
             [
-                "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-00",
+                &format!("00-{ID}-0000000000000001-00"),
                 "gorouter=0000000000000001,x=y"
             ]
         );
         fields.set(Known::Traceparent, b"nonsense");
-        w3c(&mut fields, "4bf92f3577b34da6a3ce929d0e0e4736", 2, "t");
+        assert_eq!(w3c(&mut fields, FRESH, None, span(), "t"), None);
         assert_eq!(
             both(&fields),
             [
-                "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000002-01",
-                "t@gorouter=0000000000000002"
+                "00-11111111222243338444555555555555-8444555555555555-01",
+                "t@gorouter=8444555555555555"
             ]
         );
     }
