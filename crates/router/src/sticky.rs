@@ -1,6 +1,7 @@
 //! Sticky sessions: an app that sets `JSESSIONID` gets the same instance again, remembered in `__VCAP_ID__`. So does one
 //! that negotiates (NTLM, Kerberos), whose handshake no other instance could go on with.
 
+use crate::backend::peer;
 use crate::config::Settings;
 use http1::{Fields, Known};
 use routing::registry::{Endpoint, Pool};
@@ -58,6 +59,11 @@ pub(crate) fn remember(
     endpoint: &Endpoint,
     settings: &Settings,
 ) {
+    // No instance: nothing to come back to.
+    let instance = peer::instance_guid(endpoint);
+    if instance.is_empty() {
+        return;
+    }
     let negotiated =
         settings.sticky_for_auth_negotiate && negotiates(fields, Known::WwwAuthenticate);
     if wanted.is_none() && !negotiated && !fields.contains(Known::SetCookie) {
@@ -67,21 +73,17 @@ pub(crate) fn remember(
         .get_all(Known::SetCookie)
         .filter_map(|line| std::str::from_utf8(line).ok())
         .collect();
-    let name = |cookie: &&str| {
-        cookie
-            .split('=')
-            .next()
-            .map(str::trim)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    if cookies.iter().any(|cookie| name(cookie) == VCAP_ID) {
+    let name = |cookie: &str| Some(cookie.split_once('=')?.0.trim().to_owned());
+    if cookies
+        .iter()
+        .any(|cookie| name(cookie).as_deref() == Some(VCAP_ID))
+    {
         return;
     }
     let session = cookies
         .iter()
-        .find(|cookie| settings.sticky_cookies.contains(&name(cookie)));
-    let moved = wanted.is_some_and(|wanted| wanted.instance != endpoint.instance_id());
+        .find(|cookie| name(cookie).is_some_and(|name| settings.sticky_cookies.contains(&name)));
+    let moved = wanted.is_some_and(|wanted| wanted.instance != instance);
     if session.is_none() && !moved && !negotiated {
         return;
     }
@@ -91,7 +93,7 @@ pub(crate) fn remember(
         session.copied()
     };
     let cookie = cookie(
-        endpoint.instance_id(),
+        instance,
         pool.context_path(),
         session,
         settings.secure_cookies,
@@ -112,20 +114,24 @@ fn cookie(instance: &str, path: &str, session: Option<&str>, secure: bool) -> St
             .split_once('=')
             .unwrap_or((attribute.trim(), ""));
         match name.to_ascii_lowercase().as_str() {
-            "expires" => expires = Some(value),
+            "expires" => expires = date(value),
             "max-age" if value.starts_with('-') || value == "0" => max_age = Some("0"),
             "max-age" if session.is_some_and(|s| s.starts_with(';')) => max_age = Some(value),
-            "samesite" => same_site = Some(value),
+            "samesite" => {
+                let known = ["Lax", "Strict", "None"];
+                same_site = known.into_iter().find(|k| k.eq_ignore_ascii_case(value));
+            }
             "secure" => is_secure = true,
             "partitioned" => partitioned = true,
             _ => {}
         }
     }
     let mut cookie = format!("{VCAP_ID}={instance}; Path={path}");
-    for (name, value) in [("Expires", expires), ("Max-Age", max_age)] {
-        if let Some(value) = value {
-            cookie.push_str(&format!("; {name}={value}"));
-        }
+    if let Some(expires) = expires {
+        cookie.push_str(&format!("; Expires={expires}"));
+    }
+    if let Some(max_age) = max_age {
+        cookie.push_str(&format!("; Max-Age={max_age}"));
     }
     cookie.push_str("; HttpOnly");
     if is_secure {
@@ -138,6 +144,30 @@ fn cookie(instance: &str, path: &str, session: Option<&str>, secure: bool) -> St
         cookie.push_str("; Partitioned");
     }
     cookie
+}
+
+/// `Wed, 21 Oct 2026 07:28:00 GMT`, also from its older form with `-` in it; nothing else is a date in a cookie.
+fn date(text: &str) -> Option<String> {
+    const SHAPE: &[u8] = b"Aaa, 00 Aaa 0000 00:00:00";
+    let date: String = text
+        .char_indices()
+        .map(|(at, c)| {
+            if c == '-' && matches!(at, 7 | 11) {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect();
+    let fits = |(byte, shape): (u8, &u8)| match shape {
+        b'A' => byte.is_ascii_uppercase(),
+        b'a' => byte.is_ascii_lowercase(),
+        b'0' => byte.is_ascii_digit(),
+        same => byte == *same,
+    };
+    let time = date.strip_suffix(" GMT")?;
+    let shaped = time.len() == SHAPE.len() && time.bytes().zip(SHAPE).all(fits);
+    shaped.then_some(date)
 }
 
 #[cfg(test)]
@@ -195,6 +225,22 @@ mod tests {
             ),
             "__VCAP_ID__=i; Path=/; Expires=Wed, 21 Oct 2026 07:28:00 GMT; HttpOnly; Secure; SameSite=None; Partitioned"
         );
+        for (attribute, copied) in [
+            ("samesite=none", "; HttpOnly; SameSite=None"),
+            ("SameSite", "; HttpOnly"),
+            ("SameSite=odd", "; HttpOnly"),
+            ("Expires=junk", "; HttpOnly"),
+            (
+                "Expires=Wed, 21-Oct-2099 07:28:00 GMT",
+                "; Expires=Wed, 21 Oct 2099 07:28:00 GMT; HttpOnly",
+            ),
+        ] {
+            let session = format!("JSESSIONID=x; {attribute}");
+            assert_eq!(
+                cookie("i", "/", Some(&session), false),
+                format!("__VCAP_ID__=i; Path=/{copied}")
+            );
+        }
         assert_eq!(
             cookie("i", "/", Some("JSESSIONID=x; Max-Age=-1"), true),
             "__VCAP_ID__=i; Path=/; Max-Age=0; HttpOnly; Secure"
