@@ -12,7 +12,7 @@ use routing::registry::InFlight;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A client with its request, and the answer in the making. Used again for each request of a connection.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ impl Exchange {
             return Poll::Ready(match answered {
                 Ok(Answered::Final) => Ok(()),
                 Ok(Answered::Informational) => {
+                    upload.leave_given |= self.response.status == 100;
                     forwarded::apply_to_response(&mut self.response.fields);
                     let version = self.request.version;
                     self.client.send_informational(&self.response, version);
@@ -87,9 +88,21 @@ impl Exchange {
             return Poll::Ready(Err(Fault::ClientGone));
         }
         let stalled = upload.stalled_at(&self.client, backend, &self.request, &self.worker);
-        let next = stalled.map_or(deadline, |stalled| stalled.min(deadline));
+        let leave = upload.leave_at(&self.request);
+        let next = [stalled, leave]
+            .into_iter()
+            .flatten()
+            .fold(deadline, Instant::min);
         match self.timer.poll(cx, next) {
             Poll::Pending => Poll::Pending,
+            Poll::Ready(()) if leave == Some(next) => {
+                upload.leave_given = true;
+                let mut go_on = Response::default();
+                go_on.begin(100, "Continue");
+                self.client.send_informational(&go_on, self.request.version);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(()) if next < deadline => Poll::Ready(Err(Fault::BodyTimeout)),
             Poll::Ready(()) => Poll::Ready(Err(Fault::Timeout)),
         }
@@ -163,9 +176,25 @@ pub(crate) struct Upload {
     /// Bytes of the body that have come.
     pub(crate) received: u64,
     progress: Option<(u64, Instant)>,
+    /// The client has been told to send its body, or need not be.
+    leave_given: bool,
+    /// Since when the client waits for that.
+    waits_since: Option<Instant>,
 }
 
+/// How long a backend may take to let the client send its body; some never do, and only wait for it.
+const LEAVE: Duration = Duration::from_secs(1);
+
 impl Upload {
+    /// When the router lets the client send the body that it has asked leave for.
+    fn leave_at(&mut self, request: &Request) -> Option<Instant> {
+        let waits = !self.leave_given
+            && !self.done
+            && self.received == 0
+            && request.fields.contains(Known::Expect);
+        waits.then(|| *self.waits_since.get_or_insert_with(Instant::now) + LEAVE)
+    }
+
     /// An error is the client's fault.
     fn poll(
         &mut self,
