@@ -52,6 +52,10 @@ pub(crate) async fn deliver(
     let mut keep_alive = exchange.request.keep_alive && !worker.drain.has_begun();
     let mut log = context.log;
     log.answered(exchange.response.status);
+    if let Some(error) = exchange.response.fields.get_text(Known::XCfRouterError) {
+        // The app's own word, if it is not ours.
+        log.router_error(error.to_owned());
+    }
     match answer {
         Answer::Own { body, close } => {
             keep_alive &= !close;

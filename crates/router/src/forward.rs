@@ -87,8 +87,19 @@ impl Outgoing {
             fields.set(Known::Connection, b"Upgrade");
             fields.set_span(Known::Upgrade, upgrade.token);
         }
-        if request.framing == Framing::Chunked && !http2 {
-            fields.set(Known::TransferEncoding, b"chunked");
+        if http2 {
+            return;
+        }
+        match request.framing {
+            Framing::Chunked => fields.set(Known::TransferEncoding, b"chunked"),
+            // Some servers answer 411 to a method that has a body and no word of its length.
+            Framing::None
+                if self.upgrade.is_none()
+                    && matches!(request.method(), "POST" | "PUT" | "PATCH") =>
+            {
+                request.fields.set(Known::ContentLength, b"0");
+            }
+            _ => {}
         }
     }
 }
@@ -178,7 +189,10 @@ pub(crate) async fn forward(
         let want = wish.want(target, attempts.tried(), settings);
         let endpoint = match pool.pick(&want, now) {
             Ok(endpoint) => endpoint,
-            Err(reason) => return Err(none_left(context, reason, last)),
+            Err(reason) => {
+                let host = exchange.request.fields.text(context.host);
+                return Err(none_left(context, host, reason, last));
+            }
         };
         context.log.attempt_begins(&endpoint, now);
         let tried_once = attempt(exchange, &endpoint, &mut outgoing, now).await;
@@ -207,14 +221,25 @@ pub(crate) async fn forward(
 }
 
 /// No endpoint is left: an earlier attempt's fault says more than "none left".
-fn none_left(context: &RequestContext<'_>, reason: NoPick, last: Option<Fault>) -> Rejection {
+fn none_left(
+    context: &RequestContext<'_>,
+    host: &str,
+    reason: NoPick,
+    last: Option<Fault>,
+) -> Rejection {
     match (last, reason) {
         (Some(fault), _) => Rejection::Backend(fault),
         (None, NoPick::Full) => {
             context.worker.shared.metrics.backend_exhausted_conns.add(1);
-            Rejection::ConnectionLimit
+            tracing::info!("connection-limit-reached");
+            Rejection::ConnectionLimit {
+                host: host.to_owned(),
+            }
         }
-        (None, NoPick::None | NoPick::Tried) => Rejection::NoneAvailable,
+        (None, NoPick::None | NoPick::Tried) => {
+            tracing::error!(error = "no endpoints available", "select-endpoint-failed");
+            Rejection::NoneAvailable
+        }
     }
 }
 

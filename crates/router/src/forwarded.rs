@@ -53,7 +53,7 @@ pub(crate) fn apply(
         // The client's own, as the first pass left it.
     } else if settings.force_forwarded_proto_https {
         fields.set(Known::XForwardedProto, b"https");
-    } else if settings.sanitize_forwarded_proto || !fields.contains(Known::XForwardedProto) {
+    } else if settings.sanitize_forwarded_proto || !says(fields, Known::XForwardedProto) {
         let scheme: &[u8] = if client.is_some() { b"https" } else { b"http" };
         fields.set(Known::XForwardedProto, scheme);
     }
@@ -66,6 +66,11 @@ pub(crate) fn apply(
         let left = room.len();
         fields.append(Known::XRequestStart, &millis[..20 - left]);
     }
+}
+
+/// An empty value says nothing.
+fn says(fields: &Fields, name: Known) -> bool {
+    fields.get(name).is_some_and(|value| !value.is_empty())
 }
 
 /// Who may say what certificate the client has.
@@ -103,7 +108,10 @@ fn forwarded_for(fields: &mut Fields, peer: &[u8]) {
     fields.set(Known::XForwardedFor, &chain);
 }
 
+/// `TE` ends here too, but who takes trailers from us takes them from the backend.
 fn drop_hop_by_hop(fields: &mut Fields, kept: &[String]) {
+    let trailers =
+        items(fields.get_all(Known::Te)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
     if fields.contains(Known::Connection) {
         let listed: Vec<String> = items(fields.get_all(Known::Connection))
             .filter_map(|name| std::str::from_utf8(name).ok())
@@ -120,8 +128,9 @@ fn drop_hop_by_hop(fields: &mut Fields, kept: &[String]) {
     for name in HOP_BY_HOP {
         fields.remove(name);
     }
-    let te = fields.get(Known::Te);
-    if te.is_some_and(|te| !te.eq_ignore_ascii_case(b"trailers")) {
+    if trailers {
+        fields.set(Known::Te, b"trailers");
+    } else {
         fields.remove(Known::Te);
     }
 }
@@ -139,7 +148,7 @@ mod tests {
             ("x-mine", "1"),
             ("x-forwarded-for", "1.1.1.1"),
             ("content-length", "3"),
-            ("te", "gzip"),
+            ("te", "gzip;q=0.5"),
             ("upgrade", "h2c"),
             ("keep-alive", "5"),
             ("accept", "*/*"),
@@ -153,6 +162,21 @@ mod tests {
             left,
             [&b"accept"[..], b"content-length", b"x-forwarded-for"]
         );
+    }
+
+    #[test]
+    fn trailers_may_come_whoever_lists_te() {
+        for (te, connection, left) in [
+            ("trailers", "TE", Some("trailers")),
+            ("gzip, Trailers", "close, TE", Some("trailers")),
+            ("gzip", "TE", None),
+        ] {
+            let mut fields = Fields::default();
+            fields.append(Known::Te, te.as_bytes());
+            fields.append(Known::Connection, connection.as_bytes());
+            drop_hop_by_hop(&mut fields, &[]);
+            assert_eq!(fields.get_text(Known::Te), left, "{te}");
+        }
     }
 
     #[test]

@@ -50,8 +50,9 @@ pub(crate) async fn find(
     request: &mut Request,
 ) -> Result<Target, Rejection> {
     let wanted = wanted(&mut request.fields, shared.settings.compat_gorouter);
-    let host = request_host(request.fields.text(context.host));
-    if host.is_empty() || host == context.peer.ip && shared.registry.lookup(host, "/").is_none() {
+    let host = request.fields.text(context.host);
+    let name = request_host(host);
+    if name.is_empty() || name == context.peer.ip && shared.registry.lookup(host, "/").is_none() {
         return Err(Rejection::EmptyHost);
     }
     let wanted = wanted?;
@@ -97,8 +98,10 @@ pub(crate) async fn find(
 
 /// The app header wins. Both are for us alone; in compatibility the backend sees the process header.
 fn wanted(fields: &mut Fields, compat: bool) -> Result<Wanted, Rejection> {
-    let app = fields.get(Known::XCfAppInstance).map(parse);
-    let process = fields.get(Known::XCfProcessInstance).map(parse);
+    // An empty value names no instance.
+    let named = |name| fields.get(name).filter(|value| !value.is_empty());
+    let app = named(Known::XCfAppInstance).map(parse);
+    let process = named(Known::XCfProcessInstance).map(parse);
     fields.remove(Known::XCfAppInstance);
     if !compat {
         fields.remove(Known::XCfProcessInstance);
@@ -158,6 +161,8 @@ mod tests {
                 index: None
             }
         );
+        assert_eq!(of(Known::XCfAppInstance, "").unwrap(), Wanted::Any);
+        assert_eq!(of(Known::XCfProcessInstance, "").unwrap(), Wanted::Any);
         for bad in [
             GUID.to_owned(),
             format!("{GUID}:"),

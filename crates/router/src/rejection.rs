@@ -24,7 +24,9 @@ pub(crate) enum Rejection {
     NoEndpoints {
         host: String,
     },
-    ConnectionLimit,
+    ConnectionLimit {
+        host: String,
+    },
     RouteServiceUnsupported,
     RouteServiceWithoutUpgrade,
     /// The request for the service could not be made.
@@ -68,7 +70,7 @@ impl Rejection {
             cache,
         };
         match self {
-            Self::Refused(why) => answer(why.status(), "", &why.to_string(), None),
+            Self::Refused(why) => answer(why.status(), refusal_error(*why), &why.to_string(), None),
             Self::EmptyHost => answer(400, "empty_host", "Request had empty Host header", BRIEFLY),
             Self::UnknownRoute { host } => answer(
                 404,
@@ -80,19 +82,19 @@ impl Rejection {
                 400,
                 "unknown_route",
                 &format!("Requested instance does not exist for route ('{host}')."),
-                None,
+                NEVER,
             ),
             Self::InvalidAppInstance => answer(
                 400,
                 "invalid_cf_app_instance_header",
                 "Invalid X-CF-App-Instance Header",
-                None,
+                NEVER,
             ),
             Self::InvalidProcessInstance => answer(
                 400,
                 "invalid_cf_process_instance_header",
                 "Invalid X-CF-Process-Instance Header",
-                None,
+                NEVER,
             ),
             Self::NoEndpoints { host } => answer(
                 503,
@@ -100,10 +102,10 @@ impl Rejection {
                 &format!("Requested route ('{host}') has no available endpoints."),
                 BRIEFLY,
             ),
-            Self::ConnectionLimit => answer(
+            Self::ConnectionLimit { host } => answer(
                 503,
                 "Connection Limit Reached",
-                "Connection limit of every endpoint reached.",
+                &format!("Requested route ('{host}') has reached the connection limit."),
                 None,
             ),
             Self::RouteServiceUnsupported => answer(
@@ -150,12 +152,17 @@ impl Rejection {
                 ENDPOINT_FAILED,
                 None,
             ),
-            Self::Backend(fault) => answer(
-                fault.status(),
-                &format!("endpoint_failure ({fault})"),
-                ENDPOINT_FAILED,
-                None,
-            ),
+            Self::Backend(fault) => {
+                let status = fault.status();
+                // As gorouter, whose other statuses speak for themselves.
+                let message = if status == 502 { ENDPOINT_FAILED } else { "" };
+                answer(
+                    status,
+                    &format!("endpoint_failure ({fault})"),
+                    message,
+                    None,
+                )
+            }
             Self::Misdirected => answer(
                 421,
                 "misdirected_request",
@@ -222,6 +229,7 @@ impl Rejection {
             context.log.router_error(printable);
         }
         let body = match page {
+            None if message.is_empty() => format!("{status} {reason}\n"),
             None => format!("{status} {reason}: {message}\n"),
             Some(page) => {
                 let fields = exchange.response.fields.iter();
@@ -253,6 +261,14 @@ impl Rejection {
                 | Self::Panic
                 | Self::Backend(Fault::BadBody(_) | Fault::BodyTimeout | Fault::ClientGone)
         )
+    }
+}
+
+/// What `X-Cf-RouterError` says of a request that could not be read; empty: nothing.
+pub(crate) fn refusal_error(why: Refusal) -> &'static str {
+    match why.status() {
+        431 => "max-request-size-exceeded",
+        _ => "",
     }
 }
 

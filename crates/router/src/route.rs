@@ -40,6 +40,10 @@ impl Peer {
 /// One request, one response. A panic costs its own request only.
 pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exchange) -> After {
     let mut context = RequestContext::new(worker, peer, &exchange.request);
+    if worker.shared.settings.compat_gorouter && protocol::has_semicolons(&exchange.request) {
+        tracing::warn!("{}", protocol::SEMICOLONS);
+        context.log.router_error(protocol::SEMICOLONS.to_owned());
+    }
     let routed = AssertUnwindSafe(route(&mut context, exchange))
         .catch_unwind()
         .await;
@@ -48,9 +52,6 @@ pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exch
         Ok(Err(rejection)) => rejection.respond(&mut context, exchange),
         Err(_) => Rejection::Panic.respond(&mut context, exchange),
     };
-    if worker.shared.settings.compat_gorouter {
-        protocol::deplore_semicolons(exchange);
-    }
     tracing_headers::answer(&context, exchange);
     let rules = &worker.shared.settings.response_rewrite;
     rewrite(rules, &mut exchange.response.fields);

@@ -19,9 +19,10 @@ pub(crate) fn check(
     let Some(upgrade) = upgrade else {
         return Err("101 Switching Protocols without a request to switch");
     };
+    let asked = request.fields.slice(upgrade.token);
     let token = match response.fields.get(Known::Upgrade) {
-        Some(token) => token.to_vec(),
-        None => request.fields.slice(upgrade.token).to_vec(),
+        Some(token) if token.eq_ignore_ascii_case(asked) => token.to_vec(),
+        _ => return Err("101 Switching Protocols to another protocol than asked for"),
     };
     // A client of HTTP/2 has not made the key, so it cannot see whether the answer fits.
     if request.version == Version::Http2 && !accepts(request, response) {

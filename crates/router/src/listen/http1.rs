@@ -120,11 +120,19 @@ async fn refuse(exchange: &mut Exchange, refusal: Refusal) -> After {
     let reason = rejection::reason(status);
     let body = format!("{status} {reason}: {refusal}\n");
     let mut head = Vec::new();
+    let version = Version::Http11.as_str();
     let _ = write!(
         head,
-        "{} {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        Version::Http11.as_str(),
-        body.len()
+        "{version} {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
+    );
+    let error = rejection::refusal_error(refusal);
+    if !error.is_empty() {
+        let _ = write!(head, "X-Cf-RouterError: {error}\r\n");
+    }
+    let length = body.len();
+    let _ = write!(
+        head,
+        "Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
     if let Side::Http1(client) = &mut exchange.client {
         client.say(&head);

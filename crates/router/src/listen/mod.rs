@@ -53,11 +53,11 @@ impl Front {
         let listener = match socket {
             Socket::Listening(listener) => listener,
             Socket::Bound(socket) => {
-                let address = socket.local_addr();
+                let address = socket.local_addr().context("ask for a socket's address")?;
                 socket
                     .listen(BACKLOG)
                     .and_then(tokio::net::TcpListener::into_std)
-                    .with_context(|| format!("listen on {address:?}"))?
+                    .with_context(|| format!("listen on {address}"))?
             }
         };
         Ok(Self { listener, tls })

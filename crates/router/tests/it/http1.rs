@@ -332,6 +332,8 @@ async fn heads_are_bounded_in_both_directions() {
         let ask = format!("GET {target} HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n");
         let seen = raw(world.addr, &ask, "").await;
         assert!(seen.starts_with("HTTP/1.1 431 "), "{seen}");
+        let named = "\r\nX-Cf-RouterError: max-request-size-exceeded\r\n";
+        assert!(seen.contains(named), "{seen}");
     }
     // Without an end as well, and before more is taken than may be.
     let endless = format!("GET / HTTP/1.1\r\nHost: app.test\r\nX-A: {long}{long}{long}");

@@ -7,6 +7,7 @@ mod bodies;
 mod certs;
 mod client;
 mod drop_in;
+mod gorouter;
 mod headers;
 mod http1;
 mod http2;

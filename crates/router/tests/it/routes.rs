@@ -54,7 +54,7 @@ async fn a_route_of_two_apps_is_spread_and_ends_with_unregistration() {
     assert_eq!(reply.router_error(), "unknown_route");
     assert_eq!(
         reply.text(),
-        "404 Not Found: Requested route ('app.test') does not exist.\n"
+        "404 Not Found: Requested route ('app.test:80') does not exist.\n"
     );
     assert_eq!(reply.header("cache-control"), "no-cache, no-store");
     assert_eq!(reply.header("x-content-type-options"), "nosniff");

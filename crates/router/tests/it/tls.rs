@@ -103,19 +103,25 @@ async fn each_tls_failure_has_its_status() {
         server_config(&refusing, ClientAuth::Required, &[]).unwrap(),
     )
     .await;
-    for (host, backend, status) in [
-        ("plain.test", &plain, 525),
-        ("untrusted.test", &untrusted, 526),
-        ("refusing.test", &refusing, 496),
+    for (host, backend, status, says) in [
+        ("plain.test", &plain, 525, "525 SSL Handshake Failed\n"),
+        (
+            "untrusted.test",
+            &untrusted,
+            526,
+            "526 Invalid SSL Certificate\n",
+        ),
+        (
+            "refusing.test",
+            &refusing,
+            496,
+            "496 SSL Certificate Required\n",
+        ),
     ] {
         world.register_tls(host, "app", "i", backend.addr).await;
         let reply = world.get(host, "/").await;
         assert_eq!(reply.status, status, "{host}: {}", reply.router_error());
-        assert!(
-            reply
-                .text()
-                .ends_with("Registered endpoint failed to handle the request.\n")
-        );
+        assert_eq!(reply.text(), says);
         assert!(world.handle.serves(host), "the last endpoint stays");
     }
 }
