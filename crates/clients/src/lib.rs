@@ -4,6 +4,7 @@ pub mod bbs;
 pub mod http;
 pub mod locket;
 pub mod loggregator;
+pub mod metron;
 pub mod nats;
 pub mod rep;
 pub mod uaa;

@@ -5,6 +5,7 @@
 
 pub mod bbs;
 pub mod cc;
+pub mod dropsonde;
 pub mod locket;
 pub mod loggregator;
 pub mod rep;
