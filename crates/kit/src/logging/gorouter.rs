@@ -104,38 +104,53 @@ struct Fields {
 }
 
 impl Fields {
-    fn set(&mut self, field: &Field, value: Value) {
-        if field.name() == "message" {
+    fn set(&mut self, name: &str, value: Value) {
+        if name == "message" {
             self.message = value.as_str().map_or(value.to_string(), str::to_owned);
-        } else {
-            self.data.insert(field.name().to_owned(), value);
+            return;
         }
+        // `group.name` is a name in a group, as slog's.
+        let group = name.split_once('.').and_then(|(group, name)| {
+            let group = self.data.entry(group).or_insert_with(|| json!({}));
+            Some((group.as_object_mut()?, name))
+        });
+        match group {
+            Some((group, name)) => group.insert(name.to_owned(), value),
+            None => self.data.insert(name.to_owned(), value),
+        };
+    }
+
+    /// A map shows itself as a JSON object does, and becomes one.
+    fn set_debug(&mut self, name: &str, text: String) {
+        let object = text.starts_with('{').then(|| serde_json::from_str(&text));
+        let value = object.and_then(Result::ok);
+        self.set(name, value.unwrap_or(Value::String(text)));
     }
 }
 
 impl Visit for Fields {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.set(field, json!(value));
+        self.set(field.name(), json!(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(field, json!(value));
+        self.set(field.name(), json!(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.set(field, json!(value));
+        self.set(field.name(), json!(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(field, json!(value));
+        self.set(field.name(), json!(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, json!(value));
+        self.set(field.name(), json!(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.set(field, json!(format!("{value:?}")));
+        self.set_debug(field.name(), format!("{value:?}"));
     }
 }
 
@@ -163,6 +178,23 @@ mod tests {
         );
         let epoch = Timestamp::UnixEpoch.value(UNIX_EPOCH + Duration::from_millis(1_500));
         assert_eq!(epoch, json!(1.5));
+    }
+
+    #[test]
+    fn fields_with_a_dot_are_in_a_group() {
+        let mut fields = Fields::default();
+        fields.set("num-endpoints", json!(2));
+        fields.set("route-endpoint.Addr", json!("10.0.0.1:8080"));
+        let tags = std::collections::BTreeMap::from([("component", "a\"b")]);
+        fields.set_debug("route-endpoint.Tags", format!("{tags:?}"));
+        fields.set_debug("error", "{not a map}".into());
+        assert_eq!(
+            Value::Object(fields.data),
+            json!({
+                "num-endpoints": 2, "error": "{not a map}",
+                "route-endpoint": {"Addr": "10.0.0.1:8080", "Tags": {"component": "a\"b"}},
+            })
+        );
     }
 
     #[test]
