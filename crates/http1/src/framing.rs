@@ -83,6 +83,9 @@ fn content_length(fields: &mut Fields) -> Result<Option<u64>, Refusal> {
         .flat_map(|value| value.split(|&byte| byte == b','))
         .map(<[u8]>::trim_ascii);
     let first = values.next().unwrap_or_default();
+    if first.is_empty() {
+        return Err(Refusal::ContentLengthEmpty);
+    }
     let length = digits(first).ok_or(Refusal::ContentLength)?;
     let mut odd = first.len() > 1 && first[0] == b'0';
     for other in values {

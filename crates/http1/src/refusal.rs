@@ -33,6 +33,8 @@ pub enum Refusal {
     Host,
     #[error("Host and request target disagree")]
     HostDisagrees,
+    #[error("empty Content-Length")]
+    ContentLengthEmpty,
     #[error("malformed Content-Length")]
     ContentLength,
     #[error("Content-Length values differ")]

@@ -360,7 +360,7 @@ mod tests {
             ),
             (
                 "GET / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
-                R::ContentLength,
+                R::ContentLengthEmpty,
             ),
             (
                 "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1,\r\n\r\n",

@@ -149,6 +149,27 @@ pub struct Syslog {
     pub truncate: usize,
 }
 
+/// What goes to the metron agent of the machine, as dropsonde envelopes by UDP. The default: nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metron {
+    /// `host:port`
+    pub address: String,
+    /// Every access log line of an app, as an `RTR` line.
+    pub logs: bool,
+    /// An event for each request.
+    pub server_events: bool,
+    /// An event for each attempt at a backend.
+    pub client_events: bool,
+    pub metrics: bool,
+}
+
+impl Metron {
+    /// Whether anything is to be sent.
+    pub fn is_wanted(&self) -> bool {
+        self.logs || self.server_events || self.client_events || self.metrics
+    }
+}
+
 /// Upper bounds of the histograms' buckets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buckets {
@@ -370,12 +391,13 @@ pub struct Settings {
     /// What the router's own errors look like; `None`: a line of text.
     pub error_page: Option<ErrorPage>,
     pub buckets: Buckets,
-    /// Counters and histograms of requests.
+    /// Histograms of requests, and envelopes of single requests' times; counters are always kept.
     pub per_request_metrics: bool,
     /// A histogram of latencies for each app.
     pub per_app_metrics: bool,
     /// `/varz`, `/healthz` and `/routes` beside `/health`.
     pub deprecated_pages: bool,
+    pub metron: Metron,
 
     /// After shutdown was asked for: answer health checks with 503, but go on accepting.
     pub drain_wait: Duration,
@@ -404,6 +426,7 @@ impl Settings {
             keep_route_options: old.keep_route_options,
             route_latency_muzzle: old.route_latency_muzzle,
             deprecated_pages: old.deprecated_pages,
+            metron: old.metron.clone(),
             zipkin: old.zipkin,
             w3c: old.w3c,
             log_format: LogFormat {
@@ -497,6 +520,7 @@ impl Default for Settings {
             per_request_metrics: true,
             per_app_metrics: false,
             deprecated_pages: false,
+            metron: Metron::default(),
             drain_wait: Duration::ZERO,
             drain_timeout: seconds(10),
         }

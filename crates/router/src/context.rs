@@ -24,7 +24,7 @@ impl<'a> RequestContext<'a> {
             peer,
             host: request.fields.span(Known::Host).unwrap_or_default(),
             request_id: Span::default(),
-            log: Entry::begin(),
+            log: Entry::begin(peer.client.is_some()),
         }
     }
 }

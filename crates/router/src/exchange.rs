@@ -195,6 +195,11 @@ impl Upload {
         waits.then(|| *self.waits_since.get_or_insert_with(Instant::now) + LEAVE)
     }
 
+    /// Whether the backend may have seen the request.
+    pub(crate) fn head_is_out(&self) -> bool {
+        self.sent
+    }
+
     /// An error is the client's fault.
     fn poll(
         &mut self,

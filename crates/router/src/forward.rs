@@ -1,6 +1,8 @@
 //! Handing a request to a backend: pick an endpoint, send, and when that fails, decide what the failure means and
 //! whether another endpoint may try (as gorouter `proxy/round_tripper`).
 
+pub(crate) mod report;
+
 use crate::answer::Answer;
 use crate::backend::connect::{self, Made};
 use crate::backend::failure::Fault;
@@ -18,7 +20,8 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use http::uri::Scheme;
 use http1::{Fields, Framing, Known, Request};
-use routing::registry::{Attempts, Consequence, Endpoint, InFlight, NoPick, Pool, Want, Within};
+use report::Failed;
+use routing::registry::{Attempts, Endpoint, InFlight, NoPick, Pool, Want, Within};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -195,7 +198,11 @@ pub(crate) async fn forward(
             }
         };
         context.log.attempt_begins(&endpoint, now);
+        let metrics = &context.worker.shared.metrics;
+        metrics.traffic.requested(peer::component(&endpoint));
         let tried_once = attempt(exchange, &endpoint, &mut outgoing, now).await;
+        let answered = tried_once.is_ok();
+        report::attempt(context, exchange, Some(&endpoint), answered, now);
         let failed = tried_once.is_err();
         context.log.attempt_ended(outgoing.made, failed);
         let fault = match tried_once {
@@ -208,8 +215,14 @@ pub(crate) async fn forward(
             Err(fault) => fault,
         };
         context.log.received = outgoing.received;
-        let attempt = attempts.tried().len() + 1;
-        blame(context, exchange, pool, &endpoint, &fault, attempt);
+        let failed = Failed {
+            endpoint: &endpoint,
+            fault: &fault,
+            attempt: attempts.tried().len() + 1,
+            made: &outgoing.made,
+            retriable: outgoing.may_repeat(&fault, &exchange.client),
+        };
+        failed.report(context, exchange, pool);
         let want = wish.want(target, &[], settings);
         let again = attempts.failed(pool, endpoint, fault.blame(), &want, now);
         if !again || !outgoing.may_repeat(&fault, &exchange.client) {
@@ -254,6 +267,7 @@ pub(crate) async fn attempt(
     let worker = exchange.worker.clone();
     let in_flight = InFlight::new(endpoint.clone());
     let http1_only = outgoing.upgrade.is_some();
+    outgoing.made = Made::default();
     let mut fresh = false;
     loop {
         let idle = if fresh {
@@ -275,6 +289,8 @@ pub(crate) async fn attempt(
                 connected
             }
         };
+        outgoing.made.connected = true;
+        outgoing.made.reused = reused;
         let settings = &worker.shared.settings;
         let deadline = now
             + match &connected {
@@ -310,6 +326,7 @@ pub(crate) async fn attempt(
             }
             Err(fault) => {
                 outgoing.received = upload.received;
+                outgoing.made.wrote_head = upload.head_is_out();
                 return Err(fault);
             }
         }
@@ -381,7 +398,6 @@ pub(crate) fn accept(
 ) -> Result<Answer, Rejection> {
     let metrics = &context.worker.shared.metrics;
     let response = &mut exchange.response;
-    metrics.answered(peer::component(endpoint), response.status);
     if response.status == 101 {
         let upgrade = outgoing.upgrade.as_ref();
         let websocket = switching::check(&exchange.request, upgrade, response)
@@ -398,50 +414,4 @@ pub(crate) fn accept(
     }
     forwarded::apply_to_response(&mut response.fields);
     Ok(Answer::Backend(delivery))
-}
-
-/// Holds a failure against its endpoint, and tells the operator.
-fn blame(
-    context: &RequestContext<'_>,
-    exchange: &Exchange,
-    pool: &Pool,
-    endpoint: &Arc<Endpoint>,
-    fault: &Fault,
-    attempt: usize,
-) {
-    let address = endpoint.address();
-    if matches!(
-        fault,
-        Fault::ClientGone | Fault::BadBody(_) | Fault::BodyTimeout
-    ) {
-        return tracing::debug!(route = pool.uri(), address, error = %fault, "client-gone");
-    }
-    let shared = &context.worker.shared;
-    let (app, instance) = (peer::app_id(endpoint), peer::instance_guid(endpoint));
-    let request_id = exchange.request.fields.text(context.request_id);
-    tracing::error!(
-        route = pool.uri(), attempt, vcap_request_id = request_id, address, application_id = app,
-        instance_id = instance, num_endpoints = pool.len(), retriable = fault.may_repeat(), error = %fault, "backend-endpoint-failed"
-    );
-    shared.metrics.fault(fault);
-    let Some(failure) = fault.blame() else { return };
-    match pool.fail(endpoint, failure, Instant::now()) {
-        Consequence::Pruned => {
-            let (expected, presented) = match fault {
-                Fault::WrongName {
-                    expected,
-                    presented,
-                } => (expected.as_str(), presented.as_str()),
-                _ => (endpoint.tls_name(), "-"),
-            };
-            tracing::error!(
-                route = pool.uri(), address, application_id = app, instance_id = instance,
-                expected_certificate_name = expected, presented_certificate_names = presented, endpoints_left = pool.len(), error = %fault, "prune-failed-endpoint"
-            );
-        }
-        Consequence::Marked => {
-            tracing::warn!(route = pool.uri(), address, application_id = app, error = %fault, "endpoint-marked-as-ineligible");
-        }
-        Consequence::Gone => {}
-    }
 }

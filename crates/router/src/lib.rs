@@ -77,7 +77,7 @@ pub mod gorouter_yml;
 
 pub use config::{
     AddressRange, Buckets, Certificate, CertificateRule, ClientCertValidation, Config,
-    ForwardedClientCert, FrontTls, LogField, LogFormat, MtlsDomain, Pages, PagesListener,
+    ForwardedClientCert, FrontTls, LogField, LogFormat, Metron, MtlsDomain, Pages, PagesListener,
     RedactQuery, Reload, Reserved, ResponseRewrite, RouteServices, Settings, Sharding, Status,
     Subject, Syslog, XfccFormat,
 };

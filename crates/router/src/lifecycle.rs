@@ -13,6 +13,7 @@
 use crate::bus;
 use crate::config::{Reload, Settings};
 use crate::listen::Front;
+use crate::observe::pulse::pulse;
 use crate::observe::status::{self, Page};
 use crate::router::{Handle, PagesSocket, Router, Shared, Workers, front_tls, spawn_workers};
 use crate::thread;
@@ -96,6 +97,7 @@ impl Router {
         let bus = thread::spawn("router-bus".into(), || bus::subscribe(own, nats, until))?;
         tasks.spawn(bus);
         tasks.spawn(prune(shared.clone(), end.clone()));
+        tasks.spawn(pulse(shared.clone(), end.clone()));
         let mut pages = PageServers::new(shared.clone(), status, pages)?;
         if !inherited {
             pages.start()?;
@@ -138,6 +140,9 @@ impl Router {
         pages.stop().await;
         while tasks.join_next().await.is_some() {}
         shared.access_log.flush();
+        if let Some(envelopes) = &shared.envelopes {
+            envelopes.flush();
+        }
         tracing::info!("gorouter.stopped");
         outcome
     }

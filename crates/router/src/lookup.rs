@@ -59,10 +59,7 @@ pub(crate) async fn find(
     let started = Instant::now();
     let path = std::str::from_utf8(request.target()).unwrap_or("/");
     let found = shared.registry.lookup(host, path);
-    shared
-        .metrics
-        .route_lookup_time
-        .observe(started.elapsed().as_nanos() as f64);
+    shared.metrics.looked_up(started.elapsed());
     let Some(mut pool) = found else {
         return Err(if wanted == Wanted::Any {
             Rejection::UnknownRoute {

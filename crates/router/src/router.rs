@@ -8,6 +8,7 @@ use crate::hold::Holds;
 use crate::lifecycle::ReloadRequest;
 use crate::listen::{self, Front, Socket};
 use crate::observe::access_log::AccessLog;
+use crate::observe::envelopes::Envelopes;
 use crate::observe::metrics::Metrics;
 use crate::route_service::Services;
 use crate::side::buffers::Buffers;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) access_log: Arc<AccessLog>,
     pub(crate) metrics: Arc<Metrics>,
+    /// `None`: nothing goes to metron.
+    pub(crate) envelopes: Option<Arc<Envelopes>>,
     /// For backends, by ALPN: `http/1.1`, and `h2` before it.
     pub(crate) tls_http1: Arc<ClientConfig>,
     pub(crate) tls_http2: Arc<ClientConfig>,
@@ -58,6 +61,7 @@ impl Shared {
             registry: self.registry.clone(),
             access_log: self.access_log.clone(),
             metrics: self.metrics.clone(),
+            envelopes: self.envelopes.clone(),
             tls_http1,
             tls_http2,
             route_services: Services::build(&settings, &backend_tls.ca_pem)
@@ -259,12 +263,18 @@ impl Router {
             balancing: settings.balancing.clone(),
         };
         let (tls_http1, tls_http2) = backend_configs(&config.backend_tls, &settings)?;
-        let access_log =
-            AccessLog::open(config.access_log.as_deref(), config.loggregator, &settings)?;
+        let envelopes = Envelopes::open(&settings)?;
+        let access_log = AccessLog::open(
+            config.access_log.as_deref(),
+            config.loggregator,
+            envelopes.clone(),
+            &settings,
+        )?;
         let shared = Arc::new(Shared {
             registry: Arc::new(Registry::new(table, Instant::now())),
             access_log: Arc::new(access_log),
-            metrics: Arc::new(Metrics::new(&settings)),
+            metrics: Arc::new(Metrics::new(&settings, envelopes.clone())),
+            envelopes,
             tls_http1,
             tls_http2,
             route_services: Services::build(&settings, &config.backend_tls.ca_pem)

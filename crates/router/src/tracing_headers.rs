@@ -58,6 +58,25 @@ pub(crate) fn apply(context: &mut RequestContext<'_>, fields: &mut Fields, setti
     fields.set_span(Known::XVcapRequestId, context.request_id);
 }
 
+/// The ids of the request's trace and span, as hexadecimal digits, for whoever follows it without its headers.
+pub(crate) fn ids(fields: &Fields, settings: &Settings) -> Option<(String, String)> {
+    let pair = |text: &str, first: usize| {
+        let mut parts = text.split('-').skip(first);
+        Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
+    };
+    let zipkin = || pair(fields.get_text(Known::B3)?, 0);
+    let w3c = || pair(fields.get_text(Known::Traceparent)?, 1);
+    let own = || {
+        let id = uuid::Uuid::try_parse(fields.get_text(Known::XVcapRequestId)?).ok()?;
+        let trace = id.simple().to_string();
+        let span = trace[16..].to_owned();
+        Some((trace, span))
+    };
+    let zipkin = settings.zipkin.then(zipkin).flatten();
+    let w3c = || settings.w3c.then(w3c).flatten();
+    zipkin.or_else(w3c).or_else(own)
+}
+
 /// The client learns the id of its request, unless the app has set one.
 pub(crate) fn answer(context: &RequestContext<'_>, exchange: &mut Exchange) {
     let fields = &mut exchange.response.fields;
@@ -279,6 +298,39 @@ mod tests {
             assert_eq!(fields.get_text(Known::Traceparent), Some(&*traceparent));
             let state = format!("gorouter={SPAN}");
             assert_eq!(fields.get_text(Known::Tracestate), Some(&*state));
+        }
+    }
+
+    #[test]
+    fn ids_for_others_are_those_in_the_headers() {
+        let mut fields = Fields::default();
+        let id = b"8d2f6cd5-0000-4000-8000-0000000000ab";
+        fields.append(Known::XVcapRequestId, id);
+        let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        fields.append(Known::Traceparent, parent);
+        fields.append(Known::B3, b"ab-cd-1");
+        for (zipkin, w3c, trace, span) in [
+            (true, true, "ab", "cd"),
+            (
+                false,
+                true,
+                "4bf92f3577b34da6a3ce929d0e0e4736",
+                "00f067aa0ba902b7",
+            ),
+            (
+                false,
+                false,
+                "8d2f6cd50000400080000000000000ab",
+                "80000000000000ab",
+            ),
+        ] {
+            let settings = Settings {
+                zipkin,
+                w3c,
+                ..Settings::default()
+            };
+            let found = ids(&fields, &settings);
+            assert_eq!(found, Some((trace.into(), span.into())));
         }
     }
 

@@ -188,7 +188,7 @@ pub fn method(name: &str) -> i32 {
                 .zip(name.bytes())
                 .all(|(a, b)| a == b || a == b'_' && b == b'-')
     };
-    let at = METHODS.iter().position(|known| same(&known));
+    let at = METHODS.iter().position(same);
     at.and_then(|at| i32::try_from(at + 1).ok()).unwrap_or(0)
 }
 

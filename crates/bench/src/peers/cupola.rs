@@ -79,6 +79,10 @@ impl Cupola {
             // Routes are registered once and must outlast the section.
             "droplet_stale_threshold": "24h",
             "suspend_pruning_if_nats_unavailable": true,
+            // The others tell nobody of each request by UDP either.
+            "enable_envelope_v1_metrics": false,
+            "send_http_start_stop_server_event": false,
+            "send_http_start_stop_client_event": false,
         });
         config["backends"]["max_attempts"] = 3.into();
         if let Some(workers) = self.workers {

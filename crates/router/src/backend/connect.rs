@@ -17,9 +17,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-/// How a connection came to be, for the access log.
+/// How an attempt got its connection, and how far it came with it: for the logs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Made {
+    pub(crate) connected: bool,
+    /// Another request had it before; then nothing was dialled.
+    pub(crate) reused: bool,
+    /// The request's head has gone out. Only told of attempts that failed.
+    pub(crate) wrote_head: bool,
     pub(crate) dial: Option<Duration>,
     pub(crate) tls: Option<Duration>,
     pub(crate) local: Option<SocketAddr>,
@@ -37,15 +42,13 @@ pub(crate) async fn connect(
     let settings = &worker.shared.settings;
     let service = worker.shared.route_services.as_ref().filter(|_| to_service);
     let started = Instant::now();
-    let stream = match timeout(settings.dial_timeout, dial(endpoint, service)).await {
-        Ok(stream) => stream?,
-        Err(_) => return Err(dial_fault(endpoint, "i/o timeout".into())),
-    };
+    let dialled = timeout(settings.dial_timeout, dial(endpoint, service)).await;
     *made = Made {
         dial: Some(started.elapsed()),
-        tls: None,
-        local: stream.local_addr().ok(),
+        ..Made::default()
     };
+    let stream = dialled.map_err(|_| dial_fault(endpoint, "i/o timeout".into()))??;
+    made.local = stream.local_addr().ok();
     let _ = stream.set_nodelay(true);
     let http2_wanted = endpoint.spec().protocol == Protocol::Http2 && !http1_only;
     if !endpoint.spec().tls {
@@ -71,17 +74,17 @@ pub(crate) async fn connect(
                 .into(),
         })?;
     let started = Instant::now();
-    let stream = match timeout(
+    let shaken = timeout(
         settings.tls_handshake_timeout,
         TlsConnector::from(config.clone()).connect(name, stream),
     )
-    .await
-    {
+    .await;
+    made.tls = Some(started.elapsed());
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Fault::from_handshake(&error)),
         Err(_) => return Err(Fault::HandshakeTimeout),
     };
-    made.tls = Some(started.elapsed());
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = Stream::Tls(Box::new(TlsStream::Client(stream)));
     if speaks_http2 {

@@ -101,14 +101,16 @@ impl Applier {
                 Registered::Updated => "endpoint-updated",
                 Registered::Refreshed => "endpoint-refreshed",
             };
-            let labels = labels(&component, action);
-            shared.metrics.registry_message.add(&labels);
+            let label = (component.clone(), action);
+            shared.metrics.registry_message.add(&label);
             if let Registered::Added { new_route } = outcome {
                 shared.holds.arrived(uri);
                 log_added(uri, &endpoint, new_route);
+                if new_route {
+                    shared.metrics.routes_registered.add(1);
+                }
                 if let Some(latency) = age.filter(|_| now >= self.measured_from) {
-                    let histogram = &shared.metrics.route_registration_latency;
-                    histogram.observe(latency.as_secs_f64());
+                    shared.metrics.registered_after(latency);
                 }
             }
         }
@@ -130,7 +132,8 @@ impl Applier {
         }
         let label = u8::try_from(self.refreshed.len()).ok()?;
         let metric = &self.shared.metrics.registry_message;
-        let counter = metric.counter(&labels(component, "endpoint-refreshed"));
+        let message = (component.to_owned(), "endpoint-refreshed");
+        let counter = metric.own(&message, Counter::default);
         self.refreshed.push((component.to_owned(), counter));
         Some(label)
     }
@@ -141,13 +144,7 @@ impl Applier {
         let address = spec.address();
         for uri in &registration.uris {
             let outcome = shared.registry.unregister(uri, &address, now);
-            let action = if outcome == Unregistered::NotFound {
-                "endpoint-not-unregistered"
-            } else {
-                "endpoint-unregistered"
-            };
-            let labels = labels(component, action);
-            shared.metrics.unregistry_message.add(&labels);
+            shared.metrics.unregistry_message.add(component);
             match outcome {
                 Unregistered::Removed { route_gone } => {
                     tracing::info!(
@@ -158,6 +155,7 @@ impl Applier {
                         "endpoint-unregistered"
                     );
                     if route_gone {
+                        shared.metrics.routes_unregistered.add(1);
                         tracing::info!(uri, "route-unregistered");
                     }
                 }
@@ -179,10 +177,6 @@ impl Applier {
             Err(error) => tracing::error!(%error, "validation-error"),
         }
     }
-}
-
-fn labels(component: &str, action: &str) -> String {
-    format!("component={component:?},action={action:?}")
 }
 
 fn log_added(uri: &str, endpoint: &routing::registry::Endpoint, new_route: bool) {

@@ -25,6 +25,9 @@ const KEYS: &[&str] = &[
     "empty_pool_timeout",
     "suspend_pruning_if_nats_unavailable",
     "route_latency_metric_muzzle_duration",
+    "enable_envelope_v1_metrics",
+    "send_http_start_stop_server_event",
+    "send_http_start_stop_client_event",
 ];
 
 /// In these sections, the ports, addresses and forms.
@@ -48,6 +51,8 @@ const PARTS: &[(&str, &[&str])] = &[
             "syslog_addr",
             "syslog_network",
             "syslog_truncate",
+            "loggregator_enabled",
+            "metron_address",
         ],
     ),
 ];

@@ -106,6 +106,7 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
         level,
         timestamp,
         format,
+        metron,
     } = observe::logging(keys);
     elsewhere(keys);
     let mut file = |key: &str| {
@@ -132,6 +133,7 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
             route_services,
             buckets,
             deprecated_pages: status.deprecated_pages,
+            metron,
             ..settings
         },
         status,
@@ -154,18 +156,6 @@ fn elsewhere(keys: &mut Keys<'_>) {
         (
             "publish_active_apps_interval",
             "has no effect: nobody has listened to router.active_apps since DEA times; remove it",
-        ),
-        (
-            "send_http_start_stop_server_event",
-            "has no effect: envelopes do not go to metron by UDP; use /metrics and the access log",
-        ),
-        (
-            "send_http_start_stop_client_event",
-            "has no effect: envelopes do not go to metron by UDP; use /metrics and the access log",
-        ),
-        (
-            "enable_envelope_v1_metrics",
-            "has no effect: envelopes do not go to metron by UDP; set prometheus.port and scrape /metrics",
         ),
     ] {
         keys.elsewhere(key, instead);

@@ -2,7 +2,7 @@
 
 use super::keys::Keys;
 use super::{Prometheus, StatusKeys, tls};
-use crate::config::{Buckets, LogField, LogFormat, RedactQuery, Syslog};
+use crate::config::{Buckets, LogField, LogFormat, Metron, RedactQuery, Syslog};
 use http::HeaderName;
 use kit::logging::Timestamp;
 use serde_yaml_ng::Value;
@@ -87,6 +87,7 @@ pub(super) struct Logging {
     pub(super) level: &'static str,
     pub(super) timestamp: Timestamp,
     pub(super) format: LogFormat,
+    pub(super) metron: Metron,
 }
 
 pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
@@ -96,10 +97,7 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
     let file = access.text("file").filter(|path| !path.is_empty());
     drop(access);
     let mut logging = keys.section("logging");
-    logging.without_effect(&["metron_address"]);
-    if logging.flag("loggregator_enabled", false) {
-        logging.warn("loggregator_enabled", "is true, but this router does not send to metron by UDP: access log lines of apps go to access_log.file and, with access_log.enable_streaming, to syslog");
-    }
+    let metron = metron(keys, &mut logging);
     let syslog = syslog(&mut logging).filter(|_| streaming);
     let mut format = logging.section("format");
     let timestamp = format.choice(
@@ -129,6 +127,24 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
             syslog,
             ..log_format(keys, &mut logging)
         },
+        metron,
+    }
+}
+
+fn metron(keys: &mut Keys<'_>, logging: &mut Keys<'_>) -> Metron {
+    let want = "a host with a port: write e.g. localhost:3457";
+    let address = logging.read("metron_address", want, |value| {
+        let address = value.as_str()?;
+        let (host, port) = address.rsplit_once(':')?;
+        let port: u16 = port.parse().ok()?;
+        (!host.is_empty() && port != 0).then(|| address.to_owned())
+    });
+    Metron {
+        address: address.unwrap_or_else(|| "localhost:3457".into()),
+        logs: logging.flag("loggregator_enabled", false),
+        server_events: keys.flag("send_http_start_stop_server_event", true),
+        client_events: keys.flag("send_http_start_stop_client_event", true),
+        metrics: keys.flag("enable_envelope_v1_metrics", true),
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::{
-    ClientCertValidation, ForwardedClientCert, LogField, Sharding, Subject, Syslog, XfccFormat,
+    ClientCertValidation, ForwardedClientCert, LogField, Metron, Sharding, Subject, Syslog,
+    XfccFormat,
 };
 use routing::registry::Balancing;
 use std::time::Duration;
@@ -149,10 +150,7 @@ status_typo: {{a: 1}}
 fn what_gorouter_has_and_this_router_has_not_is_told() {
     let text = "routing_api: {uri: http://x, port: 3000}
 oauth: {port: 0}
-enable_envelope_v1_metrics: true
-logging: {loggregator_enabled: true}
 publish_active_apps_interval: 0
-send_http_start_stop_server_event: false
 endpoint_keep_alive_probe_interval: 1s
 ";
     let warnings = read(text).unwrap().warnings;
@@ -160,12 +158,40 @@ endpoint_keep_alive_probe_interval: 1s
         .iter()
         .filter_map(|w| w.split(' ').next())
         .collect();
+    assert_eq!(keys, ["routing_api"]);
+}
+
+#[test]
+fn what_goes_to_metron() {
+    let metron = |text: &str| read(text).map(|read| (read.settings.metron, read.warnings));
+    let address = "localhost:3457".to_owned();
+    let (default, _) = metron("").unwrap();
+    let all = Metron {
+        address,
+        logs: true,
+        server_events: true,
+        client_events: true,
+        metrics: true,
+    };
+    let logs = false;
+    assert_eq!(default, Metron { logs, ..all });
+    let text = "logging: {loggregator_enabled: true, metron_address: '10.0.0.1:1'}
+enable_envelope_v1_metrics: false
+send_http_start_stop_server_event: false
+send_http_start_stop_client_event: false
+";
+    let address = "10.0.0.1:1".to_owned();
+    let wanted = Metron {
+        address,
+        logs: true,
+        ..Metron::default()
+    };
+    assert_eq!(metron(text).unwrap(), (wanted, Vec::new()));
+    let problems = metron("logging: {metron_address: localhost}").unwrap_err();
     assert_eq!(
-        keys,
+        problems,
         [
-            "logging.loggregator_enabled",
-            "routing_api",
-            "enable_envelope_v1_metrics"
+            "logging.metron_address \"localhost\" is not a host with a port: write e.g. localhost:3457"
         ]
     );
 }

@@ -1,143 +1,137 @@
-//! Counters and histograms under gorouter's Prometheus names.
+//! Counters and histograms under gorouter's names: for Prometheus, for `/varz`, and for envelopes to metron.
 
 mod histogram;
+mod labelled;
+mod processor;
+mod rates;
+mod spread;
 mod text;
+mod top_apps;
+mod traffic;
+
+pub(crate) use labelled::Counter;
+pub(crate) use processor::{open_files, resident_kilobytes};
+pub(crate) use rates::TICK;
+pub(crate) use spread::Weights;
+pub(crate) use traffic::{Passed, Responses};
 
 use crate::backend::failure::Fault;
 use crate::config::Settings;
+use crate::observe::envelopes::Envelopes;
 use crate::rejection::Rejection;
 use crate::router::Shared;
 use histogram::{Histogram, Histograms};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
-
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub(crate) fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Counters by one label with few values.
-#[derive(Debug, Default)]
-pub(crate) struct Family(RwLock<BTreeMap<String, Arc<Counter>>>);
-
-impl Family {
-    pub(crate) fn add(&self, label: &str) {
-        if let Some(counter) = self
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(label)
-        {
-            return counter.add(1);
-        }
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(label.to_owned())
-            .or_default()
-            .add(1);
-    }
-
-    /// For who counts often.
-    pub(crate) fn counter(&self, label: &str) -> Arc<Counter> {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(label.to_owned())
-            .or_default()
-            .clone()
-    }
-
-    pub(crate) fn values(&self) -> Vec<(String, u64)> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(label, counter)| (label.clone(), counter.value()))
-            .collect()
-    }
-}
+use http1::Refusal;
+use labelled::{Labelled, Outcomes};
+use processor::Processor;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use top_apps::TopApps;
+use traffic::Traffic;
 
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// By component and action, as the rendered labels.
-    pub(crate) registry_message: Family,
-    pub(crate) unregistry_message: Family,
+    /// By component and action.
+    pub(crate) registry_message: Outcomes,
+    /// By component.
+    pub(crate) unregistry_message: Labelled<String, Counter>,
+    pub(crate) routes_registered: Counter,
+    pub(crate) routes_unregistered: Counter,
     pub(crate) routes_pruned: Counter,
     pub(crate) buffered_messages: AtomicU64,
     pub(crate) total_dropped_messages: Counter,
     /// Buffers that hold bytes on their way: none, while nothing moves.
     pub(crate) buffers_held: Arc<AtomicU64>,
-    pub(crate) route_lookup_time: Histogram,
-    pub(crate) route_registration_latency: Histogram,
     pub(crate) websocket_upgrades: Counter,
     pub(crate) websocket_failures: Counter,
     pub(crate) backend_exhausted_conns: Counter,
+    pub(crate) backend_invalid_id: Counter,
+    pub(crate) backend_invalid_tls_cert: Counter,
+    pub(crate) backend_tls_handshake_failed: Counter,
     pub(crate) rejected_requests: Counter,
     pub(crate) bad_gateways: Counter,
-    pub(crate) total_requests: Family,
-    pub(crate) latency: Histograms,
-    responses: [Counter; GROUPS.len()],
+    pub(crate) empty_content_length_header: Counter,
+    pub(crate) traffic: Traffic,
+    /// Of route services.
+    pub(crate) route_services: Responses,
+    route_lookup_time: Histogram,
+    route_registration_latency: Histogram,
     gorouter_time: Histogram,
     http_latency: Histograms,
-    backend_invalid_id: Counter,
-    backend_invalid_tls_cert: Counter,
-    backend_tls_handshake_failed: Counter,
+    processor: Mutex<Processor>,
+    /// `None`: nobody can see them.
+    top_apps: Option<Mutex<TopApps>>,
+    /// `None`: metron gets no metrics.
+    envelopes: Option<Arc<Envelopes>>,
     per_request: bool,
     per_app: bool,
 }
 
-/// Of statuses; the last is for what is none of them.
-const GROUPS: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "xxx"];
+/// A request that was tried at a backend is over. Texts are of the endpoint that was tried last, empty when it has none,
+/// or was a route service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finished<'a> {
+    pub(crate) component: &'a str,
+    pub(crate) source_id: &'a str,
+    pub(crate) app_id: &'a str,
+    pub(crate) status: u16,
+    pub(crate) began: SystemTime,
+    pub(crate) took: Duration,
+    /// Of that, in the router.
+    pub(crate) ours: Duration,
+}
 
 impl Metrics {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, envelopes: Option<Arc<Envelopes>>) -> Self {
         let buckets = &settings.buckets;
         Self {
-            registry_message: Family::default(),
-            unregistry_message: Family::default(),
+            registry_message: Outcomes::default(),
+            unregistry_message: Labelled::default(),
+            routes_registered: Counter::default(),
+            routes_unregistered: Counter::default(),
             routes_pruned: Counter::default(),
             buffered_messages: AtomicU64::new(0),
             total_dropped_messages: Counter::default(),
             buffers_held: Arc::default(),
-            route_lookup_time: Histogram::new(&buckets.lookup, 1.0),
-            route_registration_latency: Histogram::new(&buckets.registration, 1e6),
             websocket_upgrades: Counter::default(),
             websocket_failures: Counter::default(),
             backend_exhausted_conns: Counter::default(),
-            rejected_requests: Counter::default(),
-            bad_gateways: Counter::default(),
-            total_requests: Family::default(),
-            latency: Histograms::new(&buckets.latency, 1e3),
-            responses: Default::default(),
-            gorouter_time: Histogram::new(&buckets.gorouter_time, 1e3),
-            http_latency: Histograms::new(&buckets.http_latency, 1e6),
             backend_invalid_id: Counter::default(),
             backend_invalid_tls_cert: Counter::default(),
             backend_tls_handshake_failed: Counter::default(),
+            rejected_requests: Counter::default(),
+            bad_gateways: Counter::default(),
+            empty_content_length_header: Counter::default(),
+            traffic: Traffic::new(&buckets.latency),
+            route_services: Responses::default(),
+            route_lookup_time: Histogram::new(&buckets.lookup, 1.0),
+            route_registration_latency: Histogram::new(&buckets.registration, 1e6),
+            gorouter_time: Histogram::new(&buckets.gorouter_time, 1e3),
+            http_latency: Histograms::new(&buckets.http_latency, 1e6),
+            processor: Mutex::default(),
+            top_apps: settings.deprecated_pages.then(Mutex::default),
+            envelopes: envelopes.filter(|envelopes| envelopes.wanted().metrics),
             per_request: settings.per_request_metrics,
             per_app: settings.per_app_metrics,
         }
     }
 
-    /// A backend has answered.
-    pub(crate) fn answered(&self, component: &str, status: u16) {
+    /// A route was looked for.
+    pub(crate) fn looked_up(&self, took: Duration) {
         if !self.per_request {
             return;
         }
-        self.total_requests.add(component);
-        let group = usize::from(status / 100).wrapping_sub(2);
-        self.responses[group.min(GROUPS.len() - 1)].add(1);
+        let nanoseconds = took.as_nanos() as f64;
+        self.route_lookup_time.observe(nanoseconds);
+        self.send("route_lookup_time", nanoseconds, "ns");
+    }
+
+    /// An endpoint is in the table so long after it was announced.
+    pub(crate) fn registered_after(&self, latency: Duration) {
+        let seconds = latency.as_secs_f64();
+        self.route_registration_latency.observe(seconds);
+        self.send("route_registration_latency", seconds * 1e3, "ms");
     }
 
     pub(crate) fn rejected(&self, rejection: &Rejection) {
@@ -148,6 +142,10 @@ impl Metrics {
             | Rejection::RouteServiceSignature { expired: false }
             | Rejection::Panic => self.bad_gateways.add(1),
             Rejection::Backend(_) => {}
+            Rejection::Refused(Refusal::ContentLengthEmpty) => {
+                self.empty_content_length_header.add(1);
+                self.rejected_requests.add(1);
+            }
             _ => self.rejected_requests.add(1),
         }
     }
@@ -161,32 +159,76 @@ impl Metrics {
         }
     }
 
-    /// A request is over. `component`, `source_id`: of the backend that answered, empty if none did.
-    pub(crate) fn finished(
-        &self,
-        component: &str,
-        source_id: &str,
-        total: Duration,
-        ours: Duration,
-    ) {
+    pub(crate) fn finished(&self, request: &Finished<'_>) {
+        let Finished {
+            component,
+            status,
+            took,
+            ..
+        } = *request;
+        self.traffic
+            .finished(component, status, took, self.per_request);
+        if let Some(top_apps) = &self.top_apps
+            && !request.app_id.is_empty()
+        {
+            locked(top_apps).mark(request.app_id, second(request.began));
+        }
         if !self.per_request {
             return;
         }
-        self.latency.observe(component, total.as_secs_f64() * 1e3);
-        self.gorouter_time.observe(ours.as_secs_f64() * 1e3);
-        if self.per_app && !source_id.is_empty() {
-            self.http_latency.observe(source_id, total.as_secs_f64());
+        let ours = request.ours.as_secs_f64() * 1e3;
+        self.gorouter_time.observe(ours);
+        if self.per_app && !request.source_id.is_empty() {
+            self.http_latency
+                .observe(request.source_id, took.as_secs_f64());
+        }
+        if let Some(envelopes) = &self.envelopes {
+            let took = took.as_secs_f64() * 1e3;
+            envelopes.value("latency", took, "ms");
+            if !component.is_empty() {
+                envelopes.value(&format!("latency.{component}"), took, "ms");
+            }
+            envelopes.value("gorouter_time", ours, "ms");
         }
     }
 
-    /// By status group.
-    pub(crate) fn responses(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let groups = GROUPS.iter().zip(&self.responses);
-        groups.map(|(group, counter)| (*group, counter.value()))
+    fn send(&self, name: &str, value: f64, unit: &str) {
+        if let Some(envelopes) = &self.envelopes {
+            envelopes.value(name, value, unit);
+        }
+    }
+
+    /// To be called every [`TICK`].
+    pub(crate) fn tick(&self) {
+        self.traffic.tick();
+        locked(&self.processor).tick();
+        if let Some(top_apps) = &self.top_apps {
+            locked(top_apps).trim(second(SystemTime::now()));
+        }
+    }
+
+    /// Of one core, lately.
+    pub(crate) fn processor_share(&self) -> f64 {
+        locked(&self.processor).share()
+    }
+
+    /// The apps with the most requests in the last minute, and how many.
+    pub(crate) fn top_apps(&self, count: usize) -> Vec<(String, u64)> {
+        let now = second(SystemTime::now());
+        let top_apps = self.top_apps.as_ref();
+        top_apps.map_or_else(Vec::new, |apps| locked(apps).first(count, now))
     }
 
     /// The Prometheus text format.
     pub(crate) fn render(&self, shared: &Shared) -> String {
         text::render(self, shared)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn second(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -1,6 +1,8 @@
 //! What the operator sees: access log, metrics, status endpoints.
 
 pub(crate) mod access_log;
+pub(crate) mod envelopes;
 pub(crate) mod metrics;
+pub(crate) mod pulse;
 pub(crate) mod status;
 mod varz;

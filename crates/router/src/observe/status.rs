@@ -32,10 +32,11 @@ impl Page {
     pub(crate) fn new(shared: Arc<Shared>, user: &str, password: &str) -> Self {
         let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
         let host = shared.settings.ip.to_string();
+        let varz = Varz::new(shared.settings.index, user, password, host);
         Self {
             shared,
             authorization: format!("Basic {login}").into(),
-            varz: Arc::new(Varz::new(user, password, host)),
+            varz: Arc::new(varz),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! `/varz`, as gorouter has it behind its deprecated flag: a summary for tools older than Prometheus.
 
+use super::metrics::{Metrics, Passed, Weights, resident_kilobytes};
 use crate::router::Shared;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 use time::OffsetDateTime;
+
+/// Apps that are named.
+const TOP: usize = 10;
 
 /// What the page needs beside the router itself.
 #[derive(Debug)]
@@ -16,30 +18,23 @@ pub(crate) struct Varz {
     login: [String; 2],
     uuid: String,
     host: String,
-    /// When the page was read last, and how many requests there were.
-    last: Mutex<(Instant, u64)>,
-    requests_per_sec: AtomicU64,
 }
 
 impl Varz {
-    pub(crate) fn new(user: &str, password: &str, host: String) -> Self {
-        let started = Instant::now();
+    /// `host`: where the page is.
+    pub(crate) fn new(index: u32, user: &str, password: &str, host: String) -> Self {
         Self {
-            started,
+            started: Instant::now(),
             started_at: SystemTime::now(),
             login: [user.to_owned(), password.to_owned()],
-            uuid: uuid::Uuid::new_v4().to_string(),
+            uuid: format!("{index}-{}", uuid::Uuid::new_v4()),
             host,
-            last: Mutex::new((started, 0)),
-            requests_per_sec: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn page(&self, shared: &Shared, now: Instant) -> Value {
         let metrics = &shared.metrics;
-        let by_component = metrics.total_requests.values();
-        let requests: u64 = by_component.iter().map(|(_, n)| n).sum();
-        let mut page = Map::new();
+        let mut page = traffic(metrics);
         let mut set = |key: &str, value: Value| {
             page.insert(key.to_owned(), value);
         };
@@ -48,63 +43,93 @@ impl Varz {
         set("host", json!(self.host));
         set("credentials", json!(self.login));
         set("uuid", json!(self.uuid));
-        set(
-            "start",
-            json!(OffsetDateTime::from(self.started_at).to_string()),
-        );
-        set(
-            "num_cores",
-            json!(std::thread::available_parallelism().map_or(1, usize::from)),
-        );
+        set("start", json!(date(self.started_at)));
+        let cores = std::thread::available_parallelism();
+        set("num_cores", json!(cores.map_or(1, usize::from)));
         set("mem", json!(resident_kilobytes()));
-        set("cpu", json!(cpu_percent(now - self.started)));
+        set("cpu", json!(metrics.processor_share()));
         set("uptime", json!(uptime(now - self.started)));
-        set("requests", json!(requests));
-        for (group, n) in metrics.responses() {
-            set(&format!("responses_{group}"), json!(n));
-        }
-        let (bounds, samples) = metrics.latency.quantiles(&[0.5, 0.75, 0.9, 0.95, 0.99]);
-        let seconds = |at: usize| bounds[at] / 1000.0;
-        set(
-            "latency",
-            json!({"50": seconds(0), "75": seconds(1), "90": seconds(2), "95": seconds(3), "99": seconds(4), "samples": samples}),
-        );
-        let components = by_component
-            .into_iter()
-            .map(|(component, n)| (component, json!({"requests": n})));
+        // Nothing is counted there since its log has levels by name; neither in the original.
+        set("log_counts", json!({}));
+        let components = metrics.traffic.all().into_iter();
+        let components = components
+            .filter(|(component, _)| !component.is_empty())
+            .map(|(component, passed)| (component, Value::Object(of_component(&passed))));
         set("tags", json!({"component": Map::from_iter(components)}));
         set("urls", json!(shared.registry.routes()));
-        set("droplets", json!(apps(shared)));
+        set("droplets", json!(endpoints(shared)));
         set("bad_requests", json!(metrics.rejected_requests.value()));
         set("bad_gateways", json!(metrics.bad_gateways.value()));
-        set("requests_per_sec", json!(self.rate(requests, now)));
+        set("requests_per_sec", json!(metrics.traffic.per_second()[0]));
+        let apps = metrics.top_apps(TOP).into_iter();
+        let apps = apps.map(
+            |(app, requests)| json!({"application_id": app, "rps": requests / 60, "rpm": requests}),
+        );
+        set("top10_app_requests", apps.collect());
         let since_update = shared.registry.since_update(now).as_millis();
         set("ms_since_last_registry_update", json!(since_update as u64));
         Value::Object(page)
     }
-
-    /// Since the page was read last, if that is a second ago.
-    fn rate(&self, requests: u64, now: Instant) -> f64 {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = now.saturating_duration_since(last.0).as_secs_f64();
-        if passed >= 1.0 {
-            let rate = requests.saturating_sub(last.1) as f64 / passed;
-            self.requests_per_sec
-                .store(rate.to_bits(), Ordering::Relaxed);
-            *last = (now, requests);
-        }
-        f64::from_bits(self.requests_per_sec.load(Ordering::Relaxed))
-    }
 }
 
-fn apps(shared: &Shared) -> usize {
-    let mut apps = BTreeSet::new();
+/// Of all components together.
+fn traffic(metrics: &Metrics) -> Map<String, Value> {
+    let traffic = &metrics.traffic;
+    let mut weights = Weights::default();
+    for (_, passed) in traffic.all() {
+        passed.add_to(&mut weights);
+    }
+    let (requests, responses) = (traffic.requests(), traffic.responses());
+    summary(requests, traffic.per_second(), &responses, &weights)
+}
+
+fn of_component(passed: &Passed) -> Map<String, Value> {
+    let mut weights = Weights::default();
+    passed.add_to(&mut weights);
+    let (requests, responses) = (passed.requests.value(), passed.responses.values());
+    summary(requests, passed.per_second(), &responses, &weights)
+}
+
+fn summary(
+    requests: u64,
+    rate: [f64; 3],
+    responses: &[(&str, u64)],
+    weights: &Weights,
+) -> Map<String, Value> {
+    let mut summary = Map::new();
+    summary.insert("requests".into(), json!(requests));
+    summary.insert("rate".into(), json!(rate));
+    for (group, n) in responses {
+        summary.insert(format!("responses_{group}"), json!(n));
+    }
+    // Seconds, but for the value, which is the median in milliseconds.
+    let quantiles = [50_u8, 75, 90, 95, 99].map(|percent| {
+        let seconds = weights.quantile(f64::from(percent) / 100.0);
+        (percent.to_string(), json!(seconds))
+    });
+    let mut latency = Map::from_iter(quantiles);
+    latency.insert("value".into(), json!(weights.quantile(0.5) * 1e3));
+    latency.insert("samples".into(), json!(weights.total().round() as u64));
+    summary.insert("latency".into(), Value::Object(latency));
+    summary
+}
+
+/// Each counts once, however many routes it has.
+fn endpoints(shared: &Shared) -> usize {
+    let mut addresses = HashSet::new();
     for (_, pool) in shared.registry.snapshot().iter() {
         for endpoint in pool.endpoints().iter() {
-            apps.insert(endpoint.app_id().to_owned());
+            addresses.insert(endpoint.address().to_owned());
         }
     }
-    apps.len()
+    addresses.len()
+}
+
+/// `2020-09-13 12:26:40 +0000`
+fn date(at: SystemTime) -> String {
+    let at = OffsetDateTime::from(at);
+    let (hour, minute, second) = at.to_hms();
+    format!("{} {hour:02}:{minute:02}:{second:02} +0000", at.date())
 }
 
 /// `0d:3h:22m:31s`
@@ -114,31 +139,15 @@ fn uptime(up: Duration) -> String {
     format!("{days}d:{hours}h:{}m:{}s", seconds / 60 % 60, seconds % 60)
 }
 
-fn resident_kilobytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.and_then(|n| n.parse().ok()).unwrap_or_default()
-}
-
-/// Of one core, over the whole life.
-fn cpu_percent(up: Duration) -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // User and system time are the 12th and 13th after the name; the kernel counts them in hundredths.
-    let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
-    let ticks = after.split(' ').skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|n| n.parse::<u64>().ok()).sum();
-    ticks as f64 / up.as_secs_f64().max(0.01)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_uptime_as_gorouter_writes_it() {
+    fn times_as_gorouter_writes_them() {
         let up = Duration::from_secs(3 * 3600 + 22 * 60 + 31);
         assert_eq!(uptime(up), "0d:3h:22m:31s");
-        assert!(resident_kilobytes() > 0);
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+        assert_eq!(date(at), "2020-09-13 12:26:40 +0000");
     }
 }

@@ -17,6 +17,7 @@ use crate::backend::tls;
 use crate::config::{AddressRange, RouteServices, Settings};
 use crate::context::RequestContext;
 use crate::exchange::Exchange;
+use crate::forward::report::Failed;
 use crate::forward::{self, Outgoing};
 use crate::lookup::Target;
 use crate::rejection::Rejection;
@@ -333,14 +334,12 @@ pub(crate) async fn forward(
             // It would need a note of its own, and has another's.
             return Err(Rejection::RouteServiceSignature { expired: false });
         }
-        return forward::forward(
-            context,
-            exchange,
-            &Target::any(pool),
-            Within::Anywhere,
-            outgoing,
-        )
-        .await;
+        let target = Target::any(pool);
+        let within = Within::Anywhere;
+        let answer = forward::forward(context, exchange, &target, within, outgoing).await;
+        let status = answer.as_ref().map_or(0, |_| exchange.response.status);
+        shared.metrics.route_services.add(status);
+        return answer;
     }
     let endpoint = services.endpoint(shared, &out.authority);
     outgoing.for_route_service();
@@ -352,21 +351,28 @@ pub(crate) async fn forward(
         context.log.attempt_without_endpoint(now);
         let tried = forward::attempt(exchange, &endpoint, &mut outgoing, now).await;
         context.log.attempt_ended(outgoing.made, tried.is_err());
+        forward::report::attempt(context, exchange, None, tried.is_ok(), now);
         match tried {
             Ok(delivery) => {
                 let route = &out.authority;
+                shared.metrics.route_services.add(exchange.response.status);
                 return forward::accept(context, route, &endpoint, exchange, &outgoing, delivery);
             }
             Err(fault) => {
-                tracing::error!(
-                    route_service = out.authority, attempt, error = %fault,
-                    "route-service-connection-failed"
-                );
+                let failed = Failed {
+                    endpoint: &endpoint,
+                    fault: &fault,
+                    attempt,
+                    made: &outgoing.made,
+                    retriable: outgoing.may_repeat(&fault, &exchange.client),
+                };
+                failed.report_service(context, exchange, &out.authority);
                 let blocked = matches!(fault, Fault::Blocked { .. });
                 if blocked
                     || attempt >= services.settings.max_attempts
                     || !outgoing.may_repeat(&fault, &exchange.client)
                 {
+                    shared.metrics.route_services.add(0);
                     return Err(Rejection::Backend(fault));
                 }
                 attempt += 1;

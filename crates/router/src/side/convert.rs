@@ -114,6 +114,9 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
         return Err(Refusal::ContentLengthsDiffer);
     }
     let digits = value.as_bytes();
+    if digits.is_empty() {
+        return Err(Refusal::ContentLengthEmpty);
+    }
     let number = std::str::from_utf8(digits)
         .ok()
         .and_then(|text| text.parse().ok());

@@ -2,32 +2,70 @@
 
 use crate::backends::Backend;
 use crate::client::request;
-use crate::world::World;
+use crate::world::{World, plain, wait_for};
 use router::{ErrorPage, LogField, LogFormat, Settings};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+async fn varz(world: &World) -> serde_json::Value {
+    let login = [("authorization", "Basic c3RhdHVzOnNlY3JldA==")];
+    let reply = request(world.status, "GET", "router", "/varz", &login, "").await;
+    serde_json::from_slice(&reply.body).unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn varz_counts_what_passed() {
-    let world = World::new().await;
+    let world = World::with(Settings {
+        index: 3,
+        deprecated_pages: true,
+        ..Settings::default()
+    })
+    .await;
     let backend = Backend::start("x").await;
     world.register("app.test", "app", 0, backend.addr).await;
+    world.register("other.test", "app", 0, backend.addr).await;
     world.get("app.test", "/").await;
     world.get("nobody.test", "/").await;
+    world.log_lines(2).await;
     let reply = request(world.status, "GET", "router", "/varz", &[], "").await;
     assert_eq!(reply.status, 401);
-    let login = [("authorization", "Basic c3RhdHVzOnNlY3JldA==")];
-    let reply = request(world.status, "GET", "router", "/varz", &login, "").await;
-    let varz: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    wait_for("a rate", async || varz(&world).await["rate"][0] != 0.0).await;
+    let varz = varz(&world).await;
+    for of in [&varz, &varz["tags"]["component"]["route-emitter"]] {
+        for (key, wanted) in [
+            ("requests", 1),
+            ("responses_2xx", 1),
+            ("responses_4xx", 0),
+            ("responses_xxx", 0),
+        ] {
+            assert_eq!(of[key], wanted, "{key} in {of}");
+        }
+        assert_eq!(of["rate"], serde_json::json!([0.2, 0.2, 0.2]));
+        let latency = &of["latency"];
+        assert_eq!(latency["samples"], 1);
+        let [median, most] = ["50", "99"].map(|part| latency[part].as_f64().unwrap());
+        assert!(median > 0.0 && median == most && most < 10.0, "{latency}");
+        assert_eq!(latency["value"], median * 1e3);
+    }
     for (key, wanted) in [
-        ("requests", 1),
-        ("responses_2xx", 1),
-        ("bad_requests", 1),
-        ("urls", 1),
-        ("droplets", 1),
+        ("type", serde_json::json!("Router")),
+        ("index", 3.into()),
+        ("bad_requests", 1.into()),
+        ("bad_gateways", 0.into()),
+        ("urls", 2.into()),
+        ("droplets", 1.into()),
+        ("requests_per_sec", 0.2.into()),
+        ("log_counts", serde_json::json!({})),
+        (
+            "top10_app_requests",
+            serde_json::json!([{"application_id": "app", "rps": 0, "rpm": 1}]),
+        ),
     ] {
         assert_eq!(varz[key], wanted, "{key} in {varz}");
     }
-    assert_eq!(varz["tags"]["component"]["route-emitter"]["requests"], 1);
+    assert!(varz["uuid"].as_str().unwrap().starts_with("3-"));
     assert!(varz["mem"].as_u64().unwrap() > 0);
+    assert!(varz["cpu"].as_f64().unwrap() > 0.0);
     let healthz = request(world.status, "GET", "router", "/healthz", &[], "").await;
     assert_eq!((healthz.status, healthz.text().as_str()), (200, "ok"));
 }
@@ -55,6 +93,10 @@ async fn metrics_have_gorouters_names_and_true_values() {
         "http_latency_seconds_count{source_id=\"app\"} 3\n",
         "endpoints_per_pool{route=\"app.test\",lb_algorithm=\"round-robin\"} 1\n",
         "route_registration_latency_count 0\n",
+        "registry_message{component=\"route-emitter\",action=\"endpoint-added\"} 1\n",
+        "routes_registered 1\n",
+        "responses_route_services{status_group=\"2xx\"} 0\n",
+        "# TYPE total_dropped_messages gauge\n",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
@@ -63,6 +105,42 @@ async fn metrics_have_gorouters_names_and_true_values() {
         .find_map(|line| line.strip_prefix("file_descriptors "))
         .unwrap();
     assert!(open.parse::<u32>().unwrap() > 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_that_gorouter_has_and_seldom_moves() {
+    let world = World::with(Settings {
+        per_request_metrics: false,
+        ..Settings::default()
+    })
+    .await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    world.get("app.test", "/").await;
+    let mut client = TcpStream::connect(world.addr).await.unwrap();
+    let empty = b"GET / HTTP/1.1\r\nHost: app.test\r\nContent-Length:\r\n\r\n";
+    client.write_all(empty).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let gone = plain("app.test", "app", 0, backend.addr);
+    world.publish("router.unregister", gone).await;
+    wait_for("the route to go", async || world.handle.routes() == 0).await;
+    world.log_lines(1).await;
+    let text = world.handle.metrics_text();
+    for line in [
+        "empty_content_length_header 1\n",
+        "rejected_requests 1\n",
+        "unregistry_message{component=\"route-emitter\"} 1\n",
+        "routes_unregistered 1\n",
+        "total_requests{component=\"route-emitter\"} 1\n",
+        "responses{status_group=\"2xx\"} 1\n",
+        "latency_count{component=\"route-emitter\"} 0\n",
+        "gorouter_time_count 0\n",
+        "route_lookup_time_count 0\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

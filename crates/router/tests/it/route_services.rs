@@ -82,6 +82,9 @@ async fn story_17_a_request_goes_through_its_route_service_and_comes_back_once()
         );
         assert!(!sent.contains("x-cf-applicationid"), "{sent}");
     }
+    let text = world.handle.metrics_text();
+    let counted = "responses_route_services{status_group=\"2xx\"} 2\n";
+    assert!(text.contains(counted), "{text}");
     let connections = service
         .connections
         .load(std::sync::atomic::Ordering::Relaxed);

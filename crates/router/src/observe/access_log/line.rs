@@ -3,6 +3,7 @@
 use super::LoggedHeader;
 use crate::clock::Timestamp;
 use http1::{Fields, Known, Version};
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -36,14 +37,37 @@ pub(super) struct Line<'a> {
 impl Line<'_> {
     /// Without a line end. Written piece by piece, as a formatter would cost more than the rest of a request's handling.
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
-        let field = |known: Known| self.fields.get(known).unwrap_or_default();
+        self.write(out, false);
+    }
+
+    /// For a datagram: parts that are too long are cut.
+    pub(super) fn shortened(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(&mut out, true);
+        out
+    }
+
+    fn write(&self, out: &mut Vec<u8>, short: bool) {
+        let field = |known: Known| {
+            let value = self.fields.get(known).unwrap_or_default();
+            if short {
+                cut(value, known.name(), SMALL)
+            } else {
+                value.into()
+            }
+        };
         escape(out, self.host);
         out.extend_from_slice(b" - [");
         self.started_at.write_to(out);
         out.extend_from_slice(b"] \"");
         escape(out, self.method.as_bytes());
         out.push(b' ');
-        escape(out, self.uri.as_bytes());
+        let uri = self.uri.as_bytes();
+        if short {
+            escape(out, &cut(uri, "request-uri", LARGE));
+        } else {
+            escape(out, uri);
+        }
         out.push(b' ');
         out.extend_from_slice(self.version.as_str().as_bytes());
         out.extend_from_slice(b"\" ");
@@ -51,9 +75,9 @@ impl Line<'_> {
             number(out, value, 1);
             out.push(b' ');
         }
-        quote(out, field(Known::Referer));
+        quote(out, &field(Known::Referer));
         out.push(b' ');
-        quote(out, field(Known::UserAgent));
+        quote(out, &field(Known::UserAgent));
         out.push(b' ');
         quote(out, self.client.as_bytes());
         out.push(b' ');
@@ -61,11 +85,12 @@ impl Line<'_> {
         let forwarded_for = if self.with_forwarded_for {
             field(Known::XForwardedFor)
         } else {
-            b""
+            Cow::default()
         };
-        named(out, " x_forwarded_for:", forwarded_for);
-        named(out, " x_forwarded_proto:", field(Known::XForwardedProto));
-        named(out, " vcap_request_id:", field(Known::XVcapRequestId));
+        named(out, " x_forwarded_for:", &forwarded_for);
+        named(out, " x_forwarded_proto:", &field(Known::XForwardedProto));
+        let id = self.fields.get(Known::XVcapRequestId);
+        named(out, " vcap_request_id:", id.unwrap_or_default());
         out.extend_from_slice(b" response_time:");
         seconds(out, self.response_time);
         out.extend_from_slice(b" gorouter_time:");
@@ -75,16 +100,41 @@ impl Line<'_> {
         named(out, " instance_id:", self.instance_id.as_bytes());
         out.extend_from_slice(self.extra_fields.as_bytes());
         named(out, " x_cf_routererror:", self.router_error.as_bytes());
+        self.write_extra_headers(out, short);
+    }
+
+    fn write_extra_headers(&self, out: &mut Vec<u8>, short: bool) {
+        let mut length = 0;
         for header in self.extra_headers {
+            let value = self.fields.get(header.name.as_str()).unwrap_or_default();
             out.push(b' ');
+            // As it will be, with colon, quotes and space.
+            length += header.label.len() + value.len().max(1) + 4;
+            if short && length >= LARGE {
+                out.extend_from_slice(b"...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED");
+                return;
+            }
             out.extend_from_slice(header.label.as_bytes());
             out.push(b':');
-            quote(
-                out,
-                self.fields.get(header.name.as_str()).unwrap_or_default(),
-            );
+            quote(out, value);
         }
     }
+}
+
+/// Longest parts of a line in a datagram, in bytes: a header that browsers make, and what users write.
+const SMALL: usize = 1_000;
+const LARGE: usize = 20_000;
+
+/// Halved until it fits, with a note at its end, as gorouter does.
+fn cut<'v>(value: &'v [u8], name: &str, most: usize) -> Cow<'v, [u8]> {
+    let mut value = Cow::Borrowed(value);
+    while value.len() > most {
+        let name = name.to_ascii_uppercase();
+        let note = format!("...{name}-TOO-LONG-TO-LOG--TRUNCATED");
+        let half = value.len() / 2;
+        value = [&value[..half], note.as_bytes()].concat().into();
+    }
+    value
 }
 
 /// Decimal, with zeros in front up to `width`.
@@ -248,6 +298,36 @@ mod tests {
             text(&line(&fields("curl/8 \"x\""))),
             r#"app.example.com:8080 - [2020-09-13T12:26:40.001002003Z] "GET /a%2Fb?c=d HTTP/1.1" 200 0 42 "-" "curl/8 \"x\"" "10.0.0.1:1234" "10.0.0.2:61001" x_forwarded_for:"1.2.3.4, 10.0.0.1" x_forwarded_proto:"http" vcap_request_id:"8d2f6cd5-0000-4000-8000-000000000000" response_time:0.001235 gorouter_time:0.000100 app_id:"app-guid" app_index:"0" instance_id:"instance-guid" x_cf_routererror:"-""#
         );
+    }
+
+    #[test]
+    fn a_line_for_a_datagram_has_no_long_parts() {
+        let mut fields = fields(&"u".repeat(2_500));
+        fields.append("X-Custom", &[b'c'; 19_000]);
+        fields.append("X-Other", &[b'o'; 1_000]);
+        let uri = format!("/{}", "x".repeat(70_000));
+        let mut line = line(&fields);
+        line.uri = &uri;
+        let names = ["x-custom", "x-other", "b3"].map(LoggedHeader::new);
+        line.extra_headers = &names;
+        assert!(text(&line).contains(&format!("\"GET {uri} HTTP/1.1\"")));
+        let short = String::from_utf8(line.shortened()).unwrap();
+        // 70,001 bytes are halved twice, the second time with the first note.
+        let half = format!("/{}", "x".repeat(17_519));
+        for wanted in [
+            &format!("\"GET {half}...REQUEST-URI-TOO-LONG-TO-LOG--TRUNCATED HTTP/1.1\" 200 0 42"),
+            &format!(
+                "{}...USER-AGENT-TOO-LONG-TO-LOG--TRUNCATED\"",
+                "u".repeat(645)
+            ),
+            &format!(
+                " x_custom:\"{}\" ...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED",
+                "c".repeat(19_000)
+            ),
+        ] {
+            assert!(short.contains(wanted), "{wanted}\nin {short}");
+        }
+        assert!(short.ends_with("TRUNCATED"));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::backend::connect::Made;
 use crate::backend::peer;
 use crate::config::{LogField, RedactQuery, Settings};
 use crate::front_tls::ClientTls;
+use crate::observe::envelopes::{self, Envelopes, Origin, Whole};
+use crate::observe::metrics::Finished;
 use crate::route::Peer;
 use crate::router::Worker;
 use crate::tracing_headers;
@@ -27,9 +29,6 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use writer::Writer;
-
-/// Longest line for the log stream, which a datagram once limited.
-const LONGEST_STREAMED: usize = 65_400;
 
 /// A request header that stands at the end of each line.
 #[derive(Debug)]
@@ -66,12 +65,19 @@ pub(crate) struct AccessLog {
     file: Option<Writer>,
     syslog: Option<syslog::Sender>,
     stream: Emitter,
+    /// `None`: metron gets no lines.
+    envelopes: Option<Arc<Envelopes>>,
     /// This router's index, as the `RTR` lines' instance.
     index: String,
 }
 
 impl AccessLog {
-    pub(crate) fn open(path: Option<&Path>, stream: Emitter, settings: &Settings) -> Result<Self> {
+    pub(crate) fn open(
+        path: Option<&Path>,
+        stream: Emitter,
+        envelopes: Option<Arc<Envelopes>>,
+        settings: &Settings,
+    ) -> Result<Self> {
         Ok(Self {
             headers: LoggedHeader::of(settings),
             file: path.map(Writer::open).transpose()?,
@@ -82,6 +88,7 @@ impl AccessLog {
                 .map(|server| syslog::Sender::open(server, settings.compat_gorouter))
                 .transpose()?,
             stream,
+            envelopes: envelopes.filter(|envelopes| envelopes.wanted().logs),
             index: settings.index.to_string(),
         })
     }
@@ -109,33 +116,33 @@ impl AccessLog {
         }
     }
 
-    /// The app's: always in gorouter's form.
-    fn write_to_app(&self, line: &[u8], endpoint: Option<&Endpoint>) {
-        let endpoint = endpoint.filter(|endpoint| !peer::app_id(endpoint).is_empty());
-        if let Some(endpoint) = endpoint
-            && self.stream.is_open()
-        {
-            self.stream(line, endpoint);
-        }
+    /// Whether apps get their lines.
+    fn is_streamed(&self) -> bool {
+        self.stream.is_open() || self.envelopes.is_some()
     }
 
-    fn stream(&self, line: &[u8], endpoint: &Endpoint) {
-        let source = Source {
-            source_id: peer::app_id(endpoint).to_owned(),
-            instance_id: self.index.clone(),
-            source_type: "RTR".into(),
-            tags: peer::tags(endpoint),
+    /// The app's: always in gorouter's form.
+    fn write_to_app(&self, line: &[u8], endpoint: Option<&Endpoint>, whole: &Line<'_>) {
+        let Some(endpoint) = endpoint.filter(|endpoint| !peer::app_id(endpoint).is_empty()) else {
+            return;
         };
-        let mut line = String::from_utf8_lossy(line).into_owned();
-        if line.len() > LONGEST_STREAMED {
-            let at = (0..=LONGEST_STREAMED)
-                .rev()
-                .find(|&at| line.is_char_boundary(at))
-                .unwrap_or(0);
-            line.truncate(at);
-            line.push_str("...X-TOO-LONG-TO-LOG--TRUNCATED");
+        if let Some(envelopes) = &self.envelopes {
+            envelopes.log(line, endpoint, || whole.shortened());
         }
-        self.stream.log(&source, Stream::Out, line);
+        if self.stream.is_open() {
+            let source = Source {
+                source_id: peer::app_id(endpoint).to_owned(),
+                instance_id: self.index.clone(),
+                source_type: "RTR".into(),
+                tags: peer::tags(endpoint),
+            };
+            let line = if line.len() > envelopes::LONGEST_LINE {
+                whole.shortened()
+            } else {
+                line.to_vec()
+            };
+            self.stream.log(&source, Stream::Out, line);
+        }
     }
 }
 
@@ -181,6 +188,8 @@ impl Attempts {
 pub(crate) struct Entry {
     started_at: SystemTime,
     started: Instant,
+    /// The client came by TLS.
+    tls: bool,
     endpoint: Option<Arc<Endpoint>>,
     backend_started: Option<Instant>,
     attempts: Attempts,
@@ -196,10 +205,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn begin(tls: bool) -> Self {
         Self {
             started_at: SystemTime::now(),
             started: Instant::now(),
+            tls,
             endpoint: None,
             backend_started: None,
             attempts: Attempts::default(),
@@ -231,8 +241,9 @@ impl Entry {
         self.attempts.started = Some(now);
     }
 
+    /// The line tells how the connection came to be only of an attempt that did not fail, as gorouter's.
     pub(crate) fn attempt_ended(&mut self, made: Made, failed: bool) {
-        self.attempts.made = made;
+        self.attempts.made = if failed { Made::default() } else { made };
         if failed {
             self.attempts.failed += 1;
             let took = self.attempts.started.map(|started| started.elapsed());
@@ -306,8 +317,8 @@ impl Entry {
         });
         let format = &shared.settings.log_format;
         let log = &shared.access_log;
-        if log.file.is_some() || log.syslog.is_some() || log.stream.is_open() {
-            let endpoint = self.endpoint.as_deref();
+        let endpoint = self.endpoint.as_deref();
+        if log.file.is_some() || log.syslog.is_some() || log.is_streamed() {
             let extra_fields = if format.extra_fields.is_empty() {
                 String::new()
             } else {
@@ -346,19 +357,58 @@ impl Entry {
             if format.json {
                 log.write(&json::line(&line, &self.values(&format.extra_fields)));
             }
-            if !format.json || log.stream.is_open() {
+            if !format.json || log.is_streamed() {
                 scratch.clear();
                 line.write_to(&mut scratch);
                 if !format.json {
                     log.write(&scratch);
                 }
-                log.write_to_app(&scratch, endpoint);
+                log.write_to_app(&scratch, endpoint, &line);
             }
         }
-        let (component, source_id) = self.endpoint.as_deref().map_or(("", ""), |endpoint| {
-            (peer::component(endpoint), peer::source_id(endpoint))
-        });
-        shared.metrics.finished(component, source_id, total, ours);
+        if let Some(envelopes) = &shared.envelopes
+            && envelopes.wanted().server_events
+            && request.fields.contains(Known::XVcapRequestId)
+        {
+            envelopes.request(&Whole {
+                origin: self.origin(self.started, client, request),
+                host: request.fields.slice(host),
+                endpoint,
+                status: self.status,
+                sent: self.sent,
+                went_out: self.backend_started.is_some(),
+                trace: tracing_headers::ids(&request.fields, &shared.settings),
+            });
+        }
+        // gorouter counts what was tried, also at a route service, which is nobody's component.
+        if self.attempts.started.is_some() {
+            let text = |of: fn(&Endpoint) -> &str| endpoint.map_or("", of);
+            shared.metrics.finished(&Finished {
+                component: text(peer::component),
+                source_id: text(peer::source_id),
+                app_id: text(peer::app_id),
+                status: self.status,
+                began: self.started_at,
+                took: total,
+                ours,
+            });
+        }
+    }
+
+    /// For an event that began at `since`, and is over.
+    pub(crate) fn origin<'r>(
+        &self,
+        since: Instant,
+        client: &'r str,
+        request: &'r Request,
+    ) -> Origin<'r> {
+        Origin {
+            client,
+            tls: self.tls,
+            began: self.started_at + since.saturating_duration_since(self.started),
+            took: since.elapsed(),
+            request,
+        }
     }
 }
 

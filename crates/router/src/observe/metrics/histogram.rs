@@ -1,9 +1,9 @@
 //! Histograms without a lock on the way of a request.
 
-use std::collections::BTreeMap;
+use super::labelled::Labelled;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 /// Upper bounds and a count for each, and one for what is above.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Histogram {
         Self::with(bounds.into(), scale)
     }
 
-    fn with(bounds: Arc<[f64]>, scale: f64) -> Self {
+    pub(super) fn with(bounds: Arc<[f64]>, scale: f64) -> Self {
         Self {
             counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
             bounds,
@@ -48,7 +48,7 @@ impl Histogram {
     }
 
     /// `labels`: `name="value"`, or empty.
-    fn rows(&self, out: &mut String, name: &str, labels: &str) {
+    pub(super) fn rows(&self, out: &mut String, name: &str, labels: &str) {
         let comma = if labels.is_empty() { "" } else { "," };
         let mut total = 0;
         let counts = self.counts();
@@ -78,7 +78,7 @@ impl Histogram {
 pub(crate) struct Histograms {
     bounds: Arc<[f64]>,
     scale: f64,
-    by_label: RwLock<BTreeMap<String, Arc<Histogram>>>,
+    by_label: Labelled<String, Histogram>,
 }
 
 impl Histograms {
@@ -86,59 +86,20 @@ impl Histograms {
         Self {
             bounds: bounds.into(),
             scale,
-            by_label: RwLock::default(),
+            by_label: Labelled::default(),
         }
     }
 
     pub(crate) fn observe(&self, label: &str, value: f64) {
-        let known = self
-            .by_label
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(label)
-            .cloned();
-        let histogram = known.unwrap_or_else(|| {
-            let mut all = self
-                .by_label
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            let new = || Arc::new(Histogram::with(self.bounds.clone(), self.scale));
-            all.entry(label.to_owned()).or_insert_with(new).clone()
-        });
-        histogram.observe(value);
-    }
-
-    fn all(&self) -> Vec<(String, Arc<Histogram>)> {
-        let all = self.by_label.read().unwrap_or_else(PoisonError::into_inner);
-        all.iter().map(|(l, h)| (l.clone(), h.clone())).collect()
+        let new = || Histogram::with(self.bounds.clone(), self.scale);
+        self.by_label.with(label, new, |h| h.observe(value));
     }
 
     pub(super) fn render(&self, out: &mut String, name: &str, label: &str) {
         let _ = writeln!(out, "# TYPE {name} histogram");
-        for (value, histogram) in self.all() {
+        for (value, histogram) in self.by_label.all() {
             histogram.rows(out, name, &format!("{label}={value:?}"));
         }
-    }
-
-    /// The bounds below which these parts (of 1) of everything observed are, and how much that is.
-    pub(crate) fn quantiles(&self, parts: &[f64]) -> (Vec<f64>, u64) {
-        let mut counts = vec![0; self.bounds.len() + 1];
-        for (_, histogram) in self.all() {
-            for (sum, count) in counts.iter_mut().zip(histogram.counts()) {
-                *sum += count;
-            }
-        }
-        let total: u64 = counts.iter().sum();
-        let of = |part: &f64| {
-            let mut seen = 0;
-            let at = counts.iter().position(|count| {
-                seen += count;
-                seen as f64 >= total as f64 * part
-            });
-            let at = at.unwrap_or_default().min(self.bounds.len().max(1) - 1);
-            self.bounds.get(at).copied().unwrap_or_default()
-        };
-        (parts.iter().map(of).collect(), total)
     }
 }
 
@@ -175,10 +136,6 @@ mod tests {
         assert!(
             text.contains("latency_count{component=\"b\"} 2\n"),
             "{text}"
-        );
-        assert_eq!(
-            all.quantiles(&[0.5, 0.75, 0.99]),
-            (vec![10.0, 100.0, 100.0], 4)
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The page that Prometheus reads.
 
-use super::Metrics;
+use super::{Metrics, open_files};
 use crate::router::Shared;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -9,18 +9,26 @@ use std::time::Instant;
 pub(super) fn render(metrics: &Metrics, shared: &Shared) -> String {
     let mut out = String::new();
     counters(&mut out, metrics);
+    families(&mut out, metrics);
     gauges(&mut out, metrics, shared);
     if metrics.per_app {
         pools(&mut out, shared);
     }
-    metrics
-        .route_lookup_time
-        .render(&mut out, "route_lookup_time");
-    metrics
-        .route_registration_latency
-        .render(&mut out, "route_registration_latency");
-    metrics.gorouter_time.render(&mut out, "gorouter_time");
-    metrics.latency.render(&mut out, "latency", "component");
+    for (name, histogram) in [
+        ("route_lookup_time", &metrics.route_lookup_time),
+        (
+            "route_registration_latency",
+            &metrics.route_registration_latency,
+        ),
+        ("gorouter_time", &metrics.gorouter_time),
+    ] {
+        histogram.render(&mut out, name);
+    }
+    let _ = writeln!(out, "# TYPE latency histogram");
+    for (component, passed) in metrics.traffic.all() {
+        let label = format!("component={component:?}");
+        passed.latency.rows(&mut out, "latency", &label);
+    }
     if metrics.per_app {
         metrics
             .http_latency
@@ -29,27 +37,47 @@ pub(super) fn render(metrics: &Metrics, shared: &Shared) -> String {
     out
 }
 
-fn counters(out: &mut String, metrics: &Metrics) {
+/// Counters with labels.
+fn families(out: &mut String, metrics: &Metrics) {
     let mut family = |name: &str, rows: Vec<(String, u64)>| {
         let _ = writeln!(out, "# TYPE {name} counter");
         for (labels, value) in rows {
             let _ = writeln!(out, "{name}{{{labels}}} {value}");
         }
     };
-    family("registry_message", metrics.registry_message.values());
-    family("unregistry_message", metrics.unregistry_message.values());
-    let requests = metrics.total_requests.values().into_iter();
-    let requests = requests.map(|(component, n)| (format!("component={component:?}"), n));
+    let messages = metrics.registry_message.all().into_iter();
+    let messages = messages.map(|((component, action), n)| {
+        let labels = format!("component={component:?},action={action:?}");
+        (labels, n.value())
+    });
+    family("registry_message", messages.collect());
+    let component = |name: &str| format!("component={name:?}");
+    let messages = metrics.unregistry_message.all().into_iter();
+    let messages = messages.map(|(name, n)| (component(&name), n.value()));
+    family("unregistry_message", messages.collect());
+    let requests = metrics.traffic.all().into_iter();
+    let requests = requests.map(|(name, passed)| (component(&name), passed.requests.value()));
     family("total_requests", requests.collect());
-    let responses = metrics
-        .responses()
-        .map(|(group, n)| (format!("status_group={group:?}"), n));
-    family("responses", responses.collect());
+    for (name, responses) in [
+        ("responses", metrics.traffic.responses()),
+        ("responses_route_services", metrics.route_services.values()),
+    ] {
+        let rows = responses.map(|(group, n)| (format!("status_group={group:?}"), n));
+        family(name, rows.to_vec());
+    }
+}
+
+fn counters(out: &mut String, metrics: &Metrics) {
     for (name, counter) in [
+        ("routes_registered", &metrics.routes_registered),
+        ("routes_unregistered", &metrics.routes_unregistered),
         ("routes_pruned", &metrics.routes_pruned),
-        ("total_dropped_messages", &metrics.total_dropped_messages),
         ("rejected_requests", &metrics.rejected_requests),
         ("bad_gateways", &metrics.bad_gateways),
+        (
+            "empty_content_length_header",
+            &metrics.empty_content_length_header,
+        ),
         ("backend_invalid_id", &metrics.backend_invalid_id),
         (
             "backend_invalid_tls_cert",
@@ -69,22 +97,22 @@ fn counters(out: &mut String, metrics: &Metrics) {
 
 fn gauges(out: &mut String, metrics: &Metrics, shared: &Shared) {
     let since_update = shared.registry.since_update(Instant::now()).as_millis();
-    let buffered = metrics.buffered_messages.load(Ordering::Relaxed);
-    let mut gauge = |name: &str, value: u128| {
+    let loaded = |of: &std::sync::atomic::AtomicU64| of.load(Ordering::Relaxed);
+    let mut gauge = |name: &str, value: u64| {
         let _ = writeln!(out, "# TYPE {name} gauge\n{name} {value}");
     };
-    gauge("total_routes", shared.registry.routes() as u128);
-    gauge("ms_since_last_registry_update", since_update);
-    gauge("buffered_messages", u128::from(buffered));
-    let held = metrics.buffers_held.load(Ordering::Relaxed);
-    gauge("buffers_held", u128::from(held));
-    gauge(
-        "access_log_dropped_lines",
-        u128::from(shared.access_log.dropped()),
-    );
-    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        // Less the one that reads.
-        gauge("file_descriptors", (open.count().max(1) - 1) as u128);
+    gauge("total_routes", shared.registry.routes() as u64);
+    gauge("ms_since_last_registry_update", since_update as u64);
+    gauge("buffered_messages", loaded(&metrics.buffered_messages));
+    let dropped = &metrics.total_dropped_messages;
+    gauge("total_dropped_messages", dropped.value());
+    gauge("buffers_held", loaded(&metrics.buffers_held));
+    gauge("access_log_dropped_lines", shared.access_log.dropped());
+    if let Some(envelopes) = &shared.envelopes {
+        gauge("envelopes_dropped", envelopes.dropped());
+    }
+    if let Some(open) = open_files() {
+        gauge("file_descriptors", open);
     }
 }
 

@@ -1,0 +1,176 @@
+//! What is told of an attempt: to the platform of each, to the operator of those that failed. The log's keys are
+//! gorouter's, which tools look for; beside them stand ours: route, instance and certificate names.
+
+use crate::backend::connect::Made;
+use crate::backend::failure::Fault;
+use crate::backend::peer;
+use crate::context::RequestContext;
+use crate::exchange::Exchange;
+use crate::observe::envelopes::Attempt;
+use routing::registry::{Consequence, Endpoint, Pool};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The platform hears of an attempt that began at `since`, if it wants to. `endpoint`: `None` for a route service.
+pub(crate) fn attempt(
+    context: &RequestContext<'_>,
+    exchange: &Exchange,
+    endpoint: Option<&Endpoint>,
+    answered: bool,
+    since: Instant,
+) {
+    let Some(envelopes) = &context.worker.shared.envelopes else {
+        return;
+    };
+    if envelopes.wanted().client_events {
+        let client = &context.peer.address;
+        envelopes.attempt(&Attempt {
+            origin: context.log.origin(since, client, &exchange.request),
+            endpoint,
+            response: answered.then_some(&exchange.response),
+        });
+    }
+}
+
+/// An attempt that failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed<'a> {
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) fault: &'a Fault,
+    /// The first is 1.
+    pub(crate) attempt: usize,
+    pub(crate) made: &'a Made,
+    /// Another attempt may follow.
+    pub(crate) retriable: bool,
+}
+
+impl Failed<'_> {
+    /// Holds the failure against the endpoint, and tells the operator.
+    pub(crate) fn report(&self, context: &RequestContext<'_>, exchange: &Exchange, pool: &Pool) {
+        let Self {
+            endpoint,
+            fault,
+            made,
+            ..
+        } = *self;
+        if matches!(
+            fault,
+            Fault::ClientGone | Fault::BadBody(_) | Fault::BodyTimeout
+        ) {
+            let address = endpoint.address();
+            return tracing::debug!(route = pool.uri(), address, error = %fault, "client-gone");
+        }
+        let request_id = exchange.request.fields.text(context.request_id);
+        let spec = endpoint.spec();
+        if matches!(fault, Fault::Timeout) {
+            tracing::error!(
+                "route-endpoint.ApplicationId" = spec.app_id,
+                "route-endpoint.Addr" = endpoint.address(),
+                vcap_request_id = request_id,
+                error = %fault,
+                "backend-request-timeout"
+            );
+        }
+        tracing::error!(
+            "route-endpoint.ApplicationId" = spec.app_id,
+            "route-endpoint.Addr" = endpoint.address(),
+            "route-endpoint.Tags" = ?spec.tags,
+            "route-endpoint.RouteServiceUrl" = spec.route_service_url,
+            "route-endpoint.AZ" = spec.availability_zone,
+            route = pool.uri(),
+            instance_id = peer::instance_guid(endpoint),
+            attempt = self.attempt,
+            vcap_request_id = request_id,
+            "num-endpoints" = pool.len(),
+            "got-connection" = made.connected,
+            "wrote-headers" = made.wrote_head,
+            "conn-reused" = made.reused,
+            "dns-lookup-time" = 0.0,
+            "dial-time" = seconds(made.dial),
+            "tls-handshake-time" = seconds(made.tls),
+            "local-address" = local(made),
+            error = %fault,
+            retriable = self.retriable,
+            "backend-endpoint-failed"
+        );
+        context.worker.shared.metrics.fault(fault);
+        let Some(failure) = fault.blame() else { return };
+        match pool.fail(endpoint, failure, Instant::now()) {
+            Consequence::Pruned => self.report_pruned(pool),
+            Consequence::Marked => tracing::warn!(
+                "route-endpoint.ApplicationId" = spec.app_id,
+                "route-endpoint.Addr" = endpoint.address(),
+                "route-endpoint.Tags" = ?spec.tags,
+                "route-endpoint.RouteServiceUrl" = spec.route_service_url,
+                "route-endpoint.AZ" = spec.availability_zone,
+                route = pool.uri(),
+                error = %fault,
+                "endpoint-marked-as-ineligible"
+            ),
+            Consequence::Gone => {}
+        }
+    }
+
+    fn report_pruned(&self, pool: &Pool) {
+        let endpoint = self.endpoint;
+        let (expected, presented) = match self.fault {
+            Fault::WrongName {
+                expected,
+                presented,
+            } => (expected.as_str(), presented.as_str()),
+            _ => (endpoint.tls_name(), "-"),
+        };
+        let spec = endpoint.spec();
+        tracing::error!(
+            "route-endpoint.ApplicationId" = spec.app_id,
+            "route-endpoint.Addr" = endpoint.address(),
+            "route-endpoint.Tags" = ?spec.tags,
+            "route-endpoint.RouteServiceUrl" = spec.route_service_url,
+            "route-endpoint.AZ" = spec.availability_zone,
+            route = pool.uri(),
+            instance_id = peer::instance_guid(endpoint),
+            expected_certificate_name = expected,
+            presented_certificate_names = presented,
+            endpoints_left = pool.len(),
+            error = %self.fault,
+            "prune-failed-endpoint"
+        );
+    }
+
+    /// The same of a route service, which is nobody's endpoint.
+    pub(crate) fn report_service(
+        &self,
+        context: &RequestContext<'_>,
+        exchange: &Exchange,
+        service: &str,
+    ) {
+        let made = self.made;
+        tracing::error!(
+            "route-service-endpoint" = service,
+            attempt = self.attempt,
+            vcap_request_id = exchange.request.fields.text(context.request_id),
+            "got-connection" = made.connected,
+            "wrote-headers" = made.wrote_head,
+            "conn-reused" = made.reused,
+            "dns-lookup-time" = 0.0,
+            "dial-time" = seconds(made.dial),
+            "tls-handshake-time" = seconds(made.tls),
+            "local-address" = local(made),
+            error = %self.fault,
+            retriable = self.retriable,
+            "route-service-connection-failed"
+        );
+    }
+}
+
+/// 0: it was not done, or, for names, is a part of the dial.
+fn seconds(time: Option<Duration>) -> f64 {
+    time.map_or(0.0, |time| time.as_secs_f64())
+}
+
+/// Of a new connection.
+fn local(made: &Made) -> String {
+    made.local
+        .map(|local| local.to_string())
+        .unwrap_or_default()
+}

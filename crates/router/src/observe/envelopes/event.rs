@@ -1,0 +1,197 @@
+//! The two events of a request: from its arrival to the end of the answer, told by its receiver (`Server`), and, for each
+//! attempt, from its sending to the answer's head, told by its sender (`Client`). Pure.
+
+use clients::metron::nanoseconds;
+use http1::{Fields, Framing, Known, Request, Response};
+use routing::registry::Endpoint;
+use std::time::{Duration, SystemTime};
+use wire::dropsonde::{HttpStartStop, PeerType, Uuid, method};
+
+/// A request, and where it came origin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
+    /// With its port.
+    pub(crate) client: &'a str,
+    pub(crate) tls: bool,
+    pub(crate) began: SystemTime,
+    pub(crate) took: Duration,
+    pub(crate) request: &'a Request,
+}
+
+/// A request that is over.
+#[derive(Debug)]
+pub(crate) struct Whole<'a> {
+    pub(crate) origin: Origin<'a>,
+    /// The client's `Host`.
+    pub(crate) host: &'a [u8],
+    /// The one that was tried last.
+    pub(crate) endpoint: Option<&'a Endpoint>,
+    pub(crate) status: u16,
+    pub(crate) sent: u64,
+    /// Its fields are those of the request on its way out.
+    pub(crate) went_out: bool,
+    /// Ids of trace and span.
+    pub(crate) trace: Option<(String, String)>,
+}
+
+/// An attempt at a backend.
+#[derive(Debug)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) origin: Origin<'a>,
+    /// `None`: a route service.
+    pub(crate) endpoint: Option<&'a Endpoint>,
+    /// `None`: there was none.
+    pub(crate) response: Option<&'a Response>,
+}
+
+/// As gorouter `handlers/httpstartstop.go`: without the app, which the tags tell.
+pub(super) fn server(whole: &Whole<'_>) -> HttpStartStop {
+    let request = whole.origin.request;
+    let mut forwarded = forwarded(&request.fields);
+    if whole.went_out {
+        // The last one is the client itself, whom we have added.
+        forwarded.pop();
+    }
+    HttpStartStop {
+        status_code: whole.status.into(),
+        content_length: i64::try_from(whole.sent).unwrap_or(i64::MAX),
+        forwarded,
+        ..common(&whole.origin, PeerType::Server, whole.host, request.asked())
+    }
+}
+
+/// As dropsonde's instrumented round tripper.
+pub(super) fn client(attempt: &Attempt<'_>) -> HttpStartStop {
+    let request = attempt.origin.request;
+    let host = request.fields.get(Known::Host).unwrap_or_default();
+    let to_head = request.is("HEAD");
+    let mut event = HttpStartStop {
+        status_code: attempt
+            .response
+            .map_or(0, |response| response.status.into()),
+        content_length: attempt.response.map_or(0, |r| content_length(r, to_head)),
+        forwarded: forwarded(&request.fields),
+        ..common(&attempt.origin, PeerType::Client, host, request.target())
+    };
+    if let Some(endpoint) = attempt.endpoint {
+        event.application_id = uuid(endpoint.app_id());
+        event.instance_index = endpoint.instance_index().parse().ok();
+        event.instance_id = Some(endpoint.instance_id().to_owned());
+    }
+    event
+}
+
+fn common(origin: &Origin<'_>, peer: PeerType, host: &[u8], target: &[u8]) -> HttpStartStop {
+    let fields = &origin.request.fields;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let scheme = if origin.tls { "https" } else { "http" };
+    let id = fields.get_text(Known::XVcapRequestId).and_then(uuid);
+    HttpStartStop {
+        start_timestamp: nanoseconds(origin.began),
+        stop_timestamp: nanoseconds(origin.began + origin.took),
+        request_id: id.unwrap_or_default(),
+        peer_type: peer as i32,
+        method: method(origin.request.method()),
+        uri: format!("{scheme}://{}{}", text(host), text(&path(target))),
+        remote_address: origin.client.to_owned(),
+        user_agent: text(fields.get(Known::UserAgent).unwrap_or_default()),
+        ..HttpStartStop::default()
+    }
+}
+
+fn uuid(text: &str) -> Option<Uuid> {
+    let id = uuid::Uuid::try_parse(text).ok()?;
+    Some(Uuid::from_bytes(id.into_bytes()))
+}
+
+/// Every address in every `X-Forwarded-For`.
+fn forwarded(fields: &Fields) -> Vec<String> {
+    let lines = fields.get_all(Known::XForwardedFor);
+    let addresses = lines.flat_map(|line| line.split(|&byte| byte == b','));
+    addresses
+        .map(|address| String::from_utf8_lossy(address.trim_ascii()).into_owned())
+        .collect()
+}
+
+/// -1: its end will show.
+fn content_length(response: &Response, to_head: bool) -> i64 {
+    let told = || {
+        let length = response.fields.get_text(Known::ContentLength)?;
+        length.parse().ok()
+    };
+    match response.framing {
+        Framing::Length(length) => i64::try_from(length).unwrap_or(i64::MAX),
+        Framing::None if to_head => told().unwrap_or(-1),
+        Framing::None => 0,
+        Framing::Chunked | Framing::UntilClose => -1,
+    }
+}
+
+/// Without the query, and with what was percent-encoded; of a whole URL the path alone.
+fn path(target: &[u8]) -> Vec<u8> {
+    let path = target.split(|&byte| byte == b'?').next();
+    let mut path = path.unwrap_or_default();
+    if let Some(scheme) = path.windows(3).position(|part| part == b"://")
+        && !path.starts_with(b"/")
+    {
+        let rest = &path[scheme + 3..];
+        let host = rest.iter().take_while(|&&byte| byte != b'/').count();
+        path = &rest[host..];
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, after)) = rest.split_first() {
+        let encoded = (byte == b'%').then(|| after.get(..2)).flatten();
+        let encoded = encoded.and_then(|digits| std::str::from_utf8(digits).ok());
+        let encoded = encoded.filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        match encoded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(value) => {
+                decoded.push(value);
+                rest = &after[2..];
+            }
+            None => {
+                decoded.push(byte);
+                rest = after;
+            }
+        }
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_decoded_and_queries_left_out() {
+        for (target, wanted) in [
+            ("/a%2Fb%20c?d=%20", "/a/b c"),
+            ("*", "*"),
+            ("http://a.test/b?c", "/b"),
+            ("/http://a.test/b", "/http://a.test/b"),
+            ("/%", "/%"),
+            ("/%zz%4", "/%zz%4"),
+            ("/%+1", "/%+1"),
+        ] {
+            assert_eq!(path(target.as_bytes()), wanted.as_bytes(), "{target}");
+        }
+    }
+
+    #[test]
+    fn lengths_as_far_as_the_head_tells() {
+        let mut response = Response::default();
+        for (framing, to_head, wanted) in [
+            (Framing::Length(7), false, 7),
+            (Framing::None, false, 0),
+            (Framing::None, true, -1),
+            (Framing::Chunked, false, -1),
+            (Framing::UntilClose, false, -1),
+        ] {
+            response.framing = framing;
+            assert_eq!(content_length(&response, to_head), wanted);
+        }
+        response.framing = Framing::None;
+        response.fields.append(Known::ContentLength, b"12");
+        assert_eq!(content_length(&response, true), 12);
+    }
+}

@@ -1,0 +1,129 @@
+//! What the router tells to the metron agent of its machine, as a gorouter does: access log lines of apps, an event for
+//! each request, metrics. From there it comes to the apps' log streams and to the operator's firehose.
+//!
+//! Requests leave their envelopes in a queue on their way; nothing here waits for anything.
+
+mod event;
+pub(crate) mod numbers;
+
+pub(crate) use event::{Attempt, Origin, Whole};
+
+use crate::backend::peer;
+use crate::config::{Metron, Settings};
+use anyhow::{Context as _, Result};
+use clients::metron::Emitter;
+use routing::registry::Endpoint;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::dropsonde::{CounterEvent, Event, LARGEST, LogMessage, MessageType, ValueMetric};
+
+/// A longer line is shortened, part by part.
+pub(crate) const LONGEST_LINE: usize = 65_400;
+/// As originals say who they are.
+const ORIGIN: &str = "gorouter";
+/// For what is left in the queue at the end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Envelopes {
+    wanted: Metron,
+    emitter: Emitter,
+    /// This router's index, as the `RTR` lines' instance.
+    index: String,
+}
+
+impl Envelopes {
+    /// `None`: nothing is wanted.
+    pub(crate) fn open(settings: &Settings) -> Result<Option<Arc<Self>>> {
+        let wanted = settings.metron.clone();
+        if !wanted.is_wanted() {
+            return Ok(None);
+        }
+        let emitter = Emitter::start(&wanted.address, ORIGIN);
+        Ok(Some(Arc::new(Self {
+            emitter: emitter.context("envelopes to metron")?,
+            index: settings.index.to_string(),
+            wanted,
+        })))
+    }
+
+    pub(crate) fn wanted(&self) -> &Metron {
+        &self.wanted
+    }
+
+    /// An access log line of the endpoint's app. `shortened` makes one that fits into a datagram.
+    pub(crate) fn log(
+        &self,
+        line: &[u8],
+        endpoint: &Endpoint,
+        shortened: impl FnOnce() -> Vec<u8>,
+    ) {
+        let tags = peer::tags(endpoint);
+        let around: usize = tags.iter().map(|(k, v)| k.len() + v.len() + 16).sum();
+        // The name of the app, and what an envelope has besides.
+        let around = around + peer::app_id(endpoint).len() + 128;
+        let line = if line.len() > LONGEST_LINE.min(LARGEST.saturating_sub(around)) {
+            shortened()
+        } else {
+            line.to_vec()
+        };
+        let mut envelope = self.emitter.envelope(Event::LogMessage(LogMessage {
+            message: line,
+            message_type: MessageType::Out as i32,
+            timestamp: 0,
+            app_id: Some(peer::app_id(endpoint).to_owned()),
+            source_type: Some("RTR".into()),
+            source_instance: Some(self.index.clone()),
+        }));
+        if let Some(Event::LogMessage(log)) = &mut envelope.event {
+            log.timestamp = envelope.timestamp.unwrap_or_default();
+        }
+        envelope.tags = Arc::unwrap_or_clone(tags);
+        self.emitter.send(&envelope);
+    }
+
+    /// A request is over.
+    pub(crate) fn request(&self, whole: &Whole<'_>) {
+        let event = Event::HttpStartStop(event::server(whole));
+        let mut envelope = self.emitter.envelope(event);
+        if let Some(endpoint) = whole.endpoint {
+            envelope.tags = endpoint.tags().to_map();
+        }
+        if let Some((trace, span)) = &whole.trace {
+            envelope.tags.insert("trace_id".into(), trace.clone());
+            envelope.tags.insert("span_id".into(), span.clone());
+        }
+        self.emitter.send(&envelope);
+    }
+
+    /// A backend has answered, or failed.
+    pub(crate) fn attempt(&self, attempt: &Attempt<'_>) {
+        let event = event::client(attempt);
+        self.emitter.emit(Event::HttpStartStop(event));
+    }
+
+    pub(crate) fn value(&self, name: &str, value: f64, unit: &str) {
+        self.emitter.emit(Event::ValueMetric(ValueMetric {
+            name: name.to_owned(),
+            value,
+            unit: unit.to_owned(),
+        }));
+    }
+
+    fn count(&self, name: String, delta: u64) {
+        self.emitter.emit(Event::CounterEvent(CounterEvent {
+            name,
+            delta,
+            total: None,
+        }));
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.emitter.dropped()
+    }
+
+    /// Blocks for at most a second.
+    pub(crate) fn flush(&self) {
+        self.emitter.flush(FAREWELL);
+    }
+}
