@@ -32,6 +32,14 @@ struct ConfigFile {
     first_space: Option<String>,
     router: RouterSection,
     cell: CellSection,
+    log_cache: LogCacheSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LogCacheSection {
+    /// Where dropsonde envelopes are taken by UDP.
+    dropsonde: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -70,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) first_org: String,
     pub(crate) first_space: String,
     pub(crate) register_interval: Duration,
+    /// Where the log-cache takes envelopes of originals by UDP, on loopback; `None`: nowhere.
+    pub(crate) dropsonde: Option<SocketAddr>,
     pub(crate) cell: Cell,
 }
 
@@ -191,6 +201,16 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
             "router.register_interval {register_interval} is not between 1 and 60 seconds"
         ));
     }
+    let dropsonde = address(
+        "log_cache.dropsonde",
+        file.log_cache.dropsonde,
+        &mut problems,
+    );
+    if let Some(open) = dropsonde.filter(|address| !address.ip().is_loopback()) {
+        problems.push(format!(
+            "log_cache.dropsonde {open} is not on loopback: everybody could write logs; use e.g. 127.0.0.1:3457"
+        ));
+    }
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }
@@ -206,6 +226,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         first_org: file.first_org.unwrap_or_else(|| "demo".into()),
         first_space: file.first_space.unwrap_or_else(|| "dev".into()),
         register_interval: Duration::from_secs(register_interval),
+        dropsonde,
         cell: Cell {
             ip,
             memory_mb: file.cell.memory_mb,
@@ -257,7 +278,7 @@ mod tests {
     #[test]
     fn every_problem_is_named_at_once() {
         let file: ConfigFile = serde_yaml_ng::from_str(
-            "domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}",
+            "domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}",
         )
         .unwrap();
         let error = check(file, Overrides::default()).unwrap_err().to_string();
@@ -265,6 +286,7 @@ mod tests {
             "domain \"nodots\"",
             "router.http \"eighty\"",
             "cell.route_integrity \"maybe\"",
+            "log_cache.dropsonde 0.0.0.0:3457 is not on loopback",
         ] {
             assert!(error.contains(key), "{error}");
         }

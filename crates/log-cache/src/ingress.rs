@@ -85,11 +85,16 @@ impl UnaryService<EnvelopeBatch> for Ingress {
     }
 }
 
+/// Unix nanoseconds.
+pub(crate) fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+}
+
 impl Ingress {
     fn put(&self, batch: EnvelopeBatch) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
+        let now = now();
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         for mut envelope in batch.batch {
             if envelope.timestamp == 0 {

@@ -7,12 +7,14 @@
 //! |---|---|
 //! | [`store`] | envelopes per source, what goes when memory is full (pure) |
 //! | [`ingress`] | the gRPC service |
+//! | [`dropsonde`] | envelopes of older originals, by UDP, if the operator wants them |
 //! | [`api`] | the read API |
 //! | [`access`] | who may read what |
 //! | [`protojson`] | envelopes as the API's JSON (pure) |
 
 mod access;
 mod api;
+mod dropsonde;
 mod ingress;
 mod protojson;
 mod store;
@@ -25,7 +27,7 @@ use kit::CancellationToken;
 use kit::tls::{ClientAuth, Identity};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 
 /// Checked configuration.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Config {
     pub listener: TcpListener,
     /// The ingress: gRPC over mTLS.
     pub grpc_listener: TcpListener,
+    /// Takes dropsonde envelopes, as a metron agent does, from everybody who can reach it. `None`: nobody does.
+    pub dropsonde: Option<UdpSocket>,
     pub identity: Identity,
     pub uaa_url: String,
     /// Cloud Controller's API: `http://127.0.0.1:9022`. Asked whether a caller may see an app.
@@ -82,7 +86,14 @@ impl LogCache {
             ingress::router(store.clone(), shutdown.clone()),
             shutdown.clone(),
         );
-        let api = kit::http::serve(config.listener, None, api::router(store, access), shutdown);
-        tokio::try_join!(ingress, api).map(drop)
+        let older = async {
+            match config.dropsonde {
+                Some(socket) => dropsonde::serve(socket, store.clone(), shutdown.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let api = api::router(store.clone(), access);
+        let api = kit::http::serve(config.listener, None, api, shutdown.clone());
+        tokio::try_join!(ingress, api, older).map(drop)
     }
 }

@@ -2,8 +2,9 @@
 
 use super::{Part, Setting};
 use crate::assets;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use std::time::Duration;
+use tokio::net::UdpSocket;
 
 pub(crate) async fn bbs(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
     let ports = &setting.plan.ports;
@@ -59,9 +60,16 @@ pub(crate) async fn uaa(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
 
 pub(crate) async fn log_cache(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
     let ports = &setting.plan.ports;
+    let dropsonde = match setting.config.dropsonde {
+        Some(address) => Some(UdpSocket::bind(address).await.with_context(|| {
+            format!("listen on {address} by UDP: choose another address with log_cache.dropsonde")
+        })?),
+        None => None,
+    };
     let log_cache = log_cache::LogCache::build(log_cache::Config {
         listener: setting.listen(ports.log_cache).await?,
         grpc_listener: setting.listen(ports.log_ingress).await?,
+        dropsonde,
         identity: setting.identity("log-cache")?,
         uaa_url: setting.http(ports.uaa),
         cc_url: setting.http(ports.cloud_controller),

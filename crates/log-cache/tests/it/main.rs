@@ -12,7 +12,8 @@ use log_cache::{Config, Limits, LogCache};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
+use wire::dropsonde::{Event, LogMessage, MessageType};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -46,6 +47,8 @@ struct Stage {
     identity: Identity,
     url: String,
     grpc_port: u16,
+    /// Where originals send.
+    dropsonde: String,
     uaa_url: String,
     cc_url: String,
     http: reqwest::Client,
@@ -101,6 +104,7 @@ impl Stage {
             identity,
             url: String::new(),
             grpc_port: 0,
+            dropsonde: String::new(),
             uaa_url,
             cc_url,
             http,
@@ -119,10 +123,13 @@ impl Stage {
                 .await
                 .unwrap(),
         );
+        let dropsonde = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        self.dropsonde = dropsonde.local_addr().unwrap().to_string();
         (self.url, self.grpc_port) = (url(&listener), grpc_listener.local_addr().unwrap().port());
         let config = Config {
             listener,
             grpc_listener,
+            dropsonde: Some(dropsonde),
             identity: self.identity.clone(),
             uaa_url: self.uaa_url.clone(),
             cc_url: self.cc_url.clone(),
@@ -262,6 +269,28 @@ async fn lines_travel_from_the_emitter_to_the_reader_in_order() {
         stage.get("/api/v1/meta", &admin).await.1["meta"]["mine"]["count"],
         "500"
     );
+}
+
+#[tokio::test]
+async fn lines_of_a_router_come_by_udp() {
+    let stage = Stage::start().await;
+    let admin = stage.admin().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(b"nonsense", &stage.dropsonde).await.unwrap();
+    let router = clients::metron::Emitter::start(&stage.dropsonde, "gorouter").unwrap();
+    router.emit(Event::LogMessage(LogMessage {
+        message: b"app.test - [now]".to_vec(),
+        message_type: MessageType::Out as i32,
+        timestamp: 1,
+        app_id: Some("mine".into()),
+        source_type: Some("RTR".into()),
+        source_instance: Some("4".into()),
+    }));
+    let line = &stage.read("mine", 1, &admin).await[0];
+    assert_eq!(line["instance_id"], "4");
+    assert_eq!(line["tags"]["source_type"], "RTR");
+    // The line's text.
+    assert_eq!(line["log"]["payload"], "YXBwLnRlc3QgLSBbbm93XQ==");
 }
 
 #[tokio::test]

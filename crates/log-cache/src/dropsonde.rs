@@ -1,0 +1,263 @@
+//! Envelopes of originals that speak dropsonde by UDP, as to a metron agent: what a gorouter tells of apps' requests comes
+//! into the apps' logs. UDP asks nobody who he is: the operator opens this on loopback, or not at all.
+
+use crate::store::Store;
+use anyhow::{Context as _, Result};
+use kit::CancellationToken;
+use prost::Message as _;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::UdpSocket;
+use wire::dropsonde::{self, Event, EventType, MessageType, PeerType};
+use wire::loggregator::{Counter, Envelope, Gauge, GaugeValue, Log, LogType, Message, Timer};
+
+/// Longer ones do not exist.
+const LARGEST: usize = 1 << 16;
+
+/// Until `shutdown`. What is no envelope is dropped.
+pub(crate) async fn serve(
+    socket: UdpSocket,
+    store: Arc<Mutex<Store>>,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let mut buffer = vec![0; LARGEST];
+    loop {
+        let received = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            received = socket.recv(&mut buffer) => received.context("receive envelopes by UDP")?,
+        };
+        match dropsonde::Envelope::decode(&buffer[..received]) {
+            Ok(envelope) => {
+                if let Some(envelope) = convert(envelope, crate::ingress::now()) {
+                    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                    store.put(envelope);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "dropsonde-envelope-refused"),
+        }
+    }
+}
+
+/// The same in the newer form, with the tags that a metron agent gives it. `now`: for an envelope without a time, in
+/// Unix nanoseconds. `None`: it says nothing, or not of whom.
+fn convert(old: dropsonde::Envelope, now: i64) -> Option<Envelope> {
+    let kind = EventType::try_from(old.event_type).ok()?;
+    let mut tags = old.tags;
+    let mut tag = |name: &str, value: String| {
+        if !value.is_empty() {
+            tags.insert(name.to_owned(), value);
+        }
+    };
+    tag("deployment", old.deployment.unwrap_or_default());
+    tag("job", old.job.unwrap_or_default());
+    tag("index", old.index.unwrap_or_default());
+    tag("ip", old.ip.unwrap_or_default());
+    tag("origin", old.origin.clone());
+    tag("__v1_type", format!("{kind:?}"));
+    let Told {
+        source,
+        instance,
+        message,
+    } = told(old.event?, &mut tag)?;
+    let source = source.or_else(|| tags.remove("source_id"));
+    let instance = instance.or_else(|| tags.remove("instance_id"));
+    Some(Envelope {
+        timestamp: old.timestamp.filter(|at| *at > 0).unwrap_or(now),
+        source_id: source.filter(|id| !id.is_empty()).unwrap_or(old.origin),
+        instance_id: instance.unwrap_or_default(),
+        tags,
+        message: Some(message),
+    })
+}
+
+/// What an event says, and of whom.
+struct Told {
+    source: Option<String>,
+    instance: Option<String>,
+    message: Message,
+}
+
+fn told(event: Event, tag: &mut impl FnMut(&str, String)) -> Option<Told> {
+    let of_origin = |message| {
+        Some(Told {
+            source: None,
+            instance: None,
+            message,
+        })
+    };
+    match event {
+        Event::LogMessage(log) => {
+            tag("source_type", log.source_type.unwrap_or_default());
+            let kind = match MessageType::try_from(log.message_type) {
+                Ok(MessageType::Err) => LogType::Err,
+                _ => LogType::Out,
+            };
+            Some(Told {
+                source: log.app_id,
+                instance: log.source_instance,
+                message: Message::Log(Log {
+                    payload: log.message,
+                    kind: kind as i32,
+                }),
+            })
+        }
+        Event::HttpStartStop(http) => Some(timer(http, tag)),
+        Event::ValueMetric(value) => of_origin(gauge([(value.name, value.unit, value.value)])),
+        Event::CounterEvent(counter) => of_origin(Message::Counter(Counter {
+            name: counter.name,
+            delta: counter.delta,
+            total: counter.total.unwrap_or_default(),
+        })),
+        Event::ContainerMetric(container) => Some(Told {
+            source: Some(container.application_id),
+            instance: Some(container.instance_index.to_string()),
+            message: gauge(
+                [
+                    ("cpu", "percentage", container.cpu_percentage),
+                    ("memory", "bytes", container.memory_bytes as f64),
+                    ("disk", "bytes", container.disk_bytes as f64),
+                ]
+                .map(|(name, unit, value)| (name.to_owned(), unit.to_owned(), value)),
+            ),
+        }),
+        Event::Error(_) => None,
+    }
+}
+
+fn gauge<const N: usize>(metrics: [(String, String, f64); N]) -> Message {
+    let metrics = metrics.map(|(name, unit, value)| (name, GaugeValue { unit, value }));
+    Message::Gauge(Gauge {
+        metrics: BTreeMap::from(metrics),
+    })
+}
+
+fn timer(http: dropsonde::HttpStartStop, tag: &mut impl FnMut(&str, String)) -> Told {
+    let peer = match PeerType::try_from(http.peer_type) {
+        Ok(PeerType::Client) => "Client",
+        Ok(PeerType::Server) => "Server",
+        Err(_) => "",
+    };
+    tag("request_id", uuid(http.request_id));
+    tag("peer_type", peer.into());
+    tag("method", dropsonde::method_name(http.method).into());
+    tag("uri", http.uri);
+    tag("remote_address", http.remote_address);
+    tag("user_agent", http.user_agent);
+    tag("status_code", http.status_code.to_string());
+    tag("content_length", http.content_length.to_string());
+    tag("forwarded", http.forwarded.join("\n"));
+    tag("routing_instance_id", http.instance_id.unwrap_or_default());
+    Told {
+        source: http.application_id.map(uuid),
+        instance: http.instance_index.map(|index| index.to_string()),
+        message: Message::Timer(Timer {
+            name: "http".into(),
+            start: http.start_timestamp,
+            stop: http.stop_timestamp,
+        }),
+    }
+}
+
+/// `f47ac10b-58cc-4372-a567-0e02b2c3d479`
+fn uuid(id: dropsonde::Uuid) -> String {
+    let mut text = String::with_capacity(36);
+    for (at, byte) in id.to_bytes().into_iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(event: Event, tags: &[(&str, &str)]) -> Envelope {
+        let mut old = dropsonde::Envelope::new("gorouter", 7, event);
+        let pairs = tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        old.tags = pairs.collect();
+        convert(old, 9).unwrap()
+    }
+
+    #[test]
+    fn a_line_of_an_app() {
+        let log = dropsonde::LogMessage {
+            message: b"line".to_vec(),
+            message_type: 1,
+            timestamp: 5,
+            app_id: Some("app".into()),
+            source_type: Some("RTR".into()),
+            source_instance: Some("3".into()),
+        };
+        let new = envelope(Event::LogMessage(log), &[("process_id", "p")]);
+        assert_eq!((new.timestamp, new.source_id.as_str()), (7, "app"));
+        assert_eq!(new.instance_id, "3");
+        for (tag, wanted) in [
+            ("source_type", "RTR"),
+            ("origin", "gorouter"),
+            ("process_id", "p"),
+            ("__v1_type", "LogMessage"),
+        ] {
+            assert_eq!(new.tags[tag], wanted);
+        }
+        let payload = b"line".to_vec();
+        assert_eq!(new.message, Some(Message::Log(Log { payload, kind: 0 })));
+    }
+
+    #[test]
+    fn a_request() {
+        let id = dropsonde::Uuid::from_bytes([0xab; 16]);
+        let http = dropsonde::HttpStartStop {
+            start_timestamp: 1,
+            stop_timestamp: 2,
+            request_id: id,
+            peer_type: 2,
+            method: 1,
+            uri: "http://app.test/".into(),
+            status_code: 404,
+            ..dropsonde::HttpStartStop::default()
+        };
+        let new = envelope(Event::HttpStartStop(http.clone()), &[("source_id", "app")]);
+        assert_eq!(new.source_id, "app");
+        assert!(!new.tags.contains_key("source_id"));
+        for (tag, wanted) in [
+            ("request_id", "abababab-abab-abab-abab-abababababab"),
+            ("peer_type", "Server"),
+            ("method", "GET"),
+            ("status_code", "404"),
+        ] {
+            assert_eq!(new.tags[tag], wanted);
+        }
+        let timer = Timer {
+            name: "http".into(),
+            start: 1,
+            stop: 2,
+        };
+        assert_eq!(new.message, Some(Message::Timer(timer)));
+        let client = dropsonde::HttpStartStop {
+            application_id: Some(id),
+            instance_index: Some(2),
+            ..http
+        };
+        let new = envelope(Event::HttpStartStop(client), &[]);
+        assert_eq!(new.source_id, "abababab-abab-abab-abab-abababababab");
+        assert_eq!(new.instance_id, "2");
+    }
+
+    #[test]
+    fn what_is_nobodys_is_its_origins() {
+        let counter = dropsonde::CounterEvent {
+            name: "n".into(),
+            delta: 2,
+            total: None,
+        };
+        let new = envelope(Event::CounterEvent(counter), &[]);
+        assert_eq!(new.source_id, "gorouter");
+        assert!(matches!(new.message, Some(Message::Counter(c)) if c.delta == 2));
+        let error = Event::Error(dropsonde::Error::default());
+        assert_eq!(convert(dropsonde::Envelope::new("x", 1, error), 9), None);
+    }
+}
