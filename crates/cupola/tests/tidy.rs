@@ -10,6 +10,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("auction", 1),
     ("routing", 1),
     ("http1", 1),
+    ("http2", 1),
     ("cell-plan", 2),
     ("wire", 3),
     ("kit", 3),
@@ -31,7 +32,7 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Neither a run time, nor sockets, nor files.
-const CORES: &[&str] = &["ids", "lrp", "auction", "routing", "http1", "cell-plan"];
+const CORES: &[&str] = &["ids", "lrp", "auction", "routing", "http1", "http2", "cell-plan"];
 const NOT_IN_CORES: &[&str] = &[
     "tokio",
     "hyper",

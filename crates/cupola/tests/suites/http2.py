@@ -7,7 +7,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import h2wire
-import http2_deviations
 import http2_frames
 import http2_messages
 import peers
@@ -79,24 +78,13 @@ def main():
     started = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         problems = list(pool.map(lambda case: run(case, router.https, context), cases))
-    failures, deviations = [], []
-    for case, problem in zip(cases, problems):
-        name = f"{case.section} {case.name}"
-        if problem:
-            (deviations if http2_deviations.reason(name, problem) else failures).append((name, problem))
-    for why in http2_deviations.KNOWN:
-        names = [name for name, problem in deviations if http2_deviations.reason(name, problem) == why]
-        print(f"{len(names)} known deviations: {why}:\n    {'; '.join(names)}")
+    failures = [(f"{case.section} {case.name}", problem) for case, problem in zip(cases, problems) if problem]
     for name, problem in failures:
         print(f"FAILED {name}: {problem}")
-    stale = [name for name in http2_deviations.REASONS if name not in dict(deviations) and not options.only]
-    for name in stale if not failures else ():
-        print(f"FAILED {name}: listed as a deviation, but it passes: remove it from the list")
     if router.child.poll() is not None:
         failures.append(("the router", "ended"))
-    passed = len(cases) - len(failures) - len(deviations)
-    print(f"http2: {len(cases)} cases, {passed} passed, {len(deviations)} known deviations, {len(failures)} failed, {time.monotonic() - started:.0f} s")
-    sys.exit(bool(failures or stale))
+    print(f"http2: {len(cases)} cases, {len(cases) - len(failures)} passed, {len(failures)} failed, {time.monotonic() - started:.0f} s")
+    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":

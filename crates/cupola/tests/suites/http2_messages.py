@@ -318,6 +318,9 @@ def twice(first, second, expect):
 
 
 INDEXED = b"\x40" + text("x-mine") + text("v" * 50)  # a literal that goes into the table
+ILLEGAL = b"\x40" + text("X-A") + text("v" * 50)
+ILLEGAL_VALUE = b"\x40" + text("x-mine") + text("v\n")
+ILLEGAL_LARGE = b"\x40" + text("X-B") + text("v" * (4096 - 32 - 3 - len("x-mine") - 50 - 32))  # just beside INDEXED
 DYNAMIC = b"\xbe"  # index 62, the newest entry
 BOMB = Connection(COMPRESSION)
 SEEN = Answered(3, then=lambda c: None if b"mine=" + b"v" * 50 in c.stream(3).body else f"{c.stream(3).body}")
@@ -349,7 +352,44 @@ HPACK = [
     Case("7541", "an entry larger than the table empties it", *twice(fields() + INDEXED, fields() + b"\x40" + text("x-b") + text("v" * 4096) + DYNAMIC, BOMB)),
     Case("7541", "older entries are evicted", *twice(fields() + INDEXED, fields() + (b"\x40" + text("x-b") + text("v" * 1000)) * 4 + b"\xc2", BOMB)),
     Case("7541", "the table of a malformed request counts", *twice(block([("X-A", "b")]) + INDEXED, fields() + DYNAMIC, SEEN)),
+    Case("7541", "an illegal entry of the table is illegal again", *twice(fields() + ILLEGAL, fields() + DYNAMIC, OnStream(PROTOCOL, stream=3, answer=True))),
+    Case("7541", "the name of an illegal value may be used again", *twice(fields() + ILLEGAL_VALUE, fields() + b"\x7e" + text("v" * 50), SEEN)),
+    Case("7541", "an illegal entry takes the room that it says", *twice(fields() + INDEXED + ILLEGAL_LARGE, fields() + b"\xbf", SEEN)),
+    Case("7541", "an illegal entry evicts an older one", *twice(fields() + INDEXED + ILLEGAL_LARGE + ILLEGAL, fields() + b"\xc0", BOMB)),
+    Case("7541", "an illegal value in Huffman code", headers(1, fields() + huffman(b"\xff\xff\xff\xf3")), OnStream(PROTOCOL, answer=True)),
+    Case("7541", "a path that is no UTF-8", headers(1, block([(":method", "GET"), (":scheme", "https"), (":authority", HOST)]) + literal(":path", b"/\xff")), OnStream(PROTOCOL, answer=True)),
+    Case("7541", "a method with a space", headers(1, request(HOST, method="G T")), OnStream(PROTOCOL, answer=True)),
     Case("7541", "HEADER_TABLE_SIZE 0 is respected", lambda c: no_table(c), Alive()),
+]
+
+
+def beside(name, *offence):
+    """What is malformed on stream 3 costs that stream alone: stream 1, which waits for its answer, gets it."""
+
+    def act(client):
+        client.send(ask(1, "/slow") + b"".join(offence))
+        problem = OnStream(PROTOCOL, stream=3, answer=True).check(client)
+        client.until(lambda: client.over(1))
+        return problem
+
+    return Case("8.1.1", f"beside another stream: {name}", act, Answered(1))
+
+
+def in_pieces(stream, payload, size):
+    parts = [payload[at : at + size] for at in range(0, len(payload), size)]
+    more = [frame(9, END_HEADERS if n == len(parts) - 2 else 0, stream, part) for n, part in enumerate(parts[1:])]
+    return frame(HEADERS, END_STREAM, stream, parts[0]) + b"".join(more)
+
+
+BESIDE = [
+    beside("an upper-case name", headers(3, pairs(("X-A", "b")))),
+    beside("LF in a value", headers(3, pairs(("x-a", "b\n")))),
+    beside("an unknown pseudo header", headers(3, pairs((":x", "y")))),
+    beside("LF in a value, in CONTINUATION", in_pieces(3, block(pairs(("x-a", "b\n"))), 20)),
+    beside("LF in a value, with padding", frame(HEADERS, END_STREAM | END_HEADERS | 8, 3, b"\x05" + block(pairs(("x-a", "b\n"))) + bytes(5))),
+    beside("a value of 20 kB with NUL", in_pieces(3, block(pairs(("x-a", "b" * 20000 + "\0"))), 16384)),
+    beside("trailers with LF", opened(3) + frame(DATA, 0, 3, b"hello"), headers(3, [("x-sum", "1\n")])),
+    beside("trailers with a pseudo header", opened(3) + frame(DATA, 0, 3, b"hello"), headers(3, [(":path", "/")])),
 ]
 
 
@@ -365,4 +405,4 @@ def no_table(client):
     return None if all(client.stream(n).status == 200 for n in (1, 3, 5)) else f"{client.frames[-3:]}"
 
 
-CASES = FLOWS + MALFORMED + RESPONSES + HPACK
+CASES = FLOWS + MALFORMED + RESPONSES + HPACK + BESIDE

@@ -6,6 +6,7 @@ use crate::protocol::patience;
 use crate::rejection::Rejection;
 use crate::route::{self, Peer};
 use crate::router::Worker;
+use crate::side::checked::{Checked, FaultSeen};
 use crate::side::drain::Watch;
 use crate::side::stream::Stream;
 use crate::side::timer::Timer;
@@ -52,6 +53,7 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(Some(LOCAL_RESETS))
         .enable_connect_protocol();
+    let (stream, fault) = Checked::new(stream, settings.max_request_head);
     let handshake = builder.handshake::<_, Bytes>(stream);
     let connection = match timeout(patience(settings.read_header_timeout), handshake).await {
         Ok(Ok(connection)) => connection,
@@ -62,6 +64,8 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         watch: Watch::new(worker.clone()),
         worker,
         connection,
+        fault,
+        told: false,
         timer: Timer::default(),
         idle_since: Some(Instant::now()),
         going_since: None,
@@ -84,7 +88,11 @@ fn ended(error: &h2::Error, peer: &Peer) {
 
 struct Front {
     worker: Arc<Worker>,
-    connection: Connection<Stream, Bytes>,
+    connection: Connection<Checked, Bytes>,
+    /// What the client did wrong, when nothing of it is read any more.
+    fault: FaultSeen,
+    /// That it has been told.
+    told: bool,
     timer: Timer,
     watch: Watch,
     /// Since when there was no stream.
@@ -102,7 +110,7 @@ impl Front {
         if self.worker.drain.has_begun() && self.going_since.is_none() {
             self.go();
         }
-        if let Poll::Ready(accepted) = self.connection.poll_accept(cx) {
+        if let Poll::Ready(accepted) = self.poll_accept(cx) {
             self.idle_since = None;
             return Poll::Ready(accepted);
         }
@@ -128,6 +136,21 @@ impl Front {
         self.go();
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// The next stream; what came before a fault is accepted first.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
+        let accepted = self.connection.poll_accept(cx);
+        if accepted.is_ready() || self.told {
+            return accepted;
+        }
+        let Some(fault) = self.fault.get() else {
+            return accepted;
+        };
+        tracing::debug!(%fault, "client-http2-fault");
+        self.told = true;
+        self.connection.abrupt_shutdown(Reason::from(fault.code()));
+        self.connection.poll_accept(cx)
     }
 
     /// GOAWAY: streams that are open may end.

@@ -1,5 +1,5 @@
-//! Between HTTP/2's heads and ours. Nothing that could mean something else in HTTP/1 passes: the library has refused
-//! control bytes and fields of connections; what it leaves to its users is refused here.
+//! Between HTTP/2's heads and ours. Nothing that could mean something else in HTTP/1 passes: names and values that HTTP does
+//! not allow were marked by [`::http2::Check`], fields of connections refused by the library; the rest is refused here.
 
 use super::Side;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -33,6 +33,9 @@ pub(crate) fn request_from_http2<B>(
     }
     host(head, request)?;
     for (name, value) in head.headers() {
+        if *name == ::http2::MALFORMED {
+            return Err(Refusal::FieldValue);
+        }
         if *name != HOST && *name != COOKIE {
             let fields = &mut request.fields;
             fields.append_spelled(name.as_str().as_bytes(), value.as_bytes());

@@ -10,6 +10,7 @@
 //! Nothing here decides where a request goes or what a failure means.
 
 pub(crate) mod buffers;
+pub(crate) mod checked;
 mod convert;
 pub(crate) mod drain;
 pub(crate) mod heads;

@@ -1,0 +1,260 @@
+//! A header block (RFC 7541, 3 and 6): a walk over its representations, which decodes none of them.
+//!
+//! A block with something in it that HTTP does not allow is written anew: names and values that offend become `x`, as long as
+//! they were, so that the library's table stays the client's, and something is added that makes it refuse the message.
+
+use crate::name::{self, CLASSES, Classes, Kind, NOT_ASCII, NOT_IN_NAMES, NOT_IN_VALUES};
+use crate::table::{Entry, Name, Table};
+use crate::{Fault, MALFORMED, huffman};
+
+/// What a block is the head of, or the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    Request,
+    /// Without pseudo headers (RFC 9113, 8.1).
+    Trailers,
+    /// The library knows.
+    Unknown,
+}
+
+/// Walks over a whole block. `Some`: its harmless form; `None`: it may pass as it is.
+///
+/// # Errors
+/// `Compression`: it cannot be decoded. `Protocol`: it has no harmless form.
+pub(crate) fn check(
+    bytes: &[u8],
+    message: Message,
+    table: &mut Table,
+) -> Result<Option<Vec<u8>>, Fault> {
+    let mut walk = Walk { bytes, at: 0 };
+    let mut harmless = None;
+    let mut fields = false;
+    while let Some(&first) = bytes.get(walk.at) {
+        let start = walk.at;
+        let field = match first {
+            0x80.. => walk.indexed(table)?,
+            0x40.. => walk.literal(6, table)?,
+            0x20.. if fields => return Err(Fault::Compression),
+            0x20.. => {
+                let most = walk.integer(5)?;
+                if !table.resize(most) {
+                    return Err(Fault::Compression);
+                }
+                copy(&mut harmless, &bytes[start..walk.at]);
+                continue;
+            }
+            _ => walk.literal(4, table)?,
+        };
+        fields = true;
+        let misplaced = message == Message::Trailers && field.entry.name.kind.is_pseudo();
+        if field.entry.legal && !misplaced {
+            copy(&mut harmless, &bytes[start..walk.at]);
+            continue;
+        }
+        let out = harmless.get_or_insert_with(|| bytes[..start].to_vec());
+        if field.entry.legal {
+            out.extend_from_slice(&bytes[start..walk.at]);
+        } else {
+            field.disarm(&bytes[start..walk.at], out)?;
+        }
+    }
+    if let Some(out) = &mut harmless {
+        match message {
+            Message::Request => literal(out, 0, MALFORMED.as_bytes(), b""),
+            // The library takes that for what it is: a malformed message.
+            Message::Trailers | Message::Unknown => literal(out, 0, b"connection", b"x"),
+        }
+    }
+    Ok(harmless)
+}
+
+fn copy(harmless: &mut Option<Vec<u8>>, representation: &[u8]) {
+    if let Some(out) = harmless {
+        out.extend_from_slice(representation);
+    }
+}
+
+/// A representation, where it is written and what it says.
+struct Field {
+    entry: Entry,
+    /// Of a literal: what it begins with, and where its value begins.
+    literal: Option<(u8, usize)>,
+}
+
+impl Field {
+    /// Writes a legal representation that leaves the table as this one leaves it.
+    fn disarm(&self, written: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Some((first, value_at)) = self.literal else {
+            // An entry that was put into the table before: it changes nothing.
+            return Ok(());
+        };
+        let Entry { name, value, .. } = self.entry;
+        if name.kind != Kind::Illegal && !(name.kind == Kind::Method && value == 0) {
+            out.extend_from_slice(&written[..value_at]);
+            return Ok(text(out, &vec![b'x'; value]));
+        }
+        let first = if first & 0x40 != 0 { 0x40 } else { 0 };
+        // No name is empty: it takes a byte of the value.
+        let name_length = name.length.clamp(1, 100);
+        let total = name.length + value;
+        let value = total.checked_sub(name_length).ok_or(Fault::Protocol)?;
+        literal(out, first, &vec![b'x'; name_length], &vec![b'x'; value]);
+        Ok(())
+    }
+}
+
+fn literal(out: &mut Vec<u8>, first: u8, name: &[u8], value: &[u8]) {
+    out.push(first);
+    text(out, name);
+    text(out, value);
+}
+
+/// A string without Huffman's code.
+fn text(out: &mut Vec<u8>, text: &[u8]) {
+    let mut left = text.len();
+    if left < 0x7f {
+        out.push(left as u8);
+    } else {
+        out.push(0x7f);
+        left -= 0x7f;
+        while left >= 0x80 {
+            out.push(left as u8 | 0x80);
+            left >>= 7;
+        }
+        out.push(left as u8);
+    }
+    out.extend_from_slice(text);
+}
+
+/// A string where it is written.
+struct Text<'a> {
+    written: &'a [u8],
+    coded: bool,
+    /// Decoded, in bytes.
+    length: usize,
+    classes: Classes,
+}
+
+impl Text<'_> {
+    fn decoded(&self) -> Vec<u8> {
+        if self.coded {
+            huffman::decode(self.written)
+        } else {
+            self.written.to_vec()
+        }
+    }
+
+    /// As a name.
+    fn kind(&self) -> Kind {
+        if self.classes & NOT_IN_NAMES == 0 && (1..=100).contains(&self.length) {
+            return Kind::Field;
+        }
+        Kind::of(&self.decoded())
+    }
+
+    fn is_value_of(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Field => self.classes & NOT_IN_VALUES == 0,
+            Kind::Method => name::is_method(&self.decoded()),
+            // What the library cannot make a URI of costs a stream only; but it must be a text.
+            Kind::Pseudo => {
+                self.classes & NOT_ASCII == 0 || std::str::from_utf8(&self.decoded()).is_ok()
+            }
+            Kind::Illegal => false,
+        }
+    }
+}
+
+struct Walk<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn indexed(&mut self, table: &Table) -> Result<Field, Fault> {
+        let index = self.integer(7)?;
+        let entry = table.get(index).ok_or(Fault::Compression)?;
+        Ok(Field {
+            entry,
+            literal: None,
+        })
+    }
+
+    /// `prefix` 6: one that goes into the table.
+    fn literal(&mut self, prefix: u32, table: &mut Table) -> Result<Field, Fault> {
+        let start = self.at;
+        let first = self.bytes[start];
+        let index = self.integer(prefix)?;
+        let name = if index == 0 {
+            let text = self.string()?;
+            Name {
+                kind: text.kind(),
+                length: text.length,
+            }
+        } else {
+            table.get(index).ok_or(Fault::Compression)?.name
+        };
+        let value_at = self.at - start;
+        let value = self.string()?;
+        let entry = Entry {
+            name,
+            value: value.length,
+            legal: value.is_value_of(name.kind),
+        };
+        if prefix == 6 {
+            table.insert(entry);
+        }
+        Ok(Field {
+            entry,
+            literal: Some((first, value_at)),
+        })
+    }
+
+    fn string(&mut self) -> Result<Text<'a>, Fault> {
+        let first = *self.bytes.get(self.at).ok_or(Fault::Compression)?;
+        let size = self.integer(7)?;
+        let rest = &self.bytes[self.at..];
+        let written = rest.get(..size).ok_or(Fault::Compression)?;
+        self.at += size;
+        let coded = first & 0x80 != 0;
+        let (length, classes) = if coded {
+            huffman::classify(written).ok_or(Fault::Compression)?
+        } else {
+            let class = |seen, byte: &u8| seen | CLASSES[usize::from(*byte)];
+            (size, written.iter().fold(0, class))
+        };
+        Ok(Text {
+            written,
+            coded,
+            length,
+            classes,
+        })
+    }
+
+    /// RFC 7541, 5.1. More than five bytes are no sane number.
+    fn integer(&mut self, prefix: u32) -> Result<usize, Fault> {
+        let mask = (1_usize << prefix) - 1;
+        let mut value = usize::from(self.next()?) & mask;
+        if value < mask {
+            return Ok(value);
+        }
+        for shift in [0, 7, 14, 21] {
+            let byte = self.next()?;
+            value += usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Fault::Compression)
+    }
+
+    fn next(&mut self) -> Result<u8, Fault> {
+        let byte = *self.bytes.get(self.at).ok_or(Fault::Compression)?;
+        self.at += 1;
+        Ok(byte)
+    }
+}
+
+#[cfg(test)]
+#[path = "block_tests.rs"]
+mod tests;

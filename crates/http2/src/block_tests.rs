@@ -1,0 +1,112 @@
+use super::*;
+
+fn field(name: &str, value: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    literal(&mut out, 0x40, name.as_bytes(), value.as_bytes());
+    out
+}
+
+fn request(block: &[u8], table: &mut Table) -> Result<Option<Vec<u8>>, Fault> {
+    check(block, Message::Request, table)
+}
+
+fn refused(block: &[u8]) -> Vec<u8> {
+    let harmless = request(block, &mut Table::default()).expect("decodable");
+    harmless.expect("malformed")
+}
+
+#[test]
+fn what_is_legal_passes() {
+    for block in [
+        vec![0x82, 0x87, 0x84],
+        field("x-a", "b \t\u{e9}"),
+        field(":path", "/\u{e9}"),
+        field(":method", "M-SEARCH"),
+        field("x-a", ""),
+        [vec![0x20, 0x3f, 0xe1, 0x1f], field("x", "y")].concat(),
+    ] {
+        assert_eq!(
+            request(&block, &mut Table::default()),
+            Ok(None),
+            "{block:x?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_illegal_becomes_harmless() {
+    let mark = field(MALFORMED, "")[1..].to_vec();
+    let marked = |block: Vec<u8>| [block, vec![0], mark.clone()].concat();
+    for (name, value, harmless) in [
+        ("X-A", "b", field("xxx", "x")),
+        ("x a", "b", field("xxx", "x")),
+        (":x", "y", field("xx", "x")),
+        (":status", "200", field("xxxxxxx", "xxx")),
+        ("", "ab", field("x", "x")),
+        ("x-a", "a\nb", field("x-a", "xxx")),
+        ("x-a", "\u{7f}", field("x-a", "x")),
+        (":method", "", field("xxxxxxx", "")),
+        (":method", "G T", field(":method", "xxx")),
+    ] {
+        let block = [vec![0x82], field(name, value), vec![0x84]].concat();
+        let expected = [vec![0x82], harmless, vec![0x84]].concat();
+        assert_eq!(refused(&block), marked(expected), "{name:?}: {value:?}");
+    }
+    let bad_path = [&[0x44, 1][..], &[0xff]].concat();
+    assert_eq!(refused(&bad_path), marked(vec![0x44, 1, b'x']));
+    assert_eq!(
+        request(&field("", ""), &mut Table::default()),
+        Err(Fault::Protocol),
+        "nothing legal is as small"
+    );
+}
+
+#[test]
+fn an_illegal_entry_stays_illegal() {
+    let mut table = Table::default();
+    request(&field("X-A", "b"), &mut table).unwrap().unwrap();
+    for block in [vec![0xbe], [&[0x0f, 47][..], &[1, b'b']].concat()] {
+        assert!(request(&block, &mut table).unwrap().is_some(), "{block:x?}");
+    }
+    // Only its value was illegal.
+    request(&field("x-b", "\n"), &mut table).unwrap().unwrap();
+    assert_eq!(request(&[0x0f, 47, 1, b'b'], &mut table), Ok(None));
+    assert!(request(&[0xbe], &mut table).unwrap().is_some());
+}
+
+#[test]
+fn trailers_have_no_pseudo_headers() {
+    let trailers =
+        |block: &[u8]| check(block, Message::Trailers, &mut Table::default()).expect("decodable");
+    assert_eq!(trailers(&field("x-sum", "1")), None);
+    let harmless = trailers(&[0x84]).expect("malformed");
+    assert!(harmless.starts_with(&[0x84, 0]) && harmless.ends_with(b"connection\x01x"));
+}
+
+#[test]
+fn long_strings_have_long_lengths() {
+    for length in [0, 126, 127, 128, 254, 255, 20_000] {
+        let value = "v".repeat(length);
+        let block = field("x-a", &value);
+        let mut walk = Walk {
+            bytes: &block,
+            at: 0,
+        };
+        let read = walk.literal(6, &mut Table::default()).unwrap();
+        assert_eq!(
+            (read.entry.value, walk.at, read.entry.legal),
+            (length, block.len(), true)
+        );
+    }
+}
+
+proptest::proptest! {
+    /// Whatever comes: no panic, and a harmless form is harmless.
+    #[test]
+    fn a_harmless_form_is_legal(bytes: Vec<u8>) {
+        let (mut table, mut other) = (Table::default(), Table::default());
+        if let Ok(Some(harmless)) = request(&bytes, &mut table) {
+            proptest::prop_assert_eq!(request(&harmless, &mut other), Ok(None));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A client's connection, from its first byte on.
+
+use crate::Fault;
+use crate::block::{self, Message};
+use crate::frame::{
+    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, Head, RST_STREAM, SETTINGS,
+};
+use crate::streams::{Streams, Was};
+use crate::table::Table;
+
+/// `PRI * HTTP/2.0…`; the library looks at it.
+const PREFACE: usize = 24;
+/// Frames that a header block may have beside those that its size needs.
+const SPARE_FRAMES: usize = 16;
+
+#[derive(Debug)]
+pub struct Check {
+    /// Bytes of the preface that are to come.
+    preface: usize,
+    /// A frame has come.
+    begun: bool,
+    /// Bytes of a frame's payload that pass unseen.
+    payload: usize,
+    streams: Streams,
+    table: Table,
+    /// Bytes that a header block may have.
+    most: usize,
+    /// What came, and cannot pass before more has come.
+    held: Vec<u8>,
+    /// What goes on instead of bytes that were taken.
+    instead: Vec<u8>,
+    fault: Option<Fault>,
+}
+
+/// What becomes of the next bytes.
+enum Step {
+    Pass(usize),
+    /// So many are taken, and something else goes on.
+    Replace(usize),
+    Wait,
+}
+
+impl Check {
+    /// `most_head`: of a request, in bytes.
+    pub fn new(most_head: usize) -> Self {
+        Self {
+            preface: PREFACE,
+            begun: false,
+            payload: 0,
+            streams: Streams::default(),
+            table: Table::default(),
+            most: most_head.saturating_add(frame::MOST),
+            held: Vec::new(),
+            instead: Vec::new(),
+            fault: None,
+        }
+    }
+
+    /// Takes what came. So many of its bytes, from the first on, go on as they are; behind them goes [`Check::instead`].
+    pub fn take(&mut self, bytes: &[u8]) -> usize {
+        if self.fault.is_some() {
+            return 0;
+        }
+        if self.held.is_empty() {
+            return self.take_fresh(bytes);
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(bytes);
+        let passed = self.take_fresh(&held);
+        // In front of what was taken behind it: nothing was, unless some passed first.
+        self.instead.splice(0..0, held[..passed].iter().copied());
+        0
+    }
+
+    /// What goes on before any other byte; to be emptied by the caller.
+    pub fn instead(&mut self) -> &mut Vec<u8> {
+        &mut self.instead
+    }
+
+    /// Why no byte goes on any more.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    fn take_fresh(&mut self, bytes: &[u8]) -> usize {
+        let (mut at, mut passed) = (0, None);
+        while at < bytes.len() {
+            match self.step(&bytes[at..]) {
+                Ok(Step::Pass(size)) => {
+                    if passed.is_some() {
+                        self.instead.extend_from_slice(&bytes[at..at + size]);
+                    }
+                    at += size;
+                }
+                Ok(Step::Replace(size)) => {
+                    passed.get_or_insert(at);
+                    at += size;
+                }
+                Ok(Step::Wait) => {
+                    self.held.extend_from_slice(&bytes[at..]);
+                    return passed.unwrap_or(at);
+                }
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    return passed.unwrap_or(at);
+                }
+            }
+        }
+        passed.unwrap_or(at)
+    }
+
+    #[inline]
+    fn step(&mut self, bytes: &[u8]) -> Result<Step, Fault> {
+        let unseen = if self.preface > 0 {
+            &mut self.preface
+        } else {
+            &mut self.payload
+        };
+        if *unseen > 0 {
+            let size = bytes.len().min(*unseen);
+            *unseen -= size;
+            return Ok(Step::Pass(size));
+        }
+        let Some(head) = Head::read(bytes) else {
+            return Ok(Step::Wait);
+        };
+        // RFC 9113, 3.4.
+        if !self.begun && (head.kind != SETTINGS || head.has(frame::ACK)) {
+            return Err(Fault::Protocol);
+        }
+        head.check_size()?;
+        match head.kind {
+            HEADERS => return self.header_block(head, bytes),
+            DATA if !self.streams.data(head.stream, head.has(END_STREAM)) => {
+                return Err(Fault::StreamClosed);
+            }
+            RST_STREAM => self.streams.reset(head.stream),
+            SETTINGS => match bytes.get(HEAD..head.whole()) {
+                Some(payload) => frame::check_settings(payload)?,
+                None => return Ok(Step::Wait),
+            },
+            _ => {}
+        }
+        self.begun = true;
+        let size = bytes.len().min(head.whole());
+        self.payload = head.whole() - size;
+        Ok(Step::Pass(size))
+    }
+
+    /// A frame of headers, and those that continue it: they pass together.
+    fn header_block(&mut self, head: Head, bytes: &[u8]) -> Result<Step, Fault> {
+        let Some(end) = self.block_end(head, bytes)? else {
+            return Ok(Step::Wait);
+        };
+        let first = frame::fragment(head, &bytes[HEAD..head.whole()])?;
+        let gathered;
+        let block = if head.has(END_HEADERS) {
+            first
+        } else {
+            gathered = gather(first, &bytes[head.whole()..end]);
+            &gathered
+        };
+        let message = match self.streams.headers(head.stream, head.has(END_STREAM)) {
+            Was::New => Message::Request,
+            Was::Open => Message::Trailers,
+            Was::Unknown => Message::Unknown,
+            Was::Ended => return Err(Fault::StreamClosed),
+        };
+        let Some(harmless) = block::check(block, message, &mut self.table)? else {
+            return Ok(Step::Pass(end));
+        };
+        write_block(head, &harmless, &mut self.instead);
+        Ok(Step::Replace(end))
+    }
+
+    /// `None`: it is not there yet.
+    fn block_end(&self, head: Head, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+        let (mut last, mut end, mut frames) = (head, head.whole(), 1);
+        while !last.has(END_HEADERS) {
+            if frames > SPARE_FRAMES + self.most / frame::MOST || end > self.most {
+                return Err(Fault::Excess);
+            }
+            let Some(next) = bytes.get(end..).and_then(Head::read) else {
+                return Ok(None);
+            };
+            // RFC 9113, 6.10.
+            if next.kind != CONTINUATION || next.stream != head.stream {
+                return Err(Fault::Protocol);
+            }
+            next.check_size()?;
+            end += next.whole();
+            frames += 1;
+            last = next;
+        }
+        Ok((end <= bytes.len()).then_some(end))
+    }
+}
+
+/// The whole block of a frame and those that continue it.
+fn gather(first: &[u8], mut rest: &[u8]) -> Vec<u8> {
+    let mut block = first.to_vec();
+    while let Some(head) = Head::read(rest) {
+        block.extend_from_slice(&rest[HEAD..head.whole()]);
+        rest = &rest[head.whole()..];
+    }
+    block
+}
+
+fn write_block(head: Head, block: &[u8], out: &mut Vec<u8>) {
+    let mut pieces = block.chunks(frame::MOST).peekable();
+    let mut kind = HEADERS;
+    let mut flags = head.flags & END_STREAM;
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            flags |= END_HEADERS;
+        }
+        Head {
+            length: piece.len(),
+            kind,
+            flags,
+            stream: head.stream,
+        }
+        .write(out);
+        out.extend_from_slice(piece);
+        (kind, flags) = (CONTINUATION, 0);
+    }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -1,0 +1,147 @@
+use super::*;
+use crate::MALFORMED;
+use crate::frame::{ACK, DATA, PADDED, PING};
+
+const PRI: &[u8; PREFACE] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let head = Head {
+        length: payload.len(),
+        kind,
+        flags,
+        stream,
+    };
+    head.write(&mut out);
+    out.extend_from_slice(payload);
+    out
+}
+
+fn opened(frames: &[Vec<u8>]) -> Vec<u8> {
+    [PRI.to_vec(), frame(SETTINGS, 0, 0, &[]), frames.concat()].concat()
+}
+
+/// What goes on of these bytes, that come in pieces of such sizes.
+fn run(bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<Fault>) {
+    let (mut check, mut out, mut rest) = (Check::new(1 << 16), Vec::new(), bytes);
+    let mut sizes = sizes.iter().cycle();
+    while !rest.is_empty() {
+        let size = sizes.next().map_or(rest.len(), |&size| size.max(1));
+        let (piece, more) = rest.split_at(size.min(rest.len()));
+        let passed = check.take(piece);
+        out.extend_from_slice(&piece[..passed]);
+        out.append(check.instead());
+        rest = more;
+    }
+    (out, check.fault())
+}
+
+const GET: [u8; 3] = [0x82, 0x87, 0x84];
+const BAD: [u8; 8] = [0x82, 0x87, 0x84, 0x40, 1, b'X', 1, b'y'];
+const END: u8 = END_STREAM | END_HEADERS;
+
+fn varied() -> Vec<u8> {
+    opened(&[
+        frame(HEADERS, END_HEADERS, 1, &GET),
+        frame(PING, 0, 0, &[7; 8]),
+        frame(DATA, 0, 1, &[1; 300]),
+        frame(HEADERS, END_STREAM, 3, &BAD[..5]),
+        frame(CONTINUATION, 0, 3, &[]),
+        frame(CONTINUATION, END_HEADERS, 3, &BAD[5..]),
+        frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 1, 0]),
+        frame(
+            HEADERS,
+            END | PADDED,
+            5,
+            &[&[2][..], &GET, &[0, 0]].concat(),
+        ),
+        frame(DATA, END_STREAM, 1, &[2; 40]),
+        frame(0xfe, 0xff, 9, &[3; 20]),
+    ])
+}
+
+#[test]
+fn what_is_right_passes_without_a_copy() {
+    let bytes = opened(&[
+        frame(HEADERS, 0, 1, &GET[..1]),
+        frame(CONTINUATION, END_HEADERS, 1, &GET[1..]),
+        frame(DATA, END_STREAM, 1, b"hello"),
+        frame(DATA, 0, 7, b"idle: the library's"),
+    ]);
+    let mut check = Check::new(1 << 16);
+    assert_eq!(check.take(&bytes), bytes.len());
+    assert!(check.instead().is_empty() && check.fault().is_none());
+}
+
+#[test]
+fn a_malformed_request_is_replaced_in_its_place() {
+    let (out, fault) = run(&varied(), &[]);
+    assert_eq!(fault, None);
+    let mark = [&[0, MALFORMED.len() as u8][..], MALFORMED.as_bytes(), &[0]].concat();
+    let harmless = [&GET[..], &[0x40, 1, b'x', 1, b'x'], &mark].concat();
+    let whole = frame(HEADERS, END, 3, &harmless);
+    let at = out.windows(whole.len()).position(|w| w == whole);
+    let at = at.expect("the harmless form");
+    assert_eq!(out[..at], varied()[..at]);
+    assert!(varied().ends_with(&out[at + whole.len()..]));
+    assert!(out.len() - at - whole.len() > 60, "all that follows");
+}
+
+#[test]
+fn faults_have_the_codes_of_the_rfc() {
+    let header = |block: &[u8]| frame(HEADERS, END, 1, block);
+    for (name, fault, frames) in [
+        ("PING", Fault::FrameSize, frame(PING, 0, 0, &[0; 7])),
+        ("an ACK", Fault::FrameSize, frame(SETTINGS, ACK, 0, &[0; 6])),
+        ("large", Fault::FrameSize, frame(0xfe, 0, 0, &[0; 16_385])),
+        (
+            "a window",
+            Fault::FlowControl,
+            frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]),
+        ),
+        ("index 0", Fault::Compression, header(&[0x80])),
+        ("index 62", Fault::Compression, header(&[0xbe])),
+        ("resized late", Fault::Compression, header(&[0x82, 0x20])),
+        ("cut off", Fault::Compression, header(&[0, 3, b'x'])),
+        (
+            "ended",
+            Fault::StreamClosed,
+            [header(&GET), frame(DATA, 0, 1, b"x")].concat(),
+        ),
+        (
+            "interrupted",
+            Fault::Protocol,
+            [frame(HEADERS, 0, 1, &GET), frame(PING, 0, 0, &[0; 8])].concat(),
+        ),
+        (
+            "without an end",
+            Fault::Excess,
+            [
+                frame(HEADERS, 0, 1, &GET),
+                frame(CONTINUATION, 0, 1, &[]).repeat(100),
+            ]
+            .concat(),
+        ),
+    ] {
+        let (out, seen) = run(&opened(&[frames]), &[]);
+        assert_eq!(seen, Some(fault), "{name}");
+        assert!(out.len() >= PREFACE, "{name}: what came before passes");
+    }
+    let first = [&PRI[..], &frame(PING, 0, 0, &[0; 8])].concat();
+    assert_eq!(run(&first, &[]).1, Some(Fault::Protocol));
+}
+
+proptest::proptest! {
+    /// It is the same however the bytes are cut.
+    #[test]
+    fn pieces_do_not_matter(sizes in proptest::collection::vec(1_usize..60, 1..20)) {
+        proptest::prop_assert_eq!(run(&varied(), &sizes), run(&varied(), &[]));
+    }
+
+    /// Nor when they mean nothing.
+    #[test]
+    fn nor_of_noise(noise: Vec<u8>, kind in 0_u8..10, sizes in proptest::collection::vec(1_usize..9, 1..5)) {
+        let bytes = opened(&[frame(kind, END, 1, &noise), noise.clone()]);
+        proptest::prop_assert_eq!(run(&bytes, &sizes), run(&bytes, &[]));
+    }
+}

@@ -1,0 +1,122 @@
+//! Frames (RFC 9113, 4 and 6).
+
+use crate::Fault;
+
+/// Bytes of a frame's head.
+pub const HEAD: usize = 9;
+/// The largest payload that may be sent to somebody who has not allowed more: the router allows no more.
+pub const MOST: usize = 16_384;
+
+pub const DATA: u8 = 0x0;
+pub const HEADERS: u8 = 0x1;
+pub const PRIORITY: u8 = 0x2;
+pub const RST_STREAM: u8 = 0x3;
+pub const SETTINGS: u8 = 0x4;
+pub const PING: u8 = 0x6;
+pub const GOAWAY: u8 = 0x7;
+pub const WINDOW_UPDATE: u8 = 0x8;
+pub const CONTINUATION: u8 = 0x9;
+
+pub const ACK: u8 = 0x1;
+pub const END_STREAM: u8 = 0x1;
+pub const END_HEADERS: u8 = 0x4;
+pub const PADDED: u8 = 0x8;
+pub const HAS_PRIORITY: u8 = 0x20;
+
+const INITIAL_WINDOW_SIZE: u16 = 0x4;
+const MOST_WINDOW: u32 = (1 << 31) - 1;
+
+/// What every frame begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Of the payload, in bytes.
+    pub length: usize,
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+}
+
+impl Head {
+    /// `None`: its end is missing.
+    #[inline]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let head: &[u8; HEAD] = bytes.first_chunk()?;
+        Some(Self {
+            length: usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]),
+            kind: head[3],
+            flags: head[4],
+            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & MOST_WINDOW,
+        })
+    }
+
+    pub fn write(self, out: &mut Vec<u8>) {
+        let length = u32::try_from(self.length).unwrap_or(u32::MAX);
+        out.extend_from_slice(&length.to_be_bytes()[1..]);
+        out.extend_from_slice(&[self.kind, self.flags]);
+        out.extend_from_slice(&self.stream.to_be_bytes());
+    }
+
+    #[inline]
+    pub fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Head and payload, in bytes.
+    #[inline]
+    pub fn whole(self) -> usize {
+        HEAD + self.length
+    }
+
+    /// Frames have a largest size, and some kinds one alone.
+    ///
+    /// # Errors
+    /// `FrameSize`.
+    #[inline]
+    pub fn check_size(self) -> Result<(), Fault> {
+        let right = match self.kind {
+            PRIORITY => self.length == 5,
+            RST_STREAM | WINDOW_UPDATE => self.length == 4,
+            SETTINGS if self.has(ACK) => self.length == 0,
+            SETTINGS => self.length.is_multiple_of(6) && self.length <= MOST,
+            PING => self.length == 8,
+            GOAWAY => (8..=MOST).contains(&self.length),
+            _ => self.length <= MOST,
+        };
+        if right { Ok(()) } else { Err(Fault::FrameSize) }
+    }
+}
+
+/// Values whose fault is not `PROTOCOL_ERROR`; the others are left to the library.
+///
+/// # Errors
+/// `FlowControl`: a window of 2^31 bytes or more.
+pub fn check_settings(payload: &[u8]) -> Result<(), Fault> {
+    let (settings, _) = payload.as_chunks::<6>();
+    for &[id0, id1, v0, v1, v2, v3] in settings {
+        let (id, value) = (
+            u16::from_be_bytes([id0, id1]),
+            u32::from_be_bytes([v0, v1, v2, v3]),
+        );
+        if id == INITIAL_WINDOW_SIZE && value > MOST_WINDOW {
+            return Err(Fault::FlowControl);
+        }
+    }
+    Ok(())
+}
+
+/// The part of a HEADERS frame's payload that belongs to its header block.
+///
+/// # Errors
+/// `FrameSize`: too short for what its flags announce; `Protocol`: more padding than there is.
+pub fn fragment(head: Head, mut payload: &[u8]) -> Result<&[u8], Fault> {
+    let mut padding = 0;
+    if head.has(PADDED) {
+        let (length, rest) = payload.split_first().ok_or(Fault::FrameSize)?;
+        (padding, payload) = (usize::from(*length), rest);
+    }
+    if head.has(HAS_PRIORITY) {
+        payload = payload.get(5..).ok_or(Fault::FrameSize)?;
+    }
+    let end = payload.len().checked_sub(padding).ok_or(Fault::Protocol)?;
+    Ok(&payload[..end])
+}

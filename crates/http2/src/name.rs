@@ -1,0 +1,87 @@
+//! Kinds of bytes and of field names, and which values go with them.
+
+/// What is not allowed among the bytes of a string; none: anything may be.
+pub(crate) type Classes = u8;
+pub(crate) const NOT_IN_NAMES: Classes = 1;
+pub(crate) const NOT_IN_VALUES: Classes = 2;
+pub(crate) const NOT_ASCII: Classes = 4;
+
+pub(crate) static CLASSES: [Classes; 256] = classes();
+
+const fn classes() -> [Classes; 256] {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        if !(is_token(b) && !b.is_ascii_uppercase()) {
+            classes[byte] |= NOT_IN_NAMES;
+        }
+        if b < b' ' && b != b'\t' || b == 0x7f {
+            classes[byte] |= NOT_IN_VALUES;
+        }
+        if !b.is_ascii() {
+            classes[byte] |= NOT_ASCII;
+        }
+        byte += 1;
+    }
+    classes
+}
+
+/// RFC 9110, 5.6.2.
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// The library knows no longer names.
+const MOST: usize = 65_535;
+
+/// What a name may have as its value, and where it may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Field,
+    Method,
+    /// `:authority`, `:path`, `:protocol`, `:scheme`.
+    Pseudo,
+    /// Never in a request.
+    Illegal,
+}
+
+impl Kind {
+    /// Of a name that is a literal.
+    pub(crate) fn of(name: &[u8]) -> Self {
+        match name {
+            b":method" => Self::Method,
+            b":authority" | b":path" | b":protocol" | b":scheme" => Self::Pseudo,
+            b"" => Self::Illegal,
+            _ if name.len() > MOST => Self::Illegal,
+            _ if name.iter().all(|&b| is_token(b) && !b.is_ascii_uppercase()) => Self::Field,
+            _ => Self::Illegal,
+        }
+    }
+
+    pub(crate) fn is_pseudo(self) -> bool {
+        matches!(self, Self::Method | Self::Pseudo)
+    }
+}
+
+/// A method's name, as the library takes it.
+pub(crate) fn is_method(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().copied().all(is_token)
+}

@@ -1,0 +1,127 @@
+//! HPACK's tables (RFC 7541, 2.3), of which only kinds and sizes are kept: enough to know which index means something, and
+//! what is evicted when.
+
+use crate::name::Kind;
+use std::collections::VecDeque;
+
+/// The dynamic table's largest size, in bytes: the router says nothing about it, so this is what clients go by.
+const MOST: usize = 4096;
+/// What an entry costs beside its texts, in bytes.
+const OVERHEAD: usize = 32;
+
+/// A name, wherever it is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name {
+    pub(crate) kind: Kind,
+    /// In bytes.
+    pub(crate) length: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: Name,
+    pub(crate) value: usize,
+    /// Name and value may be in a request.
+    pub(crate) legal: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// The newest first.
+    entries: VecDeque<Entry>,
+    size: usize,
+    most: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            size: 0,
+            most: MOST,
+        }
+    }
+}
+
+impl Table {
+    /// `None`: there is no such entry.
+    pub(crate) fn get(&self, index: usize) -> Option<Entry> {
+        let place = index.checked_sub(1)?;
+        if let Some(name) = STATIC.get(place) {
+            let kind = static_kind(place);
+            let name = Name {
+                kind,
+                length: name.len(),
+            };
+            return Some(Entry {
+                name,
+                value: 0,
+                legal: kind != Kind::Illegal,
+            });
+        }
+        self.entries.get(place - STATIC.len()).copied()
+    }
+
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        let size = cost(&entry);
+        self.evict(self.most.saturating_sub(size));
+        if size <= self.most {
+            self.size += size;
+            self.entries.push_front(entry);
+        }
+    }
+
+    /// False: larger than was allowed.
+    pub(crate) fn resize(&mut self, most: usize) -> bool {
+        self.most = most.min(MOST);
+        self.evict(self.most);
+        most <= MOST
+    }
+
+    fn evict(&mut self, down_to: usize) {
+        while self.size > down_to
+            && let Some(oldest) = self.entries.pop_back()
+        {
+            self.size -= cost(&oldest);
+        }
+    }
+}
+
+/// The same as `Kind::of` its name.
+fn static_kind(place: usize) -> Kind {
+    match place {
+        1 | 2 => Kind::Method,
+        0 | 3..=6 => Kind::Pseudo,
+        7..=13 => Kind::Illegal,
+        _ => Kind::Field,
+    }
+}
+
+fn cost(entry: &Entry) -> usize {
+    entry.name.length + entry.value + OVERHEAD
+}
+
+/// Names of the static table, from index 1 on.
+#[rustfmt::skip]
+const STATIC: [&str; 61] = [
+    ":authority", ":method", ":method", ":path", ":path", ":scheme", ":scheme", ":status", ":status", ":status", ":status",
+    ":status", ":status", ":status", "accept-charset", "accept-encoding", "accept-language", "accept-ranges", "accept",
+    "access-control-allow-origin", "age", "allow", "authorization", "cache-control", "content-disposition", "content-encoding",
+    "content-language", "content-length", "content-location", "content-range", "content-type", "cookie", "date", "etag",
+    "expect", "expires", "from", "host", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since",
+    "last-modified", "link", "location", "max-forwards", "proxy-authenticate", "proxy-authorization", "range", "referer",
+    "refresh", "retry-after", "server", "set-cookie", "strict-transport-security", "transfer-encoding", "user-agent", "vary",
+    "via", "www-authenticate",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_static_table_are_of_their_kinds() {
+        for (place, name) in STATIC.iter().enumerate() {
+            assert_eq!(static_kind(place), Kind::of(name.as_bytes()), "{name}");
+        }
+    }
+}
