@@ -91,7 +91,8 @@ impl Field {
         let Entry { name, value, .. } = self.entry;
         if name.kind != Kind::Illegal && !(name.kind == Kind::Method && value == 0) {
             out.extend_from_slice(&written[..value_at]);
-            return Ok(text(out, &vec![b'x'; value]));
+            text(out, &vec![b'x'; value]);
+            return Ok(());
         }
         let first = if first & 0x40 != 0 { 0x40 } else { 0 };
         // No name is empty: it takes a byte of the value.

@@ -13,7 +13,7 @@ const fn classes() -> [Classes; 256] {
     let mut byte = 0;
     while byte < 256 {
         let b = byte as u8;
-        if !(is_token(b) && !b.is_ascii_uppercase()) {
+        if !is_token(b) || b.is_ascii_uppercase() {
             classes[byte] |= NOT_IN_NAMES;
         }
         if b < b' ' && b != b'\t' || b == 0x7f {
