@@ -149,15 +149,13 @@ async fn http2(
         };
     let (sender, connection) = made.map_err(|error| Fault::from_http2(&error))?;
     let (transport, owner) = (endpoint.transport(), worker.clone());
+    let number = owner.connections.share(transport, sender.clone());
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "backend-http2-connection-ended");
         }
-        owner.connections.forget_shared(transport);
+        owner.connections.forget_shared(transport, number);
     });
-    worker
-        .connections
-        .share(endpoint.transport(), sender.clone());
     Ok(Connected::Http2(sender))
 }
 

@@ -34,6 +34,8 @@ struct Waiting {
     peers: HashMap<u128, Transport>,
     /// Of HTTP/1, over all peers.
     count: usize,
+    /// Connections that were shared so far.
+    shared: u64,
 }
 
 impl Waiting {
@@ -52,7 +54,14 @@ struct Transport {
     /// Least recently used first.
     http1: Vec<Idle>,
     /// One connection carries all requests.
-    http2: Option<(SendRequest<Bytes>, Instant)>,
+    http2: Option<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    number: u64,
+    sender: SendRequest<Bytes>,
+    used: Instant,
 }
 
 #[derive(Debug)]
@@ -78,11 +87,11 @@ impl Connections {
         now: Instant,
     ) -> Option<Connected> {
         let mut waiting = self.lock();
-        let Waiting { peers, count } = &mut *waiting;
+        let Waiting { peers, count, .. } = &mut *waiting;
         let entry = peers.get_mut(&transport)?;
-        if !http1_only && let Some((sender, used)) = &mut entry.http2 {
-            *used = now;
-            return Some(Connected::Http2(sender.clone()));
+        if !http1_only && let Some(shared) = &mut entry.http2 {
+            shared.used = now;
+            return Some(Connected::Http2(shared.sender.clone()));
         }
         while let Some(mut idle) = entry.http1.pop() {
             *count -= 1;
@@ -93,15 +102,23 @@ impl Connections {
         None
     }
 
-    /// A multiplexed connection is there for all from its beginning.
-    pub(crate) fn share(&self, transport: u128, sender: SendRequest<Bytes>) {
-        self.lock().peers.entry(transport).or_default().http2 = Some((sender, Instant::now()));
+    /// A multiplexed connection is there for all from its beginning. Returns its number.
+    pub(crate) fn share(&self, transport: u128, sender: SendRequest<Bytes>) -> u64 {
+        let mut waiting = self.lock();
+        waiting.shared += 1;
+        let number = waiting.shared;
+        waiting.peers.entry(transport).or_default().http2 = Some(Shared {
+            number,
+            sender,
+            used: Instant::now(),
+        });
+        number
     }
 
-    /// Such a connection has ended.
-    pub(crate) fn forget_shared(&self, transport: u128) {
+    /// The one of this number has ended. A newer one to the same peer, made beside it, stays.
+    pub(crate) fn forget_shared(&self, transport: u128, number: u64) {
         if let Some(entry) = self.lock().peers.get_mut(&transport) {
-            entry.http2 = None;
+            entry.http2.take_if(|shared| shared.number == number);
         }
     }
 
@@ -114,7 +131,7 @@ impl Connections {
         if waiting.count >= MOST_IDLE {
             waiting.drop_some_peer();
         }
-        let Waiting { peers, count } = &mut *waiting;
+        let Waiting { peers, count, .. } = &mut *waiting;
         let entry = peers.entry(transport).or_default();
         if entry.http1.len() >= self.max_idle {
             entry.http1.remove(0);
@@ -129,7 +146,9 @@ impl Connections {
 
     /// Drops all of them.
     pub(crate) fn close(&self) {
-        *self.lock() = Waiting::default();
+        let mut waiting = self.lock();
+        waiting.peers.clear();
+        waiting.count = 0;
     }
 
     /// Drops connections that were idle too long or have ended.
@@ -142,7 +161,7 @@ impl Connections {
                 .http1
                 .retain_mut(|idle| fresh(idle.since) && idle.side.is_quiet());
             // Streams that are still open keep theirs alive.
-            entry.http2.take_if(|(_, since)| !fresh(*since));
+            entry.http2.take_if(|shared| !fresh(shared.used));
             count += entry.http1.len();
             !entry.http1.is_empty() || entry.http2.is_some()
         });
@@ -151,5 +170,31 @@ impl Connections {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn sender() -> SendRequest<Bytes> {
+        let (ours, _theirs) = tokio::io::duplex(1 << 10);
+        let made: Result<(_, h2::client::Connection<_, Bytes>), _> =
+            h2::client::Builder::new().handshake(ours).await;
+        made.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_older_connection_leaves_the_newer_one() {
+        let connections = Connections::new(&Settings::default());
+        let shared = |transport| connections.take(transport, false, Instant::now()).is_some();
+        let older = connections.share(7, sender().await);
+        let newer = connections.share(7, sender().await);
+        connections.forget_shared(7, older);
+        assert!(shared(7));
+        connections.forget_shared(8, newer);
+        assert!(shared(7));
+        connections.forget_shared(7, newer);
+        assert!(!shared(7));
     }
 }
