@@ -86,7 +86,7 @@ impl Rig {
 
     pub(crate) fn backend_port(&self, scheme: Scheme) -> u16 {
         match scheme {
-            Scheme::Http => self.backend.plain,
+            Scheme::Http | Scheme::Http2 => self.backend.plain,
             Scheme::Https => self.backend.mutual,
         }
     }

@@ -40,7 +40,7 @@ pub(crate) fn run(core: usize, url: &str, host: &str, seconds: u64) -> Result<Lo
 }
 
 /// Of children that have ended.
-fn children_cpu() -> Result<Duration> {
+pub(crate) fn children_cpu() -> Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let micros = (usage.user_time() + usage.system_time()).num_microseconds();
     Ok(Duration::from_micros(micros.try_into()?))

@@ -135,7 +135,7 @@ impl Router {
     pub(crate) fn port(&self, scheme: Scheme) -> u16 {
         match scheme {
             Scheme::Http => self.http,
-            Scheme::Https => self.https,
+            Scheme::Https | Scheme::Http2 => self.https,
         }
     }
 
@@ -178,7 +178,7 @@ impl Router {
     pub(crate) fn register_backend(&self, rig: &Rig, scheme: Scheme) -> Result<()> {
         let plain = messages::small(HOST, rig.backend_port(scheme));
         let message = match scheme {
-            Scheme::Http => plain,
+            Scheme::Http | Scheme::Http2 => plain,
             Scheme::Https => RegistryMessage {
                 port: 0,
                 tls_port: Some(rig.backend_port(scheme)),

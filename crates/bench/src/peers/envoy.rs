@@ -54,6 +54,11 @@ fn config(port: u16, scheme: Scheme, rig: &Rig) -> Value {
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"],
             "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "backend"}}]}]},
     });
+    let protocols = if scheme == Scheme::Http2 {
+        vec!["h2"]
+    } else {
+        vec![]
+    };
     let mut chain = json!({"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": connections}]});
     let mut cluster = json!({
         "name": "backend",
@@ -61,10 +66,12 @@ fn config(port: u16, scheme: Scheme, rig: &Rig) -> Value {
         "load_assignment": {"cluster_name": "backend", "endpoints": [{"lb_endpoints": [
             {"endpoint": {"address": address(rig.backend_port(scheme))}}]}]},
     });
-    if scheme == Scheme::Https {
+    if scheme != Scheme::Http {
         chain["transport_socket"] = json!({"name": "envoy.transport_sockets.tls", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-            "common_tls_context": {"tls_certificates": pair("front"), "tls_params": versions}}});
+            "common_tls_context": {"tls_certificates": pair("front"), "tls_params": versions, "alpn_protocols": protocols}}});
+    }
+    if scheme == Scheme::Https {
         cluster["transport_socket"] = json!({"name": "envoy.transport_sockets.tls", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
             "sni": INSTANCE,

@@ -44,10 +44,13 @@ pub(super) fn start(mode: Mode, scheme: Scheme, backend: u16, rig: &Rig) -> Resu
 
 fn config(mode: &str, log: &str, port: u16, backend: u16, scheme: Scheme, rig: &Rig) -> String {
     let pem = |name: &str| rig.certs.path(name);
+    let plain = format!("127.0.0.1:{backend}");
+    let tls = format!(" ssl crt {} ssl-min-ver TLSv1.3", pem("front.pem"));
     let (bind, server) = match scheme {
-        Scheme::Http => (String::new(), format!("127.0.0.1:{backend}")),
+        Scheme::Http => (String::new(), plain),
+        Scheme::Http2 => (format!("{tls} alpn h2"), plain),
         Scheme::Https => (
-            format!(" ssl crt {} ssl-min-ver TLSv1.3", pem("front.pem")),
+            tls,
             format!(
                 "127.0.0.1:{backend} ssl verify required ca-file {} crt {} sni str({INSTANCE}) verifyhost {INSTANCE} ssl-min-ver TLSv1.3",
                 pem("ca.pem"),

@@ -19,6 +19,8 @@ pub(crate) enum Scheme {
     Http,
     /// TLS 1.3 on both sides; the backend's certificate is checked for the instance's name, ours is shown to it.
     Https,
+    /// HTTP/2 by TLS 1.3 from the client, plain HTTP/1 to the backend.
+    Http2,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +69,7 @@ impl Peer {
                 Self::Envoy,
                 Self::Cupola,
             ],
+            Scheme::Http2 => &[Self::Haproxy, Self::Nginx, Self::Envoy, Self::Cupola],
         }
     }
 
@@ -75,7 +78,7 @@ impl Peer {
             Self::Direct => (
                 None,
                 match scheme {
-                    Scheme::Http => rig.backend.plain,
+                    Scheme::Http | Scheme::Http2 => rig.backend.plain,
                     Scheme::Https => rig.backend.tls,
                 },
             ),
@@ -139,7 +142,7 @@ impl Running {
     pub(crate) fn url(&self, scheme: Scheme) -> String {
         match scheme {
             Scheme::Http => format!("http://127.0.0.1:{}/", self.port),
-            Scheme::Https => format!("https://127.0.0.1:{}/", self.port),
+            Scheme::Https | Scheme::Http2 => format!("https://127.0.0.1:{}/", self.port),
         }
     }
 
@@ -152,7 +155,7 @@ impl Running {
         };
         Target {
             port: self.port,
-            tls: (scheme == Scheme::Https).then(|| (name.to_owned(), rig.client_tls.clone())),
+            tls: (scheme != Scheme::Http).then(|| (name.to_owned(), rig.client_tls.clone())),
         }
     }
 }

@@ -23,14 +23,19 @@ pub(super) fn start(scheme: Scheme, rig: &Rig) -> Result<Started> {
 fn config(port: u16, scheme: Scheme, rig: &Rig) -> String {
     let pem = |name: &str| rig.certs.path(name);
     let folder = rig.path("");
+    let tls = |http2: &str| {
+        format!(
+            "listen 127.0.0.1:{port} ssl{http2}; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3;",
+            pem("front.crt"),
+            pem("front.key")
+        )
+    };
+    let plain = "proxy_pass http://backend;";
     let (listen, pass) = match scheme {
-        Scheme::Http => (format!("listen 127.0.0.1:{port};"), "proxy_pass http://backend;".to_owned()),
+        Scheme::Http => (format!("listen 127.0.0.1:{port};"), plain.to_owned()),
+        Scheme::Http2 => (tls(" http2"), plain.to_owned()),
         Scheme::Https => (
-            format!(
-                "listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3;",
-                pem("front.crt"),
-                pem("front.key")
-            ),
+            tls(""),
             format!(
                 "proxy_pass https://backend; proxy_ssl_verify on; proxy_ssl_trusted_certificate {}; proxy_ssl_name {INSTANCE}; proxy_ssl_server_name on;
       proxy_ssl_certificate {}; proxy_ssl_certificate_key {}; proxy_ssl_protocols TLSv1.3;",

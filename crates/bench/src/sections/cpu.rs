@@ -6,12 +6,12 @@ use crate::peers::{Peer, Running, Scheme};
 use crate::rig::{HOST, Rig};
 use crate::statistics::{least, median};
 use crate::table::{Table, verdict};
-use crate::wrk;
+use crate::{h2load, wrk};
 use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
 
 #[derive(Default)]
-struct Measured {
+pub(super) struct Measured {
     /// µs of the proxy.
     per_request: Vec<f64>,
     requests_per_second: Vec<f64>,
@@ -35,7 +35,14 @@ pub(super) fn run(rig: &Rig, saturation: &mut Saturation) -> Result<String> {
         if let Some(at) = peers.iter().position(|p| p.peer == Peer::Haproxy) {
             saturation.insert(scheme, median(&measured[at].requests_per_second));
         }
-        let _ = write!(text, "### {title}\n\n{}\n\n", table(&peers, &measured)?);
+        let (table, ratio) = table(&peers, &measured)?;
+        let met = per_request(&peers, &measured, Peer::Cupola)
+            <= per_request(&peers, &measured, Peer::Haproxy);
+        let verdict = verdict(met, &ratio);
+        let _ = write!(
+            text,
+            "### {title}\n\n{table}\n\nAt most HAProxy's: {verdict}\n\n"
+        );
     }
     Ok(text)
 }
@@ -50,11 +57,10 @@ pub(super) fn start_all(scheme: Scheme, rig: &Rig) -> Result<Vec<Running>> {
         .collect()
 }
 
-fn rounds(peers: &[Running], scheme: Scheme, rig: &Rig) -> Result<Vec<Measured>> {
+pub(super) fn rounds(peers: &[Running], scheme: Scheme, rig: &Rig) -> Result<Vec<Measured>> {
     let mut measured: Vec<Measured> = peers.iter().map(|_| Measured::default()).collect();
     for peer in peers {
-        wrk::run(rig.load_core, &peer.url(scheme), HOST, 1)
-            .with_context(|| format!("warm {} up", peer.peer.name()))?;
+        load(scheme, peer, rig, 1).with_context(|| format!("warm {} up", peer.peer.name()))?;
     }
     for round in 0..rig.effort.rounds {
         for step in 0..peers.len() {
@@ -78,10 +84,18 @@ fn rounds(peers: &[Running], scheme: Scheme, rig: &Rig) -> Result<Vec<Measured>>
     Ok(measured)
 }
 
+fn load(scheme: Scheme, peer: &Running, rig: &Rig, seconds: u64) -> Result<wrk::Load> {
+    let generator = match scheme {
+        Scheme::Http | Scheme::Https => wrk::run,
+        Scheme::Http2 => h2load::run,
+    };
+    generator(rig.load_core, &peer.url(scheme), HOST, seconds)
+}
+
 fn once(peer: &Running, scheme: Scheme, rig: &Rig, measured: &mut Measured) -> Result<()> {
     let cpu = || peer.process().map_or(Ok(Default::default()), |p| p.cpu());
     let (proxy, backend) = (cpu()?, rig.backend_process.cpu()?);
-    let load = wrk::run(rig.load_core, &peer.url(scheme), HOST, rig.effort.seconds)?;
+    let load = load(scheme, peer, rig, rig.effort.seconds)?;
     let proxy = (cpu()? - proxy).as_secs_f64();
     let backend = (rig.backend_process.cpu()? - backend + load.cpu).as_secs_f64();
     let elapsed = load.elapsed.as_secs_f64();
@@ -92,11 +106,15 @@ fn once(peer: &Running, scheme: Scheme, rig: &Rig, measured: &mut Measured) -> R
     Ok(())
 }
 
-fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
-    let of = |peer: Peer| {
-        let at = peers.iter().position(|p| p.peer == peer)?;
-        Some(median(&measured[at].per_request))
-    };
+/// The median in µs.
+fn per_request(peers: &[Running], measured: &[Measured], peer: Peer) -> Option<f64> {
+    let at = peers.iter().position(|p| p.peer == peer)?;
+    Some(median(&measured[at].per_request))
+}
+
+/// And our cost beside HAProxy's.
+pub(super) fn table(peers: &[Running], measured: &[Measured]) -> Result<(Table, String)> {
+    let of = |peer| per_request(peers, measured, peer);
     let ours = of(Peer::Cupola).context("our router was not measured")?;
     let haproxy = of(Peer::Haproxy).context("HAProxy was not measured")?;
     let mut table = Table::new(&[
@@ -131,8 +149,5 @@ fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
         "{ours:.1} µs, HAProxy {haproxy:.1} µs, ratio {:.2}",
         ours / haproxy
     );
-    Ok(format!(
-        "{table}\n\nAt most HAProxy's: {}",
-        verdict(ours <= haproxy, &ratio)
-    ))
+    Ok((table, ratio))
 }

@@ -3,6 +3,7 @@
 mod cpu;
 mod flame;
 mod foundation;
+mod http2;
 mod latency;
 mod memory;
 mod propagation;
@@ -30,6 +31,7 @@ enum Section {
 
 const SECTIONS: &[(&str, Section)] = &[
     ("router-cpu", Section::Router(cpu::run)),
+    ("router-http2", Section::Router(http2::run)),
     ("router-latency", Section::Router(latency::run)),
     ("router-memory", Section::Router(memory::run)),
     ("router-propagation", Section::Router(propagation::run)),
