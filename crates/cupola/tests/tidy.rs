@@ -32,7 +32,15 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Neither a run time, nor sockets, nor files.
-const CORES: &[&str] = &["ids", "lrp", "auction", "routing", "http1", "http2", "cell-plan"];
+const CORES: &[&str] = &[
+    "ids",
+    "lrp",
+    "auction",
+    "routing",
+    "http1",
+    "http2",
+    "cell-plan",
+];
 const NOT_IN_CORES: &[&str] = &[
     "tokio",
     "hyper",

@@ -102,16 +102,15 @@ pub(crate) fn cell_state(cell: &Cell) -> CellState {
 }
 
 /// JSON, whatever the Content-Type says: the original auctioneer sends work without one.
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
-    serde_json::from_slice(body)
-        .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()).into_response())
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, String)> {
+    serde_json::from_slice(body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 /// Answers what was refused.
 async fn work(State(cell): State<Arc<Cell>>, body: Bytes) -> Response {
     let work: rep::Work = match decode(&body) {
         Ok(work) => work,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.into_response(),
     };
     if !work.cell_id.is_empty() && work.cell_id != cell.settings.cell_id {
         tracing::warn!(wanted = work.cell_id, "work-for-another-cell");
@@ -180,7 +179,7 @@ async fn update_lrp(
 ) -> Response {
     let update: LrpUpdate = match decode(&body) {
         Ok(update) => update,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.into_response(),
     };
     match cell.container(&instance_guid) {
         Some(container) => container.change_routing(

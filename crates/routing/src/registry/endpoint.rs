@@ -275,7 +275,8 @@ impl Endpoint {
     fn host(&self) -> &str {
         let host = self.address().rsplit_once(':').map_or("", |(host, _)| host);
         let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-        inner.unwrap_or(host)
+        // Only an IPv6 address was given its brackets here.
+        inner.filter(|h| h.contains(':')).unwrap_or(host)
     }
 
     pub fn transport(&self) -> u128 {
