@@ -35,10 +35,10 @@ impl Applier {
         }
     }
 
-    /// One message of `router.*`; whether it may have said anything new. Greetings are answered elsewhere.
-    pub(super) fn apply(&mut self, subject: &str, payload: &[u8], now: Instant) -> bool {
+    /// One message of `router.*`. Greetings are answered elsewhere.
+    pub(super) fn apply(&mut self, subject: &str, payload: &[u8], now: Instant) {
         match subject {
-            subject::REGISTER => return self.register(payload, now),
+            subject::REGISTER => self.register(payload, now),
             subject::UNREGISTER => {
                 if let Some(registration) = self.parse(subject, payload) {
                     self.unregister(&registration, now);
@@ -49,7 +49,6 @@ impl Applier {
             }
             _ => {}
         }
-        true
     }
 
     fn parse(&self, subject: &str, payload: &[u8]) -> Option<Registration> {
@@ -65,7 +64,7 @@ impl Applier {
         }
     }
 
-    fn register(&mut self, payload: &[u8], now: Instant) -> bool {
+    fn register(&mut self, payload: &[u8], now: Instant) {
         let hash = self.fingerprints.hash(payload);
         let fingerprint: Fingerprint = [hash.h1, hash.h2];
         if let Some((count, label)) = self
@@ -75,10 +74,10 @@ impl Applier {
             if let Some((_, counter)) = self.refreshed.get(usize::from(label)) {
                 counter.add(count as u64);
             }
-            return false;
+            return;
         }
         let Some(mut registration) = self.parse(subject::REGISTER, payload) else {
-            return true;
+            return;
         };
         let shared = &self.shared;
         let age = registration.updated_at_ns.and_then(since);
@@ -122,7 +121,6 @@ impl Applier {
             let registry = &self.shared.registry;
             self.repeats.note(fingerprint, places, label, registry);
         }
-        true
     }
 
     /// `None`: there are more components than anybody has.

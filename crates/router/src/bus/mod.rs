@@ -28,11 +28,7 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// So many messages are applied before the socket is looked at again.
 const PORTION: usize = 64;
-/// After a portion that said nothing new. Emitters' repetitions come one by one and all the time, and each would wake the
-/// thread: so they wait for each other, in the socket. What is new waits no longer than this.
-const REST: Duration = Duration::from_millis(1);
-
-/// Keeps the table until `end`. For a thread of its own: it may sleep.
+/// Keeps the table until `end`.
 pub(crate) async fn subscribe(
     shared: Arc<Shared>,
     nats: clients::nats::Config,
@@ -62,13 +58,12 @@ pub(crate) async fn subscribe(
                 };
                 let now = Instant::now();
                 let more = std::iter::from_fn(|| subscription.try_next()).take(PORTION - 1);
-                let mut news = false;
                 let mut asked = Vec::new();
                 for delivery in std::iter::once(first).chain(more) {
                     match delivery {
                         Delivery::Message(message) => {
                             let subject = message.subject.as_str();
-                            news |= applier.apply(subject, &message.payload, now);
+                            applier.apply(subject, &message.payload, now);
                             if subject == subject::GREET {
                                 asked.extend(message.reply);
                             }
@@ -78,9 +73,6 @@ pub(crate) async fn subscribe(
                 }
                 for reply in asked {
                     let _ = client.publish(reply, start_payload(&shared)).await;
-                }
-                if !news && subscription.pending() == 0 {
-                    std::thread::sleep(REST);
                 }
                 // The client's task reads the socket.
                 tokio::task::yield_now().await;
