@@ -292,7 +292,7 @@ fn refreshed(handle: &Handle) -> u64 {
     let text = handle.metrics_text();
     let lines = text
         .lines()
-        .filter(|line| line.contains("endpoint-refreshed"));
+        .filter(|line| line.contains("\"refreshed\""));
     lines
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()

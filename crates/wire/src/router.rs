@@ -46,13 +46,26 @@ pub struct RegistryMessage {
     /// Unix nanoseconds, only on newly added endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_updated_at_ns: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// A tag that is `null` is an empty text.
+    #[serde(
+        default,
+        deserialize_with = "tags",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub tags: Option<BTreeMap<String, String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability_zone: Option<String>,
     /// Per-route options, kept raw: an option that does not parse is skipped, not the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+fn tags<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    let tags = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?;
+    let text = |(name, tag): (String, Option<String>)| (name, tag.unwrap_or_default());
+    Ok(tags.map(|tags| tags.into_iter().map(text).collect()))
 }
 
 /// Go's emitters write `null` for an empty list, and take it for the absence of a value everywhere.

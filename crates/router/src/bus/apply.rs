@@ -96,9 +96,9 @@ impl Applier {
             let (outcome, place) = shared.registry.put(uri, &mut endpoint, told, now);
             places.extend(place);
             let action = match outcome {
-                Registered::Added { .. } => "endpoint-added",
-                Registered::Updated => "endpoint-updated",
-                Registered::Refreshed => "endpoint-refreshed",
+                Registered::Added { .. } => "added",
+                Registered::Updated => "updated",
+                Registered::Refreshed => "refreshed",
             };
             let label = (component.clone(), action);
             shared.metrics.registry_message.add(&label);
@@ -130,7 +130,7 @@ impl Applier {
         }
         let label = u8::try_from(self.refreshed.len()).ok()?;
         let metric = &self.shared.metrics.registry_message;
-        let message = (component.to_owned(), "endpoint-refreshed");
+        let message = (component.to_owned(), "refreshed");
         let counter = metric.own(&message, Counter::default);
         self.refreshed.push((component.to_owned(), counter));
         Some(label)
@@ -158,7 +158,7 @@ impl Applier {
                     }
                 }
                 Unregistered::NotFound => {
-                    tracing::debug!(uri, backend = address, "endpoint-not-unregistered");
+                    tracing::info!(uri, backend = address, "endpoint-not-unregistered");
                 }
             }
         }

@@ -178,6 +178,13 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_that_is_null_is_empty() {
+        let registration = of(r#"{"host":"a","uris":["b"],"tags":{"x":null,"y":"z"}}"#).unwrap();
+        let tags = [("x", ""), ("y", "z")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(registration.spec.tags, tags.into());
+    }
+
+    #[test]
     fn hash_options() {
         let of = |options: serde_json::Value| balancing(options.as_object().unwrap());
         let hash = |balance| Balancing::Hash {

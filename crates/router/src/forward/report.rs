@@ -97,7 +97,7 @@ impl Failed<'_> {
         let Some(failure) = fault.blame() else { return };
         match pool.fail(endpoint, failure, Instant::now()) {
             Consequence::Pruned => self.report_pruned(pool),
-            Consequence::Marked => tracing::warn!(
+            Consequence::Marked => tracing::error!(
                 "route-endpoint.ApplicationId" = spec.app_id,
                 "route-endpoint.Addr" = endpoint.address(),
                 "route-endpoint.Tags" = ?spec.tags,

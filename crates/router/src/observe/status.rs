@@ -7,7 +7,7 @@ use anyhow::Result;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use kit::CancellationToken;
@@ -69,9 +69,10 @@ pub(crate) async fn serve_pages(
 }
 
 fn health_pages() -> axum::Router<Page> {
-    axum::Router::new().route("/health", get(health)).route(
+    // By any method, as in gorouter: load balancers ask in their own ways.
+    axum::Router::new().route("/health", any(health)).route(
         "/is-process-alive-do-not-use-for-loadbalancing",
-        get(async || "ok\n"),
+        any(async || "ok\n"),
     )
 }
 

@@ -93,7 +93,7 @@ async fn metrics_have_gorouters_names_and_true_values() {
         "http_latency_seconds_count{source_id=\"app\"} 3\n",
         "endpoints_per_pool{route=\"app.test\",lb_algorithm=\"round-robin\"} 1\n",
         "route_registration_latency_count 0\n",
-        "registry_message{component=\"route-emitter\",action=\"endpoint-added\"} 1\n",
+        "registry_message{component=\"route-emitter\",action=\"added\"} 1\n",
         "routes_registered 1\n",
         "responses_route_services{status_group=\"2xx\"} 0\n",
         "# TYPE total_dropped_messages gauge\n",

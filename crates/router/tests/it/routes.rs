@@ -85,13 +85,14 @@ async fn the_table_is_shown_in_gorouters_form() {
             .text(),
         "ok\n"
     );
+    let health = request(world.status, "POST", "x", "/health", &[], "").await;
+    assert_eq!(health.status, 200, "by any method");
     let metrics = request(world.status, "GET", "x", "/metrics", &[], "")
         .await
         .text();
     assert!(metrics.contains("\ntotal_routes 2\n"), "{metrics}");
     assert!(
-        metrics
-            .contains("registry_message{component=\"route-emitter\",action=\"endpoint-added\"} 2"),
+        metrics.contains("registry_message{component=\"route-emitter\",action=\"added\"} 2"),
         "{metrics}"
     );
 }

@@ -10,7 +10,7 @@ fn refreshed(world: &World) -> u64 {
     let text = world.handle.metrics_text();
     let lines = text.lines();
     lines
-        .filter(|line| line.starts_with("registry_message") && line.contains("endpoint-refreshed"))
+        .filter(|line| line.starts_with("registry_message") && line.contains("\"refreshed\""))
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()
 }
