@@ -290,9 +290,7 @@ async fn settle(handle: &Handle, routes: usize, child: &mut Child) -> Result<()>
 
 fn refreshed(handle: &Handle) -> u64 {
     let text = handle.metrics_text();
-    let lines = text
-        .lines()
-        .filter(|line| line.contains("\"refreshed\""));
+    let lines = text.lines().filter(|line| line.contains("\"refreshed\""));
     lines
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()
