@@ -28,6 +28,7 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// So many messages are applied before the socket is looked at again.
 const PORTION: usize = 64;
+
 /// Keeps the table until `end`.
 pub(crate) async fn subscribe(
     shared: Arc<Shared>,

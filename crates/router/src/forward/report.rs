@@ -11,6 +11,21 @@ use routing::registry::{Consequence, Endpoint, Pool};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// An error of the component log that begins with its endpoint, by gorouter's keys.
+macro_rules! tell {
+    ($endpoint:expr, $($more:tt)+) => {{
+        let spec = $endpoint.spec();
+        tracing::error!(
+            "route-endpoint.ApplicationId" = spec.app_id,
+            "route-endpoint.Addr" = $endpoint.address(),
+            "route-endpoint.Tags" = ?spec.tags,
+            "route-endpoint.RouteServiceUrl" = spec.route_service_url,
+            "route-endpoint.AZ" = spec.availability_zone,
+            $($more)+
+        )
+    }};
+}
+
 /// The platform hears of an attempt that began at `since`, if it wants to. `endpoint`: `None` for a route service.
 pub(crate) fn attempt(
     context: &RequestContext<'_>,
@@ -71,12 +86,8 @@ impl Failed<'_> {
                 "backend-request-timeout"
             );
         }
-        tracing::error!(
-            "route-endpoint.ApplicationId" = spec.app_id,
-            "route-endpoint.Addr" = endpoint.address(),
-            "route-endpoint.Tags" = ?spec.tags,
-            "route-endpoint.RouteServiceUrl" = spec.route_service_url,
-            "route-endpoint.AZ" = spec.availability_zone,
+        tell!(
+            endpoint,
             route = pool.uri(),
             instance_id = peer::instance_guid(endpoint),
             attempt = self.attempt,
@@ -97,12 +108,8 @@ impl Failed<'_> {
         let Some(failure) = fault.blame() else { return };
         match pool.fail(endpoint, failure, Instant::now()) {
             Consequence::Pruned => self.report_pruned(pool),
-            Consequence::Marked => tracing::error!(
-                "route-endpoint.ApplicationId" = spec.app_id,
-                "route-endpoint.Addr" = endpoint.address(),
-                "route-endpoint.Tags" = ?spec.tags,
-                "route-endpoint.RouteServiceUrl" = spec.route_service_url,
-                "route-endpoint.AZ" = spec.availability_zone,
+            Consequence::Marked => tell!(
+                endpoint,
                 route = pool.uri(),
                 error = %fault,
                 "endpoint-marked-as-ineligible"
@@ -120,13 +127,8 @@ impl Failed<'_> {
             } => (expected.as_str(), presented.as_str()),
             _ => (endpoint.tls_name(), "-"),
         };
-        let spec = endpoint.spec();
-        tracing::error!(
-            "route-endpoint.ApplicationId" = spec.app_id,
-            "route-endpoint.Addr" = endpoint.address(),
-            "route-endpoint.Tags" = ?spec.tags,
-            "route-endpoint.RouteServiceUrl" = spec.route_service_url,
-            "route-endpoint.AZ" = spec.availability_zone,
+        tell!(
+            endpoint,
             route = pool.uri(),
             instance_id = peer::instance_guid(endpoint),
             expected_certificate_name = expected,

@@ -59,21 +59,19 @@ async fn one_of_several_servers_dies() {
     let ports = [free_port(), free_port()];
     let route = |port| format!("nats://127.0.0.1:{port}");
     let cluster = [free_port(), free_port()];
-    let mut servers: Vec<Option<Nats>> = (0..2)
-        .map(|n| {
-            let listen = route(cluster[n]);
-            let other = route(cluster[1 - n]);
-            let arguments = [
-                "--cluster_name",
-                "bus",
-                "--cluster",
-                &listen,
-                "--routes",
-                &other,
-            ];
-            Some(Nats::with(ports[n], &arguments))
-        })
-        .collect();
+    let server = |n: usize| {
+        let (listen, other) = (route(cluster[n]), route(cluster[1 - n]));
+        let arguments = [
+            "--cluster_name",
+            "bus",
+            "--cluster",
+            &listen,
+            "--routes",
+            &other,
+        ];
+        Nats::with(ports[n], &arguments)
+    };
+    let mut servers = [0, 1].map(|n| Some(server(n)));
     let text = format!(
         "nats: {{hosts: [{{hostname: 127.0.0.1, port: {}}}, {{hostname: 127.0.0.1, port: {}}}], user: nats, pass: secret}}\n\
          suspend_pruning_if_nats_unavailable: true\nprune_stale_droplets_interval: 20ms\nregister_interval: 7s\nstart_response_delay_interval: 10ms\n",
@@ -111,17 +109,7 @@ async fn one_of_several_servers_dies() {
             world.get(&later, "/").await.status == 200
         })
         .await;
-        let listen = route(cluster[n]);
-        let other = route(cluster[1 - n]);
-        let arguments = [
-            "--cluster_name",
-            "bus",
-            "--cluster",
-            &listen,
-            "--routes",
-            &other,
-        ];
-        servers[n] = Some(Nats::with(ports[n], &arguments));
+        servers[n] = Some(server(n));
         wait_for("the server to be back", async || {
             tokio::net::TcpStream::connect(("127.0.0.1", ports[n]))
                 .await
