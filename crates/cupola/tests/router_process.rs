@@ -1,6 +1,8 @@
 //! `cupola router` as a process: signals, reload, upgrade. The real binary beside a real nats-server; traffic by plain
 //! sockets, so that what a client sees is seen exactly.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;

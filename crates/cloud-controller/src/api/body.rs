@@ -180,7 +180,7 @@ impl Body {
     }
 
     /// The guids of `relationships.<name>.data`; none when the relationship is absent or null.
-    pub(crate) fn to_many_relationship(&mut self, name: &str) -> Vec<String> {
+    pub(crate) fn many_relationship(&mut self, name: &str) -> Vec<String> {
         let Some(relationship) = self
             .at(&format!("relationships.{name}"))
             .filter(|value| !value.is_null())

@@ -142,7 +142,7 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     ]);
     let name = body.required_string("name").to_ascii_lowercase();
     let organization_guid = body.relationship("organization");
-    let shared = body.to_many_relationship("shared_organizations");
+    let shared = body.many_relationship("shared_organizations");
     if !shared.is_empty() && organization_guid.is_none() {
         body.problem(
             "Relationships cannot contain shared_organizations without an owning organization.",
