@@ -1,6 +1,6 @@
 //! A real nats-server, and a plain client of it: bytes over one socket, so that its own cost is small and known.
 
-use crate::process::{Process, free_port};
+use crate::process::Process;
 use anyhow::{Context as _, Result, ensure};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -14,7 +14,7 @@ pub(crate) struct Nats {
 
 impl Nats {
     pub(crate) fn start(folder: &Path, core: Option<usize>) -> Result<Self> {
-        let port = free_port()?;
+        let port = kit::net::free_port()?;
         let command = ["nats-server", "-a", "127.0.0.1", "-p", &port.to_string()];
         let mut process = Process::start("nats-server", core, &command, folder)?;
         process.listens(port)?;

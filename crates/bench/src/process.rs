@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -178,13 +178,6 @@ fn kilobytes(text: &str, field: &str) -> Result<f64> {
     let number = line.and_then(|rest| rest.split_whitespace().next());
     let number = number.with_context(|| format!("/proc has no {field}"))?;
     Ok(number.parse::<f64>()? * 1024.0)
-}
-
-/// Free at this moment; whoever asked for it binds it soon.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
 }
 
 /// Waits for a condition, looking every 20 ms.

@@ -301,14 +301,12 @@ fn free_port(wanted: u16, taken: &[u16]) -> Result<u16> {
     {
         return Ok(wanted);
     }
-    // Above the kernel's ephemeral range there would be mapped host ports; below it nobody takes a port by chance.
-    for _ in 0..500 {
-        let port = 20_000 + u16::try_from(rand::rng().next_u32() % 12_000).expect("below 12,000");
-        if !taken.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+    loop {
+        let port = kit::net::free_port()?;
+        if !taken.contains(&port) {
             return Ok(port);
         }
     }
-    bail!("found no free port between 20000 and 32000 on 127.0.0.1: stop some programs")
 }
 
 pub(crate) fn random_hex(bytes: usize) -> String {

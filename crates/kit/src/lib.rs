@@ -1,10 +1,11 @@
-//! What every component needs to be a good process: TLS identities, an HTTP server, listeners, a database file,
+//! What every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a database file,
 //! logging, reconcilers and back-off. No Cloud Foundry policy lives here.
 
 pub mod backoff;
 pub mod db;
 pub mod http;
 pub mod logging;
+pub mod net;
 pub mod reconcile;
 pub mod tls;
 

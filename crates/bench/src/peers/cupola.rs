@@ -4,7 +4,7 @@ use super::Scheme;
 use crate::bus::Nats;
 use crate::client::Client;
 use crate::messages;
-use crate::process::{Process, free_port, wait_for};
+use crate::process::{Process, wait_for};
 use crate::rig::{HOST, INSTANCE, Rig};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -126,7 +126,7 @@ fn run(
 fn ports<const N: usize>() -> Result<[u16; N]> {
     let mut ports = [0; N];
     for port in &mut ports {
-        *port = free_port()?;
+        *port = kit::net::free_port()?;
     }
     Ok(ports)
 }

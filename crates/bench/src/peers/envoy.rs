@@ -1,7 +1,7 @@
 //! Envoy: `--concurrency 1`, an access log to a file (which it buffers).
 
 use super::{Scheme, Started};
-use crate::process::{Process, free_port};
+use crate::process::Process;
 use crate::rig::{INSTANCE, Rig};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ pub(super) fn start(scheme: Scheme, rig: &Rig) -> Result<Started> {
         "{} is missing: run `make setup` first",
         rig.envoy.display()
     );
-    let port = free_port()?;
+    let port = kit::net::free_port()?;
     let file = rig.path(&format!("envoy-{port}.json"));
     std::fs::write(&file, config(port, scheme, rig).to_string())?;
     let envoy = rig.envoy.to_string_lossy();

@@ -1,7 +1,7 @@
 //! HAProxy: one thread, `http-reuse always`, `option httplog`, `option forwardfor`.
 
 use super::{Scheme, Started};
-use crate::process::{Process, free_port};
+use crate::process::Process;
 use crate::rig::{INSTANCE, Rig};
 use anyhow::Result;
 
@@ -13,7 +13,7 @@ pub(super) enum Mode {
 }
 
 pub(super) fn start(mode: Mode, scheme: Scheme, backend: u16, rig: &Rig) -> Result<Started> {
-    let port = free_port()?;
+    let port = kit::net::free_port()?;
     let name = match mode {
         Mode::Tcp => "haproxy-tcp",
         Mode::HttpRing => "haproxy",

@@ -1,12 +1,12 @@
 //! nginx: one worker, `proxy_http_1.1` with upstream keep-alive, a buffered access log.
 
 use super::{Scheme, Started};
-use crate::process::{Process, free_port};
+use crate::process::Process;
 use crate::rig::{INSTANCE, Rig};
 use anyhow::Result;
 
 pub(super) fn start(scheme: Scheme, rig: &Rig) -> Result<Started> {
-    let port = free_port()?;
+    let port = kit::net::free_port()?;
     let file = rig.path(&format!("nginx-{port}.conf"));
     std::fs::write(&file, config(port, scheme, rig))?;
     let command = ["/usr/sbin/nginx", "-c", &file, "-p", &rig.path("")];

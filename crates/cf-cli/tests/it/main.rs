@@ -171,9 +171,7 @@ async fn a_wrong_password_is_refused() {
 #[tokio::test]
 async fn without_a_platform_the_error_names_the_url() {
     let person = Person::new().await;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let url = format!("http://127.0.0.1:{}", kit::net::free_port().unwrap());
     let seen = person.types(&format!("api {url}")).await;
     assert_eq!(seen.code, 1);
     assert!(

@@ -197,12 +197,7 @@ async fn dead_resolvers_mean_servfail_in_bounded_time_and_changes_of_the_file_ar
 }
 
 async fn nats_server() -> (Child, String) {
-    let port = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = kit::net::free_port().unwrap();
     let child = Command::new("nats-server")
         .args(["-a", "127.0.0.1", "-p", &port.to_string()])
         .stdout(std::process::Stdio::null())

@@ -43,15 +43,7 @@ struct Nats {
 
 impl Nats {
     async fn start(port: Option<u16>) -> Self {
-        let port = match port {
-            Some(port) => port,
-            None => tokio::net::TcpListener::bind("127.0.0.1:0")
-                .await
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port(),
-        };
+        let port = port.unwrap_or_else(|| kit::net::free_port().unwrap());
         let child = Command::new("nats-server")
             .args([
                 "-a",

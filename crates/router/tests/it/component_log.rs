@@ -1,14 +1,13 @@
 //! What the operator reads of backends that fail: gorouter's keys, which tools look for.
 
 use crate::backends::Backend;
-use crate::world::{World, plain, wait_for};
+use crate::world::{World, nobody, plain, wait_for};
 use kit::tls::{ClientAuth, server_config};
 use router::Settings;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Mutex, Once};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -88,9 +87,7 @@ async fn world() -> World {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_refuses() {
     let world = world().await;
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = gone.local_addr().unwrap();
-    drop(gone);
+    let addr = nobody();
     let mut message = plain("app.test", "app", 0, addr);
     message["availability_zone"] = "z1".into();
     world.publish("router.register", message).await;

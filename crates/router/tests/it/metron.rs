@@ -2,13 +2,13 @@
 
 use crate::backends::Backend;
 use crate::client::request;
-use crate::world::{PATIENCE, World, plain, wait_for};
+use crate::world::{PATIENCE, World, nobody, plain, wait_for};
 use router::{LogFormat, Metron, Settings};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::UdpSocket;
 
 /// A protobuf message: its fields in their order.
 #[derive(Clone, Debug)]
@@ -249,9 +249,7 @@ async fn an_attempt_that_failed_is_told_of() {
         ..Settings::default()
     })
     .await;
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = gone.local_addr().unwrap();
-    drop(gone);
+    let addr = nobody();
     world.register("app.test", APP, 0, addr).await;
     assert_eq!(world.get("app.test", "/").await.status, 502);
     let (event, _) = &agent.wait_for(HTTP, 1).await[0];

@@ -2,7 +2,7 @@
 
 use crate::backends::Backend;
 use crate::client::request;
-use crate::world::{World, plain, wait_for};
+use crate::world::{World, nobody, plain, wait_for};
 use router::{ErrorPage, LogField, LogFormat, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -158,9 +158,7 @@ async fn errors_look_as_the_operator_wants() {
         "<p>404 Not Found: Requested route (&#39;nobody.test&#39;) does not exist. unknown_route"
     );
     assert_eq!(reply.header("content-type"), "text/html; charset=utf-8");
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = gone.local_addr().unwrap();
-    drop(gone);
+    let addr = nobody();
     world.register("app.test", "app", 0, addr).await;
     let reply = world.get("app.test", "/").await;
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use crate::backends::Backend;
 use crate::certs::Ca;
-use crate::world::{World, wait_for};
+use crate::world::{World, nobody, wait_for};
 use kit::tls::{ClientAuth, server_config};
 use router::Settings;
 use std::io::Write as _;
@@ -129,9 +129,7 @@ async fn each_tls_failure_has_its_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_connection_is_retried_elsewhere_and_never_prunes_the_last() {
     let world = World::new().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = listener.local_addr().unwrap();
-    drop(listener);
+    let gone = nobody();
     world
         .register_tls("alone.test", "app", "instance-a", gone)
         .await;
@@ -151,9 +149,7 @@ async fn a_refused_connection_is_retried_elsewhere_and_never_prunes_the_last() {
     assert_eq!(world.get("alone.test", "/").await.text(), "back");
     drop(back);
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = listener.local_addr().unwrap();
-    drop(listener);
+    let gone = nobody();
     let healthy = Backend::start("healthy").await;
     world.register("two.test", "app", 0, gone).await;
     world.register("two.test", "app", 1, healthy.addr).await;

@@ -16,10 +16,13 @@ use tokio::task::JoinHandle;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One that nobody has, as far as the system knows.
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    kit::net::free_port().unwrap()
+}
+
+/// Where nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    ([127, 0, 0, 1], free_port()).into()
 }
 
 /// A nats-server, killed when dropped.

@@ -1,0 +1,47 @@
+//! Ports for programs that are about to be started.
+
+use anyhow::{Result, bail};
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Below what the kernel gives to clients and to whoever listens on port 0: nobody takes one of these by chance between
+/// our look and the start of the program. Above the kernel's range there would be mapped host ports.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// A TCP port on which nobody listens now, on no address of this machine. No two calls in one process give the same one
+/// before all others were tried; it is not reserved against other processes, so bind it soon.
+///
+/// # Errors
+/// Every port between 20,000 and 32,000 is taken.
+pub fn free_port() -> Result<u16> {
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
+    for _ in PORTS {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + number % (PORTS.end - PORTS.start);
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!(
+        "every port from {} to {} is taken: stop some programs",
+        PORTS.start,
+        PORTS.end - 1
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ports_differ_and_can_be_bound() {
+        let ports: Vec<u16> = (0..50).map(|_| free_port().unwrap()).collect();
+        assert_eq!(ports.iter().collect::<HashSet<_>>().len(), 50);
+        assert!(ports.iter().all(|port| PORTS.contains(port)));
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, ports[0]));
+        assert!(taken.is_ok());
+    }
+}
