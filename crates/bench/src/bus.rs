@@ -1,10 +1,13 @@
 //! A real nats-server, and a plain client of it: bytes over one socket, so that its own cost is small and known.
 
 use crate::process::Process;
-use anyhow::{Context as _, Result, ensure};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) struct Nats {
@@ -152,6 +155,26 @@ impl Bus {
         self.publish(subject, payload)?;
         self.message()?;
         Ok(began.elapsed())
+    }
+
+    /// Forgets everything that comes, until told to stop; tells the CPU time of this thread.
+    pub(crate) fn drain(mut self, stop: &AtomicBool) -> Result<Duration> {
+        self.stream
+            .set_read_timeout(Some(Duration::from_millis(100)))?;
+        let mut buffer = vec![0; 32 << 10];
+        while !stop.load(Ordering::Relaxed) {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => bail!("nats-server closed the connection"),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let used = getrusage(UsageWho::RUSAGE_THREAD)?;
+        let time = used.user_time() + used.system_time();
+        Ok(Duration::from_micros(u64::try_from(
+            time.num_microseconds(),
+        )?))
     }
 
     /// Waits for a message of a subscription and forgets it.

@@ -1,9 +1,9 @@
-//! A blocking keep-alive client that counts nothing and hides nothing: one request, one answer.
+//! A keep-alive client that counts nothing and hides nothing: one request, one answer. Blocking, until told otherwise.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,11 @@ impl<T: Read + Write + Send> Stream for T {}
 
 pub(crate) struct Client {
     stream: Box<dyn Stream>,
+    /// Below `stream`.
+    tcp: TcpStream,
     buffer: Vec<u8>,
+    /// Of the buffer: what came of the answer so far.
+    filled: usize,
 }
 
 impl Client {
@@ -29,32 +33,54 @@ impl Client {
         let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, target.port))?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let own = tcp.try_clone()?;
         let stream: Box<dyn Stream> = match &target.tls {
-            None => Box::new(tcp),
+            None => Box::new(own),
             Some((name, config)) => {
                 let name = ServerName::try_from(name.clone())?;
                 let connection = ClientConnection::new(config.clone(), name)?;
-                Box::new(StreamOwned::new(connection, tcp))
+                Box::new(StreamOwned::new(connection, own))
             }
         };
         Ok(Self {
             stream,
+            tcp,
             buffer: vec![0; 16 << 10],
+            filled: 0,
         })
+    }
+
+    /// From now on [`receive`](Self::receive) does not wait. Only when a whole exchange has been: handshakes block.
+    pub(crate) fn unblock(&self) -> Result<&TcpStream> {
+        self.tcp.set_nonblocking(true)?;
+        Ok(&self.tcp)
     }
 
     /// Sends a whole request; the status when its answer is whole.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<u16> {
+        self.send(request)?;
+        self.receive()?.context("no answer within 10 s")
+    }
+
+    pub(crate) fn send(&mut self, request: &[u8]) -> Result<()> {
         self.stream.write_all(request)?;
-        self.stream.flush()?;
-        let mut filled = 0;
+        Ok(self.stream.flush()?)
+    }
+
+    /// The status once the answer is whole; `None`: nothing more has come so far.
+    pub(crate) fn receive(&mut self) -> Result<Option<u16>> {
         loop {
-            ensure!(filled < self.buffer.len(), "the answer has more than 16 kB");
-            let count = self.stream.read(&mut self.buffer[filled..])?;
-            ensure!(count > 0, "the connection was closed");
-            filled += count;
-            if let Some(status) = whole(&self.buffer[..filled])? {
-                return Ok(status);
+            let free = &mut self.buffer[self.filled..];
+            ensure!(!free.is_empty(), "the answer has more than 16 kB");
+            match self.stream.read(free) {
+                Ok(0) => bail!("the connection was closed"),
+                Ok(count) => self.filled += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(status) = whole(&self.buffer[..self.filled])? {
+                self.filled = 0;
+                return Ok(Some(status));
             }
         }
     }

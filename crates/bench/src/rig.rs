@@ -93,11 +93,12 @@ impl Rig {
 
     /// This thread and all that it starts keep off the proxy's core, until [`Pinned`] is dropped.
     pub(crate) fn pin(&self) -> Result<Pinned> {
-        let before = sched_getaffinity(Pid::from_raw(0))?;
-        let mut cores = CpuSet::new();
-        cores.set(self.load_core)?;
-        sched_setaffinity(Pid::from_raw(0), &cores)?;
-        Ok(Pinned { before })
+        pin_to(self.load_core)
+    }
+
+    /// This thread takes the proxy's core, as the proxy does.
+    pub(crate) fn pin_as_proxy(&self) -> Result<Pinned> {
+        pin_to(self.proxy_core)
     }
 }
 
@@ -116,6 +117,14 @@ pub(crate) fn backend(folder: &Path, core: Option<usize>) -> Result<(Process, Po
 
 pub(crate) fn own_program() -> Result<String> {
     Ok(std::env::current_exe()?.to_string_lossy().into_owned())
+}
+
+fn pin_to(core: usize) -> Result<Pinned> {
+    let before = sched_getaffinity(Pid::from_raw(0))?;
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &cores)?;
+    Ok(Pinned { before })
 }
 
 pub(crate) struct Pinned {

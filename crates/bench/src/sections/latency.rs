@@ -18,6 +18,8 @@ struct Measured {
     p50: Vec<f64>,
     p99: Vec<f64>,
     p999: Vec<f64>,
+    /// How late the generator was: p99.
+    late: Vec<f64>,
 }
 
 pub(super) fn run(rig: &Rig, saturation: &mut Saturation) -> Result<String> {
@@ -66,14 +68,16 @@ fn rounds(peers: &[Running], scheme: Scheme, rate: f64, rig: &Rig) -> Result<Vec
             let at = (step + round) % peers.len();
             let target = peers[at].target(scheme, rig);
             let duration = Duration::from_secs(rig.effort.seconds);
-            let times = open_loop::run(&target, HOST, rate, duration)
+            let load = open_loop::run(&target, HOST, rate, duration)
                 .with_context(|| peers[at].peer.name())?;
-            let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| quantile(&times, q));
+            let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| quantile(&load.latencies, q));
+            let late = load.late_p99();
             measured[at].p50.push(p50);
             measured[at].p99.push(p99);
             measured[at].p999.push(p999);
+            measured[at].late.push(late);
             progress(&format!(
-                "   {scheme:?} round {} of {}: {:<26} p50 {p50:.3} p99 {p99:.3} p99.9 {p999:.3} ms",
+                "   {scheme:?} round {} of {}: {:<26} p50 {p50:.3} p99 {p99:.3} p99.9 {p999:.3} ms, late {late:.3}",
                 round + 1,
                 rig.effort.rounds,
                 peers[at].peer.name(),
@@ -91,6 +95,16 @@ fn competes(peer: Peer) -> bool {
     matches!(peer, Peer::Haproxy | Peer::Nginx | Peer::Envoy)
 }
 
+/// Whoever is behind all the time leaves no request that finds an idle connection.
+fn late(measured: &Measured) -> String {
+    let late = median(&measured.late);
+    if late.is_nan() {
+        "– (the peer cannot serve this rate)".into()
+    } else {
+        format!("{late:.3}")
+    }
+}
+
 fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
     let at = |peer: Peer| peers.iter().position(|p| p.peer == peer);
     let direct = &measured[at(Peer::Direct).context("no direct row")?];
@@ -100,6 +114,7 @@ fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
         "p50 ms",
         "p99 ms",
         "p99.9 ms",
+        "generator late, p99",
         "added p50",
         "added p99",
         "ours ÷ peer, p50",
@@ -112,11 +127,17 @@ fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
             format!("{:.3}", median(&own.p50)),
             format!("{:.3}", median(&own.p99)),
             format!("{:.3}", median(&own.p999)),
+            late(own),
             format!("{:.3}", median(&own.p50) - median(&direct.p50)),
             format!("{:.3}", median(&own.p99) - median(&direct.p99)),
             ratio(&ours.p50, &own.p50),
             ratio(&ours.p99, &own.p99),
         ]);
+    }
+    if median(&direct.late) > median(&direct.p99) / 2.0 {
+        return Ok(format!(
+            "{table}\n\n**No result**: the generator could not keep up with this rate, as its lateness without any proxy shows."
+        ));
     }
     let added = |own: &[f64], direct: &[f64]| median(own) - median(direct);
     let best = |pick: Pick| {

@@ -22,7 +22,8 @@ pub enum Delivery {
     Lost(u64),
 }
 
-/// Read it with [`next`](Self::next), and let the client's own task run in between. Dropped, it unsubscribes.
+/// [`wait`](Self::wait), look at what is in [`front`](Self::front), [`forget`](Self::forget) it, and let the client's own
+/// task run in between. Dropped, it unsubscribes.
 #[derive(Debug)]
 pub struct Subscription {
     subscriber: Subscriber,
@@ -47,17 +48,42 @@ impl Subscription {
         })
     }
 
-    /// `None`: the client is closed. Nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Option<Delivery> {
-        match self.try_next() {
-            Some(delivery) => Some(delivery),
-            None => self.subscriber.next().await.map(Delivery::Message),
+    /// Takes in all that has come; waits if that is nothing. False: the client is closed, nothing will come any more.
+    /// Nothing is lost when the future is dropped.
+    pub async fn wait(&mut self) -> bool {
+        self.take_in();
+        if self.pending.is_empty() {
+            match self.subscriber.next().await {
+                Some(message) => self.append(message),
+                None => return false,
+            }
+            self.take_in();
+        }
+        true
+    }
+
+    /// What came first, `most` at most. As long as something is pending, there is something.
+    pub fn front(&self, most: usize) -> &[Delivery] {
+        let (first, _) = self.pending.as_slices();
+        &first[..first.len().min(most)]
+    }
+
+    /// Takes off the first `count`.
+    pub fn forget(&mut self, count: usize) {
+        for delivery in self.pending.drain(..count) {
+            if let Delivery::Message(message) = &delivery {
+                self.bytes -= size(message);
+            }
+        }
+        if self.pending.is_empty() {
+            // Begins at the start of its memory again: after a flood that is much, and most of it cold.
+            self.pending.clear();
         }
     }
 
-    /// `None`: nothing waits.
-    pub fn try_next(&mut self) -> Option<Delivery> {
-        self.take_in();
+    /// One at a time, for whoever hears few messages. `None`: the client is closed. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        self.wait().await;
         let delivery = self.pending.pop_front()?;
         if let Delivery::Message(message) = &delivery {
             self.bytes -= size(message);
@@ -70,17 +96,20 @@ impl Subscription {
         self.pending.len()
     }
 
-    /// Everything that has come.
     fn take_in(&mut self) {
         while let Some(Some(message)) = self.subscriber.next().now_or_never() {
-            if self.bytes + size(&message) <= self.limit {
-                self.bytes += size(&message);
-                self.pending.push_back(Delivery::Message(message));
-            } else if let Some(Delivery::Lost(count)) = self.pending.back_mut() {
-                *count += 1;
-            } else {
-                self.pending.push_back(Delivery::Lost(1));
-            }
+            self.append(message);
+        }
+    }
+
+    fn append(&mut self, message: Message) {
+        if self.bytes + size(&message) <= self.limit {
+            self.bytes += size(&message);
+            self.pending.push_back(Delivery::Message(message));
+        } else if let Some(Delivery::Lost(count)) = self.pending.back_mut() {
+            *count += 1;
+        } else {
+            self.pending.push_back(Delivery::Lost(1));
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Applier {
     repeats: Repeats,
     /// With a random key: nobody can make two messages that look the same.
     fingerprints: SipHasher13,
+    /// Of the registrations at hand.
+    ahead: Vec<Fingerprint>,
     /// Refreshed endpoints by component; a message's label is its place here.
     refreshed: Vec<(String, Arc<Counter>)>,
     measured_from: Instant,
@@ -30,24 +32,45 @@ impl Applier {
             shared,
             repeats: Repeats::default(),
             fingerprints: SipHasher13::new_with_key(&rand::random()),
+            ahead: Vec::new(),
             refreshed: Vec::new(),
             measured_from,
         }
     }
 
-    /// One message of `router.*`. Greetings are answered elsewhere.
-    pub(super) fn apply(&mut self, subject: &str, payload: &[u8], now: Instant) {
-        match subject {
-            subject::REGISTER => self.register(payload, now),
-            subject::UNREGISTER => {
-                if let Some(registration) = self.parse(subject, payload) {
-                    self.unregister(&registration, now);
+    /// Messages of `router.*`, subject and payload, in their order. Greetings are answered elsewhere.
+    pub(super) fn apply<'a>(
+        &mut self,
+        messages: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+        now: Instant,
+    ) {
+        let registrations = messages.clone().filter(|(s, _)| *s == subject::REGISTER);
+        let hasher = self.fingerprints;
+        let fingerprint = |payload: &[u8]| {
+            let hash = hasher.hash(payload);
+            [hash.h1, hash.h2]
+        };
+        self.ahead.clear();
+        self.ahead
+            .extend(registrations.map(|(_, payload)| fingerprint(payload)));
+        self.repeats.look_ahead(&self.ahead);
+        let mut registered = 0;
+        for (subject, payload) in messages {
+            match subject {
+                subject::REGISTER => {
+                    self.register(payload, self.ahead[registered], now);
+                    registered += 1;
                 }
+                subject::UNREGISTER => {
+                    if let Some(registration) = self.parse(subject, payload) {
+                        self.unregister(&registration, now);
+                    }
+                }
+                subject::STARTING if !self.shared.settings.hold_timeout.is_zero() => {
+                    self.starting(payload, now);
+                }
+                _ => {}
             }
-            subject::STARTING if !self.shared.settings.hold_timeout.is_zero() => {
-                self.starting(payload, now);
-            }
-            _ => {}
         }
     }
 
@@ -64,9 +87,7 @@ impl Applier {
         }
     }
 
-    fn register(&mut self, payload: &[u8], now: Instant) {
-        let hash = self.fingerprints.hash(payload);
-        let fingerprint: Fingerprint = [hash.h1, hash.h2];
+    fn register(&mut self, payload: &[u8], fingerprint: Fingerprint, now: Instant) {
         if let Some((count, label)) = self
             .repeats
             .refresh(fingerprint, &self.shared.registry, now)

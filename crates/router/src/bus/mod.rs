@@ -53,30 +53,29 @@ pub(crate) async fn subscribe(
     loop {
         tokio::select! {
             () = end.cancelled() => break,
-            first = subscription.next() => {
-                let Some(first) = first else {
-                    anyhow::bail!("the NATS subscription to router.* ended");
-                };
-                let now = Instant::now();
-                let more = std::iter::from_fn(|| subscription.try_next()).take(PORTION - 1);
+            open = subscription.wait() => {
+                anyhow::ensure!(open, "the NATS subscription to router.* ended");
+                let portion = subscription.front(PORTION);
+                applier.apply(portion.iter().filter_map(message), Instant::now());
                 let mut asked = Vec::new();
-                for delivery in std::iter::once(first).chain(more) {
+                for delivery in portion {
                     match delivery {
-                        Delivery::Message(message) => {
-                            let subject = message.subject.as_str();
-                            applier.apply(subject, &message.payload, now);
-                            if subject == subject::GREET {
-                                asked.extend(message.reply);
-                            }
+                        Delivery::Message(message) if message.subject.as_str() == subject::GREET => {
+                            asked.extend(message.reply.clone());
                         }
-                        Delivery::Lost(count) => lost(&shared, count, &mut heal_at),
+                        Delivery::Message(_) => {}
+                        Delivery::Lost(count) => lost(&shared, *count, &mut heal_at),
                     }
                 }
+                let count = portion.len();
+                subscription.forget(count);
                 for reply in asked {
                     let _ = client.publish(reply, start_payload(&shared)).await;
                 }
-                // The client's task reads the socket.
-                tokio::task::yield_now().await;
+                if subscription.pending() > 0 {
+                    // The client's task reads the socket.
+                    tokio::task::yield_now().await;
+                }
             },
             Some(event) = heard.recv() => {
                 connection(&shared, &client, event, &mut heal_at).await;
@@ -92,6 +91,13 @@ pub(crate) async fn subscribe(
         }
     }
     Ok(())
+}
+
+fn message(delivery: &Delivery) -> Option<(&str, &[u8])> {
+    match delivery {
+        Delivery::Message(message) => Some((message.subject.as_str(), &message.payload)),
+        Delivery::Lost(_) => None,
+    }
 }
 
 async fn connection(shared: &Shared, client: &Client, event: Event, heal_at: &mut Option<Instant>) {
