@@ -1,7 +1,6 @@
 //! The router's NATS messages: subjects and JSON.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 pub mod subject {
     pub const REGISTER: &str = "router.register";
