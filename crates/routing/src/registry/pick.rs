@@ -71,6 +71,19 @@ impl Want<'_> {
             && !endpoint.is_full(self.max_conns)
             && !self.tried.iter().any(tried)
     }
+
+    /// Why nobody of a pool serves the request: whether all that could are full, also when it insists on one of them.
+    fn nobody(&self, list: &[Member]) -> NoPick {
+        let endpoints = list.iter().map(|member| &member.endpoint);
+        let mut candidates = endpoints.filter(|endpoint| self.concerns(endpoint));
+        if candidates.clone().next().is_none() {
+            NoPick::None
+        } else if candidates.all(|endpoint| endpoint.is_full(self.max_conns)) {
+            NoPick::Full
+        } else {
+            NoPick::Tried
+        }
+    }
 }
 
 /// Why there is no endpoint.
@@ -80,7 +93,7 @@ pub enum NoPick {
     None,
     #[error("every endpoint is at its connection limit")]
     Full,
-    #[error("every endpoint was tried")]
+    #[error("every endpoint was tried, or is not the one that the request insists on")]
     Tried,
 }
 
@@ -106,7 +119,7 @@ impl Pool {
                 .find(|member| member.endpoint.instance_id() == id && want.admits(member));
             match stuck {
                 Some(member) => return Ok(member.endpoint.clone()),
-                None if want.mandatory => return Err(NoPick::None),
+                None if want.mandatory => return Err(want.nobody(list)),
                 None => {}
             }
         }
@@ -136,17 +149,7 @@ impl Pool {
                 return Ok(member.endpoint.clone());
             }
         }
-        let mut candidates = list
-            .iter()
-            .map(|m| &m.endpoint)
-            .filter(|e| want.concerns(e));
-        Err(if candidates.clone().next().is_none() {
-            NoPick::None
-        } else if candidates.all(|endpoint| endpoint.is_full(want.max_conns)) {
-            NoPick::Full
-        } else {
-            NoPick::Tried
-        })
+        Err(want.nobody(list))
     }
 
     /// Round robin, or the least busy; within the wanted zone while somebody is there.

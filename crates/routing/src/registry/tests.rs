@@ -372,7 +372,21 @@ fn zones_hashes_and_mandatory_stickiness() {
         mandatory: true,
         ..Want::default()
     };
-    assert_eq!(pool.pick(&gone, table.start).unwrap_err(), NoPick::None);
+    assert_eq!(pool.pick(&gone, table.start).unwrap_err(), NoPick::Tried);
+    let full = |pool: &Pool, busy: usize| {
+        let busy: Vec<_> = pool.endpoints().into_iter().take(busy).collect();
+        let _busy: Vec<_> = busy.into_iter().map(InFlight::new).collect();
+        let insists = Want {
+            sticky: Some("app-1"),
+            mandatory: true,
+            max_conns: 1,
+            ..Want::default()
+        };
+        pool.pick(&insists, table.start).map(|_| ())
+    };
+    assert_eq!(full(&pool, 0), Ok(()));
+    assert_eq!(full(&pool, 1), Err(NoPick::Tried), "others are free");
+    assert_eq!(full(&pool, 4), Err(NoPick::Full));
 
     let hash = Balancing::Hash {
         header: "x-tenant".into(),
