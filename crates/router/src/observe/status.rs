@@ -154,7 +154,8 @@ fn same(given: &[u8], wanted: &[u8]) -> bool {
             == 0
 }
 
-/// An endpoint as gorouter's `route.Endpoint.MarshalJSON` shows it.
+/// An endpoint as gorouter's `route.Endpoint.MarshalJSON` shows it: the options are those of its own registration, absent
+/// where it had none, whatever the route's balancing is.
 #[derive(Serialize)]
 struct Row {
     address: String,
@@ -177,22 +178,26 @@ struct Row {
     hash_header: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hash_balance: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route_policy_scope: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    route_policies: Vec<String>,
 }
 
 fn rows(pool: &Pool) -> Vec<Row> {
-    let balancing = pool.balancing();
-    pool.endpoints()
-        .iter()
-        .map(|endpoint| row(endpoint, &balancing))
-        .collect()
+    pool.endpoints().iter().map(|e| row(e)).collect()
 }
 
-fn row(endpoint: &Endpoint, balancing: &Balancing) -> Row {
+fn row(endpoint: &Endpoint) -> Row {
+    let spec = endpoint.spec();
+    let (balancing, policy) = (
+        spec.options.balancing.as_ref(),
+        spec.options.policy.as_ref(),
+    );
     let hash = match balancing {
-        Balancing::Hash { header, balance } => Some((header.clone(), *balance)),
+        Some(Balancing::Hash { header, balance }) => Some((header.clone(), *balance)),
         _ => None,
     };
-    let spec = endpoint.spec();
     Row {
         address: endpoint.address().to_owned(),
         availability_zone: spec.availability_zone.to_owned(),
@@ -204,8 +209,12 @@ fn row(endpoint: &Endpoint, balancing: &Balancing) -> Row {
         isolation_segment: spec.isolation_segment.to_owned(),
         private_instance_id: spec.instance_id.to_owned(),
         server_cert_domain_san: spec.server_cert_domain_san.to_owned(),
-        load_balancing_algorithm: (*balancing != Balancing::RoundRobin).then(|| balancing.as_str()),
+        load_balancing_algorithm: balancing.map(Balancing::as_str),
         hash_header: hash.as_ref().map(|(header, _)| header.clone()),
-        hash_balance: hash.map(|(_, balance)| balance).filter(|b| *b > 0.0),
+        hash_balance: hash.map(|(_, balance)| balance),
+        route_policy_scope: policy.map(|policy| policy.scope.as_str()),
+        route_policies: policy.map_or_else(Vec::new, |policy| {
+            policy.sources.iter().map(ToString::to_string).collect()
+        }),
     }
 }

@@ -349,6 +349,7 @@ async fn a_route_by_hash_keeps_tenants_together() {
     let row = &world.table().await["app.test"][0];
     assert_eq!(row["load_balancing_algorithm"], "hash");
     assert_eq!(row["hash_header"], "x-tenant");
+    assert_eq!(row["hash_balance"], 0.0);
     let mut all = std::collections::BTreeSet::new();
     for tenant in 0..20 {
         let tenant = format!("tenant-{tenant}");
@@ -363,4 +364,50 @@ async fn a_route_by_hash_keeps_tenants_together() {
         all.extend(seen);
     }
     assert_eq!(all.len(), 3);
+}
+
+/// As gorouter: what an endpoint's own registration said, also when it is the default, and nothing where it said nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_shows_the_options_of_each_registration() {
+    let world = World::new().await;
+    let with = async |index: u32, options: serde_json::Value| {
+        let addr = std::net::SocketAddr::from(([10, 0, 0, 1], 8000 + index as u16));
+        let mut message = crate::world::plain("app.test", "app", index, addr);
+        message["options"] = options;
+        world.publish("router.register", message).await;
+    };
+    with(0, serde_json::json!({"loadbalancing": "least-connection"})).await;
+    with(1, serde_json::json!({"loadbalancing": "round-robin"})).await;
+    let policy =
+        serde_json::json!({"route_policy_scope": "org", "route_policy_sources": "cf:app:a,cf:any"});
+    with(2, policy).await;
+    with(3, serde_json::Value::Null).await;
+    wait_for("four endpoints", async || {
+        let table = world.table().await;
+        table["app.test"]
+            .as_array()
+            .is_some_and(|rows| rows.len() == 4)
+    })
+    .await;
+    let table = world.table().await;
+    let row = |port: u16| {
+        let address = format!("10.0.0.1:{port}");
+        let mut rows = table["app.test"].as_array().unwrap().iter();
+        rows.find(|row| row["address"] == address.as_str()).unwrap()
+    };
+    assert_eq!(row(8000)["load_balancing_algorithm"], "least-connection");
+    assert_eq!(row(8001)["load_balancing_algorithm"], "round-robin");
+    assert_eq!(row(8002)["route_policy_scope"], "org");
+    assert_eq!(
+        row(8002)["route_policies"],
+        serde_json::json!(["cf:app:a", "cf:any"])
+    );
+    for key in [
+        "load_balancing_algorithm",
+        "hash_balance",
+        "route_policy_scope",
+        "route_policies",
+    ] {
+        assert!(row(8003).get(key).is_none(), "{key}");
+    }
 }

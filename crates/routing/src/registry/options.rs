@@ -1,6 +1,7 @@
 //! What a route asks of the router beside an endpoint: how to balance, and who may call (RFC-0027, RFC-0042, RFC-0055).
 
 use super::endpoint::Endpoint;
+use std::fmt;
 
 /// How a pool spreads requests.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,6 +69,14 @@ impl PolicyScope {
             _ => None,
         }
     }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Org => "org",
+            Self::Space => "space",
+        }
+    }
 }
 
 /// One entry of `route_policy_sources`.
@@ -92,6 +101,17 @@ impl PolicySource {
             "space" => Some(Self::Space(guid)),
             "org" => Some(Self::Org(guid)),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for PolicySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("cf:any"),
+            Self::App(guid) => write!(f, "cf:app:{guid}"),
+            Self::Space(guid) => write!(f, "cf:space:{guid}"),
+            Self::Org(guid) => write!(f, "cf:org:{guid}"),
         }
     }
 }
@@ -156,6 +176,9 @@ mod tests {
         let of = PolicySource::parse;
         assert_eq!(of("cf:any"), Some(PolicySource::Any));
         assert_eq!(of("cf:app:g"), Some(PolicySource::App("g".into())));
+        for text in ["cf:any", "cf:app:g", "cf:space:g", "cf:org:g"] {
+            assert_eq!(of(text).unwrap().to_string(), text);
+        }
         for bad in ["", "cf:", "cf:app", "cf:app:", "any", "cf:any:x", "cf:x:y"] {
             assert_eq!(of(bad), None, "{bad}");
         }
