@@ -3,7 +3,7 @@
 //! A block with something in it that HTTP does not allow is written anew: names and values that offend become `x`, as long as
 //! they were, so that the library's table stays the client's, and something is added that makes it refuse the message.
 
-use crate::name::{self, CLASSES, Classes, Kind, NOT_ASCII, NOT_IN_NAMES, NOT_IN_VALUES};
+use crate::name::{self, CLASSES, Classes, Kind, NOT_ASCII, NOT_IN_NAMES, NOT_IN_VALUES, Sender};
 use crate::table::{Entry, Name, Table};
 use crate::{Fault, MALFORMED, huffman};
 
@@ -11,8 +11,10 @@ use crate::{Fault, MALFORMED, huffman};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     Request,
-    /// Without pseudo headers (RFC 9113, 8.1).
+    /// A request's, without pseudo headers (RFC 9113, 8.1).
     Trailers,
+    /// Its head, perhaps an informational one, or its trailers: the library knows.
+    Answer,
     /// The library knows.
     Unknown,
 }
@@ -62,7 +64,9 @@ pub(crate) fn check(
         match message {
             Message::Request => literal(out, 0, MALFORMED.as_bytes(), b""),
             // The library takes that for what it is: a malformed message.
-            Message::Trailers | Message::Unknown => literal(out, 0, b"connection", b"x"),
+            Message::Trailers | Message::Answer | Message::Unknown => {
+                literal(out, 0, b"connection", b"x")
+            }
         }
     }
     Ok(harmless)
@@ -89,7 +93,12 @@ impl Field {
             return Ok(());
         };
         let Entry { name, value, .. } = self.entry;
-        if name.kind != Kind::Illegal && !(name.kind == Kind::Method && value == 0) {
+        let keeps_name = match name.kind {
+            Kind::Field | Kind::Pseudo => true,
+            Kind::Method => value > 0,
+            Kind::Status | Kind::Illegal => false,
+        };
+        if keeps_name {
             out.extend_from_slice(&written[..value_at]);
             text(out, &vec![b'x'; value]);
             return Ok(());
@@ -146,17 +155,18 @@ impl Text<'_> {
     }
 
     /// As a name.
-    fn kind(&self) -> Kind {
+    fn kind(&self, sender: Sender) -> Kind {
         if self.classes & NOT_IN_NAMES == 0 && (1..=100).contains(&self.length) {
             return Kind::Field;
         }
-        Kind::of(&self.decoded())
+        Kind::of(&self.decoded(), sender)
     }
 
     fn is_value_of(&self, kind: Kind) -> bool {
         match kind {
             Kind::Field => self.classes & NOT_IN_VALUES == 0,
             Kind::Method => name::is_method(&self.decoded()),
+            Kind::Status => name::is_status(&self.decoded()),
             // What the library cannot make a URI of costs a stream only; but it must be a text.
             Kind::Pseudo => {
                 self.classes & NOT_ASCII == 0 || std::str::from_utf8(&self.decoded()).is_ok()
@@ -189,7 +199,7 @@ impl<'a> Walk<'a> {
         let name = if index == 0 {
             let text = self.string()?;
             Name {
-                kind: text.kind(),
+                kind: text.kind(table.sender()),
                 length: text.length,
             }
         } else {

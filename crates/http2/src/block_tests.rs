@@ -1,4 +1,5 @@
 use super::*;
+use crate::name::Sender;
 
 fn field(name: &str, value: &str) -> Vec<u8> {
     let mut out = Vec::new();
@@ -11,7 +12,7 @@ fn request(block: &[u8], table: &mut Table) -> Result<Option<Vec<u8>>, Fault> {
 }
 
 fn refused(block: &[u8]) -> Vec<u8> {
-    let harmless = request(block, &mut Table::default()).expect("decodable");
+    let harmless = request(block, &mut Table::new(Sender::Client)).expect("decodable");
     harmless.expect("malformed")
 }
 
@@ -26,7 +27,7 @@ fn what_is_legal_passes() {
         [vec![0x20, 0x3f, 0xe1, 0x1f], field("x", "y")].concat(),
     ] {
         assert_eq!(
-            request(&block, &mut Table::default()),
+            request(&block, &mut Table::new(Sender::Client)),
             Ok(None),
             "{block:x?}"
         );
@@ -55,7 +56,7 @@ fn what_is_illegal_becomes_harmless() {
     let bad_path = [&[0x44, 1][..], &[0xff]].concat();
     assert_eq!(refused(&bad_path), marked(vec![0x44, 1, b'x']));
     assert_eq!(
-        request(&field("", ""), &mut Table::default()),
+        request(&field("", ""), &mut Table::new(Sender::Client)),
         Err(Fault::Protocol),
         "nothing legal is as small"
     );
@@ -63,7 +64,7 @@ fn what_is_illegal_becomes_harmless() {
 
 #[test]
 fn an_illegal_entry_stays_illegal() {
-    let mut table = Table::default();
+    let mut table = Table::new(Sender::Client);
     request(&field("X-A", "b"), &mut table).unwrap().unwrap();
     for block in [vec![0xbe], [&[0x0f, 47][..], &[1, b'b']].concat()] {
         assert!(request(&block, &mut table).unwrap().is_some(), "{block:x?}");
@@ -76,11 +77,43 @@ fn an_illegal_entry_stays_illegal() {
 
 #[test]
 fn trailers_have_no_pseudo_headers() {
-    let trailers =
-        |block: &[u8]| check(block, Message::Trailers, &mut Table::default()).expect("decodable");
+    let trailers = |block: &[u8]| {
+        check(block, Message::Trailers, &mut Table::new(Sender::Client)).expect("decodable")
+    };
     assert_eq!(trailers(&field("x-sum", "1")), None);
     let harmless = trailers(&[0x84]).expect("malformed");
     assert!(harmless.starts_with(&[0x84, 0]) && harmless.ends_with(b"connection\x01x"));
+}
+
+#[test]
+fn of_an_answer() {
+    let answer =
+        |block: &[u8], table: &mut Table| check(block, Message::Answer, table).expect("decodable");
+    let alone = |block: &[u8]| answer(block, &mut Table::new(Sender::Backend));
+    for legal in [
+        [vec![0x88], field("x-a", "b")].concat(),
+        field(":status", "103"),
+        field("x-trailer", "1"),
+    ] {
+        assert_eq!(alone(&legal), None, "{legal:x?}");
+    }
+    let mark = [&[0, 10][..], b"connection\x01x"].concat();
+    for (bad, harmless) in [
+        (field("X-A", "b"), field("xxx", "x")),
+        (field("x-a", "b\0"), field("x-a", "xx")),
+        (field(":status", "abc"), field("xxxxxxx", "xxx")),
+        (field(":status", "099"), field("xxxxxxx", "xxx")),
+        (field(":status", ""), field("xxxxxxx", "")),
+        (field(":method", "GET"), field("xxxxxxx", "xxx")),
+        (vec![0x84], vec![]),
+    ] {
+        let block = [&[0x88][..], &bad, &[0x89]].concat();
+        let wanted = [&[0x88][..], &harmless, &[0x89], &mark].concat();
+        assert_eq!(alone(&block), Some(wanted), "{bad:x?}");
+    }
+    let mut table = Table::new(Sender::Backend);
+    answer(&field(":status", "abc"), &mut table).expect("malformed");
+    assert!(answer(&[0xbe], &mut table).is_some(), "still in the table");
 }
 
 #[test]
@@ -92,7 +125,7 @@ fn long_strings_have_long_lengths() {
             bytes: &block,
             at: 0,
         };
-        let read = walk.literal(6, &mut Table::default()).unwrap();
+        let read = walk.literal(6, &mut Table::new(Sender::Client)).unwrap();
         assert_eq!(
             (read.entry.value, walk.at, read.entry.legal),
             (length, block.len(), true)
@@ -104,7 +137,7 @@ proptest::proptest! {
     /// Whatever comes: no panic, and a harmless form is harmless.
     #[test]
     fn a_harmless_form_is_legal(bytes: Vec<u8>) {
-        let (mut table, mut other) = (Table::default(), Table::default());
+        let (mut table, mut other) = (Table::new(Sender::Client), Table::new(Sender::Client));
         if let Ok(Some(harmless)) = request(&bytes, &mut table) {
             proptest::prop_assert_eq!(request(&harmless, &mut other), Ok(None));
         }

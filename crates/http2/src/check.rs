@@ -1,14 +1,15 @@
-//! A client's connection, from its first byte on.
+//! What comes of a connection, from its first byte on.
 
 use crate::Fault;
 use crate::block::{self, Message};
 use crate::frame::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, Head, RST_STREAM, SETTINGS,
 };
+use crate::name::Sender;
 use crate::streams::{Streams, Was};
 use crate::table::Table;
 
-/// `PRI * HTTP/2.0…`; the library looks at it.
+/// A client's `PRI * HTTP/2.0…`; the library looks at it.
 const PREFACE: usize = 24;
 /// Frames that a header block may have beside those that its size needs.
 const SPARE_FRAMES: usize = 16;
@@ -41,14 +42,17 @@ enum Step {
 }
 
 impl Check {
-    /// `most_head`: of a request, in bytes.
-    pub fn new(most_head: usize) -> Self {
+    /// `most_head`: of a request or an answer, in bytes.
+    pub fn new(sender: Sender, most_head: usize) -> Self {
         Self {
-            preface: PREFACE,
+            preface: match sender {
+                Sender::Client => PREFACE,
+                Sender::Backend => 0,
+            },
             begun: false,
             payload: 0,
             streams: Streams::default(),
-            table: Table::default(),
+            table: Table::new(sender),
             most: most_head.saturating_add(frame::MOST),
             held: Vec::new(),
             instead: Vec::new(),
@@ -131,10 +135,10 @@ impl Check {
         head.check_size()?;
         match head.kind {
             HEADERS => return self.header_block(head, bytes),
-            DATA if !self.streams.data(head.stream, head.has(END_STREAM)) => {
+            DATA if self.of_client() && !self.streams.data(head.stream, head.has(END_STREAM)) => {
                 return Err(Fault::StreamClosed);
             }
-            RST_STREAM => self.streams.reset(head.stream),
+            RST_STREAM if self.of_client() => self.streams.reset(head.stream),
             SETTINGS => match bytes.get(HEAD..head.whole()) {
                 Some(payload) => frame::check_settings(payload)?,
                 None => return Ok(Step::Wait),
@@ -160,17 +164,30 @@ impl Check {
             gathered = gather(first, &bytes[head.whole()..end]);
             &gathered
         };
-        let message = match self.streams.headers(head.stream, head.has(END_STREAM)) {
-            Was::New => Message::Request,
-            Was::Open => Message::Trailers,
-            Was::Unknown => Message::Unknown,
-            Was::Ended => return Err(Fault::StreamClosed),
-        };
+        let message = self.message(head)?;
         let Some(harmless) = block::check(block, message, &mut self.table)? else {
             return Ok(Step::Pass(end));
         };
         write_block(head, &harmless, &mut self.instead);
         Ok(Step::Replace(end))
+    }
+
+    /// Streams are a client's: of a backend's the library knows more.
+    fn of_client(&self) -> bool {
+        self.table.sender() == Sender::Client
+    }
+
+    /// What the header block is that begins with this frame.
+    fn message(&mut self, head: Head) -> Result<Message, Fault> {
+        if !self.of_client() {
+            return Ok(Message::Answer);
+        }
+        match self.streams.headers(head.stream, head.has(END_STREAM)) {
+            Was::New => Ok(Message::Request),
+            Was::Open => Ok(Message::Trailers),
+            Was::Unknown => Ok(Message::Unknown),
+            Was::Ended => Err(Fault::StreamClosed),
+        }
     }
 
     /// `None`: it is not there yet.

@@ -23,7 +23,11 @@ fn opened(frames: &[Vec<u8>]) -> Vec<u8> {
 
 /// What goes on of these bytes, that come in pieces of such sizes.
 fn run(bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<Fault>) {
-    let (mut check, mut out, mut rest) = (Check::new(1 << 16), Vec::new(), bytes);
+    run_of(Sender::Client, bytes, sizes)
+}
+
+fn run_of(sender: Sender, bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<Fault>) {
+    let (mut check, mut out, mut rest) = (Check::new(sender, 1 << 16), Vec::new(), bytes);
     let mut sizes = sizes.iter().cycle();
     while !rest.is_empty() {
         let size = sizes.next().map_or(rest.len(), |&size| size.max(1));
@@ -68,7 +72,7 @@ fn what_is_right_passes_without_a_copy() {
         frame(DATA, END_STREAM, 1, b"hello"),
         frame(DATA, 0, 7, b"idle: the library's"),
     ]);
-    let mut check = Check::new(1 << 16);
+    let mut check = Check::new(Sender::Client, 1 << 16);
     assert_eq!(check.take(&bytes), bytes.len());
     assert!(check.instead().is_empty() && check.fault().is_none());
 }
@@ -85,6 +89,41 @@ fn a_malformed_request_is_replaced_in_its_place() {
     assert_eq!(out[..at], varied()[..at]);
     assert!(varied().ends_with(&out[at + whole.len()..]));
     assert!(out.len() - at - whole.len() > 60, "all that follows");
+}
+
+#[test]
+fn a_backends_bytes_begin_with_its_settings_and_its_streams_are_the_librarys() {
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    let right = [
+        settings.clone(),
+        frame(HEADERS, END_HEADERS, 1, &[0x48, 3, b'1', b'0', b'3']),
+        frame(HEADERS, END_HEADERS, 1, &[0x88]),
+        frame(DATA, 0, 1, &[1; 300]),
+        frame(HEADERS, END, 1, &[0x40, 1, b't', 1, b'v']),
+        frame(DATA, END_STREAM, 1, b"late"),
+    ]
+    .concat();
+    let of = |bytes: &[u8]| run_of(Sender::Backend, bytes, &[7]);
+    assert_eq!(of(&right), (right, None));
+    let bad = frame(HEADERS, END, 3, &[0x88, 0x40, 1, b'X', 1, b'y']);
+    let (out, fault) = of(&[settings, bad, frame(PING, 0, 0, &[7; 8])].concat());
+    assert_eq!(fault, None);
+    let harmless = [
+        &[0x88, 0x40, 1, b'x', 1, b'x', 0, 10][..],
+        b"connection\x01x",
+    ]
+    .concat();
+    assert!(
+        out.ends_with(
+            &[
+                frame(HEADERS, END, 3, &harmless),
+                frame(PING, 0, 0, &[7; 8])
+            ]
+            .concat()
+        )
+    );
+    let (_, fault) = of(&frame(PING, 0, 0, &[0; 8]));
+    assert_eq!(fault, Some(Fault::Protocol), "settings first");
 }
 
 #[test]

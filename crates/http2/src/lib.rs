@@ -1,12 +1,12 @@
-//! What a client may say on a connection of HTTP/2, as a pure core: bytes in, bytes on, or a fault with the RFC's own code.
+//! What others may say on a connection of HTTP/2, as a pure core: bytes in, bytes on, or a fault with the RFC's own code.
 //!
-//! The router puts a [`Check`] between a client's bytes and the library that speaks HTTP/2 for it. Whatever is right passes
-//! as it is, without a copy. It never answers, decodes no message and keeps no stream: all that stays with the library.
+//! The router puts a [`Check`] between a client's or a backend's bytes and the library that speaks HTTP/2 for it. Whatever is
+//! right passes as it is, without a copy. It never answers, decodes no message and keeps no stream: all that stays with the library.
 //!
 //! ```text
-//!   client ── bytes ──▶ Check ── the same bytes ─────────────────────────▶ library
+//!   sender ── bytes ──▶ Check ── the same bytes ─────────────────────────▶ library
 //!                         │  └── a malformed header block, made harmless ─▶ (one stream is refused)
-//!                         └───── Fault: GOAWAY with its code, and no byte more
+//!                         └───── Fault: GOAWAY with its code to a client, and no byte more
 //! ```
 //!
 //! Why the library alone is not enough: to it every fault of a frame is `PROTOCOL_ERROR`, and a field that HTTP does not
@@ -16,7 +16,7 @@
 //! |---|---|
 //! | [`check`] | a connection: its frames, in their order |
 //! | [`frame`] | a frame's head, and what of its size is fixed |
-//! | `streams` | who may still send on which stream |
+//! | `streams` | on which streams a client may still send |
 //! | `block` | a header block: its representations, and its harmless form |
 //! | `name`, `table` | kinds of field names; the sizes in HPACK's tables |
 //! | `huffman` | the string code, as an automaton that only classifies |
@@ -33,6 +33,7 @@ mod table;
 
 pub use check::Check;
 pub use fault::Fault;
+pub use name::Sender;
 
 /// A field of this name is in the harmless form of a malformed request, which has to be refused (RFC 9113, 8.1.1). A client
 /// that sends it itself is refused as well.

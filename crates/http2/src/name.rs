@@ -52,23 +52,36 @@ const fn is_token(byte: u8) -> bool {
 /// The library knows no longer names.
 const MOST: usize = 65_535;
 
+/// Whose messages they are: what heads they have follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// Of requests.
+    Client,
+    /// Of answers.
+    Backend,
+}
+
 /// What a name may have as its value, and where it may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Field,
+    /// Of a request.
     Method,
-    /// `:authority`, `:path`, `:protocol`, `:scheme`.
+    /// Of a request: `:authority`, `:path`, `:protocol`, `:scheme`.
     Pseudo,
-    /// Never in a request.
+    /// Of an answer.
+    Status,
+    /// Never in a message of this sender.
     Illegal,
 }
 
 impl Kind {
     /// Of a name that is a literal.
-    pub(crate) fn of(name: &[u8]) -> Self {
+    pub(crate) fn of(name: &[u8], sender: Sender) -> Self {
         match name {
-            b":method" => Self::Method,
-            b":authority" | b":path" | b":protocol" | b":scheme" => Self::Pseudo,
+            b":method" => Self::Method.from(sender),
+            b":authority" | b":path" | b":protocol" | b":scheme" => Self::Pseudo.from(sender),
+            b":status" => Self::Status.from(sender),
             b"" => Self::Illegal,
             _ if name.len() > MOST => Self::Illegal,
             _ if name.iter().all(|&b| is_token(b) && !b.is_ascii_uppercase()) => Self::Field,
@@ -76,9 +89,24 @@ impl Kind {
         }
     }
 
-    pub(crate) fn is_pseudo(self) -> bool {
-        matches!(self, Self::Method | Self::Pseudo)
+    /// A pseudo header of the other direction is illegal.
+    pub(crate) fn from(self, sender: Sender) -> Self {
+        match (self, sender) {
+            (Self::Method | Self::Pseudo, Sender::Backend) | (Self::Status, Sender::Client) => {
+                Self::Illegal
+            }
+            (kind, _) => kind,
+        }
     }
+
+    pub(crate) fn is_pseudo(self) -> bool {
+        matches!(self, Self::Method | Self::Pseudo | Self::Status)
+    }
+}
+
+/// A status, as the library takes it: 100 to 999.
+pub(crate) fn is_status(value: &[u8]) -> bool {
+    value.len() == 3 && value[0] != b'0' && value.iter().all(u8::is_ascii_digit)
 }
 
 /// A method's name, as the library takes it.

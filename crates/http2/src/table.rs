@@ -1,10 +1,10 @@
 //! HPACK's tables (RFC 7541, 2.3), of which only kinds and sizes are kept: enough to know which index means something, and
 //! what is evicted when.
 
-use crate::name::Kind;
+use crate::name::{Kind, Sender};
 use std::collections::VecDeque;
 
-/// The dynamic table's largest size, in bytes: the router says nothing about it, so this is what clients go by.
+/// The dynamic table's largest size, in bytes: the router says nothing about it, so this is what others go by.
 const MOST: usize = 4096;
 /// What an entry costs beside its texts, in bytes.
 const OVERHEAD: usize = 32;
@@ -21,34 +21,38 @@ pub(crate) struct Name {
 pub(crate) struct Entry {
     pub(crate) name: Name,
     pub(crate) value: usize,
-    /// Name and value may be in a request.
+    /// Name and value may be in a message of this sender.
     pub(crate) legal: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Table {
+    sender: Sender,
     /// The newest first.
     entries: VecDeque<Entry>,
     size: usize,
     most: usize,
 }
 
-impl Default for Table {
-    fn default() -> Self {
+impl Table {
+    pub(crate) fn new(sender: Sender) -> Self {
         Self {
+            sender,
             entries: VecDeque::new(),
             size: 0,
             most: MOST,
         }
     }
-}
 
-impl Table {
+    pub(crate) fn sender(&self) -> Sender {
+        self.sender
+    }
+
     /// `None`: there is no such entry.
     pub(crate) fn get(&self, index: usize) -> Option<Entry> {
         let place = index.checked_sub(1)?;
         if let Some(name) = STATIC.get(place) {
-            let kind = static_kind(place);
+            let kind = static_kind(place).from(self.sender);
             let name = Name {
                 kind,
                 length: name.len(),
@@ -87,12 +91,12 @@ impl Table {
     }
 }
 
-/// The same as `Kind::of` its name.
+/// Whoever sends it.
 fn static_kind(place: usize) -> Kind {
     match place {
         1 | 2 => Kind::Method,
         0 | 3..=6 => Kind::Pseudo,
-        7..=13 => Kind::Illegal,
+        7..=13 => Kind::Status,
         _ => Kind::Field,
     }
 }
@@ -121,7 +125,10 @@ mod tests {
     #[test]
     fn names_of_the_static_table_are_of_their_kinds() {
         for (place, name) in STATIC.iter().enumerate() {
-            assert_eq!(static_kind(place), Kind::of(name.as_bytes()), "{name}");
+            for sender in [Sender::Client, Sender::Backend] {
+                let kind = static_kind(place).from(sender);
+                assert_eq!(kind, Kind::of(name.as_bytes(), sender), "{name}");
+            }
         }
     }
 }

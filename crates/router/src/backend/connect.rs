@@ -5,6 +5,7 @@ use super::failure::Fault;
 use crate::route_service::Services;
 use crate::router::Worker;
 use crate::side::Http1;
+use crate::side::checked::Checked;
 use crate::side::stream::Stream;
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -141,6 +142,7 @@ async fn http2(
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER);
+    let stream = Checked::backend(stream, settings.max_response_head);
     let handshake = builder.handshake::<_, Bytes>(stream);
     let made: Result<(SendRequest<Bytes>, _), _> =
         match timeout(settings.tls_handshake_timeout, handshake).await {

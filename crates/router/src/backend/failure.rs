@@ -151,6 +151,7 @@ impl Fault {
         match error.kind() {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
             io::ErrorKind::UnexpectedEof => Self::Ended,
+            io::ErrorKind::InvalidData => Self::BadResponse(error.to_string()),
             _ => Self::Other(error.to_string()),
         }
     }
@@ -168,6 +169,7 @@ impl Fault {
             return Self::Unsent;
         }
         match error.reason() {
+            Some(_) if error.is_library() => Self::BadResponse(error.to_string()),
             Some(_) => Self::Other(format!("stream error: {error}")),
             None => Self::Ended,
         }

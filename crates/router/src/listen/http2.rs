@@ -53,7 +53,7 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(Some(LOCAL_RESETS))
         .enable_connect_protocol();
-    let (stream, fault) = Checked::new(stream, settings.max_request_head);
+    let (stream, fault) = Checked::client(stream, settings.max_request_head);
     let handshake = builder.handshake::<_, Bytes>(stream);
     let connection = match timeout(patience(settings.read_header_timeout), handshake).await {
         Ok(Ok(connection)) => connection,

@@ -1,7 +1,7 @@
-//! A client's bytes on their way to the library that speaks HTTP/2, looked at by [`::http2::Check`].
+//! A client's or a backend's bytes on their way to the library that speaks HTTP/2, looked at by [`::http2::Check`].
 
 use super::stream::Stream;
-use ::http2::{Check, Fault};
+use ::http2::{Check, Fault, Sender};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,8 @@ pub(crate) struct Checked {
     check: Check,
     /// So many of the check's own bytes are handed on.
     handed: usize,
-    fault: FaultSeen,
+    /// Who tells a client of its fault; `None`: a backend's is an error of the connection.
+    fault: Option<FaultSeen>,
 }
 
 /// Why nothing of a connection is read any more: to be told to its client.
@@ -28,16 +29,26 @@ impl FaultSeen {
 }
 
 impl Checked {
-    /// `most_head`: of a request, in bytes.
-    pub(crate) fn new(stream: Stream, most_head: usize) -> (Self, FaultSeen) {
+    /// What comes of a client. `most_head`: of a request, in bytes.
+    pub(crate) fn client(stream: Stream, most_head: usize) -> (Self, FaultSeen) {
         let fault = FaultSeen::default();
         let checked = Self {
             stream,
-            check: Check::new(most_head),
+            check: Check::new(Sender::Client, most_head),
             handed: 0,
-            fault: fault.clone(),
+            fault: Some(fault.clone()),
         };
         (checked, fault)
+    }
+
+    /// What comes of a backend. `most_head`: of an answer, in bytes.
+    pub(crate) fn backend(stream: Stream, most_head: usize) -> Self {
+        Self {
+            stream,
+            check: Check::new(Sender::Backend, most_head),
+            handed: 0,
+            fault: None,
+        }
     }
 
     /// False: the check has none of its own to hand on.
@@ -58,7 +69,7 @@ impl Checked {
 }
 
 impl AsyncRead for Checked {
-    /// After a fault nothing comes any more, and nobody is woken: whoever polls the connection looks for it then.
+    /// After a client's fault nothing comes any more, and nobody is woken: whoever polls the connection looks for it then.
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -70,7 +81,11 @@ impl AsyncRead for Checked {
                 return Poll::Ready(Ok(()));
             }
             if let Some(fault) = this.check.fault() {
-                let _ = this.fault.0.set(fault);
+                let Some(seen) = &this.fault else {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, fault);
+                    return Poll::Ready(Err(error));
+                };
+                let _ = seen.0.set(fault);
                 return Poll::Pending;
             }
             let before = room.filled().len();

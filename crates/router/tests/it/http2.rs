@@ -8,9 +8,9 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{Method, Request, Response};
 use router::Settings;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -323,4 +323,70 @@ async fn cleartext_http2_to_a_backend() {
             "{seen}"
         );
     }
+}
+
+/// A frame of HTTP/2 whose stream fits in a byte.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// All requests to a backend share a connection: an answer that HTTP does not allow takes none of the others with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_illegal_field_in_an_answer_costs_its_request_alone() {
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const ACK: u8 = 1;
+    /// END_STREAM and END_HEADERS
+    const WHOLE: u8 = 5;
+    static STREAMS: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let world = World::new().await;
+    let addr = app(async |mut stream| {
+        let (mut preface, mut head) = ([0; 24], [0; 9]);
+        stream.read_exact(&mut preface).await.unwrap();
+        stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+        while stream.read_exact(&mut head).await.is_ok() {
+            let [0, high, low, kind, flags, .., id] = head else {
+                return;
+            };
+            let mut payload = vec![0; usize::from(high) << 8 | usize::from(low)];
+            stream.read_exact(&mut payload).await.unwrap();
+            let ok = |id| frame(HEADERS, WHOLE, id, &[0x88]);
+            let bad = frame(HEADERS, WHOLE, id, &[0x88, 0x40, 1, b'X', 1, b'y']);
+            let said = match (kind, id) {
+                (SETTINGS, _) if flags != ACK => frame(SETTINGS, ACK, 0, &[]),
+                (HEADERS, 1) => vec![],
+                (HEADERS, 3) => bad,
+                (HEADERS, _) => [ok(1), ok(id)].concat(),
+                _ => continue,
+            };
+            if kind == HEADERS {
+                STREAMS.lock().unwrap().push(id);
+            }
+            stream.write_all(&said).await.unwrap();
+        }
+    })
+    .await;
+    let mut message = crate::world::plain("app.apps.test", "app", 0, addr);
+    message["protocol"] = "http2".into();
+    world.publish("router.register", message).await;
+    wait_for("the route", async || world.handle.serves("app.apps.test")).await;
+    let sender = connect(&world).await;
+    let (first, _) = begin(&sender, ask(Method::GET, "/"), true).await;
+    wait_for("the first request", async || {
+        !STREAMS.lock().unwrap().is_empty()
+    })
+    .await;
+    let (second, _) = begin(&sender, ask(Method::GET, "/"), true).await;
+    let second = answer(second).await;
+    assert_eq!(second.status(), 502);
+    let error = second.headers()["x-cf-routererror"].to_str().unwrap();
+    assert!(
+        error.starts_with("endpoint_failure (invalid response: "),
+        "{error}"
+    );
+    let (third, _) = begin(&sender, ask(Method::GET, "/"), true).await;
+    assert_eq!(answer(third).await.status(), 200);
+    assert_eq!(answer(first).await.status(), 200);
+    assert_eq!(*STREAMS.lock().unwrap(), [1, 3, 5], "one connection");
 }
