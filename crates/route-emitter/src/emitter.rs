@@ -4,7 +4,7 @@ use crate::watch::{Heard, watch};
 use crate::{Config, fetch, message};
 use anyhow::{Context as _, Result};
 use async_nats::connection::State;
-use clients::bbs::Client;
+use clients::bbs::{BbsError, Client};
 use futures::StreamExt as _;
 use kit::CancellationToken;
 use kit::backoff::Backoff;
@@ -38,6 +38,11 @@ enum Answer {
         asked: Vec<String>,
         found: Vec<Desired>,
     },
+    /// Which of those that were asked about still wait for a cell.
+    Waiting {
+        asked: Vec<String>,
+        still: Result<HashSet<String>, BbsError>,
+    },
     BusConnected,
     RouterStarted(StartMessage),
 }
@@ -59,6 +64,8 @@ struct Emitter {
     again: bool,
     greeted: bool,
     asking: HashSet<String>,
+    /// Who still waits for a cell is being asked.
+    asking_who_waits: bool,
     answers: mpsc::UnboundedSender<Answer>,
     shutdown: CancellationToken,
 }
@@ -107,6 +114,7 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
         again: false,
         greeted: false,
         asking: HashSet::new(),
+        asking_who_waits: false,
         answers,
         shutdown: shutdown.clone(),
     };
@@ -213,6 +221,17 @@ impl Emitter {
                     self.publish(changes).await;
                 }
             }
+            Answer::Waiting { asked, still } => {
+                self.asking_who_waits = false;
+                match still {
+                    Ok(still) => {
+                        for uris in self.table.still_waiting(&asked, &still) {
+                            self.announce_starting(uris).await;
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, "fetch-waiting-failed"),
+                }
+            }
             Answer::BusConnected => {
                 tracing::info!("nats-connected");
                 let pending: Vec<_> = self.farewells.pending().cloned().collect();
@@ -298,10 +317,20 @@ impl Emitter {
         }
     }
 
-    async fn announce_all_starting(&self) {
+    async fn announce_all_starting(&mut self) {
         for uris in self.table.starting() {
             self.announce_starting(uris).await;
         }
+        let asked = self.table.waiting();
+        if asked.is_empty() || self.asking_who_waits {
+            return;
+        }
+        self.asking_who_waits = true;
+        let (bbs, answers) = (self.bbs.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let still = fetch::waiting(&bbs, asked.clone()).await;
+            let _ = answers.send(Answer::Waiting { asked, still });
+        });
     }
 
     /// Routers may let requests for these routes wait; an original router does not listen.

@@ -4,8 +4,8 @@ use crate::convert;
 use anyhow::{Context as _, Result};
 use clients::bbs::{BbsError, Client};
 use routing::emission::{Desired, Snapshot};
-use std::collections::BTreeSet;
-use wire::bbs::{ActualLrpsRequest, DesiredLrp, DesiredLrpsRequest};
+use std::collections::{BTreeSet, HashSet};
+use wire::bbs::{ActualLrpsRequest, DesiredLrp, DesiredLrpsRequest, state};
 
 pub(crate) async fn snapshot(bbs: &Client, cell_id: &str) -> Result<Snapshot> {
     let request = ActualLrpsRequest {
@@ -42,6 +42,25 @@ pub(crate) async fn routes(bbs: &Client, process_guids: Vec<String>) -> Result<V
     } else {
         infos(bbs, process_guids).await
     }
+}
+
+/// Which of these processes have an instance that waits for a cell, and none that runs. Whoever found no cell waits no more.
+pub(crate) async fn waiting(
+    bbs: &Client,
+    process_guids: Vec<String>,
+) -> Result<HashSet<String>, BbsError> {
+    let actuals = bbs.actual_lrps_by_process_guids(process_guids).await?;
+    let (mut waiting, mut running) = (HashSet::new(), HashSet::new());
+    for actual in actuals {
+        let Some(key) = actual.key else { continue };
+        if actual.state == state::RUNNING {
+            running.insert(key.process_guid);
+        } else if actual.state == state::UNCLAIMED && actual.placement_error.is_empty() {
+            waiting.insert(key.process_guid);
+        }
+    }
+    waiting.retain(|guid| !running.contains(guid));
+    Ok(waiting)
 }
 
 async fn infos(bbs: &Client, process_guids: Vec<String>) -> Result<Vec<Desired>> {

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! `router.starting` says whose instances are on their way: those that this cell has claimed, again and again until they run
-//! or are given up; and, once, those that wait for a cell, when more are wanted. Who finds no cell is not announced again.
+//! or are given up; and those that wait for a cell, from when they are wanted until a cell has taken them (the BBS is asked) or
+//! none has room.
 
 mod convert;
 mod emitter;
@@ -44,7 +45,8 @@ pub struct Config {
     pub unregistration_interval: Duration,
     /// … and this many times.
     pub unregistration_send_count: u32,
-    /// Routes whose instances are starting on this cell are announced this often. Routers believe it for ten seconds.
+    /// Routes whose instances are starting on this cell, or wait for one, are announced this often. Routers believe it for ten
+    /// seconds.
     pub announcement_interval: Duration,
 }
 

@@ -47,6 +47,7 @@ impl FakeBbs {
         });
         let app = Router::new()
             .route(path::ACTUAL_LRPS_LIST, post(actuals))
+            .route(path::ACTUAL_LRPS_BY_GUIDS, post(actuals_of))
             .route(path::DOMAINS_LIST, post(domains))
             .route(path::ROUTING_INFOS_LIST, post(routing_infos))
             .route(path::INSTANCE_EVENTS, post(events))
@@ -84,6 +85,20 @@ async fn actuals(State(shared): State<Arc<Shared>>, body: Bytes) -> Vec<u8> {
     let asked = m::ActualLrpsRequest::decode(body).unwrap();
     let mut actual_lrps = shared.actuals.lock().unwrap().clone();
     actual_lrps.retain(|lrp| lrp.instance_key.as_ref().unwrap().cell_id == asked.cell_id);
+    m::ActualLrpsResponse {
+        error: None,
+        actual_lrps,
+    }
+    .encode_to_vec()
+}
+
+async fn actuals_of(State(shared): State<Arc<Shared>>, body: Bytes) -> Vec<u8> {
+    let asked = m::ActualLrpsByProcessGuidsRequest::decode(body).unwrap();
+    let mut actual_lrps = shared.actuals.lock().unwrap().clone();
+    actual_lrps.retain(|lrp| {
+        let guid = &lrp.key.as_ref().unwrap().process_guid;
+        asked.process_guids.contains(guid)
+    });
     m::ActualLrpsResponse {
         error: None,
         actual_lrps,

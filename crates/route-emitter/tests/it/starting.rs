@@ -128,7 +128,7 @@ async fn instances_that_wait_for_a_cell_are_announced_when_they_are_wanted() {
     });
     stage.bbs.event(new);
     until_announced(&mut stage, "new.x").await;
-    // No cell takes it (a placement error is no news for a cell): it is not announced again.
+    // The BBS knows nothing of it: it is not announced again.
     only_is_announced(&mut stage, "q.x").await;
     let grown = m::Event::DesiredLrpChanged(m::DesiredLrpChangedEvent {
         before: Some(process("p", "new.x")),
@@ -144,6 +144,30 @@ async fn instances_that_wait_for_a_cell_are_announced_when_they_are_wanted() {
     });
     stage.bbs.event(grown);
     until_announced(&mut stage, "new.x").await;
+    only_is_announced(&mut stage, "q.x").await;
+}
+
+#[tokio::test]
+async fn instances_that_wait_for_a_cell_are_announced_until_it_is_known_that_none_has_room() {
+    let unclaimed = |placement_error: &str| m::ActualLrp {
+        instance_key: Some(m::ActualLrpInstanceKey::default()),
+        state: m::state::UNCLAIMED.into(),
+        placement_error: placement_error.into(),
+        ..claimed("p")
+    };
+    let rows = |placement_error: &str| vec![claimed("q"), unclaimed(placement_error)];
+    let mut stage = Stage::start(vec![process("q", "q.x")], rows(""), often).await;
+    stage.subscribed().await;
+    let new = m::Event::DesiredLrpCreated(m::DesiredLrpEvent {
+        desired_lrp: Some(process("p", "new.x")),
+        trace_id: String::new(),
+    });
+    stage.bbs.event(new);
+    for _ in 0..4 {
+        until_announced(&mut stage, "new.x").await;
+    }
+    let desired = vec![process("q", "q.x"), process("p", "new.x")];
+    stage.bbs.set(desired, rows("insufficient resources"));
     only_is_announced(&mut stage, "q.x").await;
 }
 

@@ -14,6 +14,8 @@ pub struct Table {
     holders: HashMap<(String, u16), Vec<String>>,
     /// Removed rows, so that an event that comes late does not bring them back. Kept for two syncs.
     graves: HashMap<Grave, (ModificationTag, u64)>,
+    /// Processes with instances that wait for a cell, as far as anybody knows here.
+    waiting: HashSet<String>,
     /// Counts events: tells what changed while a snapshot was fetched.
     clock: u64,
     /// When the sync before the last one began.
@@ -85,15 +87,20 @@ impl Table {
                 self.set_desired(desired);
                 self.settle_and_announce(&guid)
             }
-            // Nothing is kept of it: the cell that an instance is placed on speaks for it from then on.
-            Event::InstancesWanted { process_guid } => Changes {
-                starting: self
-                    .processes
-                    .get(&process_guid)
+            // The cell that an instance is placed on speaks for it from then on.
+            Event::InstancesWanted { process_guid } => {
+                let process = self.processes.get(&process_guid);
+                let starting = process
                     .filter(|process| process.registrations.is_empty())
-                    .map_or_else(Vec::new, Process::uris),
-                ..Changes::default()
-            },
+                    .map_or_else(Vec::new, Process::uris);
+                if !starting.is_empty() {
+                    self.waiting.insert(process_guid);
+                }
+                Changes {
+                    starting,
+                    ..Changes::default()
+                }
+            }
             Event::DesiredRemoved { process_guid, tag } => {
                 if let Some(process) = self.processes.get_mut(&process_guid)
                     && process
@@ -170,6 +177,7 @@ impl Table {
             let keep = |known: &Touched<Desired>| {
                 known.at > marker.0
                     || desired_there.contains(guid)
+                    || self.waiting.contains(guid)
                     || !snapshot.fresh_domains.contains(&known.value.domain)
             };
             if !process.desired.as_ref().is_some_and(keep) {
@@ -206,6 +214,7 @@ impl Table {
             // What this cell runs nothing of is asked for again when it does.
             if let Some(process) = self.processes.get_mut(guid)
                 && process.actuals.is_empty()
+                && !self.waiting.contains(guid)
                 && process
                     .desired
                     .as_ref()
@@ -247,6 +256,31 @@ impl Table {
         processes
             .filter(|process| process.is_starting())
             .map(Process::uris)
+    }
+
+    /// The processes of which an instance may wait for a cell, and none is here. No event tells when another cell has taken
+    /// it: whoever wants to know has to ask the BBS, and to tell [`Table::still_waiting`].
+    pub fn waiting(&mut self) -> Vec<String> {
+        let processes = &self.processes;
+        self.waiting.retain(|guid| {
+            processes
+                .get(guid)
+                .is_some_and(|process| process.desired.is_some() && process.actuals.is_empty())
+        });
+        self.waiting.iter().cloned().collect()
+    }
+
+    /// Of the processes that were `asked` about only these wait `still`. Returns the uris of each, to be announced.
+    pub fn still_waiting(&mut self, asked: &[String], still: &HashSet<String>) -> Vec<Vec<String>> {
+        for guid in asked.iter().filter(|guid| !still.contains(*guid)) {
+            self.waiting.remove(guid);
+        }
+        let waits = |guid: &&String| self.waiting.contains(*guid);
+        let known = still.iter().filter(waits);
+        known
+            .filter_map(|guid| self.processes.get(guid))
+            .map(Process::uris)
+            .collect()
     }
 
     /// Everything that should be registered now.

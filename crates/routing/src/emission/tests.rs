@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::collections::HashSet;
 
 fn route(uri: &str, port: u32) -> Arc<Route> {
     Arc::new(Route {
@@ -547,7 +548,7 @@ fn a_process_is_starting_while_none_of_its_instances_runs() {
 }
 
 #[test]
-fn instances_that_wait_for_a_cell_are_announced_once() {
+fn instances_wait_for_a_cell_until_one_has_taken_them() {
     let mut table = Table::default();
     let wanted = || Event::InstancesWanted {
         process_guid: "p".into(),
@@ -558,8 +559,24 @@ fn instances_that_wait_for_a_cell_are_announced_once() {
     let said = table.apply(wanted());
     assert_eq!(said.starting, ["a.x"]);
     assert!(said.is_empty());
-    assert_eq!(table.starting().count(), 0, "only its cell repeats it");
+    assert_eq!(table.starting().count(), 0, "not by itself");
+    let asked = table.waiting();
+    assert_eq!(asked, ["p"]);
+    let still = HashSet::from(["p".to_owned(), "x".to_owned()]);
+    let marker = table.begin_sync();
+    let nothing_here = Snapshot {
+        fresh_domains: HashSet::from(["cf-apps".to_owned()]),
+        ..Snapshot::default()
+    };
+    table.sync(marker, nothing_here);
+    assert_eq!(table.still_waiting(&asked, &still), [["a.x"]]);
+    assert_eq!(table.waiting(), ["p"]);
+    assert!(table.still_waiting(&asked, &HashSet::new()).is_empty());
+    assert!(table.waiting().is_empty(), "elsewhere, or given up");
+
+    table.apply(wanted());
     table.apply(Event::ActualSet(actual("p", 0, 1)));
+    assert!(table.waiting().is_empty(), "here");
     assert!(
         table.apply(wanted()).starting.is_empty(),
         "another instance serves"
