@@ -173,9 +173,9 @@ pub(super) async fn restage(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> 
     let target = s.require_space()?;
     let app = s.app(p.arg(0), &target).await?;
     if strategy == Strategy::StopStart {
-        s.ui.line("This action will cause app downtime.");
-        s.ui.blank();
+        s.ui.warn("This action will cause app downtime.");
     }
+    s.ui.blank();
     announce(s, "Restaging", &app.name, &target);
     s.ui.blank();
     let package = steps::newest_package(s, &app).await?.with_context(|| {
