@@ -137,6 +137,13 @@ pub struct LogFormat {
     pub syslog: Option<Syslog>,
 }
 
+impl LogFormat {
+    /// The router's address on the connection to the backend.
+    pub(crate) fn tells_local_address(&self) -> bool {
+        self.extra_fields.contains(&LogField::LocalAddress)
+    }
+}
+
 /// A syslog server for access log lines (RFC 5424).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syslog {

@@ -240,7 +240,18 @@ fn none_left(
     reason: NoPick,
     last: Option<Fault>,
 ) -> Rejection {
+    let tell = || {
+        tracing::error!(
+            host,
+            error = "No endpoints available",
+            "select-endpoint-failed"
+        )
+    };
     match (last, reason) {
+        (Some(fault), NoPick::None) => {
+            tell();
+            Rejection::Backend(fault)
+        }
         (Some(fault), _) => Rejection::Backend(fault),
         (None, NoPick::Full) => {
             context.worker.shared.metrics.backend_exhausted_conns.add(1);
@@ -250,7 +261,7 @@ fn none_left(
             }
         }
         (None, NoPick::None | NoPick::Tried) => {
-            tracing::error!(error = "no endpoints available", "select-endpoint-failed");
+            tell();
             Rejection::NoneAvailable
         }
     }
@@ -292,6 +303,12 @@ pub(crate) async fn attempt(
         outgoing.made.connected = true;
         outgoing.made.reused = reused;
         let settings = &worker.shared.settings;
+        if let Connected::Http1(side) = &connected
+            && reused
+            && settings.log_format.tells_local_address()
+        {
+            outgoing.made.local = side.local_addr();
+        }
         let deadline = now
             + match &connected {
                 Connected::Http1(_) => patience(settings.endpoint_timeout),

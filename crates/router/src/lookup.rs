@@ -6,6 +6,7 @@ use crate::rejection::Rejection;
 use crate::router::Shared;
 use http1::{Fields, Known, Request};
 use routing::registry::{Instance, Pool, request_host};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +22,23 @@ enum Wanted {
     Any,
     App { guid: String, index: String },
     Process { guid: String, index: Option<String> },
+}
+
+/// As gorouter names it to clients.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("instance"),
+            Self::App { guid, index } => write!(f, "instance ('{index}') with guid ('{guid}')"),
+            Self::Process { guid, index: None } => {
+                write!(f, "instance with process guid ('{guid}')")
+            }
+            Self::Process {
+                guid,
+                index: Some(index),
+            } => write!(f, "instance ('{index}') with process guid ('{guid}')"),
+        }
+    }
 }
 
 impl Target {
@@ -68,6 +86,7 @@ pub(crate) async fn find(
         } else {
             Rejection::UnknownInstance {
                 host: host.to_owned(),
+                instance: wanted.to_string(),
             }
         });
     };
@@ -88,6 +107,7 @@ pub(crate) async fn find(
     if !target.pool.has(target.instance()) {
         return Err(Rejection::UnknownInstance {
             host: host.to_owned(),
+            instance: target.wanted.to_string(),
         });
     }
     Ok(target)
@@ -157,6 +177,19 @@ mod tests {
                 guid: GUID.into(),
                 index: None
             }
+        );
+        let named = |name, value: &str| of(name, &format!("{GUID}{value}")).unwrap().to_string();
+        assert_eq!(
+            [
+                named(Known::XCfAppInstance, ":1"),
+                named(Known::XCfProcessInstance, ":1"),
+                named(Known::XCfProcessInstance, ""),
+            ],
+            [
+                format!("instance ('1') with guid ('{GUID}')"),
+                format!("instance ('1') with process guid ('{GUID}')"),
+                format!("instance with process guid ('{GUID}')"),
+            ]
         );
         assert_eq!(of(Known::XCfAppInstance, "").unwrap(), Wanted::Any);
         assert_eq!(of(Known::XCfProcessInstance, "").unwrap(), Wanted::Any);

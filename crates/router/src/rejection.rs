@@ -18,6 +18,7 @@ pub(crate) enum Rejection {
     /// The route or the instance that an instance header names.
     UnknownInstance {
         host: String,
+        instance: String,
     },
     InvalidAppInstance,
     InvalidProcessInstance,
@@ -78,10 +79,10 @@ impl Rejection {
                 &format!("Requested route ('{host}') does not exist."),
                 NEVER,
             ),
-            Self::UnknownInstance { host } => answer(
+            Self::UnknownInstance { host, instance } => answer(
                 400,
                 "unknown_route",
-                &format!("Requested instance does not exist for route ('{host}')."),
+                &format!("Requested {instance} does not exist for route ('{host}')"),
                 NEVER,
             ),
             Self::InvalidAppInstance => answer(
@@ -197,7 +198,8 @@ impl Rejection {
             message,
             cache,
         } = self.answer(shared.settings.compat_gorouter);
-        shared.metrics.rejected(&self);
+        shared.metrics.rejected(&self, status);
+        self.tell();
         let reason = reason(status);
         exchange.response.begin(status, reason);
         let fields = &mut exchange.response.fields;
@@ -251,6 +253,29 @@ impl Rejection {
             body: body.into_bytes(),
             close: self.ends_connection(),
         }
+    }
+
+    /// The component log's word, where gorouter has one; of endpoints that fail, those who try them tell.
+    fn tell(&self) {
+        let expired = match self {
+            Self::InvalidAppInstance => {
+                return tracing::error!("invalid-app-instance-header");
+            }
+            Self::InvalidProcessInstance => {
+                return tracing::error!("invalid-process-instance-header");
+            }
+            Self::RouteServiceUnsupported | Self::RouteServiceWithoutUpgrade => {
+                return tracing::info!("route-service-unsupported");
+            }
+            Self::RouteServiceSignature { expired } | Self::StrictSignature { expired } => *expired,
+            _ => return,
+        };
+        let error = if expired {
+            "expired"
+        } else {
+            "it proves nothing"
+        };
+        tracing::error!(error, "signature-validation-failed");
     }
 
     /// The client's bytes make no sense any more, or will never come.

@@ -89,11 +89,19 @@ fn source(target: &str) -> String {
         Some("cupola") => return "vcap.gorouter".into(),
         _ => return format!("vcap.gorouter.{}", target.replace("::", ".")),
     }
-    match path.next() {
-        None | Some("router" | "lifecycle") => "vcap.gorouter".into(),
-        Some("bus") => "vcap.gorouter.registry".into(),
-        Some("forward" | "backend") => "vcap.gorouter.proxy".into(),
-        Some(part) => format!("vcap.gorouter.{part}"),
+    match (path.next(), path.next()) {
+        (Some("bus"), Some("message")) => "vcap.gorouter.subscriber".into(),
+        (Some("bus"), _) => "vcap.gorouter.registry".into(),
+        // What becomes of a request.
+        (
+            None
+            | Some(
+                "router" | "lifecycle" | "route" | "rejection" | "forward" | "backend" | "lookup"
+                | "route_service",
+            ),
+            _,
+        ) => "vcap.gorouter".into(),
+        (Some(part), _) => format!("vcap.gorouter.{part}"),
     }
 }
 
@@ -202,7 +210,10 @@ mod tests {
         for (target, wanted) in [
             ("router::lifecycle", "vcap.gorouter"),
             ("router::bus", "vcap.gorouter.registry"),
-            ("router::forward", "vcap.gorouter.proxy"),
+            ("router::bus::apply", "vcap.gorouter.registry"),
+            ("router::bus::message", "vcap.gorouter.subscriber"),
+            ("router::registry", "vcap.gorouter.registry"),
+            ("router::forward::report", "vcap.gorouter"),
             ("router::listen", "vcap.gorouter.listen"),
             ("cupola::router_command", "vcap.gorouter"),
             ("async_nats", "vcap.gorouter.async_nats"),

@@ -11,11 +11,16 @@ use routing::registry::{Consequence, Endpoint, Pool};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What becomes of an endpoint is the registry's to tell, with gorouter.
+const REGISTRY: &str = "router::registry";
+
 /// An error of the component log that begins with its endpoint, by gorouter's keys.
 macro_rules! tell {
-    ($endpoint:expr, $($more:tt)+) => {{
+    ($target:expr, $pool:expr, $endpoint:expr, $($more:tt)+) => {{
         let spec = $endpoint.spec();
         tracing::error!(
+            target: $target,
+            route = $pool.uri(),
             "route-endpoint.ApplicationId" = spec.app_id,
             "route-endpoint.Addr" = $endpoint.address(),
             "route-endpoint.Tags" = ?spec.tags,
@@ -87,8 +92,9 @@ impl Failed<'_> {
             );
         }
         tell!(
+            module_path!(),
+            pool,
             endpoint,
-            route = pool.uri(),
             instance_id = peer::instance_guid(endpoint),
             attempt = self.attempt,
             vcap_request_id = request_id,
@@ -109,8 +115,9 @@ impl Failed<'_> {
         match pool.fail(endpoint, failure, Instant::now()) {
             Consequence::Pruned => self.report_pruned(pool),
             Consequence::Marked => tell!(
+                REGISTRY,
+                pool,
                 endpoint,
-                route = pool.uri(),
                 error = %fault,
                 "endpoint-marked-as-ineligible"
             ),
@@ -128,8 +135,9 @@ impl Failed<'_> {
             _ => (endpoint.tls_name(), "-"),
         };
         tell!(
+            REGISTRY,
+            pool,
             endpoint,
-            route = pool.uri(),
             instance_id = peer::instance_guid(endpoint),
             expected_certificate_name = expected,
             presented_certificate_names = presented,

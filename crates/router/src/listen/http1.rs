@@ -115,7 +115,7 @@ fn poll_next(
 /// What could not be read is answered without a route, and is the last on its connection.
 async fn refuse(exchange: &mut Exchange, refusal: Refusal) -> After {
     let (status, metrics) = (refusal.status(), &exchange.worker.shared.metrics);
-    metrics.rejected(&Rejection::Refused(refusal));
+    metrics.rejected(&Rejection::Refused(refusal), status);
     tracing::debug!(%refusal, "request-refused");
     let reason = rejection::reason(status);
     let body = format!("{status} {reason}: {refusal}\n");

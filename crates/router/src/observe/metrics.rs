@@ -134,19 +134,24 @@ impl Metrics {
         self.send("route_registration_latency", seconds * 1e3, "ms");
     }
 
-    pub(crate) fn rejected(&self, rejection: &Rejection) {
+    /// As gorouter: rejected is what no route or instance could be found for, a bad gateway what endpoints failed to answer.
+    /// `status`: what the client gets.
+    pub(crate) fn rejected(&self, rejection: &Rejection, status: u16) {
         match rejection {
-            Rejection::Backend(fault) if fault.status() == 502 => self.bad_gateways.add(1),
-            Rejection::NoneAvailable
-            | Rejection::RouteServiceUnsupported
-            | Rejection::RouteServiceSignature { expired: false }
-            | Rejection::Panic => self.bad_gateways.add(1),
-            Rejection::Backend(_) => {}
+            Rejection::EmptyHost
+            | Rejection::UnknownRoute { .. }
+            | Rejection::UnknownInstance { .. }
+            | Rejection::InvalidAppInstance
+            | Rejection::InvalidProcessInstance
+            | Rejection::Misdirected
+            | Rejection::PolicyDenied => self.rejected_requests.add(1),
+            Rejection::Backend(_) | Rejection::NoneAvailable if status == 502 => {
+                self.bad_gateways.add(1);
+            }
             Rejection::Refused(Refusal::ContentLengthEmpty) => {
                 self.empty_content_length_header.add(1);
-                self.rejected_requests.add(1);
             }
-            _ => self.rejected_requests.add(1),
+            _ => {}
         }
     }
 

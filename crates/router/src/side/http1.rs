@@ -6,6 +6,7 @@ use crate::router::Worker;
 use http1::chunked::{self, Decoder};
 use http1::{Fields, Framing, Known, Limits, Refusal, Request, Response, Version};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -94,6 +95,11 @@ impl Http1 {
             && self.writing == Writing::Ended
             && self.output.is_empty()
             && self.input.is_empty()
+    }
+
+    /// The router's own address on it.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.stream.local_addr()
     }
 
     /// While it waits: the other side is silent and has not gone, as far as the last look at the sockets tells.

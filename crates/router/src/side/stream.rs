@@ -1,6 +1,7 @@
 //! A connection's bytes: TCP, or TLS on it. The same for clients and for backends.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -23,6 +24,10 @@ impl Stream {
 
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.tcp().local_addr().ok()
     }
 
     /// Waits until there may be something to read, without a place to put it. `drained`: the last read found less than it

@@ -59,13 +59,15 @@ impl Visit for Fields {
 
 /// The line with this message about this endpoint, once it is there.
 async fn line(message: &str, address: &str) -> Line {
+    line_with(message, "route-endpoint.Addr", address).await
+}
+
+async fn line_with(message: &str, key: &str, value: &str) -> Line {
     let find = || {
         let lines = LINES.lock().unwrap();
         let found = lines.iter().find(|line| {
-            line.get("message").is_some_and(|m| m == message)
-                && line
-                    .get("route-endpoint.Addr")
-                    .is_some_and(|a| a == address)
+            let is = |key: &str, wanted: &str| line.get(key).is_some_and(|found| found == wanted);
+            is("message", message) && is(key, value)
         });
         found.cloned()
     };
@@ -73,9 +75,13 @@ async fn line(message: &str, address: &str) -> Line {
     find().unwrap()
 }
 
-async fn world() -> World {
+fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(Keeper).unwrap());
+}
+
+async fn world() -> World {
+    keep();
     World::with(Settings {
         max_attempts: 1,
         endpoint_timeout: Duration::from_millis(300),
@@ -141,6 +147,34 @@ async fn an_endpoint_of_another_name() {
     assert_eq!(pruned["route-endpoint.ApplicationId"], "app");
     assert_eq!(pruned["expected_certificate_name"], "mine");
     assert_eq!(pruned["presented_certificate_names"], "other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_no_endpoint_can_serve() {
+    let world = World::with(Settings {
+        sticky_for_auth_negotiate: true,
+        ..Settings::default()
+    })
+    .await;
+    keep();
+    let backend = Backend::start("x").await;
+    world
+        .register("sticky.log.test", "app", 0, backend.addr)
+        .await;
+    let ask = async |header, value| {
+        let headers = [("authorization", "Negotiate x"), (header, value)];
+        crate::client::request(world.addr, "GET", "sticky.log.test", "/", &headers, "").await
+    };
+    assert_eq!(ask("cookie", "__VCAP_ID__=gone").await.status, 502);
+    let failed = line_with("select-endpoint-failed", "host", "sticky.log.test").await;
+    assert_eq!(failed["error"], "No endpoints available");
+    for (header, message) in [
+        ("x-cf-app-instance", "invalid-app-instance-header"),
+        ("x-cf-process-instance", "invalid-process-instance-header"),
+    ] {
+        assert_eq!(ask(header, "no guid").await.status, 400);
+        line_with(message, "message", message).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

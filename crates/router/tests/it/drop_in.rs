@@ -3,6 +3,7 @@
 use crate::backends::Backend;
 use crate::certs::Ca;
 use crate::client::request;
+use crate::http1::read_until;
 use crate::world::{Nats, World, wait_for};
 use clients::loggregator::Emitter;
 use kit::CancellationToken;
@@ -12,6 +13,7 @@ use router::{
     Reserved, ResponseRewrite, Router, Settings, Status,
 };
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,6 +68,36 @@ async fn client_certificates_and_what_backends_hear_of_them() {
         let refused = world.dump_by_tls(Some(&stranger), names, "mine").await;
         assert!(refused.is_err());
     }
+}
+
+/// Also of a connection that another request had before, as gorouter.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_the_routers_address_on_the_connection_to_the_backend() {
+    let world = World::with(Settings {
+        log_format: LogFormat {
+            extra_fields: vec![LogField::LocalAddress, LogField::DialTime],
+            ..LogFormat::default()
+        },
+        ..Settings::default()
+    })
+    .await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    // One connection of the client's has one worker, which keeps its connections to backends.
+    let mut client = TcpStream::connect(world.addr).await.unwrap();
+    for path in ["/length?first", "/length?second"] {
+        let get = format!("GET {path} HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        client.write_all(get.as_bytes()).await.unwrap();
+        read_until(&mut client, "\r\n\r\n").await;
+    }
+    let lines = world.log_lines(2).await;
+    let address = |line: &str| {
+        let (_, rest) = line.split_once("local_address:\"").unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    assert!(lines[1].contains("dial_time:\"-\""), "reused: {}", lines[1]);
+    assert!(address(&lines[0]).starts_with("127.0.0.1:"), "{}", lines[0]);
+    assert_eq!(address(&lines[0]), address(&lines[1]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

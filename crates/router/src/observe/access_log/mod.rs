@@ -418,6 +418,8 @@ fn redacted<'a>(uri: &'a str, method: &str, redact: RedactQuery) -> Cow<'a, str>
         return uri.into();
     }
     match uri.split_once('?') {
+        // There is nothing to hide.
+        Some((_, "")) => uri.into(),
         Some((path, query)) => match redact {
             RedactQuery::None => uri.into(),
             RedactQuery::All => path.into(),
@@ -444,6 +446,8 @@ mod tests {
         assert_eq!(of("GET", RedactQuery::None), "/a?b=c");
         assert_eq!(of("GET", RedactQuery::All), "/a");
         assert_eq!(of("POST", RedactQuery::All), "/a?b=c");
+        assert_eq!(redacted("/a?", "GET", RedactQuery::Hash), "/a?");
+        assert_eq!(redacted("/a?", "GET", RedactQuery::All), "/a?");
         assert_eq!(
             of("GET", RedactQuery::Hash),
             "/a?hash=2fbe0fc5071afee65fb6ce14be6ea1f1d13b2bca"
