@@ -1,8 +1,8 @@
 //! The BBS client: one method per call, and event streams.
 
+use crate::sse;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
-use bytes::BytesMut;
 use futures::StreamExt as _;
 use kit::tls::Identity;
 use prost::Message;
@@ -406,7 +406,7 @@ impl Client {
         );
         Ok(Events {
             chunks: Box::pin(response.bytes_stream()),
-            buffer: BytesMut::new(),
+            received: sse::Events::default(),
         })
     }
 }
@@ -416,7 +416,7 @@ type Chunks = std::pin::Pin<Box<dyn futures::Stream<Item = reqwest::Result<bytes
 /// An open event stream.
 pub struct Events {
     chunks: Chunks,
-    buffer: BytesMut,
+    received: sse::Events,
 }
 
 impl std::fmt::Debug for Events {
@@ -429,9 +429,8 @@ impl Events {
     /// The next event. `Err` when the stream ended or broke: subscribe again and resync. Unknown events are skipped.
     pub async fn next(&mut self) -> Result<m::Event> {
         loop {
-            while let Some(end) = find_blank_line(&self.buffer) {
-                let block = self.buffer.split_to(end);
-                if let Some(event) = decode_block(&block)? {
+            while let Some(event) = self.received.next()? {
+                if let Some(event) = decode(&event)? {
                     return Ok(event);
                 }
             }
@@ -441,33 +440,18 @@ impl Events {
                 .await
                 .context("BBS event stream ended")?
                 .context("read BBS event stream")?;
-            self.buffer.extend_from_slice(&chunk);
+            self.received.push(&chunk);
         }
     }
 }
 
-fn find_blank_line(buffer: &[u8]) -> Option<usize> {
-    buffer
-        .windows(2)
-        .position(|w| w == b"\n\n")
-        .map(|at| at + 2)
-}
-
-fn decode_block(block: &[u8]) -> Result<Option<m::Event>> {
-    let text = std::str::from_utf8(block).context("event is not UTF-8")?;
-    let (mut name, mut data) = ("", String::new());
-    for line in text.lines() {
-        if let Some(value) = line.strip_prefix("event:") {
-            name = value.trim();
-        } else if let Some(value) = line.strip_prefix("data:") {
-            data.push_str(value.trim());
-        }
-    }
+fn decode(event: &sse::Event) -> Result<Option<m::Event>> {
+    let name = event.name.trim();
     if name.is_empty() {
         return Ok(None);
     }
     let bytes = base64::engine::general_purpose::STANDARD
-        .decode(data)
+        .decode(event.data.trim())
         .context("event data is not base64")?;
     m::Event::decode(name, &bytes).with_context(|| format!("decode event {name}"))
 }

@@ -7,4 +7,6 @@ pub mod loggregator;
 pub mod metron;
 pub mod nats;
 pub mod rep;
+pub mod routing_api;
+mod sse;
 pub mod uaa;

@@ -1,8 +1,12 @@
-//! Verifying access tokens with the UAA's public keys.
+//! Verifying access tokens with the UAA's public keys; fetching one's own ([`TokenFetcher`]).
 //!
-//! Called by every API that takes a bearer token. Keys come from `{uaa_url}/token_keys`, are kept, and fetched again
+//! Verifying is called by every API that takes a bearer token. Keys come from `{uaa_url}/token_keys`, are kept, and fetched again
 //! when a token names an unknown key (at most once every [`REFETCH_PAUSE`]). Tokens are checked locally: a UAA that is
 //! down stops no request as long as its keys are known. Never accepts refresh tokens, and no algorithm but RS256.
+
+mod client_token;
+
+pub use client_token::{ClientCredentials, TokenFetcher};
 
 use anyhow::{Context as _, Result};
 use jsonwebtoken::errors::ErrorKind;

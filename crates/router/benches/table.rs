@@ -215,6 +215,7 @@ async fn measure(what: &str, routes: usize) -> Result<()> {
             password: "secret".into(),
             tls: None,
         },
+        routing_api: None,
         backend_tls: kit::tls::Identity {
             cert_pem: String::new(),
             key_pem: String::new(),

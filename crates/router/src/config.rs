@@ -27,6 +27,8 @@ pub struct Config {
     pub certificates: Vec<Certificate>,
     pub status: Status,
     pub nats: clients::nats::Config,
+    /// Another source of routes. `None`: NATS alone.
+    pub routing_api: Option<clients::routing_api::Config>,
     /// The certificate that backends are shown (none when empty); `ca_pem`: the authorities that backends' certificates
     /// must chain to.
     pub backend_tls: kit::tls::Identity,

@@ -32,8 +32,9 @@
 //! ```
 //!
 //! [`side`] is what client and backend have in common: a connection of HTTP/1 or a stream of HTTP/2, read and written without
-//! holding a buffer while it waits. Beside that path: [`bus`] fills the table from NATS, [`observe`] holds access log,
-//! metrics and status endpoints, [`lifecycle`] starts, reloads, hands over and ends it all.
+//! holding a buffer while it waits. Beside that path: [`bus`] fills the table from NATS, [`route_fetcher`] from a Routing
+//! API, [`observe`] holds access log, metrics and status endpoints, [`lifecycle`] starts, reloads, hands over and ends it
+//! all.
 
 mod config;
 mod context;
@@ -69,6 +70,8 @@ mod side;
 mod backend;
 mod bus;
 mod observe;
+mod registry;
+mod route_fetcher;
 
 #[cfg(test)]
 mod fuzz_tests;

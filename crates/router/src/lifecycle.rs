@@ -15,6 +15,7 @@ use crate::config::{Reload, Settings};
 use crate::listen::Front;
 use crate::observe::pulse::pulse;
 use crate::observe::status::{self, Page};
+use crate::route_fetcher;
 use crate::router::{Handle, PagesSocket, Router, Shared, Workers, front_tls, spawn_workers};
 use crate::thread;
 use anyhow::{Context as _, Result};
@@ -86,6 +87,7 @@ impl Router {
             pages,
             status,
             nats,
+            routing_api,
             mut reloads,
             inherited,
             ..
@@ -96,6 +98,9 @@ impl Router {
         let (own, until) = (shared.clone(), end.clone());
         let bus = thread::spawn("router-bus".into(), || bus::subscribe(own, nats, until))?;
         tasks.spawn(bus);
+        if let Some(api) = routing_api {
+            tasks.spawn(route_fetcher::run(shared.clone(), api, end.clone()));
+        }
         tasks.spawn(prune(shared.clone(), end.clone()));
         tasks.spawn(pulse(shared.clone(), end.clone()));
         let mut pages = PageServers::new(shared.clone(), status, pages)?;

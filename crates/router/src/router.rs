@@ -16,6 +16,7 @@ use crate::side::drain::Drain;
 use crate::side::heads::Heads;
 use crate::thread;
 use anyhow::{Context as _, Result};
+use clients::routing_api::RoutingApi;
 use kit::CancellationToken;
 use kit::tls::Identity;
 use routing::registry::{self, Registry};
@@ -156,6 +157,8 @@ pub struct Router {
     pub(crate) status: Status,
     status_addr: SocketAddr,
     pub(crate) nats: clients::nats::Config,
+    /// `None`: routes come from NATS alone.
+    pub(crate) routing_api: Option<RoutingApi>,
     pub(crate) reloads: mpsc::Receiver<ReloadRequest>,
     reload: mpsc::Sender<ReloadRequest>,
     /// The sockets are another process's as well, which serves the pages until this one is ready.
@@ -295,6 +298,7 @@ impl Router {
             .into_iter()
             .map(PagesSocket::new)
             .collect::<Result<_>>()?;
+        let routing_api = config.routing_api.as_ref().map(RoutingApi::new);
         let (reload, reloads) = mpsc::channel(1);
         Ok(Self {
             shared,
@@ -304,6 +308,7 @@ impl Router {
             status: config.status,
             status_addr,
             nats: config.nats,
+            routing_api: routing_api.transpose()?,
             reloads,
             reload,
             inherited: false,

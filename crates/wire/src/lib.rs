@@ -10,3 +10,4 @@ pub mod locket;
 pub mod loggregator;
 pub mod rep;
 pub mod router;
+pub mod routing_api;

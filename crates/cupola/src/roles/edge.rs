@@ -70,6 +70,7 @@ pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> 
             password: plan.status_password.clone(),
         },
         nats: plan.nats(),
+        routing_api: None,
         backend_tls,
         access_log: Some(setting.folder("log")?.join("access.log")),
         loggregator,

@@ -3,6 +3,7 @@
 use super::files::read_text;
 use super::sockets::{Reserved, Sockets};
 use anyhow::{Context as _, Result};
+use clients::http::Authorities;
 use clients::loggregator::Emitter;
 use kit::tls::{ClientAuth, Identity, server_config};
 use router::gorouter_yml::{GorouterYml, Prometheus};
@@ -25,6 +26,7 @@ pub(super) struct Built {
 pub(super) async fn router(read: GorouterYml, sockets: &mut Sockets) -> Result<Built> {
     let files = files(&read);
     let error_page = error_page(&read)?;
+    let api = routing_api(&read)?;
     let debug = match read.debug_addr {
         Some(address) => Some(sockets.listen(address, "debug_addr")?),
         None => None,
@@ -83,6 +85,7 @@ pub(super) async fn router(read: GorouterYml, sockets: &mut Sockets) -> Result<B
             password: status.pass,
         },
         nats: read.nats,
+        routing_api: api,
         backend_tls: read.backend_tls,
         access_log: read.access_log,
         loggregator: Emitter::discard(),
@@ -104,6 +107,8 @@ pub(super) async fn router(read: GorouterYml, sockets: &mut Sockets) -> Result<B
 pub(super) fn reload(read: GorouterYml) -> Result<(Reload, Vec<PathBuf>)> {
     let files = files(&read);
     let error_page = error_page(&read)?;
+    // It does not change while the router runs, but a file that cannot be read is told.
+    routing_api(&read)?;
     let mut pages_tls = HashMap::new();
     if let Some((_, certificate)) = read.status.tls {
         pages_tls.insert(Pages::Health, health_tls(certificate)?);
@@ -140,6 +145,26 @@ fn error_page(read: &GorouterYml) -> Result<Option<ErrorPage>> {
     let page = ErrorPage::parse(&read_text(path, key)?);
     page.map(Some)
         .map_err(|problem| anyhow::anyhow!("{key} {} {problem}", path.display()))
+}
+
+/// With the authorities that a file holds.
+fn routing_api(read: &GorouterYml) -> Result<Option<clients::routing_api::Config>> {
+    let Some(keys) = &read.routing_api else {
+        return Ok(None);
+    };
+    let mut api = keys.api.clone();
+    if let (Some(path), Some(oauth)) = (&keys.oauth_ca_file, &mut api.oauth) {
+        let key = "oauth.ca_certs";
+        let pem = read_text(path, key)?;
+        kit::tls::roots(&pem).with_context(|| {
+            format!(
+                "{key} {}: it must hold the UAA's authority as PEM",
+                path.display()
+            )
+        })?;
+        oauth.tls.authorities = Authorities::Pem(pem);
+    }
+    Ok(Some(api))
 }
 
 fn health_tls(certificate: Certificate) -> Result<Arc<ServerConfig>> {

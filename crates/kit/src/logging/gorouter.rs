@@ -91,6 +91,7 @@ fn source(target: &str) -> String {
     }
     match (path.next(), path.next()) {
         (Some("bus"), Some("message")) => "vcap.gorouter.subscriber".into(),
+        (Some("route_fetcher"), _) => "vcap.gorouter.route-fetcher".into(),
         (Some("bus"), _) => "vcap.gorouter.registry".into(),
         // What becomes of a request.
         (
@@ -214,6 +215,7 @@ mod tests {
             ("router::bus::message", "vcap.gorouter.subscriber"),
             ("router::registry", "vcap.gorouter.registry"),
             ("router::forward::report", "vcap.gorouter"),
+            ("router::route_fetcher", "vcap.gorouter.route-fetcher"),
             ("router::listen", "vcap.gorouter.listen"),
             ("cupola::router_command", "vcap.gorouter"),
             ("async_nats", "vcap.gorouter.async_nats"),

@@ -2,8 +2,9 @@
 
 use super::message::{self, Registration, Rejected};
 use crate::observe::metrics::Counter;
+use crate::registry;
 use crate::router::Shared;
-use routing::registry::{Fingerprint, Registered, Repeats, Unregistered};
+use routing::registry::{Fingerprint, Registered, Repeats};
 use siphasher::sip128::SipHasher13;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -116,22 +117,11 @@ impl Applier {
         for uri in &registration.uris {
             let (outcome, place) = shared.registry.put(uri, &mut endpoint, told, now);
             places.extend(place);
-            let action = match outcome {
-                Registered::Added { .. } => "added",
-                Registered::Updated => "updated",
-                Registered::Refreshed => "refreshed",
-            };
-            let label = (component.clone(), action);
-            shared.metrics.registry_message.add(&label);
-            if let Registered::Added { new_route } = outcome {
-                shared.holds.arrived(uri);
-                log_added(uri, &endpoint, new_route);
-                if new_route {
-                    shared.metrics.routes_registered.add(1);
-                }
-                if let Some(latency) = age.filter(|_| now >= self.measured_from) {
-                    shared.metrics.registered_after(latency);
-                }
+            registry::registered(shared, uri, &endpoint, &component, outcome);
+            if let Registered::Added { .. } = outcome
+                && let Some(latency) = age.filter(|_| now >= self.measured_from)
+            {
+                shared.metrics.registered_after(latency);
             }
         }
         // With its time a message is sent once, when the endpoint is new.
@@ -159,29 +149,10 @@ impl Applier {
 
     fn unregister(&self, registration: &Registration, now: Instant) {
         let (shared, spec) = (&self.shared, &registration.spec);
-        let component = spec.tags.get("component").map_or("", String::as_str);
         let address = spec.address();
         for uri in &registration.uris {
             let outcome = shared.registry.unregister(uri, &address, now);
-            shared.metrics.unregistry_message.add(component);
-            match outcome {
-                Unregistered::Removed { route_gone } => {
-                    tracing::info!(
-                        uri,
-                        backend = address,
-                        application_id = spec.app_id,
-                        instance_id = spec.instance_id,
-                        "endpoint-unregistered"
-                    );
-                    if route_gone {
-                        shared.metrics.routes_unregistered.add(1);
-                        tracing::info!(uri, "route-unregistered");
-                    }
-                }
-                Unregistered::NotFound => {
-                    tracing::info!(uri, backend = address, "endpoint-not-unregistered");
-                }
-            }
+            registry::unregistered(shared, uri, spec, outcome);
         }
     }
 
@@ -196,29 +167,6 @@ impl Applier {
             Err(error) => tracing::error!(%error, "validation-error"),
         }
     }
-}
-
-fn log_added(uri: &str, endpoint: &routing::registry::Endpoint, new_route: bool) {
-    if new_route {
-        tracing::info!(uri, "route-registered");
-    }
-    let spec = endpoint.spec();
-    tracing::info!(
-        uri,
-        route_service_url = dash(spec.route_service_url),
-        backend = endpoint.address(),
-        application_id = spec.app_id,
-        instance_id = spec.instance_id,
-        server_cert_domain_san = spec.server_cert_domain_san,
-        protocol = spec.protocol.as_str(),
-        isolation_segment = dash(spec.isolation_segment),
-        is_tls = spec.tls,
-        "endpoint-registered"
-    );
-}
-
-fn dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
 }
 
 fn since(ns: i64) -> Option<Duration> {

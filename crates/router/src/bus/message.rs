@@ -3,7 +3,8 @@
 use crate::config::Settings;
 use http::HeaderName;
 use routing::registry::{
-    Balancing, EndpointSpec, PolicyScope, PolicySource, Protocol, RouteOptions, RoutePolicy,
+    Balancing, EndpointSpec, ModificationTag, PolicyScope, PolicySource, Protocol, RouteOptions,
+    RoutePolicy,
 };
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -73,6 +74,7 @@ pub(crate) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration,
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .map_or(Duration::ZERO, Duration::from_secs),
             options,
+            modification_tag: ModificationTag::default(),
         },
         updated_at_ns: message.endpoint_updated_at_ns,
     })

@@ -61,6 +61,11 @@ impl<'n> Keys<'n> {
         self.notes.warnings.borrow_mut().push(warning);
     }
 
+    /// Whether nothing (more) is there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.left.values().all(Value::is_null)
+    }
+
     /// `null` is as good as absent.
     fn take(&mut self, key: &str) -> Option<Value> {
         self.left.remove(key).filter(|value| !value.is_null())

@@ -8,10 +8,12 @@ mod fixed;
 mod keys;
 mod observe;
 mod route_services;
+mod routing_api;
 mod settings;
 mod tls;
 
 pub use fixed::Fixed;
+pub use routing_api::RoutingApiKeys;
 
 use crate::config::{Certificate, Settings};
 use keys::{Keys, Notes};
@@ -31,6 +33,8 @@ pub struct GorouterYml {
     pub status: StatusKeys,
     pub prometheus: Option<Prometheus>,
     pub nats: clients::nats::Config,
+    /// `None`: the Routing API is not asked.
+    pub routing_api: Option<RoutingApiKeys>,
     pub backend_tls: Identity,
     pub access_log: Option<PathBuf>,
     /// `debug`, `info`, `warn` or `error`.
@@ -101,6 +105,7 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
     let (prometheus, buckets) = observe::prometheus(&mut keys.section("prometheus"));
     let route_services = route_services::route_services(keys);
     let nats = nats(&mut keys.section("nats"));
+    let routing_api = routing_api::routing_api(keys);
     let Logging {
         access_log,
         level,
@@ -119,6 +124,7 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
         certificates: front.certificates,
         prometheus,
         nats,
+        routing_api,
         backend_tls: front.backend_tls,
         access_log,
         log_level: level,
@@ -144,20 +150,10 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
 
 /// Keys of which another part of the system, or this router's nature, takes care.
 fn elsewhere(keys: &mut Keys<'_>) {
-    for (key, instead) in [
-        (
-            "routing_api",
-            "is not read: routes come from NATS alone; TCP routes and the Routing API's HTTP routes need their own consumers",
-        ),
-        (
-            "oauth",
-            "is not read: it serves the Routing API, which this router does not ask",
-        ),
-        (
-            "publish_active_apps_interval",
-            "has no effect: nobody has listened to router.active_apps since DEA times; remove it",
-        ),
-    ] {
+    for (key, instead) in [(
+        "publish_active_apps_interval",
+        "has no effect: nobody has listened to router.active_apps since DEA times; remove it",
+    )] {
         keys.elsewhere(key, instead);
     }
     keys.without_effect(&[
@@ -170,10 +166,6 @@ fn elsewhere(keys: &mut Keys<'_>) {
         "healthcheck_timeout",
         // Always gorouter's 20 s.
         "nats_client_ping_interval",
-        // Of the Routing API's client.
-        "token_fetcher_max_retries",
-        "token_fetcher_retry_interval",
-        "token_fetcher_expiration_buffer_time",
         // Connections are kept per endpoint; the kernel's own probes find dead ones.
         "max_idle_conns",
         "endpoint_keep_alive_probe_interval",

@@ -39,6 +39,9 @@ pub(crate) struct Metrics {
     pub(crate) routes_registered: Counter,
     pub(crate) routes_unregistered: Counter,
     pub(crate) routes_pruned: Counter,
+    /// Of the Routing API.
+    pub(crate) token_fetch_errors: Counter,
+    pub(crate) subscribe_events_errors: Counter,
     pub(crate) buffered_messages: AtomicU64,
     pub(crate) total_dropped_messages: Counter,
     /// Buffers that hold bytes on their way: none, while nothing moves.
@@ -91,6 +94,8 @@ impl Metrics {
             routes_registered: Counter::default(),
             routes_unregistered: Counter::default(),
             routes_pruned: Counter::default(),
+            token_fetch_errors: Counter::default(),
+            subscribe_events_errors: Counter::default(),
             buffered_messages: AtomicU64::new(0),
             total_dropped_messages: Counter::default(),
             buffers_held: Arc::default(),

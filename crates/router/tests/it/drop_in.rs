@@ -181,6 +181,7 @@ async fn nobody_can_connect_before_the_start_delay_is_over() {
         },
         // Nobody is there: the router waits for it.
         nats: Nats::config(1),
+        routing_api: None,
         backend_tls: Identity {
             cert_pem: String::new(),
             key_pem: String::new(),

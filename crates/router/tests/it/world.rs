@@ -135,9 +135,27 @@ impl World {
         Self::build(nats, bus, Emitter::discard(), Ca::new(), settings).await
     }
 
+    /// A router that asks a Routing API as well.
+    pub(crate) async fn asking(api: clients::routing_api::Config, settings: Settings) -> Self {
+        let port = free_port();
+        let (nats, bus) = (Nats::start(port), Nats::config(port));
+        let sources = (bus, Some(api));
+        Self::of(nats, sources, Emitter::discard(), Ca::new(), settings).await
+    }
+
     async fn build(
         nats: Nats,
         bus: clients::nats::Config,
+        loggregator: Emitter,
+        ca: Ca,
+        settings: Settings,
+    ) -> Self {
+        Self::of(nats, (bus, None), loggregator, ca, settings).await
+    }
+
+    async fn of(
+        nats: Nats,
+        (bus, routing_api): (clients::nats::Config, Option<clients::routing_api::Config>),
         loggregator: Emitter,
         ca: Ca,
         settings: Settings,
@@ -161,6 +179,7 @@ impl World {
                 password: "secret".into(),
             },
             nats: bus.clone(),
+            routing_api,
             backend_tls: ca.issue(&["router"]),
             access_log: Some(folder.path().join("access.log")),
             loggregator,

@@ -1,5 +1,6 @@
 //! One backend as its registration described it.
 
+use super::modification_tag::{ModificationTag, Version};
 use super::options::RouteOptions;
 use super::texts::Texts;
 use std::collections::{BTreeMap, HashSet};
@@ -43,6 +44,8 @@ pub struct EndpointSpec {
     /// Zero or above the router's own: the router's own.
     pub stale_threshold: Duration,
     pub options: RouteOptions,
+    /// Empty when it comes from NATS.
+    pub modification_tag: ModificationTag,
 }
 
 impl EndpointSpec {
@@ -118,9 +121,10 @@ enum Text {
     RouteService,
     Segment,
     Zone,
+    ModificationGuid,
 }
 
-const FIXED: usize = Text::Zone as usize + 1;
+const FIXED: usize = Text::ModificationGuid as usize + 1;
 
 /// The names of a set of tags, sorted.
 type TagNames = Box<[Box<str>]>;
@@ -165,6 +169,7 @@ pub struct Endpoint {
     in_flight: AtomicU32,
     /// In tenths of a second, as [`super::Common::tick`].
     stale_ticks: u32,
+    modification_index: u32,
     port: u16,
     tls: bool,
     protocol: Protocol,
@@ -185,6 +190,7 @@ impl Endpoint {
             (Text::RouteService, &spec.route_service_url),
             (Text::Segment, &spec.isolation_segment),
             (Text::Zone, &spec.availability_zone),
+            (Text::ModificationGuid, &spec.modification_tag.guid),
         ] {
             texts[at as usize] = text.as_str();
         }
@@ -199,6 +205,7 @@ impl Endpoint {
             elder: None,
             in_flight: AtomicU32::new(0),
             stale_ticks: u32::try_from(spec.stale_threshold.as_millis() / 100).unwrap_or(u32::MAX),
+            modification_index: spec.modification_tag.index,
             port: spec.port,
             tls: spec.tls,
             protocol: spec.protocol,
@@ -210,6 +217,7 @@ impl Endpoint {
         self.texts == other.texts
             && (self.port, self.tls, self.protocol) == (other.port, other.tls, other.protocol)
             && self.stale_ticks == other.stale_ticks
+            && self.modification_index == other.modification_index
             && self.tag_names == other.tag_names
             && self.options == other.options
     }
@@ -339,6 +347,13 @@ impl Endpoint {
 
     pub(super) fn options(&self) -> &RouteOptions {
         self.options.as_deref().unwrap_or(&NO_OPTIONS)
+    }
+
+    pub(super) fn version(&self) -> Version<'_> {
+        Version {
+            guid: self.text(Text::ModificationGuid),
+            index: self.modification_index,
+        }
     }
 
     pub(super) fn stale_ticks(&self) -> u32 {

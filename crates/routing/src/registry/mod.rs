@@ -9,7 +9,7 @@
 //!
 //! | Event | Effect on an endpoint | Effect on its pool |
 //! |---|---|---|
-//! | register | added, replaced (last writer wins) or only refreshed | made if new |
+//! | register | added, replaced (last writer wins), only refreshed, or too old to count | made if new |
 //! | unregister | removed | gone with its last endpoint: 404 |
 //! | silence for its threshold | removed; TLS: after a threshold of its own, or never ([`Registry::prune`]) | gone with its last endpoint: 404 |
 //! | wrong certificate name | removed, even the last ([`Pool::fail`]) | stays empty: 503, until it registers again or the time is up |
@@ -21,6 +21,7 @@ mod endpoint;
 mod hosts;
 mod maglev;
 mod members;
+mod modification_tag;
 mod options;
 mod pick;
 mod pool;
@@ -30,6 +31,7 @@ mod uri;
 
 pub use attempts::Attempts;
 pub use endpoint::{Endpoint, EndpointSpec, InFlight, Protocol, Spec, Tags};
+pub use modification_tag::ModificationTag;
 pub use options::{
     Balancing, Caller, PolicyScope, PolicySource, RouteOptions, RoutePolicy, Within,
 };
@@ -40,6 +42,7 @@ pub use uri::{RouteKey, request_host};
 
 use endpoint::KnownTags;
 use hosts::Hosts;
+use modification_tag::Version;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -93,6 +96,8 @@ pub enum Registered {
     Updated,
     /// The same as before: only its time stamp moved.
     Refreshed,
+    /// A newer version of the route was known already: nothing changed, not even its time stamp.
+    Unmodified,
 }
 
 /// What an unregistration did.
@@ -190,7 +195,8 @@ impl Registry {
         u128::from(high) << 64 | u128::from(low)
     }
 
-    /// Puts an endpoint under a uri. Last writer wins: NATS messages carry no order of their own.
+    /// Puts an endpoint under a uri. Last writer wins: NATS messages carry no order of their own; what a Routing API says
+    /// twice is ordered by its [`ModificationTag`].
     pub fn register(&self, uri: &str, endpoint: &Arc<Endpoint>, now: Instant) -> Registered {
         self.put(uri, &mut endpoint.clone(), now, now).0
     }
@@ -224,12 +230,33 @@ impl Registry {
 
     /// Takes the endpoint at `host:port` out of a uri's pool, and the pool with its last endpoint.
     pub fn unregister(&self, uri: &str, address: &str, now: Instant) -> Unregistered {
+        self.take_out(uri, address, None, now)
+    }
+
+    /// The same, but only if what stands there came from a Routing API as well, and is not newer than `tag`.
+    pub fn unregister_version(
+        &self,
+        uri: &str,
+        address: &str,
+        tag: &ModificationTag,
+        now: Instant,
+    ) -> Unregistered {
+        self.take_out(uri, address, Some(tag.as_version()), now)
+    }
+
+    fn take_out(
+        &self,
+        uri: &str,
+        address: &str,
+        version: Option<Version<'_>>,
+        now: Instant,
+    ) -> Unregistered {
         let key = RouteKey::new(uri);
         self.touch(now);
         let at = self.hash(key.is_wildcard(), key.host_name());
         let removed = match self.read(at).pool(at, &key) {
             None => return Unregistered::NotFound,
-            Some(pool) => pool.remove(address, now),
+            Some(pool) => pool.remove(address, version, now),
         };
         let route_gone = self.forget_if(&key, |pool| self.is_over(pool, true, now));
         match (removed, route_gone) {

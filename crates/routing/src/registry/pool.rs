@@ -3,6 +3,7 @@
 use super::endpoint::Endpoint;
 use super::maglev::Maglev;
 use super::members::{List, Member};
+use super::modification_tag::Version;
 use super::options::{Balancing, RoutePolicy};
 use super::pick::{Instance, Want};
 use super::uri::{RouteKey, spread};
@@ -297,6 +298,10 @@ impl Pool {
         let told = self.common.micros(told.min(now));
         let (registered, at) = match members.find(endpoint.address()) {
             Ok(at) => {
+                let known = members.list.as_slice()[at].endpoint.version();
+                if !known.is_succeeded_by(endpoint.version()) {
+                    return (Registered::Unmodified, None);
+                }
                 let old = members.list.remove(at);
                 let since = if old.endpoint.same_terms(endpoint)
                     && old.endpoint.instance_id() == endpoint.instance_id()
@@ -326,9 +331,19 @@ impl Pool {
         (registered, place)
     }
 
-    pub(super) fn remove(&self, address: &str, now: Instant) -> Option<Arc<Endpoint>> {
+    /// `version`: only if that is what stands there, or older.
+    pub(super) fn remove(
+        &self,
+        address: &str,
+        version: Option<Version<'_>>,
+        now: Instant,
+    ) -> Option<Arc<Endpoint>> {
         let mut members = self.write();
         let at = members.find(address).ok()?;
+        let known = members.list.as_slice()[at].endpoint.version();
+        if version.is_some_and(|gone| !known.ends_with(gone)) {
+            return None;
+        }
         Some(self.take_out(&mut members, at, now))
     }
 

@@ -104,6 +104,8 @@ fn totals(metrics: &Metrics) -> Vec<(String, u64)> {
         ("routes_registered", &metrics.routes_registered),
         ("routes_unregistered", &metrics.routes_unregistered),
         ("routes_pruned", &metrics.routes_pruned),
+        ("token_fetch_errors", &metrics.token_fetch_errors),
+        ("subscribe_events_errors", &metrics.subscribe_events_errors),
     ] {
         total(name.to_owned(), counter.value());
     }

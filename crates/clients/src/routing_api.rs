@@ -1,0 +1,253 @@
+//! The Routing API's client: HTTP routes and their events for routers, TCP routes for registrars.
+//!
+//! A token that is not taken is fetched anew once, then the refusal is the caller's. Nothing else is tried again here.
+
+use crate::http::{self, Tls};
+use crate::sse;
+use crate::uaa::{ClientCredentials, TokenFetcher};
+use anyhow::{Context as _, Result};
+use futures::StreamExt as _;
+use reqwest::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use wire::routing_api::{DELETE, Refusal, Route, RouterGroup, TcpRoute, UPSERT, path};
+
+/// Longest wait for one answer, as in the original's client; of a stream: for its beginning.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where a Routing API is, and who we are there.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `https://routing-api.service.cf.internal:3001`
+    pub url: String,
+    pub tls: Tls,
+    /// `None`: it asks for no token.
+    pub oauth: Option<ClientCredentials>,
+}
+
+/// Why a call failed: whose fault it is.
+#[derive(Debug, thiserror::Error)]
+pub enum RoutingApiError {
+    /// The UAA gave no token. It was logged why.
+    #[error("no token for the Routing API")]
+    Token(#[source] anyhow::Error),
+    /// It did not answer, or broke off.
+    #[error("the Routing API did not answer {path}")]
+    Unreachable {
+        path: &'static str,
+        #[source]
+        source: anyhow::Error,
+    },
+    /// It said no. 401 stays after a fresh token.
+    #[error("the Routing API refused {path}: status {status}, {message:?}")]
+    Refused {
+        path: &'static str,
+        status: u16,
+        message: String,
+    },
+}
+
+impl RoutingApiError {
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+}
+
+#[derive(Debug)]
+pub struct RoutingApi {
+    url: String,
+    calls: reqwest::Client,
+    streams: reqwest::Client,
+    tokens: Option<TokenFetcher>,
+}
+
+/// What an event stream says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Upsert(Route),
+    Delete(Route),
+}
+
+impl RoutingApi {
+    /// Connects to nothing yet; fails when certificates cannot be used.
+    pub fn new(config: &Config) -> Result<Self> {
+        let tokens = config.oauth.clone().map(TokenFetcher::new).transpose();
+        Ok(Self {
+            url: config.url.trim_end_matches('/').to_owned(),
+            calls: http::client_with(&config.tls, Some(TIMEOUT)).context("Routing API")?,
+            streams: http::client_with(&config.tls, None).context("Routing API")?,
+            tokens: tokens.context("UAA")?,
+        })
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Every HTTP route.
+    pub async fn routes(&self) -> Result<Vec<Route>, RoutingApiError> {
+        self.read(path::ROUTES, &[]).await
+    }
+
+    /// Events of HTTP routes from now on. There is no replay: read the routes after the stream is open.
+    pub async fn events(&self) -> Result<Events, RoutingApiError> {
+        let request = |path| {
+            self.streams
+                .get(format!("{}{path}", self.url))
+                .header("accept", "text/event-stream")
+        };
+        let answer = tokio::time::timeout(TIMEOUT, self.send(path::EVENTS, request)).await;
+        let silent = |_| unreachable(path::EVENTS)(anyhow::anyhow!("nothing for {TIMEOUT:?}"));
+        Ok(Events {
+            chunks: Box::pin(answer.map_err(silent)??.bytes_stream()),
+            received: sse::Events::default(),
+        })
+    }
+
+    /// `None`: there is none of that name.
+    pub async fn router_group(&self, name: &str) -> Result<Option<RouterGroup>, RoutingApiError> {
+        let query = [("name", name)];
+        let found: Result<Vec<RouterGroup>, _> = self.read(path::ROUTER_GROUPS, &query).await;
+        match found {
+            Ok(groups) => Ok(groups.into_iter().find(|group| group.name == name)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes or refreshes them.
+    pub async fn create_tcp_routes(&self, routes: &[TcpRoute]) -> Result<(), RoutingApiError> {
+        self.write(path::TCP_ROUTES_CREATE, routes).await
+    }
+
+    pub async fn delete_tcp_routes(&self, routes: &[TcpRoute]) -> Result<(), RoutingApiError> {
+        self.write(path::TCP_ROUTES_DELETE, routes).await
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        query: &[(&str, &str)],
+    ) -> Result<T, RoutingApiError> {
+        let request = |path| self.request(Method::GET, path).query(query);
+        let answer = self.send(path, request).await?;
+        let body = answer.bytes().await.map_err(anyhow::Error::from);
+        let read = |body: bytes::Bytes| serde_json::from_slice(&body).context("read its answer");
+        body.and_then(read).map_err(unreachable(path))
+    }
+
+    async fn write(&self, path: &'static str, routes: &[TcpRoute]) -> Result<(), RoutingApiError> {
+        let request = |path| self.request(Method::POST, path).json(routes);
+        self.send(path, request).await.map(drop)
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.calls.request(method, format!("{}{path}", self.url))
+    }
+
+    /// With a token; with a fresh one if it is not taken.
+    async fn send(
+        &self,
+        path: &'static str,
+        request: impl Fn(&'static str) -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, RoutingApiError> {
+        let mut refused = None;
+        loop {
+            let mut request = request(path);
+            let token = match &self.tokens {
+                None => None,
+                Some(tokens) => {
+                    let token = tokens.token(refused.as_deref()).await;
+                    Some(token.map_err(RoutingApiError::Token)?)
+                }
+            };
+            if let Some(token) = &token {
+                request = request.header("authorization", format!("bearer {token}"));
+            }
+            let sent = request.send().await;
+            let response = sent.map_err(|error| unreachable(path)(error.into()))?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            if status == StatusCode::UNAUTHORIZED && token.is_some() && refused.is_none() {
+                refused = token;
+                continue;
+            }
+            let message = response.json::<Refusal>().await.unwrap_or_default().message;
+            return Err(RoutingApiError::Refused {
+                path,
+                status: status.as_u16(),
+                message,
+            });
+        }
+    }
+}
+
+fn unreachable(path: &'static str) -> impl Fn(anyhow::Error) -> RoutingApiError {
+    move |source| RoutingApiError::Unreachable { path, source }
+}
+
+type Chunks = std::pin::Pin<Box<dyn futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>;
+
+/// An open event stream.
+pub struct Events {
+    chunks: Chunks,
+    received: sse::Events,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// The next event; unknown ones are skipped. `Err` when the stream ended or broke: subscribe again and read the routes.
+    /// May be dropped and called again.
+    pub async fn next(&mut self) -> Result<Event> {
+        loop {
+            while let Some(event) = self.received.next()? {
+                if let Some(event) = decode(&event)? {
+                    return Ok(event);
+                }
+            }
+            let chunk = self.chunks.next().await;
+            let chunk = chunk.context("the event stream ended")?;
+            self.received.push(&chunk.context("read the event stream")?);
+        }
+    }
+}
+
+fn decode(event: &sse::Event) -> Result<Option<Event>> {
+    let route = || serde_json::from_str(&event.data).context("read the route of an event");
+    Ok(match event.name.as_str() {
+        UPSERT => Some(Event::Upsert(route()?)),
+        DELETE => Some(Event::Delete(route()?)),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_told_apart() {
+        let of = |name: &str, data: &str| {
+            let (name, data) = (name.to_owned(), data.to_owned());
+            decode(&sse::Event { name, data })
+        };
+        let json = r#"{"route":"a.test","port":1}"#;
+        let route = Route {
+            route: "a.test".into(),
+            port: 1,
+            ..Route::default()
+        };
+        let upsert = Event::Upsert(route.clone());
+        assert_eq!(of("Upsert", json).unwrap(), Some(upsert));
+        assert_eq!(of("Delete", json).unwrap(), Some(Event::Delete(route)));
+        assert_eq!(of("Invalid", "x").unwrap(), None);
+        assert!(of("Upsert", r#"{"port":70000}"#).is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! Server-sent events, cut out of a stream of bytes. Pure: the bytes are somebody else's to fetch.
+
+use anyhow::{Context as _, Result};
+
+/// An event that is longer is no event.
+const LONGEST: usize = 16 << 20;
+
+/// One event. Comments, ids and retry times are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// Empty: it has none.
+    pub(crate) name: String,
+    /// Its lines, with a line feed between each two.
+    pub(crate) data: String,
+}
+
+/// Bytes that have come, up to the first event that is not complete.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    buffer: Vec<u8>,
+    /// Of the event in the making.
+    name: String,
+    data: Option<String>,
+}
+
+impl Events {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next event that is complete; `None`: more bytes are needed. After an error nothing that follows can be trusted.
+    pub(crate) fn next(&mut self) -> Result<Option<Event>> {
+        let mut from = 0;
+        let mut found = None;
+        while let Some(length) = self.buffer[from..].iter().position(|byte| *byte == b'\n') {
+            let line = self.buffer[from..from + length].to_vec();
+            from += length + 1;
+            let line = String::from_utf8(line).context("an event is not UTF-8")?;
+            let line = line.strip_suffix('\r').unwrap_or(&line);
+            if !line.is_empty() {
+                self.field(line);
+            } else if let Some(event) = self.finish() {
+                found = Some(event);
+                break;
+            }
+        }
+        self.buffer.drain(..from);
+        let pending = self.buffer.len() + self.data.as_ref().map_or(0, String::len);
+        anyhow::ensure!(
+            found.is_some() || pending <= LONGEST,
+            "an event is longer than {LONGEST} bytes"
+        );
+        Ok(found)
+    }
+
+    fn field(&mut self, line: &str) {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => value.clone_into(&mut self.name),
+            "data" => match &mut self.data {
+                None => self.data = Some(value.to_owned()),
+                Some(data) => {
+                    data.push('\n');
+                    data.push_str(value);
+                }
+            },
+            _ => {}
+        }
+    }
+
+    /// A name without data says nothing.
+    fn finish(&mut self) -> Option<Event> {
+        let name = std::mem::take(&mut self.name);
+        let data = self.data.take()?;
+        Some(Event { name, data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(events: &mut Events) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        while let Some(event) = events.next().unwrap() {
+            all.push((event.name, event.data));
+        }
+        all
+    }
+
+    #[test]
+    fn events_in_any_portions() {
+        let text = ": hello\n\nid: 0\nevent: Upsert\ndata: {\"a\":\ndata: 1}\n\nevent:Delete\r\ndata:x\r\n\r\nevent: lost\n\ndata\n\nevent: cut\ndata: off";
+        let want = [("Upsert", "{\"a\":\n1}"), ("Delete", "x"), ("", "")];
+        let want = want.map(|(name, data)| (name.to_owned(), data.to_owned()));
+        for portion in [1, 2, 3, 7, text.len()] {
+            let mut events = Events::default();
+            let mut seen = Vec::new();
+            for bytes in text.as_bytes().chunks(portion) {
+                events.push(bytes);
+                seen.extend(all(&mut events));
+            }
+            assert_eq!(seen, want, "in portions of {portion}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused() {
+        let mut events = Events::default();
+        events.push(b"data: \xff\n\n");
+        assert!(events.next().is_err());
+        let mut events = Events::default();
+        events.push(&vec![b'x'; LONGEST + 1]);
+        assert!(events.next().is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! The Routing API as a source of routes beside NATS ([`crate::bus`]); gorouter's `route_fetcher`.
+//!
+//! One task subscribes to events, reads all routes once the stream is open, and again every half prune interval, which keeps
+//! them alive. What that means for the table is decided in [`known`]; the table itself orders versions of a route by their
+//! modification tags. While a list is read, events wait in their stream, so an event is never older than the list before it.
+//!
+//! An API or a UAA that cannot be reached never ends the router, unlike gorouter: why is logged once, until it changes,
+//! with the key to correct, and it is tried again for ever. Routes of NATS do not notice.
+
+mod known;
+
+use crate::registry;
+use crate::router::Shared;
+use anyhow::Result;
+use clients::routing_api::{Event, Events, RoutingApi, RoutingApiError};
+use kit::CancellationToken;
+use known::{Change, Known};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+/// Between two tries to subscribe, as in gorouter, and to read what could not be read.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Keeps the Routing API's routes in the table until `end`.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    api: RoutingApi,
+    end: CancellationToken,
+) -> Result<()> {
+    if !shared.settings.sharding.takes("") {
+        tracing::warn!(
+            key = "routing_table_sharding_mode",
+            "routing-api-not-asked: its routes have no isolation segment, and this router takes only those with one"
+        );
+        end.cancelled().await;
+        return Ok(());
+    }
+    let fetcher = Fetcher {
+        shared,
+        api,
+        known: Known::default(),
+        no_list: Trouble::default(),
+        no_stream: Trouble::default(),
+    };
+    tokio::select! {
+        () = end.cancelled() => {}
+        () = fetcher.run() => {}
+    }
+    Ok(())
+}
+
+struct Fetcher {
+    shared: Arc<Shared>,
+    api: RoutingApi,
+    known: Known,
+    no_list: Trouble,
+    no_stream: Trouble,
+}
+
+impl Fetcher {
+    async fn run(mut self) {
+        let period = (self.shared.settings.prune_interval / 2).max(Duration::from_millis(1));
+        let mut tick = interval(period);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stream: Option<Events> = None;
+        let mut subscribe_at = Instant::now();
+        // The first list comes with the stream.
+        tick.reset();
+        loop {
+            let mut read = true;
+            tokio::select! {
+                _ = tick.tick() => read = self.fetch().await,
+                () = sleep_until(subscribe_at.into()), if stream.is_none() => {
+                    stream = self.subscribe().await;
+                    subscribe_at = Instant::now() + RETRY;
+                    if stream.is_some() {
+                        read = self.fetch().await;
+                    }
+                }
+                event = next(&mut stream) => match event {
+                    Ok(event) => {
+                        let change = self.known.heard(event);
+                        self.apply(change, Instant::now());
+                    }
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        tracing::warn!(error, "failed-getting-next-event");
+                        self.shared.metrics.subscribe_events_errors.add(1);
+                        stream = None;
+                        subscribe_at = Instant::now() + RETRY;
+                    }
+                }
+            }
+            if !read {
+                tick.reset_after(RETRY.min(period));
+            }
+        }
+    }
+
+    async fn subscribe(&mut self) -> Option<Events> {
+        match self.api.events().await {
+            Ok(events) => {
+                let url = self.api.url();
+                tracing::info!(url, "Successfully-subscribed-to-routing-api-event-stream");
+                self.no_stream = Trouble::default();
+                Some(events)
+            }
+            Err(error) => {
+                let what = "failed-subscribing-to-routing-api-event-stream";
+                self.shared.metrics.subscribe_events_errors.add(1);
+                self.no_stream.tell(&self.shared, &self.api, what, error);
+                None
+            }
+        }
+    }
+
+    /// Everything. `false`: it could not be read.
+    async fn fetch(&mut self) -> bool {
+        match self.api.routes().await {
+            Ok(routes) => {
+                tracing::debug!(routes = routes.len(), "syncer-refreshing-endpoints");
+                self.no_list = Trouble::default();
+                let changes = self.known.fetched(routes);
+                self.apply(changes, Instant::now());
+                true
+            }
+            Err(error) => {
+                let what = "failed-to-fetch-routes";
+                self.no_list.tell(&self.shared, &self.api, what, error);
+                false
+            }
+        }
+    }
+
+    fn apply(&self, changes: impl IntoIterator<Item = Change>, now: Instant) {
+        let shared = &self.shared;
+        for change in changes {
+            match change {
+                Change::Register(uri, spec) => {
+                    let mut endpoint = shared.registry.endpoint(spec);
+                    let (outcome, _) = shared.registry.put(&uri, &mut endpoint, now, now);
+                    registry::registered(shared, &uri, &endpoint, "", outcome);
+                }
+                Change::Unregister(uri, spec) => {
+                    let (table, tag) = (&shared.registry, &spec.modification_tag);
+                    let outcome = table.unregister_version(&uri, &spec.address(), tag, now);
+                    registry::unregistered(shared, &uri, &spec, outcome);
+                }
+                Change::Refuse(route, error) => {
+                    tracing::error!(uri = route.route, error, "routing-api-route-refused");
+                }
+            }
+        }
+    }
+}
+
+/// Waits for ever without a stream.
+async fn next(stream: &mut Option<Events>) -> Result<Event> {
+    match stream {
+        Some(stream) => stream.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What keeps us from something, as it was logged last.
+#[derive(Default)]
+struct Trouble(String);
+
+impl Trouble {
+    /// Logged once, until it changes. What is wrong with the UAA was logged by whoever asked it.
+    fn tell(&mut self, shared: &Shared, api: &RoutingApi, what: &str, error: RoutingApiError) {
+        let key = match &error {
+            RoutingApiError::Token(_) => {
+                shared.metrics.token_fetch_errors.add(1);
+                return;
+            }
+            // With a fresh token: it is the client's scopes.
+            RoutingApiError::Refused { status: 401, .. } => "oauth.client_name",
+            _ => "routing_api.uri",
+        };
+        let error = format!("{:#}", anyhow::Error::from(error));
+        if self.0 != error {
+            tracing::error!(key, url = api.url(), error, "{what}");
+            self.0 = error;
+        }
+    }
+}
