@@ -7,8 +7,9 @@ use crate::router_command::Watched;
 use anyhow::Result;
 use kit::CancellationToken;
 use route_registrar::config::{self, Config};
-use route_registrar::{Registrar, Wanted};
+use route_registrar::{Outlets, Registrar, Wanted};
 use std::path::Path;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -17,9 +18,8 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     let config = load(path)?;
     kit::logging::init("info");
     warn(&config);
-    let nats = config.nats()?;
-    let client = clients::nats::connect(&nats, "route-registrar", |_| async {}).await?;
-    let registrar = Registrar::with(client, config.registrations, config.unregistration_limit)?;
+    let outlets = outlets(&config).await?;
+    let registrar = Registrar::with(outlets, config.registrations, config.unregistration_limit)?;
     let shutdown = CancellationToken::new();
     let (changes, changed) = mpsc::channel(1);
     let running = registrar.run_changing(changed, shutdown.clone());
@@ -30,6 +30,18 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     }
     shutdown.cancel();
     running.await
+}
+
+/// Reads the certificates.
+async fn outlets(config: &Config) -> Result<Outlets> {
+    let nats = match config.nats()? {
+        Some(nats) => Some(clients::nats::connect(&nats, "route-registrar", |_| async {}).await?),
+        None => None,
+    };
+    Ok(Outlets {
+        nats,
+        tcp_routes: config.tcp_routes()?.map(Arc::new),
+    })
 }
 
 /// Returns when the process is to stop.

@@ -63,8 +63,17 @@ const PARTS: &[(&str, &[&str])] = &[
 ];
 
 /// Their values.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Fixed(Vec<(String, Option<Value>)>);
+
+/// Without the values: there are secrets among them.
+impl std::fmt::Debug for Fixed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(key, _)| key))
+            .finish()
+    }
+}
 
 impl Fixed {
     pub(super) fn of(document: &Value) -> Self {

@@ -150,12 +150,10 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
 
 /// Keys of which another part of the system, or this router's nature, takes care.
 fn elsewhere(keys: &mut Keys<'_>) {
-    for (key, instead) in [(
+    keys.elsewhere(
         "publish_active_apps_interval",
         "has no effect: nobody has listened to router.active_apps since DEA times; remove it",
-    )] {
-        keys.elsewhere(key, instead);
-    }
+    );
     keys.without_effect(&[
         // Nobody uses them in gorouter either.
         "publish_start_message_interval",

@@ -148,9 +148,7 @@ status_typo: {{a: 1}}
 
 #[test]
 fn what_gorouter_has_and_this_router_has_not_is_told() {
-    let text = "routing_api: {uri: http://x, port: 3000}
-oauth: {port: 0}
-publish_active_apps_interval: 0
+    let text = "publish_active_apps_interval: 30s
 endpoint_keep_alive_probe_interval: 1s
 ";
     let warnings = read(text).unwrap().warnings;
@@ -158,7 +156,96 @@ endpoint_keep_alive_probe_interval: 1s
         .iter()
         .filter_map(|w| w.split(' ').next())
         .collect();
-    assert_eq!(keys, ["routing_api"]);
+    assert_eq!(keys, ["publish_active_apps_interval"]);
+}
+
+#[test]
+fn the_routing_api_and_its_uaa() {
+    let (cert, key) = pem();
+    let (cert, key) = (scalar(&cert), scalar(&key));
+    let text = format!(
+        "routing_api: {{uri: https://routing-api.internal, port: 3001, auth_disabled: false, ca_certs: {cert}, cert_chain: {cert}, private_key: {key}}}
+oauth: {{token_endpoint: uaa.internal, port: 8443, skip_ssl_validation: false, client_name: gorouter, client_secret: hush, ca_certs: /uaa/ca.crt}}
+token_fetcher_max_retries: 7
+token_fetcher_retry_interval: 2s
+token_fetcher_expiration_buffer_time: 31
+"
+    );
+    let given = read(&text).unwrap();
+    assert!(given.warnings.is_empty(), "{:?}", given.warnings);
+    assert!(!format!("{given:?}").contains("hush"));
+    let keys = given.routing_api.unwrap();
+    assert_eq!(keys.oauth_ca_file, Some("/uaa/ca.crt".into()));
+    assert_eq!(keys.api.url, "https://routing-api.internal:3001");
+    assert!(keys.api.tls.shown.is_some());
+    let oauth = keys.api.oauth.unwrap();
+    assert_eq!(oauth.url, "https://uaa.internal:8443");
+    assert_eq!(
+        (oauth.max_retries, oauth.retry_interval),
+        (7, Duration::from_secs(2))
+    );
+    assert_eq!(oauth.expiration_buffer, Duration::from_secs(31));
+
+    let of = |text: &str| read(text).unwrap().routing_api;
+    let plain = of("routing_api: {uri: http://x, port: 3000, auth_disabled: true}").unwrap();
+    assert_eq!(
+        (plain.api.url.as_str(), plain.oauth_ca_file),
+        ("http://x:3000", None)
+    );
+    assert!(plain.api.oauth.is_none());
+    // What a deployment without a Routing API writes.
+    for off in [
+        "oauth: {token_endpoint: uaa, client_name: gorouter, client_secret: s, port: 8443, skip_ssl_validation: false}",
+        "routing_api: {uri: http://x, port: 0}",
+        "routing_api: {port: 3000}",
+        "routing_api: {uri: '', port: 0}\noauth: {port: 0}",
+    ] {
+        assert!(of(off).is_none(), "{off}");
+    }
+    let half = read("routing_api: {port: 3000}").unwrap().warnings;
+    assert!(half[0].starts_with("routing_api.port and uri belong together"));
+}
+
+#[test]
+fn what_is_wrong_with_the_routing_api_is_told() {
+    let problems = |text: &str| read(text).unwrap_err();
+    assert_eq!(
+        problems("routing_api: {uri: http://x, port: 3000}"),
+        [
+            "oauth is missing, but routing_api.port is 3000 and routing_api.auth_disabled is not true: give token_endpoint, port, client_name and client_secret of the UAA, or set routing_api.auth_disabled to true"
+        ]
+    );
+    let text = "routing_api: {uri: https://x, port: 3001, cert_chain: x, private_key: y}
+oauth: {token_endpoint: 'https://uaa:8443', skip_ssl_validation: 3}
+token_fetcher_retry_interval: 5
+";
+    let told = problems(text);
+    for wanted in [
+        "routing_api.cert_chain and private_key are not a PEM certificate and its key",
+        "routing_api.ca_certs is missing, but uri begins with https://",
+        "oauth.token_endpoint \"https://uaa:8443\" is no host name",
+        "oauth.port is missing: routing_api.port is 3001",
+        "oauth.client_name is missing",
+        "oauth.client_secret is missing",
+        "oauth.skip_ssl_validation \"3\" is not true or false",
+        "token_fetcher_retry_interval \"5\" is not a duration",
+    ] {
+        assert!(
+            told.iter().any(|problem| problem.starts_with(wanted)),
+            "{wanted} in {told:#?}"
+        );
+    }
+    let told = problems("routing_api: {uri: x, port: 70000, ca_certs: y}");
+    assert!(
+        told.iter()
+            .any(|p| p.starts_with("routing_api.port \"70000\" is not a whole number"))
+    );
+    assert!(
+        told.iter()
+            .any(|p| p.starts_with("routing_api.ca_certs is not PEM text"))
+    );
+    let told = problems("routing_api: {uri: x.internal, port: 1, auth_disabled: true}");
+    assert!(told[0].starts_with("routing_api.uri \"x.internal\" begins with neither"));
 }
 
 #[test]

@@ -12,17 +12,19 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-type Line = BTreeMap<&'static str, String>;
+pub(crate) type Line = BTreeMap<&'static str, String>;
 
 /// Of all routers in this process.
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
 
-/// Keeps warnings and errors of routers.
+/// Keeps warnings and errors of routers and registrars.
 struct Keeper;
 
 impl Subscriber for Keeper {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN && metadata.target().starts_with("router::")
+        let of = |part: &str| metadata.target().starts_with(part);
+        *metadata.level() <= Level::WARN
+            && (of("router::") || of("route_registrar::") || of("clients::uaa::"))
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -59,15 +61,16 @@ impl Visit for Fields {
 
 /// The line with this message about this endpoint, once it is there.
 async fn line(message: &str, address: &str) -> Line {
-    line_with(message, "route-endpoint.Addr", address).await
+    line_about(message, "route-endpoint.Addr", address).await
 }
 
-async fn line_with(message: &str, key: &str, value: &str) -> Line {
+/// The first line with this message and this value of a key, once it is there.
+pub(crate) async fn line_about(message: &str, key: &str, value: &str) -> Line {
     let find = || {
         let lines = LINES.lock().unwrap();
         let found = lines.iter().find(|line| {
-            let is = |key: &str, wanted: &str| line.get(key).is_some_and(|found| found == wanted);
-            is("message", message) && is(key, value)
+            line.get("message").is_some_and(|m| m == message)
+                && line.get(key).is_some_and(|found| found == value)
         });
         found.cloned()
     };
@@ -75,13 +78,14 @@ async fn line_with(message: &str, key: &str, value: &str) -> Line {
     find().unwrap()
 }
 
-fn keep() {
+/// To be called before what is looked for.
+pub(crate) fn keep_lines() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(Keeper).unwrap());
 }
 
 async fn world() -> World {
-    keep();
+    keep_lines();
     World::with(Settings {
         max_attempts: 1,
         endpoint_timeout: Duration::from_millis(300),
@@ -156,7 +160,7 @@ async fn requests_that_no_endpoint_can_serve() {
         ..Settings::default()
     })
     .await;
-    keep();
+    keep_lines();
     let backend = Backend::start("x").await;
     world
         .register("sticky.log.test", "app", 0, backend.addr)
@@ -166,14 +170,14 @@ async fn requests_that_no_endpoint_can_serve() {
         crate::client::request(world.addr, "GET", "sticky.log.test", "/", &headers, "").await
     };
     assert_eq!(ask("cookie", "__VCAP_ID__=gone").await.status, 502);
-    let failed = line_with("select-endpoint-failed", "host", "sticky.log.test").await;
+    let failed = line_about("select-endpoint-failed", "host", "sticky.log.test").await;
     assert_eq!(failed["error"], "No endpoints available");
     for (header, message) in [
         ("x-cf-app-instance", "invalid-app-instance-header"),
         ("x-cf-process-instance", "invalid-process-instance-header"),
     ] {
         assert_eq!(ask(header, "no guid").await.status, 400);
-        line_with(message, "message", message).await;
+        line_about(message, "message", message).await;
     }
 }
 

@@ -4,9 +4,16 @@ use crate::backends::Backend;
 use crate::certs::Ca;
 use crate::world::{Nats, World, free_port, wait_for};
 use kit::CancellationToken;
-use route_registrar::{Registrar, config};
+use route_registrar::{Outlets, Registrar, config};
 use router::Settings;
 use std::os::unix::fs::PermissionsExt as _;
+
+fn on_bus(client: async_nats::Client) -> Outlets {
+    Outlets {
+        nats: Some(client),
+        tcp_routes: None,
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_not_an_app_is_routable_while_it_is_well() {
@@ -43,12 +50,16 @@ async fn a_server_that_is_not_an_app_is_routable_while_it_is_well() {
     std::fs::write(path("config.json"), text.to_string()).unwrap();
 
     let config = config::load(&path("config.json")).unwrap();
-    let nats = config.nats().unwrap();
+    let nats = config.nats().unwrap().unwrap();
     let client = clients::nats::connect(&nats, "registrar", |_| std::future::ready(()))
         .await
         .unwrap();
     let stop = CancellationToken::new();
-    let registrar = Registrar::with(client, config.registrations, config.unregistration_limit);
+    let registrar = Registrar::with(
+        on_bus(client),
+        config.registrations,
+        config.unregistration_limit,
+    );
     let running = tokio::spawn(registrar.unwrap().run(stop.clone()));
 
     wait_for("the unchecked route", async || {
@@ -106,11 +117,15 @@ async fn a_bus_with_mutual_tls() {
     });
     std::fs::write(path("config.json"), text.to_string()).unwrap();
     let config = config::load(&path("config.json")).unwrap();
-    let bus = config.nats().unwrap();
+    let bus = config.nats().unwrap().unwrap();
     let client = clients::nats::connect(&bus, "registrar", |_| std::future::ready(()));
     let client = client.await.unwrap();
     let stop = CancellationToken::new();
-    let registrar = Registrar::with(client, config.registrations, config.unregistration_limit);
+    let registrar = Registrar::with(
+        on_bus(client),
+        config.registrations,
+        config.unregistration_limit,
+    );
     let running = tokio::spawn(registrar.unwrap().run(stop.clone()));
     wait_for("the route", async || world.handle.serves("api.sys.test")).await;
     assert_eq!(world.get("api.sys.test", "/").await.text(), "api");

@@ -1,0 +1,76 @@
+//! Where routes are told: NATS and the Routing API.
+
+use crate::route::{self, AnyRoute, Registration};
+use crate::tcp_routes::TcpRoutes;
+use anyhow::{Context as _, Result};
+use async_nats::Client;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::router::subject;
+
+/// Either may be missing where no route needs it.
+#[derive(Clone, Debug, Default)]
+pub struct Outlets {
+    /// For HTTP routes.
+    pub nats: Option<Client>,
+    /// For TCP routes.
+    pub tcp_routes: Option<Arc<TcpRoutes>>,
+}
+
+impl Outlets {
+    /// Whether the registration makes sense, and can be told to anybody.
+    pub(crate) fn check(&self, registration: &Registration) -> Result<()> {
+        route::check(registration)?;
+        match registration.route {
+            AnyRoute::Http(_) => self.bus().map(drop),
+            AnyRoute::Tcp(_) => self.api().map(drop),
+        }
+    }
+
+    /// `interval`: when it will be registered again.
+    pub(crate) async fn register(
+        &self,
+        route: &AnyRoute,
+        interval: Duration,
+        instance_id: &str,
+    ) -> Result<()> {
+        match route {
+            AnyRoute::Http(route) => {
+                let message = serde_json::to_vec(&route.message(instance_id))?;
+                self.publish(subject::REGISTER, message.into()).await
+            }
+            AnyRoute::Tcp(route) => self.api()?.register(route, interval).await,
+        }
+    }
+
+    pub(crate) async fn unregister(
+        &self,
+        route: &AnyRoute,
+        interval: Duration,
+        instance_id: &str,
+    ) -> Result<()> {
+        match route {
+            AnyRoute::Http(route) => {
+                let message = serde_json::to_vec(&route.message(instance_id))?;
+                self.publish(subject::UNREGISTER, message.into()).await
+            }
+            AnyRoute::Tcp(route) => self.api()?.unregister(route, interval).await,
+        }
+    }
+
+    async fn publish(&self, subject: &'static str, message: Bytes) -> Result<()> {
+        let published = self.bus()?.publish(subject, message).await;
+        published.with_context(|| format!("publish {subject}"))
+    }
+
+    fn bus(&self) -> Result<&Client> {
+        let bus = self.nats.as_ref();
+        bus.context("an HTTP route needs message_bus_servers, which were not there at the start: give them and start again")
+    }
+
+    fn api(&self) -> Result<&TcpRoutes> {
+        let api = self.tcp_routes.as_deref();
+        api.context("a TCP route needs routing_api, which was not there at the start: give it and start again")
+    }
+}

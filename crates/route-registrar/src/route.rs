@@ -1,0 +1,270 @@
+//! What is kept registered, and what of it goes when it changes. Pure.
+
+use crate::HealthCheck;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use wire::router::RegistryMessage;
+
+/// One HTTP backend and the uris that lead to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    pub uris: Vec<String>,
+    pub host: String,
+    /// Plain HTTP; 0 if there is none.
+    pub port: u16,
+    /// TLS, wins over `port`; 0 if there is none.
+    pub tls_port: u16,
+    /// The name in the backend's certificate; needed with `tls_port`.
+    pub server_cert_domain_san: String,
+    pub tags: BTreeMap<String, String>,
+    /// `http1` (also when empty) or `http2`.
+    pub protocol: String,
+    /// Empty: none.
+    pub route_service_url: String,
+    pub availability_zone: String,
+    /// Per-route options, as routers take them.
+    pub options: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// One TCP backend and the port of a router group that leads to it: of type `tcp` or `sni`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpRoute {
+    /// By its name.
+    pub router_group: String,
+    pub external_port: u16,
+    pub host: String,
+    pub port: u16,
+    /// Clients of a shared port ask for this name in their TLS handshakes. Empty: the port is this backend's alone.
+    pub sni_hostname: String,
+}
+
+/// Where a route is registered follows from its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnyRoute {
+    /// With every router, over NATS.
+    Http(Route),
+    /// With the Routing API.
+    Tcp(TcpRoute),
+}
+
+/// A route, how often it is registered, and whom to ask before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// For the log.
+    pub name: String,
+    pub route: AnyRoute,
+    pub interval: Duration,
+    pub health_check: Option<HealthCheck>,
+}
+
+impl Route {
+    pub(crate) fn message(&self, instance_id: &str) -> RegistryMessage {
+        RegistryMessage {
+            host: self.host.clone(),
+            port: self.port,
+            tls_port: (self.tls_port != 0).then_some(self.tls_port),
+            uris: self.uris.clone(),
+            private_instance_id: Some(instance_id.to_owned()),
+            server_cert_domain_san: given(&self.server_cert_domain_san),
+            tags: (!self.tags.is_empty()).then(|| self.tags.clone()),
+            protocol: given(&self.protocol),
+            route_service_url: given(&self.route_service_url),
+            availability_zone: given(&self.availability_zone),
+            options: self.options.clone(),
+            ..RegistryMessage::default()
+        }
+    }
+
+    fn address(&self) -> (&str, u16) {
+        match self.tls_port {
+            0 => (&self.host, self.port),
+            port => (&self.host, port),
+        }
+    }
+}
+
+impl TcpRoute {
+    pub(crate) fn message(
+        &self,
+        router_group_guid: &str,
+        ttl: Duration,
+    ) -> wire::routing_api::TcpRoute {
+        wire::routing_api::TcpRoute {
+            router_group_guid: router_group_guid.to_owned(),
+            port: self.external_port,
+            backend_ip: self.host.clone(),
+            backend_port: self.port,
+            backend_tls_port: -1,
+            backend_sni_hostname: given(&self.sni_hostname),
+            ttl: ttl.as_secs(),
+            ..wire::routing_api::TcpRoute::default()
+        }
+    }
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// How long a TCP route lives without being registered again: one registration may be lost, as in the original. Whole
+/// seconds, at least one, at most `max`.
+pub(crate) fn ttl(interval: Duration, max: Duration) -> Duration {
+    let seconds = interval.mul_f64(2.1).min(max).as_secs();
+    Duration::from_secs(seconds.max(1))
+}
+
+/// What of a route is no longer wanted: a changed route keeps its uris, and must not lose them for a moment. `None`: nothing
+/// of it.
+pub(crate) fn gone(route: &AnyRoute, wanted: &[Registration]) -> Option<AnyRoute> {
+    match route {
+        AnyRoute::Tcp(_) => {
+            let kept = wanted.iter().any(|other| other.route == *route);
+            (!kept).then(|| route.clone())
+        }
+        AnyRoute::Http(route) => {
+            let here = wanted.iter().filter_map(|other| match &other.route {
+                AnyRoute::Http(other) => (other.address() == route.address()).then_some(other),
+                AnyRoute::Tcp(_) => None,
+            });
+            let kept: Vec<&String> = here.flat_map(|other| &other.uris).collect();
+            let uris = route.uris.iter().filter(|uri| !kept.contains(uri));
+            let uris: Vec<String> = uris.cloned().collect();
+            (!uris.is_empty()).then(|| {
+                AnyRoute::Http(Route {
+                    uris,
+                    ..route.clone()
+                })
+            })
+        }
+    }
+}
+
+pub(crate) fn check(registration: &Registration) -> Result<()> {
+    anyhow::ensure!(
+        !registration.interval.is_zero(),
+        "registration interval of route {:?} is 0: give it at least 1 s",
+        registration.name
+    );
+    match &registration.route {
+        AnyRoute::Http(route) => check_http(route),
+        AnyRoute::Tcp(route) => check_tcp(route),
+    }
+}
+
+fn check_http(route: &Route) -> Result<()> {
+    anyhow::ensure!(
+        !route.uris.is_empty(),
+        "route to {}: no uri given",
+        route.host
+    );
+    anyhow::ensure!(
+        route.port != 0 || route.tls_port != 0,
+        "route {:?}: neither port nor tls_port given",
+        route.uris
+    );
+    anyhow::ensure!(
+        route.tls_port == 0 || !route.server_cert_domain_san.is_empty(),
+        "route {:?}: tls_port needs server_cert_domain_san",
+        route.uris
+    );
+    Ok(())
+}
+
+fn check_tcp(route: &TcpRoute) -> Result<()> {
+    anyhow::ensure!(
+        !route.router_group.is_empty() && route.external_port != 0 && route.port != 0,
+        "TCP route to {}: a router group, an external port and a port are needed",
+        route.host
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(route: AnyRoute) -> Registration {
+        Registration {
+            name: String::new(),
+            route,
+            interval: Duration::from_secs(1),
+            health_check: None,
+        }
+    }
+
+    #[test]
+    fn a_changed_route_keeps_its_uris() {
+        let route = |uris: &[&str], port| {
+            AnyRoute::Http(Route {
+                uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
+                host: "h".into(),
+                port,
+                ..Route::default()
+            })
+        };
+        let old = route(&["a", "b"], 1);
+        let of = |new| gone(&old, &[wanted(new)]);
+        assert_eq!(of(route(&["b", "c"], 1)), Some(route(&["a"], 1)));
+        assert_eq!(of(route(&["a", "b"], 2)), Some(old.clone()));
+        assert_eq!(of(route(&["b", "a"], 1)), None);
+        assert_eq!(gone(&old, &[]), Some(old.clone()));
+    }
+
+    #[test]
+    fn a_tcp_route_goes_as_a_whole() {
+        let route = |port| {
+            AnyRoute::Tcp(TcpRoute {
+                router_group: "default-tcp".into(),
+                external_port: 1234,
+                host: "h".into(),
+                port,
+                sni_hostname: String::new(),
+            })
+        };
+        assert_eq!(gone(&route(1), &[wanted(route(1))]), None);
+        assert_eq!(gone(&route(1), &[wanted(route(2))]), Some(route(1)));
+    }
+
+    #[test]
+    fn a_ttl_outlives_one_lost_registration() {
+        let max = Duration::from_secs(120);
+        for (interval, seconds) in [
+            (200, 1),
+            (1_000, 2),
+            (10_000, 21),
+            (20_000, 42),
+            (90_000, 120),
+        ] {
+            let interval = Duration::from_millis(interval);
+            assert_eq!(ttl(interval, max).as_secs(), seconds, "{interval:?}");
+        }
+        assert_eq!(ttl(max, Duration::from_millis(300)).as_secs(), 1);
+    }
+
+    #[test]
+    fn messages_carry_what_a_router_needs() {
+        let route = Route {
+            uris: vec!["api.test".into()],
+            host: "127.0.0.1".into(),
+            port: 8080,
+            tags: [("component".to_owned(), "api".to_owned())].into(),
+            ..Route::default()
+        };
+        let json = serde_json::to_value(route.message("me")).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({"host": "127.0.0.1", "port": 8080, "uris": ["api.test"], "private_instance_id": "me", "tags": {"component": "api"}})
+        );
+        let tls = Route {
+            tls_port: 8443,
+            server_cert_domain_san: "api".into(),
+            ..route
+        };
+        let json = serde_json::to_value(tls.message("me")).unwrap();
+        assert_eq!(
+            (&json["tls_port"], &json["server_cert_domain_san"]),
+            (&serde_json::json!(8443), &serde_json::json!("api"))
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! Routes from a Routing API, beside those of NATS.
+
+use crate::backends::Backend;
+use crate::component_log::{keep_lines, line_about};
+use crate::routing_api_server::{RoutingApiServer, route};
+use crate::world::{World, plain, wait_for};
+use clients::http::Authorities;
+use router::{Settings, gorouter_yml};
+use serde_json::Value;
+
+/// A router with that configuration.
+async fn world(yml: &str) -> World {
+    let read = gorouter_yml::read(yml).unwrap();
+    World::asking(read.routing_api.unwrap().api, read.settings).await
+}
+
+/// Asks for everything once, and lives from events after that.
+const SELDOM: &str = "prune_stale_droplets_interval: 10m\n";
+const OFTEN: &str = "prune_stale_droplets_interval: 40ms\n";
+
+/// How the table shows the only endpoint of a route, if it has one.
+async fn row(world: &World, uri: &str) -> Option<Value> {
+    let table = world.table().await;
+    let rows = table[uri].as_array()?;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    rows.first().cloned()
+}
+
+async fn wait_for_ttl(world: &World, uri: &str, ttl: u64) {
+    wait_for("the route as it is now", async || {
+        row(world, uri).await.is_some_and(|row| row["ttl"] == ttl)
+    })
+    .await;
+}
+
+async fn wait_for_stream(api: &RoutingApiServer) {
+    let nothing = route("nothing", 1, 1, ("x", 0));
+    wait_for("an event stream", async || {
+        api.tell("Invalid", &nothing) > 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_make_change_and_delete_routes() {
+    let (api, backend) = (RoutingApiServer::started().await, Backend::start("x").await);
+    let port = backend.addr.port();
+    let version = |ttl, tag| route("App.test/Path", port, ttl, tag);
+    api.set_routes(&[version(100, ("g", 5))]);
+    let world = world(&(api.full_yml() + SELDOM)).await;
+    wait_for_ttl(&world, "app.test/path", 100).await;
+    assert_eq!(world.get("app.test", "/path/x").await.text(), "x");
+    let seen = row(&world, "app.test/path").await.unwrap();
+    assert_eq!(seen["address"], format!("127.0.0.1:{port}"));
+    assert_eq!(
+        (&seen["tls"], &seen["server_cert_domain_san"]),
+        (&false.into(), &"from-the-api".into())
+    );
+
+    // What is sent after it shows that the event before was read.
+    let marker = |n: u32| route("marker.test", 1, 10 + n, ("m", n));
+    api.tell("Upsert", &version(90, ("g", 4)));
+    api.tell("Upsert", &marker(1));
+    wait_for_ttl(&world, "marker.test", 11).await;
+    wait_for_ttl(&world, "app.test/path", 100).await;
+    api.tell("Delete", &version(90, ("g", 4)));
+    api.tell("Upsert", &marker(2));
+    wait_for_ttl(&world, "marker.test", 12).await;
+    assert!(
+        world.handle.serves("app.test/path"),
+        "an older version was deleted"
+    );
+    let metrics = world.handle.metrics_text();
+    let unmodified = "registry_message{component=\"\",action=\"unmodified\"} 1\n";
+    assert!(metrics.contains(unmodified), "{metrics}");
+
+    api.tell("Upsert", &version(80, ("g", 6)));
+    wait_for_ttl(&world, "app.test/path", 80).await;
+    api.tell("Upsert", &version(70, ("another life", 0)));
+    wait_for_ttl(&world, "app.test/path", 70).await;
+    api.tell("Delete", &version(70, ("another life", 0)));
+    wait_for("the route to go", async || {
+        world.get("app.test", "/path").await.status == 404
+    })
+    .await;
+    assert_eq!(world.handle.routes(), 1);
+    let happened = api.happened();
+    assert_eq!((happened.tokens_given, happened.lists_read), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_vanishes_from_the_list_is_gone() {
+    let api = RoutingApiServer::started().await;
+    let [one, two] = ["one.test", "two.test"].map(|uri| route(uri, 80, 120, (uri, 0)));
+    api.set_routes(&[one.clone(), two.clone()]);
+    let world = world(&(api.full_yml() + OFTEN)).await;
+    wait_for("both routes", async || world.handle.routes() == 2).await;
+    api.set_routes(std::slice::from_ref(&two));
+    wait_for("one route", async || world.handle.routes() == 1).await;
+    assert!(world.handle.serves("two.test"));
+    // Also when it was an event that had told of it.
+    wait_for_stream(&api).await;
+    api.set_routes(&[one.clone(), two.clone()]);
+    api.tell("Upsert", &one);
+    wait_for("both routes", async || world.handle.routes() == 2).await;
+    api.set_routes(&[]);
+    wait_for("no routes", async || world.handle.routes() == 0).await;
+    assert_eq!(api.happened().tokens_given, 1, "a token is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_taken_any_more_is_fetched_anew() {
+    let api = RoutingApiServer::started().await;
+    let world = world(&(api.full_yml() + OFTEN)).await;
+    wait_for("a list", async || api.happened().lists_read > 0).await;
+    let before = api.happened().tokens_given;
+    api.forget_tokens();
+    api.set_routes(&[route("a.test", 80, 120, ("g", 0))]);
+    wait_for("the route", async || world.handle.serves("a.test")).await;
+    wait_for_stream(&api).await;
+    let metrics = world.handle.metrics_text();
+    assert!(metrics.contains("subscribe_events_errors 1\n"), "{metrics}");
+    assert!(api.happened().refused > 0);
+    assert_eq!(api.happened().tokens_given, before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_is_away_at_the_start_is_waited_for() {
+    keep_lines();
+    let (api, backend) = (RoutingApiServer::new(), Backend::start("x").await);
+    let port = backend.addr.port();
+    api.set_routes(&[route("api.test", port, 120, ("g", 0))]);
+    let world = world(&(api.full_yml() + SELDOM)).await;
+    let uaa = api.uaa_url();
+    let line = line_about("failed-to-fetch-token", "url", &uaa).await;
+    assert_eq!(line["key"], "oauth.token_endpoint");
+    assert!(!format!("{line:?}").contains("secret"), "{line:?}");
+    world.register("nats.test", "app", 0, backend.addr).await;
+    assert_eq!(world.get("nats.test", "/").await.text(), "x");
+    api.start().await;
+    wait_for("the API's route", async || world.handle.serves("api.test")).await;
+    assert_eq!(world.get("api.test", "/").await.text(), "x");
+    assert_eq!(world.get("nats.test", "/").await.text(), "x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shows_no_certificate_is_told_why_there_are_no_routes() {
+    keep_lines();
+    let api = RoutingApiServer::started().await;
+    api.set_routes(&[route("api.test", 80, 120, ("g", 0))]);
+    let world = world(&(api.yml("") + OFTEN)).await;
+    let url = api.api_url();
+    let line = line_about("failed-to-fetch-routes", "url", &url).await;
+    assert_eq!(line["key"], "routing_api.uri");
+    assert_eq!((world.handle.routes(), api.happened().lists_read), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_uaa_must_be_who_it_says() {
+    keep_lines();
+    let api = RoutingApiServer::started().await;
+    api.set_routes(&[route("api.test", 80, 120, ("g", 0))]);
+    let read = gorouter_yml::read(&(api.full_yml() + SELDOM)).unwrap();
+    let with = |authorities| {
+        let mut config = read.routing_api.clone().unwrap().api;
+        config.oauth.as_mut().unwrap().tls.authorities = authorities;
+        World::asking(config, read.settings.clone())
+    };
+    let stranger = with(Authorities::Pem(crate::certs::Ca::new().pem)).await;
+    let uaa = api.uaa_url();
+    let line = line_about("failed-to-fetch-token", "url", &uaa).await;
+    assert!(
+        line["error"].to_lowercase().contains("certificate"),
+        "{line:?}"
+    );
+    assert_eq!(
+        (stranger.handle.routes(), api.happened().tokens_given),
+        (0, 0)
+    );
+    let world = with(Authorities::Pem(api.ca.pem.clone())).await;
+    wait_for("the route", async || world.handle.serves("api.test")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sources_may_tell_of_one_endpoint() {
+    let (api, backend) = (RoutingApiServer::started().await, Backend::start("x").await);
+    let told = route("app.test", backend.addr.port(), 100, ("g", 0));
+    let world = world(&(api.full_yml() + SELDOM)).await;
+    wait_for_stream(&api).await;
+    api.tell("Upsert", &told);
+    wait_for_ttl(&world, "app.test", 100).await;
+    // The last word wins.
+    let registration = plain("app.test", "app", 0, backend.addr);
+    world.publish("router.register", registration.clone()).await;
+    wait_for_ttl(&world, "app.test", 120).await;
+    // It is not the Routing API's any more.
+    let marker = route("marker.test", 1, 10, ("m", 0));
+    api.tell("Delete", &told);
+    api.tell("Upsert", &marker);
+    wait_for_ttl(&world, "marker.test", 10).await;
+    assert_eq!(world.get("app.test", "/").await.text(), "x");
+    api.tell("Upsert", &told);
+    wait_for_ttl(&world, "app.test", 100).await;
+    // Byte for byte what was said before, and yet something changed since.
+    world.publish("router.register", registration.clone()).await;
+    wait_for_ttl(&world, "app.test", 120).await;
+    world.publish("router.unregister", registration).await;
+    wait_for("the route to go", async || !world.handle.serves("app.test")).await;
+    api.tell("Upsert", &told);
+    wait_for_ttl(&world, "app.test", 100).await;
+    assert_eq!(world.handle.routes(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_are_there_before_the_first_request() {
+    let api = RoutingApiServer::started().await;
+    api.set_routes(&[route("api.test", 80, 120, ("g", 0))]);
+    let read = gorouter_yml::read(&(api.full_yml() + SELDOM)).unwrap();
+    let settings = Settings {
+        start_delay: std::time::Duration::from_secs(1),
+        ..read.settings
+    };
+    let world = World::asking(read.routing_api.unwrap().api, settings).await;
+    assert!(world.handle.healthy() && world.handle.serves("api.test"));
+}
