@@ -6,8 +6,10 @@ use crate::route_service::Services;
 use crate::router::Worker;
 use crate::side::Http1;
 use crate::side::checked::Checked;
+use crate::side::gathered::Gathered;
 use crate::side::stream::Stream;
 use bytes::Bytes;
+use futures::FutureExt as _;
 use h2::client::SendRequest;
 use routing::registry::{Endpoint, Protocol};
 use rustls_pki_types::ServerName;
@@ -142,18 +144,24 @@ async fn http2(
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER);
-    let stream = Checked::backend(stream, settings.max_response_head);
+    let gathered = Gathered::new(stream);
+    let stream = Checked::backend(gathered.clone(), settings.max_response_head);
     let handshake = builder.handshake::<_, Bytes>(stream);
     let made: Result<(SendRequest<Bytes>, _), _> =
         match timeout(settings.tls_handshake_timeout, handshake).await {
             Ok(made) => made,
             Err(_) => return Err(Fault::HandshakeTimeout),
         };
-    let (sender, connection) = made.map_err(|error| Fault::from_http2(&error))?;
+    let (sender, mut connection) = made.map_err(|error| Fault::from_http2(&error))?;
     let (transport, owner) = (endpoint.transport(), worker.clone());
     let number = owner.connections.share(transport, sender.clone());
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        let ended = std::future::poll_fn(|cx| {
+            let ended = connection.poll_unpin(cx);
+            let _ = gathered.poll_send(cx);
+            ended
+        });
+        if let Err(error) = ended.await {
             tracing::debug!(%error, "backend-http2-connection-ended");
         }
         owner.connections.forget_shared(transport, number);

@@ -8,6 +8,7 @@ use crate::route::{self, Peer};
 use crate::router::Worker;
 use crate::side::checked::{Checked, FaultSeen};
 use crate::side::drain::Watch;
+use crate::side::gathered::Gathered;
 use crate::side::stream::Stream;
 use crate::side::timer::Timer;
 use crate::side::{Http2, Side, request_from_http2};
@@ -53,7 +54,8 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(Some(LOCAL_RESETS))
         .enable_connect_protocol();
-    let (stream, fault) = Checked::client(stream, settings.max_request_head);
+    let gathered = Gathered::new(stream);
+    let (stream, fault) = Checked::client(gathered.clone(), settings.max_request_head);
     let handshake = builder.handshake::<_, Bytes>(stream);
     let connection = match timeout(patience(settings.read_header_timeout), handshake).await {
         Ok(Ok(connection)) => connection,
@@ -64,6 +66,7 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         watch: Watch::new(worker.clone()),
         worker,
         connection,
+        gathered,
         fault,
         told: false,
         timer: Timer::default(),
@@ -89,6 +92,8 @@ fn ended(error: &h2::Error, peer: &Peer) {
 struct Front {
     worker: Arc<Worker>,
     connection: Connection<Checked, Bytes>,
+    /// What it says.
+    gathered: Gathered,
     /// What the client did wrong, when nothing of it is read any more.
     fault: FaultSeen,
     /// That it has been told.
@@ -106,6 +111,15 @@ type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
 impl Front {
     /// The next stream; `None`: there will be no more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
+        let next = self.poll_next(cx);
+        // Another stream: this is polled again at once. An error shows when the socket is read.
+        if !matches!(next, Poll::Ready(Some(Ok(_)))) {
+            let _ = self.gathered.poll_send(cx);
+        }
+        next
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
         self.watch.register(cx);
         if self.worker.drain.has_begun() && self.going_since.is_none() {
             self.go();

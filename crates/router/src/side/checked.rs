@@ -1,6 +1,6 @@
 //! A client's or a backend's bytes on their way to the library that speaks HTTP/2, looked at by [`::http2::Check`].
 
-use super::stream::Stream;
+use super::gathered::Gathered;
 use ::http2::{Check, Fault, Sender};
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 #[derive(Debug)]
 pub(crate) struct Checked {
-    stream: Stream,
+    stream: Gathered,
     check: Check,
     /// So many of the check's own bytes are handed on.
     handed: usize,
@@ -30,7 +30,7 @@ impl FaultSeen {
 
 impl Checked {
     /// What comes of a client. `most_head`: of a request, in bytes.
-    pub(crate) fn client(stream: Stream, most_head: usize) -> (Self, FaultSeen) {
+    pub(crate) fn client(stream: Gathered, most_head: usize) -> (Self, FaultSeen) {
         let fault = FaultSeen::default();
         let checked = Self {
             stream,
@@ -42,7 +42,7 @@ impl Checked {
     }
 
     /// What comes of a backend. `most_head`: of an answer, in bytes.
-    pub(crate) fn backend(stream: Stream, most_head: usize) -> Self {
+    pub(crate) fn backend(stream: Gathered, most_head: usize) -> Self {
         Self {
             stream,
             check: Check::new(Sender::Backend, most_head),

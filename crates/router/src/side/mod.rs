@@ -13,6 +13,7 @@ pub(crate) mod buffers;
 pub(crate) mod checked;
 mod convert;
 pub(crate) mod drain;
+pub(crate) mod gathered;
 pub(crate) mod heads;
 mod http1;
 mod http2;

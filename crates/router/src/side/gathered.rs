@@ -1,0 +1,122 @@
+//! What the library of HTTP/2 writes, gathered: it flushes after every frame with a body, and each of these writes would be a
+//! TLS record and a system call of its own. Whoever polls the connection sends what was gathered when the library has
+//! nothing more to say.
+
+use super::stream::Stream;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes after which the socket is asked before more is taken: a TLS record. A frame more may be in it.
+const MOST: usize = 16 << 10;
+
+/// A stream for the library, and for its owner beside it.
+#[derive(Clone, Debug)]
+pub(crate) struct Gathered(Arc<Mutex<Outgoing>>);
+
+#[derive(Debug)]
+struct Outgoing {
+    stream: Stream,
+    /// No memory is held while there is nothing to send.
+    bytes: Vec<u8>,
+    /// So many of them are out.
+    sent: usize,
+}
+
+impl Gathered {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self(Arc::new(Mutex::new(Outgoing {
+            stream,
+            bytes: Vec::new(),
+            sent: 0,
+        })))
+    }
+
+    /// Ready when the socket has taken everything. To be called whenever the library was polled. That the other side is gone
+    /// also shows by reading.
+    pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().poll_send(cx)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outgoing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outgoing {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent < self.bytes.len() {
+            let rest = &self.bytes[self.sent..];
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
+            }
+        }
+        // Of TLS: records that the socket has not taken.
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        (self.bytes, self.sent) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Gathered {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut outgoing = self.lock();
+        let read = Pin::new(&mut outgoing.stream).poll_read(cx, room);
+        if read.is_pending() {
+            // The other side may wait for it: the library's greeting, while it waits for theirs.
+            let _ = outgoing.poll_send(cx)?;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Gathered {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut outgoing = self.lock();
+        if outgoing.bytes.len() >= MOST {
+            ready!(outgoing.poll_send(cx))?;
+        }
+        let before = outgoing.bytes.len();
+        for slice in slices {
+            outgoing.bytes.extend_from_slice(slice);
+        }
+        Poll::Ready(Ok(outgoing.bytes.len() - before))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Not yet: see above.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut outgoing = self.lock();
+        ready!(outgoing.poll_send(cx))?;
+        Pin::new(&mut outgoing.stream).poll_shutdown(cx)
+    }
+}
