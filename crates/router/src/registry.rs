@@ -47,7 +47,7 @@ fn log_added(uri: &str, endpoint: &Endpoint) {
         server_cert_domain_san = spec.server_cert_domain_san,
         protocol = spec.protocol.as_str(),
         isolation_segment = dash(spec.isolation_segment),
-        is_tls = spec.tls,
+        "isTLS" = spec.tls,
         "endpoint-registered"
     );
 }

@@ -13,6 +13,9 @@ use wire::router::{StartingMessage, subject};
 /// How long a route is held to be starting after the last announcement.
 const STARTING: Duration = Duration::from_secs(10);
 
+/// Source of log lines about messages that cannot be read.
+const READING: &str = "router::bus::message";
+
 #[derive(Debug)]
 pub(super) struct Applier {
     shared: Arc<Shared>,
@@ -82,7 +85,7 @@ impl Applier {
             Err(Rejected::Invalid(error)) => {
                 let start = &payload[..payload.len().min(1024)];
                 let payload = String::from_utf8_lossy(start).into_owned();
-                tracing::error!(subject, payload, error, "validation-error");
+                tracing::error!(target: READING, subject, payload, error, "validation-error");
                 None
             }
         }
@@ -164,7 +167,7 @@ impl Applier {
                     registry.announce_start(uri, now + STARTING, now);
                 }
             }
-            Err(error) => tracing::error!(%error, "validation-error"),
+            Err(error) => tracing::error!(target: READING, %error, "validation-error"),
         }
     }
 }
