@@ -60,7 +60,7 @@ impl Churn {
     }
 
     /// Until the world stops.
-    pub(super) fn run(mut self, changes_per_second: u32) -> Result<Churned> {
+    pub(super) fn run(&mut self, changes_per_second: u32) -> Result<Churned> {
         let began = Instant::now();
         let repeats_per_second = self.world.hosts as f64 / REPEAT.as_secs_f64();
         let (mut changes, mut repeats, mut replaced) = (0.0, 0.0, Duration::ZERO);

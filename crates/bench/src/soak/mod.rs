@@ -76,7 +76,11 @@ pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Re
         size.hosts
     ));
     let changes = size.changes;
-    let churning = std::thread::spawn(move || churn.run(changes));
+    // The instances end with the churn: it is given back, and outlives the clients' last requests.
+    let churning = std::thread::spawn(move || {
+        let churned = churn.run(changes);
+        (churned, churn)
+    });
     let clients = clients::start(&world, &runtime);
     let samples = observe(
         &router,
@@ -90,9 +94,10 @@ pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Re
         }
         anyhow::Ok(())
     })?;
-    let churned = churning
+    let (churned, churn) = churning
         .join()
-        .map_err(|_| anyhow::anyhow!("the churn's thread panicked"))??;
+        .map_err(|_| anyhow::anyhow!("the churn's thread panicked"))?;
+    drop(churn);
     let tallies = world
         .tallies
         .lock()
@@ -101,7 +106,7 @@ pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Re
         elapsed: world.began.elapsed(),
         tallies: &tallies,
         samples: &samples?,
-        churned,
+        churned: churned?,
     };
     let text = report_text.text();
     println!("{text}");
