@@ -120,3 +120,53 @@ impl AsyncWrite for Gathered {
         Pin::new(&mut outgoing.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn what_is_written_leaves_together_and_holds_no_memory_afterwards() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut peer = TcpStream::connect(addr).await.unwrap();
+        let stream = Stream::Plain(listener.accept().await.unwrap().0);
+        let mut gathered = Gathered::new(stream);
+        let mut room = [0; 64];
+
+        for frame in ["one ", "two"] {
+            gathered.write_all(frame.as_bytes()).await.unwrap();
+            gathered.flush().await.unwrap();
+        }
+        let kept = gathered.lock().bytes.len();
+        assert_eq!(kept, 7);
+        poll_fn(|cx| gathered.poll_send(cx)).await.unwrap();
+        let count = peer.read(&mut room).await.unwrap();
+        assert_eq!(&room[..count], b"one two");
+        assert_eq!(gathered.lock().bytes.capacity(), 0);
+
+        // Whoever waits for the other side has said all it has to say.
+        gathered.write_all(b"greeting").await.unwrap();
+        let mut own = gathered.clone();
+        let (read, heard) = tokio::join!(own.read(&mut [0; 8]), async {
+            let count = peer.read(&mut room).await.unwrap();
+            peer.write_all(b"!").await.unwrap();
+            count
+        });
+        assert_eq!((read.unwrap(), heard), (1, 8));
+
+        // A peer that reads nothing is not written for without end.
+        let much = vec![0; MOST];
+        let limit = tokio::time::timeout(std::time::Duration::from_millis(300), async {
+            for _ in 0..10_000 {
+                gathered.write_all(&much).await.unwrap();
+            }
+        });
+        assert!(limit.await.is_err());
+        let kept = gathered.lock().bytes.len();
+        assert!(kept < 3 * MOST, "{kept}");
+    }
+}
