@@ -57,7 +57,7 @@ pub(crate) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration,
     Ok(Registration {
         uris: message.uris,
         spec: EndpointSpec {
-            host: message.host,
+            host: without_brackets(message.host),
             port: tls_port.unwrap_or(message.port),
             tls: tls_port.is_some(),
             protocol,
@@ -81,6 +81,15 @@ pub(crate) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration,
 }
 
 /// What is wrong costs only itself.
+/// An endpoint's host is kept without the brackets of an IPv6 address; some emitters write them.
+fn without_brackets(host: String) -> String {
+    let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    match inner.filter(|h| h.contains(':')) {
+        Some(inner) => inner.to_owned(),
+        None => host,
+    }
+}
+
 fn options(given: &Map<String, Value>, uris: &[String]) -> RouteOptions {
     let tell = |why: String| tracing::error!(why, ?uris, "invalid-route-option");
     RouteOptions {
@@ -160,6 +169,15 @@ mod tests {
 
     fn of(json: &str) -> Result<Registration, Rejected> {
         parse(json.as_bytes(), &Settings::default())
+    }
+
+    #[test]
+    fn an_ipv6_address_has_brackets_once() {
+        for host in ["::1", "[::1]"] {
+            let json = format!(r#"{{"host":"{host}","port":80,"uris":["a.b"]}}"#);
+            let spec = of(&json).unwrap().spec;
+            assert_eq!((&*spec.host, &*spec.address()), ("::1", "[::1]:80"));
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl EndpointSpec {
     /// `host:port`, as [`Endpoint::address`].
     pub fn address(&self) -> String {
         let Self { host, port, .. } = self;
-        if host.contains(':') && !host.starts_with('[') {
+        if host.contains(':') {
             format!("[{host}]:{port}")
         } else {
             format!("{host}:{port}")
@@ -283,7 +283,7 @@ impl Endpoint {
     fn host(&self) -> &str {
         let host = self.address().rsplit_once(':').map_or("", |(host, _)| host);
         let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-        // Only an IPv6 address has brackets.
+        // Only an IPv6 address was given its brackets here.
         inner.filter(|h| h.contains(':')).unwrap_or(host)
     }
 

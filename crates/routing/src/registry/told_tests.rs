@@ -365,17 +365,3 @@ fn many_paths_of_one_host() {
         (0, 0)
     );
 }
-
-#[test]
-fn an_ipv6_address_has_brackets_once() {
-    let table = Table::new();
-    for host in ["::1", "[::1]"] {
-        let spec = EndpointSpec {
-            host: host.into(),
-            ..spec(80, false, "app", "0")
-        };
-        let endpoint = table.registry.endpoint(spec);
-        assert_eq!(endpoint.address(), "[::1]:80", "{host}");
-        assert_eq!(endpoint.spec().host, "::1");
-    }
-}
