@@ -150,8 +150,8 @@ mod tests {
 
         // Whoever waits for the other side has said all it has to say.
         gathered.write_all(b"greeting").await.unwrap();
-        let mut own = gathered.clone();
-        let (read, heard) = tokio::join!(own.read(&mut [0; 8]), async {
+        let (mut own, mut byte) = (gathered.clone(), [0; 8]);
+        let (read, heard) = tokio::join!(own.read(&mut byte), async {
             let count = peer.read(&mut room).await.unwrap();
             peer.write_all(b"!").await.unwrap();
             count
