@@ -3,7 +3,6 @@
 use crate::sse;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
-use futures::StreamExt as _;
 use kit::tls::Identity;
 use prost::Message;
 use std::time::Duration;
@@ -404,43 +403,21 @@ impl Client {
             "subscribe to BBS events: status {}",
             response.status()
         );
-        Ok(Events {
-            chunks: Box::pin(response.bytes_stream()),
-            received: sse::Events::default(),
-        })
+        Ok(Events(sse::Stream::new(response, "BBS event stream")))
     }
 }
-
-type Chunks = std::pin::Pin<Box<dyn futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>;
 
 /// An open event stream.
-pub struct Events {
-    chunks: Chunks,
-    received: sse::Events,
-}
-
-impl std::fmt::Debug for Events {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub struct Events(sse::Stream);
 
 impl Events {
     /// The next event. `Err` when the stream ended or broke: subscribe again and resync. Unknown events are skipped.
     pub async fn next(&mut self) -> Result<m::Event> {
         loop {
-            while let Some(event) = self.received.next()? {
-                if let Some(event) = decode(&event)? {
-                    return Ok(event);
-                }
+            if let Some(event) = decode(&self.0.next().await?)? {
+                return Ok(event);
             }
-            let chunk = self
-                .chunks
-                .next()
-                .await
-                .context("BBS event stream ended")?
-                .context("read BBS event stream")?;
-            self.received.push(&chunk);
         }
     }
 }

@@ -6,7 +6,6 @@ use crate::http::{self, Tls};
 use crate::sse;
 use crate::uaa::{ClientCredentials, TokenFetcher};
 use anyhow::{Context as _, Result};
-use futures::StreamExt as _;
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -98,10 +97,8 @@ impl RoutingApi {
         };
         let answer = tokio::time::timeout(TIMEOUT, self.send(path::EVENTS, request)).await;
         let silent = |_| unreachable(path::EVENTS)(anyhow::anyhow!("nothing for {TIMEOUT:?}"));
-        Ok(Events {
-            chunks: Box::pin(answer.map_err(silent)??.bytes_stream()),
-            received: sse::Events::default(),
-        })
+        let answer = answer.map_err(silent)??;
+        Ok(Events(sse::Stream::new(answer, "the event stream")))
     }
 
     /// `None`: there is none of that name.
@@ -188,33 +185,18 @@ fn unreachable(path: &'static str) -> impl Fn(anyhow::Error) -> RoutingApiError 
     move |source| RoutingApiError::Unreachable { path, source }
 }
 
-type Chunks = std::pin::Pin<Box<dyn futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>;
-
 /// An open event stream.
-pub struct Events {
-    chunks: Chunks,
-    received: sse::Events,
-}
-
-impl std::fmt::Debug for Events {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub struct Events(sse::Stream);
 
 impl Events {
     /// The next event; unknown ones are skipped. `Err` when the stream ended or broke: subscribe again and read the routes.
     /// May be dropped and called again.
     pub async fn next(&mut self) -> Result<Event> {
         loop {
-            while let Some(event) = self.received.next()? {
-                if let Some(event) = decode(&event)? {
-                    return Ok(event);
-                }
+            if let Some(event) = decode(&self.0.next().await?)? {
+                return Ok(event);
             }
-            let chunk = self.chunks.next().await;
-            let chunk = chunk.context("the event stream ended")?;
-            self.received.push(&chunk.context("read the event stream")?);
         }
     }
 }

@@ -1,6 +1,48 @@
-//! Server-sent events, cut out of a stream of bytes. Pure: the bytes are somebody else's to fetch.
+//! Server-sent events, cut out of a stream of bytes ([`Events`], pure) as it comes in an answer's body ([`Stream`]).
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use std::pin::Pin;
+
+/// The events of an answer that goes on.
+pub(crate) struct Stream {
+    chunks: Pin<Box<dyn futures::Stream<Item = reqwest::Result<Bytes>> + Send>>,
+    received: Events,
+    /// In errors.
+    name: &'static str,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    /// `name`: what the stream is called in errors.
+    pub(crate) fn new(answer: reqwest::Response, name: &'static str) -> Self {
+        Self {
+            chunks: Box::pin(answer.bytes_stream()),
+            received: Events::default(),
+            name,
+        }
+    }
+
+    /// The next event. `Err` when the stream ended or broke. May be dropped and called again.
+    pub(crate) async fn next(&mut self) -> Result<Event> {
+        loop {
+            if let Some(event) = self.received.next()? {
+                return Ok(event);
+            }
+            let name = self.name;
+            let chunk = self.chunks.next().await;
+            let chunk = chunk.with_context(|| format!("{name} ended"))?;
+            let chunk = chunk.with_context(|| format!("read {name}"))?;
+            self.received.push(&chunk);
+        }
+    }
+}
 
 /// An event that is longer is no event.
 const LONGEST: usize = 16 << 20;

@@ -1,10 +1,9 @@
 //! Where routes are told: NATS and the Routing API.
 
-use crate::route::{self, AnyRoute, Registration};
+use crate::route::{self, AnyRoute, Registration, Route};
 use crate::tcp_routes::TcpRoutes;
 use anyhow::{Context as _, Result};
 use async_nats::Client;
-use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::router::subject;
@@ -36,10 +35,7 @@ impl Outlets {
         instance_id: &str,
     ) -> Result<()> {
         match route {
-            AnyRoute::Http(route) => {
-                let message = serde_json::to_vec(&route.message(instance_id))?;
-                self.publish(subject::REGISTER, message.into()).await
-            }
+            AnyRoute::Http(route) => self.publish(subject::REGISTER, route, instance_id).await,
             AnyRoute::Tcp(route) => self.api()?.register(route, interval).await,
         }
     }
@@ -51,16 +47,14 @@ impl Outlets {
         instance_id: &str,
     ) -> Result<()> {
         match route {
-            AnyRoute::Http(route) => {
-                let message = serde_json::to_vec(&route.message(instance_id))?;
-                self.publish(subject::UNREGISTER, message.into()).await
-            }
+            AnyRoute::Http(route) => self.publish(subject::UNREGISTER, route, instance_id).await,
             AnyRoute::Tcp(route) => self.api()?.unregister(route, interval).await,
         }
     }
 
-    async fn publish(&self, subject: &'static str, message: Bytes) -> Result<()> {
-        let published = self.bus()?.publish(subject, message).await;
+    async fn publish(&self, subject: &'static str, route: &Route, instance_id: &str) -> Result<()> {
+        let message = serde_json::to_vec(&route.message(instance_id))?;
+        let published = self.bus()?.publish(subject, message.into()).await;
         published.with_context(|| format!("publish {subject}"))
     }
 
