@@ -166,7 +166,8 @@ impl Bus {
             match self.stream.read(&mut buffer) {
                 Ok(0) => bail!("nats-server closed the connection"),
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error.into()),
             }
         }

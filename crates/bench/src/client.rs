@@ -76,6 +76,7 @@ impl Client {
                 Ok(0) => bail!("the connection was closed"),
                 Ok(count) => self.filled += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             }
             if let Some(status) = whole(&self.buffer[..self.filled])? {

@@ -8,6 +8,7 @@
 use crate::client::{Client, Target, request};
 use crate::statistics::quantile;
 use anyhow::{Result, ensure};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::prctl;
@@ -141,10 +142,11 @@ impl Generator {
             &mut [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)],
             Some(TimeSpec::from_duration(patience)),
             None,
-        )?;
-        if ready == 0 {
-            return Ok(false);
-        }
+        );
+        match ready {
+            Ok(0) | Err(Errno::EINTR) => return Ok(false),
+            other => other?,
+        };
         let mut events = [EpollEvent::empty(); CONNECTIONS];
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO)?;
         for event in &events[..count] {

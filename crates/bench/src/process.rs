@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpStream};
@@ -178,6 +178,47 @@ fn kilobytes(text: &str, field: &str) -> Result<f64> {
     let number = line.and_then(|rest| rest.split_whitespace().next());
     let number = number.with_context(|| format!("/proc has no {field}"))?;
     Ok(number.parse::<f64>()? * 1024.0)
+}
+
+/// A thread, or all of a process's, that run before all others of their core, until this is dropped: what shares the core
+/// with a load generator and its backend does not delay them, as it would not on machines of their own.
+pub(crate) struct Ahead {
+    whose: Vec<String>,
+}
+
+impl Ahead {
+    pub(crate) fn this_thread() -> Result<Self> {
+        Self::set(vec![gettid().to_string()])
+    }
+
+    pub(crate) fn process(process: &Process) -> Result<Self> {
+        Self::set(vec!["--all-tasks".into(), process.pid().to_string()])
+    }
+
+    fn set(whose: Vec<String>) -> Result<Self> {
+        schedule(&["--fifo", "--pid"], "1", &whose)?;
+        Ok(Self { whose })
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        let _ = schedule(&["--other", "--pid"], "0", &self.whose);
+    }
+}
+
+/// By util-linux's `chrt [options] <priority> <pid>`.
+fn schedule(how: &[&str], priority: &str, whose: &[String]) -> Result<()> {
+    let (pid, options) = whose.split_last().context("nobody to schedule")?;
+    let mut command = Command::new("chrt");
+    command.args(options).args(how).arg(priority).arg(pid);
+    let output = command.output().context("run chrt")?;
+    ensure!(
+        output.status.success(),
+        "chrt cannot set a priority (are you root?): {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 /// Waits for a condition, looking every 20 ms.

@@ -1,8 +1,12 @@
-//! Connecting to the message bus, and hearing from it without bounds in time but within bounds in memory.
+//! The message bus: [`connect`] for whoever speaks, [`Subscription`] for whoever hears much.
 
+mod connection;
+pub mod protocol;
 mod refusal;
+mod servers;
 mod subscription;
 
+pub use protocol::Message;
 pub use subscription::{Delivery, PENDING_LIMIT, Subscription};
 
 use anyhow::{Context as _, Result};
@@ -29,9 +33,12 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// Messages that may wait between the socket and who takes them from it. A [`Subscription`] takes them with every look; what is
-/// beyond is dropped, and told as `Event::SlowConsumer`.
-const UNTAKEN: usize = 1 << 16;
+impl Config {
+    fn client_tls(&self) -> Result<Option<rustls::ClientConfig>> {
+        let tls = self.tls.as_ref().map(kit::tls::client_config).transpose();
+        tls.context("TLS to NATS: the certificate, its key or the authority cannot be used")
+    }
+}
 
 /// Connects, retrying for ever in the background; `name` shows in the server's connection list. `on_event` hears
 /// of disconnects and reconnects: after a reconnect the caller must resync, for core NATS loses messages. Why a server does
@@ -47,19 +54,18 @@ where
         .user_and_password(config.user.clone(), config.password.clone())
         .retry_on_initial_connect()
         .ping_interval(Duration::from_secs(20))
-        .subscription_capacity(UNTAKEN)
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis((50 << attempts.min(5)) as u64).min(Duration::from_secs(1))
         })
         // The client shows its servers here, with what each of them last answered; which one is next is its own affair.
         .reconnect_to_server_callback(move |servers, _| {
-            refusals.look(&servers);
+            for server in &*servers {
+                refusals.look(&server.to_string(), server.last_error.as_deref());
+            }
             std::future::ready(None)
         })
         .event_callback(on_event);
-    if let Some(identity) = &config.tls {
-        let tls = kit::tls::client_config(identity)
-            .context("TLS to NATS: the certificate, its key or the authority cannot be used")?;
+    if let Some(tls) = config.client_tls()? {
         options = options.require_tls(true).tls_client_config(tls);
     }
     let addrs = config

@@ -22,27 +22,31 @@ pub(crate) async fn learn(
         shutdown.cancelled().await;
         return Ok(());
     }
-    let bus = clients::nats::connect(nats, "dns", |event| {
-        tracing::debug!(%event, "nats-event");
-        std::future::ready(())
-    })
-    .await?;
-    let mut registered = Subscription::new(&bus, subject::REGISTER, PENDING_LIMIT).await?;
-    let mut unregistered = Subscription::new(&bus, subject::UNREGISTER, PENDING_LIMIT).await?;
+    const SUBJECTS: &[&str] = &[subject::REGISTER, subject::UNREGISTER];
+    let mut routes = Subscription::new(nats, "dns", SUBJECTS, PENDING_LIMIT)?;
+    let mut connected = false;
     let mut expire = tokio::time::interval(EXPIRE_EVERY);
     loop {
         let news = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            // What is lost is registered again, or expires.
-            Some(delivery) = registered.next() => match delivery {
-                Delivery::Message(message) => register(&names, &message.payload),
+            delivery = routes.next() => match delivery {
+                Delivery::Message(message) => match message.subject() {
+                    subject::REGISTER => register(&names, message.payload()),
+                    _ => unregister(&names, message.payload()),
+                },
+                // What is lost is registered again, or expires.
                 Delivery::Lost(_) => false,
+                Delivery::Connected => {
+                    connected = true;
+                    false
+                }
+                Delivery::Disconnected(error) => {
+                    tracing::warn!(error, "nats-connection-disconnected");
+                    connected = false;
+                    false
+                }
             },
-            Some(delivery) = unregistered.next() => match delivery {
-                Delivery::Message(message) => unregister(&names, &message.payload),
-                Delivery::Lost(_) => false,
-            },
-            _ = expire.tick() => tick(&names, bus.connection_state() == async_nats::connection::State::Connected),
+            _ = expire.tick() => tick(&names, connected),
         };
         if news {
             changed.notify_one();

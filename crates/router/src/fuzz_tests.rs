@@ -4,6 +4,7 @@
 use crate::bus::message;
 use crate::config::Settings;
 use crate::{gorouter_yml, proxy_protocol, route_service, sticky};
+use bytes::BytesMut;
 use http::HeaderValue;
 use http1::{Fields, Known, Limits, Request};
 use rand::rngs::StdRng;
@@ -70,6 +71,64 @@ fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], words: &[&str], rng: &mut Std
             drop(input.splice(span, word.bytes()));
         }
     }
+}
+
+#[test]
+fn nats() {
+    use clients::nats::protocol::{Said, take};
+    const WORDS: &[&str] = &[
+        "MSG ",
+        "INFO {",
+        "PING\r\n",
+        "PONG",
+        "+OK",
+        "-ERR '",
+        "\r\n",
+        " 1 ",
+        " 0\r\n\r\n",
+        "-1",
+        "4294967296",
+        "\t",
+        "null",
+        "router.register",
+    ];
+    // What was understood, and whether the rest is an error.
+    fn understood(came: &mut BytesMut, said: &mut Vec<Said>) -> bool {
+        loop {
+            match take(came) {
+                Ok(Some(next)) => said.push(next),
+                Ok(None) => return false,
+                Err(_) => return true,
+            }
+        }
+    }
+    fuzz("nats", WORDS, |input| {
+        let (mut came, mut whole) = (BytesMut::from(input), Vec::new());
+        let wrong = understood(&mut came, &mut whole);
+        let held: usize = whole
+            .iter()
+            .map(|said| match said {
+                Said::Message(message) => message.subject().len() + message.payload().len(),
+                _ => 0,
+            })
+            .sum();
+        assert!(held <= input.len());
+        for size in [1, 7] {
+            let (mut came, mut said, mut failed) = (BytesMut::new(), Vec::new(), false);
+            for piece in input.chunks(size) {
+                came.extend_from_slice(piece);
+                failed = understood(&mut came, &mut said);
+                if failed {
+                    break;
+                }
+            }
+            assert_eq!(
+                (said, failed),
+                (whole.clone(), wrong),
+                "in pieces of {size}"
+            );
+        }
+    });
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::message::{self, Registration, Rejected};
 use crate::observe::metrics::Counter;
 use crate::registry;
 use crate::router::Shared;
+use highway::{HighwayHash as _, HighwayHasher, Key};
 use routing::registry::{Fingerprint, Registered, Repeats};
-use siphasher::sip128::SipHasher13;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::router::{StartingMessage, subject};
@@ -20,8 +20,8 @@ const READING: &str = "router::bus::message";
 pub(super) struct Applier {
     shared: Arc<Shared>,
     repeats: Repeats,
-    /// With a random key: nobody can make two messages that look the same.
-    fingerprints: SipHasher13,
+    /// Random: nobody can make two messages that look the same.
+    fingerprints: Key,
     /// Of the registrations at hand.
     ahead: Vec<Fingerprint>,
     /// Refreshed endpoints by component; a message's label is its place here.
@@ -35,7 +35,7 @@ impl Applier {
         Self {
             shared,
             repeats: Repeats::default(),
-            fingerprints: SipHasher13::new_with_key(&rand::random()),
+            fingerprints: Key(rand::random()),
             ahead: Vec::new(),
             refreshed: Vec::new(),
             measured_from,
@@ -49,14 +49,11 @@ impl Applier {
         now: Instant,
     ) {
         let registrations = messages.clone().filter(|(s, _)| *s == subject::REGISTER);
-        let hasher = self.fingerprints;
-        let fingerprint = |payload: &[u8]| {
-            let hash = hasher.hash(payload);
-            [hash.h1, hash.h2]
-        };
+        let key = self.fingerprints;
+        let fingerprints =
+            registrations.map(|(_, payload)| HighwayHasher::new(key).hash128(payload));
         self.ahead.clear();
-        self.ahead
-            .extend(registrations.map(|(_, payload)| fingerprint(payload)));
+        self.ahead.extend(fingerprints);
         self.repeats.look_ahead(&self.ahead);
         let mut registered = 0;
         for (subject, payload) in messages {

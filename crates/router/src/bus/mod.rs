@@ -12,14 +12,11 @@ pub(crate) mod message;
 use crate::router::Shared;
 use anyhow::Result;
 use apply::Applier;
-use async_nats::{Client, Event};
-use bytes::Bytes;
-use clients::nats::{Delivery, Subscription};
+use clients::nats::{Delivery, Message, Subscription};
 use kit::CancellationToken;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 use wire::router::{StartMessage, subject};
 
 /// After the last loss: the answers to a `router.start` that comes too early would be lost as well.
@@ -35,54 +32,51 @@ pub(crate) async fn subscribe(
     nats: clients::nats::Config,
     end: CancellationToken,
 ) -> Result<()> {
-    let (events, mut heard) = mpsc::unbounded_channel();
-    let client = clients::nats::connect(
-        &nats,
-        &format!("router-{}", shared.settings.index),
-        move |event| {
-            let _ = events.send(event);
-            std::future::ready(())
-        },
-    )
-    .await?;
-    let pending_limit = shared.settings.bus_pending_limit;
-    let mut subscription = Subscription::new(&client, "router.*", pending_limit).await?;
+    let name = format!("router-{}", shared.settings.index);
+    let limit = shared.settings.bus_pending_limit;
+    let mut subscription = Subscription::new(&nats, &name, &["router.*"], limit)?;
     let mut applier = Applier::new(shared.clone());
     let mut heal_at: Option<Instant> = None;
     let mut gauge = tokio::time::interval(GAUGE_INTERVAL);
     loop {
         tokio::select! {
             () = end.cancelled() => break,
-            open = subscription.wait() => {
-                anyhow::ensure!(open, "the NATS subscription to router.* ended");
+            () = subscription.wait() => {
                 let portion = subscription.front(PORTION);
-                applier.apply(portion.iter().filter_map(message), Instant::now());
+                let messages = portion.iter().filter_map(message);
+                let messages = messages.map(|m| (m.subject(), m.payload()));
+                applier.apply(messages, Instant::now());
                 let mut asked = Vec::new();
                 for delivery in portion {
                     match delivery {
-                        Delivery::Message(message) if message.subject.as_str() == subject::GREET => {
-                            asked.extend(message.reply.clone());
+                        Delivery::Message(message) if message.subject() == subject::GREET => {
+                            asked.extend(message.reply().map(str::to_owned));
                         }
                         Delivery::Message(_) => {}
                         Delivery::Lost(count) => lost(&shared, *count, &mut heal_at),
+                        Delivery::Connected => {
+                            tracing::info!("nats-connection-reconnected");
+                            shared.registry.resume_pruning(Instant::now());
+                            asked.push(subject::START.to_owned());
+                        }
+                        Delivery::Disconnected(error) => {
+                            tracing::warn!(error, "nats-connection-disconnected");
+                            if shared.settings.suspend_pruning_if_nats_unavailable {
+                                shared.registry.suspend_pruning();
+                            }
+                        }
                     }
                 }
                 let count = portion.len();
                 subscription.forget(count);
                 for reply in asked {
-                    let _ = client.publish(reply, start_payload(&shared)).await;
-                }
-                if subscription.pending() > 0 {
-                    // The client's task reads the socket.
-                    tokio::task::yield_now().await;
+                    subscription.publish(&reply, &start_payload(&shared));
                 }
             },
-            Some(event) = heard.recv() => {
-                connection(&shared, &client, event, &mut heal_at).await;
-            }
             () = until(heal_at) => {
                 heal_at = None;
-                start(&shared, &client).await;
+                // Everybody says everything again.
+                subscription.publish(subject::START, &start_payload(&shared));
             }
             _ = gauge.tick() => {
                 let pending = subscription.pending() as u64;
@@ -93,28 +87,10 @@ pub(crate) async fn subscribe(
     Ok(())
 }
 
-fn message(delivery: &Delivery) -> Option<(&str, &[u8])> {
+fn message(delivery: &Delivery) -> Option<&Message> {
     match delivery {
-        Delivery::Message(message) => Some((message.subject.as_str(), &message.payload)),
-        Delivery::Lost(_) => None,
-    }
-}
-
-async fn connection(shared: &Shared, client: &Client, event: Event, heal_at: &mut Option<Instant>) {
-    match event {
-        Event::Connected => {
-            tracing::info!("nats-connection-reconnected");
-            shared.registry.resume_pruning(Instant::now());
-            start(shared, client).await;
-        }
-        Event::Disconnected => {
-            tracing::warn!("nats-connection-disconnected");
-            if shared.settings.suspend_pruning_if_nats_unavailable {
-                shared.registry.suspend_pruning();
-            }
-        }
-        Event::SlowConsumer(_) => lost(shared, 1, heal_at),
-        other => tracing::warn!(event = %other, "nats-event"),
+        Delivery::Message(message) => Some(message),
+        _ => None,
     }
 }
 
@@ -134,20 +110,12 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Everybody says everything again. No flush: it could wait for a connection that is lost again, and nobody would read
-/// the subscription.
-async fn start(shared: &Shared, client: &Client) {
-    let _ = client.publish(subject::START, start_payload(shared)).await;
-}
-
-fn start_payload(shared: &Shared) -> Bytes {
+fn start_payload(shared: &Shared) -> Vec<u8> {
     let start = StartMessage {
         id: shared.id.clone(),
         hosts: vec![shared.settings.ip.to_string()],
         minimum_register_interval_in_seconds: shared.settings.register_interval.as_secs(),
         prune_threshold_in_seconds: shared.settings.stale_threshold.as_secs(),
     };
-    serde_json::to_vec(&start)
-        .map(Bytes::from)
-        .unwrap_or_default()
+    serde_json::to_vec(&start).unwrap_or_default()
 }

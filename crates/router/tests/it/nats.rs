@@ -192,6 +192,15 @@ impl std::io::Write for Log {
 }
 
 impl Log {
+    fn take_over(&self) -> tracing::subscriber::DefaultGuard {
+        let written = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || written.clone())
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
@@ -200,12 +209,7 @@ impl Log {
 #[tokio::test]
 async fn who_is_not_taken_learns_which_key_is_wrong() {
     let log = Log::default();
-    let written = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || written.clone())
-        .with_ansi(false)
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let _logging = log.take_over();
     let (ca, other) = (Ca::new(), Ca::new());
     let (secure, named, plain) = (free_port(), free_port(), free_port());
     let secret = ("nats", "secret");
@@ -235,30 +239,103 @@ async fn who_is_not_taken_learns_which_key_is_wrong() {
         (plain, "secret", Some(good), "nats.tls_enabled to false"),
     ];
     for (port, password, tls, key) in cases {
-        log.0.lock().unwrap().clear();
         let config = clients::nats::Config {
             servers: vec![format!("127.0.0.1:{port}")],
             user: "nats".into(),
             password: password.into(),
             tls,
         };
+        let told = async || {
+            wait_for("the reason", async || {
+                log.text().contains("nats-connection-refused")
+            })
+            .await;
+        };
+        let mut subscription = Subscription::new(&config, "test", &["any"], 1 << 20).unwrap();
+        tokio::select! {
+            delivery = subscription.next() => panic!("{delivery:?}"),
+            () = told() => {}
+        }
+        checked(&log, password, key);
         let _client = clients::nats::connect(&config, "test", |_| std::future::ready(()))
             .await
             .unwrap();
-        wait_for("the reason", async || {
-            log.text().contains("nats-connection-refused")
-        })
-        .await;
-        let text = log.text();
-        let line = text
-            .lines()
-            .find(|line| line.contains("nats-connection-refused"));
-        let line = line.unwrap();
-        assert!(
-            line.contains(key) && line.contains("ERROR"),
-            "{key}: {line}"
-        );
-        assert!(!text.contains(password), "{text}");
+        told().await;
+        checked(&log, password, key);
+    }
+}
+
+/// The line names the key and no secret. Then the log is empty.
+fn checked(log: &Log, password: &str, key: &str) {
+    let text = log.text();
+    let mut lines = text.lines();
+    let line = lines.find(|line| line.contains("nats-connection-refused"));
+    let line = line.unwrap();
+    assert!(
+        line.contains(key) && line.contains("ERROR"),
+        "{key}: {line}"
+    );
+    assert!(!text.contains(password), "{text}");
+    log.0.lock().unwrap().clear();
+}
+
+#[tokio::test]
+async fn what_a_user_may_not_hear_is_told() {
+    let log = Log::default();
+    let _logging = log.take_over();
+    let port = free_port();
+    let users = r#"authorization { users: [{ user: nats, password: secret, permissions: { subscribe: "other.>" } }] }"#;
+    let _nats = Nats::configured(port, users);
+    let config = Nats::config(port);
+    let mut subscription = Subscription::new(&config, "test", &["router.*"], 1 << 20).unwrap();
+    assert!(matches!(subscription.next().await, Delivery::Connected));
+    tokio::select! {
+        delivery = subscription.next() => panic!("{delivery:?}"),
+        () = wait_for("the reason", async || log.text().contains("nats-connection-refused")) => {}
+    }
+    checked(&log, "secret", "give the user the permission");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_larger_than_the_room_for_it() {
+    let port = free_port();
+    let _nats = Nats::start(port);
+    let config = Nats::config(port);
+    let mut subscription = Subscription::new(&config, "test", &["any"], 4 << 20).unwrap();
+    assert!(matches!(subscription.next().await, Delivery::Connected));
+    let sender = clients::nats::connect(&config, "sender", |_| std::future::ready(()))
+        .await
+        .unwrap();
+    // The server has the subscription when it brings one of these.
+    let publish = async {
+        loop {
+            for length in [1_000_000, 0, 100_000, 3] {
+                let payload = vec![b'x'; length];
+                sender.publish("any", payload.into()).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let hear = async {
+        let mut heard = Vec::new();
+        while heard.len() < 12 {
+            match subscription.next().await {
+                Delivery::Message(message) => heard.push(message.payload().len()),
+                other => panic!("{other:?}"),
+            }
+        }
+        heard
+    };
+    let heard = tokio::select! {
+        () = publish => unreachable!("publishing does not end"),
+        heard = tokio::time::timeout(crate::world::PATIENCE, hear) => heard.expect("messages"),
+    };
+    let from = heard
+        .iter()
+        .position(|length| *length == 1_000_000)
+        .unwrap();
+    for (n, length) in heard[from..].iter().enumerate() {
+        assert_eq!(*length, [1_000_000, 0, 100_000, 3][n % 4]);
     }
 }
 
@@ -268,40 +345,58 @@ async fn what_waits_for_a_slow_reader_is_bounded_in_bytes() {
     let port = free_port();
     let _nats = Nats::start(port);
     let bus = Nats::config(port);
-    let connect = || clients::nats::connect(&bus, "test", |_| std::future::ready(()));
-    let (sender, receiver) = (connect().await.unwrap(), connect().await.unwrap());
+    let sender = clients::nats::connect(&bus, "test", |_| std::future::ready(()));
+    let sender = sender.await.unwrap();
     let limit = 10 << 20;
-    let mut subscription = Subscription::new(&receiver, "flood", limit).await.unwrap();
-    receiver.flush().await.unwrap();
-    for _ in 0..SENT {
-        sender
-            .publish("flood", vec![b'x'; 1_000_000].into())
-            .await
-            .unwrap();
-    }
-    sender.flush().await.unwrap();
-    let came = async || {
-        receiver
-            .statistics()
-            .in_messages
-            .load(std::sync::atomic::Ordering::Relaxed)
-            == SENT
+    let mut subscription = Subscription::new(&bus, "test", &["flood"], limit).unwrap();
+    assert!(matches!(subscription.next().await, Delivery::Connected));
+    let publish = async |payload: Vec<u8>| {
+        sender.publish("flood", payload.into()).await.unwrap();
+        sender.flush().await.unwrap();
     };
-    wait_for("all to have come", came).await;
-    let (mut read, mut lost) = (0, 0);
-    while read + lost < SENT {
-        match subscription.next().await.unwrap() {
-            Delivery::Message(_) => read += 1,
-            Delivery::Lost(count) => lost += count,
+    // The server has the subscription when it brings this.
+    loop {
+        publish(b"first".to_vec()).await;
+        let first = tokio::time::timeout(Duration::from_millis(100), subscription.next());
+        if first.await.is_ok() {
+            break;
         }
-        let most = 2 * 10;
-        assert!(subscription.pending() <= most, "each with a word of a loss");
     }
-    assert!(lost > 0, "all came before anybody read");
-    sender.publish("flood", "small".into()).await.unwrap();
-    assert!(
-        matches!(subscription.next().await, Some(Delivery::Message(m)) if m.payload == "small")
-    );
+    let flood = async {
+        for _ in 0..SENT {
+            publish(vec![b'x'; 1_000_000]).await;
+        }
+    };
+    // Nobody takes anything off.
+    let look = async {
+        loop {
+            subscription.wait().await;
+            let (mut read, mut lost) = (0, 0);
+            for delivery in subscription.front(usize::MAX) {
+                match delivery {
+                    Delivery::Message(message) if message.payload() == b"first" => {}
+                    Delivery::Message(_) => read += 1,
+                    Delivery::Lost(count) => lost += count,
+                    other => panic!("{other:?}"),
+                }
+            }
+            if read + lost == SENT {
+                return (read, lost);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let both = futures::future::join(flood, look);
+    let (_, (read, lost)) = tokio::time::timeout(crate::world::PATIENCE, both)
+        .await
+        .expect("all comes");
+    assert!(lost > 0 && read >= 9, "{read} read, {lost} lost");
+    let pending = subscription.pending();
+    assert!(pending <= 20, "{pending}: the losses are one word");
+    subscription.forget(pending);
+    publish(b"small".to_vec()).await;
+    let delivery = subscription.next().await;
+    assert!(matches!(delivery, Delivery::Message(m) if m.payload() == b"small"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

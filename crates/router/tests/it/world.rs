@@ -41,7 +41,16 @@ impl Nats {
     /// With further arguments.
     pub(crate) fn with(port: u16, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self::spawn(port, ("nats", "secret"), arguments, folder)
+        Self::spawn(port, Some(("nats", "secret")), arguments, folder)
+    }
+
+    /// With a configuration file, which has its users too.
+    pub(crate) fn configured(port: u16, text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nats.conf");
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap().to_owned();
+        Self::spawn(port, None, &["-c", &file], folder)
     }
 
     /// Clients must show a certificate of the identity's authority.
@@ -59,18 +68,19 @@ impl Nats {
         );
         let tls = ["--tlscert", &cert, "--tlskey", &key, "--tlscacert", &ca];
         let arguments = [["--tls", "--tlsverify"].as_slice(), &tls].concat();
-        Self::spawn(port, user, &arguments, folder)
+        Self::spawn(port, Some(user), &arguments, folder)
     }
 
     fn spawn(
         port: u16,
-        (user, password): (&str, &str),
+        user: Option<(&str, &str)>,
         arguments: &[&str],
         folder: tempfile::TempDir,
     ) -> Self {
+        let user = user.map(|(user, password)| ["--user", user, "--pass", password]);
         let child = Command::new("nats-server")
             .args(["-a", "127.0.0.1", "-p", &port.to_string()])
-            .args(["--user", user, "--pass", password])
+            .args(user.iter().flatten())
             .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

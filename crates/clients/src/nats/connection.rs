@@ -1,0 +1,192 @@
+//! One connection to a server of the bus, as a subscriber needs it.
+
+use super::protocol::{self, Connect, Info, Said};
+use super::servers::Server;
+use anyhow::{Context as _, Result, anyhow, bail};
+use bytes::{Buf as _, BytesMut};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_rustls::TlsConnector;
+
+/// Of each step until a server has taken us.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// gorouter's.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// So many pings without an answer, and the server is gone.
+const UNANSWERED: u8 = 2;
+/// Room for one look at the socket.
+const ROOM: usize = 64 << 10;
+
+/// Who we are, at every server.
+#[derive(Clone)]
+pub(super) struct Identity {
+    pub(super) name: String,
+    pub(super) user: String,
+    pub(super) password: String,
+    pub(super) tls: Option<Arc<ClientConfig>>,
+}
+
+trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+pub(super) struct Connection {
+    pub(super) server: Server,
+    stream: Box<dyn Bytes>,
+    /// Not yet cut into what the server says.
+    came: BytesMut,
+    /// Not yet written.
+    going: BytesMut,
+    /// What was written may lie between us and the socket.
+    unflushed: bool,
+    pings: Interval,
+    unanswered: u8,
+}
+
+impl Connection {
+    /// Connects, says who we are, and waits until the server has taken us. Also what the server told of its cluster.
+    pub(super) async fn open(server: Server, identity: Identity) -> Result<(Self, Info)> {
+        let stream = timely("connect", TcpStream::connect(&server.address)).await?;
+        stream.set_nodelay(true).context("set TCP_NODELAY")?;
+        let mut connection = Self::over(Box::new(stream), server);
+        let info = match connection.hear().await? {
+            Said::Info(info) => info,
+            other => bail!("not a NATS server's greeting: {other:?}"),
+        };
+        match &identity.tls {
+            Some(_) if !info.tls_required && !info.tls_available => {
+                bail!("the server does not speak TLS");
+            }
+            Some(tls) => connection = connection.secured(tls.clone()).await?,
+            None if info.tls_required => bail!("the server wants TLS"),
+            None => {}
+        }
+        let connect = Connect {
+            verbose: false,
+            pedantic: false,
+            tls_required: identity.tls.is_some(),
+            name: &identity.name,
+            lang: "rust",
+            version: env!("CARGO_PKG_VERSION"),
+            protocol: 1,
+            headers: false,
+            user: &identity.user,
+            pass: &identity.password,
+        };
+        connection.say(&connect.line());
+        connection.say(b"PING\r\n");
+        loop {
+            match connection.hear().await? {
+                Said::Pong => break,
+                Said::Error(error) => bail!("{error}"),
+                Said::Ping => connection.say(b"PONG\r\n"),
+                _ => {}
+            }
+        }
+        Ok((connection, info))
+    }
+
+    fn over(stream: Box<dyn Bytes>, server: Server) -> Self {
+        let mut pings = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            server,
+            stream,
+            came: BytesMut::new(),
+            going: BytesMut::new(),
+            unflushed: false,
+            pings,
+            unanswered: 0,
+        }
+    }
+
+    async fn secured(self, tls: Arc<ClientConfig>) -> Result<Self> {
+        let name = ServerName::try_from(self.server.name.clone())
+            .with_context(|| format!("{:?} is not a server's name", self.server.name))?;
+        let handshake = TlsConnector::from(tls).connect(name, self.stream);
+        let stream = timely("TLS", handshake).await?;
+        Ok(Self::over(Box::new(stream), self.server))
+    }
+
+    /// The next of what the server says, before it has taken us.
+    async fn hear(&mut self) -> Result<Said> {
+        let hear = async {
+            loop {
+                if let Some(said) = self.take()? {
+                    return Ok(said);
+                }
+                self.read().await?;
+            }
+        };
+        let heard = tokio::time::timeout(PATIENCE, hear).await;
+        heard.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", PATIENCE.as_secs())))
+    }
+
+    /// To be written with the next [`read`](Self::read).
+    pub(super) fn say(&mut self, bytes: &[u8]) {
+        self.going.extend_from_slice(bytes);
+    }
+
+    /// What was read, piece by piece; pings are answered.
+    pub(super) fn take(&mut self) -> Result<Option<Said>> {
+        let said = protocol::take(&mut self.came).map_err(|why| anyhow!(why))?;
+        match said {
+            Some(Said::Ping) => self.say(b"PONG\r\n"),
+            Some(Said::Pong) => self.unanswered = 0,
+            _ => {}
+        }
+        Ok(said)
+    }
+
+    /// Writes what is to be said, then waits for something to come; whether there may be more. An error: the connection is
+    /// lost. Nothing is lost when the future is dropped.
+    pub(super) async fn read(&mut self) -> Result<bool> {
+        poll_fn(|cx| self.poll_read(cx)).await
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+        while self.pings.poll_tick(cx).is_ready() {
+            if self.unanswered == UNANSWERED {
+                return Poll::Ready(Err(anyhow!("the server answers no pings")));
+            }
+            self.unanswered += 1;
+            self.say(b"PING\r\n");
+        }
+        let mut stream = Pin::new(&mut *self.stream);
+        while !self.going.is_empty() {
+            let Poll::Ready(written) = stream.as_mut().poll_write(cx, &self.going)? else {
+                break;
+            };
+            if written == 0 {
+                return Poll::Ready(Err(anyhow!("the server takes nothing any more")));
+            }
+            self.going.advance(written);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            self.unflushed = stream.as_mut().poll_flush(cx)?.is_pending();
+        }
+        self.came.reserve(ROOM);
+        let room = self.came.capacity() - self.came.len();
+        match tokio_util::io::poll_read_buf(stream, cx, &mut self.came)? {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(0) => Poll::Ready(Err(anyhow!("the server closed the connection"))),
+            Poll::Ready(read) => Poll::Ready(Ok(read == room)),
+        }
+    }
+}
+
+async fn timely<T>(what: &str, step: impl Future<Output = std::io::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(PATIENCE, step).await {
+        Ok(done) => done.with_context(|| what.to_owned()),
+        Err(_) => bail!("{what}: no answer within {} s", PATIENCE.as_secs()),
+    }
+}

@@ -1,0 +1,320 @@
+//! The bytes of NATS, as far as a subscriber speaks them (pure): what a server says, cut out of what came; what we say.
+//! <https://docs.nats.io/reference/reference-protocols/nats-protocol>
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// A longer line is none: `INFO` names a cluster's servers, all others are short.
+const LONGEST_LINE: usize = 1 << 20;
+/// No server takes more from its publishers.
+const LONGEST_PAYLOAD: usize = 64 << 20;
+
+/// What a server says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    Info(Info),
+    Message(Message),
+    Ping,
+    Pong,
+    /// `-ERR`, without its quotes.
+    Error(String),
+    /// `+OK`.
+    Ok,
+}
+
+/// What we use of `INFO`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Info {
+    /// `address:port` of the cluster's servers.
+    #[serde(deserialize_with = "null_as_none")]
+    pub connect_urls: Vec<String>,
+    pub tls_required: bool,
+    pub tls_available: bool,
+}
+
+fn null_as_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// A message as it came: one piece of the bytes that were read, nothing copied.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// From `MSG` to before the payload's line end.
+    whole: Bytes,
+    subject: Range<u32>,
+    /// Empty: nobody waits for an answer.
+    reply: Range<u32>,
+    payload: u32,
+}
+
+impl Message {
+    /// Empty, which no subject is, if it is not UTF-8.
+    pub fn subject(&self) -> &str {
+        self.text(&self.subject).unwrap_or_default()
+    }
+
+    /// Where an answer is waited for.
+    pub fn reply(&self) -> Option<&str> {
+        self.text(&self.reply).filter(|reply| !reply.is_empty())
+    }
+
+    pub fn payload(&self) -> &[u8] {
+        &self.whole[self.payload as usize..]
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn size(&self) -> usize {
+        self.whole.len()
+    }
+
+    fn text(&self, range: &Range<u32>) -> Option<&str> {
+        std::str::from_utf8(&self.whole[range.start as usize..range.end as usize]).ok()
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("subject", &self.subject())
+            .field("payload", &self.payload().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes the first thing that is whole off the bytes that came. `Ok(None)`: more must come; room for what is known to be
+/// missing is made. An error: this is no NATS server, or not any more; it says what it said.
+pub fn take(came: &mut BytesMut) -> Result<Option<Said>, String> {
+    let searched = came.len().min(LONGEST_LINE);
+    let Some(end) = memchr::memchr(b'\n', &came[..searched]) else {
+        return if searched == LONGEST_LINE {
+            Err(no_nats(came))
+        } else {
+            Ok(None)
+        };
+    };
+    let line = came[..end].strip_suffix(b"\r").unwrap_or(&came[..end]);
+    let word = line.split(|b| is_blank(*b)).next().unwrap_or_default();
+    let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    let rest = line[word.len()..].trim_ascii();
+    let said = if is("MSG") {
+        return message(came, end + 1);
+    } else if is("PING") {
+        Said::Ping
+    } else if is("PONG") {
+        Said::Pong
+    } else if is("+OK") {
+        Said::Ok
+    } else if is("-ERR") {
+        let text = String::from_utf8_lossy(rest);
+        Said::Error(text.trim_matches('\'').to_owned())
+    } else if is("INFO") {
+        Said::Info(serde_json::from_slice(rest).map_err(|e| format!("its INFO is no JSON: {e}"))?)
+    } else {
+        return Err(no_nats(line));
+    };
+    came.advance(end + 1);
+    Ok(Some(said))
+}
+
+/// `MSG <subject> <sid> [reply] <bytes>`, and from `from` on the payload and a line end.
+fn message(came: &mut BytesMut, from: usize) -> Result<Option<Said>, String> {
+    let bad = |came: &[u8]| Err(no_nats(&came[..from]));
+    let mut fields = [0..0, 0..0, 0..0, 0..0, 0..0];
+    let mut count = 0;
+    let mut at = 0;
+    let line = &came[..from];
+    while at < line.len() {
+        let begin = at;
+        while at < line.len() && !is_blank(line[at]) {
+            at += 1;
+        }
+        if begin < at {
+            let Some(field) = fields.get_mut(count) else {
+                return bad(came);
+            };
+            *field = begin..at;
+            count += 1;
+        }
+        at += 1;
+    }
+    let (reply, length) = match count {
+        4 => (0..0, fields[3].clone()),
+        5 => (fields[3].clone(), fields[4].clone()),
+        _ => return bad(came),
+    };
+    let length = std::str::from_utf8(&line[length])
+        .ok()
+        .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|text| text.parse::<usize>().ok())
+        .filter(|length| *length <= LONGEST_PAYLOAD);
+    let Some(length) = length else {
+        return bad(came);
+    };
+    let end = from + length;
+    if came.len() < end + 2 {
+        came.reserve(end + 2 - came.len());
+        return Ok(None);
+    }
+    if came[end..end + 2] != *b"\r\n" {
+        return bad(came);
+    }
+    let whole = came.split_to(end).freeze();
+    came.advance(2);
+    // The line is at most LONGEST_LINE.
+    let short = |range: &Range<usize>| range.start as u32..range.end as u32;
+    Ok(Some(Said::Message(Message {
+        subject: short(&fields[1]),
+        reply: short(&reply),
+        payload: from as u32,
+        whole,
+    })))
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// The beginning shows what answered.
+fn no_nats(said: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&said[..said.len().min(80)]);
+    format!("not what a NATS server says: {start:?}")
+}
+
+/// Who we are, as the server wants to know it.
+#[derive(Serialize)]
+pub(super) struct Connect<'a> {
+    pub(super) verbose: bool,
+    pub(super) pedantic: bool,
+    pub(super) tls_required: bool,
+    /// Shows in the server's list of connections.
+    pub(super) name: &'a str,
+    pub(super) lang: &'a str,
+    pub(super) version: &'a str,
+    /// 1: the server may send `INFO` at any time.
+    pub(super) protocol: u8,
+    /// False: messages come without their headers.
+    pub(super) headers: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) user: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) pass: &'a str,
+}
+
+impl Connect<'_> {
+    pub(super) fn line(&self) -> Vec<u8> {
+        let mut line = b"CONNECT ".to_vec();
+        serde_json::to_writer(&mut line, self).expect("names and flags are JSON");
+        line.extend_from_slice(b"\r\n");
+        line
+    }
+}
+
+pub(super) fn subscribe(subject: &str, number: usize) -> String {
+    format!("SUB {subject} {number}\r\n")
+}
+
+pub(super) fn publish(subject: &str, payload: &[u8]) -> Vec<u8> {
+    let mut said = format!("PUB {subject} {}\r\n", payload.len()).into_bytes();
+    said.extend_from_slice(payload);
+    said.extend_from_slice(b"\r\n");
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(bytes: &[u8]) -> Result<Vec<Said>, String> {
+        let mut came = BytesMut::from(bytes);
+        let mut said = Vec::new();
+        while let Some(next) = take(&mut came)? {
+            said.push(next);
+        }
+        Ok(said)
+    }
+
+    fn parts(said: &Said) -> (&str, Option<&str>, &[u8]) {
+        match said {
+            Said::Message(message) => (message.subject(), message.reply(), message.payload()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const DIALOGUE: &[u8] = b"INFO {\"tls_required\":true,\"connect_urls\":[\"a:1\"],\"x\":1}\r\nPING\r\n+OK\r\nMSG router.register 1 5\r\nab\r\nc\r\npong\r\nMSG\trouter.greet  1 _INBOX.x 0\r\n\r\n-ERR 'Authorization Violation'\r\n";
+
+    #[test]
+    fn a_dialogue_in_pieces_of_any_size() {
+        let whole = all(DIALOGUE).unwrap();
+        assert_eq!(whole.len(), 7);
+        let info = Info {
+            connect_urls: vec!["a:1".into()],
+            tls_required: true,
+            tls_available: false,
+        };
+        assert_eq!(whole[0], Said::Info(info));
+        assert_eq!(
+            parts(&whole[3]),
+            ("router.register", None, b"ab\r\nc".as_slice())
+        );
+        assert_eq!(
+            parts(&whole[5]),
+            ("router.greet", Some("_INBOX.x"), b"".as_slice())
+        );
+        assert_eq!(whole[6], Said::Error("Authorization Violation".into()));
+        for size in 1..DIALOGUE.len() {
+            let mut came = BytesMut::new();
+            let mut said = Vec::new();
+            for piece in DIALOGUE.chunks(size) {
+                came.extend_from_slice(piece);
+                while let Some(next) = take(&mut came).unwrap() {
+                    said.push(next);
+                }
+            }
+            assert_eq!(said, whole, "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_nats_is_told() {
+        for bad in [
+            "HTTP/1.1 400 Bad Request\r\n",
+            "MSG a 1\r\n",
+            "MSG a 1 b c 1\r\n",
+            "MSG a 1 -1\r\n",
+            "MSG a 1 +1\r\nx\r\n",
+            "MSG a 1 99999999999\r\n",
+            "MSG a 1 1\r\nabc\r\n",
+            "\r\n",
+            "INFO {\r\n",
+        ] {
+            assert!(all(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(all(&vec![b'x'; LONGEST_LINE]).is_err());
+    }
+
+    #[test]
+    fn null_is_no_server() {
+        let said = all(b"INFO {\"connect_urls\":null}\r\n").unwrap();
+        assert_eq!(said, [Said::Info(Info::default())]);
+    }
+
+    #[test]
+    fn nobody_is_named_who_has_no_name() {
+        let connect = Connect {
+            verbose: false,
+            pedantic: false,
+            tls_required: false,
+            name: "router-0",
+            lang: "rust",
+            version: "1",
+            protocol: 1,
+            headers: false,
+            user: "",
+            pass: "",
+        };
+        let line = String::from_utf8(connect.line()).unwrap();
+        assert!(!line.contains("user") && !line.contains("pass"), "{line}");
+    }
+}

@@ -1,0 +1,160 @@
+//! Which server of the bus is tried next, and when (pure).
+
+use super::Config;
+use anyhow::{Context as _, Result};
+use rand::seq::SliceRandom as _;
+use std::time::Duration;
+
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    /// `host:port`.
+    pub(super) address: String,
+    /// What its certificate must be for.
+    pub(super) name: String,
+}
+
+impl Server {
+    fn parse(address: &str) -> Result<Self> {
+        let parts = address.rsplit_once(':').filter(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        let (host, _) =
+            parts.with_context(|| format!("NATS server address {address:?}: want host:port"))?;
+        let name = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        Ok(Self {
+            address: address.to_owned(),
+            name: name.unwrap_or(host).to_owned(),
+        })
+    }
+}
+
+/// Those of the configuration, in an order of our own so that not everybody goes to the first, and those that a server
+/// told of.
+#[derive(Debug)]
+pub(super) struct Servers {
+    known: Vec<Server>,
+    told: Vec<Server>,
+    next: usize,
+    /// Failures since we were last taken.
+    failures: usize,
+}
+
+impl Servers {
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        anyhow::ensure!(!config.servers.is_empty(), "there is no NATS server");
+        let servers = config.servers.iter().map(|address| Server::parse(address));
+        let mut known = servers.collect::<Result<Vec<_>>>()?;
+        known.shuffle(&mut rand::rng());
+        Ok(Self {
+            known,
+            told: Vec::new(),
+            next: 0,
+            failures: 0,
+        })
+    }
+
+    /// Each in turn, at once; when all of them have failed, later and later.
+    pub(super) fn next(&mut self) -> (Server, Duration) {
+        let count = self.known.len() + self.told.len();
+        let mut all = self.known.iter().chain(&self.told);
+        let server = all.nth(self.next % count).expect("one of them").clone();
+        let rounds = self.failures / count;
+        let wait = match rounds.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(waits) => (SHORTEST_WAIT * (1 << waits.min(8))).min(LONGEST_WAIT),
+        };
+        self.next = (self.next + 1) % count;
+        self.failures += 1;
+        (server, wait)
+    }
+
+    /// `server` took us.
+    pub(super) fn taken(&mut self) {
+        self.failures = 0;
+    }
+
+    /// `by` knows these servers. They go by its name where they are told as addresses, for certificates bear names.
+    pub(super) fn told(&mut self, by: &Server, addresses: &[String]) {
+        let named = |mut server: Server| {
+            let is_address = |name: &str| name.parse::<std::net::IpAddr>().is_ok();
+            if is_address(&server.name) && !is_address(&by.name) {
+                server.name.clone_from(&by.name);
+            }
+            server
+        };
+        let servers = addresses.iter().filter_map(|a| Server::parse(a).ok());
+        let new = servers.filter(|s| self.known.iter().all(|k| k.address != s.address));
+        self.told = new.map(named).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers(addresses: &[&str]) -> Result<Servers> {
+        Servers::new(&Config {
+            servers: addresses.iter().map(ToString::to_string).collect(),
+            user: String::new(),
+            password: String::new(),
+            tls: None,
+        })
+    }
+
+    #[test]
+    fn all_are_tried_at_once_and_then_more_and_more_slowly() {
+        let mut servers = servers(&["a:1", "b:2"]).unwrap();
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            let ((one, first), (other, second)) = (servers.next(), servers.next());
+            assert_ne!(one, other);
+            assert_eq!(first, second);
+            waits.push(first.as_millis());
+        }
+        assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1000, 1000, 1000]);
+        servers.taken();
+        assert_eq!(servers.next().1, Duration::ZERO);
+    }
+
+    #[test]
+    fn those_that_a_server_tells_of_are_tried_as_well() {
+        let mut servers = servers(&["nats.internal:4222"]).unwrap();
+        let (by, _) = servers.next();
+        let told = [
+            "10.0.0.1:4222",
+            "nats.internal:4222",
+            "other.internal:1",
+            "junk",
+        ];
+        servers.told(&by, &told.map(ToOwned::to_owned));
+        let mut seen: Vec<_> = (0..3).map(|_| servers.next().0).collect();
+        seen.sort_by(|a, b| a.address.cmp(&b.address));
+        let pairs: Vec<_> = seen.iter().map(|s| (&*s.address, &*s.name)).collect();
+        assert_eq!(
+            pairs,
+            [
+                ("10.0.0.1:4222", "nats.internal"),
+                ("nats.internal:4222", "nats.internal"),
+                ("other.internal:1", "other.internal"),
+            ]
+        );
+        servers.told(&by, &[]);
+        assert_eq!(servers.next().0, servers.next().0);
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for bad in ["", "a", ":1", "a:", "a:0", "a:70000", "a:x"] {
+            let error = servers(&[bad]).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("{bad:?}: want host:port")),
+                "{error}"
+            );
+        }
+        let (server, _) = servers(&["[::1]:4222"]).unwrap().next();
+        assert_eq!((&*server.address, &*server.name), ("[::1]:4222", "::1"));
+    }
+}
