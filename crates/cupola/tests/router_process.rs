@@ -504,5 +504,7 @@ fn the_log_level_changes_while_it_runs() {
     };
     assert_eq!(put("loud"), 400);
     assert_eq!(put("debug"), 200);
+    let mut client = Client::connect(([127, 0, 0, 1], world.http).into()).unwrap();
+    let _ = client.ask("no request\r\n\r\n");
     wait_for("a debug line", || world.log().contains(r#""log_level":0"#));
 }

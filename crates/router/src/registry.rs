@@ -4,6 +4,25 @@
 use crate::router::Shared;
 use routing::registry::{Endpoint, EndpointSpec, Registered, Unregistered};
 
+/// A line about a route's endpoint.
+macro_rules! told {
+    ($level:ident, $uri:expr, $endpoint:expr, $message:literal) => {{
+        let spec = $endpoint.spec();
+        tracing::$level!(
+            uri = $uri,
+            route_service_url = dash(spec.route_service_url),
+            backend = $endpoint.address(),
+            application_id = spec.app_id,
+            instance_id = spec.instance_id,
+            server_cert_domain_san = spec.server_cert_domain_san,
+            protocol = spec.protocol.as_str(),
+            isolation_segment = dash(spec.isolation_segment),
+            "isTLS" = spec.tls,
+            $message
+        );
+    }};
+}
+
 /// An endpoint was put under a uri.
 pub(crate) fn registered(
     shared: &Shared,
@@ -27,29 +46,13 @@ pub(crate) fn registered(
                 shared.metrics.routes_registered.add(1);
                 tracing::info!(uri, "route-registered");
             }
-            log_added(uri, endpoint);
+            told!(info, uri, endpoint, "endpoint-registered");
         }
-        Registered::Unmodified => {
-            tracing::debug!(uri, backend = endpoint.address(), "endpoint-not-registered");
+        Registered::Updated | Registered::Refreshed => {
+            told!(debug, uri, endpoint, "endpoint-registered");
         }
-        Registered::Updated | Registered::Refreshed => {}
+        Registered::Unmodified => told!(debug, uri, endpoint, "endpoint-not-registered"),
     }
-}
-
-fn log_added(uri: &str, endpoint: &Endpoint) {
-    let spec = endpoint.spec();
-    tracing::info!(
-        uri,
-        route_service_url = dash(spec.route_service_url),
-        backend = endpoint.address(),
-        application_id = spec.app_id,
-        instance_id = spec.instance_id,
-        server_cert_domain_san = spec.server_cert_domain_san,
-        protocol = spec.protocol.as_str(),
-        isolation_segment = dash(spec.isolation_segment),
-        "isTLS" = spec.tls,
-        "endpoint-registered"
-    );
 }
 
 fn dash(text: &str) -> &str {

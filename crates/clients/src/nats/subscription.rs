@@ -123,12 +123,8 @@ impl Subscription {
 
     /// Takes off the first `count`.
     pub fn forget(&mut self, count: usize) {
-        for delivery in self.pending.drain(..count) {
-            self.bytes -= size(&delivery);
-        }
-        if self.pending.is_empty() {
-            // Begins at the start of its memory again: after a flood that is much, and most of it cold.
-            self.pending.clear();
+        for _ in 0..count {
+            self.take_off();
         }
     }
 
@@ -136,11 +132,20 @@ impl Subscription {
     pub async fn next(&mut self) -> Delivery {
         loop {
             self.wait().await;
-            if let Some(delivery) = self.pending.pop_front() {
-                self.bytes -= size(&delivery);
+            if let Some(delivery) = self.take_off() {
                 return delivery;
             }
         }
+    }
+
+    fn take_off(&mut self) -> Option<Delivery> {
+        let delivery = self.pending.pop_front()?;
+        self.bytes -= size(&delivery);
+        if self.pending.is_empty() {
+            // Begins at the start of its memory again: after a flood that is much, and most of it cold.
+            self.pending.clear();
+        }
+        Some(delivery)
     }
 
     /// What waits for the reader.
