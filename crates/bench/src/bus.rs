@@ -32,6 +32,23 @@ impl Nats {
     }
 }
 
+/// How messages leave.
+#[derive(Clone, Copy)]
+pub(crate) struct Rate {
+    pub(crate) per_second: f64,
+    /// No fewer at once; 1: evenly, what is due each millisecond.
+    pub(crate) at_once: u64,
+}
+
+impl Rate {
+    pub(crate) const fn even(per_second: f64) -> Self {
+        Self {
+            per_second,
+            at_once: 1,
+        }
+    }
+}
+
 /// One connection to NATS.
 pub(crate) struct Bus {
     stream: TcpStream,
@@ -84,10 +101,10 @@ impl Bus {
         Ok(())
     }
 
-    /// Publishes registrations, evenly spread, so many a second; returns how long it took.
+    /// Publishes registrations, so many a second; returns how long it took.
     pub(crate) fn register_at(
         &mut self,
-        rate: f64,
+        rate: Rate,
         payloads: impl Iterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Duration> {
         self.publish_at("router.register", rate, payloads)
@@ -97,7 +114,7 @@ impl Bus {
     pub(crate) fn publish_at(
         &mut self,
         subject: &str,
-        rate: f64,
+        rate: Rate,
         payloads: impl Iterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Duration> {
         let began = Instant::now();
@@ -105,13 +122,14 @@ impl Bus {
         let mut sent = 0u64;
         let mut payloads = payloads.peekable();
         while payloads.peek().is_some() {
-            let due = (began.elapsed().as_secs_f64() * rate) as u64;
-            if due <= sent {
+            let due = (began.elapsed().as_secs_f64() * rate.per_second) as u64;
+            if due < sent + rate.at_once {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             }
             frames.clear();
-            for payload in payloads.by_ref().take((due - sent).min(1000) as usize) {
+            let most = (due - sent).clamp(rate.at_once, rate.at_once.max(1000));
+            for payload in payloads.by_ref().take(most as usize) {
                 append(&mut frames, subject, payload.as_ref());
                 sent += 1;
             }

@@ -149,6 +149,7 @@ impl Router {
             envelopes.flush();
         }
         tracing::info!("gorouter.stopped");
+        tracing::info!("gorouter.exited");
         outcome
     }
 }

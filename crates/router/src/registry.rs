@@ -16,6 +16,8 @@ macro_rules! told {
             instance_id = spec.instance_id,
             server_cert_domain_san = spec.server_cert_domain_san,
             protocol = spec.protocol.as_str(),
+            "modification_tag.guid" = spec.modification_tag.guid,
+            "modification_tag.index" = spec.modification_tag.index,
             isolation_segment = dash(spec.isolation_segment),
             "isTLS" = spec.tls,
             $message

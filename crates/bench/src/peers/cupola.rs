@@ -1,7 +1,7 @@
 //! `cupola router -c gorouter.yml` with a nats-server of its own: access log and metrics on.
 
 use super::Scheme;
-use crate::bus::Nats;
+use crate::bus::{Nats, Rate};
 use crate::client::Client;
 use crate::messages;
 use crate::process::{Process, wait_for};
@@ -168,7 +168,7 @@ impl Router {
         let mut sent = 0;
         while payloads.peek().is_some() {
             let portion = payloads.by_ref().take(10_000);
-            bus.register_at(40_000.0, portion.inspect(|_| sent += 1))?;
+            bus.register_at(Rate::even(40_000.0), portion.inspect(|_| sent += 1))?;
             self.has_routes(before + sent)?;
         }
         Ok(sent)

@@ -63,11 +63,15 @@ pub(super) fn half_of_haproxy(
 fn rounds(peers: &[Running], scheme: Scheme, rate: f64, rig: &Rig) -> Result<Vec<Measured>> {
     let _pinned = rig.pin()?;
     let mut measured: Vec<Measured> = peers.iter().map(|_| Measured::default()).collect();
-    for round in 0..rig.effort.rounds {
+    // A disturbance of a shared host lasts for seconds: many short rounds, so that it spoils few of each peer's.
+    let (rounds, duration) = match rig.effort.rounds {
+        1 => (1, Duration::from_secs(rig.effort.seconds)),
+        more => (3 * more, Duration::from_secs(rig.effort.seconds / 3)),
+    };
+    for round in 0..rounds {
         for step in 0..peers.len() {
             let at = (step + round) % peers.len();
             let target = peers[at].target(scheme, rig);
-            let duration = Duration::from_secs(rig.effort.seconds);
             let load = open_loop::run(&target, HOST, rate, duration)
                 .with_context(|| peers[at].peer.name())?;
             let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| quantile(&load.latencies, q));
@@ -79,7 +83,7 @@ fn rounds(peers: &[Running], scheme: Scheme, rate: f64, rig: &Rig) -> Result<Vec
             progress(&format!(
                 "   {scheme:?} round {} of {}: {:<26} p50 {p50:.3} p99 {p99:.3} p99.9 {p999:.3} ms, late {late:.3}",
                 round + 1,
-                rig.effort.rounds,
+                rounds,
                 peers[at].peer.name(),
             ));
         }

@@ -57,7 +57,7 @@ impl Connection {
         let stream = timely("connect", TcpStream::connect(&server.address)).await?;
         stream.set_nodelay(true).context("set TCP_NODELAY")?;
         let mut connection = Self::over(Box::new(stream), server);
-        let info = match connection.hear().await? {
+        let mut info = match connection.hear().await? {
             Said::Info(info) => info,
             other => bail!("not a NATS server's greeting: {other:?}"),
         };
@@ -87,7 +87,7 @@ impl Connection {
             match connection.hear().await? {
                 Said::Pong => break,
                 Said::Error(error) => bail!("{error}"),
-                Said::Ping => connection.say(b"PONG\r\n"),
+                Said::Info(newer) => info = newer,
                 _ => {}
             }
         }

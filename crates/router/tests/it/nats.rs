@@ -10,6 +10,7 @@ use router::{Settings, gorouter_yml};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 
 /// As one YAML scalar.
 fn scalar(pem: &str) -> String {
@@ -54,23 +55,51 @@ fn settings_for_tests(settings: Settings) -> Settings {
     }
 }
 
+/// One of two servers that know each other.
+fn clustered(ports: [u16; 2], cluster: [u16; 2], n: usize) -> Nats {
+    let [listen, other] = [n, 1 - n].map(|n| format!("nats://127.0.0.1:{}", cluster[n]));
+    let arguments = [
+        "--cluster_name",
+        "bus",
+        "--cluster",
+        &listen,
+        "--routes",
+        &other,
+    ];
+    Nats::with(ports[n], &arguments)
+}
+
+#[tokio::test]
+async fn a_server_of_which_only_another_server_tells() {
+    let (ports, cluster) = ([free_port(), free_port()], [free_port(), free_port()]);
+    let [first, _second] = [0, 1].map(|n| clustered(ports, cluster, n));
+    let other = format!("127.0.0.1:{}", ports[1]);
+    wait_for("the servers to know each other", async || {
+        let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", ports[0])).await else {
+            return false;
+        };
+        let mut greeting = vec![0; 4096];
+        let length = stream.read(&mut greeting).await.unwrap();
+        String::from_utf8_lossy(&greeting[..length]).contains(&other)
+    })
+    .await;
+    let config = Nats::config(ports[0]);
+    let mut subscription = Subscription::new(&config, "test", &["any"], 1 << 20).unwrap();
+    let mut next = async || {
+        let next = tokio::time::timeout(crate::world::PATIENCE, subscription.next());
+        next.await.expect("a delivery")
+    };
+    assert!(matches!(next().await, Delivery::Connected));
+    drop(first);
+    assert!(matches!(next().await, Delivery::Disconnected(_)));
+    assert!(matches!(next().await, Delivery::Connected));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_several_servers_dies() {
     let ports = [free_port(), free_port()];
-    let route = |port| format!("nats://127.0.0.1:{port}");
     let cluster = [free_port(), free_port()];
-    let server = |n: usize| {
-        let (listen, other) = (route(cluster[n]), route(cluster[1 - n]));
-        let arguments = [
-            "--cluster_name",
-            "bus",
-            "--cluster",
-            &listen,
-            "--routes",
-            &other,
-        ];
-        Nats::with(ports[n], &arguments)
-    };
+    let server = |n| clustered(ports, cluster, n);
     let mut servers = [0, 1].map(|n| Some(server(n)));
     let text = format!(
         "nats: {{hosts: [{{hostname: 127.0.0.1, port: {}}}, {{hostname: 127.0.0.1, port: {}}}], user: nats, pass: secret}}\n\

@@ -77,6 +77,7 @@ pub struct Spec<'a> {
     pub availability_zone: &'a str,
     pub stale_threshold: Duration,
     pub options: &'a RouteOptions,
+    pub modification_tag: Version<'a>,
 }
 
 /// An endpoint's tags, sorted by name.
@@ -272,6 +273,7 @@ impl Endpoint {
             availability_zone: self.availability_zone(),
             stale_threshold: Duration::from_millis(u64::from(self.stale_ticks) * 100),
             options: self.options(),
+            modification_tag: self.version(),
         }
     }
 

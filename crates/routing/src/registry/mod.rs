@@ -31,7 +31,7 @@ mod uri;
 
 pub use attempts::Attempts;
 pub use endpoint::{Endpoint, EndpointSpec, InFlight, Protocol, Spec, Tags};
-pub use modification_tag::ModificationTag;
+pub use modification_tag::{ModificationTag, Version};
 pub use options::{
     Balancing, Caller, PolicyScope, PolicySource, RouteOptions, RoutePolicy, Within,
 };
@@ -42,7 +42,6 @@ pub use uri::{RouteKey, request_host};
 
 use endpoint::KnownTags;
 use hosts::Hosts;
-use modification_tag::Version;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

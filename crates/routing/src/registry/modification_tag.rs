@@ -20,9 +20,9 @@ impl ModificationTag {
 
 /// A look at a [`ModificationTag`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Version<'a> {
-    pub(super) guid: &'a str,
-    pub(super) index: u32,
+pub struct Version<'a> {
+    pub guid: &'a str,
+    pub index: u32,
 }
 
 impl Version<'_> {
