@@ -180,45 +180,49 @@ fn kilobytes(text: &str, field: &str) -> Result<f64> {
     Ok(number.parse::<f64>()? * 1024.0)
 }
 
-/// A thread, or all of a process's, that run before all others of their core, until this is dropped: what shares the core
-/// with a load generator and its backend does not delay them, as it would not on machines of their own.
+/// A thread, or all of a process's and its children's, that run before everything else on their core until this is dropped:
+/// what shares the core with those who are measured does not delay them.
 pub(crate) struct Ahead {
-    whose: Vec<String>,
+    options: &'static [&'static str],
+    pids: Vec<u32>,
 }
 
 impl Ahead {
     pub(crate) fn this_thread() -> Result<Self> {
-        Self::set(vec![gettid().to_string()])
+        Self::set(&[], vec![u32::try_from(gettid().as_raw())?])
     }
 
     pub(crate) fn process(process: &Process) -> Result<Self> {
-        Self::set(vec!["--all-tasks".into(), process.pid().to_string()])
+        Self::set(&["--all-tasks"], process.family())
     }
 
-    fn set(whose: Vec<String>) -> Result<Self> {
-        schedule(&["--fifo", "--pid"], "1", &whose)?;
-        Ok(Self { whose })
+    fn set(options: &'static [&'static str], pids: Vec<u32>) -> Result<Self> {
+        let ahead = Self { options, pids };
+        ahead.schedule("--fifo", "1")?;
+        Ok(ahead)
+    }
+
+    /// By util-linux's `chrt [options] --pid <priority> <pid>`.
+    fn schedule(&self, policy: &str, priority: &str) -> Result<()> {
+        for pid in &self.pids {
+            let mut command = Command::new("chrt");
+            command.args(self.options).args([policy, "--pid", priority]);
+            let output = command.arg(pid.to_string()).output();
+            let output = output.context("run chrt")?;
+            ensure!(
+                output.status.success(),
+                "chrt cannot set a priority (are you root?): {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
     }
 }
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        let _ = schedule(&["--other", "--pid"], "0", &self.whose);
+        let _ = self.schedule("--other", "0");
     }
-}
-
-/// By util-linux's `chrt [options] <priority> <pid>`.
-fn schedule(how: &[&str], priority: &str, whose: &[String]) -> Result<()> {
-    let (pid, options) = whose.split_last().context("nobody to schedule")?;
-    let mut command = Command::new("chrt");
-    command.args(options).args(how).arg(priority).arg(pid);
-    let output = command.output().context("run chrt")?;
-    ensure!(
-        output.status.success(),
-        "chrt cannot set a priority (are you root?): {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
 }
 
 /// Waits for a condition, looking every 20 ms.

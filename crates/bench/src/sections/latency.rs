@@ -10,7 +10,6 @@ use crate::table::{Table, verdict};
 use crate::wrk;
 use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
-use std::time::Duration;
 
 /// Milliseconds of each round.
 #[derive(Default)]
@@ -63,11 +62,7 @@ pub(super) fn half_of_haproxy(
 fn rounds(peers: &[Running], scheme: Scheme, rate: f64, rig: &Rig) -> Result<Vec<Measured>> {
     let _pinned = rig.pin()?;
     let mut measured: Vec<Measured> = peers.iter().map(|_| Measured::default()).collect();
-    // A disturbance of a shared host lasts for seconds: many short rounds, so that it spoils few of each peer's.
-    let (rounds, duration) = match rig.effort.rounds {
-        1 => (1, Duration::from_secs(rig.effort.seconds)),
-        more => (3 * more, Duration::from_secs(rig.effort.seconds / 3)),
-    };
+    let (rounds, duration) = rig.effort.short_rounds();
     for round in 0..rounds {
         for step in 0..peers.len() {
             let at = (step + round) % peers.len();

@@ -202,7 +202,7 @@ fn beside_requests(rig: &Rig, router: &Router, known: &[Vec<u8>]) -> Result<Besi
         port: router.port(Scheme::Http),
         tls: None,
     };
-    let duration = Duration::from_secs(rig.effort.seconds);
+    let (rounds, duration) = rig.effort.short_rounds();
     let p99 = || -> Result<f64> {
         let _generator = Ahead::this_thread()?;
         let load = open_loop::run(&target, HOST, REQUESTS, duration)?;
@@ -226,7 +226,7 @@ fn beside_requests(rig: &Rig, router: &Router, known: &[Vec<u8>]) -> Result<Besi
         })
     };
     let mut beside = Beside::default();
-    for round in 0..rig.effort.rounds {
+    for round in 0..rounds {
         let (without, past) = (p99()?, p99_beside(UNHEARD, STEADY)?);
         let (drained, _) = beside_drain(rig, router, || p99_beside(UNHEARD, STEADY))?;
         let with = p99_beside("router.register", STEADY)?;
@@ -234,7 +234,7 @@ fn beside_requests(rig: &Rig, router: &Router, known: &[Vec<u8>]) -> Result<Besi
         progress(&format!(
             "   round {} of {}: p99 {without:.3}, past the router {past:.3}, drained {drained:.3}, with {with:.3}, as cells send {by_cells:.3} ms",
             round + 1,
-            rig.effort.rounds,
+            rounds,
         ));
         beside.without.push(without);
         beside.past.push(past);

@@ -72,6 +72,10 @@ pub(crate) async fn subscribe(
                 for reply in asked {
                     subscription.publish(&reply, &start_payload(&shared));
                 }
+                if subscription.pending() > 0 {
+                    // Requests that wait for this core go first.
+                    std::thread::yield_now();
+                }
             },
             () = until(heal_at) => {
                 heal_at = None;
