@@ -40,6 +40,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
 pub(super) struct Connection {
     pub(super) server: Server,
+    pub(super) since: Instant,
     stream: Box<dyn Bytes>,
     /// Not yet cut into what the server says.
     came: BytesMut,
@@ -99,6 +100,7 @@ impl Connection {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             server,
+            since: Instant::now(),
             stream,
             came: BytesMut::new(),
             going: BytesMut::new(),

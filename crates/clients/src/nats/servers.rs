@@ -7,6 +7,8 @@ use std::time::Duration;
 
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Whoever takes us for less time than this has not really: a server that throws us out at once is not asked without pause.
+const SHORTEST_STAY: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
@@ -38,8 +40,8 @@ pub(super) struct Servers {
     known: Vec<Server>,
     told: Vec<Server>,
     next: usize,
-    /// Failures since we were last taken.
-    failures: usize,
+    /// Attempts since a server last kept us.
+    attempts: usize,
 }
 
 impl Servers {
@@ -52,28 +54,30 @@ impl Servers {
             known,
             told: Vec::new(),
             next: 0,
-            failures: 0,
+            attempts: 0,
         })
     }
 
-    /// Each in turn, at once; when all of them have failed, later and later.
+    /// Each in turn, at once; when all of them have been tried, later and later.
     pub(super) fn next(&mut self) -> (Server, Duration) {
         let count = self.known.len() + self.told.len();
         let mut all = self.known.iter().chain(&self.told);
         let server = all.nth(self.next % count).expect("one of them").clone();
-        let rounds = self.failures / count;
+        let rounds = self.attempts / count;
         let wait = match rounds.checked_sub(1) {
             None => Duration::ZERO,
             Some(waits) => (SHORTEST_WAIT * (1 << waits.min(8))).min(LONGEST_WAIT),
         };
         self.next = (self.next + 1) % count;
-        self.failures += 1;
+        self.attempts += 1;
         (server, wait)
     }
 
-    /// `server` took us.
-    pub(super) fn taken(&mut self) {
-        self.failures = 0;
+    /// A server took us, and we were connected for so long.
+    pub(super) fn stayed(&mut self, time: Duration) {
+        if time >= SHORTEST_STAY {
+            self.attempts = 0;
+        }
     }
 
     /// `by` knows these servers. They go by its name where they are told as addresses, for certificates bear names.
@@ -115,7 +119,9 @@ mod tests {
             waits.push(first.as_millis());
         }
         assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1000, 1000, 1000]);
-        servers.taken();
+        servers.stayed(Duration::from_millis(10));
+        assert_eq!(servers.next().1, LONGEST_WAIT, "it threw us out");
+        servers.stayed(Duration::from_secs(10));
         assert_eq!(servers.next().1, Duration::ZERO);
     }
 

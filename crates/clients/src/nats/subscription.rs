@@ -191,7 +191,6 @@ impl Subscription {
         for (number, subject) in self.subjects.iter().enumerate() {
             connection.say(protocol::subscribe(subject, number + 1).as_bytes());
         }
-        self.servers.taken();
         self.servers.told(&connection.server, &info.connect_urls);
         self.line = Line::Open(Box::new(connection));
         self.pending.push_back(Delivery::Connected);
@@ -199,6 +198,9 @@ impl Subscription {
 
     /// Nothing more comes at once.
     fn lost(&mut self, error: &anyhow::Error) -> bool {
+        if let Line::Open(connection) = &self.line {
+            self.servers.stayed(connection.since.elapsed());
+        }
         let why = format!("{error:#}");
         self.pending.push_back(Delivery::Disconnected(why));
         self.line = opening(&mut self.servers, &self.identity);
