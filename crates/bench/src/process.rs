@@ -180,41 +180,40 @@ fn kilobytes(text: &str, field: &str) -> Result<f64> {
     Ok(number.parse::<f64>()? * 1024.0)
 }
 
-/// A thread, or all of a process's and its children's, that run before everything else on their core until this is dropped:
+/// A thread, or all of a process's, that run before everything else on their core until this is dropped:
 /// what shares the core with those who are measured does not delay them.
 pub(crate) struct Ahead {
     options: &'static [&'static str],
-    pids: Vec<u32>,
+    pid: String,
 }
 
 impl Ahead {
     pub(crate) fn this_thread() -> Result<Self> {
-        Self::set(&[], vec![u32::try_from(gettid().as_raw())?])
+        Self::set(&[], gettid().to_string())
     }
 
     pub(crate) fn process(process: &Process) -> Result<Self> {
-        Self::set(&["--all-tasks"], process.family())
+        Self::set(&["--all-tasks"], process.pid().to_string())
     }
 
-    fn set(options: &'static [&'static str], pids: Vec<u32>) -> Result<Self> {
-        let ahead = Self { options, pids };
+    fn set(options: &'static [&'static str], pid: String) -> Result<Self> {
+        let ahead = Self { options, pid };
         ahead.schedule("--fifo", "1")?;
         Ok(ahead)
     }
 
     /// By util-linux's `chrt [options] --pid <priority> <pid>`.
     fn schedule(&self, policy: &str, priority: &str) -> Result<()> {
-        for pid in &self.pids {
-            let mut command = Command::new("chrt");
-            command.args(self.options).args([policy, "--pid", priority]);
-            let output = command.arg(pid.to_string()).output();
-            let output = output.context("run chrt")?;
-            ensure!(
-                output.status.success(),
-                "chrt cannot set a priority (are you root?): {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
+        let output = Command::new("chrt")
+            .args(self.options)
+            .args([policy, "--pid", priority, &self.pid])
+            .output()
+            .context("run chrt")?;
+        ensure!(
+            output.status.success(),
+            "chrt cannot set a priority (are you root?): {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(())
     }
 }

@@ -33,6 +33,9 @@ impl std::fmt::Debug for Config {
     }
 }
 
+/// gorouter's.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
 impl Config {
     fn client_tls(&self) -> Result<Option<rustls::ClientConfig>> {
         let tls = self.tls.as_ref().map(kit::tls::client_config).transpose();
@@ -53,10 +56,8 @@ where
         .name(name)
         .user_and_password(config.user.clone(), config.password.clone())
         .retry_on_initial_connect()
-        .ping_interval(Duration::from_secs(20))
-        .reconnect_delay_callback(|attempts| {
-            Duration::from_millis((50 << attempts.min(5)) as u64).min(Duration::from_secs(1))
-        })
+        .ping_interval(PING_INTERVAL)
+        .reconnect_delay_callback(servers::pause)
         // The client shows its servers here, with what each of them last answered; which one is next is its own affair.
         .reconnect_to_server_callback(move |servers, _| {
             for server in &*servers {

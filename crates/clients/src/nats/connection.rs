@@ -1,5 +1,6 @@
 //! One connection to a server of the bus, as a subscriber needs it.
 
+use super::PING_INTERVAL;
 use super::protocol::{self, Connect, Info, Said};
 use super::servers::Server;
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -18,8 +19,6 @@ use tokio_rustls::TlsConnector;
 
 /// Of each step until a server has taken us.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// gorouter's.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// So many pings without an answer, and the server is gone.
 const UNANSWERED: u8 = 2;
 /// Room for one look at the socket.
@@ -27,21 +26,21 @@ const ROOM: usize = 64 << 10;
 
 /// Who we are, at every server.
 #[derive(Clone)]
-pub(super) struct Identity {
+pub(super) struct Client {
     pub(super) name: String,
     pub(super) user: String,
     pub(super) password: String,
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
-trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 pub(super) struct Connection {
     pub(super) server: Server,
     pub(super) since: Instant,
-    stream: Box<dyn Bytes>,
+    stream: Box<dyn Stream>,
     /// Not yet cut into what the server says.
     came: BytesMut,
     /// Not yet written.
@@ -54,7 +53,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects, says who we are, and waits until the server has taken us. Also what the server told of its cluster.
-    pub(super) async fn open(server: Server, identity: Identity) -> Result<(Self, Info)> {
+    pub(super) async fn open(server: Server, client: Client) -> Result<(Self, Info)> {
         let stream = timely("connect", TcpStream::connect(&server.address)).await?;
         stream.set_nodelay(true).context("set TCP_NODELAY")?;
         let mut connection = Self::over(Box::new(stream), server);
@@ -62,7 +61,7 @@ impl Connection {
             Said::Info(info) => info,
             other => bail!("not a NATS server's greeting: {other:?}"),
         };
-        match &identity.tls {
+        match &client.tls {
             Some(_) if !info.tls_required && !info.tls_available => {
                 bail!("the server does not speak TLS");
             }
@@ -73,14 +72,14 @@ impl Connection {
         let connect = Connect {
             verbose: false,
             pedantic: false,
-            tls_required: identity.tls.is_some(),
-            name: &identity.name,
+            tls_required: client.tls.is_some(),
+            name: &client.name,
             lang: "rust",
             version: env!("CARGO_PKG_VERSION"),
             protocol: 1,
             headers: false,
-            user: &identity.user,
-            pass: &identity.password,
+            user: &client.user,
+            pass: &client.password,
         };
         connection.say(&connect.line());
         connection.say(b"PING\r\n");
@@ -95,7 +94,7 @@ impl Connection {
         Ok((connection, info))
     }
 
-    fn over(stream: Box<dyn Bytes>, server: Server) -> Self {
+    fn over(stream: Box<dyn Stream>, server: Server) -> Self {
         let mut pings = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {

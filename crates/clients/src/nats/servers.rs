@@ -10,6 +10,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Whoever takes us for less time than this has not really: a server that throws us out at once is not asked without pause.
 const SHORTEST_STAY: Duration = Duration::from_secs(10);
 
+/// Before the next attempt, after so many pauses.
+pub(super) fn pause(before: usize) -> Duration {
+    (SHORTEST_WAIT * (1 << before.min(8))).min(LONGEST_WAIT)
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     /// `host:port`.
@@ -66,7 +71,7 @@ impl Servers {
         let rounds = self.attempts / count;
         let wait = match rounds.checked_sub(1) {
             None => Duration::ZERO,
-            Some(waits) => (SHORTEST_WAIT * (1 << waits.min(8))).min(LONGEST_WAIT),
+            Some(waits) => pause(waits),
         };
         self.next = (self.next + 1) % count;
         self.attempts += 1;

@@ -9,7 +9,7 @@
 //! A message is not copied on its way, and costs no other task a wake-up: a router hears tens of thousands a second.
 
 use super::Config;
-use super::connection::{Connection, Identity};
+use super::connection::{Client, Connection};
 use super::protocol::{self, Info, Message, Said};
 use super::refusal::Refusals;
 use super::servers::{Server, Servers};
@@ -41,7 +41,7 @@ pub enum Delivery {
 /// [`wait`](Self::wait), look at what is in [`front`](Self::front), [`forget`](Self::forget) it. Why a server does not take
 /// us is logged, once until it changes, with what to do about it.
 pub struct Subscription {
-    identity: Identity,
+    client: Client,
     subjects: &'static [&'static str],
     servers: Servers,
     refusals: Refusals,
@@ -78,7 +78,7 @@ impl Subscription {
         subjects: &'static [&'static str],
         limit: usize,
     ) -> Result<Self> {
-        let identity = Identity {
+        let client = Client {
             name: name.to_owned(),
             user: config.user.clone(),
             password: config.password.clone(),
@@ -86,8 +86,8 @@ impl Subscription {
         };
         let mut servers = Servers::new(config)?;
         Ok(Self {
-            line: opening(&mut servers, &identity),
-            identity,
+            line: opening(&mut servers, &client),
+            client,
             subjects,
             servers,
             refusals: Refusals::default(),
@@ -172,7 +172,7 @@ impl Subscription {
                     }
                     Err(error) => {
                         self.refusals.look(&server, Some(&format!("{error:#}")));
-                        self.line = opening(&mut self.servers, &self.identity);
+                        self.line = opening(&mut self.servers, &self.client);
                     }
                 }
                 true
@@ -203,7 +203,7 @@ impl Subscription {
         }
         let why = format!("{error:#}");
         self.pending.push_back(Delivery::Disconnected(why));
-        self.line = opening(&mut self.servers, &self.identity);
+        self.line = opening(&mut self.servers, &self.client);
         false
     }
 
@@ -238,12 +238,12 @@ fn append(pending: &mut VecDeque<Delivery>, bytes: &mut usize, limit: usize, mes
     }
 }
 
-fn opening(servers: &mut Servers, identity: &Identity) -> Line {
-    let ((server, wait), identity) = (servers.next(), identity.clone());
+fn opening(servers: &mut Servers, client: &Client) -> Line {
+    let ((server, wait), client) = (servers.next(), client.clone());
     let to = server.clone();
     let open = async move {
         tokio::time::sleep(wait).await;
-        Connection::open(to, identity).await
+        Connection::open(to, client).await
     };
     Line::Opening(server, Box::pin(open))
 }

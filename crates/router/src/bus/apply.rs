@@ -43,12 +43,8 @@ impl Applier {
     }
 
     /// Messages of `router.*`, subject and payload, in their order. Greetings are answered elsewhere.
-    pub(super) fn apply<'a>(
-        &mut self,
-        messages: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
-        now: Instant,
-    ) {
-        let registrations = messages.clone().filter(|(s, _)| *s == subject::REGISTER);
+    pub(super) fn apply(&mut self, messages: &[(&str, &[u8])], now: Instant) {
+        let registrations = messages.iter().filter(|(s, _)| *s == subject::REGISTER);
         let key = self.fingerprints;
         let fingerprints =
             registrations.map(|(_, payload)| HighwayHasher::new(key).hash128(payload));
@@ -56,7 +52,7 @@ impl Applier {
         self.ahead.extend(fingerprints);
         self.repeats.look_ahead(&self.ahead);
         let mut registered = 0;
-        for (subject, payload) in messages {
+        for &(subject, payload) in messages {
             match subject {
                 subject::REGISTER => {
                     self.register(payload, self.ahead[registered], now);

@@ -80,7 +80,6 @@ pub(crate) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration,
     })
 }
 
-/// What is wrong costs only itself.
 /// An endpoint's host is kept without the brackets of an IPv6 address; some emitters write them.
 fn without_brackets(host: String) -> String {
     let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
@@ -90,6 +89,7 @@ fn without_brackets(host: String) -> String {
     }
 }
 
+/// What is wrong costs only itself.
 fn options(given: &Map<String, Value>, uris: &[String]) -> RouteOptions {
     let tell = |why: String| tracing::error!(why, ?uris, "invalid-route-option");
     RouteOptions {

@@ -12,7 +12,7 @@ pub(crate) mod message;
 use crate::router::Shared;
 use anyhow::Result;
 use apply::Applier;
-use clients::nats::{Delivery, Message, Subscription};
+use clients::nats::{Delivery, Subscription};
 use kit::CancellationToken;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,16 +43,13 @@ pub(crate) async fn subscribe(
             () = end.cancelled() => break,
             () = subscription.wait() => {
                 let portion = subscription.front(PORTION);
-                let messages = portion.iter().filter_map(message);
-                let messages = messages.map(|m| (m.subject(), m.payload()));
-                applier.apply(messages, Instant::now());
-                let mut asked = Vec::new();
+                let (mut messages, mut asked) = (Vec::with_capacity(portion.len()), Vec::new());
                 for delivery in portion {
                     match delivery {
-                        Delivery::Message(message) if message.subject() == subject::GREET => {
-                            asked.extend(message.reply().map(str::to_owned));
-                        }
-                        Delivery::Message(_) => {}
+                        Delivery::Message(message) => match message.subject() {
+                            subject::GREET => asked.extend(message.reply().map(str::to_owned)),
+                            other => messages.push((other, message.payload())),
+                        },
                         Delivery::Lost(count) => lost(&shared, *count, &mut heal_at),
                         Delivery::Connected => {
                             tracing::info!("nats-connection-reconnected");
@@ -67,6 +64,7 @@ pub(crate) async fn subscribe(
                         }
                     }
                 }
+                applier.apply(&messages, Instant::now());
                 let count = portion.len();
                 subscription.forget(count);
                 for reply in asked {
@@ -89,13 +87,6 @@ pub(crate) async fn subscribe(
         }
     }
     Ok(())
-}
-
-fn message(delivery: &Delivery) -> Option<&Message> {
-    match delivery {
-        Delivery::Message(message) => Some(message),
-        _ => None,
-    }
 }
 
 /// Messages were dropped; which, nobody knows.
