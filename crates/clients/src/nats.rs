@@ -22,6 +22,21 @@ pub struct Config {
     pub password: String,
     /// Set: TLS with this identity (client certificate and CA).
     pub tls: Option<kit::tls::Identity>,
+    /// A server that leaves the pings of two such times unanswered is gone. Not zero.
+    pub ping_interval: Duration,
+}
+
+/// Nobody, at no server, without TLS.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            user: String::new(),
+            password: String::new(),
+            tls: None,
+            ping_interval: PING_INTERVAL,
+        }
+    }
 }
 
 impl std::fmt::Debug for Config {
@@ -33,8 +48,8 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// gorouter's.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// gorouter's default.
+pub const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 impl Config {
     fn client_tls(&self) -> Result<Option<rustls::ClientConfig>> {
@@ -56,7 +71,7 @@ where
         .name(name)
         .user_and_password(config.user.clone(), config.password.clone())
         .retry_on_initial_connect()
-        .ping_interval(PING_INTERVAL)
+        .ping_interval(config.ping_interval)
         .reconnect_delay_callback(servers::pause)
         // The client shows its servers here, with what each of them last answered; which one is next is its own affair.
         .reconnect_to_server_callback(move |servers, _| {

@@ -199,7 +199,7 @@ impl Plan {
             servers: vec![self.loopback(self.ports.nats).to_string()],
             user: NATS_USER.into(),
             password: self.nats_password.clone(),
-            tls: None,
+            ..clients::nats::Config::default()
         }
     }
 }

@@ -191,7 +191,7 @@ fn bus(servers: Vec<Server>, problems: &mut Vec<String>) -> Option<clients::nats
         servers: servers.into_iter().map(|server| server.host).collect(),
         user,
         password,
-        tls: None,
+        ..clients::nats::Config::default()
     })
 }
 

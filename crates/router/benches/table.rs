@@ -213,7 +213,7 @@ async fn measure(what: &str, routes: usize) -> Result<()> {
             servers: vec![format!("127.0.0.1:{port}")],
             user: "nats".into(),
             password: "secret".into(),
-            tls: None,
+            ..clients::nats::Config::default()
         },
         routing_api: None,
         backend_tls: kit::tls::Identity {

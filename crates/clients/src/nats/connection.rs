@@ -1,6 +1,5 @@
 //! One connection to a server of the bus, as a subscriber needs it.
 
-use super::PING_INTERVAL;
 use super::protocol::{self, Connect, Info, Said};
 use super::servers::Server;
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -31,6 +30,7 @@ pub(super) struct Client {
     pub(super) user: String,
     pub(super) password: String,
     pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) ping_interval: Duration,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -56,7 +56,7 @@ impl Connection {
     pub(super) async fn open(server: Server, client: Client) -> Result<(Self, Info)> {
         let stream = timely("connect", TcpStream::connect(&server.address)).await?;
         stream.set_nodelay(true).context("set TCP_NODELAY")?;
-        let mut connection = Self::over(Box::new(stream), server);
+        let mut connection = Self::over(Box::new(stream), server, client.ping_interval);
         let mut info = match connection.hear().await? {
             Said::Info(info) => info,
             other => bail!("not a NATS server's greeting: {other:?}"),
@@ -94,8 +94,8 @@ impl Connection {
         Ok((connection, info))
     }
 
-    fn over(stream: Box<dyn Stream>, server: Server) -> Self {
-        let mut pings = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    fn over(stream: Box<dyn Stream>, server: Server, ping_interval: Duration) -> Self {
+        let mut pings = tokio::time::interval_at(Instant::now() + ping_interval, ping_interval);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             server,
@@ -114,7 +114,11 @@ impl Connection {
             .with_context(|| format!("{:?} is not a server's name", self.server.name))?;
         let handshake = TlsConnector::from(tls).connect(name, self.stream);
         let stream = timely("TLS", handshake).await?;
-        Ok(Self::over(Box::new(stream), self.server))
+        Ok(Self::over(
+            Box::new(stream),
+            self.server,
+            self.pings.period(),
+        ))
     }
 
     /// The next of what the server says, before it has taken us.

@@ -2,29 +2,54 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A server that comes up with us may be late by this.
+const LATE: Duration = Duration::from_secs(1);
 
 /// What each server last answered, as far as it was told.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    told: Mutex<HashMap<String, String>>,
+    seen: Mutex<HashMap<String, Seen>>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    error: String,
+    since: Instant,
+    told: bool,
 }
 
 impl Refusals {
     /// Tells what a server answered, if that is new; `None`: it took us.
     pub(super) fn look(&self, server: &str, error: Option<&str>) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(error) = error else {
-            told.remove(server);
+            seen.remove(server);
             return;
         };
-        if told.insert(server.into(), error.into()).as_deref() == Some(error) {
-            return;
+        let before = seen.remove(server).filter(|seen| seen.error == error);
+        let mut now = before.unwrap_or_else(|| Seen {
+            error: error.into(),
+            since: Instant::now(),
+            told: false,
+        });
+        if !now.told {
+            now.told = tell(server, &now);
         }
-        match fix(error) {
-            Some(fix) => tracing::error!(server, error, fix, "nats-connection-refused"),
-            None => tracing::warn!(server, error, "nats-not-reachable"),
-        }
+        seen.insert(server.into(), now);
     }
+}
+
+/// Whether there was something to tell.
+fn tell(server: &str, seen: &Seen) -> bool {
+    let error = &seen.error;
+    match fix(error) {
+        Some(fix) => tracing::error!(server, error, fix, "nats-connection-refused"),
+        None if seen.since.elapsed() < LATE => return false,
+        None => tracing::warn!(server, error, "nats-not-reachable"),
+    }
+    true
 }
 
 /// By the text of the error, for the publishers' client keeps nothing else. `None`: the server may come by itself.

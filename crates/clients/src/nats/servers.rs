@@ -107,9 +107,7 @@ mod tests {
     fn servers(addresses: &[&str]) -> Result<Servers> {
         Servers::new(&Config {
             servers: addresses.iter().map(ToString::to_string).collect(),
-            user: String::new(),
-            password: String::new(),
-            tls: None,
+            ..Config::default()
         })
     }
 

@@ -83,6 +83,7 @@ impl Subscription {
             user: config.user.clone(),
             password: config.password.clone(),
             tls: config.client_tls()?.map(Arc::new),
+            ping_interval: config.ping_interval,
         };
         let mut servers = Servers::new(config)?;
         Ok(Self {

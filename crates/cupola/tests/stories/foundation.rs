@@ -287,8 +287,11 @@ impl Foundation {
             .collect()
     }
 
-    /// Running actual LRPs of an app.
+    /// Running actual LRPs of an app that are desired: after a restart those of the version before may still be on
+    /// their way out.
     pub(crate) fn instances(&self, app_guid: &str) -> Result<Vec<Value>> {
+        let desired = self.cfdot(&["desired-lrps"])?;
+        let desired = |guid: &Value| desired.iter().any(|d| d["process_guid"] == *guid);
         Ok(self
             .cfdot(&["actual-lrps"])?
             .into_iter()
@@ -297,6 +300,7 @@ impl Foundation {
                     .as_str()
                     .is_some_and(|g| g.starts_with(app_guid))
                     && l["state"] == "RUNNING"
+                    && desired(&l["process_guid"])
             })
             .collect())
     }

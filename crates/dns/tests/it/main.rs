@@ -49,9 +49,7 @@ impl Stage {
             router_ip: ROUTER,
             nats: clients::nats::Config {
                 servers: nats,
-                user: String::new(),
-                password: String::new(),
-                tls: None,
+                ..clients::nats::Config::default()
             },
             learned_ttl: Duration::from_secs(120),
             resolv_conf,
@@ -214,9 +212,7 @@ async fn routes_on_the_bus_become_names_here_and_in_the_hosts_file() {
     let mut stage = Stage::start(&[], vec![server.clone()]).await;
     let config = clients::nats::Config {
         servers: vec![server],
-        user: String::new(),
-        password: String::new(),
-        tls: None,
+        ..clients::nats::Config::default()
     };
     let bus = clients::nats::connect(&config, "test", |_| std::future::ready(()))
         .await

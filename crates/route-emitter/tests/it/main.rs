@@ -79,7 +79,7 @@ impl Nats {
             servers: vec![format!("127.0.0.1:{}", self.port)],
             user: "nats".into(),
             password: "nats".into(),
-            tls: None,
+            ..clients::nats::Config::default()
         }
     }
 }

@@ -8,6 +8,7 @@ const KEYS: &[&str] = &[
     "enable_ssl",
     "disable_http",
     "nats",
+    "nats_client_ping_interval",
     "routing_api",
     "oauth",
     "token_fetcher_max_retries",

@@ -16,6 +16,7 @@ pub use fixed::Fixed;
 pub use routing_api::RoutingApiKeys;
 
 use crate::config::{Certificate, Settings};
+use clients::nats::PING_INTERVAL;
 use keys::{Keys, Notes};
 use kit::logging::Timestamp;
 use kit::tls::Identity;
@@ -23,6 +24,7 @@ use observe::Logging;
 use serde_yaml_ng::Value;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a `gorouter.yml` asks for.
 #[derive(Debug)]
@@ -75,7 +77,8 @@ pub struct Prometheus {
     pub tls_files: Option<[PathBuf; 3]>,
 }
 
-/// Reads the text of the file; on failure everything that is wrong with it, by key.
+/// Reads the text of the file; on failure everything that is wrong with it, by key, and then the warnings, for an unknown
+/// key may be the one that is missed.
 pub fn read(text: &str) -> Result<GorouterYml, Vec<String>> {
     let notes = Notes::default();
     let document = if text.trim().is_empty() {
@@ -89,11 +92,13 @@ pub fn read(text: &str) -> Result<GorouterYml, Vec<String>> {
         let mut keys = Keys::new("", document, &notes);
         file(&mut keys, fixed)
     };
-    let problems = notes.problems.into_inner();
+    let mut problems = notes.problems.into_inner();
+    let warnings = notes.warnings.into_inner();
     if !problems.is_empty() {
+        problems.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
         return Err(problems);
     }
-    read.warnings = notes.warnings.into_inner();
+    read.warnings = warnings;
     Ok(read)
 }
 
@@ -104,7 +109,10 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
     let status = observe::status(&mut keys.section("status"));
     let (prometheus, buckets) = observe::prometheus(&mut keys.section("prometheus"));
     let route_services = route_services::route_services(keys);
-    let nats = nats(&mut keys.section("nats"));
+    let nats = clients::nats::Config {
+        ping_interval: ping_interval(keys),
+        ..nats(&mut keys.section("nats"))
+    };
     let routing_api = routing_api::routing_api(keys);
     let Logging {
         access_log,
@@ -162,8 +170,6 @@ fn elsewhere(keys: &mut Keys<'_>) {
         // Of the program that watches a gorouter.
         "healthcheck_poll_interval",
         "healthcheck_timeout",
-        // Always gorouter's 20 s.
-        "nats_client_ping_interval",
         // Connections are kept per endpoint; the kernel's own probes find dead ones.
         "max_idle_conns",
         "endpoint_keep_alive_probe_interval",
@@ -237,7 +243,18 @@ fn nats(keys: &mut Keys<'_>) -> clients::nats::Config {
             key_pem: pair.key_pem,
             ca_pem: ca,
         }),
+        ..clients::nats::Config::default()
     }
+}
+
+fn ping_interval(keys: &mut Keys<'_>) -> Duration {
+    let key = "nats_client_ping_interval";
+    let interval = keys.duration(key).unwrap_or(PING_INTERVAL);
+    if interval.is_zero() {
+        keys.warn(key, "is 0, and the loss of a silent NATS server would never be noticed: 20s is used; give e.g. 20s");
+        return PING_INTERVAL;
+    }
+    interval
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ max_idle_conns_per_host: 100
 endpoint_timeout: 900s
 start_response_delay_interval: 20s
 drain_wait: 20s
+nats_client_ping_interval: 5s
 http_rewrite: {{responses: {{remove_headers: [{{name: Server}}], add_headers_if_not_present: [{{name: X-A, value: b}}]}}}}
 html_error_template_file: ""
 prometheus: {{port: 7777}}
@@ -96,6 +97,7 @@ status_typo: {{a: 1}}
         ["10.0.0.1:4224", "nats.internal:4224", "[::1]:4222"]
     );
     assert!(read.nats.tls.is_some());
+    assert_eq!(read.nats.ping_interval, Duration::from_secs(5));
     assert_eq!(read.status.tls.as_ref().unwrap().0, 8443);
     assert_eq!(read.prometheus.unwrap().port, 7777);
     let settings = &read.settings;
@@ -406,4 +408,24 @@ fn every_problem_is_told_at_once() {
         );
     }
     assert!(read("a: [").unwrap_err()[0].starts_with("the file is not YAML"));
+}
+
+#[test]
+fn an_unknown_key_is_told_beside_the_problem_that_it_may_have_made() {
+    let problems = read("enable_ssl: true\ntls_pems: []").unwrap_err();
+    assert!(
+        problems[0].starts_with("tls_pem has no certificate"),
+        "{problems:?}"
+    );
+    assert_eq!(
+        problems.last().unwrap(),
+        "warning: tls_pems is unknown: ignored"
+    );
+}
+
+#[test]
+fn pings_to_nats_cannot_be_switched_off() {
+    let read = read("nats_client_ping_interval: 0s").unwrap();
+    assert_eq!(read.nats.ping_interval, Duration::from_secs(20));
+    assert!(read.warnings[0].starts_with("nats_client_ping_interval is 0"));
 }

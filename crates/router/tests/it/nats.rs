@@ -10,7 +10,8 @@ use router::{Settings, gorouter_yml};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 /// As one YAML scalar.
 fn scalar(pem: &str) -> String {
@@ -273,6 +274,7 @@ async fn who_is_not_taken_learns_which_key_is_wrong() {
             user: "nats".into(),
             password: password.into(),
             tls,
+            ..clients::nats::Config::default()
         };
         let told = async || {
             wait_for("the reason", async || {
@@ -323,6 +325,38 @@ async fn what_a_user_may_not_hear_is_told() {
         () = wait_for("the reason", async || log.text().contains("nats-connection-refused")) => {}
     }
     checked(&log, "secret", "give the user the permission");
+}
+
+/// A server that takes us and then says nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_is_left_after_pings_at_the_interval_of_the_file() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let file = format!(
+        "nats: {{hosts: [{{hostname: 127.0.0.1, port: {port}}}]}}\nnats_client_ping_interval: 50ms\n"
+    );
+    let (config, _) = read(&file);
+    let mut subscription = Subscription::new(&config, "test", &["any"], 1 << 20).unwrap();
+    let server = async {
+        let (mut stream, _) = silent.accept().await.unwrap();
+        stream.write_all(b"INFO {}\r\nPONG\r\n").await.unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).await.unwrap();
+        heard
+    };
+    let client = async {
+        assert!(matches!(subscription.next().await, Delivery::Connected));
+        match subscription.next().await {
+            Delivery::Disconnected(why) => assert_eq!(why, "the server answers no pings"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let both = futures::future::join(server, client);
+    let (heard, ()) = tokio::time::timeout(crate::world::PATIENCE, both)
+        .await
+        .expect("it is left");
+    // One to be taken, two that nobody answers.
+    assert_eq!(heard.matches("PING\r\n").count(), 3, "{heard}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use crate::backends::Backend;
 use crate::certs::Ca;
+use crate::client::raw;
 use crate::world::{World, nobody, wait_for};
 use kit::tls::{ClientAuth, server_config};
 use router::Settings;
@@ -279,4 +280,21 @@ async fn an_answer_ends_with_the_backends_farewell_though_its_socket_stays_open(
         assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
     }
     app.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_speaks_http_where_tls_is_spoken_is_told() {
+    let world = World::new().await;
+    let told = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    for request in [
+        "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 3\r\n\r\nabc",
+        "OPTIO",
+    ] {
+        assert_eq!(raw(world.https, request, told).await, told, "{request}");
+    }
+    for other in ["DELETE / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x00\x05hello"] {
+        let heard = raw(world.https, other, told).await;
+        assert!(!heard.contains("HTTP"), "{other:?}: {heard:?}");
+    }
 }

@@ -98,7 +98,7 @@ impl Nats {
             servers: vec![format!("127.0.0.1:{port}")],
             user: "nats".into(),
             password: "secret".into(),
-            tls: None,
+            ..clients::nats::Config::default()
         }
     }
 }
