@@ -44,18 +44,23 @@ impl Ports {
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBmTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 pub(crate) fn run(certificates: &Path) -> Result<()> {
-    let read = |name: &str| {
-        std::fs::read_to_string(certificates.join(name)).with_context(|| format!("read {name}"))
-    };
-    let identity = Identity {
-        cert_pem: read("instance.crt")?,
-        key_pem: read("instance.key")?,
-        ca_pem: read("ca.pem")?,
-    };
+    let identity = identity(certificates)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(serve(identity))
+}
+
+/// The instance's, as it was written into this folder.
+pub(crate) fn identity(folder: &Path) -> Result<Identity> {
+    let read = |name: &str| {
+        std::fs::read_to_string(folder.join(name)).with_context(|| format!("read {name}"))
+    };
+    Ok(Identity {
+        cert_pem: read("instance.crt")?,
+        key_pem: read("instance.key")?,
+        ca_pem: read("ca.pem")?,
+    })
 }
 
 async fn serve(identity: Identity) -> Result<()> {
@@ -82,7 +87,8 @@ async fn serve(identity: Identity) -> Result<()> {
     Ok(())
 }
 
-fn ok() -> Vec<u8> {
+/// 1 kB.
+pub(crate) fn ok() -> Vec<u8> {
     let body = "x".repeat(1024);
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",

@@ -16,7 +16,7 @@ pub(crate) struct Target {
     pub(crate) tls: Option<(String, Arc<ClientConfig>)>,
 }
 
-trait Stream: Read + Write + Send {}
+pub(crate) trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
 pub(crate) struct Client {
@@ -50,10 +50,17 @@ impl Client {
         })
     }
 
-    /// From now on [`receive`](Self::receive) does not wait. Only when a whole exchange has been: handshakes block.
-    pub(crate) fn unblock(&self) -> Result<&TcpStream> {
-        self.tcp.set_nonblocking(true)?;
-        Ok(&self.tcp)
+    /// One exchange has been, for handshakes block; from now on [`receive`](Self::receive) does not wait.
+    pub(crate) fn connect_and_try(target: &Target, host: &str) -> Result<Self> {
+        let mut client = Self::connect(target)?;
+        let status = client.get(host)?;
+        ensure!(status == 200, "{host} answered {status}");
+        client.tcp.set_nonblocking(true)?;
+        Ok(client)
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.tcp
     }
 
     /// Sends a whole request; the status when its answer is whole.

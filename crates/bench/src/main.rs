@@ -7,6 +7,7 @@ mod backend;
 mod bus;
 mod certs;
 mod client;
+mod ends;
 mod h2load;
 mod idle;
 mod messages;

@@ -1,23 +1,19 @@
 //! The open-loop generator: requests leave on a fixed schedule, whatever the answers do, and each latency counts from
 //! the scheduled time. So a server that stalls is charged for every request that had to wait (no coordinated omission).
 //!
-//! One thread with 64 connections: the generator shares its core with the backend, so it must be cheap. A request takes
-//! the connection that has been idle longest, and waits if there is none. How late the generator itself was is measured
-//! too: where that is no small part of the latencies, they say nothing about the server.
+//! 64 connections, in the thread of the backend ([`crate::ends`]). A request takes the connection that has been idle longest,
+//! and waits if there is none. How late the generator itself was is measured too: where that is no small part of the
+//! latencies, they say nothing about the server.
 
-use crate::client::{Client, Target, request};
+use crate::client::{Client, request};
+use crate::ends::Server;
 use crate::statistics::quantile;
 use anyhow::{Result, ensure};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::prctl;
-use nix::sys::time::TimeSpec;
 use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-const CONNECTIONS: usize = 64;
+pub(crate) const CONNECTIONS: usize = 64;
 /// The first part of a run does not count: connections and pools fill.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Of a server that answers nothing at all.
@@ -38,92 +34,88 @@ impl Load {
     }
 }
 
-struct Generator {
+/// A load that has not begun.
+pub(crate) struct Generator {
     clients: Vec<Client>,
     request: Vec<u8>,
-    epoll: Epoll,
+    rate: f64,
+    duration: Duration,
     /// Longest idle first.
     idle: VecDeque<usize>,
     /// When the request on each connection should have left.
     scheduled: Vec<Instant>,
     /// Before this, nothing counts.
     count_from: Instant,
+    host: String,
     load: Load,
 }
 
-/// All requests at this rate; every answer must be 200.
-pub(crate) fn run(target: &Target, host: &str, rate: f64, duration: Duration) -> Result<Load> {
-    // Wake up when asked to, not up to 50 µs later.
-    prctl::set_timerslack(1)?;
-    let mut generator = Generator::connect(target, host)?;
-    let start = Instant::now() + Duration::from_millis(100);
-    generator.count_from = start + WARM_UP;
-    let end = generator.count_from + duration;
-    let at = |n: u64| start + Duration::from_secs_f64(n as f64 / rate);
-    let mut waiting = VecDeque::new();
-    let (mut sent, mut heard) = (0, Instant::now());
-    loop {
-        while at(sent) < end && at(sent) <= Instant::now() {
-            match generator.idle.pop_front() {
-                Some(n) => generator.send(n, at(sent), true)?,
-                None => waiting.push_back(at(sent)),
-            }
-            sent += 1;
-        }
-        let now = Instant::now();
-        if at(sent) >= end && waiting.is_empty() && generator.idle.len() == CONNECTIONS {
-            break;
-        }
-        let due = if at(sent) < end {
-            at(sent)
-        } else {
-            now + PATIENCE
-        };
-        if generator.wait(due.saturating_duration_since(now))? {
-            heard = now;
-        }
-        ensure!(
-            now - heard < PATIENCE + Duration::from_millis(200),
-            "{host} answered nothing for {} s",
-            PATIENCE.as_secs()
-        );
-        while let (Some(scheduled), Some(n)) = (waiting.front(), generator.idle.front()) {
-            generator.send(*n, *scheduled, false)?;
-            generator.idle.pop_front();
-            waiting.pop_front();
-        }
-    }
-    let mut load = generator.load;
-    load.latencies.sort_by(f64::total_cmp);
-    load.late.sort_by(f64::total_cmp);
-    Ok(load)
-}
-
 impl Generator {
-    fn connect(target: &Target, host: &str) -> Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::empty())?;
-        let mut clients = Vec::new();
-        for n in 0..CONNECTIONS {
-            let mut client = Client::connect(target)?;
-            let status = client.get(host)?;
-            ensure!(status == 200, "{host} answered {status}");
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, n as u64);
-            epoll.add(client.unblock()?, event)?;
-            clients.push(client);
-        }
+    pub(crate) fn new(clients: Vec<Client>, host: &str, rate: f64, duration: Duration) -> Self {
         let now = Instant::now();
-        Ok(Self {
+        Self {
+            idle: (0..clients.len()).collect(),
+            scheduled: vec![now; clients.len()],
             clients,
             request: request(host),
-            epoll,
-            idle: (0..CONNECTIONS).collect(),
-            scheduled: vec![now; CONNECTIONS],
+            rate,
+            duration,
             count_from: now,
+            host: host.to_owned(),
             load: Load {
                 latencies: Vec::new(),
                 late: Vec::new(),
             },
-        })
+        }
+    }
+
+    pub(crate) fn run(mut self, server: &mut Server) -> Result<Load> {
+        for (n, client) in self.clients.iter().enumerate() {
+            server.await_input(client.socket().as_fd(), n as u64)?;
+        }
+        let start = Instant::now() + Duration::from_millis(100);
+        self.count_from = start + WARM_UP;
+        let (end, rate) = (self.count_from + self.duration, self.rate);
+        let at = |n: u64| start + Duration::from_secs_f64(n as f64 / rate);
+        let mut waiting = VecDeque::new();
+        let (mut sent, mut heard) = (0, Instant::now());
+        loop {
+            while at(sent) < end && at(sent) <= Instant::now() {
+                match self.idle.pop_front() {
+                    Some(n) => self.send(n, at(sent), true)?,
+                    None => waiting.push_back(at(sent)),
+                }
+                sent += 1;
+            }
+            let now = Instant::now();
+            if at(sent) >= end && waiting.is_empty() && self.idle.len() == self.clients.len() {
+                break;
+            }
+            let due = if at(sent) < end {
+                at(sent)
+            } else {
+                now + PATIENCE
+            };
+            let ready = server.wait(due.saturating_duration_since(now))?;
+            if !ready.is_empty() {
+                heard = now;
+            }
+            self.take(&ready)?;
+            ensure!(
+                now - heard < PATIENCE + Duration::from_millis(200),
+                "{} answered nothing for {} s",
+                self.host,
+                PATIENCE.as_secs()
+            );
+            while let (Some(scheduled), Some(n)) = (waiting.front(), self.idle.front()) {
+                self.send(*n, *scheduled, false)?;
+                self.idle.pop_front();
+                waiting.pop_front();
+            }
+        }
+        self.load.latencies.sort_by(f64::total_cmp);
+        self.load.late.sort_by(f64::total_cmp);
+        Ok(self.load)
     }
 
     /// `at_once`: there was an idle connection, so that lateness is our own.
@@ -135,22 +127,10 @@ impl Generator {
         self.clients[n].send(&self.request)
     }
 
-    /// Takes the answers that come within this time; false: none did.
-    fn wait(&mut self, patience: Duration) -> Result<bool> {
-        // epoll itself counts in milliseconds.
-        let ready = ppoll(
-            &mut [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)],
-            Some(TimeSpec::from_duration(patience)),
-            None,
-        );
-        match ready {
-            Ok(0) | Err(Errno::EINTR) => return Ok(false),
-            other => other?,
-        };
-        let mut events = [EpollEvent::empty(); CONNECTIONS];
-        let count = self.epoll.wait(&mut events, EpollTimeout::ZERO)?;
-        for event in &events[..count] {
-            let n = usize::try_from(event.data())?;
+    /// What came of answers on these connections.
+    fn take(&mut self, ready: &[u64]) -> Result<()> {
+        for number in ready {
+            let n = usize::try_from(*number)?;
             let Some(status) = self.clients[n].receive()? else {
                 continue;
             };
@@ -161,7 +141,7 @@ impl Generator {
             }
             self.idle.push_back(n);
         }
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -180,40 +180,44 @@ fn kilobytes(text: &str, field: &str) -> Result<f64> {
     Ok(number.parse::<f64>()? * 1024.0)
 }
 
-/// A thread, or all of a process's, that run before everything else on their core until this is dropped:
-/// what shares the core with those who are measured does not delay them.
+/// Threads that run before everything else on their core until this is dropped: what shares the core with them does not
+/// delay them. For whoever leaves the core idle for a while; Linux takes it away from others for 50 ms of each second.
 pub(crate) struct Ahead {
-    options: &'static [&'static str],
-    pid: String,
+    /// Of processes: all of their threads.
+    processes: bool,
+    ids: Vec<String>,
 }
 
 impl Ahead {
     pub(crate) fn this_thread() -> Result<Self> {
-        Self::set(&[], gettid().to_string())
+        Self::set(false, vec![gettid().to_string()])
     }
 
+    /// And its children (nginx's worker).
     pub(crate) fn process(process: &Process) -> Result<Self> {
-        Self::set(&["--all-tasks"], process.pid().to_string())
+        Self::set(true, process.family().iter().map(u32::to_string).collect())
     }
 
-    fn set(options: &'static [&'static str], pid: String) -> Result<Self> {
-        let ahead = Self { options, pid };
+    fn set(processes: bool, ids: Vec<String>) -> Result<Self> {
+        let ahead = Self { processes, ids };
         ahead.schedule("--fifo", "1")?;
         Ok(ahead)
     }
 
-    /// By util-linux's `chrt [options] --pid <priority> <pid>`.
+    /// By util-linux's `chrt [--all-tasks] --pid <priority> <id>`.
     fn schedule(&self, policy: &str, priority: &str) -> Result<()> {
-        let output = Command::new("chrt")
-            .args(self.options)
-            .args([policy, "--pid", priority, &self.pid])
-            .output()
-            .context("run chrt")?;
-        ensure!(
-            output.status.success(),
-            "chrt cannot set a priority (are you root?): {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        for id in &self.ids {
+            let output = Command::new("chrt")
+                .args(self.processes.then_some("--all-tasks"))
+                .args([policy, "--pid", priority, id])
+                .output()
+                .context("run chrt")?;
+            ensure!(
+                output.status.success(),
+                "chrt cannot set a priority (are you root?): {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
         Ok(())
     }
 }

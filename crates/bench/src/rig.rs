@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,8 @@ impl Effort {
 pub(crate) struct Rig {
     pub(crate) folder: PathBuf,
     pub(crate) certs: Files,
-    pub(crate) backend: Ports,
+    /// Of the backend that peers are told of when they start.
+    pub(crate) backend: Cell<Ports>,
     pub(crate) backend_process: Process,
     /// Generators, backend and NATS.
     pub(crate) load_core: usize,
@@ -79,7 +81,7 @@ impl Rig {
         Ok(Self {
             folder,
             certs,
-            backend: ports,
+            backend: Cell::new(ports),
             backend_process,
             load_core,
             proxy_core: 1,
@@ -97,19 +99,20 @@ impl Rig {
 
     pub(crate) fn backend_port(&self, scheme: Scheme) -> u16 {
         match scheme {
-            Scheme::Http | Scheme::Http2 => self.backend.plain,
-            Scheme::Https => self.backend.mutual,
+            Scheme::Http | Scheme::Http2 => self.backend.get().plain,
+            Scheme::Https => self.backend.get().mutual,
         }
+    }
+
+    /// Peers that start before this is dropped are told of another backend.
+    pub(crate) fn with_backend(&self, ports: Ports) -> OtherBackend<'_> {
+        let before = self.backend.replace(ports);
+        OtherBackend { rig: self, before }
     }
 
     /// This thread and all that it starts keep off the proxy's core, until [`Pinned`] is dropped.
     pub(crate) fn pin(&self) -> Result<Pinned> {
         pin_to(self.load_core)
-    }
-
-    /// This thread takes the proxy's core, as the proxy does.
-    pub(crate) fn pin_as_proxy(&self) -> Result<Pinned> {
-        pin_to(self.proxy_core)
     }
 }
 
@@ -132,10 +135,26 @@ pub(crate) fn own_program() -> Result<String> {
 
 fn pin_to(core: usize) -> Result<Pinned> {
     let before = sched_getaffinity(Pid::from_raw(0))?;
+    keep_to(core)?;
+    Ok(Pinned { before })
+}
+
+/// This thread, for ever.
+pub(crate) fn keep_to(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &cores)?;
-    Ok(Pinned { before })
+    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
+}
+
+pub(crate) struct OtherBackend<'r> {
+    rig: &'r Rig,
+    before: Ports,
+}
+
+impl Drop for OtherBackend<'_> {
+    fn drop(&mut self) {
+        self.rig.backend.set(self.before);
+    }
 }
 
 pub(crate) struct Pinned {

@@ -78,8 +78,8 @@ impl Peer {
             Self::Direct => (
                 None,
                 match scheme {
-                    Scheme::Http | Scheme::Http2 => rig.backend.plain,
-                    Scheme::Https => rig.backend.tls,
+                    Scheme::Http | Scheme::Http2 => rig.backend.get().plain,
+                    Scheme::Https => rig.backend.get().tls,
                 },
             ),
             Self::HaproxyTcp => {

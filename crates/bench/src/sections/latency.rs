@@ -2,8 +2,9 @@
 //! [`crate::open_loop`].
 
 use super::{Saturation, cpu, progress};
-use crate::open_loop;
+use crate::ends::Ends;
 use crate::peers::{Peer, Running, Scheme};
+use crate::process::Ahead;
 use crate::rig::{HOST, Rig};
 use crate::statistics::{median, quantile};
 use crate::table::{Table, verdict};
@@ -27,10 +28,14 @@ pub(super) fn run(rig: &Rig, saturation: &mut Saturation) -> Result<String> {
         (Scheme::Http, "HTTP → HTTP"),
         (Scheme::Https, "HTTPS → HTTPS"),
     ] {
-        let mut peers = cpu::start_all(scheme, rig)?;
+        let rate = half_of_haproxy(scheme, rig, saturation)?;
+        let ends = Ends::start(rig, true)?;
+        let mut peers = {
+            let _backend = rig.with_backend(ends.ports());
+            cpu::start_all(scheme, rig)?
+        };
         peers.retain(|p| p.peer != Peer::HaproxyFile);
-        let rate = half_of_haproxy(&peers, scheme, rig, saturation)?;
-        let measured = rounds(&peers, scheme, rate, rig)?;
+        let measured = rounds(&peers, scheme, rate, &ends, rig)?;
         let _ = write!(
             text,
             "### {title}, {rate:.0} requests/s\n\n{}\n\n",
@@ -41,17 +46,12 @@ pub(super) fn run(rig: &Rig, saturation: &mut Saturation) -> Result<String> {
 }
 
 /// From this run's router-cpu, else found now.
-pub(super) fn half_of_haproxy(
-    peers: &[Running],
-    scheme: Scheme,
-    rig: &Rig,
-    saturation: &mut Saturation,
-) -> Result<f64> {
+fn half_of_haproxy(scheme: Scheme, rig: &Rig, saturation: &mut Saturation) -> Result<f64> {
     if let Some(rate) = saturation.get(&scheme) {
         return Ok(rate / 2.0);
     }
-    let haproxy = peers.iter().find(|p| p.peer == Peer::Haproxy);
-    let url = haproxy.context("HAProxy does not run")?.url(scheme);
+    let haproxy = Peer::Haproxy.start(scheme, rig)?;
+    let url = haproxy.url(scheme);
     wrk::run(rig.load_core, &url, HOST, 1)?;
     let load = wrk::run(rig.load_core, &url, HOST, rig.effort.seconds)?;
     let rate = load.requests / load.elapsed.as_secs_f64();
@@ -59,15 +59,24 @@ pub(super) fn half_of_haproxy(
     Ok(rate / 2.0)
 }
 
-fn rounds(peers: &[Running], scheme: Scheme, rate: f64, rig: &Rig) -> Result<Vec<Measured>> {
+fn rounds(
+    peers: &[Running],
+    scheme: Scheme,
+    rate: f64,
+    ends: &Ends,
+    rig: &Rig,
+) -> Result<Vec<Measured>> {
     let _pinned = rig.pin()?;
+    let processes = peers.iter().filter_map(Running::process);
+    let _ahead = processes.map(Ahead::process).collect::<Result<Vec<_>>>()?;
     let mut measured: Vec<Measured> = peers.iter().map(|_| Measured::default()).collect();
     let (rounds, duration) = rig.effort.short_rounds();
     for round in 0..rounds {
         for step in 0..peers.len() {
             let at = (step + round) % peers.len();
             let target = peers[at].target(scheme, rig);
-            let load = open_loop::run(&target, HOST, rate, duration)
+            let load = ends
+                .load(&target, HOST, rate, duration)
                 .with_context(|| peers[at].peer.name())?;
             let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| quantile(&load.latencies, q));
             let late = load.late_p99();

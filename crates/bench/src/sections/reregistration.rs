@@ -4,11 +4,10 @@
 use super::{Saturation, progress};
 use crate::bus::Rate;
 use crate::client::Target;
+use crate::ends::Ends;
 use crate::messages;
-use crate::open_loop;
 use crate::peers::{Cupola, Router, Scheme};
-use crate::process::Ahead;
-use crate::rig::{HOST, Rig};
+use crate::rig::{HOST, Rig, keep_to};
 use crate::statistics::{median, quantile, sorted};
 use crate::table::{Table, verdict};
 use anyhow::{Result, anyhow};
@@ -33,7 +32,12 @@ const REQUESTS: f64 = 4_000.0;
 
 pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
     let router = Cupola::pinned(rig).start(rig)?;
-    router.register_backend(rig, Scheme::Http)?;
+    // Before nats-server and publisher, who share its core only here.
+    let ends = Ends::start(rig, true)?;
+    {
+        let _backend = rig.with_backend(ends.ports());
+        router.register_backend(rig, Scheme::Http)?;
+    }
     let known: Vec<Vec<u8>> = (0..KNOWN)
         .map(|n| messages::text(&messages::full(n, 61001)))
         .collect();
@@ -49,7 +53,7 @@ pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
     ] {
         costs.push((how, cost(rig, &router, &known, rate, how)?));
     }
-    let beside = beside_requests(rig, &router, &known)?;
+    let beside = beside_requests(rig, &router, &ends, &known)?;
     drop(router);
     let (kept, took) = flood(rig)?;
     let mut table = Table::new(&["What", "Measured", "Must"]);
@@ -164,12 +168,12 @@ fn beside_drain<T>(
     router: &Router,
     run: impl FnOnce() -> Result<T>,
 ) -> Result<(T, Duration)> {
-    let stop = AtomicBool::new(false);
+    let (stop, core) = (AtomicBool::new(false), rig.proxy_core);
     let mut reader = router.nats.connect()?;
     reader.subscribe(UNHEARD)?;
     thread::scope(|scope| {
         let drain = scope.spawn(|| {
-            let _pinned = rig.pin_as_proxy()?;
+            keep_to(core)?;
             reader.drain(&stop)
         });
         let result = run();
@@ -195,17 +199,15 @@ struct Beside {
     by_cells: Vec<f64>,
 }
 
-fn beside_requests(rig: &Rig, router: &Router, known: &[Vec<u8>]) -> Result<Beside> {
+fn beside_requests(rig: &Rig, router: &Router, ends: &Ends, known: &[Vec<u8>]) -> Result<Beside> {
     let _pinned = rig.pin()?;
-    let _backend = Ahead::process(&rig.backend_process)?;
     let target = Target {
         port: router.port(Scheme::Http),
         tls: None,
     };
     let (rounds, duration) = rig.effort.short_rounds();
     let p99 = || -> Result<f64> {
-        let _generator = Ahead::this_thread()?;
-        let load = open_loop::run(&target, HOST, REQUESTS, duration)?;
+        let load = ends.load(&target, HOST, REQUESTS, duration)?;
         Ok(quantile(&load.latencies, 0.99))
     };
     let p99_beside = |subject: &str, rate: Rate| -> Result<f64> {
