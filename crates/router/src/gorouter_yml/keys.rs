@@ -3,6 +3,7 @@
 use serde_yaml_ng::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What was noticed while reading.
@@ -108,6 +109,19 @@ impl<'n> Keys<'n> {
 
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
         self.read(key, "a text", text)
+    }
+
+    /// Of a file; empty is as good as absent.
+    pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
+        let path = self.text(key).filter(|path| !path.is_empty())?;
+        if path.contains('\n') {
+            self.problem(
+                key,
+                "is a text of several lines: write the path of a file that holds it",
+            );
+            return None;
+        }
+        Some(path.into())
     }
 
     /// A list of texts; a single text counts as a list of one.

@@ -122,10 +122,6 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
         metron,
     } = observe::logging(keys);
     elsewhere(keys);
-    let mut file = |key: &str| {
-        let path = keys.text(key).filter(|path| !path.is_empty());
-        path.map(PathBuf::from)
-    };
     GorouterYml {
         http_port,
         https_port,
@@ -137,8 +133,8 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
         access_log,
         log_level: level,
         log_timestamp: timestamp,
-        error_page: file("html_error_template_file"),
-        pid_file: file("pid_file"),
+        error_page: keys.path("html_error_template_file"),
+        pid_file: keys.path("pid_file"),
         debug_addr: debug_addr(keys),
         settings: Settings {
             front_tls: front.tls,

@@ -36,8 +36,7 @@ pub(super) fn prometheus(keys: &mut Keys<'_>) -> (Option<Prometheus>, Buckets) {
     let buckets = buckets(&mut keys.section("meters"));
     let enabled = keys.flag("enabled", false);
     let port = keys.port("port").unwrap_or(0);
-    let files = ["cert_path", "key_path", "ca_path"]
-        .map(|key| keys.text(key).filter(|path| !path.is_empty()));
+    let files = ["cert_path", "key_path", "ca_path"].map(|key| keys.path(key));
     let given = files.iter().flatten().count();
     if given != 0 && given != files.len() {
         keys.problem(
@@ -45,7 +44,7 @@ pub(super) fn prometheus(keys: &mut Keys<'_>) -> (Option<Prometheus>, Buckets) {
             "needs key_path and ca_path beside it: give all three, or none",
         );
     }
-    let tls_files = (given == files.len()).then(|| files.map(|f| f.unwrap_or_default().into()));
+    let tls_files = (given == files.len()).then(|| files.map(Option::unwrap_or_default));
     if enabled && port == 0 {
         keys.problem("port", "is missing: /metrics needs one, e.g. 7070");
     }
@@ -94,7 +93,7 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
     let mut access = keys.section("access_log");
     let streaming = access.flag("enable_streaming", false);
     let json = access.choice("format", &[("gorouter", false), ("json", true)]);
-    let file = access.text("file").filter(|path| !path.is_empty());
+    let file = access.path("file");
     drop(access);
     let mut logging = keys.section("logging");
     let metron = metron(keys, &mut logging);
@@ -119,7 +118,7 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
         ],
     );
     Logging {
-        access_log: file.map(PathBuf::from),
+        access_log: file,
         level: level.unwrap_or("debug"),
         timestamp: timestamp.unwrap_or_default(),
         format: LogFormat {

@@ -68,7 +68,7 @@ fn oauth(
     let skip = section.flag("skip_ssl_validation", false);
     let id = section.text("client_name").unwrap_or_default();
     let secret = section.text("client_secret").unwrap_or_default();
-    let ca_file = section.text("ca_certs").filter(|path| !path.is_empty());
+    let ca_file = section.path("ca_certs");
     if let Some(api_port) = needed_for {
         if is_there {
             for (key, missing, example) in [
@@ -115,5 +115,5 @@ fn oauth(
     };
     // Whoever takes every certificate needs no authority.
     let ca_file = ca_file.filter(|_| needed_for.is_some() && !skip);
-    (needed_for.map(|_| credentials), ca_file.map(PathBuf::from))
+    (needed_for.map(|_| credentials), ca_file)
 }

@@ -424,6 +424,16 @@ fn an_unknown_key_is_told_beside_the_problem_that_it_may_have_made() {
 }
 
 #[test]
+fn a_certificate_where_a_path_belongs_is_not_looked_for_as_a_file() {
+    let (cert, _) = pem();
+    let problems = read(&format!("pid_file: {}", scalar(&cert))).unwrap_err();
+    assert_eq!(
+        problems,
+        ["pid_file is a text of several lines: write the path of a file that holds it"]
+    );
+}
+
+#[test]
 fn pings_to_nats_cannot_be_switched_off() {
     let read = read("nats_client_ping_interval: 0s").unwrap();
     assert_eq!(read.nats.ping_interval, Duration::from_secs(20));
