@@ -97,10 +97,16 @@ fn zipkin(fields: &mut Fields, fresh: uuid::Uuid) -> Option<Trace> {
     if let Some(trace) = trace(parts.next(), parts.next()) {
         return Some(trace);
     }
+    if !b3.is_empty() {
+        tracing::debug!(b3, "failed-to-parse-single-header");
+    }
     let id = fields.get_text(Known::XB3TraceId);
     let span = fields.get_text(Known::XB3SpanId);
     if id.is_some_and(|id| !id.is_empty()) && span.is_some_and(|span| !span.is_empty()) {
-        let trace = trace(id, span)?;
+        let Some(trace) = trace(id, span) else {
+            tracing::debug!(id, span, "failed-to-parse-b3-trace-id");
+            return None;
+        };
         let b3 = single(fields, &trace);
         fields.set(Known::B3, b3.as_bytes());
         return Some(trace);

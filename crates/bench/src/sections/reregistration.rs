@@ -7,6 +7,7 @@ use crate::client::Target;
 use crate::ends::Ends;
 use crate::messages;
 use crate::peers::{Cupola, Router, Scheme};
+use crate::process::Ahead;
 use crate::rig::{HOST, Rig, keep_to};
 use crate::statistics::{median, quantile, sorted};
 use crate::table::{Table, verdict};
@@ -174,6 +175,7 @@ fn beside_drain<T>(
     thread::scope(|scope| {
         let drain = scope.spawn(|| {
             keep_to(core)?;
+            let _ahead = Ahead::this_thread()?;
             reader.drain(&stop)
         });
         let result = run();
@@ -201,6 +203,7 @@ struct Beside {
 
 fn beside_requests(rig: &Rig, router: &Router, ends: &Ends, known: &[Vec<u8>]) -> Result<Beside> {
     let _pinned = rig.pin()?;
+    let _ahead = Ahead::process(&router.process)?;
     let target = Target {
         port: router.port(Scheme::Http),
         tls: None,
