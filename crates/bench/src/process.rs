@@ -123,6 +123,20 @@ impl Process {
         Ok(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
     }
 
+    /// Time on the CPU, so far, of the thread of this name.
+    pub(crate) fn thread_cpu(&self, name: &str) -> Result<Duration> {
+        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let folder = thread?.path();
+            if fs::read_to_string(folder.join("comm"))?.trim_end() == name {
+                // Nanoseconds that it ran, that it waited, and how often.
+                let told = fs::read_to_string(folder.join("schedstat"))?;
+                let ran = told.split_whitespace().next().unwrap_or_default();
+                return Ok(Duration::from_nanos(ran.parse()?));
+            }
+        }
+        bail!("{} has no thread {name}", self.name)
+    }
+
     pub(crate) fn memory(&self) -> Result<Memory> {
         let mut memory = Memory::default();
         for pid in self.family() {

@@ -14,7 +14,7 @@ use crate::table::{Table, verdict};
 use anyhow::{Result, anyhow};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// 250,000 instances re-registered every 20 s.
 const STEADY: Rate = Rate::even(12_500.0);
@@ -28,6 +28,8 @@ const UNHEARD: &str = "bench.register";
 const KNOWN: usize = 100_000;
 const FLOOD: usize = 400_000;
 const FLOOD_RATE: Rate = Rate::even(50_000.0);
+/// The thread of the router that hears the bus.
+const BUS: &str = "router-bus";
 /// Of the requests beside it; a fraction of what one worker serves.
 const REQUESTS: f64 = 4_000.0;
 
@@ -69,6 +71,14 @@ pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
                 .into(),
             format!("{:.2} µs", cost.least),
             format!("the router's own part: {:.2} µs", cost.router - cost.least),
+        ]);
+    }
+    for (how, cost) in ["evenly", "250 at once"].iter().zip(&beside.cost) {
+        let cost = median(cost);
+        table.row(&[
+            format!("the same for 12,500/s, {how}, while it answers {REQUESTS:.0} requests/s (its thread that hears the bus)"),
+            format!("{cost:.2} µs"),
+            verdict(cost <= 3.3, &format!("{cost:.2} µs, ≤ 3.3 µs")),
         ]);
     }
     let [quiet, past, drained, busy, by_cells] = [
@@ -199,6 +209,8 @@ struct Beside {
     with: Vec<f64>,
     /// The same, 250 messages at once.
     by_cells: Vec<f64>,
+    /// µs of CPU for one of the messages meanwhile, evenly and 250 at once.
+    cost: [Vec<f64>; 2],
 }
 
 fn beside_requests(rig: &Rig, router: &Router, ends: &Ends, known: &[Vec<u8>]) -> Result<Beside> {
@@ -230,14 +242,22 @@ fn beside_requests(rig: &Rig, router: &Router, ends: &Ends, known: &[Vec<u8>]) -
             measured
         })
     };
+    // Also what a message costs a router that has something else to do.
+    let registering = |rate: Rate| -> Result<(f64, f64)> {
+        let (before, from) = (router.process.thread_cpu(BUS)?, Instant::now());
+        let p99 = p99_beside("router.register", rate)?;
+        let messages = from.elapsed().as_secs_f64() * rate.per_second;
+        let cpu = router.process.thread_cpu(BUS)? - before;
+        Ok((p99, cpu.as_secs_f64() / messages * 1e6))
+    };
     let mut beside = Beside::default();
     for round in 0..rounds {
         let (without, past) = (p99()?, p99_beside(UNHEARD, STEADY)?);
         let (drained, _) = beside_drain(rig, router, || p99_beside(UNHEARD, STEADY))?;
-        let with = p99_beside("router.register", STEADY)?;
-        let by_cells = p99_beside("router.register", BY_CELLS)?;
+        let (with, cost) = registering(STEADY)?;
+        let (by_cells, cost_by_cells) = registering(BY_CELLS)?;
         progress(&format!(
-            "   round {} of {}: p99 {without:.3}, past the router {past:.3}, drained {drained:.3}, with {with:.3}, as cells send {by_cells:.3} ms",
+            "   round {} of {}: p99 {without:.3}, past the router {past:.3}, drained {drained:.3}, with {with:.3}, as cells send {by_cells:.3} ms; {cost:.2} and {cost_by_cells:.2} µs each",
             round + 1,
             rounds,
         ));
@@ -246,6 +266,8 @@ fn beside_requests(rig: &Rig, router: &Router, ends: &Ends, known: &[Vec<u8>]) -
         beside.drained.push(drained);
         beside.with.push(with);
         beside.by_cells.push(by_cells);
+        beside.cost[0].push(cost);
+        beside.cost[1].push(cost_by_cells);
     }
     Ok(beside)
 }
