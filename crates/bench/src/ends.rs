@@ -39,9 +39,8 @@ struct Order {
 }
 
 impl Ends {
-    /// On the load's core. `ahead`: before everything else there; only where it leaves the core idle for a while, for Linux
-    /// takes it away from whoever does not.
-    pub(crate) fn start(rig: &Rig, ahead: bool) -> Result<Self> {
+    /// On the load's core, before everything else there.
+    pub(crate) fn start(rig: &Rig) -> Result<Self> {
         let (orders, received) = channel();
         let (mut server, ports) = Server::open(rig)?;
         let core = rig.load_core;
@@ -49,7 +48,7 @@ impl Ends {
             crate::rig::keep_to(core)?;
             // Wake up when asked to, not up to 50 µs later.
             prctl::set_timerslack(1)?;
-            let _ahead = ahead.then(Ahead::this_thread).transpose()?;
+            let _ahead = Ahead::this_thread()?;
             server.run(&received)
         };
         std::thread::Builder::new()

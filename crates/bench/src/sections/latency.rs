@@ -29,7 +29,7 @@ pub(super) fn run(rig: &Rig, saturation: &mut Saturation) -> Result<String> {
         (Scheme::Https, "HTTPS → HTTPS"),
     ] {
         let rate = half_of_haproxy(scheme, rig, saturation)?;
-        let ends = Ends::start(rig, true)?;
+        let ends = Ends::start(rig)?;
         let mut peers = {
             let _backend = rig.with_backend(ends.ports());
             cpu::start_all(scheme, rig)?

@@ -36,7 +36,7 @@ const REQUESTS: f64 = 4_000.0;
 pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
     let router = Cupola::pinned(rig).start(rig)?;
     // Before nats-server and publisher, who share its core only here.
-    let ends = Ends::start(rig, true)?;
+    let ends = Ends::start(rig)?;
     {
         let _backend = rig.with_backend(ends.ports());
         router.register_backend(rig, Scheme::Http)?;

@@ -131,7 +131,7 @@ async fn connection(
         let http2 = settings.http2_cleartext
             && timeout(
                 patience(settings.read_header_timeout),
-                begins_with(&stream, &[HTTP2_PREFACE]),
+                begins_http2(&stream),
             )
             .await
             .is_ok_and(|begins| begins);
@@ -143,7 +143,7 @@ async fn connection(
         };
     };
     let handshake = async {
-        if begins_with(&stream, HTTP1).await {
+        if begins_http1(&stream).await {
             let _ = answer_without_tls(stream).await;
             return Err(std::io::Error::other("HTTP without TLS"));
         }
@@ -166,38 +166,33 @@ async fn connection(
     }
 }
 
-/// No request of HTTP/1 has these bytes first.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
-/// By these, gorouter (Go's `net/http`) takes a client for one that should have spoken TLS.
-const HTTP1: &[&[u8]] = &[b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
+/// Whether a client without TLS begins with HTTP/2's preface, of which no request of HTTP/1 has the first bytes.
+async fn begins_http2(stream: &TcpStream) -> bool {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut seen).await {
+            Ok(_) if seen == PREFACE => return true,
+            Ok(read) if read > 0 && PREFACE.starts_with(&seen[..read]) => {
+                // A peek sees the same bytes again at once.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Whether gorouter (Go's `net/http`) would take a client for one that should have spoken TLS. What comes first decides:
+/// waiting for the rest of a word would cost a look every few milliseconds for whoever never sends it.
+async fn begins_http1(stream: &TcpStream) -> bool {
+    let mut seen = [0; 5];
+    let read = stream.peek(&mut seen).await;
+    read.is_ok() && matches!(&seen, b"GET /" | b"HEAD " | b"POST " | b"PUT /" | b"OPTIO")
+}
+
 /// As gorouter answers it.
 const WITHOUT_TLS: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-
-/// Whether the first bytes of a client are one of these, of which the longest has 16.
-async fn begins_with(stream: &TcpStream, beginnings: &[&[u8]]) -> bool {
-    let mut seen = [0; 16];
-    loop {
-        let Ok(read @ 1..) = stream.peek(&mut seen).await else {
-            return false;
-        };
-        let seen = &seen[..read];
-        if beginnings
-            .iter()
-            .any(|beginning| seen.starts_with(beginning))
-        {
-            return true;
-        }
-        if !beginnings
-            .iter()
-            .any(|beginning| beginning.starts_with(seen))
-        {
-            return false;
-        }
-        // A peek sees the same bytes again at once.
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
 
 /// The rest of the request is read, for a close on unread bytes would take the answer back.
 async fn answer_without_tls(mut stream: TcpStream) -> std::io::Result<()> {
