@@ -2,7 +2,7 @@
 
 use crate::foundation::{Answer, Foundation, example, sh, wait_for};
 use crate::{Story, story};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 pub(crate) const ON: &[Story] = &[
     story(
@@ -115,15 +115,16 @@ fn never_the_wrong_app(f: &mut Foundation) -> Result<()> {
     let route = f.host("appa");
     let undo = misroute(f, &route, &a, &b)?;
     let outcome = (|| -> Result<()> {
-        let right = wait_for("503 on a new connection", 30, || {
-            let answer = f.get(&route, "/id")?;
-            match answer.status {
-                _ if id(&answer).contains(&b.guid) => Ok(Some(false)),
-                503 => Ok(Some(true)),
-                _ => bail!("{} {}", answer.head, answer.body),
-            }
-        })?;
-        ensure!(right, "appB answered on appA's route");
+        wait_for("503 on a new connection", 20, || {
+            Ok(match f.get(&route, "/id") {
+                Ok(answer) if id(&answer).contains(&b.guid) => {
+                    Some(Err(anyhow!("appB answered on appA's route")))
+                }
+                Ok(answer) if answer.status == 503 => Some(Ok(())),
+                Ok(answer) => bail!("{} {}", answer.head, answer.body),
+                Err(error) => Some(Err(error)),
+            })
+        })??;
         let log = wait_for("prune-failed-endpoint in the router's log", 5, || {
             Ok(Some(f.log()).filter(|l| l.contains("prune-failed-endpoint")))
         })?;

@@ -27,9 +27,13 @@ fn works_again(f: &Foundation, host: &str) -> Result<()> {
 }
 
 /// Kills the processes of an instance whose command line matches. The instance may be gone before this command is, and
-/// takes it along: what the kill has done shows elsewhere.
-fn kill_in(f: &Foundation, app: &str, pattern: &str) {
-    let _ = f.exec(app, &["bash", "-c", &format!("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q -- '{pattern}' && [ ${{p#/proc/}} != $$ ] && ! tr '\\0' ' ' < $p/cmdline | grep -q 'for p in'; then kill -9 ${{p#/proc/}}; fi; done")]);
+/// takes it along.
+fn kill_in(f: &Foundation, app: &str, pattern: &str) -> Result<()> {
+    let killed = f.exec(app, &["bash", "-c", &format!("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q -- '{pattern}' && [ ${{p#/proc/}} != $$ ] && ! tr '\\0' ' ' < $p/cmdline | grep -q 'for p in'; then kill -9 ${{p#/proc/}}; fi; done")]);
+    match killed {
+        Err(error) if !error.to_string().contains("exit status: 137") => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// appA's instance guid, once the instances before it are gone.
@@ -44,7 +48,7 @@ fn app_killed(f: &mut Foundation) -> Result<()> {
     // a fresh LRP: crashes of earlier stories would delay its restart by Diego's back-off
     f.cf_ok(&["restart", "appA"])?;
     let before = only_instance(f)?;
-    kill_in(f, "appA/0", "/proxy");
+    kill_in(f, "appA/0", "/proxy")?;
     wait_for("a new instance", 15, || {
         Ok(f.instances(&f.guid("appA")?)?
             .first()
