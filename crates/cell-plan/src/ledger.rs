@@ -19,6 +19,8 @@ pub enum ReserveError {
     Insufficient(Vec<&'static str>),
     #[error("container {0} is reserved already")]
     Exists(String),
+    #[error("what is left of an earlier container {0} is being cleared away; try again")]
+    Clearing(String),
 }
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! The bulk reconcile: compares this cell's containers with the BBS's rows of this cell.
 //!
-//! The rep lists containers, reads the rows, lists containers again, and calls [`operations`]. A container is *settled*
-//! when it was there, in the same state, before the rows were read: only then does a missing row mean anything.
+//! The rep reads the rows, looks at its containers afterwards, and calls [`operations`]. A container is *settled* when it
+//! has been in the same state since before the rows were read: only then does a missing row mean anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod db;
 pub mod http;
+pub mod listing;
 pub mod logging;
 pub mod net;
 pub mod reconcile;

@@ -40,7 +40,7 @@ enum Answer {
     },
     /// Which of those that were asked about still wait for a cell.
     Waiting {
-        asked: Vec<String>,
+        asked: (Marker, Vec<String>),
         still: Result<HashSet<String>, BbsError>,
     },
     BusConnected,
@@ -322,13 +322,13 @@ impl Emitter {
             self.announce_starting(uris).await;
         }
         let asked = self.table.waiting();
-        if asked.is_empty() || self.asking_who_waits {
+        if asked.1.is_empty() || self.asking_who_waits {
             return;
         }
         self.asking_who_waits = true;
         let (bbs, answers) = (self.bbs.clone(), self.answers.clone());
         tokio::spawn(async move {
-            let still = fetch::waiting(&bbs, asked.clone()).await;
+            let still = fetch::waiting(&bbs, asked.1.clone()).await;
             let _ = answers.send(Answer::Waiting { asked, still });
         });
     }

@@ -14,8 +14,8 @@ pub struct Table {
     holders: HashMap<(String, u16), Vec<String>>,
     /// Removed rows, so that an event that comes late does not bring them back. Kept for two syncs.
     graves: HashMap<Grave, (ModificationTag, u64)>,
-    /// Processes with instances that wait for a cell, as far as anybody knows here.
-    waiting: HashSet<String>,
+    /// Processes with instances that wait for a cell, as far as anybody knows here, and since which event.
+    waiting: HashMap<String, u64>,
     /// Counts events: tells what changed while a snapshot was fetched.
     clock: u64,
     /// When the sync before the last one began.
@@ -94,7 +94,7 @@ impl Table {
                     .filter(|process| process.registrations.is_empty())
                     .map_or_else(Vec::new, Process::uris);
                 if !starting.is_empty() {
-                    self.waiting.insert(process_guid);
+                    self.waiting.insert(process_guid, self.clock);
                 }
                 Changes {
                     starting,
@@ -176,8 +176,10 @@ impl Table {
                 .retain(|_, row| row.at > marker.0 || actual_there.contains(&row.value.key()));
             let keep = |known: &Touched<Desired>| {
                 known.at > marker.0
+                    // An instance came after the rows were listed: the list of routes was not made for it.
+                    || process.actuals.values().any(|row| row.at > marker.0)
                     || desired_there.contains(guid)
-                    || self.waiting.contains(guid)
+                    || self.waiting.contains_key(guid)
                     || !snapshot.fresh_domains.contains(&known.value.domain)
             };
             if !process.desired.as_ref().is_some_and(keep) {
@@ -214,7 +216,7 @@ impl Table {
             // What this cell runs nothing of is asked for again when it does.
             if let Some(process) = self.processes.get_mut(guid)
                 && process.actuals.is_empty()
-                && !self.waiting.contains(guid)
+                && !self.waiting.contains_key(guid)
                 && process
                     .desired
                     .as_ref()
@@ -260,22 +262,29 @@ impl Table {
 
     /// The processes of which an instance may wait for a cell, and none is here. No event tells when another cell has taken
     /// it: whoever wants to know has to ask the BBS, and to tell [`Table::still_waiting`].
-    pub fn waiting(&mut self) -> Vec<String> {
+    pub fn waiting(&mut self) -> (Marker, Vec<String>) {
         let processes = &self.processes;
-        self.waiting.retain(|guid| {
+        self.waiting.retain(|guid, _| {
             processes
                 .get(guid)
                 .is_some_and(|process| process.desired.is_some() && process.actuals.is_empty())
         });
-        self.waiting.iter().cloned().collect()
+        (Marker(self.clock), self.waiting.keys().cloned().collect())
     }
 
-    /// Of the processes that were `asked` about only these wait `still`. Returns the uris of each, to be announced.
-    pub fn still_waiting(&mut self, asked: &[String], still: &HashSet<String>) -> Vec<Vec<String>> {
+    /// Of the processes that were `asked` about at `marker` only these wait `still`; one that was wanted anew since then waits
+    /// as well. Returns the uris of each, to be announced.
+    pub fn still_waiting(
+        &mut self,
+        (marker, asked): &(Marker, Vec<String>),
+        still: &HashSet<String>,
+    ) -> Vec<Vec<String>> {
         for guid in asked.iter().filter(|guid| !still.contains(*guid)) {
-            self.waiting.remove(guid);
+            if self.waiting.get(guid).is_some_and(|at| *at <= marker.0) {
+                self.waiting.remove(guid);
+            }
         }
-        let waits = |guid: &&String| self.waiting.contains(*guid);
+        let waits = |guid: &&String| self.waiting.contains_key(*guid);
         let known = still.iter().filter(waits);
         known
             .filter_map(|guid| self.processes.get(guid))

@@ -561,7 +561,7 @@ fn instances_wait_for_a_cell_until_one_has_taken_them() {
     assert!(said.is_empty());
     assert_eq!(table.starting().count(), 0, "not by itself");
     let asked = table.waiting();
-    assert_eq!(asked, ["p"]);
+    assert_eq!(asked.1, ["p"]);
     let still = HashSet::from(["p".to_owned(), "x".to_owned()]);
     let marker = table.begin_sync();
     let nothing_here = Snapshot {
@@ -570,15 +570,52 @@ fn instances_wait_for_a_cell_until_one_has_taken_them() {
     };
     table.sync(marker, nothing_here);
     assert_eq!(table.still_waiting(&asked, &still), [["a.x"]]);
-    assert_eq!(table.waiting(), ["p"]);
+    assert_eq!(table.waiting().1, ["p"]);
     assert!(table.still_waiting(&asked, &HashSet::new()).is_empty());
-    assert!(table.waiting().is_empty(), "elsewhere, or given up");
+    assert!(table.waiting().1.is_empty(), "elsewhere, or given up");
 
     table.apply(wanted());
     table.apply(Event::ActualSet(actual("p", 0, 1)));
-    assert!(table.waiting().is_empty(), "here");
+    assert!(table.waiting().1.is_empty(), "here");
     assert!(
         table.apply(wanted()).starting.is_empty(),
         "another instance serves"
     );
+}
+
+#[test]
+fn an_instance_that_comes_while_a_snapshot_is_fetched_keeps_its_routes() {
+    let routes = || vec![route("a.x", 8080)];
+    let mut table = table(vec![Event::DesiredSet(desired("p", 1, routes(), 1))]);
+    // Nothing runs here when the fetch begins, so that the snapshot does not ask for the routes of `p`.
+    let marker = table.begin_sync();
+    table.apply(Event::ActualSet(actual("p", 0, 1)));
+    let snapshot = Snapshot {
+        fresh_domains: HashSet::from(["cf-apps".to_owned()]),
+        ..Snapshot::default()
+    };
+    let changes = table.sync(marker, snapshot);
+    assert!(changes.unregister.is_empty(), "{changes:?}");
+    assert_eq!(
+        uris(&table.registrations().cloned().collect::<Vec<_>>()).first(),
+        Some(&"a.x")
+    );
+}
+
+#[test]
+fn an_instance_that_is_wanted_while_the_bbs_is_asked_still_waits() {
+    let mut table = table(vec![Event::DesiredSet(desired(
+        "p",
+        2,
+        vec![route("a.x", 8080)],
+        1,
+    ))]);
+    let wanted = || Event::InstancesWanted {
+        process_guid: "p".into(),
+    };
+    table.apply(wanted());
+    let asked = table.waiting();
+    table.apply(wanted());
+    table.still_waiting(&asked, &HashSet::new());
+    assert_eq!(table.waiting().1, ["p"]);
 }
