@@ -4,7 +4,7 @@
 //! somebody attaches. After a restart [`Garden::containers`] lists what is still there, with its properties.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use tokio::sync::mpsc;
 
@@ -27,7 +27,8 @@ pub trait Garden: Send + Sync + 'static {
         process_id: &str,
         signal: Signal,
     ) -> Result<(), GardenError>;
-    /// Removes everything of the container, killing what runs; unknown handles are fine (idempotent).
+    /// Removes everything of the container, killing what runs; unknown handles are fine (idempotent). A container that is
+    /// being made is made first, then removed: nothing of it comes into being afterwards.
     async fn destroy(&self, handle: &str) -> Result<(), GardenError>;
     /// Sets properties; they survive a restart.
     async fn set_properties(
@@ -35,7 +36,8 @@ pub trait Garden: Send + Sync + 'static {
         handle: &str,
         properties: BTreeMap<String, String>,
     ) -> Result<(), GardenError>;
-    /// Unpacks a tar stream into a directory of the container (made if missing), owned by `user`.
+    /// Unpacks a tar stream into a directory of the container (made if missing), owned by `user`. A relative directory starts
+    /// at the user's home.
     async fn stream_in(
         &self,
         handle: &str,
@@ -46,8 +48,21 @@ pub trait Garden: Send + Sync + 'static {
     /// Reads one file of the container as it stands there, at most `limit` bytes.
     async fn read_file(&self, handle: &str, path: &str, limit: u64)
     -> Result<Vec<u8>, GardenError>;
-    /// Copies one file or directory of the container to a tar file on the host.
-    async fn stream_out(&self, handle: &str, path: &str, tar: PathBuf) -> Result<(), GardenError>;
+    /// Copies one file or directory of the container to a tar file on the host. A relative path starts at the user's home.
+    async fn stream_out(
+        &self,
+        handle: &str,
+        path: &str,
+        user: &str,
+        tar: PathBuf,
+    ) -> Result<(), GardenError>;
+    /// Replaces what the container may reach; connections that are not permitted any more end.
+    async fn set_egress(&self, handle: &str, rules: Vec<EgressRule>) -> Result<(), GardenError>;
+    /// Compares the cell's and all containers' firewall rules with what stands on the machine, and brings back what is missing,
+    /// changed or out of order. Returns the names of what was repaired. Cheap when nothing is wrong.
+    async fn repair(&self) -> Result<Vec<String>, GardenError>;
+    /// The TCP addresses that processes of the container listen on.
+    async fn listeners(&self, handle: &str) -> Result<Vec<SocketAddr>, GardenError>;
     /// Use of resources now.
     async fn metrics(&self, handle: &str) -> Result<Metrics, GardenError>;
     /// What this machine can give.
@@ -77,13 +92,15 @@ pub struct ContainerSpec {
 
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// Bytes; 0: no limit.
+    /// Bytes of the app; 0: no limit.
     pub memory: u64,
+    /// Bytes of all sidecars together (proxy, health checks); 0: no limit.
+    pub sidecar_memory: u64,
     /// Bytes of the writable layer; 0: no limit.
     pub disk: u64,
     /// cgroup v1 shares scale (1024 = one full share); 0: default.
     pub cpu_shares: u64,
-    /// 0: no limit.
+    /// Processes and threads; 0: the cell's default.
     pub pids: u64,
 }
 
@@ -147,7 +164,7 @@ pub struct ProcessSpec {
     pub user: String,
     /// 0: default (16384, never above the machine's limit).
     pub nofile: u64,
-    /// Memory of this process is not the app's (sidecar proxy, health check): run outside the app's limit where the kernel allows.
+    /// Memory of this process is not the app's (sidecar proxy, health check): it counts against the sidecars' limit.
     pub sidecar: bool,
 }
 
@@ -157,6 +174,7 @@ pub struct Process {
     pub id: String,
     /// Chunks as they come, not lines; closed after both streams ended.
     pub output: mpsc::Receiver<Output>,
+    /// Closed without an exit when whoever watches over the container has ended.
     pub exit: tokio::sync::oneshot::Receiver<Exit>,
 }
 
@@ -170,7 +188,7 @@ pub enum Output {
 pub struct Exit {
     /// Exit status; 128 + signal when a signal ended it.
     pub status: i32,
-    /// The container ran out of memory before.
+    /// The kernel killed something of the process's group (app or sidecars) for want of memory while it ran.
     pub out_of_memory: bool,
 }
 
@@ -182,7 +200,7 @@ pub enum Signal {
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Metrics {
-    /// Bytes, without page cache that can be given back.
+    /// Bytes of the app, without page cache that can be given back.
     pub memory: u64,
     pub memory_limit: u64,
     /// Bytes of the writable layer.
@@ -194,6 +212,8 @@ pub struct Metrics {
     pub age: u64,
     pub rx_bytes: u64,
     pub tx_bytes: u64,
+    /// Packets that the container's limits of connections and packets have refused.
+    pub refused_packets: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -211,6 +231,9 @@ pub enum GardenError {
     ContainerExists(String),
     #[error("process {process} does not exist in container {handle}")]
     ProcessNotFound { handle: String, process: String },
+    /// How its processes end cannot be known any more.
+    #[error("the process that watches over container {0} has ended (was it killed?)")]
+    WatcherGone(String),
     #[error("root file system {0:?} is not known here")]
     UnknownRootfs(String),
     #[error("no host port is free")]

@@ -1,7 +1,7 @@
 //! The programs that run inside containers, or beside them on the cell, in one small static binary.
 //!
 //! Which one runs is said by the name it was called by, or by the first argument: `init` (PID 1), `shim` (the
-//! container's parent on the cell) with its small companions `enter` and `userns`, `untar` and `tar` (files into and
+//! container's parent on the cell) with its small companions `enter`, `userns` and `user-limits`, `untar` and `tar` (files into and
 //! out of a container), `builder`, `launcher`, `healthcheck`, `staticfile`.
 
 mod builder;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         "shim" => shim::main(args),
         "enter" => shim::enter::main(args),
         "userns" => shim::userns::main(),
+        "user-limits" => shim::userns::limits(args),
         "untar" => init_files::untar(args),
         "tar" => init_files::tar(args),
         "builder" => builder::main(args),

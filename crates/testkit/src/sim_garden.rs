@@ -4,13 +4,16 @@
 //! signalled; health checks pass at once. It outlives the rep that uses it, like the real one: attach finds what was started.
 
 use garden::api::{
-    Capacity, Container, ContainerSpec, Exit, Garden, GardenError, Metrics, NetIn, Output, Process,
-    ProcessSpec, Signal,
+    Capacity, Container, ContainerSpec, EgressRule, Exit, Garden, GardenError, Metrics, NetIn,
+    Output, Process, ProcessSpec, Signal,
 };
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What a process does after its start.
@@ -61,6 +64,14 @@ type Matcher = Box<dyn Fn(&ProcessSpec) -> bool + Send + Sync>;
 pub struct SimGarden {
     state: Arc<Mutex<State>>,
     changes: watch::Sender<u64>,
+    /// While true, lists that were made are not answered.
+    lists_held: watch::Sender<bool>,
+    /// Lists that have been made.
+    lists_made: watch::Sender<u64>,
+    /// Decides how long each step of a call takes.
+    jitter: Arc<Mutex<Option<StdRng>>>,
+    /// Held by whoever makes or destroys the container.
+    turns: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
     capacity: Capacity,
     cell_ip: Ipv4Addr,
 }
@@ -81,6 +92,10 @@ struct State {
     refusal: Option<String>,
     created: u32,
     next_port: u16,
+    repairs: u32,
+    refused_packets: u64,
+    /// Nobody learns how their processes end.
+    lost: Vec<SimContainer>,
 }
 
 struct SimContainer {
@@ -89,6 +104,7 @@ struct SimContainer {
     net_in: Vec<NetIn>,
     files: BTreeMap<String, Vec<u8>>,
     processes: BTreeMap<String, SimProcess>,
+    listeners: Vec<SocketAddr>,
 }
 
 struct SimProcess {
@@ -121,6 +137,10 @@ impl SimGarden {
         Self {
             state: Arc::new(Mutex::new(state)),
             changes: watch::Sender::new(0),
+            lists_held: watch::Sender::new(false),
+            lists_made: watch::Sender::new(0),
+            jitter: Arc::default(),
+            turns: Arc::default(),
             capacity,
             cell_ip: Ipv4Addr::new(10, 0, 0, 1),
         }
@@ -219,6 +239,89 @@ impl SimGarden {
             // The sender lives in `self`.
             let _ = changes.changed().await;
         }
+    }
+
+    /// From now on every call takes some milliseconds before and after its effect, as this seed decides.
+    pub fn jitter(&self, seed: u64) {
+        *self.jitter.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(StdRng::seed_from_u64(seed));
+    }
+
+    /// Lists that are made from now on are answered as they were made, but not before [`Self::answer_lists`]. Waits until
+    /// one is held.
+    pub async fn hold_lists(&self) {
+        let mut made = self.lists_made.subscribe();
+        let before = *made.borrow_and_update();
+        self.lists_held.send_replace(true);
+        // The sender lives in `self`.
+        let _ = made.wait_for(|made| *made > before).await;
+    }
+
+    pub fn answer_lists(&self) {
+        self.lists_held.send_replace(false);
+    }
+
+    /// How often the firewall was compared.
+    pub fn repairs(&self) -> u32 {
+        self.lock().repairs
+    }
+
+    /// What the limits of every container have refused by now.
+    pub fn refuse_packets(&self, packets: u64) {
+        self.lock().refused_packets = packets;
+    }
+
+    /// What the container's processes listen on from now on.
+    pub fn listen(&self, handle: &str, listeners: &[SocketAddr]) {
+        if let Some(container) = self.lock().containers.get_mut(handle) {
+            container.listeners = listeners.to_vec();
+        }
+    }
+
+    /// Waits for so many more lists, made after this call.
+    pub async fn wait_for_lists(&self, more: u64) {
+        let mut made = self.lists_made.subscribe();
+        let enough = *made.borrow_and_update() + more;
+        // The sender lives in `self`.
+        let _ = made.wait_for(|made| *made >= enough).await;
+    }
+
+    /// Whoever watches over the container ends: how its processes end is not delivered any more.
+    pub fn kill_watcher(&self, handle: &str) {
+        if let Some(container) = self.lock().containers.get_mut(handle) {
+            for process in container.processes.values_mut() {
+                process.output = None;
+                process.waiting.clear();
+            }
+        }
+        self.changed();
+    }
+
+    /// A container vanishes, as when somebody kills it.
+    pub fn lose(&self, handle: &str) {
+        let mut state = self.lock();
+        let lost = state.containers.remove(handle);
+        state.lost.extend(lost);
+        drop(state);
+        self.changed();
+    }
+
+    async fn pause(&self) {
+        let millis = {
+            let mut jitter = self.jitter.lock().unwrap_or_else(PoisonError::into_inner);
+            jitter.as_mut().map(|rng| rng.random_range(0..25))
+        };
+        if let Some(millis) = millis {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
+    }
+
+    async fn turn(&self, handle: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.entry(handle.to_owned()).or_default().clone()
+        };
+        turn.lock_owned().await
     }
 
     fn changed(&self) {
@@ -347,6 +450,8 @@ impl SimProcess {
 #[async_trait::async_trait]
 impl Garden for SimGarden {
     async fn create(&self, spec: ContainerSpec) -> Result<Container, GardenError> {
+        let _turn = self.turn(&spec.handle).await;
+        self.pause().await;
         let listed = {
             let mut state = self.lock();
             if let Some(reason) = state.refusal.take() {
@@ -375,6 +480,7 @@ impl Garden for SimGarden {
                 net_in,
                 files: BTreeMap::new(),
                 processes: BTreeMap::new(),
+                listeners: Vec::new(),
                 spec,
             };
             let listed = container.listed();
@@ -382,16 +488,24 @@ impl Garden for SimGarden {
             listed
         };
         self.changed();
+        self.pause().await;
         Ok(listed)
     }
 
     async fn containers(&self) -> Result<Vec<Container>, GardenError> {
-        Ok(self
+        self.pause().await;
+        let listed: Vec<Container> = self
             .lock()
             .containers
             .values()
             .map(SimContainer::listed)
-            .collect())
+            .collect();
+        let mut held = self.lists_held.subscribe();
+        self.lists_made.send_modify(|made| *made += 1);
+        // The sender lives in `self`.
+        let _ = held.wait_for(|held| !held).await;
+        self.pause().await;
+        Ok(listed)
     }
 
     async fn run(&self, handle: &str, spec: ProcessSpec) -> Result<Process, GardenError> {
@@ -446,6 +560,8 @@ impl Garden for SimGarden {
     }
 
     async fn destroy(&self, handle: &str) -> Result<(), GardenError> {
+        let _turn = self.turn(handle).await;
+        self.pause().await;
         if let Some(mut container) = self.lock().containers.remove(handle) {
             container.processes.values_mut().for_each(|p| {
                 p.end(Exit {
@@ -477,14 +593,14 @@ impl Garden for SimGarden {
         &self,
         handle: &str,
         directory: &str,
-        _user: &str,
+        user: &str,
         tar: PathBuf,
     ) -> Result<(), GardenError> {
         let content = std::fs::read(&tar).map_err(anyhow::Error::from)?;
         self.lock()
             .container(handle)?
             .files
-            .insert(directory.to_owned(), content);
+            .insert(from_home(user, directory), content);
         self.changed();
         Ok(())
     }
@@ -509,16 +625,39 @@ impl Garden for SimGarden {
     }
 
     /// A tar with the one file in it (ustar, written by hand: a header block, the content, two empty blocks).
-    async fn stream_out(&self, handle: &str, path: &str, tar: PathBuf) -> Result<(), GardenError> {
+    async fn stream_out(
+        &self,
+        handle: &str,
+        path: &str,
+        user: &str,
+        tar: PathBuf,
+    ) -> Result<(), GardenError> {
+        let path = &from_home(user, path);
         let content = self.read_file(handle, path, u64::MAX).await?;
         let name = path.rsplit('/').next().unwrap_or_default();
         std::fs::write(&tar, one_file_tar(name, &content)).map_err(anyhow::Error::from)?;
         Ok(())
     }
 
+    async fn set_egress(&self, handle: &str, rules: Vec<EgressRule>) -> Result<(), GardenError> {
+        self.lock().container(handle)?.spec.egress = rules;
+        self.changed();
+        Ok(())
+    }
+
+    async fn repair(&self) -> Result<Vec<String>, GardenError> {
+        self.lock().repairs += 1;
+        self.changed();
+        Ok(Vec::new())
+    }
+
+    async fn listeners(&self, handle: &str) -> Result<Vec<SocketAddr>, GardenError> {
+        Ok(self.lock().container(handle)?.listeners.clone())
+    }
+
     async fn metrics(&self, handle: &str) -> Result<Metrics, GardenError> {
         let mut state = self.lock();
-        let limits = &state.container(handle)?.spec.limits;
+        let limits = state.container(handle)?.spec.limits.clone();
         Ok(Metrics {
             memory: 1 << 20,
             memory_limit: limits.memory,
@@ -528,6 +667,7 @@ impl Garden for SimGarden {
             age: 2000,
             rx_bytes: 1,
             tx_bytes: 2,
+            refused_packets: state.refused_packets,
         })
     }
 
@@ -537,6 +677,13 @@ impl Garden for SimGarden {
 
     fn cell_ip(&self) -> Ipv4Addr {
         self.cell_ip
+    }
+}
+
+fn from_home(user: &str, path: &str) -> String {
+    match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/home/{user}/{path}"),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// An IPv4 network in CIDR form.
@@ -217,6 +217,40 @@ pub(crate) fn listened_ports(proc_net_tcp: &str) -> BTreeSet<u16> {
         .collect()
 }
 
+/// The TCP addresses that something listens on, from the texts of `/proc/net/tcp` and `tcp6`.
+pub(crate) fn listeners(tcp: &str, tcp6: &str) -> Vec<SocketAddr> {
+    const LISTEN: &str = "0A";
+    let lines = tcp.lines().skip(1).chain(tcp6.lines().skip(1));
+    let mut found: Vec<SocketAddr> = lines
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, state) = (fields.next()?, fields.nth(1)?);
+            let (address, port) = local.split_once(':')?;
+            let port = u16::from_str_radix(port, 16).ok()?;
+            (state == LISTEN).then_some(SocketAddr::new(proc_address(address)?, port))
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// An address as the kernel prints it: words of 32 bits, each in the machine's own order of bytes.
+fn proc_address(text: &str) -> Option<IpAddr> {
+    let word = |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok();
+    match text.len() {
+        8 => Some(Ipv4Addr::from(word(0)?.to_ne_bytes()).into()),
+        32 => {
+            let mut bytes = [0; 16];
+            for (n, part) in bytes.chunks_exact_mut(4).enumerate() {
+                part.copy_from_slice(&word(8 * n)?.to_ne_bytes());
+            }
+            Some(Ipv6Addr::from(bytes).to_canonical())
+        }
+        _ => None,
+    }
+}
+
 /// The networks that the machine routes anywhere but by default, from the text of `/proc/net/route`.
 pub(crate) fn routed_networks(proc_net_route: &str) -> Vec<Range> {
     proc_net_route
@@ -332,6 +366,15 @@ mod tests {
                    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000\n\
                    1: 0100007F:EE49 0100007F:1F90 01 00000000:00000000 00:00000000\n";
         assert_eq!(listened_ports(tcp), [8080].into());
+        let tcp6 = "  sl  local_address remote_address st\n\
+                    0: 00000000000000000000000000000000:1F91 00000000000000000000000000000000:0000 0A 0:0\n\
+                    1: 00000000000000000000000001000000:1F92 00000000000000000000000000000000:0000 0A 0:0\n\
+                    2: 0000000000000000FFFF00000100007F:1F90 00000000000000000000000000000000:0000 0A 0:0\n";
+        let found: Vec<String> = listeners(tcp, tcp6)
+            .iter()
+            .map(SocketAddr::to_string)
+            .collect();
+        assert_eq!(found, ["127.0.0.1:8080", "[::]:8081", "[::1]:8082"]);
         let route = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
                      eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                      eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\

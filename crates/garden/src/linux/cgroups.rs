@@ -15,6 +15,10 @@ pub(crate) const APP: &str = "app";
 pub(crate) const SIDECAR: &str = "sidecar";
 /// Where the shims are.
 pub(crate) const SHIMS: &str = "shims";
+/// Of version 1. Garden sets nothing there, but programs that look for their limits want all hierarchies.
+const CPUSET: &str = "cpuset";
+/// Processes of a container's sidecars: the proxy, health checks, operators' commands.
+const SIDECAR_PIDS: u64 = 512;
 
 /// Where each controller is mounted.
 #[derive(Clone, Debug)]
@@ -32,7 +36,7 @@ struct Hierarchy {
 
 /// The hierarchies that matter, from the text of `/proc/self/mounts`.
 fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
-    const USED: [&str; 4] = ["memory", "cpu", "cpuacct", "pids"];
+    const USED: [&str; 5] = ["memory", "cpu", "cpuacct", "pids", CPUSET];
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mounts.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
@@ -91,12 +95,12 @@ impl Cgroups {
         }
         for hierarchy in &cgroups.hierarchies {
             let folder = hierarchy.mount.join(parent);
-            make(&folder)?;
+            hierarchy.make(&folder)?;
             if hierarchy.unified {
                 delegate(&hierarchy.mount, &hierarchy.controllers)?;
                 delegate(&folder, &hierarchy.controllers)?;
             }
-            make(&folder.join(SHIMS))?;
+            hierarchy.make(&folder.join(SHIMS))?;
         }
         Ok(cgroups)
     }
@@ -115,12 +119,12 @@ impl Cgroups {
     pub(crate) fn create(&self, key: &str, limits: &Limits) -> Result<()> {
         for hierarchy in &self.hierarchies {
             let folder = self.folder(hierarchy, key);
-            make(&folder)?;
+            hierarchy.make(&folder)?;
             if hierarchy.unified {
                 delegate(&folder, &hierarchy.controllers)?;
             }
-            make(&folder.join(APP))?;
-            make(&folder.join(SIDECAR))?;
+            hierarchy.make(&folder.join(APP))?;
+            hierarchy.make(&folder.join(SIDECAR))?;
         }
         for (controller, leaf, v1, v2, value) in settings(limits) {
             let Some(hierarchy) = self.with(controller) else {
@@ -154,18 +158,37 @@ impl Cgroups {
             .collect()
     }
 
-    /// Where the kernel counts what it killed for want of memory.
-    pub(crate) fn oom_counter(&self, key: &str) -> Option<PathBuf> {
+    /// The app's groups as its processes shall see them: where each is mounted in the container, and the folder here.
+    pub(crate) fn views(&self, key: &str) -> Vec<(PathBuf, PathBuf)> {
+        let root = Path::new("/sys/fs/cgroup");
+        let version_1 = self.hierarchies.iter().any(|hierarchy| !hierarchy.unified);
+        let views = self
+            .hierarchies
+            .iter()
+            .filter(|h| !(version_1 && h.unified));
+        views
+            .map(|hierarchy| {
+                let place = match hierarchy.unified {
+                    true => root.to_owned(),
+                    false => root.join(hierarchy.controllers.join(",")),
+                };
+                (place, self.folder(hierarchy, key).join(APP))
+            })
+            .collect()
+    }
+
+    /// Where the kernel counts what it killed for want of memory in a leaf.
+    pub(crate) fn oom_counter(&self, key: &str, leaf: &str) -> Option<PathBuf> {
         let hierarchy = self.with("memory")?;
         let file = if hierarchy.unified {
             "memory.events"
         } else {
             "memory.oom_control"
         };
-        Some(self.folder(hierarchy, key).join(APP).join(file))
+        Some(self.folder(hierarchy, key).join(leaf).join(file))
     }
 
-    /// Memory in bytes without cache that can be given back, and CPU time in nanoseconds.
+    /// The app's memory in bytes without cache that can be given back, and the CPU time of the whole container in nanoseconds.
     pub(crate) fn usage(&self, key: &str) -> (u64, u64) {
         let memory = self.with("memory").map_or(0, |hierarchy| {
             memory_use(&self.folder(hierarchy, key).join(APP), hierarchy.unified)
@@ -259,33 +282,15 @@ fn settings(limits: &Limits) -> Vec<Setting> {
     let mut settings: Vec<Setting> = Vec::new();
     let Limits {
         memory,
+        sidecar_memory,
         cpu_shares,
         pids,
         ..
     } = *limits;
-    if memory > 0 {
-        settings.push((
-            "memory",
-            APP,
-            ("memory.limit_in_bytes", false),
-            ("memory.max", false),
-            Box::new(move |_| memory.to_string()),
-        ));
-        // No swap beyond it: a limit is a limit.
-        let swap = move |unified| {
-            if unified {
-                "0".to_owned()
-            } else {
-                memory.to_string()
-            }
-        };
-        settings.push((
-            "memory",
-            APP,
-            ("memory.memsw.limit_in_bytes", true),
-            ("memory.swap.max", true),
-            Box::new(swap),
-        ));
+    for (leaf, memory) in [(APP, memory), (SIDECAR, sidecar_memory)] {
+        if memory > 0 {
+            memory_settings(&mut settings, leaf, memory);
+        }
     }
     if cpu_shares > 0 {
         let shares = cpu_shares.clamp(2, 262_144);
@@ -304,16 +309,49 @@ fn settings(limits: &Limits) -> Vec<Setting> {
             Box::new(value),
         ));
     }
-    if pids > 0 {
-        settings.push((
-            "pids",
-            APP,
-            ("pids.max", false),
-            ("pids.max", false),
-            Box::new(move |_| pids.to_string()),
-        ));
+    for (leaf, pids) in [(APP, pids), (SIDECAR, SIDECAR_PIDS)] {
+        if pids > 0 {
+            let file = ("pids.max", false);
+            settings.push((
+                "pids",
+                leaf,
+                file,
+                file,
+                Box::new(move |_| pids.to_string()),
+            ));
+        }
     }
     settings
+}
+
+/// A limit is a limit: no swap beyond it, and where swap is not accounted for, none at all.
+fn memory_settings(settings: &mut Vec<Setting>, leaf: &'static str, memory: u64) {
+    settings.push((
+        "memory",
+        leaf,
+        ("memory.limit_in_bytes", false),
+        ("memory.max", false),
+        Box::new(move |_| memory.to_string()),
+    ));
+    let swap = move |unified: bool| match unified {
+        true => "0".to_owned(),
+        false => memory.to_string(),
+    };
+    settings.push((
+        "memory",
+        leaf,
+        ("memory.memsw.limit_in_bytes", true),
+        ("memory.swap.max", true),
+        Box::new(swap),
+    ));
+    // Version 2 has no such file.
+    settings.push((
+        "memory",
+        leaf,
+        ("memory.swappiness", true),
+        ("memory.swappiness", true),
+        Box::new(|_| "0".to_owned()),
+    ));
 }
 
 /// Shares of version 1 on the scale of version 2, as runc and crun convert them.
@@ -347,11 +385,32 @@ fn field(text: &str, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-fn make(folder: &Path) -> Result<()> {
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.with_context(|| format!("make cgroup {}", folder.display())),
+impl Hierarchy {
+    fn make(&self, folder: &Path) -> Result<()> {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => other.with_context(|| format!("make cgroup {}", folder.display()))?,
+        }
+        if !self.unified && self.controllers.iter().any(|name| name == CPUSET) {
+            inherit_cpuset(folder)?;
+        }
+        Ok(())
     }
+}
+
+/// A new group of this controller takes no process before it has processors and memory nodes.
+fn inherit_cpuset(folder: &Path) -> Result<()> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let (file, parent) = (folder.join(name), folder.with_file_name(name));
+        let is = |path: &Path| {
+            fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+        };
+        if is(&file)?.trim().is_empty() {
+            fs::write(&file, is(&parent)?.trim())
+                .with_context(|| format!("set {}", file.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Version 2: hands controllers down to the groups below.
@@ -422,6 +481,7 @@ mod tests {
     fn limits_become_settings_in_order() {
         let limits = Limits {
             memory: 64 << 20,
+            sidecar_memory: 32 << 20,
             disk: 0,
             cpu_shares: 1024,
             pids: 100,
@@ -443,8 +503,13 @@ mod tests {
             [
                 "app/memory.limit_in_bytes=67108864",
                 "app/memory.memsw.limit_in_bytes=67108864",
+                "app/memory.swappiness=0",
+                "sidecar/memory.limit_in_bytes=33554432",
+                "sidecar/memory.memsw.limit_in_bytes=33554432",
+                "sidecar/memory.swappiness=0",
                 "/cpu.shares=1024",
-                "app/pids.max=100"
+                "app/pids.max=100",
+                "sidecar/pids.max=512"
             ]
         );
         assert_eq!(
@@ -452,11 +517,55 @@ mod tests {
             [
                 "app/memory.max=67108864",
                 "app/memory.swap.max=0",
+                "app/memory.swappiness=0",
+                "sidecar/memory.max=33554432",
+                "sidecar/memory.swap.max=0",
+                "sidecar/memory.swappiness=0",
                 "/cpu.weight=39",
-                "app/pids.max=100"
+                "app/pids.max=100",
+                "sidecar/pids.max=512"
             ]
         );
-        assert!(settings(&Limits::default()).is_empty());
+        assert_eq!(
+            settings(&Limits::default()).len(),
+            1,
+            "sidecars' processes only"
+        );
+    }
+
+    #[test]
+    fn apps_see_their_own_groups() {
+        let hierarchy = |mount: &str, controllers: &[&str]| Hierarchy {
+            mount: mount.into(),
+            unified: mount.ends_with("unified") || mount == "/sys/fs/cgroup",
+            controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let views = |hierarchies| {
+            let cgroups = Cgroups {
+                hierarchies,
+                parent: "cupola-t".to_owned(),
+            };
+            let text = |(place, folder): (PathBuf, PathBuf)| {
+                format!("{}={}", place.display(), folder.display())
+            };
+            cgroups.views("k").into_iter().map(text).collect::<Vec<_>>()
+        };
+        let hybrid = vec![
+            hierarchy("/sys/fs/cgroup/cpu,cpuacct", &["cpu", "cpuacct"]),
+            hierarchy("/sys/fs/cgroup/memory", &["memory"]),
+            hierarchy("/sys/fs/cgroup/unified", &[]),
+        ];
+        assert_eq!(
+            views(hybrid),
+            [
+                "/sys/fs/cgroup/cpu,cpuacct=/sys/fs/cgroup/cpu,cpuacct/cupola-t/k/app",
+                "/sys/fs/cgroup/memory=/sys/fs/cgroup/memory/cupola-t/k/app"
+            ]
+        );
+        assert_eq!(
+            views(vec![hierarchy("/sys/fs/cgroup", &["memory"])]),
+            ["/sys/fs/cgroup=/sys/fs/cgroup/cupola-t/k/app"]
+        );
     }
 
     #[test]

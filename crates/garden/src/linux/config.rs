@@ -33,12 +33,65 @@ pub struct GardenConfig {
     pub router_ports: Vec<u16>,
     /// Log refused egress to the kernel log.
     pub log_denied: bool,
+    /// What each container may take of what all share.
+    pub limits: SharedLimits,
     /// 0: what the machine has.
     pub memory_mb: u64,
     /// 0: what is free under data_dir.
     pub disk_mb: u64,
     /// 0: 250, or fewer if the address range is smaller.
     pub max_containers: u64,
+}
+
+/// What one container may take of the kernel's tables that all containers share. 0: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SharedLimits {
+    pub network: NetworkLimits,
+    /// Instances of inotify per user; Envoy takes two.
+    pub inotify_instances: u64,
+    pub inotify_watches: u64,
+    /// Processes and threads of an app that asks for no limit of its own.
+    pub pids: u64,
+    /// MiB of /dev/shm; they count as the app's memory.
+    pub shared_memory_mb: u64,
+}
+
+impl Default for SharedLimits {
+    fn default() -> Self {
+        Self {
+            network: NetworkLimits::default(),
+            inotify_instances: 128,
+            inotify_watches: 8192,
+            pids: 1024,
+            shared_memory_mb: 64,
+        }
+    }
+}
+
+/// Connections and packets of one container. 0: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkLimits {
+    /// At a time, to everything outside the container.
+    pub connections_out: u32,
+    /// At a time, from routers and others.
+    pub connections_in: u32,
+    /// To the outside; four times as many at once.
+    pub new_connections_per_second: u32,
+    /// In each direction.
+    pub packets_per_second: u32,
+}
+
+impl Default for NetworkLimits {
+    fn default() -> Self {
+        Self {
+            connections_out: 2000,
+            connections_in: 4000,
+            new_connections_per_second: 250,
+            packets_per_second: 100_000,
+        }
+    }
 }
 
 impl GardenConfig {

@@ -2,7 +2,7 @@
 
 use super::addresses::listened_ports;
 use super::cgroups::{APP, SIDECAR};
-use super::config::{BASE_ID, key, veth_name};
+use super::config::{BASE_ID, SharedLimits, key, veth_name};
 use super::firewall::{self, Rules};
 use super::garden::LinuxGarden;
 use super::record::{Record, write_private};
@@ -31,13 +31,14 @@ impl LinuxGarden {
             .stacks
             .lower(&spec.rootfs)?
             .ok_or_else(|| GardenError::UnknownRootfs(spec.rootfs.clone()))?;
+        let _own = self.turns.take(&spec.handle).await;
         let _turn = self.creates.acquire().await.map_err(anyhow::Error::from)?;
         let record = self.reserve(&spec)?;
         match self.make(&spec, record, lower).await {
             Ok(record) => Ok(record),
             Err(error) => {
                 let error = error.context(format!("create container {}", spec.handle));
-                if let Err(also) = self.destroy_container(&spec.handle).await {
+                if let Err(also) = self.destroy_in_turn(&spec.handle).await {
                     tracing::error!(
                         handle = spec.handle,
                         error = format!("{:#}", anyhow::Error::from(also)),
@@ -132,7 +133,11 @@ impl LinuxGarden {
         fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         record.save(&self.paths)?;
         self.write_bundle(spec, &record, lower, &folder)?;
-        self.cgroups.create(&record.key, &spec.limits)?;
+        let mut limits = spec.limits.clone();
+        if limits.pids == 0 {
+            limits.pids = self.config.limits.pids;
+        }
+        self.cgroups.create(&record.key, &limits)?;
         let starting = shim::spawn(
             &self.config.inside,
             &self.cgroups.shim_procs(),
@@ -141,7 +146,10 @@ impl LinuxGarden {
         )?;
         record.shim = starting.pid;
         self.keep(&record)?;
-        let (init, filtered) = tokio::join!(starting.ready(), self.iptables.restore(&record.rules));
+        let (init, filtered) = tokio::join!(
+            starting.ready(),
+            self.iptables.add(&record.chain, &record.rules)
+        );
         record.init = init?;
         filtered?;
         // The rules stand before there is a link that they would have to guard.
@@ -180,7 +188,14 @@ impl LinuxGarden {
         } else {
             &spec.hostname
         });
-        let config = oci::container(&root, &self.config.inside, &hostname, preflight::nofile(0));
+        let config = oci::container(&oci::Bundle {
+            root: &root,
+            inside: &self.config.inside,
+            hostname: &hostname,
+            nofile: preflight::nofile(0),
+            shared_memory_mb: self.config.limits.shared_memory_mb,
+            cgroups: &self.cgroups.views(&record.key),
+        });
         write_private(&folder.join("config.json"), &serde_json::to_vec(&config)?)?;
         let setup = Setup {
             key: record.key.clone(),
@@ -214,10 +229,32 @@ impl LinuxGarden {
                 .collect(),
             app_cgroups: self.cgroups.procs(&record.key, APP),
             sidecar_cgroups: self.cgroups.procs(&record.key, SIDECAR),
-            oom_counter: self.cgroups.oom_counter(&record.key),
+            oom_counter: self.cgroups.oom_counter(&record.key, APP),
+            sidecar_oom_counter: self.cgroups.oom_counter(&record.key, SIDECAR),
+            user_limits: user_limits(&self.config.limits),
         };
         write_private(&folder.join("setup.json"), &serde_json::to_vec(&setup)?)
     }
+}
+
+/// What the container's user namespace may have, in the kernel's names. It makes no namespaces at all.
+fn user_limits(limits: &SharedLimits) -> Vec<(String, u64)> {
+    let mut set = vec![
+        ("max_fanotify_groups".to_owned(), 0),
+        ("max_fanotify_marks".to_owned(), 0),
+    ];
+    for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
+        set.push((format!("max_{kind}_namespaces"), 0));
+    }
+    for (name, most) in [
+        ("max_inotify_instances", limits.inotify_instances),
+        ("max_inotify_watches", limits.inotify_watches),
+    ] {
+        if most > 0 {
+            set.push((name.to_owned(), most));
+        }
+    }
+    set
 }
 
 /// Ports that something on the machine listens on, whatever the address.

@@ -15,7 +15,14 @@ use std::path::Path;
 use std::time::Duration;
 
 impl LinuxGarden {
+    /// Waits for a change of the same container that goes on.
     pub(super) async fn destroy_container(&self, handle: &str) -> Result<(), GardenError> {
+        let _own = self.turns.take(handle).await;
+        self.destroy_in_turn(handle).await
+    }
+
+    /// For whoever holds the container's turn.
+    pub(super) async fn destroy_in_turn(&self, handle: &str) -> Result<(), GardenError> {
         let Some(record) = self.table().containers.get(handle).cloned() else {
             return Ok(());
         };
@@ -23,20 +30,13 @@ impl LinuxGarden {
             .await
             .with_context(|| format!("destroy container {handle}"))?;
         let mut table = self.table();
-        // Two may have destroyed it at once, and a third made it anew.
-        if table
-            .containers
-            .get(handle)
-            .is_some_and(|now| now.address == record.address)
-        {
-            table.containers.remove(handle);
-            table.chains.remove(&record.chain);
-            table.addresses.give_back(record.address);
-            record
-                .ports
-                .iter()
-                .for_each(|(port, _)| table.ports.give_back(*port));
-        }
+        table.containers.remove(handle);
+        table.chains.remove(&record.chain);
+        table.addresses.give_back(record.address);
+        record
+            .ports
+            .iter()
+            .for_each(|(port, _)| table.ports.give_back(*port));
         Ok(())
     }
 
@@ -101,6 +101,9 @@ impl LinuxGarden {
             };
             self.adopt(record, &mut known).await?;
         }
+        for name in self.iptables.repair().await? {
+            tracing::warn!(name, "the container's rules were incomplete; applied again");
+        }
         self.remove_strangers(&known).await
     }
 
@@ -136,15 +139,7 @@ impl LinuxGarden {
                 .containers
                 .insert(record.handle.clone(), record.clone());
         }
-        let save = self.iptables.save().await?;
-        if !firewall::complete(&save, &record.chain, &record.veth) {
-            tracing::warn!(
-                handle = record.handle,
-                "the container's chains were incomplete; applied again"
-            );
-            self.iptables.remove(&record.chain, &record.veth).await?;
-            self.iptables.restore(&record.rules).await?;
-        }
+        self.iptables.watch(&record.chain, &record.rules).await;
         Ok(())
     }
 
@@ -177,7 +172,7 @@ impl LinuxGarden {
         {
             tracing::info!(name, "removing chains without a container");
             self.iptables
-                .remove_chains(&firewall::chains(&name))
+                .remove_chains(&name, &firewall::chains(&name))
                 .await?;
         }
         let ours = format!("{}{}-", super::config::VETH_PREFIX, self.cell.tag);
@@ -194,7 +189,7 @@ impl LinuxGarden {
         Ok(())
     }
 
-    /// How processes ended, when no shim can be asked: as it wrote down, or by its own end.
+    /// How processes ended, when no shim can be asked: as it wrote down. `None`: that is not known.
     pub(super) fn exits_on_disk(&self, record: &Record) -> BTreeMap<String, Option<Exit>> {
         let folder = self.paths.container(&record.key);
         let read = |name: &str| {
@@ -211,8 +206,7 @@ impl LinuxGarden {
                 .as_str()
                 .map(str::to_owned)
         });
-        let mut exits: BTreeMap<String, Option<Exit>> =
-            started.map(|id| (id, Some(shim::VANISHED))).collect();
+        let mut exits: BTreeMap<String, Option<Exit>> = started.map(|id| (id, None)).collect();
         let ended = read("exits")
             .into_iter()
             .filter_map(|text| serde_json::from_slice::<(String, Ended)>(&text).ok());

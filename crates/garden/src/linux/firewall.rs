@@ -5,14 +5,17 @@
 //!
 //! ```text
 //! nat     PREROUTING, OUTPUT ─▶ netin--H      CELL_IP:HOST_PORT becomes OVERLAY_IP:CONTAINER_PORT
-//! filter  FORWARD -i veth    ─▶ netout--H     what the container may reach; ends in REJECT
+//! filter  FORWARD -o veth    ─▶ limits--H     connections to the container (also from OUTPUT), and packets
+//!         FORWARD -i veth    ─▶ netout--H     what the container may reach; first limits--H, ends in REJECT
 //!         FORWARD -d range   ─▶ overlay--TAG  what may reach containers: answers, and what netin-- sent, from no container
-//!         INPUT   -i veth    ─▶ input--H      the name server and the router; ends in REJECT
+//!         INPUT   -i veth    ─▶ input--H      the name server and the router; first limits--H, ends in REJECT
 //! ```
+//! Every packet that a container sends is judged by netout-- as it stands then, also within connections that exist: rules
+//! that are taken away end connections. Only answers (direction REPLY) pass without.
 //! Packets of a container are known by its interface, which it cannot choose, not by their source address.
 
 use super::addresses::Range;
-use super::config::{VETH_PREFIX, digest};
+use super::config::{NetworkLimits, VETH_PREFIX, digest};
 use crate::api::{EgressRule, NetIn, Protocol};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -50,6 +53,7 @@ pub(crate) struct Cell {
     pub(crate) log_denied: bool,
     /// The kernel has the LOG target; without it the rules that ask for logs only do not log.
     pub(crate) can_log: bool,
+    pub(crate) limits: NetworkLimits,
 }
 
 /// What holds for one container.
@@ -64,6 +68,14 @@ pub(crate) struct Rules<'a> {
 
 const REJECT: &str = "-j REJECT --reject-with icmp-port-unreachable";
 const ANSWERS: &str = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+/// Errors about connections, and answers to connections from outside.
+const REPLIES: [&str; 2] = [
+    "-m conntrack --ctstate RELATED -j ACCEPT",
+    "-m conntrack --ctstate ESTABLISHED --ctdir REPLY -j ACCEPT",
+];
+/// A connection that the rules do not permit any more: the app learns so at once.
+const END: &str =
+    "-p tcp -m conntrack --ctstate ESTABLISHED --ctdir ORIGINAL -j REJECT --reject-with tcp-reset";
 
 /// The cell's own chains. They are declared, which empties them if they exist; the jumps are in [`base_jumps`].
 pub(crate) fn base_chains(cell: &Cell) -> String {
@@ -125,36 +137,14 @@ pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
         text,
         "-A PREROUTING -j netin--{name}\n-A OUTPUT -j netin--{name}\nCOMMIT\n*filter\n"
     );
-    let _ = write!(text, ":netout--{name} - [0:0]\n:input--{name} - [0:0]\n");
-
-    let _ = writeln!(text, "-A netout--{name} {ANSWERS}");
-    let _ = writeln!(
+    let _ = write!(
         text,
-        "-A netout--{name} -m conntrack --ctstate INVALID -j DROP"
+        ":netout--{name} - [0:0]\n:input--{name} - [0:0]\n:limits--{name} - [0:0]\n"
     );
-    let _ = writeln!(text, "-A netout--{name} -d {} {REJECT}", cell.pool);
-    if !overlap(cell.pool, cell.range) {
-        let _ = writeln!(text, "-A netout--{name} -d {} {REJECT}", cell.range);
-    }
-    for rule in *egress {
-        for matching in egress_matches(rule) {
-            if rule.log && cell.can_log {
-                let _ = writeln!(
-                    text,
-                    "-A netout--{name}{matching} -j LOG --log-prefix \"OK_{name:.24} \""
-                );
-            }
-            let _ = writeln!(text, "-A netout--{name}{matching} -j ACCEPT");
-        }
-    }
-    if cell.log_denied && cell.can_log {
-        let _ = writeln!(
-            text,
-            "-A netout--{name} -m limit --limit 2/sec -j LOG --log-prefix \"DENY_{name:.22} \""
-        );
-    }
-    let _ = writeln!(text, "-A netout--{name} {REJECT}");
+    limits(&mut text, cell, name, veth);
+    netout(&mut text, cell, name, egress);
 
+    let _ = writeln!(text, "-A input--{name} -j limits--{name}");
     let _ = writeln!(text, "-A input--{name} {ANSWERS}");
     for protocol in ["udp", "tcp"] {
         let _ = writeln!(
@@ -173,9 +163,88 @@ pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
     let _ = writeln!(text, "-A input--{name} {REJECT}");
     let _ = write!(
         text,
-        "-I FORWARD 1 -i {veth} -j netout--{name}\n-I INPUT 1 -i {veth} -j input--{name}\nCOMMIT\n"
+        "-I FORWARD 1 -i {veth} -j netout--{name}\n-I INPUT 1 -i {veth} -j input--{name}\n\
+         -I FORWARD 1 -o {veth} -j limits--{name}\n-I OUTPUT 1 -o {veth} -j limits--{name}\nCOMMIT\n"
     );
     text
+}
+
+/// Replaces what a container may reach, in one step.
+pub(crate) fn egress(cell: &Cell, name: &str, egress: &[EgressRule]) -> String {
+    let mut text = format!("*filter\n:netout--{name} - [0:0]\n");
+    netout(&mut text, cell, name, egress);
+    text.push_str("COMMIT\n");
+    text
+}
+
+/// How many connections and packets. Refused connections to the outside are told so; packets beyond the rate vanish.
+fn limits(text: &mut String, cell: &Cell, name: &str, veth: &str) {
+    let NetworkLimits {
+        connections_out,
+        connections_in,
+        new_connections_per_second,
+        packets_per_second,
+    } = cell.limits;
+    let mut add = |rule: String| {
+        let _ = writeln!(text, "-A limits--{name} {rule}");
+    };
+    if packets_per_second > 0 {
+        for (option, direction) in [("-i", "o"), ("-o", "i")] {
+            add(format!(
+                "{option} {veth} -m hashlimit --hashlimit-above {packets_per_second}/sec --hashlimit-burst {} --hashlimit-name {direction}-{veth} -j DROP",
+                BURST.min(packets_per_second)
+            ));
+        }
+    }
+    add("-m conntrack ! --ctstate NEW -j RETURN".to_owned());
+    if new_connections_per_second > 0 {
+        add(format!(
+            "-i {veth} -m hashlimit --hashlimit-above {new_connections_per_second}/sec --hashlimit-burst {} --hashlimit-name n-{veth} {REJECT}",
+            (4 * new_connections_per_second).min(BURST)
+        ));
+    }
+    for (option, most) in [("-i", connections_out), ("-o", connections_in)] {
+        if most > 0 {
+            add(format!(
+                "{option} {veth} -m connlimit --connlimit-above {most} --connlimit-mask 0 --connlimit-saddr {REJECT}"
+            ));
+        }
+    }
+}
+
+/// The kernel takes no larger burst.
+const BURST: u32 = 10_000;
+
+fn netout(text: &mut String, cell: &Cell, name: &str, egress: &[EgressRule]) {
+    let mut add = |rule: String| {
+        let _ = writeln!(text, "-A netout--{name}{rule}");
+    };
+    add(format!(" -j limits--{name}"));
+    add(" -m conntrack --ctstate INVALID -j DROP".to_owned());
+    for answers in REPLIES {
+        add(format!(" {answers}"));
+    }
+    add(format!(" -d {} {REJECT}", cell.pool));
+    if !overlap(cell.pool, cell.range) {
+        add(format!(" -d {} {REJECT}", cell.range));
+    }
+    for rule in egress {
+        for matching in egress_matches(rule) {
+            if rule.log && cell.can_log {
+                add(format!(
+                    "{matching} -m conntrack --ctstate NEW -j LOG --log-prefix \"OK_{name:.24} \""
+                ));
+            }
+            add(format!("{matching} -j ACCEPT"));
+        }
+    }
+    if cell.log_denied && cell.can_log {
+        add(format!(
+            " -m limit --limit 2/sec -j LOG --log-prefix \"DENY_{name:.22} \""
+        ));
+    }
+    add(format!(" {END}"));
+    add(format!(" {REJECT}"));
 }
 
 fn overlap(pool: Range, range: Range) -> bool {
@@ -228,7 +297,9 @@ pub(crate) fn remove(name: &str, veth: &str) -> String {
     format!(
         "*nat\n-D PREROUTING -j netin--{name}\n-D OUTPUT -j netin--{name}\n-F netin--{name}\n-X netin--{name}\nCOMMIT\n\
          *filter\n-D FORWARD -i {veth} -j netout--{name}\n-D INPUT -i {veth} -j input--{name}\n\
-         -F netout--{name}\n-X netout--{name}\n-F input--{name}\n-X input--{name}\nCOMMIT\n"
+         -D FORWARD -o {veth} -j limits--{name}\n-D OUTPUT -o {veth} -j limits--{name}\n\
+         -F netout--{name}\n-X netout--{name}\n-F input--{name}\n-X input--{name}\n\
+         -F limits--{name}\n-X limits--{name}\nCOMMIT\n"
     )
 }
 
@@ -273,9 +344,13 @@ pub(crate) fn remove_existing(save: &str, chains: &[String]) -> String {
 
 /// The chains of one container.
 pub(crate) fn chains(name: &str) -> Vec<String> {
-    ["netin", "netout", "input"]
+    ["netin", "netout", "input", "limits"]
         .map(|kind| format!("{kind}--{name}"))
         .into()
+}
+
+pub(crate) fn limits_chain(name: &str) -> String {
+    format!("limits--{name}")
 }
 
 /// The chains of the cell itself.
@@ -315,19 +390,6 @@ fn inside(range: Range, to: &str) -> bool {
         .is_some_and(|address| range.contains(address))
 }
 
-/// Whether all that [`add`] makes for a container is there: its chains are declared and jumped to.
-pub(crate) fn complete(save: &str, name: &str, veth: &str) -> bool {
-    let jumps = [
-        format!("-A PREROUTING -j netin--{name}"),
-        format!("-A OUTPUT -j netin--{name}"),
-        format!("-A FORWARD -i {veth} -j netout--{name}"),
-        format!("-A INPUT -i {veth} -j input--{name}"),
-    ];
-    jumps
-        .iter()
-        .all(|jump| save.lines().any(|line| line == jump))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,6 +404,7 @@ mod tests {
             router_ports: vec![80, 443],
             log_denied: false,
             can_log: true,
+            limits: NetworkLimits::default(),
         }
     }
 
@@ -414,6 +477,36 @@ mod tests {
                 < place("-j ACCEPT\n-A netout--4f2b1c9e-0f5d-4c0e-6 -d 10.0.11.7")
         );
         assert!(text.contains("-A netout--4f2b1c9e-0f5d-4c0e-6 -j REJECT --reject-with icmp-port-unreachable\n-A input"));
+        assert!(
+            place("--ctdir REPLY -j ACCEPT") < place("-d 10.255.0.0/16 -j REJECT"),
+            "answers to the router pass"
+        );
+        assert!(!text.contains(
+            "-A netout--4f2b1c9e-0f5d-4c0e-6 -m conntrack --ctstate RELATED,ESTABLISHED"
+        ));
+    }
+
+    #[test]
+    fn a_changed_egress_is_what_add_makes() {
+        let rule = EgressRule {
+            protocol: Protocol::Tcp,
+            destinations: vec![(address("1.1.1.1"), address("1.1.1.1"))],
+            ports: vec![(443, 443)],
+            icmp: None,
+            log: false,
+        };
+        let rules = Rules {
+            name: "a",
+            veth: "cvt1-0005",
+            address: address("10.255.0.5"),
+            net_in: &[],
+            egress: std::slice::from_ref(&rule),
+        };
+        let changed = egress(&cell(), "a", std::slice::from_ref(&rule));
+        let whole = add(&cell(), &rules);
+        let lines = changed.lines().filter(|line| line.starts_with("-A"));
+        assert!(lines.clone().count() > 5);
+        lines.for_each(|line| assert!(whole.contains(&format!("{line}\n")), "{line}"));
     }
 
     #[test]
@@ -447,6 +540,5 @@ mod tests {
             present(save, "t1", "10.255.0.0/24".parse().unwrap()),
             ["a", "c"]
         );
-        assert!(!complete(save, "a", "cvt1-0005"));
     }
 }

@@ -1,23 +1,26 @@
 //! [`LinuxGarden`]: what it holds, how it begins and ends, and the [`Garden`] calls, each of which is a few lines to the
 //! module that does it.
 
-use super::addresses::{AddressPool, PortPool};
+use super::addresses::{AddressPool, PortPool, listeners};
 use super::cgroups::Cgroups;
 use super::config::{GardenConfig, Paths};
 use super::files::Root;
-use super::firewall::{self, Cell};
-use super::iptables::Iptables;
+use super::firewall::{self, Cell, Rules};
+use super::iptables::{CELL, Iptables};
 use super::record::Record;
+use super::shim_protocol::Setup;
 use super::stacks::Stacks;
+use super::turns::Turns;
 use super::{cell_network, preflight, shim, usage};
 use crate::api::{
-    Capacity, Container, ContainerSpec, Garden, GardenError, Metrics, Process, ProcessSpec, Signal,
+    Capacity, Container, ContainerSpec, EgressRule, Exit, Garden, GardenError, Metrics, Process,
+    ProcessSpec, Signal,
 };
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
@@ -37,6 +40,7 @@ pub struct LinuxGarden {
     pub(super) iptables: Iptables,
     pub(super) mtu: u32,
     pub(super) creates: Semaphore,
+    pub(super) turns: Turns,
     pub(super) table: Mutex<Table>,
     capacity: Capacity,
     // Held as long as this garden lives; a second one on the same folder would take containers away.
@@ -89,6 +93,7 @@ impl LinuxGarden {
             router_ports: config.router_ports.clone(),
             log_denied: config.log_denied,
             can_log: true,
+            limits: config.limits.network,
         };
         let addresses = AddressPool::new(network.range, &BTreeSet::new());
         let capacity = capacity(&config, addresses.free())?;
@@ -105,6 +110,7 @@ impl LinuxGarden {
         let mut garden = Self {
             mtu: cell_network::uplink_mtu(),
             creates: Semaphore::new(CREATES_AT_ONCE),
+            turns: Turns::default(),
             table: Mutex::new(table),
             iptables: Iptables::default(),
             _lock: lock,
@@ -125,30 +131,36 @@ impl LinuxGarden {
             .take_over()
             .await
             .context("take over containers of an earlier run")?;
+        // What stays only takes room.
+        let removed = garden
+            .lowers_in_use()
+            .and_then(|used| garden.stacks.remove_unused(&used));
+        if let Err(error) = removed {
+            tracing::warn!(error = format!("{error:#}"), "old stacks not removed");
+        }
         Ok(garden)
     }
 
-    /// The cell's own chains, once; emptied and filled again each time, in case the configuration changed.
+    /// The cell's own chains; emptied and filled again each time, in case the configuration changed.
     async fn prepare_firewall(&self) -> Result<()> {
-        self.iptables
-            .restore(&firewall::base_chains(&self.cell))
-            .await?;
-        let save = self.iptables.save().await?;
-        let jumps = firewall::base_jumps(&self.cell);
-        let there = firewall::base(&self.cell.tag).iter().all(|chain| {
-            save.lines()
-                .any(|line| line.ends_with(&format!("-j {chain}")))
+        let chains = firewall::base_chains(&self.cell);
+        self.iptables.restore(&chains).await?;
+        let all = chains + &firewall::base_jumps(&self.cell);
+        self.iptables.watch(CELL, &all).await;
+        self.iptables.repair().await.map(drop)
+    }
+
+    /// The lowers of all containers, as their set-ups name them.
+    fn lowers_in_use(&self) -> Result<BTreeSet<PathBuf>> {
+        let table = self.table();
+        let lowers = table.containers.values().map(|record| {
+            let file = self.paths.container(&record.key).join("setup.json");
+            let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+            let setup: Setup = serde_json::from_slice(&text)
+                .with_context(|| format!("parse {}", file.display()))?;
+            Ok(setup.lower)
         });
-        if !there {
-            self.iptables
-                .remove_chains(&firewall::base(&self.cell.tag))
-                .await?;
-            self.iptables
-                .restore(&firewall::base_chains(&self.cell))
-                .await?;
-            self.iptables.restore(&jumps).await?;
-        }
-        Ok(())
+        lowers.collect()
     }
 
     async fn probe_log(&self) -> Result<bool> {
@@ -160,7 +172,9 @@ impl LinuxGarden {
                 "the kernel has no LOG target: egress rules will not log"
             );
         }
-        self.iptables.remove_chains(&[chain]).await?;
+        self.iptables
+            .remove_chains(&chain, std::slice::from_ref(&chain))
+            .await?;
         Ok(works.is_ok())
     }
 
@@ -171,7 +185,7 @@ impl LinuxGarden {
             bail!("{left} containers are left; destroy them before cleaning up");
         }
         self.iptables
-            .remove_chains(&firewall::base(&self.cell.tag))
+            .remove_chains(CELL, &firewall::base(&self.cell.tag))
             .await
             .context("remove the cell's chains")?;
         self.config.network.remove().await?;
@@ -196,8 +210,31 @@ impl LinuxGarden {
         Root::of(record.shim, &self.paths.root(&record.key))
     }
 
+    async fn change_egress(&self, handle: &str, rules: &[EgressRule]) -> Result<(), GardenError> {
+        let _own = self.turns.take(handle).await;
+        let mut record = self.record(handle)?;
+        let net_in = record.net_in();
+        let text = firewall::egress(&self.cell, &record.chain, rules);
+        self.iptables
+            .change(&record.chain, &text)
+            .await
+            .with_context(|| format!("change what container {handle} may reach"))?;
+        let whole = firewall::add(
+            &self.cell,
+            &Rules {
+                name: &record.chain,
+                veth: &record.veth,
+                address: record.address,
+                net_in: &net_in,
+                egress: rules,
+            },
+        );
+        record.rules = whole;
+        Ok(self.keep(&record)?)
+    }
+
     async fn describe(&self, record: &Record) -> Container {
-        let processes = match shim::state(&self.paths.socket(&record.key)).await {
+        let processes: Vec<(String, Option<Exit>)> = match shim::state(&self.paths.socket(&record.key)).await {
             Ok(state) => state
                 .processes
                 .into_iter()
@@ -209,7 +246,11 @@ impl LinuxGarden {
                     error = format!("{error:#}"),
                     "the container's shim does not answer"
                 );
-                self.exits_on_disk(record)
+                let exits = self.exits_on_disk(record).into_iter();
+                // All have ended with their shim.
+                exits
+                    .map(|(id, exit)| (id, Some(exit.unwrap_or(shim::VANISHED))))
+                    .collect()
             }
         };
         let visible = processes
@@ -230,7 +271,7 @@ async fn undo(config: &GardenConfig) {
     let paths = config.paths();
     let Ok(_lock) = lock(&paths) else { return };
     let chains = Iptables::default()
-        .remove_chains(&firewall::base(&config.tag))
+        .remove_chains(CELL, &firewall::base(&config.tag))
         .await;
     let rest = Stacks::unmount(&paths)
         .and_then(|()| Cgroups::open(&config.cgroup_parent())?.remove_parent())
@@ -360,13 +401,51 @@ impl Garden for LinuxGarden {
         Ok(content?)
     }
 
-    async fn stream_out(&self, handle: &str, path: &str, tar: PathBuf) -> Result<(), GardenError> {
-        self.pack(handle, path, tar).await
+    async fn stream_out(
+        &self,
+        handle: &str,
+        path: &str,
+        user: &str,
+        tar: PathBuf,
+    ) -> Result<(), GardenError> {
+        self.pack(handle, path, user, tar).await
+    }
+
+    async fn set_egress(&self, handle: &str, rules: Vec<EgressRule>) -> Result<(), GardenError> {
+        Ok(self.change_egress(handle, &rules).await?)
+    }
+
+    async fn repair(&self) -> Result<Vec<String>, GardenError> {
+        if preflight::keep_forwarding()? {
+            tracing::warn!("net.ipv4.ip_forward was switched off; switched on again");
+        }
+        let repaired = self.iptables.repair().await?;
+        for name in &repaired {
+            match name.as_str() {
+                CELL => tracing::warn!(
+                    "firewall rules of the cell were missing or changed; applied again"
+                ),
+                name => tracing::warn!(
+                    container = name,
+                    "firewall rules of a container were missing or changed; applied again"
+                ),
+            }
+        }
+        Ok(repaired)
+    }
+
+    async fn listeners(&self, handle: &str) -> Result<Vec<SocketAddr>, GardenError> {
+        let init = self.record(handle)?.init;
+        let read =
+            |name: &str| fs::read_to_string(format!("/proc/{init}/net/{name}")).unwrap_or_default();
+        Ok(listeners(&read("tcp"), &read("tcp6")))
     }
 
     async fn metrics(&self, handle: &str) -> Result<Metrics, GardenError> {
         let record = self.record(handle)?;
-        Ok(usage::metrics(&self.cgroups, &self.paths, &record))
+        let mut metrics = usage::metrics(&self.cgroups, &self.paths, &record);
+        metrics.refused_packets = self.iptables.refused(&record.chain).await;
+        Ok(metrics)
     }
 
     fn capacity(&self) -> Capacity {

@@ -1,48 +1,130 @@
-//! Applies what [`super::firewall`] rendered: one `iptables-restore` per change, one change at a time.
+//! Applies what [`super::firewall`] rendered: one `iptables-restore` per change, one change at a time. Remembers what was
+//! applied, and brings it back when somebody else has removed or changed it.
 
 use super::firewall;
+use super::ruleset::{Piece, Ruleset};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-/// The machine's packet filter, as seen by this process.
+/// The name of the piece that is the cell's own.
+pub(crate) const CELL: &str = "";
+/// A repair of the cell's jumps may put those of containers out of order: looked at again so often.
+const ROUNDS: usize = 3;
+
+/// The machine's packet filter, as this process wants it.
 #[derive(Debug, Default)]
 pub(crate) struct Iptables {
-    // Restores by several processes at once are kept apart by the lock of iptables itself (-w).
-    turn: Mutex<()>,
+    // Held through every change and every comparison, so that a comparison never sees a change half made. Other processes
+    // are kept apart by the lock of iptables itself (-w).
+    pieces: Mutex<Pieces>,
+}
+
+#[derive(Debug, Default)]
+struct Pieces {
+    wanted: BTreeMap<String, Piece>,
+    /// Packets that each container's limits have refused, as far as the last comparison saw.
+    refused: BTreeMap<String, u64>,
 }
 
 impl Iptables {
-    /// Applies a rendered change, whole or not at all per table.
+    /// Applies the rules of a container, or of the cell, and watches over them from then on.
+    pub(crate) async fn add(&self, name: &str, text: &str) -> Result<()> {
+        let mut pieces = self.pieces.lock().await;
+        restore(text).await?;
+        pieces.wanted.insert(name.to_owned(), Piece::parse(text));
+        Ok(())
+    }
+
+    /// Applies a text that replaces some chains of a container.
+    pub(crate) async fn change(&self, name: &str, text: &str) -> Result<()> {
+        let mut pieces = self.pieces.lock().await;
+        restore(text).await?;
+        if let Some(piece) = pieces.wanted.get_mut(name) {
+            piece.change(text);
+        }
+        Ok(())
+    }
+
+    /// Watches over rules that an earlier run applied.
+    pub(crate) async fn watch(&self, name: &str, text: &str) {
+        let mut pieces = self.pieces.lock().await;
+        pieces.wanted.insert(name.to_owned(), Piece::parse(text));
+    }
+
+    /// Applies a text that nobody watches over.
     pub(crate) async fn restore(&self, text: &str) -> Result<()> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.pieces.lock().await;
         restore(text).await
     }
 
     /// Removes a container's chains, whatever of them is there.
     pub(crate) async fn remove(&self, name: &str, veth: &str) -> Result<()> {
-        let _turn = self.turn.lock().await;
+        let mut pieces = self.pieces.lock().await;
+        pieces.wanted.remove(name);
+        pieces.refused.remove(name);
         if restore(&firewall::remove(name, veth)).await.is_ok() {
             return Ok(());
         }
         remove_existing(&firewall::chains(name)).await
     }
 
-    pub(crate) async fn remove_chains(&self, chains: &[String]) -> Result<()> {
-        let _turn = self.turn.lock().await;
+    /// Removes chains and whatever leads to them. `name` is no longer watched.
+    pub(crate) async fn remove_chains(&self, name: &str, chains: &[String]) -> Result<()> {
+        let mut pieces = self.pieces.lock().await;
+        pieces.wanted.remove(name);
         remove_existing(chains).await
     }
 
     /// All rules, as `iptables-save` prints them.
     pub(crate) async fn save(&self) -> Result<String> {
-        save().await
+        let _turn = self.pieces.lock().await;
+        save(&[]).await
+    }
+
+    /// Compares everything with what stands, and brings back what does not. Gives the names of what had to be repaired.
+    pub(crate) async fn repair(&self) -> Result<Vec<String>> {
+        let mut pieces = self.pieces.lock().await;
+        let mut repaired = Vec::new();
+        for _ in 0..ROUNDS {
+            let there = Ruleset::parse(&save(&["-c"]).await?);
+            let mut text = String::new();
+            for (name, piece) in &mut pieces.wanted {
+                let broken = piece.broken(&there);
+                for table in &broken {
+                    text.push_str(&piece.repair(&there, table));
+                }
+                if !broken.is_empty() && !repaired.contains(name) {
+                    repaired.push(name.clone());
+                }
+            }
+            if text.is_empty() {
+                let names = pieces.wanted.keys().filter(|name| *name != CELL);
+                let refused =
+                    names.map(|name| (name.clone(), there.refused(&firewall::limits_chain(name))));
+                pieces.refused = refused.collect();
+                return Ok(repaired);
+            }
+            restore(&text).await.context("bring rules back")?;
+        }
+        bail!(
+            "rules of {} are changed again and again by another program",
+            repaired.join(", ")
+        )
+    }
+
+    /// Packets that the container's limits have refused, as far as the last comparison saw.
+    pub(crate) async fn refused(&self, name: &str) -> u64 {
+        let pieces = self.pieces.lock().await;
+        pieces.refused.get(name).copied().unwrap_or(0)
     }
 }
 
 async fn remove_existing(chains: &[String]) -> Result<()> {
-    let text = firewall::remove_existing(&save().await?, chains);
+    let text = firewall::remove_existing(&save(&[]).await?, chains);
     if text.is_empty() {
         Ok(())
     } else {
@@ -50,8 +132,9 @@ async fn remove_existing(chains: &[String]) -> Result<()> {
     }
 }
 
-async fn save() -> Result<String> {
+async fn save(options: &[&str]) -> Result<String> {
     let output = Command::new("iptables-save")
+        .args(options)
         .output()
         .await
         .context("run iptables-save (Debian package iptables)")?;

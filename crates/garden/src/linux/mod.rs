@@ -30,14 +30,16 @@ mod passwd;
 mod preflight;
 mod process;
 mod record;
+mod ruleset;
 mod seccomp;
 mod shim;
 mod shim_protocol;
 mod stacks;
+mod turns;
 mod usage;
 
 pub use addresses::Range;
 pub use cell_network::CellNetwork;
-pub use config::{BASE_ID, GardenConfig, ID_COUNT};
+pub use config::{BASE_ID, GardenConfig, ID_COUNT, NetworkLimits, SharedLimits};
 pub use exec::exec_interactive;
 pub use garden::LinuxGarden;

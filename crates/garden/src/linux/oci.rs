@@ -3,11 +3,14 @@
 use super::config::{BASE_ID, ID_COUNT};
 use super::passwd::User;
 use super::seccomp;
+use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where our own program stands inside every container: on crun's tmpfs, so that the root file system stays as it is.
 pub(crate) const INSIDE: &str = "/dev/inside";
+
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Kept for root in the container. All of it holds only within its user namespace. No NET_RAW (forged packets), no
 /// MKNOD, no NET_ADMIN, no SYS_ADMIN.
@@ -48,9 +51,29 @@ const READ_ONLY: &[&str] = &[
     "/proc/sysrq-trigger",
 ];
 
+/// What the configuration of one container says.
+#[derive(Debug)]
+pub(crate) struct Bundle<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) inside: &'a Path,
+    pub(crate) hostname: &'a str,
+    pub(crate) nofile: u64,
+    /// MiB of /dev/shm.
+    pub(crate) shared_memory_mb: u64,
+    /// The app's cgroups: where each is shown in the container, and its folder on the host.
+    pub(crate) cgroups: &'a [(PathBuf, PathBuf)],
+}
+
 /// The container: its init, namespaces, mounts, and what it must not do. Memory, CPU and process limits are cgroups
 /// that crun does not know of.
-pub(crate) fn container(root: &Path, inside: &Path, hostname: &str, nofile: u64) -> Value {
+pub(crate) fn container(bundle: &Bundle<'_>) -> Value {
+    let Bundle {
+        root,
+        inside,
+        hostname,
+        nofile,
+        ..
+    } = *bundle;
     let root_user = User {
         name: "root".to_owned(),
         uid: 0,
@@ -71,20 +94,84 @@ pub(crate) fn container(root: &Path, inside: &Path, hostname: &str, nofile: u64)
         .iter()
         .map(|kind| json!({ "type": kind }))
         .collect();
+    let shm = format!("size={}m", bundle.shared_memory_mb);
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        ),
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &[
+                "nosuid",
+                "noexec",
+                "nodev",
+                "mode=1777",
+                "nr_inodes=16k",
+                &shm,
+            ],
+        ),
+        mount(
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            &["nosuid", "noexec", "nodev"],
+        ),
+        mount(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ),
+        json!({ "destination": INSIDE, "type": "bind", "source": inside, "options": ["bind", "ro", "nosuid", "nodev"] }),
+    ];
+    // Language runtimes size their heaps by what stands there.
+    let several = bundle
+        .cgroups
+        .iter()
+        .all(|(place, _)| place != Path::new(CGROUPS));
+    if several {
+        mounts.push(mount(
+            CGROUPS,
+            "tmpfs",
+            "tmpfs",
+            &[
+                "nosuid",
+                "noexec",
+                "nodev",
+                "mode=755",
+                "size=64k",
+                "nr_inodes=64",
+            ],
+        ));
+    }
+    mounts.extend(bundle.cgroups.iter().map(|(place, folder)| json!({
+        "destination": place, "type": "bind", "source": folder, "options": ["rbind", "ro", "nosuid", "nodev", "noexec"],
+    })));
     json!({
         "ociVersion": "1.0.2",
         "process": init,
         "root": { "path": root, "readonly": false },
         "hostname": hostname,
-        "mounts": [
-            mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-            mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-            mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-            mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-            mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-            mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-            json!({ "destination": INSIDE, "type": "bind", "source": inside, "options": ["bind", "ro", "nosuid", "nodev"] }),
-        ],
+        "mounts": mounts,
         "linux": {
             "namespaces": namespaces,
             "uidMappings": mapping,
@@ -116,10 +203,26 @@ pub(crate) fn process(
         "capabilities": { "bounding": held, "effective": held, "permitted": held, "inheritable": [], "ambient": [] },
         "rlimits": [
             { "type": "RLIMIT_NOFILE", "soft": nofile, "hard": nofile },
-            { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
+            // Not 0: that would still start a program that the machine pipes core dumps to.
+            { "type": "RLIMIT_CORE", "soft": 1, "hard": 1 },
+            // The kernel counts these for all containers together.
+            limit("RLIMIT_MEMLOCK", 64 << 10),
+            limit("RLIMIT_MSGQUEUE", 200 << 10),
+            limit("RLIMIT_SIGPENDING", 4096),
         ],
         "noNewPrivileges": true,
     })
+}
+
+/// Never above what this process has itself: only a privileged one could raise it.
+fn limit(name: &str, most: u64) -> Value {
+    let resource = match name {
+        "RLIMIT_MEMLOCK" => Resource::RLIMIT_MEMLOCK,
+        "RLIMIT_MSGQUEUE" => Resource::RLIMIT_MSGQUEUE,
+        _ => Resource::RLIMIT_SIGPENDING,
+    };
+    let most = getrlimit(resource).map_or(most, |(_, hard)| most.min(hard));
+    json!({ "type": name, "soft": most, "hard": most })
 }
 
 /// The environment of a process: ours, the container's, its own; what is set later wins.
@@ -189,6 +292,40 @@ mod tests {
         }
     }
 
+    fn bundle(cgroups: &[(PathBuf, PathBuf)]) -> Bundle<'_> {
+        Bundle {
+            root: Path::new("/run/x"),
+            inside: Path::new("/bin/inside"),
+            hostname: "h",
+            nofile: 1024,
+            shared_memory_mb: 64,
+            cgroups,
+        }
+    }
+
+    #[test]
+    fn cgroups_are_shown_read_only() {
+        let places = |cgroups: &[(&str, &str)]| {
+            let cgroups: Vec<(PathBuf, PathBuf)> = cgroups
+                .iter()
+                .map(|(place, folder)| (place.into(), folder.into()))
+                .collect();
+            let config = container(&bundle(&cgroups));
+            let mounts = config["mounts"].as_array().unwrap().iter();
+            mounts
+                .filter(|mount| mount["destination"].as_str().unwrap().starts_with(CGROUPS))
+                .map(|mount| format!("{} {}", mount["type"], mount["options"]))
+                .collect::<Vec<_>>()
+        };
+        let bind = r#""bind" ["rbind","ro","nosuid","nodev","noexec"]"#;
+        assert_eq!(places(&[("/sys/fs/cgroup", "/host/app")]), [bind]);
+        let version_1 = places(&[("/sys/fs/cgroup/memory", "/host/app")]);
+        assert!(
+            version_1[0].starts_with("\"tmpfs\"") && version_1[1] == bind,
+            "{version_1:?}"
+        );
+    }
+
     #[test]
     fn vcap_holds_no_capability_and_gains_none() {
         let process = process(&vcap(), &["/bin/true".into()], &[], "/home/vcap", 100);
@@ -207,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_container_has_all_namespaces_and_no_host_id() {
-        let config = container(Path::new("/run/x"), Path::new("/bin/inside"), "h", 1024);
+        let config = container(&bundle(&[]));
         let kinds: Vec<&str> = config["linux"]["namespaces"]
             .as_array()
             .unwrap()

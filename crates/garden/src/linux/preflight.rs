@@ -18,13 +18,17 @@ const TOOLS: [(&str, &str); 6] = [
 ];
 
 /// Setting, least value, and whether containers cannot run without it.
-const SETTINGS: [(&str, u64, bool); 4] = [
-    ("net/ipv4/ip_forward", 1, true),
-    // Envoy takes two instances, and all containers share one user.
-    ("fs/inotify/max_user_instances", 8192, false),
-    ("fs/inotify/max_user_watches", 65536, false),
+const SETTINGS: [(&str, u64, bool); 7] = [
+    (IP_FORWARD, 1, true),
+    // All containers together; each has limits of its own.
+    ("fs/inotify/max_user_instances", 32_768, false),
+    ("fs/inotify/max_user_watches", 2_097_152, false),
     ("kernel/pid_max", 131_072, false),
+    ("net/netfilter/nf_conntrack_max", 262_144, false),
+    ("net/ipv4/neigh/default/gc_thresh3", 4096, false),
+    ("net/ipv4/neigh/default/gc_thresh2", 2048, false),
 ];
+const IP_FORWARD: &str = "net/ipv4/ip_forward";
 
 /// Descriptors per process when nobody says otherwise, as Cloud Foundry's.
 const NOFILE: u64 = 16384;
@@ -64,13 +68,25 @@ pub(crate) fn check(config: &GardenConfig) -> Result<PathBuf> {
     Ok(crun)
 }
 
+/// Switches forwarding on again if somebody switched it off: without it no container is reached.
+pub(crate) fn keep_forwarding() -> Result<bool> {
+    let file = format!("/proc/sys/{IP_FORWARD}");
+    let is = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+    if is.trim() != "0" {
+        return Ok(false);
+    }
+    fs::write(&file, "1").with_context(|| format!("set {file}"))?;
+    Ok(true)
+}
+
 fn raise(name: &str, least: u64, needed: bool) -> Result<()> {
     let file = format!("/proc/sys/{name}");
-    let is: u64 = fs::read_to_string(&file)
-        .with_context(|| format!("read {file}"))?
-        .trim()
-        .parse()
-        .unwrap_or(0);
+    let text = match fs::read_to_string(&file) {
+        // As for connection tracking before the first rule that needs it.
+        Err(error) if !needed && error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        text => text.with_context(|| format!("read {file}"))?,
+    };
+    let is: u64 = text.trim().parse().unwrap_or(0);
     if is >= least {
         return Ok(());
     }

@@ -128,7 +128,7 @@ impl LinuxGarden {
                         error = format!("{error:#}"),
                         "the container's shim is gone"
                     );
-                    Ok(exit.map_or_else(|| shim::vanished(id), |exit| shim::ended(id, exit)))
+                    Ok(exit.map_or_else(|| shim::unwatched(id), |exit| shim::ended(id, exit)))
                 }
                 None => Err(error.into()),
             },
@@ -167,10 +167,11 @@ impl LinuxGarden {
     ) -> Result<(), GardenError> {
         let record = self.record(handle)?;
         let user = record::user(&self.root(&record)?, user)?;
+        let directory = &from_home(&user, directory);
         let args = [
             oci::INSIDE.to_owned(),
             "untar".to_owned(),
-            directory.to_owned(),
+            directory.clone(),
             user.uid.to_string(),
             user.gid.to_string(),
         ];
@@ -191,10 +192,12 @@ impl LinuxGarden {
         &self,
         handle: &str,
         path: &str,
+        user: &str,
         tar: PathBuf,
     ) -> Result<(), GardenError> {
         let record = self.record(handle)?;
-        let args = [oci::INSIDE.to_owned(), "tar".to_owned(), path.to_owned()];
+        let path = &from_home(&record::user(&self.root(&record)?, user)?, path);
+        let args = [oci::INSIDE.to_owned(), "tar".to_owned(), path.clone()];
         let run = Run {
             id: own_id("tar"),
             process: PathBuf::new(),
@@ -248,6 +251,19 @@ impl LinuxGarden {
     }
 }
 
+/// A relative path starts at the user's home.
+fn from_home(user: &User, path: &str) -> String {
+    if path.starts_with('/') {
+        return path.to_owned();
+    }
+    // A slash at the end says something about folders, so the text is kept.
+    format!(
+        "{}/{}",
+        user.home.trim_end_matches('/'),
+        path.trim_start_matches("./")
+    )
+}
+
 fn own_id(what: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     // Unique also among runs of this program: the shim remembers for a while.
@@ -256,4 +272,29 @@ fn own_id(what: &str) -> String {
         std::process::id(),
         NEXT.fetch_add(1, Ordering::Relaxed)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_start_at_the_home() {
+        let user = User {
+            name: "vcap".into(),
+            uid: 2000,
+            gid: 2000,
+            groups: vec![],
+            home: "/home/vcap".into(),
+        };
+        for (path, whole) in [
+            ("/tmp/x", "/tmp/x"),
+            ("app/", "/home/vcap/app/"),
+            ("./a/b", "/home/vcap/a/b"),
+            (".", "/home/vcap/."),
+            ("", "/home/vcap/"),
+        ] {
+            assert_eq!(from_home(&user, path), whole);
+        }
+    }
 }

@@ -91,8 +91,9 @@ const TIOCLINUX: u64 = 0x541c;
 pub(crate) fn profile() -> Value {
     let mut syscalls =
         vec![json!({ "names": DENIED, "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM })];
-    // Its flags lie in memory that a filter cannot read; C libraries fall back to clone.
-    syscalls.push(json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS }));
+    // Their arguments lie in memory that a filter cannot read. C libraries fall back to clone, and to socket and its
+    // relatives, which 32-bit programs have as system calls of their own.
+    syscalls.push(json!({ "names": ["clone3", "socketcall"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS }));
     for bit in (0..31)
         .map(|shift| 1u64 << shift)
         .filter(|bit| CLONE_NEW & bit != 0)
@@ -164,6 +165,7 @@ mod tests {
             "keyctl",
             "init_module",
             "clone3",
+            "socketcall",
         ] {
             assert_eq!(named(name), 1, "{name}");
         }

@@ -184,8 +184,15 @@ pub(crate) fn ended(id: &str, exit: Exit) -> Process {
     }
 }
 
-pub(crate) fn vanished(id: &str) -> Process {
-    ended(id, VANISHED)
+/// A process whose end nobody will tell.
+pub(crate) fn unwatched(id: &str) -> Process {
+    let (_, output) = mpsc::channel(1);
+    let (_, when) = oneshot::channel();
+    Process {
+        id: id.to_owned(),
+        output,
+        exit: when,
+    }
 }
 
 pub(crate) fn exit(ended: Ended) -> Exit {
@@ -237,9 +244,7 @@ fn follow(id: String, mut stream: UnixStream) -> Process {
                 output = None;
             }
         }
-        if let Some(tell) = tell {
-            let _ = tell.send(VANISHED);
-        }
+        // Without an exit: the shim has ended.
     });
     Process {
         id,

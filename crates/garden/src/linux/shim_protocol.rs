@@ -46,6 +46,12 @@ pub(crate) struct Setup {
     pub sidecar_cgroups: Vec<PathBuf>,
     /// The file whose line `oom_kill N` counts what the kernel killed for want of memory.
     pub oom_counter: Option<PathBuf>,
+    /// The same for sidecars.
+    #[serde(default)]
+    pub sidecar_oom_counter: Option<PathBuf>,
+    /// Names under `/proc/sys/user` and their values in the container's user namespace.
+    #[serde(default)]
+    pub user_limits: Vec<(String, u64)>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

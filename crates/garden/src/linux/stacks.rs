@@ -3,7 +3,7 @@
 use super::config::{GardenConfig, Paths, digest};
 use super::{idmap, passwd};
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -56,10 +56,7 @@ impl Stacks {
     }
 
     fn mounted(&self, folder: &Path) -> Result<PathBuf> {
-        let lower = self
-            .paths
-            .lowers()
-            .join(format!("{:016x}", digest(&folder.to_string_lossy())));
+        let lower = self.lower_of(folder);
         if !idmap::is_mounted(&lower) {
             fs::create_dir_all(&lower).with_context(|| format!("make {}", lower.display()))?;
             idmap::mount_shifted(&self.inside, folder, &lower)?;
@@ -107,6 +104,28 @@ impl Stacks {
             "stack unpacked"
         );
         Ok(folder)
+    }
+
+    /// Removes the stacks, and what is left of half-made ones, that neither the configuration names nor a container uses.
+    pub(crate) fn remove_unused(&self, used: &BTreeSet<PathBuf>) -> Result<()> {
+        let folders = fs::read_dir(self.paths.stacks()).context("list stacks")?;
+        for folder in folders.flatten().map(|entry| entry.path()) {
+            let lower = self.lower_of(&folder);
+            if used.contains(&lower) || self.lowers.values().any(|current| *current == lower) {
+                continue;
+            }
+            idmap::unmount(&lower)?;
+            let _ = fs::remove_dir(&lower);
+            remove_tree(&folder)?;
+            tracing::info!(folder = %folder.display(), "stack removed: nothing uses it any more");
+        }
+        Ok(())
+    }
+
+    fn lower_of(&self, folder: &Path) -> PathBuf {
+        self.paths
+            .lowers()
+            .join(format!("{:016x}", digest(&folder.to_string_lossy())))
     }
 
     /// Unmounts all lowers; no container may be left.

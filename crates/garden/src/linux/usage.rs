@@ -29,6 +29,7 @@ pub(crate) fn metrics(cgroups: &Cgroups, paths: &Paths, record: &Record) -> Metr
         // What the host sends, the container receives.
         rx_bytes: statistic("tx_bytes"),
         tx_bytes: statistic("rx_bytes"),
+        refused_packets: 0,
     }
 }
 

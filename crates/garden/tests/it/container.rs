@@ -75,6 +75,7 @@ async fn limits_hold() {
         let mut wanted = spec("limits");
         wanted.limits = Limits {
             memory: 64 << 20,
+            sidecar_memory: 160 << 20,
             disk: 32 << 20,
             cpu_shares: 100,
             pids: 20,
@@ -140,6 +141,24 @@ async fn limits_hold() {
             (0, "104857600"),
             "a sidecar's memory is its own"
         );
+        let hog = ProcessSpec {
+            path: "python3".to_owned(),
+            args: vec![
+                "-c".to_owned(),
+                "print(len(bytearray(300 << 20)))".to_owned(),
+            ],
+            sidecar: true,
+            ..sh("side-hog", "")
+        };
+        let (exit, _) = output(&garden, &container, hog).await;
+        assert_eq!(
+            (exit.status, exit.out_of_memory),
+            (137, true),
+            "and has an end"
+        );
+        let used = garden.metrics(&container.handle).await.unwrap();
+        assert_eq!(used.memory_limit, 64 << 20);
+        assert!(used.memory < 64 << 20, "{used:?}");
     })
     .await;
 }
@@ -172,10 +191,10 @@ async fn files_go_in_and_out() {
         }
         assert_eq!(garden.read_file(&container.handle, "/opt/new/plain.tar/sub/file", 4).await.unwrap(), b"cont");
         let out = host.join("out.tar");
-        garden.stream_out(&container.handle, "/opt/new/plain.tar", out.clone()).await.unwrap();
+        garden.stream_out(&container.handle, "/opt/new/plain.tar", "vcap", out.clone()).await.unwrap();
         let listing = std::process::Command::new("tar").arg("-tf").arg(&out).output().unwrap();
         assert!(String::from_utf8_lossy(&listing.stdout).contains("plain.tar/sub/file"));
-        assert!(garden.stream_out(&container.handle, "/nothing", out).await.unwrap_err().to_string().contains("/nothing"));
+        assert!(garden.stream_out(&container.handle, "/nothing", "vcap", out).await.unwrap_err().to_string().contains("/nothing"));
 
         // Neither links nor pipes lead out or hold us up.
         output(&garden, &container, sh("evil", "ln -s /etc/hostname /tmp/a; ln -s ../../../../../../etc/shadow /tmp/b; mkfifo /tmp/c; ln -s /proc/1/root/etc/hostname /tmp/d")).await;

@@ -4,7 +4,7 @@ use garden::api::{
     Container, ContainerSpec, EgressRule, Exit, Garden, NetIn, Output, Process, ProcessSpec,
     Protocol,
 };
-use garden::linux::{CellNetwork, GardenConfig, LinuxGarden};
+use garden::linux::{CellNetwork, GardenConfig, LinuxGarden, SharedLimits};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -23,6 +23,7 @@ pub(crate) struct Place {
     pub(crate) tag: String,
     pub(crate) data: PathBuf,
     pub(crate) run: PathBuf,
+    pub(crate) limits: SharedLimits,
 }
 
 fn from_env(name: &str, otherwise: impl FnOnce() -> PathBuf) -> PathBuf {
@@ -42,6 +43,7 @@ impl Place {
             run: PathBuf::from(format!("/run/cupola-{tag}")),
             tag,
             data,
+            limits: SharedLimits::default(),
         }
     }
 
@@ -68,6 +70,7 @@ impl Place {
             network,
             router_ports: vec![ROUTER_PORT],
             log_denied: false,
+            limits: self.limits,
             memory_mb: 0,
             disk_mb: 0,
             max_containers: 0,

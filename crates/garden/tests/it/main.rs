@@ -7,4 +7,5 @@
 mod container;
 mod fixture;
 mod network;
+mod shared;
 mod survival;

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-async fn serve(garden: &LinuxGarden, container: &Container, port: u16) -> Process {
+pub(crate) async fn serve(garden: &LinuxGarden, container: &Container, port: u16) -> Process {
     let script = format!(
         "import socket\ns = socket.create_server(('0.0.0.0', {port}))\nprint('up', flush=True)\nwhile True:\n  c, a = s.accept()\n  c.sendall(b'hello from {} to ' + a[0].encode())\n  c.close()",
         container.handle
@@ -22,7 +22,7 @@ async fn serve(garden: &LinuxGarden, container: &Container, port: u16) -> Proces
     process
 }
 
-fn fetch(address: impl Into<SocketAddr>) -> String {
+pub(crate) fn fetch(address: impl Into<SocketAddr>) -> String {
     let mut stream = TcpStream::connect_timeout(&address.into(), Duration::from_secs(5)).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(5)))
@@ -44,7 +44,7 @@ fn iptables(args: &[&str]) -> String {
 }
 
 /// From inside: what a connection gives.
-fn connect(id: &str, address: Ipv4Addr, port: u16) -> garden::api::ProcessSpec {
+pub(crate) fn connect(id: &str, address: Ipv4Addr, port: u16) -> garden::api::ProcessSpec {
     let script = format!(
         "import socket\ntry:\n  s = socket.create_connection(('{address}', {port}), 3)\n  print('got', s.recv(100))\nexcept Exception as e: print(type(e).__name__)"
     );
@@ -169,15 +169,18 @@ async fn egress_is_what_the_rules_say() {
     .await;
 }
 
-struct Outside {
+pub(crate) struct Outside {
     server: std::process::Child,
 }
 
 const SERVER: &str = "import socket, threading\ndef serve(s):\n  while True:\n    c, a = s.accept(); c.sendall(a[0].encode()); c.close()\n\
-                      for p in (7001, 7002, 7003): threading.Thread(target=serve, args=(socket.create_server(('0.0.0.0', p)),)).start()\nprint('up', flush=True)";
+                      for p in (7001, 7002, 7003): threading.Thread(target=serve, args=(socket.create_server(('0.0.0.0', p)),)).start()\n\
+                      def tick(c):\n  import time\n  try:\n    while True: c.sendall(b'x'); time.sleep(0.05)\n  except OSError: pass\n\
+                      def ticks(s):\n  while True: c, a = s.accept(); threading.Thread(target=tick, args=(c,)).start()\n\
+                      threading.Thread(target=ticks, args=(socket.create_server(('0.0.0.0', 7004)),)).start()\nprint('up', flush=True)";
 
 impl Outside {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let script = format!(
             "ip link set lo up; read x; ip addr add 198.51.100.2/24 dev gtout1; ip link set gtout1 up; exec python3 -c \"{SERVER}\""
         );

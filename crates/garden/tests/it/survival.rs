@@ -122,6 +122,7 @@ async fn twenty_rounds_leave_nothing() {
                     let mut wanted = spec(&format!("round-{round}-{i}"));
                     wanted.limits = Limits {
                         memory: 128 << 20,
+                        sidecar_memory: 0,
                         disk: 64 << 20,
                         cpu_shares: 10,
                         pids: 100,

@@ -58,7 +58,31 @@ pub(crate) fn start_container(setup: &Setup) -> Result<i32> {
             complaint(&log).unwrap_or_else(|| status.to_string())
         );
     }
-    read_pid(&pid_file)
+    let init = read_pid(&pid_file)?;
+    if let Err(error) = limit_users(setup, init) {
+        end_container(setup, Some(init));
+        return Err(error);
+    }
+    Ok(init)
+}
+
+/// Sets what the container's user namespace may have, by a process that enters it: the settings belong to the namespace of
+/// whoever writes them.
+fn limit_users(setup: &Setup, init: i32) -> Result<()> {
+    let mut command = Command::new("/proc/self/exe");
+    std::os::unix::process::CommandExt::arg0(&mut command, "inside");
+    command.arg("user-limits").arg(init.to_string());
+    for (name, most) in &setup.user_limits {
+        command.arg(format!("{name}={most}"));
+    }
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .context("run user-limits")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 fn read_pid(file: &Path) -> Result<i32> {

@@ -236,7 +236,7 @@ impl Server {
                 self.init_status = Some(status);
                 continue;
             }
-            let oom_kills = self.oom_kills();
+            let (app_kills, sidecar_kills) = (self.oom_kills(false), self.oom_kills(true));
             let Some((id, process)) = self
                 .processes
                 .iter_mut()
@@ -244,8 +244,11 @@ impl Server {
             else {
                 continue;
             };
-            let out_of_memory =
-                !process.sidecar && status != 0 && oom_kills > process.oom_kills_before;
+            let kills = match process.sidecar {
+                true => sidecar_kills,
+                false => app_kills,
+            };
+            let out_of_memory = status != 0 && kills > process.oom_kills_before;
             let ended = Ended {
                 status,
                 out_of_memory,
@@ -260,10 +263,13 @@ impl Server {
         }
     }
 
-    fn oom_kills(&self) -> u64 {
-        let text = self
-            .setup
-            .oom_counter
+    /// How many processes of the app's group, or of the sidecars', the kernel has killed for want of memory.
+    fn oom_kills(&self, sidecar: bool) -> u64 {
+        let counter = match sidecar {
+            true => &self.setup.sidecar_oom_counter,
+            false => &self.setup.oom_counter,
+        };
+        let text = counter
             .as_ref()
             .and_then(|file| fs::read_to_string(file).ok())
             .unwrap_or_default();
@@ -368,7 +374,7 @@ impl Server {
         if self.init_status.is_some() {
             return Err(RunError::Other(anyhow::anyhow!("the container has ended")));
         }
-        let oom_kills_before = self.oom_kills();
+        let oom_kills_before = self.oom_kills(run.sidecar);
         let started = process::start(&self.setup, run)?;
         let process = Process {
             pid: started.pid,

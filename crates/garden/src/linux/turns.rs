@@ -1,0 +1,51 @@
+//! One change at a time per container: making, destroying and changing the same container exclude each other, also where
+//! the change waits for other programs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::OwnedMutexGuard;
+
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    /// Waits until nobody else changes the container. It is the caller's as long as the guard lives.
+    pub(crate) async fn take(&self, handle: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            match turns.get(handle).and_then(Weak::upgrade) {
+                Some(turn) => turn,
+                None => {
+                    let turn = Arc::default();
+                    turns.insert(handle.to_owned(), Arc::downgrade(&turn));
+                    turn
+                }
+            }
+        };
+        turn.lock_owned().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_same_container_waits_and_another_does_not() {
+        let turns = Turns::default();
+        let first = turns.take("a").await;
+        let _other = turns.take("b").await;
+        let mut second = Box::pin(turns.take("a"));
+        assert!(futures::poll!(&mut second).is_pending());
+        drop(first);
+        drop(second.await);
+        assert_eq!(turns.0.lock().unwrap().len(), 2);
+        let _next = turns.take("c").await;
+        assert_eq!(
+            turns.0.lock().unwrap().len(),
+            2,
+            "what nobody holds is forgotten"
+        );
+    }
+}

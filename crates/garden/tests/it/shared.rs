@@ -1,0 +1,307 @@
+//! What containers share with each other and with the machine: one must not use it up, and nobody's flush of the firewall
+//! lasts.
+
+use crate::fixture::{all_addresses, finish, output, read_until, sh, spec, with_place};
+use crate::network::{Outside, connect, fetch, serve};
+use garden::api::{Container, Garden, Limits, ProcessSpec};
+use garden::linux::{LinuxGarden, NetworkLimits, SharedLimits};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+fn python(id: &str, script: &str) -> ProcessSpec {
+    ProcessSpec {
+        path: "python3".to_owned(),
+        args: vec!["-c".to_owned(), script.to_owned()],
+        ..sh(id, "")
+    }
+}
+
+/// Entries of the connection-tracking table that the container began.
+fn tracked(container: &Container) -> usize {
+    let table = std::fs::read_to_string("/proc/net/nf_conntrack").unwrap();
+    let source = format!("src={} ", container.container_ip);
+    let first = |line: &&str| {
+        line.split("src=")
+            .nth(1)
+            .is_some_and(|rest| format!("src={rest}").starts_with(&source))
+    };
+    table.lines().filter(first).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_container_does_not_use_up_the_kernels_tables() {
+    with_place("shared", |mut place| async move {
+        place.limits = SharedLimits {
+            network: NetworkLimits {
+                connections_out: 50,
+                connections_in: 20,
+                new_connections_per_second: 0,
+                ..NetworkLimits::default()
+            },
+            inotify_instances: 16,
+            inotify_watches: 100,
+            pids: 40,
+            shared_memory_mb: 8,
+        };
+        let machine = || std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap();
+        let garden = place.build().await;
+        let before = machine();
+        let outside = Outside::new();
+        let mut wanted = spec("greedy");
+        wanted.egress = vec![all_addresses()];
+        let greedy = garden.create(wanted).await.unwrap();
+        let modest = garden.create(spec("modest")).await.unwrap();
+
+        let instances = "import ctypes\nl = ctypes.CDLL(None)\nn = 0\nwhile n < 5000 and l.inotify_init() >= 0: n += 1\nprint(n)";
+        assert_eq!(output(&garden, &greedy, python("inotify", instances)).await.1, "16");
+        let watches = "import ctypes, os\nl = ctypes.CDLL(None)\nf = l.inotify_init()\nn = 0\nfor i in range(500):\n  os.mkdir(f'/tmp/w{i}')\n  if l.inotify_add_watch(f, f'/tmp/w{i}'.encode(), 0xfff) < 0: break\n  n += 1\nprint(n)";
+        assert_eq!(output(&garden, &modest, python("watches", watches)).await.1, "100");
+        assert_eq!(machine(), before, "the machine's own limit stays");
+
+        // Connections to the outside, by a protocol that needs no answer.
+        let flood = format!("import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nfor p in range(20000, 23000):\n  try: s.sendto(b'x', ('{OUTSIDE}', p))\n  except OSError: pass\nprint('sent')");
+        assert_eq!(output(&garden, &greedy, python("flood", &flood)).await.1, "sent");
+        let entries = tracked(&greedy);
+        assert!((25..=60).contains(&entries), "{entries} entries");
+        assert!(garden.repair().await.unwrap().is_empty());
+        let refused = garden.metrics(&greedy.handle).await.unwrap().refused_packets;
+        assert!(refused > 1000, "{refused}");
+        assert_eq!(garden.metrics(&modest.handle).await.unwrap().refused_packets, 0);
+
+        // And from routers and others.
+        let _serving = serve(&garden, &modest, 61001).await;
+        let port = modest.net_in[1].host_port;
+        assert!(fetch((garden.cell_ip(), port)).starts_with("hello"));
+        let hold = garden.run(&modest.handle, python("hold", "import socket, time\ns = socket.create_server(('0.0.0.0', 8080), backlog=500)\nprint('up', flush=True)\ntime.sleep(60)")).await;
+        read_until(&mut hold.unwrap(), "up").await;
+        let address = (garden.cell_ip(), modest.net_in[0].host_port).into();
+        let held: Vec<TcpStream> = (0..40).filter_map(|_| TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()).collect();
+        assert!((10..=22).contains(&held.len()), "{}", held.len());
+        drop(held);
+
+        let (_, said) = output(&garden, &greedy, sh("bomb", "for i in $(seq 200); do sleep 5 & done 2>/dev/null; jobs | wc -l")).await;
+        assert!(said.lines().last().unwrap().parse::<u32>().unwrap_or(0) < 40, "{said}");
+        drop(outside);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_sees_its_own_limits_and_no_more_of_the_kernel() {
+    with_place("view", |place| async move {
+        let garden = place.build().await;
+        let mut wanted = spec("view");
+        wanted.limits = Limits {
+            memory: 96 << 20,
+            sidecar_memory: 32 << 20,
+            ..Limits::default()
+        };
+        let container = garden.create(wanted).await.unwrap();
+        let (_, said) = output(&garden, &container, sh("limit", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max")).await;
+        assert_eq!(said, (96u64 << 20).to_string());
+        let root = ProcessSpec {
+            user: "root".to_owned(),
+            ..sh("write", "f=$(ls /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null | head -1); echo 999999999 > $f; mount -o remount,rw $(dirname $f) 2>&1; echo 0 > $(dirname $f)/cgroup.procs")
+        };
+        let (_, said) = output(&garden, &container, root).await;
+        assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
+        // As the JVM looks: where the controllers are mounted, and where the process is in them.
+        let (_, said) = output(&garden, &container, sh("mounts", "grep -c ' - cgroup' /proc/self/mountinfo; grep ' - cgroup' /proc/self/mountinfo | awk '{print $4}' | sort -u; grep -E ':(memory|):' /proc/self/cgroup | cut -d: -f3 | sort -u")).await;
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(lines[0].parse::<u32>().unwrap() >= 1 && lines[1..].contains(&"/"), "{said}");
+
+        let (_, said) = output(&garden, &container, sh("ulimits", "ulimit -c; ulimit -l; ulimit -q; df -m /dev/shm | tail -1 | awk '{print $2}'; dmesg 2>&1 | tail -1; touch /dev/x 2>&1")).await;
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(["0", "1"].contains(&lines[0]), "no core dumps: {said}");
+        assert_eq!(lines[1..4], ["64", "204800", "64"], "{said}");
+        assert!(lines[4].contains("not permitted") && lines[5].contains("Permission denied"), "{said}");
+
+        // Shared memory is the app's memory.
+        let (exit, said) = output(&garden, &container, python("shm", "import os\nx = bytearray(40 << 20)\nf = open('/dev/shm/a', 'wb')\nfor i in range(63): f.write(bytes(1 << 20)); f.flush()\nprint('fits')")).await;
+        assert!(exit.out_of_memory, "{exit:?} {said}");
+
+        // 32-bit programs reach no other socket families by the old call: its arguments cannot be looked at.
+        let socketcall = "import ctypes, mmap, struct\n\
+            libc = ctypes.CDLL(None, use_errno=True)\n\
+            libc.mmap.restype = ctypes.c_void_p\n\
+            libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]\n\
+            p = libc.mmap(None, 4096, 7, 0x62, -1, 0)\n\
+            args = p + 512\n\
+            ctypes.memmove(args, struct.pack('<III', 40, 1, 0), 12)\n\
+            code = b'\\x53\\xb8' + struct.pack('<I', 102) + b'\\xbb' + struct.pack('<I', 1) + b'\\xb9' + struct.pack('<I', args) + b'\\xcd\\x80\\x5b\\xc3'\n\
+            ctypes.memmove(p, code, len(code))\n\
+            f = ctypes.CFUNCTYPE(ctypes.c_int)(p)\n\
+            print(f())";
+        if cfg!(target_arch = "x86_64") {
+            let (_, said) = output(&garden, &container, python("socketcall", socketcall)).await;
+            assert_eq!(said, "-38", "ENOSYS");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_egress_holds_for_connections_that_exist() {
+    with_place("asg", |place| async move {
+        let garden = place.build().await;
+        let outside = Outside::new();
+        let container = garden.create(spec("asg")).await.unwrap();
+        let (_, said) = output(&garden, &container, connect("before", OUTSIDE, 7001)).await;
+        assert_eq!(said, "ConnectionRefusedError");
+        garden.set_egress(&container.handle, vec![all_addresses()]).await.unwrap();
+        let (_, said) = output(&garden, &container, connect("allowed", OUTSIDE, 7001)).await;
+        assert_eq!(said, "got b'198.51.100.1'");
+
+        let follow = format!("import socket\ns = socket.create_connection(('{OUTSIDE}', 7004), 3)\ns.settimeout(10)\nprint('up', flush=True)\ntry:\n  while True:\n    if not s.recv(10): print('closed'); break\n    s.send(b'y')\nexcept Exception as e: print(type(e).__name__)");
+        let mut following = garden.run(&container.handle, python("follow", &follow)).await.unwrap();
+        read_until(&mut following, "up").await;
+        let _serving = serve(&garden, &container, 8080).await;
+        garden.set_egress(&container.handle, Vec::new()).await.unwrap();
+        let (_, said) = finish(following).await;
+        assert_eq!(said, "ConnectionResetError", "a connection that is forbidden now ends");
+        let (_, said) = output(&garden, &container, connect("revoked", OUTSIDE, 7001)).await;
+        assert_eq!(said, "ConnectionRefusedError");
+        assert!(fetch((garden.cell_ip(), container.net_in[0].host_port)).starts_with("hello"), "answers still go out");
+        assert!(garden.repair().await.unwrap().is_empty(), "the change is what is wanted now");
+
+        // The next garden knows it, too.
+        drop(garden);
+        let garden = place.build().await;
+        assert!(garden.repair().await.unwrap().is_empty());
+        let (_, said) = output(&garden, &container, connect("still", OUTSIDE, 7001)).await;
+        assert_eq!(said, "ConnectionRefusedError");
+        drop(outside);
+    })
+    .await;
+}
+
+fn shell(script: &str) {
+    let output = std::process::Command::new("sh")
+        .args(["-c", script])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+async fn works(garden: &LinuxGarden, container: &Container, what: &str) {
+    let said = fetch((garden.cell_ip(), container.net_in[0].host_port));
+    assert!(said.starts_with("hello"), "{what}: {said}");
+    for (n, (port, answer)) in [
+        (7001, "got b'198.51.100.1'"),
+        (7002, "ConnectionRefusedError"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("{}-{n}", what.replace(' ', "_"));
+        let (_, said) = output(garden, container, connect(&id, OUTSIDE, port)).await;
+        assert_eq!(said, answer, "{what}, port {port}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_somebody_does_to_the_rules_is_repaired() {
+    with_place("flush", |place| async move {
+        let garden = place.build().await;
+        let outside = Outside::new();
+        let mut wanted = spec("flush");
+        let mut rule = all_addresses();
+        rule.protocol = garden::api::Protocol::Tcp;
+        rule.ports = vec![(7001, 7001)];
+        wanted.egress = vec![rule];
+        let container = garden.create(wanted).await.unwrap();
+        let other = garden.create(spec("flush-other")).await.unwrap();
+        let _serving = serve(&garden, &container, 8080).await;
+        assert!(garden.repair().await.unwrap().is_empty());
+        works(&garden, &container, "untouched").await;
+
+        let (name, tag) = (&container.handle, &place.tag);
+        let veth = std::fs::read_dir("/sys/class/net")
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .find(|link| {
+                link.starts_with(&format!("cv{tag}-"))
+                    && shell_says(&format!(
+                        "iptables -S FORWARD | grep -c -- '-i {link} -j netout--{name}' || true"
+                    )) == "1"
+            })
+            .unwrap();
+        for damage in [
+            "iptables -F; iptables -t nat -F".to_owned(),
+            "iptables -F; iptables -t nat -F; iptables -X; iptables -t nat -X".to_owned(),
+            format!("iptables -D FORWARD -i {veth} -j netout--{name}"),
+            format!("iptables -D INPUT -i {veth} -j input--{name}"),
+            format!("iptables -D OUTPUT -o {veth} -j limits--{name}"),
+            format!("iptables -t nat -D netin--{name} 1"),
+            format!("iptables -t nat -D OUTPUT -j netin--{name}"),
+            format!("iptables -t nat -D POSTROUTING -j masq--{tag}"),
+            format!("iptables -F overlay--{tag}"),
+            format!("iptables -R netout--{name} 2 -j ACCEPT"),
+            format!("iptables -F netout--{name}"),
+            "iptables -I FORWARD 1 -j ACCEPT; iptables -I INPUT 1 -j ACCEPT".to_owned(),
+            "echo 0 > /proc/sys/net/ipv4/ip_forward".to_owned(),
+        ] {
+            shell(&damage);
+            let repaired = garden.repair().await.unwrap();
+            assert!(
+                !repaired.is_empty() || damage.starts_with("echo"),
+                "{damage}"
+            );
+            works(&garden, &container, &damage).await;
+            assert!(
+                garden.repair().await.unwrap().is_empty(),
+                "once is enough: {damage}"
+            );
+        }
+        shell("iptables -D FORWARD -j ACCEPT; iptables -D INPUT -j ACCEPT");
+
+        // Containers that come and go while somebody flushes again and again.
+        let flusher = std::process::Command::new("sh")
+            .args([
+                "-c",
+                "while :; do iptables -w -F; iptables -w -t nat -F; sleep 0.05; done",
+            ])
+            .spawn()
+            .unwrap();
+        let flusher = Flusher(flusher);
+        for n in 0..4 {
+            let made = garden.create(spec(&format!("flush-{n}"))).await.unwrap();
+            let _ = garden.repair().await;
+            garden.destroy(&made.handle).await.unwrap();
+        }
+        drop(flusher);
+        garden.repair().await.unwrap();
+        assert!(garden.repair().await.unwrap().is_empty());
+        works(&garden, &container, "after many flushes").await;
+        garden.destroy(&other.handle).await.unwrap();
+        assert!(
+            garden.repair().await.unwrap().is_empty(),
+            "what is gone is not brought back"
+        );
+        drop(outside);
+    })
+    .await;
+}
+
+fn shell_says(script: &str) -> String {
+    let output = std::process::Command::new("sh")
+        .args(["-c", script])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+struct Flusher(std::process::Child);
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
