@@ -51,6 +51,10 @@ impl Convergence {
                 Ok::<_, Failure>(state.converge(journal, cell_appeared))
             })
             .await;
+        if due.is_err() && cell_appeared {
+            // Nothing came of it: the next pass must know.
+            self.cell_appeared.store(true, Ordering::Relaxed);
+        }
         let due = due.map_err(|failure| anyhow::anyhow!(failure.message))?;
         Ok(due.map(|at| Duration::from_nanos(u64::try_from(at - now()).unwrap_or_default())))
     }

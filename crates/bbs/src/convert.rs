@@ -306,11 +306,11 @@ pub(crate) fn task(task: &Task, definition: &m::TaskDefinition) -> m::Task {
             TaskState::Completed { .. } => m::TaskState::Completed,
             TaskState::Resolving { .. } => m::TaskState::Resolving,
         } as i32,
-        cell_id: task
-            .state
-            .cell_id()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        // Nobody runs it any more, as the original says it.
+        cell_id: match &task.state {
+            TaskState::Running { cell_id } => cell_id.to_string(),
+            _ => String::new(),
+        },
         result: outcome.result,
         failed: outcome.failed,
         failure_reason: outcome.failure_reason,

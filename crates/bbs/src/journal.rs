@@ -6,7 +6,6 @@ use lrp::{ActualLrp, Change, InstanceKey, Nanos, Presence};
 use std::sync::Arc;
 use wire::bbs as m;
 use wire::locket::Resource;
-use wire::rep::LrpUpdate;
 
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
@@ -67,7 +66,8 @@ pub(crate) enum Order {
     AuctionLrp(ProcessGuid, i32),
     AuctionTask(TaskGuid),
     StopLrp(ProcessGuid, InstanceKey),
-    UpdateLrp(CellId, LrpUpdate),
+    /// Its cell reads what the instance is to be.
+    UpdateLrp(ProcessGuid, i32, InstanceKey),
     CancelTask(TaskGuid, CellId),
     /// Tell the result to whoever desired the task.
     DeliverTask(TaskGuid),

@@ -61,8 +61,8 @@ impl Orders {
                 Some(Order::StopLrp(guid, instance)) => {
                     spawn(&shutdown, self.reps.clone().stop(guid, instance))
                 }
-                Some(Order::UpdateLrp(cell, update)) => {
-                    spawn(&shutdown, self.reps.clone().update(cell, update))
+                Some(Order::UpdateLrp(guid, index, instance)) => {
+                    spawn(&shutdown, self.reps.clone().update(guid, index, instance))
                 }
                 Some(Order::CancelTask(guid, cell)) => {
                     spawn(&shutdown, self.reps.clone().cancel(guid, cell))

@@ -100,6 +100,9 @@ pub(crate) fn update(update: &m::DesiredLrpUpdate) -> Result<(), Failure> {
         "image_username",
     );
     metric_tags(&mut c, &update.metric_tags, "");
+    if let Some(update) = &update.egress {
+        egress(&mut c, &update.rules);
+    }
     c.finish()
 }
 
@@ -167,13 +170,7 @@ pub(crate) fn present(text: &str, field: &str) -> Result<(), Failure> {
     c.finish()
 }
 
-fn container(
-    c: &mut Complaints,
-    rules: &[m::SecurityGroupRule],
-    cached: &[m::CachedDependency],
-    log_rate: Option<&m::LogRateLimit>,
-    files: &[m::File],
-) {
+fn egress(c: &mut Complaints, rules: &[m::SecurityGroupRule]) {
     for rule in rules {
         c.unless(
             matches!(
@@ -190,6 +187,16 @@ fn container(
             "port_range",
         );
     }
+}
+
+fn container(
+    c: &mut Complaints,
+    rules: &[m::SecurityGroupRule],
+    cached: &[m::CachedDependency],
+    log_rate: Option<&m::LogRateLimit>,
+    files: &[m::File],
+) {
+    egress(c, rules);
     for dependency in cached {
         c.unless(
             !dependency.from.is_empty() && !dependency.to.is_empty(),

@@ -306,7 +306,11 @@ messages! {
         metric_tags: BTreeMap<String, MetricTagValue> = [btree_map = "string, message", tag = "4"],
         image_username: Option<String> = [string, optional, tag = "5"],
         image_password: Option<String> = [string, optional, tag = "6"],
+        /// Ours; an original BBS skips it, and running instances keep what they have.
+        egress: Option<EgressUpdate> = [message, optional, tag = "1000"],
     }
+    /// What instances may reach from now on, in the place of what they may.
+    EgressUpdate { rules: Vec<SecurityGroupRule> = [message, repeated, tag = "1"] }
     DesiredLrpKey { process_guid: String = [string, tag = "1"], domain: String = [string, tag = "2"], log_guid: String = [string, tag = "3"] }
     DesiredLrpResource {
         memory_mb: i32 = [int32, tag = "1"], disk_mb: i32 = [int32, tag = "2"], root_fs: String = [string, tag = "3"],

@@ -1,5 +1,6 @@
 //! Calls to the cells' reps. A few tries each; after that convergence looks again.
 
+use crate::state::State;
 use crate::store::Store;
 use clients::rep::Client;
 use ids::{CellId, ProcessGuid, TaskGuid};
@@ -23,8 +24,15 @@ pub(super) struct Reps {
 #[derive(Debug)]
 enum Call {
     Stop(ProcessGuid, InstanceKey),
-    Update(LrpUpdate),
+    Update(ProcessGuid, i32, InstanceKey),
     Cancel(TaskGuid),
+}
+
+/// A call as it is made, from the state of that moment: a late repetition must not bring what has changed since.
+enum Body {
+    Stop,
+    Update(LrpUpdate),
+    Cancel,
 }
 
 impl Reps {
@@ -41,8 +49,15 @@ impl Reps {
         self.call(&cell, Call::Stop(process_guid, instance)).await;
     }
 
-    pub(super) async fn update(self: Arc<Self>, cell: CellId, update: LrpUpdate) {
-        self.call(&cell, Call::Update(update)).await;
+    pub(super) async fn update(
+        self: Arc<Self>,
+        process_guid: ProcessGuid,
+        index: i32,
+        instance: InstanceKey,
+    ) {
+        let cell = instance.cell_id.clone();
+        self.call(&cell, Call::Update(process_guid, index, instance))
+            .await;
     }
 
     pub(super) async fn cancel(self: Arc<Self>, guid: TaskGuid, cell: CellId) {
@@ -52,9 +67,9 @@ impl Reps {
     /// Calls the cell until that works, the cell or the reason is gone, or the tries are used up.
     async fn call(&self, cell: &CellId, call: Call) {
         for attempt in 1..=TRIES {
-            if !self.is_needed(&call) {
+            let Some(body) = self.store.peek(|state| body(state, &call)) else {
                 return;
-            }
+            };
             let Some(url) = self.store.peek(|state| state.cells.rep_url(cell)) else {
                 tracing::debug!(cell_id = %cell, ?call, "cell-not-there-to-call");
                 return;
@@ -62,14 +77,17 @@ impl Reps {
             let Ok(permit) = self.calls.acquire().await else {
                 return;
             };
-            let result = match &call {
-                Call::Stop(guid, instance) => {
+            let result = match (&call, &body) {
+                (Call::Stop(guid, instance), Body::Stop) => {
                     self.client
                         .stop_lrp(&url, guid, &instance.instance_guid)
                         .await
                 }
-                Call::Update(update) => self.client.update_lrp(&url, update).await,
-                Call::Cancel(guid) => self.client.cancel_task(&url, guid).await,
+                (Call::Update(..), Body::Update(update)) => {
+                    self.client.update_lrp(&url, update).await
+                }
+                (Call::Cancel(guid), Body::Cancel) => self.client.cancel_task(&url, guid).await,
+                _ => return,
             };
             drop(permit);
             match result {
@@ -81,18 +99,25 @@ impl Reps {
             tokio::time::sleep(Duration::from_millis(200) * attempt).await;
         }
     }
+}
 
-    fn is_needed(&self, call: &Call) -> bool {
-        match call {
-            Call::Stop(guid, instance) => self.store.peek(|state| {
-                let mut slots = state
-                    .actual
-                    .get(guid)
-                    .into_iter()
-                    .flat_map(|slots| slots.values());
-                slots.any(|slot: &Slot| slot.rows().any(|row| row.is_of(instance)))
-            }),
-            Call::Update(_) | Call::Cancel(_) => true,
-        }
+/// `None` when the reason for the call is gone.
+fn body(state: &State, call: &Call) -> Option<Body> {
+    let has_row = |guid: &ProcessGuid, instance: &InstanceKey| {
+        let slots = state.actual.get(guid).into_iter().flat_map(|s| s.values());
+        slots.flat_map(Slot::rows).any(|row| row.is_of(instance))
+    };
+    match call {
+        Call::Stop(guid, instance) => has_row(guid, instance).then_some(Body::Stop),
+        Call::Update(guid, index, instance) => has_row(guid, instance)
+            .then(|| state.lrp_update(guid, *index, instance))
+            .flatten()
+            .map(Body::Update),
+        // The same guid may have been desired once more.
+        Call::Cancel(guid) => state
+            .tasks
+            .get(guid)
+            .is_none_or(|record| record.task.state.outcome().is_some())
+            .then_some(Body::Cancel),
     }
 }

@@ -53,6 +53,7 @@ impl State {
         let (guid, before, core_before) = (guid.clone(), known.wire.clone(), known.core.clone());
         let mut after = m::DesiredLrp::clone(&before);
         merge(&mut after, update);
+        let egress_changed = after.egress_rules != before.egress_rules;
         let desired = Desired::new(after);
         journal
             .writes
@@ -77,6 +78,7 @@ impl State {
         }
         if core.internal_routes != core_before.internal_routes
             || core.metric_tags != core_before.metric_tags
+            || egress_changed
         {
             self.update_instances(journal, &guid);
         }
@@ -107,7 +109,7 @@ impl State {
         Ok(())
     }
 
-    /// Tells the cells of all running instances their internal routes and metric tags.
+    /// Sends the cells of all running instances their internal routes and metric tags. The cells read what else has changed.
     fn update_instances(&self, journal: &mut Journal, process_guid: &ProcessGuid) {
         let running = self
             .actual
@@ -129,35 +131,41 @@ impl State {
         index: i32,
         instance: &InstanceKey,
     ) {
-        let Some(desired) = self.desired.get(process_guid) else {
-            return;
-        };
-        if self.cells.state(&instance.cell_id, now()) != CellState::Present {
-            return;
+        if self.cells.state(&instance.cell_id, now()) == CellState::Present {
+            journal.orders.push(Order::UpdateLrp(
+                process_guid.clone(),
+                index,
+                instance.clone(),
+            ));
         }
+    }
+
+    /// What the cell of a running instance is to know of it now.
+    pub(crate) fn lrp_update(
+        &self,
+        process_guid: &ProcessGuid,
+        index: i32,
+        instance: &InstanceKey,
+    ) -> Option<wire::rep::LrpUpdate> {
+        let desired = self.desired.get(process_guid)?;
         let key = lrp::ActualLrpKey {
             process_guid: process_guid.clone(),
             index,
             domain: desired.core.domain.clone(),
         };
-        let update = wire::rep::LrpUpdate {
+        let internal_routes = desired.core.internal_routes.iter();
+        Some(wire::rep::LrpUpdate {
             instance_guid: instance.instance_guid.to_string(),
             process_guid: process_guid.to_string(),
             index,
             domain: desired.core.domain.to_string(),
-            internal_routes: desired
-                .core
-                .internal_routes
-                .iter()
-                .map(|h| wire::rep::InternalRoute {
-                    hostname: h.clone(),
+            internal_routes: internal_routes
+                .map(|hostname| wire::rep::InternalRoute {
+                    hostname: hostname.clone(),
                 })
                 .collect(),
             metric_tags: desired.core.metric_tags_of(&key, instance),
-        };
-        journal
-            .orders
-            .push(Order::UpdateLrp(instance.cell_id.clone(), update));
+        })
     }
 }
 
@@ -175,6 +183,9 @@ fn merge(lrp: &mut m::DesiredLrp, update: m::DesiredLrpUpdate) {
     }
     if let (Some(user), Some(password)) = (update.image_username, update.image_password) {
         (lrp.image_username, lrp.image_password) = (user, password);
+    }
+    if let Some(egress) = update.egress {
+        lrp.egress_rules = egress.rules;
     }
     let tag = lrp.modification_tag.get_or_insert_default();
     tag.index = tag.index.wrapping_add(1);

@@ -406,3 +406,56 @@ async fn errors_are_answers() {
     assert!(f.bbs.ping().await.unwrap());
     f.finish().await;
 }
+
+#[tokio::test]
+async fn changed_egress_rules_are_ordered_at_the_cells() {
+    let mut f = Foundation::start().await;
+    let (gone, keeper) = f.cell("cell-1").await;
+    f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
+    f.auction().await;
+    let a = on("a", "cell-1");
+    f.bbs.claim(&claim("p", 0, &a)).await.unwrap();
+    f.bbs.start(&start("p", 0, &a)).await.unwrap();
+    let rule = |destination: &str| m::SecurityGroupRule {
+        protocol: "all".into(),
+        destinations: vec![destination.to_owned()],
+        ..m::SecurityGroupRule::default()
+    };
+    let update = |rules: Option<Vec<m::SecurityGroupRule>>| m::DesiredLrpUpdate {
+        egress: rules.map(|rules| m::EgressUpdate { rules }),
+        annotation: Some("2.0".into()),
+        ..m::DesiredLrpUpdate::default()
+    };
+    let rules = async |f: &Foundation| f.bbs.desired_lrp("p").await.unwrap().egress_rules;
+    let one = vec![rule("1.1.1.1")];
+    f.bbs
+        .update_desired_lrp("p", update(Some(one.clone())))
+        .await
+        .unwrap();
+    let Asked::Update(asked) = f.asked().await else {
+        panic!("the cell is asked to look")
+    };
+    assert_eq!(asked.instance_guid, "a");
+    assert_eq!(rules(&f).await, one);
+    // An update without rules leaves them, one with none removes them.
+    f.bbs.update_desired_lrp("p", update(None)).await.unwrap();
+    assert_eq!(rules(&f).await, one);
+    f.bbs
+        .update_desired_lrp("p", update(Some(Vec::new())))
+        .await
+        .unwrap();
+    assert!(matches!(f.asked().await, Asked::Update(_)));
+    assert!(rules(&f).await.is_empty());
+    let wrong = m::SecurityGroupRule {
+        protocol: "carrier pigeon".into(),
+        ..rule("1.1.1.1")
+    };
+    let refused = f
+        .bbs
+        .update_desired_lrp("p", update(Some(vec![wrong])))
+        .await;
+    assert_eq!(refused.unwrap_err().kind(), Some(ErrorType::InvalidRequest));
+    gone.cancel();
+    keeper.await.unwrap();
+    f.finish().await;
+}

@@ -109,11 +109,13 @@ async fn cancelled_rejected_and_deleted_by_hand() {
         (task.state, task.failed, task.failure_reason.as_str()),
         (TaskState::Completed as i32, true, "task was cancelled")
     );
+    assert_eq!(task.cell_id, "", "nobody runs it any more");
     assert_eq!(
         f.bbs.delete_task("c").await.unwrap_err().to_string(),
         "Cannot transition from Completed to Resolving"
     );
     f.bbs.resolve_task("c").await.unwrap();
+    assert_eq!(f.bbs.task("c").await.unwrap().cell_id, "");
     f.bbs.delete_task("c").await.unwrap();
 
     f.bbs.desire_task("r", "d", without_callback).await.unwrap();

@@ -172,5 +172,6 @@ pub fn desired_lrp_update(text: &str) -> Result<m::DesiredLrpUpdate, serde_json:
             .collect(),
         image_username: update.image_username,
         image_password: update.image_password,
+        egress: None,
     })
 }

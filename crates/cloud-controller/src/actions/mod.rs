@@ -13,5 +13,6 @@ pub(crate) mod organization;
 pub(crate) mod process;
 pub(crate) mod role;
 pub(crate) mod route;
+pub(crate) mod security_group;
 pub(crate) mod space;
 pub(crate) mod task;

@@ -1,7 +1,8 @@
-//! `/v3/security_groups`: what containers may reach. Changes hold for instances started afterwards.
+//! `/v3/security_groups`: what containers may reach. Changes reach running instances at once, tasks when they start.
 
 use super::prelude::*;
 use crate::actions::job;
+use crate::actions::security_group::{Scope, affected};
 use crate::db::platform::{self, SecurityGroup};
 
 pub(super) fn routes() -> Router<Cc> {
@@ -181,8 +182,11 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
             platform::bind_group(&mut tx, &group.guid, &space, phase).await?;
         }
     }
+    let scope = Scope::of(&mut tx, &group).await?;
+    let touched = affected(&mut tx, scope).await?;
     let answer = present(&cc, &mut tx, &group).await?;
     tx.commit().await?;
+    cc.driver.settle(touched).await;
     Ok(created(answer))
 }
 
@@ -212,24 +216,32 @@ async fn update(
     let mut body = body.allow(&["name", "rules", "globally_enabled"]);
     let mut tx = cc.db.write().await?;
     let mut group: SecurityGroup = lookup::row(&mut tx, &guid, "Security group").await?;
+    let before = Scope::of(&mut tx, &group).await?;
     read(&mut body, &mut group);
     body.finish()?;
     check_name(&mut tx, &group).await?;
     group.touch();
     db::update(&mut tx, &group).await?;
+    let scope = before.and(Scope::of(&mut tx, &group).await?);
+    let touched = affected(&mut tx, scope).await?;
     let answer = present(&cc, &mut tx, &group).await?;
     tx.commit().await?;
+    cc.driver.settle(touched).await;
     Ok(ok(answer))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     who.must_be_admin()?;
     let mut tx = cc.db.write().await?;
+    let group: SecurityGroup = lookup::row(&mut tx, &guid, "Security group").await?;
+    let scope = Scope::of(&mut tx, &group).await?;
     if !db::delete::<SecurityGroup>(&mut tx, &guid).await? {
         return Err(ApiError::not_found("Security group"));
     }
+    let touched = affected(&mut tx, scope).await?;
     let job = job::complete(&mut tx, "security_group.delete", ("security_groups", &guid)).await?;
     tx.commit().await?;
+    cc.driver.settle(touched).await;
     Ok(cc.accepted(&job))
 }
 
@@ -258,8 +270,10 @@ async fn bind(
         allow(access.manages_space())?;
         platform::bind_group(&mut tx, &group.guid, space, phase).await?;
     }
+    let touched = affected(&mut tx, Scope::bound(phase, &spaces)).await?;
     let mut answer = to_many(&platform::group_spaces(&mut tx, &guid, phase).await?);
     tx.commit().await?;
+    cc.driver.settle(touched).await;
     answer["links"] = json!({ "self": cc.link(&format!("/v3/security_groups/{guid}/relationships/{relationship}")) });
     Ok(ok(answer))
 }
@@ -278,6 +292,8 @@ async fn unbind(
             "Unable to unbind security group from space with guid '{space}'. Ensure the space is bound to this security group."
         )));
     }
+    let touched = affected(&mut tx, Scope::bound(phase, std::slice::from_ref(&space))).await?;
     tx.commit().await?;
+    cc.driver.settle(touched).await;
     Ok(no_content())
 }

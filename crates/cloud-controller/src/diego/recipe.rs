@@ -12,8 +12,9 @@ use super::recipe_routes::{Routes, routes_json};
 use std::collections::BTreeMap;
 use wire::bbs::{
     Action, CachedDependency, CertificateProperties, Check, CheckDefinition, CodependentAction,
-    DesiredLrp, DesiredLrpUpdate, DownloadAction, HttpCheck, LogRateLimit, MetricTagDynamic,
-    MetricTagValue, Network, ParallelAction, ResourceLimits, RunAction, TcpCheck, TimeoutAction,
+    DesiredLrp, DesiredLrpUpdate, DownloadAction, EgressUpdate, HttpCheck, LogRateLimit,
+    MetricTagDynamic, MetricTagValue, Network, ParallelAction, ResourceLimits, RunAction, TcpCheck,
+    TimeoutAction,
 };
 
 pub const APPS_DOMAIN: &str = "cf-apps";
@@ -233,6 +234,10 @@ pub fn update(spec: &AppSpec, existing: Option<&wire::bbs::ProtoRoutes>) -> Desi
         routes: Some(routes),
         annotation: Some(spec.annotation.clone()),
         metric_tags: metric_tags(spec),
+        // Rules that cannot be read were refused by the API; the instances keep what they have.
+        egress: recipe_egress::rules(&spec.egress_rules)
+            .ok()
+            .map(|rules| EgressUpdate { rules }),
         ..Default::default()
     }
 }

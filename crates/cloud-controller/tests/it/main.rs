@@ -6,3 +6,4 @@ mod fixture;
 mod organizations;
 mod pushing;
 mod routes;
+mod security_groups;

@@ -1,0 +1,77 @@
+//! What a change of a security group means to instances that run: their cells apply the rules that hold now.
+
+use crate::db::platform::{self, SecurityGroup};
+use crate::db::process::Process;
+use crate::db::{self, Connection, Select};
+use crate::error::ApiResult;
+
+/// Where rules hold for running instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Everywhere,
+    Spaces(Vec<String>),
+}
+
+impl Scope {
+    /// Of a group as it is stored.
+    pub(crate) async fn of(conn: &mut Connection, group: &SecurityGroup) -> ApiResult<Self> {
+        Ok(match group.running {
+            true => Self::Everywhere,
+            false => Self::Spaces(platform::group_spaces(conn, &group.guid, "running").await?),
+        })
+    }
+
+    /// Of a binding in a phase: staging ends before its rules change.
+    pub(crate) fn bound(phase: &str, spaces: &[String]) -> Self {
+        match phase {
+            "running" => Self::Spaces(spaces.to_vec()),
+            _ => Self::Spaces(Vec::new()),
+        }
+    }
+
+    /// Both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Spaces(mut spaces), Self::Spaces(others)) => {
+                spaces.extend(others);
+                Self::Spaces(spaces)
+            }
+            _ => Self::Everywhere,
+        }
+    }
+}
+
+/// The processes that run there; each is touched, so that the sync sees a change even if the driver fails.
+pub(crate) async fn affected(conn: &mut Connection, scope: Scope) -> ApiResult<Vec<String>> {
+    const STARTED: &str =
+        "SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL";
+    let select = match scope {
+        Scope::Everywhere => Select::new().and(&format!("app_guid IN ({STARTED})"), []),
+        Scope::Spaces(spaces) if spaces.is_empty() => return Ok(Vec::new()),
+        Scope::Spaces(spaces) => Select::new().list(
+            &format!("app_guid IN ({STARTED} AND space_guid IN (?))"),
+            spaces,
+        ),
+    };
+    let mut touched = Vec::new();
+    for mut process in select.all::<Process>(conn).await? {
+        process.touch();
+        db::update(conn, &process).await?;
+        touched.push(process.guid);
+    }
+    Ok(touched)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_add_up() {
+        let spaces =
+            |names: &[&str]| Scope::Spaces(names.iter().map(|n| (*n).to_owned()).collect());
+        assert_eq!(spaces(&["a"]).and(spaces(&["b"])), spaces(&["a", "b"]));
+        assert_eq!(spaces(&["a"]).and(Scope::Everywhere), Scope::Everywhere);
+        assert_eq!(Scope::bound("staging", &["a".to_owned()]), spaces(&[]));
+    }
+}

@@ -1,0 +1,96 @@
+//! Security groups and instances that run.
+
+use crate::fixture::Foundation;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// What the app's instances may reach, of the addresses that this test uses.
+async fn reaches(f: &Foundation, app: &str) -> Vec<String> {
+    let lrp = f.lrps(app).await.remove(0);
+    let rules = lrp.egress_rules.into_iter();
+    let all = rules.flat_map(|rule| rule.destinations);
+    all.filter(|destination| destination.starts_with("198.51.100."))
+        .collect()
+}
+
+async fn version(f: &Foundation, app: &str) -> u32 {
+    let lrp = f.lrps(app).await.remove(0);
+    lrp.modification_tag.unwrap().index
+}
+
+fn rules(last: u8) -> Value {
+    json!([{ "protocol": "tcp", "destination": format!("198.51.100.{last}"), "ports": "443" }])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_change_reaches_the_apps_that_run() {
+    let f = Foundation::start().await;
+    let app = f.started_app("app").await;
+    let process = f.lrps(&app).await.remove(0).process_guid;
+    let group = f
+        .send(
+            Method::POST,
+            "/v3/security_groups",
+            json!({ "name": "g", "rules": rules(1) }),
+        )
+        .await["guid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("/v3/security_groups/{group}");
+    let patch = async |body: Value| drop(f.send(Method::PATCH, &path, body).await);
+    let bind = async |phase: &str| {
+        let body = json!({ "data": [{ "guid": f.space }] });
+        let path = format!("{path}/relationships/{phase}_spaces");
+        drop(f.send(Method::POST, &path, body).await);
+    };
+    let unbind = async |phase: &str| {
+        f.delete(&format!("{path}/relationships/{phase}_spaces/{}", f.space))
+            .await;
+    };
+    let before = version(&f, &app).await;
+    bind("staging").await;
+    unbind("staging").await;
+    assert_eq!(
+        version(&f, &app).await,
+        before,
+        "staging concerns no instance"
+    );
+
+    assert!(reaches(&f, &app).await.is_empty());
+    bind("running").await;
+    assert_eq!(reaches(&f, &app).await, ["198.51.100.1"]);
+    patch(json!({ "rules": rules(2) })).await;
+    assert_eq!(reaches(&f, &app).await, ["198.51.100.2"]);
+    unbind("running").await;
+    assert!(reaches(&f, &app).await.is_empty());
+    patch(json!({ "globally_enabled": { "running": true } })).await;
+    assert_eq!(reaches(&f, &app).await, ["198.51.100.2"]);
+    patch(json!({ "globally_enabled": { "running": false } })).await;
+    assert!(reaches(&f, &app).await.is_empty());
+    bind("running").await;
+    assert_eq!(reaches(&f, &app).await, ["198.51.100.2"]);
+    f.delete(&path).await;
+    assert!(reaches(&f, &app).await.is_empty());
+
+    let global =
+        json!({ "name": "all", "rules": rules(3), "globally_enabled": { "running": true } });
+    let global = f.send(Method::POST, "/v3/security_groups", global).await;
+    assert_eq!(reaches(&f, &app).await, ["198.51.100.3"]);
+    f.delete(&format!(
+        "/v3/security_groups/{}",
+        global["guid"].as_str().unwrap()
+    ))
+    .await;
+    let bound = json!({
+        "name": "bound", "rules": rules(4), "relationships": { "running_spaces": { "data": [{ "guid": f.space }] } },
+    });
+    f.send(Method::POST, "/v3/security_groups", bound).await;
+    assert_eq!(reaches(&f, &app).await, ["198.51.100.4"]);
+    assert_eq!(
+        f.lrps(&app).await.remove(0).process_guid,
+        process,
+        "no instance was restarted for it"
+    );
+    f.finish().await;
+}
