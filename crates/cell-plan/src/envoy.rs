@@ -20,6 +20,10 @@ const C2C_SECRET: &str = "c2c-cert-and-key";
 const VALIDATION_SECRET: &str = "id-validation-context";
 const TLS_TYPE: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 const NO_LIMIT: u32 = u32::MAX;
+/// The rest of the memory is stacks, sockets and health checks.
+const HEAP_PERCENT: u64 = 75;
+/// Bytes that wait on one side of a connection; by default Envoy keeps up to 1 MiB.
+const BUFFER: u32 = 32 << 10;
 
 /// The program's path and arguments inside the container: one worker, no hot restart (two Envoys of one network
 /// namespace would clash).
@@ -41,8 +45,9 @@ pub fn command() -> (String, Vec<String>) {
     )
 }
 
-/// The bootstrap configuration of the Envoy of instance `guid`.
-pub fn bootstrap(guid: &str, container_ip: Ipv4Addr, ports: &PortPlan) -> Value {
+/// The bootstrap configuration of the Envoy of instance `guid`, which may use `memory` bytes: before these run out it takes
+/// no more connections.
+pub fn bootstrap(guid: &str, container_ip: Ipv4Addr, ports: &PortPlan, memory: u64) -> Value {
     let listeners: Vec<Value> = ports
         .tls
         .iter()
@@ -53,6 +58,7 @@ pub fn bootstrap(guid: &str, container_ip: Ipv4Addr, ports: &PortPlan) -> Value 
     let mut config = json!({
         "node": { "id": format!("sidecar~{container_ip}~{guid}~x"), "cluster": "proxy-cluster" },
         "stats_config": { "stats_matcher": { "reject_all": true } },
+        "overload_manager": overload(memory),
         "static_resources": {
             "clusters": apps.iter().map(|port| cluster(container_ip, *port)).collect::<Vec<_>>(),
             "listeners": listeners,
@@ -62,6 +68,27 @@ pub fn bootstrap(guid: &str, container_ip: Ipv4Addr, ports: &PortPlan) -> Value 
         config["admin"] = json!({ "address": address("127.0.0.1", port) });
     }
     config
+}
+
+fn overload(memory: u64) -> Value {
+    const HEAP: &str = "envoy.resource_monitors.fixed_heap";
+    let action = |name: &str, threshold: f64| {
+        json!({
+            "name": format!("envoy.overload_actions.{name}"),
+            "triggers": [{ "name": HEAP, "threshold": { "value": threshold } }],
+        })
+    };
+    json!({
+        "refresh_interval": "0.25s",
+        "resource_monitors": [{
+            "name": HEAP,
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                "max_heap_size_bytes": memory * HEAP_PERCENT / 100,
+            },
+        }],
+        "actions": [action("shrink_heap", 0.9), action("stop_accepting_connections", 0.95)],
+    })
 }
 
 /// The secret file of a certificate; `c2c` for the container-to-container one.
@@ -96,6 +123,7 @@ fn cluster(container_ip: Ipv4Addr, port: u16) -> Value {
         "type": "STATIC",
         // Short time-outs lose connections in a storm, though the app is on the same machine.
         "connect_timeout": "5s",
+        "per_connection_buffer_limit_bytes": BUFFER,
         "circuit_breakers": { "thresholds": [{ "max_connections": NO_LIMIT, "max_pending_requests": NO_LIMIT, "max_requests": NO_LIMIT, "max_retries": NO_LIMIT }] },
         "load_assignment": {
             "cluster_name": name,
@@ -107,6 +135,7 @@ fn cluster(container_ip: Ipv4Addr, port: u16) -> Value {
 fn listener(app: u16, tls: u16, c2c: bool) -> Value {
     json!({
         "name": format!("listener-{app}-{tls}"),
+        "per_connection_buffer_limit_bytes": BUFFER,
         "address": address("0.0.0.0", tls),
         "filter_chains": [{
             "filters": [{
@@ -166,6 +195,7 @@ mod tests {
             "guid",
             Ipv4Addr::new(10, 255, 0, 2),
             &ports::plan(&[8080, 2222], true, false).unwrap(),
+            64 << 20,
         )
     }
 
@@ -202,6 +232,17 @@ mod tests {
         assert_eq!(
             config["admin"]["address"]["socket_address"],
             json!({ "address": "127.0.0.1", "port_value": 61003 })
+        );
+    }
+
+    #[test]
+    fn connections_end_before_memory_does() {
+        let manager = &config()["overload_manager"];
+        let heap = &manager["resource_monitors"][0]["typed_config"]["max_heap_size_bytes"];
+        assert_eq!(*heap, json!(48 << 20));
+        assert_eq!(
+            manager["actions"][1]["name"],
+            "envoy.overload_actions.stop_accepting_connections"
         );
     }
 

@@ -62,7 +62,12 @@ struct CellSection {
     envoy: Option<PathBuf>,
     stacks: BTreeMap<String, PathBuf>,
     route_integrity: Option<String>,
+    /// Plain host ports beside those of the proxies.
+    enable_unproxied_port_mappings: bool,
     instance_cert_validity_minutes: Option<u64>,
+    /// Size of the cell's cache of downloads.
+    cache_mb: Option<u64>,
+    limits: garden::linux::SharedLimits,
 }
 
 /// Checked.
@@ -96,7 +101,11 @@ pub(crate) struct Cell {
     /// Name → tar or directory; empty: the stack that was set up beside the binary.
     pub(crate) stacks: BTreeMap<String, PathBuf>,
     pub(crate) route_integrity: bool,
+    pub(crate) unproxied_ports: bool,
     pub(crate) instance_cert_validity: Duration,
+    pub(crate) cache_mb: u64,
+    /// What each container may take of what all share.
+    pub(crate) limits: garden::linux::SharedLimits,
 }
 
 /// Reads the file (if any), applies the command line and checks everything.
@@ -236,7 +245,10 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
             envoy: file.cell.envoy,
             stacks: file.cell.stacks,
             route_integrity,
+            unproxied_ports: file.cell.enable_unproxied_port_mappings,
             instance_cert_validity: Duration::from_secs(validity * 60),
+            cache_mb: file.cell.cache_mb.unwrap_or(10 * 1024),
+            limits: file.cell.limits,
         },
     })
 }

@@ -25,6 +25,11 @@ pub(crate) async fn adopt(cell: &Arc<Cell>) -> Result<()> {
         .map_err(|error| anyhow!("list containers: {error}"))?;
     let mut adopted = BTreeSet::new();
     for container in existing.into_iter().filter(is_ours) {
+        // A pass before this one may have failed half way.
+        if cell.container(&container.handle).is_some() {
+            adopted.insert(container.handle);
+            continue;
+        }
         match ContainerDir::record(&cell.settings.work_dir, &container.handle) {
             Ok(record) => {
                 let guid = container.handle.clone();

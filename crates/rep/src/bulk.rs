@@ -8,6 +8,7 @@ use cell_plan::operations::{self as plan, LrpRow, Operation, TASK_CONTAINER_GONE
 use clients::bbs::BbsError;
 use kit::CancellationToken;
 use kit::backoff::Backoff;
+use kit::listing::Listing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,11 +43,30 @@ pub(crate) async fn run(cell: Arc<Cell>, shutdown: CancellationToken) {
 
 async fn activate(cell: &Cell) -> Result<()> {
     tidy_garden(cell).await?;
-    let before: BTreeMap<String, Phase> = cell
+    let rows = Listing::fetch(&cell.clock, || rows(cell)).await?;
+    let containers: BTreeMap<String, Arc<Container>> = cell
         .containers()
-        .iter()
-        .map(|c| (c.guid.clone(), c.phase()))
+        .into_iter()
+        .map(|container| (container.guid.clone(), container))
         .collect();
+    let planned: Vec<plan::Container> = containers.values().map(|c| planned(c, &rows)).collect();
+    let (lrps, tasks) = rows.listed();
+    for operation in plan::operations(&planned, lrps, tasks) {
+        tracing::info!(?operation, "bulk-operation");
+        if let Err(error) = perform(cell, &containers, operation).await {
+            tracing::info!(
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "bulk-operation-failed"
+            );
+        }
+    }
+    Ok(())
+}
+
+type Rows = (Vec<LrpRow>, Vec<TaskRow>);
+
+/// The BBS's rows that name this cell.
+async fn rows(cell: &Cell) -> Result<Rows> {
     let cell_id = &cell.settings.cell_id;
     let lrps = cell
         .bbs
@@ -64,47 +84,30 @@ async fn activate(cell: &Cell) -> Result<()> {
         })
         .await
         .context("list tasks")?;
-    let containers: Vec<plan::Container> = cell
-        .containers()
-        .iter()
-        .map(|c| planned(c, before.get(&c.guid).copied()))
-        .collect();
-    let lrps: Vec<LrpRow> = lrps.into_iter().filter_map(lrp_row).collect();
-    let tasks: Vec<TaskRow> = tasks
-        .into_iter()
-        .map(|t| TaskRow {
-            running: t.state == TaskState::Running as i32,
-            guid: t.task_guid,
-        })
-        .collect();
-    for operation in plan::operations(&containers, &lrps, &tasks) {
-        tracing::info!(?operation, "bulk-operation");
-        if let Err(error) = perform(cell, operation).await {
-            tracing::info!(
-                error = format!("{:#}", anyhow::Error::from(error)),
-                "bulk-operation-failed"
-            );
-        }
-    }
-    Ok(())
+    let tasks = tasks.into_iter().map(|t| TaskRow {
+        running: t.state == TaskState::Running as i32,
+        guid: t.task_guid,
+    });
+    Ok((
+        lrps.into_iter().filter_map(lrp_row).collect(),
+        tasks.collect(),
+    ))
 }
 
-/// Containers of ours that nobody owns go; owners whose container vanished hear of it.
+/// Containers of ours that nobody owns go; owners whose container vanished learn of it.
 async fn tidy_garden(cell: &Cell) -> Result<()> {
-    let owners: Vec<Arc<Container>> = cell.containers();
-    let listed = cell.garden.containers().await;
+    let listed = Listing::fetch(&cell.clock, || cell.garden.containers()).await;
     cell.healthy.store(listed.is_ok(), Ordering::SeqCst);
-    let existing: BTreeSet<String> = listed
+    let existing = listed
         .map_err(|error| anyhow!("list containers: {error}"))?
-        .into_iter()
-        .filter(is_ours)
-        .map(|c| c.handle)
-        .collect();
-    for handle in existing
-        .iter()
-        .filter(|handle| cell.container(handle).is_none())
-    {
-        // Reserved after the list was made it cannot be: then it is in the table.
+        .map(|listed| {
+            let ours = listed.into_iter().filter(is_ours);
+            ours.map(|c| c.handle).collect::<BTreeSet<String>>()
+        });
+    for handle in existing.listed() {
+        let Some(_vacant) = cell.vacant(handle) else {
+            continue;
+        };
         tracing::info!(container = handle, "container-without-owner-destroyed");
         if let Err(error) = cell.garden.destroy(handle).await {
             tracing::warn!(
@@ -114,17 +117,20 @@ async fn tidy_garden(cell: &Cell) -> Result<()> {
             );
         }
     }
-    for owner in owners.iter().filter(|o| {
-        matches!(o.phase(), Phase::Created | Phase::Running) && !existing.contains(&o.guid)
-    }) {
-        if cell.container(&owner.guid).is_some() && owner.status().stopping.is_none() {
+    for owner in cell.containers() {
+        let status = owner.status();
+        let exists = matches!(status.phase, Phase::Created | Phase::Running)
+            && status
+                .since(Phase::Created)
+                .is_some_and(|since| existing.covers(since));
+        if exists && status.stopping.is_none() && !existing.listed().contains(&owner.guid) {
             owner.fail("missing garden container");
         }
     }
     Ok(())
 }
 
-fn planned(container: &Container, before: Option<Phase>) -> plan::Container {
+fn planned(container: &Container, rows: &Listing<Rows>) -> plan::Container {
     let status = container.status();
     let work = match &container.work {
         Work::Lrp {
@@ -143,15 +149,16 @@ fn planned(container: &Container, before: Option<Phase>) -> plan::Container {
             started: status.phase > Phase::Reserved,
         },
     };
-    let started = |phase: Phase| phase > Phase::Reserved;
-    let settled = match &container.work {
-        Work::Lrp { .. } => before == Some(status.phase),
-        Work::Task { .. } => before.is_some_and(started) && started(status.phase),
+    let judged_by = match &container.work {
+        Work::Lrp { .. } => status.phase,
+        Work::Task { .. } => Phase::Initializing,
     };
     plan::Container {
         guid: container.guid.clone(),
         work,
-        settled,
+        settled: status
+            .since(judged_by)
+            .is_some_and(|since| rows.covers(since)),
     }
 }
 
@@ -172,42 +179,45 @@ fn lrp_row(row: ActualLrp) -> Option<LrpRow> {
     })
 }
 
-async fn perform(cell: &Cell, operation: Operation) -> Result<(), BbsError> {
+async fn perform(
+    cell: &Cell,
+    containers: &BTreeMap<String, Arc<Container>>,
+    operation: Operation,
+) -> Result<(), BbsError> {
     let cell_id = &cell.settings.cell_id;
+    let instance_key = |row: &LrpRow| ActualLrpInstanceKey {
+        instance_guid: row.instance_guid.clone(),
+        cell_id: cell_id.clone(),
+    };
     match operation {
         Operation::RemoveLrp(row) => {
-            let instance_key = ActualLrpInstanceKey {
-                instance_guid: row.instance_guid,
-                cell_id: cell_id.clone(),
+            let Some(_vacant) = cell.vacant(&row.instance_guid) else {
+                return Ok(());
             };
-            cell.bbs
-                .remove(&RemoveActualLrpRequest {
-                    process_guid: row.process_guid,
-                    index: row.index,
-                    instance_key: Some(instance_key),
-                })
-                .await
-        }
-        Operation::RemoveEvacuatingLrp(row) => {
-            let key = ActualLrpKey {
+            let request = RemoveActualLrpRequest {
+                instance_key: Some(instance_key(&row)),
                 process_guid: row.process_guid,
                 index: row.index,
-                domain: row.domain,
             };
-            let instance_key = ActualLrpInstanceKey {
-                instance_guid: row.instance_guid,
-                cell_id: cell_id.clone(),
+            cell.bbs.remove(&request).await
+        }
+        Operation::RemoveEvacuatingLrp(row) => {
+            let Some(_vacant) = cell.vacant(&row.instance_guid) else {
+                return Ok(());
             };
-            cell.bbs
-                .remove_evacuating(&EvacuateActualLrpRequest {
-                    key: Some(key),
-                    instance_key: Some(instance_key),
-                })
-                .await
+            let request = EvacuateActualLrpRequest {
+                instance_key: Some(instance_key(&row)),
+                key: Some(ActualLrpKey {
+                    process_guid: row.process_guid,
+                    index: row.index,
+                    domain: row.domain,
+                }),
+            };
+            cell.bbs.remove_evacuating(&request).await
         }
         Operation::ReportRunning { guid } => {
-            if let Some(container) = cell
-                .container(&guid)
+            if let Some(container) = containers
+                .get(&guid)
                 .filter(|_| !cell.evacuating.load(Ordering::SeqCst))
             {
                 container.report.notify_one();
@@ -215,6 +225,10 @@ async fn perform(cell: &Cell, operation: Operation) -> Result<(), BbsError> {
             Ok(())
         }
         Operation::FailTask { guid } => {
+            // The same guid may be desired, and placed here, once more.
+            let Some(_vacant) = cell.vacant(&guid) else {
+                return Ok(());
+            };
             let request = CompleteTaskRequest {
                 task_guid: guid,
                 cell_id: cell_id.clone(),
@@ -225,7 +239,7 @@ async fn perform(cell: &Cell, operation: Operation) -> Result<(), BbsError> {
             cell.bbs.complete_task(&request).await
         }
         Operation::DestroyTask { guid } => {
-            if let Some(container) = cell.container(&guid) {
+            if let Some(container) = containers.get(&guid) {
                 container.ask_to_stop(StopReason::Replaced);
             }
             Ok(())

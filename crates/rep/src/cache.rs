@@ -2,8 +2,11 @@
 //!
 //! `<cache>/<key>/entry.json` names the current version beside it. Versions are never changed in place, for containers have them
 //! mounted. With a checksum the version is final; without one every use asks the server whether it changed.
+//!
+//! The cache has a size: what was not used for longest goes first ([`crate::eviction`]). What a container has mounted stays.
 
 use crate::archive;
+use crate::eviction::{Pin, Room};
 use crate::identity::{replace, set_mode};
 use crate::transfer::{Checksum, Fetched, TempFile, Transfers};
 use anyhow::{Context as _, Result};
@@ -16,16 +19,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Cache {
     pub(crate) transfers: Transfers,
     root: PathBuf,
+    room: Room,
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Entry {
-    version: String,
+pub(crate) struct Entry {
+    pub(crate) version: String,
     etag: Option<String>,
     sha256: String,
     size: u64,
 }
+
+/// The file that names a key's current version; its time is that of the last use.
+pub(crate) const ENTRY: &str = "entry.json";
 
 /// The form in which content is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub(crate) struct Content {
     path: PathBuf,
     pub(crate) size: u64,
     _temporary: Option<TempFile>,
+    /// Keeps it in the cache as long as it is used.
+    _pin: Option<Pin>,
 }
 
 impl Content {
@@ -49,12 +58,21 @@ impl Content {
 }
 
 impl Cache {
-    pub(crate) fn new(transfers: Transfers, root: PathBuf) -> Result<Self> {
+    /// At most `limit` bytes in `root`, beside what the containers with records in `containers` have mounted.
+    pub(crate) fn new(
+        transfers: Transfers,
+        root: PathBuf,
+        containers: PathBuf,
+        limit: u64,
+    ) -> Result<Self> {
         std::fs::create_dir_all(&root)
             .with_context(|| format!("make directory {}", root.display()))?;
+        let room = Room::new(root.clone(), containers, limit);
+        room.make();
         Ok(Self {
             transfers,
             root,
+            room,
             locks: Mutex::default(),
         })
     }
@@ -89,6 +107,7 @@ impl Cache {
             path: fetched.file.path().to_owned(),
             size: fetched.size,
             _temporary: Some(fetched.file),
+            _pin: None,
         })
     }
 
@@ -112,49 +131,55 @@ impl Cache {
             .or_default()
             .clone();
         let _held = lock.lock().await;
+        // Pinned before it is looked for: what is found stays.
+        let pin = self.room.pin(&dir);
         let known = read_entry(&dir);
         if let Some(entry) = known.as_ref().filter(|_| checksum.is_given()) {
-            return Ok(content(&dir, entry));
+            return Ok(self.content(&dir, entry, pin));
         }
         let etag = known.as_ref().and_then(|entry| entry.etag.clone());
         match (
             self.transfers.fetch(url, checksum, etag.as_deref()).await,
             known,
         ) {
-            (Ok(None), Some(entry)) => Ok(content(&dir, &entry)),
+            (Ok(None), Some(entry)) => Ok(self.content(&dir, &entry, pin)),
             (Ok(None), None) => anyhow::bail!("server answered 'not modified' unasked for {url}"),
             (Ok(Some(fetched)), Some(entry)) if fetched.sha256 == entry.sha256 => {
-                Ok(content(&dir, &entry))
+                Ok(self.content(&dir, &entry, pin))
             }
             (Ok(Some(fetched)), _) => {
                 let to = dir.clone();
                 let entry =
                     tokio::task::spawn_blocking(move || store(&to, fetched, form)).await??;
-                Ok(content(&dir, &entry))
+                let room = self.room.clone();
+                tokio::task::spawn_blocking(move || room.make()).await?;
+                Ok(self.content(&dir, &entry, pin))
             }
             (Err(error), Some(entry)) => {
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "cached-content-used-unchecked"
                 );
-                Ok(content(&dir, &entry))
+                Ok(self.content(&dir, &entry, pin))
             }
             (Err(error), None) => Err(error),
         }
     }
-}
 
-fn read_entry(dir: &Path) -> Option<Entry> {
-    let entry: Entry = serde_json::from_slice(&std::fs::read(dir.join("entry.json")).ok()?).ok()?;
-    dir.join(&entry.version).exists().then_some(entry)
-}
-
-fn content(dir: &Path, entry: &Entry) -> Content {
-    Content {
-        path: dir.join(&entry.version),
-        size: entry.size,
-        _temporary: None,
+    fn content(&self, dir: &Path, entry: &Entry, pin: Pin) -> Content {
+        self.room.used(dir);
+        Content {
+            path: dir.join(&entry.version),
+            size: entry.size,
+            _temporary: None,
+            _pin: Some(pin),
+        }
     }
+}
+
+pub(crate) fn read_entry(dir: &Path) -> Option<Entry> {
+    let entry: Entry = serde_json::from_slice(&std::fs::read(dir.join(ENTRY)).ok()?).ok()?;
+    dir.join(&entry.version).exists().then_some(entry)
 }
 
 fn store(dir: &Path, fetched: Fetched, form: Form) -> Result<Entry> {
@@ -181,6 +206,6 @@ fn store(dir: &Path, fetched: Fetched, form: Form) -> Result<Entry> {
             unpacked?;
         }
     }
-    replace(&dir.join("entry.json"), &serde_json::to_vec(&entry)?)?;
+    replace(&dir.join(ENTRY), &serde_json::to_vec(&entry)?)?;
     Ok(entry)
 }

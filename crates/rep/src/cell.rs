@@ -9,8 +9,9 @@ use cell_plan::ledger::{Ledger, ReserveError, Resources};
 use clients::loggregator::Emitter;
 use garden::api::Garden;
 use kit::CancellationToken;
+use kit::listing::Clock;
 use kit::reconcile::Nudge;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +19,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 use wire::rep::{PlacementConstraint, Resource};
 
-/// Memory that the proxy of an LRP gets on top of the app's.
-pub(crate) const PROXY_MEMORY_MB: u64 = 32;
+/// Memory of an instance's sidecars (proxy, health checks), which is not the app's. An Envoy takes 14 MiB and some 30 KiB per
+/// connection.
+pub(crate) const SIDECAR_MEMORY_MB: u64 = 64;
 /// Marks our containers at garden.
 pub(crate) const OWNER_PROPERTY: (&str, &str) = ("executor:owner", "executor");
 
@@ -34,6 +36,8 @@ pub(crate) struct Cell {
     /// How many containers are made at the same time.
     pub(crate) creators: Semaphore,
     pub(crate) bulk: Nudge,
+    /// Wakes the comparison of firewall rules.
+    pub(crate) repair: Nudge,
     /// Cancelled at shutdown: tasks let go of their containers, which run on.
     pub(crate) detach: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -45,6 +49,8 @@ pub(crate) struct Cell {
     pub(crate) healthy: AtomicBool,
     /// Notified whenever a container leaves the table.
     pub(crate) left: Notify,
+    /// Orders the phases of all containers, for comparisons with lists of garden and the BBS.
+    pub(crate) clock: Arc<Clock>,
     table: Mutex<Table>,
 }
 
@@ -67,6 +73,20 @@ pub(crate) struct Settings {
 struct Table {
     ledger: Ledger,
     containers: BTreeMap<String, Arc<Container>>,
+    /// Guids that something is being done about because they have no container: none may begin meanwhile.
+    vacant: BTreeSet<String>,
+}
+
+/// The right to act on a guid as one without a container. As long as it lives, the guid gets no container.
+pub(crate) struct Vacant<'a> {
+    cell: &'a Cell,
+    guid: String,
+}
+
+impl Drop for Vacant<'_> {
+    fn drop(&mut self) {
+        self.cell.table().vacant.remove(&self.guid);
+    }
 }
 
 impl std::fmt::Debug for Cell {
@@ -106,6 +126,7 @@ impl Cell {
             cache: parts.cache,
             creators: Semaphore::new(32),
             bulk: Nudge::default(),
+            repair: Nudge::default(),
             detach: CancellationToken::new(),
             tasks: TaskTracker::new(),
             evacuating: AtomicBool::new(false),
@@ -113,9 +134,11 @@ impl Cell {
             closed: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             left: Notify::new(),
+            clock: Arc::default(),
             table: Mutex::new(Table {
                 ledger: Ledger::new(total),
                 containers: BTreeMap::new(),
+                vacant: BTreeSet::new(),
             }),
         }
     }
@@ -124,7 +147,7 @@ impl Cell {
     fn booked_memory(&self, work: &Work, resource: &Resource) -> u64 {
         let memory = u64::try_from(resource.memory_mb).unwrap_or(0);
         match work {
-            Work::Lrp { .. } if self.settings.proxy && memory > 0 => memory + PROXY_MEMORY_MB,
+            Work::Lrp { .. } if self.settings.proxy && memory > 0 => memory + SIDECAR_MEMORY_MB,
             _ => memory,
         }
     }
@@ -138,10 +161,19 @@ impl Cell {
     ) -> Result<Arc<Container>, ReserveError> {
         let memory = self.booked_memory(&work, &resource);
         let mut table = self.table();
+        if table.vacant.contains(guid) {
+            return Err(ReserveError::Clearing(guid.to_owned()));
+        }
         table
             .ledger
             .reserve(guid, memory, u64::try_from(resource.disk_mb).unwrap_or(0))?;
-        let container = Arc::new(Container::new(guid.to_owned(), work, constraint, resource));
+        let container = Arc::new(Container::new(
+            guid.to_owned(),
+            work,
+            constraint,
+            resource,
+            self.clock.clone(),
+        ));
         table.containers.insert(guid.to_owned(), container.clone());
         Ok(container)
     }
@@ -155,7 +187,13 @@ impl Cell {
         resource: Resource,
     ) -> Arc<Container> {
         let memory = self.booked_memory(&work, &resource);
-        let container = Arc::new(Container::new(guid.to_owned(), work, constraint, resource));
+        let container = Arc::new(Container::new(
+            guid.to_owned(),
+            work,
+            constraint,
+            resource,
+            self.clock.clone(),
+        ));
         let mut table = self.table();
         table
             .ledger
@@ -177,6 +215,18 @@ impl Cell {
 
     pub(crate) fn container(&self, guid: &str) -> Option<Arc<Container>> {
         self.table().containers.get(guid).cloned()
+    }
+
+    /// Claims a guid that has no container; `None` if it has one, or if somebody else acts on it.
+    pub(crate) fn vacant(&self, guid: &str) -> Option<Vacant<'_>> {
+        let mut table = self.table();
+        if table.containers.contains_key(guid) || !table.vacant.insert(guid.to_owned()) {
+            return None;
+        }
+        Some(Vacant {
+            cell: self,
+            guid: guid.to_owned(),
+        })
     }
 
     pub(crate) fn containers(&self) -> Vec<Arc<Container>> {

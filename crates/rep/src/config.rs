@@ -38,6 +38,8 @@ pub struct Config {
     pub router_ca_pem: String,
     /// Only TLS ports are reachable from outside. `false`: plain app ports get host ports too.
     pub route_integrity: bool,
+    /// What the download cache may hold, beside what containers have mounted.
+    pub cache_bytes: u64,
     pub timing: Timing,
 }
 
@@ -89,6 +91,12 @@ pub struct Timing {
     pub claim_limit: Duration,
     /// Of one download or upload.
     pub transfer: Duration,
+    /// Between two comparisons of the machine's firewall rules with ours.
+    pub repair: Duration,
+    /// Between two looks for changes of the desired LRPs that run here.
+    pub refresh: Duration,
+    /// Between two looks at what an app listens on that does not pass its start-up checks.
+    pub advice: Duration,
 }
 
 impl Default for Timing {
@@ -106,6 +114,9 @@ impl Default for Timing {
             health_timeout: Duration::from_secs(1),
             claim_limit: Duration::from_secs(60),
             transfer: Duration::from_secs(600),
+            repair: Duration::from_secs(3),
+            refresh: Duration::from_secs(5),
+            advice: Duration::from_secs(5),
         }
     }
 }

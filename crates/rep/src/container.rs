@@ -1,10 +1,11 @@
 //! One container as the rep sees it: what it is for, how far it is, and what others ask of the task that owns it.
 
 use kit::CancellationToken;
+use kit::listing::{Clock, Moment};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, watch};
-use wire::bbs::{ActualLrpInstanceKey, ActualLrpKey, ActualLrpNetInfo};
+use wire::bbs::{ActualLrpInstanceKey, ActualLrpKey, ActualLrpNetInfo, ModificationTag};
 use wire::rep::{PlacementConstraint, Resource};
 
 /// What a container is for.
@@ -59,6 +60,8 @@ pub(crate) enum StopReason {
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     pub(crate) phase: Phase,
+    /// When each phase was reached, in their order.
+    reached: Vec<(Phase, Moment)>,
     /// By readiness checks; what the BBS hears is [`Status::reachable`].
     pub(crate) routable: bool,
     pub(crate) stopping: Option<StopReason>,
@@ -69,6 +72,19 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn reachable(&self) -> bool {
         self.routable && self.stopping.is_none()
+    }
+
+    /// The moment since which the phase has been `phase` or a later one; `None` if it was not reached.
+    pub(crate) fn since(&self, phase: Phase) -> Option<Moment> {
+        let reached = self.reached.iter().find(|(reached, _)| *reached >= phase);
+        reached.map(|(_, moment)| *moment)
+    }
+
+    fn reach(&mut self, phase: Phase, clock: &Clock) {
+        if phase != self.phase {
+            self.phase = phase;
+            self.reached.push((phase, clock.tick()));
+        }
     }
 }
 
@@ -90,7 +106,13 @@ pub(crate) struct Container {
     net_info: OnceLock<ActualLrpNetInfo>,
     /// Wakes the credential rotation: internal routes changed.
     pub(crate) internal_routes_changed: Notify,
+    /// Wakes whoever applies changes of the desired LRP.
+    pub(crate) refresh: Notify,
+    /// The version of the desired LRP that is applied.
+    version: Mutex<Option<ModificationTag>>,
     status: Mutex<Status>,
+    /// Orders the changes of all containers of the cell.
+    clock: Arc<Clock>,
 }
 
 impl Container {
@@ -99,9 +121,11 @@ impl Container {
         work: Work,
         constraint: PlacementConstraint,
         resource: Resource,
+        clock: Arc<Clock>,
     ) -> Self {
         let status = Status {
             phase: Phase::Reserved,
+            reached: vec![(Phase::Reserved, clock.tick())],
             routable: false,
             stopping: None,
             internal_routes: Vec::new(),
@@ -118,7 +142,10 @@ impl Container {
             reported: watch::Sender::new(None),
             net_info: OnceLock::new(),
             internal_routes_changed: Notify::new(),
+            refresh: Notify::new(),
+            version: Mutex::default(),
             status: Mutex::new(status),
+            clock,
         }
     }
 
@@ -131,14 +158,14 @@ impl Container {
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
-        self.lock().phase = phase;
+        self.lock().reach(phase, &self.clock);
     }
 
     /// The instance is healthy (again): report it.
     pub(crate) fn set_running(&self, routable: bool) {
         {
             let mut status = self.lock();
-            status.phase = Phase::Running;
+            status.reach(Phase::Running, &self.clock);
             status.routable = routable;
         }
         self.report.notify_one();
@@ -201,6 +228,15 @@ impl Container {
             .ok()
             .and_then(|reason| reason.clone());
         reason.unwrap_or_default()
+    }
+
+    pub(crate) fn version(&self) -> Option<ModificationTag> {
+        let version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        version.clone()
+    }
+
+    pub(crate) fn set_version(&self, version: Option<ModificationTag>) {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
     }
 
     pub(crate) fn net_info(&self) -> Option<ActualLrpNetInfo> {

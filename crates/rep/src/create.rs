@@ -1,8 +1,9 @@
 //! Makes the container of an LRP or a task: what is mounted, what it is called, what it may reach; then garden makes it.
 
 use crate::assets::mount;
-use crate::cell::{Cell, OWNER_PROPERTY, PROXY_MEMORY_MB};
+use crate::cell::{Cell, OWNER_PROPERTY};
 use crate::container::{Container, Phase, Work};
+use crate::eviction::PINS;
 use crate::identity::{CREDENTIALS_DIR, CredentialFiles, replace, set_mode};
 use crate::logs::Logs;
 use crate::record::ContainerDir;
@@ -101,11 +102,7 @@ async fn create_container(
         handle: container.guid.clone(),
         rootfs: definition.root_fs.clone(),
         env: environment(container, definition),
-        limits: definition.limits(if ports.tls.is_empty() {
-            0
-        } else {
-            PROXY_MEMORY_MB
-        }),
+        limits: definition.limits(),
         net_in: ports
             .net_in()
             .into_iter()
@@ -265,25 +262,25 @@ async fn mounts(
             .cache
             .directory(&dependency.from, &dependency.cache_key, &checksum)
             .await;
-        anyhow::Ok(mount(
-            content
-                .with_context(|| {
-                    format!(
-                        "fetch {}",
-                        if dependency.name.is_empty() {
-                            &dependency.to
-                        } else {
-                            &dependency.name
-                        }
-                    )
-                })?
-                .path(),
-            &dependency.to,
-        ))
+        let name = match dependency.name.is_empty() {
+            true => &dependency.to,
+            false => &dependency.name,
+        };
+        let content = content.with_context(|| format!("fetch {name}"))?;
+        anyhow::Ok((content, &dependency.to))
     });
+    let mut contents = Vec::new();
     for fetched in futures::future::join_all(fetched).await {
-        mounts.push(fetched?);
+        let (content, to) = fetched?;
+        mounts.push(mount(content.path(), to));
+        contents.push(content);
     }
+    // The record keeps them in the cache from here on.
+    let pins: String = contents
+        .iter()
+        .map(|content| format!("{}\n", content.path().display()))
+        .collect();
+    replace(&dir.join(PINS), pins.as_bytes())?;
     Ok(mounts)
 }
 

@@ -62,7 +62,8 @@ async fn keep(cell: &Cell, container: &Container) -> bool {
         return true;
     };
     let status = container.status();
-    let answer = if status.phase == Phase::Running {
+    let phase = status.phase;
+    let answer = if phase == Phase::Running {
         let Some(net_info) = container.net_info() else {
             return true;
         };
@@ -95,6 +96,8 @@ async fn keep(cell: &Cell, container: &Container) -> bool {
     };
     match answer {
         Some(Ok(keep)) => keep,
+        // It became RUNNING while the BBS was asked about a CLAIMED one: the next round asks again.
+        Some(Err(_)) if container.phase() != phase => true,
         Some(Err(error)) => {
             tracing::info!(
                 container = container.guid,

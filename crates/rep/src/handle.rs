@@ -1,7 +1,9 @@
 //! What the process around a rep may ask of it.
 
-use crate::cell::{Cell, OWNER_PROPERTY};
+use crate::adopt::is_ours;
+use crate::cell::Cell;
 use crate::container::StopReason;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -38,22 +40,17 @@ impl Handle {
     }
 
     async fn destroy_leftovers(&self) -> usize {
-        let left = match self.cell.garden.containers().await {
-            Ok(left) => left,
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "containers-not-listed");
-                return 0;
-            }
-        };
-        let ours: Vec<String> = left
-            .into_iter()
-            .filter(|c| {
-                c.properties
-                    .get(OWNER_PROPERTY.0)
-                    .is_some_and(|o| o == OWNER_PROPERTY.1)
-            })
-            .map(|c| c.handle)
+        // A container that is being made is not listed yet, but it is in the table.
+        let mut ours: BTreeSet<String> = self
+            .cell
+            .containers()
+            .iter()
+            .map(|c| c.guid.clone())
             .collect();
+        match self.cell.garden.containers().await {
+            Ok(left) => ours.extend(left.into_iter().filter(is_ours).map(|c| c.handle)),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "containers-not-listed"),
+        }
         futures::future::join_all(ours.iter().map(async |handle| {
             if let Err(error) = self.cell.garden.destroy(handle).await {
                 tracing::error!(

@@ -10,10 +10,13 @@ use crate::duration;
 use crate::lrp::check_process;
 use crate::record::HEALTHY;
 use crate::steps::{StepError, StepResult, Steps};
+use cell_plan::listening::Sockets;
+use cell_plan::ports::PortPlan;
 use clients::loggregator::Stream;
-use futures::future::{BoxFuture, join_all, select_all, try_join_all};
-use garden::api::ProcessSpec;
+use futures::future::{BoxFuture, join_all, select_all};
+use garden::api::{GardenError, ProcessSpec};
 use kit::CancellationToken;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wire::bbs::{Action, Check, DesiredLrp};
@@ -27,8 +30,10 @@ pub(crate) struct Monitor<'a> {
     pub(crate) steps: &'a Steps,
     pub(crate) container: &'a Container,
     pub(crate) desired: &'a DesiredLrp,
-    /// TLS ports of the proxy, which must listen before the instance counts as healthy.
-    pub(crate) proxy_ports: Vec<u16>,
+    /// The TLS ports of the proxy must listen before the instance counts as healthy.
+    pub(crate) ports: &'a PortPlan,
+    /// The container's.
+    pub(crate) address: Ipv4Addr,
     pub(crate) cancel: &'a CancellationToken,
 }
 
@@ -50,6 +55,13 @@ enum Mode {
     Readiness,
 }
 
+/// What was found about an app's sockets.
+struct Found {
+    /// What is wrong, and the mend.
+    advice: Option<String>,
+    listens: bool,
+}
+
 /// A check that ended: `Err` is its output.
 type Checked = Result<(), String>;
 
@@ -64,6 +76,13 @@ pub(crate) async fn monitor(monitor: Monitor<'_>) -> StepResult {
 impl Monitor<'_> {
     /// The reason why the instance cannot go on.
     async fn watch(&self) -> String {
+        tokio::select! {
+            reason = self.judge() => reason,
+            () = self.advise() => std::future::pending().await,
+        }
+    }
+
+    async fn judge(&self) -> String {
         if !self.steps.dir.is_done(HEALTHY) {
             if let Err(reason) = self.start_up().await {
                 return reason;
@@ -85,8 +104,8 @@ impl Monitor<'_> {
             .logs
             .cell(Stream::Out, "Starting health monitoring of container");
         let mut probes = self.probes(false);
-        probes.extend(self.proxy_ports.iter().map(|port| Probe {
-            port: u32::from(*port),
+        probes.extend(self.ports.tls.iter().map(|port| Probe {
+            port: u32::from(port.tls),
             path: None,
             timeout: self.timing().health_timeout,
             interval: Duration::ZERO,
@@ -95,7 +114,8 @@ impl Monitor<'_> {
             interval: self.timing().unhealthy_interval,
             limit,
         };
-        let checks = try_join_all(
+        // All to their ends: the app learns of everything that is wrong.
+        let checks = join_all(
             probes
                 .iter()
                 .map(|probe| self.check(probe, mode, self.cancel)),
@@ -108,30 +128,99 @@ impl Monitor<'_> {
                 _ => Ok(()),
             }
         };
-        match tokio::try_join!(checks, monitored) {
-            Ok(_) => {
-                self.steps
-                    .logs
-                    .cell(Stream::Out, "Container became healthy");
-                Ok(())
-            }
-            Err(output) => {
-                self.steps
-                    .logs
-                    .line(self.source(), Stream::Err, output.clone());
-                self.steps.logs.cell(
-                    Stream::Err,
-                    format!(
-                        "Failed after {}: startup health check never passed.",
-                        duration::go(begun.elapsed())
-                    ),
-                );
-                Err(format!(
-                    "Instance never healthy after {}: {output}",
-                    duration::go(limit)
-                ))
+        let (checks, monitored) = tokio::join!(checks, monitored);
+        let mut failures: Vec<String> = Vec::new();
+        for output in checks
+            .into_iter()
+            .chain([monitored])
+            .filter_map(Result::err)
+        {
+            if !failures.contains(&output) {
+                failures.push(output);
             }
         }
+        if failures.is_empty() {
+            self.steps
+                .logs
+                .cell(Stream::Out, "Container became healthy");
+            return Ok(());
+        }
+        failures.extend(self.sockets().await.and_then(|found| found.advice));
+        for failure in &failures {
+            self.steps
+                .logs
+                .line(self.source(), Stream::Err, failure.clone());
+        }
+        self.steps.logs.cell(
+            Stream::Err,
+            format!(
+                "Failed after {}: startup health check never passed.",
+                duration::go(begun.elapsed())
+            ),
+        );
+        Err(format!(
+            "Instance never healthy after {}: {}",
+            duration::go(limit),
+            failures.join("; ")
+        ))
+    }
+
+    /// Looks at what the app listens on, and logs what is wrong with it when that lasts. Ends when nothing is wrong.
+    async fn advise(&self) {
+        let (mut before, mut logged) = (None, None);
+        loop {
+            tokio::time::sleep(self.timing().advice).await;
+            let Some(found) = self.sockets().await else {
+                continue;
+            };
+            if found.advice.is_none() {
+                return;
+            }
+            // Who does not listen yet may still be starting.
+            if found.listens && found.advice == before && found.advice != logged {
+                let advice = found.advice.clone().unwrap_or_default();
+                self.steps.logs.cell(Stream::Err, advice);
+                logged.clone_from(&found.advice);
+            }
+            before = found.advice;
+        }
+    }
+
+    /// `None` when the container's sockets cannot be read.
+    async fn sockets(&self) -> Option<Found> {
+        let listening = self
+            .steps
+            .cell
+            .garden
+            .listeners(&self.steps.handle)
+            .await
+            .ok()?;
+        let own: Vec<u16> = self
+            .ports
+            .tls
+            .iter()
+            .map(|port| port.tls)
+            .chain(self.ports.admin)
+            .collect();
+        let mut wanted: Vec<u16> = self
+            .probes(false)
+            .iter()
+            .filter_map(|probe| u16::try_from(probe.port).ok())
+            .collect();
+        if wanted.is_empty() {
+            // Requests go to the first one.
+            wanted.extend(self.ports.app.first());
+        }
+        let sockets = Sockets {
+            listening: &listening,
+            own: &own,
+            address: self.address,
+            wanted: &wanted,
+        };
+        Some(Found {
+            advice: sockets.advice(),
+            listens: sockets.listens(),
+        })
     }
 
     async fn liveness(&self) -> String {
@@ -213,6 +302,8 @@ impl Monitor<'_> {
                 ended.exit.status
             )),
             Ok(ended) => Err(ended.output),
+            // The app is watched by the same process: its end is the reason, not the app's health.
+            Err(GardenError::WatcherGone(_)) => std::future::pending().await,
             Err(error) => Err(format!("health check could not be run: {error:#}")),
         }
     }

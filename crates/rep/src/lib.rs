@@ -26,6 +26,8 @@ mod create;
 mod der;
 mod duration;
 mod evacuation;
+mod eviction;
+mod guard;
 mod handle;
 mod health;
 mod identity;

@@ -5,7 +5,7 @@
 //!                                                                                              └─ failed ─▶ crash reported, SIGTERM ─▶ destroy
 //! ```
 
-use crate::cell::Cell;
+use crate::cell::{Cell, SIDECAR_MEMORY_MB};
 use crate::container::{Container, Phase, StopReason, Work};
 use crate::create::{self, Made};
 use crate::health;
@@ -14,20 +14,21 @@ use crate::logs::Logs;
 use crate::record::{self, ContainerDir, HEALTHY, Record};
 use crate::report;
 use crate::spec::{self, Definition};
-use crate::steps::{StepError, StepResult, Steps, codependent_steps};
+use crate::steps::{StepError, StepResult, Steps, long_lived_steps};
 use crate::{metrics, process};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cell_plan::{credentials, envoy};
 use clients::bbs::BbsError;
 use clients::loggregator::Stream;
 use futures::future::BoxFuture;
 use garden::api::ProcessSpec;
 use kit::CancellationToken;
+use kit::backoff::Backoff;
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::bbs::{Action, ClaimActualLrpRequest, DesiredLrp, ParallelAction};
+use wire::bbs::{Action, ClaimActualLrpRequest, DesiredLrp, ParallelAction, SecurityGroupRule};
 
 const PROXY: &str = "PROXY";
 const SETUP: &str = "setup";
@@ -250,6 +251,7 @@ impl Instance {
         started: BTreeSet<String>,
     ) -> Self {
         let dir = Arc::new(dir);
+        container.set_version(desired.modification_tag.clone());
         let steps = Steps {
             cell: cell.clone(),
             handle: container.guid.clone(),
@@ -319,13 +321,8 @@ impl Instance {
                         self.proxy(),
                         self.rotate(),
                         report::running(&self.cell, &self.container, net_info),
-                        metrics::emit(
-                            &self.cell,
-                            &self.container,
-                            &self.logs,
-                            &self.definition,
-                            !self.made.ports.tls.is_empty()
-                        ),
+                        metrics::emit(&self.cell, &self.container, &self.logs, &self.definition,),
+                        self.follow(),
                     );
                     pending::<()>().await;
                 };
@@ -361,6 +358,7 @@ impl Instance {
             }
             reason = self.container.failed() => {
                 tracing::info!(container = self.container.guid, process_guid = self.desired.process_guid, reason, "instance-crashed");
+                self.cell.repair.nudge();
                 let end = async {
                     self.processes.cancel();
                     let _ = tokio::time::timeout(wait, self.ended.cancelled()).await;
@@ -435,16 +433,30 @@ impl Instance {
             steps: &self.steps,
             container: &self.container,
             desired: &self.desired,
-            proxy_ports: self.made.ports.tls.iter().map(|p| p.tls).collect(),
+            ports: &self.made.ports,
+            address: self.made.ip,
             cancel: &self.processes,
         })));
-        codependent_steps(steps, &self.processes, |first| {
-            // Said at once: the others may take their time to end.
-            if let Err(StepError::Failed(reason)) = first {
-                self.container.fail(reason.clone());
+        // Under a monitor the monitor decides: an action that has started a daemon may end.
+        let alone = !self.is_monitored() || !self.desired.sidecars.is_empty();
+        long_lived_steps(steps, alone, &self.processes, |first| {
+            // Reported at once: the others may take their time to end.
+            match first {
+                Err(StepError::Failed(reason)) => self.container.fail(reason.clone()),
+                Ok(()) => self.container.fail("Exited with status 0"),
+                Err(StepError::Cancelled) => {}
             }
         })
         .await
+    }
+
+    fn is_monitored(&self) -> bool {
+        match &self.desired.check_definition {
+            Some(definition) => {
+                !definition.checks.is_empty() || !definition.readiness_checks.is_empty()
+            }
+            None => self.desired.monitor.is_some(),
+        }
     }
 
     fn readiness_checks(&self) -> usize {
@@ -492,7 +504,12 @@ impl Instance {
         if proxy {
             self.write_c2c()?;
             self.made.files.write_envoy(
-                &envoy::bootstrap(&self.container.guid, self.made.ip, &self.made.ports),
+                &envoy::bootstrap(
+                    &self.container.guid,
+                    self.made.ip,
+                    &self.made.ports,
+                    SIDECAR_MEMORY_MB << 20,
+                ),
                 &self.cell.settings.router_ca_pem,
             )?;
         }
@@ -507,6 +524,56 @@ impl Instance {
             &routes,
         );
         self.made.files.write_c2c(&self.cell.issuer.issue(&plan)?)
+    }
+
+    /// Applies what the BBS changes about a running instance: what it may reach.
+    async fn follow(&self) {
+        let mut applied = self.desired.egress_rules.clone();
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        loop {
+            self.container.refresh.notified().await;
+            while let Err(error) = self.take_over(&mut applied).await {
+                tracing::warn!(
+                    container = self.container.guid,
+                    error = format!("{error:#}"),
+                    "change-of-desired-lrp-not-applied"
+                );
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+            backoff.reset();
+        }
+    }
+
+    async fn take_over(&self, applied: &mut Vec<SecurityGroupRule>) -> Result<()> {
+        let desired = match self.cell.bbs.desired_lrp(&self.desired.process_guid).await {
+            // It is about to be stopped.
+            Err(error) if error.is_not_found() => return Ok(()),
+            desired => desired.context("fetch the desired LRP")?,
+        };
+        if desired.egress_rules != *applied {
+            match spec::egress(&desired.egress_rules) {
+                Ok(rules) => {
+                    let (garden, handle) = (self.cell.garden.clone(), self.container.guid.clone());
+                    self.cell
+                        .whole(async move { garden.set_egress(&handle, rules).await })
+                        .await??;
+                    tracing::info!(container = self.container.guid, "egress-changed");
+                }
+                // The instance keeps what it has: the next version may be better.
+                Err(error) => tracing::error!(
+                    container = self.container.guid,
+                    error = format!("{error:#}"),
+                    "egress-not-understood"
+                ),
+            }
+            applied.clone_from(&desired.egress_rules);
+        }
+        self.container.set_version(desired.modification_tag.clone());
+        self.dir.save_definition(&DesiredLrp {
+            egress_rules: applied.clone(),
+            modification_tag: desired.modification_tag,
+            ..self.desired.clone()
+        })
     }
 
     /// New certificates before the old ones end, and when the internal routes change.

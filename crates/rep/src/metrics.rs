@@ -1,9 +1,10 @@
 //! Use of resources: gauge envelopes of every container, and the numbers behind `GET /container_metrics`.
 
-use crate::cell::{Cell, PROXY_MEMORY_MB};
+use crate::cell::Cell;
 use crate::container::{Container, Work};
 use crate::logs::Logs;
 use crate::spec::Definition;
+use clients::loggregator::Stream;
 use garden::api::Metrics;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,16 +12,10 @@ use wire::loggregator::{Envelope, Gauge, GaugeValue, Message};
 use wire::rep::{ContainerMetrics, ContainerMetricsCollection, LrpMetric, TaskMetric};
 
 /// Emits the container's gauges every interval; never ends.
-pub(crate) async fn emit(
-    cell: &Cell,
-    container: &Container,
-    logs: &Logs,
-    definition: &Definition,
-    proxy: bool,
-) {
+pub(crate) async fn emit(cell: &Cell, container: &Container, logs: &Logs, definition: &Definition) {
     let period = cell.settings.timing.metrics;
     let (mut last, mut last_bytes): (Option<Metrics>, u64) = (None, 0);
-    let mut first = true;
+    let (mut first, mut refused) = (true, false);
     loop {
         // One early, so that a new app has figures at once.
         tokio::time::sleep(if first {
@@ -33,13 +28,25 @@ pub(crate) async fn emit(
         let Ok(now) = cell.garden.metrics(&container.guid).await else {
             continue;
         };
+        if now.refused_packets > 0 && !std::mem::replace(&mut refused, true) {
+            say_limit(container, logs);
+        }
         let bytes = logs.bytes();
         let rate = bytes.saturating_sub(last_bytes) as f64 / period.as_secs_f64();
-        for gauges in gauges(&now, last.as_ref(), definition, proxy, rate) {
+        for gauges in gauges(&now, last.as_ref(), definition, rate) {
             cell.loggregator.emit(envelope(logs, gauges));
         }
         (last, last_bytes) = (Some(now), bytes);
     }
+}
+
+/// Once per instance: what limits refuse may come by the thousand.
+fn say_limit(container: &Container, logs: &Logs) {
+    tracing::warn!(container = container.guid, "network-limit-reached");
+    logs.cell(
+        Stream::Err,
+        "The instance reached its limit of connections or packets: what exceeds it is refused. Close connections that are not needed, use fewer of them again and again, or run more instances",
+    );
 }
 
 type Gauges = Vec<(&'static str, &'static str, f64)>;
@@ -49,7 +56,6 @@ fn gauges(
     now: &Metrics,
     last: Option<&Metrics>,
     definition: &Definition,
-    proxy: bool,
     log_rate: f64,
 ) -> [Gauges; 3] {
     let used = now.cpu.saturating_sub(last.map_or(0, |l| l.cpu)) as f64;
@@ -59,7 +65,6 @@ fn gauges(
     } else {
         0.0
     };
-    let (memory, memory_limit) = app_memory(now, proxy);
     // What the app is entitled to: its share of a core by weight.
     let entitlement = now.age as f64 * f64::from(definition.cpu_weight) / 100.0;
     let entitled = if entitlement > 0.0 {
@@ -70,9 +75,9 @@ fn gauges(
     [
         vec![
             ("cpu", "percentage", cpu),
-            ("memory", "bytes", memory),
+            ("memory", "bytes", now.memory as f64),
             ("disk", "bytes", now.disk as f64),
-            ("memory_quota", "bytes", memory_limit),
+            ("memory_quota", "bytes", now.memory_limit as f64),
             ("disk_quota", "bytes", now.disk_limit as f64),
         ],
         vec![
@@ -88,17 +93,6 @@ fn gauges(
             ("tx_bytes", "bytes", now.tx_bytes as f64),
         ],
     ]
-}
-
-/// The app's part of memory and limit, in which the proxy has its own.
-fn app_memory(metrics: &Metrics, proxy: bool) -> (f64, f64) {
-    let (used, limit) = (metrics.memory as f64, metrics.memory_limit as f64);
-    let extra = (PROXY_MEMORY_MB << 20) as f64;
-    if proxy && limit > extra {
-        (used * (limit - extra) / limit, limit - extra)
-    } else {
-        (used, limit)
-    }
 }
 
 fn envelope(logs: &Logs, gauges: Gauges) -> Envelope {
@@ -137,10 +131,6 @@ pub(crate) async fn collection(cell: &Cell) -> ContainerMetricsCollection {
     for (container, metrics) in containers.iter().zip(measured) {
         let Ok(m) = metrics else { continue };
         let tags: BTreeMap<String, String> = container.status().metric_tags;
-        let (memory, memory_limit) = app_memory(
-            &m,
-            cell.settings.proxy && matches!(container.work, Work::Lrp { .. }),
-        );
         let metrics = ContainerMetrics {
             metric_guid: tags.get("source_id").cloned().unwrap_or_default(),
             cpu_usage_fraction: if m.age > 0 {
@@ -150,8 +140,8 @@ pub(crate) async fn collection(cell: &Cell) -> ContainerMetricsCollection {
             },
             disk_usage_bytes: m.disk,
             disk_quota_bytes: m.disk_limit,
-            memory_usage_bytes: memory as u64,
-            memory_quota_bytes: memory_limit as u64,
+            memory_usage_bytes: m.memory,
+            memory_quota_bytes: m.memory_limit,
             rx_bytes: Some(m.rx_bytes),
             tx_bytes: Some(m.tx_bytes),
         };
@@ -183,20 +173,6 @@ mod tests {
     use wire::bbs::DesiredLrp;
 
     #[test]
-    fn the_proxys_share_is_taken_out() {
-        let metrics = Metrics {
-            memory: 48 << 20,
-            memory_limit: 96 << 20,
-            ..Metrics::default()
-        };
-        assert_eq!(
-            app_memory(&metrics, true),
-            ((32u64 << 20) as f64, (64u64 << 20) as f64)
-        );
-        assert_eq!(app_memory(&metrics, false).1, (96u64 << 20) as f64);
-    }
-
-    #[test]
     fn cpu_is_a_percentage_of_one_core_since_the_last_time() {
         let definition = Definition::from(&DesiredLrp::default());
         let at = |cpu, age| Metrics {
@@ -205,12 +181,9 @@ mod tests {
             ..Metrics::default()
         };
         assert_eq!(
-            gauges(&at(300, 1000), Some(&at(100, 600)), &definition, false, 0.0)[0][0].2,
+            gauges(&at(300, 1000), Some(&at(100, 600)), &definition, 0.0)[0][0].2,
             50.0
         );
-        assert_eq!(
-            gauges(&at(0, 0), None, &definition, false, 0.0)[0][0].2,
-            0.0
-        );
+        assert_eq!(gauges(&at(0, 0), None, &definition, 0.0)[0][0].2, 0.0);
     }
 }

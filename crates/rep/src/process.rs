@@ -69,7 +69,7 @@ pub(crate) async fn run(run: Run<'_>, cancel: &CancellationToken) -> Result<Ende
                 }
             },
             ended = &mut process.exit, if exit.is_none() => {
-                let ended = ended.map_err(|_| GardenError::ProcessNotFound { handle: handle.to_owned(), process: id.clone() })?;
+                let ended = ended.map_err(|_| GardenError::WatcherGone(handle.to_owned()))?;
                 exit = Some(ended);
                 deadline = Some(Instant::now() + LINGER);
             }

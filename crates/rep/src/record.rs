@@ -84,6 +84,14 @@ impl ContainerDir {
         replace(&self.path.join("record.json"), &serde_json::to_vec(record)?)
     }
 
+    /// Replaces the definition, so that a later process knows what is applied.
+    pub(crate) fn save_definition(&self, definition: &impl prost::Message) -> Result<()> {
+        replace(
+            &self.path.join("definition.pb"),
+            &definition.encode_to_vec(),
+        )
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

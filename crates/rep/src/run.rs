@@ -8,7 +8,7 @@ use crate::handle::Handle;
 use crate::identity::{InstanceIssuer, set_mode};
 use crate::record::containers_dir;
 use crate::transfer::Transfers;
-use crate::{adopt, bulk, presence, server};
+use crate::{adopt, bulk, guard, presence, server};
 use anyhow::{Context as _, Result};
 use clients::locket;
 use kit::CancellationToken;
@@ -57,7 +57,12 @@ impl Rep {
             loggregator: config.loggregator,
             issuer: InstanceIssuer::new(&config.instance_ca, config.instance_validity)?,
             assets,
-            cache: Cache::new(transfers, config.work_dir.join("cache"))?,
+            cache: Cache::new(
+                transfers,
+                config.work_dir.join("cache"),
+                dirs,
+                config.cache_bytes,
+            )?,
             settings: Settings {
                 cell_id: config.cell_id,
                 zone: config.zone,
@@ -117,6 +122,8 @@ impl Rep {
             ending.clone(),
         ));
         let bulk = tokio::spawn(bulk::run(cell.clone(), ending.clone()));
+        let repair = tokio::spawn(guard::repair(cell.clone(), ending.clone()));
+        let refresh = tokio::spawn(guard::refresh(cell.clone(), ending.clone()));
         let leave = CancellationToken::new();
         let presence = tokio::spawn(
             locket::Presence::cell(locket, &presence::cell_presence(&cell)).run(leave.clone()),
@@ -134,7 +141,9 @@ impl Rep {
             // Its instances run on: the presence lives for its TTL, in which a new rep may take them over.
             presence.abort();
         }
-        let _ = bulk.await;
+        for watcher in [bulk, repair, refresh] {
+            let _ = watcher.await;
+        }
         cell.tasks.close();
         if tokio::time::timeout(DETACH_LIMIT, cell.tasks.wait())
             .await

@@ -65,7 +65,7 @@ pub(crate) fn cell_state(cell: &Cell) -> CellState {
         placement_tags: cell.settings.placement_tags.clone(),
         optional_placement_tags: cell.settings.optional_placement_tags.clone(),
         proxy_memory_allocation_mb: if cell.settings.proxy {
-            crate::cell::PROXY_MEMORY_MB as i32
+            crate::cell::SIDECAR_MEMORY_MB as i32
         } else {
             0
         },
@@ -139,7 +139,7 @@ fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
     work.lrps
         .sort_by_key(|lrp| std::cmp::Reverse(lrp.resource.memory_mb));
     for lrp in work.lrps {
-        let guid = uuid::Uuid::new_v4().to_string();
+        let guid = instance_guid();
         let what = Work::Lrp {
             process_guid: lrp.process_guid.clone(),
             index: lrp.index,
@@ -172,6 +172,13 @@ fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
     refused
 }
 
+/// As long as the original's, so that chain names and host names made of it are never cut.
+fn instance_guid() -> String {
+    let mut guid = uuid::Uuid::new_v4().to_string();
+    guid.truncate(28);
+    guid
+}
+
 async fn update_lrp(
     State(cell): State<Arc<Cell>>,
     Path((_, instance_guid)): Path<(String, String)>,
@@ -182,14 +189,18 @@ async fn update_lrp(
         Err(refusal) => return refusal.into_response(),
     };
     match cell.container(&instance_guid) {
-        Some(container) => container.change_routing(
-            update
-                .internal_routes
-                .into_iter()
-                .map(|r| r.hostname)
-                .collect(),
-            update.metric_tags,
-        ),
+        Some(container) => {
+            container.change_routing(
+                update
+                    .internal_routes
+                    .into_iter()
+                    .map(|r| r.hostname)
+                    .collect(),
+                update.metric_tags,
+            );
+            // What else has changed is read at the BBS.
+            container.refresh.notify_one();
+        }
         None => tracing::info!(instance_guid, "update-of-unknown-instance"),
     }
     StatusCode::ACCEPTED.into_response()

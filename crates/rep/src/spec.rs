@@ -1,5 +1,6 @@
 //! What a desired LRP or a task definition says about its container, in garden's terms.
 
+use crate::cell::SIDECAR_MEMORY_MB;
 use anyhow::{Context as _, Result, bail};
 use cell_plan::egress;
 use garden::api::{EgressRule, Limits, Protocol};
@@ -93,16 +94,11 @@ const MEGABYTE: u64 = 1 << 20;
 const MAX_CPU_SHARES: u64 = 1024;
 
 impl Definition {
-    /// `proxy_memory_mb` comes on top of the app's memory, if that is limited.
-    pub(crate) fn limits(&self, proxy_memory_mb: u64) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         let positive = |n: i32| u64::try_from(n).unwrap_or(0);
-        let memory = positive(self.memory_mb);
         Limits {
-            memory: if memory == 0 {
-                0
-            } else {
-                (memory + proxy_memory_mb) * MEGABYTE
-            },
+            memory: positive(self.memory_mb) * MEGABYTE,
+            sidecar_memory: SIDECAR_MEMORY_MB * MEGABYTE,
             disk: positive(self.disk_mb) * MEGABYTE,
             cpu_shares: MAX_CPU_SHARES * u64::from(self.cpu_weight) / 100,
             pids: positive(self.max_pids),
@@ -110,23 +106,7 @@ impl Definition {
     }
 
     pub(crate) fn egress(&self) -> Result<Vec<EgressRule>> {
-        let mut rules = Vec::new();
-        for rule in &self.egress_rules {
-            let text = egress::RuleText {
-                protocol: &rule.protocol,
-                destinations: &rule.destinations,
-                ports: &rule.ports,
-                port_range: rule.port_range.as_ref().map(|r| (r.start, r.end)),
-                icmp: rule.icmp_info.as_ref().map(|i| (i.kind, i.code)),
-                log: rule.log,
-            };
-            rules.extend(
-                egress::check(&text)
-                    .context("use a security group rule")?
-                    .map(egress_rule),
-            );
-        }
-        Ok(rules)
+        egress(&self.egress_rules)
     }
 
     /// Refuses what this cell cannot give.
@@ -204,6 +184,27 @@ impl Definition {
     }
 }
 
+/// Checked rules in garden's terms.
+pub(crate) fn egress(texts: &[SecurityGroupRule]) -> Result<Vec<EgressRule>> {
+    let mut rules = Vec::new();
+    for rule in texts {
+        let text = egress::RuleText {
+            protocol: &rule.protocol,
+            destinations: &rule.destinations,
+            ports: &rule.ports,
+            port_range: rule.port_range.as_ref().map(|r| (r.start, r.end)),
+            icmp: rule.icmp_info.as_ref().map(|i| (i.kind, i.code)),
+            log: rule.log,
+        };
+        rules.extend(
+            egress::check(&text)
+                .context("use a security group rule")?
+                .map(egress_rule),
+        );
+    }
+    Ok(rules)
+}
+
 fn egress_rule(rule: egress::Rule) -> EgressRule {
     let protocol = match rule.protocol {
         egress::Protocol::Tcp => Protocol::Tcp,
@@ -252,7 +253,7 @@ mod tests {
     use wire::bbs::{LogRateLimit, ProtoRoutes};
 
     #[test]
-    fn limits_add_the_proxy_only_to_limited_memory() {
+    fn the_app_gets_what_it_asked_for_and_the_proxy_a_limit_of_its_own() {
         let limits = |memory_mb| {
             Definition::from(&DesiredLrp {
                 memory_mb,
@@ -260,13 +261,14 @@ mod tests {
                 cpu_weight: 50,
                 ..DesiredLrp::default()
             })
-            .limits(32)
+            .limits()
         };
         assert_eq!(
             (limits(64).memory, limits(64).disk, limits(64).cpu_shares),
-            (96 << 20, 1 << 20, 512)
+            (64 << 20, 1 << 20, 512)
         );
         assert_eq!(limits(0).memory, 0);
+        assert_eq!(limits(0).sidecar_memory, SIDECAR_MEMORY_MB << 20);
     }
 
     #[test]

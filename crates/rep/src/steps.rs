@@ -132,7 +132,7 @@ impl Steps {
                         self.perform(inner, format!("{at}-{n}"), source, together.clone())
                     })
                     .collect();
-                codependent_steps(steps, &together, |_| {}).await
+                codependent_steps(steps, &together).await
             } else {
                 Err(StepError::Failed(
                     "action is of a kind that is not known here".to_owned(),
@@ -326,14 +326,14 @@ impl Steps {
         let tar = self.cell.cache.transfers.temp_file();
         let (from, to) = (content.path().to_owned(), tar.path().to_owned());
         tokio::task::spawn_blocking(move || archive::to_tar(&from, &to)).await??;
-        let user = if action.user.is_empty() {
-            DEFAULT_USER
-        } else {
-            &action.user
-        };
         self.cell
             .garden
-            .stream_in(&self.handle, &action.to, user, tar.path().to_owned())
+            .stream_in(
+                &self.handle,
+                &action.to,
+                user_of(&action.user),
+                tar.path().to_owned(),
+            )
             .await
             .map_err(|error| anyhow!("{error}"))?;
         Ok(content.size)
@@ -368,7 +368,12 @@ impl Steps {
         let (tar, file) = (transfers.temp_file(), transfers.temp_file());
         self.cell
             .garden
-            .stream_out(&self.handle, &action.from, tar.path().to_owned())
+            .stream_out(
+                &self.handle,
+                &action.from,
+                user_of(&action.user),
+                tar.path().to_owned(),
+            )
             .await
             .map_err(|error| anyhow!("{error}"))?;
         let (from, to) = (tar.path().to_owned(), file.path().to_owned());
@@ -401,12 +406,38 @@ impl Steps {
     }
 }
 
-/// Steps that live and die together: the first end (even a success) is a failure and cancels the others. `first` hears its reason
-/// before the others have ended.
+fn user_of(wanted: &str) -> &str {
+    if wanted.is_empty() {
+        DEFAULT_USER
+    } else {
+        wanted
+    }
+}
+
+/// Steps that go on together: the first failure cancels the others, and `first` learns of it before they have ended. A success
+/// cancels them only if `cancel_on_success`.
+pub(crate) async fn long_lived_steps(
+    steps: Vec<BoxFuture<'_, StepResult>>,
+    cancel_on_success: bool,
+    cancel: &CancellationToken,
+    first: impl FnOnce(&StepResult),
+) -> StepResult {
+    let mut running: FuturesUnordered<_> = steps.into_iter().collect();
+    while let Some(ended) = running.next().await {
+        if ended.is_err() || cancel_on_success || running.is_empty() {
+            first(&ended);
+            cancel.cancel();
+            while running.next().await.is_some() {}
+            return ended;
+        }
+    }
+    Ok(())
+}
+
+/// Steps that live and die together: the first end (even a success) is a failure and cancels the others.
 pub(crate) async fn codependent_steps(
     steps: Vec<BoxFuture<'_, StepResult>>,
     cancel: &CancellationToken,
-    first: impl FnOnce(&StepResult),
 ) -> StepResult {
     let mut running: FuturesUnordered<_> = steps.into_iter().collect();
     let Some(ended) = running.next().await else {
@@ -416,7 +447,6 @@ pub(crate) async fn codependent_steps(
         Ok(()) => Err(StepError::Failed("Codependent step exited".to_owned())),
         other => other,
     };
-    first(&result);
     cancel.cancel();
     while running.next().await.is_some() {}
     result

@@ -172,7 +172,7 @@ impl Running<'_> {
         let outcome = tokio::select! {
             outcome = self.outcome(&steps) => outcome,
             reason = self.container.failed() => Some(Err(reason)),
-            () = metrics::emit(self.cell, self.container, &self.logs, &self.definition, false) => None,
+            () = metrics::emit(self.cell, self.container, &self.logs, &self.definition) => None,
             () = self.rotate() => None,
         };
         if let Some(outcome) = outcome {

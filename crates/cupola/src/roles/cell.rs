@@ -64,6 +64,7 @@ fn garden_config(
         dns: network.cell_ip,
         router_ports: vec![plan.http_port, plan.https_port],
         log_denied: false,
+        limits: config.limits,
         memory_mb: config.memory_mb.unwrap_or(0),
         disk_mb: config.disk_mb.unwrap_or(0),
         max_containers: config.containers.unwrap_or(0),
@@ -137,7 +138,8 @@ fn rep_and_emitter(
         envoy: config.route_integrity.then_some(assets.envoy),
         inside: assets.inside,
         router_ca_pem: setting.certificates.components_ca().to_owned(),
-        route_integrity: config.route_integrity,
+        route_integrity: config.route_integrity && !config.unproxied_ports,
+        cache_bytes: config.cache_mb << 20,
         timing: rep::Timing::default(),
     })?;
     let handle = rep.handle();

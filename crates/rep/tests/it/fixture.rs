@@ -60,6 +60,7 @@ pub(crate) struct Fixture {
     pub(crate) bbs: StandInBbs,
     pub(crate) certificates: Certificates,
     pub(crate) client: clients::rep::Client,
+    pub(crate) bulk: Duration,
     dir: tempfile::TempDir,
 }
 
@@ -92,6 +93,7 @@ impl Fixture {
             garden: SimGarden::default(),
             bbs,
             client,
+            bulk: Duration::from_millis(200),
             dir,
             certificates,
         }
@@ -142,10 +144,14 @@ impl Fixture {
             inside,
             router_ca_pem: self.certificates.ca.cert_pem.clone(),
             route_integrity: true,
+            cache_bytes: 1 << 30,
             timing: Timing {
-                bulk: Duration::from_millis(200),
+                bulk: self.bulk,
                 route_drain: Duration::from_millis(1),
                 grace: Duration::from_millis(300),
+                refresh: Duration::from_millis(100),
+                repair: Duration::from_millis(100),
+                advice: Duration::from_millis(50),
                 ..Timing::default()
             },
         })

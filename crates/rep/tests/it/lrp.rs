@@ -70,7 +70,8 @@ async fn work_becomes_a_running_instance() {
     assert_eq!(start.metric_tags["process_id"], "p");
 
     let spec = fixture.garden.spec(&guid).unwrap();
-    assert_eq!(spec.limits.memory, (64 + 32) << 20);
+    assert_eq!(spec.limits.memory, 64 << 20, "what the app asked for");
+    assert_eq!(spec.limits.sidecar_memory, 64 << 20, "the proxy's own");
     assert_eq!(
         spec.net_in,
         [61001, 61002].map(|container_port| NetIn {
@@ -127,7 +128,8 @@ async fn work_becomes_a_running_instance() {
     );
     assert_eq!(
         state.total_resources.memory_mb - state.available_resources.memory_mb,
-        96
+        64 + 64,
+        "the app and its sidecars"
     );
     let metrics = fixture.client.container_metrics(&rep.url).await.unwrap();
     assert_eq!(
@@ -224,7 +226,7 @@ async fn never_healthy() {
     fixture.place(&rep, app()).await;
     assert_eq!(
         fixture.bbs.wait_for(crashed).await,
-        "Instance never healthy after 1m0s: connection refused"
+        "Instance never healthy after 1m0s: connection refused; The app does not listen on port 8080; listen on 0.0.0.0:8080 (environment variable PORT)"
     );
     rep.stop().await;
 }

@@ -53,6 +53,7 @@ impl Machine {
             network,
             router_ports: vec![],
             log_denied: false,
+            limits: garden::linux::SharedLimits::default(),
             memory_mb: 0,
             disk_mb: 0,
             max_containers: 0,

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod diego;
 mod fixture;
+mod interleaving;
 mod lrp;
 mod machine;
 mod restart;

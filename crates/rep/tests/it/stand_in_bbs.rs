@@ -6,6 +6,8 @@ use axum::extract::{Path, State};
 use kit::CancellationToken;
 use kit::tls::{ClientAuth, Identity};
 use prost::Message;
+use rand::Rng as _;
+use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -29,6 +31,8 @@ pub(crate) struct Rows {
     pub(crate) tasks: BTreeMap<String, Task>,
     /// Starts are refused: another instance runs.
     pub(crate) refuse_start: bool,
+    /// Decides how many milliseconds each answer takes after it was made.
+    pub(crate) jitter: Option<StdRng>,
 }
 
 #[derive(Clone)]
@@ -92,15 +96,40 @@ fn refusal(kind: ErrorType, message: &str) -> Option<Error> {
 }
 
 async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: Bytes) -> Vec<u8> {
+    let answer = answer_now(&bbs, &path, &body);
+    let millis = {
+        let mut rows = bbs.rows.lock().unwrap();
+        rows.jitter.as_mut().map(|rng| rng.random_range(0..25))
+    };
+    if let Some(millis) = millis {
+        tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+    }
+    answer
+}
+
+fn answer_now(bbs: &StandInBbs, path: &str, body: &Bytes) -> Vec<u8> {
     fn read<M: Message + Default>(body: &Bytes) -> M {
         M::decode(body.clone()).unwrap()
     }
     let done = LifecycleResponse { error: None }.encode_to_vec();
     let mut rows = bbs.rows.lock().unwrap();
     match format!("/{path}").as_str() {
-        path::ACTUAL_LRPS_CLAIM => bbs.note(Call::Claim(read(&body))),
+        path::ACTUAL_LRPS_CLAIM => {
+            let request: ClaimActualLrpRequest = read(body);
+            rows.actual.push(ActualLrp {
+                key: Some(ActualLrpKey {
+                    process_guid: request.process_guid.clone(),
+                    index: request.index,
+                    domain: "cf-apps".into(),
+                }),
+                instance_key: request.instance_key.clone(),
+                state: state::CLAIMED.to_owned(),
+                ..ActualLrp::default()
+            });
+            bbs.note(Call::Claim(request));
+        }
         path::ACTUAL_LRPS_START => {
-            let request: StartActualLrpRequest = read(&body);
+            let request: StartActualLrpRequest = read(body);
             if rows.refuse_start {
                 return LifecycleResponse {
                     error: refusal(
@@ -123,13 +152,13 @@ async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: B
             bbs.note(Call::Start(request));
         }
         path::ACTUAL_LRPS_CRASH => {
-            let request: CrashActualLrpRequest = read(&body);
+            let request: CrashActualLrpRequest = read(body);
             rows.actual
                 .retain(|row| row.instance_key != request.instance_key);
             bbs.note(Call::Crash(request));
         }
         path::ACTUAL_LRPS_REMOVE => {
-            let request: RemoveActualLrpRequest = read(&body);
+            let request: RemoveActualLrpRequest = read(body);
             rows.actual
                 .retain(|row| row.instance_key != request.instance_key);
             bbs.note(Call::Remove(request));
@@ -142,7 +171,7 @@ async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: B
             .encode_to_vec();
         }
         path::DESIRED_LRP_BY_GUID => {
-            let request: DesiredLrpByProcessGuidRequest = read(&body);
+            let request: DesiredLrpByProcessGuidRequest = read(body);
             let desired_lrp = rows.desired.get(&request.process_guid).cloned();
             let error = if desired_lrp.is_some() {
                 None
@@ -154,6 +183,24 @@ async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: B
             };
             return DesiredLrpResponse { error, desired_lrp }.encode_to_vec();
         }
+        path::SCHEDULING_INFOS_LIST => {
+            let request: DesiredLrpsRequest = read(body);
+            let known = rows.desired.values();
+            let asked = known.filter(|lrp| request.process_guids.contains(&lrp.process_guid));
+            let infos = asked.map(|lrp| DesiredLrpSchedulingInfo {
+                key: Some(DesiredLrpKey {
+                    process_guid: lrp.process_guid.clone(),
+                    ..DesiredLrpKey::default()
+                }),
+                modification_tag: lrp.modification_tag.clone(),
+                ..DesiredLrpSchedulingInfo::default()
+            });
+            return DesiredLrpSchedulingInfosResponse {
+                error: None,
+                desired_lrp_scheduling_infos: infos.collect(),
+            }
+            .encode_to_vec();
+        }
         path::TASKS_LIST => {
             return TasksResponse {
                 error: None,
@@ -162,7 +209,7 @@ async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: B
             .encode_to_vec();
         }
         path::TASK_BY_GUID => {
-            let request: TaskByGuidRequest = read(&body);
+            let request: TaskByGuidRequest = read(body);
             return TaskResponse {
                 error: None,
                 task: rows.tasks.get(&request.task_guid).cloned(),
@@ -170,7 +217,7 @@ async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: B
             .encode_to_vec();
         }
         path::START_TASK => {
-            let request: StartTaskRequest = read(&body);
+            let request: StartTaskRequest = read(body);
             if let Some(task) = rows.tasks.get_mut(&request.task_guid) {
                 task.state = TaskState::Running as i32;
             }
@@ -182,11 +229,11 @@ async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: B
             .encode_to_vec();
         }
         path::COMPLETE_TASK => {
-            let request: CompleteTaskRequest = read(&body);
+            let request: CompleteTaskRequest = read(body);
             rows.tasks.remove(&request.task_guid);
             bbs.note(Call::CompleteTask(request));
         }
-        path::REJECT_TASK => bbs.note(Call::RejectTask(read(&body))),
+        path::REJECT_TASK => bbs.note(Call::RejectTask(read(body))),
         other => panic!("unexpected call {other}"),
     }
     done

@@ -5,7 +5,7 @@ use crate::stand_in_bbs::Call;
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::{get, post};
-use garden::api::Exit;
+use garden::api::{Exit, Garden as _};
 use kit::CancellationToken;
 use kit::tls::ClientAuth;
 use tokio::sync::mpsc;
@@ -317,6 +317,69 @@ async fn staging_downloads_and_uploads() {
         },
     );
     assert_eq!(uploads.recv().await.unwrap(), b"the droplet".as_slice());
+    assert!(!fixture.bbs.wait_for(completed).await.failed);
+    rep.stop().await;
+}
+
+#[tokio::test]
+async fn relative_paths_start_at_the_users_home() {
+    let fixture = Fixture::new().await;
+    let rep = fixture.rep().await;
+    let (url, mut uploads) = blobs(&fixture, tgz("app.py", b"print()")).await;
+    let download = DownloadAction {
+        from: format!("{url}/package"),
+        to: ".".into(),
+        user: "vcap".into(),
+        ..DownloadAction::default()
+    };
+    let upload = UploadAction {
+        from: "droplet".into(),
+        to: format!("{url}/droplet"),
+        user: "vcap".into(),
+        ..UploadAction::default()
+    };
+    let actions = vec![
+        Action {
+            download: Some(download),
+            ..Action::default()
+        },
+        run("/builder"),
+        Action {
+            upload: Some(upload),
+            ..Action::default()
+        },
+    ];
+    let serial = Action {
+        serial: Some(SerialAction {
+            actions,
+            log_source: String::new(),
+        }),
+        ..Action::default()
+    };
+    let definition = TaskDefinition {
+        action: Some(serial),
+        result_file: String::new(),
+        ..definition()
+    };
+    give(&fixture, &rep, definition).await;
+    fixture
+        .garden
+        .wait_for(|g| g.process("task-1", "action-1"))
+        .await;
+    fixture
+        .garden
+        .read_file("task-1", "/home/vcap/.", 1)
+        .await
+        .unwrap();
+    fixture
+        .garden
+        .put_file("task-1", "/home/vcap/droplet", b"droplet");
+    let done = Exit {
+        status: 0,
+        out_of_memory: false,
+    };
+    fixture.garden.exit("task-1", "action-1", done);
+    assert_eq!(uploads.recv().await.unwrap(), "droplet");
     assert!(!fixture.bbs.wait_for(completed).await.failed);
     rep.stop().await;
 }

@@ -1,0 +1,73 @@
+//! What is looked at again and again: the machine's firewall rules, and changes of the desired LRPs that run here.
+
+use crate::cell::Cell;
+use crate::container::Work;
+use kit::CancellationToken;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use wire::bbs::{DesiredLrpsRequest, ModificationTag};
+
+/// Brings back firewall rules that somebody removed or changed: every interval, and at once when an instance failed.
+pub(crate) async fn repair(cell: Arc<Cell>, shutdown: CancellationToken) {
+    loop {
+        if let Err(error) = cell.garden.repair().await {
+            tracing::error!(error = format!("{error:#}"), "firewall-not-compared");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(cell.settings.timing.repair) => {}
+            () = cell.repair.nudged() => {}
+        }
+    }
+}
+
+/// Wakes the instances whose desired LRP is not the one that they know. The BBS orders the same at every change; this finds
+/// what such an order did not reach.
+pub(crate) async fn refresh(cell: Arc<Cell>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(cell.settings.timing.refresh) => {}
+        }
+        if let Err(error) = wake_changed(&cell).await {
+            tracing::warn!(error = format!("{error:#}"), "desired-lrps-not-listed");
+        }
+    }
+}
+
+async fn wake_changed(cell: &Cell) -> anyhow::Result<()> {
+    let containers = cell.containers();
+    let mut process_guids: Vec<String> = containers
+        .iter()
+        .filter_map(|container| match &container.work {
+            Work::Lrp { process_guid, .. } => Some(process_guid.clone()),
+            Work::Task { .. } => None,
+        })
+        .collect();
+    process_guids.sort();
+    process_guids.dedup();
+    if process_guids.is_empty() {
+        return Ok(());
+    }
+    let request = DesiredLrpsRequest {
+        process_guids,
+        ..DesiredLrpsRequest::default()
+    };
+    let infos = cell.bbs.scheduling_infos(&request).await?;
+    let tags: BTreeMap<String, ModificationTag> = infos
+        .into_iter()
+        .filter_map(|info| Some((info.key?.process_guid, info.modification_tag?)))
+        .collect();
+    for container in containers {
+        let Work::Lrp { process_guid, .. } = &container.work else {
+            continue;
+        };
+        // Whoever does not know any version yet is about to read the newest.
+        if let (Some(newest), Some(known)) = (tags.get(process_guid), container.version())
+            && *newest != known
+        {
+            container.refresh.notify_one();
+        }
+    }
+    Ok(())
+}
