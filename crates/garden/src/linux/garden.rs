@@ -234,25 +234,26 @@ impl LinuxGarden {
     }
 
     async fn describe(&self, record: &Record) -> Container {
-        let processes: Vec<(String, Option<Exit>)> = match shim::state(&self.paths.socket(&record.key)).await {
-            Ok(state) => state
-                .processes
-                .into_iter()
-                .map(|(id, ended)| (id, ended.map(shim::exit)))
-                .collect(),
-            Err(error) => {
-                tracing::warn!(
-                    handle = record.handle,
-                    error = format!("{error:#}"),
-                    "the container's shim does not answer"
-                );
-                let exits = self.exits_on_disk(record).into_iter();
-                // All have ended with their shim.
-                exits
-                    .map(|(id, exit)| (id, Some(exit.unwrap_or(shim::VANISHED))))
-                    .collect()
-            }
-        };
+        let processes: Vec<(String, Option<Exit>)> =
+            match shim::state(&self.paths.socket(&record.key)).await {
+                Ok(state) => state
+                    .processes
+                    .into_iter()
+                    .map(|(id, ended)| (id, ended.map(shim::exit)))
+                    .collect(),
+                Err(error) => {
+                    tracing::warn!(
+                        handle = record.handle,
+                        error = format!("{error:#}"),
+                        "the container's shim does not answer"
+                    );
+                    let exits = self.exits_on_disk(record).into_iter();
+                    // All have ended with their shim.
+                    exits
+                        .map(|(id, exit)| (id, Some(exit.unwrap_or(shim::VANISHED))))
+                        .collect()
+                }
+            };
         let visible = processes
             .into_iter()
             .filter(|(id, _)| !id.starts_with(super::process::OWN));

@@ -182,7 +182,11 @@ impl Piece {
             for (name, chain) in &mut part.chains {
                 wrong += usize::from(!chain.stands(there.chain(table, name)));
             }
-            wrong += part.jumps.iter().filter(|jump| !jump.stands(there, table)).count();
+            wrong += part
+                .jumps
+                .iter()
+                .filter(|jump| !jump.stands(there, table))
+                .count();
             (wrong > 0).then(|| table.clone())
         });
         broken.collect()
