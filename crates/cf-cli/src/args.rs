@@ -2,8 +2,14 @@
 //!
 //! Flags may stand anywhere, before, between and after positional arguments; `-x VALUE`, `-x=VALUE`, `-xVALUE`,
 //! `--long VALUE`, `--long=VALUE`, `-long VALUE` and bundled switches (`-fr`) are all understood; `--` ends the flags.
+//! The value of a variable and a password may begin with a dash where they stand ([`FREE_TEXT`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+/// Arguments that are any text: what begins with a dash and is no flag of the command is taken as it is. At other places a
+/// word that begins with a dash is a flag, so that a mistyped one is refused by name.
+const FREE_TEXT: [&str; 4] = ["ENV_VAR_NAME", "ENV_VAR_VALUE", "PASSWORD", "[PASSWORD]"];
 
 /// One flag of a command.
 #[derive(Clone, Copy, Debug)]
@@ -70,12 +76,14 @@ pub(crate) struct Spec {
 }
 
 /// What was typed for one command.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Parsed {
     pub(crate) positional: Vec<String>,
     flags: BTreeMap<String, Vec<String>>,
     pub(crate) help: bool,
     pub(crate) verbose: bool,
+    /// The flags that the command has looked at.
+    read: Mutex<BTreeSet<String>>,
 }
 
 impl Parsed {
@@ -88,17 +96,32 @@ impl Parsed {
     }
     /// Whether a flag was given; `key` is its long name, or its short one when there is no long one.
     pub(crate) fn has(&self, key: &str) -> bool {
+        self.note(key);
         self.flags.contains_key(key)
     }
     /// The last value given for a flag.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.flags
-            .get(key)
-            .and_then(|v| v.last())
-            .map(String::as_str)
+        self.all(key).last().map(String::as_str)
     }
     pub(crate) fn all(&self, key: &str) -> &[String] {
+        self.note(key);
         self.flags.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    fn note(&self, key: &str) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.insert(key.to_owned());
+    }
+
+    /// The flags that were given and that the command never looked at, as a person types them.
+    pub(crate) fn without_effect(&self, spec: &Spec) -> Vec<String> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let unread = self.flags.keys().filter(|key| !read.contains(*key));
+        let spelled = |key: &String| {
+            let flag = spec.flags.iter().find(|flag| flag.matches(key));
+            flag.map_or_else(|| key.clone(), Flag::spelled)
+        };
+        unread.map(spelled).collect()
     }
     pub(crate) fn number<T: std::str::FromStr>(
         &self,
@@ -133,19 +156,12 @@ pub(crate) fn parse(spec: &Spec, args: &[String]) -> Result<Parsed, Usage> {
     while let Some(arg) = rest.next() {
         if arg == "--" {
             parsed.positional.extend(rest.by_ref().map(str::to_owned));
+        } else if parsed.takes_as_text(spec, arg) {
+            parsed.positional.push(arg.to_owned());
         } else if let Some(long) = arg.strip_prefix("--").filter(|l| !l.is_empty()) {
             parsed.flag(spec, long, true, &mut rest)?;
         } else if let Some(name) = arg.strip_prefix('-').filter(|s| !s.is_empty()) {
-            if spec.flags.is_empty()
-                && !matches!(name, "h" | "v" | "help" | "verbose")
-                && parsed.positional.len() < spec.args.len()
-                && !parsed.positional.is_empty()
-            {
-                // `set-env APP NAME -Xmx1g`: a command without flags takes such a value as it is
-                parsed.positional.push(arg.to_owned());
-            } else {
-                parsed.flag(spec, name, false, &mut rest)?;
-            }
+            parsed.flag(spec, name, false, &mut rest)?;
         } else {
             parsed.positional.push(arg.to_owned());
         }
@@ -161,6 +177,16 @@ fn unknown(flag: &str) -> Usage {
 }
 
 impl Parsed {
+    /// Whether `arg` is the value of an argument that is any text.
+    fn takes_as_text(&self, spec: &Spec, arg: &str) -> bool {
+        let place = spec.args.get(self.positional.len());
+        let name = arg.trim_start_matches('-');
+        let name = name.split_once('=').map_or(name, |(name, _)| name);
+        let is_flag = matches!(arg, "-h" | "-v" | "--help" | "--verbose")
+            || spec.flags.iter().any(|flag| flag.matches(name));
+        place.is_some_and(|place| FREE_TEXT.contains(place)) && arg.starts_with('-') && !is_flag
+    }
+
     /// One flag, `text` without its dashes; with two dashes it is no bundle of short ones.
     fn flag<'a>(
         &mut self,
@@ -307,8 +333,18 @@ mod tests {
         alias: "se",
         group: "",
         about: "",
-        args: &["APP_NAME", "NAME", "VALUE"],
+        args: &["APP_NAME", "ENV_VAR_NAME", "ENV_VAR_VALUE"],
         flags: &[],
+        examples: &[],
+    };
+
+    const CREATE_USER: Spec = Spec {
+        name: "create-user",
+        alias: "",
+        group: "",
+        about: "",
+        args: &["USERNAME", "[PASSWORD]"],
+        flags: &[value(Some('o'), "", "ORIGIN", "")],
         examples: &[],
     };
 
@@ -369,12 +405,12 @@ mod tests {
             (
                 &SET_ENV,
                 "app",
-                "the required arguments `NAME` and `VALUE` were not provided",
+                "the required arguments `ENV_VAR_NAME` and `ENV_VAR_VALUE` were not provided",
             ),
             (
                 &SET_ENV,
                 "app X",
-                "the required argument `VALUE` was not provided",
+                "the required argument `ENV_VAR_VALUE` was not provided",
             ),
         ] {
             assert_eq!(check(spec, line).unwrap_err(), message, "{line}");
@@ -390,8 +426,34 @@ mod tests {
     }
 
     #[test]
-    fn a_value_with_a_dash_needs_no_quoting_where_there_are_no_flags() {
-        assert_eq!(check(&SET_ENV, "app OPTS -Xmx1g").unwrap().arg(2), "-Xmx1g");
+    fn a_value_may_begin_with_dashes() {
+        let pem = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----";
+        for value in ["-Xmx1g", "-----BEGIN", "--a=b", "-1", "-", pem] {
+            let args = ["app", "OPTS", value].map(str::to_owned);
+            assert_eq!(parse(&SET_ENV, &args).unwrap().arg(2), value);
+        }
+        let args = ["-o", "uaa", "jo", "-secret"].map(str::to_owned);
+        let parsed = parse(&CREATE_USER, &args).unwrap();
+        assert_eq!((parsed.arg(1), parsed.get("o")), ("-secret", Some("uaa")));
+        assert_eq!(
+            check(&SET_ENV, "-x OPTS v").unwrap_err(),
+            "unknown flag `x'"
+        );
+        assert_eq!(
+            check(&CREATE_USER, "jo pw --nope").unwrap_err(),
+            "unknown flag `nope'"
+        );
+    }
+
+    #[test]
+    fn a_flag_that_nobody_reads_is_known() {
+        let parsed = check(&PUSH, "-i 2 --no-route -f").unwrap();
+        assert!(parsed.has("no-route") && parsed.get("instances").is_some());
+        assert_eq!(parsed.without_effect(&PUSH), ["-f"]);
+    }
+
+    #[test]
+    fn help_and_numbers() {
         assert!(check(&SET_ENV, "app --help").unwrap().help);
         assert!(check(&PUSH, "-h").unwrap().help);
         assert_eq!(check(&PUSH, "-i -1").unwrap().get("instances"), Some("-1"));

@@ -3,6 +3,53 @@
 use crate::args::{Flag, Spec};
 use crate::ui::Ui;
 
+/// Commands of the cf CLI that this client does not have, with their aliases.
+pub(crate) const ORIGINAL: &[&str] = &[
+    "add-network-policy add-plugin-repo add-route-policy allow-space-ssh apply-manifest bind-route-service brs",
+    "bind-running-security-group bind-security-group bind-service bs bind-staging-security-group cancel-deployment",
+    "cleanup-outdated-service-bindings config continue-deployment copy-source create-app create-app-manifest",
+    "create-buildpack create-isolation-segment create-org-quota create-quota create-package create-security-group",
+    "create-service cs create-service-broker csb create-service-key csk create-space-quota",
+    "create-user-provided-service cups delete-buildpack delete-isolation-segment delete-org-quota delete-quota",
+    "delete-security-group delete-service ds delete-service-broker delete-service-key dsk delete-space-quota delete-user",
+    "disable-feature-flag disable-org-isolation disable-service-access disable-ssh disallow-space-ssh download-droplet",
+    "droplets enable-feature-flag enable-org-isolation enable-service-access enable-ssh feature-flag feature-flags",
+    "get-health-check get-readiness-health-check install-plugin isolation-segments labels list-plugin-repos marketplace m",
+    "move-route network-policies org-quota quota org-quotas quotas org-users packages passwd pw plugins",
+    "purge-service-instance purge-service-offering remove-network-policy remove-plugin-repo remove-route-policy",
+    "rename-org rename-service rename-service-broker rename-space repo-plugins reset-org-default-isolation-segment",
+    "reset-space-isolation-segment revision revisions rollback route-policies router-groups run-task rt",
+    "running-environment-variable-group revg running-security-groups security-group security-groups service",
+    "service-access service-brokers service-key service-keys sk services s set-droplet set-health-check set-label",
+    "set-org-default-isolation-segment set-org-quota set-quota set-running-environment-variable-group srevg",
+    "set-space-isolation-segment set-space-quota set-staging-environment-variable-group ssevg share-private-domain",
+    "share-route share-service space-quota space-quotas space-ssh-allowed space-users ssh ssh-code ssh-enabled stack",
+    "stage-package stage staging-environment-variable-group sevg staging-security-groups task tasks terminate-task",
+    "unbind-route-service urs unbind-running-security-group unbind-security-group unbind-service us",
+    "unbind-staging-security-group uninstall-plugin unset-label unset-org-role unset-space-quota unset-space-role",
+    "unshare-private-domain unshare-route unshare-service update-buildpack update-destination update-org-quota",
+    "update-quota update-security-group update-service update-service-broker update-space-quota update-stack",
+    "update-user-provided-service uups upgrade-service v3-push",
+];
+
+/// What to do instead when a command is one of the cf CLI's and not one of this client's.
+pub(crate) fn of_the_original(name: &str) -> Option<String> {
+    let is_known = ORIGINAL
+        .iter()
+        .any(|line| line.split(' ').any(|known| known == name));
+    if !is_known {
+        return None;
+    }
+    let hint = if name.contains("ssh") {
+        "\nSSH into apps is not available on Cupola; 'cupola exec APP -- COMMAND' runs a command in an instance."
+    } else {
+        ""
+    };
+    Some(format!(
+        "'{name}' is a command of the cf CLI that this built-in client does not have.\nThe cf CLI (version 8) works with this foundation: install it; it goes on where this client is logged in.\n'cf help' lists the commands of this client.{hint}"
+    ))
+}
+
 pub(crate) fn overview(ui: &Ui, specs: impl Iterator<Item = &'static Spec>) {
     ui.line(format!(
         "cf version {}, Cloud Foundry command line tool",
@@ -39,7 +86,10 @@ const VARIABLES: [(&str, &str); 7] = [
         "Keep the config file in path/to/dir/.cf instead of ~/.cf",
     ),
     ("CF_USERNAME, CF_PASSWORD", "Credentials for 'cf auth'"),
-    ("CF_COLOR=false", "Do not colour output (true: always)"),
+    (
+        "CF_COLOR=false",
+        "Do not colour output (true: always); NO_COLOR does the same",
+    ),
     (
         "CF_TRACE=true",
         "Print API requests and answers, secrets hidden (or append them to a file: CF_TRACE=path)",

@@ -14,6 +14,7 @@ mod units;
 mod api;
 
 mod help;
+mod names;
 mod start;
 mod summary;
 

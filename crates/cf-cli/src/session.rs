@@ -21,6 +21,7 @@ pub(crate) struct Session {
     pub(crate) trace: Trace,
     pub(crate) cwd: PathBuf,
     pub(crate) vars: BTreeMap<String, String>,
+    pub(crate) hosts_file: PathBuf,
     path: PathBuf,
     config: Mutex<Config>,
     /// The connection pool and what it was built for: target and whether certificates are ignored.
@@ -50,6 +51,7 @@ impl Session {
         let (vars, cwd) = (environment.vars.clone(), environment.cwd.clone());
         let var = |name: &str| vars.get(name).map(String::as_str);
         let trace = Trace::new(var("CF_TRACE"), verbose, environment.stdout.clone());
+        let hosts_file = environment.hosts_file.clone();
         let ui = Ui::new(environment);
         let read = Config::path(var("CF_HOME"), var("HOME"))
             .and_then(|path| Ok((Config::load(&path)?, path)));
@@ -60,6 +62,7 @@ impl Session {
                 trace,
                 cwd,
                 vars,
+                hosts_file,
                 path,
                 config: Mutex::new(config),
                 http: Mutex::default(),

@@ -315,6 +315,7 @@ pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: b
             }
         }
         if pending.is_empty() {
+            crate::names::wait_for_app(session, &app.guid).await;
             return Ok(());
         }
         announce_waiting(session, &mut announced);

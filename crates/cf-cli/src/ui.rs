@@ -4,7 +4,6 @@ use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal as _, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where a command runs: variables, folder and streams. Tests give their own.
@@ -17,6 +16,8 @@ pub struct Environment {
     /// Whether stdin and stdout are terminals: colour, progress bars, hidden password input.
     pub stdin_is_terminal: bool,
     pub stdout_is_terminal: bool,
+    /// Where this machine's names stand: `/etc/hosts`.
+    pub hosts_file: PathBuf,
 }
 
 impl std::fmt::Debug for Environment {
@@ -39,9 +40,25 @@ impl Environment {
             stderr: Arc::new(Mutex::new(std::io::stderr())),
             stdin_is_terminal: std::io::stdin().is_terminal(),
             stdout_is_terminal: std::io::stdout().is_terminal(),
+            hosts_file: PathBuf::from("/etc/hosts"),
         }
     }
+
+    /// A dumb terminal can neither colour nor redraw a line.
+    fn is_capable(&self) -> bool {
+        self.stdout_is_terminal && self.vars.get("TERM").is_none_or(|term| term != "dumb")
+    }
+
+    /// `CF_COLOR` decides; else `NO_COLOR` (no-color.org); else whether a person looks on.
+    fn is_coloured(&self) -> bool {
+        let forced = self.vars.get("CF_COLOR").and_then(|v| boolean(v));
+        let is_unwanted = self.vars.get("NO_COLOR").is_some_and(|v| !v.is_empty());
+        forced.unwrap_or(self.is_capable() && !is_unwanted)
+    }
 }
+
+/// 128 and the number of SIGPIPE.
+const SIGPIPE_CODE: u8 = 141;
 
 const RESET: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
@@ -58,7 +75,7 @@ pub(crate) struct Ui {
     colour: bool,
     pub(crate) terminal: bool,
     hidden_input: bool,
-    broken: AtomicBool,
+    broken: Mutex<Option<std::io::Error>>,
 }
 
 impl std::fmt::Debug for Ui {
@@ -75,27 +92,45 @@ fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Ui {
     pub(crate) fn new(environment: Environment) -> Self {
-        let forced = environment.vars.get("CF_COLOR").and_then(|v| boolean(v));
+        let (colour, terminal) = (environment.is_coloured(), environment.is_capable());
         Self {
             out: environment.stdout,
             err: environment.stderr,
             input: Mutex::new(environment.stdin),
-            colour: forced.unwrap_or(environment.stdout_is_terminal),
-            terminal: environment.stdout_is_terminal,
+            colour,
+            terminal,
             hidden_input: environment.stdin_is_terminal,
-            broken: AtomicBool::new(false),
+            broken: Mutex::default(),
         }
     }
 
     /// Whether nobody reads stdout any more (`cf logs app | head`).
     pub(crate) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
+        locked(&self.broken).is_some()
     }
 
+    /// The exit code of a command that ended with `code`: another one when its output did not get out. A reader that has
+    /// gone is no news for anybody (`cf apps | head -1`): the code is then the one of a program that the signal ends.
+    pub(crate) fn exit_code(&self, code: u8) -> u8 {
+        let reason = match &*locked(&self.broken) {
+            None => return code,
+            Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return SIGPIPE_CODE,
+            Some(error) => error.to_string(),
+        };
+        self.warn(format!("write stdout: {reason}"));
+        code.max(1)
+    }
+
+    /// Writes; after the first failure nothing more is written.
     pub(crate) fn raw(&self, bytes: &[u8]) {
+        if self.is_broken() {
+            return;
+        }
         let mut out = locked(&self.out);
-        if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
-            self.broken.store(true, Ordering::Relaxed);
+        let written = out.write_all(bytes).and_then(|()| out.flush());
+        drop(out);
+        if let Err(error) = written {
+            *locked(&self.broken) = Some(error);
         }
     }
     pub(crate) fn line(&self, text: impl AsRef<str>) {

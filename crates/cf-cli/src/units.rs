@@ -29,18 +29,13 @@ pub(crate) fn kibibytes(n: u64) -> String {
     }
 }
 
-/// `256M`, `1GB`, `512mb` as mebibytes; `None` when it is not such a quantity.
+/// What a quantity must be, in the original's words.
+pub(crate) const QUANTITY: &str =
+    "Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB";
+
+/// `256M`, `0.5G`, `65536K`, `512mb` as mebibytes; `None` when it is no such quantity, or less than one mebibyte.
 pub(crate) fn megabytes(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_uppercase();
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok().filter(|n| *n > 0)?;
-    match unit {
-        "M" | "MB" => Some(number),
-        "G" | "GB" => number.checked_mul(1024),
-        "T" | "TB" => number.checked_mul(1024 * 1024),
-        _ => None,
-    }
+    go_values::quantity::megabytes(text).filter(|megabytes| *megabytes > 0)
 }
 
 /// A log rate: -1 is unlimited.
@@ -113,11 +108,11 @@ mod tests {
     #[test]
     fn quantities_need_a_unit() {
         assert_eq!(
-            ["256M", "1g", "64mb", "2GB"].map(megabytes),
-            [Some(256), Some(1024), Some(64), Some(2048)]
+            ["256M", "1g", "64mb", "2GB", "0.5G", "65536K", "1GiB"].map(megabytes),
+            [256, 1024, 64, 2048, 512, 64, 1024].map(Some)
         );
         assert_eq!(
-            ["256", "M", "1.5G", "-1M", "0M", "1K", ""].map(megabytes),
+            ["256", "M", "-1M", "0M", "1K", "", "1.5"].map(megabytes),
             [None; 7]
         );
     }

@@ -1,5 +1,6 @@
 //! BBS messages as the original prints them: Go's encoding of its generated structs. Members of embedded structs stand
 //! flat, the order is the struct's, some empty values are left out and some are `null`; jq scripts depend on all of it.
+//! Specs that people write come in the same shapes.
 
 mod action;
 mod actual_lrp;
@@ -7,15 +8,18 @@ mod cell;
 mod definition;
 mod desired_lrp;
 mod event;
+mod read;
+mod specs;
 mod task;
 #[cfg(test)]
 mod tests;
 
 pub use action::action;
-pub use actual_lrp::actual_lrp;
+pub use actual_lrp::{actual_lrp, actual_lrp_group};
 pub use cell::{cell_presence, resource};
-pub use desired_lrp::{desired_lrp, desired_lrp_update, scheduling_info};
-pub use event::event;
+pub use desired_lrp::{desired_lrp, scheduling_info};
+pub use event::{event, group_event};
+pub use specs::{read_desired_lrp, read_desired_lrp_update, read_task};
 pub use task::task;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};

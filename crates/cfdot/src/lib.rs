@@ -1,13 +1,27 @@
-//! cfdot: the operator's view of Diego. Each command makes one call of the BBS (locket for `locks` and `presences`, the
-//! rep for `cell-state`) and prints JSON, one object a line, with the original's field names and order ([`json`]).
+//! cfdot: the operator's view of Diego, with the commands, flags, environment variables, texts and exit codes of the
+//! original. Each command makes one call of the BBS, of locket or of a rep and prints JSON, one object a line, with the
+//! original's field names and order ([`json`]).
 //!
-//! Called as `cupola cfdot …`. It changes nothing but by the commands that say so.
+//! Called as `cupola cfdot …`. A command line's way: [`verbs`] is the table of commands, `flags` reads by it, `target`
+//! finds the servers, `commands` calls them; `help` and `completion` print the table. Nothing changes but by the commands
+//! whose names are verbs of change.
 
-mod args;
 mod commands;
+mod completion;
+mod failure;
+mod flags;
+mod help;
 pub mod json;
+mod line;
+mod target;
+#[cfg(test)]
+mod tests;
+mod verbs;
 
+use failure::Failure;
 use kit::tls::Identity;
+use line::Line;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -23,42 +37,70 @@ pub struct Options {
 
 /// Runs one command (`args`: what follows `cfdot`) and prints to stdout and stderr.
 ///
-/// Exit codes: 0, 3 for a mistake in the command line, 4 for an error that the BBS, locket or a rep answered, 5 for others.
+/// Exit codes: 0; 3 for a mistake in the command line or the environment; 4 for an error that the BBS, locket or a rep
+/// answered; 5 for others, such as a server that cannot be reached; 255 for a command or flag that does not exist.
 pub async fn run(args: Vec<String>, options: Options) -> ExitCode {
-    ExitCode::from(
-        run_to(
-            args,
-            options,
-            &mut std::io::stdout(),
-            &mut std::io::stderr(),
-        )
-        .await,
-    )
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let (out, err) = (&mut std::io::stdout(), &mut std::io::stderr());
+    ExitCode::from(run_to(args, &environment, options, out, err).await)
 }
 
-/// The same with given streams and the exit code as a number.
+/// The same with a given environment and streams, and the exit code as a number.
 pub async fn run_to(
     args: Vec<String>,
+    environment: &BTreeMap<String, String>,
     options: Options,
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
 ) -> u8 {
-    let command = match args::parse(args) {
-        Ok(command) => command,
-        Err(args::Stop::Help(text)) => {
-            let _ = write!(out, "{text}");
-            return 0;
+    let (verb, rest) = match line::read(&args) {
+        Line::Print(text) => return printed(out, err, &text),
+        Line::Refused { message, hint } => {
+            let _ = writeln!(err, "Error: {message}\n{hint}");
+            return failure::UNREADABLE;
         }
-        Err(args::Stop::Mistake(text)) => {
-            let _ = writeln!(err, "{text}");
-            return 3;
+        Line::Verb(verb, rest) => (verb, rest),
+    };
+    if let Some(instead) = verb.deprecated {
+        let _ = writeln!(err, "Command {:?} is deprecated, {instead}", verb.name);
+    }
+    let done = match line::parse(verb, &rest) {
+        Err(failure) => Err(failure),
+        Ok(None) => {
+            let text = help::command(verb, help::HelpFlag::Shown);
+            return printed(out, err, &text);
+        }
+        Ok(Some(parsed)) => {
+            let streams = commands::Streams { out, err };
+            Box::pin(commands::run(verb, &parsed, environment, options, streams)).await
         }
     };
-    match commands::run(command, options, out).await {
+    match done {
         Ok(()) => 0,
         Err(failure) => {
-            let _ = writeln!(err, "{failure}");
-            failure.exit_code()
+            let usage = failure
+                .with_usage
+                .then(|| help::usage(verb, help::HelpFlag::Shown));
+            failed(err, &failure, usage)
         }
+    }
+}
+
+fn failed(err: &mut (dyn Write + Send), failure: &Failure, usage: Option<String>) -> u8 {
+    if !failure.message.is_empty() {
+        let _ = writeln!(err, "Error: {}", failure.message);
+    }
+    if let Some(usage) = usage {
+        let _ = writeln!(err, "{usage}");
+    }
+    failure.code
+}
+
+fn printed(out: &mut (dyn Write + Send), err: &mut (dyn Write + Send), text: &str) -> u8 {
+    match commands::write(out, text) {
+        Ok(()) => 0,
+        Err(failure) => failed(err, &failure, None),
     }
 }

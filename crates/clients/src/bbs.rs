@@ -55,6 +55,19 @@ impl Client {
         })
     }
 
+    /// The same with a TLS configuration of the caller's. `timeout` bounds each request; event streams have no bound.
+    pub fn with_tls(
+        url: impl Into<String>,
+        tls: rustls::ClientConfig,
+        timeout: Option<Duration>,
+    ) -> Result<Self> {
+        Ok(Self {
+            url: url.into().trim_end_matches('/').to_owned(),
+            calls: crate::http::client_of(tls.clone(), timeout)?,
+            streams: crate::http::client_of(tls, None)?,
+        })
+    }
+
     async fn call<Q: Message, A: Message + Default>(
         &self,
         path: &'static str,
@@ -141,6 +154,47 @@ impl Client {
             })
             .await?
             .actual_lrps)
+    }
+    /// Deprecated, as the two below: instances in groups with those that evacuate.
+    pub async fn actual_lrp_groups(
+        &self,
+        request: &m::ActualLrpGroupsRequest,
+    ) -> Result<Vec<m::ActualLrpGroup>, BbsError> {
+        Ok(self
+            .call::<_, m::ActualLrpGroupsResponse>(path::GROUPS_LIST, request, |a| a.error.as_ref())
+            .await?
+            .actual_lrp_groups)
+    }
+    pub async fn actual_lrp_groups_of(
+        &self,
+        process_guid: &str,
+    ) -> Result<Vec<m::ActualLrpGroup>, BbsError> {
+        let request = m::ActualLrpGroupsByProcessGuidRequest {
+            process_guid: process_guid.into(),
+        };
+        Ok(self
+            .call::<_, m::ActualLrpGroupsResponse>(path::GROUPS_BY_GUID, &request, |a| {
+                a.error.as_ref()
+            })
+            .await?
+            .actual_lrp_groups)
+    }
+    pub async fn actual_lrp_group(
+        &self,
+        process_guid: &str,
+        index: i32,
+    ) -> Result<m::ActualLrpGroup, BbsError> {
+        let request = m::ActualLrpGroupByProcessGuidAndIndexRequest {
+            process_guid: process_guid.into(),
+            index,
+        };
+        Ok(self
+            .call::<_, m::ActualLrpGroupResponse>(path::GROUP_BY_GUID_AND_INDEX, &request, |a| {
+                a.error.as_ref()
+            })
+            .await?
+            .actual_lrp_group
+            .unwrap_or_default())
     }
     pub async fn claim(&self, request: &m::ClaimActualLrpRequest) -> Result<(), BbsError> {
         self.lifecycle(path::ACTUAL_LRPS_CLAIM, request).await
@@ -382,6 +436,10 @@ impl Client {
     pub async fn instance_events(&self, cell_id: &str) -> Result<Events> {
         self.events(path::INSTANCE_EVENTS, cell_id).await
     }
+    /// The deprecated events of groups of actual LRPs, only those of `cell_id` when that is not empty.
+    pub async fn group_events(&self, cell_id: &str) -> Result<GroupEvents> {
+        Ok(GroupEvents(self.events(path::GROUP_EVENTS, cell_id).await?))
+    }
     pub async fn task_events(&self) -> Result<Events> {
         self.events(path::TASK_EVENTS, "").await
     }
@@ -407,28 +465,46 @@ impl Client {
     }
 }
 
+pub use crate::sse::Ended as StreamEnded;
+
 /// An open event stream.
 #[derive(Debug)]
 pub struct Events(sse::Stream);
 
 impl Events {
-    /// The next event. `Err` when the stream ended or broke: subscribe again and resync. Unknown events are skipped.
+    /// The next event. `Err` when the stream ended ([`StreamEnded`]) or broke: subscribe again and resync. Unknown events
+    /// are skipped.
     pub async fn next(&mut self) -> Result<m::Event> {
-        loop {
-            if let Some(event) = decode(&self.0.next().await?)? {
-                return Ok(event);
-            }
-        }
+        next(&mut self.0, m::Event::decode).await
     }
 }
 
-fn decode(event: &sse::Event) -> Result<Option<m::Event>> {
-    let name = event.name.trim();
-    if name.is_empty() {
-        return Ok(None);
+/// An open stream of the deprecated events of groups.
+#[derive(Debug)]
+pub struct GroupEvents(Events);
+
+impl GroupEvents {
+    /// The next event of a group; others are skipped. `Err` as for [`Events::next`].
+    pub async fn next(&mut self) -> Result<m::GroupEvent> {
+        next(&mut self.0.0, m::GroupEvent::decode).await
     }
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(event.data.trim())
-        .context("event data is not base64")?;
-    m::Event::decode(name, &bytes).with_context(|| format!("decode event {name}"))
+}
+
+type Decode<E> = fn(&str, &[u8]) -> Result<Option<E>, prost::DecodeError>;
+
+async fn next<E>(stream: &mut sse::Stream, decode: Decode<E>) -> Result<E> {
+    loop {
+        let event = stream.next().await?;
+        let name = event.name.trim();
+        if name.is_empty() {
+            continue;
+        }
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(event.data.trim())
+            .context("event data is not base64")?;
+        let decoded = decode(name, &bytes).with_context(|| format!("decode event {name}"))?;
+        if let Some(decoded) = decoded {
+            return Ok(decoded);
+        }
+    }
 }

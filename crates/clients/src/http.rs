@@ -39,7 +39,11 @@ pub enum Authorities {
 
 /// A pooled client that presents `identity` and trusts its CA only. `timeout` bounds a whole request, `None` for streams.
 pub fn client(identity: &Identity, timeout: Option<Duration>) -> Result<reqwest::Client> {
-    let tls = kit::tls::client_config(identity)?;
+    client_of(kit::tls::client_config(identity)?, timeout)
+}
+
+/// The same with a TLS configuration of the caller's.
+pub fn client_of(tls: rustls::ClientConfig, timeout: Option<Duration>) -> Result<reqwest::Client> {
     let builder = builder(timeout).tls_backend_preconfigured(tls);
     builder.build().context("build HTTP client")
 }

@@ -60,8 +60,13 @@ impl LocketError {
 impl Client {
     /// `url`: `https://127.0.0.1:8891`. Must be called inside a tokio runtime.
     pub fn new(url: impl Into<String>, identity: &Identity) -> Result<Self> {
+        Self::with_tls(url, kit::tls::client_config(identity)?)
+    }
+
+    /// The same with a TLS configuration of the caller's.
+    pub fn with_tls(url: impl Into<String>, tls: rustls::ClientConfig) -> Result<Self> {
         Ok(Self {
-            channel: channel(&url.into(), identity)?,
+            channel: channel(&url.into(), tls)?,
         })
     }
 
@@ -163,8 +168,8 @@ pub fn cell_presence(resource: &Resource) -> Option<CellPresence> {
     }
 }
 
-/// A lazy gRPC channel over mTLS with `identity`.
-fn channel(url: &str, identity: &Identity) -> Result<Channel> {
+/// A lazy gRPC channel over TLS.
+fn channel(url: &str, mut tls: rustls::ClientConfig) -> Result<Channel> {
     let uri: Uri = url
         .parse()
         .with_context(|| format!("locket address {url:?}: want https://host:port"))?;
@@ -183,7 +188,6 @@ fn channel(url: &str, identity: &Identity) -> Result<Channel> {
     );
     let name = ServerName::try_from(authority.host().trim_matches(['[', ']']).to_owned())
         .with_context(|| format!("locket address {url:?}"))?;
-    let mut tls = kit::tls::client_config(identity)?;
     tls.alpn_protocols = vec![b"h2".to_vec()];
     let tls = TlsConnector::from(Arc::new(tls));
     let connector = tower::service_fn(move |_: Uri| {

@@ -27,6 +27,13 @@ impl Client {
         })
     }
 
+    /// The same with a TLS configuration of the caller's.
+    pub fn with_tls(tls: rustls::ClientConfig, timeout: Duration) -> Result<Self> {
+        Ok(Self {
+            http: crate::http::client_of(tls, Some(timeout))?,
+        })
+    }
+
     /// `Err` also when the cell says that it is unhealthy (503): it is no candidate then.
     pub async fn state(&self, rep_url: &str) -> Result<CellState> {
         let request = self.http.get(url(rep_url, path::STATE));

@@ -5,6 +5,11 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use std::pin::Pin;
 
+/// The server ended the stream in good order.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} ended")]
+pub struct Ended(&'static str);
+
 /// The events of an answer that goes on.
 pub(crate) struct Stream {
     chunks: Pin<Box<dyn futures::Stream<Item = reqwest::Result<Bytes>> + Send>>,
@@ -37,7 +42,7 @@ impl Stream {
             }
             let name = self.name;
             let chunk = self.chunks.next().await;
-            let chunk = chunk.with_context(|| format!("{name} ended"))?;
+            let chunk = chunk.ok_or(Ended(name))?;
             let chunk = chunk.with_context(|| format!("read {name}"))?;
             self.received.push(&chunk);
         }

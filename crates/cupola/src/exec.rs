@@ -46,11 +46,26 @@ pub(crate) async fn cfdot(data: &Path, args: Vec<String>) -> ExitCode {
     })();
     match options {
         Ok(options) => cfdot::run(args, options).await,
+        // flags or the environment may name the servers of another foundation
         Err(error) => {
-            eprintln!("cupola cfdot: {error:#}");
-            ExitCode::FAILURE
+            let code = cfdot::run(args.clone(), cfdot::Options::default()).await;
+            if !names_servers(&args) && code == ExitCode::from(3) {
+                eprintln!("No foundation of this machine is known either: {error:#}");
+            }
+            code
         }
     }
+}
+
+fn names_servers(args: &[String]) -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let has_flag = |name: &str| args.iter().any(|arg| arg.starts_with(name));
+    [
+        ("BBS_URL", "--bbsURL"),
+        ("LOCKET_API_LOCATION", "--locketAPILocation"),
+    ]
+    .into_iter()
+    .any(|(variable, flag)| is_set(variable) || has_flag(flag))
 }
 
 /// `cupola exec APP[/INDEX] -- CMD`: the command's exit code.

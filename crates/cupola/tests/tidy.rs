@@ -6,6 +6,7 @@ use std::path::Path;
 /// Layers, bottom up: a crate depends on crates of lower layers only; components (layer 5) not on each other.
 const LAYERS: &[(&str, u8)] = &[
     ("ids", 0),
+    ("go-values", 0),
     ("lrp", 1),
     ("auction", 1),
     ("routing", 1),
@@ -34,6 +35,7 @@ const LAYERS: &[(&str, u8)] = &[
 /// Neither a run time, nor sockets, nor files.
 const CORES: &[&str] = &[
     "ids",
+    "go-values",
     "lrp",
     "auction",
     "routing",

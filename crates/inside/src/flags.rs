@@ -54,68 +54,20 @@ impl Flags {
     }
 
     pub(crate) fn switch(&self, name: &str) -> Result<bool, String> {
-        match self.text(name, "false") {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            other => Err(format!("invalid boolean value {other:?} for -{name}")),
-        }
+        let text = self.text(name, "false");
+        go_values::boolean(text)
+            .ok_or_else(|| format!("invalid boolean value {text:?} for -{name}"))
     }
 
     pub(crate) fn duration(&self, name: &str, default: Duration) -> Result<Duration, String> {
         match self.values.get(name) {
             None => Ok(default),
-            Some(text) => parse_duration(text).ok_or_else(|| {
+            Some(text) => go_values::duration::parse(text).ok_or_else(|| {
                 format!(
                     "invalid value {text:?} for flag -{name}: want a duration such as 1s or 500ms"
                 )
             }),
         }
-    }
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let (mut rest, mut seconds) = (text, 0.0);
-    while !rest.is_empty() {
-        let number_ends = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let unit_ends = rest[number_ends..]
-            .find(|c: char| c.is_ascii_digit())
-            .map_or(rest.len(), |at| number_ends + at);
-        let number: f64 = rest[..number_ends].parse().ok()?;
-        let unit = match &rest[number_ends..unit_ends] {
-            "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        seconds += number * unit;
-        rest = &rest[unit_ends..];
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).ok())?
-}
-
-/// As Go prints it: `1m0s`, `2.5s`, `500ms`.
-pub(crate) fn show_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let fraction = duration.subsec_millis();
-    if seconds == 0 && fraction > 0 {
-        return format!("{fraction}ms");
-    }
-    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let rest = if fraction == 0 {
-        format!("{rest}s")
-    } else {
-        format!("{}s", format!("{rest}.{fraction:03}").trim_end_matches('0'))
-    };
-    match (hours, minutes) {
-        (0, 0) => rest,
-        (0, _) => format!("{minutes}m{rest}"),
-        _ => format!("{hours}h{minutes}m{rest}"),
     }
 }
 
@@ -159,35 +111,5 @@ mod tests {
                 .unwrap_err()
                 .contains("\"5\"")
         );
-    }
-
-    #[test]
-    fn durations() {
-        for (text, millis) in [
-            ("1s", 1000),
-            ("1000ms", 1000),
-            ("1.5s", 1500),
-            ("2m", 120_000),
-            ("1h0m1s", 3_601_000),
-            ("0", 0),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Some(Duration::from_millis(millis)),
-                "{text}"
-            );
-        }
-        for text in ["", "s", "1", "1x", "-1s"] {
-            assert_eq!(parse_duration(text), None, "{text}");
-        }
-        for (millis, text) in [
-            (60_000, "1m0s"),
-            (2500, "2.5s"),
-            (500, "500ms"),
-            (0, "0s"),
-            (3_601_000, "1h0m1s"),
-        ] {
-            assert_eq!(show_duration(Duration::from_millis(millis)), text);
-        }
     }
 }

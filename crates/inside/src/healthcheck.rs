@@ -11,7 +11,7 @@
 //!
 //! Statuses: 3 no address, 4 TCP refused, 5 HTTP no answer, 6 HTTP not 200, 64 and 65 the same two timed out.
 
-use crate::flags::{Flags, show_duration};
+use crate::flags::Flags;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -141,7 +141,7 @@ fn run(check: &Check, mode: Mode) -> Result<(), Failure> {
                     sleep_until(deadline);
                     eprint!(
                         "Timed out after {} ({attempts} attempts) waiting for startup check to succeed: ",
-                        show_duration(timeout)
+                        go_values::duration::show(timeout)
                     );
                     return Err(failure);
                 }

@@ -1,10 +1,12 @@
 //! TLS identities and configurations of the control plane: a certificate, its key and the CA that peers must chain to.
 
 use anyhow::{Context as _, Result};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -86,6 +88,58 @@ pub fn client_config(identity: &Identity) -> Result<ClientConfig> {
         .with_root_certificates(roots(&identity.ca_pem)?)
         .with_client_auth_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
         .context("use client certificate")
+}
+
+/// A client configuration that presents the identity and accepts any certificate of a server; the CA is not read.
+pub fn unverified_client_config(identity: &Identity) -> Result<ClientConfig> {
+    install_crypto();
+    ClientConfig::builder()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AcceptAny::default()))
+        .with_client_auth_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
+        .context("use client certificate")
+}
+
+/// Accepts any certificate for any name, where an operator has asked for it; signatures are still checked.
+#[derive(Debug)]
+pub struct AcceptAny(WebPkiSupportedAlgorithms);
+
+impl Default for AcceptAny {
+    fn default() -> Self {
+        Self(rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms)
+    }
+}
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
 }
 
 /// The certificates of a PEM text, in order.

@@ -97,6 +97,7 @@ mod tests {
         let kept = |message| Kept {
             timestamp: 1_700_000_000_000_000_001,
             instance_id: "0".into(),
+            tags_size: 0,
             tags: tags.clone(),
             message,
         };

@@ -15,6 +15,8 @@ pub struct Limits {
     pub envelopes_per_source: usize,
     /// About the memory that all envelopes take.
     pub bytes: usize,
+    /// About the memory that those of one source take.
+    pub bytes_per_source: usize,
 }
 
 impl Default for Limits {
@@ -23,9 +25,19 @@ impl Default for Limits {
             envelopes: 100_000,
             envelopes_per_source: 10_000,
             bytes: 64 << 20,
+            bytes_per_source: 16 << 20,
         }
     }
 }
+
+/// Longest name of a source or an instance, and most bytes of tags that an envelope may carry. What is longer is none of
+/// ours: guids have 36 characters, and the rep's tags take less than a kilobyte.
+const MAX_NAME: usize = 256;
+const MAX_TAGS: usize = 16 << 10;
+/// Tags up to this size count once for all envelopes that share them, larger ones for each.
+const SMALL_TAGS: usize = 1 << 10;
+/// What a source takes beside its envelopes.
+const SOURCE_SIZE: usize = 512;
 
 /// Different sets of tags that a source remembers in order to share them.
 const SHARED_TAGS: usize = 16;
@@ -53,6 +65,8 @@ pub(crate) struct Kept {
     pub(crate) timestamp: i64,
     pub(crate) instance_id: String,
     pub(crate) tags: Arc<BTreeMap<String, String>>,
+    /// What the tags count; 0 when an older envelope of the source has the same small ones.
+    pub(crate) tags_size: usize,
     pub(crate) message: Message,
 }
 
@@ -98,27 +112,44 @@ impl Store {
         }
     }
 
-    /// Takes an envelope in; one without source or message is dropped.
+    /// Takes an envelope in; one without source or message, or of a size that no component sends, is dropped.
     pub(crate) fn put(&mut self, envelope: Envelope) {
         let Some(message) = envelope.message.filter(|_| !envelope.source_id.is_empty()) else {
             return;
         };
-        let source = self.sources.entry(envelope.source_id).or_default();
-        let kept = Kept {
-            timestamp: envelope.timestamp,
-            instance_id: envelope.instance_id,
-            tags: source.share(envelope.tags),
-            message,
-        };
-        let bytes = kept.size();
-        if bytes > self.limits.bytes / 4 {
-            source.expired += 1;
+        let tags_size = size_of_tags(&envelope.tags);
+        let names = [&envelope.source_id, &envelope.instance_id];
+        if names.iter().any(|name| name.len() > MAX_NAME) || tags_size > MAX_TAGS {
             return;
         }
-        source.insert(kept);
+        let size = size(&envelope.instance_id, &message) + tags_size;
+        if size > self.limits.bytes_per_source / 4 {
+            if let Some(source) = self.sources.get_mut(&envelope.source_id) {
+                source.expired += 1;
+            }
+            return;
+        }
+        let is_new = !self.sources.contains_key(&envelope.source_id);
+        let source = self.sources.entry(envelope.source_id).or_default();
+        if is_new {
+            self.bytes += SOURCE_SIZE;
+        }
+        let (tags, is_shared) = source.share(envelope.tags);
+        self.bytes += source.insert(Kept {
+            timestamp: envelope.timestamp,
+            instance_id: envelope.instance_id,
+            tags,
+            tags_size: if is_shared && tags_size <= SMALL_TAGS {
+                0
+            } else {
+                tags_size
+            },
+            message,
+        });
         self.envelopes += 1;
-        self.bytes += bytes;
-        if source.kept.len() > self.limits.envelopes_per_source {
+        while source.kept.len() > self.limits.envelopes_per_source
+            || source.bytes > self.limits.bytes_per_source
+        {
             self.bytes -= source.drop_oldest();
             self.envelopes -= 1;
         }
@@ -138,8 +169,16 @@ impl Store {
                 self.bytes -= biggest.drop_oldest();
                 self.envelopes -= 1;
             }
+            if biggest.kept.is_empty() {
+                self.forget_empty();
+            }
         }
+    }
+
+    fn forget_empty(&mut self) {
+        let before = self.sources.len();
         self.sources.retain(|_, source| !source.kept.is_empty());
+        self.bytes -= (before - self.sources.len()) * SOURCE_SIZE;
     }
 
     pub(crate) fn read(&self, source_id: &str, query: &Query) -> Vec<Kept> {
@@ -184,7 +223,8 @@ impl Store {
 
 impl Source {
     /// Nearly always behind the newest; else where it belongs. A taken timestamp is counted up to the next free one.
-    fn insert(&mut self, mut kept: Kept) {
+    /// Returns how many bytes that takes.
+    fn insert(&mut self, mut kept: Kept) -> usize {
         let mut at = match self.kept.back() {
             Some(newest) if newest.timestamp >= kept.timestamp => {
                 self.kept.partition_point(|k| k.timestamp < kept.timestamp)
@@ -199,8 +239,10 @@ impl Source {
             kept.timestamp = kept.timestamp.saturating_add(1);
             at += 1;
         }
-        self.bytes += kept.size();
+        let size = kept.size();
+        self.bytes += size;
         self.kept.insert(at, kept);
+        size
     }
 
     /// How many bytes that freed.
@@ -213,18 +255,40 @@ impl Source {
         oldest.size()
     }
 
-    /// Lines of one instance carry the same tags: they are stored once.
-    fn share(&mut self, tags: BTreeMap<String, String>) -> Arc<BTreeMap<String, String>> {
+    /// Lines of one instance carry the same tags: they are stored once. Also whether an envelope has these already.
+    fn share(&mut self, tags: BTreeMap<String, String>) -> (Arc<BTreeMap<String, String>>, bool) {
         if let Some(known) = self.tags.iter().find(|known| ***known == tags) {
-            return known.clone();
+            // else the one that brought them is gone, and this one answers for them
+            let is_kept = Arc::strong_count(known) > 1;
+            return (known.clone(), is_kept);
         }
         if self.tags.len() == SHARED_TAGS {
             self.tags.pop_front();
         }
         let shared = Arc::new(tags);
         self.tags.push_back(shared.clone());
-        shared
+        (shared, false)
     }
+}
+
+fn size_of_tags(tags: &BTreeMap<String, String>) -> usize {
+    tags.iter().map(|(k, v)| 64 + k.len() + v.len()).sum()
+}
+
+/// About what an envelope takes beside its tags.
+fn size(instance_id: &str, message: &Message) -> usize {
+    let message = match message {
+        Message::Log(log) => log.payload.len(),
+        Message::Counter(counter) => counter.name.len(),
+        Message::Gauge(gauge) => gauge
+            .metrics
+            .iter()
+            .map(|(name, value)| 96 + name.len() + value.unit.len())
+            .sum(),
+        Message::Timer(timer) => timer.name.len(),
+        Message::Event(event) => event.title.len() + event.body.len(),
+    };
+    160 + instance_id.len() + message
 }
 
 impl Kept {
@@ -238,27 +302,8 @@ impl Kept {
         }
     }
 
-    /// About what it takes; tags count in full only when they are many, for they are shared.
     fn size(&self) -> usize {
-        let message = match &self.message {
-            Message::Log(log) => log.payload.len(),
-            Message::Counter(counter) => counter.name.len(),
-            Message::Gauge(gauge) => gauge
-                .metrics
-                .iter()
-                .map(|(name, value)| 96 + name.len() + value.unit.len())
-                .sum(),
-            Message::Timer(timer) => timer.name.len(),
-            Message::Event(event) => event.title.len() + event.body.len(),
-        };
-        160 + self.instance_id.len()
-            + message
-            + self
-                .tags
-                .iter()
-                .map(|(k, v)| k.len() + v.len())
-                .sum::<usize>()
-                / 4
+        size(&self.instance_id, &self.message) + self.tags_size
     }
 }
 
@@ -413,6 +458,7 @@ mod tests {
             envelopes: 100,
             envelopes_per_source: 90,
             bytes: 1 << 20,
+            bytes_per_source: 1 << 20,
         });
         store.put(line("quiet", 1, "x"));
         for t in 0..500 {
@@ -430,6 +476,7 @@ mod tests {
             envelopes: 1_000_000,
             envelopes_per_source: 1_000_000,
             bytes: 1 << 20,
+            bytes_per_source: 1 << 18,
         });
         let text = "x".repeat(1000);
         for n in 0..5_000i64 {
@@ -441,14 +488,57 @@ mod tests {
             !store.meta().contains_key("huge"),
             "one envelope may not push all others out"
         );
-        assert_eq!(
-            store.bytes,
-            store.sources.values().map(|s| s.bytes).sum::<usize>()
-        );
+        assert_eq!(store.bytes, counted(&store));
         assert_eq!(
             store.envelopes,
             store.sources.values().map(|s| s.kept.len()).sum::<usize>()
         );
+    }
+
+    fn counted(store: &Store) -> usize {
+        let sources = store.sources.values();
+        sources.map(|s| s.bytes + SOURCE_SIZE).sum()
+    }
+
+    #[test]
+    fn one_source_cannot_take_all_bytes() {
+        let mut store = Store::new(Limits {
+            bytes: 1 << 20,
+            bytes_per_source: 1 << 18,
+            ..Limits::default()
+        });
+        for n in 0..2_000 {
+            store.put(line("a", n, &"x".repeat(1000)));
+            assert!(store.sources["a"].bytes <= 1 << 18);
+        }
+        assert_eq!(store.meta()["a"].newest, 1_999);
+        assert_eq!(store.bytes, counted(&store));
+    }
+
+    #[test]
+    fn many_sources_and_many_tags_are_bounded() {
+        let mut store = Store::new(Limits {
+            bytes: 1 << 20,
+            bytes_per_source: 1 << 18,
+            ..Limits::default()
+        });
+        let tagged = |source: &str, n: i64, length: usize| Envelope {
+            tags: [(format!("k{n}"), "v".repeat(length))].into(),
+            ..line(source, n, "x")
+        };
+        for n in 0..10_000 {
+            store.put(line(&format!("s{n}"), n, "x"));
+            store.put(tagged("tags", n, 10_000));
+            // neither of these is a line of a component's
+            store.put(line(&"s".repeat(MAX_NAME + 1), n, "x"));
+            store.put(tagged("many", n, MAX_TAGS));
+            store.put(line(&format!("huge{n}"), n, &"x".repeat(1 << 18)));
+            assert!(store.bytes <= 1 << 20);
+        }
+        assert!(store.sources.len() < 2_000, "{}", store.sources.len());
+        assert!(store.sources.values().all(|source| !source.kept.is_empty()));
+        assert!(!store.sources.contains_key("many"));
+        assert_eq!(store.bytes, counted(&store));
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 use crate::assets::HEALTHCHECK;
 use crate::container::Container;
-use crate::duration;
 use crate::lrp::check_process;
 use crate::record::HEALTHY;
 use crate::steps::{StepError, StepResult, Steps};
@@ -15,6 +14,7 @@ use cell_plan::ports::PortPlan;
 use clients::loggregator::Stream;
 use futures::future::{BoxFuture, join_all, select_all};
 use garden::api::{GardenError, ProcessSpec};
+use go_values::duration;
 use kit::CancellationToken;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -155,12 +155,12 @@ impl Monitor<'_> {
             Stream::Err,
             format!(
                 "Failed after {}: startup health check never passed.",
-                duration::go(begun.elapsed())
+                duration::show_measured(begun.elapsed())
             ),
         );
         Err(format!(
             "Instance never healthy after {}: {}",
-            duration::go(limit),
+            duration::show(limit),
             failures.join("; ")
         ))
     }
@@ -420,23 +420,24 @@ fn probe(check: &Check, default_timeout: Duration) -> Option<Probe> {
 fn arguments(probe: &Probe, mode: Mode, healthy_interval: Duration) -> Vec<String> {
     let mut args = vec![
         format!("-port={}", probe.port),
-        format!("-timeout={}", duration::go(probe.timeout)),
+        format!("-timeout={}", duration::show(probe.timeout)),
     ];
     args.extend(probe.path.as_ref().map(|path| format!("-uri={path}")));
-    let healthy = duration::go(if probe.interval.is_zero() {
+    let healthy = duration::show(if probe.interval.is_zero() {
         healthy_interval
     } else {
         probe.interval
     });
     match mode {
         Mode::Startup { interval, limit } => {
-            args.push(format!("-startup-interval={}", duration::go(interval)));
-            args.push(format!("-startup-timeout={}", duration::go(limit)));
+            args.push(format!("-startup-interval={}", duration::show(interval)));
+            args.push(format!("-startup-timeout={}", duration::show(limit)));
         }
         Mode::Liveness => args.push(format!("-liveness-interval={healthy}")),
-        Mode::UntilReady { interval } => {
-            args.push(format!("-until-ready-interval={}", duration::go(interval)))
-        }
+        Mode::UntilReady { interval } => args.push(format!(
+            "-until-ready-interval={}",
+            duration::show(interval)
+        )),
         Mode::Readiness => args.push(format!("-readiness-interval={healthy}")),
     }
     args

@@ -24,7 +24,6 @@ mod config;
 mod container;
 mod create;
 mod der;
-mod duration;
 mod evacuation;
 mod eviction;
 mod guard;

@@ -5,7 +5,6 @@
 
 use crate::archive;
 use crate::cell::Cell;
-use crate::duration;
 use crate::logs::Logs;
 use crate::process;
 use crate::record::ContainerDir;
@@ -15,6 +14,7 @@ use clients::loggregator::Stream;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use garden::api::{Exit, ProcessSpec};
+use go_values::duration;
 use kit::CancellationToken;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -157,7 +157,7 @@ impl Steps {
             () = tokio::time::sleep(limit) => {
                 inner.cancel();
                 match step.await {
-                    Err(StepError::Cancelled) if !cancel.is_cancelled() => Err(StepError::Failed(format!("exceeded {} timeout", duration::go(limit)))),
+                    Err(StepError::Cancelled) if !cancel.is_cancelled() => Err(StepError::Failed(format!("exceeded {} timeout", duration::show(limit)))),
                     result => result,
                 }
             }

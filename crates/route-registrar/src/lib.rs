@@ -6,7 +6,6 @@
 //! NATS, TCP routes to the Routing API.
 
 pub mod config;
-mod duration;
 mod glob;
 mod health_check;
 mod outlets;

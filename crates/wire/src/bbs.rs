@@ -651,3 +651,33 @@ impl Event {
         }))
     }
 }
+
+/// One of the deprecated events of groups, decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GroupEvent {
+    Created(ActualLrpGroupEvent),
+    Changed(ActualLrpGroupChangedEvent),
+    Removed(ActualLrpGroupEvent),
+}
+
+impl GroupEvent {
+    /// The SSE `event:` name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Created(_) => "actual_lrp_created",
+            Self::Changed(_) => "actual_lrp_changed",
+            Self::Removed(_) => "actual_lrp_removed",
+        }
+    }
+
+    /// Decodes one event; `Ok(None)` for any other event of the stream.
+    pub fn decode(name: &str, data: &[u8]) -> Result<Option<Self>, prost::DecodeError> {
+        use prost::Message as _;
+        Ok(Some(match name {
+            "actual_lrp_created" => Self::Created(ActualLrpGroupEvent::decode(data)?),
+            "actual_lrp_changed" => Self::Changed(ActualLrpGroupChangedEvent::decode(data)?),
+            "actual_lrp_removed" => Self::Removed(ActualLrpGroupEvent::decode(data)?),
+            _ => return Ok(None),
+        }))
+    }
+}

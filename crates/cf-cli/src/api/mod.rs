@@ -117,7 +117,7 @@ pub(crate) fn http_client(skip_verification: bool, bypass_proxy: bool) -> Result
         return preconfigured(
             rustls::ClientConfig::builder()
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AcceptAny::new()))
+                .with_custom_certificate_verifier(Arc::new(kit::tls::AcceptAny::default()))
                 .with_no_client_auth(),
         );
     }
@@ -129,48 +129,6 @@ pub(crate) fn http_client(skip_verification: bool, bypass_proxy: bool) -> Result
                 .with_no_client_auth(),
         )
     })
-}
-
-/// `--skip-ssl-validation`: takes any certificate for any name; signatures are still checked.
-#[derive(Debug)]
-struct AcceptAny(rustls::crypto::WebPkiSupportedAlgorithms);
-
-impl AcceptAny {
-    fn new() -> Self {
-        Self(rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms)
-    }
-}
-
-impl rustls::client::danger::ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &rustls::pki_types::CertificateDer<'_>,
-        _intermediates: &[rustls::pki_types::CertificateDer<'_>],
-        _server_name: &rustls::pki_types::ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &rustls::pki_types::CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &rustls::pki_types::CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0)
-    }
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }
 
 /// How long to wait before the next poll: a tenth of the time that has passed, between 100 ms and 1 s.

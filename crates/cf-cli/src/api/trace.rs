@@ -2,6 +2,7 @@
 
 use crate::ui::boolean;
 use reqwest::header::HeaderMap;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -55,6 +56,7 @@ impl Trace {
         let (host, path) = url.split_once("://").map_or(("", url), |(_, rest)| {
             rest.find('/').map_or((rest, "/"), |at| rest.split_at(at))
         });
+        let path = without_secrets(path);
         let mut text = format!("\nREQUEST:\n{method} {path} HTTP/1.1\nHost: {host}\n");
         render(&mut text, headers, body.unwrap_or_default());
         self.write(&text);
@@ -90,10 +92,13 @@ impl Trace {
 
 fn render(text: &mut String, headers: &HeaderMap, body: &[u8]) {
     for (name, value) in headers {
-        let shown = if matches!(name.as_str(), "authorization" | "set-cookie" | "cookie") {
-            HIDDEN
-        } else {
-            value.to_str().unwrap_or("<binary>")
+        let is_hidden = matches!(name.as_str(), "authorization" | "set-cookie" | "cookie")
+            || is_secret(name.as_str());
+        let shown = match value.to_str() {
+            _ if is_hidden => HIDDEN.to_owned(),
+            Ok(url) if name == "location" => without_secrets(url),
+            Ok(value) => value.to_owned(),
+            Err(_) => "<binary>".to_owned(),
         };
         let _ = writeln!(text, "{name}: {shown}");
     }
@@ -104,7 +109,7 @@ fn render(text: &mut String, headers: &HeaderMap, body: &[u8]) {
         v.as_bytes()
             .starts_with(b"application/x-www-form-urlencoded")
     });
-    let shown = match serde_json::from_slice::<serde_json::Value>(body) {
+    let shown = match serde_json::from_slice::<Value>(body) {
         Ok(mut json) => {
             hide(&mut json);
             serde_json::to_string_pretty(&json).unwrap_or_default()
@@ -122,10 +127,36 @@ fn render(text: &mut String, headers: &HeaderMap, body: &[u8]) {
 
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["token", "password", "secret", "passcode", "assertion"]
-        .iter()
-        .any(|s| key.contains(s))
+    [
+        "token",
+        "password",
+        "secret",
+        "passcode",
+        "assertion",
+        "credential",
+        "private_key",
+        "authorization",
+    ]
+    .iter()
+    .any(|s| key.contains(s))
         && !matches!(key.as_str(), "token_type" | "token_endpoint")
+}
+
+/// A URL, or a path with its query, whose secret parameters are hidden.
+fn without_secrets(url: &str) -> String {
+    match url.split_once('?') {
+        None => url.to_owned(),
+        Some((path, query)) => {
+            let pairs: Vec<_> = query
+                .split('&')
+                .map(|pair| match pair.split_once('=') {
+                    Some(("code", _)) => format!("code={HIDDEN}"),
+                    _ => hidden_pair(pair),
+                })
+                .collect();
+            format!("{path}?{}", pairs.join("&"))
+        }
+    }
 }
 
 fn hidden_pair(pair: &str) -> String {
@@ -135,18 +166,21 @@ fn hidden_pair(pair: &str) -> String {
     }
 }
 
-fn hide(json: &mut serde_json::Value) {
+fn hide(json: &mut Value) {
     match json {
-        serde_json::Value::Object(map) => {
+        Value::Object(map) => {
             for (key, value) in map.iter_mut() {
-                if is_secret(key) && value.is_string() {
+                let says_nothing = matches!(value, Value::Null | Value::Bool(_));
+                // links are no secrets, whatever they are called
+                let is_link = value.get("href").is_some();
+                if is_secret(key) && !says_nothing && !is_link {
                     *value = HIDDEN.into();
                 } else {
                     hide(value);
                 }
             }
         }
-        serde_json::Value::Array(items) => items.iter_mut().for_each(hide),
+        Value::Array(items) => items.iter_mut().for_each(hide),
         _ => {}
     }
 }
@@ -165,8 +199,16 @@ mod tests {
             "POST",
             "https://api.x/v3/apps?a=b",
             &headers,
-            Some(br#"{"name":"n","docker":{"password":"s3cret"}}"#),
+            Some(br#"{"name":"n","docker":{"password":"s3cret"},"credentials":{"key":"s3cret"},"tokens":["s3cret",5]}"#),
         );
+        trace.request(
+            "GET",
+            "https://login.x/oauth/authorize?client_id=cf&code=s3cret&id_token=s3cret",
+            &HeaderMap::new(),
+            None,
+        );
+        headers.insert("location", "https://x/?code=s3cret".parse().unwrap());
+        headers.insert("x-client-secret", "s3cret".parse().unwrap());
         headers.insert(
             "content-type",
             "application/x-www-form-urlencoded".parse().unwrap(),

@@ -347,7 +347,8 @@ fn quantity(p: &Parsed, flag: &str) -> Result<Option<u64>> {
     match p.get(flag).map(|text| (text, units::megabytes(text))) {
         Some((text, None)) => {
             bail!(Usage(format!(
-                "invalid argument for flag `--{flag}' ({text:?}): Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB"
+                "invalid argument for flag `--{flag}' ({text:?}): {}",
+                units::QUANTITY
             )))
         }
         Some((_, quantity)) => Ok(quantity),

@@ -16,9 +16,9 @@ mod spaces;
 mod users;
 
 use crate::args::{self, Parsed, Spec, Usage};
+use crate::help;
 use crate::session::Session;
 use crate::ui::{Environment, Ui};
-use crate::{help, ui};
 use anyhow::Result;
 
 /// Ends the command with this exit code; everything has been said.
@@ -63,30 +63,15 @@ pub(crate) async fn run(args: Vec<String>, environment: Environment) -> u8 {
         }
         _ => (false, args),
     };
-    let Some((name, rest)) = args.split_first() else {
-        help::overview(&Ui::new(environment), all());
-        return 0;
-    };
-    match name.as_str() {
-        "version" | "-v" | "--version" => {
-            Ui::new(environment).line(format!("cf version {VERSION}"));
-            return 0;
+    let parsed = match understand(&args) {
+        Ok(understood) => understood,
+        Err(answer) => {
+            let ui = Ui::new(environment);
+            let code = answer.give(&ui);
+            return ui.exit_code(code);
         }
-        "help" | "h" | "-h" | "--help" => return show_help(rest, &Ui::new(environment)),
-        _ => {}
-    }
-    let Some(spec) = find(name) else {
-        unknown(name, &Ui::new(environment));
-        return 1;
     };
-    let parsed = match args::parse(spec, rest) {
-        Ok(parsed) if parsed.help => {
-            help::command(&Ui::new(environment), spec);
-            return 0;
-        }
-        Ok(parsed) => parsed,
-        Err(usage) => return misused(&Ui::new(environment), spec, &usage),
-    };
+    let (spec, parsed) = parsed;
     let session = match Session::open(environment, parsed.verbose || global_verbose) {
         Ok(session) => session,
         Err(refused) => {
@@ -94,9 +79,65 @@ pub(crate) async fn run(args: Vec<String>, environment: Environment) -> u8 {
             return 1;
         }
     };
-    match Box::pin(dispatch(&session, spec, &parsed)).await {
-        Ok(()) => 0,
+    let code = match Box::pin(dispatch(&session, spec, &parsed)).await {
+        Ok(()) => {
+            for flag in parsed.without_effect(spec) {
+                let ui = &session.ui;
+                ui.warn(format!(
+                    "{flag} had no effect here. See 'cf help {}'.",
+                    spec.name
+                ));
+            }
+            0
+        }
         Err(error) => report(&session.ui, spec, &error),
+    };
+    session.ui.exit_code(code)
+}
+
+/// What is answered without a session.
+enum Answer {
+    Overview,
+    Version,
+    Help(Option<String>),
+    Unknown(String),
+    HelpOf(&'static Spec),
+    Misused(&'static Spec, Usage),
+}
+
+fn understand(args: &[String]) -> Result<(&'static Spec, Parsed), Answer> {
+    let Some((name, rest)) = args.split_first() else {
+        return Err(Answer::Overview);
+    };
+    match name.as_str() {
+        "version" | "-v" | "--version" => return Err(Answer::Version),
+        "help" | "h" | "-h" | "--help" => {
+            let about = rest.iter().find(|a| !a.starts_with('-'));
+            return Err(Answer::Help(about.cloned()));
+        }
+        _ => {}
+    }
+    let spec = find(name).ok_or_else(|| Answer::Unknown(name.clone()))?;
+    match args::parse(spec, rest) {
+        Ok(parsed) if parsed.help => Err(Answer::HelpOf(spec)),
+        Ok(parsed) => Ok((spec, parsed)),
+        Err(usage) => Err(Answer::Misused(spec, usage)),
+    }
+}
+
+impl Answer {
+    fn give(self, ui: &Ui) -> u8 {
+        match self {
+            Self::Overview | Self::Help(None) => help::overview(ui, all()),
+            Self::Version => ui.line(format!("cf version {VERSION}")),
+            Self::HelpOf(spec) => help::command(ui, spec),
+            Self::Misused(spec, usage) => return misused(ui, spec, &usage),
+            Self::Help(Some(name)) | Self::Unknown(name) => match find(&name) {
+                Some(spec) => help::command(ui, spec),
+                None => return unknown(&name, ui),
+            },
+        }
+        0
     }
 }
 
@@ -117,21 +158,11 @@ fn misused(ui: &Ui, spec: &Spec, usage: &Usage) -> u8 {
     1
 }
 
-fn show_help(rest: &[String], ui: &ui::Ui) -> u8 {
-    match rest.iter().find(|a| !a.starts_with('-')) {
-        None => help::overview(ui, all()),
-        Some(name) => match find(name) {
-            Some(spec) => help::command(ui, spec),
-            None => {
-                unknown(name, ui);
-                return 1;
-            }
-        },
+fn unknown(name: &str, ui: &Ui) -> u8 {
+    if let Some(text) = help::of_the_original(name) {
+        ui.warn(text);
+        return 1;
     }
-    0
-}
-
-fn unknown(name: &str, ui: &Ui) {
     let near: Vec<_> = all()
         .map(|s| s.name)
         .filter(|known| help::is_near(name, known))
@@ -144,6 +175,7 @@ fn unknown(name: &str, ui: &Ui) {
     ui.warn(format!(
         "'{name}' is not a registered command. See 'cf help'{hint}"
     ));
+    1
 }
 
 async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
@@ -268,13 +300,63 @@ mod tests {
                         .take_while(|c| c.is_ascii_lowercase() || *c == '-')
                         .collect();
                     assert!(
-                        matches!(name.as_str(), "" | "help" | "delete-") || find(&name).is_some(),
+                        matches!(name.as_str(), "" | "help" | "delete-" | "version")
+                            || find(&name).is_some(),
                         "{} names 'cf {name}'",
                         path.display()
                     );
                 }
             }
         }
+    }
+
+    /// The source of the module that has a command's table, with those that several commands share.
+    fn sources_of(spec: &Spec) -> String {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
+        let modules = std::fs::read_dir(folder.join("commands")).unwrap();
+        let own = modules
+            .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+            .find(|text| text.contains(&format!("name: \"{}\",", spec.name)));
+        own.unwrap() + &read("start.rs") + &read("push/mod.rs")
+    }
+
+    /// A flag that no code looks at would be accepted and do nothing.
+    #[test]
+    fn every_flag_of_every_command_is_read() {
+        for spec in all() {
+            let sources = sources_of(spec);
+            for flag in spec.flags {
+                let short = flag.short.map(String::from).unwrap_or_default();
+                let key = if flag.long.is_empty() {
+                    &short
+                } else {
+                    flag.long
+                };
+                let is_read = [format!("(\"{key}\")"), format!(", \"{key}\")")]
+                    .iter()
+                    .any(|call| sources.contains(call));
+                assert!(is_read, "cf {} {}", spec.name, flag.spelled());
+            }
+        }
+    }
+
+    #[test]
+    fn commands_of_the_original_are_ours_or_point_at_it() {
+        for name in help::ORIGINAL.iter().flat_map(|line| line.split(' ')) {
+            assert!(find(name).is_none(), "{name} is a command of this client");
+        }
+        assert!(
+            help::of_the_original("run-task")
+                .unwrap()
+                .contains("'run-task'")
+        );
+        assert!(
+            help::of_the_original("ssh")
+                .unwrap()
+                .contains("cupola exec")
+        );
+        assert!(help::of_the_original("psh").is_none());
     }
 
     #[test]

@@ -564,6 +564,9 @@ pub(super) async fn map_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()
         .json(&body)?,
     )
     .await?;
+    if app.is_started() {
+        crate::names::wait_for_app(s, &app.guid).await;
+    }
     s.ui.ok();
     Ok(())
 }

@@ -109,13 +109,15 @@ impl Role {
 pub(super) async fn assign(
     s: &Session,
     role: Role,
-    user: Option<(&str, &str)>,
+    user: Option<(&str, Option<&str>)>,
     org_guid: &str,
     space_guid: Option<&str>,
 ) -> Result<()> {
     let claims = s.claims();
     let data = match user {
-        Some((name, origin)) => json!({"username": name, "origin": origin}),
+        // without an origin the API finds the user, or names the origins between which to choose
+        Some((name, None)) => json!({"username": name}),
+        Some((name, Some(origin))) => json!({"username": name, "origin": origin}),
         None if claims.user_name.is_empty() => json!({"guid": claims.client_id}),
         None => {
             json!({"username": claims.user_name, "origin": if claims.origin.is_empty() { "uaa" } else { &claims.origin }})
@@ -189,14 +191,7 @@ pub(super) async fn set_org_role(s: &Session, p: &Parsed) -> Result<()> {
         "Assigning role {} to user {} in org {} as {}...",
         &[p.arg(2), p.arg(0), &org.name, &me],
     );
-    assign(
-        s,
-        role,
-        Some((p.arg(0), p.get("origin").unwrap_or("uaa"))),
-        &org.guid,
-        None,
-    )
-    .await?;
+    assign(s, role, Some((p.arg(0), p.get("origin"))), &org.guid, None).await?;
     s.ui.ok();
     Ok(())
 }
@@ -213,7 +208,7 @@ pub(super) async fn set_space_role(s: &Session, p: &Parsed) -> Result<()> {
     assign(
         s,
         role,
-        Some((p.arg(0), p.get("origin").unwrap_or("uaa"))),
+        Some((p.arg(0), p.get("origin"))),
         &org.guid,
         Some(&space.guid),
     )

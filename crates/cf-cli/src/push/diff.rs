@@ -140,7 +140,7 @@ fn is_block(value: &Value) -> bool {
     }
 }
 
-fn scalar(value: &Value) -> String {
+pub(super) fn scalar(value: &Value) -> String {
     serde_yaml_ng::to_string(value)
         .unwrap_or_default()
         .trim()

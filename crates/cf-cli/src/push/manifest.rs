@@ -1,5 +1,6 @@
 //! App manifests as data: variables, the flags of `push` folded in, and the text that the API gets. No IO.
 
+use super::diff::scalar;
 use crate::args::Usage;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_yaml_ng::{Mapping, Value};
@@ -178,8 +179,10 @@ impl Variables {
 #[derive(Clone, Debug)]
 pub(super) struct Manifest {
     pub(super) file: Option<PathBuf>,
-    /// The whole document; `applications` is a list of mappings.
+    /// `version` and `applications`, a list of mappings; other keys only hold what YAML anchors name.
     pub(super) root: Mapping,
+    /// Keys beside `applications` that look like settings of an app.
+    pub(super) dropped: Vec<String>,
 }
 
 pub(super) fn name(app: &Mapping) -> &str {
@@ -194,7 +197,11 @@ impl Manifest {
             "applications".into(),
             Value::Sequence(vec![Mapping::new().into()]),
         );
-        Self { file: None, root }
+        Self {
+            file: None,
+            root,
+            dropped: Vec::new(),
+        }
     }
 
     pub(super) fn parse(file: &Path, text: &str, variables: &Variables) -> Result<Self> {
@@ -209,10 +216,14 @@ impl Manifest {
             missing.into_iter().collect::<Vec<_>>().join(", ")
         );
         let manifest = match value {
-            Value::Mapping(root) => Self {
-                file: Some(file.to_owned()),
-                root,
-            },
+            Value::Mapping(mut root) => {
+                let dropped = drop_unknown(&mut root);
+                Self {
+                    file: Some(file.to_owned()),
+                    root,
+                    dropped,
+                }
+            }
             _ => bail!(
                 "the manifest {} must be a mapping with the key `applications`",
                 file.display()
@@ -279,8 +290,15 @@ impl Manifest {
         if apps.len() > 1 && overrides.is_for_one_app() {
             bail!(Usage("Command line flags (except -f and --no-start) cannot be applied when pushing multiple apps from a manifest file.".into()));
         }
+        let mut names = BTreeSet::new();
         for app in apps.iter_mut().filter_map(Value::as_mapping_mut) {
+            spell_name(app);
             ensure!(!name(app).is_empty(), Usage("the required argument `APP_NAME` was not provided: name the app, or give it a `name` in a manifest.yml".into()));
+            ensure!(
+                names.insert(name(app).to_owned()),
+                "The manifest {file} names the app '{}' twice.",
+                name(app)
+            );
             fold(app, overrides);
         }
         Ok(self)
@@ -289,6 +307,29 @@ impl Manifest {
     pub(super) fn to_yaml(&self) -> Result<String> {
         serde_yaml_ng::to_string(&self.root).context("write manifest")
     }
+}
+
+/// A name that YAML takes for a number is a name all the same.
+fn spell_name(app: &mut Mapping) {
+    if let Some(name) = app.get_mut("name")
+        && (name.is_number() || name.is_bool())
+    {
+        *name = scalar(name).into();
+    }
+}
+
+/// Takes out what the API does not know at the top, and returns the names of what looks like a setting: mappings and lists
+/// are what anchors are put on.
+fn drop_unknown(root: &mut Mapping) -> Vec<String> {
+    let is_known = |key: &Value| matches!(key.as_str(), Some("applications" | "version"));
+    let holds_anchors = |value: &Value| value.is_mapping() || value.is_sequence();
+    let dropped = root
+        .iter()
+        .filter(|(key, value)| !is_known(key) && !holds_anchors(value))
+        .map(|(key, _)| key.as_str().map_or_else(|| scalar(key), str::to_owned))
+        .collect();
+    root.retain(|key, _| is_known(key));
+    dropped
 }
 
 /// Puts the flags into one app's mapping.
@@ -374,6 +415,27 @@ mod tests {
             manifest.to_yaml().unwrap(),
             "applications:\n- name: web-x\n  instances: 2\n  env:\n    A: 2 of 5\n"
         );
+    }
+
+    #[test]
+    fn what_stands_beside_the_apps_is_not_sent() {
+        let text = "version: 1\nmemory: 1G\ndefaults: &d {instances: 2}\napplications:\n- name: 12\n  <<: *d\n  sidecars: [{name: s, process_types: [web], command: ./s}]\n";
+        let manifest = manifest(text, &[]).unwrap();
+        assert_eq!(manifest.dropped, ["memory"]);
+        let yaml = manifest.for_push(&Overrides::default()).unwrap();
+        assert_eq!(
+            yaml.to_yaml().unwrap(),
+            "version: 1\napplications:\n- name: '12'\n  sidecars:\n  - name: s\n    process_types:\n    - web\n    command: ./s\n  instances: 2\n  default-route: true\n"
+        );
+    }
+
+    #[test]
+    fn an_app_stands_in_a_manifest_once() {
+        let error = pushed(
+            "applications: [{name: a}, {name: a}]",
+            &Overrides::default(),
+        );
+        assert!(error.ends_with("names the app 'a' twice."), "{error}");
     }
 
     #[test]

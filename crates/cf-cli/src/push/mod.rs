@@ -37,11 +37,17 @@ pub(crate) async fn push(session: &Session, spec: &Spec, parsed: &Parsed) -> Res
     };
     let target = session.require_space()?;
     let manifest = load_manifest(session, parsed)?.for_push(&overrides)?;
+    for key in &manifest.dropped {
+        session.ui.warn(format!(
+            "The manifest's key '{key}' stands beside 'applications' and is ignored: write it into an app."
+        ));
+    }
+    let paths = paths(session, &overrides, &manifest).await?;
 
     announce(session, &target, &manifest);
     apply(session, &target, &manifest).await?;
     let apps = created_apps(session, &target, &manifest).await?;
-    for (i, definition) in manifest.apps().iter().enumerate() {
+    for (i, (definition, path)) in manifest.apps().iter().zip(paths).enumerate() {
         if i > 0 {
             session.ui.blank();
         }
@@ -49,14 +55,31 @@ pub(crate) async fn push(session: &Session, spec: &Spec, parsed: &Parsed) -> Res
         let app = apps
             .get(name)
             .with_context(|| format!("App '{name}' not found after its manifest was applied."))?;
-        let path = overrides
-            .path
-            .clone()
-            .or_else(|| manifest.path_of(definition))
-            .unwrap_or_else(|| session.cwd.clone());
         push_app(session, app, &path, plan).await?;
     }
     Ok(())
+}
+
+/// The folder or archive of each app. All are looked at before anything is sent, and all that is wrong is reported at once.
+async fn paths(
+    session: &Session,
+    overrides: &Overrides,
+    manifest: &Manifest,
+) -> Result<Vec<PathBuf>> {
+    let given = |app| overrides.path.clone().or_else(|| manifest.path_of(app));
+    let paths: Vec<_> = manifest
+        .apps()
+        .into_iter()
+        .map(|app| given(app).unwrap_or_else(|| session.cwd.clone()))
+        .collect();
+    let looked_at = paths.clone();
+    let problems = tokio::task::spawn_blocking(move || {
+        let problem = |path: &PathBuf| upload::check(path).err().map(|e| format!("{e:#}"));
+        looked_at.iter().filter_map(problem).collect::<Vec<_>>()
+    });
+    let problems = problems.await?;
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(paths)
 }
 
 /// Flags that change the manifest; checked before anything is sent.
@@ -84,7 +107,8 @@ fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
     together(&["no-start", "strategy"])?;
     let quantity = |flag: &str| match parsed.get(flag) {
         Some(text) if units::megabytes(text).is_none() => Err(Usage(format!(
-            "invalid argument for flag `--{flag}' ({text:?}): Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB"
+            "invalid argument for flag `--{flag}' ({text:?}): {}",
+            units::QUANTITY
         ))),
         quantity => Ok(quantity.map(str::to_owned)),
     };

@@ -22,6 +22,8 @@ use tokio::io::AsyncReadExt as _;
 const SMALLEST_KNOWN: u64 = 64 * 1024;
 const RESOURCES_PER_CALL: usize = 1000;
 const ATTEMPTS: u32 = 3;
+/// For an answer to a request without its bits.
+const REFUSAL_WAIT: Duration = Duration::from_secs(3);
 
 /// What is sent: a file that is removed afterwards, or the user's own archive.
 enum Bits {
@@ -76,23 +78,27 @@ pub(super) async fn package(session: &Session, app: &App, path: &Path) -> Result
     }
 }
 
-/// The archive to send (`None`: everything is known) and the files that the platform has.
-async fn bits(session: &Session, path: &Path) -> Result<(Option<Bits>, Vec<Resource>)> {
-    if path.is_file() {
-        let archive = path.to_owned();
-        let readable = tokio::task::spawn_blocking(move || {
-            Ok::<_, anyhow::Error>(zip::ZipArchive::new(std::fs::File::open(&archive)?)?.len())
-        })
-        .await?;
-        readable
-            .with_context(|| format!("'{}' is neither a folder nor a zip file", path.display()))?;
-        return Ok((Some(Bits::Archive(path.to_owned())), vec![]));
+/// Whether a package can be made of `path`: a folder with files, or a zip file.
+pub(super) fn check(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return files::collect(path).map(drop);
     }
     ensure!(
-        path.is_dir(),
+        path.is_file(),
         "The app path '{}' does not exist.",
         path.display()
     );
+    let file = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    zip::ZipArchive::new(file)
+        .map(drop)
+        .with_context(|| format!("'{}' is neither a folder nor a zip file", path.display()))
+}
+
+/// The archive to send (`None`: everything is known) and the files that the platform has.
+async fn bits(session: &Session, path: &Path) -> Result<(Option<Bits>, Vec<Resource>)> {
+    if path.is_file() {
+        return Ok((Some(Bits::Archive(path.to_owned())), vec![]));
+    }
     let root = path.to_owned();
     let (entries, resources) = tokio::task::spawn_blocking(move || {
         let entries = files::collect(&root)?;
@@ -172,13 +178,20 @@ async fn upload(
 ) -> Result<Package> {
     let mut attempt = 1;
     loop {
-        match upload_once(session, package_guid, bits, known).await {
-            Err(error)
-                if attempt < ATTEMPTS
-                    && error
-                        .downcast_ref::<Unreachable>()
-                        .is_some_and(Unreachable::may_pass) =>
-            {
+        let done = upload_once(session, package_guid, bits, known).await;
+        let is_broken = |error: &anyhow::Error| {
+            error
+                .downcast_ref::<Unreachable>()
+                .is_some_and(Unreachable::may_pass)
+        };
+        if let (Err(error), Some(bits)) = (&done, bits)
+            && is_broken(error)
+            && let Some(refusal) = refusal(session, package_guid, bits).await
+        {
+            return Err(refusal);
+        }
+        match done {
+            Err(error) if attempt < ATTEMPTS && is_broken(&error) => {
                 session
                     .ui
                     .warn(format!("{error}\nRetrying upload due to an error..."));
@@ -189,16 +202,40 @@ async fn upload(
     }
 }
 
+/// Why the API does not want the bits. A server that refuses closes the connection while the bits are still under way, and
+/// its answer is lost then; so the same request is sent once more up to where the bits begin, and the answer awaited.
+async fn refusal(session: &Session, package_guid: &str, bits: &Bits) -> Option<anyhow::Error> {
+    let url = upload_url(session, package_guid);
+    let size = std::fs::metadata(bits.path()).ok()?.len();
+    let nothing = reqwest::Body::wrap_stream(futures::stream::pending::<std::io::Result<Bytes>>());
+    let part = Part::stream_with_length(nothing, size).file_name("package.zip");
+    let request = session
+        .http()
+        .ok()?
+        .post(&url)
+        .header("authorization", session.fresh_token(false).await.ok()?)
+        .header("accept", "application/json")
+        .multipart(Form::new().part("bits", part))
+        .send();
+    let answer = tokio::time::timeout(REFUSAL_WAIT, request).await.ok()?;
+    let response = session.received(&url, answer).await.ok()?;
+    (!response.is_success()).then(|| ApiError::of(&reqwest::Method::POST, &url, &response).into())
+}
+
+fn upload_url(session: &Session, package_guid: &str) -> String {
+    format!(
+        "{}/v3/packages/{package_guid}/upload",
+        session.config().target
+    )
+}
+
 async fn upload_once(
     session: &Session,
     package_guid: &str,
     bits: Option<&Bits>,
     known: &[Resource],
 ) -> Result<Package> {
-    let url = format!(
-        "{}/v3/packages/{package_guid}/upload",
-        session.config().target
-    );
+    let url = upload_url(session, package_guid);
     let mut form = Form::new().text("resources", serde_json::to_string(known)?);
     let sent = Arc::new(AtomicU64::new(0));
     let mut size = 0;

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod output;
 mod platform;
+mod pushes;
 
 use cf_cli::Environment;
 use platform::Platform;
@@ -18,6 +20,8 @@ struct Person {
     app: PathBuf,
     platform: Platform,
 }
+
+type Output = Arc<Mutex<Vec<u8>>>;
 
 struct Seen {
     code: u8,
@@ -51,25 +55,33 @@ impl Person {
         self.answers(line, "").await
     }
 
-    async fn answers(&self, line: &str, input: &'static str) -> Seen {
-        let (out, err) = (
-            Arc::new(Mutex::new(Vec::new())),
-            Arc::new(Mutex::new(Vec::new())),
-        );
+    /// What nobody has typed yet: no variables but HOME, no terminal.
+    fn environment(&self) -> (Environment, Output, Output) {
+        let (out, err) = (Output::default(), Output::default());
         let environment = Environment {
             vars: BTreeMap::from([("HOME".to_owned(), self.home.path().display().to_string())]),
             cwd: self.app.clone(),
-            stdin: Box::new(input.as_bytes()),
+            stdin: Box::new(&b""[..]),
             stdout: out.clone(),
             stderr: err.clone(),
             stdin_is_terminal: false,
             stdout_is_terminal: false,
+            hosts_file: self.home.path().join("hosts"),
         };
-        let code = cf_cli::run_in(
-            line.split_whitespace().map(str::to_owned).collect(),
-            environment,
-        )
-        .await;
+        (environment, out, err)
+    }
+
+    async fn answers(&self, line: &str, input: &'static str) -> Seen {
+        let args = line.split_whitespace().collect::<Vec<_>>();
+        self.runs(&args, |e| e.stdin = Box::new(input.as_bytes()))
+            .await
+    }
+
+    async fn runs(&self, args: &[&str], change: impl FnOnce(&mut Environment)) -> Seen {
+        let (mut environment, out, err) = self.environment();
+        change(&mut environment);
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let code = cf_cli::run_in(args, environment).await;
         let text =
             |bytes: &Arc<Mutex<Vec<u8>>>| String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
         Seen {

@@ -33,6 +33,12 @@ pub(crate) struct Inner {
     pub(crate) known_files: bool,
     pub(crate) mapped: bool,
     pub(crate) token_seconds: i64,
+    /// The JSON bodies that came, oldest first.
+    pub(crate) bodies: Vec<Value>,
+    /// Uploads are answered 403 before their body is read, and the connection is closed.
+    pub(crate) uploads_are_refused: bool,
+    /// What `POST /v3/roles` is refused with.
+    pub(crate) role_refusal: Option<String>,
     /// The API calls the next token invalid, once.
     pub(crate) refuse_once: bool,
 }
@@ -145,6 +151,17 @@ async fn guard(
                 .map(str::to_owned)
         };
         let is_api = path.starts_with("/v3") || path.starts_with("/api/v1");
+        if inner.uploads_are_refused && path.ends_with("/upload") {
+            drop(inner);
+            let refusal = error(
+                403,
+                330_002,
+                "CF-FeatureDisabled",
+                "Feature Disabled: app_bits_upload",
+            );
+            // the connection ends while the client still sends
+            return ([("connection", "close")], refusal).into_response();
+        }
         let refuse =
             is_api && (number(given) != number(valid) || std::mem::take(&mut inner.refuse_once));
         refuse.then(|| error(401, 1000, "CF-InvalidAuthToken", "Invalid Auth Token"))
@@ -195,7 +212,23 @@ fn router(platform: Platform) -> Router {
             (StatusCode::CREATED, Json(json!({"resources": resources})))
         }))
         .route("/v3/packages", post(|| async { (StatusCode::CREATED, Json(json!({"guid": "pkg", "state": "AWAITING_UPLOAD", "data": {}}))) }))
-        .route("/v3/packages/pkg/upload", post(upload))
+        .route("/v3/packages/pkg/upload", post(upload).layer(axum::extract::DefaultBodyLimit::disable()))
+        .route("/v3/apps/{guid}/environment_variables", patch(|State(p): P, Json(body): Json<Value>| async move {
+            p.lock().unwrap().bodies.push(body);
+            Json(json!({"var": {}}))
+        }))
+        .route("/v3/apps/{guid}/processes/{kind}/actions/scale", post(|State(p): P, Json(body): Json<Value>| async move {
+            p.lock().unwrap().bodies.push(body);
+            (StatusCode::ACCEPTED, Json(process()))
+        }))
+        .route("/v3/roles", post(|State(p): P, Json(body): Json<Value>| async move {
+            let mut inner = p.lock().unwrap();
+            inner.bodies.push(body);
+            match &inner.role_refusal {
+                Some(detail) => error(422, 10008, "CF-UnprocessableEntity", detail),
+                None => (StatusCode::CREATED, Json(json!({"guid": "role"}))).into_response(),
+            }
+        }))
         .route("/v3/builds", post(|| async { (StatusCode::CREATED, Json(json!({"guid": "b1", "state": "STAGING", "error": null, "droplet": null}))) }))
         .route("/v3/builds/b1", get(build))
         .route("/v3/domains", get(|Query(q): Query<HashMap<String, String>>| async move {

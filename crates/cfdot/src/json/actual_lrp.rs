@@ -38,6 +38,13 @@ pub fn actual_lrp(lrp: &m::ActualLrp) -> Object {
         .put("availability_zone", &lrp.availability_zone)
 }
 
+/// An instance, with the evacuating one that it replaces.
+pub fn actual_lrp_group(group: &m::ActualLrpGroup) -> Object {
+    Object::new()
+        .some("instance", group.instance.as_ref().map(actual_lrp))
+        .some("evacuating", group.evacuating.as_ref().map(actual_lrp))
+}
+
 pub(super) fn key(key: Option<&m::ActualLrpKey>) -> Object {
     let key = key.cloned().unwrap_or_default();
     Object::new()

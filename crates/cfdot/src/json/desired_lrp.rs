@@ -1,4 +1,4 @@
-//! Desired LRPs, in full, as placement sees them, and updates of them.
+//! Desired LRPs, in full and as placement sees them.
 
 use super::action::action;
 use super::actual_lrp::modification_tag;
@@ -120,58 +120,4 @@ fn routes(routes: &m::ProtoRoutes) -> BTreeMap<&str, Box<RawValue>> {
         .iter()
         .filter_map(|(kind, bytes)| Some((kind.as_str(), raw(bytes)?)))
         .collect()
-}
-
-/// `{"instances":2,"routes":{"cf-router":[…]},"annotation":"…","metric_tags":{…}}` as an update.
-pub fn desired_lrp_update(text: &str) -> Result<m::DesiredLrpUpdate, serde_json::Error> {
-    #[derive(serde::Deserialize)]
-    #[serde(default)]
-    #[derive(Default)]
-    struct Tag {
-        #[serde(rename = "static")]
-        static_value: String,
-        dynamic: String,
-    }
-    #[derive(Default, serde::Deserialize)]
-    #[serde(default)]
-    struct Update {
-        instances: Option<i32>,
-        routes: Option<BTreeMap<String, Box<RawValue>>>,
-        annotation: Option<String>,
-        metric_tags: BTreeMap<String, Tag>,
-        image_username: Option<String>,
-        image_password: Option<String>,
-    }
-    let update: Update = serde_json::from_str(text)?;
-    let dynamic = |name: &str| match name {
-        "INDEX" => m::MetricTagDynamic::Index,
-        "INSTANCE_GUID" => m::MetricTagDynamic::InstanceGuid,
-        _ => m::MetricTagDynamic::Invalid,
-    };
-    Ok(m::DesiredLrpUpdate {
-        instances: update.instances,
-        routes: update.routes.map(|routes| m::ProtoRoutes {
-            routes: routes
-                .into_iter()
-                .map(|(kind, raw)| (kind, raw.get().as_bytes().to_vec()))
-                .collect(),
-        }),
-        annotation: update.annotation,
-        metric_tags: update
-            .metric_tags
-            .into_iter()
-            .map(|(k, t)| {
-                (
-                    k,
-                    m::MetricTagValue {
-                        dynamic: dynamic(&t.dynamic) as i32,
-                        static_value: t.static_value,
-                    },
-                )
-            })
-            .collect(),
-        image_username: update.image_username,
-        image_password: update.image_password,
-        egress: None,
-    })
 }

@@ -1,7 +1,7 @@
 //! Events, with the JSON of what they are about.
 
 use super::Object;
-use super::actual_lrp::{actual_lrp, actual_lrp_info, instance_key, key};
+use super::actual_lrp::{actual_lrp, actual_lrp_group, actual_lrp_info, instance_key, key};
 use super::desired_lrp::desired_lrp;
 use super::task::task;
 use wire::bbs as m;
@@ -41,6 +41,24 @@ pub fn event(event: &m::Event) -> Object {
         E::TaskChanged(e) => Object::new()
             .some("before", e.before.as_ref().map(task))
             .some("after", e.after.as_ref().map(task)),
+    };
+    Object::new().put("type", event.name()).put("data", data)
+}
+
+/// `{"type":"actual_lrp_changed","data":{…}}`: the deprecated events of groups.
+pub fn group_event(event: &m::GroupEvent) -> Object {
+    use m::GroupEvent as E;
+    let of_group = |e: &m::ActualLrpGroupEvent| {
+        Object::new().some(
+            "actual_lrp_group",
+            e.actual_lrp_group.as_ref().map(actual_lrp_group),
+        )
+    };
+    let data = match event {
+        E::Created(e) | E::Removed(e) => of_group(e),
+        E::Changed(e) => Object::new()
+            .some("before", e.before.as_ref().map(actual_lrp_group))
+            .some("after", e.after.as_ref().map(actual_lrp_group)),
     };
     Object::new().put("type", event.name()).put("data", data)
 }

@@ -179,12 +179,67 @@ fn tasks_cells_and_events() {
 
 #[test]
 fn updates_keep_routes_raw() {
-    let update = desired_lrp_update(r#"{"instances":3,"routes":{"cf-router":[{"port":8080}]},"metric_tags":{"a":{"dynamic":"INDEX"}}}"#).unwrap();
+    let update = read_desired_lrp_update(r#"{"instances":3,"routes":{"cf-router":[{"port":8080}]},"metric_tags":{"a":{"dynamic":"INDEX"}}}"#).unwrap().unwrap();
     assert_eq!((update.instances, update.annotation), (Some(3), None));
     assert_eq!(
         update.routes.unwrap().routes["cf-router"],
         br#"[{"port":8080}]"#
     );
     assert_eq!(update.metric_tags["a"].dynamic, 1);
-    assert!(desired_lrp_update("{").is_err());
+    assert!(read_desired_lrp_update("{").is_err());
+}
+
+#[test]
+fn what_is_printed_can_be_read() {
+    let lrp = r#"{"process_guid":"P","domain":"d","rootfs":"r","instances":2,"env":[{"name":"A","value":"b"}],"action":{"serial":{"actions":[{"timeout":{"action":{"run":{"path":"/a","args":["x"],"user":"vcap","resource_limits":{"nofile":5},"suppress_log_output":false,"volume_mounted_files":null}},"timeout_ms":5}},{"try":{"action":{"download":{"from":"f","to":"t","cache_key":"","user":"u"}}}}]}},"start_timeout_ms":7,"disk_mb":1,"memory_mb":2,"cpu_weight":3,"privileged":true,"ports":[8080],"routes":{"cf-router":[{"port":8080,"hostnames":["a"]}]},"log_source":"l","log_guid":"g","metrics_guid":"m","annotation":"a","egress_rules":[{"protocol":"icmp","destinations":["0.0.0.0/0"],"icmp_info":{"type":8,"code":0},"log":true}],"network":{"properties":{"k":"v"}},"placement_tags":["p"],"max_pids":4,"certificate_properties":{"organizational_unit":["o"]},"check_definition":{"checks":[{"http_check":{"port":1,"path":"/"}}],"log_source":""},"image_layers":[{"url":"u","destination_path":"d","layer_type":"SHARED","media_type":"TGZ","digest_algorithm":"SHA256","digest_value":"x"}],"metric_tags":{"i":{"dynamic":"INDEX"},"s":{"static":"1"}},"sidecars":[{"disk_mb":1,"memory_mb":2}],"log_rate_limit":{"bytes_per_second":-1},"volume_mounted_files":[{"path":"p","content":"c"}],"update_strategy":1}"#;
+    let read = read_desired_lrp(lrp).unwrap().unwrap();
+    check(&desired_lrp(&read), lrp);
+    let spec = r#"{"rootfs":"r","action":{"run":{"path":"/a","user":"u","suppress_log_output":false,"volume_mounted_files":null}},"disk_mb":1,"memory_mb":2,"cpu_weight":0,"privileged":false,"log_source":"","log_guid":"","metrics_guid":"","result_file":"/r","completion_callback_url":"http://x","max_pids":0,"image_username":"","image_password":"","volume_mounted_files":null,"task_guid":"T","domain":"d","created_at":0,"updated_at":0,"first_completed_at":0,"state":"Invalid","cell_id":"","result":"","failed":false,"failure_reason":"","rejection_count":0,"rejection_reason":""}"#;
+    check(&task(&read_task(spec).unwrap().unwrap()), spec);
+}
+
+#[test]
+fn mistakes_in_specs_are_named_as_in_go() {
+    for (spec, message) in [
+        ("{", "unexpected end of JSON input"),
+        ("x", "invalid character 'x' looking for beginning of value"),
+        (
+            r#"{"a":}"#,
+            "invalid character '}' looking for beginning of value",
+        ),
+        (
+            r#"{"a":1 2}"#,
+            "invalid character '2' after object key:value pair",
+        ),
+        ("{} x", "invalid character 'x' after top-level value"),
+        (
+            "{5:1}",
+            "invalid character '5' looking for beginning of object key string",
+        ),
+        (
+            "[]",
+            "json: cannot unmarshal array into Go value of type models.DesiredLRP",
+        ),
+        (
+            r#"{"ports":"x"}"#,
+            "json: cannot unmarshal string into Go struct field DesiredLRP.ports of type []uint32",
+        ),
+        (
+            r#"{"routes":5}"#,
+            "json: cannot unmarshal number into Go struct field DesiredLRP.routes of type models.Routes",
+        ),
+        (
+            r#"{"instances":1.5}"#,
+            "json: cannot unmarshal number 1.5 into Go struct field DesiredLRP.instances of type int32",
+        ),
+        (
+            r#"{"image_layers":[{"layer_type":"x"}]}"#,
+            "invalid type: x",
+        ),
+    ] {
+        assert_eq!(read_desired_lrp(spec).unwrap_err(), message, "{spec}");
+    }
+    assert_eq!(read_desired_lrp("null").unwrap(), None);
+    let case = read_desired_lrp(r#"{"Process_GUID":"P","unknown":1,"env":null}"#);
+    assert_eq!(case.unwrap().unwrap().process_guid, "P");
 }

@@ -1,7 +1,8 @@
 //! One route of the file.
 
+use crate::HealthCheck;
 use crate::route::{AnyRoute, Registration, Route, TcpRoute};
-use crate::{HealthCheck, duration};
+use go_values::duration;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,10 +1,10 @@
 //! The section about the Routing API, which TCP routes need.
 
-use crate::duration;
 use crate::tcp_routes::TcpRoutes;
 use anyhow::{Context as _, Result};
 use clients::http::{Authorities, Tls};
 use clients::uaa::ClientCredentials;
+use go_values::duration;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;

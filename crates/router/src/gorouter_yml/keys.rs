@@ -104,7 +104,7 @@ impl<'n> Keys<'n> {
 
     pub(super) fn duration(&mut self, key: &str) -> Option<Duration> {
         let want = "a duration: write a number and a unit, e.g. 30s, 500ms or 1m30s";
-        self.read(key, want, |value| go_duration(&text(value)?))
+        self.read(key, want, |value| go_values::duration::parse(&text(value)?))
     }
 
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
@@ -219,65 +219,5 @@ fn shown(key: &str, value: &Value) -> String {
         line.chars().take(57).chain("...".chars()).collect()
     } else {
         line
-    }
-}
-
-/// `1m30s`, `1.5h`, `300ms`, `0`.
-pub(super) fn go_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut total = Duration::ZERO;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..unit_at].parse().ok()?;
-        rest = &rest[unit_at..];
-        let end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
-        let seconds = match &rest[..end] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
-        rest = &rest[end..];
-    }
-    Some(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_written_as_in_go() {
-        for (text, millis) in [
-            ("30s", Some(30_000)),
-            ("1m30s", Some(90_000)),
-            ("1.5h", Some(5_400_000)),
-            ("250ms", Some(250)),
-            ("0", Some(0)),
-            ("0s", Some(0)),
-            ("30", None),
-            ("", None),
-            ("s", None),
-            ("-1s", None),
-            ("1d", None),
-        ] {
-            assert_eq!(
-                go_duration(text),
-                millis.map(Duration::from_millis),
-                "{text:?}"
-            );
-        }
     }
 }

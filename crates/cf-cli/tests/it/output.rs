@@ -1,0 +1,137 @@
+//! What gets out, and what does not: closed pipes, full disks, colours, and commands that only the original has.
+
+use super::Person;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+/// A stdout that takes nothing any more.
+struct Closed(std::io::ErrorKind);
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(self.0.into())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn output_that_does_not_get_out_is_a_failure() {
+    let person = Person::new().await;
+    person.logs_in().await;
+    for line in [&["apps"][..], &["help"], &["help", "push"], &["version"]] {
+        let full = person
+            .runs(line, |e| {
+                e.stdout = Arc::new(Mutex::new(Closed(std::io::ErrorKind::StorageFull)));
+            })
+            .await;
+        assert_eq!(full.code, 1, "{line:?}");
+        assert!(
+            full.err.contains("write stdout: "),
+            "{line:?}: {}",
+            full.err
+        );
+        let gone = person
+            .runs(line, |e| {
+                e.stdout = Arc::new(Mutex::new(Closed(std::io::ErrorKind::BrokenPipe)));
+            })
+            .await;
+        assert_eq!((gone.code, gone.err.as_str()), (141, ""), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn colour_is_for_people_who_want_it() {
+    let person = Person::new().await;
+    person.logs_in().await;
+    for (variables, is_terminal, is_coloured) in [
+        (&[][..], false, false),
+        (&[], true, true),
+        (&[("NO_COLOR", "1")], true, false),
+        (&[("NO_COLOR", "")], true, true),
+        (&[("TERM", "dumb")], true, false),
+        (&[("TERM", "xterm")], true, true),
+        (&[("CF_COLOR", "false")], true, false),
+        (&[("CF_COLOR", "true")], false, true),
+        (&[("CF_COLOR", "true"), ("NO_COLOR", "1")], true, true),
+    ] {
+        let seen = person
+            .runs(&["apps"], |e| {
+                e.stdout_is_terminal = is_terminal;
+                let variables = variables.iter();
+                e.vars
+                    .extend(variables.map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+            })
+            .await;
+        assert_eq!(
+            seen.out.contains('\u{1b}'),
+            is_coloured,
+            "{variables:?} {is_terminal}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn passwords_are_neither_shown_nor_traced() {
+    let person = Person::new().await;
+    let url = person.platform.lock().unwrap().url.clone();
+    let trace = person.home.path().join("trace");
+    let login = ["login", "-a", &url, "-u", "admin", "-p", "secret"];
+    for traced in ["true".to_owned(), trace.display().to_string()] {
+        let seen = person
+            .runs(&login, |e| drop(e.vars.insert("CF_TRACE".into(), traced)))
+            .await;
+        assert_eq!(seen.code, 0, "{}", seen.err);
+        assert!(
+            !seen.out.contains("secret") && !seen.err.contains("secret"),
+            "{}",
+            seen.out
+        );
+    }
+    let traced = std::fs::read_to_string(trace).unwrap();
+    assert!(
+        traced.contains("POST /oauth/token") && !traced.contains("=secret"),
+        "{traced}"
+    );
+}
+
+#[tokio::test]
+async fn commands_of_the_original_point_at_it() {
+    let person = Person::new().await;
+    for line in [
+        "run-task",
+        "help run-task",
+        "help rt",
+        "create-service x y z",
+    ] {
+        let seen = person.types(line).await;
+        assert_eq!((seen.code, seen.out.as_str()), (1, ""), "{line}");
+        assert!(
+            seen.err.contains("is a command of the cf CLI"),
+            "{line}: {}",
+            seen.err
+        );
+    }
+    let seen = person.types("ssh dora").await;
+    assert!(
+        seen.err.contains("SSH into apps is not available"),
+        "{}",
+        seen.err
+    );
+}
+
+#[tokio::test]
+async fn a_flag_without_effect_is_named() {
+    let person = Person::new().await;
+    person.logs_in().await;
+    person.platform.lock().unwrap().app_exists = true;
+    let seen = person.types("scale dora -f").await;
+    assert!(
+        seen.err.contains("--force had no effect here"),
+        "{}",
+        seen.err
+    );
+    let seen = person.types("app dora --guid").await;
+    assert_eq!(seen.err, "");
+}

@@ -1,0 +1,225 @@
+//! A BBS with locket, and an operator with certificate files and environment variables.
+
+use cfdot::Options;
+use clients::locket::{Client as Locket, Presence};
+use kit::CancellationToken;
+use kit::tls::Identity;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use wire::bbs::CellPresence;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Diego {
+    pub(crate) folder: tempfile::TempDir,
+    environment: BTreeMap<String, String>,
+    locket: Locket,
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) code: u8,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// What a command writes, while it runs and afterwards.
+#[derive(Clone, Default)]
+struct Stream(Arc<Mutex<Vec<u8>>>);
+
+impl Stream {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A command that goes on.
+pub(crate) struct Watcher {
+    out: Stream,
+    err: Stream,
+    running: JoinHandle<u8>,
+}
+
+impl Watcher {
+    pub(crate) async fn seen(self) -> Seen {
+        let code = tokio::time::timeout(PATIENCE, self.running).await;
+        Seen {
+            code: code.expect("the command ends").unwrap(),
+            out: self.out.text(),
+            err: self.err.text(),
+        }
+    }
+}
+
+impl Diego {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = identity();
+        let data_dir = folder.path().join("bbs");
+        std::fs::create_dir(&data_dir).unwrap();
+        let config = bbs::Config {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            locket_listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            data_dir,
+            identity: identity.clone(),
+            auctioneer_url: "https://127.0.0.1:1".into(),
+            convergence_interval: Duration::from_secs(30),
+        };
+        let built = bbs::Bbs::build(config).await.unwrap();
+        let locket_location = built.locket_addr().to_string();
+        let locket = Locket::new(format!("https://{locket_location}"), &identity).unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let environment = [
+            ("BBS_URL", format!("https://{}", built.addr())),
+            ("LOCKET_API_LOCATION", locket_location),
+            ("CA_CERT_FILE", file("ca.crt", &identity.ca_pem)),
+            ("CLIENT_CERT_FILE", file("client.crt", &identity.cert_pem)),
+            ("CLIENT_KEY_FILE", file("client.key", &identity.key_pem)),
+        ];
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(built.run(stop.clone()));
+        Self {
+            folder,
+            environment: environment
+                .map(|(name, value)| (name.to_owned(), value))
+                .into(),
+            locket,
+            stop,
+            running,
+        }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.running)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+
+    pub(crate) async fn types(&self, line: &str) -> Seen {
+        self.with(&[], line).await
+    }
+
+    /// With other values of variables.
+    pub(crate) async fn with(&self, variables: &[(&str, &str)], line: &str) -> Seen {
+        let mut environment = self.environment.clone();
+        let variables = variables
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        environment.extend(variables);
+        run(line.split(' '), environment).await
+    }
+
+    pub(crate) async fn runs(&self, args: &[&str]) -> Seen {
+        run(args.iter().copied(), self.environment.clone()).await
+    }
+
+    pub(crate) async fn watches(&self, line: &str) -> Watcher {
+        let (out, err) = (Stream::default(), Stream::default());
+        let args = line.split(' ').map(str::to_owned).collect();
+        let (environment, mut streams) = (self.environment.clone(), (out.clone(), err.clone()));
+        let running = tokio::spawn(async move {
+            let (out, err) = (&mut streams.0, &mut streams.1);
+            cfdot::run_to(args, &environment, Options::default(), out, err).await
+        });
+        Watcher { out, err, running }
+    }
+
+    /// Creates one LRP and one task after the other until each stream has printed its text: a stream begins at a moment that
+    /// nobody announces.
+    pub(crate) async fn changes_until(&self, wanted: &[(&Watcher, &str)]) {
+        let changes = async {
+            for n in 0.. {
+                let has_printed =
+                    |(watcher, text): &(&Watcher, &str)| watcher.out.text().contains(text);
+                if wanted.iter().all(has_printed) {
+                    return;
+                }
+                let lrp = crate::LRP.replace("\"P\"", &format!("\"P{n}\""));
+                let task = crate::TASK.replace("\"T\"", &format!("\"T{n}\""));
+                assert_eq!(self.runs(&["create-desired-lrp", &lrp]).await.code, 0);
+                assert_eq!(self.runs(&["create-task", &task]).await.code, 0);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, changes).await;
+        let printed: Vec<_> = wanted.iter().map(|(w, _)| w.out.text()).collect();
+        assert!(waited.is_ok(), "{printed:?}");
+    }
+
+    /// A cell is present whose rep does not run.
+    pub(crate) async fn has_cell(&self, id: &str) {
+        let cell = CellPresence {
+            cell_id: id.into(),
+            rep_url: "https://127.0.0.1:1".into(),
+            ..CellPresence::default()
+        };
+        tokio::spawn(Presence::cell(self.locket.clone(), &cell).run(self.stop.clone()));
+        let present = async {
+            while !self.types("cells").await.out.contains(id) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, present)
+            .await
+            .expect("the cell is present");
+    }
+
+    /// The file of a CA that nobody has.
+    pub(crate) fn other_ca(&self) -> String {
+        let path = self.folder.path().join("other.crt");
+        std::fs::write(&path, identity().ca_pem).unwrap();
+        path.display().to_string()
+    }
+}
+
+async fn run(args: impl Iterator<Item = &str>, environment: BTreeMap<String, String>) -> Seen {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let args = args.map(str::to_owned).collect();
+    let code = cfdot::run_to(args, &environment, Options::default(), &mut out, &mut err).await;
+    Seen {
+        code,
+        out: String::from_utf8(out).unwrap(),
+        err: String::from_utf8(err).unwrap(),
+    }
+}
+
+/// One certificate for everybody, of a CA made for this test.
+fn identity() -> Identity {
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".into()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    Identity {
+        cert_pem: cert.pem(),
+        key_pem: key.serialize_pem(),
+        ca_pem,
+    }
+}
