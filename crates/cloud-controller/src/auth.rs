@@ -1,10 +1,15 @@
-//! Who calls, and what they may do: scopes of the token first, roles in the database for everybody else.
+//! Who calls, and what the caller may do.
 //!
-//! Something invisible is answered with 404, something visible but forbidden with 403.
+//! The scopes of the token decide first, before anything is looked up ([`Principal::of`]). After that the roles in the
+//! database decide ([`Access`]): a row that the caller may not see is 404, a right that the caller does not have is 403, and
+//! a suspended organization or space stops every write of everybody but administrators. `api::lookup` applies these three
+//! steps in this order; no handler reads a row without it.
 
 use crate::controller::Cc;
-use crate::db::{Connection, Select, role, space::Space};
-use crate::error::ApiError;
+use crate::db::organization::Organization;
+use crate::db::space::Space;
+use crate::db::{Connection, role};
+use crate::error::{ApiError, ApiResult};
 use axum::extract::FromRequestParts;
 use clients::uaa::{Claims, TokenError};
 use http::{Method, header, request::Parts};
@@ -40,11 +45,12 @@ impl Principal {
             || self.claims.has_scope("cloud_controller.global_auditor")
     }
     /// Secrets such as environment variables are not for global auditors.
-    fn reads_all_secrets(&self) -> bool {
+    pub(crate) fn reads_all_secrets(&self) -> bool {
         self.is_admin() || self.claims.has_scope("cloud_controller.admin_read_only")
     }
 
-    pub(crate) fn must_be_admin(&self) -> Result<(), ApiError> {
+    /// For collections that only administrators write: the answer is the same whether a guid exists or not.
+    pub(crate) fn must_be_admin(&self) -> ApiResult<()> {
         if self.is_admin() {
             Ok(())
         } else {
@@ -52,136 +58,156 @@ impl Principal {
         }
     }
 
-    /// Restricts a list to organizations that the caller sees.
-    pub(crate) fn sees_organizations(&self, select: Select, column: &str) -> Select {
-        if self.reads_all() {
-            select
-        } else {
-            role::in_visible_organizations(select, column, self.guid())
-        }
-    }
-    /// Restricts a list to spaces whose apps the caller sees.
-    pub(crate) fn sees_spaces(&self, select: Select, column: &str) -> Select {
-        if self.reads_all() {
-            select
-        } else {
-            role::in_visible_spaces(select, column, self.guid())
-        }
-    }
-    /// Restricts a list to apps that the caller sees.
-    pub(crate) fn sees_apps(&self, select: Select, column: &str) -> Select {
-        if self.reads_all() {
-            select
-        } else {
-            role::of_visible_apps(select, column, self.guid())
-        }
-    }
-    /// Restricts a list of routes; organization auditors see them too.
-    pub(crate) fn sees_routes(&self, select: Select, column: &str) -> Select {
-        if self.reads_all() {
-            select
-        } else {
-            role::with_visible_routes(select, column, self.guid())
-        }
-    }
-
-    pub(crate) async fn in_organization(
+    /// The caller's rights in an organization, in a space of it, or on the platform.
+    pub(crate) async fn access(
         &self,
         conn: &mut Connection,
-        organization: &str,
-    ) -> Result<Access, ApiError> {
-        self.access(conn, organization, None).await
-    }
-
-    pub(crate) async fn in_space(
-        &self,
-        conn: &mut Connection,
-        space: &Space,
-    ) -> Result<Access, ApiError> {
-        self.access(conn, &space.organization_guid, Some(&space.guid))
-            .await
-    }
-
-    async fn access(
-        &self,
-        conn: &mut Connection,
-        organization: &str,
-        space: Option<&str>,
-    ) -> Result<Access, ApiError> {
-        let roles = if self.is_admin() {
-            Vec::new()
-        } else {
-            role::of_user(conn, self.guid(), organization, space).await?
+        organization: Option<&Organization>,
+        space: Option<&Space>,
+    ) -> ApiResult<Access> {
+        let roles = match organization {
+            Some(organization) if !self.is_admin() => {
+                let space = space.map(|space| space.guid.as_str());
+                role::of_user(conn, self.guid(), &organization.guid, space).await?
+            }
+            _ => Vec::new(),
         };
         Ok(Access {
             admin: self.is_admin(),
-            reads_all: self.reads_all(),
             reads_all_secrets: self.reads_all_secrets(),
+            reads_all: self.reads_all(),
+            organization_suspended: organization.is_some_and(|organization| organization.suspended),
+            space_suspended: space.is_some_and(|space| space.suspended),
             roles: roles.into_iter().map(|role| role.r#type).collect(),
         })
     }
 }
 
-/// The rights of one caller in one organization or space.
+/// What an endpoint asks of its caller, beyond the sight of the row. The letters are the columns of `tests/it/role_table`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// Nothing more: whoever sees the row may do it.
+    Read,
+    /// A R D: commands, manifests, packages.
+    ReadSecrets,
+    /// A R D S: the part of the environment that users set.
+    ReadEnvironment,
+    /// All readers but S.
+    DownloadDroplet,
+    /// A D.
+    Develop,
+    /// A D S.
+    Support,
+    /// A M P.
+    ManageSpace,
+    /// A M.
+    ManageOrganization,
+    /// A.
+    Admin,
+}
+
+/// The rights of one caller in one organization or space, and the state of both.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
     admin: bool,
     reads_all: bool,
     reads_all_secrets: bool,
+    organization_suspended: bool,
+    space_suspended: bool,
     roles: Vec<String>,
 }
+
+const DEVELOPER: &str = "space_developer";
+const SUPPORTER: &str = "space_supporter";
+const MANAGER: &str = "organization_manager";
 
 impl Access {
     fn has(&self, any: &[&str]) -> bool {
         self.roles.iter().any(|role| any.contains(&role.as_str()))
     }
-    pub(crate) fn reads_organization(&self) -> bool {
-        self.reads_all || !self.roles.is_empty()
-    }
-    pub(crate) fn reads_space(&self) -> bool {
-        self.reads_all
-            || self.has(&[
-                "space_developer",
-                "space_manager",
-                "space_auditor",
-                "space_supporter",
-                "organization_manager",
-            ])
-    }
-    pub(crate) fn reads_routes(&self) -> bool {
-        self.reads_space() || self.has(&["organization_auditor"])
-    }
-    pub(crate) fn reads_secrets(&self) -> bool {
-        self.reads_all_secrets || self.has(&["space_developer", "space_supporter"])
-    }
-    pub(crate) fn develops(&self) -> bool {
-        self.admin || self.has(&["space_developer"])
-    }
-    /// What supporters may do as well: start, stop, scale, routes.
-    pub(crate) fn supports(&self) -> bool {
-        self.admin || self.has(&["space_developer", "space_supporter"])
-    }
-    pub(crate) fn manages_space(&self) -> bool {
-        self.admin || self.has(&["space_manager", "organization_manager"])
-    }
-    pub(crate) fn manages_organization(&self) -> bool {
-        self.admin || self.has(&["organization_manager"])
-    }
-}
 
-/// Turns a right into an answer: `allow(access.develops())?`.
-pub(crate) fn allow(right: bool) -> Result<(), ApiError> {
-    if right {
+    fn holds(&self, right: Right) -> bool {
+        match right {
+            Right::Read => true,
+            Right::ReadSecrets => self.reads_all_secrets || self.has(&[DEVELOPER]),
+            Right::ReadEnvironment => self.reads_all_secrets || self.has(&[DEVELOPER, SUPPORTER]),
+            Right::DownloadDroplet => {
+                self.reads_all || self.has(&[DEVELOPER, "space_manager", "space_auditor", MANAGER])
+            }
+            Right::Develop => self.admin || self.has(&[DEVELOPER]),
+            Right::Support => self.admin || self.has(&[DEVELOPER, SUPPORTER]),
+            Right::ManageSpace => self.admin || self.has(&["space_manager", MANAGER]),
+            Right::ManageOrganization => self.admin || self.has(&[MANAGER]),
+            Right::Admin => self.admin,
+        }
+    }
+
+    fn writes(right: Right) -> bool {
+        !matches!(
+            right,
+            Right::Read | Right::ReadSecrets | Right::ReadEnvironment | Right::DownloadDroplet
+        )
+    }
+
+    /// 403 unless the caller has the right and, for a write, nothing that it would change is suspended.
+    pub(crate) fn must(&self, right: Right) -> ApiResult<()> {
+        self.must_hold(right)?;
+        if Self::writes(right) {
+            self.must_be_active()?;
+        }
         Ok(())
-    } else {
-        Err(ApiError::not_authorized())
+    }
+
+    /// As [`Self::must`], whatever the state of the organization and the space.
+    pub(crate) fn must_hold(&self, right: Right) -> ApiResult<()> {
+        if self.holds(right) {
+            Ok(())
+        } else {
+            Err(ApiError::not_authorized())
+        }
+    }
+
+    /// 403 when the organization or the space is suspended. Managers of the organization may change a suspended space.
+    pub(crate) fn must_be_active(&self) -> ApiResult<()> {
+        if self.admin {
+            return Ok(());
+        }
+        if self.organization_suspended {
+            return Err(ApiError::organization_suspended());
+        }
+        if self.space_suspended && !self.has(&[MANAGER]) {
+            return Err(ApiError::space_suspended());
+        }
+        Ok(())
+    }
+
+    /// Whether a write with this right would be let through.
+    pub(crate) fn may(&self, right: Right) -> bool {
+        self.must(right).is_ok()
+    }
+
+    /// Commands and the system's part of the environment.
+    pub(crate) fn reads_secrets(&self) -> bool {
+        self.holds(Right::ReadSecrets)
     }
 }
 
 impl FromRequestParts<Cc> for Principal {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, cc: &Cc) -> Result<Self, ApiError> {
+    /// The endpoint's entrance (`api::endpoint`) has verified the token before; an open endpoint has no principal.
+    async fn from_request_parts(parts: &mut Parts, _: &Cc) -> Result<Self, ApiError> {
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(ApiError::not_authenticated)
+    }
+}
+
+impl Principal {
+    /// Verifies the request's token.
+    pub(crate) async fn of(parts: &Parts, cc: &Cc) -> ApiResult<Self> {
         let authorization = parts
             .headers
             .get(header::AUTHORIZATION)
@@ -206,14 +232,14 @@ impl FromRequestParts<Cc> for Principal {
             claims,
             authorization,
         };
-        principal.check_scope(&parts.method)?;
-        principal.remember(cc).await?;
+        if principal.guid().is_empty() {
+            return Err(ApiError::invalid_token());
+        }
         Ok(principal)
     }
-}
 
-impl Principal {
-    fn check_scope(&self, method: &Method) -> Result<(), ApiError> {
+    /// Reading and writing need a scope each, whatever the roles are and whether the thing exists.
+    pub(crate) fn check_scope(&self, method: &Method) -> ApiResult<()> {
         let reads = *method == Method::GET || *method == Method::HEAD;
         let wanted = if reads {
             "cloud_controller.read"
@@ -221,18 +247,14 @@ impl Principal {
             "cloud_controller.write"
         };
         if self.is_admin() || (reads && self.reads_all()) || self.claims.has_scope(wanted) {
-            return Ok(());
+            Ok(())
+        } else {
+            Err(ApiError::not_authorized())
         }
-        Err(ApiError::new(
-            403,
-            10007,
-            "InsufficientScope",
-            "Your token lacks the necessary scopes to access this resource.",
-        ))
     }
 
     /// A user's first request makes them known, so that others can give them roles by name.
-    async fn remember(&self, cc: &Cc) -> Result<(), ApiError> {
+    pub(crate) async fn remember(&self, cc: &Cc) -> ApiResult<()> {
         let known = cc
             .seen_users
             .lock()

@@ -78,6 +78,15 @@ impl ApiError {
             "You are not authorized to perform the requested action",
         )
     }
+    pub(crate) fn organization_suspended() -> Self {
+        Self::new(403, 10017, "OrgSuspended", "The organization is suspended")
+    }
+    pub(crate) fn space_suspended() -> Self {
+        Self::new(403, 10019, "SpaceSuspended", "The space is suspended")
+    }
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(413, 10008, "UnprocessableEntity", detail)
+    }
     pub(crate) fn not_authenticated() -> Self {
         Self::new(401, 10002, "NotAuthenticated", "Authentication error")
     }

@@ -17,6 +17,7 @@ mod controller;
 
 mod api;
 mod auth;
+mod flags;
 mod internal;
 
 mod actions;
@@ -33,5 +34,6 @@ mod db;
 mod error;
 mod seed;
 
+pub use api::{Endpoint, described as endpoints};
 pub use config::{AppSsh, Config, FirstTarget, UaaClient};
 pub use controller::CloudController;

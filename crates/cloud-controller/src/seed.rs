@@ -9,29 +9,9 @@ use crate::db::organization::{self, Organization, OrganizationQuota};
 use crate::db::platform::{self, Buildpack, EnvironmentGroup, FeatureFlag, SecurityGroup, Stack};
 use crate::db::space::{self, Space};
 use crate::db::{self, Connection, Db, Json, Select};
+use crate::flags::Flag;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-
-const FLAGS: &[(&str, bool)] = &[
-    ("user_org_creation", false),
-    ("private_domain_creation", true),
-    ("app_bits_upload", true),
-    ("app_scaling", true),
-    ("route_creation", true),
-    ("service_instance_creation", true),
-    ("diego_docker", false),
-    ("diego_cnb", false),
-    ("set_roles_by_username", true),
-    ("unset_roles_by_username", true),
-    ("task_creation", true),
-    ("env_var_visibility", true),
-    ("space_developer_env_var_visibility", true),
-    ("service_instance_sharing", false),
-    ("hide_marketplace_from_unauthenticated_users", false),
-    ("resource_matching", true),
-    ("route_sharing", false),
-    ("hash_based_routing", false),
-];
 
 pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
     let mut tx = db.write().await?;
@@ -112,13 +92,13 @@ async fn platform_resources(conn: &mut Connection) -> Result<()> {
             Some(_) => {}
         }
     }
-    for (name, enabled) in FLAGS {
-        if platform::flag(conn, name).await?.is_none() {
+    for flag in Flag::ALL {
+        if platform::flag(conn, flag.name()).await?.is_none() {
             db::insert(
                 conn,
                 &FeatureFlag {
-                    name: (*name).to_owned(),
-                    enabled: *enabled,
+                    name: flag.name().to_owned(),
+                    enabled: flag.default(),
                     ..FeatureFlag::fresh()
                 },
             )

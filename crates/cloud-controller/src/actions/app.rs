@@ -133,13 +133,18 @@ pub(crate) async fn assign_droplet(
     Ok(Vec::new())
 }
 
+pub(crate) fn must_have_droplet(app: &App) -> ApiResult<()> {
+    if app.droplet_guid.is_some() {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(
+        "Assign a droplet before starting this app.",
+    ))
+}
+
 /// Answers the processes to settle. A started app stays as it is.
 pub(crate) async fn start(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
-    if app.droplet_guid.is_none() {
-        return Err(ApiError::unprocessable(
-            "Assign a droplet before starting this app.",
-        ));
-    }
+    must_have_droplet(app)?;
     if app.is_started() {
         return guids(conn, app).await;
     }
@@ -160,11 +165,7 @@ pub(crate) async fn stop(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<
 
 /// New instances of everything. Answers the processes to settle.
 pub(crate) async fn restart(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
-    if app.droplet_guid.is_none() {
-        return Err(ApiError::unprocessable(
-            "Assign a droplet before starting this app.",
-        ));
-    }
+    must_have_droplet(app)?;
     let mut touched = end_deployment(conn, app).await?;
     set_state(conn, app, "STARTED").await?;
     touched.extend(renew(conn, app).await?);

@@ -11,6 +11,7 @@ use crate::db::route::{self, Route};
 use crate::db::space::Space;
 use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
+use crate::flags::Flag;
 use crate::manifest::{AppManifest, ProcessManifest, RouteManifest, megabytes_text};
 use crate::route_rules;
 use serde_json::{Map, Value, json};
@@ -166,6 +167,7 @@ async fn apply_route(
     let mut route = match route::find(conn, &host, &domain.guid, &text.path, text.port).await? {
         Some(route) => route,
         None => {
+            Flag::RouteCreation.must_be_on_for_all(conn).await?;
             if host == "*" && domain.organization_guid.is_none() {
                 return Err(ApiError::not_authorized());
             }

@@ -18,6 +18,9 @@ pub(crate) const SPACE_ROLES: &[&str] = &[
     "space_supporter",
 ];
 
+/// A space's roles are for members of its organization.
+pub(crate) const OUTSIDE: &str = "Users cannot be assigned roles in a space if they do not have a role in that space's organization.";
+
 /// Gives a role; one that is there already stays.
 pub(crate) async fn grant(
     conn: &mut Connection,
@@ -43,17 +46,10 @@ pub(crate) async fn create(
     space: Option<&Space>,
 ) -> ApiResult<Role> {
     if let Some(space) = space {
-        let member = wanted(
-            "organization_user",
-            &user.guid,
-            Some(&space.organization_guid),
-            None,
-        );
         let in_organization =
             role::of_user(conn, &user.guid, &space.organization_guid, None).await?;
-        if in_organization.is_empty() && role::find(conn, &member).await?.is_none() {
-            let detail = "Users cannot be assigned roles in a space if they do not have a role in that space's organization.";
-            return Err(ApiError::unprocessable(detail));
+        if in_organization.is_empty() {
+            return Err(ApiError::unprocessable(OUTSIDE));
         }
     }
     let role = wanted(

@@ -1,6 +1,7 @@
 //! Tasks of an app.
 
 use crate::db::app::App;
+use crate::db::build;
 use crate::db::process;
 use crate::db::task::{self, Task};
 use crate::db::{self, Connection};
@@ -19,11 +20,26 @@ pub(crate) struct Wish {
 }
 
 pub(crate) async fn create(conn: &mut Connection, app: &App, wish: Wish) -> ApiResult<Task> {
-    let Some(droplet_guid) = wish.droplet_guid.or_else(|| app.droplet_guid.clone()) else {
+    let droplet = match &wish.droplet_guid {
+        // A droplet of another app is not there.
+        Some(guid) => Some(
+            build::droplet_of_app(conn, &app.guid, guid)
+                .await?
+                .ok_or_else(|| ApiError::not_found("Droplet"))?,
+        ),
+        None => build::current_droplet(conn, app).await?,
+    };
+    let Some(droplet) = droplet else {
         return Err(ApiError::unprocessable(
             "Task must have a droplet. Assign current droplet to app.",
         ));
     };
+    if droplet.state != "STAGED" {
+        return Err(ApiError::unprocessable(format!(
+            "Task must have a droplet that is staged. The state of droplet '{}' is {}.",
+            droplet.guid, droplet.state
+        )));
+    }
     let template = match &wish.template_process {
         None => process::of_type(conn, &app.guid, "web").await?,
         Some(guid) => db::by_guid::<process::Process>(conn, guid)
@@ -50,7 +66,7 @@ pub(crate) async fn create(conn: &mut Connection, app: &App, wish: Wish) -> ApiR
         memory_in_mb: wish.memory_in_mb.unwrap_or(template.memory_in_mb),
         disk_in_mb: wish.disk_in_mb.unwrap_or(template.disk_in_mb),
         log_rate_limit: wish.log_rate_limit.unwrap_or(template.log_rate_limit),
-        droplet_guid,
+        droplet_guid: droplet.guid,
         ..Task::fresh()
     };
     db::insert(conn, &task).await?;

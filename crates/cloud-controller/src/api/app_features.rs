@@ -3,15 +3,20 @@
 use super::prelude::*;
 use crate::db::app::App;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/apps/{guid}/features", get(list))
-        .route("/v3/apps/{guid}/features/{name}", get(show).patch(update))
-        .route("/v3/apps/{guid}/ssh_enabled", get(ssh_enabled))
-        .route("/v3/apps/{guid}/revisions", get(no_revisions))
-        .route("/v3/apps/{guid}/revisions/deployed", get(no_revisions))
-        .route("/v3/revisions/{guid}", get(no_revision))
-        .route("/v3/apps/{guid}/sidecars", get(no_revisions))
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/apps/{guid}/features", list)
+        .get("/v3/apps/{guid}/features/{name}", show)
+        .patch("/v3/apps/{guid}/features/{name}", update)
+        .body(&["enabled"])
+        .get("/v3/apps/{guid}/ssh_enabled", ssh_enabled)
+        .get("/v3/apps/{guid}/revisions", no_revisions)
+        .lists(&["versions", "deployable"])
+        .get("/v3/apps/{guid}/revisions/deployed", no_revisions)
+        .lists(&[])
+        .get("/v3/revisions/{guid}", no_revision)
+        .get("/v3/apps/{guid}/sidecars", no_revisions)
+        .lists(&[])
 }
 
 fn present(app: &App, name: &str) -> Option<Value> {
@@ -28,7 +33,7 @@ fn present(app: &App, name: &str) -> Option<Value> {
 
 async fn list(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
+    let app = who.find::<App>(&mut conn, &guid, Right::Read).await?.row;
     let features = ["ssh", "revisions"]
         .iter()
         .filter_map(|name| present(&app, name))
@@ -45,7 +50,7 @@ async fn show(
     Path((guid, name)): Path<(String, String)>,
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
+    let app = who.find::<App>(&mut conn, &guid, Right::Read).await?.row;
     Ok(ok(
         present(&app, &name).ok_or_else(|| ApiError::not_found("Feature"))?
     ))
@@ -55,17 +60,22 @@ async fn update(
     State(cc): State<Cc>,
     who: Principal,
     Path((guid, name)): Path<(String, String)>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let mut body = body.allow(&["enabled"]);
+    let mut tx = cc.db.write().await?;
+    let found = who.find::<App>(&mut tx, &guid, Right::Read).await?;
+    // Supporters may set no feature but this one.
+    found.access.must(if name == "revisions" {
+        Right::Support
+    } else {
+        Right::Develop
+    })?;
+    let mut app = found.row;
     let enabled = body.bool("enabled");
     if enabled.is_none() {
         body.problem("Enabled must be a boolean");
     }
     body.finish()?;
-    let mut tx = cc.db.write().await?;
-    let (mut app, _, access) = lookup::app(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
     match name.as_str() {
         "ssh" => app.enable_ssh = enabled.unwrap_or_default(),
         "revisions" => app.revisions_enabled = enabled.unwrap_or_default(),
@@ -79,7 +89,8 @@ async fn update(
 
 async fn ssh_enabled(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (app, space, _) = lookup::app(&mut conn, &who, &guid).await?;
+    let found = who.find::<App>(&mut conn, &guid, Right::Read).await?;
+    let (app, space) = (found.row, found.of.space);
     let reason = if !space.allow_ssh {
         format!("ssh is disabled for space '{}'", space.name)
     } else if !app.enable_ssh {
@@ -98,7 +109,8 @@ async fn no_revisions(
     Path(guid): Path<String>,
     uri: Uri,
 ) -> ApiResult {
-    lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
+    who.find::<App>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
     Ok(ok(cc.short_list(uri.path(), Vec::new())))
 }
 

@@ -9,28 +9,58 @@ use crate::db::platform;
 use crate::db::process;
 use crate::db::space::Space;
 use crate::diego::recipe_environment::vcap_application;
+use crate::flags::Flag;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/apps", get(list).post(create))
-        .route("/v3/apps/{guid}", get(show).patch(update).delete(remove))
-        .route("/v3/apps/{guid}/actions/start", post(start))
-        .route("/v3/apps/{guid}/actions/stop", post(stop))
-        .route("/v3/apps/{guid}/actions/restart", post(restart))
-        .route(
-            "/v3/apps/{guid}/actions/clear_buildpack_cache",
-            post(clear_cache),
-        )
-        .route("/v3/apps/{guid}/env", get(env))
-        .route(
-            "/v3/apps/{guid}/environment_variables",
-            get(variables).patch(set_variables),
-        )
-        .route("/v3/apps/{guid}/permissions", get(permissions))
-        .route(
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/apps", list)
+        .lists(&[
+            "names",
+            "organization_guids",
+            "space_guids",
+            "stacks",
+            "lifecycle_type",
+            "include",
+        ])
+        .post("/v3/apps", create)
+        .body(&[
+            "name",
+            "lifecycle.type",
+            "lifecycle.data.buildpacks",
+            "lifecycle.data.stack",
+            "environment_variables.*",
+            "relationships.space.data.guid",
+            "metadata",
+        ])
+        .get("/v3/apps/{guid}", show)
+        .takes(&["include"])
+        .patch("/v3/apps/{guid}", update)
+        .body(&[
+            "name",
+            "lifecycle.type",
+            "lifecycle.data.buildpacks",
+            "lifecycle.data.stack",
+            "metadata",
+        ])
+        .delete("/v3/apps/{guid}", remove)
+        .post("/v3/apps/{guid}/actions/start", start)
+        .post("/v3/apps/{guid}/actions/stop", stop)
+        .post("/v3/apps/{guid}/actions/restart", restart)
+        .post("/v3/apps/{guid}/actions/clear_buildpack_cache", clear_cache)
+        .get("/v3/apps/{guid}/env", env)
+        .get("/v3/apps/{guid}/environment_variables", variables)
+        .patch("/v3/apps/{guid}/environment_variables", set_variables)
+        .body(&["var.*"])
+        .get("/v3/apps/{guid}/permissions", permissions)
+        .get(
             "/v3/apps/{guid}/relationships/current_droplet",
-            get(current_droplet).patch(set_current_droplet),
+            current_droplet,
         )
+        .patch(
+            "/v3/apps/{guid}/relationships/current_droplet",
+            set_current_droplet,
+        )
+        .body(&["data.guid"])
 }
 
 pub(super) fn present(cc: &Cc, app: &App) -> Value {
@@ -91,11 +121,13 @@ pub(super) fn lifecycle(body: &mut Body) -> (Option<Vec<String>>, Option<String>
     else {
         return (None, None);
     };
-    match lifecycle.get("type").and_then(Value::as_str) {
-        Some("buildpack") | None => {}
-        Some(other) => body.problem(format!(
+    match lifecycle.get("type") {
+        None | Some(Value::Null) => {}
+        Some(kind) if kind == "buildpack" => {}
+        Some(Value::String(other)) => body.problem(format!(
             "Lifecycle type '{other}' is not supported yet; it must be 'buildpack'"
         )),
+        Some(_) => body.problem("Lifecycle type must be a string"),
     }
     let buildpacks = match lifecycle.pointer("/data/buildpacks") {
         None => None,
@@ -116,30 +148,21 @@ pub(super) fn lifecycle(body: &mut Body) -> (Option<Vec<String>>, Option<String>
             None
         }
     };
-    (
-        buildpacks,
-        lifecycle
-            .pointer("/data/stack")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
-    )
+    let stack = match lifecycle.pointer("/data/stack") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name.clone()),
+        Some(_) => {
+            body.problem("Lifecycle Stack must be a string");
+            None
+        }
+    };
+    (buildpacks, stack)
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(
-        &uri,
-        &[
-            "names",
-            "organization_guids",
-            "space_guids",
-            "stacks",
-            "lifecycle_type",
-            "include",
-        ],
-    )?;
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let include = query.include(&["space", "org", "space.organization"])?;
     let mut conn = cc.db.read().await?;
-    let mut select = who.sees_spaces(Select::new(), "space_guid");
+    let mut select = who.visible::<App>();
     for (name, column) in [
         ("names", "name"),
         ("space_guids", "space_guid"),
@@ -153,14 +176,14 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
         "organization_guids",
         "space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN (?))",
     );
-    let found = query.fetch::<App>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     let mut answer = cc.page(
         &query,
         found.total,
         found.rows.iter().map(|row| present(&cc, row)).collect(),
     );
     if !include.is_empty() {
-        answer["included"] = included(&cc, &mut conn, &include, &found.rows).await?;
+        answer["included"] = included(&cc, &mut conn, &who, &include, &found.rows).await?;
     }
     Ok(ok(answer))
 }
@@ -168,17 +191,19 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
 async fn included(
     cc: &Cc,
     conn: &mut Connection,
+    who: &Principal,
     include: &[String],
     apps: &[App],
 ) -> ApiResult<Value> {
-    let spaces: Vec<Space> = Select::new()
+    let spaces: Vec<Space> = who
+        .visible()
         .any("guid", apps.iter().map(|app| &app.space_guid))
         .all(conn)
         .await?;
     let mut included = json!({ "spaces": spaces.iter().map(|space| super::spaces::present(cc, space)).collect::<Vec<_>>() });
     if include.iter().any(|what| what != "space") {
         included["organizations"] =
-            json!(super::spaces::included_organizations(cc, conn, &spaces).await?);
+            json!(super::spaces::included_organizations(cc, conn, who, &spaces).await?);
     }
     Ok(included)
 }
@@ -187,27 +212,19 @@ async fn show(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    let include =
-        Query::only(&uri, &["include"])?.include(&["space", "org", "space.organization"])?;
+    let include = query.include(&["space", "org", "space.organization"])?;
     let mut conn = cc.db.read().await?;
-    let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
+    let app = who.find::<App>(&mut conn, &guid, Right::Read).await?.row;
     let mut answer = present(&cc, &app);
     if !include.is_empty() {
-        answer["included"] = included(&cc, &mut conn, &include, &[app]).await?;
+        answer["included"] = included(&cc, &mut conn, &who, &include, &[app]).await?;
     }
     Ok(ok(answer))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&[
-        "name",
-        "lifecycle",
-        "environment_variables",
-        "relationships",
-        "metadata",
-    ]);
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     let mut app = App {
         name: body.required_string("name"),
         space_guid: body.required_relationship("space"),
@@ -227,15 +244,11 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     merge_metadata(&body, &mut app.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid = |_| {
-        ApiError::unprocessable(
-            "Invalid space. Ensure that the space exists and you have access to it.",
-        )
-    };
-    let (space, access) = lookup::space(&mut tx, &who, &app.space_guid)
-        .await
-        .map_err(invalid)?;
-    allow(access.develops())?;
+    let unseen = "Invalid space. Ensure that the space exists and you have access to it.";
+    let space = who
+        .named::<Space>(&mut tx, &app.space_guid, Right::Develop, unseen)
+        .await?
+        .row;
     actions::app::create(&mut tx, &cc.settings, &app).await?;
     audit::record(
         &mut tx,
@@ -255,18 +268,21 @@ async fn update(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let mut body = body.allow(&["name", "lifecycle", "metadata"]);
-    let mut tx = cc.db.write().await?;
-    let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
-    app.name = body.optional_name("name").unwrap_or(app.name);
+    let name = body.optional_name("name");
     let (buildpacks, stack) = lifecycle(&mut body);
+    let metadata = body.metadata().cloned();
+    let request = Value::Object(body.finish()?);
+    let mut tx = cc.db.write().await?;
+    let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
+    let (mut app, space) = (found.row, found.of.space);
+    app.name = name.unwrap_or(app.name);
     app.buildpacks.0 = buildpacks.unwrap_or(app.buildpacks.0);
     app.stack = stack.or(app.stack);
-    merge_metadata(&body, &mut app.metadata)?;
-    let request = Value::Object(body.finish()?);
+    if let Some(change) = &metadata {
+        app.metadata.0.merge(change)?;
+    }
     let touched = actions::app::update(&mut tx, &mut app).await?;
     audit::record(
         &mut tx,
@@ -285,11 +301,10 @@ async fn update(
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
+    let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
+    let (app, space) = (found.row, found.of.space);
     let droplets = db::build::droplets_of_app(&mut tx, &guid).await?;
-    let packages: Vec<db::package::Package> =
-        Select::new().is("app_guid", &guid).all(&mut tx).await?;
+    let packages = db::package::of_app(&mut tx, &guid).await?;
     let touched = actions::app::delete(&mut tx, &app).await?;
     audit::record(
         &mut tx,
@@ -323,8 +338,13 @@ async fn restart(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>)
 
 async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
-    allow(access.supports())?;
+    let found = who.find::<App>(&mut tx, &guid, Right::Read).await?;
+    // An app that cannot start says so to every reader.
+    if verb != "stop" {
+        actions::app::must_have_droplet(&found.row)?;
+    }
+    found.access.must(Right::Support)?;
+    let (mut app, space) = (found.row, found.of.space);
     let touched = match verb {
         "start" => actions::app::start(&mut tx, &mut app).await?,
         "stop" => actions::app::stop(&mut tx, &mut app).await?,
@@ -354,8 +374,7 @@ async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiRe
 /// There is no cache of buildpacks; the job is done.
 async fn clear_cache(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (_, _, access) = lookup::app(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
+    who.find::<App>(&mut tx, &guid, Right::Support).await?;
     let job = job::complete(&mut tx, "buildpack_cache.delete", ("apps", &guid)).await?;
     tx.commit().await?;
     Ok(cc.accepted(&job))
@@ -363,8 +382,9 @@ async fn clear_cache(State(cc): State<Cc>, who: Principal, Path(guid): Path<Stri
 
 async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (app, _, access) = lookup::app(&mut conn, &who, &guid).await?;
-    allow(access.reads_secrets())?;
+    let Found {
+        row: app, access, ..
+    } = find_with_environment(&mut conn, &who, &guid).await?;
     let process = process::of_type(&mut conn, &guid, "web")
         .await?
         .unwrap_or_default();
@@ -376,9 +396,29 @@ async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> 
         "staging_env_json": platform::environment_group(&mut conn, "staging").await?.var.0,
         "running_env_json": platform::environment_group(&mut conn, "running").await?.var.0,
         "environment_variables": app.environment.0,
-        "system_env_json": { "VCAP_SERVICES": {} },
+        "system_env_json": if access.reads_secrets() {
+            json!({ "VCAP_SERVICES": {} })
+        } else {
+            json!({ "redacted_message": "[PRIVATE DATA HIDDEN]" })
+        },
         "application_env_json": { "VCAP_APPLICATION": vcap_application(&spec) },
     })))
+}
+
+/// The app, for callers whom the two flags let see its environment.
+async fn find_with_environment(
+    conn: &mut Connection,
+    who: &Principal,
+    guid: &str,
+) -> ApiResult<Found<App>> {
+    Flag::EnvVarVisibility.must_be_on(conn, who).await?;
+    let found = who.find::<App>(conn, guid, Right::ReadEnvironment).await?;
+    if !who.reads_all_secrets() {
+        Flag::SpaceDeveloperEnvVarVisibility
+            .must_be_on(conn, who)
+            .await?;
+    }
+    Ok(found)
 }
 
 fn present_variables(cc: &Cc, app: &App) -> Value {
@@ -388,8 +428,7 @@ fn present_variables(cc: &Cc, app: &App) -> Value {
 
 async fn variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (app, _, access) = lookup::app(&mut conn, &who, &guid).await?;
-    allow(access.reads_secrets())?;
+    let app = find_with_environment(&mut conn, &who, &guid).await?.row;
     Ok(ok(present_variables(&cc, &app)))
 }
 
@@ -397,17 +436,16 @@ async fn set_variables(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let mut body = body.allow(&["var"]);
+    let mut tx = cc.db.write().await?;
+    let found = who.find::<App>(&mut tx, &guid, Right::Support).await?;
+    let (mut app, space) = (found.row, found.of.space);
     let var = body.value("var").and_then(Value::as_object).cloned();
     if var.is_none() {
         body.problem("Var must be an object");
     }
     body.finish()?;
-    let mut tx = cc.db.write().await?;
-    let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
     actions::app::set_environment(&mut app, &var.unwrap_or_default())?;
     app.touch();
     db::update(&mut tx, &app).await?;
@@ -428,7 +466,7 @@ async fn set_variables(
 
 async fn permissions(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (_, _, access) = lookup::app(&mut conn, &who, &guid).await?;
+    let access = who.find::<App>(&mut conn, &guid, Right::Read).await?.access;
     Ok(ok(
         json!({ "read_basic_data": true, "read_sensitive_data": access.reads_secrets() }),
     ))
@@ -447,7 +485,7 @@ async fn current_droplet(
     Path(guid): Path<String>,
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
+    let app = who.find::<App>(&mut conn, &guid, Right::Read).await?.row;
     if app.droplet_guid.is_none() {
         return Err(ApiError::not_found("Droplet"));
     }
@@ -458,14 +496,18 @@ async fn set_current_droplet(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let mut body = body.allow(&["data"]);
     let wanted = body.read_to_one();
     body.finish()?;
+    let Some(wanted) = wanted else {
+        return Err(ApiError::unprocessable(
+            "Current droplet cannot be removed. Replace it with a preferred droplet.",
+        ));
+    };
     let mut tx = cc.db.write().await?;
-    let (mut app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
+    let found = who.find::<App>(&mut tx, &guid, Right::Support).await?;
+    let (mut app, space) = (found.row, found.of.space);
     if db::deployment::active_of_app(&mut tx, &guid)
         .await?
         .is_some()
@@ -474,14 +516,12 @@ async fn set_current_droplet(
             "Unable to assign current droplet while the app has a deployment in progress. Wait for the deployment to complete or cancel it.",
         ));
     }
-    let unknown = || {
-        ApiError::unprocessable(
-            "Unable to assign current droplet. Ensure the droplet exists and belongs to this app.",
-        )
-    };
-    let droplet: Droplet = db::by_guid(&mut tx, wanted.as_deref().unwrap_or_default())
+    let unseen =
+        "Unable to assign current droplet. Ensure the droplet exists and belongs to this app.";
+    let droplet = who
+        .usable::<Droplet>(&mut tx, &wanted, Right::Support, unseen)
         .await?
-        .ok_or_else(unknown)?;
+        .row;
     let touched = actions::app::assign_droplet(&mut tx, &cc.settings, &mut app, &droplet).await?;
     let data = json!({ "request": { "droplet_guid": droplet.guid } });
     audit::record(

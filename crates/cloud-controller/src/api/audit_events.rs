@@ -3,10 +3,17 @@
 use super::prelude::*;
 use crate::db::audit_event::AuditEvent;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/audit_events", get(list))
-        .route("/v3/audit_events/{guid}", get(show))
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/audit_events", list)
+        .lists(&[
+            "types",
+            "target_guids",
+            "target_guids[not]",
+            "space_guids",
+            "organization_guids",
+        ])
+        .get("/v3/audit_events/{guid}", show)
 }
 
 fn present(cc: &Cc, event: &AuditEvent) -> Value {
@@ -27,21 +34,9 @@ fn present(cc: &Cc, event: &AuditEvent) -> Value {
     )
 }
 
-/// Events of spaces that the caller sees, and of apps in them.
-fn visible(who: &Principal) -> Select {
-    if who.reads_all() {
-        return Select::new();
-    }
-    who.sees_spaces(Select::new(), "space_guid")
-}
-
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(
-        &uri,
-        &["types", "target_guids", "space_guids", "organization_guids"],
-    )?;
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let mut select = visible(&who);
+    let mut select = who.visible::<AuditEvent>();
     for (name, column) in [
         ("types", "type"),
         ("target_guids", "target_guid"),
@@ -51,7 +46,7 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
         select = query.filter(select, name, column);
     }
     select = query.filter_by(select, "target_guids[not]", "target_guid NOT IN (?)");
-    let found = query.fetch::<AuditEvent>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         &query,
         found.total,
@@ -61,9 +56,8 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let event: Option<AuditEvent> = visible(&who).is("guid", guid).first(&mut conn).await?;
-    Ok(ok(present(
-        &cc,
-        &event.ok_or_else(|| ApiError::not_found("Event"))?,
-    )))
+    let found = who
+        .find::<AuditEvent>(&mut conn, &guid, Right::Read)
+        .await?;
+    Ok(ok(present(&cc, &found.row)))
 }

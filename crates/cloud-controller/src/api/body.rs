@@ -1,8 +1,16 @@
-//! JSON bodies of create and update requests: known fields only, every mistake reported in one 422.
+//! JSON bodies of create and update requests: known keys only, every mistake reported in one 422.
+//!
+//! The keys stand at the endpoint's registration (`api::endpoint`), nested ones too. A handler gets a body whose unknown
+//! keys are noted already; [`Body::finish`] refuses them by name together with what the readers found.
 
+use super::endpoint::{Accepts, Content};
+use crate::controller::Cc;
 use crate::error::{ApiError, ApiResult};
 use axum::extract::{FromRequest, Request};
 use serde_json::{Map, Value};
+use std::sync::Arc;
+
+const MOST_BYTES: usize = 4 << 20;
 
 /// The body as an object; each reader notes what is wrong, [`Body::finish`] reports it all.
 #[derive(Debug)]
@@ -11,40 +19,102 @@ pub(crate) struct Body {
     problems: Vec<String>,
 }
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl FromRequest<Cc> for Body {
     type Rejection = ApiError;
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = axum::body::to_bytes(request.into_body(), 4 << 20)
+    async fn from_request(request: Request, _: &Cc) -> Result<Self, ApiError> {
+        let (parts, content) = request.into_parts();
+        let accepts = parts.extensions.get::<Arc<Accepts>>();
+        let Some(Content::Json(keys)) = accepts.map(|accepts| accepts.body) else {
+            return Err(ApiError::from(anyhow::anyhow!(
+                "the endpoint {} is registered without the keys of its body",
+                parts.uri.path()
+            )));
+        };
+        let bytes = axum::body::to_bytes(content, MOST_BYTES)
             .await
-            .map_err(|_| ApiError::message_parse())?;
-        if bytes.is_empty() {
-            return Ok(Self {
-                map: Map::new(),
-                problems: Vec::new(),
-            });
-        }
-        let map = serde_json::from_slice(&bytes).map_err(|_| ApiError::message_parse())?;
-        Ok(Self {
-            map,
-            problems: Vec::new(),
-        })
+            .map_err(|_| unread())?;
+        let map = if bytes.is_empty() {
+            Map::new()
+        } else {
+            serde_json::from_slice(&bytes).map_err(|_| ApiError::message_parse())?
+        };
+        Ok(Self::of(map, keys))
     }
 }
 
-impl Body {
-    /// Notes unknown top-level fields.
-    pub(crate) fn allow(mut self, fields: &[&str]) -> Self {
-        let unknown: Vec<String> = self
-            .map
-            .keys()
-            .filter(|key| !fields.contains(&key.as_str()))
-            .map(|key| format!("'{key}'"))
-            .collect();
-        if !unknown.is_empty() {
-            self.problems
-                .push(format!("Unknown field(s): {}", unknown.join(", ")));
+fn unread() -> ApiError {
+    ApiError::too_large(format!(
+        "The request body could not be read: it is larger than {MOST_BYTES} bytes, or it broke off"
+    ))
+}
+
+/// For endpoints that have no keys: nothing or `{}`.
+pub(crate) async fn must_be_empty(content: axum::body::Body) -> ApiResult<()> {
+    let bytes = axum::body::to_bytes(content, MOST_BYTES)
+        .await
+        .map_err(|_| unread())?;
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    match serde_json::from_slice(&bytes).map_err(|_| ApiError::message_parse())? {
+        Value::Null => Ok(()),
+        Value::Object(map) => Body::of(map, &[]).finish().map(drop),
+        _ => Err(ApiError::message_parse()),
+    }
+}
+
+/// Notes every key that is not one of `keys`; `at` is the path to `map`, with a dot at its end.
+fn check_keys(map: &Map<String, Value>, at: &str, keys: &[&str], body: &mut Found) {
+    for (key, value) in map {
+        let path = format!("{at}{key}");
+        let below = format!("{path}.");
+        if keys.contains(&format!("{below}*").as_str()) {
+            if !value.is_object() && !value.is_null() {
+                body.problems
+                    .push(format!("{} must be an object", title(&path)));
+            }
+            continue;
         }
-        self
+        let items = format!("{path}[].");
+        if keys.iter().any(|known| known.starts_with(&below)) {
+            match value {
+                Value::Object(map) => check_keys(map, &below, keys, body),
+                Value::Null => {}
+                _ => body
+                    .problems
+                    .push(format!("{} must be an object", title(&path))),
+            }
+        } else if keys.iter().any(|known| known.starts_with(&items)) {
+            for item in value.as_array().into_iter().flatten() {
+                match item {
+                    Value::Object(map) => check_keys(map, &items, keys, body),
+                    _ => body
+                        .problems
+                        .push(format!("{} must be a list of objects", title(&path))),
+                }
+            }
+        } else if !keys.contains(&path.as_str()) {
+            body.unknown.push(format!("'{path}'"));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    unknown: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Body {
+    fn of(map: Map<String, Value>, keys: &[&str]) -> Self {
+        let mut found = Found::default();
+        check_keys(&map, "", keys, &mut found);
+        let mut problems = Vec::new();
+        if !found.unknown.is_empty() {
+            problems.push(format!("Unknown field(s): {}", found.unknown.join(", ")));
+        }
+        problems.extend(found.problems);
+        Self { map, problems }
     }
 
     pub(crate) fn problem(&mut self, text: impl Into<String>) {
@@ -111,7 +181,7 @@ impl Body {
     pub(crate) fn int(&mut self, field: &str, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
         match self.map.get(field) {
             None | Some(Value::Null) => None,
-            Some(value) => match value.as_i64() {
+            Some(value) => match whole(value) {
                 Some(number) if range.contains(&number) => Some(number),
                 Some(_) if *range.end() == i64::MAX => {
                     self.problems.push(format!(
@@ -224,7 +294,8 @@ impl Body {
     }
 
     /// All that was wrong, as one 422.
-    pub(crate) fn finish(self) -> ApiResult<Map<String, Value>> {
+    pub(crate) fn finish(mut self) -> ApiResult<Map<String, Value>> {
+        self.problems.dedup();
         if self.problems.is_empty() {
             Ok(self.map)
         } else {
@@ -242,11 +313,75 @@ fn guids(list: Option<&Value>) -> Option<Vec<String>> {
         .collect()
 }
 
+/// A whole number, also as a text: `256` and `"256"` mean the same.
+fn whole(value: &Value) -> Option<i64> {
+    value
+        .as_i64()
+        .or_else(|| value.as_str().and_then(|text| text.parse().ok()))
+}
+
 /// `memory_in_mb` → `Memory in mb`.
 fn title(field: &str) -> String {
-    let text = field.replace('_', " ");
+    let text = field.replace(['_', '.'], " ");
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(chars).collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refusal(body: Value, keys: &[&str]) -> Option<String> {
+        let Value::Object(map) = body else {
+            unreachable!("tests give objects");
+        };
+        Body::of(map, keys)
+            .finish()
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    #[test]
+    fn unknown_keys_are_named_at_every_depth() {
+        let keys = &[
+            "name",
+            "relationships.space.data.guid",
+            "var.*",
+            "rules[].protocol",
+        ];
+        let good = json!({
+            "name": "a", "relationships": { "space": { "data": { "guid": "x" } } }, "var": { "ANY": { "x": 1 } },
+            "rules": [{ "protocol": "tcp" }],
+        });
+        assert_eq!(refusal(good, keys), None);
+        for (body, text) in [
+            (json!({ "nmae": 1 }), "Unknown field(s): 'nmae'"),
+            (
+                json!({ "relationships": { "spaces": null } }),
+                "Unknown field(s): 'relationships.spaces'",
+            ),
+            (
+                json!({ "relationships": { "space": { "data": { "guid": "x", "name": "y" } } } }),
+                "Unknown field(s): 'relationships.space.data.name'",
+            ),
+            (
+                json!({ "rules": [{ "protocol": "tcp" }, { "port": 1 }] }),
+                "Unknown field(s): 'rules[].port'",
+            ),
+            (
+                json!({ "relationships": [] }),
+                "Relationships must be an object",
+            ),
+            (json!({ "rules": [1] }), "Rules must be a list of objects"),
+        ] {
+            assert_eq!(refusal(body, keys).as_deref(), Some(text));
+        }
+        assert_eq!(
+            refusal(json!({ "relationships": { "space": null } }), keys),
+            None
+        );
+    }
 }

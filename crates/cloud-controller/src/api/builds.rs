@@ -4,14 +4,29 @@ use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::audit;
 use crate::actions::build::{self as verbs, Wish};
+use crate::db::app::App;
 use crate::db::build::Build;
 use crate::db::package::Package;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/builds", get(list).post(create))
-        .route("/v3/builds/{guid}", get(show).patch(update))
-        .route("/v3/apps/{guid}/builds", get(of_app))
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/builds", list)
+        .lists(FILTERS)
+        .post("/v3/builds", create)
+        .body(&[
+            "package.guid",
+            "lifecycle.type",
+            "lifecycle.data.buildpacks",
+            "lifecycle.data.stack",
+            "staging_memory_in_mb",
+            "staging_disk_in_mb",
+            "metadata",
+        ])
+        .get("/v3/builds/{guid}", show)
+        .patch("/v3/builds/{guid}", update)
+        .body(&["metadata"])
+        .get("/v3/apps/{guid}/builds", of_app)
+        .lists(FILTERS)
 }
 
 fn present(cc: &Cc, build: &Build) -> Value {
@@ -50,8 +65,9 @@ fn present(cc: &Cc, build: &Build) -> Value {
     )
 }
 
-async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
-    let query = Query::list(uri, &["app_guids", "package_guids", "states"])?;
+const FILTERS: &[&str] = &["app_guids", "package_guids", "states"];
+
+async fn page(cc: &Cc, query: &Query, select: Scope<Build>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let mut select = select;
     for (name, column) in [
@@ -61,45 +77,36 @@ async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
     ] {
         select = query.filter(select, name, column);
     }
-    let found = query.fetch::<Build>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
-        &query,
+        query,
         found.total,
         found.rows.iter().map(|row| present(cc, row)).collect(),
     )))
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    page(&cc, &uri, who.sees_apps(Select::new(), "app_guid")).await
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    page(&cc, &query, who.visible()).await
 }
 
 async fn of_app(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
-    page(&cc, &uri, Select::new().is("app_guid", guid)).await
+    who.find::<App>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
+    page(&cc, &query, who.visible().is("app_guid", guid)).await
 }
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let build: Build = lookup::row(&mut conn, &guid, "Build").await?;
-    lookup::of_app(&mut conn, &who, &build.app_guid, "Build").await?;
+    let build = who.find::<Build>(&mut conn, &guid, Right::Read).await?.row;
     Ok(ok(present(&cc, &build)))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let known = [
-        "package",
-        "lifecycle",
-        "staging_memory_in_mb",
-        "staging_disk_in_mb",
-        "staging_log_rate_limit_bytes_per_second",
-        "metadata",
-    ];
-    let mut body = body.allow(&known);
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     let package = body
         .at("package.guid")
         .and_then(Value::as_str)
@@ -115,21 +122,22 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
         memory_in_mb: body.int("staging_memory_in_mb", 1..=most),
         disk_in_mb: body.int("staging_disk_in_mb", 1..=most),
     };
+    let mut metadata = db::Json::default();
+    merge_metadata(&body, &mut metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid = || {
-        ApiError::unprocessable(
-            "Unable to use package. Ensure that the package exists and you have access to it.",
-        )
-    };
-    let package: Package = db::by_guid(&mut tx, package.as_deref().unwrap_or_default())
-        .await?
-        .ok_or_else(invalid)?;
-    let (app, space, access) = lookup::app(&mut tx, &who, &package.app_guid)
-        .await
-        .map_err(|_| invalid())?;
-    allow(access.develops())?;
-    let build = verbs::create(&mut tx, &cc.settings, &who, &app, &package, wish).await?;
+    let unusable =
+        "Unable to use package. Ensure that the package exists and you have access to it.";
+    let guid = package.unwrap_or_default();
+    let Found {
+        row: package, of, ..
+    } = who
+        .usable::<Package>(&mut tx, &guid, Right::Support, unusable)
+        .await?;
+    let (app, space) = (of.app, of.space);
+    let mut build = verbs::create(&mut tx, &cc.settings, &who, &app, &package, wish).await?;
+    build.metadata = metadata;
+    db::update(&mut tx, &build).await?;
     let data = json!({ "build_guid": build.guid, "package_guid": package.guid });
     audit::record(
         &mut tx,
@@ -155,11 +163,8 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let body = body.allow(&["metadata", "state", "error", "lifecycle"]);
     let mut tx = cc.db.write().await?;
-    let mut build: Build = lookup::row(&mut tx, &guid, "Build").await?;
-    let (_, _, access) = lookup::of_app(&mut tx, &who, &build.app_guid, "Build").await?;
-    allow(access.develops())?;
+    let mut build = who.find::<Build>(&mut tx, &guid, Right::Develop).await?.row;
     merge_metadata(&body, &mut build.metadata)?;
     body.finish()?;
     build.touch();

@@ -4,16 +4,33 @@ use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::{audit, deployment as verbs};
 use crate::clock;
+use crate::db::app::App;
 use crate::db::build::Droplet;
 use crate::db::deployment::{Deployment, Options};
 use axum::response::IntoResponse as _;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/deployments", get(list).post(create))
-        .route("/v3/deployments/{guid}", get(show).patch(update))
-        .route("/v3/deployments/{guid}/actions/cancel", post(cancel))
-        .route("/v3/deployments/{guid}/actions/continue", post(resume))
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/deployments", list)
+        .lists(&["app_guids", "states", "status_values", "status_reasons"])
+        .post("/v3/deployments", create)
+        .body(&[
+            "droplet.guid",
+            "revision.guid",
+            "strategy",
+            "options.max_in_flight",
+            "options.web_instances",
+            "options.memory_in_mb",
+            "options.disk_in_mb",
+            "options.log_rate_limit_in_bytes_per_second",
+            "relationships.app.data.guid",
+            "metadata",
+        ])
+        .get("/v3/deployments/{guid}", show)
+        .patch("/v3/deployments/{guid}", update)
+        .body(&["metadata"])
+        .post("/v3/deployments/{guid}/actions/cancel", cancel)
+        .post("/v3/deployments/{guid}/actions/continue", resume)
 }
 
 fn present(cc: &Cc, deployment: &Deployment) -> Value {
@@ -95,13 +112,9 @@ fn options(body: &mut Body) -> Options {
     }
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(
-        &uri,
-        &["app_guids", "states", "status_values", "status_reasons"],
-    )?;
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let mut select = who.sees_apps(Select::new(), "app_guid");
+    let mut select = who.visible::<Deployment>();
     for (name, column) in [
         ("app_guids", "app_guid"),
         ("status_values", "state"),
@@ -110,7 +123,7 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
     ] {
         select = query.filter(select, name, column);
     }
-    let found = query.fetch::<Deployment>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         &query,
         found.total,
@@ -118,30 +131,15 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
     )))
 }
 
-async fn find(
-    conn: &mut Connection,
-    who: &Principal,
-    guid: &str,
-) -> ApiResult<(Deployment, crate::auth::Access)> {
-    let deployment: Deployment = lookup::row(conn, guid, "Deployment").await?;
-    let (_, _, access) = lookup::of_app(conn, who, &deployment.app_guid, "Deployment").await?;
-    Ok((deployment, access))
-}
-
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    Ok(ok(present(&cc, &find(&mut conn, &who, &guid).await?.0)))
+    let found = who
+        .find::<Deployment>(&mut conn, &guid, Right::Read)
+        .await?;
+    Ok(ok(present(&cc, &found.row)))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&[
-        "droplet",
-        "revision",
-        "strategy",
-        "options",
-        "relationships",
-        "metadata",
-    ]);
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     let app_guid = body.required_relationship("app");
     let strategy = body
         .string("strategy")
@@ -178,26 +176,22 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     merge_metadata(&body, &mut metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid = |_| {
-        ApiError::unprocessable(
-            "Unable to use app. Ensure that the app exists and you have access to it.",
-        )
-    };
-    let (mut app, space, access) = lookup::app(&mut tx, &who, &app_guid)
-        .await
-        .map_err(invalid)?;
-    allow(access.supports())?;
+    let unusable = "Unable to use app. Ensure that the app exists and you have access to it.";
+    let found = who
+        .usable::<App>(&mut tx, &app_guid, Right::Support, unusable)
+        .await?;
+    let (mut app, space) = (found.row, found.of.space);
     let Some(droplet) = droplet.or_else(|| app.droplet_guid.clone()) else {
         return Err(ApiError::unprocessable(
             "Invalid droplet. Please specify a droplet in the request or set a current droplet for the app.",
         ));
     };
-    let droplet: Option<Droplet> = db::by_guid(&mut tx, &droplet).await?;
-    let droplet = droplet.ok_or_else(|| {
-        ApiError::unprocessable(
-            "Unable to assign current droplet. Ensure the droplet exists and belongs to this app.",
-        )
-    })?;
+    let unseen =
+        "Unable to assign current droplet. Ensure the droplet exists and belongs to this app.";
+    let droplet = who
+        .usable::<Droplet>(&mut tx, &droplet, Right::Support, unseen)
+        .await?
+        .row;
     let (mut deployment, touched) = verbs::create(
         &mut tx,
         &cc.settings,
@@ -234,10 +228,11 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let body = body.allow(&["metadata"]);
     let mut tx = cc.db.write().await?;
-    let (mut deployment, access) = find(&mut tx, &who, &guid).await?;
-    allow(access.supports())?;
+    let mut deployment = who
+        .find::<Deployment>(&mut tx, &guid, Right::Develop)
+        .await?
+        .row;
     merge_metadata(&body, &mut deployment.metadata)?;
     body.finish()?;
     deployment.touch();
@@ -248,19 +243,32 @@ async fn update(
 
 async fn cancel(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (mut deployment, access) = find(&mut tx, &who, &guid).await?;
-    allow(access.supports())?;
+    let mut deployment = find_to_steer(&mut tx, &who, &guid).await?;
     verbs::cancel(&mut tx, &mut deployment).await?;
     tx.commit().await?;
     cc.driver.rollout_nudge().nudge();
     Ok(http::StatusCode::OK.into_response())
 }
 
+/// Whoever may not steer a deployment does not find it, not even a reader.
+async fn find_to_steer(
+    conn: &mut Connection,
+    who: &Principal,
+    guid: &str,
+) -> ApiResult<Deployment> {
+    let found = who.find::<Deployment>(conn, guid, Right::Read).await?;
+    found
+        .access
+        .must_hold(Right::Support)
+        .map_err(|_| ApiError::not_found("Deployment"))?;
+    found.access.must_be_active()?;
+    Ok(found.row)
+}
+
 /// Only a paused canary could go on.
 async fn resume(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (deployment, access) = find(&mut conn, &who, &guid).await?;
-    allow(access.supports())?;
+    let deployment = find_to_steer(&mut conn, &who, &guid).await?;
     Err(ApiError::unprocessable(format!(
         "Cannot continue a deployment with status: {} and reason: {}",
         deployment.state, deployment.reason

@@ -4,18 +4,28 @@ use super::prelude::*;
 use crate::actions::route::Target;
 use crate::actions::{self, audit};
 use crate::clock;
-use crate::db::route::{self, Destination};
+use crate::db::app::App;
+use crate::db::route::{self, Destination, Route};
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route(
-            "/v3/routes/{guid}/destinations",
-            get(list).post(insert).patch(replace),
-        )
-        .route(
-            "/v3/routes/{guid}/destinations/{destination}",
-            patch(update).delete(remove),
-        )
+const DESTINATIONS: &[&str] = &[
+    "destinations[].app.guid",
+    "destinations[].app.process.type",
+    "destinations[].port",
+    "destinations[].protocol",
+    "destinations[].weight",
+];
+
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/routes/{guid}/destinations", list)
+        .takes(&["guids", "app_guids"])
+        .post("/v3/routes/{guid}/destinations", insert)
+        .body(DESTINATIONS)
+        .patch("/v3/routes/{guid}/destinations", replace)
+        .body(DESTINATIONS)
+        .patch("/v3/routes/{guid}/destinations/{destination}", update)
+        .body(&["protocol"])
+        .delete("/v3/routes/{guid}/destinations/{destination}", remove)
 }
 
 pub(super) fn present(destination: &Destination) -> Value {
@@ -45,11 +55,10 @@ async fn list(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    let query = Query::only(&uri, &["guids", "app_guids", "page", "per_page"])?;
     let mut conn = cc.db.read().await?;
-    lookup::route(&mut conn, &who, &guid).await?;
+    who.find::<Route>(&mut conn, &guid, Right::Read).await?;
     let mut answer = present_list(&cc, &mut conn, &guid).await?;
     for (name, path) in [("guids", "/guid"), ("app_guids", "/app/guid")] {
         if let (Some(wanted), Some(list)) =
@@ -144,23 +153,19 @@ async fn replace(
     change(cc, who, guid, body, true).await
 }
 
-async fn change(cc: Cc, who: Principal, guid: String, body: Body, replace: bool) -> ApiResult {
-    let mut body = body.allow(&["destinations"]);
+async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: bool) -> ApiResult {
     let targets = targets(&mut body, replace);
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let (route, space, access) = lookup::route(&mut tx, &who, &guid).await?;
-    allow(access.supports())?;
+    let found = who.find::<Route>(&mut tx, &guid, Right::Support).await?;
+    let (route, space) = (found.row, found.of.space);
     for target in &targets {
-        let missing = |_| {
-            ApiError::unprocessable(format!(
-                "App(s) with guid(s) \"{}\" do not exist or you do not have access.",
-                target.app_guid
-            ))
-        };
-        lookup::app(&mut tx, &who, &target.app_guid)
-            .await
-            .map_err(missing)?;
+        let unseen = format!(
+            "App(s) with guid(s) \"{}\" do not exist or you do not have access.",
+            target.app_guid
+        );
+        who.named::<App>(&mut tx, &target.app_guid, Right::Read, &unseen)
+            .await?;
     }
     let apps: Vec<String> = targets
         .iter()
@@ -193,9 +198,8 @@ async fn update(
     State(cc): State<Cc>,
     who: Principal,
     Path((guid, destination)): Path<(String, String)>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let mut body = body.allow(&["protocol"]);
     let protocol = body.string("protocol");
     if protocol
         .as_deref()
@@ -205,11 +209,14 @@ async fn update(
     }
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let (_, _, access) = lookup::route(&mut tx, &who, &guid).await?;
-    allow(access.supports())?;
-    let mut destination = find(&mut tx, &guid, &destination)
+    let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
+    let mut destination = route::destination(&mut tx, &route, &destination)
         .await?
-        .ok_or_else(|| ApiError::not_found("Destination"))?;
+        .ok_or_else(|| {
+            ApiError::unprocessable(
+                "Unable to update destination. Ensure the route has a destination with this guid.",
+            )
+        })?;
     let touched = actions::route::set_protocol(&mut tx, &mut destination, protocol).await?;
     tx.commit().await?;
     cc.driver.settle(touched).await;
@@ -222,14 +229,14 @@ async fn remove(
     Path((guid, destination)): Path<(String, String)>,
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (route, space, access) = lookup::route(&mut tx, &who, &guid).await?;
-    allow(access.supports())?;
+    let found = who.find::<Route>(&mut tx, &guid, Right::Support).await?;
+    let (route, space) = (found.row, found.of.space);
     let unknown = || {
         ApiError::unprocessable(
             "Unable to unmap route from destination. Ensure the route has a destination with this guid.",
         )
     };
-    let destination = find(&mut tx, &route.guid, &destination)
+    let destination = route::destination(&mut tx, &route, &destination)
         .await?
         .ok_or_else(unknown)?;
     let touched = actions::route::unmap(&mut tx, &destination).await?;
@@ -245,10 +252,4 @@ async fn remove(
     tx.commit().await?;
     cc.driver.settle(touched).await;
     Ok(no_content())
-}
-
-async fn find(conn: &mut Connection, route: &str, guid: &str) -> ApiResult<Option<Destination>> {
-    Ok(db::by_guid::<Destination>(conn, guid)
-        .await?
-        .filter(|destination| destination.route_guid == route))
 }

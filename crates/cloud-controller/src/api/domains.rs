@@ -4,20 +4,39 @@ use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::{self, audit, job};
 use crate::db::domain::{self, Domain};
+use crate::db::organization::Organization;
 use crate::db::route;
+use crate::flags::Flag;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/domains", get(list).post(create))
-        .route("/v3/domains/{guid}", get(show).patch(update).delete(remove))
-        .route("/v3/domains/{guid}/route_reservations", get(reservations))
-        .route(
+pub(super) const FILTERS: &[&str] = &["names", "organization_guids"];
+
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/domains", list)
+        .lists(FILTERS)
+        .post("/v3/domains", create)
+        .body(&[
+            "name",
+            "internal",
+            "router_group.guid",
+            "relationships.organization.data.guid",
+            "relationships.shared_organizations.data[].guid",
+            "metadata",
+        ])
+        .get("/v3/domains/{guid}", show)
+        .patch("/v3/domains/{guid}", update)
+        .body(&["metadata"])
+        .delete("/v3/domains/{guid}", remove)
+        .get("/v3/domains/{guid}/route_reservations", reservations)
+        .takes(&["host", "path", "port"])
+        .post(
             "/v3/domains/{guid}/relationships/shared_organizations",
-            post(share),
+            share,
         )
-        .route(
+        .body(&["data[].guid"])
+        .delete(
             "/v3/domains/{guid}/relationships/shared_organizations/{organization}",
-            delete(unshare),
+            unshare,
         )
 }
 
@@ -58,50 +77,33 @@ pub(super) fn present(cc: &Cc, domain: &Domain, shares: &[(String, String)]) -> 
     )
 }
 
-fn visible(who: &Principal) -> Select {
-    if who.reads_all() {
-        return Select::new();
-    }
-    let mine =
-        "SELECT organization_guid FROM roles WHERE user_guid = ? AND organization_guid IS NOT NULL";
-    let condition = format!(
-        "(organization_guid IS NULL OR organization_guid IN ({mine}) OR guid IN (SELECT domain_guid FROM domain_shares WHERE organization_guid IN ({mine})))"
-    );
-    Select::new().and(&condition, [who.guid().into(), who.guid().into()])
+/// The organizations that domains are shared with, as (domain, organization): those that the caller sees.
+async fn shares(
+    conn: &mut Connection,
+    who: &Principal,
+    domains: &[String],
+) -> ApiResult<Vec<(String, String)>> {
+    let all = domain::shares(conn, domains).await?;
+    let guids = all.iter().map(|(_, organization)| organization);
+    let seen = who.visible::<Organization>().any("guid", guids);
+    let seen = seen.all(conn).await?;
+    Ok(all
+        .into_iter()
+        .filter(|(_, guid)| seen.iter().any(|organization| &organization.guid == guid))
+        .collect())
 }
 
-async fn find(conn: &mut Connection, who: &Principal, guid: &str) -> ApiResult<Domain> {
-    visible(who)
-        .is("guid", guid)
-        .first(conn)
-        .await?
-        .ok_or_else(|| ApiError::not_found("Domain"))
-}
-
-/// Shared domains are the admins', private ones their organization's managers'.
-async fn must_own(conn: &mut Connection, who: &Principal, domain: &Domain) -> ApiResult<()> {
-    match &domain.organization_guid {
-        None => who.must_be_admin(),
-        Some(organization) => allow(
-            who.in_organization(conn, organization)
-                .await?
-                .manages_organization(),
-        ),
-    }
-}
-
-async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
-    let query = Query::list(uri, &["names", "organization_guids"])?;
+async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Domain>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let select = query.filter(
         query.filter(select, "names", "name"),
         "organization_guids",
         "organization_guid",
     );
-    let found = query.fetch::<Domain>(&mut conn, select).await?;
-    let shares = domain::shares(&mut conn, &found.guids()).await?;
+    let found = query.fetch(&mut conn, select).await?;
+    let shares = shares(&mut conn, who, &found.guids()).await?;
     Ok(ok(cc.page(
-        &query,
+        query,
         found.total,
         found
             .rows
@@ -111,35 +113,31 @@ async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
     )))
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    page(&cc, &uri, visible(&who)).await
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    page(&cc, &who, &query, who.visible()).await
 }
 
 pub(super) async fn of_organization(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    lookup::organization(&mut *cc.db.read().await?, &who, &guid).await?;
-    page(&cc, &uri, domain::usable_by(&guid)).await
+    who.find::<Organization>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
+    let usable = [guid.as_str().into(), guid.as_str().into()];
+    let domains = who.visible().and(domain::USABLE, usable);
+    page(&cc, &who, &query, domains).await
 }
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let domain = find(&mut conn, &who, &guid).await?;
-    let shares = domain::shares(&mut conn, std::slice::from_ref(&guid)).await?;
+    let domain = who.find::<Domain>(&mut conn, &guid, Right::Read).await?.row;
+    let shares = shares(&mut conn, &who, std::slice::from_ref(&guid)).await?;
     Ok(ok(present(&cc, &domain, &shares)))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&[
-        "name",
-        "internal",
-        "router_group",
-        "relationships",
-        "metadata",
-    ]);
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     let name = body.required_string("name").to_ascii_lowercase();
     let organization_guid = body.relationship("organization");
     let shared = body.many_relationship("shared_organizations");
@@ -168,21 +166,20 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     body.finish()?;
     let mut tx = cc.db.write().await?;
     if let Some(organization) = &domain.organization_guid {
-        let invalid = |_| {
-            ApiError::unprocessable(format!(
-                "Organization with guid '{organization}' does not exist or you do not have access to it."
-            ))
-        };
-        let (_, access) = lookup::organization(&mut tx, &who, organization)
-            .await
-            .map_err(invalid)?;
-        allow(access.manages_organization())?;
+        let unknown = format!(
+            "Organization with guid '{organization}' does not exist or you do not have access to it."
+        );
+        who.existing::<Organization>(&mut tx, organization, Right::ManageOrganization, &unknown)
+            .await?;
+        Flag::PrivateDomainCreation
+            .must_be_on(&mut tx, &who)
+            .await?;
     } else {
         who.must_be_admin()?;
     }
     actions::domain::create(&mut tx, &domain).await?;
-    share_with(&mut tx, &who, &domain.guid, &shared).await?;
-    let shares = domain::shares(&mut tx, std::slice::from_ref(&domain.guid)).await?;
+    share_with(&mut tx, &who, &domain, &shared).await?;
+    let shares = shares(&mut tx, &who, std::slice::from_ref(&domain.guid)).await?;
     audit::record(
         &mut tx,
         &who,
@@ -202,23 +199,34 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let body = body.allow(&["metadata"]);
     let mut tx = cc.db.write().await?;
-    let mut domain = find(&mut tx, &who, &guid).await?;
-    must_own(&mut tx, &who, &domain).await?;
+    let mut domain = who
+        .find::<Domain>(&mut tx, &guid, Right::ManageOrganization)
+        .await?
+        .row;
     merge_metadata(&body, &mut domain.metadata)?;
     body.finish()?;
     domain.touch();
     db::update(&mut tx, &domain).await?;
-    let shares = domain::shares(&mut tx, std::slice::from_ref(&guid)).await?;
+    let shares = shares(&mut tx, &who, std::slice::from_ref(&guid)).await?;
     tx.commit().await?;
     Ok(ok(present(&cc, &domain, &shares)))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let domain = find(&mut tx, &who, &guid).await?;
-    must_own(&mut tx, &who, &domain).await?;
+    let domain = who
+        .find::<Domain>(&mut tx, &guid, Right::ManageOrganization)
+        .await?
+        .row;
+    if !domain::shares(&mut tx, std::slice::from_ref(&guid))
+        .await?
+        .is_empty()
+    {
+        return Err(ApiError::unprocessable(
+            "This domain is shared with other organizations. Unshare before deleting.",
+        ));
+    }
     let touched = actions::domain::delete(&mut tx, &domain).await?;
     audit::record(
         &mut tx,
@@ -239,15 +247,16 @@ async fn reservations(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    let query = Query::only(&uri, &["host", "path", "port"])?;
     let mut conn = cc.db.read().await?;
-    let domain = find(&mut conn, &who, &guid).await?;
-    let port = query
-        .value("port")
-        .and_then(|port| port.parse().ok())
-        .unwrap_or_default();
+    let domain = who.find::<Domain>(&mut conn, &guid, Right::Read).await?.row;
+    let port = match query.value("port") {
+        None => 0,
+        Some(port) => port
+            .parse()
+            .map_err(|_| ApiError::bad_query(format!("Port must be an integer (got '{port}')")))?,
+    };
     let found = route::find(
         &mut conn,
         query.value("host").unwrap_or_default(),
@@ -263,21 +272,22 @@ async fn share(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let mut body = body.allow(&["data"]);
     let organizations = body.read_to_many();
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let domain = find(&mut tx, &who, &guid).await?;
-    must_own(&mut tx, &who, &domain).await?;
+    let domain = who
+        .find::<Domain>(&mut tx, &guid, Right::ManageOrganization)
+        .await?
+        .row;
     if domain.organization_guid.is_none() {
         return Err(ApiError::unprocessable(
             "Domains can not be shared with other organizations unless they are scoped to an organization.",
         ));
     }
-    share_with(&mut tx, &who, &guid, &organizations).await?;
-    let shares = domain::shares(&mut tx, std::slice::from_ref(&guid)).await?;
+    share_with(&mut tx, &who, &domain, &organizations).await?;
+    let shares = shares(&mut tx, &who, std::slice::from_ref(&guid)).await?;
     tx.commit().await?;
     Ok(ok(to_many(
         &shares
@@ -287,38 +297,61 @@ async fn share(
     )))
 }
 
-/// Lets these organizations use a private domain too.
+/// Lets these organizations use a private domain too; the caller manages each of them.
 async fn share_with(
     conn: &mut Connection,
     who: &Principal,
-    domain_guid: &str,
+    domain: &Domain,
     organizations: &[String],
 ) -> ApiResult<()> {
-    for organization in organizations {
-        let invalid = |_| {
-            ApiError::unprocessable(format!(
-                "Organization with guid '{organization}' does not exist, or you do not have access to it."
-            ))
-        };
-        lookup::organization(conn, who, organization)
-            .await
-            .map_err(invalid)?;
-        domain::share(conn, domain_guid, organization).await?;
+    for guid in organizations {
+        let unusable = format!(
+            "Organization with guid '{guid}' does not exist, or you do not have access to it: sharing a domain needs the role organization_manager there, and an organization that is not suspended."
+        );
+        who.target::<Organization>(conn, guid, Right::ManageOrganization, &unusable)
+            .await?;
+        if domain.organization_guid.as_ref() == Some(guid) {
+            return Err(ApiError::unprocessable(
+                "Domain cannot be shared with owning organization.",
+            ));
+        }
+        domain::share(conn, &domain.guid, guid).await?;
     }
     Ok(())
 }
 
+/// The managers of either organization may end the sharing.
 async fn unshare(
     State(cc): State<Cc>,
     who: Principal,
     Path((guid, organization)): Path<(String, String)>,
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let domain = find(&mut tx, &who, &guid).await?;
-    must_own(&mut tx, &who, &domain).await?;
+    let domain = who.find::<Domain>(&mut tx, &guid, Right::Read).await?;
+    let unseen = format!(
+        "Organization with guid '{organization}' does not exist, or you do not have access to it."
+    );
+    let manage = Right::ManageOrganization;
+    let target = who
+        .existing::<Organization>(&mut tx, &organization, Right::Read, &unseen)
+        .await?;
+    if !target.access.may(manage) && !domain.access.may(manage) {
+        let owner = domain.access.must_hold(manage);
+        owner.or_else(|_| target.access.must_hold(manage))?;
+        return Err(ApiError::organization_suspended());
+    }
+    let target = who
+        .named::<Organization>(&mut tx, &organization, Right::Read, &unseen)
+        .await?;
+    let name = &target.row.name;
+    if route::is_domain_used_by(&mut tx, &guid, &organization).await? {
+        return Err(ApiError::unprocessable(format!(
+            "This domain has associated routes in organization '{name}'. Delete the routes before unsharing."
+        )));
+    }
     if !domain::unshare(&mut tx, &guid, &organization).await? {
         return Err(ApiError::unprocessable(format!(
-            "Unable to unshare domain from organization with name '{organization}'. Ensure the domain is shared to this organization."
+            "Unable to unshare domain from organization with name '{name}'. Ensure the domain is shared to this organization."
         )));
     }
     tx.commit().await?;

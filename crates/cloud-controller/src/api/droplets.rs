@@ -4,30 +4,72 @@ use super::organizations::merge_metadata;
 use super::packages::{Sink, blocking, delete_blobs, of_places, send_blob};
 use super::prelude::*;
 use crate::actions::{audit, job};
+use crate::auth::Access;
 use crate::bits::store::Kind;
+use crate::db::app::App;
 use crate::db::build::Droplet;
-use axum::extract::{DefaultBodyLimit, Multipart};
+use crate::db::package::Package;
+use axum::extract::Multipart;
 use axum::response::IntoResponse as _;
 use http::{StatusCode, header};
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/droplets", get(list).post(create))
-        .route(
-            "/v3/droplets/{guid}",
-            get(show).patch(update).delete(remove),
-        )
-        .route("/v3/droplets/{guid}/download", get(download))
-        .route(
-            "/v3/droplets/{guid}/upload",
-            post(upload).layer(DefaultBodyLimit::disable()),
-        )
-        .route("/v3/apps/{guid}/droplets", get(of_app))
-        .route("/v3/apps/{guid}/droplets/current", get(current))
-        .route("/v3/packages/{guid}/droplets", get(of_package))
+const FILTERS: &[&str] = &[
+    "app_guids",
+    "space_guids",
+    "organization_guids",
+    "states",
+    "current",
+];
+
+/// What callers see of a droplet's commands.
+#[derive(Clone, Copy, Debug)]
+enum Shown {
+    All,
+    /// To readers without a right to secrets.
+    Redacted,
+    InLists,
 }
 
-fn present(cc: &Cc, droplet: &Droplet) -> Value {
+impl Shown {
+    fn of(access: &Access) -> Self {
+        if access.reads_secrets() {
+            Self::All
+        } else {
+            Self::Redacted
+        }
+    }
+}
+
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/droplets", list)
+        .lists(FILTERS)
+        .post("/v3/droplets", create)
+        .body(&["relationships.app.data.guid", "process_types.*"])
+        .get("/v3/droplets/{guid}", show)
+        .patch("/v3/droplets/{guid}", update)
+        .body(&["metadata"])
+        .delete("/v3/droplets/{guid}", remove)
+        .get("/v3/droplets/{guid}/download", download)
+        .post("/v3/droplets/{guid}/upload", upload)
+        .upload()
+        .get("/v3/apps/{guid}/droplets", of_app)
+        .lists(FILTERS)
+        .get("/v3/apps/{guid}/droplets/current", current)
+        .get("/v3/packages/{guid}/droplets", of_package)
+        .lists(FILTERS)
+}
+
+fn present(cc: &Cc, droplet: &Droplet, shown: Shown) -> Value {
+    let hidden = match shown {
+        Shown::All => None,
+        Shown::Redacted => Some("[PRIVATE DATA HIDDEN]"),
+        Shown::InLists => Some("[PRIVATE DATA HIDDEN IN LISTS]"),
+    };
+    let process_types = match hidden {
+        None => json!(droplet.process_types.0),
+        Some(hidden) => json!({ "redacted_message": hidden }),
+    };
     let path = format!("/v3/droplets/{}", droplet.guid);
     let app = format!("/v3/apps/{}", droplet.app_guid);
     let mut links = cc.links(&path, &[("app", app.clone())]);
@@ -53,8 +95,8 @@ fn present(cc: &Cc, droplet: &Droplet) -> Value {
             "state": droplet.state,
             "error": droplet.error,
             "lifecycle": { "type": "buildpack", "data": {} },
-            "execution_metadata": droplet.execution_metadata,
-            "process_types": droplet.process_types.0,
+            "execution_metadata": hidden.unwrap_or(&droplet.execution_metadata),
+            "process_types": process_types,
             "checksum": droplet.checksum.as_ref().map(|value| json!({ "type": "sha256", "value": value })),
             "buildpacks": droplet.buildpacks.0,
             "stack": droplet.stack,
@@ -66,92 +108,73 @@ fn present(cc: &Cc, droplet: &Droplet) -> Value {
     )
 }
 
-async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
-    let query = Query::list(
-        uri,
-        &[
-            "app_guids",
-            "space_guids",
-            "organization_guids",
-            "states",
-            "current",
-        ],
-    )?;
+async fn page(cc: &Cc, query: &Query, select: Scope<Droplet>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let select = query.filter(
         query.filter(select, "app_guids", "app_guid"),
         "states",
         "state",
     );
-    let mut select = of_places(&query, select).and("state <> 'STAGING'", []);
+    let mut select = of_places(query, select).and("state <> 'STAGING'", []);
     if query.flag("current")? == Some(true) {
         select = select.and("guid IN (SELECT droplet_guid FROM apps)", []);
     }
-    let found = query.fetch::<Droplet>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
-        &query,
+        query,
         found.total,
-        found.rows.iter().map(|row| present(cc, row)).collect(),
+        found
+            .rows
+            .iter()
+            .map(|row| present(cc, row, Shown::InLists))
+            .collect(),
     )))
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    page(&cc, &uri, who.sees_apps(Select::new(), "app_guid")).await
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    page(&cc, &query, who.visible()).await
 }
 
 async fn of_app(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
-    page(&cc, &uri, Select::new().is("app_guid", guid)).await
+    who.find::<App>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
+    page(&cc, &query, who.visible().is("app_guid", guid)).await
 }
 
 async fn of_package(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    {
-        let mut conn = cc.db.read().await?;
-        let package: db::package::Package = lookup::row(&mut conn, &guid, "Package").await?;
-        lookup::of_app(&mut conn, &who, &package.app_guid, "Package").await?;
-    }
-    page(&cc, &uri, Select::new().is("package_guid", guid)).await
-}
-
-async fn find(
-    conn: &mut Connection,
-    who: &Principal,
-    guid: &str,
-) -> ApiResult<(Droplet, crate::auth::Access)> {
-    let droplet: Droplet = lookup::row(conn, guid, "Droplet").await?;
-    let (_, _, access) = lookup::of_app(conn, who, &droplet.app_guid, "Droplet").await?;
-    Ok((droplet, access))
+    who.find::<Package>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
+    page(&cc, &query, who.visible().is("package_guid", guid)).await
 }
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    Ok(ok(present(&cc, &find(&mut conn, &who, &guid).await?.0)))
+    let found = who.find::<Droplet>(&mut conn, &guid, Right::Read).await?;
+    Ok(ok(present(&cc, &found.row, Shown::of(&found.access))))
 }
 
+/// Nothing is hidden here: an app's readers know what it runs.
 async fn current(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
-    let droplet: Droplet = lookup::row(
-        &mut conn,
-        app.droplet_guid.as_deref().unwrap_or_default(),
-        "Droplet",
-    )
-    .await?;
-    Ok(ok(present(&cc, &droplet)))
+    let app = who.find::<App>(&mut conn, &guid, Right::Read).await?.row;
+    let droplet = app.droplet_guid.unwrap_or_default();
+    let found = who
+        .find::<Droplet>(&mut conn, &droplet, Right::Read)
+        .await?;
+    Ok(ok(present(&cc, &found.row, Shown::All)))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&["relationships", "process_types"]);
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     let mut droplet = Droplet {
         app_guid: body.required_relationship("app"),
         state: "AWAITING_UPLOAD".to_owned(),
@@ -168,15 +191,14 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     }
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid = |_| {
-        ApiError::unprocessable(
-            "App with guid is invalid. Ensure it exists and you have access to it.",
-        )
-    };
-    let (app, space, access) = lookup::app(&mut tx, &who, &droplet.app_guid)
-        .await
-        .map_err(invalid)?;
-    allow(access.develops())?;
+    let unseen = format!(
+        "App with guid \"{}\" does not exist, or you do not have access to it.",
+        droplet.app_guid
+    );
+    let found = who
+        .named::<App>(&mut tx, &droplet.app_guid, Right::Develop, &unseen)
+        .await?;
+    let (app, space) = (found.row, found.of.space);
     droplet.stack = app
         .stack
         .clone()
@@ -192,7 +214,7 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     )
     .await?;
     tx.commit().await?;
-    Ok(created(present(&cc, &droplet)))
+    Ok(created(present(&cc, &droplet, Shown::All)))
 }
 
 async fn upload(
@@ -203,8 +225,10 @@ async fn upload(
 ) -> ApiResult {
     {
         let mut conn = cc.db.read().await?;
-        let (droplet, access) = find(&mut conn, &who, &guid).await?;
-        allow(access.develops())?;
+        let droplet = who
+            .find::<Droplet>(&mut conn, &guid, Right::Develop)
+            .await?
+            .row;
         if droplet.state != "AWAITING_UPLOAD" {
             return Err(ApiError::unprocessable(
                 "Droplet may be uploaded only once. Create a new droplet to upload bits.",
@@ -232,7 +256,10 @@ async fn upload(
     let target = guid.clone();
     let blob = blocking(move || upload.commit(Kind::Droplet, &target)).await??;
     let mut tx = cc.db.write().await?;
-    let (mut droplet, _) = find(&mut tx, &who, &guid).await?;
+    let mut droplet = who
+        .find::<Droplet>(&mut tx, &guid, Right::Develop)
+        .await?
+        .row;
     droplet.checksum = Some(blob.sha256);
     "STAGED".clone_into(&mut droplet.state);
     droplet.touch();
@@ -243,7 +270,7 @@ async fn upload(
     Ok((
         StatusCode::ACCEPTED,
         [(header::LOCATION, location)],
-        axum::Json(present(&cc, &droplet)),
+        axum::Json(present(&cc, &droplet, Shown::All)),
     )
         .into_response())
 }
@@ -254,24 +281,23 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let body = body.allow(&["metadata"]);
     let mut tx = cc.db.write().await?;
-    let (mut droplet, access) = find(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
+    let mut droplet = who
+        .find::<Droplet>(&mut tx, &guid, Right::Develop)
+        .await?
+        .row;
     merge_metadata(&body, &mut droplet.metadata)?;
     body.finish()?;
     droplet.touch();
     db::update(&mut tx, &droplet).await?;
     tx.commit().await?;
-    Ok(ok(present(&cc, &droplet)))
+    Ok(ok(present(&cc, &droplet, Shown::All)))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (droplet, access) = find(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
-    let app: db::app::App = lookup::row(&mut tx, &droplet.app_guid, "App").await?;
-    if app.droplet_guid.as_ref() == Some(&guid) {
+    let found = who.find::<Droplet>(&mut tx, &guid, Right::Develop).await?;
+    if found.of.app.droplet_guid.as_ref() == Some(&guid) {
         return Err(ApiError::unprocessable(
             "The droplet is currently used by its app and cannot be deleted.",
         ));
@@ -284,10 +310,14 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
 }
 
 async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    {
-        let mut conn = cc.db.read().await?;
-        let (_, access) = find(&mut conn, &who, &guid).await?;
-        allow(access.develops())?;
+    let droplet = who
+        .find::<Droplet>(&mut *cc.db.read().await?, &guid, Right::DownloadDroplet)
+        .await?
+        .row;
+    if droplet.state != "STAGED" {
+        return Err(ApiError::unprocessable(
+            "Only staged droplets can be downloaded.",
+        ));
     }
     send_blob(&cc, Kind::Droplet, &guid, "Droplet").await
 }

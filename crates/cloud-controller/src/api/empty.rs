@@ -1,58 +1,167 @@
-//! What this foundation does not have, said in the form that clients expect: empty lists, and clear refusals.
+//! What this foundation does not have, in the form that clients expect: empty lists, and clear refusals.
 
 use super::prelude::*;
+use crate::flags::Flag;
 
-/// Collections that are always empty.
-const COLLECTIONS: &[&str] = &[
-    "service_instances",
-    "service_route_bindings",
-    "service_brokers",
-    "service_offerings",
-    "service_plans",
-    "service_credential_bindings",
-    "isolation_segments",
-    "app_usage_events",
-    "service_usage_events",
-    "route_policies",
+/// A collection that is always empty, and the parameters of its list.
+struct Collection {
+    path: &'static str,
+    noun: &'static str,
+    parameters: &'static [&'static str],
+    /// Its list needs no token.
+    open: bool,
+}
+
+const COLLECTIONS: &[Collection] = &[
+    Collection {
+        path: "service_instances",
+        noun: "Service instance",
+        parameters: &[
+            "names",
+            "type",
+            "space_guids",
+            "organization_guids",
+            "service_plan_guids",
+            "service_plan_names",
+            "fields[space]",
+            "fields[space.organization]",
+            "fields[service_plan]",
+            "fields[service_plan.service_offering]",
+            "fields[service_plan.service_offering.service_broker]",
+        ],
+        open: false,
+    },
+    Collection {
+        path: "service_route_bindings",
+        noun: "Service route binding",
+        parameters: &[
+            "route_guids",
+            "service_instance_guids",
+            "service_instance_names",
+            "include",
+        ],
+        open: false,
+    },
+    Collection {
+        path: "service_brokers",
+        noun: "Service broker",
+        parameters: &["names", "space_guids"],
+        open: false,
+    },
+    Collection {
+        path: "service_offerings",
+        noun: "Service offering",
+        parameters: &[
+            "names",
+            "available",
+            "service_broker_guids",
+            "service_broker_names",
+            "space_guids",
+            "organization_guids",
+            "fields[service_broker]",
+        ],
+        open: true,
+    },
+    Collection {
+        path: "service_plans",
+        noun: "Service plan",
+        parameters: &[
+            "names",
+            "available",
+            "broker_catalog_ids",
+            "service_broker_guids",
+            "service_broker_names",
+            "service_offering_guids",
+            "service_offering_names",
+            "service_instance_guids",
+            "space_guids",
+            "organization_guids",
+            "include",
+            "fields[service_offering.service_broker]",
+        ],
+        open: true,
+    },
+    Collection {
+        path: "service_credential_bindings",
+        noun: "Service credential binding",
+        parameters: &[
+            "names",
+            "type",
+            "app_guids",
+            "app_names",
+            "service_instance_guids",
+            "service_instance_names",
+            "service_plan_guids",
+            "service_plan_names",
+            "service_offering_guids",
+            "service_offering_names",
+            "include",
+        ],
+        open: false,
+    },
+    Collection {
+        path: "isolation_segments",
+        noun: "Isolation segment",
+        parameters: &["names", "organization_guids"],
+        open: false,
+    },
+    Collection {
+        path: "app_usage_events",
+        noun: "App usage event",
+        parameters: &["after_guid"],
+        open: false,
+    },
+    Collection {
+        path: "service_usage_events",
+        noun: "Service usage event",
+        parameters: &[
+            "after_guid",
+            "service_instance_types",
+            "service_offering_guids",
+        ],
+        open: false,
+    },
+    Collection {
+        path: "route_policies",
+        noun: "Route policy",
+        parameters: &[
+            "route_guids",
+            "space_guids",
+            "organization_guids",
+            "include",
+        ],
+        open: false,
+    },
 ];
 
-pub(super) fn routes() -> Router<Cc> {
-    let mut routes = Router::new();
-    for name in COLLECTIONS {
-        routes = routes
-            .route(&format!("/v3/{name}"), get(list).post(refuse))
-            .route(&format!("/v3/{name}/{{guid}}"), get(missing));
+pub(super) fn routes() -> Endpoints {
+    let mut endpoints = Endpoints::default();
+    for collection in COLLECTIONS {
+        let path = format!("/v3/{}", collection.path);
+        let hidden = || Flag::HideMarketplaceFromUnauthenticatedUsers;
+        endpoints = endpoints.get(&path, list).lists(collection.parameters);
+        if collection.open {
+            endpoints = endpoints.open_unless(hidden());
+        }
+        let noun = collection.noun;
+        endpoints = endpoints.get(&format!("{path}/{{guid}}"), async move || {
+            ApiResult::<axum::response::Response>::Err(ApiError::not_found(noun))
+        });
+        if collection.open {
+            endpoints = endpoints.open_unless(hidden());
+            continue;
+        }
+        endpoints = endpoints
+            .post(&path, async move || {
+                ApiResult::<axum::response::Response>::Err(ApiError::unprocessable(format!(
+                    "{noun} is not supported yet"
+                )))
+            })
+            .raw();
     }
-    routes
+    endpoints
 }
 
-/// Query parameters are many and differ; with nothing to filter none is refused.
-async fn list(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResult {
-    Ok(ok(cc.short_list(uri.path(), Vec::new())))
-}
-
-async fn missing(_who: Principal, uri: Uri) -> ApiResult {
-    Err(ApiError::not_found(&noun(&uri)))
-}
-
-async fn refuse(_who: Principal, uri: Uri) -> ApiResult {
-    Err(ApiError::unprocessable(format!(
-        "{} is not supported yet",
-        noun(&uri)
-    )))
-}
-
-/// `/v3/service_instances/:guid` → `Service instance`.
-fn noun(uri: &Uri) -> String {
-    let name = uri
-        .path()
-        .split('/')
-        .nth(2)
-        .unwrap_or_default()
-        .trim_end_matches('s')
-        .replace('_', " ");
-    let mut chars = name.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(chars).collect()
-    })
+async fn list(State(cc): State<Cc>, query: Query) -> ApiResult {
+    Ok(ok(cc.page(&query, 0, Vec::new())))
 }

@@ -5,15 +5,20 @@ use crate::diego::instances;
 
 pub(super) const VERSION: &str = "3.228.0";
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/", get(root))
-        .route("/healthz", get(async || "OK"))
-        .route("/v3", get(v3))
-        .route("/v3/info", get(info))
-        .route("/v3/info/usage_summary", get(usage_summary))
-        .route("/v2/info", get(v2_info))
-        .route("/v2/apps/{guid}/stats", get(v2_stats))
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/", root)
+        .open()
+        .get("/healthz", async || "OK")
+        .open()
+        .get("/v3", v3)
+        .open()
+        .get("/v3/info", info)
+        .open()
+        .get("/v3/info/usage_summary", usage_summary)
+        .get("/v2/info", v2_info)
+        .open()
+        .get("/v2/apps/{guid}/stats", v2_stats)
 }
 
 async fn root(State(cc): State<Cc>) -> ApiResult {
@@ -103,12 +108,16 @@ async fn info(State(cc): State<Cc>) -> ApiResult {
 }
 
 async fn usage_summary(State(cc): State<Cc>, who: Principal) -> ApiResult {
+    // Hidden rather than forbidden, as an endpoint that is not there.
+    if !who.reads_all() {
+        return Err(ApiError::unknown_request());
+    }
     let mut conn = cc.db.read().await?;
-    let processes = who.sees_apps(Select::new(), "app_guid").and(
+    let processes = who.visible::<db::process::Process>().and(
         "app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED')",
         [],
     );
-    let processes: Vec<db::process::Process> = processes.all(&mut conn).await?;
+    let processes = processes.all(&mut conn).await?;
     let (instances, memory) = processes.iter().fold((0, 0), |(n, mb), process| {
         (
             n + process.instances,
@@ -147,7 +156,10 @@ async fn v2_info(State(cc): State<Cc>) -> ApiResult {
 async fn v2_stats(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let (app, process, uris) = {
         let mut conn = cc.db.read().await?;
-        let (app, _, _) = lookup::app(&mut conn, &who, &guid).await?;
+        let app = who
+            .find::<db::app::App>(&mut conn, &guid, Right::Read)
+            .await?
+            .row;
         let process = db::process::of_type(&mut conn, &guid, "web")
             .await?
             .ok_or_else(|| ApiError::not_found("Process"))?;

@@ -3,13 +3,13 @@
 use super::prelude::*;
 use crate::db::platform::Job;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new().route("/v3/jobs/{guid}", get(show))
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default().get("/v3/jobs/{guid}", show)
 }
 
-async fn show(State(cc): State<Cc>, _who: Principal, Path(guid): Path<String>) -> ApiResult {
+async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let job: Job = lookup::row(&mut conn, &guid, "Job").await?;
+    let job = who.find::<Job>(&mut conn, &guid, Right::Read).await?.row;
     let mut links = cc.links(&format!("/v3/jobs/{guid}"), &[]);
     if !job.operation.contains("delete") || job.operation.starts_with("space.") {
         links.insert(

@@ -1,6 +1,8 @@
 //! `label_selector`: `k`, `!k`, `k=v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, joined with commas.
 
-use crate::db::{Arg, Select};
+use super::lookup::Scope;
+use crate::db::Arg;
+use crate::db::sight::Seen;
 use crate::error::{ApiError, ApiResult};
 
 #[derive(Debug, PartialEq)]
@@ -11,7 +13,7 @@ enum Requirement {
     NotIn(String, Vec<String>),
 }
 
-pub(crate) fn apply(mut select: Select, selector: &str) -> ApiResult<Select> {
+pub(crate) fn apply<R: Seen>(mut select: Scope<R>, selector: &str) -> ApiResult<Scope<R>> {
     for requirement in
         parse(selector).ok_or_else(|| ApiError::bad_query("Invalid label_selector value"))?
     {
@@ -37,7 +39,12 @@ fn path(key: &str) -> Arg {
     Arg::Text(format!("$.labels.\"{}\"", key.replace('"', "")))
 }
 
-fn with_list(select: Select, condition: &str, key: &str, values: Vec<String>) -> Select {
+fn with_list<R: Seen>(
+    select: Scope<R>,
+    condition: &str,
+    key: &str,
+    values: Vec<String>,
+) -> Scope<R> {
     let marks = vec!["?"; values.len()].join(", ");
     let args: Vec<Arg> = std::iter::once(path(key))
         .chain(values.into_iter().map(Arg::Text))

@@ -1,103 +1,222 @@
-//! Finding a resource for a caller: what the caller may not see is not there.
+//! Finding rows for a caller. A row is fetched together with the right that the caller needs, or not at all.
+//!
+//! ```text
+//!  guid in a path   find      hidden or unknown 404 ─▶ right 403 ─▶ suspended 403
+//!  guid in a body   named     hidden or unknown 422 ─▶ right 403 ─▶ suspended 403
+//!                   existing  unknown 422           ─▶ right 403 ─▶ suspended 403   (a hidden row, too)
+//!                   usable    hidden, unknown or no right 422   ─▶ suspended 403
+//!                   target    422 for each of these: what something is shared with
+//!  lists            visible   the rows that the caller sees, as a [`Scope`]; `Query::fetch` accepts nothing else
+//! ```
+//!
+//! Handlers have no other way to a row by its guid: a test keeps `by_guid` and `Select::new` out of `api/`.
 
-use crate::auth::{Access, Principal};
-use crate::db::app::App;
-use crate::db::organization::Organization;
-use crate::db::process::Process;
-use crate::db::route::Route;
-use crate::db::space::Space;
-use crate::db::{self, Connection, Row};
+use crate::auth::{Access, Principal, Right};
+use crate::db::sight::{Above as _, Seen};
+use crate::db::{self, Arg, Connection, Select};
 use crate::error::{ApiError, ApiResult};
+use std::marker::PhantomData;
 
-pub(super) async fn organization(
-    conn: &mut Connection,
-    who: &Principal,
-    guid: &str,
-) -> ApiResult<(Organization, Access)> {
-    let missing = || ApiError::not_found("Organization");
-    let organization: Organization = db::by_guid(conn, guid).await?.ok_or_else(missing)?;
-    let access = who.in_organization(conn, guid).await?;
-    if access.reads_organization() {
-        Ok((organization, access))
-    } else {
-        Err(missing())
+/// A row that the caller may use, what it belongs to, and the caller's rights there.
+#[derive(Debug)]
+pub(crate) struct Found<R: Seen> {
+    pub row: R,
+    pub of: R::Of,
+    pub access: Access,
+}
+
+impl Principal {
+    /// A row that the path names.
+    pub(crate) async fn find<R: Seen>(
+        &self,
+        conn: &mut Connection,
+        guid: &str,
+        right: Right,
+    ) -> ApiResult<Found<R>> {
+        let found = self
+            .see(conn, guid)
+            .await?
+            .ok_or_else(|| ApiError::not_found(R::NOUN))?;
+        found.access.must(right)?;
+        Ok(found)
+    }
+
+    /// A row that the body names; `unseen` is the text for a row that the caller does not see.
+    pub(crate) async fn named<R: Seen>(
+        &self,
+        conn: &mut Connection,
+        guid: &str,
+        right: Right,
+        unseen: &str,
+    ) -> ApiResult<Found<R>> {
+        let found = self
+            .see(conn, guid)
+            .await?
+            .ok_or_else(|| ApiError::unprocessable(unseen))?;
+        found.access.must(right)?;
+        Ok(found)
+    }
+
+    /// A row that the body names, where one that exists and is hidden is 403: the right is asked before the sight.
+    pub(crate) async fn existing<R: Seen>(
+        &self,
+        conn: &mut Connection,
+        guid: &str,
+        right: Right,
+        unknown: &str,
+    ) -> ApiResult<Found<R>> {
+        let found = self
+            .load(conn, guid)
+            .await?
+            .ok_or_else(|| ApiError::unprocessable(unknown))?;
+        found.access.must(right)?;
+        Ok(found)
+    }
+
+    /// A row that the body names, where a caller without the right gets the same 422 as one who does not see it.
+    pub(crate) async fn usable<R: Seen>(
+        &self,
+        conn: &mut Connection,
+        guid: &str,
+        right: Right,
+        unusable: &str,
+    ) -> ApiResult<Found<R>> {
+        let found = self
+            .see(conn, guid)
+            .await?
+            .filter(|found: &Found<R>| found.access.must_hold(right).is_ok())
+            .ok_or_else(|| ApiError::unprocessable(unusable))?;
+        found.access.must(right)?;
+        Ok(found)
+    }
+
+    /// A row with which something is shared: a suspended one is no target either, with the same 422.
+    pub(crate) async fn target<R: Seen>(
+        &self,
+        conn: &mut Connection,
+        guid: &str,
+        right: Right,
+        unusable: &str,
+    ) -> ApiResult<Found<R>> {
+        self.see(conn, guid)
+            .await?
+            .filter(|found| found.access.may(right))
+            .ok_or_else(|| ApiError::unprocessable(unusable))
+    }
+
+    async fn see<R: Seen>(&self, conn: &mut Connection, guid: &str) -> ApiResult<Option<Found<R>>> {
+        let seen = sight::<R>(self, R::SEEN)
+            .is("guid", guid)
+            .first::<R>(conn)
+            .await?;
+        match seen {
+            Some(row) => self.with_access(conn, row).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn load<R: Seen>(
+        &self,
+        conn: &mut Connection,
+        guid: &str,
+    ) -> ApiResult<Option<Found<R>>> {
+        match db::by_guid::<R>(conn, guid).await? {
+            Some(row) => self.with_access(conn, row).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn with_access<R: Seen>(
+        &self,
+        conn: &mut Connection,
+        row: R,
+    ) -> ApiResult<Option<Found<R>>> {
+        let Some(of) = R::Of::load(conn, row.parent()).await? else {
+            return Ok(None);
+        };
+        let access = self.access(conn, of.organization(), of.space()).await?;
+        Ok(Some(Found { row, of, access }))
+    }
+
+    /// The rows of a table that a list shows to the caller.
+    pub(crate) fn visible<R: Seen>(&self) -> Scope<R> {
+        Scope {
+            select: sight::<R>(self, R::LISTED),
+            rows: PhantomData,
+        }
     }
 }
 
-pub(super) async fn space(
-    conn: &mut Connection,
-    who: &Principal,
-    guid: &str,
-) -> ApiResult<(Space, Access)> {
-    let missing = || ApiError::not_found("Space");
-    let space: Space = db::by_guid(conn, guid).await?.ok_or_else(missing)?;
-    let access = who.in_space(conn, &space).await?;
-    if access.reads_space() {
-        Ok((space, access))
-    } else {
-        Err(missing())
+fn sight<R: Seen>(who: &Principal, seen: &str) -> Select {
+    if who.reads_all() || seen.is_empty() {
+        return Select::new();
     }
+    let user = std::iter::repeat_with(|| Arg::from(who.guid()));
+    Select::new().and(seen, user.take(seen.matches('?').count()))
 }
 
-pub(super) async fn app(
-    conn: &mut Connection,
-    who: &Principal,
-    guid: &str,
-) -> ApiResult<(App, Space, Access)> {
-    of_app(conn, who, guid, "App").await
+/// The visible rows of one table; every further condition only takes rows away.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope<R> {
+    select: Select,
+    rows: PhantomData<R>,
 }
 
-/// The app that something belongs to; when it is invisible, the `noun` is not found.
-pub(super) async fn of_app(
-    conn: &mut Connection,
-    who: &Principal,
-    guid: &str,
-    noun: &str,
-) -> ApiResult<(App, Space, Access)> {
-    let missing = || ApiError::not_found(noun);
-    let app: App = db::by_guid(conn, guid).await?.ok_or_else(missing)?;
-    let space: Space = db::by_guid(conn, &app.space_guid)
-        .await?
-        .ok_or_else(missing)?;
-    let access = who.in_space(conn, &space).await?;
-    if access.reads_space() {
-        Ok((app, space, access))
-    } else {
-        Err(missing())
+impl<R: Seen> Scope<R> {
+    fn with(self, change: impl FnOnce(Select) -> Select) -> Self {
+        Self {
+            select: change(self.select),
+            rows: PhantomData,
+        }
     }
-}
 
-pub(super) async fn process(
-    conn: &mut Connection,
-    who: &Principal,
-    guid: &str,
-) -> ApiResult<(Process, App, Access)> {
-    let process: Process = row(conn, guid, "Process").await?;
-    let (app, _, access) = of_app(conn, who, &process.app_guid, "Process").await?;
-    Ok((process, app, access))
-}
-
-pub(super) async fn route(
-    conn: &mut Connection,
-    who: &Principal,
-    guid: &str,
-) -> ApiResult<(Route, Space, Access)> {
-    let missing = || ApiError::not_found("Route");
-    let route: Route = db::by_guid(conn, guid).await?.ok_or_else(missing)?;
-    let space: Space = db::by_guid(conn, &route.space_guid)
-        .await?
-        .ok_or_else(missing)?;
-    let access = who.in_space(conn, &space).await?;
-    if access.reads_routes() {
-        Ok((route, space, access))
-    } else {
-        Err(missing())
+    pub(crate) fn and(self, condition: &str, args: impl IntoIterator<Item = Arg>) -> Self {
+        self.with(|select| select.and(condition, args))
     }
-}
 
-/// Any row, by guid; the caller checks who may see it.
-pub(super) async fn row<R: Row>(conn: &mut Connection, guid: &str, noun: &str) -> ApiResult<R> {
-    db::by_guid(conn, guid)
-        .await?
-        .ok_or_else(|| ApiError::not_found(noun))
+    pub(crate) fn is(self, column: &str, value: impl Into<Arg>) -> Self {
+        self.with(|select| select.is(column, value))
+    }
+
+    pub(crate) fn any<A: Into<Arg>>(
+        self,
+        column: &str,
+        values: impl IntoIterator<Item = A>,
+    ) -> Self {
+        self.with(|select| select.any(column, values))
+    }
+
+    /// `condition` holds one `(?)`, which becomes the list of values.
+    pub(crate) fn list<A: Into<Arg>>(
+        self,
+        condition: &str,
+        values: impl IntoIterator<Item = A>,
+    ) -> Self {
+        self.with(|select| select.list(condition, values))
+    }
+
+    pub(crate) fn order(self, order: &str) -> Self {
+        self.with(|select| select.order(order))
+    }
+
+    pub(crate) async fn all(&self, conn: &mut Connection) -> ApiResult<Vec<R>> {
+        Ok(self.select.all(conn).await?)
+    }
+
+    pub(crate) async fn first(&self, conn: &mut Connection) -> ApiResult<Option<R>> {
+        Ok(self.select.first(conn).await?)
+    }
+
+    pub(crate) async fn count(&self, conn: &mut Connection) -> ApiResult<i64> {
+        Ok(self.select.count::<R>(conn).await?)
+    }
+
+    pub(crate) async fn slice(
+        &self,
+        conn: &mut Connection,
+        limit: i64,
+        offset: i64,
+    ) -> ApiResult<Vec<R>> {
+        Ok(self.select.slice(conn, limit, offset).await?)
+    }
 }

@@ -2,17 +2,20 @@
 
 use super::prelude::*;
 use crate::actions::{self, audit, job};
-use crate::db::app;
+use crate::db::app::{self, App};
+use crate::db::space::Space;
 use crate::manifest;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/spaces/{guid}/actions/apply_manifest", post(apply))
-        .route("/v3/spaces/{guid}/manifest_diff", post(diff))
-        .route("/v3/apps/{guid}/manifest", get(show))
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .post("/v3/spaces/{guid}/actions/apply_manifest", apply)
+        .raw()
+        .post("/v3/spaces/{guid}/manifest_diff", diff)
+        .raw()
+        .get("/v3/apps/{guid}/manifest", show)
 }
 
 fn must_be_yaml(headers: &HeaderMap) -> ApiResult<()> {
@@ -38,13 +41,12 @@ async fn apply(
     let manifests = manifest::parse(&body);
     {
         let mut conn = cc.db.read().await?;
-        let (_, access) = lookup::space(&mut conn, &who, &guid).await?;
-        allow(access.develops())?;
+        who.find::<Space>(&mut conn, &guid, Right::Develop).await?;
     }
     let manifests = manifests.map_err(ApiError::unprocessable_many)?;
     // All or nothing: a manifest that fails leaves no trace but its job.
     let mut tx = cc.db.write().await?;
-    let (space, _) = lookup::space(&mut tx, &who, &guid).await?;
+    let space = who.find::<Space>(&mut tx, &guid, Right::Develop).await?.row;
     let mut touched = Vec::new();
     for manifest in &manifests {
         let before = db::app::by_name(&mut tx, &space.guid, &manifest.name).await?;
@@ -102,7 +104,8 @@ async fn diff(
 ) -> ApiResult {
     must_be_yaml(&headers)?;
     let mut conn = cc.db.read().await?;
-    lookup::space(&mut conn, &who, &guid).await?;
+    // A difference shows values of the environment, so that it needs the right to write them.
+    who.find::<Space>(&mut conn, &guid, Right::Develop).await?;
     manifest::parse(&body).map_err(ApiError::unprocessable_many)?;
     let posted: Value = serde_yaml_ng::from_slice(&body)
         .map_err(|error| ApiError::unprocessable(format!("Manifest is not valid YAML: {error}")))?;
@@ -120,8 +123,10 @@ async fn diff(
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (app, _, access) = lookup::app(&mut conn, &who, &guid).await?;
-    allow(access.reads_secrets())?;
+    let app = who
+        .find::<App>(&mut conn, &guid, Right::ReadSecrets)
+        .await?
+        .row;
     let manifest = json!({ "applications": [actions::manifest::generate(&mut conn, &app).await?] });
     let yaml = serde_yaml_ng::to_string(&manifest).map_err(anyhow::Error::from)?;
     Ok((

@@ -2,33 +2,42 @@
 
 use super::prelude::*;
 use crate::actions::{self, audit, job};
+use crate::db::Json;
+use crate::db::domain::{self, Domain};
 use crate::db::organization::Organization;
-use crate::db::{Json, domain};
+use crate::flags::Flag;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/organizations", get(list).post(create))
-        .route(
-            "/v3/organizations/{guid}",
-            get(show).patch(update).delete(remove),
-        )
-        .route(
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/organizations", list)
+        .lists(&["names"])
+        .post("/v3/organizations", create)
+        .body(&["name", "suspended", "metadata"])
+        .get("/v3/organizations/{guid}", show)
+        .patch("/v3/organizations/{guid}", update)
+        .body(&["name", "suspended", "metadata"])
+        .delete("/v3/organizations/{guid}", remove)
+        .get(
             "/v3/organizations/{guid}/domains",
-            get(super::domains::of_organization),
+            super::domains::of_organization,
         )
-        .route(
-            "/v3/organizations/{guid}/domains/default",
-            get(default_domain),
-        )
-        .route("/v3/organizations/{guid}/usage_summary", get(usage_summary))
-        .route(
+        .lists(super::domains::FILTERS)
+        .get("/v3/organizations/{guid}/domains/default", default_domain)
+        .get("/v3/organizations/{guid}/usage_summary", usage_summary)
+        .get(
             "/v3/organizations/{guid}/users",
-            get(super::users::of_organization),
+            super::users::of_organization,
         )
-        .route(
+        .lists(super::users::FILTERS)
+        .get(
             "/v3/organizations/{guid}/relationships/default_isolation_segment",
-            get(no_segment).patch(no_segment),
+            no_segment,
         )
+        .patch(
+            "/v3/organizations/{guid}/relationships/default_isolation_segment",
+            set_segment,
+        )
+        .body(&["data.guid"])
 }
 
 pub(super) fn present(cc: &Cc, organization: &Organization) -> Value {
@@ -55,14 +64,9 @@ pub(super) fn present(cc: &Cc, organization: &Organization) -> Value {
     )
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(&uri, &["names"])?;
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let select = query.filter(
-        who.sees_organizations(Select::new(), "guid"),
-        "names",
-        "name",
-    );
+    let select = query.filter(who.visible::<Organization>(), "names", "name");
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         &query,
@@ -73,14 +77,23 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    Ok(ok(present(
-        &cc,
-        &lookup::organization(&mut conn, &who, &guid).await?.0,
-    )))
+    let found = who
+        .find::<Organization>(&mut conn, &guid, Right::Read)
+        .await?;
+    Ok(ok(present(&cc, &found.row)))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&["name", "suspended", "relationships", "metadata"]);
+/// Everybody may, where the flag says so; nobody but an administrator makes a suspended one.
+async fn may_create(conn: &mut Connection, who: &Principal) -> ApiResult<()> {
+    if who.is_admin() || Flag::UserOrgCreation.is_on(conn).await? {
+        Ok(())
+    } else {
+        Err(ApiError::not_authorized())
+    }
+}
+
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
+    may_create(&mut *cc.db.read().await?, &who).await?;
     let mut organization = Organization {
         name: body.required_string("name"),
         suspended: body.bool("suspended").unwrap_or_default(),
@@ -90,11 +103,11 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
         organization.metadata.0.merge(metadata)?;
     }
     body.finish()?;
-    let mut tx = cc.db.write().await?;
-    if !who.is_admin() {
-        let enabled = super::platform::flag_is_on(&mut tx, "user_org_creation").await?;
-        allow(enabled)?;
+    if organization.suspended {
+        who.must_be_admin()?;
     }
+    let mut tx = cc.db.write().await?;
+    may_create(&mut tx, &who).await?;
     let organization = actions::organization::create(&mut tx, &who, organization).await?;
     let target = (
         organization.guid.as_str(),
@@ -118,25 +131,28 @@ async fn update(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let mut body = body.allow(&["name", "suspended", "metadata"]);
     let mut tx = cc.db.write().await?;
-    let (mut organization, access) = lookup::organization(&mut tx, &who, &guid).await?;
-    allow(access.manages_organization())?;
+    let mut organization = who
+        .find::<Organization>(&mut tx, &guid, Right::ManageOrganization)
+        .await?
+        .row;
     organization.name = body.optional_name("name").unwrap_or(organization.name);
-    if let Some(suspended) = body.bool("suspended") {
-        who.must_be_admin()?;
-        organization.suspended = suspended;
-    }
+    let suspended = body.bool("suspended").unwrap_or(organization.suspended);
     merge_metadata(&body, &mut organization.metadata)?;
     body.finish()?;
+    // Clients send `false` with every change; a manager of an active organization may.
+    if suspended {
+        who.must_be_admin()?;
+    }
+    organization.suspended = suspended;
     let organization = actions::organization::update(&mut tx, organization).await?;
     tx.commit().await?;
     Ok(ok(present(&cc, &organization)))
 }
 
-/// Of any resource's update.
+/// Applies a body's labels and annotations.
 pub(super) fn merge_metadata(
     body: &Body,
     metadata: &mut Json<crate::metadata::Metadata>,
@@ -149,8 +165,10 @@ pub(super) fn merge_metadata(
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (organization, _) = lookup::organization(&mut tx, &who, &guid).await?;
-    who.must_be_admin()?;
+    let organization = who
+        .find::<Organization>(&mut tx, &guid, Right::Admin)
+        .await?
+        .row;
     let touched = actions::organization::delete(&mut tx, &organization).await?;
     let target = (
         organization.guid.as_str(),
@@ -178,10 +196,20 @@ async fn default_domain(
     Path(guid): Path<String>,
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    lookup::organization(&mut conn, &who, &guid).await?;
-    let domain = domain::default_for(&mut conn, &guid)
-        .await?
-        .ok_or_else(|| ApiError::not_found("Domain"))?;
+    who.find::<Organization>(&mut conn, &guid, Right::Read)
+        .await?;
+    let shared = who
+        .visible::<Domain>()
+        .and("organization_guid IS NULL AND internal = 0", []);
+    let domain = match shared.first(&mut conn).await? {
+        Some(domain) => Some(domain),
+        None => {
+            let usable = [guid.as_str().into(), guid.as_str().into()];
+            let usable = who.visible::<Domain>().and(domain::USABLE, usable);
+            usable.and("internal = 0", []).first(&mut conn).await?
+        }
+    };
+    let domain = domain.ok_or_else(|| ApiError::not_found("Domain"))?;
     Ok(ok(super::domains::present(&cc, &domain, &[])))
 }
 
@@ -191,12 +219,10 @@ async fn usage_summary(
     Path(guid): Path<String>,
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    lookup::organization(&mut conn, &who, &guid).await?;
-    let condition = "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE a.state = 'STARTED' AND s.organization_guid = ?)";
-    let processes: Vec<db::process::Process> = Select::new()
-        .and(condition, [guid.as_str().into()])
-        .all(&mut conn)
+    who.find::<Organization>(&mut conn, &guid, Right::Read)
         .await?;
+    let condition = "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE a.state = 'STARTED' AND s.organization_guid = ?)";
+    let processes = db::process::where_app(&mut conn, condition, &guid).await?;
     let (instances, memory) = processes.iter().fold((0, 0), |(n, mb), process| {
         (
             n + process.instances,
@@ -212,9 +238,32 @@ async fn usage_summary(
 
 async fn no_segment(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    lookup::organization(&mut conn, &who, &guid).await?;
+    who.find::<Organization>(&mut conn, &guid, Right::Read)
+        .await?;
+    Ok(ok(present_no_segment(&cc, &guid)))
+}
+
+fn present_no_segment(cc: &Cc, guid: &str) -> Value {
     let path = format!("/v3/organizations/{guid}/relationships/default_isolation_segment");
-    Ok(ok(
-        json!({ "data": null, "links": { "self": cc.link(&path) } }),
-    ))
+    json!({ "data": null, "links": { "self": cc.link(&path) } })
+}
+
+/// There are no isolation segments: none can be set, and none is set.
+async fn set_segment(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    mut body: Body,
+) -> ApiResult {
+    let wanted = body.read_to_one();
+    body.finish()?;
+    let mut conn = cc.db.read().await?;
+    who.find::<Organization>(&mut conn, &guid, Right::ManageOrganization)
+        .await?;
+    match wanted {
+        None => Ok(ok(present_no_segment(&cc, &guid))),
+        Some(segment) => Err(ApiError::unprocessable(format!(
+            "Unable to assign isolation segment with guid '{segment}'. Ensure it has been entitled to the organization."
+        ))),
+    }
 }

@@ -5,28 +5,55 @@ use super::prelude::*;
 use crate::actions::{audit, job};
 use crate::bits::package::{self as check, PackageError};
 use crate::bits::store::{Blob, Kind, Upload};
+use crate::db::app::App;
 use crate::db::package::Package;
+use crate::db::sight::Seen;
+use crate::flags::Flag;
 use axum::body::Body as HttpBody;
-use axum::extract::{DefaultBodyLimit, Multipart};
+use axum::extract::Multipart;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::header;
 use std::io::Write as _;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/packages", get(list).post(create))
-        .route(
-            "/v3/packages/{guid}",
-            get(show).patch(update).delete(remove),
-        )
-        .route(
-            "/v3/packages/{guid}/upload",
-            post(upload).layer(DefaultBodyLimit::disable()),
-        )
-        .route("/v3/packages/{guid}/download", get(download))
-        .route("/v3/apps/{guid}/packages", get(of_app))
-        .route("/v3/resource_matches", post(resource_matches))
+const FILTERS: &[&str] = &[
+    "types",
+    "states",
+    "app_guids",
+    "space_guids",
+    "organization_guids",
+];
+
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/packages", list)
+        .lists(FILTERS)
+        .post("/v3/packages", create)
+        .takes(&["source_guid"])
+        .body(&[
+            "type",
+            "relationships.app.data.guid",
+            "data.image",
+            "data.username",
+            "data.password",
+            "metadata",
+        ])
+        .get("/v3/packages/{guid}", show)
+        .patch("/v3/packages/{guid}", update)
+        .body(&["metadata"])
+        .delete("/v3/packages/{guid}", remove)
+        .post("/v3/packages/{guid}/upload", upload)
+        .upload()
+        .get("/v3/packages/{guid}/download", download)
+        .get("/v3/apps/{guid}/packages", of_app)
+        .lists(FILTERS)
+        .post("/v3/resource_matches", resource_matches)
+        .body(&[
+            "resources[].checksum.value",
+            "resources[].size_in_bytes",
+            "resources[].path",
+            "resources[].mode",
+        ])
 }
 
 fn present(cc: &Cc, package: &Package) -> Value {
@@ -52,17 +79,7 @@ fn present(cc: &Cc, package: &Package) -> Value {
     )
 }
 
-async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
-    let query = Query::list(
-        uri,
-        &[
-            "types",
-            "states",
-            "app_guids",
-            "space_guids",
-            "organization_guids",
-        ],
-    )?;
+async fn page(cc: &Cc, query: &Query, select: Scope<Package>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let mut select = select;
     for (name, column) in [
@@ -72,17 +89,17 @@ async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
     ] {
         select = query.filter(select, name, column);
     }
-    select = of_places(&query, select);
-    let found = query.fetch::<Package>(&mut conn, select).await?;
+    select = of_places(query, select);
+    let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
-        &query,
+        query,
         found.total,
         found.rows.iter().map(|row| present(cc, row)).collect(),
     )))
 }
 
 /// `space_guids` and `organization_guids` of anything that belongs to an app.
-pub(super) fn of_places(query: &Query, select: Select) -> Select {
+pub(super) fn of_places<R: Seen>(query: &Query, select: Scope<R>) -> Scope<R> {
     let select = query.filter_by(
         select,
         "space_guids",
@@ -92,50 +109,48 @@ pub(super) fn of_places(query: &Query, select: Select) -> Select {
     query.filter_by(select, "organization_guids", in_organizations)
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    page(&cc, &uri, who.sees_apps(Select::new(), "app_guid")).await
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    page(&cc, &query, who.visible()).await
 }
 
 async fn of_app(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
-    page(&cc, &uri, Select::new().is("app_guid", guid)).await
-}
-
-async fn find(
-    conn: &mut Connection,
-    who: &Principal,
-    guid: &str,
-) -> ApiResult<(Package, crate::auth::Access)> {
-    let package: Package = lookup::row(conn, guid, "Package").await?;
-    let (_, _, access) = lookup::of_app(conn, who, &package.app_guid, "Package").await?;
-    Ok((package, access))
+    who.find::<App>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
+    page(&cc, &query, who.visible().is("app_guid", guid)).await
 }
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    Ok(ok(present(&cc, &find(&mut conn, &who, &guid).await?.0)))
+    let found = who.find::<Package>(&mut conn, &guid, Right::Read).await?;
+    Ok(ok(present(&cc, &found.row)))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, uri: Uri, body: Body) -> ApiResult {
-    let query = Query::only(&uri, &["source_guid"])?;
+async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Body) -> ApiResult {
     let source = query.value("source_guid").map(str::to_owned);
-    let mut body = body.allow(&["type", "relationships", "data", "metadata"]);
     let mut package = Package {
         app_guid: body.required_relationship("app"),
         state: "AWAITING_UPLOAD".to_owned(),
         ..Package::fresh()
     };
-    package.r#type = if source.is_some() {
+    package.r#type = if source.is_some() && !body.has("type") {
         "bits".to_owned()
     } else {
         body.required_string("type")
     };
     match package.r#type.as_str() {
+        "bits"
+            if body
+                .value("data")
+                .and_then(Value::as_object)
+                .is_some_and(|data| !data.is_empty()) =>
+        {
+            body.problem("Data must be empty if provided for bits packages");
+        }
         "bits" => {}
         "docker" => body.problem("Docker packages are not supported yet; push the app's files"),
         _ => body.problem("Type must be one of 'bits, docker'"),
@@ -143,14 +158,13 @@ async fn create(State(cc): State<Cc>, who: Principal, uri: Uri, body: Body) -> A
     merge_metadata(&body, &mut package.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid =
-        |_| ApiError::unprocessable("App is invalid. Ensure it exists and you have access to it.");
-    let (app, space, access) = lookup::app(&mut tx, &who, &package.app_guid)
-        .await
-        .map_err(invalid)?;
-    allow(access.develops())?;
+    let unseen = "App is invalid. Ensure it exists and you have access to it.";
+    let found = who
+        .named::<App>(&mut tx, &package.app_guid, Right::Develop, unseen)
+        .await?;
+    let (app, space) = (found.row, found.of.space);
     if let Some(source) = &source {
-        let (from, _) = find(&mut tx, &who, source).await?;
+        let from = source_of_copy(&mut tx, &who, source, &app).await?;
         let (store, to) = (cc.blobs.clone(), package.guid.clone());
         let blob = blocking(move || store.copy(Kind::Package, &from.guid, &to)).await??;
         ready(&mut package, blob);
@@ -170,6 +184,32 @@ async fn create(State(cc): State<Cc>, who: Principal, uri: Uri, body: Body) -> A
     Ok(created(present(&cc, &package)))
 }
 
+/// A copy carries source code away, so that it needs the same right where it comes from.
+async fn source_of_copy(
+    conn: &mut Connection,
+    who: &Principal,
+    guid: &str,
+    to: &App,
+) -> ApiResult<Package> {
+    let unseen = "Source package is invalid. Ensure it exists and you have access to it.";
+    let from = who
+        .named::<Package>(conn, guid, Right::Develop, unseen)
+        .await?
+        .row;
+    if from.app_guid == to.guid {
+        return Err(ApiError::unprocessable(
+            "Source and destination app must not be the same.",
+        ));
+    }
+    if from.state != "READY" {
+        return Err(ApiError::unprocessable(format!(
+            "Source package is not ready: its state is {}.",
+            from.state
+        )));
+    }
+    Ok(from)
+}
+
 fn ready(package: &mut Package, blob: Blob) {
     "READY".clone_into(&mut package.state);
     package.checksum = Some(blob.sha256);
@@ -183,12 +223,16 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let body = body.allow(&["metadata"]);
-    let mut tx = cc.db.write().await?;
-    let (mut package, access) = find(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
-    merge_metadata(&body, &mut package.metadata)?;
+    let change = body.metadata().cloned();
     body.finish()?;
+    let mut tx = cc.db.write().await?;
+    let mut package = who
+        .find::<Package>(&mut tx, &guid, Right::Develop)
+        .await?
+        .row;
+    if let Some(change) = &change {
+        package.metadata.0.merge(change)?;
+    }
     package.touch();
     db::update(&mut tx, &package).await?;
     tx.commit().await?;
@@ -197,8 +241,10 @@ async fn update(
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (package, access) = find(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
+    let package = who
+        .find::<Package>(&mut tx, &guid, Right::Develop)
+        .await?
+        .row;
     db::delete::<Package>(&mut tx, &package.guid).await?;
     let job = job::complete(&mut tx, "package.delete", ("packages", &guid)).await?;
     tx.commit().await?;
@@ -230,8 +276,11 @@ async fn upload(
 ) -> ApiResult {
     {
         let mut conn = cc.db.read().await?;
-        let (package, access) = find(&mut conn, &who, &guid).await?;
-        allow(access.develops())?;
+        Flag::AppBitsUpload.must_be_on(&mut conn, &who).await?;
+        let package = who
+            .find::<Package>(&mut conn, &guid, Right::Develop)
+            .await?
+            .row;
         // A client that tries again must hear the reason again.
         if let ("FAILED", Some(reason)) = (package.state.as_str(), &package.error) {
             return Err(invalid_bits(reason.clone()));
@@ -243,9 +292,6 @@ async fn upload(
                 "PackageBitsAlreadyUploaded",
                 "Bits have already been uploaded for this package: create a new package",
             ));
-        }
-        if !who.is_admin() {
-            super::platform::must_be_on(&mut conn, "app_bits_upload").await?;
         }
     }
     let broken = |error: axum::extract::multipart::MultipartError| {
@@ -272,7 +318,8 @@ async fn upload(
     let target = guid.clone();
     let checked = blocking(move || accept(upload, &target)).await?;
     let mut tx = cc.db.write().await?;
-    let (mut package, _) = find(&mut tx, &who, &guid).await?;
+    let found = who.find::<Package>(&mut tx, &guid, Right::Develop).await?;
+    let (mut package, app) = (found.row, found.of.app);
     let refusal = match checked {
         Ok(blob) => {
             ready(&mut package, blob);
@@ -288,7 +335,6 @@ async fn upload(
         Err(Refused::Storage(error)) => return Err(error.into()),
     };
     db::update(&mut tx, &package).await?;
-    let app: db::app::App = lookup::row(&mut tx, &package.app_guid, "App").await?;
     let data = json!({ "package_guid": guid });
     audit::record(
         &mut tx,
@@ -381,10 +427,14 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    {
-        let mut conn = cc.db.read().await?;
-        let (_, access) = find(&mut conn, &who, &guid).await?;
-        allow(access.develops())?;
+    let package = who
+        .find::<Package>(&mut *cc.db.read().await?, &guid, Right::ReadSecrets)
+        .await?
+        .row;
+    if package.state != "READY" {
+        return Err(ApiError::unprocessable(
+            "Package has no bits to download: its state is not READY.",
+        ));
     }
     send_blob(&cc, Kind::Package, &guid, "Package").await
 }
@@ -414,8 +464,10 @@ pub(crate) async fn send_blob(cc: &Cc, kind: Kind, guid: &str, noun: &str) -> Ap
 }
 
 /// Nothing is kept between pushes, so nothing matches; clients then upload everything.
-async fn resource_matches(_who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&["resources"]);
+async fn resource_matches(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
+    Flag::AppBitsUpload
+        .must_be_on(&mut *cc.db.read().await?, &who)
+        .await?;
     if !body.value("resources").is_some_and(Value::is_array) {
         body.problem("Resources must be an array");
     }

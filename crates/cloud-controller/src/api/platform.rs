@@ -5,23 +5,29 @@ use super::prelude::*;
 use crate::clock;
 use crate::db::platform::{self, Buildpack, EnvironmentGroup, FeatureFlag, Stack};
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/stacks", get(stacks))
-        .route("/v3/stacks/{guid}", get(stack).patch(update_stack))
-        .route("/v3/buildpacks", get(buildpacks).post(no_new_buildpack))
-        .route(
-            "/v3/buildpacks/{guid}",
-            get(buildpack)
-                .patch(update_buildpack)
-                .delete(no_buildpack_delete),
-        )
-        .route("/v3/feature_flags", get(flags))
-        .route("/v3/feature_flags/{name}", get(flag).patch(set_flag))
-        .route(
-            "/v3/environment_variable_groups/{name}",
-            get(group).patch(set_group),
-        )
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/stacks", stacks)
+        .lists(&["names", "default"])
+        .get("/v3/stacks/{guid}", stack)
+        .patch("/v3/stacks/{guid}", update_stack)
+        .body(&["metadata"])
+        .get("/v3/buildpacks", buildpacks)
+        .lists(&["names", "stacks", "lifecycle"])
+        .post("/v3/buildpacks", no_new_buildpack)
+        .raw()
+        .get("/v3/buildpacks/{guid}", buildpack)
+        .patch("/v3/buildpacks/{guid}", update_buildpack)
+        .body(&["name", "position", "enabled", "locked", "metadata"])
+        .delete("/v3/buildpacks/{guid}", no_buildpack_delete)
+        .get("/v3/feature_flags", flags)
+        .lists(&["names"])
+        .get("/v3/feature_flags/{name}", flag)
+        .patch("/v3/feature_flags/{name}", set_flag)
+        .body(&["enabled", "custom_error_message"])
+        .get("/v3/environment_variable_groups/{name}", group)
+        .patch("/v3/environment_variable_groups/{name}", set_group)
+        .body(&["var.*"])
 }
 
 fn present_stack(cc: &Cc, stack: &Stack) -> Value {
@@ -43,14 +49,13 @@ fn present_stack(cc: &Cc, stack: &Stack) -> Value {
     )
 }
 
-async fn stacks(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(&uri, &["names", "default"])?;
+async fn stacks(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let mut select = query.filter(Select::new(), "names", "name");
+    let mut select = query.filter(who.visible::<Stack>(), "names", "name");
     if let Some(default) = query.flag("default")? {
         select = select.is("is_default", i64::from(default));
     }
-    let found = query.fetch::<Stack>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         &query,
         found.total,
@@ -62,8 +67,9 @@ async fn stacks(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResult {
     )))
 }
 
-async fn stack(State(cc): State<Cc>, _who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let stack: Stack = lookup::row(&mut *cc.db.read().await?, &guid, "Stack").await?;
+async fn stack(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let stack = who.find::<Stack>(&mut conn, &guid, Right::Read).await?.row;
     Ok(ok(present_stack(&cc, &stack)))
 }
 
@@ -73,10 +79,8 @@ async fn update_stack(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    who.must_be_admin()?;
-    let body = body.allow(&["metadata"]);
     let mut tx = cc.db.write().await?;
-    let mut stack: Stack = lookup::row(&mut tx, &guid, "Stack").await?;
+    let mut stack = who.find::<Stack>(&mut tx, &guid, Right::Admin).await?.row;
     merge_metadata(&body, &mut stack.metadata)?;
     body.finish()?;
     stack.touch();
@@ -108,12 +112,11 @@ fn present_buildpack(cc: &Cc, buildpack: &Buildpack) -> Value {
     )
 }
 
-async fn buildpacks(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(&uri, &["names", "stacks", "lifecycle"])?;
+async fn buildpacks(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let mut select = query
         .filter(
-            query.filter(Select::new(), "names", "name"),
+            query.filter(who.visible::<Buildpack>(), "names", "name"),
             "stacks",
             "stack",
         )
@@ -124,7 +127,7 @@ async fn buildpacks(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResul
     {
         select = select.and("1 = 0", []);
     }
-    let found = query.fetch::<Buildpack>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         &query,
         found.total,
@@ -136,8 +139,12 @@ async fn buildpacks(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResul
     )))
 }
 
-async fn buildpack(State(cc): State<Cc>, _who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let buildpack: Buildpack = lookup::row(&mut *cc.db.read().await?, &guid, "Buildpack").await?;
+async fn buildpack(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let buildpack = who
+        .find::<Buildpack>(&mut conn, &guid, Right::Read)
+        .await?
+        .row;
     Ok(ok(present_buildpack(&cc, &buildpack)))
 }
 
@@ -145,12 +152,13 @@ async fn update_buildpack(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    who.must_be_admin()?;
-    let mut body = body.allow(&["name", "stack", "position", "enabled", "locked", "metadata"]);
     let mut tx = cc.db.write().await?;
-    let mut buildpack: Buildpack = lookup::row(&mut tx, &guid, "Buildpack").await?;
+    let mut buildpack = who
+        .find::<Buildpack>(&mut tx, &guid, Right::Admin)
+        .await?
+        .row;
     if body
         .string("name")
         .is_some_and(|name| name != buildpack.name)
@@ -175,8 +183,13 @@ async fn no_new_buildpack(who: Principal) -> ApiResult {
     ))
 }
 
-async fn no_buildpack_delete(who: Principal) -> ApiResult {
-    who.must_be_admin()?;
+async fn no_buildpack_delete(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+) -> ApiResult {
+    who.find::<Buildpack>(&mut *cc.db.read().await?, &guid, Right::Admin)
+        .await?;
     Err(ApiError::unprocessable(
         "Built-in buildpacks cannot be deleted; disable one instead",
     ))
@@ -192,13 +205,10 @@ fn present_flag(cc: &Cc, flag: &FeatureFlag) -> Value {
     })
 }
 
-async fn flags(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(&uri, &["names"])?;
+async fn flags(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let select = query.filter(Select::new(), "names", "name");
-    let found = query
-        .fetch::<FeatureFlag>(&mut conn, select.order("name"))
-        .await?;
+    let select = query.filter(who.visible::<FeatureFlag>(), "names", "name");
+    let found = query.fetch(&mut conn, select.order("name")).await?;
     Ok(ok(cc.page(
         &query,
         found.total,
@@ -227,10 +237,10 @@ async fn set_flag(
     State(cc): State<Cc>,
     who: Principal,
     Path(name): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
+    find_flag(&mut *cc.db.read().await?, &name).await?;
     who.must_be_admin()?;
-    let mut body = body.allow(&["enabled", "custom_error_message"]);
     let (enabled, message) = (
         body.bool("enabled"),
         body.nullable_string("custom_error_message"),
@@ -244,23 +254,6 @@ async fn set_flag(
     db::update(&mut tx, &flag).await?;
     tx.commit().await?;
     Ok(ok(present_flag(&cc, &flag)))
-}
-
-pub(super) async fn flag_is_on(conn: &mut Connection, name: &str) -> ApiResult<bool> {
-    Ok(platform::flag(conn, name)
-        .await?
-        .is_some_and(|flag| flag.enabled))
-}
-
-/// 403 with the flag's own message when it is off.
-pub(super) async fn must_be_on(conn: &mut Connection, name: &str) -> ApiResult<()> {
-    match platform::flag(conn, name).await? {
-        Some(flag) if !flag.enabled => Err(ApiError::feature_disabled(
-            name,
-            flag.custom_error_message.as_deref(),
-        )),
-        _ => Ok(()),
-    }
 }
 
 async fn find_group(conn: &mut Connection, name: &str) -> ApiResult<EnvironmentGroup> {
@@ -289,15 +282,14 @@ async fn set_group(
     State(cc): State<Cc>,
     who: Principal,
     Path(name): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    who.must_be_admin()?;
-    let mut body = body.allow(&["var"]);
     let var = body.value("var").and_then(Value::as_object).cloned();
     if var.is_none() {
         body.problem("Var must be an object");
     }
     body.finish()?;
+    who.must_be_admin()?;
     let mut tx = cc.db.write().await?;
     let mut group = find_group(&mut tx, &name).await?;
     let mut app = db::app::App {

@@ -4,47 +4,79 @@ use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::audit;
 use crate::actions::process::{self as verbs, Change};
-use crate::auth::Access;
 use crate::db::app::App;
 use crate::db::process::{self, HealthCheck, Process};
 use crate::diego::{instances, usage};
+use crate::flags::Flag;
 use axum::response::IntoResponse as _;
 use http::StatusCode;
 use std::collections::HashMap;
 use wire::bbs::{ActualLrp, ActualLrpKey};
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/processes", get(list))
-        .route("/v3/processes/{guid}", get(show).patch(update))
-        .route("/v3/processes/{guid}/stats", get(stats))
-        .route(
-            "/v3/processes/{guid}/process_instances",
-            get(process_instances),
-        )
-        .route("/v3/processes/{guid}/sidecars", get(sidecars))
-        .route("/v3/processes/{guid}/actions/scale", post(scale))
-        .route(
-            "/v3/processes/{guid}/instances/{index}",
-            delete(stop_instance),
-        )
-        .route("/v3/apps/{guid}/processes", get(of_app))
-        .route(
-            "/v3/apps/{guid}/processes/{type}",
-            get(show_of_app).patch(update_of_app),
-        )
-        .route("/v3/apps/{guid}/processes/{type}/stats", get(stats_of_app))
-        .route(
+const FILTERS: &[&str] = &[
+    "types",
+    "app_guids",
+    "space_guids",
+    "organization_guids",
+    "embed",
+];
+
+const KEYS: &[&str] = &[
+    "command",
+    "user",
+    "health_check.type",
+    "health_check.data.timeout",
+    "health_check.data.invocation_timeout",
+    "health_check.data.interval",
+    "health_check.data.endpoint",
+    "readiness_health_check.type",
+    "readiness_health_check.data.invocation_timeout",
+    "readiness_health_check.data.interval",
+    "readiness_health_check.data.endpoint",
+    "metadata",
+];
+
+const SCALE: &[&str] = &[
+    "instances",
+    "memory_in_mb",
+    "disk_in_mb",
+    "log_rate_limit_in_bytes_per_second",
+];
+
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/processes", list)
+        .lists(FILTERS)
+        .get("/v3/processes/{guid}", show)
+        .takes(&["embed"])
+        .patch("/v3/processes/{guid}", update)
+        .body(KEYS)
+        .get("/v3/processes/{guid}/stats", stats)
+        .get("/v3/processes/{guid}/process_instances", process_instances)
+        .get("/v3/processes/{guid}/sidecars", sidecars)
+        .lists(&[])
+        .post("/v3/processes/{guid}/actions/scale", scale)
+        .body(SCALE)
+        .delete("/v3/processes/{guid}/instances/{index}", stop_instance)
+        .get("/v3/apps/{guid}/processes", of_app)
+        .lists(FILTERS)
+        .get("/v3/apps/{guid}/processes/{type}", show_of_app)
+        .takes(&["embed"])
+        .patch("/v3/apps/{guid}/processes/{type}", update_of_app)
+        .body(KEYS)
+        .get("/v3/apps/{guid}/processes/{type}/stats", stats_of_app)
+        .get(
             "/v3/apps/{guid}/processes/{type}/process_instances",
-            get(instances_of_app),
+            instances_of_app,
         )
-        .route(
+        .post(
             "/v3/apps/{guid}/processes/{type}/actions/scale",
-            post(scale_of_app),
+            scale_of_app,
         )
-        .route(
+        .body(SCALE)
+        .delete(
             "/v3/apps/{guid}/processes/{type}/instances/{index}",
-            delete(stop_instance_of_app),
+            stop_instance_of_app,
         )
 }
 
@@ -96,7 +128,7 @@ fn present_check(check: &HealthCheck, with_timeout: bool) -> Value {
 }
 
 /// The user's command, else the droplet's.
-async fn command(conn: &mut Connection, process: &Process) -> ApiResult<Option<String>> {
+async fn command(conn: &mut Connection, app: &App, process: &Process) -> ApiResult<Option<String>> {
     if let Some(command) = process
         .command
         .clone()
@@ -104,32 +136,23 @@ async fn command(conn: &mut Connection, process: &Process) -> ApiResult<Option<S
     {
         return Ok(Some(command));
     }
-    let Some(app): Option<App> = db::by_guid(conn, &process.app_guid).await? else {
-        return Ok(None);
-    };
-    let Some(guid) = app.droplet_guid else {
-        return Ok(None);
-    };
-    let droplet: Option<db::build::Droplet> = db::by_guid(conn, &guid).await?;
+    let droplet = db::build::current_droplet(conn, app).await?;
     Ok(droplet.and_then(|droplet| droplet.process_types.0.get(&process.r#type).cloned()))
 }
 
-const FILTERS: &[&str] = &[
-    "types",
-    "app_guids",
-    "space_guids",
-    "organization_guids",
-    "embed",
-];
-
-async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
-    let query = Query::list(uri, FILTERS)?;
+/// Whether `embed=process_instances` is asked for.
+fn embeds(query: &Query) -> ApiResult<bool> {
     let embed = query.values("embed").unwrap_or_default();
-    if let Some(other) = embed.iter().find(|what| *what != "process_instances") {
-        return Err(ApiError::bad_query(format!(
+    match embed.iter().find(|what| *what != "process_instances") {
+        None => Ok(!embed.is_empty()),
+        Some(other) => Err(ApiError::bad_query(format!(
             "Invalid embed: '{other}'. Valid embeds are: 'process_instances'"
-        )));
+        ))),
     }
+}
+
+async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Process>) -> ApiResult {
+    let embeds = embeds(query)?;
     let found = {
         let mut conn = cc.db.read().await?;
         let mut select = query.filter(
@@ -144,7 +167,7 @@ async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
         );
         let in_organizations = "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE s.organization_guid IN (?))";
         select = query.filter_by(select, "organization_guids", in_organizations);
-        query.fetch::<Process>(&mut conn, select).await?
+        query.fetch(&mut conn, select).await?
     };
     let hidden = "[PRIVATE DATA HIDDEN IN LISTS]";
     let mut resources: Vec<Value> = found
@@ -152,22 +175,20 @@ async fn page(cc: &Cc, uri: &Uri, select: Select) -> ApiResult {
         .iter()
         .map(|row| present(cc, row, row.command.as_ref().map(|_| hidden)))
         .collect();
-    if !embed.is_empty() {
-        let started = started(cc, &found.rows).await?;
+    if embeds {
+        let started = started(cc, who, &found.rows).await?;
         let lrps = instances::of_processes(cc, &started).await?;
         for (process, json) in found.rows.iter().zip(&mut resources) {
             json["process_instances"] = json!(present_instances(process, &lrps));
         }
     }
-    Ok(ok(cc.page(&query, found.total, resources)))
+    Ok(ok(cc.page(query, found.total, resources)))
 }
 
-async fn started(cc: &Cc, processes: &[Process]) -> ApiResult<Vec<Process>> {
-    let guids: Vec<String> = processes
-        .iter()
-        .map(|process| process.app_guid.clone())
-        .collect();
-    let apps = db::app::by_guids(&mut *cc.db.read().await?, &guids).await?;
+async fn started(cc: &Cc, who: &Principal, processes: &[Process]) -> ApiResult<Vec<Process>> {
+    let guids = processes.iter().map(|process| &process.app_guid);
+    let apps = who.visible::<App>().any("guid", guids);
+    let apps = apps.all(&mut *cc.db.read().await?).await?;
     Ok(processes
         .iter()
         .filter(|process| {
@@ -186,18 +207,19 @@ fn present_instances(process: &Process, lrps: &HashMap<String, Vec<ActualLrp>>) 
         .collect()
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    page(&cc, &uri, who.sees_apps(Select::new(), "app_guid")).await
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    page(&cc, &who, &query, who.visible()).await
 }
 
 async fn of_app(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
-    page(&cc, &uri, Select::new().is("app_guid", guid)).await
+    who.find::<App>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
+    page(&cc, &who, &query, who.visible().is("app_guid", guid)).await
 }
 
 /// By its own guid, or as the newest of an app's type.
@@ -212,43 +234,53 @@ impl Which {
         &self,
         conn: &mut Connection,
         who: &Principal,
-    ) -> ApiResult<(Process, App, Access)> {
-        match self {
-            Self::Guid(guid) => lookup::process(conn, who, guid).await,
+        right: Right,
+    ) -> ApiResult<Found<Process>> {
+        let guid = match self {
+            Self::Guid(guid) => guid.clone(),
             Self::OfApp(app, kind) => {
-                let (app, _, access) = lookup::app(conn, who, app).await?;
-                let process = process::of_type(conn, &app.guid, kind)
-                    .await?
-                    .ok_or_else(|| ApiError::not_found("Process"))?;
-                Ok((process, app, access))
+                let app = who.find::<App>(conn, app, Right::Read).await?.row;
+                let process = process::of_type(conn, &app.guid, kind).await?;
+                process.ok_or_else(|| ApiError::not_found("Process"))?.guid
             }
-        }
+        };
+        who.find(conn, &guid, right).await
     }
 }
 
-async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    show_one(cc, who, Which::Guid(guid)).await
+async fn show(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    query: Query,
+) -> ApiResult {
+    show_one(cc, who, Which::Guid(guid), query).await
 }
 async fn show_of_app(
     State(cc): State<Cc>,
     who: Principal,
     Path((app, kind)): Path<(String, String)>,
+    query: Query,
 ) -> ApiResult {
-    show_one(cc, who, Which::OfApp(app, kind)).await
+    show_one(cc, who, Which::OfApp(app, kind), query).await
 }
-async fn show_one(cc: Cc, who: Principal, which: Which) -> ApiResult {
-    let mut conn = cc.db.read().await?;
-    let (process, _, access) = which.find(&mut conn, &who).await?;
-    let command = command(&mut conn, &process).await?;
-    Ok(ok(present(
-        &cc,
-        &process,
-        if access.reads_secrets() {
+async fn show_one(cc: Cc, who: Principal, which: Which, query: Query) -> ApiResult {
+    let embeds = embeds(&query)?;
+    let (mut json, process, app) = {
+        let mut conn = cc.db.read().await?;
+        let found = which.find(&mut conn, &who, Right::Read).await?;
+        let command = command(&mut conn, &found.of.app, &found.row).await?;
+        let shown = if found.access.reads_secrets() {
             command.as_deref()
         } else {
             Some("[PRIVATE DATA HIDDEN]")
-        },
-    )))
+        };
+        (present(&cc, &found.row, shown), found.row, found.of.app)
+    };
+    if embeds {
+        json["process_instances"] = json!(instances_now(&cc, &app, &process).await?);
+    }
+    Ok(ok(json))
 }
 
 async fn update(
@@ -267,17 +299,10 @@ async fn update_of_app(
 ) -> ApiResult {
     update_one(cc, who, Which::OfApp(app, kind), body).await
 }
-async fn update_one(cc: Cc, who: Principal, which: Which, body: Body) -> ApiResult {
-    let mut body = body.allow(&[
-        "command",
-        "user",
-        "health_check",
-        "readiness_health_check",
-        "metadata",
-    ]);
+async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (mut process, app, access) = which.find(&mut tx, &who).await?;
-    allow(access.develops())?;
+    let found = which.find(&mut tx, &who, Right::Support).await?;
+    let (mut process, app) = (found.row, found.of.app);
     let check = |json: Option<&Value>, before: &HealthCheck, readiness| {
         json.map(|json| verbs::health_check(before, json, readiness))
             .transpose()
@@ -296,7 +321,7 @@ async fn update_one(cc: Cc, who: Principal, which: Which, body: Body) -> ApiResu
     merge_metadata(&body, &mut process.metadata)?;
     body.finish()?;
     let settle = verbs::change(&mut tx, &app, &mut process, change).await?;
-    let command = command(&mut tx, &process).await?;
+    let command = command(&mut tx, &app, &process).await?;
     audit::record(
         &mut tx,
         &who,
@@ -329,13 +354,11 @@ async fn scale_of_app(
 ) -> ApiResult {
     scale_one(cc, who, Which::OfApp(app, kind), body).await
 }
-async fn scale_one(cc: Cc, who: Principal, which: Which, body: Body) -> ApiResult {
-    let mut body = body.allow(&[
-        "instances",
-        "memory_in_mb",
-        "disk_in_mb",
-        "log_rate_limit_in_bytes_per_second",
-    ]);
+async fn scale_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiResult {
+    let mut tx = cc.db.write().await?;
+    let found = which.find(&mut tx, &who, Right::Support).await?;
+    let (mut process, app, space) = (found.row, found.of.app, found.of.space);
+    Flag::AppScaling.must_be_on(&mut tx, &who).await?;
     let most = i64::from(i32::MAX);
     let change = Change {
         instances: body.int("instances", 0..=most),
@@ -345,12 +368,6 @@ async fn scale_one(cc: Cc, who: Principal, which: Which, body: Body) -> ApiResul
         ..Change::default()
     };
     let request = Value::Object(body.finish()?);
-    let mut tx = cc.db.write().await?;
-    let (mut process, app, access) = which.find(&mut tx, &who).await?;
-    allow(access.supports())?;
-    if !who.is_admin() {
-        super::platform::must_be_on(&mut tx, "app_scaling").await?;
-    }
     if process.r#type == "web"
         && db::deployment::active_of_app(&mut tx, &app.guid)
             .await?
@@ -361,7 +378,6 @@ async fn scale_one(cc: Cc, who: Principal, which: Which, body: Body) -> ApiResul
         ));
     }
     let settle = verbs::change(&mut tx, &app, &mut process, change).await?;
-    let space: Option<db::space::Space> = db::by_guid(&mut tx, &app.space_guid).await?;
     let data =
         json!({ "process_guid": process.guid, "process_type": process.r#type, "request": request });
     audit::record(
@@ -369,11 +385,11 @@ async fn scale_one(cc: Cc, who: Principal, which: Which, body: Body) -> ApiResul
         &who,
         "audit.app.process.scale",
         (&app.guid, "app", &app.name),
-        space.as_ref(),
+        Some(&space),
         data,
     )
     .await?;
-    let command = command(&mut tx, &process).await?;
+    let command = command(&mut tx, &app, &process).await?;
     tx.commit().await?;
     cc.log_to_app(
         &app.guid,
@@ -400,7 +416,10 @@ async fn stats_of_app(
     stats_one(cc, who, Which::OfApp(app, kind)).await
 }
 async fn stats_one(cc: Cc, who: Principal, which: Which) -> ApiResult {
-    let (process, app, _) = which.find(&mut *cc.db.read().await?, &who).await?;
+    let found = which
+        .find(&mut *cc.db.read().await?, &who, Right::Read)
+        .await?;
+    let (process, app) = (found.row, found.of.app);
     let mut resources = Vec::new();
     if app.is_started() {
         let lrps = instances::of_processes(&cc, std::slice::from_ref(&process)).await?;
@@ -427,6 +446,14 @@ async fn stats_one(cc: Cc, who: Principal, which: Which) -> ApiResult {
     Ok(ok(json!({ "resources": resources })))
 }
 
+async fn instances_now(cc: &Cc, app: &App, process: &Process) -> ApiResult<Vec<Value>> {
+    if !app.is_started() {
+        return Ok(Vec::new());
+    }
+    let lrps = instances::of_processes(cc, std::slice::from_ref(process)).await?;
+    Ok(present_instances(process, &lrps))
+}
+
 async fn process_instances(
     State(cc): State<Cc>,
     who: Principal,
@@ -442,18 +469,11 @@ async fn instances_of_app(
     instances_one(cc, who, Which::OfApp(app, kind)).await
 }
 async fn instances_one(cc: Cc, who: Principal, which: Which) -> ApiResult {
-    let (process, app, _) = which.find(&mut *cc.db.read().await?, &who).await?;
-    let lrps = if app.is_started() {
-        instances::of_processes(&cc, std::slice::from_ref(&process)).await?
-    } else {
-        HashMap::new()
-    };
-    let path = format!("/v3/processes/{}", process.guid);
-    let list = if app.is_started() {
-        present_instances(&process, &lrps)
-    } else {
-        Vec::new()
-    };
+    let found = which
+        .find(&mut *cc.db.read().await?, &who, Right::Read)
+        .await?;
+    let list = instances_now(&cc, &found.of.app, &found.row).await?;
+    let path = format!("/v3/processes/{}", found.row.guid);
     Ok(ok(
         json!({ "resources": list, "links": cc.links(&format!("{path}/process_instances"), &[("process", path)]) }),
     ))
@@ -465,7 +485,8 @@ async fn sidecars(
     Path(guid): Path<String>,
     uri: Uri,
 ) -> ApiResult {
-    lookup::process(&mut *cc.db.read().await?, &who, &guid).await?;
+    who.find::<Process>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
     Ok(ok(cc.short_list(uri.path(), Vec::new())))
 }
 
@@ -484,8 +505,10 @@ async fn stop_instance_of_app(
     stop_one(cc, who, Which::OfApp(app, kind), index).await
 }
 async fn stop_one(cc: Cc, who: Principal, which: Which, index: String) -> ApiResult {
-    let (process, app, access) = which.find(&mut *cc.db.read().await?, &who).await?;
-    allow(access.supports())?;
+    let found = which
+        .find(&mut *cc.db.read().await?, &who, Right::Support)
+        .await?;
+    let (process, app) = (found.row, found.of.app);
     let missing = || ApiError::not_found("Instance");
     let index = index
         .parse::<i32>()

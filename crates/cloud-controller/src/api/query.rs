@@ -1,19 +1,16 @@
-//! Query parameters of lists: strict names, comma lists, pages, order, common filters.
+//! Query parameters: strict names, comma lists, pages, order, common filters.
 
-use crate::db::{Arg, Connection, Row, Select};
+use super::endpoint::Accepts;
+use super::lookup::Scope;
+use crate::controller::Cc;
+use crate::db::sight::Seen;
+use crate::db::{Arg, Connection, Row};
 use crate::error::{ApiError, ApiResult};
+use axum::extract::FromRequestParts;
 use http::Uri;
+use http::request::Parts;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-const COMMON: &[&str] = &[
-    "page",
-    "per_page",
-    "order_by",
-    "label_selector",
-    "guids",
-    "created_ats",
-    "updated_ats",
-];
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -44,37 +41,48 @@ impl<R: Row> Rows<R> {
 }
 
 impl Query {
-    /// Of a list endpoint: the common parameters and the endpoint's own.
-    pub(crate) fn list(uri: &Uri, own: &[&str]) -> ApiResult<Self> {
-        let allowed: Vec<&str> = own.iter().chain(COMMON).copied().collect();
-        let mut query = Self::only(uri, &allowed)?;
-        query.page = query.number("page", 1, i64::MAX / 10_000, "Page")?;
-        query.per_page = query.number("per_page", 50, 5000, "Per page")?;
-        Ok(query)
-    }
-
-    /// Of an endpoint that knows these parameters and no others.
-    pub(crate) fn only(uri: &Uri, allowed: &[&str]) -> ApiResult<Self> {
+    /// Reads a request's parameters; one that the endpoint does not know is refused by name.
+    pub(crate) fn read(uri: &Uri, accepts: &Accepts) -> ApiResult<Self> {
         let params = parse(uri.query().unwrap_or_default());
         let unknown: Vec<String> = params
             .iter()
-            .filter(|(name, _)| !allowed.contains(&base(name)))
+            .filter(|(name, _)| !is_known(name, accepts))
             .map(|(name, _)| format!("'{name}'"))
             .collect();
         if !unknown.is_empty() {
-            let valid: Vec<String> = allowed.iter().map(|name| format!("'{name}'")).collect();
+            let valid: Vec<String> = accepts
+                .parameters
+                .iter()
+                .map(|name| format!("'{name}'"))
+                .collect();
             return Err(ApiError::bad_query(format!(
                 "Unknown query parameter(s): {}. Valid parameters are: {}",
                 unknown.join(", "),
-                valid.join(", ")
+                if valid.is_empty() {
+                    "none".to_owned()
+                } else {
+                    valid.join(", ")
+                }
             )));
         }
-        Ok(Self {
+        for (at, (name, _)) in params.iter().enumerate() {
+            if params[..at].iter().any(|(other, _)| other == name) {
+                return Err(ApiError::bad_query(format!(
+                    "'{name}' is given more than once: join its values with commas"
+                )));
+            }
+        }
+        let mut query = Self {
             path: uri.path().to_owned(),
             params,
             page: 1,
             per_page: 50,
-        })
+        };
+        if accepts.is_list {
+            query.page = query.number("page", 1, i64::MAX / 10_000, "Page")?;
+            query.per_page = query.number("per_page", 50, 5000, "Per page")?;
+        }
+        Ok(query)
     }
 
     fn number(&self, name: &str, default: i64, max: i64, label: &str) -> ApiResult<i64> {
@@ -122,13 +130,24 @@ impl Query {
     }
 
     /// Adds a filter on a column when the request has the parameter.
-    pub(crate) fn filter(&self, select: Select, name: &str, column: &str) -> Select {
-        select.any_given(column, self.values(name).as_ref())
+    pub(crate) fn filter<R: Seen>(&self, scope: Scope<R>, name: &str, column: &str) -> Scope<R> {
+        match self.values(name) {
+            Some(values) => scope.any(column, values),
+            None => scope,
+        }
     }
 
     /// As `filter`, with a condition that holds one `(?)`.
-    pub(crate) fn filter_by(&self, select: Select, name: &str, condition: &str) -> Select {
-        select.list_given(condition, self.values(name).as_ref())
+    pub(crate) fn filter_by<R: Seen>(
+        &self,
+        scope: Scope<R>,
+        name: &str,
+        condition: &str,
+    ) -> Scope<R> {
+        match self.values(name) {
+            Some(values) => scope.list(condition, values),
+            None => scope,
+        }
     }
 
     /// `include=a,b`, each one of `allowed`.
@@ -150,14 +169,14 @@ impl Query {
     }
 
     /// Applies the common filters and the order, then reads one page.
-    pub(crate) async fn fetch<R: Row>(
+    pub(crate) async fn fetch<R: Seen>(
         &self,
         conn: &mut Connection,
-        select: Select,
+        scope: Scope<R>,
     ) -> ApiResult<Rows<R>> {
-        let select = self.common::<R>(select)?;
-        let total = select.count::<R>(conn).await?;
-        let rows = select
+        let scope = self.common(scope)?;
+        let total = scope.count(conn).await?;
+        let rows = scope
             .slice(
                 conn,
                 self.per_page,
@@ -167,8 +186,8 @@ impl Query {
         Ok(Rows { rows, total })
     }
 
-    fn common<R: Row>(&self, select: Select) -> ApiResult<Select> {
-        let mut select = self.filter(select, "guids", "guid");
+    fn common<R: Seen>(&self, scope: Scope<R>) -> ApiResult<Scope<R>> {
+        let mut select = self.filter(scope, "guids", "guid");
         for (name, column) in [("created_ats", "created_at"), ("updated_ats", "updated_at")] {
             for (key, value) in self.params.iter().filter(|(key, _)| base(key) == name) {
                 select = times(select, column, &key[name.len()..], value)?;
@@ -204,6 +223,27 @@ impl Query {
             ));
         }
         format!("{api_url}{}?{}", self.path, pairs.join("&"))
+    }
+}
+
+/// A parameter is known by its whole name; only times have operators.
+fn is_known(name: &str, accepts: &Accepts) -> bool {
+    accepts.parameters.contains(&name)
+        || (name.ends_with(']')
+            && matches!(base(name), "created_ats" | "updated_ats")
+            && accepts.parameters.contains(&base(name)))
+}
+
+impl FromRequestParts<Cc> for Query {
+    type Rejection = ApiError;
+
+    /// The endpoint's entrance has read it.
+    async fn from_request_parts(parts: &mut Parts, _: &Cc) -> Result<Self, ApiError> {
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(|| ApiError::from(anyhow::anyhow!("the endpoint is not registered")))
     }
 }
 
@@ -248,7 +288,12 @@ fn order_by<R: Row>(order: &str) -> ApiResult<String> {
     Ok(format!("{column} {direction}, id {direction}"))
 }
 
-fn times(select: Select, column: &str, operator: &str, value: &str) -> ApiResult<Select> {
+fn times<R: Seen>(
+    select: Scope<R>,
+    column: &str,
+    operator: &str,
+    value: &str,
+) -> ApiResult<Scope<R>> {
     let parsed = value
         .split(',')
         .map(|text| crate::clock::parse(text).map(Arg::Int))
@@ -278,7 +323,16 @@ mod tests {
     use super::*;
 
     fn query(uri: &str) -> ApiResult<Query> {
-        Query::list(&uri.parse().unwrap(), &["names", "hosts"])
+        let mut parameters = vec!["names", "hosts"];
+        parameters.extend_from_slice(super::super::endpoint::COMMON);
+        let accepts = Accepts {
+            parameters,
+            is_list: true,
+            body: super::super::endpoint::Content::None,
+            open: false,
+            open_unless: None,
+        };
+        Query::read(&uri.parse().unwrap(), &accepts)
     }
 
     #[test]
@@ -300,6 +354,9 @@ mod tests {
                 .contains("between 1 and 5000")
         );
         assert!(query("/v3/apps?page=0").is_err());
+        for refused in ["names[not]=x", "created_ats[=x", "names=a&names=b"] {
+            assert!(query(&format!("/v3/apps?{refused}")).is_err(), "{refused}");
+        }
     }
 
     #[test]

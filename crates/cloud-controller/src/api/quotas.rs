@@ -4,19 +4,41 @@ use super::prelude::*;
 use crate::actions::job;
 use crate::db::organization::{self, Organization, OrganizationQuota, SpaceQuota};
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/organization_quotas", get(list).post(create))
-        .route(
-            "/v3/organization_quotas/{guid}",
-            get(show).patch(update).delete(remove),
-        )
-        .route(
+const KEYS: &[&str] = &[
+    "name",
+    "apps.total_memory_in_mb",
+    "apps.per_process_memory_in_mb",
+    "apps.total_instances",
+    "apps.per_app_tasks",
+    "apps.log_rate_limit_in_bytes_per_second",
+    "services.paid_services_allowed",
+    "services.total_service_instances",
+    "services.total_service_keys",
+    "routes.total_routes",
+    "routes.total_reserved_ports",
+    "domains.total_domains",
+];
+
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/organization_quotas", list)
+        .lists(&["names", "organization_guids"])
+        .post("/v3/organization_quotas", create)
+        .body(KEYS)
+        .get("/v3/organization_quotas/{guid}", show)
+        .patch("/v3/organization_quotas/{guid}", update)
+        .body(KEYS)
+        .delete("/v3/organization_quotas/{guid}", remove)
+        .post(
             "/v3/organization_quotas/{guid}/relationships/organizations",
-            post(assign),
+            assign,
         )
-        .route("/v3/space_quotas", get(list_space).post(no_space_quota))
-        .route("/v3/space_quotas/{guid}", get(show_space))
+        .body(&["data[].guid"])
+        .get("/v3/space_quotas", list_space)
+        .lists(&["names", "organization_guids", "space_guids"])
+        .post("/v3/space_quotas", no_space_quota)
+        .raw()
+        .get("/v3/space_quotas/{guid}", show_space)
 }
 
 /// Without limits.
@@ -29,8 +51,17 @@ pub(crate) fn unlimited() -> Value {
     })
 }
 
-async fn present(cc: &Cc, conn: &mut Connection, quota: &OrganizationQuota) -> ApiResult<Value> {
-    let organizations: Vec<String> = organization::of_quota(conn, &quota.guid)
+/// The organizations that the caller sees are shown, and no others.
+async fn present(
+    cc: &Cc,
+    conn: &mut Connection,
+    who: &Principal,
+    quota: &OrganizationQuota,
+) -> ApiResult<Value> {
+    let organizations: Vec<String> = who
+        .visible::<Organization>()
+        .is("quota_guid", &quota.guid)
+        .all(conn)
         .await?
         .into_iter()
         .map(|row| row.guid)
@@ -51,27 +82,29 @@ async fn present(cc: &Cc, conn: &mut Connection, quota: &OrganizationQuota) -> A
     Ok(json)
 }
 
-async fn list(State(cc): State<Cc>, _who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(&uri, &["names", "organization_guids"])?;
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let select = query.filter(Select::new(), "names", "name");
+    let select = query.filter(who.visible::<OrganizationQuota>(), "names", "name");
     let select = query.filter_by(
         select,
         "organization_guids",
         "guid IN (SELECT quota_guid FROM organizations WHERE guid IN (?))",
     );
-    let found = query.fetch::<OrganizationQuota>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     let mut resources = Vec::new();
     for quota in &found.rows {
-        resources.push(present(&cc, &mut conn, quota).await?);
+        resources.push(present(&cc, &mut conn, &who, quota).await?);
     }
     Ok(ok(cc.page(&query, found.total, resources)))
 }
 
-async fn show(State(cc): State<Cc>, _who: Principal, Path(guid): Path<String>) -> ApiResult {
+async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let quota: OrganizationQuota = lookup::row(&mut conn, &guid, "Organization quota").await?;
-    Ok(ok(present(&cc, &mut conn, &quota).await?))
+    let quota = who
+        .find::<OrganizationQuota>(&mut conn, &guid, Right::Read)
+        .await?
+        .row;
+    Ok(ok(present(&cc, &mut conn, &who, &quota).await?))
 }
 
 /// Overwrites the limits that the body gives.
@@ -88,16 +121,8 @@ fn merge(limits: &mut Value, body: &Body) {
     }
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     who.must_be_admin()?;
-    let mut body = body.allow(&[
-        "name",
-        "apps",
-        "services",
-        "routes",
-        "domains",
-        "relationships",
-    ]);
     let mut quota = OrganizationQuota {
         name: body.required_string("name"),
         limits: db::Json(unlimited()),
@@ -108,18 +133,13 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     let mut tx = cc.db.write().await?;
     check_name(&mut tx, &quota).await?;
     db::insert(&mut tx, &quota).await?;
-    let answer = present(&cc, &mut tx, &quota).await?;
+    let answer = present(&cc, &mut tx, &who, &quota).await?;
     tx.commit().await?;
     Ok(created(answer))
 }
 
 async fn check_name(conn: &mut Connection, quota: &OrganizationQuota) -> ApiResult<()> {
-    let taken = Select::new()
-        .is("name", &quota.name)
-        .and("guid <> ?", [(&quota.guid).into()])
-        .exists::<OrganizationQuota>(conn)
-        .await?;
-    if taken {
+    if organization::is_quota_name_taken(conn, quota).await? {
         Err(ApiError::unprocessable(format!(
             "Organization Quota '{}' already exists.",
             quota.name
@@ -133,19 +153,21 @@ async fn update(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
     who.must_be_admin()?;
-    let mut body = body.allow(&["name", "apps", "services", "routes", "domains"]);
     let mut tx = cc.db.write().await?;
-    let mut quota: OrganizationQuota = lookup::row(&mut tx, &guid, "Organization quota").await?;
+    let mut quota = who
+        .find::<OrganizationQuota>(&mut tx, &guid, Right::Admin)
+        .await?
+        .row;
     quota.name = body.optional_name("name").unwrap_or(quota.name);
     merge(&mut quota.limits.0, &body);
     body.finish()?;
     check_name(&mut tx, &quota).await?;
     quota.touch();
     db::update(&mut tx, &quota).await?;
-    let answer = present(&cc, &mut tx, &quota).await?;
+    let answer = present(&cc, &mut tx, &who, &quota).await?;
     tx.commit().await?;
     Ok(ok(answer))
 }
@@ -153,7 +175,10 @@ async fn update(
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     who.must_be_admin()?;
     let mut tx = cc.db.write().await?;
-    let quota: OrganizationQuota = lookup::row(&mut tx, &guid, "Organization quota").await?;
+    let quota = who
+        .find::<OrganizationQuota>(&mut tx, &guid, Right::Admin)
+        .await?
+        .row;
     if quota.name == "default" || !organization::of_quota(&mut tx, &guid).await?.is_empty() {
         return Err(ApiError::unprocessable(
             "This quota is applied to one or more organizations. Apply a different quota to those organizations before deleting.",
@@ -174,23 +199,22 @@ async fn assign(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
     who.must_be_admin()?;
-    let mut body = body.allow(&["data"]);
     let organizations = body.read_to_many();
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let quota: OrganizationQuota = lookup::row(&mut tx, &guid, "Organization quota").await?;
+    let quota = who
+        .find::<OrganizationQuota>(&mut tx, &guid, Right::Admin)
+        .await?
+        .row;
     for guid in &organizations {
-        let unknown = || {
-            ApiError::unprocessable(format!(
-                "Organizations with guids [\"{guid}\"] do not exist, or you do not have access to them."
-            ))
-        };
-        db::by_guid::<Organization>(&mut tx, guid)
-            .await?
-            .ok_or_else(unknown)?;
+        let unseen = format!(
+            "Organizations with guids [\"{guid}\"] do not exist, or you do not have access to them."
+        );
+        who.named::<Organization>(&mut tx, guid, Right::Admin, &unseen)
+            .await?;
         organization::assign_quota(&mut tx, guid, &quota.guid).await?;
     }
     let all: Vec<String> = organization::of_quota(&mut tx, &guid)
@@ -204,24 +228,22 @@ async fn assign(
     Ok(ok(answer))
 }
 
-async fn list_space(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(&uri, &["names", "organization_guids", "space_guids"])?;
+async fn list_space(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let select = query.filter(
-        who.sees_organizations(Select::new(), "organization_guid"),
-        "names",
-        "name",
+    let select = query.filter(who.visible::<SpaceQuota>(), "names", "name");
+    let select = query.filter(select, "organization_guids", "organization_guid");
+    let select = query.filter_by(
+        select,
+        "space_guids",
+        "guid IN (SELECT quota_guid FROM spaces WHERE guid IN (?))",
     );
-    let found = query
-        .fetch::<SpaceQuota>(
-            &mut conn,
-            query.filter(select, "organization_guids", "organization_guid"),
-        )
-        .await?;
+    let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(&query, found.total, Vec::new())))
 }
 
-async fn show_space(_who: Principal) -> ApiResult {
+async fn show_space(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    who.find::<SpaceQuota>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
     Err(ApiError::not_found("Space quota"))
 }
 

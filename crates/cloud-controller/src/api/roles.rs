@@ -1,15 +1,36 @@
 //! `/v3/roles`
 
 use super::prelude::*;
+use super::uaa_users;
 use crate::actions::role::{self as verbs, ORGANIZATION_ROLES, SPACE_ROLES};
 use crate::actions::{audit, job};
-use crate::db::role::{Role, User};
+use crate::db::organization::Organization;
+use crate::db::role::{self, Role, User};
 use crate::db::space::Space;
+use crate::flags::Flag;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/roles", get(list).post(create))
-        .route("/v3/roles/{guid}", get(show).delete(remove))
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/roles", list)
+        .lists(&[
+            "types",
+            "user_guids",
+            "organization_guids",
+            "space_guids",
+            "include",
+        ])
+        .post("/v3/roles", create)
+        .body(&[
+            "type",
+            "relationships.user.data.guid",
+            "relationships.user.data.username",
+            "relationships.user.data.origin",
+            "relationships.organization.data.guid",
+            "relationships.space.data.guid",
+        ])
+        .get("/v3/roles/{guid}", show)
+        .takes(&["include"])
+        .delete("/v3/roles/{guid}", remove)
 }
 
 fn present(cc: &Cc, role: &Role) -> Value {
@@ -36,34 +57,10 @@ fn present(cc: &Cc, role: &Role) -> Value {
     )
 }
 
-/// Roles in organizations and spaces that the caller sees.
-fn visible(who: &Principal) -> Select {
-    if who.reads_all() {
-        return Select::new();
-    }
-    let condition = "(organization_guid IN (SELECT organization_guid FROM roles WHERE user_guid = ? AND organization_guid IS NOT NULL)
-        OR space_guid IN (SELECT space_guid FROM roles WHERE user_guid = ? AND space_guid IS NOT NULL)
-        OR space_guid IN (SELECT s.guid FROM spaces s JOIN roles r ON r.organization_guid = s.organization_guid WHERE r.user_guid = ? AND r.type = 'organization_manager'))";
-    Select::new().and(
-        condition,
-        [who.guid().into(), who.guid().into(), who.guid().into()],
-    )
-}
-
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(
-        &uri,
-        &[
-            "types",
-            "user_guids",
-            "organization_guids",
-            "space_guids",
-            "include",
-        ],
-    )?;
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let include = query.include(&["user", "organization", "space"])?;
     let mut conn = cc.db.read().await?;
-    let mut select = visible(&who);
+    let mut select = who.visible::<Role>();
     for (name, column) in [
         ("types", "type"),
         ("user_guids", "user_guid"),
@@ -72,7 +69,7 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
     ] {
         select = query.filter(select, name, column);
     }
-    let found = query.fetch::<Role>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     let mut answer = cc.page(
         &query,
         found.total,
@@ -84,6 +81,7 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
     Ok(ok(answer))
 }
 
+/// Whoever sees a role sees who has it and where.
 async fn included(
     cc: &Cc,
     conn: &mut Connection,
@@ -92,50 +90,23 @@ async fn included(
 ) -> ApiResult<Value> {
     let mut included = serde_json::Map::new();
     for what in include {
-        let (key, list) = match what.as_str() {
+        let (key, list): (_, Vec<Value>) = match what.as_str() {
             "user" => {
-                let rows: Vec<User> = Select::new()
-                    .any("guid", roles.iter().map(|role| &role.user_guid))
-                    .all(conn)
-                    .await?;
-                (
-                    "users",
-                    rows.iter()
-                        .map(|row| super::users::present(cc, row))
-                        .collect::<Vec<_>>(),
-                )
+                let rows = role::users_of(conn, roles).await?;
+                let list = rows.iter().map(|row| super::users::present(cc, row));
+                ("users", list.collect())
             }
             "space" => {
-                let rows: Vec<Space> = Select::new()
-                    .any(
-                        "guid",
-                        roles.iter().filter_map(|role| role.space_guid.as_ref()),
-                    )
-                    .all(conn)
-                    .await?;
-                (
-                    "spaces",
-                    rows.iter()
-                        .map(|row| super::spaces::present(cc, row))
-                        .collect(),
-                )
+                let rows = role::spaces_of(conn, roles).await?;
+                let list = rows.iter().map(|row| super::spaces::present(cc, row));
+                ("spaces", list.collect())
             }
             _ => {
-                let rows = Select::new()
-                    .any(
-                        "guid",
-                        roles
-                            .iter()
-                            .filter_map(|role| role.organization_guid.as_ref()),
-                    )
-                    .all(conn)
-                    .await?;
-                (
-                    "organizations",
-                    rows.iter()
-                        .map(|row| super::organizations::present(cc, row))
-                        .collect(),
-                )
+                let rows = role::organizations_of(conn, roles).await?;
+                let list = rows
+                    .iter()
+                    .map(|row| super::organizations::present(cc, row));
+                ("organizations", list.collect())
             }
         };
         included.insert(key.to_owned(), json!(list));
@@ -143,92 +114,151 @@ async fn included(
     Ok(Value::Object(included))
 }
 
-async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+async fn show(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    query: Query,
+) -> ApiResult {
+    let include = query.include(&["user", "organization", "space"])?;
     let mut conn = cc.db.read().await?;
-    let role: Option<Role> = visible(&who).is("guid", &guid).first(&mut conn).await?;
-    Ok(ok(present(
-        &cc,
-        &role.ok_or_else(|| ApiError::not_found("Role"))?,
-    )))
+    let role = who.find::<Role>(&mut conn, &guid, Right::Read).await?.row;
+    let mut answer = present(&cc, &role);
+    if !include.is_empty() {
+        answer["included"] = included(&cc, &mut conn, &include, &[role]).await?;
+    }
+    Ok(ok(answer))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&["type", "relationships"]);
+/// What a request wants to give, and to whom.
+#[derive(Debug)]
+struct Wish {
+    kind: String,
+    place: Place,
+    user: Wanted,
+}
+
+#[derive(Debug)]
+enum Place {
+    Organization(String),
+    Space(String),
+}
+
+/// How a request names a user.
+#[derive(Debug)]
+enum Wanted {
+    Guid(String),
+    Name {
+        username: String,
+        origin: Option<String>,
+    },
+}
+
+fn read(mut body: Body) -> ApiResult<Wish> {
     let kind = body.required_string("type");
-    let (for_organization, for_space) = (
-        ORGANIZATION_ROLES.contains(&kind.as_str()),
-        SPACE_ROLES.contains(&kind.as_str()),
-    );
-    if !for_organization && !for_space {
+    let place = if ORGANIZATION_ROLES.contains(&kind.as_str()) {
+        if body.relationship("space").is_some() {
+            body.problem("Relationships cannot contain space for an organization role");
+        }
+        Place::Organization(body.required_relationship("organization"))
+    } else if SPACE_ROLES.contains(&kind.as_str()) {
+        if body.relationship("organization").is_some() {
+            body.problem("Relationships cannot contain organization for a space role");
+        }
+        Place::Space(body.required_relationship("space"))
+    } else {
         let list: Vec<&str> = ORGANIZATION_ROLES
             .iter()
             .chain(SPACE_ROLES)
             .copied()
             .collect();
         body.problem(format!("Type must be one of the allowed types {list:?}"));
-    }
-    let organization = if for_organization {
-        body.required_relationship("organization")
-    } else {
-        String::new()
-    };
-    let space = if for_space {
-        body.required_relationship("space")
-    } else {
-        String::new()
+        Place::Space(String::new())
     };
     let user = body
         .at("relationships.user.data")
         .cloned()
         .unwrap_or_default();
-    let text = |key: &str| user.get(key).and_then(Value::as_str).map(str::to_owned);
+    let mut text = |key: &str| match user.get(key) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+        Some(_) => {
+            body.problem(format!(
+                "Relationships User {key} must be a string that is not empty"
+            ));
+            None
+        }
+    };
     let (guid, username, origin) = (text("guid"), text("username"), text("origin"));
-    if guid.is_none() && username.is_none() {
-        body.problem("Relationships User guid can't be blank");
-    }
+    let user = match (guid, username) {
+        (Some(_), Some(_)) => {
+            body.problem("Relationships User must be named by guid or by username, not by both");
+            Wanted::Guid(String::new())
+        }
+        (Some(_), None) if origin.is_some() => {
+            body.problem("Relationships User origin can be given with a username only");
+            Wanted::Guid(String::new())
+        }
+        (Some(guid), None) => Wanted::Guid(guid),
+        (None, Some(username)) => Wanted::Name { username, origin },
+        (None, None) => {
+            body.problem("Relationships User guid can't be blank");
+            Wanted::Guid(String::new())
+        }
+    };
     body.finish()?;
-    let user = user_of(
-        &cc,
-        &who,
-        guid.as_deref(),
-        username.as_deref(),
-        origin.as_deref(),
-    )
-    .await?;
-    let mut tx = cc.db.write().await?;
-    if db::by_guid::<User>(&mut tx, &user.guid).await?.is_none() {
-        db::insert(&mut tx, &user).await?;
+    Ok(Wish { kind, place, user })
+}
+
+/// The organization and, for a space role, the space; only for callers who may give roles there.
+async fn place(
+    conn: &mut Connection,
+    who: &Principal,
+    wish: &Wish,
+) -> ApiResult<(Organization, Option<Space>)> {
+    match &wish.place {
+        Place::Organization(guid) => {
+            let unknown = "Invalid organization. Ensure that the organization exists and you have access to it.";
+            let found = who
+                .existing::<Organization>(conn, guid, Right::ManageOrganization, unknown)
+                .await?;
+            Ok((found.row, None))
+        }
+        Place::Space(guid) => {
+            let unknown = "Invalid space. Ensure that the space exists and you have access to it.";
+            let found = who
+                .existing::<Space>(conn, guid, Right::ManageSpace, unknown)
+                .await?;
+            Ok((found.of.organization, Some(found.row)))
+        }
     }
-    let role = if for_organization {
-        let invalid = |_| {
-            ApiError::unprocessable(
-                "Invalid organization. Ensure that the organization exists and you have access to it.",
-            )
-        };
-        let (_, access) = lookup::organization(&mut tx, &who, &organization)
-            .await
-            .map_err(invalid)?;
-        allow(access.manages_organization())?;
-        verbs::create(&mut tx, &kind, &user, Some(&organization), None).await?
-    } else {
-        let invalid = |_| {
-            ApiError::unprocessable(
-                "Invalid space. Ensure that the space exists and you have access to it.",
-            )
-        };
-        let (space, access) = lookup::space(&mut tx, &who, &space)
-            .await
-            .map_err(invalid)?;
-        allow(access.manages_space())?;
-        verbs::create(&mut tx, &kind, &user, None, Some(&space)).await?
+}
+
+async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
+    let wish = read(body)?;
+    {
+        // Whoever may not give roles here learns nothing about users.
+        let mut conn = cc.db.read().await?;
+        place(&mut conn, &who, &wish).await?;
+        if matches!(wish.user, Wanted::Name { .. }) {
+            Flag::SetRolesByUsername.must_be_on(&mut conn, &who).await?;
+        }
+    }
+    let user = user_of(&cc, &who, &wish).await?;
+    let mut tx = cc.db.write().await?;
+    let (organization, space) = place(&mut tx, &who, &wish).await?;
+    let user = role::add_user(&mut tx, user).await?;
+    let role = match &space {
+        None => verbs::create(&mut tx, &wish.kind, &user, Some(&organization.guid), None).await?,
+        Some(space) => verbs::create(&mut tx, &wish.kind, &user, None, Some(space)).await?,
     };
     let name = user.username.clone().unwrap_or_else(|| user.guid.clone());
     audit::record(
         &mut tx,
         &who,
-        &format!("audit.user.{kind}_add"),
+        &format!("audit.user.{}_add", wish.kind),
         (&user.guid, "user", &name),
-        None,
+        space.as_ref(),
         json!({}),
     )
     .await?;
@@ -236,67 +266,77 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     Ok(created(present(&cc, &role)))
 }
 
-/// By guid or by name; the UAA is asked when nobody of that name was seen here.
-async fn user_of(
-    cc: &Cc,
-    who: &Principal,
-    guid: Option<&str>,
-    username: Option<&str>,
-    origin: Option<&str>,
-) -> ApiResult<User> {
-    let known: Option<User> = {
-        let mut conn = cc.db.read().await?;
-        let select = match (guid, username) {
-            (Some(guid), _) => Select::new().is("guid", guid),
-            (None, name) => {
-                let select = Select::new().is("username", name.unwrap_or_default());
-                origin.map_or(select.clone(), |origin| select.is("origin", origin))
+/// The user whom a request names. Only the UAA knows whether a name is unique.
+async fn user_of(cc: &Cc, who: &Principal, wish: &Wish) -> ApiResult<User> {
+    match &wish.user {
+        Wanted::Guid(guid) => {
+            if let Some(user) = role::user(&mut *cc.db.read().await?, guid).await? {
+                return Ok(user);
             }
-        };
-        select.first(&mut conn).await?
-    };
-    if let Some(user) = known {
-        return Ok(user);
+            let found = uaa_users::of_guid(cc, who, guid).await;
+            // A client, or a user of an UAA that cannot be asked.
+            Ok(found.unwrap_or_else(|| User {
+                guid: guid.clone(),
+                ..User::fresh()
+            }))
+        }
+        Wanted::Name { username, origin } => {
+            let found = match uaa_users::by_name(cc, who, username, origin.as_deref()).await {
+                Some(found) => found,
+                None => {
+                    let mut conn = cc.db.read().await?;
+                    role::users_by_name(&mut conn, username, origin.as_deref()).await?
+                }
+            };
+            the_only_one(found, username, origin.as_deref(), &wish.place)
+        }
     }
-    if let Some(user) = super::users::find_in_uaa(cc, who, guid, username, origin).await {
-        return Ok(user);
+}
+
+fn the_only_one(
+    mut found: Vec<User>,
+    username: &str,
+    origin: Option<&str>,
+    place: &Place,
+) -> ApiResult<User> {
+    if found.len() > 1 {
+        let origins: Vec<&str> = found
+            .iter()
+            .map(|user| user.origin.as_deref().unwrap_or("uaa"))
+            .collect();
+        return Err(ApiError::unprocessable(format!(
+            "Ambiguous user. User with username '{username}' exists in the following origins: {}. Specify an origin to disambiguate.",
+            origins.join(", ")
+        )));
     }
-    match (guid, username) {
-        // A client, or a user of an UAA that cannot be asked.
-        (Some(guid), _) => Ok(User {
-            guid: guid.to_owned(),
-            ..User::fresh()
-        }),
-        (None, name) => Err(ApiError::unprocessable(format!(
-            "No user exists with the username '{}'.",
-            name.unwrap_or_default()
-        ))),
-    }
+    found.pop().ok_or_else(|| {
+        ApiError::unprocessable(match (place, origin) {
+            // The same text as for a user outside the organization.
+            (Place::Space(_), _) => verbs::OUTSIDE.to_owned(),
+            (_, None) => format!("No user exists with the username '{username}'."),
+            (_, Some(origin)) => {
+                format!("No user exists with the username '{username}' and origin '{origin}'.")
+            }
+        })
+    })
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let role: Option<Role> = visible(&who).is("guid", &guid).first(&mut tx).await?;
-    let role = role.ok_or_else(|| ApiError::not_found("Role"))?;
-    let right = match (&role.organization_guid, &role.space_guid) {
-        (Some(organization), _) => who
-            .in_organization(&mut tx, organization)
-            .await?
-            .manages_organization(),
-        (None, space) => {
-            let space: Space =
-                lookup::row(&mut tx, space.as_deref().unwrap_or_default(), "Role").await?;
-            who.in_space(&mut tx, &space).await?.manages_space()
-        }
-    };
-    allow(right)?;
+    let found = who.find::<Role>(&mut tx, &guid, Right::Read).await?;
+    found.access.must(if found.of.space.is_some() {
+        Right::ManageSpace
+    } else {
+        Right::ManageOrganization
+    })?;
+    let (role, space) = (found.row, found.of.space);
     verbs::delete(&mut tx, &role).await?;
     audit::record(
         &mut tx,
         &who,
         &format!("audit.user.{}_remove", role.r#type),
         (&role.user_guid, "user", ""),
-        None,
+        space.as_ref(),
         json!({}),
     )
     .await?;

@@ -3,27 +3,45 @@
 use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::{self, audit, job};
-use crate::db::domain::Domain;
+use crate::db::app::App;
+use crate::db::domain::{self, Domain};
 use crate::db::route::{self, Destination, Route};
 use crate::db::space::Space;
+use crate::flags::Flag;
 use std::collections::HashMap;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/routes", get(list).post(create))
-        .route("/v3/routes/{guid}", get(show).patch(update).delete(remove))
-        .route("/v3/apps/{guid}/routes", get(of_app))
-        .route(
-            "/v3/routes/{guid}/relationships/space",
-            get(space_of).patch(transfer),
-        )
-        .route(
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/routes", list)
+        .lists(FILTERS)
+        .post("/v3/routes", create)
+        .body(&[
+            "host",
+            "path",
+            "port",
+            "relationships.space.data.guid",
+            "relationships.domain.data.guid",
+            "options.*",
+            "metadata",
+        ])
+        .get("/v3/routes/{guid}", show)
+        .takes(&["include"])
+        .patch("/v3/routes/{guid}", update)
+        .body(&["options.*", "metadata"])
+        .delete("/v3/routes/{guid}", remove)
+        .get("/v3/apps/{guid}/routes", of_app)
+        .lists(FILTERS)
+        .patch("/v3/routes/{guid}/relationships/space", transfer)
+        .body(&["data.guid"])
+        .get(
             "/v3/routes/{guid}/relationships/shared_spaces",
-            get(shared_spaces).post(share),
+            shared_spaces,
         )
-        .route(
+        .post("/v3/routes/{guid}/relationships/shared_spaces", share)
+        .body(&["data[].guid"])
+        .delete(
             "/v3/routes/{guid}/relationships/shared_spaces/{space}",
-            delete(unshare),
+            unshare,
         )
 }
 
@@ -68,10 +86,7 @@ pub(super) fn present(
 }
 
 async fn present_all(cc: &Cc, conn: &mut Connection, routes: &[Route]) -> ApiResult<Vec<Value>> {
-    let domains: Vec<Domain> = Select::new()
-        .any("guid", routes.iter().map(|route| &route.domain_guid))
-        .all(conn)
-        .await?;
+    let domains = domain::of_routes(conn, routes).await?;
     let domains: HashMap<String, Domain> = domains
         .into_iter()
         .map(|domain| (domain.guid.clone(), domain))
@@ -110,11 +125,10 @@ const FILTERS: &[&str] = &[
     "include",
 ];
 
-async fn page(cc: &Cc, uri: &Uri, who: &Principal, select: Select) -> ApiResult {
-    let query = Query::list(uri, FILTERS)?;
+async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Route>) -> ApiResult {
     let include = query.include(&["domain", "space", "space.organization"])?;
     let mut conn = cc.db.read().await?;
-    let mut select = who.sees_routes(select, "space_guid");
+    let mut select = select;
     for (name, column) in [
         ("hosts", "host"),
         ("paths", "path"),
@@ -156,11 +170,11 @@ async fn page(cc: &Cc, uri: &Uri, who: &Principal, select: Select) -> ApiResult 
     if query.values("service_instance_guids").is_some() {
         select = select.and("1 = 0", []);
     }
-    let found = query.fetch::<Route>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     let resources = present_all(cc, &mut conn, &found.rows).await?;
-    let mut answer = cc.page(&query, found.total, resources);
+    let mut answer = cc.page(query, found.total, resources);
     if !include.is_empty() {
-        answer["included"] = included(cc, &mut conn, &include, &found.rows).await?;
+        answer["included"] = included(cc, &mut conn, who, &include, &found.rows).await?;
     }
     Ok(ok(answer))
 }
@@ -168,15 +182,13 @@ async fn page(cc: &Cc, uri: &Uri, who: &Principal, select: Select) -> ApiResult 
 async fn included(
     cc: &Cc,
     conn: &mut Connection,
+    who: &Principal,
     include: &[String],
     routes: &[Route],
 ) -> ApiResult<Value> {
     let mut included = serde_json::Map::new();
     if include.iter().any(|what| what == "domain") {
-        let rows: Vec<Domain> = Select::new()
-            .any("guid", routes.iter().map(|route| &route.domain_guid))
-            .all(conn)
-            .await?;
+        let rows = domain::of_routes(conn, routes).await?;
         included.insert(
             "domains".to_owned(),
             rows.iter()
@@ -185,14 +197,16 @@ async fn included(
         );
     }
     if include.iter().any(|what| what.starts_with("space")) {
-        let rows: Vec<Space> = Select::new()
+        // Organization auditors see routes, and not the spaces that they are in.
+        let rows: Vec<Space> = who
+            .visible()
             .any("guid", routes.iter().map(|route| &route.space_guid))
             .all(conn)
             .await?;
         if include.iter().any(|what| what == "space.organization") {
             included.insert(
                 "organizations".to_owned(),
-                json!(super::spaces::included_organizations(cc, conn, &rows).await?),
+                json!(super::spaces::included_organizations(cc, conn, who, &rows).await?),
             );
         }
         included.insert(
@@ -205,55 +219,43 @@ async fn included(
     Ok(Value::Object(included))
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    page(&cc, &uri, &who, Select::new()).await
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    page(&cc, &who, &query, who.visible()).await
 }
 
 async fn of_app(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
-    page(
-        &cc,
-        &uri,
-        &who,
-        Select::new().and(
-            "guid IN (SELECT route_guid FROM destinations WHERE app_guid = ?)",
-            [guid.into()],
-        ),
-    )
-    .await
+    who.find::<App>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
+    let mapped = "guid IN (SELECT route_guid FROM destinations WHERE app_guid = ?)";
+    let routes = who.visible().and(mapped, [guid.into()]);
+    page(&cc, &who, &query, routes).await
 }
 
 async fn show(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    let include =
-        Query::only(&uri, &["include"])?.include(&["domain", "space", "space.organization"])?;
+    let include = query.include(&["domain", "space", "space.organization"])?;
     let mut conn = cc.db.read().await?;
-    let (route, _, _) = lookup::route(&mut conn, &who, &guid).await?;
+    let route = who.find::<Route>(&mut conn, &guid, Right::Read).await?.row;
     let mut answer = present_one(&cc, &mut conn, &route).await?;
     if !include.is_empty() {
-        answer["included"] = included(&cc, &mut conn, &include, &[route]).await?;
+        answer["included"] = included(&cc, &mut conn, &who, &include, &[route]).await?;
     }
     Ok(ok(answer))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&[
-        "host",
-        "path",
-        "port",
-        "relationships",
-        "options",
-        "metadata",
-    ]);
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
+    Flag::RouteCreation
+        .must_be_on(&mut *cc.db.read().await?, &who)
+        .await?;
     let mut route = Route {
         host: body.string("host").unwrap_or_default().to_ascii_lowercase(),
         path: body.string("path").unwrap_or_default(),
@@ -269,24 +271,17 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     merge_metadata(&body, &mut route.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid = |_| {
-        ApiError::unprocessable(
-            "Invalid space. Ensure that the space exists and you have access to it.",
-        )
-    };
-    let (space, access) = lookup::space(&mut tx, &who, &route.space_guid)
-        .await
-        .map_err(invalid)?;
-    allow(access.supports())?;
-    if !who.is_admin() {
-        super::platform::must_be_on(&mut tx, "route_creation").await?;
-    }
-    let domain: Option<Domain> = db::by_guid(&mut tx, &route.domain_guid).await?;
-    let domain = domain.ok_or_else(|| {
-        ApiError::unprocessable(
-            "Invalid domain. Ensure that the domain exists and you have access to it.",
-        )
-    })?;
+    Flag::RouteCreation.must_be_on(&mut tx, &who).await?;
+    let unseen = "Invalid domain. Ensure that the domain exists and you have access to it.";
+    let domain = who
+        .named::<Domain>(&mut tx, &route.domain_guid, Right::Read, unseen)
+        .await?
+        .row;
+    let unknown = "Invalid space. Ensure that the space exists and you have access to it.";
+    let space = who
+        .existing::<Space>(&mut tx, &route.space_guid, Right::Support, unknown)
+        .await?
+        .row;
     actions::route::create(
         &mut tx,
         &cc.settings,
@@ -316,16 +311,17 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let body = body.allow(&["options", "metadata"]);
+    let (options, metadata) = (body.value("options").cloned(), body.metadata().cloned());
+    body.finish()?;
     let mut tx = cc.db.write().await?;
-    let (mut route, _, access) = lookup::route(&mut tx, &who, &guid).await?;
-    allow(access.supports())?;
-    let touched = match body.value("options") {
+    let mut route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
+    let touched = match &options {
         Some(change) => actions::route::set_options(&mut tx, &mut route, change).await?,
         None => Vec::new(),
     };
-    merge_metadata(&body, &mut route.metadata)?;
-    body.finish()?;
+    if let Some(change) = &metadata {
+        route.metadata.0.merge(change)?;
+    }
     route.touch();
     db::update(&mut tx, &route).await?;
     let answer = present_one(&cc, &mut tx, &route).await?;
@@ -336,8 +332,8 @@ async fn update(
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (route, space, access) = lookup::route(&mut tx, &who, &guid).await?;
-    allow(access.supports())?;
+    let found = who.find::<Route>(&mut tx, &guid, Right::Support).await?;
+    let (route, space) = (found.row, found.of.space);
     let touched = actions::route::delete(&mut tx, &route).await?;
     audit::record(
         &mut tx,
@@ -354,34 +350,33 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     Ok(cc.accepted(&job))
 }
 
-async fn space_of(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut conn = cc.db.read().await?;
-    let (route, _, _) = lookup::route(&mut conn, &who, &guid).await?;
-    Ok(ok(to_one(Some(&route.space_guid))))
-}
-
 async fn transfer(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let mut body = body.allow(&["data"]);
+    Flag::RouteSharing
+        .must_be_on(&mut *cc.db.read().await?, &who)
+        .await?;
     let wanted = body.read_to_one();
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let (mut route, _, access) = lookup::route(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
-    super::platform::must_be_on(&mut tx, "route_sharing").await?;
-    let invalid = |_| {
-        ApiError::unprocessable(
-            "Unable to transfer owner of route. Ensure the space exists and you have write access to it.",
-        )
-    };
-    let (space, access) = lookup::space(&mut tx, &who, wanted.as_deref().unwrap_or_default())
-        .await
-        .map_err(invalid)?;
-    allow(access.develops())?;
+    let mut route = who.find::<Route>(&mut tx, &guid, Right::Develop).await?.row;
+    let unusable = format!(
+        "Unable to transfer owner of route '{guid}' to space '{}'. Ensure the space exists, is not suspended, and that you have write access to it.",
+        wanted.as_deref().unwrap_or_default()
+    );
+    let wanted = wanted.unwrap_or_default();
+    let space = who
+        .target::<Space>(&mut tx, &wanted, Right::Support, &unusable)
+        .await?
+        .row;
+    if !domain::is_usable(&mut tx, &route.domain_guid, &space.organization_guid).await? {
+        return Err(ApiError::unprocessable(
+            "Unable to transfer owner of route. The target space's organization does not have access to the route's domain.",
+        ));
+    }
     let before = std::mem::replace(&mut route.space_guid, space.guid);
     route.touch();
     db::update(&mut tx, &route).await?;
@@ -391,45 +386,50 @@ async fn transfer(
     Ok(ok(to_one(Some(&route.space_guid))))
 }
 
+async fn present_shares(cc: &Cc, conn: &mut Connection, guid: &str) -> ApiResult<Value> {
+    let mut answer = to_many(&route::shares(conn, guid).await?);
+    answer["links"] =
+        json!({ "self": cc.link(&format!("/v3/routes/{guid}/relationships/shared_spaces")) });
+    Ok(answer)
+}
+
 async fn shared_spaces(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    lookup::route(&mut conn, &who, &guid).await?;
-    let mut answer = to_many(&route::shares(&mut conn, &guid).await?);
-    answer["links"] =
-        json!({ "self": cc.link(&format!("/v3/routes/{guid}/relationships/shared_spaces")) });
-    Ok(ok(answer))
+    Flag::RouteSharing.must_be_on(&mut conn, &who).await?;
+    who.find::<Route>(&mut conn, &guid, Right::Read).await?;
+    Ok(ok(present_shares(&cc, &mut conn, &guid).await?))
 }
 
 async fn share(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let mut body = body.allow(&["data"]);
+    let mut tx = cc.db.write().await?;
+    Flag::RouteSharing.must_be_on(&mut tx, &who).await?;
+    let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
     let spaces = body.read_to_many();
     body.finish()?;
-    let mut tx = cc.db.write().await?;
-    let (_, _, access) = lookup::route(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
-    super::platform::must_be_on(&mut tx, "route_sharing").await?;
     for space in &spaces {
-        let invalid = |_| {
-            ApiError::unprocessable(format!(
-                "Unable to share route with spaces ['{space}']. Ensure the spaces exist and that you have access to them."
-            ))
-        };
-        lookup::space(&mut tx, &who, space).await.map_err(invalid)?;
+        let unusable = format!(
+            "Unable to share route with spaces ['{space}']. Ensure the spaces exist, are not suspended, and that you may write to them."
+        );
+        who.target::<Space>(&mut tx, space, Right::Develop, &unusable)
+            .await?;
+        if *space == route.space_guid {
+            return Err(ApiError::unprocessable(format!(
+                "Unable to share route '{guid}' with space '{space}'. Routes cannot be shared into the space where they were created."
+            )));
+        }
         route::share(&mut tx, &guid, space).await?;
     }
-    let mut answer = to_many(&route::shares(&mut tx, &guid).await?);
+    let answer = present_shares(&cc, &mut tx, &guid).await?;
     tx.commit().await?;
-    answer["links"] =
-        json!({ "self": cc.link(&format!("/v3/routes/{guid}/relationships/shared_spaces")) });
     Ok(ok(answer))
 }
 
@@ -439,14 +439,19 @@ async fn unshare(
     Path((guid, space)): Path<(String, String)>,
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (route, _, access) = lookup::route(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
-    let in_space = "app_guid IN (SELECT guid FROM apps WHERE space_guid = ?)";
-    let foreign: Vec<Destination> = Select::new()
-        .is("route_guid", &route.guid)
-        .and(in_space, [space.as_str().into()])
-        .all(&mut tx)
+    Flag::RouteSharing.must_be_on(&mut tx, &who).await?;
+    let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
+    let unusable = format!(
+        "Unable to unshare route from space '{space}'. Ensure the space exists, is not suspended, and that you may write to it."
+    );
+    who.target::<Space>(&mut tx, &space, Right::Support, &unusable)
         .await?;
+    if space == route.space_guid {
+        return Err(ApiError::unprocessable(format!(
+            "Unable to unshare route from space '{space}'. Routes cannot be removed from the space where they were created."
+        )));
+    }
+    let foreign = route::destinations_in_space(&mut tx, &route.guid, &space).await?;
     if !route::unshare(&mut tx, &guid, &space).await? {
         return Err(ApiError::unprocessable(format!(
             "Unable to unshare route from space '{space}'. Ensure the space exists and the route is shared with it."

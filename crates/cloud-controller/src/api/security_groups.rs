@@ -2,29 +2,86 @@
 
 use super::prelude::*;
 use crate::actions::job;
-use crate::actions::security_group::{Scope, affected};
+use crate::actions::security_group::{Scope as Reach, affected};
 use crate::db::platform::{self, SecurityGroup};
+use crate::db::space::Space;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/security_groups", get(list).post(create))
-        .route(
-            "/v3/security_groups/{guid}",
-            get(show).patch(update).delete(remove),
-        )
-        .route(
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/security_groups", list)
+        .lists(&[
+            "names",
+            "globally_enabled_running",
+            "globally_enabled_staging",
+            "running_space_guids",
+            "staging_space_guids",
+        ])
+        .post("/v3/security_groups", create)
+        .body(&[
+            "name",
+            "rules[].protocol",
+            "rules[].destination",
+            "rules[].ports",
+            "rules[].type",
+            "rules[].code",
+            "rules[].description",
+            "rules[].log",
+            "globally_enabled.running",
+            "globally_enabled.staging",
+            "relationships.running_spaces.data[].guid",
+            "relationships.staging_spaces.data[].guid",
+        ])
+        .get("/v3/security_groups/{guid}", show)
+        .patch("/v3/security_groups/{guid}", update)
+        .body(&[
+            "name",
+            "rules[].protocol",
+            "rules[].destination",
+            "rules[].ports",
+            "rules[].type",
+            "rules[].code",
+            "rules[].description",
+            "rules[].log",
+            "globally_enabled.running",
+            "globally_enabled.staging",
+        ])
+        .delete("/v3/security_groups/{guid}", remove)
+        .post(
             "/v3/security_groups/{guid}/relationships/{relationship}",
-            post(bind),
+            bind,
         )
-        .route(
+        .body(&["data[].guid"])
+        .delete(
             "/v3/security_groups/{guid}/relationships/{relationship}/{space}",
-            delete(unbind),
+            unbind,
         )
-        .route("/v3/spaces/{guid}/running_security_groups", get(running))
-        .route("/v3/spaces/{guid}/staging_security_groups", get(staging))
+        .get("/v3/spaces/{guid}/running_security_groups", running)
+        .lists(&["names"])
+        .get("/v3/spaces/{guid}/staging_security_groups", staging)
+        .lists(&["names"])
 }
 
-async fn present(cc: &Cc, conn: &mut Connection, group: &SecurityGroup) -> ApiResult<Value> {
+/// The spaces that a group is bound to, as far as the caller sees them.
+async fn spaces(
+    conn: &mut Connection,
+    who: &Principal,
+    group: &str,
+    phase: &str,
+) -> ApiResult<Vec<String>> {
+    let bound = platform::group_spaces(conn, group, phase).await?;
+    let seen = who.visible::<Space>().any("guid", &bound).all(conn).await?;
+    Ok(bound
+        .into_iter()
+        .filter(|guid| seen.iter().any(|space| space.guid == *guid))
+        .collect())
+}
+
+async fn present(
+    cc: &Cc,
+    conn: &mut Connection,
+    who: &Principal,
+    group: &SecurityGroup,
+) -> ApiResult<Value> {
     let path = format!("/v3/security_groups/{}", group.guid);
     Ok(resource(
         &group.guid,
@@ -35,16 +92,15 @@ async fn present(cc: &Cc, conn: &mut Connection, group: &SecurityGroup) -> ApiRe
             "globally_enabled": { "running": group.running, "staging": group.staging },
             "rules": group.rules.0,
             "relationships": {
-                "running_spaces": to_many(&platform::group_spaces(conn, &group.guid, "running").await?),
-                "staging_spaces": to_many(&platform::group_spaces(conn, &group.guid, "staging").await?),
+                "running_spaces": to_many(&spaces(conn, who, &group.guid, "running").await?),
+                "staging_spaces": to_many(&spaces(conn, who, &group.guid, "staging").await?),
             },
             "links": cc.links(&path, &[]),
         }),
     ))
 }
 
-async fn page(cc: &Cc, uri: &Uri, select: Select, own: &[&str]) -> ApiResult {
-    let query = Query::list(uri, own)?;
+async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<SecurityGroup>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let mut select = query.filter(select, "names", "name");
     for (name, column) in [
@@ -62,71 +118,49 @@ async fn page(cc: &Cc, uri: &Uri, select: Select, own: &[&str]) -> ApiResult {
     };
     select = query.filter_by(select, "running_space_guids", &bound("running"));
     select = query.filter_by(select, "staging_space_guids", &bound("staging"));
-    let found = query.fetch::<SecurityGroup>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     let mut resources = Vec::new();
     for group in &found.rows {
-        resources.push(present(cc, &mut conn, group).await?);
+        resources.push(present(cc, &mut conn, who, group).await?);
     }
-    Ok(ok(cc.page(&query, found.total, resources)))
+    Ok(ok(cc.page(query, found.total, resources)))
 }
 
-/// Admins see all; others the global ones and those of their spaces.
-fn visible(who: &Principal) -> Select {
-    if who.reads_all() {
-        return Select::new();
-    }
-    let mine = "(running = 1 OR staging = 1 OR guid IN (SELECT g.security_group_guid FROM security_group_spaces g JOIN roles r ON r.space_guid = g.space_guid WHERE r.user_guid = ?))";
-    Select::new().and(mine, [who.guid().into()])
-}
-
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    let own = [
-        "names",
-        "globally_enabled_running",
-        "globally_enabled_staging",
-        "running_space_guids",
-        "staging_space_guids",
-    ];
-    page(&cc, &uri, visible(&who), &own).await
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    page(&cc, &who, &query, who.visible()).await
 }
 
 async fn running(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    lookup::space(&mut *cc.db.read().await?, &who, &guid).await?;
-    page(
-        &cc,
-        &uri,
-        platform::groups_for(&guid, "running"),
-        &["names"],
-    )
-    .await
+    of_space(cc, who, guid, query, platform::RUNNING_IN_SPACE).await
 }
 
 async fn staging(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    lookup::space(&mut *cc.db.read().await?, &who, &guid).await?;
-    page(
-        &cc,
-        &uri,
-        platform::groups_for(&guid, "staging"),
-        &["names"],
-    )
-    .await
+    of_space(cc, who, guid, query, platform::STAGING_IN_SPACE).await
+}
+
+async fn of_space(cc: Cc, who: Principal, guid: String, query: Query, holds: &str) -> ApiResult {
+    who.find::<Space>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
+    let groups = who.visible().and(holds, [guid.into()]);
+    page(&cc, &who, &query, groups).await
 }
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let group: Option<SecurityGroup> = visible(&who).is("guid", guid).first(&mut conn).await?;
-    let group = group.ok_or_else(|| ApiError::not_found("Security group"))?;
-    Ok(ok(present(&cc, &mut conn, &group).await?))
+    let found = who
+        .find::<SecurityGroup>(&mut conn, &guid, Right::Read)
+        .await?;
+    Ok(ok(present(&cc, &mut conn, &who, &found.row).await?))
 }
 
 /// Reads name, rules and the global switches into a group.
@@ -150,27 +184,16 @@ fn read(body: &mut Body, group: &mut SecurityGroup) {
     group.staging = switch(body, "staging").unwrap_or(group.staging);
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     who.must_be_admin()?;
-    let mut body = body.allow(&["name", "rules", "globally_enabled", "relationships"]);
     let mut group = SecurityGroup {
         name: body.required_string("name"),
         ..SecurityGroup::fresh()
     };
     read(&mut body, &mut group);
-    let bound = |body: &Body, phase: &str| -> Vec<String> {
-        let list = body
-            .at(&format!("relationships.{phase}_spaces.data"))
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        list.iter()
-            .filter_map(|space| space.get("guid").and_then(Value::as_str).map(str::to_owned))
-            .collect()
-    };
     let spaces = [
-        ("running", bound(&body, "running")),
-        ("staging", bound(&body, "staging")),
+        ("running", body.many_relationship("running_spaces")),
+        ("staging", body.many_relationship("staging_spaces")),
     ];
     body.finish()?;
     let mut tx = cc.db.write().await?;
@@ -178,25 +201,25 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     db::insert(&mut tx, &group).await?;
     for (phase, guids) in spaces {
         for space in guids {
-            lookup::space(&mut tx, &who, &space).await?;
+            who.existing::<Space>(&mut tx, &space, Right::ManageSpace, &unknown(&space))
+                .await?;
             platform::bind_group(&mut tx, &group.guid, &space, phase).await?;
         }
     }
-    let scope = Scope::of(&mut tx, &group).await?;
+    let scope = Reach::of(&mut tx, &group).await?;
     let touched = affected(&mut tx, scope).await?;
-    let answer = present(&cc, &mut tx, &group).await?;
+    let answer = present(&cc, &mut tx, &who, &group).await?;
     tx.commit().await?;
     cc.driver.settle(touched).await;
     Ok(created(answer))
 }
 
+fn unknown(space: &str) -> String {
+    format!("Spaces with guids [\"{space}\"] do not exist, or you do not have access to them.")
+}
+
 async fn check_name(conn: &mut Connection, group: &SecurityGroup) -> ApiResult<()> {
-    let taken = Select::new()
-        .is("name", &group.name)
-        .and("guid <> ?", [(&group.guid).into()])
-        .exists::<SecurityGroup>(conn)
-        .await?;
-    if taken {
+    if platform::is_group_name_taken(conn, group).await? {
         Err(ApiError::unprocessable(format!(
             "Security group with name '{}' already exists.",
             group.name
@@ -210,34 +233,35 @@ async fn update(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    who.must_be_admin()?;
-    let mut body = body.allow(&["name", "rules", "globally_enabled"]);
     let mut tx = cc.db.write().await?;
-    let mut group: SecurityGroup = lookup::row(&mut tx, &guid, "Security group").await?;
-    let before = Scope::of(&mut tx, &group).await?;
+    let mut group = who
+        .find::<SecurityGroup>(&mut tx, &guid, Right::Admin)
+        .await?
+        .row;
+    let before = Reach::of(&mut tx, &group).await?;
     read(&mut body, &mut group);
     body.finish()?;
     check_name(&mut tx, &group).await?;
     group.touch();
     db::update(&mut tx, &group).await?;
-    let scope = before.and(Scope::of(&mut tx, &group).await?);
+    let scope = before.and(Reach::of(&mut tx, &group).await?);
     let touched = affected(&mut tx, scope).await?;
-    let answer = present(&cc, &mut tx, &group).await?;
+    let answer = present(&cc, &mut tx, &who, &group).await?;
     tx.commit().await?;
     cc.driver.settle(touched).await;
     Ok(ok(answer))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    who.must_be_admin()?;
     let mut tx = cc.db.write().await?;
-    let group: SecurityGroup = lookup::row(&mut tx, &guid, "Security group").await?;
-    let scope = Scope::of(&mut tx, &group).await?;
-    if !db::delete::<SecurityGroup>(&mut tx, &guid).await? {
-        return Err(ApiError::not_found("Security group"));
-    }
+    let group = who
+        .find::<SecurityGroup>(&mut tx, &guid, Right::Admin)
+        .await?
+        .row;
+    let scope = Reach::of(&mut tx, &group).await?;
+    db::delete::<SecurityGroup>(&mut tx, &guid).await?;
     let touched = affected(&mut tx, scope).await?;
     let job = job::complete(&mut tx, "security_group.delete", ("security_groups", &guid)).await?;
     tx.commit().await?;
@@ -253,25 +277,28 @@ fn phase(relationship: &str) -> ApiResult<&'static str> {
     }
 }
 
+/// A bound group is visible to the space's readers, so that only a visible one may be bound.
 async fn bind(
     State(cc): State<Cc>,
     who: Principal,
     Path((guid, relationship)): Path<(String, String)>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
     let phase = phase(&relationship)?;
-    let mut body = body.allow(&["data"]);
-    let spaces = body.read_to_many();
-    body.finish()?;
     let mut tx = cc.db.write().await?;
-    let group: SecurityGroup = lookup::row(&mut tx, &guid, "Security group").await?;
-    for space in &spaces {
-        let (_, access) = lookup::space(&mut tx, &who, space).await?;
-        allow(access.manages_space())?;
+    let group = who
+        .find::<SecurityGroup>(&mut tx, &guid, Right::Read)
+        .await?
+        .row;
+    let wanted = body.read_to_many();
+    body.finish()?;
+    for space in &wanted {
+        who.existing::<Space>(&mut tx, space, Right::ManageSpace, &unknown(space))
+            .await?;
         platform::bind_group(&mut tx, &group.guid, space, phase).await?;
     }
-    let touched = affected(&mut tx, Scope::bound(phase, &spaces)).await?;
-    let mut answer = to_many(&platform::group_spaces(&mut tx, &guid, phase).await?);
+    let touched = affected(&mut tx, Reach::bound(phase, &wanted)).await?;
+    let mut answer = to_many(&spaces(&mut tx, &who, &guid, phase).await?);
     tx.commit().await?;
     cc.driver.settle(touched).await;
     answer["links"] = json!({ "self": cc.link(&format!("/v3/security_groups/{guid}/relationships/{relationship}")) });
@@ -285,14 +312,17 @@ async fn unbind(
 ) -> ApiResult {
     let phase = phase(&relationship)?;
     let mut tx = cc.db.write().await?;
-    let (_, access) = lookup::space(&mut tx, &who, &space).await?;
-    allow(access.manages_space())?;
+    who.find::<SecurityGroup>(&mut tx, &guid, Right::Read)
+        .await?;
+    let unbound = format!(
+        "Unable to unbind security group from space with guid '{space}'. Ensure the space is bound to this security group."
+    );
+    who.existing::<Space>(&mut tx, &space, Right::ManageSpace, &unbound)
+        .await?;
     if !platform::unbind_group(&mut tx, &guid, &space, phase).await? {
-        return Err(ApiError::unprocessable(format!(
-            "Unable to unbind security group from space with guid '{space}'. Ensure the space is bound to this security group."
-        )));
+        return Err(ApiError::unprocessable(unbound));
     }
-    let touched = affected(&mut tx, Scope::bound(phase, std::slice::from_ref(&space))).await?;
+    let touched = affected(&mut tx, Reach::bound(phase, std::slice::from_ref(&space))).await?;
     tx.commit().await?;
     cc.driver.settle(touched).await;
     Ok(no_content())

@@ -6,19 +6,40 @@ use crate::actions::{self, audit, job};
 use crate::db::organization::Organization;
 use crate::db::space::Space;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/spaces", get(list).post(create))
-        .route("/v3/spaces/{guid}", get(show).patch(update).delete(remove))
-        .route("/v3/spaces/{guid}/features", get(features))
-        .route("/v3/spaces/{guid}/features/ssh", get(ssh).patch(set_ssh))
-        .route("/v3/spaces/{guid}/routes", delete(delete_unmapped_routes))
-        .route("/v3/spaces/{guid}/users", get(super::users::of_space))
-        .route("/v3/spaces/{guid}/usage_summary", get(usage_summary))
-        .route(
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/spaces", list)
+        .lists(&["names", "organization_guids", "include"])
+        .post("/v3/spaces", create)
+        .body(&[
+            "name",
+            "suspended",
+            "relationships.organization.data.guid",
+            "metadata",
+        ])
+        .get("/v3/spaces/{guid}", show)
+        .takes(&["include"])
+        .patch("/v3/spaces/{guid}", update)
+        .body(&["name", "suspended", "metadata"])
+        .delete("/v3/spaces/{guid}", remove)
+        .get("/v3/spaces/{guid}/features", features)
+        .get("/v3/spaces/{guid}/features/{name}", feature)
+        .patch("/v3/spaces/{guid}/features/{name}", set_feature)
+        .body(&["enabled"])
+        .delete("/v3/spaces/{guid}/routes", delete_unmapped_routes)
+        .takes(&["unmapped"])
+        .get("/v3/spaces/{guid}/users", super::users::of_space)
+        .lists(super::users::FILTERS)
+        .get("/v3/spaces/{guid}/usage_summary", usage_summary)
+        .get(
             "/v3/spaces/{guid}/relationships/isolation_segment",
-            get(no_segment).patch(no_segment),
+            no_segment,
         )
+        .patch(
+            "/v3/spaces/{guid}/relationships/isolation_segment",
+            set_segment,
+        )
+        .body(&["data.guid"])
 }
 
 pub(super) fn present(cc: &Cc, space: &Space) -> Value {
@@ -49,7 +70,7 @@ pub(super) fn present(cc: &Cc, space: &Space) -> Value {
         space.updated_at,
         json!({
             "name": space.name,
-            "suspended": false,
+            "suspended": space.suspended,
             "relationships": { "organization": to_one(Some(&space.organization_guid)), "quota": to_one(space.quota_guid.as_deref()) },
             "metadata": space.metadata.0.present(),
             "links": links,
@@ -57,21 +78,19 @@ pub(super) fn present(cc: &Cc, space: &Space) -> Value {
     )
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    let query = Query::list(&uri, &["names", "organization_guids", "include"])?;
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let include = query.include(&["organization", "org"])?;
     let mut conn = cc.db.read().await?;
-    let select = query.filter(who.sees_spaces(Select::new(), "guid"), "names", "name");
+    let select = query.filter(who.visible::<Space>(), "names", "name");
     let select = query.filter(select, "organization_guids", "organization_guid");
-    let found = query.fetch::<Space>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     let mut answer = cc.page(
         &query,
         found.total,
         found.rows.iter().map(|row| present(&cc, row)).collect(),
     );
     if !include.is_empty() {
-        answer["included"] =
-            json!({ "organizations": included_organizations(&cc, &mut conn, &found.rows).await? });
+        answer["included"] = json!({ "organizations": included_organizations(&cc, &mut conn, &who, &found.rows).await? });
     }
     Ok(ok(answer))
 }
@@ -79,13 +98,11 @@ async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
 pub(super) async fn included_organizations(
     cc: &Cc,
     conn: &mut Connection,
+    who: &Principal,
     spaces: &[Space],
 ) -> ApiResult<Vec<Value>> {
-    let guids: Vec<&String> = spaces
-        .iter()
-        .map(|space| &space.organization_guid)
-        .collect();
-    let rows: Vec<Organization> = Select::new().any("guid", guids).all(conn).await?;
+    let guids = spaces.iter().map(|space| &space.organization_guid);
+    let rows: Vec<Organization> = who.visible().any("guid", guids).all(conn).await?;
     Ok(rows
         .iter()
         .map(|row| organizations::present(cc, row))
@@ -96,39 +113,33 @@ async fn show(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    let include = Query::only(&uri, &["include"])?.include(&["organization", "org"])?;
+    let include = query.include(&["organization", "org"])?;
     let mut conn = cc.db.read().await?;
-    let (space, _) = lookup::space(&mut conn, &who, &guid).await?;
+    let space = who.find::<Space>(&mut conn, &guid, Right::Read).await?.row;
     let mut answer = present(&cc, &space);
     if !include.is_empty() {
-        answer["included"] =
-            json!({ "organizations": included_organizations(&cc, &mut conn, &[space]).await? });
+        answer["included"] = json!({ "organizations": included_organizations(&cc, &mut conn, &who, &[space]).await? });
     }
     Ok(ok(answer))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut body = body.allow(&["name", "relationships", "metadata"]);
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     let mut space = Space {
         name: body.required_string("name"),
         organization_guid: body.required_relationship("organization"),
+        suspended: body.bool("suspended").unwrap_or_default(),
         allow_ssh: true,
         ..Space::fresh()
     };
     merge_metadata(&body, &mut space.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let invalid = |_| {
-        ApiError::unprocessable(
-            "Invalid organization. Ensure the organization exists and you have access to it.",
-        )
-    };
-    let (_, access) = lookup::organization(&mut tx, &who, &space.organization_guid)
-        .await
-        .map_err(invalid)?;
-    allow(access.manages_organization())?;
+    let unseen = "Invalid organization. Ensure the organization exists and you have access to it.";
+    let guid = &space.organization_guid;
+    who.named::<Organization>(&mut tx, guid, Right::ManageOrganization, unseen)
+        .await?;
     actions::space::create(&mut tx, &space).await?;
     let target = (space.guid.as_str(), "space", space.name.as_str());
     audit::record(
@@ -148,12 +159,17 @@ async fn update(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let mut body = body.allow(&["name", "metadata"]);
     let mut tx = cc.db.write().await?;
-    let (mut space, access) = lookup::space(&mut tx, &who, &guid).await?;
-    allow(access.manages_space())?;
+    let found = who
+        .find::<Space>(&mut tx, &guid, Right::ManageSpace)
+        .await?;
+    if body.has("suspended") {
+        found.access.must(Right::ManageOrganization)?;
+    }
+    let mut space = found.row;
+    space.suspended = body.bool("suspended").unwrap_or(space.suspended);
     space.name = body.optional_name("name").unwrap_or(space.name);
     merge_metadata(&body, &mut space.metadata)?;
     body.finish()?;
@@ -164,8 +180,10 @@ async fn update(
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (space, access) = lookup::space(&mut tx, &who, &guid).await?;
-    allow(access.manages_organization())?;
+    let space = who
+        .find::<Space>(&mut tx, &guid, Right::ManageOrganization)
+        .await?
+        .row;
     let touched = actions::space::delete(&mut tx, &space).await?;
     audit::record(
         &mut tx,
@@ -188,31 +206,49 @@ fn present_ssh(space: &Space) -> Value {
 
 async fn features(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (space, _) = lookup::space(&mut conn, &who, &guid).await?;
+    let space = who.find::<Space>(&mut conn, &guid, Right::Read).await?.row;
     Ok(ok(
         json!({ "features": [present_ssh(&space)], "links": { "self": cc.link(&format!("/v3/spaces/{guid}/features")) } }),
     ))
 }
 
-async fn ssh(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut conn = cc.db.read().await?;
-    Ok(ok(present_ssh(
-        &lookup::space(&mut conn, &who, &guid).await?.0,
-    )))
+fn must_be_ssh(name: &str) -> ApiResult<()> {
+    if name == "ssh" {
+        Ok(())
+    } else {
+        Err(ApiError::not_found("Feature"))
+    }
 }
 
-async fn set_ssh(
+async fn feature(
     State(cc): State<Cc>,
     who: Principal,
-    Path(guid): Path<String>,
-    body: Body,
+    Path((guid, name)): Path<(String, String)>,
 ) -> ApiResult {
-    let mut body = body.allow(&["enabled"]);
-    let mut tx = cc.db.write().await?;
-    let (mut space, access) = lookup::space(&mut tx, &who, &guid).await?;
-    allow(access.manages_space())?;
-    space.allow_ssh = body.bool("enabled").unwrap_or(space.allow_ssh);
+    let mut conn = cc.db.read().await?;
+    let space = who.find::<Space>(&mut conn, &guid, Right::Read).await?.row;
+    must_be_ssh(&name)?;
+    Ok(ok(present_ssh(&space)))
+}
+
+async fn set_feature(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path((guid, name)): Path<(String, String)>,
+    mut body: Body,
+) -> ApiResult {
+    let enabled = body.bool("enabled");
+    if enabled.is_none() {
+        body.problem("Enabled must be a boolean");
+    }
     body.finish()?;
+    let mut tx = cc.db.write().await?;
+    let mut space = who
+        .find::<Space>(&mut tx, &guid, Right::ManageSpace)
+        .await?
+        .row;
+    must_be_ssh(&name)?;
+    space.allow_ssh = enabled.unwrap_or(space.allow_ssh);
     let space = actions::space::update(&mut tx, space).await?;
     tx.commit().await?;
     Ok(ok(present_ssh(&space)))
@@ -222,16 +258,15 @@ async fn delete_unmapped_routes(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    if Query::only(&uri, &["unmapped"])?.flag("unmapped")? != Some(true) {
+    if query.flag("unmapped")? != Some(true) {
         return Err(ApiError::unprocessable(
             "Mass delete not supported for routes. Use 'unmapped' parameter to delete all unmapped routes.",
         ));
     }
     let mut tx = cc.db.write().await?;
-    let (space, access) = lookup::space(&mut tx, &who, &guid).await?;
-    allow(access.supports())?;
+    let space = who.find::<Space>(&mut tx, &guid, Right::Support).await?.row;
     let mut touched = Vec::new();
     for route in db::route::unmapped(&mut tx, &space.guid).await? {
         touched.extend(actions::route::delete(&mut tx, &route).await?);
@@ -248,13 +283,10 @@ async fn usage_summary(
     Path(guid): Path<String>,
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    lookup::space(&mut conn, &who, &guid).await?;
+    who.find::<Space>(&mut conn, &guid, Right::Read).await?;
     let condition =
         "app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND space_guid = ?)";
-    let processes: Vec<db::process::Process> = Select::new()
-        .and(condition, [guid.as_str().into()])
-        .all(&mut conn)
-        .await?;
+    let processes = db::process::where_app(&mut conn, condition, &guid).await?;
     let (instances, memory) = processes.iter().fold((0, 0), |(n, mb), process| {
         (
             n + process.instances,
@@ -270,9 +302,31 @@ async fn usage_summary(
 
 async fn no_segment(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    lookup::space(&mut conn, &who, &guid).await?;
+    who.find::<Space>(&mut conn, &guid, Right::Read).await?;
+    Ok(ok(present_no_segment(&cc, &guid)))
+}
+
+fn present_no_segment(cc: &Cc, guid: &str) -> Value {
     let path = format!("/v3/spaces/{guid}/relationships/isolation_segment");
-    Ok(ok(
-        json!({ "data": null, "links": { "self": cc.link(&path) } }),
-    ))
+    json!({ "data": null, "links": { "self": cc.link(&path) } })
+}
+
+/// There are no isolation segments: none can be set, and none is set. A suspension does not matter here.
+async fn set_segment(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    mut body: Body,
+) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let found = who.find::<Space>(&mut conn, &guid, Right::Read).await?;
+    found.access.must_hold(Right::ManageOrganization)?;
+    let wanted = body.read_to_one();
+    body.finish()?;
+    match wanted {
+        None => Ok(ok(present_no_segment(&cc, &guid))),
+        Some(segment) => Err(ApiError::unprocessable(format!(
+            "Unable to assign isolation segment with guid '{segment}'. Ensure it has been entitled to the organization that this space belongs to."
+        ))),
+    }
 }

@@ -5,18 +5,45 @@ use super::packages::of_places;
 use super::prelude::*;
 use crate::actions::audit;
 use crate::actions::task::{self as verbs, Wish};
+use crate::db::app::App;
 use crate::db::task::Task;
+use crate::flags::Flag;
 use axum::response::IntoResponse as _;
-use axum::routing::put;
 use http::StatusCode;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/v3/tasks", get(list))
-        .route("/v3/tasks/{guid}", get(show).patch(update))
-        .route("/v3/tasks/{guid}/actions/cancel", post(cancel))
-        .route("/v3/tasks/{guid}/cancel", put(cancel).post(cancel))
-        .route("/v3/apps/{guid}/tasks", get(of_app).post(create))
+const FILTERS: &[&str] = &[
+    "names",
+    "states",
+    "app_guids",
+    "space_guids",
+    "organization_guids",
+    "sequence_ids",
+];
+
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/tasks", list)
+        .lists(FILTERS)
+        .get("/v3/tasks/{guid}", show)
+        .patch("/v3/tasks/{guid}", update)
+        .body(&["metadata"])
+        .post("/v3/tasks/{guid}/actions/cancel", cancel)
+        .put("/v3/tasks/{guid}/cancel", cancel)
+        .post("/v3/tasks/{guid}/cancel", cancel)
+        .get("/v3/apps/{guid}/tasks", of_app)
+        .lists(FILTERS)
+        .post("/v3/apps/{guid}/tasks", create)
+        .body(&[
+            "name",
+            "command",
+            "template.process.guid",
+            "memory_in_mb",
+            "disk_in_mb",
+            "log_rate_limit_in_bytes_per_second",
+            "droplet_guid",
+            "user",
+            "metadata",
+        ])
 }
 
 fn present(cc: &Cc, task: &Task, with_command: bool) -> Value {
@@ -57,20 +84,9 @@ fn present(cc: &Cc, task: &Task, with_command: bool) -> Value {
     json
 }
 
-async fn page(cc: &Cc, uri: &Uri, select: Select, with_command: bool) -> ApiResult {
-    let query = Query::list(
-        uri,
-        &[
-            "names",
-            "states",
-            "app_guids",
-            "space_guids",
-            "organization_guids",
-            "sequence_ids",
-        ],
-    )?;
+async fn page(cc: &Cc, query: &Query, select: Scope<Task>, with_command: bool) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let mut select = of_places(&query, select);
+    let mut select = of_places(query, select);
     for (name, column) in [
         ("names", "name"),
         ("states", "state"),
@@ -79,14 +95,13 @@ async fn page(cc: &Cc, uri: &Uri, select: Select, with_command: bool) -> ApiResu
         select = query.filter(select, name, column);
     }
     if let Some(ids) = query.values("sequence_ids") {
-        select = select.any(
-            "sequence_id",
-            ids.iter().filter_map(|id| id.parse::<i64>().ok()),
-        );
+        let ids: Option<Vec<i64>> = ids.iter().map(|id| id.parse().ok()).collect();
+        let ids = ids.ok_or_else(|| ApiError::bad_query("Sequence ids must be integers"))?;
+        select = select.any("sequence_id", ids);
     }
-    let found = query.fetch::<Task>(&mut conn, select).await?;
+    let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
-        &query,
+        query,
         found.total,
         found
             .rows
@@ -96,60 +111,38 @@ async fn page(cc: &Cc, uri: &Uri, select: Select, with_command: bool) -> ApiResu
     )))
 }
 
-async fn list(State(cc): State<Cc>, who: Principal, uri: Uri) -> ApiResult {
-    page(&cc, &uri, who.sees_apps(Select::new(), "app_guid"), false).await
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    page(&cc, &query, who.visible(), false).await
 }
 
 async fn of_app(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    uri: Uri,
+    query: Query,
 ) -> ApiResult {
-    let (_, _, access) = lookup::app(&mut *cc.db.read().await?, &who, &guid).await?;
-    page(
-        &cc,
-        &uri,
-        Select::new().is("app_guid", guid),
-        access.reads_secrets(),
-    )
-    .await
-}
-
-async fn find(
-    conn: &mut Connection,
-    who: &Principal,
-    guid: &str,
-) -> ApiResult<(Task, crate::auth::Access)> {
-    let task: Task = lookup::row(conn, guid, "Task").await?;
-    let (_, _, access) = lookup::of_app(conn, who, &task.app_guid, "Task").await?;
-    Ok((task, access))
+    let found = who
+        .find::<App>(&mut *cc.db.read().await?, &guid, Right::Read)
+        .await?;
+    let tasks = who.visible().is("app_guid", guid);
+    page(&cc, &query, tasks, found.access.reads_secrets()).await
 }
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let (task, access) = find(&mut conn, &who, &guid).await?;
-    Ok(ok(present(&cc, &task, access.reads_secrets())))
+    let found = who.find::<Task>(&mut conn, &guid, Right::Read).await?;
+    Ok(ok(present(&cc, &found.row, found.access.reads_secrets())))
 }
 
 async fn create(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
-    let known = [
-        "name",
-        "command",
-        "template",
-        "memory_in_mb",
-        "disk_in_mb",
-        "log_rate_limit_in_bytes_per_second",
-        "droplet_guid",
-        "user",
-        "metadata",
-    ];
-    let mut body = body.allow(&known);
+    Flag::TaskCreation
+        .must_be_on(&mut *cc.db.read().await?, &who)
+        .await?;
     let most = i64::from(i32::MAX);
     let wish = Wish {
         name: body.string("name"),
@@ -163,14 +156,21 @@ async fn create(
         log_rate_limit: body.int("log_rate_limit_in_bytes_per_second", -1..=i64::MAX),
         droplet_guid: body.string("droplet_guid"),
     };
+    if body
+        .string("user")
+        .is_some_and(|user| !user.eq_ignore_ascii_case("vcap"))
+    {
+        body.problem("User invalid, must be one of: [\"vcap\"]");
+    }
+    let mut metadata = db::Json::default();
+    merge_metadata(&body, &mut metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let (app, space, access) = lookup::app(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
-    if !who.is_admin() {
-        super::platform::must_be_on(&mut tx, "task_creation").await?;
-    }
-    let task = verbs::create(&mut tx, &app, wish).await?;
+    let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
+    let (app, space) = (found.row, found.of.space);
+    let mut task = verbs::create(&mut tx, &app, wish).await?;
+    task.metadata = metadata;
+    db::update(&mut tx, &task).await?;
     audit::record(
         &mut tx,
         &who,
@@ -182,7 +182,11 @@ async fn create(
     .await?;
     tx.commit().await?;
     crate::diego::task::start(&cc, &task).await;
-    let task: Task = lookup::row(&mut *cc.db.read().await?, &task.guid, "Task").await?;
+    let mut conn = cc.db.read().await?;
+    let task = who
+        .find::<Task>(&mut conn, &task.guid, Right::Read)
+        .await?
+        .row;
     Ok((StatusCode::ACCEPTED, axum::Json(present(&cc, &task, true))).into_response())
 }
 
@@ -192,10 +196,8 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let body = body.allow(&["metadata"]);
     let mut tx = cc.db.write().await?;
-    let (mut task, access) = find(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
+    let mut task = who.find::<Task>(&mut tx, &guid, Right::Develop).await?.row;
     merge_metadata(&body, &mut task.metadata)?;
     body.finish()?;
     task.touch();
@@ -206,8 +208,7 @@ async fn update(
 
 async fn cancel(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let (mut task, access) = find(&mut tx, &who, &guid).await?;
-    allow(access.develops())?;
+    let mut task = who.find::<Task>(&mut tx, &guid, Right::Support).await?.row;
     verbs::cancel(&mut tx, &mut task).await?;
     tx.commit().await?;
     if let Err(error) = cc.bbs.cancel_task(&guid).await {

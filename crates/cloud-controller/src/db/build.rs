@@ -35,6 +35,30 @@ pub(crate) async fn staging_of_app(
         .await
 }
 
+/// The droplet that an app runs.
+pub(crate) async fn current_droplet(
+    conn: &mut Connection,
+    app: &super::app::App,
+) -> sqlx::Result<Option<Droplet>> {
+    let Some(guid) = &app.droplet_guid else {
+        return Ok(None);
+    };
+    droplet_of_app(conn, &app.guid, guid).await
+}
+
+/// A droplet, unless it belongs to another app.
+pub(crate) async fn droplet_of_app(
+    conn: &mut Connection,
+    app: &str,
+    guid: &str,
+) -> sqlx::Result<Option<Droplet>> {
+    Select::new()
+        .is("guid", guid)
+        .is("app_guid", app)
+        .first(conn)
+        .await
+}
+
 pub(crate) async fn droplets_of_app(
     conn: &mut Connection,
     app: &str,

@@ -9,8 +9,8 @@ rows! {
     Domain in "domains" { name: String, organization_guid: Option<String>, internal: bool, metadata: Json<Metadata> }
 }
 
-/// Condition: visible to one of the organizations `(?)`.
-const USABLE: &str = "(organization_guid IS NULL OR organization_guid = ? OR guid IN (SELECT domain_guid FROM domain_shares WHERE organization_guid = ?))";
+/// Holds for the domains that an organization may use; both `?` are its guid.
+pub(crate) const USABLE: &str = "(organization_guid IS NULL OR organization_guid = ? OR guid IN (SELECT domain_guid FROM domain_shares WHERE organization_guid = ?))";
 
 pub(crate) async fn by_name(conn: &mut Connection, name: &str) -> sqlx::Result<Option<Domain>> {
     Select::new().is("name", name).first(conn).await
@@ -30,6 +30,14 @@ pub(crate) async fn is_usable(
         .is("guid", domain)
         .exists::<Domain>(conn)
         .await
+}
+
+pub(crate) async fn of_routes(
+    conn: &mut Connection,
+    routes: &[super::route::Route],
+) -> sqlx::Result<Vec<Domain>> {
+    let guids = routes.iter().map(|route| &route.domain_guid);
+    Select::new().any("guid", guids).all(conn).await
 }
 
 /// The first shared domain for apps, else the organization's first private one.

@@ -17,6 +17,7 @@ pub(crate) mod route;
 mod row;
 mod schema;
 mod select;
+pub(crate) mod sight;
 pub(crate) mod space;
 pub(crate) mod task;
 

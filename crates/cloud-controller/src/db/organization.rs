@@ -36,6 +36,18 @@ pub(crate) async fn of_quota(
     Select::new().is("quota_guid", quota_guid).all(conn).await
 }
 
+/// Whether another quota has this one's name.
+pub(crate) async fn is_quota_name_taken(
+    conn: &mut Connection,
+    quota: &OrganizationQuota,
+) -> sqlx::Result<bool> {
+    Select::new()
+        .is("name", &quota.name)
+        .and("guid <> ?", [(&quota.guid).into()])
+        .exists::<OrganizationQuota>(conn)
+        .await
+}
+
 pub(crate) async fn assign_quota(
     conn: &mut Connection,
     organization: &str,

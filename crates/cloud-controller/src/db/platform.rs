@@ -68,17 +68,31 @@ pub(crate) async fn environment_group(
         }))
 }
 
+/// Holds for the groups of a space's running instances: global ones and those bound to it. `?` is the space.
+pub(crate) const RUNNING_IN_SPACE: &str = "(running = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = 'running'))";
+/// As [`RUNNING_IN_SPACE`], for staging.
+pub(crate) const STAGING_IN_SPACE: &str = "(staging = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = 'staging'))";
+
+/// Whether another group has this one's name.
+pub(crate) async fn is_group_name_taken(
+    conn: &mut Connection,
+    group: &SecurityGroup,
+) -> sqlx::Result<bool> {
+    Select::new()
+        .is("name", &group.name)
+        .and("guid <> ?", [(&group.guid).into()])
+        .exists::<SecurityGroup>(conn)
+        .await
+}
+
 /// The groups that hold for a space in a phase (`running`, `staging`): global ones and those bound to it.
 pub(crate) fn groups_for(space: &str, phase: &str) -> Select {
-    let global = if phase == "running" {
-        "running"
+    let condition = if phase == "running" {
+        RUNNING_IN_SPACE
     } else {
-        "staging"
+        STAGING_IN_SPACE
     };
-    Select::new().and(
-        &format!("({global} = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = ?))"),
-        [space.into(), phase.into()],
-    )
+    Select::new().and(condition, [space.into()])
 }
 
 pub(crate) async fn group_spaces(

@@ -48,6 +48,15 @@ pub(crate) async fn of_type(
         .await
 }
 
+/// The processes for which a condition on `app_guid` holds; its only `?` is `arg`.
+pub(crate) async fn where_app(
+    conn: &mut Connection,
+    condition: &str,
+    arg: &str,
+) -> sqlx::Result<Vec<Process>> {
+    Select::new().and(condition, [arg.into()]).all(conn).await
+}
+
 /// All processes of started apps.
 pub(crate) async fn started(conn: &mut Connection) -> sqlx::Result<Vec<Process>> {
     Select::new().and("app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL)", []).all(conn).await

@@ -1,5 +1,7 @@
 //! Users as far as the Cloud Controller knows them, and their roles.
 
+use super::organization::Organization;
+use super::space::Space;
 use super::{Arg, Connection, Json, Select, execute, rows};
 use crate::metadata::Metadata;
 
@@ -67,36 +69,50 @@ pub(crate) async fn see_user(
     .map(drop)
 }
 
-const VISIBLE_SPACES: &str = "SELECT space_guid FROM roles WHERE user_guid = ? AND space_guid IS NOT NULL
-    UNION SELECT s.guid FROM spaces s JOIN roles r ON r.organization_guid = s.organization_guid WHERE r.user_guid = ? AND r.type = 'organization_manager'";
-
-fn twice(user: &str) -> [Arg; 2] {
-    [user.into(), user.into()]
+pub(crate) async fn user(conn: &mut Connection, guid: &str) -> sqlx::Result<Option<User>> {
+    super::by_guid(conn, guid).await
 }
 
-pub(crate) fn in_visible_organizations(select: Select, column: &str, user: &str) -> Select {
-    let condition = format!(
-        "{column} IN (SELECT organization_guid FROM roles WHERE user_guid = ? AND organization_guid IS NOT NULL
-            UNION SELECT s.organization_guid FROM spaces s JOIN roles r ON r.space_guid = s.guid WHERE r.user_guid = ?)"
-    );
-    select.and(&condition, twice(user))
+/// Everybody of this name who was seen here, whatever the case of the name.
+pub(crate) async fn users_by_name(
+    conn: &mut Connection,
+    username: &str,
+    origin: Option<&str>,
+) -> sqlx::Result<Vec<User>> {
+    let select = Select::new().and("username = ? COLLATE NOCASE", [username.into()]);
+    match origin {
+        Some(origin) => select.is("origin", origin),
+        None => select,
+    }
+    .all(conn)
+    .await
 }
 
-pub(crate) fn in_visible_spaces(select: Select, column: &str, user: &str) -> Select {
-    select.and(&format!("{column} IN ({VISIBLE_SPACES})"), twice(user))
+/// Makes a user known; one who is known already stays as they are.
+pub(crate) async fn add_user(conn: &mut Connection, wanted: User) -> sqlx::Result<User> {
+    if let Some(known) = user(conn, &wanted.guid).await? {
+        return Ok(known);
+    }
+    super::insert(conn, &wanted).await?;
+    Ok(wanted)
 }
 
-pub(crate) fn of_visible_apps(select: Select, column: &str, user: &str) -> Select {
-    select.and(
-        &format!("{column} IN (SELECT guid FROM apps WHERE space_guid IN ({VISIBLE_SPACES}))"),
-        twice(user),
-    )
+pub(crate) async fn users_of(conn: &mut Connection, roles: &[Role]) -> sqlx::Result<Vec<User>> {
+    let guids = roles.iter().map(|role| &role.user_guid);
+    Select::new().any("guid", guids).all(conn).await
 }
 
-pub(crate) fn with_visible_routes(select: Select, column: &str, user: &str) -> Select {
-    let condition = format!(
-        "{column} IN ({VISIBLE_SPACES} UNION SELECT s.guid FROM spaces s JOIN roles r ON r.organization_guid = s.organization_guid
-            WHERE r.user_guid = ? AND r.type = 'organization_auditor')"
-    );
-    select.and(&condition, [user.into(), user.into(), user.into()])
+pub(crate) async fn spaces_of(conn: &mut Connection, roles: &[Role]) -> sqlx::Result<Vec<Space>> {
+    let guids = roles.iter().filter_map(|role| role.space_guid.as_ref());
+    Select::new().any("guid", guids).all(conn).await
+}
+
+pub(crate) async fn organizations_of(
+    conn: &mut Connection,
+    roles: &[Role],
+) -> sqlx::Result<Vec<Organization>> {
+    let guids = roles
+        .iter()
+        .filter_map(|role| role.organization_guid.as_ref());
+    Select::new().any("guid", guids).all(conn).await
 }

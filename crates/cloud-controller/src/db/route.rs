@@ -54,6 +54,22 @@ pub(crate) async fn of_domain(conn: &mut Connection, domain: &str) -> sqlx::Resu
     Select::new().is("domain_guid", domain).all(conn).await
 }
 
+/// Whether an organization's spaces have routes on a domain.
+pub(crate) async fn is_domain_used_by(
+    conn: &mut Connection,
+    domain: &str,
+    organization: &str,
+) -> sqlx::Result<bool> {
+    Select::new()
+        .is("domain_guid", domain)
+        .and(
+            "space_guid IN (SELECT guid FROM spaces WHERE organization_guid = ?)",
+            [organization.into()],
+        )
+        .exists::<Route>(conn)
+        .await
+}
+
 pub(crate) async fn of_space(conn: &mut Connection, space: &str) -> sqlx::Result<Vec<Route>> {
     Select::new().is("space_guid", space).all(conn).await
 }
@@ -67,6 +83,19 @@ pub(crate) async fn unmapped(conn: &mut Connection, space: &str) -> sqlx::Result
         .await
 }
 
+/// One destination of a route, unless it belongs to another one.
+pub(crate) async fn destination(
+    conn: &mut Connection,
+    route: &Route,
+    guid: &str,
+) -> sqlx::Result<Option<Destination>> {
+    Select::new()
+        .is("guid", guid)
+        .is("route_guid", &route.guid)
+        .first(conn)
+        .await
+}
+
 pub(crate) async fn destinations(
     conn: &mut Connection,
     route: &str,
@@ -74,6 +103,22 @@ pub(crate) async fn destinations(
     Select::new()
         .is("route_guid", route)
         .order("guid")
+        .all(conn)
+        .await
+}
+
+/// Destinations of a route whose apps are in one space.
+pub(crate) async fn destinations_in_space(
+    conn: &mut Connection,
+    route: &str,
+    space: &str,
+) -> sqlx::Result<Vec<Destination>> {
+    Select::new()
+        .is("route_guid", route)
+        .and(
+            "app_guid IN (SELECT guid FROM apps WHERE space_guid = ?)",
+            [space.into()],
+        )
         .all(conn)
         .await
 }

@@ -26,6 +26,7 @@ pub(super) const STATEMENTS: &[&str] = &[
         "name TEXT NOT NULL COLLATE NOCASE, organization_guid TEXT NOT NULL REFERENCES organizations(guid) ON DELETE CASCADE,
          quota_guid TEXT, allow_ssh INTEGER NOT NULL, metadata TEXT NOT NULL, UNIQUE (organization_guid, name)"
     ),
+    "ALTER TABLE spaces ADD COLUMN suspended INTEGER NOT NULL DEFAULT 0",
     table!("users", "username TEXT, origin TEXT, metadata TEXT NOT NULL"),
     table!(
         "roles",

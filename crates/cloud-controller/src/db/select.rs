@@ -89,22 +89,6 @@ impl Select {
         self.list(&format!("{column} IN (?)"), values)
     }
 
-    /// A filter that the request may not have given.
-    pub(crate) fn any_given(self, column: &str, values: Option<&Vec<String>>) -> Self {
-        match values {
-            None => self,
-            Some(values) => self.any(column, values),
-        }
-    }
-
-    /// As `any_given`, with a condition that holds one `(?)`.
-    pub(crate) fn list_given(self, condition: &str, values: Option<&Vec<String>>) -> Self {
-        match values {
-            None => self,
-            Some(values) => self.list(condition, values),
-        }
-    }
-
     pub(crate) fn order(mut self, order: &str) -> Self {
         self.order = Some(order.to_owned());
         self

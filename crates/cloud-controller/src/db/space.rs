@@ -4,7 +4,7 @@ use super::{Connection, Json, Select, rows};
 use crate::metadata::Metadata;
 
 rows! {
-    Space in "spaces" { name: String, organization_guid: String, quota_guid: Option<String>, allow_ssh: bool, metadata: Json<Metadata> }
+    Space in "spaces" { name: String, organization_guid: String, quota_guid: Option<String>, allow_ssh: bool, suspended: bool, metadata: Json<Metadata> }
 }
 
 pub(crate) async fn by_name(

@@ -1,0 +1,284 @@
+//! The table of endpoints: what each accepts stands where it is registered, and is checked before its handler runs.
+//!
+//! ```text
+//!  token ──▶ scopes ──▶ parameters of the query ──▶ handler ──▶ errors in Cloud Foundry's form
+//!   401       403          400, by name                │
+//!                                       Path, Query, Body (unknown keys 422, by name)
+//! ```
+//!
+//! An endpoint accepts no parameter and no body unless its registration says so:
+//!
+//! ```ignore
+//! Endpoints::default()
+//!     .get("/v3/apps", list).lists(&["names", "space_guids"])
+//!     .post("/v3/apps", create).body(&["name", "relationships.space.data.guid", "metadata"])
+//!     .post("/v3/apps/{guid}/actions/start", start)
+//! ```
+//!
+//! The tests walk over [`Endpoints::described`]: an endpoint without a row in the role table fails them.
+
+use super::body;
+use super::query::Query;
+use crate::auth::Principal;
+use crate::controller::Cc;
+use crate::error::{ApiError, ApiResult};
+use crate::flags::Flag;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::handler::Handler;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::request::Parts;
+use http::{Method, StatusCode, header};
+use std::sync::Arc;
+
+/// The parameters that every list accepts.
+pub(crate) const COMMON: &[&str] = &[
+    "page",
+    "per_page",
+    "order_by",
+    "label_selector",
+    "guids",
+    "created_ats",
+    "updated_ats",
+];
+
+/// What an endpoint accepts beside its path.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepts {
+    pub parameters: Vec<&'static str>,
+    /// The page and the common filters count as well.
+    pub is_list: bool,
+    pub body: Content,
+    /// Needs no token.
+    pub open: bool,
+    /// Needs no token while this flag is off.
+    pub open_unless: Option<Flag>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    None,
+    /// JSON with these keys.
+    Json(&'static [&'static str]),
+    /// The handler reads it: a manifest.
+    Raw,
+    /// The handler reads it: a file of any size.
+    Upload,
+}
+
+/// One endpoint as tests see it.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub method: String,
+    /// `/v3/apps/{guid}`.
+    pub path: String,
+    pub open: bool,
+    pub parameters: Vec<String>,
+    /// The keys of a JSON body: `relationships.space.data.guid`, `destinations[].port`, `var.*`.
+    pub keys: Vec<String>,
+    pub reads_json: bool,
+    pub reads_nothing: bool,
+}
+
+struct Registered {
+    method: Method,
+    path: String,
+    accepts: Accepts,
+    handler: MethodRouter<Cc>,
+}
+
+/// Collects endpoints; modifiers concern the endpoint that was registered last.
+#[derive(Default)]
+pub(crate) struct Endpoints {
+    all: Vec<Registered>,
+}
+
+impl Endpoints {
+    pub(crate) fn get<H: Handler<T, Cc>, T: 'static>(self, path: &str, handler: H) -> Self {
+        self.on(Method::GET, path, on(MethodFilter::GET, handler))
+    }
+    pub(crate) fn post<H: Handler<T, Cc>, T: 'static>(self, path: &str, handler: H) -> Self {
+        self.on(Method::POST, path, on(MethodFilter::POST, handler))
+    }
+    pub(crate) fn put<H: Handler<T, Cc>, T: 'static>(self, path: &str, handler: H) -> Self {
+        self.on(Method::PUT, path, on(MethodFilter::PUT, handler))
+    }
+    pub(crate) fn patch<H: Handler<T, Cc>, T: 'static>(self, path: &str, handler: H) -> Self {
+        self.on(Method::PATCH, path, on(MethodFilter::PATCH, handler))
+    }
+    pub(crate) fn delete<H: Handler<T, Cc>, T: 'static>(self, path: &str, handler: H) -> Self {
+        self.on(Method::DELETE, path, on(MethodFilter::DELETE, handler))
+    }
+
+    fn on(mut self, method: Method, path: &str, handler: MethodRouter<Cc>) -> Self {
+        self.all.push(Registered {
+            method,
+            path: path.to_owned(),
+            accepts: Accepts {
+                parameters: Vec::new(),
+                is_list: false,
+                body: Content::None,
+                open: false,
+                open_unless: None,
+            },
+            handler,
+        });
+        self
+    }
+
+    fn last(mut self, change: impl FnOnce(&mut Accepts)) -> Self {
+        let last = self.all.last_mut().expect("a modifier follows an endpoint");
+        change(&mut last.accepts);
+        self
+    }
+
+    /// Parameters of an endpoint that is no list.
+    pub(crate) fn takes(self, parameters: &[&'static str]) -> Self {
+        self.last(|accepts| accepts.parameters.extend_from_slice(parameters))
+    }
+
+    /// The own parameters of a list, beside [`COMMON`].
+    pub(crate) fn lists(self, parameters: &[&'static str]) -> Self {
+        self.last(|accepts| {
+            accepts.parameters.extend_from_slice(parameters);
+            accepts.parameters.extend_from_slice(COMMON);
+            accepts.is_list = true;
+        })
+    }
+
+    /// The keys of a JSON body, nested ones with dots. `x.*` allows any key below `x`; `x[]` is a list.
+    pub(crate) fn body(self, keys: &'static [&'static str]) -> Self {
+        self.last(|accepts| accepts.body = Content::Json(keys))
+    }
+
+    /// The handler reads the body, which is no JSON.
+    pub(crate) fn raw(self) -> Self {
+        self.last(|accepts| accepts.body = Content::Raw)
+    }
+
+    /// The handler reads the body, which is a file of any size.
+    pub(crate) fn upload(self) -> Self {
+        self.last(|accepts| accepts.body = Content::Upload)
+    }
+
+    /// Needs no token.
+    pub(crate) fn open(self) -> Self {
+        self.last(|accepts| accepts.open = true)
+    }
+
+    /// Needs no token while a flag is off; a token that is sent must be valid.
+    pub(crate) fn open_unless(self, flag: Flag) -> Self {
+        self.last(|accepts| accepts.open_unless = Some(flag))
+    }
+
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.all.extend(other.all);
+        self
+    }
+
+    pub(crate) fn described(&self) -> Vec<Endpoint> {
+        self.all
+            .iter()
+            .map(|endpoint| Endpoint {
+                method: endpoint.method.to_string(),
+                path: endpoint.path.clone(),
+                open: endpoint.accepts.open || endpoint.accepts.open_unless.is_some(),
+                parameters: owned(&endpoint.accepts.parameters),
+                keys: match endpoint.accepts.body {
+                    Content::Json(keys) => owned(keys),
+                    _ => Vec::new(),
+                },
+                reads_json: matches!(endpoint.accepts.body, Content::Json(_)),
+                reads_nothing: endpoint.accepts.body == Content::None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn router(self, cc: &Cc) -> Router<Cc> {
+        let mut router = Router::new();
+        for endpoint in self.all {
+            let mut handler = endpoint.handler;
+            if endpoint.accepts.body == Content::Upload {
+                handler = handler.layer(DefaultBodyLimit::disable());
+            }
+            let entrance = (cc.clone(), Arc::new(endpoint.accepts));
+            router = router.route(
+                &endpoint.path,
+                handler.layer(from_fn_with_state(entrance, enter)),
+            );
+        }
+        router
+    }
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+async fn enter(
+    State((cc, accepts)): State<(Cc, Arc<Accepts>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match admit(&cc, accepts, request).await {
+        Ok(request) => in_form(next.run(request).await).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Leaves principal, query and the body's keys for the handler's extractors.
+async fn admit(cc: &Cc, accepts: Arc<Accepts>, request: Request) -> ApiResult<Request> {
+    let (mut parts, mut content) = request.into_parts();
+    if !accepts.open && !is_open_now(cc, &accepts, &parts).await? {
+        let principal = Principal::of(&parts, cc).await?;
+        if accepts.open_unless.is_none() {
+            principal.check_scope(&parts.method)?;
+        }
+        principal.remember(cc).await?;
+        parts.extensions.insert(principal);
+    }
+    let query = Query::read(&parts.uri, &accepts)?;
+    parts.extensions.insert(query);
+    if accepts.body == Content::None && parts.method != Method::GET && parts.method != Method::HEAD
+    {
+        body::must_be_empty(content).await?;
+        content = axum::body::Body::empty();
+    }
+    parts.extensions.insert(accepts);
+    Ok(Request::from_parts(parts, content))
+}
+
+/// Whether an anonymous request is let in because a flag is off.
+async fn is_open_now(cc: &Cc, accepts: &Accepts, parts: &Parts) -> ApiResult<bool> {
+    match accepts.open_unless {
+        Some(flag) if !parts.headers.contains_key(header::AUTHORIZATION) => {
+            Ok(!flag.is_on(&mut *cc.db.read().await?).await?)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// An extractor of the framework refuses in plain text; clients expect the API's form.
+async fn in_form(response: Response) -> Response {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return response;
+    }
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), 4096)
+        .await
+        .unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(text),
+        StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::bad_request(text),
+        _ if status.is_client_error() => ApiError::new(status.as_u16(), 1004, "BadRequest", text),
+        _ => ApiError::from(anyhow::anyhow!("handler failed: {text}")),
+    }
+    .into_response()
+}

@@ -1,0 +1,367 @@
+//! Who sees which rows, and where a row belongs.
+//!
+//! Every table that the API shows implements [`Seen`]: a condition that holds for the rows that a user's roles show, and the
+//! organization or space whose roles decide about writing. `auth::lookup` is the only reader; a table without an
+//! implementation cannot be looked up by the API at all.
+
+use super::app::App;
+use super::audit_event::AuditEvent;
+use super::build::{Build, Droplet};
+use super::deployment::Deployment;
+use super::domain::Domain;
+use super::organization::{Organization, OrganizationQuota, SpaceQuota};
+use super::package::Package;
+use super::platform::{Buildpack, FeatureFlag, Job, SecurityGroup, Stack};
+use super::process::Process;
+use super::role::{Role, User};
+use super::route::Route;
+use super::space::Space;
+use super::task::Task;
+use super::{Connection, Row, by_guid};
+
+/// A table whose rows callers may look at.
+pub(crate) trait Seen: Row {
+    /// As in `App not found`.
+    const NOUN: &'static str;
+    /// SQL that holds for the rows that a user sees; each `?` is the user's guid. Empty: every caller sees every row.
+    const SEEN: &'static str;
+    /// As `SEEN`, where a list shows more than the single form.
+    const LISTED: &'static str = Self::SEEN;
+    /// What a row belongs to.
+    type Of: Above;
+    /// Names the parent that `Of` starts from.
+    fn parent(&self) -> Parent<'_>;
+}
+
+/// The guid from which a row's organization and space are found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Parent<'a> {
+    Platform,
+    Organization(&'a str),
+    Space(&'a str),
+    App(&'a str),
+}
+
+/// The rows above a row. `None` from `load` means that a parent is gone, and the row with it.
+pub(crate) trait Above: Sized + Send {
+    fn load(
+        conn: &mut Connection,
+        parent: Parent<'_>,
+    ) -> impl Future<Output = sqlx::Result<Option<Self>>> + Send;
+    fn organization(&self) -> Option<&Organization>;
+    fn space(&self) -> Option<&Space>;
+}
+
+/// Above a row that belongs to nobody but the platform.
+#[derive(Clone, Debug)]
+pub(crate) struct OfPlatform;
+
+#[derive(Clone, Debug)]
+pub(crate) struct OfOrganization {
+    pub organization: Organization,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct OfSpace {
+    pub space: Space,
+    pub organization: Organization,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct OfApp {
+    pub app: App,
+    pub space: Space,
+    pub organization: Organization,
+}
+
+/// Above a row that belongs to the platform, to an organization or to a space, as domains and roles do.
+#[derive(Clone, Debug)]
+pub(crate) struct OfAny {
+    pub space: Option<Space>,
+    pub organization: Option<Organization>,
+}
+
+impl Above for OfPlatform {
+    async fn load(_: &mut Connection, _: Parent<'_>) -> sqlx::Result<Option<Self>> {
+        Ok(Some(Self))
+    }
+    fn organization(&self) -> Option<&Organization> {
+        None
+    }
+    fn space(&self) -> Option<&Space> {
+        None
+    }
+}
+
+impl Above for OfOrganization {
+    async fn load(conn: &mut Connection, parent: Parent<'_>) -> sqlx::Result<Option<Self>> {
+        let Parent::Organization(guid) = parent else {
+            return Ok(None);
+        };
+        Ok(by_guid(conn, guid)
+            .await?
+            .map(|organization| Self { organization }))
+    }
+    fn organization(&self) -> Option<&Organization> {
+        Some(&self.organization)
+    }
+    fn space(&self) -> Option<&Space> {
+        None
+    }
+}
+
+impl Above for OfSpace {
+    async fn load(conn: &mut Connection, parent: Parent<'_>) -> sqlx::Result<Option<Self>> {
+        let Parent::Space(guid) = parent else {
+            return Ok(None);
+        };
+        let Some(space) = by_guid::<Space>(conn, guid).await? else {
+            return Ok(None);
+        };
+        Ok(by_guid(conn, &space.organization_guid)
+            .await?
+            .map(|organization| Self {
+                space,
+                organization,
+            }))
+    }
+    fn organization(&self) -> Option<&Organization> {
+        Some(&self.organization)
+    }
+    fn space(&self) -> Option<&Space> {
+        Some(&self.space)
+    }
+}
+
+impl Above for OfApp {
+    async fn load(conn: &mut Connection, parent: Parent<'_>) -> sqlx::Result<Option<Self>> {
+        let Parent::App(guid) = parent else {
+            return Ok(None);
+        };
+        let Some(app) = by_guid::<App>(conn, guid).await? else {
+            return Ok(None);
+        };
+        let above = OfSpace::load(conn, Parent::Space(&app.space_guid)).await?;
+        Ok(above.map(|above| Self {
+            app,
+            space: above.space,
+            organization: above.organization,
+        }))
+    }
+    fn organization(&self) -> Option<&Organization> {
+        Some(&self.organization)
+    }
+    fn space(&self) -> Option<&Space> {
+        Some(&self.space)
+    }
+}
+
+impl Above for OfAny {
+    async fn load(conn: &mut Connection, parent: Parent<'_>) -> sqlx::Result<Option<Self>> {
+        Ok(match parent {
+            Parent::Organization(_) => {
+                OfOrganization::load(conn, parent).await?.map(|above| Self {
+                    space: None,
+                    organization: Some(above.organization),
+                })
+            }
+            Parent::Space(_) => OfSpace::load(conn, parent).await?.map(|above| Self {
+                space: Some(above.space),
+                organization: Some(above.organization),
+            }),
+            Parent::App(_) => OfApp::load(conn, parent).await?.map(|above| Self {
+                space: Some(above.space),
+                organization: Some(above.organization),
+            }),
+            Parent::Platform => Some(Self {
+                space: None,
+                organization: None,
+            }),
+        })
+    }
+    fn organization(&self) -> Option<&Organization> {
+        self.organization.as_ref()
+    }
+    fn space(&self) -> Option<&Space> {
+        self.space.as_ref()
+    }
+}
+
+/// Spaces that a user reads: those of the user's roles, and all of the organizations that the user manages.
+macro_rules! readable_spaces {
+    () => {
+        "SELECT space_guid FROM roles WHERE user_guid = ? AND space_guid IS NOT NULL
+         UNION SELECT s.guid FROM spaces s JOIN roles r ON r.organization_guid = s.organization_guid WHERE r.user_guid = ? AND r.type = 'organization_manager'"
+    };
+}
+
+/// Spaces whose routes a user reads: organization auditors see routes beside the readers of the space.
+macro_rules! spaces_of_readable_routes {
+    () => {
+        concat!(
+            readable_spaces!(),
+            " UNION SELECT s.guid FROM spaces s JOIN roles r ON r.organization_guid = s.organization_guid WHERE r.user_guid = ? AND r.type = 'organization_auditor'"
+        )
+    };
+}
+
+/// Organizations in which a user has any role.
+macro_rules! readable_organizations {
+    () => {
+        "SELECT organization_guid FROM roles WHERE user_guid = ? AND organization_guid IS NOT NULL
+         UNION SELECT s.organization_guid FROM spaces s JOIN roles r ON r.space_guid = s.guid WHERE r.user_guid = ?"
+    };
+}
+
+/// Organizations whose private domains a user reads: not those of plain members and billing managers.
+macro_rules! organizations_of_readable_domains {
+    () => {
+        "SELECT organization_guid FROM roles WHERE user_guid = ? AND type IN ('organization_manager', 'organization_auditor')
+         UNION SELECT s.organization_guid FROM spaces s JOIN roles r ON r.space_guid = s.guid WHERE r.user_guid = ?"
+    };
+}
+
+/// The rows of an app belong to its space.
+macro_rules! of_app {
+    ($($row:ty = $noun:literal),* $(,)?) => {
+        $(impl Seen for $row {
+            const NOUN: &'static str = $noun;
+            const SEEN: &'static str = concat!("app_guid IN (SELECT guid FROM apps WHERE space_guid IN (", readable_spaces!(), "))");
+            type Of = OfApp;
+            fn parent(&self) -> Parent<'_> {
+                Parent::App(&self.app_guid)
+            }
+        })*
+    };
+}
+
+of_app! {
+    Process = "Process",
+    Package = "Package",
+    Droplet = "Droplet",
+    Build = "Build",
+    Deployment = "Deployment",
+    Task = "Task",
+}
+
+/// Every caller sees every row; only the platform's admins may change one.
+macro_rules! of_platform {
+    ($($row:ty = $noun:literal seen $seen:expr),* $(,)?) => {
+        $(impl Seen for $row {
+            const NOUN: &'static str = $noun;
+            const SEEN: &'static str = $seen;
+            type Of = OfPlatform;
+            fn parent(&self) -> Parent<'_> {
+                Parent::Platform
+            }
+        })*
+    };
+}
+
+of_platform! {
+    Stack = "Stack" seen "",
+    Buildpack = "Buildpack" seen "",
+    FeatureFlag = "Feature flag" seen "",
+    OrganizationQuota = "Organization quota" seen "",
+    // Whoever knows a job's guid may read it.
+    Job = "Job" seen "",
+    User = "User" seen "(guid = ? OR guid IN (SELECT o.user_guid FROM roles o WHERE o.organization_guid IN
+        (SELECT m.organization_guid FROM roles m WHERE m.user_guid = ? AND m.organization_guid IS NOT NULL)))",
+    SecurityGroup = "Security group" seen concat!(
+        "(running = 1 OR staging = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid IN (", readable_spaces!(), ")))"
+    ),
+    AuditEvent = "Event" seen "(organization_guid IN (SELECT organization_guid FROM roles WHERE user_guid = ? AND type = 'organization_auditor')
+        OR space_guid IN (SELECT space_guid FROM roles WHERE user_guid = ? AND type IN ('space_developer', 'space_auditor', 'space_supporter')))",
+}
+
+impl Seen for Organization {
+    const NOUN: &'static str = "Organization";
+    const SEEN: &'static str = concat!("guid IN (", readable_organizations!(), ")");
+    type Of = OfOrganization;
+    fn parent(&self) -> Parent<'_> {
+        Parent::Organization(&self.guid)
+    }
+}
+
+impl Seen for Space {
+    const NOUN: &'static str = "Space";
+    const SEEN: &'static str = concat!("guid IN (", readable_spaces!(), ")");
+    type Of = OfSpace;
+    fn parent(&self) -> Parent<'_> {
+        Parent::Space(&self.guid)
+    }
+}
+
+impl Seen for App {
+    const NOUN: &'static str = "App";
+    const SEEN: &'static str = concat!("space_guid IN (", readable_spaces!(), ")");
+    type Of = OfSpace;
+    fn parent(&self) -> Parent<'_> {
+        Parent::Space(&self.space_guid)
+    }
+}
+
+/// The owning space alone decides about the single form; a list holds the routes that are shared into a readable space, too.
+impl Seen for Route {
+    const NOUN: &'static str = "Route";
+    const SEEN: &'static str = concat!("space_guid IN (", spaces_of_readable_routes!(), ")");
+    const LISTED: &'static str = concat!(
+        "(space_guid IN (",
+        spaces_of_readable_routes!(),
+        ") OR guid IN (SELECT route_guid FROM route_shares WHERE space_guid IN (",
+        spaces_of_readable_routes!(),
+        ")))"
+    );
+    type Of = OfSpace;
+    fn parent(&self) -> Parent<'_> {
+        Parent::Space(&self.space_guid)
+    }
+}
+
+/// Shared domains are everybody's; a private one is its organization's and that of those it is shared with.
+impl Seen for Domain {
+    const NOUN: &'static str = "Domain";
+    const SEEN: &'static str = concat!(
+        "(organization_guid IS NULL OR organization_guid IN (",
+        organizations_of_readable_domains!(),
+        ") OR guid IN (SELECT domain_guid FROM domain_shares WHERE organization_guid IN (",
+        organizations_of_readable_domains!(),
+        ")))"
+    );
+    type Of = OfAny;
+    fn parent(&self) -> Parent<'_> {
+        self.organization_guid
+            .as_deref()
+            .map_or(Parent::Platform, Parent::Organization)
+    }
+}
+
+impl Seen for Role {
+    const NOUN: &'static str = "Role";
+    const SEEN: &'static str = concat!(
+        "(organization_guid IN (",
+        readable_organizations!(),
+        ") OR space_guid IN (",
+        readable_spaces!(),
+        "))"
+    );
+    type Of = OfAny;
+    fn parent(&self) -> Parent<'_> {
+        match (&self.organization_guid, &self.space_guid) {
+            (Some(organization), _) => Parent::Organization(organization),
+            (None, Some(space)) => Parent::Space(space),
+            (None, None) => Parent::Platform,
+        }
+    }
+}
+
+/// The managers of the organization see it, and those with a role in a space that it is applied to.
+impl Seen for SpaceQuota {
+    const NOUN: &'static str = "Space quota";
+    const SEEN: &'static str = "(organization_guid IN (SELECT organization_guid FROM roles WHERE user_guid = ? AND type = 'organization_manager')
+        OR guid IN (SELECT s.quota_guid FROM spaces s JOIN roles r ON r.space_guid = s.guid WHERE r.user_guid = ? AND s.quota_guid IS NOT NULL))";
+    type Of = OfOrganization;
+    fn parent(&self) -> Parent<'_> {
+        Parent::Organization(&self.organization_guid)
+    }
+}
