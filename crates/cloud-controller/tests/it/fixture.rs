@@ -45,11 +45,27 @@ pub(crate) fn token(user: &str, scopes: &[&str], lifetime: i64) -> String {
         "user_id": format!("{user}-guid"), "user_name": user, "origin": "uaa", "client_id": "cf", "cid": "cf", "scope": scopes,
         "exp": now + lifetime, "iat": now, "jti": format!("{user}-token"), "aud": ["cloud_controller"],
     });
+    sign(&claims)
+}
+
+/// A token of a client (grant `client_credentials`): it has no user.
+pub(crate) fn client_token(client: &str, scopes: &[&str]) -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
+    sign(&json!({
+        "client_id": client, "cid": client, "scope": scopes, "exp": now + 600, "iat": now,
+        "jti": format!("{client}-token"), "aud": ["cloud_controller"],
+    }))
+}
+
+fn sign(claims: &Value) -> String {
     let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::RS256);
     header.kid = Some("test".to_owned());
     jsonwebtoken::encode(
         &header,
-        &claims,
+        claims,
         &jsonwebtoken::EncodingKey::from_rsa_pem(issuer().private_pem.as_bytes()).unwrap(),
     )
     .unwrap()
@@ -85,7 +101,11 @@ fn identity() -> Identity {
         .clone()
 }
 
+/// What the UAA answers when it is asked for users; without a list it cannot be asked.
+pub(crate) type Users = std::sync::Arc<std::sync::Mutex<Option<Vec<Value>>>>;
+
 pub(crate) struct Foundation {
+    pub(crate) users: Users,
     pub(crate) url: String,
     pub(crate) internal_url: String,
     pub(crate) bbs: clients::bbs::Client,
@@ -93,7 +113,7 @@ pub(crate) struct Foundation {
     pub(crate) space: String,
     pub(crate) organization: String,
     pub(crate) domain: String,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     pub(crate) cell: reqwest::Client,
     stop: CancellationToken,
     running: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
@@ -118,10 +138,20 @@ impl Foundation {
 
         let uaa = listener().await;
         let uaa_url = format!("http://{}", uaa.local_addr().unwrap());
-        let keys = axum::Router::new().route(
-            "/token_keys",
-            axum::routing::get(async || axum::Json(issuer().keys.clone())),
-        );
+        let users: Users = Users::default();
+        let answering = users.clone();
+        let keys = axum::Router::new()
+            .route(
+                "/token_keys",
+                axum::routing::get(async || axum::Json(issuer().keys.clone())),
+            )
+            .route(
+                "/Users",
+                axum::routing::get(async move || match answering.lock().unwrap().clone() {
+                    Some(users) => Ok(axum::Json(json!({ "resources": users }))),
+                    None => Err(axum::http::StatusCode::NOT_FOUND),
+                }),
+            );
         running.push(tokio::spawn(kit::http::serve(
             uaa,
             None,
@@ -148,6 +178,7 @@ impl Foundation {
             controller(&cc_dir, &uaa_url, &bbs_url, sync_interval, &stop).await;
         running.push(controller);
         let mut foundation = Self {
+            users,
             bbs: clients::bbs::Client::new(&bbs_url, &identity()).unwrap(),
             admin: token("admin", ADMIN, 600),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -464,7 +495,7 @@ async fn controller(
     (url, internal_url, tokio::spawn(built.run(stop.clone())))
 }
 
-async fn answer(response: reqwest::Response) -> (u16, Value) {
+pub(crate) async fn answer(response: reqwest::Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     (

@@ -3,7 +3,10 @@
 
 mod apps;
 mod fixture;
+mod fuzz;
 mod organizations;
 mod pushing;
+mod rights;
+mod role_table;
 mod routes;
 mod security_groups;

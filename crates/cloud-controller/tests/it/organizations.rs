@@ -232,7 +232,7 @@ async fn strangers_see_nothing_and_roles_decide() {
     );
     for (method, path, body) in [
         (Method::DELETE, format!("/v3/apps/{app}"), None),
-        (Method::POST, format!("/v3/apps/{app}/actions/start"), None),
+        (Method::POST, format!("/v3/apps/{app}/actions/stop"), None),
         (
             Method::POST,
             "/v3/routes".to_owned(),

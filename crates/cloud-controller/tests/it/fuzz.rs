@@ -1,0 +1,303 @@
+//! Every endpoint under hostile requests: no answer is a 5xx, none takes long, and each refusal has Cloud Foundry's form.
+//!
+//! `CUPOLA_FUZZ_CALLS` (2000) bounds the run; `CUPOLA_FUZZ_SEED` repeats one.
+
+use crate::fixture::*;
+use crate::role_table::World;
+use cloud_controller::Endpoint;
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+/// A small generator (xorshift), so that a seed names a run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % sides.max(1) as u64).unwrap()
+    }
+    fn one<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        &list[self.roll(list.len())]
+    }
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Percent-encoded path segments that are no guid.
+const SEGMENTS: &[&str] = &[
+    "none",
+    "%00",
+    "%FF%FE",
+    "..%2f..",
+    "%2e",
+    "0",
+    "-1",
+    "99999999999999999999",
+    "%F0%9D%95%8F",
+    "%27%20OR%201%3D1--",
+    "%E2%80%AE",
+    "a%0Ab",
+    "web",
+    "ssh",
+    "running",
+];
+
+fn segment(dice: &mut Dice, guids: &[String]) -> String {
+    match dice.roll(10) {
+        0..=5 => dice.one(guids).clone(),
+        6 => "x".repeat(4000),
+        _ => (*dice.one(SEGMENTS)).to_owned(),
+    }
+}
+
+fn path(dice: &mut Dice, endpoint: &Endpoint, guids: &[String]) -> String {
+    let filled: Vec<String> = endpoint
+        .path
+        .split('/')
+        .map(|part| {
+            if part.starts_with('{') {
+                segment(dice, guids)
+            } else {
+                part.to_owned()
+            }
+        })
+        .collect();
+    let mut text = filled.join("/");
+    let mut separator = '?';
+    let parameters = match (dice.roll(3), endpoint.parameters.is_empty()) {
+        (0, false) => 1 + dice.roll(3),
+        (1, true) => dice.roll(2) * dice.roll(2),
+        _ => 0,
+    };
+    for _ in 0..parameters {
+        let name = if endpoint.parameters.is_empty() || dice.roll(8) == 0 {
+            (*dice.one(&[
+                "x",
+                "page",
+                "guids[]",
+                "%00",
+                "created_ats[foo]",
+                "order_by",
+            ]))
+            .to_owned()
+        } else {
+            dice.one(&endpoint.parameters).clone()
+        };
+        let value = match dice.roll(4) {
+            0 => dice.one(guids).clone(),
+            1 => vec!["a"; 500].join(","),
+            _ => (*dice.one(&[
+                "",
+                "0",
+                "-1",
+                "1",
+                "5000",
+                "5001",
+                "true",
+                "99999999999999999999",
+                "%00",
+                "%FF",
+                ",,,",
+                "a=b,!c,d in (e,f)",
+                "(((",
+                "in ()",
+                "2020-01-01T00:00:00Z",
+                "name",
+                "-name",
+                "+id",
+                "process_instances",
+                "space.organization",
+                "%252C",
+                "''\"\\",
+            ]))
+            .replace(' ', "%20"),
+        };
+        let name = name.replace('[', "%5B").replace(']', "%5D");
+        text.push_str(&format!("{separator}{name}={value}"));
+        separator = '&';
+    }
+    text
+}
+
+fn value(dice: &mut Dice, guids: &[String]) -> Value {
+    match dice.roll(24) {
+        0..=4 => json!(dice.one(guids)),
+        5 => Value::Null,
+        6 => json!(true),
+        7 => json!(-1),
+        8 => json!(0),
+        9 => json!(i64::MAX),
+        10 => json!(u64::MAX),
+        11 => json!(1e308),
+        12 => json!(0.5),
+        13 => json!(""),
+        14 => json!("a\0b"),
+        15 => json!("𝕏\u{202e}\u{fffe}"),
+        16 => json!("x".repeat(20_000)),
+        17 => json!([]),
+        18 => json!({}),
+        19 => json!([[[[null]]]]),
+        20 => json!({ "a": { "guid": [1, { "b": {} }] } }),
+        21 => json!("256"),
+        22 => json!(vec!["x"; 300]),
+        _ => (0..60).fold(json!("deep"), |inner, _| json!({ "data": inner })),
+    }
+}
+
+/// Sets a dotted key; `[]` makes a list.
+pub(crate) fn set(map: &mut Map<String, Value>, key: &str, value: Value) {
+    let (part, rest) = match key.split_once('.') {
+        None => {
+            map.insert(key.replace("[]", ""), value);
+            return;
+        }
+        Some(split) => split,
+    };
+    let inner = if rest == "*" { "ANY" } else { rest };
+    let is_list = part.ends_with("[]");
+    let slot = map.entry(part.replace("[]", "")).or_insert(Value::Null);
+    let target = if is_list {
+        if !slot.get(0).is_some_and(Value::is_object) {
+            *slot = json!([{}]);
+        }
+        slot.get_mut(0)
+    } else {
+        if !slot.is_object() {
+            *slot = json!({});
+        }
+        Some(slot)
+    };
+    if let Some(Value::Object(object)) = target {
+        set(object, inner, value);
+    }
+}
+
+fn body(dice: &mut Dice, endpoint: &Endpoint, guids: &[String]) -> Vec<u8> {
+    match dice.roll(14) {
+        0 => b"{".to_vec(),
+        1 => b"[]".to_vec(),
+        2 => b"null".to_vec(),
+        3 => b"\"text\"".to_vec(),
+        4 => vec![b'['; 20_000],
+        5 => vec![0xff, 0xfe, b'{', b'}'],
+        6 => b"a: &a [x, *a]\nb: [*a, *a]".to_vec(),
+        7 => br#"{"unknown":{"deep":[1]}}"#.to_vec(),
+        _ => {
+            let mut map = Map::new();
+            for key in &endpoint.keys {
+                // Sometimes every key has a plausible value, so that the request gets further.
+                match (dice.roll(4), key.ends_with("guid")) {
+                    (0, _) => {}
+                    (1, _) => set(&mut map, key, value(dice, guids)),
+                    (_, true) => set(&mut map, key, json!(dice.one(guids))),
+                    _ => set(&mut map, key, json!("bits")),
+                }
+            }
+            serde_json::to_vec(&map).unwrap()
+        }
+    }
+}
+
+/// The guids of one thing of each kind.
+async fn guids(world: &World) -> Vec<String> {
+    let mut guids = world.inventory().await;
+    guids.push("M-guid".to_owned());
+    guids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_requests_get_answers_in_form() {
+    let (calls, seed) = (
+        setting("CUPOLA_FUZZ_CALLS", 2000),
+        setting("CUPOLA_FUZZ_SEED", 20_260_820),
+    );
+    let world = World::start().await;
+    let endpoints = cloud_controller::endpoints();
+    let mut dice = Dice(seed | 1);
+    let mut things = guids(&world).await;
+    let client = client_token("ci", USER);
+    let mut wrong = Vec::new();
+    let mut statuses = std::collections::BTreeMap::<u16, u32>::new();
+    for call in 0..calls {
+        if call % 1000 == 999 {
+            things = guids(&world).await;
+        }
+        let endpoint = &endpoints[usize::try_from(call).unwrap() % endpoints.len()];
+        let who = *dice.one(&['A', 'A', 'D', 'D', 'M', 'S', 'N', 'R', '-', 'c']);
+        // An administrator's deletions would leave nothing to try.
+        let known = if endpoint.method == "DELETE" && who == 'A' && dice.roll(10) > 0 {
+            vec!["none".to_owned()]
+        } else {
+            things.clone()
+        };
+        let path = path(&mut dice, endpoint, &known);
+        let body = body(&mut dice, endpoint, &known);
+        let kind = *dice.one(&[
+            "application/json",
+            "application/json",
+            "application/x-yaml",
+            "multipart/form-data; boundary=b",
+            "text/plain",
+        ]);
+        let mut request = world
+            .f
+            .http
+            .request(
+                endpoint.method.parse().unwrap(),
+                format!("{}{path}", world.f.url),
+            )
+            .timeout(Duration::from_secs(30))
+            .header("content-type", kind);
+        match who {
+            '-' => {}
+            'c' => request = request.header("authorization", format!("bearer {client}")),
+            who => {
+                request = request.header("authorization", format!("bearer {}", world.token(who)))
+            }
+        }
+        if endpoint.method != "GET" {
+            request = request.body(body.clone());
+        }
+        let shown = || {
+            format!(
+                "{} {path} as {who} ({kind}): {}",
+                endpoint.method,
+                String::from_utf8_lossy(&body[..body.len().min(400)])
+            )
+        };
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => panic!("no answer to {}: {error}", shown()),
+        };
+        let (status, answer) = answer(response).await;
+        *statuses.entry(status).or_default() += 1;
+        if status >= 500 || (status >= 400 && !in_form(&answer)) {
+            wrong.push(format!("{status} {answer} to {}", shown()));
+        }
+    }
+    println!("{calls} hostile calls, seed {seed}: {statuses:?}");
+    world.finish().await;
+    assert!(
+        wrong.is_empty(),
+        "{} of {calls}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+fn in_form(answer: &Value) -> bool {
+    let v3 = answer["errors"].as_array().is_some_and(|errors| {
+        !errors.is_empty()
+            && errors.iter().all(|error| {
+                error["code"].is_i64() && error["title"].is_string() && error["detail"].is_string()
+            })
+    });
+    v3 || (answer["code"].is_i64() && answer["error_code"].is_string())
+}

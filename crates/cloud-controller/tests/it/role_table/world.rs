@@ -1,0 +1,469 @@
+//! What the role table is held against: an organization, a space, one caller of each kind, and things on demand.
+
+use super::{Row, Sent};
+use crate::fixture::*;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The kinds of callers, as the table's header names them.
+pub(crate) const COLUMNS: &str = "ARGMUBODPISN";
+
+pub(crate) struct World {
+    pub(crate) f: Foundation,
+    tokens: HashMap<char, String>,
+    standing: Mutex<HashMap<String, String>>,
+    number: AtomicUsize,
+}
+
+/// The role of each column in the organization and in the space.
+const ROLES: &[(char, Option<&str>, Option<&str>)] = &[
+    ('M', Some("organization_manager"), None),
+    ('U', Some("organization_auditor"), None),
+    ('B', Some("organization_billing_manager"), None),
+    ('O', Some("organization_user"), None),
+    ('D', Some("organization_user"), Some("space_developer")),
+    ('P', Some("organization_user"), Some("space_manager")),
+    ('I', Some("organization_user"), Some("space_auditor")),
+    ('S', Some("organization_user"), Some("space_supporter")),
+];
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        let f = Foundation::start().await;
+        let mut tokens = HashMap::from([('A', f.admin.clone())]);
+        let writes = "cloud_controller.write";
+        for (column, scope) in [
+            ('R', "cloud_controller.admin_read_only"),
+            ('G', "cloud_controller.global_auditor"),
+        ] {
+            let token = token(&column.to_string(), &[scope, writes], 600);
+            tokens.insert(column, token);
+        }
+        for column in "MUBODPISN".chars() {
+            tokens.insert(column, token(&column.to_string(), USER, 600));
+        }
+        let world = Self {
+            f,
+            tokens,
+            standing: Mutex::default(),
+            number: AtomicUsize::new(0),
+        };
+        for (column, in_organization, in_space) in ROLES {
+            let user = format!("{column}-guid");
+            if let Some(kind) = in_organization {
+                let organization = world.f.organization.clone();
+                world.give(kind, &user, "organization", &organization).await;
+            }
+            if let Some(kind) = in_space {
+                let space = world.f.space.clone();
+                world.give(kind, &user, "space", &space).await;
+            }
+        }
+        // The callers are known by name from their first request on.
+        for token in world.tokens.values() {
+            world.f.call_as(token, Method::GET, "/v3/users", None).await;
+        }
+        world
+    }
+
+    pub(crate) async fn finish(self) {
+        self.f.finish().await;
+    }
+
+    pub(crate) fn token(&self, column: char) -> &str {
+        &self.tokens[&column]
+    }
+
+    pub(crate) async fn as_(
+        &self,
+        column: char,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        self.f.call_as(self.token(column), method, path, body).await
+    }
+
+    /// Gives a role; answers its guid.
+    pub(crate) async fn give(&self, kind: &str, user: &str, place: &str, guid: &str) -> String {
+        let body = json!({ "type": kind, "relationships": { "user": { "data": { "guid": user } }, place: { "data": { "guid": guid } } } });
+        let role = self.f.send(Method::POST, "/v3/roles", body).await;
+        role["guid"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn set_flag(&self, flag: &str, enabled: bool) {
+        let path = format!("/v3/feature_flags/{flag}");
+        self.f
+            .send(Method::PATCH, &path, json!({ "enabled": enabled }))
+            .await;
+    }
+
+    pub(crate) async fn suspend(&self, organization: bool, space: bool) {
+        for (path, suspended) in [
+            (
+                format!("/v3/organizations/{}", self.f.organization),
+                organization,
+            ),
+            (format!("/v3/spaces/{}", self.f.space), space),
+        ] {
+            self.f
+                .send(Method::PATCH, &path, json!({ "suspended": suspended }))
+                .await;
+        }
+    }
+
+    pub(super) async fn send(
+        &self,
+        column: char,
+        row: &Row,
+        path: &str,
+        sent: String,
+    ) -> (u16, Value) {
+        let request = self
+            .f
+            .http
+            .request(row.method.clone(), format!("{}{path}", self.f.url))
+            .header("authorization", format!("bearer {}", self.token(column)));
+        let request = match row.sent {
+            Sent::Nothing => request,
+            Sent::Json(_) => request.json(&serde_json::from_str::<Value>(&sent).unwrap()),
+            Sent::Yaml(_) => request
+                .header("content-type", "application/x-yaml")
+                .body(sent),
+            Sent::Zip => {
+                let bits = reqwest::multipart::Part::bytes(zip("run", "#!x")).file_name("bits.zip");
+                request.multipart(reqwest::multipart::Form::new().part("bits", bits))
+            }
+        };
+        answer(request.send().await.unwrap()).await
+    }
+
+    /// The guid of one thing of each kind.
+    pub(crate) async fn inventory(&self) -> Vec<String> {
+        let mut things = self.things(true, 'A');
+        let kinds = "{org} {space} {second_space} {app} {running_app} {package} {empty_package} {build} {droplet} {empty_droplet} {deployment} {task} {route} {destination} {domain} {shared_domain} {org_role} {space_role} {quota} {group} {global_group} {stack} {buildpack} {event} {job} {member}";
+        let filled = things.fill(kinds).await;
+        filled.split(' ').map(str::to_owned).collect()
+    }
+
+    /// The things of one call: its own, or those that stand for all calls.
+    pub(super) fn things(&self, fresh: bool, column: char) -> Things<'_> {
+        Things {
+            world: self,
+            fresh,
+            column,
+            made: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("n{}", self.number.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn post(&self, path: &str, body: Value) -> String {
+        let made = self.f.send(Method::POST, path, body).await;
+        made["guid"].as_str().unwrap().to_owned()
+    }
+
+    async fn upload(&self, path: &str) {
+        let bits = reqwest::multipart::Part::bytes(zip("run", "#!x")).file_name("bits.zip");
+        let request = self
+            .f
+            .http
+            .post(format!("{}{path}/upload", self.f.url))
+            .header("authorization", format!("bearer {}", self.f.admin))
+            .multipart(reqwest::multipart::Form::new().part("bits", bits));
+        let (status, body) = answer(request.send().await.unwrap()).await;
+        assert!((200..300).contains(&status), "{path}: {status} {body}");
+    }
+}
+
+/// Fills the placeholders of one call.
+pub(super) struct Things<'a> {
+    world: &'a World,
+    fresh: bool,
+    column: char,
+    made: HashMap<String, String>,
+}
+
+impl Things<'_> {
+    /// Replaces each `{thing}` by its guid; `{=text}` is the text itself. Braces around anything else stay.
+    pub(super) async fn fill(&mut self, text: &str) -> String {
+        let mut filled = String::new();
+        let mut rest = text;
+        while let Some(start) = rest.find('{') {
+            let (before, from) = rest.split_at(start);
+            filled.push_str(before);
+            let end = from.find('}').unwrap_or(from.len());
+            let name = &from[1..end.max(1)];
+            let is_name = !name.is_empty()
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_=:".contains(c));
+            if is_name {
+                filled.push_str(&self.thing(name).await);
+                rest = &from[end + 1..];
+            } else {
+                filled.push('{');
+                rest = &from[1..];
+            }
+        }
+        filled + rest
+    }
+
+    async fn thing(&mut self, name: &str) -> String {
+        if let Some(text) = name.strip_prefix('=') {
+            return text.to_owned();
+        }
+        if name == "name" {
+            return self.world.name();
+        }
+        // `droplet:app` is what was made beside the droplet.
+        let key = name.split(':').next().unwrap_or(name).to_owned();
+        if let Some(known) = self.made.get(name) {
+            return known.clone();
+        }
+        if !self.fresh {
+            let standing = self.world.standing.lock().unwrap().get(name).cloned();
+            if let Some(known) = standing {
+                return known;
+            }
+        }
+        for (name, guid) in self.make(&key).await {
+            if !self.fresh {
+                let mut standing = self.world.standing.lock().unwrap();
+                standing.insert(name.clone(), guid.clone());
+            }
+            self.made.insert(name, guid);
+        }
+        self.made[name].clone()
+    }
+
+    async fn make(&mut self, name: &str) -> Vec<(String, String)> {
+        let one = |guid: String| vec![(name.to_owned(), guid)];
+        let (w, f) = (self.world, &self.world.f);
+        match name {
+            "org" => one(f.organization.clone()),
+            "space" => one(f.space.clone()),
+            "shared_domain" => one(f.domain.clone()),
+            "doomed_org" if self.fresh => one(self.organization().await),
+            "doomed_org" => one(f.organization.clone()),
+            "doomed_space" if self.fresh => one(self.space().await),
+            "doomed_space" => one(f.space.clone()),
+            "second_org" => {
+                let guid = self.organization().await;
+                // Sharing a domain needs the manager's role in both.
+                w.give("organization_manager", "M-guid", "organization", &guid)
+                    .await;
+                one(guid)
+            }
+            "second_space" => {
+                let guid = self.space().await;
+                for (user, kind) in [("D-guid", "space_developer"), ("S-guid", "space_supporter")] {
+                    w.give(kind, user, "space", &guid).await;
+                }
+                one(guid)
+            }
+            "app" => one(self.app().await),
+            "running_app" => {
+                let app = f.started_app(&w.name()).await;
+                let lrp = f.lrps(&app).await.remove(0);
+                f.run_instance(&lrp.process_guid, 0).await;
+                one(app)
+            }
+            "package" => {
+                let guid = self.package().await;
+                w.upload(&format!("/v3/packages/{guid}")).await;
+                one(guid)
+            }
+            "empty_package" => one(self.package().await),
+            "build" => {
+                let package = self.package().await;
+                w.upload(&format!("/v3/packages/{package}")).await;
+                let body = json!({ "package": { "guid": package } });
+                one(w.post("/v3/builds", body).await)
+            }
+            "droplet" => {
+                let (app, droplet) = self.droplet().await;
+                w.upload(&format!("/v3/droplets/{droplet}")).await;
+                vec![(name.to_owned(), droplet), (format!("{name}:app"), app)]
+            }
+            "empty_droplet" => one(self.droplet().await.1),
+            "deployment" => {
+                let app = f.started_app(&w.name()).await;
+                one(w
+                    .post(
+                        "/v3/deployments",
+                        json!({ "relationships": { "app": { "data": { "guid": app } } } }),
+                    )
+                    .await)
+            }
+            "task" => {
+                let app = self.app().await;
+                one(w
+                    .post(
+                        &format!("/v3/apps/{app}/tasks"),
+                        json!({ "command": "true" }),
+                    )
+                    .await)
+            }
+            "route" => one(f.create_route(&w.name(), "").await),
+            "shared_route" => {
+                let (route, space) = (
+                    f.create_route(&w.name(), "").await,
+                    Box::pin(self.thing("second_space")).await,
+                );
+                let path = format!("/v3/routes/{route}/relationships/shared_spaces");
+                f.send(Method::POST, &path, json!({ "data": [{ "guid": space }] }))
+                    .await;
+                one(route)
+            }
+            "destination" => {
+                let (route, app) = (f.create_route(&w.name(), "").await, self.app().await);
+                let mapped = f.map(&route, &app).await;
+                let destination = mapped["destinations"][0]["guid"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned();
+                vec![
+                    (name.to_owned(), destination),
+                    (format!("{name}:route"), route),
+                ]
+            }
+            "domain" => one(self.domain().await),
+            "doomed_shared_domain" => one(w
+                .post(
+                    "/v3/domains",
+                    json!({ "name": format!("{}.test", w.name()) }),
+                )
+                .await),
+            "lent_domain" => {
+                let (domain, to) = (
+                    self.domain().await,
+                    Box::pin(self.thing("second_org")).await,
+                );
+                let path = format!("/v3/domains/{domain}/relationships/shared_organizations");
+                f.send(Method::POST, &path, json!({ "data": [{ "guid": to }] }))
+                    .await;
+                one(domain)
+            }
+            "user" => one(w.post("/v3/users", json!({ "guid": w.name() })).await),
+            "member" => {
+                let user = w.post("/v3/users", json!({ "guid": w.name() })).await;
+                w.give("organization_user", &user, "organization", &f.organization)
+                    .await;
+                one(user)
+            }
+            "org_role" => one(w
+                .give(
+                    "organization_user",
+                    &w.name(),
+                    "organization",
+                    &f.organization,
+                )
+                .await),
+            "space_role" => {
+                let user = w.name();
+                w.give("organization_user", &user, "organization", &f.organization)
+                    .await;
+                one(w.give("space_auditor", &user, "space", &f.space).await)
+            }
+            "quota" => one(w
+                .post("/v3/organization_quotas", json!({ "name": w.name() }))
+                .await),
+            "group" => {
+                let bound = json!({ "running_spaces": { "data": [{ "guid": f.space }] } });
+                one(w
+                    .post(
+                        "/v3/security_groups",
+                        json!({ "name": w.name(), "relationships": bound }),
+                    )
+                    .await)
+            }
+            "global_group" => {
+                one(first(f, "/v3/security_groups?globally_enabled_running=true").await)
+            }
+            "stack" => one(first(f, "/v3/stacks").await),
+            "buildpack" => one(first(f, "/v3/buildpacks").await),
+            "event" => {
+                let app = self.app().await;
+                one(first(f, &format!("/v3/audit_events?target_guids={app}")).await)
+            }
+            "job" => {
+                let route = f.create_route(&w.name(), "").await;
+                one(w.job(Method::DELETE, &format!("/v3/routes/{route}")).await)
+            }
+            other => panic!(
+                "the table names an unknown thing: {other} (column {})",
+                self.column
+            ),
+        }
+    }
+
+    async fn organization(&self) -> String {
+        let body = json!({ "name": self.world.name() });
+        self.world.post("/v3/organizations", body).await
+    }
+
+    async fn space(&self) -> String {
+        let organization = json!({ "data": { "guid": self.world.f.organization } });
+        let body =
+            json!({ "name": self.world.name(), "relationships": { "organization": organization } });
+        self.world.post("/v3/spaces", body).await
+    }
+
+    async fn domain(&self) -> String {
+        let organization = json!({ "data": { "guid": self.world.f.organization } });
+        let body = json!({ "name": format!("{}.test", self.world.name()), "relationships": { "organization": organization } });
+        self.world.post("/v3/domains", body).await
+    }
+
+    async fn package(&self) -> String {
+        let app = self.world.f.create_app(&self.world.name()).await;
+        let body =
+            json!({ "type": "bits", "relationships": { "app": { "data": { "guid": app } } } });
+        self.world.post("/v3/packages", body).await
+    }
+
+    /// An app and a droplet of it that awaits its upload.
+    async fn droplet(&self) -> (String, String) {
+        let app = self.world.f.create_app(&self.world.name()).await;
+        let body = json!({ "relationships": { "app": { "data": { "guid": app } } }, "process_types": { "web": "./run" } });
+        let droplet = self.world.post("/v3/droplets", body).await;
+        (app, droplet)
+    }
+
+    /// A stopped app with a current droplet.
+    async fn app(&self) -> String {
+        let (app, droplet) = self.droplet().await;
+        self.world.upload(&format!("/v3/droplets/{droplet}")).await;
+        let path = format!("/v3/apps/{app}/relationships/current_droplet");
+        let body = json!({ "data": { "guid": droplet } });
+        self.world.f.send(Method::PATCH, &path, body).await;
+        app
+    }
+}
+
+async fn first(f: &Foundation, path: &str) -> String {
+    f.get(path).await["resources"][0]["guid"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+impl World {
+    /// The guid of the job that a request starts.
+    async fn job(&self, method: Method, path: &str) -> String {
+        let request = self
+            .f
+            .http
+            .request(method, format!("{}{path}", self.f.url))
+            .header("authorization", format!("bearer {}", self.f.admin));
+        let response = request.send().await.unwrap();
+        let location = response.headers()["location"].to_str().unwrap();
+        location.rsplit('/').next().unwrap().to_owned()
+    }
+}
