@@ -5,10 +5,13 @@
 use crate::convert;
 use crate::journal::Write;
 use crate::state::{Cells, Desired, State, TaskRecord, now};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use ids::{Domain, ProcessGuid, TaskGuid};
+use kit::db::Database;
+use lrp::Nanos;
 use prost::Message as _;
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
-use sqlx::{Connection as _, Row as _};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row as _};
 use std::path::Path;
 use std::sync::Arc;
 use wire::bbs as m;
@@ -24,105 +27,199 @@ const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 ];
 
-pub(crate) async fn open(data_dir: &Path) -> Result<SqlitePool> {
-    kit::db::open(&data_dir.join("bbs.db"), SCHEMA).await
+pub(crate) async fn open(data_dir: &Path) -> Result<Database> {
+    Database::open(&data_dir.join("bbs.db"), SCHEMA).await
 }
 
-/// All that was stored.
-pub(crate) async fn load(pool: &SqlitePool) -> Result<State> {
+/// All that was stored. A row that cannot be read is reported and left out.
+pub(crate) async fn load(database: &Database) -> Result<State> {
     let mut state = State {
         cells: Cells::starting_at(now()),
         ..State::default()
     };
-    for row in sqlx::query("SELECT process_guid, lrp FROM desired_lrps")
-        .fetch_all(pool)
-        .await
-        .context("load desired LRPs")?
-    {
-        let (guid, blob): (String, Vec<u8>) = (row.get(0), row.get(1));
-        let lrp = m::DesiredLrp::decode(blob.as_slice())
-            .with_context(|| format!("decode stored desired LRP {guid}"))?;
-        state.desired.insert(guid.into(), Desired::new(lrp));
+    let tables = Tables(database);
+    for row in tables.rows("desired_lrps", "process_guid, lrp").await? {
+        match desired(&row) {
+            Ok((guid, desired)) => {
+                state.desired.insert(guid, desired);
+            }
+            // Its instances run on until somebody desires it anew.
+            Err(damage) => {
+                state
+                    .damaged
+                    .extend(damage.key.clone().map(ProcessGuid::from));
+                damage.report("desired_lrps");
+            }
+        }
     }
-    for row in sqlx::query("SELECT process_guid, instance_index, lrp FROM actual_lrps")
-        .fetch_all(pool)
-        .await
-        .context("load actual LRPs")?
+    for row in tables
+        .rows("actual_lrps", "process_guid, lrp, instance_index")
+        .await?
     {
-        let (guid, index, blob): (String, i32, Vec<u8>) = (row.get(0), row.get(1), row.get(2));
-        let lrp = m::ActualLrp::decode(blob.as_slice())
-            .with_context(|| format!("decode stored actual LRP {guid}/{index}"))?;
-        state.load_actual(convert::stored_actual(&lrp).with_context(|| {
-            format!("stored actual LRP {guid}/{index} has state {:?}", lrp.state)
-        })?);
+        match actual(&row) {
+            Ok(actual) => state.load_actual(actual),
+            Err(damage) => damage.report("actual_lrps"),
+        }
     }
-    for row in sqlx::query("SELECT guid, task FROM tasks")
-        .fetch_all(pool)
-        .await
-        .context("load tasks")?
-    {
-        let (guid, blob): (String, Vec<u8>) = (row.get(0), row.get(1));
-        let wire = m::Task::decode(blob.as_slice())
-            .with_context(|| format!("decode stored task {guid}"))?;
-        let task = convert::stored_task(&wire)
-            .with_context(|| format!("stored task {guid} has state {}", wire.state))?;
-        state.tasks.insert(
-            guid.into(),
-            TaskRecord {
-                task,
-                wire: Arc::new(wire),
-            },
-        );
+    for row in tables.rows("tasks", "guid, task").await? {
+        match task(&row) {
+            Ok((guid, task)) => {
+                state.tasks.insert(guid, task);
+            }
+            Err(damage) => damage.report("tasks"),
+        }
     }
-    for row in sqlx::query("SELECT domain, expires_at FROM domains")
-        .fetch_all(pool)
-        .await
-        .context("load domains")?
-    {
-        let (domain, expires): (String, Option<i64>) = (row.get(0), row.get(1));
-        state.domains.insert(domain.into(), expires);
+    for row in tables.rows("domains", "domain, expires_at").await? {
+        match domain(&row) {
+            Ok((domain, expires)) => {
+                state.domains.insert(domain, expires);
+            }
+            Err(damage) => damage.report("domains"),
+        }
     }
     Ok(state)
 }
 
-/// The locks and presences, with their times to live in seconds.
-pub(crate) async fn load_locks(pool: &SqlitePool) -> Result<Vec<(Resource, i64)>> {
-    let rows = sqlx::query("SELECT resource, ttl_seconds FROM locks")
-        .fetch_all(pool)
-        .await
-        .context("load locks")?;
-    rows.iter()
-        .map(|row| {
-            Ok((
-                Resource::decode(row.get::<Vec<u8>, _>(0).as_slice())
-                    .context("decode stored lock")?,
-                row.get(1),
-            ))
-        })
-        .collect()
+/// The locks and presences, with their times to live in seconds. One that cannot be read is reported and free.
+pub(crate) async fn load_locks(database: &Database) -> Result<Vec<(Resource, i64)>> {
+    let rows = Tables(database)
+        .rows("locks", "key, resource, ttl_seconds")
+        .await?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| lock(row).map_err(|damage| damage.report("locks")).ok())
+        .collect())
+}
+
+/// Reads whole tables.
+struct Tables<'a>(&'a Database);
+
+impl Tables<'_> {
+    async fn rows(&self, table: &str, columns: &str) -> Result<Vec<SqliteRow>> {
+        sqlx::query(AssertSqlSafe(format!("SELECT {columns} FROM {table}")))
+            .fetch_all(self.0.readers())
+            .await
+            .with_context(|| format!("load the table {table} of {}", self.0.path().display()))
+    }
+}
+
+/// A row that cannot be read.
+struct Damage {
+    /// What its first column still says.
+    key: Option<String>,
+    error: anyhow::Error,
+}
+
+impl Damage {
+    fn report(self, table: &str) {
+        tracing::error!(
+            file = "bbs.db",
+            table,
+            key = self.key.as_deref().unwrap_or("(unreadable)"),
+            error = format!("{:#}", self.error),
+            "row-damaged: it is left out"
+        );
+    }
+}
+
+type Read<T> = Result<T, Damage>;
+
+/// Reads one row; what goes wrong is reported with its first column.
+fn read<T>(row: &SqliteRow, read: impl FnOnce(&str) -> Result<T>) -> Read<T> {
+    let key = row.try_get::<String, _>(0);
+    match key {
+        Err(error) => Err(Damage {
+            key: row.try_get_unchecked(0).ok(),
+            error: error.into(),
+        }),
+        Ok(key) => read(&key).map_err(|error| Damage {
+            key: Some(key),
+            error,
+        }),
+    }
+}
+
+fn message<M: prost::Message + Default>(row: &SqliteRow) -> Result<M> {
+    Ok(M::decode(row.try_get::<&[u8], _>(1)?)?)
+}
+
+fn desired(row: &SqliteRow) -> Read<(ProcessGuid, Desired)> {
+    read(row, |guid| {
+        let lrp: m::DesiredLrp = message(row)?;
+        ensure!(lrp.process_guid == guid, "it is of {:?}", lrp.process_guid);
+        Ok((guid.into(), Desired::new(lrp)))
+    })
+}
+
+fn actual(row: &SqliteRow) -> Read<lrp::ActualLrp> {
+    read(row, |guid| {
+        let (lrp, index): (m::ActualLrp, i32) = (message(row)?, row.try_get(2)?);
+        let stored = convert::stored_actual(&lrp)
+            .with_context(|| format!("its state is {:?}", lrp.state))?;
+        let key = &stored.key;
+        ensure!(
+            key.process_guid.as_str() == guid && key.index == index,
+            "it is of {}/{}",
+            key.process_guid,
+            key.index
+        );
+        Ok(stored)
+    })
+}
+
+fn task(row: &SqliteRow) -> Read<(TaskGuid, TaskRecord)> {
+    read(row, |guid| {
+        let wire: m::Task = message(row)?;
+        ensure!(wire.task_guid == guid, "it is of {:?}", wire.task_guid);
+        let task =
+            convert::stored_task(&wire).with_context(|| format!("its state is {}", wire.state))?;
+        let wire = Arc::new(wire);
+        Ok((guid.into(), TaskRecord { task, wire }))
+    })
+}
+
+fn domain(row: &SqliteRow) -> Read<(Domain, Option<Nanos>)> {
+    read(row, |domain| Ok((domain.into(), row.try_get(1)?)))
+}
+
+fn lock(row: &SqliteRow) -> Read<(Resource, i64)> {
+    read(row, |key| {
+        let resource: Resource = message(row)?;
+        ensure!(resource.key == key, "it is of {:?}", resource.key);
+        Ok((resource, row.try_get(2)?))
+    })
 }
 
 /// Who this BBS is to locket: the same after each start.
-pub(crate) async fn node_id(pool: &SqlitePool) -> Result<String> {
+pub(crate) async fn node_id(database: &Database) -> Result<String> {
+    let known = sqlx::query("SELECT value FROM meta WHERE key = 'node_id'")
+        .fetch_optional(database.readers())
+        .await
+        .context("load node id")?;
+    if let Some(id) = known.and_then(|row| row.try_get(0).ok()) {
+        return Ok(id);
+    }
     let fresh = format!("bbs-{}", uuid::Uuid::new_v4());
-    sqlx::query("INSERT INTO meta (key, value) VALUES ('node_id', $1) ON CONFLICT DO NOTHING")
-        .bind(fresh)
-        .execute(pool)
-        .await
-        .context("store node id")?;
-    Ok(sqlx::query("SELECT value FROM meta WHERE key = 'node_id'")
-        .fetch_one(pool)
-        .await
-        .context("load node id")?
-        .get(0))
+    let change =
+        sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('node_id', $1)").bind(&fresh);
+    database.execute(change).await.context("store node id")?;
+    Ok(fresh)
+}
+
+/// Whether a change can be made durable.
+pub(crate) async fn try_to_write(database: &Database) -> Result<()> {
+    let change = sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('written', $1)")
+        .bind(now().to_string());
+    database.execute(change).await?;
+    Ok(())
 }
 
 /// Writes all of them in one transaction: when this returns they are durable.
 pub(crate) async fn write<'a>(
-    connection: &mut SqliteConnection,
+    database: &Database,
     writes: impl Iterator<Item = &'a Write>,
 ) -> Result<()> {
-    let mut transaction = connection.begin().await.context("begin transaction")?;
+    let mut transaction = database.begin().await.context("begin transaction")?;
     for write in writes {
         let query = match write {
             Write::Desired(guid, Some(lrp)) => {

@@ -32,9 +32,14 @@ impl Failure {
 
     /// The store has stopped: nothing can be promised any more.
     pub(crate) fn stopped() -> Self {
+        Self::new(ErrorType::Unrecoverable, "the BBS is stopping")
+    }
+
+    /// Nothing was changed; the same request may succeed later.
+    pub(crate) fn unwritten(why: impl std::fmt::Display) -> Self {
         Self::new(
-            ErrorType::Unrecoverable,
-            "the BBS's database cannot be written; the BBS is stopping",
+            ErrorType::UnknownError,
+            format!("the BBS's database cannot be written: {why}"),
         )
     }
 }

@@ -86,10 +86,10 @@ pub struct Bbs {
 impl Bbs {
     /// Opens the database and reads everything. Must be called inside a tokio runtime.
     pub async fn build(config: Config) -> Result<Self> {
-        let pool = db::open(&config.data_dir).await?;
-        let state = db::load(&pool).await?;
-        let locks = db::load_locks(&pool).await?;
-        let node_id = db::node_id(&pool).await?;
+        let database = db::open(&config.data_dir).await?;
+        let state = db::load(&database).await?;
+        let locks = db::load_locks(&database).await?;
+        let node_id = db::node_id(&database).await?;
         tracing::info!(
             desired_lrps = state.desired.len(),
             actual_lrps = state.slots().count(),
@@ -99,7 +99,7 @@ impl Bbs {
 
         let hub = Arc::new(Hub::default());
         let (sender, receiver) = mpsc::unbounded_channel();
-        let (store, writer) = store::open(state, pool, hub.clone(), sender);
+        let (store, writer) = store::open(state, database, hub.clone(), sender);
         Ok(Self {
             addr: config
                 .listener
@@ -233,7 +233,10 @@ async fn renew_lock(
         .await
         .is_some()
     {
-        hold_lock(&locket, &node_id).await?;
+        // Nobody else can take it while this process serves locket.
+        if let Err(error) = hold_lock(&locket, &node_id).await {
+            tracing::warn!(error = format!("{error:#}"), "bbs-lock-not-renewed");
+        }
     }
     Ok(())
 }

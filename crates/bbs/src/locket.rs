@@ -137,14 +137,31 @@ impl Locket {
             .table()
             .lock(resource.clone(), seconds(ttl_seconds), Instant::now())
             .map_err(LockError::Refused)?;
-        if changed {
-            self.tell(kind);
-            self.store
-                .log(vec![Write::Lock(key, Some((resource, ttl_seconds)))])
-                .await
-                .map_err(LockError::Failed)?;
+        if !changed {
+            return Ok(());
         }
-        Ok(())
+        let owner = resource.owner.clone();
+        let write = Write::Lock(key.clone(), Some((resource, ttl_seconds)));
+        let stored = match kind {
+            // A cell is there, whether that can be written or not.
+            TypeCode::Presence => {
+                self.tell(kind);
+                self.store.log(vec![write]).await.or_else(|failure| {
+                    tracing::warn!(key, why = failure.message, "presence-not-stored");
+                    Ok(())
+                })
+            }
+            _ => {
+                let stored = self.store.log(vec![write]).await;
+                if stored.is_err() {
+                    // Nobody was told that it is held.
+                    let _ = self.table().release(&key, &owner);
+                }
+                self.tell(kind);
+                stored
+            }
+        };
+        stored.map_err(LockError::Failed)
     }
 
     pub(crate) async fn release(&self, key: &str, owner: &str) -> Result<(), LockError> {
@@ -208,8 +225,12 @@ impl Locket {
                 tracing::info!(key = resource.key, owner = resource.owner, "lease-expired");
                 self.tell(resource.kind());
             }
-            if !writes.is_empty() && self.store.log(writes).await.is_err() {
-                return;
+            if writes.is_empty() {
+                continue;
+            }
+            // A row that stays behind is a lease that lives once more after a restart.
+            if let Err(failure) = self.store.log(writes).await {
+                tracing::warn!(why = failure.message, "expired-leases-not-stored");
             }
         }
     }

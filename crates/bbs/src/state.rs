@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::journal::{Happening, Journal, Order, Write};
 use ids::{Domain, ProcessGuid, TaskGuid};
 use lrp::{ActualLrp, Change, Moment, Nanos, Presence, RestartPolicy, Slot, Task, Transition};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use wire::bbs as m;
@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) tasks: BTreeMap<TaskGuid, TaskRecord>,
     /// When each domain stops being fresh; `None`: never.
     pub(crate) domains: BTreeMap<Domain, Option<Nanos>>,
+    /// Their desired LRP is stored and cannot be read: what runs of them goes on until they are desired anew.
+    pub(crate) damaged: BTreeSet<ProcessGuid>,
     pub(crate) cells: Cells,
     pub(crate) policy: RestartPolicy,
 }

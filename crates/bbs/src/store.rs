@@ -3,34 +3,48 @@
 //! ```text
 //! request ─▶ write(): lock, decide, journal ─▶ queue ─▶ writer: one transaction per batch ─▶ events, orders ─▶ answer
 //! ```
-//! The queue's order is the order of the decisions, so subscribers hear of things in commit order. Neither a write nor a read
-//! returns before everything it saw is durable: no answer can be taken back by a crash.
+//! The queue's order is the order of the decisions, so subscribers receive changes in commit order. Neither a write nor a
+//! read returns before everything it saw is durable: no answer can be taken back by a crash.
+//!
+//! When a batch cannot be written (the disk is full), its requests fail, the state is read anew from the database, and
+//! changes are refused until one can be written again. Reads go on.
 
 use crate::db;
 use crate::failure::Failure;
 use crate::hub::Hub;
 use crate::journal::{Journal, Order, Write};
 use crate::state::State;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use kit::CancellationToken;
-use sqlx::sqlite::SqlitePool;
+use kit::backoff::Backoff;
+use kit::db::Database;
+use kit::disk::Trouble;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{mpsc, watch};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// At most so many journals in one transaction.
 const BATCH: usize = 512;
 
+/// How often a database that could not be written is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_CAP: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 pub(crate) struct Store {
-    guarded: Mutex<Guarded>,
-    /// The version up to which everything is on disk. Closed when the writer has stopped.
-    durable: watch::Receiver<u64>,
+    guarded: Arc<Mutex<Guarded>>,
+    /// The version up to which everything is on disk, or refused. Closed when the writer has stopped.
+    settled: watch::Receiver<u64>,
 }
 
 #[derive(Debug)]
 struct Guarded {
     state: State,
     version: u64,
+    /// Counts how often the state was read anew, without changes that could not be written.
+    epoch: u64,
+    /// Why changes are refused.
+    trouble: Option<Failure>,
     queue: mpsc::UnboundedSender<Commit>,
 }
 
@@ -38,14 +52,24 @@ struct Guarded {
 struct Commit {
     version: u64,
     journal: Journal,
+    done: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// What a request waits for.
+enum Wait {
+    /// Its own change.
+    Written(oneshot::Receiver<Result<(), Failure>>),
+    /// Everything that it saw.
+    Seen { version: u64, epoch: u64 },
 }
 
 /// The other end of the queue; to be run as a task.
 #[derive(Debug)]
 pub(crate) struct Writer {
+    guarded: Arc<Mutex<Guarded>>,
     queue: mpsc::UnboundedReceiver<Commit>,
-    durable: watch::Sender<u64>,
-    pool: SqlitePool,
+    settled: watch::Sender<u64>,
+    database: Database,
     hub: Arc<Hub>,
     orders: mpsc::UnboundedSender<Order>,
 }
@@ -53,114 +77,143 @@ pub(crate) struct Writer {
 /// `orders` receives what others shall do, after it is durable.
 pub(crate) fn open(
     state: State,
-    pool: SqlitePool,
+    database: Database,
     hub: Arc<Hub>,
     orders: mpsc::UnboundedSender<Order>,
 ) -> (Arc<Store>, Writer) {
     let (queue, receiver) = mpsc::unbounded_channel();
-    let (durable, is_durable) = watch::channel(0);
+    let (settled, is_settled) = watch::channel(0);
+    let guarded = Arc::new(Mutex::new(Guarded {
+        state,
+        version: 0,
+        epoch: 0,
+        trouble: None,
+        queue,
+    }));
     let store = Store {
-        guarded: Mutex::new(Guarded {
-            state,
-            version: 0,
-            queue,
-        }),
-        durable: is_durable,
+        guarded: guarded.clone(),
+        settled: is_settled,
     };
-    (
-        Arc::new(store),
-        Writer {
-            queue: receiver,
-            durable,
-            pool,
-            hub,
-            orders,
-        },
-    )
+    let writer = Writer {
+        guarded,
+        queue: receiver,
+        settled,
+        database,
+        hub,
+        orders,
+    };
+    (Arc::new(store), writer)
 }
 
 impl Store {
-    /// Changes the state. `Err` from `change` means that nothing was changed.
+    /// Changes the state. `Err` means that nothing was changed.
     pub(crate) async fn write<T>(
         &self,
         trace: &str,
         change: impl FnOnce(&mut State, &mut Journal) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let (result, version) = {
-            let mut guarded = self.lock();
+        let (result, wait) = {
+            let mut guarded = lock(&self.guarded);
+            guarded.refuse_in_trouble()?;
             let mut journal = Journal::new(trace);
             let result = change(&mut guarded.state, &mut journal);
             (result, guarded.commit(journal))
         };
-        self.wait_for(version).await?;
+        self.wait_for(wait).await?;
         result
     }
 
     /// Writes rows that are no part of the state (locket's).
     pub(crate) async fn log(&self, writes: Vec<Write>) -> Result<(), Failure> {
-        let version = self.lock().commit(Journal {
-            writes,
-            ..Journal::default()
-        });
-        self.wait_for(version).await
+        let wait = {
+            let mut guarded = lock(&self.guarded);
+            guarded.refuse_in_trouble()?;
+            guarded.commit(Journal {
+                writes,
+                ..Journal::default()
+            })
+        };
+        self.wait_for(wait).await
     }
 
-    pub(crate) async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, Failure> {
-        let (result, version) = {
-            let guarded = self.lock();
-            (look(&guarded.state), guarded.version)
-        };
-        self.wait_for(version).await?;
-        Ok(result)
+    /// Looks again when what it saw could not be written.
+    pub(crate) async fn read<T>(&self, look: impl Fn(&State) -> T) -> Result<T, Failure> {
+        loop {
+            let (result, wait) = {
+                let guarded = lock(&self.guarded);
+                (look(&guarded.state), guarded.seen())
+            };
+            match self.wait_for(wait).await {
+                Ok(()) => return Ok(result),
+                Err(failure) if failure == Failure::stopped() => return Err(failure),
+                Err(_) => {}
+            }
+        }
     }
 
     /// A look without the wait, for what acts on it through transitions again.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.lock().state)
+        look(&lock(&self.guarded).state)
     }
 
     /// A change of what is never stored (which cells are there).
     pub(crate) fn adjust<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.lock().state)
+        change(&mut lock(&self.guarded).state)
     }
 
-    async fn wait_for(&self, version: u64) -> Result<(), Failure> {
-        let mut durable = self.durable.clone();
-        durable
-            .wait_for(|&reached| reached >= version)
-            .await
-            .map(drop)
-            .map_err(|_| Failure::stopped())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Guarded> {
-        self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn wait_for(&self, wait: Wait) -> Result<(), Failure> {
+        let (version, epoch) = match wait {
+            Wait::Written(done) => return done.await.unwrap_or_else(|_| Err(Failure::stopped())),
+            Wait::Seen { version, epoch } => (version, epoch),
+        };
+        let mut settled = self.settled.clone();
+        let settled = settled.wait_for(|&reached| reached >= version).await;
+        settled.map_err(|_| Failure::stopped())?;
+        let guarded = lock(&self.guarded);
+        match &guarded.trouble {
+            _ if guarded.epoch == epoch => Ok(()),
+            Some(trouble) => Err(trouble.clone()),
+            None => Err(Failure::unwritten("try again")),
+        }
     }
 }
 
+fn lock(guarded: &Mutex<Guarded>) -> MutexGuard<'_, Guarded> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Guarded {
-    /// Hands the journal to the writer; returns the version that makes it durable.
-    fn commit(&mut self, journal: Journal) -> u64 {
-        if !journal.is_empty() {
-            self.version += 1;
-            // A stopped writer shows in `wait_for`.
-            let _ = self.queue.send(Commit {
-                version: self.version,
-                journal,
-            });
+    fn refuse_in_trouble(&self) -> Result<(), Failure> {
+        self.trouble.clone().map_or(Ok(()), Err)
+    }
+
+    fn seen(&self) -> Wait {
+        Wait::Seen {
+            version: self.version,
+            epoch: self.epoch,
         }
-        self.version
+    }
+
+    /// Hands the journal to the writer; what to wait for until it is durable.
+    fn commit(&mut self, journal: Journal) -> Wait {
+        if journal.is_empty() {
+            return self.seen();
+        }
+        self.version += 1;
+        let (done, wait) = oneshot::channel();
+        // A stopped writer drops `done`.
+        let _ = self.queue.send(Commit {
+            version: self.version,
+            journal,
+            done,
+        });
+        Wait::Written(wait)
     }
 }
 
 impl Writer {
-    /// Writes until `shutdown`, then what is queued. `Err`: the database cannot be written, and the process must end.
+    /// Writes until `shutdown`, then what is queued.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
-        let mut connection = self
-            .pool
-            .acquire()
-            .await
-            .context("open database connection")?;
         loop {
             let first = tokio::select! {
                 biased;
@@ -175,23 +228,103 @@ impl Writer {
                 };
                 batch.push(commit);
             }
-            if batch.iter().any(|c| !c.journal.writes.is_empty()) {
-                db::write(
-                    &mut connection,
-                    batch.iter().flat_map(|c| &c.journal.writes),
-                )
-                .await
-                .context("write to the BBS database")?;
-            }
-            for Commit { version, journal } in batch {
-                self.durable.send_replace(version);
-                for happening in &journal.happenings {
-                    self.hub.emit(happening, &journal.trace);
-                }
-                for order in journal.orders {
-                    let _ = self.orders.send(order);
+            let writes = || batch.iter().flat_map(|commit| &commit.journal.writes);
+            let written = match writes().next() {
+                Some(_) => db::write(&self.database, writes()).await,
+                None => Ok(()),
+            };
+            match written {
+                Ok(()) => self.publish(batch),
+                Err(error) => {
+                    let trouble = self.refuse(batch, &error);
+                    self.recover(&trouble, &shutdown).await;
                 }
             }
         }
+    }
+
+    /// Everything of the batch is durable.
+    fn publish(&self, batch: Vec<Commit>) {
+        for Commit {
+            version,
+            journal,
+            done,
+        } in batch
+        {
+            self.settled.send_replace(version);
+            for happening in &journal.happenings {
+                self.hub.emit(happening, &journal.trace);
+            }
+            for order in journal.orders {
+                let _ = self.orders.send(order);
+            }
+            let _ = done.send(Ok(()));
+        }
+    }
+
+    /// Nothing of the batch, and of what was decided after it, is kept. From here on changes are refused.
+    fn refuse(&mut self, batch: Vec<Commit>, error: &anyhow::Error) -> Failure {
+        let folder = self
+            .database
+            .path()
+            .parent()
+            .unwrap_or(self.database.path());
+        let trouble = match Trouble::of_chain(error) {
+            Some(trouble) => Failure::unwritten(trouble.text(folder)),
+            None => Failure::unwritten(format_args!("{error:#}")),
+        };
+        tracing::error!(
+            error = format!("{error:#}"),
+            why = trouble.message,
+            "bbs-database-not-written: changes are refused until it can be written again"
+        );
+        lock(&self.guarded).trouble = Some(trouble.clone());
+        // Nobody queues any more.
+        let queued = std::iter::from_fn(|| self.queue.try_recv().ok());
+        for commit in batch.into_iter().chain(queued) {
+            let _ = commit.done.send(Err(trouble.clone()));
+        }
+        trouble
+    }
+
+    /// Goes back to what is stored, then waits until a change can be written.
+    async fn recover(&self, trouble: &Failure, shutdown: &CancellationToken) {
+        let mut backoff = Backoff::new(RETRY, RETRY_CAP);
+        let mut reloaded = false;
+        loop {
+            if !reloaded {
+                reloaded = match db::load(&self.database).await {
+                    Ok(state) => self.go_back_to(state),
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "bbs-database-not-read");
+                        false
+                    }
+                };
+            }
+            if reloaded && db::try_to_write(&self.database).await.is_ok() {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_delay()) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+        tracing::warn!(after = trouble.message, "bbs-database-written-again");
+        lock(&self.guarded).trouble = None;
+    }
+
+    fn go_back_to(&self, stored: State) -> bool {
+        let mut guarded = lock(&self.guarded);
+        let now = &mut guarded.state;
+        let cells = std::mem::take(&mut now.cells);
+        let policy = std::mem::take(&mut now.policy);
+        *now = State {
+            cells,
+            policy,
+            ..stored
+        };
+        guarded.epoch += 1;
+        self.settled.send_replace(guarded.version);
+        true
     }
 }

@@ -46,6 +46,8 @@ pub struct Config {
     pub sync_interval: Duration,
     /// Limit of an uploaded package's size.
     pub max_package_bytes: u64,
+    /// Bytes of the data directory's disk that uploads leave free; `None`: 512 MiB, and on a small disk a twentieth.
+    pub disk_reserve: Option<u64>,
     /// Made at first start, so that a newcomer can push at once.
     pub first_target: Option<FirstTarget>,
 }

@@ -117,7 +117,7 @@ impl CloudController {
                 trimmed(config.api_url.clone()),
                 &lifecycle,
             ),
-            blobs: Store::open(&config.data_dir)?,
+            blobs: Store::open(&config.data_dir, config.disk_reserve)?,
             verifier: TokenVerifier::new(&config.uaa_internal_url)?,
             emitter: config.loggregator,
             http: reqwest::Client::builder()

@@ -2,6 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use kit::disk::Trouble;
 
 pub(crate) type ApiResult<T = axum::response::Response> = Result<T, ApiError>;
 
@@ -110,6 +111,19 @@ impl ApiError {
         }
         self
     }
+    /// Nothing was changed; the same request may succeed later.
+    fn troubled(trouble: Trouble, error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, ?trouble, "request-failed");
+        match trouble {
+            Trouble::Damaged => Self::new(
+                500,
+                10001,
+                "UnknownError",
+                format!("The database is damaged: {error}"),
+            ),
+            _ => Self::unavailable(format!("This cannot be done now: {error}")),
+        }
+    }
     fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "request-failed");
         Self::new(500, 10001, "UnknownError", "An unknown error occurred.")
@@ -118,13 +132,19 @@ impl ApiError {
 
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        Self::internal(&format!("database: {error}"))
+        match Trouble::of_database(&error) {
+            Some(trouble) => Self::troubled(trouble, &error),
+            None => Self::internal(&format!("database: {error}")),
+        }
     }
 }
 
 impl From<anyhow::Error> for ApiError {
     fn from(error: anyhow::Error) -> Self {
-        Self::internal(&format!("{error:#}"))
+        match Trouble::of_chain(&error) {
+            Some(trouble) => Self::troubled(trouble, &format!("{error:#}")),
+            None => Self::internal(&format!("{error:#}")),
+        }
     }
 }
 

@@ -1,22 +1,159 @@
 //! The embedded database: one SQLite file per role, WAL, `synchronous=FULL`: a commit that returned is durable.
+//!
+//! Reads borrow one of a few connections, which cannot write. Every change goes through [`Database::begin`]: one
+//! transaction at a time. A connection whose BEGIN, COMMIT or ROLLBACK failed, or whose transaction was given up half-way
+//! and cannot be rolled back, is closed: whoever comes next gets a connection in a known state. Failures of the disk carry
+//! a text that names it ([`Trouble`]).
 
+use crate::disk::{self, Trouble};
 use anyhow::{Context as _, Result};
+use sqlx::pool::PoolConnection;
+use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
-use std::path::Path;
+use sqlx::{Sqlite, SqliteConnection};
+use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Opens (creating it, mode 0600) the database file and applies `schema`, a list of idempotent statements; `ALTER TABLE …
-/// ADD COLUMN` counts as one.
+/// How many can read at once.
+const READERS: u32 = 4;
+/// How long somebody waits for one of the connections that read.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A transaction is not begun with less room: it would fail at its end.
+const ROOM: u64 = 1 << 20;
+
+/// An open database; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Database {
+    readers: SqlitePool,
+    /// One connection: who has it writes.
+    writer: SqlitePool,
+    file: Arc<File>,
+}
+
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    folder: PathBuf,
+    /// Device and inode at the time of opening.
+    identity: (u64, u64),
+}
+
+impl File {
+    fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+        let meta = std::fs::metadata(path)?;
+        Ok((meta.dev(), meta.ino()))
+    }
+
+    /// What would make a change fail, or be lost, is found before it begins.
+    fn check(&self) -> sqlx::Result<()> {
+        if Self::identity(&self.path).ok() != Some(self.identity) {
+            return Err(self.error(Trouble::Gone));
+        }
+        if disk::free(&self.folder).is_ok_and(|free| free < ROOM) {
+            return Err(self.error(Trouble::Full));
+        }
+        Ok(())
+    }
+
+    fn error(&self, trouble: Trouble) -> sqlx::Error {
+        tracing::error!(file = %self.path.display(), why = trouble.text(&self.folder), "database-not-written");
+        sqlx::Error::Io(trouble.error(&self.folder))
+    }
+
+    /// A failure of the disk gets a text that names it.
+    fn named(&self, error: sqlx::Error) -> sqlx::Error {
+        match Trouble::of_database(&error) {
+            Some(trouble @ (Trouble::Full | Trouble::ReadOnly | Trouble::Gone)) => {
+                self.error(trouble)
+            }
+            Some(trouble) => {
+                tracing::error!(file = %self.path.display(), %error, ?trouble, "database-failed");
+                error
+            }
+            None => error,
+        }
+    }
+}
+
+impl Database {
+    /// Opens (creating it, mode 0600) the database file and applies `schema`, a list of idempotent statements; `ALTER
+    /// TABLE … ADD COLUMN` counts as one.
+    pub async fn open(path: &Path, schema: &[&str]) -> Result<Self> {
+        let writer = pool(path, 1).await?;
+        migrate(path, &writer, schema).await?;
+        Ok(Self {
+            readers: readers(path, READERS, PATIENCE),
+            writer,
+            file: Arc::new(File {
+                identity: File::identity(path)
+                    .with_context(|| format!("look at {}", path.display()))?,
+                folder: path.parent().unwrap_or(Path::new("/")).to_owned(),
+                path: path.to_owned(),
+            }),
+        })
+    }
+
+    /// A connection that reads.
+    pub async fn read(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
+        self.readers.acquire().await
+    }
+
+    /// Connections that read.
+    pub fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// A change of one statement, in a transaction of its own: the number of rows that it changed.
+    pub async fn execute(&self, change: Query<'_, Sqlite, SqliteArguments>) -> sqlx::Result<u64> {
+        let mut transaction = self.begin().await?;
+        let done = change.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Waits for its turn; nothing else changes the database until the transaction is committed or dropped.
+    pub async fn begin(&self) -> sqlx::Result<Transaction> {
+        self.file.check()?;
+        let mut transaction = Transaction {
+            connection: Some(self.writer.acquire().await?),
+            file: self.file.clone(),
+            end: End::Close,
+        };
+        // Dropped before the answer comes, nobody knows whether it has begun.
+        sqlx::raw_sql("BEGIN IMMEDIATE")
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| self.file.named(error))?;
+        transaction.end = End::RollBack;
+        Ok(transaction)
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Waits until every connection is back, and closes it.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// A pool of connections that read and write; for a component that is no [`Database`] yet.
 pub async fn open(path: &Path, schema: &[&str]) -> Result<SqlitePool> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(10));
+    let pool = pool(path, READERS).await?;
+    migrate(path, &pool, schema).await?;
+    Ok(pool)
+}
+
+async fn pool(path: &Path, connections: u32) -> Result<SqlitePool> {
     if !path.exists() {
         use std::os::unix::fs::OpenOptionsExt as _;
         std::fs::OpenOptions::new()
@@ -26,14 +163,21 @@ pub async fn open(path: &Path, schema: &[&str]) -> Result<SqlitePool> {
             .open(path)
             .with_context(|| format!("create database {}", path.display()))?;
     }
-    let pool = SqlitePoolOptions::new()
-        .max_connections(4)
-        .connect_with(options)
+    kept(connections)
+        .connect_with(options(path))
         .await
-        .with_context(|| format!("open database {}", path.display()))?;
+        .with_context(|| {
+            format!(
+                "open database {}: if the file is damaged, put a copy of before in its place",
+                path.display()
+            )
+        })
+}
+
+async fn migrate(path: &Path, pool: &SqlitePool, schema: &[&str]) -> Result<()> {
     for statement in schema {
         match sqlx::raw_sql(sqlx::AssertSqlSafe(*statement))
-            .execute(&pool)
+            .execute(pool)
             .await
         {
             Err(error) if !is_there_already(&error) => {
@@ -42,7 +186,110 @@ pub async fn open(path: &Path, schema: &[&str]) -> Result<SqlitePool> {
             _ => {}
         }
     }
-    Ok(pool)
+    Ok(())
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(10))
+}
+
+/// Further connections to a database that is open, for a class of readers of its own: they cannot write, and whoever
+/// waits longer than `patience` for one of them gets [`sqlx::Error::PoolTimedOut`].
+pub fn readers(path: &Path, connections: u32, patience: Duration) -> SqlitePool {
+    kept(connections)
+        .acquire_timeout(patience)
+        .connect_lazy_with(
+            options(path)
+                .create_if_missing(false)
+                .pragma("query_only", "on"),
+        )
+}
+
+/// Connections stay open: to open the files beside the database again would need room on the disk.
+fn kept(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+/// What becomes of a transaction's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing is open on it: the next one may have it.
+    Return,
+    RollBack,
+    /// Its state is unknown.
+    Close,
+}
+
+/// A write transaction. Dropped without [`Self::commit`] it is rolled back.
+#[derive(Debug)]
+pub struct Transaction {
+    /// Taken when dropped only.
+    connection: Option<PoolConnection<Sqlite>>,
+    file: Arc<File>,
+    end: End,
+}
+
+impl Transaction {
+    /// When this returned `Ok`, everything is durable; after an `Err` nothing is kept.
+    pub async fn commit(mut self) -> sqlx::Result<()> {
+        self.end = End::Close;
+        let file = self.file.clone();
+        sqlx::raw_sql("COMMIT")
+            .execute(&mut *self)
+            .await
+            .map_err(|error| file.named(error))?;
+        self.end = End::Return;
+        Ok(())
+    }
+}
+
+const HELD: &str = "a transaction has its connection until it is dropped";
+
+impl Deref for Transaction {
+    type Target = SqliteConnection;
+    fn deref(&self) -> &SqliteConnection {
+        self.connection.as_ref().expect(HELD)
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        self.connection.as_mut().expect(HELD)
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        match (self.end, tokio::runtime::Handle::try_current()) {
+            (End::Return, _) => {}
+            (End::RollBack, Ok(runtime)) => {
+                runtime.spawn(roll_back(connection));
+            }
+            (End::Close | End::RollBack, _) => connection.close_on_drop(),
+        }
+    }
+}
+
+/// A statement that failed may have ended the transaction already; then there is nothing to roll back, and what the
+/// connection did since is unknown.
+async fn roll_back(mut connection: PoolConnection<Sqlite>) {
+    let rolled_back = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
+    if rolled_back.is_err() {
+        let _ = connection.close().await;
+    }
 }
 
 /// SQLite has no `ADD COLUMN IF NOT EXISTS`.
@@ -51,3 +298,7 @@ fn is_there_already(error: &sqlx::Error) -> bool {
         .as_database_error()
         .is_some_and(|error| error.message().starts_with("duplicate column name"))
 }
+
+#[cfg(test)]
+#[path = "db_tests.rs"]
+mod tests;

@@ -1,8 +1,9 @@
-//! What every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a database file,
+//! What every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a database file, the disk,
 //! logging, reconcilers and back-off. No Cloud Foundry policy lives here.
 
 pub mod backoff;
 pub mod db;
+pub mod disk;
 pub mod http;
 pub mod listing;
 pub mod logging;

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use kit::disk::Trouble;
 use serde_json::json;
 
 #[derive(Debug)]
@@ -67,10 +68,21 @@ pub(crate) fn conflict(description: impl Into<String>) -> OAuthError {
     )
 }
 
-/// What went wrong inside is logged here, and not told.
+/// What went wrong inside is logged here and not shown; only a full or failing disk is named to the caller.
 impl From<anyhow::Error> for OAuthError {
     fn from(cause: anyhow::Error) -> Self {
         tracing::error!(error = format!("{cause:#}"), "uaa-request-failed");
+        // Whoever reads this can make room.
+        match Trouble::of_chain(&cause) {
+            None | Some(Trouble::Damaged) => {}
+            Some(_) => {
+                return error(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "temporarily_unavailable",
+                    format!("This cannot be done now: {cause:#}"),
+                );
+            }
+        }
         error(
             StatusCode::INTERNAL_SERVER_ERROR,
             "server_error",

@@ -38,7 +38,8 @@ impl State {
                 process_guid,
                 desired,
                 slots,
-                fresh: domain.is_some_and(|d| self.is_fresh(d, now)),
+                fresh: !self.damaged.contains(process_guid)
+                    && domain.is_some_and(|d| self.is_fresh(d, now)),
             }
         });
         let cells = |cell: &_| self.cells.state(cell, now);

@@ -32,6 +32,7 @@ impl State {
             .happenings
             .push(Happening::DesiredCreated(desired.wire.clone()));
         let instances = desired.core.instances;
+        self.damaged.remove(&guid);
         self.desired.insert(guid.clone(), desired);
         for index in 0..instances {
             self.settle(journal, &guid, index);

@@ -6,6 +6,8 @@ use axum::{Json, Router};
 use clients::locket::{Client as Locket, Presence};
 use kit::CancellationToken;
 use kit::tls::{ClientAuth, Identity, server_config};
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -97,6 +99,32 @@ impl Foundation {
         self.stop.cancel();
         self.running.await.unwrap().unwrap();
         Self::start_on(self.data, self.peer_url, self.asked, self.stop_peer).await
+    }
+
+    /// Stops the BBS, lets `prepare` put its files in place, changes its database by `statement`, and starts it. `false`:
+    /// the statement was refused or changed nothing.
+    pub(crate) async fn restart_damaged(
+        self,
+        prepare: impl FnOnce(&std::path::Path),
+        statement: &str,
+    ) -> (Self, bool) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+        prepare(self.data.path());
+        let options = SqliteConnectOptions::new().filename(self.data.path().join("bbs.db"));
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        let damaged = sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut connection)
+            .await
+            .is_ok_and(|done| done.rows_affected() > 0);
+        connection.close().await.unwrap();
+        let started = Self::start_on(self.data, self.peer_url, self.asked, self.stop_peer).await;
+        (started, damaged)
+    }
+
+    /// Where `bbs.db` is.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.data.path()
     }
 
     pub(crate) fn bbs_url(&self) -> &str {

@@ -8,4 +8,5 @@ mod golden;
 mod locket;
 mod lrps;
 mod speed;
+mod store;
 mod tasks;

@@ -2,11 +2,13 @@
 //! written beside its place, synced, and renamed.
 
 use anyhow::{Context as _, Result};
+use kit::disk::Reserve;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +39,13 @@ pub struct Blob {
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    reserve: Arc<Reserve>,
 }
 
 impl Store {
-    /// Makes `<data_dir>/blobs` and removes what an interrupted upload left.
-    pub fn open(data_dir: &Path) -> Result<Self> {
+    /// Makes `<data_dir>/blobs` and removes what an interrupted upload left. Uploads leave `reserve` bytes of the disk
+    /// free (`None`: see [`Reserve::new`]).
+    pub fn open(data_dir: &Path, reserve: Option<u64>) -> Result<Self> {
         let root = data_dir.join("blobs");
         let uploads = root.join("uploads");
         if uploads.exists() {
@@ -55,11 +59,13 @@ impl Store {
             let path = root.join(directory);
             fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
         }
-        Ok(Self { root })
+        let reserve = Arc::new(Reserve::new(&root, reserve));
+        Ok(Self { root, reserve })
     }
 
     /// Starts an upload: write to it, look at its file, then commit it under a guid. Dropped uncommitted, it is gone.
     pub fn begin(&self) -> Result<Upload> {
+        self.reserve.check(CHECKED)?;
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = self.root.join("uploads").join(format!(
             "{}-{}",
@@ -74,6 +80,7 @@ impl Store {
             sha256: Sha256::new(),
             sha1: Sha1::new(),
             size: 0,
+            checked: CHECKED,
         })
     }
 
@@ -144,7 +151,12 @@ pub struct Upload {
     sha256: Sha256,
     sha1: Sha1,
     size: u64,
+    /// For so many bytes there was room when we last looked.
+    checked: u64,
 }
+
+/// How often an upload looks at the disk.
+const CHECKED: u64 = 1 << 20;
 
 impl Upload {
     /// What has been written so far, for checks before the commit.
@@ -178,6 +190,11 @@ impl Upload {
 
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.size + bytes.len() as u64 > self.checked {
+            let more = CHECKED.max(bytes.len() as u64);
+            self.store.reserve.check(more)?;
+            self.checked = self.size + more;
+        }
         let written = self.file.write(bytes)?;
         self.sha256.update(&bytes[..written]);
         self.sha1.update(&bytes[..written]);
@@ -219,7 +236,7 @@ mod tests {
     #[test]
     fn put_read_copy_delete() {
         let folder = Folder::new("put");
-        let store = Store::open(&folder.0).unwrap();
+        let store = Store::open(&folder.0, Some(0)).unwrap();
         let blob = store
             .put(Kind::Droplet, "guid-1", b"abc".as_slice())
             .unwrap();
@@ -245,7 +262,7 @@ mod tests {
     #[test]
     fn an_upload_that_is_not_committed_leaves_nothing() {
         let folder = Folder::new("drop");
-        let store = Store::open(&folder.0).unwrap();
+        let store = Store::open(&folder.0, Some(0)).unwrap();
         let mut upload = store.begin().unwrap();
         upload.write_all(b"half").unwrap();
         let path = upload.path().to_owned();
@@ -253,7 +270,7 @@ mod tests {
         drop(upload);
         assert!(!path.exists());
         fs::write(folder.0.join("blobs/uploads/left"), "x").unwrap();
-        Store::open(&folder.0).unwrap();
+        Store::open(&folder.0, Some(0)).unwrap();
         assert!(!folder.0.join("blobs/uploads/left").exists());
     }
 

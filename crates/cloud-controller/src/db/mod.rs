@@ -25,50 +25,44 @@ pub(crate) use row::{Json, Row, by_guid, column, delete, insert, rows, update};
 pub(crate) use select::{Arg, Select, execute};
 pub(crate) use sqlx::SqliteConnection as Connection;
 
+use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqlitePool, Transaction};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::sync::Arc;
-use tokio::sync::{Mutex, OwnedMutexGuard};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
-    pool: SqlitePool,
-    writer: Arc<Mutex<()>>,
+    database: kit::db::Database,
 }
 
 impl Db {
     pub(crate) async fn open(path: &Path) -> anyhow::Result<Self> {
         Ok(Self {
-            pool: kit::db::open(path, schema::STATEMENTS).await?,
-            writer: Arc::default(),
+            database: kit::db::Database::open(path, schema::STATEMENTS).await?,
         })
     }
 
+    /// Cannot write.
     pub(crate) async fn read(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
-        self.pool.acquire().await
+        self.database.read().await
     }
 
-    /// Waits for its turn; nothing else changes the database until the answer is committed or dropped.
+    /// Waits for its turn; nothing else changes the database until the transaction is committed or dropped.
     pub(crate) async fn write(&self) -> sqlx::Result<Tx> {
-        let turn = self.writer.clone().lock_owned().await;
         Ok(Tx {
-            inner: self.pool.begin_with("BEGIN IMMEDIATE").await?,
-            _turn: turn,
+            inner: self.database.begin().await?,
         })
     }
 
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
+        self.database.close().await;
     }
 }
 
 /// A write transaction: rolled back when dropped.
 #[derive(Debug)]
 pub(crate) struct Tx {
-    inner: Transaction<'static, Sqlite>,
-    _turn: OwnedMutexGuard<()>,
+    inner: kit::db::Transaction,
 }
 
 impl Tx {

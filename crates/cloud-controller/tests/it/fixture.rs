@@ -483,6 +483,7 @@ async fn controller(
         staging_timeout: Duration::from_secs(900),
         sync_interval,
         max_package_bytes: 1 << 30,
+        disk_reserve: Some(0),
         first_target: Some(cloud_controller::FirstTarget {
             organization: "demo".to_owned(),
             space: "dev".to_owned(),

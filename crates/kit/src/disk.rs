@@ -1,0 +1,228 @@
+//! The disk below a folder: how much room it has, how much of it is kept in reserve, and the words in which its failures
+//! are reported.
+
+use nix::sys::statvfs::statvfs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Bytes that this process may still write to the disk of `folder`.
+///
+/// # Errors
+/// The folder does not exist or cannot be read.
+pub fn free(folder: &Path) -> io::Result<u64> {
+    Ok(room(folder)?.0)
+}
+
+/// Free bytes and the disk's size.
+fn room(folder: &Path) -> io::Result<(u64, u64)> {
+    let disk = statvfs(folder)?;
+    // Root also gets the blocks that a file system keeps for it.
+    let blocks = if nix::unistd::geteuid().is_root() {
+        disk.blocks_free()
+    } else {
+        disk.blocks_available()
+    };
+    Ok((
+        blocks * disk.fragment_size(),
+        disk.blocks() * disk.fragment_size(),
+    ))
+}
+
+/// Why data cannot be kept. Everything that reads goes on; a client may try again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Full,
+    ReadOnly,
+    /// The file was removed or replaced below us: what we write now would be lost.
+    Gone,
+    /// The device reports errors.
+    Failing,
+    /// Others kept the file locked for too long.
+    Busy,
+    /// The file's content is no database.
+    Damaged,
+}
+
+impl Trouble {
+    /// `None`: the error has another cause than the disk.
+    pub fn of_io(error: &io::Error) -> Option<Self> {
+        match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Some(Self::Full),
+            io::ErrorKind::ReadOnlyFilesystem => Some(Self::ReadOnly),
+            io::ErrorKind::StaleNetworkFileHandle => Some(Self::Gone),
+            _ if error.raw_os_error() == Some(nix::errno::Errno::EIO as i32) => Some(Self::Failing),
+            _ => None,
+        }
+    }
+
+    /// `None`: the error has another cause than the disk.
+    pub fn of_database(error: &sqlx::Error) -> Option<Self> {
+        match error {
+            sqlx::Error::Io(error) => Self::of_io(error)
+                .or_else(|| (error.kind() == io::ErrorKind::NotFound).then_some(Self::Gone)),
+            sqlx::Error::PoolTimedOut => Some(Self::Busy),
+            sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => Some(Self::Failing),
+            sqlx::Error::Database(error) => {
+                let code: i32 = error.code()?.parse().ok()?;
+                Self::of_code(code)
+            }
+            _ => None,
+        }
+    }
+
+    /// SQLite's primary result code is the low byte of its extended one.
+    fn of_code(code: i32) -> Option<Self> {
+        match code & 0xff {
+            13 => Some(Self::Full),
+            8 => Some(Self::ReadOnly),
+            10 | 14 | 15 | 7 => Some(Self::Failing),
+            5 | 6 => Some(Self::Busy),
+            11 | 26 => Some(Self::Damaged),
+            _ => None,
+        }
+    }
+
+    /// The first cause in an error's chain that is the disk's.
+    pub fn of_chain(error: &anyhow::Error) -> Option<Self> {
+        error.chain().find_map(|cause| {
+            cause
+                .downcast_ref::<io::Error>()
+                .and_then(Self::of_io)
+                .or_else(|| {
+                    cause
+                        .downcast_ref::<sqlx::Error>()
+                        .and_then(Self::of_database)
+                })
+        })
+    }
+
+    /// Names the disk by the folder that is on it, and its free bytes.
+    pub fn text(self, folder: &Path) -> String {
+        let place = folder.display();
+        let free = free(folder).map_or_else(|_| "unknown".to_owned(), |free| free.to_string());
+        match self {
+            Self::Full => format!(
+                "the disk of {place} is full ({free} bytes are free): nothing can be written until there is room"
+            ),
+            Self::ReadOnly => format!(
+                "the disk of {place} is read-only ({free} bytes are free): mount it for writing"
+            ),
+            Self::Gone => format!(
+                "the database file in {place} was removed or replaced while it was in use: put it back, then restart this component"
+            ),
+            Self::Failing => format!(
+                "the disk of {place} reports an error ({free} bytes are free): look at the kernel's log"
+            ),
+            Self::Busy => {
+                format!("the database in {place} is busy: try again in a few seconds")
+            }
+            Self::Damaged => format!(
+                "the database in {place} is damaged: put a copy of before in its place, then restart this component"
+            ),
+        }
+    }
+
+    /// The same as an error whose kind leads back here ([`Self::of_io`]).
+    pub fn error(self, folder: &Path) -> io::Error {
+        let kind = match self {
+            Self::Full => io::ErrorKind::StorageFull,
+            Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+            Self::Gone => io::ErrorKind::StaleNetworkFileHandle,
+            Self::Failing | Self::Busy | Self::Damaged => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, self.text(folder))
+    }
+}
+
+/// Room that large files leave to databases and logs.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    folder: PathBuf,
+    bytes: Option<u64>,
+}
+
+/// The reserve unless the operator chose one: so many bytes, and never more than this part of the disk.
+const RESERVE: u64 = 512 << 20;
+const RESERVE_PART: u64 = 20;
+
+impl Reserve {
+    /// `bytes`: `None` means 512 MiB, and on a small disk a twentieth of it.
+    pub fn new(folder: &Path, bytes: Option<u64>) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            bytes,
+        }
+    }
+
+    /// Whether `more` bytes fit beside the reserve.
+    ///
+    /// # Errors
+    /// They do not ([`io::ErrorKind::StorageFull`]).
+    pub fn check(&self, more: u64) -> io::Result<()> {
+        let Ok((free, size)) = room(&self.folder) else {
+            // A folder that cannot be looked at fails when it is written to.
+            return Ok(());
+        };
+        let reserve = self
+            .bytes
+            .unwrap_or_else(|| RESERVE.min(size / RESERVE_PART));
+        if free >= reserve.saturating_add(more) {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::StorageFull,
+            format!(
+                "the disk of {} has {free} bytes free, of which {reserve} are kept in reserve: make room, or lower disk_reserve_mb",
+                self.folder.display()
+            ),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_the_disk_and_its_free_bytes() {
+        let folder = Path::new("/");
+        let text = Trouble::Full.text(folder);
+        assert!(text.starts_with("the disk of / is full ("), "{text}");
+        assert!(
+            text.split_whitespace()
+                .any(|word| word.trim_start_matches('(').parse::<u64>().is_ok()),
+            "{text}"
+        );
+        for trouble in [Trouble::Full, Trouble::ReadOnly, Trouble::Gone] {
+            assert_eq!(Trouble::of_io(&trouble.error(folder)), Some(trouble));
+        }
+    }
+
+    #[test]
+    fn causes_are_found_in_a_chain() {
+        let error = anyhow::Error::new(io::Error::from(io::ErrorKind::StorageFull))
+            .context("store package")
+            .context("upload");
+        assert_eq!(Trouble::of_chain(&error), Some(Trouble::Full));
+        assert_eq!(Trouble::of_chain(&anyhow::anyhow!("no such app")), None);
+        // SQLITE_IOERR_WRITE, SQLITE_READONLY_DBMOVED, SQLITE_CONSTRAINT_UNIQUE
+        assert_eq!(Trouble::of_code(778), Some(Trouble::Failing));
+        assert_eq!(Trouble::of_code(1032), Some(Trouble::ReadOnly));
+        assert_eq!(Trouble::of_code(2067), None);
+    }
+
+    #[test]
+    fn large_files_leave_the_reserve() {
+        let folder = tempfile::tempdir().unwrap();
+        let free = free(folder.path()).unwrap();
+        let none = Reserve::new(folder.path(), Some(0));
+        none.check(free / 2).unwrap();
+        let error = Reserve::new(folder.path(), Some(u64::MAX / 2))
+            .check(1)
+            .unwrap_err();
+        assert_eq!(Trouble::of_io(&error), Some(Trouble::Full));
+        assert!(error.to_string().contains("disk_reserve_mb"), "{error}");
+    }
+}
