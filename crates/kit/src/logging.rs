@@ -33,9 +33,19 @@ pub fn init(default: &str) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(colours())
         .with_target(true)
+        // Else a line that cannot be written is reported by one that cannot be written either, and that panics.
+        .log_internal_errors(false)
         .try_init();
+}
+
+/// Whether standard error shows colours.
+fn colours() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    std::io::stderr().is_terminal()
+        && set("NO_COLOR").is_none()
+        && set("TERM").is_some_and(|terminal| terminal != "dumb")
 }
 
 /// The same for a router that stands in for a gorouter, whose log is parsed by other people's tools.

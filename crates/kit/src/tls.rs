@@ -142,6 +142,19 @@ impl ServerCertVerifier for AcceptAny {
     }
 }
 
+/// Whether a server can show this chain with this key.
+///
+/// # Errors
+/// One of them cannot be read, or they do not belong together.
+pub fn check_pair(cert_pem: &str, key_pem: &str) -> Result<()> {
+    install_crypto();
+    ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(certs(cert_pem)?, key(key_pem)?)
+        .context("the certificate and the key do not belong together")?;
+    Ok(())
+}
+
 /// The certificates of a PEM text, in order.
 pub fn certs(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
     let certs = CertificateDer::pem_slice_iter(pem.as_bytes())

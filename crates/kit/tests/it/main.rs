@@ -1,0 +1,3 @@
+//! The kit from outside: what a server of ours does with clients that misbehave.
+
+mod http;
