@@ -3,6 +3,7 @@
 //! Three CAs with three jobs: `components` (who may speak on the control plane), `instances` (instance identity, signs
 //! what Envoy shows), `edge` (what the router shows to clients).
 
+use crate::edge_certificate::Kept;
 use anyhow::{Context as _, Result};
 use kit::tls::Identity;
 use rcgen::{
@@ -44,10 +45,18 @@ impl Certificates {
                 write_private(&key, &made.key_pem)?;
                 write_private(&cert, &made.cert_pem)?;
             }
-            Ok(Authority {
+            let authority = Authority {
                 cert_pem: read(&cert)?,
                 key_pem: read(&key)?,
-            })
+            };
+            kit::tls::check_pair(&authority.cert_pem, &authority.key_pem).with_context(|| {
+                format!(
+                    "{} or {} is damaged: put copies of before in their place",
+                    cert.display(),
+                    key.display()
+                )
+            })?;
+            Ok(authority)
         };
         Ok(Self {
             components: authority("components", "Cupola components CA")?,
@@ -94,7 +103,8 @@ impl Certificates {
         })
     }
 
-    /// What the router shows to clients for the domain and everything below it. Kept, so that browsers' exceptions hold.
+    /// What the router shows to clients for the domain and everything below it: kept in `edge.crt` while it is good, so that
+    /// browsers' exceptions hold. A file that is not ours is an operator's own: it is used, and never written.
     pub(crate) fn edge(&self, domain: &str, addresses: &[Ipv4Addr]) -> Result<Identity> {
         let (cert, key) = (
             self.directory.join("edge.crt"),
@@ -105,10 +115,26 @@ impl Certificates {
             format!("*.{domain}"),
             "localhost".to_owned(),
         ];
-        let ips: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
-        let (cert_pem, key_pem) = issue(&self.edge, domain, &names, &ips)?;
-        write_private(&key, &key_pem)?;
-        write_private(&cert, &cert_pem)?;
+        let kept = Kept::look(&cert, &key, &self.edge.cert_pem, &names, addresses);
+        let (cert_pem, key_pem) = match kept {
+            Kept::Good(pair) => pair,
+            Kept::Operators(pair) => {
+                tracing::info!(file = %cert.display(), "edge-certificate-of-the-operator");
+                pair
+            }
+            kept => {
+                let ips: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
+                let (cert_pem, key_pem) = issue(&self.edge, domain, &names, &ips)?;
+                if let Kept::Unusable(why) = kept {
+                    // It may be an operator's: it stays as it is.
+                    tracing::error!(file = %cert.display(), why, "edge-certificate-unusable: another is used until it is corrected or removed");
+                } else {
+                    write_private(&key, &key_pem)?;
+                    write_private(&cert, &cert_pem)?;
+                }
+                (cert_pem, key_pem)
+            }
+        };
         Ok(Identity {
             cert_pem,
             key_pem,

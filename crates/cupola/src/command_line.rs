@@ -2,14 +2,20 @@
 
 use crate::config::{self, Overrides};
 use crate::roles::Role;
-use crate::{demo, exec, registrar_command, router_command, routes, up};
-use clap::{Args, Parser, Subcommand};
+use crate::{demo, exec, registrar_command, router_command, routes, terminal, up};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
 #[command(name = "cupola", version, about = "Cloud Foundry's route propagation, whole, in one binary", after_help = EXAMPLES)]
 struct CommandLine {
+    /// The foundation's data directory [default: /var/lib/cupola]
+    #[arg(long, env = "CUPOLA_DATA", global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -54,25 +60,15 @@ enum Command {
         after_help = "Example: cupola cfdot desired-lrps | jq ."
     )]
     Cfdot {
-        /// The foundation's data directory
-        #[arg(long, env = "CUPOLA_DATA", default_value = config::DEFAULT_DATA)]
-        data: PathBuf,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
     /// Print the router's table (retrieve-local-routes)
     #[command(after_help = "Example: cupola routes | jq 'keys'")]
-    Routes {
-        /// The foundation's data directory
-        #[arg(long, env = "CUPOLA_DATA", default_value = config::DEFAULT_DATA)]
-        data: PathBuf,
-    },
+    Routes,
     /// Run a command inside an app's container (operator, on the cell, as root)
     #[command(after_help = "Example: cupola exec proxy/0 -- curl -s localhost:61003/help")]
     Exec {
-        /// The foundation's data directory
-        #[arg(long, env = "CUPOLA_DATA", default_value = config::DEFAULT_DATA)]
-        data: PathBuf,
         /// App name, app guid or instance guid, with an optional index: proxy, proxy/1
         app: String,
         /// The command and its arguments (default: bash)
@@ -106,13 +102,35 @@ enum Command {
         #[arg(long, conflicts_with = "config")]
         gorouter: Option<PathBuf>,
     },
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:
+  cupola completion bash > /etc/bash_completion.d/cupola
+  cupola completion zsh > ~/.zfunc/_cupola
+  cupola completion fish > ~/.config/fish/completions/cupola.fish")]
+    Completion { shell: clap_complete::Shell },
+}
+
+impl Command {
+    /// The data directory is the foundation's that it works on.
+    fn has_data(&self) -> bool {
+        match self {
+            Self::Up(_)
+            | Self::Serve { .. }
+            | Self::Cfdot { .. }
+            | Self::Routes
+            | Self::Exec { .. } => true,
+            Self::Cf { .. }
+            | Self::Demo
+            | Self::Router { .. }
+            | Self::RouteRegistrar { .. }
+            | Self::CheckConfig { .. }
+            | Self::Completion { .. } => false,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
 struct Boot {
-    /// Where databases, keys and containers are kept [default: /var/lib/cupola]
-    #[arg(long, env = "CUPOLA_DATA")]
-    data: Option<PathBuf>,
     /// Configuration file (YAML)
     #[arg(long)]
     config: Option<PathBuf>,
@@ -131,10 +149,10 @@ struct Boot {
 }
 
 impl Boot {
-    fn overrides(self) -> Overrides {
+    fn overrides(self, data: Option<PathBuf>) -> Overrides {
         Overrides {
             file: self.config,
-            data: self.data,
+            data,
             http: self.http,
             https: self.https,
             domain: self.domain,
@@ -145,8 +163,8 @@ impl Boot {
 
 /// Parses the process's arguments and runs the command.
 pub(crate) fn run() -> ExitCode {
-    let command = match CommandLine::try_parse() {
-        Ok(parsed) => parsed.command,
+    let parsed = match parse(std::env::args_os().collect()) {
+        Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
@@ -159,23 +177,80 @@ pub(crate) fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::anyhow!(error).context("start the async runtime")),
     };
-    let code = runtime.block_on(dispatch(command));
+    let code = runtime.block_on(dispatch(parsed));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     code
 }
 
-async fn dispatch(command: Command) -> ExitCode {
+fn parse(args: Vec<OsString>) -> Result<CommandLine, clap::Error> {
+    let mut command = CommandLine::command();
+    let matches = command.try_get_matches_from_mut(with_data_first(args))?;
+    let parsed = CommandLine::from_arg_matches(&matches)?;
+    // Given by the environment it is meant for other commands.
+    let given = matches.value_source("data") == Some(ValueSource::CommandLine);
+    if given && !parsed.command.has_data() {
+        return Err(command.error(
+            ErrorKind::ArgumentConflict,
+            "--data has no effect on this command: leave it out",
+        ));
+    }
+    Ok(parsed)
+}
+
+/// The commands that take others' arguments take `--data` too, wherever it stands before `--` (`exec`: before the command
+/// that it runs).
+fn with_data_first(args: Vec<OsString>) -> Vec<OsString> {
+    let is = |arg: &OsString, text: &str| arg.to_str() == Some(text);
+    let own = |arg: &OsString| arg.to_string_lossy().starts_with("--data=");
+    // The first word that is neither ours nor our value.
+    let mut at = 1;
+    while let Some(arg) = args.get(at).filter(|arg| own(arg) || is(arg, "--data")) {
+        at += if own(arg) { 1 } else { 2 };
+    }
+    if !args
+        .get(at)
+        .is_some_and(|arg| is(arg, "cfdot") || is(arg, "exec"))
+    {
+        return args;
+    }
+    let exec = is(&args[at], "exec");
+    let (mut data, mut rest, mut positional) = (Vec::new(), Vec::new(), 0);
+    let mut remaining = args[at + 1..].iter().cloned();
+    while let Some(arg) = remaining.next() {
+        if is(&arg, "--data") {
+            data.push(arg);
+            data.extend(remaining.next());
+        } else if own(&arg) {
+            data.push(arg);
+        } else {
+            let ends = is(&arg, "--") || (exec && positional == 1);
+            positional += 1;
+            rest.push(arg);
+            if ends {
+                break;
+            }
+        }
+    }
+    let mut all = args[..=at].to_vec();
+    all.extend(data);
+    all.extend(rest);
+    all.extend(remaining);
+    all
+}
+
+async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
+    let foundation = || data.clone().unwrap_or_else(|| config::DEFAULT_DATA.into());
     let result = match command {
         Command::Up(boot) => {
             kit::logging::init("warn");
-            match config::load(boot.overrides()) {
+            match config::load(boot.overrides(data)) {
                 Ok(config) => up::up(config).await,
                 Err(error) => Err(error),
             }
         }
         Command::Serve { roles, boot } => {
             kit::logging::init("info");
-            match config::load(boot.overrides()) {
+            match config::load(boot.overrides(data)) {
                 Ok(config) => up::serve(config, &roles).await,
                 Err(error) => Err(error),
             }
@@ -184,12 +259,12 @@ async fn dispatch(command: Command) -> ExitCode {
             kit::logging::init("error");
             return cf_cli::run(args).await;
         }
-        Command::Cfdot { data, args } => {
+        Command::Cfdot { args } => {
             kit::logging::init("error");
-            return exec::cfdot(&data, args).await;
+            return exec::cfdot(&foundation(), args).await;
         }
-        Command::Routes { data } => routes::print(&data).await,
-        Command::Exec { data, app, command } => match exec::exec(&data, &app, command).await {
+        Command::Routes => routes::print(&foundation()).await,
+        Command::Exec { app, command } => match exec::exec(&foundation(), &app, command).await {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
@@ -203,6 +278,7 @@ async fn dispatch(command: Command) -> ExitCode {
             (Some(config), _) => config::check_file(&config),
             (None, gorouter) => router_command::check(&gorouter.unwrap_or_default()),
         },
+        Command::Completion { shell } => complete(shell),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -210,7 +286,116 @@ async fn dispatch(command: Command) -> ExitCode {
     }
 }
 
+fn complete(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut CommandLine::command(), "cupola", &mut script);
+    terminal::print(&String::from_utf8_lossy(&script))
+}
+
+/// What a shell shows for a command that SIGPIPE ended.
+const OUTPUT_CLOSED: u8 = 141;
+
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("cupola: {error:#}");
+    if error.is::<terminal::OutputClosed>() {
+        return ExitCode::from(OUTPUT_CLOSED);
+    }
+    terminal::complain(&format!("cupola: {error:#}"));
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> CommandLine {
+        let args = line.split_whitespace().map(OsString::from).collect();
+        parse(args).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    #[test]
+    fn data_counts_wherever_it_stands() {
+        for line in [
+            "cupola --data /d up",
+            "cupola up --data /d",
+            "cupola up --data=/d --no-hosts",
+            "cupola serve --roles nats --data /d",
+            "cupola --data /d routes",
+            "cupola routes --data /d",
+            "cupola cfdot --data /d actual-lrps",
+            "cupola cfdot actual-lrps --data /d",
+            "cupola cfdot actual-lrps --data=/d -d apps",
+            "cupola --data /d cfdot actual-lrps",
+            "cupola --data=/d cfdot actual-lrps",
+            "cupola exec --data /d proxy",
+            "cupola exec proxy --data /d -- ls --data /x",
+            "cupola exec proxy --data=/d ls --data /x",
+            "cupola --data /d exec proxy ls",
+        ] {
+            assert_eq!(
+                parsed(line).data.as_deref(),
+                Some(std::path::Path::new("/d")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn others_arguments_stay_as_they_are() {
+        let Command::Exec { app, command } =
+            parsed("cupola exec app --data /d -- ls --data /x").command
+        else {
+            panic!("not exec");
+        };
+        assert_eq!(
+            (app.as_str(), command.join(" ")),
+            ("app", "ls --data /x".into())
+        );
+        let Command::Exec { command, .. } = parsed("cupola exec app ls --data /x").command else {
+            panic!("not exec");
+        };
+        assert_eq!(command.join(" "), "ls --data /x");
+        let Command::Cfdot { args } = parsed("cupola cfdot tasks -d x --data /d").command else {
+            panic!("not cfdot");
+        };
+        assert_eq!(args.join(" "), "tasks -d x");
+        let Command::Cf { args } = parsed("cupola cf push exec --data /d").command else {
+            panic!("not cf");
+        };
+        assert_eq!(args.join(" "), "push exec --data /d");
+    }
+
+    #[test]
+    fn data_is_refused_where_it_would_be_ignored() {
+        for line in [
+            "cupola demo --data /d",
+            "cupola --data /d completion bash",
+            "cupola --data /d cf apps",
+        ] {
+            let args = line.split_whitespace().map(OsString::from).collect();
+            let error = parse(args).err().unwrap().to_string();
+            assert!(error.contains("--data has no effect"), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn completion_knows_the_commands() {
+        for shell in [
+            clap_complete::Shell::Bash,
+            clap_complete::Shell::Zsh,
+            clap_complete::Shell::Fish,
+        ] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "cupola", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for word in [
+                "serve",
+                "route-registrar",
+                "check-config",
+                "no-hosts",
+                "completion",
+            ] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+    }
 }

@@ -30,6 +30,8 @@ struct ConfigFile {
     hosts_file: Option<bool>,
     first_org: Option<String>,
     first_space: Option<String>,
+    /// MiB of the data directory's disk that uploads leave free.
+    disk_reserve_mb: Option<u64>,
     router: RouterSection,
     cell: CellSection,
     log_cache: LogCacheSection,
@@ -47,6 +49,9 @@ struct LogCacheSection {
 struct RouterSection {
     http: Option<String>,
     https: Option<String>,
+    /// The operator's own certificate chain and key, PEM files.
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
     /// Seconds between the registrations that the router asks of emitters.
     register_interval: Option<u64>,
 }
@@ -82,10 +87,21 @@ pub(crate) struct Config {
     pub(crate) hosts_file: bool,
     pub(crate) first_org: String,
     pub(crate) first_space: String,
+    /// Bytes of the data directory's disk that uploads leave free; `None`: 512 MiB, and on a small disk a twentieth.
+    pub(crate) disk_reserve: Option<u64>,
     pub(crate) register_interval: Duration,
+    /// What the router shows to clients; `None`: a certificate of the foundation's own.
+    pub(crate) edge: Option<EdgeFiles>,
     /// Where the log-cache takes envelopes of originals by UDP, on loopback; `None`: nowhere.
     pub(crate) dropsonde: Option<SocketAddr>,
     pub(crate) cell: Cell,
+}
+
+/// An operator's own certificate chain and its key, PEM files.
+#[derive(Clone, Debug)]
+pub(crate) struct EdgeFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 #[derive(Clone, Debug)]
@@ -121,13 +137,12 @@ pub(crate) fn load(overrides: Overrides) -> Result<Config> {
 pub(crate) fn check_file(path: &Path) -> Result<()> {
     let config = check(read(path)?, Overrides::default())
         .with_context(|| format!("{} is not valid", path.display()))?;
-    println!(
-        "{} is valid: domain {}, data {}",
+    crate::terminal::print(&format!(
+        "{} is valid: domain {}, data {}\n",
         path.display(),
         config.domain.as_deref().unwrap_or(DEFAULT_DOMAIN),
         config.data.display()
-    );
-    Ok(())
+    ))
 }
 
 fn read(path: &Path) -> Result<ConfigFile> {
@@ -210,6 +225,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
             "router.register_interval {register_interval} is not between 1 and 60 seconds"
         ));
     }
+    let edge = edge_files(file.router.cert, file.router.key, &mut problems);
     let dropsonde = address(
         "log_cache.dropsonde",
         file.log_cache.dropsonde,
@@ -234,7 +250,9 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         hosts_file: !overrides.no_hosts && file.hosts_file.unwrap_or(true),
         first_org: file.first_org.unwrap_or_else(|| "demo".into()),
         first_space: file.first_space.unwrap_or_else(|| "dev".into()),
+        disk_reserve: file.disk_reserve_mb.map(|mb| mb.saturating_mul(1 << 20)),
         register_interval: Duration::from_secs(register_interval),
+        edge,
         dropsonde,
         cell: Cell {
             ip,
@@ -266,6 +284,58 @@ fn address(key: &str, text: Option<String>, problems: &mut Vec<String>) -> Optio
             problems.push(format!("{key} {text:?} is not an address with a port: use e.g. 0.0.0.0:80 or 127.0.0.1:8080"));
             None
         }
+    }
+}
+
+/// Both or none, and a pair that belongs together.
+fn edge_files(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    problems: &mut Vec<String>,
+) -> Option<EdgeFiles> {
+    let files = match (cert, key) {
+        (None, None) => return None,
+        (Some(cert), Some(key)) => EdgeFiles { cert, key },
+        (cert, _) => {
+            let (has, lacks) = match cert {
+                Some(_) => ("router.cert", "router.key"),
+                None => ("router.key", "router.cert"),
+            };
+            problems.push(format!(
+                "{has} is set and {lacks} is not: give both, or none"
+            ));
+            return None;
+        }
+    };
+    if let Err(error) = files.read() {
+        problems.push(format!("{error:#}"));
+    }
+    Some(files)
+}
+
+impl EdgeFiles {
+    /// The chain and the key, PEM.
+    ///
+    /// # Errors
+    /// A file cannot be read, is no PEM, or the key is another certificate's.
+    pub(crate) fn read(&self) -> Result<(String, String)> {
+        let read = |name: &str, path: &Path| {
+            std::fs::read_to_string(path).with_context(|| {
+                format!(
+                    "router.{name} {}: does it exist and may you read it?",
+                    path.display()
+                )
+            })
+        };
+        let (cert, key) = (read("cert", &self.cert)?, read("key", &self.key)?);
+        kit::tls::check_pair(&cert, &key).with_context(|| {
+            format!(
+                "router.cert {} and router.key {}",
+                self.cert.display(),
+                self.key.display()
+            )
+        })?;
+        Ok((cert, key))
     }
 }
 

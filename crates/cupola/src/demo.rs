@@ -3,6 +3,8 @@
 
 use crate::plan::{Plan, random_hex};
 use crate::routes;
+use crate::signals::Signals;
+use crate::terminal::{complain, say};
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::StreamExt as _;
 use serde_json::Value;
@@ -23,33 +25,47 @@ pub(crate) async fn run() -> Result<()> {
     if result.is_ok() {
         std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
     } else {
-        eprintln!(
+        complain(&format!(
             "cupola demo: the foundation's files are kept in {}",
             data.display()
-        );
+        ));
     }
     result
 }
 
 async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
     let example = example_folder()?;
+    // The foundation is a process of its own: whatever ends the demo ends it in order.
+    let mut signals = Signals::new()?;
     let began = Instant::now();
     step(&format!(
         "cupola up --domain {domain}   (a throw-away foundation in {})",
         data.display()
     ));
     let password = random_hex(8);
-    let mut foundation = Foundation::start(data, domain, &password).await?;
-    println!("   up in {:.1} s", began.elapsed().as_secs_f64());
-    let shown = show(data, domain, &password, &example).await;
+    let mut foundation = Foundation::spawn(data, domain, &password)?;
+    let ready = tokio::select! {
+        ready = foundation.wait_until_ready() => ready,
+        signal = signals.next() => Err(anyhow::anyhow!("stopped by {signal}")),
+    };
+    if let Err(error) = ready {
+        // It may have ended already.
+        let _ = foundation.stop().await;
+        return Err(error);
+    }
+    say(&format!("   up in {:.1} s", began.elapsed().as_secs_f64()));
+    let shown = tokio::select! {
+        shown = show(data, domain, &password, &example) => shown,
+        signal = signals.next() => Err(anyhow::anyhow!("stopped by {signal}")),
+    };
     step("Ctrl-C: drain and stop");
     let stopped = foundation.stop().await;
     shown?;
     stopped?;
-    println!(
+    say(&format!(
         "   stopped cleanly; nothing is left behind\n\nDone in {:.0} s. Next: `make up`, then `bin/cupola cf login` as it prints.",
         began.elapsed().as_secs_f64()
-    );
+    ));
     Ok(())
 }
 
@@ -101,12 +117,12 @@ async fn show(data: &Path, domain: &str, password: &str, example: &Path) -> Resu
         .await?;
     let route = format!("{APP}.{domain}");
     let answer = fetch(&plan, &route).await?;
-    println!(
+    say(&format!(
         "   pushed and answered in {:.1} s",
         pushed.elapsed().as_secs_f64()
-    );
+    ));
     step(&format!("curl {}/", plan.route_url(&route)));
-    println!("   {} {}", answer.0, answer.1.trim());
+    say(&format!("   {} {}", answer.0, answer.1.trim()));
     let way = Way::follow(data, &plan, &client, &messages, &route).await?;
     step(
         "the route's way, from the user's wish to the answer; every value read from the component itself",
@@ -131,7 +147,7 @@ fn example_folder() -> Result<PathBuf> {
 }
 
 fn step(text: &str) {
-    println!("\n▶ {text}");
+    say(&format!("\n▶ {text}"));
 }
 
 /// A child `cupola up`.
@@ -140,8 +156,8 @@ struct Foundation {
 }
 
 impl Foundation {
-    async fn start(data: &Path, domain: &str, password: &str) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+    fn spawn(data: &Path, domain: &str, password: &str) -> Result<Self> {
+        let child = Command::new(std::env::current_exe()?)
             .args([
                 "up",
                 "--http",
@@ -160,7 +176,12 @@ impl Foundation {
             .kill_on_drop(true)
             .spawn()
             .context("start cupola up")?;
-        let mut lines = BufReader::new(child.stdout.take().context("child has no stdout")?).lines();
+        Ok(Self { child })
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let stdout = self.child.stdout.take().context("child has no stdout")?;
+        let mut lines = BufReader::new(stdout).lines();
         let ready = async {
             while let Some(line) = lines.next_line().await? {
                 if line.contains(crate::up::READY) {
@@ -173,7 +194,7 @@ impl Foundation {
             .await
             .context("cupola up was not ready within 120 s")??;
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { child })
+        Ok(())
     }
 
     async fn stop(&mut self) -> Result<()> {
@@ -491,7 +512,7 @@ impl Way {
             ),
         ];
         for (component, what, value) in rows {
-            println!("   ✓ {component:<17}{what:<17}{value}");
+            say(&format!("   ✓ {component:<17}{what:<17}{value}"));
         }
     }
 }

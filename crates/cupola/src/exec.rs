@@ -50,7 +50,9 @@ pub(crate) async fn cfdot(data: &Path, args: Vec<String>) -> ExitCode {
         Err(error) => {
             let code = cfdot::run(args.clone(), cfdot::Options::default()).await;
             if !names_servers(&args) && code == ExitCode::from(3) {
-                eprintln!("No foundation of this machine is known either: {error:#}");
+                crate::terminal::complain(&format!(
+                    "No foundation of this machine is known either: {error:#}"
+                ));
             }
             code
         }

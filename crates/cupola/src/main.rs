@@ -7,6 +7,7 @@ mod certs;
 mod command_line;
 mod config;
 mod demo;
+mod edge_certificate;
 mod exec;
 mod message_bus;
 mod plan;
@@ -14,7 +15,10 @@ mod registrar_command;
 mod roles;
 mod router_command;
 mod routes;
+mod signals;
 mod sockets;
+mod supervisor;
+mod terminal;
 mod up;
 
 use std::process::ExitCode;

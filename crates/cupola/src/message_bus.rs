@@ -33,13 +33,15 @@ impl MessageBus {
             port: None,
         };
         let text = format!(
-            "# written by cupola at every start\nlisten: \"{}\"\npid_file: \"{}\"\nmax_payload: 1MB\nmax_pending: 64MB\nwrite_deadline: \"10s\"\nlogfile: \"{}\"\nlogfile_size_limit: 10MB\nauthorization {{ user: \"{NATS_USER}\", password: \"{}\" }}\n",
+            "# written by cupola\nlisten: \"{}\"\nmax_payload: 1MB\nmax_pending: 64MB\nwrite_deadline: \"10s\"\nlogfile: \"{}\"\nlogfile_size_limit: 10MB\nauthorization {{ user: \"{NATS_USER}\", password: \"{}\" }}\n",
             address,
-            bus.pid_file.display(),
             directory.join("nats.log").display(),
             plan.nats_password,
         );
-        write_private(&bus.config, &text)?;
+        // A full disk does not keep a bus from starting again.
+        if std::fs::read_to_string(&bus.config).ok().as_deref() != Some(&*text) {
+            write_private(&bus.config, &text)?;
+        }
         bus.end_leftover().await;
         let port = std::net::TcpListener::bind(address).with_context(|| {
             format!("nats-server cannot listen on {address}, this foundation's address for it: another program does; `ss -ltnp sport = {}` shows which, stop that one", address.port())
@@ -71,7 +73,7 @@ impl MessageBus {
     }
 
     fn spawn(&self) -> Result<Child> {
-        Command::new(&self.program)
+        let child = Command::new(&self.program)
             .arg("-c")
             .arg(&self.config)
             .stdin(std::process::Stdio::null())
@@ -80,7 +82,13 @@ impl MessageBus {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("start {}", self.program.display()))
+            .with_context(|| format!("start {}", self.program.display()))?;
+        let pid = child.id().map(|pid| pid.to_string()).unwrap_or_default();
+        // Only the next start after a kill wants it.
+        if let Err(error) = std::fs::write(&self.pid_file, pid) {
+            tracing::warn!(%error, file = %self.pid_file.display(), "pid-not-written");
+        }
+        Ok(child)
     }
 
     /// Ends the server of a cupola that was killed: only a process that was started with our configuration file.

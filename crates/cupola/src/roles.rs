@@ -1,4 +1,5 @@
-//! Wiring: which component gets which addresses, identities and secrets. All roles of a process are built first, then run.
+//! Wiring: which component gets which addresses, identities and secrets. All roles of a process are built first, then run,
+//! each in a runtime of its own ([`crate::supervisor`]): one that fails is built again from the same [`Setting`].
 
 mod cell;
 mod control_plane;
@@ -9,17 +10,20 @@ use crate::certs::Certificates;
 use crate::config::Config;
 use crate::message_bus::MessageBus;
 use crate::plan::Plan;
-use crate::up::role_failed;
+use crate::supervisor::{self, Built, Failed, Run, Unit, run};
 use anyhow::{Context as _, Result};
+use cell::CellRole;
 use clap::ValueEnum;
 use clients::loggregator::Emitter;
-use futures::future::BoxFuture;
 use kit::CancellationToken;
 use kit::tls::Identity;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 
 /// A component that a process can be told to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -63,16 +67,41 @@ impl Role {
     }
 }
 
-/// What every role may need.
-pub(crate) struct Setting<'a> {
-    pub(crate) config: &'a Config,
+/// What every role may need; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    pub(crate) config: Arc<Config>,
     pub(crate) plan: Plan,
-    pub(crate) certificates: Certificates,
-    pub(crate) admin_password: &'a str,
-    logs: Option<Emitter>,
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) admin_password: Arc<str>,
+    logs: Arc<Logs>,
 }
 
-impl Setting<'_> {
+/// Where this process sends log lines: one connection for all its roles, which outlives each of them.
+struct Logs {
+    runtime: tokio::runtime::Handle,
+    emitter: Mutex<Option<Emitter>>,
+}
+
+impl Setting {
+    fn new(
+        config: Arc<Config>,
+        plan: Plan,
+        certificates: Arc<Certificates>,
+        admin_password: &str,
+    ) -> Self {
+        Self {
+            config,
+            plan,
+            certificates,
+            admin_password: admin_password.into(),
+            logs: Arc::new(Logs {
+                runtime: tokio::runtime::Handle::current(),
+                emitter: Mutex::default(),
+            }),
+        }
+    }
+
     /// A fresh certificate for a component, valid on loopback and the cell's address.
     pub(crate) fn identity(&self, name: &str) -> Result<Identity> {
         self.certificates
@@ -103,37 +132,22 @@ impl Setting<'_> {
         kit::http::bind(self.plan.loopback(port)).await
     }
 
-    /// Where this process sends log lines: one connection for all its roles.
-    pub(crate) fn logs(&mut self) -> Result<Emitter> {
-        if self.logs.is_none() {
-            self.logs = Some(Emitter::connect(
-                &self.https(self.plan.ports.log_ingress),
-                &self.identity("metron")?,
-            )?);
+    pub(crate) fn logs(&self) -> Result<Emitter> {
+        let mut emitter = self
+            .logs
+            .emitter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(emitter) = &*emitter {
+            return Ok(emitter.clone());
         }
-        Ok(self.logs.clone().expect("set above"))
-    }
-}
-
-/// One part of a process: a role, or a piece of one.
-pub(crate) struct Part {
-    pub(crate) name: &'static str,
-    /// Ends when all others have: they say their last words through it.
-    last: bool,
-    pub(crate) run: Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, Result<()>> + Send>,
-}
-
-impl Part {
-    pub(crate) fn new<F, Fut>(name: &'static str, run: F) -> Self
-    where
-        F: FnOnce(CancellationToken) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<()>> + Send + 'static,
-    {
-        Self {
-            name,
-            last: false,
-            run: Box::new(move |shutdown| Box::pin(run(shutdown))),
-        }
+        let (url, identity) = (
+            self.https(self.plan.ports.log_ingress),
+            self.identity("metron")?,
+        );
+        let _in_process = self.logs.runtime.enter();
+        let connected = Emitter::connect(&url, &identity)?;
+        Ok(emitter.insert(connected).clone())
     }
 }
 
@@ -141,8 +155,8 @@ impl Part {
 pub(crate) struct Foundation {
     /// As the cell may have changed it.
     pub(crate) plan: Plan,
-    parts: Vec<Part>,
-    cell: Option<cell::CellRole>,
+    roles: Vec<Built>,
+    cell: Option<CellRole>,
 }
 
 /// Builds the chosen roles.
@@ -153,92 +167,103 @@ pub(crate) async fn build(
     chosen: &[Role],
     admin_password: &str,
 ) -> Result<Foundation> {
-    let mut setting = Setting {
-        config,
-        plan: plan.clone(),
-        certificates,
-        admin_password,
-        logs: None,
-    };
+    let (config, certificates) = (Arc::new(config.clone()), Arc::new(certificates));
+    let mut setting = Setting::new(config, plan.clone(), certificates, admin_password);
     let mut foundation = Foundation {
         plan,
-        parts: Vec::new(),
+        roles: Vec::new(),
         cell: None,
     };
-    let has = |role: Role| chosen.contains(&role);
-    edge::check_public_ports(&setting, has(Role::Router)).await?;
+    edge::check_public_ports(&setting, chosen.contains(&Role::Router)).await?;
     // The cell comes first: others bind sockets on its address.
-    if has(Role::Cell) {
-        let cell = cell::build(&mut setting, &mut foundation.parts).await?;
-        foundation.cell = Some(cell);
+    if chosen.contains(&Role::Cell) {
+        let cell = CellRole::default();
+        foundation
+            .roles
+            .push(Built::build(cell::unit(&setting, &cell)).await?);
+        setting.plan = cell.plan().unwrap_or(setting.plan);
         foundation.plan = setting.plan.clone();
+        foundation.cell = Some(cell);
     }
-    let built = build_others(&mut setting, chosen, &mut foundation.parts).await;
-    if let Err(error) = built {
-        foundation.undo().await;
-        return Err(error);
+    for unit in units(&setting, chosen) {
+        match Built::build(unit).await {
+            Ok(built) => foundation.roles.push(built),
+            Err(error) => {
+                foundation.undo().await;
+                return Err(error);
+            }
+        }
     }
     Ok(foundation)
 }
 
-async fn build_others(
-    setting: &mut Setting<'_>,
-    chosen: &[Role],
-    parts: &mut Vec<Part>,
-) -> Result<()> {
+/// All but the cell itself.
+fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
+    let mut units = Vec::new();
     for role in Role::ALL.iter().filter(|r| chosen.contains(r)) {
-        match role {
-            Role::Nats => {
-                let program = assets::nats_server()?;
-                let bus = MessageBus::build(&setting.plan, &setting.config.data, program).await?;
-                let part = Part::new("nats", |shutdown| bus.run(shutdown));
-                parts.push(Part { last: true, ..part });
+        let name = role.name();
+        let unit = match role {
+            Role::Nats => Unit::new(name, setting.clone(), nats).last(),
+            Role::Bbs => Unit::new(name, setting.clone(), control_plane::bbs),
+            Role::Auctioneer => Unit::new(name, setting.clone(), control_plane::auctioneer),
+            Role::Uaa => Unit::new(name, setting.clone(), control_plane::uaa),
+            Role::LogCache => Unit::new(name, setting.clone(), control_plane::log_cache),
+            Role::CloudController => {
+                Unit::new(name, setting.clone(), control_plane::cloud_controller)
             }
-            Role::Bbs => control_plane::bbs(setting, parts).await?,
-            Role::Auctioneer => control_plane::auctioneer(setting, parts).await?,
-            Role::Uaa => control_plane::uaa(setting, parts).await?,
-            Role::LogCache => control_plane::log_cache(setting, parts).await?,
-            Role::CloudController => control_plane::cloud_controller(setting, parts).await?,
-            Role::Cell => {}
-            Role::Dns => edge::dns(setting, parts).await?,
-            Role::Router => edge::router(setting, parts).await?,
-        }
+            Role::Cell => Unit::new("route-emitter", setting.clone(), cell::route_emitter),
+            Role::Dns => Unit::new(name, setting.clone(), edge::dns),
+            Role::Router => {
+                units.push(Unit::new(
+                    "route-registrar",
+                    setting.clone(),
+                    edge::component_routes,
+                ));
+                Unit::new(name, setting.clone(), edge::router)
+            }
+        };
+        units.push(unit);
     }
-    Ok(())
+    units
+}
+
+async fn nats(setting: Setting) -> Result<Run> {
+    let program = assets::nats_server()?;
+    let bus = MessageBus::build(&setting.plan, &setting.config.data, program).await?;
+    Ok(run(|shutdown| bus.run(shutdown)))
 }
 
 impl Foundation {
     /// Takes back what `build` made on the machine.
     pub(crate) async fn undo(self) {
-        drop(self.parts);
+        // Sockets first: the cell's address goes with its network.
+        let (cell, others): (Vec<_>, Vec<_>) =
+            self.roles.into_iter().partition(|r| r.name == cell::NAME);
+        for role in others.into_iter().rev() {
+            role.undo().await;
+        }
         if let Some(cell) = self.cell {
             cell.remove_unused().await;
+        }
+        for role in cell {
+            role.undo().await;
         }
     }
 
     /// Starts everything.
     pub(crate) fn run(self, shutdown: CancellationToken) -> Running {
-        let mut tasks = JoinSet::new();
-        let last = self.parts.iter().filter(|part| part.last).count();
         let end = CancellationToken::new();
-        for part in self.parts {
-            let asked = if part.last { &end } else { &shutdown };
-            let future = (part.run)(asked.clone());
-            let shutdown = shutdown.clone();
-            tasks.spawn(async move {
-                let result = role_failed(part.name, future.await);
-                match result {
-                    Ok(()) if !shutdown.is_cancelled() => {
-                        Err(anyhow::anyhow!("role {} ended unasked", part.name))
-                    }
-                    result => result,
-                }
-            });
-        }
+        let (failures, failed) = mpsc::unbounded_channel();
+        let (last, first): (Vec<_>, Vec<_>) = self.roles.into_iter().partition(|r| r.last);
+        let start = |roles: Vec<Built>, asked: &CancellationToken| -> Vec<supervisor::Running> {
+            let start = |role: Built| role.run(asked.clone(), failures.clone(), supervisor::PAUSES);
+            roles.into_iter().map(start).collect()
+        };
         Running {
-            tasks,
-            last,
+            first: start(first, &shutdown),
+            last: start(last, &end),
             end,
+            failed,
             cell: self.cell,
         }
     }
@@ -246,24 +271,37 @@ impl Foundation {
 
 /// A process's roles at work.
 pub(crate) struct Running {
-    tasks: JoinSet<Result<()>>,
-    /// So many parts wait for this.
-    last: usize,
+    first: Vec<supervisor::Running>,
+    /// They end after the others.
+    last: Vec<supervisor::Running>,
     end: CancellationToken,
-    cell: Option<cell::CellRole>,
+    failed: mpsc::UnboundedReceiver<Failed>,
+    cell: Option<CellRole>,
 }
 
+/// A role that failed so often before the foundation was ready will not come up.
+const ATTEMPTS: u32 = 3;
+/// How long the roles may take to end.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
 impl Running {
-    /// Waits for the first role that ends unasked; says why.
-    pub(crate) async fn first_failure(&mut self) -> anyhow::Error {
-        while let Some(ended) = self.tasks.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return error,
-                Err(error) => return anyhow::anyhow!("a role panicked: {error}"),
+    /// Waits for a role that cannot start; says why.
+    pub(crate) async fn cannot_start(&mut self) -> anyhow::Error {
+        let mut counts = BTreeMap::new();
+        while let Some(Failed { role, error }) = self.failed.recv().await {
+            let count = counts.entry(role).or_insert(0);
+            *count += 1;
+            if *count == ATTEMPTS {
+                return error.context(format!("role {role} failed"));
             }
         }
-        anyhow::anyhow!("every role has ended")
+        std::future::pending().await
+    }
+
+    /// When every role has ended by itself: the cell is evacuated, and there was nothing else.
+    pub(crate) async fn finished(&mut self) {
+        ended(&mut self.first).await;
+        ended(&mut self.last).await;
     }
 
     /// Routes leave, then apps stop, then containers go. Everything else still runs meanwhile.
@@ -276,39 +314,46 @@ impl Running {
 
     /// As [`Self::finish`]; a cell without containers leaves nothing, too.
     pub(crate) async fn finish_unused(mut self) {
-        let cell = self.cell.take();
-        self.finish().await;
-        if let Some(cell) = cell {
+        self.end_all().await;
+        if let Some(cell) = self.cell.take() {
             cell.remove_unused().await;
         }
+        self.release().await;
     }
 
-    /// Waits for all roles after shutdown was asked for; at most ten seconds. Then removes what the cell left on the machine, if drained.
+    /// Waits for all roles after shutdown was asked for; at most ten seconds. Then removes what the cell left on the
+    /// machine, if drained.
     pub(crate) async fn finish(mut self) {
-        let all = async {
-            loop {
-                if self.tasks.len() <= self.last {
-                    self.end.cancel();
-                }
-                match self.tasks.join_next().await {
-                    Some(Ok(Err(error))) => {
-                        tracing::warn!(error = format!("{error:#}"), "role-ended-badly");
-                    }
-                    Some(_) => {}
-                    None => return,
-                }
-            }
-        };
-        if tokio::time::timeout(std::time::Duration::from_secs(10), all)
-            .await
-            .is_err()
-        {
-            tracing::warn!("roles did not end within 10 s");
-        }
-        self.tasks.shutdown().await;
-        if let Some(cell) = self.cell {
+        self.end_all().await;
+        if let Some(cell) = self.cell.take() {
             cell.remove_if_drained().await;
         }
+        self.release().await;
+    }
+
+    async fn end_all(&mut self) {
+        let all = async {
+            ended(&mut self.first).await;
+            self.end.cancel();
+            ended(&mut self.last).await;
+        };
+        if tokio::time::timeout(END_LIMIT, all).await.is_err() {
+            tracing::warn!("roles did not end within {} s", END_LIMIT.as_secs());
+        }
+        self.end.cancel();
+    }
+
+    async fn release(self) {
+        let all = self.first.into_iter().chain(self.last);
+        let all = futures::future::join_all(all.map(supervisor::Running::release));
+        // Whoever did not end is not waited for any more.
+        let _ = tokio::time::timeout(END_LIMIT, all).await;
+    }
+}
+
+async fn ended(roles: &mut [supervisor::Running]) {
+    for role in roles {
+        role.ended().await;
     }
 }
 

@@ -6,8 +6,7 @@ use std::path::Path;
 
 pub(crate) async fn print(data: &Path) -> Result<()> {
     let table = table(&Plan::read(data)?).await?;
-    println!("{}", serde_json::to_string_pretty(&table)?);
-    Ok(())
+    crate::terminal::print(&format!("{}\n", serde_json::to_string_pretty(&table)?))
 }
 
 /// Route → endpoints, as the router answers `/routes`.

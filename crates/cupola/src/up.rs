@@ -4,11 +4,11 @@ use crate::certs::Certificates;
 use crate::config::Config;
 use crate::plan::{FirstStart, Plan, PlanLock, RoleLocks, random_hex};
 use crate::roles::{self, Role};
-use anyhow::{Context as _, Result, bail, ensure};
-use futures::FutureExt as _;
+use crate::signals::Signals;
+use crate::terminal::say;
+use anyhow::{Result, bail, ensure};
 use kit::CancellationToken;
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The line that says the API answers; scripts wait for it.
 pub(crate) const READY: &str = "API endpoint:";
@@ -20,11 +20,11 @@ pub(crate) async fn up(config: Config) -> Result<()> {
     let _locks = RoleLocks::take(&config.data, Role::ALL)?;
     let (plan, certificates, first_start) = open(&config).await?;
     let password = AdminPassword::choose(&config);
-    println!(
+    say(&format!(
         "Booting a foundation in {} (domain {}) …",
         config.data.display(),
         plan.domain
-    );
+    ));
     let shutdown = CancellationToken::new();
     let foundation = roles::build(&config, plan, certificates, Role::ALL, &password.text).await?;
     if signals.came() {
@@ -37,37 +37,31 @@ pub(crate) async fn up(config: Config) -> Result<()> {
 
     let ready = tokio::select! {
         ready = wait_until_ready(&plan) => ready,
-        failed = running.first_failure() => Err(failed),
-        () = signals.next() => Err(anyhow::anyhow!("stopped before it was ready")),
+        failed = running.cannot_start() => Err(failed),
+        _ = signals.next() => Err(anyhow::anyhow!("stopped before it was ready")),
     };
-    let outcome = match ready {
-        Err(error) => Err(error),
-        Ok(()) => {
-            greet(&config, &plan, &password);
-            tokio::select! {
-                () = signals.next() => {
-                    println!("\nDraining: routes leave, then apps stop … (once more: stop at once)");
-                    Ok(())
-                }
-                failed = running.first_failure() => Err(failed),
-            }
-        }
-    };
+    // From here on a role that fails is started again, and only a signal ends the process.
+    if ready.is_ok() {
+        greet(&config, &plan, &password);
+        let signal = signals.next().await;
+        tracing::info!(signal, "stopping");
+        say("\nDraining: routes leave, then apps stop … (once more: stop at once)");
+    }
     let drained = tokio::select! {
         drained = running.drain() => drained,
-        () = signals.next() => Err(anyhow::anyhow!("stopped at once; containers may be left: the next `cupola up` takes them over")),
+        _ = signals.next() => Err(anyhow::anyhow!("stopped at once; containers may be left: the next `cupola up` takes them over")),
     };
     shutdown.cancel();
     running.finish().await;
-    outcome.and(drained)?;
-    println!(
+    ready.and(drained)?;
+    say(&format!(
         "Stopped; nothing is left behind but {}.",
         config.data.display()
-    );
+    ));
     Ok(())
 }
 
-/// `cupola serve`: until SIGTERM. When another process changes the plan, the roles start again with the new one.
+/// `cupola serve`: until SIGTERM, or until an evacuated cell has ended and nothing else runs. When another process changes the plan, the roles start again with the new one.
 pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
     if chosen.contains(&Role::Cell) {
         need_root("the cell role")?;
@@ -83,10 +77,10 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
     let mut first_start = Some(first_start);
     let password = AdminPassword::choose(&config);
     if password.fresh && chosen.contains(&Role::Uaa) {
-        println!(
+        say(&format!(
             "User {}, password {} (shown only now; CUPOLA_ADMIN_PASSWORD sets it at first start)",
             plan.admin_user, password.text
-        );
+        ));
     }
     loop {
         let shutdown = CancellationToken::new();
@@ -98,28 +92,27 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
         let built = foundation.plan.clone();
         let mut running = foundation.run(shutdown.clone());
         drop(first_start.take());
-        println!("Running {}; SIGTERM stops it.", names.join(", "));
-        let outcome = tokio::select! {
-            () = signals.next() => Some(Ok(())),
-            failed = running.first_failure() => Some(Err(failed)),
-            _ = Plan::changed(&config.data, &built) => None,
+        say(&format!("Running {}; SIGTERM stops it.", names.join(", ")));
+        let stops = tokio::select! {
+            signal = signals.next() => {
+                tracing::info!(signal, "stopping");
+                true
+            }
+            () = running.finished() => true,
+            _ = Plan::changed(&config.data, &built) => false,
         };
         shutdown.cancel();
-        match outcome {
-            Some(outcome) => {
-                running.finish_unused().await;
-                return outcome;
-            }
-            None => {
-                tracing::info!(
-                    "plan-changed: another process of this foundation has changed its addresses; the roles start again"
-                );
-                running.finish().await;
-                let _lock = PlanLock::take(&config.data).await?;
-                plan = Plan::read(&config.data)?;
-                certificates = Certificates::open(&config.data.join("certs"))?;
-            }
+        if stops {
+            running.finish_unused().await;
+            return Ok(());
         }
+        tracing::info!(
+            "plan-changed: another process of this foundation has changed its addresses; the roles start again"
+        );
+        running.finish().await;
+        let _lock = PlanLock::take(&config.data).await?;
+        plan = Plan::read(&config.data)?;
+        certificates = Certificates::open(&config.data.join("certs"))?;
     }
 }
 
@@ -179,22 +172,22 @@ fn greet(config: &Config, plan: &Plan, password: &AdminPassword) {
     } else {
         format!(" --data {}", config.data.display())
     };
-    println!(
+    say(&format!(
         "\nThe foundation is up.\n\n   {READY} {}\n   User:         {}",
         plan.api_url(),
         plan.admin_user
-    );
+    ));
     if password.fresh {
-        println!(
+        say(&format!(
             "   Password:     {}   (shown only now; CUPOLA_ADMIN_PASSWORD sets it at first start)",
             password.text
-        );
+        ));
     }
-    println!(
+    say(&format!(
         "\nNext, in another terminal:\n\n   {login}\n   cupola cf push -f examples/proxy/manifest.yml\n   curl {route}/\n   cupola routes{data}\n\nTo validate certificates instead of skipping that, trust {}.\nThe cell is at {}. Ctrl-C drains and stops.",
         config.data.join("certs/edge_ca.crt").display(),
         plan.cell_ip
-    );
+    ));
 }
 
 /// The API answers through the router, and tokens can be had.
@@ -228,37 +221,4 @@ async fn wait_until_ready(plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// SIGINT and SIGTERM: heard from the beginning, so that none ends the process half-way.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let listen = |kind| signal(kind).context("listen for signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    /// One has come since the last look.
-    fn came(&mut self) -> bool {
-        self.next().now_or_never().is_some()
-    }
-}
-
-/// Context for role failures.
-pub(crate) fn role_failed(role: &str, result: Result<()>) -> Result<()> {
-    result.with_context(|| format!("role {role} failed"))
 }

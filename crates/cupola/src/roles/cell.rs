@@ -1,33 +1,63 @@
 //! Wiring of one machine's cell: its network, garden, rep and route-emitter.
 
-use super::{Part, Setting, garden_run_dir};
+use super::{Setting, garden_run_dir};
 use crate::assets::{self, STACK};
 use crate::plan::Plan;
+use crate::supervisor::{Run, Unit, run};
 use anyhow::{Context as _, Result};
 use garden::linux::{CellNetwork, GardenConfig, LinuxGarden};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// SIGTERM, ten seconds of grace, SIGKILL and removal fit well into this.
 const DRAIN_LIMIT: Duration = Duration::from_secs(40);
+/// How long a stop waits for a cell that is just being built again.
+const REBUILD_LIMIT: Duration = Duration::from_secs(20);
 
-/// What must be undone when the foundation stops for good.
-pub(crate) struct CellRole {
-    network: CellNetwork,
-    garden: Arc<LinuxGarden>,
-    rep: rep::Handle,
+pub(crate) const NAME: &str = "cell";
+
+/// The cell's machine side, as it was built last: what must be undone when the foundation stops for good.
+#[derive(Clone, Default)]
+pub(crate) struct CellRole(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// `None`: it is being built.
+    cell: Mutex<Option<Cell>>,
     drained: AtomicBool,
 }
 
-pub(crate) async fn build(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<CellRole> {
-    let assets = assets::cell(setting.config)?;
+#[derive(Clone)]
+struct Cell {
+    /// With the cell's own address.
+    plan: Plan,
+    network: CellNetwork,
+    garden: Arc<LinuxGarden>,
+    rep: rep::Handle,
+}
+
+/// The rep with its garden and network. It ends by itself when the cell is evacuated.
+pub(crate) fn unit(setting: &Setting, cell: &CellRole) -> Unit {
+    let cell = cell.clone();
+    let unit = Unit::new(NAME, setting.clone(), async move |setting: Setting| {
+        // What an earlier run of the role had goes first.
+        cell.set(None);
+        let (built, rep) = build(setting).await?;
+        cell.set(Some(built));
+        Ok(run(|shutdown| rep.run(shutdown)))
+    });
+    unit.may_finish()
+}
+
+async fn build(setting: Setting) -> Result<(Cell, rep::Rep)> {
+    let assets = assets::cell(&setting.config)?;
     let network = CellNetwork::claim(&setting.plan.tag, Some(setting.plan.cell_ip)).await?;
-    let config = garden_config(setting, &assets, &network)?;
+    let config = garden_config(&setting, &assets, &network)?;
     let unused = !LinuxGarden::has_containers(&config);
-    let built = match check_address(setting, &network) {
-        Ok(()) => build_on(setting, parts, assets, network.clone(), config).await,
+    let built = match check_address(&setting, &network) {
+        Ok(()) => build_on(setting, assets, network.clone(), config).await,
         Err(error) => Err(error),
     };
     // Containers that an earlier run left need their network; they wait for the next start.
@@ -37,7 +67,7 @@ pub(crate) async fn build(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> R
     built
 }
 
-fn check_address(setting: &Setting<'_>, network: &CellNetwork) -> Result<()> {
+fn check_address(setting: &Setting, network: &CellNetwork) -> Result<()> {
     match setting.config.cell.ip {
         Some(wanted) if wanted != network.cell_ip => anyhow::bail!(
             "cell.ip {wanted} cannot be the cell's address: its network {wanted}/24 overlaps one of this machine, or the cell's containers still run at {}; choose another address, or leave the key out",
@@ -48,7 +78,7 @@ fn check_address(setting: &Setting<'_>, network: &CellNetwork) -> Result<()> {
 }
 
 fn garden_config(
-    setting: &Setting<'_>,
+    setting: &Setting,
     assets: &assets::CellAssets,
     network: &CellNetwork,
 ) -> Result<GardenConfig> {
@@ -72,27 +102,27 @@ fn garden_config(
 }
 
 async fn build_on(
-    setting: &mut Setting<'_>,
-    parts: &mut Vec<Part>,
+    mut setting: Setting,
     assets: assets::CellAssets,
     network: CellNetwork,
     garden: GardenConfig,
-) -> Result<CellRole> {
+) -> Result<(Cell, rep::Rep)> {
     setting.plan = Plan::with_cell_ip(&setting.config.data, network.cell_ip).await?;
     let listener = setting.listen(setting.plan.ports.rep).await?;
     let garden = LinuxGarden::build(garden)
         .await
         .context("prepare this machine for containers")?;
     let garden = Arc::new(garden);
-    let built = rep_and_emitter(setting, parts, assets, garden.clone(), listener);
-    let drained = AtomicBool::new(false);
-    match built {
-        Ok(rep) => Ok(CellRole {
-            network,
-            garden,
+    match build_rep(&setting, assets, garden.clone(), listener) {
+        Ok(rep) => Ok((
+            Cell {
+                plan: setting.plan,
+                network,
+                garden,
+                rep: rep.handle(),
+            },
             rep,
-            drained,
-        }),
+        )),
         Err(error) => {
             remove_unused(&garden, &network).await;
             Err(error)
@@ -100,27 +130,27 @@ async fn build_on(
     }
 }
 
-fn rep_and_emitter(
-    setting: &mut Setting<'_>,
-    parts: &mut Vec<Part>,
+fn cell_id(setting: &Setting) -> String {
+    format!("cell-{}", setting.plan.tag)
+}
+
+fn build_rep(
+    setting: &Setting,
     assets: assets::CellAssets,
     garden: Arc<LinuxGarden>,
     listener: TcpListener,
-) -> Result<rep::Handle> {
-    let loggregator = setting.logs()?;
+) -> Result<rep::Rep> {
     let (plan, config) = (&setting.plan, &setting.config.cell);
-    let cell_id = format!("cell-{}", plan.tag);
-    let identity = setting.identity("cell")?;
-    let rep = rep::Rep::build(rep::Config {
+    rep::Rep::build(rep::Config {
         listener,
-        cell_id: cell_id.clone(),
+        cell_id: cell_id(setting),
         zone: "z1".into(),
         rep_url: setting.https(plan.ports.rep),
-        identity: identity.clone(),
+        identity: setting.identity("cell")?,
         bbs_url: setting.https(plan.ports.bbs),
         locket_url: setting.https(plan.ports.locket),
         garden,
-        loggregator,
+        loggregator: setting.logs()?,
         stacks: if assets.stacks.is_empty() {
             vec![STACK.into()]
         } else {
@@ -141,17 +171,17 @@ fn rep_and_emitter(
         route_integrity: config.route_integrity && !config.unproxied_ports,
         cache_bytes: config.cache_mb << 20,
         timing: rep::Timing::default(),
-    })?;
-    let handle = rep.handle();
-    parts.push(Part::new("rep", |shutdown| rep.run(shutdown)));
+    })
+}
+
+pub(crate) async fn route_emitter(setting: Setting) -> Result<Run> {
     let emitter = route_emitter::RouteEmitter::build(route_emitter::Config::new(
-        cell_id,
-        setting.https(plan.ports.bbs),
-        identity,
-        plan.nats(),
+        cell_id(&setting),
+        setting.https(setting.plan.ports.bbs),
+        setting.identity("cell")?,
+        setting.plan.nats(),
     ))?;
-    parts.push(Part::new("route-emitter", |shutdown| emitter.run(shutdown)));
-    Ok(handle)
+    Ok(run(|shutdown| emitter.run(shutdown)))
 }
 
 /// Takes back what has no containers.
@@ -172,27 +202,54 @@ async fn remove(garden: &LinuxGarden, network: &CellNetwork) {
 }
 
 impl CellRole {
+    fn set(&self, cell: Option<Cell>) {
+        *self.0.cell.lock().unwrap_or_else(PoisonError::into_inner) = cell;
+    }
+
+    fn cell(&self) -> Option<Cell> {
+        let cell = self.0.cell.lock().unwrap_or_else(PoisonError::into_inner);
+        cell.clone()
+    }
+
+    /// The plan, as the cell may have changed it.
+    pub(crate) fn plan(&self) -> Option<Plan> {
+        self.cell().map(|cell| cell.plan)
+    }
+
     /// Stops every instance as users expect (route first, then SIGTERM) and removes all containers.
     pub(crate) async fn drain(&self) -> Result<()> {
-        let left = self.rep.drain_all(DRAIN_LIMIT).await;
+        let rebuilt = async {
+            loop {
+                match self.cell() {
+                    Some(cell) => return cell,
+                    None => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        let cell = tokio::time::timeout(REBUILD_LIMIT, rebuilt).await.context(
+            "the cell does not run, its containers are left: the next `cupola up` takes them over",
+        )?;
+        let left = cell.rep.drain_all(DRAIN_LIMIT).await;
         anyhow::ensure!(
             left == 0,
             "{left} containers could not be removed within {} s: the next `cupola up` takes them over",
             DRAIN_LIMIT.as_secs()
         );
-        self.drained.store(true, Ordering::SeqCst);
+        self.0.drained.store(true, Ordering::SeqCst);
         Ok(())
     }
 
     /// After all sockets are closed: chains, mounts, cgroups and the bridge go, if the cell was drained.
     pub(crate) async fn remove_if_drained(self) {
-        if self.drained.load(Ordering::SeqCst) {
-            remove(&self.garden, &self.network).await;
+        if let (true, Some(cell)) = (self.0.drained.load(Ordering::SeqCst), self.cell()) {
+            remove(&cell.garden, &cell.network).await;
         }
     }
 
     /// Takes back what has no containers: building failed elsewhere, or the cell stops while it is empty.
     pub(crate) async fn remove_unused(self) {
-        remove_unused(&self.garden, &self.network).await;
+        if let Some(cell) = self.cell() {
+            remove_unused(&cell.garden, &cell.network).await;
+        }
     }
 }

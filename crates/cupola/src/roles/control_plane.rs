@@ -1,12 +1,13 @@
 //! Wiring of bbs, auctioneer, uaa, log-cache and cloud-controller.
 
-use super::{Part, Setting};
+use super::Setting;
 use crate::assets;
+use crate::supervisor::{Run, run};
 use anyhow::{Context as _, Result};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 
-pub(crate) async fn bbs(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+pub(crate) async fn bbs(setting: Setting) -> Result<Run> {
     let ports = &setting.plan.ports;
     let bbs = bbs::Bbs::build(bbs::Config {
         listener: setting.listen(ports.bbs).await?,
@@ -17,11 +18,10 @@ pub(crate) async fn bbs(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
         convergence_interval: bbs::CONVERGENCE_INTERVAL,
     })
     .await?;
-    parts.push(Part::new("bbs", |shutdown| bbs.run(shutdown)));
-    Ok(())
+    Ok(run(|shutdown| bbs.run(shutdown)))
 }
 
-pub(crate) async fn auctioneer(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+pub(crate) async fn auctioneer(setting: Setting) -> Result<Run> {
     let ports = &setting.plan.ports;
     let listener = setting.listen(ports.auctioneer).await?;
     let auctioneer = auctioneer::Auctioneer::build(auctioneer::Config::new(
@@ -31,11 +31,10 @@ pub(crate) async fn auctioneer(setting: &mut Setting<'_>, parts: &mut Vec<Part>)
         setting.https(ports.locket),
     ))
     .await?;
-    parts.push(Part::new("auctioneer", |shutdown| auctioneer.run(shutdown)));
-    Ok(())
+    Ok(run(|shutdown| auctioneer.run(shutdown)))
 }
 
-pub(crate) async fn uaa(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
     let plan = &setting.plan;
     let uaa = uaa::Uaa::build(uaa::Config {
         listener: setting.listen(plan.ports.uaa).await?,
@@ -43,7 +42,7 @@ pub(crate) async fn uaa(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
         external_url: plan.url("uaa"),
         login_url: plan.url("login"),
         admin_user: plan.admin_user.clone(),
-        admin_password: setting.admin_password.to_owned(),
+        admin_password: setting.admin_password.to_string(),
         reset_admin_password: false,
         clients: vec![uaa::Client::component(
             "cloud_controller",
@@ -54,11 +53,10 @@ pub(crate) async fn uaa(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
         refresh_token_validity: Duration::from_secs(30 * 24 * 3600),
     })
     .await?;
-    parts.push(Part::new("uaa", |shutdown| uaa.run(shutdown)));
-    Ok(())
+    Ok(run(|shutdown| uaa.run(shutdown)))
 }
 
-pub(crate) async fn log_cache(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+pub(crate) async fn log_cache(setting: Setting) -> Result<Run> {
     let ports = &setting.plan.ports;
     let dropsonde = match setting.config.dropsonde {
         Some(address) => Some(UdpSocket::bind(address).await.with_context(|| {
@@ -75,16 +73,12 @@ pub(crate) async fn log_cache(setting: &mut Setting<'_>, parts: &mut Vec<Part>) 
         cc_url: setting.http(ports.cloud_controller),
         limits: log_cache::Limits::default(),
     })?;
-    parts.push(Part::new("log-cache", |shutdown| log_cache.run(shutdown)));
-    Ok(())
+    Ok(run(|shutdown| log_cache.run(shutdown)))
 }
 
-pub(crate) async fn cloud_controller(
-    setting: &mut Setting<'_>,
-    parts: &mut Vec<Part>,
-) -> Result<()> {
+pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
     let loggregator = setting.logs()?;
-    let (plan, config) = (&setting.plan, setting.config);
+    let (plan, config) = (&setting.plan, &setting.config);
     let ports = &plan.ports;
     let cloud_controller = cloud_controller::CloudController::build(cloud_controller::Config {
         listener: setting.listen(ports.cloud_controller).await?,
@@ -120,14 +114,12 @@ pub(crate) async fn cloud_controller(
         staging_timeout: Duration::from_secs(15 * 60),
         sync_interval: Duration::from_secs(30),
         max_package_bytes: 1 << 30,
+        disk_reserve: config.disk_reserve,
         first_target: Some(cloud_controller::FirstTarget {
             organization: config.first_org.clone(),
             space: config.first_space.clone(),
         }),
     })
     .await?;
-    parts.push(Part::new("cloud-controller", |shutdown| {
-        cloud_controller.run(shutdown)
-    }));
-    Ok(())
+    Ok(run(|shutdown| cloud_controller.run(shutdown)))
 }

@@ -1,8 +1,9 @@
 //! Wiring of the router, the components' own routes, names (DNS and /etc/hosts).
 
-use super::{Part, Setting, public_addresses};
+use super::{Setting, public_addresses};
 use crate::plan::STATUS_USER;
 use crate::sockets;
+use crate::supervisor::{Run, run};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use route_registrar::{Registrar, Route};
@@ -14,11 +15,11 @@ use tokio::net::TcpListener;
 pub(crate) const COMPONENT_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache"];
 
 /// Fails early, naming the port, before anything is made on the machine.
-pub(crate) async fn check_public_ports(setting: &Setting<'_>, router: bool) -> Result<()> {
+pub(crate) async fn check_public_ports(setting: &Setting, router: bool) -> Result<()> {
     if !router {
         return Ok(());
     }
-    let (config, plan) = (setting.config, &setting.plan);
+    let (config, plan) = (&setting.config, &setting.plan);
     for (configured, port, key) in [
         (config.http, plan.http_port, "--http"),
         (config.https, plan.https_port, "--https"),
@@ -37,9 +38,9 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
 /// How long a request waits for an app whose instances are starting.
 const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
+pub(crate) async fn router(setting: Setting) -> Result<Run> {
     let loggregator = setting.logs()?;
-    let (config, plan) = (setting.config, &setting.plan);
+    let (config, plan) = (&setting.config, &setting.plan);
     let cell_ip = Some(plan.cell_ip);
     let (mut http, mut https) = (Vec::new(), Vec::new());
     for address in public_addresses(config.http, plan.http_port, cell_ip) {
@@ -48,9 +49,14 @@ pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> 
     for address in public_addresses(config.https, plan.https_port, cell_ip) {
         https.push(bind(address, "--https").await?);
     }
-    let edge = setting
-        .certificates
-        .edge(&plan.domain, &[Ipv4Addr::LOCALHOST, plan.cell_ip])?;
+    let (cert_pem, key_pem) = match &config.edge {
+        Some(files) => files.read()?,
+        None => {
+            let addresses = [Ipv4Addr::LOCALHOST, plan.cell_ip];
+            let edge = setting.certificates.edge(&plan.domain, &addresses)?;
+            (edge.cert_pem, edge.key_pem)
+        }
+    };
     // The router shows its component certificate to instances and trusts the instances' CA.
     let own = setting.identity("gorouter")?;
     let backend_tls = kit::tls::Identity {
@@ -60,10 +66,7 @@ pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> 
     let router = router::Router::build(router::Config {
         http,
         https,
-        certificates: vec![router::Certificate {
-            cert_pem: edge.cert_pem,
-            key_pem: edge.key_pem,
-        }],
+        certificates: vec![router::Certificate { cert_pem, key_pem }],
         status: router::Status {
             listener: setting.listen(plan.ports.router_status).await?,
             user: STATUS_USER.into(),
@@ -83,13 +86,11 @@ pub(crate) async fn router(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> 
         },
     })
     .await?;
-    parts.push(Part::new("router", |shutdown| router.run(shutdown)));
-    component_routes(setting, parts);
-    Ok(())
+    Ok(run(|shutdown| router.run(shutdown)))
 }
 
 /// The components' own routes travel over NATS like every route.
-fn component_routes(setting: &Setting<'_>, parts: &mut Vec<Part>) {
+pub(crate) async fn component_routes(setting: Setting) -> Result<Run> {
     let plan = &setting.plan;
     let ports = [
         ("api", plan.ports.cloud_controller),
@@ -109,19 +110,16 @@ fn component_routes(setting: &Setting<'_>, parts: &mut Vec<Part>) {
         .map(|(host, port)| route(host, *port))
         .collect();
     let (nats, interval) = (plan.nats(), setting.config.register_interval);
-    parts.push(Part::new(
-        "route-registrar",
-        move |shutdown: CancellationToken| async move {
-            let client = clients::nats::connect(&nats, "route-registrar", |_| async {}).await?;
-            Registrar::new(client, &routes, interval)?
-                .run(shutdown)
-                .await
-        },
-    ));
+    Ok(run(async move |shutdown: CancellationToken| {
+        let client = clients::nats::connect(&nats, "route-registrar", |_| async {}).await?;
+        Registrar::new(client, &routes, interval)?
+            .run(shutdown)
+            .await
+    }))
 }
 
-pub(crate) async fn dns(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Result<()> {
-    let (config, plan) = (setting.config, &setting.plan);
+pub(crate) async fn dns(setting: Setting) -> Result<Run> {
+    let (config, plan) = (&setting.config, &setting.plan);
     let address = SocketAddr::from((plan.cell_ip, 53));
     let dns = dns::Dns::build(dns::Config {
         sockets: vec![sockets::name_server(address)?],
@@ -139,6 +137,5 @@ pub(crate) async fn dns(setting: &mut Setting<'_>, parts: &mut Vec<Part>) -> Res
                 .collect(),
         }),
     })?;
-    parts.push(Part::new("dns", |shutdown| dns.run(shutdown)));
-    Ok(())
+    Ok(run(|shutdown| dns.run(shutdown)))
 }

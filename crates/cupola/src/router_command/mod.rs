@@ -110,9 +110,11 @@ async fn gathered(handle: Handle, delay: Duration, wanted: usize) -> Result<()> 
 /// `cupola check-config --gorouter`.
 pub(crate) fn check(path: &Path) -> Result<()> {
     let read = read(path)?;
-    for warning in &read.warnings {
-        println!("warning: {warning}");
-    }
+    let warnings: String = read
+        .warnings
+        .iter()
+        .map(|warning| format!("warning: {warning}\n"))
+        .collect();
     let ports = [("HTTP", read.http_port), ("HTTPS", read.https_port)];
     let listens: Vec<String> = ports
         .iter()
@@ -120,8 +122,11 @@ pub(crate) fn check(path: &Path) -> Result<()> {
         .collect();
     // The files that it names.
     build::reload(read)?;
-    println!("{} is valid: {}", path.display(), listens.join(", "));
-    Ok(())
+    crate::terminal::print(&format!(
+        "{warnings}{} is valid: {}\n",
+        path.display(),
+        listens.join(", ")
+    ))
 }
 
 fn read(path: &Path) -> Result<GorouterYml> {

@@ -25,6 +25,31 @@ pub(crate) struct Foundation {
     pub(crate) notes: BTreeMap<&'static str, String>,
     before: Machine,
     directory: tempfile::TempDir,
+    /// Unmounted last.
+    _disk: Option<Disk>,
+}
+
+/// A small disk of its own for the data directory: an ext4 file system in a file.
+pub(crate) struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(image: &Path, folder: &Path, mb: u64) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        std::fs::File::create(image)?.set_len(mb << 20)?;
+        let (image, place) = (image.display(), folder.display());
+        sh(&format!(
+            "mkfs.ext4 -q -m 0 {image} && mount -o loop {image} {place}"
+        ))?;
+        Ok(Self(folder.to_owned()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Err(error) = sh(&format!("umount {}", self.0.display())) {
+            eprintln!("the stories' disk is left: {error:#}");
+        }
+    }
 }
 
 /// How the foundation's roles are spread.
@@ -48,7 +73,8 @@ pub(crate) const PARTS: &[&str] = &[
 pub(crate) const PASSWORD: &str = "story-password";
 
 impl Foundation {
-    pub(crate) fn boot(config: &str, mode: Mode) -> Result<Self> {
+    /// `disk`: the size in MiB of a disk of its own.
+    pub(crate) fn boot(config: &str, mode: Mode, disk: Option<u64>) -> Result<Self> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "the stories need root: run `make test` as root"
@@ -64,8 +90,11 @@ impl Foundation {
         let domain = format!("s{}.cupola.test", std::process::id());
         let file = directory.path().join("cupola.yml");
         std::fs::write(&file, config)?;
+        let data = directory.path().join("data");
+        let image = directory.path().join("disk.img");
+        let disk = disk.map(|mb| Disk::mount(&image, &data, mb)).transpose()?;
         let mut foundation = Self {
-            data: directory.path().join("data"),
+            data,
             domain,
             config: Some(file).filter(|_| !config.is_empty()),
             child: None,
@@ -75,6 +104,7 @@ impl Foundation {
             notes: BTreeMap::new(),
             before: Machine::look(),
             directory,
+            _disk: disk,
         };
         foundation.up()?;
         foundation.cf_ok(&[
@@ -402,6 +432,10 @@ impl Foundation {
     /// SIGTERM to `up`, and the machine looks as before. Many processes leave their containers: an `up` takes them over
     /// first.
     pub(crate) fn stop_cleanly(&mut self) -> Result<()> {
+        self.stop_cleanly_by(Signal::SIGTERM)
+    }
+
+    pub(crate) fn stop_cleanly_by(&mut self, signal: Signal) -> Result<()> {
         if self.mode == Mode::ManyProcesses {
             while let Some((roles, _)) = self.parts.last() {
                 let status = self.end(roles, Signal::SIGTERM)?;
@@ -410,8 +444,8 @@ impl Foundation {
             self.up_in_one()?;
         }
         let mut child = self.child.take().context("cupola up is not running")?;
-        let status = end(&mut child, Signal::SIGTERM)
-            .with_context(|| format!("cupola up:\n{}", self.log()))?;
+        let status =
+            end(&mut child, signal).with_context(|| format!("cupola up:\n{}", self.log()))?;
         ensure!(
             status.success(),
             "cupola up ended with {status}:\n{}",

@@ -6,6 +6,7 @@
 mod bad_input;
 mod cell;
 mod foundation;
+mod full_disk;
 mod integrity;
 mod peers;
 mod processes;
@@ -36,10 +37,11 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
-    let groups: [(&str, Mode, &str, &[Story]); 3] = [
+    let groups: [(&str, Mode, Option<u64>, &str, &[Story]); 4] = [
         (
             "a foundation with route integrity",
             Mode::OneProcess,
+            None,
             "router: {register_interval: 5}\n",
             concat(&[
                 route_propagation::STORIES,
@@ -55,12 +57,21 @@ fn main() -> ExitCode {
         (
             "a foundation without route integrity, with short-lived certificates",
             Mode::OneProcess,
+            None,
             "cell: {route_integrity: off, instance_cert_validity_minutes: 1}\n",
             integrity::OFF,
         ),
         (
+            "a foundation on a small disk",
+            Mode::OneProcess,
+            Some(full_disk::DISK_MB),
+            full_disk::CONFIG,
+            full_disk::STORIES,
+        ),
+        (
             "a foundation of many processes",
             Mode::ManyProcesses,
+            None,
             "router: {register_interval: 5}\n",
             concat(&[
                 &chosen(route_propagation::STORIES, processes::ALSO_HERE),
@@ -70,7 +81,7 @@ fn main() -> ExitCode {
         ),
     ];
     let mut tally = Tally::default();
-    for (what, mode, config, stories) in groups {
+    for (what, mode, disk, config, stories) in groups {
         let chosen: Vec<&Story> = stories
             .iter()
             .filter(|s| filters.is_empty() || filters.iter().any(|f| s.name.contains(f.as_str())))
@@ -79,7 +90,7 @@ fn main() -> ExitCode {
             continue;
         }
         println!("\n== {what}");
-        run_group(mode, config, &chosen, &mut tally);
+        run_group(mode, disk, config, &chosen, &mut tally);
     }
     for (name, error) in &tally.failures {
         println!("\n---- {name} ----\n{error}");
@@ -107,8 +118,8 @@ struct Tally {
     failures: Vec<(String, String)>,
 }
 
-fn run_group(mode: Mode, config: &str, stories: &[&Story], tally: &mut Tally) {
-    let mut foundation = match Foundation::boot(config, mode) {
+fn run_group(mode: Mode, disk: Option<u64>, config: &str, stories: &[&Story], tally: &mut Tally) {
+    let mut foundation = match Foundation::boot(config, mode, disk) {
         Ok(foundation) => foundation,
         Err(error) => {
             tally.failures.push(("boot".into(), format!("{error:#}")));

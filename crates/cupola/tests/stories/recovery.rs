@@ -15,6 +15,7 @@ pub(crate) const STORIES: &[Story] = &[
         cupola_killed,
     ),
     story("recovery_second_up_brings_apps_back", second_up),
+    story("recovery_a_closed_terminal_drains", closed_terminal),
     story("recovery_python_and_static_apps", other_apps),
     story("recovery_python_client_cloudfoundry_client", python_client),
     story("recovery_push_and_delete_leak_nothing", no_leaks),
@@ -129,6 +130,23 @@ fn second_up(f: &mut Foundation) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// No signal ends `up` by accident, and SIGHUP drains as SIGTERM does.
+fn closed_terminal(f: &mut Foundation) -> Result<()> {
+    let pid = f.child.as_ref().context("cupola up is not running")?.id();
+    sh(&format!(
+        "for s in USR1 USR2 ALRM VTALRM PROF IO STKFLT XCPU XFSZ TRAP SYS PIPE WINCH URG 34 64; do kill -$s {pid} || exit 1; done"
+    ))?;
+    wait_for("the signals are logged", 10, || {
+        Ok(f.log().contains("SIGSYS").then_some(()))
+    })?;
+    works_again(f, &f.host("appa"))?;
+    f.stop_cleanly_by(nix::sys::signal::Signal::SIGHUP)?;
+    f.up()?;
+    wait_for("the app is back", 30, || {
+        Ok((f.get(&f.host("appa"), "/")?.status == 200).then_some(()))
+    })
 }
 
 fn other_apps(f: &mut Foundation) -> Result<()> {

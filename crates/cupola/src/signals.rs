@@ -1,0 +1,155 @@
+//! The signals of `up` and `serve`: some stop the process in order, the others are logged; none ends it half-way.
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Each of these asks for an orderly stop. SIGHUP comes when a terminal is closed, SIGQUIT from Ctrl-\, SIGPWR when the
+/// power fails.
+const STOP: &[(&str, i32)] = &[
+    ("SIGINT", libc::SIGINT),
+    ("SIGTERM", libc::SIGTERM),
+    ("SIGHUP", libc::SIGHUP),
+    ("SIGQUIT", libc::SIGQUIT),
+    ("SIGPWR", libc::SIGPWR),
+];
+
+/// Each of these would end the process at once if nobody received it. SIGPIPE is ignored by the run time of Rust. Faults of
+/// the program itself (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) and SIGKILL stay what they are.
+const NOTHING: &[(&str, i32)] = &[
+    ("SIGUSR1", libc::SIGUSR1),
+    ("SIGUSR2", libc::SIGUSR2),
+    ("SIGALRM", libc::SIGALRM),
+    ("SIGVTALRM", libc::SIGVTALRM),
+    ("SIGPROF", libc::SIGPROF),
+    ("SIGIO", libc::SIGIO),
+    ("SIGSTKFLT", libc::SIGSTKFLT),
+    ("SIGXCPU", libc::SIGXCPU),
+    ("SIGXFSZ", libc::SIGXFSZ),
+    ("SIGTRAP", libc::SIGTRAP),
+    ("SIGSYS", libc::SIGSYS),
+];
+
+/// The process received one that asks it to stop.
+pub(crate) struct Signals {
+    stops: mpsc::UnboundedReceiver<&'static str>,
+}
+
+impl Signals {
+    /// Receives from now on, so that none ends the process half-way.
+    pub(crate) fn new() -> Result<Self> {
+        let (stop, stops) = mpsc::unbounded_channel();
+        for &(name, number) in STOP {
+            // Whoever started us with nohup wants us to outlive the terminal.
+            if number == libc::SIGHUP && is_ignored(number) {
+                continue;
+            }
+            let stop = stop.clone();
+            receive(name, number, move || {
+                let _ = stop.send(name);
+            })?;
+        }
+        for &(name, number) in NOTHING {
+            receive(name, number, move || {
+                tracing::warn!(signal = name, "signal-ignored: SIGTERM stops");
+            })?;
+        }
+        for number in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+            receive("a real-time signal", number, move || {
+                tracing::warn!(number, "signal-ignored: SIGTERM stops");
+            })?;
+        }
+        Ok(Self { stops })
+    }
+
+    /// The name of the next one.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        match self.stops.recv().await {
+            Some(name) => name,
+            // The receiving tasks live as long as the runtime.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// One has come since the last look.
+    pub(crate) fn came(&mut self) -> bool {
+        self.stops.try_recv().is_ok()
+    }
+}
+
+fn receive(name: &'static str, number: i32, act: impl Fn() + Send + 'static) -> Result<()> {
+    let mut stream = signal(SignalKind::from_raw(number))
+        .with_context(|| format!("receive {name} ({number})"))?;
+    tokio::spawn(async move {
+        while stream.recv().await.is_some() {
+            act();
+        }
+    });
+    Ok(())
+}
+
+/// Whether the process was started with this signal ignored.
+fn is_ignored(number: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every signal that ends a process by default is in one of the two lists, or is one of those that must.
+    #[test]
+    fn no_signal_is_forgotten() {
+        const LEFT: &[i32] = &[
+            // Never delivered to a handler, or faults of the program itself.
+            libc::SIGKILL,
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGILL,
+            libc::SIGFPE,
+            libc::SIGABRT,
+            // Ignored by the run time, or by default.
+            libc::SIGPIPE,
+            libc::SIGCHLD,
+            libc::SIGURG,
+            libc::SIGWINCH,
+            // They stop a process, and SIGCONT continues it.
+            libc::SIGSTOP,
+            libc::SIGTSTP,
+            libc::SIGTTIN,
+            libc::SIGTTOU,
+            libc::SIGCONT,
+        ];
+        for number in 1..32 {
+            let known = STOP
+                .iter()
+                .chain(NOTHING)
+                .any(|(_, known)| *known == number);
+            assert!(
+                known != LEFT.contains(&number),
+                "signal {number} is in no list, or in two"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn signals_are_received() {
+        let mut signals = Signals::new().unwrap();
+        let send = |number: i32| {
+            let signal = nix::sys::signal::Signal::try_from(number).unwrap();
+            nix::sys::signal::raise(signal).unwrap();
+        };
+        for (_, number) in NOTHING {
+            send(*number);
+        }
+        for (name, number) in STOP {
+            send(*number);
+            assert_eq!(signals.next().await, *name);
+        }
+    }
+}
