@@ -137,3 +137,70 @@ fn unsafe_stays_in_garden() {
         }
     }
 }
+
+/// All sources of the workspace that are no tests.
+fn sources() -> Vec<(std::path::PathBuf, String)> {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut stack, mut sources) = (vec![crates], Vec::new());
+    while let Some(folder) = stack.pop() {
+        for entry in std::fs::read_dir(folder)
+            .expect("the crates are there")
+            .flatten()
+        {
+            let path = entry.path();
+            if path.is_dir() {
+                if !path.ends_with("target") && !path.ends_with("tests") {
+                    stack.push(path);
+                }
+            } else if path.extension().is_some_and(|e| e == "rs")
+                && !path.to_string_lossy().ends_with("_tests.rs")
+            {
+                let text = std::fs::read_to_string(&path).expect("readable");
+                sources.push((path, text));
+            }
+        }
+    }
+    sources
+}
+
+fn is_of(path: &Path, krate: &str) -> bool {
+    path.components().any(|c| c.as_os_str() == krate)
+}
+
+/// These macros panic when their output is closed: a command that `head` has left, or a process whose terminal is gone.
+#[test]
+fn output_never_panics() {
+    for (path, text) in sources() {
+        // The benchmarks are a tool of ours; `inside` writes to the app's own log.
+        if is_of(&path, "bench") || is_of(&path, "benches") || is_of(&path, "inside") {
+            continue;
+        }
+        for name in ["print", "println", "eprint", "eprintln"] {
+            let call = format!("{name}!(");
+            let calls = text.lines().any(|line| {
+                let code = line.split("//").next().unwrap_or_default();
+                code.split(|c: char| !(c.is_ascii_alphanumeric() || "_!(".contains(c)))
+                    .any(|word| word.starts_with(&call))
+            });
+            assert!(
+                !calls,
+                "{} uses {name}!: write, and handle the error",
+                path.display()
+            );
+        }
+    }
+}
+
+/// Whoever begins a transaction elsewhere leaves a connection in an unknown state when the disk is full.
+#[test]
+fn transactions_are_the_kit_s() {
+    for (path, text) in sources() {
+        let begins = ["begin_with(", "pool.begin()", "connection.begin()", "conn.begin()"];
+        let found = begins.iter().find(|begin| text.contains(**begin));
+        assert!(
+            found.is_none() || is_of(&path, "kit"),
+            "{} begins a transaction by itself: use kit::db::Database::begin",
+            path.display()
+        );
+    }
+}
