@@ -195,7 +195,12 @@ fn output_never_panics() {
 #[test]
 fn transactions_are_the_kit_s() {
     for (path, text) in sources() {
-        let begins = ["begin_with(", "pool.begin()", "connection.begin()", "conn.begin()"];
+        let begins = [
+            "begin_with(",
+            "pool.begin()",
+            "connection.begin()",
+            "conn.begin()",
+        ];
         let found = begins.iter().find(|begin| text.contains(**begin));
         assert!(
             found.is_none() || is_of(&path, "kit"),

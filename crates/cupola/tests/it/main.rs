@@ -34,7 +34,10 @@ fn output_that_cannot_be_written_is_an_error() {
     let config = folder.path().join("cupola.yml");
     std::fs::write(&config, "domain: a.test\n").unwrap();
     let config = config.to_string_lossy().into_owned();
-    for args in [&["completion", "bash"][..], &["check-config", "--config", &config]] {
+    for args in [
+        &["completion", "bash"][..],
+        &["check-config", "--config", &config],
+    ] {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let (code, _, complaint) = output(cupola(args).stdout(full));
         assert_eq!(code, Some(1), "{args:?}: {complaint}");
@@ -80,7 +83,7 @@ fn data_is_looked_for_where_it_was_said() {
         &["exec", "app", "--data", &data, "--", "ls"],
     ] {
         let (code, _, complaint) = output(&mut cupola(args));
-        assert_eq!(code, Some(1), "{args:?}: {complaint}");
+        assert!(code.is_some_and(|code| code != 0), "{args:?}: {complaint}");
         assert!(complaint.contains(&data), "{args:?}: {complaint}");
     }
     let (code, _, complaint) = output(&mut cupola(&["demo", "--data", &data]));
@@ -90,8 +93,15 @@ fn data_is_looked_for_where_it_was_said() {
 
 #[test]
 fn no_colours_without_a_terminal() {
-    for args in [&["--help"][..], &["no-such-command"], &["up", "--no-such-flag"]] {
+    for args in [
+        &["--help"][..],
+        &["no-such-command"],
+        &["up", "--no-such-flag"],
+    ] {
         let (_, out, complaint) = output(cupola(args).env("TERM", "xterm-256color"));
-        assert!(!out.contains('\x1b') && !complaint.contains('\x1b'), "{args:?}");
+        assert!(
+            !out.contains('\x1b') && !complaint.contains('\x1b'),
+            "{args:?}"
+        );
     }
 }
