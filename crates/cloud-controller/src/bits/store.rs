@@ -278,6 +278,7 @@ mod tests {
     fn a_guid_cannot_leave_the_folder() {
         let store = Store {
             root: "/data/blobs".into(),
+            reserve: Arc::new(Reserve::new(Path::new("/data"), None)),
         };
         assert_eq!(
             store.path(Kind::Package, "../../etc/passwd"),
