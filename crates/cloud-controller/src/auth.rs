@@ -5,6 +5,7 @@
 //! a suspended organization or space stops every write of everybody but administrators. `api::lookup` applies these three
 //! steps in this order; no handler reads a row without it.
 
+use crate::api::guard::Turn;
 use crate::controller::Cc;
 use crate::db::organization::Organization;
 use crate::db::space::Space;
@@ -13,6 +14,7 @@ use crate::error::{ApiError, ApiResult};
 use axum::extract::FromRequestParts;
 use clients::uaa::{Claims, TokenError};
 use http::{Method, header, request::Parts};
+use std::sync::Arc;
 
 /// The caller of a request, from its verified token.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub(crate) struct Principal {
     pub claims: Claims,
     /// The `Authorization` header, to speak for the caller.
     pub authorization: String,
+    /// Held while the request reads.
+    _turn: Option<Arc<Turn>>,
 }
 
 impl Principal {
@@ -231,6 +235,7 @@ impl Principal {
         let principal = Self {
             claims,
             authorization,
+            _turn: None,
         };
         if principal.guid().is_empty() {
             return Err(ApiError::invalid_token());
@@ -251,6 +256,24 @@ impl Principal {
         } else {
             Err(ApiError::not_authorized())
         }
+    }
+
+    /// Reading requests of one caller wait for each other, so that others can read, too.
+    pub(crate) async fn take_turn(&mut self, cc: &Cc, method: &Method) -> ApiResult<()> {
+        if *method != Method::GET && *method != Method::HEAD {
+            return Ok(());
+        }
+        let limits = &cc.settings.limits;
+        let turn = cc
+            .turns
+            .take(
+                self.guid(),
+                limits.reads_per_caller,
+                limits.waiting_reads_per_caller,
+            )
+            .await?;
+        self._turn = Some(Arc::new(turn));
+        Ok(())
     }
 
     /// A user's first request makes them known, so that others can give them roles by name.

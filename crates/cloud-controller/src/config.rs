@@ -1,5 +1,7 @@
 //! What the Cloud Controller needs to know; checked by the binary, without hidden defaults.
 
+use crate::limits::Limits;
+use crate::quota::DefaultQuota;
 use clients::loggregator::Emitter;
 use kit::tls::Identity;
 use std::path::PathBuf;
@@ -48,6 +50,13 @@ pub struct Config {
     pub max_package_bytes: u64,
     /// Bytes of the data directory's disk that uploads leave free; `None`: 512 MiB, and on a small disk a twentieth.
     pub disk_reserve: Option<u64>,
+    pub limits: Limits,
+    /// What the quota `default` has when it is made.
+    pub default_quota: DefaultQuota,
+    /// Public suffixes that nobody may have as a private domain: `co.uk`.
+    pub reserved_private_domains: Vec<String>,
+    /// Whether the routes of one host on a private domain must all be in one space, as on shared domains.
+    pub private_hosts_in_one_space: bool,
     /// Made at first start, so that a newcomer can push at once.
     pub first_target: Option<FirstTarget>,
 }

@@ -6,6 +6,8 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::diego::driver::Driver;
 use crate::diego::usage::Usage;
+use crate::limits::Limits;
+use crate::names::PlatformNames;
 use crate::{api, diego, internal, seed};
 use anyhow::{Context as _, Result};
 use clients::loggregator::{Emitter, Source, Stream};
@@ -42,6 +44,8 @@ pub(crate) struct Shared {
     pub http: reqwest::Client,
     /// Users whose name the database knows already.
     pub seen_users: Mutex<HashMap<String, String>>,
+    /// The callers that read now.
+    pub turns: api::guard::Turns,
     /// Usage of app instances, as read from log-cache a moment ago.
     pub usage: Usage,
 }
@@ -59,7 +63,11 @@ pub(crate) struct Settings {
     pub app_ssh: Option<crate::AppSsh>,
     pub internal_url: String,
     pub system_domain: String,
-    pub reserved_hosts: Vec<String>,
+    /// Names that no user's domain or route may take.
+    pub names: Arc<PlatformNames>,
+    pub reserved_private_domains: Vec<String>,
+    pub private_hosts_in_one_space: bool,
+    pub limits: Limits,
     pub default_memory_mb: i64,
     pub default_disk_mb: i64,
     pub staging_memory_mb: i64,
@@ -103,10 +111,26 @@ impl CloudController {
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("create data directory {}", config.data_dir.display()))?;
         let lifecycle = Arc::new(Bundle::build(&config.inside_binary)?);
-        let db = Db::open(&config.data_dir.join("cloud-controller.db")).await?;
+        let db = Db::open(
+            &config.data_dir.join("cloud-controller.db"),
+            Duration::from_secs(config.limits.read_seconds.into()),
+        )
+        .await?;
+        let names = Arc::new(PlatformNames::new(
+            &config.system_domain,
+            &config.reserved_hosts,
+        ));
+        anyhow::ensure!(
+            names.domain(&config.apps_domain, true).is_ok(),
+            "the domain of apps, '{}', is a name of the platform; choose another",
+            config.apps_domain
+        );
         seed::apply(&db, &config)
             .await
             .context("seed the database")?;
+        let blobs = Store::open(&config.data_dir, config.disk_reserve)?;
+        let known = crate::db::resource::contents(&mut *db.read_own().await?).await?;
+        crate::bits::resources::sweep(&blobs, &known)?;
         let bbs = clients::bbs::Client::new(&config.bbs_url, &config.identity)?;
         kit::tls::install_crypto();
         let shared = Shared {
@@ -116,8 +140,9 @@ impl CloudController {
                 trimmed(config.internal_url.clone()),
                 trimmed(config.api_url.clone()),
                 &lifecycle,
+                names.clone(),
             ),
-            blobs: Store::open(&config.data_dir, config.disk_reserve)?,
+            blobs,
             verifier: TokenVerifier::new(&config.uaa_internal_url)?,
             emitter: config.loggregator,
             http: reqwest::Client::builder()
@@ -126,6 +151,7 @@ impl CloudController {
                 .build()
                 .context("build HTTP client")?,
             seen_users: Mutex::default(),
+            turns: api::guard::Turns::default(),
             usage: Usage::default(),
             lifecycle,
             db,
@@ -141,7 +167,10 @@ impl CloudController {
                 app_ssh: config.app_ssh,
                 internal_url: trimmed(config.internal_url),
                 system_domain: config.system_domain,
-                reserved_hosts: config.reserved_hosts,
+                names,
+                reserved_private_domains: config.reserved_private_domains,
+                private_hosts_in_one_space: config.private_hosts_in_one_space,
+                limits: config.limits,
                 default_memory_mb: config.default_memory_mb.into(),
                 default_disk_mb: config.default_disk_mb.into(),
                 staging_memory_mb: config.staging_memory_mb.into(),

@@ -130,8 +130,22 @@ impl ApiError {
     }
 }
 
+/// SQLite's result code for a statement that was ended from outside.
+const INTERRUPTED: &str = "9";
+
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
+        let interrupted = error
+            .as_database_error()
+            .is_some_and(|error| error.code().as_deref() == Some(INTERRUPTED));
+        if interrupted {
+            return Self::unavailable(
+                "The request read too much and was ended; narrow it with filters or a smaller per_page",
+            );
+        }
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Self::unavailable("Too many requests read the database now; try again");
+        }
         match Trouble::of_database(&error) {
             Some(trouble) => Self::troubled(trouble, &error),
             None => Self::internal(&format!("database: {error}")),

@@ -65,7 +65,7 @@ async fn download_droplet(
 /// The body is the droplet itself. A droplet that is not being staged any more is refused.
 async fn upload_droplet(State(cc): State<Cc>, Path(guid): Path<String>, body: Body) -> ApiResult {
     let staging = |droplet: &Droplet| droplet.state == "STAGING";
-    let known: Option<Droplet> = db::by_guid(&mut *cc.db.read().await?, &guid).await?;
+    let known: Option<Droplet> = db::by_guid(&mut *cc.db.read_own().await?, &guid).await?;
     known
         .filter(staging)
         .ok_or_else(|| ApiError::not_found("Droplet"))?;
@@ -79,13 +79,14 @@ async fn upload_droplet(State(cc): State<Cc>, Path(guid): Path<String>, body: Bo
         .await?;
     }
     let upload = sink.finish().await?;
-    let target = guid.clone();
-    let blob = blocking(move || upload.commit(Kind::Droplet, &target)).await??;
+    let upload = blocking(move || upload.seal().map(|()| upload)).await??;
     let mut tx = cc.db.write().await?;
     let mut droplet = db::by_guid::<Droplet>(&mut tx, &guid)
         .await?
         .filter(staging)
         .ok_or_else(|| ApiError::not_found("Droplet"))?;
+    let target = guid.clone();
+    let blob = blocking(move || upload.place(Kind::Droplet, &target)).await??;
     droplet.checksum = Some(blob.sha256);
     droplet.touch();
     db::update(&mut tx, &droplet).await?;

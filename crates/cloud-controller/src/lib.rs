@@ -21,8 +21,11 @@ mod flags;
 mod internal;
 
 mod actions;
+mod limits;
 mod manifest;
 mod metadata;
+mod names;
+mod quota;
 mod route_rules;
 
 pub mod bits;
@@ -37,3 +40,5 @@ mod seed;
 pub use api::{Endpoint, described as endpoints};
 pub use config::{AppSsh, Config, FirstTarget, UaaClient};
 pub use controller::CloudController;
+pub use limits::Limits;
+pub use quota::DefaultQuota;

@@ -2,6 +2,7 @@
 //!
 //! Unknown keys are ignored, because clients leave their own in (`path`).
 
+use crate::limits::Limits;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -43,8 +44,11 @@ pub(crate) struct ProcessManifest {
 }
 
 /// All apps of a manifest, or all that is wrong with it.
-pub(crate) fn parse(yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<String>> {
+pub(crate) fn parse(limits: &Limits, yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<String>> {
     let root = read(yaml).map_err(|problem| vec![problem])?;
+    limits
+        .check_json("", &root)
+        .map_err(|problem| vec![problem])?;
     if root
         .get("version")
         .is_some_and(|version| version.as_i64() != Some(1))
@@ -64,6 +68,7 @@ pub(crate) fn parse(yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<String>> {
         ]);
     };
     let (mut apps, mut problems) = (Vec::new(), Vec::new());
+    check_size(limits, applications)?;
     for (at, json) in applications.iter().enumerate() {
         let mut reader = Reader {
             json,
@@ -85,6 +90,34 @@ pub(crate) fn parse(yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<String>> {
     }
     if problems.is_empty() {
         Ok(apps)
+    } else {
+        Err(problems)
+    }
+}
+
+/// Whether the manifest is small enough to be applied in one transaction.
+fn check_size(limits: &Limits, applications: &[Value]) -> Result<(), Vec<String>> {
+    let length =
+        |app: &Value, key: &str| app.get(key).and_then(Value::as_array).map_or(0, Vec::len);
+    let routes = applications.iter().map(|app| length(app, "routes")).sum();
+    let processes = applications
+        .iter()
+        .map(|app| length(app, "processes"))
+        .max()
+        .unwrap_or_default();
+    let problems: Vec<String> = [
+        ("apps", applications.len(), limits.apps_per_manifest),
+        ("routes", routes, limits.routes_per_manifest),
+        ("processes in one app", processes, limits.processes_per_app),
+    ]
+    .into_iter()
+    .filter(|(_, count, most)| *count > *most as usize)
+    .map(|(what, count, most)| {
+        format!("Manifest has {count} {what} (maximum is {most}); split the manifest")
+    })
+    .collect();
+    if problems.is_empty() {
+        Ok(())
     } else {
         Err(problems)
     }
@@ -236,6 +269,9 @@ impl Reader<'_> {
         let mut features = BTreeMap::new();
         for (name, value) in map {
             match (name.as_str(), value.as_bool()) {
+                ("revisions", Some(true)) => self.problem(
+                    "Feature 'revisions' is not supported yet: no revisions are recorded; remove it or set it to false",
+                ),
                 ("ssh" | "revisions", Some(flag)) => drop(features.insert(name, flag)),
                 ("ssh" | "revisions", None) => {
                     self.problem(format!("Feature '{name}' must be a boolean"))
@@ -510,6 +546,7 @@ mod tests {
     #[test]
     fn the_keys_that_push_sends() {
         let apps = parse(
+            &Limits::default(),
             br#"
 version: 1
 applications:
@@ -566,19 +603,45 @@ applications:
 
     #[test]
     fn every_mistake_is_named() {
-        let problems = parse(b"applications:\n- name: a\n  memory: 5\n  instances: -1\n  routes: [{route: nodots}]\n- memory: 64M\n").unwrap_err();
+        let problems = parse(&Limits::default(), b"applications:\n- name: a\n  memory: 5\n  instances: -1\n  routes: [{route: nodots}]\n- memory: 64M\n").unwrap_err();
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(problems.iter().any(|problem| problem.starts_with(
             "For application 'a': Process \"web\": Memory must use a supported unit"
         )));
         assert!(problems[3].starts_with("For application at index 1: Name"));
-        assert!(parse(b"applications: []").is_err());
-        assert!(parse(b"version: 2\napplications: [{name: a}]").is_err());
-        assert!(parse(b"a: [").is_err());
+        assert!(parse(&Limits::default(), b"applications: []").is_err());
+        assert!(parse(&Limits::default(), b"version: 2\napplications: [{name: a}]").is_err());
+        assert!(parse(&Limits::default(), b"a: [").is_err());
         assert!(
-            parse(b"applications: [{name: a, docker: {image: x}}]").unwrap_err()[0]
+            parse(
+                &Limits::default(),
+                b"applications: [{name: a, docker: {image: x}}]"
+            )
+            .unwrap_err()[0]
                 .contains("Docker")
         );
+    }
+
+    #[test]
+    fn a_manifest_that_is_too_large_is_refused_by_name() {
+        let limits = Limits {
+            apps_per_manifest: 2,
+            routes_per_manifest: 3,
+            processes_per_app: 1,
+            ..Limits::default()
+        };
+        let yaml = b"applications:\n- name: a\n  routes: [{route: a.b}, {route: c.b}]\n  processes: [{type: x}, {type: y}]\n- name: b\n  routes: [{route: d.b}, {route: e.b}]\n- name: c\n";
+        let problems = parse(&limits, yaml).unwrap_err();
+        assert_eq!(
+            problems,
+            [
+                "Manifest has 3 apps (maximum is 2); split the manifest",
+                "Manifest has 4 routes (maximum is 3); split the manifest",
+                "Manifest has 2 processes in one app (maximum is 1); split the manifest",
+            ]
+        );
+        let problems = parse(&limits, b"applications: [{name: \"a\\0b\"}]").unwrap_err();
+        assert!(problems[0].contains("NUL"), "{problems:?}");
     }
 
     #[test]

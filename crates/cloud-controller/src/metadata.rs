@@ -1,9 +1,17 @@
-//! Labels and annotations, which every resource may carry.
+//! Labels and annotations, which every resource may carry: `name` or `prefix/name`, where the prefix is a domain name.
 
 use crate::error::ApiError;
+use crate::limits::Limits;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+
+/// Characters of a key's name, and of a label's value.
+const LONGEST_NAME: usize = 63;
+const LONGEST_PREFIX: usize = 253;
+const LONGEST_ANNOTATION: usize = 5000;
+/// The platform's own prefix.
+const RESERVED_PREFIX: &str = "cloudfoundry.org";
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Metadata {
@@ -13,101 +21,294 @@ pub(crate) struct Metadata {
     pub annotations: BTreeMap<String, String>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Label,
+    Annotation,
+}
+
 impl Metadata {
     pub(crate) fn present(&self) -> Value {
         json!({ "labels": self.labels, "annotations": self.annotations })
     }
 
-    /// Merges `{"labels": {k: v|null}, "annotations": {…}}`: null removes a key.
-    pub(crate) fn merge(&mut self, change: &Value) -> Result<(), ApiError> {
+    /// Merges `{"labels": {k: v|null}, "annotations": {…}}`: null removes a key. Nothing changes when anything is wrong.
+    pub(crate) fn merge(&mut self, limits: &Limits, change: &Value) -> Result<(), ApiError> {
         let change = change
             .as_object()
             .ok_or_else(|| ApiError::unprocessable("Metadata must be an object"))?;
+        let mut merged = self.clone();
+        let mut problems = Vec::new();
         for (key, value) in change {
-            let (target, is_label) = match key.as_str() {
-                "labels" => (&mut self.labels, true),
-                "annotations" => (&mut self.annotations, false),
+            let (target, kind, most) = match key.as_str() {
+                "labels" => (&mut merged.labels, Kind::Label, limits.labels_per_resource),
+                "annotations" => (
+                    &mut merged.annotations,
+                    Kind::Annotation,
+                    limits.annotations_per_resource,
+                ),
                 other => {
-                    return Err(ApiError::unprocessable(format!(
-                        "Metadata has unexpected field(s): '{other}'"
-                    )));
+                    problems.push(format!("Metadata has unexpected field(s): '{other}'"));
+                    continue;
                 }
             };
-            let entries = value.as_object().ok_or_else(|| {
-                ApiError::unprocessable(format!("Metadata '{key}' is not an object"))
-            })?;
-            merge_entries(target, entries, is_label)?;
+            match value {
+                Value::Null => {}
+                Value::Object(entries) => {
+                    let before = target.len();
+                    problems.extend(merge_entries(target, entries, kind));
+                    if target.len() > before && target.len() > most as usize {
+                        problems.push(format!(
+                            "Failed to add {} {key} because it would exceed maximum of {most}",
+                            entries.len()
+                        ));
+                    }
+                }
+                _ => problems.push(format!("Metadata '{key}' is not an object")),
+            }
         }
-        Ok(())
+        if problems.is_empty() {
+            *self = merged;
+            return Ok(());
+        }
+        // A thousand bad keys need no thousand sentences.
+        problems.truncate(20);
+        Err(ApiError::unprocessable(problems.join(", ")))
     }
 }
 
+/// Answers what is wrong.
 fn merge_entries(
     target: &mut BTreeMap<String, String>,
     entries: &Map<String, Value>,
-    is_label: bool,
-) -> Result<(), ApiError> {
+    kind: Kind,
+) -> Vec<String> {
+    let noun = match kind {
+        Kind::Label => "label",
+        Kind::Annotation => "annotation",
+    };
+    let mut problems = Vec::new();
     for (key, value) in entries {
-        let name = key.rsplit('/').next().unwrap_or_default();
-        let kind = if is_label { "label" } else { "annotation" };
-        if name.is_empty()
-            || name.len() > if is_label { 63 } else { 1000 }
-            || (is_label && !is_label_text(name))
+        // An annotation with a bad key, from an older version, can still be removed.
+        if (kind == Kind::Label || !value.is_null())
+            && let Err(problem) = check_key(key)
         {
-            return Err(ApiError::unprocessable(format!(
-                "Metadata {kind} key error: '{key}' contains invalid characters or has an invalid length"
-            )));
+            problems.push(format!("Metadata {noun} key error: {problem}"));
+            continue;
         }
-        match value {
-            Value::Null => drop(target.remove(key)),
-            Value::String(text)
-                if is_label && !text.is_empty() && (text.len() > 63 || !is_label_text(text)) =>
-            {
-                return Err(ApiError::unprocessable(format!(
-                    "Metadata label value error: '{text}' contains invalid characters"
-                )));
+        let text = match value {
+            Value::Null => {
+                target.remove(key);
+                continue;
             }
-            Value::String(text) => drop(target.insert(key.clone(), text.clone())),
-            Value::Number(number) => drop(target.insert(key.clone(), number.to_string())),
-            Value::Bool(value) => drop(target.insert(key.clone(), value.to_string())),
-            _ => {
-                return Err(ApiError::unprocessable(format!(
-                    "Metadata {kind} value error: value of '{key}' must be a string"
-                )));
+            Value::String(text) => text.clone(),
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            Value::Array(_) | Value::Object(_) => {
+                problems.push(format!(
+                    "Metadata {noun} value error: value of '{key}' must be a string"
+                ));
+                continue;
             }
+        };
+        let checked = match kind {
+            Kind::Label => check_label_value(&text),
+            Kind::Annotation => check_annotation_value(&text),
+        };
+        match checked {
+            Ok(()) => drop(target.insert(key.clone(), text)),
+            Err(problem) => problems.push(format!("Metadata {noun} value error: {problem}")),
         }
+    }
+    problems
+}
+
+/// Whether `key` may name a label or an annotation; also for label selectors.
+pub(crate) fn check_key(key: &str) -> Result<(), String> {
+    if key.is_empty() {
+        return Err("key cannot be empty string".to_owned());
+    }
+    let name = match key.split_once('/') {
+        None => key,
+        Some((_, name)) if name.contains('/') => {
+            return Err("key has more than one '/'".to_owned());
+        }
+        Some((prefix, name)) => {
+            check_prefix(prefix)?;
+            name
+        }
+    };
+    if name.is_empty() {
+        return Err("key cannot be empty string".to_owned());
+    }
+    check_word(name)
+}
+
+fn check_prefix(prefix: &str) -> Result<(), String> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if prefix.len() > LONGEST_PREFIX {
+        return Err(format!(
+            "prefix '{}...' is greater than {LONGEST_PREFIX} characters",
+            start(prefix)
+        ));
+    }
+    if !prefix.contains('.') || !prefix.split('.').all(label) {
+        return Err(format!("prefix '{prefix}' must be in valid dns format"));
+    }
+    if prefix.eq_ignore_ascii_case(RESERVED_PREFIX) {
+        return Err(format!("prefix '{RESERVED_PREFIX}' is reserved"));
     }
     Ok(())
 }
 
-fn is_label_text(text: &str) -> bool {
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    edge(text.chars().next())
-        && edge(text.chars().last())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+/// Whether `value` may be a label's value; also for label selectors.
+pub(crate) fn check_label_value(value: &str) -> Result<(), String> {
+    if value.is_empty() {
+        Ok(())
+    } else {
+        check_word(value)
+    }
+}
+
+fn check_annotation_value(value: &str) -> Result<(), String> {
+    if value.chars().count() > LONGEST_ANNOTATION {
+        return Err(format!(
+            "'{}...' is greater than {LONGEST_ANNOTATION} characters",
+            start(value)
+        ));
+    }
+    Ok(())
+}
+
+fn check_word(word: &str) -> Result<(), String> {
+    let alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    if word
+        .chars()
+        .any(|c| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))
+    {
+        return Err(format!(
+            "'{}' contains invalid characters",
+            word.escape_debug()
+        ));
+    }
+    if !alphanumeric(word.chars().next()) || !alphanumeric(word.chars().last()) {
+        return Err(format!("'{word}' starts or ends with invalid characters"));
+    }
+    if word.len() > LONGEST_NAME {
+        return Err(format!(
+            "'{}...' is greater than {LONGEST_NAME} characters",
+            start(word)
+        ));
+    }
+    Ok(())
+}
+
+fn start(text: &str) -> String {
+    text.chars().take(8).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn null_removes_and_bad_labels_are_named() {
+    fn refused(change: Value) -> String {
         let mut metadata = Metadata::default();
-        metadata.merge(&json!({"labels": {"env": "prod", "team": "a"}, "annotations": {"note": "any text!"}})).unwrap();
-        metadata.merge(&json!({"labels": {"team": null}})).unwrap();
+        let error = metadata.merge(&Limits::default(), &change).unwrap_err();
+        assert_eq!(metadata, Metadata::default(), "nothing is merged");
+        error.to_string()
+    }
+
+    #[test]
+    fn null_removes_a_key() {
+        let mut metadata = Metadata::default();
+        let mut merge = |change: Value| metadata.merge(&Limits::default(), &change).unwrap();
+        merge(
+            json!({"labels": {"env": "prod", "example.com/team": "a"}, "annotations": {"note": "any text!"}}),
+        );
+        merge(json!({"labels": {"example.com/team": null}, "annotations": null}));
         assert_eq!(
             metadata.present(),
             json!({"labels": {"env": "prod"}, "annotations": {"note": "any text!"}})
         );
-        assert!(
-            metadata
-                .merge(&json!({"labels": {"a b": "x"}}))
-                .unwrap_err()
-                .to_string()
-                .contains("'a b'")
+    }
+
+    #[test]
+    fn keys() {
+        for (key, why) in [
+            ("", "key cannot be empty string"),
+            ("a/b/c", "more than one '/'"),
+            ("nodots/a", "prefix 'nodots' must be in valid dns format"),
+            ("-a.b/c", "valid dns format"),
+            ("a..b/c", "valid dns format"),
+            (
+                "CloudFoundry.org/x",
+                "prefix 'cloudfoundry.org' is reserved",
+            ),
+            ("a.b/", "key cannot be empty string"),
+            ("a b", "'a b' contains invalid characters"),
+            ("é", "contains invalid characters"),
+            ("_a", "starts or ends with invalid characters"),
+            ("a-", "starts or ends with invalid characters"),
+        ] {
+            for kind in ["labels", "annotations"] {
+                let text = refused(json!({kind: {key: "x"}}));
+                assert!(text.contains(why), "{key}: {text}");
+            }
+        }
+        let long = "a".repeat(64);
+        assert!(refused(json!({"labels": {long.as_str(): "x"}})).contains("greater than 63"));
+        let prefix = vec!["a".repeat(63); 4].join(".") + ".b/x";
+        assert!(refused(json!({"labels": {prefix: "x"}})).contains("greater than 253"));
+        assert_eq!(check_key("sub.example.com/A_b.c-1"), Ok(()));
+    }
+
+    #[test]
+    fn values() {
+        assert!(refused(json!({"labels": {"a": "x y"}})).contains("value error: 'x y' contains"));
+        assert!(refused(json!({"labels": {"a": "-x"}})).contains("starts or ends"));
+        assert!(refused(json!({"labels": {"a": "x".repeat(64)}})).contains("greater than 63"));
+        assert!(refused(json!({"labels": {"a": ["x"]}})).contains("must be a string"));
+        assert!(refused(json!({"annotations": {"a": "x".repeat(5001)}})).contains("5000"));
+        assert!(refused(json!({"tags": {}})).contains("unexpected field(s): 'tags'"));
+        assert!(refused(json!({"labels": []})).contains("'labels' is not an object"));
+    }
+
+    #[test]
+    fn there_is_a_limit_and_what_was_there_stays() {
+        let many = |range: std::ops::Range<u32>| -> Value {
+            range
+                .map(|n| (format!("k{n}"), json!("v")))
+                .collect::<Map<_, _>>()
+                .into()
+        };
+        let text = refused(json!({"labels": many(0..51)}));
+        assert_eq!(
+            text,
+            "Failed to add 51 labels because it would exceed maximum of 50"
         );
+        assert!(refused(json!({"annotations": many(0..201)})).contains("maximum of 200"));
+        let mut metadata = Metadata::default();
+        let generous = Limits {
+            labels_per_resource: 100,
+            ..Limits::default()
+        };
+        metadata
+            .merge(&generous, &json!({"labels": many(0..60)}))
+            .unwrap();
+        metadata
+            .merge(
+                &Limits::default(),
+                &json!({"labels": {"k1": "w", "k2": null}}),
+            )
+            .unwrap();
+        assert_eq!(metadata.labels.len(), 59);
+        let error = metadata.merge(&Limits::default(), &json!({"labels": {"new": "x"}}));
+        assert!(error.is_err());
     }
 }

@@ -8,8 +8,6 @@ pub(crate) struct DomainFacts<'a> {
     pub name: &'a str,
     pub shared: bool,
     pub internal: bool,
-    /// The system domain, some of whose hosts are taken.
-    pub system: bool,
 }
 
 /// `host`, `path` empty and `port` 0 when absent.
@@ -19,7 +17,6 @@ pub(crate) fn check(
     port: i64,
     domain: &DomainFacts<'_>,
     admin: bool,
-    reserved: &[String],
 ) -> Result<(), String> {
     check_host(host, domain)?;
     check_path(path)?;
@@ -39,13 +36,6 @@ pub(crate) fn check(
         return Err(
             "Wildcard hosts on shared domains can be created by administrators only.".to_owned(),
         );
-    }
-    if domain.system
-        && reserved
-            .iter()
-            .any(|taken| taken.eq_ignore_ascii_case(host))
-    {
-        return Err("Route conflicts with a reserved system route.".to_owned());
     }
     Ok(())
 }
@@ -230,11 +220,10 @@ mod tests {
         name: "apps.test",
         shared: true,
         internal: false,
-        system: false,
     };
 
     fn check_shared(host: &str, path: &str) -> Result<(), String> {
-        check(host, path, 0, &SHARED, false, &[])
+        check(host, path, 0, &SHARED, false)
     }
 
     #[test]
@@ -251,7 +240,7 @@ mod tests {
                 .starts_with("Missing host")
         );
         assert!(check_shared("*", "").is_err());
-        assert!(check(&"a".repeat(64), "", 0, &SHARED, true, &[]).is_err());
+        assert!(check(&"a".repeat(64), "", 0, &SHARED, true).is_err());
         for path in ["/", "x", "/a?b", "/a b"] {
             assert!(check_shared("a", path).is_err(), "{path}");
         }
@@ -259,16 +248,7 @@ mod tests {
             shared: false,
             ..SHARED
         };
-        assert_eq!(check("", "", 0, &private, false, &[]), Ok(()));
-        let system = DomainFacts {
-            system: true,
-            ..SHARED
-        };
-        assert!(
-            check("API", "", 0, &system, true, &["api".into()])
-                .unwrap_err()
-                .contains("reserved")
-        );
+        assert_eq!(check("", "", 0, &private, false), Ok(()));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! What a foundation has from the start. Runs at each start; only what is missing is made, except that built-in
 //! buildpacks and the stack always exist.
 
-use crate::api::quotas::unlimited;
 use crate::buildpacks::{BUILTIN, STACK};
 use crate::config::Config;
 use crate::db::domain::{self, Domain};
 use crate::db::organization::{self, Organization, OrganizationQuota};
 use crate::db::platform::{self, Buildpack, EnvironmentGroup, FeatureFlag, SecurityGroup, Stack};
+use crate::db::process;
 use crate::db::space::{self, Space};
 use crate::db::{self, Connection, Db, Json, Select};
 use crate::flags::Flag;
@@ -19,13 +19,14 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
     if first {
         let quota = OrganizationQuota {
             name: "default".to_owned(),
-            limits: Json(unlimited()),
+            limits: Json(config.default_quota.json()),
             ..OrganizationQuota::fresh()
         };
         db::insert(&mut tx, &quota).await?;
         security_groups(&mut tx).await?;
     }
     platform_resources(&mut tx).await?;
+    migrate(&mut tx, config).await?;
     if domain::by_name(&mut tx, &config.apps_domain)
         .await?
         .is_none()
@@ -43,6 +44,25 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
         first_target(&mut tx, &target.organization, &target.space).await?;
     }
     tx.commit().await?;
+    Ok(())
+}
+
+/// Changes of what older versions stored.
+async fn migrate(conn: &mut Connection, config: &Config) -> Result<()> {
+    if db::is_first_run_of(conn, "finite-default-quota").await?
+        && let Some(mut quota) = organization::default_quota(conn).await?
+    {
+        crate::quota::make_finite(conn, &mut quota, &config.default_quota).await?;
+    }
+    let instances = i64::from(config.limits.instances_per_process);
+    let shrunk = process::shrink(conn, crate::limits::MOST_INSTANCES, instances).await?;
+    if shrunk > 0 {
+        tracing::warn!(
+            processes = shrunk,
+            instances,
+            "processes-scaled-down: they had more instances than any process may have"
+        );
+    }
     Ok(())
 }
 

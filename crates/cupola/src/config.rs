@@ -35,6 +35,12 @@ struct ConfigFile {
     router: RouterSection,
     cell: CellSection,
     log_cache: LogCacheSection,
+    limits: cloud_controller::Limits,
+    default_quota: cloud_controller::DefaultQuota,
+    /// Public suffixes that no organization may have as a domain.
+    reserved_private_domains: Vec<String>,
+    /// Whether the routes of one host on a private domain must all be in one space.
+    private_hosts_in_one_space: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -95,6 +101,10 @@ pub(crate) struct Config {
     /// Where the log-cache takes envelopes of originals by UDP, on loopback; `None`: nowhere.
     pub(crate) dropsonde: Option<SocketAddr>,
     pub(crate) cell: Cell,
+    pub(crate) limits: cloud_controller::Limits,
+    pub(crate) default_quota: cloud_controller::DefaultQuota,
+    pub(crate) reserved_private_domains: Vec<String>,
+    pub(crate) private_hosts_in_one_space: bool,
 }
 
 /// An operator's own certificate chain and its key, PEM files.
@@ -236,6 +246,16 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
             "log_cache.dropsonde {open} is not on loopback: everybody could write logs; use e.g. 127.0.0.1:3457"
         ));
     }
+    problems.extend(file.limits.problems());
+    for suffix in file
+        .reserved_private_domains
+        .iter()
+        .filter(|suffix| !is_domain(&format!("x.{suffix}")))
+    {
+        problems.push(format!(
+            "reserved_private_domains has {suffix:?}, which is not a domain name: use e.g. co.uk"
+        ));
+    }
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }
@@ -268,6 +288,10 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
             cache_mb: file.cell.cache_mb.unwrap_or(10 * 1024),
             limits: file.cell.limits,
         },
+        limits: file.limits,
+        default_quota: file.default_quota,
+        reserved_private_domains: file.reserved_private_domains,
+        private_hosts_in_one_space: file.private_hosts_in_one_space,
     })
 }
 
@@ -360,7 +384,7 @@ mod tests {
     #[test]
     fn every_problem_is_named_at_once() {
         let file: ConfigFile = serde_yaml_ng::from_str(
-            "domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}",
+            "domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}\nlimits: {query_bytes: 0}\nreserved_private_domains: [co_uk]",
         )
         .unwrap();
         let error = check(file, Overrides::default()).unwrap_err().to_string();
@@ -369,9 +393,28 @@ mod tests {
             "router.http \"eighty\"",
             "cell.route_integrity \"maybe\"",
             "log_cache.dropsonde 0.0.0.0:3457 is not on loopback",
+            "limits.query_bytes must be at least 1",
+            "reserved_private_domains has \"co_uk\"",
         ] {
             assert!(error.contains(key), "{error}");
         }
+    }
+
+    #[test]
+    fn limits_and_the_default_quota_can_be_set() {
+        let file: ConfigFile = serde_yaml_ng::from_str(
+            "limits: {instances_per_process: 5}\ndefault_quota: {total_memory_in_mb: 2048, total_routes: null}",
+        )
+        .unwrap();
+        let config = check(file, Overrides::default()).unwrap();
+        assert_eq!(config.limits.instances_per_process, 5);
+        assert_eq!(config.limits.filter_values, 500);
+        let quota = config.default_quota;
+        assert_eq!(
+            (quota.total_memory_in_mb, quota.total_routes),
+            (Some(2048), None)
+        );
+        assert!(serde_yaml_ng::from_str::<ConfigFile>("limits: {instances: 5}").is_err());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::db::platform;
 use crate::db::process::{self, Process};
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
+use crate::limits::Limits;
+use crate::quota::{Meter, Subject};
 use serde_json::Value;
 
 /// With its web process.
@@ -66,6 +68,7 @@ async fn check(conn: &mut Connection, app: &App) -> ApiResult<()> {
 
 /// Merges `{"K": "V"|null}` into the environment.
 pub(crate) fn set_environment(
+    limits: &Limits,
     app: &mut App,
     var: &serde_json::Map<String, Value>,
 ) -> ApiResult<()> {
@@ -101,12 +104,14 @@ pub(crate) fn set_environment(
         }
         app.environment.0.insert(name.clone(), text);
     }
-    if serde_json::to_string(&app.environment.0).is_ok_and(|text| text.len() > 64 * 1024) {
-        return Err(ApiError::unprocessable(
-            "Environment variables must be at most 64 KiB together",
-        ));
+    let most = limits.environment_bytes as usize;
+    match serde_json::to_string(&app.environment.0) {
+        Ok(text) if text.len() > most => Err(ApiError::unprocessable(format!(
+            "Environment variables must be at most {most} bytes together, as JSON (got {})",
+            text.len()
+        ))),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Makes sure that every process type of the droplet has a process.
@@ -125,6 +130,13 @@ pub(crate) async fn assign_droplet(
     app.touch();
     db::update(conn, app).await?;
     let existing = process::of_app(conn, &app.guid).await?;
+    let most = settings.limits.processes_per_app as usize;
+    if droplet.process_types.0.len() > most {
+        return Err(ApiError::unprocessable(format!(
+            "The droplet has {} process types; an app may have at most {most}",
+            droplet.process_types.0.len()
+        )));
+    }
     for kind in droplet.process_types.0.keys() {
         if !existing.iter().any(|process| &process.r#type == kind) {
             db::insert(conn, &verbs::fresh(settings, app, kind)).await?;
@@ -148,8 +160,16 @@ pub(crate) async fn start(conn: &mut Connection, app: &mut App) -> ApiResult<Vec
     if app.is_started() {
         return guids(conn, app).await;
     }
+    begin(conn, app).await
+}
+
+/// Runs a stopped app, if the quotas have room for it.
+async fn begin(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
+    let meter = Meter::of_app(conn, app).await?;
     set_state(conn, app, "STARTED").await?;
-    renew(conn, app).await
+    let renewed = renew(conn, app).await?;
+    meter.check(conn, Subject::Process).await?;
+    Ok(renewed)
 }
 
 /// Answers the processes to settle. An active deployment ends.
@@ -167,8 +187,9 @@ pub(crate) async fn stop(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<
 pub(crate) async fn restart(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     must_have_droplet(app)?;
     let mut touched = end_deployment(conn, app).await?;
-    set_state(conn, app, "STARTED").await?;
-    touched.extend(renew(conn, app).await?);
+    // Measured as a stop and a start, so that an app which no longer fits its quota is not started anew.
+    set_state(conn, app, "STOPPED").await?;
+    touched.extend(begin(conn, app).await?);
     Ok(touched)
 }
 

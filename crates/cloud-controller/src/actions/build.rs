@@ -6,8 +6,10 @@ use crate::db::app::App;
 use crate::db::build::{self, Build, Droplet};
 use crate::db::package::Package;
 use crate::db::platform;
+use crate::db::process;
 use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
+use crate::quota::Meter;
 
 /// What a request may set.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +63,14 @@ pub(crate) async fn create(
             "Stack must be an existing stack (got '{stack}')"
         )));
     }
+    let memory_in_mb = staging_memory(conn, settings, app, wish.memory_in_mb).await?;
+    let disk_in_mb = wish.disk_in_mb.unwrap_or(settings.staging_disk_mb);
+    if disk_in_mb > i64::from(settings.limits.disk_in_mb_per_instance) {
+        return Err(ApiError::unprocessable(format!(
+            "disk limit exceeded: staging_disk_in_mb must be at most {} (got {disk_in_mb})",
+            settings.limits.disk_in_mb_per_instance
+        )));
+    }
     let droplet = Droplet {
         app_guid: app.guid.clone(),
         package_guid: Some(package.guid.clone()),
@@ -76,12 +86,33 @@ pub(crate) async fn create(
         state: "STAGING".to_owned(),
         buildpacks: Json(buildpacks),
         stack,
-        memory_in_mb: wish.memory_in_mb.unwrap_or(settings.staging_memory_mb),
-        disk_in_mb: wish.disk_in_mb.unwrap_or(settings.staging_disk_mb),
+        memory_in_mb,
+        disk_in_mb,
         created_by_guid: who.guid().to_owned(),
         created_by_name: who.name().to_owned(),
         ..Build::fresh()
     };
     db::insert(conn, &build).await?;
     Ok(build)
+}
+
+/// What the request asks for, else what the app's web process has, but never less than staging needs. The least is free:
+/// an app that is smaller than its staging can be pushed into a small quota. All else must fit.
+async fn staging_memory(
+    conn: &mut Connection,
+    settings: &Settings,
+    app: &App,
+    asked: Option<i64>,
+) -> ApiResult<i64> {
+    let least = settings.staging_memory_mb;
+    let wanted = match asked {
+        Some(asked) => asked,
+        None => process::of_type(conn, &app.guid, "web")
+            .await?
+            .map_or(least, |web| web.memory_in_mb),
+    };
+    if asked.is_some() || wanted > least {
+        Meter::of_app(conn, app).await?.check_staging(wanted)?;
+    }
+    Ok(wanted.max(least))
 }

@@ -6,9 +6,11 @@ use crate::db::app::App;
 use crate::db::build::Droplet;
 use crate::db::deployment::{self, Deployment, Options};
 use crate::db::process::{self, Process};
+use crate::db::usage::AppUsage;
 use crate::db::{self, Connection, Json};
 use crate::diego::rollout::Step;
 use crate::error::{ApiError, ApiResult};
+use crate::quota::{Meter, Subject};
 
 /// How a droplet shall be deployed.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(crate) async fn create(
     let mut web = process::of_type(conn, &app.guid, "web")
         .await?
         .ok_or_else(|| ApiError::not_found("Process"))?;
+    let before = web.clone();
+    let meter = Meter::of_app(conn, app).await?;
     let options = &wanted.options;
     deployment.instances_before = web.instances;
     deployment.instances = options.web_instances.unwrap_or(web.instances);
@@ -53,6 +57,11 @@ pub(crate) async fn create(
             .unwrap_or(web.log_rate_limit),
     );
     (web.memory_in_mb, web.disk_in_mb, web.log_rate_limit) = (memory, disk, log_rate);
+    let goal = Process {
+        instances: deployment.instances,
+        ..web.clone()
+    };
+    verbs::check_limits(settings, &before, &goal)?;
     if !app.is_started() {
         web.instances = deployment.instances;
         web.touch();
@@ -77,12 +86,45 @@ pub(crate) async fn create(
         ..web
     };
     db::insert(conn, &new).await?;
+    let more = at_its_largest(&before, &new, deployment.instances, wanted.max_in_flight);
+    meter
+        .check_with(conn, Subject::Process, more)
+        .await
+        .map_err(|error| too_large(error, app))?;
     deployment.options = Json(wanted.options);
     deployment.deploying_process_guid = Some(new.guid.clone());
     "ACTIVE".clone_into(&mut deployment.state);
     "DEPLOYING".clone_into(&mut deployment.reason);
     db::insert(conn, &deployment).await?;
     Ok((deployment, vec![new.guid]))
+}
+
+/// What the rollout uses beyond its first step, when all new instances run beside the last old ones.
+fn at_its_largest(old: &Process, new: &Process, target: i64, max_in_flight: i64) -> AppUsage {
+    let left = old.instances.min(max_in_flight).min(target);
+    let sum = |per_old: i64, per_new: i64| {
+        let first = old.instances.saturating_mul(per_old) + new.instances.saturating_mul(per_new);
+        let last = left.saturating_mul(per_old) + target.saturating_mul(per_new);
+        (last - first).max(0)
+    };
+    AppUsage {
+        instances: sum(1, 1),
+        memory_in_mb: sum(old.memory_in_mb, new.memory_in_mb),
+        log_rate: sum(old.log_rate_limit.max(0), new.log_rate_limit.max(0)),
+        ..AppUsage::default()
+    }
+}
+
+fn too_large(mut error: ApiError, app: &App) -> ApiError {
+    for one in &mut error.errors {
+        if one.detail.contains("quota_exceeded") || one.detail.contains("limit_exceeded") {
+            one.detail.push_str(&format!(
+                " for app '{}'. The quota may not be large enough to support rolling deployments or your configured max-in-flight.",
+                app.name
+            ));
+        }
+    }
+    error
 }
 
 pub(crate) async fn cancel(conn: &mut Connection, deployment: &mut Deployment) -> ApiResult<()> {

@@ -1,60 +1,85 @@
-//! Creating and deleting domains.
+//! Creating and deleting domains: who may have which name.
 
 use super::route;
+use crate::controller::Settings;
 use crate::db::domain::{self, Domain};
 use crate::db::{self, Connection, route as routes};
 use crate::error::{ApiError, ApiResult};
+use crate::quota::{Meter, Subject};
 use crate::route_rules;
 
-pub(crate) async fn create(conn: &mut Connection, domain: &Domain) -> ApiResult<()> {
+/// The same rules hold for everybody, administrators included.
+pub(crate) async fn create(
+    conn: &mut Connection,
+    settings: &Settings,
+    domain: &Domain,
+) -> ApiResult<()> {
     route_rules::check_domain_name(&domain.name).map_err(ApiError::unprocessable)?;
-    let refused = |what: String| {
-        ApiError::unprocessable(format!(
-            "The domain name \"{}\" cannot be created because {what}",
+    let shared = domain.organization_guid.is_none();
+    settings
+        .names
+        .domain(&domain.name, shared)
+        .map_err(|reserved| ApiError::unprocessable(reserved.of_domain(&domain.name)))?;
+    if !shared
+        && settings
+            .reserved_private_domains
+            .iter()
+            .any(|suffix| suffix.eq_ignore_ascii_case(&domain.name))
+    {
+        return Err(ApiError::unprocessable(format!(
+            "The \"{}\" domain is reserved and cannot be used for org-scoped domains.",
             domain.name
-        ))
-    };
+        )));
+    }
     if domain::by_name(conn, &domain.name).await?.is_some() {
         return Err(ApiError::unprocessable(format!(
             "The domain name \"{}\" is already in use",
             domain.name
         )));
     }
-    let mut parent = domain.name.as_str();
-    while let Some((label, rest)) = parent.split_once('.') {
+    check_neighbours(conn, domain).await?;
+    let Some(organization) = &domain.organization_guid else {
+        db::insert(conn, domain).await?;
+        return Ok(());
+    };
+    let meter = Meter::of_organization(conn, organization).await?;
+    db::insert(conn, domain).await?;
+    meter.check(conn, Subject::Domain).await
+}
+
+/// Nobody gets a name above or below a private domain of another organization, nor at or below the name of a route.
+async fn check_neighbours(conn: &mut Connection, domain: &Domain) -> ApiResult<()> {
+    let refused = |name: &str, by: &str| {
+        ApiError::unprocessable(format!(
+            "The domain name \"{}\" cannot be created because \"{name}\" is already reserved by {by}",
+            domain.name
+        ))
+    };
+    let mut name = domain.name.as_str();
+    while let Some((label, rest)) = name.split_once('.') {
         if let Some(above) = domain::by_name(conn, rest).await? {
             if above.organization_guid.is_some()
                 && above.organization_guid != domain.organization_guid
             {
-                return Err(refused(format!(
-                    "\"{rest}\" is already reserved by another domain"
-                )));
+                return Err(refused(rest, "another domain"));
             }
-            if parent == domain.name
-                && !routes::of_domain(conn, &above.guid)
-                    .await?
-                    .iter()
-                    .all(|route| !route.host.eq_ignore_ascii_case(label))
-            {
-                return Err(refused(format!(
-                    "\"{}\" is already reserved by a route",
-                    domain.name
-                )));
+            if routes::has_host(conn, &above.guid, label).await? {
+                return Err(refused(name, "a route"));
             }
         }
-        parent = rest;
+        name = rest;
+    }
+    if domain.organization_guid.is_none() {
+        return Ok(());
     }
     let below = domain::below(conn, &domain.name).await?;
-    if let Some(other) = below.iter().find(|other| {
-        other.organization_guid != domain.organization_guid && domain.organization_guid.is_some()
-    }) {
-        return Err(refused(format!(
-            "\"{}\" is already reserved by another domain",
-            other.name
-        )));
+    match below
+        .iter()
+        .find(|other| other.organization_guid != domain.organization_guid)
+    {
+        Some(other) => Err(refused(&other.name, "another domain")),
+        None => Ok(()),
     }
-    db::insert(conn, domain).await?;
-    Ok(())
 }
 
 /// With its routes. Answers the processes whose routes change.

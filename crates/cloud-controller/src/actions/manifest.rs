@@ -1,4 +1,4 @@
-//! Applying manifests to a space, writing an app's manifest, and comparing the two.
+//! Applying manifests to a space, and writing an app's manifest.
 
 use super::process::Change;
 use super::route::Target;
@@ -13,6 +13,7 @@ use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
 use crate::flags::Flag;
 use crate::manifest::{AppManifest, ProcessManifest, RouteManifest, megabytes_text};
+use crate::quota::{Meter, Subject};
 use crate::route_rules;
 use serde_json::{Map, Value, json};
 
@@ -32,6 +33,7 @@ pub(crate) async fn apply(
             app
         }
     };
+    let meter = Meter::of_app(conn, &app).await?;
     let mut touched = Vec::new();
     set_features(&mut app, manifest);
     for wanted in &manifest.processes {
@@ -42,11 +44,15 @@ pub(crate) async fn apply(
     }
     app.stack = manifest.stack.clone().or(app.stack);
     if let Some(metadata) = &manifest.metadata {
-        app.metadata.0.merge(metadata)?;
+        app.metadata.0.merge(&settings.limits, metadata)?;
     }
-    apps_verbs::set_environment(&mut app, &manifest.env)?;
+    apps_verbs::set_environment(&settings.limits, &mut app, &manifest.env)?;
     apps_verbs::update(conn, &mut app).await?;
     touched.extend(apply_routes(conn, settings, space, admin, &app, manifest).await?);
+    meter.check(conn, Subject::Process).await?;
+    meter.check(conn, Subject::Route).await?;
+    touched.sort();
+    touched.dedup();
     Ok((app, touched))
 }
 
@@ -105,7 +111,7 @@ async fn apply_process(
         ..app.clone()
     };
     let before = process.instances;
-    process_verbs::change(conn, &as_stopped, &mut process, change).await?;
+    process_verbs::change_unmetered(conn, settings, &as_stopped, &mut process, change).await?;
     Ok((app.is_started() && before != process.instances).then_some(process.guid))
 }
 
@@ -180,7 +186,7 @@ async fn apply_route(
                 space_guid,
                 ..Route::fresh()
             };
-            route_verbs::create(conn, settings, &route, &domain, space, admin).await?;
+            route_verbs::create_unmetered(conn, settings, &route, &domain, space, admin).await?;
             route
         }
     };
@@ -202,7 +208,7 @@ async fn apply_route(
                 protocol: wanted.protocol.clone(),
                 weight: None,
             };
-            touched.extend(route_verbs::map(conn, &route, vec![target]).await?);
+            touched.extend(route_verbs::map(conn, settings, &route, vec![target]).await?);
         }
         // Only this app's destination changes; those of other apps keep the route.
         Some(mut destination)
@@ -299,6 +305,7 @@ pub(crate) async fn generate(conn: &mut Connection, app: &App) -> ApiResult<Valu
     if app.metadata.0 != crate::metadata::Metadata::default() {
         entry.insert("metadata".to_owned(), app.metadata.0.present());
     }
+    entry.insert("features".to_owned(), json!({ "ssh": app.enable_ssh }));
     let mut routes = Vec::new();
     for mapping in route::mappings(conn, &app.guid, "web").await? {
         let mut route = json!({ "route": route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0), "protocol": mapping.protocol });
@@ -352,6 +359,18 @@ fn generate_process(process: &process::Process) -> Value {
                 .clone()
                 .map(Value::String),
         ),
+        (
+            "readiness-health-check-invocation-timeout",
+            process
+                .readiness_health_check
+                .0
+                .invocation_timeout
+                .map(Value::from),
+        ),
+        (
+            "readiness-health-check-interval",
+            process.readiness_health_check.0.interval.map(Value::from),
+        ),
     ];
     for (key, value) in optional {
         if let Some(value) = value {
@@ -361,191 +380,9 @@ fn generate_process(process: &process::Process) -> Value {
     entry
 }
 
-/// What a posted manifest would change: entries `{op, path, was?, value?}`. `current`: the space's apps by name.
-pub(crate) fn diff(posted: &Value, current: &Map<String, Value>) -> Vec<Value> {
-    let mut changes = Vec::new();
-    for (at, wanted) in posted
-        .get("applications")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
-        let path = format!("/applications/{at}");
-        let Some(wanted_map) = wanted.as_object() else {
-            continue;
-        };
-        match wanted_map
-            .get("name")
-            .and_then(Value::as_str)
-            .and_then(|name| current.get(name))
-        {
-            None => {
-                for (key, value) in wanted_map
-                    .iter()
-                    .filter(|(key, _)| KNOWN.contains(&key.as_str()))
-                {
-                    changes.push(
-                        json!({ "op": "add", "path": format!("{path}/{key}"), "value": value }),
-                    );
-                }
-            }
-            Some(existing) => diff_app(&path, wanted_map, existing, &mut changes),
-        }
-    }
-    changes
-}
-
-const KNOWN: &[&str] = &[
-    "name",
-    "buildpacks",
-    "stack",
-    "env",
-    "metadata",
-    "routes",
-    "processes",
-    "instances",
-    "memory",
-    "disk_quota",
-    "disk-quota",
-    "log-rate-limit-per-second",
-    "command",
-    "health-check-type",
-    "health-check-http-endpoint",
-    "health-check-invocation-timeout",
-    "health-check-interval",
-    "readiness-health-check-type",
-    "readiness-health-check-http-endpoint",
-    "timeout",
-    "random-route",
-    "default-route",
-    "no-route",
-];
-const PROCESS_KEYS: &[&str] = &[
-    "instances",
-    "memory",
-    "disk_quota",
-    "log-rate-limit-per-second",
-    "command",
-    "health-check-type",
-    "health-check-http-endpoint",
-    "health-check-invocation-timeout",
-    "health-check-interval",
-    "readiness-health-check-type",
-    "readiness-health-check-http-endpoint",
-    "timeout",
-];
-
-/// The generated manifest's spelling of a key; changes are told under the posted one.
-fn canonical(key: &str) -> &str {
-    if key == "disk-quota" {
-        "disk_quota"
-    } else {
-        key
-    }
-}
-
-fn diff_app(path: &str, wanted: &Map<String, Value>, existing: &Value, changes: &mut Vec<Value>) {
-    let web = existing
-        .get("processes")
-        .and_then(Value::as_array)
-        .and_then(|list| list.iter().find(|process| process["type"] == "web"));
-    for (key, value) in wanted {
-        let was = match canonical(key) {
-            key if PROCESS_KEYS.contains(&key) => web.and_then(|web| web.get(key)),
-            key @ ("buildpacks" | "stack") => existing.get(key),
-            "env" => {
-                diff_env(&format!("{path}/env"), value, existing.get("env"), changes);
-                continue;
-            }
-            "routes" => {
-                diff_routes(
-                    &format!("{path}/routes"),
-                    value,
-                    existing.get("routes"),
-                    changes,
-                );
-                continue;
-            }
-            _ => continue,
-        };
-        compare(&format!("{path}/{key}"), value, was, changes);
-    }
-}
-
-fn compare(path: &str, value: &Value, was: Option<&Value>, changes: &mut Vec<Value>) {
-    let size = |value: &Value| value.as_str().and_then(crate::manifest::bytes);
-    match was {
-        None => changes.push(json!({ "op": "add", "path": path, "value": value })),
-        Some(was) if was == value || (size(was).is_some() && size(was) == size(value)) => {}
-        Some(was) => {
-            changes.push(json!({ "op": "replace", "path": path, "was": was, "value": value }))
-        }
-    }
-}
-
-fn diff_env(path: &str, wanted: &Value, existing: Option<&Value>, changes: &mut Vec<Value>) {
-    for (name, value) in wanted.as_object().into_iter().flatten() {
-        let text = value
-            .as_str()
-            .map_or_else(|| json!(value.to_string()), |text| json!(text));
-        compare(
-            &format!("{path}/{name}"),
-            &text,
-            existing.and_then(|existing| existing.get(name)),
-            changes,
-        );
-    }
-}
-
-fn diff_routes(path: &str, wanted: &Value, existing: Option<&Value>, changes: &mut Vec<Value>) {
-    let known: Vec<&Value> = existing
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|route| route.get("route"))
-        .collect();
-    for (at, route) in wanted.as_array().into_iter().flatten().enumerate() {
-        if route
-            .get("route")
-            .is_some_and(|text| !known.contains(&text))
-        {
-            changes.push(json!({ "op": "add", "path": format!("{path}/{at}"), "value": route }));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn diffs_name_what_changes() {
-        let current = json!({"a": {"name": "a", "env": {"K": "1"}, "routes": [{"route": "a.x"}], "processes": [{"type": "web", "memory": "1024M", "disk_quota": "64M", "instances": 1}]}});
-        let posted = json!({"applications": [{"name": "a", "memory": "1G", "disk-quota": "96M", "instances": 2, "env": {"K": 1, "L": "x"}, "routes": [{"route": "a.x"}, {"route": "b.x"}]}, {"name": "b", "disk-quota": "1G"}]});
-        let changes = diff(&posted, current.as_object().unwrap());
-        let paths: Vec<_> = changes
-            .iter()
-            .map(|change| {
-                format!(
-                    "{} {}",
-                    change["op"].as_str().unwrap(),
-                    change["path"].as_str().unwrap()
-                )
-            })
-            .collect();
-        assert_eq!(
-            paths,
-            [
-                "replace /applications/0/disk-quota",
-                "add /applications/0/env/L",
-                "replace /applications/0/instances",
-                "add /applications/0/routes/1",
-                "add /applications/1/disk-quota",
-                "add /applications/1/name"
-            ]
-        );
-    }
 
     #[test]
     fn hosts_of_generated_routes_are_valid() {

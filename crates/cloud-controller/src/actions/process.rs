@@ -5,6 +5,7 @@ use crate::db::app::App;
 use crate::db::process::{self, HealthCheck, Process};
 use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
+use crate::quota::{Meter, Subject};
 use serde_json::Value;
 
 /// A change of a process; absent fields stay.
@@ -47,8 +48,30 @@ pub(crate) fn fresh(settings: &Settings, app: &App, kind: &str) -> Process {
 }
 
 /// Applies a change; a changed health check of a started app replaces its instances. Answers whether Diego must hear of it.
+/// Refused when limits or quotas do not allow it.
 pub(crate) async fn change(
     conn: &mut Connection,
+    settings: &Settings,
+    app: &App,
+    process: &mut Process,
+    change: Change,
+) -> ApiResult<bool> {
+    let meter = if app.is_started() {
+        Some(Meter::of_app(conn, app).await?)
+    } else {
+        None
+    };
+    let settle = change_unmetered(conn, settings, app, process, change).await?;
+    if let Some(meter) = meter {
+        meter.check(conn, Subject::Process).await?;
+    }
+    Ok(settle)
+}
+
+/// The caller measures; a manifest does so once for all its processes.
+pub(super) async fn change_unmetered(
+    conn: &mut Connection,
+    settings: &Settings,
     app: &App,
     process: &mut Process,
     change: Change,
@@ -70,6 +93,7 @@ pub(crate) async fn change(
     if let Some(check) = change.readiness {
         process.readiness_health_check.0 = check;
     }
+    check_limits(settings, &before, process)?;
     if app.is_started() && checks_differ(&before, process) {
         new_version(conn, process).await?;
     }
@@ -77,6 +101,24 @@ pub(crate) async fn change(
     db::update(conn, process).await?;
     Ok(app.is_started()
         && (before.version != process.version || before.instances != process.instances))
+}
+
+/// What a process has already may stay when a limit is lowered.
+pub(super) fn check_limits(
+    settings: &Settings,
+    before: &Process,
+    process: &Process,
+) -> ApiResult<()> {
+    let grown = |before: i64, now: i64| if now > before { now } else { 0 };
+    let command = process.command.as_deref();
+    settings
+        .limits
+        .check_process(
+            grown(before.instances, process.instances),
+            grown(before.disk_in_mb, process.disk_in_mb),
+            command.filter(|_| process.command != before.command),
+        )
+        .map_err(ApiError::unprocessable)
 }
 
 fn checks_differ(a: &Process, b: &Process) -> bool {

@@ -7,6 +7,7 @@ use crate::db::route::{self, Destination, Route};
 use crate::db::space::Space;
 use crate::db::{self, Connection, Select, app as apps, process::Process};
 use crate::error::{ApiError, ApiResult};
+use crate::quota::{Meter, Subject};
 use crate::route_rules::{self, DomainFacts};
 
 /// A destination as a request names it.
@@ -19,6 +20,7 @@ pub(crate) struct Target {
     pub weight: Option<i64>,
 }
 
+/// Refused when the quota of the space or its organization has no room for one more.
 pub(crate) async fn create(
     conn: &mut Connection,
     settings: &Settings,
@@ -27,32 +29,35 @@ pub(crate) async fn create(
     space: &Space,
     admin: bool,
 ) -> ApiResult<()> {
-    if !domain::is_usable(conn, &domain.guid, &space.organization_guid).await? {
-        let organization: Option<db::organization::Organization> =
-            db::by_guid(conn, &space.organization_guid).await?;
-        let name = organization
-            .map(|organization| organization.name)
-            .unwrap_or_default();
-        return Err(ApiError::unprocessable(format!(
-            "Invalid domain. Domain '{}' is not available in organization '{name}'.",
-            domain.name
-        )));
-    }
+    let meter = Meter::of_space(conn, space).await?;
+    create_unmetered(conn, settings, route, domain, space, admin).await?;
+    meter.check(conn, Subject::Route).await
+}
+
+/// The caller measures; a manifest does so once for all its routes.
+pub(super) async fn create_unmetered(
+    conn: &mut Connection,
+    settings: &Settings,
+    route: &Route,
+    domain: &Domain,
+    space: &Space,
+    admin: bool,
+) -> ApiResult<()> {
+    must_be_usable(conn, domain, space).await?;
     let facts = DomainFacts {
         name: &domain.name,
         shared: domain.organization_guid.is_none(),
         internal: domain.internal,
-        system: domain.name.eq_ignore_ascii_case(&settings.system_domain),
     };
-    route_rules::check(
-        &route.host,
-        &route.path,
-        route.port,
-        &facts,
-        admin,
-        &settings.reserved_hosts,
-    )
-    .map_err(ApiError::unprocessable)?;
+    route_rules::check(&route.host, &route.path, route.port, &facts, admin)
+        .map_err(ApiError::unprocessable)?;
+    settings
+        .names
+        .route(&route.host, &domain.name, facts.shared)
+        .map_err(|reserved| {
+            let url = route_rules::url(&route.host, &domain.name, &route.path, route.port);
+            ApiError::unprocessable(reserved.of_route(&url))
+        })?;
     if route::find(conn, &route.host, &domain.guid, &route.path, route.port)
         .await?
         .is_some()
@@ -70,20 +75,69 @@ pub(crate) async fn create(
             "Route conflicts with domain '{full}'."
         )));
     }
-    if facts.shared
-        && !route.host.is_empty()
-        && route::host_elsewhere(conn, &route.host, &domain.guid, &space.guid)
-            .await?
-            .is_some()
-    {
-        let detail = format!(
-            "The host '{}' on domain '{}' is already used by a route of another space; choose another host.",
-            route.host, domain.name
-        );
-        return Err(ApiError::unprocessable(detail));
-    }
+    must_be_in_one_space(conn, settings, route, domain, space).await?;
     db::insert(conn, route).await?;
     Ok(())
+}
+
+/// A domain of another organization must be shared with the space's.
+async fn must_be_usable(conn: &mut Connection, domain: &Domain, space: &Space) -> ApiResult<()> {
+    if domain::is_usable(conn, &domain.guid, &space.organization_guid).await? {
+        return Ok(());
+    }
+    let organization: Option<db::organization::Organization> =
+        db::by_guid(conn, &space.organization_guid).await?;
+    let name = organization
+        .map(|organization| organization.name)
+        .unwrap_or_default();
+    Err(ApiError::unprocessable(format!(
+        "Invalid domain. Domain '{}' is not available in organization '{name}'.",
+        domain.name
+    )))
+}
+
+/// Routes of one host that differ in their path only belong to one space. Private domains may allow it.
+async fn must_be_in_one_space(
+    conn: &mut Connection,
+    settings: &Settings,
+    route: &Route,
+    domain: &Domain,
+    space: &Space,
+) -> ApiResult<()> {
+    if domain.organization_guid.is_some() && !settings.private_hosts_in_one_space {
+        return Ok(());
+    }
+    if route::host_elsewhere(conn, route, &space.guid).await? {
+        return Err(ApiError::unprocessable(format!(
+            "Routes for this host and domain have been reserved for another space. Host '{}' on domain '{}' is used there; choose another host.",
+            route.host, domain.name
+        )));
+    }
+    Ok(())
+}
+
+/// Gives a route to another space, as if it was made there; the space that had it keeps its destinations.
+pub(crate) async fn transfer(
+    conn: &mut Connection,
+    settings: &Settings,
+    route: &mut Route,
+    space: &Space,
+) -> ApiResult<()> {
+    if route.space_guid == space.guid {
+        return Ok(());
+    }
+    let Some(domain) = db::by_guid::<Domain>(conn, &route.domain_guid).await? else {
+        return Err(ApiError::not_found("Domain"));
+    };
+    must_be_usable(conn, &domain, space).await?;
+    must_be_in_one_space(conn, settings, route, &domain, space).await?;
+    let meter = Meter::of_space(conn, space).await?;
+    let before = std::mem::replace(&mut route.space_guid, space.guid.clone());
+    route.touch();
+    db::update(conn, route).await?;
+    route::share(conn, &route.guid, &before).await?;
+    route::unshare(conn, &route.guid, &space.guid).await?;
+    meter.check(conn, Subject::Route).await
 }
 
 /// Answers the processes whose routes change.
@@ -112,6 +166,7 @@ pub(crate) async fn set_options(
 /// Adds destinations; one that is there already stays as it is. Answers the processes whose routes change.
 pub(crate) async fn map(
     conn: &mut Connection,
+    settings: &Settings,
     route: &Route,
     targets: Vec<Target>,
 ) -> ApiResult<Vec<String>> {
@@ -129,20 +184,18 @@ pub(crate) async fn map(
             added.push(destination);
         }
     }
-    if before.len() + added.len() > 100 {
-        return Err(ApiError::unprocessable(
-            "Routes can be mapped to at most 100 destinations.",
-        ));
-    }
+    check_count(settings, before.len() + added.len())?;
     affected(conn, &added).await
 }
 
 /// Makes `targets` the only destinations. Answers the processes whose routes change.
 pub(crate) async fn replace(
     conn: &mut Connection,
+    settings: &Settings,
     route: &Route,
     targets: Vec<Target>,
 ) -> ApiResult<Vec<String>> {
+    check_count(settings, targets.len())?;
     check_targets(conn, route, &targets).await?;
     let wanted: Vec<Destination> = targets
         .into_iter()
@@ -214,6 +267,16 @@ fn destination(route: &Route, target: Target) -> Destination {
 fn same(a: &Destination, b: &Destination) -> bool {
     let port = |destination: &Destination| destination.port.unwrap_or(8080);
     a.app_guid == b.app_guid && a.process_type == b.process_type && port(a) == port(b)
+}
+
+fn check_count(settings: &Settings, destinations: usize) -> ApiResult<()> {
+    let most = settings.limits.destinations_per_route;
+    if destinations > most as usize {
+        return Err(ApiError::unprocessable(format!(
+            "Routes can be mapped to at most {most} destinations."
+        )));
+    }
+    Ok(())
 }
 
 async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target]) -> ApiResult<()> {

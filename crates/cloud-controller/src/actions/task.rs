@@ -1,11 +1,13 @@
 //! Tasks of an app.
 
+use crate::controller::Settings;
 use crate::db::app::App;
 use crate::db::build;
 use crate::db::process;
 use crate::db::task::{self, Task};
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
+use crate::quota::{Meter, Subject};
 
 /// What a request may set.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +21,13 @@ pub(crate) struct Wish {
     pub droplet_guid: Option<String>,
 }
 
-pub(crate) async fn create(conn: &mut Connection, app: &App, wish: Wish) -> ApiResult<Task> {
+/// Refused when limits or quotas do not allow it.
+pub(crate) async fn create(
+    conn: &mut Connection,
+    settings: &Settings,
+    app: &App,
+    wish: Wish,
+) -> ApiResult<Task> {
     let droplet = match &wish.droplet_guid {
         // A droplet of another app is not there.
         Some(guid) => Some(
@@ -69,7 +77,14 @@ pub(crate) async fn create(conn: &mut Connection, app: &App, wish: Wish) -> ApiR
         droplet_guid: droplet.guid,
         ..Task::fresh()
     };
+    settings
+        .limits
+        .check_process(0, task.disk_in_mb, Some(&task.command))
+        .map_err(ApiError::unprocessable)?;
+    let meter = Meter::of_app(conn, app).await?;
+    meter.check_container(task.memory_in_mb)?;
     db::insert(conn, &task).await?;
+    meter.check(conn, Subject::Task).await?;
     Ok(task)
 }
 

@@ -19,6 +19,10 @@ pub(super) fn routes() -> Endpoints {
         .lists(&[])
 }
 
+/// Why the feature cannot be enabled.
+const NO_REVISIONS: &str =
+    "Feature 'revisions' is not supported yet: no revisions are recorded; it can only be disabled";
+
 fn present(app: &App, name: &str) -> Option<Value> {
     match name {
         "ssh" => Some(
@@ -74,6 +78,9 @@ async fn update(
     let enabled = body.bool("enabled");
     if enabled.is_none() {
         body.problem("Enabled must be a boolean");
+    }
+    if name == "revisions" && enabled == Some(true) {
+        body.problem(NO_REVISIONS);
     }
     body.finish()?;
     match name.as_str() {

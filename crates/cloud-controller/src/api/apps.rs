@@ -166,11 +166,16 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     for (name, column) in [
         ("names", "name"),
         ("space_guids", "space_guid"),
-        ("stacks", "stack"),
         ("lifecycle_type", "lifecycle_type"),
     ] {
         select = query.filter(select, name, column);
     }
+    // An app without a stack has the default one.
+    select = query.filter_by(
+        select,
+        "stacks",
+        "COALESCE(stack, (SELECT name FROM stacks WHERE is_default = 1)) IN (?)",
+    );
     select = query.filter_by(
         select,
         "organization_guids",
@@ -239,7 +244,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .value("environment_variables")
         .and_then(Value::as_object)
     {
-        actions::app::set_environment(&mut app, variables)?;
+        actions::app::set_environment(&cc.settings.limits, &mut app, variables)?;
     }
     merge_metadata(&body, &mut app.metadata)?;
     body.finish()?;
@@ -281,7 +286,7 @@ async fn update(
     app.buildpacks.0 = buildpacks.unwrap_or(app.buildpacks.0);
     app.stack = stack.or(app.stack);
     if let Some(change) = &metadata {
-        app.metadata.0.merge(change)?;
+        app.metadata.0.merge(&cc.settings.limits, change)?;
     }
     let touched = actions::app::update(&mut tx, &mut app).await?;
     audit::record(
@@ -446,7 +451,7 @@ async fn set_variables(
         body.problem("Var must be an object");
     }
     body.finish()?;
-    actions::app::set_environment(&mut app, &var.unwrap_or_default())?;
+    actions::app::set_environment(&cc.settings.limits, &mut app, &var.unwrap_or_default())?;
     app.touch();
     db::update(&mut tx, &app).await?;
     let data = json!({ "request": { "environment_variables": "[PRIVATE DATA HIDDEN]" } });

@@ -6,22 +6,23 @@
 use super::endpoint::{Accepts, Content};
 use crate::controller::Cc;
 use crate::error::{ApiError, ApiResult};
+use crate::limits::Limits;
 use axum::extract::{FromRequest, Request};
 use serde_json::{Map, Value};
 use std::sync::Arc;
-
-const MOST_BYTES: usize = 4 << 20;
 
 /// The body as an object; each reader notes what is wrong, [`Body::finish`] reports it all.
 #[derive(Debug)]
 pub(crate) struct Body {
     map: Map<String, Value>,
     problems: Vec<String>,
+    limits: Limits,
 }
 
 impl FromRequest<Cc> for Body {
     type Rejection = ApiError;
-    async fn from_request(request: Request, _: &Cc) -> Result<Self, ApiError> {
+    /// Within the limits of `Limits::check_json`, whatever the request is.
+    async fn from_request(request: Request, cc: &Cc) -> Result<Self, ApiError> {
         let (parts, content) = request.into_parts();
         let accepts = parts.extensions.get::<Arc<Accepts>>();
         let Some(Content::Json(keys)) = accepts.map(|accepts| accepts.body) else {
@@ -30,35 +31,26 @@ impl FromRequest<Cc> for Body {
                 parts.uri.path()
             )));
         };
-        let bytes = axum::body::to_bytes(content, MOST_BYTES)
-            .await
-            .map_err(|_| unread())?;
-        let map = if bytes.is_empty() {
+        let limits = cc.settings.limits.clone();
+        let bytes = super::guard::read_body(content, limits.body_bytes).await?;
+        let map: Map<String, Value> = if bytes.is_empty() {
             Map::new()
         } else {
             serde_json::from_slice(&bytes).map_err(|_| ApiError::message_parse())?
         };
-        Ok(Self::of(map, keys))
+        Self::of(map, keys, limits)
     }
 }
 
-fn unread() -> ApiError {
-    ApiError::too_large(format!(
-        "The request body could not be read: it is larger than {MOST_BYTES} bytes, or it broke off"
-    ))
-}
-
 /// For endpoints that have no keys: nothing or `{}`.
-pub(crate) async fn must_be_empty(content: axum::body::Body) -> ApiResult<()> {
-    let bytes = axum::body::to_bytes(content, MOST_BYTES)
-        .await
-        .map_err(|_| unread())?;
+pub(crate) async fn must_be_empty(content: axum::body::Body, limits: &Limits) -> ApiResult<()> {
+    let bytes = super::guard::read_body(content, limits.body_bytes).await?;
     if bytes.is_empty() {
         return Ok(());
     }
     match serde_json::from_slice(&bytes).map_err(|_| ApiError::message_parse())? {
         Value::Null => Ok(()),
-        Value::Object(map) => Body::of(map, &[]).finish().map(drop),
+        Value::Object(map) => Body::of(map, &[], limits.clone())?.finish().map(drop),
         _ => Err(ApiError::message_parse()),
     }
 }
@@ -106,7 +98,14 @@ struct Found {
 }
 
 impl Body {
-    fn of(map: Map<String, Value>, keys: &[&str]) -> Self {
+    fn of(map: Map<String, Value>, keys: &[&str], limits: Limits) -> ApiResult<Self> {
+        let json = Value::Object(map);
+        limits
+            .check_json("", &json)
+            .map_err(ApiError::unprocessable)?;
+        let Value::Object(map) = json else {
+            return Err(ApiError::message_parse());
+        };
         let mut found = Found::default();
         check_keys(&map, "", keys, &mut found);
         let mut problems = Vec::new();
@@ -114,7 +113,15 @@ impl Body {
             problems.push(format!("Unknown field(s): {}", found.unknown.join(", ")));
         }
         problems.extend(found.problems);
-        Self { map, problems }
+        Ok(Self {
+            map,
+            problems,
+            limits,
+        })
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub(crate) fn problem(&mut self, text: impl Into<String>) {
@@ -257,7 +264,8 @@ impl Body {
         else {
             return Vec::new();
         };
-        guids(relationship.get("data")).unwrap_or_else(|| {
+        let found = guids(relationship.get("data"));
+        self.related(found).unwrap_or_else(|| {
             self.problems.push(format!("Relationships {} must be structured like this: \"{name}: {{\"data\": [{{\"guid\": \"valid-guid\"}}]}}\"", title(name)));
             Vec::new()
         })
@@ -265,11 +273,28 @@ impl Body {
 
     /// `{"data": [{"guid": …}, …]}` as the whole body.
     pub(crate) fn read_to_many(&mut self) -> Vec<String> {
-        guids(self.map.get("data")).unwrap_or_else(|| {
+        let found = guids(self.map.get("data"));
+        self.related(found).unwrap_or_else(|| {
             self.problems
                 .push("Data must be an array of objects with a guid".to_owned());
             Vec::new()
         })
+    }
+
+    /// Notes too many guids; the answer is without those that occur twice.
+    fn related(&mut self, guids: Option<Vec<String>>) -> Option<Vec<String>> {
+        let mut guids = guids?;
+        let most = self.limits.related_guids as usize;
+        if guids.len() > most {
+            self.problems.push(format!(
+                "Data has {} elements (maximum is {most}); split the request",
+                guids.len()
+            ));
+            return Some(Vec::new());
+        }
+        let mut seen = std::collections::HashSet::new();
+        guids.retain(|guid| seen.insert(guid.clone()));
+        Some(guids)
     }
 
     /// `{"data": {"guid": …}}` or `{"data": null}` as the whole body.
@@ -338,7 +363,8 @@ mod tests {
         let Value::Object(map) = body else {
             unreachable!("tests give objects");
         };
-        Body::of(map, keys)
+        Body::of(map, keys, Limits::default())
+            .unwrap()
             .finish()
             .err()
             .map(|error| error.to_string())

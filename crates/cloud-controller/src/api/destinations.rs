@@ -172,9 +172,9 @@ async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: b
         .map(|target| target.app_guid.clone())
         .collect();
     let touched = if replace {
-        actions::route::replace(&mut tx, &route, targets).await?
+        actions::route::replace(&mut tx, &cc.settings, &route, targets).await?
     } else {
-        actions::route::map(&mut tx, &route, targets).await?
+        actions::route::map(&mut tx, &cc.settings, &route, targets).await?
     };
     for app in &apps {
         let data = json!({ "route_guid": guid, "route_mapping": { "app_guid": app } });

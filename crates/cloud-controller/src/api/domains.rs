@@ -177,7 +177,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     } else {
         who.must_be_admin()?;
     }
-    actions::domain::create(&mut tx, &domain).await?;
+    actions::domain::create(&mut tx, &cc.settings, &domain).await?;
     share_with(&mut tx, &who, &domain, &shared).await?;
     let shares = shares(&mut tx, &who, std::slice::from_ref(&domain.guid)).await?;
     audit::record(

@@ -1,11 +1,13 @@
 //! `/v3/droplets`
 
 use super::organizations::merge_metadata;
-use super::packages::{Sink, blocking, delete_blobs, of_places, send_blob};
+use super::packages::{blocking, delete_blobs, of_places, send_blob};
 use super::prelude::*;
+use super::uploads::receive;
 use crate::actions::{audit, job};
 use crate::auth::Access;
-use crate::bits::store::Kind;
+use crate::bits::droplet::{self, DropletError};
+use crate::bits::store::{Kind, Upload};
 use crate::db::app::App;
 use crate::db::build::Droplet;
 use crate::db::package::Package;
@@ -217,11 +219,30 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     Ok(created(present(&cc, &droplet, Shown::All)))
 }
 
+fn must_await_upload(droplet: &Droplet) -> ApiResult<()> {
+    if droplet.state == "AWAITING_UPLOAD" {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(
+        "Droplet may be uploaded only once. Create a new droplet to upload bits.",
+    ))
+}
+
+/// On the disk but not in its place yet.
+fn accept(upload: Upload) -> anyhow::Result<Result<Upload, DropletError>> {
+    let file = std::fs::File::open(upload.path())?;
+    if let Err(problem) = droplet::check(std::io::BufReader::new(file)) {
+        return Ok(Err(problem));
+    }
+    upload.seal()?;
+    Ok(Ok(upload))
+}
+
 async fn upload(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    mut form: Multipart,
+    form: Multipart,
 ) -> ApiResult {
     {
         let mut conn = cc.db.read().await?;
@@ -229,40 +250,36 @@ async fn upload(
             .find::<Droplet>(&mut conn, &guid, Right::Develop)
             .await?
             .row;
-        if droplet.state != "AWAITING_UPLOAD" {
-            return Err(ApiError::unprocessable(
-                "Droplet may be uploaded only once. Create a new droplet to upload bits.",
-            ));
-        }
+        must_await_upload(&droplet)?;
     }
-    let broken = |error: axum::extract::multipart::MultipartError| {
-        ApiError::bad_request(format!(
-            "The upload is not a complete multipart form: {error}"
-        ))
-    };
-    let mut received = None;
-    while let Some(mut field) = form.next_field().await.map_err(broken)? {
-        if field.name() == Some("bits") {
-            let mut sink = Sink::new(&cc)?;
-            while let Some(chunk) = field.chunk().await.map_err(broken)? {
-                sink.push(chunk).await?;
-            }
-            received = Some(sink.finish().await?);
-        }
-    }
-    let upload = received.ok_or_else(|| {
+    let received = receive(&cc, form).await?;
+    let upload = received.bits.ok_or_else(|| {
         ApiError::unprocessable("Bits can't be blank: send the droplet in the form field 'bits'")
     })?;
-    let target = guid.clone();
-    let blob = blocking(move || upload.commit(Kind::Droplet, &target)).await??;
+    let checked = blocking(move || accept(upload)).await??;
     let mut tx = cc.db.write().await?;
     let mut droplet = who
         .find::<Droplet>(&mut tx, &guid, Right::Develop)
         .await?
         .row;
+    // Several uploads may have come this far: the first one wins.
+    must_await_upload(&droplet)?;
+    droplet.touch();
+    let upload = match checked {
+        Ok(upload) => upload,
+        Err(problem) => {
+            let detail = format!("The droplet upload is invalid: {problem}");
+            "FAILED".clone_into(&mut droplet.state);
+            droplet.error = Some(detail.clone());
+            db::update(&mut tx, &droplet).await?;
+            tx.commit().await?;
+            return Err(ApiError::unprocessable(detail));
+        }
+    };
+    let target = guid.clone();
+    let blob = blocking(move || upload.place(Kind::Droplet, &target)).await??;
     droplet.checksum = Some(blob.sha256);
     "STAGED".clone_into(&mut droplet.state);
-    droplet.touch();
     db::update(&mut tx, &droplet).await?;
     let job = job::complete(&mut tx, "droplet.upload", ("droplets", &guid)).await?;
     tx.commit().await?;

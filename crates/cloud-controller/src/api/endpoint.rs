@@ -1,9 +1,9 @@
 //! The table of endpoints: what each accepts stands where it is registered, and is checked before its handler runs.
 //!
 //! ```text
-//!  token ──▶ scopes ──▶ parameters of the query ──▶ handler ──▶ errors in Cloud Foundry's form
-//!   401       403          400, by name                │
-//!                                       Path, Query, Body (unknown keys 422, by name)
+//!  limits ─▶ token ──▶ scopes ──▶ parameters of the query ──▶ handler ──▶ errors in Cloud Foundry's form
+//!   400       401       403          400, by name                │
+//!                                                 Path, Query, Body (unknown keys 422, by name)
 //! ```
 //!
 //! An endpoint accepts no parameter and no body unless its registration says so:
@@ -18,6 +18,7 @@
 //! The tests walk over [`Endpoints::described`]: an endpoint without a row in the role table fails them.
 
 use super::body;
+use super::guard;
 use super::query::Query;
 use crate::auth::Principal;
 use crate::controller::Cc;
@@ -231,11 +232,13 @@ async fn enter(
 /// Leaves principal, query and the body's keys for the handler's extractors.
 async fn admit(cc: &Cc, accepts: Arc<Accepts>, request: Request) -> ApiResult<Request> {
     let (mut parts, mut content) = request.into_parts();
+    guard::check(&cc.settings.limits, &parts.uri)?;
     if !accepts.open && !is_open_now(cc, &accepts, &parts).await? {
-        let principal = Principal::of(&parts, cc).await?;
+        let mut principal = Principal::of(&parts, cc).await?;
         if accepts.open_unless.is_none() {
             principal.check_scope(&parts.method)?;
         }
+        principal.take_turn(cc, &parts.method).await?;
         principal.remember(cc).await?;
         parts.extensions.insert(principal);
     }
@@ -243,7 +246,7 @@ async fn admit(cc: &Cc, accepts: Arc<Accepts>, request: Request) -> ApiResult<Re
     parts.extensions.insert(query);
     if accepts.body == Content::None && parts.method != Method::GET && parts.method != Method::HEAD
     {
-        body::must_be_empty(content).await?;
+        body::must_be_empty(content, &cc.settings.limits).await?;
         content = axum::body::Body::empty();
     }
     parts.extensions.insert(accepts);

@@ -107,25 +107,15 @@ async fn info(State(cc): State<Cc>) -> ApiResult {
     })))
 }
 
+/// Of the whole foundation; only those who see all of it find it.
 async fn usage_summary(State(cc): State<Cc>, who: Principal) -> ApiResult {
-    // Hidden rather than forbidden, as an endpoint that is not there.
     if !who.reads_all() {
         return Err(ApiError::unknown_request());
     }
     let mut conn = cc.db.read().await?;
-    let processes = who.visible::<db::process::Process>().and(
-        "app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED')",
-        [],
-    );
-    let processes = processes.all(&mut conn).await?;
-    let (instances, memory) = processes.iter().fold((0, 0), |(n, mb), process| {
-        (
-            n + process.instances,
-            mb + process.instances * process.memory_in_mb,
-        )
-    });
+    let used = crate::quota::summary(&mut conn, db::usage::Scope::Foundation).await?;
     Ok(ok(
-        json!({ "usage_summary": { "started_instances": instances, "memory_in_mb": memory }, "links": { "self": cc.link("/v3/info/usage_summary") } }),
+        json!({ "usage_summary": used, "links": { "self": cc.link("/v3/info/usage_summary") } }),
     ))
 }
 

@@ -4,6 +4,7 @@ use super::lookup::Scope;
 use crate::db::Arg;
 use crate::db::sight::Seen;
 use crate::error::{ApiError, ApiResult};
+use crate::metadata::{check_key, check_label_value};
 
 #[derive(Debug, PartialEq)]
 enum Requirement {
@@ -13,10 +14,19 @@ enum Requirement {
     NotIn(String, Vec<String>),
 }
 
+/// Requirements of one selector.
+const MOST: usize = 50;
+
 pub(crate) fn apply<R: Seen>(mut select: Scope<R>, selector: &str) -> ApiResult<Scope<R>> {
-    for requirement in
-        parse(selector).ok_or_else(|| ApiError::bad_query("Invalid label_selector value"))?
-    {
+    let requirements =
+        parse(selector).ok_or_else(|| ApiError::bad_query("Invalid label_selector value"))?;
+    if requirements.len() > MOST {
+        return Err(ApiError::bad_query(format!(
+            "Too many label_selector requirements (maximum is {MOST})"
+        )));
+    }
+    for requirement in requirements {
+        requirement.check().map_err(ApiError::bad_query)?;
         let label = "json_extract(metadata, ?)";
         select = match requirement {
             Requirement::Exists(key) => select.and(&format!("{label} IS NOT NULL"), [path(&key)]),
@@ -33,6 +43,17 @@ pub(crate) fn apply<R: Seen>(mut select: Scope<R>, selector: &str) -> ApiResult<
         };
     }
     Ok(select)
+}
+
+impl Requirement {
+    fn check(&self) -> Result<(), String> {
+        let (key, values) = match self {
+            Self::Exists(key) | Self::Absent(key) => (key, &[][..]),
+            Self::In(key, values) | Self::NotIn(key, values) => (key, values.as_slice()),
+        };
+        check_key(key)?;
+        values.iter().try_for_each(|value| check_label_value(value))
+    }
 }
 
 fn path(key: &str) -> Arg {

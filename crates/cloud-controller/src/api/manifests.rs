@@ -1,12 +1,12 @@
 //! Manifests: applying one to a space, comparing one with what is there, writing an app's.
 
+use super::guard::Yaml;
 use super::prelude::*;
 use crate::actions::{self, audit, job};
 use crate::db::app::{self, App};
 use crate::db::space::Space;
 use crate::manifest;
 use axum::response::IntoResponse as _;
-use bytes::Bytes;
 use http::{HeaderMap, header};
 
 pub(super) fn routes() -> Endpoints {
@@ -35,10 +35,10 @@ async fn apply(
     who: Principal,
     Path(guid): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Yaml(body): Yaml,
 ) -> ApiResult {
     must_be_yaml(&headers)?;
-    let manifests = manifest::parse(&body);
+    let manifests = manifest::parse(&cc.settings.limits, &body);
     {
         let mut conn = cc.db.read().await?;
         who.find::<Space>(&mut conn, &guid, Right::Develop).await?;
@@ -100,24 +100,25 @@ async fn diff(
     who: Principal,
     Path(guid): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Yaml(body): Yaml,
 ) -> ApiResult {
     must_be_yaml(&headers)?;
     let mut conn = cc.db.read().await?;
     // A difference shows values of the environment, so that it needs the right to write them.
     who.find::<Space>(&mut conn, &guid, Right::Develop).await?;
-    manifest::parse(&body).map_err(ApiError::unprocessable_many)?;
+    let manifests =
+        manifest::parse(&cc.settings.limits, &body).map_err(ApiError::unprocessable_many)?;
     let posted: Value = serde_yaml_ng::from_slice(&body)
         .map_err(|error| ApiError::unprocessable(format!("Manifest is not valid YAML: {error}")))?;
     let mut current = serde_json::Map::new();
-    for app in app::of_space(&mut conn, &guid).await? {
-        current.insert(
-            app.name.clone(),
-            actions::manifest::generate(&mut conn, &app).await?,
-        );
+    for manifest in &manifests {
+        if let Some(app) = app::by_name(&mut conn, &guid, &manifest.name).await? {
+            let entry = actions::manifest::generate(&mut conn, &app).await?;
+            current.insert(app.name.clone(), entry);
+        }
     }
     Ok(created(
-        json!({ "diff": actions::manifest::diff(&posted, &current) }),
+        json!({ "diff": actions::manifest_diff::diff(&posted, &current) }),
     ))
 }
 

@@ -8,6 +8,7 @@
 
 mod body;
 mod endpoint;
+pub(crate) mod guard;
 mod label_selector;
 mod lookup;
 mod present;
@@ -29,13 +30,15 @@ mod organizations;
 pub(crate) mod packages;
 mod platform;
 mod processes;
-pub(crate) mod quotas;
+mod quotas;
 mod roles;
 mod routes;
 mod security_groups;
+mod space_quotas;
 mod spaces;
 mod tasks;
 mod uaa_users;
+mod uploads;
 mod users;
 
 use crate::controller::Cc;
@@ -87,6 +90,7 @@ fn endpoints() -> Endpoints {
         .merge(platform::routes())
         .merge(security_groups::routes())
         .merge(quotas::routes())
+        .merge(space_quotas::routes())
         .merge(empty::routes())
 }
 

@@ -5,6 +5,7 @@ use crate::actions::{self, audit, job};
 use crate::db::Json;
 use crate::db::domain::{self, Domain};
 use crate::db::organization::Organization;
+use crate::db::usage::Scope;
 use crate::flags::Flag;
 
 pub(super) fn routes() -> Endpoints {
@@ -100,7 +101,10 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         ..Organization::fresh()
     };
     if let Some(metadata) = body.metadata() {
-        organization.metadata.0.merge(metadata)?;
+        organization
+            .metadata
+            .0
+            .merge(&cc.settings.limits, metadata)?;
     }
     body.finish()?;
     if organization.suspended {
@@ -158,7 +162,7 @@ pub(super) fn merge_metadata(
     metadata: &mut Json<crate::metadata::Metadata>,
 ) -> ApiResult<()> {
     match body.metadata() {
-        Some(change) => metadata.0.merge(change),
+        Some(change) => metadata.0.merge(body.limits(), change),
         None => Ok(()),
     }
 }
@@ -221,19 +225,10 @@ async fn usage_summary(
     let mut conn = cc.db.read().await?;
     who.find::<Organization>(&mut conn, &guid, Right::Read)
         .await?;
-    let condition = "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE a.state = 'STARTED' AND s.organization_guid = ?)";
-    let processes = db::process::where_app(&mut conn, condition, &guid).await?;
-    let (instances, memory) = processes.iter().fold((0, 0), |(n, mb), process| {
-        (
-            n + process.instances,
-            mb + process.instances * process.memory_in_mb,
-        )
-    });
-    Ok(ok(
-        json!({ "usage_summary": { "started_instances": instances, "memory_in_mb": memory }, "links": {
+    let used = crate::quota::summary(&mut conn, Scope::Organization(&guid)).await?;
+    Ok(ok(json!({ "usage_summary": used, "links": {
         "self": cc.link(&format!("/v3/organizations/{guid}/usage_summary")), "organization": cc.link(&format!("/v3/organizations/{guid}")),
-    } }),
-    ))
+    } })))
 }
 
 async fn no_segment(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {

@@ -2,9 +2,11 @@
 
 use super::organizations::merge_metadata;
 use super::prelude::*;
+use super::uploads::receive;
 use crate::actions::{audit, job};
 use crate::bits::package::{self as check, PackageError};
-use crate::bits::store::{Blob, Kind, Upload};
+use crate::bits::resources::{self, Kept, Resource};
+use crate::bits::store::{Blob, Kind, Store, Upload};
 use crate::db::app::App;
 use crate::db::package::Package;
 use crate::db::sight::Seen;
@@ -231,7 +233,7 @@ async fn update(
         .await?
         .row;
     if let Some(change) = &change {
-        package.metadata.0.merge(change)?;
+        package.metadata.0.merge(&cc.settings.limits, change)?;
     }
     package.touch();
     db::update(&mut tx, &package).await?;
@@ -254,13 +256,14 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
 
 /// In the background; what is left behind after a failure is only space.
 pub(super) fn delete_blobs(cc: &Cc, packages: Vec<String>, droplets: Vec<String>) {
+    delete_all(cc, Kind::Package, packages);
+    delete_all(cc, Kind::Droplet, droplets);
+}
+
+fn delete_all(cc: &Cc, kind: Kind, guids: Vec<String>) {
     let store = cc.blobs.clone();
     tokio::task::spawn_blocking(move || {
-        let all = packages
-            .iter()
-            .map(|guid| (Kind::Package, guid))
-            .chain(droplets.iter().map(|guid| (Kind::Droplet, guid)));
-        for (kind, guid) in all {
+        for guid in &guids {
             if let Err(error) = store.delete(kind, guid) {
                 tracing::warn!(error = format!("{error:#}"), "blob-not-deleted");
             }
@@ -272,7 +275,7 @@ async fn upload(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    mut form: Multipart,
+    form: Multipart,
 ) -> ApiResult {
     {
         let mut conn = cc.db.read().await?;
@@ -281,48 +284,28 @@ async fn upload(
             .find::<Package>(&mut conn, &guid, Right::Develop)
             .await?
             .row;
-        // A client that tries again must hear the reason again.
-        if let ("FAILED", Some(reason)) = (package.state.as_str(), &package.error) {
-            return Err(invalid_bits(reason.clone()));
-        }
-        if package.state != "AWAITING_UPLOAD" {
-            return Err(ApiError::new(
-                400,
-                150_004,
-                "PackageBitsAlreadyUploaded",
-                "Bits have already been uploaded for this package: create a new package",
-            ));
-        }
+        must_await_upload(&package)?;
     }
-    let broken = |error: axum::extract::multipart::MultipartError| {
-        ApiError::bad_request(format!(
-            "The upload is not a complete multipart form: {error}"
-        ))
-    };
-    let mut received = None;
-    while let Some(mut field) = form.next_field().await.map_err(broken)? {
-        if field.name() != Some("bits") {
-            continue;
-        }
-        let mut sink = Sink::new(&cc)?;
-        while let Some(chunk) = field.chunk().await.map_err(broken)? {
-            sink.push(chunk).await?;
-        }
-        received = Some(sink.finish().await?);
-    }
-    let Some(upload) = received else {
+    let received = receive(&cc, form).await?;
+    if received.bits.is_none() && received.resources.is_empty() {
         return Err(ApiError::unprocessable(
             "Upload must include either resources or bits: send the app's files as a zip in the form field 'bits'",
         ));
-    };
-    let target = guid.clone();
-    let checked = blocking(move || accept(upload, &target)).await?;
+    }
+    let resources = resolve(&mut *cc.db.read().await?, &who, received.resources).await?;
+    let store = cc.blobs.clone();
+    let checked = blocking(move || accept(&store, received.bits, &resources)).await?;
     let mut tx = cc.db.write().await?;
     let found = who.find::<Package>(&mut tx, &guid, Right::Develop).await?;
     let (mut package, app) = (found.row, found.of.app);
+    // Several uploads may have come this far: the first one wins, and its bits are the package's.
+    must_await_upload(&package)?;
     let refusal = match checked {
-        Ok(blob) => {
+        Ok(accepted) => {
+            let target = guid.clone();
+            let blob = blocking(move || accepted.upload.place(Kind::Package, &target)).await??;
             ready(&mut package, blob);
+            db::resource::keep(&mut tx, &app.space_guid, &accepted.kept).await?;
             None
         }
         Err(Refused::Package(problem)) => {
@@ -332,6 +315,7 @@ async fn upload(
             package.touch();
             Some(invalid_bits(detail))
         }
+        Err(Refused::Resource(problem)) => return Err(ApiError::unprocessable(problem)),
         Err(Refused::Storage(error)) => return Err(error.into()),
     };
     db::update(&mut tx, &package).await?;
@@ -345,10 +329,28 @@ async fn upload(
         data,
     )
     .await?;
+    let most = u64::from(cc.settings.limits.resource_pool_mb) << 20;
+    let forgotten = db::resource::forget_surplus(&mut tx, most).await?;
     tx.commit().await?;
+    delete_all(&cc, Kind::Resource, forgotten);
     match refusal {
         Some(error) => Err(error),
         None => Ok(ok(present(&cc, &package))),
+    }
+}
+
+/// Whether bits may still be sent.
+fn must_await_upload(package: &Package) -> ApiResult<()> {
+    match (package.state.as_str(), &package.error) {
+        ("AWAITING_UPLOAD", _) => Ok(()),
+        // A client that tries again must get the reason again.
+        ("FAILED", Some(reason)) => Err(invalid_bits(reason.clone())),
+        _ => Err(ApiError::new(
+            400,
+            150_004,
+            "PackageBitsAlreadyUploaded",
+            "Bits have already been uploaded for this package: create a new package",
+        )),
     }
 }
 
@@ -358,14 +360,72 @@ fn invalid_bits(detail: String) -> ApiError {
 
 enum Refused {
     Package(PackageError),
+    Resource(String),
     Storage(anyhow::Error),
 }
 
-fn accept(upload: Upload, guid: &str) -> Result<Blob, Refused> {
-    let file =
-        std::fs::File::open(upload.path()).map_err(|error| Refused::Storage(error.into()))?;
-    check::check(file, &check::Limits::default()).map_err(Refused::Package)?;
-    upload.commit(Kind::Package, guid).map_err(Refused::Storage)
+/// A good package, on the disk but not in its place yet, and which of its files are kept for later uploads.
+struct Accepted {
+    upload: Upload,
+    kept: Vec<Kept>,
+}
+
+fn accept(
+    store: &Store,
+    bits: Option<Upload>,
+    resources: &[(Resource, String)],
+) -> Result<Accepted, Refused> {
+    let check = |upload: &Upload| {
+        let file =
+            std::fs::File::open(upload.path()).map_err(|error| Refused::Storage(error.into()))?;
+        check::check(file, &check::Limits::default()).map_err(Refused::Package)
+    };
+    if let Some(bits) = &bits {
+        check(bits)?;
+    }
+    let upload = match bits {
+        Some(bits) if resources.is_empty() => bits,
+        bits => {
+            let whole = resources::complete(store, bits.as_ref(), resources)
+                .map_err(Refused::Storage)?
+                .map_err(Refused::Resource)?;
+            check(&whole)?;
+            whole
+        }
+    };
+    let kept = resources::keep(store, upload.path()).map_err(Refused::Storage)?;
+    upload.seal().map_err(Refused::Storage)?;
+    Ok(Accepted { upload, kept })
+}
+
+/// Whose uploads a caller may refer to: those of the spaces where it develops; an administrator's are all.
+fn developer(who: &Principal) -> Option<&str> {
+    (!who.is_admin()).then(|| who.guid())
+}
+
+/// The contents of files that are named instead of sent. Only what the caller could have sent is found.
+async fn resolve(
+    conn: &mut Connection,
+    who: &Principal,
+    resources: Vec<Resource>,
+) -> ApiResult<Vec<(Resource, String)>> {
+    if resources.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = db::resource::known(conn, developer(who), &resources).await?;
+    resources
+        .into_iter()
+        .map(|resource| {
+            let content = known.get(&(resource.sha1.clone(), resource.size)).cloned();
+            match content {
+                Some(content) => Ok((resource, content)),
+                None => Err(ApiError::unprocessable(format!(
+                    "The file '{}' with SHA-1 {} is not known; send it in 'bits'",
+                    resource.path, resource.sha1
+                ))),
+            }
+        })
+        .collect()
 }
 
 /// Writes an upload's chunks to the blob store from a blocking thread.
@@ -463,14 +523,42 @@ pub(crate) async fn send_blob(cc: &Cc, kind: Kind, guid: &str, noun: &str) -> Ap
         .into_response())
 }
 
-/// Nothing is kept between pushes, so nothing matches; clients then upload everything.
+/// Which of these files need not be sent: those that are kept from an upload to a space where the caller develops.
 async fn resource_matches(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     Flag::AppBitsUpload
         .must_be_on(&mut *cc.db.read().await?, &who)
         .await?;
-    if !body.value("resources").is_some_and(Value::is_array) {
-        body.problem("Resources must be an array");
+    let list = body.value("resources").and_then(Value::as_array).cloned();
+    match &list {
+        None => body.problem("Resources must be an array"),
+        Some(list) if list.is_empty() => body.problem("Resources must have at least 1 resource"),
+        Some(_) => {}
+    }
+    let mut resources = Vec::new();
+    for resource in list.iter().flatten() {
+        match Resource::read(resource) {
+            Ok(resource) => resources.push(resource),
+            Err(problem) => {
+                body.problem(problem);
+                break;
+            }
+        }
     }
     body.finish()?;
-    Ok(created(json!({ "resources": [] })))
+    let mut conn = cc.db.read().await?;
+    if !Flag::ResourceMatching.is_on(&mut conn).await? {
+        return Ok(created(json!({ "resources": [] })));
+    }
+    let known = db::resource::known(&mut conn, developer(&who), &resources).await?;
+    drop(conn);
+    let matched: Vec<Value> = resources
+        .iter()
+        .filter(|resource| {
+            known
+                .get(&(resource.sha1.clone(), resource.size))
+                .is_some_and(|content| cc.blobs.exists(Kind::Resource, content))
+        })
+        .map(Resource::present)
+        .collect();
+    Ok(created(json!({ "resources": matched })))
 }

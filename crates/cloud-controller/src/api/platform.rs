@@ -296,7 +296,7 @@ async fn set_group(
         environment: group.var.clone(),
         ..db::app::App::default()
     };
-    crate::actions::app::set_environment(&mut app, &var.unwrap_or_default())?;
+    crate::actions::app::set_environment(&cc.settings.limits, &mut app, &var.unwrap_or_default())?;
     group.var = app.environment;
     group.touch();
     db::update(&mut tx, &group).await?;

@@ -10,7 +10,7 @@ use crate::diego::{instances, usage};
 use crate::flags::Flag;
 use axum::response::IntoResponse as _;
 use http::StatusCode;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use wire::bbs::{ActualLrp, ActualLrpKey};
 
 const FILTERS: &[&str] = &[
@@ -189,12 +189,14 @@ async fn started(cc: &Cc, who: &Principal, processes: &[Process]) -> ApiResult<V
     let guids = processes.iter().map(|process| &process.app_guid);
     let apps = who.visible::<App>().any("guid", guids);
     let apps = apps.all(&mut *cc.db.read().await?).await?;
+    let running: HashSet<String> = apps
+        .into_iter()
+        .filter(App::is_started)
+        .map(|app| app.guid)
+        .collect();
     Ok(processes
         .iter()
-        .filter(|process| {
-            apps.iter()
-                .any(|app| app.guid == process.app_guid && app.is_started())
-        })
+        .filter(|process| running.contains(&process.app_guid))
         .cloned()
         .collect())
 }
@@ -320,7 +322,7 @@ async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> Api
     };
     merge_metadata(&body, &mut process.metadata)?;
     body.finish()?;
-    let settle = verbs::change(&mut tx, &app, &mut process, change).await?;
+    let settle = verbs::change(&mut tx, &cc.settings, &app, &mut process, change).await?;
     let command = command(&mut tx, &app, &process).await?;
     audit::record(
         &mut tx,
@@ -377,7 +379,7 @@ async fn scale_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiR
             "Cannot scale this process while a deployment is in flight.",
         ));
     }
-    let settle = verbs::change(&mut tx, &app, &mut process, change).await?;
+    let settle = verbs::change(&mut tx, &cc.settings, &app, &mut process, change).await?;
     let data =
         json!({ "process_guid": process.guid, "process_type": process.r#type, "request": request });
     audit::record(

@@ -1,8 +1,10 @@
-//! Organization and space quotas. They are kept and shown; nothing is refused because of one yet.
+//! `/v3/organization_quotas`. What a quota limits is enforced in [`crate::quota`].
 
 use super::prelude::*;
 use crate::actions::job;
-use crate::db::organization::{self, Organization, OrganizationQuota, SpaceQuota};
+use crate::db::organization::{self, Organization, OrganizationQuota};
+use crate::db::usage::Scope;
+use crate::quota::{self, Limits};
 
 const KEYS: &[&str] = &[
     "name",
@@ -18,13 +20,28 @@ const KEYS: &[&str] = &[
     "routes.total_reserved_ports",
     "domains.total_domains",
 ];
+const NEW_KEYS: &[&str] = &[
+    "name",
+    "apps.total_memory_in_mb",
+    "apps.per_process_memory_in_mb",
+    "apps.total_instances",
+    "apps.per_app_tasks",
+    "apps.log_rate_limit_in_bytes_per_second",
+    "services.paid_services_allowed",
+    "services.total_service_instances",
+    "services.total_service_keys",
+    "routes.total_routes",
+    "routes.total_reserved_ports",
+    "domains.total_domains",
+    "relationships.organizations.data[].guid",
+];
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
         .get("/v3/organization_quotas", list)
         .lists(&["names", "organization_guids"])
         .post("/v3/organization_quotas", create)
-        .body(KEYS)
+        .body(NEW_KEYS)
         .get("/v3/organization_quotas/{guid}", show)
         .patch("/v3/organization_quotas/{guid}", update)
         .body(KEYS)
@@ -34,37 +51,32 @@ pub(super) fn routes() -> Endpoints {
             assign,
         )
         .body(&["data[].guid"])
-        .get("/v3/space_quotas", list_space)
-        .lists(&["names", "organization_guids", "space_guids"])
-        .post("/v3/space_quotas", no_space_quota)
-        .raw()
-        .get("/v3/space_quotas/{guid}", show_space)
 }
 
-/// Without limits.
-pub(crate) fn unlimited() -> Value {
-    json!({
-        "apps": { "total_memory_in_mb": null, "per_process_memory_in_mb": null, "total_instances": null, "per_app_tasks": null, "log_rate_limit_in_bytes_per_second": null },
-        "services": { "paid_services_allowed": true, "total_service_instances": null, "total_service_keys": null },
-        "routes": { "total_routes": null, "total_reserved_ports": null },
-        "domains": { "total_domains": null },
-    })
-}
+const GROUPS: &[&str] = &["apps", "services", "routes", "domains"];
 
-/// The organizations that the caller sees are shown, and no others.
-async fn present(
-    cc: &Cc,
+/// The guids of the caller's organizations that have one of these quotas, as (quota, organization).
+async fn applied(
     conn: &mut Connection,
     who: &Principal,
-    quota: &OrganizationQuota,
-) -> ApiResult<Value> {
-    let organizations: Vec<String> = who
+    quotas: &[OrganizationQuota],
+) -> ApiResult<Vec<(String, String)>> {
+    let rows = who
         .visible::<Organization>()
-        .is("quota_guid", &quota.guid)
+        .any("quota_guid", quotas.iter().map(|quota| &quota.guid))
         .all(conn)
-        .await?
+        .await?;
+    Ok(rows
         .into_iter()
-        .map(|row| row.guid)
+        .map(|row| (row.quota_guid, row.guid))
+        .collect())
+}
+
+fn present(cc: &Cc, quota: &OrganizationQuota, applied: &[(String, String)]) -> Value {
+    let organizations: Vec<&String> = applied
+        .iter()
+        .filter(|(guid, _)| *guid == quota.guid)
+        .map(|(_, organization)| organization)
         .collect();
     let mut json = resource(
         &quota.guid,
@@ -79,22 +91,37 @@ async fn present(
     for (key, value) in quota.limits.0.as_object().into_iter().flatten() {
         json[key] = value.clone();
     }
-    Ok(json)
+    json
+}
+
+async fn present_one(
+    cc: &Cc,
+    conn: &mut Connection,
+    who: &Principal,
+    quota: &OrganizationQuota,
+) -> ApiResult<Value> {
+    let applied = applied(conn, who, std::slice::from_ref(quota)).await?;
+    Ok(present(cc, quota, &applied))
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let select = query.filter(who.visible::<OrganizationQuota>(), "names", "name");
-    let select = query.filter_by(
-        select,
-        "organization_guids",
-        "guid IN (SELECT quota_guid FROM organizations WHERE guid IN (?))",
-    );
-    let found = query.fetch(&mut conn, select).await?;
-    let mut resources = Vec::new();
-    for quota in &found.rows {
-        resources.push(present(&cc, &mut conn, &who, quota).await?);
+    let mut select = query.filter(who.visible::<OrganizationQuota>(), "names", "name");
+    if let Some(organizations) = query.values("organization_guids") {
+        let theirs = who
+            .visible::<Organization>()
+            .any("guid", organizations)
+            .all(&mut conn)
+            .await?;
+        select = select.any("guid", theirs.into_iter().map(|row| row.quota_guid));
     }
+    let found = query.fetch(&mut conn, select).await?;
+    let applied = applied(&mut conn, &who, &found.rows).await?;
+    let resources = found
+        .rows
+        .iter()
+        .map(|quota| present(&cc, quota, &applied))
+        .collect();
     Ok(ok(cc.page(&query, found.total, resources)))
 }
 
@@ -104,36 +131,85 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
         .find::<OrganizationQuota>(&mut conn, &guid, Right::Read)
         .await?
         .row;
-    Ok(ok(present(&cc, &mut conn, &who, &quota).await?))
+    Ok(ok(present_one(&cc, &mut conn, &who, &quota).await?))
 }
 
-/// Overwrites the limits that the body gives.
-fn merge(limits: &mut Value, body: &Body) {
-    for group in ["apps", "services", "routes", "domains"] {
-        for (key, value) in body
-            .value(group)
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
-            limits[group][key] = value.clone();
+/// Overwrites the limits that the body gives; notes what is no limit.
+pub(super) fn read_limits(body: &mut Body, limits: &mut Value, groups: &[&str]) {
+    for group in groups {
+        let given = match body.value(group) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Object(given)) => given.clone(),
+            Some(_) => {
+                body.problem(format!("{} must be an object", capital(group)));
+                continue;
+            }
+        };
+        for (key, value) in given {
+            if limits[*group].get(&key).is_none() {
+                body.problem(format!("{} has unknown field(s): '{key}'", capital(group)));
+            } else if let Err(problem) = check_limit(&key, &value) {
+                body.problem(format!("{} {problem}", capital(group)));
+            } else {
+                limits[*group][&key] = value;
+            }
         }
     }
+    let read = Limits::read(limits);
+    if let (Some(ports), Some(routes)) = (read.reserved_ports, read.routes)
+        && ports > routes
+    {
+        body.problem("Total reserved ports must be less than or equal to total routes");
+    }
+}
+
+fn check_limit(key: &str, value: &Value) -> Result<(), String> {
+    let name = capital(&key.replace('_', " ")).to_lowercase();
+    if key == "paid_services_allowed" {
+        return if value.is_boolean() {
+            Ok(())
+        } else {
+            Err(format!("{name} must be a boolean"))
+        };
+    }
+    let most = if key == "log_rate_limit_in_bytes_per_second" {
+        i64::MAX
+    } else {
+        i64::from(i32::MAX)
+    };
+    match value.as_i64() {
+        _ if value.is_null() => Ok(()),
+        None => Err(format!("{name} is not a number")),
+        Some(number) if number < 0 => Err(format!("{name} must be greater than or equal to 0")),
+        Some(number) if number > most => {
+            Err(format!("{name} must be less than or equal to {most}"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
 }
 
 async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     who.must_be_admin()?;
     let mut quota = OrganizationQuota {
         name: body.required_string("name"),
-        limits: db::Json(unlimited()),
+        limits: db::Json(quota::unlimited()),
         ..OrganizationQuota::fresh()
     };
-    merge(&mut quota.limits.0, &body);
+    read_limits(&mut body, &mut quota.limits.0, GROUPS);
+    let organizations = body.many_relationship("organizations");
     body.finish()?;
     let mut tx = cc.db.write().await?;
     check_name(&mut tx, &quota).await?;
     db::insert(&mut tx, &quota).await?;
-    let answer = present(&cc, &mut tx, &who, &quota).await?;
+    assign_to(&mut tx, &who, &quota, &organizations).await?;
+    let answer = present_one(&cc, &mut tx, &who, &quota).await?;
     tx.commit().await?;
     Ok(created(answer))
 }
@@ -161,13 +237,22 @@ async fn update(
         .find::<OrganizationQuota>(&mut tx, &guid, Right::Admin)
         .await?
         .row;
+    let before = Limits::read(&quota.limits.0);
     quota.name = body.optional_name("name").unwrap_or(quota.name);
-    merge(&mut quota.limits.0, &body);
+    read_limits(&mut body, &mut quota.limits.0, GROUPS);
     body.finish()?;
     check_name(&mut tx, &quota).await?;
+    let after = Limits::read(&quota.limits.0);
+    if before.log_rate.is_none() {
+        let organizations = organization::of_quota(&mut tx, &quota.guid).await?;
+        let places = organizations
+            .iter()
+            .map(|row| Scope::Organization(&row.guid));
+        quota::must_limit_logs(&mut tx, &after, places).await?;
+    }
     quota.touch();
     db::update(&mut tx, &quota).await?;
-    let answer = present(&cc, &mut tx, &who, &quota).await?;
+    let answer = present_one(&cc, &mut tx, &who, &quota).await?;
     tx.commit().await?;
     Ok(ok(answer))
 }
@@ -195,6 +280,35 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     Ok(cc.accepted(&job))
 }
 
+/// What the organizations use already stays, whatever the quota says.
+async fn assign_to(
+    conn: &mut Connection,
+    who: &Principal,
+    quota: &OrganizationQuota,
+    organizations: &[String],
+) -> ApiResult<()> {
+    let found = who
+        .visible::<Organization>()
+        .any("guid", organizations)
+        .all(conn)
+        .await?;
+    let missing: Vec<&String> = organizations
+        .iter()
+        .filter(|guid| !found.iter().any(|row| &row.guid == *guid))
+        .collect();
+    if !missing.is_empty() {
+        return Err(ApiError::unprocessable(format!(
+            "Organizations with guids {missing:?} do not exist, or you do not have access to them."
+        )));
+    }
+    let places = organizations.iter().map(|guid| Scope::Organization(guid));
+    quota::must_limit_logs(conn, &Limits::read(&quota.limits.0), places).await?;
+    for guid in organizations {
+        organization::assign_quota(conn, guid, &quota.guid).await?;
+    }
+    Ok(())
+}
+
 async fn assign(
     State(cc): State<Cc>,
     who: Principal,
@@ -209,14 +323,7 @@ async fn assign(
         .find::<OrganizationQuota>(&mut tx, &guid, Right::Admin)
         .await?
         .row;
-    for guid in &organizations {
-        let unseen = format!(
-            "Organizations with guids [\"{guid}\"] do not exist, or you do not have access to them."
-        );
-        who.named::<Organization>(&mut tx, guid, Right::Admin, &unseen)
-            .await?;
-        organization::assign_quota(&mut tx, guid, &quota.guid).await?;
-    }
+    assign_to(&mut tx, &who, &quota, &organizations).await?;
     let all: Vec<String> = organization::of_quota(&mut tx, &guid)
         .await?
         .into_iter()
@@ -226,29 +333,4 @@ async fn assign(
     let mut answer = to_many(&all);
     answer["links"] = json!({ "self": cc.link(&format!("/v3/organization_quotas/{guid}/relationships/organizations")) });
     Ok(ok(answer))
-}
-
-async fn list_space(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
-    let mut conn = cc.db.read().await?;
-    let select = query.filter(who.visible::<SpaceQuota>(), "names", "name");
-    let select = query.filter(select, "organization_guids", "organization_guid");
-    let select = query.filter_by(
-        select,
-        "space_guids",
-        "guid IN (SELECT quota_guid FROM spaces WHERE guid IN (?))",
-    );
-    let found = query.fetch(&mut conn, select).await?;
-    Ok(ok(cc.page(&query, found.total, Vec::new())))
-}
-
-async fn show_space(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    who.find::<SpaceQuota>(&mut *cc.db.read().await?, &guid, Right::Read)
-        .await?;
-    Err(ApiError::not_found("Space quota"))
-}
-
-async fn no_space_quota(_who: Principal) -> ApiResult {
-    Err(ApiError::unprocessable(
-        "Space quotas are not supported yet; use an organization quota",
-    ))
 }

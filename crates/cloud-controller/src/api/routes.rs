@@ -45,6 +45,7 @@ pub(super) fn routes() -> Endpoints {
         )
 }
 
+/// `destinations`: those of this route.
 pub(super) fn present(
     cc: &Cc,
     route: &Route,
@@ -59,7 +60,6 @@ pub(super) fn present(
     ];
     let mine: Vec<Value> = destinations
         .iter()
-        .filter(|destination| destination.route_guid == route.guid)
         .map(super::destinations::present)
         .collect();
     let mut json = resource(
@@ -92,16 +92,17 @@ async fn present_all(cc: &Cc, conn: &mut Connection, routes: &[Route]) -> ApiRes
         .map(|domain| (domain.guid.clone(), domain))
         .collect();
     let guids: Vec<String> = routes.iter().map(|route| route.guid.clone()).collect();
-    let destinations = route::destinations_of_routes(conn, &guids).await?;
+    let mut destinations: HashMap<String, Vec<Destination>> = HashMap::new();
+    for destination in route::destinations_of_routes(conn, &guids).await? {
+        let route = destination.route_guid.clone();
+        destinations.entry(route).or_default().push(destination);
+    }
     Ok(routes
         .iter()
         .filter_map(|route| {
-            Some(present(
-                cc,
-                route,
-                domains.get(&route.domain_guid)?,
-                &destinations,
-            ))
+            let domain = domains.get(&route.domain_guid)?;
+            let mine = destinations.get(&route.guid).map_or(&[][..], Vec::as_slice);
+            Some(present(cc, route, domain, mine))
         })
         .collect())
 }
@@ -153,9 +154,12 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Route>) -> 
         );
     }
     if let Some(spaces) = query.values("space_guids") {
-        let marks = vec!["?"; spaces.len()].join(", ");
-        let both: Vec<db::Arg> = spaces.iter().chain(&spaces).map(db::Arg::from).collect();
-        select = select.and(&format!("(space_guid IN ({marks}) OR guid IN (SELECT route_guid FROM route_shares WHERE space_guid IN ({marks})))"), both);
+        let owned_or_shared = "(space_guid IN (SELECT value FROM json_each(?))
+            OR guid IN (SELECT route_guid FROM route_shares WHERE space_guid IN (SELECT value FROM json_each(?))))";
+        select = select.and(
+            owned_or_shared,
+            [db::Arg::list(&spaces), db::Arg::list(&spaces)],
+        );
     }
     select = query.filter_by(
         select,
@@ -320,7 +324,7 @@ async fn update(
         None => Vec::new(),
     };
     if let Some(change) = &metadata {
-        route.metadata.0.merge(change)?;
+        route.metadata.0.merge(&cc.settings.limits, change)?;
     }
     route.touch();
     db::update(&mut tx, &route).await?;
@@ -377,11 +381,7 @@ async fn transfer(
             "Unable to transfer owner of route. The target space's organization does not have access to the route's domain.",
         ));
     }
-    let before = std::mem::replace(&mut route.space_guid, space.guid);
-    route.touch();
-    db::update(&mut tx, &route).await?;
-    // Whoever had it keeps its destinations.
-    route::share(&mut tx, &route.guid, &before).await?;
+    actions::route::transfer(&mut tx, &cc.settings, &mut route, &space).await?;
     tx.commit().await?;
     Ok(ok(to_one(Some(&route.space_guid))))
 }

@@ -5,6 +5,7 @@ use super::prelude::*;
 use crate::actions::{self, audit, job};
 use crate::db::organization::Organization;
 use crate::db::space::Space;
+use crate::db::usage::Scope;
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -284,20 +285,10 @@ async fn usage_summary(
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
     who.find::<Space>(&mut conn, &guid, Right::Read).await?;
-    let condition =
-        "app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND space_guid = ?)";
-    let processes = db::process::where_app(&mut conn, condition, &guid).await?;
-    let (instances, memory) = processes.iter().fold((0, 0), |(n, mb), process| {
-        (
-            n + process.instances,
-            mb + process.instances * process.memory_in_mb,
-        )
-    });
-    Ok(ok(
-        json!({ "usage_summary": { "started_instances": instances, "memory_in_mb": memory }, "links": {
+    let used = crate::quota::summary(&mut conn, Scope::Space(&guid)).await?;
+    Ok(ok(json!({ "usage_summary": used, "links": {
         "self": cc.link(&format!("/v3/spaces/{guid}/usage_summary")), "space": cc.link(&format!("/v3/spaces/{guid}")),
-    } }),
-    ))
+    } })))
 }
 
 async fn no_segment(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {

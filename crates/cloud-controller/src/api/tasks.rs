@@ -168,7 +168,7 @@ async fn create(
     let mut tx = cc.db.write().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
     let (app, space) = (found.row, found.of.space);
-    let mut task = verbs::create(&mut tx, &app, wish).await?;
+    let mut task = verbs::create(&mut tx, &cc.settings, &app, wish).await?;
     task.metadata = metadata;
     db::update(&mut tx, &task).await?;
     audit::record(

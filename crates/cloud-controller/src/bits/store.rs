@@ -6,7 +6,7 @@ use kit::disk::Reserve;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Seek as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Kind {
     Package,
     Droplet,
+    /// A file of a package, by its SHA-256.
+    Resource,
 }
 
 impl Kind {
@@ -22,6 +24,7 @@ impl Kind {
         match self {
             Self::Package => "packages",
             Self::Droplet => "droplets",
+            Self::Resource => "resources",
         }
     }
 }
@@ -55,6 +58,7 @@ impl Store {
             "uploads",
             Kind::Package.directory(),
             Kind::Droplet.directory(),
+            Kind::Resource.directory(),
         ] {
             let path = root.join(directory);
             fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
@@ -72,7 +76,12 @@ impl Store {
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         ));
-        let file = File::create_new(&path).with_context(|| format!("make {}", path.display()))?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .with_context(|| format!("make {}", path.display()))?;
         Ok(Upload {
             store: self.clone(),
             path,
@@ -140,6 +149,14 @@ impl Store {
             .with_context(|| format!("{} {from} has no bits", kind.directory()))?;
         self.put(kind, to, file)
     }
+
+    /// The guids of all blobs of a kind.
+    pub fn names(&self, kind: Kind) -> Result<Vec<String>> {
+        let folder = self.root.join(kind.directory());
+        let list = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+        list.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
 }
 
 /// An upload under way.
@@ -168,23 +185,60 @@ impl Upload {
         self.size
     }
 
-    /// Durable when this returns. Replaces a blob of the same guid.
-    pub fn commit(self, kind: Kind, guid: &str) -> Result<Blob> {
-        let place = self.store.path(kind, guid);
+    /// Checksums and size of what has been written so far.
+    pub fn digest(&self) -> Blob {
+        Blob {
+            sha256: hex::encode(self.sha256.clone().finalize()),
+            sha1: hex::encode(self.sha1.clone().finalize()),
+            size: self.size,
+        }
+    }
+
+    /// Lets `write` make the content by itself, for formats that go back and forth in their file; it needs `room` bytes.
+    pub fn fill(mut self, room: u64, write: impl FnOnce(&mut File) -> Result<()>) -> Result<Self> {
+        self.store.reserve.check(room)?;
+        let mut file = &self.file;
+        write(&mut file.try_clone().context("share the upload's file")?)?;
+        file.rewind().context("read the upload")?;
+        let (mut sha256, mut sha1) = (Sha256::new(), Sha1::new());
+        let mut buffer = vec![0; 256 << 10];
+        let mut size = 0;
+        loop {
+            let read = file.read(&mut buffer).context("read the upload")?;
+            if read == 0 {
+                break;
+            }
+            sha256.update(&buffer[..read]);
+            sha1.update(&buffer[..read]);
+            size += read as u64;
+        }
+        (self.sha256, self.sha1, self.size) = (sha256, sha1, size);
+        Ok(self)
+    }
+
+    /// Writes all to the disk, which takes its time, so that [`Upload::place`] takes none.
+    pub fn seal(&self) -> Result<()> {
         self.file
             .sync_all()
-            .with_context(|| format!("sync {}", self.path.display()))?;
+            .with_context(|| format!("sync {}", self.path.display()))
+    }
+
+    /// Durable when this returns. Replaces a blob of the same guid.
+    pub fn commit(self, kind: Kind, guid: &str) -> Result<Blob> {
+        self.seal()?;
+        self.place(kind, guid)
+    }
+
+    /// Gives a sealed upload its place. A caller that does so within a transaction decides which of several uploads wins.
+    pub fn place(self, kind: Kind, guid: &str) -> Result<Blob> {
+        let place = self.store.path(kind, guid);
         fs::rename(&self.path, &place)
             .with_context(|| format!("move upload to {}", place.display()))?;
         let directory = place.parent().expect("a blob lies in a folder");
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .with_context(|| format!("sync {}", directory.display()))?;
-        Ok(Blob {
-            sha256: hex::encode(self.sha256.clone().finalize()),
-            sha1: hex::encode(self.sha1.clone().finalize()),
-            size: self.size,
-        })
+        Ok(self.digest())
     }
 }
 

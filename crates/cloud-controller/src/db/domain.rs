@@ -70,21 +70,16 @@ pub(crate) async fn shares(
     conn: &mut Connection,
     domains: &[String],
 ) -> sqlx::Result<Vec<(String, String)>> {
-    if domains.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows =
-        sqlx::query("SELECT domain_guid, organization_guid FROM domain_shares ORDER BY rowid")
-            .fetch_all(conn)
-            .await?;
-    let pairs = rows
-        .iter()
+    let domains = serde_json::Value::from(domains.to_vec()).to_string();
+    let rows = sqlx::query(
+        "SELECT domain_guid, organization_guid FROM domain_shares WHERE domain_guid IN (SELECT value FROM json_each($1)) ORDER BY rowid",
+    )
+    .bind(domains)
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect::<sqlx::Result<Vec<(String, String)>>>()?;
-    Ok(pairs
-        .into_iter()
-        .filter(|(domain, _)| domains.contains(domain))
-        .collect())
+        .collect()
 }
 
 pub(crate) async fn share(

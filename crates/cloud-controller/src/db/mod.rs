@@ -1,7 +1,8 @@
 //! The Cloud Controller's truth: what users want. One file per noun; SQL stands here and nowhere else.
 //!
-//! Reads borrow a pooled connection. Every change goes through [`Db::write`]: one transaction at a time, durable when
-//! [`Tx::commit`] returned. A handler takes either a reading connection or a transaction, never both at once.
+//! Reads borrow a pooled connection: those of requests and the controller's own have pools of their own. Every change goes
+//! through [`Db::write`]: one transaction at a time, durable when [`Tx::commit`] returned. A handler takes either a reading
+//! connection or a transaction, never both at once.
 
 pub(crate) mod app;
 pub(crate) mod audit_event;
@@ -12,6 +13,7 @@ pub(crate) mod organization;
 pub(crate) mod package;
 pub(crate) mod platform;
 pub(crate) mod process;
+pub(crate) mod resource;
 pub(crate) mod role;
 pub(crate) mod route;
 mod row;
@@ -20,30 +22,54 @@ mod select;
 pub(crate) mod sight;
 pub(crate) mod space;
 pub(crate) mod task;
+pub(crate) mod usage;
 
 pub(crate) use row::{Json, Row, by_guid, column, delete, insert, rows, update};
 pub(crate) use select::{Arg, Select, execute};
 pub(crate) use sqlx::SqliteConnection as Connection;
 
-use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
+use sqlx::{Sqlite, SqlitePool};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Connections for requests.
+const READERS: u32 = 8;
+const WAIT_FOR_READER: Duration = Duration::from_secs(30);
+/// Steps of SQLite's machine between two looks at the clock.
+const STEPS: i32 = 10_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
+    /// Reads of the driver, the sync and the cells, which no caller of the API keeps from reading; and all writes.
     database: kit::db::Database,
+    /// For requests: each may read for `patience`.
+    readers: SqlitePool,
+    patience: Duration,
 }
 
 impl Db {
-    pub(crate) async fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn open(path: &Path, patience: Duration) -> anyhow::Result<Self> {
         Ok(Self {
             database: kit::db::Database::open(path, schema::STATEMENTS).await?,
+            readers: kit::db::readers(path, READERS, WAIT_FOR_READER),
+            patience,
         })
     }
 
-    /// Cannot write.
+    /// For a request; cannot write. What reads longer than it may is interrupted, and the request is answered with 503.
     pub(crate) async fn read(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
+        let mut conn = self.readers.acquire().await?;
+        let deadline = Instant::now() + self.patience;
+        conn.lock_handle()
+            .await?
+            .set_progress_handler(STEPS, move || Instant::now() < deadline);
+        Ok(conn)
+    }
+
+    /// For the controller's own work, which reads as long as it must; cannot write.
+    pub(crate) async fn read_own(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
         self.database.read().await
     }
 
@@ -55,8 +81,23 @@ impl Db {
     }
 
     pub(crate) async fn close(&self) {
+        self.readers.close().await;
         self.database.close().await;
     }
+}
+
+/// Whether a change of stored data was never done before in this database; from now on it was.
+pub(crate) async fn is_first_run_of(
+    conn: &mut Connection,
+    migration: &'static str,
+) -> sqlx::Result<bool> {
+    let done = execute(
+        conn,
+        "INSERT OR IGNORE INTO migrations (name) VALUES ($1)",
+        &[migration.into()],
+    )
+    .await?;
+    Ok(done > 0)
 }
 
 /// A write transaction: rolled back when dropped.
@@ -81,5 +122,57 @@ impl Deref for Tx {
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut Connection {
         &mut self.inner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOREVER: &str =
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT COUNT(*) FROM n";
+
+    #[tokio::test]
+    async fn a_request_that_reads_too_long_is_ended_and_its_connection_serves_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&folder.path().join("cc.db"), Duration::from_millis(100))
+            .await
+            .unwrap();
+        // More than there are connections.
+        let hostile = (0..READERS + 4).map(|_| async {
+            let mut conn = db.read().await.unwrap();
+            sqlx::query(FOREVER)
+                .fetch_one(&mut *conn)
+                .await
+                .unwrap_err()
+        });
+        let own = async {
+            let mut conn = db.read_own().await.unwrap();
+            sqlx::query("SELECT 1").fetch_one(&mut *conn).await.unwrap();
+        };
+        let (errors, ()) = tokio::join!(futures::future::join_all(hostile), own);
+        for error in errors {
+            let error = crate::error::ApiError::from(error);
+            assert_eq!(error.status, 503, "{error}");
+        }
+        let mut conn = db.read().await.unwrap();
+        sqlx::query("SELECT 1").fetch_one(&mut *conn).await.unwrap();
+        let refused = sqlx::query("DELETE FROM apps").execute(&mut *conn).await;
+        assert!(refused.is_err(), "a reader must not write");
+        drop(conn);
+        db.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_migration_runs_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cc.db");
+        for expected in [true, false] {
+            let db = Db::open(&path, Duration::from_secs(1)).await.unwrap();
+            let mut tx = db.write().await.unwrap();
+            assert_eq!(is_first_run_of(&mut tx, "x").await.unwrap(), expected);
+            tx.commit().await.unwrap();
+            db.close().await;
+        }
     }
 }

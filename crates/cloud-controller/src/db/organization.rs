@@ -61,3 +61,16 @@ pub(crate) async fn assign_quota(
     .await
     .map(drop)
 }
+
+/// Whether another quota of the same organization has this name.
+pub(crate) async fn is_space_quota_name_taken(
+    conn: &mut Connection,
+    quota: &SpaceQuota,
+) -> sqlx::Result<bool> {
+    Select::new()
+        .is("organization_guid", &quota.organization_guid)
+        .is("name", &quota.name)
+        .and("guid <> ?", [(&quota.guid).into()])
+        .exists::<SpaceQuota>(conn)
+        .await
+}

@@ -48,15 +48,6 @@ pub(crate) async fn of_type(
         .await
 }
 
-/// The processes for which a condition on `app_guid` holds; its only `?` is `arg`.
-pub(crate) async fn where_app(
-    conn: &mut Connection,
-    condition: &str,
-    arg: &str,
-) -> sqlx::Result<Vec<Process>> {
-    Select::new().and(condition, [arg.into()]).all(conn).await
-}
-
 /// All processes of started apps.
 pub(crate) async fn started(conn: &mut Connection) -> sqlx::Result<Vec<Process>> {
     Select::new().and("app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL)", []).all(conn).await
@@ -100,4 +91,14 @@ pub(crate) async fn lrp_is_gone(conn: &mut Connection, lrp_guid: &str) -> sqlx::
     )
     .await
     .map(drop)
+}
+
+/// Processes with more than `most` instances get `instances`; answers how many there were.
+pub(crate) async fn shrink(conn: &mut Connection, most: i64, instances: i64) -> sqlx::Result<u64> {
+    execute(
+        conn,
+        "UPDATE processes SET instances = $2, updated_at = updated_at + 1 WHERE instances > $1",
+        &[most.into(), instances.into()],
+    )
+    .await
 }

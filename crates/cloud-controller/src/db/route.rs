@@ -35,18 +35,33 @@ pub(crate) async fn find(
         .await
 }
 
-/// A route of the same host and domain that belongs to another space.
+/// Whether another route of the same host and domain belongs to another space than this.
 pub(crate) async fn host_elsewhere(
     conn: &mut Connection,
-    host: &str,
-    domain: &str,
+    route: &Route,
     space: &str,
-) -> sqlx::Result<Option<Route>> {
+) -> sqlx::Result<bool> {
+    Select::new()
+        .is("host", &route.host)
+        .is("domain_guid", &route.domain_guid)
+        .and(
+            "space_guid <> ? AND guid <> ?",
+            [space.into(), (&route.guid).into()],
+        )
+        .exists::<Route>(conn)
+        .await
+}
+
+/// Whether any route has this host on a domain.
+pub(crate) async fn has_host(
+    conn: &mut Connection,
+    domain: &str,
+    host: &str,
+) -> sqlx::Result<bool> {
     Select::new()
         .is("host", host)
         .is("domain_guid", domain)
-        .and("space_guid <> ?", [space.into()])
-        .first(conn)
+        .exists::<Route>(conn)
         .await
 }
 
@@ -177,6 +192,8 @@ pub(crate) struct Mapping {
     pub domain: String,
     pub path: String,
     pub internal: bool,
+    /// Whether the domain belongs to no organization.
+    pub shared: bool,
     pub port: Option<i64>,
     pub protocol: String,
     pub options: Option<Map<String, Value>>,
@@ -188,7 +205,7 @@ pub(crate) async fn mappings(
     process_type: &str,
 ) -> sqlx::Result<Vec<Mapping>> {
     let rows = sqlx::query(
-        "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options FROM destinations t
+        "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options, d.organization_guid IS NULL FROM destinations t
          JOIN routes r ON r.guid = t.route_guid JOIN domains d ON d.guid = r.domain_guid
          WHERE t.app_guid = $1 AND t.process_type = $2 ORDER BY t.id",
     )
@@ -204,6 +221,7 @@ pub(crate) async fn mappings(
                 domain: row.try_get(1)?,
                 path: row.try_get(2)?,
                 internal: row.try_get(3)?,
+                shared: row.try_get(7)?,
                 port: row.try_get(4)?,
                 protocol: row.try_get(5)?,
                 options: options.0,

@@ -98,6 +98,18 @@ pub(super) const STATEMENTS: &[&str] = &[
         "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, sequence_id INTEGER NOT NULL, name TEXT NOT NULL, command TEXT NOT NULL, state TEXT NOT NULL,
          memory_in_mb INTEGER NOT NULL, disk_in_mb INTEGER NOT NULL, log_rate_limit INTEGER NOT NULL, droplet_guid TEXT NOT NULL, failure_reason TEXT, metadata TEXT NOT NULL"
     ),
+    "CREATE INDEX IF NOT EXISTS packages_by_app ON packages (app_guid)",
+    "CREATE INDEX IF NOT EXISTS droplets_by_app ON droplets (app_guid)",
+    "CREATE INDEX IF NOT EXISTS builds_by_app ON builds (app_guid, state)",
+    "CREATE INDEX IF NOT EXISTS deployments_by_app ON deployments (app_guid, state)",
+    "CREATE INDEX IF NOT EXISTS tasks_by_app ON tasks (app_guid, state)",
+    // Changes of stored data that are done once.
+    "CREATE TABLE IF NOT EXISTS migrations (name TEXT NOT NULL PRIMARY KEY)",
+    // Files of uploaded packages, by who uploaded them.
+    "CREATE TABLE IF NOT EXISTS resources (space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, sha1 TEXT NOT NULL,
+        size INTEGER NOT NULL, sha256 TEXT NOT NULL, used_at INTEGER NOT NULL, PRIMARY KEY (space_guid, sha1, size))",
+    "CREATE INDEX IF NOT EXISTS resources_by_content ON resources (sha256)",
+    "CREATE INDEX IF NOT EXISTS resources_by_sha1 ON resources (sha1)",
     table!("jobs", "operation TEXT NOT NULL, state TEXT NOT NULL, errors TEXT NOT NULL, warnings TEXT NOT NULL, resource_type TEXT NOT NULL, resource_guid TEXT NOT NULL"),
     table!(
         "audit_events",

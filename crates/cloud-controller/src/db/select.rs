@@ -11,6 +11,20 @@ pub(crate) enum Arg {
     Int(i64),
 }
 
+impl Arg {
+    /// Many values as one, for `json_each`.
+    pub(crate) fn list<A: Into<Self>>(values: impl IntoIterator<Item = A>) -> Self {
+        let values: Vec<serde_json::Value> = values
+            .into_iter()
+            .map(|value| match value.into() {
+                Self::Text(text) => text.into(),
+                Self::Int(number) => number.into(),
+            })
+            .collect();
+        Self::Text(serde_json::Value::Array(values).to_string())
+    }
+}
+
 impl From<&str> for Arg {
     fn from(value: &str) -> Self {
         Self::Text(value.to_owned())
@@ -70,15 +84,17 @@ impl Select {
         self.and(&format!("{column} = ?"), [value.into()])
     }
 
-    /// `condition` holds one `(?)`, which becomes the list of values.
+    /// `condition` holds one `(?)`, which becomes the list of values. The list is one argument, so that a statement is
+    /// the same for any number of values.
     pub(crate) fn list<A: Into<Arg>>(
         self,
         condition: &str,
         values: impl IntoIterator<Item = A>,
     ) -> Self {
-        let args: Vec<Arg> = values.into_iter().map(Into::into).collect();
-        let marks = vec!["?"; args.len()].join(", ");
-        self.and(&condition.replace("(?)", &format!("({marks})")), args)
+        self.and(
+            &condition.replace("(?)", "(SELECT value FROM json_each(?))"),
+            [Arg::list(values)],
+        )
     }
 
     pub(crate) fn any<A: Into<Arg>>(

@@ -1,6 +1,6 @@
 //! Spaces.
 
-use super::{Connection, Json, Select, rows};
+use super::{Arg, Connection, Json, Select, execute, rows};
 use crate::metadata::Metadata;
 
 rows! {
@@ -27,4 +27,23 @@ pub(crate) async fn of_organization(
         .is("organization_guid", organization)
         .all(conn)
         .await
+}
+
+pub(crate) async fn of_quota(conn: &mut Connection, quota: &str) -> sqlx::Result<Vec<Space>> {
+    Select::new().is("quota_guid", quota).all(conn).await
+}
+
+/// Without a quota the organization's alone holds.
+pub(crate) async fn assign_quota(
+    conn: &mut Connection,
+    space: &str,
+    quota: Option<&str>,
+) -> sqlx::Result<()> {
+    execute(
+        conn,
+        "UPDATE spaces SET quota_guid = NULLIF($1, '') WHERE guid = $2",
+        &[Arg::from(quota.unwrap_or_default()), space.into()],
+    )
+    .await
+    .map(drop)
 }

@@ -6,6 +6,7 @@
 use super::recipe::{self, AppSpec, Artifact};
 use crate::bits::lifecycle::Bundle;
 use crate::db::{Db, process};
+use crate::names::PlatformNames;
 use anyhow::Result;
 use clients::bbs::Client;
 use kit::reconcile::Nudge;
@@ -27,6 +28,7 @@ struct Shared {
     internal_url: String,
     api_url: String,
     lifecycle: Artifact,
+    names: Arc<PlatformNames>,
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// LRPs that the BBS was seen to have: these are updated first, others desired first.
     desired: Mutex<HashSet<String>>,
@@ -41,6 +43,7 @@ impl Driver {
         internal_url: String,
         api_url: String,
         lifecycle: &Bundle,
+        names: Arc<PlatformNames>,
     ) -> Self {
         let lifecycle = Artifact {
             url: format!("{internal_url}{}", wire::cc::internal_path::LIFECYCLE),
@@ -53,6 +56,7 @@ impl Driver {
             internal_url,
             api_url,
             lifecycle,
+            names,
             turns,
             desired,
             nudge: Nudge::default(),
@@ -68,6 +72,9 @@ impl Driver {
     }
     pub(crate) fn lifecycle(&self) -> Artifact {
         self.0.lifecycle.clone()
+    }
+    pub(crate) fn names(&self) -> &PlatformNames {
+        &self.0.names
     }
     /// Wakes the sync.
     pub(crate) fn nudge(&self) -> Nudge {
@@ -109,7 +116,7 @@ impl Driver {
         let turn = self.turn(process);
         let _turn = turn.lock().await;
         let (stale, wish) = {
-            let mut conn = self.0.db.read().await?;
+            let mut conn = self.0.db.read_own().await?;
             (
                 process::stale_lrps(&mut conn, process).await?,
                 self.wish(&mut conn, process).await?,
@@ -138,7 +145,7 @@ impl Driver {
         let turn = self.turn(process);
         let _turn = turn.lock().await;
         let wish = {
-            let mut conn = self.0.db.read().await?;
+            let mut conn = self.0.db.read_own().await?;
             self.wish(&mut conn, process).await?
         };
         if wish.is_some_and(|spec| spec.lrp_guid() == lrp) {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 /// Moves every active deployment one step.
 pub(crate) async fn run(cc: &Cc) -> Result<()> {
     let active = {
-        let mut conn = cc.db.read().await?;
+        let mut conn = cc.db.read_own().await?;
         deployment::active(&mut conn).await?
     };
     for deployment in active {
@@ -28,7 +28,7 @@ pub(crate) async fn run(cc: &Cc) -> Result<()> {
 
 async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
     let (new, old) = {
-        let mut conn = cc.db.read().await?;
+        let mut conn = cc.db.read_own().await?;
         webs(&mut conn, deployment).await?
     };
     let lrps = instances::of_processes(cc, std::slice::from_ref(&new)).await?;

@@ -79,6 +79,21 @@ impl Driver {
         self.spec(conn, &app, &process, &droplet).await.map(Some)
     }
 
+    /// Whether a stored route may be desired: one with a name of the platform, from an older version, may not.
+    pub(crate) fn may_have(&self, mapping: &Mapping) -> bool {
+        let names = self.names();
+        let free = names.route(&mapping.host, &mapping.domain, mapping.shared);
+        if let Err(reserved) = free {
+            tracing::warn!(
+                host = mapping.host,
+                domain = mapping.domain,
+                ?reserved,
+                "route-not-desired: its name belongs to the platform; delete the route"
+            );
+        }
+        free.is_ok()
+    }
+
     /// The recipe's input for a process, whether or not it should run.
     pub(crate) async fn spec(
         &self,
@@ -90,7 +105,8 @@ impl Driver {
         let space: Space = db::by_guid(conn, &app.space_guid)
             .await?
             .context("the app's space is gone")?;
-        let mappings = route::mappings(conn, &app.guid, &process.r#type).await?;
+        let mut mappings = route::mappings(conn, &app.guid, &process.r#type).await?;
+        mappings.retain(|mapping| self.may_have(mapping));
         let checksum = droplet.checksum.clone().unwrap_or_default();
         let command = process
             .command

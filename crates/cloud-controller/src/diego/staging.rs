@@ -32,7 +32,7 @@ pub(crate) async fn start(cc: &Cc, build: &Build) {
 
 async fn desire(cc: &Cc, build: &Build) -> Result<()> {
     let spec = {
-        let mut conn = cc.db.read().await?;
+        let mut conn = cc.db.read_own().await?;
         staging_spec(cc, &mut conn, build).await?
     };
     let definition = match recipe_staging::task_definition(&spec) {
@@ -109,6 +109,7 @@ async fn staging_spec(cc: &Cc, conn: &mut Connection, build: &Build) -> Result<S
         api_url: cc.settings.api_url.clone(),
         uris: mappings
             .iter()
+            .filter(|mapping| cc.driver.may_have(mapping))
             .map(|mapping| {
                 crate::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0)
             })
@@ -208,7 +209,7 @@ async fn open_build(conn: &mut Connection, guid: &str) -> Result<Option<(Build, 
 /// Part of the sync: builds whose task is missing are desired again or given up; those that took too long are ended.
 pub(crate) async fn repair(cc: &Cc, tasks: &HashSet<String>) -> Result<()> {
     let builds = {
-        let mut conn = cc.db.read().await?;
+        let mut conn = cc.db.read_own().await?;
         build::staging(&mut conn).await?
     };
     let age = |build: &Build| {

@@ -35,7 +35,7 @@ async fn lrps(cc: &Cc) -> Result<()> {
         .map(|info| (info.key.unwrap_or_default().process_guid, info.annotation))
         .collect();
     let (wanted, stale) = {
-        let mut conn = cc.db.read().await?;
+        let mut conn = cc.db.read_own().await?;
         let processes = process::started(&mut conn).await?;
         let wanted: Vec<Wanted> = processes
             .into_iter()

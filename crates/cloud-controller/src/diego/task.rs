@@ -27,7 +27,7 @@ pub(crate) async fn start(cc: &Cc, task: &Task) {
 
 async fn desire(cc: &Cc, task: &Task) -> Result<()> {
     let mut spec = {
-        let mut conn = cc.db.read().await?;
+        let mut conn = cc.db.read_own().await?;
         let app: App = db::by_guid(&mut conn, &task.app_guid)
             .await?
             .context("the task's app is gone")?;
@@ -156,7 +156,7 @@ async fn finish(cc: &Cc, guid: &str, failure: Option<String>) -> Result<()> {
 /// Part of the sync: tasks that the BBS does not have are started when new, else failed.
 pub(crate) async fn repair(cc: &Cc, tasks: &HashSet<String>) -> Result<()> {
     let open = {
-        let mut conn = cc.db.read().await?;
+        let mut conn = cc.db.read_own().await?;
         task::open(&mut conn).await?
     };
     for task in open.into_iter().filter(|task| !tasks.contains(&task.guid)) {

@@ -117,7 +117,7 @@ pub(crate) struct Foundation {
     pub(crate) cell: reqwest::Client,
     stop: CancellationToken,
     running: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 async fn listener() -> TcpListener {
@@ -190,7 +190,7 @@ impl Foundation {
             domain: String::new(),
             stop,
             running,
-            _data: data,
+            data,
         };
         let first = async |path: &str| {
             foundation.get(path).await["resources"][0]["guid"]
@@ -319,6 +319,22 @@ impl Foundation {
         }
     }
 
+    /// What a manifest would change.
+    pub(crate) async fn diff(&self, yaml: &str) -> Value {
+        let request = self
+            .http
+            .post(format!(
+                "{}/v3/spaces/{}/manifest_diff",
+                self.url, self.space
+            ))
+            .header("authorization", format!("bearer {}", self.admin))
+            .header("content-type", "application/x-yaml")
+            .body(yaml.to_owned());
+        let (status, body) = answer(request.send().await.unwrap()).await;
+        assert_eq!(status, 201, "{body}");
+        body["diff"].clone()
+    }
+
     /// Uploads a zip; answers status and package.
     pub(crate) async fn upload(&self, package: &str, zip: Vec<u8>) -> (u16, Value) {
         let form = reqwest::multipart::Form::new()
@@ -336,6 +352,18 @@ impl Foundation {
 
     /// An app with a droplet of `{"web": "./run"}`, uploaded as such, and started.
     pub(crate) async fn started_app(&self, name: &str) -> String {
+        let app = self.stopped_app(name).await;
+        self.send(
+            Method::POST,
+            &format!("/v3/apps/{app}/actions/start"),
+            json!({}),
+        )
+        .await;
+        app
+    }
+
+    /// An app with a droplet that could be started.
+    pub(crate) async fn stopped_app(&self, name: &str) -> String {
         let app = self.create_app(name).await;
         let related = json!({ "app": { "data": { "guid": app } } });
         let droplet = self
@@ -348,7 +376,7 @@ impl Foundation {
         let droplet = droplet["guid"].as_str().unwrap().to_owned();
         let form = reqwest::multipart::Form::new().part(
             "bits",
-            reqwest::multipart::Part::bytes(b"droplet".to_vec()).file_name("droplet.tgz"),
+            reqwest::multipart::Part::bytes(tgz("app/run", "#!/bin/sh")).file_name("droplet.tgz"),
         );
         let request = self
             .http
@@ -366,13 +394,81 @@ impl Foundation {
             json!({ "data": { "guid": droplet } }),
         )
         .await;
-        self.send(
-            Method::POST,
-            &format!("/v3/apps/{app}/actions/start"),
-            json!({}),
-        )
-        .await;
         app
+    }
+
+    /// The Cloud Controller's database, to put into it what an older version could have.
+    pub(crate) async fn database(&self) -> sqlx::SqlitePool {
+        let path = self.data.path().join("cc/cloud-controller.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(Duration::from_secs(10));
+        sqlx::SqlitePool::connect_with(options).await.unwrap()
+    }
+
+    /// How many files an upload left behind.
+    pub(crate) fn unfinished_uploads(&self) -> usize {
+        let folder = self.data.path().join("cc/blobs/uploads");
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    /// A droplet's or package's file (`droplets/<guid>`).
+    pub(crate) fn blob(&self, path: &str) -> Vec<u8> {
+        std::fs::read(self.data.path().join("cc/blobs").join(path)).unwrap()
+    }
+
+    /// Sends a form with `bits` (and perhaps `resources`) as someone; answers status and body.
+    pub(crate) async fn send_bits(
+        &self,
+        token: &str,
+        path: &str,
+        bits: Option<Vec<u8>>,
+        resources: Option<Value>,
+    ) -> (u16, Value) {
+        let mut form = reqwest::multipart::Form::new();
+        if let Some(resources) = resources {
+            form = form.text("resources", resources.to_string());
+        }
+        if let Some(bits) = bits {
+            let part = reqwest::multipart::Part::bytes(bits).file_name("bits");
+            form = form.part("bits", part);
+        }
+        let request = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .header("authorization", format!("bearer {token}"));
+        answer(request.multipart(form).send().await.unwrap()).await
+    }
+
+    /// Another organization with a space; answers both.
+    pub(crate) async fn another_place(&self, name: &str) -> (String, String) {
+        let organization = self
+            .send(Method::POST, "/v3/organizations", json!({ "name": name }))
+            .await["guid"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let space = self.another_space(&organization, name).await;
+        (organization, space)
+    }
+
+    pub(crate) async fn another_space(&self, organization: &str, name: &str) -> String {
+        let body = json!({ "name": name, "relationships": { "organization": { "data": { "guid": organization } } } });
+        self.send(Method::POST, "/v3/spaces", body).await["guid"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Makes a user known, and gives roles as (type, place, guid); answers a token.
+    pub(crate) async fn user(&self, name: &str, roles: &[(&str, &str, &str)]) -> String {
+        let user = token(name, USER, 600);
+        self.call_as(&user, Method::GET, "/v3/stacks", None).await;
+        for (kind, place, guid) in roles {
+            let body = json!({ "type": kind, "relationships": { "user": { "data": { "guid": format!("{name}-guid") } }, *place: { "data": { "guid": guid } } } });
+            self.send(Method::POST, "/v3/roles", body).await;
+        }
+        user
     }
 
     /// The desired LRPs of an app, as the BBS has them now.
@@ -484,6 +580,18 @@ async fn controller(
         sync_interval,
         max_package_bytes: 1 << 30,
         disk_reserve: Some(0),
+        limits: cloud_controller::Limits::default(),
+        // Large enough for tests that make very many things.
+        default_quota: cloud_controller::DefaultQuota {
+            total_memory_in_mb: Some(10_000_000),
+            total_instances: Some(100_000),
+            per_app_tasks: Some(100_000),
+            total_routes: Some(100_000),
+            total_domains: Some(100_000),
+            ..cloud_controller::DefaultQuota::default()
+        },
+        reserved_private_domains: vec!["co.test".to_owned()],
+        private_hosts_in_one_space: false,
         first_target: Some(cloud_controller::FirstTarget {
             organization: "demo".to_owned(),
             space: "dev".to_owned(),
@@ -525,6 +633,19 @@ pub(crate) fn zip(name: &str, content: &str) -> Vec<u8> {
         .unwrap();
     writer.write_all(content.as_bytes()).unwrap();
     writer.finish().unwrap().into_inner()
+}
+
+/// A droplet with one file.
+pub(crate) fn tgz(name: &str, content: &str) -> Vec<u8> {
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut builder = tar::Builder::new(gzip);
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o755);
+    builder
+        .append_data(&mut header, name, content.as_bytes())
+        .unwrap();
+    builder.into_inner().unwrap().finish().unwrap()
 }
 
 /// The only error's detail.

@@ -4,9 +4,13 @@
 mod apps;
 mod fixture;
 mod fuzz;
+mod limits;
+mod names;
 mod organizations;
 mod pushing;
+mod quotas;
 mod rights;
 mod role_table;
 mod routes;
 mod security_groups;
+mod uploads;

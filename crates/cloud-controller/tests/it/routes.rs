@@ -111,7 +111,7 @@ async fn bad_routes_are_refused_with_a_reason() {
     assert!(
         refused(body)
             .await
-            .contains("already used by a route of another space")
+            .contains("have been reserved for another space")
     );
 
     // A private domain of another organization.

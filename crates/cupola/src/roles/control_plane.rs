@@ -113,8 +113,12 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         staging_disk_mb: 1024,
         staging_timeout: Duration::from_secs(15 * 60),
         sync_interval: Duration::from_secs(30),
-        max_package_bytes: 1 << 30,
         disk_reserve: config.disk_reserve,
+        max_package_bytes: u64::from(config.limits.package_mb) << 20,
+        limits: config.limits.clone(),
+        default_quota: config.default_quota.clone(),
+        reserved_private_domains: config.reserved_private_domains.clone(),
+        private_hosts_in_one_space: config.private_hosts_in_one_space,
         first_target: Some(cloud_controller::FirstTarget {
             organization: config.first_org.clone(),
             space: config.first_space.clone(),

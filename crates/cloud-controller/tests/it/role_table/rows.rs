@@ -190,6 +190,12 @@ pub(super) fn rows() -> Vec<Row> {
         row("DELETE /v3/organization_quotas/{quota}",                           "x r r r r r r r r r r r"),
         row("POST /v3/organization_quotas/{quota}/relationships/organizations", "x r r r r r r r r r r r").json(r#"{"data":[{"guid":"{second_org}"}]}"#),
         row("GET /v3/space_quotas",                                             "x x x x x x x x x x x x"),
+        row("POST /v3/space_quotas",                                            "x r r x r r r r r r r r").json(r#"{"name":"{name}","relationships":{"organization":{"data":{"guid":"{org}"}}}}"#),
+        row("GET /v3/space_quotas/{space_quota}",                               "x x x x . . . x x x x ."),
+        row("PATCH /v3/space_quotas/{space_quota}",                             "x r r x . . . r r r r .").json(r#"{"name":"{name}"}"#),
+        row("DELETE /v3/space_quotas/{idle_space_quota}",                       "x r r x . . . . . . . ."),
+        row("POST /v3/space_quotas/{space_quota}/relationships/spaces",         "x r r x . . . r r r r .").json(r#"{"data":[{"guid":"{space_quota:space}"}]}"#),
+        row("DELETE /v3/space_quotas/{space_quota}/relationships/spaces/{space_quota:space}", "x r r x . . . r r r r ."),
         row("GET /v3/security_groups",                                          "x x x x x x x x x x x x"),
         row("POST /v3/security_groups",                                         "x r r r r r r r r r r r").json(r#"{"name":"{name}"}"#),
         row("GET /v3/security_groups/{group}",                                  "x x x x . . . x x x x ."),
@@ -247,7 +253,5 @@ pub(super) fn rows() -> Vec<Row> {
         row("GET /v3/route_policies",                                           "x x x x x x x x x x x x"),
         row("GET /v3/route_policies/{=none}",                                   ". . . . . . . . . . . ."),
         row("POST /v3/route_policies",                                          "4 4 4 4 4 4 4 4 4 4 4 4"),
-        row("GET /v3/space_quotas/{=none}",                                     ". . . . . . . . . . . ."),
-        row("POST /v3/space_quotas",                                            "4 4 4 4 4 4 4 4 4 4 4 4"),
     ]
 }

@@ -134,7 +134,12 @@ impl World {
                 .header("content-type", "application/x-yaml")
                 .body(sent),
             Sent::Zip => {
-                let bits = reqwest::multipart::Part::bytes(zip("run", "#!x")).file_name("bits.zip");
+                let bits = if path.contains("droplets") {
+                    tgz("app/run", "#!x")
+                } else {
+                    zip("run", "#!x")
+                };
+                let bits = reqwest::multipart::Part::bytes(bits).file_name("bits");
                 request.multipart(reqwest::multipart::Form::new().part("bits", bits))
             }
         };
@@ -144,7 +149,7 @@ impl World {
     /// The guid of one thing of each kind.
     pub(crate) async fn inventory(&self) -> Vec<String> {
         let mut things = self.things(true, 'A');
-        let kinds = "{org} {space} {second_space} {app} {running_app} {package} {empty_package} {build} {droplet} {empty_droplet} {deployment} {task} {route} {destination} {domain} {shared_domain} {org_role} {space_role} {quota} {group} {global_group} {stack} {buildpack} {event} {job} {member}";
+        let kinds = "{org} {space} {second_space} {app} {running_app} {package} {empty_package} {build} {droplet} {empty_droplet} {deployment} {task} {route} {destination} {domain} {shared_domain} {org_role} {space_role} {quota} {space_quota} {group} {global_group} {stack} {buildpack} {event} {job} {member}";
         let filled = things.fill(kinds).await;
         filled.split(' ').map(str::to_owned).collect()
     }
@@ -374,6 +379,25 @@ impl Things<'_> {
             "quota" => one(w
                 .post("/v3/organization_quotas", json!({ "name": w.name() }))
                 .await),
+            "space_quota" => {
+                let space = self.space().await;
+                for (column, _, kind) in ROLES {
+                    if let Some(kind) = kind {
+                        w.give(kind, &format!("{column}-guid"), "space", &space)
+                            .await;
+                    }
+                }
+                let relationships = json!({ "organization": { "data": { "guid": f.organization } }, "spaces": { "data": [{ "guid": space }] } });
+                let body = json!({ "name": w.name(), "relationships": relationships });
+                let quota = w.post("/v3/space_quotas", body).await;
+                vec![(name.to_owned(), quota), (format!("{name}:space"), space)]
+            }
+            "idle_space_quota" => {
+                let relationships =
+                    json!({ "organization": { "data": { "guid": f.organization } } });
+                let body = json!({ "name": w.name(), "relationships": relationships });
+                one(w.post("/v3/space_quotas", body).await)
+            }
             "group" => {
                 let bound = json!({ "running_spaces": { "data": [{ "guid": f.space }] } });
                 one(w

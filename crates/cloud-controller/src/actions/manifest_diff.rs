@@ -1,0 +1,400 @@
+//! What a posted manifest would change. Pure: compares the posted entries with those that
+//! [`manifest::generate`](super::manifest::generate) writes of the space's apps.
+//!
+//! Applying a manifest adds and replaces, and takes away only what the manifest sets to null; so does the diff. Sizes
+//! are compared and shown in megabytes, whatever their unit.
+
+use crate::manifest::{bytes, megabytes_text};
+use serde_json::{Map, Value, json};
+
+/// Keys of a process, which stand in `processes` or, for `web`, at the top level.
+const PROCESS_KEYS: &[&str] = &[
+    "instances",
+    "memory",
+    "disk_quota",
+    "log-rate-limit-per-second",
+    "command",
+    "user",
+    "health-check-type",
+    "health-check-http-endpoint",
+    "health-check-invocation-timeout",
+    "health-check-interval",
+    "readiness-health-check-type",
+    "readiness-health-check-http-endpoint",
+    "readiness-health-check-invocation-timeout",
+    "readiness-health-check-interval",
+    "timeout",
+];
+const SIDECAR_KEYS: &[&str] = &["name", "command", "process_types", "memory"];
+const ROUTE_KEYS: &[&str] = &["route", "protocol", "options"];
+/// Keys of an app beside those of its web process.
+const APP_KEYS: &[&str] = &[
+    "name",
+    "lifecycle",
+    "buildpacks",
+    "stack",
+    "docker",
+    "env",
+    "metadata",
+    "features",
+    "routes",
+    "no-route",
+    "random-route",
+    "default-route",
+    "services",
+    "sidecars",
+    "processes",
+];
+
+/// Entries `{op, path, was?, value?}`. `current`: the manifests of the space's apps by name.
+pub(crate) fn diff(posted: &Value, current: &Map<String, Value>) -> Vec<Value> {
+    let mut changes = Changes(Vec::new());
+    let applications = posted.get("applications").and_then(Value::as_array);
+    for (at, wanted) in applications.into_iter().flatten().enumerate() {
+        let Some(wanted) = wanted.as_object() else {
+            continue;
+        };
+        let name = wanted.get("name").and_then(Value::as_str);
+        let existing = name.and_then(|name| current.get(name));
+        changes.app(&format!("/applications/{at}"), wanted, existing);
+    }
+    changes.0
+}
+
+struct Changes(Vec<Value>);
+
+impl Changes {
+    fn app(&mut self, path: &str, wanted: &Map<String, Value>, existing: Option<&Value>) {
+        let nothing = Value::Null;
+        let existing = existing.unwrap_or(&nothing);
+        let web = find(&existing["processes"], "type", &json!("web"));
+        for (posted_key, value) in wanted {
+            let key = canonical(posted_key);
+            let path = format!("{path}/{posted_key}");
+            if PROCESS_KEYS.contains(&key) {
+                self.value(&path, &normal(key, value), web.map(|web| &web[key]));
+                continue;
+            }
+            if !APP_KEYS.contains(&key) {
+                continue;
+            }
+            let was = existing.get(key);
+            match (key, value) {
+                ("processes", Value::Array(list)) => {
+                    self.list(&path, list, was, "type", PROCESS_KEYS);
+                }
+                ("sidecars", Value::Array(list)) => {
+                    self.list(&path, list, was, "name", SIDECAR_KEYS);
+                }
+                ("routes", Value::Array(list)) => {
+                    self.list(&path, list, was, "route", ROUTE_KEYS);
+                }
+                ("env", Value::Object(map)) if was.is_some() => self.texts(&path, map, was),
+                ("metadata", Value::Object(map)) if was.is_some() => {
+                    for kind in ["labels", "annotations"] {
+                        if let Some(Value::Object(entries)) = map.get(kind) {
+                            let was = was.and_then(|was| was.get(kind));
+                            self.texts(&format!("{path}/{kind}"), entries, was);
+                        }
+                    }
+                }
+                ("features", Value::Object(map)) if was.is_some() => {
+                    for (name, value) in map {
+                        let was = was.and_then(|was| was.get(name));
+                        self.value(&format!("{path}/{}", escaped(name)), value, was);
+                    }
+                }
+                ("buildpacks" | "services", Value::Array(list)) if was.is_some() => {
+                    self.positions(&path, list, was);
+                }
+                _ => self.value(&path, value, was),
+            }
+        }
+    }
+
+    /// A list of objects that one of their keys identifies.
+    fn list(
+        &mut self,
+        path: &str,
+        wanted: &[Value],
+        existing: Option<&Value>,
+        identity: &str,
+        keys: &[&str],
+    ) {
+        let Some(existing) = existing.filter(|list| list.is_array()) else {
+            let whole = wanted
+                .iter()
+                .map(|item| known(item, identity, keys))
+                .collect();
+            return self.value(path, &Value::Array(whole), None);
+        };
+        for (at, item) in wanted.iter().enumerate() {
+            let path = format!("{path}/{at}");
+            let item = known(item, identity, keys);
+            match find(existing, identity, &item[identity]) {
+                None => self.value(&path, &item, None),
+                Some(was) => {
+                    let others = item.as_object().into_iter().flatten();
+                    for (key, value) in others.filter(|(key, _)| *key != identity) {
+                        let was = was.get(canonical(key));
+                        self.value(&format!("{path}/{key}"), value, was);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A mapping of names to texts; null takes one away.
+    fn texts(&mut self, path: &str, wanted: &Map<String, Value>, existing: Option<&Value>) {
+        for (name, value) in wanted {
+            let was = existing.and_then(|existing| existing.get(name));
+            let path = format!("{path}/{}", escaped(name));
+            match (value, was) {
+                (Value::Null, None) => {}
+                (Value::Null, Some(was)) => {
+                    self.0
+                        .push(json!({ "op": "remove", "path": path, "was": was }));
+                }
+                (Value::String(_), _) => self.value(&path, value, was),
+                _ => self.value(&path, &json!(value.to_string()), was),
+            }
+        }
+    }
+
+    /// A list whose order counts; it replaces what is there.
+    fn positions(&mut self, path: &str, wanted: &[Value], existing: Option<&Value>) {
+        let none = Vec::new();
+        let existing = existing.and_then(Value::as_array).unwrap_or(&none);
+        for (at, value) in wanted.iter().enumerate() {
+            self.value(&format!("{path}/{at}"), value, existing.get(at));
+        }
+        for (at, was) in existing.iter().enumerate().skip(wanted.len()) {
+            self.0
+                .push(json!({ "op": "remove", "path": format!("{path}/{at}"), "was": was }));
+        }
+    }
+
+    fn value(&mut self, path: &str, value: &Value, was: Option<&Value>) {
+        let size = |value: &Value| value.as_str().and_then(bytes);
+        match was.filter(|was| !was.is_null()) {
+            None if value.is_null() => {}
+            None => self
+                .0
+                .push(json!({ "op": "add", "path": path, "value": value })),
+            Some(was) if was == value || plain(was) == plain(value) => {}
+            Some(was) if size(was).is_some() && size(was) == size(value) => {}
+            Some(was) => {
+                self.0
+                    .push(json!({ "op": "replace", "path": path, "was": was, "value": value }));
+            }
+        }
+    }
+}
+
+/// The generated manifest's spelling of a key; changes are reported under the posted one.
+fn canonical(key: &str) -> &str {
+    match key {
+        "disk-quota" => "disk_quota",
+        "log_rate_limit_per_second" => "log-rate-limit-per-second",
+        key => key,
+    }
+}
+
+/// Only the keys that a manifest knows, with sizes in megabytes.
+fn known(item: &Value, identity: &str, keys: &[&str]) -> Value {
+    let Some(map) = item.as_object() else {
+        return item.clone();
+    };
+    map.iter()
+        .filter(|(key, _)| *key == identity || keys.contains(&canonical(key)))
+        .map(|(key, value)| (key.clone(), normal(canonical(key), value)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn normal(key: &str, value: &Value) -> Value {
+    let text = value.as_str();
+    match key {
+        "memory" | "disk_quota" => text
+            .and_then(bytes)
+            .map_or_else(|| value.clone(), |bytes| json!(megabytes_text(bytes >> 20))),
+        "log-rate-limit-per-second" if plain(value) == "0" => json!("0B"),
+        "health-check-type" if text == Some("none") => json!("process"),
+        _ => value.clone(),
+    }
+}
+
+/// `1` and `"1"` are the same in a manifest.
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn find<'a>(list: &'a Value, key: &str, value: &Value) -> Option<&'a Value> {
+    let name = |value: &Value| match (key, value.as_str()) {
+        ("route", Some(text)) => json!(bare(text)),
+        _ => value.clone(),
+    };
+    list.as_array()?
+        .iter()
+        .find(|item| item.get(key).map(name) == Some(name(value)))
+}
+
+/// A route's text without scheme, in lower case but for the path.
+fn bare(route: &str) -> String {
+    match crate::route_rules::parse(route) {
+        Ok(parsed) if parsed.port > 0 => {
+            format!(
+                "{}:{}{}",
+                parsed.authority.to_ascii_lowercase(),
+                parsed.port,
+                parsed.path
+            )
+        }
+        Ok(parsed) => format!("{}{}", parsed.authority.to_ascii_lowercase(), parsed.path),
+        Err(_) => route.to_owned(),
+    }
+}
+
+/// As RFC 6901 writes a key.
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn current() -> Map<String, Value> {
+        let current = json!({"a": {
+            "name": "a",
+            "stack": "cflinuxfs4",
+            "buildpacks": ["x", "y"],
+            "env": {"K": "1", "OLD": "o"},
+            "metadata": {"labels": {"team": "red", "example.com/env": "prod"}, "annotations": {"note": "n"}},
+            "features": {"ssh": true},
+            "routes": [{"route": "a.x", "protocol": "http1"}],
+            "sidecars": [{"name": "proxy", "command": "./p", "process_types": ["web"], "memory": "64M"}],
+            "processes": [
+                {"type": "web", "memory": "1024M", "disk_quota": "64M", "instances": 1, "log-rate-limit-per-second": "1024B"},
+                {"type": "worker", "memory": "64M", "instances": 2, "command": "./w"},
+            ],
+        }});
+        current.as_object().unwrap().clone()
+    }
+
+    #[track_caller]
+    fn check(app: Value, expected: &[&str]) {
+        let changes = diff(&json!({"applications": [app]}), &current());
+        let mut told: Vec<String> = changes
+            .iter()
+            .map(|change| {
+                let text = |key: &str| {
+                    change
+                        .get(key)
+                        .map_or(String::new(), |value| format!(" {key}={value}"))
+                };
+                format!(
+                    "{} {}{}{}",
+                    change["op"].as_str().unwrap(),
+                    change["path"]
+                        .as_str()
+                        .unwrap()
+                        .strip_prefix("/applications/0")
+                        .unwrap(),
+                    text("was"),
+                    text("value")
+                )
+            })
+            .collect();
+        told.sort();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_is_the_same_is_no_change() {
+        let mut same = current()["a"].clone();
+        same["memory"] = json!("1G");
+        same["disk-quota"] = json!("65536K");
+        same["log-rate-limit-per-second"] = json!("1K");
+        same["path"] = json!("ignored");
+        same["instances"] = json!("1");
+        same["routes"] = json!([{"route": "https://A.x/"}]);
+        check(same, &[]);
+        check(json!({"name": "a"}), &[]);
+        check(
+            json!({"name": "a", "command": null, "env": {"NEW": null}}),
+            &[],
+        );
+    }
+
+    #[test]
+    fn processes_by_type() {
+        let processes = json!([
+            {"type": "worker", "memory": "0.5G", "instances": 2, "command": "./w2", "path": "x"},
+            {"type": "clock", "memory": "1G", "instances": 1, "nonsense": 1},
+        ]);
+        check(
+            json!({"name": "a", "instances": 3, "processes": processes}),
+            &[
+                r#"add /processes/1 value={"instances":1,"memory":"1024M","type":"clock"}"#,
+                r#"replace /instances was=1 value=3"#,
+                r#"replace /processes/0/command was="./w" value="./w2""#,
+                r#"replace /processes/0/memory was="64M" value="512M""#,
+            ],
+        );
+    }
+
+    #[test]
+    fn metadata_environment_and_features() {
+        check(
+            json!({"name": "a", "env": {"K": 1, "L": true, "OLD": null}, "features": {"ssh": false},
+                "metadata": {"labels": {"team": "blue", "example.com/env": "prod", "new": "x"}, "annotations": {"note": null}}}),
+            &[
+                r#"add /env/L value="true""#,
+                r#"add /metadata/labels/new value="x""#,
+                r#"remove /env/OLD was="o""#,
+                r#"remove /metadata/annotations/note was="n""#,
+                r#"replace /features/ssh was=true value=false"#,
+                r#"replace /metadata/labels/team was="red" value="blue""#,
+            ],
+        );
+    }
+
+    #[test]
+    fn routes_sidecars_services_and_buildpacks() {
+        check(
+            json!({"name": "a", "buildpacks": ["x", "z", "w"], "services": ["db"], "no-route": true,
+                "routes": [{"route": "b.x"}, {"route": "a.x", "protocol": "http2"}],
+                "sidecars": [{"name": "proxy", "memory": "128M"}, {"name": "new", "command": "./n", "process_types": ["web"]}]}),
+            &[
+                r#"add /buildpacks/2 value="w""#,
+                r#"add /no-route value=true"#,
+                r#"add /routes/0 value={"route":"b.x"}"#,
+                r#"add /services value=["db"]"#,
+                r#"add /sidecars/1 value={"command":"./n","name":"new","process_types":["web"]}"#,
+                r#"replace /buildpacks/1 was="y" value="z""#,
+                r#"replace /routes/1/protocol was="http1" value="http2""#,
+                r#"replace /sidecars/0/memory was="64M" value="128M""#,
+            ],
+        );
+        check(
+            json!({"name": "a", "buildpacks": ["x"]}),
+            &[r#"remove /buildpacks/1 was="y""#],
+        );
+    }
+
+    #[test]
+    fn a_new_app_is_added_key_by_key() {
+        check(
+            json!({"name": "b", "memory": "1G", "env": {"K": 1}, "processes": [{"type": "web", "x": 1}], "path": "."}),
+            &[
+                r#"add /env value={"K":1}"#,
+                r#"add /memory value="1024M""#,
+                r#"add /name value="b""#,
+                r#"add /processes value=[{"type":"web"}]"#,
+            ],
+        );
+    }
+}

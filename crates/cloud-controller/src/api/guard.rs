@@ -1,0 +1,144 @@
+//! What every request passes before its handler: its path and query are within limits, and so is its body. Also the
+//! turns of callers: nobody reads so much at once that others cannot.
+
+use crate::controller::Cc;
+use crate::error::{ApiError, ApiResult};
+use crate::limits::Limits;
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::Uri;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a request waits for its caller's turn.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Refuses a path or a query beyond the limits, before anything else is done for the request.
+pub(super) fn check(limits: &Limits, uri: &Uri) -> ApiResult<()> {
+    if uri.path().contains("%00") {
+        let detail = "The request's path must not contain a NUL character";
+        return Err(ApiError::bad_request(detail));
+    }
+    limits
+        .check_query(uri.query().unwrap_or_default())
+        .map_err(ApiError::bad_query)
+}
+
+/// What is read of a body that is too large before the refusal, so that its sender gets to read it.
+const DRAINED: usize = 64 << 20;
+
+/// The whole body; 413 when it is larger than `limit` bytes.
+pub(super) async fn read_body(body: Body, limit: u32) -> ApiResult<Bytes> {
+    let mut stream = body.into_data_stream();
+    let (mut bytes, mut size) = (Vec::new(), 0);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| ApiError::message_parse())?;
+        size += chunk.len();
+        if size <= limit as usize {
+            bytes.extend_from_slice(&chunk);
+        } else if size > DRAINED {
+            break;
+        }
+    }
+    if size > limit as usize {
+        return Err(ApiError::too_large(format!(
+            "The request's body is larger than the limit of {limit} bytes"
+        )));
+    }
+    Ok(bytes.into())
+}
+
+/// A manifest's text, as it was sent.
+#[derive(Debug)]
+pub(super) struct Yaml(pub(super) Bytes);
+
+impl FromRequest<Cc> for Yaml {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, cc: &Cc) -> Result<Self, ApiError> {
+        read_body(request.into_body(), cc.settings.limits.manifest_bytes)
+            .await
+            .map(Self)
+    }
+}
+
+/// The callers that read now.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<HashMap<String, Weak<Caller>>>);
+
+#[derive(Debug)]
+struct Caller {
+    reading: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+/// A caller's place among its own requests; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _reading: OwnedSemaphorePermit,
+    _caller: Arc<Caller>,
+}
+
+impl Turns {
+    /// Waits until fewer than `most` requests of this caller read; refuses when too many wait already.
+    pub(crate) async fn take(&self, caller: &str, most: u32, waiting: u32) -> ApiResult<Turn> {
+        let caller = self.caller(caller, most, waiting);
+        let busy = || {
+            ApiError::unavailable(format!(
+                "You have too many requests under way: {most} read at once, {waiting} may wait; send fewer at a time"
+            ))
+        };
+        let queue = caller
+            .waiting
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| busy())?;
+        let reading = tokio::time::timeout(PATIENCE, caller.reading.clone().acquire_owned())
+            .await
+            .map_err(|_| busy())?
+            .map_err(|_| busy())?;
+        drop(queue);
+        Ok(Turn {
+            _reading: reading,
+            _caller: caller,
+        })
+    }
+
+    fn caller(&self, name: &str, most: u32, waiting: u32) -> Arc<Caller> {
+        let mut callers = self.0.lock().expect("no panic while holding it");
+        if let Some(caller) = callers.get(name).and_then(Weak::upgrade) {
+            return caller;
+        }
+        if callers.len() > 1000 {
+            callers.retain(|_, caller| caller.strong_count() > 0);
+        }
+        let caller = Arc::new(Caller {
+            reading: Arc::new(Semaphore::new(most as usize)),
+            waiting: Arc::new(Semaphore::new(waiting as usize)),
+        });
+        callers.insert(name.to_owned(), Arc::downgrade(&caller));
+        caller
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_waits_for_itself_and_not_for_others() {
+        let turns = Turns::default();
+        let first = turns.take("a", 1, 1).await.unwrap();
+        turns.take("b", 1, 1).await.unwrap();
+        let mut second = std::pin::pin!(turns.take("a", 1, 1));
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        let error = turns.take("a", 1, 1).await.unwrap_err();
+        assert_eq!(error.status, 503);
+        drop(first);
+        second.await.unwrap();
+        turns.take("a", 1, 1).await.unwrap();
+    }
+}

@@ -1,0 +1,263 @@
+//! Files of uploaded packages that a later upload may name by checksum instead of sending them again.
+//!
+//! A file is kept by its SHA-256. Clients name files by SHA-1, which can be forged: which SHA-1 means which content is
+//! known per space only, from what was uploaded there (`db::resource`), so that nobody can put a file into the
+//! package of another, nor get one that nobody of the own spaces has sent.
+
+use super::store::{Kind, Store, Upload};
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use zip::write::SimpleFileOptions;
+use zip::{ZipArchive, ZipWriter};
+
+/// Smaller files are sent faster than they are looked up.
+pub const SMALLEST: u64 = 64 << 10;
+/// Larger files are not kept.
+pub const LARGEST: u64 = 512 << 20;
+
+/// A file as a request names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    pub path: String,
+    pub sha1: String,
+    pub size: i64,
+    /// Octal digits.
+    pub mode: Option<String>,
+}
+
+/// A file that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub sha1: String,
+    pub sha256: String,
+    pub size: i64,
+}
+
+impl Resource {
+    /// `{"checksum": {"value": …}, "size_in_bytes": …, "path": …, "mode": …}`, or the older `{"sha1", "size", "fn", "mode"}`.
+    pub fn read(json: &Value) -> Result<Self, String> {
+        const PREAMBLE: &str = "Resources array contains at least one resource with";
+        let sha1 = match (json.pointer("/checksum/value"), json.get("sha1")) {
+            (Some(Value::String(sha1)), _) | (None, Some(Value::String(sha1))) => sha1,
+            (Some(_), _) | (None, Some(_)) => {
+                return Err(format!("{PREAMBLE} a non-string checksum value"));
+            }
+            (None, None) => return Err(format!("{PREAMBLE} a non-object checksum")),
+        };
+        if sha1.len() != 40 || !sha1.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(format!("{PREAMBLE} a non-SHA1 checksum value"));
+        }
+        let size = json
+            .get("size_in_bytes")
+            .or_else(|| json.get("size"))
+            .and_then(Value::as_i64)
+            .ok_or_else(|| format!("{PREAMBLE} a non-integer size_in_bytes"))?;
+        if size < 0 {
+            return Err(format!("{PREAMBLE} a negative size_in_bytes"));
+        }
+        let mode = match json.get("mode") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(mode)) => Some(mode.clone()),
+            Some(_) => return Err(format!("{PREAMBLE} a non-string mode")),
+        };
+        if mode.as_deref().is_some_and(|mode| {
+            mode.is_empty() || mode.len() > 7 || !mode.bytes().all(|b| (b'0'..=b'7').contains(&b))
+        }) {
+            return Err(format!("{PREAMBLE} an incorrect mode"));
+        }
+        let path = json
+            .get("path")
+            .or_else(|| json.get("fn"))
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        Ok(Self {
+            path: path.to_owned(),
+            sha1: sha1.to_ascii_lowercase(),
+            size,
+            mode,
+        })
+    }
+
+    pub fn present(&self) -> Value {
+        json!({
+            "checksum": { "value": self.sha1 },
+            "size_in_bytes": self.size,
+            "path": self.path,
+            "mode": self.mode,
+        })
+    }
+
+    fn permissions(&self) -> u32 {
+        let mode = self.mode.as_deref().unwrap_or("0744");
+        u32::from_str_radix(mode, 8).unwrap_or(0o744) & 0o777
+    }
+}
+
+/// Keeps the files of a package that are worth it; answers which these are.
+pub fn keep(store: &Store, package: &Path) -> Result<Vec<Kept>> {
+    let mut archive = ZipArchive::new(File::open(package)?)?;
+    let mut kept = Vec::new();
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index)?;
+        if !entry.is_file() || !(SMALLEST..=LARGEST).contains(&entry.size()) {
+            continue;
+        }
+        match keep_one(store, &mut entry) {
+            Ok(file) => kept.push(file),
+            Err(error) => {
+                // Without room the package is still good.
+                tracing::warn!(error = format!("{error:#}"), "resource-not-kept");
+                break;
+            }
+        }
+    }
+    Ok(kept)
+}
+
+fn keep_one(store: &Store, content: &mut impl io::Read) -> Result<Kept> {
+    let mut copy = store.begin()?;
+    io::copy(content, &mut copy).context("unpack a file of the package")?;
+    let blob = copy.digest();
+    if !store.exists(Kind::Resource, &blob.sha256) {
+        copy.commit(Kind::Resource, &blob.sha256)?;
+    }
+    Ok(Kept {
+        sha1: blob.sha1,
+        sha256: blob.sha256,
+        size: i64::try_from(blob.size)?,
+    })
+}
+
+/// The uploaded package (if any) with the named files added, or why that cannot be.
+pub fn complete(
+    store: &Store,
+    package: Option<&Upload>,
+    resources: &[(Resource, String)],
+) -> Result<Result<Upload, String>> {
+    let mut problem = None;
+    let named = resources
+        .iter()
+        .map(|(resource, _)| resource.size.unsigned_abs());
+    let room = package.map_or(0, Upload::size) + named.sum::<u64>();
+    let whole = store.begin()?.fill(room, |file| {
+        let mut writer = ZipWriter::new(file);
+        if let Some(package) = package {
+            let mut archive = ZipArchive::new(File::open(package.path())?)?;
+            for index in 0..archive.len() {
+                writer.raw_copy_file(archive.by_index_raw(index)?)?;
+            }
+        }
+        for (resource, sha256) in resources {
+            let Some(mut content) = store.read(Kind::Resource, sha256)? else {
+                problem = Some(format!(
+                    "The file '{}' is not kept any more; push again",
+                    resource.path
+                ));
+                break;
+            };
+            let options = SimpleFileOptions::default().unix_permissions(resource.permissions());
+            if let Err(error) = writer.start_file(resource.path.as_str(), options) {
+                problem = Some(format!(
+                    "The file '{}' cannot be added: {error}",
+                    resource.path
+                ));
+                break;
+            }
+            io::copy(&mut content, &mut writer)?;
+        }
+        writer.finish()?;
+        Ok(())
+    })?;
+    Ok(match problem {
+        Some(problem) => Err(problem),
+        None => Ok(whole),
+    })
+}
+
+/// Removes files that no space knows.
+pub fn sweep(store: &Store, known: &std::collections::HashSet<String>) -> Result<()> {
+    for name in store.names(Kind::Resource)? {
+        if !known.contains(&name) {
+            store.delete(Kind::Resource, &name)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+
+    #[test]
+    fn both_spellings_and_their_mistakes() {
+        let sha1 = "a9993e364706816aba3e25717850c26c9cd0d89d";
+        let new = json!({"checksum": {"value": sha1.to_uppercase()}, "size_in_bytes": 3, "path": "a/b", "mode": "0644"});
+        let old = json!({"sha1": sha1, "size": 3, "fn": "a/b", "mode": "0644"});
+        assert_eq!(Resource::read(&new), Resource::read(&old));
+        assert_eq!(Resource::read(&new).unwrap().permissions(), 0o644);
+        for (bad, why) in [
+            (json!({"size_in_bytes": 3}), "non-object checksum"),
+            (
+                json!({"checksum": {"value": 1}, "size_in_bytes": 3}),
+                "non-string checksum",
+            ),
+            (
+                json!({"checksum": {"value": "abc"}, "size_in_bytes": 3}),
+                "non-SHA1",
+            ),
+            (json!({"sha1": sha1}), "non-integer size"),
+            (json!({"sha1": sha1, "size": -1}), "negative size"),
+            (
+                json!({"sha1": sha1, "size": 1, "mode": "rwx"}),
+                "incorrect mode",
+            ),
+            (json!("text"), "non-object checksum"),
+        ] {
+            let problem = Resource::read(&bad).unwrap_err();
+            assert!(problem.contains(why), "{bad}: {problem}");
+        }
+    }
+
+    #[test]
+    fn large_files_are_kept_and_put_into_the_next_package() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Some(0)).unwrap();
+        let content = vec![7_u8; SMALLEST as usize];
+        let first = store.begin().unwrap().fill(0, |file| {
+            let mut writer = ZipWriter::new(file);
+            for (name, content) in [("big", content.as_slice()), ("small", b"x".as_slice())] {
+                writer.start_file(name, SimpleFileOptions::default())?;
+                writer.write_all(content)?;
+            }
+            writer.finish()?;
+            Ok(())
+        });
+        let kept = keep(&store, first.unwrap().path()).unwrap();
+        assert_eq!(kept.len(), 1);
+        let resource = Resource {
+            path: "lib/big".into(),
+            sha1: kept[0].sha1.clone(),
+            size: kept[0].size,
+            mode: Some("0755".into()),
+        };
+        let named = [(resource, kept[0].sha256.clone())];
+        let whole = complete(&store, None, &named).unwrap().unwrap();
+        let mut archive = ZipArchive::new(File::open(whole.path()).unwrap()).unwrap();
+        let mut entry = archive.by_name("lib/big").unwrap();
+        assert_eq!(entry.unix_mode().map(|mode| mode & 0o777), Some(0o755));
+        let mut read = Vec::new();
+        entry.read_to_end(&mut read).unwrap();
+        assert_eq!(read, content);
+
+        sweep(&store, &std::collections::HashSet::new()).unwrap();
+        let problem = complete(&store, None, &named).unwrap().unwrap_err();
+        assert!(
+            problem.contains("'lib/big' is not kept any more"),
+            "{problem}"
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! Which space has uploaded which file, by the SHA-1 and size under which clients name it.
+
+use super::{Arg, Connection, execute};
+use crate::bits::resources::{Kept, Resource};
+use sqlx::Row as _;
+use std::collections::{HashMap, HashSet};
+
+/// Contents (SHA-256) by SHA-1 and size, of what was uploaded to a space where this user develops; `None`: to any space.
+pub(crate) async fn known(
+    conn: &mut Connection,
+    developer: Option<&str>,
+    resources: &[Resource],
+) -> sqlx::Result<HashMap<(String, i64), String>> {
+    let wanted = Arg::list(resources.iter().map(|resource| resource.sha1.as_str()));
+    let (Arg::Text(wanted), everywhere) = (wanted, developer.is_none()) else {
+        return Ok(HashMap::new());
+    };
+    let rows = sqlx::query(
+        "SELECT sha1, size, sha256 FROM resources WHERE sha1 IN (SELECT value FROM json_each($1))
+         AND ($2 OR space_guid IN (SELECT space_guid FROM roles WHERE user_guid = $3 AND type = 'space_developer')) ORDER BY used_at",
+    )
+    .bind(wanted)
+    .bind(everywhere)
+    .bind(developer.unwrap_or_default().to_owned())
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)))
+        .collect()
+}
+
+pub(crate) async fn keep(conn: &mut Connection, space: &str, kept: &[Kept]) -> sqlx::Result<()> {
+    let now = crate::clock::now();
+    for file in kept {
+        let args: [Arg; 5] = [
+            space.into(),
+            file.sha1.as_str().into(),
+            file.size.into(),
+            file.sha256.as_str().into(),
+            now.into(),
+        ];
+        execute(
+            conn,
+            "INSERT OR REPLACE INTO resources (space_guid, sha1, size, sha256, used_at) VALUES ($1, $2, $3, $4, $5)",
+            &args,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Forgets the files that were not used for longest, until the rest has at most `most` bytes; answers what is forgotten.
+pub(crate) async fn forget_surplus(conn: &mut Connection, most: u64) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query(
+        "SELECT sha256, MAX(size) FROM resources GROUP BY sha256 ORDER BY MAX(used_at) DESC",
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let (mut total, mut forgotten) = (0_u64, Vec::new());
+    for row in rows {
+        let (sha256, size): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+        total = total.saturating_add(u64::try_from(size).unwrap_or_default());
+        if total > most {
+            execute(
+                conn,
+                "DELETE FROM resources WHERE sha256 = $1",
+                &[sha256.as_str().into()],
+            )
+            .await?;
+            forgotten.push(sha256);
+        }
+    }
+    Ok(forgotten)
+}
+
+/// The contents that any space has.
+pub(crate) async fn contents(conn: &mut Connection) -> sqlx::Result<HashSet<String>> {
+    let rows = sqlx::query("SELECT DISTINCT sha256 FROM resources")
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}

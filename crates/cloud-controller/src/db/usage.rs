@@ -1,0 +1,100 @@
+//! What is in use of the things that quotas limit: the one place that computes it, for the foundation, an organization
+//! or a space. Numbers that an older version let grow without bound do not overflow.
+
+use super::Connection;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row as _};
+
+/// Where use is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope<'a> {
+    Foundation,
+    Organization(&'a str),
+    Space(&'a str),
+}
+
+/// What started apps and open tasks take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AppUsage {
+    pub instances: i64,
+    /// Of started instances, and of pending and running tasks.
+    pub memory_in_mb: i64,
+    /// Bytes per second, of those that are limited.
+    pub log_rate: i64,
+    /// Processes and tasks whose logs are not limited.
+    pub unlimited_logs: i64,
+    /// Pending and running.
+    pub tasks: i64,
+    /// Of builds that are being staged; not part of `memory_in_mb`.
+    pub staging_in_mb: i64,
+}
+
+/// What routes take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RouteUsage {
+    pub routes: i64,
+    pub reserved_ports: i64,
+}
+
+impl Scope<'_> {
+    /// A condition on `spaces`, and the value of its `$1`.
+    fn spaces(&self) -> (&'static str, &str) {
+        match self {
+            Self::Foundation => ("$1 = ''", ""),
+            Self::Organization(guid) => ("organization_guid = $1", guid),
+            Self::Space(guid) => ("guid = $1", guid),
+        }
+    }
+
+    async fn row(&self, conn: &mut Connection, sql: &str) -> sqlx::Result<SqliteRow> {
+        let (condition, guid) = self.spaces();
+        sqlx::query(AssertSqlSafe(sql.replace("(here)", condition)))
+            .bind(guid.to_owned())
+            .fetch_one(conn)
+            .await
+    }
+}
+
+pub(crate) async fn of_apps(conn: &mut Connection, scope: Scope<'_>) -> sqlx::Result<AppUsage> {
+    let sql = "WITH a AS (SELECT guid, state FROM apps WHERE space_guid IN (SELECT guid FROM spaces WHERE (here))),
+        p AS (SELECT instances, memory_in_mb, log_rate_limit FROM processes WHERE app_guid IN (SELECT guid FROM a WHERE state = 'STARTED')),
+        t AS (SELECT memory_in_mb, log_rate_limit FROM tasks WHERE state IN ('PENDING', 'RUNNING') AND app_guid IN (SELECT guid FROM a))
+        SELECT CAST((SELECT TOTAL(instances) FROM p) AS INTEGER),
+            CAST((SELECT TOTAL(instances * memory_in_mb) FROM p) + (SELECT TOTAL(memory_in_mb) FROM t) AS INTEGER),
+            CAST((SELECT TOTAL(instances * log_rate_limit) FROM p WHERE log_rate_limit > 0) + (SELECT TOTAL(log_rate_limit) FROM t WHERE log_rate_limit > 0) AS INTEGER),
+            (SELECT COUNT(*) FROM p WHERE log_rate_limit < 0 AND instances > 0) + (SELECT COUNT(*) FROM t WHERE log_rate_limit < 0),
+            (SELECT COUNT(*) FROM t),
+            CAST((SELECT TOTAL(memory_in_mb) FROM builds WHERE state = 'STAGING' AND app_guid IN (SELECT guid FROM a)) AS INTEGER)";
+    let row = scope.row(conn, sql).await?;
+    Ok(AppUsage {
+        instances: row.try_get(0)?,
+        memory_in_mb: row.try_get(1)?,
+        log_rate: row.try_get(2)?,
+        unlimited_logs: row.try_get(3)?,
+        tasks: row.try_get(4)?,
+        staging_in_mb: row.try_get(5)?,
+    })
+}
+
+pub(crate) async fn of_routes(conn: &mut Connection, scope: Scope<'_>) -> sqlx::Result<RouteUsage> {
+    let sql = "SELECT COUNT(*), COUNT(*) FILTER (WHERE port > 0) FROM routes WHERE space_guid IN (SELECT guid FROM spaces WHERE (here))";
+    let row = scope.row(conn, sql).await?;
+    Ok(RouteUsage {
+        routes: row.try_get(0)?,
+        reserved_ports: row.try_get(1)?,
+    })
+}
+
+/// Private domains; those of a space are its organization's.
+pub(crate) async fn private_domains(conn: &mut Connection, scope: Scope<'_>) -> sqlx::Result<i64> {
+    let sql = match scope {
+        Scope::Foundation => {
+            "SELECT COUNT(*) FROM domains WHERE organization_guid IS NOT NULL AND (here)"
+        }
+        Scope::Organization(_) => "SELECT COUNT(*) FROM domains WHERE (here)",
+        Scope::Space(_) => {
+            "SELECT COUNT(*) FROM domains WHERE organization_guid = (SELECT organization_guid FROM spaces WHERE (here))"
+        }
+    };
+    scope.row(conn, sql).await?.try_get(0)
+}

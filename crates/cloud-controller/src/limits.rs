@@ -1,0 +1,287 @@
+//! How much one request, resource or caller may use: one field per limit, under the name of its configuration key.
+//! `docs/limits.md` lists them; a test compares the two.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// No process has more instances than this, whatever is configured.
+pub(crate) const MOST_INSTANCES: i64 = 10_000;
+
+/// All limits, with their defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Instances of one process.
+    pub instances_per_process: u32,
+    /// Disk of one instance, task or build.
+    pub disk_in_mb_per_instance: u32,
+    /// Labels of one resource.
+    pub labels_per_resource: u32,
+    /// Annotations of one resource.
+    pub annotations_per_resource: u32,
+    /// All environment variables of an app (or of a group) together, as JSON.
+    pub environment_bytes: u32,
+    /// A start command.
+    pub command_bytes: u32,
+    /// Destinations of one route.
+    pub destinations_per_route: u32,
+    /// Routes in one manifest, over all its apps.
+    pub routes_per_manifest: u32,
+    /// Apps in one manifest.
+    pub apps_per_manifest: u32,
+    /// Processes of one app in a manifest.
+    pub processes_per_app: u32,
+    /// A manifest's text.
+    pub manifest_bytes: u32,
+    /// A request's JSON body.
+    pub body_bytes: u32,
+    /// One text in a body.
+    pub text_bytes: u32,
+    /// Elements of one list, or keys of one object, in a body.
+    pub list_items: u32,
+    /// Guids in one relationship of a body.
+    pub related_guids: u32,
+    /// A request's query.
+    pub query_bytes: u32,
+    /// Values of one filter of a list.
+    pub filter_values: u32,
+    /// Reading requests that one caller may have under way; others wait.
+    pub reads_per_caller: u32,
+    /// Reading requests of one caller that may wait; further ones are refused.
+    pub waiting_reads_per_caller: u32,
+    /// How long one request may read the database.
+    pub read_seconds: u32,
+    /// An uploaded package or droplet.
+    pub package_mb: u32,
+    /// Files kept for `resource_matches`, together; the oldest go.
+    pub resource_pool_mb: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            instances_per_process: 1000,
+            disk_in_mb_per_instance: 10_240,
+            labels_per_resource: 50,
+            annotations_per_resource: 200,
+            environment_bytes: 64 << 10,
+            command_bytes: 4096,
+            destinations_per_route: 100,
+            routes_per_manifest: 500,
+            apps_per_manifest: 50,
+            processes_per_app: 50,
+            manifest_bytes: 1 << 20,
+            body_bytes: 4 << 20,
+            text_bytes: 64 << 10,
+            list_items: 5000,
+            related_guids: 500,
+            query_bytes: 32 << 10,
+            filter_values: 500,
+            reads_per_caller: 4,
+            waiting_reads_per_caller: 64,
+            read_seconds: 10,
+            package_mb: 1024,
+            resource_pool_mb: 2048,
+        }
+    }
+}
+
+impl Limits {
+    /// What is wrong with configured values, by key.
+    pub fn problems(&self) -> Vec<String> {
+        let Ok(Value::Object(all)) = serde_json::to_value(self) else {
+            return Vec::new();
+        };
+        let mut problems: Vec<String> = all
+            .iter()
+            .filter(|(_, value)| value.as_u64() == Some(0))
+            .map(|(key, _)| format!("limits.{key} must be at least 1"))
+            .collect();
+        if i64::from(self.instances_per_process) > MOST_INSTANCES {
+            problems.push(format!(
+                "limits.instances_per_process must be at most {MOST_INSTANCES} (got {})",
+                self.instances_per_process
+            ));
+        }
+        problems
+    }
+
+    /// What is wrong with the shape of a JSON body: texts, lists and objects that are too large, and NUL characters.
+    pub(crate) fn check_json(&self, name: &str, json: &Value) -> Result<(), String> {
+        match json {
+            Value::String(text) => self.check_text(name, text),
+            Value::Array(list) => {
+                self.check_count(name, list.len(), "elements")?;
+                list.iter().try_for_each(|item| self.check_json(name, item))
+            }
+            Value::Object(map) => {
+                self.check_count(name, map.len(), "keys")?;
+                map.iter().try_for_each(|(key, value)| {
+                    self.check_text(name, key)?;
+                    let inner = if name.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{name}.{key}")
+                    };
+                    self.check_json(&inner, value)
+                })
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+        }
+    }
+
+    fn check_text(&self, name: &str, text: &str) -> Result<(), String> {
+        let name = if name.is_empty() { "the body" } else { name };
+        if text.contains('\0') {
+            return Err(format!("'{name}' must not contain a NUL character"));
+        }
+        if text.len() > self.text_bytes as usize {
+            return Err(format!(
+                "'{name}' is too long (maximum is {} bytes)",
+                self.text_bytes
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_count(&self, name: &str, count: usize, what: &str) -> Result<(), String> {
+        let name = if name.is_empty() { "the body" } else { name };
+        if count > self.list_items as usize {
+            return Err(format!(
+                "'{name}' has {count} {what} (maximum is {})",
+                self.list_items
+            ));
+        }
+        Ok(())
+    }
+
+    /// A request's raw query: its length, and how many values each parameter has.
+    pub(crate) fn check_query(&self, query: &str) -> Result<(), String> {
+        if query.len() > self.query_bytes as usize {
+            return Err(format!(
+                "The query is {} bytes long (maximum is {}); split the request",
+                query.len(),
+                self.query_bytes
+            ));
+        }
+        let lower = query.to_ascii_lowercase();
+        if lower.contains("%00") || lower.contains('\0') {
+            return Err("The query must not contain a NUL character".to_owned());
+        }
+        let most = self.filter_values as usize;
+        let mut parameters = 0;
+        for pair in lower.split('&').filter(|pair| !pair.is_empty()) {
+            parameters += 1;
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let values = 1 + value.matches(',').count() + value.matches("%2c").count();
+            if values > most {
+                return Err(format!(
+                    "'{name}' has {values} values (maximum is {most}); split the request"
+                ));
+            }
+        }
+        if parameters > most {
+            return Err(format!(
+                "The query has {parameters} parameters (maximum is {most})"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Instances, disk and command of a process (or of what runs like one).
+    pub(crate) fn check_process(
+        &self,
+        instances: i64,
+        disk_in_mb: i64,
+        command: Option<&str>,
+    ) -> Result<(), String> {
+        if instances > i64::from(self.instances_per_process) {
+            return Err(format!(
+                "Instances must be less than or equal to {} (got {instances})",
+                self.instances_per_process
+            ));
+        }
+        let most = i64::from(self.disk_in_mb_per_instance);
+        if disk_in_mb > most {
+            return Err(format!(
+                "disk_quota too much disk requested (requested {disk_in_mb} MB - must be less than or equal to {most} MB)"
+            ));
+        }
+        if command.is_some_and(|command| command.len() > self.command_bytes as usize) {
+            return Err(format!(
+                "Command is too long (maximum is {} bytes)",
+                self.command_bytes
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_documentation_lists_every_limit_with_its_default() {
+        let docs = include_str!("../../../docs/limits.md");
+        let Value::Object(all) = serde_json::to_value(Limits::default()).unwrap() else {
+            panic!("limits are an object");
+        };
+        for (key, value) in all {
+            let row = format!("| `limits.{key}` | {value} |");
+            assert!(docs.contains(&row), "docs/limits.md lacks the row {row}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_bounded_by_name() {
+        let limits = Limits {
+            list_items: 2,
+            text_bytes: 5,
+            ..Limits::default()
+        };
+        let problem = |json: Value| limits.check_json("", &json).unwrap_err();
+        assert_eq!(limits.check_json("", &json!({"a": {"b": [1, 2]}})), Ok(()));
+        assert_eq!(
+            problem(json!({"a": {"b": [1, 2, 3]}})),
+            "'a.b' has 3 elements (maximum is 2)"
+        );
+        assert_eq!(
+            problem(json!({"a": {"x": 1, "y": 2, "z": 3}})),
+            "'a' has 3 keys (maximum is 2)"
+        );
+        assert_eq!(
+            problem(json!({"a": "123456"})),
+            "'a' is too long (maximum is 5 bytes)"
+        );
+        assert!(problem(json!({"a": ["x\u{0}"]})).contains("'a' must not contain a NUL"));
+        assert!(problem(json!({"a": {"x\u{0}": 1}})).contains("NUL"));
+    }
+
+    #[test]
+    fn queries_are_bounded_by_name() {
+        let limits = Limits {
+            filter_values: 3,
+            query_bytes: 40,
+            ..Limits::default()
+        };
+        assert_eq!(limits.check_query("names=a,b%2Cc&x=1"), Ok(()));
+        let problem = |query: &str| limits.check_query(query).unwrap_err();
+        assert!(problem("names=a,b%2Cc,d").starts_with("'names' has 4 values (maximum is 3)"));
+        assert!(problem("a&b&c&d").contains("4 parameters"));
+        assert!(problem("names=a%00").contains("NUL"));
+        assert!(problem(&"a".repeat(41)).contains("41 bytes long (maximum is 40)"));
+    }
+
+    #[test]
+    fn configured_values_are_checked() {
+        assert_eq!(Limits::default().problems(), [""; 0]);
+        let limits = Limits {
+            query_bytes: 0,
+            instances_per_process: 1_000_000,
+            ..Limits::default()
+        };
+        assert_eq!(limits.problems().len(), 2);
+    }
+}

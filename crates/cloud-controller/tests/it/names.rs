@@ -1,0 +1,332 @@
+//! Names that belong to the platform or to somebody else: no domain, route or manifest gets them.
+
+use crate::fixture::*;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn private(name: &str, organization: &str) -> Value {
+    json!({ "name": name, "relationships": { "organization": { "data": { "guid": organization } } } })
+}
+
+async fn domain(f: &Foundation, body: Value) -> String {
+    f.send(Method::POST, "/v3/domains", body).await["guid"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// Creates a domain that must be refused with 422; answers why.
+async fn refused(f: &Foundation, token: &str, body: Value) -> String {
+    let (status, answer) = f
+        .call_as(token, Method::POST, "/v3/domains", Some(body.clone()))
+        .await;
+    assert_eq!(status, 422, "{body}: {answer}");
+    detail(&answer).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_gets_a_name_of_the_platform() {
+    let f = Foundation::start().await;
+    let manager = f
+        .user(
+            "manager",
+            &[("organization_manager", "organization", &f.organization)],
+        )
+        .await;
+    for name in [
+        "uaa.apps.test",
+        "login.apps.test",
+        "API.apps.test",
+        "log-cache.Apps.Test",
+        "ssh.apps.test",
+        "doppler.apps.test",
+        "zone.uaa.apps.test",
+        "a.b.login.apps.test",
+        "10.0.0.1",
+        "127.0.0.1",
+        "127.1",
+        "a.0x7f",
+        "bbs.service.cf.internal",
+        "cf.internal",
+        "x.localhost",
+        "1.10.in-addr.arpa",
+    ] {
+        for token in [&manager, &f.admin] {
+            refused(&f, token, private(name, &f.organization)).await;
+        }
+        refused(&f, &f.admin, json!({ "name": name })).await;
+        refused(&f, &f.admin, json!({ "name": name, "internal": true })).await;
+    }
+    let reason = refused(&f, &manager, private("uaa.apps.test", &f.organization)).await;
+    assert!(
+        reason.contains("already reserved by the system"),
+        "{reason}"
+    );
+    for name in ["uaa.apps.test.", "2001:db8::1", "[::1].test"] {
+        refused(&f, &f.admin, private(name, &f.organization)).await;
+    }
+
+    for host in ["api", "UAA", "login", "log-cache", "credhub"] {
+        for path in ["", "/path"] {
+            let (status, answer) = f
+                .call(Method::POST, "/v3/routes", Some(f.route_body(host, path)))
+                .await;
+            assert_eq!(
+                (status, detail(&answer)),
+                (422, "Route conflicts with a reserved system route."),
+                "{host}{path}"
+            );
+        }
+        let yaml = format!(
+            "applications:\n- name: thief\n  routes: [{{route: \"https://{host}.apps.test/x\"}}]\n"
+        );
+        let (_, job) = f.apply_manifest(&yaml).await;
+        assert_eq!(job["state"], "FAILED", "{job}");
+        assert!(detail(&job).contains("reserved system route"), "{job}");
+    }
+    assert_eq!(f.get("/v3/apps?names=thief").await["resources"], json!([]));
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_version_stored_gets_no_request() {
+    let f = Foundation::start().await;
+    let app = f.stopped_app("thief").await;
+    let good = f.create_route("good", "").await;
+    f.map(&good, &app).await;
+    let db = f.database().await;
+    for (at, name) in ["uaa.apps.test", "free.test"].iter().enumerate() {
+        sqlx::query("INSERT INTO domains (guid, created_at, updated_at, name, organization_guid, internal, metadata) VALUES ($1, 1, 1, $2, $3, 0, '{}')")
+            .bind(format!("domain-{at}"))
+            .bind(*name)
+            .bind(&f.organization)
+            .execute(&db)
+            .await
+            .unwrap();
+    }
+    for (at, (domain, host)) in [
+        ("domain-0", ""),
+        ("domain-0", "zone"),
+        ("domain-0", "*"),
+        ("domain-1", "ok"),
+        (f.domain.as_str(), "login"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        sqlx::query("INSERT INTO routes (guid, created_at, updated_at, host, path, port, domain_guid, space_guid, options, metadata) VALUES ($1, 1, 1, $2, '', 0, $3, $4, 'null', '{}')")
+            .bind(format!("route-{at}"))
+            .bind(*host)
+            .bind(*domain)
+            .bind(&f.space)
+            .execute(&db)
+            .await
+            .unwrap();
+        sqlx::query("INSERT INTO destinations (guid, created_at, updated_at, route_guid, app_guid, process_type, protocol) VALUES ($1, 1, 1, $2, $3, 'web', 'http1')")
+            .bind(format!("destination-{at}"))
+            .bind(format!("route-{at}"))
+            .bind(&app)
+            .execute(&db)
+            .await
+            .unwrap();
+    }
+    f.send(
+        Method::POST,
+        &format!("/v3/apps/{app}/actions/start"),
+        json!({}),
+    )
+    .await;
+    let lrps = f.lrps(&app).await;
+    assert_eq!(
+        f.lrp_urls(&lrps[0]),
+        json!(["good.apps.test", "ok.free.test"])
+    );
+    db.close().await;
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn domains_above_below_and_beside_others() {
+    let f = Foundation::start().await;
+    let (other, other_space) = f.another_place("other").await;
+    let mine = |name: &str| private(name, &f.organization);
+    domain(&f, private("theirs.test", &other)).await;
+
+    let reason = refused(&f, &f.admin, mine("theirs.test")).await;
+    assert_eq!(reason, "The domain name \"theirs.test\" is already in use");
+    refused(&f, &f.admin, mine("Theirs.Test")).await;
+    // Below a private domain of another organization; a shared domain below any.
+    for body in [
+        mine("x.theirs.test"),
+        mine("a.b.theirs.test"),
+        json!({ "name": "x.theirs.test" }),
+    ] {
+        let reason = refused(&f, &f.admin, body).await;
+        assert!(
+            reason.contains("\"theirs.test\" is already reserved by another domain"),
+            "{reason}"
+        );
+    }
+    domain(&f, private("x.theirs.test", &other)).await;
+    // Above one, or above a shared one.
+    domain(&f, private("deep.above.test", &other)).await;
+    assert!(
+        refused(&f, &f.admin, mine("above.test"))
+            .await
+            .contains("reserved by another domain")
+    );
+    domain(&f, json!({ "name": "shared.under.test" })).await;
+    refused(&f, &f.admin, mine("under.test")).await;
+    domain(&f, json!({ "name": "under.test" })).await;
+    // Below a shared one is free, unless a route has the name or stands above it.
+    domain(&f, mine("free.apps.test")).await;
+    f.create_route("web", "/path").await;
+    for name in ["web.apps.test", "x.web.apps.test", "a.b.WEB.apps.test"] {
+        let reason = refused(&f, &f.admin, private(name, &other)).await;
+        assert!(reason.contains("already reserved by a route"), "{reason}");
+        refused(&f, &f.admin, mine(name)).await;
+    }
+    // The system domain and what lies above it, public suffixes, forms.
+    for name in [
+        "co.test",
+        "Co.Test",
+        "nodots",
+        "-a.test",
+        "a-.test",
+        "a_b.test",
+        "*.free.test",
+        "a..test",
+        &format!("{}.test", "a".repeat(64)),
+        &format!("{}.test", vec!["a".repeat(60); 5].join(".")),
+    ] {
+        refused(&f, &f.admin, mine(name)).await;
+    }
+    let reason = refused(&f, &f.admin, mine("co.test")).await;
+    assert!(reason.contains("cannot be used for org-scoped"), "{reason}");
+    domain(&f, json!({ "name": "co.test" })).await;
+
+    // A route that equals a domain; an app's name as such.
+    let (status, answer) = f
+        .call(Method::POST, "/v3/routes", Some(f.route_body("free", "")))
+        .await;
+    assert_eq!(
+        (status, detail(&answer)),
+        (422, "Route conflicts with domain 'free.apps.test'.")
+    );
+    // Context paths of one host: on a shared domain one space, on a private one several.
+    let private = domain(&f, mine("private.test")).await;
+    let second = f.another_space(&f.organization, "second").await;
+    let body = |host: &str, path: &str, domain: &str, space: &str| json!({ "host": host, "path": path, "relationships": { "space": { "data": { "guid": space } }, "domain": { "data": { "guid": domain } } } });
+    f.send(
+        Method::POST,
+        "/v3/routes",
+        body("c", "/1", &private, &f.space),
+    )
+    .await;
+    f.send(
+        Method::POST,
+        "/v3/routes",
+        body("c", "/2", &private, &second),
+    )
+    .await;
+    f.send(Method::POST, "/v3/routes", body("", "", &private, &second))
+        .await;
+    for (domain, space) in [(&f.domain, &second), (&f.domain, &other_space)] {
+        let (status, answer) = f
+            .call(
+                Method::POST,
+                "/v3/routes",
+                Some(body("web", "/2", domain, space)),
+            )
+            .await;
+        assert_eq!(status, 422);
+        assert!(
+            detail(&answer).starts_with(
+                "Routes for this host and domain have been reserved for another space."
+            ),
+            "{answer}"
+        );
+    }
+    // Nor can a transfer part them, or carry a route to where its domain is not.
+    f.send(
+        Method::PATCH,
+        "/v3/feature_flags/route_sharing",
+        json!({ "enabled": true }),
+    )
+    .await;
+    let part = f.create_route("web", "/part").await;
+    let alone = f
+        .send(
+            Method::POST,
+            "/v3/routes",
+            body("alone", "", &private, &f.space),
+        )
+        .await;
+    for (route, space) in [
+        (part.as_str(), &second),
+        (alone["guid"].as_str().unwrap(), &other_space),
+    ] {
+        let (status, answer) = f
+            .call(
+                Method::PATCH,
+                &format!("/v3/routes/{route}/relationships/space"),
+                Some(json!({ "data": { "guid": space } })),
+            )
+            .await;
+        assert_eq!(status, 422, "{answer}");
+    }
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_of_routes() {
+    let f = Foundation::start().await;
+    let developer = f
+        .user(
+            "dev",
+            &[
+                ("organization_user", "organization", &f.organization),
+                ("space_developer", "space", &f.space),
+            ],
+        )
+        .await;
+    let own = domain(&f, private("own.test", &f.organization)).await;
+    let internal = domain(&f, json!({ "name": "apps.internal", "internal": true })).await;
+    let body = |host: &str, path: &str, domain: &str| {
+        let mut body = f.route_body(host, path);
+        body["relationships"]["domain"]["data"]["guid"] = json!(domain);
+        body
+    };
+    let shared = f.domain.clone();
+    let long = "a".repeat(64);
+    for (host, path, domain, developer_gets, admin_gets) in [
+        ("*", "", &shared, 422, 201),
+        ("*", "", &own, 201, 422),
+        ("*", "", &internal, 422, 422),
+        ("", "", &shared, 422, 422),
+        ("", "", &own, 201, 422),
+        ("a.b", "", &own, 422, 422),
+        (long.as_str(), "", &own, 422, 422),
+        ("under_score", "", &own, 201, 422),
+        ("p", "/x", &internal, 422, 422),
+        ("p", "", &internal, 201, 422),
+    ] {
+        for (token, expected) in [(&developer, developer_gets), (&f.admin, admin_gets)] {
+            let (status, answer) = f
+                .call_as(
+                    token,
+                    Method::POST,
+                    "/v3/routes",
+                    Some(body(host, path, domain)),
+                )
+                .await;
+            assert_eq!(status, expected, "{host} {path}: {answer}");
+        }
+    }
+    let (_, job) = f
+        .apply_manifest("applications:\n- name: a\n  routes: [{route: \"*.apps.test\"}]\n")
+        .await;
+    // The route is there already, so that it is mapped; a new one is refused even to administrators.
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    f.finish().await;
+}
