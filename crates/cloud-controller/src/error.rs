@@ -71,6 +71,10 @@ impl ApiError {
     pub(crate) fn unknown_request() -> Self {
         Self::new(404, 10000, "NotFound", "Unknown request")
     }
+    /// For what the original does and this foundation does not.
+    pub(crate) fn unsupported(detail: impl Into<String>) -> Self {
+        Self::new(404, 10000, "NotFound", detail)
+    }
     pub(crate) fn not_authorized() -> Self {
         Self::new(
             403,

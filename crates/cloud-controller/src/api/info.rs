@@ -23,28 +23,23 @@ pub(super) fn routes() -> Endpoints {
 
 async fn root(State(cc): State<Cc>) -> ApiResult {
     let settings = &cc.settings;
-    let system = |host: &str, scheme: &str, suffix: &str| json!({ "href": format!("{scheme}://{host}.{}{suffix}", settings.system_domain) });
     let ssh = settings.app_ssh.as_ref().map(|ssh| {
         json!({ "href": ssh.endpoint, "meta": { "host_key_fingerprint": ssh.host_key_fingerprint, "oauth_client": ssh.oauth_client } })
     });
-    let (web, socket) = if settings.api_url.starts_with("https") {
-        ("https", "wss")
-    } else {
-        ("http", "ws")
-    };
     Ok(ok(json!({ "links": {
         "self": cc.link(""),
         "cloud_controller_v2": null,
         "cloud_controller_v3": { "href": cc.url("/v3"), "meta": { "version": VERSION } },
         "network_policy_v0": null,
-        "network_policy_v1": cc.link("/networking/v1/external"),
+        // What does not answer is not advertised.
+        "network_policy_v1": null,
         "login": { "href": settings.login_url },
         "uaa": { "href": settings.uaa_url },
         "credhub": null,
-        "routing": cc.link("/routing"),
-        "logging": system("doppler", socket, ""),
+        "routing": null,
+        "logging": null,
         "log_cache": { "href": settings.log_cache_url },
-        "log_stream": system("log-stream", web, ""),
+        "log_stream": null,
         "app_ssh": ssh,
     } })))
 }
@@ -135,10 +130,10 @@ async fn v2_info(State(cc): State<Cc>) -> ApiResult {
         "app_ssh_endpoint": ssh.map(|ssh| ssh.endpoint.clone()),
         "app_ssh_host_key_fingerprint": ssh.map(|ssh| ssh.host_key_fingerprint.clone()),
         "app_ssh_oauth_client": ssh.map(|ssh| ssh.oauth_client.clone()),
-        "doppler_logging_endpoint": format!("wss://doppler.{}:443", settings.system_domain),
+        "doppler_logging_endpoint": null,
         "api_version": "",
         "osbapi_version": "2.15",
-        "routing_endpoint": cc.url("/routing"),
+        "routing_endpoint": null,
     })))
 }
 

@@ -146,12 +146,43 @@ impl World {
         answer(request.send().await.unwrap()).await
     }
 
-    /// The guid of one thing of each kind.
-    pub(crate) async fn inventory(&self) -> Vec<String> {
+    /// One new thing of each kind, as (kind, guid).
+    pub(crate) async fn inventory(&self) -> Vec<(&'static str, String)> {
+        const KINDS: &[&str] = &[
+            "org",
+            "space",
+            "second_space",
+            "app",
+            "running_app",
+            "package",
+            "empty_package",
+            "build",
+            "droplet",
+            "empty_droplet",
+            "deployment",
+            "task",
+            "route",
+            "destination",
+            "domain",
+            "shared_domain",
+            "org_role",
+            "space_role",
+            "quota",
+            "space_quota",
+            "group",
+            "global_group",
+            "stack",
+            "buildpack",
+            "event",
+            "job",
+            "member",
+        ];
         let mut things = self.things(true, 'A');
-        let kinds = "{org} {space} {second_space} {app} {running_app} {package} {empty_package} {build} {droplet} {empty_droplet} {deployment} {task} {route} {destination} {domain} {shared_domain} {org_role} {space_role} {quota} {space_quota} {group} {global_group} {stack} {buildpack} {event} {job} {member}";
-        let filled = things.fill(kinds).await;
-        filled.split(' ').map(str::to_owned).collect()
+        let mut all = Vec::new();
+        for kind in KINDS {
+            all.push((*kind, things.fill(&format!("{{{kind}}}")).await));
+        }
+        all
     }
 
     /// The things of one call: its own, or those that stand for all calls.
