@@ -78,6 +78,11 @@ pub(crate) struct Settings {
 }
 
 impl Cc {
+    /// An app's log begins with this line, however the app was made.
+    pub(crate) fn log_creation(&self, app_guid: &str) {
+        self.log_to_app(app_guid, format!("Created app with guid {app_guid}"));
+    }
+
     /// One line of source type API in an app's log.
     pub(crate) fn log_to_app(&self, app_guid: &str, line: impl Into<String>) {
         let source = Source {

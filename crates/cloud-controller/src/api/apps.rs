@@ -265,7 +265,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     )
     .await?;
     tx.commit().await?;
-    cc.log_to_app(&app.guid, format!("Created app with guid {}", app.guid));
+    cc.log_creation(&app.guid);
     Ok(created(present(&cc, &app)))
 }
 

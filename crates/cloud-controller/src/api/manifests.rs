@@ -47,7 +47,7 @@ async fn apply(
     // All or nothing: a manifest that fails leaves no trace but its job.
     let mut tx = cc.db.write().await?;
     let space = who.find::<Space>(&mut tx, &guid, Right::Develop).await?.row;
-    let mut touched = Vec::new();
+    let (mut touched, mut created) = (Vec::new(), Vec::new());
     for manifest in &manifests {
         let before = db::app::by_name(&mut tx, &space.guid, &manifest.name).await?;
         let mapped_before = match &before {
@@ -65,6 +65,7 @@ async fn apply(
                     let data =
                         json!({ "manifest_triggered": true, "request": { "name": app.name } });
                     events.push(("audit.app.create", data));
+                    created.push(app.guid.clone());
                 }
                 events.push(("audit.app.apply_manifest", json!({})));
                 for route in db::route::destinations_of_app(&mut tx, &app.guid).await? {
@@ -91,6 +92,9 @@ async fn apply(
     }
     let job = job::complete(&mut tx, "space.apply_manifest", ("spaces", &guid)).await?;
     tx.commit().await?;
+    for app_guid in &created {
+        cc.log_creation(app_guid);
+    }
     cc.driver.settle(touched).await;
     Ok(cc.accepted(&job))
 }
