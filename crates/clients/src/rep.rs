@@ -104,6 +104,14 @@ impl Client {
             .map(drop)
     }
 
+    /// The cell gives its instances away and ends when it is empty.
+    pub async fn evacuate(&self, rep_url: &str) -> Result<()> {
+        let request = self.http.post(url(rep_url, path::EVACUATE));
+        send(request, || format!("ask {rep_url} to evacuate"))
+            .await
+            .map(drop)
+    }
+
     pub async fn container_metrics(&self, rep_url: &str) -> Result<ContainerMetricsCollection> {
         let request = self.http.get(url(rep_url, path::CONTAINER_METRICS));
         let response = send(request, || format!("ask {rep_url} for container metrics")).await?;

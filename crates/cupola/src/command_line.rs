@@ -75,6 +75,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Have a cell give its instances away; its process ends when it is empty
+    #[command(after_help = "Example: cupola evacuate cell-4be1d2")]
+    Evacuate {
+        /// The foundation's data directory
+        #[arg(long, env = "CUPOLA_DATA", default_value = config::DEFAULT_DATA)]
+        data: PathBuf,
+        /// The cell's id; may be left out if there is one
+        cell: Option<String>,
+    },
     /// Boot a throw-away foundation, push the example app and show its route's way
     Demo,
     /// Run the router alone, in the place of a gorouter; SIGUSR1 drains it, SIGHUP reloads it, SIGUSR2 upgrades it
@@ -268,6 +277,7 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Command::Evacuate { data, cell } => exec::evacuate(&data, cell.as_deref()).await,
         Command::Demo => {
             kit::logging::init("error");
             demo::run().await

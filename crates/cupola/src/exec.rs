@@ -88,6 +88,37 @@ pub(crate) async fn exec(data: &Path, target: &str, command: Vec<String>) -> Res
     Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)))
 }
 
+/// `cupola evacuate [CELL]`: asks the cells to give their instances away.
+pub(crate) async fn evacuate(data: &Path, cell: Option<&str>) -> Result<()> {
+    let plan = Plan::read(data)?;
+    let cells = bbs_client(data, &plan)?
+        .cells()
+        .await
+        .context("is the foundation running?")?;
+    let known: Vec<&str> = cells.iter().map(|c| c.cell_id.as_str()).collect();
+    let chosen = match (cell, cells.as_slice()) {
+        (Some(wanted), _) => cells
+            .iter()
+            .find(|c| c.cell_id == wanted)
+            .with_context(|| {
+                format!(
+                    "cell {wanted:?} is not there; present are: {}",
+                    known.join(", ")
+                )
+            })?,
+        (None, [only]) => only,
+        (None, []) => bail!("no cell is present"),
+        (None, _) => bail!("say which cell: {}", known.join(", ")),
+    };
+    let reps = clients::rep::Client::new(&operator(data)?)?;
+    reps.evacuate(&chosen.rep_url).await?;
+    println!(
+        "Cell {} takes no more work and gives its instances away; its process ends when it is empty.",
+        chosen.cell_id
+    );
+    Ok(())
+}
+
 /// The instance guid of `name`, `name/index`, an app guid (with index) or an instance guid.
 async fn find_instance(bbs: &Client, target: &str) -> Result<String> {
     let (name, index) = match target.rsplit_once('/') {

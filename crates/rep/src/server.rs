@@ -26,7 +26,7 @@ pub(crate) fn router(cell: Arc<Cell>) -> Router {
         .route(path::CANCEL_TASK, post(cancel_task))
         .route(path::CONTAINER_METRICS, get(container_metrics))
         .route("/ping", get(ping))
-        .route("/evacuate", post(evacuate))
+        .route(path::EVACUATE, post(evacuate))
         .with_state(cell)
 }
 

@@ -12,6 +12,7 @@ pub mod path {
     pub const STATE: &str = "/state";
     pub const WORK: &str = "/work";
     pub const CONTAINER_METRICS: &str = "/container_metrics";
+    pub const EVACUATE: &str = "/evacuate";
     /// `PUT /v2/lrps/:process_guid/instances/:instance_guid`
     pub const UPDATE_LRP: &str = "/v2/lrps/{process_guid}/instances/{instance_guid}";
     /// `POST /v1/lrps/:process_guid/instances/:instance_guid/stop`

@@ -49,7 +49,7 @@ fn instance(f: &Foundation, app: &str) -> Result<Instance> {
     })
 }
 
-/// Points the DNAT rule of `from` at the container of `to`; returns the command that undoes it. Connections that exist
+/// Points the host port of `from` at the container of `to`; returns the command that undoes it. Connections that exist
 /// keep their translation, so they are cut: for a moment packets to `from` are answered with a reset.
 fn misroute(f: &Foundation, route: &str, from: &Instance, to: &Instance) -> Result<String> {
     let rules = sh("iptables -w -S -t nat")?;
@@ -58,11 +58,11 @@ fn misroute(f: &Foundation, route: &str, from: &Instance, to: &Instance) -> Resu
         .find(|l| l.contains(&format!("--dport {} ", from.port)) && l.contains(&from.overlay))
         .context("no DNAT rule")?;
     let chain = rule.split_whitespace().nth(1).context("no chain")?;
+    // Before the cell's own rules, not among them: those are repaired.
     let wrong = rule
-        .replacen("-A", "-I", 1)
-        .replace(&format!("{}:", from.overlay), &format!("{}:", to.overlay))
-        .replacen(chain, &format!("{chain} 1"), 1);
-    sh(&format!("iptables -w -t nat {wrong}"))?;
+        .replacen(&format!("-A {chain}"), "", 1)
+        .replace(&format!("{}:", from.overlay), &format!("{}:", to.overlay));
+    sh(&format!("iptables -w -t nat -I OUTPUT 1 {wrong}"))?;
     let reset = format!(
         "OUTPUT -p tcp -d {} -j REJECT --reject-with tcp-reset",
         from.overlay
@@ -71,7 +71,7 @@ fn misroute(f: &Foundation, route: &str, from: &Instance, to: &Instance) -> Resu
     let cut: Result<Vec<Answer>> = (0..8).map(|_| f.get(route, "/id")).collect();
     sh(&format!("iptables -w -D {reset}"))?;
     cut?;
-    Ok(format!("iptables -w -t nat -D {chain} 1"))
+    Ok(format!("iptables -w -t nat -D OUTPUT {wrong}"))
 }
 
 fn id(answer: &Answer) -> &str {

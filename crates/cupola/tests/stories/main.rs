@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cell;
+mod firewall;
 mod foundation;
 mod full_disk;
 mod integrity;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
                 route_propagation::STORIES,
                 route_registrar::STORIES,
                 cell::STORIES,
+                firewall::STORIES,
                 integrity::ON,
                 bad_input::STORIES,
                 robustness::STORIES,

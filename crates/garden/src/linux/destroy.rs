@@ -44,7 +44,8 @@ impl LinuxGarden {
     async fn remove(&self, record: &Record) -> Result<()> {
         self.end(record).await;
         let (filtered, link) = tokio::join!(
-            self.iptables.remove(&record.chain, &record.veth),
+            self.iptables
+                .remove(&record.chain, &record.veth, record.address),
             netlink::remove_link(&record.veth)
         );
         let (cgroups, key, folder) = (

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! nat     PREROUTING, OUTPUT ─▶ netin--H      CELL_IP:HOST_PORT becomes OVERLAY_IP:CONTAINER_PORT
-//! filter  FORWARD -o veth    ─▶ limits--H     connections to the container (also from OUTPUT), and packets
+//! filter  FORWARD -d address ─▶ limits--H     connections to the container (also from OUTPUT), and packets
 //!         FORWARD -i veth    ─▶ netout--H     what the container may reach; first limits--H, ends in REJECT
 //!         FORWARD -d range   ─▶ overlay--TAG  what may reach containers: answers, and what netin-- sent, from no container
 //!         INPUT   -i veth    ─▶ input--H      the name server and the router; first limits--H, ends in REJECT
@@ -95,11 +95,32 @@ pub(crate) fn base_chains(cell: &Cell) -> String {
     )
 }
 
-/// Tries whether the kernel can log: applied and removed at once.
-pub(crate) fn log_probe(cell: &Cell) -> (String, String) {
-    let chain = format!("logs--{}", cell.tag);
+/// What a kernel may lack, and the rule that shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Feature {
+    Log,
+    /// Rates of packets and new connections.
+    Rates,
+    /// Numbers of connections.
+    Counts,
+}
+
+/// Tries whether the kernel has a feature: applied and removed at once.
+pub(crate) fn probe(cell: &Cell, feature: Feature) -> (String, String) {
+    let chain = format!("probe--{}", cell.tag);
+    let rule = match feature {
+        Feature::Log => "-j LOG".to_owned(),
+        Feature::Rates => format!(
+            "-m hashlimit --hashlimit-above 9/sec --hashlimit-burst 9 --hashlimit-name probe-{} -j DROP",
+            cell.tag
+        ),
+        Feature::Counts => {
+            "-m connlimit --connlimit-above 9 --connlimit-mask 0 --connlimit-saddr -j DROP"
+                .to_owned()
+        }
+    };
     (
-        format!("*filter\n:{chain} - [0:0]\n-A {chain} -j LOG\nCOMMIT\n"),
+        format!("*filter\n:{chain} - [0:0]\n-A {chain} {rule}\nCOMMIT\n"),
         chain,
     )
 }
@@ -141,7 +162,7 @@ pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
         text,
         ":netout--{name} - [0:0]\n:input--{name} - [0:0]\n:limits--{name} - [0:0]\n"
     );
-    limits(&mut text, cell, name, veth);
+    limits(&mut text, cell, name, veth, *address);
     netout(&mut text, cell, name, egress);
 
     let _ = writeln!(text, "-A input--{name} -j limits--{name}");
@@ -164,7 +185,7 @@ pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
     let _ = write!(
         text,
         "-I FORWARD 1 -i {veth} -j netout--{name}\n-I INPUT 1 -i {veth} -j input--{name}\n\
-         -I FORWARD 1 -o {veth} -j limits--{name}\n-I OUTPUT 1 -o {veth} -j limits--{name}\nCOMMIT\n"
+         -I FORWARD 1 -d {address}/32 -j limits--{name}\n-I OUTPUT 1 -d {address}/32 -j limits--{name}\nCOMMIT\n"
     );
     text
 }
@@ -178,7 +199,10 @@ pub(crate) fn egress(cell: &Cell, name: &str, egress: &[EgressRule]) -> String {
 }
 
 /// How many connections and packets. Refused connections to the outside are told so; packets beyond the rate vanish.
-fn limits(text: &mut String, cell: &Cell, name: &str, veth: &str) {
+///
+/// What goes to the container is known by its address: a packet of the machine itself that was translated on its way out
+/// still bears the interface that it had before.
+fn limits(text: &mut String, cell: &Cell, name: &str, veth: &str, address: Ipv4Addr) {
     let NetworkLimits {
         connections_out,
         connections_in,
@@ -188,10 +212,11 @@ fn limits(text: &mut String, cell: &Cell, name: &str, veth: &str) {
     let mut add = |rule: String| {
         let _ = writeln!(text, "-A limits--{name} {rule}");
     };
+    let (from, to) = (format!("-i {veth}"), format!("-d {address}/32"));
     if packets_per_second > 0 {
-        for (option, direction) in [("-i", "o"), ("-o", "i")] {
+        for (matching, direction) in [(&from, "o"), (&to, "i")] {
             add(format!(
-                "{option} {veth} -m hashlimit --hashlimit-above {packets_per_second}/sec --hashlimit-burst {} --hashlimit-name {direction}-{veth} -j DROP",
+                "{matching} -m hashlimit --hashlimit-above {packets_per_second}/sec --hashlimit-burst {} --hashlimit-name {direction}-{veth} -j DROP",
                 BURST.min(packets_per_second)
             ));
         }
@@ -199,14 +224,14 @@ fn limits(text: &mut String, cell: &Cell, name: &str, veth: &str) {
     add("-m conntrack ! --ctstate NEW -j RETURN".to_owned());
     if new_connections_per_second > 0 {
         add(format!(
-            "-i {veth} -m hashlimit --hashlimit-above {new_connections_per_second}/sec --hashlimit-burst {} --hashlimit-name n-{veth} {REJECT}",
+            "{from} -m hashlimit --hashlimit-above {new_connections_per_second}/sec --hashlimit-burst {} --hashlimit-name n-{veth} {REJECT}",
             (4 * new_connections_per_second).min(BURST)
         ));
     }
-    for (option, most) in [("-i", connections_out), ("-o", connections_in)] {
+    for (matching, most) in [(&from, connections_out), (&to, connections_in)] {
         if most > 0 {
             add(format!(
-                "{option} {veth} -m connlimit --connlimit-above {most} --connlimit-mask 0 --connlimit-saddr {REJECT}"
+                "{matching} -m connlimit --connlimit-above {most} --connlimit-mask 0 --connlimit-saddr {REJECT}"
             ));
         }
     }
@@ -293,11 +318,11 @@ fn egress_matches(rule: &EgressRule) -> Vec<String> {
 }
 
 /// Removes what [`add`] added, if all of it is there.
-pub(crate) fn remove(name: &str, veth: &str) -> String {
+pub(crate) fn remove(name: &str, veth: &str, address: Ipv4Addr) -> String {
     format!(
         "*nat\n-D PREROUTING -j netin--{name}\n-D OUTPUT -j netin--{name}\n-F netin--{name}\n-X netin--{name}\nCOMMIT\n\
          *filter\n-D FORWARD -i {veth} -j netout--{name}\n-D INPUT -i {veth} -j input--{name}\n\
-         -D FORWARD -o {veth} -j limits--{name}\n-D OUTPUT -o {veth} -j limits--{name}\n\
+         -D FORWARD -d {address}/32 -j limits--{name}\n-D OUTPUT -d {address}/32 -j limits--{name}\n\
          -F netout--{name}\n-X netout--{name}\n-F input--{name}\n-X input--{name}\n\
          -F limits--{name}\n-X limits--{name}\nCOMMIT\n"
     )

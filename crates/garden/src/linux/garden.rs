@@ -5,7 +5,7 @@ use super::addresses::{AddressPool, PortPool, listeners};
 use super::cgroups::Cgroups;
 use super::config::{GardenConfig, Paths};
 use super::files::Root;
-use super::firewall::{self, Cell, Rules};
+use super::firewall::{self, Cell, Feature, Rules};
 use super::iptables::{CELL, Iptables};
 use super::record::Record;
 use super::shim_protocol::Setup;
@@ -126,7 +126,7 @@ impl LinuxGarden {
             .prepare_firewall()
             .await
             .context("prepare the firewall")?;
-        garden.cell.can_log = garden.probe_log().await?;
+        garden.probe().await?;
         garden
             .take_over()
             .await
@@ -163,13 +163,36 @@ impl LinuxGarden {
         lowers.collect()
     }
 
-    async fn probe_log(&self) -> Result<bool> {
-        let (text, chain) = firewall::log_probe(&self.cell);
+    /// Leaves out what the kernel does not have, and says so.
+    async fn probe(&mut self) -> Result<()> {
+        self.cell.can_log = self.has(Feature::Log, "egress rules will not log").await?;
+        let mut limits = self.cell.limits;
+        if !self
+            .has(
+                Feature::Rates,
+                "rates of packets and connections are not limited",
+            )
+            .await?
+        {
+            (limits.packets_per_second, limits.new_connections_per_second) = (0, 0);
+        }
+        if !self
+            .has(Feature::Counts, "numbers of connections are not limited")
+            .await?
+        {
+            (limits.connections_in, limits.connections_out) = (0, 0);
+        }
+        self.cell.limits = limits;
+        Ok(())
+    }
+
+    async fn has(&self, feature: Feature, otherwise: &str) -> Result<bool> {
+        let (text, chain) = firewall::probe(&self.cell, feature);
         let works = self.iptables.restore(&text).await;
         if let Err(error) = &works {
             tracing::warn!(
                 error = format!("{error:#}"),
-                "the kernel has no LOG target: egress rules will not log"
+                "the kernel lacks a part of iptables: {otherwise}"
             );
         }
         self.iptables

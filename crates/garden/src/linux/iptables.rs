@@ -5,6 +5,7 @@ use super::firewall;
 use super::ruleset::{Piece, Ruleset};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -62,11 +63,14 @@ impl Iptables {
     }
 
     /// Removes a container's chains, whatever of them is there.
-    pub(crate) async fn remove(&self, name: &str, veth: &str) -> Result<()> {
+    pub(crate) async fn remove(&self, name: &str, veth: &str, address: Ipv4Addr) -> Result<()> {
         let mut pieces = self.pieces.lock().await;
         pieces.wanted.remove(name);
         pieces.refused.remove(name);
-        if restore(&firewall::remove(name, veth)).await.is_ok() {
+        if restore(&firewall::remove(name, veth, address))
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         remove_existing(&firewall::chains(name)).await

@@ -237,7 +237,10 @@ async fn whatever_somebody_does_to_the_rules_is_repaired() {
             "iptables -F; iptables -t nat -F; iptables -X; iptables -t nat -X".to_owned(),
             format!("iptables -D FORWARD -i {veth} -j netout--{name}"),
             format!("iptables -D INPUT -i {veth} -j input--{name}"),
-            format!("iptables -D OUTPUT -o {veth} -j limits--{name}"),
+            format!(
+                "iptables -D OUTPUT -d {}/32 -j limits--{name}",
+                container.container_ip
+            ),
             format!("iptables -t nat -D netin--{name} 1"),
             format!("iptables -t nat -D OUTPUT -j netin--{name}"),
             format!("iptables -t nat -D POSTROUTING -j masq--{tag}"),
