@@ -78,9 +78,6 @@ enum Command {
     /// Have a cell give its instances away; its process ends when it is empty
     #[command(after_help = "Example: cupola evacuate cell-4be1d2")]
     Evacuate {
-        /// The foundation's data directory
-        #[arg(long, env = "CUPOLA_DATA", default_value = config::DEFAULT_DATA)]
-        data: PathBuf,
         /// The cell's id; may be left out if there is one
         cell: Option<String>,
     },
@@ -127,6 +124,7 @@ impl Command {
             | Self::Serve { .. }
             | Self::Cfdot { .. }
             | Self::Routes
+            | Self::Evacuate { .. }
             | Self::Exec { .. } => true,
             Self::Cf { .. }
             | Self::Demo
@@ -277,7 +275,7 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
-        Command::Evacuate { data, cell } => exec::evacuate(&data, cell.as_deref()).await,
+        Command::Evacuate { cell } => exec::evacuate(&foundation(), cell.as_deref()).await,
         Command::Demo => {
             kit::logging::init("error");
             demo::run().await

@@ -95,24 +95,22 @@ impl Iptables {
         let mut repaired = Vec::new();
         for _ in 0..ROUNDS {
             let there = Ruleset::parse(&save(&["-c"]).await?);
-            let mut text = String::new();
+            let mut texts = Vec::new();
             for (name, piece) in &mut pieces.wanted {
                 let broken = piece.broken(&there);
-                for table in &broken {
-                    text.push_str(&piece.repair(&there, table));
-                }
+                texts.extend(broken.iter().map(|table| piece.repair(&there, table)));
                 if !broken.is_empty() && !repaired.contains(name) {
                     repaired.push(name.clone());
                 }
             }
-            if text.is_empty() {
+            if texts.is_empty() {
                 let names = pieces.wanted.keys().filter(|name| *name != CELL);
                 let refused =
                     names.map(|name| (name.clone(), there.refused(&firewall::limits_chain(name))));
                 pieces.refused = refused.collect();
                 return Ok(repaired);
             }
-            restore(&text).await.context("bring rules back")?;
+            apply(&texts).await?;
         }
         bail!(
             "rules of {} are changed again and again by another program",
@@ -125,6 +123,20 @@ impl Iptables {
         let pieces = self.pieces.lock().await;
         pieces.refused.get(name).copied().unwrap_or(0)
     }
+}
+
+/// All in one step where that works, else each by itself: one that cannot be applied must not hold up the others.
+async fn apply(texts: &[String]) -> Result<()> {
+    if restore(&texts.concat()).await.is_ok() {
+        return Ok(());
+    }
+    let mut refused = None;
+    for text in texts {
+        if let Err(error) = restore(text).await {
+            refused = Some(error);
+        }
+    }
+    refused.map_or(Ok(()), |error| Err(error.context("bring rules back")))
 }
 
 async fn remove_existing(chains: &[String]) -> Result<()> {
