@@ -57,8 +57,33 @@ pub struct Config {
     pub reserved_private_domains: Vec<String>,
     /// Whether the routes of one host on a private domain must all be in one space, as on shared domains.
     pub private_hosts_in_one_space: bool,
+    pub retention: Retention,
     /// Made at first start, so that a newcomer can push at once.
     pub first_target: Option<FirstTarget>,
+}
+
+/// How much of the past is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest staged droplets of each app; those in use stay besides.
+    pub droplets_per_app: u32,
+    /// The newest ready packages of each app; those in use stay besides.
+    pub packages_per_app: u32,
+    /// Age of audit and usage events, jobs, and of what ended: tasks, builds, deployments, droplets without bits.
+    pub records: Duration,
+    /// Between two looks for what is too old.
+    pub interval: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            droplets_per_app: 5,
+            packages_per_app: 5,
+            records: Duration::from_secs(30 * 24 * 3600),
+            interval: Duration::from_secs(600),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -5,14 +5,16 @@ use crate::bits::store::Store;
 use crate::config::Config;
 use crate::db::Db;
 use crate::diego::driver::Driver;
+use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
 use crate::limits::Limits;
 use crate::names::PlatformNames;
-use crate::{api, diego, internal, seed};
+use crate::{api, cleanup, diego, internal, seed};
 use anyhow::{Context as _, Result};
 use clients::loggregator::{Emitter, Source, Stream};
 use clients::uaa::TokenVerifier;
 use kit::CancellationToken;
+use kit::reconcile::Nudge;
 use kit::tls::{ClientAuth, Identity};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -48,6 +50,10 @@ pub(crate) struct Shared {
     pub turns: api::guard::Turns,
     /// Usage of app instances, as read from log-cache a moment ago.
     pub usage: Usage,
+    /// What the background loops had to skip.
+    pub troubles: Troubles,
+    /// Wakes the clean-up.
+    pub cleanup: Nudge,
 }
 
 /// The part of the configuration that handlers read.
@@ -75,6 +81,7 @@ pub(crate) struct Settings {
     pub staging_timeout: Duration,
     pub sync_interval: Duration,
     pub max_package_bytes: u64,
+    pub retention: crate::Retention,
 }
 
 impl Cc {
@@ -158,6 +165,8 @@ impl CloudController {
             seen_users: Mutex::default(),
             turns: api::guard::Turns::default(),
             usage: Usage::default(),
+            troubles: Troubles::default(),
+            cleanup: Nudge::default(),
             lifecycle,
             db,
             bbs,
@@ -183,6 +192,7 @@ impl CloudController {
                 staging_timeout: config.staging_timeout,
                 sync_interval: config.sync_interval,
                 max_package_bytes: config.max_package_bytes,
+                retention: config.retention,
             },
         };
         Ok(Self {
@@ -219,8 +229,12 @@ impl CloudController {
             internal::router(self.cc.clone()),
             shutdown.clone(),
         );
-        let (public, internal, ()) =
-            tokio::join!(public, internal, diego::run(self.cc.clone(), shutdown));
+        let (public, internal, (), ()) = tokio::join!(
+            public,
+            internal,
+            cleanup::run(&self.cc, &shutdown),
+            diego::run(self.cc.clone(), shutdown.clone())
+        );
         self.cc.db.close().await;
         public.and(internal)
     }

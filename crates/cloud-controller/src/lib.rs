@@ -32,13 +32,15 @@ pub mod bits;
 pub mod buildpacks;
 pub mod diego;
 
+mod cleanup;
+
 mod clock;
 mod db;
 mod error;
 mod seed;
 
 pub use api::{Endpoint, described as endpoints};
-pub use config::{AppSsh, Config, FirstTarget, UaaClient};
+pub use config::{AppSsh, Config, FirstTarget, Retention, UaaClient};
 pub use controller::CloudController;
 pub use limits::Limits;
 pub use quota::DefaultQuota;

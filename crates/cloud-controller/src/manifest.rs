@@ -3,6 +3,7 @@
 //! Unknown keys are ignored, because clients leave their own in (`path`).
 
 use crate::limits::Limits;
+use crate::actions::sidecar::Wish;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -20,6 +21,8 @@ pub(crate) struct AppManifest {
     pub default_route: bool,
     pub metadata: Option<Value>,
     pub features: BTreeMap<String, bool>,
+    /// Those of the app, then those that stand under a process.
+    pub sidecars: Vec<Wish>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -220,6 +223,7 @@ impl Reader<'_> {
                 .filter(|value| !value.is_null())
                 .cloned(),
             features: self.features(),
+            sidecars: self.all_sidecars(),
         };
         if app.random_route && app.default_route {
             self.problem("Random-route and default-route may not be used together");
@@ -388,6 +392,79 @@ impl Reader<'_> {
         processes
     }
 
+    /// Sidecars of the app, and those under one of its processes, which run beside that process alone.
+    fn all_sidecars(&mut self) -> Vec<Wish> {
+        let mut sidecars = self.sidecars(None);
+        let processes = self.json.get("processes").and_then(Value::as_array);
+        for process in processes.into_iter().flatten() {
+            let mut reader = Reader {
+                json: process,
+                problems: Vec::new(),
+            };
+            let kind = process.get("type").and_then(Value::as_str);
+            sidecars.extend(reader.sidecars(kind));
+            self.problems.extend(reader.problems);
+        }
+        sidecars
+    }
+
+    /// `beside`: the process type of those that name none.
+    fn sidecars(&mut self, beside: Option<&str>) -> Vec<Wish> {
+        let list = match self.json.get("sidecars") {
+            None | Some(Value::Null) => return Vec::new(),
+            Some(Value::Array(list)) => list,
+            Some(_) => {
+                self.problem("Sidecars must be a list of sidecar configurations");
+                return Vec::new();
+            }
+        };
+        let mut sidecars = Vec::new();
+        for item in list {
+            let mut reader = Reader {
+                json: item,
+                problems: Vec::new(),
+            };
+            sidecars.push(reader.sidecar(beside));
+            self.problems.extend(reader.problems);
+        }
+        sidecars
+    }
+
+    fn sidecar(&mut self, beside: Option<&str>) -> Wish {
+        const KEYS: &[&str] = &["name", "command", "process_types", "memory"];
+        let name = self.text("name").unwrap_or_default();
+        let label = format!("Sidecar \"{name}\"");
+        let keys = self.json.as_object().into_iter().flatten();
+        let unknown: Vec<String> = keys
+            .filter(|(key, _)| !KEYS.contains(&key.as_str()))
+            .map(|(key, _)| format!("{label}: unknown key '{key}'"))
+            .collect();
+        self.problems.extend(unknown);
+        if name.is_empty() || name.chars().count() > 255 {
+            self.problem(format!("{label}: Name must have 1 to 255 characters"));
+        }
+        let command = self.text("command").unwrap_or_default();
+        if command.is_empty() || command.chars().count() > 4096 {
+            self.problem(format!("{label}: Command must have 1 to 4096 characters"));
+        }
+        let types = match self.json.get("process_types") {
+            None | Some(Value::Null) => Some(beside.map(str::to_owned).into_iter().collect()),
+            Some(types) => serde_json::from_value::<Vec<String>>(types.clone()).ok(),
+        };
+        if types.as_ref().is_none_or(Vec::is_empty) {
+            self.problem(format!(
+                "{label}: Process types must have at least 1 process_type"
+            ));
+        }
+        let memory = self.megabytes_of(&label, "Memory", &["memory"]);
+        Wish {
+            name: Some(name),
+            command: Some(command),
+            process_types: types,
+            memory_in_mb: memory.map(Some),
+        }
+    }
+
     fn process(&mut self, kind: &str) -> ProcessManifest {
         let command = self.json.get("command").map(|command| match command {
             Value::String(text) if text != "default" && text != "null" && !text.is_empty() => {
@@ -425,6 +502,10 @@ impl Reader<'_> {
     }
 
     fn megabytes(&mut self, kind: &str, label: &str, keys: &[&str]) -> Option<i64> {
+        self.megabytes_of(&format!("Process \"{kind}\""), label, keys)
+    }
+
+    fn megabytes_of(&mut self, owner: &str, label: &str, keys: &[&str]) -> Option<i64> {
         let text = match self.key(keys)? {
             Value::Null => return None,
             Value::String(text) => text.clone(),
@@ -436,12 +517,12 @@ impl Reader<'_> {
             }
             Some(_) => {
                 self.problem(format!(
-                    "Process \"{kind}\": {label} must be greater than 0MB (got '{text}')"
+                    "{owner}: {label} must be greater than 0MB (got '{text}')"
                 ));
                 None
             }
             None => {
-                self.problem(format!("Process \"{kind}\": {label} must use a supported unit: B, K, KB, M, MB, G, GB, T, or TB (got '{text}')"));
+                self.problem(format!("{owner}: {label} must use a supported unit: B, K, KB, M, MB, G, GB, T, or TB (got '{text}')"));
                 None
             }
         }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
     let mut tx = db.write().await?;
+    crate::actions::copy::fail_interrupted(&mut tx).await?;
     let first = organization::default_quota(&mut tx).await?.is_none();
     if first {
         let quota = OrganizationQuota {

@@ -41,6 +41,18 @@ struct ConfigFile {
     reserved_private_domains: Vec<String>,
     /// Whether the routes of one host on a private domain must all be in one space.
     private_hosts_in_one_space: bool,
+    cloud_controller: CloudControllerSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CloudControllerSection {
+    /// Staged droplets of each app that stay, besides those in use.
+    keep_droplets: Option<u32>,
+    /// Uploaded packages of each app that stay, besides those in use.
+    keep_packages: Option<u32>,
+    /// Age of events, jobs, and of tasks, builds and deployments that have ended.
+    keep_days: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +112,7 @@ pub(crate) struct Config {
     pub(crate) edge: Option<EdgeFiles>,
     /// Where the log-cache takes envelopes of originals by UDP, on loopback; `None`: nowhere.
     pub(crate) dropsonde: Option<SocketAddr>,
+    pub(crate) retention: cloud_controller::Retention,
     pub(crate) cell: Cell,
     pub(crate) limits: cloud_controller::Limits,
     pub(crate) default_quota: cloud_controller::DefaultQuota,
@@ -256,6 +269,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
             "reserved_private_domains has {suffix:?}, which is not a domain name: use e.g. co.uk"
         ));
     }
+    let retention = retention(&file.cloud_controller, &mut problems);
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }
@@ -274,6 +288,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         register_interval: Duration::from_secs(register_interval),
         edge,
         dropsonde,
+        retention,
         cell: Cell {
             ip,
             memory_mb: file.cell.memory_mb,
@@ -293,6 +308,37 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         reserved_private_domains: file.reserved_private_domains,
         private_hosts_in_one_space: file.private_hosts_in_one_space,
     })
+}
+
+fn retention(
+    section: &CloudControllerSection,
+    problems: &mut Vec<String>,
+) -> cloud_controller::Retention {
+    let default = cloud_controller::Retention::default();
+    let mut at_least_one = |key: &str, value: Option<u32>, default: u32| match value {
+        Some(0) => {
+            problems.push(format!("cloud_controller.{key} must be at least 1"));
+            default
+        }
+        value => value.unwrap_or(default),
+    };
+    const DAY: u64 = 24 * 3600;
+    let days = u32::try_from(default.records.as_secs() / DAY).unwrap_or(u32::MAX);
+    let days = at_least_one("keep_days", section.keep_days, days);
+    cloud_controller::Retention {
+        droplets_per_app: at_least_one(
+            "keep_droplets",
+            section.keep_droplets,
+            default.droplets_per_app,
+        ),
+        packages_per_app: at_least_one(
+            "keep_packages",
+            section.keep_packages,
+            default.packages_per_app,
+        ),
+        records: Duration::from_secs(u64::from(days) * DAY),
+        ..default
+    }
 }
 
 fn address(key: &str, text: Option<String>, problems: &mut Vec<String>) -> Option<SocketAddr> {
@@ -384,7 +430,7 @@ mod tests {
     #[test]
     fn every_problem_is_named_at_once() {
         let file: ConfigFile = serde_yaml_ng::from_str(
-            "domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}\nlimits: {query_bytes: 0}\nreserved_private_domains: [co_uk]",
+            "domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}\nlimits: {query_bytes: 0}\nreserved_private_domains: [co_uk]\ncloud_controller: {keep_droplets: 0, keep_days: 7}",
         )
         .unwrap();
         let error = check(file, Overrides::default()).unwrap_err().to_string();
@@ -395,6 +441,7 @@ mod tests {
             "log_cache.dropsonde 0.0.0.0:3457 is not on loopback",
             "limits.query_bytes must be at least 1",
             "reserved_private_domains has \"co_uk\"",
+            "cloud_controller.keep_droplets must be at least 1",
         ] {
             assert!(error.contains(key), "{error}");
         }

@@ -1,6 +1,6 @@
 //! Apps: creating, changing, starting, stopping, deleting.
 
-use super::process as verbs;
+use super::{process as verbs, sidecar};
 use crate::controller::Settings;
 use crate::db::app::{self, App};
 use crate::db::build::Droplet;
@@ -129,6 +129,7 @@ pub(crate) async fn assign_droplet(
     app.droplet_guid = Some(droplet.guid.clone());
     app.touch();
     db::update(conn, app).await?;
+    sidecar::take_from_droplet(conn, app, droplet).await?;
     let existing = process::of_app(conn, &app.guid).await?;
     let most = settings.limits.processes_per_app as usize;
     if droplet.process_types.0.len() > most {
@@ -139,7 +140,9 @@ pub(crate) async fn assign_droplet(
     }
     for kind in droplet.process_types.0.keys() {
         if !existing.iter().any(|process| &process.r#type == kind) {
-            db::insert(conn, &verbs::fresh(settings, app, kind)).await?;
+            let process = verbs::fresh(settings, app, kind);
+            sidecar::leave_room_for_new(conn, &process).await?;
+            db::insert(conn, &process).await?;
         }
     }
     Ok(Vec::new())

@@ -2,12 +2,15 @@
 
 use super::process::Change;
 use super::route::Target;
-use super::{app as apps_verbs, process as process_verbs, route as route_verbs};
+use super::{
+    app as apps_verbs, process as process_verbs, route as route_verbs, sidecar as sidecar_verbs,
+};
 use crate::controller::Settings;
 use crate::db::app::{self, App};
 use crate::db::domain::{self, Domain};
 use crate::db::process;
 use crate::db::route::{self, Route};
+use crate::db::sidecar;
 use crate::db::space::Space;
 use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
@@ -38,6 +41,9 @@ pub(crate) async fn apply(
     set_features(&mut app, manifest);
     for wanted in &manifest.processes {
         touched.extend(apply_process(conn, settings, &app, wanted).await?);
+    }
+    for wanted in &manifest.sidecars {
+        sidecar_verbs::apply(conn, &app, wanted.clone()).await?;
     }
     if let Some(buildpacks) = &manifest.buildpacks {
         app.buildpacks.0.clone_from(buildpacks);
@@ -317,12 +323,29 @@ pub(crate) async fn generate(conn: &mut Connection, app: &App) -> ApiResult<Valu
     if !routes.is_empty() {
         entry.insert("routes".to_owned(), Value::Array(routes));
     }
+    let sidecars = sidecar::of_app(conn, &app.guid).await?;
+    if !sidecars.is_empty() {
+        let list = sidecars.iter().map(generate_sidecar).collect();
+        entry.insert("sidecars".to_owned(), Value::Array(list));
+    }
     let mut processes = Vec::new();
     for process in process::of_app(conn, &app.guid).await? {
         processes.push(generate_process(&process));
     }
     entry.insert("processes".to_owned(), Value::Array(processes));
     Ok(Value::Object(entry))
+}
+
+fn generate_sidecar(sidecar: &sidecar::Sidecar) -> Value {
+    let mut entry = json!({
+        "name": sidecar.name,
+        "process_types": sidecar.process_types.0,
+        "command": sidecar.command,
+    });
+    if let Some(memory) = sidecar.memory_in_mb {
+        entry["memory"] = json!(megabytes_text(memory));
+    }
+    entry
 }
 
 fn generate_process(process: &process::Process) -> Value {

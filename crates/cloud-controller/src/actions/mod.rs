@@ -5,6 +5,7 @@
 pub(crate) mod app;
 pub(crate) mod audit;
 pub(crate) mod build;
+pub(crate) mod copy;
 pub(crate) mod deployment;
 pub(crate) mod domain;
 pub(crate) mod job;
@@ -15,5 +16,6 @@ pub(crate) mod process;
 pub(crate) mod role;
 pub(crate) mod route;
 pub(crate) mod security_group;
+pub(crate) mod sidecar;
 pub(crate) mod space;
 pub(crate) mod task;

@@ -1,5 +1,6 @@
 //! Processes: scaling, health checks, and when running instances must be replaced.
 
+use super::sidecar;
 use crate::controller::Settings;
 use crate::db::app::App;
 use crate::db::process::{self, HealthCheck, Process};
@@ -96,6 +97,9 @@ pub(super) async fn change_unmetered(
     check_limits(settings, &before, process)?;
     if app.is_started() && checks_differ(&before, process) {
         new_version(conn, process).await?;
+    }
+    if before.memory_in_mb != process.memory_in_mb {
+        sidecar::leave_room(conn, process).await?;
     }
     process.touch();
     db::update(conn, process).await?;

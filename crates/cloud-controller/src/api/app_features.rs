@@ -15,8 +15,6 @@ pub(super) fn routes() -> Endpoints {
         .get("/v3/apps/{guid}/revisions/deployed", no_revisions)
         .lists(&[])
         .get("/v3/revisions/{guid}", no_revision)
-        .get("/v3/apps/{guid}/sidecars", no_revisions)
-        .lists(&[])
 }
 
 /// Why the feature cannot be enabled.

@@ -308,8 +308,6 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let mut tx = cc.db.write().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
     let (app, space) = (found.row, found.of.space);
-    let droplets = db::build::droplets_of_app(&mut tx, &guid).await?;
-    let packages = db::package::of_app(&mut tx, &guid).await?;
     let touched = actions::app::delete(&mut tx, &app).await?;
     audit::record(
         &mut tx,
@@ -323,11 +321,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let job = job::complete(&mut tx, "app.delete", ("apps", &guid)).await?;
     tx.commit().await?;
     cc.driver.settle(touched).await;
-    super::packages::delete_blobs(
-        &cc,
-        packages.into_iter().map(|row| row.guid).collect(),
-        droplets.into_iter().map(|row| row.guid).collect(),
-    );
+    cc.cleanup.nudge();
     Ok(cc.accepted(&job))
 }
 

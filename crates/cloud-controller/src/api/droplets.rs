@@ -1,10 +1,10 @@
 //! `/v3/droplets`
 
 use super::organizations::merge_metadata;
-use super::packages::{blocking, delete_blobs, of_places, send_blob};
+use super::packages::{blocking, of_places, send_blob};
 use super::prelude::*;
 use super::uploads::receive;
-use crate::actions::{audit, job};
+use crate::actions::{self, audit, job};
 use crate::auth::Access;
 use crate::bits::droplet::{self, DropletError};
 use crate::bits::store::{Kind, Upload};
@@ -47,6 +47,7 @@ pub(super) fn routes() -> Endpoints {
         .get("/v3/droplets", list)
         .lists(FILTERS)
         .post("/v3/droplets", create)
+        .takes(&["source_guid"])
         .body(&["relationships.app.data.guid", "process_types.*"])
         .get("/v3/droplets/{guid}", show)
         .patch("/v3/droplets/{guid}", update)
@@ -176,7 +177,15 @@ async fn current(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>)
     Ok(ok(present(&cc, &found.row, Shown::All)))
 }
 
-async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
+async fn create(
+    State(cc): State<Cc>,
+    who: Principal,
+    query: Query,
+    mut body: Body,
+) -> ApiResult {
+    if let Some(source) = query.value("source_guid") {
+        return copy(cc, who, source, body).await;
+    }
     let mut droplet = Droplet {
         app_guid: body.required_relationship("app"),
         state: "AWAITING_UPLOAD".to_owned(),
@@ -236,6 +245,38 @@ fn accept(upload: Upload) -> anyhow::Result<Result<Upload, DropletError>> {
     }
     upload.seal()?;
     Ok(Ok(upload))
+}
+
+/// Seeing the source is enough; the destination must be the caller's to develop.
+async fn copy(cc: Cc, who: Principal, source: &str, mut body: Body) -> ApiResult {
+    let app = body.required_relationship("app");
+    if body.has("process_types") {
+        body.problem("Process types cannot be set on a copy");
+    }
+    body.finish()?;
+    let mut tx = cc.db.write().await?;
+    let source = who
+        .find::<Droplet>(&mut tx, source, Right::Read)
+        .await?
+        .row;
+    let found = who.find::<App>(&mut tx, &app, Right::Develop).await?;
+    let (app, space) = (found.row, found.of.space);
+    let droplet = actions::copy::droplet(&source, &app)?;
+    db::insert(&mut tx, &droplet).await?;
+    let data =
+        json!({ "droplet_guid": droplet.guid, "request": { "source_droplet_guid": source.guid } });
+    audit::record(
+        &mut tx,
+        &who,
+        "audit.app.droplet.create",
+        (&app.guid, "app", &app.name),
+        Some(&space),
+        data,
+    )
+    .await?;
+    tx.commit().await?;
+    let droplet = actions::copy::bits(&cc, source.guid, &droplet).await?;
+    Ok(created(present(&cc, &droplet, Shown::All)))
 }
 
 async fn upload(
@@ -322,7 +363,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     db::delete::<Droplet>(&mut tx, &guid).await?;
     let job = job::complete(&mut tx, "droplet.delete", ("droplets", &guid)).await?;
     tx.commit().await?;
-    delete_blobs(&cc, Vec::new(), vec![guid]);
+    cc.cleanup.nudge();
     Ok(cc.accepted(&job))
 }
 

@@ -100,28 +100,6 @@ const COLLECTIONS: &[Collection] = &[
         open: false,
     },
     Collection {
-        path: "isolation_segments",
-        noun: "Isolation segment",
-        parameters: &["names", "organization_guids"],
-        open: false,
-    },
-    Collection {
-        path: "app_usage_events",
-        noun: "App usage event",
-        parameters: &["after_guid"],
-        open: false,
-    },
-    Collection {
-        path: "service_usage_events",
-        noun: "Service usage event",
-        parameters: &[
-            "after_guid",
-            "service_instance_types",
-            "service_offering_guids",
-        ],
-        open: false,
-    },
-    Collection {
         path: "route_policies",
         noun: "Route policy",
         parameters: &[

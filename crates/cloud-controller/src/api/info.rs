@@ -21,6 +21,7 @@ pub(super) fn routes() -> Endpoints {
         .get("/v2/apps/{guid}/stats", v2_stats)
 }
 
+/// What does not answer here is null: clients then say that it is missing instead of running into it.
 async fn root(State(cc): State<Cc>) -> ApiResult {
     let settings = &cc.settings;
     let ssh = settings.app_ssh.as_ref().map(|ssh| {
@@ -31,7 +32,6 @@ async fn root(State(cc): State<Cc>) -> ApiResult {
         "cloud_controller_v2": null,
         "cloud_controller_v3": { "href": cc.url("/v3"), "meta": { "version": VERSION } },
         "network_policy_v0": null,
-        // What does not answer is not advertised.
         "network_policy_v1": null,
         "login": { "href": settings.login_url },
         "uaa": { "href": settings.uaa_url },

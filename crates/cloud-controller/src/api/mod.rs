@@ -24,6 +24,7 @@ mod domains;
 mod droplets;
 mod empty;
 mod info;
+mod isolation_segments;
 mod jobs;
 mod manifests;
 mod organizations;
@@ -34,11 +35,13 @@ mod quotas;
 mod roles;
 mod routes;
 mod security_groups;
+mod sidecars;
 mod space_quotas;
 mod spaces;
 mod tasks;
 mod uaa_users;
 mod uploads;
+mod usage_events;
 mod users;
 
 use crate::controller::Cc;
@@ -80,6 +83,7 @@ fn endpoints() -> Endpoints {
         .merge(app_features::routes())
         .merge(manifests::routes())
         .merge(processes::routes())
+        .merge(sidecars::routes())
         .merge(packages::routes())
         .merge(builds::routes())
         .merge(droplets::routes())
@@ -91,6 +95,8 @@ fn endpoints() -> Endpoints {
         .merge(security_groups::routes())
         .merge(quotas::routes())
         .merge(space_quotas::routes())
+        .merge(usage_events::routes())
+        .merge(isolation_segments::routes())
         .merge(empty::routes())
 }
 

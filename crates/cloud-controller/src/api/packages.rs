@@ -165,14 +165,19 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
         .named::<App>(&mut tx, &package.app_guid, Right::Develop, unseen)
         .await?;
     let (app, space) = (found.row, found.of.space);
+    let mut request = json!({ "type": package.r#type });
     if let Some(source) = &source {
         let from = source_of_copy(&mut tx, &who, source, &app).await?;
-        let (store, to) = (cc.blobs.clone(), package.guid.clone());
-        let blob = blocking(move || store.copy(Kind::Package, &from.guid, &to)).await??;
-        ready(&mut package, blob);
+        if from.state != "READY" {
+            return Err(ApiError::unprocessable(
+                "Source package is not ready: it has no bits to copy",
+            ));
+        }
+        "COPYING".clone_into(&mut package.state);
+        request = json!({ "source_package_guid": from.guid });
     }
     db::insert(&mut tx, &package).await?;
-    let data = json!({ "package_guid": package.guid, "request": { "type": package.r#type } });
+    let data = json!({ "package_guid": package.guid, "request": request });
     audit::record(
         &mut tx,
         &who,
@@ -183,6 +188,9 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
     )
     .await?;
     tx.commit().await?;
+    if let Some(source) = source {
+        package = crate::actions::copy::bits(&cc, source, &package).await?;
+    }
     Ok(created(present(&cc, &package)))
 }
 
@@ -250,16 +258,11 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     db::delete::<Package>(&mut tx, &package.guid).await?;
     let job = job::complete(&mut tx, "package.delete", ("packages", &guid)).await?;
     tx.commit().await?;
-    delete_blobs(&cc, vec![guid], Vec::new());
+    cc.cleanup.nudge();
     Ok(cc.accepted(&job))
 }
 
 /// In the background; what is left behind after a failure is only space.
-pub(super) fn delete_blobs(cc: &Cc, packages: Vec<String>, droplets: Vec<String>) {
-    delete_all(cc, Kind::Package, packages);
-    delete_all(cc, Kind::Droplet, droplets);
-}
-
 fn delete_all(cc: &Cc, kind: Kind, guids: Vec<String>) {
     let store = cc.blobs.clone();
     tokio::task::spawn_blocking(move || {

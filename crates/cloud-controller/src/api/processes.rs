@@ -53,8 +53,6 @@ pub(super) fn routes() -> Endpoints {
         .body(KEYS)
         .get("/v3/processes/{guid}/stats", stats)
         .get("/v3/processes/{guid}/process_instances", process_instances)
-        .get("/v3/processes/{guid}/sidecars", sidecars)
-        .lists(&[])
         .post("/v3/processes/{guid}/actions/scale", scale)
         .body(SCALE)
         .delete("/v3/processes/{guid}/instances/{index}", stop_instance)
@@ -479,17 +477,6 @@ async fn instances_one(cc: Cc, who: Principal, which: Which) -> ApiResult {
     Ok(ok(
         json!({ "resources": list, "links": cc.links(&format!("{path}/process_instances"), &[("process", path)]) }),
     ))
-}
-
-async fn sidecars(
-    State(cc): State<Cc>,
-    who: Principal,
-    Path(guid): Path<String>,
-    uri: Uri,
-) -> ApiResult {
-    who.find::<Process>(&mut *cc.db.read().await?, &guid, Right::Read)
-        .await?;
-    Ok(ok(cc.short_list(uri.path(), Vec::new())))
 }
 
 async fn stop_instance(

@@ -197,6 +197,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     .await?;
     let job = job::complete(&mut tx, "space.delete", ("spaces", &guid)).await?;
     tx.commit().await?;
+    cc.cleanup.nudge();
     cc.driver.settle(touched).await;
     Ok(cc.accepted(&job))
 }

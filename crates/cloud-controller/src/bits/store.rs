@@ -20,12 +20,21 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn directory(self) -> &'static str {
+    pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::Package => "packages",
             Self::Droplet => "droplets",
             Self::Resource => "resources",
         }
+    }
+}
+
+impl Kind {
+    /// The kind of a folder.
+    pub(crate) fn named(directory: &str) -> Option<Self> {
+        [Self::Package, Self::Droplet]
+            .into_iter()
+            .find(|kind| kind.directory() == directory)
     }
 }
 
@@ -142,7 +151,29 @@ impl Store {
         }
     }
 
+    /// The guids of blobs that were written before a moment (microseconds since the epoch).
+    pub fn written_before(&self, kind: Kind, moment: i64) -> Result<Vec<String>> {
+        let folder = self.root.join(kind.directory());
+        let mut old = Vec::new();
+        for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+            let entry = entry.with_context(|| format!("list {}", folder.display()))?;
+            let written = entry.metadata().and_then(|metadata| metadata.modified());
+            let age = match written {
+                Ok(at) => at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default(),
+                // It was deleted meanwhile.
+                Err(_) => continue,
+            };
+            if i64::try_from(age.as_micros()).is_ok_and(|at| at < moment)
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                old.push(name);
+            }
+        }
+        Ok(old)
+    }
+
     /// The same content under another guid (copied packages and droplets).
+    /// It is read and hashed anew, so that a blob that was damaged does not multiply unnoticed.
     pub fn copy(&self, kind: Kind, from: &str, to: &str) -> Result<Blob> {
         let file = self
             .read(kind, from)?

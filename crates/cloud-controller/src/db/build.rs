@@ -1,7 +1,8 @@
 //! Builds and the droplets they make.
 
-use super::{Connection, Json, Select, rows};
+use super::{Connection, Json, Readable, Select, rows};
 use crate::metadata::Metadata;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 rows! {
@@ -17,11 +18,23 @@ rows! {
     Droplet in "droplets" {
         app_guid: String, package_guid: Option<String>, state: String, error: Option<String>, stack: Option<String>, buildpacks: Json<Vec<serde_json::Value>>,
         process_types: Json<BTreeMap<String, String>>, execution_metadata: String, checksum: Option<String>, metadata: Json<Metadata>,
+        sidecars: Json<Vec<StagedSidecar>>,
     }
 }
 
-pub(crate) async fn staging(conn: &mut Connection) -> sqlx::Result<Vec<Build>> {
-    Select::new().is("state", "STAGING").all(conn).await
+/// A sidecar that a buildpack declares, as staging reports it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StagedSidecar {
+    pub name: String,
+    pub command: String,
+    pub process_types: Vec<String>,
+    /// MB.
+    #[serde(default)]
+    pub memory: Option<i64>,
+}
+
+pub(crate) async fn staging(conn: &mut Connection) -> sqlx::Result<Readable<Build>> {
+    Select::new().is("state", "STAGING").readable(conn).await
 }
 
 pub(crate) async fn staging_of_app(
@@ -57,11 +70,4 @@ pub(crate) async fn droplet_of_app(
         .is("app_guid", app)
         .first(conn)
         .await
-}
-
-pub(crate) async fn droplets_of_app(
-    conn: &mut Connection,
-    app: &str,
-) -> sqlx::Result<Vec<Droplet>> {
-    Select::new().is("app_guid", app).all(conn).await
 }

@@ -1,6 +1,6 @@
 //! Deployments: one app's way from one web process to the next.
 
-use super::{Connection, Json, Select, rows};
+use super::{Connection, Json, Readable, Select, rows};
 use crate::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +24,8 @@ pub(crate) struct Options {
     pub log_rate_limit_in_bytes_per_second: Option<i64>,
 }
 
-pub(crate) async fn active(conn: &mut Connection) -> sqlx::Result<Vec<Deployment>> {
-    Select::new().is("state", "ACTIVE").all(conn).await
+pub(crate) async fn active(conn: &mut Connection) -> sqlx::Result<Readable<Deployment>> {
+    Select::new().is("state", "ACTIVE").readable(conn).await
 }
 
 pub(crate) async fn active_of_app(

@@ -7,6 +7,7 @@
 pub(crate) mod app;
 pub(crate) mod audit_event;
 pub(crate) mod build;
+pub(crate) mod cleanup;
 pub(crate) mod deployment;
 pub(crate) mod domain;
 pub(crate) mod organization;
@@ -20,12 +21,14 @@ mod row;
 mod schema;
 mod select;
 pub(crate) mod sight;
+pub(crate) mod sidecar;
 pub(crate) mod space;
 pub(crate) mod task;
 pub(crate) mod usage;
+pub(crate) mod usage_event;
 
 pub(crate) use row::{Json, Row, by_guid, column, delete, insert, rows, update};
-pub(crate) use select::{Arg, Select, execute};
+pub(crate) use select::{Arg, Broken, Readable, Select, execute};
 pub(crate) use sqlx::SqliteConnection as Connection;
 
 use sqlx::pool::PoolConnection;
@@ -52,7 +55,7 @@ pub(crate) struct Db {
 impl Db {
     pub(crate) async fn open(path: &Path, patience: Duration) -> anyhow::Result<Self> {
         Ok(Self {
-            database: kit::db::Database::open(path, schema::STATEMENTS).await?,
+            database: kit::db::Database::open(path, &schema::statements()).await?,
             readers: kit::db::readers(path, READERS, WAIT_FOR_READER),
             patience,
         })
@@ -107,7 +110,9 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    pub(crate) async fn commit(self) -> sqlx::Result<()> {
+    /// Durable when this returns, together with the usage events of what changed.
+    pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
+        usage_event::settle(&mut self.inner).await?;
         self.inner.commit().await
     }
 }

@@ -1,6 +1,6 @@
 //! Processes, and the desired LRPs that must go away.
 
-use super::{Arg, Connection, Json, Select, execute, rows};
+use super::{Arg, Connection, Json, Readable, Select, execute, rows};
 use crate::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
@@ -49,8 +49,8 @@ pub(crate) async fn of_type(
 }
 
 /// All processes of started apps.
-pub(crate) async fn started(conn: &mut Connection) -> sqlx::Result<Vec<Process>> {
-    Select::new().and("app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL)", []).all(conn).await
+pub(crate) async fn started(conn: &mut Connection) -> sqlx::Result<Readable<Process>> {
+    Select::new().and("app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL)", []).readable(conn).await
 }
 
 /// Notes that a desired LRP must be removed; the driver does it after the commit and clears the note.

@@ -14,7 +14,16 @@ macro_rules! table {
     };
 }
 
-pub(super) const STATEMENTS: &[&str] = &[
+/// All statements; those of the usage events need the other tables.
+pub(super) fn statements() -> Vec<&'static str> {
+    STATEMENTS
+        .iter()
+        .chain(super::usage_event::SCHEMA)
+        .copied()
+        .collect()
+}
+
+const STATEMENTS: &[&str] = &[
     table!("organization_quotas", "name TEXT NOT NULL UNIQUE, limits TEXT NOT NULL"),
     table!("organizations", "name TEXT NOT NULL UNIQUE COLLATE NOCASE, suspended INTEGER NOT NULL, quota_guid TEXT NOT NULL, metadata TEXT NOT NULL"),
     table!(
@@ -54,6 +63,11 @@ pub(super) const STATEMENTS: &[&str] = &[
          metadata TEXT NOT NULL"
     ),
     "CREATE INDEX IF NOT EXISTS processes_by_app ON processes (app_guid, type)",
+    table!(
+        "sidecars",
+        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, name TEXT NOT NULL, command TEXT NOT NULL, memory_in_mb INTEGER, origin TEXT NOT NULL,
+         process_types TEXT NOT NULL, UNIQUE (app_guid, name)"
+    ),
     "CREATE TABLE IF NOT EXISTS stale_lrps (process_guid TEXT NOT NULL, lrp_guid TEXT NOT NULL PRIMARY KEY)",
     table!(
         "routes",
@@ -80,6 +94,7 @@ pub(super) const STATEMENTS: &[&str] = &[
         "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, package_guid TEXT, state TEXT NOT NULL, error TEXT, stack TEXT, buildpacks TEXT NOT NULL,
          process_types TEXT NOT NULL, execution_metadata TEXT NOT NULL, checksum TEXT, metadata TEXT NOT NULL"
     ),
+    "ALTER TABLE droplets ADD COLUMN sidecars TEXT NOT NULL DEFAULT '[]'",
     table!(
         "builds",
         "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, package_guid TEXT NOT NULL, droplet_guid TEXT, state TEXT NOT NULL, error TEXT, buildpacks TEXT NOT NULL,
@@ -117,6 +132,28 @@ pub(super) const STATEMENTS: &[&str] = &[
          target_name TEXT NOT NULL, data TEXT NOT NULL, space_guid TEXT NOT NULL, organization_guid TEXT NOT NULL"
     ),
     "CREATE INDEX IF NOT EXISTS audit_events_by_target ON audit_events (target_guid)",
+    table!(
+        "app_usage_events",
+        "state TEXT NOT NULL, previous_state TEXT, app_guid TEXT NOT NULL, app_name TEXT NOT NULL, process_guid TEXT, process_type TEXT, space_guid TEXT NOT NULL,
+         space_name TEXT NOT NULL, organization_guid TEXT NOT NULL, buildpack_guid TEXT, buildpack_name TEXT, task_guid TEXT, task_name TEXT, memory_in_mb INTEGER NOT NULL,
+         previous_memory_in_mb INTEGER, instances INTEGER NOT NULL, previous_instances INTEGER"
+    ),
+    "CREATE INDEX IF NOT EXISTS app_usage_events_by_age ON app_usage_events (created_at)",
+    "CREATE INDEX IF NOT EXISTS audit_events_by_age ON audit_events (created_at)",
+    "CREATE INDEX IF NOT EXISTS jobs_by_age ON jobs (updated_at)",
+    "CREATE INDEX IF NOT EXISTS droplets_by_app ON droplets (app_guid)",
+    "CREATE INDEX IF NOT EXISTS packages_by_app ON packages (app_guid)",
+    "CREATE INDEX IF NOT EXISTS builds_by_app ON builds (app_guid)",
+    "CREATE INDEX IF NOT EXISTS deployments_by_app ON deployments (app_guid)",
+    "CREATE INDEX IF NOT EXISTS tasks_by_app ON tasks (app_guid)",
+    // Whatever deletes or expires a row, the clean-up finds its file here.
+    "CREATE TABLE IF NOT EXISTS dead_blobs (kind TEXT NOT NULL, guid TEXT NOT NULL, PRIMARY KEY (kind, guid))",
+    "CREATE TRIGGER IF NOT EXISTS dead_package AFTER DELETE ON packages BEGIN INSERT OR IGNORE INTO dead_blobs (kind, guid) VALUES ('packages', OLD.guid); END",
+    "CREATE TRIGGER IF NOT EXISTS dead_droplet AFTER DELETE ON droplets BEGIN INSERT OR IGNORE INTO dead_blobs (kind, guid) VALUES ('droplets', OLD.guid); END",
+    "CREATE TRIGGER IF NOT EXISTS expired_package AFTER UPDATE OF state ON packages WHEN NEW.state = 'EXPIRED'
+        BEGIN INSERT OR IGNORE INTO dead_blobs (kind, guid) VALUES ('packages', NEW.guid); END",
+    "CREATE TRIGGER IF NOT EXISTS expired_droplet AFTER UPDATE OF state ON droplets WHEN NEW.state = 'EXPIRED'
+        BEGIN INSERT OR IGNORE INTO dead_blobs (kind, guid) VALUES ('droplets', NEW.guid); END",
     table!("stacks", "name TEXT NOT NULL UNIQUE, description TEXT NOT NULL, is_default INTEGER NOT NULL, metadata TEXT NOT NULL"),
     table!(
         "buildpacks",

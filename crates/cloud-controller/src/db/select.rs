@@ -2,7 +2,7 @@
 
 use super::{Connection, Row};
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Sqlite};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite};
 
 /// A bound value.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,21 @@ impl From<i64> for Arg {
     fn from(value: i64) -> Self {
         Self::Int(value)
     }
+}
+
+/// Rows that could be decoded, and those that could not.
+#[derive(Clone, Debug)]
+pub(crate) struct Readable<R> {
+    pub rows: Vec<R>,
+    pub broken: Vec<Broken>,
+}
+
+/// A row that cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// `None` when not even its guid can be read.
+    pub guid: Option<String>,
+    pub problem: String,
 }
 
 /// Conditions are joined with AND; a `?` in a condition stands for the next argument.
@@ -137,6 +152,33 @@ impl Select {
         sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?)
             .fetch_all(conn)
             .await
+    }
+
+    /// As `all`; a row that cannot be decoded does not hide the others. For loops over what many tenants own.
+    pub(crate) async fn readable<R: Row>(
+        &self,
+        conn: &mut Connection,
+    ) -> sqlx::Result<Readable<R>> {
+        let sql = format!(
+            "SELECT {}{}{}",
+            R::COLUMNS.join(", "),
+            self.tail::<R>(),
+            self.order_by()
+        );
+        let found = sqlx::query_with(AssertSqlSafe(sql), self.arguments()?)
+            .fetch_all(conn)
+            .await?;
+        let (mut rows, mut broken) = (Vec::with_capacity(found.len()), Vec::new());
+        for row in &found {
+            match R::from_row(row) {
+                Ok(decoded) => rows.push(decoded),
+                Err(error) => broken.push(Broken {
+                    guid: row.try_get("guid").ok(),
+                    problem: format!("a row of table {} cannot be read: {error}", R::TABLE),
+                }),
+            }
+        }
+        Ok(Readable { rows, broken })
     }
 
     pub(crate) async fn first<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Option<R>> {

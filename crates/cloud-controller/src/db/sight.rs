@@ -15,8 +15,10 @@ use super::platform::{Buildpack, FeatureFlag, Job, SecurityGroup, Stack};
 use super::process::Process;
 use super::role::{Role, User};
 use super::route::Route;
+use super::sidecar::Sidecar;
 use super::space::Space;
 use super::task::Task;
+use super::usage_event::AppUsageEvent;
 use super::{Connection, Row, by_guid};
 
 /// A table whose rows callers may look at.
@@ -242,6 +244,7 @@ of_app! {
     Build = "Build",
     Deployment = "Deployment",
     Task = "Task",
+    Sidecar = "Sidecar",
 }
 
 /// Every caller sees every row; only the platform's admins may change one.
@@ -267,6 +270,8 @@ of_platform! {
     Job = "Job" seen "",
     User = "User" seen "(guid = ? OR guid IN (SELECT o.user_guid FROM roles o WHERE o.organization_guid IN
         (SELECT m.organization_guid FROM roles m WHERE m.user_guid = ? AND m.organization_guid IS NOT NULL)))",
+    // For those who read everything.
+    AppUsageEvent = "App usage event" seen "1 = 0",
     SecurityGroup = "Security group" seen concat!(
         "(running = 1 OR staging = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid IN (", readable_spaces!(), ")))"
     ),

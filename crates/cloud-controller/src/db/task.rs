@@ -1,6 +1,6 @@
 //! Tasks: one-off commands of an app.
 
-use super::{Connection, Json, Select, rows};
+use super::{Connection, Json, Readable, Select, rows};
 use crate::metadata::Metadata;
 
 rows! {
@@ -11,10 +11,10 @@ rows! {
     }
 }
 
-pub(crate) async fn open(conn: &mut Connection) -> sqlx::Result<Vec<Task>> {
+pub(crate) async fn open(conn: &mut Connection) -> sqlx::Result<Readable<Task>> {
     Select::new()
         .any("state", ["PENDING", "RUNNING", "CANCELING"])
-        .all(conn)
+        .readable(conn)
         .await
 }
 

@@ -17,8 +17,12 @@ pub(crate) mod task;
 pub(crate) mod usage;
 
 mod events;
+mod fault;
+mod freshness;
+mod pass;
 pub(crate) mod rollout;
 mod sync;
+pub(crate) mod troubles;
 
 use crate::controller::Cc;
 use kit::CancellationToken;
@@ -42,8 +46,9 @@ pub(crate) async fn run(cc: Cc, shutdown: CancellationToken) {
 
 async fn keep_syncing(cc: &Cc, shutdown: &CancellationToken) {
     let nudge = cc.driver.nudge();
+    let mut sync = sync::Sync::new();
     while !shutdown.is_cancelled() {
-        let pause = match sync::run(cc).await {
+        let pause = match sync.run(cc).await {
             Ok(()) => cc.settings.sync_interval,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "diego-sync-failed");

@@ -12,7 +12,7 @@ use super::recipe_routes::{Routes, routes_json};
 use std::collections::BTreeMap;
 use wire::bbs::{
     Action, CachedDependency, CertificateProperties, Check, CheckDefinition, CodependentAction,
-    DesiredLrp, DesiredLrpUpdate, DownloadAction, EgressUpdate, HttpCheck, LogRateLimit,
+    DesiredLrp, DesiredLrpUpdate, DownloadAction, EgressUpdate, EnvironmentVariable, HttpCheck, LogRateLimit,
     MetricTagDynamic, MetricTagValue, Network, ParallelAction, ResourceLimits, RunAction, TcpCheck,
     TimeoutAction,
 };
@@ -72,6 +72,8 @@ pub struct AppSpec {
     pub log_rate_limit: i64,
     /// Ports the app listens on; empty: 8080.
     pub ports: Vec<u16>,
+    /// Programs that live and die with the process.
+    pub sidecars: Vec<SidecarSpec>,
     /// The user's variables, over those of the running environment group.
     pub environment: BTreeMap<String, String>,
     /// `VCAP_SERVICES` as a JSON object.
@@ -93,7 +95,26 @@ pub struct AppSpec {
     pub api_url: String,
 }
 
+/// A program beside the process, in its container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SidecarSpec {
+    pub name: String,
+    pub command: String,
+    /// Its share of the process's memory; `None`: it may use all of it.
+    pub memory_mb: Option<u32>,
+}
+
 impl AppSpec {
+    /// What the sidecars leave of the memory.
+    pub(super) fn own_memory_mb(&self) -> u32 {
+        let taken: u32 = self
+            .sidecars
+            .iter()
+            .filter_map(|sidecar| sidecar.memory_mb)
+            .sum();
+        self.memory_mb.saturating_sub(taken)
+    }
+
     /// `<process guid>-<version>`: the process guid that Diego knows.
     pub fn lrp_guid(&self) -> String {
         lrp_guid(&self.process_guid, &self.version)
@@ -183,7 +204,7 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
         )),
         action: Some(Action {
             codependent: Some(CodependentAction {
-                actions: vec![launch(spec, &ports)],
+                actions: actions(spec, &ports),
                 ..Default::default()
             }),
             ..Default::default()
@@ -247,17 +268,33 @@ pub fn cpu_weight(memory_mb: u32) -> u32 {
     100 * memory_mb.clamp(128, 8192) / 8192
 }
 
-fn launch(spec: &AppSpec, ports: &[u16]) -> Action {
+/// The process first, then its sidecars; the end of one ends all.
+fn actions(spec: &AppSpec, ports: &[u16]) -> Vec<Action> {
+    let source = format!("APP/PROC/{}", spec.process_type.to_uppercase());
+    let env = environment::running(spec, ports[0], spec.own_memory_mb());
+    let mut actions = vec![launch(&spec.command, env, source.clone())];
+    for sidecar in &spec.sidecars {
+        let memory_mb = sidecar.memory_mb.unwrap_or(spec.memory_mb);
+        actions.push(launch(
+            &sidecar.command,
+            environment::running(spec, ports[0], memory_mb),
+            format!("{source}/SIDECAR/{}", sidecar.name.to_uppercase()),
+        ));
+    }
+    actions
+}
+
+fn launch(command: &str, env: Vec<EnvironmentVariable>, log_source: String) -> Action {
     run(RunAction {
         path: format!("{LIFECYCLE_DIR}/launcher"),
-        args: vec!["app".into(), spec.command.clone(), String::new()],
-        env: environment::running(spec, ports[0]),
+        args: vec!["app".into(), command.to_owned(), String::new()],
+        env,
         resource_limits: Some(ResourceLimits {
             nofile: Some(FILE_DESCRIPTORS),
             nproc: None,
         }),
         user: USER.into(),
-        log_source: format!("APP/PROC/{}", spec.process_type.to_uppercase()),
+        log_source,
         ..Default::default()
     })
 }

@@ -15,15 +15,15 @@ pub fn global() -> Vec<EnvironmentVariable> {
 }
 
 /// Of a running process: the user's variables never replace the platform's.
-pub(super) fn running(spec: &AppSpec, port: u16) -> Vec<EnvironmentVariable> {
+pub(super) fn running(spec: &AppSpec, port: u16, memory_mb: u32) -> Vec<EnvironmentVariable> {
     let mut variables = spec.environment.clone();
     let limits = Limits {
-        memory_mb: spec.memory_mb,
+        memory_mb,
         disk_mb: spec.disk_mb,
     };
     platform(
         &mut variables,
-        &vcap_application(spec),
+        &vcap_application_within(spec, memory_mb),
         &spec.services,
         limits,
     );
@@ -55,6 +55,11 @@ pub(super) struct Limits {
 
 /// `VCAP_APPLICATION` of a process; the API shows the same in an app's environment.
 pub fn vcap_application(spec: &AppSpec) -> Value {
+    vcap_application_within(spec, spec.own_memory_mb())
+}
+
+/// As a program with this share of the memory sees it.
+fn vcap_application_within(spec: &AppSpec, memory_mb: u32) -> Value {
     let uris: Vec<&str> = spec
         .routes
         .http
@@ -66,7 +71,7 @@ pub fn vcap_application(spec: &AppSpec) -> Value {
         &spec.api_url,
         &uris,
         Limits {
-            memory_mb: spec.memory_mb,
+            memory_mb,
             disk_mb: spec.disk_mb,
         },
     );

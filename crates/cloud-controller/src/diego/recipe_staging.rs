@@ -9,6 +9,7 @@ use super::recipe::{
 };
 use super::recipe_egress::{self, RuleError};
 use super::recipe_environment::{self as environment, FILE_DESCRIPTORS, Limits};
+use crate::db::build::StagedSidecar;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wire::bbs::{
@@ -194,7 +195,7 @@ pub struct Staged {
     /// Command by process type.
     pub process_types: BTreeMap<String, String>,
     pub execution_metadata: String,
-    pub sidecars: serde_json::Value,
+    pub(crate) sidecars: Vec<StagedSidecar>,
 }
 
 impl Staged {
@@ -239,8 +240,7 @@ struct ResultFile {
     process_types: Option<BTreeMap<String, String>>,
     #[serde(default)]
     execution_metadata: String,
-    #[serde(default)]
-    sidecars: serde_json::Value,
+    sidecars: Option<Vec<StagedSidecar>>,
 }
 
 /// Reads what the BBS posted.
@@ -264,7 +264,7 @@ pub fn parse_staging_result(callback: &TaskCallback) -> Result<Staged, StagingEr
         lifecycle_metadata: result.lifecycle_metadata,
         process_types,
         execution_metadata: result.execution_metadata,
-        sidecars: result.sidecars,
+        sidecars: result.sidecars.unwrap_or_default(),
     })
 }
 

@@ -1,12 +1,13 @@
 //! Rolling deployments: a new web process grows while the old ones shrink, never with more starting than allowed.
 
 use super::instances;
+use super::pass::Pass;
 use crate::actions;
 use crate::controller::Cc;
 use crate::db::deployment::{self, Deployment};
 use crate::db::process::Process;
 use crate::db::{self, Select};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 /// Moves every active deployment one step.
 pub(crate) async fn run(cc: &Cc) -> Result<()> {
@@ -14,22 +15,20 @@ pub(crate) async fn run(cc: &Cc) -> Result<()> {
         let mut conn = cc.db.read_own().await?;
         deployment::active(&mut conn).await?
     };
-    for deployment in active {
-        if let Err(error) = advance(cc, &deployment).await {
-            tracing::warn!(
-                deployment = deployment.guid,
-                error = format!("{error:#}"),
-                "deployment-step-failed"
-            );
-        }
+    let mut pass = Pass::new(&active.broken);
+    for deployment in &active.rows {
+        pass.note(&deployment.guid, advance(cc, deployment).await);
     }
-    Ok(())
+    pass.end(cc, "deployments")
 }
 
 async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
     let (new, old) = {
         let mut conn = cc.db.read_own().await?;
         webs(&mut conn, deployment).await?
+    };
+    let Some(new) = new else {
+        return give_up(cc, deployment).await;
     };
     let lrps = instances::of_processes(cc, std::slice::from_ref(&new)).await?;
     let present = instances::by_index(&new, lrps.get(&new.lrp_guid()).map_or(&[], Vec::as_slice));
@@ -67,11 +66,26 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
+/// Without its new process a deployment can neither go on nor go back: it ends, and the app stays as it runs.
+async fn give_up(cc: &Cc, deployment: &Deployment) -> Result<()> {
+    let mut tx = cc.db.write().await?;
+    let Some(mut deployment) = db::by_guid::<Deployment>(&mut tx, &deployment.guid)
+        .await?
+        .filter(|deployment| deployment.state == "ACTIVE")
+    else {
+        return Ok(());
+    };
+    deployment.error = Some("the deploying process is gone".to_owned());
+    actions::deployment::finalize(&mut tx, &mut deployment, "CANCELED").await?;
+    tx.commit().await?;
+    Ok(())
+}
+
 /// The deploying web process, and the others (oldest first).
 async fn webs(
     conn: &mut db::Connection,
     deployment: &Deployment,
-) -> Result<(Process, Vec<Process>)> {
+) -> Result<(Option<Process>, Vec<Process>)> {
     let webs: Vec<Process> = Select::new()
         .is("app_guid", &deployment.app_guid)
         .is("type", "web")
@@ -80,12 +94,7 @@ async fn webs(
     let (new, old): (Vec<Process>, Vec<Process>) = webs
         .into_iter()
         .partition(|process| Some(&process.guid) == deployment.deploying_process_guid.as_ref());
-    Ok((
-        new.into_iter()
-            .next()
-            .context("the deploying process is gone")?,
-        old,
-    ))
+    Ok((new.into_iter().next(), old))
 }
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,10 @@
 //! From database rows to the recipes' input.
 
 use super::driver::Driver;
-use super::recipe::{AppIdentity, AppSpec, Artifact, CheckKind, HealthCheck, ReadinessCheck};
+use super::recipe::{
+    AppIdentity, AppSpec, Artifact, CheckKind, HealthCheck, ReadinessCheck, SidecarSpec,
+};
+use super::recipe_egress;
 use super::recipe_routes::{HttpRoute, Routes};
 use crate::clock;
 use crate::db::app::App;
@@ -10,8 +13,9 @@ use crate::db::organization::Organization;
 use crate::db::platform::{self, SecurityGroup};
 use crate::db::process::{self, Process};
 use crate::db::route::{self, Mapping};
+use crate::db::sidecar::{self, Sidecar};
 use crate::db::space::Space;
-use crate::db::{self, Connection};
+use crate::db::{self, Connection, Select};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 
@@ -44,14 +48,38 @@ pub(crate) async fn environment(
     Ok(variables)
 }
 
-/// The rules of all security groups that hold for a space in a phase.
+/// The rules of all security groups that hold for a space in a phase. A group that is wrong allows nothing: a global one
+/// would otherwise stop every app ([`broken_groups`] reports them).
 pub(crate) async fn egress(
     conn: &mut Connection,
     space: &str,
     phase: &str,
 ) -> Result<Vec<serde_json::Value>> {
-    let groups: Vec<SecurityGroup> = platform::groups_for(space, phase).all(conn).await?;
-    Ok(groups.into_iter().flat_map(|group| group.rules.0).collect())
+    let groups = platform::groups_for(space, phase)
+        .readable::<SecurityGroup>(conn)
+        .await?;
+    Ok(groups
+        .rows
+        .into_iter()
+        .filter(|group| recipe_egress::rules(&group.rules.0).is_ok())
+        .flat_map(|group| group.rules.0)
+        .collect())
+}
+
+/// Security groups that cannot be read or whose rules are wrong, with what is wrong.
+pub(crate) async fn broken_groups(conn: &mut Connection) -> Result<BTreeMap<String, String>> {
+    let groups = Select::new().readable::<SecurityGroup>(conn).await?;
+    let wrong = groups.rows.iter().filter_map(|group| {
+        let error = recipe_egress::rules(&group.rules.0).err()?;
+        Some((group.guid.clone(), format!("{}: {error}", group.name)))
+    });
+    let broken = groups.broken.iter().map(|broken| {
+        (
+            broken.guid.clone().unwrap_or_default(),
+            broken.problem.clone(),
+        )
+    });
+    Ok(wrong.chain(broken).collect())
 }
 
 impl Driver {
@@ -125,6 +153,7 @@ impl Driver {
             disk_mb: count(process.disk_in_mb),
             log_rate_limit: process.log_rate_limit,
             ports: ports(&mappings),
+            sidecars: sidecars(conn, process).await?,
             environment: environment(conn, "running", app).await?,
             services: serde_json::json!({}),
             health_check: health_check(&process.health_check.0),
@@ -151,6 +180,20 @@ impl Driver {
             api_url: self.api_url().to_owned(),
         })
     }
+}
+
+async fn sidecars(conn: &mut Connection, process: &Process) -> Result<Vec<SidecarSpec>> {
+    let beside = sidecar::beside(&process.app_guid, &process.r#type)
+        .all::<Sidecar>(conn)
+        .await?;
+    Ok(beside
+        .into_iter()
+        .map(|sidecar| SidecarSpec {
+            name: sidecar.name,
+            command: sidecar.command,
+            memory_mb: sidecar.memory_in_mb.map(count),
+        })
+        .collect())
 }
 
 fn count(number: i64) -> u32 {

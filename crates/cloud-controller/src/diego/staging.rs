@@ -1,5 +1,7 @@
 //! Staging: a build becomes a task; its callback makes a droplet or says why not.
 
+use super::fault;
+use super::pass::Pass;
 use super::recipe::{Artifact, STAGING_DOMAIN};
 use super::recipe_staging::{self, Staged, StagingError, StagingSpec, TaskCallback};
 use super::spec;
@@ -30,25 +32,27 @@ pub(crate) async fn start(cc: &Cc, build: &Build) {
     }
 }
 
+/// A build that can never be desired fails, so that its owner learns why.
 async fn desire(cc: &Cc, build: &Build) -> Result<()> {
+    match try_desire(cc, build).await {
+        Err(error) if fault::is_of_row(&error) => {
+            let description = format!("Staging error: {error:#}");
+            let problem = StagingError {
+                id: "StagingError",
+                description,
+            };
+            fail(cc, &build.guid, &problem).await
+        }
+        result => result,
+    }
+}
+
+async fn try_desire(cc: &Cc, build: &Build) -> Result<()> {
     let spec = {
         let mut conn = cc.db.read_own().await?;
         staging_spec(cc, &mut conn, build).await?
     };
-    let definition = match recipe_staging::task_definition(&spec) {
-        Ok(definition) => definition,
-        Err(error) => {
-            return fail(
-                cc,
-                &build.guid,
-                &StagingError {
-                    id: "StagingError",
-                    description: format!("Staging error: {error}"),
-                },
-            )
-            .await;
-        }
-    };
+    let definition = recipe_staging::task_definition(&spec)?;
     match cc
         .bbs
         .desire_task(&build.guid, STAGING_DOMAIN, definition)
@@ -128,8 +132,17 @@ pub(crate) async fn completed(cc: &Cc, build_guid: &str, callback: &TaskCallback
 
 async fn succeed(cc: &Cc, build_guid: &str, staged: Staged) -> Result<()> {
     let mut tx = cc.db.write().await?;
-    let Some((mut build, mut droplet)) = open_build(&mut tx, build_guid).await? else {
+    let Some((mut build, droplet)) = open_build(&mut tx, build_guid).await? else {
         return Ok(());
+    };
+    let Some(mut droplet) = droplet else {
+        drop(tx);
+        let description = "Staging error: the build's droplet is gone".to_owned();
+        let problem = StagingError {
+            id: "StagingError",
+            description,
+        };
+        return fail(cc, build_guid, &problem).await;
     };
     let web = process::of_type(&mut tx, &build.app_guid, "web").await?;
     let command = web
@@ -164,9 +177,10 @@ async fn succeed(cc: &Cc, build_guid: &str, staged: Staged) -> Result<()> {
     droplet.buildpacks.0 = used.collect();
     droplet.process_types.0 = staged.process_types;
     droplet.execution_metadata = staged.execution_metadata;
+    droplet.sidecars.0 = staged.sidecars;
     "STAGED".clone_into(&mut droplet.state);
     "STAGED".clone_into(&mut build.state);
-    finish(cc, tx, build, droplet).await
+    finish(cc, tx, build, Some(droplet)).await
 }
 
 pub(crate) async fn fail(cc: &Cc, build_guid: &str, error: &StagingError) -> Result<()> {
@@ -175,27 +189,33 @@ pub(crate) async fn fail(cc: &Cc, build_guid: &str, error: &StagingError) -> Res
         return Ok(());
     };
     build.error = Some(error.to_string());
-    droplet.error = Some(error.to_string());
-    "FAILED".clone_into(&mut droplet.state);
     "FAILED".clone_into(&mut build.state);
+    if let Some(droplet) = &mut droplet {
+        droplet.error = Some(error.to_string());
+        "FAILED".clone_into(&mut droplet.state);
+    }
     finish(cc, tx, build, droplet).await
 }
 
-async fn finish(cc: &Cc, mut tx: db::Tx, mut build: Build, mut droplet: Droplet) -> Result<()> {
+async fn finish(cc: &Cc, mut tx: db::Tx, mut build: Build, droplet: Option<Droplet>) -> Result<()> {
     build.touch();
-    droplet.touch();
     db::update(&mut tx, &build).await?;
-    db::update(&mut tx, &droplet).await?;
+    if let Some(mut droplet) = droplet {
+        droplet.touch();
+        db::update(&mut tx, &droplet).await?;
+    }
     tx.commit().await?;
+    let droplet = build.droplet_guid.as_deref().unwrap_or_default();
     let line = match &build.error {
-        None => format!("Staged build {} as droplet {}", build.guid, droplet.guid),
+        None => format!("Staged build {} as droplet {droplet}", build.guid),
         Some(error) => format!("Failed to stage build {}: {error}", build.guid),
     };
     cc.log_to_app(&build.app_guid, line);
     Ok(())
 }
 
-async fn open_build(conn: &mut Connection, guid: &str) -> Result<Option<(Build, Droplet)>> {
+/// The build while it is being staged, and its droplet unless that is gone.
+async fn open_build(conn: &mut Connection, guid: &str) -> Result<Option<(Build, Option<Droplet>)>> {
     let Some(build) = db::by_guid::<Build>(conn, guid)
         .await?
         .filter(|build| build.state == "STAGING")
@@ -203,48 +223,48 @@ async fn open_build(conn: &mut Connection, guid: &str) -> Result<Option<(Build, 
         return Ok(None);
     };
     let droplet = db::by_guid(conn, build.droplet_guid.as_deref().unwrap_or_default()).await?;
-    Ok(droplet.map(|droplet| (build, droplet)))
+    Ok(Some((build, droplet)))
 }
 
-/// Part of the sync: builds whose task is missing are desired again or given up; those that took too long are ended.
+/// Part of the sync: every open build is brought into step with its task; a build that cannot be is skipped and reported.
+/// Tasks that belong to no open build are cancelled.
 pub(crate) async fn repair(cc: &Cc, tasks: &HashSet<String>) -> Result<()> {
     let builds = {
         let mut conn = cc.db.read_own().await?;
         build::staging(&mut conn).await?
     };
-    let age = |build: &Build| {
-        Duration::from_micros(u64::try_from(clock::now() - build.created_at).unwrap_or_default())
-    };
-    for build in builds {
-        if age(&build) > cc.settings.staging_timeout + Duration::from_secs(30) {
-            let _ = cc.bbs.cancel_task(&build.guid).await;
-            let description = format!(
-                "Staging error: staging took longer than {} seconds",
-                cc.settings.staging_timeout.as_secs()
-            );
-            fail(
-                cc,
-                &build.guid,
-                &StagingError {
-                    id: "StagingTimeExpired",
-                    description,
-                },
-            )
-            .await?;
-        } else if !tasks.contains(&build.guid) && age(&build) < DESIRE_AGAIN {
-            desire(cc, &build).await?;
-        } else if !tasks.contains(&build.guid) {
-            let description = "Staging error: the staging task was lost; push again".to_owned();
-            fail(
-                cc,
-                &build.guid,
-                &StagingError {
-                    id: "StagingError",
-                    description,
-                },
-            )
-            .await?;
-        }
+    let mut pass = Pass::new(&builds.broken);
+    for build in &builds.rows {
+        let has_task = tasks.contains(&build.guid);
+        pass.note(&build.guid, repair_one(cc, build, has_task).await);
     }
-    Ok(())
+    if pass.knows_all_guids() {
+        let open = builds.rows.iter().map(|build| build.guid.as_str());
+        pass.cancel_unknown(cc, tasks, open).await;
+    }
+    pass.end(cc, "builds")
+}
+
+/// Whether its task is missing decides: desired again while it is young, else given up. What took too long is ended.
+async fn repair_one(cc: &Cc, build: &Build, has_task: bool) -> Result<()> {
+    let age =
+        Duration::from_micros(u64::try_from(clock::now() - build.created_at).unwrap_or_default());
+    let (id, description) = if age > cc.settings.staging_timeout + Duration::from_secs(30) {
+        let _ = cc.bbs.cancel_task(&build.guid).await;
+        let limit = cc.settings.staging_timeout.as_secs();
+        (
+            "StagingTimeExpired",
+            format!("Staging error: staging took longer than {limit} seconds"),
+        )
+    } else if has_task {
+        return Ok(());
+    } else if age < DESIRE_AGAIN {
+        return desire(cc, build).await;
+    } else {
+        (
+            "StagingError",
+            "Staging error: the staging task was lost; push again".to_owned(),
+        )
+    };
+    fail(cc, &build.guid, &StagingError { id, description }).await
 }

@@ -1,75 +1,181 @@
 //! The repair: compares what users want with what the BBS has, and lets the driver bring each difference into step.
-//! Only a run without errors makes the domains fresh; without that, cells leave unknown work alone.
+//!
+//! A row that is wrong is skipped and reported; the rest goes on. A pass that the BBS or the database breaks marks no
+//! domain fresh; without that, cells leave unknown work alone. [`super::freshness`] decides for passes that skipped something.
 
-use super::recipe::{APPS_DOMAIN, DOMAIN_TTL_SECONDS, STAGING_DOMAIN, TASKS_DOMAIN};
+use super::fault;
+use super::freshness::{Freshness, Missing};
+use super::recipe::{
+    APPS_DOMAIN, DOMAIN_TTL_SECONDS, STAGING_DOMAIN, TASKS_DOMAIN, process_guid_of,
+};
+use super::troubles::Skipped;
 use super::{staging, task};
 use crate::clock;
 use crate::controller::Cc;
-use crate::db::process;
+use crate::db::process::Process;
+use crate::db::{Broken, Readable, process};
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use wire::bbs::{DesiredLrpsRequest, TasksRequest};
+use std::time::Instant;
+use wire::bbs::{ActualLrpsRequest, DesiredLrpsRequest, TasksRequest};
 
-pub(crate) async fn run(cc: &Cc) -> Result<()> {
-    lrps(cc).await.context("sync LRPs")?;
-    tasks(cc).await.context("sync tasks")?;
-    cc.bbs
-        .upsert_domain(APPS_DOMAIN, DOMAIN_TTL_SECONDS)
-        .await?;
-    cc.bbs
-        .upsert_domain(TASKS_DOMAIN, DOMAIN_TTL_SECONDS)
-        .await?;
-    Ok(())
+/// What the sync remembers between its passes.
+#[derive(Debug)]
+pub(super) struct Sync {
+    /// When this Cloud Controller began, in microseconds since the epoch.
+    began: i64,
+    freshness: Freshness,
 }
 
-async fn lrps(cc: &Cc) -> Result<()> {
-    let infos = cc
-        .bbs
-        .scheduling_infos(&DesiredLrpsRequest {
-            domain: APPS_DOMAIN.to_owned(),
-            ..DesiredLrpsRequest::default()
-        })
-        .await?;
-    let has = infos
+impl Sync {
+    pub(super) fn new() -> Self {
+        Self {
+            began: clock::now(),
+            freshness: Freshness::default(),
+        }
+    }
+
+    /// One pass. LRPs and tasks do not wait for each other's success.
+    pub(super) async fn run(&mut self, cc: &Cc) -> Result<()> {
+        let lrps = self.apps(cc).await.context("sync LRPs");
+        let tasks = tasks(cc).await.context("sync tasks");
+        lrps.and(tasks)
+    }
+
+    async fn apps(&mut self, cc: &Cc) -> Result<()> {
+        let has = desired(cc).await?;
+        let (found, stale) = {
+            let mut conn = cc.db.read_own().await?;
+            let wrong = super::spec::broken_groups(&mut conn).await?;
+            cc.troubles.report("security_groups", wrong, &cc.emitter);
+            (
+                process::started(&mut conn).await?,
+                process::processes_with_stale_lrps(&mut conn).await?,
+            )
+        };
+        let wanted: Vec<Wanted> = found.rows.iter().map(Wanted::from).collect();
+        let lrps = wanted.iter().map(|wanted| wanted.lrp.clone()).collect();
+        self.freshness.saw(has.keys(), &lrps);
+        let plan = plan(&wanted, &found.broken, &has, stale);
+        let done = carry_out(cc, &plan, &found).await;
+        let missing = missing(&wanted, &found.broken, &has, &done.skipped, self.began);
+        report(cc, &found.rows, done.skipped);
+        anyhow::ensure!(
+            done.failures == 0,
+            "{} of {} differences could not be repaired",
+            done.failures,
+            plan.converge.len() + plan.remove.len()
+        );
+        if self.may_be_fresh(cc, &missing, &found.broken).await? {
+            cc.bbs
+                .upsert_domain(APPS_DOMAIN, DOMAIN_TTL_SECONDS)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the BBS about instances only when something is missing.
+    async fn may_be_fresh(
+        &mut self,
+        cc: &Cc,
+        missing: &[Missing],
+        broken: &[Broken],
+    ) -> Result<bool> {
+        let nameless = broken.iter().any(|broken| broken.guid.is_none());
+        let running = if missing.is_empty() {
+            Vec::new()
+        } else {
+            let request = ActualLrpsRequest {
+                domain: APPS_DOMAIN.to_owned(),
+                ..ActualLrpsRequest::default()
+            };
+            cc.bbs.actual_lrps(&request).await?
+        };
+        let lrps: BTreeSet<String> = running
+            .into_iter()
+            .map(|lrp| lrp.key.unwrap_or_default().process_guid)
+            .collect();
+        let runs = |guid: &str| lrps.contains(guid) || has_lrp_of(lrps.iter(), guid);
+        let held = self.freshness.held(missing, runs, Instant::now());
+        if nameless || !held.is_empty() {
+            tracing::warn!(
+                ?held,
+                unreadable_without_guid = nameless,
+                "domain-not-marked-fresh: instances of these may be running"
+            );
+        }
+        Ok(!nameless && held.is_empty())
+    }
+}
+
+/// Annotation by LRP guid, as the BBS has them.
+async fn desired(cc: &Cc) -> Result<BTreeMap<String, String>> {
+    let request = DesiredLrpsRequest {
+        domain: APPS_DOMAIN.to_owned(),
+        ..DesiredLrpsRequest::default()
+    };
+    let infos = cc.bbs.scheduling_infos(&request).await?;
+    Ok(infos
         .into_iter()
         .map(|info| (info.key.unwrap_or_default().process_guid, info.annotation))
-        .collect();
-    let (wanted, stale) = {
-        let mut conn = cc.db.read_own().await?;
-        let processes = process::started(&mut conn).await?;
-        let wanted: Vec<Wanted> = processes
-            .into_iter()
-            .map(|process| Wanted {
-                lrp: process.lrp_guid(),
-                annotation: clock::annotation(process.updated_at),
-                process: process.guid,
-            })
-            .collect();
-        (wanted, process::processes_with_stale_lrps(&mut conn).await?)
-    };
-    let plan = plan(&wanted, &has, stale);
-    let mut failures = 0;
-    for process in &plan.converge {
-        failures += usize::from(report(process, cc.driver.converge(process).await));
-    }
-    for lrp in &plan.remove {
-        failures += usize::from(report(lrp, cc.driver.remove_surplus(lrp).await));
-    }
-    anyhow::ensure!(
-        failures == 0,
-        "{failures} of {} differences could not be repaired",
-        plan.converge.len() + plan.remove.len()
-    );
-    Ok(())
+        .collect())
 }
 
-/// Whether it failed.
-fn report(what: &str, result: Result<()>) -> bool {
-    result
-        .inspect_err(|error| {
-            tracing::warn!(what, error = format!("{error:#}"), "diego-repair-failed")
-        })
-        .is_err()
+/// What came of a plan: rows that are wrong, by process guid, and steps that failed for another reason.
+#[derive(Debug, Default)]
+struct Done {
+    skipped: Skipped,
+    failures: usize,
+}
+
+async fn carry_out(cc: &Cc, plan: &Plan, found: &Readable<Process>) -> Done {
+    let mut done = Done::default();
+    for broken in &found.broken {
+        let guid = broken.guid.clone().unwrap_or_else(|| "?".to_owned());
+        done.skipped.insert(guid, broken.problem.clone());
+    }
+    for process in &plan.converge {
+        done.note(process, cc.driver.converge(process).await);
+    }
+    for lrp in &plan.remove {
+        done.note(process_guid_of(lrp), cc.driver.remove_surplus(lrp).await);
+    }
+    done
+}
+
+impl Done {
+    fn note(&mut self, process: &str, result: Result<()>) {
+        match result {
+            Ok(()) => {}
+            Err(error) if fault::is_of_row(&error) => {
+                self.skipped
+                    .insert(process.to_owned(), format!("{error:#}"));
+            }
+            Err(error) => {
+                tracing::warn!(process, error = format!("{error:#}"), "diego-repair-failed");
+                self.failures += 1;
+            }
+        }
+    }
+}
+
+/// Reports what was skipped, to the log once and to the app's own log once.
+fn report(cc: &Cc, processes: &[Process], skipped: Skipped) {
+    let new = cc
+        .troubles
+        .report("processes", skipped.clone(), &cc.emitter);
+    for process in processes
+        .iter()
+        .filter(|process| new.contains(&process.guid))
+    {
+        cc.log_to_app(
+            &process.app_guid,
+            format!(
+                "Process \"{}\" cannot be brought to Diego: {}",
+                process.r#type, skipped[&process.guid]
+            ),
+        );
+    }
 }
 
 #[derive(Debug)]
@@ -77,6 +183,18 @@ struct Wanted {
     process: String,
     lrp: String,
     annotation: String,
+    updated_at: i64,
+}
+
+impl From<&Process> for Wanted {
+    fn from(process: &Process) -> Self {
+        Self {
+            process: process.guid.clone(),
+            lrp: process.lrp_guid(),
+            annotation: clock::annotation(process.updated_at),
+            updated_at: process.updated_at,
+        }
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -85,30 +203,76 @@ struct Plan {
     remove: BTreeSet<String>,
 }
 
-/// `has`: annotation by LRP guid.
-fn plan(wanted: &[Wanted], has: &BTreeMap<String, String>, stale: Vec<String>) -> Plan {
+/// `has`: annotation by LRP guid. LRPs of a process whose row cannot be read stay.
+fn plan(
+    wanted: &[Wanted],
+    broken: &[Broken],
+    has: &BTreeMap<String, String>,
+    stale: Vec<String>,
+) -> Plan {
     let differs = wanted
         .iter()
         .filter(|wanted| has.get(&wanted.lrp) != Some(&wanted.annotation))
         .map(|wanted| wanted.process.clone());
     let known: HashSet<&String> = wanted.iter().map(|wanted| &wanted.lrp).collect();
+    let unreadable = |lrp: &str| {
+        broken.iter().any(|broken| {
+            broken
+                .guid
+                .as_deref()
+                .is_none_or(|guid| process_guid_of(lrp) == guid)
+        })
+    };
     Plan {
         converge: differs.chain(stale).collect(),
         remove: has
             .keys()
-            .filter(|lrp| !known.contains(lrp))
+            .filter(|lrp| !known.contains(lrp) && !unreadable(lrp))
             .cloned()
             .collect(),
     }
 }
 
+/// What should run, was skipped, and is not in the BBS.
+fn missing(
+    wanted: &[Wanted],
+    broken: &[Broken],
+    has: &BTreeMap<String, String>,
+    skipped: &Skipped,
+    began: i64,
+) -> Vec<Missing> {
+    let uncomputed = wanted
+        .iter()
+        .filter(|wanted| skipped.contains_key(&wanted.process) && !has.contains_key(&wanted.lrp))
+        .map(|wanted| Missing {
+            guid: wanted.lrp.clone(),
+            young: wanted.updated_at >= began,
+        });
+    let unreadable = broken
+        .iter()
+        .filter_map(|broken| broken.guid.clone())
+        .filter(|guid| !has_lrp_of(has.keys(), guid))
+        .map(|guid| Missing { guid, young: false });
+    uncomputed.chain(unreadable).collect()
+}
+
+fn has_lrp_of<'a>(mut lrps: impl Iterator<Item = &'a String>, process: &str) -> bool {
+    lrps.any(|lrp| process_guid_of(lrp) == process)
+}
+
+/// Nothing of the task domains is retired for being unknown, so a row that is wrong never holds their freshness back.
 async fn tasks(cc: &Cc) -> Result<()> {
     let (builds, apps) = (
         task_guids(cc, STAGING_DOMAIN).await?,
         task_guids(cc, TASKS_DOMAIN).await?,
     );
-    staging::repair(cc, &builds).await?;
-    task::repair(cc, &apps).await
+    let staged = staging::repair(cc, &builds).await.context("repair builds");
+    let ran = task::repair(cc, &apps).await.context("repair tasks");
+    staged.and(ran)?;
+    cc.bbs
+        .upsert_domain(TASKS_DOMAIN, DOMAIN_TTL_SECONDS)
+        .await?;
+    Ok(())
 }
 
 async fn task_guids(cc: &Cc, domain: &str) -> Result<HashSet<String>> {
@@ -126,13 +290,17 @@ async fn task_guids(cc: &Cc, domain: &str) -> Result<HashSet<String>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_plan_is_the_difference() {
-        let wanted = |process: &str, version: &str, annotation: &str| Wanted {
+    fn wanted(process: &str, version: &str, annotation: &str) -> Wanted {
+        Wanted {
             process: process.into(),
             lrp: format!("{process}-{version}"),
             annotation: annotation.into(),
-        };
+            updated_at: 10,
+        }
+    }
+
+    #[test]
+    fn the_plan_is_the_difference() {
         let has = BTreeMap::from([
             ("a-1".into(), "x".into()),
             ("b-1".into(), "old".into()),
@@ -146,10 +314,45 @@ mod tests {
                 wanted("c", "2", "x"),
                 wanted("d", "1", "x"),
             ],
+            &[],
             &has,
             vec!["e".into()],
         );
         assert_eq!(plan.converge, ["b", "c", "d", "e"].map(String::from).into());
         assert_eq!(plan.remove, ["c-1", "gone-1"].map(String::from).into());
+    }
+
+    #[test]
+    fn lrps_of_an_unreadable_process_stay() {
+        let has = BTreeMap::from([("a-1".into(), "x".into()), ("b-1".into(), "x".into())]);
+        let broken = |guid: Option<&str>| {
+            vec![Broken {
+                guid: guid.map(str::to_owned),
+                problem: "flipped".into(),
+            }]
+        };
+        let removed = |broken: &[Broken]| plan(&[], broken, &has, Vec::new()).remove;
+        assert_eq!(removed(&broken(Some("a"))), ["b-1".to_owned()].into());
+        assert!(
+            removed(&broken(None)).is_empty(),
+            "whose they are is unknown"
+        );
+    }
+
+    #[test]
+    fn missing_is_what_was_skipped_and_is_not_there() {
+        let has = BTreeMap::from([("a-1".into(), "old".into())]);
+        let skipped = ["a", "b", "c"].map(|guid| (guid.to_owned(), "wrong".to_owned()));
+        let broken = [Broken {
+            guid: Some("c".into()),
+            problem: "flipped".into(),
+        }];
+        let all = [wanted("a", "1", "new"), wanted("b", "1", "new")];
+        let found = missing(&all, &broken, &has, &skipped.into(), 5);
+        let of = |guid: &str, young| Missing {
+            guid: guid.into(),
+            young,
+        };
+        assert_eq!(found, [of("b-1", true), of("c", false)]);
     }
 }

@@ -1,5 +1,7 @@
 //! An app's tasks: one-off commands on its droplet, run by Diego.
 
+use super::fault;
+use super::pass::{self, Pass};
 use super::recipe::{self, AppSpec, TASKS_DOMAIN};
 use super::recipe_staging::TaskCallback;
 use crate::clock;
@@ -25,7 +27,17 @@ pub(crate) async fn start(cc: &Cc, task: &Task) {
     }
 }
 
+/// A task that can never be desired fails, so that its owner learns why.
 async fn desire(cc: &Cc, task: &Task) -> Result<()> {
+    match try_desire(cc, task).await {
+        Err(error) if fault::is_of_row(&error) => {
+            finish(cc, &task.guid, Some(format!("{error:#}"))).await
+        }
+        result => result,
+    }
+}
+
+async fn try_desire(cc: &Cc, task: &Task) -> Result<()> {
     let mut spec = {
         let mut conn = cc.db.read_own().await?;
         let app: App = db::by_guid(&mut conn, &task.app_guid)
@@ -46,6 +58,7 @@ async fn desire(cc: &Cc, task: &Task) -> Result<()> {
         cc.driver.spec(&mut conn, &app, &process, &droplet).await?
     };
     spec.command.clone_from(&task.command);
+    spec.sidecars.clear();
     let callback = format!(
         "{}/internal/v4/tasks/{}/completed",
         cc.settings.internal_url, task.guid
@@ -153,23 +166,34 @@ async fn finish(cc: &Cc, guid: &str, failure: Option<String>) -> Result<()> {
     Ok(())
 }
 
-/// Part of the sync: tasks that the BBS does not have are started when new, else failed.
+/// Part of the sync: tasks that the BBS does not have are started when new, else failed; a task that cannot be is skipped
+/// and reported. Tasks of the BBS that are not open here are cancelled.
 pub(crate) async fn repair(cc: &Cc, tasks: &HashSet<String>) -> Result<()> {
     let open = {
         let mut conn = cc.db.read_own().await?;
         task::open(&mut conn).await?
     };
-    for task in open.into_iter().filter(|task| !tasks.contains(&task.guid)) {
-        if task.state == "PENDING" {
-            desire(cc, &task).await?;
-        } else if clock::now() - task.updated_at > 10_000_000 {
-            finish(
-                cc,
-                &task.guid,
-                Some("Unable to determine completion status".to_owned()),
-            )
-            .await?;
-        }
+    let mut pass = Pass::new(&open.broken);
+    for task in &open.rows {
+        let has_task = tasks.contains(&task.guid);
+        pass.note(&task.guid, repair_one(cc, task, has_task).await);
     }
-    Ok(())
+    if pass.knows_all_guids() {
+        let open = open.rows.iter().map(|task| task.guid.as_str());
+        pass.cancel_unknown(cc, tasks, open).await;
+    }
+    pass.end(cc, "tasks")
+}
+
+async fn repair_one(cc: &Cc, task: &Task, has_task: bool) -> Result<()> {
+    match (task.state.as_str(), has_task) {
+        ("CANCELING", true) => pass::cancel(cc, &task.guid).await,
+        (_, true) => Ok(()),
+        ("PENDING", false) => desire(cc, task).await,
+        (_, false) if clock::now() - task.updated_at > 10_000_000 => {
+            let reason = "Unable to determine completion status".to_owned();
+            finish(cc, &task.guid, Some(reason)).await
+        }
+        (_, false) => Ok(()),
+    }
 }

@@ -215,6 +215,19 @@ impl Foundation {
         }
     }
 
+    /// Writes to the Cloud Controller's database behind its back; returns the number of changed rows.
+    pub(crate) async fn sql(&self, statement: &'static str) -> u64 {
+        let path = self.data.path().join("cc").join("cloud-controller.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(Duration::from_secs(10));
+        let mut conn = <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options)
+            .await
+            .unwrap();
+        let done = sqlx::query(statement).execute(&mut conn).await.unwrap();
+        done.rows_affected()
+    }
+
     /// Status and body; `token` without the scheme.
     pub(crate) async fn call_as(
         &self,
@@ -592,6 +605,7 @@ async fn controller(
         },
         reserved_private_domains: vec!["co.test".to_owned()],
         private_hosts_in_one_space: false,
+        retention: cloud_controller::Retention::default(),
         first_target: Some(cloud_controller::FirstTarget {
             organization: "demo".to_owned(),
             space: "dev".to_owned(),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apps;
+mod bad_rows;
 mod fixture;
 mod fuzz;
 mod limits;
@@ -14,3 +15,5 @@ mod role_table;
 mod routes;
 mod security_groups;
 mod uploads;
+mod sidecars;
+mod usage;

@@ -119,6 +119,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         default_quota: config.default_quota.clone(),
         reserved_private_domains: config.reserved_private_domains.clone(),
         private_hosts_in_one_space: config.private_hosts_in_one_space,
+        retention: config.retention,
         first_target: Some(cloud_controller::FirstTarget {
             organization: config.first_org.clone(),
             space: config.first_space.clone(),

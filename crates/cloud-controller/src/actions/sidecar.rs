@@ -1,0 +1,167 @@
+//! Sidecars: making, changing, and whether their memory leaves something for the process beside them. A change holds for
+//! instances started afterwards.
+
+use crate::db::app::App;
+use crate::db::build::Droplet;
+use crate::db::process::{self, Process};
+use crate::db::sidecar::{self, Sidecar};
+use crate::db::{self, Connection};
+use crate::error::{ApiError, ApiResult};
+
+pub(crate) const OF_USER: &str = "user";
+const OF_BUILDPACK: &str = "buildpack";
+
+/// What a request, a manifest or a buildpack says; absent fields stay as they are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Wish {
+    pub name: Option<String>,
+    pub command: Option<String>,
+    pub process_types: Option<Vec<String>>,
+    /// `Some(None)`: none of its own.
+    pub memory_in_mb: Option<Option<i64>>,
+}
+
+pub(crate) async fn create(
+    conn: &mut Connection,
+    app: &App,
+    wish: Wish,
+    origin: &str,
+) -> ApiResult<Sidecar> {
+    let mut sidecar = Sidecar {
+        app_guid: app.guid.clone(),
+        origin: origin.to_owned(),
+        ..Sidecar::fresh()
+    };
+    overwrite(&mut sidecar, wish);
+    check(conn, &sidecar).await?;
+    db::insert(conn, &sidecar).await?;
+    Ok(sidecar)
+}
+
+pub(crate) async fn update(
+    conn: &mut Connection,
+    sidecar: &mut Sidecar,
+    wish: Wish,
+) -> ApiResult<()> {
+    overwrite(sidecar, wish);
+    check(conn, sidecar).await?;
+    sidecar.touch();
+    db::update(conn, sidecar).await?;
+    Ok(())
+}
+
+/// A manifest's sidecar: one of that name is changed, else it is made.
+pub(crate) async fn apply(conn: &mut Connection, app: &App, wish: Wish) -> ApiResult<()> {
+    let name = wish.name.as_deref().unwrap_or_default();
+    match sidecar::by_name(conn, &app.guid, name).await? {
+        Some(mut known) => update(conn, &mut known, wish).await,
+        None => create(conn, app, wish, OF_USER).await.map(drop),
+    }
+}
+
+fn overwrite(sidecar: &mut Sidecar, wish: Wish) {
+    if let Some(name) = wish.name {
+        sidecar.name = name;
+    }
+    if let Some(command) = wish.command {
+        sidecar.command = command;
+    }
+    if let Some(types) = wish.process_types {
+        sidecar.process_types.0 = types;
+    }
+    if let Some(memory) = wish.memory_in_mb {
+        sidecar.memory_in_mb = memory;
+    }
+}
+
+async fn check(conn: &mut Connection, sidecar: &Sidecar) -> ApiResult<()> {
+    let same_name = sidecar::by_name(conn, &sidecar.app_guid, &sidecar.name).await?;
+    if same_name.is_some_and(|other| other.guid != sidecar.guid) {
+        return Err(ApiError::unprocessable(format!(
+            "Sidecar with name '{}' already exists for given app",
+            sidecar.name
+        )));
+    }
+    for process in process::of_app(conn, &sidecar.app_guid).await? {
+        if !sidecar.process_types.0.contains(&process.r#type) {
+            continue;
+        }
+        let beside = sidecar::beside(&sidecar.app_guid, &process.r#type)
+            .and("guid <> ?", [(&sidecar.guid).into()])
+            .all::<Sidecar>(conn)
+            .await?;
+        let mine = sidecar.memory_in_mb.unwrap_or_default();
+        if mine + memory(&beside) >= process.memory_in_mb {
+            return Err(ApiError::unprocessable(format!(
+                "The memory allocation defined is too large to run with the dependent \"{}\" process",
+                process.r#type
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What sidecars take from the memory of the process beside them, in MB.
+pub(crate) fn memory(sidecars: &[Sidecar]) -> i64 {
+    sidecars
+        .iter()
+        .filter_map(|sidecar| sidecar.memory_in_mb)
+        .sum()
+}
+
+/// Refuses a process memory that its sidecars use up.
+pub(crate) async fn leave_room(conn: &mut Connection, process: &Process) -> ApiResult<()> {
+    if has_room(conn, process).await? {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(
+        "The requested memory allocation is not large enough to run all of your sidecar processes",
+    ))
+}
+
+/// As `leave_room`, for a process that a droplet brings.
+pub(crate) async fn leave_room_for_new(conn: &mut Connection, process: &Process) -> ApiResult<()> {
+    if has_room(conn, process).await? {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(format!(
+        "The sidecar memory allocation defined is too large to run with the dependent \"{}\" process",
+        process.r#type
+    )))
+}
+
+async fn has_room(conn: &mut Connection, process: &Process) -> ApiResult<bool> {
+    let beside = sidecar::beside(&process.app_guid, &process.r#type)
+        .all::<Sidecar>(conn)
+        .await?;
+    let taken = memory(&beside);
+    Ok(taken == 0 || taken < process.memory_in_mb)
+}
+
+/// The sidecars of an app's new droplet replace those of the droplet before.
+pub(crate) async fn take_from_droplet(
+    conn: &mut Connection,
+    app: &App,
+    droplet: &Droplet,
+) -> ApiResult<()> {
+    sidecar::forget_of_buildpack(conn, &app.guid).await?;
+    for staged in &droplet.sidecars.0 {
+        if sidecar::by_name(conn, &app.guid, &staged.name)
+            .await?
+            .is_some()
+        {
+            return Err(ApiError::unprocessable(format!(
+                "Buildpack defined sidecar '{0}' conflicts with an existing user-defined sidecar. Consider renaming '{0}'.",
+                staged.name
+            )));
+        }
+        let wish = Wish {
+            name: Some(staged.name.clone()),
+            command: Some(staged.command.clone()),
+            process_types: Some(staged.process_types.clone()),
+            memory_in_mb: Some(staged.memory),
+        };
+        create(conn, app, wish, OF_BUILDPACK).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! `/v3/app_usage_events` and `/v3/service_usage_events`: for those who read everything; others see an empty list.
+//! There are no services, so nothing ever uses one.
+
+use super::prelude::*;
+use crate::db::usage_event::{self, AppUsageEvent};
+
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/v3/app_usage_events", list)
+        .lists(&["after_guid"])
+        .get("/v3/app_usage_events/{guid}", show)
+        .post(
+            "/v3/app_usage_events/actions/destructively_purge_all_and_reseed",
+            purge,
+        )
+        .get("/v3/service_usage_events", list_of_services)
+        .lists(&[
+            "after_guid",
+            "service_instance_types",
+            "service_offering_guids",
+        ])
+        .get("/v3/service_usage_events/{guid}", show_of_service)
+        .post(
+            "/v3/service_usage_events/actions/destructively_purge_all_and_reseed",
+            purge_of_services,
+        )
+}
+
+fn present(cc: &Cc, event: &AppUsageEvent) -> Value {
+    resource(
+        &event.guid,
+        event.created_at,
+        event.updated_at,
+        json!({
+            "state": { "current": event.state, "previous": event.previous_state },
+            "app": { "guid": event.app_guid, "name": event.app_name },
+            "process": { "guid": event.process_guid, "type": event.process_type },
+            "space": { "guid": event.space_guid, "name": event.space_name },
+            "organization": { "guid": event.organization_guid },
+            "buildpack": { "guid": event.buildpack_guid, "name": event.buildpack_name },
+            "task": { "guid": event.task_guid, "name": event.task_name },
+            "memory_in_mb_per_instance": { "current": event.memory_in_mb, "previous": event.previous_memory_in_mb },
+            "instance_count": { "current": event.instances, "previous": event.previous_instances },
+            "links": cc.links(&format!("/v3/app_usage_events/{}", event.guid), &[]),
+        }),
+    )
+}
+
+fn unknown_place(noun: &str) -> ApiError {
+    ApiError::unprocessable(format!(
+        "After guid filter must be a valid {noun} usage event guid."
+    ))
+}
+
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let mut scope = who.visible::<AppUsageEvent>();
+    if let Some(guid) = query.value("after_guid").filter(|_| who.reads_all()) {
+        let place = usage_event::place_of(&mut conn, guid)
+            .await?
+            .ok_or_else(|| unknown_place("app"))?;
+        scope = scope.and("id > ?", [place.into()]);
+    }
+    let found = query.fetch(&mut conn, scope).await?;
+    let resources = found.rows.iter().map(|row| present(&cc, row)).collect();
+    Ok(ok(cc.page(&query, found.total, resources)))
+}
+
+async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let found = who
+        .find::<AppUsageEvent>(&mut conn, &guid, Right::Read)
+        .await?;
+    Ok(ok(present(&cc, &found.row)))
+}
+
+async fn purge(State(cc): State<Cc>, who: Principal) -> ApiResult {
+    who.must_be_admin()?;
+    let mut tx = cc.db.write().await?;
+    usage_event::purge_and_reseed(&mut tx).await?;
+    tx.commit().await?;
+    Ok(ok(json!({})))
+}
+
+async fn list_of_services(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    if query.value("after_guid").is_some() && who.reads_all() {
+        return Err(unknown_place("service"));
+    }
+    Ok(ok(cc.page(&query, 0, Vec::new())))
+}
+
+async fn show_of_service(_who: Principal) -> ApiResult {
+    Err(ApiError::not_found("Service usage event"))
+}
+
+/// There is nothing to throw away and nothing to write.
+async fn purge_of_services(who: Principal) -> ApiResult {
+    who.must_be_admin()?;
+    Ok(ok(json!({})))
+}

@@ -1,0 +1,74 @@
+//! Removes what nobody needs any more: old droplets, packages and their files, and records of the past.
+//!
+//! ```text
+//! every ten minutes, and at once after something was deleted:
+//!   records older than they are kept ──▶ rows deleted, a batch per transaction
+//!   droplets and packages beyond the last of each app, unless in use ──▶ EXPIRED
+//!   deleted and expired rows ──(triggers)──▶ dead_blobs ──▶ files deleted
+//!   files without a row, a day old ──▶ deleted
+//! ```
+//!
+//! A row that dies leaves its guid in `dead_blobs` by a trigger, however it died, so no deletion can forget its file.
+
+mod blobs;
+mod records;
+
+use crate::bits::store::Store;
+use crate::clock;
+use crate::config::Retention;
+use crate::controller::Cc;
+use crate::db::Db;
+use anyhow::{Context as _, Result};
+use kit::CancellationToken;
+use std::time::Duration;
+
+/// Rows that one transaction removes; between two batches others get their turn.
+const BATCH: i64 = 200;
+
+/// How soon a failed pass is tried again.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Until shutdown.
+pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
+    let retention = cc.settings.retention;
+    while !shutdown.is_cancelled() {
+        let pause = match pass(&cc.db, &cc.blobs, &retention, clock::now()).await {
+            Ok(removed) => {
+                if removed > 0 {
+                    tracing::info!(removed, "cleaned-up");
+                }
+                retention.interval
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "cleanup-failed");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = cc.cleanup.nudged() => {}
+        }
+    }
+}
+
+/// One pass, as of `now` (microseconds since the epoch). Returns how much was removed.
+async fn pass(db: &Db, store: &Store, retention: &Retention, now: i64) -> Result<u64> {
+    let kept = i64::try_from(retention.records.as_micros()).unwrap_or(i64::MAX);
+    let mut removed = records::remove(db, now.saturating_sub(kept))
+        .await
+        .context("remove old records")?;
+    removed += records::expire(db, retention, now)
+        .await
+        .context("expire old droplets and packages")?;
+    removed += blobs::remove_dead(db, store)
+        .await
+        .context("remove files of deleted rows")?;
+    removed += blobs::remove_orphans(db, store, now)
+        .await
+        .context("remove files without a row")?;
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! Old rows go, droplets and packages beyond the last of their app expire.
+
+use super::BATCH;
+use crate::config::Retention;
+use crate::db::{Db, cleanup as sql};
+use anyhow::Result;
+
+/// Deletes rows that were last changed before `cutoff`, batch by batch.
+pub(super) async fn remove(db: &Db, cutoff: i64) -> Result<u64> {
+    let mut removed = 0;
+    for statement in sql::OLD_RECORDS {
+        loop {
+            let mut tx = db.write().await?;
+            let batch = sql::remove_old(&mut tx, statement, cutoff, BATCH).await?;
+            tx.commit().await?;
+            removed += batch;
+            if batch < BATCH.unsigned_abs() {
+                break;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Expires droplets and packages. What is in use is looked at again in the transaction that expires.
+pub(super) async fn expire(db: &Db, retention: &Retention, now: i64) -> Result<u64> {
+    let kinds = [
+        (&sql::DROPLETS, retention.droplets_per_app),
+        (&sql::PACKAGES, retention.packages_per_app),
+    ];
+    let mut expired = 0;
+    for (kind, keep) in kinds {
+        loop {
+            let surplus = {
+                let mut conn = db.read_own().await?;
+                sql::surplus(&mut conn, kind, i64::from(keep), BATCH).await?
+            };
+            if surplus.is_empty() {
+                break;
+            }
+            let mut tx = db.write().await?;
+            let batch = sql::expire(&mut tx, kind, &surplus, now).await?;
+            tx.commit().await?;
+            expired += batch;
+            if batch == 0 {
+                break;
+            }
+        }
+    }
+    Ok(expired)
+}

@@ -1,0 +1,156 @@
+//! Removing old rows: each statement touches a bounded number of them.
+
+use super::{Arg, Connection, Select, execute};
+use sqlx::{AssertSqlSafe, Row as _};
+
+/// Each deletes at most `$2` rows that were last changed before `$1`.
+pub(crate) const OLD_RECORDS: &[&str] = &[
+    "DELETE FROM audit_events WHERE id IN (SELECT id FROM audit_events WHERE created_at < $1 LIMIT $2)",
+    "DELETE FROM app_usage_events WHERE id IN (SELECT id FROM app_usage_events WHERE created_at < $1 LIMIT $2)",
+    "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE updated_at < $1 LIMIT $2)",
+    "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE state IN ('SUCCEEDED', 'FAILED') AND updated_at < $1 LIMIT $2)",
+    "DELETE FROM builds WHERE id IN (SELECT id FROM builds WHERE state <> 'STAGING' AND updated_at < $1 LIMIT $2)",
+    "DELETE FROM deployments WHERE id IN (SELECT id FROM deployments WHERE state = 'FINALIZED' AND updated_at < $1 LIMIT $2)",
+    // What has no bits (any more) tells nothing after that time.
+    "DELETE FROM droplets WHERE id IN (SELECT id FROM droplets WHERE state IN ('EXPIRED', 'FAILED', 'AWAITING_UPLOAD', 'COPYING') AND updated_at < $1
+        AND guid NOT IN (SELECT droplet_guid FROM apps WHERE droplet_guid IS NOT NULL) LIMIT $2)",
+    "DELETE FROM packages WHERE id IN (SELECT id FROM packages WHERE state IN ('EXPIRED', 'FAILED', 'AWAITING_UPLOAD', 'COPYING') AND updated_at < $1
+        AND guid NOT IN (SELECT package_guid FROM builds WHERE state = 'STAGING') LIMIT $2)",
+];
+
+/// Runs one of [`OLD_RECORDS`]; returns the number of deleted rows.
+pub(crate) async fn remove_old(
+    conn: &mut Connection,
+    statement: &'static str,
+    cutoff: i64,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    execute(conn, statement, &[Arg::Int(cutoff), Arg::Int(limit)]).await
+}
+
+/// Something whose last few are kept for each app.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    table: &'static str,
+    /// The state of those that are counted.
+    state: &'static str,
+    /// Condition: nobody needs it now.
+    unused: &'static str,
+}
+
+pub(crate) const DROPLETS: Kept = Kept {
+    table: "droplets",
+    state: "STAGED",
+    unused: "guid NOT IN (SELECT droplet_guid FROM apps WHERE droplet_guid IS NOT NULL)
+        AND guid NOT IN (SELECT droplet_guid FROM builds WHERE state = 'STAGING' AND droplet_guid IS NOT NULL)
+        AND guid NOT IN (SELECT droplet_guid FROM deployments WHERE state = 'ACTIVE')
+        AND guid NOT IN (SELECT previous_droplet_guid FROM deployments WHERE state = 'ACTIVE' AND previous_droplet_guid IS NOT NULL)
+        AND guid NOT IN (SELECT droplet_guid FROM tasks WHERE state IN ('PENDING', 'RUNNING', 'CANCELING'))",
+};
+
+pub(crate) const PACKAGES: Kept = Kept {
+    table: "packages",
+    state: "READY",
+    unused: "guid NOT IN (SELECT package_guid FROM builds WHERE state = 'STAGING')
+        AND guid NOT IN (SELECT d.package_guid FROM droplets d JOIN apps a ON a.droplet_guid = d.guid WHERE d.package_guid IS NOT NULL)",
+};
+
+/// Guids beyond the newest `keep` of each app that nobody uses, at most `limit`.
+pub(crate) async fn surplus(
+    conn: &mut Connection,
+    kind: &Kept,
+    keep: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<String>> {
+    let Kept {
+        table,
+        state,
+        unused,
+    } = kind;
+    let sql = format!(
+        "SELECT guid FROM (SELECT guid, ROW_NUMBER() OVER (PARTITION BY app_guid ORDER BY created_at DESC, id DESC) AS place
+            FROM {table} WHERE state = '{state}') WHERE place > $1 AND {unused} LIMIT $2"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(keep)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Marks them as expired unless they are in use by now; a trigger notes that their files are dead.
+pub(crate) async fn expire(
+    conn: &mut Connection,
+    kind: &Kept,
+    guids: &[String],
+    now: i64,
+) -> sqlx::Result<u64> {
+    let Kept {
+        table,
+        state,
+        unused,
+    } = kind;
+    let marks: Vec<String> = (2..guids.len() + 2).map(|n| format!("${n}")).collect();
+    let sql = format!(
+        "UPDATE {table} SET state = 'EXPIRED', checksum = NULL, updated_at = $1 WHERE guid IN ({}) AND state = '{state}' AND {unused}",
+        marks.join(", ")
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(now);
+    for guid in guids {
+        query = query.bind(guid.clone());
+    }
+    Ok(query.execute(conn).await?.rows_affected())
+}
+
+/// Files whose row is deleted or expired: kind (`packages`, `droplets`) and guid.
+pub(crate) async fn dead_blobs(
+    conn: &mut Connection,
+    limit: i64,
+) -> sqlx::Result<Vec<(String, String)>> {
+    let rows = sqlx::query("SELECT kind, guid FROM dead_blobs LIMIT $1")
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
+}
+
+/// The file is gone.
+pub(crate) async fn forget_dead_blob(
+    conn: &mut Connection,
+    kind: &str,
+    guid: &str,
+) -> sqlx::Result<()> {
+    execute(
+        conn,
+        "DELETE FROM dead_blobs WHERE kind = $1 AND guid = $2",
+        &[kind.into(), guid.into()],
+    )
+    .await
+    .map(drop)
+}
+
+/// Which of these guids have a row.
+pub(crate) async fn known(
+    conn: &mut Connection,
+    kind: &str,
+    guids: &[String],
+) -> sqlx::Result<Vec<String>> {
+    let select = Select::new().any("guid", guids);
+    if kind == "droplets" {
+        let rows = select.readable::<super::build::Droplet>(conn).await?;
+        return Ok(guids_of(rows));
+    }
+    Ok(guids_of(
+        select.readable::<super::package::Package>(conn).await?,
+    ))
+}
+
+/// Also of rows that cannot be decoded: they are there.
+fn guids_of<R: super::Row>(found: super::Readable<R>) -> Vec<String> {
+    let rows = found.rows.iter().map(|row| row.guid().to_owned());
+    let broken = found.broken.into_iter().filter_map(|broken| broken.guid);
+    rows.chain(broken).collect()
+}

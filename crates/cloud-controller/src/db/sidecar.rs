@@ -1,0 +1,51 @@
+//! Sidecars: programs that run beside an app's processes, in the same container.
+
+use super::{Connection, Json, Select, execute, rows};
+
+rows! {
+    /// `origin` is `user` or `buildpack`. Without a memory of its own a sidecar shares the process's.
+    Sidecar in "sidecars" {
+        app_guid: String, name: String, command: String, memory_in_mb: Option<i64>, origin: String, process_types: Json<Vec<String>>,
+    }
+}
+
+pub(crate) async fn of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec<Sidecar>> {
+    Select::new()
+        .is("app_guid", app)
+        .order("name")
+        .all(conn)
+        .await
+}
+
+/// Condition: one of the process types is this one.
+pub(crate) const WITH_TYPE: &str = "EXISTS (SELECT 1 FROM json_each(process_types) WHERE value = ?)";
+
+/// The sidecars that run beside an app's processes of a type.
+pub(crate) fn beside(app: &str, process_type: &str) -> Select {
+    Select::new()
+        .is("app_guid", app)
+        .and(WITH_TYPE, [process_type.into()])
+}
+
+pub(crate) async fn by_name(
+    conn: &mut Connection,
+    app: &str,
+    name: &str,
+) -> sqlx::Result<Option<Sidecar>> {
+    Select::new()
+        .is("app_guid", app)
+        .is("name", name)
+        .first(conn)
+        .await
+}
+
+/// Those that the buildpack of another droplet brought.
+pub(crate) async fn forget_of_buildpack(conn: &mut Connection, app: &str) -> sqlx::Result<()> {
+    execute(
+        conn,
+        "DELETE FROM sidecars WHERE app_guid = $1 AND origin = 'buildpack'",
+        &[app.into()],
+    )
+    .await
+    .map(drop)
+}

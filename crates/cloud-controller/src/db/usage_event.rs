@@ -1,0 +1,367 @@
+//! Usage events: what every app, task and staging used from when to when, for billing.
+//!
+//! No verb writes them. Triggers note every process, task and build whose use may have changed, and the commit compares
+//! each with what was recorded of it before ([`settle`]), so that no path can change the use without its event.
+
+use super::{Arg, Connection, execute, rows};
+use sqlx::FromRow;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+rows! {
+    /// Counts and memory are those of one instance set: MB per instance, number of instances.
+    AppUsageEvent in "app_usage_events" {
+        state: String, previous_state: Option<String>, app_guid: String, app_name: String, process_guid: Option<String>, process_type: Option<String>,
+        space_guid: String, space_name: String, organization_guid: String, buildpack_guid: Option<String>, buildpack_name: Option<String>,
+        task_guid: Option<String>, task_name: Option<String>, memory_in_mb: i64, previous_memory_in_mb: Option<i64>, instances: i64,
+        previous_instances: Option<i64>,
+    }
+}
+
+/// What one process, task or build uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Footprint {
+    kind: String,
+    guid: String,
+    /// As its row has it: of a process the app's state.
+    state: String,
+    instances: i64,
+    memory_in_mb: i64,
+    /// Process type or task name.
+    name: String,
+    app_guid: String,
+    app_name: String,
+    space_guid: String,
+    space_name: String,
+    organization_guid: String,
+    buildpack: Option<String>,
+}
+
+impl FromRow<'_, SqliteRow> for Footprint {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            kind: row.try_get("kind")?,
+            guid: row.try_get("guid")?,
+            state: row.try_get("state")?,
+            instances: row.try_get("instances")?,
+            memory_in_mb: row.try_get("memory_in_mb")?,
+            name: row.try_get("name")?,
+            app_guid: row.try_get("app_guid")?,
+            app_name: row.try_get("app_name")?,
+            space_guid: row.try_get("space_guid")?,
+            space_name: row.try_get("space_name")?,
+            organization_guid: row.try_get("organization_guid")?,
+            buildpack: row.try_get("buildpack")?,
+        })
+    }
+}
+
+impl Footprint {
+    fn runs(&self) -> bool {
+        match self.kind.as_str() {
+            "process" => self.state == "STARTED",
+            "task" => self.state == "RUNNING",
+            _ => self.state == "STAGING",
+        }
+    }
+
+    /// A task that is being cancelled uses what it used before.
+    fn is_in_between(&self) -> bool {
+        self.kind == "task" && self.state == "CANCELING"
+    }
+}
+
+/// State and previous state of the events that a change brings.
+fn events(
+    before: Option<&Footprint>,
+    after: Option<&Footprint>,
+) -> Vec<(&'static str, Option<String>)> {
+    let Some(subject) = after.or(before) else {
+        return Vec::new();
+    };
+    let was = before.is_some_and(Footprint::runs);
+    let is = after.is_some_and(Footprint::runs);
+    let previous = before.map(|before| before.state.clone());
+    match (subject.kind.as_str(), was, is) {
+        ("process", false, true) => vec![("STARTED", previous)],
+        ("process", true, false) => vec![("STOPPED", previous)],
+        ("process", true, true) if size(before) != size(after) => vec![("STARTED", previous)],
+        ("task", false, true) => vec![("TASK_STARTED", Some("PENDING".to_owned()))],
+        ("task", true, false) => vec![("TASK_STOPPED", previous)],
+        ("build", false, true) => vec![("STAGING_STARTED", Some("STAGING".to_owned()))],
+        ("build", true, false) => {
+            let mut events = vec![("STAGING_STOPPED", previous)];
+            if after.is_some_and(|after| after.state == "STAGED") {
+                events.push(("BUILDPACK_SET", Some("STAGED".to_owned())));
+            }
+            events
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn size(footprint: Option<&Footprint>) -> Option<(i64, i64)> {
+    footprint.map(|footprint| (footprint.instances, footprint.memory_in_mb))
+}
+
+/// Before a commit: writes the events of all that changed in the transaction.
+pub(super) async fn settle(conn: &mut Connection) -> sqlx::Result<()> {
+    let changed = sqlx::query("SELECT kind, guid FROM usage_changes ORDER BY rowid")
+        .fetch_all(&mut *conn)
+        .await?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    for row in &changed {
+        let (kind, guid): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        settle_one(conn, &kind, &guid).await?;
+    }
+    execute(conn, "DELETE FROM usage_changes", &[])
+        .await
+        .map(drop)
+}
+
+async fn settle_one(conn: &mut Connection, kind: &str, guid: &str) -> sqlx::Result<()> {
+    let before: Option<Footprint> =
+        sqlx::query_as("SELECT * FROM usage_footprints WHERE kind = $1 AND guid = $2")
+            .bind(kind.to_owned())
+            .bind(guid.to_owned())
+            .fetch_optional(&mut *conn)
+            .await?;
+    let after: Option<Footprint> = sqlx::query_as(present(kind))
+        .bind(guid.to_owned())
+        .fetch_optional(&mut *conn)
+        .await?;
+    if after.as_ref().is_some_and(Footprint::is_in_between) {
+        return Ok(());
+    }
+    for (state, previous) in events(before.as_ref(), after.as_ref()) {
+        if let Some(subject) = after.as_ref().or(before.as_ref()) {
+            let mut event = event(subject, state, previous);
+            if let Some(before) = before.as_ref().filter(|_| subject.kind == "process") {
+                event.previous_instances = Some(before.instances);
+                event.previous_memory_in_mb = Some(before.memory_in_mb);
+            }
+            event.buildpack_guid = buildpack_guid(conn, subject.buildpack.as_deref()).await?;
+            super::insert(conn, &event).await?;
+        }
+    }
+    execute(
+        conn,
+        "DELETE FROM usage_footprints WHERE kind = $1 AND guid = $2",
+        &[kind.into(), guid.into()],
+    )
+    .await?;
+    match after {
+        // Of what has ended nothing can change any more.
+        Some(after) if after.kind == "process" || after.runs() => remember(conn, &after).await,
+        _ => Ok(()),
+    }
+}
+
+fn event(subject: &Footprint, state: &str, previous_state: Option<String>) -> AppUsageEvent {
+    let of = |kind: &str, text: &str| (subject.kind == kind).then(|| text.to_owned());
+    AppUsageEvent {
+        state: state.to_owned(),
+        previous_state,
+        app_guid: subject.app_guid.clone(),
+        app_name: subject.app_name.clone(),
+        process_guid: of("process", &subject.guid),
+        process_type: of("process", &subject.name),
+        space_guid: subject.space_guid.clone(),
+        space_name: subject.space_name.clone(),
+        organization_guid: subject.organization_guid.clone(),
+        buildpack_name: subject.buildpack.clone(),
+        task_guid: of("task", &subject.guid),
+        task_name: of("task", &subject.name),
+        memory_in_mb: subject.memory_in_mb,
+        previous_memory_in_mb: Some(subject.memory_in_mb),
+        instances: subject.instances,
+        previous_instances: Some(subject.instances),
+        ..AppUsageEvent::fresh()
+    }
+}
+
+async fn buildpack_guid(conn: &mut Connection, name: Option<&str>) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar("SELECT guid FROM buildpacks WHERE name = $1 ORDER BY id LIMIT 1")
+        .bind(name.unwrap_or_default().to_owned())
+        .fetch_optional(conn)
+        .await
+}
+
+async fn remember(conn: &mut Connection, footprint: &Footprint) -> sqlx::Result<()> {
+    let args = [
+        Arg::from(&footprint.kind),
+        (&footprint.guid).into(),
+        (&footprint.state).into(),
+        footprint.instances.into(),
+        footprint.memory_in_mb.into(),
+        (&footprint.name).into(),
+        (&footprint.app_guid).into(),
+        (&footprint.app_name).into(),
+        (&footprint.space_guid).into(),
+        (&footprint.space_name).into(),
+        (&footprint.organization_guid).into(),
+        footprint.buildpack.clone().unwrap_or_default().into(),
+    ];
+    let sql = "INSERT INTO usage_footprints (kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid, buildpack)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULLIF($12, ''))";
+    execute(conn, sql, &args).await.map(drop)
+}
+
+/// Name of the first buildpack of a droplet `d`; a droplet that cannot be read has none.
+macro_rules! buildpack {
+    () => {
+        "CASE WHEN json_valid(d.buildpacks) THEN json_extract(d.buildpacks, '$[0].name') END AS buildpack"
+    };
+}
+
+macro_rules! place {
+    () => {
+        "a.guid AS app_guid, a.name AS app_name, s.guid AS space_guid, s.name AS space_name, s.organization_guid AS organization_guid"
+    };
+}
+
+macro_rules! processes {
+    () => {
+        concat!(
+            "SELECT 'process' AS kind, p.guid AS guid, a.state AS state, p.instances AS instances, p.memory_in_mb AS memory_in_mb, p.type AS name, ",
+            place!(),
+            ", ",
+            buildpack!(),
+            " FROM processes p JOIN apps a ON a.guid = p.app_guid JOIN spaces s ON s.guid = a.space_guid LEFT JOIN droplets d ON d.guid = a.droplet_guid"
+        )
+    };
+}
+
+/// The query of what the row of a kind and guid (`$1`) uses now.
+fn present(kind: &str) -> &'static str {
+    match kind {
+        "process" => concat!(processes!(), " WHERE p.guid = $1"),
+        "task" => concat!(
+            "SELECT 'task' AS kind, t.guid AS guid, t.state AS state, 1 AS instances, t.memory_in_mb AS memory_in_mb, t.name AS name, ",
+            place!(),
+            ", NULL AS buildpack FROM tasks t JOIN apps a ON a.guid = t.app_guid JOIN spaces s ON s.guid = a.space_guid WHERE t.guid = $1"
+        ),
+        _ => concat!(
+            "SELECT 'build' AS kind, b.guid AS guid, b.state AS state, 1 AS instances, b.memory_in_mb AS memory_in_mb, '' AS name, ",
+            place!(),
+            ", ",
+            buildpack!(),
+            " FROM builds b JOIN apps a ON a.guid = b.app_guid JOIN spaces s ON s.guid = a.space_guid LEFT JOIN droplets d ON d.guid = b.droplet_guid WHERE b.guid = $1"
+        ),
+    }
+}
+
+/// Tables and triggers; in the order of their statements.
+pub(super) const SCHEMA: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS usage_changes (kind TEXT NOT NULL, guid TEXT NOT NULL, UNIQUE (kind, guid))",
+    "CREATE TABLE IF NOT EXISTS usage_footprints (kind TEXT NOT NULL, guid TEXT NOT NULL, state TEXT NOT NULL, instances INTEGER NOT NULL, memory_in_mb INTEGER NOT NULL,
+        name TEXT NOT NULL, app_guid TEXT NOT NULL, app_name TEXT NOT NULL, space_guid TEXT NOT NULL, space_name TEXT NOT NULL, organization_guid TEXT NOT NULL,
+        buildpack TEXT, PRIMARY KEY (kind, guid))",
+    "CREATE TRIGGER IF NOT EXISTS usage_process_made AFTER INSERT ON processes BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('process', NEW.guid); END",
+    "CREATE TRIGGER IF NOT EXISTS usage_process_changed AFTER UPDATE ON processes WHEN OLD.instances <> NEW.instances OR OLD.memory_in_mb <> NEW.memory_in_mb
+        BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('process', NEW.guid); END",
+    "CREATE TRIGGER IF NOT EXISTS usage_process_gone AFTER DELETE ON processes BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('process', OLD.guid); END",
+    "CREATE TRIGGER IF NOT EXISTS usage_app_changed AFTER UPDATE ON apps WHEN OLD.state <> NEW.state OR OLD.name <> NEW.name
+        BEGIN INSERT OR IGNORE INTO usage_changes SELECT 'process', guid FROM processes WHERE app_guid = NEW.guid; END",
+    "CREATE TRIGGER IF NOT EXISTS usage_task_changed AFTER UPDATE ON tasks WHEN OLD.state <> NEW.state BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('task', NEW.guid); END",
+    "CREATE TRIGGER IF NOT EXISTS usage_task_gone AFTER DELETE ON tasks BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('task', OLD.guid); END",
+    "CREATE TRIGGER IF NOT EXISTS usage_build_made AFTER INSERT ON builds BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', NEW.guid); END",
+    "CREATE TRIGGER IF NOT EXISTS usage_build_changed AFTER UPDATE ON builds WHEN OLD.state <> NEW.state BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', NEW.guid); END",
+    "CREATE TRIGGER IF NOT EXISTS usage_build_gone AFTER DELETE ON builds BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', OLD.guid); END",
+    // Processes of a database that is older than this table.
+    concat!("INSERT OR IGNORE INTO usage_footprints (kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid, buildpack) ", processes!()),
+];
+
+/// Throws all events away and writes one for each process that is started.
+pub(crate) async fn purge_and_reseed(conn: &mut Connection) -> sqlx::Result<()> {
+    execute(conn, "DELETE FROM app_usage_events", &[]).await?;
+    let started: Vec<Footprint> = sqlx::query_as(concat!(
+        processes!(),
+        " WHERE a.state = 'STARTED' ORDER BY p.id"
+    ))
+    .fetch_all(&mut *conn)
+    .await?;
+    for footprint in &started {
+        let mut event = event(footprint, "STARTED", Some("STARTED".to_owned()));
+        event.buildpack_guid = buildpack_guid(conn, footprint.buildpack.as_deref()).await?;
+        super::insert(conn, &event).await?;
+    }
+    Ok(())
+}
+
+/// The place of an event in the order of all.
+pub(crate) async fn place_of(conn: &mut Connection, guid: &str) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("SELECT id FROM app_usage_events WHERE guid = $1")
+        .bind(guid.to_owned())
+        .fetch_optional(conn)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn footprint(kind: &str, state: &str, instances: i64) -> Footprint {
+        Footprint {
+            kind: kind.into(),
+            state: state.into(),
+            instances,
+            ..Footprint::default()
+        }
+    }
+
+    /// The states of the events, each with its previous state.
+    fn check(before: Option<(&str, &str, i64)>, after: Option<(&str, &str, i64)>) -> Vec<String> {
+        let of = |row: Option<(&str, &str, i64)>| {
+            row.map(|(kind, state, instances)| footprint(kind, state, instances))
+        };
+        events(of(before).as_ref(), of(after).as_ref())
+            .into_iter()
+            .map(|(state, previous)| format!("{state} after {}", previous.unwrap_or_default()))
+            .collect()
+    }
+
+    #[test]
+    fn processes_start_scale_and_stop() {
+        let (stopped, one, two) = (
+            Some(("process", "STOPPED", 1)),
+            Some(("process", "STARTED", 1)),
+            Some(("process", "STARTED", 2)),
+        );
+        assert!(check(None, stopped).is_empty());
+        assert_eq!(check(stopped, one), ["STARTED after STOPPED"]);
+        assert_eq!(check(one, two), ["STARTED after STARTED"]);
+        assert!(check(one, one).is_empty());
+        assert_eq!(check(two, stopped), ["STOPPED after STARTED"]);
+        assert_eq!(check(two, None), ["STOPPED after STARTED"]);
+        assert_eq!(check(None, one), ["STARTED after "]);
+        assert!(check(stopped, None).is_empty());
+    }
+
+    #[test]
+    fn tasks_and_builds_start_and_stop() {
+        let running = Some(("task", "RUNNING", 1));
+        assert_eq!(check(None, running), ["TASK_STARTED after PENDING"]);
+        assert_eq!(
+            check(running, Some(("task", "FAILED", 1))),
+            ["TASK_STOPPED after RUNNING"]
+        );
+        assert_eq!(check(running, None), ["TASK_STOPPED after RUNNING"]);
+        assert!(check(None, Some(("task", "FAILED", 1))).is_empty());
+        let staging = Some(("build", "STAGING", 1));
+        assert_eq!(check(None, staging), ["STAGING_STARTED after STAGING"]);
+        assert_eq!(
+            check(staging, Some(("build", "STAGED", 1))),
+            [
+                "STAGING_STOPPED after STAGING",
+                "BUILDPACK_SET after STAGED"
+            ]
+        );
+        assert_eq!(
+            check(staging, Some(("build", "FAILED", 1))),
+            ["STAGING_STOPPED after STAGING"]
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! Whose fault a failed step is. Something wrong with one row must not end a pass over all of them; a BBS or a database
+//! that does not answer ends it, because the next row would fail in the same way.
+
+use crate::error::ApiError;
+use clients::bbs::BbsError;
+use wire::bbs::ErrorType;
+
+/// Whether the row itself is wrong: trying again brings the same error until somebody changes it.
+pub(crate) fn is_of_row(error: &anyhow::Error) -> bool {
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<BbsError>() {
+            return error.kind().is_some_and(is_refusal);
+        }
+        if let Some(error) = cause.downcast_ref::<sqlx::Error>() {
+            return is_undecodable(error);
+        }
+        if let Some(error) = cause.downcast_ref::<ApiError>() {
+            return !error.status.is_server_error();
+        }
+    }
+    true
+}
+
+/// The BBS looked at the request and will never take it.
+fn is_refusal(kind: ErrorType) -> bool {
+    matches!(
+        kind,
+        ErrorType::InvalidRecord
+            | ErrorType::InvalidRequest
+            | ErrorType::InvalidProtobufMessage
+            | ErrorType::InvalidJson
+            | ErrorType::FailedToOpenEnvelope
+            | ErrorType::ResourceConflict
+    )
+}
+
+fn is_undecodable(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::Decode(_)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context as _, anyhow};
+
+    #[test]
+    fn a_refusal_is_the_rows_fault_and_silence_is_not() {
+        let answer = |kind| -> anyhow::Error {
+            BbsError::Answer {
+                kind,
+                message: "m".into(),
+            }
+            .into()
+        };
+        assert!(is_of_row(
+            &Err::<(), _>(answer(ErrorType::InvalidRequest))
+                .context("desire")
+                .unwrap_err()
+        ));
+        assert!(is_of_row(&anyhow!("the task's droplet is gone")));
+        assert!(is_of_row(&sqlx::Error::Decode("flipped".into()).into()));
+        assert!(!is_of_row(&answer(ErrorType::UnknownError)));
+        assert!(!is_of_row(&answer(ErrorType::Deadlock)));
+        assert!(!is_of_row(
+            &BbsError::Unreachable {
+                path: "/v1/ping",
+                source: anyhow!("refused")
+            }
+            .into()
+        ));
+        assert!(!is_of_row(&sqlx::Error::PoolTimedOut.into()));
+    }
+}
