@@ -9,7 +9,7 @@ use crate::api::guard::Turn;
 use crate::controller::Cc;
 use crate::db::organization::Organization;
 use crate::db::space::Space;
-use crate::db::{Connection, role};
+use crate::db::{Connection, Unrecorded, role};
 use crate::error::{ApiError, ApiResult};
 use axum::extract::FromRequestParts;
 use clients::uaa::{Claims, TokenError};
@@ -295,7 +295,7 @@ impl Principal {
             self.claims.origin.as_deref(),
         )
         .await?;
-        tx.commit().await?;
+        tx.commit(Unrecorded::Bookkeeping).await?;
         cc.seen_users
             .lock()
             .expect("no panic while holding it")

@@ -90,7 +90,7 @@ async fn upload_droplet(State(cc): State<Cc>, Path(guid): Path<String>, body: Bo
     droplet.checksum = Some(blob.sha256);
     droplet.touch();
     db::update(&mut tx, &droplet).await?;
-    tx.commit().await?;
+    tx.commit(db::Unrecorded::Consequence).await?;
     Ok(Json(json!({ "guid": guid, "size": blob.size })).into_response())
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
     if let (true, Some(target)) = (first, &config.first_target) {
         first_target(&mut tx, &target.organization, &target.space).await?;
     }
-    tx.commit().await?;
+    tx.commit(db::Unrecorded::Bookkeeping).await?;
     Ok(())
 }
 

@@ -1,59 +1,115 @@
 //! Writing audit events.
 
+pub(crate) use super::audit_changes::{
+    Snapshot, deleted_routes, deleted_space, manifest, mappings, new_processes, space_quota,
+    space_quota_of,
+};
 use crate::auth::Principal;
-use crate::db::audit_event::AuditEvent;
+use crate::db::app::App;
+use crate::db::audit_event::{self, AuditEvent, Trail};
+use crate::db::domain::Domain;
+use crate::db::organization::Organization;
+use crate::db::route::Route;
 use crate::db::space::Space;
-use crate::db::{Connection, Json, insert};
+use crate::db::{self, Connection, Json};
 use crate::error::ApiResult;
+use crate::route_rules;
 use serde_json::Value;
 
-/// What an event is about: (guid, type, name).
+/// What an event is about, or who caused it: (guid, type, name).
 pub(crate) type Target<'a> = (&'a str, &'a str, &'a str);
 
-pub(crate) async fn record(
+/// Where it happened, which decides who sees the event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    Space(&'a Space),
+    Organization(&'a str),
+    /// For those who read everything.
+    Platform,
+}
+
+impl<'a> From<&'a Space> for Place<'a> {
+    fn from(space: &'a Space) -> Self {
+        Self::Space(space)
+    }
+}
+
+impl<'a> From<&'a Organization> for Place<'a> {
+    fn from(organization: &'a Organization) -> Self {
+        Self::Organization(&organization.guid)
+    }
+}
+
+/// An event that a caller causes.
+pub(crate) async fn record<'a>(
     conn: &mut Connection,
     who: &Principal,
     kind: &str,
     target: Target<'_>,
-    space: Option<&Space>,
+    place: impl Into<Place<'a>>,
     data: Value,
-) -> ApiResult<()> {
+) -> ApiResult<Trail> {
     let actor_type = if who.claims.user_id.is_some() {
         "user"
     } else {
         "client"
     };
-    write(
-        conn,
-        (who.guid(), actor_type, who.name()),
-        kind,
-        target,
-        space,
-        data,
-    )
-    .await
+    let actor = (who.guid(), actor_type, who.name());
+    record_of(conn, actor, kind, target, place, data).await
 }
 
-/// An event that the platform itself causes: a crash.
-pub(crate) async fn record_of_process(
+/// An event of an app's own.
+pub(crate) async fn of_app(
     conn: &mut Connection,
-    process: Target<'_>,
+    who: &Principal,
     kind: &str,
-    target: Target<'_>,
-    space: Option<&Space>,
+    app: &App,
     data: Value,
-) -> ApiResult<()> {
-    write(conn, process, kind, target, space, data).await
+) -> ApiResult<Trail> {
+    let target = (app.guid.as_str(), "app", app.name.as_str());
+    match db::by_guid::<Space>(conn, &app.space_guid).await? {
+        Some(space) => record(conn, who, kind, target, &space, data).await,
+        None => record(conn, who, kind, target, Place::Platform, data).await,
+    }
 }
 
-async fn write(
+/// An event of a route, seen in the space that owns it.
+pub(crate) async fn of_route(
+    conn: &mut Connection,
+    who: &Principal,
+    kind: &str,
+    route: &Route,
+    data: Value,
+) -> ApiResult<Trail> {
+    let domain: Option<Domain> = db::by_guid(conn, &route.domain_guid).await?;
+    let domain = domain.map(|domain| domain.name).unwrap_or_default();
+    let url = route_rules::url(&route.host, &domain, &route.path, route.port);
+    let target = (route.guid.as_str(), "route", url.as_str());
+    match db::by_guid::<Space>(conn, &route.space_guid).await? {
+        Some(space) => record(conn, who, kind, target, &space, data).await,
+        None => record(conn, who, kind, target, Place::Platform, data).await,
+    }
+}
+
+/// A further event of a transaction that commits with another one.
+pub(crate) fn also(trail: Trail) {
+    drop(trail);
+}
+
+/// An event that the platform itself causes, in the name of `actor`: a crash, the end of a staging.
+pub(crate) async fn record_of<'a>(
     conn: &mut Connection,
     actor: Target<'_>,
     kind: &str,
     target: Target<'_>,
-    space: Option<&Space>,
+    place: impl Into<Place<'a>>,
     data: Value,
-) -> ApiResult<()> {
+) -> ApiResult<Trail> {
+    let (space_guid, organization_guid) = match place.into() {
+        Place::Space(space) => (space.guid.clone(), space.organization_guid.clone()),
+        Place::Organization(guid) => (String::new(), guid.to_owned()),
+        Place::Platform => (String::new(), String::new()),
+    };
     let event = AuditEvent {
         r#type: kind.to_owned(),
         actor_guid: actor.0.to_owned(),
@@ -63,12 +119,9 @@ async fn write(
         target_type: target.1.to_owned(),
         target_name: target.2.to_owned(),
         data: Json(data),
-        space_guid: space.map(|space| space.guid.clone()).unwrap_or_default(),
-        organization_guid: space
-            .map(|space| space.organization_guid.clone())
-            .unwrap_or_default(),
+        space_guid,
+        organization_guid,
         ..AuditEvent::fresh()
     };
-    insert(conn, &event).await?;
-    Ok(())
+    Ok(audit_event::write(conn, &event).await?)
 }

@@ -6,7 +6,7 @@ use crate::controller::Cc;
 use crate::db::app::App;
 use crate::db::build::Droplet;
 use crate::db::package::Package;
-use crate::db::{self, Connection, Row, execute};
+use crate::db::{self, Connection, Row, Unrecorded, execute};
 use crate::error::{ApiError, ApiResult};
 
 /// Something whose bits can be copied.
@@ -88,7 +88,7 @@ pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiRes
         }
     }
     db::update(&mut tx, &row).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::Consequence).await?;
     Ok(row)
 }
 

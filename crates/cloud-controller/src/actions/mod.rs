@@ -4,6 +4,7 @@
 
 pub(crate) mod app;
 pub(crate) mod audit;
+mod audit_changes;
 pub(crate) mod build;
 pub(crate) mod copy;
 pub(crate) mod deployment;

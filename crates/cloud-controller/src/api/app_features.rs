@@ -88,7 +88,7 @@ async fn update(
     }
     app.touch();
     db::update(&mut tx, &app).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&app, &name).unwrap_or_default()))
 }
 

@@ -255,16 +255,17 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .await?
         .row;
     actions::app::create(&mut tx, &cc.settings, &app).await?;
-    audit::record(
+    audit::new_processes(&mut tx, &who, &app, &[]).await?;
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.create",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         json!({ "request": { "name": app.name } }),
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.log_creation(&app.guid);
     Ok(created(present(&cc, &app)))
 }
@@ -289,16 +290,16 @@ async fn update(
         app.metadata.0.merge(&cc.settings.limits, change)?;
     }
     let touched = actions::app::update(&mut tx, &mut app).await?;
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.update",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         json!({ "request": request }),
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     cc.log_to_app(&guid, format!("Updated app with guid {guid} ({request})"));
     Ok(ok(present(&cc, &app)))
@@ -309,17 +310,17 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
     let (app, space) = (found.row, found.of.space);
     let touched = actions::app::delete(&mut tx, &app).await?;
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.delete-request",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         json!({ "request": { "recursive": true } }),
     )
     .await?;
     let job = job::complete(&mut tx, "app.delete", ("apps", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     cc.cleanup.nudge();
     Ok(cc.accepted(&job))
@@ -349,16 +350,16 @@ async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiRe
         "stop" => actions::app::stop(&mut tx, &mut app).await?,
         _ => actions::app::restart(&mut tx, &mut app).await?,
     };
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         &format!("audit.app.{verb}"),
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         json!({}),
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.log_to_app(
         &guid,
         format!(
@@ -375,8 +376,15 @@ async fn clear_cache(State(cc): State<Cc>, who: Principal, Path(guid): Path<Stri
     let mut tx = cc.db.write().await?;
     who.find::<App>(&mut tx, &guid, Right::Support).await?;
     let job = job::complete(&mut tx, "buildpack_cache.delete", ("apps", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(cc.accepted(&job))
+}
+
+/// Whoever looks at an environment leaves an event.
+async fn note_shown(cc: &Cc, who: &Principal, app: &App, kind: &str) -> ApiResult<()> {
+    let mut tx = cc.db.write().await?;
+    let trail = audit::of_app(&mut tx, who, kind, app, json!({})).await?;
+    Ok(tx.commit(trail).await?)
 }
 
 async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
@@ -391,7 +399,7 @@ async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> 
         .driver
         .spec(&mut conn, &app, &process, &Droplet::default())
         .await?;
-    Ok(ok(json!({
+    let answer = json!({
         "staging_env_json": platform::environment_group(&mut conn, "staging").await?.var.0,
         "running_env_json": platform::environment_group(&mut conn, "running").await?.var.0,
         "environment_variables": app.environment.0,
@@ -401,7 +409,10 @@ async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> 
             json!({ "redacted_message": "[PRIVATE DATA HIDDEN]" })
         },
         "application_env_json": { "VCAP_APPLICATION": vcap_application(&spec) },
-    })))
+    });
+    drop(conn);
+    note_shown(&cc, &who, &app, "audit.app.environment.show").await?;
+    Ok(ok(answer))
 }
 
 /// The app, for callers whom the two flags let see its environment.
@@ -428,6 +439,8 @@ fn present_variables(cc: &Cc, app: &App) -> Value {
 async fn variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let app = find_with_environment(&mut conn, &who, &guid).await?.row;
+    drop(conn);
+    note_shown(&cc, &who, &app, "audit.app.environment_variables.show").await?;
     Ok(ok(present_variables(&cc, &app)))
 }
 
@@ -449,16 +462,16 @@ async fn set_variables(
     app.touch();
     db::update(&mut tx, &app).await?;
     let data = json!({ "request": { "environment_variables": "[PRIVATE DATA HIDDEN]" } });
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.update",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         data,
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.log_to_app(&guid, format!("Updated app with guid {guid} ({{\"environment_variables\"=>\"[PRIVATE DATA HIDDEN]\"}})"));
     Ok(ok(present_variables(&cc, &app)))
 }
@@ -521,18 +534,20 @@ async fn set_current_droplet(
         .usable::<Droplet>(&mut tx, &wanted, Right::Support, unseen)
         .await?
         .row;
+    let before = process::of_app(&mut tx, &guid).await?;
     let touched = actions::app::assign_droplet(&mut tx, &cc.settings, &mut app, &droplet).await?;
+    audit::new_processes(&mut tx, &who, &app, &before).await?;
     let data = json!({ "request": { "droplet_guid": droplet.guid } });
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.droplet.mapped",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         data,
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     Ok(ok(present_current(&cc, &app)))
 }

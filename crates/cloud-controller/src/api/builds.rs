@@ -139,16 +139,16 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     build.metadata = metadata;
     db::update(&mut tx, &build).await?;
     let data = json!({ "build_guid": build.guid, "package_guid": package.guid });
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.build.create",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         data,
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.log_to_app(
         &app.guid,
         format!("Creating build for app with guid {}", app.guid),
@@ -169,6 +169,6 @@ async fn update(
     body.finish()?;
     build.touch();
     db::update(&mut tx, &build).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&cc, &build)))
 }

@@ -192,6 +192,10 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .usable::<Droplet>(&mut tx, &droplet, Right::Support, unseen)
         .await?
         .row;
+    let (mapped, before) = (
+        app.droplet_guid.as_ref() != Some(&droplet.guid),
+        db::process::of_app(&mut tx, &app.guid).await?,
+    );
     let (mut deployment, touched) = verbs::create(
         &mut tx,
         &cc.settings,
@@ -206,17 +210,22 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     .await?;
     deployment.metadata = metadata;
     db::update(&mut tx, &deployment).await?;
+    if mapped {
+        let data = json!({ "request": { "droplet_guid": droplet.guid } });
+        audit::also(audit::of_app(&mut tx, &who, "audit.app.droplet.mapped", &app, data).await?);
+    }
+    audit::new_processes(&mut tx, &who, &app, &before).await?;
     let data = json!({ "deployment_guid": deployment.guid, "droplet_guid": droplet.guid, "type": "deploy", "strategy": strategy });
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.deployment.create",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         data,
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     cc.driver.rollout_nudge().nudge();
     Ok(created(present(&cc, &deployment)))
@@ -237,15 +246,22 @@ async fn update(
     body.finish()?;
     deployment.touch();
     db::update(&mut tx, &deployment).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&cc, &deployment)))
 }
 
 async fn cancel(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let mut deployment = find_to_steer(&mut tx, &who, &guid).await?;
+    let Found {
+        row: mut deployment,
+        of,
+        ..
+    } = find_to_steer(&mut tx, &who, &guid).await?;
     verbs::cancel(&mut tx, &mut deployment).await?;
-    tx.commit().await?;
+    let data = json!({ "deployment_guid": guid, "droplet_guid": deployment.droplet_guid });
+    let kind = "audit.app.deployment.cancel";
+    let trail = audit::of_app(&mut tx, &who, kind, &of.app, data).await?;
+    tx.commit(trail).await?;
     cc.driver.rollout_nudge().nudge();
     Ok(http::StatusCode::OK.into_response())
 }
@@ -255,20 +271,20 @@ async fn find_to_steer(
     conn: &mut Connection,
     who: &Principal,
     guid: &str,
-) -> ApiResult<Deployment> {
+) -> ApiResult<Found<Deployment>> {
     let found = who.find::<Deployment>(conn, guid, Right::Read).await?;
     found
         .access
         .must_hold(Right::Support)
         .map_err(|_| ApiError::not_found("Deployment"))?;
     found.access.must_be_active()?;
-    Ok(found.row)
+    Ok(found)
 }
 
 /// Only a paused canary could go on.
 async fn resume(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let deployment = find_to_steer(&mut conn, &who, &guid).await?;
+    let deployment = find_to_steer(&mut conn, &who, &guid).await?.row;
     Err(ApiError::unprocessable(format!(
         "Cannot continue a deployment with status: {} and reason: {}",
         deployment.state, deployment.reason

@@ -157,8 +157,7 @@ async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: b
     let targets = targets(&mut body, replace);
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let found = who.find::<Route>(&mut tx, &guid, Right::Support).await?;
-    let (route, space) = (found.row, found.of.space);
+    let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
     for target in &targets {
         let unseen = format!(
             "App(s) with guid(s) \"{}\" do not exist or you do not have access.",
@@ -167,29 +166,16 @@ async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: b
         who.named::<App>(&mut tx, &target.app_guid, Right::Read, &unseen)
             .await?;
     }
-    let apps: Vec<String> = targets
-        .iter()
-        .map(|target| target.app_guid.clone())
-        .collect();
+    let before = route::destinations(&mut tx, &guid).await?;
     let touched = if replace {
         actions::route::replace(&mut tx, &cc.settings, &route, targets).await?
     } else {
         actions::route::map(&mut tx, &cc.settings, &route, targets).await?
     };
-    for app in &apps {
-        let data = json!({ "route_guid": guid, "route_mapping": { "app_guid": app } });
-        audit::record(
-            &mut tx,
-            &who,
-            "audit.app.map-route",
-            (app, "app", ""),
-            Some(&space),
-            data,
-        )
-        .await?;
-    }
+    let after = route::destinations(&mut tx, &guid).await?;
+    let trail = audit::mappings(&mut tx, &who, &before, &after, false).await?;
     let answer = present_list(&cc, &mut tx, &guid).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     Ok(ok(answer))
 }
@@ -218,7 +204,9 @@ async fn update(
             )
         })?;
     let touched = actions::route::set_protocol(&mut tx, &mut destination, protocol).await?;
-    tx.commit().await?;
+    let data = json!({ "request": { "destination_guid": destination.guid, "protocol": destination.protocol } });
+    let trail = audit::of_route(&mut tx, &who, "audit.route.update", &route, data).await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     Ok(ok(present(&destination)))
 }
@@ -229,8 +217,7 @@ async fn remove(
     Path((guid, destination)): Path<(String, String)>,
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let found = who.find::<Route>(&mut tx, &guid, Right::Support).await?;
-    let (route, space) = (found.row, found.of.space);
+    let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
     let unknown = || {
         ApiError::unprocessable(
             "Unable to unmap route from destination. Ensure the route has a destination with this guid.",
@@ -240,16 +227,9 @@ async fn remove(
         .await?
         .ok_or_else(unknown)?;
     let touched = actions::route::unmap(&mut tx, &destination).await?;
-    audit::record(
-        &mut tx,
-        &who,
-        "audit.app.unmap-route",
-        (&destination.app_guid, "app", ""),
-        Some(&space),
-        json!({ "route_guid": guid }),
-    )
-    .await?;
-    tx.commit().await?;
+    let gone = std::slice::from_ref(&destination);
+    let trail = audit::mappings(&mut tx, &who, gone, &[], false).await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     Ok(no_content())
 }

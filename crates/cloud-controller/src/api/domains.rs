@@ -137,6 +137,26 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
     Ok(ok(present(&cc, &domain, &shares)))
 }
 
+/// Shared domains belong to the platform.
+fn place(domain: &Domain) -> audit::Place<'_> {
+    match &domain.organization_guid {
+        Some(organization) => audit::Place::Organization(organization),
+        None => audit::Place::Platform,
+    }
+}
+
+/// An event of ours: Cloud Foundry has none for domains.
+async fn record(
+    conn: &mut Connection,
+    who: &Principal,
+    kind: &str,
+    domain: &Domain,
+    data: Value,
+) -> ApiResult<db::Trail> {
+    let target = (domain.guid.as_str(), "domain", domain.name.as_str());
+    audit::record(conn, who, kind, target, place(domain), data).await
+}
+
 async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     let name = body.required_string("name").to_ascii_lowercase();
     let organization_guid = body.relationship("organization");
@@ -180,16 +200,9 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     actions::domain::create(&mut tx, &cc.settings, &domain).await?;
     share_with(&mut tx, &who, &domain, &shared).await?;
     let shares = shares(&mut tx, &who, std::slice::from_ref(&domain.guid)).await?;
-    audit::record(
-        &mut tx,
-        &who,
-        "audit.domain.create",
-        (&domain.guid, "domain", &domain.name),
-        None,
-        json!({}),
-    )
-    .await?;
-    tx.commit().await?;
+    let kind = "audit.domain.create";
+    let trail = record(&mut tx, &who, kind, &domain, json!({})).await?;
+    tx.commit(trail).await?;
     Ok(created(present(&cc, &domain, &shares)))
 }
 
@@ -209,7 +222,8 @@ async fn update(
     domain.touch();
     db::update(&mut tx, &domain).await?;
     let shares = shares(&mut tx, &who, std::slice::from_ref(&guid)).await?;
-    tx.commit().await?;
+    let trail = record(&mut tx, &who, "audit.domain.update", &domain, json!({})).await?;
+    tx.commit(trail).await?;
     Ok(ok(present(&cc, &domain, &shares)))
 }
 
@@ -227,18 +241,13 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
             "This domain is shared with other organizations. Unshare before deleting.",
         ));
     }
+    let routes = route::of_domain(&mut tx, &guid).await?;
+    audit::deleted_routes(&mut tx, &who, &routes).await?;
     let touched = actions::domain::delete(&mut tx, &domain).await?;
-    audit::record(
-        &mut tx,
-        &who,
-        "audit.domain.delete-request",
-        (&domain.guid, "domain", &domain.name),
-        None,
-        json!({}),
-    )
-    .await?;
+    let kind = "audit.domain.delete-request";
+    let trail = record(&mut tx, &who, kind, &domain, json!({})).await?;
     let job = job::complete(&mut tx, "domain.delete", ("domains", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     Ok(cc.accepted(&job))
 }
@@ -288,7 +297,9 @@ async fn share(
     }
     share_with(&mut tx, &who, &domain, &organizations).await?;
     let shares = shares(&mut tx, &who, std::slice::from_ref(&guid)).await?;
-    tx.commit().await?;
+    let data = json!({ "target_organization_guids": organizations });
+    let trail = record(&mut tx, &who, "audit.domain.share", &domain, data).await?;
+    tx.commit(trail).await?;
     Ok(ok(to_many(
         &shares
             .into_iter()
@@ -354,6 +365,8 @@ async fn unshare(
             "Unable to unshare domain from organization with name '{name}'. Ensure the domain is shared to this organization."
         )));
     }
-    tx.commit().await?;
+    let data = json!({ "target_organization_guid": organization });
+    let trail = record(&mut tx, &who, "audit.domain.unshare", &domain.row, data).await?;
+    tx.commit(trail).await?;
     Ok(no_content())
 }

@@ -215,16 +215,16 @@ async fn create(
         .clone()
         .or_else(|| Some(crate::buildpacks::STACK.to_owned()));
     db::insert(&mut tx, &droplet).await?;
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.droplet.create",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         json!({ "droplet_guid": droplet.guid }),
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     Ok(created(present(&cc, &droplet, Shown::All)))
 }
 
@@ -265,16 +265,16 @@ async fn copy(cc: Cc, who: Principal, source: &str, mut body: Body) -> ApiResult
     db::insert(&mut tx, &droplet).await?;
     let data =
         json!({ "droplet_guid": droplet.guid, "request": { "source_droplet_guid": source.guid } });
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.droplet.create",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         data,
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     let droplet = actions::copy::bits(&cc, source.guid, &droplet).await?;
     Ok(created(present(&cc, &droplet, Shown::All)))
 }
@@ -299,10 +299,8 @@ async fn upload(
     })?;
     let checked = blocking(move || accept(upload)).await??;
     let mut tx = cc.db.write().await?;
-    let mut droplet = who
-        .find::<Droplet>(&mut tx, &guid, Right::Develop)
-        .await?
-        .row;
+    let found = who.find::<Droplet>(&mut tx, &guid, Right::Develop).await?;
+    let (mut droplet, app) = (found.row, found.of.app);
     // Several uploads may have come this far: the first one wins.
     must_await_upload(&droplet)?;
     droplet.touch();
@@ -313,7 +311,10 @@ async fn upload(
             "FAILED".clone_into(&mut droplet.state);
             droplet.error = Some(detail.clone());
             db::update(&mut tx, &droplet).await?;
-            tx.commit().await?;
+            let data = json!({ "droplet_guid": guid, "error": detail });
+            let kind = "audit.app.droplet.upload";
+            let trail = audit::of_app(&mut tx, &who, kind, &app, data).await?;
+            tx.commit(trail).await?;
             return Err(ApiError::unprocessable(detail));
         }
     };
@@ -323,7 +324,9 @@ async fn upload(
     "STAGED".clone_into(&mut droplet.state);
     db::update(&mut tx, &droplet).await?;
     let job = job::complete(&mut tx, "droplet.upload", ("droplets", &guid)).await?;
-    tx.commit().await?;
+    let data = json!({ "droplet_guid": guid });
+    let trail = audit::of_app(&mut tx, &who, "audit.app.droplet.upload", &app, data).await?;
+    tx.commit(trail).await?;
     let location = cc.url(&format!("/v3/jobs/{job}"));
     Ok((
         StatusCode::ACCEPTED,
@@ -348,7 +351,7 @@ async fn update(
     body.finish()?;
     droplet.touch();
     db::update(&mut tx, &droplet).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&cc, &droplet, Shown::All)))
 }
 
@@ -362,20 +365,25 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     }
     db::delete::<Droplet>(&mut tx, &guid).await?;
     let job = job::complete(&mut tx, "droplet.delete", ("droplets", &guid)).await?;
-    tx.commit().await?;
+    let (kind, data) = ("audit.app.droplet.delete", json!({ "droplet_guid": guid }));
+    let trail = audit::of_app(&mut tx, &who, kind, &found.of.app, data).await?;
+    tx.commit(trail).await?;
     cc.cleanup.nudge();
     Ok(cc.accepted(&job))
 }
 
 async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let droplet = who
-        .find::<Droplet>(&mut *cc.db.read().await?, &guid, Right::DownloadDroplet)
-        .await?
-        .row;
-    if droplet.state != "STAGED" {
+    let mut tx = cc.db.write().await?;
+    let found = who
+        .find::<Droplet>(&mut tx, &guid, Right::DownloadDroplet)
+        .await?;
+    if found.row.state != "STAGED" {
         return Err(ApiError::unprocessable(
             "Only staged droplets can be downloaded.",
         ));
     }
+    let (kind, data) = ("audit.app.droplet.download", json!({ "droplet_guid": guid }));
+    let trail = audit::of_app(&mut tx, &who, kind, &found.of.app, data).await?;
+    tx.commit(trail).await?;
     send_blob(&cc, Kind::Droplet, &guid, "Droplet").await
 }

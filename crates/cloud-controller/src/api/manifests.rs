@@ -48,34 +48,17 @@ async fn apply(
     let mut tx = cc.db.write().await?;
     let space = who.find::<Space>(&mut tx, &guid, Right::Develop).await?.row;
     let (mut touched, mut created) = (Vec::new(), Vec::new());
+    let mut trail = db::Trail::from(Unrecorded::NothingChanged);
     for manifest in &manifests {
-        let before = db::app::by_name(&mut tx, &space.guid, &manifest.name).await?;
-        let mapped_before = match &before {
-            Some(app) => db::route::destinations_of_app(&mut tx, &app.guid).await?,
-            None => Vec::new(),
-        };
+        let before = audit::Snapshot::of_name(&mut tx, &space, &manifest.name).await?;
         match actions::manifest::apply(&mut tx, &cc.settings, &space, who.is_admin(), manifest)
             .await
         {
             Ok((app, processes)) => {
                 touched.extend(processes);
-                let target = (app.guid.as_str(), "app", app.name.as_str());
-                let mut events = Vec::new();
-                if before.is_none() {
-                    let data =
-                        json!({ "manifest_triggered": true, "request": { "name": app.name } });
-                    events.push(("audit.app.create", data));
+                trail = audit::manifest(&mut tx, &who, &app, &before).await?;
+                if !before.exists() {
                     created.push(app.guid.clone());
-                }
-                events.push(("audit.app.apply_manifest", json!({})));
-                for route in db::route::destinations_of_app(&mut tx, &app.guid).await? {
-                    if !mapped_before.iter().any(|other| other.guid == route.guid) {
-                        let data = json!({ "manifest_triggered": true, "route_guid": route.route_guid, "destination_guid": route.guid });
-                        events.push(("audit.app.map-route", data));
-                    }
-                }
-                for (kind, data) in events {
-                    audit::record(&mut tx, &who, kind, target, Some(&space), data).await?;
                 }
             }
             Err(error) if error.status.is_server_error() => return Err(error),
@@ -85,13 +68,13 @@ async fn apply(
                 let mut tx = cc.db.write().await?;
                 let job =
                     job::failed(&mut tx, "space.apply_manifest", error, ("spaces", &guid)).await?;
-                tx.commit().await?;
+                tx.commit(Unrecorded::NothingChanged).await?;
                 return Ok(cc.accepted(&job));
             }
         }
     }
     let job = job::complete(&mut tx, "space.apply_manifest", ("spaces", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     for app_guid in &created {
         cc.log_creation(app_guid);
     }

@@ -138,7 +138,7 @@ mod prelude {
     pub(super) use super::query::Query;
     pub(super) use crate::auth::{Principal, Right};
     pub(super) use crate::controller::Cc;
-    pub(super) use crate::db::{self, Connection};
+    pub(super) use crate::db::{self, Connection, Unrecorded};
     pub(super) use crate::error::{ApiError, ApiResult};
     pub(super) use axum::extract::{Path, State};
     pub(super) use http::Uri;

@@ -118,16 +118,22 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         "organization",
         organization.name.as_str(),
     );
-    audit::record(
+    if !who.is_admin() {
+        for kind in ["organization_user", "organization_manager"] {
+            let (kind, me) = (format!("audit.user.{kind}_add"), (who.guid(), "user", who.name()));
+            audit::also(audit::record(&mut tx, &who, &kind, me, &organization, json!({})).await?);
+        }
+    }
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.organization.create",
         target,
-        None,
+        &organization,
         json!({ "request": { "name": organization.name } }),
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     Ok(created(present(&cc, &organization)))
 }
 
@@ -145,14 +151,17 @@ async fn update(
     organization.name = body.optional_name("name").unwrap_or(organization.name);
     let suspended = body.bool("suspended").unwrap_or(organization.suspended);
     merge_metadata(&body, &mut organization.metadata)?;
-    body.finish()?;
+    let request = Value::Object(body.finish()?);
     // Clients send `false` with every change; a manager of an active organization may.
     if suspended {
         who.must_be_admin()?;
     }
     organization.suspended = suspended;
     let organization = actions::organization::update(&mut tx, organization).await?;
-    tx.commit().await?;
+    let target = (guid.as_str(), "organization", organization.name.as_str());
+    let (kind, data) = ("audit.organization.update", json!({ "request": request }));
+    let trail = audit::record(&mut tx, &who, kind, target, &organization, data).await?;
+    tx.commit(trail).await?;
     Ok(ok(present(&cc, &organization)))
 }
 
@@ -173,23 +182,26 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
         .find::<Organization>(&mut tx, &guid, Right::Admin)
         .await?
         .row;
+    for space in db::space::of_organization(&mut tx, &guid).await? {
+        audit::also(audit::deleted_space(&mut tx, &who, &space).await?);
+    }
     let touched = actions::organization::delete(&mut tx, &organization).await?;
     let target = (
         organization.guid.as_str(),
         "organization",
         organization.name.as_str(),
     );
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.organization.delete-request",
         target,
-        None,
+        &organization,
         json!({}),
     )
     .await?;
     let job = job::complete(&mut tx, "organization.delete", ("organizations", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.cleanup.nudge();
     cc.driver.settle(touched).await;
     Ok(cc.accepted(&job))

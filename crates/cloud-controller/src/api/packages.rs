@@ -178,16 +178,16 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
     }
     db::insert(&mut tx, &package).await?;
     let data = json!({ "package_guid": package.guid, "request": request });
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.package.create",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         data,
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     if let Some(source) = source {
         package = crate::actions::copy::bits(&cc, source, &package).await?;
     }
@@ -245,19 +245,18 @@ async fn update(
     }
     package.touch();
     db::update(&mut tx, &package).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&cc, &package)))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let package = who
-        .find::<Package>(&mut tx, &guid, Right::Develop)
-        .await?
-        .row;
-    db::delete::<Package>(&mut tx, &package.guid).await?;
+    let found = who.find::<Package>(&mut tx, &guid, Right::Develop).await?;
+    db::delete::<Package>(&mut tx, &guid).await?;
     let job = job::complete(&mut tx, "package.delete", ("packages", &guid)).await?;
-    tx.commit().await?;
+    let (kind, data) = ("audit.app.package.delete", json!({ "package_guid": guid }));
+    let trail = audit::of_app(&mut tx, &who, kind, &found.of.app, data).await?;
+    tx.commit(trail).await?;
     cc.cleanup.nudge();
     Ok(cc.accepted(&job))
 }
@@ -323,18 +322,12 @@ async fn upload(
     };
     db::update(&mut tx, &package).await?;
     let data = json!({ "package_guid": guid });
-    audit::record(
-        &mut tx,
-        &who,
-        "audit.app.package.upload",
-        (&app.guid, "app", &app.name),
-        None,
-        data,
-    )
-    .await?;
+    let kind = "audit.app.package.upload";
+    audit::also(audit::of_app(&mut tx, &who, kind, &app, data.clone()).await?);
+    let trail = audit::of_app(&mut tx, &who, "audit.app.upload-bits", &app, data).await?;
     let most = u64::from(cc.settings.limits.resource_pool_mb) << 20;
     let forgotten = db::resource::forget_surplus(&mut tx, most).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     delete_all(&cc, Kind::Resource, forgotten);
     match refusal {
         Some(error) => Err(error),

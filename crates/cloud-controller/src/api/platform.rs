@@ -2,6 +2,7 @@
 
 use super::organizations::merge_metadata;
 use super::prelude::*;
+use crate::actions::audit::{self, Place};
 use crate::clock;
 use crate::db::platform::{self, Buildpack, EnvironmentGroup, FeatureFlag, Stack};
 
@@ -85,7 +86,9 @@ async fn update_stack(
     body.finish()?;
     stack.touch();
     db::update(&mut tx, &stack).await?;
-    tx.commit().await?;
+    let (target, kind) = ((guid.as_str(), "stack", stack.name.as_str()), "audit.stack.update");
+    let trail = audit::record(&mut tx, &who, kind, target, Place::Platform, json!({})).await?;
+    tx.commit(trail).await?;
     Ok(ok(present_stack(&cc, &stack)))
 }
 
@@ -172,7 +175,10 @@ async fn update_buildpack(
     body.finish()?;
     buildpack.touch();
     db::update(&mut tx, &buildpack).await?;
-    tx.commit().await?;
+    let target = (guid.as_str(), "buildpack", buildpack.name.as_str());
+    let kind = "audit.buildpack.update";
+    let trail = audit::record(&mut tx, &who, kind, target, Place::Platform, json!({})).await?;
+    tx.commit(trail).await?;
     Ok(ok(present_buildpack(&cc, &buildpack)))
 }
 
@@ -252,7 +258,7 @@ async fn set_flag(
     flag.custom_error_message = message.unwrap_or(flag.custom_error_message);
     flag.touch();
     db::update(&mut tx, &flag).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present_flag(&cc, &flag)))
 }
 
@@ -300,6 +306,6 @@ async fn set_group(
     group.var = app.environment;
     group.touch();
     db::update(&mut tx, &group).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present_group(&cc, &group)))
 }

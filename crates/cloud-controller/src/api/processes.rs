@@ -302,7 +302,7 @@ async fn update_of_app(
 async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiResult {
     let mut tx = cc.db.write().await?;
     let found = which.find(&mut tx, &who, Right::Support).await?;
-    let (mut process, app) = (found.row, found.of.app);
+    let (mut process, app, space) = (found.row, found.of.app, found.of.space);
     let check = |json: Option<&Value>, before: &HealthCheck, readiness| {
         json.map(|json| verbs::health_check(before, json, readiness))
             .transpose()
@@ -319,19 +319,22 @@ async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> Api
         ..Change::default()
     };
     merge_metadata(&body, &mut process.metadata)?;
-    body.finish()?;
+    let mut request = Value::Object(body.finish()?);
+    if request.get("command").is_some() {
+        request["command"] = json!("[PRIVATE DATA HIDDEN]");
+    }
     let settle = verbs::change(&mut tx, &cc.settings, &app, &mut process, change).await?;
     let command = command(&mut tx, &app, &process).await?;
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.process.update",
         (&app.guid, "app", &app.name),
-        None,
-        json!({ "process_guid": process.guid }),
+        &space,
+        json!({ "process_guid": process.guid, "process_type": process.r#type, "request": request }),
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     if settle {
         cc.driver.settle(vec![process.guid.clone()]).await;
     }
@@ -380,17 +383,17 @@ async fn scale_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiR
     let settle = verbs::change(&mut tx, &cc.settings, &app, &mut process, change).await?;
     let data =
         json!({ "process_guid": process.guid, "process_type": process.r#type, "request": request });
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.process.scale",
         (&app.guid, "app", &app.name),
-        Some(&space),
+        &space,
         data,
     )
     .await?;
     let command = command(&mut tx, &app, &process).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.log_to_app(
         &app.guid,
         format!("Updated app with guid {} ({request})", app.guid),
@@ -497,7 +500,7 @@ async fn stop_one(cc: Cc, who: Principal, which: Which, index: String) -> ApiRes
     let found = which
         .find(&mut *cc.db.read().await?, &who, Right::Support)
         .await?;
-    let (process, app) = (found.row, found.of.app);
+    let (process, app, space) = (found.row, found.of.app, found.of.space);
     let missing = || ApiError::not_found("Instance");
     let index = index
         .parse::<i32>()
@@ -520,15 +523,15 @@ async fn stop_one(cc: Cc, who: Principal, which: Which, index: String) -> ApiRes
     }
     let mut tx = cc.db.write().await?;
     let data = json!({ "process_guid": process.guid, "process_type": process.r#type, "process_index": index });
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.process.terminate_instance",
         (&app.guid, "app", &app.name),
-        None,
+        &space,
         data,
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     Ok(no_content())
 }

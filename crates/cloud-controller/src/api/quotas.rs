@@ -1,6 +1,7 @@
 //! `/v3/organization_quotas`. What a quota limits is enforced in [`crate::quota`].
 
 use super::prelude::*;
+use crate::actions::audit::{self, Place};
 use crate::actions::job;
 use crate::db::organization::{self, Organization, OrganizationQuota};
 use crate::db::usage::Scope;
@@ -102,6 +103,18 @@ async fn present_one(
 ) -> ApiResult<Value> {
     let applied = applied(conn, who, std::slice::from_ref(quota)).await?;
     Ok(present(cc, quota, &applied))
+}
+
+async fn record(
+    conn: &mut Connection,
+    who: &Principal,
+    verb: &str,
+    quota: &OrganizationQuota,
+    place: Place<'_>,
+) -> ApiResult<db::Trail> {
+    let target = (quota.guid.as_str(), "organization_quota", quota.name.as_str());
+    let kind = format!("audit.organization_quota.{verb}");
+    audit::record(conn, who, &kind, target, place, json!({})).await
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
@@ -208,9 +221,10 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let mut tx = cc.db.write().await?;
     check_name(&mut tx, &quota).await?;
     db::insert(&mut tx, &quota).await?;
-    assign_to(&mut tx, &who, &quota, &organizations).await?;
+    audit::also(assign_to(&mut tx, &who, &quota, &organizations).await?);
     let answer = present_one(&cc, &mut tx, &who, &quota).await?;
-    tx.commit().await?;
+    let trail = record(&mut tx, &who, "create", &quota, Place::Platform).await?;
+    tx.commit(trail).await?;
     Ok(created(answer))
 }
 
@@ -253,7 +267,8 @@ async fn update(
     quota.touch();
     db::update(&mut tx, &quota).await?;
     let answer = present_one(&cc, &mut tx, &who, &quota).await?;
-    tx.commit().await?;
+    let trail = record(&mut tx, &who, "update", &quota, Place::Platform).await?;
+    tx.commit(trail).await?;
     Ok(ok(answer))
 }
 
@@ -276,7 +291,8 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
         ("organization_quotas", &guid),
     )
     .await?;
-    tx.commit().await?;
+    let trail = record(&mut tx, &who, "delete", &quota, Place::Platform).await?;
+    tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }
 
@@ -286,7 +302,7 @@ async fn assign_to(
     who: &Principal,
     quota: &OrganizationQuota,
     organizations: &[String],
-) -> ApiResult<()> {
+) -> ApiResult<db::Trail> {
     let found = who
         .visible::<Organization>()
         .any("guid", organizations)
@@ -303,10 +319,12 @@ async fn assign_to(
     }
     let places = organizations.iter().map(|guid| Scope::Organization(guid));
     quota::must_limit_logs(conn, &Limits::read(&quota.limits.0), places).await?;
+    let mut trail = db::Trail::from(Unrecorded::NothingChanged);
     for guid in organizations {
         organization::assign_quota(conn, guid, &quota.guid).await?;
+        trail = record(conn, who, "apply", quota, Place::Organization(guid)).await?;
     }
-    Ok(())
+    Ok(trail)
 }
 
 async fn assign(
@@ -323,13 +341,13 @@ async fn assign(
         .find::<OrganizationQuota>(&mut tx, &guid, Right::Admin)
         .await?
         .row;
-    assign_to(&mut tx, &who, &quota, &organizations).await?;
+    let trail = assign_to(&mut tx, &who, &quota, &organizations).await?;
     let all: Vec<String> = organization::of_quota(&mut tx, &guid)
         .await?
         .into_iter()
         .map(|row| row.guid)
         .collect();
-    tx.commit().await?;
+    tx.commit(trail).await?;
     let mut answer = to_many(&all);
     answer["links"] = json!({ "self": cc.link(&format!("/v3/organization_quotas/{guid}/relationships/organizations")) });
     Ok(ok(answer))

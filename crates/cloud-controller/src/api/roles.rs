@@ -253,16 +253,16 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
         Some(space) => verbs::create(&mut tx, &wish.kind, &user, None, Some(space)).await?,
     };
     let name = user.username.clone().unwrap_or_else(|| user.guid.clone());
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         &format!("audit.user.{}_add", wish.kind),
         (&user.guid, "user", &name),
-        space.as_ref(),
+        event_place(Some(&organization), space.as_ref()),
         json!({}),
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     Ok(created(present(&cc, &role)))
 }
 
@@ -321,6 +321,18 @@ fn the_only_one(
     })
 }
 
+/// The event of a space's role is seen in the space.
+fn event_place<'a>(
+    organization: Option<&'a Organization>,
+    space: Option<&'a Space>,
+) -> audit::Place<'a> {
+    match (space, organization) {
+        (Some(space), _) => space.into(),
+        (None, Some(organization)) => organization.into(),
+        (None, None) => audit::Place::Platform,
+    }
+}
+
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
     let found = who.find::<Role>(&mut tx, &guid, Right::Read).await?;
@@ -329,18 +341,20 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     } else {
         Right::ManageOrganization
     })?;
-    let (role, space) = (found.row, found.of.space);
+    let (role, of) = (found.row, found.of);
     verbs::delete(&mut tx, &role).await?;
-    audit::record(
+    let user = role::user(&mut tx, &role.user_guid).await?;
+    let name = user.and_then(|user| user.username).unwrap_or_default();
+    let trail = audit::record(
         &mut tx,
         &who,
         &format!("audit.user.{}_remove", role.r#type),
-        (&role.user_guid, "user", ""),
-        space.as_ref(),
+        (&role.user_guid, "user", &name),
+        event_place(of.organization.as_ref(), of.space.as_ref()),
         json!({}),
     )
     .await?;
     let job = job::complete(&mut tx, "role.delete", ("roles", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }

@@ -296,16 +296,16 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     )
     .await?;
     let url = crate::route_rules::url(&route.host, &domain.name, &route.path, route.port);
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.route.create",
         (&route.guid, "route", &url),
-        Some(&space),
+        &space,
         json!({}),
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     Ok(created(present(&cc, &route, &domain, &[])))
 }
 
@@ -329,7 +329,9 @@ async fn update(
     route.touch();
     db::update(&mut tx, &route).await?;
     let answer = present_one(&cc, &mut tx, &route).await?;
-    tx.commit().await?;
+    let data = json!({ "request": { "options": options, "metadata": metadata } });
+    let trail = audit::of_route(&mut tx, &who, "audit.route.update", &route, data).await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     Ok(ok(answer))
 }
@@ -339,17 +341,17 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let found = who.find::<Route>(&mut tx, &guid, Right::Support).await?;
     let (route, space) = (found.row, found.of.space);
     let touched = actions::route::delete(&mut tx, &route).await?;
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.route.delete-request",
         (&route.guid, "route", &route.host),
-        Some(&space),
+        &space,
         json!({ "request": { "recursive": true } }),
     )
     .await?;
     let job = job::complete(&mut tx, "route.delete", ("routes", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     Ok(cc.accepted(&job))
 }
@@ -381,8 +383,11 @@ async fn transfer(
             "Unable to transfer owner of route. The target space's organization does not have access to the route's domain.",
         ));
     }
+    let kind = "audit.route.transfer-owner";
+    let data = json!({ "target_space_guid": space.guid });
+    let trail = audit::of_route(&mut tx, &who, kind, &route, data).await?;
     actions::route::transfer(&mut tx, &cc.settings, &mut route, &space).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     Ok(ok(to_one(Some(&route.space_guid))))
 }
 
@@ -429,7 +434,9 @@ async fn share(
         route::share(&mut tx, &guid, space).await?;
     }
     let answer = present_shares(&cc, &mut tx, &guid).await?;
-    tx.commit().await?;
+    let data = json!({ "target_space_guids": spaces });
+    let trail = audit::of_route(&mut tx, &who, "audit.route.share", &route, data).await?;
+    tx.commit(trail).await?;
     Ok(ok(answer))
 }
 
@@ -461,7 +468,10 @@ async fn unshare(
     for destination in &foreign {
         touched.extend(actions::route::unmap(&mut tx, destination).await?);
     }
-    tx.commit().await?;
+    audit::also(audit::mappings(&mut tx, &who, &foreign, &[], false).await?);
+    let data = json!({ "target_space_guid": space });
+    let trail = audit::of_route(&mut tx, &who, "audit.route.unshare", &route, data).await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     Ok(no_content())
 }

@@ -209,7 +209,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let scope = Reach::of(&mut tx, &group).await?;
     let touched = affected(&mut tx, scope).await?;
     let answer = present(&cc, &mut tx, &who, &group).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     cc.driver.settle(touched).await;
     Ok(created(answer))
 }
@@ -249,7 +249,7 @@ async fn update(
     let scope = before.and(Reach::of(&mut tx, &group).await?);
     let touched = affected(&mut tx, scope).await?;
     let answer = present(&cc, &mut tx, &who, &group).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     cc.driver.settle(touched).await;
     Ok(ok(answer))
 }
@@ -264,7 +264,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     db::delete::<SecurityGroup>(&mut tx, &guid).await?;
     let touched = affected(&mut tx, scope).await?;
     let job = job::complete(&mut tx, "security_group.delete", ("security_groups", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     cc.driver.settle(touched).await;
     Ok(cc.accepted(&job))
 }
@@ -299,7 +299,7 @@ async fn bind(
     }
     let touched = affected(&mut tx, Reach::bound(phase, &wanted)).await?;
     let mut answer = to_many(&spaces(&mut tx, &who, &guid, phase).await?);
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     cc.driver.settle(touched).await;
     answer["links"] = json!({ "self": cc.link(&format!("/v3/security_groups/{guid}/relationships/{relationship}")) });
     Ok(ok(answer))
@@ -323,7 +323,7 @@ async fn unbind(
         return Err(ApiError::unprocessable(unbound));
     }
     let touched = affected(&mut tx, Reach::bound(phase, std::slice::from_ref(&space))).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     cc.driver.settle(touched).await;
     Ok(no_content())
 }

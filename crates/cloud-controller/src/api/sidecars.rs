@@ -138,7 +138,7 @@ async fn create(
         .await?
         .row;
     let sidecar = verbs::create(&mut tx, &app, wish(body, true)?, OF_USER).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(created(present(&sidecar)))
 }
 
@@ -154,7 +154,7 @@ async fn update(
         .await?
         .row;
     verbs::update(&mut tx, &mut sidecar, wish(body, false)?).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&sidecar)))
 }
 
@@ -165,6 +165,6 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
         .await?
         .row;
     db::delete::<Sidecar>(&mut tx, &sidecar.guid).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(no_content())
 }

@@ -2,7 +2,7 @@
 
 use super::prelude::*;
 use super::quotas::read_limits;
-use crate::actions::job;
+use crate::actions::{audit, job};
 use crate::db::organization::{self, Organization, SpaceQuota};
 use crate::db::space::{self, Space};
 use crate::db::usage::Scope;
@@ -172,7 +172,9 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     db::insert(&mut tx, &quota).await?;
     apply_to(&mut tx, &who, &quota, &spaces).await?;
     let answer = present_one(&cc, &mut tx, &who, &quota).await?;
-    tx.commit().await?;
+    audit::also(audit::space_quota_of(&mut tx, &who, "apply", &quota, &spaces).await?);
+    let trail = audit::space_quota(&mut tx, &who, "create", &quota).await?;
+    tx.commit(trail).await?;
     Ok(created(answer))
 }
 
@@ -211,7 +213,8 @@ async fn update(
     quota.touch();
     db::update(&mut tx, &quota).await?;
     let answer = present_one(&cc, &mut tx, &who, &quota).await?;
-    tx.commit().await?;
+    let trail = audit::space_quota(&mut tx, &who, "update", &quota).await?;
+    tx.commit(trail).await?;
     Ok(ok(answer))
 }
 
@@ -228,7 +231,8 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     }
     db::delete::<SpaceQuota>(&mut tx, &guid).await?;
     let job = job::complete(&mut tx, "space_quota.delete", ("space_quotas", &guid)).await?;
-    tx.commit().await?;
+    let trail = audit::space_quota(&mut tx, &who, "delete", &quota).await?;
+    tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }
 
@@ -284,7 +288,8 @@ async fn apply(
         .into_iter()
         .map(|space| space.guid)
         .collect();
-    tx.commit().await?;
+    let trail = audit::space_quota_of(&mut tx, &who, "apply", &quota, &spaces).await?;
+    tx.commit(trail).await?;
     let mut answer = to_many(&all);
     answer["links"] =
         json!({ "self": cc.link(&format!("/v3/space_quotas/{guid}/relationships/spaces")) });
@@ -311,6 +316,8 @@ async fn unapply(
         )));
     }
     space::assign_quota(&mut tx, &space, None).await?;
-    tx.commit().await?;
+    let gone = std::slice::from_ref(&space);
+    let trail = audit::space_quota_of(&mut tx, &who, "remove", &quota, gone).await?;
+    tx.commit(trail).await?;
     Ok(no_content())
 }

@@ -143,16 +143,16 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .await?;
     actions::space::create(&mut tx, &space).await?;
     let target = (space.guid.as_str(), "space", space.name.as_str());
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.space.create",
         target,
-        Some(&space),
+        &space,
         json!({ "request": { "name": space.name } }),
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     Ok(created(present(&cc, &space)))
 }
 
@@ -173,9 +173,12 @@ async fn update(
     space.suspended = body.bool("suspended").unwrap_or(space.suspended);
     space.name = body.optional_name("name").unwrap_or(space.name);
     merge_metadata(&body, &mut space.metadata)?;
-    body.finish()?;
+    let request = Value::Object(body.finish()?);
     let space = actions::space::update(&mut tx, space).await?;
-    tx.commit().await?;
+    let target = (guid.as_str(), "space", space.name.as_str());
+    let (kind, data) = ("audit.space.update", json!({ "request": request }));
+    let trail = audit::record(&mut tx, &who, kind, target, &space, data).await?;
+    tx.commit(trail).await?;
     Ok(ok(present(&cc, &space)))
 }
 
@@ -185,18 +188,10 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
         .find::<Space>(&mut tx, &guid, Right::ManageOrganization)
         .await?
         .row;
+    let trail = audit::deleted_space(&mut tx, &who, &space).await?;
     let touched = actions::space::delete(&mut tx, &space).await?;
-    audit::record(
-        &mut tx,
-        &who,
-        "audit.space.delete-request",
-        (&space.guid, "space", &space.name),
-        Some(&space),
-        json!({}),
-    )
-    .await?;
     let job = job::complete(&mut tx, "space.delete", ("spaces", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.cleanup.nudge();
     cc.driver.settle(touched).await;
     Ok(cc.accepted(&job))
@@ -252,7 +247,7 @@ async fn set_feature(
     must_be_ssh(&name)?;
     space.allow_ssh = enabled.unwrap_or(space.allow_ssh);
     let space = actions::space::update(&mut tx, space).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present_ssh(&space)))
 }
 
@@ -270,11 +265,13 @@ async fn delete_unmapped_routes(
     let mut tx = cc.db.write().await?;
     let space = who.find::<Space>(&mut tx, &guid, Right::Support).await?.row;
     let mut touched = Vec::new();
-    for route in db::route::unmapped(&mut tx, &space.guid).await? {
+    let unmapped = db::route::unmapped(&mut tx, &space.guid).await?;
+    let trail = audit::deleted_routes(&mut tx, &who, &unmapped).await?;
+    for route in unmapped {
         touched.extend(actions::route::delete(&mut tx, &route).await?);
     }
     let job = job::complete(&mut tx, "space.delete_unmapped_routes", ("spaces", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     cc.driver.settle(touched).await;
     Ok(cc.accepted(&job))
 }

@@ -171,16 +171,16 @@ async fn create(
     let mut task = verbs::create(&mut tx, &cc.settings, &app, wish).await?;
     task.metadata = metadata;
     db::update(&mut tx, &task).await?;
-    audit::record(
+    let trail = audit::record(
         &mut tx,
         &who,
         "audit.app.task.create",
         (&app.guid, "app", &app.name),
-        Some(&space),
-        json!({ "task_guid": task.guid }),
+        &space,
+        event_data(&task),
     )
     .await?;
-    tx.commit().await?;
+    tx.commit(trail).await?;
     crate::diego::task::start(&cc, &task).await;
     let mut conn = cc.db.read().await?;
     let task = who
@@ -188,6 +188,14 @@ async fn create(
         .await?
         .row;
     Ok((StatusCode::ACCEPTED, axum::Json(present(&cc, &task, true))).into_response())
+}
+
+/// Commands may hold secrets.
+fn event_data(task: &Task) -> Value {
+    json!({
+        "task_guid": task.guid,
+        "request": { "name": task.name, "memory_in_mb": task.memory_in_mb, "command": "[PRIVATE DATA HIDDEN]" },
+    })
 }
 
 async fn update(
@@ -202,15 +210,18 @@ async fn update(
     body.finish()?;
     task.touch();
     db::update(&mut tx, &task).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&cc, &task, true)))
 }
 
 async fn cancel(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let mut task = who.find::<Task>(&mut tx, &guid, Right::Support).await?.row;
+    let found = who.find::<Task>(&mut tx, &guid, Right::Support).await?;
+    let (mut task, app) = (found.row, found.of.app);
     verbs::cancel(&mut tx, &mut task).await?;
-    tx.commit().await?;
+    let (kind, data) = ("audit.app.task.cancel", event_data(&task));
+    let trail = audit::of_app(&mut tx, &who, kind, &app, data).await?;
+    tx.commit(trail).await?;
     if let Err(error) = cc.bbs.cancel_task(&guid).await {
         tracing::warn!(task = guid, %error, "task-not-cancelled");
         cc.driver.nudge().nudge();

@@ -78,7 +78,7 @@ async fn purge(State(cc): State<Cc>, who: Principal) -> ApiResult {
     who.must_be_admin()?;
     let mut tx = cc.db.write().await?;
     usage_event::purge_and_reseed(&mut tx).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(json!({})))
 }
 

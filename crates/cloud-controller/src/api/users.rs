@@ -141,7 +141,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let mut user = who.find::<User>(&mut tx, &guid, Right::Admin).await?.row;
     user.metadata = metadata;
     db::update(&mut tx, &user).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(created(present(&cc, &user)))
 }
 
@@ -157,7 +157,7 @@ async fn update(
     body.finish()?;
     user.touch();
     db::update(&mut tx, &user).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&cc, &user)))
 }
 
@@ -166,7 +166,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     who.find::<User>(&mut tx, &guid, Right::Admin).await?;
     db::delete::<User>(&mut tx, &guid).await?;
     let job = job::complete(&mut tx, "user.delete", ("users", &guid)).await?;
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     cc.seen_users
         .lock()
         .expect("no panic while holding it")

@@ -2,7 +2,7 @@
 
 use super::BATCH;
 use crate::bits::store::{Kind, Store};
-use crate::db::{Db, cleanup as sql};
+use crate::db::{Db, Unrecorded, cleanup as sql};
 use anyhow::{Context as _, Result};
 
 /// Age at which a file without a row belongs to nobody: uploads and copies under way are younger.
@@ -32,7 +32,7 @@ pub(super) async fn remove_dead(db: &Db, store: &Store) -> Result<u64> {
         for (kind, guid) in &dead {
             sql::forget_dead_blob(&mut tx, kind, guid).await?;
         }
-        tx.commit().await?;
+        tx.commit(Unrecorded::Bookkeeping).await?;
         removed += dead.len() as u64;
     }
 }

@@ -2,7 +2,7 @@
 
 use super::BATCH;
 use crate::config::Retention;
-use crate::db::{Db, cleanup as sql};
+use crate::db::{Db, Unrecorded, cleanup as sql};
 use anyhow::Result;
 
 /// Deletes rows that were last changed before `cutoff`, batch by batch.
@@ -12,7 +12,7 @@ pub(super) async fn remove(db: &Db, cutoff: i64) -> Result<u64> {
         loop {
             let mut tx = db.write().await?;
             let batch = sql::remove_old(&mut tx, statement, cutoff, BATCH).await?;
-            tx.commit().await?;
+            tx.commit(Unrecorded::Bookkeeping).await?;
             removed += batch;
             if batch < BATCH.unsigned_abs() {
                 break;
@@ -40,7 +40,7 @@ pub(super) async fn expire(db: &Db, retention: &Retention, now: i64) -> Result<u
             }
             let mut tx = db.write().await?;
             let batch = sql::expire(&mut tx, kind, &surplus, now).await?;
-            tx.commit().await?;
+            tx.commit(Unrecorded::Bookkeeping).await?;
             expired += batch;
             if batch == 0 {
                 break;

@@ -56,7 +56,7 @@ impl Bench {
     async fn add<R: Row>(&self, row: &R) {
         let mut tx = self.db.write().await.unwrap();
         db::insert(&mut tx, row).await.unwrap();
-        tx.commit().await.unwrap();
+        tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
     }
 
     /// A droplet with a file, made `age` seconds before now.
@@ -126,7 +126,7 @@ async fn the_last_droplets_and_those_in_use_stay() {
         ..b.app.clone()
     };
     db::update(&mut tx, &current).await.unwrap();
-    tx.commit().await.unwrap();
+    tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
     b.add(&Task {
         app_guid: b.app.guid.clone(),
         state: "RUNNING".into(),
@@ -182,7 +182,7 @@ async fn the_last_packages_and_that_of_the_current_droplet_stay() {
         ..b.app.clone()
     };
     db::update(&mut tx, &current).await.unwrap();
-    tx.commit().await.unwrap();
+    tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
     b.pass(clock::now()).await;
     assert_eq!(
         b.files(Kind::Package, &["p5", "p4", "p3", "p2", "p1"]),
@@ -203,7 +203,7 @@ async fn files_go_with_whatever_deletes_their_rows() {
     db::delete::<Organization>(&mut tx, &all[0].guid)
         .await
         .unwrap();
-    tx.commit().await.unwrap();
+    tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
     assert_eq!(b.pass(clock::now()).await, 2);
     assert!(b.files(Kind::Droplet, &["d"]).is_empty());
     assert!(b.files(Kind::Package, &["p"]).is_empty());
@@ -256,7 +256,7 @@ async fn records_go_after_thirty_days_in_batches() {
         };
         db::insert(&mut tx, &deployment).await.unwrap();
     }
-    tx.commit().await.unwrap();
+    tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
     b.pass(clock::now() + 29 * DAY).await;
     assert_eq!(b.count::<AuditEvent>().await, many);
     assert_eq!(b.count::<Task>().await, 3);

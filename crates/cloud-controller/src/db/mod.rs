@@ -27,6 +27,7 @@ pub(crate) mod task;
 pub(crate) mod usage;
 pub(crate) mod usage_event;
 
+pub(crate) use audit_event::{Trail, Unrecorded};
 pub(crate) use row::{Json, Row, by_guid, column, delete, insert, rows, update};
 pub(crate) use select::{Arg, Broken, Readable, Select, execute};
 pub(crate) use sqlx::SqliteConnection as Connection;
@@ -110,8 +111,10 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    /// Durable when this returns, together with the usage events of what changed.
-    pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
+    /// Durable when this returns, together with the usage events of what changed. `trail` comes from the transaction's
+    /// audit event, or names why there is none.
+    pub(crate) async fn commit(mut self, trail: impl Into<Trail>) -> sqlx::Result<()> {
+        let _: Trail = trail.into();
         usage_event::settle(&mut self.inner).await?;
         self.inner.commit().await
     }
@@ -176,7 +179,7 @@ mod tests {
             let db = Db::open(&path, Duration::from_secs(1)).await.unwrap();
             let mut tx = db.write().await.unwrap();
             assert_eq!(is_first_run_of(&mut tx, "x").await.unwrap(), expected);
-            tx.commit().await.unwrap();
+            tx.commit(Unrecorded::Bookkeeping).await.unwrap();
             db.close().await;
         }
     }

@@ -5,7 +5,7 @@
 
 use super::recipe::{self, AppSpec, Artifact};
 use crate::bits::lifecycle::Bundle;
-use crate::db::{Db, process};
+use crate::db::{Db, Unrecorded, process};
 use crate::names::PlatformNames;
 use anyhow::Result;
 use clients::bbs::Client;
@@ -134,7 +134,7 @@ impl Driver {
             for lrp in &stale {
                 process::lrp_is_gone(&mut tx, lrp).await?;
             }
-            tx.commit().await?;
+            tx.commit(Unrecorded::Consequence).await?;
         }
         Ok(())
     }

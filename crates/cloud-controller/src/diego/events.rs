@@ -1,4 +1,5 @@
-//! Listens to the BBS: a crash becomes an audit event, and every change of an instance wakes the deployments.
+//! Listens to the BBS: crashes and changes of readiness become audit events, and every change of an instance wakes the
+//! deployments.
 
 use super::recipe::{APPS_DOMAIN, process_guid_of};
 use crate::actions::audit;
@@ -12,7 +13,9 @@ use kit::CancellationToken;
 use kit::backoff::Backoff;
 use serde_json::json;
 use std::time::Duration;
-use wire::bbs::{ActualLrpCrashedEvent, Event};
+use wire::bbs::{
+    ActualLrpCrashedEvent, ActualLrpInfo, ActualLrpInstanceChangedEvent, ActualLrpKey, Event, state,
+};
 
 /// Until shutdown; subscribes again whenever the stream ends.
 pub(crate) async fn watch(cc: &Cc, shutdown: CancellationToken) {
@@ -37,63 +40,156 @@ async fn follow(cc: &Cc, backoff: &mut Backoff) -> Result<()> {
     let mut events = cc.bbs.instance_events("").await?;
     backoff.reset();
     loop {
-        match events.next().await? {
-            Event::ActualLrpCrashed(crash) => {
-                if let Err(error) = record(cc, &crash).await {
-                    tracing::warn!(error = %error, "crash-not-recorded");
-                }
-                cc.driver.rollout_nudge().nudge();
-            }
-            Event::ActualLrpInstanceChanged(_)
-            | Event::ActualLrpInstanceCreated(_)
-            | Event::ActualLrpInstanceRemoved(_) => cc.driver.rollout_nudge().nudge(),
-            _ => {}
+        let event = events.next().await?;
+        let recorded = match &event {
+            Event::ActualLrpCrashed(crash) => record_crash(cc, crash).await,
+            Event::ActualLrpInstanceChanged(change) => record_readiness(cc, change).await,
+            Event::ActualLrpInstanceCreated(_) | Event::ActualLrpInstanceRemoved(_) => Ok(()),
+            _ => continue,
+        };
+        if let Err(error) = recorded {
+            tracing::warn!(error = format!("{error:#}"), "instance-event-not-recorded");
         }
+        cc.driver.rollout_nudge().nudge();
     }
 }
 
-async fn record(cc: &Cc, crash: &ActualLrpCrashedEvent) -> Result<()> {
-    let key = crash.key.clone().unwrap_or_default();
+/// Of an LRP's event: the process, its app and space. `None`: it is not an app's, or it is gone.
+async fn owner(
+    tx: &mut db::Tx,
+    key: &ActualLrpKey,
+) -> Result<Option<(Process, App, Space)>> {
     if key.domain != APPS_DOMAIN {
-        return Ok(());
+        return Ok(None);
     }
+    let guid = process_guid_of(&key.process_guid);
+    let Some(process) = db::by_guid::<Process>(tx, guid).await? else {
+        return Ok(None);
+    };
+    let Some(app) = db::by_guid::<App>(tx, &process.app_guid).await? else {
+        return Ok(None);
+    };
+    let space = db::by_guid::<Space>(tx, &app.space_guid).await?;
+    Ok(space.map(|space| (process, app, space)))
+}
+
+/// A crash is an event of the process and, as older clients look for it, one of the app.
+async fn record_crash(cc: &Cc, crash: &ActualLrpCrashedEvent) -> Result<()> {
+    let key = crash.key.clone().unwrap_or_default();
     let instance = crash.instance_key.clone().unwrap_or_default();
     let mut tx = cc.db.write().await?;
-    let Some(process): Option<Process> =
-        db::by_guid(&mut tx, process_guid_of(&key.process_guid)).await?
-    else {
+    let Some((process, app, space)) = owner(&mut tx, &key).await? else {
         return Ok(());
     };
-    let Some(app): Option<App> = db::by_guid(&mut tx, &process.app_guid).await? else {
-        return Ok(());
-    };
-    let space: Option<Space> = db::by_guid(&mut tx, &app.space_guid).await?;
-    let data = json!({
+    let of_app = json!({
         "instance": instance.instance_guid,
         "index": key.index,
         "cell_id": instance.cell_id,
-        "reason": "CRASHED",
         "exit_description": crash.crash_reason,
-        "crash_count": crash.crash_count,
-        "crash_timestamp": crash.since,
+        "reason": "CRASHED",
     });
-    let (actor, target) = (
-        (process.guid.as_str(), "process", process.r#type.as_str()),
-        (app.guid.as_str(), "app", app.name.as_str()),
-    );
-    audit::record_of_process(
-        &mut tx,
-        actor,
-        "audit.app.process.crash",
-        target,
-        space.as_ref(),
-        data.clone(),
-    )
-    .await?;
-    tx.commit().await?;
+    let mut data = of_app.clone();
+    data["crash_count"] = json!(crash.crash_count);
+    data["crash_timestamp"] = json!(crash.since);
+    data["version"] = json!(process.version);
+    let target = (app.guid.as_str(), "app", app.name.as_str());
+    let by_process = (process.guid.as_str(), "process", process.r#type.as_str());
+    audit::also(audit::record_of(&mut tx, target, "app.crash", target, &space, of_app).await?);
+    let kind = "audit.app.process.crash";
+    let trail =
+        audit::record_of(&mut tx, by_process, kind, target, &space, data.clone()).await?;
+    tx.commit(trail).await?;
     cc.log_to_app(
         &app.guid,
         format!("App instance exited with guid {} payload: {data}", app.guid),
     );
     Ok(())
+}
+
+/// A running instance that becomes ready, or is so no longer.
+async fn record_readiness(cc: &Cc, change: &ActualLrpInstanceChangedEvent) -> Result<()> {
+    let Some(ready) = new_readiness(change) else {
+        return Ok(());
+    };
+    let key = change.key.clone().unwrap_or_default();
+    let instance = change.instance_key.clone().unwrap_or_default();
+    let mut tx = cc.db.write().await?;
+    let Some((process, app, space)) = owner(&mut tx, &key).await? else {
+        return Ok(());
+    };
+    let data = json!({
+        "instance": instance.instance_guid,
+        "index": key.index,
+        "cell_id": instance.cell_id,
+        "ready": ready,
+        "version": process.version,
+    });
+    let (kind, became) = if ready {
+        ("audit.app.process.ready", "ready")
+    } else {
+        ("audit.app.process.not-ready", "not ready")
+    };
+    let trail = audit::record_of(
+        &mut tx,
+        (&process.guid, "process", &process.r#type),
+        kind,
+        (&app.guid, "app", &app.name),
+        &space,
+        data.clone(),
+    )
+    .await?;
+    tx.commit(trail).await?;
+    cc.log_to_app(
+        &app.guid,
+        format!(
+            "Process became {became} with guid {} payload: {data}",
+            process.guid
+        ),
+    );
+    Ok(())
+}
+
+/// `None`: the instance was not running before and after, or nothing changed.
+fn new_readiness(change: &ActualLrpInstanceChangedEvent) -> Option<bool> {
+    let of = |info: &Option<ActualLrpInfo>| {
+        info.as_ref()
+            .filter(|info| info.state == state::RUNNING)
+            .and_then(|info| info.routable)
+    };
+    let (before, after) = (of(&change.before)?, of(&change.after)?);
+    (before != after).then_some(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_changes_while_an_instance_runs() {
+        let info = |state: &str, routable| {
+            Some(ActualLrpInfo {
+                state: state.into(),
+                routable: Some(routable),
+                ..ActualLrpInfo::default()
+            })
+        };
+        let changed = |before, after| {
+            new_readiness(&ActualLrpInstanceChangedEvent {
+                before,
+                after,
+                ..ActualLrpInstanceChangedEvent::default()
+            })
+        };
+        assert_eq!(
+            changed(info("RUNNING", false), info("RUNNING", true)),
+            Some(true)
+        );
+        assert_eq!(
+            changed(info("RUNNING", true), info("RUNNING", false)),
+            Some(false)
+        );
+        assert_eq!(changed(info("RUNNING", true), info("RUNNING", true)), None);
+        assert_eq!(changed(info("CLAIMED", false), info("RUNNING", true)), None);
+        assert_eq!(changed(None, info("RUNNING", true)), None);
+    }
 }

@@ -61,7 +61,7 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
         return Ok(());
     };
     let touched = actions::deployment::apply(&mut tx, &mut deployment, new, old, step).await?;
-    tx.commit().await?;
+    tx.commit(db::Unrecorded::Consequence).await?;
     cc.driver.settle(touched).await;
     Ok(())
 }
@@ -77,7 +77,7 @@ async fn give_up(cc: &Cc, deployment: &Deployment) -> Result<()> {
     };
     deployment.error = Some("the deploying process is gone".to_owned());
     actions::deployment::finalize(&mut tx, &mut deployment, "CANCELED").await?;
-    tx.commit().await?;
+    tx.commit(db::Unrecorded::Consequence).await?;
     Ok(())
 }
 

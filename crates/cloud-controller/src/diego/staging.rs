@@ -5,13 +5,15 @@ use super::pass::Pass;
 use super::recipe::{Artifact, STAGING_DOMAIN};
 use super::recipe_staging::{self, Staged, StagingError, StagingSpec, TaskCallback};
 use super::spec;
+use crate::actions::audit;
 use crate::clock;
 use crate::controller::Cc;
 use crate::db::app::App;
 use crate::db::build::{self, Build, Droplet};
 use crate::db::package::Package;
 use crate::db::process;
-use crate::db::{self, Connection};
+use crate::db::space::Space;
+use crate::db::{self, Connection, Trail, Unrecorded};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::collections::HashSet;
@@ -204,7 +206,8 @@ async fn finish(cc: &Cc, mut tx: db::Tx, mut build: Build, droplet: Option<Dropl
         droplet.touch();
         db::update(&mut tx, &droplet).await?;
     }
-    tx.commit().await?;
+    let trail = record_end(&mut tx, &build).await?;
+    tx.commit(trail).await?;
     let droplet = build.droplet_guid.as_deref().unwrap_or_default();
     let line = match &build.error {
         None => format!("Staged build {} as droplet {droplet}", build.guid),
@@ -212,6 +215,31 @@ async fn finish(cc: &Cc, mut tx: db::Tx, mut build: Build, droplet: Option<Dropl
     };
     cc.log_to_app(&build.app_guid, line);
     Ok(())
+}
+
+/// The staging's end, and the droplet that it made, are events in the name of whoever asked for the build.
+async fn record_end(tx: &mut db::Tx, build: &Build) -> Result<Trail> {
+    let Some(app) = db::by_guid::<App>(tx, &build.app_guid).await? else {
+        return Ok(Unrecorded::Consequence.into());
+    };
+    let Some(space) = db::by_guid::<Space>(tx, &app.space_guid).await? else {
+        return Ok(Unrecorded::Consequence.into());
+    };
+    let actor = (build.created_by_guid.as_str(), "user", build.created_by_name.as_str());
+    let target = (app.guid.as_str(), "app", app.name.as_str());
+    let mut data = json!({ "build_guid": build.guid, "package_guid": build.package_guid });
+    if let Some(error) = &build.error {
+        data["error_message"] = json!(error);
+        data["error_id"] = json!(error.split(" - ").next());
+        let kind = "audit.app.build.failed";
+        return Ok(audit::record_of(tx, actor, kind, target, &space, data).await?);
+    }
+    data["droplet_guid"] = json!(build.droplet_guid);
+    let made = json!({ "droplet_guid": build.droplet_guid, "package_guid": build.package_guid });
+    let kind = "audit.app.droplet.create";
+    audit::also(audit::record_of(tx, actor, kind, target, &space, made).await?);
+    let kind = "audit.app.build.staged";
+    Ok(audit::record_of(tx, actor, kind, target, &space, data).await?)
 }
 
 /// The build while it is being staged, and its droplet unless that is gone.

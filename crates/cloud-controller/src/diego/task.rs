@@ -83,7 +83,7 @@ async fn try_desire(cc: &Cc, task: &Task) -> Result<()> {
         "RUNNING".clone_into(&mut task.state);
         task.touch();
         db::update(&mut tx, &task).await?;
-        tx.commit().await?;
+        tx.commit(db::Unrecorded::Consequence).await?;
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ async fn finish(cc: &Cc, guid: &str, failure: Option<String>) -> Result<()> {
     task.failure_reason = failure;
     task.touch();
     db::update(&mut tx, &task).await?;
-    tx.commit().await?;
+    tx.commit(db::Unrecorded::Consequence).await?;
     Ok(())
 }
 

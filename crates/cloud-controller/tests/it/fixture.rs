@@ -516,6 +516,28 @@ impl Foundation {
             .collect()
     }
 
+    /// Says whether requests may be routed to a running instance.
+    pub(crate) async fn set_ready(
+        &self,
+        key: &m::ActualLrpKey,
+        instance: &m::ActualLrpInstanceKey,
+        ready: bool,
+    ) {
+        let net = m::ActualLrpNetInfo {
+            address: "10.0.0.1".to_owned(),
+            instance_address: "10.255.0.2".to_owned(),
+            ..Default::default()
+        };
+        let start = m::StartActualLrpRequest {
+            key: Some(key.clone()),
+            instance_key: Some(instance.clone()),
+            net_info: Some(net),
+            routable: Some(ready),
+            ..Default::default()
+        };
+        self.bbs.start(&start).await.unwrap();
+    }
+
     /// Makes an index of an LRP run.
     pub(crate) async fn run_instance(
         &self,

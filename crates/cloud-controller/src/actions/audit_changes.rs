@@ -1,0 +1,246 @@
+//! Audit events of changes that touch several things: what a manifest, a deletion or a new droplet did besides.
+
+use super::audit::{Place, Target, also, of_app, of_route, record};
+use crate::auth::Principal;
+use crate::clock;
+use crate::db::app::{self, App};
+use crate::db::organization::SpaceQuota;
+use crate::db::process::{self, Process};
+use crate::db::route::{self, Destination, Route};
+use crate::db::space::Space;
+use crate::db::{self, Connection, Trail, Unrecorded};
+use crate::error::ApiResult;
+use serde_json::{Value, json};
+
+/// The processes of an app that were not there before.
+pub(crate) async fn new_processes(
+    conn: &mut Connection,
+    who: &Principal,
+    app: &App,
+    before: &[Process],
+) -> ApiResult<()> {
+    for process in process::of_app(conn, &app.guid).await? {
+        if !before.iter().any(|other| other.guid == process.guid) {
+            let data = json!({ "process_guid": process.guid, "process_type": process.r#type });
+            also(of_app(conn, who, "audit.app.process.create", app, data).await?);
+        }
+    }
+    Ok(())
+}
+
+/// Each destination that came or went, as an event of its app.
+pub(crate) async fn mappings(
+    conn: &mut Connection,
+    who: &Principal,
+    before: &[Destination],
+    after: &[Destination],
+    by_manifest: bool,
+) -> ApiResult<Trail> {
+    let absent = |destination: &&Destination, from: &[Destination]| {
+        !from.iter().any(|other| other.guid == destination.guid)
+    };
+    let gone = before.iter().filter(|row| absent(row, after));
+    let new = after.iter().filter(|row| absent(row, before));
+    let events = gone
+        .map(|row| ("audit.app.unmap-route", row))
+        .chain(new.map(|row| ("audit.app.map-route", row)));
+    let mut trail = Trail::from(Unrecorded::NothingChanged);
+    for (kind, row) in events {
+        let Some(app) = db::by_guid::<App>(conn, &row.app_guid).await? else {
+            continue;
+        };
+        let mut data = json!({
+            "route_guid": row.route_guid,
+            "app_port": row.port.unwrap_or(8080),
+            "destination_guid": row.guid,
+            "process_type": row.process_type,
+            "weight": row.weight,
+            "protocol": row.protocol,
+        });
+        mark(&mut data, by_manifest);
+        trail = of_app(conn, who, kind, &app, data).await?;
+    }
+    Ok(trail)
+}
+
+fn mark(data: &mut Value, by_manifest: bool) {
+    if by_manifest {
+        data["manifest_triggered"] = json!(true);
+    }
+}
+
+/// Before routes are deleted.
+pub(crate) async fn deleted_routes(
+    conn: &mut Connection,
+    who: &Principal,
+    routes: &[Route],
+) -> ApiResult<Trail> {
+    let mut trail = Trail::from(Unrecorded::NothingChanged);
+    for route in routes {
+        let data = json!({ "request": { "recursive": true } });
+        trail = of_route(conn, who, "audit.route.delete-request", route, data).await?;
+    }
+    Ok(trail)
+}
+
+/// Before a space is deleted, with its apps and routes.
+pub(crate) async fn deleted_space(
+    conn: &mut Connection,
+    who: &Principal,
+    space: &Space,
+) -> ApiResult<Trail> {
+    let data = || json!({ "request": { "recursive": true } });
+    for app in app::of_space(conn, &space.guid).await? {
+        also(of_app(conn, who, "audit.app.delete-request", &app, data()).await?);
+    }
+    let routes = route::of_space(conn, &space.guid).await?;
+    also(deleted_routes(conn, who, &routes).await?);
+    let target = (space.guid.as_str(), "space", space.name.as_str());
+    let kind = "audit.space.delete-request";
+    record(conn, who, kind, target, space, data()).await
+}
+
+fn target_of(quota: &SpaceQuota) -> Target<'_> {
+    (&quota.guid, "space_quota", &quota.name)
+}
+
+/// A space quota itself is seen in its organization.
+pub(crate) async fn space_quota(
+    conn: &mut Connection,
+    who: &Principal,
+    verb: &str,
+    quota: &SpaceQuota,
+) -> ApiResult<Trail> {
+    let (kind, target) = (format!("audit.space_quota.{verb}"), target_of(quota));
+    let place = Place::Organization(&quota.organization_guid);
+    record(conn, who, &kind, target, place, json!({})).await
+}
+
+/// A space quota given to spaces, or taken from them, is seen there.
+pub(crate) async fn space_quota_of(
+    conn: &mut Connection,
+    who: &Principal,
+    verb: &str,
+    quota: &SpaceQuota,
+    spaces: &[String],
+) -> ApiResult<Trail> {
+    let mut trail = Trail::from(Unrecorded::NothingChanged);
+    for guid in spaces {
+        if let Some(space) = db::by_guid::<Space>(conn, guid).await? {
+            let (kind, target) = (format!("audit.space_quota.{verb}"), target_of(quota));
+            trail = record(conn, who, &kind, target, &space, json!({})).await?;
+        }
+    }
+    Ok(trail)
+}
+
+/// An app before a manifest is applied to it.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    exists: bool,
+    at: i64,
+    processes: Vec<Process>,
+    destinations: Vec<Destination>,
+}
+
+impl Snapshot {
+    /// Whether there was such an app.
+    pub(crate) fn exists(&self) -> bool {
+        self.exists
+    }
+
+    pub(crate) async fn of_name(
+        conn: &mut Connection,
+        space: &Space,
+        name: &str,
+    ) -> ApiResult<Self> {
+        let app = app::by_name(conn, &space.guid, name).await?;
+        let guid = app.as_ref().map_or("", |app| app.guid.as_str());
+        Ok(Self {
+            exists: app.is_some(),
+            at: clock::now(),
+            processes: process::of_app(conn, guid).await?,
+            destinations: route::destinations_of_app(conn, guid).await?,
+        })
+    }
+}
+
+/// What a manifest did to an app.
+pub(crate) async fn manifest(
+    conn: &mut Connection,
+    who: &Principal,
+    app: &App,
+    before: &Snapshot,
+) -> ApiResult<Trail> {
+    let data = json!({ "manifest_triggered": true, "request": { "name": app.name } });
+    let kind = if before.exists {
+        "audit.app.update"
+    } else {
+        "audit.app.create"
+    };
+    also(of_app(conn, who, kind, app, data).await?);
+    manifest_processes(conn, who, app, &before.processes).await?;
+    let after = route::destinations_of_app(conn, &app.guid).await?;
+    for destination in &after {
+        let route = db::by_guid::<Route>(conn, &destination.route_guid).await?;
+        if let Some(route) = route.filter(|route| route.created_at >= before.at) {
+            let data = json!({ "manifest_triggered": true });
+            also(of_route(conn, who, "audit.route.create", &route, data).await?);
+        }
+    }
+    also(mappings(conn, who, &before.destinations, &after, true).await?);
+    of_app(conn, who, "audit.app.apply_manifest", app, json!({})).await
+}
+
+async fn manifest_processes(
+    conn: &mut Connection,
+    who: &Principal,
+    app: &App,
+    before: &[Process],
+) -> ApiResult<()> {
+    for process in process::of_app(conn, &app.guid).await? {
+        let was = before.iter().find(|other| other.guid == process.guid);
+        for verb in verbs(was, &process) {
+            let mut data = json!({
+                "manifest_triggered": true,
+                "process_guid": process.guid,
+                "process_type": process.r#type,
+            });
+            if verb == "scale" {
+                data["request"] = json!({
+                    "instances": process.instances,
+                    "memory_in_mb": process.memory_in_mb,
+                    "disk_in_mb": process.disk_in_mb,
+                });
+            }
+            let kind = format!("audit.app.process.{verb}");
+            also(of_app(conn, who, &kind, app, data).await?);
+        }
+    }
+    Ok(())
+}
+
+fn verbs(was: Option<&Process>, is: &Process) -> Vec<&'static str> {
+    let Some(was) = was else {
+        return vec!["create"];
+    };
+    let size = |process: &Process| {
+        (
+            process.instances,
+            process.memory_in_mb,
+            process.disk_in_mb,
+            process.log_rate_limit,
+        )
+    };
+    let mut verbs = Vec::new();
+    if size(was) != size(is) {
+        verbs.push("scale");
+    }
+    if was.command != is.command
+        || was.health_check != is.health_check
+        || was.readiness_health_check != is.readiness_health_check
+    {
+        verbs.push("update");
+    }
+    verbs
+}
