@@ -68,7 +68,6 @@ pub(crate) struct Settings {
     pub uaa_client: Option<crate::UaaClient>,
     pub app_ssh: Option<crate::AppSsh>,
     pub internal_url: String,
-    pub system_domain: String,
     /// Names that no user's domain or route may take.
     pub names: Arc<PlatformNames>,
     pub reserved_private_domains: Vec<String>,
@@ -180,7 +179,6 @@ impl CloudController {
                 uaa_client: config.uaa_client,
                 app_ssh: config.app_ssh,
                 internal_url: trimmed(config.internal_url),
-                system_domain: config.system_domain,
                 names,
                 reserved_private_domains: config.reserved_private_domains,
                 private_hosts_in_one_space: config.private_hosts_in_one_space,

@@ -2,8 +2,8 @@
 //!
 //! Unknown keys are ignored, because clients leave their own in (`path`).
 
-use crate::limits::Limits;
 use crate::actions::sidecar::Wish;
+use crate::limits::Limits;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -494,7 +494,9 @@ impl Reader<'_> {
                 Some(number) => Some(number),
                 None => {
                     let value = value.clone();
-                    self.problem(format!("Process \"{kind}\": {} must be a whole number of at least {least} (got {value})", key.replace('-', " ")));
+                    let mut label = key.replace(['-', '_'], " ");
+                    label[..1].make_ascii_uppercase();
+                    self.problem(format!("Process \"{kind}\": {label} must be greater than or equal to {least} (got {value})"));
                     None
                 }
             },

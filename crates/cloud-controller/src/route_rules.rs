@@ -198,18 +198,31 @@ pub(crate) fn check_domain_name(name: &str) -> Result<(), String> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    if !(3..=253).contains(&name.len()) {
-        return Err("Name must be between 3 and 253 characters".to_owned());
+    let mut problems = Vec::new();
+    if name.len() < 3 {
+        problems.push("Name is too short (minimum is 3 characters)");
     }
-    if !name.contains('.') {
-        return Err("Name must contain at least one \".\"".to_owned());
+    if name.len() > 253 {
+        problems.push("Name is too long (maximum is 253 characters)");
     }
-    if !name.split('.').all(label) {
-        return Err(format!(
-            "Name '{name}' must be a valid domain name: labels of at most 63 letters, digits and hyphens"
-        ));
+    let labels: Vec<&str> = name.split('.').collect();
+    if labels.len() < 2 || !labels.iter().all(|part| label(part)) {
+        problems.push("Name does not comply with RFC 1035 standards");
     }
-    Ok(())
+    if labels.len() < 2 {
+        problems.push("Name must contain at least one \".\"");
+    }
+    if labels.iter().any(|label| label.len() > 63) {
+        problems.push("Name subdomains must each be at most 63 characters");
+    }
+    if !labels.iter().all(|part| label(part) || part.is_empty()) {
+        problems.push("Name must consist of alphanumeric characters and hyphens");
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems.join(", "))
+    }
 }
 
 #[cfg(test)]

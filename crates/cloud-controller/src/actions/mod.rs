@@ -19,4 +19,5 @@ pub(crate) mod route;
 pub(crate) mod security_group;
 pub(crate) mod sidecar;
 pub(crate) mod space;
+pub(crate) mod stack;
 pub(crate) mod task;

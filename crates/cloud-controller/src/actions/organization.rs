@@ -37,10 +37,15 @@ pub(crate) async fn update(
 
 async fn check_name(conn: &mut Connection, organization: &Organization) -> ApiResult<()> {
     match organization::by_name(conn, &organization.name).await? {
-        Some(other) if other.guid != organization.guid => Err(ApiError::unprocessable(format!(
-            "Organization '{}' already exists.",
-            organization.name
-        ))),
+        Some(other) if other.guid != organization.guid => {
+            // Clients know the two situations by their texts.
+            let exists = db::by_guid::<Organization>(conn, &organization.guid).await?;
+            let name = &organization.name;
+            Err(ApiError::unprocessable(match exists {
+                None => format!("Organization '{name}' already exists."),
+                Some(_) => format!("Organization name '{name}' is already taken."),
+            }))
+        }
         _ => Ok(()),
     }
 }

@@ -39,7 +39,7 @@ pub(crate) async fn create(
     };
     let Some(droplet) = droplet else {
         return Err(ApiError::unprocessable(
-            "Task must have a droplet. Assign current droplet to app.",
+            "Task must have a droplet. Specify droplet or assign current droplet to app.",
         ));
     };
     if droplet.state != "STAGED" {
@@ -55,9 +55,15 @@ pub(crate) async fn create(
             .filter(|process| process.app_guid == app.guid),
     };
     let template = template.ok_or_else(|| ApiError::not_found("Process"))?;
+    // The user's command of the template, else the one that staging found.
+    let detected = || droplet.process_types.0.get(&template.r#type).cloned();
+    let of_template = || {
+        let own = template.command.clone();
+        own.filter(|command| !command.is_empty()).or_else(detected)
+    };
     let Some(command) = wish
         .command
-        .or_else(|| wish.template_process.and(template.command))
+        .or_else(|| wish.template_process.as_ref().and_then(|_| of_template()))
     else {
         return Err(ApiError::unprocessable("No command or template provided"));
     };

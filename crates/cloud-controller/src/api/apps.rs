@@ -171,11 +171,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
         select = query.filter(select, name, column);
     }
     // An app without a stack has the default one.
-    select = query.filter_by(
-        select,
-        "stacks",
-        "COALESCE(stack, (SELECT name FROM stacks WHERE is_default = 1)) IN (?)",
-    );
+    select = query.filter(select, "stacks", db::app::STACK);
     select = query.filter_by(
         select,
         "organization_guids",
@@ -380,11 +376,27 @@ async fn clear_cache(State(cc): State<Cc>, who: Principal, Path(guid): Path<Stri
     Ok(cc.accepted(&job))
 }
 
-/// Whoever looks at an environment leaves an event.
-async fn note_shown(cc: &Cc, who: &Principal, app: &App, kind: &str) -> ApiResult<()> {
-    let mut tx = cc.db.write().await?;
-    let trail = audit::of_app(&mut tx, who, kind, app, json!({})).await?;
-    Ok(tx.commit(trail).await?)
+/// Whoever looks at secrets or takes bits away leaves an event. A disk that takes no writes does not stop the reading.
+pub(super) async fn note_read(
+    cc: &Cc,
+    who: &Principal,
+    app: &App,
+    kind: &str,
+    data: Value,
+) -> ApiResult<()> {
+    let noted = async {
+        let mut tx = cc.db.write().await?;
+        let trail = audit::of_app(&mut tx, who, kind, app, data).await?;
+        tx.commit(trail).await?;
+        Ok::<(), ApiError>(())
+    };
+    match noted.await {
+        Err(error) if error.status == http::StatusCode::SERVICE_UNAVAILABLE => {
+            tracing::warn!(%error, kind, app = app.guid, "reading-not-recorded");
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
@@ -411,7 +423,7 @@ async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> 
         "application_env_json": { "VCAP_APPLICATION": vcap_application(&spec) },
     });
     drop(conn);
-    note_shown(&cc, &who, &app, "audit.app.environment.show").await?;
+    note_read(&cc, &who, &app, "audit.app.environment.show", json!({})).await?;
     Ok(ok(answer))
 }
 
@@ -440,7 +452,14 @@ async fn variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<String
     let mut conn = cc.db.read().await?;
     let app = find_with_environment(&mut conn, &who, &guid).await?.row;
     drop(conn);
-    note_shown(&cc, &who, &app, "audit.app.environment_variables.show").await?;
+    note_read(
+        &cc,
+        &who,
+        &app,
+        "audit.app.environment_variables.show",
+        json!({}),
+    )
+    .await?;
     Ok(ok(present_variables(&cc, &app)))
 }
 

@@ -242,7 +242,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
         ));
     }
     let routes = route::of_domain(&mut tx, &guid).await?;
-    audit::deleted_routes(&mut tx, &who, &routes).await?;
+    audit::also(audit::deleted_routes(&mut tx, &who, &routes).await?);
     let touched = actions::domain::delete(&mut tx, &domain).await?;
     let kind = "audit.domain.delete-request";
     let trail = record(&mut tx, &who, kind, &domain, json!({})).await?;

@@ -177,12 +177,7 @@ async fn current(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>)
     Ok(ok(present(&cc, &found.row, Shown::All)))
 }
 
-async fn create(
-    State(cc): State<Cc>,
-    who: Principal,
-    query: Query,
-    mut body: Body,
-) -> ApiResult {
+async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Body) -> ApiResult {
     if let Some(source) = query.value("source_guid") {
         return copy(cc, who, source, body).await;
     }
@@ -255,10 +250,7 @@ async fn copy(cc: Cc, who: Principal, source: &str, mut body: Body) -> ApiResult
     }
     body.finish()?;
     let mut tx = cc.db.write().await?;
-    let source = who
-        .find::<Droplet>(&mut tx, source, Right::Read)
-        .await?
-        .row;
+    let source = who.find::<Droplet>(&mut tx, source, Right::Read).await?.row;
     let found = who.find::<App>(&mut tx, &app, Right::Develop).await?;
     let (app, space) = (found.row, found.of.space);
     let droplet = actions::copy::droplet(&source, &app)?;
@@ -373,17 +365,18 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
 }
 
 async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
     let found = who
-        .find::<Droplet>(&mut tx, &guid, Right::DownloadDroplet)
+        .find::<Droplet>(&mut *cc.db.read().await?, &guid, Right::DownloadDroplet)
         .await?;
     if found.row.state != "STAGED" {
         return Err(ApiError::unprocessable(
             "Only staged droplets can be downloaded.",
         ));
     }
-    let (kind, data) = ("audit.app.droplet.download", json!({ "droplet_guid": guid }));
-    let trail = audit::of_app(&mut tx, &who, kind, &found.of.app, data).await?;
-    tx.commit(trail).await?;
+    let (kind, data) = (
+        "audit.app.droplet.download",
+        json!({ "droplet_guid": guid }),
+    );
+    super::apps::note_read(&cc, &who, &found.of.app, kind, data).await?;
     send_blob(&cc, Kind::Droplet, &guid, "Droplet").await
 }

@@ -29,10 +29,7 @@ async fn list(State(cc): State<Cc>, query: Query) -> ApiResult {
 
 async fn refuse(who: Principal) -> ApiResult {
     who.must_be_admin()?;
-    Err(ApiError::new(
-        404,
-        10010,
-        "ResourceNotFound",
+    Err(ApiError::unsupported(
         "Isolation segments are not supported yet",
     ))
 }

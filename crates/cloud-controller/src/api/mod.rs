@@ -38,6 +38,7 @@ mod security_groups;
 mod sidecars;
 mod space_quotas;
 mod spaces;
+mod stacks;
 mod tasks;
 mod uaa_users;
 mod uploads;
@@ -91,6 +92,7 @@ fn endpoints() -> Endpoints {
         .merge(tasks::routes())
         .merge(jobs::routes())
         .merge(audit_events::routes())
+        .merge(stacks::routes())
         .merge(platform::routes())
         .merge(security_groups::routes())
         .merge(quotas::routes())
@@ -100,10 +102,10 @@ fn endpoints() -> Endpoints {
         .merge(empty::routes())
 }
 
-/// Also of `/v2/…`, whose error body has another shape.
+/// Outside of `/v3` errors have the older form.
 async fn unknown(uri: Uri) -> axum::response::Response {
     use axum::response::IntoResponse as _;
-    if uri.path().starts_with("/v2/") {
+    if uri.path() != "/v3" && !uri.path().starts_with("/v3/") {
         let body = serde_json::json!({ "code": 10000, "error_code": "CF-NotFound", "description": "Unknown request" });
         return (http::StatusCode::NOT_FOUND, axum::Json(body)).into_response();
     }

@@ -120,7 +120,10 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     );
     if !who.is_admin() {
         for kind in ["organization_user", "organization_manager"] {
-            let (kind, me) = (format!("audit.user.{kind}_add"), (who.guid(), "user", who.name()));
+            let (kind, me) = (
+                format!("audit.user.{kind}_add"),
+                (who.guid(), "user", who.name()),
+            );
             audit::also(audit::record(&mut tx, &who, &kind, me, &organization, json!({})).await?);
         }
     }

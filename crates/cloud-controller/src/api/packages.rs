@@ -168,11 +168,6 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
     let mut request = json!({ "type": package.r#type });
     if let Some(source) = &source {
         let from = source_of_copy(&mut tx, &who, source, &app).await?;
-        if from.state != "READY" {
-            return Err(ApiError::unprocessable(
-                "Source package is not ready: it has no bits to copy",
-            ));
-        }
         "COPYING".clone_into(&mut package.state);
         request = json!({ "source_package_guid": from.guid });
     }
@@ -483,15 +478,19 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let package = who
+    let found = who
         .find::<Package>(&mut *cc.db.read().await?, &guid, Right::ReadSecrets)
-        .await?
-        .row;
-    if package.state != "READY" {
+        .await?;
+    if found.row.state != "READY" {
         return Err(ApiError::unprocessable(
             "Package has no bits to download: its state is not READY.",
         ));
     }
+    let (kind, data) = (
+        "audit.app.package.download",
+        json!({ "package_guid": guid }),
+    );
+    super::apps::note_read(&cc, &who, &found.of.app, kind, data).await?;
     send_blob(&cc, Kind::Package, &guid, "Package").await
 }
 

@@ -1,18 +1,13 @@
-//! Stacks, buildpacks, feature flags, environment variable groups.
+//! Buildpacks, feature flags, environment variable groups.
 
 use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::audit::{self, Place};
 use crate::clock;
-use crate::db::platform::{self, Buildpack, EnvironmentGroup, FeatureFlag, Stack};
+use crate::db::platform::{self, Buildpack, EnvironmentGroup, FeatureFlag};
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
-        .get("/v3/stacks", stacks)
-        .lists(&["names", "default"])
-        .get("/v3/stacks/{guid}", stack)
-        .patch("/v3/stacks/{guid}", update_stack)
-        .body(&["metadata"])
         .get("/v3/buildpacks", buildpacks)
         .lists(&["names", "stacks", "lifecycle"])
         .post("/v3/buildpacks", no_new_buildpack)
@@ -29,67 +24,6 @@ pub(super) fn routes() -> Endpoints {
         .get("/v3/environment_variable_groups/{name}", group)
         .patch("/v3/environment_variable_groups/{name}", set_group)
         .body(&["var.*"])
-}
-
-fn present_stack(cc: &Cc, stack: &Stack) -> Value {
-    let path = format!("/v3/stacks/{}", stack.guid);
-    resource(
-        &stack.guid,
-        stack.created_at,
-        stack.updated_at,
-        json!({
-            "name": stack.name,
-            "description": stack.description,
-            "state": "ACTIVE",
-            "default": stack.is_default,
-            "build_rootfs_image": stack.name,
-            "run_rootfs_image": stack.name,
-            "metadata": stack.metadata.0.present(),
-            "links": cc.links(&path, &[]),
-        }),
-    )
-}
-
-async fn stacks(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
-    let mut conn = cc.db.read().await?;
-    let mut select = query.filter(who.visible::<Stack>(), "names", "name");
-    if let Some(default) = query.flag("default")? {
-        select = select.is("is_default", i64::from(default));
-    }
-    let found = query.fetch(&mut conn, select).await?;
-    Ok(ok(cc.page(
-        &query,
-        found.total,
-        found
-            .rows
-            .iter()
-            .map(|row| present_stack(&cc, row))
-            .collect(),
-    )))
-}
-
-async fn stack(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut conn = cc.db.read().await?;
-    let stack = who.find::<Stack>(&mut conn, &guid, Right::Read).await?.row;
-    Ok(ok(present_stack(&cc, &stack)))
-}
-
-async fn update_stack(
-    State(cc): State<Cc>,
-    who: Principal,
-    Path(guid): Path<String>,
-    body: Body,
-) -> ApiResult {
-    let mut tx = cc.db.write().await?;
-    let mut stack = who.find::<Stack>(&mut tx, &guid, Right::Admin).await?.row;
-    merge_metadata(&body, &mut stack.metadata)?;
-    body.finish()?;
-    stack.touch();
-    db::update(&mut tx, &stack).await?;
-    let (target, kind) = ((guid.as_str(), "stack", stack.name.as_str()), "audit.stack.update");
-    let trail = audit::record(&mut tx, &who, kind, target, Place::Platform, json!({})).await?;
-    tx.commit(trail).await?;
-    Ok(ok(present_stack(&cc, &stack)))
 }
 
 fn present_buildpack(cc: &Cc, buildpack: &Buildpack) -> Value {

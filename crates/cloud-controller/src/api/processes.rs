@@ -450,10 +450,12 @@ async fn stats_one(cc: Cc, who: Principal, which: Which) -> ApiResult {
 }
 
 async fn instances_now(cc: &Cc, app: &App, process: &Process) -> ApiResult<Vec<Value>> {
-    if !app.is_started() {
-        return Ok(Vec::new());
-    }
-    let lrps = instances::of_processes(cc, std::slice::from_ref(process)).await?;
+    // Of a stopped app every instance is down.
+    let lrps = if app.is_started() {
+        instances::of_processes(cc, std::slice::from_ref(process)).await?
+    } else {
+        HashMap::new()
+    };
     Ok(present_instances(process, &lrps))
 }
 

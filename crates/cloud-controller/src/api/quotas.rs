@@ -112,7 +112,11 @@ async fn record(
     quota: &OrganizationQuota,
     place: Place<'_>,
 ) -> ApiResult<db::Trail> {
-    let target = (quota.guid.as_str(), "organization_quota", quota.name.as_str());
+    let target = (
+        quota.guid.as_str(),
+        "organization_quota",
+        quota.name.as_str(),
+    );
     let kind = format!("audit.organization_quota.{verb}");
     audit::record(conn, who, &kind, target, place, json!({})).await
 }

@@ -133,10 +133,7 @@ async fn create(
     body: Body,
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let app = who
-        .find::<App>(&mut tx, &guid, Right::Develop)
-        .await?
-        .row;
+    let app = who.find::<App>(&mut tx, &guid, Right::Develop).await?.row;
     let sidecar = verbs::create(&mut tx, &app, wish(body, true)?, OF_USER).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(created(present(&sidecar)))

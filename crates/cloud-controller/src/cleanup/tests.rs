@@ -25,8 +25,9 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = Db::open(&folder.path().join("cc.db"), Duration::from_secs(10)).await.unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let path = folder.path().join("cc.db");
+        let db = Db::open(&path, Duration::from_secs(10)).await.unwrap();
+        let store = Store::open(folder.path(), Some(0)).unwrap();
         let organization = Organization {
             name: "o".into(),
             ..Organization::fresh()

@@ -12,6 +12,10 @@ rows! {
     }
 }
 
+/// The stack of an app's row: its own, else the default one.
+pub(crate) const STACK: &str =
+    "COALESCE(stack, (SELECT s.name FROM stacks s WHERE s.is_default = 1 ORDER BY s.id LIMIT 1))";
+
 impl App {
     pub(crate) fn is_started(&self) -> bool {
         self.state == "STARTED"

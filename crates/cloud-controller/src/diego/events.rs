@@ -55,10 +55,7 @@ async fn follow(cc: &Cc, backoff: &mut Backoff) -> Result<()> {
 }
 
 /// Of an LRP's event: the process, its app and space. `None`: it is not an app's, or it is gone.
-async fn owner(
-    tx: &mut db::Tx,
-    key: &ActualLrpKey,
-) -> Result<Option<(Process, App, Space)>> {
+async fn owner(tx: &mut db::Tx, key: &ActualLrpKey) -> Result<Option<(Process, App, Space)>> {
     if key.domain != APPS_DOMAIN {
         return Ok(None);
     }
@@ -96,8 +93,7 @@ async fn record_crash(cc: &Cc, crash: &ActualLrpCrashedEvent) -> Result<()> {
     let by_process = (process.guid.as_str(), "process", process.r#type.as_str());
     audit::also(audit::record_of(&mut tx, target, "app.crash", target, &space, of_app).await?);
     let kind = "audit.app.process.crash";
-    let trail =
-        audit::record_of(&mut tx, by_process, kind, target, &space, data.clone()).await?;
+    let trail = audit::record_of(&mut tx, by_process, kind, target, &space, data.clone()).await?;
     tx.commit(trail).await?;
     cc.log_to_app(
         &app.guid,

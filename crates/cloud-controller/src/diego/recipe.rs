@@ -12,9 +12,9 @@ use super::recipe_routes::{Routes, routes_json};
 use std::collections::BTreeMap;
 use wire::bbs::{
     Action, CachedDependency, CertificateProperties, Check, CheckDefinition, CodependentAction,
-    DesiredLrp, DesiredLrpUpdate, DownloadAction, EgressUpdate, EnvironmentVariable, HttpCheck, LogRateLimit,
-    MetricTagDynamic, MetricTagValue, Network, ParallelAction, ResourceLimits, RunAction, TcpCheck,
-    TimeoutAction,
+    DesiredLrp, DesiredLrpUpdate, DownloadAction, EgressUpdate, EnvironmentVariable, HttpCheck,
+    LogRateLimit, MetricTagDynamic, MetricTagValue, Network, ParallelAction, ResourceLimits,
+    RunAction, TcpCheck, TimeoutAction,
 };
 
 pub const APPS_DOMAIN: &str = "cf-apps";

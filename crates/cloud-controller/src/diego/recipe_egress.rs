@@ -35,9 +35,14 @@ fn parse(rule: &Value) -> Result<Vec<SecurityGroupRule>, String> {
         text("protocol").ok_or("protocol is missing; want tcp, udp, icmp, icmpv6 or all")?;
     let destination = text("destination")
         .ok_or("destination is missing; want an address, a CIDR or a range a-b")?;
+    if destination.contains(char::is_whitespace) {
+        return Err(format!(
+            "destination {destination:?} must not contain whitespace"
+        ));
+    }
     let destinations = destination
         .split(',')
-        .map(|part| check_destination(part.trim()))
+        .map(check_destination)
         .collect::<Result<Vec<_>, _>>()?;
     let log = rule.get("log").and_then(Value::as_bool).unwrap_or(false);
     let base = SecurityGroupRule {
@@ -196,6 +201,10 @@ mod tests {
         assert!(
             problem(json!({"protocol": "all", "destination": "9.0.0.0-1.0.0.0"}))
                 .contains("backwards")
+        );
+        assert!(
+            problem(json!({"protocol": "all", "destination": "1.1.1.1, 2.2.2.2"}))
+                .contains("must not contain whitespace")
         );
     }
 }

@@ -225,7 +225,11 @@ async fn record_end(tx: &mut db::Tx, build: &Build) -> Result<Trail> {
     let Some(space) = db::by_guid::<Space>(tx, &app.space_guid).await? else {
         return Ok(Unrecorded::Consequence.into());
     };
-    let actor = (build.created_by_guid.as_str(), "user", build.created_by_name.as_str());
+    let actor = (
+        build.created_by_guid.as_str(),
+        "user",
+        build.created_by_name.as_str(),
+    );
     let target = (app.guid.as_str(), "app", app.name.as_str());
     let mut data = json!({ "build_guid": build.guid, "package_guid": build.package_guid });
     if let Some(error) = &build.error {

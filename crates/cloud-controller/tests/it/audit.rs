@@ -14,50 +14,101 @@ const EVENTS: &[(&str, &str)] = &[
     ("POST /v3/apps/{guid}/actions/stop", "audit.app.stop"),
     ("POST /v3/apps/{guid}/actions/restart", "audit.app.restart"),
     ("POST /v3/apps/{guid}/actions/clear_buildpack_cache", "-"),
-    ("PATCH /v3/apps/{guid}/environment_variables", "audit.app.update"),
-    ("PATCH /v3/apps/{guid}/relationships/current_droplet", "audit.app.droplet.mapped"),
+    (
+        "PATCH /v3/apps/{guid}/environment_variables",
+        "audit.app.update",
+    ),
+    (
+        "PATCH /v3/apps/{guid}/relationships/current_droplet",
+        "audit.app.droplet.mapped",
+    ),
     ("PATCH /v3/apps/{guid}/features/{name}", "-"),
     ("POST /v3/apps/{guid}/sidecars", "-"),
     ("PATCH /v3/sidecars/{guid}", "-"),
     ("DELETE /v3/sidecars/{guid}", "-"),
     ("POST /v3/apps/{guid}/tasks", "audit.app.task.create"),
     ("PATCH /v3/tasks/{guid}", "-"),
-    ("POST /v3/tasks/{guid}/actions/cancel", "audit.app.task.cancel"),
+    (
+        "POST /v3/tasks/{guid}/actions/cancel",
+        "audit.app.task.cancel",
+    ),
     ("POST /v3/tasks/{guid}/cancel", "audit.app.task.cancel"),
     ("PUT /v3/tasks/{guid}/cancel", "audit.app.task.cancel"),
     ("PATCH /v3/processes/{guid}", "audit.app.process.update"),
-    ("PATCH /v3/apps/{guid}/processes/{type}", "audit.app.process.update"),
-    ("POST /v3/processes/{guid}/actions/scale", "audit.app.process.scale"),
-    ("POST /v3/apps/{guid}/processes/{type}/actions/scale", "audit.app.process.scale"),
-    ("DELETE /v3/processes/{guid}/instances/{index}", "audit.app.process.terminate_instance"),
-    ("DELETE /v3/apps/{guid}/processes/{type}/instances/{index}", "audit.app.process.terminate_instance"),
+    (
+        "PATCH /v3/apps/{guid}/processes/{type}",
+        "audit.app.process.update",
+    ),
+    (
+        "POST /v3/processes/{guid}/actions/scale",
+        "audit.app.process.scale",
+    ),
+    (
+        "POST /v3/apps/{guid}/processes/{type}/actions/scale",
+        "audit.app.process.scale",
+    ),
+    (
+        "DELETE /v3/processes/{guid}/instances/{index}",
+        "audit.app.process.terminate_instance",
+    ),
+    (
+        "DELETE /v3/apps/{guid}/processes/{type}/instances/{index}",
+        "audit.app.process.terminate_instance",
+    ),
     ("POST /v3/packages", "audit.app.package.create"),
     ("PATCH /v3/packages/{guid}", "-"),
     ("DELETE /v3/packages/{guid}", "audit.app.package.delete"),
-    ("POST /v3/packages/{guid}/upload", "audit.app.package.upload"),
+    (
+        "POST /v3/packages/{guid}/upload",
+        "audit.app.package.upload",
+    ),
     ("POST /v3/resource_matches", "-"),
     ("POST /v3/builds", "audit.app.build.create"),
     ("PATCH /v3/builds/{guid}", "-"),
     ("POST /v3/droplets", "audit.app.droplet.create"),
     ("PATCH /v3/droplets/{guid}", "-"),
     ("DELETE /v3/droplets/{guid}", "audit.app.droplet.delete"),
-    ("POST /v3/droplets/{guid}/upload", "audit.app.droplet.upload"),
+    (
+        "POST /v3/droplets/{guid}/upload",
+        "audit.app.droplet.upload",
+    ),
     ("POST /v3/deployments", "audit.app.deployment.create"),
     ("PATCH /v3/deployments/{guid}", "-"),
-    ("POST /v3/deployments/{guid}/actions/cancel", "audit.app.deployment.cancel"),
+    (
+        "POST /v3/deployments/{guid}/actions/cancel",
+        "audit.app.deployment.cancel",
+    ),
     ("POST /v3/deployments/{guid}/actions/continue", "-"),
-    ("POST /v3/spaces/{guid}/actions/apply_manifest", "audit.app.apply_manifest"),
+    (
+        "POST /v3/spaces/{guid}/actions/apply_manifest",
+        "audit.app.apply_manifest",
+    ),
     ("POST /v3/spaces/{guid}/manifest_diff", "-"),
     ("POST /v3/spaces", "audit.space.create"),
     ("PATCH /v3/spaces/{guid}", "audit.space.update"),
     ("DELETE /v3/spaces/{guid}", "audit.space.delete-request"),
-    ("DELETE /v3/spaces/{guid}/routes", "audit.route.delete-request"),
+    (
+        "DELETE /v3/spaces/{guid}/routes",
+        "audit.route.delete-request",
+    ),
     ("PATCH /v3/spaces/{guid}/features/{name}", "-"),
-    ("PATCH /v3/spaces/{guid}/relationships/isolation_segment", "-"),
+    (
+        "PATCH /v3/spaces/{guid}/relationships/isolation_segment",
+        "-",
+    ),
     ("POST /v3/organizations", "audit.organization.create"),
-    ("PATCH /v3/organizations/{guid}", "audit.organization.update"),
-    ("DELETE /v3/organizations/{guid}", "audit.organization.delete-request"),
-    ("PATCH /v3/organizations/{guid}/relationships/default_isolation_segment", "-"),
+    (
+        "PATCH /v3/organizations/{guid}",
+        "audit.organization.update",
+    ),
+    (
+        "DELETE /v3/organizations/{guid}",
+        "audit.organization.delete-request",
+    ),
+    (
+        "PATCH /v3/organizations/{guid}/relationships/default_isolation_segment",
+        "-",
+    ),
     ("POST /v3/roles", "audit.user.*_add"),
     ("DELETE /v3/roles/{guid}", "audit.user.*_remove"),
     ("POST /v3/users", "-"),
@@ -66,19 +117,45 @@ const EVENTS: &[(&str, &str)] = &[
     ("POST /v3/routes", "audit.route.create"),
     ("PATCH /v3/routes/{guid}", "audit.route.update"),
     ("DELETE /v3/routes/{guid}", "audit.route.delete-request"),
-    ("PATCH /v3/routes/{guid}/relationships/space", "audit.route.transfer-owner"),
-    ("POST /v3/routes/{guid}/relationships/shared_spaces", "audit.route.share"),
-    ("DELETE /v3/routes/{guid}/relationships/shared_spaces/{space}", "audit.route.unshare"),
+    (
+        "PATCH /v3/routes/{guid}/relationships/space",
+        "audit.route.transfer-owner",
+    ),
+    (
+        "POST /v3/routes/{guid}/relationships/shared_spaces",
+        "audit.route.share",
+    ),
+    (
+        "DELETE /v3/routes/{guid}/relationships/shared_spaces/{space}",
+        "audit.route.unshare",
+    ),
     ("POST /v3/routes/{guid}/destinations", "audit.app.map-route"),
-    ("PATCH /v3/routes/{guid}/destinations", "audit.app.map-route"),
-    ("PATCH /v3/routes/{guid}/destinations/{destination}", "audit.route.update"),
-    ("DELETE /v3/routes/{guid}/destinations/{destination}", "audit.app.unmap-route"),
+    (
+        "PATCH /v3/routes/{guid}/destinations",
+        "audit.app.map-route",
+    ),
+    (
+        "PATCH /v3/routes/{guid}/destinations/{destination}",
+        "audit.route.update",
+    ),
+    (
+        "DELETE /v3/routes/{guid}/destinations/{destination}",
+        "audit.app.unmap-route",
+    ),
     ("POST /v3/domains", "audit.domain.create"),
     ("PATCH /v3/domains/{guid}", "audit.domain.update"),
     ("DELETE /v3/domains/{guid}", "audit.domain.delete-request"),
-    ("POST /v3/domains/{guid}/relationships/shared_organizations", "audit.domain.share"),
-    ("DELETE /v3/domains/{guid}/relationships/shared_organizations/{organization}", "audit.domain.unshare"),
+    (
+        "POST /v3/domains/{guid}/relationships/shared_organizations",
+        "audit.domain.share",
+    ),
+    (
+        "DELETE /v3/domains/{guid}/relationships/shared_organizations/{organization}",
+        "audit.domain.unshare",
+    ),
+    ("POST /v3/stacks", "audit.stack.create"),
     ("PATCH /v3/stacks/{guid}", "audit.stack.update"),
+    ("DELETE /v3/stacks/{guid}", "audit.stack.delete"),
     ("POST /v3/buildpacks", "-"),
     ("PATCH /v3/buildpacks/{guid}", "audit.buildpack.update"),
     ("DELETE /v3/buildpacks/{guid}", "-"),
@@ -87,24 +164,60 @@ const EVENTS: &[(&str, &str)] = &[
     ("POST /v3/security_groups", "-"),
     ("PATCH /v3/security_groups/{guid}", "-"),
     ("DELETE /v3/security_groups/{guid}", "-"),
-    ("POST /v3/security_groups/{guid}/relationships/{relationship}", "-"),
-    ("DELETE /v3/security_groups/{guid}/relationships/{relationship}/{space}", "-"),
-    ("POST /v3/organization_quotas", "audit.organization_quota.create"),
-    ("PATCH /v3/organization_quotas/{guid}", "audit.organization_quota.update"),
-    ("DELETE /v3/organization_quotas/{guid}", "audit.organization_quota.delete"),
-    ("POST /v3/organization_quotas/{guid}/relationships/organizations", "audit.organization_quota.apply"),
+    (
+        "POST /v3/security_groups/{guid}/relationships/{relationship}",
+        "-",
+    ),
+    (
+        "DELETE /v3/security_groups/{guid}/relationships/{relationship}/{space}",
+        "-",
+    ),
+    (
+        "POST /v3/organization_quotas",
+        "audit.organization_quota.create",
+    ),
+    (
+        "PATCH /v3/organization_quotas/{guid}",
+        "audit.organization_quota.update",
+    ),
+    (
+        "DELETE /v3/organization_quotas/{guid}",
+        "audit.organization_quota.delete",
+    ),
+    (
+        "POST /v3/organization_quotas/{guid}/relationships/organizations",
+        "audit.organization_quota.apply",
+    ),
     ("POST /v3/space_quotas", "audit.space_quota.create"),
     ("PATCH /v3/space_quotas/{guid}", "audit.space_quota.update"),
     ("DELETE /v3/space_quotas/{guid}", "audit.space_quota.delete"),
-    ("POST /v3/space_quotas/{guid}/relationships/spaces", "audit.space_quota.apply"),
-    ("DELETE /v3/space_quotas/{guid}/relationships/spaces/{space}", "audit.space_quota.remove"),
-    ("POST /v3/app_usage_events/actions/destructively_purge_all_and_reseed", "-"),
-    ("POST /v3/service_usage_events/actions/destructively_purge_all_and_reseed", "-"),
+    (
+        "POST /v3/space_quotas/{guid}/relationships/spaces",
+        "audit.space_quota.apply",
+    ),
+    (
+        "DELETE /v3/space_quotas/{guid}/relationships/spaces/{space}",
+        "audit.space_quota.remove",
+    ),
+    (
+        "POST /v3/app_usage_events/actions/destructively_purge_all_and_reseed",
+        "-",
+    ),
+    (
+        "POST /v3/service_usage_events/actions/destructively_purge_all_and_reseed",
+        "-",
+    ),
     ("POST /v3/isolation_segments", "-"),
     ("PATCH /v3/isolation_segments/{guid}", "-"),
     ("DELETE /v3/isolation_segments/{guid}", "-"),
-    ("POST /v3/isolation_segments/{guid}/relationships/organizations", "-"),
-    ("DELETE /v3/isolation_segments/{guid}/relationships/organizations/{organization}", "-"),
+    (
+        "POST /v3/isolation_segments/{guid}/relationships/organizations",
+        "-",
+    ),
+    (
+        "DELETE /v3/isolation_segments/{guid}/relationships/organizations/{organization}",
+        "-",
+    ),
     ("POST /v3/service_instances", "-"),
     ("POST /v3/service_route_bindings", "-"),
     ("POST /v3/service_brokers", "-"),
@@ -144,7 +257,12 @@ impl Trail {
     }
 
     /// The types of the new events; each must be in this space and organization.
-    async fn new(&mut self, f: &Foundation, space: Option<&str>, org: Option<&str>) -> Vec<String> {
+    async fn latest(
+        &mut self,
+        f: &Foundation,
+        space: Option<&str>,
+        org: Option<&str>,
+    ) -> Vec<String> {
         let all = Self::all(f).await;
         let new = all[self.seen..].to_vec();
         self.seen = all.len();
@@ -168,7 +286,7 @@ async fn an_apps_life_is_recorded() {
     let (space, org) = (f.space.clone(), f.organization.clone());
     let mut trail = Trail::begin(&f).await;
     let app = f.started_app("app").await;
-    let new = trail.new(&f, Some(&space), Some(&org)).await;
+    let new = trail.latest(&f, Some(&space), Some(&org)).await;
     assert_eq!(
         new,
         [
@@ -204,7 +322,7 @@ async fn an_apps_life_is_recorded() {
         json!({}),
     )
     .await;
-    let new = trail.new(&f, Some(&space), Some(&org)).await;
+    let new = trail.latest(&f, Some(&space), Some(&org)).await;
     assert_eq!(
         new,
         [
@@ -236,7 +354,7 @@ async fn an_apps_life_is_recorded() {
     .await;
     f.delete(&format!("/v3/routes/{route}")).await;
     f.delete(&format!("/v3/apps/{app}")).await;
-    let new = trail.new(&f, Some(&space), Some(&org)).await;
+    let new = trail.latest(&f, Some(&space), Some(&org)).await;
     assert_eq!(
         new,
         [
@@ -278,7 +396,7 @@ async fn staging_tasks_and_deployments_are_recorded() {
         .unwrap();
     let mut new = Vec::new();
     wait_for("the event of the failed staging", async || {
-        new.extend(trail.new(&f, Some(&space), Some(&org)).await);
+        new.extend(trail.latest(&f, Some(&space), Some(&org)).await);
         new.iter()
             .any(|kind| kind == "audit.app.build.failed")
             .then_some(())
@@ -324,7 +442,7 @@ async fn staging_tasks_and_deployments_are_recorded() {
     .await;
     f.delete(&format!("/v3/packages/{package}")).await;
     assert_eq!(
-        trail.new(&f, Some(&space), Some(&org)).await,
+        trail.latest(&f, Some(&space), Some(&org)).await,
         [
             "audit.app.task.create",
             "audit.app.task.cancel",
@@ -349,15 +467,15 @@ async fn crashes_and_readiness_are_recorded() {
     f.set_ready(&key, &instance, true).await;
     f.bbs
         .crash(&wire::bbs::CrashActualLrpRequest {
-            actual_lrp_key: Some(key),
-            actual_lrp_instance_key: Some(instance),
+            key: Some(key),
+            instance_key: Some(instance),
             error_message: "APP/PROC/WEB: Exited with status 1".to_owned(),
         })
         .await
         .unwrap();
     let mut new = Vec::new();
     wait_for("the events of the crash", async || {
-        new.extend(trail.new(&f, Some(&space), Some(&org)).await);
+        new.extend(trail.latest(&f, Some(&space), Some(&org)).await);
         new.iter()
             .any(|kind| kind == "audit.app.process.crash")
             .then_some(())
@@ -400,7 +518,7 @@ async fn organizations_spaces_and_roles_are_recorded() {
         .await,
     );
     assert_eq!(
-        trail.new(&f, None, Some(&org)).await,
+        trail.latest(&f, None, Some(&org)).await,
         [
             "audit.organization.create",
             "audit.organization.update",
@@ -431,7 +549,7 @@ async fn organizations_spaces_and_roles_are_recorded() {
     );
     f.delete(&format!("/v3/roles/{developer}")).await;
     assert_eq!(
-        trail.new(&f, Some(&space), Some(&org)).await,
+        trail.latest(&f, Some(&space), Some(&org)).await,
         [
             "audit.space.create",
             "audit.space.update",
@@ -441,17 +559,17 @@ async fn organizations_spaces_and_roles_are_recorded() {
     );
     f.delete(&format!("/v3/roles/{member}")).await;
     assert_eq!(
-        trail.new(&f, None, Some(&org)).await,
+        trail.latest(&f, None, Some(&org)).await,
         ["audit.user.organization_user_remove"]
     );
     f.delete(&format!("/v3/spaces/{space}")).await;
     assert_eq!(
-        trail.new(&f, Some(&space), Some(&org)).await,
+        trail.latest(&f, Some(&space), Some(&org)).await,
         ["audit.space.delete-request"]
     );
     f.delete(&format!("/v3/organizations/{org}")).await;
     assert_eq!(
-        trail.new(&f, None, Some(&org)).await,
+        trail.latest(&f, None, Some(&org)).await,
         ["audit.organization.delete-request"]
     );
     let group = guid(
@@ -470,7 +588,7 @@ async fn organizations_spaces_and_roles_are_recorded() {
     )
     .await;
     assert!(
-        trail.new(&f, None, None).await.is_empty(),
+        trail.latest(&f, None, None).await.is_empty(),
         "Cloud Foundry has no events for these"
     );
     f.finish().await;
@@ -483,7 +601,7 @@ async fn a_manifest_and_a_deleted_space_record_all_that_they_do() {
     let mut trail = Trail::begin(&f).await;
     let manifest = "applications:\n- name: web\n  memory: 64M\n  default-route: true\n  processes: [{type: worker}]\n";
     f.apply_manifest(manifest).await;
-    let new = trail.new(&f, Some(&space), Some(&org)).await;
+    let new = trail.latest(&f, Some(&space), Some(&org)).await;
     assert_eq!(
         new,
         [
@@ -495,9 +613,11 @@ async fn a_manifest_and_a_deleted_space_record_all_that_they_do() {
             "audit.app.apply_manifest"
         ]
     );
-    f.apply_manifest("applications:\n- name: web\n  memory: 128M\n  command: ./x\n  no-route: true\n")
-        .await;
-    let new = trail.new(&f, Some(&space), Some(&org)).await;
+    f.apply_manifest(
+        "applications:\n- name: web\n  memory: 128M\n  command: ./x\n  no-route: true\n",
+    )
+    .await;
+    let new = trail.latest(&f, Some(&space), Some(&org)).await;
     assert_eq!(
         new,
         [
@@ -509,7 +629,7 @@ async fn a_manifest_and_a_deleted_space_record_all_that_they_do() {
         ]
     );
     f.delete(&format!("/v3/spaces/{space}")).await;
-    let new = trail.new(&f, Some(&space), Some(&org)).await;
+    let new = trail.latest(&f, Some(&space), Some(&org)).await;
     assert_eq!(
         new,
         [

@@ -15,6 +15,7 @@ mod rights;
 mod role_table;
 mod routes;
 mod security_groups;
-mod uploads;
 mod sidecars;
+mod texts;
+mod uploads;
 mod usage;

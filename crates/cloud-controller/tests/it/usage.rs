@@ -298,7 +298,7 @@ async fn a_copied_package_has_the_bits() {
     let (status, body) = f.call(Method::POST, &path, Some(same)).await;
     assert_eq!(
         (status, detail(&body)),
-        (422, "Source and destination app cannot be the same")
+        (422, "Source and destination app must not be the same.")
     );
     f.finish().await;
 }

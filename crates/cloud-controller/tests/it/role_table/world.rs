@@ -346,6 +346,12 @@ impl Things<'_> {
                     )
                     .await)
             }
+            "sidecar" => {
+                let app = self.app().await;
+                let body = json!({ "name": w.name(), "command": "./x", "process_types": ["web"] });
+                one(w.post(&format!("/v3/apps/{app}/sidecars"), body).await)
+            }
+            "unused_stack" => one(w.post("/v3/stacks", json!({ "name": w.name() })).await),
             "route" => one(f.create_route(&w.name(), "").await),
             "shared_route" => {
                 let (route, space) = (
@@ -446,6 +452,10 @@ impl Things<'_> {
             "event" => {
                 let app = self.app().await;
                 one(first(f, &format!("/v3/audit_events?target_guids={app}")).await)
+            }
+            "usage_event" => {
+                Box::pin(self.thing("running_app")).await;
+                one(first(f, "/v3/app_usage_events").await)
             }
             "job" => {
                 let route = f.create_route(&w.name(), "").await;
