@@ -9,9 +9,9 @@ use wire::bbs::EnvironmentVariable;
 /// Open files per process.
 pub const FILE_DESCRIPTORS: u64 = 16384;
 
-/// Of every process in the container. `C.UTF-8` is in every root file system, unlike `en_US.UTF-8`.
+/// Of every process in the container. The stack has this locale.
 pub fn global() -> Vec<EnvironmentVariable> {
-    vec![variable("LANG", "C.UTF-8")]
+    vec![variable("LANG", "en_US.UTF-8")]
 }
 
 /// Of a running process: the user's variables never replace the platform's.

@@ -1,11 +1,13 @@
-//! `python_buildpack`: a Python program on the stack's own python3. Packages come from wheels in the app's `vendor`
-//! folder, or through pip where the stack has it; nothing is needed for a program without requirements.
+//! `python_buildpack`: a Python program on the stack's own python3. Packages come through pip: from the app's `vendor`
+//! folder if there is one, else from the package index (`PIP_INDEX_URL` and pip's other variables are honoured). On a
+//! stack without pip, wheels in `vendor` are unpacked as they are. Nothing is needed for a program without requirements.
 
 use super::{Buildpack, Compiled};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 pub(super) struct Python;
 
@@ -15,7 +17,7 @@ const MARKERS: &[&str] = &["requirements.txt", "setup.py", "Pipfile", "pyproject
 /// Where packages are put, below the app's folder.
 const PACKAGES: &str = ".cloudfoundry/python";
 
-pub(super) fn looks_like_python(app: &Path) -> bool {
+fn looks_like_python(app: &Path) -> bool {
     PROGRAMS
         .iter()
         .chain(MARKERS)
@@ -85,33 +87,12 @@ fn install(app: &Path, requirements: &[String]) -> Result<(), String> {
     fs::create_dir_all(&target).map_err(|error| format!("make {PACKAGES}: {error}"))?;
     let vendor = app.join("vendor");
     if has_pip() {
-        println!("-----> Installing requirements.txt with pip");
-        let mut pip = Command::new("python3");
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--disable-pip-version-check",
-            "--no-warn-script-location",
-            "--target",
-        ])
-        .arg(&target)
-        .arg("-r")
-        .arg(app.join("requirements.txt"));
-        if vendor.is_dir() {
-            pip.arg("--no-index").arg("--find-links").arg(&vendor);
-        }
-        let status = pip.status().map_err(|error| format!("run pip: {error}"))?;
-        return if status.success() {
-            Ok(())
-        } else {
-            Err("pip could not install requirements.txt; its output stands above".to_owned())
-        };
+        return pip(app, &target, vendor.is_dir().then_some(vendor.as_path()));
     }
     let wheels = wheels(&vendor);
     if wheels.is_empty() {
         return Err(format!(
-            "requirements.txt asks for {}, but this stack has no pip and the app no wheels; run: pip download --only-binary=:all: -d vendor -r requirements.txt, and push again",
+            "requirements.txt asks for {}, but this stack has no pip and the app no wheels; {VENDOR}",
             requirements.join(", ")
         ));
     }
@@ -121,9 +102,84 @@ fn install(app: &Path, requirements: &[String]) -> Result<(), String> {
             "       {}",
             wheel.file_name().unwrap_or_default().to_string_lossy()
         );
-        unpack_wheel(&wheel, &target)?;
+        super::wheel::unpack(&wheel, &target)?;
     }
     Ok(())
+}
+
+const VENDOR: &str =
+    "run: pip download --only-binary=:all: -d vendor -r requirements.txt, and push again";
+
+/// What pip writes when it cannot reach an index, as opposed to an index that lacks a package.
+const UNREACHABLE: &[&str] = &[
+    "NewConnectionError",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "Temporary failure in name resolution",
+    "Connection refused",
+    "Network is unreachable",
+];
+
+fn pip(app: &Path, target: &Path, vendor: Option<&Path>) -> Result<(), String> {
+    let mut pip = Command::new("python3");
+    pip.args("-m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-cache-dir --no-input".split(' '))
+        .arg("--target")
+        .arg(target)
+        .arg("-r")
+        .arg(app.join("requirements.txt"))
+        .current_dir(app)
+        .stderr(Stdio::piped());
+    if let Some(vendor) = vendor {
+        println!("-----> Installing requirements.txt with pip from vendor");
+        pip.arg("--no-index").arg("--find-links").arg(vendor);
+    } else {
+        println!("-----> Installing requirements.txt with pip");
+        if std::env::var_os("PIP_RETRIES").is_none() {
+            pip.args(["--retries", "1"]);
+        }
+    }
+    let failed = |error: std::io::Error| format!("run pip: {error}");
+    let mut pip = pip.spawn().map_err(failed)?;
+    let mut unreachable = false;
+    for line in pip
+        .stderr
+        .take()
+        .into_iter()
+        .flat_map(|stderr| BufReader::new(stderr).lines())
+    {
+        let line = line.map_err(failed)?;
+        unreachable |= UNREACHABLE.iter().any(|words| line.contains(words));
+        eprintln!("{line}");
+    }
+    if pip.wait().map_err(failed)?.success() {
+        return Ok(());
+    }
+    Err(match vendor {
+        Some(_) => format!(
+            "pip could not install requirements.txt from vendor; its output stands above. The folder must hold everything that is required: {VENDOR}"
+        ),
+        None if unreachable => format!(
+            "pip could not reach its package index {}. Permit it with a security group for staging, name another index with: cf set-env APP PIP_INDEX_URL URL, or bring the packages along: {VENDOR}",
+            index_url()
+        ),
+        None => "pip could not install requirements.txt; its output stands above".to_owned(),
+    })
+}
+
+/// Without user and password.
+fn index_url() -> String {
+    let url =
+        std::env::var("PIP_INDEX_URL").unwrap_or_else(|_| "https://pypi.org/simple".to_owned());
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            format!(
+                "{scheme}://{}{path}",
+                authority.rsplit('@').next().unwrap_or_default()
+            )
+        }
+        None => url,
+    }
 }
 
 fn has_pip() -> bool {
@@ -144,32 +200,4 @@ fn wheels(vendor: &Path) -> Vec<PathBuf> {
         .collect();
     wheels.sort();
     wheels
-}
-
-/// A wheel is a zip that is importable as it lies; `*.data` folders (scripts, headers) are rarely needed and left out.
-fn unpack_wheel(wheel: &Path, target: &Path) -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("unpack {}: {error}", wheel.display());
-    let file = File::open(wheel).map_err(|error| failed(&error))?;
-    let mut archive = zip::ZipArchive::new(file).map_err(|error| failed(&error))?;
-    for index in 0..archive.len() {
-        let mut entry = archive.by_index(index).map_err(|error| failed(&error))?;
-        let name = entry
-            .enclosed_name()
-            .ok_or_else(|| failed(&format!("entry {:?} leaves the folder", entry.name())))?;
-        if entry.is_dir()
-            || name
-                .components()
-                .next()
-                .is_some_and(|first| first.as_os_str().to_string_lossy().ends_with(".data"))
-        {
-            continue;
-        }
-        let path = target.join(name);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(|error| failed(&error))?;
-        }
-        let mut file = File::create(&path).map_err(|error| failed(&error))?;
-        std::io::copy(&mut entry, &mut file).map_err(|error| failed(&error))?;
-    }
-    Ok(())
 }
