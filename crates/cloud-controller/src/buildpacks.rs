@@ -18,7 +18,7 @@ pub const BUILTIN: &[Buildpack] = &[
         name: "staticfile_buildpack",
         version: "1.0.0",
         filename: "staticfile_buildpack-v1.0.0",
-        purpose: "a folder with a Staticfile or an index.html",
+        purpose: "a folder with a Staticfile",
     },
     Buildpack {
         name: "python_buildpack",

@@ -1,8 +1,9 @@
 //! Writing what staging leaves: the droplet, the result file and the (empty) build cache.
 //!
 //! ```text
-//! app/…  deps/0/  logs/  profile.d/…  tmp/  staging_info.yml        unpacked to /home/vcap
+//! ./app/…  ./deps/0/  ./logs/  ./profile.d/…  ./tmp/  ./staging_info.yml        unpacked to /home/vcap
 //! ```
+//! Members are named as `tar` names them when it packs a folder from within. Files keep the times that the package gave them.
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -10,8 +11,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tar::{Builder, EntryType, Header};
 
 /// vcap's ids in every stack.
@@ -37,16 +40,23 @@ pub(super) fn write(
         BufWriter::new(File::create(path)?),
         Compression::fast(),
     ));
-    for directory in ["./", "deps/", "deps/0/", "logs/", "profile.d/", "tmp/"] {
-        let mut header = header(EntryType::Directory, 0o755, 0, 0);
-        tar.append_data(&mut header, directory, io::empty())?;
+    for directory in [
+        "./",
+        "./deps/",
+        "./deps/0/",
+        "./logs/",
+        "./profile.d/",
+        "./tmp/",
+    ] {
+        let header = header(EntryType::Directory, 0o755, 0, now());
+        member(&mut tar, header, directory.as_bytes(), io::empty())?;
     }
     let staging_info = json!({"detected_buildpack": result.title, "start_command": result.process_types.get("web").map_or("", String::as_str)}).to_string();
-    append_text(&mut tar, "staging_info.yml", &staging_info, 0o644)?;
+    append_text(&mut tar, "./staging_info.yml", &staging_info, 0o644)?;
     for (name, content) in profile {
-        append_text(&mut tar, &format!("profile.d/{name}"), content, 0o755)?;
+        append_text(&mut tar, &format!("./profile.d/{name}"), content, 0o755)?;
     }
-    append(&mut tar, app, Path::new("app"))?;
+    append(&mut tar, app, b"./app")?;
     tar.into_inner()?
         .finish()?
         .into_inner()
@@ -55,39 +65,41 @@ pub(super) fn write(
 }
 
 /// One file, link or folder with all that is in it. Sockets, pipes and devices are left out.
-fn append<W: Write>(tar: &mut Builder<W>, path: &Path, name: &Path) -> io::Result<()> {
+fn append<W: Write>(tar: &mut Builder<W>, path: &Path, name: &[u8]) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     let mode = metadata.permissions().mode() & 0o7777;
     let mtime = u64::try_from(metadata.mtime()).unwrap_or_default();
     if metadata.is_symlink() {
-        return tar.append_link(
-            &mut header(EntryType::Symlink, 0o777, 0, mtime),
-            name,
-            fs::read_link(path)?,
-        );
+        let mut header = header(EntryType::Symlink, 0o777, 0, mtime);
+        let target = fs::read_link(path)?;
+        if header
+            .set_link_name_literal(target.as_os_str().as_bytes())
+            .is_err()
+        {
+            long(tar, EntryType::GNULongLink, target.as_os_str().as_bytes())?;
+        }
+        return member(tar, header, name, io::empty());
     }
     if metadata.is_file() {
-        return tar.append_data(
-            &mut header(EntryType::Regular, mode | 0o400, metadata.len(), mtime),
-            name,
-            File::open(path)?,
-        );
+        let header = header(EntryType::Regular, mode | 0o400, metadata.len(), mtime);
+        return member(tar, header, name, File::open(path)?);
     }
     if !metadata.is_dir() {
         return Ok(());
     }
-    tar.append_data(
-        &mut header(EntryType::Directory, mode | 0o700, 0, mtime),
-        name.join(""),
-        io::empty(),
-    )?;
+    let header = header(EntryType::Directory, mode | 0o700, 0, mtime);
+    member(tar, header, &[name, b"/"].concat(), io::empty())?;
     let mut children = fs::read_dir(path)?
         .map(|entry| entry.map(|entry| entry.file_name()))
         .collect::<io::Result<Vec<_>>>()?;
     children.sort();
-    children
-        .iter()
-        .try_for_each(|child| append(tar, &path.join(child), &name.join(child)))
+    children.iter().try_for_each(|child| {
+        append(
+            tar,
+            &path.join(child),
+            &[name, b"/", child.as_bytes()].concat(),
+        )
+    })
 }
 
 fn append_text<W: Write>(
@@ -96,11 +108,43 @@ fn append_text<W: Write>(
     text: &str,
     mode: u32,
 ) -> io::Result<()> {
-    tar.append_data(
-        &mut header(EntryType::Regular, mode, text.len() as u64, 0),
-        name,
-        text.as_bytes(),
-    )
+    let header = header(EntryType::Regular, mode, text.len() as u64, now());
+    member(tar, header, name.as_bytes(), text.as_bytes())
+}
+
+/// The library would take the `./` off, so the name is written here.
+fn member<W: Write>(
+    tar: &mut Builder<W>,
+    mut header: Header,
+    name: &[u8],
+    content: impl io::Read,
+) -> io::Result<()> {
+    let place = &mut header.as_old_mut().name;
+    match place.get_mut(..name.len()) {
+        Some(place) => place.copy_from_slice(name),
+        None => long(tar, EntryType::GNULongName, name)?,
+    }
+    header.set_cksum();
+    // A file that grows while it is read must not run into the next member.
+    let size = header.size()?;
+    tar.append(&header, content.take(size))
+}
+
+/// A name that does not fit a header stands before it, as GNU tar has it.
+fn long<W: Write>(tar: &mut Builder<W>, kind: EntryType, name: &[u8]) -> io::Result<()> {
+    const PLACE: &[u8] = b"././@LongLink";
+    let text = [name, b"\0"].concat();
+    let mut header = header(kind, 0o644, text.len() as u64, 0);
+    header.as_old_mut().name[..PLACE.len()].copy_from_slice(PLACE);
+    header.set_cksum();
+    tar.append(&header, text.as_slice())
+}
+
+/// Of what staging itself makes.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| age.as_secs())
 }
 
 fn header(kind: EntryType, mode: u32, size: u64, mtime: u64) -> Header {

@@ -12,6 +12,7 @@ mod droplet;
 mod procfile;
 mod python;
 mod staticfile;
+mod wheel;
 
 use crate::flags::Flags;
 use std::collections::BTreeMap;
@@ -120,7 +121,8 @@ impl Options {
 #[derive(Debug)]
 enum Failure {
     Other(String),
-    Detect,
+    /// What to do about it, for the folder at hand.
+    Detect(&'static str),
     Compile(String),
     Release(String),
     Supply(String),
@@ -130,7 +132,7 @@ impl Failure {
     fn status(&self) -> u8 {
         match self {
             Self::Other(_) => 1,
-            Self::Detect => 222,
+            Self::Detect(_) => 222,
             Self::Compile(_) => 223,
             Self::Release(_) => 224,
             Self::Supply(_) => 225,
@@ -142,9 +144,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Other(problem) => write!(f, "{problem}"),
-            Self::Detect => write!(
+            Self::Detect(advice) => write!(
                 f,
-                "None of the buildpacks detected a compatible application\nName one with -b: {}",
+                "None of the buildpacks detected a compatible application\n{advice}Name a buildpack with -b: {}",
                 names()
             ),
             Self::Compile(problem) => write!(f, "Failed to compile droplet: {problem}"),
@@ -227,7 +229,7 @@ fn choose(options: &Options, app: &Path) -> Result<&'static dyn Buildpack, Failu
         return candidates
             .into_iter()
             .find(|buildpack| buildpack.detect(app))
-            .ok_or(Failure::Detect);
+            .ok_or_else(|| Failure::Detect(advice(app)));
     }
     match candidates[..] {
         [only] => Ok(only),
@@ -237,6 +239,48 @@ fn choose(options: &Options, app: &Path) -> Result<&'static dyn Buildpack, Failu
         ))),
         [] => unreachable!("candidates fall back to all"),
     }
+}
+
+/// What the author of a folder that no buildpack knows has probably forgotten; ends with a new line.
+fn advice(app: &Path) -> &'static str {
+    const ADVICE: &[(&str, &str)] = &[
+        (
+            "package.json",
+            "This looks like a Node.js app, and there is no Node.js buildpack here: push the built pages with a file named Staticfile beside them, or a Linux program with a Procfile.\n",
+        ),
+        (
+            "index.html",
+            "A folder with an index.html is published only when it holds a file named Staticfile (it may be empty): everything beside it becomes public then, or only the folder that its line \"root: FOLDER\" names.\n",
+        ),
+        (
+            "pom.xml",
+            "This looks like a Java app, and there is no Java buildpack here.\n",
+        ),
+        (
+            "META-INF/MANIFEST.MF",
+            "This looks like a jar, and there is no Java buildpack here.\n",
+        ),
+        (
+            "Gemfile",
+            "This looks like a Ruby app, and there is no Ruby buildpack here.\n",
+        ),
+        (
+            "composer.json",
+            "This looks like a PHP app, and there is no PHP buildpack here.\n",
+        ),
+        (
+            "go.mod",
+            "This looks like the source of a Go program: build it for Linux, and push the folder with the program.\n",
+        ),
+        (
+            "Cargo.toml",
+            "This looks like the source of a Rust program: build it for Linux, and push the folder with the program.\n",
+        ),
+    ];
+    ADVICE
+        .iter()
+        .find(|(name, _)| app.join(name).is_file())
+        .map_or("", |(_, advice)| advice)
 }
 
 /// A word of a shell command, quoted if it must be.

@@ -1,12 +1,25 @@
 //! `staticfile_buildpack`: a folder of files, served by this binary's `staticfile` program. What shall be served is moved
 //! to `public`, so that nothing else can be.
+//!
+//! A folder is only taken when it holds a `Staticfile`: its author has asked for it to be public. The settings and the
+//! password file are checked here, so that a mistake fails the staging and not, later, the protection.
 
 use super::{Buildpack, Compiled, procfile};
+use crate::staticfile::htpasswd::Htpasswd;
+use crate::staticfile::settings::{AUTH_FILE, FILE, PRIVATE, PUBLIC, Settings};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 pub(super) struct Staticfile;
+
+/// The script that starts the server, at the top of the app's folder; people name it in start commands of their own.
+const BOOT: &str = "boot.sh";
+const BOOT_SCRIPT: &str = "#!/bin/sh\nexec /tmp/lifecycle/staticfile -home=\"$HOME\"\n";
+/// Files that configure nginx in the original buildpack.
+const NGINX_FILES: &[&str] = &["nginx.conf", "mime.types"];
 
 impl Buildpack for Staticfile {
     fn key(&self) -> &'static str {
@@ -16,159 +29,153 @@ impl Buildpack for Staticfile {
         "Staticfile"
     }
 
-    /// A Staticfile says so; an index.html alone does when nothing looks like a program.
     fn detect(&self, app: &Path) -> bool {
         app.join("Staticfile").is_file()
-            || (app.join("index.html").is_file()
-                && !super::python::looks_like_python(app)
-                && !app.join("Procfile").is_file())
     }
 
     fn compile(&self, app: &Path) -> Result<Compiled, String> {
-        let settings = match fs::read_to_string(app.join("Staticfile")) {
-            Ok(text) => Settings::parse(&text)?,
-            Err(_) => Settings::default(),
+        let mut settings = match read(&app.join("Staticfile"))? {
+            Some(text) => Settings::parse(&text)?,
+            None => Settings::default(),
         };
-        let served = publish(app, &settings)
-            .map_err(|error| format!("move the files to public: {error}"))??;
-        println!("       Root folder {served}");
-        if !app.join("public/index.html").is_file() {
-            println!("       **WARNING** there is no index.html in {served}: / will answer 404");
+        if std::env::var("ENABLE_HTTP2").is_ok_and(|value| !value.is_empty()) {
+            return Err("the app's environment sets ENABLE_HTTP2, which is not supported by this buildpack; unset it".to_owned());
         }
-        let mut command = "/tmp/lifecycle/staticfile -root=\"$HOME/public\"".to_owned();
-        if settings.pushstate {
-            command.push_str(" -pushstate");
+        if let Some(text) = read(&app.join(AUTH_FILE))? {
+            Htpasswd::parse(&text)?;
+            settings.basic_auth = true;
+            println!("-----> Enabling basic authentication using {AUTH_FILE}");
         }
-        if settings.host_dot_files {
-            command.push_str(" -hostDotFiles");
+        announce(&settings);
+        let root = settings.root.as_deref().unwrap_or(".");
+        check_root(app, root)?;
+        println!("-----> Root folder {}", app.join(root).display());
+        println!("-----> Copying project files into public");
+        publish(app, root, settings.host_dot_files)
+            .map_err(|error| format!("move the files to public: {error}"))?;
+        if !settings.directory
+            && !["index.html", "index.htm", "Default.htm", "index.html.gz"]
+                .iter()
+                .any(|name| app.join(PUBLIC).join(name).is_file())
+        {
+            println!("       **WARNING** there is no index.html in {root}: / will answer 403");
         }
-        // A Procfile is for other buildpacks here only if it says how to serve.
-        let web = procfile::read(app)?.unwrap_or_default().contains_key("web");
-        if web {
+        write_server(app, &settings).map_err(|error| format!("write {BOOT}: {error}"))?;
+        if procfile::read(app)?.unwrap_or_default().contains_key("web") {
             println!("       The Procfile's web command replaces the built-in server");
         }
         Ok(Compiled {
-            process_types: BTreeMap::from([("web".to_owned(), command)]),
+            process_types: BTreeMap::from([("web".to_owned(), format!("$HOME/{BOOT}"))]),
             profile: Vec::new(),
         })
     }
 }
 
-#[derive(Debug, Default, PartialEq)]
-struct Settings {
-    root: Option<String>,
-    /// Unknown paths get index.html.
-    pushstate: bool,
-    host_dot_files: bool,
-}
-
-impl Settings {
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut settings = Self::default();
-        for line in text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#') && *line != "---")
+/// `None`: there is no such file. What is there and cannot be read is an error.
+fn read(path: &Path) -> Result<Option<String>, String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error)
+            if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() =>
         {
-            let (key, value) = line
-                .split_once(':')
-                .ok_or_else(|| format!("Staticfile has the line {line:?}; want key: value"))?;
-            let value = value.trim().trim_matches(|c| c == '"' || c == '\'');
-            let on = matches!(value, "true" | "enabled" | "visible");
-            match key.trim() {
-                "root" => {
-                    settings.root = Some(value.trim_matches('/').to_owned())
-                        .filter(|root| !root.is_empty() && root != ".")
-                }
-                "pushstate" => settings.pushstate = on,
-                "host_dot_files" => settings.host_dot_files = on,
-                other => println!(
-                    "       **WARNING** Staticfile: {other} is not supported and has no effect"
-                ),
-            }
+            Ok(None)
         }
-        match &settings.root {
-            Some(root) if root.split('/').any(|part| part == "..") => {
-                Err(format!("Staticfile: root {root:?} leaves the app's folder"))
-            }
-            _ => Ok(settings),
-        }
+        Err(error) => Err(format!(
+            "{} cannot be read: {error}",
+            path.file_name().unwrap_or_default().to_string_lossy()
+        )),
     }
 }
 
-/// Never served, unless they lie below `root`.
-const PRIVATE: &[&str] = &[
-    "Staticfile",
-    "Staticfile.auth",
-    "manifest.yml",
-    "Procfile",
-    ".profile",
-    ".profile.d",
-    ".cfignore",
-    ".git",
-    ".public",
-];
+fn announce(settings: &Settings) {
+    let steps = [
+        (settings.host_dot_files, "hosting of dotfiles"),
+        (
+            settings.directory,
+            "directory index for folders without index.html files",
+        ),
+        (settings.pushstate, "pushstate"),
+        (settings.strict_transport_security.is_some(), "HSTS"),
+        (settings.force_https, "HTTPS redirect"),
+        (
+            !settings.status_codes.is_empty(),
+            "custom pages for status_codes",
+        ),
+    ];
+    for (_, step) in steps.iter().filter(|(on, _)| *on) {
+        println!("-----> Enabling {step}");
+    }
+}
 
-/// Moves what is to be served to `public`; the folder's former name.
-fn publish(app: &Path, settings: &Settings) -> std::io::Result<Result<String, String>> {
-    let public = app.join("public");
-    if let Some(root) = &settings.root {
-        if !app.join(root).is_dir() {
-            return Ok(Err(format!(
-                "Staticfile names root {root:?}, but there is no such folder in the app"
-            )));
+fn check_root(app: &Path, root: &str) -> Result<(), String> {
+    let folder = app.join(root);
+    match fs::metadata(&folder) {
+        Err(_) => {
+            return Err(format!(
+                "the application Staticfile specifies a root directory {root} that does not exist"
+            ));
         }
-        if root != "public" {
-            let moved = app.join(".public");
-            fs::rename(app.join(root), &moved)?;
-            if public.exists() {
-                fs::rename(&public, app.join(".public-before"))?;
-            }
-            fs::rename(moved, public)?;
+        Ok(metadata) if !metadata.is_dir() => {
+            return Err(format!(
+                "the application Staticfile specifies a root directory {root} that is a plain file, but was expected to be a directory"
+            ));
         }
-        return Ok(Ok(root.clone()));
+        Ok(_) => {}
     }
-    if public.join("index.html").is_file() && !app.join("index.html").is_file() {
-        return Ok(Ok("public".to_owned()));
+    // The root may be a link, but not to somewhere else.
+    let real =
+        |path: &Path| fs::canonicalize(path).map_err(|error| format!("root {root}: {error}"));
+    if !real(&folder)?.starts_with(real(app)?) {
+        return Err(format!(
+            "Staticfile: root {root:?} leads out of the app's folder"
+        ));
     }
-    let moved = app.join(".public");
+    match NGINX_FILES.iter().find(|name| folder.join(name).is_file()) {
+        Some(name) => Err(format!(
+            "{name} is not supported, because this buildpack serves without nginx; remove the file, or push a server of your own"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Moves what is to be served to `public`. Dot files come along only if they are wanted, private files never.
+fn publish(app: &Path, root: &str, dot_files: bool) -> io::Result<()> {
+    let (source, public) = (app.join(root), app.join(PUBLIC));
+    // Served where it lies: the server hides what is private.
+    if public.exists() && fs::canonicalize(&source)? == fs::canonicalize(&public)? {
+        return Ok(());
+    }
+    let moved = app.join(".cloudfoundry-public");
     fs::create_dir(&moved)?;
-    for entry in fs::read_dir(app)? {
+    for entry in fs::read_dir(&source)? {
         let name = entry?.file_name();
         let private = PRIVATE.iter().any(|private| name == *private);
-        if !private {
-            fs::rename(app.join(&name), moved.join(&name))?;
+        let dotted = name.to_string_lossy().starts_with('.');
+        if private || (dotted && !dot_files) || source.join(&name) == moved {
+            continue;
         }
+        fs::rename(source.join(&name), moved.join(&name))?;
     }
-    fs::rename(moved, public)?;
-    Ok(Ok("/".to_owned()))
+    match fs::symlink_metadata(&public) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&public)?,
+        Ok(_) => fs::remove_file(&public)?,
+        Err(_) => {}
+    }
+    fs::rename(moved, public)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings() {
-        let parsed = Settings::parse(
-            "# a\nroot: dist/\npushstate: enabled\nhost_dot_files: true\nssi: enabled\n",
-        )
-        .unwrap();
-        assert_eq!(
-            parsed,
-            Settings {
-                root: Some("dist".into()),
-                pushstate: true,
-                host_dot_files: true
-            }
-        );
-        assert_eq!(Settings::parse("").unwrap(), Settings::default());
-        assert_eq!(Settings::parse("root: .").unwrap().root, None);
-        assert!(
-            Settings::parse("root: ../etc")
-                .unwrap_err()
-                .contains("leaves the app")
-        );
-        assert!(Settings::parse("root").unwrap_err().contains("\"root\""));
+fn write_server(app: &Path, settings: &Settings) -> io::Result<()> {
+    let path = app.join(FILE);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
     }
+    fs::write(path, serde_json::to_string(settings)?)?;
+    let boot = app.join(BOOT);
+    // A link of the app would be written through.
+    match fs::remove_file(&boot) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::write(&boot, BOOT_SCRIPT)?;
+    fs::set_permissions(boot, fs::Permissions::from_mode(0o755))
 }

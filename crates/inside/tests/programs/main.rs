@@ -2,13 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod python;
+mod staticfile;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 
 const INSIDE: &str = env!("CARGO_BIN_EXE_inside");
 
@@ -34,6 +36,10 @@ impl Folder {
     }
 
     fn build(&self, flags: &[&str]) -> Output {
+        self.builder(flags).output().unwrap()
+    }
+
+    fn builder(&self, flags: &[&str]) -> Command {
         let mut builder = Command::new(INSIDE);
         builder
             .arg("builder")
@@ -48,7 +54,8 @@ impl Folder {
                 "-outputBuildArtifactsCache={}",
                 self.path("cache").display()
             ));
-        builder.args(flags).output().unwrap()
+        builder.args(flags);
+        builder
     }
 
     /// Builds, and expects the log to hold `log`; the result file.
@@ -139,22 +146,55 @@ fn binary_app() {
     let droplet = folder.droplet();
     for name in [
         "./",
-        "deps/0/",
-        "logs/",
-        "profile.d/",
-        "tmp/",
-        "staging_info.yml",
-        "app/",
-        "app/lib/libx.so.1",
-        "app/link",
+        "./deps/0/",
+        "./logs/",
+        "./profile.d/",
+        "./tmp/",
+        "./staging_info.yml",
+        "./app/",
+        "./app/lib/libx.so.1",
+        "./app/link",
     ] {
         assert!(droplet.contains_key(name), "{name} in {droplet:?}");
     }
     assert_eq!(
-        droplet["app/proxy"],
+        droplet["./app/proxy"],
         (0o755, 2000),
         "made executable, vcap's"
     );
+
+    // Long names and targets, and the times of the package, arrive in the container.
+    let long = format!("{}/{}", "folder".repeat(20), "file".repeat(30));
+    folder.file(&long, "far down");
+    symlink(&long, folder.path("app/far")).unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let file = fs::File::options()
+        .write(true)
+        .open(folder.path("app/lib/libx.so.1"));
+    file.unwrap().set_modified(time).unwrap();
+    folder.built(&[], "Binary Buildpack");
+    assert!(folder.droplet().contains_key(&format!("./app/{long}")));
+    let home = folder.unpack();
+    assert_eq!(
+        fs::read_to_string(home.join("app/far")).unwrap(),
+        "far down"
+    );
+    assert_eq!(
+        fs::metadata(home.join("app/lib/libx.so.1"))
+            .unwrap()
+            .modified()
+            .unwrap(),
+        time
+    );
+    let info = fs::metadata(home.join("staging_info.yml"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    assert!(
+        info > time + std::time::Duration::from_secs(1),
+        "made today"
+    );
+    fs::remove_dir_all(&home).unwrap();
 
     fs::remove_file(folder.path("app/link")).unwrap();
     folder.file("Procfile", "web: ./proxy --fast\nworker: ./proxy work\n");
@@ -285,93 +325,6 @@ fn the_launcher_runs_the_droplet() {
             .contains("no start command specified or detected in droplet"),
         "{output:?}"
     );
-}
-
-#[test]
-fn python_app() {
-    let folder = Folder::new("python");
-    folder
-        .file("app.py", "import hello; print(hello.WORD)")
-        .file("requirements.txt", "# nothing\n");
-    let result = folder.built(&[], "-----> Python Buildpack version 1.0.0");
-    assert_eq!(
-        result["process_types"],
-        serde_json::json!({"web": "python3 app.py"})
-    );
-    assert!(folder.droplet().contains_key("profile.d/python.sh"));
-    // What a wheel would leave is found through the profile script.
-    let home = folder.unpack();
-    fs::create_dir_all(home.join("app/.cloudfoundry/python")).unwrap();
-    fs::write(
-        home.join("app/.cloudfoundry/python/hello.py"),
-        "WORD = 'vendored'",
-    )
-    .unwrap();
-    let output = launch(&home, "");
-    assert!(
-        String::from_utf8_lossy(&output.stdout).ends_with("vendored\n"),
-        "{output:?}"
-    );
-}
-
-#[test]
-fn static_app_is_served() {
-    let folder = Folder::new("static");
-    folder
-        .file("index.html", "<h1>static</h1>")
-        .file("css/a.css", "a{}")
-        .file("Staticfile", "")
-        .file("manifest.yml", "applications: []")
-        .file("public/x", "y");
-    let result = folder.built(&[], "-----> Staticfile Buildpack version 1.0.0");
-    assert_eq!(
-        result["process_types"]["web"],
-        "/tmp/lifecycle/staticfile -root=\"$HOME/public\""
-    );
-    let home = folder.unpack();
-    assert!(
-        home.join("app/public/css/a.css").is_file() && home.join("app/public/public/x").is_file()
-    );
-
-    let mut server = Command::new(INSIDE);
-    server
-        .current_dir(home.join("app"))
-        .args(["staticfile", "-root=public"])
-        .env("PORT", "0")
-        .stdout(Stdio::piped());
-    let mut server = Running(server.spawn().unwrap());
-    let mut line = String::new();
-    let mut stdout = BufReader::new(server.0.stdout.take().unwrap());
-    stdout.read_line(&mut line).unwrap();
-    let port: u16 = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
-    let get = |head: &str| {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        write!(stream, "{head}\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    };
-    let answer = get("GET / HTTP/1.1");
-    assert!(
-        answer.starts_with(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 15\r\n"
-        ) && answer.ends_with("<h1>static</h1>"),
-        "{answer}"
-    );
-    assert!(get("HEAD / HTTP/1.1").ends_with("\r\n\r\n"));
-    assert!(get("GET /css/a.css HTTP/1.1").contains("text/css"));
-    assert!(get("GET /../Staticfile HTTP/1.1").starts_with("HTTP/1.1 400"));
-    assert!(get("GET /manifest.yml HTTP/1.1").starts_with("HTTP/1.1 404"));
-    assert!(get("DELETE / HTTP/1.1").starts_with("HTTP/1.1 405"));
-
-    // Two requests on one connection, sent at once.
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream
-        .write_all(b"GET / HTTP/1.1\r\n\r\nGET /css/a.css HTTP/1.1\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let mut both = String::new();
-    stream.read_to_string(&mut both).unwrap();
-    assert_eq!(both.matches("HTTP/1.1 200 OK").count(), 2);
 }
 
 #[test]
