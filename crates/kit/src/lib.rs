@@ -10,5 +10,6 @@ pub mod logging;
 pub mod net;
 pub mod reconcile;
 pub mod tls;
+pub mod zip;
 
 pub use tokio_util::sync::CancellationToken;

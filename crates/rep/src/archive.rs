@@ -1,10 +1,19 @@
 //! Archives as they come from the network (tar, gzipped tar, zip; told apart by their content) turned into plain tar, or unpacked.
-//! Blocking; callers run it on a blocking thread.
+//! Files keep the times that the archive gives them. Blocking; callers run it on a blocking thread.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use zip::extra_fields::ExtraField;
+
+/// What a tar may need beside the files in it.
+const TAR_OVERHEAD: u64 = 64 << 20;
+/// Entries of a zip: its table is held in memory.
+const MOST_ENTRIES: u64 = 300_000;
+/// No archive unpacks to more than this.
+pub(crate) const LARGEST: u64 = 64 << 30;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -29,18 +38,30 @@ fn kind(file: &mut File) -> Result<Kind> {
         [0x1f, 0x8b, ..] => Ok(Kind::Gzip),
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Ok(Kind::Zip),
         head if empty_tar || head.get(257..262) == Some(b"ustar") => Ok(Kind::Tar),
+        // A zip is read from its end: a script that unpacks or runs it may stand before it.
+        _ if ends_as_zip(file)? => Ok(Kind::Zip),
         _ => bail!("not an archive that is known here; want tar, gzipped tar or zip"),
     }
 }
 
-/// Writes `archive` as an uncompressed tar to `out`.
-pub(crate) fn to_tar(archive: &Path, out: &Path) -> Result<()> {
+fn ends_as_zip(file: &mut File) -> Result<bool> {
+    let announced = kit::zip::announced(file).context("read archive")?;
+    Ok(announced.entries.is_some())
+}
+
+/// Writes `archive` as an uncompressed tar to `out`. Files of more than `limit` bytes together are refused, so that a small
+/// archive cannot fill the cell's disk.
+pub(crate) fn to_tar(archive: &Path, out: &Path, limit: u64) -> Result<()> {
     let mut file = File::open(archive).with_context(|| format!("open {}", archive.display()))?;
     let kind = kind(&mut file)?;
-    let mut out = BufWriter::with_capacity(
-        1 << 20,
-        File::create(out).with_context(|| format!("create {}", out.display()))?,
-    );
+    let mut out = Bounded {
+        left: limit.saturating_add(TAR_OVERHEAD),
+        limit,
+        out: BufWriter::with_capacity(
+            1 << 20,
+            File::create(out).with_context(|| format!("create {}", out.display()))?,
+        ),
+    };
     match kind {
         Kind::Gzip => drop(
             std::io::copy(
@@ -55,9 +76,85 @@ pub(crate) fn to_tar(archive: &Path, out: &Path) -> Result<()> {
     out.flush().context("write tar")
 }
 
-fn zip_to_tar(file: File, out: impl std::io::Write) -> Result<()> {
-    const TYPE: u32 = 0o170_000;
-    const LINK: u32 = 0o120_000;
+/// Refuses to write more than it may.
+struct Bounded<W> {
+    out: W,
+    left: u64,
+    limit: u64,
+}
+
+impl<W: Write> Write for Bounded<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| {
+            io::Error::other(format!(
+                "the archive unpacks to more than the {} bytes of disk that the container may use",
+                self.limit
+            ))
+        })?;
+        let written = self.out.write(bytes)?;
+        self.left += (bytes.len() - written) as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+const TYPE: u32 = 0o170_000;
+const LINK: u32 = 0o120_000;
+/// Of files and folders of archives that do not know Unix permissions, as the original Cloud Controller has them.
+const FILE_MODE: u32 = 0o744;
+const FOLDER_MODE: u32 = 0o755;
+
+/// The upper half of an entry's external attributes: type and permissions, 0 where the archiver knew none.
+fn unix_attributes(file: &File, central_header: u64) -> io::Result<u32> {
+    let mut header = [0; 46];
+    file.read_exact_at(&mut header, central_header)?;
+    if !header.starts_with(b"PK\x01\x02") {
+        return Ok(0);
+    }
+    Ok(u32::from(u16::from_le_bytes([header[40], header[41]])))
+}
+
+/// Permissions without a type come from archivers that write a default of their own, which says nothing about execution.
+fn permissions(attributes: u32, default: u32) -> u32 {
+    if attributes & TYPE == 0 {
+        (attributes & 0o777) | default
+    } else {
+        attributes & 0o777
+    }
+}
+
+/// Unix seconds: the exact time if the archiver wrote it, else the DOS time, which has no zone and is taken for UTC.
+fn modified<R: io::Read>(entry: &zip::read::ZipFile<'_, R>) -> u64 {
+    let exact = entry.extra_data_fields().find_map(|field| match field {
+        ExtraField::ExtendedTimestamp(times) => times.mod_time(),
+        _ => None,
+    });
+    let dos = || {
+        let time = entry.last_modified()?;
+        let date = time::Date::from_calendar_date(
+            i32::from(time.year()),
+            time::Month::try_from(time.month()).ok()?,
+            time.day(),
+        )
+        .ok()?
+        .with_hms(time.hour(), time.minute(), time.second().min(59))
+        .ok()?;
+        u64::try_from(date.assume_utc().unix_timestamp()).ok()
+    };
+    exact.map(u64::from).or_else(dos).unwrap_or_default()
+}
+
+fn zip_to_tar(file: File, out: impl Write) -> Result<()> {
+    let mut attributes = file.try_clone().context("read zip")?;
+    let announced = kit::zip::announced(&mut attributes).context("read zip")?;
+    ensure!(
+        announced.most <= MOST_ENTRIES,
+        "the zip has {} entries; at most {MOST_ENTRIES} are unpacked",
+        announced.most
+    );
     let mut zip = zip::ZipArchive::new(BufReader::new(file)).context("read zip")?;
     let mut tar = tar::Builder::new(out);
     for at in 0..zip.len() {
@@ -68,16 +165,17 @@ fn zip_to_tar(file: File, out: impl std::io::Write) -> Result<()> {
         if name.as_os_str().is_empty() {
             continue;
         }
-        let mode = entry.unix_mode();
+        let mode =
+            unix_attributes(&attributes, entry.central_header_start()).context("read zip")?;
         let mut header = tar::Header::new_gnu();
-        header.set_mtime(0);
+        header.set_mtime(modified(&entry));
         if entry.is_dir() {
             header.set_entry_type(tar::EntryType::Directory);
-            header.set_mode(mode.map_or(0o755, |m| m & 0o7777));
+            header.set_mode(permissions(mode, FOLDER_MODE));
             header.set_size(0);
             tar.append_data(&mut header, &name, std::io::empty())
                 .context("write tar")?;
-        } else if mode.is_some_and(|m| m & TYPE == LINK) {
+        } else if mode & TYPE == LINK {
             let mut target = String::new();
             entry.read_to_string(&mut target).context("read zip link")?;
             header.set_entry_type(tar::EntryType::Symlink);
@@ -87,7 +185,7 @@ fn zip_to_tar(file: File, out: impl std::io::Write) -> Result<()> {
                 .context("write tar")?;
         } else {
             header.set_entry_type(tar::EntryType::Regular);
-            header.set_mode(mode.map_or(0o644, |m| m & 0o777));
+            header.set_mode(permissions(mode, FILE_MODE));
             let size = entry.size();
             header.set_size(size);
             tar.append_data(&mut header, &name, entry.by_ref().take(size))
@@ -100,7 +198,7 @@ fn zip_to_tar(file: File, out: impl std::io::Write) -> Result<()> {
 /// Unpacks `archive` into `dir`; entries cannot lead out of it.
 pub(crate) fn unpack(archive: &Path, dir: &Path) -> Result<()> {
     let plain = dir.with_extension("tar");
-    let unpacked = to_tar(archive, &plain).and_then(|()| {
+    let unpacked = to_tar(archive, &plain, LARGEST).and_then(|()| {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("make directory {}", dir.display()))?;
         let mut tar = tar::Archive::new(BufReader::with_capacity(1 << 18, File::open(&plain)?));
@@ -165,7 +263,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (archive, out) = (dir.path().join("a.zip"), dir.path().join("a.tar"));
         zip(&archive, &[("bin/app", 0o755), ("index.html", 0o644)]);
-        to_tar(&archive, &out).unwrap();
+        to_tar(&archive, &out, LARGEST).unwrap();
         assert_eq!(
             names(&out),
             [
@@ -186,7 +284,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let archive = dir.path().join("a.zip");
         zip(&archive, &[("../evil", 0o644)]);
-        let error = to_tar(&archive, &dir.path().join("a.tar")).unwrap_err();
+        let error = to_tar(&archive, &dir.path().join("a.tar"), LARGEST).unwrap_err();
         assert!(error.to_string().contains("leads out"), "{error:#}");
     }
 
@@ -194,6 +292,97 @@ mod tests {
     fn other_content_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a"), "<html>").unwrap();
-        assert!(to_tar(&dir.path().join("a"), &dir.path().join("b")).is_err());
+        assert!(to_tar(&dir.path().join("a"), &dir.path().join("b"), LARGEST).is_err());
+    }
+
+    /// Name, mode and time of each entry.
+    fn entries(tar: &Path) -> Vec<(String, u32, u64)> {
+        let mut archive = tar::Archive::new(File::open(tar).unwrap());
+        let entries = archive.entries().unwrap().map(|entry| entry.unwrap());
+        entries
+            .map(|entry| {
+                let header = entry.header();
+                (
+                    entry.path().unwrap().display().to_string(),
+                    header.mode().unwrap(),
+                    header.mtime().unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    /// Rewrites the upper half of the external attributes of every entry.
+    fn set_attributes(path: &Path, attributes: &[u16]) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let starts: Vec<_> = (0..bytes.len())
+            .filter(|at| bytes[*at..].starts_with(b"PK\x01\x02"))
+            .collect();
+        for (start, attributes) in starts.iter().zip(attributes) {
+            bytes[start + 38..start + 42]
+                .copy_from_slice(&(u32::from(*attributes) << 16).to_le_bytes());
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn files_without_unix_permissions_can_be_run_and_times_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (archive, out) = (dir.path().join("a.zip"), dir.path().join("a.tar"));
+        let mut zip = zip::ZipWriter::new(File::create(&archive).unwrap());
+        let time = zip::DateTime::from_date_and_time(2001, 9, 9, 1, 46, 40).unwrap();
+        let options = zip::write::SimpleFileOptions::default().last_modified_time(time);
+        for name in ["dos", "python", "script", "unix"] {
+            zip.start_file(name, options).unwrap();
+        }
+        zip.add_directory("folder", options).unwrap();
+        zip.finish().unwrap();
+        set_attributes(&archive, &[0, 0o600, 0o755, 0o100_600, 0]);
+        to_tar(&archive, &out, LARGEST).unwrap();
+        let expected = [
+            ("dos", 0o744),
+            ("python", 0o744),
+            ("script", 0o755),
+            ("unix", 0o600),
+            ("folder/", 0o755),
+        ];
+        assert_eq!(
+            entries(&out),
+            expected.map(|(name, mode)| (name.to_owned(), mode, 1_000_000_000))
+        );
+    }
+
+    #[test]
+    fn a_zip_with_a_script_before_it_is_a_zip() {
+        let dir = tempfile::tempdir().unwrap();
+        let (archive, out) = (dir.path().join("a.jar"), dir.path().join("a.tar"));
+        zip(&archive, &[("bin/app", 0o755)]);
+        let mut bytes = b"#!/bin/sh\nexec java -jar $0\n".to_vec();
+        bytes.extend(std::fs::read(&archive).unwrap());
+        std::fs::write(&archive, bytes).unwrap();
+        to_tar(&archive, &out, LARGEST).unwrap();
+        assert_eq!(names(&out), [("bin/app".to_owned(), 0o755)]);
+    }
+
+    #[test]
+    fn an_archive_cannot_fill_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let bomb = dir.path().join("bomb.tgz");
+        let mut gzip = flate2::write::GzEncoder::new(
+            File::create(&bomb).unwrap(),
+            flate2::Compression::fast(),
+        );
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..66 {
+            gzip.write_all(&zeros).unwrap();
+        }
+        gzip.finish().unwrap();
+        let out = dir.path().join("a.tar");
+        let error = to_tar(&bomb, &out, 1000).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("more than the 1000 bytes of disk"),
+            "{error:#}"
+        );
+        assert!(std::fs::metadata(&out).unwrap().len() <= 1000 + TAR_OVERHEAD);
+        to_tar(&bomb, &out, 2 << 20).unwrap();
     }
 }

@@ -258,6 +258,7 @@ impl Instance {
             logs: logs.clone(),
             env: made.env.clone(),
             dir: dir.clone(),
+            disk: definition.download_limit(),
             started: Arc::new(started),
         };
         Self {

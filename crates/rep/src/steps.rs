@@ -42,6 +42,8 @@ pub(crate) struct Steps {
     /// `CF_INSTANCE_*`, of every process.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) dir: Arc<ContainerDir>,
+    /// Bytes that the container may use: no download unpacks to more.
+    pub(crate) disk: u64,
     /// Processes that an earlier rep started.
     pub(crate) started: Arc<BTreeSet<String>>,
 }
@@ -325,7 +327,8 @@ impl Steps {
             .await?;
         let tar = self.cell.cache.transfers.temp_file();
         let (from, to) = (content.path().to_owned(), tar.path().to_owned());
-        tokio::task::spawn_blocking(move || archive::to_tar(&from, &to)).await??;
+        let limit = self.disk;
+        tokio::task::spawn_blocking(move || archive::to_tar(&from, &to, limit)).await??;
         self.cell
             .garden
             .stream_in(

@@ -167,6 +167,7 @@ impl Running<'_> {
             logs: self.logs.clone(),
             env: self.made.env.clone(),
             dir: Arc::new(dir),
+            disk: self.definition.download_limit(),
             started: Arc::new(started),
         };
         let outcome = tokio::select! {

@@ -2,7 +2,7 @@
 //! folder or fill a disk. Sizes in a zip's headers can lie, so every entry is inflated once, into nothing.
 
 use std::collections::HashSet;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
@@ -42,7 +42,7 @@ pub enum PackageError {
     #[error("The package is not a zip file or is damaged: {0}")]
     NotAZip(ZipError),
     #[error("The package has {entries} entries; at most {limit} are allowed")]
-    TooManyEntries { entries: usize, limit: usize },
+    TooManyEntries { entries: u64, limit: usize },
     #[error("Package entry {0:?} has an absolute path; paths must be relative")]
     Absolute(String),
     #[error("Package entry {0:?} points outside of the app with '..'")]
@@ -53,12 +53,14 @@ pub enum PackageError {
     LinkOutside { name: String, target: String },
     #[error("Package entry {name:?} lies below the link {link:?}")]
     BelowLink { name: String, link: String },
+    #[error("Package entry {name:?} lies below {file:?}, which is a file")]
+    BelowFile { name: String, file: String },
     #[error("Package entry {0:?} occurs twice")]
     Duplicate(String),
     #[error(
         "The package says that it has {said} entries, but has {found} different ones; an entry must occur once only"
     )]
-    Hidden { said: usize, found: usize },
+    Hidden { said: u64, found: usize },
     #[error("Package entry {0:?} is neither a file nor a directory nor a link")]
     Special(String),
     #[error("Package entry {0:?} is encrypted; send the package without a password")]
@@ -78,31 +80,39 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const LINK: u32 = 0o120_000;
 const LONGEST_LINK: u64 = 4096;
+/// Bytes of a file's name, on every file system of a cell.
+const LONGEST_PART: usize = 255;
 /// Small files may be any ratio: a page of zeros packs 1000 to 1.
 const RATIO_FROM: u64 = 1 << 20;
 
 /// Reads the whole archive. An empty zip is a good package.
 pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, PackageError> {
-    let said = announced_entries(&mut zip).map_err(|error| PackageError::NotAZip(error.into()))?;
+    let announced =
+        kit::zip::announced(&mut zip).map_err(|error| PackageError::NotAZip(error.into()))?;
+    // Before the reader makes room for them.
+    if announced.most > limits.entries as u64 {
+        return Err(PackageError::TooManyEntries {
+            entries: announced.most,
+            limit: limits.entries,
+        });
+    }
     let mut archive = ZipArchive::new(zip).map_err(PackageError::NotAZip)?;
     // The reader shows the last entry of each name only; another unpacker may take the others too.
-    if let Some(said) = said.filter(|said| *said != archive.len()) {
+    if let Some(said) = announced
+        .entries
+        .filter(|said| *said != archive.len() as u64)
+    {
         return Err(PackageError::Hidden {
             said,
             found: archive.len(),
-        });
-    }
-    if archive.len() > limits.entries {
-        return Err(PackageError::TooManyEntries {
-            entries: archive.len(),
-            limit: limits.entries,
         });
     }
     let mut summary = Summary {
         entries: archive.len(),
         unpacked: 0,
     };
-    let (mut names, mut links) = (HashSet::new(), HashSet::new());
+    let mut names = HashSet::new();
+    let mut leaves = Leaves::default();
     for index in 0..archive.len() {
         let entry = archive.by_index_raw(index).map_err(PackageError::NotAZip)?;
         let name = entry.name().to_owned();
@@ -119,6 +129,9 @@ pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, Pac
         }
         match kind {
             0 | REGULAR | DIRECTORY => {
+                if kind != DIRECTORY && !name.ends_with('/') {
+                    leaves.files.insert(path);
+                }
                 let mut entry = archive.by_index(index).map_err(PackageError::NotAZip)?;
                 summary.unpacked += inflate(
                     &mut entry,
@@ -139,34 +152,13 @@ pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, Pac
                         source,
                     })?;
                 check_link(&name, &path, &String::from_utf8_lossy(&target))?;
-                links.insert(path);
+                leaves.links.insert(path);
             }
             _ => return Err(PackageError::Special(name)),
         }
     }
-    below_no_link(&names, &links)?;
+    leaves.nothing_below(&names)?;
     Ok(summary)
-}
-
-/// The number of entries that the end of the archive announces; `None` when it stands elsewhere (zip64).
-fn announced_entries<R: Read + Seek>(zip: &mut R) -> io::Result<Option<usize>> {
-    const RECORD: usize = 22;
-    const LONGEST_COMMENT: u64 = 0xffff;
-    let size = zip.seek(SeekFrom::End(0))?;
-    zip.seek(SeekFrom::Start(
-        size.saturating_sub(RECORD as u64 + LONGEST_COMMENT),
-    ))?;
-    let mut tail = Vec::new();
-    zip.read_to_end(&mut tail)?;
-    zip.rewind()?;
-    let record = tail
-        .windows(RECORD)
-        .rev()
-        .find(|window| window.starts_with(b"PK\x05\x06"));
-    let entries = record.map(|record| u16::from_le_bytes([record[10], record[11]]));
-    Ok(entries
-        .filter(|entries| *entries != u16::MAX)
-        .map(usize::from))
 }
 
 /// Inflates one entry; the number of bytes that came out.
@@ -214,6 +206,9 @@ fn check_name(name: &str, limits: &Limits) -> Result<String, PackageError> {
         return Err(PackageError::BadName(name.chars().take(200).collect()));
     }
     // Some unpackers take a backslash for a slash.
+    if name.split('/').any(|part| part.len() > LONGEST_PART) {
+        return Err(PackageError::BadName(name.chars().take(200).collect()));
+    }
     if name.split(['/', '\\']).any(|part| part == "..") {
         return Err(PackageError::Outside(name.to_owned()));
     }
@@ -245,22 +240,35 @@ fn check_link(name: &str, path: &str, target: &str) -> Result<(), PackageError> 
     Ok(())
 }
 
-/// An entry below a link would be written to wherever the link leads.
-fn below_no_link(names: &HashSet<String>, links: &HashSet<String>) -> Result<(), PackageError> {
-    if links.is_empty() {
-        return Ok(());
-    }
-    for name in names {
-        for (slash, _) in name.match_indices('/') {
-            if links.contains(&name[..slash]) {
-                return Err(PackageError::BelowLink {
-                    name: name.clone(),
-                    link: name[..slash].to_owned(),
-                });
+/// What nothing can lie below.
+#[derive(Default)]
+struct Leaves {
+    files: HashSet<String>,
+    links: HashSet<String>,
+}
+
+impl Leaves {
+    /// An entry below a link would be written to wherever the link leads; one below a file cannot be written at all.
+    fn nothing_below(&self, names: &HashSet<String>) -> Result<(), PackageError> {
+        for name in names {
+            for (slash, _) in name.match_indices('/') {
+                let above = &name[..slash];
+                if self.links.contains(above) {
+                    return Err(PackageError::BelowLink {
+                        name: name.clone(),
+                        link: above.to_owned(),
+                    });
+                }
+                if self.files.contains(above) {
+                    return Err(PackageError::BelowFile {
+                        name: name.clone(),
+                        file: above.to_owned(),
+                    });
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -343,6 +351,51 @@ mod tests {
         assert!(error(&[File("..\\evil", b"")]).contains("'..'"));
         assert!(error(&[File("/etc/passwd", b"")]).contains("absolute"));
         assert!(error(&[File("C:/x", b"")]).contains("absolute"));
+        assert!(error(&[File(&"x".repeat(256), b"")]).contains("no file can have"));
+        assert!(
+            error(&[File("a", b""), File("a/b", b"")]).contains("below \"a\", which is a file")
+        );
+    }
+
+    /// The end records of a zip64 archive that announces `entries`.
+    fn zip64_end(entries: u64) -> Vec<u8> {
+        let mut bytes = b"PK\x06\x06".to_vec();
+        bytes.extend(44u64.to_le_bytes());
+        bytes.resize(24, 0);
+        bytes.extend([entries.to_le_bytes(), entries.to_le_bytes()].concat());
+        bytes.resize(56, 0);
+        bytes.extend(b"PK\x06\x07");
+        bytes.resize(76, 0);
+        bytes.extend(b"PK\x05\x06\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0");
+        bytes
+    }
+
+    #[test]
+    fn a_million_entries_are_refused_before_there_is_room_for_them() {
+        for entries in [1_000_000, u64::MAX / 2] {
+            // As long as it takes for a reader to believe the number.
+            let bytes = [vec![0; 2_000_000], zip64_end(entries)].concat();
+            let text = check(Cursor::new(bytes), &Limits::default())
+                .unwrap_err()
+                .to_string();
+            assert_eq!(
+                text,
+                format!("The package has {entries} entries; at most 200000 are allowed")
+            );
+        }
+    }
+
+    #[test]
+    fn many_entries_and_a_script_before_them_are_a_good_package() {
+        let names: Vec<String> = (0..70_000).map(|n| format!("f{n}")).collect();
+        let entries: Vec<_> = names.iter().map(|name| File(name, b"")).collect();
+        let bytes = [
+            b"#!/bin/sh\nexec java -jar \"$0\"\n".to_vec(),
+            zip(&entries),
+        ]
+        .concat();
+        let summary = check(Cursor::new(bytes), &Limits::default()).unwrap();
+        assert_eq!(summary.entries, 70_000);
     }
 
     #[test]
