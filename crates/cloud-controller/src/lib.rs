@@ -44,3 +44,6 @@ pub use config::{AppSsh, Config, FirstTarget, Retention, UaaClient};
 pub use controller::CloudController;
 pub use limits::Limits;
 pub use quota::DefaultQuota;
+
+/// The domain of internal routes that every foundation has; the name servers of containers answer below it.
+pub const INTERNAL_DOMAIN: &str = "apps.internal";

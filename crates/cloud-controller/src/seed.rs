@@ -1,6 +1,7 @@
 //! What a foundation has from the start. Runs at each start; only what is missing is made, except that built-in
 //! buildpacks and the stack always exist.
 
+use crate::INTERNAL_DOMAIN;
 use crate::buildpacks::{BUILTIN, STACK};
 use crate::config::Config;
 use crate::db::domain::{self, Domain};
@@ -40,6 +41,14 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
             },
         )
         .await?;
+    }
+    if domain::by_name(&mut tx, INTERNAL_DOMAIN).await?.is_none() {
+        let internal = Domain {
+            name: INTERNAL_DOMAIN.to_owned(),
+            internal: true,
+            ..Domain::fresh()
+        };
+        db::insert(&mut tx, &internal).await?;
     }
     if let (true, Some(target)) = (first, &config.first_target) {
         first_target(&mut tx, &target.organization, &target.space).await?;

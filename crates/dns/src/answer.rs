@@ -1,15 +1,30 @@
-//! A query's answer, if the name is ours. Pure: bytes in, bytes out.
+//! A query's answer, if the name is ours: bytes in, bytes out, without IO.
 
+use crate::internal::Lookup;
 use crate::names::Names;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::A;
-use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use rand::seq::SliceRandom as _;
 use std::net::Ipv4Addr;
 
 /// Seconds: routes come and go, and the answer costs next to nothing.
 const TTL: u32 = 5;
+/// Containers come and go: nobody may keep their addresses.
+const CONTAINER_TTL: u32 = 0;
 /// What fits through every network without fragments.
 const MAX_UDP: u16 = 1232;
+/// What every client takes that does not announce more.
+const MIN_UDP: u16 = 512;
+/// A record whose name is a pointer to the question's.
+const RECORD: usize = 16;
+
+/// How a query came: an answer by UDP has to be short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    Udp,
+    Tcp,
+}
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
@@ -20,7 +35,7 @@ pub(crate) enum Verdict {
     Drop,
 }
 
-pub(crate) fn answer(query: &[u8], names: &Names, router_ip: Ipv4Addr) -> Verdict {
+pub(crate) fn answer(query: &[u8], over: Over, names: &Names, router_ip: Ipv4Addr) -> Verdict {
     let Ok(request) = Message::from_vec(query) else {
         return match query {
             // A query, but not understood.
@@ -43,12 +58,30 @@ pub(crate) fn answer(query: &[u8], names: &Names, router_ip: Ipv4Addr) -> Verdic
     let [question] = request.queries.as_slice() else {
         return reply(&respond(&request, ResponseCode::FormErr));
     };
-    if question.query_class() != DNSClass::IN || !names.owns(&question.name().to_ascii()) {
+    if question.query_class() != DNSClass::IN {
+        return Verdict::Forward;
+    }
+    let name = question.name().to_ascii();
+    if !names.is_configured(&name) {
+        match names.internal.lookup(&name) {
+            Lookup::Addresses(addresses) => {
+                return reply(&containers(
+                    &request,
+                    question.name(),
+                    question.query_type(),
+                    addresses,
+                    over,
+                ));
+            }
+            Lookup::Missing => return reply(&authoritative(&request, ResponseCode::NXDomain)),
+            Lookup::NotInternal => {}
+        }
+    }
+    if !names.owns(&name) {
         return Verdict::Forward;
     }
     // Also without an address of the kind asked for the name exists: "no such name" would end the search for others.
-    let mut response = respond(&request, ResponseCode::NoError);
-    response.metadata.authoritative = true;
+    let mut response = authoritative(&request, ResponseCode::NoError);
     if matches!(question.query_type(), RecordType::A | RecordType::ANY) {
         response.add_answer(Record::from_rdata(
             question.name().clone(),
@@ -57,6 +90,44 @@ pub(crate) fn answer(query: &[u8], names: &Names, router_ip: Ipv4Addr) -> Verdic
         ));
     }
     reply(&response)
+}
+
+fn authoritative(request: &Message, code: ResponseCode) -> Message {
+    let mut response = respond(request, code);
+    response.metadata.authoritative = true;
+    response
+}
+
+/// All addresses in a random order; by UDP as many as fit, and then the client is asked to come again by TCP.
+fn containers(
+    request: &Message,
+    name: &Name,
+    kind: RecordType,
+    mut addresses: Vec<Ipv4Addr>,
+    over: Over,
+) -> Message {
+    let mut response = authoritative(request, ResponseCode::NoError);
+    if !matches!(kind, RecordType::A | RecordType::ANY) {
+        return response;
+    }
+    let limit = match (over, &request.edns) {
+        (Over::Tcp, _) => u16::MAX,
+        (Over::Udp, Some(edns)) => edns.max_payload().clamp(MIN_UDP, MAX_UDP),
+        (Over::Udp, None) => MIN_UDP,
+    };
+    let head = response.to_vec().map_or(usize::MAX, |bytes| bytes.len());
+    let fit = usize::from(limit).saturating_sub(head) / RECORD;
+    addresses.shuffle(&mut rand::rng());
+    response.metadata.truncation = addresses.len() > fit;
+    addresses.truncate(fit);
+    for address in addresses {
+        response.add_answer(Record::from_rdata(
+            name.clone(),
+            CONTAINER_TTL,
+            RData::A(A(address)),
+        ));
+    }
+    response
 }
 
 /// Tells the client that it cannot be found out now. `None`: the query was none.
@@ -87,14 +158,93 @@ fn reply(response: &Message) -> Verdict {
 mod tests {
     use super::*;
     use hickory_proto::op::Query;
-    use hickory_proto::rr::Name;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     fn ask(name: &str, kind: RecordType) -> Verdict {
         let mut query = Message::new(77, MessageType::Query, OpCode::Query);
         query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
-        let names = Names::new(&["cupola.test".into()], Duration::from_secs(1));
-        answer(&query.to_vec().unwrap(), &names, Ipv4Addr::new(10, 0, 0, 1))
+        let names = Names::new(&["cupola.test".into()], &[], Duration::from_secs(1));
+        answer(
+            &query.to_vec().unwrap(),
+            Over::Udp,
+            &names,
+            Ipv4Addr::new(10, 0, 0, 1),
+        )
+    }
+
+    fn internal(count: u8) -> Names {
+        let mut names = Names::new(
+            &["cupola.test".into()],
+            &["apps.internal".into()],
+            Duration::from_secs(1),
+        );
+        for last in 0..count {
+            let address = Ipv4Addr::new(10, 255, 0, last);
+            names
+                .internal
+                .register("a.apps.internal", address, Instant::now());
+            names
+                .internal
+                .register("api.cupola.test", address, Instant::now());
+        }
+        names
+    }
+
+    fn ask_internal(names: &Names, name: &str, over: Over, payload: Option<u16>) -> Message {
+        let mut query = Message::new(77, MessageType::Query, OpCode::Query);
+        query.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
+        if let Some(payload) = payload {
+            let mut edns = Edns::new();
+            edns.set_max_payload(payload);
+            query.set_edns(edns);
+        }
+        answered(answer(
+            &query.to_vec().unwrap(),
+            over,
+            names,
+            Ipv4Addr::new(10, 0, 0, 1),
+        ))
+    }
+
+    #[test]
+    fn an_internal_name_has_all_addresses_in_any_order_and_no_time_to_live() {
+        let names = internal(20);
+        let orders: std::collections::HashSet<Vec<String>> = (0..20)
+            .map(|_| {
+                let answers = ask_internal(&names, "a.apps.internal.", Over::Udp, None).answers;
+                assert!(answers.len() == 20 && answers.iter().all(|record| record.ttl == 0));
+                answers
+                    .iter()
+                    .map(|record| record.data.to_string())
+                    .collect()
+            })
+            .collect();
+        assert!(orders.len() > 1, "the order never changes");
+        let missing = ask_internal(&names, "b.apps.internal.", Over::Udp, None);
+        assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
+        // What is configured cannot be taken by a route.
+        let api = ask_internal(&names, "api.cupola.test.", Over::Udp, None);
+        assert_eq!(api.answers[0].data, RData::A(A(Ipv4Addr::new(10, 0, 0, 1))));
+    }
+
+    #[test]
+    fn more_addresses_than_fit_are_cut_by_udp_and_whole_by_tcp() {
+        let names = internal(200);
+        for (payload, limit) in [
+            (None, 512),
+            (Some(100), 512),
+            (Some(1232), 1232),
+            (Some(4096), 1232),
+        ] {
+            let response = ask_internal(&names, "a.apps.internal.", Over::Udp, payload);
+            let length = response.to_vec().unwrap().len();
+            assert!(
+                response.metadata.truncation && length <= limit && length > limit - 32,
+                "{length} for {payload:?}"
+            );
+        }
+        let response = ask_internal(&names, "a.apps.internal.", Over::Tcp, None);
+        assert!(!response.metadata.truncation && response.answers.len() == 200);
     }
 
     fn answered(verdict: Verdict) -> Message {
@@ -127,8 +277,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_dropped_or_told_so() {
-        let names = Names::new(&[], Duration::from_secs(1));
-        let answer = |bytes: &[u8]| super::answer(bytes, &names, Ipv4Addr::LOCALHOST);
+        let names = Names::new(&[], &[], Duration::from_secs(1));
+        let answer = |bytes: &[u8]| super::answer(bytes, Over::Udp, &names, Ipv4Addr::LOCALHOST);
         assert_eq!(answer(b""), Verdict::Drop);
         assert_eq!(answer(&[0; 5]), Verdict::Drop);
         let no_question = Message::new(1, MessageType::Query, OpCode::Query)

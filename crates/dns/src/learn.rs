@@ -1,9 +1,11 @@
-//! Learning routed hosts from the message bus, as a router does.
+//! Learning routed hosts from the message bus, as a router does, and containers' names beside them.
 
+use crate::internal::Internal;
 use crate::names::Names;
 use anyhow::Result;
 use clients::nats::{Delivery, PENDING_LIMIT, Subscription};
 use kit::CancellationToken;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -22,7 +24,12 @@ pub(crate) async fn learn(
         shutdown.cancelled().await;
         return Ok(());
     }
-    const SUBJECTS: &[&str] = &[subject::REGISTER, subject::UNREGISTER];
+    const SUBJECTS: &[&str] = &[
+        subject::REGISTER,
+        subject::UNREGISTER,
+        subject::CONTAINER_REGISTER,
+        subject::CONTAINER_UNREGISTER,
+    ];
     let mut routes = Subscription::new(nats, "dns", SUBJECTS, PENDING_LIMIT)?;
     let mut connected = false;
     let mut expire = tokio::time::interval(EXPIRE_EVERY);
@@ -32,12 +39,20 @@ pub(crate) async fn learn(
             delivery = routes.next() => match delivery {
                 Delivery::Message(message) => match message.subject() {
                     subject::REGISTER => register(&names, message.payload()),
-                    _ => unregister(&names, message.payload()),
+                    subject::UNREGISTER => unregister(&names, message.payload()),
+                    subject::CONTAINER_REGISTER => {
+                        container(&names, message.payload(), |internal, name, address| {
+                            internal.register(name, address, Instant::now());
+                        })
+                    }
+                    _ => container(&names, message.payload(), Internal::unregister),
                 },
                 // What is lost is registered again, or expires.
                 Delivery::Lost(_) => false,
                 Delivery::Connected => {
                     connected = true;
+                    // Emitters would publish what there is only with their next round.
+                    routes.publish(subject::CONTAINER_START, b"{}");
                     false
                 }
                 Delivery::Disconnected(error) => {
@@ -86,6 +101,24 @@ fn unregister(names: &Mutex<Names>, payload: &[u8]) -> bool {
         .filter(|uri| names.unregister(uri, &endpoint))
         .count()
         > 0
+}
+
+/// These names stand in no hosts file, so nobody needs to know that they changed.
+fn container(
+    names: &Mutex<Names>,
+    payload: &[u8],
+    change: impl Fn(&mut Internal, &str, Ipv4Addr),
+) -> bool {
+    let Ok(message) = serde_json::from_slice::<RegistryMessage>(payload) else {
+        return false;
+    };
+    if let Ok(address) = message.host.parse() {
+        let mut names = lock(names);
+        for uri in &message.uris {
+            change(&mut names.internal, uri, address);
+        }
+    }
+    false
 }
 
 /// What tells endpoints of a URI apart, as in the router; the path belongs to it here, for one host may have many.

@@ -2,11 +2,16 @@
 //!
 //! Answers every name of the foundation with the router's address and forwards everything else to the machine's own
 //! resolvers. Which names are the foundation's: all below the configured domains, and every host that some route
-//! has (heard on the message bus). It never answers for a name that is not routed, and caches nothing.
+//! has (published on the message bus). It never answers for a name that is not routed, and caches nothing.
+//!
+//! Internal routes are names for containers: a name such as `shop.apps.internal` is answered with the addresses of all
+//! instances of its apps that run and are ready, `2.shop.apps.internal` with the third instance's. Emitters publish them
+//! on subjects that no router subscribes to. Whether a container may then connect is the cell's firewall's decision.
 //!
 //! | Module | Owns |
 //! |---|---|
 //! | [`names`] | which names are ours, and until when (pure) |
+//! | [`internal`] | the containers' own names and addresses (pure) |
 //! | [`answer`] | a query's answer, if it is ours (pure) |
 //! | [`server`] | UDP and TCP loops |
 //! | [`upstream`] | forwarding, with bounded time |
@@ -15,6 +20,7 @@
 
 mod answer;
 pub mod hosts;
+mod internal;
 mod learn;
 mod names;
 mod server;
@@ -63,7 +69,9 @@ pub struct Config {
     pub sockets: Vec<Sockets>,
     /// These and all names below them are the foundation's: the system domain, shared apps domains.
     pub domains: Vec<String>,
-    /// The answer to all of them.
+    /// Names below these are for containers alone, or do not exist.
+    pub internal_domains: Vec<String>,
+    /// The answer to all names of the foundation.
     pub router_ip: Ipv4Addr,
     pub nats: clients::nats::Config,
     /// A route that was not heard of again for so long is forgotten.
@@ -92,7 +100,7 @@ pub struct Dns {
 
 impl Dns {
     pub fn build(config: Config) -> Result<Self> {
-        for domain in &config.domains {
+        for domain in config.domains.iter().chain(&config.internal_domains) {
             anyhow::ensure!(
                 names::host(domain).is_some_and(|host| !host.starts_with("*.")),
                 "DNS domain {domain:?}: want a name such as cupola.test"
@@ -114,6 +122,7 @@ impl Dns {
         let Config {
             sockets,
             domains,
+            internal_domains,
             router_ip,
             nats,
             learned_ttl,
@@ -124,7 +133,11 @@ impl Dns {
             .iter()
             .filter_map(|sockets| sockets.udp.local_addr().ok())
             .collect();
-        let names = Arc::new(Mutex::new(names::Names::new(&domains, learned_ttl)));
+        let names = Arc::new(Mutex::new(names::Names::new(
+            &domains,
+            &internal_domains,
+            learned_ttl,
+        )));
         let upstream = Arc::new(upstream::Upstream::new(resolv_conf, own.clone()));
         let changed = Arc::new(tokio::sync::Notify::new());
         let tasks = TaskTracker::new();

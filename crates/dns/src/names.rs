@@ -1,5 +1,6 @@
 //! Which names are the foundation's. Pure; time comes in.
 
+use crate::internal::Internal;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
@@ -13,27 +14,35 @@ pub(crate) struct Names {
     ttl: Duration,
     /// Host (or `*.rest`) → its endpoints, and when each was last heard of.
     learned: BTreeMap<String, HashMap<String, Instant>>,
+    pub(crate) internal: Internal,
 }
 
 impl Names {
-    pub(crate) fn new(domains: &[String], ttl: Duration) -> Self {
+    pub(crate) fn new(domains: &[String], internal_domains: &[String], ttl: Duration) -> Self {
         Self {
             domains: domains.iter().filter_map(|domain| host(domain)).collect(),
             ttl,
             learned: BTreeMap::new(),
+            internal: Internal::new(internal_domains, ttl),
         }
     }
 
-    /// Whether `name` is answered with the router's address.
-    pub(crate) fn owns(&self, name: &str) -> bool {
+    /// Whether `name` is below one of the configured domains: nobody else can have it.
+    pub(crate) fn is_configured(&self, name: &str) -> bool {
         let Some(name) = host(name) else { return false };
-        if self.domains.iter().any(|domain| {
+        self.domains.iter().any(|domain| {
             name == *domain
                 || name
                     .strip_suffix(domain.as_str())
                     .is_some_and(|rest| rest.ends_with('.'))
-        }) || self.learned.contains_key(&name)
-        {
+        })
+    }
+
+    /// Whether `name` is answered with the router's address.
+    pub(crate) fn owns(&self, name: &str) -> bool {
+        let configured = self.is_configured(name);
+        let Some(name) = host(name) else { return false };
+        if configured || self.learned.contains_key(&name) {
             return true;
         }
         // A wildcard route matches at any depth, as in the router.
@@ -81,10 +90,12 @@ impl Names {
             .values_mut()
             .flat_map(HashMap::values_mut)
             .for_each(|heard| *heard = now);
+        self.internal.keep_all(now);
     }
 
     /// Forgets what was not heard of for too long. True: a host went.
     pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        self.internal.expire(now);
         let before = self.learned.len();
         let ttl = self.ttl;
         self.learned.retain(|_, endpoints| {
@@ -152,7 +163,7 @@ mod tests {
     #[test]
     fn names_below_the_domains_and_learned_hosts_are_ours() {
         let (mut names, now) = (
-            Names::new(&["cupola.test".into()], Duration::from_secs(120)),
+            Names::new(&["cupola.test".into()], &[], Duration::from_secs(120)),
             Instant::now(),
         );
         assert!(

@@ -1,7 +1,7 @@
 //! The loops that take queries: one for UDP, one for TCP.
 
 use crate::Sockets;
-use crate::answer::{Verdict, answer, server_failure};
+use crate::answer::{Over, Verdict, answer, server_failure};
 use crate::names::Names;
 use crate::upstream::{Transport, Upstream, read_framed, write_framed};
 use kit::CancellationToken;
@@ -51,7 +51,7 @@ impl Server {
                 }
             };
             let query = &buffer[..length];
-            match self.verdict(query) {
+            match self.verdict(query, Over::Udp) {
                 Verdict::Drop => {}
                 Verdict::Answer(answer) => drop(socket.send_to(&answer, client).await),
                 Verdict::Forward => {
@@ -95,7 +95,7 @@ impl Server {
         while let Ok(Ok(Some(query))) =
             tokio::time::timeout(TCP_IDLE, read_framed(&mut stream)).await
         {
-            let answer = match self.verdict(&query) {
+            let answer = match self.verdict(&query, Over::Tcp) {
                 Verdict::Drop => return,
                 Verdict::Answer(answer) => Some(answer),
                 Verdict::Forward => self.forward(&query, Transport::Tcp).await,
@@ -110,9 +110,10 @@ impl Server {
         }
     }
 
-    fn verdict(&self, query: &[u8]) -> Verdict {
+    fn verdict(&self, query: &[u8], over: Over) -> Verdict {
         answer(
             query,
+            over,
             &self.names.lock().unwrap_or_else(PoisonError::into_inner),
             self.router_ip,
         )

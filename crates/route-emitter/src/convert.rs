@@ -1,13 +1,14 @@
 //! BBS messages → the core's values. Pure.
 
 use anyhow::{Context as _, Result};
-use routing::emission::{Actual, Desired, Event, ModificationTag, Port, Route, TagValue};
+use routing::emission::{Actual, Audience, Desired, Event, ModificationTag, Port, Route, TagValue};
 use std::sync::Arc;
 use wire::bbs::{self as m, MetricTagDynamic, PreferredAddress, Presence, state};
-use wire::router::CfRoute;
+use wire::router::{CfRoute, InternalRoute};
 
-/// Where cf routes stand among a desired LRP's routes.
+/// Where cf routes stand among a desired LRP's routes, and where the names for containers.
 const CF_ROUTER: &str = "cf-router";
+const INTERNAL_ROUTER: &str = "internal-router";
 
 /// What one BBS event means to the table: nothing, one thing, or two (a row that changes its presence is another row; a
 /// process that grows is changed, and its new instances wait).
@@ -145,14 +146,17 @@ fn desired_or_warn(lrp: &m::DesiredLrp) -> Option<Desired> {
 
 /// An error when its routes are no JSON array.
 pub(crate) fn desired(lrp: &m::DesiredLrp) -> Result<Desired> {
-    let routes = match lrp
-        .routes
-        .as_ref()
-        .and_then(|routes| routes.routes.get(CF_ROUTER))
-    {
+    let json = |router: &str| {
+        let routes = lrp.routes.as_ref();
+        routes.and_then(|routes| routes.routes.get(router))
+    };
+    let mut routes = match json(CF_ROUTER) {
         Some(json) => cf_routes(json, &lrp.process_guid)?,
         None => Vec::new(),
     };
+    if let Some(json) = json(INTERNAL_ROUTER) {
+        routes.extend(internal_routes(json, &lrp.process_guid));
+    }
     let value = |value: &m::MetricTagValue| match MetricTagDynamic::try_from(value.dynamic) {
         Ok(MetricTagDynamic::Index) => TagValue::Index,
         Ok(MetricTagDynamic::InstanceGuid) => TagValue::InstanceGuid,
@@ -199,6 +203,7 @@ fn cf_routes(json: &[u8], process_guid: &str) -> Result<Vec<Arc<Route>>> {
                 .filter(|hostname| !hostname.is_empty())
                 .map(|hostname| {
                     Arc::new(Route {
+                        audience: Audience::Routers,
                         uri: hostname.clone(),
                         container_port: route.port,
                         route_service_url: route.route_service_url.clone().unwrap_or_default(),
@@ -210,6 +215,30 @@ fn cf_routes(json: &[u8], process_guid: &str) -> Result<Vec<Arc<Route>>> {
         );
     }
     Ok(routes)
+}
+
+/// What is not understood costs only itself, and never a route that a router knows.
+fn internal_routes(json: &[u8], process_guid: &str) -> Vec<Arc<Route>> {
+    let elements = match serde_json::from_slice::<Option<Vec<serde_json::Value>>>(json) {
+        Ok(elements) => elements.unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(process_guid, %error, "internal-routes-not-understood");
+            return Vec::new();
+        }
+    };
+    let route = |element| match serde_json::from_value::<InternalRoute>(element) {
+        Ok(route) if !route.hostname.is_empty() => Some(Arc::new(Route {
+            audience: Audience::Containers,
+            uri: route.hostname,
+            ..Route::default()
+        })),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(process_guid, %error, "internal-route-not-understood");
+            None
+        }
+    };
+    elements.into_iter().filter_map(route).collect()
 }
 
 fn tag(tag: Option<&m::ModificationTag>) -> ModificationTag {
@@ -261,6 +290,29 @@ mod tests {
             super::desired(&lrp("{}")).is_err()
                 && super::desired(&lrp("null")).unwrap().routes.is_empty()
         );
+    }
+
+    #[test]
+    fn names_for_containers_are_routes_of_their_own_kind() {
+        let mut lrp = lrp(r#"[{"hostnames":["a.x"],"port":8080}]"#);
+        let routes = &mut lrp.routes.as_mut().unwrap().routes;
+        let json = br#"[{"hostname":"a.apps.internal"},{"host":"?"},{"hostname":""}]"#;
+        routes.insert(INTERNAL_ROUTER.into(), json.to_vec());
+        let known = desired(&lrp).unwrap().routes;
+        let known: Vec<_> = known
+            .iter()
+            .map(|r| (r.audience, r.uri.as_str(), r.container_port))
+            .collect();
+        assert_eq!(
+            known,
+            [
+                (Audience::Routers, "a.x", 8080),
+                (Audience::Containers, "a.apps.internal", 0)
+            ]
+        );
+        let routes = &mut lrp.routes.as_mut().unwrap().routes;
+        routes.insert(INTERNAL_ROUTER.into(), b"{}".to_vec());
+        assert_eq!(desired(&lrp).unwrap().routes.len(), 1);
     }
 
     #[test]

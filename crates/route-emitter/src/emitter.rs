@@ -45,6 +45,8 @@ enum Answer {
     },
     BusConnected,
     RouterStarted(StartMessage),
+    /// A name server of containers knows nothing yet.
+    NameServerStarted,
 }
 
 struct Emitter {
@@ -164,6 +166,16 @@ async fn listen_for_routers(
             }
         });
     }
+    let mut starts = bus
+        .subscribe(subject::CONTAINER_START)
+        .await
+        .with_context(|| format!("subscribe to {}", subject::CONTAINER_START))?;
+    let answers = answers.clone();
+    tokio::spawn(async move {
+        while starts.next().await.is_some() {
+            let _ = answers.send(Answer::NameServerStarted);
+        }
+    });
     Ok(())
 }
 
@@ -240,6 +252,7 @@ impl Emitter {
                 // Routers find the bus again as late as this; what was sent before that they did not hear.
                 self.emit_at = Instant::now() + self.interval.min(LATE_ROUTERS);
             }
+            Answer::NameServerStarted => self.emit_at = Instant::now(),
             Answer::RouterStarted(start) => {
                 self.greeted = true;
                 if start.minimum_register_interval_in_seconds > 0 {
@@ -391,7 +404,7 @@ impl Emitter {
             for registration in register {
                 self.bus
                     .publish(
-                        subject::REGISTER,
+                        message::register_subject(registration),
                         message::payload(registration, new).into(),
                     )
                     .await?;
@@ -399,7 +412,7 @@ impl Emitter {
             for registration in unregister {
                 self.bus
                     .publish(
-                        subject::UNREGISTER,
+                        message::unregister_subject(registration),
                         message::payload(registration, false).into(),
                     )
                     .await?;

@@ -8,8 +8,11 @@
 //!  BBS ──events──▶ [`watch`] ─┐                                   ┌─▶ router.register
 //!      ──state───▶ [`fetch`] ─┼─▶ [`emitter`]: one loop, one table ┤
 //!  NATS ─router.start, greet──┘                                   ├─▶ router.unregister (repeated)
-//!                                                                 └─▶ router.starting (repeated; ours)
+//!                                                                 ├─▶ router.starting (repeated; ours)
+//!                                                                 └─▶ service-discovery.register, unregister
 //! ```
+//!
+//! Internal routes are names for containers alone: they go to `service-discovery.*`, which no router subscribes to.
 //!
 //! `router.starting` says whose instances are on their way: those that this cell has claimed, again and again until they run
 //! or are given up; and those that wait for a cell, from when they are wanted until a cell has taken them (the BBS is asked) or

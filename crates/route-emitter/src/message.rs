@@ -1,7 +1,23 @@
 //! Registrations → the routers' JSON. Pure.
 
-use routing::emission::Registration;
-use wire::router::{RegistryMessage, StartingMessage};
+use routing::emission::{Audience, Registration};
+use wire::router::{RegistryMessage, StartingMessage, subject};
+
+/// Where a registration is published.
+pub(crate) fn register_subject(registration: &Registration) -> &'static str {
+    match registration.route.audience {
+        Audience::Routers => subject::REGISTER,
+        Audience::Containers => subject::CONTAINER_REGISTER,
+    }
+}
+
+/// Where its end is published.
+pub(crate) fn unregister_subject(registration: &Registration) -> &'static str {
+    match registration.route.audience {
+        Audience::Routers => subject::UNREGISTER,
+        Audience::Containers => subject::CONTAINER_UNREGISTER,
+    }
+}
 
 /// Says that instances of these routes are on their way.
 pub(crate) fn starting(uris: Vec<String>) -> Vec<u8> {
@@ -12,6 +28,9 @@ pub(crate) fn starting(uris: Vec<String>) -> Vec<u8> {
 pub(crate) fn payload(registration: &Registration, new: bool) -> Vec<u8> {
     let (route, endpoint) = (&registration.route, &registration.endpoint);
     let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    if route.audience == Audience::Containers {
+        return container_payload(registration, new);
+    }
     let message = RegistryMessage {
         host: endpoint.host.clone(),
         port: endpoint.port,
@@ -36,6 +55,26 @@ pub(crate) fn payload(registration: &Registration, new: bool) -> Vec<u8> {
     serde_json::to_vec(&message).unwrap_or_default()
 }
 
+/// One instance alone has a name, too: its index before the name.
+fn container_payload(registration: &Registration, new: bool) -> Vec<u8> {
+    let (route, endpoint) = (&registration.route, &registration.endpoint);
+    let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let message = RegistryMessage {
+        host: endpoint.host.clone(),
+        uris: vec![
+            route.uri.clone(),
+            format!("{}.{}", endpoint.index, route.uri),
+        ],
+        app: set(&endpoint.app),
+        private_instance_index: Some(endpoint.index.to_string()),
+        endpoint_updated_at_ns: new.then_some(registration.since_ns),
+        tags: Some(endpoint.tags.clone()),
+        availability_zone: set(&endpoint.availability_zone),
+        ..RegistryMessage::default()
+    };
+    serde_json::to_vec(&message).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +86,7 @@ mod tests {
     fn a_message_carries_every_field() {
         let registration = Registration {
             route: Arc::new(Route {
+                audience: Audience::Routers,
                 uri: "a.x/p".into(),
                 container_port: 8080,
                 route_service_url: "https://rs".into(),
@@ -78,5 +118,39 @@ mod tests {
         assert_eq!(value(false), expected);
         expected["endpoint_updated_at_ns"] = json!(7);
         assert_eq!(value(true), expected);
+    }
+
+    #[test]
+    fn a_name_for_containers_goes_to_nobody_else() {
+        let registration = Registration {
+            route: Arc::new(Route {
+                audience: Audience::Containers,
+                uri: "a.apps.internal".into(),
+                ..Route::default()
+            }),
+            endpoint: Arc::new(Endpoint {
+                host: "10.255.0.7".into(),
+                port: 0,
+                tls_port: None,
+                app: "app".into(),
+                instance_guid: "ig".into(),
+                index: 2,
+                tags: [("component".to_owned(), "route-emitter".to_owned())].into(),
+                availability_zone: "z1".into(),
+            }),
+            since_ns: 7,
+        };
+        assert_eq!(
+            (
+                register_subject(&registration),
+                unregister_subject(&registration)
+            ),
+            ("service-discovery.register", "service-discovery.unregister")
+        );
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(&payload(&registration, false)).unwrap(),
+            json!({"host": "10.255.0.7", "port": 0, "uris": ["a.apps.internal", "2.a.apps.internal"], "app": "app",
+                "private_instance_index": "2", "tags": {"component": "route-emitter"}, "availability_zone": "z1"})
+        );
     }
 }

@@ -37,10 +37,22 @@ impl ModificationTag {
     }
 }
 
-/// One hostname (with an optional path) that leads to one port of a process.
+/// Who is to know a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Audience {
+    /// Routers: a request from outside reaches one port of a process through the cell.
+    #[default]
+    Routers,
+    /// Name servers of containers: the name stands for the containers' own addresses, and no router learns of it.
+    Containers,
+}
+
+/// One hostname (with an optional path) that leads to one port of a process, or, for containers, to the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
+    pub audience: Audience,
     pub uri: String,
+    /// 0 for containers: they choose the port themselves.
     pub container_port: u32,
     pub route_service_url: String,
     pub isolation_segment: String,
@@ -145,7 +157,7 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub host: String,
-    /// 0: TLS only.
+    /// 0: TLS only, or, for containers, any port.
     pub port: u16,
     pub tls_port: Option<u16>,
     pub app: String,
@@ -181,6 +193,7 @@ impl PartialEq for Registration {
 /// What makes two registrations the same entry of a router's table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegistrationKey {
+    pub audience: Audience,
     pub uri: String,
     pub host: String,
     pub port: u16,
@@ -189,6 +202,7 @@ pub struct RegistrationKey {
 impl Registration {
     pub fn key(&self) -> RegistrationKey {
         RegistrationKey {
+            audience: self.route.audience,
             uri: self.route.uri.to_lowercase(),
             host: self.endpoint.host.clone(),
             port: self.endpoint.effective_port(),
@@ -261,11 +275,11 @@ pub fn derive<'a>(
         .into_iter()
         .filter(|actual| actual.routable && actual.index < desired.instances);
     for actual in live {
-        let mut endpoints: BTreeMap<u32, Option<Arc<Endpoint>>> = BTreeMap::new();
+        let mut endpoints: BTreeMap<(Audience, u32), Option<Arc<Endpoint>>> = BTreeMap::new();
         for route in &desired.routes {
             let endpoint = endpoints
-                .entry(route.container_port)
-                .or_insert_with(|| endpoint(desired, actual, route.container_port).map(Arc::new));
+                .entry((route.audience, route.container_port))
+                .or_insert_with(|| endpoint(desired, actual, route).map(Arc::new));
             let Some(endpoint) = endpoint else { continue };
             let new = Registration {
                 route: route.clone(),
@@ -284,23 +298,13 @@ pub fn derive<'a>(
     registrations
 }
 
-/// `None`: that container port is not reachable from outside.
-fn endpoint(desired: &Desired, actual: &Actual, container_port: u32) -> Option<Endpoint> {
-    let mapping = actual
-        .ports
-        .iter()
-        .find(|port| port.container == container_port)?;
-    let (host, port, tls_port) = if actual.prefer_instance {
-        (
-            &actual.instance_address,
-            mapping.container,
-            mapping.container_tls,
-        )
-    } else {
-        (&actual.cell_address, mapping.host, mapping.host_tls)
+/// `None`: that container port is not reachable from outside, or the container has no address yet.
+fn endpoint(desired: &Desired, actual: &Actual, route: &Route) -> Option<Endpoint> {
+    let (host, port, tls_port) = match route.audience {
+        Audience::Containers => (&actual.instance_address, 0, 0),
+        Audience::Routers => public_address(actual, route.container_port)?,
     };
-    let (port, tls_port) = (u16::try_from(port).ok()?, u16::try_from(tls_port).ok()?);
-    if host.is_empty() || (port == 0 && tls_port == 0) {
+    if host.is_empty() {
         return None;
     }
     let resolve = |value: &TagValue| match value {
@@ -324,4 +328,22 @@ fn endpoint(desired: &Desired, actual: &Actual, container_port: u32) -> Option<E
         tags,
         availability_zone: actual.availability_zone.clone(),
     })
+}
+
+fn public_address(actual: &Actual, container_port: u32) -> Option<(&String, u16, u16)> {
+    let mapping = actual
+        .ports
+        .iter()
+        .find(|port| port.container == container_port)?;
+    let (host, port, tls_port) = if actual.prefer_instance {
+        (
+            &actual.instance_address,
+            mapping.container,
+            mapping.container_tls,
+        )
+    } else {
+        (&actual.cell_address, mapping.host, mapping.host_tls)
+    };
+    let (port, tls_port) = (u16::try_from(port).ok()?, u16::try_from(tls_port).ok()?);
+    (port != 0 || tls_port != 0).then_some((host, port, tls_port))
 }

@@ -10,6 +10,12 @@ pub mod subject {
     /// Of ours: instances of these routes are on their way. An original router hears it with its subscription to `router.*`,
     /// can parse it, and ignores every subject but the first two; an original emitter and registrar do not hear it.
     pub const STARTING: &str = "router.starting";
+    /// Names for containers, which no router subscribes to: the host is the container's address, the port 0, and the URIs are
+    /// the name and the name behind the instance's index.
+    pub const CONTAINER_REGISTER: &str = "service-discovery.register";
+    pub const CONTAINER_UNREGISTER: &str = "service-discovery.unregister";
+    /// A name server begins to listen: emitters publish everything again.
+    pub const CONTAINER_START: &str = "service-discovery.start";
 }
 
 mod registry;
@@ -39,6 +45,12 @@ pub struct StartMessage {
     pub minimum_register_interval_in_seconds: u64,
     #[serde(rename = "pruneThresholdInSeconds")]
     pub prune_threshold_in_seconds: u64,
+}
+
+/// One element of a desired LRP's `internal-router` routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InternalRoute {
+    pub hostname: String,
 }
 
 /// One element of a desired LRP's `cf-router` routes (raw JSON array in [`crate::bbs::ProtoRoutes`]).

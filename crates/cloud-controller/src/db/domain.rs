@@ -51,7 +51,12 @@ pub(crate) async fn default_for(
         .await?;
     match shared {
         Some(domain) => Ok(Some(domain)),
-        None => usable_by(organization).first(conn).await,
+        None => {
+            usable_by(organization)
+                .and("internal = 0", [])
+                .first(conn)
+                .await
+        }
     }
 }
 

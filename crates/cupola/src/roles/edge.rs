@@ -124,6 +124,7 @@ pub(crate) async fn dns(setting: Setting) -> Result<Run> {
     let dns = dns::Dns::build(dns::Config {
         sockets: vec![sockets::name_server(address)?],
         domains: vec![plan.domain.clone()],
+        internal_domains: vec![cloud_controller::INTERNAL_DOMAIN.to_owned()],
         router_ip: plan.cell_ip,
         nats: plan.nats(),
         learned_ttl: Duration::from_secs(120),

@@ -46,6 +46,7 @@ impl Stage {
         let config = Config {
             sockets: vec![Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap()],
             domains: vec!["cupola.test".into()],
+            internal_domains: vec!["apps.internal".into()],
             router_ip: ROUTER,
             nats: clients::nats::Config {
                 servers: nats,
@@ -258,4 +259,75 @@ async fn routes_on_the_bus_become_names_here_and_in_the_hosts_file() {
     stage.shutdown.cancel();
     stage.running.take().unwrap().await.unwrap().unwrap();
     assert_eq!(stage.hosts(), "127.0.0.1 localhost\n");
+}
+
+fn addresses(message: &Message) -> Vec<Ipv4Addr> {
+    let mut addresses: Vec<_> = message
+        .answers
+        .iter()
+        .filter_map(|record| match &record.data {
+            RData::A(a) => Some(a.0),
+            _ => None,
+        })
+        .collect();
+    addresses.sort();
+    addresses
+}
+
+#[tokio::test]
+async fn internal_routes_are_the_containers_addresses_and_no_hosts_file_has_them() {
+    let (_nats, server) = nats_server().await;
+    let config = clients::nats::Config {
+        servers: vec![server.clone()],
+        ..clients::nats::Config::default()
+    };
+    let bus = clients::nats::connect(&config, "test", |_| std::future::ready(()))
+        .await
+        .unwrap();
+    let mut started = bus.subscribe("service-discovery.start").await.unwrap();
+    bus.flush().await.unwrap();
+    let stage = Stage::start(&[resolver().await], vec![server]).await;
+    // A name server that begins to listen asks for what it missed.
+    tokio::time::timeout(SOON, futures::StreamExt::next(&mut started))
+        .await
+        .expect("no service-discovery.start")
+        .unwrap();
+    let message = |last: u8, index: u8| {
+        format!(
+            r#"{{"host":"10.255.0.{last}","port":0,"uris":["shop.apps.internal","{index}.shop.apps.internal"],"app":"a"}}"#
+        )
+    };
+    let (one, two) = (Ipv4Addr::new(10, 255, 0, 1), Ipv4Addr::new(10, 255, 0, 2));
+    bus.publish("service-discovery.register", message(1, 0).into())
+        .await
+        .unwrap();
+    bus.publish("service-discovery.register", message(2, 1).into())
+        .await
+        .unwrap();
+    stage
+        .wait_for("both instances are answered", async |stage| {
+            let shop = stage.ask("shop.apps.internal.", RecordType::A).await;
+            addresses(&shop) == [one, two]
+        })
+        .await;
+    let second = stage.ask("1.Shop.apps.internal.", RecordType::A).await;
+    assert_eq!((addresses(&second), second.answers[0].ttl), (vec![two], 0));
+    let six = stage.ask("shop.apps.internal.", RecordType::AAAA).await;
+    assert_eq!(
+        (six.metadata.response_code, six.answers.len()),
+        (ResponseCode::NoError, 0)
+    );
+    // Never the resolver, which would answer anything.
+    let missing = stage.ask("none.apps.internal.", RecordType::A).await;
+    assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
+    bus.publish("service-discovery.unregister", message(1, 0).into())
+        .await
+        .unwrap();
+    stage
+        .wait_for("one instance has gone", async |stage| {
+            let shop = stage.ask("shop.apps.internal.", RecordType::A).await;
+            addresses(&shop) == [two]
+        })
+        .await;
+    assert!(!stage.hosts().contains("internal"), "{}", stage.hosts());
 }

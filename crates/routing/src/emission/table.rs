@@ -1,8 +1,8 @@
 //! Both sides as the BBS last told them, and the registrations that follow.
 
 use super::{
-    Actual, ActualKey, Changes, Desired, Event, ModificationTag, Registration, Registrations,
-    derive, diff,
+    Actual, ActualKey, Audience, Changes, Desired, Event, ModificationTag, Registration,
+    Registrations, derive, diff,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -39,12 +39,16 @@ impl Process {
             && rows.any(|actual| actual.starting && actual.index < desired.value.instances)
     }
 
+    /// Those that routers know.
     fn uris(&self) -> Vec<String> {
         let routes = self
             .desired
             .iter()
             .flat_map(|desired| &desired.value.routes);
-        routes.map(|route| route.uri.clone()).collect()
+        routes
+            .filter(|route| route.audience == Audience::Routers)
+            .map(|route| route.uri.clone())
+            .collect()
     }
 }
 

@@ -619,3 +619,55 @@ fn an_instance_that_is_wanted_while_the_bbs_is_asked_still_waits() {
     table.still_waiting(&asked, &HashSet::new());
     assert_eq!(table.waiting().1, ["p"]);
 }
+
+#[test]
+fn a_name_for_containers_has_their_own_address_and_is_announced_to_no_router() {
+    let internal = Arc::new(Route {
+        audience: Audience::Containers,
+        uri: "a.apps.internal".into(),
+        ..Route::default()
+    });
+    let mut table = Table::default();
+    let wanted = desired("p", 2, vec![route("a.x", 8080), internal.clone()], 1);
+    table.apply(Event::DesiredSet(wanted));
+    let waiting = table.apply(Event::InstancesWanted {
+        process_guid: "p".into(),
+    });
+    assert_eq!(waiting.starting, ["a.x"]);
+    let changes = table.apply(Event::ActualSet(actual("p", 0, 1)));
+    let there: Vec<_> = changes
+        .register
+        .iter()
+        .map(|r| {
+            (
+                r.route.uri.as_str(),
+                r.endpoint.host.as_str(),
+                r.endpoint.port,
+            )
+        })
+        .collect();
+    assert_eq!(
+        there,
+        [
+            ("a.x", "10.0.0.1", 61001),
+            ("a.apps.internal", "10.255.0.2", 0)
+        ]
+    );
+    // An app without any port is reached by name, too.
+    let mut bare = actual("p", 1, 1);
+    bare.ports.clear();
+    bare.instance_address = "10.255.0.3".into();
+    assert_eq!(
+        uris(&table.apply(Event::ActualSet(bare)).register),
+        ["a.apps.internal"]
+    );
+    // Not ready: nobody shall find it.
+    let mut ill = actual("p", 0, 2);
+    ill.routable = false;
+    assert_eq!(
+        uris(&table.apply(Event::ActualSet(ill)).unregister),
+        ["a.x", "a.apps.internal"]
+    );
+    let gone = table.apply(Event::DesiredSet(desired("p", 2, vec![], 2)));
+    assert_eq!(uris(&gone.unregister), ["a.apps.internal"]);
+}
