@@ -8,7 +8,7 @@ use crate::identity::{CREDENTIALS_DIR, CredentialFiles, replace, set_mode};
 use crate::logs::Logs;
 use crate::record::ContainerDir;
 use crate::spec::Definition;
-use crate::transfer::Checksum;
+use crate::transfer::{Checksum, human_size};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use cell_plan::instance_env;
 use cell_plan::ports::{self, Mapping, PortPlan};
@@ -74,7 +74,7 @@ pub(crate) async fn create(
         Stream::Out,
         format!("Cell {cell_id} creating container for instance {guid}"),
     );
-    let made = create_container(cell, container, definition, dir).await;
+    let made = create_container(cell, container, definition, dir, logs).await;
     match &made {
         Ok(_) => logs.cell(
             Stream::Out,
@@ -93,6 +93,7 @@ async fn create_container(
     container: &Container,
     definition: &Definition,
     dir: &ContainerDir,
+    logs: &Logs,
 ) -> Result<Made> {
     definition.check()?;
     let ports = port_plan(cell, container, definition)?;
@@ -112,7 +113,7 @@ async fn create_container(
             })
             .collect(),
         egress: definition.egress()?,
-        bind_mounts: mounts(cell, definition, &ports, &files, dir.path()).await?,
+        bind_mounts: mounts(cell, definition, &ports, &files, dir.path(), logs).await?,
         properties: properties(definition),
         hostname: container.guid.clone(),
         privileged: definition.privileged,
@@ -237,6 +238,7 @@ async fn mounts(
     ports: &PortPlan,
     files: &CredentialFiles,
     dir: &Path,
+    logs: &Logs,
 ) -> Result<Vec<BindMount>> {
     let mut mounts = vec![
         mount(&files.credentials, CREDENTIALS_DIR),
@@ -258,15 +260,23 @@ async fn mounts(
             algorithm: &dependency.checksum_algorithm,
             value: &dependency.checksum_value,
         };
+        let say = |text: String| {
+            if !dependency.name.is_empty() {
+                logs.line(&dependency.log_source, Stream::Out, text);
+            }
+        };
+        let name = if dependency.name.is_empty() {
+            &dependency.to
+        } else {
+            &dependency.name
+        };
+        say(format!("Downloading {name}..."));
         let content = cell
             .cache
             .directory(&dependency.from, &dependency.cache_key, &checksum)
-            .await;
-        let name = match dependency.name.is_empty() {
-            true => &dependency.to,
-            false => &dependency.name,
-        };
-        let content = content.with_context(|| format!("fetch {name}"))?;
+            .await
+            .with_context(|| format!("fetch {name}"))?;
+        say(format!("Downloaded {name} ({})", human_size(content.size)));
         anyhow::Ok((content, &dependency.to))
     });
     let mut contents = Vec::new();

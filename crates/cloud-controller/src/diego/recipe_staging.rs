@@ -13,14 +13,15 @@ use crate::db::build::StagedSidecar;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wire::bbs::{
-    Action, EmitProgressAction, LogRateLimit, ResourceLimits, RunAction, SerialAction,
-    TaskDefinition, UploadAction,
+    Action, CachedDependency, EmitProgressAction, LogRateLimit, ResourceLimits, RunAction,
+    SerialAction, TaskDefinition, UploadAction,
 };
 
 const LOG_SOURCE: &str = "STG";
 const RESULT_FILE: &str = "/tmp/result.json";
 const DROPLET_FILE: &str = "/tmp/droplet";
 const BUILD_DIR: &str = "/tmp/app";
+const BUILDPACKS_DIR: &str = "/tmp/buildpacks";
 
 /// What is to be staged. The task's guid is the build's.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,7 +89,7 @@ pub fn task_definition(spec: &StagingSpec) -> Result<TaskDefinition, RuleError> 
         completion_callback_url: spec.completion_callback_url.clone(),
         annotation: serde_json::json!({"lifecycle": "buildpack", "completion_callback": spec.completion_callback_url}).to_string(),
         egress_rules: recipe_egress::rules(&spec.egress_rules)?,
-        cached_dependencies: vec![recipe::lifecycle(&spec.lifecycle, &spec.stack, LOG_SOURCE)],
+        cached_dependencies: dependencies(spec),
         legacy_download_user: USER.into(),
         trusted_system_certificates_path: TRUSTED_CERTIFICATES.into(),
         network: Some(recipe::network(&spec.identity, "staging", &[])),
@@ -101,15 +102,36 @@ pub fn task_definition(spec: &StagingSpec) -> Result<TaskDefinition, RuleError> 
     })
 }
 
-fn build(spec: &StagingSpec) -> Action {
-    let named: Vec<&str> = if spec.buildpacks.is_empty() {
+/// The buildpacks that may stage the app, in order.
+fn candidates(spec: &StagingSpec) -> Vec<&str> {
+    if spec.buildpacks.is_empty() {
         crate::buildpacks::BUILTIN
             .iter()
             .map(|buildpack| buildpack.name)
             .collect()
     } else {
         spec.buildpacks.iter().map(String::as_str).collect()
-    };
+    }
+}
+
+/// The lifecycle, and each buildpack under its own name, which the cell logs. The built-in ones are part of the lifecycle's
+/// bundle: the cell keeps it once.
+fn dependencies(spec: &StagingSpec) -> Vec<CachedDependency> {
+    let lifecycle = recipe::lifecycle(&spec.lifecycle, &spec.stack, LOG_SOURCE);
+    let buildpacks = candidates(spec)
+        .into_iter()
+        .filter(|name| crate::buildpacks::find(name).is_some())
+        .map(|name| CachedDependency {
+            name: name.to_owned(),
+            to: format!("{BUILDPACKS_DIR}/{name}"),
+            ..lifecycle.clone()
+        });
+    let buildpacks: Vec<_> = buildpacks.collect();
+    [lifecycle].into_iter().chain(buildpacks).collect()
+}
+
+fn build(spec: &StagingSpec) -> Action {
+    let named = candidates(spec);
     let limits = Limits {
         memory_mb: spec.memory_mb,
         disk_mb: spec.disk_mb,
@@ -127,7 +149,7 @@ fn build(spec: &StagingSpec) -> Action {
             format!("-outputMetadata={RESULT_FILE}"),
             "-outputBuildArtifactsCache=/tmp/output-cache".into(),
             "-buildArtifactsCacheDir=/tmp/cache".into(),
-            "-buildpacksDir=/tmp/buildpacks".into(),
+            format!("-buildpacksDir={BUILDPACKS_DIR}"),
         ],
         env: environment::staging(
             spec.environment.clone(),
@@ -337,6 +359,21 @@ mod tests {
         assert_eq!(
             (task.root_fs.as_str(), task.result_file.as_str()),
             ("preloaded:cflinuxfs4", "/tmp/result.json")
+        );
+        let names: Vec<_> = task
+            .cached_dependencies
+            .iter()
+            .map(|dependency| (dependency.name.as_str(), dependency.to.as_str()))
+            .collect();
+        assert_eq!(
+            names[..2],
+            [
+                ("", "/tmp/lifecycle"),
+                (
+                    "staticfile_buildpack",
+                    "/tmp/buildpacks/staticfile_buildpack"
+                )
+            ]
         );
         let timeout = task.action.unwrap().timeout.unwrap();
         assert_eq!(timeout.timeout_ms, 900_000);
