@@ -29,6 +29,7 @@ pub(crate) fn router(cc: Cc) -> Router {
         )
         .route(path::DROPLET_DOWNLOAD, get(download_droplet))
         .route(path::LIFECYCLE, get(lifecycle))
+        .route(path::POLICIES, get(crate::api::network_policies::internal))
         .layer(DefaultBodyLimit::disable())
         .with_state(cc)
 }

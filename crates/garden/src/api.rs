@@ -63,6 +63,8 @@ pub trait Garden: Send + Sync + 'static {
     async fn repair(&self) -> Result<Vec<String>, GardenError>;
     /// The TCP addresses that processes of the container listen on.
     async fn listeners(&self, handle: &str) -> Result<Vec<SocketAddr>, GardenError>;
+    /// Makes these the only network policies of the cell; they survive a restart. Containers that are made later obey them, too.
+    async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), GardenError>;
     /// Use of resources now.
     async fn metrics(&self, handle: &str) -> Result<Metrics, GardenError>;
     /// What this machine can give.
@@ -121,6 +123,27 @@ pub struct EgressRule {
     /// Type and code, -1 for any (icmp only).
     pub icmp: Option<(i32, i32)>,
     pub log: bool,
+}
+
+/// The property of a container that names its group for network policies: the app's guid.
+pub const POLICY_GROUP: &str = "network.policy_group_id";
+
+/// Containers of one group may connect to containers of another on these ports. Without a policy they may not.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Policy {
+    pub source: String,
+    /// The source's number, never 0; the same in all its policies, on all cells, and no other group's.
+    pub source_tag: u32,
+    pub destination: String,
+    pub protocol: PolicyProtocol,
+    /// Inclusive.
+    pub ports: (u16, u16),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum PolicyProtocol {
+    Tcp,
+    Udp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

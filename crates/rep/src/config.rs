@@ -18,6 +18,8 @@ pub struct Config {
     pub identity: Identity,
     pub bbs_url: String,
     pub locket_url: String,
+    /// The whole list of network policies; `None`: containers reach each other through the router alone.
+    pub policies_url: Option<String>,
     pub garden: Arc<dyn Garden>,
     pub loggregator: Emitter,
     /// Names behind `preloaded:` that garden knows.

@@ -33,6 +33,7 @@ mod identity;
 mod logs;
 mod lrp;
 mod metrics;
+mod policies;
 mod presence;
 mod process;
 mod record;

@@ -8,7 +8,7 @@ use crate::handle::Handle;
 use crate::identity::{InstanceIssuer, set_mode};
 use crate::record::containers_dir;
 use crate::transfer::Transfers;
-use crate::{adopt, bulk, guard, presence, server};
+use crate::{adopt, bulk, guard, policies, presence, server};
 use anyhow::{Context as _, Result};
 use clients::locket;
 use kit::CancellationToken;
@@ -30,6 +30,7 @@ pub struct Rep {
     addr: SocketAddr,
     identity: Identity,
     locket_url: String,
+    policies_url: Option<String>,
     cell: Arc<Cell>,
 }
 
@@ -86,6 +87,7 @@ impl Rep {
             addr,
             identity: config.identity,
             locket_url: config.locket_url,
+            policies_url: config.policies_url,
             cell: Arc::new(cell),
         })
     }
@@ -106,6 +108,7 @@ impl Rep {
             listener,
             identity,
             locket_url,
+            policies_url,
             cell,
             ..
         } = self;
@@ -124,6 +127,10 @@ impl Rep {
         let bulk = tokio::spawn(bulk::run(cell.clone(), ending.clone()));
         let repair = tokio::spawn(guard::repair(cell.clone(), ending.clone()));
         let refresh = tokio::spawn(guard::refresh(cell.clone(), ending.clone()));
+        let following = policies_url.map(|url| {
+            let (cell, identity) = (cell.clone(), identity.clone());
+            tokio::spawn(policies::follow(cell, identity, url, ending.clone()))
+        });
         let leave = CancellationToken::new();
         let presence = tokio::spawn(
             locket::Presence::cell(locket, &presence::cell_presence(&cell)).run(leave.clone()),
@@ -143,6 +150,9 @@ impl Rep {
         }
         for watcher in [bulk, repair, refresh] {
             let _ = watcher.await;
+        }
+        if let Some(following) = following {
+            following.abort();
         }
         cell.tasks.close();
         if tokio::time::timeout(DETACH_LIMIT, cell.tasks.wait())

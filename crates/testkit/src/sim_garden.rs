@@ -5,7 +5,7 @@
 
 use garden::api::{
     Capacity, Container, ContainerSpec, EgressRule, Exit, Garden, GardenError, Metrics, NetIn,
-    Output, Process, ProcessSpec, Signal,
+    Output, Policy, Process, ProcessSpec, Signal,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -96,6 +96,7 @@ struct State {
     refused_packets: u64,
     /// Nobody learns how their processes end.
     lost: Vec<SimContainer>,
+    policies: Vec<Policy>,
 }
 
 struct SimContainer {
@@ -449,6 +450,12 @@ impl SimProcess {
 
 #[async_trait::async_trait]
 impl Garden for SimGarden {
+    async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), GardenError> {
+        self.lock().policies = policies;
+        self.changes.send_modify(|version| *version += 1);
+        Ok(())
+    }
+
     async fn create(&self, spec: ContainerSpec) -> Result<Container, GardenError> {
         let _turn = self.turn(&spec.handle).await;
         self.pause().await;

@@ -30,4 +30,44 @@ pub mod internal_path {
     pub const DROPLET_DOWNLOAD: &str = "/internal/v2/droplets/{guid}/{checksum}/download";
     /// `GET`: the gzipped tar with the programs `builder` and `launcher`.
     pub const LIFECYCLE: &str = "/internal/lifecycle/lifecycle.tgz";
+    /// `GET`: all network policies, as [`super::InternalPolicies`]; cells ask.
+    pub const POLICIES: &str = "/networking/v1/internal/policies";
+}
+
+/// What cells are told about network policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InternalPolicies {
+    pub total_policies: usize,
+    pub policies: Vec<InternalPolicy>,
+}
+
+/// Containers of one app may connect to containers of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InternalPolicy {
+    pub source: PolicySource,
+    pub destination: PolicyDestination,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicySource {
+    /// App guid.
+    pub id: String,
+    /// A hexadecimal number of the app's own, never 0; packets of its containers carry it.
+    pub tag: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyDestination {
+    /// App guid.
+    pub id: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    pub ports: PolicyPorts,
+}
+
+/// Both ends are part of the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyPorts {
+    pub start: u16,
+    pub end: u16,
 }

@@ -27,6 +27,7 @@ mod info;
 mod isolation_segments;
 mod jobs;
 mod manifests;
+pub(crate) mod network_policies;
 mod organizations;
 pub(crate) mod packages;
 mod platform;
@@ -99,6 +100,7 @@ fn endpoints() -> Endpoints {
         .merge(space_quotas::routes())
         .merge(usage_events::routes())
         .merge(isolation_segments::routes())
+        .merge(network_policies::routes())
         .merge(empty::routes())
 }
 

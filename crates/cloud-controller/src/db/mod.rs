@@ -10,6 +10,7 @@ pub(crate) mod build;
 pub(crate) mod cleanup;
 pub(crate) mod deployment;
 pub(crate) mod domain;
+pub(crate) mod network_policy;
 pub(crate) mod organization;
 pub(crate) mod package;
 pub(crate) mod platform;

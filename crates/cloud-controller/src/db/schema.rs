@@ -162,6 +162,10 @@ const STATEMENTS: &[&str] = &[
     table!("feature_flags", "name TEXT NOT NULL UNIQUE, enabled INTEGER NOT NULL, custom_error_message TEXT"),
     table!("environment_variable_groups", "name TEXT NOT NULL UNIQUE, var TEXT NOT NULL"),
     table!("security_groups", "name TEXT NOT NULL UNIQUE, rules TEXT NOT NULL, running INTEGER NOT NULL, staging INTEGER NOT NULL"),
+    "CREATE TABLE IF NOT EXISTS policy_sources (number INTEGER PRIMARY KEY AUTOINCREMENT, app_guid TEXT NOT NULL UNIQUE REFERENCES apps(guid) ON DELETE CASCADE)",
+    "CREATE TABLE IF NOT EXISTS network_policies (source_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE,
+        destination_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, protocol TEXT NOT NULL, first_port INTEGER NOT NULL, last_port INTEGER NOT NULL,
+        PRIMARY KEY (source_guid, destination_guid, protocol, first_port, last_port))",
     "CREATE TABLE IF NOT EXISTS security_group_spaces (security_group_guid TEXT NOT NULL REFERENCES security_groups(guid) ON DELETE CASCADE,
         space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, phase TEXT NOT NULL, PRIMARY KEY (security_group_guid, space_guid, phase))",
 ];

@@ -8,6 +8,7 @@ mod fixture;
 mod fuzz;
 mod limits;
 mod names;
+mod networking;
 mod organizations;
 mod pushing;
 mod quotas;

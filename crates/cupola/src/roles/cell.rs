@@ -149,6 +149,11 @@ fn build_rep(
         identity: setting.identity("cell")?,
         bbs_url: setting.https(plan.ports.bbs),
         locket_url: setting.https(plan.ports.locket),
+        policies_url: Some(format!(
+            "{}{}",
+            setting.https(plan.ports.cloud_controller_internal),
+            wire::cc::internal_path::POLICIES
+        )),
         garden,
         loggregator: setting.logs()?,
         stacks: if assets.stacks.is_empty() {

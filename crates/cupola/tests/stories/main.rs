@@ -9,6 +9,7 @@ mod firewall;
 mod foundation;
 mod full_disk;
 mod integrity;
+mod networking;
 mod peers;
 mod processes;
 mod recovery;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
                 route_registrar::STORIES,
                 cell::STORIES,
                 firewall::STORIES,
+                networking::STORIES,
                 integrity::ON,
                 bad_input::STORIES,
                 robustness::STORIES,

@@ -208,6 +208,10 @@ impl Paths {
         self.run.join("crun")
     }
 
+    pub(crate) fn policies(&self) -> PathBuf {
+        self.data.join("policies.json")
+    }
+
     pub(crate) fn next_port(&self) -> PathBuf {
         self.data.join("next-port")
     }

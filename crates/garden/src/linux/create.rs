@@ -152,6 +152,7 @@ impl LinuxGarden {
         );
         record.init = init?;
         filtered?;
+        self.apply_policies().await?;
         // The rules stand before there is a link that they would have to guard.
         netlink::connect(&record.veth, record.init, record.address, self.mtu).await?;
         if record.disk > 0 {

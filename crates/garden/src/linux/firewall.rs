@@ -7,7 +7,8 @@
 //! nat     PREROUTING, OUTPUT ─▶ netin--H      CELL_IP:HOST_PORT becomes OVERLAY_IP:CONTAINER_PORT
 //! filter  FORWARD -d address ─▶ limits--H     connections to the container (also from OUTPUT), and packets
 //!         FORWARD -i veth    ─▶ netout--H     what the container may reach; first limits--H, ends in REJECT
-//!         FORWARD -d range   ─▶ overlay--TAG  what may reach containers: answers, and what netin-- sent, from no container
+//!         FORWARD -d range   ─▶ overlay--TAG  what may reach containers: answers, what network policies permit
+//!                                             (see [`super::policies`]), and what netin-- sent, from no container
 //!         INPUT   -i veth    ─▶ input--H      the name server and the router; first limits--H, ends in REJECT
 //! ```
 //! Every packet that a container sends is judged by netout-- as it stands then, also within connections that exist: rules
@@ -86,8 +87,11 @@ pub(crate) fn base_chains(cell: &Cell) -> String {
          -A masq--{tag} -s {range} ! -o {VETH_PREFIX}+ -j MASQUERADE\n\
          COMMIT\n\
          *filter\n\
+         :c2cout--{tag} - [0:0]\n\
+         :c2cin--{tag} - [0:0]\n\
          :overlay--{tag} - [0:0]\n\
          -A overlay--{tag} {ANSWERS}\n\
+         -A overlay--{tag} -i {VETH_PREFIX}+ -j c2cin--{tag}\n\
          -A overlay--{tag} -i {VETH_PREFIX}+ {REJECT}\n\
          -A overlay--{tag} -m conntrack --ctstate DNAT -j ACCEPT\n\
          -A overlay--{tag} {REJECT}\n\
@@ -249,6 +253,9 @@ fn netout(text: &mut String, cell: &Cell, name: &str, egress: &[EgressRule]) {
     for answers in REPLIES {
         add(format!(" {answers}"));
     }
+    // The receiver decides about what carries a mark.
+    add(format!(" -d {} -j c2cout--{}", cell.pool, cell.tag));
+    add(format!(" -d {} -m mark ! --mark 0x0 -j RETURN", cell.pool));
     add(format!(" -d {} {REJECT}", cell.pool));
     if !overlap(cell.pool, cell.range) {
         add(format!(" -d {} {REJECT}", cell.range));
@@ -380,7 +387,7 @@ pub(crate) fn limits_chain(name: &str) -> String {
 
 /// The chains of the cell itself.
 pub(crate) fn base(tag: &str) -> Vec<String> {
-    ["masq", "overlay"]
+    ["masq", "overlay", "c2cin", "c2cout"]
         .map(|kind| format!("{kind}--{tag}"))
         .into()
 }

@@ -7,14 +7,15 @@ use super::config::{GardenConfig, Paths};
 use super::files::Root;
 use super::firewall::{self, Cell, Feature, Rules};
 use super::iptables::{CELL, Iptables};
+use super::policies::Policies;
 use super::record::Record;
 use super::shim_protocol::Setup;
 use super::stacks::Stacks;
 use super::turns::Turns;
 use super::{cell_network, preflight, shim, usage};
 use crate::api::{
-    Capacity, Container, ContainerSpec, EgressRule, Exit, Garden, GardenError, Metrics, Process,
-    ProcessSpec, Signal,
+    Capacity, Container, ContainerSpec, EgressRule, Exit, Garden, GardenError, Metrics, Policy,
+    Process, ProcessSpec, Signal,
 };
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -38,6 +39,7 @@ pub struct LinuxGarden {
     pub(super) cgroups: Cgroups,
     pub(super) stacks: Stacks,
     pub(super) iptables: Iptables,
+    pub(super) policies: tokio::sync::Mutex<Policies>,
     pub(super) mtu: u32,
     pub(super) creates: Semaphore,
     pub(super) turns: Turns,
@@ -113,6 +115,7 @@ impl LinuxGarden {
             turns: Turns::default(),
             table: Mutex::new(table),
             iptables: Iptables::default(),
+            policies: tokio::sync::Mutex::default(),
             _lock: lock,
             config,
             paths,
@@ -131,6 +134,7 @@ impl LinuxGarden {
             .take_over()
             .await
             .context("take over containers of an earlier run")?;
+        garden.restore_policies().await?;
         // What stays only takes room.
         let removed = garden
             .lowers_in_use()
@@ -384,6 +388,10 @@ impl Garden for LinuxGarden {
 
     async fn destroy(&self, handle: &str) -> Result<(), GardenError> {
         self.destroy_container(handle).await
+    }
+
+    async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), GardenError> {
+        Ok(self.replace_policies(&policies).await?)
     }
 
     async fn set_properties(

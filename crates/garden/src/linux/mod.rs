@@ -27,6 +27,7 @@ mod iptables;
 mod netlink;
 mod oci;
 mod passwd;
+mod policies;
 mod preflight;
 mod process;
 mod record;

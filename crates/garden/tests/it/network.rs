@@ -1,7 +1,9 @@
 //! Mapped ports, egress, and what containers must not reach.
 
 use crate::fixture::{ROUTER_PORT, all_addresses, output, read_until, sh, spec, with_place};
-use garden::api::{Container, EgressRule, Garden, Process, Protocol};
+use garden::api::{
+    Container, EgressRule, Garden, POLICY_GROUP, Policy, PolicyProtocol, Process, Protocol,
+};
 use garden::linux::LinuxGarden;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -108,6 +110,71 @@ async fn ports_are_mapped_and_apps_kept_apart() {
         let (_, said) = output(&garden, &a, sh("six", "cat /proc/net/if_inet6 | grep -v ' lo' | wc -l; cat /sys/class/net/eth0/mtu")).await;
         println!("{said}");
         assert!(said.starts_with('0'));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_open_one_port_in_one_direction() {
+    with_place("policies", |place| async move {
+        let garden = place.build().await;
+        let in_group = |name: &str, group: &str| {
+            let mut spec = spec(name);
+            spec.properties
+                .insert(POLICY_GROUP.to_owned(), group.to_owned());
+            spec
+        };
+        let front = garden.create(in_group("front", "front")).await.unwrap();
+        let back = garden.create(in_group("back", "back")).await.unwrap();
+        let _serving = (
+            serve(&garden, &back, 8080).await,
+            serve(&garden, &back, 9090).await,
+            serve(&garden, &front, 8080).await,
+        );
+        let mut count = 0;
+        let mut reach = async |from: &Container, to: &Container, port: u16| {
+            count += 1;
+            let attempt = connect(&format!("try{count}"), to.container_ip, port);
+            let (_, said) = output(&garden, from, attempt).await;
+            said.contains("hello from")
+        };
+        assert!(!reach(&front, &back, 8080).await, "closed without a policy");
+        let policy = Policy {
+            source: "front".into(),
+            source_tag: 7,
+            destination: "back".into(),
+            protocol: PolicyProtocol::Tcp,
+            ports: (8080, 8081),
+        };
+        garden.set_policies(vec![policy.clone()]).await.unwrap();
+        assert!(reach(&front, &back, 8080).await, "{}", iptables(&["-S"]));
+        assert!(!reach(&front, &back, 9090).await, "another port");
+        assert!(!reach(&back, &front, 8080).await, "the other direction");
+        // A container that comes later, and one that comes to the address of one that went.
+        let late = garden.create(in_group("late", "back")).await.unwrap();
+        let _late = serve(&garden, &late, 8080).await;
+        assert!(reach(&front, &late, 8080).await);
+        garden.destroy(&late.handle).await.unwrap();
+        let stranger = garden
+            .create(in_group("stranger", "strangers"))
+            .await
+            .unwrap();
+        let _stranger = serve(&garden, &stranger, 8080).await;
+        assert!(!reach(&front, &stranger, 8080).await);
+        assert!(!reach(&stranger, &back, 8080).await);
+        // A restart forgets nothing; the end of a policy closes the port.
+        drop(garden);
+        let garden = place.build().await;
+        let rules = iptables(&["-S"]);
+        assert!(
+            rules.contains(&format!(
+                "-d {}/32 -p tcp -m tcp --dport 8080:8081 -m mark --mark 0x7 -j ACCEPT",
+                back.container_ip
+            )),
+            "{rules}"
+        );
+        garden.set_policies(Vec::new()).await.unwrap();
+        assert!(!iptables(&["-S"]).contains("--mark 0x7"));
     })
     .await;
 }

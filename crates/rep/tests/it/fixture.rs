@@ -132,6 +132,7 @@ impl Fixture {
             bbs_url: self.bbs.url.clone(),
             // Nobody there: a presence that cannot be set must not matter.
             locket_url: "https://127.0.0.1:1".into(),
+            policies_url: None,
             garden,
             loggregator: Emitter::discard(),
             stacks: vec!["cflinuxfs4".into()],

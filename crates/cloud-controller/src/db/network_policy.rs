@@ -1,0 +1,84 @@
+//! Network policies, and the numbers by which cells know their sources.
+
+use super::Connection;
+use sqlx::Row as _;
+
+/// One app's containers may connect to another's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NetworkPolicy {
+    pub source_guid: String,
+    pub destination_guid: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    pub first_port: u16,
+    pub last_port: u16,
+}
+
+/// A policy that is there already stays as it is.
+pub(crate) async fn insert(conn: &mut Connection, policy: &NetworkPolicy) -> sqlx::Result<()> {
+    sqlx::query("INSERT INTO policy_sources (app_guid) VALUES (?) ON CONFLICT DO NOTHING")
+        .bind(&policy.source_guid)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query(
+        "INSERT INTO network_policies (source_guid, destination_guid, protocol, first_port, last_port) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(&policy.source_guid)
+    .bind(&policy.destination_guid)
+    .bind(&policy.protocol)
+    .bind(i64::from(policy.first_port))
+    .bind(i64::from(policy.last_port))
+    .execute(&mut *conn)
+    .await?;
+    Ok(())
+}
+
+/// A policy that does not exist is fine.
+pub(crate) async fn delete(conn: &mut Connection, policy: &NetworkPolicy) -> sqlx::Result<()> {
+    sqlx::query(
+        "DELETE FROM network_policies WHERE source_guid = ? AND destination_guid = ? AND protocol = ? AND first_port = ? AND last_port = ?",
+    )
+    .bind(&policy.source_guid)
+    .bind(&policy.destination_guid)
+    .bind(&policy.protocol)
+    .bind(i64::from(policy.first_port))
+    .bind(i64::from(policy.last_port))
+    .execute(&mut *conn)
+    .await?;
+    Ok(())
+}
+
+/// How many policies an app is the source of.
+pub(crate) async fn count_of_source(conn: &mut Connection, app: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT COUNT(*) FROM network_policies WHERE source_guid = ?")
+        .bind(app)
+        .fetch_one(&mut *conn)
+        .await
+}
+
+/// All, each with the number of its source.
+pub(crate) async fn all(conn: &mut Connection) -> sqlx::Result<Vec<(NetworkPolicy, u32)>> {
+    let rows = sqlx::query(
+        "SELECT p.source_guid, p.destination_guid, p.protocol, p.first_port, p.last_port, s.number FROM network_policies p
+         JOIN policy_sources s ON s.app_guid = p.source_guid ORDER BY p.rowid",
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let policy = NetworkPolicy {
+                source_guid: row.try_get(0)?,
+                destination_guid: row.try_get(1)?,
+                protocol: row.try_get(2)?,
+                first_port: port(row.try_get(3)?),
+                last_port: port(row.try_get(4)?),
+            };
+            let number: i64 = row.try_get(5)?;
+            Ok((policy, u32::try_from(number).unwrap_or_default()))
+        })
+        .collect()
+}
+
+fn port(stored: i64) -> u16 {
+    u16::try_from(stored).unwrap_or_default()
+}
