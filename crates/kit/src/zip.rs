@@ -40,20 +40,13 @@ pub fn announced<R: Read + Seek>(zip: &mut R) -> io::Result<Announced> {
         long.extend(zip64_entries(zip, at)?);
     }
     zip.rewind()?;
-    let most = long
-        .iter()
-        .copied()
-        .max()
-        .unwrap_or(0)
-        .max(short.unwrap_or(0));
-    Ok(Announced {
-        // The short record has no room for more, and then points to the long one.
-        entries: match short {
-            Some(0xffff) => long.last().copied().or(short),
-            short => short,
-        },
-        most,
-    })
+    // The short record has no room for more than 65,534, and then points to the long one.
+    let entries = match short {
+        Some(0xffff) => long.last().copied().or(short),
+        short => short,
+    };
+    let most = long.iter().copied().chain(entries).max().unwrap_or(0);
+    Ok(Announced { entries, most })
 }
 
 /// Where the signature of a zip64 end record stands.

@@ -343,7 +343,7 @@ mod tests {
             ("python", 0o744),
             ("script", 0o755),
             ("unix", 0o600),
-            ("folder/", 0o755),
+            ("folder", 0o755),
         ];
         assert_eq!(
             entries(&out),

@@ -58,8 +58,13 @@ fn wheel(path: &Path) {
         ),
         ("greet-1.0.dist-info/RECORD", ""),
     ] {
-        zip.start_file(name, zip::write::SimpleFileOptions::default())
-            .unwrap();
+        let mode = if name.contains("scripts/") {
+            0o755
+        } else {
+            0o644
+        };
+        let options = zip::write::SimpleFileOptions::default().unix_permissions(mode);
+        zip.start_file(name, options).unwrap();
         zip.write_all(text.as_bytes()).unwrap();
     }
     zip.finish().unwrap();

@@ -126,7 +126,7 @@ fn a_site_is_served() {
     );
     let line = server.next_log_line();
     assert!(
-        line.starts_with("- - - [") && line.contains("] \"GET / HTTP/1.1\" 200 15\n"),
+        line.starts_with("- - - - [") && line.contains("] \"GET / HTTP/1.1\" 200 15\n"),
         "{line}"
     );
     assert!(server.ask("HEAD / HTTP/1.1").ends_with("\r\n\r\n"));
