@@ -182,7 +182,7 @@ fn requirements_come_from_the_index_that_the_app_names() {
             .env("PIP_INDEX_URL", url)
             .env("PIP_CONFIG_FILE", "/dev/null")
             .env("NO_PROXY", "*")
-            .env("PIP_RETRIES", "0");
+            .env("PIP_RETRIES", "1");
         builder.output().unwrap()
     };
     greets(&folder, &build(&folder, &url));
