@@ -5,11 +5,13 @@
 //! policies from the internal listener, and obey a change within a second or two.
 
 use super::prelude::*;
+use crate::db::app::App;
 use crate::db::network_policy::{self, NetworkPolicy};
 use axum::Json;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use wire::cc::{InternalPolicies, InternalPolicy, PolicyDestination, PolicyPorts, PolicySource};
 
 /// Policies that one app may be the source of.
@@ -17,33 +19,36 @@ const MOST_PER_SOURCE: i64 = 150;
 /// Policies in one request.
 const MOST_AT_ONCE: usize = 500;
 
-pub(super) fn routes() -> Router<Cc> {
-    Router::new()
-        .route("/networking/v1/external/policies", get(list).post(create))
-        .route("/networking/v1/external/policies/delete", post(remove))
-}
+const BODY: &[&str] = &[
+    "policies[].source.id",
+    "policies[].destination.id",
+    "policies[].destination.protocol",
+    "policies[].destination.ports.start",
+    "policies[].destination.ports.end",
+];
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request {
-    policies: Vec<External>,
+pub(super) fn routes() -> Endpoints {
+    Endpoints::default()
+        .get("/networking/v1/external/policies", list)
+        .takes(&["id"])
+        .post("/networking/v1/external/policies", create)
+        .body(BODY)
+        .post("/networking/v1/external/policies/delete", remove)
+        .body(BODY)
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct External {
     source: Source,
     destination: Destination,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct Source {
     id: String,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct Destination {
     id: String,
     protocol: String,
@@ -51,41 +56,9 @@ struct Destination {
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct Ports {
     start: u32,
     end: u32,
-}
-
-/// The policy server's error body, which is not the Cloud Controller's.
-#[derive(Debug)]
-struct Refusal(StatusCode, String);
-
-impl Refusal {
-    fn bad(text: impl Into<String>) -> Self {
-        Self(StatusCode::BAD_REQUEST, text.into())
-    }
-    fn forbidden(text: impl Into<String>) -> Self {
-        Self(StatusCode::FORBIDDEN, text.into())
-    }
-}
-
-impl axum::response::IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, Json(json!({ "error": self.1 }))).into_response()
-    }
-}
-
-impl From<ApiError> for Refusal {
-    fn from(error: ApiError) -> Self {
-        Self(error.status, error.to_string())
-    }
-}
-
-impl From<sqlx::Error> for Refusal {
-    fn from(error: sqlx::Error) -> Self {
-        ApiError::from(error).into()
-    }
 }
 
 fn checked(external: &External) -> Result<NetworkPolicy, String> {
@@ -140,27 +113,27 @@ fn presented(policy: &NetworkPolicy) -> External {
 async fn requested(
     conn: &mut Connection,
     who: &Principal,
-    body: &[u8],
-) -> Result<Vec<NetworkPolicy>, Refusal> {
-    let request: Request = serde_json::from_slice(body).map_err(|error| {
-        Refusal::bad(format!("policies: invalid values passed to API: {error}"))
-    })?;
-    if request.policies.is_empty() {
-        return Err(Refusal::bad("policies: missing policies"));
+    body: Body,
+) -> ApiResult<Vec<NetworkPolicy>> {
+    let wrong = |problem: String| ApiError::bad_request(format!("policies: {problem}"));
+    let sent = body.finish()?.remove("policies").unwrap_or_default();
+    let sent: Vec<External> =
+        serde_json::from_value(sent).map_err(|error| wrong(error.to_string()))?;
+    if sent.is_empty() {
+        return Err(wrong("missing policies".to_owned()));
     }
-    if request.policies.len() > MOST_AT_ONCE {
-        return Err(Refusal::bad(format!(
-            "policies: {} policies at once; at most {MOST_AT_ONCE}",
-            request.policies.len()
+    if sent.len() > MOST_AT_ONCE {
+        return Err(wrong(format!(
+            "{} policies at once; at most {MOST_AT_ONCE}",
+            sent.len()
         )));
     }
-    let policies = request
-        .policies
+    let policies = sent
         .iter()
         .map(checked)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|problem| Refusal::bad(format!("policies: {problem}")))?;
-    let mut apps: Vec<&str> = policies
+        .map_err(wrong)?;
+    let apps: BTreeSet<&str> = policies
         .iter()
         .flat_map(|policy| {
             [
@@ -169,78 +142,52 @@ async fn requested(
             ]
         })
         .collect();
-    apps.sort_unstable();
-    apps.dedup();
     for app in apps {
         // The same answer for an app that does not exist and for one that is somebody else's.
-        let permitted = match lookup::app(conn, who, app).await {
-            Ok((_, _, access)) => access.develops(),
-            Err(error) if error.status == StatusCode::NOT_FOUND => false,
-            Err(error) => return Err(error.into()),
-        };
-        if !permitted {
-            return Err(Refusal::forbidden(
-                "one or more applications cannot be found or accessed",
-            ));
+        match who.find::<App>(conn, app, Right::Develop).await {
+            Err(error) if error.status == StatusCode::NOT_FOUND => {
+                return Err(ApiError::not_authorized());
+            }
+            found => drop(found?),
         }
     }
     Ok(policies)
 }
 
-async fn list(
-    State(cc): State<Cc>,
-    who: Principal,
-    axum::extract::Query(query): axum::extract::Query<ListQuery>,
-) -> Result<Response, Refusal> {
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let wanted: Option<Vec<&str>> = query.id.as_deref().map(|ids| ids.split(',').collect());
-    let mut seen = std::collections::HashMap::new();
-    let mut policies = Vec::new();
-    for (policy, _) in network_policy::all(&mut conn).await? {
-        let apps = [
-            policy.source_guid.as_str(),
-            policy.destination_guid.as_str(),
-        ];
-        if wanted
-            .as_ref()
-            .is_some_and(|ids| !apps.iter().any(|app| ids.contains(app)))
-        {
-            continue;
-        }
-        let mut visible = true;
-        for app in apps {
-            if !seen.contains_key(app) {
-                let sees = who.reads_all() || lookup::app(&mut conn, &who, app).await.is_ok();
-                seen.insert(app.to_owned(), sees);
-            }
-            visible &= seen[app];
-        }
-        if visible {
-            policies.push(presented(&policy));
-        }
+    let wanted = query.values("id");
+    let mut policies: Vec<_> = network_policy::all(&mut conn).await?;
+    if let Some(ids) = wanted {
+        policies.retain(|(policy, _)| {
+            ids.contains(&policy.source_guid) || ids.contains(&policy.destination_guid)
+        });
     }
+    let apps: BTreeSet<String> = policies
+        .iter()
+        .flat_map(|(policy, _)| [policy.source_guid.clone(), policy.destination_guid.clone()])
+        .collect();
+    let seen = who
+        .visible::<App>()
+        .any("guid", apps)
+        .all(&mut conn)
+        .await?;
+    let sees = |guid: &String| seen.iter().any(|app| app.guid == *guid);
+    policies.retain(|(policy, _)| sees(&policy.source_guid) && sees(&policy.destination_guid));
+    let policies: Vec<_> = policies
+        .iter()
+        .map(|(policy, _)| presented(policy))
+        .collect();
     Ok(Json(json!({ "total_policies": policies.len(), "policies": policies })).into_response())
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListQuery {
-    /// App guids, separated by commas.
-    id: Option<String>,
-}
-
-async fn create(
-    State(cc): State<Cc>,
-    who: Principal,
-    body: axum::body::Bytes,
-) -> Result<Response, Refusal> {
+async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    let policies = requested(&mut tx, &who, &body).await?;
-    for policy in &policies {
-        network_policy::insert(&mut tx, policy).await?;
+    for policy in requested(&mut tx, &who, body).await? {
+        network_policy::insert(&mut tx, &policy).await?;
         let count = network_policy::count_of_source(&mut tx, &policy.source_guid).await?;
         if count > MOST_PER_SOURCE && !who.is_admin() {
-            return Err(Refusal::forbidden(format!(
+            return Err(ApiError::unprocessable(format!(
                 "policy quota exceeded: an app may be the source of {MOST_PER_SOURCE} policies"
             )));
         }
@@ -249,13 +196,9 @@ async fn create(
     Ok(Json(json!({})).into_response())
 }
 
-async fn remove(
-    State(cc): State<Cc>,
-    who: Principal,
-    body: axum::body::Bytes,
-) -> Result<Response, Refusal> {
+async fn remove(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     let mut tx = cc.db.write().await?;
-    for policy in requested(&mut tx, &who, &body).await? {
+    for policy in requested(&mut tx, &who, body).await? {
         network_policy::delete(&mut tx, &policy).await?;
     }
     tx.commit().await?;
