@@ -32,7 +32,7 @@ async fn root(State(cc): State<Cc>) -> ApiResult {
         "cloud_controller_v2": null,
         "cloud_controller_v3": { "href": cc.url("/v3"), "meta": { "version": VERSION } },
         "network_policy_v0": null,
-        "network_policy_v1": null,
+        "network_policy_v1": cc.link("/networking/v1/external"),
         "login": { "href": settings.login_url },
         "uaa": { "href": settings.uaa_url },
         "credhub": null,

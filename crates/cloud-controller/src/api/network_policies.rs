@@ -5,6 +5,7 @@
 //! policies from the internal listener, and obey a change within a second or two.
 
 use super::prelude::*;
+use crate::db::Unrecorded;
 use crate::db::app::App;
 use crate::db::network_policy::{self, NetworkPolicy};
 use axum::Json;
@@ -192,7 +193,7 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
             )));
         }
     }
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(Json(json!({})).into_response())
 }
 
@@ -201,7 +202,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     for policy in requested(&mut tx, &who, body).await? {
         network_policy::delete(&mut tx, &policy).await?;
     }
-    tx.commit().await?;
+    tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(Json(json!({})).into_response())
 }
 

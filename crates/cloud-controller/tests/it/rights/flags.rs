@@ -300,7 +300,7 @@ async fn what_is_not_there_yet_is_refused_and_not_advertised() {
         );
     }
     let root = f.get("/").await;
-    for link in ["network_policy_v1", "routing", "logging", "log_stream"] {
+    for link in ["network_policy_v0", "routing", "logging", "log_stream"] {
         assert_eq!(root["links"][link], Value::Null, "{link}");
     }
 
