@@ -1,6 +1,7 @@
 //! Configuration: command line over file over defaults → [`Config`], checked, all problems reported at once by key.
 
 use anyhow::{Context as _, Result, bail};
+use router::Rotation;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -72,6 +73,10 @@ struct RouterSection {
     key: Option<PathBuf>,
     /// Seconds between the registrations that the router asks of emitters.
     register_interval: Option<u64>,
+    /// Size at which the access log's file is full; 0: never.
+    access_log_megabytes: Option<u64>,
+    /// Full files that are kept.
+    access_log_keep: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -93,6 +98,9 @@ struct CellSection {
     limits: garden::linux::SharedLimits,
 }
 
+/// Size at which the access log's file is full, if the file does not say otherwise.
+const ACCESS_LOG_MEGABYTES: u64 = 100;
+
 /// Checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -110,6 +118,8 @@ pub(crate) struct Config {
     pub(crate) register_interval: Duration,
     /// What the router shows to clients; `None`: a certificate of the foundation's own.
     pub(crate) edge: Option<EdgeFiles>,
+    /// `None`: the access log grows until somebody else rotates it.
+    pub(crate) access_log_rotation: Option<Rotation>,
     /// Where the log-cache takes envelopes of originals by UDP, on loopback; `None`: nowhere.
     pub(crate) dropsonde: Option<SocketAddr>,
     pub(crate) retention: cloud_controller::Retention,
@@ -287,6 +297,12 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         disk_reserve: file.disk_reserve_mb.map(|mb| mb.saturating_mul(1 << 20)),
         register_interval: Duration::from_secs(register_interval),
         edge,
+        access_log_rotation: rotation(
+            file.router
+                .access_log_megabytes
+                .unwrap_or(ACCESS_LOG_MEGABYTES),
+            file.router.access_log_keep.unwrap_or(Rotation::KEEP),
+        ),
         dropsonde,
         retention,
         cell: Cell {
@@ -339,6 +355,14 @@ fn retention(
         records: Duration::from_secs(u64::from(days) * DAY),
         ..default
     }
+}
+
+/// 0 megabytes: never.
+fn rotation(megabytes: u64, keep: u32) -> Option<Rotation> {
+    (megabytes > 0).then(|| Rotation {
+        max_bytes: megabytes.saturating_mul(1 << 20),
+        keep,
+    })
 }
 
 fn address(key: &str, text: Option<String>, problems: &mut Vec<String>) -> Option<SocketAddr> {

@@ -100,13 +100,14 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
     let mut greet = tokio::time::interval(GREET_INTERVAL);
     let mut announce = tokio::time::interval(config.announcement_interval);
     announce.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let table = Table::sparing(config.component_hosts.clone());
     let mut emitter = Emitter {
         farewells: Farewells::new(config.unregistration_send_count),
         config,
         bbs,
         bus,
         greetings,
-        table: Table::default(),
+        table,
         backlog: VecDeque::new(),
         interval,
         emit_at: now + interval,
@@ -384,12 +385,23 @@ impl Emitter {
     }
 
     async fn publish(&mut self, changes: Changes) {
+        for (process_guid, uri) in self.table.left_out() {
+            tracing::warn!(
+                process_guid,
+                uri,
+                "component-route-left-out: the host is a component's, and no app gets it"
+            );
+        }
         if !changes.is_empty() {
             self.farewells.note(&changes);
             self.send(&changes.register, &changes.unregister, changes.new_endpoint)
                 .await;
         }
         self.announce_starting(changes.starting).await;
+        if changes.wanted {
+            // Whether the next instance waits for a cell, the BBS knows; routers wait for the answer.
+            self.announce_all_starting().await;
+        }
     }
 
     /// The client's connection task writes and flushes as soon as it has a message. While the bus is away nothing is queued: at

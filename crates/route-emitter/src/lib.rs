@@ -27,6 +27,7 @@ mod watch;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use kit::tls::Identity;
+use routing::registry::ComponentHosts;
 use std::time::Duration;
 
 /// Checked configuration.
@@ -51,6 +52,8 @@ pub struct Config {
     /// Routes whose instances are starting on this cell, or wait for one, are announced this often. Routers believe it for ten
     /// seconds.
     pub announcement_interval: Duration,
+    /// Hosts of the platform's components: no route of an app to them is registered, whatever the BBS says.
+    pub component_hosts: ComponentHosts,
 }
 
 impl Config {
@@ -72,6 +75,7 @@ impl Config {
             unregistration_interval: Duration::from_secs(30),
             unregistration_send_count: 20,
             announcement_interval: Duration::from_secs(5),
+            component_hosts: ComponentHosts::default(),
         }
     }
 }

@@ -56,6 +56,9 @@ pub(crate) async fn deliver(
         // The app's own word, if it is not ours.
         log.router_error(error.to_owned());
     }
+    // What is left of the request's body is in the way of the next one: too much of it is not waited for, and the client
+    // learns so with the answer.
+    keep_alive &= may_go_on(exchange);
     match answer {
         Answer::Own { body, close } => {
             keep_alive &= !close;
@@ -94,6 +97,13 @@ pub(crate) async fn deliver(
             websocket,
         ),
     }
+}
+
+/// Whether the client's connection can take another request after this one's answer.
+fn may_go_on(exchange: &Exchange) -> bool {
+    let asked_for_leave = exchange.request.fields.contains(Known::Expect);
+    let most = if asked_for_leave { 0 } else { MOST_SKIPPED };
+    exchange.client.body_is_within(most)
 }
 
 /// Sends the router's own words.

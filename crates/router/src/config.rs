@@ -1,7 +1,9 @@
 //! What a router is built from. All values are checked; nothing is looked up later.
 
+mod halves;
 mod tls;
 
+pub(crate) use halves::{Lasting, Serving};
 pub use tls::{
     Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
     Subject, XfccFormat,
@@ -10,7 +12,7 @@ pub use tls::{
 use crate::error_page::ErrorPage;
 use clients::loggregator::Emitter;
 use http::{HeaderName, HeaderValue};
-use routing::registry::Balancing;
+use routing::registry::{Balancing, ComponentHosts};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -79,8 +81,8 @@ pub struct PagesListener {
     pub tls: Option<std::sync::Arc<rustls::ServerConfig>>,
 }
 
-/// What a running router can change to: see [`crate::Handle::reload`]. Sockets, the bus, the table's own settings, the
-/// access log and the identity stay as they are.
+/// What a running router can change to: see [`crate::Handle::reload`]. Sockets, the bus and what [`Lasting`] holds of
+/// `settings` stay as they are.
 #[derive(Debug)]
 pub struct Reload {
     pub certificates: Vec<Certificate>,
@@ -121,13 +123,27 @@ pub enum RedactQuery {
     All,
     /// The query of a GET becomes its SHA-1: `hash=…`.
     Hash,
+    /// Ours: passwords, secrets and tokens in any query, and in the referer's, become `-`.
+    Credentials,
+}
+
+impl Rotation {
+    /// Renamed files that are kept if nobody says otherwise.
+    pub const KEEP: u32 = 5;
+}
+
+/// When the access log's file is full, and how many full ones are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// A file that would grow beyond it is renamed.
+    pub max_bytes: u64,
+    /// Renamed files; the oldest is removed.
+    pub keep: u32,
 }
 
 /// What else the access log tells, and what it does not.
 #[derive(Clone, Debug, Default)]
 pub struct LogFormat {
-    /// Request headers at the end of each line.
-    pub extra_headers: Vec<HeaderName>,
     pub redact_query: RedactQuery,
     pub without_forwarded_for: bool,
     pub without_source_ip: bool,
@@ -135,8 +151,6 @@ pub struct LogFormat {
     pub extra_fields: Vec<LogField>,
     /// A JSON object per line instead of gorouter's form.
     pub json: bool,
-    /// The lines go there as well.
-    pub syslog: Option<Syslog>,
 }
 
 impl LogFormat {
@@ -336,6 +350,8 @@ pub struct Settings {
     /// Bytes of messages that may wait to be parsed; what is beyond is dropped, and everybody is asked again.
     pub bus_pending_limit: usize,
     pub sharding: Sharding,
+    /// The platform's own hosts, at which apps get nothing. `None`: the table mixes whatever is registered, as gorouter.
+    pub component_hosts: Option<ComponentHosts>,
 
     pub max_attempts: usize,
     pub dial_timeout: Duration,
@@ -394,6 +410,12 @@ pub struct Settings {
     pub prefer_zone: Option<String>,
     pub healthcheck_user_agent: String,
     pub log_format: LogFormat,
+    /// Request headers at the end of each access log line.
+    pub logged_headers: Vec<HeaderName>,
+    /// Access log lines go there as well.
+    pub syslog: Option<Syslog>,
+    /// `None`: somebody else rotates it, as with gorouter.
+    pub access_log_rotation: Option<Rotation>,
     pub response_rewrite: ResponseRewrite,
     /// `None`: routes that are bound to one answer 502.
     pub route_services: Option<RouteServices>,
@@ -412,40 +434,6 @@ pub struct Settings {
     pub drain_wait: Duration,
     /// Then: how long requests in flight may take.
     pub drain_timeout: Duration,
-}
-
-impl Settings {
-    /// `new`, but for what cannot change while the router runs.
-    pub(crate) fn merged(old: &Self, new: Self) -> Self {
-        Self {
-            index: old.index,
-            ip: old.ip,
-            start_delay: old.start_delay,
-            register_interval: old.register_interval,
-            prune_interval: old.prune_interval,
-            stale_threshold: old.stale_threshold,
-            empty_pool_timeout: old.empty_pool_timeout,
-            suspend_pruning_if_nats_unavailable: old.suspend_pruning_if_nats_unavailable,
-            bus_pending_limit: old.bus_pending_limit,
-            sharding: old.sharding.clone(),
-            balancing: old.balancing.clone(),
-            buckets: old.buckets.clone(),
-            keep_silent_tls_endpoints: old.keep_silent_tls_endpoints,
-            keep_unregistered_routes: old.keep_unregistered_routes,
-            keep_route_options: old.keep_route_options,
-            route_latency_muzzle: old.route_latency_muzzle,
-            deprecated_pages: old.deprecated_pages,
-            metron: old.metron.clone(),
-            zipkin: old.zipkin,
-            w3c: old.w3c,
-            log_format: LogFormat {
-                extra_headers: old.log_format.extra_headers.clone(),
-                syslog: old.log_format.syslog.clone(),
-                ..new.log_format
-            },
-            ..new
-        }
-    }
 }
 
 impl Default for Settings {
@@ -468,6 +456,7 @@ impl Default for Settings {
             suspend_pruning_if_nats_unavailable: true,
             bus_pending_limit: clients::nats::PENDING_LIMIT,
             sharding: Sharding::All,
+            component_hosts: None,
             max_attempts: 3,
             dial_timeout: seconds(5),
             tls_handshake_timeout: seconds(10),
@@ -522,6 +511,9 @@ impl Default for Settings {
             prefer_zone: None,
             healthcheck_user_agent: "HTTP-Monitor/1.1".into(),
             log_format: LogFormat::default(),
+            logged_headers: Vec::new(),
+            syslog: None,
+            access_log_rotation: None,
             response_rewrite: ResponseRewrite::default(),
             route_services: None,
             error_page: None,

@@ -1,5 +1,6 @@
 //! One exchange of a request and a response between a client and a backend: what both need on the way, and the waiting.
 
+use crate::backend::Rest;
 use crate::backend::failure::Fault;
 use crate::forwarded;
 use crate::protocol::{self, patience};
@@ -11,7 +12,7 @@ use http1::{Known, Request, Response};
 use routing::registry::InFlight;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// A client with its request, and the answer in the making. Used again for each request of a connection.
@@ -55,30 +56,16 @@ impl Exchange {
         deadline: Instant,
     ) -> Poll<Result<(), Fault>> {
         self.watch.register(cx);
+        // Before the next part of the body goes out: its end must not hide that the backend has not waited for it.
+        if upload.sent
+            && !upload.done
+            && let Poll::Ready(answered) = self.poll_heads(cx, backend, upload)
+        {
+            return Poll::Ready(answered);
+        }
         upload.poll(cx, &mut self.client, backend)?;
-        let limits = protocol::response_limits(&self.worker.shared.settings);
-        let to_head = self.request.is("HEAD");
-        loop {
-            let answered = match backend.poll_answer(cx, &mut self.response, &limits, to_head) {
-                Poll::Pending => break,
-                Poll::Ready(answered) => answered,
-            };
-            return Poll::Ready(match answered {
-                Ok(Answered::Final) => Ok(()),
-                Ok(Answered::Informational) => {
-                    upload.leave_given |= self.response.status == 100;
-                    forwarded::apply_to_response(&mut self.response.fields);
-                    let version = self.request.version;
-                    self.client.send_informational(&self.response, version);
-                    continue;
-                }
-                Ok(Answered::End { .. }) if !upload.sent => Err(Fault::Unsent),
-                Ok(Answered::End { clean: true }) => Err(Fault::Ended),
-                Ok(Answered::End { clean: false }) => Err(Fault::Other("unexpected EOF".into())),
-                Ok(Answered::Refused(refusal)) => Err(Fault::BadResponse(refusal.to_string())),
-                Ok(Answered::Failed(error)) => Err(Fault::from_http2(&error)),
-                Err(error) => Err(Fault::from_io(&error, upload.sent)),
-            });
+        if let Poll::Ready(answered) = self.poll_heads(cx, backend, upload) {
+            return Poll::Ready(answered);
         }
         // What a 1xx has left to say.
         if matches!(self.client.poll_flush(cx), Poll::Ready(Err(_)))
@@ -108,6 +95,39 @@ impl Exchange {
         }
     }
 
+    /// The backend's heads, as far as they are there; ready with the last one, or when there will be none.
+    fn poll_heads(
+        &mut self,
+        cx: &mut Context<'_>,
+        backend: &mut Side,
+        upload: &mut Upload,
+    ) -> Poll<Result<(), Fault>> {
+        let limits = protocol::response_limits(&self.worker.shared.settings);
+        let to_head = self.request.is("HEAD");
+        loop {
+            let answered = ready!(backend.poll_answer(cx, &mut self.response, &limits, to_head));
+            return Poll::Ready(match answered {
+                Ok(Answered::Final) => {
+                    upload.early = !upload.done;
+                    Ok(())
+                }
+                Ok(Answered::Informational) => {
+                    upload.leave_given |= self.response.status == 100;
+                    forwarded::apply_to_response(&mut self.response.fields);
+                    let version = self.request.version;
+                    self.client.send_informational(&self.response, version);
+                    continue;
+                }
+                Ok(Answered::End { .. }) if !upload.sent => Err(Fault::Unsent),
+                Ok(Answered::End { clean: true }) => Err(Fault::Ended),
+                Ok(Answered::End { clean: false }) => Err(Fault::Other("unexpected EOF".into())),
+                Ok(Answered::Refused(refusal)) => Err(Fault::BadResponse(refusal.to_string())),
+                Ok(Answered::Failed(error)) => Err(Fault::from_http2(&error)),
+                Err(error) => Err(Fault::from_io(&error, upload.sent)),
+            });
+        }
+    }
+
     /// Passes the answer's body on to the client, and what is left of the request's body to the backend.
     pub(crate) async fn relay(&mut self, delivery: &mut Delivery) -> Relayed {
         let mut stall = Stall::default();
@@ -127,6 +147,7 @@ impl Exchange {
         if upload.poll(cx, &mut self.client, backend).is_err() {
             return Poll::Ready(Relayed::ClientGone);
         }
+        upload.discard(cx, &mut self.client);
         let sent = &mut delivery.sent;
         let pumped = poll_pump(backend, &mut self.client, cx, |data| {
             *sent += data.len() as u64;
@@ -171,6 +192,8 @@ pub(crate) struct Upload {
     pub(crate) done: bool,
     /// The backend does not take it any more; it may answer all the same.
     failed: bool,
+    /// The backend answered before all of it had gone: nobody knows whether it will read the rest, or close.
+    early: bool,
     /// The head has gone to the backend.
     sent: bool,
     /// Bytes of the body that have come.
@@ -181,6 +204,9 @@ pub(crate) struct Upload {
     /// Since when the client waits for that.
     waits_since: Option<Instant>,
 }
+
+/// Most bytes of a body that are read though nobody wants them.
+pub(crate) const MOST_DISCARDED: u64 = 1 << 30;
 
 /// How long a backend may take to let the client send its body; some never do, and only wait for it.
 const LEAVE: Duration = Duration::from_secs(1);
@@ -220,6 +246,20 @@ impl Upload {
         }
         self.sent |= !self.failed && backend.backlog() == 0;
         Ok(())
+    }
+
+    /// Reads what the backend does not take any more, and throws it away: a client that sends all of its body before it
+    /// reads the answer would otherwise never read it. What goes wrong here shows when the answer is sent.
+    fn discard(&mut self, cx: &mut Context<'_>, client: &mut Side) {
+        while self.failed && self.received < MOST_DISCARDED && !client.body_ended() {
+            let received = &mut self.received;
+            if client.skip(|data| *received += data.len() as u64).is_err() {
+                return;
+            }
+            if client.body_ended() || !matches!(client.poll_more(cx), Poll::Ready(Ok(()))) {
+                return;
+            }
+        }
     }
 
     /// When the client has been silent for too long in the middle of its body.
@@ -268,6 +308,9 @@ impl Stall {
     }
 }
 
+/// A backend that reads a request's head has most often read so much of its body as well.
+const READ_AT_ONCE: u64 = 8 << 10;
+
 /// A backend that has answered.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -277,6 +320,8 @@ pub(crate) struct Delivery {
     /// For the end of the answer.
     pub(crate) deadline: Instant,
     pub(crate) upload: Upload,
+    /// Of the answer.
+    pub(crate) status: u16,
     /// Bytes of the answer's body.
     pub(crate) sent: u64,
     /// The backend will take another request.
@@ -285,13 +330,26 @@ pub(crate) struct Delivery {
 
 impl Delivery {
     /// The answer has come to its end: others may use the connection, if it is clean.
+    ///
+    /// A backend that answered before it was sent everything may close at any time, and a request that meets the close is
+    /// lost: nobody else gets that connection. Whether a backend has read what it was sent, only it knows; when there is
+    /// reason for doubt, the connection rests for a while first, in which a close would arrive.
     pub(crate) fn give_back(self, worker: &Worker) {
+        let Upload {
+            done,
+            early,
+            received,
+            ..
+        } = self.upload;
         if let Side::Http1(mut side) = self.backend
             && self.keep_alive
-            && self.upload.done
+            && done
+            && !early
             && side.is_done()
         {
-            worker.connections.put(self.transport, side);
+            let doubtful = received > 0 && (self.status >= 300 || received > READ_AT_ONCE);
+            let rest = if doubtful { Rest::Needed } else { Rest::No };
+            worker.connections.put(self.transport, side, rest);
         }
     }
 }

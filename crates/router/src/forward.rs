@@ -7,12 +7,13 @@ use crate::answer::Answer;
 use crate::backend::connect::{self, Made};
 use crate::backend::failure::Fault;
 use crate::backend::{Connected, peer};
-use crate::config::Settings;
+use crate::config::Serving;
 use crate::context::RequestContext;
 use crate::exchange::{Delivery, Exchange, Upload};
 use crate::lookup::Target;
 use crate::protocol::{Upgrade, patience};
 use crate::rejection::Rejection;
+use crate::router::Shared;
 use crate::side::{Http2, Side, request_to_http2};
 use crate::sticky::{self, Sticky};
 use crate::{forwarded, switching};
@@ -121,7 +122,7 @@ struct Wish<'w> {
 }
 
 impl<'w> Wish<'w> {
-    fn of(fields: &Fields, pool: &Pool, settings: &Settings, within: Within<'w>) -> Self {
+    fn of(fields: &Fields, pool: &Pool, settings: &Serving, within: Within<'w>) -> Self {
         let to_service = fields.contains(Known::XCfProxySignature);
         Self {
             within,
@@ -140,7 +141,7 @@ impl<'w> Wish<'w> {
         &'a self,
         target: &'a Target,
         tried: &'a [Arc<Endpoint>],
-        settings: &'a Settings,
+        settings: &'a Serving,
     ) -> Want<'a> {
         let sticky = self.sticky.as_ref();
         let mandatory = sticky.is_some_and(|sticky| sticky.mandatory);
@@ -160,12 +161,13 @@ impl<'w> Wish<'w> {
     }
 
     /// What the client gets to know of the endpoint.
-    fn tell(&self, fields: &mut Fields, pool: &Pool, endpoint: &Endpoint, settings: &Settings) {
+    fn tell(&self, fields: &mut Fields, pool: &Pool, endpoint: &Endpoint, shared: &Shared) {
         if !self.to_service {
+            let settings = &shared.settings;
             sticky::remember(fields, self.sticky.as_ref(), pool, endpoint, settings);
         }
         if self.traced {
-            let router = settings.ip.to_string();
+            let router = shared.lasting.ip.to_string();
             fields.set(Known::XVcapRouter, router.as_bytes());
             fields.set(Known::XVcapBackend, endpoint.address().as_bytes());
             fields.set(Known::XCfRouteEndpoint, endpoint.address().as_bytes());
@@ -209,7 +211,8 @@ pub(crate) async fn forward(
             Ok(delivery) => {
                 let route = pool.uri();
                 let answer = accept(context, route, &endpoint, exchange, &outgoing, delivery)?;
-                wish.tell(&mut exchange.response.fields, pool, &endpoint, settings);
+                let shared = &context.worker.shared;
+                wish.tell(&mut exchange.response.fields, pool, &endpoint, shared);
                 return Ok(answer);
             }
             Err(fault) => fault,
@@ -333,6 +336,7 @@ pub(crate) async fn attempt(
                     in_flight,
                     deadline,
                     upload,
+                    status: exchange.response.status,
                     sent: 0,
                     keep_alive: exchange.response.keep_alive,
                 });
@@ -363,7 +367,7 @@ async fn send(
     outgoing.dress(&mut exchange.request, endpoint, http2);
     let mut backend = match connected {
         Connected::Http1(mut side) => {
-            let canonical = exchange.worker.shared.settings.compat_gorouter;
+            let canonical = exchange.worker.shared.lasting.compat_gorouter;
             side.send_request(&exchange.request, canonical);
             Side::Http1(side)
         }

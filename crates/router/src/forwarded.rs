@@ -1,6 +1,6 @@
 //! Headers that a proxy owes its backend: who asked, how, when; and those that end at a proxy.
 
-use crate::config::{ForwardedClientCert, Settings};
+use crate::config::{ForwardedClientCert, Serving};
 use crate::context::RequestContext;
 use http1::fields::items;
 use http1::{Fields, Known};
@@ -35,7 +35,7 @@ const KEPT: [Known; 10] = [
 pub(crate) fn apply(
     context: &RequestContext<'_>,
     fields: &mut Fields,
-    settings: &Settings,
+    settings: &Serving,
     returned: bool,
 ) {
     fields.remove_lookalikes();

@@ -155,10 +155,10 @@ fn registrations() {
         "\"route_policy_sources\":\"cf:any\"",
         ",",
     ];
-    let settings = Settings::default();
+    let (lasting, _) = Settings::default().split();
     let now = Instant::now();
     fuzz("register", WORDS, |payload| {
-        let Ok(registration) = message::parse(payload, &settings) else {
+        let Ok(registration) = message::parse(payload, &lasting) else {
             return;
         };
         let registry = Registry::new(routing::registry::Settings::default(), now);
@@ -265,7 +265,7 @@ fn cookies() {
         "\u{e4}",
         ",",
     ];
-    let settings = Settings::default();
+    let (_, settings) = Settings::default().split();
     let registry = Registry::new(routing::registry::Settings::default(), Instant::now());
     let mut endpoint = registry.endpoint(EndpointSpec {
         instance_id: "instance".into(),

@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
+/// A request that waits looks again at least this often: its route may end without a word.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The requests that wait, by uri.
 #[derive(Debug, Default)]
 pub(crate) struct Holds {
@@ -78,7 +81,7 @@ pub(crate) async fn hold(
     host: &str,
     path: &str,
 ) -> Option<Arc<Pool>> {
-    let limit = shared.settings.hold_timeout;
+    let limit = shared.lasting.hold_timeout;
     if limit.is_zero() || !pool.is_starting(Instant::now()) {
         return None;
     }
@@ -87,13 +90,13 @@ pub(crate) async fn hold(
         loop {
             let mut notified = std::pin::pin!(seat.notify.notified());
             notified.as_mut().enable();
-            match shared.registry.lookup(host, path) {
+            let left = match shared.registry.lookup(host, path) {
                 Some(pool) if !pool.is_empty() => return Some(pool),
-                Some(pool) if pool.is_starting(Instant::now()) => {}
-                _ => return None,
-            }
+                Some(pool) => pool.starting_for(Instant::now())?,
+                None => return None,
+            };
             // The announcement may run out without a word.
-            let _ = tokio::time::timeout(Duration::from_secs(1), notified).await;
+            let _ = tokio::time::timeout(left.min(LOOK_AGAIN), notified).await;
         }
     };
     tokio::time::timeout(limit, arrival).await.ok().flatten()

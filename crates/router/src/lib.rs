@@ -81,8 +81,9 @@ pub mod gorouter_yml;
 pub use config::{
     AddressRange, Buckets, Certificate, CertificateRule, ClientCertValidation, Config,
     ForwardedClientCert, FrontTls, LogField, LogFormat, Metron, MtlsDomain, Pages, PagesListener,
-    RedactQuery, Reload, Reserved, ResponseRewrite, RouteServices, Settings, Sharding, Status,
-    Subject, Syslog, XfccFormat,
+    RedactQuery, Reload, Reserved, ResponseRewrite, Rotation, RouteServices, Settings, Sharding,
+    Status, Subject, Syslog, XfccFormat,
 };
 pub use error_page::ErrorPage;
 pub use router::{Handle, Router};
+pub use routing::registry::ComponentHosts;

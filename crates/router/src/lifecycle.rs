@@ -11,10 +11,11 @@
 //! was started with, so nothing that an old identity has vouched for is used by a new one.
 
 use crate::bus;
-use crate::config::{Reload, Settings};
+use crate::config::{Reload, Serving};
 use crate::listen::Front;
 use crate::observe::pulse::pulse;
 use crate::observe::status::{self, Page};
+use crate::registry;
 use crate::route_fetcher;
 use crate::router::{Handle, PagesSocket, Router, Shared, Workers, front_tls, spawn_workers};
 use crate::thread;
@@ -23,7 +24,7 @@ use kit::CancellationToken;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -53,6 +54,11 @@ impl Handle {
         self.shared.handed_over.store(true, Ordering::Relaxed);
     }
 
+    /// Opens the access log's file again: somebody has renamed it. No line is lost.
+    pub fn reopen_access_log(&self) {
+        self.shared.access_log.reopen();
+    }
+
     /// Waits, for a second at most, until the access log is written.
     pub fn flush(&self) {
         self.shared.access_log.flush();
@@ -63,7 +69,7 @@ impl Router {
     /// Serves until `shutdown`, then drains: for `drain_wait` only health checks fail, then no new connection is
     /// accepted and requests in flight have `drain_timeout` to finish.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let delay = self.shared.settings.start_delay;
+        let delay = self.shared.lasting.start_delay;
         self.run_when(
             async move {
                 tokio::time::sleep(delay).await;
@@ -160,6 +166,9 @@ fn unasked(what: &str, ended: Result<Result<()>, tokio::task::JoinError>) -> Res
     anyhow::bail!("{what} ended unasked")
 }
 
+/// How often the table is looked through for routes that were kept for their next endpoint.
+const LEFT: Duration = Duration::from_secs(1);
+
 /// The workers that accept, and those of earlier configurations that have work left.
 #[derive(Default)]
 struct Generation {
@@ -187,7 +196,7 @@ impl Generation {
     }
 
     /// The newest.
-    fn settings<'a>(&'a self, first: &'a Arc<Shared>) -> &'a Settings {
+    fn settings<'a>(&'a self, first: &'a Arc<Shared>) -> &'a Serving {
         let shared = self.current.as_ref().map_or(first, |(shared, _)| shared);
         &shared.settings
     }
@@ -311,8 +320,8 @@ fn reloaded(
         anyhow::bail!("the router does not serve yet: try again after its start delay");
     };
     let https = fronts.iter().any(|front| front.tls.is_some());
-    let settings = Settings::merged(&old.settings, reload.settings);
-    let tls = front_tls(https, &reload.certificates, &settings)?;
+    let (_, settings) = reload.settings.split();
+    let tls = front_tls(https, &reload.certificates, &settings, &old.lasting)?;
     let shared = Arc::new(old.succeeded(settings, &reload.backend_tls)?);
     let fronts = fronts
         .iter()
@@ -334,10 +343,20 @@ fn reloaded(
 }
 
 async fn prune(shared: Arc<Shared>, end: CancellationToken) -> Result<()> {
+    let mut due = Instant::now() + shared.lasting.prune_interval;
     loop {
+        let pause = due.saturating_duration_since(Instant::now());
         tokio::select! {
             () = end.cancelled() => return Ok(()),
-            () = tokio::time::sleep(shared.settings.prune_interval) => prune_once(&shared),
+            () = tokio::time::sleep(pause.min(LEFT)) => {}
+        }
+        let now = Instant::now();
+        for uri in shared.registry.forget_left(now) {
+            registry::forgotten(&shared, &uri);
+        }
+        if now >= due {
+            prune_once(&shared);
+            due = now + shared.lasting.prune_interval;
         }
     }
 }

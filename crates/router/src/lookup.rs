@@ -2,6 +2,7 @@
 
 use crate::context::RequestContext;
 use crate::hold;
+use crate::registry;
 use crate::rejection::Rejection;
 use crate::router::Shared;
 use http1::{Fields, Known, Request};
@@ -67,7 +68,7 @@ pub(crate) async fn find(
     context: &RequestContext<'_>,
     request: &mut Request,
 ) -> Result<Target, Rejection> {
-    let wanted = wanted(&mut request.fields, shared.settings.compat_gorouter);
+    let wanted = wanted(&mut request.fields, shared.lasting.compat_gorouter);
     let host = request.fields.text(context.host);
     let name = request_host(host);
     if name.is_empty() || name == context.peer.ip && shared.registry.lookup(host, "/").is_none() {
@@ -90,10 +91,19 @@ pub(crate) async fn find(
             }
         });
     };
-    if pool.is_empty()
-        && let Some(filled) = Box::pin(hold::hold(shared, &pool, host, path)).await
-    {
-        pool = filled;
+    if pool.is_empty() {
+        if let Some(filled) = Box::pin(hold::hold(shared, &pool, host, path)).await {
+            pool = filled;
+        } else if !shared.lasting.hold_timeout.is_zero()
+            && shared.registry.forget_over(pool.uri(), Instant::now())
+        {
+            // It was only kept for its next endpoint. Another route may stand behind it.
+            registry::forgotten(shared, pool.uri());
+            let next = shared.registry.lookup(host, path);
+            pool = next.ok_or_else(|| Rejection::UnknownRoute {
+                host: host.to_owned(),
+            })?;
+        }
     }
     if pool.is_empty() && wanted == Wanted::Any {
         let host = host.to_owned();

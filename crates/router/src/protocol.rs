@@ -1,19 +1,19 @@
 //! What a request must be to go on, beyond what its head's parser has seen to: how large it may be, and the upgrade that
 //! it asks for.
 
-use crate::config::Settings;
+use crate::config::Serving;
 use http1::fields::items;
 use http1::{Known, Limits, Request, Span};
 use std::time::Duration;
 
-pub(crate) fn request_limits(settings: &Settings) -> Limits {
+pub(crate) fn request_limits(settings: &Serving) -> Limits {
     Limits {
         bytes: settings.max_request_head,
         fields: settings.max_request_headers,
     }
 }
 
-pub(crate) fn response_limits(settings: &Settings) -> Limits {
+pub(crate) fn response_limits(settings: &Serving) -> Limits {
     Limits {
         bytes: settings.max_response_head,
         fields: settings.max_response_headers,

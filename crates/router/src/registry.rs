@@ -3,6 +3,7 @@
 
 use crate::router::Shared;
 use routing::registry::{Endpoint, EndpointSpec, Registered, Unregistered};
+use std::time::Instant;
 
 /// A line about a route's endpoint.
 macro_rules! told {
@@ -32,12 +33,14 @@ pub(crate) fn registered(
     endpoint: &Endpoint,
     component: &str,
     outcome: Registered,
+    now: Instant,
 ) {
     let action = match outcome {
         Registered::Added { .. } => "added",
         Registered::Updated => "updated",
         Registered::Refreshed => "refreshed",
         Registered::Unmodified => "unmodified",
+        Registered::Refused => "refused",
     };
     let label = (component.to_owned(), action);
     shared.metrics.registry_message.add(&label);
@@ -54,7 +57,29 @@ pub(crate) fn registered(
             told!(debug, uri, endpoint, "endpoint-registered");
         }
         Registered::Unmodified => told!(debug, uri, endpoint, "endpoint-not-registered"),
+        Registered::Refused => {
+            shared.metrics.component_routes_refused.add(1);
+            told!(warn, uri, endpoint, "component-route-refused");
+        }
     }
+    let is_new = matches!(outcome, Registered::Added { .. } | Registered::Updated);
+    if is_new && endpoint.is_component() {
+        for evicted in shared.registry.evict_apps(uri, now) {
+            shared.metrics.component_routes_refused.add(1);
+            told!(
+                warn,
+                evicted.uri,
+                evicted.endpoint,
+                "component-route-evicted"
+            );
+        }
+    }
+}
+
+/// A route is over that was kept for its next endpoint.
+pub(crate) fn forgotten(shared: &Shared, uri: &str) {
+    shared.metrics.routes_unregistered.add(1);
+    tracing::info!(uri, "route-unregistered");
 }
 
 fn dash(text: &str) -> &str {
@@ -82,6 +107,15 @@ pub(crate) fn unregistered(shared: &Shared, uri: &str, spec: &EndpointSpec, outc
         }
         Unregistered::NotFound => {
             tracing::info!(uri, backend, "endpoint-not-unregistered");
+        }
+        Unregistered::Refused => {
+            shared.metrics.component_routes_refused.add(1);
+            tracing::warn!(
+                uri,
+                backend,
+                application_id = spec.app_id,
+                "component-route-not-unregistered"
+            );
         }
     }
 }

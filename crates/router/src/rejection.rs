@@ -197,7 +197,7 @@ impl Rejection {
             error,
             message,
             cache,
-        } = self.answer(shared.settings.compat_gorouter);
+        } = self.answer(shared.lasting.compat_gorouter);
         shared.metrics.rejected(&self, status);
         self.tell();
         let reason = reason(status);

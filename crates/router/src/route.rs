@@ -40,7 +40,7 @@ impl Peer {
 /// One request, one response. A panic costs its own request only.
 pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exchange) -> After {
     let mut context = RequestContext::new(worker, peer, &exchange.request);
-    if worker.shared.settings.compat_gorouter && protocol::has_semicolons(&exchange.request) {
+    if worker.shared.lasting.compat_gorouter && protocol::has_semicolons(&exchange.request) {
         tracing::warn!("{}", protocol::SEMICOLONS);
         context.log.router_error(protocol::SEMICOLONS.to_owned());
     }
@@ -87,7 +87,7 @@ async fn route(
     exchange: &mut Exchange,
 ) -> Result<Answer, Rejection> {
     let shared = &context.worker.shared;
-    tracing_headers::apply(context, &mut exchange.request.fields, &shared.settings);
+    tracing_headers::apply(context, &mut exchange.request.fields, &shared.lasting);
     if let Some(answer) = healthcheck::answer(shared, exchange) {
         return Ok(answer);
     }

@@ -2,7 +2,9 @@
 
 use crate::backend::{Connections, tls};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Certificate, Config, Pages, PagesListener, Reserved, Settings, Status};
+use crate::config::{
+    Certificate, Config, Lasting, Pages, PagesListener, Reserved, Serving, Status,
+};
 use crate::front_tls::Handshakes;
 use crate::hold::Holds;
 use crate::lifecycle::ReloadRequest;
@@ -34,7 +36,10 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
-    pub(crate) settings: Settings,
+    /// Of this generation of workers.
+    pub(crate) settings: Serving,
+    /// Of the process.
+    pub(crate) lasting: Arc<Lasting>,
     pub(crate) access_log: Arc<AccessLog>,
     pub(crate) metrics: Arc<Metrics>,
     /// `None`: nothing goes to metron.
@@ -56,7 +61,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The same router with another configuration.
-    pub(crate) fn succeeded(&self, settings: Settings, backend_tls: &Identity) -> Result<Self> {
+    pub(crate) fn succeeded(&self, settings: Serving, backend_tls: &Identity) -> Result<Self> {
         let (tls_http1, tls_http2) = backend_configs(backend_tls, &settings)?;
         Ok(Self {
             registry: self.registry.clone(),
@@ -72,6 +77,7 @@ impl Shared {
             started: self.started.clone(),
             handed_over: AtomicBool::new(false),
             id: self.id.clone(),
+            lasting: self.lasting.clone(),
             settings,
         })
     }
@@ -80,7 +86,7 @@ impl Shared {
 /// For backends without and with HTTP/2.
 fn backend_configs(
     identity: &Identity,
-    settings: &Settings,
+    settings: &Serving,
 ) -> Result<(Arc<ClientConfig>, Arc<ClientConfig>)> {
     let with = |alpn: &[&str]| tls::backend_config(identity, settings.system_backend_cas, alpn);
     let both = || Ok((with(&["http/1.1"])?, with(&["h2", "http/1.1"])?));
@@ -92,13 +98,11 @@ fn backend_configs(
 pub(crate) fn front_tls(
     https: bool,
     certificates: &[Certificate],
-    settings: &Settings,
+    settings: &Serving,
+    lasting: &Lasting,
 ) -> Result<Option<Arc<Handshakes>>> {
-    let Settings {
-        front_tls, http2, ..
-    } = settings;
     https
-        .then(|| Handshakes::build(certificates, front_tls, *http2))
+        .then(|| Handshakes::build(certificates, &settings.front_tls, lasting.http2))
         .transpose()
         .context("HTTPS of the router")
 }
@@ -144,6 +148,26 @@ impl Worker {
 
     fn clock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the routing table is kept.
+fn table(lasting: &Lasting) -> registry::Settings {
+    let stale_threshold = lasting.stale_threshold.max(lasting.start_delay);
+    registry::Settings {
+        stale_threshold,
+        stale_tls_threshold: (!lasting.keep_silent_tls_endpoints).then_some(stale_threshold),
+        empty_pool_timeout: lasting.empty_pool_timeout,
+        keep_unregistered: lasting.keep_unregistered_routes,
+        keep_balancing: lasting.keep_route_options,
+        seed: rand::random(),
+        balancing: lasting.balancing.clone(),
+        components: lasting.component_hosts.clone(),
+        expect_successor: if lasting.hold_timeout.is_zero() {
+            Duration::ZERO
+        } else {
+            SUCCESSOR
+        },
     }
 }
 
@@ -249,34 +273,25 @@ impl Router {
             .addr()
             .context("address of the router's listener")?;
         let https = sockets.iter().any(|(_, tls)| *tls);
-        let front_tls = front_tls(https, &config.certificates, &config.settings)?;
+        let (lasting, settings) = config.settings.split();
+        let front_tls = front_tls(https, &config.certificates, &settings, &lasting)?;
         let fronts = sockets
             .into_iter()
             .map(|(socket, tls)| (socket, front_tls.clone().filter(|_| tls)))
             .collect();
-        let settings = config.settings;
-        let stale_threshold = settings.stale_threshold.max(settings.start_delay);
-        let table = registry::Settings {
-            stale_threshold,
-            stale_tls_threshold: (!settings.keep_silent_tls_endpoints).then_some(stale_threshold),
-            empty_pool_timeout: settings.empty_pool_timeout,
-            keep_unregistered: settings.keep_unregistered_routes,
-            keep_balancing: settings.keep_route_options,
-            seed: rand::random(),
-            balancing: settings.balancing.clone(),
-        };
+        let table = table(&lasting);
         let (tls_http1, tls_http2) = backend_configs(&config.backend_tls, &settings)?;
-        let envelopes = Envelopes::open(&settings)?;
+        let envelopes = Envelopes::open(&lasting)?;
         let access_log = AccessLog::open(
             config.access_log.as_deref(),
             config.loggregator,
             envelopes.clone(),
-            &settings,
+            &lasting,
         )?;
         let shared = Arc::new(Shared {
             registry: Arc::new(Registry::new(table, Instant::now())),
             access_log: Arc::new(access_log),
-            metrics: Arc::new(Metrics::new(&settings, envelopes.clone())),
+            metrics: Arc::new(Metrics::new(&lasting, envelopes.clone())),
             envelopes,
             tls_http1,
             tls_http2,
@@ -286,7 +301,8 @@ impl Router {
             healthy: Arc::default(),
             started: CancellationToken::new(),
             handed_over: AtomicBool::new(false),
-            id: format!("{}-{}", settings.index, uuid::Uuid::new_v4()),
+            id: format!("{}-{}", lasting.index, uuid::Uuid::new_v4()),
+            lasting: Arc::new(lasting),
             settings,
         });
         let status_addr = config
@@ -338,6 +354,10 @@ impl Router {
         }
     }
 }
+
+/// So long after a route's last endpoint was unregistered requests wait for its next one, if they may wait at all. An app
+/// that is restarted is away for less.
+const SUCCESSOR: Duration = Duration::from_secs(2);
 
 /// For the last words of those who are still there when a drain's time is over.
 const FAREWELL: Duration = Duration::from_secs(1);

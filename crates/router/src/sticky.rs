@@ -2,7 +2,7 @@
 //! that negotiates (NTLM, Kerberos), whose handshake no other instance could go on with.
 
 use crate::backend::peer;
-use crate::config::Settings;
+use crate::config::Serving;
 use http1::{Fields, Known};
 use routing::registry::{Endpoint, Pool};
 
@@ -17,7 +17,7 @@ pub(crate) struct Sticky {
 }
 
 /// Only with `__VCAP_ID__`, and either a session cookie or a negotiation that goes on.
-pub(crate) fn wanted(fields: &Fields, settings: &Settings) -> Option<Sticky> {
+pub(crate) fn wanted(fields: &Fields, settings: &Serving) -> Option<Sticky> {
     if !fields.contains(Known::Cookie) {
         return None;
     }
@@ -57,7 +57,7 @@ pub(crate) fn remember(
     wanted: Option<&Sticky>,
     pool: &Pool,
     endpoint: &Endpoint,
-    settings: &Settings,
+    settings: &Serving,
 ) {
     // No instance: nothing to come back to.
     let instance = peer::instance_guid(endpoint);
@@ -179,7 +179,7 @@ mod tests {
         let of = |line: &'static str| {
             let mut fields = Fields::default();
             fields.append(Known::Cookie, line.as_bytes());
-            let sticky = wanted(&fields, &Settings::default())?;
+            let sticky = wanted(&fields, &Serving::default())?;
             assert!(!sticky.mandatory);
             Some(sticky.instance)
         };
@@ -196,11 +196,11 @@ mod tests {
         let mut fields = Fields::default();
         fields.append(Known::Cookie, b"__VCAP_ID__=inst");
         fields.append(Known::Authorization, b"NEGOTIATE abc");
-        let on = Settings {
+        let on = Serving {
             sticky_for_auth_negotiate: true,
-            ..Settings::default()
+            ..Serving::default()
         };
-        assert_eq!(wanted(&fields, &Settings::default()), None);
+        assert_eq!(wanted(&fields, &Serving::default()), None);
         assert!(wanted(&fields, &on).unwrap().mandatory);
         assert_eq!(
             cookie("i", "/", Some("; Max-Age=60; SameSite=Strict"), false),

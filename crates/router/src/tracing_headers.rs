@@ -1,6 +1,6 @@
 //! Identifiers that follow a request: `X-Vcap-Request-Id`, Zipkin's B3 headers, the W3C trace context.
 
-use crate::config::Settings;
+use crate::config::Lasting;
 use crate::context::RequestContext;
 use crate::exchange::Exchange;
 use http1::{Fields, Known};
@@ -40,7 +40,7 @@ impl Trace {
     }
 }
 
-pub(crate) fn apply(context: &mut RequestContext<'_>, fields: &mut Fields, settings: &Settings) {
+pub(crate) fn apply(context: &mut RequestContext<'_>, fields: &mut Fields, settings: &Lasting) {
     let fresh = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
     let mut given = None;
     if settings.zipkin {
@@ -59,7 +59,7 @@ pub(crate) fn apply(context: &mut RequestContext<'_>, fields: &mut Fields, setti
 }
 
 /// The ids of the request's trace and span, as hexadecimal digits, for whoever follows it without its headers.
-pub(crate) fn ids(fields: &Fields, settings: &Settings) -> Option<(String, String)> {
+pub(crate) fn ids(fields: &Fields, settings: &Lasting) -> Option<(String, String)> {
     let pair = |text: &str, first: usize| {
         let mut parts = text.split('-').skip(first);
         Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
@@ -330,10 +330,10 @@ mod tests {
                 "80000000000000ab",
             ),
         ] {
-            let settings = Settings {
+            let settings = Lasting {
                 zipkin,
                 w3c,
-                ..Settings::default()
+                ..Lasting::default()
             };
             let found = ids(&fields, &settings);
             assert_eq!(found, Some((trace.into(), span.into())));

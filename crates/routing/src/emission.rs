@@ -222,6 +222,8 @@ pub struct Changes {
     pub new_endpoint: bool,
     /// Uris to announce at once: instances are on their way, and none is registered here.
     pub starting: Vec<String>,
+    /// The last instance here has left a process that still wants some: another may wait for a cell.
+    pub wanted: bool,
 }
 
 impl Changes {
@@ -261,6 +263,7 @@ pub fn diff(from: &Registrations, to: &Registrations) -> Changes {
             .collect(),
         new_endpoint: false,
         starting: Vec::new(),
+        wanted: false,
     }
 }
 

@@ -180,12 +180,15 @@ fn build_rep(
 }
 
 pub(crate) async fn route_emitter(setting: Setting) -> Result<Run> {
-    let emitter = route_emitter::RouteEmitter::build(route_emitter::Config::new(
-        cell_id(&setting),
-        setting.https(setting.plan.ports.bbs),
-        setting.identity("cell")?,
-        setting.plan.nats(),
-    ))?;
+    let emitter = route_emitter::RouteEmitter::build(route_emitter::Config {
+        component_hosts: super::edge::component_hosts(&setting.plan.domain),
+        ..route_emitter::Config::new(
+            cell_id(&setting),
+            setting.https(setting.plan.ports.bbs),
+            setting.identity("cell")?,
+            setting.plan.nats(),
+        )
+    })?;
     Ok(run(|shutdown| emitter.run(shutdown)))
 }
 

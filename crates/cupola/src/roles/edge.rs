@@ -7,12 +7,25 @@ use crate::supervisor::{Run, run};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use route_registrar::{Registrar, Route};
+use router::ComponentHosts;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Hosts on the system domain that are components.
 pub(crate) const COMPONENT_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache"];
+/// Hosts on the system domain at which an original foundation has components, and this one has none.
+pub(crate) const RESERVED_HOSTS: &[&str] = &["ssh", "doppler", "loggregator"];
+
+/// The hosts at which apps get nothing: those above, and everything below them.
+pub(crate) fn component_hosts(domain: &str) -> ComponentHosts {
+    let hosts = COMPONENT_HOSTS.iter().chain(RESERVED_HOSTS);
+    let patterns: Vec<String> = hosts
+        .flat_map(|host| [format!("{host}.{domain}"), format!("*.{host}.{domain}")])
+        .collect();
+    ComponentHosts::new(patterns.iter().map(String::as_str))
+}
 
 /// Fails early, naming the port, before anything is made on the machine.
 pub(crate) async fn check_public_ports(setting: &Setting, router: bool) -> Result<()> {
@@ -82,11 +95,29 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
             start_delay: Duration::ZERO,
             register_interval: config.register_interval,
             hold_timeout: HOLD_TIMEOUT,
+            component_hosts: Some(component_hosts(&plan.domain)),
+            log_format: router::LogFormat {
+                redact_query: router::RedactQuery::Credentials,
+                ..router::LogFormat::default()
+            },
+            access_log_rotation: config.access_log_rotation,
             ..router::Settings::default()
         },
     })
     .await?;
-    Ok(run(|shutdown| router.run(shutdown)))
+    let handle = router.handle();
+    let mut hangups = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    Ok(run(|shutdown| async move {
+        let running = router.run(shutdown);
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                ended = running.as_mut() => return ended,
+                // Who rotates logs has renamed the file.
+                _ = hangups.recv() => handle.reopen_access_log(),
+            }
+        }
+    }))
 }
 
 /// The components' own routes travel over NATS like every route.

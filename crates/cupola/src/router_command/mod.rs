@@ -254,7 +254,11 @@ impl Process {
                 tracing::info!(signal, "gorouter.signal.ignored");
             }
             _ if at_once => return Next::Stop,
-            Order::Reload => self.reload().await,
+            Order::Reload => {
+                // Whoever rotates logs has renamed the file; a configuration that is refused does not stop that.
+                self.handle.reopen_access_log();
+                self.reload().await;
+            }
             Order::Upgrade if upgrade.is_some() => {
                 tracing::info!(signal, "gorouter.signal.ignored: an upgrade is under way");
             }

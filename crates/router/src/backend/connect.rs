@@ -57,7 +57,7 @@ pub(crate) async fn connect(
     if !endpoint.spec().tls {
         // Without TLS nobody can be asked whether he speaks HTTP/2: the registration says so.
         let stream = Stream::Plain(stream);
-        return if http2_wanted && !settings.compat_gorouter {
+        return if http2_wanted && !worker.shared.lasting.compat_gorouter {
             http2(worker, endpoint, stream).await
         } else {
             Ok(http1(worker, stream))

@@ -1,7 +1,7 @@
 //! One worker's connections to backends: idle ones wait here, keyed by the endpoint's transport number, so that a
 //! connection is only ever used for the peer (address, TLS name, instance) that it was made to.
 
-use crate::config::Settings;
+use crate::config::Serving;
 use crate::side::Http1;
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -68,10 +68,22 @@ struct Shared {
 struct Idle {
     side: Http1,
     since: Instant,
+    /// Nobody gets it before.
+    usable: Instant,
 }
 
+/// Whether a connection must prove first that its other end has not closed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    No,
+    Needed,
+}
+
+/// So long after an answer a close would have arrived, had the backend closed after it.
+const REST: Duration = Duration::from_millis(200);
+
 impl Connections {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Serving) -> Self {
         Self {
             idle: Mutex::default(),
             max_idle: settings.max_idle_per_endpoint,
@@ -93,7 +105,8 @@ impl Connections {
             shared.used = now;
             return Some(Connected::Http2(shared.sender.clone()));
         }
-        while let Some(mut idle) = entry.http1.pop() {
+        while let Some(at) = entry.http1.iter().rposition(|idle| idle.usable <= now) {
+            let mut idle = entry.http1.remove(at);
             *count -= 1;
             if now.duration_since(idle.since) < self.idle_timeout && idle.side.is_quiet() {
                 return Some(Connected::Http1(idle.side));
@@ -123,7 +136,7 @@ impl Connections {
     }
 
     /// A connection has nothing to do.
-    pub(crate) fn put(&self, transport: u128, side: Http1) {
+    pub(crate) fn put(&self, transport: u128, side: Http1, rest: Rest) {
         if self.max_idle == 0 {
             return;
         }
@@ -138,9 +151,15 @@ impl Connections {
         } else {
             *count += 1;
         }
+        let since = Instant::now();
+        let usable = match rest {
+            Rest::No => since,
+            Rest::Needed => since + REST,
+        };
         entry.http1.push(Idle {
             side,
-            since: Instant::now(),
+            since,
+            usable,
         });
     }
 
@@ -186,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_an_older_connection_leaves_the_newer_one() {
-        let connections = Connections::new(&Settings::default());
+        let connections = Connections::new(&Serving::default());
         let shared = |transport| connections.take(transport, false, Instant::now()).is_some();
         let older = connections.share(7, sender().await);
         let newer = connections.share(7, sender().await);

@@ -6,4 +6,4 @@ pub(crate) mod failure;
 pub(crate) mod peer;
 pub(crate) mod tls;
 
-pub(crate) use connections::{Connected, Connections};
+pub(crate) use connections::{Connected, Connections, Rest};

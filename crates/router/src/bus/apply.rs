@@ -31,7 +31,7 @@ pub(super) struct Applier {
 
 impl Applier {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let measured_from = Instant::now() + shared.settings.route_latency_muzzle;
+        let measured_from = Instant::now() + shared.lasting.route_latency_muzzle;
         Self {
             shared,
             repeats: Repeats::default(),
@@ -63,7 +63,7 @@ impl Applier {
                         self.unregister(&registration, now);
                     }
                 }
-                subject::STARTING if !self.shared.settings.hold_timeout.is_zero() => {
+                subject::STARTING if !self.shared.lasting.hold_timeout.is_zero() => {
                     self.starting(payload, now);
                 }
                 _ => {}
@@ -72,7 +72,7 @@ impl Applier {
     }
 
     fn parse(&self, subject: &str, payload: &[u8]) -> Option<Registration> {
-        match message::parse(payload, &self.shared.settings) {
+        match message::parse(payload, &self.shared.lasting) {
             Ok(registration) => Some(registration),
             Err(Rejected::OtherSegment) => None,
             Err(Rejected::Invalid(error)) => {
@@ -113,7 +113,7 @@ impl Applier {
         for uri in &registration.uris {
             let (outcome, place) = shared.registry.put(uri, &mut endpoint, told, now);
             places.extend(place);
-            registry::registered(shared, uri, &endpoint, &component, outcome);
+            registry::registered(shared, uri, &endpoint, &component, outcome, now);
             if let Registered::Added { .. } = outcome
                 && let Some(latency) = age.filter(|_| now >= self.measured_from)
             {
@@ -145,9 +145,8 @@ impl Applier {
 
     fn unregister(&self, registration: &Registration, now: Instant) {
         let (shared, spec) = (&self.shared, &registration.spec);
-        let address = spec.address();
         for uri in &registration.uris {
-            let outcome = shared.registry.unregister(uri, &address, now);
+            let outcome = shared.registry.unregister_as(spec, uri, now);
             registry::unregistered(shared, uri, spec, outcome);
         }
     }
@@ -157,7 +156,13 @@ impl Applier {
             Ok(message) => {
                 for uri in &message.uris {
                     let registry = &self.shared.registry;
-                    registry.announce_start(uri, now + STARTING, now);
+                    if !registry.announce_start(uri, now + STARTING, now) {
+                        self.shared.metrics.component_routes_refused.add(1);
+                        tracing::warn!(
+                            uri,
+                            "component-route-refused: an app's start was announced for a component's host"
+                        );
+                    }
                 }
             }
             Err(error) => tracing::error!(target: READING, %error, "validation-error"),

@@ -1,6 +1,6 @@
 //! From a register or unregister message to what the registry wants to know (as gorouter `mbus/subscriber.go`).
 
-use crate::config::Settings;
+use crate::config::Lasting;
 use http::HeaderName;
 use routing::registry::{
     Balancing, EndpointSpec, ModificationTag, PolicyScope, PolicySource, Protocol, RouteOptions,
@@ -29,7 +29,7 @@ pub(crate) enum Rejected {
     OtherSegment,
 }
 
-pub(crate) fn parse(payload: &[u8], settings: &Settings) -> Result<Registration, Rejected> {
+pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<Registration, Rejected> {
     if payload.len() > LONGEST {
         return Err(Rejected::Invalid(format!("longer than {LONGEST} bytes")));
     }
@@ -168,7 +168,7 @@ mod tests {
     use crate::config::Sharding;
 
     fn of(json: &str) -> Result<Registration, Rejected> {
-        parse(json.as_bytes(), &Settings::default())
+        parse(json.as_bytes(), &Lasting::default())
     }
 
     #[test]
@@ -261,9 +261,9 @@ mod tests {
 
     #[test]
     fn segments() {
-        let settings = |sharding| Settings {
+        let settings = |sharding| Lasting {
             sharding,
-            ..Settings::default()
+            ..Lasting::default()
         };
         let taken = |segment: &str, sharding| {
             parse(

@@ -32,8 +32,8 @@ pub(crate) async fn subscribe(
     nats: clients::nats::Config,
     end: CancellationToken,
 ) -> Result<()> {
-    let name = format!("router-{}", shared.settings.index);
-    let limit = shared.settings.bus_pending_limit;
+    let name = format!("router-{}", shared.lasting.index);
+    let limit = shared.lasting.bus_pending_limit;
     let mut subscription = Subscription::new(&nats, &name, &["router.*"], limit)?;
     let mut applier = Applier::new(shared.clone());
     let mut heal_at: Option<Instant> = None;
@@ -58,7 +58,7 @@ pub(crate) async fn subscribe(
                         }
                         Delivery::Disconnected(error) => {
                             tracing::warn!(error, "nats-connection-disconnected");
-                            if shared.settings.suspend_pruning_if_nats_unavailable {
+                            if shared.lasting.suspend_pruning_if_nats_unavailable {
                                 shared.registry.suspend_pruning();
                             }
                         }
@@ -108,9 +108,9 @@ async fn until(at: Option<Instant>) {
 fn start_payload(shared: &Shared) -> Vec<u8> {
     let start = StartMessage {
         id: shared.id.clone(),
-        hosts: vec![shared.settings.ip.to_string()],
-        minimum_register_interval_in_seconds: shared.settings.register_interval.as_secs(),
-        prune_threshold_in_seconds: shared.settings.stale_threshold.as_secs(),
+        hosts: vec![shared.lasting.ip.to_string()],
+        minimum_register_interval_in_seconds: shared.lasting.register_interval.as_secs(),
+        prune_threshold_in_seconds: shared.lasting.stale_threshold.as_secs(),
     };
     serde_json::to_vec(&start).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use serde_yaml_ng::Value;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(super) struct Notes {
     pub(super) problems: RefCell<Vec<String>>,
     pub(super) warnings: RefCell<Vec<String>>,
+    /// Every key that was asked for, whether it is there or not.
+    pub(super) asked: RefCell<BTreeSet<String>>,
 }
 
 /// One mapping. Keys that nobody has asked for when it is dropped are unknown: one warning each.
@@ -69,6 +71,7 @@ impl<'n> Keys<'n> {
 
     /// `null` is as good as absent.
     fn take(&mut self, key: &str) -> Option<Value> {
+        self.notes.asked.borrow_mut().insert(self.name(key));
         self.left.remove(key).filter(|value| !value.is_null())
     }
 

@@ -116,9 +116,12 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
     let routing_api = routing_api::routing_api(keys);
     let Logging {
         access_log,
+        rotation,
         level,
         timestamp,
         format,
+        headers,
+        syslog,
         metron,
     } = observe::logging(keys);
     elsewhere(keys);
@@ -140,6 +143,9 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
             front_tls: front.tls,
             system_backend_cas: true,
             log_format: format,
+            logged_headers: headers,
+            syslog,
+            access_log_rotation: rotation,
             route_services,
             buckets,
             deprecated_pages: status.deprecated_pages,
@@ -253,5 +259,7 @@ fn ping_interval(keys: &mut Keys<'_>) -> Duration {
     interval
 }
 
+#[cfg(test)]
+mod reload_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use super::keys::Keys;
 use super::{Prometheus, StatusKeys, tls};
-use crate::config::{Buckets, LogField, LogFormat, Metron, RedactQuery, Syslog};
+use crate::config::{Buckets, LogField, LogFormat, Metron, RedactQuery, Rotation, Syslog};
 use http::HeaderName;
 use kit::logging::Timestamp;
 use serde_yaml_ng::Value;
@@ -83,9 +83,12 @@ fn buckets(keys: &mut Keys<'_>) -> Buckets {
 /// Where the logs go, and what is in them.
 pub(super) struct Logging {
     pub(super) access_log: Option<PathBuf>,
+    pub(super) rotation: Option<Rotation>,
     pub(super) level: &'static str,
     pub(super) timestamp: Timestamp,
     pub(super) format: LogFormat,
+    pub(super) headers: Vec<HeaderName>,
+    pub(super) syslog: Option<Syslog>,
     pub(super) metron: Metron,
 }
 
@@ -94,6 +97,7 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
     let streaming = access.flag("enable_streaming", false);
     let json = access.choice("format", &[("gorouter", false), ("json", true)]);
     let file = access.path("file");
+    let rotation = rotation(&mut access);
     drop(access);
     let mut logging = keys.section("logging");
     let metron = metron(keys, &mut logging);
@@ -119,14 +123,51 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
     );
     Logging {
         access_log: file,
+        rotation,
         level: level.unwrap_or("debug"),
         timestamp: timestamp.unwrap_or_default(),
         format: LogFormat {
             json: json.unwrap_or(false),
-            syslog,
-            ..log_format(keys, &mut logging)
+            ..log_format(&mut logging)
         },
+        headers: logged_headers(keys),
+        syslog,
         metron,
+    }
+}
+
+fn logged_headers(keys: &mut Keys<'_>) -> Vec<HeaderName> {
+    let mut headers = Vec::new();
+    for name in keys.texts("extra_headers_to_log").unwrap_or_default() {
+        match HeaderName::from_str(&name) {
+            Ok(header) => headers.push(header),
+            Err(_) => keys.problem(
+                "extra_headers_to_log",
+                &format!("has {name:?}, which is not a header name: correct or remove it"),
+            ),
+        }
+    }
+    headers
+}
+
+/// Ours: absent, the file is rotated by somebody else, as with gorouter.
+fn rotation(access: &mut Keys<'_>) -> Option<Rotation> {
+    let megabytes: Option<u64> = access.number("rotate_megabytes");
+    let keep = access.number("rotate_keep");
+    match megabytes {
+        Some(megabytes @ 1..) => Some(Rotation {
+            max_bytes: megabytes.saturating_mul(1 << 20),
+            keep: keep.unwrap_or(Rotation::KEEP),
+        }),
+        _ => {
+            if keep.is_some() {
+                access.problem(
+                    "rotate_keep",
+                    "needs access_log.rotate_megabytes beside it: give the size at which a file is full",
+                );
+            }
+            None
+        }
     }
 }
 
@@ -173,7 +214,7 @@ const ATTEMPTS: [LogField; 6] = [
     LogField::BackendTime,
 ];
 
-fn log_format(keys: &mut Keys<'_>, logging: &mut Keys<'_>) -> LogFormat {
+fn log_format(logging: &mut Keys<'_>) -> LogFormat {
     let redact = logging.choice(
         "redact_query_params",
         &[
@@ -181,6 +222,7 @@ fn log_format(keys: &mut Keys<'_>, logging: &mut Keys<'_>) -> LogFormat {
             ("", RedactQuery::None),
             ("all", RedactQuery::All),
             ("hash", RedactQuery::Hash),
+            ("credentials", RedactQuery::Credentials),
         ],
     );
     let mut format = LogFormat {
@@ -195,15 +237,6 @@ fn log_format(keys: &mut Keys<'_>, logging: &mut Keys<'_>) -> LogFormat {
             None => logging.warn(
                 "extra_access_log_fields",
                 &format!("has {name}, which this router does not know: dropped"),
-            ),
-        }
-    }
-    for name in keys.texts("extra_headers_to_log").unwrap_or_default() {
-        match HeaderName::from_str(&name) {
-            Ok(header) => format.extra_headers.push(header),
-            Err(_) => keys.problem(
-                "extra_headers_to_log",
-                &format!("has {name:?}, which is not a header name: correct or remove it"),
             ),
         }
     }

@@ -6,7 +6,7 @@ use crate::config::{
     Certificate, ForwardedClientCert, READ_HEADER_TIMEOUT, ResponseRewrite, Settings, Sharding,
 };
 use http::{HeaderName, HeaderValue};
-use routing::registry::Balancing;
+use routing::registry::{Balancing, ComponentHosts};
 use serde_yaml_ng::Value;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -40,6 +40,7 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
         suspend_pruning_if_nats_unavailable: keys
             .flag("suspend_pruning_if_nats_unavailable", false),
         sharding: sharding(keys),
+        component_hosts: component_hosts(keys),
         dial_timeout: keys.duration("endpoint_dial_timeout").unwrap_or(seconds(5)),
         tls_handshake_timeout: keys
             .duration("tls_handshake_timeout")
@@ -190,6 +191,23 @@ fn sharding(keys: &mut Keys<'_>) -> Sharding {
         Mode::Segments => Sharding::Segments(listed),
         Mode::Shared => Sharding::SharedAndSegments(listed),
     }
+}
+
+/// Ours: hosts at which apps get nothing, such as `uaa.example.com` and `*.uaa.example.com`. Absent: no host is a
+/// component's, as in gorouter.
+fn component_hosts(keys: &mut Keys<'_>) -> Option<ComponentHosts> {
+    let listed = keys.texts("component_hosts")?;
+    for host in &listed {
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || !name.chars().all(usual) {
+            keys.problem(
+                "component_hosts",
+                &format!("has {host:?}: write a host such as uaa.example.com or *.uaa.example.com"),
+            );
+        }
+    }
+    Some(ComponentHosts::new(listed.iter().map(String::as_str)))
 }
 
 fn balancing(keys: &mut Keys<'_>) -> Balancing {

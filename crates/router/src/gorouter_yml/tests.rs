@@ -135,7 +135,7 @@ status_typo: {{a: 1}}
     assert!(settings.proxy_protocol);
     assert_eq!(settings.log_format.extra_fields.len(), 1);
     assert!(settings.sticky_for_auth_negotiate);
-    assert_eq!(settings.log_format.extra_headers.len(), 2);
+    assert_eq!(settings.logged_headers.len(), 2);
     assert_eq!(
         read.warnings,
         [
@@ -305,7 +305,7 @@ debug_addr: ''
     assert!(settings.read_header_timeout.is_zero());
     assert_eq!(read.pid_file, Some("/run/router.pid".into()));
     assert_eq!(
-        settings.log_format.syslog,
+        settings.syslog,
         Some(Syslog {
             address: "10.0.0.1:1514".into(),
             tcp: true,

@@ -1,12 +1,14 @@
 //! A client's connection of HTTP/1: one request after the other.
 
 use crate::answer::After;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, MOST_DISCARDED};
 use crate::protocol::{self, patience};
 use crate::rejection::{self, Rejection};
 use crate::route::{self, Peer};
 use crate::router::Worker;
+use crate::side::drain::Watch;
 use crate::side::stream::Stream;
+use crate::side::timer::Timer;
 use crate::side::{Head, Http1, Side};
 use http1::{Limits, Refusal, Version};
 use std::io::Write as _;
@@ -15,8 +17,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// How long a client that was told to go may take to hear it.
+/// How long a client that was told to go may take to end its connection without sending anything; with sending; and how
+/// much it may send (as nginx `lingering_close`).
 const LINGER: Duration = Duration::from_secs(2);
+const LINGER_SENDING: Duration = Duration::from_secs(30);
+const LINGER_BYTES: u64 = MOST_DISCARDED;
 
 /// A task of its own, as small as its needs: there may be ten thousand.
 pub(super) fn spawn(worker: Arc<Worker>, stream: Stream, peer: Peer) {
@@ -35,11 +40,28 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         }
         After::Close => {
             if let Side::Http1(client) = client {
-                let _ = timeout(LINGER, client.linger()).await;
+                linger(client, &worker, exchange.watch, exchange.timer).await;
             }
         }
         After::Next | After::Abort => {}
     }
+}
+
+/// Until the client has ended its connection, or has had its time for it, or the router's own time is over.
+async fn linger(mut client: Http1, worker: &Worker, mut watch: Watch, mut timer: Timer) {
+    let last = Instant::now() + LINGER_SENDING;
+    let mut silent = (client.lingered(), Instant::now());
+    std::future::poll_fn(|cx| {
+        watch.register(cx);
+        if client.poll_linger(cx, LINGER_BYTES).is_ready() || worker.drain.is_over() {
+            return Poll::Ready(());
+        }
+        if silent.0 != client.lingered() {
+            silent = (client.lingered(), Instant::now());
+        }
+        timer.poll(cx, last.min(silent.1 + LINGER))
+    })
+    .await;
 }
 
 /// Until there are no more; never `Next`.

@@ -16,7 +16,7 @@ pub(crate) use spread::Weights;
 pub(crate) use traffic::{Passed, Responses};
 
 use crate::backend::failure::Fault;
-use crate::config::Settings;
+use crate::config::Lasting;
 use crate::observe::envelopes::Envelopes;
 use crate::rejection::Rejection;
 use crate::router::Shared;
@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     pub(crate) routes_registered: Counter,
     pub(crate) routes_unregistered: Counter,
     pub(crate) routes_pruned: Counter,
+    /// Attempts of apps at components' hosts.
+    pub(crate) component_routes_refused: Counter,
     /// Of the Routing API.
     pub(crate) token_fetch_errors: Counter,
     pub(crate) subscribe_events_errors: Counter,
@@ -86,7 +88,7 @@ pub(crate) struct Finished<'a> {
 }
 
 impl Metrics {
-    pub(crate) fn new(settings: &Settings, envelopes: Option<Arc<Envelopes>>) -> Self {
+    pub(crate) fn new(settings: &Lasting, envelopes: Option<Arc<Envelopes>>) -> Self {
         let buckets = &settings.buckets;
         Self {
             registry_message: Outcomes::default(),
@@ -94,6 +96,7 @@ impl Metrics {
             routes_registered: Counter::default(),
             routes_unregistered: Counter::default(),
             routes_pruned: Counter::default(),
+            component_routes_refused: Counter::default(),
             token_fetch_errors: Counter::default(),
             subscribe_events_errors: Counter::default(),
             buffered_messages: AtomicU64::new(0),

@@ -31,8 +31,8 @@ pub(crate) struct Page {
 impl Page {
     pub(crate) fn new(shared: Arc<Shared>, user: &str, password: &str) -> Self {
         let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
-        let host = shared.settings.ip.to_string();
-        let varz = Varz::new(shared.settings.index, user, password, host);
+        let host = shared.lasting.ip.to_string();
+        let varz = Varz::new(shared.lasting.index, user, password, host);
         Self {
             shared,
             authorization: format!("Basic {login}").into(),
@@ -59,7 +59,7 @@ pub(crate) async fn serve_pages(
     end: CancellationToken,
 ) -> Result<()> {
     let app = match pages {
-        Pages::Health if page.shared.settings.deprecated_pages => {
+        Pages::Health if page.shared.lasting.deprecated_pages => {
             health_pages().merge(deprecated_pages())
         }
         Pages::Health => health_pages(),
@@ -139,6 +139,8 @@ async fn routes(State(page): State<Page>, headers: HeaderMap) -> Response {
         .registry
         .snapshot()
         .iter()
+        // A route that only waits for its next endpoint is none any more, as far as anybody knows.
+        .filter(|(_, pool)| !pool.has_left() || page.shared.lasting.keep_unregistered_routes)
         .map(|(uri, pool)| (uri.clone(), rows(pool)))
         .collect();
     axum::Json(table).into_response()

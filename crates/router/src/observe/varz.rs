@@ -39,7 +39,7 @@ impl Varz {
             page.insert(key.to_owned(), value);
         };
         set("type", json!("Router"));
-        set("index", json!(shared.settings.index));
+        set("index", json!(shared.lasting.index));
         set("host", json!(self.host));
         set("credentials", json!(self.login));
         set("uuid", json!(self.uuid));

@@ -28,7 +28,7 @@ pub(crate) async fn run(
     api: RoutingApi,
     end: CancellationToken,
 ) -> Result<()> {
-    if !shared.settings.sharding.takes("") {
+    if !shared.lasting.sharding.takes("") {
         tracing::warn!(
             key = "routing_table_sharding_mode",
             "routing-api-not-asked: its routes have no isolation segment, and this router takes only those with one"
@@ -60,7 +60,7 @@ struct Fetcher {
 
 impl Fetcher {
     async fn run(mut self) {
-        let period = (self.shared.settings.prune_interval / 2).max(Duration::from_millis(1));
+        let period = (self.shared.lasting.prune_interval / 2).max(Duration::from_millis(1));
         let mut tick = interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stream: Option<Events> = None;
@@ -140,7 +140,7 @@ impl Fetcher {
                 Change::Register(uri, spec) => {
                     let mut endpoint = shared.registry.endpoint(spec);
                     let (outcome, _) = shared.registry.put(&uri, &mut endpoint, now, now);
-                    registry::registered(shared, &uri, &endpoint, "", outcome);
+                    registry::registered(shared, &uri, &endpoint, "", outcome, now);
                 }
                 Change::Unregister(uri, spec) => {
                     let (table, tag) = (&shared.registry, &spec.modification_tag);

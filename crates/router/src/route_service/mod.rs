@@ -14,7 +14,7 @@ mod signature;
 use crate::answer::Answer;
 use crate::backend::failure::Fault;
 use crate::backend::tls;
-use crate::config::{AddressRange, RouteServices, Settings};
+use crate::config::{AddressRange, RouteServices, Serving};
 use crate::context::RequestContext;
 use crate::exchange::Exchange;
 use crate::forward::report::Failed;
@@ -72,7 +72,7 @@ enum Invalid {
 }
 
 impl Services {
-    pub(crate) fn build(settings: &Settings, authorities: &str) -> Result<Option<Self>> {
+    pub(crate) fn build(settings: &Serving, authorities: &str) -> Result<Option<Self>> {
         let Some(services) = &settings.route_services else {
             return Ok(None);
         };

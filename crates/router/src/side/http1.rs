@@ -57,6 +57,7 @@ pub(crate) struct Http1 {
     /// Writing has failed; told by the next flush.
     failed: Option<io::Error>,
     shut: bool,
+    lingered: u64,
 }
 
 /// What a wait for a head brought.
@@ -85,6 +86,7 @@ impl Http1 {
             unflushed: false,
             failed: None,
             shut: false,
+            lingered: 0,
         }
     }
 
@@ -224,6 +226,16 @@ impl Http1 {
         }
     }
 
+    /// Whether its rest is known to be no longer than that.
+    pub(crate) fn body_is_within(&self, most: u64) -> bool {
+        match &self.reading {
+            Reading::Ended => true,
+            Reading::Length(left) => *left <= most,
+            Reading::Chunked(decoder) => decoder.ended(),
+            Reading::UntilClose => false,
+        }
+    }
+
     /// Hands on the part of the body that was read already.
     pub(crate) fn pour(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), Refusal> {
         if self.input.is_empty() {
@@ -330,7 +342,7 @@ impl Http1 {
             }
         };
         self.take_output();
-        let canonical = self.worker.shared.settings.compat_gorouter;
+        let canonical = self.worker.shared.lasting.compat_gorouter;
         response.write_to(&mut self.output, version, canonical);
         if self.writing == Writing::Chunked {
             self.output
@@ -347,7 +359,7 @@ impl Http1 {
     /// A head that is not the last: 1xx.
     pub(crate) fn send_informational(&mut self, response: &Response) {
         self.take_output();
-        let canonical = self.worker.shared.settings.compat_gorouter;
+        let canonical = self.worker.shared.lasting.compat_gorouter;
         response.write_to(&mut self.output, Version::Http11, canonical);
         self.output.extend_from_slice(b"\r\n");
     }
@@ -459,20 +471,32 @@ impl Http1 {
         self.input.forget_mark();
     }
 
-    /// The other side is told that nothing will come, and what it still sends is thrown away for a while: closing at once
-    /// could take the answer away from it.
-    pub(crate) async fn linger(mut self) {
-        let _ = std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
-        let mut left: usize = 256 << 10;
+    /// The last answer is out. Closes this side's half, and reads and throws away what the client still sends, up to `most`
+    /// bytes: closing both halves at once would make the kernel reset the connection, and take the answer away from a
+    /// client that is still sending. Ready when the client has ended, or nothing more is to be read.
+    pub(crate) fn poll_linger(&mut self, cx: &mut Context<'_>, most: u64) -> Poll<()> {
+        if !self.shut {
+            let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+            self.shut = true;
+        }
         self.input.forget_mark();
-        while left > 0 {
+        loop {
             let unread = self.input.data().len();
+            self.lingered += unread as u64;
             self.input.consume(unread);
-            match std::future::poll_fn(|cx| self.poll_fill(cx, 0)).await {
-                Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
+            if self.lingered > most {
+                return Poll::Ready(());
+            }
+            match ready!(self.poll_fill(cx, 0)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
             }
         }
+    }
+
+    /// Bytes that were read by [`poll_linger`](Self::poll_linger).
+    pub(crate) fn lingered(&self) -> u64 {
+        self.lingered
     }
 
     /// Throws away the rest of a body that nobody wants, up to `most` bytes. False: there is more.

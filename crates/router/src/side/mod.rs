@@ -108,6 +108,24 @@ impl Side {
         }
     }
 
+    /// As [`poll_pump`] reads, for somebody who wants none of it.
+    pub(crate) fn skip(&mut self, each: impl FnMut(&[u8])) -> Result<(), Refusal> {
+        self.pour(each)
+    }
+
+    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_body(cx)
+    }
+
+    /// Whether so many bytes are certainly enough to read its body to the end.
+    pub(crate) fn body_is_within(&self, most: u64) -> bool {
+        match self {
+            Self::Http1(side) => side.body_is_within(most),
+            // A stream is reset by itself.
+            Self::Http2(_) => true,
+        }
+    }
+
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Http1(side) => side.poll_body(cx),

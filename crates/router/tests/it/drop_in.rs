@@ -111,8 +111,8 @@ async fn responses_are_rewritten_and_the_log_tells_what_it_should() {
                 (name("content-type"), "never/used".parse().unwrap()),
             ],
         },
+        logged_headers: vec![name("x-mine")],
         log_format: LogFormat {
-            extra_headers: vec![name("x-mine")],
             redact_query: RedactQuery::All,
             without_forwarded_for: true,
             without_source_ip: true,

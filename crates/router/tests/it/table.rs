@@ -90,6 +90,83 @@ async fn a_request_waits_for_a_route_that_is_starting() {
     assert_eq!(world.handle.held(), 0);
 }
 
+/// A restart: the old instance leaves before anybody knows of the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_from_the_moment_the_last_instance_is_taken_out() {
+    let world = World::with(Settings {
+        hold_timeout: Duration::from_secs(8),
+        ..Settings::default()
+    })
+    .await;
+    let (old, new) = (Backend::start("old").await, Backend::start("new").await);
+    for announced in [true, false] {
+        world.register("app.test", "app", 0, old.addr).await;
+        let message = plain("app.test", "app", 0, old.addr);
+        world.publish("router.unregister", message.clone()).await;
+        wait_for("the old one to leave", async || {
+            !world.handle.serves("app.test")
+        })
+        .await;
+        let later = async {
+            wait_for("the request to wait", async || world.handle.held() == 1).await;
+            if announced {
+                world
+                    .publish("router.starting", json!({"uris": ["app.test"]}))
+                    .await;
+                // Emitters repeat what they have unregistered.
+                world.publish("router.unregister", message).await;
+                settle(&world).await;
+                assert_eq!(world.handle.held(), 1);
+            }
+            world
+                .publish("router.register", plain("app.test", "app", 1, new.addr))
+                .await;
+        };
+        let (reply, ()) = tokio::join!(world.get("app.test", "/"), later);
+        assert_eq!(
+            (reply.status, reply.text().as_str()),
+            (200, "new"),
+            "{announced}"
+        );
+        world
+            .publish("router.unregister", plain("app.test", "app", 1, new.addr))
+            .await;
+    }
+    // Nobody comes: the route is over, soon, and as if it had never been.
+    let reply = world.get("app.test", "/").await;
+    assert_eq!((reply.status, reply.router_error()), (404, "unknown_route"));
+    wait_for("the route to be forgotten", async || {
+        world.table().await.get("app.test").is_none()
+    })
+    .await;
+    assert_eq!(world.handle.held(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_has_ended_gives_way_to_the_wildcard_behind_it() {
+    let world = World::with(Settings {
+        hold_timeout: Duration::from_secs(8),
+        ..Settings::default()
+    })
+    .await;
+    let (own, behind) = (Backend::start("own").await, Backend::start("behind").await);
+    world.register("*.test", "behind", 0, behind.addr).await;
+    world.register("app.test", "app", 0, own.addr).await;
+    world
+        .publish("router.unregister", plain("app.test", "app", 0, own.addr))
+        .await;
+    wait_for("it to leave", async || !world.handle.serves("app.test")).await;
+    assert_eq!(world.get("app.test", "/").await.text(), "behind");
+}
+
+/// Everything that was published before is in the table.
+async fn settle(world: &World) {
+    let uri = format!("settled-{}.test", rand::random::<u64>());
+    let message = plain(&uri, "settled", 0, "127.0.0.1:9".parse().unwrap());
+    world.publish("router.register", message).await;
+    wait_for("the bus", async || world.handle.serves(&uri)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_is_bounded_and_off_by_default() {
     for (limit, status) in [(0, 404), (200, 503)] {

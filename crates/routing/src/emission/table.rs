@@ -4,6 +4,7 @@ use super::{
     Actual, ActualKey, Audience, Changes, Desired, Event, ModificationTag, Registration,
     Registrations, derive, diff,
 };
+use crate::registry::{ComponentHosts, RouteKey};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// See the module above. One owner; all changes go through [`Table::apply`] and [`Table::sync`].
@@ -16,6 +17,13 @@ pub struct Table {
     graves: HashMap<Grave, (ModificationTag, u64)>,
     /// Processes with instances that wait for a cell, as far as anybody knows here, and since which event.
     waiting: HashMap<String, u64>,
+    /// Processes whose last registration here has gone, though they want instances, and since which event; the BBS is to be
+    /// asked whether one waits.
+    left: HashMap<String, u64>,
+    /// Hosts that are no app's, whatever its routes say.
+    components: ComponentHosts,
+    /// Routes to them that were left out since somebody asked: process and uri.
+    left_out: Vec<(String, String)>,
     /// Counts events: tells what changed while a snapshot was fetched.
     clock: u64,
     /// When the sync before the last one began.
@@ -79,6 +87,19 @@ pub struct Snapshot {
 }
 
 impl Table {
+    /// A table that makes no registration for the components' hosts.
+    pub fn sparing(components: ComponentHosts) -> Self {
+        Self {
+            components,
+            ..Self::default()
+        }
+    }
+
+    /// Routes to components' hosts that were left out since the last call: process and uri.
+    pub fn left_out(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.left_out)
+    }
+
     /// Takes one event in. Nothing comes out when it says nothing new.
     pub fn apply(&mut self, event: Event) -> Changes {
         self.clock += 1;
@@ -128,9 +149,11 @@ impl Table {
                         .any(|a| a.value.instance_guid == actual.instance_guid && a.value.routable)
                 });
                 self.set_actual(actual);
+                let changes = self.settle_and_announce(&guid);
                 Changes {
                     new_endpoint: routable && !was_routable,
-                    ..self.settle_and_announce(&guid)
+                    wanted: self.is_left(&guid, &changes),
+                    ..changes
                 }
             }
             Event::ActualRemoved { key, tag } => {
@@ -146,7 +169,11 @@ impl Table {
                 }
                 let guid = key.process_guid.clone();
                 self.bury(Grave::Actual(key), tag);
-                self.settle(&guid)
+                let changes = self.settle(&guid);
+                Changes {
+                    wanted: self.is_left(&guid, &changes),
+                    ..changes
+                }
             }
         }
     }
@@ -268,12 +295,19 @@ impl Table {
     /// it: whoever wants to know has to ask the BBS, and to tell [`Table::still_waiting`].
     pub fn waiting(&mut self) -> (Marker, Vec<String>) {
         let processes = &self.processes;
-        self.waiting.retain(|guid, _| {
-            processes
-                .get(guid)
-                .is_some_and(|process| process.desired.is_some() && process.actuals.is_empty())
-        });
-        (Marker(self.clock), self.waiting.keys().cloned().collect())
+        let may_wait = |guid: &String| {
+            processes.get(guid).is_some_and(|process| {
+                process.desired.is_some()
+                    && process.registrations.is_empty()
+                    && !process.is_starting()
+            })
+        };
+        self.waiting.retain(|guid, _| may_wait(guid));
+        self.left.retain(|guid, _| may_wait(guid));
+        let left = self.left.keys();
+        let left = left.filter(|guid| !self.waiting.contains_key(*guid));
+        let asked = self.waiting.keys().chain(left).cloned().collect();
+        (Marker(self.clock), asked)
     }
 
     /// Of the processes that were `asked` about at `marker` only these wait `still`; one that was wanted anew since then waits
@@ -283,9 +317,18 @@ impl Table {
         (marker, asked): &(Marker, Vec<String>),
         still: &HashSet<String>,
     ) -> Vec<Vec<String>> {
-        for guid in asked.iter().filter(|guid| !still.contains(*guid)) {
-            if self.waiting.get(guid).is_some_and(|at| *at <= marker.0) {
-                self.waiting.remove(guid);
+        let is_meant = |at: Option<&u64>| at.is_some_and(|at| *at <= marker.0);
+        for guid in asked {
+            let left = is_meant(self.left.get(guid));
+            if left {
+                self.left.remove(guid);
+            }
+            if !still.contains(guid) {
+                if is_meant(self.waiting.get(guid)) {
+                    self.waiting.remove(guid);
+                }
+            } else if left {
+                self.waiting.entry(guid.clone()).or_insert(marker.0);
             }
         }
         let waits = |guid: &&String| self.waiting.contains_key(*guid);
@@ -303,7 +346,27 @@ impl Table {
             .flat_map(|process| process.registrations.values())
     }
 
-    fn set_desired(&mut self, desired: Desired) {
+    /// Whether the changes took out the last of a process's registrations here, though instances of it are still wanted.
+    fn is_left(&mut self, guid: &str, changes: &Changes) -> bool {
+        let wants = |process: &Process| {
+            let desired = process.desired.as_ref();
+            process.registrations.is_empty() && desired.is_some_and(|d| d.value.instances > 0)
+        };
+        let left = !changes.unregister.is_empty() && self.processes.get(guid).is_some_and(wants);
+        if left {
+            self.left.insert(guid.to_owned(), self.clock);
+        }
+        left
+    }
+
+    fn set_desired(&mut self, mut desired: Desired) {
+        let components = &self.components;
+        let left_out = desired.routes.extract_if(.., |route| {
+            components.cover(RouteKey::new(&route.uri).host())
+        });
+        let guid = &desired.process_guid;
+        let left_out = left_out.map(|route| (guid.clone(), route.uri.clone()));
+        self.left_out.extend(left_out);
         let (at, process) = (
             self.clock,
             self.processes

@@ -584,6 +584,69 @@ fn instances_wait_for_a_cell_until_one_has_taken_them() {
 }
 
 #[test]
+fn a_process_whose_last_instance_leaves_may_wait_for_its_next_one() {
+    let mut table = Table::default();
+    table.apply(Event::DesiredSet(desired(
+        "p",
+        1,
+        vec![route("a.x", 8080)],
+        1,
+    )));
+    table.apply(Event::ActualSet(actual("p", 0, 1)));
+    let removed = |table: &mut Table, version| {
+        table.apply(Event::ActualRemoved {
+            key: actual("p", 0, version).key(),
+            tag: tag("a", version),
+        })
+    };
+    let changes = removed(&mut table, 2);
+    assert!(
+        changes.wanted && changes.unregister.len() == 1,
+        "{changes:?}"
+    );
+    let asked = table.waiting();
+    assert_eq!(asked.1, ["p"]);
+    let still: HashSet<String> = ["p".to_owned()].into();
+    assert_eq!(table.still_waiting(&asked, &still), [["a.x"]]);
+    assert_eq!(table.waiting().1, ["p"], "until the BBS says otherwise");
+    // It is back, and leaves for good: nobody wants it any more.
+    table.apply(Event::ActualSet(actual("p", 0, 3)));
+    assert!(table.waiting().1.is_empty());
+    table.apply(Event::DesiredRemoved {
+        process_guid: "p".into(),
+        tag: tag("d", 2),
+    });
+    assert!(!removed(&mut table, 4).wanted);
+    assert!(table.waiting().1.is_empty());
+}
+
+#[test]
+fn no_route_to_a_components_host_is_emitted() {
+    let components = crate::registry::ComponentHosts::new(["uaa.x", "*.uaa.x"]);
+    let mut table = Table::sparing(components);
+    let uris = ["UAA.x", "uaa.x/oauth", "a.uaa.x", "*.uaa.x", "b.x"];
+    let routes = uris.map(|uri| route(uri, 8080)).to_vec();
+    table.apply(Event::DesiredSet(desired("p", 2, routes, 1)));
+    let changes = table.apply(Event::ActualSet(actual("p", 0, 1)));
+    let registered: Vec<_> = changes
+        .register
+        .iter()
+        .map(|r| r.route.uri.clone())
+        .collect();
+    assert_eq!(registered, ["b.x"]);
+    assert_eq!(table.left_out().len(), 4);
+    assert!(table.left_out().is_empty());
+    // Nor announced as starting.
+    let mut starting = actual("p", 1, 1);
+    (starting.routable, starting.starting) = (false, true);
+    table.apply(Event::ActualRemoved {
+        key: actual("p", 0, 2).key(),
+        tag: tag("a", 2),
+    });
+    assert_eq!(table.apply(Event::ActualSet(starting)).starting, ["b.x"]);
+}
+
+#[test]
 fn an_instance_that_comes_while_a_snapshot_is_fetched_keeps_its_routes() {
     let routes = || vec![route("a.x", 8080)];
     let mut table = table(vec![Event::DesiredSet(desired("p", 1, routes(), 1))]);

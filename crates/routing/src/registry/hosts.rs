@@ -115,6 +115,12 @@ impl Hosts {
         host.lookup(path)
     }
 
+    /// All pools of one host, by context path.
+    pub(super) fn of_host(&self, hash: u64, wildcard: bool, name: &str) -> &[Arc<Pool>] {
+        let host = self.0.find(hash, |host| host.is(wildcard, name));
+        host.map_or(&[], Host::pools)
+    }
+
     pub(super) fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.0.iter().flat_map(Host::pools)
     }

@@ -90,6 +90,10 @@ impl List {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
     fn as_mut_slice(&mut self) -> &mut [Member] {
         match self {
             Self::Empty => &mut [],

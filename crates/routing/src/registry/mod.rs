@@ -10,11 +10,13 @@
 //! | Event | Effect on an endpoint | Effect on its pool |
 //! |---|---|---|
 //! | register | added, replaced (last writer wins), only refreshed, or too old to count | made if new |
-//! | unregister | removed | gone with its last endpoint: 404 |
+//! | unregister | removed | gone with its last endpoint: 404; or after a while in which its next one may come |
 //! | silence for its threshold | removed; TLS: after a threshold of its own, or never ([`Registry::prune`]) | gone with its last endpoint: 404 |
 //! | wrong certificate name | removed, even the last ([`Pool::fail`]) | stays empty: 503, until it registers again or the time is up |
 //! | other TLS or dial failure | removed, unless the last; else skipped for a while | never emptied |
 //! | instances are starting | | made empty if new: requests may wait ([`Registry::announce_start`]) |
+//!
+//! Whose endpoints a host takes at all is [`ownership`]'s.
 
 mod attempts;
 mod endpoint;
@@ -23,6 +25,7 @@ mod maglev;
 mod members;
 mod modification_tag;
 mod options;
+mod ownership;
 mod pick;
 mod pool;
 mod repeats;
@@ -35,6 +38,7 @@ pub use modification_tag::{ModificationTag, Version};
 pub use options::{
     Balancing, Caller, PolicyScope, PolicySource, RouteOptions, RoutePolicy, Within,
 };
+pub use ownership::ComponentHosts;
 pub use pick::{Instance, NoPick, Want};
 pub use pool::{Consequence, Failure, Place, Pool};
 pub use repeats::{Fingerprint, Repeats};
@@ -42,9 +46,10 @@ pub use uri::{RouteKey, request_host};
 
 use endpoint::KnownTags;
 use hosts::Hosts;
+use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// A power of two. Many, so that a shard that grows is small.
@@ -69,6 +74,11 @@ pub struct Settings {
     pub seed: u64,
     /// Of routes that do not say otherwise: round robin or least connection.
     pub balancing: Balancing,
+    /// The platform's own hosts: see [`ownership`]. `None`: no host is anybody's, as with gorouter.
+    pub components: Option<ComponentHosts>,
+    /// So long after a route's last endpoint was unregistered its next one is expected, and requests may wait for it. Zero:
+    /// the route is gone at once.
+    pub expect_successor: Duration,
 }
 
 impl Default for Settings {
@@ -81,6 +91,8 @@ impl Default for Settings {
             keep_balancing: false,
             seed: 0,
             balancing: Balancing::RoundRobin,
+            components: None,
+            expect_successor: Duration::ZERO,
         }
     }
 }
@@ -97,13 +109,19 @@ pub enum Registered {
     Refreshed,
     /// A newer version of the route was known already: nothing changed, not even its time stamp.
     Unmodified,
+    /// The host is a component's, and the endpoint is not.
+    Refused,
 }
 
 /// What an unregistration did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unregistered {
-    Removed { route_gone: bool },
+    Removed {
+        route_gone: bool,
+    },
     NotFound,
+    /// The endpoint is a component's, and the message is not.
+    Refused,
 }
 
 /// An endpoint that [`Registry::prune`] took out.
@@ -151,6 +169,10 @@ pub struct Registry {
     routes: AtomicUsize,
     /// Secret, so that nobody can make up a peer with another's number.
     peers: [RandomState; 2],
+    /// Held while a host's owner is looked for and an endpoint is put there.
+    ownership: Mutex<()>,
+    /// Routes whose last endpoint was unregistered, and when they are over if no other comes; oldest first.
+    leaving: Mutex<VecDeque<(u32, String)>>,
     updated_us: AtomicU64,
 }
 
@@ -168,6 +190,8 @@ impl Registry {
             known_tags: KnownTags::default(),
             routes: AtomicUsize::new(0),
             peers: [(); 2].map(|()| RandomState::new()),
+            ownership: Mutex::default(),
+            leaving: Mutex::default(),
             updated_us: AtomicU64::new(0),
         }
     }
@@ -210,15 +234,35 @@ impl Registry {
         now: Instant,
     ) -> (Registered, Option<Place>) {
         let key = RouteKey::new(uri);
+        if self.common.settings.components.is_none() {
+            return self.put_under(&key, endpoint, told, now);
+        }
+        let _one = self
+            .ownership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !endpoint.is_component() && self.is_of_component(&key) {
+            return (Registered::Refused, None);
+        }
+        self.put_under(&key, endpoint, told, now)
+    }
+
+    fn put_under(
+        &self,
+        key: &RouteKey,
+        endpoint: &mut Arc<Endpoint>,
+        told: Instant,
+        now: Instant,
+    ) -> (Registered, Option<Place>) {
         self.touch(now);
         // While the shard is locked, even for reading, nobody can drop the pool.
         let at = self.hash(key.is_wildcard(), key.host_name());
-        if let Some(pool) = self.read(at).pool(at, &key) {
+        if let Some(pool) = self.read(at).pool(at, key) {
             return pool.put(endpoint, told, now);
         }
-        let fresh = Arc::new(Pool::new(&key, self.common.clone()));
+        let fresh = Arc::new(Pool::new(key, self.common.clone()));
         let mut shard = self.write(at);
-        if let Some(pool) = shard.pool(at, &key) {
+        if let Some(pool) = shard.pool(at, key) {
             return pool.put(endpoint, told, now);
         }
         let put = fresh.put(endpoint, told, now);
@@ -227,9 +271,86 @@ impl Registry {
         put
     }
 
+    /// Whether the host of a uri is a component's: by the list, or because one is registered there.
+    fn is_of_component(&self, key: &RouteKey) -> bool {
+        let Some(components) = &self.common.settings.components else {
+            return false;
+        };
+        let has = |wildcard: bool, name: &str| {
+            let at = self.hash(wildcard, name);
+            let shard = self.read(at);
+            shard
+                .of_host(at, wildcard, name)
+                .iter()
+                .any(|pool| pool.has_component())
+        };
+        let (wildcard, name) = (key.is_wildcard(), key.host_name());
+        if components.cover(key.host()) || has(wildcard, name) {
+            return true;
+        }
+        let mut rest = name;
+        while let Some((_, tail)) = rest.split_once('.') {
+            if has(true, tail) {
+                return true;
+            }
+            rest = tail;
+        }
+        false
+    }
+
+    /// A component has registered itself under the uri: takes out what apps have at its host, at whatever path, and below
+    /// its wildcard. To be called after the component's [`put`](Self::put). Does nothing without
+    /// [`Settings::components`].
+    pub fn evict_apps(&self, uri: &str, now: Instant) -> Vec<Pruned> {
+        let mut evicted = Vec::new();
+        if self.common.settings.components.is_none() {
+            return evicted;
+        }
+        let key = RouteKey::new(uri);
+        let (wildcard, name) = (key.is_wildcard(), key.host_name());
+        let at = self.hash(wildcard, name);
+        let mut pools: Vec<Arc<Pool>> = self.read(at).of_host(at, wildcard, name).to_vec();
+        if wildcard {
+            let below = |pool: &Pool| {
+                let rest = pool.host().strip_suffix(name);
+                rest.is_some_and(|rest| rest.ends_with('.') && rest != "*.")
+            };
+            self.each(|pool| {
+                if below(pool) {
+                    pools.push(pool.clone());
+                }
+            });
+        }
+        for pool in pools {
+            let apps = pool.remove_apps(now);
+            let route_gone = !apps.is_empty() && self.forget_over(pool.uri(), now);
+            evicted.extend(apps.into_iter().map(|endpoint| Pruned {
+                uri: pool.uri().to_owned(),
+                endpoint,
+                route_gone,
+            }));
+        }
+        evicted
+    }
+
     /// Takes the endpoint at `host:port` out of a uri's pool, and the pool with its last endpoint.
     pub fn unregister(&self, uri: &str, address: &str, now: Instant) -> Unregistered {
         self.take_out(uri, address, None, now)
+    }
+
+    /// The same, as the sender of a message about `spec` may: a component's endpoint leaves by a component's word only.
+    pub fn unregister_as(&self, spec: &EndpointSpec, uri: &str, now: Instant) -> Unregistered {
+        let address = spec.address();
+        if self.common.settings.components.is_some() && !spec.is_component() {
+            let key = RouteKey::new(uri);
+            let at = self.hash(key.is_wildcard(), key.host_name());
+            let shard = self.read(at);
+            let known = shard.pool(at, &key).and_then(|pool| pool.at(&address));
+            if known.is_some_and(|endpoint| endpoint.is_component()) {
+                return Unregistered::Refused;
+            }
+        }
+        self.take_out(uri, &address, None, now)
     }
 
     /// The same, but only if what stands there came from a Routing API as well, and is not newer than `tag`.
@@ -257,25 +378,40 @@ impl Registry {
             None => return Unregistered::NotFound,
             Some(pool) => pool.remove(address, version, now),
         };
-        let route_gone = self.forget_if(&key, |pool| self.is_over(pool, true, now));
-        match (removed, route_gone) {
-            (None, _) => Unregistered::NotFound,
-            (Some(_), route_gone) => Unregistered::Removed { route_gone },
+        let route_gone = self.forget_if(&key, |pool| pool.is_over(now));
+        match removed {
+            None => Unregistered::NotFound,
+            Some(_) => {
+                if !route_gone && !self.common.settings.expect_successor.is_zero() {
+                    let until = now + self.common.settings.expect_successor;
+                    self.leaving()
+                        .push_back((self.common.tick(until), key.uri().to_owned()));
+                }
+                Unregistered::Removed { route_gone }
+            }
         }
     }
 
-    /// Instances of a route are on their way: until `until` its pool is there, though it is empty. Says nothing of a route
-    /// with endpoints.
-    pub fn announce_start(&self, uri: &str, until: Instant, now: Instant) {
+    /// Instances of a route are on their way: until `until` its pool is there, though it is empty, or becomes so. False: the
+    /// host is a component's, whose instances nobody announces.
+    pub fn announce_start(&self, uri: &str, until: Instant, now: Instant) -> bool {
         let key = RouteKey::new(uri);
+        if self.is_of_component(&key) {
+            return false;
+        }
+        self.announce_under(&key, until, now);
+        true
+    }
+
+    fn announce_under(&self, key: &RouteKey, until: Instant, now: Instant) {
         let at = self.hash(key.is_wildcard(), key.host_name());
-        if let Some(pool) = self.read(at).pool(at, &key) {
+        if let Some(pool) = self.read(at).pool(at, key) {
             return pool.announce_start(until, now);
         }
-        let fresh = Arc::new(Pool::new(&key, self.common.clone()));
+        let fresh = Arc::new(Pool::new(key, self.common.clone()));
         fresh.announce_start(until, now);
         let mut shard = self.write(at);
-        if let Some(pool) = shard.pool(at, &key) {
+        if let Some(pool) = shard.pool(at, key) {
             return pool.announce_start(until, now);
         }
         shard.insert(at, fresh, |pool| self.hash_of(pool));
@@ -301,9 +437,14 @@ impl Registry {
         if host.len() > LONGEST_HOST {
             return None;
         }
+        // While a component is away, nobody stands in for it.
+        let components = self.common.settings.components.as_ref();
+        let is_component = components.is_some_and(|components| components.cover(host));
         let mut rest = host;
         while let Some((_, tail)) = rest.split_once('.') {
-            if let Some(pool) = in_shard(true, tail) {
+            if let Some(pool) = in_shard(true, tail)
+                && (!is_component || pool.has_component())
+            {
                 return Some(pool);
             }
             rest = tail;
@@ -324,7 +465,7 @@ impl Registry {
             let stale = pool.remove_stale(now);
             let route_gone = pool.is_empty()
                 && self.forget_if(&RouteKey::new(pool.uri()), |found| {
-                    Arc::ptr_eq(found, &pool) && self.is_over(found, !stale.is_empty(), now)
+                    Arc::ptr_eq(found, &pool) && found.is_over(now)
                 });
             pruned.extend(stale.into_iter().map(|endpoint| Pruned {
                 uri: pool.uri().to_owned(),
@@ -335,9 +476,31 @@ impl Registry {
         pruned
     }
 
-    /// Whether an empty pool is to go. `left`: its last endpoint has left just now, not failed.
-    fn is_over(&self, pool: &Pool, left: bool, now: Instant) -> bool {
-        left && !self.common.settings.keep_unregistered || pool.is_over(now)
+    /// Forgets a route that is empty and over. False: it is not, or there is none.
+    pub fn forget_over(&self, uri: &str, now: Instant) -> bool {
+        self.forget_if(&RouteKey::new(uri), |pool| pool.is_over(now))
+    }
+
+    /// Forgets the routes whose last endpoint was unregistered and whose next one did not come, and returns them.
+    pub fn forget_left(&self, now: Instant) -> Vec<String> {
+        let mut forgotten = Vec::new();
+        loop {
+            let mut leaving = self.leaving();
+            let is_due = |(until, _): &(u32, String)| *until <= self.common.tick(now);
+            if !leaving.front().is_some_and(is_due) {
+                return forgotten;
+            }
+            let due = leaving.pop_front();
+            drop(leaving);
+            forgotten.extend(
+                due.map(|(_, uri)| uri)
+                    .filter(|uri| self.forget_over(uri, now)),
+            );
+        }
+    }
+
+    fn leaving(&self) -> std::sync::MutexGuard<'_, VecDeque<(u32, String)>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// While the bus is away nobody can refresh anything, so silence proves nothing.
@@ -441,6 +604,8 @@ fn shard(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
 }
 
+#[cfg(test)]
+mod ownership_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -98,7 +98,9 @@ pub(super) struct Members {
     version: u32,
     /// When it became empty; means nothing while it is not.
     emptied: u32,
-    /// Until when instances of the route are known to be on their way; over when one is here.
+    /// Its last endpoint was unregistered, pruned or evicted; it did not fail. Means nothing while it is not empty.
+    left: bool,
+    /// Until when instances of the route are known to be on their way, or are expected.
     starting_until: u32,
 }
 
@@ -228,6 +230,26 @@ impl Pool {
         self.read().terms.as_ref()?.policy.clone()
     }
 
+    /// Whether its last endpoint was unregistered, pruned or evicted.
+    pub fn has_left(&self) -> bool {
+        let members = self.read();
+        members.list.as_slice().is_empty() && members.left
+    }
+
+    /// Whether some endpoint is a component's own.
+    pub(super) fn has_component(&self) -> bool {
+        let members = self.read();
+        let list = members.list.as_slice();
+        list.iter().any(|member| member.endpoint.is_component())
+    }
+
+    /// The endpoint at this address.
+    pub(super) fn at(&self, address: &str) -> Option<Arc<Endpoint>> {
+        let members = self.read();
+        let at = members.find(address).ok()?;
+        Some(members.list.as_slice()[at].endpoint.clone())
+    }
+
     /// Whether some endpoint is the instance.
     pub fn has(&self, instance: Instance<'_>) -> bool {
         let members = self.read();
@@ -244,6 +266,14 @@ impl Pool {
     pub fn is_starting(&self, now: Instant) -> bool {
         let members = self.read();
         members.list.as_slice().is_empty() && self.common.tick(now) < members.starting_until
+    }
+
+    /// How long requests may still wait for its first endpoint; `None`: nobody is on the way.
+    pub fn starting_for(&self, now: Instant) -> Option<Duration> {
+        let members = self.read();
+        let left = members.starting_until.saturating_sub(self.common.tick(now));
+        (members.list.as_slice().is_empty() && left > 0)
+            .then(|| Duration::from_millis(u64::from(left) * 100))
     }
 
     /// Whether there is an endpoint left that this request did not try, that was heard of lately, and that did not fail.
@@ -274,6 +304,7 @@ impl Pool {
             return Consequence::Marked;
         }
         self.take_out(&mut members, at, now);
+        members.left = false;
         Consequence::Pruned
     }
 
@@ -320,7 +351,8 @@ impl Pool {
                 let new = Member::new(endpoint.clone(), told, tick);
                 members.list.insert(at, new);
                 self.common.endpoints.fetch_add(1, Ordering::Relaxed);
-                let new_route = members.version == 0;
+                let came_back = members.left && !self.common.settings.keep_unregistered;
+                let new_route = members.version == 0 || came_back && members.list.len() == 1;
                 members.starting_until = 0;
                 (Registered::Added { new_route }, at)
             }
@@ -339,12 +371,36 @@ impl Pool {
         now: Instant,
     ) -> Option<Arc<Endpoint>> {
         let mut members = self.write();
-        let at = members.find(address).ok()?;
+        let Ok(at) = members.find(address) else {
+            // It failed before, and now it is known to have gone.
+            members.left |= version.is_none();
+            return None;
+        };
         let known = members.list.as_slice()[at].endpoint.version();
         if version.is_some_and(|gone| !known.ends_with(gone)) {
             return None;
         }
-        Some(self.take_out(&mut members, at, now))
+        let removed = self.take_out(&mut members, at, now);
+        let expected = self.common.settings.expect_successor;
+        if members.list.as_slice().is_empty() && !expected.is_zero() {
+            let until = self.common.tick(now + expected);
+            members.starting_until = members.starting_until.max(until);
+        }
+        Some(removed)
+    }
+
+    /// Those that are no component's.
+    pub(super) fn remove_apps(&self, now: Instant) -> Vec<Arc<Endpoint>> {
+        let mut removed = Vec::new();
+        let mut members = self.write();
+        let is_app = |member: &Member| !member.endpoint.is_component();
+        while let Some(at) = members.list.as_slice().iter().position(is_app) {
+            removed.push(self.take_out(&mut members, at, now));
+        }
+        if !removed.is_empty() {
+            members.starting_until = 0;
+        }
+        removed
     }
 
     pub(super) fn remove_stale(&self, now: Instant) -> Vec<Arc<Endpoint>> {
@@ -373,6 +429,7 @@ impl Pool {
         members.list.settle_slot(&removed);
         members.changed(self.common.settings.keep_balancing);
         members.emptied = self.common.tick(now);
+        members.left = true;
         self.common.endpoints.fetch_sub(1, Ordering::Relaxed);
         removed
     }
@@ -386,9 +443,6 @@ impl Pool {
 
     pub(super) fn announce_start(&self, until: Instant, now: Instant) {
         let mut members = self.write();
-        if !members.list.as_slice().is_empty() {
-            return;
-        }
         if members.version == 0 && members.emptied == 0 {
             members.emptied = self.common.tick(now);
         }
@@ -399,7 +453,8 @@ impl Pool {
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let members = self.read();
         let tick = self.common.tick(now);
-        let longest = if members.version == 0 {
+        let forgets = members.left && !self.common.settings.keep_unregistered;
+        let longest = if members.version == 0 || forgets {
             Duration::ZERO
         } else {
             self.common.settings.empty_pool_timeout

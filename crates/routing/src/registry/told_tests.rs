@@ -321,7 +321,54 @@ fn a_starting_route_is_there_but_empty_for_a_while() {
     let gone = table
         .registry
         .unregister("a.test", "10.0.0.1:1", table.at(23));
-    assert_eq!(gone, Unregistered::Removed { route_gone: true });
+    assert_eq!(gone, Unregistered::Removed { route_gone: false });
+    assert!(
+        pool.is_starting(table.at(24)),
+        "its successor is on the way"
+    );
+    // Emitters repeat an unregistration; that does not end the wait either.
+    let again = table
+        .registry
+        .unregister("a.test", "10.0.0.1:1", table.at(25));
+    assert_eq!(again, Unregistered::NotFound);
+    assert!(table.registry.lookup("a.test", "/").is_some());
+    table.registry.prune(table.at(41));
+    assert!(table.registry.lookup("a.test", "/").is_none());
+}
+
+#[test]
+fn an_unregistered_route_waits_for_its_next_endpoint() {
+    let table = Table::with(Settings {
+        expect_successor: S(2),
+        ..Settings::default()
+    });
+    let unregister = |second| {
+        let (registry, at) = (&table.registry, table.at(second));
+        registry.unregister("a.test", "10.0.0.1:1", at)
+    };
+    table.put("a.test", spec(1, true, "app", "0"), 0);
+    assert_eq!(unregister(10), Unregistered::Removed { route_gone: false });
+    let pool = table.registry.lookup("a.test", "/").unwrap();
+    assert_eq!(pool.starting_for(table.at(11)), Some(S(1)));
+    assert!(table.registry.forget_left(table.at(11)).is_empty());
+    // The next one comes in time.
+    let registered = table.put("a.test", spec(1, true, "app", "0"), 11);
+    assert_eq!(registered, Registered::Added { new_route: true });
+    assert!(table.registry.forget_left(table.at(13)).is_empty());
+    // Nobody comes.
+    unregister(20);
+    assert_eq!(table.registry.forget_left(table.at(22)), ["a.test"]);
+    assert!(table.registry.lookup("a.test", "/").is_none());
+    assert_eq!(table.registry.routes(), 0);
+    // What failed is not expected back: it answers 503 as before, until it is known to have gone.
+    table.put("a.test", spec(1, true, "app", "0"), 30);
+    let pool = table.registry.lookup("a.test", "/").unwrap();
+    pool.fail(&pool.endpoints()[0], Failure::WrongName, table.at(31));
+    assert_eq!(pool.starting_for(table.at(31)), None);
+    table.registry.prune(table.at(32));
+    assert!(table.registry.lookup("a.test", "/").is_some());
+    unregister(33);
+    assert!(table.registry.lookup("a.test", "/").is_none());
 }
 
 #[test]

@@ -33,6 +33,11 @@ impl RouteKey {
         host.strip_prefix("*.").unwrap_or(host)
     }
 
+    /// With the `*.` of a wildcard.
+    pub fn host(&self) -> &str {
+        &self.uri[..self.host_len]
+    }
+
     /// Of the host with its `*.`.
     pub(super) fn host_len(&self) -> usize {
         self.host_len

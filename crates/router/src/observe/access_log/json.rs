@@ -21,7 +21,7 @@ pub(super) fn line(line: &Line<'_>, extra: &[(&'static str, String)]) -> Vec<u8>
     set("status", json!(line.status));
     set("bytes_received", json!(line.received));
     set("bytes_sent", json!(line.sent));
-    set("referer", field(Known::Referer));
+    set("referer", text(&line.referer()));
     set("user_agent", field(Known::UserAgent));
     set("client", text(line.client.as_bytes()));
     set("backend", text(line.backend.as_bytes()));

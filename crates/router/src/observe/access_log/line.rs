@@ -1,6 +1,6 @@
 //! The access log line, byte for byte as gorouter's (`accesslog/schema`): tools parse it.
 
-use super::LoggedHeader;
+use super::{LoggedHeader, credentials};
 use crate::clock::Timestamp;
 use http1::{Fields, Known, Version};
 use std::borrow::Cow;
@@ -21,6 +21,8 @@ pub(super) struct Line<'a> {
     pub(super) client: &'a str,
     pub(super) backend: &'a str,
     pub(super) with_forwarded_for: bool,
+    /// Queries of other URLs in the line lose their passwords and tokens, as that of `uri` has.
+    pub(super) hide_credentials: bool,
     pub(super) response_time: Duration,
     pub(super) gorouter_time: Duration,
     pub(super) app_id: &'a str,
@@ -35,6 +37,16 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
+    /// The page that the client came from.
+    pub(super) fn referer(&self) -> Cow<'_, [u8]> {
+        let value = self.fields.get(Known::Referer).unwrap_or_default();
+        if self.hide_credentials {
+            credentials::hidden_bytes(value)
+        } else {
+            value.into()
+        }
+    }
+
     /// Without a line end. Written piece by piece, as a formatter would cost more than the rest of a request's handling.
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         self.write(out, false);
@@ -75,7 +87,12 @@ impl Line<'_> {
             number(out, value, 1);
             out.push(b' ');
         }
-        quote(out, &field(Known::Referer));
+        let referer = self.referer();
+        if short {
+            quote(out, &cut(&referer, Known::Referer.name(), SMALL));
+        } else {
+            quote(out, &referer);
+        }
         out.push(b' ');
         quote(out, &field(Known::UserAgent));
         out.push(b' ');

@@ -3,6 +3,8 @@
 //! An [`Entry`] goes with its request, whatever becomes of it, and writes its line at the end. It keeps what the request's
 //! head does not say; everything else is read from the head when the line is written.
 
+mod credentials;
+mod file;
 mod json;
 mod line;
 mod syslog;
@@ -10,7 +12,7 @@ mod writer;
 
 use crate::backend::connect::Made;
 use crate::backend::peer;
-use crate::config::{LogField, RedactQuery, Settings};
+use crate::config::{Lasting, LogField, RedactQuery};
 use crate::front_tls::ClientTls;
 use crate::observe::envelopes::{self, Envelopes, Origin, Whole};
 use crate::observe::metrics::Finished;
@@ -46,8 +48,8 @@ impl LoggedHeader {
     }
 
     /// What the operator names, then what is on for tracing.
-    fn of(settings: &Settings) -> Vec<Self> {
-        let asked = settings.log_format.extra_headers.iter();
+    fn of(settings: &Lasting) -> Vec<Self> {
+        let asked = settings.logged_headers.iter();
         let mut names: Vec<&str> = asked.map(http::HeaderName::as_str).collect();
         let mut tracing = |on: bool, headers: &[Known]| {
             names.extend(headers.iter().filter(|_| on).map(|known| known.name()));
@@ -76,13 +78,14 @@ impl AccessLog {
         path: Option<&Path>,
         stream: Emitter,
         envelopes: Option<Arc<Envelopes>>,
-        settings: &Settings,
+        settings: &Lasting,
     ) -> Result<Self> {
         Ok(Self {
             headers: LoggedHeader::of(settings),
-            file: path.map(Writer::open).transpose()?,
+            file: path
+                .map(|path| Writer::open(path, settings.access_log_rotation))
+                .transpose()?,
             syslog: settings
-                .log_format
                 .syslog
                 .as_ref()
                 .map(|server| syslog::Sender::open(server, settings.compat_gorouter))
@@ -103,6 +106,13 @@ impl AccessLog {
     pub(crate) fn flush(&self) {
         if let Some(file) = &self.file {
             file.flush();
+        }
+    }
+
+    /// Opens the file again: somebody has renamed it.
+    pub(crate) fn reopen(&self) {
+        if let Some(file) = &self.file {
+            file.reopen();
         }
     }
 
@@ -342,6 +352,7 @@ impl Entry {
                 },
                 backend: endpoint.map_or("", Endpoint::address),
                 with_forwarded_for: !format.without_forwarded_for,
+                hide_credentials: format.redact_query == RedactQuery::Credentials,
                 response_time: total,
                 gorouter_time: ours,
                 app_id: endpoint.map_or("", peer::app_id),
@@ -377,7 +388,7 @@ impl Entry {
                 status: self.status,
                 sent: self.sent,
                 went_out: self.backend_started.is_some(),
-                trace: tracing_headers::ids(&request.fields, &shared.settings),
+                trace: tracing_headers::ids(&request.fields, &shared.lasting),
             });
         }
         // gorouter counts what was tried, also at a route service, which is nobody's component.
@@ -414,6 +425,9 @@ impl Entry {
 
 /// The uri as the log may tell it.
 fn redacted<'a>(uri: &'a str, method: &str, redact: RedactQuery) -> Cow<'a, str> {
+    if redact == RedactQuery::Credentials {
+        return credentials::hidden(uri);
+    }
     if redact == RedactQuery::None || method != "GET" {
         return uri.into();
     }
@@ -421,7 +435,7 @@ fn redacted<'a>(uri: &'a str, method: &str, redact: RedactQuery) -> Cow<'a, str>
         // There is nothing to hide.
         Some((_, "")) => uri.into(),
         Some((path, query)) => match redact {
-            RedactQuery::None => uri.into(),
+            RedactQuery::None | RedactQuery::Credentials => uri.into(),
             RedactQuery::All => path.into(),
             RedactQuery::Hash => {
                 let sum = digest(&SHA1_FOR_LEGACY_USE_ONLY, query.as_bytes());
@@ -446,6 +460,8 @@ mod tests {
         assert_eq!(of("GET", RedactQuery::None), "/a?b=c");
         assert_eq!(of("GET", RedactQuery::All), "/a");
         assert_eq!(of("POST", RedactQuery::All), "/a?b=c");
+        let hidden = redacted("/a?password=b", "POST", RedactQuery::Credentials);
+        assert_eq!(hidden, "/a?password=-");
         assert_eq!(redacted("/a?", "GET", RedactQuery::Hash), "/a?");
         assert_eq!(redacted("/a?", "GET", RedactQuery::All), "/a?");
         assert_eq!(

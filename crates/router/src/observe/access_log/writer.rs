@@ -1,9 +1,9 @@
-//! The access log file: lines are appended to a buffer in memory; a thread of its own writes them out, at the latest
-//! after [`GATHER`]. A disk that cannot keep up costs lines, which are counted, and never holds up a request.
+//! The access log's writer: lines are appended to a buffer in memory; a thread of its own writes them to the [`LogFile`],
+//! at the latest after [`GATHER`]. A disk that cannot keep up costs lines, which are counted, and never holds up a request.
 
+use super::file::LogFile;
+use crate::config::Rotation;
 use anyhow::{Context as _, Result};
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,8 +13,6 @@ use std::time::Duration;
 const CAPACITY: usize = 8 << 20;
 /// Lines of this long share one write: every wake-up of the writer may hold up a request on a busy core.
 const GATHER: Duration = Duration::from_millis(50);
-/// Written without a pause.
-const PIECE: usize = 64 << 10;
 /// So many bytes wait for no others.
 const PORTION: usize = 1 << 20;
 
@@ -32,22 +30,14 @@ struct Queue {
 struct State {
     lines: Vec<u8>,
     writing: bool,
+    /// The file is to be opened again before the next line is written.
+    reopen: bool,
     closed: bool,
 }
 
 impl Writer {
-    /// Appends, so that the file may be rotated by copy and truncate.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .with_context(|| {
-                format!(
-                    "open access log {}: check that its directory exists and is writable",
-                    path.display()
-                )
-            })?;
+    pub(super) fn open(path: &Path, rotation: Option<Rotation>) -> Result<Self> {
+        let file = LogFile::open(path, rotation)?;
         let queue = Arc::new(Queue::default());
         let reader = queue.clone();
         std::thread::Builder::new()
@@ -74,6 +64,12 @@ impl Writer {
         }
     }
 
+    /// Somebody has renamed the file. What waits is written to the old one or to the new one; nothing is lost.
+    pub(super) fn reopen(&self) {
+        self.0.lock().reopen = true;
+        self.0.changed.notify_all();
+    }
+
     pub(super) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
@@ -84,7 +80,7 @@ impl Writer {
             .0
             .changed
             .wait_timeout_while(self.0.lock(), Duration::from_secs(1), |state| {
-                state.writing || !state.lines.is_empty()
+                state.writing || state.reopen || !state.lines.is_empty()
             });
     }
 }
@@ -97,17 +93,31 @@ impl Drop for Writer {
 }
 
 impl Queue {
-    fn drain(&self, mut file: File) {
+    fn drain(&self, mut file: LogFile) {
         let mut lines = Vec::new();
+        // A disk that is full is logged once, not with every portion.
+        let mut failed = false;
         loop {
+            let nothing =
+                |state: &mut State| state.lines.is_empty() && !state.reopen && !state.closed;
             let mut state = self
                 .changed
-                .wait_while(self.lock(), |state| state.lines.is_empty() && !state.closed)
+                .wait_while(self.lock(), nothing)
                 .unwrap_or_else(PoisonError::into_inner);
+            if state.reopen {
+                // Under the lock: whoever waits for it finds the new file.
+                if let Err(error) = file.reopen() {
+                    tracing::error!(%error, "access-log-reopen-failed: the log goes on in the file before");
+                }
+                state.reopen = false;
+                self.changed.notify_all();
+                continue;
+            }
             if state.lines.is_empty() {
                 return;
             }
-            let more = |state: &mut State| state.lines.len() < PORTION && !state.closed;
+            let more =
+                |state: &mut State| state.lines.len() < PORTION && !state.closed && !state.reopen;
             (state, _) = self
                 .changed
                 .wait_timeout_while(state, GATHER, more)
@@ -115,14 +125,19 @@ impl Queue {
             std::mem::swap(&mut lines, &mut state.lines);
             state.writing = true;
             drop(state);
-            let written = lines.chunks(PIECE).try_for_each(|piece| {
-                file.write_all(piece)?;
-                // Requests that wait for this core go first.
-                std::thread::yield_now();
-                Ok::<_, std::io::Error>(())
-            });
-            if let Err(error) = written {
-                tracing::error!(%error, bytes = lines.len(), "access-log-write-failed");
+            match file.write(&lines) {
+                Ok(()) => {
+                    if std::mem::take(&mut failed) {
+                        tracing::info!("access-log-writes-again");
+                    }
+                }
+                Err(error) => {
+                    let lost = lines.iter().filter(|byte| **byte == b'\n').count();
+                    self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+                    if !std::mem::replace(&mut failed, true) {
+                        tracing::error!(%error, "access-log-write-failed: lines are lost, and counted, until there is room");
+                    }
+                }
             }
             lines.clear();
             self.lock().writing = false;
@@ -143,7 +158,7 @@ mod tests {
     fn lines_arrive_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let writer = Writer::open(&path).unwrap();
+        let writer = Writer::open(&path, None).unwrap();
         for n in 0..100 {
             writer.write(format!("line {n}").as_bytes());
         }
@@ -153,5 +168,39 @@ mod tests {
             text.lines().collect::<Vec<_>>(),
             (0..100).map(|n| format!("line {n}")).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn no_line_is_lost_when_the_file_is_moved_and_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("log"), folder.path().join("moved"));
+        let writer = Writer::open(&path, None).unwrap();
+        for n in 0..1000 {
+            writer.write(format!("{n}").as_bytes());
+            if n == 500 {
+                std::fs::rename(&path, &moved).unwrap();
+                writer.reopen();
+            }
+        }
+        writer.flush();
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        let (before, after) = (read(&moved), read(&path));
+        let all: Vec<_> = before
+            .lines()
+            .chain(after.lines())
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(all, (0..1000).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert!(after.lines().count() > 0);
+    }
+
+    #[test]
+    fn lines_that_no_disk_takes_are_counted() {
+        let writer = Writer::open(Path::new("/dev/full"), None).unwrap();
+        for _ in 0..10 {
+            writer.write(b"line");
+        }
+        writer.flush();
+        assert_eq!(writer.dropped(), 10);
     }
 }

@@ -9,7 +9,7 @@ pub(crate) mod numbers;
 pub(crate) use event::{Attempt, Origin, Whole};
 
 use crate::backend::peer;
-use crate::config::{Metron, Settings};
+use crate::config::{Lasting, Metron};
 use anyhow::{Context as _, Result};
 use clients::metron::Emitter;
 use routing::registry::Endpoint;
@@ -34,7 +34,7 @@ pub(crate) struct Envelopes {
 
 impl Envelopes {
     /// `None`: nothing is wanted.
-    pub(crate) fn open(settings: &Settings) -> Result<Option<Arc<Self>>> {
+    pub(crate) fn open(settings: &Lasting) -> Result<Option<Arc<Self>>> {
         let wanted = settings.metron.clone();
         if !wanted.is_wanted() {
             return Ok(None);

@@ -72,6 +72,10 @@ fn counters(out: &mut String, metrics: &Metrics) {
         ("routes_registered", &metrics.routes_registered),
         ("routes_unregistered", &metrics.routes_unregistered),
         ("routes_pruned", &metrics.routes_pruned),
+        (
+            "component_routes_refused",
+            &metrics.component_routes_refused,
+        ),
         ("token_fetch_errors", &metrics.token_fetch_errors),
         ("subscribe_events_errors", &metrics.subscribe_events_errors),
         ("rejected_requests", &metrics.rejected_requests),

@@ -1,0 +1,375 @@
+//! Answers that come before the request's body has gone: they reach the client, and the connection is nobody else's.
+
+use crate::backends::Backend;
+use crate::client::{raw, request};
+use crate::world::{PATIENCE, World, wait_for};
+use bytes::Bytes;
+use router::Settings;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// Far more than all buffers on the way hold.
+const UPLOAD: usize = 16 << 20;
+const REFUSAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 16\r\n\r\nFeature Disabled";
+
+/// What an impatient server does with a connection once its answer is out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    /// Closes it with the body unread, so that the kernel resets it.
+    Closes,
+    /// Reads no more, and keeps it open.
+    Stays,
+}
+
+/// A server that answers a request's head, and never reads a body. Counts connections and requests.
+struct Impatient {
+    addr: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Impatient {
+    async fn start(then: Then) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let task = tokio::spawn(async move {
+            let mut kept = tokio::task::JoinSet::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+                kept.spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        match stream.read_u8().await {
+                            Ok(byte) => head.push(byte),
+                            Err(_) => return,
+                        }
+                    }
+                    let _ = stream.write_all(REFUSAL).await;
+                    if then == Then::Stays {
+                        std::future::pending::<()>().await;
+                    }
+                });
+            }
+        });
+        Self {
+            addr,
+            connections,
+            task,
+        }
+    }
+}
+
+impl Drop for Impatient {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn tls(world: &World) -> impl AsyncRead + AsyncWrite + Unpin {
+    let mut config = kit::tls::client_config(&world.ca.issue(&["client"])).unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let stream = TcpStream::connect(world.https).await.unwrap();
+    let name = "app.apps.test".try_into().unwrap();
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .unwrap()
+}
+
+/// As simple clients do: everything is sent before the answer is read.
+async fn send_all_then_read(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    chunked: bool,
+) -> String {
+    let framing = if chunked {
+        "Transfer-Encoding: chunked".to_owned()
+    } else {
+        format!("Content-Length: {UPLOAD}")
+    };
+    let head = format!("POST /upload HTTP/1.1\r\nHost: app.apps.test\r\n{framing}\r\n\r\n");
+    let exchange = async {
+        stream
+            .write_all(head.as_bytes())
+            .await
+            .expect("the head is taken");
+        let piece = vec![b'u'; 64 << 10];
+        for _ in 0..UPLOAD / piece.len() {
+            if chunked {
+                stream
+                    .write_all(b"10000\r\n")
+                    .await
+                    .expect("a chunk is taken");
+            }
+            stream.write_all(&piece).await.expect("the body is taken");
+            if chunked {
+                stream.write_all(b"\r\n").await.expect("a chunk is taken");
+            }
+        }
+        if chunked {
+            stream
+                .write_all(b"0\r\n\r\n")
+                .await
+                .expect("the end is taken");
+        }
+        stream.flush().await.expect("the body is taken");
+        let mut answer = Vec::new();
+        let mut piece = [0; 4096];
+        while !answer.ends_with(b"Disabled") {
+            let read = stream.read(&mut piece).await.expect("an answer");
+            assert!(read > 0, "the end before the answer");
+            answer.extend_from_slice(&piece[..read]);
+        }
+        String::from_utf8(answer).unwrap()
+    };
+    timeout(PATIENCE, exchange)
+        .await
+        .expect("an answer in time")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_refusal_reaches_a_client_that_is_still_uploading() {
+    for then in [Then::Closes, Then::Stays] {
+        for chunked in [false, true] {
+            let world = World::new().await;
+            let backend = Impatient::start(then).await;
+            world
+                .register("app.apps.test", "app", 0, backend.addr)
+                .await;
+            let plain = TcpStream::connect(world.addr).await.unwrap();
+            let answer = send_all_then_read(plain, chunked).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 403 "),
+                "{then:?} {chunked}: {answer}"
+            );
+            assert!(
+                answer.contains("\r\nConnection: close\r\n"),
+                "the client learns that the connection ends: {answer}"
+            );
+            let answer = send_all_then_read(tls(&world).await, chunked).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 403 "),
+                "TLS {then:?} {chunked}: {answer}"
+            );
+        }
+    }
+}
+
+/// The router's own refusals, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_routers_own_refusal_reaches_a_client_that_is_still_uploading() {
+    let world = World::new().await;
+    for framing in [
+        format!("Content-Length: {UPLOAD}"),
+        format!("Content-Length: {UPLOAD}\r\nTransfer-Encoding: chunked"),
+    ] {
+        let mut stream = TcpStream::connect(world.addr).await.unwrap();
+        let head = format!("POST / HTTP/1.1\r\nHost: nobody.test\r\n{framing}\r\n\r\n");
+        let exchange = async {
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let piece = vec![b'u'; 64 << 10];
+            for _ in 0..UPLOAD / piece.len() {
+                stream.write_all(&piece).await.expect("the body is taken");
+            }
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.expect("an answer");
+            String::from_utf8(answer).unwrap()
+        };
+        let answer = timeout(PATIENCE, exchange).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 40"), "{framing}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_refusal_leaves_a_connection_of_http2_usable() {
+    let world = World::new().await;
+    let backend = Impatient::start(Then::Closes).await;
+    world
+        .register("app.apps.test", "app", 0, backend.addr)
+        .await;
+    let mut config = kit::tls::client_config(&world.ca.issue(&["client"])).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(world.https).await.unwrap();
+    let name = "app.apps.test".try_into().unwrap();
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    for _ in 0..3 {
+        let mut sender = sender.clone().ready().await.unwrap();
+        let request = http::Request::post("https://app.apps.test/upload")
+            .body(())
+            .unwrap();
+        let (answer, mut body) = sender.send_request(request, false).unwrap();
+        let upload = tokio::spawn(async move {
+            let mut left = UPLOAD;
+            while left > 0 {
+                body.reserve_capacity(left.min(64 << 10));
+                let Some(Ok(room)) = std::future::poll_fn(|cx| body.poll_capacity(cx)).await else {
+                    return;
+                };
+                let part = room.min(left);
+                if body
+                    .send_data(Bytes::from(vec![b'u'; part]), part == left)
+                    .is_err()
+                {
+                    return;
+                }
+                left -= part;
+            }
+        });
+        let answer = timeout(PATIENCE, answer).await.expect("an answer").unwrap();
+        assert_eq!(answer.status(), 403);
+        let mut body = answer.into_body();
+        let mut text = Vec::new();
+        while let Some(data) = timeout(PATIENCE, body.data()).await.expect("a body") {
+            let data = data.unwrap();
+            body.flow_control().release_capacity(data.len()).unwrap();
+            text.extend_from_slice(&data);
+        }
+        assert_eq!(text, b"Feature Disabled");
+        timeout(PATIENCE, upload)
+            .await
+            .expect("the upload ends")
+            .unwrap();
+    }
+}
+
+/// The next person's request never meets the close of a connection whose request was not read whole, whatever its size:
+/// some fit into the socket's buffer, and look as if they had been read.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_to_a_connection_that_an_early_answer_has_spoilt() {
+    let world = World::new().await;
+    let backend = Impatient::start(Then::Closes).await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    for round in 0..300 {
+        let size = [1, 900, 9_000, 70_000, 200_000][round % 5];
+        let reply = request(world.addr, "POST", "app.test", "/", &[], vec![b'x'; size]).await;
+        assert_eq!(
+            (reply.status, reply.text().as_str()),
+            (403, "Feature Disabled"),
+            "round {round}, {size} bytes: {}",
+            reply.router_error()
+        );
+    }
+}
+
+/// The same from many clients at once, against a real server that closes what it has not read.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_of_many_clients_is_lost() {
+    let world = Arc::new(World::new().await);
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..8 {
+        let addr = world.addr;
+        clients.spawn(async move {
+            for round in 0..60 {
+                let size = 200 + client * 7_000 + round * 100;
+                let early =
+                    request(addr, "POST", "app.test", "/early", &[], vec![b'x'; size]).await;
+                assert_eq!(early.status, 413, "{}", early.router_error());
+                let next = request(addr, "POST", "app.test", "/count", &[], "abc").await;
+                assert_eq!(
+                    (next.status, next.text().trim()),
+                    (200, "3"),
+                    "{}",
+                    next.router_error()
+                );
+            }
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+}
+
+/// What was read whole is reused as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_request_was_sent_whole_is_reused() {
+    let world = World::with(Settings {
+        workers: 1,
+        ..Settings::default()
+    })
+    .await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    for _ in 0..20 {
+        let reply = request(
+            world.addr,
+            "POST",
+            "app.test",
+            "/count",
+            &[],
+            "a small body",
+        )
+        .await;
+        assert_eq!(reply.status, 200);
+    }
+    let made = backend.connections.load(Ordering::Relaxed);
+    assert!(made <= 2, "one for each worker, not {made}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_refused_leave_to_send_a_body_learns_that_the_connection_ends() {
+    let world = World::new().await;
+    let backend = Impatient::start(Then::Stays).await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    let head =
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
+    let answer = raw(world.addr, head, "Disabled").await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    // The next one goes out by another connection.
+    let reply = request(world.addr, "POST", "app.test", "/", &[], "x").await;
+    assert_eq!(reply.status, 403);
+    assert_eq!(backend.connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_ends_is_not_waited_for_without_end() {
+    let world = World::new().await;
+    let mut stream = TcpStream::connect(world.addr).await.unwrap();
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: nobody.test\r\nContent-Length: {UPLOAD}\r\n\r\nsome");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 404 "));
+    // It says nothing more: the router closes its other half as well.
+    wait_for("the close", async || {
+        let mut probe = [0; 1];
+        stream.try_write(b"x").is_err() || matches!(stream.try_read(&mut probe), Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset)
+    })
+    .await;
+    // And a drain does not wait for anybody who lingers.
+    let mut stream = TcpStream::connect(world.addr).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    wait_for("the second request", async || {
+        world.log_lines(2).await.len() == 2
+    })
+    .await;
+    world.shutdown.cancel();
+    let ended = async {
+        while !world.running.is_finished() {
+            let _ = stream.write_all(b"x").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), ended)
+        .await
+        .expect("the router ends");
+}
