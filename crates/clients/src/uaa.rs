@@ -1,17 +1,28 @@
-//! Verifying access tokens with the UAA's public keys; fetching one's own ([`TokenFetcher`]).
+//! Verifying access tokens ([`TokenVerifier`]); fetching one's own ([`TokenFetcher`]).
 //!
-//! Verifying is called by every API that takes a bearer token. Keys come from `{uaa_url}/token_keys`, are kept, and fetched again
-//! when a token names an unknown key (at most once every [`REFETCH_PAUSE`]). Tokens are checked locally: a UAA that is
-//! down stops no request as long as its keys are known. Never accepts refresh tokens, and no algorithm but RS256.
+//! Every API that takes a bearer token calls the verifier. A token is accepted when all of this holds:
+//!
+//! | Check | Where the truth comes from |
+//! |---|---|
+//! | signature (RS256 only), not expired, no refresh token | `{url}/token_keys`, kept; fetched again when a token names an unknown key |
+//! | `iss` | the `issuer` of `{url}/.well-known/openid-configuration`, fetched together with the keys |
+//! | `aud` names this API | the API's own configuration ([`VerifierConfig::audiences`]) |
+//! | nobody has ended the token | `{url}/check_token`, at most a second ago ([`VerifierConfig::resource_server`]) |
+//!
+//! A UAA that is down stops no request as long as its keys are known: a token that the UAA has not refused yet then counts
+//! until it expires.
 
 mod client_token;
+mod standing;
 
 pub use client_token::{ClientCredentials, TokenFetcher};
+pub use standing::ResourceServer;
 
 use anyhow::{Context as _, Result};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::{Deserialize, Deserializer};
+use standing::Standing;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -35,6 +46,12 @@ pub struct Claims {
     pub origin: Option<String>,
     #[serde(default)]
     pub client_id: String,
+    /// Who issued the token.
+    #[serde(default)]
+    pub iss: String,
+    /// The APIs that the token is for.
+    #[serde(default, deserialize_with = "list_or_words")]
+    pub aud: Vec<String>,
     #[serde(default, deserialize_with = "list_or_words")]
     pub scope: Vec<String>,
     /// Unix seconds.
@@ -65,6 +82,17 @@ pub enum TokenError {
     Unreachable,
 }
 
+/// Whose tokens an API accepts.
+#[derive(Clone, Debug)]
+pub struct VerifierConfig {
+    /// The UAA: `http://127.0.0.1:8080`.
+    pub url: String,
+    /// A token is for this API when its `aud` names one of these.
+    pub audiences: &'static [&'static str],
+    /// Asks the UAA whether a token was ended before its time. `None`: a token counts until it expires.
+    pub resource_server: Option<ResourceServer>,
+}
+
 /// Cheap to clone; clones share the keys.
 #[derive(Clone)]
 pub struct TokenVerifier {
@@ -73,6 +101,8 @@ pub struct TokenVerifier {
 
 struct Shared {
     url: String,
+    audiences: &'static [&'static str],
+    standing: Option<Standing>,
     http: reqwest::Client,
     keys: Mutex<Keys>,
     /// Held while fetching, so that a burst of requests fetches once.
@@ -82,6 +112,7 @@ struct Shared {
 #[derive(Default)]
 struct Keys {
     by_kid: HashMap<String, DecodingKey>,
+    issuer: String,
     fetched: Option<Instant>,
     tried: Option<Instant>,
 }
@@ -95,8 +126,8 @@ impl std::fmt::Debug for TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// `uaa_url`: `http://127.0.0.1:8080`. Fetches nothing yet.
-    pub fn new(uaa_url: &str) -> Result<Self> {
+    /// Fetches nothing yet.
+    pub fn new(config: VerifierConfig) -> Result<Self> {
         kit::tls::install_crypto();
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -104,14 +135,24 @@ impl TokenVerifier {
             .timeout(Duration::from_secs(5))
             .build()
             .context("build HTTP client for the UAA")?;
-        let url = uaa_url.trim_end_matches('/').to_owned();
+        let url = config.url.trim_end_matches('/').to_owned();
         anyhow::ensure!(
             url.starts_with("http://") || url.starts_with("https://"),
-            "UAA URL {uaa_url:?}: want http://host:port or https://host:port"
+            "UAA URL {:?}: want http://host:port or https://host:port",
+            config.url
         );
+        anyhow::ensure!(
+            !config.audiences.is_empty(),
+            "a token verifier without audiences would refuse every token"
+        );
+        let standing = config
+            .resource_server
+            .map(|client| Standing::new(&url, client));
         Ok(Self {
             shared: Arc::new(Shared {
                 url,
+                audiences: config.audiences,
+                standing,
                 http,
                 keys: Mutex::default(),
                 fetching: tokio::sync::Mutex::new(()),
@@ -122,6 +163,17 @@ impl TokenVerifier {
     /// Checks an `Authorization` header's value (`bearer eyJ…`).
     pub async fn verify(&self, authorization_header: &str) -> Result<Claims, TokenError> {
         let token = bearer(authorization_header)?;
+        let claims = self.verify_locally(token).await?;
+        if let Some(standing) = &self.shared.standing
+            && standing.is_ended(&self.shared.http, token).await
+        {
+            return Err(TokenError::Invalid("the token was revoked".into()));
+        }
+        Ok(claims)
+    }
+
+    /// What the token itself and the UAA's public documents say.
+    async fn verify_locally(&self, token: &str) -> Result<Claims, TokenError> {
         let header = jsonwebtoken::decode_header(token)
             .map_err(|error| TokenError::Invalid(format!("not a JWT: {error}")))?;
         if header.alg != Algorithm::RS256 {
@@ -139,15 +191,36 @@ impl TokenVerifier {
         }
         let unknown =
             || TokenError::Invalid(format!("signed with unknown key {:?}", kid.unwrap_or("")));
-        match check(token, &key.ok_or_else(unknown)?) {
-            Err(Rejected::Signature) => {
-                // The key may have been replaced under the same name.
+        match self.check(token, &key.ok_or_else(unknown)?) {
+            // The key may have been replaced under the same name, or the UAA may have moved to another URL.
+            Err(Rejected::Signature | Rejected::Issuer(_)) => {
                 seen = Instant::now();
                 self.fetch(seen).await?;
-                check(token, &self.key(kid).ok_or_else(unknown)?).map_err(TokenError::from)
+                let key = self.key(kid).ok_or_else(unknown)?;
+                self.check(token, &key).map_err(TokenError::from)
             }
             checked => checked.map_err(TokenError::from),
         }
+    }
+
+    fn check(&self, token: &str, key: &DecodingKey) -> Result<Claims, Rejected> {
+        let claims = signed_claims(token, key)?;
+        if claims.iss != self.keys().issuer {
+            return Err(Rejected::Issuer(claims.iss));
+        }
+        let audiences = self.shared.audiences;
+        if !claims
+            .aud
+            .iter()
+            .any(|aud| audiences.contains(&aud.as_str()))
+        {
+            return Err(Rejected::Other(format!(
+                "the token is for {:?}, not for {}",
+                claims.aud,
+                audiences.join(" or ")
+            )));
+        }
+        Ok(claims)
     }
 
     fn key(&self, kid: Option<&str>) -> Option<DecodingKey> {
@@ -173,9 +246,10 @@ impl TokenVerifier {
         if due {
             self.keys().tried = Some(Instant::now());
             match self.download().await {
-                Ok(by_kid) => {
+                Ok((issuer, by_kid)) => {
                     *self.keys() = Keys {
                         by_kid,
+                        issuer,
                         fetched: Some(Instant::now()),
                         tried: None,
                     }
@@ -195,7 +269,11 @@ impl TokenVerifier {
         Ok(())
     }
 
-    async fn download(&self) -> Result<HashMap<String, DecodingKey>> {
+    async fn download(&self) -> Result<(String, HashMap<String, DecodingKey>)> {
+        #[derive(Deserialize)]
+        struct Discovery {
+            issuer: String,
+        }
         #[derive(Deserialize)]
         struct Answer {
             keys: Vec<Jwk>,
@@ -210,23 +288,39 @@ impl TokenVerifier {
             #[serde(default)]
             e: String,
         }
+        let discovery: Discovery = self
+            .get("/.well-known/openid-configuration")
+            .await?
+            .json()
+            .await
+            .context("read the UAA's OpenID configuration")?;
+        let answer: Answer = self
+            .get("/token_keys")
+            .await?
+            .json()
+            .await
+            .context("read token keys")?;
+        let rsa = answer.keys.into_iter().filter(|jwk| jwk.kty == "RSA");
+        let keys: Result<_> = rsa
+            .map(|jwk| {
+                Ok((
+                    jwk.kid,
+                    DecodingKey::from_rsa_components(&jwk.n, &jwk.e).context("use token key")?,
+                ))
+            })
+            .collect();
+        Ok((discovery.issuer, keys?))
+    }
+
+    async fn get(&self, path: &str) -> Result<reqwest::Response> {
         let response = self
             .shared
             .http
-            .get(format!("{}/token_keys", self.shared.url))
+            .get(format!("{}{path}", self.shared.url))
             .header("accept", "application/json")
             .send()
-            .await?
-            .error_for_status()?;
-        let answer: Answer = response.json().await.context("read token keys")?;
-        let rsa = answer.keys.into_iter().filter(|jwk| jwk.kty == "RSA");
-        rsa.map(|jwk| {
-            Ok((
-                jwk.kid,
-                DecodingKey::from_rsa_components(&jwk.n, &jwk.e).context("use token key")?,
-            ))
-        })
-        .collect()
+            .await?;
+        Ok(response.error_for_status()?)
     }
 
     fn keys(&self) -> std::sync::MutexGuard<'_, Keys> {
@@ -260,6 +354,8 @@ fn bearer(header: &str) -> Result<&str, TokenError> {
 
 enum Rejected {
     Signature,
+    /// The token names this issuer, and the UAA another.
+    Issuer(String),
     Expired,
     Other(String),
 }
@@ -268,13 +364,16 @@ impl From<Rejected> for TokenError {
     fn from(rejected: Rejected) -> Self {
         match rejected {
             Rejected::Signature => Self::Invalid("the signature does not match".into()),
+            Rejected::Issuer(issuer) => {
+                Self::Invalid(format!("issued by {issuer:?}, not by this UAA"))
+            }
             Rejected::Expired => Self::Expired,
             Rejected::Other(why) => Self::Invalid(why),
         }
     }
 }
 
-fn check(token: &str, key: &DecodingKey) -> Result<Claims, Rejected> {
+fn signed_claims(token: &str, key: &DecodingKey) -> Result<Claims, Rejected> {
     let mut validation = Validation::new(Algorithm::RS256);
     validation.leeway = 0;
     validation.validate_aud = false;
@@ -322,12 +421,21 @@ mod tests {
 
     #[tokio::test]
     async fn garbage_is_invalid_without_asking_the_uaa() {
-        let verifier = TokenVerifier::new("http://127.0.0.1:1").unwrap();
+        let at = |url: &str| {
+            TokenVerifier::new(VerifierConfig {
+                url: url.into(),
+                audiences: &["x"],
+                resource_server: None,
+            })
+        };
         assert!(matches!(
-            verifier.verify("bearer x.y.z").await,
+            at("http://127.0.0.1:1")
+                .unwrap()
+                .verify("bearer x.y.z")
+                .await,
             Err(TokenError::Invalid(_))
         ));
-        assert!(TokenVerifier::new("127.0.0.1:1").is_err());
+        assert!(at("127.0.0.1:1").is_err());
     }
 
     #[test]

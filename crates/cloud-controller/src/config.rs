@@ -28,7 +28,8 @@ pub struct Config {
     pub uaa_internal_url: String,
     /// Where instances' memory, cpu and disk use are read; without it they are 0.
     pub log_cache_internal_url: Option<String>,
-    /// With `scim.read`, to look up users by name; without it the caller's own token is used.
+    /// With `scim.read`, to look up users by name, and `uaa.resource`, to ask whether a token was revoked. Without it the
+    /// caller's own token is used for the first, and a token counts until it expires.
     pub uaa_client: Option<UaaClient>,
     pub app_ssh: Option<AppSsh>,
     pub system_domain: String,

@@ -12,7 +12,7 @@ use crate::names::PlatformNames;
 use crate::{api, cleanup, diego, internal, seed};
 use anyhow::{Context as _, Result};
 use clients::loggregator::{Emitter, Source, Stream};
-use clients::uaa::TokenVerifier;
+use clients::uaa::{ResourceServer, TokenVerifier, VerifierConfig};
 use kit::CancellationToken;
 use kit::reconcile::Nudge;
 use kit::tls::{ClientAuth, Identity};
@@ -154,7 +154,14 @@ impl CloudController {
                 names.clone(),
             ),
             blobs,
-            verifier: TokenVerifier::new(&config.uaa_internal_url)?,
+            verifier: TokenVerifier::new(VerifierConfig {
+                url: config.uaa_internal_url.clone(),
+                audiences: &["cloud_controller"],
+                resource_server: config.uaa_client.as_ref().map(|client| ResourceServer {
+                    client_id: client.id.clone(),
+                    secret: client.secret.clone(),
+                }),
+            })?,
             emitter: config.loggregator,
             http: reqwest::Client::builder()
                 .no_proxy()

@@ -2,7 +2,9 @@
 
 use crate::config::{self, Overrides};
 use crate::roles::Role;
-use crate::{demo, exec, registrar_command, router_command, routes, terminal, up};
+use crate::{
+    demo, exec, registrar_command, reset_password, router_command, routes, terminal, up,
+};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -81,6 +83,17 @@ enum Command {
         /// The cell's id; may be left out if there is one
         cell: Option<String>,
     },
+    /// Set a user's password without the old one (operator, on the machine); the foundation may run or not
+    #[command(after_help = "Examples:
+  cupola reset-password admin                 makes a password and prints it
+  cupola reset-password admin --stdin < file  takes the first line of the file")]
+    ResetPassword {
+        /// Read the new password from standard input
+        #[arg(long)]
+        stdin: bool,
+        /// The user's name
+        user: String,
+    },
     /// Boot a throw-away foundation, push the example app and show its route's way
     Demo,
     /// Run the router alone, in the place of a gorouter; SIGUSR1 drains it, SIGHUP reloads it, SIGUSR2 upgrades it
@@ -125,6 +138,7 @@ impl Command {
             | Self::Cfdot { .. }
             | Self::Routes
             | Self::Evacuate { .. }
+            | Self::ResetPassword { .. }
             | Self::Exec { .. } => true,
             Self::Cf { .. }
             | Self::Demo
@@ -276,6 +290,10 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Evacuate { cell } => exec::evacuate(&foundation(), cell.as_deref()).await,
+        Command::ResetPassword { stdin, user } => {
+            kit::logging::init("error");
+            reset_password::run(&foundation(), &user, stdin).await
+        }
         Command::Demo => {
             kit::logging::init("error");
             demo::run().await

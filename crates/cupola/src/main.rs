@@ -12,6 +12,7 @@ mod exec;
 mod message_bus;
 mod plan;
 mod registrar_command;
+mod reset_password;
 mod roles;
 mod router_command;
 mod routes;

@@ -22,12 +22,16 @@ mod store;
 pub use store::Limits;
 
 use anyhow::{Context as _, Result};
-use clients::uaa::TokenVerifier;
+use clients::uaa::{ResourceServer, TokenVerifier, VerifierConfig};
 use kit::CancellationToken;
 use kit::tls::{ClientAuth, Identity};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, UdpSocket};
+
+/// Resources whose scopes mean something here: operators' (`doppler.firehose`, `logs.admin`), and those with which Cloud
+/// Controller tells what a caller sees.
+const AUDIENCES: &[&str] = &["doppler", "logs", "cloud_controller"];
 
 /// Checked configuration.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct Config {
     pub dropsonde: Option<UdpSocket>,
     pub identity: Identity,
     pub uaa_url: String,
+    /// Asks the UAA whether a token was revoked. `None`: a token counts until it expires.
+    pub uaa_client: Option<ResourceServer>,
     /// Cloud Controller's API: `http://127.0.0.1:9022`. Asked whether a caller may see an app.
     pub cc_url: String,
     pub limits: Limits,
@@ -54,7 +60,12 @@ pub struct LogCache {
 
 impl LogCache {
     pub fn build(config: Config) -> Result<Self> {
-        let access = access::Access::new(TokenVerifier::new(&config.uaa_url)?, &config.cc_url)?;
+        let verifier = TokenVerifier::new(VerifierConfig {
+            url: config.uaa_url.clone(),
+            audiences: AUDIENCES,
+            resource_server: config.uaa_client.clone(),
+        })?;
+        let access = access::Access::new(verifier, &config.cc_url)?;
         Ok(Self { config, access })
     }
 

@@ -2,7 +2,11 @@
 
 mod about;
 mod authorize;
+mod body;
+mod clients;
 mod grants;
+mod page;
+mod query;
 mod tokens;
 mod users;
 
@@ -11,7 +15,7 @@ use crate::error::{self, Answer};
 use crate::password;
 use crate::signing::{Invalid, SigningKey};
 use crate::throttle::Throttle;
-use crate::token::Validity;
+use crate::token::{self, Validity};
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -25,7 +29,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 
 /// Longer passwords are refused: hashing time must not be in the hands of a stranger.
-const MAX_PASSWORD: usize = 255;
+pub(crate) const MAX_PASSWORD: usize = 255;
 const MAX_BODY: usize = 256 << 10;
 
 pub(crate) type Params = HashMap<String, String>;
@@ -79,9 +83,27 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         )
         .route("/oauth/token", post(grants::token))
         .route("/oauth/token/revoke/{jti}", delete(tokens::revoke))
-        .route("/oauth/token/revoke/user/{id}", get(tokens::revoke_user))
+        .route(
+            "/oauth/token/revoke/user/{id}",
+            get(tokens::revoke_user).delete(tokens::revoke_user),
+        )
+        .route(
+            "/oauth/token/revoke/client/{client}",
+            get(tokens::revoke_client).delete(tokens::revoke_client),
+        )
+        .route(
+            "/oauth/token/revoke/user/{id}/client/{client}",
+            get(tokens::revoke_pair).delete(tokens::revoke_pair),
+        )
         .route("/oauth/authorize", get(authorize::authorize))
-        .route("/oauth/clients/{id}", get(about::client))
+        .route("/oauth/clients", get(clients::list).post(clients::create))
+        .route(
+            "/oauth/clients/{id}",
+            get(clients::show)
+                .put(clients::update)
+                .delete(clients::delete),
+        )
+        .route("/oauth/clients/{id}/secret", put(clients::change_secret))
         .route("/check_token", post(tokens::check_token))
         .route("/introspect", post(tokens::introspect))
         .route("/userinfo", get(users::userinfo))
@@ -93,6 +115,8 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         )
         .route("/Users/{id}/password", put(users::change_password))
         .fallback(|| async { error::not_found("not_found", "There is nothing at this path") })
+        .method_not_allowed_fallback(|| async { error::method_not_allowed() })
+        .layer(axum::middleware::from_fn(query::refuse_credentials))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(state)
 }
@@ -122,14 +146,57 @@ impl Caller {
     pub(crate) fn text(&self, claim: &str) -> &str {
         self.claims.get(claim).and_then(Value::as_str).unwrap_or("")
     }
-    pub(crate) fn number(&self, claim: &str) -> Option<i64> {
-        self.claims.get(claim).and_then(Value::as_i64)
+    /// The caller's scopes.
+    pub(crate) fn scopes(&self) -> Vec<&str> {
+        let scopes = self.claims.get("scope").and_then(Value::as_array);
+        let scopes = scopes.map_or(&[][..], Vec::as_slice);
+        scopes.iter().filter_map(Value::as_str).collect()
+    }
+}
+
+/// Resources that are ours: a token for none of them is for other APIs.
+const AUDIENCES: &[&str] = &["uaa", "scim", "clients", "password", "tokens", "openid"];
+
+/// What a valid token says, and whose it is.
+pub(crate) struct Valid {
+    pub(crate) claims: Map<String, Value>,
+    pub(crate) client: StoredClient,
+    /// `None`: a client's own token.
+    pub(crate) user: Option<User>,
+}
+
+/// What a token is good for, as its `jti` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Access,
+    Refresh,
+}
+
+impl Kind {
+    fn of(jti: &str) -> Self {
+        if jti.ends_with("-r") {
+            Self::Refresh
+        } else {
+            Self::Access
+        }
     }
 }
 
 impl State {
-    /// Who asks, by the bearer token in `headers`.
+    /// Who asks, by the bearer token in `headers`, which must be for this API.
     pub(crate) async fn caller(&self, headers: &HeaderMap) -> Answer<Caller> {
+        let caller = self.bearer(headers).await?;
+        let audience = caller.claims.get("aud").and_then(Value::as_array);
+        let ours = |aud: &Value| aud.as_str().is_some_and(|aud| AUDIENCES.contains(&aud));
+        if audience.is_some_and(|audience| audience.iter().any(ours)) {
+            Ok(caller)
+        } else {
+            Err(error::wrong_audience())
+        }
+    }
+
+    /// The same, also with a token for other APIs: its bearer may end it here.
+    pub(crate) async fn bearer(&self, headers: &HeaderMap) -> Answer<Caller> {
         let value = headers
             .get(header::AUTHORIZATION)
             .and_then(|v| v.to_str().ok())
@@ -146,19 +213,59 @@ impl State {
         Ok(Caller { claims })
     }
 
-    /// The claims of an access token that is ours, not expired and not revoked.
+    /// The claims of a valid access token.
     pub(crate) async fn access_claims(&self, token: &str) -> Answer<Map<String, Value>> {
+        Ok(self.valid(token, Kind::Access).await?.claims)
+    }
+
+    /// A token that was issued here, that has not expired, and that nobody has ended since.
+    pub(crate) async fn valid(&self, token: &str, kind: Kind) -> Answer<Valid> {
+        const REFUSED: &str = "The token expired, was revoked, or the token ID is incorrect";
         let claims = self.key.verify(token).map_err(|invalid| match invalid {
-            Invalid::Expired => error::invalid_token("The token expired, was revoked, or the token ID is incorrect: it has expired"),
-            Invalid::Malformed => error::invalid_token("The token expired, was revoked, or the token ID is incorrect: it was not signed here"),
+            Invalid::Expired => error::invalid_token(format!("{REFUSED}: it has expired")),
+            Invalid::Malformed => {
+                error::invalid_token(format!("{REFUSED}: it was not signed here"))
+            }
         })?;
-        let jti = claims.get("jti").and_then(Value::as_str).unwrap_or("");
-        if jti.ends_with("-r") || self.db.is_revoked(jti).await? {
-            return Err(error::invalid_token(
-                "The token expired, was revoked, or the token ID is incorrect",
-            ));
+        let refused = || error::invalid_token(REFUSED);
+        let claim = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or("");
+        let jti = claim("jti");
+        if claim("iss") != self.urls.issuer() || Kind::of(jti) != kind {
+            return Err(refused());
         }
-        Ok(claims)
+        if self.db.is_revoked(jti, claim("session")).await? {
+            return Err(refused());
+        }
+        let client = self.db.client(claim("client_id")).await?;
+        let client = client.ok_or_else(refused)?;
+        let user = match claims.get("user_id").and_then(Value::as_str) {
+            None => None,
+            Some(id) => {
+                let user = self.db.user(id).await?.filter(|user| user.active);
+                Some(user.ok_or_else(refused)?)
+            }
+        };
+        if self.signature(&client, user.as_ref()).await? != claim("rev_sig") {
+            return Err(refused());
+        }
+        Ok(Valid {
+            client,
+            user,
+            claims,
+        })
+    }
+
+    /// See [`token::signature`].
+    pub(crate) async fn signature(
+        &self,
+        client: &StoredClient,
+        user: Option<&User>,
+    ) -> Answer<String> {
+        let epoch = match user {
+            Some(user) => self.db.epoch_of_pair(&user.id, &client.id).await?,
+            None => 0,
+        };
+        Ok(token::signature(client, user, epoch))
     }
 
     /// The client that asks: by HTTP Basic, else by `client_id` and `client_secret` in the body.
@@ -195,12 +302,18 @@ impl State {
         origin: &str,
         password: &str,
     ) -> Answer<User> {
-        let name = format!("{}\0{origin}", user_name.to_lowercase());
+        let user = self.db.user_by_name(user_name, origin).await?;
+        let user = user.filter(|user| user.active);
+        let hash = user.as_ref().and_then(|user| user.password_hash.clone());
+        // With the hash, so that a new password, set by somebody else, ends the lock.
+        let name = format!(
+            "{}\0{origin}\0{}",
+            user_name.to_lowercase(),
+            hash.as_deref().unwrap_or_default()
+        );
         if self.is_locked(&name) || password.len() > MAX_PASSWORD {
             return Err(error::account_locked());
         }
-        let user = self.db.user_by_name(user_name, origin).await?;
-        let hash = user.as_ref().and_then(|user| user.password_hash.clone());
         // As long for an unknown name as for a wrong password: time must not tell who exists.
         let permit = self.hashing.acquire().await.context("wait to hash")?;
         if self.is_locked(&name) {

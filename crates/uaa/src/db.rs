@@ -1,6 +1,9 @@
-//! Users and clients at rest, in SQLite. All SQL of this component stands here.
+//! Users and clients at rest, in SQLite. All SQL of this component stands here and in [`clients`].
 
-use crate::{Client, password};
+mod clients;
+
+pub(crate) use clients::{ClientTaken, StoredClient};
+
 use anyhow::{Context as _, Result};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row as _, Sqlite, Transaction};
@@ -19,6 +22,17 @@ const SCHEMA: &[&str] = &[
         id TEXT PRIMARY KEY, secret_hash TEXT NOT NULL, scopes TEXT NOT NULL, authorities TEXT NOT NULL,
         grant_types TEXT NOT NULL, redirect_uri TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS revoked_tokens (jti TEXT PRIMARY KEY, expires_at INTEGER NOT NULL)",
+    "ALTER TABLE users ADD COLUMN active INTEGER NOT NULL DEFAULT 1",
+    // Earlier versions knew no clients but those of the configuration.
+    "ALTER TABLE clients ADD COLUMN configured INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE clients ADD COLUMN name TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE clients ADD COLUMN access_validity INTEGER",
+    "ALTER TABLE clients ADD COLUMN refresh_validity INTEGER",
+    "ALTER TABLE clients ADD COLUMN tokens_epoch INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE clients ADD COLUMN updated_at INTEGER NOT NULL DEFAULT 0",
+    "CREATE TABLE IF NOT EXISTS token_epochs (
+        user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE, client_id TEXT NOT NULL, epoch INTEGER NOT NULL,
+        PRIMARY KEY (user_id, client_id))",
 ];
 
 #[derive(Clone, Debug)]
@@ -42,8 +56,10 @@ pub(crate) struct User {
     pub(crate) updated_at: i64,
     pub(crate) password_changed_at: i64,
     pub(crate) version: i64,
-    /// Counted up to end all refresh tokens.
+    /// Counted up to end all tokens of the user.
     pub(crate) tokens_epoch: i64,
+    /// Who is not active cannot log in, and has no valid token.
+    pub(crate) active: bool,
     pub(crate) groups: Vec<String>,
 }
 
@@ -63,25 +79,8 @@ pub(crate) struct NewUser {
     pub(crate) family_name: String,
     pub(crate) email: String,
     pub(crate) password_hash: Option<String>,
+    pub(crate) active: bool,
     pub(crate) groups: Vec<String>,
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct StoredClient {
-    pub(crate) id: String,
-    pub(crate) secret_hash: String,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) authorities: Vec<String>,
-    pub(crate) grant_types: Vec<String>,
-    pub(crate) redirect_uri: String,
-}
-
-impl std::fmt::Debug for StoredClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoredClient")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
 }
 
 /// A user name is taken.
@@ -94,61 +93,6 @@ impl Db {
         Ok(Self {
             pool: kit::db::open(path, SCHEMA).await?,
         })
-    }
-
-    /// Makes the table hold exactly `clients`. A secret that did not change keeps its hash, so that tokens stay valid.
-    pub(crate) async fn replace_clients(&self, clients: &[Client]) -> Result<()> {
-        let mut known: HashMap<_, _> = self
-            .clients()
-            .await?
-            .into_iter()
-            .map(|client| (client.id.clone(), client))
-            .collect();
-        let mut tx = self.pool.begin().await.context("begin")?;
-        for client in clients {
-            let kept = known
-                .remove(&client.id)
-                .map(|old| old.secret_hash)
-                .filter(|hash| password::matches(hash, &client.secret));
-            let hash = kept.unwrap_or_else(|| password::hash(&client.secret, password::CLIENT));
-            sqlx::query("INSERT OR REPLACE INTO clients (id, secret_hash, scopes, authorities, grant_types, redirect_uri) VALUES ($1, $2, $3, $4, $5, $6)")
-                .bind(&client.id)
-                .bind(hash)
-                .bind(client.scopes.join(" "))
-                .bind(client.authorities.join(" "))
-                .bind(client.grant_types.join(" "))
-                .bind(&client.redirect_uri)
-                .execute(&mut *tx)
-                .await
-                .with_context(|| format!("store client {:?}", client.id))?;
-        }
-        for id in known.keys() {
-            sqlx::query("DELETE FROM clients WHERE id = $1")
-                .bind(id)
-                .execute(&mut *tx)
-                .await
-                .context("delete client")?;
-        }
-        tx.commit().await.context("commit clients")
-    }
-
-    async fn clients(&self) -> Result<Vec<StoredClient>> {
-        Ok(sqlx::query("SELECT * FROM clients")
-            .fetch_all(&self.pool)
-            .await
-            .context("read clients")?
-            .iter()
-            .map(client)
-            .collect())
-    }
-
-    pub(crate) async fn client(&self, id: &str) -> Result<Option<StoredClient>> {
-        let row = sqlx::query("SELECT * FROM clients WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await
-            .context("read client")?;
-        Ok(row.as_ref().map(client))
     }
 
     /// Without regard to case.
@@ -215,8 +159,8 @@ impl Db {
         let (id, now) = (uuid::Uuid::new_v4().to_string(), now());
         let mut tx = self.pool.begin().await.context("begin")?;
         let inserted = sqlx::query(
-            "INSERT INTO users (id, user_name, name_key, origin, given_name, family_name, email, password_hash, created_at, updated_at, password_changed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $9)",
+            "INSERT INTO users (id, user_name, name_key, origin, given_name, family_name, email, password_hash, active, created_at, updated_at, password_changed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $10)",
         )
         .bind(&id)
         .bind(&new.user_name)
@@ -226,6 +170,7 @@ impl Db {
         .bind(&new.family_name)
         .bind(&new.email)
         .bind(&new.password_hash)
+        .bind(new.active)
         .bind(now)
         .execute(&mut *tx)
         .await;
@@ -259,14 +204,15 @@ impl Db {
         Ok(())
     }
 
-    /// Name, mail address; not the password.
+    /// Name, mail address, activity; not the password.
     pub(crate) async fn update_user(&self, user: &User) -> Result<()> {
-        let updated = sqlx::query("UPDATE users SET user_name = $1, name_key = $2, given_name = $3, family_name = $4, email = $5, updated_at = $6, version = version + 1 WHERE id = $7")
+        let updated = sqlx::query("UPDATE users SET user_name = $1, name_key = $2, given_name = $3, family_name = $4, email = $5, active = $6, updated_at = $7, version = version + 1 WHERE id = $8")
             .bind(&user.user_name)
             .bind(user.user_name.to_lowercase())
             .bind(&user.given_name)
             .bind(&user.family_name)
             .bind(&user.email)
+            .bind(user.active)
             .bind(now())
             .bind(&user.id)
             .execute(&self.pool)
@@ -288,14 +234,51 @@ impl Db {
         Ok(())
     }
 
-    /// Ends all refresh tokens of a user.
-    pub(crate) async fn end_tokens(&self, user_id: &str) -> Result<()> {
+    /// Ends all tokens of a user.
+    pub(crate) async fn end_tokens_of_user(&self, user_id: &str) -> Result<()> {
         sqlx::query("UPDATE users SET tokens_epoch = tokens_epoch + 1 WHERE id = $1")
             .bind(user_id)
             .execute(&self.pool)
             .await
-            .context("end tokens")?;
+            .context("end a user's tokens")?;
         Ok(())
+    }
+
+    /// Ends the tokens that a user got through one client.
+    pub(crate) async fn end_tokens_of_pair(&self, user_id: &str, client_id: &str) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO token_epochs (user_id, client_id, epoch) VALUES ($1, $2, 1)
+             ON CONFLICT (user_id, client_id) DO UPDATE SET epoch = epoch + 1",
+        )
+        .bind(user_id)
+        .bind(client_id)
+        .execute(&self.pool)
+        .await
+        .context("end a user's tokens of one client")?;
+        Ok(())
+    }
+
+    /// How often the tokens that a user got through a client were ended.
+    pub(crate) async fn epoch_of_pair(&self, user_id: &str, client_id: &str) -> Result<i64> {
+        let row =
+            sqlx::query("SELECT epoch FROM token_epochs WHERE user_id = $1 AND client_id = $2")
+                .bind(user_id)
+                .bind(client_id)
+                .fetch_optional(&self.pool)
+                .await
+                .context("read token epoch")?;
+        Ok(row.map_or(0, |row| row.get("epoch")))
+    }
+
+    /// Whether a user comes from there, or could.
+    pub(crate) async fn knows_origin(&self, origin: &str) -> Result<bool> {
+        Ok(origin == "uaa"
+            || sqlx::query("SELECT 1 FROM users WHERE origin = $1 LIMIT 1")
+                .bind(origin)
+                .fetch_optional(&self.pool)
+                .await
+                .context("read origins")?
+                .is_some())
     }
 
     pub(crate) async fn revoke(&self, jti: &str, expires_at: i64) -> Result<()> {
@@ -314,13 +297,17 @@ impl Db {
         tx.commit().await.context("commit revocation")
     }
 
-    pub(crate) async fn is_revoked(&self, jti: &str) -> Result<bool> {
-        Ok(sqlx::query("SELECT 1 FROM revoked_tokens WHERE jti = $1")
-            .bind(jti)
-            .fetch_optional(&self.pool)
-            .await
-            .context("read revoked tokens")?
-            .is_some())
+    /// Whether one of the two was revoked.
+    pub(crate) async fn is_revoked(&self, jti: &str, session: &str) -> Result<bool> {
+        Ok(
+            sqlx::query("SELECT 1 FROM revoked_tokens WHERE jti IN ($1, $2)")
+                .bind(jti)
+                .bind(session)
+                .fetch_optional(&self.pool)
+                .await
+                .context("read revoked tokens")?
+                .is_some(),
+        )
     }
 }
 
@@ -354,24 +341,8 @@ fn user(row: &SqliteRow) -> User {
         password_changed_at: row.get("password_changed_at"),
         version: row.get("version"),
         tokens_epoch: row.get("tokens_epoch"),
+        active: row.get("active"),
         groups: Vec::new(),
-    }
-}
-
-fn client(row: &SqliteRow) -> StoredClient {
-    let words = |column: &str| {
-        row.get::<String, _>(column)
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect()
-    };
-    StoredClient {
-        id: row.get("id"),
-        secret_hash: row.get("secret_hash"),
-        scopes: words("scopes"),
-        authorities: words("authorities"),
-        grant_types: words("grant_types"),
-        redirect_uri: row.get("redirect_uri"),
     }
 }
 

@@ -13,6 +13,13 @@ pub(crate) struct OAuthError {
     description: String,
 }
 
+impl OAuthError {
+    /// The token is to blame, not this server.
+    pub(crate) fn is_invalid_token(&self) -> bool {
+        self.error == "invalid_token"
+    }
+}
+
 pub(crate) type Answer<T = Response> = Result<T, OAuthError>;
 
 fn error(status: StatusCode, error: &'static str, description: impl Into<String>) -> OAuthError {
@@ -60,6 +67,47 @@ pub(crate) fn bad_request(kind: &'static str, description: impl Into<String>) ->
 pub(crate) fn not_found(kind: &'static str, description: impl Into<String>) -> OAuthError {
     error(StatusCode::NOT_FOUND, kind, description)
 }
+/// The token is good, but for other APIs.
+pub(crate) fn wrong_audience() -> OAuthError {
+    error(
+        StatusCode::FORBIDDEN,
+        "access_denied",
+        "Invalid token does not contain resource id (uaa)",
+    )
+}
+/// The request was understood, and its password is not acceptable.
+pub(crate) fn unprocessable_password(description: impl Into<String>) -> OAuthError {
+    error(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "invalid_password",
+        description,
+    )
+}
+/// The body is too large, is not of the wanted type, or cannot be read.
+pub(crate) fn unreadable(
+    kind: &'static str,
+    status: StatusCode,
+    description: String,
+) -> OAuthError {
+    error(status, kind, description)
+}
+pub(crate) fn forbidden(kind: &'static str, description: impl Into<String>) -> OAuthError {
+    error(StatusCode::FORBIDDEN, kind, description)
+}
+pub(crate) fn method_not_allowed() -> OAuthError {
+    error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "This path does not know that method",
+    )
+}
+pub(crate) fn client_exists(id: &str) -> OAuthError {
+    error(
+        StatusCode::CONFLICT,
+        "invalid_client",
+        format!("Client already exists: {id}"),
+    )
+}
 pub(crate) fn conflict(description: impl Into<String>) -> OAuthError {
     error(
         StatusCode::CONFLICT,
@@ -93,7 +141,8 @@ impl From<anyhow::Error> for OAuthError {
 
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
-        let scim = self.error.starts_with("scim_") || self.error == "invalid_scim_resource";
+        let scim = self.error.starts_with("scim_")
+            || matches!(self.error, "invalid_scim_resource" | "invalid_password");
         let mut body = json!({ "error": self.error, "error_description": self.description });
         if scim {
             body["message"] = json!(self.description);

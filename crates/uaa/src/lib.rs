@@ -1,9 +1,10 @@
 //! User Account and Authentication: users, clients and the tokens that every API of the foundation accepts.
 //!
 //! A subset of Cloud Foundry's UAA that its CLI, its Cloud Controller and OAuth libraries need: the grants `password`,
-//! `refresh_token`, `client_credentials` and `authorization_code` (one-time ssh codes), public keys, SCIM users.
+//! `refresh_token`, `client_credentials` and `authorization_code` (one-time ssh codes), public keys, SCIM users, clients.
 //! Called by the CLI (through the router), cloud-controller, log-cache and ssh-proxy. Access tokens are JWTs (RS256) that
-//! others check by themselves; this component never sees their requests. It never logs a password, secret or token.
+//! others check by themselves; they ask here only whether a token was ended before its time (`/check_token`). This
+//! component never logs a password, secret or token, and takes none from a URL.
 //!
 //! | Module | Owns |
 //! |---|---|
@@ -13,15 +14,19 @@
 //! | [`password`], [`throttle`] | hashes; how often one may guess (pure) |
 //! | [`scim`] | filter expressions and user documents (pure) |
 //! | [`db`] | users and clients at rest |
+//! | [`reset`] | a new password without the old one, for who has the machine |
 
 mod api;
 mod db;
 mod error;
 mod password;
+mod reset;
 mod scim;
 mod signing;
 mod throttle;
 mod token;
+
+pub use reset::{Reset, reset_password};
 
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
@@ -34,7 +39,9 @@ use tokio::net::TcpListener;
 /// What an administrator's tokens may do.
 const ADMIN_GROUPS: &[&str] = &[
     "cloud_controller.admin",
+    "clients.admin",
     "clients.read",
+    "clients.secret",
     "clients.write",
     "doppler.firehose",
     "logs.admin",
@@ -71,7 +78,8 @@ pub struct Config {
     pub admin_password: String,
     /// Set an existing administrator's password to `admin_password`. Otherwise that counts at first start only.
     pub reset_admin_password: bool,
-    /// Besides `cf` (empty secret), which is always there. The configuration is the truth: clients missing here are removed.
+    /// Besides `cf` (empty secret), which is always there. The API cannot change these, and removes none; clients that were
+    /// made over the API stay.
     pub clients: Vec<Client>,
     pub access_token_validity: Duration,
     pub refresh_token_validity: Duration,
@@ -180,7 +188,7 @@ impl Uaa {
         let clients: Vec<_> = std::iter::once(Client::cf())
             .chain(config.clients)
             .collect();
-        db.replace_clients(&clients).await?;
+        db.replace_configured_clients(&clients).await?;
         let state = Arc::new(api::State {
             db,
             key,
@@ -240,6 +248,7 @@ async fn seed_admin(state: &api::State, name: &str, password: &str, reset: bool)
                 family_name: String::new(),
                 email: name.to_owned(),
                 password_hash: Some(state.hash(password).await?),
+                active: true,
                 groups,
             };
             state

@@ -28,8 +28,25 @@ enum Operator {
 }
 
 impl Filter {
-    /// An error says what is wrong.
+    /// Of users. An error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        const ATTRIBUTES: &[&str] = &[
+            "id",
+            "username",
+            "origin",
+            "email",
+            "emails",
+            "emails.value",
+            "active",
+            "externalid",
+            "name.givenname",
+            "name.familyname",
+        ];
+        Self::parse_for(text, ATTRIBUTES)
+    }
+
+    /// `attributes`: those that may be compared, in lower case.
+    pub(crate) fn parse_for(text: &str, attributes: &[&str]) -> Result<Self, String> {
         let mut words = tokens(text)?.into_iter();
         let mut any = vec![Vec::new()];
         loop {
@@ -60,20 +77,7 @@ impl Filter {
                     .to_lowercase(),
             };
             let attribute = attribute.to_ascii_lowercase();
-            if ![
-                "id",
-                "username",
-                "origin",
-                "email",
-                "emails",
-                "emails.value",
-                "active",
-                "externalid",
-                "name.givenname",
-                "name.familyname",
-            ]
-            .contains(&attribute.as_str())
-            {
+            if !attributes.contains(&attribute.as_str()) {
                 return Err(format!("attribute {attribute:?} is not supported"));
             }
             if let Some(all) = any.last_mut() {
@@ -99,24 +103,33 @@ impl Filter {
     }
 
     pub(crate) fn matches(&self, user: &User) -> bool {
-        self.any
-            .iter()
-            .any(|all| all.iter().all(|comparison| comparison.holds(user)))
+        self.holds(|attribute| {
+            vec![match attribute {
+                "id" => user.id.clone(),
+                "username" => user.user_name.clone(),
+                "origin" => user.origin.clone(),
+                "active" => user.active.to_string(),
+                "externalid" => String::new(),
+                "name.givenname" => user.given_name.clone(),
+                "name.familyname" => user.family_name.clone(),
+                _ => user.email.clone(),
+            }]
+        })
+    }
+
+    /// Whether something with these values holds; one of an attribute's values is enough.
+    pub(crate) fn holds(&self, values: impl Fn(&str) -> Vec<String>) -> bool {
+        let holds = |comparison: &Comparison| {
+            let values = values(&comparison.attribute);
+            values.iter().any(|value| comparison.holds(value))
+        };
+        self.any.iter().any(|all| all.iter().all(holds))
     }
 }
 
 impl Comparison {
-    fn holds(&self, user: &User) -> bool {
-        let actual = match self.attribute.as_str() {
-            "id" => user.id.to_lowercase(),
-            "username" => user.user_name.to_lowercase(),
-            "origin" => user.origin.to_lowercase(),
-            "active" => "true".to_owned(),
-            "externalid" => String::new(),
-            "name.givenname" => user.given_name.to_lowercase(),
-            "name.familyname" => user.family_name.to_lowercase(),
-            _ => user.email.to_lowercase(),
-        };
+    fn holds(&self, actual: &str) -> bool {
+        let actual = actual.to_lowercase();
         match self.operator {
             Operator::Equal => actual == self.value,
             Operator::Contains => actual.contains(&self.value),
@@ -173,7 +186,7 @@ pub(crate) fn document(user: &User) -> Value {
         "emails": [{ "value": user.email, "primary": true }],
         "groups": user.groups.iter().map(|group| json!({ "value": group, "display": group, "type": "DIRECT" })).collect::<Vec<_>>(),
         "approvals": [],
-        "active": true,
+        "active": user.active,
         "verified": true,
         "origin": user.origin,
         "zoneId": "uaa",

@@ -11,6 +11,24 @@ pub(crate) struct Validity {
     pub(crate) refresh: Duration,
 }
 
+impl Validity {
+    /// No token lives longer.
+    pub(crate) fn longest(self) -> Duration {
+        self.access.max(self.refresh)
+    }
+
+    /// As a client asks for it, if it does.
+    pub(crate) fn of_client(self, client: &StoredClient) -> Self {
+        let own = |seconds: Option<u32>, all: Duration| {
+            seconds.map_or(all, |seconds| Duration::from_secs(seconds.into()))
+        };
+        Self {
+            access: own(client.access_validity, self.access),
+            refresh: own(client.refresh_validity, self.refresh),
+        }
+    }
+}
+
 /// What a grant asks a token for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant<'a> {
@@ -26,6 +44,10 @@ pub(crate) struct Grant<'a> {
     /// When the user typed the password: `now`, but for a refresh.
     pub(crate) authenticated_at: u64,
     pub(crate) jti: &'a str,
+    /// The `jti` of the login's first token: all that follow from it end together.
+    pub(crate) session: &'a str,
+    /// See [`signature`].
+    pub(crate) rev_sig: &'a str,
 }
 
 /// Scopes that a token of `granted` groups gets through a client that may carry `allowed`, when `requested` (empty:
@@ -61,7 +83,7 @@ pub(crate) fn access(grant: &Grant<'_>, validity: Duration) -> Map<String, Value
 /// A refresh token carries what it may give again; its `jti` ends with `-r`, so that no API takes it for an access token.
 pub(crate) fn refresh(grant: &Grant<'_>, validity: Duration) -> Map<String, Value> {
     let mut claims = base(grant, validity);
-    claims.insert("jti".into(), json!(format!("{}-r", grant.jti)));
+    claims.insert("jti".into(), json!(format!("{}-r", grant.session)));
     claims.insert("aud".into(), json!(audience(grant)));
     claims.insert("granted_scopes".into(), json!(grant.scope));
     claims
@@ -71,8 +93,8 @@ fn base(grant: &Grant<'_>, validity: Duration) -> Map<String, Value> {
     let client = &grant.client.id;
     let mut claims = json!({
         "jti": grant.jti, "client_id": client, "cid": client, "azp": client, "grant_type": grant.kind,
-        "rev_sig": signature(grant.client, grant.user), "iat": grant.now, "exp": grant.now + validity.as_secs(),
-        "iss": grant.issuer, "zid": "uaa", "revocable": false,
+        "rev_sig": grant.rev_sig, "iat": grant.now, "exp": grant.now + validity.as_secs(),
+        "iss": grant.issuer, "zid": "uaa", "revocable": false, "session": grant.session,
     });
     let extra = match grant.user {
         Some(user) => json!({
@@ -90,19 +112,23 @@ fn base(grant: &Grant<'_>, validity: Duration) -> Map<String, Value> {
     }
 }
 
-/// Changes with the user's password and the client's secret: older refresh tokens end then.
-pub(crate) fn signature(client: &StoredClient, user: Option<&User>) -> String {
-    let mut text = format!("{}\0{}\0", client.id, client.secret_hash);
+/// Changes with the user's password and the client's secret, and when the user's, the client's or the pair's tokens are
+/// ended: tokens with another signature are no longer valid. `pair_epoch` counts the last of these.
+pub(crate) fn signature(client: &StoredClient, user: Option<&User>, pair_epoch: i64) -> String {
+    let mut text = format!(
+        "{}\0{}\0{}\0",
+        client.id, client.secret_hash, client.tokens_epoch
+    );
     if let Some(user) = user {
         text.push_str(&format!(
-            "{}\0{}\0{}",
+            "{}\0{}\0{}\0{pair_epoch}",
             user.id,
             user.password_hash.as_deref().unwrap_or(""),
             user.tokens_epoch
         ));
     }
     hex::encode(
-        &aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref()[..4],
+        &aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref()[..8],
     )
 }
 
@@ -160,6 +186,8 @@ mod tests {
             now: 100,
             authenticated_at: 100,
             jti: "j",
+            session: "s",
+            rev_sig: "r",
         };
         let claims = access(&grant, Duration::from_secs(60));
         assert_eq!(
@@ -170,7 +198,7 @@ mod tests {
             (&claims["exp"], &claims["aud"]),
             (&json!(160), &json!(["cf", "cloud_controller", "openid"]))
         );
-        assert_eq!(refresh(&grant, Duration::from_secs(60))["jti"], "j-r");
+        assert_eq!(refresh(&grant, Duration::from_secs(60))["jti"], "s-r");
         let own = access(
             &Grant {
                 user: None,

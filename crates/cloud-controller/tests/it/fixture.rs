@@ -35,6 +35,8 @@ fn issuer() -> &'static Issuer {
     })
 }
 
+const ISSUER: &str = "http://uaa.test/oauth/token";
+
 /// A token of a user with these scopes.
 pub(crate) fn token(user: &str, scopes: &[&str], lifetime: i64) -> String {
     let now = std::time::SystemTime::now()
@@ -44,6 +46,7 @@ pub(crate) fn token(user: &str, scopes: &[&str], lifetime: i64) -> String {
     let claims = json!({
         "user_id": format!("{user}-guid"), "user_name": user, "origin": "uaa", "client_id": "cf", "cid": "cf", "scope": scopes,
         "exp": now + lifetime, "iat": now, "jti": format!("{user}-token"), "aud": ["cloud_controller"],
+        "iss": ISSUER,
     });
     sign(&claims)
 }
@@ -56,7 +59,7 @@ pub(crate) fn client_token(client: &str, scopes: &[&str]) -> String {
         .as_secs() as i64;
     sign(&json!({
         "client_id": client, "cid": client, "scope": scopes, "exp": now + 600, "iat": now,
-        "jti": format!("{client}-token"), "aud": ["cloud_controller"],
+        "jti": format!("{client}-token"), "aud": ["cloud_controller"], "iss": ISSUER,
     }))
 }
 
@@ -144,6 +147,10 @@ impl Foundation {
             .route(
                 "/token_keys",
                 axum::routing::get(async || axum::Json(issuer().keys.clone())),
+            )
+            .route(
+                "/.well-known/openid-configuration",
+                axum::routing::get(async || axum::Json(json!({ "issuer": ISSUER }))),
             )
             .route(
                 "/Users",

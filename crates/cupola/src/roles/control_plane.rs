@@ -4,8 +4,12 @@ use super::Setting;
 use crate::assets;
 use crate::supervisor::{Run, run};
 use anyhow::{Context as _, Result};
+use clients::uaa::ResourceServer;
 use std::time::Duration;
 use tokio::net::UdpSocket;
+
+/// Log-cache's client at the UAA: it may look into tokens.
+const LOG_CACHE: &str = "log_cache";
 
 pub(crate) async fn bbs(setting: Setting) -> Result<Run> {
     let ports = &setting.plan.ports;
@@ -44,11 +48,14 @@ pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
         admin_user: plan.admin_user.clone(),
         admin_password: setting.admin_password.to_string(),
         reset_admin_password: false,
-        clients: vec![uaa::Client::component(
-            "cloud_controller",
-            &plan.client_secret,
-            &["scim.read", "uaa.resource"],
-        )],
+        clients: vec![
+            uaa::Client::component(
+                "cloud_controller",
+                &plan.client_secret,
+                &["scim.read", "uaa.resource"],
+            ),
+            uaa::Client::component(LOG_CACHE, &plan.client_secret, &["uaa.resource"]),
+        ],
         access_token_validity: Duration::from_secs(10 * 60),
         refresh_token_validity: Duration::from_secs(30 * 24 * 3600),
     })
@@ -70,6 +77,10 @@ pub(crate) async fn log_cache(setting: Setting) -> Result<Run> {
         dropsonde,
         identity: setting.identity("log-cache")?,
         uaa_url: setting.http(ports.uaa),
+        uaa_client: Some(ResourceServer {
+            client_id: LOG_CACHE.into(),
+            secret: setting.plan.client_secret.clone(),
+        }),
         cc_url: setting.http(ports.cloud_controller),
         limits: log_cache::Limits::default(),
     })?;
@@ -100,7 +111,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         apps_domain: plan.domain.clone(),
         reserved_hosts: super::edge::COMPONENT_HOSTS
             .iter()
-            .chain(&["ssh", "doppler", "loggregator"])
+            .chain(super::edge::RESERVED_HOSTS)
             .map(ToString::to_string)
             .collect(),
         bbs_url: setting.https(ports.bbs),

@@ -13,6 +13,7 @@ pub(crate) const STORIES: &[Story] = &[
     story("tour_a_crash_tells_its_reason", crash),
     story("tour_usage_belongs_to_the_instance_that_runs", usage),
     story("tour_a_rolling_restart_answers_every_request", rolling),
+    story("tour_a_plain_restart_lets_requests_wait", restart),
     story("tour_events_tell_the_apps_life", events),
     story("tour_an_auditor_looks_but_does_not_touch", auditor),
     story("tour_a_sudden_end_loses_no_change", sudden_end),
@@ -130,16 +131,14 @@ fn usage(f: &mut Foundation) -> Result<()> {
     Ok(())
 }
 
-fn rolling(f: &mut Foundation) -> Result<()> {
-    let host = f.host("tour-one");
-    let before = f.instances(&f.guid("tour-one")?)?;
+/// Asks again and again while a cf command runs. The answers that were not 200, and how many requests there were.
+fn asked_during(f: &Foundation, host: &str, command: &[&str]) -> Result<(Vec<String>, u32)> {
     let (ended, requests) = (AtomicBool::new(false), AtomicU32::new(0));
     let bad = std::thread::scope(|scope| {
-        let f = &*f;
         let asking = scope.spawn(|| {
             let mut bad = Vec::new();
             while !ended.load(Ordering::Relaxed) {
-                match f.get(&host, "/") {
+                match f.get(host, "/") {
                     Ok(answer) if answer.status == 200 => {}
                     Ok(answer) => bad.push(answer.status.to_string()),
                     Err(error) => bad.push(format!("{error:#}")),
@@ -148,12 +147,19 @@ fn rolling(f: &mut Foundation) -> Result<()> {
             }
             bad
         });
-        let restarted = f.cf_ok(&["restart", "tour-one", "--strategy", "rolling"]);
+        let done = f.cf_ok(command);
         ended.store(true, Ordering::Relaxed);
         let bad = asking.join().unwrap_or_default();
-        restarted.map(|_| bad)
+        done.map(|_| bad)
     })?;
-    let requests = requests.into_inner();
+    Ok((bad, requests.into_inner()))
+}
+
+fn rolling(f: &mut Foundation) -> Result<()> {
+    let host = f.host("tour-one");
+    let before = f.instances(&f.guid("tour-one")?)?;
+    let command = ["restart", "tour-one", "--strategy", "rolling"];
+    let (bad, requests) = asked_during(f, &host, &command)?;
     ensure!(
         bad.is_empty() && requests > 5,
         "{} of {requests} requests failed: {bad:?}",
@@ -163,6 +169,20 @@ fn rolling(f: &mut Foundation) -> Result<()> {
     for old in before {
         let guid = old["instance_guid"].as_str().unwrap_or("?");
         ensure!(!after.contains(guid), "instance {guid} is still routed");
+    }
+    Ok(())
+}
+
+/// The route is known all the time, though for a while nobody serves it.
+fn restart(f: &mut Foundation) -> Result<()> {
+    let host = f.host("tour-one");
+    for command in ["restart", "restage"] {
+        let (bad, requests) = asked_during(f, &host, &[command, "tour-one"])?;
+        let unknown = bad.iter().filter(|answer| *answer == "404").count();
+        ensure!(
+            unknown == 0 && requests > 0,
+            "{command}: {unknown} of {requests} requests found no route: {bad:?}"
+        );
     }
     Ok(())
 }

@@ -132,6 +132,7 @@ impl Stage {
             dropsonde: Some(dropsonde),
             identity: self.identity.clone(),
             uaa_url: self.uaa_url.clone(),
+            uaa_client: None,
             cc_url: self.cc_url.clone(),
             limits: Limits::default(),
         };

@@ -15,7 +15,6 @@ const KEYS: &[&str] = &[
     "token_fetcher_retry_interval",
     "token_fetcher_expiration_buffer_time",
     "index",
-    "access_log",
     "extra_headers_to_log",
     "tracing",
     "pid_file",
@@ -54,6 +53,15 @@ const PARTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("prometheus", &["enabled", "port", "meters"]),
+    (
+        "access_log",
+        &[
+            "file",
+            "enable_streaming",
+            "rotate_megabytes",
+            "rotate_keep",
+        ],
+    ),
     (
         "logging",
         &[

@@ -307,6 +307,7 @@ const ELSEWHERE: &[&str] = &[
     "logging.level",
     "max_tls_version",
     "min_tls_version",
+    "nats_client_ping_interval",
     "only_trust_client_ca_certs",
     "pid_file",
     "port",

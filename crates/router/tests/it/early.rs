@@ -349,7 +349,8 @@ async fn a_client_that_never_ends_is_not_waited_for_without_end() {
         .unwrap()
         .unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 404 "));
-    // It says nothing more: the router closes its other half as well.
+    // It sends nothing more, and after two seconds the router closes its other half as well. Any byte would lengthen that.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     wait_for("the close", async || {
         let mut probe = [0; 1];
         stream.try_write(b"x").is_err() || matches!(stream.try_read(&mut probe), Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset)

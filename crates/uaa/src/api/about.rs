@@ -1,10 +1,8 @@
-//! What the server says about itself: prompts, keys, discovery; and about its clients.
+//! What the server says about itself: prompts, keys, discovery.
 
 use super::State;
-use crate::error::{self, Answer};
 use axum::Json;
-use axum::extract::{self, Path};
-use axum::http::HeaderMap;
+use axum::extract;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -48,27 +46,4 @@ pub(super) async fn openid_configuration(
         "id_token_signing_alg_values_supported": ["RS256"],
         "claims_supported": ["sub", "user_name", "user_id", "origin", "iss", "exp", "iat", "aud", "scope", "client_id", "jti", "email"],
     }))
-}
-
-pub(super) async fn client(
-    extract::State(state): extract::State<Arc<State>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Answer<Json<Value>> {
-    state
-        .caller(&headers)
-        .await?
-        .require(&["clients.read", "clients.admin", "uaa.admin"])?;
-    let client = state.db.client(&id).await?.ok_or_else(|| {
-        error::not_found("not_found", format!("No client with requested id: {id}"))
-    })?;
-    Ok(Json(json!({
-        "client_id": client.id,
-        "scope": client.scopes,
-        "authorities": client.authorities,
-        "authorized_grant_types": client.grant_types,
-        "redirect_uri": if client.redirect_uri.is_empty() { vec![] } else { vec![client.redirect_uri] },
-        "resource_ids": ["none"],
-        "autoapprove": [],
-    })))
 }

@@ -23,22 +23,20 @@ pub(crate) struct Codes {
 pub(crate) struct Code {
     pub(crate) client_id: String,
     pub(crate) user_id: String,
+    /// The tokens of user and client had this signature when the code was given out: whatever ends them ends the code.
+    pub(crate) rev_sig: String,
     until: Instant,
 }
 
 impl Codes {
-    fn give(&mut self, code: String, client_id: String, user_id: String, now: Instant) {
+    /// False: too many wait already.
+    fn give(&mut self, text: String, code: Code, now: Instant) -> bool {
         self.codes.retain(|_, code| now < code.until);
-        if self.codes.len() < MAX_CODES {
-            self.codes.insert(
-                code,
-                Code {
-                    client_id,
-                    user_id,
-                    until: now + VALID,
-                },
-            );
+        let room = self.codes.len() < MAX_CODES;
+        if room {
+            self.codes.insert(text, code);
         }
+        room
     }
 
     /// A code works once, also when the wrong client shows it.
@@ -54,12 +52,19 @@ pub(super) async fn authorize(
     Query(query): Query<Params>,
 ) -> Answer {
     let caller = state.caller(&headers).await?;
+    // The code gives all that the client may carry, so a token that was narrowed down must not get one.
+    caller.require(&["uaa.user"])?;
     let user_id = caller.user_id().ok_or_else(|| {
         error::bad_request(
             "access_denied",
             "A client's token gets no code: log in as a user",
         )
     })?;
+    let user = state
+        .db
+        .user(user_id)
+        .await?
+        .ok_or_else(|| error::invalid_token("The token's user does not exist any more"))?;
     if query.get("response_type").map(String::as_str) != Some("code") {
         return Err(error::bad_request(
             "unsupported_response_type",
@@ -83,13 +88,11 @@ pub(super) async fn authorize(
             format!("Client {id} does not use one-time codes"),
         ));
     }
-    if query
-        .get("redirect_uri")
-        .is_some_and(|uri| *uri != client.redirect_uri)
-    {
+    let asked = query.get("redirect_uri");
+    if asked.is_some_and(|uri| !client.redirect_uris.contains(uri)) {
         return Err(error::bad_request(
             "invalid_request",
-            "redirect_uri is not the one that the client is registered with",
+            "redirect_uri is none of those that the client is registered with",
         ));
     }
     let code: String = rand::rng()
@@ -97,20 +100,33 @@ pub(super) async fn authorize(
         .take(32)
         .map(char::from)
         .collect();
-    let target = if client.redirect_uri.is_empty() {
-        format!("{}/login", state.urls.external)
-    } else {
-        client.redirect_uri
-    };
-    let location = format!(
+    let target = asked
+        .or(client.redirect_uris.first())
+        .cloned()
+        .unwrap_or_else(|| format!("{}/login", state.urls.external));
+    let mut location = format!(
         "{target}{}code={code}",
         if target.contains('?') { '&' } else { '?' }
     );
-    state
-        .codes
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .give(code, client.id, user_id.to_owned(), Instant::now());
+    if let Some(asked) = query.get("state") {
+        location.push_str("&state=");
+        location.push_str(&query_encoded(asked));
+    }
+    let now = Instant::now();
+    let given = Code {
+        rev_sig: state.signature(&client, Some(&user)).await?,
+        client_id: client.id,
+        user_id: user.id,
+        until: now + VALID,
+    };
+    let mut codes = state.codes.lock().unwrap_or_else(PoisonError::into_inner);
+    if !codes.give(code, given, now) {
+        return Err(error::bad_request(
+            "temporarily_unavailable",
+            "Too many one-time codes wait to be used: try again in five minutes",
+        ));
+    }
+    drop(codes);
     Ok::<Response, _>(
         (
             StatusCode::FOUND,
@@ -123,6 +139,17 @@ pub(super) async fn authorize(
     )
 }
 
+/// Percent-encoded for a query, but for letters, digits and `-._~`.
+fn query_encoded(text: &str) -> String {
+    let encoded = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(encoded).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,8 +157,15 @@ mod tests {
     #[test]
     fn a_code_works_once_and_not_for_ever() {
         let (mut codes, now) = (Codes::default(), Instant::now());
-        codes.give("c".into(), "ssh-proxy".into(), "u".into(), now);
-        codes.give("d".into(), "ssh-proxy".into(), "u".into(), now);
+        for text in ["c", "d"] {
+            let code = Code {
+                client_id: "ssh-proxy".into(),
+                user_id: "u".into(),
+                rev_sig: "r".into(),
+                until: now + VALID,
+            };
+            assert!(codes.give(text.into(), code, now));
+        }
         assert!(codes.take("c", now).is_some() && codes.take("c", now).is_none());
         assert!(codes.take("d", now + VALID).is_none());
     }

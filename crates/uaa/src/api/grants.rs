@@ -1,26 +1,39 @@
 //! `POST /oauth/token`: one function per grant type.
 
-use super::{Params, State, now};
+use super::body::FormBody;
+use super::{Kind, Params, State, now, query};
 use crate::db::{StoredClient, User};
 use crate::error::{self, Answer};
 use crate::token::{self, Grant};
-use axum::extract::rejection::FormRejection;
-use axum::extract::{self, Query};
-use axum::http::{HeaderMap, header};
+use axum::Json;
+use axum::extract;
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::{Form, Json};
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+/// What may stand in the URL; the cf CLI sends `login_hint` there. Everything else belongs in the body.
+const IN_QUERY: &[&str] = &[
+    "client_id",
+    "grant_type",
+    "login_hint",
+    "response_type",
+    "scope",
+    "token_format",
+];
+
 pub(super) async fn token(
     extract::State(state): extract::State<Arc<State>>,
-    Query(query): Query<Params>,
+    uri: Uri,
+    extract::Query(query): extract::Query<Params>,
     headers: HeaderMap,
-    form: Result<Form<Params>, FormRejection>,
+    FormBody(mut form): FormBody,
 ) -> Answer {
-    let mut form = form.map(|Form(form)| form).unwrap_or_default();
-    form.extend(query);
+    query::check(&uri, |name| IN_QUERY.contains(&name))?;
+    for (name, value) in query {
+        form.entry(name).or_insert(value);
+    }
     let kind = form
         .get("grant_type")
         .ok_or_else(|| error::bad_request("invalid_request", "Missing grant type"))?;
@@ -61,6 +74,7 @@ pub(super) async fn token(
                     refresh: Refresh::None,
                 },
             )
+            .await
         }
     }
 }
@@ -72,14 +86,14 @@ async fn password(state: &State, client: &StoredClient, form: &Params) -> Answer
         })
     };
     let (user_name, password) = (want("username")?, want("password")?);
-    let hint: Option<Value> = form
-        .get("login_hint")
-        .and_then(|hint| serde_json::from_str(hint).ok());
-    let origin = hint
-        .as_ref()
-        .and_then(|hint| hint["origin"].as_str())
-        .unwrap_or("uaa");
-    let user = state.authenticate(user_name, origin, password).await?;
+    let origin = origin(form)?;
+    if !state.db.knows_origin(&origin).await? {
+        // The CLI recognises this text.
+        return Err(error::unauthorized(
+            "The origin provided in the login hint is invalid.",
+        ));
+    }
+    let user = state.authenticate(user_name, &origin, password).await?;
     let scope = allowed(&user.groups, &client.scopes, &requested(form))?;
     issue(
         state,
@@ -92,6 +106,22 @@ async fn password(state: &State, client: &StoredClient, form: &Params) -> Answer
             refresh: Refresh::New,
         },
     )
+    .await
+}
+
+/// Where the user comes from: `login_hint` is `{"origin": "…"}`.
+fn origin(form: &Params) -> Answer<String> {
+    let Some(text) = form.get("login_hint") else {
+        return Ok("uaa".into());
+    };
+    let hint: Option<Value> = serde_json::from_str(text).ok();
+    let origin = hint.as_ref().and_then(|hint| hint.get("origin")?.as_str());
+    origin.map(str::to_owned).ok_or_else(|| {
+        error::bad_request(
+            "invalid_request",
+            r#"Parameter login_hint must be a JSON object with an origin, such as {"origin":"uaa"}"#,
+        )
+    })
 }
 
 async fn code(state: &State, client: &StoredClient, form: &Params) -> Answer {
@@ -106,7 +136,11 @@ async fn code(state: &State, client: &StoredClient, form: &Params) -> Answer {
     if code.client_id != client.id {
         return Err(refused());
     }
-    let user = state.db.user(&code.user_id).await?.ok_or_else(refused)?;
+    let user = state.db.user(&code.user_id).await?;
+    let user = user.filter(|user| user.active).ok_or_else(refused)?;
+    if state.signature(client, Some(&user)).await? != code.rev_sig {
+        return Err(refused());
+    }
     let scope = allowed(&user.groups, &client.scopes, &requested(form))?;
     issue(
         state,
@@ -119,25 +153,23 @@ async fn code(state: &State, client: &StoredClient, form: &Params) -> Answer {
             refresh: Refresh::New,
         },
     )
+    .await
 }
 
 /// The same refresh token goes back: it ends when it ends.
 async fn refresh(state: &State, client: &StoredClient, form: &Params) -> Answer {
-    let refused =
-        || error::invalid_token("The token expired, was revoked, or the token ID is incorrect");
     let text = form
         .get("refresh_token")
         .ok_or_else(|| error::bad_request("invalid_request", "Missing parameter refresh_token"))?;
-    let claims = state.key.verify(text).map_err(|_| refused())?;
-    let claim = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or("");
-    let jti = claim("jti");
-    if !jti.ends_with("-r") || claim("client_id") != client.id || state.db.is_revoked(jti).await? {
-        return Err(refused());
-    }
-    let user = state.db.user(claim("user_id")).await?.ok_or_else(refused)?;
-    if token::signature(client, Some(&user)) != claim("rev_sig") {
-        return Err(refused());
-    }
+    let valid = state.valid(text, Kind::Refresh).await?;
+    let (claims, user) = match valid.user {
+        Some(user) if valid.client.id == client.id => (valid.claims, user),
+        _ => {
+            return Err(error::invalid_token(
+                "The refresh token is another client's",
+            ));
+        }
+    };
     let granted: Vec<String> = claims
         .get("granted_scopes")
         .and_then(|scopes| serde_json::from_value(scopes.clone()).ok())
@@ -159,9 +191,13 @@ async fn refresh(state: &State, client: &StoredClient, form: &Params) -> Answer 
             kind: "refresh_token",
             scope,
             authenticated_at,
-            refresh: Refresh::Same(text),
+            refresh: Refresh::Same {
+                text,
+                session: claims.get("session").and_then(Value::as_str).unwrap_or(""),
+            },
         },
     )
+    .await
 }
 
 fn requested(form: &Params) -> Vec<String> {
@@ -182,7 +218,7 @@ fn allowed(granted: &[String], by_client: &[String], requested: &[String]) -> An
 enum Refresh<'a> {
     None,
     New,
-    Same(&'a str),
+    Same { text: &'a str, session: &'a str },
 }
 
 struct Asked<'a> {
@@ -194,11 +230,13 @@ struct Asked<'a> {
     refresh: Refresh<'a>,
 }
 
-fn issue(state: &State, asked: Asked<'_>) -> Answer {
+async fn issue(state: &State, asked: Asked<'_>) -> Answer {
     let (issuer, jti) = (
         state.urls.issuer(),
         uuid::Uuid::new_v4().simple().to_string(),
     );
+    let validity = state.validity.of_client(asked.client);
+    let rev_sig = state.signature(asked.client, asked.user).await?;
     let grant = Grant {
         client: asked.client,
         user: asked.user,
@@ -208,11 +246,16 @@ fn issue(state: &State, asked: Asked<'_>) -> Answer {
         now: now(),
         authenticated_at: asked.authenticated_at,
         jti: &jti,
+        session: match asked.refresh {
+            Refresh::Same { session, .. } => session,
+            Refresh::New | Refresh::None => &jti,
+        },
+        rev_sig: &rev_sig,
     };
     let mut body = json!({
-        "access_token": state.key.sign(&token::access(&grant, state.validity.access))?,
+        "access_token": state.key.sign(&token::access(&grant, validity.access))?,
         "token_type": "bearer",
-        "expires_in": state.validity.access.as_secs(),
+        "expires_in": validity.access.as_secs(),
         "scope": asked.scope.join(" "),
         "jti": jti,
     });
@@ -222,12 +265,10 @@ fn issue(state: &State, asked: Asked<'_>) -> Answer {
         .iter()
         .any(|grant| grant == "refresh_token");
     let refresh = match asked.refresh {
-        Refresh::New if may_refresh => Some(
-            state
-                .key
-                .sign(&token::refresh(&grant, state.validity.refresh))?,
-        ),
-        Refresh::Same(text) => Some(text.to_owned()),
+        Refresh::New if may_refresh => {
+            Some(state.key.sign(&token::refresh(&grant, validity.refresh))?)
+        }
+        Refresh::Same { text, .. } => Some(text.to_owned()),
         Refresh::New | Refresh::None => None,
     };
     if let Some(refresh) = refresh {

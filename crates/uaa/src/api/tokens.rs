@@ -1,42 +1,39 @@
 //! Looking into tokens and ending them.
 
-use super::{Params, State};
+use super::body::FormBody;
+use super::{Caller, Params, State};
 use crate::error::{self, Answer};
-use axum::extract::rejection::FormRejection;
+use axum::Json;
 use axum::extract::{self, Path};
 use axum::http::HeaderMap;
-use axum::{Form, Json};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-type Fields = Result<Form<Params>, FormRejection>;
 
 /// For resource servers with a client of their own: the claims, or 400.
 pub(super) async fn check_token(
     extract::State(state): extract::State<Arc<State>>,
     headers: HeaderMap,
-    form: Fields,
+    FormBody(form): FormBody,
 ) -> Answer<Json<Value>> {
-    let form = form.map(|Form(form)| form).unwrap_or_default();
     resource_server(&state, &headers).await?;
     let token = form
         .get("token")
         .ok_or_else(|| error::bad_request("invalid_token", "Missing parameter token"))?;
-    let claims = state.access_claims(token).await.map_err(|_| {
-        error::bad_request(
+    match state.access_claims(token).await {
+        Ok(claims) => Ok(Json(Value::Object(claims))),
+        Err(refused) if refused.is_invalid_token() => Err(error::bad_request(
             "invalid_token",
             "The token has expired, was revoked or was not signed here",
-        )
-    })?;
-    Ok(Json(Value::Object(claims)))
+        )),
+        Err(failed) => Err(failed),
+    }
 }
 
 pub(super) async fn introspect(
     extract::State(state): extract::State<Arc<State>>,
     headers: HeaderMap,
-    form: Fields,
+    FormBody(form): FormBody,
 ) -> Answer<Json<Value>> {
-    let form = form.map(|Form(form)| form).unwrap_or_default();
     resource_server(&state, &headers).await?;
     let token = form.get("token").map_or("", String::as_str);
     Ok(Json(match state.access_claims(token).await {
@@ -44,7 +41,8 @@ pub(super) async fn introspect(
             claims.insert("active".into(), json!(true));
             Value::Object(claims)
         }
-        Err(_) => json!({ "active": false }),
+        Err(refused) if refused.is_invalid_token() => json!({ "active": false }),
+        Err(failed) => return Err(failed),
     }))
 }
 
@@ -61,36 +59,110 @@ async fn resource_server(state: &State, headers: &HeaderMap) -> Answer<()> {
     }
 }
 
-/// One's own token, or anyone's with `tokens.revoke`.
+const REVOKERS: &[&str] = &["tokens.revoke", "uaa.admin"];
+
+/// Ends one's own token, or anyone's with `tokens.revoke`. The tokens of one login are named by its first token's `jti`:
+/// whoever ends that one, or the login's refresh token, ends all that came from it.
 pub(super) async fn revoke(
     extract::State(state): extract::State<Arc<State>>,
     Path(jti): Path<String>,
     headers: HeaderMap,
 ) -> Answer<()> {
-    let caller = state.caller(&headers).await?;
-    let own = caller.text("jti");
-    if own != jti && format!("{own}-r") != jti {
-        caller.require(&["tokens.revoke", "uaa.admin"])?;
+    let caller = state.bearer(&headers).await?;
+    let named = jti.strip_suffix("-r").unwrap_or(&jti);
+    let (own, session) = (caller.text("jti"), caller.text("session"));
+    let is_own = named == own || named == session;
+    if !is_own {
+        caller.require(REVOKERS)?;
     }
-    // How long a foreign token lives is not known here: as long as any.
-    let longest = state.validity.access.max(state.validity.refresh).as_secs();
-    let until = if own == jti {
-        caller.number("exp").unwrap_or(i64::MAX)
+    // Whoever logs out must not be let in again by the refresh token beside the access token.
+    let named = if is_own && !session.is_empty() {
+        session
     } else {
-        i64::try_from(super::now().saturating_add(longest)).unwrap_or(i64::MAX)
+        named
     };
-    Ok(state.db.revoke(&jti, until).await?)
+    let longest = state.validity.longest().as_secs();
+    let until = i64::try_from(super::now().saturating_add(longest)).unwrap_or(i64::MAX);
+    state.db.revoke(named, until).await?;
+    tracing::info!(jti = named, by = by(&caller), "token-revoked");
+    Ok(())
 }
 
-/// Ends all of a user's refresh tokens.
+/// Ends all tokens of a user: one's own, or anyone's with `tokens.revoke`.
 pub(super) async fn revoke_user(
     extract::State(state): extract::State<Arc<State>>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer<()> {
-    let caller = state.caller(&headers).await?;
+    let caller = state.bearer(&headers).await?;
     if caller.user_id() != Some(id.as_str()) {
-        caller.require(&["tokens.revoke", "uaa.admin"])?;
+        caller.require(REVOKERS)?;
     }
-    Ok(state.db.end_tokens(&id).await?)
+    known_user(&state, &id).await?;
+    state.db.end_tokens_of_user(&id).await?;
+    tracing::info!(user_id = id, by = by(&caller), "tokens-of-user-revoked");
+    Ok(())
+}
+
+/// Ends all tokens that were issued through a client: its own with a token of that client, or any with `tokens.revoke`.
+pub(super) async fn revoke_client(
+    extract::State(state): extract::State<Arc<State>>,
+    Path(client): Path<String>,
+    headers: HeaderMap,
+) -> Answer<()> {
+    let caller = state.bearer(&headers).await?;
+    let is_own = caller.user_id().is_none() && caller.text("client_id") == client;
+    if !is_own {
+        caller.require(REVOKERS)?;
+    }
+    known_client(&state, &client).await?;
+    state.db.end_tokens_of_client(&client).await?;
+    tracing::info!(client, by = by(&caller), "tokens-of-client-revoked");
+    Ok(())
+}
+
+/// Ends the tokens that a user got through one client.
+pub(super) async fn revoke_pair(
+    extract::State(state): extract::State<Arc<State>>,
+    Path((id, client)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Answer<()> {
+    let caller = state.bearer(&headers).await?;
+    if caller.user_id() != Some(id.as_str()) {
+        caller.require(REVOKERS)?;
+    }
+    known_user(&state, &id).await?;
+    known_client(&state, &client).await?;
+    state.db.end_tokens_of_pair(&id, &client).await?;
+    tracing::info!(
+        user_id = id,
+        client,
+        by = by(&caller),
+        "tokens-of-user-revoked"
+    );
+    Ok(())
+}
+
+fn by(caller: &Caller) -> &str {
+    caller.user_id().unwrap_or_else(|| caller.text("client_id"))
+}
+
+async fn known_user(state: &State, id: &str) -> Answer<()> {
+    match state.db.user(id).await? {
+        Some(_) => Ok(()),
+        None => Err(error::not_found(
+            "scim_resource_not_found",
+            format!("User {id} does not exist"),
+        )),
+    }
+}
+
+async fn known_client(state: &State, id: &str) -> Answer<()> {
+    match state.db.client(id).await? {
+        Some(_) => Ok(()),
+        None => Err(error::not_found(
+            "not_found",
+            format!("No client with requested id: {id}"),
+        )),
+    }
 }

@@ -1,11 +1,12 @@
 //! Users: SCIM, passwords, and who one is.
 
+use super::body::JsonBody;
+use super::page::Page;
 use super::{Caller, MAX_PASSWORD, Params, State};
 use crate::db::{NameTaken, NewUser, User};
 use crate::error::{self, Answer};
 use crate::scim::{self, Filter};
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{self, Path, Query};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -15,8 +16,6 @@ const READ: &[&str] = &["scim.read", "scim.write", "uaa.admin"];
 const WRITE: &[&str] = &["scim.write", "uaa.admin"];
 /// Names are at most this long (bytes).
 const MAX_NAME: usize = 255;
-
-type Body = Result<Json<Value>, JsonRejection>;
 
 pub(super) async fn list(
     extract::State(state): extract::State<Arc<State>>,
@@ -53,22 +52,10 @@ async fn page(state: &State, query: &Params, show: fn(&User) -> Value) -> Answer
         .get("filter")
         .map(|text| Filter::parse(text).map_err(|why| wrong(format!("filter {text:?}: {why}"))))
         .transpose()?;
-    let number = |name: &str, default: usize| {
-        query.get(name).map_or(Ok(default), |n| {
-            n.parse()
-                .map_err(|_| wrong(format!("{name} {n:?}: want a number")))
-        })
-    };
-    let (start, count) = (
-        number("startIndex", 1)?.max(1),
-        number("count", 100)?.min(500),
-    );
+    let page = Page::of(query)?;
     let mut users = state.db.users().await?;
     users.retain(|user| filter.as_ref().is_none_or(|filter| filter.matches(user)));
-    let resources: Vec<_> = users.iter().skip(start - 1).take(count).map(show).collect();
-    Ok(Json(json!({
-        "resources": resources, "startIndex": start, "itemsPerPage": count, "totalResults": users.len(), "schemas": ["urn:scim:schemas:core:1.0"],
-    })))
+    Ok(Json(page.show(&users, show, "urn:scim:schemas:core:1.0")))
 }
 
 pub(super) async fn show(
@@ -86,11 +73,10 @@ pub(super) async fn show(
 pub(super) async fn create(
     extract::State(state): extract::State<Arc<State>>,
     headers: HeaderMap,
-    body: Body,
+    JsonBody(body): JsonBody,
 ) -> Answer<(StatusCode, Json<Value>)> {
     state.caller(&headers).await?.require(WRITE)?;
-    let Json(body) =
-        body.map_err(|rejected| error::bad_request("invalid_scim_resource", rejected.body_text()))?;
+    let body = Value::Object(body);
     let text = |pointer: &str| {
         body.pointer(pointer)
             .and_then(Value::as_str)
@@ -98,10 +84,10 @@ pub(super) async fn create(
             .trim()
             .to_owned()
     };
-    let user_name = checked_name(text("/userName"))?;
     let origin = Some(text("/origin"))
         .filter(|origin| !origin.is_empty())
         .unwrap_or_else(|| "uaa".into());
+    let user_name = checked_name(text("/userName"), &origin)?;
     let password_hash = match body.get("password").and_then(Value::as_str) {
         Some(password) if !password.is_empty() => {
             Some(state.hash(checked_password(password)?).await?)
@@ -127,6 +113,7 @@ pub(super) async fn create(
         family_name: or_name(text("/name/familyName")),
         email: or_name(text("/emails/0/value")),
         password_hash,
+        active: activity(&body)?.unwrap_or(true),
         groups: crate::USER_GROUPS.iter().map(ToString::to_string).collect(),
         user_name,
     };
@@ -139,11 +126,10 @@ pub(super) async fn update(
     extract::State(state): extract::State<Arc<State>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    JsonBody(body): JsonBody,
 ) -> Answer<Json<Value>> {
     state.caller(&headers).await?.require(WRITE)?;
-    let Json(body) =
-        body.map_err(|rejected| error::bad_request("invalid_scim_resource", rejected.body_text()))?;
+    let body = Value::Object(body);
     let mut user = find(&state, &id).await?;
     let text = |pointer: &str, old: &str| {
         body.pointer(pointer)
@@ -152,11 +138,17 @@ pub(super) async fn update(
             .trim()
             .to_owned()
     };
-    user.user_name = checked_name(text("/userName", &user.user_name))?;
+    let user_name = text("/userName", &user.user_name);
+    // A name from before this rule may stay.
+    if user_name != user.user_name {
+        user.user_name = checked_name(user_name, &user.origin)?;
+    }
+    user.active = activity(&body)?.unwrap_or(user.active);
     user.given_name = text("/name/givenName", &user.given_name);
     user.family_name = text("/name/familyName", &user.family_name);
     user.email = text("/emails/0/value", &user.email);
     state.db.update_user(&user).await.map_err(taken)?;
+    tracing::info!(user = user.user_name, active = user.active, "user-updated");
     Ok(Json(scim::document(&find(&state, &id).await?)))
 }
 
@@ -176,14 +168,18 @@ pub(super) async fn change_password(
     extract::State(state): extract::State<Arc<State>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    JsonBody(body): JsonBody,
 ) -> Answer<Json<Value>> {
     let caller = state.caller(&headers).await?;
-    let Json(body) =
-        body.map_err(|rejected| error::bad_request("invalid_scim_resource", rejected.body_text()))?;
+    let body = Value::Object(body);
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("");
     let new = checked_password(text("password"))?;
     let user = may_change(&state, &caller, &id, text("oldPassword")).await?;
+    if state.matches(user.password_hash.as_deref(), new).await? {
+        return Err(error::unprocessable_password(
+            "Your new password cannot be the same as the old password.",
+        ));
+    }
     state
         .db
         .set_password(&user.id, &state.hash(new).await?)
@@ -239,19 +235,31 @@ fn taken(cause: anyhow::Error) -> error::OAuthError {
     }
 }
 
-fn checked_name(name: String) -> Answer<String> {
-    match name {
-        name if name.is_empty() => Err(error::bad_request(
+/// `None`: the body does not name it.
+fn activity(body: &Value) -> Answer<Option<bool>> {
+    match body.get("active") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(active)) => Ok(Some(*active)),
+        Some(other) => Err(error::bad_request(
             "invalid_scim_resource",
-            "A username must be provided.",
+            format!("active {other}: want true or false"),
         )),
-        name if name.len() > MAX_NAME || name.chars().any(char::is_control) => {
-            Err(error::bad_request(
-                "invalid_scim_resource",
-                format!(
-                    "The username must have at most {MAX_NAME} bytes and no control characters"
-                ),
-            ))
+    }
+}
+
+/// As the original: other origins have rules of their own, but for what no name may have.
+fn checked_name(name: String, origin: &str) -> Answer<String> {
+    let wrong = |why: String| Err(error::bad_request("invalid_scim_resource", why));
+    let usual = |c: char| {
+        c.is_alphabetic() || matches!(c, '0'..='9' | '+' | '-' | '_' | '.' | '@' | '\'' | '!')
+    };
+    match name {
+        name if name.is_empty() => wrong("A username must be provided.".into()),
+        name if name.len() > MAX_NAME || name.chars().any(char::is_control) => wrong(format!(
+            "The username must have at most {MAX_NAME} bytes and no control characters"
+        )),
+        name if origin == "uaa" && !name.chars().all(usual) => {
+            wrong("Username must match pattern: [\\p{L}+0-9+\\-_.@'!]+".into())
         }
         name => Ok(name),
     }

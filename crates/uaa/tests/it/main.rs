@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may end here")]
 
-use clients::uaa::{TokenError, TokenVerifier};
+mod clients_api;
+mod ending;
+mod refusals;
+
+use clients::uaa::{ResourceServer, TokenError, TokenVerifier, VerifierConfig};
 use kit::CancellationToken;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -38,12 +42,27 @@ async fn start_in(
     reset: bool,
     validity: Duration,
 ) -> Running {
+    start_with(dir, password, reset, validity, "http://uaa.cupola.test").await
+}
+
+/// At another URL.
+async fn start_as(dir: tempfile::TempDir, url: &str) -> Running {
+    start_with(dir, "sesame", false, Duration::from_secs(600), url).await
+}
+
+async fn start_with(
+    dir: tempfile::TempDir,
+    password: &str,
+    reset: bool,
+    validity: Duration,
+    external_url: &str,
+) -> Running {
     kit::tls::install_crypto();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = uaa::Config {
         listener,
         data_dir: dir.path().to_owned(),
-        external_url: "http://uaa.cupola.test".into(),
+        external_url: external_url.into(),
         login_url: "http://login.cupola.test".into(),
         admin_user: "admin".into(),
         admin_password: password.into(),
@@ -122,8 +141,43 @@ impl Running {
             response.json().await.unwrap_or(Value::Null),
         )
     }
+    /// As an API that asks nobody.
     fn verifier(&self) -> TokenVerifier {
-        TokenVerifier::new(&self.url).unwrap()
+        self.verifier_for(&["cloud_controller", "scim"])
+    }
+    fn verifier_for(&self, audiences: &'static [&'static str]) -> TokenVerifier {
+        TokenVerifier::new(VerifierConfig {
+            url: self.url.clone(),
+            audiences,
+            resource_server: None,
+        })
+        .unwrap()
+    }
+    /// As Cloud Controller: it asks whether a token was ended.
+    fn asking_verifier(&self) -> TokenVerifier {
+        TokenVerifier::new(VerifierConfig {
+            url: self.url.clone(),
+            audiences: &["cloud_controller"],
+            resource_server: Some(ResourceServer {
+                client_id: "cc".into(),
+                secret: "cc-secret".into(),
+            }),
+        })
+        .unwrap()
+    }
+    async fn create_user(&self, name: &str, password: &str) -> String {
+        let admin = self.token("admin", "sesame").await;
+        let user = json!({"userName": name, "password": password, "emails": [{"value": name}]});
+        let (status, created) = self.send("POST", "/Users", &admin, Some(user)).await;
+        assert_eq!(status, 201, "{created}");
+        created["id"].as_str().unwrap().to_owned()
+    }
+    async fn refresh(&self, refresh_token: &str) -> (StatusCode, Value) {
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token),
+        ];
+        self.grant(("cf", ""), &form).await
     }
 }
 
@@ -261,7 +315,12 @@ async fn expired_tokens_are_told_from_invalid_ones() {
         .await
         .unwrap();
     assert_eq!(outcome, Err(TokenError::Expired));
-    let nobody = TokenVerifier::new("http://127.0.0.1:1").unwrap();
+    let nobody = TokenVerifier::new(VerifierConfig {
+        url: "http://127.0.0.1:1".into(),
+        audiences: &["cloud_controller"],
+        resource_server: None,
+    })
+    .unwrap();
     assert_eq!(nobody.verify(&token).await, Err(TokenError::Unreachable));
 }
 

@@ -270,6 +270,7 @@ mod tests {
             client: "10.0.0.1:1234",
             backend: "10.0.0.2:61001",
             with_forwarded_for: true,
+            hide_credentials: false,
             response_time: Duration::from_nanos(1_234_560),
             gorouter_time: Duration::from_micros(100),
             app_id: "app-guid",

@@ -1,0 +1,161 @@
+//! Whether a token was ended before its time: by a new password, by a user's or client's end, by a revocation.
+//!
+//! A token's signature says nothing of that, so the verifier asks the UAA (`POST /check_token`, as the original's
+//! resource servers may) and keeps the answer for [`FRESH`]. When the UAA does not answer, the last answer counts, and a
+//! token that was never asked about is taken for good until it expires.
+
+use reqwest::StatusCode;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// An answer counts for this long: a token that was ended is refused at the latest then.
+pub(super) const FRESH: Duration = Duration::from_secs(1);
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// At least this long between two questions while the UAA does not answer.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Tokens that are remembered; the ones that were asked about longest ago go first.
+const MOST: usize = 10_000;
+
+/// A client of the UAA with the authority `uaa.resource`: it may look into tokens.
+#[derive(Clone)]
+pub struct ResourceServer {
+    pub client_id: String,
+    pub secret: String,
+}
+
+impl std::fmt::Debug for ResourceServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResourceServer")
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) struct Standing {
+    url: String,
+    client: ResourceServer,
+    /// Tokens are not kept, only their hash; keyed, so that nobody can make two tokens that look the same.
+    hasher: [RandomState; 2],
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    answers: HashMap<[u64; 2], Answer>,
+    /// When the UAA did not answer last.
+    failed: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Answer {
+    ended: bool,
+    at: Instant,
+}
+
+impl Standing {
+    pub(super) fn new(url: &str, client: ResourceServer) -> Self {
+        Self {
+            url: format!("{url}/check_token"),
+            client,
+            hasher: [(); 2].map(|()| RandomState::new()),
+            known: Mutex::default(),
+        }
+    }
+
+    /// `token` is one that the UAA signed and that has not expired.
+    pub(super) async fn is_ended(&self, http: &reqwest::Client, token: &str) -> bool {
+        let key = self.hasher.each_ref().map(|keys| keys.hash_one(token));
+        let (last, pausing) = {
+            let known = self.known();
+            let pausing = known.failed.is_some_and(|at| at.elapsed() < RETRY_PAUSE);
+            (known.answers.get(&key).copied(), pausing)
+        };
+        let kept = last.is_some_and(|last| last.ended);
+        if pausing || kept || last.is_some_and(|last| last.at.elapsed() < FRESH) {
+            return kept;
+        }
+        match self.ask(http, token).await {
+            Ok(ended) => {
+                let at = Instant::now();
+                self.known().remember(key, Answer { ended, at });
+                ended
+            }
+            Err(error) => {
+                tracing::warn!(
+                    url = self.url,
+                    client = self.client.client_id,
+                    error,
+                    "check-token-failed: tokens count until they expire"
+                );
+                self.known().failed = Some(Instant::now());
+                false
+            }
+        }
+    }
+
+    async fn ask(&self, http: &reqwest::Client, token: &str) -> Result<bool, String> {
+        let answer = http
+            .post(&self.url)
+            .basic_auth(&self.client.client_id, Some(&self.client.secret))
+            .header("accept", "application/json")
+            .timeout(PATIENCE)
+            .form(&[("token", token)])
+            .send()
+            .await
+            .map_err(|error| error.without_url().to_string())?;
+        match answer.status() {
+            StatusCode::BAD_REQUEST => Ok(true),
+            status if status.is_success() => Ok(false),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(format!(
+                "the UAA does not let client {:?} look into tokens: give it the authority uaa.resource, or correct its secret",
+                self.client.client_id
+            )),
+            status => Err(format!("the UAA answers {status}")),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn remember(&mut self, key: [u64; 2], answer: Answer) {
+        self.failed = None;
+        if self.answers.len() >= MOST && !self.answers.contains_key(&key) {
+            // An answer that is not fresh any more only matters while the UAA is away.
+            self.answers.retain(|_, known| known.at.elapsed() < FRESH);
+            if self.answers.len() >= MOST {
+                self.answers.clear();
+            }
+        }
+        self.answers.insert(key, answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut known = Known::default();
+        for n in 0..(MOST as u64 + 50) {
+            let (ended, at) = (false, Instant::now());
+            known.remember([n, n], Answer { ended, at });
+        }
+        assert!(known.answers.len() <= MOST);
+    }
+
+    #[test]
+    fn the_secret_is_not_shown() {
+        let client = ResourceServer {
+            client_id: "cc".into(),
+            secret: "hush".into(),
+        };
+        assert!(!format!("{client:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,48 @@
+//! `cupola reset-password USER`: a new password for a user of the foundation's UAA, also when nobody can log in any more.
+//!
+//! It works on the UAA's database in the data directory, whether the foundation runs or not. The password comes from
+//! standard input (`--stdin`) or is made and printed; it is no argument, for arguments are visible to everybody on the
+//! machine.
+
+use crate::plan::random_hex;
+use anyhow::{Context as _, Result, ensure};
+use std::io::Read as _;
+use std::path::Path;
+
+/// Longest password that is read.
+const LONGEST: u64 = 4096;
+
+pub(crate) async fn run(data: &Path, user: &str, from_stdin: bool) -> Result<()> {
+    let (password, made) = if from_stdin {
+        (read()?, false)
+    } else {
+        (random_hex(10), true)
+    };
+    let reset = uaa::reset_password(&data.join("uaa"), user, &password)
+        .await
+        .with_context(|| format!("reset the password of {user:?}"))?;
+    println!("User:     {}", reset.user_name);
+    if made {
+        println!("Password: {password}   (shown only now)");
+    }
+    if reset.was_inactive {
+        println!("The user was not active, and can log in again now.");
+    }
+    println!("All tokens of this user that were issued before are refused from now on.");
+    Ok(())
+}
+
+/// The first line.
+fn read() -> Result<String> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(LONGEST)
+        .read_to_string(&mut text)
+        .context("read the new password from standard input")?;
+    let line = text.lines().next().unwrap_or_default().to_owned();
+    ensure!(
+        !line.is_empty(),
+        "standard input has no password: write it on one line, or leave --stdin out to get one made"
+    );
+    Ok(line)
+}

@@ -1,0 +1,207 @@
+//! Clients at rest: those of the configuration, and those that were made over the API.
+
+use super::{Db, now};
+use crate::{Client, password};
+use anyhow::{Context as _, Result};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use std::collections::HashMap;
+
+#[derive(Clone, Default)]
+pub(crate) struct StoredClient {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) secret_hash: String,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) authorities: Vec<String>,
+    pub(crate) grant_types: Vec<String>,
+    pub(crate) redirect_uris: Vec<String>,
+    /// Seconds; `None`: as all clients.
+    pub(crate) access_validity: Option<u32>,
+    pub(crate) refresh_validity: Option<u32>,
+    /// It stands in the configuration, which alone can change it.
+    pub(crate) configured: bool,
+    /// Counted up to end all tokens of the client.
+    pub(crate) tokens_epoch: i64,
+    /// Unix seconds.
+    pub(crate) updated_at: i64,
+}
+
+impl std::fmt::Debug for StoredClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredClient")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client's id is taken.
+#[derive(Debug, thiserror::Error)]
+#[error("client id already in use: {0}")]
+pub(crate) struct ClientTaken(pub(crate) String);
+
+impl Db {
+    /// Makes the configured clients exactly these. A secret that did not change keeps its hash, so that tokens stay valid.
+    pub(crate) async fn replace_configured_clients(&self, clients: &[Client]) -> Result<()> {
+        let mut known: HashMap<_, _> = self
+            .clients()
+            .await?
+            .into_iter()
+            .map(|client| (client.id.clone(), client))
+            .collect();
+        let mut tx = self.pool.begin().await.context("begin")?;
+        for client in clients {
+            let kept = known
+                .remove(&client.id)
+                .map(|old| old.secret_hash)
+                .filter(|hash| password::matches(hash, &client.secret));
+            let hash = kept.unwrap_or_else(|| password::hash(&client.secret, password::CLIENT));
+            sqlx::query(
+                "INSERT INTO clients (id, secret_hash, scopes, authorities, grant_types, redirect_uri, configured, updated_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, 1, $7)
+                 ON CONFLICT (id) DO UPDATE SET secret_hash = $2, scopes = $3, authorities = $4, grant_types = $5,
+                 redirect_uri = $6, configured = 1, access_validity = NULL, refresh_validity = NULL",
+            )
+            .bind(&client.id)
+            .bind(hash)
+            .bind(client.scopes.join(" "))
+            .bind(client.authorities.join(" "))
+            .bind(client.grant_types.join(" "))
+            .bind(&client.redirect_uri)
+            .bind(now())
+            .execute(&mut *tx)
+            .await
+            .with_context(|| format!("store client {:?}", client.id))?;
+        }
+        for gone in known.values().filter(|client| client.configured) {
+            sqlx::query("DELETE FROM clients WHERE id = $1")
+                .bind(&gone.id)
+                .execute(&mut *tx)
+                .await
+                .context("delete client")?;
+        }
+        tx.commit().await.context("commit clients")
+    }
+
+    /// All of them, by id.
+    pub(crate) async fn clients(&self) -> Result<Vec<StoredClient>> {
+        Ok(sqlx::query("SELECT * FROM clients ORDER BY id")
+            .fetch_all(&self.pool)
+            .await
+            .context("read clients")?
+            .iter()
+            .map(client)
+            .collect())
+    }
+
+    pub(crate) async fn client(&self, id: &str) -> Result<Option<StoredClient>> {
+        let row = sqlx::query("SELECT * FROM clients WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await
+            .context("read client")?;
+        Ok(row.as_ref().map(client))
+    }
+
+    /// An error that is a [`ClientTaken`] when there is one of that id.
+    pub(crate) async fn create_client(&self, new: &StoredClient) -> Result<()> {
+        let inserted = sqlx::query(
+            "INSERT INTO clients (id, name, secret_hash, scopes, authorities, grant_types, redirect_uri, access_validity,
+             refresh_validity, configured, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10)",
+        )
+        .bind(&new.id)
+        .bind(&new.name)
+        .bind(&new.secret_hash)
+        .bind(new.scopes.join(" "))
+        .bind(new.authorities.join(" "))
+        .bind(new.grant_types.join(" "))
+        .bind(new.redirect_uris.join(" "))
+        .bind(new.access_validity)
+        .bind(new.refresh_validity)
+        .bind(now())
+        .execute(&self.pool)
+        .await;
+        match inserted {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                Err(ClientTaken(new.id.clone()).into())
+            }
+            inserted => inserted.map(drop).context("store client"),
+        }
+    }
+
+    /// Everything but the secret.
+    pub(crate) async fn update_client(&self, new: &StoredClient) -> Result<()> {
+        sqlx::query(
+            "UPDATE clients SET name = $2, scopes = $3, authorities = $4, grant_types = $5, redirect_uri = $6,
+             access_validity = $7, refresh_validity = $8, updated_at = $9 WHERE id = $1 AND configured = 0",
+        )
+        .bind(&new.id)
+        .bind(&new.name)
+        .bind(new.scopes.join(" "))
+        .bind(new.authorities.join(" "))
+        .bind(new.grant_types.join(" "))
+        .bind(new.redirect_uris.join(" "))
+        .bind(new.access_validity)
+        .bind(new.refresh_validity)
+        .bind(now())
+        .execute(&self.pool)
+        .await
+        .context("update client")?;
+        Ok(())
+    }
+
+    pub(crate) async fn set_client_secret(&self, id: &str, hash: &str) -> Result<()> {
+        sqlx::query(
+            "UPDATE clients SET secret_hash = $2, updated_at = $3 WHERE id = $1 AND configured = 0",
+        )
+        .bind(id)
+        .bind(hash)
+        .bind(now())
+        .execute(&self.pool)
+        .await
+        .context("store client secret")?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete_client(&self, id: &str) -> Result<()> {
+        sqlx::query("DELETE FROM clients WHERE id = $1 AND configured = 0")
+            .bind(id)
+            .execute(&self.pool)
+            .await
+            .context("delete client")?;
+        Ok(())
+    }
+
+    /// Ends all tokens that were issued through a client.
+    pub(crate) async fn end_tokens_of_client(&self, id: &str) -> Result<()> {
+        sqlx::query("UPDATE clients SET tokens_epoch = tokens_epoch + 1 WHERE id = $1")
+            .bind(id)
+            .execute(&self.pool)
+            .await
+            .context("end a client's tokens")?;
+        Ok(())
+    }
+}
+
+fn client(row: &SqliteRow) -> StoredClient {
+    let words = |column: &str| {
+        row.get::<String, _>(column)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    };
+    StoredClient {
+        id: row.get("id"),
+        name: row.get("name"),
+        secret_hash: row.get("secret_hash"),
+        scopes: words("scopes"),
+        authorities: words("authorities"),
+        grant_types: words("grant_types"),
+        redirect_uris: words("redirect_uri"),
+        access_validity: row.get("access_validity"),
+        refresh_validity: row.get("refresh_validity"),
+        configured: row.get("configured"),
+        tokens_epoch: row.get("tokens_epoch"),
+        updated_at: row.get("updated_at"),
+    }
+}

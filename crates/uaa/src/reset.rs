@@ -1,0 +1,76 @@
+//! Setting a user's password on the machine itself, for whoever has lost the one of the last administrator.
+//!
+//! Called by `cupola reset-password`, also while the UAA runs: both use the same database, and the UAA reads it anew for
+//! every request. Nothing but access to the database's file is asked for.
+
+use crate::{db, password};
+use anyhow::{Context as _, Result, bail};
+use std::path::Path;
+
+/// Most names that an error lists.
+const LISTED: usize = 20;
+
+/// What was done.
+#[derive(Debug)]
+pub struct Reset {
+    /// In the spelling of the store.
+    pub user_name: String,
+    /// The user could not log in before, because somebody had deactivated them.
+    pub was_inactive: bool,
+}
+
+/// Sets the password of `user_name` in the UAA of `data_dir` ([`crate::Config::data_dir`]). All tokens of the user end, and
+/// a user that was deactivated can log in again.
+pub async fn reset_password(data_dir: &Path, user_name: &str, new: &str) -> Result<Reset> {
+    if new.is_empty() || new.len() > crate::api::MAX_PASSWORD || new.chars().any(char::is_control) {
+        bail!(
+            "the new password must have 1 to {} bytes and no control characters",
+            crate::api::MAX_PASSWORD
+        );
+    }
+    let path = data_dir.join("uaa.db");
+    match std::fs::metadata(&path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+            "there is no UAA in {}: name the foundation's data directory with --data, or start the foundation once",
+            data_dir.display()
+        ),
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!(
+                    "read {}: run this as the user that runs the foundation (root)",
+                    path.display()
+                )
+            });
+        }
+    }
+    let db = db::Db::open(&path).await?;
+    let Some(mut user) = db.user_by_name(user_name, "uaa").await? else {
+        let users = db.users().await?;
+        let mut names: Vec<_> = users
+            .iter()
+            .filter(|user| user.origin == "uaa")
+            .map(|user| user.user_name.as_str())
+            .collect();
+        names.truncate(LISTED);
+        bail!(
+            "user {user_name:?} does not exist in this UAA: give one of {}",
+            names.join(", ")
+        );
+    };
+    let text = new.to_owned();
+    let hash = tokio::task::spawn_blocking(move || password::hash(&text, password::USER))
+        .await
+        .context("hash password")?;
+    let was_inactive = !user.active;
+    if was_inactive {
+        user.active = true;
+        db.update_user(&user).await?;
+    }
+    db.set_password(&user.id, &hash).await?;
+    db.end_tokens_of_user(&user.id).await?;
+    Ok(Reset {
+        user_name: user.user_name,
+        was_inactive,
+    })
+}
