@@ -2,9 +2,7 @@
 
 use crate::config::{self, Overrides};
 use crate::roles::Role;
-use crate::{
-    demo, exec, registrar_command, reset_password, router_command, routes, terminal, up,
-};
+use crate::{demo, exec, registrar_command, reset_password, router_command, routes, terminal, up};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
