@@ -507,7 +507,7 @@ async fn stop_one(cc: Cc, who: Principal, which: Which, index: String) -> ApiRes
     let index = index
         .parse::<i32>()
         .ok()
-        .filter(|index| i64::from(*index) < process.instances && app.is_started())
+        .filter(|index| (0..process.instances).contains(&i64::from(*index)) && app.is_started())
         .ok_or_else(missing)?;
     let key = ActualLrpKey {
         process_guid: process.lrp_guid(),

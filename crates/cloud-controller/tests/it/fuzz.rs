@@ -217,10 +217,21 @@ pub(crate) fn set(map: &mut Map<String, Value>, key: &str, value: Value) {
     }
 }
 
-/// A value with which a request gets further.
-fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Value {
+/// A value with which a request gets further; `None` where the key is better left out.
+fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
+    let unsupported = [
+        "router_group",
+        "revision",
+        "data.image",
+        "data.username",
+        "data.password",
+        "options.*",
+    ];
+    if unsupported.iter().any(|start| key.starts_with(start)) {
+        return None;
+    }
     let parts: Vec<&str> = key.trim_end_matches("[]").split('.').collect();
-    match parts[parts.len() - 1] {
+    Some(match parts[parts.len() - 1] {
         "guid" => {
             let holder = parts
                 .iter()
@@ -229,6 +240,9 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Value {
             json!(fitting(dice, holder.unwrap_or(&"app"), things))
         }
         "droplet_guid" => json!(fitting(dice, "droplet", things)),
+        "type" if key.starts_with("lifecycle") => json!("buildpack"),
+        "buildpacks" => json!([]),
+        "stack" | "weight" | "port" | "origin" => Value::Null,
         "type" if key.contains("check") => json!("http"),
         "type" => json!(*dice.one(&[
             "bits",
@@ -248,11 +262,11 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Value {
             json!(1 + dice.roll(64))
         }
         _ => json!("x"),
-    }
+    })
 }
 
 fn body(dice: &mut Dice, endpoint: &Endpoint, things: &Things) -> Vec<u8> {
-    match dice.roll(14) {
+    match dice.roll(32) {
         0 => b"{".to_vec(),
         1 => b"[]".to_vec(),
         2 => b"null".to_vec(),
@@ -262,15 +276,19 @@ fn body(dice: &mut Dice, endpoint: &Endpoint, things: &Things) -> Vec<u8> {
         6 => b"a: &a [x, *a]\nb: [*a, *a]".to_vec(),
         7 => br#"{"unknown":{"deep":[1]}}"#.to_vec(),
         _ => {
-            let (mut map, daring) = (Map::new(), dice.roll(2) == 0);
+            let (mut map, daring) = (Map::new(), dice.roll(3) == 0);
             for key in &endpoint.keys {
-                if !daring && dice.roll(2) == 0 && !key.starts_with("relationships") {
+                if !daring && dice.roll(6) == 0 {
                     continue;
                 }
                 match dice.roll(if daring { 4 } else { 40 }) {
                     0 => {}
                     1 => set(&mut map, key, value(dice, things)),
-                    _ => set(&mut map, key, plausible(dice, key, things)),
+                    _ => {
+                        if let Some(value) = plausible(dice, key, things) {
+                            set(&mut map, key, value);
+                        }
+                    }
                 }
             }
             serde_json::to_vec(&map).unwrap()

@@ -34,7 +34,11 @@ async fn flags_stop_what_they_name() {
         )
     };
     let new_route = || Some(f.route_body(&world.name(), ""));
-    let matches = || Some(json!({ "resources": [] }));
+    let matches = || {
+        Some(
+            json!({ "resources": [{ "checksum": { "value": "da39a3ee5e6b4b0d3255bfef95601890afd80709" }, "size_in_bytes": 70_000, "path": "a", "mode": "644" }] }),
+        )
+    };
     let task = || Some(json!({ "command": "true" }));
     let to_space = || Some(to(&f.space));
     let many = || Some(json!({ "data": [{ "guid": f.space }] }));

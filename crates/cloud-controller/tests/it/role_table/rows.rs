@@ -80,7 +80,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("POST /v3/packages/{empty_package}/upload",                         "x r r r . . . x r r r .").zip(),
         row("GET /v3/packages/{package}/download",                              "x x r r . . . x r r r ."),
         row("GET /v3/packages/{package}/droplets",                              "x x x x . . . x x x x ."),
-        row("POST /v3/resource_matches",                                        "x x x x x x x x x x x x").json(r#"{"resources":[]}"#).whatever_the_state(),
+        row("POST /v3/resource_matches",                                        "x x x x x x x x x x x x").json(r#"{"resources":[{"checksum":{"value":"da39a3ee5e6b4b0d3255bfef95601890afd80709"},"size_in_bytes":70000,"path":"a","mode":"644"}]}"#).whatever_the_state(),
         row("GET /v3/builds",                                                   "x x x x x x x x x x x x"),
         row("GET /v3/apps/{app}/builds",                                        "x x x x . . . x x x x ."),
         row("POST /v3/builds",                                                  "x 4 4 4 4 4 4 x 4 4 x 4").json(r#"{"package":{"guid":"{package}"}}"#),

@@ -134,12 +134,7 @@ impl World {
                 .header("content-type", "application/x-yaml")
                 .body(sent),
             Sent::Zip => {
-                let bits = if path.contains("droplets") {
-                    tgz("app/run", "#!x")
-                } else {
-                    zip("run", "#!x")
-                };
-                let bits = reqwest::multipart::Part::bytes(bits).file_name("bits");
+                let bits = reqwest::multipart::Part::bytes(bits(path)).file_name("bits");
                 request.multipart(reqwest::multipart::Form::new().part("bits", bits))
             }
         };
@@ -205,7 +200,7 @@ impl World {
     }
 
     async fn upload(&self, path: &str) {
-        let bits = reqwest::multipart::Part::bytes(zip("run", "#!x")).file_name("bits.zip");
+        let bits = reqwest::multipart::Part::bytes(bits(path)).file_name("bits");
         let request = self
             .f
             .http
@@ -214,6 +209,15 @@ impl World {
             .multipart(reqwest::multipart::Form::new().part("bits", bits));
         let (status, body) = answer(request.send().await.unwrap()).await;
         assert!((200..300).contains(&status), "{path}: {status} {body}");
+    }
+}
+
+/// What a package or a droplet is made of.
+fn bits(path: &str) -> Vec<u8> {
+    if path.contains("droplets") {
+        tgz("app/run", "#!x")
+    } else {
+        zip("run", "#!x")
     }
 }
 
