@@ -218,6 +218,8 @@ const EVENTS: &[(&str, &str)] = &[
         "DELETE /v3/isolation_segments/{guid}/relationships/organizations/{organization}",
         "-",
     ),
+    ("POST /networking/v1/external/policies", "-"),
+    ("POST /networking/v1/external/policies/delete", "-"),
     ("POST /v3/service_instances", "-"),
     ("POST /v3/service_route_bindings", "-"),
     ("POST /v3/service_brokers", "-"),
