@@ -3,7 +3,7 @@
 
 use crate::plan::{Plan, random_hex};
 use crate::routes;
-use crate::signals::Signals;
+use crate::signals::{Hangup, Signals};
 use crate::terminal::{complain, say};
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::StreamExt as _;
@@ -36,7 +36,7 @@ pub(crate) async fn run() -> Result<()> {
 async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
     let example = example_folder()?;
     // The foundation is a process of its own: whatever ends the demo ends it in order.
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(Hangup::Stops)?;
     let began = Instant::now();
     step(&format!(
         "cupola up --domain {domain}   (a throw-away foundation in {})",

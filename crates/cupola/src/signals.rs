@@ -35,14 +35,39 @@ pub(crate) struct Signals {
     stops: mpsc::UnboundedReceiver<&'static str>,
 }
 
+/// What SIGHUP means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hangup {
+    Stops,
+    /// The router opens its log again, as whoever rotates logs wants it.
+    OpensLogs,
+}
+
+impl Hangup {
+    /// A process that was started in a terminal gets it when that is closed; a daemon gets it from a rotation of logs.
+    pub(crate) fn of_this_process() -> Self {
+        if has_terminal() {
+            Self::Stops
+        } else {
+            Self::OpensLogs
+        }
+    }
+}
+
 impl Signals {
     /// Receives from now on, so that none ends the process half-way.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(hangup: Hangup) -> Result<Self> {
         let (stop, stops) = mpsc::unbounded_channel();
         for &(name, number) in STOP {
-            // Whoever started us with nohup wants us to outlive the terminal.
-            if number == libc::SIGHUP && is_ignored(number) {
-                continue;
+            if number == libc::SIGHUP {
+                // Whoever started us with nohup wants us to outlive the terminal.
+                if is_ignored(number) {
+                    continue;
+                }
+                if hangup == Hangup::OpensLogs {
+                    receive(name, number, || tracing::info!("logs-opened-again"))?;
+                    continue;
+                }
             }
             let stop = stop.clone();
             receive(name, number, move || {
@@ -86,6 +111,16 @@ fn receive(name: &'static str, number: i32, act: impl Fn() + Send + 'static) -> 
         }
     });
     Ok(())
+}
+
+/// Whether this process has a controlling terminal: field 7 of /proc/self/stat; the command's name before it may hold
+/// blanks.
+fn has_terminal() -> bool {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let terminal = stat
+        .rsplit_once(')')
+        .and_then(|(_, fields)| fields.split_whitespace().nth(4));
+    terminal.is_some_and(|terminal| terminal != "0")
 }
 
 /// Whether the process was started with this signal ignored.
@@ -139,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn signals_are_received() {
-        let mut signals = Signals::new().unwrap();
+        let mut signals = Signals::new(Hangup::Stops).unwrap();
         let send = |number: i32| {
             let signal = nix::sys::signal::Signal::try_from(number).unwrap();
             nix::sys::signal::raise(signal).unwrap();

@@ -4,7 +4,7 @@ use crate::certs::Certificates;
 use crate::config::Config;
 use crate::plan::{FirstStart, Plan, PlanLock, RoleLocks, random_hex};
 use crate::roles::{self, Role};
-use crate::signals::Signals;
+use crate::signals::{Hangup, Signals};
 use crate::terminal::say;
 use anyhow::{Result, bail, ensure};
 use kit::CancellationToken;
@@ -16,7 +16,7 @@ pub(crate) const READY: &str = "API endpoint:";
 /// `cupola up`.
 pub(crate) async fn up(config: Config) -> Result<()> {
     need_root("cupola up")?;
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(Hangup::Stops)?;
     let _locks = RoleLocks::take(&config.data, Role::ALL)?;
     let (plan, certificates, first_start) = open(&config).await?;
     let password = AdminPassword::choose(&config);
@@ -71,7 +71,7 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
         .filter(|r| chosen.contains(r))
         .map(|r| r.name())
         .collect();
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(Hangup::of_this_process())?;
     let _locks = RoleLocks::take(&config.data, chosen)?;
     let (mut plan, mut certificates, first_start) = open(&config).await?;
     let mut first_start = Some(first_start);
