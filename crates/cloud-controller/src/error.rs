@@ -151,7 +151,11 @@ impl From<sqlx::Error> for ApiError {
             return Self::unavailable("Too many requests read the database now; try again");
         }
         match Trouble::of_database(&error) {
-            Some(trouble) => Self::troubled(trouble, &error),
+            // The text without the driver's words before it.
+            Some(trouble) => match &error {
+                sqlx::Error::Io(error) => Self::troubled(trouble, error),
+                _ => Self::troubled(trouble, &error),
+            },
             None => Self::internal(&format!("database: {error}")),
         }
     }

@@ -203,7 +203,7 @@ fn transactions_are_the_kit_s() {
         ];
         let found = begins.iter().find(|begin| text.contains(**begin));
         assert!(
-            found.is_none() || is_of(&path, "kit") || is_of(&path, "uaa"),
+            found.is_none() || is_of(&path, "kit"),
             "{} begins a transaction by itself: use kit::db::Database::begin",
             path.display()
         );

@@ -55,7 +55,7 @@ impl File {
         if Self::identity(&self.path).ok() != Some(self.identity) {
             return Err(self.error(Trouble::Gone));
         }
-        if disk::free(&self.folder).is_ok_and(|free| free < ROOM) {
+        if !disk::has(&self.folder, ROOM) {
             return Err(self.error(Trouble::Full));
         }
         Ok(())
@@ -144,13 +144,6 @@ impl Database {
         self.readers.close().await;
         self.writer.close().await;
     }
-}
-
-/// A pool of connections that read and write; for a component that is no [`Database`] yet.
-pub async fn open(path: &Path, schema: &[&str]) -> Result<SqlitePool> {
-    let pool = pool(path, READERS).await?;
-    migrate(path, &pool, schema).await?;
-    Ok(pool)
 }
 
 async fn pool(path: &Path, connections: u32) -> Result<SqlitePool> {

@@ -5,7 +5,7 @@ use nix::sys::statvfs::statvfs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Bytes that this process may still write to the disk of `folder`.
+/// Free bytes on the disk of `folder`, as `df` shows them.
 ///
 /// # Errors
 /// The folder does not exist or cannot be read.
@@ -13,17 +13,25 @@ pub fn free(folder: &Path) -> io::Result<u64> {
     Ok(room(folder)?.0)
 }
 
+/// Whether this process could write so many bytes to the disk of `folder`. A folder that cannot be looked at fails when it
+/// is written to.
+pub fn has(folder: &Path, bytes: u64) -> bool {
+    statvfs(folder).map_or(true, |disk| {
+        // Root also gets the blocks that a file system keeps for it.
+        let blocks = if nix::unistd::geteuid().is_root() {
+            disk.blocks_free()
+        } else {
+            disk.blocks_available()
+        };
+        blocks * disk.fragment_size() >= bytes
+    })
+}
+
 /// Free bytes and the disk's size.
 fn room(folder: &Path) -> io::Result<(u64, u64)> {
     let disk = statvfs(folder)?;
-    // Root also gets the blocks that a file system keeps for it.
-    let blocks = if nix::unistd::geteuid().is_root() {
-        disk.blocks_free()
-    } else {
-        disk.blocks_available()
-    };
     Ok((
-        blocks * disk.fragment_size(),
+        disk.blocks_available() * disk.fragment_size(),
         disk.blocks() * disk.fragment_size(),
     ))
 }

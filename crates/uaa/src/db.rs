@@ -5,8 +5,9 @@ mod clients;
 pub(crate) use clients::{ClientTaken, StoredClient};
 
 use anyhow::{Context as _, Result};
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row as _, Sqlite, Transaction};
+use kit::db::{Database, Transaction};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Decode, Row as _, Sqlite, Type};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -37,7 +38,7 @@ const SCHEMA: &[&str] = &[
 
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
-    pool: SqlitePool,
+    database: Database,
 }
 
 #[derive(Clone, Default)]
@@ -91,7 +92,7 @@ pub(crate) struct NameTaken(pub(crate) String);
 impl Db {
     pub(crate) async fn open(path: &Path) -> Result<Self> {
         Ok(Self {
-            pool: kit::db::open(path, SCHEMA).await?,
+            database: Database::open(path, SCHEMA).await?,
         })
     }
 
@@ -100,7 +101,7 @@ impl Db {
         let row = sqlx::query("SELECT * FROM users WHERE name_key = $1 AND origin = $2")
             .bind(user_name.to_lowercase())
             .bind(origin)
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.database.readers())
             .await
             .context("read user")?;
         self.with_groups(row).await
@@ -109,7 +110,7 @@ impl Db {
     pub(crate) async fn user(&self, id: &str) -> Result<Option<User>> {
         let row = sqlx::query("SELECT * FROM users WHERE id = $1")
             .bind(id)
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.database.readers())
             .await
             .context("read user")?;
         self.with_groups(row).await
@@ -117,13 +118,16 @@ impl Db {
 
     async fn with_groups(&self, row: Option<SqliteRow>) -> Result<Option<User>> {
         let Some(row) = row else { return Ok(None) };
-        let mut user = user(&row);
+        let mut user = user(&row)?;
         let groups = sqlx::query("SELECT name FROM user_groups WHERE user_id = $1 ORDER BY name")
             .bind(&user.id)
-            .fetch_all(&self.pool)
+            .fetch_all(self.database.readers())
             .await
             .context("read groups")?;
-        user.groups = groups.iter().map(|row| row.get("name")).collect();
+        user.groups = groups
+            .iter()
+            .filter_map(|row| readable(column(row, "user_groups", "name")))
+            .collect();
         Ok(Some(user))
     }
 
@@ -131,22 +135,23 @@ impl Db {
     pub(crate) async fn users(&self) -> Result<Vec<User>> {
         let mut groups: HashMap<String, Vec<String>> = HashMap::new();
         for row in sqlx::query("SELECT user_id, name FROM user_groups ORDER BY name")
-            .fetch_all(&self.pool)
+            .fetch_all(self.database.readers())
             .await
             .context("read groups")?
         {
-            groups
-                .entry(row.get("user_id"))
-                .or_default()
-                .push(row.get("name"));
+            let group = column(&row, "user_groups", "user_id")
+                .and_then(|user: String| Ok((user, column(&row, "user_groups", "name")?)));
+            if let Some((user, name)) = readable(group) {
+                groups.entry(user).or_default().push(name);
+            }
         }
         let rows = sqlx::query("SELECT * FROM users ORDER BY created_at, id")
-            .fetch_all(&self.pool)
+            .fetch_all(self.database.readers())
             .await
             .context("read users")?;
         Ok(rows
             .iter()
-            .map(user)
+            .filter_map(|row| readable(user(row)))
             .map(|user| User {
                 groups: groups.remove(&user.id).unwrap_or_default(),
                 ..user
@@ -157,7 +162,7 @@ impl Db {
     /// An error that is a [`NameTaken`] when the name is taken in that origin.
     pub(crate) async fn create_user(&self, new: NewUser) -> Result<User> {
         let (id, now) = (uuid::Uuid::new_v4().to_string(), now());
-        let mut tx = self.pool.begin().await.context("begin")?;
+        let mut tx = self.database.begin().await.context("begin")?;
         let inserted = sqlx::query(
             "INSERT INTO users (id, user_name, name_key, origin, given_name, family_name, email, password_hash, active, created_at, updated_at, password_changed_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $10)",
@@ -188,17 +193,16 @@ impl Db {
     }
 
     pub(crate) async fn add_groups(&self, id: &str, groups: &[String]) -> Result<()> {
-        let mut tx = self.pool.begin().await.context("begin")?;
+        let mut tx = self.database.begin().await.context("begin")?;
         insert_groups(&mut tx, id, groups).await?;
         tx.commit().await.context("commit groups")
     }
 
     pub(crate) async fn set_password(&self, id: &str, hash: &str) -> Result<()> {
-        sqlx::query("UPDATE users SET password_hash = $1, password_changed_at = $2, updated_at = $2, version = version + 1 WHERE id = $3")
+        self.database.execute(sqlx::query("UPDATE users SET password_hash = $1, password_changed_at = $2, updated_at = $2, version = version + 1 WHERE id = $3")
             .bind(hash)
             .bind(now())
-            .bind(id)
-            .execute(&self.pool)
+            .bind(id))
             .await
             .context("store password")?;
         Ok(())
@@ -206,7 +210,7 @@ impl Db {
 
     /// Name, mail address, activity; not the password.
     pub(crate) async fn update_user(&self, user: &User) -> Result<()> {
-        let updated = sqlx::query("UPDATE users SET user_name = $1, name_key = $2, given_name = $3, family_name = $4, email = $5, active = $6, updated_at = $7, version = version + 1 WHERE id = $8")
+        let updated = self.database.execute(sqlx::query("UPDATE users SET user_name = $1, name_key = $2, given_name = $3, family_name = $4, email = $5, active = $6, updated_at = $7, version = version + 1 WHERE id = $8")
             .bind(&user.user_name)
             .bind(user.user_name.to_lowercase())
             .bind(&user.given_name)
@@ -214,8 +218,7 @@ impl Db {
             .bind(&user.email)
             .bind(user.active)
             .bind(now())
-            .bind(&user.id)
-            .execute(&self.pool)
+            .bind(&user.id))
             .await;
         match updated {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -226,9 +229,8 @@ impl Db {
     }
 
     pub(crate) async fn delete_user(&self, id: &str) -> Result<()> {
-        sqlx::query("DELETE FROM users WHERE id = $1")
-            .bind(id)
-            .execute(&self.pool)
+        self.database
+            .execute(sqlx::query("DELETE FROM users WHERE id = $1").bind(id))
             .await
             .context("delete user")?;
         Ok(())
@@ -236,9 +238,11 @@ impl Db {
 
     /// Ends all tokens of a user.
     pub(crate) async fn end_tokens_of_user(&self, user_id: &str) -> Result<()> {
-        sqlx::query("UPDATE users SET tokens_epoch = tokens_epoch + 1 WHERE id = $1")
-            .bind(user_id)
-            .execute(&self.pool)
+        self.database
+            .execute(
+                sqlx::query("UPDATE users SET tokens_epoch = tokens_epoch + 1 WHERE id = $1")
+                    .bind(user_id),
+            )
             .await
             .context("end a user's tokens")?;
         Ok(())
@@ -246,15 +250,17 @@ impl Db {
 
     /// Ends the tokens that a user got through one client.
     pub(crate) async fn end_tokens_of_pair(&self, user_id: &str, client_id: &str) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO token_epochs (user_id, client_id, epoch) VALUES ($1, $2, 1)
+        self.database
+            .execute(
+                sqlx::query(
+                    "INSERT INTO token_epochs (user_id, client_id, epoch) VALUES ($1, $2, 1)
              ON CONFLICT (user_id, client_id) DO UPDATE SET epoch = epoch + 1",
-        )
-        .bind(user_id)
-        .bind(client_id)
-        .execute(&self.pool)
-        .await
-        .context("end a user's tokens of one client")?;
+                )
+                .bind(user_id)
+                .bind(client_id),
+            )
+            .await
+            .context("end a user's tokens of one client")?;
         Ok(())
     }
 
@@ -264,10 +270,10 @@ impl Db {
             sqlx::query("SELECT epoch FROM token_epochs WHERE user_id = $1 AND client_id = $2")
                 .bind(user_id)
                 .bind(client_id)
-                .fetch_optional(&self.pool)
+                .fetch_optional(self.database.readers())
                 .await
                 .context("read token epoch")?;
-        Ok(row.map_or(0, |row| row.get("epoch")))
+        row.map_or(Ok(0), |row| column(&row, "token_epochs", "epoch"))
     }
 
     /// Whether a user comes from there, or could.
@@ -275,14 +281,14 @@ impl Db {
         Ok(origin == "uaa"
             || sqlx::query("SELECT 1 FROM users WHERE origin = $1 LIMIT 1")
                 .bind(origin)
-                .fetch_optional(&self.pool)
+                .fetch_optional(self.database.readers())
                 .await
                 .context("read origins")?
                 .is_some())
     }
 
     pub(crate) async fn revoke(&self, jti: &str, expires_at: i64) -> Result<()> {
-        let mut tx = self.pool.begin().await.context("begin")?;
+        let mut tx = self.database.begin().await.context("begin")?;
         sqlx::query("DELETE FROM revoked_tokens WHERE expires_at < $1")
             .bind(now())
             .execute(&mut *tx)
@@ -303,7 +309,7 @@ impl Db {
             sqlx::query("SELECT 1 FROM revoked_tokens WHERE jti IN ($1, $2)")
                 .bind(jti)
                 .bind(session)
-                .fetch_optional(&self.pool)
+                .fetch_optional(self.database.readers())
                 .await
                 .context("read revoked tokens")?
                 .is_some(),
@@ -311,11 +317,7 @@ impl Db {
     }
 }
 
-async fn insert_groups(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &str,
-    groups: &[String],
-) -> Result<()> {
+async fn insert_groups(tx: &mut Transaction, id: &str, groups: &[String]) -> Result<()> {
     for group in groups {
         sqlx::query("INSERT OR IGNORE INTO user_groups (user_id, name) VALUES ($1, $2)")
             .bind(id)
@@ -327,23 +329,40 @@ async fn insert_groups(
     Ok(())
 }
 
-fn user(row: &SqliteRow) -> User {
-    User {
-        id: row.get("id"),
-        user_name: row.get("user_name"),
-        origin: row.get("origin"),
-        given_name: row.get("given_name"),
-        family_name: row.get("family_name"),
-        email: row.get("email"),
-        password_hash: row.get("password_hash"),
-        created_at: row.get("created_at"),
-        updated_at: row.get("updated_at"),
-        password_changed_at: row.get("password_changed_at"),
-        version: row.get("version"),
-        tokens_epoch: row.get("tokens_epoch"),
-        active: row.get("active"),
+fn user(row: &SqliteRow) -> Result<User> {
+    Ok(User {
+        id: column(row, "users", "id")?,
+        user_name: column(row, "users", "user_name")?,
+        origin: column(row, "users", "origin")?,
+        given_name: column(row, "users", "given_name")?,
+        family_name: column(row, "users", "family_name")?,
+        email: column(row, "users", "email")?,
+        password_hash: column(row, "users", "password_hash")?,
+        created_at: column(row, "users", "created_at")?,
+        updated_at: column(row, "users", "updated_at")?,
+        password_changed_at: column(row, "users", "password_changed_at")?,
+        version: column(row, "users", "version")?,
+        tokens_epoch: column(row, "users", "tokens_epoch")?,
+        active: column(row, "users", "active")?,
         groups: Vec::new(),
-    }
+    })
+}
+
+/// One value; the error names the row by its first column.
+fn column<'r, T>(row: &'r SqliteRow, table: &str, name: &str) -> Result<T>
+where
+    T: Decode<'r, Sqlite> + Type<Sqlite>,
+{
+    row.try_get(name).with_context(|| {
+        let key: String = row.try_get_unchecked(0).unwrap_or_default();
+        format!("column {name} of the row {key:?} in the table {table} of uaa.db is damaged")
+    })
+}
+
+/// A damaged row is reported and left out: the others are served.
+fn readable<T>(row: Result<T>) -> Option<T> {
+    row.inspect_err(|error| tracing::error!(error = format!("{error:#}"), "row-damaged"))
+        .ok()
 }
 
 fn now() -> i64 {

@@ -239,7 +239,19 @@ async fn seed_admin(state: &api::State, name: &str, password: &str, reset: bool)
         .chain(USER_GROUPS)
         .map(ToString::to_string)
         .collect();
-    match state.db.user_by_name(name, "uaa").await? {
+    let known = match state.db.user_by_name(name, "uaa").await {
+        Ok(known) => known,
+        // The other users can log in.
+        Err(error) => {
+            tracing::error!(
+                user = name,
+                error = format!("{error:#}"),
+                "admin-unreadable"
+            );
+            return Ok(());
+        }
+    };
+    match known {
         None => {
             let user = db::NewUser {
                 user_name: name.to_owned(),
@@ -258,7 +270,10 @@ async fn seed_admin(state: &api::State, name: &str, password: &str, reset: bool)
                 .context("create the administrator")?;
         }
         Some(user) => {
-            state.db.add_groups(&user.id, &groups).await?;
+            // A start on a full disk changes nothing.
+            if groups.iter().any(|group| !user.groups.contains(group)) {
+                state.db.add_groups(&user.id, &groups).await?;
+            }
             if reset
                 && !state
                     .matches(user.password_hash.as_deref(), password)

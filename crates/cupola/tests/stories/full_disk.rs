@@ -174,7 +174,15 @@ fn while_full(f: &Foundation) -> Result<()> {
             !f.table()?.as_object().context("no table")?.is_empty(),
             "no routes"
         );
-        f.cf_ok(&["auth", "admin", crate::foundation::PASSWORD])?;
+        // A login of somebody else's.
+        let home = f.folder().join("other-home");
+        for args in [
+            &["api", &f.api(), "--skip-ssl-validation"][..],
+            &["auth", "admin", crate::foundation::PASSWORD],
+        ] {
+            let output = f.cf_in(&home, args)?;
+            ensure!(output.status.success(), "cf {args:?}: {}", both(&output));
+        }
     }
     drop(filler);
     wait_for("writes work again by themselves", 30, || {
@@ -195,7 +203,7 @@ fn reserve(f: &mut Foundation) -> Result<()> {
     let folder = f.folder().join("large");
     std::fs::create_dir_all(&folder)?;
     sh(&format!(
-        "cp {0}/* {1} && head -c 80M /dev/urandom > {1}/large",
+        "cp -r {0}/* {1} && head -c 80M /dev/urandom > {1}/large",
         example("static"),
         folder.display()
     ))?;

@@ -1,9 +1,8 @@
 //! Clients at rest: those of the configuration, and those that were made over the API.
 
-use super::{Db, now};
+use super::{Db, column, now, readable};
 use crate::{Client, password};
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use std::collections::HashMap;
 
@@ -49,7 +48,13 @@ impl Db {
             .into_iter()
             .map(|client| (client.id.clone(), client))
             .collect();
-        let mut tx = self.pool.begin().await.context("begin")?;
+        let as_wanted = |client: &Client| known.get(&client.id).is_some_and(|k| k.is(client));
+        let configured = known.values().filter(|client| client.configured).count();
+        if configured == clients.len() && clients.iter().all(as_wanted) {
+            // A start on a full disk changes nothing.
+            return Ok(());
+        }
+        let mut tx = self.database.begin().await.context("begin")?;
         for client in clients {
             let kept = known
                 .remove(&client.id)
@@ -86,26 +91,26 @@ impl Db {
     /// All of them, by id.
     pub(crate) async fn clients(&self) -> Result<Vec<StoredClient>> {
         Ok(sqlx::query("SELECT * FROM clients ORDER BY id")
-            .fetch_all(&self.pool)
+            .fetch_all(self.database.readers())
             .await
             .context("read clients")?
             .iter()
-            .map(client)
+            .filter_map(|row| readable(client(row)))
             .collect())
     }
 
     pub(crate) async fn client(&self, id: &str) -> Result<Option<StoredClient>> {
         let row = sqlx::query("SELECT * FROM clients WHERE id = $1")
             .bind(id)
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.database.readers())
             .await
             .context("read client")?;
-        Ok(row.as_ref().map(client))
+        row.as_ref().map(client).transpose()
     }
 
     /// An error that is a [`ClientTaken`] when there is one of that id.
     pub(crate) async fn create_client(&self, new: &StoredClient) -> Result<()> {
-        let inserted = sqlx::query(
+        let inserted = self.database.execute(sqlx::query(
             "INSERT INTO clients (id, name, secret_hash, scopes, authorities, grant_types, redirect_uri, access_validity,
              refresh_validity, configured, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10)",
         )
@@ -118,8 +123,7 @@ impl Db {
         .bind(new.redirect_uris.join(" "))
         .bind(new.access_validity)
         .bind(new.refresh_validity)
-        .bind(now())
-        .execute(&self.pool)
+        .bind(now()))
         .await;
         match inserted {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -131,7 +135,7 @@ impl Db {
 
     /// Everything but the secret.
     pub(crate) async fn update_client(&self, new: &StoredClient) -> Result<()> {
-        sqlx::query(
+        self.database.execute(sqlx::query(
             "UPDATE clients SET name = $2, scopes = $3, authorities = $4, grant_types = $5, redirect_uri = $6,
              access_validity = $7, refresh_validity = $8, updated_at = $9 WHERE id = $1 AND configured = 0",
         )
@@ -143,30 +147,27 @@ impl Db {
         .bind(new.redirect_uris.join(" "))
         .bind(new.access_validity)
         .bind(new.refresh_validity)
-        .bind(now())
-        .execute(&self.pool)
+        .bind(now()))
         .await
         .context("update client")?;
         Ok(())
     }
 
     pub(crate) async fn set_client_secret(&self, id: &str, hash: &str) -> Result<()> {
-        sqlx::query(
+        self.database.execute(sqlx::query(
             "UPDATE clients SET secret_hash = $2, updated_at = $3 WHERE id = $1 AND configured = 0",
         )
         .bind(id)
         .bind(hash)
-        .bind(now())
-        .execute(&self.pool)
+        .bind(now()))
         .await
         .context("store client secret")?;
         Ok(())
     }
 
     pub(crate) async fn delete_client(&self, id: &str) -> Result<()> {
-        sqlx::query("DELETE FROM clients WHERE id = $1 AND configured = 0")
-            .bind(id)
-            .execute(&self.pool)
+        self.database
+            .execute(sqlx::query("DELETE FROM clients WHERE id = $1 AND configured = 0").bind(id))
             .await
             .context("delete client")?;
         Ok(())
@@ -174,34 +175,48 @@ impl Db {
 
     /// Ends all tokens that were issued through a client.
     pub(crate) async fn end_tokens_of_client(&self, id: &str) -> Result<()> {
-        sqlx::query("UPDATE clients SET tokens_epoch = tokens_epoch + 1 WHERE id = $1")
-            .bind(id)
-            .execute(&self.pool)
+        self.database
+            .execute(
+                sqlx::query("UPDATE clients SET tokens_epoch = tokens_epoch + 1 WHERE id = $1")
+                    .bind(id),
+            )
             .await
             .context("end a client's tokens")?;
         Ok(())
     }
 }
 
-fn client(row: &SqliteRow) -> StoredClient {
-    let words = |column: &str| {
-        row.get::<String, _>(column)
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect()
+fn client(row: &SqliteRow) -> Result<StoredClient> {
+    let words = |name: &str| -> Result<Vec<String>> {
+        let text: String = column(row, "clients", name)?;
+        Ok(text.split_whitespace().map(str::to_owned).collect())
     };
-    StoredClient {
-        id: row.get("id"),
-        name: row.get("name"),
-        secret_hash: row.get("secret_hash"),
-        scopes: words("scopes"),
-        authorities: words("authorities"),
-        grant_types: words("grant_types"),
-        redirect_uris: words("redirect_uri"),
-        access_validity: row.get("access_validity"),
-        refresh_validity: row.get("refresh_validity"),
-        configured: row.get("configured"),
-        tokens_epoch: row.get("tokens_epoch"),
-        updated_at: row.get("updated_at"),
+    Ok(StoredClient {
+        id: column(row, "clients", "id")?,
+        name: column(row, "clients", "name")?,
+        secret_hash: column(row, "clients", "secret_hash")?,
+        scopes: words("scopes")?,
+        authorities: words("authorities")?,
+        grant_types: words("grant_types")?,
+        redirect_uris: words("redirect_uri")?,
+        access_validity: column(row, "clients", "access_validity")?,
+        refresh_validity: column(row, "clients", "refresh_validity")?,
+        configured: column(row, "clients", "configured")?,
+        tokens_epoch: column(row, "clients", "tokens_epoch")?,
+        updated_at: column(row, "clients", "updated_at")?,
+    })
+}
+
+impl StoredClient {
+    /// Whether it is stored as the configuration has it.
+    fn is(&self, wanted: &Client) -> bool {
+        self.configured
+            && self.access_validity.is_none()
+            && self.refresh_validity.is_none()
+            && self.scopes == wanted.scopes
+            && self.authorities == wanted.authorities
+            && self.grant_types == wanted.grant_types
+            && self.redirect_uris.join(" ") == wanted.redirect_uri
+            && password::matches(&self.secret_hash, &wanted.secret)
     }
 }
