@@ -291,7 +291,7 @@ async fn hosts_of_routes() {
         )
         .await;
     let own = domain(&f, private("own.test", &f.organization)).await;
-    let internal = domain(&f, json!({ "name": "apps.internal", "internal": true })).await;
+    let internal = domain(&f, json!({ "name": "more.internal", "internal": true })).await;
     let body = |host: &str, path: &str, domain: &str| {
         let mut body = f.route_body(host, path);
         body["relationships"]["domain"]["data"]["guid"] = json!(domain);
