@@ -45,9 +45,9 @@ pub(crate) async fn load(database: &Database) -> Result<State> {
             }
             // Its instances run on until somebody desires it anew.
             Err(damage) => {
-                state
-                    .damaged
-                    .extend(damage.key.clone().map(ProcessGuid::from));
+                let named = message(&row).map(|lrp: m::DesiredLrp| lrp.process_guid);
+                let names = damage.key.clone().into_iter().chain(named.ok());
+                state.damaged.extend(names.map(ProcessGuid::from));
                 damage.report("desired_lrps");
             }
         }

@@ -88,8 +88,10 @@ impl Bbs {
     pub async fn build(config: Config) -> Result<Self> {
         let database = db::open(&config.data_dir).await?;
         let state = db::load(&database).await?;
-        let locks = db::load_locks(&database).await?;
         let node_id = db::node_id(&database).await?;
+        let mut locks = db::load_locks(&database).await?;
+        // Whoever serves this database is the BBS, also under a new name.
+        locks.retain(|(lock, _)| lock.key != LOCK_KEY || lock.owner == node_id);
         tracing::info!(
             desired_lrps = state.desired.len(),
             actual_lrps = state.slots().count(),

@@ -112,11 +112,10 @@ pub(crate) async fn evacuate(data: &Path, cell: Option<&str>) -> Result<()> {
     };
     let reps = clients::rep::Client::new(&operator(data)?)?;
     reps.evacuate(&chosen.rep_url).await?;
-    println!(
-        "Cell {} takes no more work and gives its instances away; its process ends when it is empty.",
+    crate::terminal::print(&format!(
+        "Cell {} takes no more work and gives its instances away; its process ends when it is empty.\n",
         chosen.cell_id
-    );
-    Ok(())
+    ))
 }
 
 /// The instance guid of `name`, `name/index`, an app guid (with index) or an instance guid.

@@ -5,6 +5,7 @@
 //! machine.
 
 use crate::plan::random_hex;
+use crate::terminal::print;
 use anyhow::{Context as _, Result, ensure};
 use std::io::Read as _;
 use std::path::Path;
@@ -21,15 +22,15 @@ pub(crate) async fn run(data: &Path, user: &str, from_stdin: bool) -> Result<()>
     let reset = uaa::reset_password(&data.join("uaa"), user, &password)
         .await
         .with_context(|| format!("reset the password of {user:?}"))?;
-    println!("User:     {}", reset.user_name);
+    let mut lines = vec![format!("User:     {}", reset.user_name)];
     if made {
-        println!("Password: {password}   (shown only now)");
+        lines.push(format!("Password: {password}   (shown only now)"));
     }
     if reset.was_inactive {
-        println!("The user was not active, and can log in again now.");
+        lines.push("The user was not active, and can log in again now.".into());
     }
-    println!("All tokens of this user that were issued before are refused from now on.");
-    Ok(())
+    lines.push("All tokens of this user that were issued before are refused from now on.\n".into());
+    print(&lines.join("\n"))
 }
 
 /// The first line.
