@@ -25,7 +25,7 @@ type Row = (&'static str, Vec<Duration>, Option<(f64, f64)>);
 pub(super) fn run(effort: Effort) -> Result<String> {
     let rounds = if effort.rounds > 1 { 200 } else { 30 };
     let began = Instant::now();
-    let mut f = Foundation::boot("", Mode::OneProcess)?;
+    let mut f = Foundation::boot("", Mode::OneProcess, None)?;
     let first = began.elapsed();
     f.stop_cleanly()?;
     let mut ups = Vec::new();
