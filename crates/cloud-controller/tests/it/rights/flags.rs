@@ -291,16 +291,17 @@ async fn what_is_not_there_yet_is_refused_and_not_advertised() {
     assert_eq!(f.get(&path).await["enabled"], false);
 
     // A 422 would mean "exists already" to clients.
-    for (path, noun) in [
-        ("/v3/isolation_segments", "Isolation segment"),
-        ("/v3/service_instances", "Service instance"),
-        ("/v3/service_brokers", "Service broker"),
+    for path in [
+        "/v3/isolation_segments",
+        "/v3/service_instances",
+        "/v3/service_brokers",
     ] {
         let body = Some(json!({ "name": "x" }));
         let (status, answer) = f.call(Method::POST, path, body).await;
-        assert_eq!(
-            (status, detail(&answer)),
-            (404, format!("{noun} is not supported yet").as_str())
+        assert_eq!(status, 404);
+        assert!(
+            detail(&answer).ends_with("not supported yet"),
+            "{path}: {answer}"
         );
     }
     let root = f.get("/").await;
