@@ -183,6 +183,10 @@ mod tests {
             send(*number);
         }
         for (name, number) in STOP {
+            if *number == libc::SIGHUP && is_ignored(*number) {
+                // The tests run under nohup: a SIGHUP that was ignored at the start stays ignored.
+                continue;
+            }
             send(*number);
             assert_eq!(signals.next().await, *name);
         }

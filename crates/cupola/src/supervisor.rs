@@ -276,7 +276,11 @@ impl Supervised {
             let role = self.unit.name;
             let _ = go.failures.send(Failed { role, error });
             runtime = renewed(runtime, role);
-            let stopped = go.shutdown.run_until_cancelled(tokio::time::sleep(pause));
+            // A timer is made inside the runtime that drives it.
+            let stopped = async {
+                let pause = tokio::time::sleep(pause);
+                go.shutdown.run_until_cancelled(pause).await
+            };
             if runtime.block_on(stopped).is_none() {
                 break;
             }
