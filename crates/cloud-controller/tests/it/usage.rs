@@ -129,17 +129,17 @@ async fn tasks_and_builds_are_used_too() {
         .send(
             Method::POST,
             "/v3/builds",
-            json!({ "package": { "guid": package }, "staging_memory_in_mb": 99 }),
+            json!({ "package": { "guid": package }, "staging_memory_in_mb": 2048 }),
         )
         .await;
     let (texts, events) = usage(&f, None).await;
-    assert_eq!(texts[3..], ["STAGING_STARTED/STAGING 1/1 99/99"]);
+    assert_eq!(texts[3..], ["STAGING_STARTED/STAGING 1/1 2048/2048"]);
     assert_eq!(events[3]["app"]["guid"], app);
     let build = build["guid"].as_str().unwrap();
     f.bbs.cancel_task(build).await.unwrap();
     wait_for("the event of the staging's end", async || {
         let (texts, _) = usage(&f, None).await;
-        (texts[4..] == ["STAGING_STOPPED/STAGING 1/1 99/99"]).then_some(())
+        (texts[4..] == ["STAGING_STOPPED/STAGING 1/1 2048/2048"]).then_some(())
     })
     .await;
     f.finish().await;
