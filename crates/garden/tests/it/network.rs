@@ -116,7 +116,7 @@ async fn ports_are_mapped_and_apps_kept_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_open_one_port_in_one_direction() {
-    with_place("policies", |place| async move {
+    with_place("policy", |place| async move {
         let garden = place.build().await;
         let in_group = |name: &str, group: &str| {
             let mut spec = spec(name);
