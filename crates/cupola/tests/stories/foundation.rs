@@ -179,8 +179,11 @@ impl Foundation {
     }
 
     fn command(&self, verb: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        // A test run under nohup ignores SIGHUP; the foundation must not inherit that.
+        let mut command = Command::new("env");
         command
+            .arg("--default-signal=HUP")
+            .arg(binary())
             .args(verb)
             .args([
                 "--http",
