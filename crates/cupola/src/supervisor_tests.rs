@@ -63,6 +63,12 @@ async fn a_role_that_fails_is_built_again() {
             ("role", text.into())
         );
     }
+    let sixth = async {
+        while script.builds.load(Ordering::SeqCst) < 6 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, sixth).await.unwrap();
     stop(running, shutdown).await;
     assert_eq!(script.builds.load(Ordering::SeqCst), 6);
     assert!(failed.recv().await.is_none(), "it did not fail again");
