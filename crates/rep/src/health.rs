@@ -76,9 +76,14 @@ pub(crate) async fn monitor(monitor: Monitor<'_>) -> StepResult {
 impl Monitor<'_> {
     /// The reason why the instance cannot go on.
     async fn watch(&self) -> String {
+        // Ends never by itself: a branch that ends would drop the other.
+        let advice = async {
+            self.advise().await;
+            std::future::pending::<String>().await
+        };
         tokio::select! {
             reason = self.judge() => reason,
-            () = self.advise() => std::future::pending().await,
+            reason = advice => reason,
         }
     }
 

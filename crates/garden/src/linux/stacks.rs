@@ -57,6 +57,10 @@ impl Stacks {
 
     fn mounted(&self, folder: &Path) -> Result<PathBuf> {
         let lower = self.lower_of(folder);
+        if idmap::is_mounted(&lower) && !same(folder, &lower) {
+            // Of a folder that was removed meanwhile.
+            idmap::unmount(&lower)?;
+        }
         if !idmap::is_mounted(&lower) {
             fs::create_dir_all(&lower).with_context(|| format!("make {}", lower.display()))?;
             idmap::mount_shifted(&self.inside, folder, &lower)?;
@@ -136,6 +140,16 @@ impl Stacks {
         }
         Ok(())
     }
+}
+
+/// Whether the lower shows that very folder.
+fn same(folder: &Path, lower: &Path) -> bool {
+    let identity = |path: &Path| {
+        fs::metadata(path)
+            .map(|about| (about.dev(), about.ino()))
+            .ok()
+    };
+    identity(folder).is_some_and(|folder| identity(lower) == Some(folder))
 }
 
 /// Counted up when [`complete`] changes.

@@ -146,6 +146,44 @@ async fn an_app_that_listens_elsewhere_learns_so() {
 }
 
 #[tokio::test]
+async fn an_app_that_listens_rightly_is_watched_on() {
+    let fixture = Fixture::new().await;
+    let check = |p: &garden::api::ProcessSpec| {
+        p.args.contains(&"-port=8080".to_owned()) && p.args.iter().any(|a| a.contains("startup"))
+    };
+    fixture.garden.script(check, Script::runs());
+    let rep = fixture.rep().await;
+    let guid = fixture.place(&rep, app()).await;
+    let check = fixture
+        .garden
+        .wait_for(|g| {
+            let mut ids = g.processes(&guid).into_keys();
+            ids.find(|id| id.starts_with("startup-8080"))
+        })
+        .await;
+    fixture
+        .garden
+        .listen(&guid, &["0.0.0.0:8080".parse().unwrap()]);
+    // The advice ends long before the check does.
+    fixture.garden.wait_for_lists(3).await;
+    let exit = |status| Exit {
+        status,
+        out_of_memory: false,
+    };
+    fixture.garden.exit(&guid, &check, exit(0));
+    fixture.bbs.wait_for(started).await;
+    let watched = fixture
+        .garden
+        .wait_for(|g| g.process(&guid, "liveness-8080"));
+    watched.await;
+    fixture.garden.wait_for_lists(3).await;
+    fixture.garden.exit(&guid, "liveness-8080", exit(4));
+    let reason = fixture.bbs.wait_for(crashed).await;
+    assert!(reason.starts_with("Instance became unhealthy"), "{reason}");
+    rep.stop().await;
+}
+
+#[tokio::test]
 async fn all_failing_start_up_checks_are_reported() {
     let fixture = Fixture::new().await;
     for port in [8080, 9090] {
