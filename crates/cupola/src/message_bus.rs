@@ -85,10 +85,22 @@ impl MessageBus {
             .with_context(|| format!("start {}", self.program.display()))?;
         let pid = child.id().map(|pid| pid.to_string()).unwrap_or_default();
         // Only the next start after a kill wants it.
-        if let Err(error) = std::fs::write(&self.pid_file, pid) {
+        if let Err(error) = self.note(&pid) {
             tracing::warn!(%error, file = %self.pid_file.display(), "pid-not-written");
         }
         Ok(child)
+    }
+
+    /// Writes the process id over the one before, which needs no room on a full disk.
+    fn note(&self, pid: &str) -> std::io::Result<()> {
+        use std::io::Write as _;
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&self.pid_file)?;
+        file.write_all(pid.as_bytes())?;
+        file.set_len(pid.len() as u64)
     }
 
     /// Ends the server of a cupola that was killed: only a process that was started with our configuration file.

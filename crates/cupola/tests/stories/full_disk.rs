@@ -4,7 +4,7 @@
 use crate::foundation::{Foundation, both, example, sh, wait_for};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -43,16 +43,18 @@ impl Filler {
     fn fill(f: &Foundation, free: u64) -> Result<Self> {
         let filler = Self(f.data.join("filler"));
         let mut file = std::fs::File::create(&filler.0)?;
-        let available = available(f)?;
+        // Allocating the very last blocks at once fails: they are written one after the other.
+        let at_once = available(f)?.saturating_sub(free.max(64 << 20));
         nix::fcntl::fallocate(
             &file,
             nix::fcntl::FallocateFlags::empty(),
             0,
-            i64::try_from(available.saturating_sub(free))?.max(1),
+            i64::try_from(at_once)?.max(1),
         )?;
-        // The last blocks, where nothing shall be left.
-        let block = [1; 4096];
-        while free == 0 && file.write_all(&block).is_ok() {}
+        file.seek(SeekFrom::End(0))?;
+        for block in [vec![1; 64 << 10], vec![1; 4 << 10]] {
+            while free == 0 && file.write_all(&block).is_ok() {}
+        }
         Ok(filler)
     }
 }
