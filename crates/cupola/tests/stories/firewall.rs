@@ -14,32 +14,35 @@ pub(crate) const STORIES: &[Story] = &[
     ),
 ];
 
-/// All rules that are the cell's, in their order.
-fn rules() -> Result<String> {
-    sh("for t in filter nat; do iptables -w -t $t -S; done | grep -e '--[0-9a-z]' | grep -v '^-P'")
+/// The rules of one container, in the names of its chains.
+fn rules(name: &str) -> Result<String> {
+    sh(&format!(
+        "for t in filter nat; do iptables -w -t $t -S; done | grep -e '--{name}' || true"
+    ))
 }
 
 fn flushed(f: &mut Foundation) -> Result<()> {
     push(f, "flushed")?;
     let host = f.host("flushed");
     let guid = f.instances(&f.guid("flushed")?)?[0]["instance_guid"].clone();
-    let before = rules()?;
+    // Other apps of earlier stories may still be going.
+    let name: String = guid.as_str().unwrap_or_default().chars().take(20).collect();
+    let before = rules(&name)?;
     ensure!(
         before.contains("netout--") && before.contains("DNAT"),
         "{before}"
     );
-    let chain = sh("iptables -w -t nat -S | grep -o 'netin--[^ ]*' | sort | uniq | head -1")?;
     for damage in [
         "iptables -w -F; iptables -w -t nat -F".to_owned(),
         "iptables -w -F; iptables -w -t nat -F; iptables -w -X; iptables -w -t nat -X".to_owned(),
-        format!("iptables -w -t nat -F {}", chain.trim()),
-        "iptables -w -D FORWARD 1".to_owned(),
+        format!("iptables -w -t nat -F netin--{name}"),
+        format!("iptables -w -D netout--{name} 1"),
     ] {
         sh(&damage)?;
         // Traffic goes on meanwhile; what it finds does not matter before the repair.
         wait_for(&format!("the rules as before `{damage}`"), 10, || {
             let _ = f.get(&host, "/id");
-            Ok((sorted(&rules()?) == sorted(&before)).then_some(()))
+            Ok((sorted(&rules(&name)?) == sorted(&before)).then_some(()))
         })?;
         wait_for("the app's answer", 10, || {
             let answer = f.get(&host, "/id")?;

@@ -15,8 +15,9 @@ const RESERVE_MB: u64 = 100;
 pub(crate) const CONFIG: &str = "disk_reserve_mb: 100\nrouter: {register_interval: 5}\n";
 
 pub(crate) const STORIES: &[Story] = &[
+    story("full_disk_costs_writes_only", writes_only),
     story("full_disk_uploads_leave_the_reserve", reserve),
-    // Not run, they fail with ENOSPC on their own writes (docs/STATUS.md): `writes_only`, `bus_restart`.
+    story("full_disk_at_a_restart_of_the_bus", bus_restart),
 ];
 
 fn push(f: &Foundation, app: &str, path: &str) -> Result<()> {
@@ -116,7 +117,6 @@ impl Load<'_> {
     }
 }
 
-#[expect(dead_code, reason = "see STORIES")]
 fn writes_only(f: &mut Foundation) -> Result<()> {
     push(f, "steady", &example("static"))?;
     let pid = f.child.as_ref().context("cupola up is not running")?.id();
@@ -231,7 +231,6 @@ fn reserve(f: &mut Foundation) -> Result<()> {
     f.cf_ok(&["delete", "large", "-f", "-r"]).map(drop)
 }
 
-#[expect(dead_code, reason = "see STORIES")]
 fn bus_restart(f: &mut Foundation) -> Result<()> {
     let filler = Filler::fill(f, 0)?;
     sh(&format!(

@@ -134,7 +134,6 @@ fn python() -> DesiredLrp {
     }
 }
 
-#[ignore = "fails since the repairs of rules came: no Start within 90 s; see docs/STATUS.md"]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_is_reached_through_its_envoy_and_survives_the_rep() {
     if std::env::var("CUPOLA_ROOT_TESTS").as_deref() != Ok("1") {

@@ -77,7 +77,7 @@ impl StandInBbs {
                 calls.changed().await.unwrap();
             }
         };
-        match tokio::time::timeout(std::time::Duration::from_secs(90), wait).await {
+        match tokio::time::timeout(std::time::Duration::from_secs(20), wait).await {
             Ok(found) => found,
             Err(_) => panic!("no such call among {:#?}", self.calls()),
         }
