@@ -7,35 +7,32 @@ use crate::db::organization::{self, Organization, OrganizationQuota};
 use crate::db::usage::Scope;
 use crate::quota::{self, Limits};
 
-const KEYS: &[&str] = &[
-    "name",
-    "apps.total_memory_in_mb",
-    "apps.per_process_memory_in_mb",
-    "apps.total_instances",
-    "apps.per_app_tasks",
-    "apps.log_rate_limit_in_bytes_per_second",
-    "services.paid_services_allowed",
-    "services.total_service_instances",
-    "services.total_service_keys",
-    "routes.total_routes",
-    "routes.total_reserved_ports",
+/// The keys that quotas of organizations and spaces share, and further ones.
+macro_rules! keys {
+    ($($own:literal),*) => {
+        &[
+            "name",
+            "apps.total_memory_in_mb",
+            "apps.per_process_memory_in_mb",
+            "apps.total_instances",
+            "apps.per_app_tasks",
+            "apps.log_rate_limit_in_bytes_per_second",
+            "services.paid_services_allowed",
+            "services.total_service_instances",
+            "services.total_service_keys",
+            "routes.total_routes",
+            "routes.total_reserved_ports",
+            $($own),*
+        ]
+    };
+}
+pub(super) use keys;
+
+const KEYS: &[&str] = keys!("domains.total_domains");
+const NEW_KEYS: &[&str] = keys!(
     "domains.total_domains",
-];
-const NEW_KEYS: &[&str] = &[
-    "name",
-    "apps.total_memory_in_mb",
-    "apps.per_process_memory_in_mb",
-    "apps.total_instances",
-    "apps.per_app_tasks",
-    "apps.log_rate_limit_in_bytes_per_second",
-    "services.paid_services_allowed",
-    "services.total_service_instances",
-    "services.total_service_keys",
-    "routes.total_routes",
-    "routes.total_reserved_ports",
-    "domains.total_domains",
-    "relationships.organizations.data[].guid",
-];
+    "relationships.organizations.data[].guid"
+);
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -89,10 +86,15 @@ fn present(cc: &Cc, quota: &OrganizationQuota, applied: &[(String, String)]) -> 
             "links": cc.links(&format!("/v3/organization_quotas/{}", quota.guid), &[]),
         }),
     );
-    for (key, value) in quota.limits.0.as_object().into_iter().flatten() {
+    show_limits(&mut json, &quota.limits.0);
+    json
+}
+
+/// Adds the groups of limits to a quota's JSON.
+pub(super) fn show_limits(json: &mut Value, limits: &Value) {
+    for (key, value) in limits.as_object().into_iter().flatten() {
         json[key] = value.clone();
     }
-    json
 }
 
 async fn present_one(
@@ -300,6 +302,24 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     Ok(cc.accepted(&job))
 }
 
+/// Refuses with 422 what the caller named and does not see.
+pub(super) fn all_found<'a>(
+    nouns: &str,
+    wanted: &[String],
+    found: impl Iterator<Item = &'a String> + Clone,
+) -> ApiResult<()> {
+    let missing: Vec<&String> = wanted
+        .iter()
+        .filter(|guid| !found.clone().any(|other| other == *guid))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(format!(
+        "{nouns} with guids {missing:?} do not exist, or you do not have access to them."
+    )))
+}
+
 /// What the organizations use already stays, whatever the quota says.
 async fn assign_to(
     conn: &mut Connection,
@@ -312,15 +332,11 @@ async fn assign_to(
         .any("guid", organizations)
         .all(conn)
         .await?;
-    let missing: Vec<&String> = organizations
-        .iter()
-        .filter(|guid| !found.iter().any(|row| &row.guid == *guid))
-        .collect();
-    if !missing.is_empty() {
-        return Err(ApiError::unprocessable(format!(
-            "Organizations with guids {missing:?} do not exist, or you do not have access to them."
-        )));
-    }
+    all_found(
+        "Organizations",
+        organizations,
+        found.iter().map(|row| &row.guid),
+    )?;
     let places = organizations.iter().map(|guid| Scope::Organization(guid));
     quota::must_limit_logs(conn, &Limits::read(&quota.limits.0), places).await?;
     let mut trail = db::Trail::from(Unrecorded::NothingChanged);

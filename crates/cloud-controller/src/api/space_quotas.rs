@@ -1,41 +1,18 @@
 //! `/v3/space_quotas`: quotas that an organization's managers give to its spaces.
 
 use super::prelude::*;
-use super::quotas::read_limits;
+use super::quotas::{all_found, keys, read_limits, show_limits};
 use crate::actions::{audit, job};
 use crate::db::organization::{self, Organization, SpaceQuota};
 use crate::db::space::{self, Space};
 use crate::db::usage::Scope;
 use crate::quota::{self, Limits};
 
-const KEYS: &[&str] = &[
-    "name",
-    "apps.total_memory_in_mb",
-    "apps.per_process_memory_in_mb",
-    "apps.total_instances",
-    "apps.per_app_tasks",
-    "apps.log_rate_limit_in_bytes_per_second",
-    "services.paid_services_allowed",
-    "services.total_service_instances",
-    "services.total_service_keys",
-    "routes.total_routes",
-    "routes.total_reserved_ports",
-];
-const NEW_KEYS: &[&str] = &[
-    "name",
-    "apps.total_memory_in_mb",
-    "apps.per_process_memory_in_mb",
-    "apps.total_instances",
-    "apps.per_app_tasks",
-    "apps.log_rate_limit_in_bytes_per_second",
-    "services.paid_services_allowed",
-    "services.total_service_instances",
-    "services.total_service_keys",
-    "routes.total_routes",
-    "routes.total_reserved_ports",
+const KEYS: &[&str] = keys!();
+const NEW_KEYS: &[&str] = keys!(
     "relationships.organization.data.guid",
-    "relationships.spaces.data[].guid",
-];
+    "relationships.spaces.data[].guid"
+);
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -92,9 +69,7 @@ fn present(cc: &Cc, quota: &SpaceQuota, applied: &[Space]) -> Value {
             ),
         }),
     );
-    for (key, value) in quota.limits.0.as_object().into_iter().flatten() {
-        json[key] = value.clone();
-    }
+    show_limits(&mut json, &quota.limits.0);
     json
 }
 
@@ -244,15 +219,7 @@ async fn apply_to(
     spaces: &[String],
 ) -> ApiResult<()> {
     let found = who.visible::<Space>().any("guid", spaces).all(conn).await?;
-    let missing: Vec<&String> = spaces
-        .iter()
-        .filter(|guid| !found.iter().any(|space| &space.guid == *guid))
-        .collect();
-    if !missing.is_empty() {
-        return Err(ApiError::unprocessable(format!(
-            "Spaces with guids {missing:?} do not exist, or you do not have access to them."
-        )));
-    }
+    all_found("Spaces", spaces, found.iter().map(|space| &space.guid))?;
     if found
         .iter()
         .any(|space| space.organization_guid != quota.organization_guid)
