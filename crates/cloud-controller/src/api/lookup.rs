@@ -33,12 +33,8 @@ impl Principal {
         guid: &str,
         right: Right,
     ) -> ApiResult<Found<R>> {
-        let found = self
-            .see(conn, guid)
-            .await?
-            .ok_or_else(|| ApiError::not_found(R::NOUN))?;
-        found.access.must(right)?;
-        Ok(found)
+        let found = self.see(conn, guid).await?;
+        granted(found, right, || ApiError::not_found(R::NOUN))
     }
 
     /// A row that the body names; `unseen` is the text for a row that the caller does not see.
@@ -49,12 +45,8 @@ impl Principal {
         right: Right,
         unseen: &str,
     ) -> ApiResult<Found<R>> {
-        let found = self
-            .see(conn, guid)
-            .await?
-            .ok_or_else(|| ApiError::unprocessable(unseen))?;
-        found.access.must(right)?;
-        Ok(found)
+        let found = self.see(conn, guid).await?;
+        granted(found, right, || ApiError::unprocessable(unseen))
     }
 
     /// A row that the body names, where one that exists and is hidden is 403: the right is asked before the sight.
@@ -65,12 +57,8 @@ impl Principal {
         right: Right,
         unknown: &str,
     ) -> ApiResult<Found<R>> {
-        let found = self
-            .load(conn, guid)
-            .await?
-            .ok_or_else(|| ApiError::unprocessable(unknown))?;
-        found.access.must(right)?;
-        Ok(found)
+        let found = self.load(conn, guid).await?;
+        granted(found, right, || ApiError::unprocessable(unknown))
     }
 
     /// A row that the body names, where a caller without the right gets the same 422 as one who does not see it.
@@ -81,13 +69,9 @@ impl Principal {
         right: Right,
         unusable: &str,
     ) -> ApiResult<Found<R>> {
-        let found = self
-            .see(conn, guid)
-            .await?
-            .filter(|found: &Found<R>| found.access.must_hold(right).is_ok())
-            .ok_or_else(|| ApiError::unprocessable(unusable))?;
-        found.access.must(right)?;
-        Ok(found)
+        let found = self.see(conn, guid).await?;
+        let found = found.filter(|found: &Found<R>| found.access.must_hold(right).is_ok());
+        granted(found, right, || ApiError::unprocessable(unusable))
     }
 
     /// A row with which something is shared: a suspended one is no target either, with the same 422.
@@ -145,6 +129,17 @@ impl Principal {
             rows: PhantomData,
         }
     }
+}
+
+/// The row, if there is one and the caller has the right to it.
+fn granted<R: Seen>(
+    found: Option<Found<R>>,
+    right: Right,
+    missing: impl FnOnce() -> ApiError,
+) -> ApiResult<Found<R>> {
+    let found = found.ok_or_else(missing)?;
+    found.access.must(right)?;
+    Ok(found)
 }
 
 fn sight<R: Seen>(who: &Principal, seen: &str) -> Select {
