@@ -52,7 +52,7 @@ impl Convergence {
             })
             .await;
         if due.is_err() && cell_appeared {
-            // Nothing came of it: the next pass must know.
+            // This pass failed, so the next one must look for a cell again.
             self.cell_appeared.store(true, Ordering::Relaxed);
         }
         let due = due.map_err(|failure| anyhow::anyhow!(failure.message))?;

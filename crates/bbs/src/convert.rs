@@ -306,7 +306,7 @@ pub(crate) fn task(task: &Task, definition: &m::TaskDefinition) -> m::Task {
             TaskState::Completed { .. } => m::TaskState::Completed,
             TaskState::Resolving { .. } => m::TaskState::Resolving,
         } as i32,
-        // Nobody runs it any more, as the original says it.
+        // A task that has ended has no cell, as in the original.
         cell_id: match &task.state {
             TaskState::Running { cell_id } => cell_id.to_string(),
             _ => String::new(),

@@ -105,7 +105,7 @@ impl Tables<'_> {
 
 /// A row that cannot be read.
 struct Damage {
-    /// What its first column still says.
+    /// The text of its first column, if that can be read.
     key: Option<String>,
     error: anyhow::Error,
 }

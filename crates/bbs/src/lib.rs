@@ -235,7 +235,7 @@ async fn renew_lock(
         .await
         .is_some()
     {
-        // Nobody else can take it while this process serves locket.
+        // No other process can take the lock while this one serves locket.
         if let Err(error) = hold_lock(&locket, &node_id).await {
             tracing::warn!(error = format!("{error:#}"), "bbs-lock-not-renewed");
         }

@@ -154,7 +154,7 @@ impl Locket {
             _ => {
                 let stored = self.store.log(vec![write]).await;
                 if stored.is_err() {
-                    // Nobody was told that it is held.
+                    // The caller gets an error, so the lock must not stay held.
                     let _ = self.table().release(&key, &owner);
                 }
                 self.tell(kind);

@@ -55,7 +55,7 @@ struct Commit {
     done: oneshot::Sender<Result<(), Failure>>,
 }
 
-/// What a request waits for.
+/// The change that a request waits for.
 enum Wait {
     /// Its own change.
     Written(oneshot::Receiver<Result<(), Failure>>),
@@ -262,7 +262,7 @@ impl Writer {
         }
     }
 
-    /// Nothing of the batch, and of what was decided after it, is kept. From here on changes are refused.
+    /// Drops the batch and every change that was decided after it. From here on changes are refused.
     fn refuse(&mut self, batch: Vec<Commit>, error: &anyhow::Error) -> Failure {
         let folder = self
             .database
@@ -279,7 +279,7 @@ impl Writer {
             "bbs-database-not-written: changes are refused until it can be written again"
         );
         lock(&self.guarded).trouble = Some(trouble.clone());
-        // Nobody queues any more.
+        // No request adds to the queue now, because changes are refused.
         let queued = std::iter::from_fn(|| self.queue.try_recv().ok());
         for commit in batch.into_iter().chain(queued) {
             let _ = commit.done.send(Err(trouble.clone()));

@@ -115,7 +115,7 @@ impl ApiError {
         }
         self
     }
-    /// Nothing was changed; the same request may succeed later.
+    /// The request changed nothing, and it may succeed later.
     fn troubled(trouble: Trouble, error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, ?trouble, "request-failed");
         match trouble {

@@ -113,7 +113,7 @@ fn body(state: &State, call: &Call) -> Option<Body> {
             .then(|| state.lrp_update(guid, *index, instance))
             .flatten()
             .map(Body::Update),
-        // The same guid may have been desired once more.
+        // A task of this guid may have been desired again meanwhile.
         Call::Cancel(guid) => state
             .tasks
             .get(guid)

@@ -141,7 +141,7 @@ impl State {
         }
     }
 
-    /// What the cell of a running instance is to know of it now.
+    /// The update that the cell of a running instance must get now.
     pub(crate) fn lrp_update(
         &self,
         process_guid: &ProcessGuid,
