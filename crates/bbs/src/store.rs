@@ -220,7 +220,11 @@ impl Writer {
                 commit = self.queue.recv() => commit,
                 () = shutdown.cancelled() => None,
             };
-            let Some(first) = first else { return Ok(()) };
+            let Some(first) = first else {
+                // A connection that outlives this would remove the journal of a database that is put in this one's place.
+                self.database.close().await;
+                return Ok(());
+            };
             let mut batch = vec![first];
             while batch.len() < BATCH {
                 let Ok(commit) = self.queue.try_recv() else {

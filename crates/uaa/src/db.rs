@@ -96,6 +96,11 @@ impl Db {
         })
     }
 
+    /// Waits until every connection is back, and closes it.
+    pub(crate) async fn close(&self) {
+        self.database.close().await;
+    }
+
     /// Without regard to case.
     pub(crate) async fn user_by_name(&self, user_name: &str, origin: &str) -> Result<Option<User>> {
         let row = sqlx::query("SELECT * FROM users WHERE name_key = $1 AND origin = $2")

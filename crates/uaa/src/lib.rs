@@ -225,7 +225,10 @@ impl Uaa {
 
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(addr = %self.addr(), "uaa-started");
-        kit::http::serve(self.listener, None, api::router(self.state), shutdown).await
+        let db = self.state.db.clone();
+        let served = kit::http::serve(self.listener, None, api::router(self.state), shutdown).await;
+        db.close().await;
+        served
     }
 }
 
