@@ -21,7 +21,21 @@ pub enum BbsError {
     },
 }
 
+/// The status of an answer that is no protobuf: of a BBS that starts, or one that does not know the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("status {0}")]
+pub struct Status(pub http::StatusCode);
+
 impl BbsError {
+    /// Whether the BBS is older than the call: it answered 404 to the path.
+    pub fn is_unknown_path(&self) -> bool {
+        match self {
+            Self::Answer { .. } => false,
+            Self::Unreachable { source, .. } => {
+                source.downcast_ref() == Some(&Status(http::StatusCode::NOT_FOUND))
+            }
+        }
+    }
     /// The kind of error that the BBS answered; `None` when it could not be reached.
     pub fn kind(&self) -> Option<m::ErrorType> {
         match self {
@@ -36,6 +50,9 @@ impl BbsError {
         self.kind() == Some(m::ErrorType::ResourceExists)
     }
 }
+
+/// Calls under way where one call asks for one process.
+const CALLS_AT_ONCE: usize = 16;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -95,11 +112,9 @@ impl Client {
             .body(request.encode_to_vec())
             .send()
             .await?;
-        anyhow::ensure!(
-            response.status().is_success(),
-            "status {}",
-            response.status()
-        );
+        if !response.status().is_success() {
+            return Err(Status(response.status()).into());
+        }
         A::decode(response.bytes().await?).context("decode answer")
     }
 
@@ -143,17 +158,36 @@ impl Client {
             .await?
             .actual_lrps)
     }
+    /// The actual LRPs of some processes. A BBS that is older than this call is asked for each process alone.
     pub async fn actual_lrps_by_process_guids(
         &self,
         process_guids: Vec<String>,
     ) -> Result<Vec<m::ActualLrp>, BbsError> {
         let request = m::ActualLrpsByProcessGuidsRequest { process_guids };
-        Ok(self
+        let answer = self
             .call::<_, m::ActualLrpsResponse>(path::ACTUAL_LRPS_BY_GUIDS, &request, |a| {
                 a.error.as_ref()
             })
-            .await?
-            .actual_lrps)
+            .await;
+        match answer {
+            Err(error) if error.is_unknown_path() => self.one_by_one(request.process_guids).await,
+            answer => Ok(answer?.actual_lrps),
+        }
+    }
+    async fn one_by_one(&self, process_guids: Vec<String>) -> Result<Vec<m::ActualLrp>, BbsError> {
+        use futures::{StreamExt as _, TryStreamExt as _};
+        let lists: Vec<Vec<m::ActualLrp>> = futures::stream::iter(process_guids)
+            .map(async |process_guid| {
+                let request = m::ActualLrpsRequest {
+                    process_guid,
+                    ..m::ActualLrpsRequest::default()
+                };
+                self.actual_lrps(&request).await
+            })
+            .buffered(CALLS_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(lists.into_iter().flatten().collect())
     }
     /// Deprecated, as the two below: instances in groups with those that evacuate.
     pub async fn actual_lrp_groups(
@@ -506,5 +540,78 @@ async fn next<E>(stream: &mut sse::Stream, decode: Decode<E>) -> Result<E> {
         if let Some(decoded) = decoded {
             return Ok(decoded);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::routing::post;
+    use http::StatusCode;
+
+    /// Answers each process's list with one LRP of that process.
+    async fn list(body: bytes::Bytes) -> Vec<u8> {
+        let request = m::ActualLrpsRequest::decode(body).unwrap();
+        let key = m::ActualLrpKey {
+            process_guid: request.process_guid,
+            ..m::ActualLrpKey::default()
+        };
+        let lrp = m::ActualLrp {
+            key: Some(key),
+            ..m::ActualLrp::default()
+        };
+        m::ActualLrpsResponse {
+            actual_lrps: vec![lrp],
+            ..m::ActualLrpsResponse::default()
+        }
+        .encode_to_vec()
+    }
+
+    async fn client(routes: Router, stop: &kit::CancellationToken) -> Client {
+        kit::tls::install_crypto();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(kit::http::serve(listener, None, routes, stop.clone()));
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        Client::with_tls(url, tls, Some(Duration::from_secs(10))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_older_bbs_is_asked_for_each_process_alone() {
+        let stop = kit::CancellationToken::new();
+        let old = Router::new().route(path::ACTUAL_LRPS_LIST, post(list));
+        let client = client(old, &stop).await;
+        let guids: Vec<String> = (0..40).map(|n| format!("p{n}")).collect();
+        let lrps = client
+            .actual_lrps_by_process_guids(guids.clone())
+            .await
+            .unwrap();
+        let found: Vec<String> = lrps
+            .into_iter()
+            .filter_map(|lrp| Some(lrp.key?.process_guid))
+            .collect();
+        assert_eq!(found, guids);
+        let refused = client.tasks(&m::TasksRequest::default()).await.unwrap_err();
+        assert!(refused.is_unknown_path(), "{refused:?}");
+        stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_bbs_that_cannot_answer_now_is_not_taken_for_an_older_one() {
+        let stop = kit::CancellationToken::new();
+        let starting = Router::new()
+            .route(
+                path::ACTUAL_LRPS_BY_GUIDS,
+                post(async || StatusCode::SERVICE_UNAVAILABLE),
+            )
+            .route(path::ACTUAL_LRPS_LIST, post(list));
+        let client = client(starting, &stop).await;
+        let refused = client.actual_lrps_by_process_guids(vec!["p".into()]).await;
+        let error = refused.unwrap_err();
+        assert!(!error.is_unknown_path(), "{error:?}");
+        stop.cancel();
     }
 }

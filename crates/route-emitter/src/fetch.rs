@@ -70,7 +70,7 @@ async fn infos(bbs: &Client, process_guids: Vec<String>) -> Result<Vec<Desired>>
     };
     let infos = match bbs.routing_infos(&request).await {
         // A BBS older than the routing infos does not know that path.
-        Err(BbsError::Unreachable { .. }) => bbs.desired_lrps(&request).await,
+        Err(error) if error.is_unknown_path() => bbs.desired_lrps(&request).await,
         infos => infos,
     };
     let known = |lrp: &DesiredLrp| match convert::desired(lrp) {
