@@ -157,7 +157,8 @@ fn set_reason(deployment: &mut Deployment, reason: &str) {
     deployment.status_changed_at = deployment.updated_at;
 }
 
-/// One step of the rollout. Answers the processes to settle.
+/// One step of the rollout, as far as the quotas have room for it now. Answers the processes to settle: none when nothing
+/// changes.
 pub(crate) async fn apply(
     conn: &mut Connection,
     deployment: &mut Deployment,
@@ -173,14 +174,8 @@ pub(crate) async fn apply(
             new: grown,
             old: left,
         } => {
-            resize(conn, new, grown).await?;
-            // The oldest shrink first.
-            let mut surplus = old.iter().map(|process| process.instances).sum::<i64>() - left;
-            for process in old {
-                let fewer = surplus.clamp(0, process.instances);
-                surplus -= fewer;
-                let instances = process.instances - fewer;
-                resize(conn, process, instances).await?;
+            if !scale(conn, deployment, new, old, (grown, left)).await? {
+                return Ok(Vec::new());
             }
         }
         Step::Finish => {
@@ -191,9 +186,10 @@ pub(crate) async fn apply(
             touched.extend(restart_others(conn, deployment).await?);
         }
         Step::Cancel => {
+            let meter = meter(conn, deployment).await?;
             verbs::delete(conn, &new).await?;
             if let Some(newest) = old.into_iter().next_back() {
-                resize(conn, newest, deployment.instances_before).await?;
+                restore(conn, &meter, newest, deployment.instances_before).await?;
             }
             if let Some(mut app) = db::by_guid::<App>(conn, &deployment.app_guid).await? {
                 app.droplet_guid = deployment
@@ -209,11 +205,77 @@ pub(crate) async fn apply(
     Ok(touched)
 }
 
-async fn resize(conn: &mut Connection, mut process: Process, instances: i64) -> ApiResult<()> {
+async fn meter(conn: &mut Connection, deployment: &Deployment) -> ApiResult<Meter> {
+    let app = db::by_guid::<App>(conn, &deployment.app_guid).await?;
+    let app = app.ok_or_else(|| ApiError::not_found("App"))?;
+    Meter::of_app(conn, &app).await
+}
+
+/// Whether anything changes. What others use may have grown since the deployment began; without room the old instances
+/// still shrink, and the deployment says why the new ones do not grow.
+async fn scale(
+    conn: &mut Connection,
+    deployment: &mut Deployment,
+    mut new: Process,
+    old: Vec<Process>,
+    (grown, left): (i64, i64),
+) -> ApiResult<bool> {
+    let meter = meter(conn, deployment).await?;
+    // The oldest shrink first.
+    let surplus = old.iter().map(|process| process.instances).sum::<i64>() - left;
+    let mut still = surplus;
+    for mut process in old {
+        let fewer = still.clamp(0, process.instances);
+        still -= fewer;
+        let instances = process.instances - fewer;
+        resize(conn, &mut process, instances).await?;
+    }
+    let before = new.instances;
+    resize(conn, &mut new, grown).await?;
+    let checked = meter.check(conn, Subject::Process).await;
+    let refused = match checked {
+        Ok(()) => None,
+        Err(error) if error.status.is_server_error() => return Err(error),
+        Err(error) => Some(error.to_string()),
+    };
+    if refused.is_some() {
+        resize(conn, &mut new, before).await?;
+    }
+    let news = deployment.error != refused;
+    if news {
+        deployment.error.clone_from(&refused);
+        deployment.touch();
+        db::update(conn, deployment).await?;
+    }
+    Ok(news || surplus > 0 || refused.is_none())
+}
+
+/// Gives a process back as many of its instances as the quotas have room for; it keeps those that it has.
+async fn restore(
+    conn: &mut Connection,
+    meter: &Meter,
+    mut process: Process,
+    wanted: i64,
+) -> ApiResult<()> {
+    let (mut fits, mut most) = (process.instances.min(wanted), wanted);
+    let mut tried = wanted;
+    while fits < most {
+        resize(conn, &mut process, tried).await?;
+        match meter.check(conn, Subject::Process).await {
+            Ok(()) => fits = tried,
+            Err(error) if error.status.is_server_error() => return Err(error),
+            Err(_) => most = tried - 1,
+        }
+        tried = fits + (most - fits + 1) / 2;
+    }
+    resize(conn, &mut process, fits).await
+}
+
+async fn resize(conn: &mut Connection, process: &mut Process, instances: i64) -> ApiResult<()> {
     if process.instances != instances {
         process.instances = instances;
         process.touch();
-        db::update(conn, &process).await?;
+        db::update(conn, process).await?;
     }
     Ok(())
 }

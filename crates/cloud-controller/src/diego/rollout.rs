@@ -61,6 +61,9 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
         return Ok(());
     };
     let touched = actions::deployment::apply(&mut tx, &mut deployment, new, old, step).await?;
+    if touched.is_empty() {
+        return Ok(());
+    }
     tx.commit(db::Unrecorded::Consequence).await?;
     cc.driver.settle(touched).await;
     Ok(())

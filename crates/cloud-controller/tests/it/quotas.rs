@@ -293,6 +293,132 @@ async fn a_deployment_needs_room_for_its_largest_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_waits_for_room_that_others_took_meanwhile() {
+    let place = Place::start(Kind::Space).await;
+    let f = &place.f;
+    let app = f.stopped_app("web").await;
+    let other = f.stopped_app("other").await;
+    let scale = |app: &str| format!("/v3/processes/{app}/actions/scale");
+    f.send(Method::POST, &scale(&app), json!({ "instances": 2 }))
+        .await;
+    f.send(Method::POST, &scale(&other), json!({ "memory_in_mb": 100 }))
+        .await;
+    place
+        .limit(json!({ "apps": { "total_memory_in_mb": 1100 } }))
+        .await;
+    f.send(
+        Method::POST,
+        &format!("/v3/apps/{app}/actions/start"),
+        json!({}),
+    )
+    .await;
+    let old = f.lrps(&app).await.remove(0).process_guid;
+    f.run_instance(&old, 0).await;
+    f.run_instance(&old, 1).await;
+    // At its largest it needs two new instances beside an old one: 1056 MB.
+    let deployed = f
+        .send(
+            Method::POST,
+            "/v3/deployments",
+            deployment(&app, json!({ "memory_in_mb": 400 })),
+        )
+        .await;
+    let shown = format!("/v3/deployments/{}", deployed["guid"].as_str().unwrap());
+    let new = wait_for("the new LRP", async || {
+        let lrps = f.lrps(&app).await;
+        lrps.into_iter().find(|lrp| lrp.process_guid != old)
+    })
+    .await
+    .process_guid;
+    f.send(
+        Method::POST,
+        &format!("/v3/apps/{other}/actions/start"),
+        json!({}),
+    )
+    .await;
+    wait_for("the actual LRP", async || {
+        let guids = vec![new.clone()];
+        f.bbs
+            .actual_lrps_by_process_guids(guids)
+            .await
+            .unwrap()
+            .pop()
+    })
+    .await;
+    f.run_instance(&new, 0).await;
+    let error = wait_for("the reason to wait", async || {
+        let deployment = f.get(&shown).await;
+        deployment["status"]["details"]["error"]
+            .as_str()
+            .map(str::to_owned)
+    })
+    .await;
+    assert!(error.contains("memory space_quota_exceeded"), "{error}");
+    let used = f
+        .get(&format!("/v3/spaces/{}/usage_summary", f.space))
+        .await;
+    let used = used["usage_summary"]["memory_in_mb"].as_i64().unwrap();
+    assert!(used <= 1100, "{used}");
+    // With room again it goes on by itself.
+    f.send(
+        Method::POST,
+        &format!("/v3/apps/{other}/actions/stop"),
+        json!({}),
+    )
+    .await;
+    wait_for("the second new instance", async || {
+        let lrps = f.lrps(&app).await;
+        let grown = lrps.iter().find(|lrp| lrp.process_guid == new)?;
+        (grown.instances == 2).then_some(())
+    })
+    .await;
+    assert_eq!(
+        f.get(&shown).await["status"]["details"]["error"],
+        Value::Null
+    );
+    place.f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_rollout_goes_back_as_far_as_the_quota_allows() {
+    let place = Place::start(Kind::Organization).await;
+    let f = &place.f;
+    let app = f.started_app("web").await;
+    let scale = format!("/v3/processes/{app}/actions/scale");
+    f.send(Method::POST, &scale, json!({ "instances": 3 }))
+        .await;
+    place
+        .limit(json!({ "apps": { "total_instances": 4 } }))
+        .await;
+    let old = f.lrps(&app).await.remove(0).process_guid;
+    for index in 0..3 {
+        f.run_instance(&old, index).await;
+    }
+    let options = json!({ "web_instances": 1 });
+    let deployed = f
+        .send(Method::POST, "/v3/deployments", deployment(&app, options))
+        .await;
+    let shown = format!("/v3/deployments/{}", deployed["guid"].as_str().unwrap());
+    // Of the old instances only one is left; others take the room.
+    wait_for("fewer old instances", async || {
+        let lrps = f.lrps(&app).await;
+        let shrunk = lrps.iter().find(|lrp| lrp.process_guid == old)?;
+        (shrunk.instances == 1).then_some(())
+    })
+    .await;
+    f.started_app("two").await;
+    f.started_app("three").await;
+    f.send(Method::POST, &format!("{shown}/actions/cancel"), json!({}))
+        .await;
+    wait_for("the old process alone", async || {
+        let lrps = f.lrps(&app).await;
+        (lrps.len() == 1 && lrps[0].process_guid == old && lrps[0].instances == 2).then_some(())
+    })
+    .await;
+    place.f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn routes_and_domains_are_limited() {
     for kind in [Kind::Organization, Kind::Space] {
         let place = Place::start(kind).await;
