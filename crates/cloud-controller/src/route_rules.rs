@@ -144,7 +144,7 @@ pub(crate) fn parse(text: &str) -> Result<RouteText, String> {
         return Err(invalid());
     }
     Ok(RouteText {
-        authority: authority.to_ascii_lowercase(),
+        authority: authority.to_owned(),
         port,
         path: if path == "/" {
             String::new()
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(
             parsed,
             RouteText {
-                authority: "my-app.apps.test".into(),
+                authority: "My-App.apps.test".into(),
                 port: 0,
                 path: "/v1/x".into()
             }

@@ -36,7 +36,7 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
         db::insert(
             &mut tx,
             &Domain {
-                name: config.apps_domain.to_ascii_lowercase(),
+                name: config.apps_domain.clone(),
                 ..Domain::fresh()
             },
         )

@@ -8,6 +8,7 @@ use super::{
 use crate::controller::Settings;
 use crate::db::app::{self, App};
 use crate::db::domain::{self, Domain};
+use crate::db::platform;
 use crate::db::process;
 use crate::db::route::{self, Route};
 use crate::db::sidecar;
@@ -46,6 +47,7 @@ pub(crate) async fn apply(
         sidecar_verbs::apply(conn, &app, wanted.clone()).await?;
     }
     if let Some(buildpacks) = &manifest.buildpacks {
+        must_be_known(conn, buildpacks).await?;
         app.buildpacks.0.clone_from(buildpacks);
     }
     app.stack = manifest.stack.clone().or(app.stack);
@@ -60,6 +62,18 @@ pub(crate) async fn apply(
     touched.sort();
     touched.dedup();
     Ok((app, touched))
+}
+
+/// Clients know this sentence of a manifest; the API's own requests have another.
+async fn must_be_known(conn: &mut Connection, buildpacks: &[String]) -> ApiResult<()> {
+    let known = platform::buildpacks(conn).await?;
+    let is_known = |name: &&String| known.iter().any(|buildpack| &buildpack.name == *name);
+    match buildpacks.iter().find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(name) => Err(ApiError::unprocessable(format!(
+            "Specified unknown buildpack name: \"{name}\""
+        ))),
+    }
 }
 
 fn apps_new(name: &str, space: &Space) -> App {
@@ -103,7 +117,7 @@ async fn apply_process(
     };
     let change = Change {
         command: wanted.command.clone(),
-        user: None,
+        user: wanted.user.clone(),
         instances: wanted.instances,
         memory_in_mb: wanted.memory_in_mb,
         disk_in_mb: wanted.disk_in_mb,
@@ -254,7 +268,7 @@ fn default_host(app: &str) -> ApiResult<String> {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if fits {
-        return Ok(app.to_ascii_lowercase());
+        return Ok(app.to_owned());
     }
     Err(ApiError::unprocessable(format!(
         "Failed to create default route from app name: '{app}' is no host (letters, digits, '-' and '_', at most 63); name a route or use random-route"
@@ -292,7 +306,6 @@ fn random_host(app: &str) -> String {
             word.as_str()
         }
     )
-    .to_ascii_lowercase()
 }
 
 /// An app as a manifest's entry.
@@ -360,6 +373,7 @@ fn generate_process(process: &process::Process) -> Value {
     });
     let optional = [
         ("command", process.command.clone().map(Value::String)),
+        ("user", process.user.clone().map(Value::String)),
         ("timeout", process.health_check.0.timeout.map(Value::from)),
         (
             "health-check-http-endpoint",
@@ -409,7 +423,7 @@ mod tests {
 
     #[test]
     fn hosts_of_generated_routes_are_valid() {
-        assert_eq!(default_host("My-App").unwrap(), "my-app");
+        assert_eq!(default_host("My-App").unwrap(), "My-App");
         assert!(default_host("my app").is_err());
         assert!(random_host("my app!").starts_with("myapp-"));
         assert!(random_host(&"a".repeat(80)).len() <= 63);

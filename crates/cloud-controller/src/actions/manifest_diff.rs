@@ -4,47 +4,11 @@
 //! Applying a manifest adds and replaces, and takes away only what the manifest sets to null; so does the diff. Sizes
 //! are compared and shown in megabytes, whatever their unit.
 
-use crate::manifest::{bytes, megabytes_text};
+use crate::manifest::{bytes, canonical, is_setting, megabytes_text};
 use serde_json::{Map, Value, json};
 
-/// Keys of a process, which stand in `processes` or, for `web`, at the top level.
-const PROCESS_KEYS: &[&str] = &[
-    "instances",
-    "memory",
-    "disk_quota",
-    "log-rate-limit-per-second",
-    "command",
-    "user",
-    "health-check-type",
-    "health-check-http-endpoint",
-    "health-check-invocation-timeout",
-    "health-check-interval",
-    "readiness-health-check-type",
-    "readiness-health-check-http-endpoint",
-    "readiness-health-check-invocation-timeout",
-    "readiness-health-check-interval",
-    "timeout",
-];
-const SIDECAR_KEYS: &[&str] = &["name", "command", "process_types", "memory"];
-const ROUTE_KEYS: &[&str] = &["route", "protocol", "options"];
-/// Keys of an app beside those of its web process.
-const APP_KEYS: &[&str] = &[
-    "name",
-    "lifecycle",
-    "buildpacks",
-    "stack",
-    "docker",
-    "env",
-    "metadata",
-    "features",
-    "routes",
-    "no-route",
-    "random-route",
-    "default-route",
-    "services",
-    "sidecars",
-    "processes",
-];
+/// Keys whose values only clients read.
+const OF_CLIENTS: &[&str] = &["path"];
 
 /// Entries `{op, path, was?, value?}`. `current`: the manifests of the space's apps by name.
 pub(crate) fn diff(posted: &Value, current: &Map<String, Value>) -> Vec<Value> {
@@ -71,23 +35,30 @@ impl Changes {
         for (posted_key, value) in wanted {
             let key = canonical(posted_key);
             let path = format!("{path}/{posted_key}");
-            if PROCESS_KEYS.contains(&key) {
+            if is_setting(key) {
                 self.value(&path, &normal(key, value), web.map(|web| &web[key]));
                 continue;
             }
-            if !APP_KEYS.contains(&key) {
+            if OF_CLIENTS.contains(&key) {
                 continue;
             }
             let was = existing.get(key);
             match (key, value) {
                 ("processes", Value::Array(list)) => {
-                    self.list(&path, list, was, "type", PROCESS_KEYS);
+                    self.list(&path, list, was, "type");
+                    self.sidecars_of_processes(&path, list, existing);
                 }
-                ("sidecars", Value::Array(list)) => {
-                    self.list(&path, list, was, "name", SIDECAR_KEYS);
+                ("sidecars", Value::Array(list)) => self.list(&path, list, was, "name"),
+                ("routes", Value::Array(list)) => self.list(&path, list, was, "route"),
+                ("services", Value::Array(list)) if list.is_empty() => {}
+                // Names are compared without case, and a manifest renames nothing.
+                ("name", _) if existing.is_object() => {}
+                ("lifecycle", value) => {
+                    let was = existing.is_object().then(|| json!("buildpack"));
+                    self.value(&path, value, was.as_ref());
                 }
-                ("routes", Value::Array(list)) => {
-                    self.list(&path, list, was, "route", ROUTE_KEYS);
+                ("buildpack", value) => {
+                    self.value(&path, value, existing.pointer("/buildpacks/0"));
                 }
                 ("env", Value::Object(map)) if was.is_some() => self.texts(&path, map, was),
                 ("metadata", Value::Object(map)) if was.is_some() => {
@@ -112,30 +83,37 @@ impl Changes {
         }
     }
 
+    /// Sidecars under a process are compared with those of the app, of which they become some.
+    fn sidecars_of_processes(&mut self, path: &str, processes: &[Value], existing: &Value) {
+        if !existing.is_object() {
+            return;
+        }
+        let none = json!([]);
+        let was = existing.get("sidecars").unwrap_or(&none);
+        for (at, process) in processes.iter().enumerate() {
+            if let Some(Value::Array(list)) = process.get("sidecars") {
+                self.list(&format!("{path}/{at}/sidecars"), list, Some(was), "name");
+            }
+        }
+    }
+
     /// A list of objects that one of their keys identifies.
-    fn list(
-        &mut self,
-        path: &str,
-        wanted: &[Value],
-        existing: Option<&Value>,
-        identity: &str,
-        keys: &[&str],
-    ) {
+    fn list(&mut self, path: &str, wanted: &[Value], existing: Option<&Value>, identity: &str) {
         let Some(existing) = existing.filter(|list| list.is_array()) else {
-            let whole = wanted
-                .iter()
-                .map(|item| known(item, identity, keys))
-                .collect();
+            let whole = wanted.iter().map(normalised).collect();
             return self.value(path, &Value::Array(whole), None);
         };
         for (at, item) in wanted.iter().enumerate() {
             let path = format!("{path}/{at}");
-            let item = known(item, identity, keys);
+            let item = normalised(item);
             match find(existing, identity, &item[identity]) {
                 None => self.value(&path, &item, None),
                 Some(was) => {
                     let others = item.as_object().into_iter().flatten();
-                    for (key, value) in others.filter(|(key, _)| *key != identity) {
+                    let compared = others.filter(|(key, _)| {
+                        *key != identity && !(identity == "type" && *key == "sidecars")
+                    });
+                    for (key, value) in compared {
                         let was = was.get(canonical(key));
                         self.value(&format!("{path}/{key}"), value, was);
                     }
@@ -191,22 +169,12 @@ impl Changes {
     }
 }
 
-/// The generated manifest's spelling of a key; changes are reported under the posted one.
-fn canonical(key: &str) -> &str {
-    match key {
-        "disk-quota" => "disk_quota",
-        "log_rate_limit_per_second" => "log-rate-limit-per-second",
-        key => key,
-    }
-}
-
-/// Only the keys that a manifest knows, with sizes in megabytes.
-fn known(item: &Value, identity: &str, keys: &[&str]) -> Value {
+/// With sizes in megabytes.
+fn normalised(item: &Value) -> Value {
     let Some(map) = item.as_object() else {
         return item.clone();
     };
     map.iter()
-        .filter(|(key, _)| *key == identity || keys.contains(&canonical(key)))
         .map(|(key, value)| (key.clone(), normal(canonical(key), value)))
         .collect::<Map<_, _>>()
         .into()
@@ -241,18 +209,11 @@ fn find<'a>(list: &'a Value, key: &str, value: &Value) -> Option<&'a Value> {
         .find(|item| item.get(key).map(name) == Some(name(value)))
 }
 
-/// A route's text without scheme, in lower case but for the path.
+/// A route's text without scheme, in lower case: routes are compared so.
 fn bare(route: &str) -> String {
     match crate::route_rules::parse(route) {
-        Ok(parsed) if parsed.port > 0 => {
-            format!(
-                "{}:{}{}",
-                parsed.authority.to_ascii_lowercase(),
-                parsed.port,
-                parsed.path
-            )
-        }
-        Ok(parsed) => format!("{}{}", parsed.authority.to_ascii_lowercase(), parsed.path),
+        Ok(parsed) => crate::route_rules::url("", &parsed.authority, &parsed.path, parsed.port)
+            .to_ascii_lowercase(),
         Err(_) => route.to_owned(),
     }
 }
@@ -332,8 +293,8 @@ mod tests {
     #[test]
     fn processes_by_type() {
         let processes = json!([
-            {"type": "worker", "memory": "0.5G", "instances": 2, "command": "./w2", "path": "x"},
-            {"type": "clock", "memory": "1G", "instances": 1, "nonsense": 1},
+            {"type": "worker", "memory": "0.5G", "instances": 2, "command": "./w2"},
+            {"type": "clock", "memory": "1G", "instances": 1},
         ]);
         check(
             json!({"name": "a", "instances": 3, "processes": processes}),
@@ -383,12 +344,23 @@ mod tests {
             json!({"name": "a", "buildpacks": ["x"]}),
             &[r#"remove /buildpacks/1 was="y""#],
         );
+        let sidecars = json!([
+            {"name": "proxy", "command": "./p", "memory": "64M"}, {"name": "new", "command": "./n"},
+        ]);
+        check(
+            json!({"name": "a", "lifecycle": "buildpack", "services": [], "buildpack": "z",
+                "processes": [{"type": "web", "sidecars": sidecars}]}),
+            &[
+                r#"add /processes/0/sidecars/1 value={"command":"./n","name":"new"}"#,
+                r#"replace /buildpack was="x" value="z""#,
+            ],
+        );
     }
 
     #[test]
     fn a_new_app_is_added_key_by_key() {
         check(
-            json!({"name": "b", "memory": "1G", "env": {"K": 1}, "processes": [{"type": "web", "x": 1}], "path": "."}),
+            json!({"name": "b", "memory": "1G", "env": {"K": 1}, "processes": [{"type": "web"}], "path": "."}),
             &[
                 r#"add /env value={"K":1}"#,
                 r#"add /memory value="1024M""#,

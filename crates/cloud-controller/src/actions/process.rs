@@ -9,6 +9,9 @@ use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
 use serde_json::Value;
 
+/// The user of every app's processes and tasks.
+const USER: &str = "vcap";
+
 /// A change of a process; absent fields stay.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Change {
@@ -82,6 +85,9 @@ pub(super) async fn change_unmetered(
         process.command = command;
     }
     if let Some(user) = change.user {
+        if let Some(user) = user.as_deref() {
+            check_user(user)?;
+        }
         process.user = user;
     }
     process.instances = change.instances.unwrap_or(process.instances);
@@ -105,6 +111,16 @@ pub(super) async fn change_unmetered(
     db::update(conn, process).await?;
     Ok(app.is_started()
         && (before.version != process.version || before.instances != process.instances))
+}
+
+/// Apps run as the platform's user; another one would be accepted and then ignored.
+pub(crate) fn check_user(user: &str) -> ApiResult<()> {
+    if user.eq_ignore_ascii_case(USER) {
+        return Ok(());
+    }
+    Err(ApiError::unprocessable(format!(
+        "User invalid (requested user '{user}' not allowed, permitted users are: '{USER}')"
+    )))
 }
 
 /// What a process has already may stay when a limit is lowered.

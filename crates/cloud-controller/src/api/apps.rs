@@ -164,7 +164,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let mut select = who.visible::<App>();
     for (name, column) in [
-        ("names", "name"),
+        ("names", db::app::NAME),
         ("space_guids", "space_guid"),
         ("lifecycle_type", "lifecycle_type"),
     ] {

@@ -190,21 +190,8 @@ impl Body {
             None | Some(Value::Null) => None,
             Some(value) => match whole(value) {
                 Some(number) if range.contains(&number) => Some(number),
-                Some(_) if *range.end() == i64::MAX => {
-                    self.problems.push(format!(
-                        "{} must be greater than or equal to {}",
-                        title(field),
-                        range.start()
-                    ));
-                    None
-                }
-                Some(_) => {
-                    self.problems.push(format!(
-                        "{} must be between {} and {}",
-                        title(field),
-                        range.start(),
-                        range.end()
-                    ));
+                Some(number) => {
+                    self.problems.push(outside(field, number, &range));
                     None
                 }
                 None => {
@@ -343,6 +330,16 @@ fn whole(value: &Value) -> Option<i64> {
     value
         .as_i64()
         .or_else(|| value.as_str().and_then(|text| text.parse().ok()))
+}
+
+/// The sentences that clients know.
+fn outside(field: &str, number: i64, range: &std::ops::RangeInclusive<i64>) -> String {
+    let bound = match range.start() {
+        _ if number > *range.end() => format!("less than or equal to {}", range.end()),
+        1 if field.ends_with("_in_mb") => "greater than 0".to_owned(),
+        least => format!("greater than or equal to {least}"),
+    };
+    format!("{} must be {bound}", title(field))
 }
 
 /// `memory_in_mb` → `Memory in mb`.

@@ -158,7 +158,7 @@ async fn record(
 }
 
 async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
-    let name = body.required_string("name").to_ascii_lowercase();
+    let name = body.required_string("name");
     let organization_guid = body.relationship("organization");
     let shared = body.many_relationship("shared_organizations");
     if !shared.is_empty() && organization_guid.is_none() {

@@ -95,13 +95,12 @@ async fn diff(
     who.find::<Space>(&mut conn, &guid, Right::Develop).await?;
     let manifests =
         manifest::parse(&cc.settings.limits, &body).map_err(ApiError::unprocessable_many)?;
-    let posted: Value = serde_yaml_ng::from_slice(&body)
-        .map_err(|error| ApiError::unprocessable(format!("Manifest is not valid YAML: {error}")))?;
+    let posted = manifest::read(&body).map_err(ApiError::unprocessable)?;
     let mut current = serde_json::Map::new();
     for manifest in &manifests {
         if let Some(app) = app::by_name(&mut conn, &guid, &manifest.name).await? {
             let entry = actions::manifest::generate(&mut conn, &app).await?;
-            current.insert(app.name.clone(), entry);
+            current.insert(manifest.name.clone(), entry);
         }
     }
     Ok(created(

@@ -261,7 +261,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .must_be_on(&mut *cc.db.read().await?, &who)
         .await?;
     let mut route = Route {
-        host: body.string("host").unwrap_or_default().to_ascii_lowercase(),
+        host: body.string("host").unwrap_or_default(),
         path: body.string("path").unwrap_or_default(),
         port: body.int("port", 0..=65535).unwrap_or_default(),
         space_guid: body.required_relationship("space"),

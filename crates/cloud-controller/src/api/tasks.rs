@@ -156,11 +156,10 @@ async fn create(
         log_rate_limit: body.int("log_rate_limit_in_bytes_per_second", -1..=i64::MAX),
         droplet_guid: body.string("droplet_guid"),
     };
-    if body
-        .string("user")
-        .is_some_and(|user| !user.eq_ignore_ascii_case("vcap"))
+    if let Some(user) = body.string("user")
+        && let Err(error) = crate::actions::process::check_user(&user)
     {
-        body.problem("User invalid, must be one of: [\"vcap\"]");
+        body.problem(error.to_string());
     }
     let mut metadata = db::Json::default();
     merge_metadata(&body, &mut metadata)?;

@@ -22,16 +22,19 @@ impl App {
     }
 }
 
+/// How names of apps are compared: without upper and lower case.
+pub(crate) const NAME: &str = "name COLLATE NOCASE";
+
+/// Among names that differ in case alone, from an older version, the same spelling comes first.
 pub(crate) async fn by_name(
     conn: &mut Connection,
     space: &str,
     name: &str,
 ) -> sqlx::Result<Option<App>> {
-    Select::new()
-        .is("space_guid", space)
-        .is("name", name)
-        .first(conn)
-        .await
+    let alike = Select::new().is("space_guid", space).is(NAME, name);
+    let mut apps: Vec<App> = alike.all(conn).await?;
+    let exact = apps.iter().position(|app| app.name == name).unwrap_or(0);
+    Ok((exact < apps.len()).then(|| apps.swap_remove(exact)))
 }
 
 pub(crate) async fn of_space(conn: &mut Connection, space: &str) -> sqlx::Result<Vec<App>> {

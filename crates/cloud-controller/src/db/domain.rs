@@ -64,7 +64,7 @@ pub(crate) async fn default_for(
 pub(crate) async fn below(conn: &mut Connection, name: &str) -> sqlx::Result<Vec<Domain>> {
     Select::new()
         .and(
-            "substr(name, -length(?)) = ?",
+            "lower(substr(name, -length(?))) = lower(?)",
             [format!(".{name}").into(), format!(".{name}").into()],
         )
         .all(conn)

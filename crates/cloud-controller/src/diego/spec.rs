@@ -239,7 +239,8 @@ fn routes(mappings: &[Mapping]) -> Routes {
         internal: mappings
             .iter()
             .filter(|mapping| mapping.internal)
-            .map(uri)
+            // Name servers compare in lower case.
+            .map(|mapping| uri(mapping).to_ascii_lowercase())
             .collect(),
     }
 }

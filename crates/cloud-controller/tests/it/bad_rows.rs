@@ -100,11 +100,11 @@ async fn a_task_without_a_droplet_fails_and_the_next_runs() {
         })
         .await;
     }
-    f.sql("UPDATE tasks SET state = 'PENDING'").await;
     f.sql("UPDATE tasks SET droplet_guid = 'nobody' WHERE name = 'lost'")
         .await;
     f.sql("UPDATE tasks SET metadata = '{' WHERE name = 'unreadable'")
         .await;
+    f.sql("UPDATE tasks SET state = 'PENDING'").await;
     wait_for("the good task", async || f.bbs.task(&good).await.ok()).await;
     let failed = wait_for("the failure of the task without a droplet", async || {
         let task = f.get(&format!("/v3/tasks/{lost}")).await;

@@ -341,6 +341,12 @@ impl Foundation {
 
     /// What a manifest would change.
     pub(crate) async fn diff(&self, yaml: &str) -> Value {
+        let (status, body) = self.post_diff(yaml).await;
+        assert_eq!(status, 201, "{body}");
+        body["diff"].clone()
+    }
+
+    pub(crate) async fn post_diff(&self, yaml: &str) -> (u16, Value) {
         let request = self
             .http
             .post(format!(
@@ -350,9 +356,7 @@ impl Foundation {
             .header("authorization", format!("bearer {}", self.admin))
             .header("content-type", "application/x-yaml")
             .body(yaml.to_owned());
-        let (status, body) = answer(request.send().await.unwrap()).await;
-        assert_eq!(status, 201, "{body}");
-        body["diff"].clone()
+        answer(request.send().await.unwrap()).await
     }
 
     /// Uploads a zip; answers status and package.

@@ -73,6 +73,31 @@ async fn texts_that_clients_know() {
             .contains("Instances must be greater than or equal to 0"),
         "{body}"
     );
+    let (_, job) = f
+        .apply_manifest("applications:\n- name: a\n  buildpacks: [wut]\n")
+        .await;
+    assert_eq!(
+        job["errors"][0]["detail"],
+        "For application 'a': Specified unknown buildpack name: \"wut\""
+    );
+    let scale = format!("/v3/processes/{app}/actions/scale");
+    for (body, text) in [
+        (
+            json!({ "instances": -1 }),
+            "Instances must be greater than or equal to 0",
+        ),
+        (
+            json!({ "memory_in_mb": 0 }),
+            "Memory in mb must be greater than 0",
+        ),
+        (
+            json!({ "instances": 3_000_000_000_i64 }),
+            "Instances must be less than or equal to 2147483647",
+        ),
+    ] {
+        let found = refusal(&f, Method::POST, &scale, body).await;
+        assert_eq!(found, (422, text.into()));
+    }
     for path in ["/v2/apps", "/nowhere", "/v3x"] {
         let (status, body) = f.call(Method::GET, path, None).await;
         assert_eq!(

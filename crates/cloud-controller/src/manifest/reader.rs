@@ -1,142 +1,30 @@
-//! The grammar of app manifests: from YAML to what each app wants, with every mistake named. Pure.
+//! Reading one app's entry: each value is checked where it is read, and every mistake is noted. Pure.
 //!
-//! Unknown keys are ignored, because clients leave their own in (`path`).
+//! The entry's keys are spelled as in [`keys`](super::keys), and unknown ones are gone already.
 
+use super::sizes::bytes;
+use super::{AppManifest, ProcessManifest, RouteManifest};
 use crate::actions::sidecar::Wish;
 use crate::limits::Limits;
+use crate::metadata::Metadata;
+use crate::route_rules::{merge_options, parse};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct AppManifest {
-    pub name: String,
-    pub buildpacks: Option<Vec<String>>,
-    pub stack: Option<String>,
-    /// Type `web` first when its keys stand at the top level.
-    pub processes: Vec<ProcessManifest>,
-    pub env: Map<String, Value>,
-    pub routes: Option<Vec<RouteManifest>>,
-    pub no_route: bool,
-    pub random_route: bool,
-    pub default_route: bool,
-    pub metadata: Option<Value>,
-    pub features: BTreeMap<String, bool>,
-    /// Those of the app, then those that stand under a process.
-    pub sidecars: Vec<Wish>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct RouteManifest {
-    pub route: String,
-    pub protocol: Option<String>,
-    pub options: Option<Value>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct ProcessManifest {
-    pub kind: String,
-    pub instances: Option<i64>,
-    pub memory_in_mb: Option<i64>,
-    pub disk_in_mb: Option<i64>,
-    pub log_rate_limit: Option<i64>,
-    /// `Some(None)`: back to the command of the buildpack.
-    pub command: Option<Option<String>>,
-    /// As the API's `{"type": …, "data": {…}}`.
-    pub health_check: Option<Value>,
-    pub readiness: Option<Value>,
-}
-
-/// All apps of a manifest, or all that is wrong with it.
-pub(crate) fn parse(limits: &Limits, yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<String>> {
-    let root = read(yaml).map_err(|problem| vec![problem])?;
-    limits
-        .check_json("", &root)
-        .map_err(|problem| vec![problem])?;
-    if root
-        .get("version")
-        .is_some_and(|version| version.as_i64() != Some(1))
-    {
-        return Err(vec![
-            "Unsupported manifest schema version. Currently supported versions: [1].".to_owned(),
-        ]);
-    }
-    let Some(applications) = root
-        .get("applications")
-        .and_then(Value::as_array)
-        .filter(|list| !list.is_empty())
-    else {
-        return Err(vec![
-            "Manifest does not contain any applications; it needs a key 'applications' with a list"
-                .to_owned(),
-        ]);
+/// An app's entry, with what is wrong added to `problems`.
+pub(super) fn app(json: &Value, limits: &Limits, problems: &mut Vec<String>) -> AppManifest {
+    let mut reader = Reader {
+        json,
+        problems: Vec::new(),
     };
-    let (mut apps, mut problems) = (Vec::new(), Vec::new());
-    check_size(limits, applications)?;
-    for (at, json) in applications.iter().enumerate() {
-        let mut reader = Reader {
-            json,
-            problems: Vec::new(),
-        };
-        let app = reader.app();
-        let prefix = if app.name.is_empty() {
-            format!("For application at index {at}: ")
-        } else {
-            format!("For application '{}': ", app.name)
-        };
-        problems.extend(
-            reader
-                .problems
-                .into_iter()
-                .map(|problem| format!("{prefix}{problem}")),
-        );
-        apps.push(app);
+    let app = reader.app();
+    if let Some(metadata) = &app.metadata
+        && let Err(error) = Metadata::default().merge(limits, metadata)
+    {
+        reader.problem(error.to_string());
     }
-    if problems.is_empty() {
-        Ok(apps)
-    } else {
-        Err(problems)
-    }
-}
-
-/// Whether the manifest is small enough to be applied in one transaction.
-fn check_size(limits: &Limits, applications: &[Value]) -> Result<(), Vec<String>> {
-    let length =
-        |app: &Value, key: &str| app.get(key).and_then(Value::as_array).map_or(0, Vec::len);
-    let routes = applications.iter().map(|app| length(app, "routes")).sum();
-    let processes = applications
-        .iter()
-        .map(|app| length(app, "processes"))
-        .max()
-        .unwrap_or_default();
-    let problems: Vec<String> = [
-        ("apps", applications.len(), limits.apps_per_manifest),
-        ("routes", routes, limits.routes_per_manifest),
-        ("processes in one app", processes, limits.processes_per_app),
-    ]
-    .into_iter()
-    .filter(|(_, count, most)| *count > *most as usize)
-    .map(|(what, count, most)| {
-        format!("Manifest has {count} {what} (maximum is {most}); split the manifest")
-    })
-    .collect();
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(problems)
-    }
-}
-
-fn read(yaml: &[u8]) -> Result<Value, String> {
-    let problem = |error: &dyn std::fmt::Display| format!("Manifest is not valid YAML: {error}");
-    let mut value: serde_yaml_ng::Value =
-        serde_yaml_ng::from_slice(yaml).map_err(|error| problem(&error))?;
-    value.apply_merge().map_err(|error| problem(&error))?;
-    let json = serde_json::to_value(value).map_err(|error| problem(&error))?;
-    if json.is_object() {
-        Ok(json)
-    } else {
-        Err("Manifest must be a mapping with the key 'applications'".to_owned())
-    }
+    problems.append(&mut reader.problems);
+    app
 }
 
 struct Reader<'a> {
@@ -149,11 +37,6 @@ impl Reader<'_> {
         self.problems.push(text.into());
     }
 
-    /// The value of the first of several spellings of a key.
-    fn key(&self, names: &[&str]) -> Option<&Value> {
-        names.iter().find_map(|name| self.json.get(name))
-    }
-
     fn app(&mut self) -> AppManifest {
         let name = self
             .json
@@ -164,36 +47,7 @@ impl Reader<'_> {
         if name.is_empty() {
             self.problem("Name must not be empty");
         }
-        for (key, why) in [
-            (
-                "docker",
-                "Docker images are not supported yet; push the app's files",
-            ),
-            (
-                "cnb-credentials",
-                "Cloud Native Buildpacks are not supported",
-            ),
-        ] {
-            if self.json.get(key).is_some_and(|value| !value.is_null()) {
-                self.problem(why);
-            }
-        }
-        if self
-            .json
-            .get("lifecycle")
-            .and_then(Value::as_str)
-            .is_some_and(|lifecycle| lifecycle != "buildpack")
-        {
-            self.problem("Lifecycle must be 'buildpack'; docker and cnb are not supported yet");
-        }
-        if self
-            .json
-            .get("services")
-            .and_then(Value::as_array)
-            .is_some_and(|list| !list.is_empty())
-        {
-            self.problem("Services are not supported yet; remove the key 'services'");
-        }
+        self.must_be_a_buildpack_app();
         let mut processes = self.processes();
         let top = self.process("web");
         if top
@@ -232,6 +86,23 @@ impl Reader<'_> {
             self.problem("No-route may not be used together with other routes");
         }
         app
+    }
+
+    fn must_be_a_buildpack_app(&mut self) {
+        match self.json.get("lifecycle") {
+            None | Some(Value::Null) => {}
+            Some(lifecycle) if lifecycle == "buildpack" => {}
+            Some(_) => {
+                self.problem("Lifecycle must be 'buildpack'; docker and cnb are not supported yet");
+            }
+        }
+        match self.json.get("services") {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(list)) if list.is_empty() => {}
+            Some(_) => {
+                self.problem("Services are not supported yet; remove the key 'services'");
+            }
+        }
     }
 
     fn text(&mut self, key: &str) -> Option<String> {
@@ -290,6 +161,9 @@ impl Reader<'_> {
 
     fn buildpacks(&mut self) -> Option<Vec<String>> {
         let default = |name: &str| name == "default" || name == "null";
+        if self.json.get("buildpack").is_some() && self.json.get("buildpacks").is_some() {
+            self.problem("Buildpack and Buildpacks fields cannot be used together.");
+        }
         if let Some(value) = self.json.get("buildpacks") {
             let list = match value {
                 Value::Null => Some(Vec::new()),
@@ -332,28 +206,29 @@ impl Reader<'_> {
                 self.problem("Routes must be a list of objects with the key 'route'");
                 continue;
             };
-            if let Err(problem) = crate::route_rules::parse(route) {
+            if let Err(problem) = parse(route) {
                 self.problem(problem);
             }
-            let protocol = item
-                .get("protocol")
-                .and_then(Value::as_str)
-                .map(str::to_owned);
-            if protocol
-                .as_deref()
-                .is_some_and(|protocol| !["http1", "http2"].contains(&protocol))
-            {
-                self.problem(format!(
-                    "Route protocol must be 'http1' or 'http2' (route '{route}')"
-                ));
+            let protocol = match item.get("protocol") {
+                None | Some(Value::Null) => None,
+                Some(Value::String(name)) if name == "http1" || name == "http2" => {
+                    Some(name.clone())
+                }
+                Some(_) => {
+                    self.problem(format!(
+                        "Route protocol must be 'http1' or 'http2' (route '{route}')"
+                    ));
+                    None
+                }
+            };
+            let options = item.get("options").filter(|value| !value.is_null());
+            if let Some(Err(problem)) = options.map(|options| merge_options(None, options)) {
+                self.problem(format!("Route '{route}': {problem}"));
             }
             routes.push(RouteManifest {
                 route: route.to_owned(),
                 protocol,
-                options: item
-                    .get("options")
-                    .filter(|value| !value.is_null())
-                    .cloned(),
+                options: options.cloned(),
             });
         }
         Some(routes)
@@ -431,15 +306,8 @@ impl Reader<'_> {
     }
 
     fn sidecar(&mut self, beside: Option<&str>) -> Wish {
-        const KEYS: &[&str] = &["name", "command", "process_types", "memory"];
         let name = self.text("name").unwrap_or_default();
         let label = format!("Sidecar \"{name}\"");
-        let keys = self.json.as_object().into_iter().flatten();
-        let unknown: Vec<String> = keys
-            .filter(|(key, _)| !KEYS.contains(&key.as_str()))
-            .map(|(key, _)| format!("{label}: unknown key '{key}'"))
-            .collect();
-        self.problems.extend(unknown);
         if name.is_empty() || name.chars().count() > 255 {
             self.problem(format!("{label}: Name must have 1 to 255 characters"));
         }
@@ -456,7 +324,7 @@ impl Reader<'_> {
                 "{label}: Process types must have at least 1 process_type"
             ));
         }
-        let memory = self.megabytes_of(&label, "Memory", &["memory"]);
+        let memory = self.megabytes(&label, "Memory", "memory");
         Wish {
             name: Some(name),
             command: Some(command),
@@ -466,21 +334,41 @@ impl Reader<'_> {
     }
 
     fn process(&mut self, kind: &str) -> ProcessManifest {
-        let command = self.json.get("command").map(|command| match command {
-            Value::String(text) if text != "default" && text != "null" && !text.is_empty() => {
-                Some(text.clone())
-            }
-            _ => None,
-        });
+        let owner = format!("Process \"{kind}\"");
         ProcessManifest {
             kind: kind.to_owned(),
             instances: self.number(kind, "instances", 0),
-            memory_in_mb: self.megabytes(kind, "Memory", &["memory"]),
-            disk_in_mb: self.megabytes(kind, "Disk quota", &["disk_quota", "disk-quota"]),
+            memory_in_mb: self.megabytes(&owner, "Memory", "memory"),
+            disk_in_mb: self.megabytes(&owner, "Disk quota", "disk_quota"),
             log_rate_limit: self.log_rate(kind),
-            command,
+            command: self.command(kind),
+            user: self.user(kind),
             health_check: self.check(kind, "health-check", true),
             readiness: self.check(kind, "readiness-health-check", false),
+        }
+    }
+
+    /// `null`, `default` and an empty text go back to the buildpack's.
+    fn command(&mut self, kind: &str) -> Option<Option<String>> {
+        match self.json.get("command")? {
+            Value::Null => Some(None),
+            Value::String(text) if matches!(text.as_str(), "" | "default" | "null") => Some(None),
+            Value::String(text) => Some(Some(text.clone())),
+            _ => {
+                self.problem(format!("Process \"{kind}\": Command must be a string"));
+                None
+            }
+        }
+    }
+
+    fn user(&mut self, kind: &str) -> Option<Option<String>> {
+        match self.json.get("user")? {
+            Value::Null => Some(None),
+            Value::String(text) => Some(Some(text.clone())),
+            _ => {
+                self.problem(format!("Process \"{kind}\": User must be a string"));
+                None
+            }
         }
     }
 
@@ -489,13 +377,13 @@ impl Reader<'_> {
             None | Some(Value::Null) => None,
             Some(value) => match value
                 .as_i64()
+                .or_else(|| value.as_str()?.parse().ok())
                 .filter(|number| *number >= least && *number <= i64::from(i32::MAX))
             {
                 Some(number) => Some(number),
                 None => {
                     let value = value.clone();
-                    let mut label = key.replace(['-', '_'], " ");
-                    label[..1].make_ascii_uppercase();
+                    let label = title(key);
                     self.problem(format!("Process \"{kind}\": {label} must be greater than or equal to {least} (got {value})"));
                     None
                 }
@@ -503,12 +391,8 @@ impl Reader<'_> {
         }
     }
 
-    fn megabytes(&mut self, kind: &str, label: &str, keys: &[&str]) -> Option<i64> {
-        self.megabytes_of(&format!("Process \"{kind}\""), label, keys)
-    }
-
-    fn megabytes_of(&mut self, owner: &str, label: &str, keys: &[&str]) -> Option<i64> {
-        let text = match self.key(keys)? {
+    fn megabytes(&mut self, owner: &str, label: &str, key: &str) -> Option<i64> {
+        let text = match self.json.get(key)? {
             Value::Null => return None,
             Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -531,7 +415,7 @@ impl Reader<'_> {
     }
 
     fn log_rate(&mut self, kind: &str) -> Option<i64> {
-        let text = match self.key(&["log-rate-limit-per-second", "log_rate_limit_per_second"])? {
+        let text = match self.json.get("log-rate-limit-per-second")? {
             Value::Null => return None,
             Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -553,6 +437,12 @@ impl Reader<'_> {
             .get(format!("{prefix}-http-endpoint"))
             .filter(|value| !value.is_null())
         {
+            if !endpoint.as_str().is_some_and(|path| path.starts_with('/')) {
+                self.problem(format!(
+                    "Process \"{kind}\": {} http endpoint must be a valid URI path (got {endpoint})",
+                    title(prefix)
+                ));
+            }
             data.insert("endpoint".to_owned(), endpoint.clone());
         }
         for (key, name) in [
@@ -570,18 +460,26 @@ impl Reader<'_> {
         if let Some(name) = self
             .json
             .get(format!("{prefix}-type"))
-            .and_then(Value::as_str)
+            .filter(|value| !value.is_null())
         {
-            if !["port", "http", "process", "none"].contains(&name) {
-                self.problem(format!("Process \"{kind}\": {} type must be \"port\", \"process\", or \"http\" (got '{name}')", prefix.replace('-', " ")));
+            let known = ["port", "http", "process", "none"];
+            if !name.as_str().is_some_and(|name| known.contains(&name)) {
+                self.problem(format!("Process \"{kind}\": {} type must be \"port\", \"process\", or \"http\" (got {name})", title(prefix)));
             }
-            check.insert("type".to_owned(), name.into());
+            check.insert("type".to_owned(), name.clone());
         }
         if !data.is_empty() {
             check.insert("data".to_owned(), Value::Object(data));
         }
         (!check.is_empty()).then_some(Value::Object(check))
     }
+}
+
+/// `health-check` → `Health check`.
+fn title(key: &str) -> String {
+    let mut label = key.replace(['-', '_'], " ");
+    label[..1].make_ascii_uppercase();
+    label
 }
 
 /// `top` with what it leaves open taken from `web`, whose own keys win.
@@ -593,145 +491,28 @@ fn under(top: ProcessManifest, web: ProcessManifest) -> ProcessManifest {
         disk_in_mb: web.disk_in_mb.or(top.disk_in_mb),
         log_rate_limit: web.log_rate_limit.or(top.log_rate_limit),
         command: web.command.or(top.command),
-        health_check: web.health_check.or(top.health_check),
-        readiness: web.readiness.or(top.readiness),
+        user: web.user.or(top.user),
+        health_check: check_under(top.health_check, web.health_check),
+        readiness: check_under(top.readiness, web.readiness),
     }
 }
 
-/// `256M`, `1GB`, `512 mb`.
-pub(crate) fn bytes(text: &str) -> Option<i64> {
-    let text = text.trim().to_ascii_uppercase();
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-    let (number, unit) = text.split_at(split);
-    let shift = match unit.trim() {
-        "B" => 0,
-        "K" | "KB" => 10,
-        "M" | "MB" => 20,
-        "G" | "GB" => 30,
-        "T" | "TB" => 40,
-        _ => return None,
+/// Also the parts of a health check may stand on both levels.
+fn check_under(top: Option<Value>, web: Option<Value>) -> Option<Value> {
+    let (mut merged, web) = match (top, web) {
+        (Some(top), Some(web)) => (top, web),
+        (top, web) => return web.or(top),
     };
-    let number: f64 = number.parse().ok()?;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-    (number.is_finite() && (0.0..1e9).contains(&number))
-        .then_some((number * (1_i64 << shift) as f64) as i64)
-}
-
-/// Sizes as manifests write them.
-pub(crate) fn megabytes_text(megabytes: i64) -> String {
-    format!("{megabytes}M")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_keys_that_push_sends() {
-        let apps = parse(
-            &Limits::default(),
-            br#"
-version: 1
-applications:
-- name: web-app
-  path: /ignored
-  memory: 1.5G
-  disk_quota: 512MB
-  instances: 2
-  buildpack: binary_buildpack
-  command: ./run
-  timeout: 90
-  health-check-type: http
-  health-check-http-endpoint: /health
-  env: {A: 1, B: null}
-  routes:
-  - route: https://a.apps.test/x
-    protocol: http2
-  - route: b.apps.test
-    options: {loadbalancing: least-connection}
-  processes:
-  - type: worker
-    memory: 64M
-    command: null
-"#,
-        )
-        .unwrap();
-        let app = &apps[0];
-        assert_eq!(app.buildpacks, Some(vec!["binary_buildpack".into()]));
-        let web = &app.processes[0];
-        assert_eq!(
-            (
-                web.kind.as_str(),
-                web.instances,
-                web.memory_in_mb,
-                web.disk_in_mb
-            ),
-            ("web", Some(2), Some(1536), Some(512))
-        );
-        assert_eq!(
-            web.health_check,
-            Some(
-                serde_json::json!({"type": "http", "data": {"endpoint": "/health", "timeout": 90}})
-            )
-        );
-        assert_eq!(
-            (app.processes[1].memory_in_mb, &app.processes[1].command),
-            (Some(64), &Some(None))
-        );
-        assert_eq!(
-            app.routes.as_ref().unwrap()[0].protocol.as_deref(),
-            Some("http2")
-        );
+    if let Some(kind) = web.get("type") {
+        merged["type"] = kind.clone();
     }
-
-    #[test]
-    fn every_mistake_is_named() {
-        let problems = parse(&Limits::default(), b"applications:\n- name: a\n  memory: 5\n  instances: -1\n  routes: [{route: nodots}]\n- memory: 64M\n").unwrap_err();
-        assert_eq!(problems.len(), 4, "{problems:?}");
-        assert!(problems.iter().any(|problem| problem.starts_with(
-            "For application 'a': Process \"web\": Memory must use a supported unit"
-        )));
-        assert!(problems[3].starts_with("For application at index 1: Name"));
-        assert!(parse(&Limits::default(), b"applications: []").is_err());
-        assert!(parse(&Limits::default(), b"version: 2\napplications: [{name: a}]").is_err());
-        assert!(parse(&Limits::default(), b"a: [").is_err());
-        assert!(
-            parse(
-                &Limits::default(),
-                b"applications: [{name: a, docker: {image: x}}]"
-            )
-            .unwrap_err()[0]
-                .contains("Docker")
-        );
+    for (key, value) in web
+        .get("data")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        merged["data"][key] = value.clone();
     }
-
-    #[test]
-    fn a_manifest_that_is_too_large_is_refused_by_name() {
-        let limits = Limits {
-            apps_per_manifest: 2,
-            routes_per_manifest: 3,
-            processes_per_app: 1,
-            ..Limits::default()
-        };
-        let yaml = b"applications:\n- name: a\n  routes: [{route: a.b}, {route: c.b}]\n  processes: [{type: x}, {type: y}]\n- name: b\n  routes: [{route: d.b}, {route: e.b}]\n- name: c\n";
-        let problems = parse(&limits, yaml).unwrap_err();
-        assert_eq!(
-            problems,
-            [
-                "Manifest has 3 apps (maximum is 2); split the manifest",
-                "Manifest has 4 routes (maximum is 3); split the manifest",
-                "Manifest has 2 processes in one app (maximum is 1); split the manifest",
-            ]
-        );
-        let problems = parse(&limits, b"applications: [{name: \"a\\0b\"}]").unwrap_err();
-        assert!(problems[0].contains("NUL"), "{problems:?}");
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(bytes("1G"), Some(1 << 30));
-        assert_eq!(bytes("64 mb"), Some(64 << 20));
-        assert_eq!(bytes("64"), None);
-        assert_eq!(bytes("M"), None);
-    }
+    Some(merged)
 }
