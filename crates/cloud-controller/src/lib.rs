@@ -25,6 +25,7 @@ mod limits;
 mod manifest;
 mod metadata;
 mod names;
+mod policy_source;
 mod quota;
 mod route_rules;
 

@@ -25,6 +25,8 @@ pub struct Limits {
     pub command_bytes: u32,
     /// Destinations of one route.
     pub destinations_per_route: u32,
+    /// Policies of one route.
+    pub route_policies_per_route: u32,
     /// Routes in one manifest, over all its apps.
     pub routes_per_manifest: u32,
     /// Apps in one manifest.
@@ -67,6 +69,7 @@ impl Default for Limits {
             environment_bytes: 64 << 10,
             command_bytes: 4096,
             destinations_per_route: 100,
+            route_policies_per_route: 100,
             routes_per_manifest: 500,
             apps_per_manifest: 50,
             processes_per_app: 50,

@@ -16,6 +16,7 @@ pub(crate) mod organization;
 pub(crate) mod process;
 pub(crate) mod role;
 pub(crate) mod route;
+pub(crate) mod route_policy;
 pub(crate) mod security_group;
 pub(crate) mod sidecar;
 pub(crate) mod space;

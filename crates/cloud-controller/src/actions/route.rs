@@ -159,7 +159,12 @@ pub(crate) async fn set_options(
         return Ok(Vec::new());
     }
     route.options.0 = options;
-    let destinations = route::destinations(conn, &route.guid).await?;
+    behind(conn, &route.guid).await
+}
+
+/// The processes that a route leads to: their desired LRPs change with the route.
+pub(super) async fn behind(conn: &mut Connection, route: &str) -> ApiResult<Vec<String>> {
+    let destinations = route::destinations(conn, route).await?;
     affected(conn, &destinations).await
 }
 

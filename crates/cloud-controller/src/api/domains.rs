@@ -19,13 +19,15 @@ pub(super) fn routes() -> Endpoints {
             "name",
             "internal",
             "router_group.guid",
+            "enforce_route_policies",
+            "route_policies_scope",
             "relationships.organization.data.guid",
             "relationships.shared_organizations.data[].guid",
             "metadata",
         ])
         .get("/v3/domains/{guid}", show)
         .patch("/v3/domains/{guid}", update)
-        .body(&["metadata"])
+        .body(&["enforce_route_policies", "route_policies_scope", "metadata"])
         .delete("/v3/domains/{guid}", remove)
         .get("/v3/domains/{guid}/route_reservations", reservations)
         .takes(&["host", "path", "port"])
@@ -61,7 +63,7 @@ pub(super) fn present(cc: &Cc, domain: &Domain, shares: &[(String, String)]) -> 
         .filter(|(guid, _)| *guid == domain.guid)
         .map(|(_, organization)| organization)
         .collect();
-    resource(
+    let mut json = resource(
         &domain.guid,
         domain.created_at,
         domain.updated_at,
@@ -74,7 +76,36 @@ pub(super) fn present(cc: &Cc, domain: &Domain, shares: &[(String, String)]) -> 
             "metadata": domain.metadata.0.present(),
             "links": links,
         }),
-    )
+    );
+    if domain.enforce_route_policies {
+        json["enforce_route_policies"] = json!(true);
+        json["route_policies_scope"] = json!(domain.route_policies_scope);
+    }
+    json
+}
+
+/// Whether a new domain enforces route policies, and for callers from where; notes what does not go together.
+fn read_policies(body: &mut Body, internal: bool) -> (bool, Option<String>) {
+    let enforced = body.bool("enforce_route_policies").unwrap_or_default();
+    let scope = body.string("route_policies_scope");
+    let known = ["any", "org", "space"];
+    if let Some(scope) = scope.as_deref().filter(|scope| !known.contains(scope)) {
+        body.problem(format!(
+            "Route policies scope must be one of 'any', 'org', 'space' (route_policies_scope is '{scope}')"
+        ));
+    }
+    if enforced && scope.is_none() {
+        body.problem("Route policies scope is required when enforce_route_policies is true: set route_policies_scope to 'any', 'org' or 'space'");
+    }
+    if let (false, Some(scope)) = (enforced, &scope) {
+        body.problem(format!(
+            "Route policies scope '{scope}' has no effect without enforce_route_policies: set enforce_route_policies to true, or leave route_policies_scope out"
+        ));
+    }
+    if enforced && internal {
+        body.problem("Internal domains cannot have route policy enforcement. Internal routes bypass GoRouter.");
+    }
+    (enforced, scope)
 }
 
 /// The organizations that domains are shared with, as (domain, organization): those that the caller sees.
@@ -176,10 +207,13 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     {
         body.problem("Router groups are not available: TCP domains are not supported yet");
     }
+    let (enforce_route_policies, route_policies_scope) = read_policies(&mut body, internal);
     let mut domain = Domain {
         name,
         organization_guid,
         internal,
+        enforce_route_policies,
+        route_policies_scope,
         ..Domain::fresh()
     };
     merge_metadata(&body, &mut domain.metadata)?;
@@ -210,8 +244,15 @@ async fn update(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
-    body: Body,
+    mut body: Body,
 ) -> ApiResult {
+    for key in ["enforce_route_policies", "route_policies_scope"] {
+        if body.has(key) {
+            body.problem(format!(
+                "'{key}' cannot be changed after the creation of a domain: create another domain with the wanted value"
+            ));
+        }
+    }
     let mut tx = cc.db.write().await?;
     let mut domain = who
         .find::<Domain>(&mut tx, &guid, Right::ManageOrganization)

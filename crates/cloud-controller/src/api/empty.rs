@@ -99,17 +99,6 @@ const COLLECTIONS: &[Collection] = &[
         ],
         open: false,
     },
-    Collection {
-        path: "route_policies",
-        noun: "Route policy",
-        parameters: &[
-            "route_guids",
-            "space_guids",
-            "organization_guids",
-            "include",
-        ],
-        open: false,
-    },
 ];
 
 pub(super) fn routes() -> Endpoints {

@@ -34,6 +34,7 @@ mod platform;
 mod processes;
 mod quotas;
 mod roles;
+mod route_policies;
 mod routes;
 mod security_groups;
 mod sidecars;
@@ -81,6 +82,7 @@ fn endpoints() -> Endpoints {
         .merge(domains::routes())
         .merge(routes::routes())
         .merge(destinations::routes())
+        .merge(route_policies::routes())
         .merge(apps::routes())
         .merge(app_features::routes())
         .merge(manifests::routes())

@@ -85,7 +85,11 @@ pub(super) fn present(
     json
 }
 
-async fn present_all(cc: &Cc, conn: &mut Connection, routes: &[Route]) -> ApiResult<Vec<Value>> {
+pub(super) async fn present_all(
+    cc: &Cc,
+    conn: &mut Connection,
+    routes: &[Route],
+) -> ApiResult<Vec<Value>> {
     let domains = domain::of_routes(conn, routes).await?;
     let domains: HashMap<String, Domain> = domains
         .into_iter()
@@ -114,6 +118,8 @@ async fn present_one(cc: &Cc, conn: &mut Connection, route: &Route) -> ApiResult
         .unwrap_or_default())
 }
 
+const INCLUDES: &[&str] = &["domain", "space", "space.organization", "route_policies"];
+
 const FILTERS: &[&str] = &[
     "hosts",
     "paths",
@@ -127,7 +133,7 @@ const FILTERS: &[&str] = &[
 ];
 
 async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Route>) -> ApiResult {
-    let include = query.include(&["domain", "space", "space.organization"])?;
+    let include = query.include(INCLUDES)?;
     let mut conn = cc.db.read().await?;
     let mut select = select;
     for (name, column) in [
@@ -220,6 +226,10 @@ async fn included(
                 .collect(),
         );
     }
+    if include.iter().any(|what| what == "route_policies") {
+        let policies = super::route_policies::of_routes(cc, conn, who, routes).await?;
+        included.insert("route_policies".to_owned(), json!(policies));
+    }
     Ok(Value::Object(included))
 }
 
@@ -246,7 +256,7 @@ async fn show(
     Path(guid): Path<String>,
     query: Query,
 ) -> ApiResult {
-    let include = query.include(&["domain", "space", "space.organization"])?;
+    let include = query.include(INCLUDES)?;
     let mut conn = cc.db.read().await?;
     let route = who.find::<Route>(&mut conn, &guid, Right::Read).await?.row;
     let mut answer = present_one(&cc, &mut conn, &route).await?;

@@ -5,8 +5,11 @@ use crate::metadata::Metadata;
 use sqlx::Row as _;
 
 rows! {
-    /// Without an organization it is shared: everybody may use it.
-    Domain in "domains" { name: String, organization_guid: Option<String>, internal: bool, metadata: Json<Metadata> }
+    /// Without an organization it is shared: everybody may use it. `route_policies_scope` is there if the domain enforces
+    /// route policies.
+    Domain in "domains" {
+        name: String, organization_guid: Option<String>, internal: bool, enforce_route_policies: bool, route_policies_scope: Option<String>, metadata: Json<Metadata>,
+    }
 }
 
 /// Holds for the domains that an organization may use; both `?` are its guid.

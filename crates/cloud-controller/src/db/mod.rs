@@ -18,6 +18,7 @@ pub(crate) mod process;
 pub(crate) mod resource;
 pub(crate) mod role;
 pub(crate) mod route;
+pub(crate) mod route_policy;
 mod row;
 mod schema;
 mod select;

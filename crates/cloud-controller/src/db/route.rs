@@ -197,6 +197,16 @@ pub(crate) struct Mapping {
     pub port: Option<i64>,
     pub protocol: String,
     pub options: Option<Map<String, Value>>,
+    /// Present on domains that enforce route policies.
+    pub policy: Option<Policy>,
+}
+
+/// Who may call a route, as the router reads it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Policy {
+    pub scope: String,
+    /// Joined by commas; empty: nobody.
+    pub sources: String,
 }
 
 pub(crate) async fn mappings(
@@ -205,7 +215,9 @@ pub(crate) async fn mappings(
     process_type: &str,
 ) -> sqlx::Result<Vec<Mapping>> {
     let rows = sqlx::query(
-        "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options, d.organization_guid IS NULL FROM destinations t
+        "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options, d.organization_guid IS NULL,
+                d.enforce_route_policies, d.route_policies_scope,
+                (SELECT group_concat(source, ',') FROM (SELECT source FROM route_policies WHERE route_guid = r.guid ORDER BY id)) FROM destinations t
          JOIN routes r ON r.guid = t.route_guid JOIN domains d ON d.guid = r.domain_guid
          WHERE t.app_guid = $1 AND t.process_type = $2 ORDER BY t.id",
     )
@@ -216,6 +228,16 @@ pub(crate) async fn mappings(
     rows.iter()
         .map(|row| {
             let options: Json<Option<Map<String, Value>>> = row.try_get(6)?;
+            let policy = match row.try_get(8)? {
+                false => None,
+                true => Some(Policy {
+                    // A route that is to be guarded is never open, whatever the row says.
+                    scope: row
+                        .try_get::<Option<String>, _>(9)?
+                        .unwrap_or_else(|| "any".to_owned()),
+                    sources: row.try_get::<Option<String>, _>(10)?.unwrap_or_default(),
+                }),
+            };
             Ok(Mapping {
                 host: row.try_get(0)?,
                 domain: row.try_get(1)?,
@@ -225,6 +247,7 @@ pub(crate) async fn mappings(
                 port: row.try_get(4)?,
                 protocol: row.try_get(5)?,
                 options: options.0,
+                policy,
             })
         })
         .collect()

@@ -48,6 +48,8 @@ const STATEMENTS: &[&str] = &[
         "name TEXT NOT NULL UNIQUE COLLATE NOCASE, organization_guid TEXT REFERENCES organizations(guid) ON DELETE CASCADE,
          internal INTEGER NOT NULL, metadata TEXT NOT NULL"
     ),
+    "ALTER TABLE domains ADD COLUMN enforce_route_policies INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE domains ADD COLUMN route_policies_scope TEXT",
     "CREATE TABLE IF NOT EXISTS domain_shares (domain_guid TEXT NOT NULL REFERENCES domains(guid) ON DELETE CASCADE,
         organization_guid TEXT NOT NULL REFERENCES organizations(guid) ON DELETE CASCADE, PRIMARY KEY (domain_guid, organization_guid))",
     table!(
@@ -76,6 +78,12 @@ const STATEMENTS: &[&str] = &[
     ),
     "CREATE INDEX IF NOT EXISTS routes_by_domain ON routes (domain_guid)",
     "CREATE INDEX IF NOT EXISTS routes_by_space ON routes (space_guid)",
+    table!(
+        "route_policies",
+        "route_guid TEXT NOT NULL REFERENCES routes(guid) ON DELETE CASCADE, source TEXT NOT NULL, source_guid TEXT NOT NULL, metadata TEXT NOT NULL,
+         UNIQUE (route_guid, source)"
+    ),
+    "CREATE INDEX IF NOT EXISTS route_policies_by_source ON route_policies (source_guid)",
     "CREATE TABLE IF NOT EXISTS route_shares (route_guid TEXT NOT NULL REFERENCES routes(guid) ON DELETE CASCADE,
         space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, PRIMARY KEY (route_guid, space_guid))",
     table!(

@@ -15,6 +15,7 @@ use super::platform::{Buildpack, FeatureFlag, Job, SecurityGroup, Stack};
 use super::process::Process;
 use super::role::{Role, User};
 use super::route::Route;
+use super::route_policy::RoutePolicy;
 use super::sidecar::Sidecar;
 use super::space::Space;
 use super::task::Task;
@@ -42,6 +43,7 @@ pub(crate) enum Parent<'a> {
     Organization(&'a str),
     Space(&'a str),
     App(&'a str),
+    Route(&'a str),
 }
 
 /// The rows above a row. `None` from `load` means that a parent is gone, and the row with it.
@@ -114,10 +116,15 @@ impl Above for OfOrganization {
 
 impl Above for OfSpace {
     async fn load(conn: &mut Connection, parent: Parent<'_>) -> sqlx::Result<Option<Self>> {
-        let Parent::Space(guid) = parent else {
-            return Ok(None);
+        let guid = match parent {
+            Parent::Space(guid) => guid.to_owned(),
+            Parent::Route(guid) => match by_guid::<Route>(conn, guid).await? {
+                Some(route) => route.space_guid,
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
         };
-        let Some(space) = by_guid::<Space>(conn, guid).await? else {
+        let Some(space) = by_guid::<Space>(conn, &guid).await? else {
             return Ok(None);
         };
         Ok(by_guid(conn, &space.organization_guid)
@@ -167,10 +174,12 @@ impl Above for OfAny {
                     organization: Some(above.organization),
                 })
             }
-            Parent::Space(_) => OfSpace::load(conn, parent).await?.map(|above| Self {
-                space: Some(above.space),
-                organization: Some(above.organization),
-            }),
+            Parent::Space(_) | Parent::Route(_) => {
+                OfSpace::load(conn, parent).await?.map(|above| Self {
+                    space: Some(above.space),
+                    organization: Some(above.organization),
+                })
+            }
             Parent::App(_) => OfApp::load(conn, parent).await?.map(|above| Self {
                 space: Some(above.space),
                 organization: Some(above.organization),
@@ -320,6 +329,20 @@ impl Seen for Route {
     type Of = OfSpace;
     fn parent(&self) -> Parent<'_> {
         Parent::Space(&self.space_guid)
+    }
+}
+
+/// The policies of a route are seen by those who see the route in its own space.
+impl Seen for RoutePolicy {
+    const NOUN: &'static str = "Route policy";
+    const SEEN: &'static str = concat!(
+        "route_guid IN (SELECT guid FROM routes WHERE space_guid IN (",
+        spaces_of_readable_routes!(),
+        "))"
+    );
+    type Of = OfSpace;
+    fn parent(&self) -> Parent<'_> {
+        Parent::Route(&self.route_guid)
     }
 }
 

@@ -230,7 +230,7 @@ fn routes(mappings: &[Mapping]) -> Routes {
             uri: uri(mapping),
             port: port(mapping),
             protocol: Some(mapping.protocol.clone()),
-            options: mapping.options.clone().map(serde_json::Value::Object),
+            options: options(mapping),
             route_service_url: None,
         });
     Routes {
@@ -243,6 +243,22 @@ fn routes(mappings: &[Mapping]) -> Routes {
             .map(|mapping| uri(mapping).to_ascii_lowercase())
             .collect(),
     }
+}
+
+/// The route's own options, and its policies in the form in which the router reads them.
+fn options(mapping: &Mapping) -> Option<serde_json::Value> {
+    let mut options = mapping.options.clone().unwrap_or_default();
+    if let Some(policy) = &mapping.policy {
+        options.insert(
+            "route_policy_scope".to_owned(),
+            policy.scope.as_str().into(),
+        );
+        if !policy.sources.is_empty() {
+            let sources = policy.sources.as_str().into();
+            options.insert("route_policy_sources".to_owned(), sources);
+        }
+    }
+    (!options.is_empty()).then_some(serde_json::Value::Object(options))
 }
 
 fn kind(check: &process::HealthCheck) -> CheckKind {

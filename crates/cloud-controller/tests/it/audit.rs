@@ -129,6 +129,15 @@ const EVENTS: &[(&str, &str)] = &[
         "DELETE /v3/routes/{guid}/relationships/shared_spaces/{space}",
         "audit.route.unshare",
     ),
+    ("POST /v3/route_policies", "audit.route_policy.create"),
+    (
+        "PATCH /v3/route_policies/{guid}",
+        "audit.route_policy.update",
+    ),
+    (
+        "DELETE /v3/route_policies/{guid}",
+        "audit.route_policy.delete",
+    ),
     ("POST /v3/routes/{guid}/destinations", "audit.app.map-route"),
     (
         "PATCH /v3/routes/{guid}/destinations",
@@ -224,7 +233,6 @@ const EVENTS: &[(&str, &str)] = &[
     ("POST /v3/service_route_bindings", "-"),
     ("POST /v3/service_brokers", "-"),
     ("POST /v3/service_credential_bindings", "-"),
-    ("POST /v3/route_policies", "-"),
 ];
 
 /// A new endpoint that writes says here which event it leaves.

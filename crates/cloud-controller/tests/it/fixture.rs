@@ -298,6 +298,33 @@ impl Foundation {
         route["guid"].as_str().unwrap().to_owned()
     }
 
+    /// A route of a shared domain that enforces route policies.
+    pub(crate) async fn guarded_route(&self, host: &str) -> String {
+        let domain = self.identity_domain("apps.identity", "any").await;
+        let mut body = self.route_body(host, "");
+        body["relationships"]["domain"]["data"]["guid"] = domain.into();
+        let route = self.send(Method::POST, "/v3/routes", body).await;
+        route["guid"].as_str().unwrap().to_owned()
+    }
+
+    /// A shared domain that enforces route policies, made when it is missing.
+    pub(crate) async fn identity_domain(&self, name: &str, scope: &str) -> String {
+        let found = self.get(&format!("/v3/domains?names={name}")).await;
+        if let Some(guid) = found["resources"][0]["guid"].as_str() {
+            return guid.to_owned();
+        }
+        let body =
+            json!({ "name": name, "enforce_route_policies": true, "route_policies_scope": scope });
+        let domain = self.send(Method::POST, "/v3/domains", body).await;
+        domain["guid"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn add_policy(&self, route: &str, source: &str) -> String {
+        let body = json!({ "source": source, "relationships": { "route": { "data": { "guid": route } } } });
+        let policy = self.send(Method::POST, "/v3/route_policies", body).await;
+        policy["guid"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) fn route_body(&self, host: &str, path: &str) -> Value {
         json!({ "host": host, "path": path, "relationships": { "space": { "data": { "guid": self.space } }, "domain": { "data": { "guid": self.domain } } } })
     }

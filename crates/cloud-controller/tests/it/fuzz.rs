@@ -62,6 +62,7 @@ fn kind(name: &str) -> &str {
         "organization_quotas" => "quota",
         "security_groups" => "group",
         "audit_events" => "event",
+        "route_policies" => "route_policy",
         other => other.trim_end_matches('s'),
     }
 }
@@ -154,6 +155,9 @@ fn path(dice: &mut Dice, endpoint: &Endpoint, things: &Things) -> String {
                 "-name",
                 "+id",
                 "process_instances",
+                "source,route",
+                "route_policies",
+                "cf:any",
                 "space.organization",
                 "%252C",
                 "''\"\\",
@@ -255,6 +259,9 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
         "path" => json!("/p"),
         "enabled" | "suspended" | "running" | "staging" => json!(false),
         "metadata" => json!({ "labels": { "a": "b" }, "annotations": { "c": null } }),
+        "source" => json!(*dice.one(&["cf:any", "cf:app:d76446a1-f429-4444-8797-be2f78b75b08"])),
+        "route_policies_scope" => json!(*dice.one(&["any", "org", "space"])),
+        "enforce_route_policies" => json!(true),
         "protocol" => json!(*dice.one(&["http2", "tcp"])),
         "strategy" => json!("rolling"),
         "command" | "user" => json!("vcap"),

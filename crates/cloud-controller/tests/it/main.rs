@@ -15,6 +15,7 @@ mod pushing;
 mod quotas;
 mod rights;
 mod role_table;
+mod route_policies;
 mod routes;
 mod security_groups;
 mod sidecars;

@@ -130,6 +130,12 @@ pub(super) fn rows() -> Vec<Row> {
         row("POST /v3/routes/{route}/relationships/shared_spaces",              "x r r r r . . x r r y .").json(r#"{"data":[{"guid":"{second_space}"}]}"#).with_flag("route_sharing"),
         row("DELETE /v3/routes/{shared_route}/relationships/shared_spaces/{second_space}", "x r r r r . . x r r x .").with_flag("route_sharing"),
         row("PATCH /v3/routes/{route}/relationships/space",                     "x r r r r . . x r r r .").json(r#"{"data":{"guid":"{second_space}"}}"#).with_flag("route_sharing"),
+        row("GET /v3/route_policies",                                           "x x x x x x x x x x x x"),
+        row("POST /v3/route_policies",                                          "x r r r . . . x r r r .").json(r#"{"source":"cf:any","relationships":{"route":{"data":{"guid":"{guarded_route}"}}}}"#),
+        row("POST /v3/route_policies",                                          "y r r r . . . y r r r .").json(r#"{"source":"cf:any","relationships":{"route":{"data":{"guid":"{route}"}}}}"#),
+        row("GET /v3/route_policies/{route_policy}",                            "x x x x x . . x x x x ."),
+        row("PATCH /v3/route_policies/{route_policy}",                          "x r r r r . . x r r r .").json(r#"{"metadata":{"labels":{"a":"b"}}}"#),
+        row("DELETE /v3/route_policies/{route_policy}",                         "x r r r r . . x r r r ."),
         row("DELETE /v3/spaces/{space}/routes?unmapped=true",                   "x r r r . . . x r r x ."),
 
         // Domains
@@ -269,8 +275,5 @@ pub(super) fn rows() -> Vec<Row> {
         row("GET /v3/service_usage_events",                                     "x x x x x x x x x x x x"),
         row("GET /v3/service_usage_events/{=none}",                             ". . . . . . . . . . . ."),
         row("POST /v3/service_usage_events/actions/destructively_purge_all_and_reseed", "x r r r r r r r r r r r").whatever_the_state(),
-        row("GET /v3/route_policies",                                           "x x x x x x x x x x x x"),
-        row("GET /v3/route_policies/{=none}",                                   ". . . . . . . . . . . ."),
-        row("POST /v3/route_policies",                                          ". . . . . . . . . . . ."),
     ]
 }

@@ -158,6 +158,8 @@ impl World {
             "task",
             "route",
             "destination",
+            "guarded_route",
+            "route_policy",
             "domain",
             "shared_domain",
             "org_role",
@@ -357,6 +359,11 @@ impl Things<'_> {
             }
             "unused_stack" => one(w.post("/v3/stacks", json!({ "name": w.name() })).await),
             "route" => one(f.create_route(&w.name(), "").await),
+            "guarded_route" => one(f.guarded_route(&w.name()).await),
+            "route_policy" => {
+                let route = f.guarded_route(&w.name()).await;
+                one(f.add_policy(&route, "cf:any").await)
+            }
             "shared_route" => {
                 let (route, space) = (
                     f.create_route(&w.name(), "").await,

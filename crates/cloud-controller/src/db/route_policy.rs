@@ -1,0 +1,13 @@
+//! Route policies: who may call a route of a domain that enforces them.
+
+use super::{Connection, Json, Select, rows};
+use crate::metadata::Metadata;
+
+rows! {
+    /// `source_guid` is the guid in `source`; empty for `cf:any`.
+    RoutePolicy in "route_policies" { route_guid: String, source: String, source_guid: String, metadata: Json<Metadata> }
+}
+
+pub(crate) async fn of_route(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<RoutePolicy>> {
+    Select::new().is("route_guid", route).all(conn).await
+}
