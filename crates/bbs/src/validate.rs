@@ -142,6 +142,13 @@ pub(crate) fn task(
     c.finish()
 }
 
+/// What a task may reach from now on.
+pub(crate) fn egress_update(update: &m::EgressUpdate) -> Result<(), Failure> {
+    let mut c = Complaints::default();
+    egress(&mut c, &update.rules);
+    c.finish()
+}
+
 pub(crate) fn actual_key(key: Option<&m::ActualLrpKey>) -> Result<lrp::ActualLrpKey, Failure> {
     let key = key.ok_or_else(|| Failure::invalid("Invalid field: actual_lrp_key"))?;
     let mut c = Complaints::default();

@@ -425,6 +425,18 @@ impl Client {
         )
         .await
     }
+    /// Replaces what a pending or running task may reach.
+    pub async fn update_task_egress(
+        &self,
+        task_guid: &str,
+        rules: Vec<m::SecurityGroupRule>,
+    ) -> Result<(), BbsError> {
+        let request = m::UpdateTaskRequest {
+            task_guid: task_guid.into(),
+            egress: Some(m::EgressUpdate { rules }),
+        };
+        self.lifecycle(path::UPDATE_TASK, &request).await
+    }
     pub async fn resolve_task(&self, task_guid: &str) -> Result<(), BbsError> {
         self.lifecycle(
             path::RESOLVE_TASK,

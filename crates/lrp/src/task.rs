@@ -269,6 +269,16 @@ impl Task {
         }
     }
 
+    /// Only a task that has not ended may be changed.
+    pub fn check_changeable(&self) -> Result<(), TaskError> {
+        match self.state {
+            TaskState::Pending | TaskState::Running { .. } => Ok(()),
+            TaskState::Completed { .. } | TaskState::Resolving { .. } => {
+                Err(self.refuse("Running"))
+            }
+        }
+    }
+
     fn refuse(&self, to: &'static str) -> TaskError {
         TaskError::Transition {
             from: self.state.name(),

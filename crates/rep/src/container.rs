@@ -5,7 +5,9 @@ use kit::listing::{Clock, Moment};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, watch};
-use wire::bbs::{ActualLrpInstanceKey, ActualLrpKey, ActualLrpNetInfo, ModificationTag};
+use wire::bbs::{
+    ActualLrpInstanceKey, ActualLrpKey, ActualLrpNetInfo, ModificationTag, SecurityGroupRule,
+};
 use wire::rep::{PlacementConstraint, Resource};
 
 /// What a container is for.
@@ -108,6 +110,8 @@ pub(crate) struct Container {
     pub(crate) internal_routes_changed: Notify,
     /// Wakes whoever applies changes of the desired LRP.
     pub(crate) refresh: Notify,
+    /// What the BBS says a task may reach; `None` until it was read after the start.
+    pub(crate) egress: watch::Sender<Option<Vec<SecurityGroupRule>>>,
     /// The version of the desired LRP that is applied.
     version: Mutex<Option<ModificationTag>>,
     status: Mutex<Status>,
@@ -143,6 +147,7 @@ impl Container {
             net_info: OnceLock::new(),
             internal_routes_changed: Notify::new(),
             refresh: Notify::new(),
+            egress: watch::Sender::new(None),
             version: Mutex::default(),
             status: Mutex::new(status),
             clock,
@@ -237,6 +242,17 @@ impl Container {
 
     pub(crate) fn set_version(&self, version: Option<ModificationTag>) {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+
+    /// Wakes the task's owner when it may reach something else from now on.
+    pub(crate) fn offer_egress(&self, rules: Vec<SecurityGroupRule>) {
+        self.egress.send_if_modified(|current| {
+            let news = current.as_ref() != Some(&rules);
+            if news {
+                *current = Some(rules);
+            }
+            news
+        });
     }
 
     pub(crate) fn net_info(&self) -> Option<ActualLrpNetInfo> {

@@ -1,11 +1,11 @@
-//! What is looked at again and again: the machine's firewall rules, and changes of the desired LRPs that run here.
+//! What is looked at again and again: the machine's firewall rules, and changes of the desired LRPs and tasks that run here.
 
 use crate::cell::Cell;
 use crate::container::Work;
 use kit::CancellationToken;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use wire::bbs::{DesiredLrpsRequest, ModificationTag};
+use wire::bbs::{DesiredLrpsRequest, ModificationTag, SecurityGroupRule, TasksRequest};
 
 /// Brings back firewall rules that somebody removed or changed: every interval, and at once when an instance failed.
 pub(crate) async fn repair(cell: Arc<Cell>, shutdown: CancellationToken) {
@@ -21,8 +21,8 @@ pub(crate) async fn repair(cell: Arc<Cell>, shutdown: CancellationToken) {
     }
 }
 
-/// Wakes the instances whose desired LRP is not the one that they know. The BBS orders the same at every change; this finds
-/// what such an order did not reach.
+/// Wakes the instances whose desired LRP is not the one that they know, and offers every task the egress rules that hold now.
+/// The BBS orders a look at LRPs at every change; this finds what such an order did not reach. Tasks have no such order.
 pub(crate) async fn refresh(cell: Arc<Cell>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
@@ -31,6 +31,9 @@ pub(crate) async fn refresh(cell: Arc<Cell>, shutdown: CancellationToken) {
         }
         if let Err(error) = wake_changed(&cell).await {
             tracing::warn!(error = format!("{error:#}"), "desired-lrps-not-listed");
+        }
+        if let Err(error) = offer_egress(&cell).await {
+            tracing::warn!(error = format!("{error:#}"), "tasks-not-listed");
         }
     }
 }
@@ -67,6 +70,29 @@ async fn wake_changed(cell: &Cell) -> anyhow::Result<()> {
             && *newest != known
         {
             container.refresh.notify_one();
+        }
+    }
+    Ok(())
+}
+
+async fn offer_egress(cell: &Cell) -> anyhow::Result<()> {
+    let mut containers = cell.containers();
+    containers.retain(|container| matches!(container.work, Work::Task { .. }));
+    if containers.is_empty() {
+        return Ok(());
+    }
+    let request = TasksRequest {
+        cell_id: cell.settings.cell_id.clone(),
+        ..TasksRequest::default()
+    };
+    let tasks = cell.bbs.tasks(&request).await?;
+    let mut rules: BTreeMap<String, Vec<SecurityGroupRule>> = tasks
+        .into_iter()
+        .filter_map(|task| Some((task.task_guid, task.task_definition?.egress_rules)))
+        .collect();
+    for container in containers {
+        if let Some(rules) = rules.remove(&container.guid) {
+            container.offer_egress(rules);
         }
     }
     Ok(())

@@ -24,6 +24,7 @@ mod config;
 mod container;
 mod create;
 mod der;
+mod egress;
 mod evacuation;
 mod eviction;
 mod guard;

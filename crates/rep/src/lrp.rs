@@ -8,6 +8,7 @@
 use crate::cell::{Cell, SIDECAR_MEMORY_MB};
 use crate::container::{Container, Phase, StopReason, Work};
 use crate::create::{self, Made};
+use crate::egress;
 use crate::health;
 use crate::identity::CREDENTIALS_DIR;
 use crate::logs::Logs;
@@ -551,24 +552,7 @@ impl Instance {
             Err(error) if error.is_not_found() => return Ok(()),
             desired => desired.context("fetch the desired LRP")?,
         };
-        if desired.egress_rules != *applied {
-            match spec::egress(&desired.egress_rules) {
-                Ok(rules) => {
-                    let (garden, handle) = (self.cell.garden.clone(), self.container.guid.clone());
-                    self.cell
-                        .whole(async move { garden.set_egress(&handle, rules).await })
-                        .await??;
-                    tracing::info!(container = self.container.guid, "egress-changed");
-                }
-                // The instance keeps what it has: the next version may be better.
-                Err(error) => tracing::error!(
-                    container = self.container.guid,
-                    error = format!("{error:#}"),
-                    "egress-not-understood"
-                ),
-            }
-            applied.clone_from(&desired.egress_rules);
-        }
+        egress::apply(&self.cell, &self.container, applied, &desired.egress_rules).await?;
         self.container.set_version(desired.modification_tag.clone());
         self.dir.save_definition(&DesiredLrp {
             egress_rules: applied.clone(),

@@ -3,6 +3,7 @@
 use crate::cell::Cell;
 use crate::container::{Container, Phase};
 use crate::create::{self, Made};
+use crate::egress;
 use crate::logs::Logs;
 use crate::lrp::{destroy, record_of};
 use crate::metrics;
@@ -13,10 +14,14 @@ use crate::steps::{StepError, StepResult, Steps};
 use anyhow::Result;
 use cell_plan::credentials;
 use clients::loggregator::Stream;
+use kit::backoff::Backoff;
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::bbs::{Action, CompleteTaskRequest, ParallelAction, Task, TaskDefinition};
+use wire::bbs::{
+    Action, CompleteTaskRequest, ParallelAction, SecurityGroupRule, Task, TaskDefinition,
+};
 
 /// Longest result file.
 const MAX_RESULT: u64 = 10 << 10;
@@ -161,12 +166,13 @@ struct Running<'a> {
 impl Running<'_> {
     async fn run(self, dir: ContainerDir, started: BTreeSet<String>) {
         self.container.set_phase(Phase::Running);
+        let dir = Arc::new(dir);
         let steps = Steps {
             cell: self.cell.clone(),
             handle: self.container.guid.clone(),
             logs: self.logs.clone(),
             env: self.made.env.clone(),
-            dir: Arc::new(dir),
+            dir: dir.clone(),
             disk: self.definition.download_limit(),
             started: Arc::new(started),
         };
@@ -175,6 +181,7 @@ impl Running<'_> {
             reason = self.container.failed() => Some(Err(reason)),
             () = metrics::emit(self.cell, self.container, &self.logs, &self.definition) => None,
             () = self.rotate() => None,
+            () = self.follow(&dir) => None,
         };
         if let Some(outcome) = outcome {
             complete(self.cell, self.container, outcome).await;
@@ -259,6 +266,45 @@ impl Running<'_> {
         self.made
             .files
             .write_identity(&self.cell.issuer.issue(&plan)?, false)
+    }
+
+    /// Applies what the BBS changes about a running task: what it may reach. Never ends.
+    async fn follow(&self, dir: &ContainerDir) {
+        let mut applied = self.task.egress_rules.clone();
+        let mut offered = self.container.egress.subscribe();
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        loop {
+            let wanted = offered.borrow_and_update().clone();
+            if let Some(wanted) = wanted {
+                while let Err(error) = self.take_over(dir, &mut applied, &wanted).await {
+                    tracing::warn!(
+                        container = self.container.guid,
+                        error = format!("{error:#}"),
+                        "change-of-task-not-applied"
+                    );
+                    tokio::time::sleep(backoff.next_delay()).await;
+                }
+                backoff.reset();
+            }
+            if offered.changed().await.is_err() {
+                pending::<()>().await;
+            }
+        }
+    }
+
+    async fn take_over(
+        &self,
+        dir: &ContainerDir,
+        applied: &mut Vec<SecurityGroupRule>,
+        wanted: &[SecurityGroupRule],
+    ) -> Result<()> {
+        if egress::apply(self.cell, self.container, applied, wanted).await? {
+            dir.save_definition(&TaskDefinition {
+                egress_rules: wanted.to_vec(),
+                ..self.task.clone()
+            })?;
+        }
+        Ok(())
     }
 
     /// New certificates before the old ones end; never ends.

@@ -49,6 +49,8 @@ pub mod path {
     pub const REJECT_TASK: &str = "/v1/tasks/reject";
     pub const COMPLETE_TASK: &str = "/v1/tasks/complete";
     pub const FAIL_TASK: &str = "/v1/tasks/fail";
+    /// Ours; an original BBS answers 404, and running tasks keep what they have.
+    pub const UPDATE_TASK: &str = "/v1/tasks/update";
     /// SSE: desired and actual LRP events, `POST` with [`super::EventsByCellId`].
     pub const INSTANCE_EVENTS: &str = "/v1/events/lrp_instances.r1";
     /// SSE: the deprecated group events, `GET` (with an optional body).
@@ -527,6 +529,7 @@ messages! {
     StartTaskResponse { error: Option<Error> = [message, optional, tag = "1"], should_start: bool = [bool, tag = "2"] }
     /// Cancel, resolving, delete.
     TaskGuidRequest { task_guid: String = [string, tag = "1"] }
+    UpdateTaskRequest { task_guid: String = [string, tag = "1"], egress: Option<EgressUpdate> = [message, optional, tag = "2"] }
     RejectTaskRequest { task_guid: String = [string, tag = "1"], rejection_reason: String = [string, tag = "2"] }
     FailTaskRequest { task_guid: String = [string, tag = "1"], failure_reason: String = [string, tag = "2"] }
     CompleteTaskRequest {

@@ -18,6 +18,7 @@ pub(super) fn routes() -> Api {
         .route(path::REJECT_TASK, call(reject))
         .route(path::COMPLETE_TASK, call(complete))
         .route(path::FAIL_TASK, call(fail))
+        .route(path::UPDATE_TASK, call(update))
         .route(path::RESOLVE_TASK, call(resolve))
         .route(path::DELETE_TASK, call(delete))
 }
@@ -156,6 +157,23 @@ async fn fail(
         bbs.store
             .write(&trace.0, |state, journal| {
                 state.fail_task(journal, &request.task_guid, &request.failure_reason)
+            })
+            .await,
+    )
+}
+
+async fn update(
+    bbs: Bbs,
+    trace: Trace,
+    request: m::UpdateTaskRequest,
+) -> Result<m::LifecycleResponse, Failure> {
+    let egress = request
+        .egress
+        .ok_or_else(|| Failure::invalid("Invalid field: egress"))?;
+    done(
+        bbs.store
+            .write(&trace.0, |state, journal| {
+                state.update_task(journal, &request.task_guid, egress)
             })
             .await,
     )

@@ -81,6 +81,30 @@ impl State {
         self.put_task(journal, cancelled)
     }
 
+    /// Replaces what a task may reach. Its cell reads the new rules when it looks at its tasks again.
+    pub(crate) fn update_task(
+        &mut self,
+        journal: &mut Journal,
+        guid: &str,
+        egress: m::EgressUpdate,
+    ) -> Result<(), Failure> {
+        validate::egress_update(&egress)?;
+        let task = self.task(guid)?;
+        task.check_changeable()?;
+        let task = task.clone();
+        let Some(record) = self.tasks.get_mut(guid) else {
+            return Err(Failure::not_found());
+        };
+        let mut wire = m::Task::clone(&record.wire);
+        let definition = wire.task_definition.get_or_insert_default();
+        if definition.egress_rules == egress.rules {
+            return Ok(());
+        }
+        definition.egress_rules = egress.rules;
+        store_task(journal, record, task, Arc::new(wire));
+        Ok(())
+    }
+
     pub(crate) fn reject_task(
         &mut self,
         journal: &mut Journal,
@@ -227,15 +251,19 @@ impl State {
         };
         let definition = record.wire.task_definition.clone().unwrap_or_default();
         let wire = Arc::new(convert::task(&task, &definition));
-        journal
-            .writes
-            .push(Write::Task(task.guid.clone(), Some(wire.clone())));
-        journal.happenings.push(Happening::TaskChanged {
-            before: record.wire.clone(),
-            after: wire.clone(),
-        });
-        *record = TaskRecord { task, wire };
+        store_task(journal, record, task, wire);
     }
+}
+
+fn store_task(journal: &mut Journal, record: &mut TaskRecord, task: Task, wire: Arc<m::Task>) {
+    journal
+        .writes
+        .push(Write::Task(task.guid.clone(), Some(wire.clone())));
+    journal.happenings.push(Happening::TaskChanged {
+        before: record.wire.clone(),
+        after: wire.clone(),
+    });
+    *record = TaskRecord { task, wire };
 }
 
 fn has_callback(record: &TaskRecord) -> bool {

@@ -138,3 +138,64 @@ async fn cancelled_rejected_and_deleted_by_hand() {
     assert_eq!(f.bbs.task("r").await.unwrap(), task);
     f.finish().await;
 }
+
+#[tokio::test]
+async fn what_a_task_may_reach_is_changed_until_it_ends() {
+    let mut f = Foundation::start().await;
+    let rule = |destination: &str| m::SecurityGroupRule {
+        protocol: "all".into(),
+        destinations: vec![destination.to_owned()],
+        ..m::SecurityGroupRule::default()
+    };
+    let missing = f.bbs.update_task_egress("t", Vec::new()).await;
+    assert!(missing.unwrap_err().is_not_found());
+    let without_callback = m::TaskDefinition {
+        completion_callback_url: String::new(),
+        egress_rules: vec![rule("1.1.1.1")],
+        ..definition(&f)
+    };
+    f.bbs.desire_task("t", "d", without_callback).await.unwrap();
+    f.asked().await;
+    let rules = async |f: &Foundation| {
+        let task = f.bbs.task("t").await.unwrap();
+        task.task_definition.unwrap().egress_rules
+    };
+    f.bbs
+        .update_task_egress("t", vec![rule("2.2.2.2")])
+        .await
+        .unwrap();
+    assert_eq!(rules(&f).await, [rule("2.2.2.2")], "while it waits");
+    f.bbs.start_task("t", "cell-1").await.unwrap();
+    let mut events = f.bbs.task_events().await.unwrap();
+    f.bbs.update_task_egress("t", Vec::new()).await.unwrap();
+    assert!(rules(&f).await.is_empty(), "while it runs");
+    assert_eq!(events.next().await.unwrap().name(), "task_changed");
+    let wrong = m::SecurityGroupRule {
+        protocol: "carrier pigeon".into(),
+        ..rule("1.1.1.1")
+    };
+    let refused = f.bbs.update_task_egress("t", vec![wrong]).await;
+    assert_eq!(
+        refused.unwrap_err().kind(),
+        Some(m::ErrorType::InvalidRequest)
+    );
+    f.bbs
+        .update_task_egress("t", vec![rule("3.3.3.3")])
+        .await
+        .unwrap();
+    let f = f.restart().await;
+    assert_eq!(rules(&f).await, [rule("3.3.3.3")]);
+    let task = f.bbs.task("t").await.unwrap();
+    assert_eq!(
+        (task.state, task.cell_id.as_str()),
+        (TaskState::Running as i32, "cell-1"),
+        "the rest stays"
+    );
+    f.bbs.cancel_task("t").await.unwrap();
+    let late = f.bbs.update_task_egress("t", Vec::new()).await;
+    assert_eq!(
+        late.unwrap_err().kind(),
+        Some(m::ErrorType::InvalidStateTransition)
+    );
+    f.finish().await;
+}

@@ -210,7 +210,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let touched = affected(&mut tx, scope).await?;
     let answer = present(&cc, &mut tx, &who, &group).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.apply_groups(touched).await;
     Ok(created(answer))
 }
 
@@ -250,7 +250,7 @@ async fn update(
     let touched = affected(&mut tx, scope).await?;
     let answer = present(&cc, &mut tx, &who, &group).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.apply_groups(touched).await;
     Ok(ok(answer))
 }
 
@@ -265,7 +265,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let touched = affected(&mut tx, scope).await?;
     let job = job::complete(&mut tx, "security_group.delete", ("security_groups", &guid)).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.apply_groups(touched).await;
     Ok(cc.accepted(&job))
 }
 
@@ -300,7 +300,7 @@ async fn bind(
     let touched = affected(&mut tx, Reach::bound(phase, &wanted)).await?;
     let mut answer = to_many(&spaces(&mut tx, &who, &guid, phase).await?);
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.apply_groups(touched).await;
     answer["links"] = json!({ "self": cc.link(&format!("/v3/security_groups/{guid}/relationships/{relationship}")) });
     Ok(ok(answer))
 }
@@ -324,6 +324,6 @@ async fn unbind(
     }
     let touched = affected(&mut tx, Reach::bound(phase, std::slice::from_ref(&space))).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.apply_groups(touched).await;
     Ok(no_content())
 }

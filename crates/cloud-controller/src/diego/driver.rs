@@ -104,6 +104,12 @@ impl Driver {
         }
     }
 
+    /// After a commit that changed security groups: settles these processes and wakes the sync, which updates the tasks.
+    pub(crate) async fn apply_groups(&self, processes: Vec<String>) {
+        self.settle(processes).await;
+        self.0.nudge.nudge();
+    }
+
     async fn step(&self, process: &str) {
         if let Err(error) = self.converge(process).await {
             tracing::warn!(process, error = format!("{error:#}"), "diego-step-failed");

@@ -16,6 +16,7 @@ pub(crate) mod staging;
 pub(crate) mod task;
 pub(crate) mod usage;
 
+mod egress;
 mod events;
 mod fault;
 mod freshness;

@@ -1,5 +1,6 @@
 //! One pass of a background loop over rows of many tenants: what one row breaks is skipped and reported, the rest goes on.
 
+use super::egress::Known;
 use super::fault;
 use super::troubles::Skipped;
 use crate::controller::Cc;
@@ -51,11 +52,11 @@ impl Pass {
     pub(super) async fn cancel_unknown<'a>(
         &mut self,
         cc: &Cc,
-        tasks: &HashSet<String>,
+        tasks: &Known,
         open: impl Iterator<Item = &'a str>,
     ) {
         let known: HashSet<&str> = open.collect();
-        for task in tasks {
+        for task in tasks.keys() {
             if !known.contains(task.as_str()) && !self.skipped.contains_key(task) {
                 tracing::info!(task, "unknown-task-cancelled");
                 let result = cancel(cc, task).await;

@@ -1,5 +1,6 @@
 //! Staging: a build becomes a task; its callback makes a droplet or says why not.
 
+use super::egress::{self, Known};
 use super::fault;
 use super::pass::Pass;
 use super::recipe::{Artifact, STAGING_DOMAIN};
@@ -16,8 +17,8 @@ use crate::db::space::Space;
 use crate::db::{self, Connection, Trail, Unrecorded};
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use std::collections::HashSet;
 use std::time::Duration;
+use wire::bbs::SecurityGroupRule;
 
 /// A build younger than this whose task the BBS does not have is desired again.
 const DESIRE_AGAIN: Duration = Duration::from_secs(60);
@@ -260,15 +261,15 @@ async fn open_build(conn: &mut Connection, guid: &str) -> Result<Option<(Build, 
 
 /// Part of the sync: every open build is brought into step with its task; a build that cannot be is skipped and reported.
 /// Tasks that belong to no open build are cancelled.
-pub(crate) async fn repair(cc: &Cc, tasks: &HashSet<String>) -> Result<()> {
+pub(crate) async fn repair(cc: &Cc, tasks: &Known) -> Result<()> {
     let builds = {
         let mut conn = cc.db.read_own().await?;
         build::staging(&mut conn).await?
     };
     let mut pass = Pass::new(&builds.broken);
     for build in &builds.rows {
-        let has_task = tasks.contains(&build.guid);
-        pass.note(&build.guid, repair_one(cc, build, has_task).await);
+        let has = tasks.get(&build.guid).map(Vec::as_slice);
+        pass.note(&build.guid, repair_one(cc, build, has).await);
     }
     if pass.knows_all_guids() {
         let open = builds.rows.iter().map(|build| build.guid.as_str());
@@ -278,7 +279,8 @@ pub(crate) async fn repair(cc: &Cc, tasks: &HashSet<String>) -> Result<()> {
 }
 
 /// Whether its task is missing decides: desired again while it is young, else given up. What took too long is ended.
-async fn repair_one(cc: &Cc, build: &Build, has_task: bool) -> Result<()> {
+/// `has`: the rules of the BBS's task.
+async fn repair_one(cc: &Cc, build: &Build, has: Option<&[SecurityGroupRule]>) -> Result<()> {
     let age =
         Duration::from_micros(u64::try_from(clock::now() - build.created_at).unwrap_or_default());
     let (id, description) = if age > cc.settings.staging_timeout + Duration::from_secs(30) {
@@ -288,8 +290,8 @@ async fn repair_one(cc: &Cc, build: &Build, has_task: bool) -> Result<()> {
             "StagingTimeExpired",
             format!("Staging error: staging took longer than {limit} seconds"),
         )
-    } else if has_task {
-        return Ok(());
+    } else if let Some(rules) = has {
+        return egress::follow(cc, &build.guid, &build.app_guid, "staging", rules).await;
     } else if age < DESIRE_AGAIN {
         return desire(cc, build).await;
     } else {

@@ -3,6 +3,7 @@
 //! A row that is wrong is skipped and reported; the rest goes on. A pass that the BBS or the database breaks marks no
 //! domain fresh; without that, cells leave unknown work alone. [`super::freshness`] decides for passes that skipped something.
 
+use super::egress::Known;
 use super::fault;
 use super::freshness::{Freshness, Missing};
 use super::recipe::{
@@ -17,7 +18,7 @@ use crate::db::{Broken, Readable, process};
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
-use wire::bbs::{ActualLrpsRequest, DesiredLrpsRequest, TasksRequest};
+use wire::bbs::{ActualLrpsRequest, DesiredLrpsRequest, Task, TasksRequest};
 
 /// What the sync remembers between its passes.
 #[derive(Debug)]
@@ -263,8 +264,8 @@ fn has_lrp_of<'a>(mut lrps: impl Iterator<Item = &'a String>, process: &str) -> 
 /// Nothing of the task domains is retired for being unknown, so a row that is wrong never holds their freshness back.
 async fn tasks(cc: &Cc) -> Result<()> {
     let (builds, apps) = (
-        task_guids(cc, STAGING_DOMAIN).await?,
-        task_guids(cc, TASKS_DOMAIN).await?,
+        tasks_of(cc, STAGING_DOMAIN).await?,
+        tasks_of(cc, TASKS_DOMAIN).await?,
     );
     let staged = staging::repair(cc, &builds).await.context("repair builds");
     let ran = task::repair(cc, &apps).await.context("repair tasks");
@@ -275,7 +276,7 @@ async fn tasks(cc: &Cc) -> Result<()> {
     Ok(())
 }
 
-async fn task_guids(cc: &Cc, domain: &str) -> Result<HashSet<String>> {
+async fn tasks_of(cc: &Cc, domain: &str) -> Result<Known> {
     let tasks = cc
         .bbs
         .tasks(&TasksRequest {
@@ -283,7 +284,13 @@ async fn task_guids(cc: &Cc, domain: &str) -> Result<HashSet<String>> {
             cell_id: String::new(),
         })
         .await?;
-    Ok(tasks.into_iter().map(|task| task.task_guid).collect())
+    let rules = |task: Task| {
+        (
+            task.task_guid,
+            task.task_definition.unwrap_or_default().egress_rules,
+        )
+    };
+    Ok(tasks.into_iter().map(rules).collect())
 }
 
 #[cfg(test)]

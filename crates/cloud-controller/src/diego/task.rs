@@ -1,5 +1,6 @@
 //! An app's tasks: one-off commands on its droplet, run by Diego.
 
+use super::egress::{self, Known};
 use super::fault;
 use super::pass::{self, Pass};
 use super::recipe::{self, AppSpec, TASKS_DOMAIN};
@@ -12,8 +13,7 @@ use crate::db::process::Process;
 use crate::db::task::{self, Task};
 use crate::db::{self, process};
 use anyhow::{Context as _, Result};
-use std::collections::HashSet;
-use wire::bbs::{Action, SerialAction, TaskDefinition};
+use wire::bbs::{Action, SecurityGroupRule, SerialAction, TaskDefinition};
 
 /// After the commit of a new task; the sync tries again when the BBS cannot be reached.
 pub(crate) async fn start(cc: &Cc, task: &Task) {
@@ -168,15 +168,15 @@ async fn finish(cc: &Cc, guid: &str, failure: Option<String>) -> Result<()> {
 
 /// Part of the sync: tasks that the BBS does not have are started when new, else failed; a task that cannot be is skipped
 /// and reported. Tasks of the BBS that are not open here are cancelled.
-pub(crate) async fn repair(cc: &Cc, tasks: &HashSet<String>) -> Result<()> {
+pub(crate) async fn repair(cc: &Cc, tasks: &Known) -> Result<()> {
     let open = {
         let mut conn = cc.db.read_own().await?;
         task::open(&mut conn).await?
     };
     let mut pass = Pass::new(&open.broken);
     for task in &open.rows {
-        let has_task = tasks.contains(&task.guid);
-        pass.note(&task.guid, repair_one(cc, task, has_task).await);
+        let has = tasks.get(&task.guid).map(Vec::as_slice);
+        pass.note(&task.guid, repair_one(cc, task, has).await);
     }
     if pass.knows_all_guids() {
         let open = open.rows.iter().map(|task| task.guid.as_str());
@@ -185,15 +185,16 @@ pub(crate) async fn repair(cc: &Cc, tasks: &HashSet<String>) -> Result<()> {
     pass.end(cc, "tasks")
 }
 
-async fn repair_one(cc: &Cc, task: &Task, has_task: bool) -> Result<()> {
-    match (task.state.as_str(), has_task) {
-        ("CANCELING", true) => pass::cancel(cc, &task.guid).await,
-        (_, true) => Ok(()),
-        ("PENDING", false) => desire(cc, task).await,
-        (_, false) if clock::now() - task.updated_at > 10_000_000 => {
+/// `has`: the rules of the BBS's task.
+async fn repair_one(cc: &Cc, task: &Task, has: Option<&[SecurityGroupRule]>) -> Result<()> {
+    match (task.state.as_str(), has) {
+        ("CANCELING", Some(_)) => pass::cancel(cc, &task.guid).await,
+        (_, Some(rules)) => egress::follow(cc, &task.guid, &task.app_guid, "running", rules).await,
+        ("PENDING", None) => desire(cc, task).await,
+        (_, None) if clock::now() - task.updated_at > 10_000_000 => {
             let reason = "Unable to determine completion status".to_owned();
             finish(cc, &task.guid, Some(reason)).await
         }
-        (_, false) => Ok(()),
+        (_, None) => Ok(()),
     }
 }

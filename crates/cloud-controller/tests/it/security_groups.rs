@@ -1,16 +1,32 @@
 //! Security groups and instances that run.
 
-use crate::fixture::Foundation;
+use crate::fixture::{Foundation, wait_for, zip};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// What the app's instances may reach, of the addresses that this test uses.
 async fn reaches(f: &Foundation, app: &str) -> Vec<String> {
     let lrp = f.lrps(app).await.remove(0);
     let rules = lrp.egress_rules.into_iter();
-    let all = rules.flat_map(|rule| rule.destinations);
-    all.filter(|destination| destination.starts_with("198.51.100."))
+    ours(rules.flat_map(|rule| rule.destinations))
+}
+
+fn ours(destinations: impl Iterator<Item = String>) -> Vec<String> {
+    destinations
+        .filter(|destination| destination.starts_with("198.51.100."))
         .collect()
+}
+
+/// Waits until the task of the BBS may reach exactly these.
+async fn task_reaches(f: &Foundation, task: &str, wanted: &[&str]) {
+    wait_for(&format!("{task} to reach {wanted:?}"), async || {
+        let task = f.bbs.task(task).await.unwrap();
+        let rules = task.task_definition.unwrap().egress_rules;
+        let is = ours(rules.into_iter().flat_map(|rule| rule.destinations));
+        (is == wanted).then_some(())
+    })
+    .await;
 }
 
 async fn version(f: &Foundation, app: &str) -> u32 {
@@ -92,5 +108,52 @@ async fn every_change_reaches_the_apps_that_run() {
         process,
         "no instance was restarted for it"
     );
+    f.finish().await;
+}
+
+/// The sync's interval is longer than the test: a change wakes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_change_reaches_tasks_and_builds_that_run() {
+    let f = Foundation::start_syncing(Duration::from_secs(600)).await;
+    let app = f.started_app("app").await;
+    let body = json!({ "command": "sleep 60" });
+    let task = f
+        .send(Method::POST, &format!("/v3/apps/{app}/tasks"), body)
+        .await;
+    let task = task["guid"].as_str().unwrap();
+    let body = json!({ "type": "bits", "relationships": { "app": { "data": { "guid": app } } } });
+    let package = f.send(Method::POST, "/v3/packages", body).await;
+    let package = package["guid"].as_str().unwrap();
+    f.upload(package, zip("run", "#!/bin/sh")).await;
+    let body = json!({ "package": { "guid": package } });
+    let build = f.send(Method::POST, "/v3/builds", body).await;
+    let build = build["guid"].as_str().unwrap();
+
+    let body = json!({ "name": "g", "rules": rules(1), "globally_enabled": { "running": true } });
+    let group = f.send(Method::POST, "/v3/security_groups", body).await;
+    let path = format!("/v3/security_groups/{}", group["guid"].as_str().unwrap());
+    let patch = async |body: Value| drop(f.send(Method::PATCH, &path, body).await);
+    task_reaches(&f, task, &["198.51.100.1"]).await;
+    task_reaches(&f, build, &[]).await;
+    patch(json!({ "globally_enabled": { "running": false, "staging": true } })).await;
+    task_reaches(&f, task, &[]).await;
+    task_reaches(&f, build, &["198.51.100.1"]).await;
+    patch(json!({ "rules": rules(2) })).await;
+    task_reaches(&f, build, &["198.51.100.2"]).await;
+    patch(json!({ "globally_enabled": { "staging": false } })).await;
+    task_reaches(&f, build, &[]).await;
+    let bind = json!({ "data": [{ "guid": f.space }] });
+    for (phase, guid) in [("running", task), ("staging", build)] {
+        let bound = format!("{path}/relationships/{phase}_spaces");
+        f.send(Method::POST, &bound, bind.clone()).await;
+        task_reaches(&f, guid, &["198.51.100.2"]).await;
+        f.delete(&format!("{bound}/{}", f.space)).await;
+        task_reaches(&f, guid, &[]).await;
+        f.send(Method::POST, &bound, bind.clone()).await;
+        task_reaches(&f, guid, &["198.51.100.2"]).await;
+    }
+    f.delete(&path).await;
+    task_reaches(&f, task, &[]).await;
+    task_reaches(&f, build, &[]).await;
     f.finish().await;
 }

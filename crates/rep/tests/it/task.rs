@@ -383,3 +383,63 @@ async fn relative_paths_start_at_the_users_home() {
     assert!(!fixture.bbs.wait_for(completed).await.failed);
     rep.stop().await;
 }
+
+/// Changes what the task may reach at the BBS.
+fn allow(fixture: &Fixture, destination: Option<&str>) {
+    let mut rows = fixture.bbs.rows.lock().unwrap();
+    let task = rows.tasks.get_mut("task-1").unwrap();
+    task.task_definition.as_mut().unwrap().egress_rules = destination
+        .iter()
+        .map(|destination| SecurityGroupRule {
+            protocol: "all".into(),
+            destinations: vec![(*destination).to_owned()],
+            ..SecurityGroupRule::default()
+        })
+        .collect();
+}
+
+async fn reaches(fixture: &Fixture, address: Option<&str>) {
+    let wanted: Vec<std::net::Ipv4Addr> = address.iter().map(|a| a.parse().unwrap()).collect();
+    let wait = fixture.garden.wait_for(|garden| {
+        let rules = garden.spec("task-1")?.egress;
+        let is: Vec<_> = rules.iter().map(|rule| rule.destinations[0].0).collect();
+        (is == wanted).then_some(())
+    });
+    let done = tokio::time::timeout(std::time::Duration::from_secs(20), wait).await;
+    assert!(done.is_ok(), "{address:?}");
+}
+
+#[tokio::test]
+async fn changed_egress_rules_reach_a_running_task() {
+    let fixture = Fixture::new().await;
+    let rep = fixture.rep().await;
+    give(&fixture, &rep, definition()).await;
+    fixture
+        .garden
+        .wait_for(|g| g.process("task-1", "action"))
+        .await;
+    reaches(&fixture, None).await;
+    allow(&fixture, Some("1.1.1.1"));
+    reaches(&fixture, Some("1.1.1.1")).await;
+    allow(&fixture, None);
+    reaches(&fixture, None).await;
+
+    // Rules that cannot be read change nothing; the next ones count again.
+    allow(&fixture, Some("2.2.2.2"));
+    reaches(&fixture, Some("2.2.2.2")).await;
+    allow(&fixture, Some("nowhere"));
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    reaches(&fixture, Some("2.2.2.2")).await;
+
+    // Also what changed while no rep was there.
+    rep.stop().await;
+    allow(&fixture, Some("3.3.3.3"));
+    let rep = fixture.rep().await;
+    reaches(&fixture, Some("3.3.3.3")).await;
+    assert_eq!(
+        fixture.garden.processes("task-1")["action"],
+        None,
+        "the task was not restarted"
+    );
+    rep.stop().await;
+}

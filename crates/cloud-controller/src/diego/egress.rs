@@ -1,0 +1,46 @@
+//! Keeps what running tasks may reach in step with the security groups: part of the sync, which a change of a group wakes.
+
+use super::{recipe_egress, spec};
+use crate::controller::Cc;
+use crate::db::{self, app::App};
+use anyhow::Result;
+use std::collections::BTreeMap;
+use wire::bbs::ErrorType::{InvalidStateTransition, ResourceNotFound};
+use wire::bbs::SecurityGroupRule;
+
+/// The BBS's tasks: the rules of each by its guid.
+pub(super) type Known = BTreeMap<String, Vec<SecurityGroupRule>>;
+
+/// Updates a task whose rules differ from those that hold in the app's space in this phase.
+pub(super) async fn follow(
+    cc: &Cc,
+    task: &str,
+    app: &str,
+    phase: &str,
+    has: &[SecurityGroupRule],
+) -> Result<()> {
+    let wanted = {
+        let mut conn = cc.db.read_own().await?;
+        let Some(app) = db::by_guid::<App>(&mut conn, app).await? else {
+            return Ok(());
+        };
+        recipe_egress::rules(&spec::egress(&mut conn, &app.space_guid, phase).await?)?
+    };
+    if wanted == has {
+        return Ok(());
+    }
+    match cc.bbs.update_task_egress(task, wanted).await {
+        // It has ended meanwhile.
+        Err(error)
+            if matches!(
+                error.kind(),
+                Some(InvalidStateTransition | ResourceNotFound)
+            ) =>
+        {
+            Ok(())
+        }
+        // An original BBS: its tasks keep the rules that they began with.
+        Err(error) if error.is_unknown_path() => Ok(()),
+        result => Ok(result?),
+    }
+}
