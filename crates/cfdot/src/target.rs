@@ -113,7 +113,7 @@ impl Target {
                         go_values::quoted(ca)
                     )
                 };
-                kit::tls::roots(&ca_pem).map_err(|_| anyhow::anyhow!(none()))?;
+                kit::tls::Authorities::from_pem(&ca_pem).map_err(|_| anyhow::anyhow!(none()))?;
                 kit::tls::client_config(&Identity { ca_pem, ..identity })
             }
         };

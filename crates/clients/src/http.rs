@@ -50,34 +50,28 @@ pub fn client_of(tls: rustls::ClientConfig, timeout: Option<Duration>) -> Result
 
 /// The same with other authorities; redirects are answers here, for a token must not go to another server.
 pub fn client_with(tls: &Tls, timeout: Option<Duration>) -> Result<reqwest::Client> {
-    kit::tls::install_crypto();
-    let mut builder = builder(timeout).redirect(reqwest::redirect::Policy::none());
-    if let Authorities::Pem(pem) = &tls.authorities {
-        let trusting = rustls::ClientConfig::builder().with_root_certificates(roots(pem)?);
-        let config = match &tls.shown {
-            None => trusting.with_no_client_auth(),
-            Some((chain, key)) => trusting
-                .with_client_auth_cert(kit::tls::certs(chain)?, kit::tls::key(key)?)
-                .context("use client certificate")?,
-        };
-        builder = builder.tls_backend_preconfigured(config);
-    } else {
-        builder = builder.tls_danger_accept_invalid_certs(tls.authorities == Authorities::Any);
-        if let Some((chain, key)) = &tls.shown {
-            let both = format!("{chain}\n{key}");
-            let identity = reqwest::Identity::from_pem(both.as_bytes());
-            builder = builder.identity(identity.context("use client certificate")?);
+    let trusting = match &tls.authorities {
+        Authorities::Any => kit::tls::trusting_anybody(),
+        Authorities::System => {
+            let mut trusted = kit::tls::Authorities::none();
+            trusted.add_system();
+            kit::tls::trusting(trusted)
         }
-    }
+        // Nobody is enough where there is no TLS.
+        Authorities::Pem(pem) if pem.trim().is_empty() => {
+            kit::tls::trusting(kit::tls::Authorities::none())
+        }
+        Authorities::Pem(pem) => kit::tls::trusting(kit::tls::Authorities::from_pem(pem)?),
+    };
+    let config = match &tls.shown {
+        None => trusting.with_no_client_auth(),
+        Some((chain, key)) => trusting
+            .with_client_auth_cert(kit::tls::certs(chain)?, kit::tls::key(key)?)
+            .context("use client certificate")?,
+    };
+    let builder = builder(timeout).redirect(reqwest::redirect::Policy::none());
+    let builder = builder.tls_backend_preconfigured(config);
     builder.build().context("build HTTP client")
-}
-
-/// Of an empty text: nobody, which is enough where there is no TLS.
-fn roots(pem: &str) -> Result<rustls::RootCertStore> {
-    if pem.trim().is_empty() {
-        return Ok(rustls::RootCertStore::empty());
-    }
-    kit::tls::roots(pem)
 }
 
 fn builder(timeout: Option<Duration>) -> reqwest::ClientBuilder {

@@ -1,12 +1,16 @@
 //! TLS identities and configurations of the control plane: a certificate, its key and the CA that peers must chain to.
 
+mod authorities;
+
+pub use authorities::Authorities;
+
 use anyhow::{Context as _, Result};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,10 +72,8 @@ pub fn server_config(
     let builder = match auth {
         ClientAuth::None => builder.with_no_client_auth(),
         ClientAuth::Required => {
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(&identity.ca_pem)?))
-                .build()
-                .context("build client verifier")?;
-            builder.with_client_cert_verifier(verifier)
+            let trusted = Authorities::from_pem(&identity.ca_pem)?;
+            builder.with_client_cert_verifier(trusted.of_clients(true)?)
         }
     };
     let mut config = builder
@@ -83,19 +85,30 @@ pub fn server_config(
 
 /// A client configuration that presents the identity and trusts its CA only.
 pub fn client_config(identity: &Identity) -> Result<ClientConfig> {
-    install_crypto();
-    ClientConfig::builder()
-        .with_root_certificates(roots(&identity.ca_pem)?)
+    trusting(Authorities::from_pem(&identity.ca_pem)?)
         .with_client_auth_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
         .context("use client certificate")
 }
 
-/// A client configuration that presents the identity and accepts any certificate of a server; the CA is not read.
-pub fn unverified_client_config(identity: &Identity) -> Result<ClientConfig> {
+/// The beginning of a client configuration that trusts these authorities only.
+pub fn trusting(authorities: Authorities) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    install_crypto();
+    ClientConfig::builder()
+        .dangerous()
+        .with_custom_certificate_verifier(authorities.of_servers())
+}
+
+/// The beginning of a client configuration that accepts any certificate.
+pub fn trusting_anybody() -> ConfigBuilder<ClientConfig, WantsClientCert> {
     install_crypto();
     ClientConfig::builder()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AcceptAny::default()))
+}
+
+/// A client configuration that presents the identity and accepts any certificate of a server; the CA is not read.
+pub fn unverified_client_config(identity: &Identity) -> Result<ClientConfig> {
+    trusting_anybody()
         .with_client_auth_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
         .context("use client certificate")
 }
@@ -167,13 +180,4 @@ pub fn certs(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
 /// The private key of a PEM text (PKCS#8, PKCS#1 or SEC1).
 pub fn key(pem: &str) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).context("read private key PEM")
-}
-
-/// A root store of all certificates in a PEM text.
-pub fn roots(pem: &str) -> Result<RootCertStore> {
-    let mut store = RootCertStore::empty();
-    for cert in certs(pem)? {
-        store.add(cert).context("use CA certificate")?;
-    }
-    Ok(store)
 }

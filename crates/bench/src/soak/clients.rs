@@ -263,9 +263,8 @@ async fn tcp(port: u16) -> Result<TcpStream> {
 }
 
 async fn secure(world: &World, protocol: &[u8]) -> Result<TlsStream<TcpStream>> {
-    let mut config = ClientConfig::builder()
-        .with_root_certificates(kit::tls::roots(&world.ca_pem)?)
-        .with_no_client_auth();
+    let mut config =
+        kit::tls::trusting(kit::tls::Authorities::from_pem(&world.ca_pem)?).with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
     let stream = tcp(world.https).await?;
     let name = crate::rig::HOST.try_into()?;

@@ -15,7 +15,6 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use types::{Job, Page};
 
@@ -94,7 +93,6 @@ impl Request {
 
 /// Builds the connection pool: certificates are checked against the system's, or not at all.
 pub(crate) fn http_client(skip_verification: bool, bypass_proxy: bool) -> Result<reqwest::Client> {
-    kit::tls::install_crypto();
     let builder = || {
         let builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(6))
@@ -107,28 +105,18 @@ pub(crate) fn http_client(skip_verification: bool, bypass_proxy: bool) -> Result
             builder
         }
     };
-    let preconfigured = |tls: rustls::ClientConfig| {
-        builder()
-            .tls_backend_preconfigured(tls)
-            .build()
-            .context("build HTTP client")
+    let trusting = if skip_verification {
+        kit::tls::trusting_anybody()
+    } else {
+        // A machine without any authorities can still speak http://.
+        let mut trusted = kit::tls::Authorities::none();
+        trusted.add_system();
+        kit::tls::trusting(trusted)
     };
-    if skip_verification {
-        return preconfigured(
-            rustls::ClientConfig::builder()
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(kit::tls::AcceptAny::default()))
-                .with_no_client_auth(),
-        );
-    }
-    // a machine without any CA certificates can still speak http://
-    builder().build().or_else(|_| {
-        preconfigured(
-            rustls::ClientConfig::builder()
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth(),
-        )
-    })
+    builder()
+        .tls_backend_preconfigured(trusting.with_no_client_auth())
+        .build()
+        .context("build HTTP client")
 }
 
 /// How long to wait before the next poll: a tenth of the time that has passed, between 100 ms and 1 s.

@@ -156,7 +156,7 @@ fn routing_api(read: &GorouterYml) -> Result<Option<clients::routing_api::Config
     if let (Some(path), Some(oauth)) = (&keys.oauth_ca_file, &mut api.oauth) {
         let key = "oauth.ca_certs";
         let pem = read_text(path, key)?;
-        kit::tls::roots(&pem).with_context(|| {
+        kit::tls::Authorities::from_pem(&pem).with_context(|| {
             format!(
                 "{key} {}: it must hold the UAA's authority as PEM",
                 path.display()

@@ -31,6 +31,21 @@ impl Ca {
         }
     }
 
+    /// A certificate that signed itself and calls itself an authority; it trusts itself alone.
+    pub(crate) fn alone(names: &[&str]) -> Identity {
+        kit::tls::install_crypto();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Identity {
+            cert_pem: pem.clone(),
+            key_pem: key.serialize_pem(),
+            ca_pem: pem,
+        }
+    }
+
     pub(crate) fn subject(&self) -> Subject {
         Subject {
             common_name: self.name.clone(),

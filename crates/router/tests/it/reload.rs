@@ -11,9 +11,8 @@ use tokio::net::TcpStream;
 
 /// The certificate that a client is shown, as long as it chains to the authority.
 async fn shown(world: &World, ca: &Ca) -> std::io::Result<Vec<u8>> {
-    let config = rustls::ClientConfig::builder()
-        .with_root_certificates(kit::tls::roots(&ca.pem).unwrap())
-        .with_no_client_auth();
+    let config =
+        kit::tls::trusting(kit::tls::Authorities::from_pem(&ca.pem).unwrap()).with_no_client_auth();
     let stream = TcpStream::connect(world.https).await?;
     let name = "app.apps.test".try_into().unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));

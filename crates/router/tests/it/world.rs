@@ -289,8 +289,7 @@ impl World {
         (sni, host): (&str, &str),
         xfcc: &str,
     ) -> std::io::Result<Reply> {
-        let builder = rustls::ClientConfig::builder()
-            .with_root_certificates(kit::tls::roots(&self.ca.pem).unwrap());
+        let builder = kit::tls::trusting(kit::tls::Authorities::from_pem(&self.ca.pem).unwrap());
         let config = match identity {
             None => builder.with_no_client_auth(),
             Some(identity) => builder
