@@ -2,6 +2,7 @@
 
 use super::connections::Connected;
 use super::failure::Fault;
+use crate::protocol::patience;
 use crate::route_service::Services;
 use crate::router::Worker;
 use crate::side::Http1;
@@ -45,7 +46,7 @@ pub(crate) async fn connect(
     let settings = &worker.shared.settings;
     let service = worker.shared.route_services.as_ref().filter(|_| to_service);
     let started = Instant::now();
-    let dialled = timeout(settings.dial_timeout, dial(endpoint, service)).await;
+    let dialled = timeout(patience(settings.dial_timeout), dial(endpoint, service)).await;
     *made = Made {
         dial: Some(started.elapsed()),
         ..Made::default()
@@ -78,7 +79,7 @@ pub(crate) async fn connect(
         })?;
     let started = Instant::now();
     let shaken = timeout(
-        settings.tls_handshake_timeout,
+        patience(settings.tls_handshake_timeout),
         TlsConnector::from(config.clone()).connect(name, stream),
     )
     .await;
@@ -148,7 +149,7 @@ async fn http2(
     let stream = Checked::backend(gathered.clone(), settings.max_response_head);
     let handshake = builder.handshake::<_, Bytes>(stream);
     let made: Result<(SendRequest<Bytes>, _), _> =
-        match timeout(settings.tls_handshake_timeout, handshake).await {
+        match timeout(patience(settings.tls_handshake_timeout), handshake).await {
             Ok(made) => made,
             Err(_) => return Err(Fault::HandshakeTimeout),
         };

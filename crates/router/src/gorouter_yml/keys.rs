@@ -91,32 +91,59 @@ impl<'n> Keys<'n> {
     }
 
     pub(super) fn flag(&mut self, key: &str, default: bool) -> bool {
-        self.read(key, "true or false: write one of them", Value::as_bool)
+        self.read(key, "true or false: write one of them", flag)
             .unwrap_or(default)
     }
 
-    pub(super) fn number<T: TryFrom<u64>>(&mut self, key: &str) -> Option<T> {
+    pub(super) fn number<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
         let want = "a whole number in its range, 0 or more";
-        self.read(key, want, |value| T::try_from(value.as_u64()?).ok())
+        self.read(key, want, |value| T::try_from(whole(value)?).ok())
+    }
+
+    /// A number that gorouter reads with its sign: one below 0 counts as 0, which says "not set".
+    pub(super) fn signed<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
+        let given = self.read(key, "a whole number in its range", |value| {
+            let number = whole(value)?;
+            let counts = T::try_from(number.max(0)).ok()?;
+            Some((number, counts))
+        });
+        let (number, counts) = given?;
+        if number < 0 {
+            self.warn(key, &format!("is {number}: 0 counts instead"));
+        }
+        Some(counts)
     }
 
     pub(super) fn port(&mut self, key: &str) -> Option<u16> {
         let want = "a port: write a number from 1 to 65535";
-        self.read(key, want, |value| u16::try_from(value.as_u64()?).ok())
+        self.read(key, want, |value| u16::try_from(whole(value)?).ok())
     }
 
+    /// One below 0 counts as 0, which switches most things off.
     pub(super) fn duration(&mut self, key: &str) -> Option<Duration> {
         let want = "a duration: write a number and a unit, e.g. 30s, 500ms or 1m30s";
-        self.read(key, want, |value| go_values::duration::parse(&text(value)?))
+        let nanos = self.read(key, want, |value| {
+            go_values::duration::nanoseconds(&text(value)?).ok()
+        })?;
+        let duration = u64::try_from(nanos).map(Duration::from_nanos);
+        if duration.is_err() {
+            self.warn(key, "is below 0: 0s counts instead");
+        }
+        Some(duration.unwrap_or_default())
     }
 
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
         self.read(key, "a text", text)
     }
 
+    /// A text; an empty one is as good as absent.
+    pub(super) fn word(&mut self, key: &str) -> Option<String> {
+        self.text(key).filter(|text| !text.is_empty())
+    }
+
     /// Of a file; empty is as good as absent.
     pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
-        let path = self.text(key).filter(|path| !path.is_empty())?;
+        let path = self.word(key)?;
         if path.contains('\n') {
             self.problem(
                 key,
@@ -130,15 +157,23 @@ impl<'n> Keys<'n> {
     /// A list of texts; a single text counts as a list of one.
     pub(super) fn texts(&mut self, key: &str) -> Option<Vec<String>> {
         self.read(key, "a list of texts", |value| match value {
-            Value::Sequence(items) => items.iter().map(text).collect(),
+            Value::Sequence(items) => items.iter().map(item).collect(),
             Value::String(one) if one.is_empty() => Some(Vec::new()),
             one => Some(vec![text(one)?]),
         })
     }
 
+    /// One of a few names; an empty one is as good as absent.
+    pub(super) fn choice_or_empty<T: Copy>(&mut self, key: &str, names: &[(&str, T)]) -> Option<T> {
+        let mut all: Vec<(&str, Option<T>)> = vec![("", None)];
+        all.extend(names.iter().map(|(name, choice)| (*name, Some(*choice))));
+        self.choice(key, &all).flatten()
+    }
+
     /// One of a few names.
     pub(super) fn choice<T: Copy>(&mut self, key: &str, names: &[(&str, T)]) -> Option<T> {
-        let all: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        let all = names.iter().map(|(name, _)| *name);
+        let all: Vec<&str> = all.filter(|name| !name.is_empty()).collect();
         let want = format!("one of {}", all.join(", "));
         self.read(key, &want, |value| {
             let given = text(value)?;
@@ -194,6 +229,35 @@ fn asks(value: &Value) -> bool {
         Value::Number(number) => number.as_u64() != Some(0),
         _ => true,
     }
+}
+
+/// An empty item is an empty text.
+fn item(value: &Value) -> Option<String> {
+    if value.is_null() {
+        return Some(String::new());
+    }
+    text(value)
+}
+
+/// Go's YAML reads the older words as well where a flag is wanted.
+fn flag(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        Value::String(word) => match word.as_str() {
+            "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
+            "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Go's YAML takes `3.0` for a whole number, and cuts what is behind the point.
+pub(super) fn whole(value: &Value) -> Option<i64> {
+    let fits = |number: &f64| number.abs() < 9e15;
+    value
+        .as_i64()
+        .or_else(|| value.as_f64().filter(fits).map(|number| number as i64))
 }
 
 fn text(value: &Value) -> Option<String> {

@@ -108,7 +108,7 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
     let front = tls::front(keys, https_port.is_some(), own);
     let status = observe::status(&mut keys.section("status"));
     let (prometheus, buckets) = observe::prometheus(&mut keys.section("prometheus"));
-    let route_services = route_services::route_services(keys);
+    let route_services = route_services::route_services(keys, &front.service_terms);
     let nats = clients::nats::Config {
         ping_interval: ping_interval(keys),
         ..nats(&mut keys.section("nats"))
@@ -141,6 +141,7 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
         debug_addr: debug_addr(keys),
         settings: Settings {
             front_tls: front.tls,
+            backend_terms: front.backend_terms,
             system_backend_cas: true,
             log_format: format,
             logged_headers: headers,
@@ -183,20 +184,20 @@ fn elsewhere(keys: &mut Keys<'_>) {
 
 /// As in gorouter on loopback, unless it is empty.
 fn debug_addr(keys: &mut Keys<'_>) -> Option<SocketAddr> {
-    keys.text("debug_addr")
-        .filter(|address| !address.is_empty())
-        .and_then(|address| {
-            let parsed = address.parse().ok();
-            if parsed.is_none() {
-                keys.problem(
-                    "debug_addr",
-                    &format!(
-                        "{address:?} is not an address with a port: write e.g. 127.0.0.1:17002"
-                    ),
-                );
-            }
-            parsed
-        })
+    keys.word("debug_addr").and_then(|address| {
+        let parsed = match address.rsplit_once(':') {
+            Some(("", port)) => format!("0.0.0.0:{port}").parse().ok(),
+            Some(("localhost", port)) => format!("127.0.0.1:{port}").parse().ok(),
+            _ => address.parse().ok(),
+        };
+        if parsed.is_none() {
+            keys.problem(
+                "debug_addr",
+                &format!("{address:?} is not an address with a port: write e.g. 127.0.0.1:17002"),
+            );
+        }
+        parsed
+    })
 }
 
 fn ports(keys: &mut Keys<'_>) -> (Option<u16>, Option<u16>) {
@@ -213,17 +214,17 @@ fn ports(keys: &mut Keys<'_>) -> (Option<u16>, Option<u16>) {
 fn nats(keys: &mut Keys<'_>) -> clients::nats::Config {
     let mut servers = Vec::new();
     for mut host in keys.sections("hosts") {
-        let port = host.port("port").unwrap_or(4222);
-        match host.text("hostname").filter(|name| !name.is_empty()) {
-            Some(address) if address.parse::<Ipv6Addr>().is_ok() => {
-                servers.push(format!("[{address}]:{port}"));
-            }
-            Some(name) => servers.push(format!("{name}:{port}")),
-            None => host.problem(
-                "hostname",
-                "is missing: give the NATS server's name or address",
-            ),
-        }
+        let port = host.port("port").filter(|port| *port != 0);
+        let port = port.unwrap_or(4222);
+        let name = host.word("hostname").unwrap_or_else(|| {
+            host.warn("hostname", "is missing or empty: localhost is used");
+            "localhost".into()
+        });
+        servers.push(if name.parse::<Ipv6Addr>().is_ok() {
+            format!("[{name}]:{port}")
+        } else {
+            format!("{name}:{port}")
+        });
     }
     if servers.is_empty() {
         servers.push("localhost:4222".into());
@@ -232,7 +233,11 @@ fn nats(keys: &mut Keys<'_>) -> clients::nats::Config {
     let password = keys.text("pass").unwrap_or_default();
     let enabled = keys.flag("tls_enabled", false);
     let ca = tls::authorities(keys, "ca_certs");
-    let pair = tls::pair(keys, "cert_chain", "private_key");
+    let pair = if enabled {
+        tls::pair(keys, "cert_chain", "private_key")
+    } else {
+        tls::pair_or_none(keys, "cert_chain", "private_key")
+    };
     if enabled && (pair.is_none() || ca.is_empty()) {
         keys.problem("tls_enabled", "is true, but ca_certs, cert_chain or private_key is missing: give all three as PEM, or set tls_enabled to false");
     }

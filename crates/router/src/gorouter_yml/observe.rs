@@ -12,16 +12,30 @@ use std::str::FromStr as _;
 
 pub(super) fn status(keys: &mut Keys<'_>) -> StatusKeys {
     let deprecated_pages = keys.flag("enable_deprecated_varz_healthz_endpoints", false);
+    // Empty is every address of this machine.
     let host = keys.read("host", "an IP address, e.g. 0.0.0.0", |value| {
-        value.as_str()?.parse().ok()
+        match value.as_str()? {
+            "" => Some(None),
+            "localhost" => Some(Some(Ipv4Addr::LOCALHOST.into())),
+            address => address.parse().ok().map(Some),
+        }
     });
     let port = keys.port("port").unwrap_or(8080);
     let plain = keys.flag("enable_nontls_health_checks", true);
     let mut tls = keys.section("tls");
     let tls_port = tls.port("port").unwrap_or(8443);
     let certificate = tls::pair(&mut tls, "certificate", "key");
+    if certificate.is_none() && tls_port != 8443 {
+        tls.problem(
+            "certificate",
+            "and key are missing, but port is given: give both as PEM, or remove port",
+        );
+    }
+    if certificate.is_none() && !plain {
+        keys.problem("enable_nontls_health_checks", "is false, and status.tls has no certificate: no load balancer could ask for the router's health; give status.tls.certificate and key, or set this to true");
+    }
     StatusKeys {
-        host: host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        host: host.flatten().unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         port: plain.then_some(port).filter(|port| *port != 0),
         tls: certificate.map(|certificate| (tls_port, certificate)),
         routes_port: keys.section("routes").port("port").unwrap_or(8082),
@@ -103,7 +117,7 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
     let metron = metron(keys, &mut logging);
     let syslog = syslog(&mut logging).filter(|_| streaming);
     let mut format = logging.section("format");
-    let timestamp = format.choice(
+    let timestamp = format.choice_or_empty(
         "timestamp",
         &[
             ("unix-epoch", Timestamp::UnixEpoch),
@@ -111,20 +125,11 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
         ],
     );
     drop(format);
-    let level = logging.choice(
-        "level",
-        &[
-            ("debug", "debug"),
-            ("info", "info"),
-            ("warn", "warn"),
-            ("error", "error"),
-            ("fatal", "error"),
-        ],
-    );
+    let level = level(&mut logging);
     Logging {
         access_log: file,
         rotation,
-        level: level.unwrap_or("debug"),
+        level,
         timestamp: timestamp.unwrap_or_default(),
         format: LogFormat {
             json: json.unwrap_or(false),
@@ -136,9 +141,25 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
     }
 }
 
+/// gorouter reads the names in every case, and takes an empty one for `info`.
+fn level(logging: &mut Keys<'_>) -> &'static str {
+    let want = "one of debug, info, warn, error, fatal";
+    let level = logging.read("level", want, |value| {
+        match value.as_str()?.to_ascii_lowercase().as_str() {
+            "debug" => Some("debug"),
+            "info" | "" => Some("info"),
+            "warn" | "warning" => Some("warn"),
+            "error" | "dpanic" | "panic" | "fatal" => Some("error"),
+            _ => None,
+        }
+    });
+    level.unwrap_or("debug")
+}
+
 fn logged_headers(keys: &mut Keys<'_>) -> Vec<HeaderName> {
     let mut headers = Vec::new();
-    for name in keys.texts("extra_headers_to_log").unwrap_or_default() {
+    let names = keys.texts("extra_headers_to_log").unwrap_or_default();
+    for name in names.into_iter().filter(|name| !name.is_empty()) {
         match HeaderName::from_str(&name) {
             Ok(header) => headers.push(header),
             Err(_) => keys.problem(
@@ -175,23 +196,39 @@ fn metron(keys: &mut Keys<'_>, logging: &mut Keys<'_>) -> Metron {
     let want = "a host with a port: write e.g. localhost:3457";
     let address = logging.read("metron_address", want, |value| {
         let address = value.as_str()?;
+        if address.is_empty() {
+            return Some(None);
+        }
         let (host, port) = address.rsplit_once(':')?;
+        let host = if host.is_empty() { "localhost" } else { host };
         let port: u16 = port.parse().ok()?;
-        (!host.is_empty() && port != 0).then(|| address.to_owned())
+        (port != 0).then(|| Some(format!("{host}:{port}")))
     });
-    Metron {
-        address: address.unwrap_or_else(|| "localhost:3457".into()),
+    let wanted = Metron {
+        address: String::new(),
         logs: logging.flag("loggregator_enabled", false),
         server_events: keys.flag("send_http_start_stop_server_event", true),
         client_events: keys.flag("send_http_start_stop_client_event", true),
         metrics: keys.flag("enable_envelope_v1_metrics", true),
+    };
+    match address {
+        // gorouter starts, and what it sends reaches nobody.
+        Some(None) => {
+            logging.warn("metron_address", "is empty: no envelopes are sent");
+            Metron::default()
+        }
+        Some(Some(address)) => Metron { address, ..wanted },
+        None => Metron {
+            address: "localhost:3457".into(),
+            ..wanted
+        },
     }
 }
 
 /// The server for access log lines.
 fn syslog(keys: &mut Keys<'_>) -> Option<Syslog> {
-    let network = keys.choice("syslog_network", &[("udp", false), ("tcp", true)]);
-    let address = keys.text("syslog_addr").filter(|a| !a.is_empty());
+    let network = keys.choice_or_empty("syslog_network", &[("udp", false), ("tcp", true)]);
+    let address = keys.word("syslog_addr");
     let tag = keys.text("syslog").unwrap_or_default();
     Some(Syslog {
         address: address.unwrap_or_else(|| "127.0.0.1:514".into()),
@@ -201,7 +238,7 @@ fn syslog(keys: &mut Keys<'_>) -> Option<Syslog> {
         } else {
             tag
         },
-        truncate: keys.number("syslog_truncate").unwrap_or(0),
+        truncate: keys.signed("syslog_truncate").unwrap_or(0),
     })
 }
 

@@ -21,11 +21,15 @@ pub struct RoutingApiKeys {
 pub(super) fn routing_api(keys: &mut Keys<'_>) -> Option<RoutingApiKeys> {
     let mut section = keys.section("routing_api");
     let uri = section.text("uri").unwrap_or_default();
-    let port = section.number::<u16>("port").unwrap_or(0);
+    let port = section.signed::<u16>("port").unwrap_or(0);
     let auth_disabled = section.flag("auth_disabled", false);
     let authorities = tls::authorities(&mut section, "ca_certs");
-    let shown = tls::pair(&mut section, "cert_chain", "private_key");
     let on = !uri.is_empty() && port != 0;
+    let shown = if on {
+        tls::pair(&mut section, "cert_chain", "private_key")
+    } else {
+        tls::pair_or_none(&mut section, "cert_chain", "private_key")
+    };
     if uri.is_empty() != (port == 0) {
         section.warn(
             "port",
@@ -60,7 +64,8 @@ fn oauth(
 ) -> (Option<ClientCredentials>, Option<PathBuf>) {
     let max_retries = keys.number("token_fetcher_max_retries").unwrap_or(3);
     let interval = keys.duration("token_fetcher_retry_interval");
-    let buffer = keys.number("token_fetcher_expiration_buffer_time");
+    let buffer = keys.signed::<i64>("token_fetcher_expiration_buffer_time");
+    let buffer = buffer.and_then(|seconds| u64::try_from(seconds).ok());
     let mut section = keys.section("oauth");
     let is_there = !section.is_empty();
     let host = section.text("token_endpoint").unwrap_or_default();

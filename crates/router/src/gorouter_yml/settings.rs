@@ -1,13 +1,13 @@
 //! The keys of how requests are handled and how the table is kept.
 
-use super::keys::Keys;
+use super::keys::{Keys, whole};
 use super::tls;
 use crate::config::{
     Certificate, ForwardedClientCert, READ_HEADER_TIMEOUT, ResponseRewrite, Settings, Sharding,
 };
+use crate::protocol::patience;
 use http::{HeaderName, HeaderValue};
 use routing::registry::{Balancing, ComponentHosts};
-use serde_yaml_ng::Value;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -24,16 +24,14 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
     let defaults = Settings::default();
     let mut settings = Settings {
         index: keys.number("index").unwrap_or(0),
-        workers: keys
-            .read("go_max_procs", "a whole number", Value::as_i64)
-            .and_then(|n| usize::try_from(n).ok())
-            .filter(|n| *n > 0)
-            .unwrap_or(defaults.workers),
+        workers: workers(keys).unwrap_or(defaults.workers),
         start_delay,
         register_interval: register_interval(keys, start_delay),
-        prune_interval: keys
-            .duration("prune_stale_droplets_interval")
-            .unwrap_or(seconds(30)),
+        // 0 is off, as in gorouter.
+        prune_interval: patience(
+            keys.duration("prune_stale_droplets_interval")
+                .unwrap_or(seconds(30)),
+        ),
         stale_threshold,
         empty_pool_timeout: keys.duration("empty_pool_timeout").unwrap_or_default(),
         empty_pool_503: keys.flag("empty_pool_response_code_503", false),
@@ -105,17 +103,13 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
     settings.zipkin = tracing.flag("enable_zipkin", false);
     settings.w3c = tracing.flag("enable_w3c", false);
     settings.w3c_tenant = tracing.text("w3c_tenant_id").unwrap_or_default();
-    for (key, value) in [
-        ("prune_stale_droplets_interval", settings.prune_interval),
-        ("endpoint_timeout", settings.endpoint_timeout),
-        ("endpoint_dial_timeout", settings.dial_timeout),
-        ("tls_handshake_timeout", settings.tls_handshake_timeout),
-    ] {
-        if value.is_zero() {
-            keys.problem(key, "is 0: write a duration above 0, e.g. 30s");
-        }
-    }
     (settings, own)
+}
+
+/// -1 and 0 ask for one worker for each core.
+fn workers(keys: &mut Keys<'_>) -> Option<usize> {
+    let given = keys.read("go_max_procs", "a whole number", whole)?;
+    usize::try_from(given).ok().filter(|n| *n > 0)
 }
 
 /// gorouter has one key for two things: how long to gather routes, and how often emitters register.
@@ -144,10 +138,10 @@ fn compat(keys: &mut Keys<'_>) -> bool {
 /// 0 means "no limit" in most of them. Returns what else `backends` holds: the certificate that backends are shown.
 fn limits(keys: &mut Keys<'_>, settings: &mut Settings) -> Option<Certificate> {
     let no_keep_alive = keys.flag("disable_keep_alives", true);
-    let idle = keys.number("max_idle_conns_per_host").unwrap_or(2);
+    let idle = idle_per_endpoint(keys);
     settings.max_idle_per_endpoint = if no_keep_alive { 0 } else { idle };
     let mut limit = |key: &str, default: usize| {
-        let given = keys.number(key).filter(|n| *n > 0);
+        let given = keys.signed(key).filter(|n| *n > 0);
         given.unwrap_or(default)
     };
     settings.max_request_head = limit("max_request_header_bytes", 1 << 20).max(8 << 10);
@@ -155,9 +149,17 @@ fn limits(keys: &mut Keys<'_>, settings: &mut Settings) -> Option<Certificate> {
     settings.max_request_headers = limit("max_request_headers", settings.max_request_headers);
     settings.max_response_headers = limit("max_response_headers", settings.max_response_headers);
     let mut backends = keys.section("backends");
-    settings.max_conns_per_endpoint = backends.number("max_conns").unwrap_or(0);
-    settings.max_attempts = backends.number("max_attempts").unwrap_or(1).max(1);
-    tls::pair(&mut backends, "cert_chain", "private_key")
+    settings.max_conns_per_endpoint = backends.signed("max_conns").unwrap_or(0);
+    settings.max_attempts = backends.signed("max_attempts").unwrap_or(1).max(1);
+    tls::pair_or_none(&mut backends, "cert_chain", "private_key")
+}
+
+/// Go's: 0 asks for its default of 2, a number below 0 for none.
+fn idle_per_endpoint(keys: &mut Keys<'_>) -> usize {
+    match keys.read("max_idle_conns_per_host", "a whole number", whole) {
+        None | Some(0) => 2,
+        Some(given) => usize::try_from(given).unwrap_or(0),
+    }
 }
 
 pub(super) const FORWARDED_CLIENT_CERT: &[(&str, ForwardedClientCert)] = &[
@@ -236,21 +238,30 @@ fn response_rewrite(keys: &mut Keys<'_>) -> ResponseRewrite {
     let mut responses = section.section("responses");
     let want = "a header name: letters, digits and dashes";
     let name = |keys: &mut Keys<'_>| {
-        keys.read("name", want, |value| {
-            HeaderName::from_str(value.as_str()?).ok()
-        })
+        let name = keys.word("name");
+        if name.is_none() {
+            keys.warn("name", "is missing or empty: this entry changes nothing");
+        }
+        let parsed = name.as_deref().map(HeaderName::from_str)?.ok();
+        if parsed.is_none() {
+            keys.problem("name", &format!("{name:?} is not {want}"));
+        }
+        parsed
     };
     let mut rewrite = ResponseRewrite::default();
     for mut header in responses.sections("remove_headers") {
         rewrite.remove.extend(name(&mut header));
+        // gorouter reads a value here as well, and does not use it.
+        header.without_effect(&["value"]);
     }
     for mut header in responses.sections("add_headers_if_not_present") {
-        let value = header
-            .text("value")
-            .and_then(|value| HeaderValue::from_str(&value).ok());
-        match (name(&mut header), value) {
-            (Some(name), Some(value)) => rewrite.add_if_absent.push((name, value)),
-            _ => header.problem("value", "or name is missing: give both, as texts"),
+        let value = header.text("value").unwrap_or_default();
+        match (name(&mut header), HeaderValue::from_str(&value)) {
+            (Some(name), Ok(value)) => rewrite.add_if_absent.push((name, value)),
+            (Some(_), Err(_)) => {
+                header.problem("value", &format!("{value:?} cannot be a header's value"));
+            }
+            (None, _) => {}
         }
     }
     rewrite

@@ -102,13 +102,15 @@ status_typo: {{a: 1}}
     assert_eq!(read.prometheus.unwrap().port, 7777);
     let settings = &read.settings;
     assert_eq!(
-        settings.front_tls.cipher_suites,
+        settings.front_tls.terms.cipher_suites,
         [
             "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
             "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"
         ]
     );
-    assert_eq!(settings.front_tls.versions.len(), 2);
+    assert_eq!(settings.front_tls.terms.versions.len(), 2);
+    // As gorouter: its own authorities sign backends' certificates, not clients'.
+    assert_eq!(settings.front_tls.client_cas, [""]);
     assert_eq!(
         settings.front_tls.client_cert_validation,
         ClientCertValidation::Request
@@ -399,7 +401,6 @@ fn every_problem_is_told_at_once() {
         "routing_table_sharding_mode is \"segments\", but",
         "nats.tls_enabled is true, but",
         "status.pass (hidden) is not a text",
-        "backends.cert_chain and private_key belong together",
         "client_cert_validation \"sometimes\" is not one of none, request, require",
     ] {
         assert!(
@@ -438,4 +439,292 @@ fn pings_to_nats_cannot_be_switched_off() {
     let read = read("nats_client_ping_interval: 0s").unwrap();
     assert_eq!(read.nats.ping_interval, Duration::from_secs(20));
     assert!(read.warnings[0].starts_with("nats_client_ping_interval is 0"));
+}
+
+/// What gorouter starts with, decided key by key by its own reading: `""`, 0, a number below 0, null and Go's older flags.
+#[test]
+fn values_that_say_not_set_are_taken() {
+    let (cert, key) = pem();
+    let (cert, key) = (scalar(&cert), scalar(&key));
+    let ssl = format!(
+        "{{enable_ssl: true, client_cert_validation: none, tls_pem: [{{cert_chain: {cert}, private_key: {key}}}], "
+    );
+    let texts = [
+        "status: {host: %}",
+        "status: {user: %, pass: %}",
+        "status: {tls: {certificate: %, key: %}}",
+        "nats: {hosts: [{hostname: %, port: 4222}]}",
+        "nats: {user: %, pass: %, ca_certs: %, cert_chain: %, private_key: %}",
+        "logging: {level: %}",
+        "logging: {syslog: %, syslog_addr: %, syslog_network: %}",
+        "logging: {metron_address: %}",
+        "logging: {format: {timestamp: %}}",
+        "access_log: {file: %}",
+        "prometheus: {cert_path: %, key_path: %, ca_path: %}",
+        "client_cert_validation: %",
+        "min_tls_version: %",
+        "max_tls_version: %",
+        "cipher_suites: %",
+        "client_ca_certs: %",
+        "trace_key: %",
+        "tracing: {w3c_tenant_id: %}",
+        "zone: %",
+        "debug_addr: %",
+        "pid_file: %",
+        "html_error_template_file: %",
+        "route_services_secret: %",
+        "route_services_secret_decrypt_only: %",
+        "route_services: {cert_chain: %, private_key: %}",
+        "backends: {cert_chain: %, private_key: %}",
+        "healthcheck_user_agent: %",
+        "extra_headers_to_log: [%]",
+        "isolation_segments: [%]",
+        "hop_by_hop_headers_to_filter: [%]",
+        "route_services_hairpinning_allowlist: [%]",
+        "sticky_session_cookie_names: [%]",
+        "http_rewrite: {responses: {remove_headers: [{name: %}]}}",
+        "http_rewrite: {responses: {add_headers_if_not_present: [{name: %, value: %}]}}",
+        "routing_api: {uri: %, ca_certs: %, cert_chain: %, private_key: %}",
+        "oauth: {token_endpoint: %, client_name: %, client_secret: %, ca_certs: %}",
+    ];
+    let durations = [
+        "load_balancer_healthy_threshold",
+        "publish_start_message_interval",
+        "prune_stale_droplets_interval",
+        "droplet_stale_threshold",
+        "publish_active_apps_interval",
+        "start_response_delay_interval",
+        "endpoint_timeout",
+        "http_1_endpoint_timeout",
+        "http_2_endpoint_timeout",
+        "endpoint_dial_timeout",
+        "websocket_dial_timeout",
+        "endpoint_keep_alive_probe_interval",
+        "route_services_timeout",
+        "frontend_idle_timeout",
+        "read_header_timeout",
+        "route_latency_metric_muzzle_duration",
+        "drain_wait",
+        "drain_timeout",
+        "nats_client_ping_interval",
+        "token_fetcher_retry_interval",
+        "tls_handshake_timeout",
+        "empty_pool_timeout",
+        "healthcheck_poll_interval",
+        "healthcheck_timeout",
+    ];
+    let signed = [
+        "go_max_procs: %",
+        "backends: {max_conns: %, max_attempts: %}",
+        "route_services: {max_attempts: %}",
+        "logging: {syslog_truncate: %}",
+        "max_idle_conns: %",
+        "max_idle_conns_per_host: %",
+        "max_request_header_bytes: %",
+        "max_response_header_bytes: %",
+        "max_request_headers: %",
+        "max_response_headers: %",
+        "token_fetcher_expiration_buffer_time: %",
+        "routing_api: {port: %}",
+    ];
+    let flags = [
+        "enable_proxy: %",
+        "secure_cookies: %",
+        "status: {enable_nontls_health_checks: %}",
+    ];
+    let filled = |templates: &[&str], values: &[&str]| -> Vec<String> {
+        let each = templates
+            .iter()
+            .flat_map(|template| values.iter().map(move |v| template.replace('%', v)));
+        each.collect()
+    };
+    let durations: Vec<String> = durations.iter().map(|key| format!("{key}: %")).collect();
+    let durations: Vec<&str> = durations.iter().map(String::as_str).collect();
+    let mut cases = filled(&texts, &["''", "null", ""]);
+    cases.extend(filled(&durations, &["0s", "-1s", "null"]));
+    cases.extend(filled(&signed, &["0", "-1", "null", "3.0"]));
+    cases.extend(filled(&flags, &["yes", "On", "null"]));
+    let ports = [
+        "port: %",
+        "ssl_port: %",
+        "status: {port: %}",
+        "status: {routes: {port: %}}",
+        "prometheus: {port: %}",
+        "route_services_internal_server_port: %",
+        "oauth: {port: %}",
+        "index: %",
+        "token_fetcher_max_retries: %",
+    ];
+    cases.extend(filled(&ports, &["0", "null"]));
+    let sections = [
+        "status",
+        "nats",
+        "logging",
+        "prometheus",
+        "tracing",
+        "access_log",
+        "backends",
+        "route_services",
+        "routing_api",
+        "oauth",
+        "http_rewrite",
+        "tls_pem",
+        "ca_certs",
+        "domains",
+        "nats: {hosts",
+        "sticky_session_cookie_names",
+    ];
+    cases.extend(
+        sections
+            .iter()
+            .map(|key| format!("{key}: null{}", if key.contains('{') { "}" } else { "" })),
+    );
+    for level in ["DEBUG", "Info", "WARN", "eRRor", "fatal"] {
+        cases.push(format!("logging: {{level: {level}}}"));
+    }
+    for address in ["localhost:17002", ":17002", "127.0.0.1:0"] {
+        cases.push(format!("debug_addr: '{address}'"));
+    }
+    for half in ["backends", "route_services"] {
+        cases.push(format!("{half}: {{cert_chain: {cert}, private_key: ''}}"));
+    }
+    for text in [
+        "min_tls_version: ''",
+        "max_tls_version: ''",
+        "cipher_suites: ''",
+        "ca_certs: []",
+        "client_ca_certs: ''",
+    ] {
+        cases.push(format!("{ssl}{text}}}"));
+    }
+    for case in cases {
+        let given = read(&case);
+        assert!(given.is_ok(), "{case}: {:#?}", given.unwrap_err());
+    }
+}
+
+#[test]
+fn values_that_gorouter_refuses_are_refused() {
+    for bad in [
+        "port: ''",
+        "port: -1",
+        "port: 70000",
+        "index: -1",
+        "endpoint_timeout: ''",
+        "endpoint_timeout: soon",
+        "enable_proxy: ''",
+        "enable_proxy: 2",
+        "backends: {max_conns: ''}",
+        "backends: {max_conns: many}",
+        "logging: {level: loud}",
+        "balancing_algorithm: ''",
+        "routing_table_sharding_mode: ''",
+        "forwarded_client_cert: ''",
+        "status: {enable_nontls_health_checks: false}",
+        "status: {tls: {port: 9443}}",
+        "disable_http: true",
+        "logging: []",
+        "debug_addr: here",
+    ] {
+        assert!(read(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn what_the_values_that_say_not_set_mean() {
+    let of = |text: &str| read(text).unwrap();
+    assert_eq!(
+        of("status: {host: ''}").status.host,
+        IpAddr::from([0, 0, 0, 0])
+    );
+    assert_eq!(of("logging: {level: ''}").log_level, "info");
+    assert_eq!(of("logging: {level: DEBUG}").log_level, "debug");
+    assert_eq!(
+        of("nats: {hosts: [{hostname: ''}]}").nats.servers,
+        ["localhost:4222"]
+    );
+    assert_eq!(
+        of("debug_addr: 'localhost:1'")
+            .debug_addr
+            .unwrap()
+            .to_string(),
+        "127.0.0.1:1"
+    );
+    assert!(of("enable_proxy: yes").settings.proxy_protocol);
+    // No limit: see `patience`.
+    assert!(
+        of("endpoint_timeout: -1s")
+            .settings
+            .endpoint_timeout
+            .is_zero()
+    );
+    assert!(
+        of("prune_stale_droplets_interval: 0s")
+            .settings
+            .prune_interval
+            > Duration::from_secs(86_400)
+    );
+    assert_eq!(
+        of("disable_keep_alives: false\nmax_idle_conns_per_host: 0")
+            .settings
+            .max_idle_per_endpoint,
+        2
+    );
+    assert_eq!(
+        of("disable_keep_alives: false\nmax_idle_conns_per_host: -1")
+            .settings
+            .max_idle_per_endpoint,
+        0
+    );
+    let limits = of("backends: {max_attempts: -1, max_conns: -1}");
+    assert_eq!(
+        (
+            limits.settings.max_attempts,
+            limits.settings.max_conns_per_endpoint
+        ),
+        (1, 0)
+    );
+    assert_eq!(
+        limits.warnings,
+        [
+            "backends.max_conns is -1: 0 counts instead",
+            "backends.max_attempts is -1: 0 counts instead"
+        ]
+    );
+    assert_eq!(
+        of("logging: {metron_address: ''}").settings.metron,
+        Metron::default()
+    );
+    assert_eq!(
+        of("logging: {metron_address: ':1'}")
+            .settings
+            .metron
+            .address,
+        "localhost:1"
+    );
+}
+
+#[test]
+fn suites_and_versions_are_spoken_on_every_side() {
+    let (cert, key) = pem();
+    let (cert, key) = (scalar(&cert), scalar(&key));
+    let text = format!(
+        "enable_ssl: true
+client_cert_validation: none
+tls_pem: [{{cert_chain: {cert}, private_key: {key}}}]
+cipher_suites: ECDHE-RSA-AES256-GCM-SHA384
+max_tls_version: TLSv1.3
+min_tls_version: TLSv1.3
+route_services_secret: s
+"
+    );
+    let settings = read(&text).unwrap().settings;
+    let suites = ["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"];
+    assert_eq!(settings.front_tls.terms.cipher_suites, suites);
+    assert_eq!(settings.backend_terms.cipher_suites, suites);
+    // gorouter gives backends no versions.
+    assert!(settings.backend_terms.versions.is_empty());
+    let services = settings.route_services.unwrap().tls_terms;
+    assert_eq!(services.cipher_suites, suites);
+    assert_eq!(services.versions.len(), 1);
 }
