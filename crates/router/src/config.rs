@@ -6,7 +6,7 @@ mod tls;
 pub(crate) use halves::{Lasting, Serving};
 pub use tls::{
     Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
-    Subject, XfccFormat,
+    Subject, TlsTerms, XfccFormat,
 };
 
 use crate::error_page::ErrorPage;
@@ -284,6 +284,8 @@ pub struct RouteServices {
     pub websockets: bool,
     /// What services are shown.
     pub identity: Option<Certificate>,
+    /// How TLS is spoken with them.
+    pub tls_terms: TlsTerms,
     pub skip_ssl_validation: bool,
     /// A service that is an app of this foundation is reached without leaving it.
     pub hairpinning: bool,
@@ -386,6 +388,8 @@ pub struct Settings {
     pub proxy_protocol: bool,
     /// The machine's own authorities may sign backends' certificates as well.
     pub system_backend_cas: bool,
+    /// How TLS is spoken with backends.
+    pub backend_terms: TlsTerms,
     /// A known route without endpoints answers 503, not 404.
     pub empty_pool_503: bool,
 
@@ -478,6 +482,7 @@ impl Default for Settings {
             front_tls: FrontTls::default(),
             proxy_protocol: false,
             system_backend_cas: false,
+            backend_terms: TlsTerms::default(),
             empty_pool_503: true,
             force_forwarded_proto_https: false,
             sanitize_forwarded_proto: false,

@@ -82,7 +82,7 @@ pub use config::{
     AddressRange, Buckets, Certificate, CertificateRule, ClientCertValidation, Config,
     ForwardedClientCert, FrontTls, LogField, LogFormat, Metron, MtlsDomain, Pages, PagesListener,
     RedactQuery, Reload, Reserved, ResponseRewrite, Rotation, RouteServices, Settings, Sharding,
-    Status, Subject, Syslog, XfccFormat,
+    Status, Subject, Syslog, TlsTerms, XfccFormat,
 };
 pub use error_page::ErrorPage;
 pub use router::{Handle, Router};

@@ -88,7 +88,9 @@ fn backend_configs(
     identity: &Identity,
     settings: &Serving,
 ) -> Result<(Arc<ClientConfig>, Arc<ClientConfig>)> {
-    let with = |alpn: &[&str]| tls::backend_config(identity, settings.system_backend_cas, alpn);
+    let terms = &settings.backend_terms;
+    let with =
+        |alpn: &[&str]| tls::backend_config(identity, settings.system_backend_cas, terms, alpn);
     let both = || Ok((with(&["http/1.1"])?, with(&["h2", "http/1.1"])?));
     let both: Result<_> = both();
     both.context("TLS identity of the router towards backends")

@@ -1,4 +1,9 @@
-//! TLS towards clients, as configured.
+//! TLS as configured: versions and suites of every side, and what is asked of clients.
+
+use anyhow::{Context as _, Result};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, ConfigBuilder, ServerConfig, SupportedProtocolVersion, WantsVerifier};
+use std::sync::Arc;
 
 /// A server certificate: PEM chain and key.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,13 +41,57 @@ pub enum ClientCertValidation {
     Require,
 }
 
-/// How HTTPS is spoken with clients. The default is what the TLS library holds to be safe, without client certificates.
-#[derive(Clone, Debug)]
-pub struct FrontTls {
+/// Which versions and cipher suites a side of the router speaks. The default is what the TLS library holds to be safe.
+#[derive(Clone, Debug, Default)]
+pub struct TlsTerms {
     /// Of `TLSv1.2` and `TLSv1.3`; empty: both.
-    pub versions: Vec<&'static rustls::SupportedProtocolVersion>,
+    pub versions: Vec<&'static SupportedProtocolVersion>,
     /// For TLS 1.2, in IANA's spelling; empty: all that the library has. TLS 1.3's own are always on.
     pub cipher_suites: Vec<String>,
+}
+
+impl TlsTerms {
+    fn provider(&self) -> Arc<CryptoProvider> {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        if !self.cipher_suites.is_empty() {
+            let wanted = |name: &str| self.cipher_suites.iter().any(|wanted| wanted == name);
+            provider.cipher_suites.retain(|suite| {
+                suite.tls13().is_some() || suite.suite().as_str().is_some_and(wanted)
+            });
+        }
+        Arc::new(provider)
+    }
+
+    fn spoken(&self) -> &[&'static SupportedProtocolVersion] {
+        if self.versions.is_empty() {
+            rustls::DEFAULT_VERSIONS
+        } else {
+            &self.versions
+        }
+    }
+
+    /// The beginning of a server's configuration.
+    ///
+    /// # Errors
+    /// No version has a suite that is left.
+    pub fn server(&self) -> Result<ConfigBuilder<ServerConfig, WantsVerifier>> {
+        ServerConfig::builder_with_provider(self.provider())
+            .with_protocol_versions(self.spoken())
+            .context("use the TLS versions and cipher suites")
+    }
+
+    /// The beginning of a client's configuration.
+    pub(crate) fn client(&self) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+        ClientConfig::builder_with_provider(self.provider())
+            .with_protocol_versions(self.spoken())
+            .context("use the TLS versions and cipher suites")
+    }
+}
+
+/// How HTTPS is spoken with clients. The default asks for no client certificates.
+#[derive(Clone, Debug)]
+pub struct FrontTls {
+    pub terms: TlsTerms,
     pub client_cert_validation: ClientCertValidation,
     /// PEM texts of the authorities that clients' certificates must chain to.
     pub client_cas: Vec<String>,
@@ -57,8 +106,7 @@ pub struct FrontTls {
 impl Default for FrontTls {
     fn default() -> Self {
         Self {
-            versions: Vec::new(),
-            cipher_suites: Vec::new(),
+            terms: TlsTerms::default(),
             client_cert_validation: ClientCertValidation::None,
             client_cas: Vec::new(),
             system_client_cas: false,

@@ -8,7 +8,7 @@ mod sni;
 
 pub(crate) use client::{Caller, subject_of};
 
-use crate::backend::tls::roots;
+use crate::backend::tls::trusted;
 use crate::config::{
     Certificate, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain, XfccFormat,
 };
@@ -16,9 +16,10 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use client::{WithRules, envoy_form};
+use kit::tls::Authorities;
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{Acceptor, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use sni::BySni;
 use std::sync::Arc;
@@ -71,17 +72,17 @@ impl Handshakes {
         let most = match front.client_cert_validation {
             ClientCertValidation::None => None,
             validation => {
-                let roots = roots(&front.client_cas, front.system_client_cas)?;
+                let trusted = trusted(&front.client_cas, front.system_client_cas)?;
                 let required = validation == ClientCertValidation::Require;
-                Some(verifier(front, roots, required)?)
+                Some(verifier(front, trusted, required)?)
             }
         };
         let most = config(front, most, resolver.clone(), http2)?;
         let mut domains = Vec::new();
         for settings in &front.domains {
-            let roots = roots(std::slice::from_ref(&settings.client_cas), false)
+            let trusted = trusted(std::slice::from_ref(&settings.client_cas), false)
                 .with_context(|| format!("client authorities of domain {}", settings.name))?;
-            let verifier = verifier(front, roots, true)?;
+            let verifier = verifier(front, trusted, true)?;
             domains.push(Domain {
                 settings: Arc::new(settings.clone()),
                 config: config(front, Some(verifier), resolver.clone(), http2)?,
@@ -147,18 +148,10 @@ pub(crate) fn covers(pattern: &str, host: &str) -> bool {
 
 fn verifier(
     front: &FrontTls,
-    roots: RootCertStore,
+    trusted: Authorities,
     required: bool,
 ) -> Result<Arc<dyn ClientCertVerifier>> {
-    let builder = WebPkiClientVerifier::builder(Arc::new(roots));
-    let builder = if required {
-        builder
-    } else {
-        builder.allow_unauthenticated()
-    };
-    let verifier = builder
-        .build()
-        .context("use the authorities of client certificates")?;
+    let verifier = trusted.of_clients(required)?;
     Ok(if front.certificate_rules.is_empty() {
         verifier
     } else {
@@ -172,24 +165,7 @@ fn config(
     resolver: Arc<BySni>,
     http2: bool,
 ) -> Result<Arc<ServerConfig>> {
-    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-    if !front.cipher_suites.is_empty() {
-        provider.cipher_suites.retain(|suite| {
-            suite.tls13().is_some()
-                || front
-                    .cipher_suites
-                    .iter()
-                    .any(|wanted| Some(wanted.as_str()) == suite.suite().as_str())
-        });
-    }
-    let versions = if front.versions.is_empty() {
-        rustls::DEFAULT_VERSIONS
-    } else {
-        &front.versions
-    };
-    let builder = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(versions)
-        .context("TLS versions and cipher suites of the router's HTTPS listener")?;
+    let builder = front.terms.server()?;
     let builder = match verifier {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),

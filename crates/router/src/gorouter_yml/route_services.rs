@@ -2,14 +2,13 @@
 
 use super::keys::Keys;
 use super::tls;
-use crate::config::{AddressRange, RouteServices};
+use crate::config::{AddressRange, RouteServices, TlsTerms};
 use std::time::Duration;
 
-/// `None` without a secret.
-pub(super) fn route_services(keys: &mut Keys<'_>) -> Option<RouteServices> {
-    let mut some = |key: &str| keys.text(key).filter(|text| !text.is_empty());
-    let secret = some("route_services_secret");
-    let secret_decrypt_only = some("route_services_secret_decrypt_only");
+/// `None` without a secret; `terms`: how TLS is spoken with them.
+pub(super) fn route_services(keys: &mut Keys<'_>, terms: &TlsTerms) -> Option<RouteServices> {
+    let secret = keys.word("route_services_secret");
+    let secret_decrypt_only = keys.word("route_services_secret_decrypt_only");
     keys.without_effect(&["route_services_internal_server_port"]);
     let timeout = keys.duration("route_services_timeout");
     let recommend_https = keys.flag("route_services_recommend_https", false);
@@ -18,7 +17,8 @@ pub(super) fn route_services(keys: &mut Keys<'_>) -> Option<RouteServices> {
     let skip_ssl_validation = keys.flag("skip_ssl_validation", false);
     let mut own = keys.section("route_services");
     let mut egress_blocklist = Vec::new();
-    for range in own.texts("egress_blocklist").unwrap_or_default() {
+    let ranges = own.texts("egress_blocklist").unwrap_or_default();
+    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
         match AddressRange::parse(&range) {
             Some(range) => egress_blocklist.push(range),
             None => own.problem(
@@ -31,10 +31,11 @@ pub(super) fn route_services(keys: &mut Keys<'_>) -> Option<RouteServices> {
         secret_decrypt_only,
         timeout: timeout.unwrap_or(Duration::from_secs(60)),
         recommend_https,
-        max_attempts: own.number("max_attempts").unwrap_or(3).max(1),
+        max_attempts: own.signed("max_attempts").unwrap_or(3).max(1),
         strict_signature_validation: own.flag("strict_signature_validation", false),
         websockets: own.flag("enable_websockets", true),
-        identity: tls::pair(&mut own, "cert_chain", "private_key"),
+        identity: tls::pair_or_none(&mut own, "cert_chain", "private_key"),
+        tls_terms: terms.clone(),
         skip_ssl_validation,
         hairpinning,
         hairpinning_allowlist: allowlist.unwrap_or_default(),

@@ -6,7 +6,7 @@ use super::settings::FORWARDED_CLIENT_CERT;
 use crate::backend::tls::certified;
 use crate::config::{
     Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
-    Subject, XfccFormat,
+    Subject, TlsTerms, XfccFormat,
 };
 use crate::front_tls::subject_of;
 use kit::tls::Identity;
@@ -17,6 +17,9 @@ pub(super) struct Tls {
     pub(super) certificates: Vec<Certificate>,
     pub(super) tls: FrontTls,
     pub(super) backend_tls: Identity,
+    /// gorouter gives its suites to backends, and the versions of its choice to route services alone.
+    pub(super) backend_terms: TlsTerms,
+    pub(super) service_terms: TlsTerms,
 }
 
 /// TLS 1.2 suites by their names: OpenSSL's, IANA's.
@@ -51,6 +54,11 @@ const SUITES: [(&str, &str); 6] = [
 pub(super) fn front(keys: &mut Keys<'_>, https: bool, own: Option<Certificate>) -> Tls {
     let mut certificates = Vec::new();
     for mut pem in keys.sections("tls_pem") {
+        if !https {
+            // Nobody is shown it.
+            pem.without_effect(&["cert_chain", "private_key"]);
+            continue;
+        }
         match pair(&mut pem, "cert_chain", "private_key") {
             Some(certificate) => certificates.push(certificate),
             None => pem.problem(
@@ -65,7 +73,7 @@ pub(super) fn front(keys: &mut Keys<'_>, https: bool, own: Option<Certificate>) 
     let ca = authorities(keys, "ca_certs");
     let client_ca = authorities(keys, "client_ca_certs");
     let only_client_ca = keys.flag("only_trust_client_ca_certs", false);
-    let validation = keys.choice(
+    let validation = keys.choice_or_empty(
         "client_cert_validation",
         &[
             ("none", ClientCertValidation::None),
@@ -86,17 +94,29 @@ pub(super) fn front(keys: &mut Keys<'_>, https: bool, own: Option<Certificate>) 
     }
     let mut versions = versions(keys);
     let suites = cipher_suites(keys, &mut versions);
-    let mut client_cas = vec![client_ca];
-    if !only_client_ca {
-        client_cas.push(ca.clone());
-    }
+    let terms = TlsTerms {
+        versions,
+        cipher_suites: suites,
+    };
+    // Without `enable_ssl` the two keys about versions say nothing.
+    let service_terms = if https {
+        terms.clone()
+    } else {
+        TlsTerms::default()
+    };
     Tls {
         certificates,
+        backend_terms: TlsTerms {
+            versions: Vec::new(),
+            ..service_terms.clone()
+        },
+        service_terms,
         tls: FrontTls {
-            versions,
-            cipher_suites: suites,
+            terms,
             client_cert_validation: validation.unwrap_or(ClientCertValidation::None),
-            client_cas,
+            // `ca_certs` sign backends alone: a deployment's template copies them into `client_ca_certs` where it wants
+            // them there.
+            client_cas: vec![client_ca],
             system_client_cas: !only_client_ca,
             certificate_rules,
             domains,
@@ -195,8 +215,10 @@ fn versions(keys: &mut Keys<'_>) -> Vec<&'static rustls::SupportedProtocolVersio
         ("TLSv1.2", 12),
         ("TLSv1.3", 13),
     ];
-    let min = keys.choice("min_tls_version", NAMES).unwrap_or(12);
-    let max = keys.choice("max_tls_version", NAMES).unwrap_or(12);
+    let min = keys.choice_or_empty("min_tls_version", NAMES);
+    let min = min.unwrap_or(12);
+    let max = keys.choice_or_empty("max_tls_version", NAMES);
+    let max = max.unwrap_or(12);
     if min < 12 {
         keys.warn(
             "min_tls_version",
@@ -248,6 +270,30 @@ fn cipher_suites(
 
 /// A PEM certificate chain and its key; `None` when neither is there.
 pub(super) fn pair(keys: &mut Keys<'_>, chain: &str, key: &str) -> Option<Certificate> {
+    let half = |keys: &Keys<'_>| {
+        keys.problem(
+            chain,
+            &format!("and {key} belong together: give both, or none"),
+        );
+    };
+    pair_or(keys, chain, key, half)
+}
+
+/// The same where gorouter shows no certificate when only one of them is there.
+pub(super) fn pair_or_none(keys: &mut Keys<'_>, chain: &str, key: &str) -> Option<Certificate> {
+    let half = |keys: &Keys<'_>| {
+        let what = format!("and {key} are not both there: no certificate is shown; give both");
+        keys.warn(chain, &what);
+    };
+    pair_or(keys, chain, key, half)
+}
+
+fn pair_or(
+    keys: &mut Keys<'_>,
+    chain: &str,
+    key: &str,
+    half: impl FnOnce(&Keys<'_>),
+) -> Option<Certificate> {
     let mut pem = |key: &str| keys.text(key).filter(|text| !text.trim().is_empty());
     match (pem(chain), pem(key)) {
         (None, None) => None,
@@ -261,10 +307,7 @@ pub(super) fn pair(keys: &mut Keys<'_>, chain: &str, key: &str) -> Option<Certif
             Some(Certificate { cert_pem, key_pem })
         }
         _ => {
-            keys.problem(
-                chain,
-                &format!("and {key} belong together: give both, or none"),
-            );
+            half(keys);
             None
         }
     }
@@ -274,7 +317,7 @@ pub(super) fn pair(keys: &mut Keys<'_>, chain: &str, key: &str) -> Option<Certif
 pub(super) fn authorities(keys: &mut Keys<'_>, key: &str) -> String {
     let given = keys.texts(key).unwrap_or_default();
     for pem in given.iter().filter(|pem| !pem.trim().is_empty()) {
-        if let Err(error) = kit::tls::roots(pem) {
+        if let Err(error) = kit::tls::Authorities::from_pem(pem) {
             keys.problem(
                 key,
                 &format!("is not PEM text with certificates: {error:#}; correct it"),

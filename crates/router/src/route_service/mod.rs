@@ -82,7 +82,9 @@ impl Services {
             key_pem: identity.map_or_else(String::new, |i| i.key_pem.clone()),
             ca_pem: authorities.to_owned(),
         };
-        let tls = tls::backend_config(&identity, settings.system_backend_cas, &["http/1.1"])?;
+        let system_cas = settings.system_backend_cas;
+        let terms = &services.tls_terms;
+        let tls = tls::backend_config(&identity, system_cas, terms, &["http/1.1"])?;
         let tls = if services.skip_ssl_validation {
             tls::unverified(&tls)
         } else {

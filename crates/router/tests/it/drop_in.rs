@@ -10,7 +10,7 @@ use kit::CancellationToken;
 use kit::tls::Identity;
 use router::{
     ClientCertValidation, Config, ForwardedClientCert, FrontTls, LogField, LogFormat, RedactQuery,
-    Reserved, ResponseRewrite, Router, Settings, Status,
+    Reserved, ResponseRewrite, Router, Settings, Status, TlsTerms,
 };
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
@@ -28,8 +28,10 @@ async fn client_certificates_and_what_backends_hear_of_them() {
         let settings = Settings {
             forwarded_client_cert: mode,
             front_tls: FrontTls {
-                versions: vec![&rustls::version::TLS12],
-                cipher_suites: vec!["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256".into()],
+                terms: TlsTerms {
+                    versions: vec![&rustls::version::TLS12],
+                    cipher_suites: vec!["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256".into()],
+                },
                 client_cert_validation: ClientCertValidation::Request,
                 client_cas: vec![ca.pem.clone()],
                 system_client_cas: true,

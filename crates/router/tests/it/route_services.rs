@@ -4,7 +4,7 @@ use crate::backends::Backend;
 use crate::client::{Reply, request};
 use crate::world::{World, plain, wait_for};
 use kit::tls::{ClientAuth, server_config};
-use router::{AddressRange, RouteServices, Settings};
+use router::{AddressRange, RouteServices, Settings, TlsTerms};
 use std::time::Duration;
 
 fn services() -> RouteServices {
@@ -17,6 +17,7 @@ fn services() -> RouteServices {
         strict_signature_validation: false,
         websockets: true,
         identity: None,
+        tls_terms: TlsTerms::default(),
         skip_ssl_validation: false,
         hairpinning: false,
         hairpinning_allowlist: Vec::new(),

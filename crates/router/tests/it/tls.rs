@@ -4,8 +4,9 @@ use crate::backends::Backend;
 use crate::certs::Ca;
 use crate::client::raw;
 use crate::world::{World, nobody, wait_for};
+use clients::loggregator::Emitter;
 use kit::tls::{ClientAuth, server_config};
-use router::Settings;
+use router::{ClientCertValidation, ForwardedClientCert, FrontTls, Settings, TlsTerms};
 use std::io::Write as _;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -296,5 +297,80 @@ async fn who_speaks_http_where_tls_is_spoken_is_told() {
     for other in ["DELETE / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x00\x05hello"] {
         let heard = raw(world.https, other, told).await;
         assert!(!heard.contains("HTTP"), "{other:?}: {heard:?}");
+    }
+}
+
+/// Go and OpenSSL accept a certificate that is trusted itself, also when it calls itself an authority.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_certificate_needs_no_authority() {
+    let (backend, stranger) = (Ca::alone(&["instance-a"]), Ca::alone(&["instance-b"]));
+    let (client, other_client) = (Ca::alone(&["client"]), Ca::alone(&["client"]));
+    let mut ca = Ca::new();
+    ca.pem.push_str(&backend.cert_pem);
+    let settings = Settings {
+        forwarded_client_cert: ForwardedClientCert::SanitizeSet,
+        front_tls: FrontTls {
+            client_cert_validation: ClientCertValidation::Require,
+            client_cas: vec![client.cert_pem.clone()],
+            ..FrontTls::default()
+        },
+        ..Settings::default()
+    };
+    let world = World::streaming_to(Emitter::discard(), ca, settings).await;
+    for (name, san, identity) in [
+        ("trusted.apps.test", "instance-a", &backend),
+        ("strange.apps.test", "instance-b", &stranger),
+        ("misnamed.apps.test", "instance-c", &backend),
+    ] {
+        let tls = server_config(identity, ClientAuth::None, &["http/1.1"]).unwrap();
+        let backend = Backend::start_tls("trusted", tls).await;
+        world.register_tls(name, san, san, backend.addr).await;
+        let reply = world.get(name, "/").await;
+        let expected = match san {
+            "instance-a" => (200, "trusted"),
+            "instance-b" => (526, ""),
+            _ => (503, ""),
+        };
+        assert_eq!(reply.status, expected.0, "{name}");
+        if reply.status == 200 {
+            assert_eq!(reply.text(), expected.1);
+            let names = ("trusted.apps.test", "trusted.apps.test");
+            let seen = world.dump_by_tls(Some(&client), names, "").await.unwrap();
+            assert_eq!(seen.status, 200);
+            let refused = world.dump_by_tls(Some(&other_client), names, "").await;
+            assert!(refused.is_err());
+        }
+    }
+}
+
+/// What the operator lets the router speak is what it offers to a backend and to a route service.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_without_a_suite_of_the_operators_is_not_spoken_to() {
+    let settings = Settings {
+        backend_terms: TlsTerms {
+            versions: Vec::new(),
+            cipher_suites: vec!["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384".into()],
+        },
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    for (host, suite, status) in [
+        ("one.test", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", 200),
+        ("other.test", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", 525),
+    ] {
+        let identity = world.ca.issue(&["instance-a"]);
+        let terms = TlsTerms {
+            versions: vec![&rustls::version::TLS12],
+            cipher_suites: vec![suite.into()],
+        };
+        let certs = kit::tls::certs(&identity.cert_pem).unwrap();
+        let key = kit::tls::key(&identity.key_pem).unwrap();
+        let builder = terms.server().unwrap().with_no_client_auth();
+        let tls = builder.with_single_cert(certs, key).unwrap();
+        let backend = Backend::start_tls("spoken", Arc::new(tls)).await;
+        world
+            .register_tls(host, "app", "instance-a", backend.addr)
+            .await;
+        assert_eq!(world.get(host, "/").await.status, status, "{suite}");
     }
 }
