@@ -5,7 +5,7 @@ use crate::ui::Ui;
 
 /// Commands of the cf CLI that this client does not have, with their aliases.
 pub(crate) const ORIGINAL: &[&str] = &[
-    "add-network-policy add-plugin-repo add-route-policy allow-space-ssh apply-manifest bind-route-service brs",
+    "add-network-policy add-plugin-repo allow-space-ssh apply-manifest bind-route-service brs",
     "bind-running-security-group bind-security-group bind-service bs bind-staging-security-group cancel-deployment",
     "cleanup-outdated-service-bindings config continue-deployment copy-source create-app create-app-manifest",
     "create-buildpack create-isolation-segment create-org-quota create-quota create-package create-security-group",
@@ -16,9 +16,9 @@ pub(crate) const ORIGINAL: &[&str] = &[
     "droplets enable-feature-flag enable-org-isolation enable-service-access enable-ssh feature-flag feature-flags",
     "get-health-check get-readiness-health-check install-plugin isolation-segments labels list-plugin-repos marketplace m",
     "move-route network-policies org-quota quota org-quotas quotas org-users packages passwd pw plugins",
-    "purge-service-instance purge-service-offering remove-network-policy remove-plugin-repo remove-route-policy",
+    "purge-service-instance purge-service-offering remove-network-policy remove-plugin-repo",
     "rename-org rename-service rename-service-broker rename-space repo-plugins reset-org-default-isolation-segment",
-    "reset-space-isolation-segment revision revisions rollback route-policies router-groups run-task rt",
+    "reset-space-isolation-segment revision revisions rollback router-groups run-task rt",
     "running-environment-variable-group revg running-security-groups security-group security-groups service",
     "service-access service-brokers service-key service-keys sk services s set-droplet set-health-check set-label",
     "set-org-default-isolation-segment set-org-quota set-quota set-running-environment-variable-group srevg",

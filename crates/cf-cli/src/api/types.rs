@@ -71,7 +71,9 @@ answers! {
     Destination { guid: String, app: DestinationApp, port: Option<u32>, protocol: Option<String> }
     DestinationApp { guid: Option<String>, process: DestinationProcess }
     DestinationProcess { #[serde(rename = "type")] kind: String }
-    Domain { guid: String, name: String, internal: bool, supported_protocols: Vec<String>, relationships: Relationships }
+    Domain { guid: String, name: String, internal: bool, supported_protocols: Vec<String>, relationships: Relationships, enforce_route_policies: bool, route_policies_scope: Option<String> }
+    RoutePolicy { guid: String, source: String, relationships: PolicyRelationships }
+    PolicyRelationships { route: One }
     Reservation { matching_route: bool }
 
     Stack { name: String, description: Option<String>, state: Option<String> }
@@ -114,6 +116,18 @@ impl App {
 impl One {
     pub(crate) fn guid(&self) -> &str {
         self.data.as_ref().map_or("", |d| d.guid.as_str())
+    }
+}
+
+impl RoutePolicy {
+    pub(crate) fn route_guid(&self) -> &str {
+        self.relationships.route.guid()
+    }
+
+    /// `app`, `space`, `org` or `any`, and the guid in the source (empty for `any`).
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        let rest = self.source.strip_prefix("cf:").unwrap_or(&self.source);
+        rest.split_once(':').unwrap_or((rest, ""))
     }
 }
 

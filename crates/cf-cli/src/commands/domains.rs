@@ -2,13 +2,24 @@
 
 use crate::api::Request;
 use crate::api::types::Domain;
-use crate::args::{Parsed, Spec, switch};
+use crate::args::{Flag, Parsed, Spec, Usage, switch, value};
 use crate::session::Session;
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const GROUP: &str = "Domains";
+const ENFORCE: Flag = switch(
+    None,
+    "enforce-route-policies",
+    "Only apps that a route policy names may call the routes of the domain",
+);
+const SCOPE: Flag = value(
+    None,
+    "scope",
+    "SCOPE",
+    "With --enforce-route-policies: callers from any org, the same org or the same space (any, org, space)",
+);
 
 pub(super) const SPECS: &[Spec] = &[
     Spec {
@@ -26,7 +37,7 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Create a private domain for a specific org",
         args: &["ORG", "DOMAIN"],
-        flags: &[],
+        flags: &[ENFORCE, SCOPE],
         examples: &["cf create-private-domain my-org example.com"],
     },
     Spec {
@@ -44,12 +55,15 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Create a domain that can be used by all orgs",
         args: &["DOMAIN"],
-        flags: &[switch(
-            None,
-            "internal",
-            "A domain for traffic between apps only",
-        )],
-        examples: &["cf create-shared-domain example.com"],
+        flags: &[
+            switch(None, "internal", "A domain for traffic between apps only"),
+            ENFORCE,
+            SCOPE,
+        ],
+        examples: &[
+            "cf create-shared-domain example.com",
+            "cf create-shared-domain pay.identity --enforce-route-policies --scope org",
+        ],
     },
     Spec {
         name: "delete-shared-domain",
@@ -79,6 +93,7 @@ pub(super) async fn domains(s: &Session) -> Result<()> {
         s.ui.line("No domains found.");
         return Ok(());
     }
+    let some_enforce = domains.iter().any(|domain| domain.enforce_route_policies);
     domains.sort_by(|a, b| a.name.cmp(&b.name));
     let row = |d: Domain| {
         let availability = if d.relationships.organization.guid().is_empty() {
@@ -86,7 +101,8 @@ pub(super) async fn domains(s: &Session) -> Result<()> {
         } else {
             "private"
         };
-        vec![
+        let enforced = shown_enforcement(&d);
+        let mut cells = vec![
             d.name,
             availability.into(),
             if d.internal {
@@ -95,13 +111,40 @@ pub(super) async fn domains(s: &Session) -> Result<()> {
                 String::new()
             },
             d.supported_protocols.join(","),
-        ]
+        ];
+        cells.extend(some_enforce.then_some(enforced));
+        cells
     };
-    s.ui.table(
-        "",
-        &["name", "availability", "internal", "protocols"],
-        domains.into_iter().map(row).collect(),
-    );
+    let mut header = vec!["name", "availability", "internal", "protocols"];
+    header.extend(some_enforce.then_some("route policies"));
+    s.ui.table("", &header, domains.into_iter().map(row).collect());
+    Ok(())
+}
+
+fn shown_enforcement(domain: &Domain) -> String {
+    match (domain.enforce_route_policies, &domain.route_policies_scope) {
+        (false, _) => String::new(),
+        (true, None) => "enforced".to_owned(),
+        (true, Some(scope)) => format!("enforced ({scope})"),
+    }
+}
+
+/// Whether a new domain enforces route policies, and for callers from where.
+fn enforce(p: &Parsed, body: &mut Value) -> Result<()> {
+    let (enforced, scope) = (p.has("enforce-route-policies"), p.get("scope"));
+    if let Some(scope) = scope {
+        let known = ["any", "org", "space"].contains(&scope);
+        let text = format!("--scope must be one of: any, org, space (got '{scope}')");
+        ensure!(known, Usage(text));
+        let text = "--scope can only be used with --enforce-route-policies";
+        ensure!(enforced, Usage(text.into()));
+    }
+    if enforced {
+        let text = "--enforce-route-policies needs --scope any, --scope org or --scope space";
+        let scope = scope.ok_or_else(|| Usage(text.into()))?;
+        body["enforce_route_policies"] = true.into();
+        body["route_policies_scope"] = scope.into();
+    }
     Ok(())
 }
 
@@ -116,15 +159,19 @@ pub(super) async fn create_shared(s: &Session, p: &Parsed) -> Result<()> {
     let user = s.require_login()?;
     let name = p.arg(0);
     s.ui.flavor("Creating shared domain {} as {}...", &[name, &user]);
-    let body = if p.has("internal") {
+    let mut body = if p.has("internal") {
         json!({"name": name, "internal": true})
     } else {
         json!({"name": name})
     };
+    enforce(p, &mut body)?;
     create(s, &body).await?;
-    s.ui.line(format!(
-        "TIP: Domain '{name}' is shared with all orgs. Run 'cf domains' to view available domains."
-    ));
+    s.ui.line(match p.has("enforce-route-policies") {
+        true => format!("TIP: Routes of domain '{name}' let nobody in until 'cf add-route-policy' names a caller."),
+        false => format!(
+            "TIP: Domain '{name}' is shared with all orgs. Run 'cf domains' to view available domains."
+        ),
+    });
     Ok(())
 }
 
@@ -136,11 +183,10 @@ pub(super) async fn create_private(s: &Session, p: &Parsed) -> Result<()> {
         &[name, org, &user],
     );
     let org = s.org(org).await?;
-    create(
-        s,
-        &json!({"name": name, "relationships": {"organization": {"data": {"guid": org.guid}}}}),
-    )
-    .await?;
+    let mut body =
+        json!({"name": name, "relationships": {"organization": {"data": {"guid": org.guid}}}});
+    enforce(p, &mut body)?;
+    create(s, &body).await?;
     s.ui.line(format!("TIP: Domain '{name}' is a private domain: its routes need no host, and other orgs cannot use it."));
     Ok(())
 }

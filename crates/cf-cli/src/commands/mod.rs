@@ -11,6 +11,7 @@ mod logs;
 mod orgs;
 mod platform;
 mod push;
+mod route_policies;
 mod routes;
 mod spaces;
 mod users;
@@ -27,7 +28,7 @@ use anyhow::Result;
 pub(crate) struct Exit(pub(crate) u8);
 
 /// The tables in the order of `cf help`.
-const TABLES: [&[Spec]; 12] = [
+const TABLES: [&[Spec]; 13] = [
     login::SPECS,
     push::SPECS,
     apps::SPECS,
@@ -39,6 +40,7 @@ const TABLES: [&[Spec]; 12] = [
     spaces::SPECS,
     domains::SPECS,
     routes::SPECS,
+    route_policies::SPECS,
     platform::SPECS,
 ];
 
@@ -226,6 +228,9 @@ async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         "update-route" => routes::update_route(s, spec, p).await,
         "unmap-route" => routes::unmap_route(s, spec, p).await,
         "delete-route" => routes::delete_route(s, spec, p).await,
+        "route-policies" => route_policies::policies(s, p).await,
+        "add-route-policy" => route_policies::add(s, p).await,
+        "remove-route-policy" => route_policies::remove(s, p).await,
         "delete-orphaned-routes" => routes::delete_orphaned_routes(s, p).await,
 
         "buildpacks" => platform::buildpacks(s).await,

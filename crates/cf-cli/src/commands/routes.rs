@@ -221,7 +221,7 @@ fn url(domain: &str, host: &str, path: &str, port: Option<u32>) -> String {
 }
 
 /// The domain's name, from the route's URL without host, port and path.
-fn domain_of(route: &Route) -> &str {
+pub(super) fn domain_of(route: &Route) -> &str {
     let rest = route
         .url
         .strip_suffix(route.path.as_str())
@@ -364,7 +364,7 @@ pub(super) async fn routes(s: &Session, p: &Parsed) -> Result<()> {
 }
 
 /// Names of many things by guid, 200 in one request.
-async fn names(
+pub(super) async fn names(
     s: &Session,
     path: &str,
     guids: BTreeSet<String>,

@@ -5,6 +5,7 @@
 mod output;
 mod platform;
 mod pushes;
+mod route_policies;
 
 use cf_cli::Environment;
 use platform::Platform;

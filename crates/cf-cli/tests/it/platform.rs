@@ -39,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) uploads_are_refused: bool,
     /// What `POST /v3/roles` is refused with.
     pub(crate) role_refusal: Option<String>,
+    pub(crate) route_policies: Vec<Value>,
     /// The API calls the next token invalid, once.
     pub(crate) refuse_once: bool,
 }
@@ -232,7 +233,32 @@ fn router(platform: Platform) -> Router {
         .route("/v3/builds", post(|| async { (StatusCode::CREATED, Json(json!({"guid": "b1", "state": "STAGING", "error": null, "droplet": null}))) }))
         .route("/v3/builds/b1", get(build))
         .route("/v3/domains", get(|Query(q): Query<HashMap<String, String>>| async move {
-            if q["names"] == "apps.test" { list(vec![json!({"guid": "d1", "name": "apps.test", "supported_protocols": ["http"]})]) } else { list(vec![]) }
+            match q["names"].as_str() {
+                "apps.test" => list(vec![json!({"guid": "d1", "name": "apps.test", "supported_protocols": ["http"]})]),
+                "apps.identity" => list(vec![json!({"guid": "d2", "name": "apps.identity", "supported_protocols": ["http"],
+                    "enforce_route_policies": true, "route_policies_scope": "any"})]),
+                _ => list(vec![]),
+            }
+        }).post(|State(p): P, Json(body): Json<Value>| async move {
+            p.lock().unwrap().bodies.push(body);
+            (StatusCode::CREATED, Json(json!({"guid": "d3"})))
+        }))
+        .route("/v3/organizations/o1/domains", get(|| async {
+            list(vec![
+                json!({"guid": "d1", "name": "apps.test", "supported_protocols": ["http"]}),
+                json!({"guid": "d2", "name": "apps.identity", "supported_protocols": ["http"], "enforce_route_policies": true, "route_policies_scope": "org"}),
+            ])
+        }))
+        .route("/v3/route_policies", get(|State(p): P| async move { list(p.lock().unwrap().route_policies.clone()) })
+            .post(|State(p): P, Json(mut body): Json<Value>| async move {
+                let mut inner = p.lock().unwrap();
+                body["guid"] = json!(format!("p{}", inner.route_policies.len()));
+                inner.route_policies.push(body.clone());
+                (StatusCode::CREATED, Json(body))
+            }))
+        .route("/v3/route_policies/{guid}", delete(|State(p): P, Path(guid): Path<String>| async move {
+            p.lock().unwrap().route_policies.retain(|policy| policy["guid"] != guid.as_str());
+            StatusCode::NO_CONTENT
         }))
         .route("/v3/routes", get(|State(p): P| async move { list(vec![route(&p.lock().unwrap())]) }))
         .route("/v3/routes/r1/destinations", post(|State(p): P| async move {
