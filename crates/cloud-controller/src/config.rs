@@ -34,6 +34,8 @@ pub struct Config {
     pub app_ssh: Option<AppSsh>,
     pub system_domain: String,
     pub apps_domain: String,
+    /// Shared domains that enforce route policies, and that the router asks instance identities on.
+    pub identity_domains: Vec<IdentityDomain>,
     /// Hosts on the system domain that no user's route may take: `api`, `login`, `uaa`, `log-cache`, …
     pub reserved_hosts: Vec<String>,
     pub bbs_url: String,
@@ -100,6 +102,14 @@ pub struct AppSsh {
     /// Unpadded base64 of the host key's SHA-256.
     pub host_key_fingerprint: String,
     pub oauth_client: String,
+}
+
+/// A domain on which apps call each other by their instance identities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityDomain {
+    pub name: String,
+    /// From where a route may be called: `any`, `org` or `space`.
+    pub scope: String,
 }
 
 #[derive(Clone, Debug)]

@@ -41,7 +41,7 @@ mod error;
 mod seed;
 
 pub use api::{Endpoint, described as endpoints};
-pub use config::{AppSsh, Config, FirstTarget, Retention, UaaClient};
+pub use config::{AppSsh, Config, FirstTarget, IdentityDomain, Retention, UaaClient};
 pub use controller::CloudController;
 pub use limits::Limits;
 pub use quota::DefaultQuota;

@@ -3,7 +3,7 @@
 
 use crate::INTERNAL_DOMAIN;
 use crate::buildpacks::{BUILTIN, STACK};
-use crate::config::Config;
+use crate::config::{Config, IdentityDomain};
 use crate::db::domain::{self, Domain};
 use crate::db::organization::{self, Organization, OrganizationQuota};
 use crate::db::platform::{self, Buildpack, EnvironmentGroup, FeatureFlag, SecurityGroup, Stack};
@@ -11,6 +11,7 @@ use crate::db::process;
 use crate::db::space::{self, Space};
 use crate::db::{self, Connection, Db, Json, Select};
 use crate::flags::Flag;
+use crate::names::PlatformNames;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
@@ -50,11 +51,54 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
         };
         db::insert(&mut tx, &internal).await?;
     }
+    let names = PlatformNames::new(&config.system_domain, &config.reserved_hosts);
+    identity_domains(&mut tx, &names, &config.identity_domains).await?;
     if let (true, Some(target)) = (first, &config.first_target) {
         first_target(&mut tx, &target.organization, &target.space).await?;
     }
     tx.commit(db::Unrecorded::Bookkeeping).await?;
     Ok(())
+}
+
+/// What a domain enforces is fixed when it is made: one that differs stays as it is, and is logged.
+async fn identity_domains(
+    conn: &mut Connection,
+    names: &PlatformNames,
+    domains: &[IdentityDomain],
+) -> Result<()> {
+    for wanted in domains {
+        let name = wanted.name.to_ascii_lowercase();
+        if let Err(reserved) = names.domain(&name, true) {
+            anyhow::bail!("identity_domains: {}", reserved.of_domain(&name));
+        }
+        match domain::by_name(conn, &name).await? {
+            None => db::insert(conn, &identity_domain(name, wanted)).await?,
+            Some(kept) if is_kept(&kept, wanted) => {}
+            Some(kept) => tracing::warn!(
+                domain = name,
+                enforces = kept.enforce_route_policies,
+                scope = kept.route_policies_scope,
+                wanted = wanted.scope,
+                "identity-domain-differs: delete it with its routes to have it made anew, or correct identity_domains"
+            ),
+        }
+    }
+    Ok(())
+}
+
+fn identity_domain(name: String, wanted: &IdentityDomain) -> Domain {
+    Domain {
+        name,
+        enforce_route_policies: true,
+        route_policies_scope: Some(wanted.scope.clone()),
+        ..Domain::fresh()
+    }
+}
+
+fn is_kept(kept: &Domain, wanted: &IdentityDomain) -> bool {
+    kept.enforce_route_policies
+        && kept.organization_guid.is_none()
+        && kept.route_policies_scope.as_ref() == Some(&wanted.scope)
 }
 
 /// Changes of what older versions stored.
@@ -217,4 +261,53 @@ async fn first_target(conn: &mut Connection, organization: &str, space: &str) ->
         .await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn seeded(db: &Db, domains: &[(&str, &str)]) -> Result<Vec<(String, Option<String>)>> {
+        let wanted: Vec<IdentityDomain> = domains
+            .iter()
+            .map(|(name, scope)| IdentityDomain {
+                name: (*name).to_owned(),
+                scope: (*scope).to_owned(),
+            })
+            .collect();
+        let names = PlatformNames::new("sys.test", &[]);
+        let mut tx = db.write().await?;
+        identity_domains(&mut tx, &names, &wanted).await?;
+        let all = Select::new().all::<Domain>(&mut tx).await?;
+        tx.commit(db::Unrecorded::Bookkeeping).await?;
+        assert!(all.iter().all(|domain| domain.organization_guid.is_none()));
+        Ok(all
+            .into_iter()
+            .map(|domain| (domain.name, domain.route_policies_scope))
+            .collect())
+    }
+
+    #[tokio::test]
+    async fn identity_domains_are_made_once_and_stay_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(
+            &folder.path().join("cc.db"),
+            std::time::Duration::from_secs(1),
+        )
+        .await
+        .unwrap();
+        let row = |name: &str, scope: &str| (name.to_owned(), Some(scope.to_owned()));
+        let first = seeded(&db, &[("Apps.Identity", "any")]).await.unwrap();
+        assert_eq!(first, [row("apps.identity", "any")]);
+        let later = seeded(&db, &[("apps.identity", "org"), ("b.identity", "space")]).await;
+        let both = [row("apps.identity", "any"), row("b.identity", "space")];
+        assert_eq!(later.unwrap(), both);
+        assert_eq!(seeded(&db, &[]).await.unwrap(), both, "nothing is removed");
+        let refused = seeded(&db, &[("uaa.sys.test", "any")]).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("identity_domains"),
+            "{refused}"
+        );
+        db.close().await;
+    }
 }

@@ -142,6 +142,19 @@ impl Certificates {
         })
     }
 
+    /// What the router shows to apps that call each other by their identities: made anew at each start of the router, and
+    /// signed by the edge CA even if the operator has a certificate for all other names.
+    pub(crate) fn identity_domains(&self, domains: &[String]) -> Result<(String, String)> {
+        let names: Vec<String> = domains.iter().map(|name| format!("*.{name}")).collect();
+        let subject = domains.first().map_or("", String::as_str);
+        issue(&self.edge, subject, &names, &[])
+    }
+
+    /// Signs what the router shows to clients.
+    pub(crate) fn edge_ca(&self) -> &str {
+        &self.edge.cert_pem
+    }
+
     /// The components' CA: who may connect to an instance's Envoy.
     pub(crate) fn components_ca(&self) -> &str {
         &self.components.cert_pem

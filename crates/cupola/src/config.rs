@@ -1,6 +1,7 @@
 //! Configuration: command line over file over defaults → [`Config`], checked, all problems reported at once by key.
 
 use anyhow::{Context as _, Result, bail};
+use cloud_controller::IdentityDomain;
 use router::Rotation;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 pub(crate) const DEFAULT_DATA: &str = "/var/lib/cupola";
 pub(crate) const DEFAULT_DOMAIN: &str = "cupola.test";
+/// The domain on which apps call each other by their identities, and from where, if the file names none.
+const IDENTITY_DOMAIN: (&str, &str) = ("apps.identity", "any");
 
 /// What the command line says.
 #[derive(Debug, Default)]
@@ -43,6 +46,8 @@ struct ConfigFile {
     /// Whether the routes of one host on a private domain must all be in one space.
     private_hosts_in_one_space: bool,
     cloud_controller: CloudControllerSection,
+    /// Shared domains on which apps call each other by their instance identities, and from where: any, org or space.
+    identity_domains: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -128,6 +133,14 @@ pub(crate) struct Config {
     pub(crate) default_quota: cloud_controller::DefaultQuota,
     pub(crate) reserved_private_domains: Vec<String>,
     pub(crate) private_hosts_in_one_space: bool,
+    pub(crate) identity_domains: Vec<IdentityDomain>,
+}
+
+impl Config {
+    pub(crate) fn identity_domain_names(&self) -> Vec<String> {
+        let domains = self.identity_domains.iter();
+        domains.map(|domain| domain.name.clone()).collect()
+    }
 }
 
 /// An operator's own certificate chain and its key, PEM files.
@@ -280,6 +293,8 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         ));
     }
     let retention = retention(&file.cloud_controller, &mut problems);
+    let system_domain = domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
+    let identity_domains = identity_domains(file.identity_domains, system_domain, &mut problems);
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }
@@ -323,7 +338,39 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         default_quota: file.default_quota,
         reserved_private_domains: file.reserved_private_domains,
         private_hosts_in_one_space: file.private_hosts_in_one_space,
+        identity_domains,
     })
+}
+
+fn identity_domains(
+    section: Option<BTreeMap<String, String>>,
+    system_domain: &str,
+    problems: &mut Vec<String>,
+) -> Vec<IdentityDomain> {
+    let default = || {
+        let (name, scope) = IDENTITY_DOMAIN;
+        BTreeMap::from([(name.to_owned(), scope.to_owned())])
+    };
+    let mut domains = Vec::new();
+    for (name, scope) in section.unwrap_or_else(default) {
+        let name = name.to_ascii_lowercase();
+        if !is_domain(&name) {
+            problems.push(format!(
+                "identity_domains has {name:?}, which is not a domain name: use e.g. apps.identity"
+            ));
+        } else if name == system_domain {
+            problems.push(format!("identity_domains has {name:?}, the foundation's own domain, whose clients have no instance identities: use e.g. apps.identity"));
+        } else if name == cloud_controller::INTERNAL_DOMAIN {
+            problems.push(format!("identity_domains has {name:?}, whose routes bypass the router: use e.g. apps.identity"));
+        }
+        if !["any", "org", "space"].contains(&scope.as_str()) {
+            problems.push(format!(
+                "identity_domains.{name} {scope:?} is none of any, org, space"
+            ));
+        }
+        domains.push(IdentityDomain { name, scope });
+    }
+    domains
 }
 
 fn retention(
@@ -454,7 +501,7 @@ mod tests {
     #[test]
     fn every_problem_is_named_at_once() {
         let file: ConfigFile = serde_yaml_ng::from_str(
-            "domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}\nlimits: {query_bytes: 0}\nreserved_private_domains: [co_uk]\ncloud_controller: {keep_droplets: 0, keep_days: 7}",
+            "domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}\nlimits: {query_bytes: 0}\nreserved_private_domains: [co_uk]\ncloud_controller: {keep_droplets: 0, keep_days: 7}\nidentity_domains: {nodot: any, apps.internal: any, cupola.test: world}",
         )
         .unwrap();
         let error = check(file, Overrides::default()).unwrap_err().to_string();
@@ -466,6 +513,9 @@ mod tests {
             "limits.query_bytes must be at least 1",
             "reserved_private_domains has \"co_uk\"",
             "cloud_controller.keep_droplets must be at least 1",
+            "identity_domains has \"nodot\"",
+            "identity_domains has \"apps.internal\", whose routes bypass",
+            "identity_domains.cupola.test \"world\" is none of any, org, space",
         ] {
             assert!(error.contains(key), "{error}");
         }
@@ -486,6 +536,30 @@ mod tests {
             (Some(2048), None)
         );
         assert!(serde_yaml_ng::from_str::<ConfigFile>("limits: {instances: 5}").is_err());
+    }
+
+    #[test]
+    fn identity_domains_can_be_chosen_and_left_out() {
+        let load = |text: &str| -> Result<String, String> {
+            let file: ConfigFile = serde_yaml_ng::from_str(text).unwrap();
+            let config = check(file, Overrides::default()).map_err(|error| error.to_string())?;
+            let domains = config.identity_domains.iter();
+            Ok(domains
+                .map(|domain| format!("{} {}", domain.name, domain.scope))
+                .collect::<Vec<_>>()
+                .join(", "))
+        };
+        assert_eq!(load("domain: a.test"), Ok("apps.identity any".to_owned()));
+        assert_eq!(load("identity_domains: {}"), Ok(String::new()));
+        assert_eq!(
+            load("identity_domains: {Pay.Identity: space, b.identity: org}"),
+            Ok("pay.identity space, b.identity org".to_owned())
+        );
+        let error = load("domain: a.test\nidentity_domains: {A.test: any}").unwrap_err();
+        assert!(
+            error.contains("\"a.test\", the foundation's own domain"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Config {
     pub inside: PathBuf,
     /// The CA of the client certificates that proxies accept: the router's.
     pub router_ca_pem: String,
+    /// PEM texts of further authorities that apps may trust, beside the instances' own: that of the router's certificate.
+    pub trusted_ca_pems: Vec<String>,
     /// Only TLS ports are reachable from outside. `false`: plain app ports get host ports too.
     pub route_integrity: bool,
     /// What the download cache may hold, beside what containers have mounted.

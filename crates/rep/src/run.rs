@@ -41,11 +41,13 @@ impl Rep {
             .with_context(|| format!("make directory {}", dirs.display()))?;
         // Below it stand private keys that containers must be able to read.
         set_mode(&config.work_dir, 0o700)?;
+        let mut trusted = vec![config.instance_ca.cert_pem.as_str()];
+        trusted.extend(config.trusted_ca_pems.iter().map(String::as_str));
         let assets = Assets::make(
             &config.work_dir,
             &config.inside,
             config.envoy.as_deref(),
-            &[&config.instance_ca.cert_pem],
+            &trusted,
         )?;
         let transfers = Transfers::new(
             &config.identity,

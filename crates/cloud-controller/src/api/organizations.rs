@@ -220,13 +220,14 @@ async fn default_domain(
         .await?;
     let shared = who
         .visible::<Domain>()
-        .and("organization_guid IS NULL AND internal = 0", []);
+        .and("organization_guid IS NULL", [])
+        .and(domain::DEFAULT, []);
     let domain = match shared.first(&mut conn).await? {
         Some(domain) => Some(domain),
         None => {
             let usable = [guid.as_str().into(), guid.as_str().into()];
             let usable = who.visible::<Domain>().and(domain::USABLE, usable);
-            usable.and("internal = 0", []).first(&mut conn).await?
+            usable.and(domain::DEFAULT, []).first(&mut conn).await?
         }
     };
     let domain = domain.ok_or_else(|| ApiError::not_found("Domain"))?;

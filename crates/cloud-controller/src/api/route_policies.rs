@@ -10,11 +10,11 @@ use crate::db::app::App;
 use crate::db::domain::Domain;
 use crate::db::organization::Organization;
 use crate::db::route::Route;
-use crate::db::route_policy::RoutePolicy;
+use crate::db::route_policy::{self, RoutePolicy};
 use crate::db::space::Space;
 use crate::policy_source::PolicySource;
 
-pub(super) const INCLUDES: &[&str] = &["source", "route"];
+const INCLUDES: &[&str] = &["source", "route"];
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -73,15 +73,13 @@ pub(super) fn present(cc: &Cc, policy: &RoutePolicy) -> Value {
     )
 }
 
-/// The policies of these routes, in the order of their creation; who sees a route sees its policies.
+/// The policies of routes that the caller sees, in the order of their creation.
 pub(super) async fn of_routes(
     cc: &Cc,
     conn: &mut Connection,
-    who: &Principal,
     routes: &[Route],
 ) -> ApiResult<Vec<Value>> {
-    let guids = routes.iter().map(|route| &route.guid);
-    let policies: Vec<RoutePolicy> = who.visible().any("route_guid", guids).all(conn).await?;
+    let policies = route_policy::of_routes(conn, routes).await?;
     Ok(policies.iter().map(|policy| present(cc, policy)).collect())
 }
 

@@ -227,7 +227,7 @@ async fn included(
         );
     }
     if include.iter().any(|what| what == "route_policies") {
-        let policies = super::route_policies::of_routes(cc, conn, who, routes).await?;
+        let policies = super::route_policies::of_routes(cc, conn, routes).await?;
         included.insert("route_policies".to_owned(), json!(policies));
     }
     Ok(Value::Object(included))

@@ -43,23 +43,23 @@ pub(crate) async fn of_routes(
     Select::new().any("guid", guids).all(conn).await
 }
 
+/// Holds for domains that apps get without asking for one: nobody could call what is pushed to a domain that enforces
+/// route policies.
+pub(crate) const DEFAULT: &str = "internal = 0 AND enforce_route_policies = 0";
+
 /// The first shared domain for apps, else the organization's first private one.
 pub(crate) async fn default_for(
     conn: &mut Connection,
     organization: &str,
 ) -> sqlx::Result<Option<Domain>> {
     let shared = Select::new()
-        .and("organization_guid IS NULL AND internal = 0", [])
+        .and("organization_guid IS NULL", [])
+        .and(DEFAULT, [])
         .first(conn)
         .await?;
     match shared {
         Some(domain) => Ok(Some(domain)),
-        None => {
-            usable_by(organization)
-                .and("internal = 0", [])
-                .first(conn)
-                .await
-        }
+        None => usable_by(organization).and(DEFAULT, []).first(conn).await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Route policies: who may call a route of a domain that enforces them.
 
+use super::route::Route;
 use super::{Connection, Json, Select, rows};
 use crate::metadata::Metadata;
 
@@ -10,4 +11,12 @@ rows! {
 
 pub(crate) async fn of_route(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<RoutePolicy>> {
     Select::new().is("route_guid", route).all(conn).await
+}
+
+pub(crate) async fn of_routes(
+    conn: &mut Connection,
+    routes: &[Route],
+) -> sqlx::Result<Vec<RoutePolicy>> {
+    let guids = routes.iter().map(|route| &route.guid);
+    Select::new().any("route_guid", guids).all(conn).await
 }

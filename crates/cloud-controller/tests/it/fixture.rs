@@ -640,6 +640,7 @@ async fn controller(
         app_ssh: None,
         system_domain: DOMAIN.to_owned(),
         apps_domain: DOMAIN.to_owned(),
+        identity_domains: Vec::new(),
         reserved_hosts: vec!["api".to_owned(), "login".to_owned()],
         bbs_url: bbs_url.to_owned(),
         identity: identity(),

@@ -421,3 +421,67 @@ async fn events_and_sight_are_those_of_the_routes_space() {
     assert_eq!(list["included"]["apps"], json!([]));
     f.finish().await;
 }
+
+/// The requests of `cf` version 9, byte for byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_requests_of_the_original_client_are_answered() {
+    let f = Foundation::start().await;
+    let root = f.get("/").await;
+    let version = &root["links"]["cloud_controller_v3"]["meta"]["version"];
+    let minor = version.as_str().unwrap().split('.').nth(1).unwrap();
+    assert!(minor.parse::<u32>().unwrap() >= 224, "{version}");
+    let domain = json!({ "name": "pay.identity", "internal": false, "enforce_route_policies": true, "route_policies_scope": "org" });
+    let domain = f.send(Method::POST, "/v3/domains", domain).await;
+    let found = f
+        .get("/v3/domains?names=pay.identity&page=1&per_page=1")
+        .await;
+    assert_eq!(found["resources"][0]["enforce_route_policies"], true);
+    let domain = domain["guid"].as_str().unwrap();
+    let mut route = f.route_body("back", "/v1");
+    route["relationships"]["domain"]["data"]["guid"] = json!(domain);
+    let route = f.send(Method::POST, "/v3/routes", route).await;
+    let route = route["guid"].as_str().unwrap();
+    let routes = f
+        .get(&format!(
+            "/v3/routes?domain_guids={domain}&hosts=back&paths=%2Fv1"
+        ))
+        .await;
+    assert_eq!(routes["resources"][0]["guid"], json!(route));
+
+    let caller = f.create_app("front").await;
+    let source = app(&caller);
+    f.send(Method::POST, POLICIES, body(route, &source)).await;
+    let of_route = f.get(&format!("{POLICIES}?route_guids={route}")).await;
+    let policy = &of_route["resources"][0];
+    assert_eq!(policy["source"], json!(source));
+    assert_eq!(
+        policy["relationships"]["route"]["data"]["guid"],
+        json!(route)
+    );
+    let list = format!("{POLICIES}?include=route%2Csource&space_guids={}", f.space);
+    let listed = f.get(&list).await;
+    assert_eq!(listed["included"]["routes"][0]["host"], "back");
+    assert_eq!(listed["included"]["routes"][0]["path"], "/v1");
+    let of = &listed["included"]["routes"][0]["relationships"]["domain"];
+    assert_eq!(of["data"]["guid"], json!(domain));
+    assert_eq!(listed["included"]["apps"][0]["name"], "front");
+    let by_label = f.get(&format!("{list}&label_selector=env%3Dprod")).await;
+    assert_eq!(by_label["resources"], json!([]));
+    let path = format!("{POLICIES}/{}", policy["guid"].as_str().unwrap());
+    let (status, answer) = f.call(Method::DELETE, &path, None).await;
+    assert_eq!((status, answer), (204, json!("")));
+    f.finish().await;
+}
+
+/// What is pushed without a route of its own must be reachable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domain_that_enforces_policies_is_nobodys_default() {
+    let f = Foundation::start().await;
+    f.identity_domain("apps.identity", "any").await;
+    let default = format!("/v3/organizations/{}/domains/default", f.organization);
+    assert_eq!(f.get(&default).await["name"], "apps.test");
+    f.delete(&format!("/v3/domains/{}", f.domain)).await;
+    let (status, answer) = f.call(Method::GET, &default, None).await;
+    assert_eq!(status, 404, "{answer}");
+    f.finish().await;
+}

@@ -173,6 +173,7 @@ fn build_rep(
         envoy: config.route_integrity.then_some(assets.envoy),
         inside: assets.inside,
         router_ca_pem: setting.certificates.components_ca().to_owned(),
+        trusted_ca_pems: vec![setting.certificates.edge_ca().to_owned()],
         route_integrity: config.route_integrity && !config.unproxied_ports,
         cache_bytes: config.cache_mb << 20,
         timing: rep::Timing::default(),

@@ -109,6 +109,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         app_ssh: None,
         system_domain: plan.domain.clone(),
         apps_domain: plan.domain.clone(),
+        identity_domains: config.identity_domains.clone(),
         reserved_hosts: super::edge::COMPONENT_HOSTS
             .iter()
             .chain(super::edge::RESERVED_HOSTS)

@@ -76,10 +76,12 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
         ca_pem: setting.certificates.instances.cert_pem.clone(),
         ..own
     };
+    let mut certificates = vec![router::Certificate { cert_pem, key_pem }];
+    certificates.extend(identity_certificate(&setting)?);
     let router = router::Router::build(router::Config {
         http,
         https,
-        certificates: vec![router::Certificate { cert_pem, key_pem }],
+        certificates,
         status: router::Status {
             listener: setting.listen(plan.ports.router_status).await?,
             user: STATUS_USER.into(),
@@ -101,6 +103,10 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
                 ..router::LogFormat::default()
             },
             access_log_rotation: config.access_log_rotation,
+            front_tls: router::FrontTls {
+                domains: identity_domains(&setting),
+                ..router::FrontTls::default()
+            },
             ..router::Settings::default()
         },
     })
@@ -118,6 +124,33 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
             }
         }
     }))
+}
+
+/// One for all identity domains; without such a domain none.
+fn identity_certificate(setting: &Setting) -> Result<Option<router::Certificate>> {
+    let names = setting.config.identity_domain_names();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let own = &setting.plan.domain;
+    anyhow::ensure!(
+        !names.contains(own),
+        "identity_domains has {own:?}, the foundation's own domain, whose clients have no instance identities: use e.g. apps.identity"
+    );
+    let (cert_pem, key_pem) = setting.certificates.identity_domains(&names)?;
+    Ok(Some(router::Certificate { cert_pem, key_pem }))
+}
+
+/// On these domains a caller shows its instance identity, and the app that is called learns it.
+fn identity_domains(setting: &Setting) -> Vec<router::MtlsDomain> {
+    let domain = |name: &String| router::MtlsDomain {
+        name: format!("*.{name}"),
+        client_cas: setting.certificates.instances.cert_pem.clone(),
+        forwarded_client_cert: router::ForwardedClientCert::SanitizeSet,
+        xfcc_format: router::XfccFormat::Envoy,
+    };
+    let names = setting.config.identity_domain_names();
+    names.iter().map(domain).collect()
 }
 
 /// The components' own routes travel over NATS like every route.
@@ -154,7 +187,9 @@ pub(crate) async fn dns(setting: Setting) -> Result<Run> {
     let address = SocketAddr::from((plan.cell_ip, 53));
     let dns = dns::Dns::build(dns::Config {
         sockets: vec![sockets::name_server(address)?],
-        domains: vec![plan.domain.clone()],
+        domains: std::iter::once(plan.domain.clone())
+            .chain(config.identity_domain_names())
+            .collect(),
         internal_domains: vec![cloud_controller::INTERNAL_DOMAIN.to_owned()],
         router_ip: plan.cell_ip,
         nats: plan.nats(),

@@ -14,6 +14,7 @@ mod peers;
 mod processes;
 mod recovery;
 mod robustness;
+mod route_policies;
 mod route_propagation;
 mod route_registrar;
 mod tour;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
                 cell::STORIES,
                 firewall::STORIES,
                 networking::STORIES,
+                route_policies::STORIES,
                 integrity::ON,
                 bad_input::STORIES,
                 robustness::STORIES,

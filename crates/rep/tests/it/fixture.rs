@@ -144,6 +144,7 @@ impl Fixture {
             envoy: Some(envoy),
             inside,
             router_ca_pem: self.certificates.ca.cert_pem.clone(),
+            trusted_ca_pems: Vec::new(),
             route_integrity: true,
             cache_bytes: 1 << 30,
             timing: Timing {
