@@ -342,8 +342,6 @@ pub struct Settings {
     pub empty_pool_timeout: Duration,
     /// A route whose last endpoint was unregistered or pruned answers 503 that long too, as with gorouter; else 404 at once.
     pub keep_unregistered_routes: bool,
-    /// A route keeps its balancing when registrations no longer name one, as with gorouter.
-    pub keep_route_options: bool,
     /// For this long after the start no registration latencies are measured: what is heard then is old.
     pub route_latency_muzzle: Duration,
     /// How long a request may wait for a route whose instances are starting; zero: not at all.
@@ -454,7 +452,6 @@ impl Default for Settings {
             keep_silent_tls_endpoints: false,
             empty_pool_timeout: seconds(120),
             keep_unregistered_routes: false,
-            keep_route_options: false,
             route_latency_muzzle: seconds(30),
             hold_timeout: Duration::ZERO,
             suspend_pruning_if_nats_unavailable: true,

@@ -161,7 +161,6 @@ fn table(lasting: &Lasting) -> registry::Settings {
         stale_tls_threshold: (!lasting.keep_silent_tls_endpoints).then_some(stale_threshold),
         empty_pool_timeout: lasting.empty_pool_timeout,
         keep_unregistered: lasting.keep_unregistered_routes,
-        keep_balancing: lasting.keep_route_options,
         seed: rand::random(),
         balancing: lasting.balancing.clone(),
         components: lasting.component_hosts.clone(),

@@ -59,10 +59,9 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
             .duration("read_header_timeout")
             .unwrap_or(READ_HEADER_TIMEOUT),
         compat_gorouter: compat,
-        // gorouter never prunes a TLS endpoint for its silence, and a pool keeps the last balancing that it was told.
+        // gorouter never prunes a TLS endpoint for its silence.
         keep_silent_tls_endpoints: compat,
         keep_unregistered_routes: compat,
-        keep_route_options: compat,
         hold_timeout: keys.duration("hold_timeout").unwrap_or_default(),
         per_request_metrics: keys.flag("per_request_metrics_reporting", true),
         per_app_metrics: keys.flag("per_app_prometheus_http_metrics_reporting", false),

@@ -15,6 +15,8 @@ pub(super) struct Member {
     seen: AtomicU32,
     /// 0: not failed.
     failed: AtomicU32,
+    /// When it was chosen last among a part of its pool, as a number in the order of such choices.
+    turn: AtomicU32,
     /// There is a newer instance with the same index: this one is probably gone.
     superseded: bool,
 }
@@ -26,12 +28,21 @@ impl Member {
             since,
             seen: AtomicU32::new(now),
             failed: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
             superseded: false,
         }
     }
 
     pub(super) fn refresh(&self, now: u32) {
         self.seen.store(now, Ordering::Relaxed);
+    }
+
+    pub(super) fn turn(&self) -> u32 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn had_turn(&self, turn: u32) {
+        self.turn.store(turn, Ordering::Relaxed);
     }
 
     /// How long it was not heard of.

@@ -68,8 +68,6 @@ pub struct Settings {
     pub empty_pool_timeout: Duration,
     /// A pool whose last endpoint was unregistered or pruned stays that long too, as a gorouter with that time-out keeps it.
     pub keep_unregistered: bool,
-    /// A registration without a balancing leaves the pool's as it is, as with gorouter; else it goes back to the default.
-    pub keep_balancing: bool,
     /// Makes the round robin of two routers start at different endpoints.
     pub seed: u64,
     /// Of routes that do not say otherwise: round robin or least connection.
@@ -88,7 +86,6 @@ impl Default for Settings {
             stale_tls_threshold: None,
             empty_pool_timeout: Duration::from_secs(120),
             keep_unregistered: false,
-            keep_balancing: false,
             seed: 0,
             balancing: Balancing::RoundRobin,
             components: None,
@@ -606,6 +603,8 @@ fn shard(hash: u64) -> usize {
 
 #[cfg(test)]
 mod ownership_tests;
+#[cfg(test)]
+mod pick_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -59,6 +59,11 @@ pub struct Want<'a> {
 }
 
 impl Want<'_> {
+    /// Whether it is for a part of the pool only.
+    fn is_choosy(&self) -> bool {
+        self.instance != Instance::Any || !matches!(self.within, Within::Anywhere)
+    }
+
     /// Whether the endpoint is one of those that the request is for.
     fn concerns(&self, endpoint: &Endpoint) -> bool {
         self.instance.is(endpoint) && self.within.holds(endpoint)
@@ -160,35 +165,70 @@ impl Pool {
         want: &Want<'_>,
         fits: impl Fn(&Member) -> bool,
     ) -> Option<&'m Member> {
-        let next = self.next.fetch_add(1, Ordering::Relaxed) as usize;
-        let (before, after) = list.split_at_checked(next % list.len().max(1))?;
-        let turn = after.iter().chain(before);
-        let near = |member: &Member| {
-            want.zone
-                .is_none_or(|zone| member.endpoint.availability_zone() == zone)
+        let least = *balancing == Balancing::LeastConnection;
+        let choose = |fits: &dyn Fn(&Member) -> bool| {
+            if want.is_choosy() {
+                longest_passed_over(list, least, fits)
+            } else {
+                self.in_turn(list, least, fits)
+            }
         };
-        if *balancing == Balancing::LeastConnection {
-            let idlest = |member: &&Member| member.endpoint.in_flight();
-            return turn
-                .clone()
-                .filter(|m| fits(m) && near(m))
-                .min_by_key(idlest)
-                .or_else(|| turn.filter(|m| fits(m)).min_by_key(idlest));
+        let Some(zone) = want.zone else {
+            return choose(&fits);
+        };
+        let near = |member: &Member| member.endpoint.availability_zone() == zone;
+        choose(&|member| near(member) && fits(member)).or_else(|| choose(&fits))
+    }
+
+    /// The first that fits behind the one that had the last turn. The turn moves only when somebody is chosen, and then
+    /// behind that one: whoever follows one that was passed over gets no share of it.
+    fn in_turn<'m>(
+        &self,
+        list: &'m [Member],
+        least: bool,
+        fits: &dyn Fn(&Member) -> bool,
+    ) -> Option<&'m Member> {
+        if let [only] = list {
+            return fits(only).then_some(only);
         }
-        if want.zone.is_some() {
-            let near = list.iter().filter(|m| fits(m) && near(m));
-            let count = near.clone().count();
-            if count > 0 {
-                return { near }.nth(next % count);
+        let mut next = self.next.load(Ordering::Relaxed);
+        loop {
+            let start = next as usize % list.len().max(1);
+            let turn = (start..list.len()).chain(0..start);
+            let mut turn = turn.filter(|at| fits(&list[*at]));
+            let at = if least {
+                turn.min_by_key(|at| list[*at].endpoint.in_flight())
+            } else {
+                turn.next()
+            }?;
+            let (relaxed, then) = (Ordering::Relaxed, at as u32 + 1);
+            match (self.next).compare_exchange_weak(next, then, relaxed, relaxed) {
+                Ok(_) => return Some(&list[at]),
+                Err(moved) => next = moved,
             }
         }
-        let (passed_over, member) = turn.enumerate().find(|(_, m)| fits(m))?;
-        // Whoever follows one that was passed over must not get its share as well.
-        if passed_over > 0 && want.tried.is_empty() {
-            self.next.fetch_add(passed_over as u32, Ordering::Relaxed);
-        }
-        Some(member)
     }
+}
+
+/// For requests that are for a part of the pool only: among those that fit, the one whose turn was longest ago. They leave
+/// the turn of all others where it is.
+fn longest_passed_over<'m>(
+    list: &'m [Member],
+    least: bool,
+    fits: &dyn Fn(&Member) -> bool,
+) -> Option<&'m Member> {
+    let fitting = list.iter().filter(|member| fits(member));
+    let latest = fitting.clone().map(Member::turn).max()?;
+    let chosen = fitting.min_by_key(|member| {
+        let busy = if least {
+            member.endpoint.in_flight()
+        } else {
+            0
+        };
+        (busy, member.turn())
+    })?;
+    chosen.had_turn(latest.wrapping_add(1));
+    Some(chosen)
 }
 
 /// The endpoint that a value leads to; the next in the table when it may not be, or has too much to do.

@@ -84,6 +84,7 @@ pub struct Pool {
     pub(super) common: Arc<Common>,
     uri: Box<str>,
     host_len: u32,
+    written_path: Option<Box<str>>,
     /// Whose turn it is.
     pub(super) next: AtomicU32,
     members: RwLock<Members>,
@@ -117,21 +118,15 @@ struct Terms {
 impl Members {
     /// To be called after every change. Emitters that are behind go on telling what was: the endpoint that was told
     /// something new last knows best.
-    fn changed(&mut self, keep_balancing: bool) {
+    fn changed(&mut self) {
         self.version = self.version.wrapping_add(1);
         let Some(newest) = self.list.as_slice().iter().max_by_key(|m| m.since) else {
             return;
         };
         let options = newest.endpoint.options();
-        let before = self.terms.take();
-        let balancing = options.balancing.clone().or_else(|| {
-            before
-                .filter(|_| keep_balancing)
-                .and_then(|before| before.balancing)
-        });
         let url = newest.endpoint.route_service_url();
         let terms = Terms {
-            balancing,
+            balancing: options.balancing.clone(),
             policy: options.policy.clone(),
             route_service: (!url.is_empty()).then(|| url.into()),
             maglev: OnceLock::new(),
@@ -168,6 +163,7 @@ impl Pool {
         Self {
             uri: key.uri().into(),
             host_len: key.host_len() as u32,
+            written_path: key.written_path().map(Box::from),
             next: AtomicU32::new(spread(key.uri()) ^ common.settings.seed as u32),
             members: RwLock::default(),
             common,
@@ -179,7 +175,15 @@ impl Pool {
         &self.uri
     }
 
-    /// `/` or `/some/path`: the `Path` of cookies of this route.
+    /// `/` or `/Some/path`: the `Path` of cookies of this route, as its first registration wrote it.
+    pub fn cookie_path(&self) -> &str {
+        match &self.written_path {
+            Some(path) => path,
+            None => self.context_path(),
+        }
+    }
+
+    /// `/` or `/some/path`, in lower case.
     pub fn context_path(&self) -> &str {
         match &self.uri[self.host_len as usize..] {
             "" => "/",
@@ -358,7 +362,7 @@ impl Pool {
             }
         };
         members.list.settle_slot(endpoint);
-        members.changed(self.common.settings.keep_balancing);
+        members.changed();
         let place = self.place(&members, at);
         (registered, place)
     }
@@ -427,7 +431,7 @@ impl Pool {
     fn take_out(&self, members: &mut Members, at: usize, now: Instant) -> Arc<Endpoint> {
         let removed = members.list.remove(at).endpoint;
         members.list.settle_slot(&removed);
-        members.changed(self.common.settings.keep_balancing);
+        members.changed();
         members.emptied = self.common.tick(now);
         members.left = true;
         self.common.endpoints.fetch_sub(1, Ordering::Relaxed);

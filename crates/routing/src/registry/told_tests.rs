@@ -134,18 +134,30 @@ fn options_are_those_of_the_endpoint_that_was_told_last() {
 }
 
 #[test]
-fn a_balancing_can_be_kept_when_it_is_no_longer_named() {
+fn a_balancing_that_is_no_longer_named_is_the_routers_own() {
     let settings = Settings {
-        keep_balancing: true,
+        balancing: Balancing::LeastConnection,
         ..Settings::default()
     };
-    let table = Table::with(settings);
-    let mut named = spec(1, true, "app", "0");
-    named.options.balancing = Some(Balancing::LeastConnection);
-    table.put("a.test", named, 0);
-    table.put("a.test", spec(1, true, "app", "0"), 1);
-    let pool = table.registry.lookup("a.test", "/").unwrap();
-    assert_eq!(pool.balancing(), Balancing::LeastConnection);
+    for (settings, default) in [
+        (Settings::default(), Balancing::RoundRobin),
+        (settings, Balancing::LeastConnection),
+    ] {
+        let table = Table::with(settings);
+        let hash = Balancing::Hash {
+            header: "x-user".into(),
+            balance: 0.0,
+        };
+        for other in [Balancing::RoundRobin, Balancing::LeastConnection, hash] {
+            let mut named = spec(1, true, "app", "0");
+            named.options.balancing = Some(other.clone());
+            table.put("a.test", named, 0);
+            let pool = table.registry.lookup("a.test", "/").unwrap();
+            assert_eq!(pool.balancing(), other);
+            table.put("a.test", spec(1, true, "app", "0"), 1);
+            assert_eq!(pool.balancing(), default);
+        }
+    }
 }
 
 #[test]

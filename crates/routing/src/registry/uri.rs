@@ -1,22 +1,45 @@
 //! Uris as keys: `Host/Some/Path?query` and `host/some/path/` are one route (as gorouter `route/uris.go`).
 
 /// A registered uri, normalised: lower case, cut at `?`, outer slashes off; `*.` at the front makes it a wildcard.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct RouteKey {
     uri: String,
     host_len: usize,
+    /// The path as it was written, where that is another one: cookies keep capitals.
+    written_path: Option<Box<str>>,
+}
+
+impl PartialEq for RouteKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.uri == other.uri
+    }
+}
+
+impl Eq for RouteKey {}
+
+impl std::hash::Hash for RouteKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.uri.hash(state);
+    }
 }
 
 impl RouteKey {
     pub fn new(uri: &str) -> Self {
-        let uri = uri
-            .split('?')
-            .next()
-            .unwrap_or_default()
-            .trim_matches('/')
-            .to_lowercase();
+        let written = uri.split('?').next().unwrap_or_default();
+        let written = written.trim_matches('/');
+        let uri = written.to_lowercase();
         let host_len = uri.find('/').unwrap_or(uri.len());
-        Self { uri, host_len }
+        let path = written.find('/').map(|at| &written[at..]);
+        let written_path = path.filter(|path| !uri.ends_with(path)).map(Box::from);
+        Self {
+            uri,
+            host_len,
+            written_path,
+        }
+    }
+
+    pub(super) fn written_path(&self) -> Option<&str> {
+        self.written_path.as_deref()
     }
 
     pub fn uri(&self) -> &str {
