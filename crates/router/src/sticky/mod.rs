@@ -1,12 +1,20 @@
 //! Sticky sessions: an app that sets `JSESSIONID` gets the same instance again, remembered in `__VCAP_ID__`. So does one
 //! that negotiates (NTLM, Kerberos), whose handshake no other instance could go on with.
+//!
+//! `__VCAP_ID_META__` goes beside it and remembers the attributes of the app's own cookie: when the instance is gone and the
+//! app begins no new session, the new `__VCAP_ID__` lives no longer than the old one would have.
+
+mod attributes;
 
 use crate::backend::peer;
 use crate::config::Serving;
+use attributes::Attributes;
 use http1::{Fields, Known};
 use routing::registry::{Endpoint, Pool};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const VCAP_ID: &str = "__VCAP_ID__";
+const VCAP_ID_META: &str = "__VCAP_ID_META__";
 
 /// The instance that a request sticks to.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,6 +22,8 @@ pub(crate) struct Sticky {
     pub(crate) instance: String,
     /// No other will do.
     pub(crate) mandatory: bool,
+    /// How the cookie with the instance was set.
+    attributes: Option<Attributes>,
 }
 
 /// Only with `__VCAP_ID__`, and either a session cookie or a negotiation that goes on.
@@ -22,7 +32,7 @@ pub(crate) fn wanted(fields: &Fields, settings: &Serving) -> Option<Sticky> {
         return None;
     }
     let mandatory = settings.sticky_for_auth_negotiate && negotiates(fields, Known::Authorization);
-    let (mut session, mut instance) = (false, None);
+    let (mut session, mut instance, mut meta) = (false, None, None);
     for (name, value) in fields
         .get_all(Known::Cookie)
         .filter_map(|line| std::str::from_utf8(line).ok())
@@ -31,7 +41,9 @@ pub(crate) fn wanted(fields: &Fields, settings: &Serving) -> Option<Sticky> {
     {
         if name == VCAP_ID {
             instance = instance.or(Some(value.trim_matches('"').to_owned()));
-        } else if settings.sticky_cookies.iter().any(|sticky| sticky == name) {
+        } else if name == VCAP_ID_META {
+            meta = meta.or(Some(value.trim_matches('"')));
+        } else if is_session(name, settings) {
             session = true;
         }
     }
@@ -40,7 +52,14 @@ pub(crate) fn wanted(fields: &Fields, settings: &Serving) -> Option<Sticky> {
         .map(|instance| Sticky {
             instance,
             mandatory,
+            attributes: meta.map(Attributes::remembered),
         })
+}
+
+/// One of the operator's names, or one of them behind `__Host-`.
+fn is_session(name: &str, settings: &Serving) -> bool {
+    let bare = name.strip_prefix("__Host-").unwrap_or(name);
+    settings.sticky_cookies.iter().any(|sticky| sticky == bare)
 }
 
 fn negotiates(fields: &Fields, name: Known) -> bool {
@@ -69,181 +88,71 @@ pub(crate) fn remember(
     if wanted.is_none() && !negotiated && !fields.contains(Known::SetCookie) {
         return;
     }
-    let cookies: Vec<&str> = fields
-        .get_all(Known::SetCookie)
-        .filter_map(|line| std::str::from_utf8(line).ok())
-        .collect();
-    let name = |cookie: &str| Some(cookie.split_once('=')?.0.trim().to_owned());
-    if cookies
-        .iter()
-        .any(|cookie| name(cookie).as_deref() == Some(VCAP_ID))
-    {
-        return;
-    }
-    let session = cookies
-        .iter()
-        .find(|cookie| name(cookie).is_some_and(|name| settings.sticky_cookies.contains(&name)));
-    let moved = wanted.is_some_and(|wanted| wanted.instance != instance);
-    if session.is_none() && !moved && !negotiated {
-        return;
-    }
-    let session = if negotiated {
-        Some("; Max-Age=60; SameSite=Strict")
-    } else {
-        session.copied()
-    };
-    let cookie = cookie(
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = since_1970.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    });
+    let told = Told {
+        wanted,
+        negotiated,
         instance,
-        pool.context_path(),
-        session,
-        settings.secure_cookies,
-    );
-    // An instance guid comes from a registration, and what it copies from the app's own cookie.
-    if cookie.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        fields.append(Known::SetCookie, cookie.as_bytes());
-    }
-}
-
-/// Takes over the life and the reach of the app's own cookie.
-fn cookie(instance: &str, path: &str, session: Option<&str>, secure: bool) -> String {
-    let (mut expires, mut max_age, mut same_site, mut is_secure, mut partitioned) =
-        (None, None, None, secure, false);
-    for attribute in session.unwrap_or_default().split(';').skip(1) {
-        let (name, value) = attribute
-            .trim()
-            .split_once('=')
-            .unwrap_or((attribute.trim(), ""));
-        match name.to_ascii_lowercase().as_str() {
-            "expires" => expires = date(value),
-            "max-age" if value.starts_with('-') || value == "0" => max_age = Some("0"),
-            "max-age" if session.is_some_and(|s| s.starts_with(';')) => max_age = Some(value),
-            "samesite" => {
-                let known = ["Lax", "Strict", "None"];
-                same_site = known.into_iter().find(|k| k.eq_ignore_ascii_case(value));
-            }
-            "secure" => is_secure = true,
-            "partitioned" => partitioned = true,
-            _ => {}
+        path: pool.cookie_path(),
+    };
+    for cookie in told.cookies(fields, settings, now) {
+        // An instance guid comes from a registration, and what it copies from the app's own cookie.
+        if cookie.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            fields.append(Known::SetCookie, cookie.as_bytes());
         }
     }
-    let mut cookie = format!("{VCAP_ID}={instance}; Path={path}");
-    if let Some(expires) = expires {
-        cookie.push_str(&format!("; Expires={expires}"));
-    }
-    if let Some(max_age) = max_age {
-        cookie.push_str(&format!("; Max-Age={max_age}"));
-    }
-    cookie.push_str("; HttpOnly");
-    if is_secure {
-        cookie.push_str("; Secure");
-    }
-    if let Some(value) = same_site {
-        cookie.push_str(&format!("; SameSite={value}"));
-    }
-    if partitioned {
-        cookie.push_str("; Partitioned");
-    }
-    cookie
 }
 
-/// `Wed, 21 Oct 2026 07:28:00 GMT`, also from its older form with `-` in it; nothing else is a date in a cookie.
-fn date(text: &str) -> Option<String> {
-    const SHAPE: &[u8] = b"Aaa, 00 Aaa 0000 00:00:00";
-    let date: String = text
-        .char_indices()
-        .map(|(at, c)| {
-            if c == '-' && matches!(at, 7 | 11) {
-                ' '
-            } else {
-                c
-            }
-        })
-        .collect();
-    let fits = |(byte, shape): (u8, &u8)| match shape {
-        b'A' => byte.is_ascii_uppercase(),
-        b'a' => byte.is_ascii_lowercase(),
-        b'0' => byte.is_ascii_digit(),
-        same => byte == *same,
-    };
-    let time = date.strip_suffix(" GMT")?;
-    let shaped = time.len() == SHAPE.len() && time.bytes().zip(SHAPE).all(fits);
-    shaped.then_some(date)
+/// An answer, as far as stickiness is concerned.
+struct Told<'a> {
+    wanted: Option<&'a Sticky>,
+    negotiated: bool,
+    instance: &'a str,
+    path: &'a str,
+}
+
+impl Told<'_> {
+    fn cookies(&self, fields: &Fields, settings: &Serving, now: i64) -> Vec<String> {
+        let lines = fields.get_all(Known::SetCookie);
+        let lines = lines.filter_map(|line| std::str::from_utf8(line).ok());
+        let named = lines.filter_map(|line| Some((line.split_once('=')?.0.trim(), line)));
+        let named: Vec<(&str, &str)> = named.collect();
+        // What the app says itself counts.
+        if named.iter().any(|(name, _)| *name == VCAP_ID) {
+            return Vec::new();
+        }
+        let moved = self
+            .wanted
+            .is_some_and(|wanted| wanted.instance != self.instance);
+        if self.negotiated && (self.wanted.is_none() || moved) {
+            return vec![self.cookie(&Attributes::negotiated(settings.secure_cookies), now)];
+        }
+        let sessions = named.iter().filter(|(name, _)| is_session(name, settings));
+        let mut cookies = Vec::new();
+        for (_, session) in sessions {
+            let mut attributes = Attributes::of(session, now);
+            attributes.secure |= settings.secure_cookies;
+            cookies.push(self.cookie(&attributes, now));
+            let meta = format!("{VCAP_ID_META}={}", attributes.to_meta());
+            cookies.push(attributes.written_behind(&meta, self.path, now));
+        }
+        if cookies.is_empty() && moved {
+            let before = self.wanted.and_then(|wanted| wanted.attributes.clone());
+            let mut attributes = before.unwrap_or_default();
+            attributes.secure |= settings.secure_cookies;
+            cookies.push(self.cookie(&attributes, now));
+        }
+        cookies
+    }
+
+    fn cookie(&self, attributes: &Attributes, now: i64) -> String {
+        let pair = format!("{VCAP_ID}={}", self.instance);
+        attributes.written_behind(&pair, self.path, now)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_cookies_make_a_request_sticky() {
-        let of = |line: &'static str| {
-            let mut fields = Fields::default();
-            fields.append(Known::Cookie, line.as_bytes());
-            let sticky = wanted(&fields, &Serving::default())?;
-            assert!(!sticky.mandatory);
-            Some(sticky.instance)
-        };
-        assert_eq!(
-            of("a=b; JSESSIONID=1; __VCAP_ID__=inst"),
-            Some("inst".into())
-        );
-        assert_eq!(of("__VCAP_ID__=inst"), None);
-        assert_eq!(of("JSESSIONID=1"), None);
-    }
-
-    #[test]
-    fn a_negotiation_insists_on_its_instance() {
-        let mut fields = Fields::default();
-        fields.append(Known::Cookie, b"__VCAP_ID__=inst");
-        fields.append(Known::Authorization, b"NEGOTIATE abc");
-        let on = Serving {
-            sticky_for_auth_negotiate: true,
-            ..Serving::default()
-        };
-        assert_eq!(wanted(&fields, &Serving::default()), None);
-        assert!(wanted(&fields, &on).unwrap().mandatory);
-        assert_eq!(
-            cookie("i", "/", Some("; Max-Age=60; SameSite=Strict"), false),
-            "__VCAP_ID__=i; Path=/; Max-Age=60; HttpOnly; SameSite=Strict"
-        );
-    }
-
-    #[test]
-    fn the_cookie_copies_the_sessions_attributes() {
-        assert_eq!(
-            cookie("i", "/p", None, false),
-            "__VCAP_ID__=i; Path=/p; HttpOnly"
-        );
-        assert_eq!(
-            cookie(
-                "i",
-                "/",
-                Some(
-                    "JSESSIONID=x; Path=/z; Max-Age=60; Expires=Wed, 21 Oct 2026 07:28:00 GMT; Secure; SameSite=None; Partitioned"
-                ),
-                false
-            ),
-            "__VCAP_ID__=i; Path=/; Expires=Wed, 21 Oct 2026 07:28:00 GMT; HttpOnly; Secure; SameSite=None; Partitioned"
-        );
-        for (attribute, copied) in [
-            ("samesite=none", "; HttpOnly; SameSite=None"),
-            ("SameSite", "; HttpOnly"),
-            ("SameSite=odd", "; HttpOnly"),
-            ("Expires=junk", "; HttpOnly"),
-            (
-                "Expires=Wed, 21-Oct-2099 07:28:00 GMT",
-                "; Expires=Wed, 21 Oct 2099 07:28:00 GMT; HttpOnly",
-            ),
-        ] {
-            let session = format!("JSESSIONID=x; {attribute}");
-            assert_eq!(
-                cookie("i", "/", Some(&session), false),
-                format!("__VCAP_ID__=i; Path=/{copied}")
-            );
-        }
-        assert_eq!(
-            cookie("i", "/", Some("JSESSIONID=x; Max-Age=-1"), true),
-            "__VCAP_ID__=i; Path=/; Max-Age=0; HttpOnly; Secure"
-        );
-    }
-}
+mod tests;
