@@ -149,6 +149,14 @@ impl Subscription {
         Some(delivery)
     }
 
+    /// `host:port` of the server that it is connected to, or that it tries next.
+    pub fn server(&self) -> &str {
+        match &self.line {
+            Line::Opening(server, _) => &server.address,
+            Line::Open(connection) => &connection.server.address,
+        }
+    }
+
     /// What waits for the reader.
     pub fn pending(&self) -> usize {
         self.pending.len()

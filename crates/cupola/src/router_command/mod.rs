@@ -176,6 +176,7 @@ impl Process {
     async fn start(path: &Path, mut sockets: Sockets) -> Result<(Self, router::Router)> {
         let read = read(path)?;
         let level = kit::logging::init_gorouter(read.log_level, read.log_timestamp);
+        tracing::info!("starting");
         for warning in &read.warnings {
             tracing::warn!(key = warning, "gorouter.yml");
         }

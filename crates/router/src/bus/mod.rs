@@ -37,6 +37,7 @@ pub(crate) async fn subscribe(
     let mut subscription = Subscription::new(&nats, &name, &["router.*"], limit)?;
     let mut applier = Applier::new(shared.clone());
     let mut heal_at: Option<Instant> = None;
+    let mut presence = Presence::new(nats.ping_interval);
     let mut gauge = tokio::time::interval(GAUGE_INTERVAL);
     loop {
         tokio::select! {
@@ -52,12 +53,12 @@ pub(crate) async fn subscribe(
                         },
                         Delivery::Lost(count) => lost(&shared, *count, &mut heal_at),
                         Delivery::Connected => {
-                            tracing::info!("nats-connection-reconnected");
+                            presence.connected(subscription.server());
                             shared.registry.resume_pruning(Instant::now());
                             asked.push(subject::START.to_owned());
                         }
                         Delivery::Disconnected(error) => {
-                            tracing::warn!(error, "nats-connection-disconnected");
+                            presence.disconnected(subscription.server(), error);
                             if shared.lasting.suspend_pruning_if_nats_unavailable {
                                 shared.registry.suspend_pruning();
                             }
@@ -75,6 +76,7 @@ pub(crate) async fn subscribe(
                     std::thread::yield_now();
                 }
             },
+            () = until(presence.remind_at) => presence.remind(),
             () = until(heal_at) => {
                 heal_at = None;
                 // Everybody says everything again.
@@ -87,6 +89,44 @@ pub(crate) async fn subscribe(
         }
     }
     Ok(())
+}
+
+/// Whether the bus is there, in gorouter's words: tools watch the log for them.
+struct Presence {
+    was_connected: bool,
+    /// While the bus is away: when that is logged again.
+    remind_at: Option<Instant>,
+    every: Duration,
+}
+
+impl Presence {
+    /// `every`: the interval of pings, as in gorouter.
+    fn new(every: Duration) -> Self {
+        Self {
+            was_connected: false,
+            remind_at: None,
+            every,
+        }
+    }
+
+    fn connected(&mut self, host: &str) {
+        self.remind_at = None;
+        if std::mem::replace(&mut self.was_connected, true) {
+            tracing::info!(host, "nats-connection-reconnected");
+        } else {
+            tracing::info!(host, "Successfully-connected-to-nats");
+        }
+    }
+
+    fn disconnected(&mut self, host: &str, error: &str) {
+        self.remind_at = Some(Instant::now() + self.every);
+        tracing::warn!(host, error, "nats-connection-disconnected");
+    }
+
+    fn remind(&mut self) {
+        self.remind_at = Some(Instant::now() + self.every);
+        tracing::info!("nats-connection-still-disconnected");
+    }
 }
 
 /// Messages were dropped; which, nobody knows.
