@@ -1,14 +1,21 @@
 //! Envelopes to the metron agent of this machine: one dropsonde envelope in one UDP datagram, as originals of that age speak.
 //!
 //! Called for every request by a router that is told to. Never blocks a caller and never fails it: a thread of its own
-//! sends; what does not fit into the queue, or into a datagram, is dropped and counted. Whether anybody listens is not
-//! known, as ever with UDP.
+//! sends; what does not fit into the queue, or into a datagram, is dropped and counted. On the same machine the kernel
+//! reports that nobody listens: then nothing is made and nothing is sent, and every few seconds one envelope asks again.
+//!
+//! A system call for each datagram would cost more than everything else: datagrams of one length leave in one call, cut by
+//! the kernel ([`batch`]). So they may overtake each other within a portion; each bears its own time.
+
+mod batch;
 
 use anyhow::{Context as _, Result};
+use batch::{Batch, Sent};
 use prost::Message as _;
+use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wire::dropsonde::{Envelope, Event};
@@ -22,6 +29,13 @@ const GATHER: Duration = Duration::from_millis(20);
 const PORTION: usize = 64 << 10;
 /// Until an agent's name that had no address is looked up again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Until an agent that did not listen is asked again.
+const SILENCE: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// Every envelope of a thread is encoded here.
+    static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Ends its thread, once the queue is sent, when it is dropped.
 #[derive(Debug)]
@@ -58,7 +72,18 @@ impl Emitter {
     }
 
     pub fn send(&self, envelope: &Envelope) {
-        self.queue.push(envelope.encode_to_vec());
+        ENCODED.with_borrow_mut(|encoded| {
+            encoded.clear();
+            // A growing vector takes everything.
+            if envelope.encode(encoded).is_ok() {
+                self.queue.push(encoded);
+            }
+        });
+    }
+
+    /// Whether somebody listens, as far as is known: while nobody does, an envelope is not worth making.
+    pub fn is_heard(&self) -> bool {
+        !self.queue.unheard.load(Ordering::Relaxed)
     }
 
     /// Envelopes that were not sent.
@@ -68,7 +93,7 @@ impl Emitter {
 
     /// Blocks until everything is sent, for `limit` at most.
     pub fn flush(&self, limit: Duration) {
-        let waiting = |state: &mut State| state.sending || !state.datagrams.is_empty();
+        let waiting = |state: &mut State| state.sending || !state.batch.ends.is_empty();
         let queue = &self.queue;
         let _ = queue
             .changed
@@ -94,29 +119,32 @@ struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     dropped: AtomicU64,
+    /// The agent's machine has said that nobody listens there.
+    unheard: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    datagrams: Vec<Vec<u8>>,
-    bytes: usize,
+    batch: Batch,
     sending: bool,
     closed: bool,
 }
 
 impl Queue {
-    fn push(&self, datagram: Vec<u8>) {
+    fn push(&self, datagram: &[u8]) {
+        if self.unheard.load(Ordering::Relaxed) {
+            return;
+        }
         let awaited = {
             let mut state = self.lock();
-            let before = state.bytes;
+            let before = state.batch.bytes.len();
             let bytes = before + datagram.len();
-            if state.datagrams.len() >= MAX_QUEUED || bytes > MAX_QUEUED_BYTES {
+            if state.batch.ends.len() >= MAX_QUEUED || bytes > MAX_QUEUED_BYTES {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            let was_empty = state.datagrams.is_empty();
-            state.bytes = bytes;
-            state.datagrams.push(datagram);
+            let was_empty = state.batch.ends.is_empty();
+            state.batch.push(datagram);
             was_empty || before < PORTION && bytes >= PORTION
         };
         if awaited {
@@ -127,53 +155,68 @@ impl Queue {
     /// Until the emitter is gone and the queue is empty.
     fn deliver(&self, socket: &UdpSocket, address: &str) {
         let mut agent = None;
-        let mut datagrams = Vec::new();
-        while self.take(&mut datagrams) {
+        let mut batch = Batch::default();
+        let mut segments = true;
+        // The first one after a silence finds out whether the silence is over, and goes alone.
+        let mut gather = Duration::ZERO;
+        while self.take(&mut batch, gather) {
             if agent.is_none() {
                 agent = lookup(address)
+                    .and_then(|agent| socket.connect(agent))
                     .inspect_err(|error| tracing::warn!(address, %error, "metron-lookup-failed"))
                     .ok();
             }
-            let mut lost = 0;
-            for datagram in datagrams.drain(..) {
-                let sent = agent.is_some_and(|agent| socket.send_to(&datagram, agent).is_ok());
-                lost += u64::from(!sent);
-            }
-            if lost > 0 {
+            let sent = match agent {
+                Some(()) => batch.send(socket, &mut segments),
+                None => Sent::Lost(batch.ends.len() as u64),
+            };
+            batch.clear();
+            self.unheard.store(sent == Sent::Unheard, Ordering::Relaxed);
+            gather = GATHER;
+            if let Sent::Lost(lost @ 1..) = sent {
                 tracing::debug!(address, lost, "metron-send-failed");
                 self.dropped.fetch_add(lost, Ordering::Relaxed);
             }
-            self.lock().sending = false;
+            {
+                let mut state = self.lock();
+                state.sending = false;
+                if sent == Sent::Unheard {
+                    state.batch.clear();
+                }
+            }
             self.changed.notify_all();
             if agent.is_none() {
-                self.pause();
+                self.pause(AGAIN);
+            } else if sent == Sent::Unheard {
+                self.pause(SILENCE);
+                self.unheard.store(false, Ordering::Relaxed);
+                gather = Duration::ZERO;
             }
         }
     }
 
     /// What is queued, once there is something; `false`: there will be nothing any more.
-    fn take(&self, datagrams: &mut Vec<Vec<u8>>) -> bool {
+    fn take(&self, batch: &mut Batch, gather: Duration) -> bool {
         let mut state = self
             .changed
-            .wait_while(self.lock(), |s| s.datagrams.is_empty() && !s.closed)
+            .wait_while(self.lock(), |s| s.batch.ends.is_empty() && !s.closed)
             .unwrap_or_else(PoisonError::into_inner);
-        if state.datagrams.is_empty() {
+        if state.batch.ends.is_empty() {
             return false;
         }
-        let more = |state: &mut State| state.bytes < PORTION && !state.closed;
+        let more = |state: &mut State| state.batch.bytes.len() < PORTION && !state.closed;
         (state, _) = self
             .changed
-            .wait_timeout_while(state, GATHER, more)
+            .wait_timeout_while(state, gather, more)
             .unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(datagrams, &mut state.datagrams);
-        state.bytes = 0;
+        std::mem::swap(batch, &mut state.batch);
         state.sending = true;
         true
     }
 
-    fn pause(&self) {
+    fn pause(&self, pause: Duration) {
         let open = |state: &mut State| !state.closed;
-        let _ = self.changed.wait_timeout_while(self.lock(), AGAIN, open);
+        let _ = self.changed.wait_timeout_while(self.lock(), pause, open);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -220,7 +263,9 @@ mod tests {
 
     #[test]
     fn what_fits_nowhere_is_dropped_and_counted() {
-        let emitter = Emitter::start("127.0.0.1:9", "gorouter").unwrap();
+        let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = agent.local_addr().unwrap().to_string();
+        let emitter = Emitter::start(&address, "gorouter").unwrap();
         emitter.emit(Event::LogMessage(LogMessage {
             message: vec![b'x'; LARGEST],
             ..LogMessage::default()
@@ -229,12 +274,48 @@ mod tests {
         assert_eq!(emitter.dropped(), 1);
         let queue = Queue::default();
         for _ in 0..=MAX_QUEUED {
-            queue.push(vec![0]);
+            queue.push(&[0]);
         }
         assert_eq!(queue.dropped.load(Ordering::Relaxed), 1);
         let queue = Queue::default();
-        queue.push(vec![0; MAX_QUEUED_BYTES]);
-        queue.push(vec![0]);
+        queue.push(&vec![0; MAX_QUEUED_BYTES]);
+        queue.push(&[0]);
         assert_eq!(queue.dropped.load(Ordering::Relaxed), 1);
+    }
+
+    /// Waits for a condition of another thread.
+    fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while !is_so() {
+            assert!(std::time::Instant::now() < end, "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn while_nobody_listens_nothing_is_queued_until_somebody_does() {
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let emitter = Emitter::start(&address, "gorouter").unwrap();
+        assert!(emitter.is_heard());
+        emitter.emit(value("latency"));
+        wait_until("the kernel's word", || !emitter.is_heard());
+        emitter.emit(value("latency"));
+        assert!(emitter.queue.lock().batch.ends.is_empty());
+        assert_eq!(emitter.dropped(), 0, "nobody has missed it");
+
+        let agent = UdpSocket::bind(&address).unwrap();
+        agent
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        wait_until("another attempt", || emitter.is_heard());
+        emitter.emit(value("again"));
+        let mut buffer = [0; 1024];
+        let n = agent.recv(&mut buffer).unwrap();
+        let envelope = Envelope::decode(&buffer[..n]).unwrap();
+        assert_eq!(envelope.event, Some(value("again")));
+        emitter.flush(Duration::from_secs(10));
+        assert!(emitter.is_heard());
     }
 }

@@ -128,7 +128,8 @@ impl AccessLog {
 
     /// Whether apps get their lines.
     fn is_streamed(&self) -> bool {
-        self.stream.is_open() || self.envelopes.is_some()
+        let heard = |envelopes: &Arc<Envelopes>| envelopes.is_heard();
+        self.stream.is_open() || self.envelopes.as_ref().is_some_and(heard)
     }
 
     /// The app's: always in gorouter's form.
@@ -379,6 +380,7 @@ impl Entry {
         }
         if let Some(envelopes) = &shared.envelopes
             && envelopes.wanted().server_events
+            && envelopes.is_heard()
             && request.fields.contains(Known::XVcapRequestId)
         {
             envelopes.request(&Whole {

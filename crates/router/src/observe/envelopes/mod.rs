@@ -51,6 +51,11 @@ impl Envelopes {
         &self.wanted
     }
 
+    /// While nobody listens, an envelope is not worth making.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.emitter.is_heard()
+    }
+
     /// An access log line of the endpoint's app. `shortened` makes one that fits into a datagram.
     pub(crate) fn log(
         &self,
@@ -103,6 +108,9 @@ impl Envelopes {
     }
 
     pub(crate) fn value(&self, name: &str, value: f64, unit: &str) {
+        if !self.is_heard() {
+            return;
+        }
         self.emitter.emit(Event::ValueMetric(ValueMetric {
             name: name.to_owned(),
             value,

@@ -1,0 +1,134 @@
+//! Datagrams that leave together: their bytes in one piece of memory, which is used again.
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use std::io::{ErrorKind, IoSlice};
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
+
+/// The kernel cuts no more datagrams than this out of one call, nor more bytes than a datagram may have.
+const MOST_SEGMENTS: usize = 64;
+const MOST_BYTES: usize = 65_000;
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// So many did not leave.
+    Lost(u64),
+    /// Nobody listens there.
+    Unheard,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) bytes: Vec<u8>,
+    /// Where each datagram ends.
+    pub(super) ends: Vec<usize>,
+}
+
+impl Batch {
+    pub(super) fn push(&mut self, datagram: &[u8]) {
+        self.bytes.extend_from_slice(datagram);
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// `segments`: whether the kernel takes several datagrams in one call; switched off when it does not.
+    pub(super) fn send(&self, socket: &UdpSocket, segments: &mut bool) -> Sent {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let parts = starts.zip(&self.ends);
+        let mut datagrams: Vec<&[u8]> = parts.map(|(from, to)| &self.bytes[from..*to]).collect();
+        // Stable: those of one length stay in their order.
+        datagrams.sort_by_key(|datagram| datagram.len());
+        let mut lost = 0;
+        let mut slices = Vec::with_capacity(MOST_SEGMENTS);
+        for group in datagrams.chunk_by(|a, b| a.len() == b.len()) {
+            let most = (MOST_BYTES / group[0].len().max(1)).clamp(1, MOST_SEGMENTS);
+            for chunk in group.chunks(most) {
+                match together(socket, chunk, &mut slices, segments) {
+                    Ok(missed) => lost += missed,
+                    Err(Unheard) => return Sent::Unheard,
+                }
+            }
+        }
+        // The last one's failure shows here.
+        match socket.take_error() {
+            Ok(Some(error)) if error.kind() == ErrorKind::ConnectionRefused => Sent::Unheard,
+            _ => Sent::Lost(lost),
+        }
+    }
+}
+
+/// Nobody listens.
+struct Unheard;
+
+/// Sends datagrams of one length; how many did not leave.
+fn together<'d>(
+    socket: &UdpSocket,
+    datagrams: &[&'d [u8]],
+    slices: &mut Vec<IoSlice<'d>>,
+    segments: &mut bool,
+) -> Result<u64, Unheard> {
+    let length = u16::try_from(datagrams[0].len()).ok().filter(|n| *n > 0);
+    if let Some(length) = length.filter(|_| *segments && datagrams.len() > 1) {
+        slices.clear();
+        slices.extend(datagrams.iter().map(|datagram| IoSlice::new(datagram)));
+        let cut = [ControlMessage::UdpGsoSegments(&length)];
+        let sent = sendmsg::<()>(socket.as_raw_fd(), slices, &cut, MsgFlags::empty(), None);
+        match sent {
+            Ok(_) => return Ok(0),
+            Err(Errno::ECONNREFUSED) => return Err(Unheard),
+            // Longer than a packet of the network, or a kernel or a device that cannot: one by one.
+            Err(Errno::EMSGSIZE | Errno::EINVAL) => {}
+            Err(_) => *segments = false,
+        }
+    }
+    let mut lost = 0;
+    for datagram in datagrams {
+        match socket.send(datagram) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Err(Unheard),
+            Err(_) => lost += 1,
+        }
+    }
+    Ok(lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn every_datagram_arrives_whole_whatever_the_lengths() {
+        let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let timeout = Some(Duration::from_secs(10));
+        agent.set_read_timeout(timeout).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(agent.local_addr().unwrap()).unwrap();
+        for mut segments in [true, false] {
+            let mut batch = Batch::default();
+            let mut wanted = Vec::new();
+            for (length, count) in [(1, 3), (100, 70), (101, 1), (1_500, 2), (20_000, 4)] {
+                for n in 0..count {
+                    let datagram = vec![n as u8; length];
+                    batch.push(&datagram);
+                    wanted.push(datagram);
+                }
+            }
+            // In an order of its own.
+            assert_eq!(batch.send(&socket, &mut segments), Sent::Lost(0));
+            let mut buffer = vec![0; 65_536];
+            let mut came = Vec::new();
+            for _ in 0..wanted.len() {
+                let n = agent.recv(&mut buffer).unwrap();
+                came.push(buffer[..n].to_vec());
+            }
+            assert_eq!(came, wanted);
+        }
+    }
+}
