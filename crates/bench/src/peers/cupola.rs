@@ -22,6 +22,8 @@ pub(crate) struct Cupola {
     /// `go_max_procs`; `None`: its own choice.
     workers: Option<usize>,
     nats_core: Option<usize>,
+    /// The port of a metron agent, which gets all that deployments send it. `None`: no envelopes.
+    envelopes_to: Option<u16>,
 }
 
 pub(crate) struct Router {
@@ -40,6 +42,7 @@ impl Cupola {
             core: Some(rig.proxy_core),
             workers: Some(1),
             nats_core: Some(rig.load_core),
+            envelopes_to: None,
         }
     }
 
@@ -49,6 +52,15 @@ impl Cupola {
             core: None,
             workers: None,
             nats_core: None,
+            envelopes_to: None,
+        }
+    }
+
+    /// With envelopes to the agent at this port.
+    pub(crate) fn with_envelopes(self, agent: u16) -> Self {
+        Self {
+            envelopes_to: Some(agent),
+            ..self
         }
     }
 
@@ -84,6 +96,18 @@ impl Cupola {
             "send_http_start_stop_server_event": false,
             "send_http_start_stop_client_event": false,
         });
+        if let Some(agent) = self.envelopes_to {
+            let on = [
+                "enable_envelope_v1_metrics",
+                "send_http_start_stop_server_event",
+                "send_http_start_stop_client_event",
+            ];
+            for key in on {
+                config[key] = true.into();
+            }
+            config["logging"]["loggregator_enabled"] = true.into();
+            config["logging"]["metron_address"] = format!("127.0.0.1:{agent}").into();
+        }
         config["backends"]["max_attempts"] = 3.into();
         if let Some(workers) = self.workers {
             config["go_max_procs"] = workers.into();

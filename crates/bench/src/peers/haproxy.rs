@@ -10,6 +10,8 @@ pub(super) enum Mode {
     Tcp,
     HttpRing,
     HttpFile,
+    /// By UDP to a syslog server at this port, as deployments log.
+    HttpUdp(u16),
 }
 
 pub(super) fn start(mode: Mode, scheme: Scheme, backend: u16, rig: &Rig) -> Result<Started> {
@@ -18,9 +20,11 @@ pub(super) fn start(mode: Mode, scheme: Scheme, backend: u16, rig: &Rig) -> Resu
         Mode::Tcp => "haproxy-tcp",
         Mode::HttpRing => "haproxy",
         Mode::HttpFile => "haproxy-file",
+        Mode::HttpUdp(_) => "haproxy-udp",
     };
     let target = match mode {
         Mode::HttpFile => "stdout format raw local0".to_owned(),
+        Mode::HttpUdp(port) => format!("127.0.0.1:{port} format rfc3164 local0"),
         _ => "ring@memory format raw local0".to_owned(),
     };
     let mode = match mode {

@@ -4,6 +4,7 @@
 mod cupola;
 mod envoy;
 mod haproxy;
+mod listener;
 mod nginx;
 
 pub(crate) use cupola::{Cupola, Router};
@@ -12,6 +13,7 @@ use crate::client::Target;
 use crate::process::Process;
 use crate::rig::{HOST, Rig};
 use anyhow::Result;
+use listener::Listener;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Scheme {
@@ -36,6 +38,12 @@ pub(crate) enum Peer {
     Nginx,
     Envoy,
     Cupola,
+    /// Its log goes by UDP to a server that reads.
+    HaproxyUdp,
+    /// All envelopes go by UDP to an agent that reads.
+    CupolaHeard,
+    /// The same, and nobody listens there.
+    CupolaUnheard,
 }
 
 impl Peer {
@@ -48,6 +56,9 @@ impl Peer {
             Self::Nginx => "nginx",
             Self::Envoy => "Envoy",
             Self::Cupola => "cupola router",
+            Self::HaproxyUdp => "HAProxy, log by UDP",
+            Self::CupolaHeard => "cupola router, envelopes",
+            Self::CupolaUnheard => "cupola router, envelopes, nobody listens",
         }
     }
 
@@ -73,7 +84,20 @@ impl Peer {
         }
     }
 
+    /// With what each tells of its requests by UDP.
+    pub(crate) const TELLING: &[Self] = &[
+        Self::Haproxy,
+        Self::HaproxyUdp,
+        Self::Cupola,
+        Self::CupolaHeard,
+        Self::CupolaUnheard,
+    ];
+
     pub(crate) fn start(self, scheme: Scheme, rig: &Rig) -> Result<Running> {
+        let listener = match self {
+            Self::HaproxyUdp | Self::CupolaHeard => Some(Listener::start(rig.load_core)?),
+            _ => None,
+        };
         let (process, port) = match self {
             Self::Direct => (
                 None,
@@ -99,14 +123,25 @@ impl Peer {
             )?,
             Self::Nginx => nginx::start(scheme, rig)?,
             Self::Envoy => envoy::start(scheme, rig)?,
-            Self::Cupola => {
-                let router = Cupola::pinned(rig).start(rig)?;
+            Self::HaproxyUdp => {
+                let mode = haproxy::Mode::HttpUdp(listener.as_ref().map_or(0, |l| l.port));
+                haproxy::start(mode, scheme, rig.backend_port(scheme), rig)?
+            }
+            Self::Cupola | Self::CupolaHeard | Self::CupolaUnheard => {
+                let cupola = Cupola::pinned(rig);
+                let cupola = match (self, &listener) {
+                    (Self::CupolaHeard, Some(listener)) => cupola.with_envelopes(listener.port),
+                    (Self::CupolaUnheard, _) => cupola.with_envelopes(kit::net::free_port()?),
+                    _ => cupola,
+                };
+                let router = cupola.start(rig)?;
                 router.register_backend(rig, scheme)?;
                 let port = router.port(scheme);
                 return Ok(Running {
                     peer: self,
                     port,
                     program: Program::Router(router),
+                    _listener: listener,
                 });
             }
         };
@@ -114,6 +149,7 @@ impl Peer {
             peer: self,
             port,
             program: process.map_or(Program::None, Program::Other),
+            _listener: listener,
         })
     }
 }
@@ -122,6 +158,8 @@ pub(crate) struct Running {
     pub(crate) peer: Peer,
     pub(crate) port: u16,
     program: Program,
+    /// Reads what the peer tells.
+    _listener: Option<Listener>,
 }
 
 enum Program {
@@ -170,5 +208,6 @@ pub(crate) fn haproxy_before(backend: u16, rig: &Rig) -> Result<Running> {
         peer: Peer::Haproxy,
         port,
         program: process.map_or(Program::None, Program::Other),
+        _listener: None,
     })
 }

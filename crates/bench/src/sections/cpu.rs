@@ -48,8 +48,12 @@ pub(super) fn run(rig: &Rig, saturation: &mut Saturation) -> Result<String> {
 }
 
 pub(super) fn start_all(scheme: Scheme, rig: &Rig) -> Result<Vec<Running>> {
-    let peers = Peer::all(scheme).iter();
+    start(Peer::all(scheme), scheme, rig)
+}
+
+pub(super) fn start(peers: &[Peer], scheme: Scheme, rig: &Rig) -> Result<Vec<Running>> {
     peers
+        .iter()
         .map(|peer| {
             peer.start(scheme, rig)
                 .with_context(|| format!("start {}", peer.name()))
@@ -107,7 +111,7 @@ fn once(peer: &Running, scheme: Scheme, rig: &Rig, measured: &mut Measured) -> R
 }
 
 /// The median in µs.
-fn per_request(peers: &[Running], measured: &[Measured], peer: Peer) -> Option<f64> {
+pub(super) fn per_request(peers: &[Running], measured: &[Measured], peer: Peer) -> Option<f64> {
     let at = peers.iter().position(|p| p.peer == peer)?;
     Some(median(&measured[at].per_request))
 }

@@ -1,6 +1,7 @@
 //! The sections of `make bench`, in the order in which they run.
 
 mod cpu;
+mod envelopes;
 mod flame;
 mod foundation;
 mod http2;
@@ -31,6 +32,7 @@ enum Section {
 
 const SECTIONS: &[(&str, Section)] = &[
     ("router-cpu", Section::Router(cpu::run)),
+    ("router-envelopes", Section::Router(envelopes::run)),
     ("router-http2", Section::Router(http2::run)),
     ("router-latency", Section::Router(latency::run)),
     ("router-memory", Section::Router(memory::run)),
