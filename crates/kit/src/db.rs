@@ -85,8 +85,9 @@ impl Database {
     /// Opens (creating it, mode 0600) the database file and applies `schema`, a list of idempotent statements; `ALTER
     /// TABLE … ADD COLUMN` counts as one.
     pub async fn open(path: &Path, schema: &[&str]) -> Result<Self> {
-        let writer = pool(path, 1).await?;
+        let writer = open_writer(path).await?;
         migrate(path, &writer, schema).await?;
+        keep_ballast(path);
         Ok(Self {
             readers: readers(path, READERS, PATIENCE),
             writer,
@@ -143,6 +144,40 @@ impl Database {
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+/// A file beside the database that gives its room to the next start: SQLite cannot even read without a little of it.
+const BALLAST: u64 = 256 << 10;
+
+fn ballast(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".ballast");
+    PathBuf::from(name)
+}
+
+/// On a disk without room the ballast goes, and the file can be opened.
+async fn open_writer(path: &Path) -> Result<SqlitePool> {
+    match pool(path, 1).await {
+        Err(error) if std::fs::remove_file(ballast(path)).is_ok() => {
+            tracing::warn!(error = format!("{error:#}"), "ballast-dropped");
+            pool(path, 1).await
+        }
+        opened => opened,
+    }
+}
+
+/// Whether the disk has room for it shows at the next start. Holes would hold no room, so the bytes are not zero.
+fn keep_ballast(path: &Path) {
+    let ballast = ballast(path);
+    let is_there = std::fs::metadata(&ballast).is_ok_and(|meta| meta.len() == BALLAST);
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if is_there || !disk::has(folder, BALLAST + ROOM) {
+        return;
+    }
+    let bytes = vec![b'.'; usize::try_from(BALLAST).unwrap_or_default()];
+    if let Err(error) = std::fs::write(&ballast, bytes) {
+        tracing::warn!(%error, file = %ballast.display(), "ballast-not-kept");
     }
 }
 

@@ -201,6 +201,36 @@ async fn a_full_disk_is_named_and_healed_by_room() {
     }
 }
 
+/// A start on a disk without room serves reads (root only: it needs a mount).
+#[tokio::test]
+async fn a_database_opens_on_a_full_disk() {
+    if std::env::var_os("CUPOLA_ROOT_TESTS").is_none() {
+        return;
+    }
+    let mount = Tmpfs::new();
+    let path = mount.0.path().join("x.db");
+    let database = Database::open(&path, SCHEMA).await.unwrap();
+    works(&database, 1).await;
+    database.close().await;
+    let filler = mount.0.path().join("filler");
+    for n in 2..4 {
+        let free = usize::try_from(disk::free(mount.0.path()).unwrap()).unwrap();
+        std::fs::write(&filler, vec![b'x'; free]).unwrap();
+        assert_eq!(disk::free(mount.0.path()).unwrap(), 0);
+        let database = Database::open(&path, SCHEMA).await.unwrap();
+        assert!(numbers(&database).await.contains(&1));
+        let error = database.begin().await.unwrap_err();
+        assert_eq!(Trouble::of_database(&error), Some(Trouble::Full), "{error}");
+        database.close().await;
+        std::fs::remove_file(&filler).unwrap();
+        // With room the next start keeps some of it again.
+        let database = Database::open(&path, SCHEMA).await.unwrap();
+        assert!(ballast(&path).exists());
+        works(&database, n).await;
+        database.close().await;
+    }
+}
+
 struct Tmpfs(tempfile::TempDir);
 
 impl Tmpfs {
