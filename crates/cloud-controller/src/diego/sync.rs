@@ -263,12 +263,15 @@ fn has_lrp_of<'a>(mut lrps: impl Iterator<Item = &'a String>, process: &str) -> 
 
 /// Nothing of the task domains is retired for being unknown, so a row that is wrong never holds their freshness back.
 async fn tasks(cc: &Cc) -> Result<()> {
+    let listed = clock::now();
     let (builds, apps) = (
         tasks_of(cc, STAGING_DOMAIN).await?,
         tasks_of(cc, TASKS_DOMAIN).await?,
     );
     let staged = staging::repair(cc, &builds).await.context("repair builds");
-    let ran = task::repair(cc, &apps).await.context("repair tasks");
+    let ran = task::repair(cc, &apps, listed)
+        .await
+        .context("repair tasks");
     staged.and(ran)?;
     cc.bbs
         .upsert_domain(TASKS_DOMAIN, DOMAIN_TTL_SECONDS)

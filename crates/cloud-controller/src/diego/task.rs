@@ -5,7 +5,6 @@ use super::fault;
 use super::pass::{self, Pass};
 use super::recipe::{self, AppSpec, TASKS_DOMAIN};
 use super::recipe_staging::TaskCallback;
-use crate::clock;
 use crate::controller::Cc;
 use crate::db::app::App;
 use crate::db::build::Droplet;
@@ -168,7 +167,8 @@ async fn finish(cc: &Cc, guid: &str, failure: Option<String>) -> Result<()> {
 
 /// Part of the sync: tasks that the BBS does not have are started when new, else failed; a task that cannot be is skipped
 /// and reported. Tasks of the BBS that are not open here are cancelled.
-pub(crate) async fn repair(cc: &Cc, tasks: &Known) -> Result<()> {
+/// `listed`: when the BBS was asked for its `tasks`; what was changed since then may not be among them yet.
+pub(crate) async fn repair(cc: &Cc, tasks: &Known, listed: i64) -> Result<()> {
     let open = {
         let mut conn = cc.db.read_own().await?;
         task::open(&mut conn).await?
@@ -176,7 +176,7 @@ pub(crate) async fn repair(cc: &Cc, tasks: &Known) -> Result<()> {
     let mut pass = Pass::new(&open.broken);
     for task in &open.rows {
         let has = tasks.get(&task.guid).map(Vec::as_slice);
-        pass.note(&task.guid, repair_one(cc, task, has).await);
+        pass.note(&task.guid, repair_one(cc, task, has, listed).await);
     }
     if pass.knows_all_guids() {
         let open = open.rows.iter().map(|task| task.guid.as_str());
@@ -186,12 +186,17 @@ pub(crate) async fn repair(cc: &Cc, tasks: &Known) -> Result<()> {
 }
 
 /// `has`: the rules of the BBS's task.
-async fn repair_one(cc: &Cc, task: &Task, has: Option<&[SecurityGroupRule]>) -> Result<()> {
+async fn repair_one(
+    cc: &Cc,
+    task: &Task,
+    has: Option<&[SecurityGroupRule]>,
+    listed: i64,
+) -> Result<()> {
     match (task.state.as_str(), has) {
         ("CANCELING", Some(_)) => pass::cancel(cc, &task.guid).await,
         (_, Some(rules)) => egress::follow(cc, &task.guid, &task.app_guid, "running", rules).await,
         ("PENDING", None) => desire(cc, task).await,
-        (_, None) if clock::now() - task.updated_at > 10_000_000 => {
+        (_, None) if task.updated_at < listed => {
             let reason = "Unable to determine completion status".to_owned();
             finish(cc, &task.guid, Some(reason)).await
         }
