@@ -5,7 +5,7 @@
 //! a suspended organization or space stops every write of everybody but administrators. `api::lookup` applies these three
 //! steps in this order; no handler reads a row without it.
 
-use crate::api::guard::Turn;
+use crate::api::guard::{Turn, Work};
 use crate::controller::Cc;
 use crate::db::organization::Organization;
 use crate::db::space::Space;
@@ -22,7 +22,8 @@ pub(crate) struct Principal {
     pub claims: Claims,
     /// The `Authorization` header, to speak for the caller.
     pub authorization: String,
-    /// Held while the request reads.
+    page_bytes: usize,
+    /// Held while the request works.
     _turn: Option<Arc<Turn>>,
 }
 
@@ -235,6 +236,7 @@ impl Principal {
         let principal = Self {
             claims,
             authorization,
+            page_bytes: cc.settings.limits.page_bytes as usize,
             _turn: None,
         };
         if principal.guid().is_empty() {
@@ -258,22 +260,19 @@ impl Principal {
         }
     }
 
-    /// Reading requests of one caller wait for each other, so that others can read, too.
-    pub(crate) async fn take_turn(&mut self, cc: &Cc, method: &Method) -> ApiResult<()> {
-        if *method != Method::GET && *method != Method::HEAD {
-            return Ok(());
-        }
-        let limits = &cc.settings.limits;
-        let turn = cc
-            .turns
-            .take(
-                self.guid(),
-                limits.reads_per_caller,
-                limits.waiting_reads_per_caller,
-            )
-            .await?;
-        self._turn = Some(Arc::new(turn));
+    /// Reading requests of one caller wait for each other, and so do changing ones, so that others get their turn, too.
+    pub(crate) async fn take_turn(&mut self, cc: &Cc, work: Work) -> ApiResult<()> {
+        self._turn = Some(Arc::new(
+            cc.turns
+                .take(self.guid(), work, &cc.settings.limits)
+                .await?,
+        ));
         Ok(())
+    }
+
+    /// Bytes of the rows that one list may read for the caller.
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.page_bytes
     }
 
     /// A user's first request makes them known, so that others can give them roles by name.

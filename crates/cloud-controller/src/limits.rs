@@ -31,8 +31,10 @@ pub struct Limits {
     pub routes_per_manifest: u32,
     /// Apps in one manifest.
     pub apps_per_manifest: u32,
-    /// Processes of one app in a manifest.
+    /// Process types of one app.
     pub processes_per_app: u32,
+    /// Sidecars of one app.
+    pub sidecars_per_app: u32,
     /// A manifest's text.
     pub manifest_bytes: u32,
     /// A request's JSON body.
@@ -51,8 +53,14 @@ pub struct Limits {
     pub reads_per_caller: u32,
     /// Reading requests of one caller that may wait; further ones are refused.
     pub waiting_reads_per_caller: u32,
+    /// Changing requests that one caller may have under way; others wait. Uploads do not count.
+    pub writes_per_caller: u32,
+    /// Changing requests of one caller that may wait; further ones are refused.
+    pub waiting_writes_per_caller: u32,
     /// How long one request may read the database.
     pub read_seconds: u32,
+    /// The stored rows of one page; a page with more gets fewer rows.
+    pub page_bytes: u32,
     /// An uploaded package or droplet.
     pub package_mb: u32,
     /// Files kept for `resource_matches`, together; the oldest go.
@@ -73,6 +81,7 @@ impl Default for Limits {
             routes_per_manifest: 500,
             apps_per_manifest: 50,
             processes_per_app: 50,
+            sidecars_per_app: 50,
             manifest_bytes: 1 << 20,
             body_bytes: 4 << 20,
             text_bytes: 64 << 10,
@@ -82,7 +91,10 @@ impl Default for Limits {
             filter_values: 500,
             reads_per_caller: 4,
             waiting_reads_per_caller: 64,
+            writes_per_caller: 8,
+            waiting_writes_per_caller: 64,
             read_seconds: 10,
+            page_bytes: 32 << 20,
             package_mb: 1024,
             resource_pool_mb: 2048,
         }

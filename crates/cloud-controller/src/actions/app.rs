@@ -129,7 +129,7 @@ pub(crate) async fn assign_droplet(
     app.droplet_guid = Some(droplet.guid.clone());
     app.touch();
     db::update(conn, app).await?;
-    sidecar::take_from_droplet(conn, app, droplet).await?;
+    sidecar::take_from_droplet(conn, &settings.limits, app, droplet).await?;
     let existing = process::of_app(conn, &app.guid).await?;
     let most = settings.limits.processes_per_app as usize;
     if droplet.process_types.0.len() > most {
@@ -145,6 +145,7 @@ pub(crate) async fn assign_droplet(
             db::insert(conn, &process).await?;
         }
     }
+    verbs::check_types(conn, settings, app).await?;
     Ok(Vec::new())
 }
 

@@ -43,8 +43,9 @@ pub(crate) async fn apply(
     for wanted in &manifest.processes {
         touched.extend(apply_process(conn, settings, &app, wanted).await?);
     }
+    process_verbs::check_types(conn, settings, &app).await?;
     for wanted in &manifest.sidecars {
-        sidecar_verbs::apply(conn, &app, wanted.clone()).await?;
+        sidecar_verbs::apply(conn, &settings.limits, &app, wanted.clone()).await?;
     }
     if let Some(buildpacks) = &manifest.buildpacks {
         must_be_known(conn, buildpacks).await?;

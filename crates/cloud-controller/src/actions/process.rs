@@ -8,6 +8,7 @@ use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// The user of every app's processes and tasks.
 const USER: &str = "vcap";
@@ -151,6 +152,24 @@ fn checks_differ(a: &Process, b: &Process) -> bool {
 pub(crate) async fn new_version(conn: &mut Connection, process: &mut Process) -> ApiResult<()> {
     process::retire_lrp(conn, &process.guid, &process.lrp_guid()).await?;
     process.version = crate::clock::guid();
+    Ok(())
+}
+
+/// After processes were added, by whichever of several manifests or droplets.
+pub(super) async fn check_types(
+    conn: &mut Connection,
+    settings: &Settings,
+    app: &App,
+) -> ApiResult<()> {
+    let processes = process::of_app(conn, &app.guid).await?;
+    let types: BTreeSet<&String> = processes.iter().map(|process| &process.r#type).collect();
+    let most = settings.limits.processes_per_app;
+    if types.len() > most as usize {
+        return Err(ApiError::unprocessable(format!(
+            "The app would have {} process types; an app may have at most {most}",
+            types.len()
+        )));
+    }
     Ok(())
 }
 

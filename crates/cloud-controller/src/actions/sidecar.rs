@@ -7,6 +7,7 @@ use crate::db::process::{self, Process};
 use crate::db::sidecar::{self, Sidecar};
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
+use crate::limits::Limits;
 
 pub(crate) const OF_USER: &str = "user";
 const OF_BUILDPACK: &str = "buildpack";
@@ -23,6 +24,7 @@ pub(crate) struct Wish {
 
 pub(crate) async fn create(
     conn: &mut Connection,
+    limits: &Limits,
     app: &App,
     wish: Wish,
     origin: &str,
@@ -33,6 +35,12 @@ pub(crate) async fn create(
         ..Sidecar::fresh()
     };
     overwrite(&mut sidecar, wish);
+    let most = limits.sidecars_per_app;
+    if sidecar::of_app(conn, &app.guid).await?.len() >= most as usize {
+        return Err(ApiError::unprocessable(format!(
+            "The app has {most} sidecars already; an app may have at most {most}"
+        )));
+    }
     check(conn, &sidecar).await?;
     db::insert(conn, &sidecar).await?;
     Ok(sidecar)
@@ -51,11 +59,16 @@ pub(crate) async fn update(
 }
 
 /// A manifest's sidecar: one of that name is changed, else it is made.
-pub(crate) async fn apply(conn: &mut Connection, app: &App, wish: Wish) -> ApiResult<()> {
+pub(crate) async fn apply(
+    conn: &mut Connection,
+    limits: &Limits,
+    app: &App,
+    wish: Wish,
+) -> ApiResult<()> {
     let name = wish.name.as_deref().unwrap_or_default();
     match sidecar::by_name(conn, &app.guid, name).await? {
         Some(mut known) => update(conn, &mut known, wish).await,
-        None => create(conn, app, wish, OF_USER).await.map(drop),
+        None => create(conn, limits, app, wish, OF_USER).await.map(drop),
     }
 }
 
@@ -141,6 +154,7 @@ async fn has_room(conn: &mut Connection, process: &Process) -> ApiResult<bool> {
 /// The sidecars of an app's new droplet replace those of the droplet before.
 pub(crate) async fn take_from_droplet(
     conn: &mut Connection,
+    limits: &Limits,
     app: &App,
     droplet: &Droplet,
 ) -> ApiResult<()> {
@@ -161,7 +175,7 @@ pub(crate) async fn take_from_droplet(
             process_types: Some(staged.process_types.clone()),
             memory_in_mb: Some(staged.memory),
         };
-        create(conn, app, wish, OF_BUILDPACK).await?;
+        create(conn, limits, app, wish, OF_BUILDPACK).await?;
     }
     Ok(())
 }

@@ -180,7 +180,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let found = query.fetch(&mut conn, select).await?;
     let mut answer = cc.page(
         &query,
-        found.total,
+        found.page,
         found.rows.iter().map(|row| present(&cc, row)).collect(),
     );
     if !include.is_empty() {

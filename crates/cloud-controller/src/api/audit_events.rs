@@ -49,7 +49,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         &query,
-        found.total,
+        found.page,
         found.rows.iter().map(|row| present(&cc, row)).collect(),
     )))
 }

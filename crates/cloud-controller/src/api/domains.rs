@@ -55,7 +55,7 @@ pub(super) fn present(cc: &Cc, domain: &Domain, shares: &[(String, String)]) -> 
         );
         links.insert(
             "shared_organizations".to_owned(),
-            cc.link(&format!("{path}/relationships/shared_organizations")),
+            cc.post_link(&format!("{path}/relationships/shared_organizations")),
         );
     }
     let shared: Vec<&String> = shares
@@ -135,7 +135,7 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Domain>) ->
     let shares = shares(&mut conn, who, &found.guids()).await?;
     Ok(ok(cc.page(
         query,
-        found.total,
+        found.page,
         found
             .rows
             .iter()

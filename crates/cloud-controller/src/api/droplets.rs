@@ -125,7 +125,7 @@ async fn page(cc: &Cc, query: &Query, select: Scope<Droplet>) -> ApiResult {
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         query,
-        found.total,
+        found.page,
         found
             .rows
             .iter()

@@ -130,5 +130,5 @@ pub(super) fn routes() -> Endpoints {
 }
 
 async fn list(State(cc): State<Cc>, query: Query) -> ApiResult {
-    Ok(ok(cc.page(&query, 0, Vec::new())))
+    Ok(ok(cc.page(&query, query.empty(), Vec::new())))
 }

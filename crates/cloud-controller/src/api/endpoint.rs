@@ -238,7 +238,9 @@ async fn admit(cc: &Cc, accepts: Arc<Accepts>, request: Request) -> ApiResult<Re
         if accepts.open_unless.is_none() {
             principal.check_scope(&parts.method)?;
         }
-        principal.take_turn(cc, &parts.method).await?;
+        if let Some(work) = work(&accepts, &parts.method) {
+            principal.take_turn(cc, work).await?;
+        }
         principal.remember(cc).await?;
         parts.extensions.insert(principal);
     }
@@ -251,6 +253,15 @@ async fn admit(cc: &Cc, accepts: Arc<Accepts>, request: Request) -> ApiResult<Re
     }
     parts.extensions.insert(accepts);
     Ok(Request::from_parts(parts, content))
+}
+
+/// Uploads take no turn: how long they last is the network's matter, and only their end works on the database.
+fn work(accepts: &Accepts, method: &Method) -> Option<guard::Work> {
+    match *method {
+        Method::GET | Method::HEAD => Some(guard::Work::Reads),
+        _ if accepts.body == Content::Upload => None,
+        _ => Some(guard::Work::Writes),
+    }
 }
 
 /// Whether an anonymous request is let in because a flag is off.

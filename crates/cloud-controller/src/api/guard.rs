@@ -69,26 +69,53 @@ impl FromRequest<Cc> for Yaml {
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Mutex<HashMap<String, Weak<Caller>>>);
 
+/// The requests of one caller of one kind of work.
 #[derive(Debug)]
 struct Caller {
-    reading: Arc<Semaphore>,
+    working: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+}
+
+/// What a request does with the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Reads,
+    Writes,
+}
+
+impl Work {
+    /// How many requests of one caller work at once, how many may wait, and the verb for them.
+    fn bounds(self, limits: &Limits) -> (u32, u32, &'static str) {
+        match self {
+            Self::Reads => (
+                limits.reads_per_caller,
+                limits.waiting_reads_per_caller,
+                "read",
+            ),
+            Self::Writes => (
+                limits.writes_per_caller,
+                limits.waiting_writes_per_caller,
+                "write",
+            ),
+        }
+    }
 }
 
 /// A caller's place among its own requests; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    _reading: OwnedSemaphorePermit,
+    _working: OwnedSemaphorePermit,
     _caller: Arc<Caller>,
 }
 
 impl Turns {
-    /// Waits until fewer than `most` requests of this caller read; refuses when too many wait already.
-    pub(crate) async fn take(&self, caller: &str, most: u32, waiting: u32) -> ApiResult<Turn> {
-        let caller = self.caller(caller, most, waiting);
+    /// Waits while too many requests of this caller do the same kind of work; refuses when too many wait already.
+    pub(crate) async fn take(&self, caller: &str, work: Work, limits: &Limits) -> ApiResult<Turn> {
+        let (most, waiting, verb) = work.bounds(limits);
+        let caller = self.caller(&format!("{verb} {caller}"), most, waiting);
         let busy = || {
             ApiError::unavailable(format!(
-                "You have too many requests under way: {most} read at once, {waiting} may wait; send fewer at a time"
+                "You have too many requests under way: {most} {verb} at once, {waiting} may wait; send fewer at a time"
             ))
         };
         let queue = caller
@@ -96,13 +123,13 @@ impl Turns {
             .clone()
             .try_acquire_owned()
             .map_err(|_| busy())?;
-        let reading = tokio::time::timeout(PATIENCE, caller.reading.clone().acquire_owned())
+        let working = tokio::time::timeout(PATIENCE, caller.working.clone().acquire_owned())
             .await
             .map_err(|_| busy())?
             .map_err(|_| busy())?;
         drop(queue);
         Ok(Turn {
-            _reading: reading,
+            _working: working,
             _caller: caller,
         })
     }
@@ -116,7 +143,7 @@ impl Turns {
             callers.retain(|_, caller| caller.strong_count() > 0);
         }
         let caller = Arc::new(Caller {
-            reading: Arc::new(Semaphore::new(most as usize)),
+            working: Arc::new(Semaphore::new(most as usize)),
             waiting: Arc::new(Semaphore::new(waiting as usize)),
         });
         callers.insert(name.to_owned(), Arc::downgrade(&caller));
@@ -130,15 +157,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_waits_for_itself_and_not_for_others() {
-        let turns = Turns::default();
-        let first = turns.take("a", 1, 1).await.unwrap();
-        turns.take("b", 1, 1).await.unwrap();
-        let mut second = std::pin::pin!(turns.take("a", 1, 1));
-        assert!(futures::poll!(second.as_mut()).is_pending());
-        let error = turns.take("a", 1, 1).await.unwrap_err();
-        assert_eq!(error.status, 503);
-        drop(first);
-        second.await.unwrap();
-        turns.take("a", 1, 1).await.unwrap();
+        let limits = Limits {
+            reads_per_caller: 1,
+            waiting_reads_per_caller: 1,
+            writes_per_caller: 1,
+            waiting_writes_per_caller: 1,
+            ..Limits::default()
+        };
+        for (work, other) in [(Work::Reads, Work::Writes), (Work::Writes, Work::Reads)] {
+            let turns = Turns::default();
+            let take = |caller, work| turns.take(caller, work, &limits);
+            let first = take("a", work).await.unwrap();
+            take("b", work).await.unwrap();
+            take("a", other).await.unwrap();
+            let mut second = std::pin::pin!(take("a", work));
+            assert!(futures::poll!(second.as_mut()).is_pending());
+            let error = take("a", work).await.unwrap_err();
+            assert_eq!(error.status, 503);
+            drop(first);
+            second.await.unwrap();
+            take("a", work).await.unwrap();
+        }
     }
 }

@@ -61,7 +61,6 @@ async fn v3(State(cc): State<Cc>) -> ApiResult {
         "organizations",
         "packages",
         "processes",
-        "resource_matches",
         "roles",
         "routes",
         "security_groups",
@@ -81,6 +80,10 @@ async fn v3(State(cc): State<Cc>) -> ApiResult {
     for name in COLLECTIONS {
         links.insert((*name).to_owned(), cc.link(&format!("/v3/{name}")));
     }
+    links.insert(
+        "resource_matches".to_owned(),
+        cc.post_link("/v3/resource_matches"),
+    );
     links.insert(
         "environment_variable_groups".to_owned(),
         cc.link("/v3/environment_variable_groups/{name}"),

@@ -24,7 +24,7 @@ pub(super) fn routes() -> Endpoints {
 }
 
 async fn list(State(cc): State<Cc>, query: Query) -> ApiResult {
-    Ok(ok(cc.page(&query, 0, Vec::new())))
+    Ok(ok(cc.page(&query, query.empty(), Vec::new())))
 }
 
 async fn refuse(who: Principal) -> ApiResult {

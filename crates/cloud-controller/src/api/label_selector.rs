@@ -27,7 +27,8 @@ pub(crate) fn apply<R: Seen>(mut select: Scope<R>, selector: &str) -> ApiResult<
     }
     for requirement in requirements {
         requirement.check().map_err(ApiError::bad_query)?;
-        let label = "json_extract(metadata, ?)";
+        // A row whose labels cannot be read has none.
+        let label = "CASE WHEN json_valid(metadata) THEN json_extract(metadata, ?) END";
         select = match requirement {
             Requirement::Exists(key) => select.and(&format!("{label} IS NOT NULL"), [path(&key)]),
             Requirement::Absent(key) => select.and(&format!("{label} IS NULL"), [path(&key)]),

@@ -13,7 +13,7 @@
 
 use crate::auth::{Access, Principal, Right};
 use crate::db::sight::{Above as _, Seen};
-use crate::db::{self, Arg, Connection, Select};
+use crate::db::{self, Arg, Connection, Portion, Select};
 use crate::error::{ApiError, ApiResult};
 use std::marker::PhantomData;
 
@@ -126,6 +126,7 @@ impl Principal {
     pub(crate) fn visible<R: Seen>(&self) -> Scope<R> {
         Scope {
             select: sight::<R>(self, R::LISTED),
+            most: self.page_bytes(),
             rows: PhantomData,
         }
     }
@@ -154,6 +155,8 @@ fn sight<R: Seen>(who: &Principal, seen: &str) -> Select {
 #[derive(Clone, Debug)]
 pub(crate) struct Scope<R> {
     select: Select,
+    /// Bytes of the rows that are read at once.
+    most: usize,
     rows: PhantomData<R>,
 }
 
@@ -161,6 +164,7 @@ impl<R: Seen> Scope<R> {
     fn with(self, change: impl FnOnce(Select) -> Select) -> Self {
         Self {
             select: change(self.select),
+            most: self.most,
             rows: PhantomData,
         }
     }
@@ -194,8 +198,17 @@ impl<R: Seen> Scope<R> {
         self.with(|select| select.order(order))
     }
 
+    /// A row that cannot be read is left out.
     pub(crate) async fn all(&self, conn: &mut Connection) -> ApiResult<Vec<R>> {
-        Ok(self.select.all(conn).await?)
+        let all = self.portion(conn, -1, 0).await?;
+        if all.is_cut {
+            return Err(ApiError::unavailable(format!(
+                "The rows of {} that belong to this answer have more than {} bytes; narrow the request with filters or a smaller per_page",
+                R::TABLE,
+                self.most
+            )));
+        }
+        Ok(all.rows.into_iter().flatten().collect())
     }
 
     pub(crate) async fn first(&self, conn: &mut Connection) -> ApiResult<Option<R>> {
@@ -206,12 +219,13 @@ impl<R: Seen> Scope<R> {
         Ok(self.select.count::<R>(conn).await?)
     }
 
-    pub(crate) async fn slice(
+    pub(crate) async fn portion(
         &self,
         conn: &mut Connection,
         limit: i64,
         offset: i64,
-    ) -> ApiResult<Vec<R>> {
-        Ok(self.select.slice(conn, limit, offset).await?)
+    ) -> ApiResult<Portion<R>> {
+        let portion = self.select.portion(conn, limit, offset, self.most);
+        Ok(portion.await?)
     }
 }

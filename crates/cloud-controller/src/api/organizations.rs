@@ -71,7 +71,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         &query,
-        found.total,
+        found.page,
         found.rows.iter().map(|row| present(&cc, row)).collect(),
     )))
 }
@@ -151,6 +151,7 @@ async fn update(
         .find::<Organization>(&mut tx, &guid, Right::ManageOrganization)
         .await?
         .row;
+    let before = organization.name.clone();
     organization.name = body.optional_name("name").unwrap_or(organization.name);
     let suspended = body.bool("suspended").unwrap_or(organization.suspended);
     merge_metadata(&body, &mut organization.metadata)?;
@@ -161,10 +162,18 @@ async fn update(
     }
     organization.suspended = suspended;
     let organization = actions::organization::update(&mut tx, organization).await?;
+    let is_renamed = organization.name != before;
+    if is_renamed {
+        let place = db::process::Place::Organization(&guid);
+        db::process::touch_in(&mut tx, place).await?;
+    }
     let target = (guid.as_str(), "organization", organization.name.as_str());
     let (kind, data) = ("audit.organization.update", json!({ "request": request }));
     let trail = audit::record(&mut tx, &who, kind, target, &organization, data).await?;
     tx.commit(trail).await?;
+    if is_renamed {
+        cc.driver.nudge().nudge();
+    }
     Ok(ok(present(&cc, &organization)))
 }
 

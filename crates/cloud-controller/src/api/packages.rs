@@ -95,7 +95,7 @@ async fn page(cc: &Cc, query: &Query, select: Scope<Package>) -> ApiResult {
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         query,
-        found.total,
+        found.page,
         found.rows.iter().map(|row| present(cc, row)).collect(),
     )))
 }

@@ -28,8 +28,7 @@ pub(super) fn routes() -> Endpoints {
 
 fn present_buildpack(cc: &Cc, buildpack: &Buildpack) -> Value {
     let path = format!("/v3/buildpacks/{}", buildpack.guid);
-    let mut links = cc.links(&path, &[]);
-    links.insert("upload".to_owned(), cc.post_link(&format!("{path}/upload")));
+    let links = cc.links(&path, &[]);
     resource(
         &buildpack.guid,
         buildpack.created_at,
@@ -67,7 +66,7 @@ async fn buildpacks(State(cc): State<Cc>, who: Principal, query: Query) -> ApiRe
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         &query,
-        found.total,
+        found.page,
         found
             .rows
             .iter()
@@ -151,7 +150,7 @@ async fn flags(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult 
     let found = query.fetch(&mut conn, select.order("name")).await?;
     Ok(ok(cc.page(
         &query,
-        found.total,
+        found.page,
         found
             .rows
             .iter()

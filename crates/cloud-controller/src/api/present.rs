@@ -1,6 +1,6 @@
 //! The JSON around resources: links, pages, jobs, warnings.
 
-use super::query::Query;
+use super::query::{Page, Query};
 use crate::clock;
 use crate::controller::Cc;
 use axum::Json;
@@ -32,17 +32,22 @@ impl Cc {
     }
 
     /// One page of a list.
-    pub(crate) fn page(&self, query: &Query, total: i64, resources: Vec<Value>) -> Value {
-        let pages = ((total + query.per_page - 1) / query.per_page).max(1);
-        let href = |page: i64| json!({ "href": query.href(&self.settings.api_url, page) });
+    pub(crate) fn page(&self, query: &Query, page: Page, resources: Vec<Value>) -> Value {
+        let Page {
+            number,
+            size,
+            total,
+        } = page;
+        let pages = ((total + size - 1) / size).max(1);
+        let href = |page: i64| json!({ "href": query.href(&self.settings.api_url, page, size) });
         json!({
             "pagination": {
                 "total_results": total,
                 "total_pages": pages,
                 "first": href(1),
                 "last": href(pages),
-                "next": if query.page < pages { href(query.page + 1) } else { Value::Null },
-                "previous": if query.page > 1 { href(query.page - 1) } else { Value::Null },
+                "next": if number < pages { href(number + 1) } else { Value::Null },
+                "previous": if number > 1 { href(number - 1) } else { Value::Null },
             },
             "resources": resources,
         })

@@ -180,7 +180,7 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Process>) -
             json["process_instances"] = json!(present_instances(process, &lrps));
         }
     }
-    Ok(ok(cc.page(query, found.total, resources)))
+    Ok(ok(cc.page(query, found.page, resources)))
 }
 
 async fn started(cc: &Cc, who: &Principal, processes: &[Process]) -> ApiResult<Vec<Process>> {

@@ -27,11 +27,37 @@ pub(crate) struct Query {
     pub per_page: i64,
 }
 
-/// A page of rows and how many there are on all pages.
+/// The rows of a page.
 #[derive(Debug)]
 pub(crate) struct Rows<R> {
     pub rows: Vec<R>,
+    pub page: Page,
+}
+
+/// Which page of a list an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub number: i64,
+    /// Rows of a full page: as many as asked for, or fewer when those would be too large.
+    pub size: i64,
+    /// Rows on all pages.
     pub total: i64,
+}
+
+impl Page {
+    /// The page that begins where this one does and has at most `rows` rows. Its size divides this one's, so that the
+    /// pages that follow it have no row twice and leave none out.
+    fn smaller(self, rows: i64) -> Self {
+        let size = (1..=self.size)
+            .map(|parts| self.size / parts)
+            .find(|size| *size <= rows.max(1) && self.size % size == 0)
+            .unwrap_or(1);
+        Self {
+            number: (self.number - 1).saturating_mul(self.size / size) + 1,
+            size,
+            total: self.total,
+        }
+    }
 }
 
 impl<R: Row> Rows<R> {
@@ -175,15 +201,29 @@ impl Query {
         scope: Scope<R>,
     ) -> ApiResult<Rows<R>> {
         let scope = self.common(scope)?;
-        let total = scope.count(conn).await?;
-        let rows = scope
-            .slice(
-                conn,
-                self.per_page,
-                (self.page - 1).saturating_mul(self.per_page),
-            )
-            .await?;
-        Ok(Rows { rows, total })
+        let mut page = Page {
+            total: scope.count(conn).await?,
+            ..self.empty()
+        };
+        let offset = (page.number - 1).saturating_mul(page.size);
+        let mut portion = scope.portion(conn, page.size, offset).await?;
+        if portion.is_cut {
+            page = page.smaller(i64::try_from(portion.rows.len()).unwrap_or(i64::MAX));
+            portion
+                .rows
+                .truncate(usize::try_from(page.size).unwrap_or(1));
+        }
+        let rows = portion.rows.into_iter().flatten().collect();
+        Ok(Rows { rows, page })
+    }
+
+    /// The page that was asked for, of a list without rows.
+    pub(crate) fn empty(&self) -> Page {
+        Page {
+            number: self.page,
+            size: self.per_page,
+            total: 0,
+        }
     }
 
     fn common<R: Seen>(&self, scope: Scope<R>) -> ApiResult<Scope<R>> {
@@ -206,11 +246,8 @@ impl Query {
     }
 
     /// The URL of another page, with all other parameters as they were.
-    pub(crate) fn href(&self, api_url: &str, page: i64) -> String {
-        let mut pairs = vec![
-            format!("page={page}"),
-            format!("per_page={}", self.per_page),
-        ];
+    pub(crate) fn href(&self, api_url: &str, page: i64, per_page: i64) -> String {
+        let mut pairs = vec![format!("page={page}"), format!("per_page={per_page}")];
         for (key, value) in self
             .params
             .iter()
@@ -360,10 +397,26 @@ mod tests {
     }
 
     #[test]
+    fn a_smaller_page_begins_where_the_larger_one_does() {
+        let page = Page {
+            number: 3,
+            size: 5000,
+            total: 20_000,
+        };
+        for rows in [0, 1, 3, 7, 99, 1249, 1250, 4999] {
+            let smaller = page.smaller(rows);
+            assert!(smaller.size <= rows.max(1), "{smaller:?}");
+            assert_eq!((smaller.number - 1) * smaller.size, 10_000, "{smaller:?}");
+        }
+        assert_eq!(page.smaller(1300).size, 1250);
+        assert_eq!(page.smaller(0).size, 1);
+    }
+
+    #[test]
     fn hrefs_keep_the_filters() {
         let query = query("/v3/apps?names=a%20b&page=2&per_page=5").unwrap();
         assert_eq!(
-            query.href("http://api.x", 3),
+            query.href("http://api.x", 3, 5),
             "http://api.x/v3/apps?page=3&per_page=5&names=a%20b"
         );
     }

@@ -182,7 +182,7 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Route>) -> 
     }
     let found = query.fetch(&mut conn, select).await?;
     let resources = present_all(cc, &mut conn, &found.rows).await?;
-    let mut answer = cc.page(query, found.total, resources);
+    let mut answer = cc.page(query, found.page, resources);
     if !include.is_empty() {
         answer["included"] = included(cc, &mut conn, who, &include, &found.rows).await?;
     }

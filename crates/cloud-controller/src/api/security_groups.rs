@@ -123,7 +123,7 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<SecurityGro
     for group in &found.rows {
         resources.push(present(cc, &mut conn, who, group).await?);
     }
-    Ok(ok(cc.page(query, found.total, resources)))
+    Ok(ok(cc.page(query, found.page, resources)))
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {

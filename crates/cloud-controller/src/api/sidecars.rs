@@ -42,7 +42,7 @@ async fn page(cc: &Cc, query: &Query, scope: Scope<Sidecar>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let found = query.fetch(&mut conn, scope).await?;
     let resources = found.rows.iter().map(present).collect();
-    Ok(ok(cc.page(query, found.total, resources)))
+    Ok(ok(cc.page(query, found.page, resources)))
 }
 
 async fn of_app(
@@ -134,7 +134,14 @@ async fn create(
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
     let app = who.find::<App>(&mut tx, &guid, Right::Develop).await?.row;
-    let sidecar = verbs::create(&mut tx, &app, wish(body, true)?, OF_USER).await?;
+    let sidecar = verbs::create(
+        &mut tx,
+        &cc.settings.limits,
+        &app,
+        wish(body, true)?,
+        OF_USER,
+    )
+    .await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(created(present(&sidecar)))
 }

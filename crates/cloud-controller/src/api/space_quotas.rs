@@ -105,7 +105,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
         .iter()
         .map(|quota| present(&cc, quota, &applied))
         .collect();
-    Ok(ok(cc.page(&query, found.total, resources)))
+    Ok(ok(cc.page(&query, found.page, resources)))
 }
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {

@@ -4,6 +4,7 @@ use super::organizations::{self, merge_metadata};
 use super::prelude::*;
 use crate::actions::{self, audit, job};
 use crate::db::organization::Organization;
+use crate::db::process;
 use crate::db::space::Space;
 use crate::db::usage::Scope;
 
@@ -87,7 +88,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let found = query.fetch(&mut conn, select).await?;
     let mut answer = cc.page(
         &query,
-        found.total,
+        found.page,
         found.rows.iter().map(|row| present(&cc, row)).collect(),
     );
     if !include.is_empty() {
@@ -171,14 +172,22 @@ async fn update(
     }
     let mut space = found.row;
     space.suspended = body.bool("suspended").unwrap_or(space.suspended);
+    let before = space.name.clone();
     space.name = body.optional_name("name").unwrap_or(space.name);
     merge_metadata(&body, &mut space.metadata)?;
     let request = Value::Object(body.finish()?);
     let space = actions::space::update(&mut tx, space).await?;
+    let is_renamed = space.name != before;
+    if is_renamed {
+        process::touch_in(&mut tx, process::Place::Space(&guid)).await?;
+    }
     let target = (guid.as_str(), "space", space.name.as_str());
     let (kind, data) = ("audit.space.update", json!({ "request": request }));
     let trail = audit::record(&mut tx, &who, kind, target, &space, data).await?;
     tx.commit(trail).await?;
+    if is_renamed {
+        cc.driver.nudge().nudge();
+    }
     Ok(ok(present(&cc, &space)))
 }
 

@@ -54,7 +54,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     }
     let found = query.fetch(&mut conn, select).await?;
     let resources = found.rows.iter().map(|row| present(&cc, row)).collect();
-    Ok(ok(cc.page(&query, found.total, resources)))
+    Ok(ok(cc.page(&query, found.page, resources)))
 }
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
@@ -151,5 +151,5 @@ async fn apps(
         .iter()
         .map(|row| super::apps::present(&cc, row))
         .collect();
-    Ok(ok(cc.page(&query, found.total, resources)))
+    Ok(ok(cc.page(&query, found.page, resources)))
 }

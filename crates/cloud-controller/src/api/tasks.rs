@@ -102,7 +102,7 @@ async fn page(cc: &Cc, query: &Query, select: Scope<Task>, with_command: bool) -
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         query,
-        found.total,
+        found.page,
         found
             .rows
             .iter()

@@ -63,7 +63,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     }
     let found = query.fetch(&mut conn, scope).await?;
     let resources = found.rows.iter().map(|row| present(&cc, row)).collect();
-    Ok(ok(cc.page(&query, found.total, resources)))
+    Ok(ok(cc.page(&query, found.page, resources)))
 }
 
 async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
@@ -86,7 +86,7 @@ async fn list_of_services(State(cc): State<Cc>, who: Principal, query: Query) ->
     if query.value("after_guid").is_some() && who.reads_all() {
         return Err(unknown_place("service"));
     }
-    Ok(ok(cc.page(&query, 0, Vec::new())))
+    Ok(ok(cc.page(&query, query.empty(), Vec::new())))
 }
 
 async fn show_of_service(_who: Principal) -> ApiResult {

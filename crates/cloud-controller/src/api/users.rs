@@ -51,7 +51,7 @@ async fn answer(cc: &Cc, select: Scope<User>, query: &Query) -> ApiResult {
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         query,
-        found.total,
+        found.page,
         found.rows.iter().map(|row| present(cc, row)).collect(),
     )))
 }

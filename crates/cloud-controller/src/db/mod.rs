@@ -30,8 +30,8 @@ pub(crate) mod usage;
 pub(crate) mod usage_event;
 
 pub(crate) use audit_event::{Trail, Unrecorded};
-pub(crate) use row::{Json, Row, by_guid, column, delete, insert, rows, update};
-pub(crate) use select::{Arg, Broken, Readable, Select, execute};
+pub(crate) use row::{Json, Row, by_guid, column, delete, insert, readable_rows, rows, update};
+pub(crate) use select::{Arg, Broken, Portion, Readable, Select, execute};
 pub(crate) use sqlx::SqliteConnection as Connection;
 
 use sqlx::pool::PoolConnection;

@@ -132,6 +132,20 @@ pub(crate) async fn by_guid<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::
         .await
 }
 
+/// What a query of several tenants' rows found; a row that cannot be read is logged and left out.
+pub(crate) fn readable_rows<T>(
+    rows: &[SqliteRow],
+    read: impl Fn(&SqliteRow) -> sqlx::Result<T>,
+) -> Vec<T> {
+    rows.iter()
+        .filter_map(|row| {
+            read(row)
+                .inspect_err(|error| tracing::warn!(%error, "row-damaged"))
+                .ok()
+        })
+        .collect()
+}
+
 /// A column that holds JSON text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Json<T>(pub T);

@@ -1,7 +1,8 @@
 //! Building a `SELECT` from conditions whose number is not known before: list filters, visibility, label selectors.
 
 use super::{Connection, Row};
-use sqlx::sqlite::SqliteArguments;
+use futures::TryStreamExt as _;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite};
 
 /// A bound value.
@@ -51,6 +52,15 @@ impl From<i64> for Arg {
 pub(crate) struct Readable<R> {
     pub rows: Vec<R>,
     pub broken: Vec<Broken>,
+}
+
+/// A part of a longer list.
+#[derive(Clone, Debug)]
+pub(crate) struct Portion<R> {
+    /// `None`: a row that cannot be decoded.
+    pub rows: Vec<Option<R>>,
+    /// Reading ended with the row that made it too large.
+    pub is_cut: bool,
 }
 
 /// A row that cannot be decoded.
@@ -170,15 +180,49 @@ impl Select {
             .await?;
         let (mut rows, mut broken) = (Vec::with_capacity(found.len()), Vec::new());
         for row in &found {
-            match R::from_row(row) {
-                Ok(decoded) => rows.push(decoded),
-                Err(error) => broken.push(Broken {
-                    guid: row.try_get("guid").ok(),
-                    problem: format!("a row of table {} cannot be read: {error}", R::TABLE),
-                }),
+            match decoded(row) {
+                Ok(row) => rows.push(row),
+                Err(problem) => broken.push(problem),
             }
         }
         Ok(Readable { rows, broken })
+    }
+
+    /// As `all`; a row that cannot be decoded is logged and left out. For what all tenants share.
+    pub(crate) async fn all_readable<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Vec<R>> {
+        let found = self.readable(conn).await?;
+        found.broken.iter().for_each(Broken::log);
+        Ok(found.rows)
+    }
+
+    /// At most `limit` rows from `offset` on, and none after those that have more than `most` bytes together. Rows that
+    /// cannot be decoded are logged.
+    pub(crate) async fn portion<R: Row>(
+        &self,
+        conn: &mut Connection,
+        limit: i64,
+        offset: i64,
+        most: usize,
+    ) -> sqlx::Result<Portion<R>> {
+        let sql = format!(
+            "SELECT {}{}{} LIMIT {limit} OFFSET {offset}",
+            R::COLUMNS.join(", "),
+            self.tail::<R>(),
+            self.order_by()
+        );
+        let mut found = sqlx::query_with(AssertSqlSafe(sql), self.arguments()?).fetch(conn);
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = found.try_next().await? {
+            bytes += size(&row);
+            if bytes > most && !rows.is_empty() {
+                return Ok(Portion { rows, is_cut: true });
+            }
+            rows.push(decoded(&row).inspect_err(Broken::log).ok());
+        }
+        Ok(Portion {
+            rows,
+            is_cut: false,
+        })
     }
 
     pub(crate) async fn first<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Option<R>> {
@@ -203,22 +247,26 @@ impl Select {
     pub(crate) async fn exists<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<bool> {
         Ok(self.count::<R>(conn).await? > 0)
     }
+}
 
-    pub(crate) async fn slice<R: Row>(
-        &self,
-        conn: &mut Connection,
-        limit: i64,
-        offset: i64,
-    ) -> sqlx::Result<Vec<R>> {
-        let sql = format!(
-            "SELECT {}{}{} LIMIT {limit} OFFSET {offset}",
-            R::COLUMNS.join(", "),
-            self.tail::<R>(),
-            self.order_by()
-        );
-        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?)
-            .fetch_all(conn)
-            .await
+fn decoded<R: Row>(row: &SqliteRow) -> Result<R, Broken> {
+    R::from_row(row).map_err(|error| Broken {
+        guid: row.try_get("guid").ok(),
+        problem: format!("a row of table {} cannot be read: {error}", R::TABLE),
+    })
+}
+
+/// Bytes of all texts. Other values are small, and looking at them as bytes would make texts of them.
+fn size(row: &SqliteRow) -> usize {
+    (0..row.len())
+        .filter_map(|at| row.try_get::<Option<&str>, _>(at).ok().flatten())
+        .map(str::len)
+        .sum()
+}
+
+impl Broken {
+    fn log(&self) {
+        tracing::warn!(guid = self.guid, problem = self.problem, "row-damaged");
     }
 }
 

@@ -47,6 +47,7 @@ impl Reader<'_> {
         if name.is_empty() {
             self.problem("Name must not be empty");
         }
+        self.check_length("Name", &name);
         self.must_be_a_buildpack_app();
         let mut processes = self.processes();
         let top = self.process("web");
@@ -86,6 +87,12 @@ impl Reader<'_> {
             self.problem("No-route may not be used together with other routes");
         }
         app
+    }
+
+    fn check_length(&mut self, label: &str, text: &str) {
+        if text.chars().count() > 255 {
+            self.problem(format!("{label} is too long (maximum is 255 characters)"));
+        }
     }
 
     fn must_be_a_buildpack_app(&mut self) {
@@ -253,6 +260,7 @@ impl Reader<'_> {
                 self.problem("All Processes must specify a 'type'");
                 continue;
             };
+            self.check_length("A process type", kind);
             if processes.iter().any(|process| process.kind == kind) {
                 self.problem(format!("Process \"{kind}\" may only be present once"));
                 continue;

@@ -309,6 +309,29 @@ async fn a_rolling_deployment_scales_too_and_its_cancellation_scales_back() {
     f.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tags_of_logs_follow_a_rename() {
+    let f = Foundation::start().await;
+    let app = f.started_app("before").await;
+    for (path, name, tag) in [
+        (format!("/v3/apps/{app}"), "after", "app_name"),
+        (format!("/v3/spaces/{}", f.space), "room", "space_name"),
+        (
+            format!("/v3/organizations/{}", f.organization),
+            "firm",
+            "organization_name",
+        ),
+    ] {
+        f.send(Method::PATCH, &path, json!({ "name": name })).await;
+        wait_for(&format!("the tag {tag}"), async || {
+            let lrp = f.lrps(&app).await.pop()?;
+            (lrp.metric_tags.get(tag)?.static_value == name).then_some(())
+        })
+        .await;
+    }
+    f.finish().await;
+}
+
 /// `cf apps` counts them: `web:0/1`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_process_has_its_instances_down() {

@@ -119,8 +119,23 @@ pub(crate) struct Foundation {
     pub(crate) http: reqwest::Client,
     pub(crate) cell: reqwest::Client,
     stop: CancellationToken,
-    running: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
+    running: Vec<Running>,
+    controller: Running,
+    peers: Peers,
     data: tempfile::TempDir,
+}
+
+type Running = tokio::task::JoinHandle<anyhow::Result<()>>;
+
+/// What a Cloud Controller is started with.
+#[derive(Clone)]
+struct Peers {
+    uaa_url: String,
+    bbs_url: String,
+    sync_interval: Duration,
+    limits: cloud_controller::Limits,
+    /// Ends the Cloud Controller alone.
+    stop: CancellationToken,
 }
 
 async fn listener() -> TcpListener {
@@ -134,6 +149,13 @@ impl Foundation {
     }
 
     pub(crate) async fn start_syncing(sync_interval: Duration) -> Self {
+        Self::start_limited(sync_interval, cloud_controller::Limits::default()).await
+    }
+
+    pub(crate) async fn start_limited(
+        sync_interval: Duration,
+        limits: cloud_controller::Limits,
+    ) -> Self {
         kit::logging::init("warn");
         let data = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
@@ -181,12 +203,17 @@ impl Foundation {
         let bbs_url = format!("https://{}", bbs.addr());
         running.push(tokio::spawn(bbs.run(stop.clone())));
 
-        let (url, internal_url, controller) =
-            controller(&cc_dir, &uaa_url, &bbs_url, sync_interval, &stop).await;
-        running.push(controller);
+        let peers = Peers {
+            uaa_url,
+            bbs_url,
+            sync_interval,
+            limits,
+            stop: stop.child_token(),
+        };
+        let (url, internal_url, controller) = controller(&cc_dir, &peers).await;
         let mut foundation = Self {
             users,
-            bbs: clients::bbs::Client::new(&bbs_url, &identity()).unwrap(),
+            bbs: clients::bbs::Client::new(&peers.bbs_url, &identity()).unwrap(),
             admin: token("admin", ADMIN, 600),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             cell: clients::http::client(&identity(), Some(Duration::from_secs(10))).unwrap(),
@@ -197,6 +224,8 @@ impl Foundation {
             domain: String::new(),
             stop,
             running,
+            controller,
+            peers,
             data,
         };
         let first = async |path: &str| {
@@ -215,9 +244,19 @@ impl Foundation {
         foundation
     }
 
+    /// Stops the Cloud Controller, lets `change` do something to its folder, and starts it again.
+    pub(crate) async fn restart(&mut self, change: impl AsyncFnOnce(&Path)) {
+        self.peers.stop.cancel();
+        (&mut self.controller).await.unwrap().unwrap();
+        let folder = self.data.path().join("cc");
+        change(&folder).await;
+        self.peers.stop = self.stop.child_token();
+        (self.url, self.internal_url, self.controller) = controller(&folder, &self.peers).await;
+    }
+
     pub(crate) async fn finish(self) {
         self.stop.cancel();
-        for task in self.running {
+        for task in self.running.into_iter().chain([self.controller]) {
             task.await.unwrap().unwrap();
         }
     }
@@ -614,13 +653,7 @@ impl Foundation {
     }
 }
 
-async fn controller(
-    data: &Path,
-    uaa_url: &str,
-    bbs_url: &str,
-    sync_interval: Duration,
-    stop: &CancellationToken,
-) -> (String, String, tokio::task::JoinHandle<anyhow::Result<()>>) {
+async fn controller(data: &Path, peers: &Peers) -> (String, String, Running) {
     let inside = data.parent().unwrap().join("inside");
     std::fs::write(&inside, "#!program").unwrap();
     let internal_listener = listener().await;
@@ -634,7 +667,7 @@ async fn controller(
         login_url: "http://login.test".to_owned(),
         uaa_url: "http://uaa.test".to_owned(),
         log_cache_url: "http://log-cache.test".to_owned(),
-        uaa_internal_url: uaa_url.to_owned(),
+        uaa_internal_url: peers.uaa_url.clone(),
         log_cache_internal_url: None,
         uaa_client: None,
         app_ssh: None,
@@ -642,7 +675,7 @@ async fn controller(
         apps_domain: DOMAIN.to_owned(),
         identity_domains: Vec::new(),
         reserved_hosts: vec!["api".to_owned(), "login".to_owned()],
-        bbs_url: bbs_url.to_owned(),
+        bbs_url: peers.bbs_url.clone(),
         identity: identity(),
         loggregator: clients::loggregator::Emitter::discard(),
         inside_binary: inside,
@@ -651,10 +684,10 @@ async fn controller(
         staging_memory_mb: 1024,
         staging_disk_mb: 4096,
         staging_timeout: Duration::from_secs(900),
-        sync_interval,
+        sync_interval: peers.sync_interval,
         max_package_bytes: 1 << 30,
         disk_reserve: Some(0),
-        limits: cloud_controller::Limits::default(),
+        limits: peers.limits.clone(),
         // Large enough for tests that make very many things.
         default_quota: cloud_controller::DefaultQuota {
             total_memory_in_mb: Some(10_000_000),
@@ -676,7 +709,11 @@ async fn controller(
         .await
         .unwrap();
     let url = format!("http://{}", built.addr());
-    (url, internal_url, tokio::spawn(built.run(stop.clone())))
+    (
+        url,
+        internal_url,
+        tokio::spawn(built.run(peers.stop.clone())),
+    )
 }
 
 pub(crate) async fn answer(response: reqwest::Response) -> (u16, Value) {

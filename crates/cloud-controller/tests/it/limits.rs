@@ -291,6 +291,37 @@ async fn a_manifest_with_too_many_routes_apps_or_processes() {
     f.finish().await;
 }
 
+/// Each manifest alone is within the limits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_manifests_give_an_app_no_more_than_one_may() {
+    let f = Foundation::start().await;
+    let lines = |from: usize, line: &dyn Fn(usize) -> String| {
+        (from..from + 30).map(line).collect::<String>()
+    };
+    let sidecar = |n: usize| format!("  - {{name: s{n}, command: c, process_types: [web]}}\n");
+    for (key, line, text) in [
+        (
+            "processes",
+            &(|n: usize| format!("  - type: p{n}\n")) as &dyn Fn(usize) -> String,
+            "61 process types; an app may have at most 50",
+        ),
+        ("sidecars", &sidecar, "an app may have at most 50"),
+    ] {
+        let yaml = |from| {
+            let list = lines(from, line);
+            format!("applications:\n- name: {key}\n  {key}:\n{list}")
+        };
+        assert_eq!(f.apply_manifest(&yaml(0)).await.1["state"], "COMPLETE");
+        let (_, job) = f.apply_manifest(&yaml(30)).await;
+        assert!(detail(&job).contains(text), "{job}");
+    }
+    let long = format!("applications:\n- name: {}\n", "n".repeat(256));
+    let (status, answer) = f.apply_manifest(&long).await;
+    assert_eq!(status, 422, "{answer}");
+    assert!(detail(&answer).contains("too long"), "{answer}");
+    f.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queries_are_bounded() {
     let f = Foundation::start().await;

@@ -4,13 +4,16 @@
 mod apps;
 mod audit;
 mod bad_rows;
+mod damage;
 mod fixture;
 mod fuzz;
 mod limits;
+mod links;
 mod manifests;
 mod names;
 mod networking;
 mod organizations;
+mod pages;
 mod pushing;
 mod quotas;
 mod rights;

@@ -1,0 +1,239 @@
+//! A value that cannot be read, in any column of any table, costs only what it belongs to: lists go on, other rows are
+//! served, the sync goes on, and the Cloud Controller starts.
+
+use crate::fixture::*;
+use reqwest::Method;
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
+use std::time::Duration;
+
+/// One row of every table that requests can fill, beside those of an app that must not suffer.
+async fn fill(f: &Foundation) -> (String, String) {
+    let good = f.started_app("good").await;
+    let (other, space) = f.another_place("other").await;
+    let bad = f.started_app("bad").await;
+    let related = json!({ "app": { "data": { "guid": bad } } });
+    let package = f
+        .send(
+            Method::POST,
+            "/v3/packages",
+            json!({ "type": "bits", "relationships": related }),
+        )
+        .await;
+    let package = package["guid"].as_str().unwrap();
+    f.upload(package, zip("run", &"x".repeat(70_000))).await;
+    let of_package = json!({ "package": { "guid": package } });
+    f.send(Method::POST, "/v3/builds", of_package).await;
+    let task = json!({ "command": "true" });
+    f.send(Method::POST, &format!("/v3/apps/{bad}/tasks"), task)
+        .await;
+    let sidecar = json!({ "name": "s", "command": "c", "process_types": ["web"] });
+    f.send(Method::POST, &format!("/v3/apps/{bad}/sidecars"), sidecar)
+        .await;
+    for (host, app) in [("good", &good), ("bad", &bad)] {
+        let route = f.create_route(host, "").await;
+        f.map(&route, app).await;
+    }
+    f.send(
+        Method::POST,
+        "/v3/deployments",
+        json!({ "relationships": related }),
+    )
+    .await;
+    let of_other = json!({ "organization": { "data": { "guid": other } } });
+    for (path, body) in [
+        (
+            "/v3/domains",
+            json!({ "name": "private.test", "relationships": of_other }),
+        ),
+        ("/v3/organization_quotas", json!({ "name": "oq" })),
+        (
+            "/v3/space_quotas",
+            json!({ "name": "sq", "relationships": { "organization": of_other["organization"], "spaces": { "data": [{ "guid": space }] } } }),
+        ),
+        (
+            "/v3/security_groups",
+            json!({ "name": "g", "rules": [], "relationships": { "running_spaces": { "data": [{ "guid": space }] } } }),
+        ),
+        ("/v3/stacks", json!({ "name": "stack" })),
+    ] {
+        f.send(Method::POST, path, body).await;
+    }
+    f.user("u", &[("organization_user", "organization", &other)])
+        .await;
+    (good, bad)
+}
+
+/// (table, column) of all that can be damaged: but for rowids, which hold whole numbers only.
+async fn columns(pool: &SqlitePool) -> Vec<(String, String)> {
+    let rows = sqlx::query(
+        "SELECT m.name, p.name FROM sqlite_master m JOIN pragma_table_info(m.name) p
+         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%' AND NOT (p.pk > 0 AND p.type = 'INTEGER') ORDER BY 1, 2",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// The newest row is the one that is damaged.
+fn newest(table: &str) -> String {
+    format!("rowid = (SELECT MAX(rowid) FROM {table})")
+}
+
+async fn execute(pool: &SqlitePool, statement: String) -> u64 {
+    let done = sqlx::query(AssertSqlSafe(statement)).execute(pool).await;
+    done.map_or(0, |done| done.rows_affected())
+}
+
+/// What must go on, whatever is damaged: answers what does not.
+async fn broken(f: &Foundation, good: &str, what: &str) -> Vec<String> {
+    let lists = cloud_controller::endpoints()
+        .into_iter()
+        .filter(|endpoint| {
+            let is_list = endpoint.parameters.iter().any(|name| name == "per_page");
+            endpoint.method == "GET" && is_list && !endpoint.path.contains('{')
+        });
+    let mut paths: Vec<String> = lists.map(|endpoint| endpoint.path).collect();
+    let own = ["", "/processes", "/routes", "/env", "/droplets/current"];
+    paths.extend(own.map(|path| format!("/v3/apps/{good}{path}")));
+    paths.push("/v3/apps?label_selector=a%21%3Db".to_owned());
+    let mut wrong = Vec::new();
+    for path in paths {
+        let (status, body) = f.call(Method::GET, &path, None).await;
+        if status != 200 {
+            wrong.push(format!("{what}: GET {path}: {status} {body}"));
+        }
+    }
+    let scale = format!("/v3/processes/{good}/actions/scale");
+    let (status, body) = f
+        .call(Method::POST, &scale, Some(json!({ "instances": 1 })))
+        .await;
+    if status != 202 {
+        wrong.push(format!("{what}: scale: {status} {body}"));
+    }
+    if let Some(lrp) = f.lrps(good).await.pop() {
+        f.bbs.remove_desired_lrp(&lrp.process_guid).await.unwrap();
+    }
+    let back = async {
+        while f.lrps(good).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(4), back)
+        .await
+        .is_err()
+    {
+        wrong.push(format!("{what}: the sync does not go on"));
+    }
+    wrong
+}
+
+async fn check(f: &Foundation, good: &str, what: &str) {
+    let wrong = broken(f, good, what).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_value_costs_only_itself() {
+    let f = Foundation::start_syncing(Duration::from_millis(50)).await;
+    let (good, _) = fill(&f).await;
+    let pool = f.database().await;
+    let (mut damaged, mut wrong) = (0, Vec::new());
+    for (table, column) in columns(&pool).await {
+        let place = newest(&table);
+        let sql = format!("SELECT quote({column}) FROM {table} WHERE {place}");
+        let before: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_optional(&pool)
+            .await
+            .unwrap();
+        let Some(before) = before else { continue };
+        let id = format!("SELECT rowid FROM {table} WHERE {place}");
+        let id: i64 = sqlx::query_scalar(AssertSqlSafe(id))
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        let set = |value: &str| format!("UPDATE {table} SET {column} = {value} WHERE rowid = {id}");
+        if execute(&pool, set("X'FF'")).await == 0 {
+            continue;
+        }
+        damaged += 1;
+        wrong.extend(broken(&f, &good, &format!("{table}.{column}")).await);
+        execute(&pool, set(&before)).await;
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(damaged > 120, "only {damaged} values were damaged");
+    // What all share: the groups of variables.
+    for group in ["running", "staging"] {
+        let set =
+            format!("UPDATE environment_variable_groups SET var = '{{' WHERE name = '{group}'");
+        assert_eq!(execute(&pool, set).await, 1);
+        check(&f, &good, &format!("the group {group}")).await;
+        let path = format!("/v3/environment_variable_groups/{group}");
+        let set = json!({ "var": { "A": "1" } });
+        assert_eq!(
+            f.send(Method::PATCH, &path, set).await["var"],
+            json!({ "A": "1" })
+        );
+    }
+    // A flag that cannot be read stops what it may have stopped, until it is set.
+    execute(
+        &pool,
+        "UPDATE feature_flags SET enabled = X'FF' WHERE name = 'task_creation'".into(),
+    )
+    .await;
+    let roles: &[(&str, &str, &str)] = &[
+        ("organization_user", "organization", &f.organization),
+        ("space_developer", "space", &f.space),
+    ];
+    let developer = f.user("dev", roles).await;
+    let tasks = format!("/v3/apps/{good}/tasks");
+    let task = json!({ "command": "true" });
+    let (status, body) = f
+        .call_as(&developer, Method::POST, &tasks, Some(task.clone()))
+        .await;
+    assert_eq!(status, 403, "{body}");
+    assert!(detail(&body).contains("cannot be read"), "{body}");
+    f.send(
+        Method::PATCH,
+        "/v3/feature_flags/task_creation",
+        json!({ "enabled": true }),
+    )
+    .await;
+    let (status, _) = f
+        .call_as(&developer, Method::POST, &tasks, Some(task))
+        .await;
+    assert_eq!(status, 202);
+    pool.close().await;
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_starts_whatever_table_is_damaged() {
+    let mut f = Foundation::start_syncing(Duration::from_millis(50)).await;
+    let (good, _) = fill(&f).await;
+    let pool = f.database().await;
+    let columns = columns(&pool).await;
+    pool.close().await;
+    f.restart(async |folder| {
+        let path = folder.join("cloud-controller.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(path)
+            .foreign_keys(false);
+        // The rows of the good app stay whole: they are never the newest.
+        let pool = SqlitePool::connect_with(options).await.unwrap();
+        let mut damaged = 0;
+        for (table, column) in &columns {
+            let place = newest(table);
+            let set = format!("UPDATE {table} SET {column} = X'FF' WHERE {place}");
+            if !["guid", "name", "number"].contains(&column.as_str()) {
+                damaged += execute(&pool, set).await;
+            }
+        }
+        assert!(damaged > 100, "only {damaged} values were damaged");
+        pool.close().await;
+    })
+    .await;
+    check(&f, &good, "the damage of every table").await;
+    f.finish().await;
+}
