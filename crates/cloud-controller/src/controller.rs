@@ -9,6 +9,7 @@ use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
 use crate::limits::Limits;
 use crate::names::PlatformNames;
+use crate::seed::Seed;
 use crate::{api, cleanup, diego, internal, seed};
 use anyhow::{Context as _, Result};
 use clients::loggregator::{Emitter, Source, Stream};
@@ -110,6 +111,8 @@ pub struct CloudController {
     listener: TcpListener,
     internal_listener: TcpListener,
     identity: Identity,
+    /// What the database could not get at the start, for want of room.
+    unseeded: Option<Seed>,
 }
 
 impl CloudController {
@@ -136,7 +139,8 @@ impl CloudController {
             "the domain of apps, '{}', is a name of the platform; choose another",
             config.apps_domain
         );
-        seed::apply(&db, &config)
+        let seed = Seed::from(&config);
+        let is_unseeded = seed::apply_or_postpone(&db, &seed)
             .await
             .context("seed the database")?;
         let blobs = Store::open(&config.data_dir, config.disk_reserve)?;
@@ -207,6 +211,7 @@ impl CloudController {
             listener: config.listener,
             internal_listener: config.internal_listener,
             identity: config.identity,
+            unseeded: is_unseeded.then_some(seed),
         })
     }
 
@@ -234,9 +239,15 @@ impl CloudController {
             internal::router(self.cc.clone()),
             shutdown.clone(),
         );
-        let (public, internal, (), ()) = tokio::join!(
+        let seeded = async {
+            if let Some(seed) = &self.unseeded {
+                seed::keep_trying(&self.cc.db, seed, &shutdown).await;
+            }
+        };
+        let (public, internal, (), (), ()) = tokio::join!(
             public,
             internal,
+            seeded,
             cleanup::run(&self.cc, &shutdown),
             diego::run(self.cc.clone(), shutdown.clone())
         );

@@ -150,6 +150,15 @@ impl From<sqlx::Error> for ApiError {
         if matches!(error, sqlx::Error::PoolTimedOut) {
             return Self::unavailable("Too many requests read the database now; try again");
         }
+        if let sqlx::Error::ColumnDecode { index, source } = &error {
+            tracing::error!(column = index, %source, "row-damaged");
+            return Self::new(
+                500,
+                10001,
+                "UnknownError",
+                format!("A stored row cannot be read (column {index}): {source}"),
+            );
+        }
         match Trouble::of_database(&error) {
             // The text without the driver's words before it.
             Some(trouble) => match &error {

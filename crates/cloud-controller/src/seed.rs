@@ -3,22 +3,90 @@
 
 use crate::INTERNAL_DOMAIN;
 use crate::buildpacks::{BUILTIN, STACK};
-use crate::config::{Config, IdentityDomain};
-use crate::db::domain::{self, Domain};
+use crate::config::{Config, FirstTarget, IdentityDomain};
+use crate::db::domain::Domain;
 use crate::db::organization::{self, Organization, OrganizationQuota};
 use crate::db::platform::{self, Buildpack, EnvironmentGroup, FeatureFlag, SecurityGroup, Stack};
 use crate::db::process;
 use crate::db::space::{self, Space};
-use crate::db::{self, Connection, Db, Json, Select};
+use crate::db::{self, Connection, Db, Json, Row, Select};
 use crate::flags::Flag;
 use crate::names::PlatformNames;
+use crate::quota::DefaultQuota;
 use anyhow::{Context as _, Result};
+use kit::CancellationToken;
 use serde_json::{Value, json};
+use std::time::Duration;
 
-pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
+/// The part of the configuration that decides what there is from the start.
+#[derive(Clone, Debug)]
+pub(crate) struct Seed {
+    apps_domain: String,
+    default_quota: DefaultQuota,
+    instances_per_process: u32,
+    first_target: Option<FirstTarget>,
+    names: PlatformNames,
+    identity_domains: Vec<IdentityDomain>,
+}
+
+impl From<&Config> for Seed {
+    fn from(config: &Config) -> Self {
+        Self {
+            apps_domain: config.apps_domain.clone(),
+            default_quota: config.default_quota.clone(),
+            instances_per_process: config.limits.instances_per_process,
+            first_target: config.first_target.clone(),
+            names: PlatformNames::new(&config.system_domain, &config.reserved_hosts),
+            identity_domains: config.identity_domains.clone(),
+        }
+    }
+}
+
+/// How soon a disk without room is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// At start. Answers whether the disk has no room: reads are served all the same, and [`keep_trying`] goes on.
+pub(crate) async fn apply_or_postpone(db: &Db, seed: &Seed) -> Result<bool> {
+    match apply(db, seed).await {
+        Ok(()) => Ok(false),
+        Err(error) if needs_room(&error) => {
+            tracing::error!(error = format!("{error:#}"), "seed-postponed");
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Until the database has what it must have, or shutdown.
+pub(crate) async fn keep_trying(db: &Db, seed: &Seed, shutdown: &CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+        match apply(db, seed).await {
+            Ok(()) => {
+                tracing::info!("seed-done");
+                return;
+            }
+            Err(error) if needs_room(&error) => {}
+            Err(error) => tracing::error!(error = format!("{error:#}"), "seed-failed"),
+        }
+    }
+}
+
+fn needs_room(error: &anyhow::Error) -> bool {
+    use kit::disk::Trouble;
+    matches!(
+        Trouble::of_chain(error),
+        Some(Trouble::Full | Trouble::ReadOnly)
+    )
+}
+
+async fn apply(db: &Db, config: &Seed) -> Result<()> {
     let mut tx = db.write().await?;
     crate::actions::copy::fail_interrupted(&mut tx).await?;
-    let first = organization::default_quota(&mut tx).await?.is_none();
+    let first = !has::<OrganizationQuota>(&mut tx, "default").await?;
     if first {
         let quota = OrganizationQuota {
             name: "default".to_owned(),
@@ -30,10 +98,7 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
     }
     platform_resources(&mut tx).await?;
     migrate(&mut tx, config).await?;
-    if domain::by_name(&mut tx, &config.apps_domain)
-        .await?
-        .is_none()
-    {
+    if !has::<Domain>(&mut tx, &config.apps_domain).await? {
         db::insert(
             &mut tx,
             &Domain {
@@ -43,7 +108,7 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
         )
         .await?;
     }
-    if domain::by_name(&mut tx, INTERNAL_DOMAIN).await?.is_none() {
+    if !has::<Domain>(&mut tx, INTERNAL_DOMAIN).await? {
         let internal = Domain {
             name: INTERNAL_DOMAIN.to_owned(),
             internal: true,
@@ -51,8 +116,7 @@ pub(crate) async fn apply(db: &Db, config: &Config) -> Result<()> {
         };
         db::insert(&mut tx, &internal).await?;
     }
-    let names = PlatformNames::new(&config.system_domain, &config.reserved_hosts);
-    identity_domains(&mut tx, &names, &config.identity_domains).await?;
+    identity_domains(&mut tx, &config.names, &config.identity_domains).await?;
     if let (true, Some(target)) = (first, &config.first_target) {
         first_target(&mut tx, &target.organization, &target.space).await?;
     }
@@ -71,7 +135,10 @@ async fn identity_domains(
         if let Err(reserved) = names.domain(&name, true) {
             anyhow::bail!("identity_domains: {}", reserved.of_domain(&name));
         }
-        match domain::by_name(conn, &name).await? {
+        let named = Select::new().is("name", &name);
+        match named.all_readable(conn).await?.into_iter().next() {
+            // It is there, and cannot be read.
+            None if has::<Domain>(conn, &name).await? => {}
             None => db::insert(conn, &identity_domain(name, wanted)).await?,
             Some(kept) if is_kept(&kept, wanted) => {}
             Some(kept) => tracing::warn!(
@@ -101,14 +168,19 @@ fn is_kept(kept: &Domain, wanted: &IdentityDomain) -> bool {
         && kept.route_policies_scope.as_ref() == Some(&wanted.scope)
 }
 
+/// Whether there is a row of this name, readable or not.
+async fn has<R: Row>(conn: &mut Connection, name: &str) -> sqlx::Result<bool> {
+    Select::new().is("name", name).exists::<R>(conn).await
+}
+
 /// Changes of what older versions stored.
-async fn migrate(conn: &mut Connection, config: &Config) -> Result<()> {
+async fn migrate(conn: &mut Connection, config: &Seed) -> Result<()> {
     if db::is_first_run_of(conn, "finite-default-quota").await?
         && let Some(mut quota) = organization::default_quota(conn).await?
     {
         crate::quota::make_finite(conn, &mut quota, &config.default_quota).await?;
     }
-    let instances = i64::from(config.limits.instances_per_process);
+    let instances = i64::from(config.instances_per_process);
     let shrunk = process::shrink(conn, crate::limits::MOST_INSTANCES, instances).await?;
     if shrunk > 0 {
         tracing::warn!(
@@ -121,7 +193,7 @@ async fn migrate(conn: &mut Connection, config: &Config) -> Result<()> {
 }
 
 async fn platform_resources(conn: &mut Connection) -> Result<()> {
-    if platform::stack_by_name(conn, STACK).await?.is_none() {
+    if !has::<Stack>(conn, STACK).await? {
         let description =
             "Debian-based root file system with bash, curl, openssl, iproute2 and python3"
                 .to_owned();
@@ -142,6 +214,8 @@ async fn platform_resources(conn: &mut Connection) -> Result<()> {
             .iter()
             .find(|buildpack| buildpack.name == builtin.name)
         {
+            // It is there, and cannot be read.
+            None if has::<Buildpack>(conn, builtin.name).await? => {}
             None => {
                 let buildpack = Buildpack {
                     name: builtin.name.to_owned(),
@@ -167,7 +241,7 @@ async fn platform_resources(conn: &mut Connection) -> Result<()> {
         }
     }
     for flag in Flag::ALL {
-        if platform::flag(conn, flag.name()).await?.is_none() {
+        if !has::<FeatureFlag>(conn, flag.name()).await? {
             db::insert(
                 conn,
                 &FeatureFlag {
@@ -180,11 +254,7 @@ async fn platform_resources(conn: &mut Connection) -> Result<()> {
         }
     }
     for name in ["running", "staging"] {
-        if !Select::new()
-            .is("name", name)
-            .exists::<EnvironmentGroup>(conn)
-            .await?
-        {
+        if !has::<EnvironmentGroup>(conn, name).await? {
             db::insert(
                 conn,
                 &EnvironmentGroup {
@@ -309,5 +379,50 @@ mod tests {
             "{refused}"
         );
         db.close().await;
+    }
+
+    fn seed() -> Seed {
+        Seed {
+            apps_domain: "apps.test".to_owned(),
+            default_quota: DefaultQuota::default(),
+            instances_per_process: 100,
+            first_target: None,
+            names: PlatformNames::new("sys.test", &[]),
+            identity_domains: Vec::new(),
+        }
+    }
+
+    /// Root only: it needs a mount.
+    #[tokio::test]
+    async fn a_full_disk_postpones_what_is_missing_and_reads_go_on() {
+        if std::env::var_os("CUPOLA_ROOT_TESTS").is_none() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let sh = |program: &str, args: &[&str]| {
+            let status = std::process::Command::new(program)
+                .args(args)
+                .arg(folder.path())
+                .status();
+            assert!(status.unwrap().success(), "{program} {args:?}");
+        };
+        sh("mount", &["-t", "tmpfs", "-o", "size=8m", "none"]);
+        let path = folder.path().join("cc.db");
+        let db = Db::open(&path, RETRY).await.unwrap();
+        assert!(!apply_or_postpone(&db, &seed()).await.unwrap());
+        db.close().await;
+        let filler = folder.path().join("filler");
+        let free = usize::try_from(kit::disk::free(folder.path()).unwrap()).unwrap();
+        std::fs::write(&filler, vec![b'x'; free]).unwrap();
+
+        let db = Db::open(&path, RETRY).await.unwrap();
+        assert!(apply_or_postpone(&db, &seed()).await.unwrap());
+        let mut conn = db.read().await.unwrap();
+        assert!(has::<Domain>(&mut conn, "apps.test").await.unwrap());
+        drop(conn);
+        std::fs::remove_file(&filler).unwrap();
+        keep_trying(&db, &seed(), &CancellationToken::new()).await;
+        db.close().await;
+        sh("umount", &["-l"]);
     }
 }

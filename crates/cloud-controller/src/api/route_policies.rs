@@ -131,7 +131,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let found = query.fetch(&mut conn, select).await?;
     let resources = found.rows.iter().map(|row| present(&cc, row)).collect();
-    let mut answer = cc.page(&query, found.total, resources);
+    let mut answer = cc.page(&query, found.page, resources);
     if !include.is_empty() {
         answer["included"] = included(&cc, &mut conn, &who, &include, &found.rows).await?;
     }

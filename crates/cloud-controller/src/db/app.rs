@@ -42,5 +42,5 @@ pub(crate) async fn of_space(conn: &mut Connection, space: &str) -> sqlx::Result
 }
 
 pub(crate) async fn by_guids(conn: &mut Connection, guids: &[String]) -> sqlx::Result<Vec<App>> {
-    Select::new().any("guid", guids).all(conn).await
+    Select::new().any("guid", guids).all_readable(conn).await
 }

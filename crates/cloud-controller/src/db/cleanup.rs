@@ -112,9 +112,9 @@ pub(crate) async fn dead_blobs(
         .bind(limit)
         .fetch_all(conn)
         .await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect()
+    Ok(super::readable_rows(&rows, |row| {
+        Ok((row.try_get(0)?, row.try_get(1)?))
+    }))
 }
 
 /// The file is gone.

@@ -40,7 +40,7 @@ pub(crate) async fn of_routes(
     routes: &[super::route::Route],
 ) -> sqlx::Result<Vec<Domain>> {
     let guids = routes.iter().map(|route| &route.domain_guid);
-    Select::new().any("guid", guids).all(conn).await
+    Select::new().any("guid", guids).all_readable(conn).await
 }
 
 /// Holds for domains that apps get without asking for one: nobody could call what is pushed to a domain that enforces
@@ -52,14 +52,18 @@ pub(crate) async fn default_for(
     conn: &mut Connection,
     organization: &str,
 ) -> sqlx::Result<Option<Domain>> {
-    let shared = Select::new()
+    let shared: Vec<Domain> = Select::new()
         .and("organization_guid IS NULL", [])
         .and(DEFAULT, [])
-        .first(conn)
+        .all_readable(conn)
         .await?;
-    match shared {
+    let own = async |conn: &mut Connection| {
+        let usable = usable_by(organization).and(DEFAULT, []);
+        usable.all_readable(conn).await
+    };
+    match shared.into_iter().next() {
         Some(domain) => Ok(Some(domain)),
-        None => usable_by(organization).and(DEFAULT, []).first(conn).await,
+        None => Ok(own(conn).await?.into_iter().next()),
     }
 }
 
@@ -85,9 +89,9 @@ pub(crate) async fn shares(
     .bind(domains)
     .fetch_all(conn)
     .await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect()
+    Ok(super::readable_rows(&rows, |row| {
+        Ok((row.try_get(0)?, row.try_get(1)?))
+    }))
 }
 
 pub(crate) async fn share(

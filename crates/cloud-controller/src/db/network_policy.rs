@@ -64,19 +64,17 @@ pub(crate) async fn all(conn: &mut Connection) -> sqlx::Result<Vec<(NetworkPolic
     )
     .fetch_all(&mut *conn)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let policy = NetworkPolicy {
-                source_guid: row.try_get(0)?,
-                destination_guid: row.try_get(1)?,
-                protocol: row.try_get(2)?,
-                first_port: port(row.try_get(3)?),
-                last_port: port(row.try_get(4)?),
-            };
-            let number: i64 = row.try_get(5)?;
-            Ok((policy, u32::try_from(number).unwrap_or_default()))
-        })
-        .collect()
+    Ok(super::readable_rows(&rows, |row| {
+        let policy = NetworkPolicy {
+            source_guid: row.try_get(0)?,
+            destination_guid: row.try_get(1)?,
+            protocol: row.try_get(2)?,
+            first_port: port(row.try_get(3)?),
+            last_port: port(row.try_get(4)?),
+        };
+        let number: i64 = row.try_get(5)?;
+        Ok((policy, u32::try_from(number).unwrap_or_default()))
+    }))
 }
 
 fn port(stored: i64) -> u16 {

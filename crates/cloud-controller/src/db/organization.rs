@@ -33,7 +33,10 @@ pub(crate) async fn of_quota(
     conn: &mut Connection,
     quota_guid: &str,
 ) -> sqlx::Result<Vec<Organization>> {
-    Select::new().is("quota_guid", quota_guid).all(conn).await
+    Select::new()
+        .is("quota_guid", quota_guid)
+        .all_readable(conn)
+        .await
 }
 
 /// Whether another quota has this one's name.

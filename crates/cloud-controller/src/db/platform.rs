@@ -1,6 +1,6 @@
 //! What belongs to the platform and not to an organization: stacks, buildpacks, flags, environment groups, security groups, jobs.
 
-use super::{Arg, Connection, Json, Select, execute, rows};
+use super::{Arg, Connection, Json, Readable, Select, execute, rows};
 use crate::metadata::Metadata;
 use serde_json::Value;
 use sqlx::Row as _;
@@ -47,25 +47,44 @@ pub(crate) async fn default_stack(conn: &mut Connection) -> sqlx::Result<Option<
 }
 
 pub(crate) async fn buildpacks(conn: &mut Connection) -> sqlx::Result<Vec<Buildpack>> {
-    Select::new().order("position, id").all(conn).await
+    Select::new().order("position, id").all_readable(conn).await
 }
 
+/// A stored flag that cannot be read is off: it may have been. Setting it writes it anew.
 pub(crate) async fn flag(conn: &mut Connection, name: &str) -> sqlx::Result<Option<FeatureFlag>> {
-    Select::new().is("name", name).first(conn).await
+    let found = Select::new().is("name", name).readable(conn).await?;
+    let unreadable = |guid: Option<String>| FeatureFlag {
+        guid: guid.unwrap_or_default(),
+        name: name.to_owned(),
+        custom_error_message: Some(format!(
+            "the stored flag '{name}' cannot be read; set it with 'cf enable-feature-flag {name}' or 'cf disable-feature-flag {name}'"
+        )),
+        ..FeatureFlag::default()
+    };
+    Ok(only(found, unreadable))
 }
 
+/// A group that cannot be read is empty: no app could be started otherwise. Setting it writes it anew.
 pub(crate) async fn environment_group(
     conn: &mut Connection,
     name: &str,
 ) -> sqlx::Result<EnvironmentGroup> {
-    Ok(Select::new()
-        .is("name", name)
-        .first(conn)
-        .await?
-        .unwrap_or_else(|| EnvironmentGroup {
-            name: name.to_owned(),
-            ..EnvironmentGroup::default()
-        }))
+    let found = Select::new().is("name", name).readable(conn).await?;
+    let empty = |guid: Option<String>| EnvironmentGroup {
+        guid: guid.unwrap_or_default(),
+        name: name.to_owned(),
+        ..EnvironmentGroup::default()
+    };
+    Ok(only(found, empty).unwrap_or_else(|| empty(None)))
+}
+
+/// The row that was found, or what stands for it when it cannot be read.
+fn only<R>(found: Readable<R>, unreadable: impl FnOnce(Option<String>) -> R) -> Option<R> {
+    if let Some(broken) = found.broken.into_iter().next() {
+        tracing::warn!(guid = broken.guid, problem = broken.problem, "row-damaged");
+        return Some(unreadable(broken.guid));
+    }
+    found.rows.into_iter().next()
 }
 
 /// Holds for the groups of a space's running instances: global ones and those bound to it. `?` is the space.
@@ -105,7 +124,7 @@ pub(crate) async fn group_spaces(
         .bind(phase.to_owned())
         .fetch_all(conn)
         .await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    Ok(super::readable_rows(&rows, |row| row.try_get(0)))
 }
 
 pub(crate) async fn bind_group(

@@ -1,6 +1,6 @@
 //! Processes, and the desired LRPs that must go away.
 
-use super::{Arg, Connection, Json, Readable, Select, execute, rows};
+use super::{Arg, Connection, Json, Readable, Select, execute, readable_rows, rows};
 use crate::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
@@ -53,6 +53,31 @@ pub(crate) async fn started(conn: &mut Connection) -> sqlx::Result<Readable<Proc
     Select::new().and("app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL)", []).readable(conn).await
 }
 
+/// What the tags of an app's logs are made of, beside the app itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    Space(&'a str),
+    Organization(&'a str),
+}
+
+/// After a rename: the started processes in a place count as changed, so that the sync brings the new name to Diego.
+pub(crate) async fn touch_in(conn: &mut Connection, place: Place<'_>) -> sqlx::Result<()> {
+    let now = crate::clock::now().into();
+    let (sql, guid) = match place {
+        Place::Space(guid) => (
+            "UPDATE processes SET updated_at = MAX($1, updated_at + 1)
+             WHERE app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND space_guid = $2)",
+            guid,
+        ),
+        Place::Organization(guid) => (
+            "UPDATE processes SET updated_at = MAX($1, updated_at + 1)
+             WHERE app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND space_guid IN (SELECT guid FROM spaces WHERE organization_guid = $2))",
+            guid,
+        ),
+    };
+    execute(conn, sql, &[now, guid.into()]).await.map(drop)
+}
+
 /// Notes that a desired LRP must be removed; the driver does it after the commit and clears the note.
 pub(crate) async fn retire_lrp(
     conn: &mut Connection,
@@ -73,14 +98,14 @@ pub(crate) async fn stale_lrps(conn: &mut Connection, process: &str) -> sqlx::Re
         .bind(process.to_owned())
         .fetch_all(conn)
         .await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    Ok(readable_rows(&rows, |row| row.try_get(0)))
 }
 
 pub(crate) async fn processes_with_stale_lrps(conn: &mut Connection) -> sqlx::Result<Vec<String>> {
     let rows = sqlx::query("SELECT DISTINCT process_guid FROM stale_lrps")
         .fetch_all(conn)
         .await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    Ok(readable_rows(&rows, |row| row.try_get(0)))
 }
 
 pub(crate) async fn lrp_is_gone(conn: &mut Connection, lrp_guid: &str) -> sqlx::Result<()> {

@@ -1,6 +1,6 @@
 //! Which space has uploaded which file, by the SHA-1 and size under which clients name it.
 
-use super::{Arg, Connection, execute};
+use super::{Arg, Connection, execute, readable_rows};
 use crate::bits::resources::{Kept, Resource};
 use sqlx::Row as _;
 use std::collections::{HashMap, HashSet};
@@ -24,9 +24,10 @@ pub(crate) async fn known(
     .bind(developer.unwrap_or_default().to_owned())
     .fetch_all(conn)
     .await?;
-    rows.iter()
-        .map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)))
-        .collect()
+    let known = readable_rows(&rows, |row| {
+        Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))
+    });
+    Ok(known.into_iter().collect())
 }
 
 pub(crate) async fn keep(conn: &mut Connection, space: &str, kept: &[Kept]) -> sqlx::Result<()> {
@@ -57,8 +58,9 @@ pub(crate) async fn forget_surplus(conn: &mut Connection, most: u64) -> sqlx::Re
     .fetch_all(&mut *conn)
     .await?;
     let (mut total, mut forgotten) = (0_u64, Vec::new());
-    for row in rows {
-        let (sha256, size): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let known: Vec<(String, i64)> =
+        readable_rows(&rows, |row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    for (sha256, size) in known {
         total = total.saturating_add(u64::try_from(size).unwrap_or_default());
         if total > most {
             execute(
@@ -78,5 +80,7 @@ pub(crate) async fn contents(conn: &mut Connection) -> sqlx::Result<HashSet<Stri
     let rows = sqlx::query("SELECT DISTINCT sha256 FROM resources")
         .fetch_all(conn)
         .await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    Ok(readable_rows(&rows, |row| row.try_get(0))
+        .into_iter()
+        .collect())
 }

@@ -28,7 +28,7 @@ pub(crate) async fn of_user(
             "(organization_guid = ? OR space_guid = ?)",
             [organization.into(), space.into()],
         )
-        .all(conn)
+        .all_readable(conn)
         .await
 }
 
@@ -84,7 +84,7 @@ pub(crate) async fn users_by_name(
         Some(origin) => select.is("origin", origin),
         None => select,
     }
-    .all(conn)
+    .all_readable(conn)
     .await
 }
 
@@ -99,12 +99,12 @@ pub(crate) async fn add_user(conn: &mut Connection, wanted: User) -> sqlx::Resul
 
 pub(crate) async fn users_of(conn: &mut Connection, roles: &[Role]) -> sqlx::Result<Vec<User>> {
     let guids = roles.iter().map(|role| &role.user_guid);
-    Select::new().any("guid", guids).all(conn).await
+    Select::new().any("guid", guids).all_readable(conn).await
 }
 
 pub(crate) async fn spaces_of(conn: &mut Connection, roles: &[Role]) -> sqlx::Result<Vec<Space>> {
     let guids = roles.iter().filter_map(|role| role.space_guid.as_ref());
-    Select::new().any("guid", guids).all(conn).await
+    Select::new().any("guid", guids).all_readable(conn).await
 }
 
 pub(crate) async fn organizations_of(
@@ -114,5 +114,5 @@ pub(crate) async fn organizations_of(
     let guids = roles
         .iter()
         .filter_map(|role| role.organization_guid.as_ref());
-    Select::new().any("guid", guids).all(conn).await
+    Select::new().any("guid", guids).all_readable(conn).await
 }

@@ -145,7 +145,7 @@ pub(crate) async fn destinations_of_routes(
     Select::new()
         .any("route_guid", routes)
         .order("guid")
-        .all(conn)
+        .all_readable(conn)
         .await
 }
 
@@ -162,7 +162,7 @@ pub(crate) async fn shares(conn: &mut Connection, route: &str) -> sqlx::Result<V
             .bind(route.to_owned())
             .fetch_all(conn)
             .await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    Ok(super::readable_rows(&rows, |row| row.try_get(0)))
 }
 
 pub(crate) async fn share(conn: &mut Connection, route: &str, space: &str) -> sqlx::Result<()> {

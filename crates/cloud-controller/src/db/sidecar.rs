@@ -18,8 +18,7 @@ pub(crate) async fn of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec
 }
 
 /// Condition: one of the process types is this one.
-pub(crate) const WITH_TYPE: &str =
-    "EXISTS (SELECT 1 FROM json_each(process_types) WHERE value = ?)";
+pub(crate) const WITH_TYPE: &str = "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(process_types) THEN process_types ELSE '[]' END) WHERE value = ?)";
 
 /// The sidecars that run beside an app's processes of a type.
 pub(crate) fn beside(app: &str, process_type: &str) -> Select {

@@ -30,7 +30,10 @@ pub(crate) async fn of_organization(
 }
 
 pub(crate) async fn of_quota(conn: &mut Connection, quota: &str) -> sqlx::Result<Vec<Space>> {
-    Select::new().is("quota_guid", quota).all(conn).await
+    Select::new()
+        .is("quota_guid", quota)
+        .all_readable(conn)
+        .await
 }
 
 /// Without a quota the organization's alone holds.

@@ -112,9 +112,16 @@ pub(super) async fn settle(conn: &mut Connection) -> sqlx::Result<()> {
     if changed.is_empty() {
         return Ok(());
     }
-    for row in &changed {
-        let (kind, guid): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        settle_one(conn, &kind, &guid).await?;
+    let changed: Vec<(String, String)> =
+        super::readable_rows(&changed, |row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    for (kind, guid) in changed {
+        match settle_one(conn, &kind, &guid).await {
+            // What cannot be read has no events, and others' changes are committed.
+            Err(error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
+                tracing::warn!(kind, guid, %error, "row-damaged");
+            }
+            settled => settled?,
+        }
     }
     execute(conn, "DELETE FROM usage_changes", &[])
         .await
@@ -274,15 +281,20 @@ pub(super) const SCHEMA: &[&str] = &[
     concat!("INSERT OR IGNORE INTO usage_footprints (kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid, buildpack) ", processes!()),
 ];
 
+fn footprint(row: &SqliteRow) -> sqlx::Result<Footprint> {
+    Footprint::from_row(row)
+}
+
 /// Throws all events away and writes one for each process that is started.
 pub(crate) async fn purge_and_reseed(conn: &mut Connection) -> sqlx::Result<()> {
     execute(conn, "DELETE FROM app_usage_events", &[]).await?;
-    let started: Vec<Footprint> = sqlx::query_as(concat!(
+    let started = sqlx::query(concat!(
         processes!(),
         " WHERE a.state = 'STARTED' ORDER BY p.id"
     ))
     .fetch_all(&mut *conn)
     .await?;
+    let started = super::readable_rows(&started, footprint);
     for footprint in &started {
         let mut event = event(footprint, "STARTED", Some("STARTED".to_owned()));
         event.buildpack_guid = buildpack_guid(conn, footprint.buildpack.as_deref()).await?;
