@@ -4,7 +4,7 @@ use crate::Refusal;
 use crate::fields::Fields;
 use crate::known::Known;
 
-/// Most bytes of a chunk's extensions, and hex digits of its size.
+/// Most bytes of a chunk's extensions, and of the blanks behind its size; and hex digits of its size.
 const LONGEST_EXTENSION: usize = 256;
 const MOST_DIGITS: u8 = 16;
 /// Most bytes of all chunks' lines together beyond what their data justify.
@@ -13,9 +13,19 @@ const MOST_OVERHEAD: u64 = 16 << 10;
 const LONGEST_TRAILERS: usize = 16 << 10;
 const MOST_TRAILERS: usize = 64;
 
+/// Whose bodies they are. Servers pad chunk sizes, and trailers' names, with blanks. From a client nothing is taken that the
+/// next server may read in another way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sender {
+    #[default]
+    Client,
+    Server,
+}
+
 /// Reads a chunked body.
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
+    sender: Sender,
     state: State,
     /// Bytes of extensions so far, less a few for each byte of data.
     overhead: u64,
@@ -25,10 +35,25 @@ pub struct Decoder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Size { digits: u8, size: u64 },
-    Extension { size: u64, length: usize },
-    SizeLf { size: u64 },
-    Data { left: u64 },
+    Size {
+        digits: u8,
+        size: u64,
+    },
+    /// Blanks behind the size.
+    Padding {
+        size: u64,
+        length: usize,
+    },
+    Extension {
+        size: u64,
+        length: usize,
+    },
+    SizeLf {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     Trailers,
@@ -50,6 +75,13 @@ pub struct Step {
 }
 
 impl Decoder {
+    pub fn of(sender: Sender) -> Self {
+        Self {
+            sender,
+            ..Self::default()
+        }
+    }
+
     /// The body has ended. What follows belongs to somebody else.
     pub fn ended(&self) -> bool {
         self.state == State::End
@@ -84,7 +116,7 @@ impl Decoder {
                 }
                 State::End => break,
                 state => {
-                    self.state = next(state, input[at])?;
+                    self.state = next(state, input[at], self.sender)?;
                     self.count(state)?;
                 }
             }
@@ -132,10 +164,13 @@ impl Decoder {
 
     /// The trailers of a body that has ended, without those that must not come so late; empty if there were none.
     pub fn take_trailers(&mut self) -> Result<Fields, Refusal> {
-        let lines = std::mem::take(&mut self.trailers);
+        let mut lines = std::mem::take(&mut self.trailers);
         let mut fields = Fields::default();
         if lines.len() <= 2 {
             return Ok(fields);
+        }
+        if self.sender == Sender::Server {
+            lines = without_blanks_before_colons(&lines);
         }
         let mut room = [httparse::EMPTY_HEADER; MOST_TRAILERS];
         match httparse::parse_headers(&lines, &mut room) {
@@ -154,8 +189,23 @@ impl Decoder {
     }
 }
 
+/// Lines of fields, each name without the blanks that are between it and its colon.
+fn without_blanks_before_colons(lines: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(lines.len());
+    for line in lines.split_inclusive(|&byte| byte == b'\n') {
+        let colon = line.iter().position(|&byte| byte == b':');
+        let (name, rest) = line.split_at(colon.unwrap_or(0));
+        let blanks = name.iter().rev().take_while(|b| b" \t".contains(b)).count();
+        // A line that begins with blanks stays what it is: malformed.
+        let kept = if blanks < name.len() { blanks } else { 0 };
+        out.extend_from_slice(&name[..name.len() - kept]);
+        out.extend_from_slice(rest);
+    }
+    out
+}
+
 /// States in which one byte is looked at.
-fn next(state: State, byte: u8) -> Result<State, Refusal> {
+fn next(state: State, byte: u8, sender: Sender) -> Result<State, Refusal> {
     Ok(match (state, byte) {
         (State::Size { digits, size }, byte) if byte.is_ascii_hexdigit() => {
             if digits == MOST_DIGITS {
@@ -170,7 +220,18 @@ fn next(state: State, byte: u8) -> Result<State, Refusal> {
         }
         (State::Size { digits: 1.., size }, b'\r') => State::SizeLf { size },
         (State::Size { digits: 1.., size }, b';') => State::Extension { size, length: 0 },
-        (State::Size { .. }, _) => return Err(Refusal::ChunkSize),
+        (State::Size { digits: 1.., size }, b' ' | b'\t') if sender == Sender::Server => {
+            State::Padding { size, length: 1 }
+        }
+        (State::Padding { size, length }, b' ' | b'\t') if length < LONGEST_EXTENSION => {
+            State::Padding {
+                size,
+                length: length + 1,
+            }
+        }
+        (State::Padding { size, .. }, b'\r') => State::SizeLf { size },
+        (State::Padding { size, .. }, b';') => State::Extension { size, length: 0 },
+        (State::Size { .. } | State::Padding { .. }, _) => return Err(Refusal::ChunkSize),
         (State::Extension { size, .. }, b'\r') => State::SizeLf { size },
         (State::Extension { size, length }, b'\t' | b' '..=b'~' | 0x80..) => {
             if length == LONGEST_EXTENSION {
@@ -263,7 +324,14 @@ mod tests {
     fn decode<'a>(
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<(Vec<u8>, String, usize), Refusal> {
-        let (mut decoder, mut body, mut left) = (Decoder::default(), Vec::new(), 0);
+        decode_from(Sender::Client, pieces)
+    }
+
+    fn decode_from<'a>(
+        sender: Sender,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(Vec<u8>, String, usize), Refusal> {
+        let (mut decoder, mut body, mut left) = (Decoder::of(sender), Vec::new(), 0);
         for piece in pieces {
             let mut rest = piece;
             while !rest.is_empty() && !decoder.ended() {
@@ -340,6 +408,30 @@ mod tests {
         assert_eq!(decode([long.as_bytes()]).err(), Some(R::TrailersTooLarge));
         let many = format!("0\r\n{}\r\n", "X: 1\r\n".repeat(65));
         assert_eq!(decode([many.as_bytes()]).err(), Some(R::TrailersTooLarge));
+    }
+
+    #[test]
+    fn a_server_may_pad_with_blanks() {
+        let padded = "3 \r\nabc\r\n4\t  \r\ndefg\r\n1 ;x=y\r\nh\r\n0  \r\nX-Sum \t: 42\r\n\r\nN";
+        let whole = Ok((b"abcdefgh".to_vec(), "X-Sum: 42\r\n".to_owned(), 1));
+        for cut in 0..padded.len() {
+            let (one, two) = padded.as_bytes().split_at(cut);
+            assert_eq!(decode_from(Sender::Server, [one, two]), whole, "{cut}");
+        }
+        for malformed in [
+            " 3\r\nabc\r\n0\r\n\r\n".to_owned(),
+            "\r\nabc".to_owned(),
+            "3 3\r\nabc\r\n0\r\n\r\n".to_owned(),
+            "3 a\r\nabc\r\n0\r\n\r\n".to_owned(),
+            "3 \nabc\r\n0\r\n\r\n".to_owned(),
+            format!("3{}\r\nabc\r\n0\r\n\r\n", " ".repeat(300)),
+            "0\r\n X: 1\r\n\r\n".to_owned(),
+            "0\r\n : 1\r\n\r\n".to_owned(),
+            "0\r\nX y: 1\r\n\r\n".to_owned(),
+        ] {
+            let decoded = decode_from(Sender::Server, [malformed.as_bytes()]);
+            assert!(decoded.is_err(), "{malformed:.40}");
+        }
     }
 
     proptest! {

@@ -198,14 +198,18 @@ impl Fields {
             return self.append_span(name, value);
         };
         self.list[first].value = value;
-        let mut at = first + 1;
-        while at < self.list.len() {
-            if self.is(&self.list[at], name) {
-                self.list.remove(at);
-            } else {
-                at += 1;
-            }
-        }
+        self.remove_from(first + 1, |fields, field| fields.is(field, name));
+    }
+
+    /// Takes out the fields behind the first `start` that are so, in one pass, however many they are.
+    fn remove_from(&mut self, start: usize, is_so: impl Fn(&Self, &Field) -> bool) {
+        let mut list = std::mem::take(&mut self.list);
+        let mut at = 0;
+        list.retain(|field| {
+            at += 1;
+            at <= start || !is_so(self, field)
+        });
+        self.list = list;
     }
 
     /// One more field.
@@ -241,18 +245,20 @@ impl Fields {
             return false;
         }
         let before = self.list.len();
-        let mut at = 0;
-        while at < self.list.len() {
-            if self.is(&self.list[at], name) {
-                self.list.remove(at);
-            } else {
-                at += 1;
-            }
-        }
+        self.remove_from(0, |fields, field| fields.is(field, name));
         if let Name::Known(known) = name {
             self.present &= !known.bit();
         }
         before != self.list.len()
+    }
+
+    /// Keeps the fields whose names are so, in one pass.
+    pub fn retain(&mut self, is_kept: impl Fn(&[u8]) -> bool) {
+        self.remove_from(0, |fields, field| !is_kept(fields.name(field)));
+        self.present = self
+            .list
+            .iter()
+            .fold(0, |all, field| all | field.known.bit());
     }
 
     /// Takes out what a careless server takes for a name that the router vouches for: many read `X_Forwarded_For` and
@@ -261,15 +267,9 @@ impl Fields {
         if !self.unusual {
             return;
         }
-        let mut at = 0;
-        while at < self.list.len() {
-            let field = self.list[at];
-            if field.known == Known::Other && looks_known(self.slice(field.name)) {
-                self.list.remove(at);
-            } else {
-                at += 1;
-            }
-        }
+        self.remove_from(0, |fields, field| {
+            field.known == Known::Other && looks_known(fields.slice(field.name))
+        });
     }
 
     /// Writes `Name: value` lines. `canonical`: names as Go spells them (`x-ABC` becomes `X-Abc`).
@@ -399,6 +399,17 @@ mod tests {
         }
         fields.remove_lookalikes();
         assert_eq!(text(&fields), "my_own: 1\r\nHost: 1\r\n");
+    }
+
+    #[test]
+    fn only_what_is_kept_is_there() {
+        let mut fields = Fields::default();
+        for name in ["Host", "te", "X-A"] {
+            fields.append_spelled(name.as_bytes(), b"1");
+        }
+        fields.retain(|name| !name.eq_ignore_ascii_case(b"TE"));
+        assert!(!fields.contains(Known::Te) && fields.contains(Known::Host));
+        assert_eq!(text(&fields), "Host: 1\r\nX-A: 1\r\n");
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl Version {
 pub struct Limits {
     /// From its first byte to the empty line.
     pub bytes: usize,
+    /// `usize::MAX`: as many as the bytes hold.
     pub fields: usize,
 }
 

@@ -72,11 +72,10 @@ impl Response {
             return Err(Refusal::StatusLine);
         }
         let mut parsed = httparse::Response::new(&mut []);
-        let parsed_size = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-            &mut parsed,
-            input,
-            room,
-        );
+        // RFC 9112, 5.1: a proxy removes the blanks that a server puts before a colon.
+        let mut config = httparse::ParserConfig::default();
+        config.allow_spaces_after_header_name_in_responses(true);
+        let parsed_size = config.parse_response_with_uninit_headers(&mut parsed, input, room);
         let size = match parsed_size {
             Ok(httparse::Status::Complete(size)) => size,
             Ok(httparse::Status::Partial) => return Ok(None),
@@ -256,9 +255,49 @@ mod tests {
             ("HTTP/2.0 200 OK\r\n\r\n", R::Version),
             ("SSH-2.0-x\r\n\r\n", R::Version),
             ("HTTP/1.1 200 OK\r\nX y: 1\r\n\r\n", R::FieldName),
+            ("HTTP/1.1 200 OK\r\n : 1\r\n\r\n", R::FieldName),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length : 5\r\nContent-Length: 6\r\n\r\n",
+                R::ContentLengthsDiffer,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding : gzip\r\n\r\n",
+                R::TransferEncoding,
+            ),
             ("HTTP/1.1 200 OK\r\nX: 1\r\n 2\r\n\r\n", R::FieldName),
         ] {
             assert_eq!(parse(head, false).err(), Some(why), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn blanks_before_a_colon_are_removed() {
+        let response = parse(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding \t: chunked\r\nX-One : 1\r\n\r\n",
+            false,
+        )
+        .unwrap();
+        assert_eq!(response.framing, Framing::Chunked);
+        let mut out = Vec::new();
+        response.write_to(&mut out, Version::Http11, false);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with("\r\nX-One: 1\r\n"), "{text:?}");
+    }
+
+    #[test]
+    fn only_bytes_count_where_fields_are_not_counted() {
+        let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: 1\r\n".repeat(3000));
+        let limits = |fields| Limits {
+            bytes: 1 << 20,
+            fields,
+        };
+        let mut response = Response::default();
+        let parsed = response.parse(head.as_bytes(), &limits(usize::MAX), false);
+        assert_eq!(parsed, Ok(Some(head.len())));
+        assert_eq!(response.fields.len(), 3000);
+        for (fields, fits) in [(3000, true), (2999, false), (64, false), (10, false)] {
+            let parsed = Response::default().parse(head.as_bytes(), &limits(fields), false);
+            assert_eq!(parsed.is_ok(), fits, "{fields}");
         }
     }
 

@@ -3,7 +3,7 @@
 use super::buffers::Input;
 use super::stream::Stream;
 use crate::router::Worker;
-use http1::chunked::{self, Decoder};
+use http1::chunked::{self, Decoder, Sender};
 use http1::{Fields, Framing, Known, Limits, Refusal, Request, Response, Version};
 use std::io;
 use std::net::SocketAddr;
@@ -128,7 +128,7 @@ impl Http1 {
             if self.head_may_be_whole(limits.bytes) {
                 match request.parse(self.input.data(), limits) {
                     Ok(Some(size)) => {
-                        self.begin_reading(size, request.framing);
+                        self.begin_reading(size, request.framing, Sender::Client);
                         return Poll::Ready(Ok(Head::Whole));
                     }
                     Ok(None) => self.seen = self.input.data().len(),
@@ -153,7 +153,7 @@ impl Http1 {
             if self.head_may_be_whole(limits.bytes) {
                 match response.parse(self.input.data(), limits, to_head) {
                     Ok(Some(size)) => {
-                        self.begin_reading(size, response.framing);
+                        self.begin_reading(size, response.framing, Sender::Server);
                         return Poll::Ready(Ok(Head::Whole));
                     }
                     Ok(None) => self.seen = self.input.data().len(),
@@ -174,14 +174,14 @@ impl Http1 {
             && (self.seen == 0 || data.len() >= most || http1::head_ends(data, self.seen))
     }
 
-    fn begin_reading(&mut self, head: usize, framing: Framing) {
+    fn begin_reading(&mut self, head: usize, framing: Framing, sender: Sender) {
         self.seen = 0;
         self.input.consume(head);
         self.input.release(&self.worker.buffers);
         self.reading = match framing {
             Framing::None => Reading::Ended,
             Framing::Length(length) => Reading::Length(length),
-            Framing::Chunked => Reading::Chunked(Decoder::default()),
+            Framing::Chunked => Reading::Chunked(Decoder::of(sender)),
             Framing::UntilClose => Reading::UntilClose,
         };
     }
