@@ -1,11 +1,18 @@
 //! A header block (RFC 7541, 3 and 6): a walk over its representations, which decodes none of them.
 //!
 //! A block with something in it that HTTP does not allow is written anew: names and values that offend become `x`, as long as
-//! they were, so that the library's table stays the client's, and something is added that makes it refuse the message.
+//! they were, so that the library's table stays the client's, and something is added that makes it refuse the message. A
+//! request's path that the library has no room for is carried in a field, with another in its place.
 
-use crate::name::{self, CLASSES, Classes, Kind, NOT_ASCII, NOT_IN_NAMES, NOT_IN_VALUES, Sender};
+use crate::name::{
+    self, CLASSES, Classes, Kind, NOT_ASCII, NOT_IN_NAMES, NOT_IN_PATHS, NOT_IN_VALUES, Sender,
+};
 use crate::table::{Entry, Name, Table};
-use crate::{Fault, MALFORMED, huffman};
+use crate::{Fault, MALFORMED, TARGET, huffman};
+use std::sync::Arc;
+
+/// Bytes of the longest path that the library takes.
+const LONGEST_PATH: usize = 65_000;
 
 /// What a block is the head of, or the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +37,7 @@ pub(crate) fn check(
 ) -> Result<Option<Vec<u8>>, Fault> {
     let mut walk = Walk { bytes, at: 0 };
     let mut harmless = None;
-    let mut fields = false;
+    let (mut fields, mut malformed, mut target) = (false, false, None);
     while let Some(&first) = bytes.get(walk.at) {
         let start = walk.at;
         let field = match first {
@@ -49,19 +56,28 @@ pub(crate) fn check(
         };
         fields = true;
         let misplaced = message == Message::Trailers && field.entry.name.kind.is_pseudo();
-        if field.entry.legal && !misplaced {
+        let carried = field.entry.target.is_some();
+        if field.entry.legal && !misplaced && !carried {
             copy(&mut harmless, &bytes[start..walk.at]);
             continue;
         }
         let out = harmless.get_or_insert_with(|| bytes[..start].to_vec());
-        if field.entry.legal {
+        if field.entry.legal && !carried {
             out.extend_from_slice(&bytes[start..walk.at]);
         } else {
             field.disarm(&bytes[start..walk.at], out)?;
         }
+        malformed |= misplaced || !field.entry.legal;
+        target = field.entry.target.or(target);
     }
     if let Some(out) = &mut harmless {
+        if let Some(target) = &target
+            && !malformed
+        {
+            literal(out, 0, TARGET.as_bytes(), target);
+        }
         match message {
+            Message::Request if !malformed => {}
             Message::Request => literal(out, 0, MALFORMED.as_bytes(), b""),
             // The library takes that for what it is: a malformed message.
             Message::Trailers | Message::Answer | Message::Unknown => {
@@ -88,15 +104,26 @@ struct Field {
 impl Field {
     /// Writes a legal representation that leaves the table as this one leaves it.
     fn disarm(&self, written: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Entry { name, value, .. } = self.entry;
         let Some((first, value_at)) = self.literal else {
             // An entry that was put into the table before: it changes nothing.
+            if name.kind == Kind::Path {
+                out.extend_from_slice(written);
+            }
             return Ok(());
         };
-        let Entry { name, value, .. } = self.entry;
+        if name.kind == Kind::Path {
+            out.extend_from_slice(&written[..value_at]);
+            // The library has no longer ones either; none of these goes into a table.
+            let mut path = vec![b'x'; value.min(LONGEST_PATH)];
+            path[..1.min(value)].fill(b'/');
+            text(out, &path);
+            return Ok(());
+        }
         let keeps_name = match name.kind {
             Kind::Field | Kind::Pseudo => true,
             Kind::Method => value > 0,
-            Kind::Status | Kind::Illegal => false,
+            Kind::Path | Kind::Status | Kind::Illegal => false,
         };
         if keeps_name {
             out.extend_from_slice(&written[..value_at]);
@@ -162,15 +189,24 @@ impl Text<'_> {
         Kind::of(&self.decoded(), sender)
     }
 
+    fn is_text(&self) -> bool {
+        self.classes & NOT_ASCII == 0 || std::str::from_utf8(&self.decoded()).is_ok()
+    }
+
+    /// As a path: what has to be carried.
+    fn target(&self) -> Option<Arc<[u8]>> {
+        let odd = self.classes & NOT_IN_PATHS != 0 || self.length > LONGEST_PATH;
+        odd.then(|| Arc::from(self.decoded()))
+    }
+
     fn is_value_of(&self, kind: Kind) -> bool {
         match kind {
             Kind::Field => self.classes & NOT_IN_VALUES == 0,
             Kind::Method => name::is_method(&self.decoded()),
             Kind::Status => name::is_status(&self.decoded()),
             // What the library cannot make a URI of costs a stream only; but it must be a text.
-            Kind::Pseudo => {
-                self.classes & NOT_ASCII == 0 || std::str::from_utf8(&self.decoded()).is_ok()
-            }
+            Kind::Pseudo => self.is_text(),
+            Kind::Path => self.classes & NOT_IN_VALUES == 0 && self.is_text(),
             Kind::Illegal => false,
         }
     }
@@ -211,9 +247,13 @@ impl<'a> Walk<'a> {
             name,
             value: value.length,
             legal: value.is_value_of(name.kind),
+            target: match name.kind {
+                Kind::Path => value.target(),
+                _ => None,
+            },
         };
         if prefix == 6 {
-            table.insert(entry);
+            table.insert(entry.clone());
         }
         Ok(Field {
             entry,

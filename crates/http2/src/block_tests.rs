@@ -54,12 +54,58 @@ fn what_is_illegal_becomes_harmless() {
         assert_eq!(refused(&block), marked(expected), "{name:?}: {value:?}");
     }
     let bad_path = [&[0x44, 1][..], &[0xff]].concat();
-    assert_eq!(refused(&bad_path), marked(vec![0x44, 1, b'x']));
+    assert_eq!(refused(&bad_path), marked(vec![0x44, 1, b'/']));
     assert_eq!(
         request(&field("", ""), &mut Table::new(Sender::Client)),
         Err(Fault::Protocol),
         "nothing legal is as small"
     );
+}
+
+/// What the library gets in its place, and what is added.
+fn carried(block: &[u8], table: &mut Table) -> (Vec<u8>, Vec<u8>) {
+    let harmless = request(block, table).unwrap().expect("odd");
+    let name = [&[0, 13], TARGET.as_bytes()].concat();
+    let at = harmless
+        .windows(15)
+        .position(|w| w == name)
+        .expect("carried");
+    let (block, rest) = harmless.split_at(at);
+    (block.to_vec(), rest[name.len() + 1..].to_vec())
+}
+
+#[test]
+fn a_path_that_the_library_does_not_take_is_carried() {
+    for path in ["/a#b", "/<>", "/`", "/a\"b?\"", "/ ", "/a?{|}^\\", "#", "<"] {
+        let mut table = Table::new(Sender::Client);
+        let (block, target) = carried(&field(":path", path), &mut table);
+        let instead = format!("/{}", "x".repeat(path.len() - 1));
+        assert_eq!(block, field(":path", &instead), "{path}");
+        assert_eq!(target, path.as_bytes());
+        // By its index it is the same one.
+        let again = carried(&[0x82, 0xbe], &mut table);
+        assert_eq!(again, (vec![0x82, 0xbe], path.into()));
+    }
+    for path in ["/a b\u{1}", "/<\n", "\u{7f}"] {
+        let harmless = refused(&field(":path", path));
+        let found = |name: &str| harmless.windows(name.len()).any(|w| w == name.as_bytes());
+        assert!(found(MALFORMED) && !found(TARGET), "{path:?}");
+    }
+    for path in ["/", "*", "/a?b=c&d;e,f!$'()*+~@:%zz", "/\u{e9}", "/?/?"] {
+        let block = field(":path", path);
+        assert_eq!(
+            request(&block, &mut Table::new(Sender::Client)),
+            Ok(None),
+            "{path}"
+        );
+    }
+    let long = format!("/{}", "p".repeat(70_000));
+    let mut block = vec![0x04];
+    text(&mut block, long.as_bytes());
+    let harmless = request(&block, &mut Table::new(Sender::Client))
+        .unwrap()
+        .unwrap();
+    assert!(harmless.len() < LONGEST_PATH + long.len() + 50);
 }
 
 #[test]

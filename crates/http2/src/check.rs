@@ -31,7 +31,21 @@ pub struct Check {
     /// What goes on instead of bytes that were taken.
     instead: Vec<u8>,
     fault: Option<Fault>,
+    tally: Tally,
 }
+
+/// What somebody has sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Streams that a client has opened, and those that it has broken off.
+    pub opened: u32,
+    pub resets: u32,
+    /// Frames of a body with so little in them that the library needs more memory for them than their size.
+    pub small: u32,
+}
+
+/// What the library needs for a frame that waits, in bytes.
+const SMALL: usize = 256;
 
 /// What becomes of the next bytes.
 enum Step {
@@ -57,6 +71,7 @@ impl Check {
             held: Vec::new(),
             instead: Vec::new(),
             fault: None,
+            tally: Tally::default(),
         }
     }
 
@@ -84,6 +99,11 @@ impl Check {
     /// Why no byte goes on any more.
     pub fn fault(&self) -> Option<Fault> {
         self.fault
+    }
+
+    /// What came since this was asked last.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     fn take_fresh(&mut self, bytes: &[u8]) -> usize {
@@ -138,7 +158,12 @@ impl Check {
             DATA if self.of_client() && !self.streams.data(head.stream, head.has(END_STREAM)) => {
                 return Err(Fault::StreamClosed);
             }
-            RST_STREAM if self.of_client() => self.streams.reset(head.stream),
+            // It says nothing, and the library counts such frames over a connection's whole life.
+            DATA if head.is_empty() && self.is_open(head.stream) => return Ok(Step::Replace(HEAD)),
+            DATA if head.length < SMALL => self.tally.small += 1,
+            RST_STREAM if self.of_client() => {
+                self.tally.resets += u32::from(self.streams.reset(head.stream));
+            }
             SETTINGS => match bytes.get(HEAD..head.whole()) {
                 Some(payload) => frame::check_settings(payload)?,
                 None => return Ok(Step::Wait),
@@ -177,13 +202,20 @@ impl Check {
         self.table.sender() == Sender::Client
     }
 
+    fn is_open(&self, stream: u32) -> bool {
+        !self.of_client() && stream != 0 || self.streams.is_open(stream)
+    }
+
     /// What the header block is that begins with this frame.
     fn message(&mut self, head: Head) -> Result<Message, Fault> {
         if !self.of_client() {
             return Ok(Message::Answer);
         }
         match self.streams.headers(head.stream, head.has(END_STREAM)) {
-            Was::New => Ok(Message::Request),
+            Was::New => {
+                self.tally.opened += 1;
+                Ok(Message::Request)
+            }
             Was::Open => Ok(Message::Trailers),
             Was::Unknown => Ok(Message::Unknown),
             Was::Ended => Err(Fault::StreamClosed),

@@ -184,3 +184,30 @@ proptest::proptest! {
         proptest::prop_assert_eq!(run(&bytes, &sizes), run(&bytes, &[]));
     }
 }
+
+#[test]
+fn empty_data_goes_no_further_and_its_end_does() {
+    let empty = frame(DATA, 0, 1, &[]);
+    let end = frame(DATA, END_STREAM, 1, &[]);
+    let padded = frame(DATA, PADDED, 1, &[0]);
+    let head = frame(HEADERS, END_HEADERS, 1, &GET);
+    let bytes = |data: &[&[u8]]| opened(&[head.clone(), data.concat()]);
+    let (came, fault) = run(&bytes(&[&empty, &empty, &padded, &empty, &end]), &[]);
+    assert_eq!((came, fault), (bytes(&[&padded, &end]), None));
+    let (_, fault) = run(&bytes(&[&end, &empty]), &[]);
+    assert_eq!(fault, Some(Fault::StreamClosed));
+    // What the library refuses it gets.
+    let idle = bytes(&[&frame(DATA, 0, 3, &[])]);
+    assert_eq!(run(&idle, &[]), (idle, None));
+}
+
+#[test]
+fn requests_and_resets_are_counted() {
+    let reset = |stream| frame(RST_STREAM, 0, stream, &[0; 4]);
+    let ask = |stream| frame(HEADERS, END, stream, &GET);
+    let mut check = Check::new(Sender::Client, 1 << 16);
+    check.take(&opened(&[ask(1), reset(1), ask(3), reset(1)]));
+    let tally = check.take_tally();
+    assert_eq!((tally.opened, tally.resets), (2, 1), "each stream once");
+    assert_eq!(check.take_tally(), Tally::default());
+}

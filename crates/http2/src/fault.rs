@@ -15,6 +15,8 @@ pub enum Fault {
     Compression,
     #[error("a header block without an end")]
     Excess,
+    #[error("more streams broken off than a budget allows")]
+    Resets,
 }
 
 impl Fault {
@@ -26,7 +28,7 @@ impl Fault {
             Self::StreamClosed => 0x5,
             Self::FrameSize => 0x6,
             Self::Compression => 0x9,
-            Self::Excess => 0xb,
+            Self::Excess | Self::Resets => 0xb,
         }
     }
 }

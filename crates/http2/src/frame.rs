@@ -61,6 +61,12 @@ impl Head {
         self.flags & flag != 0
     }
 
+    /// Nothing is in it, and nothing ends with it.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.length == 0 && self.flags & (END_STREAM | PADDED) == 0
+    }
+
     /// Head and payload, in bytes.
     #[inline]
     pub fn whole(self) -> usize {

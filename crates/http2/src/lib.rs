@@ -15,6 +15,8 @@
 //! | Module | Noun |
 //! |---|---|
 //! | [`check`] | a connection: its frames, in their order |
+//! | [`written`] | the other direction: streams that the library breaks off |
+//! | [`budget`] | how many streams may be broken off |
 //! | [`frame`] | a frame's head, and what of its size is fixed |
 //! | `streams` | on which streams a client may still send |
 //! | `block` | a header block: its representations, and its harmless form |
@@ -23,6 +25,7 @@
 //! | [`fault`] | what ends a connection |
 
 mod block;
+pub mod budget;
 pub mod check;
 pub mod fault;
 pub mod frame;
@@ -30,10 +33,17 @@ mod huffman;
 mod name;
 mod streams;
 mod table;
+pub mod written;
 
+pub use budget::Budget;
 pub use check::Check;
 pub use fault::Fault;
 pub use name::Sender;
+pub use written::Written;
+
+/// A field of this name holds the target of a request whose `:path` the library would not take as it is. Whoever reads it
+/// must look at what it holds: it is a client's.
+pub const TARGET: &str = "cupola-target";
 
 /// A field of this name is in the harmless form of a malformed request, which has to be refused (RFC 9113, 8.1.1). A client
 /// that sends it itself is refused as well.

@@ -5,6 +5,8 @@ pub(crate) type Classes = u8;
 pub(crate) const NOT_IN_NAMES: Classes = 1;
 pub(crate) const NOT_IN_VALUES: Classes = 2;
 pub(crate) const NOT_ASCII: Classes = 4;
+/// The library's kind of a URI has no such byte in a path or a query, or drops what follows it.
+pub(crate) const NOT_IN_PATHS: Classes = 8;
 
 pub(crate) static CLASSES: [Classes; 256] = classes();
 
@@ -21,6 +23,14 @@ const fn classes() -> [Classes; 256] {
         }
         if !b.is_ascii() {
             classes[byte] |= NOT_ASCII;
+        }
+        if b <= b' '
+            || matches!(
+                b,
+                b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{'..=b'}' | 0x7f
+            )
+        {
+            classes[byte] |= NOT_IN_PATHS;
         }
         byte += 1;
     }
@@ -67,8 +77,10 @@ pub(crate) enum Kind {
     Field,
     /// Of a request.
     Method,
-    /// Of a request: `:authority`, `:path`, `:protocol`, `:scheme`.
+    /// Of a request: `:authority`, `:protocol`, `:scheme`.
     Pseudo,
+    /// Of a request.
+    Path,
     /// Of an answer.
     Status,
     /// Never in a message of this sender.
@@ -80,7 +92,8 @@ impl Kind {
     pub(crate) fn of(name: &[u8], sender: Sender) -> Self {
         match name {
             b":method" => Self::Method.from(sender),
-            b":authority" | b":path" | b":protocol" | b":scheme" => Self::Pseudo.from(sender),
+            b":authority" | b":protocol" | b":scheme" => Self::Pseudo.from(sender),
+            b":path" => Self::Path.from(sender),
             b":status" => Self::Status.from(sender),
             b"" => Self::Illegal,
             _ if name.len() > MOST => Self::Illegal,
@@ -92,15 +105,17 @@ impl Kind {
     /// A pseudo header of the other direction is illegal.
     pub(crate) fn from(self, sender: Sender) -> Self {
         match (self, sender) {
-            (Self::Method | Self::Pseudo, Sender::Backend) | (Self::Status, Sender::Client) => {
-                Self::Illegal
-            }
+            (Self::Method | Self::Pseudo | Self::Path, Sender::Backend)
+            | (Self::Status, Sender::Client) => Self::Illegal,
             (kind, _) => kind,
         }
     }
 
     pub(crate) fn is_pseudo(self) -> bool {
-        matches!(self, Self::Method | Self::Pseudo | Self::Status)
+        matches!(
+            self,
+            Self::Method | Self::Pseudo | Self::Path | Self::Status
+        )
     }
 }
 

@@ -56,12 +56,21 @@ impl Streams {
         was != Was::Ended
     }
 
-    pub(crate) fn reset(&mut self, stream: u32) {
-        if self.look(stream) != Was::Unknown {
+    /// Its client may still send on it.
+    #[inline]
+    pub(crate) fn is_open(&self, stream: u32) -> bool {
+        self.look(stream) == Was::Open
+    }
+
+    /// False: it was reset before, or is not known.
+    pub(crate) fn reset(&mut self, stream: u32) -> bool {
+        let known = self.look(stream) != Was::Unknown;
+        if known {
             let (word, bit) = place(stream);
             self.open[word] &= !bit;
             self.ended[word] &= !bit;
         }
+        known
     }
 
     #[inline]
@@ -124,7 +133,7 @@ mod tests {
     fn a_reset_is_no_end() {
         let mut streams = Streams::default();
         streams.headers(1, true);
-        streams.reset(1);
+        assert!(streams.reset(1) && !streams.reset(1) && !streams.reset(3));
         assert!(streams.data(1, true));
         assert_eq!(streams.headers(1, true), Was::Unknown);
     }

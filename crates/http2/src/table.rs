@@ -3,6 +3,7 @@
 
 use crate::name::{Kind, Sender};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// The dynamic table's largest size, in bytes: the router says nothing about it, so this is what others go by.
 const MOST: usize = 4096;
@@ -17,12 +18,14 @@ pub(crate) struct Name {
     pub(crate) length: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) name: Name,
     pub(crate) value: usize,
     /// Name and value may be in a message of this sender.
     pub(crate) legal: bool,
+    /// A path as it was sent, where the library has another one in its place.
+    pub(crate) target: Option<Arc<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -61,9 +64,10 @@ impl Table {
                 name,
                 value: 0,
                 legal: kind != Kind::Illegal,
+                target: None,
             });
         }
-        self.entries.get(place - STATIC.len()).copied()
+        self.entries.get(place - STATIC.len()).cloned()
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) {
@@ -95,7 +99,8 @@ impl Table {
 fn static_kind(place: usize) -> Kind {
     match place {
         1 | 2 => Kind::Method,
-        0 | 3..=6 => Kind::Pseudo,
+        0 | 5 | 6 => Kind::Pseudo,
+        3 | 4 => Kind::Path,
         7..=13 => Kind::Status,
         _ => Kind::Field,
     }

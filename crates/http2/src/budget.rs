@@ -1,0 +1,107 @@
+//! How many streams of a connection may be broken off: by their rate, and by the work that the connection does beside them.
+//!
+//! Whoever shares a connection among many clients cancels for the impatient ones, also a thousand at once, and the others must
+//! not suffer. An attacker cancels everything, as fast as it can (rapid reset), or makes the router cancel it.
+
+use std::time::Duration;
+
+/// What a connection begins with, and can save: so many requests may be cancelled in one flight.
+const MOST: u32 = 2000;
+/// What each second adds.
+const A_SECOND: u32 = 300;
+/// What a request adds, and what its breaking off takes: two of three may be broken off at any rate.
+const REQUEST: u32 = 2;
+const RESET: u32 = 3;
+
+/// What is left for resets.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    left: u32,
+    /// Up to when the seconds are counted.
+    at: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            left: MOST,
+            at: Duration::ZERO,
+        }
+    }
+}
+
+impl Budget {
+    pub fn opened(&mut self, requests: u32) {
+        self.add(requests.saturating_mul(REQUEST));
+    }
+
+    /// False: they are too many. `now`: since the connection's beginning.
+    pub fn reset(&mut self, resets: u32, now: Duration) -> bool {
+        let passed = now.saturating_sub(self.at);
+        let earned = passed.as_millis().saturating_mul(u128::from(A_SECOND)) / 1000;
+        if earned > 0 {
+            self.at = now;
+            self.add(u32::try_from(earned).unwrap_or(MOST));
+        }
+        let left = self.left.checked_sub(resets.saturating_mul(RESET));
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    fn add(&mut self, more: u32) {
+        self.left = self.left.saturating_add(more).min(MOST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After how many of `most` rounds the budget is used up.
+    fn rounds(most: u32, mut round: impl FnMut(u32, &mut Budget) -> bool) -> Option<u32> {
+        let mut budget = Budget::default();
+        (0..most).find(|n| !round(*n, &mut budget))
+    }
+
+    #[test]
+    fn a_thousand_in_one_flight_are_few() {
+        let flight = |_, budget: &mut Budget| {
+            budget.opened(1);
+            budget.reset(1, Duration::ZERO)
+        };
+        assert_eq!(rounds(1000, flight), None);
+        let used_up = rounds(1_000_000, flight);
+        assert!(used_up.is_some_and(|n| n < 3000), "{used_up:?}");
+    }
+
+    #[test]
+    fn two_of_three_may_go_at_any_rate() {
+        let shared = |_, budget: &mut Budget| {
+            budget.opened(30);
+            budget.reset(20, Duration::ZERO)
+        };
+        assert_eq!(rounds(100_000, shared), None);
+    }
+
+    #[test]
+    fn what_comes_slowly_may_all_go() {
+        let slow = |n, budget: &mut Budget| {
+            budget.opened(1);
+            budget.reset(1, Duration::from_millis(4) * n)
+        };
+        assert_eq!(rounds(1_000_000, slow), None);
+    }
+
+    #[test]
+    fn a_flood_ends_whatever_it_waits_for() {
+        let flood = |n, budget: &mut Budget| {
+            budget.opened(1);
+            budget.reset(1, Duration::from_micros(50) * n)
+        };
+        let used_up = rounds(1_000_000, flood);
+        assert!(used_up.is_some_and(|n| n < 4000), "{used_up:?}");
+        // Without requests, too.
+        let bare = |n, budget: &mut Budget| budget.reset(1, Duration::from_micros(50) * n);
+        assert!(rounds(2000, bare).is_some());
+    }
+}
