@@ -71,6 +71,7 @@ pub(crate) async fn find(
     let wanted = wanted(&mut request.fields, shared.lasting.compat_gorouter);
     let host = request.fields.text(context.host);
     let name = request_host(host);
+    let dotted = host.as_bytes().get(name.len()) == Some(&b'.');
     if name.is_empty() || name == context.peer.ip && shared.registry.lookup(host, "/").is_none() {
         return Err(Rejection::EmptyHost);
     }
@@ -78,6 +79,8 @@ pub(crate) async fn find(
     let started = Instant::now();
     let path = std::str::from_utf8(request.target()).unwrap_or("/");
     let found = shared.registry.lookup(host, path);
+    // To gorouter a name that ends with a dot is another one.
+    let found = found.filter(|_| !dotted || !shared.lasting.compat_gorouter);
     shared.metrics.looked_up(started.elapsed());
     let Some(mut pool) = found else {
         return Err(if wanted == Wanted::Any {

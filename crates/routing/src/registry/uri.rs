@@ -72,12 +72,14 @@ impl RouteKey {
     }
 }
 
-/// A `Host` header without its port. `[::1]:80` gives `::1`.
+/// A `Host` header without its port, and without the dot that ends a name which is not relative (RFC 3986, 3.2.2).
+/// `[::1]:80` gives `::1`, `a.test.:80` gives `a.test`.
 pub fn request_host(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split(']').next().unwrap_or(rest);
     }
-    host.split(':').next().unwrap_or(host)
+    let name = host.split(':').next().unwrap_or(host);
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 /// A request's path as part of a key: cut at `?`, without the slash that begins it and those that end it. Of `//a` a
@@ -165,6 +167,9 @@ mod tests {
             ("a.b:80", "a.b"),
             ("a.b", "a.b"),
             ("[::1]:80", "::1"),
+            ("a.b.", "a.b"),
+            ("a.b.:80", "a.b"),
+            ("a..", "a."),
             ("", ""),
         ] {
             assert_eq!(request_host(given), host);
