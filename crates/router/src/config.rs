@@ -376,6 +376,7 @@ pub struct Settings {
     pub http2_cleartext: bool,
     /// Largest request head in bytes.
     pub max_request_head: usize,
+    /// 0: as many fields as the bytes hold.
     pub max_request_headers: usize,
     /// The same for backends' responses.
     pub max_response_head: usize,
@@ -472,9 +473,9 @@ impl Default for Settings {
             compat_gorouter: false,
             http2_cleartext: false,
             max_request_head: 1 << 20,
-            max_request_headers: 256,
+            max_request_headers: 0,
             max_response_head: 1 << 20,
-            max_response_headers: 256,
+            max_response_headers: 0,
             http2: true,
             front_tls: FrontTls::default(),
             proxy_protocol: false,

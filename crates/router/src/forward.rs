@@ -6,25 +6,23 @@ pub(crate) mod report;
 use crate::answer::Answer;
 use crate::backend::connect::{self, Made};
 use crate::backend::failure::Fault;
-use crate::backend::{Connected, peer};
+use crate::backend::{Connected, Lane, Need, peer};
 use crate::config::Serving;
 use crate::context::RequestContext;
 use crate::exchange::{Delivery, Exchange, Upload};
 use crate::lookup::Target;
-use crate::protocol::{Upgrade, patience};
+use crate::protocol::{self, Upgrade, patience};
 use crate::rejection::Rejection;
 use crate::router::Shared;
 use crate::side::{Http2, Side, request_to_http2};
 use crate::sticky::{self, Sticky};
 use crate::{forwarded, switching};
-use bytes::Bytes;
-use h2::client::SendRequest;
 use http::uri::Scheme;
 use http1::{Fields, Framing, Known, Request};
 use report::Failed;
 use routing::registry::{Attempts, Endpoint, InFlight, NoPick, Pool, Want, Within};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How a request goes out; what goes out is the exchange's request.
 #[derive(Debug)]
@@ -72,7 +70,7 @@ impl Outgoing {
     }
 
     /// What the request says to this endpoint.
-    fn dress(&self, request: &mut Request, endpoint: &Endpoint, http2: bool) {
+    fn dress(&self, request: &mut Request, endpoint: &Endpoint, http2: bool, keep_alive: bool) {
         let fields = &mut request.fields;
         if !self.to_service {
             for (name, value) in [
@@ -90,6 +88,8 @@ impl Outgoing {
         if let Some(upgrade) = &self.upgrade {
             fields.set(Known::Connection, b"Upgrade");
             fields.set_span(Known::Upgrade, upgrade.token);
+        } else if !keep_alive {
+            fields.set(Known::Connection, b"close");
         }
         if http2 {
             return;
@@ -270,6 +270,15 @@ fn none_left(
     }
 }
 
+/// How long the same endpoint is left alone before it is asked again, on a new connection, for what it has refused unseen
+/// (RFC 9113, 8.7: such a request may be sent again, whatever its method). Other endpoints come after these.
+const AFTER_REFUSALS: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_millis(40),
+    Duration::from_millis(160),
+];
+
 /// One endpoint's turn. A reused connection that proves dead before the backend saw the request costs no attempt: the
 /// same endpoint is asked again on a new one.
 pub(crate) async fn attempt(
@@ -280,24 +289,28 @@ pub(crate) async fn attempt(
 ) -> Result<Delivery, Fault> {
     let worker = exchange.worker.clone();
     let in_flight = InFlight::new(endpoint.clone());
-    let http1_only = outgoing.upgrade.is_some();
+    let need = Need {
+        http1_only: outgoing.upgrade.is_some(),
+        body: exchange.request.framing != Framing::None,
+        to_service: outgoing.to_service,
+    };
     outgoing.made = Made::default();
     let mut fresh = false;
+    let mut refusals = AFTER_REFUSALS.into_iter();
     loop {
         let idle = if fresh {
             None
         } else {
             let transport = endpoint.transport();
-            worker.connections.take(transport, http1_only, now)
+            worker.connections.take(transport, need, now)
         };
         let reused = idle.is_some();
         let connected = match idle {
             Some(connected) => connected,
             None => {
-                let service = outgoing.to_service;
                 let made = &mut outgoing.made;
                 // Seldom needed and large: not a part of every connection's task.
-                let connecting = connect::connect(&worker, endpoint, http1_only, service, made);
+                let connecting = connect::connect(&worker, endpoint, need, made);
                 let connected = Box::pin(connecting).await?;
                 now = Instant::now();
                 connected
@@ -312,11 +325,7 @@ pub(crate) async fn attempt(
         {
             outgoing.made.local = side.local_addr();
         }
-        let deadline = now
-            + match &connected {
-                Connected::Http1(_) => patience(settings.endpoint_timeout),
-                Connected::Http2(_) => patience(settings.http2_endpoint_timeout),
-            };
+        let deadline = now + protocol::endpoint_timeout(settings, exchange.request.version);
         let mut upload = Upload::default();
         match send(
             exchange,
@@ -334,7 +343,12 @@ pub(crate) async fn attempt(
                     backend,
                     transport: endpoint.transport(),
                     in_flight,
-                    deadline,
+                    // What was asked for as a tunnel may last like one, whatever came instead (as in gorouter).
+                    deadline: if need.http1_only {
+                        now + patience(Duration::ZERO)
+                    } else {
+                        deadline
+                    },
                     upload,
                     status: exchange.response.status,
                     sent: 0,
@@ -342,6 +356,13 @@ pub(crate) async fn attempt(
                 });
             }
             Err(fault) if reused && outgoing.may_repeat_on_new(&fault, &exchange.client) => {
+                fresh = true;
+                now = Instant::now();
+            }
+            Err(Fault::Refused) if exchange.client.may_rewind() && refusals.len() > 0 => {
+                if let Some(pause) = refusals.next() {
+                    tokio::time::sleep(pause).await;
+                }
                 fresh = true;
                 now = Instant::now();
             }
@@ -364,20 +385,21 @@ async fn send(
 ) -> Result<Side, Fault> {
     exchange.client.rewind();
     let http2 = matches!(connected, Connected::Http2(_));
-    outgoing.dress(&mut exchange.request, endpoint, http2);
+    let keep_alive = exchange.worker.connections.keeps_any();
+    outgoing.dress(&mut exchange.request, endpoint, http2, keep_alive);
     let mut backend = match connected {
         Connected::Http1(mut side) => {
             let canonical = exchange.worker.shared.lasting.compat_gorouter;
             side.send_request(&exchange.request, canonical);
             Side::Http1(side)
         }
-        Connected::Http2(sender) => {
+        Connected::Http2(lane) => {
             let scheme = if peer::is_tls(endpoint) {
                 Scheme::HTTPS
             } else {
                 Scheme::HTTP
             };
-            let sent = begin_http2(&exchange.request, sender, scheme);
+            let sent = begin_http2(&exchange.request, lane, scheme);
             let deadline = tokio::time::Instant::from_std(deadline);
             let side = tokio::time::timeout_at(deadline, sent).await;
             Side::Http2(Box::new(side.map_err(|_| Fault::Timeout)??))
@@ -393,19 +415,16 @@ async fn send(
     }
 }
 
-async fn begin_http2(
-    request: &Request,
-    sender: SendRequest<Bytes>,
-    scheme: Scheme,
-) -> Result<Http2, Fault> {
+async fn begin_http2(request: &Request, lane: Lane, scheme: Scheme) -> Result<Http2, Fault> {
     let head = request_to_http2(request, scheme).ok_or(Fault::NotForHttp2)?;
     let ended = request.framing == Framing::None;
     // A connection that has ended meanwhile has not seen the request.
-    let mut sender = sender.ready().await.map_err(|_| Fault::Unsent)?;
+    let Lane { sender, place } = lane;
+    let mut sender = sender.ready().await.map_err(|_| Fault::Refused)?;
     let (answer, body) = sender
         .send_request(head, ended)
-        .map_err(|_| Fault::Unsent)?;
-    Ok(Http2::to_backend(answer, body, ended))
+        .map_err(|_| Fault::Refused)?;
+    Ok(Http2::to_backend(answer, body, ended, place))
 }
 
 /// A backend has answered: its response is the client's, less what ends at a hop.

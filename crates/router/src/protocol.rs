@@ -3,21 +3,26 @@
 
 use crate::config::Serving;
 use http1::fields::items;
-use http1::{Known, Limits, Request, Span};
+use http1::{Known, Limits, Request, Span, Version};
 use std::time::Duration;
 
 pub(crate) fn request_limits(settings: &Serving) -> Limits {
     Limits {
         bytes: settings.max_request_head,
-        fields: settings.max_request_headers,
+        fields: most_fields(settings.max_request_headers),
     }
 }
 
 pub(crate) fn response_limits(settings: &Serving) -> Limits {
     Limits {
         bytes: settings.max_response_head,
-        fields: settings.max_response_headers,
+        fields: most_fields(settings.max_response_headers),
     }
+}
+
+/// A number of fields as it is set, where zero stands for any number.
+fn most_fields(setting: usize) -> usize {
+    if setting == 0 { usize::MAX } else { setting }
 }
 
 /// A time-out as it is set, where zero stands for none: a year is long enough for that.
@@ -27,6 +32,15 @@ pub(crate) fn patience(setting: Duration) -> Duration {
     } else {
         setting
     }
+}
+
+/// How long an endpoint may take for a request. What the client speaks decides it, as in gorouter: an operator sets another
+/// time for HTTP/2 because of gRPC's long calls, whatever the backend behind them speaks.
+pub(crate) fn endpoint_timeout(settings: &Serving, client: Version) -> Duration {
+    patience(match client {
+        Version::Http2 => settings.http2_endpoint_timeout,
+        Version::Http10 | Version::Http11 => settings.endpoint_timeout,
+    })
 }
 
 /// An upgrade that the client asked for: where its token stands.

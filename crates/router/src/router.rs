@@ -8,7 +8,7 @@ use crate::config::{
 use crate::front_tls::Handshakes;
 use crate::hold::Holds;
 use crate::lifecycle::ReloadRequest;
-use crate::listen::{self, Front, Socket};
+use crate::listen::{self, Front, Socket, Windows};
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
 use crate::observe::metrics::Metrics;
@@ -119,6 +119,8 @@ pub(crate) struct Worker {
     /// Connections and tunnels that a drain waits for.
     pub(crate) tasks: TaskTracker,
     pub(crate) drain: Drain,
+    /// Of clients that speak HTTP/2.
+    pub(crate) windows: Windows,
     clock: Mutex<Clock>,
     /// For a line in the making.
     pub(crate) scratch: Mutex<Vec<u8>>,
@@ -133,6 +135,7 @@ impl Worker {
             shared,
             tasks: TaskTracker::new(),
             drain: Drain::default(),
+            windows: Windows::default(),
             clock: Mutex::default(),
             scratch: Mutex::default(),
         }

@@ -1,6 +1,6 @@
 //! Making a connection: dial, TLS if the endpoint was registered so, HTTP/1.1 or HTTP/2.
 
-use super::connections::Connected;
+use super::connections::{Connected, Need};
 use super::failure::Fault;
 use crate::protocol::patience;
 use crate::route_service::Services;
@@ -34,17 +34,16 @@ pub(crate) struct Made {
     pub(crate) local: Option<SocketAddr>,
 }
 
-/// Connects to an endpoint. `http1_only`: for upgrades, which HTTP/2 does not have; `to_service`: to a route service, for
-/// which other authorities and addresses count.
+/// Connects to an endpoint.
 pub(crate) async fn connect(
     worker: &Arc<Worker>,
     endpoint: &Endpoint,
-    http1_only: bool,
-    to_service: bool,
+    need: Need,
     made: &mut Made,
 ) -> Result<Connected, Fault> {
     let settings = &worker.shared.settings;
-    let service = worker.shared.route_services.as_ref().filter(|_| to_service);
+    let service = worker.shared.route_services.as_ref();
+    let service = service.filter(|_| need.to_service);
     let started = Instant::now();
     let dialled = timeout(patience(settings.dial_timeout), dial(endpoint, service)).await;
     *made = Made {
@@ -54,12 +53,12 @@ pub(crate) async fn connect(
     let stream = dialled.map_err(|_| dial_fault(endpoint, "i/o timeout".into()))??;
     made.local = stream.local_addr().ok();
     let _ = stream.set_nodelay(true);
-    let http2_wanted = endpoint.spec().protocol == Protocol::Http2 && !http1_only;
+    let http2_wanted = endpoint.spec().protocol == Protocol::Http2 && !need.http1_only;
     if !endpoint.spec().tls {
         // Without TLS nobody can be asked whether he speaks HTTP/2: the registration says so.
         let stream = Stream::Plain(stream);
         return if http2_wanted && !worker.shared.lasting.compat_gorouter {
-            http2(worker, endpoint, stream).await
+            http2(worker, endpoint, stream, need.body).await
         } else {
             Ok(http1(worker, stream))
         };
@@ -92,7 +91,7 @@ pub(crate) async fn connect(
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = Stream::Tls(Box::new(TlsStream::Client(stream)));
     if speaks_http2 {
-        return http2(worker, endpoint, stream).await;
+        return http2(worker, endpoint, stream, need.body).await;
     }
     Ok(http1(worker, stream))
 }
@@ -130,11 +129,12 @@ async fn dial(endpoint: &Endpoint, service: Option<&Services>) -> Result<TcpStre
         .map_err(|error| fault(&error))
 }
 
-/// A connection for all requests of this worker to the endpoint.
+/// A connection for many requests of this worker to the endpoint. `body`: the first of them has one.
 async fn http2(
     worker: &Arc<Worker>,
     endpoint: &Endpoint,
     stream: Stream,
+    body: bool,
 ) -> Result<Connected, Fault> {
     let settings = &worker.shared.settings;
     let limit = u32::try_from(settings.max_response_head).unwrap_or(u32::MAX);
@@ -144,9 +144,12 @@ async fn http2(
         .max_header_list_size(limit)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(SMALL_FRAMES)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .max_local_error_reset_streams(Some(MOST_RESETS))
         .max_send_buffer_size(SEND_BUFFER);
     let gathered = Gathered::new(stream);
-    let stream = Checked::backend(gathered.clone(), settings.max_response_head);
+    let (stream, resets) = Checked::backend(gathered.clone(), settings.max_response_head);
     let handshake = builder.handshake::<_, Bytes>(stream);
     let made: Result<(SendRequest<Bytes>, _), _> =
         match timeout(patience(settings.tls_handshake_timeout), handshake).await {
@@ -155,11 +158,16 @@ async fn http2(
         };
     let (sender, mut connection) = made.map_err(|error| Fault::from_http2(&error))?;
     let (transport, owner) = (endpoint.transport(), worker.clone());
-    let number = owner.connections.share(transport, sender.clone());
+    let (number, lane) = owner.connections.share(transport, sender, body);
     tokio::spawn(async move {
+        let mut retired = false;
         let ended = std::future::poll_fn(|cx| {
             let ended = connection.poll_unpin(cx);
             let _ = gathered.poll_send(cx);
+            if !retired && resets.sent() >= RETIRED_AFTER {
+                retired = true;
+                owner.connections.forget_shared(transport, number);
+            }
             ended
         });
         if let Err(error) = ended.await {
@@ -167,12 +175,21 @@ async fn http2(
         }
         owner.connections.forget_shared(transport, number);
     });
-    Ok(Connected::Http2(sender))
+    Ok(Connected::Http2(lane))
 }
 
-/// Bytes that a backend may send before we have taken any.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of one stream that a backend may send before its client has taken any. The connection's window is as good as none:
+/// streams that nobody reads must not shut it for the others.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 30;
+/// Bytes that small frames may cost which came in one go. (They are taken from the library whether their client reads or not.)
+const SMALL_FRAMES: usize = 16 << 20;
+/// Streams that are remembered for a second after the router broke them off: what comes of them is on its way already.
+const REMEMBERED_RESETS: usize = 1024;
+/// After so many streams that were broken off, a connection gets no new request: the library counts illegal frames over its
+/// whole life, and ends it with all its streams when they are too many.
+const RETIRED_AFTER: u32 = 4096;
+const MOST_RESETS: usize = 16384;
 /// Bytes of one stream that may wait for the socket.
 const SEND_BUFFER: usize = 64 << 10;
 

@@ -1,6 +1,7 @@
 //! One worker's connections to backends: idle ones wait here, keyed by the endpoint's transport number, so that a
 //! connection is only ever used for the peer (address, TLS name, instance) that it was made to.
 
+use super::shared::{Lane, Multiplexed};
 use crate::config::Serving;
 use crate::side::Http1;
 use bytes::Bytes;
@@ -14,7 +15,18 @@ use std::time::{Duration, Instant};
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub(crate) enum Connected {
     Http1(Http1),
-    Http2(SendRequest<Bytes>),
+    Http2(Lane),
+}
+
+/// What a request needs of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Need {
+    /// An upgrade, which HTTP/2 does not have.
+    pub(crate) http1_only: bool,
+    /// The request has a body.
+    pub(crate) body: bool,
+    /// It goes to a route service, for which other authorities and addresses count.
+    pub(crate) to_service: bool,
 }
 
 #[derive(Debug)]
@@ -53,15 +65,8 @@ impl Waiting {
 struct Transport {
     /// Least recently used first.
     http1: Vec<Idle>,
-    /// One connection carries all requests.
-    http2: Option<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    number: u64,
-    sender: SendRequest<Bytes>,
-    used: Instant,
+    /// Each carries many requests.
+    http2: Multiplexed,
 }
 
 #[derive(Debug)]
@@ -91,19 +96,20 @@ impl Connections {
         }
     }
 
+    /// Whether a connection is worth keeping after a request.
+    pub(crate) fn keeps_any(&self) -> bool {
+        self.max_idle > 0
+    }
+
     /// A connection whose other end has not gone, as far as anybody knows; the most recently used first.
-    pub(crate) fn take(
-        &self,
-        transport: u128,
-        http1_only: bool,
-        now: Instant,
-    ) -> Option<Connected> {
+    pub(crate) fn take(&self, transport: u128, need: Need, now: Instant) -> Option<Connected> {
         let mut waiting = self.lock();
         let Waiting { peers, count, .. } = &mut *waiting;
         let entry = peers.get_mut(&transport)?;
-        if !http1_only && let Some(shared) = &mut entry.http2 {
-            shared.used = now;
-            return Some(Connected::Http2(shared.sender.clone()));
+        if !need.http1_only
+            && let Some(lane) = entry.http2.take(need.body, now)
+        {
+            return Some(Connected::Http2(lane));
         }
         while let Some(at) = entry.http1.iter().rposition(|idle| idle.usable <= now) {
             let mut idle = entry.http1.remove(at);
@@ -115,23 +121,25 @@ impl Connections {
         None
     }
 
-    /// A multiplexed connection is there for all from its beginning. Returns its number.
-    pub(crate) fn share(&self, transport: u128, sender: SendRequest<Bytes>) -> u64 {
+    /// A multiplexed connection is there for all from its beginning. Returns its number. `body`: the request that it was made
+    /// for has one.
+    pub(crate) fn share(
+        &self,
+        transport: u128,
+        sender: SendRequest<Bytes>,
+        body: bool,
+    ) -> (u64, Lane) {
         let mut waiting = self.lock();
         waiting.shared += 1;
         let number = waiting.shared;
-        waiting.peers.entry(transport).or_default().http2 = Some(Shared {
-            number,
-            sender,
-            used: Instant::now(),
-        });
-        number
+        let entry = waiting.peers.entry(transport).or_default();
+        (number, entry.http2.add(number, sender, body))
     }
 
-    /// The one of this number has ended. A newer one to the same peer, made beside it, stays.
+    /// The one of this number has ended, or takes no more requests. Others to the same peer stay.
     pub(crate) fn forget_shared(&self, transport: u128, number: u64) {
         if let Some(entry) = self.lock().peers.get_mut(&transport) {
-            entry.http2.take_if(|shared| shared.number == number);
+            entry.http2.forget(number);
         }
     }
 
@@ -180,9 +188,9 @@ impl Connections {
                 .http1
                 .retain_mut(|idle| fresh(idle.since) && idle.side.is_quiet());
             // Streams that are still open keep theirs alive.
-            entry.http2.take_if(|shared| !fresh(shared.used));
+            entry.http2.sweep(|used| !fresh(used));
             count += entry.http1.len();
-            !entry.http1.is_empty() || entry.http2.is_some()
+            !entry.http1.is_empty() || !entry.http2.is_empty()
         });
         waiting.count = count;
     }
@@ -197,18 +205,22 @@ mod tests {
     use super::*;
 
     async fn sender() -> SendRequest<Bytes> {
-        let (ours, _theirs) = tokio::io::duplex(1 << 10);
+        let (ours, theirs) = tokio::io::duplex(1 << 10);
         let made: Result<(_, h2::client::Connection<_, Bytes>), _> =
             h2::client::Builder::new().handshake(ours).await;
-        made.unwrap().0
+        let (sender, connection) = made.unwrap();
+        // It is neither polled nor dropped.
+        std::mem::forget((connection, theirs));
+        sender
     }
 
     #[tokio::test]
     async fn the_end_of_an_older_connection_leaves_the_newer_one() {
         let connections = Connections::new(&Serving::default());
-        let shared = |transport| connections.take(transport, false, Instant::now()).is_some();
-        let older = connections.share(7, sender().await);
-        let newer = connections.share(7, sender().await);
+        let need = Need::default();
+        let shared = |transport| connections.take(transport, need, Instant::now()).is_some();
+        let (older, _) = connections.share(7, sender().await, false);
+        let (newer, _) = connections.share(7, sender().await, false);
         connections.forget_shared(7, older);
         assert!(shared(7));
         connections.forget_shared(8, newer);

@@ -9,6 +9,7 @@
 //! | our certificate refused | yes | unreachable | 496 |
 //! | unknown authority, expired | yes | unreachable | 526 |
 //! | reset | no | broken | 502 |
+//! | refused by HTTP/2, unseen | yes, after the same one was asked again | nothing | 502 |
 //! | unsent; ended before an answer | if it can be repeated | nothing | 502 |
 //! | timeout | no | nothing | 504 (502 in compatibility) |
 //! | bad answer | no | nothing | 502 |
@@ -45,6 +46,9 @@ pub(crate) enum Fault {
     Ended,
     #[error("connection closed before the request was sent")]
     Unsent,
+    /// By HTTP/2's word for it: nobody has looked at the request.
+    #[error("stream refused by the backend")]
+    Refused,
     #[error("context deadline exceeded")]
     Timeout,
     #[error("context canceled")]
@@ -74,6 +78,7 @@ impl Fault {
                 | Self::OurCertificate(_)
                 | Self::TheirCertificate(_)
                 | Self::Unsent
+                | Self::Refused
         )
     }
 
@@ -97,6 +102,7 @@ impl Fault {
             Self::Reset => Some(Failure::Broken),
             Self::Ended
             | Self::Unsent
+            | Self::Refused
             | Self::Timeout
             | Self::ClientGone
             | Self::BadBody(_)
@@ -161,12 +167,10 @@ impl Fault {
         if let Some(io) = error.get_io() {
             return Self::from_io(io, true);
         }
-        let unseen = error.reason() == Some(h2::Reason::REFUSED_STREAM)
-            || error.is_go_away()
-                && error.is_remote()
-                && error.reason() == Some(h2::Reason::NO_ERROR);
-        if unseen {
-            return Self::Unsent;
+        // The library reports a peer's GOAWAY on streams beyond the last one that it names, and on no other.
+        let unseen = error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away();
+        if unseen && error.is_remote() {
+            return Self::Refused;
         }
         match error.reason() {
             Some(_) if error.is_library() => Self::BadResponse(error.to_string()),

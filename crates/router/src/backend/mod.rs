@@ -4,6 +4,8 @@ pub(crate) mod connect;
 mod connections;
 pub(crate) mod failure;
 pub(crate) mod peer;
+mod shared;
 pub(crate) mod tls;
 
-pub(crate) use connections::{Connected, Connections, Rest};
+pub(crate) use connections::{Connected, Connections, Need, Rest};
+pub(crate) use shared::{Lane, Place};

@@ -1,12 +1,14 @@
 //! A client's connection of HTTP/2: a task for each stream, and bounds for what a client may make the router keep.
 
+use super::window::{self, Body, Window};
 use crate::answer::After;
+use crate::backend::failure::Fault;
 use crate::exchange::Exchange;
-use crate::protocol::patience;
+use crate::protocol::{self, patience};
 use crate::rejection::Rejection;
 use crate::route::{self, Peer};
 use crate::router::Worker;
-use crate::side::checked::{Checked, FaultSeen};
+use crate::side::checked::{Checked, FaultSeen, ResetsSent};
 use crate::side::drain::Watch;
 use crate::side::gathered::Gathered;
 use crate::side::stream::Stream;
@@ -24,15 +26,19 @@ use tokio::time::timeout;
 
 /// Requests of one connection at a time.
 const STREAMS: u32 = 250;
-/// Bytes that a client may send before a backend has taken any: of one stream, and of all together.
-const STREAM_WINDOW: u32 = 128 << 10;
-const CONNECTION_WINDOW: u32 = 512 << 10;
+/// Bytes that small frames may cost which came in one go. (They are taken from the library whether a backend reads or not.)
+const SMALL_FRAMES: usize = 16 << 20;
 /// Bytes of one stream that may wait for the socket.
 const SEND_BUFFER: usize = 64 << 10;
-/// Streams that a client may open and reset at once, or make us reset by its mistakes, in the life of a connection's
-/// backlog: rapid reset, and its counterpart.
-const PENDING_RESETS: usize = 20;
-const LOCAL_RESETS: usize = 256;
+/// Streams that the library may keep which were reset before anybody looked at them. What one read brings is less; it is a
+/// budget that ends rapid reset ([`::http2::Budget`]).
+const PENDING_RESETS: usize = 1024;
+/// After so many streams that the router broke off, a connection takes no new ones: the library counts those for its client's
+/// fault over its whole life, and ends it with all its streams when they are too many.
+const RETIRED_AFTER: u32 = 4096;
+const LOCAL_RESETS: usize = 8192;
+/// Streams that are remembered for a second after the router broke them off: what comes of them is on its way already.
+const REMEMBERED_RESETS: usize = 256;
 /// A client that was told to go may take so long for its last bytes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -48,14 +54,16 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
     builder
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(head)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(window::STREAM)
+        .initial_connection_window_size(window::CONNECTION)
+        .data_frame_budget(SMALL_FRAMES)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(Some(LOCAL_RESETS))
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .enable_connect_protocol();
     let gathered = Gathered::new(stream);
-    let (stream, fault) = Checked::client(gathered.clone(), settings.max_request_head);
+    let (stream, fault, resets) = Checked::client(gathered.clone(), settings.max_request_head);
     let handshake = builder.handshake::<_, Bytes>(stream);
     let connection = match timeout(patience(settings.read_header_timeout), handshake).await {
         Ok(Ok(connection)) => connection,
@@ -68,6 +76,8 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         connection,
         gathered,
         fault,
+        resets,
+        window: Window::default(),
         told: false,
         timer: Timer::default(),
         idle_since: Some(Instant::now()),
@@ -77,8 +87,12 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
     while let Some(accepted) = std::future::poll_fn(|cx| front.poll(cx)).await {
         match accepted {
             Ok((head, respond)) => {
+                let body = front.begin(&head);
                 let request = stream_request(front.worker.clone(), peer.clone(), head, respond);
-                front.worker.tasks.spawn(request);
+                front.worker.tasks.spawn(async move {
+                    request.await;
+                    drop(body);
+                });
             }
             Err(error) => return ended(&error, &peer),
         }
@@ -98,6 +112,8 @@ struct Front {
     fault: FaultSeen,
     /// That it has been told.
     told: bool,
+    resets: ResetsSent,
+    window: Window,
     timer: Timer,
     watch: Watch,
     /// Since when there was no stream.
@@ -109,6 +125,18 @@ struct Front {
 type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
 
 impl Front {
+    /// A stream has come: its body, if it has one.
+    fn begin(&mut self, head: &Request<RecvStream>) -> Option<Body> {
+        if head.body().is_end_stream() {
+            return None;
+        }
+        let (body, size) = self.window.begin(&self.worker.windows);
+        if let Some(size) = size {
+            self.connection.set_target_window_size(size);
+        }
+        Some(body)
+    }
+
     /// The next stream; `None`: there will be no more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
         let next = self.poll_next(cx);
@@ -121,7 +149,8 @@ impl Front {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
         self.watch.register(cx);
-        if self.worker.drain.has_begun() && self.going_since.is_none() {
+        let must_go = self.worker.drain.has_begun() || self.resets.sent() >= RETIRED_AFTER;
+        if must_go && self.going_since.is_none() {
             self.go();
         }
         if let Poll::Ready(accepted) = self.poll_accept(cx) {
@@ -174,6 +203,12 @@ impl Front {
     }
 }
 
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.window.shrink(&self.worker.windows);
+    }
+}
+
 fn says_empty(headers: &HeaderMap) -> bool {
     let length = headers.get(CONTENT_LENGTH);
     length.is_some_and(|length| length.as_bytes().iter().all(|digit| *digit == b'0'))
@@ -185,9 +220,10 @@ async fn stream_request(
     head: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
+    let gone = std::future::poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await;
     let (parts, mut body) = head.into_parts();
     let mut ended = body.is_end_stream();
-    if !ended && says_empty(&parts.headers) {
+    if !gone && !ended && says_empty(&parts.headers) {
         // Only its end is missing: until it is there, the head may be a lie.
         let limit = patience(worker.shared.settings.body_idle_timeout);
         while !ended {
@@ -201,9 +237,15 @@ async fn stream_request(
     let side = Side::Http2(Box::new(Http2::from_client(body, respond)));
     let mut exchange = Exchange::new(worker.clone(), side);
     let head = Request::from_parts(parts, ());
-    let understood = request_from_http2(&head, ended, &mut exchange.request);
+    let limits = protocol::request_limits(&worker.shared.settings);
+    let understood = request_from_http2(&head, ended, &limits, &mut exchange.request);
     drop(head);
     let after = match understood {
+        // It was cancelled in the flight that it came with: no backend sees it.
+        _ if gone => {
+            let cancelled = Rejection::Backend(Fault::ClientGone);
+            route::refuse(&worker, &peer, &mut exchange, cancelled).await
+        }
         Ok(()) => route::serve(&worker, &peer, &mut exchange).await,
         Err(refusal) => {
             let refused = Rejection::Refused(refusal);

@@ -2,6 +2,9 @@
 
 mod http1;
 mod http2;
+mod window;
+
+pub(crate) use window::Windows;
 
 use crate::front_tls::Handshakes;
 use crate::protocol::patience;

@@ -5,12 +5,15 @@ use super::Side;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, StatusCode, Uri};
-use http1::{Fields, Framing, Known, Refusal, Request, Response, Version, request::is_host};
+use http1::{
+    Fields, Framing, Known, Limits, Refusal, Request, Response, Version, request::is_host,
+};
 
 /// A client's head in our form. `:authority` becomes `Host`; cookie crumbs become one cookie.
 pub(crate) fn request_from_http2<B>(
     head: &http::Request<B>,
     ended: bool,
+    limits: &Limits,
     request: &mut Request,
 ) -> Result<(), Refusal> {
     let extended = head.extensions().get::<h2::ext::Protocol>();
@@ -21,14 +24,15 @@ pub(crate) fn request_from_http2<B>(
         Some(_) => "GET",
         None => head.method().as_str(),
     };
-    let target = head
-        .uri()
-        .path_and_query()
-        .map_or("/", PathAndQuery::as_str);
-    request.begin(method, target.as_bytes(), Version::Http2);
+    let path = head.uri().path_and_query();
+    let path = path.map_or("/", PathAndQuery::as_str).as_bytes();
+    // One that a client has written itself is looked at like any.
+    let target = head.headers().get(::http2::TARGET);
+    let target = target.map_or(path, HeaderValue::as_bytes);
+    request.begin(method, target, Version::Http2);
     request.keep_alive = true;
-    let whole_server = target == "*" && head.method() == Method::OPTIONS;
-    if !target.starts_with('/') && !whole_server {
+    let whole_server = target == b"*" && head.method() == Method::OPTIONS;
+    if !is_target(target) && !whole_server {
         return Err(Refusal::Target);
     }
     host(head, request)?;
@@ -36,7 +40,7 @@ pub(crate) fn request_from_http2<B>(
         if *name == ::http2::MALFORMED {
             return Err(Refusal::FieldValue);
         }
-        if *name != HOST && *name != COOKIE {
+        if *name != HOST && *name != COOKIE && *name != ::http2::TARGET {
             let fields = &mut request.fields;
             fields.append_spelled(name.as_str().as_bytes(), value.as_bytes());
         }
@@ -51,6 +55,9 @@ pub(crate) fn request_from_http2<B>(
         let cookie = crumbs.join(&b"; "[..]);
         request.fields.append_spelled(b"cookie", &cookie);
     }
+    if request.fields.len() > limits.fields {
+        return Err(Refusal::TooManyFields);
+    }
     request.framing = match content_length(head.headers())? {
         _ if ended => Framing::None,
         _ if extended.is_some() => Framing::None,
@@ -62,6 +69,12 @@ pub(crate) fn request_from_http2<B>(
         extended_connect(protocol.as_str(), request)?;
     }
     Ok(())
+}
+
+/// Path and query, as HTTP/1 takes them.
+fn is_target(target: &[u8]) -> bool {
+    let bytes = |byte: &u8| matches!(byte, b'!'..=b'~' | 0x80..) && *byte != b'#';
+    target.starts_with(b"/") && target.iter().all(bytes) && std::str::from_utf8(target).is_ok()
 }
 
 fn host<B>(head: &http::Request<B>, request: &mut Request) -> Result<(), Refusal> {
@@ -134,10 +147,13 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
 /// Our head for a backend that speaks HTTP/2; `None`: it cannot be said there.
 pub(crate) fn request_to_http2(request: &Request, scheme: Scheme) -> Option<http::Request<()>> {
     let host = request.fields.get(Known::Host)?;
+    let target = PathAndQuery::try_from(request.target())
+        .or_else(|_| PathAndQuery::try_from(encoded(request.target())))
+        .ok()?;
     let uri = Uri::builder()
         .scheme(scheme)
         .authority(host)
-        .path_and_query(request.target())
+        .path_and_query(target)
         .build()
         .ok()?;
     let mut head = http::Request::new(());
@@ -147,6 +163,19 @@ pub(crate) fn request_to_http2(request: &Request, scheme: Scheme) -> Option<http
     copy(&request.fields, head.headers_mut())?;
     head.headers_mut().remove(HOST);
     Some(head)
+}
+
+/// A target with the bytes percent-encoded that a URI may not have: the library sends no others.
+fn encoded(target: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(target.len() + 16);
+    for byte in target {
+        if matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{'..=b'}') {
+            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            out.push(*byte);
+        }
+    }
+    out
 }
 
 /// A backend's head in our form.
@@ -182,7 +211,9 @@ fn copy(fields: &Fields, headers: &mut HeaderMap) -> Option<()> {
     for (name, value) in fields.iter() {
         let name = HeaderName::from_bytes(name).ok()?;
         if !ends_here(Known::by_name(name.as_str().as_bytes())) {
-            headers.append(name, HeaderValue::from_bytes(value).ok()?);
+            // The map has an end.
+            let value = HeaderValue::from_bytes(value).ok()?;
+            headers.try_append(name, value).ok()?;
         }
     }
     Some(())

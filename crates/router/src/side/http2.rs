@@ -1,8 +1,10 @@
 //! One side of an exchange that is a stream of HTTP/2: of a client's connection, or of ours to a backend.
 //!
 //! Flow control is passed on to the byte: what was received is acknowledged when the other side has taken it, and no more
-//! is handed to the library than the peer has room for.
+//! is handed to the library than the peer has room for. What has come while the other side takes nothing is kept here, as
+//! one piece: the library keeps each frame by itself, and ends a connection on which too many small ones wait.
 
+use crate::backend::Place;
 use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
@@ -26,6 +28,10 @@ pub(crate) struct Http2 {
     outgoing: Option<SendStream<Bytes>>,
     /// Received, and not yet handed on.
     pending: Bytes,
+    /// Received behind that, while nobody could take it. Never more than a stream's window.
+    stock: BytesMut,
+    /// Of a stream to a backend.
+    place: Option<Place>,
     /// Handed on, and not yet acknowledged.
     unreleased: usize,
     trailers: Option<HeaderMap>,
@@ -61,8 +67,10 @@ impl Http2 {
         awaited: ResponseFuture,
         outgoing: SendStream<Bytes>,
         ended: bool,
+        place: Place,
     ) -> Self {
         Self {
+            place: Some(place),
             awaited: Some(awaited),
             outgoing: Some(outgoing),
             output_ended: ended,
@@ -138,7 +146,7 @@ impl Http2 {
     }
 
     pub(crate) fn body_ended(&self) -> bool {
-        self.input_ended && self.pending.is_empty()
+        self.input_ended && self.pending.is_empty() && self.stock.is_empty()
     }
 
     pub(crate) fn pour(&mut self, mut each: impl FnMut(&[u8])) {
@@ -161,6 +169,11 @@ impl Http2 {
             let released = std::mem::take(&mut self.unreleased);
             let _ = incoming.flow_control().release_capacity(released);
         }
+        if !self.stock.is_empty() {
+            self.pending = std::mem::take(&mut self.stock).freeze();
+            self.unreleased = self.pending.len();
+            return Poll::Ready(Ok(()));
+        }
         match ready!(incoming.poll_data(cx)) {
             Some(Ok(data)) => {
                 self.unreleased = data.len();
@@ -174,6 +187,20 @@ impl Http2 {
                 self.input_ended = true;
                 Poll::Ready(Ok(()))
             }
+        }
+    }
+
+    /// Takes in what has come, while it cannot be handed on.
+    pub(crate) fn poll_stock(&mut self, cx: &mut Context<'_>) {
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
+        // Its end, or an error, shows again when the body is read.
+        while !self.input_ended
+            && let Poll::Ready(Some(Ok(data))) = incoming.poll_data(cx)
+        {
+            self.stock.extend_from_slice(&data);
+            self.input_ended = incoming.is_end_stream();
         }
     }
 
@@ -224,7 +251,11 @@ impl Http2 {
             outgoing.reserve_capacity(self.output.len());
             let mut capacity = outgoing.capacity();
             while capacity == 0 {
-                capacity = match ready!(outgoing.poll_capacity(cx)) {
+                let more = outgoing.poll_capacity(cx);
+                if let Some(place) = &mut self.place {
+                    place.waits(more.is_pending());
+                }
+                capacity = match ready!(more) {
                     Some(capacity) => capacity.map_err(broken)?,
                     None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 };
@@ -245,6 +276,11 @@ impl Http2 {
         }
         if self.output.capacity() > 0 {
             self.output = BytesMut::new();
+        }
+        if self.output_ended
+            && let Some(place) = &mut self.place
+        {
+            place.uploaded();
         }
         Poll::Ready(Ok(()))
     }

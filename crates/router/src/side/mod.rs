@@ -126,6 +126,13 @@ impl Side {
         }
     }
 
+    /// Takes in what would wait elsewhere at others' cost. (A connection of HTTP/1 has nobody else on it.)
+    fn poll_stock(&mut self, cx: &mut Context<'_>) {
+        if let Self::Http2(side) = self {
+            side.poll_stock(cx);
+        }
+    }
+
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Http1(side) => side.poll_body(cx),
@@ -217,6 +224,9 @@ impl Side {
                     convert::response_from_http2(&head, response);
                     Answered::Informational
                 }
+                Ok(http2::Answer::Final(head)) if head.headers().len() > limits.fields => {
+                    Answered::Refused(Refusal::TooManyFields)
+                }
                 Ok(http2::Answer::Final(head)) => {
                     convert::response_from_http2(&head, response);
                     response.framing = if to_head || side.body_ended() {
@@ -288,7 +298,11 @@ pub(crate) fn poll_pump(
         if from.body_ended() && !to.is_finished() {
             convert::end_body(from, to).map_err(Broken::Malformed)?;
         }
-        ready!(to.poll_flush(cx)).map_err(|_| Broken::To)?;
+        let flushed = to.poll_flush(cx);
+        if flushed.is_pending() {
+            from.poll_stock(cx);
+        }
+        ready!(flushed).map_err(|_| Broken::To)?;
         if to.is_finished() {
             return Poll::Ready(Ok(()));
         }

@@ -3,9 +3,13 @@
 use crate::backends::Backend;
 use crate::client::{Reply, request};
 use crate::world::{World, plain, wait_for};
+use futures::{SinkExt as _, StreamExt as _};
 use kit::tls::{ClientAuth, server_config};
 use router::{AddressRange, RouteServices, Settings, TlsTerms};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
 
 fn services() -> RouteServices {
     RouteServices {
@@ -215,4 +219,123 @@ async fn a_service_that_is_an_app_here_is_reached_through_the_table_if_allowed()
     assert_eq!(reply.text(), "service");
     let cookies = reply.headers.get_all("set-cookie").iter().count();
     assert_eq!(cookies, 1, "the service's own alone");
+}
+
+/// Passes an upgrade on to the router with the note that it came with, and bytes both ways after it.
+async fn passing_service(world: &World) -> String {
+    let identity = world.ca.issue(&["127.0.0.1"]);
+    let tls = server_config(&identity, ClientAuth::None, &["http/1.1"]).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(tls);
+    let router = world.addr;
+    let addr = crate::http1::app(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let mut client = acceptor.accept(stream).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            let lines = head.lines().skip(1);
+            let lines = lines.filter(|line| !line.to_lowercase().starts_with("host:"));
+            let rest: Vec<&str> = lines.collect();
+            let head = format!(
+                "GET /chat HTTP/1.1\r\nHost: app.apps.test\r\n{}\r\n\r\n",
+                rest.join("\r\n").trim_end()
+            );
+            let mut back = TcpStream::connect(router).await.unwrap();
+            back.write_all(head.as_bytes()).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut back).await;
+        }
+    })
+    .await;
+    format!("https://{addr}/")
+}
+
+/// An app that speaks WebSocket, echoes, and registers with a service.
+async fn echoing(world: &World, url: &str) {
+    let addr = crate::http1::app(async |stream| {
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_text() {
+                socket.send(message).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let mut message = plain("app.apps.test", "app", 0, addr);
+    message["route_service_url"] = url.into();
+    world.publish("router.register", message).await;
+    wait_for("the route", async || world.handle.serves("app.apps.test")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websockets_pass_a_service_too() {
+    let world = world(Some(services())).await;
+    let url = passing_service(&world).await;
+    echoing(&world, &url).await;
+    // By HTTP/1.1.
+    let stream = TcpStream::connect(world.addr).await.unwrap();
+    let (mut socket, answer) = tokio_tungstenite::client_async("ws://app.apps.test/chat", stream)
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 101);
+    socket.send(Message::text("hello")).await.unwrap();
+    let echo = socket.next().await.unwrap().unwrap();
+    assert_eq!(echo, Message::text("hello"));
+    // By HTTP/2.
+    let sender = crate::h2peer::connect(&world).await;
+    wait_for("the router's settings", async || {
+        sender.is_extended_connect_protocol_enabled()
+    })
+    .await;
+    let mut chat = crate::h2peer::ask(http::Method::CONNECT, "/chat");
+    let websocket = h2::ext::Protocol::from_static("websocket");
+    chat.extensions_mut().insert(websocket);
+    let version = "13".parse().unwrap();
+    chat.headers_mut().insert("sec-websocket-version", version);
+    let (answer, mut up) = crate::h2peer::begin(&sender, chat, false).await;
+    let mut answer = crate::h2peer::head(answer).await;
+    assert_eq!(answer.status(), 200);
+    // "hi", masked with zeros.
+    let frame = [&[0x81, 0x82, 0, 0, 0, 0][..], b"hi"].concat();
+    up.send_data(frame.into(), false).unwrap();
+    let echo = answer.body_mut().data().await.unwrap().unwrap();
+    assert_eq!(echo, [&[0x81, 2][..], b"hi"].concat());
+}
+
+/// Every way to a blocked address is shut: as it is, by a name, mapped into IPv6, and for upgrades.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_service_is_reached_at_a_blocked_address() {
+    let world = world(Some(RouteServices {
+        egress_blocklist: vec![
+            AddressRange::parse("127.0.0.0/8").unwrap(),
+            AddressRange::parse("::1").unwrap(),
+        ],
+        ..services()
+    }))
+    .await;
+    let app = Backend::start("app").await;
+    let (service, _) = service(&world).await;
+    let port = service.addr.port();
+    for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"] {
+        let uri = format!("h{}.test", host.len());
+        bind(&world, &uri, &app, &format!("https://{host}:{port}/dump")).await;
+        let upgrade = [
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+        ];
+        for headers in [&[][..], &upgrade] {
+            let reply = request(world.addr, "GET", &uri, "/", headers, "").await;
+            assert_eq!(reply.status, 502, "{host}");
+            let error = reply.router_error();
+            assert!(error.contains("blocked address"), "{host}: {error}");
+        }
+    }
+    let connections = service
+        .connections
+        .load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(connections, 0);
 }

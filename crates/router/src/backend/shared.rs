@@ -1,0 +1,259 @@
+//! Connections of HTTP/2 to one peer: which of them takes the next request.
+//!
+//! One is enough as long as nothing stalls. A stream that its client does not read costs nothing here, for no window that the
+//! router opens is shared ([`super::connect`]). But the peer limits streams, and the windows that the peer opens for request
+//! bodies are shared by all of them: a body that it does not read shuts them. So a request with a body keeps away from bodies
+//! that wait, and, while connections are few, from other bodies at all.
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// Up to so many connections, a request with a body gets one without another body.
+const SPREAD: usize = 8;
+/// Most connections of one worker to one peer. HTTP/1 would need one for each request.
+const MOST: usize = 256;
+
+/// A connection for one request, and the request's place on it.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) sender: SendRequest<Bytes>,
+    pub(crate) place: Place,
+}
+
+/// What is on a connection. Only its worker's thread counts.
+#[derive(Debug, Default)]
+struct Load {
+    streams: AtomicUsize,
+    /// Streams whose request's body is still to be sent.
+    uploads: AtomicUsize,
+    /// Of these, streams that wait for room in the peer's windows.
+    waiting: AtomicUsize,
+}
+
+/// One request's part of a connection's load, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    load: Arc<Load>,
+    upload: bool,
+    waits: bool,
+}
+
+impl Place {
+    fn take(load: Arc<Load>, upload: bool) -> Self {
+        load.streams.fetch_add(1, Ordering::Relaxed);
+        if upload {
+            load.uploads.fetch_add(1, Ordering::Relaxed);
+        }
+        Self {
+            load,
+            upload,
+            waits: false,
+        }
+    }
+
+    /// The request's body waits for the peer's windows, or does not any more.
+    pub(crate) fn waits(&mut self, waits: bool) {
+        if waits && !self.waits {
+            self.load.waiting.fetch_add(1, Ordering::Relaxed);
+        } else if !waits && self.waits {
+            self.load.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.waits = waits;
+    }
+
+    /// All of the request's body has gone, or will never go.
+    pub(crate) fn uploaded(&mut self) {
+        self.waits(false);
+        if std::mem::take(&mut self.upload) {
+            self.load.uploads.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.uploaded();
+        self.load.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection as far as the choice goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    streams: usize,
+    /// As many as the peer allows.
+    most: usize,
+    uploads: usize,
+    waiting: usize,
+}
+
+/// `None`: a new one is needed.
+fn choose(states: &[State], body: bool) -> Option<usize> {
+    let all = || states.iter().enumerate();
+    let free = |(_, state): &(usize, &State)| state.streams < state.most;
+    let chosen = if body {
+        let calm = all().filter(free).filter(|(_, state)| state.waiting == 0);
+        let calmest = calm.min_by_key(|(_, state)| state.uploads);
+        calmest.filter(|(_, state)| state.uploads == 0 || states.len() >= SPREAD)
+    } else {
+        all().find(free)
+    };
+    let last_resort = || {
+        let full = states.len() >= MOST;
+        all()
+            .min_by_key(|(_, state)| state.streams)
+            .filter(|_| full)
+    };
+    chosen.or_else(last_resort).map(|(at, _)| at)
+}
+
+#[derive(Debug)]
+struct Shared {
+    number: u64,
+    sender: SendRequest<Bytes>,
+    used: Instant,
+    load: Arc<Load>,
+}
+
+impl Shared {
+    /// The peer still takes requests, as far as anybody knows.
+    fn is_open(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
+    fn state(&self) -> State {
+        let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+        State {
+            streams: count(&self.load.streams),
+            most: self.sender.current_max_send_streams(),
+            uploads: count(&self.load.uploads),
+            waiting: count(&self.load.waiting),
+        }
+    }
+}
+
+/// All connections to one peer, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Multiplexed(Vec<Shared>);
+
+impl Multiplexed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `body`: the request has one. `None`: a new connection is needed.
+    pub(super) fn take(&mut self, body: bool, now: Instant) -> Option<Lane> {
+        self.0.retain_mut(Shared::is_open);
+        let at = match &self.0[..] {
+            [] => return None,
+            [only] => choose(&[only.state()], body),
+            several => choose(&several.iter().map(Shared::state).collect::<Vec<_>>(), body),
+        };
+        let shared = &mut self.0[at?];
+        shared.used = now;
+        Some(Lane {
+            sender: shared.sender.clone(),
+            place: Place::take(shared.load.clone(), body),
+        })
+    }
+
+    /// A new connection, with its first request on it.
+    pub(super) fn add(&mut self, number: u64, sender: SendRequest<Bytes>, body: bool) -> Lane {
+        let load = Arc::new(Load::default());
+        self.0.push(Shared {
+            number,
+            sender: sender.clone(),
+            used: Instant::now(),
+            load: load.clone(),
+        });
+        Lane {
+            sender,
+            place: Place::take(load, body),
+        }
+    }
+
+    /// No new request gets this one.
+    pub(super) fn forget(&mut self, number: u64) {
+        self.0.retain(|shared| shared.number != number);
+    }
+
+    /// Forgets those that were used last at such a time.
+    pub(super) fn sweep(&mut self, is_old: impl Fn(Instant) -> bool) {
+        self.0.retain(|shared| !is_old(shared.used));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(streams: usize, uploads: usize, waiting: usize) -> State {
+        State {
+            streams,
+            most: 100,
+            uploads,
+            waiting,
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_body_goes_wherever_there_is_room() {
+        for (states, chosen) in [
+            (vec![], None),
+            (vec![state(99, 5, 5)], Some(0)),
+            (vec![state(100, 0, 0)], None),
+            (
+                vec![state(100, 0, 0), state(3, 1, 1), state(0, 0, 0)],
+                Some(1),
+            ),
+            (vec![state(100, 0, 0); MOST], Some(0)),
+        ] {
+            assert_eq!(choose(&states, false), chosen, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_keeps_away_from_bodies_that_wait() {
+        for (states, chosen) in [
+            (vec![state(50, 0, 0)], Some(0)),
+            (vec![state(1, 1, 0)], None),
+            (vec![state(1, 1, 1)], None),
+            (vec![state(9, 2, 1), state(5, 0, 0)], Some(1)),
+            (vec![state(3, 3, 0); SPREAD], Some(0)),
+            (vec![state(3, 3, 1); SPREAD], None),
+            (vec![state(3, 3, 1); MOST], Some(0)),
+        ] {
+            assert_eq!(choose(&states, true), chosen, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_counted_until_it_is_left() {
+        let load = Arc::new(Load::default());
+        let counts = || {
+            let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+            [&load.streams, &load.uploads, &load.waiting].map(count)
+        };
+        let mut upload = Place::take(load.clone(), true);
+        let plain = Place::take(load.clone(), false);
+        upload.waits(true);
+        upload.waits(true);
+        assert_eq!(counts(), [2, 1, 1]);
+        upload.waits(false);
+        assert_eq!(counts(), [2, 1, 0]);
+        upload.waits(true);
+        upload.uploaded();
+        assert_eq!(counts(), [2, 0, 0]);
+        drop((upload, plain));
+        assert_eq!(counts(), [0, 0, 0]);
+        let mut waiting = Place::take(load.clone(), true);
+        waiting.waits(true);
+        drop(waiting);
+        assert_eq!(counts(), [0, 0, 0]);
+    }
+}

@@ -1,0 +1,204 @@
+//! Oddities of apps and clients that other proxies take, and that the router takes as well.
+
+use crate::backends::Backend;
+use crate::client::raw;
+use crate::h2peer::{ask, begin, connect, get, head};
+use crate::http1::{app, read_until};
+use crate::world::World;
+use http::Method;
+use router::Settings;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+
+/// An app that answers each connection's requests with the same bytes.
+async fn says(answer: String) -> SocketAddr {
+    app(move |mut stream| {
+        let answer = answer.clone();
+        async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blanks_in_an_answer_are_removed() {
+    let world = World::new().await;
+    let addr = says("HTTP/1.1 200 OK\r\nX-Padded : 1\r\nTransfer-Encoding\t: chunked\r\nTrailer: X-Sum\r\n\r\n5   \r\nhello\r\n6\t\r\n world\r\n0 \r\nX-Sum : 2\r\n\r\n".into()).await;
+    world.register("app.test", "app", 0, addr).await;
+    let ask = "GET / HTTP/1.1\r\nHost: app.test\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n";
+    let seen = raw(world.addr, ask, "").await;
+    assert!(seen.starts_with("HTTP/1.1 200 OK\r\n"), "{seen}");
+    assert!(seen.contains("\r\nX-Padded: 1\r\n"), "{seen}");
+    assert!(seen.contains("hello") && seen.contains(" world"), "{seen}");
+    assert!(seen.ends_with("0\r\nX-Sum: 2\r\n\r\n"), "{seen}");
+    // From a client they would be smuggling.
+    for bad in [
+        "POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let seen = raw(world.addr, bad, "").await;
+        assert!(seen.starts_with("HTTP/1.1 400 "), "{bad} {seen}");
+    }
+}
+
+fn fields(count: usize) -> String {
+    (0..count).map(|n| format!("X-{n}: {n}\r\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_are_not_counted_unless_they_are_to_be() {
+    const MANY: usize = 3000;
+    for most in [0, MANY / 2] {
+        let world = World::with(Settings {
+            max_request_headers: most,
+            max_response_headers: most,
+            ..Settings::default()
+        })
+        .await;
+        let many = format!(
+            "HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\nok",
+            fields(MANY)
+        );
+        let addr = says(many).await;
+        world.register("app.apps.test", "app", 0, addr).await;
+        let few = says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".into()).await;
+        world.register("app.apps.test/few", "app", 0, few).await;
+        let sender = connect(&world).await;
+        let (request, response) = if most == 0 { (200, 200) } else { (431, 502) };
+
+        assert_eq!(get(&sender, "/").await.0, response, "HTTP/2, {most}");
+        let plain = "GET / HTTP/1.1\r\nHost: app.apps.test\r\n\r\n";
+        let seen = raw(world.addr, plain, "\r\n\r\n").await;
+        assert!(
+            seen.starts_with(&format!("HTTP/1.1 {response} ")),
+            "{seen:.100}"
+        );
+        let asked = format!(
+            "GET /few HTTP/1.1\r\nHost: app.apps.test\r\n{}\r\n",
+            fields(MANY)
+        );
+        let seen = raw(world.addr, &asked, "\r\n\r\n").await;
+        assert!(seen.starts_with(&format!("HTTP/1.1 {request} ")), "{seen}");
+        let mut asked = ask(Method::GET, "/few");
+        for n in 0..MANY {
+            let name: http::HeaderName = format!("x-{n}").parse().unwrap();
+            asked.headers_mut().append(name, "v".parse().unwrap());
+        }
+        let (answer, _) = begin(&sender, asked, true).await;
+        assert_eq!(head(answer).await.status(), request, "HTTP/2, {most}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_may_end_with_a_dot() {
+    for compat_gorouter in [false, true] {
+        let world = World::with(Settings {
+            compat_gorouter,
+            ..Settings::default()
+        })
+        .await;
+        let backend = Backend::start("found").await;
+        world
+            .register("app.apps.test", "app", 0, backend.addr)
+            .await;
+        let status = if compat_gorouter { 404 } else { 200 };
+        for host in ["app.apps.test.", "app.apps.test.:80", "APP.apps.test."] {
+            assert_eq!(world.get(host, "/").await.status, status, "{host}");
+        }
+        let sender = connect(&world).await;
+        for authority in ["app.apps.test.", "app.apps.test.:443"] {
+            let mut asked = ask(Method::GET, "/");
+            *asked.uri_mut() = format!("https://{authority}/").parse().unwrap();
+            let (answer, _) = begin(&sender, asked, true).await;
+            assert_eq!(head(answer).await.status(), status, "{authority}");
+        }
+        assert_eq!(world.get("app.apps.test..", "/").await.status, 404);
+        assert_eq!(world.get("app.apps.test", "/").await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_keeps_no_connection_says_so() {
+    for (max_idle_per_endpoint, closes) in [(0, true), (2, false)] {
+        let world = World::with(Settings {
+            max_idle_per_endpoint,
+            ..Settings::default()
+        })
+        .await;
+        let backend = Backend::start("x").await;
+        world.register("app.test", "app", 0, backend.addr).await;
+        for connection in ["keep-alive", "close"] {
+            let asked =
+                format!("GET /dump HTTP/1.1\r\nHost: app.test\r\nConnection: {connection}\r\n\r\n");
+            let seen = raw(world.addr, &asked, "x-request-start").await;
+            assert_eq!(seen.contains("\nconnection: close\n"), closes, "{seen}");
+        }
+    }
+}
+
+/// What was asked for as a tunnel lasts like one, also when it is not switched.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_answer_to_an_upgrade_is_not_cut() {
+    let world = World::with(Settings {
+        endpoint_timeout: Duration::from_millis(300),
+        ..Settings::default()
+    })
+    .await;
+    let addr = app(async |mut stream| {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let begin = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n";
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        let _ = stream.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await;
+    })
+    .await;
+    world.register("app.test", "app", 0, addr).await;
+    let asked = "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let seen = raw(world.addr, asked, "two\r\n0\r\n\r\n").await;
+    assert!(seen.ends_with("two\r\n0\r\n\r\n"), "{seen}");
+}
+
+/// A client of HTTP/2 has that version's time, whatever its backend speaks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clients_version_decides_how_long_an_endpoint_may_take() {
+    for http2_is_longer in [true, false] {
+        let (short, long) = (Duration::from_millis(200), Duration::from_secs(30));
+        let (endpoint_timeout, http2_endpoint_timeout) = if http2_is_longer {
+            (short, long)
+        } else {
+            (long, short)
+        };
+        let world = World::with(Settings {
+            endpoint_timeout,
+            http2_endpoint_timeout,
+            ..Settings::default()
+        })
+        .await;
+        let backend = Backend::start("late").await;
+        world
+            .register("app.apps.test", "app", 0, backend.addr)
+            .await;
+        let sender = connect(&world).await;
+        let by_http2 = tokio::spawn(async move { get(&sender, "/slow").await.0 });
+        backend.waiting.notified().await;
+        let router = world.addr;
+        let by_http1 = tokio::spawn(async move {
+            let host = "app.apps.test";
+            let reply = crate::client::request(router, "GET", host, "/slow", &[], "").await;
+            reply.status
+        });
+        backend.waiting.notified().await;
+        let (hasty, patient) = if http2_is_longer {
+            (by_http1, by_http2)
+        } else {
+            (by_http2, by_http1)
+        };
+        assert_eq!(hasty.await.unwrap(), 504, "{http2_is_longer}");
+        backend.go.notify_one();
+        backend.go.notify_waiters();
+        assert_eq!(patient.await.unwrap(), 200, "{http2_is_longer}");
+    }
+}
