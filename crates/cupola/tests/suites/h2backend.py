@@ -1,4 +1,5 @@
-"""An HTTP/2 backend over TLS on PyPI h2: echoes each DATA frame at once and ends with trailers, as a gRPC service does."""
+"""An HTTP/2 backend over TLS on PyPI h2: echoes each DATA frame at once and ends with trailers, as a gRPC service does; some paths
+do something else."""
 
 import socket
 import threading
@@ -7,6 +8,8 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+
+SILENT = ("/never", "/deaf")  # paths that are not answered; what is sent to the latter is not read
 
 
 class H2Backend:
@@ -33,7 +36,10 @@ class H2Backend:
             paths, waiting = {}, {}
             while data := stream.recv(65536):
                 for event in h2_.receive_data(data):
-                    self._answer(h2_, event, paths, waiting)
+                    try:
+                        self._answer(h2_, event, paths, waiting)
+                    except h2.exceptions.StreamClosedError:
+                        pass  # it was cancelled in the flight that it came with
                 self._flush(h2_, waiting)
                 stream.sendall(h2_.data_to_send())
         except OSError:
@@ -50,14 +56,20 @@ class H2Backend:
                 h2_.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "12")], end_stream=True)
             elif headers[":path"] == "/reset":
                 h2_.reset_stream(event.stream_id, 7)
+            elif headers[":path"] in SILENT:
+                pass
+            elif headers[":path"].startswith("/big/"):
+                h2_.send_headers(event.stream_id, [(":status", "200")])
+                waiting[event.stream_id] = [bytes(int(headers[":path"][5:])), True]
             else:
                 h2_.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/grpc"), ("x-version", "2")])
         elif isinstance(event, h2.events.DataReceived):
-            h2_.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            if paths[event.stream_id] not in ("/refused", "/reset"):
+            if paths[event.stream_id] != "/deaf":
+                h2_.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            if paths[event.stream_id] not in ("/refused", "/reset", *SILENT):
                 waiting.setdefault(event.stream_id, [b"", False])[0] += event.data
         elif isinstance(event, h2.events.StreamEnded):
-            if paths[event.stream_id] not in ("/refused", "/reset"):
+            if paths[event.stream_id] not in ("/refused", "/reset", *SILENT):
                 waiting.setdefault(event.stream_id, [b"", False])[1] = True
         elif isinstance(event, h2.events.StreamReset):
             self.resets.append((paths.get(event.stream_id), event.error_code))

@@ -15,6 +15,7 @@ const SUITES: &[&str] = &[
     "slow",
     "websocket",
     "breadth",
+    "proxied",
 ];
 
 fn main() -> ExitCode {
