@@ -30,6 +30,8 @@ use tokio::sync::Semaphore;
 
 /// Longer passwords are refused: hashing time must not be in the hands of a stranger.
 pub(crate) const MAX_PASSWORD: usize = 255;
+/// Names of users are at most this long (bytes).
+pub(crate) const MAX_NAME: usize = 255;
 const MAX_BODY: usize = 256 << 10;
 
 pub(crate) type Params = HashMap<String, String>;

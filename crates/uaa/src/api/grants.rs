@@ -1,7 +1,7 @@
 //! `POST /oauth/token`: one function per grant type.
 
 use super::body::FormBody;
-use super::{Kind, Params, State, now, query};
+use super::{Kind, MAX_NAME, Params, State, now, query};
 use crate::db::{StoredClient, User};
 use crate::error::{self, Answer};
 use crate::token::{self, Grant};
@@ -86,6 +86,10 @@ async fn password(state: &State, client: &StoredClient, form: &Params) -> Answer
         })
     };
     let (user_name, password) = (want("username")?, want("password")?);
+    if user_name.len() > MAX_NAME {
+        // Nobody has such a name; failures of names are remembered, and these would fill the memory.
+        return Err(error::bad_credentials());
+    }
     let origin = origin(form)?;
     if !state.db.knows_origin(&origin).await? {
         // The CLI recognises this text.
@@ -208,6 +212,7 @@ fn requested(form: &Params) -> Vec<String> {
 
 fn allowed(granted: &[String], by_client: &[String], requested: &[String]) -> Answer<Vec<String>> {
     token::scopes(granted, by_client, requested).map_err(|refused| {
+        let refused: String = refused.chars().take(100).collect();
         error::bad_request(
             "invalid_scope",
             format!("Scope {refused:?} is not allowed for this user and client"),

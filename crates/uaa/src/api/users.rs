@@ -2,7 +2,7 @@
 
 use super::body::JsonBody;
 use super::page::Page;
-use super::{Caller, MAX_PASSWORD, Params, State};
+use super::{Caller, MAX_NAME, MAX_PASSWORD, Params, State};
 use crate::db::{NameTaken, NewUser, User};
 use crate::error::{self, Answer};
 use crate::scim::{self, Filter};
@@ -14,8 +14,26 @@ use std::sync::Arc;
 
 const READ: &[&str] = &["scim.read", "scim.write", "uaa.admin"];
 const WRITE: &[&str] = &["scim.write", "uaa.admin"];
-/// Names are at most this long (bytes).
-const MAX_NAME: usize = 255;
+const KIND: &str = "invalid_scim_resource";
+
+/// What a body may have. The UAA alone decides the second half; it may be sent back as it was shown.
+const KEYS: &[&str] = &[
+    "userName",
+    "password",
+    "name",
+    "emails",
+    "origin",
+    "active",
+    "approvals",
+    "externalId",
+    "groups",
+    "id",
+    "meta",
+    "passwordLastModified",
+    "schemas",
+    "verified",
+    "zoneId",
+];
 
 pub(super) async fn list(
     extract::State(state): extract::State<Arc<State>>,
@@ -73,25 +91,28 @@ pub(super) async fn show(
 pub(super) async fn create(
     extract::State(state): extract::State<Arc<State>>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody,
+    body: JsonBody,
 ) -> Answer<(StatusCode, Json<Value>)> {
     state.caller(&headers).await?.require(WRITE)?;
-    let body = Value::Object(body);
-    let text = |pointer: &str| {
-        body.pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or("")
-            .trim()
-            .to_owned()
-    };
-    let origin = Some(text("/origin"))
+    let given = Given::read(body)?;
+    if let Some(groups) = given.body.get("groups").filter(|groups| !is_empty(groups)) {
+        return Err(error::bad_request(
+            KIND,
+            format!("groups {groups}: a new user is in the groups of all users; leave the key out"),
+        ));
+    }
+    let text = |pointer: &str| given.text(pointer).map(Option::unwrap_or_default);
+    let origin = Some(text("/origin")?)
         .filter(|origin| !origin.is_empty())
         .unwrap_or_else(|| "uaa".into());
-    let user_name = checked_name(text("/userName"), &origin)?;
-    let password_hash = match body.get("password").and_then(Value::as_str) {
-        Some(password) if !password.is_empty() => {
-            Some(state.hash(checked_password(password)?).await?)
-        }
+    let user_name = checked_name(text("/userName")?, &origin)?;
+    let password = match given.body.get("password") {
+        None | Some(Value::Null) => "",
+        Some(Value::String(password)) => password,
+        Some(_) => return Err(error::bad_request(KIND, "password: want text")),
+    };
+    let password_hash = match password {
+        password if !password.is_empty() => Some(state.hash(checked_password(password)?).await?),
         _ if origin == "uaa" => {
             return Err(error::bad_request(
                 "invalid_password",
@@ -109,11 +130,11 @@ pub(super) async fn create(
     };
     let new = NewUser {
         origin,
-        given_name: or_name(text("/name/givenName")),
-        family_name: or_name(text("/name/familyName")),
-        email: or_name(text("/emails/0/value")),
+        given_name: or_name(text("/name/givenName")?),
+        family_name: or_name(text("/name/familyName")?),
+        email: or_name(text("/emails/0/value")?),
         password_hash,
-        active: activity(&body)?.unwrap_or(true),
+        active: activity(&given.body)?.unwrap_or(true),
         groups: crate::USER_GROUPS.iter().map(ToString::to_string).collect(),
         user_name,
     };
@@ -126,27 +147,25 @@ pub(super) async fn update(
     extract::State(state): extract::State<Arc<State>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody,
+    body: JsonBody,
 ) -> Answer<Json<Value>> {
     state.caller(&headers).await?.require(WRITE)?;
-    let body = Value::Object(body);
+    let given = Given::read(body)?;
     let mut user = find(&state, &id).await?;
+    given.changes_only_what_may_change(&user)?;
     let text = |pointer: &str, old: &str| {
-        body.pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or(old)
-            .trim()
-            .to_owned()
+        let text = given.text(pointer)?;
+        Answer::Ok(text.unwrap_or_else(|| old.to_owned()))
     };
-    let user_name = text("/userName", &user.user_name);
+    let user_name = text("/userName", &user.user_name)?;
     // A name from before this rule may stay.
     if user_name != user.user_name {
         user.user_name = checked_name(user_name, &user.origin)?;
     }
-    user.active = activity(&body)?.unwrap_or(user.active);
-    user.given_name = text("/name/givenName", &user.given_name);
-    user.family_name = text("/name/familyName", &user.family_name);
-    user.email = text("/emails/0/value", &user.email);
+    user.active = activity(&given.body)?.unwrap_or(user.active);
+    user.given_name = text("/name/givenName", &user.given_name)?;
+    user.family_name = text("/name/familyName", &user.family_name)?;
+    user.email = text("/emails/0/value", &user.email)?;
     state.db.update_user(&user).await.map_err(taken)?;
     tracing::info!(user = user.user_name, active = user.active, "user-updated");
     Ok(Json(scim::document(&find(&state, &id).await?)))
@@ -168,13 +187,12 @@ pub(super) async fn change_password(
     extract::State(state): extract::State<Arc<State>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody,
+    body: JsonBody,
 ) -> Answer<Json<Value>> {
     let caller = state.caller(&headers).await?;
-    let body = Value::Object(body);
-    let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("");
-    let new = checked_password(text("password"))?;
-    let user = may_change(&state, &caller, &id, text("oldPassword")).await?;
+    body.only("invalid_password", &["oldPassword", "password", "schemas"])?;
+    let new = checked_password(body.text("password"))?;
+    let user = may_change(&state, &caller, &id, body.text("oldPassword")).await?;
     if state.matches(user.password_hash.as_deref(), new).await? {
         return Err(error::unprocessable_password(
             "Your new password cannot be the same as the old password.",
@@ -190,10 +208,11 @@ pub(super) async fn change_password(
     ))
 }
 
-/// A user must know the old password (and is throttled like a login); an administrator of users need not, for others.
+/// A user must know the old password (and is throttled like a login); an administrator need not, for others. Who may only
+/// write users may not: the password of an administrator would make them one.
 async fn may_change(state: &State, caller: &Caller, id: &str, old: &str) -> Answer<User> {
     if caller.user_id() != Some(id) {
-        caller.require(&["uaa.admin", "scim.write"])?;
+        caller.require(&["uaa.admin"])?;
         return find(state, id).await;
     }
     caller.require(&["password.write", "uaa.admin"])?;
@@ -235,6 +254,74 @@ fn taken(cause: anyhow::Error) -> error::OAuthError {
     }
 }
 
+/// A user as somebody sent it: nothing in it is unknown.
+struct Given {
+    body: Value,
+}
+
+impl Given {
+    fn read(body: JsonBody) -> Answer<Self> {
+        body.only(KIND, KEYS)?;
+        let body = Value::Object(body.0);
+        let is_null_or = |key: &str, is: fn(&Value) -> bool| {
+            body.get(key)
+                .is_none_or(|value| value.is_null() || is(value))
+        };
+        if !is_null_or("name", Value::is_object) {
+            return Err(error::bad_request(KIND, "name: want an object"));
+        }
+        if !is_null_or("emails", Value::is_array) {
+            return Err(error::bad_request(KIND, "emails: want a list of objects"));
+        }
+        Ok(Self { body })
+    }
+
+    /// `None`: the body does not name it.
+    fn text(&self, pointer: &str) -> Answer<Option<String>> {
+        match self.body.pointer(pointer) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.trim().to_owned())),
+            Some(other) => Err(error::bad_request(
+                KIND,
+                format!("{} {other}: want text", pointer.trim_start_matches('/')),
+            )),
+        }
+    }
+
+    /// What an update would ignore must be what it is.
+    fn changes_only_what_may_change(&self, user: &User) -> Answer<()> {
+        let refused = |why: String| Err(error::bad_request(KIND, why));
+        if !self.body.get("password").unwrap_or(&Value::Null).is_null() {
+            return refused(format!(
+                "password: change it with PUT /Users/{}/password",
+                user.id
+            ));
+        }
+        let shown = scim::document(user);
+        for key in ["id", "origin", "verified", "zoneId"] {
+            let given = self.body.get(key).unwrap_or(&Value::Null);
+            if !given.is_null() && given != &shown[key] && given != "" {
+                return refused(format!("{key} {given}: it is {} and stays so", shown[key]));
+            }
+        }
+        let names = |groups: &Value| -> std::collections::BTreeSet<String> {
+            let groups = groups.as_array().into_iter().flatten();
+            let name = |group: &Value| Some(group.get("display")?.as_str()?.to_owned());
+            groups.filter_map(name).collect()
+        };
+        match self.body.get("groups") {
+            Some(groups) if !is_empty(groups) && names(groups) != names(&shown["groups"]) => {
+                refused("groups: they cannot be changed here; send them as they were shown".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
 /// `None`: the body does not name it.
 fn activity(body: &Value) -> Answer<Option<bool>> {
     match body.get("active") {
@@ -249,7 +336,7 @@ fn activity(body: &Value) -> Answer<Option<bool>> {
 
 /// As the original: other origins have rules of their own, but for what no name may have.
 fn checked_name(name: String, origin: &str) -> Answer<String> {
-    let wrong = |why: String| Err(error::bad_request("invalid_scim_resource", why));
+    let wrong = |why: String| Err(error::bad_request(KIND, why));
     let usual = |c: char| {
         c.is_alphabetic() || matches!(c, '0'..='9' | '+' | '-' | '_' | '.' | '@' | '\'' | '!')
     };

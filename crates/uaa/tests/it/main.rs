@@ -4,6 +4,7 @@
 
 mod clients_api;
 mod ending;
+mod forged;
 mod refusals;
 
 use clients::uaa::{ResourceServer, TokenError, TokenVerifier, VerifierConfig};
