@@ -52,7 +52,7 @@ pub(crate) async fn adopt(cell: &Arc<Cell>) -> Result<()> {
                 adopted.insert(guid);
             }
             Err(error) => {
-                tracing::info!(
+                tracing::warn!(
                     container = container.handle,
                     error = format!("{error:#}"),
                     "container-without-record-destroyed"

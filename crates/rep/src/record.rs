@@ -1,11 +1,13 @@
 //! What is kept on disk about a container, so that a later process can go on with it.
 //!
-//! `<work dir>/containers/<guid>/`: `record.json` (what it is for), `definition.pb` (the desired LRP or task definition as it
-//! was fetched), `journal` (names of what is done, one per line), and the directories mounted into the container.
+//! `<work dir>/containers/<guid>/`: `record.json` (what it is for), `definition` (the desired LRP or task definition as it was
+//! fetched; `definition.pb` without a checksum in older versions), `journal` (names of what is done, one per line), and the
+//! directories mounted into the container. The first two have a checksum, so that damage is noticed and costs its container only.
 
 use crate::container::Work;
 use crate::identity::replace;
 use anyhow::{Context as _, Result};
+use garden::seal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ pub(crate) struct Record {
 /// The journal's entry of an instance that has been healthy.
 pub(crate) const HEALTHY: &str = "healthy";
 
+const DEFINITION: &str = "definition";
+
 #[derive(Debug)]
 pub(crate) struct ContainerDir {
     path: PathBuf,
@@ -32,6 +36,19 @@ pub(crate) struct ContainerDir {
 
 pub(crate) fn containers_dir(work_dir: &Path) -> PathBuf {
     work_dir.join("containers")
+}
+
+/// The error names the file.
+fn definition<D: prost::Message + Default>(folder: &Path) -> Result<D> {
+    let sealed = folder.join(DEFINITION);
+    let plain = folder.join("definition.pb");
+    if !sealed.exists() && plain.exists() {
+        let bytes = std::fs::read(&plain).with_context(|| format!("read {}", plain.display()))?;
+        return D::decode(bytes.as_slice()).with_context(|| format!("decode {}", plain.display()));
+    }
+    let bytes = std::fs::read(&sealed).with_context(|| format!("read {}", sealed.display()))?;
+    let bytes = seal::open(&bytes).with_context(|| format!("read {}", sealed.display()))?;
+    D::decode(bytes).with_context(|| format!("decode {}", sealed.display()))
 }
 
 impl ContainerDir {
@@ -48,7 +65,7 @@ impl ContainerDir {
             path,
             done: Mutex::default(),
         };
-        replace(&dir.path.join("definition.pb"), &definition.encode_to_vec())?;
+        dir.save_definition(definition)?;
         dir.save(record)?;
         Ok(dir)
     }
@@ -59,10 +76,7 @@ impl ContainerDir {
         guid: &str,
     ) -> Result<(Self, D)> {
         let path = containers_dir(work_dir).join(guid);
-        let definition = std::fs::read(path.join("definition.pb"))
-            .with_context(|| format!("read definition of container {guid}"))?;
-        let definition = D::decode(definition.as_slice())
-            .with_context(|| format!("decode definition of container {guid}"))?;
+        let definition = definition(&path)?;
         let journal = std::fs::read_to_string(path.join("journal")).unwrap_or_default();
         let done = journal.lines().map(str::to_owned).collect();
         Ok((
@@ -77,19 +91,20 @@ impl ContainerDir {
     pub(crate) fn record(work_dir: &Path, guid: &str) -> Result<Record> {
         let path = containers_dir(work_dir).join(guid).join("record.json");
         let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("decode {}", path.display()))
+        let text =
+            seal::open_or_plain(&text).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(text).with_context(|| format!("decode {}", path.display()))
     }
 
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
-        replace(&self.path.join("record.json"), &serde_json::to_vec(record)?)
+        let text = seal::seal(&serde_json::to_vec(record)?);
+        replace(&self.path.join("record.json"), &text)
     }
 
     /// Replaces the definition, so that a later process knows what is applied.
     pub(crate) fn save_definition(&self, definition: &impl prost::Message) -> Result<()> {
-        replace(
-            &self.path.join("definition.pb"),
-            &definition.encode_to_vec(),
-        )
+        let bytes = seal::seal(&definition.encode_to_vec());
+        replace(&self.path.join(DEFINITION), &bytes)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -101,7 +101,7 @@ fn choose(wanted: Option<Ipv4Addr>, pools: &[Range]) -> Result<(Range, Range)> {
     })
 }
 
-fn address_of(interface: &str) -> Result<Option<Ipv4Addr>> {
+pub(crate) fn address_of(interface: &str) -> Result<Option<Ipv4Addr>> {
     let addresses = nix::ifaddrs::getifaddrs().context("list interface addresses")?;
     let mut of_it = addresses.filter(|entry| entry.interface_name == interface);
     Ok(of_it.find_map(|entry| Some(entry.address?.as_sockaddr_in()?.ip())))

@@ -292,6 +292,18 @@ fn settings(limits: &Limits) -> Vec<Setting> {
             memory_settings(&mut settings, leaf, memory);
         }
     }
+    if memory > 0 {
+        // Version 1 counts the buffers of sockets apart, and all containers share what the kernel has for them. Version 2
+        // counts them as memory and has no such file. The sidecar's connections are the app's and are limited as such.
+        let file = ("memory.kmem.tcp.limit_in_bytes", true);
+        settings.push((
+            "memory",
+            APP,
+            file,
+            file,
+            Box::new(move |_| memory.to_string()),
+        ));
+    }
     if cpu_shares > 0 {
         let shares = cpu_shares.clamp(2, 262_144);
         let value = move |unified| {
@@ -507,6 +519,7 @@ mod tests {
                 "sidecar/memory.limit_in_bytes=33554432",
                 "sidecar/memory.memsw.limit_in_bytes=33554432",
                 "sidecar/memory.swappiness=0",
+                "app/memory.kmem.tcp.limit_in_bytes=67108864",
                 "/cpu.shares=1024",
                 "app/pids.max=100",
                 "sidecar/pids.max=512"
@@ -521,6 +534,7 @@ mod tests {
                 "sidecar/memory.max=33554432",
                 "sidecar/memory.swap.max=0",
                 "sidecar/memory.swappiness=0",
+                "app/memory.kmem.tcp.limit_in_bytes=67108864",
                 "/cpu.weight=39",
                 "app/pids.max=100",
                 "sidecar/pids.max=512"

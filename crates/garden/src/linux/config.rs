@@ -6,10 +6,16 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-/// The host id that a container's root is mapped to; the 65,536 ids from here on belong to containers. Above
-/// everything that distributions and systemd hand out, below the ids that some programs take for negative.
+/// The first host id of containers, above everything that distributions and systemd hand out. [`base_id`] gives each
+/// container [`ID_COUNT`] ids of its own from here on, all below the ids that some programs take for negative.
 pub const BASE_ID: u32 = 0x7000_0000;
 pub const ID_COUNT: u32 = 65536;
+
+/// The host id that the root of the container with this address is mapped to. What the kernel counts by user (watches of
+/// epoll, pages of pipes, descriptors under way in sockets) is then counted by container.
+pub(crate) fn base_id(address: Ipv4Addr) -> u32 {
+    BASE_ID + (u32::from(address) & 0xff) * ID_COUNT
+}
 
 #[derive(Clone, Debug)]
 pub struct GardenConfig {

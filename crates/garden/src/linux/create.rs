@@ -2,7 +2,7 @@
 
 use super::addresses::listened_ports;
 use super::cgroups::{APP, SIDECAR};
-use super::config::{BASE_ID, SharedLimits, key, veth_name};
+use super::config::{SharedLimits, base_id, key, veth_name};
 use super::firewall::{self, Rules};
 use super::garden::LinuxGarden;
 use super::record::{Record, write_private};
@@ -27,14 +27,14 @@ impl LinuxGarden {
             )
             .into());
         }
-        let lower = self
+        let rootfs = self
             .stacks
-            .lower(&spec.rootfs)?
+            .folder(&spec.rootfs)
             .ok_or_else(|| GardenError::UnknownRootfs(spec.rootfs.clone()))?;
         let _own = self.turns.take(&spec.handle).await;
         let _turn = self.creates.acquire().await.map_err(anyhow::Error::from)?;
         let record = self.reserve(&spec)?;
-        match self.make(&spec, record, lower).await {
+        match self.make(&spec, record, rootfs).await {
             Ok(record) => Ok(record),
             Err(error) => {
                 let error = error.context(format!("create container {}", spec.handle));
@@ -118,7 +118,7 @@ impl LinuxGarden {
         &self,
         spec: &ContainerSpec,
         mut record: Record,
-        lower: PathBuf,
+        rootfs: PathBuf,
     ) -> Result<Record> {
         let net_in = record.net_in();
         let rules = Rules {
@@ -132,6 +132,8 @@ impl LinuxGarden {
         let folder = self.paths.container(&record.key);
         fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         record.save(&self.paths)?;
+        let (stacks, base) = (self.stacks.clone(), base_id(record.address));
+        let lower = tokio::task::spawn_blocking(move || stacks.mounted(&rootfs, base)).await??;
         self.write_bundle(spec, &record, lower, &folder)?;
         let mut limits = spec.limits.clone();
         if limits.pids == 0 {
@@ -196,6 +198,7 @@ impl LinuxGarden {
             nofile: preflight::nofile(0),
             shared_memory_mb: self.config.limits.shared_memory_mb,
             cgroups: &self.cgroups.views(&record.key),
+            base_id: base_id(record.address),
         });
         write_private(&folder.join("config.json"), &serde_json::to_vec(&config)?)?;
         let setup = Setup {
@@ -207,7 +210,7 @@ impl LinuxGarden {
             crun_root: self.paths.crun(),
             lower,
             disk: record.disk,
-            base_id: BASE_ID,
+            base_id: base_id(record.address),
             files: vec![
                 ("/etc/hostname".to_owned(), format!("{hostname}\n")),
                 (

@@ -1,8 +1,9 @@
 //! Removing containers, those of a killed run too. Every step may have been done before, or never have been needed.
 
+use super::config::BASE_ID;
 use super::garden::LinuxGarden;
 use super::record::Record;
-use super::shim_protocol::Ended;
+use super::shim_protocol::{Ended, Setup};
 use super::{firewall, netlink, shim, stacks};
 use crate::api::{Exit, GardenError};
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 impl LinuxGarden {
@@ -58,7 +59,11 @@ impl LinuxGarden {
             self.paths.crun().join(&record.key),
             self.paths.socket(&record.key),
         );
+        let own_lower = self.own_lower(record);
         tokio::task::spawn_blocking(move || {
+            if let Some(lower) = own_lower {
+                stacks::Stacks::release(&lower)?;
+            }
             cgroups.destroy(&key)?;
             let _ = fs::remove_file(socket);
             stacks::remove_tree(&crun)?;
@@ -69,6 +74,14 @@ impl LinuxGarden {
         .await??;
         filtered.context("remove its chains")?;
         link
+    }
+
+    /// The lower that no other container has. `None`: it is not known, or one from before each had its own.
+    fn own_lower(&self, record: &Record) -> Option<PathBuf> {
+        let text = fs::read(self.paths.container(&record.key).join("setup.json")).ok()?;
+        let setup: Setup = serde_json::from_slice(&text).ok()?;
+        let is_ours = setup.lower.parent() == Some(self.paths.lowers().as_path());
+        (is_ours && setup.base_id != BASE_ID).then_some(setup.lower)
     }
 
     /// Ends container and shim, in the friendly way or by KILL.
@@ -87,7 +100,8 @@ impl LinuxGarden {
         }
     }
 
-    /// After a start: containers whose shim answers are ours again, the rest is removed.
+    /// After a start: containers whose shim answers are ours again, the rest is removed. What cannot be removed is left for
+    /// the next start; it must not keep the others from serving.
     pub(super) async fn take_over(&self) -> Result<()> {
         let mut known = BTreeSet::new();
         for entry in fs::read_dir(self.paths.containers())
@@ -95,17 +109,39 @@ impl LinuxGarden {
             .flatten()
         {
             let folder = entry.path();
-            let Ok(record) = Record::load(&folder) else {
-                // Nothing is made before the record is written.
-                stacks::remove_tree(&folder)?;
-                continue;
-            };
-            self.adopt(record, &mut known).await?;
+            if let Err(error) = self.adopt_folder(&folder, &mut known).await {
+                tracing::error!(
+                    folder = %folder.display(),
+                    error = format!("{error:#}"),
+                    "a container could neither be taken over nor removed"
+                );
+            }
         }
         for name in self.iptables.repair().await? {
             tracing::warn!(name, "the container's rules were incomplete; applied again");
         }
         self.remove_strangers(&known).await
+    }
+
+    async fn adopt_folder(&self, folder: &Path, known: &mut BTreeSet<String>) -> Result<()> {
+        match Record::load(folder) {
+            Ok(Some(record)) => self.adopt(record, known).await,
+            // Nothing is made before the record is written; but somebody may have removed it.
+            Ok(None) if folder.is_dir() => {
+                let key = folder.file_name().unwrap_or_default().to_string_lossy();
+                self.remove(&Record::unreadable(&key)).await
+            }
+            Ok(None) => fs::remove_file(folder).context("remove a file that is no container"),
+            Err(error) => {
+                let key = folder.file_name().unwrap_or_default().to_string_lossy();
+                tracing::error!(
+                    container = %key,
+                    error = format!("{error:#}"),
+                    "a container's record cannot be read; the container is removed"
+                );
+                self.remove(&Record::unreadable(&key)).await
+            }
+        }
     }
 
     async fn adopt(&self, record: Record, known: &mut BTreeSet<String>) -> Result<()> {
@@ -120,28 +156,33 @@ impl LinuxGarden {
                 handle = record.handle,
                 "removing what is left of a container"
             );
-            return self
-                .remove(&record)
-                .await
+            let removed = self.remove(&record).await;
+            if removed.is_err() {
+                self.book(&record);
+            }
+            return removed
                 .with_context(|| format!("remove what is left of container {}", record.handle));
         }
         tracing::info!(handle = record.handle, "container taken over");
         known.insert(record.key.clone());
-        {
-            let mut table = self.table();
-            table.addresses.remove(record.address);
-            for (port, _) in &record.ports {
-                table.ports.take_exactly(*port);
-            }
-            table
-                .chains
-                .insert(record.chain.clone(), record.handle.clone());
-            table
-                .containers
-                .insert(record.handle.clone(), record.clone());
-        }
+        self.book(&record);
+        self.table()
+            .containers
+            .insert(record.handle.clone(), record.clone());
         self.iptables.watch(&record.chain, &record.rules).await;
         Ok(())
+    }
+
+    /// Its address, ports and chains are nobody else's.
+    fn book(&self, record: &Record) {
+        let mut table = self.table();
+        table.addresses.remove(record.address);
+        for (port, _) in &record.ports {
+            table.ports.take_exactly(*port);
+        }
+        table
+            .chains
+            .insert(record.chain.clone(), record.handle.clone());
     }
 
     /// Things with our names that no record knows, as when the data folder was deleted.

@@ -22,7 +22,7 @@ pub fn exec_interactive(
         run: run_dir.to_owned(),
     };
     let key = key(handle);
-    let record = Record::load(&paths.container(&key))
+    let record = Record::load(&paths.container(&key))?
         .with_context(|| format!("container {handle} does not exist on this cell"))?;
     let user = record::user(&Root::of(record.shim, &paths.root(&key))?, "vcap")?;
     let mut env = oci::environment(&user, &record.env, &record.app_env);

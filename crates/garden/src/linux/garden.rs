@@ -451,7 +451,8 @@ impl Garden for LinuxGarden {
         if preflight::keep_forwarding()? {
             tracing::warn!("net.ipv4.ip_forward was switched off; switched on again");
         }
-        let repaired = self.iptables.repair().await?;
+        let reconnected = self.repair_links().await?;
+        let mut repaired = self.iptables.repair().await?;
         for name in &repaired {
             match name.as_str() {
                 CELL => tracing::warn!(
@@ -463,6 +464,7 @@ impl Garden for LinuxGarden {
                 ),
             }
         }
+        repaired.extend(reconnected);
         Ok(repaired)
     }
 

@@ -3,7 +3,7 @@
 //! The only place with `unsafe`: these system calls have no safe wrapper yet, and Debian 12's mount command has no option
 //! for them.
 
-use super::config::{BASE_ID, ID_COUNT};
+use super::config::ID_COUNT;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
@@ -15,9 +15,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Mounts `source` at `target`, read-only, ids shifted.
-pub(crate) fn mount_shifted(inside: &Path, source: &Path, target: &Path) -> Result<()> {
-    let namespace = user_namespace(inside)?;
+/// Mounts `source` at `target`, read-only, ids shifted by `base`.
+pub(crate) fn mount_shifted(inside: &Path, source: &Path, target: &Path, base: u32) -> Result<()> {
+    let namespace = user_namespace(inside, base)?;
     let tree =
         open_tree(source).with_context(|| format!("clone the mount of {}", source.display()))?;
     shift(&tree, &namespace).with_context(|| {
@@ -45,8 +45,8 @@ pub(crate) fn is_mounted(target: &Path) -> bool {
         .any(|line| line.split(' ').nth(1) == Some(&*target))
 }
 
-/// A user namespace with the mapping of containers. Only a process can make one; ours ends at once.
-fn user_namespace(inside: &Path) -> Result<File> {
+/// A user namespace with the mapping of a container. Only a process can make one; ours ends at once.
+fn user_namespace(inside: &Path, base: u32) -> Result<File> {
     let mut command = Command::new(inside);
     std::os::unix::process::CommandExt::arg0(&mut command, "inside");
     let mut child = command
@@ -65,11 +65,8 @@ fn user_namespace(inside: &Path) -> Result<File> {
         }
         let process = format!("/proc/{}", child.id());
         for map in ["uid_map", "gid_map"] {
-            fs::write(
-                format!("{process}/{map}"),
-                format!("0 {BASE_ID} {ID_COUNT}\n"),
-            )
-            .with_context(|| format!("write {map}"))?;
+            fs::write(format!("{process}/{map}"), format!("0 {base} {ID_COUNT}\n"))
+                .with_context(|| format!("write {map}"))?;
         }
         File::open(format!("{process}/ns/user")).context("open the user namespace")
     })();

@@ -24,6 +24,7 @@ mod firewall;
 mod garden;
 mod idmap;
 mod iptables;
+mod links;
 mod netlink;
 mod oci;
 mod passwd;

@@ -214,6 +214,8 @@ pub(crate) async fn create_cell(bridge: &str, address: Ipv4Addr, range: Range) -
         .handle
         .route()
         .add(unreachable(range))
+        // One that an earlier bridge left is as good.
+        .replace()
         .execute()
         .await
         .with_context(|| format!("add unreachable route {range}"))

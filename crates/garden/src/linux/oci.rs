@@ -1,6 +1,6 @@
 //! The OCI configuration of a container and of its processes. Pure data; [`super::container`] writes it for crun.
 
-use super::config::{BASE_ID, ID_COUNT};
+use super::config::ID_COUNT;
 use super::passwd::User;
 use super::seccomp;
 use nix::sys::resource::{Resource, getrlimit};
@@ -62,6 +62,8 @@ pub(crate) struct Bundle<'a> {
     pub(crate) shared_memory_mb: u64,
     /// The app's cgroups: where each is shown in the container, and its folder on the host.
     pub(crate) cgroups: &'a [(PathBuf, PathBuf)],
+    /// The host id of the container's root.
+    pub(crate) base_id: u32,
 }
 
 /// The container: its init, namespaces, mounts, and what it must not do. Memory, CPU and process limits are cgroups
@@ -88,7 +90,7 @@ pub(crate) fn container(bundle: &Bundle<'_>) -> Value {
         "/",
         nofile,
     );
-    let mapping = json!([{ "containerID": 0, "hostID": BASE_ID, "size": ID_COUNT }]);
+    let mapping = json!([{ "containerID": 0, "hostID": bundle.base_id, "size": ID_COUNT }]);
     let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
     let namespaces: Vec<Value> = ["mount", "pid", "network", "ipc", "uts", "user", "cgroup"]
         .iter()
@@ -300,6 +302,7 @@ mod tests {
             nofile: 1024,
             shared_memory_mb: 64,
             cgroups,
+            base_id: 0x7002_0000,
         }
     }
 
@@ -355,7 +358,7 @@ mod tests {
             kinds,
             ["mount", "pid", "network", "ipc", "uts", "user", "cgroup"]
         );
-        assert_eq!(config["linux"]["uidMappings"][0]["hostID"], BASE_ID);
+        assert_eq!(config["linux"]["uidMappings"][0]["hostID"], 0x7002_0000);
         assert!(
             !config["process"]["capabilities"]["bounding"]
                 .to_string()

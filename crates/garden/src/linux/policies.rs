@@ -12,9 +12,12 @@ use super::garden::LinuxGarden;
 use super::iptables::CELL;
 use super::record::write_private;
 use crate::api::{POLICY_GROUP, Policy, PolicyProtocol};
+use crate::seal;
 use anyhow::{Context, Result};
 use std::fmt::Write;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 /// What was asked for, and what stands in the firewall because of it.
 #[derive(Debug, Default)]
@@ -65,13 +68,22 @@ fn render(tag: &str, policies: &[Policy], members: &[Member]) -> String {
     text
 }
 
+fn read(file: &Path) -> Result<Vec<Policy>> {
+    let text = match std::fs::read(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.with_context(|| format!("read {}", file.display()))?,
+    };
+    let text = seal::open_or_plain(&text).with_context(|| format!("read {}", file.display()))?;
+    serde_json::from_slice(text).with_context(|| format!("parse {}", file.display()))
+}
+
 impl LinuxGarden {
     /// Makes the policies these, and remembers them for the next start.
     pub(super) async fn replace_policies(&self, wanted: &[Policy]) -> Result<()> {
         let mut policies = self.policies.lock().await;
         if policies.wanted != wanted {
             let text = serde_json::to_vec(wanted).context("encode the network policies")?;
-            write_private(&self.paths.policies(), &text)?;
+            write_private(&self.paths.policies(), &seal::seal(&text))?;
             policies.wanted = wanted.to_vec();
         }
         self.render_policies(&mut policies).await
@@ -87,11 +99,13 @@ impl LinuxGarden {
     /// What an earlier run knew holds until somebody says otherwise. The chains are written again in any case.
     pub(super) async fn restore_policies(&self) -> Result<()> {
         let mut policies = self.policies.lock().await;
-        let file = self.paths.policies();
-        if let Ok(text) = std::fs::read(&file) {
-            policies.wanted = serde_json::from_slice(&text)
-                .with_context(|| format!("parse {}", file.display()))?;
-        }
+        policies.wanted = read(&self.paths.policies()).unwrap_or_else(|error| {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the network policies cannot be read; none holds until they are set again"
+            );
+            Vec::new()
+        });
         policies.applied.clear();
         self.render_policies(&mut policies).await
     }

@@ -4,11 +4,12 @@
 use super::config::Paths;
 use super::passwd::User;
 use crate::api::NetIn;
+use crate::seal;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -59,14 +60,52 @@ impl Record {
         let folder = paths.container(&self.key);
         write_private(
             &folder.join(FILE),
-            &serde_json::to_vec(self).context("encode the record")?,
+            &seal::seal(&serde_json::to_vec(self).context("encode the record")?),
         )
     }
 
-    pub(crate) fn load(folder: &Path) -> Result<Self> {
+    /// `None`: nothing was made of it yet.
+    pub(crate) fn load(folder: &Path) -> Result<Option<Self>> {
         let file = folder.join(FILE);
-        let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("parse {}", file.display()))
+        let text = match fs::read(&file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            text => text.with_context(|| format!("read {}", file.display()))?,
+        };
+        let text =
+            seal::open_or_plain(&text).with_context(|| format!("read {}", file.display()))?;
+        let record: Self =
+            serde_json::from_slice(text).with_context(|| format!("parse {}", file.display()))?;
+        anyhow::ensure!(
+            Some(record.key.as_str()) == folder.file_name().and_then(|name| name.to_str()),
+            "{} is the record of another container, {}",
+            file.display(),
+            record.key
+        );
+        Ok(Some(record))
+    }
+
+    /// Stands in for a record that cannot be read: its processes are found by its folder, its links and chains by having no
+    /// record.
+    pub(crate) fn unreadable(key: &str) -> Self {
+        Self {
+            handle: key.to_owned(),
+            key: key.to_owned(),
+            created: false,
+            since: 0,
+            address: Ipv4Addr::UNSPECIFIED,
+            veth: "-".to_owned(),
+            chain: "-".to_owned(),
+            rules: String::new(),
+            ports: Vec::new(),
+            env: Vec::new(),
+            memory: 0,
+            disk: 0,
+            disk_overhead: 0,
+            properties: BTreeMap::new(),
+            shim: 0,
+            init: 0,
+            app_env: Vec::new(),
+        }
     }
 }
 

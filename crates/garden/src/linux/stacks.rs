@@ -1,6 +1,6 @@
 //! Stacks: the root file systems that containers share as the read-only lower of their overlay.
 
-use super::config::{GardenConfig, Paths, digest};
+use super::config::{BASE_ID, GardenConfig, ID_COUNT, Paths, digest};
 use super::{idmap, passwd};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,20 +11,21 @@ use std::process::Command;
 
 const PRELOADED: &str = "preloaded:";
 
-/// The lowers that are mounted, by stack name.
-#[derive(Debug)]
+/// The root file systems that containers may have. Each container has a mount of its own of one, with its ids.
+#[derive(Clone, Debug)]
 pub(crate) struct Stacks {
-    lowers: BTreeMap<String, PathBuf>,
+    /// Folders by the stacks' names.
+    folders: BTreeMap<String, PathBuf>,
     paths: Paths,
     inside: PathBuf,
 }
 
 impl Stacks {
-    /// Unpacks what is not unpacked yet and mounts what is not mounted yet.
+    /// Unpacks what is not unpacked yet, and shows that all can be mounted.
     pub(crate) fn open(config: &GardenConfig) -> Result<Self> {
         let paths = config.paths();
         let mut stacks = Self {
-            lowers: BTreeMap::new(),
+            folders: BTreeMap::new(),
             paths,
             inside: config.inside.clone(),
         };
@@ -34,38 +35,42 @@ impl Stacks {
             } else {
                 stacks.unpacked(name, source)?
             };
-            let lower = stacks
-                .mounted(&folder)
+            stacks
+                .mounted(&folder, BASE_ID)
                 .with_context(|| format!("mount stack {name}"))?;
-            stacks.lowers.insert(name.clone(), lower);
+            stacks.folders.insert(name.clone(), folder);
         }
         Ok(stacks)
     }
 
-    /// The lower of a container's root file system; None if it is not known.
-    pub(crate) fn lower(&self, rootfs: &str) -> Result<Option<PathBuf>> {
+    /// The folder of a root file system; `None` if it is not known.
+    pub(crate) fn folder(&self, rootfs: &str) -> Option<PathBuf> {
         if let Some(stack) = rootfs.strip_prefix(PRELOADED) {
-            return Ok(self.lowers.get(stack).cloned());
+            return self.folders.get(stack).cloned();
         }
         let folder = Path::new(rootfs);
-        if folder.is_absolute() && folder.is_dir() {
-            self.mounted(folder).map(Some)
-        } else {
-            Ok(None)
-        }
+        (folder.is_absolute() && folder.is_dir()).then(|| folder.to_owned())
     }
 
-    fn mounted(&self, folder: &Path) -> Result<PathBuf> {
-        let lower = self.lower_of(folder);
+    /// The folder as the lower of the container whose ids begin with `base`; mounted if it is not.
+    pub(crate) fn mounted(&self, folder: &Path, base: u32) -> Result<PathBuf> {
+        let lower = self.lower_of(folder, base);
         if idmap::is_mounted(&lower) && !same(folder, &lower) {
             // Of a folder that was removed meanwhile.
             idmap::unmount(&lower)?;
         }
         if !idmap::is_mounted(&lower) {
             fs::create_dir_all(&lower).with_context(|| format!("make {}", lower.display()))?;
-            idmap::mount_shifted(&self.inside, folder, &lower)?;
+            idmap::mount_shifted(&self.inside, folder, &lower, base)?;
         }
         Ok(lower)
+    }
+
+    /// Removes a lower that its container does not need any more.
+    pub(crate) fn release(lower: &Path) -> Result<()> {
+        idmap::unmount(lower)?;
+        let _ = fs::remove_dir(lower);
+        Ok(())
     }
 
     /// The folder of a tar, unpacked once. A changed tar is another one; containers of the old one keep it.
@@ -114,29 +119,33 @@ impl Stacks {
     pub(crate) fn remove_unused(&self, used: &BTreeSet<PathBuf>) -> Result<()> {
         let folders = fs::read_dir(self.paths.stacks()).context("list stacks")?;
         for folder in folders.flatten().map(|entry| entry.path()) {
-            let lower = self.lower_of(&folder);
-            if used.contains(&lower) || self.lowers.values().any(|current| *current == lower) {
+            let bases = (0..=0xff).map(|n| BASE_ID + n * ID_COUNT);
+            let lowers: Vec<PathBuf> = bases.map(|base| self.lower_of(&folder, base)).collect();
+            let is_used = lowers.iter().any(|lower| used.contains(lower));
+            if is_used || self.folders.values().any(|current| *current == folder) {
                 continue;
             }
-            idmap::unmount(&lower)?;
-            let _ = fs::remove_dir(&lower);
+            for lower in lowers.iter().filter(|lower| lower.exists()) {
+                Self::release(lower)?;
+            }
             remove_tree(&folder)?;
             tracing::info!(folder = %folder.display(), "stack removed: nothing uses it any more");
         }
         Ok(())
     }
 
-    fn lower_of(&self, folder: &Path) -> PathBuf {
-        self.paths
-            .lowers()
-            .join(format!("{:016x}", digest(&folder.to_string_lossy())))
+    fn lower_of(&self, folder: &Path, base: u32) -> PathBuf {
+        let of = match base {
+            BASE_ID => folder.to_string_lossy().into_owned(),
+            base => format!("{}\0{base}", folder.display()),
+        };
+        self.paths.lowers().join(format!("{:016x}", digest(&of)))
     }
 
     /// Unmounts all lowers; no container may be left.
     pub(crate) fn unmount(paths: &Paths) -> Result<()> {
         for entry in fs::read_dir(paths.lowers()).into_iter().flatten().flatten() {
-            idmap::unmount(&entry.path())?;
-            let _ = fs::remove_dir(entry.path());
+            Self::release(&entry.path())?;
         }
         Ok(())
     }

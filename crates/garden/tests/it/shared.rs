@@ -90,6 +90,78 @@ async fn one_container_does_not_use_up_the_kernels_tables() {
     .await;
 }
 
+/// Data that nobody reads lies in the kernel, outside of what version 1 of the control groups calls memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_container_does_not_fill_the_kernels_socket_buffers() {
+    with_place("buffers", |place| async move {
+        let garden = place.build().await;
+        let mut wanted = spec("buffers");
+        wanted.limits = Limits {
+            memory: 96 << 20,
+            ..Limits::default()
+        };
+        let container = garden.create(wanted).await.unwrap();
+        let fill = "import socket\n\
+            held, total = [], 0\n\
+            server = socket.create_server(('127.0.0.1', 0), backlog=500)\n\
+            for i in range(200):\n  \
+              c = socket.create_connection(server.getsockname(), timeout=5)\n  \
+              held.append((c, server.accept()))\n  \
+              c.setblocking(False)\n  \
+              try:\n    \
+                while True: total += c.send(b'x' * 65536)\n  \
+              except BlockingIOError: pass\n\
+            print(total >> 20)\n";
+        let (exit, said) = output(&garden, &container, python("fill", fill)).await;
+        let queued = said.parse::<u32>().unwrap_or(0);
+        assert!(
+            exit.out_of_memory || (1..250).contains(&queued),
+            "{exit:?} {said} MiB"
+        );
+    })
+    .await;
+}
+
+/// What the kernel counts by user is counted by container: each has ids of its own on the machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_container_does_not_use_up_what_users_may_have() {
+    with_place("users", |place| async move {
+        let garden = place.build().await;
+        let greedy = garden.create(spec("greedy")).await.unwrap();
+        let modest = garden.create(spec("modest")).await.unwrap();
+        let mut ids = Vec::new();
+        for container in [&greedy, &modest] {
+            let script = "awk '$1 == 0 { print $2 }' /proc/self/uid_map";
+            let (_, base) = output(&garden, container, sh("ids", script)).await;
+            let (_, all) = output(&garden, container, sh("who", "id -un; stat -c %U / /etc/passwd /home/vcap; touch /home/vcap/x && echo written")).await;
+            assert_eq!(all, "vcap\nroot\nroot\nvcap\nwritten", "{base}");
+            ids.push(base);
+        }
+        assert_ne!(ids[0], ids[1]);
+
+        // Descriptors under way in sockets: of one user no more than one process may have open.
+        let send = |count: u32| format!("import array, os, resource, socket\n\
+            n, pairs = 0, []\n\
+            fds = array.array('i', [os.open('/dev/null', os.O_RDONLY)] * 200)\n\
+            try:\n  \
+              while n < {count}:\n    \
+                if n % 2000 == 0: pairs.append(socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))\n    \
+                pairs[-1][0].sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])\n    \
+                n += 200\n\
+            except OSError as e: print(e.errno)\n\
+            print('sent', n, flush=True)\n");
+        let hold = format!("{}import time\ntime.sleep(60)", send(1_000_000));
+        let mut holding = garden.run(&greedy.handle, python("hold", &hold)).await.unwrap();
+        let said = read_until(&mut holding, "sent").await;
+        assert!(said.contains("109"), "ETOOMANYREFS: {said}");
+        let (_, said) = output(&garden, &modest, python("send", &send(2000))).await;
+        assert_eq!(said, "sent 2000", "the other container has its own count");
+        let (_, said) = output(&garden, &greedy, python("more", &send(2000))).await;
+        assert!(said.contains("109"), "{said}");
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_sees_its_own_limits_and_no_more_of_the_kernel() {
     with_place("view", |place| async move {
@@ -250,13 +322,25 @@ async fn whatever_somebody_does_to_the_rules_is_repaired() {
             format!("iptables -R netout--{name} 2 -j ACCEPT"),
             format!("iptables -F netout--{name}"),
             "iptables -I FORWARD 1 -j ACCEPT; iptables -I INPUT 1 -j ACCEPT".to_owned(),
+            format!("ip link del {veth}"),
+            format!("ip link set {veth} down"),
+            format!("ip addr flush dev {veth}"),
+            format!("ip route del {}/32 dev {veth}", container.container_ip),
+            format!("ip link del cupola-{tag}"),
+            format!("ip link set cupola-{tag} down"),
+            format!("ip addr flush dev cupola-{tag}"),
             "echo 0 > /proc/sys/net/ipv4/ip_forward".to_owned(),
         ] {
             shell(&damage);
             let repaired = garden.repair().await.unwrap();
             assert!(
-                !repaired.is_empty() || damage.starts_with("echo"),
+                !repaired.is_empty() || damage.starts_with("echo") || damage.contains("cupola-"),
                 "{damage}"
+            );
+            let bridge = shell_says(&format!("ip -o -4 addr show dev cupola-{tag} up"));
+            assert!(
+                bridge.contains(&garden.cell_ip().to_string()),
+                "{damage}: {bridge}"
             );
             works(&garden, &container, &damage).await;
             assert!(

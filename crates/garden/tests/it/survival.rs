@@ -78,7 +78,8 @@ async fn a_shim_that_nobody_wrote_down_is_found() {
         let folder = place.data.join("containers").join(&container.handle);
         let record = folder.join("container.json");
         let mut noted: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+            serde_json::from_slice(garden::seal::open(&std::fs::read(&record).unwrap()).unwrap())
+                .unwrap();
         noted["shim"] = 0.into();
         noted["created"] = false.into();
         std::fs::write(&record, noted.to_string()).unwrap();
@@ -155,6 +156,141 @@ async fn twenty_rounds_leave_nothing() {
             || format!("{:#?}", Traces::now()),
         )
         .await;
+    })
+    .await;
+}
+
+/// Every file that garden keeps of a container and of itself, damaged in several ways: the cell starts, the other container
+/// runs on, and nothing of a container that is given up stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_on_disk_costs_its_own_container_only() {
+    with_place("damage", |place| async move {
+        let garden = place.build().await;
+        let whole = garden.create(spec("whole")).await.unwrap();
+        let _app = garden
+            .run(&whole.handle, sh("app", "sleep 1000"))
+            .await
+            .unwrap();
+        drop(garden);
+        let mut walked = 0;
+        for name in [
+            "container.json",
+            "setup.json",
+            "config.json",
+            "../../policies.json",
+            "../../next-port",
+        ] {
+            for damage in ["truncate -s 0", "truncate -s 40", "flip", "rm -f"] {
+                let garden = place.build().await;
+                let hurt = garden.create(spec("hurt")).await.unwrap();
+                let policy = garden::api::Policy {
+                    source: "front".into(),
+                    source_tag: 1,
+                    destination: "back".into(),
+                    protocol: garden::api::PolicyProtocol::Tcp,
+                    ports: (8080, 8080),
+                };
+                // The file is written at a change.
+                garden.set_policies(Vec::new()).await.unwrap();
+                garden.set_policies(vec![policy]).await.unwrap();
+                drop(garden);
+                let file = place.data.join("containers").join(&hurt.handle).join(name);
+                if !file.exists() {
+                    panic!("{} is no file of garden's", file.display());
+                }
+                if damage == "flip" {
+                    let mut bytes = std::fs::read(&file).unwrap();
+                    let middle = bytes.len() / 2;
+                    bytes[middle] ^= 1;
+                    std::fs::write(&file, bytes).unwrap();
+                } else {
+                    let status = std::process::Command::new("sh")
+                        .args(["-c", &format!("{damage} {}", file.display())])
+                        .status();
+                    assert!(status.unwrap().success());
+                }
+                let garden = place.build().await;
+                let found = garden.containers().await.unwrap();
+                let whole = found.iter().find(|found| found.handle == whole.handle);
+                let whole = whole.unwrap_or_else(|| panic!("{name} {damage}: {found:?}"));
+                assert_eq!(whole.processes["app"], None, "{name} {damage}");
+                if found.iter().any(|found| found.handle == hurt.handle) {
+                    assert_ne!(name, "container.json", "{damage}");
+                    garden.destroy(&hurt.handle).await.unwrap();
+                }
+                let left = Traces::now();
+                let of_hurt = |text: &&String| text.contains(&hurt.handle);
+                assert_eq!(
+                    left.processes().iter().find(of_hurt),
+                    None,
+                    "{name} {damage}"
+                );
+                walked += 1;
+            }
+        }
+        assert_eq!(walked, 20);
+    })
+    .await;
+}
+
+/// A stack stays as long as a container uses it; what a killed run left half unpacked goes at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_stacks_are_removed_when_nothing_uses_them() {
+    with_place("stacks", |place| async move {
+        drop(place.build().await);
+        // The tests share their unpacked stack; this one has a folder of its own, with links to the same files.
+        let shared = std::fs::canonicalize(place.data.join("stacks")).unwrap();
+        std::fs::remove_file(place.data.join("stacks")).unwrap();
+        let stacks = place.data.join("stacks");
+        std::fs::create_dir(&stacks).unwrap();
+        let current = std::fs::read_dir(&shared)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .find(|name| name.starts_with("cflinuxfs4-"))
+            .unwrap();
+        for copy in [current.as_str(), "cflinuxfs4-0ld"] {
+            let status = std::process::Command::new("cp")
+                .arg("-al")
+                .arg(shared.join(&current))
+                .arg(stacks.join(copy))
+                .status();
+            assert!(status.unwrap().success());
+        }
+        std::fs::create_dir_all(stacks.join("other.unpacking/bin")).unwrap();
+        std::fs::create_dir_all(stacks.join("unused-1/bin")).unwrap();
+        let left = || {
+            let mut names: Vec<String> = std::fs::read_dir(&stacks)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+
+        let garden = place.build().await;
+        assert_eq!(left(), [current.as_str()], "nothing uses the others");
+        let status = std::process::Command::new("cp")
+            .arg("-al")
+            .arg(shared.join(&current))
+            .arg(stacks.join("cflinuxfs4-0ld"))
+            .status();
+        assert!(status.unwrap().success());
+        let mut wanted = spec("old");
+        wanted.rootfs = stacks.join("cflinuxfs4-0ld").to_str().unwrap().to_owned();
+        let container = garden.create(wanted).await.unwrap();
+        let _app = garden
+            .run(&container.handle, sh("app", "sleep 1000"))
+            .await
+            .unwrap();
+        drop(garden);
+        let garden = place.build().await;
+        assert_eq!(left().len(), 2, "a container uses the old one");
+        let (exit, _) = output(&garden, &container, sh("look", "ls /bin/bash")).await;
+        assert_eq!(exit.status, 0);
+        garden.destroy(&container.handle).await.unwrap();
+        drop(garden);
+        drop(place.build().await);
+        assert_eq!(left(), [current.as_str()]);
     })
     .await;
 }
