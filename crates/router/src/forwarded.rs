@@ -35,25 +35,35 @@ const KEPT: [Known; 10] = [
 /// So many names are looked for one by one. A head has room for a hundred thousand.
 const FEW: usize = 8;
 
-/// `returned`: from a route service, which saw what the client said, and which this router trusts.
+/// Where a request comes from, and so whose word its fields are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    FromClient,
+    /// From a router, by this router's own port, to a route service: the fields are about the client, not about that router.
+    ToService,
+    /// From a route service, which saw what the client said, and which this router trusts.
+    FromService,
+}
+
 pub(crate) fn apply(
     context: &RequestContext<'_>,
     fields: &mut Fields,
     settings: &Serving,
-    returned: bool,
+    came: Came,
 ) {
     fields.remove_lookalikes();
     let client = context.peer.client.as_deref();
     let mode = settings.forwarded_client_cert;
     match client.map_or(mode, |client| client.forwarded_client_cert(mode)) {
-        ForwardedClientCert::SanitizeSet if returned && client.is_some() => {}
-        ForwardedClientCert::Forward if returned => {
+        _ if came == Came::ToService && client.is_some() => {}
+        ForwardedClientCert::SanitizeSet if came == Came::FromService && client.is_some() => {}
+        ForwardedClientCert::Forward if came == Came::FromService => {
             fields.remove(Known::XForwardedClientCert);
         }
         mode => client_cert(fields, context, mode),
     }
     drop_hop_by_hop(fields, &settings.hop_by_hop_headers_to_filter);
-    if returned && fields.contains(Known::XForwardedProto) {
+    if came != Came::FromClient && fields.contains(Known::XForwardedProto) {
         // The client's own, as the first pass left it.
     } else if settings.force_forwarded_proto_https {
         fields.set(Known::XForwardedProto, b"https");

@@ -5,6 +5,7 @@ use crate::config::ResponseRewrite;
 use crate::context::RequestContext;
 use crate::exchange::Exchange;
 use crate::forward::Outgoing;
+use crate::forwarded::Came;
 use crate::front_tls::ClientTls;
 use crate::rejection::Rejection;
 use crate::route_service::{self, Leg};
@@ -106,7 +107,12 @@ async fn route(
     } else {
         mtls::admit(context, &target.pool)?
     };
-    forwarded::apply(context, &mut request.fields, &shared.settings, returned);
+    let came = match &leg {
+        Leg::Returned => Came::FromService,
+        Leg::Straight if route_service::is_on_its_way(shared, &request.fields) => Came::ToService,
+        _ => Came::FromClient,
+    };
+    forwarded::apply(context, &mut request.fields, &shared.settings, came);
     if let Leg::Out(out) = &leg {
         route_service::sign(shared, context, out, request)?;
     }

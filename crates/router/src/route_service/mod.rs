@@ -108,7 +108,8 @@ impl Services {
             .any(|range| range.contains(ip))
     }
 
-    fn check(&self, shared: &Shared, fields: &Fields, pool: &Pool) -> Result<(), Invalid> {
+    /// The url that a note was sealed for, as long as it counts.
+    fn noted(&self, fields: &Fields) -> Result<String, Invalid> {
         let bytes = |name: Known| fields.get(name).unwrap_or_default();
         let note = bytes(Known::XCfProxySignature);
         let metadata = bytes(Known::XCfProxyMetadata);
@@ -120,6 +121,11 @@ impl Services {
         if OffsetDateTime::now_utc() - at > self.settings.timeout {
             return Err(Invalid::Expired);
         }
+        Ok(url)
+    }
+
+    fn check(&self, shared: &Shared, fields: &Fields, pool: &Pool) -> Result<(), Invalid> {
+        let url = self.noted(fields)?;
         let place = url.split_once("://").map_or("", |(_, place)| place);
         let (host, path) = place.split_at(place.find(['/', '?']).unwrap_or(place.len()));
         let meant = shared.registry.lookup(host, path);
@@ -229,6 +235,21 @@ impl AddressRange {
         let ((a, a4), (b, b4)) = (number(self.ip), number(ip));
         a4 == b4 && (self.bits == 0 || (a ^ b) >> (128 - self.bits) == 0)
     }
+}
+
+/// Whether a request is on its way to a route service by this router's own port: with a note that a router has sealed for
+/// the url that it names.
+pub(crate) fn is_on_its_way(shared: &Shared, fields: &Fields) -> bool {
+    let Some(services) = &shared.route_services else {
+        return false;
+    };
+    let Some(url) = fields.get(Known::XCfForwardedUrl) else {
+        return false;
+    };
+    fields.contains(Known::XCfProxySignature)
+        && services
+            .noted(fields)
+            .is_ok_and(|noted| noted.as_bytes() == url)
 }
 
 /// Decides, and takes the note off a request that has come back.

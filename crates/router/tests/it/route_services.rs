@@ -1,11 +1,16 @@
 //! Requests that pass a service on their way, and everything that could be forged about it.
 
 use crate::backends::Backend;
+use crate::certs::Ca;
 use crate::client::{Reply, request};
 use crate::world::{World, plain, wait_for};
+use clients::loggregator::Emitter;
 use futures::{SinkExt as _, StreamExt as _};
 use kit::tls::{ClientAuth, server_config};
-use router::{AddressRange, RouteServices, Settings, TlsTerms};
+use router::{
+    AddressRange, ClientCertValidation, ForwardedClientCert, FrontTls, RouteServices, Settings,
+    TlsTerms,
+};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -338,4 +343,57 @@ async fn no_service_is_reached_at_a_blocked_address() {
         .connections
         .load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(connections, 0);
+}
+
+/// A service that is an app here and is reached by this router's own port: what it sees is about the client, not about the
+/// router that sent the request there. A client's own note proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_behind_the_own_port_sees_the_client() {
+    let services = RouteServices {
+        skip_ssl_validation: true,
+        ..services()
+    };
+    let ca = Ca::new();
+    let client = ca.issue(&["client"]);
+    let settings = Settings {
+        route_services: Some(services),
+        forwarded_client_cert: ForwardedClientCert::SanitizeSet,
+        sanitize_forwarded_proto: true,
+        front_tls: FrontTls {
+            client_cert_validation: ClientCertValidation::Request,
+            client_cas: vec![ca.pem.clone()],
+            ..FrontTls::default()
+        },
+        ..Settings::default()
+    };
+    let world = World::streaming_to(Emitter::discard(), ca, settings).await;
+    let app = Backend::start("app").await;
+    let service = Backend::start("service").await;
+    world
+        .register("localhost", "service", 0, service.addr)
+        .await;
+    let url = format!("https://localhost:{}/dump/service", world.https.port());
+    bind(&world, "app.apps.test", &app, &url).await;
+
+    let names = ("app.apps.test", "app.apps.test");
+    let reply = world.dump_by_tls(Some(&client), names, "forged").await;
+    let text = reply.unwrap().text();
+    assert!(text.starts_with("GET /dump/service "), "{text}");
+    assert_eq!(line(&text, "x-forwarded-proto: "), "https");
+    let shown = kit::tls::certs(&client.cert_pem).unwrap();
+    let shown = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &shown[0]);
+    assert_eq!(line(&text, "x-forwarded-client-cert: "), shown);
+
+    let text = world.get("app.apps.test", "/").await.text();
+    assert_eq!(line(&text, "x-forwarded-proto: "), "http");
+    assert!(!text.contains("x-forwarded-client-cert"), "{text}");
+
+    let note = [
+        ("x-cf-proxy-signature", "AAAA"),
+        ("x-cf-proxy-metadata", "AAAA"),
+        ("x-cf-forwarded-url", "https://app.apps.test/"),
+        ("x-forwarded-proto", "https"),
+    ];
+    let forged = request(world.addr, "GET", "localhost", "/dump", &note, "").await;
+    assert_eq!(line(&forged.text(), "x-forwarded-proto: "), "http");
 }
