@@ -20,6 +20,12 @@ pub(crate) struct Flag {
     /// The name of the value in help; `None` for a switch.
     pub(crate) value: Option<&'static str>,
     pub(crate) help: &'static str,
+    /// Flags and arguments without which this flag would do nothing: one of them must be given too.
+    pub(crate) needs: &'static [&'static str],
+    /// Flags and arguments beside which this flag would do nothing: none of them may be given.
+    pub(crate) not_with: &'static [&'static str],
+    /// Several values count; of another flag a second value would replace the first.
+    pub(crate) repeats: bool,
 }
 
 pub(crate) const fn switch(short: Option<char>, long: &'static str, help: &'static str) -> Flag {
@@ -28,6 +34,9 @@ pub(crate) const fn switch(short: Option<char>, long: &'static str, help: &'stat
         long,
         value: None,
         help,
+        needs: &[],
+        not_with: &[],
+        repeats: false,
     }
 }
 
@@ -42,10 +51,36 @@ pub(crate) const fn value(
         long,
         value: Some(value),
         help,
+        needs: &[],
+        not_with: &[],
+        repeats: false,
     }
 }
 
 impl Flag {
+    pub(crate) const fn needs(mut self, one_of: &'static [&'static str]) -> Self {
+        self.needs = one_of;
+        self
+    }
+
+    pub(crate) const fn not_with(mut self, others: &'static [&'static str]) -> Self {
+        self.not_with = others;
+        self
+    }
+
+    pub(crate) const fn repeats(mut self) -> Self {
+        self.repeats = true;
+        self
+    }
+
+    /// The name under which its values are kept: the long one if there is one.
+    pub(crate) fn key(&self) -> String {
+        match self.short {
+            Some(short) if self.long.is_empty() => short.into(),
+            _ => self.long.to_owned(),
+        }
+    }
+
     fn matches(&self, key: &str) -> bool {
         self.long == key
             || self
@@ -241,11 +276,6 @@ impl Parsed {
         inline: Option<&str>,
         rest: &mut impl Iterator<Item = &'a str>,
     ) -> Result<(), Usage> {
-        let key = if flag.long.is_empty() {
-            flag.short.map(String::from).unwrap_or_default()
-        } else {
-            flag.long.to_owned()
-        };
         let value = match (flag.value, inline) {
             (None, None) => String::new(),
             (None, Some(value)) => {
@@ -275,7 +305,40 @@ impl Parsed {
                 Some(next) => next.to_owned(),
             },
         };
-        self.flags.entry(key).or_default().push(value);
+        let values = self.flags.entry(flag.key()).or_default();
+        if !flag.repeats && values.last().is_some_and(|last| *last != value) {
+            return Err(Usage(format!(
+                "flag `{}' was given twice, with different values; it takes one",
+                flag.spelled()
+            )));
+        }
+        values.push(value);
+        Ok(())
+    }
+
+    /// Refuses flags that would do nothing beside what else is there.
+    fn check_effects(&self, spec: &Spec) -> Result<(), Usage> {
+        let given = |name: &str| {
+            let place = spec.args.iter().position(|arg| *arg == name);
+            self.flags.contains_key(name) || place.is_some_and(|n| n < self.positional.len())
+        };
+        for flag in spec.flags.iter().filter(|flag| given(&flag.key())) {
+            if let Some(other) = flag.not_with.iter().find(|other| given(other)) {
+                return Err(Usage(format!(
+                    "The following arguments cannot be used together: {}, {}",
+                    flag.spelled(),
+                    spelled(spec, other)
+                )));
+            }
+            if !flag.needs.is_empty() && !flag.needs.iter().any(|other| given(other)) {
+                let needed = flag.needs.iter().map(|other| spelled(spec, other));
+                return Err(Usage(format!(
+                    "flag `{}' does nothing without {}",
+                    flag.spelled(),
+                    needed.collect::<Vec<_>>().join(" or ")
+                )));
+            }
+        }
         Ok(())
     }
 
@@ -303,9 +366,15 @@ impl Parsed {
         }
         match self.positional.get(spec.args.len()) {
             Some(extra) => Err(Usage(format!("unexpected argument {extra:?}"))),
-            None => Ok(()),
+            None => self.check_effects(spec),
         }
     }
+}
+
+/// A flag or an argument as a person types it.
+fn spelled(spec: &Spec, name: &str) -> String {
+    let flag = spec.flags.iter().find(|flag| flag.key() == name);
+    flag.map_or_else(|| name.trim_matches(['[', ']']).to_owned(), Flag::spelled)
 }
 
 #[cfg(test)]
@@ -320,11 +389,13 @@ mod tests {
         args: &["[APP_NAME]"],
         flags: &[
             value(Some('i'), "instances", "N", ""),
-            value(Some('b'), "buildpack", "B", ""),
+            value(Some('b'), "buildpack", "B", "").repeats(),
             switch(None, "no-route", ""),
             switch(Some('f'), "", ""),
             switch(Some('r'), "", ""),
-            value(None, "var", "KEY=VALUE", ""),
+            value(None, "var", "KEY=VALUE", "").repeats(),
+            switch(None, "quick", "").needs(&["instances", "[APP_NAME]"]),
+            switch(None, "slow", "").not_with(&["quick"]),
         ],
         examples: &[],
     };
@@ -423,6 +494,35 @@ mod tests {
                 .0
                 .contains("\"two\"")
         );
+    }
+
+    #[test]
+    fn flags_that_would_do_nothing_are_refused() {
+        for (line, message) in [
+            (
+                "--quick",
+                "flag `--quick' does nothing without --instances or APP_NAME",
+            ),
+            (
+                "app --quick --slow",
+                "The following arguments cannot be used together: --slow, --quick",
+            ),
+            (
+                "-i 2 --instances 3",
+                "flag `--instances' was given twice, with different values; it takes one",
+            ),
+        ] {
+            assert_eq!(check(&PUSH, line).unwrap_err(), message, "{line}");
+        }
+        for line in [
+            "app --quick",
+            "-i 1 --quick",
+            "--slow",
+            "-i 2 -i 2",
+            "-f -f",
+        ] {
+            assert!(check(&PUSH, line).is_ok(), "{line}");
+        }
     }
 
     #[test]

@@ -54,6 +54,21 @@ answers! {
     /// `GET …/stats`: a list without paging.
     Stats { resources: Vec<Instance> }
 
+    Task {
+        guid: String, sequence_id: u64, name: String, state: String, created_at: String, command: Option<String>, result: TaskResult,
+    }
+    TaskResult { failure_reason: Option<String> }
+    Policies { policies: Vec<Policy> }
+    #[derive(PartialEq)]
+    Policy { source: PolicySource, destination: PolicyDestination }
+    #[derive(PartialEq)]
+    PolicySource { id: String }
+    #[derive(PartialEq)]
+    PolicyDestination { id: String, protocol: String, ports: PolicyPorts }
+    #[derive(PartialEq)]
+    PolicyPorts { start: u16, end: u16 }
+    Quota { guid: String, name: String, apps: BTreeMap<String, Value>, services: BTreeMap<String, Value>, routes: BTreeMap<String, Value> }
+
     Package { guid: String, state: String, data: PackageData }
     PackageData { error: Option<String> }
     Build { guid: String, state: String, error: Option<String>, droplet: Option<Guid> }

@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 
 const GROUP: &str = "Apps";
 
+/// The flags of `scale` that change something.
+const SIZES: &[&str] = &["instances", "disk", "memory"];
+
 pub(super) const SPECS: &[Spec] = &[
     Spec {
         name: "apps",
@@ -49,8 +52,8 @@ pub(super) const SPECS: &[Spec] = &[
                 "MEMORY",
                 "Memory limit (64M, 1G); restarts the app",
             ),
-            value(None, "process", "TYPE", "Process to scale (default: web)"),
-            switch(Some('f'), "force", "Restart without asking"),
+            value(None, "process", "TYPE", "Process to scale (default: web)").needs(SIZES),
+            switch(Some('f'), "force", "Restart without asking").needs(SIZES),
         ],
         examples: &["cf scale my-app -i 3", "cf scale my-app -m 128M -f"],
     },
@@ -284,6 +287,7 @@ pub(super) async fn delete(s: &Session, p: &Parsed) -> Result<()> {
 pub(super) async fn scale(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     let instances = p.number::<u32>(spec, "instances")?;
     let (memory, disk) = (quantity(p, "memory")?, quantity(p, "disk")?);
+    let is_forced = p.has("force");
     let target = s.require_space()?;
     let app = s.app(p.arg(0), &target).await?;
     let (restarts, changes) = (
@@ -293,7 +297,7 @@ pub(super) async fn scale(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     if changes {
         announce(s, "Scaling", &app.name, &target);
         s.ui.blank();
-        if restarts && app.is_started() && !p.has("force") {
+        if restarts && app.is_started() && !is_forced {
             s.ui.line("This will cause the app to restart.");
             if !s.ui.confirm(&format!(
                 "Are you sure you want to scale {}?",

@@ -25,7 +25,8 @@ pub(super) const SPECS: &[Spec] = &[Spec {
             "",
             "HEADER",
             "Header `Name: value`; may be given several times",
-        ),
+        )
+        .repeats(),
         value(Some('d'), "", "DATA", "Body, or @FILE"),
         switch(Some('i'), "", "Print the answer's head too"),
         switch(

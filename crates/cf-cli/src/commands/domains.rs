@@ -19,7 +19,8 @@ const SCOPE: Flag = value(
     "scope",
     "SCOPE",
     "With --enforce-route-policies: callers from any org, the same org or the same space (any, org, space)",
-);
+)
+.needs(&["enforce-route-policies"]);
 
 pub(super) const SPECS: &[Spec] = &[
     Spec {

@@ -59,8 +59,10 @@ pub(super) const SPECS: &[Spec] = &[
                 None,
                 "skip-ssl-validation",
                 "Accept any certificate of the API (not recommended)",
-            ),
-            switch(None, "unset", "Forget the API endpoint"),
+            )
+            .needs(&["[URL]"]),
+            switch(None, "unset", "Forget the API endpoint")
+                .not_with(&["[URL]", "skip-ssl-validation"]),
         ],
         examples: &[
             "cf api https://api.cupola.test --skip-ssl-validation",
@@ -79,7 +81,8 @@ pub(super) const SPECS: &[Spec] = &[
                 None,
                 "client-credentials",
                 "USERNAME and PASSWORD are a client's id and secret",
-            ),
+            )
+            .not_with(&["origin"]),
             value(None, "origin", "ORIGIN", "Identity provider of the user"),
         ],
         examples: &[
@@ -218,7 +221,13 @@ async fn choose_target(s: &Session, p: &Parsed) -> Result<()> {
             choose(s, "an org", "Org", &names)?.map(|i| orgs.swap_remove(i))
         }
     };
-    let Some(org) = org else { return Ok(()) };
+    let Some(org) = org else {
+        ensure!(
+            p.get("s").is_none(),
+            "No org is targeted, so -s has no org to look in. Use 'cf target -o ORG -s SPACE'."
+        );
+        return Ok(());
+    };
     target_org(s, &org)?;
     s.ui.flavor("Targeted org {}.", &[&org.name]);
     s.ui.blank();
@@ -333,13 +342,6 @@ pub(super) async fn auth(s: &Session, p: &Parsed) -> Result<()> {
         (None, _) => bail!(Usage("Username not provided.".into())),
         (_, None) => bail!(Usage("Password not provided.".into())),
     };
-    ensure!(
-        !(p.has("client-credentials") && p.has("origin")),
-        Usage(
-            "The following arguments cannot be used together: --client-credentials, --origin"
-                .into()
-        )
-    );
     let endpoint = s.config().target.clone();
     s.ui.flavor("API endpoint: {}", &[&endpoint]);
     s.ui.blank();

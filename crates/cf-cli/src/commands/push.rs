@@ -15,7 +15,8 @@ pub(super) const SPECS: &[Spec] = &[Spec {
             "buildpack",
             "BUILDPACK",
             "Buildpack by name or URL; may be given several times; 'default' detects one",
-        ),
+        )
+        .repeats(),
         value(
             Some('c'),
             "start-command",
@@ -55,17 +56,20 @@ pub(super) const SPECS: &[Spec] = &[Spec {
             None,
             "no-manifest",
             "Ignore a manifest.yml in the current folder",
-        ),
+        )
+        .not_with(&["manifest", "var", "vars-file"]),
         switch(
             None,
             "no-route",
             "No route for this app; removes those it has",
-        ),
+        )
+        .not_with(&["random-route"]),
         switch(
             None,
             "no-start",
             "Stage nothing and start nothing after the upload",
-        ),
+        )
+        .not_with(&["no-wait", "strategy"]),
         switch(
             None,
             "no-wait",
@@ -79,13 +83,15 @@ pub(super) const SPECS: &[Spec] = &[Spec {
             "var",
             "KEY=VALUE",
             "Variable of the manifest; may be given several times",
-        ),
+        )
+        .repeats(),
         value(
             None,
             "vars-file",
             "PATH",
             "File of variables of the manifest; may be given several times",
-        ),
+        )
+        .repeats(),
     ],
     examples: &[
         "cf push my-app -p ./app -b binary_buildpack -c ./server -m 64M -i 2",

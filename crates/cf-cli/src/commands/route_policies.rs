@@ -357,9 +357,10 @@ pub(super) async fn policies(s: &Session, p: &Parsed) -> Result<()> {
         .list("/v3/routes", &[of_space, ("per_page", "5000")])
         .await?;
     let path = p.get("path").map(with_slash);
+    let (domain, host) = (p.get("domain"), p.get("hostname"));
     let is_wanted = |route: &Route| {
-        p.get("domain").is_none_or(|name| domain_of(route) == name)
-            && p.get("hostname").is_none_or(|host| route.host == host)
+        domain.is_none_or(|name| domain_of(route) == name)
+            && host.is_none_or(|host| route.host == host)
             && path.as_ref().is_none_or(|path| route.path == *path)
     };
     let routes: BTreeMap<&str, &Route> = routes

@@ -24,7 +24,8 @@ const OPTION: Flag = value(
     "option",
     "KEY=VALUE",
     "Option of the route, such as loadbalancing=least-connection",
-);
+)
+.repeats();
 
 pub(super) const SPECS: &[Spec] = &[
     Spec {
@@ -107,7 +108,8 @@ pub(super) const SPECS: &[Spec] = &[
                 "remove-option",
                 "KEY",
                 "Option to take back; may be given several times",
-            ),
+            )
+            .repeats(),
         ],
         examples: &[
             "cf update-route apps.cupola.test --hostname demo -o loadbalancing=least-connection",
@@ -164,8 +166,19 @@ impl Wanted {
             path if path.starts_with('/') => path.to_owned(),
             path => format!("/{path}"),
         };
+        let domain = s.domain(domain).await?;
+        for (flag, is_of_tcp) in [("port", true), ("hostname", false), ("path", false)] {
+            ensure!(
+                p.get(flag).is_none() || domain.is_tcp() == is_of_tcp,
+                Usage(format!(
+                    "flag `--{flag}' does nothing here: domain '{}' has {} routes",
+                    domain.name,
+                    if is_of_tcp { "HTTP" } else { "TCP" }
+                ))
+            );
+        }
         Ok(Self {
-            domain: s.domain(domain).await?,
+            domain,
             host: p.get("hostname").unwrap_or_default().to_owned(),
             path,
             port,
@@ -540,7 +553,9 @@ pub(super) async fn map_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()
         &[&url, &app.name],
         &target,
     );
-    if app_port.is_none() && route.destinations.iter().any(|d| is_web_of(d, &app)) {
+    let protocol = p.get("app-protocol");
+    let is_plain = app_port.is_none() && protocol.is_none();
+    if is_plain && route.destinations.iter().any(|d| is_web_of(d, &app)) {
         s.ui.line(format!(
             "App '{}' is already mapped to route '{url}'. Nothing has been updated.",
             app.name
@@ -549,7 +564,7 @@ pub(super) async fn map_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()
         return Ok(());
     }
     let mut destination = json!({"app": {"guid": app.guid}});
-    if let Some(protocol) = p.get("app-protocol") {
+    if let Some(protocol) = protocol {
         destination["protocol"] = protocol.into();
     }
     if let Some(port) = app_port {

@@ -1,6 +1,6 @@
 //! Spaces.
 
-use super::users::{Role, assign};
+use super::users::{Role, Whom, assign};
 use crate::api::error::ApiError;
 use crate::api::types::{App, Named, Space};
 use crate::args::{Parsed, Spec, switch, value};
@@ -177,7 +177,7 @@ pub(super) async fn create_space(s: &Session, p: &Parsed) -> Result<()> {
                     ),
                     &[&user, &org.name, name, &user],
                 );
-                assign(s, role, None, &org.guid, Some(&space.guid)).await?;
+                assign(s, role, Whom::Myself, &org.guid, Some(&space.guid)).await?;
                 s.ui.ok();
             }
         }

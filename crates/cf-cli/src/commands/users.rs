@@ -2,13 +2,16 @@
 
 use crate::api::Request;
 use crate::api::error::ApiError;
-use crate::args::{Parsed, Spec, Usage, value};
+use crate::args::{Flag, Parsed, Spec, Usage, switch, value};
 use crate::session::Session;
 use anyhow::{Context as _, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const GROUP: &str = "Users";
+
+const ORIGIN: Flag = value(None, "origin", "ORIGIN", "Identity provider of the user");
+const CLIENT: Flag = switch(None, "client", "USERNAME is the id of a client").not_with(&["origin"]);
 
 pub(super) const SPECS: &[Spec] = &[
     Spec {
@@ -31,12 +34,7 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Assign an org role (OrgManager, BillingManager, OrgAuditor) to a user",
         args: &["USERNAME", "ORG", "ROLE"],
-        flags: &[value(
-            None,
-            "origin",
-            "ORIGIN",
-            "Identity provider of the user",
-        )],
+        flags: &[ORIGIN, CLIENT],
         examples: &["cf set-org-role jo my-org OrgManager"],
     },
     Spec {
@@ -45,12 +43,7 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Assign a space role (SpaceManager, SpaceDeveloper, SpaceAuditor, SpaceSupporter) to a user",
         args: &["USERNAME", "ORG", "SPACE", "ROLE"],
-        flags: &[value(
-            None,
-            "origin",
-            "ORIGIN",
-            "Identity provider of the user",
-        )],
+        flags: &[ORIGIN, CLIENT],
         examples: &["cf set-space-role jo my-org my-space SpaceDeveloper"],
     },
 ];
@@ -105,21 +98,38 @@ impl Role {
     }
 }
 
-/// Gives a role to a user (`None`: who is logged in); for a space role the user joins the org first.
+/// Whom a command line means.
+fn whom(p: &Parsed) -> Whom<'_> {
+    match p.has("client") {
+        true => Whom::Client(p.arg(0)),
+        false => Whom::User(p.arg(0), p.get("origin")),
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whom<'a> {
+    Myself,
+    /// With the origin, if it is known.
+    User(&'a str, Option<&'a str>),
+    Client(&'a str),
+}
+
+/// Gives a role to a user; for a space role the user joins the org first.
 pub(super) async fn assign(
     s: &Session,
     role: Role,
-    user: Option<(&str, Option<&str>)>,
+    whom: Whom<'_>,
     org_guid: &str,
     space_guid: Option<&str>,
 ) -> Result<()> {
     let claims = s.claims();
-    let data = match user {
+    let data = match whom {
         // without an origin the API finds the user, or names the origins between which to choose
-        Some((name, None)) => json!({"username": name}),
-        Some((name, Some(origin))) => json!({"username": name, "origin": origin}),
-        None if claims.user_name.is_empty() => json!({"guid": claims.client_id}),
-        None => {
+        Whom::User(name, None) => json!({"username": name}),
+        Whom::User(name, Some(origin)) => json!({"username": name, "origin": origin}),
+        Whom::Client(id) => json!({"guid": id}),
+        Whom::Myself if claims.user_name.is_empty() => json!({"guid": claims.client_id}),
+        Whom::Myself => {
             json!({"username": claims.user_name, "origin": if claims.origin.is_empty() { "uaa" } else { &claims.origin }})
         }
     };
@@ -191,7 +201,7 @@ pub(super) async fn set_org_role(s: &Session, p: &Parsed) -> Result<()> {
         "Assigning role {} to user {} in org {} as {}...",
         &[p.arg(2), p.arg(0), &org.name, &me],
     );
-    assign(s, role, Some((p.arg(0), p.get("origin"))), &org.guid, None).await?;
+    assign(s, role, whom(p), &org.guid, None).await?;
     s.ui.ok();
     Ok(())
 }
@@ -205,14 +215,7 @@ pub(super) async fn set_space_role(s: &Session, p: &Parsed) -> Result<()> {
         "Assigning role {} to user {} in org {} / space {} as {}...",
         &[p.arg(3), p.arg(0), &org.name, &space.name, &me],
     );
-    assign(
-        s,
-        role,
-        Some((p.arg(0), p.get("origin"))),
-        &org.guid,
-        Some(&space.guid),
-    )
-    .await?;
+    assign(s, role, whom(p), &org.guid, Some(&space.guid)).await?;
     s.ui.ok();
     Ok(())
 }

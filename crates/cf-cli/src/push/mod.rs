@@ -84,27 +84,6 @@ async fn paths(
 
 /// Flags that change the manifest; checked before anything is sent.
 fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
-    let together = |flags: &[&str]| -> Result<()> {
-        let given: Vec<_> = flags
-            .iter()
-            .filter(|f| parsed.has(f))
-            .map(|f| format!("--{f}"))
-            .collect();
-        ensure!(
-            given.len() < 2,
-            Usage(format!(
-                "The following arguments cannot be used together: {}",
-                given.join(", ")
-            ))
-        );
-        Ok(())
-    };
-    together(&["no-route", "random-route"])?;
-    together(&["no-manifest", "manifest"])?;
-    together(&["no-manifest", "var"])?;
-    together(&["no-manifest", "vars-file"])?;
-    together(&["no-start", "no-wait"])?;
-    together(&["no-start", "strategy"])?;
     let quantity = |flag: &str| match parsed.get(flag) {
         Some(text) if units::megabytes(text).is_none() => Err(Usage(format!(
             "invalid argument for flag `--{flag}' ({text:?}): {}",
@@ -119,6 +98,14 @@ fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
             "invalid argument for flag `--health-check-type' ({other:?}): it must be \"port\", \"process\", or \"http\""
         ))),
         None => None,
+    };
+    let endpoint = parsed.get("endpoint").map(str::to_owned);
+    let health_check_type = match (health_check_type, &endpoint) {
+        (Some(kind), Some(_)) if kind != "http" => bail!(Usage(format!(
+            "flag `--endpoint' does nothing with the health check type {kind:?}; it is for \"http\""
+        ))),
+        (None, Some(_)) => Some("http".to_owned()),
+        (kind, _) => kind,
     };
     let path = match parsed.get("path").map(|p| cwd.join(p)) {
         Some(path) if !path.exists() => bail!(Usage(format!(
@@ -137,7 +124,7 @@ fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
         disk: quantity("disk")?,
         stack: parsed.get("stack").map(str::to_owned),
         health_check_type,
-        health_check_endpoint: parsed.get("endpoint").map(str::to_owned),
+        health_check_endpoint: endpoint,
         timeout: parsed.number::<u32>(spec, "app-start-timeout")?,
         no_route: parsed.has("no-route"),
         random_route: parsed.has("random-route"),
@@ -164,6 +151,15 @@ fn load_manifest(session: &Session, parsed: &Parsed) -> Result<Manifest> {
         None => manifest_in(&session.cwd),
     };
     let Some(file) = file else {
+        for flag in ["var", "vars-file"] {
+            ensure!(
+                parsed.all(flag).is_empty(),
+                Usage(format!(
+                    "flag `--{flag}' does nothing without a manifest: there is no manifest.yml in {}; name one with --manifest",
+                    session.cwd.display()
+                ))
+            );
+        }
         return Ok(Manifest::empty());
     };
     let mut variables = Variables::default();

@@ -100,9 +100,9 @@ async fn passwords_are_neither_shown_nor_traced() {
 async fn commands_of_the_original_point_at_it() {
     let person = Person::new().await;
     for line in [
-        "run-task",
-        "help run-task",
-        "help rt",
+        "create-buildpack",
+        "help create-buildpack",
+        "help csk",
         "create-service x y z",
     ] {
         let seen = person.types(line).await;
@@ -119,19 +119,4 @@ async fn commands_of_the_original_point_at_it() {
         "{}",
         seen.err
     );
-}
-
-#[tokio::test]
-async fn a_flag_without_effect_is_named() {
-    let person = Person::new().await;
-    person.logs_in().await;
-    person.platform.lock().unwrap().app_exists = true;
-    let seen = person.types("scale dora -f").await;
-    assert!(
-        seen.err.contains("--force had no effect here"),
-        "{}",
-        seen.err
-    );
-    let seen = person.types("app dora --guid").await;
-    assert_eq!(seen.err, "");
 }

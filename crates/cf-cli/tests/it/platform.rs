@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     /// What `POST /v3/roles` is refused with.
     pub(crate) role_refusal: Option<String>,
     pub(crate) route_policies: Vec<Value>,
+    /// What no route answers is answered with one thing of everything.
+    pub(crate) has_everything: bool,
     /// The API calls the next token invalid, once.
     pub(crate) refuse_once: bool,
 }
@@ -180,7 +182,7 @@ fn router(platform: Platform) -> Router {
         .route("/", get(|State(p): P| async move {
             let url = &p.lock().unwrap().url;
             Json(json!({"links": {"self": {"href": url}, "cloud_controller_v2": null, "cloud_controller_v3": {"href": format!("{url}/v3"), "meta": {"version": "3.228.0"}},
-                "login": {"href": url}, "uaa": {"href": url}, "log_cache": {"href": url}, "logging": {"href": "wss://x"}, "app_ssh": {"href": "ssh:2222", "meta": {"oauth_client": "ssh-proxy"}}}}))
+                "login": {"href": url}, "uaa": {"href": url}, "log_cache": {"href": url}, "logging": {"href": "wss://x"}, "network_policy_v1": {"href": format!("{url}/networking/v1/external")}, "app_ssh": {"href": "ssh:2222", "meta": {"oauth_client": "ssh-proxy"}}}}))
         }))
         .route("/oauth/token", post(token))
         .route("/v3/organizations", get(|| async { list(vec![json!({"guid": "o1", "name": "org"})]) }))
@@ -237,6 +239,9 @@ fn router(platform: Platform) -> Router {
                 "apps.test" => list(vec![json!({"guid": "d1", "name": "apps.test", "supported_protocols": ["http"]})]),
                 "apps.identity" => list(vec![json!({"guid": "d2", "name": "apps.identity", "supported_protocols": ["http"],
                     "enforce_route_policies": true, "route_policies_scope": "any"})]),
+                "tcp.test" => list(vec![json!({"guid": "d3", "name": "tcp.test", "supported_protocols": ["tcp"]})]),
+                "private.test" => list(vec![json!({"guid": "d4", "name": "private.test", "supported_protocols": ["http"],
+                    "relationships": {"organization": {"data": {"guid": "o1"}}}})]),
                 _ => list(vec![]),
             }
         }).post(|State(p): P, Json(body): Json<Value>| async move {
@@ -271,7 +276,8 @@ fn router(platform: Platform) -> Router {
             StatusCode::NO_CONTENT
         }))
         .route("/api/v1/read/{guid}", get(logs))
-        .fallback(|| async { error(404, 10000, "CF-NotFound", "Unknown request") })
+        .fallback(anything)
+        .method_not_allowed_fallback(anything)
         .layer(axum::middleware::from_fn_with_state(platform.clone(), guard))
         .with_state(platform)
 }
@@ -279,6 +285,7 @@ fn router(platform: Platform) -> Router {
 async fn token(State(p): State<Platform>, body: String) -> Response {
     let mut inner = p.lock().unwrap();
     let is_good = body.contains("password=secret")
+        || body.contains("grant_type=client_credentials")
         || (body.contains("grant_type=refresh_token") && body.contains("refresh_token=refresh"));
     if !is_good {
         return (
@@ -373,4 +380,27 @@ async fn logs(
         .map(|(t, s, l)| envelope(*t, s, l))
         .collect();
     Json(json!({"envelopes": {"batch": batch}}))
+}
+
+/// One thing that is whatever is asked for, when the test wants that.
+async fn anything(
+    State(p): State<Platform>,
+    method: axum::http::Method,
+    uri: axum::http::Uri,
+) -> Response {
+    if !p.lock().unwrap().has_everything {
+        return error(404, 10000, "CF-NotFound", "Unknown request");
+    }
+    let policy = json!({"source": {"id": APP}, "destination": {"id": APP, "protocol": "tcp", "ports": {"start": 8080, "end": 8080}}});
+    let thing = json!({
+        "guid": APP, "id": "u", "name": "thing", "type": "web", "state": "SUCCEEDED", "sequence_id": 1, "policies": [policy],
+        "status": {"value": "FINALIZED", "reason": "DEPLOYED"}, "created_at": "2024-01-02T10:00:00Z", "host": "dora", "url": "dora.apps.test",
+    });
+    let parts = uri.path().matches('/').count();
+    let is_list = parts % 2 == 0 && uri.path().starts_with("/v3/");
+    match method.as_str() {
+        "GET" if is_list => list(vec![thing]).into_response(),
+        "DELETE" => StatusCode::NO_CONTENT.into_response(),
+        _ => Json(thing).into_response(),
+    }
 }
