@@ -208,11 +208,11 @@ fn holds_anchor(yaml: &str, key: &str) -> bool {
     let mut lines = yaml.lines().skip_while(|line| !begins(line));
     let first = lines.next().unwrap_or_default();
     let block = lines.take_while(|line| !ends(line));
-    let names = std::iter::once(first)
+    let mut names = std::iter::once(first)
         .chain(block)
         .flat_map(|line| names_after(line, '&'));
     let used: Vec<&str> = names_after(yaml, '*').collect();
-    names.into_iter().any(|name| used.contains(&name))
+    names.any(|name| used.contains(&name))
 }
 
 /// The words that follow a mark: names of anchors or of aliases.
