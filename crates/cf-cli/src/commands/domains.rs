@@ -19,8 +19,7 @@ const SCOPE: Flag = value(
     "scope",
     "SCOPE",
     "With --enforce-route-policies: callers from any org, the same org or the same space (any, org, space)",
-)
-.needs(&["enforce-route-policies"]);
+);
 
 pub(super) const SPECS: &[Spec] = &[
     Spec {
