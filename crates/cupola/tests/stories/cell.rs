@@ -13,6 +13,7 @@ pub(crate) const STORIES: &[Story] = &[
     story("cell_walls_between_apps_and_the_host", walls),
     story("cell_apps_have_no_privileges", no_privileges),
     story("cell_limits_hold", limits),
+    story("cell_sidecars_live_and_die_with_the_app", sidecars),
     story("cell_hosts_file_knows_the_routes", hosts_file),
     story(
         "cell_websocket_and_late_apps_by_health_check",
@@ -384,4 +385,58 @@ fn demos(_: &mut Foundation) -> Result<()> {
         ensure!(output.status.success(), "{}", both(&output));
     }
     Ok(())
+}
+
+/// A sidecar runs in the app's container, has its own part of the memory, and takes the instance along when it ends.
+fn sidecars(f: &mut Foundation) -> Result<()> {
+    let manifest = f.folder().join("sidecar.yml");
+    let text = format!(
+        "applications:\n- name: sided\n  path: {}\n  buildpacks: [binary_buildpack]\n  command: ./proxy\n  memory: 96M\n  disk_quota: 128M\n  sidecars:\n  - name: helper\n    process_types: [web]\n    command: 'echo helper is up; exec sleep 86400'\n    memory: 32M\n",
+        example("proxy/bin")
+    );
+    std::fs::write(&manifest, text)?;
+    f.cf_ok(&["push", "-f", &manifest.to_string_lossy()])?;
+    let app = f.guid("sided")?;
+    let shown = f.cf_ok(&["app", "sided"])?;
+    ensure!(shown.contains("helper"), "{shown}");
+    let guid = f.instances(&app)?[0]["instance_guid"].clone();
+    let limit = |program: &str| -> Result<String> {
+        let script = format!(
+            "tr '\\0' '\\n' < /proc/$(pgrep -x {program} | head -1)/environ | grep ^MEMORY_LIMIT="
+        );
+        Ok(f.exec("sided/0", &["bash", "-c", &script])?
+            .trim()
+            .to_owned())
+    };
+    ensure!(
+        (limit("proxy")?.as_str(), limit("sleep")?.as_str())
+            == ("MEMORY_LIMIT=64m", "MEMORY_LIMIT=32m"),
+        "{} {}",
+        limit("proxy")?,
+        limit("sleep")?
+    );
+    let logs = f.cf_ok(&["logs", "sided", "--recent"])?;
+    ensure!(
+        logs.contains("SIDECAR/HELPER") && logs.contains("helper is up"),
+        "{logs}"
+    );
+    let lrps = f.cfdot(&["desired-lrps"])?;
+    let lrp = lrps.iter().find(|lrp| lrp["log_guid"] == app.as_str());
+    let memory = lrp.context("no desired LRP")?["memory_mb"].clone();
+    ensure!(memory == 96, "the whole instance has {memory} MB");
+    // Its end is the instance's.
+    f.exec("sided/0", &["bash", "-c", "pkill -9 -x sleep; true"])?;
+    wait_for("another instance", 60, || {
+        let now = f.instances(&app)?;
+        Ok((now.len() == 1 && now[0]["instance_guid"] != guid).then_some(()))
+    })?;
+    wait_for("the new instance's answer", 30, || {
+        Ok((f.get(&f.host("sided"), "/id")?.status == 200).then_some(()))
+    })?;
+    let events = f.cf_ok(&["events", "sided"])?;
+    ensure!(
+        events.contains("app.crash") && events.contains("SIDECAR/HELPER"),
+        "{events}"
+    );
+    f.cf_ok(&["delete", "sided", "-f", "-r"]).map(drop)
 }

@@ -106,6 +106,7 @@ impl Foundation {
             directory,
             _disk: disk,
         };
+        foundation.copy_nats_server()?;
         foundation.up()?;
         foundation.cf_ok(&[
             "login",
@@ -122,6 +123,21 @@ impl Foundation {
             "dev",
         ])?;
         Ok(foundation)
+    }
+
+    /// Programs of the machine that this foundation runs copies of, so that a story can break one.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.directory.path().join("programs")
+    }
+
+    fn copy_nats_server(&self) -> Result<()> {
+        std::fs::create_dir(self.programs())?;
+        let place = self.programs();
+        sh(&format!(
+            "cp \"$(command -v nats-server)\" {}/nats-server",
+            place.display()
+        ))
+        .map(drop)
     }
 
     /// Starts the foundation on its data and waits until it is ready.
@@ -155,6 +171,18 @@ impl Foundation {
         let at = self.parts.iter().position(|(r, _)| *r == roles);
         let (_, mut child) = self.parts.remove(at.context("that part does not run")?);
         end(&mut child, signal).with_context(|| format!("{roles}:\n{}", self.log()))
+    }
+
+    /// Waits for a part that ends by itself.
+    pub(crate) fn ended(&mut self, roles: &str, seconds: u64) -> Result<ExitStatus> {
+        let at = self.parts.iter().position(|(r, _)| *r == roles);
+        let at = at.context("that part does not run")?;
+        let status = wait_for(&format!("{roles} to end"), seconds, || {
+            Ok(self.parts[at].1.try_wait()?)
+        });
+        let status = status.with_context(|| self.log())?;
+        self.parts.remove(at);
+        Ok(status)
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -198,7 +226,9 @@ impl Foundation {
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
+        let path = std::env::var("PATH").unwrap_or_default();
         command
+            .env("PATH", format!("{}:{path}", self.programs().display()))
             .env("CUPOLA_ADMIN_PASSWORD", PASSWORD)
             .stdin(Stdio::null());
         command

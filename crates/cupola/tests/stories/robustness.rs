@@ -15,6 +15,7 @@ pub(crate) const STORIES: &[Story] = &[
     story("robust_boot_fails_half_way", boot_fails),
     story("robust_disk_full", disk_full),
     story("robust_shim_killed", shim_killed),
+    story("robust_a_role_fails_alone", role_fails_alone),
     story("robust_killed_during_a_push", killed_during_push),
 ];
 
@@ -172,6 +173,70 @@ fn shim_killed(f: &mut Foundation) -> Result<()> {
     wait_for("appA's route", 10, || {
         Ok((f.get(&f.host("appa"), "/")?.status == 200).then_some(()))
     })
+}
+
+/// The message bus cannot be started for a while: its program is broken, and the server that ran is killed. Only this role
+/// fails, again and again; the others serve, and all is well when the program is whole again.
+fn role_fails_alone(f: &mut Foundation) -> Result<()> {
+    let cupola = f.child.as_ref().context("cupola up does not run")?.id();
+    let program = f.programs().join("nats-server");
+    let kept = f.programs().join("kept");
+    std::fs::rename(&program, &kept)?;
+    sh(&format!(
+        "printf 'broken' > {0} && chmod 755 {0}",
+        program.display()
+    ))?;
+    let before = f.log().len();
+    let pid = std::fs::read_to_string(f.data.join("nats/nats.pid"))?;
+    sh(&format!("kill -9 {}", pid.trim()))?;
+    let outcome = (|| {
+        wait_for("the role to fail more than once", 20, || {
+            let _ = answers(f)?;
+            let log = f.log();
+            let failures = log[before..]
+                .lines()
+                .filter(|line| line.contains("role-failed") && line.contains("nats"))
+                .count();
+            Ok((failures > 1).then_some(()))
+        })?;
+        answers(f)
+    })();
+    std::fs::rename(&kept, &program)?;
+    outcome?;
+    let others: Vec<String> = f.log()[before..]
+        .lines()
+        .filter(|line| line.contains("role-failed") && !line.contains("nats"))
+        .map(str::to_owned)
+        .collect();
+    ensure!(others.is_empty(), "other roles failed, too: {others:?}");
+    let host = f.host("after-the-role");
+    wait_for("the API to map a route", 30, || {
+        let args = [
+            "map-route",
+            "appA",
+            &f.domain,
+            "--hostname",
+            "after-the-role",
+        ];
+        Ok(f.cf(&args)?.status.success().then_some(()))
+    })?;
+    wait_for("a new route, which goes over the bus", 40, || {
+        Ok((f.get(&host, "/")?.status == 200).then_some(()))
+    })?;
+    let now = f.child.as_mut().context("cupola up does not run")?;
+    ensure!(
+        now.id() == cupola && now.try_wait()?.is_none(),
+        "cupola did not go on"
+    );
+    Ok(())
+}
+
+fn answers(f: &Foundation) -> Result<()> {
+    for (host, path) in [("appa", "/"), ("api", "/v3/info"), ("login", "/login")] {
+        let status = f.get(&f.host(host), path)?.status;
+        ensure!(status == 200, "{host} answers {status} while a role fails");
+    }
+    Ok(())
 }
 
 /// When the whole cupola is killed in the middle of a push.
