@@ -4,6 +4,7 @@
 
 mod backends;
 mod bodies;
+mod cancels;
 mod certs;
 mod client;
 mod component_log;
