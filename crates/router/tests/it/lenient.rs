@@ -202,3 +202,62 @@ async fn a_clients_version_decides_how_long_an_endpoint_may_take() {
         assert_eq!(patient.await.unwrap(), 200, "{http2_is_longer}");
     }
 }
+
+/// Which targets pass does not depend on the version that a client speaks; all are logged.
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_pass_over_http2_as_over_http1() {
+    let world = World::new().await;
+    let addr = app(async |mut stream| {
+        loop {
+            let head = read_until(&mut stream, "\r\n\r\n").await;
+            let target = head.split(' ').nth(1).unwrap().to_owned();
+            let length = target.len();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{target}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    world.register("app.apps.test", "app", 0, addr).await;
+    crate::h2peer::H2Backend::start(&world, "h2.apps.test").await;
+    let mut wire = crate::cancels::Wire::open(&world).await;
+    let long = format!("/long?{}", "q".repeat(70_000));
+    let targets = [
+        ("/a?\"x\"=<y>&z=`", 200),
+        ("/<b>`\"{}|^\\", 200),
+        ("/<b>`\"{}|^\\", 200),
+        ("/\u{e9}", 200),
+        (&long, 200),
+        ("/a#b", 400),
+        ("/?a#", 400),
+        ("#", 400),
+        ("/a b", 400),
+        ("/a\tb", 400),
+        ("/a\u{1}", 400),
+    ];
+    for (n, (target, status)) in targets.into_iter().enumerate() {
+        let by_http2 = wire.ask(2 * n as u32 + 1, target, n % 2 == 0).await;
+        assert_eq!(by_http2, status, "{target:.20}");
+        let asked =
+            format!("GET {target} HTTP/1.1\r\nHost: app.apps.test\r\nConnection: close\r\n\r\n");
+        let by_http1 = raw(world.addr, &asked, "").await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(by_http1.starts_with(&expected), "{target:.20} {by_http1}");
+        if status == 200 {
+            assert!(by_http1.ends_with(target), "{target:.20} {by_http1:.200}");
+            assert_eq!(wire.body(), target.as_bytes(), "{target:.20}");
+        }
+    }
+    // To a backend of HTTP/2 what the library does not send goes encoded.
+    let asked = "GET /<a> HTTP/1.1\r\nHost: h2.apps.test\r\nConnection: close\r\n\r\n";
+    let seen = raw(world.addr, asked, "").await;
+    assert!(seen.starts_with("HTTP/1.1 200 "), "{seen}");
+    // HTTP/1 logs what passes: five of these, and the last.
+    let lines = world.log_lines(targets.len() + 6).await;
+    for (target, status) in targets {
+        let logged =
+            |line: &&String| line.contains("HTTP/2.0\"") && line.contains(&format!("\" {status} "));
+        let logged = lines.iter().filter(logged).count();
+        let sent = targets.iter().filter(|(_, s)| *s == status).count();
+        assert_eq!(logged, sent, "{target:.20}");
+    }
+}
