@@ -3,7 +3,7 @@
 //! One is enough as long as nothing stalls. A stream that its client does not read costs nothing here, for no window that the
 //! router opens is shared ([`super::connect`]). But the peer limits streams, and the windows that the peer opens for request
 //! bodies are shared by all of them: a body that it does not read shuts them. So a request with a body keeps away from bodies
-//! that wait, and, while connections are few, from other bodies at all.
+//! that wait, and, as far as connections go, from other bodies at all: a body cannot move once it has begun.
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 /// Up to so many connections, a request with a body gets one without another body.
-const SPREAD: usize = 8;
+const SPREAD: usize = 128;
 /// Most connections of one worker to one peer. HTTP/1 would need one for each request.
 const MOST: usize = 256;
 

@@ -110,6 +110,37 @@ async fn a_backend_that_takes_few_streams_gets_more_connections() {
     assert!((4..30).contains(&connections), "{connections}");
 }
 
+/// By the library's windows a body that is not read shuts the connection for all others.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_a_backend_does_not_read_cost_only_themselves() {
+    let world = world().await;
+    let backend = H2Backend::start(&world, "app.apps.test").await;
+    let sender = connect(&world).await;
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        let (answer, mut up) = begin(&sender, ask(Method::POST, "/deaf"), false).await;
+        let upload = tokio::spawn(async move {
+            // As much as is taken, in messages as of gRPC and in large pieces.
+            for _ in 0..300 {
+                send(&mut up, vec![b's'; 30].into()).await;
+            }
+            send(&mut up, vec![b'u'; 1 << 20].into()).await;
+        });
+        stalled.push((answer, upload));
+    }
+    wait_for("the uploads", async || {
+        backend.begun.load(Ordering::Relaxed) >= STALLED
+    })
+    .await;
+    serves_others(&world, &sender).await;
+    for (_, upload) in &stalled {
+        assert!(!upload.is_finished(), "it is not taken whole");
+    }
+    // Those that are given up leave no trace.
+    stalled.clear();
+    serves_others(&world, &sender).await;
+}
+
 /// A backend of HTTP/1 that reads nothing, and other apps behind the same client's connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_clients_uploads_to_a_deaf_app_leave_its_others() {
