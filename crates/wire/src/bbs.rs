@@ -659,7 +659,7 @@ impl Event {
 #[derive(Clone, Debug, PartialEq)]
 pub enum GroupEvent {
     Created(ActualLrpGroupEvent),
-    Changed(ActualLrpGroupChangedEvent),
+    Changed(Box<ActualLrpGroupChangedEvent>),
     Removed(ActualLrpGroupEvent),
 }
 
@@ -678,7 +678,9 @@ impl GroupEvent {
         use prost::Message as _;
         Ok(Some(match name {
             "actual_lrp_created" => Self::Created(ActualLrpGroupEvent::decode(data)?),
-            "actual_lrp_changed" => Self::Changed(ActualLrpGroupChangedEvent::decode(data)?),
+            "actual_lrp_changed" => {
+                Self::Changed(Box::new(ActualLrpGroupChangedEvent::decode(data)?))
+            }
             "actual_lrp_removed" => Self::Removed(ActualLrpGroupEvent::decode(data)?),
             _ => return Ok(None),
         }))

@@ -12,7 +12,6 @@ use hyper::body::Frame;
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::ClientConfig;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;

@@ -397,7 +397,7 @@ async fn anything(
         "status": {"value": "FINALIZED", "reason": "DEPLOYED"}, "created_at": "2024-01-02T10:00:00Z", "host": "dora", "url": "dora.apps.test",
     });
     let parts = uri.path().matches('/').count();
-    let is_list = parts % 2 == 0 && uri.path().starts_with("/v3/");
+    let is_list = parts.is_multiple_of(2) && uri.path().starts_with("/v3/");
     match method.as_str() {
         "GET" if is_list => list(vec![thing]).into_response(),
         "DELETE" => StatusCode::NO_CONTENT.into_response(),

@@ -236,7 +236,9 @@ macro_rules! structs {
                 place: &$crate::json::read::Place,
             ) -> Result<Self, String> {
                 let members = $crate::json::read::Members::of(raw, $name, place)?;
-                Ok(Self { $($field: members.get($member)?,)* ..Self::default() })
+                let mut read = Self::default();
+                $(read.$field = members.get($member)?;)*
+                Ok(read)
             }
         }
     )*};

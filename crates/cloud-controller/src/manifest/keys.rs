@@ -15,7 +15,7 @@ pub(super) enum Use {
 }
 use Use::{Client, Effect, Refused};
 
-type Table = &'static [(&'static str, Use)];
+pub(super) type Table = &'static [(&'static str, Use)];
 
 const USE_ROUTES: &str = "list whole routes under 'routes' instead";
 

@@ -283,7 +283,7 @@ applications:
     fn every_known_key_of_every_level_has_an_effect() {
         let plain = parsed(&with("app", "name", json!("a")));
         assert!(plain.is_ok(), "{plain:?}");
-        let levels: [(&str, &[&[(&str, Use)]]); 5] = [
+        let levels: [(&str, &[keys::Table]); 5] = [
             ("root", &[keys::ROOT]),
             ("app", &[keys::APP, keys::SETTINGS]),
             ("process", &[keys::PROCESS, keys::SETTINGS]),

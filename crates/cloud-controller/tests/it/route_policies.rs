@@ -137,8 +137,8 @@ async fn a_policy_is_shown_listed_changed_and_included() {
             .collect()
     };
     assert_eq!(included("routes"), [route.clone(), other]);
-    assert_eq!(included("apps"), [caller.clone()]);
-    assert_eq!(included("spaces"), [f.space.clone()]);
+    assert_eq!(included("apps"), std::slice::from_ref(&caller));
+    assert_eq!(included("spaces"), std::slice::from_ref(&f.space));
     assert_eq!(included("organizations"), [""; 0], "the source is gone");
     assert_eq!(list["included"]["routes"][0]["url"], "a.apps.identity");
     let one = f.get(&format!("{path}?include=source")).await;

@@ -35,12 +35,16 @@ pub(crate) const fn story(name: &'static str, run: fn(&mut Foundation) -> Result
     Story { name, run }
 }
 
+/// Stories that share a foundation: its name, its mode, the MiB of its own disk if it has one, its further
+/// configuration in YAML, the stories.
+type Group<'a> = (&'a str, Mode, Option<u64>, &'a str, &'a [Story]);
+
 fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
-    let groups: [(&str, Mode, Option<u64>, &str, &[Story]); 4] = [
+    let groups: [Group<'_>; 4] = [
         (
             "a foundation with route integrity",
             Mode::OneProcess,

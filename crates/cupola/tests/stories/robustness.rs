@@ -191,7 +191,7 @@ fn role_fails_alone(f: &mut Foundation) -> Result<()> {
     sh(&format!("kill -9 {}", pid.trim()))?;
     let outcome = (|| {
         wait_for("the role to fail more than once", 20, || {
-            let _ = answers(f)?;
+            answers(f)?;
             let log = f.log();
             let failures = log[before..]
                 .lines()

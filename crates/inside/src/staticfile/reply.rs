@@ -194,9 +194,11 @@ impl Reply {
             }
             Form::Packed | Form::Plain => {
                 headers.push(("Accept-Ranges", "bytes".to_owned()));
-                let range = (status == 200)
-                    .then(|| range(request, &etag, modified, length))
-                    .unwrap_or_default();
+                let range = if status == 200 {
+                    range(request, &etag, modified, length)
+                } else {
+                    Range::default()
+                };
                 match range {
                     Range::Whole => Ok(Self {
                         status,

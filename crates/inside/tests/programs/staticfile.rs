@@ -377,7 +377,7 @@ fn every_setting_shows_over_http() {
             http_strict_transport_security: true\nhttp_strict_transport_security_preload: true\nstatus_codes:\n  405: /405.html\n")
         .file("site/index.html", "<h1>app</h1>")
         .file("site/405.html", "no such method")
-        .file("site/files/a.txt", &"text ".repeat(1000))
+        .file("site/files/a.txt", "text ".repeat(1000))
         .file("site/.hidden", "seen");
     let server = Server::start(&folder);
     let redirect = server.get("/deep?x=1");

@@ -691,7 +691,7 @@ fn a_name_for_containers_has_their_own_address_and_is_announced_to_no_router() {
         ..Route::default()
     });
     let mut table = Table::default();
-    let wanted = desired("p", 2, vec![route("a.x", 8080), internal.clone()], 1);
+    let wanted = desired("p", 2, vec![route("a.x", 8080), internal], 1);
     table.apply(Event::DesiredSet(wanted));
     let waiting = table.apply(Event::InstancesWanted {
         process_guid: "p".into(),
