@@ -52,6 +52,7 @@ pub async fn reset_password(data_dir: &Path, user_name: &str, new: &str) -> Resu
             .filter(|user| user.origin == "uaa")
             .map(|user| user.user_name.as_str())
             .collect();
+        names.sort_unstable();
         names.truncate(LISTED);
         bail!(
             "user {user_name:?} does not exist in this UAA: give one of {}",
