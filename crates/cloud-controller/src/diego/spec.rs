@@ -220,8 +220,10 @@ fn port(mapping: &Mapping) -> u16 {
 }
 
 fn routes(mappings: &[Mapping]) -> Routes {
+    // Routers and name servers compare hosts in lower case. A host whose spelling changes must not leave and come at once.
     let uri = |mapping: &Mapping| {
-        crate::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0)
+        let [host, domain] = [&mapping.host, &mapping.domain].map(|name| name.to_ascii_lowercase());
+        crate::route_rules::url(&host, &domain, &mapping.path, 0)
     };
     let http = mappings
         .iter()
@@ -239,8 +241,7 @@ fn routes(mappings: &[Mapping]) -> Routes {
         internal: mappings
             .iter()
             .filter(|mapping| mapping.internal)
-            // Name servers compare in lower case.
-            .map(|mapping| uri(mapping).to_ascii_lowercase())
+            .map(uri)
             .collect(),
     }
 }

@@ -19,7 +19,7 @@ assert [d for d in domains if d["name"] == domain], domains
 apps = list(client.v3.apps.list())
 assert [a for a in apps if a["name"] == "appA"], apps
 routes = list(client.v3.routes.list())
-assert [r for r in routes if r["url"] == "appa." + domain], routes
+assert [r for r in routes if r["url"] == "appA." + domain], routes
 created = client.v3.domains.create("from-python." + domain)
 assert created["name"] == "from-python." + domain
 client.v3.domains.remove(created["guid"])

@@ -113,7 +113,7 @@ fn desired_state(f: &mut Foundation) -> Result<()> {
         .as_array()
         .into_iter()
         .flatten()
-        .find(|r| r["url"] == f.notes["APP_A_ROUTE"].as_str())
+        .find(|r| r["url"] == f.host("appA").as_str())
         .context("appA's route is not listed")?
         .clone();
     let destinations = f.cf_curl(&format!(
