@@ -87,7 +87,6 @@ fn main() -> ExitCode {
                 &chosen(route_propagation::STORIES, processes::ALSO_HERE),
                 processes::STORIES,
                 &chosen(integrity::ON, processes::ALSO_HERE),
-                processes::LAST,
             ]),
         ),
     ];
