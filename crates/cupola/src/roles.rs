@@ -211,7 +211,7 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
             Role::CloudController => {
                 Unit::new(name, setting.clone(), control_plane::cloud_controller)
             }
-            Role::Cell => Unit::new("route-emitter", setting.clone(), cell::route_emitter),
+            Role::Cell => Unit::new(cell::ROUTE_EMITTER, setting.clone(), cell::route_emitter),
             Role::Dns => Unit::new(name, setting.clone(), edge::dns),
             Role::Router => {
                 units.push(Unit::new(
@@ -298,10 +298,14 @@ impl Running {
         std::future::pending().await
     }
 
-    /// When every role has ended by itself: the cell is evacuated, and there was nothing else.
+    /// When every role has ended by itself: the cell is evacuated, and there was nothing else. The route emitter serves the
+    /// cell alone and does not count.
     pub(crate) async fn finished(&mut self) {
-        ended(&mut self.first).await;
-        ended(&mut self.last).await;
+        for role in self.first.iter_mut().chain(&mut self.last) {
+            if role.name != cell::ROUTE_EMITTER {
+                role.ended().await;
+            }
+        }
     }
 
     /// Routes leave, then apps stop, then containers go. Everything else still runs meanwhile.

@@ -114,6 +114,8 @@ pub(crate) struct Built {
 
 /// A role at work.
 pub(crate) struct Running {
+    pub(crate) name: &'static str,
+    has_ended: bool,
     ended: oneshot::Receiver<()>,
     release: oneshot::Sender<()>,
     thread: std::thread::JoinHandle<()>,
@@ -163,6 +165,8 @@ impl Built {
             pauses,
         });
         Running {
+            name: self.name,
+            has_ended: false,
             ended: self.ended,
             release: self.release,
             thread: self.thread,
@@ -183,9 +187,12 @@ impl Built {
 }
 
 impl Running {
-    /// When the role has ended for good. What it has built stays until [`Self::release`].
+    /// When the role has ended for good; may be awaited again. What it has built stays until [`Self::release`].
     pub(crate) async fn ended(&mut self) {
-        let _ = (&mut self.ended).await;
+        if !self.has_ended {
+            let _ = (&mut self.ended).await;
+            self.has_ended = true;
+        }
     }
 
     pub(crate) async fn release(self) {

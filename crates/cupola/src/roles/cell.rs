@@ -17,6 +17,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(40);
 const REBUILD_LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) const NAME: &str = "cell";
+/// The role's other half, which announces the cell's routes.
+pub(crate) const ROUTE_EMITTER: &str = "route-emitter";
 
 /// The cell's machine side, as it was built last: what must be undone when the foundation stops for good.
 #[derive(Clone, Default)]

@@ -173,6 +173,18 @@ impl Foundation {
         end(&mut child, signal).with_context(|| format!("{roles}:\n{}", self.log()))
     }
 
+    /// Waits for a part that ends by itself.
+    pub(crate) fn ended(&mut self, roles: &str, seconds: u64) -> Result<ExitStatus> {
+        let at = self.parts.iter().position(|(r, _)| *r == roles);
+        let at = at.context("that part does not run")?;
+        let status = wait_for(&format!("{roles} to end"), seconds, || {
+            Ok(self.parts[at].1.try_wait()?)
+        });
+        let status = status.with_context(|| self.log())?;
+        self.parts.remove(at);
+        Ok(status)
+    }
+
     fn wait_until_ready(&mut self) -> Result<()> {
         let file = self.data.join("foundation.json");
         wait_for("the foundation's first answer", 90, || {

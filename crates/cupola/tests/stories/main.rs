@@ -87,6 +87,7 @@ fn main() -> ExitCode {
                 &chosen(route_propagation::STORIES, processes::ALSO_HERE),
                 processes::STORIES,
                 &chosen(integrity::ON, processes::ALSO_HERE),
+                processes::LAST,
             ]),
         ),
     ];

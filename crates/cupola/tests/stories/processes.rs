@@ -21,6 +21,12 @@ pub(crate) const STORIES: &[Story] = &[
     story("processes_control_plane_restart", control_plane_restart),
 ];
 
+/// After all others: nothing runs on the cell any more.
+pub(crate) const LAST: &[Story] = &[story(
+    "processes_an_evacuated_cell_ends_well",
+    evacuated_cell_ends,
+)];
+
 fn a_role_runs_once(f: &mut Foundation) -> Result<()> {
     let data = f.data.to_string_lossy().into_owned();
     for (args, role) in [(&["up"][..], "nats"), (&["serve", "--roles", "dns"], "dns")] {
@@ -146,4 +152,37 @@ fn control_plane_restart(f: &mut Foundation) -> Result<()> {
         "appB does not answer after its restart"
     );
     Ok(())
+}
+
+fn evacuated_cell_ends(f: &mut Foundation) -> Result<()> {
+    let apps = f.cf_curl("/v3/apps?per_page=5000")?;
+    for app in apps["resources"].as_array().into_iter().flatten() {
+        let name = app["name"].as_str().unwrap_or_default();
+        f.cf_ok(&["stop", name])?;
+    }
+    wait_for("an empty cell", 60, || {
+        Ok(f.cfdot(&["actual-lrps"])?.is_empty().then_some(()))
+    })?;
+    // The name server never ends by itself.
+    f.end("cell,dns", Signal::SIGTERM)?;
+    f.serve("cell")?;
+    f.serve("dns")?;
+    wait_for("the cell to be present", 60, || {
+        let cells = f.cfdot(&["cells"])?;
+        Ok((cells.len() == 1).then_some(()))
+    })?;
+    let data = f.data.to_string_lossy().into_owned();
+    let output = Command::new(binary())
+        .args(["evacuate", "--data", &data])
+        .output()?;
+    let text = both(&output);
+    ensure!(
+        output.status.success() && text.contains("gives its instances away"),
+        "{text}"
+    );
+    let status = f.ended("cell", 60)?;
+    ensure!(status.code() == Some(0), "the cell ended with {status}");
+    wait_for("the cell's presence to end", 40, || {
+        Ok(f.cfdot(&["cells"])?.is_empty().then_some(()))
+    })
 }
