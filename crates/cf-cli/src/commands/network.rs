@@ -23,6 +23,14 @@ const SPACE: Flag = value(
 );
 const PORT: &str = "Port or range of ports (8080 or 8080-8090)";
 
+/// The traffic that a policy allows, and the place of the destination app.
+const TRAFFIC: &[Flag] = &[
+    value(None, "protocol", "PROTOCOL", "tcp (default) or udp"),
+    value(None, "port", "PORT", PORT),
+    ORG,
+    SPACE,
+];
+
 pub(super) const SPECS: &[Spec] = &[
     Spec {
         name: "network-policies",
@@ -44,12 +52,7 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Allow direct network traffic from one app to another",
         args: &["SOURCE_APP", "DESTINATION_APP"],
-        flags: &[
-            value(None, "protocol", "PROTOCOL", "tcp (default) or udp"),
-            value(None, "port", "PORT", PORT),
-            ORG,
-            SPACE,
-        ],
+        flags: TRAFFIC,
         examples: &["cf add-network-policy front back --protocol tcp --port 8080"],
     },
     Spec {
@@ -58,12 +61,7 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Take a permission back that 'add-network-policy' gave",
         args: &["SOURCE_APP", "DESTINATION_APP"],
-        flags: &[
-            value(None, "protocol", "PROTOCOL", "tcp (default) or udp"),
-            value(None, "port", "PORT", PORT),
-            ORG,
-            SPACE,
-        ],
+        flags: TRAFFIC,
         examples: &["cf remove-network-policy front back --protocol tcp --port 8080"],
     },
 ];
