@@ -142,7 +142,7 @@ pub(crate) fn task(
     c.finish()
 }
 
-/// What a task may reach from now on.
+/// Checks the egress rules that replace those of a task.
 pub(crate) fn egress_update(update: &m::EgressUpdate) -> Result<(), Failure> {
     let mut c = Complaints::default();
     egress(&mut c, &update.rules);

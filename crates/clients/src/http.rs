@@ -57,7 +57,7 @@ pub fn client_with(tls: &Tls, timeout: Option<Duration>) -> Result<reqwest::Clie
             trusted.add_system();
             kit::tls::trusting(trusted)
         }
-        // Nobody is enough where there is no TLS.
+        // Without TLS the client needs no authority.
         Authorities::Pem(pem) if pem.trim().is_empty() => {
             kit::tls::trusting(kit::tls::Authorities::none())
         }

@@ -40,9 +40,9 @@ pub(crate) enum Peer {
     Cupola,
     /// Its log goes by UDP to a server that reads.
     HaproxyUdp,
-    /// All envelopes go by UDP to an agent that reads.
+    /// The router sends all envelopes by UDP to an agent that reads.
     CupolaHeard,
-    /// The same, and nobody listens there.
+    /// The router sends all envelopes by UDP to an address where no agent listens.
     CupolaUnheard,
 }
 

@@ -329,7 +329,7 @@ fn size(flag: &str, text: &str, in_bytes: bool) -> Result<Value> {
     Ok(size.into())
 }
 
-/// What the flags say of limits, by group.
+/// The limits that the flags set, by the API's groups `apps`, `services` and `routes`.
 fn limits(p: &Parsed) -> Result<Map<String, Value>> {
     let mut groups = json!({"apps": {}, "services": {}, "routes": {}});
     let mut note = |group: &str, key: &str, value: Value| groups[group][key] = value;

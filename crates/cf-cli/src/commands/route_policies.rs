@@ -172,7 +172,7 @@ impl<'a> Named<'a> {
         })
     }
 
-    /// As people read it, without guids.
+    /// The source in words, without guids, for the command's output.
     fn shown(&self) -> String {
         match self {
             Self::Raw(source) => format!("source: {source}"),

@@ -62,7 +62,7 @@ pub(super) const SPECS: &[Spec] = &[
     },
 ];
 
-/// What a task is to be, but for the process whose command it takes.
+/// The body of the request that creates the task. The process whose command the task takes is added later.
 fn wish(p: &Parsed) -> Result<Map<String, Value>> {
     let mut body = Map::new();
     for (flag, key) in [("command", "command"), ("name", "name")] {

@@ -158,7 +158,7 @@ async fn ready() -> (Person, String) {
     (person, url)
 }
 
-/// What comes of a line; a command that goes on and on has understood its line.
+/// Runs a command line. `None`: the command still runs after 20 s, so the client has accepted its flags.
 async fn outcome(person: &Person, words: &[String]) -> Option<Seen> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let run = person.runs(&words, |e| e.stdin = Box::new(&b"yes\n"[..]));

@@ -40,7 +40,7 @@ pub(crate) struct Inner {
     /// What `POST /v3/roles` is refused with.
     pub(crate) role_refusal: Option<String>,
     pub(crate) route_policies: Vec<Value>,
-    /// What no route answers is answered with one thing of everything.
+    /// A request that no other answer fits gets one resource, or a list of one, instead of 404.
     pub(crate) has_everything: bool,
     /// The API calls the next token invalid, once.
     pub(crate) refuse_once: bool,

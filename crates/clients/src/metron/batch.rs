@@ -10,12 +10,12 @@ use std::os::fd::AsRawFd as _;
 const MOST_SEGMENTS: usize = 64;
 const MOST_BYTES: usize = 65_000;
 
-/// What became of a batch.
+/// The outcome of sending a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     /// So many did not leave.
     Lost(u64),
-    /// Nobody listens there.
+    /// No process listens at the agent's address.
     Unheard,
 }
 
@@ -63,7 +63,7 @@ impl Batch {
     }
 }
 
-/// Nobody listens.
+/// No process listens at the agent's address.
 struct Unheard;
 
 /// Sends datagrams of one length; how many did not leave.

@@ -76,7 +76,7 @@ struct Caller {
     waiting: Arc<Semaphore>,
 }
 
-/// What a request does with the database.
+/// Whether a request only reads the database or also changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Reads,

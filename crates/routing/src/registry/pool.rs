@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub enum Failure {
     /// Its certificate carries another name: it is somebody else.
     WrongName,
-    /// Nobody listens there.
+    /// No process listens at the endpoint's address.
     Refused,
     /// It could not be reached, or its TLS is broken.
     Unreachable,
