@@ -73,7 +73,7 @@ class Recorder:
 
     def _answer(self, stream, connection):
         at, continued = 0, -1
-        while data := stream.recv(65536):
+        while data := stream.recv(1 << 20):  # a large head is parsed a few times, not once for each 64 KiB
             with self.lock:
                 connection.data += data
             while at < len(connection.data):

@@ -272,7 +272,7 @@ def main():
         lanes[peer.name] = [Lane(f"lane{n}.lab.test", peer.http[n], peer.https[n], backends[n]) for n in range(LANES)]
     started = time.monotonic()
     with ThreadPoolExecutor(len(lanes)) as pool:
-        running = {name: pool.submit(run_all, name, lanes[name], cases, 4 if name == "cupola" else 0.7, context) for name in lanes}
+        running = {name: pool.submit(run_all, name, lanes[name], cases, 20 if name == "cupola" else 0.7, context) for name in lanes}
         outcomes = {name: future.result() for name, future in running.items()}
     report(named, outcomes, time.monotonic() - started)
 
