@@ -1,8 +1,8 @@
 //! What the process around a rep may ask of it.
 
-use crate::adopt::is_ours;
 use crate::cell::Cell;
-use crate::container::StopReason;
+use crate::cell::adopt::is_ours;
+use crate::instance::container::StopReason;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! The rep: runs on every cell, takes work from the auction, makes it run in containers and tells the BBS the truth about it.
+//! The rep: runs on every cell, takes work from the auction, runs it in containers and reports to the BBS what really runs.
 //!
 //! ```text
 //!  auctioneer ─POST /work─▶ server ─▶ table (ledger + containers)      bulk: rows ⇄ containers, every 30 s
@@ -9,42 +9,23 @@
 //!   → … → unroutable → SIGTERM → destroy → remove / crash   → destroy
 //! ```
 //!
+//! The rooms: [`instance`] has what one container goes through from the order to its end; [`cell`] has what the whole machine
+//! does (its state, the server, the comparison with the BBS, adoption after a restart, evacuation); [`supply`] fetches, unpacks and
+//! caches what containers need; [`identity`] issues their certificates. [`run`] builds the cell and starts its loops.
+//!
 //! A container's task owns it: nobody else creates, signals or destroys it; others ask through [`container::Container`].
 //! Containers outlive this process: everything needed to go on stands in the work directory ([`record`]), process ids are derived from
 //! the place of an action in its tree, so that going on after a restart is the same code with *attach* instead of *run*.
 //! The rep never touches namespaces, cgroups or firewalls itself (that is garden's), nor routes (that is the route-emitter's).
 
-mod adopt;
-mod archive;
-mod assets;
-mod bulk;
-mod cache;
 mod cell;
 mod config;
-mod container;
-mod create;
-mod der;
-mod egress;
-mod evacuation;
-mod eviction;
-mod guard;
+mod files;
 mod handle;
-mod health;
 mod identity;
-mod logs;
-mod lrp;
-mod metrics;
-mod policies;
-mod presence;
-mod process;
-mod record;
-mod report;
+mod instance;
 mod run;
-mod server;
-mod spec;
-mod steps;
-mod task;
-mod transfer;
+mod supply;
 
 pub use config::{Config, InstanceCa, Timing};
 pub use handle::Handle;

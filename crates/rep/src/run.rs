@@ -1,14 +1,20 @@
 //! Building and running a rep.
 
-use crate::assets::Assets;
-use crate::cache::Cache;
+use crate::cell::adopt;
+use crate::cell::bulk;
+use crate::cell::guard;
+use crate::cell::policies;
+use crate::cell::presence;
+use crate::cell::server;
 use crate::cell::{Cell, Parts, Settings};
 use crate::config::Config;
+use crate::files::set_mode;
 use crate::handle::Handle;
-use crate::identity::{InstanceIssuer, set_mode};
-use crate::record::containers_dir;
-use crate::transfer::Transfers;
-use crate::{adopt, bulk, guard, policies, presence, server};
+use crate::identity::InstanceIssuer;
+use crate::instance::record::containers_dir;
+use crate::supply::assets::Assets;
+use crate::supply::cache::Cache;
+use crate::supply::transfer::Transfers;
 use anyhow::{Context as _, Result};
 use clients::locket;
 use kit::CancellationToken;

@@ -6,17 +6,17 @@
 //! ```
 
 use crate::cell::{Cell, SIDECAR_MEMORY_MB};
-use crate::container::{Container, Phase, StopReason, Work};
-use crate::create::{self, Made};
-use crate::egress;
-use crate::health;
 use crate::identity::CREDENTIALS_DIR;
-use crate::logs::Logs;
-use crate::record::{self, ContainerDir, HEALTHY, Record};
-use crate::report;
-use crate::spec::{self, Definition};
-use crate::steps::{StepError, StepResult, Steps, long_lived_steps};
-use crate::{metrics, process};
+use crate::instance::container::{Container, Phase, StopReason, Work};
+use crate::instance::create::{self, Made};
+use crate::instance::egress;
+use crate::instance::health;
+use crate::instance::logs::Logs;
+use crate::instance::metrics;
+use crate::instance::record::{self, ContainerDir, HEALTHY, Record};
+use crate::instance::report;
+use crate::instance::spec::{self, Definition};
+use crate::instance::steps::{StepError, StepResult, Steps, long_lived_steps};
 use anyhow::{Context as _, Result};
 use cell_plan::{credentials, envoy};
 use clients::bbs::BbsError;
@@ -593,28 +593,4 @@ impl Instance {
             }
         }
     }
-}
-
-/// Runs one health check process; here because it needs the instance's processes.
-pub(crate) async fn check_process(
-    steps: &Steps,
-    spec: ProcessSpec,
-    keep: usize,
-    cancel: &CancellationToken,
-) -> Result<process::Ended, garden::api::GardenError> {
-    let started = steps.started.contains(&spec.id);
-    let grace = Duration::from_millis(500);
-    process::run(
-        process::Run {
-            garden: steps.cell.garden.as_ref(),
-            handle: &steps.handle,
-            spec,
-            started,
-            lines: None,
-            keep,
-            grace,
-        },
-        cancel,
-    )
-    .await
 }

@@ -4,7 +4,7 @@
 //! after a restart of the rep. Versions that are not current and not mounted go at once, whole keys by the time of their
 //! last use.
 
-use crate::cache::{ENTRY, read_entry};
+use crate::supply::cache::{ENTRY, read_entry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

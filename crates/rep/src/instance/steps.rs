@@ -3,12 +3,12 @@
 //! An action's place in its tree names its process and its journal entry; so after a restart of the rep the same tree is walked
 //! again, attaching to processes that were started and skipping transfers that are done.
 
-use crate::archive;
 use crate::cell::Cell;
-use crate::logs::Logs;
-use crate::process;
-use crate::record::ContainerDir;
-use crate::transfer::{Checksum, human_size};
+use crate::instance::logs::Logs;
+use crate::instance::process;
+use crate::instance::record::ContainerDir;
+use crate::supply::archive;
+use crate::supply::transfer::{Checksum, human_size};
 use anyhow::anyhow;
 use clients::loggregator::Stream;
 use futures::future::BoxFuture;

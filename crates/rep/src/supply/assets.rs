@@ -1,6 +1,6 @@
 //! The programs and files that are mounted into every container, in directories of their own below the work directory.
 
-use crate::identity::{replace, set_mode};
+use crate::files::{replace, set_mode};
 use anyhow::{Context as _, Result};
 use garden::api::BindMount;
 use std::path::{Path, PathBuf};

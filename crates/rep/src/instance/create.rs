@@ -1,14 +1,15 @@
 //! Makes the container of an LRP or a task: what is mounted, what it is called, what it may reach; then garden makes it.
 
-use crate::assets::mount;
 use crate::cell::{Cell, OWNER_PROPERTY};
-use crate::container::{Container, Phase, Work};
-use crate::eviction::PINS;
-use crate::identity::{CREDENTIALS_DIR, CredentialFiles, replace, set_mode};
-use crate::logs::Logs;
-use crate::record::ContainerDir;
-use crate::spec::Definition;
-use crate::transfer::{Checksum, human_size};
+use crate::files::{replace, set_mode};
+use crate::identity::{CREDENTIALS_DIR, CredentialFiles};
+use crate::instance::container::{Container, Phase, Work};
+use crate::instance::logs::Logs;
+use crate::instance::record::ContainerDir;
+use crate::instance::spec::Definition;
+use crate::supply::assets::mount;
+use crate::supply::eviction::PINS;
+use crate::supply::transfer::{Checksum, human_size};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use cell_plan::instance_env;
 use cell_plan::ports::{self, Mapping, PortPlan};

@@ -3,9 +3,12 @@
 //! Handlers only look at the table and ask the containers' own tasks; none waits for a container.
 
 use crate::cell::Cell;
-use crate::container::{StopReason, Work};
-use crate::presence::PRELOADED;
-use crate::{evacuation, lrp, metrics, task};
+use crate::cell::evacuation;
+use crate::cell::presence::PRELOADED;
+use crate::instance::container::{StopReason, Work};
+use crate::instance::lrp;
+use crate::instance::metrics;
+use crate::instance::task;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -73,7 +76,8 @@ pub(crate) fn cell_state(cell: &Cell) -> CellState {
     };
     for container in cell.containers() {
         let phase = container.phase();
-        state.starting_container_count += i32::from(phase < crate::container::Phase::Running);
+        state.starting_container_count +=
+            i32::from(phase < crate::instance::container::Phase::Running);
         match &container.work {
             Work::Lrp {
                 process_guid,

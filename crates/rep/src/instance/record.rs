@@ -4,8 +4,8 @@
 //! fetched; `definition.pb` without a checksum in older versions), `journal` (names of what is done, one per line), and the
 //! directories mounted into the container. The first two have a checksum, so that damage is noticed and costs its container only.
 
-use crate::container::Work;
-use crate::identity::replace;
+use crate::files::replace;
+use crate::instance::container::Work;
 use anyhow::{Context as _, Result};
 use garden::seal;
 use std::collections::{BTreeMap, BTreeSet};

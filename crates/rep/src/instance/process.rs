@@ -1,7 +1,7 @@
 //! One process in a container, from start (or attach) to exit: its output becomes log lines, a cancelled one is asked to end
 //! and then made to.
 
-use crate::logs::Lines;
+use crate::instance::logs::Lines;
 use garden::api::{Exit, Garden, GardenError, Output, ProcessSpec, Signal};
 use kit::CancellationToken;
 use std::time::Duration;

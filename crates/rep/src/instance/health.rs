@@ -4,11 +4,11 @@
 //! A check is the `healthcheck` program running in the container; it loops there by itself and exits when there is news: 0 when
 //! it got healthy, else failed with the reason as its output. A classic monitor action is run again and again instead.
 
-use crate::assets::HEALTHCHECK;
-use crate::container::Container;
-use crate::lrp::check_process;
-use crate::record::HEALTHY;
-use crate::steps::{StepError, StepResult, Steps};
+use crate::instance::container::Container;
+use crate::instance::process;
+use crate::instance::record::HEALTHY;
+use crate::instance::steps::{StepError, StepResult, Steps};
+use crate::supply::assets::HEALTHCHECK;
 use cell_plan::listening::Sockets;
 use cell_plan::ports::PortPlan;
 use clients::loggregator::Stream;
@@ -455,6 +455,30 @@ fn unique() -> String {
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_millis());
     format!("{millis:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Runs one health check process in the instance's container.
+async fn check_process(
+    steps: &Steps,
+    spec: ProcessSpec,
+    keep: usize,
+    cancel: &CancellationToken,
+) -> Result<process::Ended, garden::api::GardenError> {
+    let started = steps.started.contains(&spec.id);
+    let grace = Duration::from_millis(500);
+    process::run(
+        process::Run {
+            garden: steps.cell.garden.as_ref(),
+            handle: &steps.handle,
+            spec,
+            started,
+            lines: None,
+            keep,
+            grace,
+        },
+        cancel,
+    )
+    .await
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Applies changed egress rules to a container that runs. The owners of LRP instances and of tasks call it.
 
 use crate::cell::Cell;
-use crate::container::Container;
-use crate::spec;
+use crate::instance::container::Container;
+use crate::instance::spec;
 use anyhow::Result;
 use std::sync::Arc;
 use wire::bbs::SecurityGroupRule;

@@ -1,8 +1,8 @@
 //! What the rep tells the BBS about one container, said until it is heard.
 
 use crate::cell::Cell;
-use crate::container::{Container, Phase, StopReason};
-use crate::create::Made;
+use crate::instance::container::{Container, Phase, StopReason};
+use crate::instance::create::Made;
 use clients::bbs::BbsError;
 use kit::backoff::Backoff;
 use std::sync::atomic::Ordering;

@@ -3,8 +3,10 @@
 //! Files are replaced by rename, which is what Envoy's watch of the directory sees. The certificate plan (whose name, when again)
 //! is `cell_plan::credentials`.
 
+mod der;
+
 use crate::config::InstanceCa;
-use crate::der;
+use crate::files::{replace, set_mode};
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use cell_plan::credentials::CertificatePlan;
@@ -178,26 +180,6 @@ impl CredentialFiles {
             format!("{bootstrap:#}\n").as_bytes(),
         )
     }
-}
-
-/// Writes a file beside its place and renames it there; readable by all (its parent's parent is not).
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    let name = path
-        .file_name()
-        .and_then(|n| n.to_str())
-        .unwrap_or_default();
-    let temporary = path.with_file_name(format!(".{name}.new"));
-    std::fs::write(&temporary, content)
-        .with_context(|| format!("write {}", temporary.display()))?;
-    set_mode(&temporary, 0o644)?;
-    std::fs::rename(&temporary, path)
-        .with_context(|| format!("put {} in its place", path.display()))
-}
-
-pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .with_context(|| format!("set mode of {}", path.display()))
 }
 
 #[cfg(test)]

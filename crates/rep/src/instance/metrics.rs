@@ -1,9 +1,9 @@
 //! Use of resources: gauge envelopes of every container, and the numbers behind `GET /container_metrics`.
 
 use crate::cell::Cell;
-use crate::container::{Container, Work};
-use crate::logs::Logs;
-use crate::spec::Definition;
+use crate::instance::container::{Container, Work};
+use crate::instance::logs::Logs;
+use crate::instance::spec::Definition;
 use clients::loggregator::Stream;
 use garden::api::Metrics;
 use std::collections::BTreeMap;

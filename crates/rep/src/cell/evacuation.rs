@@ -1,8 +1,8 @@
 //! Evacuation: the cell gives its instances away, each one staying until its replacement runs elsewhere; then the rep ends.
 
 use crate::cell::Cell;
-use crate::container::{Container, Phase, StopReason, Work};
-use crate::report;
+use crate::instance::container::{Container, Phase, StopReason, Work};
+use crate::instance::report;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wire::bbs::{

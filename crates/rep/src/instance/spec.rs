@@ -108,7 +108,7 @@ impl Definition {
     /// Bytes that a download may unpack to: what does not fit the container need not be written on the cell.
     pub(crate) fn download_limit(&self) -> u64 {
         match u64::try_from(self.disk_mb) {
-            Ok(0) | Err(_) => crate::archive::LARGEST,
+            Ok(0) | Err(_) => crate::supply::archive::LARGEST,
             Ok(disk_mb) => disk_mb * MEGABYTE,
         }
     }

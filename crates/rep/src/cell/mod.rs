@@ -1,10 +1,18 @@
 //! What all tasks of the rep share: clients, settings, and the table of containers with its ledger.
 
-use crate::assets::Assets;
-use crate::cache::Cache;
+pub(crate) mod adopt;
+pub(crate) mod bulk;
+pub(crate) mod evacuation;
+pub(crate) mod guard;
+pub(crate) mod policies;
+pub(crate) mod presence;
+pub(crate) mod server;
+
 use crate::config::Timing;
-use crate::container::{Container, Phase, Work};
 use crate::identity::InstanceIssuer;
+use crate::instance::container::{Container, Phase, Work};
+use crate::supply::assets::Assets;
+use crate::supply::cache::Cache;
 use cell_plan::ledger::{Ledger, ReserveError, Resources};
 use clients::loggregator::Emitter;
 use garden::api::Garden;

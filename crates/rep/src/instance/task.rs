@@ -1,16 +1,16 @@
 //! The life of one task: started at the BBS, run in its container, completed with its result or the reason of its failure.
 
 use crate::cell::Cell;
-use crate::container::{Container, Phase};
-use crate::create::{self, Made};
-use crate::egress;
-use crate::logs::Logs;
-use crate::lrp::{destroy, record_of};
-use crate::metrics;
-use crate::record::{self, ContainerDir};
-use crate::report::{self, until_answered};
-use crate::spec::Definition;
-use crate::steps::{StepError, StepResult, Steps};
+use crate::instance::container::{Container, Phase};
+use crate::instance::create::{self, Made};
+use crate::instance::egress;
+use crate::instance::logs::Logs;
+use crate::instance::lrp::{destroy, record_of};
+use crate::instance::metrics;
+use crate::instance::record::{self, ContainerDir};
+use crate::instance::report::{self, until_answered};
+use crate::instance::spec::Definition;
+use crate::instance::steps::{StepError, StepResult, Steps};
 use anyhow::Result;
 use cell_plan::credentials;
 use clients::loggregator::Stream;

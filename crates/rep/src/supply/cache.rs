@@ -3,12 +3,12 @@
 //! `<cache>/<key>/entry.json` names the current version beside it. Versions are never changed in place, for containers have them
 //! mounted. With a checksum the version is final; without one every use asks the server whether it changed.
 //!
-//! The cache has a size: what was not used for longest goes first ([`crate::eviction`]). What a container has mounted stays.
+//! The cache has a size: what was not used for longest goes first ([`crate::supply::eviction`]). What a container has mounted stays.
 
-use crate::archive;
-use crate::eviction::{Pin, Room};
-use crate::identity::{replace, set_mode};
-use crate::transfer::{Checksum, Fetched, TempFile, Transfers};
+use crate::files::{replace, set_mode};
+use crate::supply::archive;
+use crate::supply::eviction::{Pin, Room};
+use crate::supply::transfer::{Checksum, Fetched, TempFile, Transfers};
 use anyhow::{Context as _, Result};
 use sha2::Digest as _;
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! The periodic comparison of this cell's containers with the BBS's rows: a thin shell around `cell_plan::operations`.
 
-use crate::adopt::is_ours;
 use crate::cell::Cell;
-use crate::container::{Container, Phase, StopReason, Work};
+use crate::cell::adopt::is_ours;
+use crate::instance::container::{Container, Phase, StopReason, Work};
 use anyhow::{Context as _, Result, anyhow};
 use cell_plan::operations::{self as plan, LrpRow, Operation, TASK_CONTAINER_GONE, TaskRow};
 use clients::bbs::BbsError;

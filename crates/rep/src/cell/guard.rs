@@ -1,7 +1,7 @@
 //! What is looked at again and again: the machine's firewall rules, and changes of the desired LRPs and tasks that run here.
 
 use crate::cell::Cell;
-use crate::container::Work;
+use crate::instance::container::Work;
 use kit::CancellationToken;
 use std::collections::BTreeMap;
 use std::sync::Arc;

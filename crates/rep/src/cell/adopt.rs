@@ -1,9 +1,10 @@
 //! At start: takes over the containers that an earlier rep left running, and clears away what cannot be taken over.
 
 use crate::cell::{Cell, OWNER_PROPERTY};
-use crate::container::Work;
-use crate::record::{self, ContainerDir, HEALTHY, containers_dir};
-use crate::{lrp, task};
+use crate::instance::container::Work;
+use crate::instance::lrp;
+use crate::instance::record::{self, ContainerDir, HEALTHY, containers_dir};
+use crate::instance::task;
 use anyhow::{Context as _, Result, anyhow};
 use garden::api;
 use std::collections::BTreeSet;

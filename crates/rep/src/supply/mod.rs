@@ -1,0 +1,8 @@
+//! What containers need from outside: downloads ([`transfer`]), their cache ([`cache`]) and its size ([`eviction`]), archives, and the
+//! programs that every container mounts ([`assets`]).
+
+pub(crate) mod archive;
+pub(crate) mod assets;
+pub(crate) mod cache;
+pub(crate) mod eviction;
+pub(crate) mod transfer;
