@@ -81,9 +81,9 @@ impl Emitter {
         });
     }
 
-    /// Whether somebody listens, as far as is known: while nobody does, an envelope is not worth making.
-    pub fn is_heard(&self) -> bool {
-        !self.queue.unheard.load(Ordering::Relaxed)
+    /// Returns `false` while the last datagram found no listener; then nobody needs to make an envelope.
+    pub fn has_listener(&self) -> bool {
+        !self.queue.no_listener.load(Ordering::Relaxed)
     }
 
     /// Envelopes that were not sent.
@@ -108,7 +108,7 @@ impl Drop for Emitter {
     }
 }
 
-/// As envelopes have it.
+/// Returns the nanoseconds since 1970, which is how envelopes write a time.
 pub fn nanoseconds(at: SystemTime) -> i64 {
     at.duration_since(UNIX_EPOCH)
         .map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
@@ -119,8 +119,8 @@ struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     dropped: AtomicU64,
-    /// The agent's machine has said that nobody listens there.
-    unheard: AtomicBool,
+    /// The kernel reported that no process listens at the address of the agent.
+    no_listener: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -132,7 +132,7 @@ struct State {
 
 impl Queue {
     fn push(&self, datagram: &[u8]) {
-        if self.unheard.load(Ordering::Relaxed) {
+        if self.no_listener.load(Ordering::Relaxed) {
             return;
         }
         let awaited = {
@@ -171,7 +171,8 @@ impl Queue {
                 None => Sent::Lost(batch.ends.len() as u64),
             };
             batch.clear();
-            self.unheard.store(sent == Sent::Unheard, Ordering::Relaxed);
+            self.no_listener
+                .store(sent == Sent::NoListener, Ordering::Relaxed);
             gather = GATHER;
             if let Sent::Lost(lost @ 1..) = sent {
                 tracing::debug!(address, lost, "metron-send-failed");
@@ -180,16 +181,16 @@ impl Queue {
             {
                 let mut state = self.lock();
                 state.sending = false;
-                if sent == Sent::Unheard {
+                if sent == Sent::NoListener {
                     state.batch.clear();
                 }
             }
             self.changed.notify_all();
             if agent.is_none() {
                 self.pause(AGAIN);
-            } else if sent == Sent::Unheard {
+            } else if sent == Sent::NoListener {
                 self.pause(SILENCE);
-                self.unheard.store(false, Ordering::Relaxed);
+                self.no_listener.store(false, Ordering::Relaxed);
                 gather = Duration::ZERO;
             }
         }
@@ -298,9 +299,9 @@ mod tests {
         let address = free.local_addr().unwrap().to_string();
         drop(free);
         let emitter = Emitter::start(&address, "gorouter").unwrap();
-        assert!(emitter.is_heard());
+        assert!(emitter.has_listener());
         emitter.emit(value("latency"));
-        wait_until("the kernel's word", || !emitter.is_heard());
+        wait_until("the kernel's word", || !emitter.has_listener());
         emitter.emit(value("latency"));
         assert!(emitter.queue.lock().batch.ends.is_empty());
         assert_eq!(emitter.dropped(), 0, "nobody has missed it");
@@ -309,13 +310,13 @@ mod tests {
         agent
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
-        wait_until("another attempt", || emitter.is_heard());
+        wait_until("another attempt", || emitter.has_listener());
         emitter.emit(value("again"));
         let mut buffer = [0; 1024];
         let n = agent.recv(&mut buffer).unwrap();
         let envelope = Envelope::decode(&buffer[..n]).unwrap();
         assert_eq!(envelope.event, Some(value("again")));
         emitter.flush(Duration::from_secs(10));
-        assert!(emitter.is_heard());
+        assert!(emitter.has_listener());
     }
 }

@@ -41,9 +41,9 @@ pub(crate) enum Peer {
     /// Its log goes by UDP to a server that reads.
     HaproxyUdp,
     /// The router sends all envelopes by UDP to an agent that reads.
-    CupolaHeard,
+    CupolaEnvelopes,
     /// The router sends all envelopes by UDP to an address where no agent listens.
-    CupolaUnheard,
+    CupolaEnvelopesUnread,
 }
 
 impl Peer {
@@ -57,8 +57,8 @@ impl Peer {
             Self::Envoy => "Envoy",
             Self::Cupola => "cupola router",
             Self::HaproxyUdp => "HAProxy, log by UDP",
-            Self::CupolaHeard => "cupola router, envelopes",
-            Self::CupolaUnheard => "cupola router, envelopes, nobody listens",
+            Self::CupolaEnvelopes => "cupola router, envelopes",
+            Self::CupolaEnvelopesUnread => "cupola router, envelopes, nobody listens",
         }
     }
 
@@ -85,17 +85,17 @@ impl Peer {
     }
 
     /// With what each tells of its requests by UDP.
-    pub(crate) const TELLING: &[Self] = &[
+    pub(crate) const PRODUCTION: &[Self] = &[
         Self::Haproxy,
         Self::HaproxyUdp,
         Self::Cupola,
-        Self::CupolaHeard,
-        Self::CupolaUnheard,
+        Self::CupolaEnvelopes,
+        Self::CupolaEnvelopesUnread,
     ];
 
     pub(crate) fn start(self, scheme: Scheme, rig: &Rig) -> Result<Running> {
         let listener = match self {
-            Self::HaproxyUdp | Self::CupolaHeard => Some(Listener::start(rig.load_core)?),
+            Self::HaproxyUdp | Self::CupolaEnvelopes => Some(Listener::start(rig.load_core)?),
             _ => None,
         };
         let (process, port) = match self {
@@ -127,11 +127,13 @@ impl Peer {
                 let mode = haproxy::Mode::HttpUdp(listener.as_ref().map_or(0, |l| l.port));
                 haproxy::start(mode, scheme, rig.backend_port(scheme), rig)?
             }
-            Self::Cupola | Self::CupolaHeard | Self::CupolaUnheard => {
+            Self::Cupola | Self::CupolaEnvelopes | Self::CupolaEnvelopesUnread => {
                 let cupola = Cupola::pinned(rig);
                 let cupola = match (self, &listener) {
-                    (Self::CupolaHeard, Some(listener)) => cupola.with_envelopes(listener.port),
-                    (Self::CupolaUnheard, _) => cupola.with_envelopes(kit::net::free_port()?),
+                    (Self::CupolaEnvelopes, Some(listener)) => cupola.with_envelopes(listener.port),
+                    (Self::CupolaEnvelopesUnread, _) => {
+                        cupola.with_envelopes(kit::net::free_port()?)
+                    }
                     _ => cupola,
                 };
                 let router = cupola.start(rig)?;

@@ -1,4 +1,4 @@
-//! router-envelopes: what a request costs with everything on that a deployment has: our router tells a metron agent of it,
+//! router-envelopes: what a request costs with everything on that a deployment has: our router sends envelopes to a metron agent,
 //! HAProxy a syslog server, both by UDP. As router-cpu, plain on both sides; the rounds of all peers interleaved.
 
 use super::{Saturation, cpu};
@@ -8,20 +8,20 @@ use crate::table::verdict;
 use anyhow::{Context as _, Result};
 
 pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
-    let peers = cpu::start(Peer::TELLING, Scheme::Http, rig)?;
+    let peers = cpu::start(Peer::PRODUCTION, Scheme::Http, rig)?;
     let measured = cpu::rounds(&peers, Scheme::Http, rig)?;
     let (table, _) = cpu::table(&peers, &measured)?;
     let cost = |peer: Peer| {
         let of = cpu::per_request(&peers, &measured, peer);
         of.with_context(|| format!("{} was not measured", peer.name()))
     };
-    let (telling, haproxy) = (cost(Peer::CupolaHeard)?, cost(Peer::HaproxyUdp)?);
-    let (unheard, silent) = (cost(Peer::CupolaUnheard)?, cost(Peer::Cupola)?);
+    let (read, haproxy) = (cost(Peer::CupolaEnvelopes)?, cost(Peer::HaproxyUdp)?);
+    let (unread, without) = (cost(Peer::CupolaEnvelopesUnread)?, cost(Peer::Cupola)?);
     let ratio = |a: f64, b: f64| format!("{a:.1} µs, {b:.1} µs, ratio {:.2}", a / b);
-    let told = verdict(telling <= haproxy, &ratio(telling, haproxy));
+    let beside_haproxy = verdict(read <= haproxy, &ratio(read, haproxy));
     // A hundredth is the method's own noise.
-    let nobody = verdict(unheard <= silent * 1.01, &ratio(unheard, silent));
+    let unread = verdict(unread <= without * 1.01, &ratio(unread, without));
     Ok(format!(
-        "### HTTP → HTTP, everything told\n\n{table}\n\nWith a listener at most HAProxy's with its log by UDP: {told}\n\nNo cost while nobody listens: {nobody}\n"
+        "### HTTP → HTTP, everything on\n\n{table}\n\nWith a listener at most HAProxy's with its log by UDP: {beside_haproxy}\n\nNo cost while nobody listens: {unread}\n"
     ))
 }

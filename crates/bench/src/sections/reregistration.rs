@@ -24,7 +24,7 @@ const BY_CELLS: Rate = Rate {
     at_once: 250,
 };
 /// A subject that the router does not hear.
-const UNHEARD: &str = "bench.register";
+const UNREAD: &str = "bench.register";
 const KNOWN: usize = 100_000;
 const FLOOD: usize = 400_000;
 const FLOOD_RATE: Rate = Rate::even(50_000.0);
@@ -156,7 +156,7 @@ fn cost(rig: &Rig, router: &Router, known: &[Vec<u8>], rate: Rate, how: &str) ->
         routers.push(each(cpu - idle * (took.as_secs_f64() + 1.0)));
         let (_, drained) = beside_drain(rig, router, || {
             let mut bus = router.nats.connect()?;
-            bus.publish_at(UNHEARD, rate, messages())?;
+            bus.publish_at(UNREAD, rate, messages())?;
             thread::sleep(Duration::from_secs(1));
             Ok(())
         })?;
@@ -173,7 +173,7 @@ fn cost(rig: &Rig, router: &Router, known: &[Vec<u8>], rate: Rate, how: &str) ->
     })
 }
 
-/// Does something while a reader on the router's core hears [`UNHEARD`] and forgets it; also tells that reader's CPU time.
+/// Does something while a reader on the router's core hears [`UNREAD`] and forgets it; also tells that reader's CPU time.
 fn beside_drain<T>(
     rig: &Rig,
     router: &Router,
@@ -181,7 +181,7 @@ fn beside_drain<T>(
 ) -> Result<(T, Duration)> {
     let (stop, core) = (AtomicBool::new(false), rig.proxy_core);
     let mut reader = router.nats.connect()?;
-    reader.subscribe(UNHEARD)?;
+    reader.subscribe(UNREAD)?;
     thread::scope(|scope| {
         let drain = scope.spawn(|| {
             keep_to(core)?;
@@ -252,8 +252,8 @@ fn beside_requests(rig: &Rig, router: &Router, ends: &Ends, known: &[Vec<u8>]) -
     };
     let mut beside = Beside::default();
     for round in 0..rounds {
-        let (without, past) = (p99()?, p99_beside(UNHEARD, STEADY)?);
-        let (drained, _) = beside_drain(rig, router, || p99_beside(UNHEARD, STEADY))?;
+        let (without, past) = (p99()?, p99_beside(UNREAD, STEADY)?);
+        let (drained, _) = beside_drain(rig, router, || p99_beside(UNREAD, STEADY))?;
         let (with, cost) = registering(STEADY)?;
         let (by_cells, cost_by_cells) = registering(BY_CELLS)?;
         progress(&format!(

@@ -16,7 +16,7 @@ pub(super) enum Sent {
     /// So many did not leave.
     Lost(u64),
     /// No process listens at the agent's address.
-    Unheard,
+    NoListener,
 }
 
 #[derive(Debug, Default)]
@@ -51,20 +51,20 @@ impl Batch {
             for chunk in group.chunks(most) {
                 match together(socket, chunk, &mut slices, segments) {
                     Ok(missed) => lost += missed,
-                    Err(Unheard) => return Sent::Unheard,
+                    Err(NoListener) => return Sent::NoListener,
                 }
             }
         }
         // The last one's failure shows here.
         match socket.take_error() {
-            Ok(Some(error)) if error.kind() == ErrorKind::ConnectionRefused => Sent::Unheard,
+            Ok(Some(error)) if error.kind() == ErrorKind::ConnectionRefused => Sent::NoListener,
             _ => Sent::Lost(lost),
         }
     }
 }
 
 /// No process listens at the agent's address.
-struct Unheard;
+struct NoListener;
 
 /// Sends datagrams of one length; how many did not leave.
 fn together<'d>(
@@ -72,7 +72,7 @@ fn together<'d>(
     datagrams: &[&'d [u8]],
     slices: &mut Vec<IoSlice<'d>>,
     segments: &mut bool,
-) -> Result<u64, Unheard> {
+) -> Result<u64, NoListener> {
     let length = u16::try_from(datagrams[0].len()).ok().filter(|n| *n > 0);
     if let Some(length) = length.filter(|_| *segments && datagrams.len() > 1) {
         slices.clear();
@@ -81,7 +81,7 @@ fn together<'d>(
         let sent = sendmsg::<()>(socket.as_raw_fd(), slices, &cut, MsgFlags::empty(), None);
         match sent {
             Ok(_) => return Ok(0),
-            Err(Errno::ECONNREFUSED) => return Err(Unheard),
+            Err(Errno::ECONNREFUSED) => return Err(NoListener),
             // Longer than a packet of the network, or a kernel or a device that cannot: one by one.
             Err(Errno::EMSGSIZE | Errno::EINVAL) => {}
             Err(_) => *segments = false,
@@ -91,7 +91,7 @@ fn together<'d>(
     for datagram in datagrams {
         match socket.send(datagram) {
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Err(Unheard),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Err(NoListener),
             Err(_) => lost += 1,
         }
     }

@@ -42,7 +42,7 @@ pub(crate) fn attempt(
     let Some(envelopes) = &context.worker.shared.envelopes else {
         return;
     };
-    if envelopes.wanted().client_events && envelopes.is_heard() {
+    if envelopes.wanted().client_events && envelopes.has_listener() {
         let client = &context.peer.address;
         envelopes.attempt(&Attempt {
             origin: context.log.origin(since, client, &exchange.request),

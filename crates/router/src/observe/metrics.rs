@@ -195,7 +195,7 @@ impl Metrics {
             self.http_latency
                 .observe(request.source_id, took.as_secs_f64());
         }
-        if let Some(envelopes) = self.envelopes.as_ref().filter(|e| e.is_heard()) {
+        if let Some(envelopes) = self.envelopes.as_ref().filter(|e| e.has_listener()) {
             let took = took.as_secs_f64() * 1e3;
             envelopes.value("latency", took, "ms");
             if !component.is_empty() {

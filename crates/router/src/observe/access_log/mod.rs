@@ -128,7 +128,7 @@ impl AccessLog {
 
     /// Whether apps get their lines.
     fn is_streamed(&self) -> bool {
-        let heard = |envelopes: &Arc<Envelopes>| envelopes.is_heard();
+        let heard = |envelopes: &Arc<Envelopes>| envelopes.has_listener();
         self.stream.is_open() || self.envelopes.as_ref().is_some_and(heard)
     }
 
@@ -380,7 +380,7 @@ impl Entry {
         }
         if let Some(envelopes) = &shared.envelopes
             && envelopes.wanted().server_events
-            && envelopes.is_heard()
+            && envelopes.has_listener()
             && request.fields.contains(Known::XVcapRequestId)
         {
             envelopes.request(&Whole {

@@ -52,8 +52,8 @@ impl Envelopes {
     }
 
     /// While nobody listens, an envelope is not worth making.
-    pub(crate) fn is_heard(&self) -> bool {
-        self.emitter.is_heard()
+    pub(crate) fn has_listener(&self) -> bool {
+        self.emitter.has_listener()
     }
 
     /// An access log line of the endpoint's app. `shortened` makes one that fits into a datagram.
@@ -108,7 +108,7 @@ impl Envelopes {
     }
 
     pub(crate) fn value(&self, name: &str, value: f64, unit: &str) {
-        if !self.is_heard() {
+        if !self.has_listener() {
             return;
         }
         self.emitter.emit(Event::ValueMetric(ValueMetric {
