@@ -10,11 +10,15 @@ struct Table {
 impl Table {
     /// `uaa.test` and everything below it are on the list; `shop.test` is a component that is not.
     fn new() -> Self {
-        let start = Instant::now();
-        let settings = Settings {
+        Self::with(Settings {
             components: Some(ComponentHosts::new(["UAA.test", "*.uaa.test", "api.test"])),
             ..Settings::default()
-        };
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
+    fn with(settings: Settings) -> Self {
+        let start = Instant::now();
         Self {
             registry: Registry::new(settings, start),
             start,
@@ -200,10 +204,7 @@ fn an_app_cannot_touch_a_components_endpoint() {
 
 #[test]
 fn without_the_list_everybody_mixes_as_in_gorouter() {
-    let table = Table {
-        registry: Registry::new(Settings::default(), Instant::now()),
-        start: Instant::now(),
-    };
+    let table = Table::with(Settings::default());
     table.put("uaa.test", &component("uaa", 1));
     table.put("uaa.test", &app(2));
     assert_eq!(table.serves("uaa.test", "/"), "uaa route-emitter");

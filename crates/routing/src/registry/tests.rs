@@ -27,6 +27,7 @@ impl Table {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
         let start = Instant::now();
         Self {
             registry: Registry::new(settings, start),

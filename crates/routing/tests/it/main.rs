@@ -17,6 +17,10 @@ use world::World;
 /// Steps between two settlements.
 const ROUND: u64 = 20_000;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the developer chooses length and seed of a run"
+)]
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| {
         text.parse()

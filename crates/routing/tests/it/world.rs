@@ -45,6 +45,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
         let start = Instant::now();
         let process = |n: usize| Desired {
             process_guid: format!("process-{n}"),
