@@ -1,0 +1,72 @@
+//! Rules for the code itself: where `unsafe` may stand, what must not panic, who begins transactions.
+
+use crate::report;
+use crate::workspace;
+
+/// The keyword as a word of code, not in a string.
+const KEYWORD: &str = "unsafe";
+
+#[test]
+fn unsafe_stays_in_garden() {
+    let mut problems = Vec::new();
+    for source in workspace::sources() {
+        let uses = source
+            .code()
+            .any(|line| line.split_whitespace().any(|word| word == KEYWORD));
+        if uses && !["garden", "inside"].contains(&&*source.krate) {
+            problems.push(format!(
+                "{} uses {KEYWORD}: only garden and inside may; use a function of nix or rustix",
+                source.path
+            ));
+        }
+    }
+    report(&problems);
+}
+
+/// These macros panic when their output is closed: a command that `head` has left, or a process whose terminal is gone.
+#[test]
+fn output_never_panics() {
+    let mut problems = Vec::new();
+    for source in workspace::sources().iter().filter(|s| !s.is_test()) {
+        // The benchmarks are a tool of ours; `inside` writes to the app's own log.
+        if ["bench", "inside"].contains(&&*source.krate) {
+            continue;
+        }
+        for name in ["print", "println", "eprint", "eprintln"] {
+            let call = format!("{name}!(");
+            let calls = source.code().any(|code| {
+                code.split(|c: char| !(c.is_ascii_alphanumeric() || "_!(".contains(c)))
+                    .any(|word| word.starts_with(&call))
+            });
+            if calls {
+                problems.push(format!(
+                    "{} uses {name}!: write to the stream, and handle the error",
+                    source.path
+                ));
+            }
+        }
+    }
+    report(&problems);
+}
+
+/// A transaction that is begun elsewhere leaves its connection in an unknown state when the disk is full.
+#[test]
+fn transactions_are_the_kit_s() {
+    let begins = [
+        "begin_with(",
+        "pool.begin()",
+        "connection.begin()",
+        "conn.begin()",
+    ];
+    let mut problems = Vec::new();
+    for source in workspace::sources().iter().filter(|s| !s.is_test()) {
+        let found = begins.iter().find(|begin| source.text.contains(**begin));
+        if let Some(begin) = found.filter(|_| source.krate != "kit") {
+            problems.push(format!(
+                "{} calls {begin}: use kit::db::Database::begin",
+                source.path
+            ));
+        }
+    }
+    report(&problems);
+}

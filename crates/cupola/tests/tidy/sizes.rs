@@ -1,0 +1,80 @@
+//! Files stay short enough to be read at once.
+
+use crate::report;
+use crate::workspace;
+use std::collections::BTreeMap;
+
+const LONGEST: usize = 500;
+
+/// Files that are longer today, and the lines that each may have. Rows may shrink and disappear.
+const LONGER: &[(&str, usize)] = &[
+    ("crates/cf-cli/src/args.rs", 570),
+    ("crates/cf-cli/src/commands/quotas.rs", 550),
+    ("crates/cf-cli/src/commands/routes.rs", 750),
+    ("crates/cf-cli/src/push/manifest.rs", 550),
+    ("crates/cf-cli/tests/it/main.rs", 560),
+    ("crates/clients/src/bbs.rs", 630),
+    ("crates/cloud-controller/src/api/apps.rs", 580),
+    ("crates/cloud-controller/src/api/packages.rs", 560),
+    ("crates/cloud-controller/src/api/processes.rs", 540),
+    ("crates/cloud-controller/src/diego/recipe.rs", 530),
+    ("crates/cloud-controller/src/manifest/reader.rs", 530),
+    ("crates/cloud-controller/src/quota.rs", 640),
+    ("crates/cloud-controller/tests/it/audit.rs", 660),
+    ("crates/cloud-controller/tests/it/fixture.rs", 770),
+    ("crates/cloud-controller/tests/it/quotas.rs", 710),
+    ("crates/cloud-controller/tests/it/role_table/world.rs", 550),
+    ("crates/cupola/src/config.rs", 590),
+    ("crates/cupola/src/demo.rs", 550),
+    ("crates/cupola/tests/router_process.rs", 510),
+    ("crates/cupola/tests/stories/foundation.rs", 670),
+    ("crates/garden/src/linux/cgroups.rs", 590),
+    ("crates/garden/src/linux/firewall.rs", 580),
+    ("crates/http1/src/request.rs", 560),
+    ("crates/inside/src/healthcheck.rs", 510),
+    ("crates/inside/src/shim/server.rs", 570),
+    ("crates/inside/src/staticfile/reply.rs", 630),
+    ("crates/log-cache/src/store.rs", 560),
+    ("crates/rep/src/health.rs", 530),
+    ("crates/rep/src/lrp.rs", 620),
+    ("crates/router/src/config.rs", 540),
+    ("crates/router/src/gorouter_yml/tests.rs", 730),
+    ("crates/router/src/side/http1.rs", 540),
+    ("crates/router/tests/it/nats.rs", 520),
+    ("crates/routing/src/emission/tests.rs", 740),
+    ("crates/routing/src/registry/mod.rs", 620),
+    ("crates/routing/src/registry/tests.rs", 580),
+    ("crates/testkit/src/sim_garden.rs", 720),
+    ("crates/uaa/tests/it/main.rs", 540),
+    ("crates/wire/src/bbs.rs", 690),
+];
+
+#[test]
+fn files_are_not_longer_than_500_lines() {
+    let listed: BTreeMap<&str, usize> = LONGER.iter().copied().collect();
+    let mut problems = Vec::new();
+    for source in workspace::sources() {
+        let lines = source.text.lines().count();
+        let allowed = listed.get(&*source.path).copied().unwrap_or(LONGEST);
+        if lines > allowed {
+            problems.push(format!(
+                "{}: {lines} lines, {allowed} are allowed: split it; a long file usually hides a noun of its own",
+                source.path
+            ));
+        }
+        if listed.contains_key(&*source.path) && lines <= LONGEST {
+            problems.push(format!(
+                "{}: {lines} lines: remove its row from LONGER (tests/tidy/sizes.rs)",
+                source.path
+            ));
+        }
+    }
+    for path in listed.keys() {
+        if !workspace::sources().iter().any(|s| s.path == *path) {
+            problems.push(format!(
+                "{path} does not exist: remove its row from LONGER (tests/tidy/sizes.rs)"
+            ));
+        }
+    }
+    report(&problems);
+}

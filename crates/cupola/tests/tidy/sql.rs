@@ -1,0 +1,89 @@
+//! SQL stands in the database layer of a crate (`db/` or `db.rs`) and nowhere else.
+
+use crate::report;
+use crate::workspace;
+use regex::Regex;
+use std::collections::BTreeMap;
+
+/// Lines of SQL that stand elsewhere today. Rows may shrink and disappear; a new one is a fault.
+const ELSEWHERE: &[(&str, usize)] = &[
+    ("crates/cloud-controller/src/actions/copy.rs", 2),
+    ("crates/cloud-controller/src/actions/role.rs", 1),
+    ("crates/cloud-controller/src/actions/security_group.rs", 2),
+    ("crates/cloud-controller/src/actions/sidecar.rs", 1),
+    ("crates/cloud-controller/src/api/apps.rs", 1),
+    ("crates/cloud-controller/src/api/audit_events.rs", 1),
+    ("crates/cloud-controller/src/api/droplets.rs", 1),
+    ("crates/cloud-controller/src/api/label_selector.rs", 1),
+    ("crates/cloud-controller/src/api/packages.rs", 2),
+    ("crates/cloud-controller/src/api/processes.rs", 2),
+    ("crates/cloud-controller/src/api/route_policies.rs", 1),
+    ("crates/cloud-controller/src/api/routes.rs", 5),
+    ("crates/cloud-controller/src/api/security_groups.rs", 1),
+    ("crates/cloud-controller/src/api/stacks.rs", 1),
+    ("crates/cloud-controller/src/api/usage_events.rs", 1),
+    ("crates/cloud-controller/src/api/users.rs", 2),
+];
+
+fn sql() -> Regex {
+    let statements = r"\bSELECT\s.*\bFROM\b|\bINSERT (OR \w+ )?INTO\b|\bUPDATE \w+ SET\b|\bDELETE FROM\b|\bCREATE (UNIQUE )?(TABLE|INDEX)\b|\bALTER TABLE\b|\bPRAGMA \w|\b(ORDER|GROUP) BY\b";
+    let conditions = r#""[^"]*\b\w+ (=|<>|<|>|<=|>=|IN|LIKE) \(?(\?|\$\d)"#;
+    Regex::new(&format!("{statements}|{conditions}")).expect("a constant")
+}
+
+#[test]
+fn sql_stands_in_db_only() {
+    let sql = sql();
+    let mut found: BTreeMap<&str, usize> = BTreeMap::new();
+    for source in workspace::sources() {
+        let database = source.path.contains("/db/") || source.path.ends_with("/db.rs");
+        if database || source.is_test() || !source.path.contains("/src/") {
+            continue;
+        }
+        let lines = source.code().filter(|line| sql.is_match(line)).count();
+        if lines > 0 {
+            found.insert(&source.path, lines);
+        }
+    }
+    let listed: BTreeMap<&str, usize> = ELSEWHERE.iter().copied().collect();
+    let mut problems = Vec::new();
+    for (path, lines) in &found {
+        let allowed = listed.get(path).copied().unwrap_or_default();
+        if *lines > allowed {
+            problems.push(format!(
+                "{path}: {lines} lines of SQL, {allowed} are allowed: move them to the crate's db/ and call a function of it"
+            ));
+        }
+    }
+    for (path, allowed) in listed {
+        let lines = found.get(path).copied().unwrap_or_default();
+        if lines < allowed {
+            problems.push(format!(
+                "{path}: {lines} lines of SQL are left of {allowed}: write {lines} into ELSEWHERE (tests/tidy/sql.rs), or remove the row at 0"
+            ));
+        }
+    }
+    report(&problems);
+}
+
+#[test]
+fn sql_is_recognised() {
+    let sql = sql();
+    for line in [
+        r#"sqlx::query("SELECT 1 FROM users")"#,
+        r#"select.and("guid IN (SELECT a FROM b)", [])"#,
+        r#"select.and("space_guid = ?", [guid])"#,
+        r#""organization_guid IN (?)""#,
+        r#""DELETE FROM apps""#,
+    ] {
+        assert!(sql.is_match(line), "{line}");
+    }
+    for line in [
+        "SELECT a mode",
+        r#""changeMode", "UPDATE""#,
+        "a = b?",
+        "x IN y",
+    ] {
+        assert!(!sql.is_match(line), "{line}");
+    }
+}
