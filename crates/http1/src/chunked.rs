@@ -1,20 +1,20 @@
-//! The chunked coding (RFC 9112, section 7.1): a decoder that takes its input in any pieces, and the encoder's few bytes.
+//! Implements the chunked coding (RFC 9112, section 7.1): a decoder that accepts its input in any pieces, and the encoder.
 
 use crate::Refusal;
 use crate::fields::Fields;
 use crate::known::Known;
 
-/// Most bytes of a chunk's extensions, and of the blanks behind its size; and hex digits of its size.
+/// The limits of a chunk's line: the bytes of its extensions, or of the blanks behind its size, and the hex digits of its size.
 const LONGEST_EXTENSION: usize = 256;
 const MOST_DIGITS: u8 = 16;
-/// Most bytes of all chunks' lines together beyond what their data justify.
+/// The highest number of bytes in the lines of all chunks together, beyond those that the data justify.
 const MOST_OVERHEAD: u64 = 16 << 10;
-/// Most bytes and fields after the last chunk.
+/// The limits of the trailers: bytes and fields after the last chunk.
 const LONGEST_TRAILERS: usize = 16 << 10;
 const MOST_TRAILERS: usize = 64;
 
-/// Whose bodies they are. Servers pad chunk sizes, and trailers' names, with blanks. From a client nothing is taken that the
-/// next server may read in another way.
+/// The sender of a body. Servers pad chunk sizes and the names of trailers with blanks, which is accepted. From a client nothing
+/// is accepted that the next server may read in another way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sender {
     #[default]
@@ -22,12 +22,12 @@ pub enum Sender {
     Server,
 }
 
-/// Reads a chunked body.
+/// The decoder of a chunked body.
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
     sender: Sender,
     state: State,
-    /// Bytes of extensions so far, less a few for each byte of data.
+    /// The number of bytes in extensions so far, less two for each byte of data.
     overhead: u64,
     /// The lines after the last chunk, as far as they have come.
     trailers: Vec<u8>,
@@ -39,7 +39,7 @@ enum State {
         digits: u8,
         size: u64,
     },
-    /// Blanks behind the size.
+    /// The blanks behind the size.
     Padding {
         size: u64,
         length: usize,
@@ -66,10 +66,10 @@ impl Default for State {
     }
 }
 
-/// What one call of [`Decoder::decode`] found.
+/// The result of one call of [`Decoder::decode`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// Bytes of the input that are done with; the data are the last of them.
+    /// The number of bytes of the input that were consumed. The last `data` of them are data of the body.
     pub consumed: usize,
     pub data: usize,
 }
@@ -82,13 +82,13 @@ impl Decoder {
         }
     }
 
-    /// The body has ended. What follows belongs to somebody else.
+    /// Returns whether the body has ended. The bytes that follow do not belong to it.
     pub fn ended(&self) -> bool {
         self.state == State::End
     }
 
-    /// Takes from `input` up to the next piece of data. Consumes everything that it can: less than all of the input only
-    /// after data, or at the end.
+    /// Decodes `input` up to and including the next piece of data. It consumes all that it can: less than the whole input only
+    /// after data, or at the end of the body.
     pub fn decode(&mut self, input: &[u8]) -> Result<Step, Refusal> {
         let mut at = 0;
         while at < input.len() {
@@ -128,7 +128,8 @@ impl Decoder {
         })
     }
 
-    /// Extensions are free as long as they are few: a body that consists of them is an attack.
+    /// Counts the bytes of extensions and refuses a body with too many. A few are harmless; a body that consists of them is an
+    /// attack.
     fn count(&mut self, before: State) -> Result<(), Refusal> {
         match (before, self.state) {
             (_, State::Extension { .. }) => self.overhead += 1,
@@ -143,7 +144,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Gathers lines until an empty one; how many bytes were taken.
+    /// Collects lines until an empty one. Returns the number of consumed bytes.
     fn trailers(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         for (at, &byte) in input.iter().enumerate() {
             self.trailers.push(byte);
@@ -162,7 +163,8 @@ impl Decoder {
         Ok(input.len())
     }
 
-    /// The trailers of a body that has ended, without those that must not come so late; empty if there were none.
+    /// Returns the trailers of a body that has ended, without those that must not come so late. The result is empty without
+    /// trailers.
     pub fn take_trailers(&mut self) -> Result<Fields, Refusal> {
         let mut lines = std::mem::take(&mut self.trailers);
         let mut fields = Fields::default();
@@ -189,14 +191,14 @@ impl Decoder {
     }
 }
 
-/// Lines of fields, each name without the blanks that are between it and its colon.
+/// Returns the lines of fields without the blanks between each name and its colon.
 fn without_blanks_before_colons(lines: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(lines.len());
     for line in lines.split_inclusive(|&byte| byte == b'\n') {
         let colon = line.iter().position(|&byte| byte == b':');
         let (name, rest) = line.split_at(colon.unwrap_or(0));
         let blanks = name.iter().rev().take_while(|b| b" \t".contains(b)).count();
-        // A line that begins with blanks stays what it is: malformed.
+        // A line that begins with blanks stays as it is, which is malformed.
         let kept = if blanks < name.len() { blanks } else { 0 };
         out.extend_from_slice(&name[..name.len() - kept]);
         out.extend_from_slice(rest);
@@ -204,7 +206,7 @@ fn without_blanks_before_colons(lines: &[u8]) -> Vec<u8> {
     out
 }
 
-/// States in which one byte is looked at.
+/// Returns the next state after a byte, for the states that examine single bytes.
 fn next(state: State, byte: u8, sender: Sender) -> Result<State, Refusal> {
     Ok(match (state, byte) {
         (State::Size { digits, size }, byte) if byte.is_ascii_hexdigit() => {
@@ -251,7 +253,8 @@ fn next(state: State, byte: u8, sender: Sender) -> Result<State, Refusal> {
     })
 }
 
-/// Framing, routing and what concerns the connection must be known before a body.
+/// Returns whether a field may be a trailer. Fields for framing, for routing and for the connection may not, because they must be
+/// known before the body.
 pub fn may_trail(name: &[u8]) -> bool {
     !matches!(
         Known::by_name(name),
@@ -287,7 +290,7 @@ pub fn may_trail(name: &[u8]) -> bool {
     )
 }
 
-/// One chunk.
+/// Writes one chunk.
 pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
     if data.is_empty() {
         return;
@@ -306,7 +309,7 @@ pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The last chunk, with its trailers.
+/// Writes the last chunk with its trailers.
 pub fn write_end(out: &mut Vec<u8>, trailers: Option<&Fields>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
@@ -320,7 +323,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Body, trailers as text, and what was left of the input.
+    /// Returns the body, the trailers as text, and the number of bytes that were left of the input.
     fn decode<'a>(
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<(Vec<u8>, String, usize), Refusal> {
@@ -435,7 +438,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the network cuts the input, the result is the same.
+        /// The result does not depend on how the network cuts the input.
         #[test]
         fn cuts_do_not_matter(
             chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..6),

@@ -1,7 +1,7 @@
-//! The fields of one head: a buffer that begins with the head as it came, and a list of where names and values stand in it.
+//! Holds the fields of one head: a buffer that begins with the head as it came, and a list of where names and values stand in it.
 //!
-//! Values that the router sets are appended to the buffer, so what a [`Span`] points to stays as it was until the buffer
-//! is used for the next message. Order and spelling are kept. One bit per known name makes most look-ups free.
+//! Values that the router sets are appended to the buffer, so the bytes of a [`Span`] do not change until the buffer is used for
+//! the next message. Order and spelling are kept. One bit per known name makes most look-ups free.
 
 use crate::known::Known;
 
@@ -13,7 +13,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Heads are far smaller than 4 GiB: their limits see to it.
+    /// Makes a span. Its numbers fit, because the limits of heads keep them far below 4 GiB.
     pub(crate) fn new(start: usize, len: usize) -> Self {
         let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
@@ -22,7 +22,7 @@ impl Span {
         }
     }
 
-    /// Where `part`, a slice of `whole`, stands in it.
+    /// Returns the place of `part`, a slice of `whole`, in it.
     pub(crate) fn within(whole: &[u8], part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
         Self::new(start, part.len())
@@ -36,7 +36,7 @@ impl Span {
 #[derive(Clone, Copy, Debug)]
 struct Field {
     known: Known,
-    /// Empty: as the router spells it.
+    /// The spelling of the name. It is empty if the name is spelt as the router spells it.
     name: Span,
     value: Span,
 }
@@ -68,14 +68,14 @@ impl<'a> From<&'a str> for Name<'a> {
 pub struct Fields {
     bytes: Vec<u8>,
     list: Vec<Field>,
-    /// A bit for each known name in the list.
+    /// The set of known names in the list, one bit for each.
     present: u64,
-    /// Some name has an underscore or a dot.
+    /// Whether some name has an underscore or a dot.
     unusual: bool,
 }
 
 impl Fields {
-    /// For the next message: empty, with its memory kept.
+    /// Empties the fields for the next message and keeps their memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
@@ -83,12 +83,12 @@ impl Fields {
         self.unusual = false;
     }
 
-    /// Whether it holds memory at all.
+    /// Returns whether the fields hold memory at all.
     pub fn has_room(&self) -> bool {
         self.bytes.capacity() > 0
     }
 
-    /// Gives memory back that an unusually large head has taken.
+    /// Frees memory beyond `bytes`, which only an unusually large head needs.
     pub fn shrink(&mut self, bytes: usize) {
         if self.bytes.capacity() > bytes {
             self.bytes.shrink_to(bytes.max(self.bytes.len()));
@@ -96,7 +96,7 @@ impl Fields {
         }
     }
 
-    /// Begins with a head's bytes; [`Fields::list_received`] then says what stands where.
+    /// Begins with a head's bytes. [`Fields::list_received`] then records where the fields stand.
     pub(crate) fn receive(&mut self, head: &[u8]) {
         self.clear();
         self.bytes.extend_from_slice(head);
@@ -117,7 +117,7 @@ impl Fields {
         self.list.push(field);
     }
 
-    /// Bytes that were stored, or a part of the received head.
+    /// Returns bytes that were stored, or a part of the received head.
     pub fn slice(&self, span: Span) -> &[u8] {
         let start = span.start as usize;
         self.bytes
@@ -125,39 +125,39 @@ impl Fields {
             .unwrap_or_default()
     }
 
-    /// The same as text; empty when it is none.
+    /// Returns the bytes of a span as text, or an empty text if they are not UTF-8.
     pub fn text(&self, span: Span) -> &str {
         std::str::from_utf8(self.slice(span)).unwrap_or_default()
     }
 
-    /// Keeps bytes beside the fields.
+    /// Stores bytes beside the fields and returns their place.
     pub fn store(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         Span::new(start, bytes.len())
     }
 
-    /// Whether there is a field of that name.
+    /// Returns whether there is a field of that name.
     pub fn contains<'n>(&self, name: impl Into<Name<'n>>) -> bool {
         self.position(name.into()).is_some()
     }
 
-    /// The first value.
+    /// Returns the first value.
     pub fn get<'n>(&self, name: impl Into<Name<'n>>) -> Option<&[u8]> {
         self.span(name).map(|span| self.slice(span))
     }
 
-    /// The first value, if it is text.
+    /// Returns the first value, if it is text.
     pub fn get_text<'n>(&self, name: impl Into<Name<'n>>) -> Option<&str> {
         std::str::from_utf8(self.get(name)?).ok()
     }
 
-    /// Where the first value stands.
+    /// Returns the place of the first value.
     pub fn span<'n>(&self, name: impl Into<Name<'n>>) -> Option<Span> {
         self.position(name.into()).map(|at| self.list[at].value)
     }
 
-    /// All values, in order.
+    /// Returns all values, in order.
     pub fn get_all<'a>(&'a self, name: impl Into<Name<'a>>) -> impl Iterator<Item = &'a [u8]> {
         let name = name.into();
         let list = if self.may_have(name) {
@@ -170,7 +170,7 @@ impl Fields {
             .map(|field| self.slice(field.value))
     }
 
-    /// All fields, in order.
+    /// Returns all fields, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.list
             .iter()
@@ -185,13 +185,14 @@ impl Fields {
         self.list.is_empty()
     }
 
-    /// One field of that name with that value: the first is changed, others go, and if there was none it comes last.
+    /// Leaves exactly one field of that name, with that value. It changes the first such field and removes the others; if there
+    /// was none, it appends one.
     pub fn set<'n>(&mut self, name: impl Into<Name<'n>>, value: &[u8]) {
         let value = self.store(value);
         self.set_span(name, value);
     }
 
-    /// The same with something that is stored already.
+    /// Sets a field, as [`set`](Self::set), to a value that is already stored.
     pub fn set_span<'n>(&mut self, name: impl Into<Name<'n>>, value: Span) {
         let name = name.into();
         let Some(first) = self.position(name) else {
@@ -201,7 +202,7 @@ impl Fields {
         self.remove_from(first + 1, |fields, field| fields.is(field, name));
     }
 
-    /// Takes out the fields behind the first `start` that are so, in one pass, however many they are.
+    /// Removes the fields behind the first `start` for which `is_so` holds. It needs one pass, however many they are.
     fn remove_from(&mut self, start: usize, is_so: impl Fn(&Self, &Field) -> bool) {
         let mut list = std::mem::take(&mut self.list);
         let mut at = 0;
@@ -212,13 +213,13 @@ impl Fields {
         self.list = list;
     }
 
-    /// One more field.
+    /// Appends a field.
     pub fn append<'n>(&mut self, name: impl Into<Name<'n>>, value: &[u8]) {
         let value = self.store(value);
         self.append_span(name, value);
     }
 
-    /// One more field, its name spelled as given.
+    /// Appends a field whose name is spelt as given.
     pub fn append_spelled(&mut self, name: &[u8], value: &[u8]) {
         let name_span = self.store(name);
         let value = self.store(value);
@@ -238,7 +239,7 @@ impl Fields {
         self.push(Field { known, name, value });
     }
 
-    /// Whether there was one.
+    /// Removes all fields of that name. Returns whether there was one.
     pub fn remove<'n>(&mut self, name: impl Into<Name<'n>>) -> bool {
         let name = name.into();
         if !self.may_have(name) {
@@ -252,7 +253,7 @@ impl Fields {
         before != self.list.len()
     }
 
-    /// Keeps the fields whose names are so, in one pass.
+    /// Keeps the fields whose names satisfy `is_kept`, in one pass.
     pub fn retain(&mut self, is_kept: impl Fn(&[u8]) -> bool) {
         self.remove_from(0, |fields, field| !is_kept(fields.name(field)));
         self.present = self
@@ -261,8 +262,8 @@ impl Fields {
             .fold(0, |all, field| all | field.known.bit());
     }
 
-    /// Takes out what a careless server takes for a name that the router vouches for: many read `X_Forwarded_For` and
-    /// `X.Forwarded.For` as `X-Forwarded-For`.
+    /// Removes the fields that a careless server confuses with a field that the router vouches for: many servers read
+    /// `X_Forwarded_For` and `X.Forwarded.For` as `X-Forwarded-For`.
     pub fn remove_lookalikes(&mut self) {
         if !self.unusual {
             return;
@@ -272,7 +273,7 @@ impl Fields {
         });
     }
 
-    /// Writes `Name: value` lines. `canonical`: names as Go spells them (`x-ABC` becomes `X-Abc`).
+    /// Writes `Name: value` lines. With `canonical`, names are spelt as Go spells them (`x-ABC` becomes `X-Abc`).
     pub fn write_to(&self, out: &mut Vec<u8>, canonical: bool) {
         for field in &self.list {
             let name = self.name(field);
@@ -344,7 +345,7 @@ fn write_canonical(out: &mut Vec<u8>, name: &[u8]) {
     }
 }
 
-/// The comma-separated items of all values of a field, without blanks around them.
+/// Returns the comma-separated items of all values of a field, without the blanks around them and without empty items.
 pub fn items<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
     values
         .flat_map(|value| value.split(|&byte| byte == b','))

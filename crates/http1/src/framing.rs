@@ -1,23 +1,23 @@
-//! How long a message's body is (RFC 9112, section 6), decided once for each head.
+//! Decides how long a message's body is (RFC 9112, section 6), once for each head.
 
 use crate::fields::Fields;
 use crate::known::Known;
 use crate::{Refusal, Version};
 
-/// Where a body ends.
+/// The end of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none.
+    /// There is no body.
     #[default]
     None,
-    /// After so many bytes, at least one.
+    /// The body ends after this number of bytes, which is at least one.
     Length(u64),
     Chunked,
-    /// With its connection: responses only.
+    /// The body ends with its connection. Only responses have such bodies.
     UntilClose,
 }
 
-/// A request's. Equal repetitions of `Content-Length` become one field.
+/// Returns the framing of a request. Equal repetitions of `Content-Length` become one field.
 pub(crate) fn of_request(fields: &mut Fields, version: Version) -> Result<Framing, Refusal> {
     if fields.contains(Known::TransferEncoding) {
         if version == Version::Http10 {
@@ -35,7 +35,8 @@ pub(crate) fn of_request(fields: &mut Fields, version: Version) -> Result<Framin
     })
 }
 
-/// A response's; `to_head`: the request was a HEAD. A length beside chunks is taken away, as it says nothing.
+/// Returns the framing of a response. `to_head` means that the request was a HEAD. A length beside chunks is removed, because it
+/// has no meaning there.
 pub(crate) fn of_response(
     fields: &mut Fields,
     version: Version,
@@ -43,7 +44,7 @@ pub(crate) fn of_response(
     to_head: bool,
 ) -> Result<Framing, Refusal> {
     if matches!(status, 100..=199 | 204) {
-        // Such a length would be believed by somebody.
+        // Some client would believe this length, although the response has no body.
         fields.remove(Known::ContentLength);
         return Ok(Framing::None);
     }
@@ -100,7 +101,7 @@ fn content_length(fields: &mut Fields) -> Result<Option<u64>, Refusal> {
     Ok(Some(length))
 }
 
-/// Nothing but digits, and no more than everybody can count.
+/// Parses a length. It must consist of digits alone and fit into 63 bits, which every implementation can represent.
 fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
         return None;

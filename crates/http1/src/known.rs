@@ -1,5 +1,5 @@
-//! Names of fields that the router itself reads or writes. A field's id is found once, when its head is parsed; all later
-//! look-ups compare ids.
+//! Lists the names of fields that the router itself reads or writes. A field's id is found once, when its head is parsed; all
+//! later look-ups compare ids.
 
 macro_rules! known {
     ($($id:ident $name:literal,)*) => {
@@ -13,10 +13,10 @@ macro_rules! known {
         }
 
         impl Known {
-            /// All of them, without `Other`.
+            /// All known names, without `Other`.
             pub const ALL: &[Known] = &[$(Known::$id,)*];
 
-            /// The spelling in which the router writes it; empty for `Other`.
+            /// Returns the spelling in which the router writes the name; empty for `Other`.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$id => $name,)*
@@ -84,7 +84,7 @@ known! {
 }
 
 impl Known {
-    /// By any spelling.
+    /// Returns the known name that equals `name` in any spelling, or `Other`.
     pub fn by_name(name: &[u8]) -> Self {
         let Some(&candidates) = BY_LENGTH.get(name.len()) else {
             return Self::Other;
@@ -101,7 +101,7 @@ impl Known {
     }
 }
 
-/// Names by their length, so that most need no comparison at all. A test keeps it complete.
+/// The known names by their length, so that most names need no comparison at all. A test keeps the table complete.
 const BY_LENGTH: &[&[Known]] = &[
     &[],
     &[],

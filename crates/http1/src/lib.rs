@@ -1,7 +1,8 @@
-//! HTTP/1 as a pure core: heads, framing of bodies, chunks. Bytes in, decisions out.
+//! Implements HTTP/1 as a pure core: heads, framing of bodies, chunks. Bytes go in, decisions come out.
 //!
-//! Called by the router for both of its sides. It never reads a socket or a clock. What could be understood in two ways is
-//! refused ([`Refusal`] names why), so that nobody behind the router can disagree with it about where a message ends.
+//! The router calls it for both of its sides. It never reads a socket or a clock. It refuses every message that could be
+//! understood in two ways ([`Refusal`] names the reason), so that no server behind the router can disagree with the router about
+//! where a message ends.
 //!
 //! | Module | Noun |
 //! |---|---|
@@ -27,18 +28,18 @@ pub use refusal::Refusal;
 pub use request::Request;
 pub use response::Response;
 
-/// Versions that are spoken.
+/// The HTTP versions of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     Http10,
     #[default]
     Http11,
-    /// A request that came by, or goes out by, HTTP/2 and is only held in this form.
+    /// The version of a request that came by HTTP/2, or goes out by it, and is only held in this form.
     Http2,
 }
 
 impl Version {
-    /// As in an access log.
+    /// Returns the version as access logs spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",
@@ -48,16 +49,16 @@ impl Version {
     }
 }
 
-/// How large a head may be.
+/// The limits of a head's size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// From its first byte to the empty line.
+    /// The highest number of bytes from the first one up to and including the empty line.
     pub bytes: usize,
-    /// `usize::MAX`: as many as the bytes hold.
+    /// The highest number of fields. `usize::MAX` means that only `bytes` limits it.
     pub fields: usize,
 }
 
-/// Whether a head ends within `input`, looking only at what came after the first `seen` bytes.
+/// Returns whether a head ends within `input`. The first `seen` bytes are known not to contain the end.
 pub fn head_ends(input: &[u8], seen: usize) -> bool {
     let from = seen.saturating_sub(3);
     let mut rest = &input[from.min(input.len())..];

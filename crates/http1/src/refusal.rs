@@ -1,6 +1,6 @@
-//! Every reason for which a head or a body is not taken.
+//! Lists every reason for which a head or a body is refused.
 
-/// Why a message is refused. The texts are for the peer as well as for the log: they repeat nothing of the message.
+/// The reason why a message is refused. The texts are for the peer as well as for the log: they repeat nothing of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("malformed request line")]
@@ -58,7 +58,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The status of an answer to a refused request.
+    /// Returns the status of the response to a refused request.
     pub fn status(self) -> u16 {
         match self {
             Self::HeadTooLarge | Self::TooManyFields | Self::TrailersTooLarge => 431,

@@ -1,4 +1,4 @@
-//! Request heads.
+//! Holds request heads.
 
 use crate::fields::{Fields, Span, items};
 use crate::framing;
@@ -6,20 +6,20 @@ use crate::known::Known;
 use crate::room::{self, Slot};
 use crate::{Framing, Limits, Refusal, Version};
 
-/// A request's head, and what it says about the message. Used again for each request of a connection.
+/// A request's head, and what follows from it for the message. It is reused for each request of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     pub fields: Fields,
     method: Span,
-    /// As it goes on: origin-form or `*`.
+    /// The target with which the request is forwarded: origin-form or `*`.
     target: Span,
-    /// The same as the client asked for it.
+    /// The target as the client sent it.
     asked: Span,
     pub version: Version,
     pub framing: Framing,
-    /// The client may send another request on this connection.
+    /// Whether the client may send another request on this connection.
     pub keep_alive: bool,
-    /// It asks for another protocol: `Connection: upgrade` and some `Upgrade` token.
+    /// Whether the request asks for another protocol: it has `Connection: upgrade` and some `Upgrade` token.
     pub upgrade: bool,
 }
 
@@ -36,7 +36,7 @@ impl Request {
         self.method = self.fields.store(method.as_bytes());
     }
 
-    /// Path and query, or `*`.
+    /// Returns path and query, or `*`.
     pub fn target(&self) -> &[u8] {
         self.fields.slice(self.target)
     }
@@ -45,12 +45,12 @@ impl Request {
         self.target = self.fields.store(target);
     }
 
-    /// What the client asked for, whatever the target is now.
+    /// Returns the target that the client sent, whatever the target is now.
     pub fn asked(&self) -> &[u8] {
         self.fields.slice(self.asked)
     }
 
-    /// For a request that did not come as bytes.
+    /// Begins a request that did not come as bytes.
     pub fn begin(&mut self, method: &str, target: &[u8], version: Version) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
@@ -64,7 +64,7 @@ impl Request {
         self.asked = self.target;
     }
 
-    /// The head on its way to the next server, always HTTP/1.1, with its empty line.
+    /// Writes the head for the next server, always as HTTP/1.1, with its empty line.
     pub fn write_to(&self, out: &mut Vec<u8>, canonical: bool) {
         out.extend_from_slice(self.fields.slice(self.method));
         out.push(b' ');
@@ -74,7 +74,7 @@ impl Request {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Reads a head from the beginning of `input`. `Some(n)`: it took `n` bytes; `None`: it has not ended yet.
+    /// Reads a head from the beginning of `input`. Returns its length in bytes, or `None` if it has not ended yet.
     pub fn parse(&mut self, input: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         room::parse(input, limits, |room| self.parse_into(input, limits, room))
     }
@@ -85,7 +85,7 @@ impl Request {
         limits: &Limits,
         room: &mut [Slot<'a>],
     ) -> Result<Option<usize>, Refusal> {
-        // Empty lines before a request are the connection's business, not the head's.
+        // The connection handles empty lines before a request; the head does not.
         if matches!(input.first(), Some(b'\r' | b'\n')) {
             return Err(Refusal::RequestLine);
         }
@@ -123,7 +123,7 @@ impl Request {
         Ok(Some(size))
     }
 
-    /// Everything that the lines mean together.
+    /// Checks what the lines mean together, and sets the fields that follow from it.
     fn understand(&mut self) -> Result<(), Refusal> {
         if self.is("CONNECT") {
             return Err(Refusal::Connect);
@@ -149,7 +149,7 @@ impl Request {
         Ok(())
     }
 
-    /// `http://host/path` becomes `/path`, its host the `Host`.
+    /// Turns the target `http://host/path` into `/path`, and its host into the field `Host`.
     fn origin_form(&mut self) -> Result<(), Refusal> {
         let target = self.target();
         if target.contains(&b'#') {
@@ -190,7 +190,7 @@ impl Request {
     }
 }
 
-/// Every line must end with CRLF: the library takes LF alone as well.
+/// Checks that every line ends with CRLF. The library accepts LF alone as well.
 pub(crate) fn line_ends(head: &[u8], headers: &[httparse::Header<'_>]) -> Result<(), Refusal> {
     let begins_line = |part: &str| {
         let start = (part.as_ptr() as usize).saturating_sub(head.as_ptr() as usize);
@@ -200,7 +200,8 @@ pub(crate) fn line_ends(head: &[u8], headers: &[httparse::Header<'_>]) -> Result
     if strict { Ok(()) } else { Err(Refusal::BareLf) }
 }
 
-/// A name or address, with or without port; empty is left to those who know what it means.
+/// Returns whether the text is a name or an address, with or without port. An empty text is valid here; the callers know what it
+/// means.
 pub fn is_host(host: &[u8]) -> bool {
     let (name, port) = if host.first() == Some(&b'[') {
         let Some(end) = host.iter().position(|&byte| byte == b']') else {
@@ -520,7 +521,7 @@ mod tests {
     }
 
     proptest! {
-        /// A head that is written is read as the same head, and no beginning of it is taken for the whole.
+        /// A head that was written is read as the same head, and no beginning of it is accepted as the whole.
         #[test]
         fn reading_what_was_written(
             target in "/[a-zA-Z0-9%._~!$&'()*+,;=:@/?-]{0,20}",

@@ -1,4 +1,4 @@
-//! Response heads.
+//! Holds response heads.
 
 use crate::fields::{Fields, Span, items};
 use crate::framing;
@@ -6,19 +6,19 @@ use crate::known::Known;
 use crate::room::{self, Slot};
 use crate::{Framing, Limits, Refusal, Version};
 
-/// A response's head, and what it says about the message. Used again for each response.
+/// A response's head, and what follows from it for the message. It is reused for each response of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Response {
     pub fields: Fields,
     pub status: u16,
     reason: Span,
     pub framing: Framing,
-    /// The server takes another request on this connection.
+    /// Whether the server accepts another request on this connection.
     pub keep_alive: bool,
 }
 
 impl Response {
-    /// For a response that did not come as bytes.
+    /// Begins a response that did not come as bytes.
     pub fn begin(&mut self, status: u16, reason: &str) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
@@ -35,7 +35,7 @@ impl Response {
         self.fields.slice(self.reason)
     }
 
-    /// Status line and fields, without the empty line.
+    /// Writes the status line and the fields, without the empty line.
     pub fn write_to(&self, out: &mut Vec<u8>, version: Version, canonical: bool) {
         out.extend_from_slice(match version {
             Version::Http10 => b"HTTP/1.0 ",
@@ -48,8 +48,8 @@ impl Response {
         self.fields.write_to(out, canonical);
     }
 
-    /// Reads a head from the beginning of `input`. `to_head`: the request was a HEAD. `Some(n)`: it took `n` bytes;
-    /// `None`: it has not ended yet.
+    /// Reads a head from the beginning of `input`. `to_head` means that the request was a HEAD. Returns the length of the head in
+    /// bytes, or `None` if the head has not ended yet.
     pub fn parse(
         &mut self,
         input: &[u8],
@@ -72,7 +72,7 @@ impl Response {
             return Err(Refusal::StatusLine);
         }
         let mut parsed = httparse::Response::new(&mut []);
-        // RFC 9112, 5.1: a proxy removes the blanks that a server puts before a colon.
+        // A proxy removes the blanks that a server puts before a colon (RFC 9112, 5.1).
         let mut config = httparse::ParserConfig::default();
         config.allow_spaces_after_header_name_in_responses(true);
         let parsed_size = config.parse_response_with_uninit_headers(&mut parsed, input, room);

@@ -1,15 +1,15 @@
-//! Room for a head's fields while it is parsed: on the stack for the usual head, from memory for one with more fields.
+//! Provides the room for a head's fields while it is parsed: on the stack for a usual head, on the heap for one with more fields.
 
 use crate::{Limits, Refusal};
 use std::mem::MaybeUninit;
 
 pub(crate) type Slot<'a> = MaybeUninit<httparse::Header<'a>>;
 
-/// So many fields are parsed without asking for memory.
+/// The number of fields that are parsed without allocating memory.
 const USUAL: usize = 64;
 
-/// Parses what `input` begins with: `parse` is given room, and once more if it was too little. `Some(n)`: the head took `n`
-/// bytes; `None`: it has not ended yet.
+/// Parses the head at the beginning of `input`. It calls `parse` with room for the usual number of fields, and once more if that
+/// was too little. Returns the length of the head in bytes, or `None` if the head has not ended yet.
 #[inline]
 pub(crate) fn parse<'a>(
     input: &'a [u8],
@@ -19,7 +19,7 @@ pub(crate) fn parse<'a>(
     let mut few = [const { MaybeUninit::uninit() }; USUAL];
     let parsed = match parse(&mut few) {
         Err(Refusal::TooManyFields) if limits.fields > USUAL => {
-            // No field is shorter than a line.
+            // Each field takes at least one line.
             let lines = input.iter().filter(|&&byte| byte == b'\n').count();
             let mut many = vec![MaybeUninit::uninit(); limits.fields.min(lines)];
             parse(&mut many)?

@@ -1,8 +1,9 @@
-//! A header block (RFC 7541, 3 and 6): a walk over its representations, which decodes none of them.
+//! Walks over the representations of a header block (RFC 7541, 3 and 6) and decodes none of them.
 //!
-//! A block with something in it that HTTP does not allow is written anew: names and values that offend become `x`, as long as
-//! they were, so that the library's table stays the client's, and something is added that makes it refuse the message. A
-//! request's path that the library has no room for is carried in a field, with another in its place.
+//! A block that contains something that HTTP does not allow is written anew. Names and values that offend become `x`, with their
+//! length unchanged, so that the library's table agrees with the client's. A field is added that makes the library or the router
+//! refuse the message. When the library cannot represent a request's path, the path is carried in a field of its own, and a
+//! substitute stands in its place.
 
 use crate::name::{
     self, CLASSES, Classes, Kind, NOT_ASCII, NOT_IN_NAMES, NOT_IN_PATHS, NOT_IN_VALUES, Sender,
@@ -11,25 +12,25 @@ use crate::table::{Entry, Name, Table};
 use crate::{Fault, MALFORMED, TARGET, huffman};
 use std::sync::Arc;
 
-/// Bytes of the longest path that the library takes.
+/// The length of the longest path that the library accepts, in bytes.
 const LONGEST_PATH: usize = 65_000;
 
-/// What a block is the head of, or the end.
+/// The kind of message to which a block belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     Request,
-    /// A request's, without pseudo headers (RFC 9113, 8.1).
+    /// The trailers of a request, which have no pseudo headers (RFC 9113, 8.1).
     Trailers,
-    /// Its head, perhaps an informational one, or its trailers: the library knows.
+    /// The head of a response, perhaps an informational one, or its trailers. The library distinguishes them.
     Answer,
-    /// The library knows.
+    /// A block on a stream in an unknown state. The library decides about it.
     Unknown,
 }
 
-/// Walks over a whole block. `Some`: its harmless form; `None`: it may pass as it is.
+/// Walks over a whole block. Returns its harmless form, or `None` if it may pass as it is.
 ///
 /// # Errors
-/// `Compression`: it cannot be decoded. `Protocol`: it has no harmless form.
+/// `Compression` means that the block cannot be decoded, `Protocol` that it has no harmless form.
 pub(crate) fn check(
     bytes: &[u8],
     message: Message,
@@ -79,7 +80,7 @@ pub(crate) fn check(
         match message {
             Message::Request if !malformed => {}
             Message::Request => literal(out, 0, MALFORMED.as_bytes(), b""),
-            // The library takes that for what it is: a malformed message.
+            // The library then refuses the message as malformed.
             Message::Trailers | Message::Answer | Message::Unknown => {
                 literal(out, 0, b"connection", b"x")
             }
@@ -94,19 +95,19 @@ fn copy(harmless: &mut Option<Vec<u8>>, representation: &[u8]) {
     }
 }
 
-/// A representation, where it is written and what it says.
+/// A representation: its form in the block and its entry.
 struct Field {
     entry: Entry,
-    /// Of a literal: what it begins with, and where its value begins.
+    /// The first byte of a literal, and the position of its value; `None` for an indexed field.
     literal: Option<(u8, usize)>,
 }
 
 impl Field {
-    /// Writes a legal representation that leaves the table as this one leaves it.
+    /// Writes a legal representation that has the same effect on the table as this one.
     fn disarm(&self, written: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         let Entry { name, value, .. } = self.entry;
         let Some((first, value_at)) = self.literal else {
-            // An entry that was put into the table before: it changes nothing.
+            // An entry that was put into the table before does not change it.
             if name.kind == Kind::Path {
                 out.extend_from_slice(written);
             }
@@ -114,7 +115,7 @@ impl Field {
         };
         if name.kind == Kind::Path {
             out.extend_from_slice(&written[..value_at]);
-            // The library has no longer ones either; none of these goes into a table.
+            // The library has no longer paths in its table either, because no such path fits into one.
             let mut path = vec![b'x'; value.min(LONGEST_PATH)];
             path[..1.min(value)].fill(b'/');
             text(out, &path);
@@ -131,7 +132,7 @@ impl Field {
             return Ok(());
         }
         let first = if first & 0x40 != 0 { 0x40 } else { 0 };
-        // No name is empty: it takes a byte of the value.
+        // A name must not be empty. An empty one gets a byte of the value.
         let name_length = name.length.clamp(1, 100);
         let total = name.length + value;
         let value = total.checked_sub(name_length).ok_or(Fault::Protocol)?;
@@ -146,7 +147,7 @@ fn literal(out: &mut Vec<u8>, first: u8, name: &[u8], value: &[u8]) {
     text(out, value);
 }
 
-/// A string without Huffman's code.
+/// Writes a string without the Huffman code.
 fn text(out: &mut Vec<u8>, text: &[u8]) {
     let mut left = text.len();
     if left < 0x7f {
@@ -163,11 +164,11 @@ fn text(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
-/// A string where it is written.
+/// A string in its place in the block.
 struct Text<'a> {
     written: &'a [u8],
     coded: bool,
-    /// Decoded, in bytes.
+    /// The length of the decoded string, in bytes.
     length: usize,
     classes: Classes,
 }
@@ -181,7 +182,7 @@ impl Text<'_> {
         }
     }
 
-    /// As a name.
+    /// Returns the kind of the string as a name.
     fn kind(&self, sender: Sender) -> Kind {
         if self.classes & NOT_IN_NAMES == 0 && (1..=100).contains(&self.length) {
             return Kind::Field;
@@ -193,7 +194,7 @@ impl Text<'_> {
         self.classes & NOT_ASCII == 0 || std::str::from_utf8(&self.decoded()).is_ok()
     }
 
-    /// As a path: what has to be carried.
+    /// Returns the string as a path, if the path has to be carried in a field of its own.
     fn target(&self) -> Option<Arc<[u8]>> {
         let odd = self.classes & NOT_IN_PATHS != 0 || self.length > LONGEST_PATH;
         odd.then(|| Arc::from(self.decoded()))
@@ -204,7 +205,7 @@ impl Text<'_> {
             Kind::Field => self.classes & NOT_IN_VALUES == 0,
             Kind::Method => name::is_method(&self.decoded()),
             Kind::Status => name::is_status(&self.decoded()),
-            // What the library cannot make a URI of costs a stream only; but it must be a text.
+            // If the library cannot make a URI of the value, only this stream ends; but the value must be UTF-8.
             Kind::Pseudo => self.is_text(),
             Kind::Path => self.classes & NOT_IN_VALUES == 0 && self.is_text(),
             Kind::Illegal => false,
@@ -227,7 +228,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// `prefix` 6: one that goes into the table.
+    /// Reads a literal. With `prefix` 6 it is one that goes into the table.
     fn literal(&mut self, prefix: u32, table: &mut Table) -> Result<Field, Fault> {
         let start = self.at;
         let first = self.bytes[start];
@@ -282,7 +283,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// RFC 7541, 5.1. More than five bytes are no sane number.
+    /// Reads an integer (RFC 7541, 5.1). One of more than five bytes is refused, because no sane number is so long.
     fn integer(&mut self, prefix: u32) -> Result<usize, Fault> {
         let mask = (1_usize << prefix) - 1;
         let mut value = usize::from(self.next()?) & mask;

@@ -62,7 +62,7 @@ fn what_is_illegal_becomes_harmless() {
     );
 }
 
-/// What the library gets in its place, and what is added.
+/// Returns the block that the library gets instead, and the path that is carried beside it.
 fn carried(block: &[u8], table: &mut Table) -> (Vec<u8>, Vec<u8>) {
     let harmless = request(block, table).unwrap().expect("odd");
     let name = [&[0, 13], TARGET.as_bytes()].concat();
@@ -82,7 +82,7 @@ fn a_path_that_the_library_does_not_take_is_carried() {
         let instead = format!("/{}", "x".repeat(path.len() - 1));
         assert_eq!(block, field(":path", &instead), "{path}");
         assert_eq!(target, path.as_bytes());
-        // By its index it is the same one.
+        // Its index stands for the same path.
         let again = carried(&[0x82, 0xbe], &mut table);
         assert_eq!(again, (vec![0x82, 0xbe], path.into()));
     }
@@ -115,7 +115,7 @@ fn an_illegal_entry_stays_illegal() {
     for block in [vec![0xbe], [&[0x0f, 47][..], &[1, b'b']].concat()] {
         assert!(request(&block, &mut table).unwrap().is_some(), "{block:x?}");
     }
-    // Only its value was illegal.
+    // Here only the value was illegal.
     request(&field("x-b", "\n"), &mut table).unwrap().unwrap();
     assert_eq!(request(&[0x0f, 47, 1, b'b'], &mut table), Ok(None));
     assert!(request(&[0xbe], &mut table).unwrap().is_some());
@@ -180,7 +180,7 @@ fn long_strings_have_long_lengths() {
 }
 
 proptest::proptest! {
-    /// Whatever comes: no panic, and a harmless form is harmless.
+    /// No input causes a panic, and every harmless form is harmless.
     #[test]
     fn a_harmless_form_is_legal(bytes: Vec<u8>) {
         let (mut table, mut other) = (Table::new(Sender::Client), Table::new(Sender::Client));

@@ -1,23 +1,23 @@
-//! How many streams of a connection may be broken off: by their rate, and by the work that the connection does beside them.
+//! Limits how many streams of a connection may be reset: by their rate, and by the work that the connection does beside them.
 //!
-//! Whoever shares a connection among many clients cancels for the impatient ones, also a thousand at once, and the others must
-//! not suffer. An attacker cancels everything, as fast as it can (rapid reset), or makes the router cancel it.
+//! A proxy that shares a connection among many clients resets streams for the impatient ones, even a thousand at once, and the
+//! other clients must not suffer. An attacker resets every stream as fast as it can (rapid reset), or makes the router reset it.
 
 use std::time::Duration;
 
-/// What a connection begins with, and can save: so many requests may be cancelled in one flight.
+/// The budget at the beginning of a connection, and its upper limit. It allows that many requests to be cancelled at once.
 const MOST: u32 = 2000;
-/// What each second adds.
+/// The increase per second.
 const A_SECOND: u32 = 300;
-/// What a request adds, and what its breaking off takes: two of three may be broken off at any rate.
+/// The increase per request, and the cost of its reset: two of three requests may be reset at any rate.
 const REQUEST: u32 = 2;
 const RESET: u32 = 3;
 
-/// What is left for resets.
+/// The budget that is left for resets.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     left: u32,
-    /// Up to when the seconds are counted.
+    /// The time up to which the increase per second is counted.
     at: Duration,
 }
 
@@ -35,7 +35,7 @@ impl Budget {
         self.add(requests.saturating_mul(REQUEST));
     }
 
-    /// False: they are too many. `now`: since the connection's beginning.
+    /// Pays for resets at `now`, which counts from the beginning of the connection. Returns false if they exceed the budget.
     pub fn reset(&mut self, resets: u32, now: Duration) -> bool {
         let passed = now.saturating_sub(self.at);
         let earned = passed.as_millis().saturating_mul(u128::from(A_SECOND)) / 1000;
@@ -57,7 +57,7 @@ impl Budget {
 mod tests {
     use super::*;
 
-    /// After how many of `most` rounds the budget is used up.
+    /// Returns the number of rounds, below `most`, after which the budget is used up.
     fn rounds(most: u32, mut round: impl FnMut(u32, &mut Budget) -> bool) -> Option<u32> {
         let mut budget = Budget::default();
         (0..most).find(|n| !round(*n, &mut budget))
@@ -100,7 +100,7 @@ mod tests {
         };
         let used_up = rounds(1_000_000, flood);
         assert!(used_up.is_some_and(|n| n < 4000), "{used_up:?}");
-        // Without requests, too.
+        // Resets without any request use it up, too.
         let bare = |n, budget: &mut Budget| budget.reset(1, Duration::from_micros(50) * n);
         assert!(rounds(2000, bare).is_some());
     }

@@ -1,4 +1,4 @@
-//! What comes of a connection, from its first byte on.
+//! Checks the bytes of a connection, from the first one on.
 
 use crate::Fault;
 use crate::block::{self, Message};
@@ -9,54 +9,54 @@ use crate::name::Sender;
 use crate::streams::{Streams, Was};
 use crate::table::Table;
 
-/// A client's `PRI * HTTP/2.0…`; the library looks at it.
+/// The length of a client's preface `PRI * HTTP/2.0…`, which the library examines.
 const PREFACE: usize = 24;
-/// Frames that a header block may have beside those that its size needs.
+/// The number of frames that a header block may have beyond those that its size needs.
 const SPARE_FRAMES: usize = 16;
 
 #[derive(Debug)]
 pub struct Check {
-    /// Bytes of the preface that are to come.
+    /// The number of bytes of the preface that are still to come.
     preface: usize,
-    /// A frame has come.
+    /// Whether a frame has come.
     begun: bool,
-    /// Bytes of a frame's payload that pass unseen.
+    /// The number of bytes of the present frame's payload that pass unexamined.
     payload: usize,
     streams: Streams,
     table: Table,
-    /// Bytes that a header block may have.
+    /// The highest number of bytes of a header block.
     most: usize,
-    /// What came, and cannot pass before more has come.
+    /// The bytes that came and cannot pass before more have come.
     held: Vec<u8>,
-    /// What goes on instead of bytes that were taken.
+    /// The bytes that go on in place of bytes that were consumed.
     instead: Vec<u8>,
     fault: Option<Fault>,
     tally: Tally,
 }
 
-/// What somebody has sent.
+/// The counts of what a peer has sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Streams that a client has opened, and those that it has broken off.
+    /// The number of streams that a client has opened, and the number of those that it has reset.
     pub opened: u32,
     pub resets: u32,
-    /// Frames of a body with so little in them that the library needs more memory for them than their size.
+    /// The number of DATA frames so small that the library needs more memory for them than their size.
     pub small: u32,
 }
 
-/// What the library needs for a frame that waits, in bytes.
+/// The memory that the library needs for a frame that waits, in bytes.
 const SMALL: usize = 256;
 
-/// What becomes of the next bytes.
+/// The treatment of the next bytes.
 enum Step {
     Pass(usize),
-    /// So many are taken, and something else goes on.
+    /// This number of bytes is consumed, and other bytes go on in their place.
     Replace(usize),
     Wait,
 }
 
 impl Check {
-    /// `most_head`: of a request or an answer, in bytes.
+    /// Makes the check of a connection. `most_head` is the largest size of the head of a request or a response, in bytes.
     pub fn new(sender: Sender, most_head: usize) -> Self {
         Self {
             preface: match sender {
@@ -75,7 +75,8 @@ impl Check {
         }
     }
 
-    /// Takes what came. So many of its bytes, from the first on, go on as they are; behind them goes [`Check::instead`].
+    /// Consumes bytes that came. Returns how many of them, from the first on, go on as they are; [`Check::instead`] goes behind
+    /// them.
     pub fn take(&mut self, bytes: &[u8]) -> usize {
         if self.fault.is_some() {
             return 0;
@@ -86,22 +87,22 @@ impl Check {
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(bytes);
         let passed = self.take_fresh(&held);
-        // In front of what was taken behind it: nothing was, unless some passed first.
+        // These bytes go in front of those that were written since. There are such bytes only if some passed before.
         self.instead.splice(0..0, held[..passed].iter().copied());
         0
     }
 
-    /// What goes on before any other byte; to be emptied by the caller.
+    /// Returns the bytes that go on before any other byte. The caller empties them.
     pub fn instead(&mut self) -> &mut Vec<u8> {
         &mut self.instead
     }
 
-    /// Why no byte goes on any more.
+    /// Returns the reason why no byte goes on any more, if there is one.
     pub fn fault(&self) -> Option<Fault> {
         self.fault
     }
 
-    /// What came since this was asked last.
+    /// Returns the counts since the last call.
     pub fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }
@@ -148,7 +149,7 @@ impl Check {
         let Some(head) = Head::read(bytes) else {
             return Ok(Step::Wait);
         };
-        // RFC 9113, 3.4.
+        // The first frame must be SETTINGS (RFC 9113, 3.4).
         if !self.begun && (head.kind != SETTINGS || head.has(frame::ACK)) {
             return Err(Fault::Protocol);
         }
@@ -158,7 +159,7 @@ impl Check {
             DATA if self.of_client() && !self.streams.data(head.stream, head.has(END_STREAM)) => {
                 return Err(Fault::StreamClosed);
             }
-            // It says nothing, and the library counts such frames over a connection's whole life.
+            // The frame has no effect, and the library counts such frames over a connection's whole life.
             DATA if head.is_empty() && self.is_open(head.stream) => return Ok(Step::Replace(HEAD)),
             DATA if head.length < SMALL => self.tally.small += 1,
             RST_STREAM if self.of_client() => {
@@ -176,7 +177,7 @@ impl Check {
         Ok(Step::Pass(size))
     }
 
-    /// A frame of headers, and those that continue it: they pass together.
+    /// Checks a HEADERS frame and the frames that continue it. They pass together.
     fn header_block(&mut self, head: Head, bytes: &[u8]) -> Result<Step, Fault> {
         let Some(end) = self.block_end(head, bytes)? else {
             return Ok(Step::Wait);
@@ -197,7 +198,7 @@ impl Check {
         Ok(Step::Replace(end))
     }
 
-    /// Streams are a client's: of a backend's the library knows more.
+    /// Returns whether the sender is a client. Only a client's streams are tracked; the library knows more about a backend's.
     fn of_client(&self) -> bool {
         self.table.sender() == Sender::Client
     }
@@ -206,7 +207,7 @@ impl Check {
         !self.of_client() && stream != 0 || self.streams.is_open(stream)
     }
 
-    /// What the header block is that begins with this frame.
+    /// Returns the kind of message of the header block that begins with this frame.
     fn message(&mut self, head: Head) -> Result<Message, Fault> {
         if !self.of_client() {
             return Ok(Message::Answer);
@@ -222,7 +223,7 @@ impl Check {
         }
     }
 
-    /// `None`: it is not there yet.
+    /// Returns the end of the header block, or `None` if it has not come yet.
     fn block_end(&self, head: Head, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         let (mut last, mut end, mut frames) = (head, head.whole(), 1);
         while !last.has(END_HEADERS) {
@@ -232,7 +233,7 @@ impl Check {
             let Some(next) = bytes.get(end..).and_then(Head::read) else {
                 return Ok(None);
             };
-            // RFC 9113, 6.10.
+            // A header block must be continued by CONTINUATION frames of the same stream (RFC 9113, 6.10).
             if next.kind != CONTINUATION || next.stream != head.stream {
                 return Err(Fault::Protocol);
             }
@@ -245,7 +246,7 @@ impl Check {
     }
 }
 
-/// The whole block of a frame and those that continue it.
+/// Returns the whole block of a frame and those that continue it.
 fn gather(first: &[u8], mut rest: &[u8]) -> Vec<u8> {
     let mut block = first.to_vec();
     while let Some(head) = Head::read(rest) {

@@ -21,7 +21,7 @@ fn opened(frames: &[Vec<u8>]) -> Vec<u8> {
     [PRI.to_vec(), frame(SETTINGS, 0, 0, &[]), frames.concat()].concat()
 }
 
-/// What goes on of these bytes, that come in pieces of such sizes.
+/// Returns the bytes that go on when these bytes come in pieces of these sizes, and the fault, if there is one.
 fn run(bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<Fault>) {
     run_of(Sender::Client, bytes, sizes)
 }
@@ -171,13 +171,13 @@ fn faults_have_the_codes_of_the_rfc() {
 }
 
 proptest::proptest! {
-    /// It is the same however the bytes are cut.
+    /// The result does not depend on how the bytes are cut.
     #[test]
     fn pieces_do_not_matter(sizes in proptest::collection::vec(1_usize..60, 1..20)) {
         proptest::prop_assert_eq!(run(&varied(), &sizes), run(&varied(), &[]));
     }
 
-    /// Nor when they mean nothing.
+    /// Bytes without meaning obey the same law.
     #[test]
     fn nor_of_noise(noise: Vec<u8>, kind in 0_u8..10, sizes in proptest::collection::vec(1_usize..9, 1..5)) {
         let bytes = opened(&[frame(kind, END, 1, &noise), noise.clone()]);
@@ -196,7 +196,7 @@ fn empty_data_goes_no_further_and_its_end_does() {
     assert_eq!((came, fault), (bytes(&[&padded, &end]), None));
     let (_, fault) = run(&bytes(&[&end, &empty]), &[]);
     assert_eq!(fault, Some(Fault::StreamClosed));
-    // What the library refuses it gets.
+    // The frame reaches the library, which refuses it.
     let idle = bytes(&[&frame(DATA, 0, 3, &[])]);
     assert_eq!(run(&idle, &[]), (idle, None));
 }

@@ -1,6 +1,6 @@
-//! Connection errors (RFC 9113, 5.4.1).
+//! Lists the connection errors (RFC 9113, 5.4.1).
 
-/// Why a connection has to end.
+/// The reason why a connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     #[error("a frame that may not be here")]
@@ -20,7 +20,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The error code of RFC 9113, section 7.
+    /// Returns the error code of RFC 9113, section 7.
     pub fn code(self) -> u32 {
         match self {
             Self::Protocol => 0x1,

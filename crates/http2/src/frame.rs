@@ -1,10 +1,10 @@
-//! Frames (RFC 9113, 4 and 6).
+//! Reads and writes frames (RFC 9113, 4 and 6).
 
 use crate::Fault;
 
-/// Bytes of a frame's head.
+/// The number of bytes of a frame's head.
 pub const HEAD: usize = 9;
-/// The largest payload that may be sent to somebody who has not allowed more: the router allows no more.
+/// The largest payload that may be sent to a peer that has not allowed more. The router allows no more.
 pub const MOST: usize = 16_384;
 
 pub const DATA: u8 = 0x0;
@@ -26,10 +26,10 @@ pub const HAS_PRIORITY: u8 = 0x20;
 const INITIAL_WINDOW_SIZE: u16 = 0x4;
 const MOST_WINDOW: u32 = (1 << 31) - 1;
 
-/// What every frame begins with.
+/// The head with which every frame begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Of the payload, in bytes.
+    /// The length of the payload, in bytes.
     pub length: usize,
     pub kind: u8,
     pub flags: u8,
@@ -37,7 +37,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// `None`: its end is missing.
+    /// Reads a head. Returns `None` if its end is missing.
     #[inline]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let head: &[u8; HEAD] = bytes.first_chunk()?;
@@ -61,22 +61,22 @@ impl Head {
         self.flags & flag != 0
     }
 
-    /// Nothing is in it, and nothing ends with it.
+    /// Returns whether the frame contains nothing and ends nothing.
     #[inline]
     pub fn is_empty(self) -> bool {
         self.length == 0 && self.flags & (END_STREAM | PADDED) == 0
     }
 
-    /// Head and payload, in bytes.
+    /// Returns the length of head and payload, in bytes.
     #[inline]
     pub fn whole(self) -> usize {
         HEAD + self.length
     }
 
-    /// Frames have a largest size, and some kinds one alone.
+    /// Checks the size of the frame. All frames have a largest size, and some kinds have a fixed one.
     ///
     /// # Errors
-    /// `FrameSize`.
+    /// `FrameSize` means that the size is wrong.
     #[inline]
     pub fn check_size(self) -> Result<(), Fault> {
         let right = match self.kind {
@@ -92,10 +92,10 @@ impl Head {
     }
 }
 
-/// Values whose fault is not `PROTOCOL_ERROR`; the others are left to the library.
+/// Checks the values whose fault is not `PROTOCOL_ERROR`. The library checks the others.
 ///
 /// # Errors
-/// `FlowControl`: a window of 2^31 bytes or more.
+/// `FlowControl` means that a window has 2^31 bytes or more.
 pub fn check_settings(payload: &[u8]) -> Result<(), Fault> {
     let (settings, _) = payload.as_chunks::<6>();
     for &[id0, id1, v0, v1, v2, v3] in settings {
@@ -110,10 +110,10 @@ pub fn check_settings(payload: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The part of a HEADERS frame's payload that belongs to its header block.
+/// Returns the part of a HEADERS frame's payload that belongs to its header block.
 ///
 /// # Errors
-/// `FrameSize`: too short for what its flags announce; `Protocol`: more padding than there is.
+/// `FrameSize` means that the payload is too short for its flags, `Protocol` that the padding is longer than the payload.
 pub fn fragment(head: Head, mut payload: &[u8]) -> Result<&[u8], Fault> {
     let mut padding = 0;
     if head.has(PADDED) {

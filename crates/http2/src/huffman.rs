@@ -1,9 +1,10 @@
-//! HPACK's string code (RFC 7541, 5.2 and appendix B). Two steps of an automaton for each byte tell how long a string is and
-//! of which kinds its bytes are; the string itself is only decoded where that matters.
+//! Implements HPACK's string code (RFC 7541, 5.2 and appendix B). Two steps of an automaton for each byte determine how long a
+//! string is and which kinds of bytes it contains. The string itself is decoded only where that matters.
 
 use crate::name::{CLASSES, Classes};
 
-/// Of each byte's code, in bits; the last is the end-of-string symbol's. The code is canonical: lengths say everything.
+/// The length of each byte's code in bits; the last is that of the end-of-string symbol. The code is canonical, so the lengths
+/// determine it.
 #[rustfmt::skip]
 const LENGTHS: [u8; 257] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28,
@@ -26,9 +27,9 @@ const LENGTHS: [u8; 257] = [
 ];
 const END: u16 = 256;
 
-/// Inner nodes of the code's tree: one less than it has leaves.
+/// The number of inner nodes of the code's tree: one less than it has leaves.
 const NODES: usize = 256;
-/// A child that is a leaf has this bit, and its symbol below it.
+/// The bit that marks a child as a leaf. The bits below it are its symbol.
 const LEAF: u16 = 1 << 9;
 
 const TREE: [[u16; 2]; NODES] = tree();
@@ -61,10 +62,10 @@ const fn tree() -> [[u16; 2]; NODES] {
     tree
 }
 
-// A step of the automaton: the next node in the low byte, and what happened on the way there.
+// A step of the automaton contains the next node in the low byte, and above it what happened on the way there.
 const EMITTED: u16 = 1 << 8;
 const FAILED: u16 = 1 << 9;
-/// A string may end here: what is left of its last byte is padding.
+/// The mark of a step after which a string may end: the rest of its last byte is padding.
 const MAY_END: u16 = 1 << 10;
 const CLASSES_AT: u32 = 11;
 
@@ -95,7 +96,7 @@ const fn steps() -> [[u16; 16]; NODES] {
             if padding[node] {
                 step |= MAY_END;
             }
-            // There are 256 nodes.
+            // A node fits into a byte, because there are 256 nodes.
             steps[from][nibble] = step | node as u16;
             nibble += 1;
         }
@@ -104,7 +105,7 @@ const fn steps() -> [[u16; 16]; NODES] {
     steps
 }
 
-/// Nodes that less than eight bits of ones lead to.
+/// Returns which nodes less than eight bits of ones lead to.
 const fn padding() -> [bool; NODES] {
     let (mut padding, mut node, mut ones) = ([false; NODES], 0, 0);
     while ones < 8 {
@@ -115,7 +116,7 @@ const fn padding() -> [bool; NODES] {
     padding
 }
 
-/// How many bytes a string has, and of which classes. `None`: it cannot be decoded.
+/// Returns the length of a string in bytes and the classes of its bytes, or `None` if it cannot be decoded.
 pub(crate) fn classify(coded: &[u8]) -> Option<(usize, Classes)> {
     let (mut node, mut length, mut seen, mut last) = (0_u8, 0, 0_u16, MAY_END);
     for &byte in coded {
@@ -130,7 +131,7 @@ pub(crate) fn classify(coded: &[u8]) -> Option<(usize, Classes)> {
     decodable.then_some((length, (seen >> CLASSES_AT) as Classes))
 }
 
-/// Of what [`classify`] has taken.
+/// Decodes a string that [`classify`] has accepted.
 pub(crate) fn decode(coded: &[u8]) -> Vec<u8> {
     let (mut text, mut node) = (Vec::new(), 0);
     for byte in coded {
@@ -150,7 +151,7 @@ pub(crate) fn decode(coded: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// RFC 7541, C.4 and C.6.
+    /// The examples of RFC 7541, C.4 and C.6.
     const EXAMPLES: &[(&str, &[u8])] = &[
         (
             "www.example.com",

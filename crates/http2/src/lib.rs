@@ -1,7 +1,9 @@
-//! What others may say on a connection of HTTP/2, as a pure core: bytes in, bytes on, or a fault with the RFC's own code.
+//! Checks what peers send on a connection of HTTP/2, as a pure core: bytes go in, and bytes or a fault with the RFC's own code
+//! come out.
 //!
-//! The router puts a [`Check`] between a client's or a backend's bytes and the library that speaks HTTP/2 for it. Whatever is
-//! right passes as it is, without a copy. It never answers, decodes no message and keeps no stream: all that stays with the library.
+//! The router puts a [`Check`] between the bytes of a client or a backend and the library that speaks HTTP/2 for it. All that is
+//! correct passes unchanged, without a copy. A check never answers, decodes no message and keeps no stream: the library does all
+//! that.
 //!
 //! ```text
 //!   sender ── bytes ──▶ Check ── the same bytes ─────────────────────────▶ library
@@ -9,8 +11,8 @@
 //!                         └───── Fault: GOAWAY with its code to a client, and no byte more
 //! ```
 //!
-//! Why the library alone is not enough: to it every fault of a frame is `PROTOCOL_ERROR`, and a field that HTTP does not
-//! allow ends the whole connection, with the requests of everybody who shares it.
+//! The library alone is not enough: it reports every fault of a frame as `PROTOCOL_ERROR`, and a field that HTTP does not allow
+//! makes it end the whole connection, with the requests of all clients that share it.
 //!
 //! | Module | Noun |
 //! |---|---|
@@ -41,10 +43,10 @@ pub use fault::Fault;
 pub use name::Sender;
 pub use written::Written;
 
-/// A field of this name holds the target of a request whose `:path` the library would not take as it is. Whoever reads it
-/// must look at what it holds: it is a client's.
+/// The name of a field that holds the target of a request whose `:path` the library would not accept. Its value comes from a
+/// client, so readers must check it.
 pub const TARGET: &str = "cupola-target";
 
-/// A field of this name is in the harmless form of a malformed request, which has to be refused (RFC 9113, 8.1.1). A client
-/// that sends it itself is refused as well.
+/// The name of a field in the harmless form of a malformed request, which must be refused (RFC 9113, 8.1.1). A request of a
+/// client that sends this field itself is refused as well.
 pub const MALFORMED: &str = "cupola-malformed";

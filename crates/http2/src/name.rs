@@ -1,11 +1,11 @@
-//! Kinds of bytes and of field names, and which values go with them.
+//! Classifies bytes and field names, and decides which values a field may have.
 
-/// What is not allowed among the bytes of a string; none: anything may be.
+/// The set of places where the bytes of a string are not allowed; zero means that they are allowed everywhere.
 pub(crate) type Classes = u8;
 pub(crate) const NOT_IN_NAMES: Classes = 1;
 pub(crate) const NOT_IN_VALUES: Classes = 2;
 pub(crate) const NOT_ASCII: Classes = 4;
-/// The library's kind of a URI has no such byte in a path or a query, or drops what follows it.
+/// The class of bytes that the library's type for URIs does not accept in a path or a query, or after which it cuts the text.
 pub(crate) const NOT_IN_PATHS: Classes = 8;
 
 pub(crate) static CLASSES: [Classes; 256] = classes();
@@ -37,7 +37,7 @@ const fn classes() -> [Classes; 256] {
     classes
 }
 
-/// RFC 9110, 5.6.2.
+/// Returns whether a byte may be in a token (RFC 9110, 5.6.2).
 const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -59,36 +59,36 @@ const fn is_token(byte: u8) -> bool {
         )
 }
 
-/// The library knows no longer names.
+/// The length of the longest name that the library accepts.
 const MOST: usize = 65_535;
 
-/// Whose messages they are: what heads they have follows from it.
+/// The sender of messages, which determines what heads they have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
-    /// Of requests.
+    /// The sender of requests.
     Client,
-    /// Of answers.
+    /// The sender of responses.
     Backend,
 }
 
-/// What a name may have as its value, and where it may stand.
+/// The kind of a name: it determines which values are allowed and where the name may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Field,
-    /// Of a request.
+    /// The pseudo header `:method` of a request.
     Method,
-    /// Of a request: `:authority`, `:protocol`, `:scheme`.
+    /// The pseudo headers `:authority`, `:protocol` and `:scheme` of a request.
     Pseudo,
-    /// Of a request.
+    /// The pseudo header `:path` of a request.
     Path,
-    /// Of an answer.
+    /// The pseudo header `:status` of a response.
     Status,
-    /// Never in a message of this sender.
+    /// A name that is never allowed in a message of this sender.
     Illegal,
 }
 
 impl Kind {
-    /// Of a name that is a literal.
+    /// Returns the kind of a name that is a literal.
     pub(crate) fn of(name: &[u8], sender: Sender) -> Self {
         match name {
             b":method" => Self::Method.from(sender),
@@ -102,7 +102,7 @@ impl Kind {
         }
     }
 
-    /// A pseudo header of the other direction is illegal.
+    /// Returns the kind in messages of this sender. A pseudo header of the other direction is illegal.
     pub(crate) fn from(self, sender: Sender) -> Self {
         match (self, sender) {
             (Self::Method | Self::Pseudo | Self::Path, Sender::Backend)
@@ -119,12 +119,12 @@ impl Kind {
     }
 }
 
-/// A status, as the library takes it: 100 to 999.
+/// Returns whether the library accepts the value as a status: 100 to 999.
 pub(crate) fn is_status(value: &[u8]) -> bool {
     value.len() == 3 && value[0] != b'0' && value.iter().all(u8::is_ascii_digit)
 }
 
-/// A method's name, as the library takes it.
+/// Returns whether the library accepts the value as a method.
 pub(crate) fn is_method(value: &[u8]) -> bool {
     !value.is_empty() && value.iter().copied().all(is_token)
 }

@@ -1,6 +1,6 @@
-//! Which streams their client may still send on: the last 1024 of a connection, two bits each.
+//! Remembers on which streams a client may still send: the last 1024 of a connection, with two bits each.
 
-/// Streams that are remembered; many times as many as may be open at once.
+/// The number of streams that are remembered, which is many times the number that may be open at once.
 const REMEMBERED: u32 = 1024;
 const WORDS: usize = (REMEMBERED / 64) as usize;
 
@@ -11,16 +11,16 @@ pub(crate) struct Streams {
     ended: [u64; WORDS],
 }
 
-/// What a stream was when a header block came for it.
+/// The state of a stream when a header block came for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Was {
     /// The block is a request's head.
     New,
     /// The block is trailers.
     Open,
-    /// By END_STREAM.
+    /// The client had ended the stream by END_STREAM.
     Ended,
-    /// Left out, reset, or too old to remember: the library knows.
+    /// The stream was left out, was reset, or is too old to remember. The library decides.
     Unknown,
 }
 
@@ -44,7 +44,7 @@ impl Streams {
         was
     }
 
-    /// False: its client has ended the stream before.
+    /// Records a DATA frame. Returns false if the client had ended the stream before.
     #[inline]
     pub(crate) fn data(&mut self, stream: u32, end: bool) -> bool {
         let was = self.look(stream);
@@ -56,13 +56,13 @@ impl Streams {
         was != Was::Ended
     }
 
-    /// Its client may still send on it.
+    /// Returns whether the client may still send on the stream.
     #[inline]
     pub(crate) fn is_open(&self, stream: u32) -> bool {
         self.look(stream) == Was::Open
     }
 
-    /// False: it was reset before, or is not known.
+    /// Records a reset. Returns false if the stream was reset before or is not known.
     pub(crate) fn reset(&mut self, stream: u32) -> bool {
         let known = self.look(stream) != Was::Unknown;
         if known {
@@ -89,7 +89,7 @@ impl Streams {
         }
     }
 
-    /// Numbers that are left out are closed unopened (RFC 9113, 5.1.1).
+    /// Closes the streams whose numbers are left out: they are closed without having been opened (RFC 9113, 5.1.1).
     fn forget_up_to(&mut self, stream: u32) {
         if stream - self.newest >= 2 * REMEMBERED {
             (self.open, self.ended) = ([0; WORDS], [0; WORDS]);

@@ -1,20 +1,20 @@
-//! HPACK's tables (RFC 7541, 2.3), of which only kinds and sizes are kept: enough to know which index means something, and
-//! what is evicted when.
+//! Keeps the kinds and sizes of the entries in HPACK's tables (RFC 7541, 2.3). They suffice to know which index is valid and what
+//! is evicted when.
 
 use crate::name::{Kind, Sender};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// The dynamic table's largest size, in bytes: the router says nothing about it, so this is what others go by.
+/// The dynamic table's largest size, in bytes. The router does not change it with a setting, so this default applies to peers.
 const MOST: usize = 4096;
-/// What an entry costs beside its texts, in bytes.
+/// The size of an entry beside its texts, in bytes.
 const OVERHEAD: usize = 32;
 
-/// A name, wherever it is written.
+/// A name, whether it is written as a literal or as an index.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Name {
     pub(crate) kind: Kind,
-    /// In bytes.
+    /// The length of the name in bytes.
     pub(crate) length: usize,
 }
 
@@ -22,16 +22,16 @@ pub(crate) struct Name {
 pub(crate) struct Entry {
     pub(crate) name: Name,
     pub(crate) value: usize,
-    /// Name and value may be in a message of this sender.
+    /// Whether name and value may be in a message of this sender.
     pub(crate) legal: bool,
-    /// A path as it was sent, where the library has another one in its place.
+    /// The path as it was sent, where the library has a substitute in its place.
     pub(crate) target: Option<Arc<[u8]>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Table {
     sender: Sender,
-    /// The newest first.
+    /// The entries, the newest first.
     entries: VecDeque<Entry>,
     size: usize,
     most: usize,
@@ -51,7 +51,7 @@ impl Table {
         self.sender
     }
 
-    /// `None`: there is no such entry.
+    /// Returns the entry with that index, or `None` if there is none.
     pub(crate) fn get(&self, index: usize) -> Option<Entry> {
         let place = index.checked_sub(1)?;
         if let Some(name) = STATIC.get(place) {
@@ -79,7 +79,7 @@ impl Table {
         }
     }
 
-    /// False: larger than was allowed.
+    /// Resizes the table. Returns false if the new size is larger than allowed.
     pub(crate) fn resize(&mut self, most: usize) -> bool {
         self.most = most.min(MOST);
         self.evict(self.most);
@@ -95,7 +95,7 @@ impl Table {
     }
 }
 
-/// Whoever sends it.
+/// Returns the kind of a name in the static table, for any sender.
 fn static_kind(place: usize) -> Kind {
     match place {
         1 | 2 => Kind::Method,
@@ -110,7 +110,7 @@ fn cost(entry: &Entry) -> usize {
     entry.name.length + entry.value + OVERHEAD
 }
 
-/// Names of the static table, from index 1 on.
+/// The names of the static table, from index 1 on.
 #[rustfmt::skip]
 const STATIC: [&str; 61] = [
     ":authority", ":method", ":method", ":path", ":path", ":scheme", ":scheme", ":status", ":status", ":status", ":status",

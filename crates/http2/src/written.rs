@@ -1,35 +1,36 @@
-//! What the library writes to its peer: how many streams it breaks off, and for whose fault.
+//! Watches what the library writes to its peer, and counts the streams that it resets and those that it resets for the peer's
+//! fault.
 
 use crate::frame::{HEAD, Head, RST_STREAM};
 use crate::name::Sender;
 
-/// A RST_STREAM's payload.
+/// The length of a RST_STREAM's payload.
 const CODE: usize = 4;
-/// Of a client that the router is: it comes before the first frame.
+/// The length of the preface, which comes before the first frame when the router is the client.
 const PREFACE: usize = 24;
-/// Codes for what a peer does wrong on a stream: `PROTOCOL_ERROR`, `FLOW_CONTROL_ERROR`, `STREAM_CLOSED`, `FRAME_SIZE_ERROR`.
+/// The codes for faults of the peer on a stream: `PROTOCOL_ERROR`, `FLOW_CONTROL_ERROR`, `STREAM_CLOSED`, `FRAME_SIZE_ERROR`.
 const FAULTS: [u32; 4] = [0x1, 0x3, 0x5, 0x6];
 
-/// Follows the frames of one direction.
+/// The state of a reader that follows the frames of one direction.
 #[derive(Clone, Copy, Debug)]
 pub struct Written {
-    /// The beginning of a frame, as far as it has come.
+    /// The beginning of the present frame, as far as it has come.
     head: [u8; HEAD + CODE],
     have: usize,
-    /// Bytes that pass unseen.
+    /// The number of bytes that pass unexamined.
     payload: usize,
 }
 
-/// RST_STREAM frames among some bytes.
+/// The number of RST_STREAM frames among some bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resets {
     pub all: u32,
-    /// Those for the peer's fault.
+    /// The number of those that report a fault of the peer.
     pub faults: u32,
 }
 
 impl Written {
-    /// To whom they are written.
+    /// Makes the reader of the frames that are written to `peer`.
     pub fn to(peer: Sender) -> Self {
         Self {
             head: [0; HEAD + CODE],

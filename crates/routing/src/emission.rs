@@ -1,6 +1,6 @@
-//! What a cell must tell the routers: desired routes × running instances → registrations, and their differences.
+//! Computes what a cell must send to the routers: desired routes × running instances → registrations, and their differences.
 //!
-//! The core of route-emitter, which feeds it events of the BBS and sends what comes out. Pure: no clock, no IO.
+//! This is the core of route-emitter, which feeds it the events of the BBS and sends the result. It is pure: no clock, no IO.
 //!
 //! ```text
 //!  desired LRP (routes, instances) ─┐
@@ -8,9 +8,9 @@
 //!  actual LRP (address, ports) ─────┘     └──registrations()──▶ everything, for the periodic emission
 //! ```
 //!
-//! The table holds both sides as they are and derives registrations from them; nothing is patched in place, so that no order of
-//! events can leave a trace. Where Diego's route-emitter only learns with its next full emission (changed options), or not at all
-//! (an event older than a removal), this table is exact at once.
+//! The table holds desired and actual LRPs and derives the registrations from them. It never patches registrations in place, so
+//! the order of events cannot leave a trace. Diego's route-emitter learns some changes only with its next full emission (changed
+//! options) and some never (an event older than a removal); this table is exact at once.
 
 mod repeat;
 mod table;
@@ -23,7 +23,7 @@ pub use table::{Marker, Snapshot, Table};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Orders the versions of one object: within an epoch a higher index is newer; different epochs are different rows.
+/// The version of one object. Within an epoch a higher index is newer; different epochs belong to different rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModificationTag {
     pub epoch: String,
@@ -31,37 +31,37 @@ pub struct ModificationTag {
 }
 
 impl ModificationTag {
-    /// Whether `self` says nothing that `other` does not know better: same row, lower index.
+    /// Returns whether `self` is an older version of the same row as `other`.
     fn is_older_than(&self, other: &Self) -> bool {
         !self.epoch.is_empty() && self.epoch == other.epoch && self.index < other.index
     }
 }
 
-/// Who is to know a route.
+/// The receivers of a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Audience {
-    /// Routers: a request from outside reaches one port of a process through the cell.
+    /// Routers receive the route: a request from outside reaches one port of a process through the cell.
     #[default]
     Routers,
-    /// Name servers of containers: the name stands for the containers' own addresses, and no router learns of it.
+    /// The name servers of containers receive it: the name stands for the containers' own addresses, and no router learns it.
     Containers,
 }
 
-/// One hostname (with an optional path) that leads to one port of a process, or, for containers, to the process.
+/// A hostname with an optional path that leads to one port of a process, or, for containers, to the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     pub audience: Audience,
     pub uri: String,
-    /// 0 for containers: they choose the port themselves.
+    /// The port of the container; 0 in routes for containers, which choose the port themselves.
     pub container_port: u32,
     pub route_service_url: String,
     pub isolation_segment: String,
     pub protocol: String,
-    /// JSON object text in one canonical spelling; opaque here.
+    /// The options as the text of a JSON object in one canonical spelling. This crate does not parse them.
     pub options: Option<String>,
 }
 
-/// A metric tag's value.
+/// The value of a metric tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagValue {
     Static(String),
@@ -74,9 +74,9 @@ pub enum TagValue {
 pub struct Desired {
     pub process_guid: String,
     pub domain: String,
-    /// App guid.
+    /// The guid of the app.
     pub log_guid: String,
-    /// Instances with this index or a higher one are surplus: never routed to.
+    /// The number of wanted instances. An instance with this index or a higher one is surplus and gets no route.
     pub instances: u32,
     pub routes: Vec<Arc<Route>>,
     pub metric_tags: BTreeMap<String, TagValue>,
@@ -87,31 +87,31 @@ pub struct Desired {
 pub struct Port {
     pub container: u32,
     pub host: u32,
-    /// 0: no TLS there.
+    /// The container's port with TLS; 0 means that there is none.
     pub container_tls: u32,
     pub host_tls: u32,
 }
 
-/// One instance as the BBS knows it.
+/// One instance as the BBS reports it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Actual {
     pub process_guid: String,
     pub index: u32,
     pub instance_guid: String,
-    /// An instance on its way off the cell has a row of its own beside the ordinary one.
+    /// Whether this is the row of an instance that leaves the cell. Such a row exists beside the ordinary one.
     pub evacuating: bool,
-    /// Running, and not marked as not routable.
+    /// Whether the instance runs and is not marked as not routable.
     pub routable: bool,
-    /// Placed on a cell, and not running yet.
+    /// Whether the instance is placed on a cell but does not run yet.
     pub starting: bool,
     pub cell_address: String,
     pub instance_address: String,
-    /// Routers shall speak to the container itself, not to the cell.
+    /// Whether routers shall connect to the container itself and not to the cell.
     pub prefer_instance: bool,
-    /// In the order of the BBS: of two mappings of one container port the first counts.
+    /// The port mappings in the order of the BBS. When two of them map the same container port, the first counts.
     pub ports: Vec<Port>,
     pub availability_zone: String,
-    /// Unix nanoseconds since it is in its state.
+    /// The time at which the instance entered its state, in Unix nanoseconds.
     pub since_ns: i64,
     pub tag: ModificationTag,
 }
@@ -126,7 +126,7 @@ impl Actual {
     }
 }
 
-/// Names one row of an instance.
+/// The identity of one row of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActualKey {
     pub process_guid: String,
@@ -134,7 +134,7 @@ pub struct ActualKey {
     pub evacuating: bool,
 }
 
-/// What happened to one object.
+/// A change of one object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     DesiredSet(Desired),
@@ -153,15 +153,15 @@ pub enum Event {
     },
 }
 
-/// Where one instance's port is reached, and as whom.
+/// The address of one instance's port, and the identity of the instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub host: String,
-    /// 0: TLS only, or, for containers, any port.
+    /// The port; 0 means that only the TLS port serves, or, for containers, that any port may.
     pub port: u16,
     pub tls_port: Option<u16>,
     pub app: String,
-    /// Also the name in the instance's certificate.
+    /// The instance guid, which is also the name in the instance's certificate.
     pub instance_guid: String,
     pub index: u32,
     pub tags: BTreeMap<String, String>,
@@ -169,7 +169,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// By which routers tell endpoints of one host apart.
+    /// Returns the port by which routers distinguish endpoints of one host.
     fn effective_port(&self) -> u16 {
         self.tls_port.unwrap_or(self.port)
     }
@@ -180,7 +180,7 @@ impl Endpoint {
 pub struct Registration {
     pub route: Arc<Route>,
     pub endpoint: Arc<Endpoint>,
-    /// Since when the instance runs; no part of what is compared.
+    /// The time since which the instance runs, in Unix nanoseconds. Comparisons ignore it.
     pub since_ns: i64,
 }
 
@@ -190,7 +190,7 @@ impl PartialEq for Registration {
     }
 }
 
-/// What makes two registrations the same entry of a router's table.
+/// The key of a registration. Two registrations with equal keys are the same entry of a router's table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegistrationKey {
     pub audience: Audience,
@@ -210,29 +210,29 @@ impl Registration {
     }
 }
 
-/// All registrations of something, by what routers know them by.
+/// Registrations, each under the key by which routers know it.
 pub type Registrations = BTreeMap<RegistrationKey, Registration>;
 
-/// What to send. Register first: a route that moves never has nowhere to go.
+/// The messages to send. Registrations go first, so that a route that moves always has an endpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     pub register: Vec<Registration>,
     pub unregister: Vec<Registration>,
-    /// The registrations are of an instance that just became routable: its age is the propagation's start.
+    /// Whether the registrations are of an instance that just became routable. The propagation is measured from its age then.
     pub new_endpoint: bool,
-    /// Uris to announce at once: instances are on their way, and none is registered here.
+    /// The uris to announce at once: instances are starting, and none is registered here.
     pub starting: Vec<String>,
-    /// The last instance here has left a process that still wants some: another may wait for a cell.
+    /// Whether the last instance here has left a process that still wants instances, so that one may wait for a cell.
     pub wanted: bool,
 }
 
 impl Changes {
-    /// Nothing to register and nothing to unregister.
+    /// Returns whether there is no registration and no unregistration.
     pub fn is_empty(&self) -> bool {
         self.register.is_empty() && self.unregister.is_empty()
     }
 
-    /// Performs the changes as a router would.
+    /// Applies the changes to the registrations as a router would.
     pub fn apply_to(&self, registrations: &mut Registrations) {
         for gone in &self.unregister {
             registrations.remove(&gone.key());
@@ -248,7 +248,7 @@ impl Changes {
     }
 }
 
-/// What turns `from` into `to`. Law: applied to `from` it gives `to`.
+/// Returns the changes from `from` to `to`. Law: applied to `from` they give `to`.
 pub fn diff(from: &Registrations, to: &Registrations) -> Changes {
     Changes {
         register: to
@@ -267,8 +267,8 @@ pub fn diff(from: &Registrations, to: &Registrations) -> Changes {
     }
 }
 
-/// The registrations of one process. Of two instances that claim the same address the younger is right: the older is a
-/// row that was not yet cleared away.
+/// Returns the registrations of one process. When two instances claim the same address, the younger one gets it, because the row
+/// of the older one is outdated and not yet removed.
 pub fn derive<'a>(
     desired: &Desired,
     actuals: impl IntoIterator<Item = &'a Actual>,
@@ -301,7 +301,8 @@ pub fn derive<'a>(
     registrations
 }
 
-/// `None`: that container port is not reachable from outside, or the container has no address yet.
+/// Returns the endpoint of an instance for a route. `None` means that the container port is not reachable from outside or that
+/// the container has no address yet.
 fn endpoint(desired: &Desired, actual: &Actual, route: &Route) -> Option<Endpoint> {
     let (host, port, tls_port) = match route.audience {
         Audience::Containers => (&actual.instance_address, 0, 0),

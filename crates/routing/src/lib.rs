@@ -1,7 +1,8 @@
-//! Routing decisions, both halves of the NATS contract, without IO:
+//! Makes the routing decisions of both sides of the NATS contract, without IO:
 //!
-//! - [`emission`]: what a cell must tell. Desired routes and actual LRPs go in, messages come out.
-//! - [`registry`]: what a router knows. Messages go in, `lookup(host, path)` gives the pool of endpoints of a request.
+//! - [`emission`] computes the messages of a cell from desired routes and actual LRPs.
+//! - [`registry`] is the table of a router. It applies messages, and `lookup(host, path)` returns the pool of endpoints of a
+//! request.
 
 pub mod emission;
 pub mod registry;

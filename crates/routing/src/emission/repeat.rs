@@ -1,9 +1,9 @@
-//! Saying goodbye more than once: the bus may lose a message, and a route that stays registered leads nowhere.
+//! Repeats unregistrations, because the bus may lose a message and a route that stays registered leads nowhere.
 
 use super::{Changes, Registration, RegistrationKey};
 use std::collections::HashMap;
 
-/// Unregistrations that are repeated until they were sent often enough or the route is registered again.
+/// The unregistrations that are sent again until each was sent often enough or its route is registered again.
 #[derive(Debug)]
 pub struct Farewells {
     times: u32,
@@ -11,7 +11,7 @@ pub struct Farewells {
 }
 
 impl Farewells {
-    /// Each is repeated `times` times.
+    /// Makes an empty list whose entries are each repeated `times` times.
     pub fn new(times: u32) -> Self {
         Self {
             times,
@@ -28,12 +28,12 @@ impl Farewells {
         }
     }
 
-    /// All that are not done, without counting.
+    /// Returns all unregistrations that are still to be repeated, without counting this as a repetition.
     pub fn pending(&self) -> impl Iterator<Item = &Registration> {
         self.pending.values().map(|(registration, _)| registration)
     }
 
-    /// What to send again now. Call once per repetition interval.
+    /// Returns the unregistrations to send again now, and counts the repetition. Call it once per repetition interval.
     pub fn due(&mut self) -> Vec<Registration> {
         let due = self
             .pending

@@ -1,4 +1,4 @@
-//! Both sides as the BBS last told them, and the registrations that follow.
+//! Holds desired and actual LRPs as the BBS last reported them, and the registrations that follow from them.
 
 use super::{
     Actual, ActualKey, Audience, Changes, Desired, Event, ModificationTag, Registration,
@@ -7,26 +7,26 @@ use super::{
 use crate::registry::{ComponentHosts, RouteKey};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// See the module above. One owner; all changes go through [`Table::apply`] and [`Table::sync`].
+/// The table of the [module above](super). It has one owner, and all changes go through [`Table::apply`] and [`Table::sync`].
 #[derive(Debug, Default)]
 pub struct Table {
     processes: HashMap<String, Process>,
-    /// Which processes have registrations at an address: two only while a stale row lingers.
+    /// The processes that have registrations at an address. There are two only while an outdated row of the BBS remains.
     holders: HashMap<(String, u16), Vec<String>>,
-    /// Removed rows, so that an event that comes late does not bring them back. Kept for two syncs.
+    /// The removed rows, kept for two syncs, so that a late event does not restore them.
     graves: HashMap<Grave, (ModificationTag, u64)>,
-    /// Processes with instances that wait for a cell, as far as anybody knows here, and since which event.
+    /// The processes with instances that wait for a cell, as far as this table knows, and the event at which each began to wait.
     waiting: HashMap<String, u64>,
-    /// Processes whose last registration here has gone, though they want instances, and since which event; the BBS is to be
-    /// asked whether one waits.
+    /// The processes whose last registration here was removed although they want instances, and the event that removed it. The
+    /// owner of the table is to ask the BBS whether an instance of them waits.
     left: HashMap<String, u64>,
-    /// Hosts that are no app's, whatever its routes say.
+    /// The hosts of components, which no route of an app may use.
     components: ComponentHosts,
-    /// Routes to them that were left out since somebody asked: process and uri.
+    /// The routes to these hosts that were left out since the last [`Table::left_out`]: process and uri.
     left_out: Vec<(String, String)>,
-    /// Counts events: tells what changed while a snapshot was fetched.
+    /// The number of events so far; it shows what changed while a snapshot was fetched.
     clock: u64,
-    /// When the sync before the last one began.
+    /// The values of `clock` at the start of the last two syncs.
     marks: [u64; 2],
 }
 
@@ -47,7 +47,7 @@ impl Process {
             && rows.any(|actual| actual.starting && actual.index < desired.value.instances)
     }
 
-    /// Those that routers know.
+    /// Returns the uris of the routes that routers know.
     fn uris(&self) -> Vec<String> {
         let routes = self
             .desired
@@ -72,17 +72,17 @@ enum Grave {
     Actual(ActualKey),
 }
 
-/// When the fetch of a snapshot began.
+/// The moment at which the fetch of a snapshot began.
 #[derive(Clone, Copy, Debug)]
 pub struct Marker(u64);
 
 /// The BBS's state, read after [`Table::begin_sync`].
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Of at least all processes that have an instance in `actuals`.
+    /// The desired LRPs of at least all processes that have an instance in `actuals`.
     pub desired: Vec<Desired>,
     pub actuals: Vec<Actual>,
-    /// Domains whose desired state is known to be complete. In others a missing process keeps its routes.
+    /// The domains whose desired state is complete. In other domains a process that is missing keeps its routes.
     pub fresh_domains: HashSet<String>,
 }
 
@@ -95,12 +95,12 @@ impl Table {
         }
     }
 
-    /// Routes to components' hosts that were left out since the last call: process and uri.
+    /// Returns the routes to components' hosts that were left out since the last call: process and uri.
     pub fn left_out(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.left_out)
     }
 
-    /// Takes one event in. Nothing comes out when it says nothing new.
+    /// Applies one event and returns the changes that follow. An event without news causes none.
     pub fn apply(&mut self, event: Event) -> Changes {
         self.clock += 1;
         match event {
@@ -112,7 +112,7 @@ impl Table {
                 self.set_desired(desired);
                 self.settle_and_announce(&guid)
             }
-            // The cell that an instance is placed on speaks for it from then on.
+            // The cell on which an instance is placed announces it from then on.
             Event::InstancesWanted { process_guid } => {
                 let process = self.processes.get(&process_guid);
                 let starting = process
@@ -178,7 +178,7 @@ impl Table {
         }
     }
 
-    /// Call before fetching a snapshot; events may be applied meanwhile.
+    /// Marks the begin of a sync. Call it before fetching a snapshot; events may be applied meanwhile.
     pub fn begin_sync(&mut self) -> Marker {
         let Self {
             clock,
@@ -191,7 +191,7 @@ impl Table {
         Marker(*clock)
     }
 
-    /// Repairs the table from a snapshot. What events said since `marker` counts more than the snapshot where both speak.
+    /// Repairs the table from a snapshot. An object that an event changed since `marker` keeps the state of the event.
     pub fn sync(&mut self, marker: Marker, snapshot: Snapshot) -> Changes {
         self.clock += 1;
         let desired_there: HashSet<String> = snapshot
@@ -207,7 +207,7 @@ impl Table {
                 .retain(|_, row| row.at > marker.0 || actual_there.contains(&row.value.key()));
             let keep = |known: &Touched<Desired>| {
                 known.at > marker.0
-                    // An instance came after the rows were listed: the list of routes was not made for it.
+                    // An instance appeared after the rows were listed, so the fetch of the routes did not include its process.
                     || process.actuals.values().any(|row| row.at > marker.0)
                     || desired_there.contains(guid)
                     || self.waiting.contains_key(guid)
@@ -244,7 +244,7 @@ impl Table {
         }
         let mut changes = Changes::default();
         for guid in &guids {
-            // What this cell runs nothing of is asked for again when it does.
+            // The routes of a process without instances here are fetched again when this cell runs one.
             if let Some(process) = self.processes.get_mut(guid)
                 && process.actuals.is_empty()
                 && !self.waiting.contains_key(guid)
@@ -260,14 +260,14 @@ impl Table {
         changes
     }
 
-    /// Whether the routes of a process are known (they may be none).
+    /// Returns whether the routes of a process are known; a process may have none.
     pub fn knows(&self, process_guid: &str) -> bool {
         self.processes
             .get(process_guid)
             .is_some_and(|process| process.desired.is_some())
     }
 
-    /// The processes that have registrations now.
+    /// Returns the processes that have registrations now.
     pub fn registered_processes(&self) -> impl Iterator<Item = &str> {
         self.processes
             .iter()
@@ -275,7 +275,7 @@ impl Table {
             .map(|(guid, _)| guid.as_str())
     }
 
-    /// What should be registered now of one process.
+    /// Returns the registrations that one process should have now.
     pub fn registrations_of(&self, process_guid: &str) -> impl Iterator<Item = &Registration> {
         self.processes
             .get(process_guid)
@@ -283,7 +283,7 @@ impl Table {
             .flat_map(|process| process.registrations.values())
     }
 
-    /// The uris of each process with instances on this cell that are starting, and none that requests could go to.
+    /// Returns the uris of each process that has starting instances on this cell and no instance that can serve requests.
     pub fn starting(&self) -> impl Iterator<Item = Vec<String>> {
         let processes = self.processes.values();
         processes
@@ -291,8 +291,9 @@ impl Table {
             .map(Process::uris)
     }
 
-    /// The processes of which an instance may wait for a cell, and none is here. No event tells when another cell has taken
-    /// it: whoever wants to know has to ask the BBS, and to tell [`Table::still_waiting`].
+    /// Returns the processes of which an instance may wait for a cell while this cell has none. The BBS sends no event to this
+    /// cell when another cell claims such an instance; the caller has to ask the BBS, and to report the result to
+    /// [`Table::still_waiting`].
     pub fn waiting(&mut self) -> (Marker, Vec<String>) {
         let processes = &self.processes;
         let may_wait = |guid: &String| {
@@ -310,8 +311,8 @@ impl Table {
         (Marker(self.clock), asked)
     }
 
-    /// Of the processes that were `asked` about at `marker` only these wait `still`; one that was wanted anew since then waits
-    /// as well. Returns the uris of each, to be announced.
+    /// Records which of the processes that were `asked` about at `marker` are `still` waiting. A process that has wanted new
+    /// instances since then waits as well. Returns the uris of each waiting process, so that the caller announces them.
     pub fn still_waiting(
         &mut self,
         (marker, asked): &(Marker, Vec<String>),
@@ -339,14 +340,14 @@ impl Table {
             .collect()
     }
 
-    /// Everything that should be registered now.
+    /// Returns everything that should be registered now.
     pub fn registrations(&self) -> impl Iterator<Item = &Registration> {
         self.processes
             .values()
             .flat_map(|process| process.registrations.values())
     }
 
-    /// Whether the changes took out the last of a process's registrations here, though instances of it are still wanted.
+    /// Returns whether the changes removed the last registration of a process here although instances of it are still wanted.
     fn is_left(&mut self, guid: &str, changes: &Changes) -> bool {
         let wants = |process: &Process| {
             let desired = process.desired.as_ref();
@@ -405,7 +406,7 @@ impl Table {
         }
     }
 
-    /// Derives a process's registrations anew; forgets a process of which nothing is left.
+    /// Derives the registrations of a process anew, and forgets a process of which no row is left.
     fn settle(&mut self, guid: &str) -> Changes {
         let Some(process) = self.processes.get_mut(guid) else {
             return Changes::default();
@@ -448,7 +449,8 @@ impl Table {
         changes
     }
 
-    /// An address may have a new tenant before the old one's row is gone: what the new one registered must stay.
+    /// Removes from the changes each unregistration of an address that a new instance already uses. The BBS may remove the row of
+    /// the old instance later than it adds the new one, and the registrations of the new instance must stay.
     fn spare_successors(&self, guid: &str, changes: &mut Changes) {
         let mut restored = Vec::new();
         changes.unregister.retain(|gone| {
@@ -479,7 +481,7 @@ impl Table {
         }
     }
 
-    /// Whether a version is of a row that was removed, and no newer than the removal.
+    /// Returns whether a row of this version was removed, by a removal that is at least as new.
     fn is_buried(&self, grave: &Grave, tag: &ModificationTag) -> bool {
         self.graves.get(grave).is_some_and(|(removed, _)| {
             !tag.epoch.is_empty() && removed.epoch == tag.epoch && tag.index <= removed.index

@@ -1,4 +1,4 @@
-//! Laws (property tests) and the rules that routes must obey, one example each.
+//! Tests the laws (as property tests) and the rules that routes must obey, with one example each.
 
 use super::*;
 use proptest::prelude::*;
@@ -92,7 +92,7 @@ fn a_running_instance_of_a_desired_process_is_registered_with_every_field() {
         panic!("{changes:?}")
     };
     let endpoint = one.endpoint.as_ref();
-    // The first mapping of the port counts: with the other one there would be no TLS port.
+    // The first mapping of the port counts. The other one has no TLS port.
     assert_eq!(
         (endpoint.host.as_str(), endpoint.port, endpoint.tls_port),
         ("10.0.0.1", 61001, Some(61002))
@@ -453,7 +453,7 @@ proptest! {
         prop_assert_eq!(from, to);
     }
 
-    /// A router that heard every change holds what the table holds; saying a thing twice changes nothing.
+    /// A router that received every change holds what the table holds; a repeated message changes nothing.
     #[test]
     fn changes_add_up_to_the_table(events in prop::collection::vec(any_event(), 0..40)) {
         let (mut table, mut heard) = (Table::default(), Registrations::new());
@@ -486,7 +486,7 @@ proptest! {
         prop_assert_eq!(in_order, all(&table(events)));
     }
 
-    /// Whatever was missed, a sync repairs; routers that hear its changes agree.
+    /// A sync repairs the table after any missed events, and routers that receive its changes agree with it.
     #[test]
     fn a_sync_repairs_everything(events in prop::collection::vec(any_event(), 0..30), snapshot in any_snapshot()) {
         let (mut table, mut heard) = (Table::default(), Registrations::new());
@@ -609,7 +609,7 @@ fn a_process_whose_last_instance_leaves_may_wait_for_its_next_one() {
     let still: HashSet<String> = ["p".to_owned()].into();
     assert_eq!(table.still_waiting(&asked, &still), [["a.x"]]);
     assert_eq!(table.waiting().1, ["p"], "until the BBS says otherwise");
-    // It is back, and leaves for good: nobody wants it any more.
+    // The instance is back, and leaves for good: the process is no longer desired.
     table.apply(Event::ActualSet(actual("p", 0, 3)));
     assert!(table.waiting().1.is_empty());
     table.apply(Event::DesiredRemoved {
@@ -636,7 +636,7 @@ fn no_route_to_a_components_host_is_emitted() {
     assert_eq!(registered, ["b.x"]);
     assert_eq!(table.left_out().len(), 4);
     assert!(table.left_out().is_empty());
-    // Nor announced as starting.
+    // The components' hosts are not announced as starting either.
     let mut starting = actual("p", 1, 1);
     (starting.routable, starting.starting) = (false, true);
     table.apply(Event::ActualRemoved {
@@ -650,7 +650,7 @@ fn no_route_to_a_components_host_is_emitted() {
 fn an_instance_that_comes_while_a_snapshot_is_fetched_keeps_its_routes() {
     let routes = || vec![route("a.x", 8080)];
     let mut table = table(vec![Event::DesiredSet(desired("p", 1, routes(), 1))]);
-    // Nothing runs here when the fetch begins, so that the snapshot does not ask for the routes of `p`.
+    // No instance runs here when the fetch begins, so that the snapshot does not ask for the routes of `p`.
     let marker = table.begin_sync();
     table.apply(Event::ActualSet(actual("p", 0, 1)));
     let snapshot = Snapshot {
@@ -724,7 +724,7 @@ fn a_name_for_containers_has_their_own_address_and_is_announced_to_no_router() {
         uris(&table.apply(Event::ActualSet(bare)).register),
         ["a.apps.internal"]
     );
-    // Not ready: nobody shall find it.
+    // An instance that is not ready must not be found.
     let mut ill = actual("p", 0, 2);
     ill.routable = false;
     assert_eq!(

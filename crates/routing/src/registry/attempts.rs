@@ -1,4 +1,4 @@
-//! How often a request may be tried.
+//! Limits how often a request is tried.
 
 use super::endpoint::Endpoint;
 use super::pick::Want;
@@ -6,9 +6,9 @@ use super::pool::{Failure, Pool};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The attempts of one request. An endpoint that is only still in the table (nobody listens there, or somebody else does)
-/// costs no attempt while there is another that was heard of lately: so that however many stale endpoints a route has,
-/// a healthy app answers. Bounded all the same: no endpoint is tried twice.
+/// The attempts of one request. When the table still has an endpoint that is gone (nothing listens there, or another instance
+/// does), a try of it costs no attempt while there is another endpoint whose stale threshold has not passed. So a healthy
+/// instance answers however many stale endpoints a route has. The number of tries is bounded, because no endpoint is tried twice.
 #[derive(Debug)]
 pub struct Attempts {
     left: usize,
@@ -16,7 +16,7 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// At least one attempt is made.
+    /// Makes the count of a request that may make `most` attempts, and at least one.
     pub fn new(most: usize) -> Self {
         Self {
             left: most.max(1),
@@ -24,13 +24,13 @@ impl Attempts {
         }
     }
 
-    /// For [`Want::tried`].
+    /// Returns the endpoints that were tried, for [`Want::tried`].
     pub fn tried(&self) -> &[Arc<Endpoint>] {
         &self.tried
     }
 
-    /// Notes a failed attempt; whether there may be another one, as far as the number is concerned (whether the request
-    /// can be sent again at all is another question). `want`: of the attempt that failed; call [`Pool::fail`] before.
+    /// Records a failed attempt and returns whether the number of attempts allows another one. (Whether the request can be sent
+    /// again at all is another question.) `want` belongs to the attempt that failed. Call [`Pool::fail`] before.
     pub fn failed(
         &mut self,
         pool: &Pool,

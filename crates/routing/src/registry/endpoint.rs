@@ -1,4 +1,4 @@
-//! One backend as its registration described it.
+//! Holds one backend as its registration described it.
 
 use super::modification_tag::{ModificationTag, Version};
 use super::options::RouteOptions;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What the backend speaks.
+/// The protocol of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
     #[default]
@@ -25,7 +25,7 @@ impl Protocol {
     }
 }
 
-/// What a registration says of an endpoint. Two equal specs are the same endpoint.
+/// The description of an endpoint in a registration. Two equal specs are the same endpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EndpointSpec {
     pub host: String,
@@ -35,21 +35,21 @@ pub struct EndpointSpec {
     pub app_id: String,
     pub instance_id: String,
     pub instance_index: String,
-    /// The name that the backend's certificate must carry; empty: its host.
+    /// The name that the backend's certificate must carry. If it is empty, that is the host.
     pub server_cert_domain_san: String,
     pub tags: BTreeMap<String, String>,
     pub route_service_url: String,
     pub isolation_segment: String,
     pub availability_zone: String,
-    /// Zero or above the router's own: the router's own.
+    /// The stale threshold. If it is zero or longer than the router's own, the router's applies.
     pub stale_threshold: Duration,
     pub options: RouteOptions,
-    /// Empty when it comes from NATS.
+    /// The version of the route; empty in registrations from NATS.
     pub modification_tag: ModificationTag,
 }
 
 impl EndpointSpec {
-    /// `host:port`, as [`Endpoint::address`].
+    /// Returns the address as `host:port`, in the form of [`Endpoint::address`].
     pub fn address(&self) -> String {
         let Self { host, port, .. } = self;
         if host.contains(':') {
@@ -60,7 +60,7 @@ impl EndpointSpec {
     }
 }
 
-/// A look at an [`EndpointSpec`] that an endpoint keeps in less space.
+/// A view of an [`EndpointSpec`], which an endpoint stores in less space.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec<'a> {
     pub host: &'a str,
@@ -111,7 +111,7 @@ impl std::fmt::Debug for Tags<'_> {
     }
 }
 
-/// The order of an endpoint's texts; its tags' values follow.
+/// The positions of an endpoint's texts. The values of its tags follow them.
 #[derive(Clone, Copy)]
 enum Text {
     Address,
@@ -127,15 +127,15 @@ enum Text {
 
 const FIXED: usize = Text::ModificationGuid as usize + 1;
 
-/// The names of a set of tags, sorted.
+/// The sorted names of a set of tags.
 type TagNames = Box<[Box<str>]>;
 
-/// Most endpoints have the same few sets of tag names: each set is kept once.
+/// The known sets of tag names. Most endpoints have one of a few sets, so each set is stored once.
 #[derive(Debug, Default)]
 pub(super) struct KnownTags(Mutex<HashSet<Arc<TagNames>>>);
 
 impl KnownTags {
-    /// Beyond it, sets that nobody else uses are forgotten.
+    /// The number of sets above which those that no endpoint uses are forgotten.
     const MOST: usize = 1000;
 
     fn of(&self, tags: &BTreeMap<String, String>) -> Arc<TagNames> {
@@ -155,20 +155,21 @@ impl KnownTags {
     }
 }
 
-/// A registered endpoint. Shared by all routes of its message, and with it the count of its requests.
+/// A registered endpoint. All routes of its message share it, and with it the count of its requests.
 #[derive(Debug)]
 pub struct Endpoint {
     texts: Texts,
     tag_names: Arc<TagNames>,
-    /// Boxed, for few routes have any.
+    /// The route's options, in a box because few routes have any.
     options: Option<Box<RouteOptions>>,
-    /// Connections may be shared by endpoints with the same number, and by no others: made of what names the peer.
+    /// The number of the peer, made from everything that identifies it. Endpoints share connections only if they have the same
+    /// number.
     transport: u128,
-    /// What it was before an update, while requests are left from then.
+    /// The endpoint's state before an update, kept while requests from that time are in flight.
     elder: Option<Arc<Self>>,
-    /// Without its elder's.
+    /// The number of requests in flight, without those of `elder`.
     in_flight: AtomicU32,
-    /// In tenths of a second, as [`super::Common::tick`].
+    /// The stale threshold in tenths of a second, as in [`super::Common::tick`].
     stale_ticks: u32,
     modification_index: u32,
     port: u16,
@@ -213,7 +214,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether both were told the same.
+    /// Returns whether both have the same registration.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
         self.texts == other.texts
             && (self.port, self.tls, self.protocol) == (other.port, other.tls, other.protocol)
@@ -223,12 +224,12 @@ impl Endpoint {
             && self.options == other.options
     }
 
-    /// Whether both say the same of the route.
+    /// Returns whether both contain the same settings of the route.
     pub(super) fn same_terms(&self, other: &Self) -> bool {
         self.route_service_url() == other.route_service_url() && self.options == other.options
     }
 
-    /// Takes over the requests of `old`. A message's second uri finds that done.
+    /// Takes over the requests of `old`. For the second uri of a message this is already done.
     pub(super) fn succeed(self: &Arc<Self>, old: &Arc<Self>) -> Arc<Self> {
         let elder = old.busy();
         let known = |elder| matches!(&self.elder, Some(own) if Arc::ptr_eq(own, elder));
@@ -245,7 +246,7 @@ impl Endpoint {
         })
     }
 
-    /// The newest of it and its elders that has requests.
+    /// Returns the newest of this endpoint and its elders that has requests in flight.
     fn busy(self: &Arc<Self>) -> Option<Arc<Self>> {
         let mut next = Some(self);
         while let Some(endpoint) = next {
@@ -277,7 +278,7 @@ impl Endpoint {
         }
     }
 
-    /// `host:port`, the endpoint's identity within a pool.
+    /// Returns `host:port`, the endpoint's identity within a pool.
     pub fn address(&self) -> &str {
         self.text(Text::Address)
     }
@@ -285,7 +286,7 @@ impl Endpoint {
     fn host(&self) -> &str {
         let host = self.address().rsplit_once(':').map_or("", |(host, _)| host);
         let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-        // Only an IPv6 address was given its brackets here.
+        // Only an IPv6 address got its brackets from this crate.
         inner.filter(|h| h.contains(':')).unwrap_or(host)
     }
 
@@ -301,7 +302,7 @@ impl Endpoint {
         self.text(Text::App)
     }
 
-    /// The instance guid, or the address when the registration had none.
+    /// Returns the instance guid, or the address when the registration had none.
     pub fn instance_id(&self) -> &str {
         match self.text(Text::Instance) {
             "" => self.address(),
@@ -313,7 +314,7 @@ impl Endpoint {
         self.text(Text::Index)
     }
 
-    /// The name to verify in the backend's certificate.
+    /// Returns the name to verify in the backend's certificate.
     pub fn tls_name(&self) -> &str {
         match self.text(Text::San) {
             "" => self.host(),
@@ -325,7 +326,7 @@ impl Endpoint {
         Tags(self)
     }
 
-    /// `""` if it has no such tag.
+    /// Returns the value of a tag, or `""` if the endpoint has no such tag.
     pub fn tag(&self, name: &str) -> &str {
         self.tags().get(name).unwrap_or_default()
     }
@@ -366,7 +367,7 @@ impl Endpoint {
         max_conns > 0 && self.in_flight() >= max_conns
     }
 
-    /// Whether both are the same instance of the same process, perhaps an earlier and a later one.
+    /// Returns whether both are the same instance of the same process, perhaps an earlier and a later one.
     pub(super) fn same_slot(&self, other: &Self) -> bool {
         !self.app_id().is_empty()
             && !self.instance_index().is_empty()
@@ -380,7 +381,7 @@ impl Endpoint {
     }
 }
 
-/// Counts one request (or tunnel) of an endpoint for as long as it lives.
+/// A guard that counts one request (or tunnel) of an endpoint for as long as it lives.
 #[derive(Debug)]
 pub struct InFlight(Arc<Endpoint>);
 

@@ -1,27 +1,27 @@
-//! One shard of the table: host → its pools by context path.
+//! Holds one shard of the table: host → its pools by context path.
 
 use super::pool::Pool;
 use super::uri::{self, RouteKey};
 use hashbrown::HashTable;
 use std::sync::Arc;
 
-/// Keyed by the hosts that stand in the pools themselves; who calls knows their hashes.
+/// The hosts of one shard, keyed by the host names that stand in the pools themselves. The callers compute the hashes.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(HashTable<Host>);
 
-/// All pools of one host (or of one `*.` wildcard); never none.
+/// All pools of one host (or of one `*.` wildcard); there is at least one.
 #[derive(Debug)]
 enum Host {
-    /// Nearly always.
+    /// The only pool of the host, which is by far the most frequent case.
     One(Arc<Pool>),
     Many(Box<Paths>),
 }
 
 #[derive(Debug)]
 struct Paths {
-    /// Sorted by context path.
+    /// The pools, sorted by context path.
     pools: Vec<Arc<Pool>>,
-    /// Most segments of any context path here (an upper bound: it does not shrink).
+    /// The highest number of segments of any context path here. It is an upper bound: it does not shrink.
     depth: usize,
 }
 
@@ -65,7 +65,7 @@ impl Host {
         }
     }
 
-    /// The deepest pool with endpoints; when all matching pools are empty, the deepest of those.
+    /// Returns the deepest matching pool with endpoints, or, when all matching pools are empty, the deepest of those.
     fn lookup(&self, path: &str) -> Option<&Arc<Pool>> {
         let paths = match self {
             Self::One(pool) => return Some(pool).filter(|pool| uri::is_within(path, pool.path())),
@@ -115,7 +115,7 @@ impl Hosts {
         host.lookup(path)
     }
 
-    /// All pools of one host, by context path.
+    /// Returns all pools of one host, by context path.
     pub(super) fn of_host(&self, hash: u64, wildcard: bool, name: &str) -> &[Arc<Pool>] {
         let host = self.0.find(hash, |host| host.is(wildcard, name));
         host.map_or(&[], Host::pools)
@@ -125,7 +125,7 @@ impl Hosts {
         self.0.iter().flat_map(Host::pools)
     }
 
-    /// There must be no pool of this uri yet.
+    /// Inserts a pool. There must be no pool of its uri yet.
     pub(super) fn insert(&mut self, hash: u64, pool: Arc<Pool>, hash_of: impl Fn(&Pool) -> u64) {
         let host = pool.host();
         let (wildcard, name) = match host.strip_prefix("*.") {
@@ -141,7 +141,7 @@ impl Hosts {
         }
     }
 
-    /// Whether a pool was removed.
+    /// Removes the pool of the key if `wanted` holds for it. Returns whether it did.
     pub(super) fn remove_if(
         &mut self,
         hash: u64,

@@ -1,18 +1,18 @@
-//! Consistent hashing by a Maglev table: every router sends the same value to the same instance without talking to the
-//! others, and when an instance comes or goes few values move (Eisenbud et al., NSDI 2016; RFC-0042).
+//! Implements consistent hashing with a Maglev table: every router sends the same value to the same instance without
+//! communicating with the others, and when an instance comes or goes few values move (Eisenbud et al., NSDI 2016; RFC-0042).
 
-/// Entries; a prime.
+/// The number of entries of a table; a prime.
 const SIZE: usize = 3001;
 
 #[derive(Debug)]
 pub(super) struct Maglev {
-    /// Positions in the list that the table was made of.
+    /// The positions in the list from which the table was made.
     table: Box<[u16]>,
     members: usize,
 }
 
 impl Maglev {
-    /// The order of the ids does not matter for who gets what.
+    /// Makes the table of the ids. Their order does not influence which id an entry gets.
     pub(super) fn new<'a>(ids: impl Iterator<Item = &'a str>) -> Self {
         let mut ids: Vec<(&str, u16)> = ids.zip(0..=u16::MAX).collect();
         ids.sort_unstable();
@@ -23,7 +23,7 @@ impl Maglev {
                 members,
             };
         }
-        // Each instance has its own order of preference for entries; they take turns.
+        // Each instance prefers the entries in an order of its own, and the instances choose in turn.
         let mut walks: Vec<(usize, usize, u16)> = ids
             .iter()
             .map(|(id, at)| {
@@ -54,7 +54,7 @@ impl Maglev {
         }
     }
 
-    /// Every member once, the value's own first, then as they follow in the table.
+    /// Returns the positions of all members once each: first that of the value itself, then the others in the order of the table.
     pub(super) fn from(&self, value: &[u8]) -> impl Iterator<Item = usize> {
         let start = (mix(fnv1a(value)) % SIZE as u64) as usize;
         let start = start.min(self.table.len());
@@ -74,7 +74,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
-/// FNV leaves the last bytes in the low bits: spreads them over all.
+/// Spreads the bits of a hash evenly. FNV leaves the influence of the last bytes in the low bits.
 fn mix(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)

@@ -1,4 +1,4 @@
-//! A pool's list of endpoints: most routes have one, which then needs no list.
+//! Holds a pool's list of endpoints. Most routes have one endpoint, which is stored without a list.
 
 use super::Common;
 use super::endpoint::Endpoint;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// An endpoint in a pool, and what this route knows of it. Times are ticks of [`Common::tick`].
+/// An endpoint in a pool, with what this route records about it. Times are ticks of [`Common::tick`].
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) endpoint: Arc<Endpoint>,
-    /// When it was told something new last, in microseconds.
+    /// The time at which its instance or the route's settings in it last changed, in microseconds.
     pub(super) since: u64,
     seen: AtomicU32,
-    /// 0: not failed.
+    /// The time of its last failure; 0 if it has not failed.
     failed: AtomicU32,
-    /// When it was chosen last among a part of its pool, as a number in the order of such choices.
+    /// The number of its last choice among a part of its pool, in the order of such choices.
     turn: AtomicU32,
-    /// There is a newer instance with the same index: this one is probably gone.
+    /// Whether there is a newer instance with the same index, so that this one is probably gone.
     superseded: bool,
 }
 
@@ -45,7 +45,7 @@ impl Member {
         self.turn.store(turn, Ordering::Relaxed);
     }
 
-    /// How long it was not heard of.
+    /// Returns the time since its last registration.
     pub(super) fn silence(&self, now: u32) -> Duration {
         Duration::from_millis(u64::from(self.silent_ticks(now)) * 100)
     }
@@ -54,7 +54,8 @@ impl Member {
         now.saturating_sub(self.seen.load(Ordering::Relaxed))
     }
 
-    /// Not heard of for its stale threshold. TLS endpoints may stay nevertheless: a wrong peer shows by its certificate.
+    /// Returns whether its stale threshold has passed without a registration. TLS endpoints may stay nevertheless, because the
+    /// certificate reveals a wrong peer.
     pub(super) fn is_quiet(&self, now: u32) -> bool {
         self.silent_ticks(now) > self.endpoint.stale_ticks()
     }
@@ -67,14 +68,14 @@ impl Member {
         self.failed.store(0, Ordering::Relaxed);
     }
 
-    /// A failure is held against an endpoint for a quarter of its stale threshold (30 s).
+    /// Returns whether a failure still counts against the endpoint, which it does for a quarter of its stale threshold (30 s).
     pub(super) fn is_failed(&self, now: u32) -> bool {
         let failed = self.failed.load(Ordering::Relaxed);
         failed != 0
             && u64::from(now.saturating_sub(failed)) * 4 < u64::from(self.endpoint.stale_ticks())
     }
 
-    /// Nothing speaks against it. While the bus is away silence says nothing.
+    /// Returns whether there is no reason to pass it over. While the bus is away, silence is no reason.
     pub(super) fn is_good(&self, common: &Common, now: u32) -> bool {
         !self.is_failed(now) && !self.superseded && (common.is_suspended() || !self.is_quiet(now))
     }
@@ -125,7 +126,7 @@ impl List {
         };
     }
 
-    /// `at` must be within the list.
+    /// Removes and returns the member at `at`, which must be within the list.
     pub(super) fn remove(&mut self, at: usize) -> Member {
         match std::mem::take(self) {
             Self::One(old) => old,
@@ -145,7 +146,7 @@ impl List {
         }
     }
 
-    /// Of the instances that share this one's index only the newest counts.
+    /// Marks all instances that share this endpoint's index as superseded, except the newest.
     pub(super) fn settle_slot(&mut self, like: &Endpoint) {
         let members = self.as_mut_slice();
         if members.len() == 1 {

@@ -1,11 +1,11 @@
 //! The router's routing table: uri → pool of endpoints.
 //!
-//! Called by the router: its NATS subscriber registers and unregisters, its pruner prunes, and every request looks up.
-//! Holds only what it was told: it never dials, never reads a clock (`now` comes in) and never logs.
+//! The router calls it: its NATS subscriber registers and unregisters, its pruner prunes, and every request looks up a pool. It
+//! holds only what messages contained: it never dials, never reads a clock (`now` is an argument) and never logs.
 //!
-//! The table is split into shards by host, so that a registration holds up few look-ups and a hundred thousand
-//! routes cost no more per request than one. A look-up takes one read lock and clones one `Arc`. Endpoints are packed
-//! ([`texts`]); a message that was heard before costs no parsing ([`Repeats`]).
+//! The table is split into shards by host, so that a registration delays few look-ups and a hundred thousand routes cost no more
+//! per request than one. A look-up takes one read lock and clones one `Arc`. Endpoints are packed ([`texts`]), and a message that
+//! was received before is not parsed again ([`Repeats`]).
 //!
 //! | Event | Effect on an endpoint | Effect on its pool |
 //! |---|---|---|
@@ -16,7 +16,7 @@
 //! | other TLS or dial failure | removed, unless the last; else skipped for a while | never emptied |
 //! | instances are starting | | made empty if new: requests may wait ([`Registry::announce_start`]) |
 //!
-//! Whose endpoints a host takes at all is [`ownership`]'s.
+//! [`ownership`] decides whose endpoints a host accepts at all.
 
 mod attempts;
 mod endpoint;
@@ -52,30 +52,31 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-/// A power of two. Many, so that a shard that grows is small.
+/// The number of shards: many, so that a shard that grows is small. It is a power of two.
 const SHARDS: usize = 1024;
-/// No name in the DNS is longer; what is longer has no wildcard.
+/// The length of the longest name in the DNS. A longer host matches no wildcard.
 const LONGEST_HOST: usize = 255;
 
-/// How long things live.
+/// The settings of a table, mostly how long its entries live.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// A plain endpoint that was not heard of for this long is pruned; the most that a registration may ask for.
+    /// The time after which a plain endpoint without a new registration is pruned. A registration may ask for a shorter one only.
     pub stale_threshold: Duration,
-    /// The same for TLS endpoints. `None`: never, as with gorouter, where a cell whose emitter is away keeps its routes.
+    /// The corresponding time for TLS endpoints. `None` means never, as with gorouter, where a cell whose emitter is away keeps
+    /// its routes.
     pub stale_tls_threshold: Option<Duration>,
-    /// How long a pool that lost its last endpoint by a failure answers 503 before it is forgotten.
+    /// The time for which a pool that lost its last endpoint by a failure answers 503 before it is forgotten.
     pub empty_pool_timeout: Duration,
-    /// A pool whose last endpoint was unregistered or pruned stays that long too, as a gorouter with that time-out keeps it.
+    /// Whether a pool whose last endpoint was unregistered or pruned stays that long too, as in a gorouter with that time-out.
     pub keep_unregistered: bool,
-    /// Makes the round robin of two routers start at different endpoints.
+    /// A number that makes the round robins of two routers start at different endpoints.
     pub seed: u64,
-    /// Of routes that do not say otherwise: round robin or least connection.
+    /// The balancing of routes that do not ask for one: round robin or least connection.
     pub balancing: Balancing,
-    /// The platform's own hosts: see [`ownership`]. `None`: no host is anybody's, as with gorouter.
+    /// The platform's own hosts: see [`ownership`]. `None` means that hosts have no owners, as with gorouter.
     pub components: Option<ComponentHosts>,
-    /// So long after a route's last endpoint was unregistered its next one is expected, and requests may wait for it. Zero:
-    /// the route is gone at once.
+    /// The time after the unregistration of a route's last endpoint during which its next one is expected and requests may wait
+    /// for it. Zero means that the route is gone at once.
     pub expect_successor: Duration,
 }
 
@@ -94,23 +95,23 @@ impl Default for Settings {
     }
 }
 
-/// What a registration did.
+/// The result of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
-    /// `new_route`: the first endpoint of its pool.
+    /// The endpoint was added. `new_route` means that it is the first of its pool.
     Added {
         new_route: bool,
     },
     Updated,
-    /// The same as before: only its time stamp moved.
+    /// The registration is the same as before, so only its time stamp moved.
     Refreshed,
-    /// A newer version of the route was known already: nothing changed, not even its time stamp.
+    /// A newer version of the route was already known, so nothing changed, not even the time stamp.
     Unmodified,
     /// The host is a component's, and the endpoint is not.
     Refused,
 }
 
-/// What an unregistration did.
+/// The result of an unregistration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unregistered {
     Removed {
@@ -121,7 +122,7 @@ pub enum Unregistered {
     Refused,
 }
 
-/// An endpoint that [`Registry::prune`] took out.
+/// An endpoint that [`Registry::prune`] or [`Registry::evict_apps`] removed.
 #[derive(Clone, Debug)]
 pub struct Pruned {
     pub uri: String,
@@ -129,18 +130,18 @@ pub struct Pruned {
     pub route_gone: bool,
 }
 
-/// What all pools of one table share.
+/// The state that all pools of one table share.
 #[derive(Debug)]
 struct Common {
     settings: Settings,
     epoch: Instant,
     suspended: AtomicBool,
-    /// Registrations: an endpoint counts once for each of its uris.
+    /// The number of registrations: an endpoint counts once for each of its uris.
     endpoints: AtomicUsize,
 }
 
 impl Common {
-    /// Tenths of a second since the table was made, beginning with 1.
+    /// Returns the tenths of a second since the table was made, beginning with 1.
     fn tick(&self, now: Instant) -> u32 {
         let since = now.saturating_duration_since(self.epoch);
         u32::try_from(since.as_millis() / 100 + 1).unwrap_or(u32::MAX)
@@ -156,7 +157,7 @@ impl Common {
     }
 }
 
-/// The table. Shared by all who route; see the module's table for what changes it.
+/// The routing table, shared by all tasks that route. The module's table lists what changes it.
 #[derive(Debug)]
 pub struct Registry {
     shards: Box<[RwLock<Hosts>]>,
@@ -164,11 +165,12 @@ pub struct Registry {
     common: Arc<Common>,
     known_tags: KnownTags,
     routes: AtomicUsize,
-    /// Secret, so that nobody can make up a peer with another's number.
+    /// The keys of the hash that numbers peers. They are secret, so that nobody can construct a peer with the number of another.
     peers: [RandomState; 2],
-    /// Held while a host's owner is looked for and an endpoint is put there.
+    /// A lock that is held while a host's owner is looked up and an endpoint is put there.
     ownership: Mutex<()>,
-    /// Routes whose last endpoint was unregistered, and when they are over if no other comes; oldest first.
+    /// The routes whose last endpoint was unregistered, each with the time at which it ends if no other endpoint comes; oldest
+    /// first.
     leaving: Mutex<VecDeque<(u32, String)>>,
     updated_us: AtomicU64,
 }
@@ -193,7 +195,7 @@ impl Registry {
         }
     }
 
-    /// One endpoint for all uris of a message: they share its counters.
+    /// Makes one endpoint for all uris of a message, so that they share its counters.
     pub fn endpoint(&self, mut spec: EndpointSpec) -> Arc<Endpoint> {
         let longest = self.common.settings.stale_threshold;
         if spec.stale_threshold.is_zero() || spec.stale_threshold > longest {
@@ -203,7 +205,7 @@ impl Registry {
         Arc::new(Endpoint::new(&spec, &self.known_tags, transport))
     }
 
-    /// One number for all registrations of the same instance at the same address, so that an app with a thousand routes
+    /// Returns one number for all registrations of the same instance at the same address, so that an app with a thousand routes
     /// needs no more connections than one with a single route.
     fn transport(&self, spec: &EndpointSpec) -> u128 {
         let peer = (
@@ -215,14 +217,15 @@ impl Registry {
         u128::from(high) << 64 | u128::from(low)
     }
 
-    /// Puts an endpoint under a uri. Last writer wins: NATS messages carry no order of their own; what a Routing API says
-    /// twice is ordered by its [`ModificationTag`].
+    /// Puts an endpoint under a uri. The last writer wins, because NATS messages carry no order of their own. Registrations of a
+    /// Routing API are ordered by their [`ModificationTag`].
     pub fn register(&self, uri: &str, endpoint: &Arc<Endpoint>, now: Instant) -> Registered {
         self.put(uri, &mut endpoint.clone(), now, now).0
     }
 
-    /// The same, and where it stands then, if that can be told. The endpoint becomes the one that stands there. `told`: when the endpoint became what it is, as far as the message knows; of
-    /// several endpoints the one that was told something new last says what the route's options are.
+    /// Puts an endpoint under a uri, as [`register`](Self::register), and returns its place in the table, if it has one.
+    /// `endpoint` becomes the one that the table holds. `told` is the time at which the endpoint took its present state, as far
+    /// as the message shows: of several endpoints the one that changed last determines the route's options.
     pub fn put(
         &self,
         uri: &str,
@@ -252,7 +255,7 @@ impl Registry {
         now: Instant,
     ) -> (Registered, Option<Place>) {
         self.touch(now);
-        // While the shard is locked, even for reading, nobody can drop the pool.
+        // While the shard is locked, even for reading, no other task can drop the pool.
         let at = self.hash(key.is_wildcard(), key.host_name());
         if let Some(pool) = self.read(at).pool(at, key) {
             return pool.put(endpoint, told, now);
@@ -268,7 +271,7 @@ impl Registry {
         put
     }
 
-    /// Whether the host of a uri is a component's: by the list, or because one is registered there.
+    /// Returns whether the host of a uri is a component's: because it is on the list, or because a component is registered there.
     fn is_of_component(&self, key: &RouteKey) -> bool {
         let Some(components) = &self.common.settings.components else {
             return false;
@@ -295,9 +298,8 @@ impl Registry {
         false
     }
 
-    /// A component has registered itself under the uri: takes out what apps have at its host, at whatever path, and below
-    /// its wildcard. To be called after the component's [`put`](Self::put). Does nothing without
-    /// [`Settings::components`].
+    /// Removes the endpoints of apps at the host of a uri under which a component has registered itself, at whatever path, and
+    /// below its wildcard. Call it after the component's [`put`](Self::put). It does nothing without [`Settings::components`].
     pub fn evict_apps(&self, uri: &str, now: Instant) -> Vec<Pruned> {
         let mut evicted = Vec::new();
         if self.common.settings.components.is_none() {
@@ -330,12 +332,13 @@ impl Registry {
         evicted
     }
 
-    /// Takes the endpoint at `host:port` out of a uri's pool, and the pool with its last endpoint.
+    /// Removes the endpoint at `host:port` from a uri's pool, and the pool with its last endpoint.
     pub fn unregister(&self, uri: &str, address: &str, now: Instant) -> Unregistered {
         self.take_out(uri, address, None, now)
     }
 
-    /// The same, as the sender of a message about `spec` may: a component's endpoint leaves by a component's word only.
+    /// Removes the endpoint that `spec` describes, as [`unregister`](Self::unregister). A message that is not a component's
+    /// cannot remove a component's endpoint.
     pub fn unregister_as(&self, spec: &EndpointSpec, uri: &str, now: Instant) -> Unregistered {
         let address = spec.address();
         if self.common.settings.components.is_some() && !spec.is_component() {
@@ -350,7 +353,8 @@ impl Registry {
         self.take_out(uri, &address, None, now)
     }
 
-    /// The same, but only if what stands there came from a Routing API as well, and is not newer than `tag`.
+    /// Removes an endpoint, as [`unregister`](Self::unregister), but only if it came from a Routing API as well and is not newer
+    /// than `tag`.
     pub fn unregister_version(
         &self,
         uri: &str,
@@ -389,8 +393,8 @@ impl Registry {
         }
     }
 
-    /// Instances of a route are on their way: until `until` its pool is there, though it is empty, or becomes so. False: the
-    /// host is a component's, whose instances nobody announces.
+    /// Announces that instances of a route are starting: its pool exists until `until` even while it is empty. Returns false if
+    /// the host is a component's, whose instances are never announced.
     pub fn announce_start(&self, uri: &str, until: Instant, now: Instant) -> bool {
         let key = RouteKey::new(uri);
         if self.is_of_component(&key) {
@@ -415,7 +419,8 @@ impl Registry {
         self.routes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The pool of a request. `host` as in the request (port and capitals allowed), `path` escaped, with or without query.
+    /// Returns the pool of a request. `host` is as in the request (port and capitals allowed), `path` escaped, with or without
+    /// query.
     pub fn lookup(&self, host: &str, path: &str) -> Option<Arc<Pool>> {
         let path = uri::request_path(path);
         uri::lowered(request_host(host), |host| {
@@ -434,7 +439,7 @@ impl Registry {
         if host.len() > LONGEST_HOST {
             return None;
         }
-        // While a component is away, nobody stands in for it.
+        // While a component is away, no wildcard route of an app serves its host.
         let components = self.common.settings.components.as_ref();
         let is_component = components.is_some_and(|components| components.cover(host));
         let mut rest = host;
@@ -449,8 +454,8 @@ impl Registry {
         None
     }
 
-    /// Removes endpoints that were silent for longer than their threshold, and pools that stayed empty too long.
-    /// Does nothing while suspended.
+    /// Removes the endpoints whose threshold has passed without a registration, and the pools that stayed empty too long. It does
+    /// nothing while pruning is suspended.
     pub fn prune(&self, now: Instant) -> Vec<Pruned> {
         let mut pruned = Vec::new();
         if self.pruning_suspended() {
@@ -473,7 +478,7 @@ impl Registry {
         pruned
     }
 
-    /// Forgets a route that is empty and over. False: it is not, or there is none.
+    /// Forgets a route whose pool is empty and over. Returns false if it is not, or if there is no such route.
     pub fn forget_over(&self, uri: &str, now: Instant) -> bool {
         self.forget_if(&RouteKey::new(uri), |pool| pool.is_over(now))
     }
@@ -500,12 +505,12 @@ impl Registry {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// While the bus is away nobody can refresh anything, so silence proves nothing.
+    /// Suspends pruning. While the bus is away no endpoint can be refreshed, so silence proves nothing.
     pub fn suspend_pruning(&self) {
         self.common.suspended.store(true, Ordering::Relaxed);
     }
 
-    /// The bus is back: everybody gets a whole threshold to be heard of again.
+    /// Resumes pruning when the bus is back. Every endpoint gets its whole threshold from now on to be registered again.
     pub fn resume_pruning(&self, now: Instant) {
         if self.pruning_suspended() {
             self.each(|pool| pool.refresh(now));
@@ -517,17 +522,17 @@ impl Registry {
         self.common.is_suspended()
     }
 
-    /// Number of uris.
+    /// Returns the number of uris.
     pub fn routes(&self) -> usize {
         self.routes.load(Ordering::Relaxed)
     }
 
-    /// Number of registrations: an endpoint counts once for each of its uris.
+    /// Returns the number of registrations: an endpoint counts once for each of its uris.
     pub fn endpoints(&self) -> usize {
         self.common.endpoints.load(Ordering::Relaxed)
     }
 
-    /// How long ago the last message changed or refreshed anything.
+    /// Returns the time since the last message that changed or refreshed anything.
     pub fn since_update(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.common.epoch)
             .saturating_sub(Duration::from_micros(
@@ -535,7 +540,7 @@ impl Registry {
             ))
     }
 
-    /// Every uri and its pool, sorted by uri.
+    /// Returns every uri and its pool, sorted by uri.
     pub fn snapshot(&self) -> Vec<(String, Arc<Pool>)> {
         let mut all = Vec::with_capacity(self.routes());
         self.each(|pool| all.push((pool.uri().to_owned(), pool.clone())));
@@ -550,10 +555,10 @@ impl Registry {
         }
     }
 
-    /// Drops a uri's pool if it is (still) empty and `wanted`.
+    /// Drops a uri's pool if it is still empty and `wanted` holds for it.
     fn forget_if(&self, key: &RouteKey, wanted: impl Fn(&Arc<Pool>) -> bool) -> bool {
         let at = self.hash(key.is_wildcard(), key.host_name());
-        // Most often there are endpoints left: then nobody is held up.
+        // Most often there are endpoints left, and then this read lock delays no other task.
         if !self.read(at).pool(at, key).is_some_and(|p| p.is_empty()) {
             return false;
         }
@@ -596,7 +601,7 @@ impl Registry {
     }
 }
 
-/// The hash tables within the shards use the other bits.
+/// Returns the shard of a hash. The hash tables within the shards use the other bits.
 fn shard(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
 }

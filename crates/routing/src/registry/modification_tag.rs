@@ -1,11 +1,11 @@
-//! The order of what a Routing API says of one route: it may be told by an event and by a list, in any order.
+//! Orders the versions in which a Routing API describes one route: events and lists contain them in any order.
 
-/// Which version of a route an endpoint is. NATS messages carry none: then the guid is empty.
+/// The version of a route from which an endpoint comes. NATS messages carry none, and their guid is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModificationTag {
-    /// Of the route's life: a route that was deleted and made again has another one.
+    /// The identity of the route: a route that was deleted and made again has another one.
     pub guid: String,
-    /// Counts the changes within that life.
+    /// The number of the route's changes under this identity.
     pub index: u32,
 }
 
@@ -18,7 +18,7 @@ impl ModificationTag {
     }
 }
 
-/// A look at a [`ModificationTag`].
+/// A view of a [`ModificationTag`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version<'a> {
     pub guid: &'a str,
@@ -26,15 +26,15 @@ pub struct Version<'a> {
 }
 
 impl Version<'_> {
-    /// Whether `other` is newer, as far as one can tell (as the Routing API's `models/route.go`): without a guid on either
-    /// side, and with different guids, the last word wins.
+    /// Returns whether `other` is newer, as far as that is known (as the Routing API's `models/route.go`). If either guid is
+    /// empty or the guids differ, the later message wins.
     pub(super) fn is_succeeded_by(self, other: Version<'_>) -> bool {
         let comparable = !self.guid.is_empty() && self.guid == other.guid;
         !comparable || self.index < other.index
     }
 
-    /// Whether whoever says that `other` is gone means this one: the same or an older version. One of the two without a
-    /// guid is from another source, which has not said so.
+    /// Returns whether the removal of version `other` includes this version, which must be the same or an older one. If only one
+    /// of the two has a guid, they are from different sources, and the removal does not include it.
     pub(super) fn ends_with(self, other: Version<'_>) -> bool {
         self.guid.is_empty() == other.guid.is_empty()
             && (self == other || self.is_succeeded_by(other))
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(withdraw(&tag("g", 1)), Unregistered::NotFound);
         assert_eq!(withdraw(&tag("g", 2)), gone);
         table.put("a.test", tagged("g", 2, "api"), 0);
-        // An emitter registers the same address: it has the last word, and the endpoint is its own now.
+        // An emitter registers the same address: the later message wins, and the endpoint now belongs to the emitter.
         assert_eq!(
             table.put("a.test", spec(80, false, "nats", "0"), 0),
             Registered::Updated

@@ -1,19 +1,20 @@
-//! What a route asks of the router beside an endpoint: how to balance, and who may call (RFC-0027, RFC-0042, RFC-0055).
+//! Holds the options of a route: how to balance, and which callers to admit (RFC-0027, RFC-0042, RFC-0055).
 
 use super::endpoint::Endpoint;
 use std::fmt;
 
-/// How a pool spreads requests.
+/// The way in which a pool spreads requests.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Balancing {
     #[default]
     RoundRobin,
     LeastConnection,
-    /// The same value of a header leads to the same endpoint. Requests without the header go round.
+    /// Requests with the same value of a header go to the same endpoint. Requests without the header use the router's own
+    /// balancing.
     Hash {
-        /// Lower case.
+        /// The name of the header, in lower case.
         header: String,
-        /// An endpoint with more than this many times the average in flight is passed over; 0: never.
+        /// The factor of the average number of requests in flight above which an endpoint is passed over; 0 means never.
         balance: f64,
     },
 }
@@ -28,7 +29,7 @@ impl Balancing {
     }
 }
 
-/// A route's options, as far as this router knows them.
+/// The options of a route that this router supports.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouteOptions {
     pub balancing: Option<Balancing>,
@@ -42,21 +43,21 @@ impl RouteOptions {
     };
 }
 
-/// Who may call a route on a domain with mutual TLS.
+/// The callers that may use a route on a domain with mutual TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoutePolicy {
     pub scope: PolicyScope,
     pub sources: Vec<PolicySource>,
 }
 
-/// Which endpoints a caller may reach, by where both live.
+/// The endpoints that a caller may reach, by the organization and space of both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PolicyScope {
     #[default]
     Any,
-    /// Those of the caller's organization.
+    /// The endpoints of the caller's organization.
     Org,
-    /// Those of the caller's space.
+    /// The endpoints of the caller's space.
     Space,
 }
 
@@ -89,7 +90,7 @@ pub enum PolicySource {
 }
 
 impl PolicySource {
-    /// `cf:any`, `cf:app:<guid>`, `cf:space:<guid>`, `cf:org:<guid>`.
+    /// Parses `cf:any`, `cf:app:<guid>`, `cf:space:<guid>` or `cf:org:<guid>`.
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, guid) = match text.strip_prefix("cf:")?.split_once(':') {
             None => return (text == "cf:any").then_some(Self::Any),
@@ -116,7 +117,7 @@ impl fmt::Display for PolicySource {
     }
 }
 
-/// Who sent a request, by the certificate that it came with.
+/// The sender of a request, from the certificate that came with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caller<'a> {
     pub app: &'a str,
@@ -125,7 +126,7 @@ pub struct Caller<'a> {
 }
 
 impl RoutePolicy {
-    /// Whether the sources list the caller. Without a source nobody is.
+    /// Returns whether the sources list the caller. A policy without sources lists no caller.
     pub fn lists(&self, caller: &Caller<'_>) -> bool {
         let same = |guid: &str, own: &str| !own.is_empty() && guid == own;
         self.sources.iter().any(|source| match source {
@@ -136,7 +137,7 @@ impl RoutePolicy {
         })
     }
 
-    /// Which of the route's endpoints the caller may reach; for [`super::Want`].
+    /// Returns which of the route's endpoints the caller may reach, for [`super::Want`].
     pub fn within<'a>(&self, caller: &Caller<'a>) -> Within<'a> {
         match self.scope {
             PolicyScope::Any => Within::Anywhere,
@@ -146,7 +147,7 @@ impl RoutePolicy {
     }
 }
 
-/// The part of the platform whose endpoints are wanted, by their tags.
+/// The part of the platform whose endpoints are wanted, according to their tags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Within<'a> {
     #[default]
@@ -156,7 +157,7 @@ pub enum Within<'a> {
 }
 
 impl Within<'_> {
-    /// Who lives nowhere reaches nobody.
+    /// Returns whether the endpoint is in this part. A caller without an organization or space reaches no endpoint.
     pub(super) fn holds(&self, endpoint: &Endpoint) -> bool {
         let (tag, guid) = match *self {
             Self::Anywhere => return true,

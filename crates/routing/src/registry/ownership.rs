@@ -1,34 +1,34 @@
-//! Whose a host is: a component's of the platform, or apps'.
+//! Decides whether a host belongs to a component of the platform or to apps.
 //!
-//! Logins, tokens and every user's requests to the API pass the components' routes, so no app may ever get a part of them.
-//! When the table knows the components' hosts ([`super::Settings::components`]), these laws hold, in whatever order messages
-//! come:
+//! Logins, tokens and every user's requests to the API pass through the components' routes, so no app may ever receive a part of
+//! them. When the table knows the components' hosts ([`super::Settings::components`]), the following laws hold, in whatever order
+//! messages arrive:
 //!
-//! - A host of the list takes registrations of components only, at every path. No wildcard route of an app stands in for it
-//!   while the component is away.
-//! - A host at which a component is registered is that component's, listed or not: apps' endpoints there leave when it
-//!   comes ([`super::Registry::evict_apps`]), and none is taken while it is there. The same holds for all hosts below a
-//!   component's wildcard.
-//! - Only a component's message takes a component's endpoint away.
+//! - A host on the list accepts registrations of components only, at every path. While the component is away, no wildcard route
+//!   of an app serves its host.
+//! - A host at which a component is registered belongs to that component, whether it is on the list or not. When the component
+//!   registers, the endpoints of apps at that host are removed ([`super::Registry::evict_apps`]); while it is registered, such
+//!   endpoints are refused. The same holds for all hosts below a component's wildcard.
+//! - Only a message of a component removes a component's endpoint.
 //!
-//! Without the list the table mixes whatever is registered, as gorouter does.
+//! Without the list the table accepts every registration at every host, as gorouter does.
 
 use super::endpoint::{Endpoint, EndpointSpec};
 use std::collections::HashSet;
 
-/// What emitters call themselves in their messages. They speak for apps.
+/// The component name in the messages of route emitters, which speak for apps.
 const EMITTER: &str = "route-emitter";
 
 /// The hosts of the platform's components.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ComponentHosts {
     hosts: HashSet<String>,
-    /// With the dot that begins them: all hosts that end so.
+    /// The ends of host names that belong to components, each with the dot that begins it.
     zones: Vec<String>,
 }
 
 impl ComponentHosts {
-    /// `uaa.example.com` is one host, `*.uaa.example.com` all hosts below it.
+    /// Makes the set from patterns: `uaa.example.com` stands for one host, `*.uaa.example.com` for all hosts below it.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
         let mut own = Self::default();
         for pattern in patterns {
@@ -41,7 +41,7 @@ impl ComponentHosts {
         own
     }
 
-    /// Whether the host, in lower case, is a component's. A wildcard (`*.host`) is when every host that it names is.
+    /// Returns whether the host, in lower case, is a component's. A wildcard (`*.host`) is covered when all hosts below it are.
     pub fn cover(&self, host: &str) -> bool {
         let host = plain(host);
         let in_zone = |zone: &String| host.ends_with(zone.as_str());
@@ -49,7 +49,7 @@ impl ComponentHosts {
     }
 }
 
-/// Without the dot that may end a name.
+/// Returns the name without the dot that may end it.
 fn plain(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
@@ -59,14 +59,14 @@ fn is_component(app: &str, index: &str, component: &str) -> bool {
 }
 
 impl Endpoint {
-    /// Whether its registration came from a component, for itself: it names the component and no app.
+    /// Returns whether a component registered the endpoint for itself: the registration names the component and no app.
     pub fn is_component(&self) -> bool {
         is_component(self.app_id(), self.instance_index(), self.tag("component"))
     }
 }
 
 impl EndpointSpec {
-    /// See [`Endpoint::is_component`].
+    /// Returns whether a component made the registration for itself, as [`Endpoint::is_component`] does.
     pub fn is_component(&self) -> bool {
         let component = self.tags.get("component").map_or("", String::as_str);
         is_component(&self.app_id, &self.instance_index, component)

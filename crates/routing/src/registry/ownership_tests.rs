@@ -1,4 +1,4 @@
-//! Components' hosts stay components', whatever is registered, and in whatever order.
+//! Tests that components' hosts stay components', whatever is registered, and in whatever order.
 
 use super::*;
 
@@ -34,7 +34,7 @@ impl Table {
         registered
     }
 
-    /// Who answers: `component`, `app`, or nobody.
+    /// Returns what answers: `component`, `app`, or an empty text.
     fn serves(&self, host: &str, path: &str) -> String {
         let pool = self.registry.lookup(host, path);
         let endpoints = pool.map_or_else(Vec::new, |pool| pool.endpoints());
@@ -73,7 +73,7 @@ const ADDED: Registered = Registered::Added { new_route: true };
 #[test]
 fn an_app_gets_no_part_of_a_listed_host() {
     let table = Table::new();
-    // Before the component is there, while it is there, and after it has left.
+    // The three moments are before the component is registered, while it is, and after it has left.
     for moment in ["before", "with", "after"] {
         if moment == "with" {
             assert_eq!(table.put("uaa.test", &component("uaa", 1)), ADDED);
@@ -176,7 +176,7 @@ fn an_app_cannot_touch_a_components_endpoint() {
     for host in ["uaa.test", "shop.test"] {
         let own = component("own", 1);
         table.put(host, &own);
-        // The component's own address, with words of an app's.
+        // An app registers the component's own address, with settings of its own.
         let mut evil = app(1);
         evil.route_service_url = "https://evil.test".into();
         evil.options.balancing = Some(Balancing::LeastConnection);

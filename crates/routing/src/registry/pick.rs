@@ -1,4 +1,4 @@
-//! Which endpoint of a pool a request gets.
+//! The choice of the endpoint of a pool that serves a request.
 
 use super::endpoint::Endpoint;
 use super::maglev::Maglev;
@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// The instance that a request insists on.
+/// The instance that a request asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Instance<'a> {
     #[default]
     Any,
-    /// `X-CF-APP-INSTANCE`
+    /// The index of an app's instance, from the header `X-CF-APP-INSTANCE`.
     App { app: &'a str, index: &'a str },
-    /// `X-CF-PROCESS-INSTANCE`
+    /// A process, or one instance of it, from the header `X-CF-PROCESS-INSTANCE`.
     Process {
         process: &'a str,
         index: Option<&'a str>,
@@ -38,33 +38,33 @@ impl Instance<'_> {
     }
 }
 
-/// What one attempt of a request wants of [`Pool::pick`].
+/// The conditions under which [`Pool::pick`] chooses an endpoint for one attempt of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Want<'a> {
     pub instance: Instance<'a>,
-    /// Only endpoints that the caller may reach: decided before the balancing.
+    /// The endpoints that the caller may reach. This condition is applied before the balancing.
     pub within: Within<'a>,
-    /// Preferred instance guid (`__VCAP_ID__`); any other will do when it is gone, full or tried.
+    /// The preferred instance guid (`__VCAP_ID__`). Another endpoint is chosen when that instance is gone, full or already tried.
     pub sticky: Option<&'a str>,
-    /// No other will do.
+    /// Whether only the instance in `sticky` may be chosen.
     pub mandatory: bool,
     /// The value of the pool's hash header ([`Pool::hash_header`]).
     pub hash: Option<&'a [u8]>,
-    /// Endpoints of this availability zone first.
+    /// The availability zone whose endpoints are preferred.
     pub zone: Option<&'a str>,
-    /// Addresses that this request has tried already.
+    /// The endpoints whose addresses this request has already tried.
     pub tried: &'a [Arc<Endpoint>],
-    /// Most requests in flight per endpoint; 0: no limit.
+    /// The highest number of requests in flight per endpoint; 0 means no limit.
     pub max_conns: u32,
 }
 
 impl Want<'_> {
-    /// Whether it is for a part of the pool only.
+    /// Returns whether the request may use only a part of the pool.
     fn is_choosy(&self) -> bool {
         self.instance != Instance::Any || !matches!(self.within, Within::Anywhere)
     }
 
-    /// Whether the endpoint is one of those that the request is for.
+    /// Returns whether the endpoint is in the part of the pool that the request may use.
     fn concerns(&self, endpoint: &Endpoint) -> bool {
         self.instance.is(endpoint) && self.within.holds(endpoint)
     }
@@ -77,7 +77,8 @@ impl Want<'_> {
             && !self.tried.iter().any(tried)
     }
 
-    /// Why nobody of a pool serves the request: whether all that could are full, also when it insists on one of them.
+    /// Returns why no endpoint of a pool can serve the request. [`NoPick::Full`] means that every endpoint that the request may
+    /// use is at its limit, even if it asks for a particular instance.
     fn nobody(&self, list: &[Member]) -> NoPick {
         let endpoints = list.iter().map(|member| &member.endpoint);
         let mut candidates = endpoints.filter(|endpoint| self.concerns(endpoint));
@@ -91,7 +92,7 @@ impl Want<'_> {
     }
 }
 
-/// Why there is no endpoint.
+/// The reason why no endpoint was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoPick {
     #[error("no endpoints available")]
@@ -102,19 +103,19 @@ pub enum NoPick {
     Tried,
 }
 
-/// How choosy a pick is: each step is taken when the one before found nobody.
+/// The conditions that an endpoint must meet. A pick goes to the next step when the step before found no endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Heard of lately, the newest of its index, without a failure.
+    /// The endpoint was registered within its stale threshold, is the newest of its index, and has not failed.
     Good,
-    /// Without a failure.
+    /// The endpoint has not failed.
     NotFailed,
     Any,
 }
 
 impl Pool {
-    /// The next endpoint for an attempt. Endpoints that failed lately, that were not heard of lately, or that have a
-    /// successor are passed over while there are others.
+    /// Returns the next endpoint for an attempt. Endpoints that failed recently, whose stale threshold has passed, or that have a
+    /// successor are chosen only when there are no others.
     pub fn pick(&self, want: &Want<'_>, now: Instant) -> Result<Arc<Endpoint>, NoPick> {
         let members = self.read();
         let list = members.list.as_slice();
@@ -148,7 +149,7 @@ impl Pool {
             };
             if let Some(member) = chosen {
                 if step == Step::Any {
-                    // All that are left have failed: give everybody another chance.
+                    // All endpoints that are left have failed, so each gets another chance.
                     list.iter().for_each(Member::clear_failed);
                 }
                 return Ok(member.endpoint.clone());
@@ -157,7 +158,7 @@ impl Pool {
         Err(want.nobody(list))
     }
 
-    /// Round robin, or the least busy; within the wanted zone while somebody is there.
+    /// Chooses by round robin or by least connections. Endpoints outside the wanted zone are chosen only when none inside fits.
     fn spread<'m>(
         &self,
         list: &'m [Member],
@@ -180,8 +181,8 @@ impl Pool {
         choose(&|member| near(member) && fits(member)).or_else(|| choose(&fits))
     }
 
-    /// The first that fits behind the one that had the last turn. The turn moves only when somebody is chosen, and then
-    /// behind that one: whoever follows one that was passed over gets no share of it.
+    /// Returns the first endpoint that fits after the one that had the last turn. The turn moves only when an endpoint is chosen,
+    /// and then to the place behind the chosen one; otherwise the neighbour of a skipped endpoint would get its share as well.
     fn in_turn<'m>(
         &self,
         list: &'m [Member],
@@ -210,8 +211,8 @@ impl Pool {
     }
 }
 
-/// For requests that are for a part of the pool only: among those that fit, the one whose turn was longest ago. They leave
-/// the turn of all others where it is.
+/// Returns the fitting endpoint whose turn was longest ago. It serves requests that may use only a part of the pool, and leaves
+/// the turn of all other requests unchanged.
 fn longest_passed_over<'m>(
     list: &'m [Member],
     least: bool,
@@ -231,7 +232,7 @@ fn longest_passed_over<'m>(
     Some(chosen)
 }
 
-/// The endpoint that a value leads to; the next in the table when it may not be, or has too much to do.
+/// Returns the endpoint to which a hash value leads. When it does not fit or is too busy, the next one in the table is returned.
 fn hashed<'m>(
     list: &'m [Member],
     maglev: &Maglev,

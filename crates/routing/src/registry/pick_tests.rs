@@ -1,4 +1,4 @@
-//! Every instance gets its share: whatever the pool is like, and whatever a request asks for.
+//! Tests that every instance gets its share, whatever the pool is like and whatever a request asks for.
 
 use super::pick::{Instance, Want};
 use super::tests::{Table, spec};
@@ -33,7 +33,7 @@ fn made() -> impl Strategy<Value = Made> {
     })
 }
 
-/// Which requests are sent, one kind after the other.
+/// The kinds of requests that are sent in turn.
 #[derive(Clone, Copy, Debug)]
 enum Asked {
     Anybody,
@@ -59,7 +59,7 @@ fn pool(table: &Table, endpoints: &[Made]) -> Arc<Pool> {
         spec.availability_zone = if made.near { "near" } else { "far" }.into();
         let org = format!("o{}", made.org);
         spec.tags = [("organization_id".to_owned(), org)].into();
-        // Those that fell silent were announced long before the others.
+        // The quiet endpoints were registered long before the others.
         table.put("a.test", spec, if made.quiet { 0 } else { 1_000 });
     }
     let pool = table.registry.lookup("a.test", "/").unwrap();
@@ -143,7 +143,7 @@ proptest! {
         let balancing = if least { Balancing::LeastConnection } else { Balancing::RoundRobin };
         let table = Table::with(Settings { balancing, seed, ..Settings::default() });
         let pool = pool(&table, &endpoints);
-        // The first one may forgive everybody.
+        // The first round may clear the failures of all endpoints.
         shares(&pool, &table, &[kind], 1);
         let shares = shares(&pool, &table, &[kind], rounds);
         prop_assert!(even(&shares[0]), "{shares:?}");

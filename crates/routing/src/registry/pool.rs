@@ -1,4 +1,4 @@
-//! The endpoints of one route. Which of them a request gets is decided in [`super::pick`].
+//! Holds the endpoints of one route. [`super::pick`] decides which of them serves a request.
 
 use super::endpoint::Endpoint;
 use super::maglev::Maglev;
@@ -13,37 +13,37 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// What went wrong with an endpoint.
+/// The kind of a failure of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Its certificate carries another name: it is somebody else.
+    /// The endpoint's certificate carries another name, so another instance listens at its address.
     WrongName,
     /// No process listens at the endpoint's address.
     Refused,
-    /// It could not be reached, or its TLS is broken.
+    /// The router could not reach the endpoint, or its TLS failed.
     Unreachable,
-    /// It broke off.
+    /// The endpoint ended the exchange early.
     Broken,
 }
 
 impl Failure {
-    /// Whether the endpoint is most likely gone, and only the table does not know it yet.
+    /// Returns whether the endpoint is most likely gone and the table does not know it yet.
     pub(super) fn looks_stale(self) -> bool {
         matches!(self, Self::WrongName | Self::Refused)
     }
 }
 
-/// What a failure led to.
+/// The consequence of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consequence {
     Pruned,
-    /// Passed over for a while.
+    /// The endpoint is passed over for a while.
     Marked,
-    /// It had left the pool already.
+    /// The endpoint had already left the pool.
     Gone,
 }
 
-/// Where a registration stands in the table, for as long as nothing changes in its pool.
+/// The place of a registration in the table. It is valid as long as nothing changes in its pool.
 #[derive(Clone, Debug)]
 pub struct Place {
     pool: Arc<Pool>,
@@ -56,7 +56,7 @@ impl Place {
         self.pool.read().version == self.version
     }
 
-    /// Reads what [`refresh`](Self::refresh) reads, without waiting for anything or anybody.
+    /// Reads the memory that [`refresh`](Self::refresh) will read, without waiting for it and without taking a lock.
     pub(super) fn look_ahead(&self) {
         std::hint::black_box((
             self.pool.next.load(Ordering::Relaxed),
@@ -64,7 +64,7 @@ impl Place {
         ));
     }
 
-    /// Moves the time stamp, unless something changed since.
+    /// Moves the time stamp, unless the pool has changed since. Returns whether it did.
     pub(super) fn refresh(&self, now: Instant) -> bool {
         let members = self.pool.read();
         let member = members.list.as_slice().get(usize::from(self.index));
@@ -85,7 +85,7 @@ pub struct Pool {
     uri: Box<str>,
     host_len: u32,
     written_path: Option<Box<str>>,
-    /// Whose turn it is.
+    /// The position in the list of the endpoint that has the next turn.
     pub(super) next: AtomicU32,
     members: RwLock<Members>,
 }
@@ -93,31 +93,31 @@ pub struct Pool {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     pub(super) list: List,
-    /// `None`: the route says nothing that the router's own settings do not say.
+    /// The route's own settings; `None` if the route has none and the router's settings apply.
     terms: Option<Box<Terms>>,
-    /// Counts changes of the two above.
+    /// The number of changes of the two fields above.
     version: u32,
-    /// When it became empty; means nothing while it is not.
+    /// The time at which the pool became empty; meaningless while it is not.
     emptied: u32,
-    /// Its last endpoint was unregistered, pruned or evicted; it did not fail. Means nothing while it is not empty.
+    /// Whether the last endpoint was unregistered, pruned or evicted, and did not fail. Meaningless while the pool is not empty.
     left: bool,
-    /// Until when instances of the route are known to be on their way, or are expected.
+    /// The time until which instances of the route are known to be starting, or are expected.
     starting_until: u32,
 }
 
-/// What the route itself says: as its newest endpoint was told.
+/// The settings of the route, from the endpoint whose settings are the newest.
 #[derive(Debug, Default)]
 struct Terms {
     balancing: Option<Balancing>,
     policy: Option<RoutePolicy>,
     route_service: Option<Arc<str>>,
-    /// Of the list, made when it is first needed.
+    /// The hash table of the list, made when it is first needed.
     maglev: OnceLock<Maglev>,
 }
 
 impl Members {
-    /// To be called after every change. Emitters that are behind go on telling what was: the endpoint that was told
-    /// something new last knows best.
+    /// Updates the settings and the version; to be called after every change. Emitters that lag behind still publish the old
+    /// settings, so the endpoint whose settings or instance changed last decides.
     fn changed(&mut self) {
         self.version = self.version.wrapping_add(1);
         let Some(newest) = self.list.as_slice().iter().max_by_key(|m| m.since) else {
@@ -136,7 +136,7 @@ impl Members {
         self.terms = says_something.then(|| Box::new(terms));
     }
 
-    /// `None`: the router's own.
+    /// Returns the balancing that the route asks for; `None` means the router's own.
     pub(super) fn balancing(&self) -> Option<&Balancing> {
         self.terms.as_ref()?.balancing.as_ref()
     }
@@ -170,12 +170,12 @@ impl Pool {
         }
     }
 
-    /// The normalised uri.
+    /// Returns the normalised uri.
     pub fn uri(&self) -> &str {
         &self.uri
     }
 
-    /// `/` or `/Some/path`: the `Path` of cookies of this route, as its first registration wrote it.
+    /// Returns the `Path` of cookies of this route, as its first registration spelt it: `/` or `/Some/path`.
     pub fn cookie_path(&self) -> &str {
         match &self.written_path {
             Some(path) => path,
@@ -183,7 +183,7 @@ impl Pool {
         }
     }
 
-    /// `/` or `/some/path`, in lower case.
+    /// Returns the context path in lower case: `/` or `/some/path`.
     pub fn context_path(&self) -> &str {
         match &self.uri[self.host_len as usize..] {
             "" => "/",
@@ -191,12 +191,12 @@ impl Pool {
         }
     }
 
-    /// Without the slash before it.
+    /// Returns the context path without the slash before it.
     pub(super) fn path(&self) -> &str {
         self.context_path().trim_start_matches('/')
     }
 
-    /// The host, with `*.` in front of a wildcard.
+    /// Returns the host, with `*.` in front if it is a wildcard.
     pub(super) fn host(&self) -> &str {
         &self.uri[..self.host_len as usize]
     }
@@ -221,7 +221,7 @@ impl Pool {
         own.unwrap_or(&self.common.settings.balancing).clone()
     }
 
-    /// The header whose value chooses the endpoint, if there is one.
+    /// Returns the header whose value chooses the endpoint, if the route balances by one.
     pub fn hash_header(&self) -> Option<String> {
         match self.read().balancing() {
             Some(Balancing::Hash { header, .. }) => Some(header.clone()),
@@ -229,50 +229,51 @@ impl Pool {
         }
     }
 
-    /// Who may call; `None`: the route says nothing of it.
+    /// Returns which callers the route admits; `None` if the route has no policy.
     pub fn policy(&self) -> Option<RoutePolicy> {
         self.read().terms.as_ref()?.policy.clone()
     }
 
-    /// Whether its last endpoint was unregistered, pruned or evicted.
+    /// Returns whether the pool is empty because its last endpoint was unregistered, pruned or evicted.
     pub fn has_left(&self) -> bool {
         let members = self.read();
         members.list.as_slice().is_empty() && members.left
     }
 
-    /// Whether some endpoint is a component's own.
+    /// Returns whether some endpoint is a component's own.
     pub(super) fn has_component(&self) -> bool {
         let members = self.read();
         let list = members.list.as_slice();
         list.iter().any(|member| member.endpoint.is_component())
     }
 
-    /// The endpoint at this address.
+    /// Returns the endpoint at this address.
     pub(super) fn at(&self, address: &str) -> Option<Arc<Endpoint>> {
         let members = self.read();
         let at = members.find(address).ok()?;
         Some(members.list.as_slice()[at].endpoint.clone())
     }
 
-    /// Whether some endpoint is the instance.
+    /// Returns whether some endpoint is the instance.
     pub fn has(&self, instance: Instance<'_>) -> bool {
         let members = self.read();
         let list = members.list.as_slice();
         list.iter().any(|member| instance.is(&member.endpoint))
     }
 
-    /// The route service that the route is bound to.
+    /// Returns the route service to which the route is bound.
     pub fn route_service_url(&self) -> Option<Arc<str>> {
         self.read().terms.as_ref()?.route_service.clone()
     }
 
-    /// Whether instances are on their way, though none is here yet.
+    /// Returns whether instances are starting while the pool is empty.
     pub fn is_starting(&self, now: Instant) -> bool {
         let members = self.read();
         members.list.as_slice().is_empty() && self.common.tick(now) < members.starting_until
     }
 
-    /// How long requests may still wait for its first endpoint; `None`: nobody is on the way.
+    /// Returns how long requests may still wait for the first endpoint; `None` if no instance is starting or the pool is not
+    /// empty.
     pub fn starting_for(&self, now: Instant) -> Option<Duration> {
         let members = self.read();
         let left = members.starting_until.saturating_sub(self.common.tick(now));
@@ -280,7 +281,8 @@ impl Pool {
             .then(|| Duration::from_millis(u64::from(left) * 100))
     }
 
-    /// Whether there is an endpoint left that this request did not try, that was heard of lately, and that did not fail.
+    /// Returns whether there is an endpoint that this request has not tried, whose stale threshold has not passed, and that did
+    /// not fail.
     pub fn has_spare(&self, want: &Want<'_>, now: Instant) -> bool {
         let members = self.read();
         let now = self.common.tick(now);
@@ -289,8 +291,8 @@ impl Pool {
             .any(|member| want.admits(member) && member.is_good(&self.common, now))
     }
 
-    /// Records a failure: a wrong name always removes the endpoint; an unreachable TLS endpoint is removed unless it is
-    /// the last, for it may come back and nobody else would serve; all others are marked.
+    /// Records a failure. A wrong name always removes the endpoint. A TLS endpoint that is unreachable is removed unless it is
+    /// the last one, which may come back and has no substitute. All other endpoints are marked.
     pub fn fail(&self, endpoint: &Arc<Endpoint>, failure: Failure, now: Instant) -> Consequence {
         let mut members = self.write();
         let list = members.list.as_slice();
@@ -312,7 +314,8 @@ impl Pool {
         Consequence::Pruned
     }
 
-    /// `told`: when the endpoint became what it is, as far as the message knows.
+    /// Adds, replaces or refreshes the endpoint. `told` is the time at which the endpoint took its present state, as far as the
+    /// message shows.
     pub(super) fn put(
         self: &Arc<Self>,
         endpoint: &mut Arc<Endpoint>,
@@ -367,7 +370,7 @@ impl Pool {
         (registered, place)
     }
 
-    /// `version`: only if that is what stands there, or older.
+    /// Removes the endpoint at the address. With a `version`, it removes only an endpoint of this or of an older version.
     pub(super) fn remove(
         &self,
         address: &str,
@@ -376,7 +379,7 @@ impl Pool {
     ) -> Option<Arc<Endpoint>> {
         let mut members = self.write();
         let Ok(at) = members.find(address) else {
-            // It failed before, and now it is known to have gone.
+            // The endpoint had failed and left; now it is known to have gone for good.
             members.left |= version.is_none();
             return None;
         };
@@ -393,7 +396,7 @@ impl Pool {
         Some(removed)
     }
 
-    /// Those that are no component's.
+    /// Removes the endpoints of apps, which are all that belong to no component.
     pub(super) fn remove_apps(&self, now: Instant) -> Vec<Arc<Endpoint>> {
         let mut removed = Vec::new();
         let mut members = self.write();
@@ -438,7 +441,7 @@ impl Pool {
         removed
     }
 
-    /// Everybody is heard of now.
+    /// Sets the time stamp of every endpoint to now.
     pub(super) fn refresh(&self, now: Instant) {
         let tick = self.common.tick(now);
         let members = self.read();
@@ -453,7 +456,7 @@ impl Pool {
         members.starting_until = members.starting_until.max(self.common.tick(until));
     }
 
-    /// Whether it is empty, for longer than an empty pool may stay, and nobody is on the way.
+    /// Returns whether the pool has been empty for longer than it may be and no instance is starting.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let members = self.read();
         let tick = self.common.tick(now);
@@ -468,7 +471,7 @@ impl Pool {
             && u128::from(tick.saturating_sub(members.emptied)) * 100 >= longest.as_millis()
     }
 
-    /// `None`: in a pool so large that it is not worth it.
+    /// Returns the place of an endpoint, or `None` in a pool that is too large for its index.
     fn place(self: &Arc<Self>, members: &Members, at: usize) -> Option<Place> {
         Some(Place {
             pool: self.clone(),

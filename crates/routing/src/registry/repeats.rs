@@ -1,26 +1,27 @@
-//! Messages that were heard before, byte for byte. An emitter says everything again every twenty seconds: nearly every
-//! message only moves a time stamp, and need not be parsed for it.
+//! Recognises messages that were received before, byte for byte. An emitter repeats each message every twenty seconds, so nearly
+//! every message only moves a time stamp and need not be parsed.
 //!
-//! Exactly as right as parsing: an entry says where its message's endpoints stand, and counts only while nothing at all
-//! has changed in those pools ([`Place`]). After any change (another registration, an unregistration, a failure, a
-//! prune) the message is parsed again, whatever it finds.
+//! The result is the same as with parsing: an entry holds the places of the message's endpoints, and counts only while nothing at
+//! all has changed in their pools ([`Place`]). After any change (another registration, an unregistration, a failure, a prune) the
+//! message is parsed again.
 
 use super::Registry;
 use super::pool::Place;
 use hashbrown::HashTable;
 use std::time::Instant;
 
-/// 128 bits of a keyed hash of a message; the key must be secret and random, for equal fingerprints are taken for equal
-/// messages.
+/// A keyed hash of a message, 128 bits long. The key must be secret and random, because messages with equal fingerprints are
+/// treated as equal.
 pub type Fingerprint = [u64; 2];
 
-/// Many small tables, so that none takes long to grow or to sweep. A power of two.
+/// The number of tables: many small ones, so that none takes long to grow or to sweep. It is a power of two.
 const SHARDS: usize = 256;
 const SMALLEST: usize = 64;
-/// So many reads of memory can be under way at once, more or less.
+/// The number of memory reads that a processor has under way at once, approximately.
 const AHEAD: usize = 16;
 
-/// Owned by the one who applies the messages. Each message may carry a number of its caller's, its label.
+/// The messages that were received before. The task that applies the messages owns it. A message may carry a label, which is a
+/// number that the caller chooses.
 #[derive(Debug)]
 pub struct Repeats {
     shards: Box<[Shard]>,
@@ -29,17 +30,17 @@ pub struct Repeats {
 #[derive(Debug)]
 struct Shard {
     entries: HashTable<Entry>,
-    /// Swept when it has more.
+    /// The number of entries above which the shard is swept.
     limit: usize,
 }
 
-/// One uri of a message. The first has the message's fingerprint, the others follow.
+/// One uri of a message. The entry of the first uri has the message's fingerprint; the others have those that follow it.
 #[derive(Debug)]
 struct Entry {
     fingerprint: Fingerprint,
     place: Place,
     label: u8,
-    /// How many the message has.
+    /// The number of the message's uris.
     uris: u8,
 }
 
@@ -56,8 +57,8 @@ impl Default for Repeats {
 }
 
 impl Repeats {
-    /// Moves the time stamps of all that the message registers, if it was heard before and nothing has changed since;
-    /// tells how many, and the label. `None`: the message must be parsed.
+    /// Moves the time stamps of all registrations of the message, if it was received before and nothing has changed since.
+    /// Returns the number of registrations and the label, or `None` if the message must be parsed.
     pub fn refresh(
         &self,
         fingerprint: Fingerprint,
@@ -74,8 +75,8 @@ impl Repeats {
         Some((usize::from(first.uris), first.label))
     }
 
-    /// Brings what [`refresh`](Self::refresh) is going to read for these messages into the processor's cache, for many of
-    /// them at once: one by one, each message waits for the memory four times. Changes nothing.
+    /// Loads what [`refresh`](Self::refresh) will read for these messages into the processor's cache, for many messages at once:
+    /// one by one, each message would wait for the memory four times. It changes nothing.
     pub fn look_ahead(&self, fingerprints: &[Fingerprint]) {
         for some in fingerprints.chunks(AHEAD) {
             let mut places = [None; AHEAD];
@@ -95,7 +96,7 @@ impl Repeats {
             .find(fingerprint[0], is)
     }
 
-    /// Remembers what a message did. Not for messages that are sent only once.
+    /// Remembers the places that a message registered. Do not call it for messages that are sent only once.
     pub fn note(
         &mut self,
         fingerprint: Fingerprint,
@@ -119,7 +120,7 @@ impl Repeats {
         }
     }
 
-    /// Uris of messages that are remembered now.
+    /// Returns the number of remembered uris.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.entries.len()).sum()
     }
@@ -139,7 +140,8 @@ impl Shard {
         }
     }
 
-    /// Forgets what does not count any more; everything, if somebody says the same in ever new words.
+    /// Forgets the entries that no longer count, and all entries if too many are left, which happens when a sender varies the
+    /// text of its messages without changing their meaning.
     fn make_room(&mut self, endpoints: usize) {
         if self.entries.len() < self.limit {
             return;
@@ -156,7 +158,7 @@ fn of_uri([first, second]: Fingerprint, uri: u8) -> Fingerprint {
     [first.wrapping_add(uri.into()), second]
 }
 
-/// The tables use the first half.
+/// Returns the shard of a fingerprint. The hash tables in the shards use the other half of the fingerprint.
 fn at(fingerprint: Fingerprint) -> usize {
     fingerprint[1] as usize % SHARDS
 }

@@ -449,7 +449,7 @@ fn connections_are_shared_only_by_the_same_peer() {
     assert_eq!(put("one", "z2"), first);
     assert_ne!(put("two", "z2"), first);
     assert_eq!(put("one", "z2"), first);
-    // Another route of the same instance, registered by a message of its own.
+    // This is another route of the same instance, registered by a message of its own.
     let one = EndpointSpec {
         server_cert_domain_san: "one".into(),
         ..spec(1, true, "app", "0")
@@ -468,7 +468,7 @@ enum Step {
     Lookup(usize),
 }
 
-/// Uris that overlap in every way, and requests for each.
+/// Uris that overlap in every way.
 const URIS: [&str; 6] = ["a.t", "a.t/p", "a.t/p/q", "*.t", "*.t/p", "b.a.t"];
 const REQUESTS: [(&str, &str, &[usize]); 6] = [
     ("a.t", "/", &[0, 3]),
@@ -490,10 +490,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Port → (tls, last seen).
+/// The members of a route in the model: port → (TLS, time of the last registration).
 type Members = BTreeMap<u16, (bool, u64)>;
 
-/// By uri: its members, and when a failure last took one out.
+/// The routes of the model: for each index of `URIS` its members, and the time at which a failure last removed one.
 #[derive(Default)]
 struct Model {
     routes: BTreeMap<usize, (Members, u64)>,
@@ -501,7 +501,7 @@ struct Model {
 
 impl Model {
     fn owner(&self, matching: &[usize]) -> Option<usize> {
-        // Matching routes come grouped by host, most specific first; an empty pool gives way within its host only.
+        // Matching routes come grouped by host, most specific first. An empty pool yields only to pools of its own host.
         let host = |uri: usize| URIS[uri].split('/').next();
         let first = *matching.iter().find(|uri| self.routes.contains_key(uri))?;
         let group = matching
@@ -549,7 +549,7 @@ proptest! {
                     });
                 }
                 Step::Fail(uri, wrong_name) => {
-                    // The very route's own pool, whatever lies above it.
+                    // Takes the route's own pool, even if a deeper route would win the look-up.
                     let Some((_, pool)) = table.registry.snapshot().into_iter().find(|(key, _)| key == URIS[uri]) else { continue };
                     let Ok(endpoint) = pool.pick(&Want::default(), table.at(now)) else { continue };
                     let failure = if wrong_name { Failure::WrongName } else { Failure::Unreachable };

@@ -1,19 +1,19 @@
-//! An endpoint's texts in one allocation. A hundred thousand endpoints have a dozen short texts each, many of them equal
-//! (the instance guid is also the certificate's name and a tag): as single strings they would cost four times as much.
+//! Packs an endpoint's texts into one allocation. A hundred thousand endpoints have a dozen short texts each, many of them equal
+//! (the instance guid is also the certificate's name and a tag). As single strings they would need four times the memory.
 //!
-//! Layout, in one string: one character for the width of a number, then for each text where it starts and how long it
-//! is (seven bits per character, so that it stays a string), then the texts themselves, each different one once.
+//! The layout, in one string, is: one character for the width of a number; then for each text its start and its length (seven
+//! bits per character, so that the whole stays a string); then the texts themselves, each distinct text once.
 
-/// Characters per number: what nearly every endpoint needs, and what is enough for any message of NATS.
+/// The number of characters per number: `NARROW` suffices for nearly every endpoint, `WIDE` for any message of NATS.
 const NARROW: usize = 2;
 const WIDE: usize = 3;
 
-/// Equal lists of texts are equal byte for byte.
+/// A packed list of texts. Equal lists are equal byte for byte.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Texts(Box<str>);
 
 impl Texts {
-    /// A text that would end beyond 2 MiB is left empty: refuse such messages before.
+    /// Packs the texts. A text that would end beyond 2 MiB is left empty, so callers must refuse such messages before.
     pub(super) fn pack(texts: &[&str]) -> Self {
         let total: usize = texts.iter().map(|text| text.len()).sum();
         let width = if 1 + texts.len() * 2 * NARROW + total < longest(NARROW) {
@@ -45,7 +45,7 @@ impl Texts {
         Self(all.into())
     }
 
-    /// The text at a position of the packed list.
+    /// Returns the text at a position of the packed list.
     pub(super) fn get(&self, at: usize) -> &str {
         let bytes = self.0.as_bytes();
         let width = usize::from(bytes[0]);
@@ -60,7 +60,7 @@ impl Texts {
     }
 }
 
-/// What numbers of this width can tell.
+/// Returns the number of values that a number of this width can represent.
 fn longest(width: usize) -> usize {
     1 << (7 * width)
 }

@@ -1,11 +1,11 @@
-//! What registrations say beside an address: repeated messages, options, policies, successors, starting routes.
+//! Tests everything in registrations beside the address: repeated messages, options, policies, successors, starting routes.
 
 use super::tests::{S, Table, spec};
 use super::*;
 
 const FINGERPRINT: Fingerprint = [7, 9];
 
-/// Registers and remembers, as the router does.
+/// Registers an endpoint and remembers the message, as the router does.
 fn say(table: &Table, repeats: &mut Repeats, uris: &[&str], at: u64) {
     let mut endpoint = table.registry.endpoint(spec(1, false, "app", "0"));
     let now = table.at(at);
@@ -72,7 +72,7 @@ fn whatever_changes_in_between_makes_a_message_be_parsed_again() {
         let again = repeats.refresh(FINGERPRINT, &table.registry, table.at(131));
         assert_eq!(again, Some((2, 3)), "{what}");
     }
-    // A mark is no change: hearing of the endpoint again does not take it away either.
+    // A mark is no change of the pool, so a repeated registration does not remove it either.
     let (table, mut repeats) = (Table::new(), Repeats::default());
     say(&table, &mut repeats, &["a.test"], 0);
     let pool = table.registry.lookup("a.test", "/").unwrap();
@@ -203,7 +203,8 @@ fn a_caller_reaches_only_its_own_part_of_the_platform() {
     assert_eq!(ports(policy.within(&caller)), [2]);
 }
 
-/// The endpoints at these ports are dead. The port that answers at last, and the attempts that were made.
+/// Sends one request while the endpoints at these ports are dead. Returns the port that answers, if any, and the number of
+/// attempts.
 fn request(
     table: &Table,
     most: usize,
@@ -248,14 +249,15 @@ fn stale_endpoints_do_not_exhaust_a_healthy_app() {
             "{failure:?}"
         );
     }
-    // An endpoint that breaks off is not stale: that costs an attempt.
+    // An endpoint that ends the exchange is not stale, so the failure costs an attempt.
     let table = Table::new();
     for port in 1..=9 {
         table.put("a.test", spec(port, true, "app", &port.to_string()), 0);
     }
     let all = [1, 2, 3, 4, 5, 6, 7, 8, 9];
     assert_eq!(request(&table, 3, &all, Failure::Broken, 1), (None, 3));
-    // When nobody is healthy the number of attempts is what was configured, but for those that found a healthy one likely.
+    // When no endpoint is healthy, the number of attempts is the configured one, plus those after which a healthy endpoint was
+    // likely.
     let (answer, made) = request(&table, 3, &all, Failure::Refused, 100);
     assert_eq!(answer, None);
     assert!(made <= all.len(), "nobody is tried twice");
@@ -296,7 +298,7 @@ fn the_newest_instance_of_an_index_is_preferred() {
         .registry
         .unregister("a.test", "10.0.0.1:2", table.at(22));
     assert_eq!(served(23), [1, 3], "without the newer one it serves again");
-    // Not heard of for its whole threshold while another one was.
+    // Its whole threshold passed without a registration while another endpoint was registered.
     table.put("a.test", spec(3, true, "app", "1"), 130);
     assert_eq!(served(150), [3]);
     table.registry.suspend_pruning();
@@ -338,7 +340,7 @@ fn a_starting_route_is_there_but_empty_for_a_while() {
         pool.is_starting(table.at(24)),
         "its successor is on the way"
     );
-    // Emitters repeat an unregistration; that does not end the wait either.
+    // Emitters repeat an unregistration; the repetition does not end the wait either.
     let again = table
         .registry
         .unregister("a.test", "10.0.0.1:1", table.at(25));
@@ -363,16 +365,16 @@ fn an_unregistered_route_waits_for_its_next_endpoint() {
     let pool = table.registry.lookup("a.test", "/").unwrap();
     assert_eq!(pool.starting_for(table.at(11)), Some(S(1)));
     assert!(table.registry.forget_left(table.at(11)).is_empty());
-    // The next one comes in time.
+    // The next endpoint comes in time.
     let registered = table.put("a.test", spec(1, true, "app", "0"), 11);
     assert_eq!(registered, Registered::Added { new_route: true });
     assert!(table.registry.forget_left(table.at(13)).is_empty());
-    // Nobody comes.
+    // No next endpoint comes.
     unregister(20);
     assert_eq!(table.registry.forget_left(table.at(22)), ["a.test"]);
     assert!(table.registry.lookup("a.test", "/").is_none());
     assert_eq!(table.registry.routes(), 0);
-    // What failed is not expected back: it answers 503 as before, until it is known to have gone.
+    // An endpoint that failed is not expected back: its route answers 503 as before, until it is known to have gone.
     table.put("a.test", spec(1, true, "app", "0"), 30);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     pool.fail(&pool.endpoints()[0], Failure::WrongName, table.at(31));

@@ -1,11 +1,11 @@
-//! Uris as keys: `Host/Some/Path?query` and `host/some/path/` are one route (as gorouter `route/uris.go`).
+//! Turns uris into keys: `Host/Some/Path?query` and `host/some/path/` are one route (as gorouter `route/uris.go`).
 
-/// A registered uri, normalised: lower case, cut at `?`, outer slashes off; `*.` at the front makes it a wildcard.
+/// A registered uri in its normal form: lower case, cut at `?`, without outer slashes. `*.` at the front makes it a wildcard.
 #[derive(Clone, Debug)]
 pub struct RouteKey {
     uri: String,
     host_len: usize,
-    /// The path as it was written, where that is another one: cookies keep capitals.
+    /// The path as the registration spelt it, if that differs from the normal form: cookies keep capitals.
     written_path: Option<Box<str>>,
 }
 
@@ -50,30 +50,30 @@ impl RouteKey {
         self.uri[..self.host_len].starts_with("*.")
     }
 
-    /// The host; of a wildcard what follows `*.`.
+    /// Returns the host. For a wildcard this is the part after `*.`.
     pub fn host_name(&self) -> &str {
         let host = &self.uri[..self.host_len];
         host.strip_prefix("*.").unwrap_or(host)
     }
 
-    /// With the `*.` of a wildcard.
+    /// Returns the host with the `*.` of a wildcard.
     pub fn host(&self) -> &str {
         &self.uri[..self.host_len]
     }
 
-    /// Of the host with its `*.`.
+    /// Returns the length of the host with its `*.`.
     pub(super) fn host_len(&self) -> usize {
         self.host_len
     }
 
-    /// The context path without outer slashes, `""` if none.
+    /// Returns the context path without outer slashes, or `""` if there is none.
     pub fn path(&self) -> &str {
         self.uri[self.host_len..].trim_start_matches('/')
     }
 }
 
-/// A `Host` header without its port, and without the dot that ends a name which is not relative (RFC 3986, 3.2.2).
-/// `[::1]:80` gives `::1`, `a.test.:80` gives `a.test`.
+/// Returns the value of a `Host` header without its port and without the dot that ends an absolute name (RFC 3986, 3.2.2).
+/// `[::1]:80` becomes `::1`, `a.test.:80` becomes `a.test`.
 pub fn request_host(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split(']').next().unwrap_or(rest);
@@ -82,14 +82,14 @@ pub fn request_host(host: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// A request's path as part of a key: cut at `?`, without the slash that begins it and those that end it. Of `//a` a
-/// slash is left: its first segment is empty, and it does not lie below `a`.
+/// Returns a request's path as a part of a key: cut at `?`, without its first slash and without the slashes that end it. The path
+/// `//a` keeps one slash, because its first segment is empty and it does not lie below `a`.
 pub(super) fn request_path(path: &str) -> &str {
     let path = path.split('?').next().unwrap_or_default();
     path.strip_prefix('/').unwrap_or(path).trim_end_matches('/')
 }
 
-/// Calls `then` with the text in lower case; allocates only when there is a capital in it.
+/// Calls `then` with the text in lower case. It allocates only when the text contains a capital.
 pub(super) fn lowered<R>(text: &str, then: impl FnOnce(&str) -> R) -> R {
     if text.bytes().any(|b| b.is_ascii_uppercase()) {
         then(&text.to_ascii_lowercase())
@@ -106,7 +106,8 @@ pub(super) fn segments(path: &str) -> usize {
     }
 }
 
-/// `a/b/c` with `depth` 2 gives `a/b`, `a`: whole segments, at most `depth` of them.
+/// Returns the prefixes of a path that consist of whole segments, at most `depth` of them: `a/b/c` with `depth` 2 gives `a/b`,
+/// `a`.
 pub(super) fn prefixes_longest_first(path: &str, depth: usize) -> impl Iterator<Item = &str> {
     let mut rest = path;
     let mut extra = segments(path).saturating_sub(depth);
@@ -124,7 +125,7 @@ pub(super) fn prefixes_longest_first(path: &str, depth: usize) -> impl Iterator<
     })
 }
 
-/// Whether `path` is `prefix` or lies below it.
+/// Returns whether `path` is `prefix` or lies below it.
 pub(super) fn is_within(path: &str, prefix: &str) -> bool {
     match path.strip_prefix(prefix) {
         Some(rest) => prefix.is_empty() || rest.is_empty() || rest.starts_with('/'),
@@ -132,7 +133,7 @@ pub(super) fn is_within(path: &str, prefix: &str) -> bool {
     }
 }
 
-/// FNV-1a: makes the round robins of routes start at different endpoints.
+/// Returns the FNV-1a hash of a name. With it the round robins of routes start at different endpoints.
 pub(super) fn spread(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

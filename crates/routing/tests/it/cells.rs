@@ -1,4 +1,4 @@
-//! Cells with instances, and an emitter each.
+//! The cells of the simulation with their instances, and an emitter each.
 
 use routing::emission::{
     Actual, ActualKey, Changes, Desired, Event, Farewells, Marker, ModificationTag, Port,
@@ -12,7 +12,7 @@ pub(crate) struct Instance {
     pub(crate) actual: Actual,
 }
 
-/// One machine: where an instance listens, and who tells the routers of it.
+/// One machine: the address at which its instances listen, and the emitter that publishes their routes.
 #[derive(Debug)]
 pub(crate) struct Cell {
     pub(crate) address: String,
@@ -20,13 +20,13 @@ pub(crate) struct Cell {
     pub(crate) emitter: Emitter,
 }
 
-/// What the BBS says, in the order in which it says it; a broken stream loses some of it.
+/// The emitter of a cell, with the events of the BBS in their order; a broken stream loses some of them.
 #[derive(Debug)]
 pub(crate) struct Emitter {
     table: Table,
     pub(crate) farewells: Farewells,
     pub(crate) events: VecDeque<Event>,
-    /// A snapshot on its way.
+    /// A snapshot that is being fetched.
     fetched: Option<(Marker, Snapshot)>,
 }
 
@@ -40,12 +40,12 @@ impl Emitter {
         }
     }
 
-    /// Hears the next event; what is to be sent for it.
+    /// Applies the next event and returns the changes to publish.
     pub(crate) fn hear(&mut self, desired: &[Desired]) -> Changes {
         let Some(event) = self.events.pop_front() else {
             return Changes::default();
         };
-        // An emitter asks for the routes of a process that it hears of for the first time.
+        // An emitter fetches the routes of a process when the first event about it arrives.
         let unknown = match &event {
             Event::ActualSet(actual) if !self.table.knows(&actual.process_guid) => desired
                 .iter()
@@ -64,7 +64,7 @@ impl Emitter {
         }
     }
 
-    /// The snapshot has come.
+    /// Applies the snapshot that was being fetched, and returns the changes to publish.
     pub(crate) fn sync(&mut self) -> Changes {
         let Some((marker, snapshot)) = self.fetched.take() else {
             return Changes::default();
@@ -88,14 +88,14 @@ impl Cell {
         }
     }
 
-    /// Who shows a certificate at this port.
+    /// Returns the instance that shows its certificate at this port.
     pub(crate) fn at(&self, port: u16) -> Option<&Instance> {
         self.instances
             .iter()
             .find(|instance| instance.actual.ports[0].host_tls == u32::from(port))
     }
 
-    /// A port that nobody uses now; most often one that somebody used a moment ago.
+    /// Returns a port that no instance uses now; most often one that an instance used a moment ago.
     pub(crate) fn free_port(&self) -> u16 {
         (61_000..)
             .find(|port| self.at(*port).is_none())

@@ -1,10 +1,10 @@
-//! Both halves of the contract together, in a world that goes wrong: BBS events → emission → a bus that loses, repeats and
+//! Tests both sides of the contract together, in a world full of failures: BBS events → emission → a bus that loses, repeats and
 //! reorders → registry → look-up and pick → the certificate that the instance at that address shows.
 //!
-//! Two laws, under any such history:
-//! - no request reaches an instance of a process that never owned the route, whatever the table says: what was true a
-//!   moment ago may still be told, what never was may not;
-//! - when the messages settle, the table is exactly what runs.
+//! Two laws must hold after any such history:
+//! - No request reaches an instance of a process that never owned the route, whatever the table contains. Registrations that
+//!   were true a moment ago may still be published; registrations that never were true may not.
+//! - When all messages have been delivered, the table agrees exactly with the running instances.
 //!
 //! `PROPAGATION_STEPS=100000000` runs longer, `PROPAGATION_SEED=…` repeats a failure.
 
@@ -14,7 +14,7 @@ mod world;
 
 use world::World;
 
-/// Steps between two settlements.
+/// The number of steps between two checks of the second law.
 const ROUND: u64 = 20_000;
 
 #[expect(
@@ -48,7 +48,7 @@ fn requests_reach_owners_only_and_the_table_settles() {
         reached += counts.reached;
         refreshed += counts.refreshed;
     }
-    // A world in which nothing happens obeys every law.
+    // A world in which nothing happens would obey every law.
     assert!(requests > steps / 10, "{requests} requests");
     assert!(reached > requests / 10, "{reached} of {requests} reached");
     assert!(refreshed > steps / 100, "{refreshed} refreshed unparsed");

@@ -7,7 +7,7 @@ use routing::registry::{EndpointSpec, Fingerprint, Registered, Registry, Repeats
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-/// Seconds until an endpoint that nobody speaks of is given up, also with TLS.
+/// The seconds after which an endpoint without a registration is removed, also with TLS.
 pub(crate) const STALE_TLS: u64 = 600;
 
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ impl Message {
         }
     }
 
-    /// Equal messages have equal ones, as in the router.
+    /// Returns the fingerprint of a message; as in the router, equal messages have equal ones.
     fn fingerprint(&self) -> Fingerprint {
         let Registration {
             route, endpoint, ..
@@ -70,7 +70,7 @@ impl Message {
 pub(crate) struct Router {
     pub(crate) registry: Registry,
     repeats: Repeats,
-    /// On their way.
+    /// The messages that are on their way.
     bus: Vec<Message>,
     pub(crate) connected: bool,
     pub(crate) refreshed: u64,
@@ -91,14 +91,14 @@ impl Router {
         }
     }
 
-    /// Nobody keeps messages for a router that is away.
+    /// Sends messages to the router. A router that is disconnected loses them.
     pub(crate) fn send(&mut self, messages: &[Message]) {
         if self.connected {
             self.bus.extend_from_slice(messages);
         }
     }
 
-    /// One message arrives: perhaps out of turn, perhaps twice, perhaps not at all.
+    /// Delivers one message: perhaps out of turn, perhaps twice, perhaps not at all.
     pub(crate) fn deliver_badly(&mut self, rng: &mut StdRng, now: Instant) {
         if self.bus.is_empty() || !self.connected {
             return;
@@ -116,7 +116,7 @@ impl Router {
                 self.apply(&message, now);
             }
         }
-        // A server cuts a subscriber that is too slow.
+        // A NATS server disconnects a subscriber that is too slow.
         if self.bus.len() > 2000 {
             self.bus.truncate(1000);
         }

@@ -1,4 +1,4 @@
-//! What is true, what happens, and what must hold.
+//! The world of the simulation: its true state, what happens in it, and what must hold.
 
 use crate::cells::{Cell, Emitter};
 use crate::routers::{Message, Router, STALE_TLS};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const CELLS: usize = 3;
 const PROCESSES: usize = 5;
-/// A uri and a request that only it answers.
+/// Each uri with a request that only this route answers.
 const URIS: [(&str, &str, &str); 6] = [
     ("a.test", "a.test", "/"),
     ("a.test/deep", "a.test", "/deep/x"),
@@ -35,7 +35,7 @@ pub(crate) struct World {
     start: Instant,
     now_ms: u64,
     desired: Vec<Desired>,
-    /// Uris that each process owned at some time, as bits. There are some for each that it never owns.
+    /// The uris that each process owned at some time, as bits. Each process has some uris that it never owns.
     owned: [u64; PROCESSES],
     cells: Vec<Cell>,
     routers: Vec<Router>,
@@ -111,7 +111,7 @@ impl World {
             990..992 => self.bus_outage(router),
             992..995 => self.routers[router].lose_messages(),
             995..997 => {
-                // The event stream broke: what it held is lost, and a sync follows.
+                // The event stream broke: its pending events are lost, and a sync follows.
                 let snapshot = self.cells[cell].snapshot(&self.desired);
                 self.cells[cell].emitter.events.clear();
                 self.cells[cell].emitter.fetch(snapshot);
@@ -157,7 +157,7 @@ impl World {
     /// Maps or unmaps one route of one process.
     fn change_routes(&mut self) {
         let process = self.rng.random_range(0..PROCESSES);
-        // Never the two with its own number and the next one.
+        // The route is never one of the two with the process's own number and the next one.
         let at = (process + self.rng.random_range(2..URIS.len())) % URIS.len();
         let (uri, ..) = URIS[at];
         self.owned[process] |= 1 << at;
@@ -204,7 +204,7 @@ impl World {
         }
     }
 
-    /// It forgets what it has said, and to whom it said goodbye.
+    /// Restarts the emitter of a cell. It forgets which messages it has sent, also the unregistrations.
     fn restart_emitter(&mut self, cell: usize) {
         self.cells[cell].emitter = Emitter::new();
         let snapshot = self.cells[cell].snapshot(&self.desired);
@@ -213,13 +213,13 @@ impl World {
         self.publish(&changes);
     }
 
-    /// The machine is gone and comes back empty: nobody says goodbye for its instances.
+    /// Loses the machine, which comes back empty. Its instances are not unregistered.
     fn lose_cell(&mut self, cell: usize) {
         self.cells[cell].instances.clear();
         self.restart_emitter(cell);
     }
 
-    /// As a router serves it: pick, connect, look at the certificate, try another.
+    /// Sends a request as a router does: it picks an endpoint, connects, checks the certificate, and tries another.
     fn request(&mut self, router: usize) {
         let now = self.now();
         let at = self.rng.random_range(0..URIS.len());
@@ -268,7 +268,7 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong any more, and time passes.
+    /// Lets time pass while nothing fails any more.
     pub(crate) fn settle(&mut self) {
         for router in 0..self.routers.len() {
             if !self.routers[router].connected {
@@ -280,7 +280,7 @@ impl World {
                 let changes = self.cells[cell].emitter.hear(&self.desired);
                 self.publish(&changes);
             }
-            // One that was on its way, then one that sees everything.
+            // The first sync was under way already; the second one sees everything.
             let late = self.cells[cell].emitter.sync();
             self.publish(&late);
             let snapshot = self.cells[cell].snapshot(&self.desired);
@@ -300,7 +300,7 @@ impl World {
                 router.registry.prune(now);
             }
         }
-        // Pools that failures emptied go last.
+        // The pools that failures emptied are forgotten last.
         self.now_ms += 100_000;
         for cell in 0..CELLS {
             self.emit_everything(cell);
