@@ -1,7 +1,9 @@
-//! The HTTP API: one route per call of the BBS protocol. Parses, calls the store, presents; no decisions.
+//! The HTTP API: one route per call of the BBS protocol. It parses requests, calls the store and presents the result; it decides
+//! nothing.
 //!
-//! Transport rules: `POST` with a protobuf body; the answer is 200 with a protobuf body also when the call failed, which then stands in
-//! field 1. Unknown routes are 404: clients fall back to older revisions on exactly that. Event streams are SSE.
+//! Transport rules: a request is a `POST` with a protobuf body. A response has status 200 and a protobuf body even when the call
+//! failed; the error is then in field 1. Unknown routes answer 404, because clients fall back to older revisions on exactly that
+//! status. Event streams are server-sent events.
 
 mod actual_lrp;
 mod cell;
@@ -27,18 +29,18 @@ use std::future::Future;
 use std::sync::Arc;
 use wire::bbs as m;
 
-/// What every call works on.
+/// The state that every call works on.
 #[derive(Clone, Debug)]
 pub(crate) struct Bbs {
     pub(crate) store: Arc<Store>,
     pub(crate) hub: Arc<Hub>,
 }
 
-/// The id of a request, `X-Vcap-Request-Id`.
+/// The id of a request, from the header `X-Vcap-Request-Id`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trace(String);
 
-/// The largest request: a desired LRP with its files.
+/// The largest accepted request body in bytes. The largest real request is a desired LRP with its files.
 const MAX_BODY: usize = 16 << 20;
 
 type Api = Router<Bbs>;
@@ -63,7 +65,7 @@ async fn ping(_: Bbs, _: Trace, _: m::EmptyRequest) -> Result<m::PingResponse, F
     Ok(m::PingResponse { available: true })
 }
 
-/// An answer that can say that the call failed.
+/// A response message that can report that the call failed.
 trait Answer: Message + Default {
     fn failed(error: m::Error) -> Self;
 }
@@ -103,7 +105,7 @@ impl Answer for m::PingResponse {
     }
 }
 
-/// The route of one call.
+/// Returns the route of one call.
 fn call<Q, A, F, Fut>(act: F) -> MethodRouter<Bbs>
 where
     Q: Message + Default,
@@ -127,7 +129,7 @@ where
     )
 }
 
-/// The answer of a call that returns nothing but success.
+/// Returns the response of a call that reports only success or failure.
 fn done(result: Result<(), Failure>) -> Result<m::LifecycleResponse, Failure> {
     result.map(|()| m::LifecycleResponse::default())
 }

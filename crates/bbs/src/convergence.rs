@@ -1,5 +1,5 @@
-//! When convergence runs: every period, whenever a cell comes or goes, and when a restart or an auction falls due.
-//! What it does: `state/converge.rs` and the core.
+//! Convergence runs once per period, whenever a cell appears or disappears, and when a restart or an auction falls due.
+//! `state/converge.rs` and the core decide what a pass does.
 
 use crate::failure::Failure;
 use crate::locket::Locket;
@@ -20,7 +20,8 @@ pub(crate) struct Convergence {
 }
 
 impl Convergence {
-    /// Runs until `shutdown`. As `kit::reconcile`, but the next pass comes earlier where the last one saw something falling due.
+    /// Runs until `shutdown`. It works like `kit::reconcile`, but the next pass comes earlier if the last one found a step that
+    /// falls due earlier.
     pub(crate) async fn run(
         self: Arc<Self>,
         store: Arc<Store>,
@@ -43,7 +44,7 @@ impl Convergence {
         }
     }
 
-    /// Returns how long until the next step falls due.
+    /// Makes one pass and returns how long it is until the next step falls due.
     async fn pass(&self, store: &Store) -> Result<Option<Duration>> {
         let cell_appeared = self.cell_appeared.swap(false, Ordering::Relaxed);
         let due = store
@@ -59,7 +60,7 @@ impl Convergence {
         Ok(due.map(|at| Duration::from_nanos(u64::try_from(at - now()).unwrap_or_default())))
     }
 
-    /// Keeps the state's list of cells as locket's presences are, and nudges convergence when one comes or goes.
+    /// Keeps the state's list of cells equal to locket's presences, and wakes convergence when a cell appears or disappears.
     pub(crate) async fn follow_cells(
         &self,
         store: &Store,

@@ -1,4 +1,5 @@
-//! Between the wire's messages and the core's values. What the wire leaves out gets its meaning here (`routable` absent: routable).
+//! Conversions between the wire's messages and the core's values. They give a field that is absent on the wire its meaning (an
+//! absent `routable` means routable).
 
 use lrp::{
     ActualLrp, ActualLrpKey, InstanceKey, MetricTag, ModificationTag, NetInfo, PortMapping,
@@ -55,7 +56,7 @@ pub(crate) fn info(row: &ActualLrp) -> m::ActualLrpInfo {
     }
 }
 
-/// A stored row. `None` when it is none that we wrote.
+/// Converts a stored row. Returns `None` if this program cannot have written the row.
 pub(crate) fn stored_actual(row: &m::ActualLrp) -> Option<ActualLrp> {
     let instance = || row.instance_key.as_ref().map(core_instance);
     let state = match row.state.as_str() {
@@ -172,7 +173,7 @@ fn net_info(net: &NetInfo) -> m::ActualLrpNetInfo {
     }
 }
 
-/// What a rep reports of a running instance.
+/// Converts a rep's report about a running instance.
 pub(crate) fn running(
     net: Option<&m::ActualLrpNetInfo>,
     routes: &[m::ActualLrpInternalRoute],
@@ -206,7 +207,7 @@ pub(crate) fn running(
     }
 }
 
-/// What decisions need of a desired LRP.
+/// Returns the part of a desired LRP that decisions need.
 pub(crate) fn desired(lrp: &m::DesiredLrp) -> lrp::DesiredLrp {
     let metric_tag = |tag: &m::MetricTagValue| match m::MetricTagDynamic::try_from(tag.dynamic) {
         Ok(m::MetricTagDynamic::Index) => MetricTag::Index,
@@ -230,7 +231,8 @@ pub(crate) fn desired(lrp: &m::DesiredLrp) -> lrp::DesiredLrp {
     }
 }
 
-/// The host names under `internal-router`. JSON that cannot be read counts as none: the desired LRP was accepted with it.
+/// Returns the host names under `internal-router`. JSON that cannot be read counts as none, because the desired LRP was accepted
+/// with it.
 fn internal_routes(routes: Option<&m::ProtoRoutes>) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Route {
@@ -272,7 +274,7 @@ pub(crate) fn scheduling_info(lrp: &m::DesiredLrp) -> m::DesiredLrpSchedulingInf
     }
 }
 
-/// Only what a route emitter reads.
+/// Returns a desired LRP that holds only the fields that a route emitter reads.
 pub(crate) fn routing_info(lrp: &m::DesiredLrp) -> m::DesiredLrp {
     m::DesiredLrp {
         process_guid: lrp.process_guid.clone(),
@@ -306,7 +308,7 @@ pub(crate) fn task(task: &Task, definition: &m::TaskDefinition) -> m::Task {
             TaskState::Completed { .. } => m::TaskState::Completed,
             TaskState::Resolving { .. } => m::TaskState::Resolving,
         } as i32,
-        // A task that has ended has no cell, as in the original.
+        // A task that has ended has no cell, as in Diego's BBS.
         cell_id: match &task.state {
             TaskState::Running { cell_id } => cell_id.to_string(),
             _ => String::new(),
@@ -319,7 +321,7 @@ pub(crate) fn task(task: &Task, definition: &m::TaskDefinition) -> m::Task {
     }
 }
 
-/// A stored task. `None` when it is none that we wrote.
+/// Converts a stored task. Returns `None` if this program cannot have written it.
 pub(crate) fn stored_task(task: &m::Task) -> Option<Task> {
     let cell_id = (!task.cell_id.is_empty()).then(|| task.cell_id.as_str().into());
     let outcome = lrp::task::Outcome {

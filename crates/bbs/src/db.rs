@@ -1,6 +1,6 @@
-//! The file `bbs.db`: one row per desired LRP, actual LRP, task, domain and lock. SQL is here only.
+//! The file `bbs.db`: one row per desired LRP, actual LRP, task, domain and lock. All SQL of this crate is here.
 //!
-//! Rows hold the wire's messages as they are. Written by the store's writer, read once at start.
+//! Rows hold the wire's messages unchanged. The store's writer writes them; they are read once at start.
 
 use crate::convert;
 use crate::journal::Write;
@@ -31,7 +31,7 @@ pub(crate) async fn open(data_dir: &Path) -> Result<Database> {
     Database::open(&data_dir.join("bbs.db"), SCHEMA).await
 }
 
-/// All that was stored. A row that cannot be read is reported and left out.
+/// Returns everything that is stored. A row that cannot be read is logged and left out.
 pub(crate) async fn load(database: &Database) -> Result<State> {
     let mut state = State {
         cells: Cells::starting_at(now()),
@@ -43,7 +43,7 @@ pub(crate) async fn load(database: &Database) -> Result<State> {
             Ok((guid, desired)) => {
                 state.desired.insert(guid, desired);
             }
-            // Its instances run on until somebody desires it anew.
+            // The instances of a damaged desired LRP keep running until a client desires it again.
             Err(damage) => {
                 let named = message(&row).map(|lrp: m::DesiredLrp| lrp.process_guid);
                 let names = damage.key.clone().into_iter().chain(named.ok());
@@ -80,7 +80,8 @@ pub(crate) async fn load(database: &Database) -> Result<State> {
     Ok(state)
 }
 
-/// The locks and presences, with their times to live in seconds. One that cannot be read is reported and free.
+/// Returns the locks and presences with their times to live in seconds. A row that cannot be read is logged, and its lock is
+/// free.
 pub(crate) async fn load_locks(database: &Database) -> Result<Vec<(Resource, i64)>> {
     let rows = Tables(database)
         .rows("locks", "key, resource, ttl_seconds")
@@ -91,7 +92,7 @@ pub(crate) async fn load_locks(database: &Database) -> Result<Vec<(Resource, i64
         .collect())
 }
 
-/// Reads whole tables.
+/// A reader of whole tables.
 struct Tables<'a>(&'a Database);
 
 impl Tables<'_> {
@@ -105,7 +106,7 @@ impl Tables<'_> {
 
 /// A row that cannot be read.
 struct Damage {
-    /// The text of its first column, if that can be read.
+    /// The text of the row's first column, if it can be read.
     key: Option<String>,
     error: anyhow::Error,
 }
@@ -124,7 +125,7 @@ impl Damage {
 
 type Read<T> = Result<T, Damage>;
 
-/// Reads one row; what goes wrong is reported with its first column.
+/// Reads one row. An error carries the row's first column.
 fn read<T>(row: &SqliteRow, read: impl FnOnce(&str) -> Result<T>) -> Read<T> {
     let key = row.try_get::<String, _>(0);
     match key {
@@ -190,7 +191,7 @@ fn lock(row: &SqliteRow) -> Read<(Resource, i64)> {
     })
 }
 
-/// Who this BBS is to locket: the same after each start.
+/// Returns the name under which this BBS owns its lock in locket. The name survives restarts.
 pub(crate) async fn node_id(database: &Database) -> Result<String> {
     let known = sqlx::query("SELECT value FROM meta WHERE key = 'node_id'")
         .fetch_optional(database.readers())
@@ -206,7 +207,7 @@ pub(crate) async fn node_id(database: &Database) -> Result<String> {
     Ok(fresh)
 }
 
-/// Whether a change can be made durable.
+/// Tests whether a change can be made durable: it writes one row and returns the error if that fails.
 pub(crate) async fn try_to_write(database: &Database) -> Result<()> {
     let change = sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('written', $1)")
         .bind(now().to_string());
@@ -214,7 +215,7 @@ pub(crate) async fn try_to_write(database: &Database) -> Result<()> {
     Ok(())
 }
 
-/// Writes all of them in one transaction: when this returns they are durable.
+/// Writes all changes in one transaction. When it returns without an error, they are durable.
 pub(crate) async fn write<'a>(
     database: &Database,
     writes: impl Iterator<Item = &'a Write>,

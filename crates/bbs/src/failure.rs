@@ -1,4 +1,4 @@
-//! The one place where what went wrong becomes the wire's `Error{type, message}`. Clients match on both.
+//! The one place where an error becomes the wire's `Error{type, message}`. Clients match on both fields.
 
 use lrp::Refusal;
 use lrp::task::TaskError;
@@ -30,12 +30,12 @@ impl Failure {
         Self::new(ErrorType::InvalidRequest, message)
     }
 
-    /// The store has stopped: nothing can be promised any more.
+    /// Returns the error of a store that has stopped. Nothing can be promised any more.
     pub(crate) fn stopped() -> Self {
         Self::new(ErrorType::Unrecoverable, "the BBS is stopping")
     }
 
-    /// Nothing was changed; the same request may succeed later.
+    /// Returns the error of a change that could not be written. Nothing was changed; the same request may succeed later.
     pub(crate) fn unwritten(why: impl std::fmt::Display) -> Self {
         Self::new(
             ErrorType::UnknownError,

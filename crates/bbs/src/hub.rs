@@ -1,6 +1,7 @@
-//! Event streams: who listens, and what each of them hears. Fed by the writer, in the order of commits.
+//! Event streams: their subscribers, and the events that each subscriber receives. The writer feeds the hub in the order of
+//! commits.
 //!
-//! A subscriber that does not keep up is cut off (it must read the state anew anyway). There is no replay.
+//! A subscriber that does not keep up is disconnected: it must read the whole state again anyway. Events are not replayed.
 
 use crate::convert;
 use crate::journal::Happening;
@@ -12,15 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use wire::bbs::{self as m, Event};
 
-/// How many events a subscriber may be behind.
+/// The number of events that a subscriber may be behind.
 const QUEUE: usize = 1024;
 
-/// Which events a subscriber wants.
+/// The kind of events that a subscriber wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topic {
     /// Desired LRPs and instances.
     Instances,
-    /// Desired LRPs and groups of instances: the deprecated stream.
+    /// Desired LRPs and groups of instances. This is the deprecated stream.
     Groups,
     Tasks,
 }
@@ -39,7 +40,7 @@ struct Subscribers {
 #[derive(Debug)]
 struct Subscriber {
     topic: Topic,
-    /// Empty: all cells.
+    /// The cell whose events the subscriber wants; empty means all cells.
     cell_id: String,
     queue: mpsc::Sender<Bytes>,
 }
@@ -47,13 +48,14 @@ struct Subscriber {
 /// An event without its id, which counts per connection.
 struct Frame {
     topic: Topic,
-    /// Only for subscribers of this cell (and of all); `None`: for everyone.
+    /// The cell that the event concerns. Only subscribers of this cell, and of all cells, receive it. `None` means every
+    /// subscriber.
     cell_id: Option<String>,
     text: Bytes,
 }
 
 impl Hub {
-    /// The stream ends when the subscriber falls behind or the hub is closed.
+    /// Registers a subscriber. Its stream ends when the subscriber falls behind or the hub is closed.
     pub(crate) fn subscribe(&self, topic: Topic, cell_id: String) -> mpsc::Receiver<Bytes> {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let mut subscribers = self.lock();
@@ -85,7 +87,7 @@ impl Hub {
         }
     }
 
-    /// Ends all streams, for good.
+    /// Ends all streams permanently.
     pub(crate) fn close(&self) {
         *self.lock() = Subscribers {
             all: Vec::new(),
@@ -101,7 +103,7 @@ impl Hub {
 }
 
 impl Subscriber {
-    /// Returns whether it keeps up.
+    /// Sends the frame if the subscriber wants it. Returns whether the subscriber keeps up.
     fn tell(&self, frame: &Frame) -> bool {
         let for_it = self.topic == frame.topic
             && (self.cell_id.is_empty()
@@ -183,7 +185,8 @@ fn task_event(happening: &Happening) -> Option<Event> {
     })
 }
 
-/// The events of one transition with the cell each concerns: crashes first, then what makes an instance routable, removals last.
+/// Returns the events of one transition, each with the cell that it concerns. Crashes come first, then events that make an
+/// instance routable; removals come last.
 fn instance_events(changes: &[Change], trace: &str) -> Vec<(Event, String)> {
     let mut events: Vec<(u8, Event, String)> = Vec::new();
     let trace_id = || trace.to_owned();
@@ -221,7 +224,7 @@ fn instance_events(changes: &[Change], trace: &str) -> Vec<(Event, String)> {
             }
             Change::Created(row) => events.push(created(row)),
             Change::Removed(row) => events.push(removed(row)),
-            // An instance is given up: the row that waits for a cell is told as a new one.
+            // The instance is abandoned: the row that waits for a cell is published as a new one.
             Change::Changed { before, after } if after.is_unclaimed() && !before.is_unclaimed() => {
                 events.extend([created(after), removed(before)])
             }

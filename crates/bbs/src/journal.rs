@@ -1,5 +1,5 @@
-//! What a transition leaves behind: rows to write, happenings to tell, orders to others. Filled under the state's lock,
-//! written by the one writer, and only then told and carried out.
+//! The results of a transition: rows to write, events to publish, and orders for other components. The journal is filled under
+//! the state's lock and written by the one writer. Only then are its events published and its orders carried out.
 
 use ids::{CellId, Domain, ProcessGuid, TaskGuid};
 use lrp::{ActualLrp, Change, InstanceKey, Nanos, Presence};
@@ -12,7 +12,7 @@ pub(crate) struct Journal {
     pub(crate) writes: Vec<Write>,
     pub(crate) happenings: Vec<Happening>,
     pub(crate) orders: Vec<Order>,
-    /// The id of the request that caused it; travels with the events.
+    /// The id of the request that caused the transition. It travels with the events.
     pub(crate) trace: String,
 }
 
@@ -35,13 +35,13 @@ pub(crate) enum Write {
     Desired(ProcessGuid, Option<Arc<m::DesiredLrp>>),
     Actual(ProcessGuid, i32, Presence, Option<Box<ActualLrp>>),
     Task(TaskGuid, Option<Arc<m::Task>>),
-    /// `Some(None)`: fresh for ever.
+    /// The time at which the domain stops being fresh. `Some(None)` means that it stays fresh without end.
     Domain(Domain, Option<Option<Nanos>>),
-    /// With its time to live in seconds.
+    /// The lock with its time to live in seconds.
     Lock(String, Option<(Resource, i64)>),
 }
 
-/// Something that subscribers hear of.
+/// An event that the hub publishes to subscribers.
 #[derive(Debug)]
 pub(crate) enum Happening {
     DesiredCreated(Arc<m::DesiredLrp>),
@@ -50,7 +50,7 @@ pub(crate) enum Happening {
         after: Arc<m::DesiredLrp>,
     },
     DesiredRemoved(Arc<m::DesiredLrp>),
-    /// All changes of one transition of one slot.
+    /// All changes that one transition made to one slot.
     Actual(Vec<Change>),
     TaskCreated(Arc<m::Task>),
     TaskChanged {
@@ -60,15 +60,15 @@ pub(crate) enum Happening {
     TaskRemoved(Arc<m::Task>),
 }
 
-/// Something that another component shall do. Orders may get lost with the process: convergence gives them again.
+/// A request to another component. Orders may be lost with the process; convergence issues them again.
 #[derive(Clone, Debug)]
 pub(crate) enum Order {
     AuctionLrp(ProcessGuid, i32),
     AuctionTask(TaskGuid),
     StopLrp(ProcessGuid, InstanceKey),
-    /// Its cell reads what the instance is to be.
+    /// A notice to the instance's cell that the desired LRP has changed. The cell gets the new definition with the call.
     UpdateLrp(ProcessGuid, i32, InstanceKey),
     CancelTask(TaskGuid, CellId),
-    /// Tell the result to whoever desired the task.
+    /// The delivery of the result to the component that desired the task.
     DeliverTask(TaskGuid),
 }

@@ -1,10 +1,10 @@
-//! The BBS: what should run (desired LRPs, tasks), what runs (actual LRPs), and the work of making the one follow the other.
-//! With it, in the same process, locket: who holds a lock, which cells are there.
+//! The BBS stores what should run (desired LRPs, tasks) and what runs (actual LRPs), and makes the second follow the first.
+//! Locket runs in the same process: it knows who holds a lock and which cells are present.
 //!
-//! **Owns** the file `bbs.db` and the state in memory that is read from it at start. **Woken by** calls of cloud-controller, reps and the
-//! auctioneer (HTTP with protobuf bodies), by presences that come and go (gRPC), and by time. **Never** places an instance (the
-//! auctioneer does), starts or stops a container (reps do), answers or tells of anything that is not durable yet, removes anything wanted
-//! by a domain that is not fresh, or logs what a desired LRP or a task carries.
+//! **Owns** the file `bbs.db` and the state in memory that is read from it at start. **Woken by** calls of cloud-controller, reps
+//! and the auctioneer (HTTP with protobuf bodies), by presences that come and go (gRPC), and by time. **Never** places an
+//! instance (the auctioneer does), starts or stops a container (reps do), answers with or publishes anything that is not durable
+//! yet, removes anything wanted by a domain that is not fresh, or logs the contents of a desired LRP or a task.
 //!
 //! ```text
 //! api ─┐                                            ┌▶ hub ─▶ event streams
@@ -14,7 +14,8 @@
 //! locket: presences
 //! ```
 //!
-//! A new call: its message and path in `wire::bbs`, its decision in `lrp`, its effect in `state/`, its route in `api/`.
+//! To add a call, define its message and path in `wire::bbs`, its decision in `lrp`, its effect in `state/`, and its route in
+//! `api/`.
 
 mod api;
 mod convergence;
@@ -48,28 +49,28 @@ use wire::locket::{Resource, TypeCode};
 
 #[derive(Debug)]
 pub struct Config {
-    /// The BBS API (default port 8889).
+    /// The listener of the BBS API (default port 8889).
     pub listener: TcpListener,
-    /// Locket's gRPC API (default port 8891).
+    /// The listener of Locket's gRPC API (default port 8891).
     pub locket_listener: TcpListener,
-    /// Where `bbs.db` is. Must exist.
+    /// The directory of `bbs.db`. It must exist.
     pub data_dir: PathBuf,
-    /// Presented to clients, reps, the auctioneer and callbacks alike.
+    /// The certificate that is presented to clients, reps, the auctioneer and callback receivers alike.
     pub identity: Identity,
-    /// `https://127.0.0.1:9016`
+    /// The URL of the auctioneer, e.g. `https://127.0.0.1:9016`.
     pub auctioneer_url: String,
     /// The longest time between two passes of convergence ([`CONVERGENCE_INTERVAL`]).
     pub convergence_interval: Duration,
 }
 
-/// As long as the original's.
+/// The default of [`Config::convergence_interval`]. Diego's BBS has the same.
 pub const CONVERGENCE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the BBS's own lock lives, and how often it is renewed.
+/// The time to live of the BBS's own lock. The next constant is the interval of its renewal.
 const LOCK_TTL_SECONDS: i64 = 15;
 const LOCK_RENEWAL: Duration = Duration::from_secs(5);
 
-/// Built: database read, nothing running.
+/// A BBS that is built but not running: the database is read, the listeners are bound.
 #[derive(Debug)]
 pub struct Bbs {
     config: Config,
@@ -84,13 +85,13 @@ pub struct Bbs {
 }
 
 impl Bbs {
-    /// Opens the database and reads everything. Must be called inside a tokio runtime.
+    /// Opens the database and reads all of it. Must be called inside a tokio runtime.
     pub async fn build(config: Config) -> Result<Self> {
         let database = db::open(&config.data_dir).await?;
         let state = db::load(&database).await?;
         let node_id = db::node_id(&database).await?;
         let mut locks = db::load_locks(&database).await?;
-        // Whoever serves this database is the BBS, also under a new name.
+        // Whoever serves this database is the BBS, even under a new name.
         locks.retain(|(lock, _)| lock.key != LOCK_KEY || lock.owner == node_id);
         tracing::info!(
             desired_lrps = state.desired.len(),
@@ -129,8 +130,8 @@ impl Bbs {
         self.locket_addr
     }
 
-    /// Serves until `shutdown`; returns when requests in flight are answered and everything is on disk. `Err`: something
-    /// essential ended by itself, and the process should end.
+    /// Serves until `shutdown`. It returns when requests in flight are answered and everything is on disk. It returns an error if
+    /// something essential ended by itself; the process should then end.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let Self {
             config,
@@ -145,7 +146,7 @@ impl Bbs {
         let bbs_tls = server_config(&config.identity, ClientAuth::Required, &["http/1.1"])?;
         let locket_tls = server_config(&config.identity, ClientAuth::Required, &["h2"])?;
 
-        // The writer outlives the servers, so that the last requests are answered.
+        // The writer outlives the servers, so that the last requests get their responses.
         let served = CancellationToken::new();
         let mut writer = tokio::spawn(writer.run(served.clone()));
         hold_lock(&locket, &node_id).await?;
@@ -210,7 +211,7 @@ impl Bbs {
 
 const LOCK_KEY: &str = "bbs";
 
-/// Takes (or keeps) the lock that says who the BBS is.
+/// Acquires or renews the lock that names the active BBS.
 async fn hold_lock(locket: &Locket, node_id: &str) -> Result<()> {
     let resource = Resource {
         key: LOCK_KEY.into(),
@@ -243,7 +244,7 @@ async fn renew_lock(
     Ok(())
 }
 
-/// Orders that got lost with the last process are given anew: auctions, and results that were not delivered.
+/// Issues again the orders that were lost with the last process: auctions, and results that were not delivered.
 async fn resume(store: &Store) -> Result<()> {
     let resumed = store.write("", |state, journal| {
         state.resume(journal);

@@ -1,7 +1,7 @@
-//! Locket: locks and presences that live as long as they are renewed.
+//! Locket: locks and presences that exist as long as they are renewed.
 //!
-//! Who holds what is stored when it changes; renewals are kept in memory only, so that a thousand cells cost no writes.
-//! After a restart every stored lease lives on for one full time to live: its holder renews it, or it is free after that.
+//! Each change of a holder is stored. Renewals are kept in memory only, so that a thousand cells cause no writes. After a restart
+//! every stored lease lives for one full time to live: its holder renews it, or it becomes free after that.
 
 mod api;
 
@@ -22,7 +22,7 @@ use wire::locket::{Resource, TypeCode};
 pub(crate) struct Locket {
     table: Mutex<Table>,
     store: Arc<Store>,
-    /// Something was locked or released: the expiry task looks anew.
+    /// The signal that a lease was taken or released: the expiry task computes its next wait again.
     changed: Notify,
     /// Counts changes of presences.
     presences: watch::Sender<u64>,
@@ -31,7 +31,7 @@ pub(crate) struct Locket {
 #[derive(Debug, Default)]
 struct Table {
     leases: BTreeMap<String, Lease>,
-    /// Presences that were given back, since they were last there.
+    /// The presences whose owners released them since they were last present.
     released: BTreeSet<String>,
 }
 
@@ -44,13 +44,13 @@ struct Lease {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// Another owner has it.
+    /// Another owner holds the key.
     Collision,
     NotFound,
 }
 
 impl Table {
-    /// Takes or renews. `Ok(true)`: something changed that must be stored.
+    /// Acquires or renews a lease. `Ok(true)` means that a change must be stored.
     fn lock(&mut self, resource: Resource, ttl: Duration, now: Instant) -> Result<bool, Refused> {
         let known = self
             .leases
@@ -84,7 +84,7 @@ impl Table {
         Ok(lease.resource)
     }
 
-    /// Takes out what ran out.
+    /// Removes and returns the leases that have expired.
     fn expire(&mut self, now: Instant) -> Vec<Resource> {
         let out: Vec<String> = self
             .leases
@@ -104,7 +104,7 @@ impl Table {
 }
 
 impl Locket {
-    /// `stored`: the leases of before, with their times to live in seconds.
+    /// Creates a locket. `stored` holds the leases of the last process, with their times to live in seconds.
     pub(crate) fn new(store: Arc<Store>, stored: Vec<(Resource, i64)>) -> Self {
         let now = Instant::now();
         let lease = |(resource, ttl): (Resource, i64)| {
@@ -130,7 +130,8 @@ impl Locket {
         }
     }
 
-    /// Durable when a new holder is told so.
+    /// Acquires or renews a lease. When it returns success to a new holder, the lease is durable (a presence only if the database
+    /// can be written).
     pub(crate) async fn lock(&self, resource: Resource, ttl_seconds: i64) -> Result<(), LockError> {
         let (key, kind) = (resource.key.clone(), resource.kind());
         let changed = self
@@ -143,7 +144,7 @@ impl Locket {
         let owner = resource.owner.clone();
         let write = Write::Lock(key.clone(), Some((resource, ttl_seconds)));
         let stored = match kind {
-            // A cell is there, whether that can be written or not.
+            // A cell is present whether or not that can be stored.
             TypeCode::Presence => {
                 self.tell(kind);
                 self.store.log(vec![write]).await.or_else(|failure| {
@@ -192,7 +193,7 @@ impl Locket {
             .collect()
     }
 
-    /// Whether the presence's owner gave it back (or it ran out).
+    /// Returns whether the owner of the presence released it (rather than letting it expire).
     pub(crate) fn was_released(&self, key: &str) -> bool {
         self.table().released.contains(key)
     }
@@ -201,7 +202,7 @@ impl Locket {
         self.presences.subscribe()
     }
 
-    /// Drops what ran out, the moment it does, until `shutdown`.
+    /// Removes each lease at the moment it expires, until `shutdown`.
     pub(crate) async fn expire(&self, shutdown: CancellationToken) {
         loop {
             let next = self.table().next_expiry();
@@ -228,7 +229,7 @@ impl Locket {
             if writes.is_empty() {
                 continue;
             }
-            // A row that stays behind is a lease that lives once more after a restart.
+            // If a row stays behind, its lease lives once more after a restart.
             if let Err(failure) = self.store.log(writes).await {
                 tracing::warn!(why = failure.message, "expired-leases-not-stored");
             }

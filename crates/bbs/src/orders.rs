@@ -1,7 +1,7 @@
-//! Carries out what transitions order from others, after it is durable: auctions, calls to reps, task results.
+//! Carries out the orders of transitions after they are durable: auctions, calls to reps, task results.
 //!
-//! One task reads the orders and never waits for anybody: each kind has its own place to wait. What gets lost with the process
-//! is ordered again by convergence.
+//! One task reads the orders and never waits for a peer: each kind of order waits in a task of its own. Convergence issues again
+//! the orders that are lost with the process.
 
 mod auctions;
 mod callbacks;

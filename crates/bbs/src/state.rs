@@ -1,7 +1,7 @@
-//! Everything the BBS knows, in memory, and every change of it.
+//! The whole state of the BBS, in memory, and every change to it.
 //!
-//! A change is decided by the core (crate `lrp`) or refused before anything is touched; what it leaves behind goes to the
-//! [`Journal`]. Called under the store's lock only; no IO, no waiting.
+//! The core (crate `lrp`) decides each change or refuses it before anything is modified. The results of a change go to the
+//! [`Journal`]. All functions are called under the store's lock; they do no IO and never wait.
 
 mod actual;
 mod cells;
@@ -25,15 +25,15 @@ pub(crate) struct State {
     pub(crate) desired: BTreeMap<ProcessGuid, Desired>,
     pub(crate) actual: BTreeMap<ProcessGuid, BTreeMap<i32, Slot>>,
     pub(crate) tasks: BTreeMap<TaskGuid, TaskRecord>,
-    /// When each domain stops being fresh; `None`: never.
+    /// The time at which each domain stops being fresh; `None` means never.
     pub(crate) domains: BTreeMap<Domain, Option<Nanos>>,
-    /// Their desired LRP is stored and cannot be read: what runs of them goes on until they are desired anew.
+    /// The processes whose stored desired LRP cannot be read. Their instances keep running until a client desires the LRP again.
     pub(crate) damaged: BTreeSet<ProcessGuid>,
     pub(crate) cells: Cells,
     pub(crate) policy: RestartPolicy,
 }
 
-/// A desired LRP as it came, and what decisions need of it.
+/// A desired LRP as the client sent it, and the part of it that decisions need.
 #[derive(Debug)]
 pub(crate) struct Desired {
     pub(crate) wire: Arc<m::DesiredLrp>,
@@ -56,7 +56,7 @@ pub(crate) struct TaskRecord {
 }
 
 impl State {
-    /// Puts a stored row in its place.
+    /// Inserts a stored row into its slot.
     pub(crate) fn load_actual(&mut self, row: ActualLrp) {
         self.actual
             .entry(row.key.process_guid.clone())
@@ -70,7 +70,7 @@ impl State {
         self.actual.get(process_guid)?.get(&index)
     }
 
-    /// All slots, by process and index.
+    /// Returns all slots, by process and index.
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.actual.values().flat_map(BTreeMap::values)
     }
@@ -104,7 +104,7 @@ impl State {
             .collect()
     }
 
-    /// After a start: gives the orders anew that got lost with the last process.
+    /// Issues again the orders that were lost with the last process. Called once after a start.
     pub(crate) fn resume(&mut self, journal: &mut Journal) {
         let waiting = self
             .slots()
@@ -116,7 +116,7 @@ impl State {
         self.resume_tasks(journal);
     }
 
-    /// Makes a transition true.
+    /// Applies a transition: it changes the slot and journals rows and events.
     fn apply(
         &mut self,
         journal: &mut Journal,
@@ -158,7 +158,7 @@ impl State {
         journal.happenings.push(Happening::Actual(changes));
     }
 
-    /// A wanted index without an ordinary row gets one at once, and a cell shall be found for it.
+    /// Creates an ordinary row for a wanted index that has none, and orders an auction for it.
     fn settle(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32) {
         let Some(desired) = self
             .desired
@@ -179,7 +179,7 @@ impl State {
     }
 }
 
-/// Whether a transition's changes end an instance (for the log).
+/// Returns the instance that a change reports as crashed, if it does (for the log).
 pub(crate) fn crashed(change: &Change) -> Option<&ActualLrp> {
     match change {
         Change::Crashed { after, .. } => Some(after),
@@ -193,7 +193,7 @@ pub(crate) fn now() -> Nanos {
         .map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Now, and a fresh epoch.
+/// Returns the current time and a fresh epoch.
 pub(crate) fn moment() -> Moment {
     Moment {
         now: now(),

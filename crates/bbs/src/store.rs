@@ -1,13 +1,13 @@
-//! The state behind one lock, and the one writer behind it.
+//! The state behind one lock, and the one writer that makes its changes durable.
 //!
 //! ```text
 //! request ─▶ write(): lock, decide, journal ─▶ queue ─▶ writer: one transaction per batch ─▶ events, orders ─▶ answer
 //! ```
-//! The queue's order is the order of the decisions, so subscribers receive changes in commit order. Neither a write nor a
-//! read returns before everything it saw is durable: no answer can be taken back by a crash.
+//! The queue keeps the order of the decisions, so subscribers receive changes in commit order. Neither a write nor a read returns
+//! before everything it saw is durable: no crash can revoke a response.
 //!
-//! When a batch cannot be written (the disk is full), its requests fail, the state is read anew from the database, and
-//! changes are refused until one can be written again. Reads go on.
+//! When a batch cannot be written (the disk is full), its requests fail, the state is read again from the database, and changes
+//! are refused until one can be written again. Reads continue to be served.
 
 use crate::db;
 use crate::failure::Failure;
@@ -23,17 +23,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// At most so many journals in one transaction.
+/// The maximum number of journals in one transaction.
 const BATCH: usize = 512;
 
-/// How often a database that could not be written is tried again.
+/// The delay after which a database that could not be written is tried again. It grows to `RETRY_CAP`.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_CAP: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Store {
     guarded: Arc<Mutex<Guarded>>,
-    /// The version up to which everything is on disk, or refused. Closed when the writer has stopped.
+    /// The version up to which every change is on disk or refused. The channel is closed when the writer has stopped.
     settled: watch::Receiver<u64>,
 }
 
@@ -41,9 +41,9 @@ pub(crate) struct Store {
 struct Guarded {
     state: State,
     version: u64,
-    /// Counts how often the state was read anew, without changes that could not be written.
+    /// The number of times the state was read again from the database, which drops changes that could not be written.
     epoch: u64,
-    /// Why changes are refused.
+    /// The reason why changes are refused, if they are.
     trouble: Option<Failure>,
     queue: mpsc::UnboundedSender<Commit>,
 }
@@ -55,15 +55,15 @@ struct Commit {
     done: oneshot::Sender<Result<(), Failure>>,
 }
 
-/// The change that a request waits for.
+/// The condition that a request waits for before it answers.
 enum Wait {
-    /// Its own change.
+    /// The request's own change.
     Written(oneshot::Receiver<Result<(), Failure>>),
-    /// Everything that it saw.
+    /// All changes that the request saw.
     Seen { version: u64, epoch: u64 },
 }
 
-/// The other end of the queue; to be run as a task.
+/// The receiving end of the queue. It is run as a task.
 #[derive(Debug)]
 pub(crate) struct Writer {
     guarded: Arc<Mutex<Guarded>>,
@@ -74,7 +74,7 @@ pub(crate) struct Writer {
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// `orders` receives what others shall do, after it is durable.
+/// Creates the store and its writer. `orders` receives the orders for other components, after they are durable.
 pub(crate) fn open(
     state: State,
     database: Database,
@@ -106,7 +106,7 @@ pub(crate) fn open(
 }
 
 impl Store {
-    /// Changes the state. `Err` means that nothing was changed.
+    /// Changes the state. An error means that nothing was changed.
     pub(crate) async fn write<T>(
         &self,
         trace: &str,
@@ -123,7 +123,7 @@ impl Store {
         result
     }
 
-    /// Writes rows that are no part of the state (locket's).
+    /// Writes rows that are not part of the state (those of locket).
     pub(crate) async fn log(&self, writes: Vec<Write>) -> Result<(), Failure> {
         let wait = {
             let mut guarded = lock(&self.guarded);
@@ -136,7 +136,7 @@ impl Store {
         self.wait_for(wait).await
     }
 
-    /// Looks again when what it saw could not be written.
+    /// Reads the state. It reads again if a change that it saw could not be written.
     pub(crate) async fn read<T>(&self, look: impl Fn(&State) -> T) -> Result<T, Failure> {
         loop {
             let (result, wait) = {
@@ -151,12 +151,13 @@ impl Store {
         }
     }
 
-    /// A look without the wait, for what acts on it through transitions again.
+    /// Reads the state without waiting until it is durable. It is for callers that act on the result only through further
+    /// transitions.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&lock(&self.guarded).state)
     }
 
-    /// A change of what is never stored (which cells are there).
+    /// Changes state that is never stored (the list of present cells).
     pub(crate) fn adjust<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut lock(&self.guarded).state)
     }
@@ -194,7 +195,7 @@ impl Guarded {
         }
     }
 
-    /// Hands the journal to the writer; what to wait for until it is durable.
+    /// Hands the journal to the writer. Returns what to wait for until it is durable.
     fn commit(&mut self, journal: Journal) -> Wait {
         if journal.is_empty() {
             return self.seen();
@@ -212,7 +213,7 @@ impl Guarded {
 }
 
 impl Writer {
-    /// Writes until `shutdown`, then what is queued.
+    /// Writes until `shutdown`, and then writes what is still queued.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
         loop {
             let first = tokio::select! {
@@ -221,7 +222,8 @@ impl Writer {
                 () = shutdown.cancelled() => None,
             };
             let Some(first) = first else {
-                // A connection that outlives this would remove the journal of a database that is put in this one's place.
+                // A connection that stayed open would remove the journal of another database that is put in the place of this
+                // one.
                 self.database.close().await;
                 return Ok(());
             };
@@ -247,7 +249,7 @@ impl Writer {
         }
     }
 
-    /// Everything of the batch is durable.
+    /// Publishes the events and orders of a batch that is durable, and answers its requests.
     fn publish(&self, batch: Vec<Commit>) {
         for Commit {
             version,
@@ -266,7 +268,7 @@ impl Writer {
         }
     }
 
-    /// Drops the batch and every change that was decided after it. From here on changes are refused.
+    /// Drops the batch and every change that was decided after it. From now on changes are refused.
     fn refuse(&mut self, batch: Vec<Commit>, error: &anyhow::Error) -> Failure {
         let folder = self
             .database
@@ -291,7 +293,7 @@ impl Writer {
         trouble
     }
 
-    /// Goes back to what is stored, then waits until a change can be written.
+    /// Restores the stored state, then waits until a change can be written.
     async fn recover(&self, trouble: &Failure, shutdown: &CancellationToken) {
         let mut backoff = Backoff::new(RETRY, RETRY_CAP);
         let mut reloaded = false;

@@ -1,4 +1,4 @@
-//! Limits of what clients may send. Each complaint names the field, all at once, a line each, as `Invalid field: process_guid`.
+//! Limits on requests. An error lists all invalid fields at once, one per line, as in `Invalid field: process_guid`.
 
 use crate::failure::Failure;
 use wire::bbs as m;
@@ -228,7 +228,7 @@ fn container(
     );
 }
 
-/// Exactly one kind in each node, and what that kind cannot do without.
+/// Checks that each node has exactly one kind, and the fields that this kind requires.
 fn action(c: &mut Complaints, action: &m::Action) {
     let inner = |inner: &Option<Box<m::Action>>, c: &mut Complaints| match inner {
         Some(inner) => self::action(c, inner),
@@ -313,7 +313,7 @@ fn is_guid(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// Has a scheme.
+/// Returns whether the text begins with a URL scheme.
 fn is_url(text: &str) -> bool {
     text.split_once(':').is_some_and(|(scheme, _)| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())

@@ -1,24 +1,25 @@
-//! The seam between rep (what should run) and garden (how it runs on this machine).
+//! The interface between the rep (what should run) and garden (how it runs on this machine).
 //!
-//! A container outlives the process that made it: its shim keeps the processes, their output and exit statuses until
-//! somebody attaches. After a restart [`Garden::containers`] lists what is still there, with its properties.
+//! A container outlives the process that made it: its shim keeps the processes, their output and exit statuses until somebody
+//! attaches. After a restart [`Garden::containers`] lists what still exists, with its properties.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use tokio::sync::mpsc;
 
-/// Implemented by the Linux garden and by testkit's simulated one.
+/// The operations on containers. The Linux garden and testkit's simulated one implement them.
 #[async_trait::async_trait]
 pub trait Garden: Send + Sync + 'static {
-    /// Makes the whole container: root file system, network, firewall, limits, init; no app process yet. On error nothing is left.
+    /// Creates the whole container: root file system, network, firewall, limits and init, but no app process yet. If it fails,
+    /// nothing is left behind.
     async fn create(&self, spec: ContainerSpec) -> Result<Container, GardenError>;
-    /// Every container that exists, also those made before a restart.
+    /// Returns every container that exists, including those made before a restart.
     async fn containers(&self) -> Result<Vec<Container>, GardenError>;
     /// Starts a process in the container; its id is unique there. Returns once it has been executed.
     async fn run(&self, handle: &str, spec: ProcessSpec) -> Result<Process, GardenError>;
-    /// Attaches to a process that [`Self::run`] started, perhaps before a restart. Output that nobody read is kept
-    /// (newest 64 KiB per stream); an exit that already happened is delivered at once.
+    /// Attaches to a process that [`Self::run`] started, perhaps before a restart. Output that nobody read is kept (the newest 64
+    /// KiB per stream). An exit that already happened is delivered at once.
     async fn attach(&self, handle: &str, process_id: &str) -> Result<Process, GardenError>;
     /// Sends a signal to the process (not to its children).
     async fn signal(
@@ -27,8 +28,8 @@ pub trait Garden: Send + Sync + 'static {
         process_id: &str,
         signal: Signal,
     ) -> Result<(), GardenError>;
-    /// Removes everything of the container, killing what runs; unknown handles are fine (idempotent). A container that is
-    /// being made is made first, then removed: nothing of it comes into being afterwards.
+    /// Kills the container's processes and removes everything of it. An unknown handle is no error (idempotent). If the container
+    /// is being made, the call waits for that and then removes it: nothing of it appears afterwards.
     async fn destroy(&self, handle: &str) -> Result<(), GardenError>;
     /// Sets properties; they survive a restart.
     async fn set_properties(
@@ -36,8 +37,8 @@ pub trait Garden: Send + Sync + 'static {
         handle: &str,
         properties: BTreeMap<String, String>,
     ) -> Result<(), GardenError>;
-    /// Unpacks a tar stream into a directory of the container (made if missing), owned by `user`. A relative directory starts
-    /// at the user's home.
+    /// Unpacks a tar stream into a directory of the container, which is created if missing. The files are owned by `user`. A
+    /// relative directory starts at the user's home.
     async fn stream_in(
         &self,
         handle: &str,
@@ -45,7 +46,7 @@ pub trait Garden: Send + Sync + 'static {
         user: &str,
         tar: PathBuf,
     ) -> Result<(), GardenError>;
-    /// Reads one file of the container as it stands there, at most `limit` bytes.
+    /// Reads one file of the container in its present state, at most `limit` bytes.
     async fn read_file(&self, handle: &str, path: &str, limit: u64)
     -> Result<Vec<u8>, GardenError>;
     /// Copies one file or directory of the container to a tar file on the host. A relative path starts at the user's home.
@@ -56,53 +57,53 @@ pub trait Garden: Send + Sync + 'static {
         user: &str,
         tar: PathBuf,
     ) -> Result<(), GardenError>;
-    /// Replaces what the container may reach; connections that are not permitted any more end.
+    /// Replaces the container's egress rules. Connections that are not permitted any more end.
     async fn set_egress(&self, handle: &str, rules: Vec<EgressRule>) -> Result<(), GardenError>;
-    /// Compares the cell's and all containers' firewall rules with what stands on the machine, and brings back what is missing,
-    /// changed or out of order. Returns the names of what was repaired. Cheap when nothing is wrong.
+    /// Compares the firewall rules of the cell and of all containers with the rules on the machine, and restores what is missing,
+    /// changed or out of order. Returns the names of what was repaired. The call is cheap when nothing is wrong.
     async fn repair(&self) -> Result<Vec<String>, GardenError>;
     /// The TCP addresses that processes of the container listen on.
     async fn listeners(&self, handle: &str) -> Result<Vec<SocketAddr>, GardenError>;
-    /// Makes these the only network policies of the cell; they survive a restart. Containers that are made later obey them, too.
+    /// Replaces all network policies of the cell. They survive a restart, and containers that are made later obey them too.
     async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), GardenError>;
-    /// Use of resources now.
+    /// Returns the current resource usage of the container.
     async fn metrics(&self, handle: &str) -> Result<Metrics, GardenError>;
-    /// What this machine can give.
+    /// Returns the resources that this machine offers.
     fn capacity(&self) -> Capacity;
-    /// The cell's address: where mapped ports are reached.
+    /// Returns the cell's address, on which mapped ports are reached.
     fn cell_ip(&self) -> Ipv4Addr;
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct ContainerSpec {
-    /// Unique name; for an LRP its instance guid, for a task its task guid.
+    /// The unique name. For an LRP it is the instance guid, for a task the task guid.
     pub handle: String,
-    /// `preloaded:<stack>` or a directory.
+    /// The root file system: `preloaded:<stack>` or a directory.
     pub rootfs: String,
-    /// Of every process.
+    /// The environment of every process.
     pub env: Vec<(String, String)>,
     pub limits: Limits,
-    /// Host port 0: choose one. Order is kept.
+    /// The mapped ports. Host port 0 lets garden choose one. The order is kept.
     pub net_in: Vec<NetIn>,
     pub egress: Vec<EgressRule>,
     pub bind_mounts: Vec<BindMount>,
     pub properties: BTreeMap<String, String>,
-    /// Host name inside; cut to what the kernel takes.
+    /// The host name inside the container. It is cut to the length that the kernel allows.
     pub hostname: String,
     pub privileged: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// Bytes of the app; 0: no limit.
+    /// The memory limit of the app in bytes; 0 means no limit.
     pub memory: u64,
-    /// Bytes of all sidecars together (proxy, health checks); 0: no limit.
+    /// The memory limit of all sidecars together (proxy, health checks) in bytes; 0 means no limit.
     pub sidecar_memory: u64,
-    /// Bytes of the writable layer; 0: no limit.
+    /// The size limit of the writable layer in bytes; 0 means no limit.
     pub disk: u64,
-    /// cgroup v1 shares scale (1024 = one full share); 0: default.
+    /// The CPU shares on the scale of cgroup v1 (1024 is one full share); 0 means the default.
     pub cpu_shares: u64,
-    /// Processes and threads; 0: the cell's default.
+    /// The limit of processes and threads; 0 means the cell's default.
     pub pids: u64,
 }
 
@@ -116,11 +117,11 @@ pub struct NetIn {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressRule {
     pub protocol: Protocol,
-    /// Inclusive ranges.
+    /// The permitted addresses as inclusive ranges.
     pub destinations: Vec<(Ipv4Addr, Ipv4Addr)>,
-    /// Inclusive ranges; empty: all (tcp and udp only).
+    /// The permitted ports as inclusive ranges (tcp and udp only); empty means all ports.
     pub ports: Vec<(u16, u16)>,
-    /// Type and code, -1 for any (icmp only).
+    /// The ICMP type and code (icmp only); -1 means any.
     pub icmp: Option<(i32, i32)>,
     pub log: bool,
 }
@@ -128,15 +129,15 @@ pub struct EgressRule {
 /// The property of a container that names its group for network policies: the app's guid.
 pub const POLICY_GROUP: &str = "network.policy_group_id";
 
-/// Containers of one group may connect to containers of another on these ports. Without a policy they may not.
+/// A network policy: containers of one group may connect to containers of another on these ports. Without a policy they may not.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Policy {
     pub source: String,
-    /// The source's number, never 0; the same in all its policies, on all cells, and no other group's.
+    /// The number of the source, never 0. It is the same in all policies of the source on all cells, and no other group has it.
     pub source_tag: u32,
     pub destination: String,
     pub protocol: PolicyProtocol,
-    /// Inclusive.
+    /// The permitted ports as an inclusive range.
     pub ports: (u16, u16),
 }
 
@@ -164,30 +165,30 @@ pub struct BindMount {
 #[derive(Clone, Debug)]
 pub struct Container {
     pub handle: String,
-    /// Overlay IP.
+    /// The overlay IP.
     pub container_ip: Ipv4Addr,
-    /// With the host ports chosen; same order as asked.
+    /// The mapped ports with the chosen host ports, in the order of the request.
     pub net_in: Vec<NetIn>,
     pub properties: BTreeMap<String, String>,
-    /// Ids of the processes started in it, with their exit if they ended.
+    /// The ids of the processes started in it. A process that has ended has its exit.
     pub processes: BTreeMap<String, Option<Exit>>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct ProcessSpec {
     pub id: String,
-    /// Absolute, or found in the container's PATH.
+    /// The program: an absolute path, or a name that is looked up in the container's PATH.
     pub path: String,
     pub args: Vec<String>,
-    /// Added to the container's; later wins.
+    /// The variables that are added to the container's. If a name occurs twice, the last one wins.
     pub env: Vec<(String, String)>,
-    /// Empty: the user's home.
+    /// The working directory; empty means the user's home.
     pub dir: String,
-    /// Name or number; empty: vcap.
+    /// The user, by name or number; empty means vcap.
     pub user: String,
-    /// 0: default (16384, never above the machine's limit).
+    /// The limit of open files. 0 means the default (16384, never above the machine's limit).
     pub nofile: u64,
-    /// Memory of this process is not the app's (sidecar proxy, health check): it counts against the sidecars' limit.
+    /// Whether the process is a sidecar (proxy, health check). Its memory counts against the sidecars' limit, not the app's.
     pub sidecar: bool,
 }
 
@@ -195,9 +196,9 @@ pub struct ProcessSpec {
 #[derive(Debug)]
 pub struct Process {
     pub id: String,
-    /// Chunks as they come, not lines; closed after both streams ended.
+    /// The output in chunks as they arrive, not in lines. The channel is closed after both streams have ended.
     pub output: mpsc::Receiver<Output>,
-    /// Closed without an exit when whoever watches over the container has ended.
+    /// The exit. The channel is closed without an exit if the process that watches the container has ended.
     pub exit: tokio::sync::oneshot::Receiver<Exit>,
 }
 
@@ -209,9 +210,9 @@ pub enum Output {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Exit {
-    /// Exit status; 128 + signal when a signal ended it.
+    /// The exit status; 128 + signal if a signal ended the process.
     pub status: i32,
-    /// The kernel killed something of the process's group (app or sidecars) for want of memory while it ran.
+    /// Whether the kernel killed a process of the same group (app or sidecars) for lack of memory while this one ran.
     pub out_of_memory: bool,
 }
 
@@ -223,19 +224,19 @@ pub enum Signal {
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Metrics {
-    /// Bytes of the app, without page cache that can be given back.
+    /// The memory of the app in bytes, without page cache that can be reclaimed.
     pub memory: u64,
     pub memory_limit: u64,
-    /// Bytes of the writable layer.
+    /// The bytes used in the writable layer.
     pub disk: u64,
     pub disk_limit: u64,
-    /// Nanoseconds of CPU since the container began.
+    /// The CPU time in nanoseconds since the container began.
     pub cpu: u64,
-    /// Nanoseconds since the container began.
+    /// The age of the container in nanoseconds.
     pub age: u64,
     pub rx_bytes: u64,
     pub tx_bytes: u64,
-    /// Packets that the container's limits of connections and packets have refused.
+    /// The number of packets that the container's limits of connections and packets have refused.
     pub refused_packets: u64,
 }
 
@@ -254,7 +255,7 @@ pub enum GardenError {
     ContainerExists(String),
     #[error("process {process} does not exist in container {handle}")]
     ProcessNotFound { handle: String, process: String },
-    /// How its processes end cannot be known any more.
+    /// The shim has ended, so the exits of its processes cannot be known any more.
     #[error("the process that watches over container {0} has ended (was it killed?)")]
     WatcherGone(String),
     #[error("root file system {0:?} is not known here")]

@@ -1,6 +1,7 @@
 //! Containers on Linux: namespaces, cgroups, root file systems, processes, addresses and firewall rules.
 //!
-//! [`api`] is what the rep knows; [`linux::LinuxGarden`] stands behind [`api::Garden`]; [`seal`] is for files on disk. No Cloud Foundry policy here.
+//! The rep uses [`api`]; [`linux::LinuxGarden`] implements [`api::Garden`]; [`seal`] is for files on disk. There is no Cloud
+//! Foundry policy here.
 
 pub mod api;
 pub mod linux;

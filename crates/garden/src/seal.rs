@@ -1,12 +1,12 @@
-//! Files that notice damage: a checksum stands behind the content. Garden and the rep keep so what outlives their process.
+//! Files that detect damage: a checksum follows the content. Garden and the rep use them for state that outlives their process.
 
 use sha2::{Digest as _, Sha256};
 
 const MARK: &[u8] = b"\nsha256:";
-/// The mark, 64 hexadecimal digits, and a line's end.
+/// The length of the end: the mark, 64 hexadecimal digits, and a newline.
 const LENGTH: usize = 8 + 64 + 1;
 
-/// What was read is not what was written.
+/// The content that was read is not the content that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     #[error("its content is damaged: the checksum behind it does not match")]
@@ -15,7 +15,7 @@ pub enum Damage {
     End,
 }
 
-/// The content with its checksum.
+/// Returns the content followed by its checksum.
 pub fn seal(content: &[u8]) -> Vec<u8> {
     let mut sealed = content.to_vec();
     sealed.extend_from_slice(MARK);
@@ -24,7 +24,7 @@ pub fn seal(content: &[u8]) -> Vec<u8> {
     sealed
 }
 
-/// The content of a sealed file.
+/// Returns the content of a sealed file.
 pub fn open(sealed: &[u8]) -> Result<&[u8], Damage> {
     let place = sealed.len().checked_sub(LENGTH).ok_or(Damage::End)?;
     let (content, end) = sealed.split_at(place);
@@ -36,7 +36,8 @@ pub fn open(sealed: &[u8]) -> Result<&[u8], Damage> {
     }
 }
 
-/// The same; a file from before there were checksums is taken as it is. For formats that show a missing end themselves.
+/// Returns the content of a sealed file. A file without a checksum, as older versions wrote it, is returned unchanged. It is for
+/// formats that detect a missing end themselves.
 pub fn open_or_plain(bytes: &[u8]) -> Result<&[u8], Damage> {
     match open(bytes) {
         Err(Damage::End) => Ok(bytes),

@@ -1,4 +1,4 @@
-//! What a rep is told at its start.
+//! The configuration of a rep.
 
 use clients::loggregator::Emitter;
 use garden::api::Garden;
@@ -9,40 +9,41 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 pub struct Config {
-    /// Of the network API, already bound; served with mutual TLS.
+    /// The listener of the network API, already bound. It is served with mutual TLS.
     pub listener: TcpListener,
     pub cell_id: String,
     pub zone: String,
-    /// Where others reach the listener: `https://10.0.0.5:1801`.
+    /// The URL under which others reach the listener, e.g. `https://10.0.0.5:1801`.
     pub rep_url: String,
     pub identity: Identity,
     pub bbs_url: String,
     pub locket_url: String,
-    /// The whole list of network policies; `None`: containers reach each other through the router alone.
+    /// The URL that serves the whole list of network policies. If it is `None`, containers reach each other only through the
+    /// router.
     pub policies_url: Option<String>,
     pub garden: Arc<dyn Garden>,
     pub loggregator: Emitter,
-    /// Names behind `preloaded:` that garden knows.
+    /// The stacks that garden knows: the names after `preloaded:`.
     pub stacks: Vec<String>,
-    /// Apps must want these tags to be placed here.
+    /// The placement tags that an app must require to be placed here.
     pub placement_tags: Vec<String>,
     pub optional_placement_tags: Vec<String>,
-    /// Records of containers, their certificates, the download cache. Made with mode 0700.
+    /// The directory of the containers' records, their certificates and the download cache. It is created with mode 0700.
     pub work_dir: PathBuf,
-    /// Signs the instances' certificates.
+    /// The CA that signs the instances' certificates.
     pub instance_ca: InstanceCa,
     pub instance_validity: Duration,
-    /// The sidecar proxy's program; `None`: instances get no proxy (and their plain ports are mapped).
+    /// The program of the sidecar proxy. If it is `None`, instances get no proxy and their plain ports are mapped.
     pub envoy: Option<PathBuf>,
     /// The static program that serves as `healthcheck` in containers.
     pub inside: PathBuf,
-    /// The CA of the client certificates that proxies accept: the router's.
+    /// The CA of the client certificates that proxies accept, which is the router's.
     pub router_ca_pem: String,
-    /// PEM texts of further authorities that apps may trust, beside the instances' own: that of the router's certificate.
+    /// The PEM texts of further CAs that apps may trust, beside the instances' own: the CA of the router's certificate.
     pub trusted_ca_pems: Vec<String>,
-    /// Only TLS ports are reachable from outside. `false`: plain app ports get host ports too.
+    /// Whether only TLS ports are reachable from outside. If `false`, plain app ports get host ports too.
     pub route_integrity: bool,
-    /// What the download cache may hold, beside what containers have mounted.
+    /// The size limit of the download cache in bytes. Content that containers have mounted does not count.
     pub cache_bytes: u64,
     pub timing: Timing,
 }
@@ -57,7 +58,7 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// Certificate and key (P-256 or RSA) as PEM.
+/// A CA: its certificate and key (P-256 or RSA) as PEM.
 #[derive(Clone)]
 pub struct InstanceCa {
     pub cert_pem: String,
@@ -70,36 +71,36 @@ impl std::fmt::Debug for InstanceCa {
     }
 }
 
-/// Intervals and time-outs; `default()` has the original's values where nothing speaks for better ones.
+/// Intervals and time limits. `default()` has Diego's values unless there is a reason for others.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Between two comparisons of containers and BBS rows.
+    /// The interval between two comparisons of containers and BBS rows.
     pub bulk: Duration,
-    /// The same while evacuating.
+    /// The interval between two rounds of an evacuation.
     pub evacuation_poll: Duration,
-    /// After this, evacuation gives up and stops what is left.
+    /// The time after which an evacuation gives up and stops what is left.
     pub evacuation_limit: Duration,
-    /// Between two metric envelopes per container.
+    /// The interval between two metric envelopes of a container.
     pub metrics: Duration,
-    /// From "this instance is not routable" to SIGTERM.
+    /// The time between the report that an instance is not routable and SIGTERM.
     pub route_drain: Duration,
-    /// From SIGTERM to SIGKILL.
+    /// The time between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// Between start-up checks (and readiness checks that have not passed).
+    /// The interval between start-up checks (and readiness checks that have not passed).
     pub unhealthy_interval: Duration,
-    /// Between liveness (and passed readiness) checks.
+    /// The interval between liveness checks (and readiness checks that have passed).
     pub healthy_interval: Duration,
-    /// Of one health check, where the app names none.
+    /// The time limit of one health check if the app sets none.
     pub health_timeout: Duration,
-    /// A reservation that could not be claimed at the BBS for so long is given up.
+    /// The time after which a reservation is dropped if it cannot be claimed at the BBS.
     pub claim_limit: Duration,
-    /// Of one download or upload.
+    /// The time limit of one download or upload.
     pub transfer: Duration,
-    /// Between two comparisons of the machine's firewall rules with ours.
+    /// The interval between two comparisons of the machine's firewall rules with ours.
     pub repair: Duration,
-    /// Between two looks for changes of the desired LRPs that run here.
+    /// The interval between two checks for changes of the desired LRPs that run here.
     pub refresh: Duration,
-    /// Between two looks at what an app listens on that does not pass its start-up checks.
+    /// The interval between two inspections of the sockets of an app that does not pass its start-up checks.
     pub advice: Duration,
 }
 
@@ -112,7 +113,7 @@ impl Default for Timing {
             metrics: Duration::from_secs(15),
             route_drain: Duration::from_millis(500),
             grace: Duration::from_secs(10),
-            // The original waits 2 s: half of that is lost at every start of an app.
+            // Diego waits 2 s; half of that would be lost on average at every start of an app.
             unhealthy_interval: Duration::from_millis(200),
             healthy_interval: Duration::from_secs(30),
             health_timeout: Duration::from_secs(1),

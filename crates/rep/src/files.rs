@@ -1,10 +1,10 @@
-//! How the rep writes files that other processes read.
+//! Functions that write files that other processes read.
 
 use anyhow::{Context as _, Result};
 use std::path::Path;
 
-/// Writes a file under another name and renames it to `path`, so that a reader sees the old content or the new one.
-/// Everybody may read the file; the directories above it decide who reaches it.
+/// Writes a file under another name and renames it to `path`, so that a reader sees either the old content or the new. Everybody
+/// may read the file; the directories above it restrict access.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let name = path
         .file_name()

@@ -1,4 +1,4 @@
-//! What the process around a rep may ask of it.
+//! The requests that the surrounding process may make to a rep.
 
 use crate::cell::Cell;
 use crate::cell::adopt::is_ours;
@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Cheap to clone; valid until the rep's `run` has returned.
+/// A handle to a running rep. It is cheap to clone and valid until the rep's `run` has returned.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(crate) cell: Arc<Cell>,
 }
 
 impl Handle {
-    /// Stops and destroys all containers (unroutable first, then SIGTERM, then SIGKILL), taking no new work; what is left after
-    /// `limit` is destroyed at once. Call it before shutdown, while `run` still runs, when nothing shall outlive the process.
-    /// Returns how many containers had to be destroyed without having stopped.
+    /// Accepts no new work, and stops and destroys all containers (unroutable first, then SIGTERM, then SIGKILL). Containers that
+    /// remain after `limit` are destroyed at once. Call it before shutdown, while `run` still runs, if nothing should outlive the
+    /// process. Returns how many containers had to be destroyed without having stopped.
     pub async fn drain_all(&self, limit: Duration) -> usize {
         let cell = &self.cell;
         cell.closed.store(true, Ordering::SeqCst);
@@ -40,7 +40,7 @@ impl Handle {
     }
 
     async fn destroy_leftovers(&self) -> usize {
-        // A container that is being made is not listed yet, but it is in the table.
+        // Garden does not list a container that is being made, but the table has it.
         let mut ours: BTreeSet<String> = self
             .cell
             .containers()

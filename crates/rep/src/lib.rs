@@ -1,4 +1,5 @@
-//! The rep: runs on every cell, takes work from the auction, runs it in containers and reports to the BBS what really runs.
+//! The rep runs on every cell. It accepts work from the auctioneer, runs it in containers, and reports to the BBS what really
+//! runs.
 //!
 //! ```text
 //!  auctioneer ─POST /work─▶ server ─▶ table (ledger + containers)      bulk: rows ⇄ containers, every 30 s
@@ -9,14 +10,15 @@
 //!   → … → unroutable → SIGTERM → destroy → remove / crash   → destroy
 //! ```
 //!
-//! The rooms: [`instance`] has what one container goes through from the order to its end; [`cell`] has what the whole machine
-//! does (its state, the server, the comparison with the BBS, adoption after a restart, evacuation); [`supply`] fetches, unpacks and
-//! caches what containers need; [`identity`] issues their certificates. [`run`] builds the cell and starts its loops.
+//! The modules: [`instance`] has the life of one container, from the request to its end. [`cell`] has the tasks of the whole
+//! machine (its state, the server, the comparison with the BBS, adoption after a restart, evacuation). [`supply`] downloads,
+//! unpacks and caches what containers need. [`identity`] issues their certificates. [`run`] builds the cell and starts its loops.
 //!
-//! A container's task owns it: nobody else creates, signals or destroys it; others ask through [`container::Container`].
-//! Containers outlive this process: everything needed to go on stands in the work directory ([`record`]), process ids are derived from
-//! the place of an action in its tree, so that going on after a restart is the same code with *attach* instead of *run*.
-//! The rep never touches namespaces, cgroups or firewalls itself (that is garden's), nor routes (that is the route-emitter's).
+//! A container's task owns it: only this task creates, signals or destroys it. Others send it requests through
+//! [`container::Container`]. Containers outlive this process: everything that is needed to continue is in the work directory
+//! ([`record`]), and process ids are derived from the position of an action in its tree. After a restart the same code runs with
+//! *attach* instead of *run*. The rep never touches namespaces, cgroups or firewalls itself (garden does), nor routes (the
+//! route-emitter does).
 
 mod cell;
 mod config;

@@ -1,4 +1,4 @@
-//! Building and running a rep.
+//! Builds and runs a rep.
 
 use crate::cell::adopt;
 use crate::cell::bulk;
@@ -26,10 +26,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// What must not be left half done is waited for so long at shutdown.
+/// How long shutdown waits for work that must not be interrupted half way.
 const DETACH_LIMIT: Duration = Duration::from_secs(10);
 
-/// A built rep: work directory and programs in place, nothing running.
+/// A built rep: the work directory and programs are in place, and nothing runs.
 #[derive(Debug)]
 pub struct Rep {
     listener: TcpListener,
@@ -45,7 +45,7 @@ impl Rep {
         let dirs = containers_dir(&config.work_dir);
         std::fs::create_dir_all(&dirs)
             .with_context(|| format!("make directory {}", dirs.display()))?;
-        // Below it stand private keys that containers must be able to read.
+        // The directory holds private keys that containers must be able to read.
         set_mode(&config.work_dir, 0o700)?;
         let mut trusted = vec![config.instance_ca.cert_pem.as_str()];
         trusted.extend(config.trusted_ca_pems.iter().map(String::as_str));
@@ -110,7 +110,8 @@ impl Rep {
         }
     }
 
-    /// Adopts what runs, announces the cell, takes work. Returns after shutdown (containers run on) or when an evacuation is done.
+    /// Adopts existing containers, registers the cell's presence and accepts work. Returns after shutdown (containers keep
+    /// running) or when an evacuation is done.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let Self {
             listener,
@@ -149,11 +150,11 @@ impl Rep {
         }
         cell.detach.cancel();
         if cell.closed.load(Ordering::SeqCst) {
-            // The cell is empty: others need not wait for its presence to end.
+            // The cell is empty, so others need not wait for its presence to expire.
             leave.cancel();
             let _ = presence.await;
         } else {
-            // Its instances run on: the presence lives for its TTL, in which a new rep may take them over.
+            // The instances keep running. The presence lives until its TTL ends; in this time a new rep may adopt them.
             presence.abort();
         }
         for watcher in [bulk, repair, refresh] {
@@ -173,7 +174,7 @@ impl Rep {
     }
 }
 
-/// Until garden answers. `false`: shutdown came first.
+/// Adopts containers, and retries until garden answers. Returns `false` if shutdown came first.
 async fn adopt_all(cell: &Arc<Cell>, shutdown: &CancellationToken) -> bool {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {

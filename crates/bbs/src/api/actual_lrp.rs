@@ -1,4 +1,4 @@
-//! Actual LRPs: lists, and what reps and the auctioneer report of them.
+//! Actual LRPs: the calls that list them, and the reports of reps and of the auctioneer about them.
 
 use super::{Api, Bbs, Trace, call, done};
 use crate::convert;
@@ -80,7 +80,8 @@ async fn list_by_process_guids(
     })
 }
 
-/// The rows of one index; what runs, and then the ordinary row, comes last: Cloud Controller takes the last row of an index.
+/// Returns the rows of one index in the order in which they are sent: the running row comes last, and of two running rows the
+/// ordinary one, because Cloud Controller takes the last row of an index.
 fn ordered(slot: &Slot) -> Vec<&ActualLrp> {
     let mut rows: Vec<&ActualLrp> = slot.rows().collect();
     rows.sort_by_key(|row| (row.running().is_some(), row.presence == Presence::Ordinary));

@@ -1,4 +1,4 @@
-//! The cells that are there.
+//! The call that lists the present cells.
 
 use super::{Api, Bbs, Trace, call};
 use crate::failure::Failure;

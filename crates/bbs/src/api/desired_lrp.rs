@@ -1,5 +1,5 @@
-//! Desired LRPs. Revision r2 is served as r3 is (image layers are not folded into actions): Cloud Controller reads routes and
-//! annotation of it only.
+//! Desired LRPs. Revision r2 is served in the format of r3 (image layers are not folded into actions), because Cloud Controller
+//! reads only routes and annotation from it.
 
 use super::{Api, Bbs, Trace, call, done};
 use crate::convert;
@@ -132,7 +132,8 @@ async fn routing_infos(
     })
 }
 
-/// Those of the domain, the process guids and the app guids, as far as these are given.
+/// Returns the desired LRPs that match the domain, the process guids and the app guids of the request. A filter that is empty
+/// matches all.
 fn select(state: &State, request: &m::DesiredLrpsRequest) -> Vec<Arc<m::DesiredLrp>> {
     let app_guids: BTreeSet<&String> = request.app_guids.iter().collect();
     let wanted = |lrp: &m::DesiredLrp| {

@@ -1,4 +1,4 @@
-//! Domains: their owner's word that it has told everything lately.
+//! Domains. The owner of a domain keeps it fresh by confirming that it has desired everything it wants.
 
 use super::{Api, Bbs, Trace, call, done};
 use crate::failure::Failure;

@@ -1,6 +1,7 @@
 //! Event streams as server-sent events: `id` counts per connection, `data` is the base64 of the protobuf.
 //!
-//! A subscriber is registered before it sees the answer's head: it hears of everything that is committed after that.
+//! A subscriber is registered before it receives the head of the response, so it receives every event that is committed after
+//! that.
 
 use super::{Api, Bbs};
 use crate::hub::Topic;
@@ -15,7 +16,7 @@ use prost::Message as _;
 use std::convert::Infallible;
 use wire::bbs::{self as m, path};
 
-/// The paths of before the revisions.
+/// Paths of the protocol before it had revisions.
 const INSTANCE_EVENTS_R0: &str = "/v1/events/lrp_instances";
 const TASK_EVENTS_R0: &str = "/v1/events/tasks";
 const GROUP_EVENTS_R0: &str = "/v1/events";
@@ -30,7 +31,7 @@ pub(super) fn routes() -> Api {
         .route(TASK_EVENTS_R0, stream(Topic::Tasks))
 }
 
-/// Some clients send the filter in the body of a `GET`.
+/// Returns the route of an event stream. Its filter is read from the body, because some clients send it in the body of a `GET`.
 fn stream(topic: Topic) -> MethodRouter<Bbs> {
     let subscribe =
         async move |State(bbs): State<Bbs>, body: Bytes| match m::EventsByCellId::decode(body) {

@@ -81,7 +81,7 @@ async fn by_process_guid_and_index(
     })
 }
 
-/// A suspect that still serves stands for its instance until the replacement serves.
+/// Returns the group of one index. A suspect instance that is still running stands for the index until its replacement runs.
 fn group(slot: &Slot, wanted: impl Fn(&ActualLrp) -> bool) -> Option<m::ActualLrpGroup> {
     let ordinary = slot.ordinary.as_ref().filter(|row| row.running().is_some());
     let instance = ordinary

@@ -1,4 +1,4 @@
-//! Tasks. Revision r2 is served as r3 is.
+//! Tasks. Revision r2 is served in the format of r3.
 
 use super::{Api, Bbs, Trace, call, done};
 use crate::failure::Failure;

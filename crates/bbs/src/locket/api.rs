@@ -1,5 +1,5 @@
-//! The gRPC service `models.Locket`, without generated code: four unary methods on their paths. The answer's codes are the
-//! original's (a lock of another owner is `AlreadyExists`).
+//! The gRPC service `models.Locket`, without generated code: four unary methods on their paths. The status codes are those of
+//! Diego's locket (a lock of another owner is `AlreadyExists`).
 
 use super::{LockError, Locket, Refused};
 use axum::Router;
@@ -100,7 +100,7 @@ async fn fetch_all(
     }
 }
 
-/// The resource with its type in both spellings.
+/// Returns the resource with its type in both spellings, the name and the number.
 fn typed(resource: Resource) -> Result<Resource, Status> {
     let kind = resource.kind();
     let type_name = match kind {
@@ -127,7 +127,7 @@ fn status(error: LockError) -> Status {
     }
 }
 
-/// One unary call: decodes the request, runs `call`, encodes the answer or its status.
+/// Serves one unary call: it decodes the request, runs `call`, and encodes the response or the status.
 async fn unary<Q, A, F, Fut>(
     State(locket): State<Arc<Locket>>,
     request: Request,

@@ -1,5 +1,5 @@
-//! Asks the auctioneer for auctions: everything wanted since the last call in one call. While the auctioneer cannot be reached the wishes
-//! are kept; those that meanwhile came true or became pointless are left out.
+//! Requests auctions from the auctioneer. One call carries everything that was wanted since the last call. While the auctioneer
+//! cannot be reached, the wanted auctions are kept; those that have become unnecessary in the meantime are left out.
 
 use crate::store::Store;
 use clients::rep::AuctioneerClient;
@@ -73,7 +73,7 @@ impl Auctions {
         }
     }
 
-    /// One call for all wanted LRPs, one for all wanted tasks. What failed is wanted again.
+    /// Sends one call for all wanted LRPs and one for all wanted tasks. If a call fails, its auctions stay wanted.
     async fn request(&self) -> anyhow::Result<()> {
         let Wanted { lrps, tasks } = std::mem::take(&mut *self.wanted());
         let (lrp_requests, task_requests) = self

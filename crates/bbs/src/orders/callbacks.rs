@@ -1,7 +1,9 @@
-//! Delivers the results of tasks to the URLs that their owners gave: resolving, `POST`, and then the task is deleted.
+//! Delivers the results of tasks to the callback URLs of their owners: the task is marked as resolving, the result is posted, and
+//! then the task is deleted.
 //!
-//! Delivered is what was answered with anything but 5xx or 429. Otherwise it is tried again for a while, and after that by convergence, until
-//! the task expires: a receiver that is down for some minutes loses nothing.
+//! A result counts as delivered if the receiver answers with any status but 5xx and 429. Otherwise this module retries for
+//! [`PATIENCE`], and after that convergence retries until the task expires: a receiver that is down for some minutes loses
+//! nothing.
 
 use crate::state::State;
 use crate::store::Store;
@@ -15,16 +17,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wire::bbs as m;
 
-/// One call.
+/// The time limit of one call.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// No further try after this. With the last call shorter than what convergence takes for a stuck delivery.
+/// The time after which a failed call is not retried. Together with the last call it is shorter than the time after which
+/// convergence considers a delivery stuck (30 s).
 const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(super) struct Callbacks {
     store: Arc<Store>,
     http: reqwest::Client,
-    /// Each result is delivered once at a time.
+    /// The tasks whose results are being delivered. No result is delivered twice at the same time.
     under_way: Mutex<BTreeSet<TaskGuid>>,
 }
 
@@ -94,7 +97,7 @@ impl Callbacks {
     }
 
     async fn post(&self, url: &str, body: &m::TaskCallback) -> Result<()> {
-        // The URL may carry a token: it is never logged.
+        // The URL may carry a token, so it is never logged.
         let response = self
             .http
             .post(url)
@@ -115,7 +118,7 @@ impl Callbacks {
     }
 }
 
-/// Where to, and what.
+/// Returns the callback URL of a task and the body to send. Returns `None` if the task has no callback.
 fn callback(state: &State, guid: &TaskGuid) -> Option<(String, m::TaskCallback)> {
     let task = &state.tasks.get(guid)?.wire;
     let definition = task.task_definition.as_ref()?;

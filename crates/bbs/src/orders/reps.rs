@@ -1,4 +1,4 @@
-//! Calls to the cells' reps. A few tries each; after that convergence looks again.
+//! Calls the cells' reps. Each call is tried a few times; after that convergence decides whether it is still needed.
 
 use crate::state::State;
 use crate::store::Store;
@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use wire::rep::LrpUpdate;
 
 const TRIES: u32 = 5;
-/// Calls at the same time.
+/// The maximum number of concurrent calls.
 const CALLS: usize = 64;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ enum Call {
     Cancel(TaskGuid),
 }
 
-/// A call as it is made, from the state of that moment: a late repetition must not bring what has changed since.
+/// The body of a call, made from the state at the moment of sending: a late retry must not undo a change made in the meantime.
 enum Body {
     Stop,
     Update(LrpUpdate),
@@ -64,7 +64,7 @@ impl Reps {
         self.call(&cell, Call::Cancel(guid)).await;
     }
 
-    /// Calls the cell until that works, the cell or the reason is gone, or the tries are used up.
+    /// Calls the cell until the call succeeds, the cell or the reason for the call is gone, or the tries are used up.
     async fn call(&self, cell: &CellId, call: Call) {
         for attempt in 1..=TRIES {
             let Some(body) = self.store.peek(|state| body(state, &call)) else {
@@ -101,7 +101,7 @@ impl Reps {
     }
 }
 
-/// `None` when the reason for the call is gone.
+/// Returns the body of the call, or `None` if the reason for the call is gone.
 fn body(state: &State, call: &Call) -> Option<Body> {
     let has_row = |guid: &ProcessGuid, instance: &InstanceKey| {
         let slots = state.actual.get(guid).into_iter().flat_map(|s| s.values());
@@ -113,7 +113,7 @@ fn body(state: &State, call: &Call) -> Option<Body> {
             .then(|| state.lrp_update(guid, *index, instance))
             .flatten()
             .map(Body::Update),
-        // A task of this guid may have been desired again meanwhile.
+        // Only a task that has ended is cancelled: a task of the same guid may have been desired again in the meantime.
         Call::Cancel(guid) => state
             .tasks
             .get(guid)

@@ -1,4 +1,4 @@
-//! Actual LRPs: what reps, the auctioneer and operators report and ask. Each call is one transition of one slot.
+//! Actual LRPs: the reports and requests of reps, of the auctioneer and of operators. Each call is one transition of one slot.
 
 use super::{State, crashed, moment, now};
 use crate::failure::Failure;
@@ -47,7 +47,7 @@ impl State {
         })
     }
 
-    /// No cell was found.
+    /// Records that no cell was found for the instance.
     pub(crate) fn fail(
         &mut self,
         journal: &mut Journal,
@@ -59,7 +59,7 @@ impl State {
         })
     }
 
-    /// The container is gone. A wanted index starts again at once.
+    /// Removes an instance whose container is gone. If its index is wanted, a new instance is started at once.
     pub(crate) fn remove(
         &mut self,
         journal: &mut Journal,
@@ -72,7 +72,7 @@ impl State {
         Ok(())
     }
 
-    /// An operator's wish: end whatever the index has. A wanted index starts again when that is done.
+    /// Stops whatever runs for the index, at the request of an operator. A wanted index starts again after that.
     pub(crate) fn retire_actual(
         &mut self,
         journal: &mut Journal,
@@ -148,7 +148,7 @@ impl State {
         Ok(())
     }
 
-    /// Returns whether the cell keeps the container.
+    /// Records that a draining cell still runs the instance. Returns whether the cell keeps the container.
     pub(crate) fn evacuate_running(
         &mut self,
         journal: &mut Journal,

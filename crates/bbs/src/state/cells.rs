@@ -1,25 +1,26 @@
-//! Which cells are there, and for how long a cell that is not there is still reckoned with.
+//! The present cells, and how long an absent cell still counts.
 //!
-//! A presence that ran out means a dead cell: its instances are replaced at once. A cell that said goodbye has been evacuated (nothing
-//! is left to replace) or restarts (its containers still serve): that is waited for, as are all cells after our own start.
+//! A presence that expired means a dead cell: its instances are replaced at once. A cell that released its presence has been
+//! evacuated (nothing is left to replace) or restarts (its containers still serve), so its instances are kept for [`HOLD`]. The
+//! same time is granted to all cells after this BBS has started.
 
 use ids::CellId;
 use lrp::{CellState, Nanos, SECOND};
 use std::collections::BTreeMap;
 use wire::bbs::CellPresence;
 
-/// As long as a presence lives without renewal.
+/// How long an absent cell is held. It equals the time to live of a presence.
 const HOLD: Nanos = 15 * SECOND;
 
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     present: BTreeMap<CellId, CellPresence>,
     held: BTreeMap<CellId, Nanos>,
-    /// Until then cells never seen may still appear.
+    /// The time until which cells that were never seen may still appear.
     unknown_until: Nanos,
 }
 
-/// How a cell went.
+/// The way in which a cell disappeared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Departure {
     Expired,
@@ -50,7 +51,7 @@ impl Cells {
         self.present.values()
     }
 
-    /// Where the cell's rep listens.
+    /// Returns the URL on which the cell's rep listens.
     pub(crate) fn rep_url(&self, cell: &CellId) -> Option<String> {
         let presence = self.present.get(cell)?;
         Some(if presence.rep_url.is_empty() {
@@ -60,7 +61,7 @@ impl Cells {
         })
     }
 
-    /// Takes over the list of present cells. Returns whether one appeared, and whether one went.
+    /// Replaces the list of present cells. Returns whether one appeared, and whether one disappeared.
     pub(crate) fn set(
         &mut self,
         cells: Vec<CellPresence>,
@@ -91,7 +92,7 @@ impl Cells {
         (appeared, went)
     }
 
-    /// When a held cell becomes a lost one.
+    /// Returns the next time at which a held cell becomes a lost one.
     pub(crate) fn next_loss(&self, now: Nanos) -> Option<Nanos> {
         self.held
             .values()

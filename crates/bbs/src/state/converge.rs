@@ -1,4 +1,4 @@
-//! One pass of convergence: asks the core for a plan and makes it true, all under one lock.
+//! One pass of convergence: it asks the core for a plan and applies it, all under one lock.
 
 use super::{State, moment, now};
 use crate::journal::{Journal, Order, Write};
@@ -8,7 +8,7 @@ use lrp::{Nanos, Process, Slot, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl State {
-    /// Returns when the next step falls due by time alone.
+    /// Makes one pass. Returns when the next step falls due by time alone.
     pub(crate) fn converge(&mut self, journal: &mut Journal, cell_appeared: bool) -> Option<Nanos> {
         let now = now();
         self.expire_domains(journal, now);

@@ -1,4 +1,4 @@
-//! Desired LRPs: desire, update, remove.
+//! Desired LRPs: the transitions desire, update and remove.
 
 use super::{Desired, State, moment, now};
 use crate::failure::Failure;
@@ -110,7 +110,8 @@ impl State {
         Ok(())
     }
 
-    /// Sends the cells of all running instances their internal routes and metric tags. The cells read what else has changed.
+    /// Orders an update of all running instances. The call carries internal routes and metric tags; the cells read any other
+    /// change themselves.
     fn update_instances(&self, journal: &mut Journal, process_guid: &ProcessGuid) {
         let running = self
             .actual
@@ -141,7 +142,7 @@ impl State {
         }
     }
 
-    /// The update that the cell of a running instance must get now.
+    /// Returns the update to send to the cell of a running instance, built from the current state.
     pub(crate) fn lrp_update(
         &self,
         process_guid: &ProcessGuid,
@@ -170,7 +171,7 @@ impl State {
     }
 }
 
-/// What the update names replaces what was; the rest stays.
+/// Merges an update into a desired LRP: the fields in the update replace the old ones, the others stay.
 fn merge(lrp: &mut m::DesiredLrp, update: m::DesiredLrpUpdate) {
     lrp.instances = update.instances.unwrap_or(lrp.instances);
     if update.routes.is_some() {
@@ -192,7 +193,7 @@ fn merge(lrp: &mut m::DesiredLrp, update: m::DesiredLrpUpdate) {
     tag.index = tag.index.wrapping_add(1);
 }
 
-/// What the auctioneer is told of one process.
+/// Returns the auction request for instances of one process.
 pub(crate) fn start_request(
     wire: &Arc<m::DesiredLrp>,
     indices: Vec<i32>,
@@ -215,7 +216,7 @@ pub(crate) fn start_request(
 }
 
 impl State {
-    /// The auction requests for those of the wanted keys that still wait for a cell.
+    /// Returns the auction requests for those of the wanted keys that still wait for a cell.
     pub(crate) fn lrp_auctions(
         &self,
         wanted: &std::collections::BTreeSet<(ProcessGuid, i32)>,

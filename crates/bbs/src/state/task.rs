@@ -1,4 +1,4 @@
-//! Tasks: desire, start, complete, fail, cancel, reject, resolve, delete.
+//! Tasks: the transitions desire, start, complete, fail, cancel, reject, resolve and delete.
 
 use super::{State, TaskRecord, now};
 use crate::failure::Failure;
@@ -37,7 +37,7 @@ impl State {
         Ok(())
     }
 
-    /// Returns whether the cell should run it (it may already).
+    /// Assigns the task to the cell. Returns whether the cell should run it (it may already run it).
     pub(crate) fn start_task(
         &mut self,
         journal: &mut Journal,
@@ -81,7 +81,7 @@ impl State {
         self.put_task(journal, cancelled)
     }
 
-    /// Replaces what a task may reach. Its cell reads the new rules when it looks at its tasks again.
+    /// Replaces the egress rules of a task. Its cell reads the new rules when it looks at its tasks again.
     pub(crate) fn update_task(
         &mut self,
         journal: &mut Journal,
@@ -130,7 +130,7 @@ impl State {
         self.put_task(journal, resolving)
     }
 
-    /// Its result could not be delivered; it will be tried again.
+    /// Marks the task as completed again, because its result could not be delivered. The delivery will be retried.
     pub(crate) fn unresolve_task(
         &mut self,
         journal: &mut Journal,
@@ -154,7 +154,7 @@ impl State {
         }
     }
 
-    /// The auction requests for those of the wanted tasks that are still pending.
+    /// Returns the auction requests for those of the wanted tasks that are still pending.
     pub(crate) fn task_auctions(
         &self,
         wanted: &BTreeSet<TaskGuid>,
@@ -173,7 +173,7 @@ impl State {
             .collect()
     }
 
-    /// Pending tasks are auctioned anew; a delivery that was cut off starts anew.
+    /// Orders auctions for pending tasks, and starts interrupted deliveries again.
     pub(super) fn resume_tasks(&mut self, journal: &mut Journal) {
         let pending = self
             .tasks
@@ -187,7 +187,7 @@ impl State {
             .values()
             .filter(|r| has_callback(r) && r.task.state.outcome().is_some());
         for guid in undelivered.map(|r| r.task.guid.clone()).collect::<Vec<_>>() {
-            // Refused when it was not even begun.
+            // The transition is refused if the delivery had not begun.
             let _ = self.unresolve_task(journal, &guid);
             journal.orders.push(Order::DeliverTask(guid));
         }
@@ -234,7 +234,7 @@ impl State {
         Ok(&self.tasks.get(guid).ok_or_else(Failure::not_found)?.task)
     }
 
-    /// Stores a task's next state; a completed one is delivered.
+    /// Stores a task's next state. If the task has completed, its delivery is ordered.
     fn put_task(&mut self, journal: &mut Journal, task: Task) -> Result<(), Failure> {
         let completed = matches!(task.state, TaskState::Completed { .. });
         let guid = task.guid.clone();

@@ -1,4 +1,4 @@
-//! Convergence: lost cells, cells that come, and what is stale.
+//! Tests of convergence: lost cells, new cells, and stale rows.
 
 use crate::fixture::{Asked, Foundation, desired, key, on, start};
 use wire::bbs as m;
@@ -25,7 +25,7 @@ async fn a_dead_cell_is_replaced_and_forgiven() {
     let mut f = Foundation::start().await;
     f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
     f.auction().await;
-    // A presence that nobody renews: it runs out after two seconds.
+    // Nobody renews this presence, so it expires after two seconds.
     f.locket
         .lock(
             presence("cell-1", &f.peer_url),

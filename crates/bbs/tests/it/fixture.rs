@@ -1,4 +1,4 @@
-//! One BBS with its peers.
+//! One BBS with simulated peers.
 
 use axum::extract::{Path, State};
 use axum::routing::{post, put};
@@ -18,7 +18,7 @@ use wire::rep::{LrpStartRequest, LrpUpdate, TaskStartRequest};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a peer was asked.
+/// A request that a peer received.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Asked {
     Lrps(Vec<LrpStartRequest>),
@@ -33,7 +33,7 @@ pub(crate) struct Foundation {
     pub(crate) bbs: clients::bbs::Client,
     bbs_url: String,
     pub(crate) locket: Locket,
-    /// Where auctioneer, rep and callback receiver listen.
+    /// The URL on which the auctioneer, the rep and the callback receiver listen.
     pub(crate) peer_url: String,
     data: tempfile::TempDir,
     asked: mpsc::UnboundedReceiver<Asked>,
@@ -82,7 +82,7 @@ impl Foundation {
         }
     }
 
-    /// Another BBS on a copy of the files as they are this moment: what a power cut would leave.
+    /// Starts another BBS on a copy of the files as they are at this moment: what a power failure would leave.
     pub(crate) async fn after_power_cut(&self) -> Self {
         let copy = tempfile::tempdir().unwrap();
         for file in std::fs::read_dir(self.data.path()).unwrap() {
@@ -101,8 +101,8 @@ impl Foundation {
         Self::start_on(self.data, self.peer_url, self.asked, self.stop_peer).await
     }
 
-    /// Stops the BBS, lets `prepare` put its files in place, changes its database by `statement`, and starts it. `false`:
-    /// the statement was refused or changed nothing.
+    /// Stops the BBS, lets `prepare` put its files in place, changes its database by `statement`, and starts it. Returns `false`
+    /// if the statement was refused or changed nothing.
     pub(crate) async fn restart_damaged(
         self,
         prepare: impl FnOnce(&std::path::Path),
@@ -122,7 +122,7 @@ impl Foundation {
         (started, damaged)
     }
 
-    /// Where `bbs.db` is.
+    /// Returns the directory of `bbs.db`.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.data.path()
     }
@@ -137,7 +137,7 @@ impl Foundation {
         self.stop_peer.cancel();
     }
 
-    /// The next thing that a peer was asked.
+    /// Returns the next request that a peer received.
     pub(crate) async fn asked(&mut self) -> Asked {
         tokio::time::timeout(PATIENCE, self.asked.recv())
             .await
@@ -145,7 +145,7 @@ impl Foundation {
             .unwrap()
     }
 
-    /// The process guids and indexes of the next auction request.
+    /// Returns the process guids and indexes of the next auction request.
     pub(crate) async fn auction(&mut self) -> Vec<(String, Vec<i32>)> {
         match self.asked().await {
             Asked::Lrps(requests) => requests
@@ -156,7 +156,7 @@ impl Foundation {
         }
     }
 
-    /// A cell whose rep is the test's peer. Gone when the token is cancelled.
+    /// Registers a cell whose rep is the test's peer. The cell disappears when the token is cancelled.
     pub(crate) async fn cell(&self, id: &str) -> (CancellationToken, JoinHandle<()>) {
         let cell = m::CellPresence {
             cell_id: id.into(),
@@ -170,7 +170,7 @@ impl Foundation {
         (stop, keeper)
     }
 
-    /// Waits until the listed cells are among those that the BBS knows.
+    /// Waits until the BBS knows the listed cells.
     pub(crate) async fn wait_for_cells(&self, ids: &[&str]) {
         self.wait_for("the cells are there", async || {
             let cells = self.bbs.cells().await.unwrap();
@@ -190,7 +190,7 @@ impl Foundation {
             .unwrap_or_else(|_| panic!("{what} within 20 s"));
     }
 
-    /// `presence STATE instance` of every row of the process, in the order of the answer.
+    /// Returns `presence STATE instance` for every row of the process, in the order of the response.
     pub(crate) async fn rows(&self, process_guid: &str) -> Vec<String> {
         let request = m::ActualLrpsRequest {
             process_guid: process_guid.into(),
@@ -217,7 +217,8 @@ fn index(row: &m::ActualLrp) -> i32 {
     row.key.as_ref().unwrap().index
 }
 
-/// Auctioneer, rep and receiver of callbacks in one. The first callback of a task whose guid says so is answered 503.
+/// Serves as auctioneer, rep and callback receiver in one. The first callback of a task whose guid contains `flaky` is answered
+/// with 503.
 async fn peer(tell: mpsc::UnboundedSender<Asked>) -> (String, CancellationToken) {
     type Tell = mpsc::UnboundedSender<Asked>;
     let app = Router::new()
@@ -281,7 +282,7 @@ async fn peer(tell: mpsc::UnboundedSender<Asked>) -> (String, CancellationToken)
     (url, stop)
 }
 
-/// One certificate for everybody, of a CA made for this run.
+/// Returns one certificate for all parties, issued by a CA made for this run.
 pub(crate) fn identity() -> Identity {
     static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
     let identity = IDENTITY.get_or_init(|| {

@@ -1,10 +1,10 @@
-//! Bytes made by hand from the protocol's field tables, independent of `wire`.
+//! Tests with bytes that were made by hand from the protocol's field tables, independently of `wire`.
 
 use crate::fixture::{Foundation, identity};
 use prost::Message as _;
 use wire::bbs as m;
 
-/// A length-delimited field.
+/// Returns a length-delimited field.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     assert!(number < 16 && bytes.len() < 128);
     [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
@@ -71,7 +71,7 @@ fn ports_of_a_desired_lrp_are_written_unpacked_and_read_in_both_forms() {
     assert_eq!(m::DesiredLrp::decode(packed.as_slice()).unwrap(), lrp);
 }
 
-/// The transport's rules as a client of any make sees them.
+/// Tests the transport's rules as any client sees them.
 #[tokio::test]
 async fn a_failed_call_is_a_200_with_the_error_in_field_1() {
     let f = Foundation::start().await;

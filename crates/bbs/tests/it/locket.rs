@@ -1,4 +1,4 @@
-//! Locket over gRPC.
+//! Tests of Locket over gRPC.
 
 use crate::fixture::Foundation;
 use clients::locket::{Lock, LocketError, TTL};

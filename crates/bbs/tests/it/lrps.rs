@@ -1,4 +1,5 @@
-//! The life of LRPs: desired, claimed, started, changed, crashed, stopped; each answer, each event, each order to peers.
+//! The life of LRPs: desired, claimed, started, changed, crashed, stopped. The tests check each response, each event and each
+//! order to peers.
 
 use crate::fixture::{Asked, Foundation, claim, crash, desired, key, on, routes, start};
 use clients::bbs::Events;
@@ -437,7 +438,7 @@ async fn changed_egress_rules_are_ordered_at_the_cells() {
     };
     assert_eq!(asked.instance_guid, "a");
     assert_eq!(rules(&f).await, one);
-    // An update without rules leaves them, one with none removes them.
+    // An update without rules leaves the old ones; an update with an empty list removes them.
     f.bbs.update_desired_lrp("p", update(None)).await.unwrap();
     assert_eq!(rules(&f).await, one);
     f.bbs

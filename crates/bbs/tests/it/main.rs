@@ -1,4 +1,5 @@
-//! The BBS over its real protocols: mTLS HTTP and gRPC, a file on disk; the auctioneer, the cells and Cloud Controller are peers of the test.
+//! Tests of the BBS over its real protocols: mTLS HTTP and gRPC, and a file on disk. The test plays the auctioneer, the cells and
+//! Cloud Controller.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

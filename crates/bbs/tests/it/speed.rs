@@ -1,4 +1,4 @@
-//! How fast answers are. The limits are wide; run with `--nocapture` for the figures.
+//! Tests of response times. The limits are wide; run with `--nocapture` to see the figures.
 
 use crate::fixture::{Foundation, desired, on, routes, start};
 use futures::StreamExt as _;

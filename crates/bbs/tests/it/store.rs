@@ -1,4 +1,4 @@
-//! A database that cannot be written, and one with damaged rows.
+//! Tests of a database that cannot be written, and of one with damaged rows.
 
 use crate::fixture::{Foundation, claim, desired, on, run_action, start};
 use wire::bbs::{self as m, Event};
@@ -9,7 +9,7 @@ async fn desired_guids(f: &Foundation) -> Vec<String> {
     lrps.into_iter().map(|lrp| lrp.process_guid).collect()
 }
 
-/// The file is moved away, which SQLite itself would not notice; a full disk takes the same way.
+/// The test moves the file away, which SQLite itself would not notice. A full disk takes the same code path.
 #[tokio::test]
 async fn what_cannot_be_written_is_refused_and_reads_go_on() {
     let f = Foundation::start().await;
@@ -34,7 +34,7 @@ async fn what_cannot_be_written_is_refused_and_reads_go_on() {
         assert_eq!(f.rows("p").await, ["0 Ordinary RUNNING a"]);
         assert_eq!(desired_guids(&f).await, ["p"], "nothing of it is kept");
     }
-    // A cell that comes now is there nevertheless.
+    // A cell that appears now is present nevertheless.
     let (_late, _late_keeper) = f.cell("cell-2").await;
 
     std::fs::rename(&aside, &file).unwrap();
@@ -74,11 +74,11 @@ const COLUMNS: &[(&str, &str, &[&str])] = &[
 ];
 const DAMAGES: &[&str] = &["X'FF00FF'", "'damaged'", "-9223372036854775807", "X''"];
 
-/// Each column of one row of each table in turn, in several ways: the BBS starts, and serves the other rows.
+/// The test damages each column of one row of each table in turn, in several ways. The BBS must start and serve the other rows.
 #[tokio::test]
 async fn a_damaged_row_costs_only_itself() {
     let mut f = Foundation::start().await;
-    // It stays present: its lease outlives each restart.
+    // The cell stays present, because its lease outlives each restart.
     let (cell, keeper) = f.cell("cell-1").await;
     for process in ["p1", "p2"] {
         let instance = on(process, "cell-1");
@@ -122,7 +122,7 @@ async fn a_damaged_row_costs_only_itself() {
         assert!(guids.contains(&"p2".to_owned()), "{statement}: {guids:?}");
         assert_eq!(f.rows("p2").await, ["0 Ordinary RUNNING p2"], "{statement}");
         if statement.starts_with("UPDATE desired_lrps") {
-            // Its instance is not stopped, and desiring it anew heals the row.
+            // Its instance is not stopped, and desiring the LRP again repairs the row.
             let rows = f.rows("p1").await;
             assert!(
                 rows.contains(&"0 Ordinary RUNNING p1".to_owned()),
@@ -142,7 +142,7 @@ async fn a_damaged_row_costs_only_itself() {
     f.finish().await;
 }
 
-/// Makes `to` hold the files of `from`, and no others.
+/// Replaces all files in `to` with the files of `from`.
 fn copy(from: &std::path::Path, to: &std::path::Path) {
     for file in std::fs::read_dir(to).unwrap() {
         std::fs::remove_file(file.unwrap().path()).unwrap();

@@ -1,4 +1,4 @@
-//! The life of tasks, with the delivery of their results.
+//! Tests of the life of tasks, including the delivery of their results.
 
 use crate::fixture::{Asked, Foundation, run_action};
 use wire::bbs::{self as m, TaskState};

@@ -1,8 +1,8 @@
-//! Address ranges, and the two pools that a cell hands out from: overlay addresses and host ports.
+//! Address ranges, and the two pools of a cell: overlay addresses and host ports.
 //!
-//! Pure: which addresses and ports the machine uses already comes in as data. Both pools are first in, first out, so
-//! that what a container gave back is reused as late as possible: a router that has not heard of its end yet must not
-//! reach a stranger.
+//! The module is pure: the addresses and ports that the machine already uses come in as data. Both pools are first in, first out,
+//! so that what a container released is reused as late as possible: a router that does not know yet that the container has ended
+//! must not reach another one.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -17,7 +17,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// The network of that size that holds `address`.
+    /// Returns the network with this prefix length that contains `address`.
     pub fn new(address: Ipv4Addr, prefix: u8) -> Self {
         let prefix = prefix.min(32);
         Self {
@@ -54,12 +54,12 @@ impl Range {
         self.network <= other.last() && other.network <= self.last()
     }
 
-    /// The n-th address, counted from the network's own.
+    /// Returns the n-th address, counted from the network's own.
     pub fn address(self, n: u32) -> Ipv4Addr {
         (self.network + n).into()
     }
 
-    /// The networks of the given size inside this one, in order.
+    /// Returns the networks with the given prefix length inside this one, in order.
     pub fn subnets(self, prefix: u8) -> impl Iterator<Item = Self> {
         let (first, last) = (u64::from(self.network), u64::from(self.last()));
         let step = 1u64 << (32 - u32::from(prefix));
@@ -92,7 +92,7 @@ impl FromStr for Range {
     }
 }
 
-/// The pools to try when nothing is configured: Cloud Foundry's own first.
+/// The pools to try when none is configured. Cloud Foundry's own is the first.
 pub(crate) const DEFAULT_POOLS: [&str; 5] = [
     "10.255.0.0/16",
     "10.254.0.0/16",
@@ -101,10 +101,10 @@ pub(crate) const DEFAULT_POOLS: [&str; 5] = [
     "100.96.0.0/16",
 ];
 
-/// The first /24 of the pools, in order, that overlaps nothing in use; with the pool it is of.
+/// Returns the first /24 of the pools, in order, that overlaps nothing in use, and its pool.
 pub(crate) fn choose_range(pools: &[Range], in_use: &[Range]) -> Option<(Range, Range)> {
     pools.iter().find_map(|pool| {
-        // A pool in a network that the machine routes elsewhere as a whole is refused by each of its parts.
+        // If the machine routes the whole network elsewhere, each part of the pool is refused.
         let mut parts = pool.subnets(24.max(pool.prefix));
         parts
             .find(|part| !in_use.iter().any(|used| used.overlaps(*part)))
@@ -112,7 +112,7 @@ pub(crate) fn choose_range(pools: &[Range], in_use: &[Range]) -> Option<(Range, 
     })
 }
 
-/// Overlay addresses of one cell: all of its range but the network's own, the cell's and the last.
+/// The free overlay addresses of one cell: all of its range but the network's own, the cell's and the last.
 #[derive(Debug)]
 pub(crate) struct AddressPool {
     free: VecDeque<Ipv4Addr>,
@@ -132,7 +132,7 @@ impl AddressPool {
         self.free.pop_front()
     }
 
-    /// Somebody has it already.
+    /// Removes an address that is already in use.
     pub(crate) fn remove(&mut self, address: Ipv4Addr) {
         self.free.retain(|free| *free != address);
     }
@@ -148,11 +148,11 @@ impl AddressPool {
     }
 }
 
-/// Garden's range of host ports, as guardian's default pool (61001, 4534 ports).
+/// The range of garden's host ports. It is guardian's default pool (61001, 4534 ports).
 pub(crate) const FIRST_PORT: u16 = 61001;
 pub(crate) const LAST_PORT: u16 = 65534;
 
-/// Host ports, handed out in a circle.
+/// The host ports, allocated in a circle.
 #[derive(Debug)]
 pub(crate) struct PortPool {
     next: u16,
@@ -160,7 +160,7 @@ pub(crate) struct PortPool {
 }
 
 impl PortPool {
-    /// `next` is where an earlier run stopped.
+    /// Creates the pool. `next` is the port at which an earlier run stopped.
     pub(crate) fn new(next: u16, taken: BTreeSet<u16>) -> Self {
         let next = if (FIRST_PORT..=LAST_PORT).contains(&next) {
             next
@@ -170,7 +170,7 @@ impl PortPool {
         Self { next, taken }
     }
 
-    /// The next port that neither a container has nor anybody listens on.
+    /// Returns the next port that no container has and on which nobody listens.
     pub(crate) fn take(&mut self, listened: &BTreeSet<u16>) -> Option<u16> {
         for _ in FIRST_PORT..=LAST_PORT {
             let port = self.next;
@@ -186,7 +186,7 @@ impl PortPool {
         None
     }
 
-    /// A port that somebody asked for; false if a container has it.
+    /// Allocates a port that was requested. Returns `false` if a container has it.
     pub(crate) fn take_exactly(&mut self, port: u16) -> bool {
         self.taken.insert(port)
     }
@@ -200,7 +200,7 @@ impl PortPool {
     }
 }
 
-/// The TCP ports that something listens on, from the text of `/proc/net/tcp` or `tcp6`.
+/// Returns the TCP ports on which somebody listens, from the text of `/proc/net/tcp` or `tcp6`.
 pub(crate) fn listened_ports(proc_net_tcp: &str) -> BTreeSet<u16> {
     const LISTEN: &str = "0A";
     proc_net_tcp
@@ -217,7 +217,7 @@ pub(crate) fn listened_ports(proc_net_tcp: &str) -> BTreeSet<u16> {
         .collect()
 }
 
-/// The TCP addresses that something listens on, from the texts of `/proc/net/tcp` and `tcp6`.
+/// Returns the TCP addresses on which somebody listens, from the texts of `/proc/net/tcp` and `tcp6`.
 pub(crate) fn listeners(tcp: &str, tcp6: &str) -> Vec<SocketAddr> {
     const LISTEN: &str = "0A";
     let lines = tcp.lines().skip(1).chain(tcp6.lines().skip(1));
@@ -235,7 +235,7 @@ pub(crate) fn listeners(tcp: &str, tcp6: &str) -> Vec<SocketAddr> {
     found
 }
 
-/// An address as the kernel prints it: words of 32 bits, each in the machine's own order of bytes.
+/// Parses an address as the kernel prints it: words of 32 bits, each in the machine's byte order.
 fn proc_address(text: &str) -> Option<IpAddr> {
     let word = |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok();
     match text.len() {
@@ -251,7 +251,7 @@ fn proc_address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// The networks that the machine routes anywhere but by default, from the text of `/proc/net/route`.
+/// Returns the networks for which the machine has a route other than the default one, from the text of `/proc/net/route`.
 pub(crate) fn routed_networks(proc_net_route: &str) -> Vec<Range> {
     proc_net_route
         .lines()
@@ -265,7 +265,7 @@ pub(crate) fn routed_networks(proc_net_route: &str) -> Vec<Range> {
         .collect()
 }
 
-/// The interface of the default route, from the text of `/proc/net/route`.
+/// Returns the interface of the default route, from the text of `/proc/net/route`.
 pub(crate) fn default_interface(proc_net_route: &str) -> Option<String> {
     proc_net_route.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -274,7 +274,7 @@ pub(crate) fn default_interface(proc_net_route: &str) -> Option<String> {
     })
 }
 
-/// The IPv4 name servers, from the text of `resolv.conf`.
+/// Returns the IPv4 name servers, from the text of `resolv.conf`.
 pub(crate) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
     let servers = resolv_conf
         .lines()

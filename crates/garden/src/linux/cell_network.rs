@@ -1,7 +1,7 @@
 //! The cell's address and the range of its containers.
 //!
-//! Sockets are bound on the cell's address before any role is built, so this comes first and stands alone. The bridge
-//! itself is the record of the choice: whoever finds it takes it over.
+//! Sockets are bound on the cell's address before any role is built, so this module runs first and depends on no other. The
+//! bridge itself records the choice: a process that finds it uses it.
 
 use super::addresses::{self, DEFAULT_POOLS, Range, choose_range};
 use super::config::check_tag;
@@ -11,31 +11,31 @@ use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::net::Ipv4Addr;
 
-/// Where mapped ports are reached, and where containers live.
+/// The address on which mapped ports are reached, and the range in which containers live.
 #[derive(Clone, Debug)]
 pub struct CellNetwork {
     pub cell_ip: Ipv4Addr,
-    /// This cell's containers.
+    /// The range of this cell's containers.
     pub range: Range,
-    /// All apps' containers, this cell's and others'.
+    /// The range of all apps' containers, on this cell and others.
     pub pool: Range,
-    /// The bridge that carries the address; none if it is the machine's own.
+    /// The bridge that carries the address; `None` if the address is the machine's own.
     pub bridge: Option<String>,
 }
 
 impl CellNetwork {
-    /// An address for a cell to come. Nothing is made: whoever claims it later may have to take another one.
+    /// Returns an address for a future cell. Nothing is created, so a later claim may have to use another address.
     pub fn choose() -> Result<Ipv4Addr> {
         Ok(choose(None, &default_pools())?.0.address(1))
     }
 
-    /// The cell's address on a bridge of its own: the one of an earlier run, else `wanted` if its /24 overlaps nothing on
-    /// this machine, else in the first such /24 of the default pools.
+    /// Claims the cell's address on a bridge of its own. It is the address of an earlier run, else `wanted` if its /24 overlaps
+    /// nothing on this machine, else one in the first such /24 of the default pools.
     pub async fn claim(tag: &str, wanted: Option<Ipv4Addr>) -> Result<Self> {
         check_tag(tag)?;
         let bridge = format!("cupola-{tag}");
         let pools = default_pools();
-        // Two foundations that start at once must not choose the same range.
+        // Two foundations that start at the same time must not choose the same range.
         let _one_at_a_time = tokio::task::spawn_blocking(|| {
             let folder = File::open("/run").context("open /run")?;
             Flock::lock(folder, FlockArg::LockExclusive)
@@ -57,7 +57,7 @@ impl CellNetwork {
                 bridge: Some(bridge),
             });
         }
-        // Half-made by a run that was killed.
+        // A run that was killed may have left a half-made bridge.
         netlink::remove_link(&bridge).await?;
         let (range, pool) = choose(wanted, &pools)?;
         let cell_ip = wanted
@@ -72,7 +72,7 @@ impl CellNetwork {
         })
     }
 
-    /// Removes the bridge and the route. Not before all sockets on the address are closed.
+    /// Removes the bridge and the route. All sockets on the address must be closed before.
     pub async fn remove(&self) -> Result<()> {
         match &self.bridge {
             Some(bridge) => netlink::remove_cell(bridge, self.range).await,
@@ -88,7 +88,7 @@ fn default_pools() -> Vec<Range> {
         .collect()
 }
 
-/// A free /24 and the pool it is of.
+/// Returns a free /24 and its pool.
 fn choose(wanted: Option<Ipv4Addr>, pools: &[Range]) -> Result<(Range, Range)> {
     let used = in_use()?;
     if let Some((range, own)) = wanted.and_then(|ip| choose_range(&[Range::new(ip, 24)], &used)) {
@@ -107,7 +107,7 @@ pub(crate) fn address_of(interface: &str) -> Result<Option<Ipv4Addr>> {
     Ok(of_it.find_map(|entry| Some(entry.address?.as_sockaddr_in()?.ip())))
 }
 
-/// Everything that a new range must keep clear of.
+/// Returns all networks that a new range must not overlap.
 fn in_use() -> Result<Vec<Range>> {
     let mut used = Vec::new();
     for entry in nix::ifaddrs::getifaddrs().context("list interface addresses")? {
@@ -133,7 +133,7 @@ fn in_use() -> Result<Vec<Range>> {
     Ok(used)
 }
 
-/// What a packet to the outside may measure.
+/// Returns the maximum size of a packet to the outside (the MTU of the default route's interface).
 pub(crate) fn uplink_mtu() -> u32 {
     let route = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     let mtu = |name: String| {

@@ -1,7 +1,7 @@
-//! Control groups, written by garden itself: a folder per container with the leaves `app`, which has the limits, and
-//! `sidecar`, whose memory is not the app's. Version 1, version 2 and both at once (hybrid) occur.
+//! Control groups, which garden writes itself: a folder per container with the leaves `app`, which has the limits, and `sidecar`,
+//! whose memory does not count as the app's. Version 1, version 2 and both at once (hybrid) are supported.
 //!
-//! crun is told to leave cgroups alone: on hybrid machines it refuses to work at all.
+//! crun is configured to leave cgroups alone, because on hybrid machines it refuses to work at all.
 
 use crate::api::Limits;
 use anyhow::{Context, Result, bail};
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 pub(crate) const APP: &str = "app";
 pub(crate) const SIDECAR: &str = "sidecar";
-/// Where the shims are.
+/// The group of the shims.
 pub(crate) const SHIMS: &str = "shims";
-/// Of version 1. Garden sets nothing there, but programs that look for their limits want all hierarchies.
+/// The cpuset controller of version 1. Garden sets nothing there, but programs that look up their limits expect all hierarchies.
 const CPUSET: &str = "cpuset";
-/// Processes of a container's sidecars: the proxy, health checks, operators' commands.
+/// The limit of processes of a container's sidecars: the proxy, health checks, operators' commands.
 const SIDECAR_PIDS: u64 = 512;
 
-/// Where each controller is mounted.
+/// The mount points of the controllers.
 #[derive(Clone, Debug)]
 pub(crate) struct Cgroups {
     hierarchies: Vec<Hierarchy>,
@@ -34,7 +34,7 @@ struct Hierarchy {
     controllers: Vec<String>,
 }
 
-/// The hierarchies that matter, from the text of `/proc/self/mounts`.
+/// Returns the hierarchies that garden uses, from the text of `/proc/self/mounts`.
 fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
     const USED: [&str; 5] = ["memory", "cpu", "cpuacct", "pids", CPUSET];
     let mut found: Vec<Hierarchy> = Vec::new();
@@ -68,7 +68,7 @@ fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
 }
 
 impl Cgroups {
-    /// Finds them and makes the parent.
+    /// Finds the hierarchies and creates the parent groups.
     pub(crate) fn open(parent: &str) -> Result<Self> {
         let mut hierarchies = hierarchies(
             &fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?,
@@ -115,7 +115,7 @@ impl Cgroups {
         hierarchy.mount.join(&self.parent).join(key)
     }
 
-    /// Makes a container's groups and sets its limits.
+    /// Creates a container's groups and sets its limits.
     pub(crate) fn create(&self, key: &str, limits: &Limits) -> Result<()> {
         for hierarchy in &self.hierarchies {
             let folder = self.folder(hierarchy, key);
@@ -133,7 +133,7 @@ impl Cgroups {
             let file = if hierarchy.unified { v2 } else { v1 };
             let folder = self.folder(hierarchy, key).join(leaf);
             let path = folder.join(file.0);
-            // Swap accounting may be switched off.
+            // Swap accounting may be disabled.
             if !path.exists() && file.1 {
                 continue;
             }
@@ -143,7 +143,7 @@ impl Cgroups {
         Ok(())
     }
 
-    /// The files that take a process into a leaf.
+    /// Returns the files through which a process joins a leaf.
     pub(crate) fn procs(&self, key: &str, leaf: &str) -> Vec<PathBuf> {
         self.hierarchies
             .iter()
@@ -158,7 +158,7 @@ impl Cgroups {
             .collect()
     }
 
-    /// The app's groups as its processes shall see them: where each is mounted in the container, and the folder here.
+    /// Returns the app's groups as its processes should see them: each mount point in the container, and the folder here.
     pub(crate) fn views(&self, key: &str) -> Vec<(PathBuf, PathBuf)> {
         let root = Path::new("/sys/fs/cgroup");
         let version_1 = self.hierarchies.iter().any(|hierarchy| !hierarchy.unified);
@@ -177,7 +177,7 @@ impl Cgroups {
             .collect()
     }
 
-    /// Where the kernel counts what it killed for want of memory in a leaf.
+    /// Returns the file in which the kernel counts the processes that it killed for lack of memory in a leaf.
     pub(crate) fn oom_counter(&self, key: &str, leaf: &str) -> Option<PathBuf> {
         let hierarchy = self.with("memory")?;
         let file = if hierarchy.unified {
@@ -188,7 +188,7 @@ impl Cgroups {
         Some(self.folder(hierarchy, key).join(leaf).join(file))
     }
 
-    /// The app's memory in bytes without cache that can be given back, and the CPU time of the whole container in nanoseconds.
+    /// Returns the app's memory in bytes without reclaimable cache, and the CPU time of the whole container in nanoseconds.
     pub(crate) fn usage(&self, key: &str) -> (u64, u64) {
         let memory = self.with("memory").map_or(0, |hierarchy| {
             memory_use(&self.folder(hierarchy, key).join(APP), hierarchy.unified)
@@ -209,7 +209,7 @@ impl Cgroups {
         (memory, cpu)
     }
 
-    /// Kills what is in a container's groups, and removes them.
+    /// Kills all processes in a container's groups, and removes the groups.
     pub(crate) fn destroy(&self, key: &str) -> Result<()> {
         for attempt in 0..200 {
             let mut left = false;
@@ -250,7 +250,7 @@ impl Cgroups {
         )
     }
 
-    /// Containers that have groups.
+    /// Returns the keys of the containers that have groups.
     pub(crate) fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = Vec::new();
         for hierarchy in &self.hierarchies {
@@ -277,7 +277,8 @@ type Setting = (
     Box<dyn Fn(bool) -> String>,
 );
 
-/// Controller, leaf, file of version 1 and 2 (and whether it may be missing), value; in the order they must be written.
+/// Returns the settings of a container in the order in which they must be written: controller, leaf, file in version 1 and 2 (and
+/// whether it may be missing), and value.
 fn settings(limits: &Limits) -> Vec<Setting> {
     let mut settings: Vec<Setting> = Vec::new();
     let Limits {
@@ -293,8 +294,8 @@ fn settings(limits: &Limits) -> Vec<Setting> {
         }
     }
     if memory > 0 {
-        // Version 1 counts the buffers of sockets apart, and all containers share what the kernel has for them. Version 2
-        // counts them as memory and has no such file. The sidecar's connections are the app's and are limited as such.
+        // Version 1 counts the buffers of sockets separately, and all containers share the kernel's total. Version 2 counts them
+        // as memory and has no such file. The sidecar's connections are those of the app and are limited as such.
         let file = ("memory.kmem.tcp.limit_in_bytes", true);
         settings.push((
             "memory",
@@ -336,7 +337,8 @@ fn settings(limits: &Limits) -> Vec<Setting> {
     settings
 }
 
-/// A limit is a limit: no swap beyond it, and where swap is not accounted for, none at all.
+/// Adds the settings that make a memory limit strict: swap beyond it is not allowed, and if swap is not accounted for, swap is
+/// not used at all.
 fn memory_settings(settings: &mut Vec<Setting>, leaf: &'static str, memory: u64) {
     settings.push((
         "memory",
@@ -356,7 +358,7 @@ fn memory_settings(settings: &mut Vec<Setting>, leaf: &'static str, memory: u64)
         ("memory.swap.max", true),
         Box::new(swap),
     ));
-    // Version 2 has no such file.
+    // This file does not exist in version 2.
     settings.push((
         "memory",
         leaf,
@@ -366,7 +368,7 @@ fn memory_settings(settings: &mut Vec<Setting>, leaf: &'static str, memory: u64)
     ));
 }
 
-/// Shares of version 1 on the scale of version 2, as runc and crun convert them.
+/// Converts shares of version 1 to the scale of version 2, as runc and crun do.
 fn weight(shares: u64) -> u64 {
     1 + ((shares - 2) * 9999) / 262_142
 }
@@ -410,7 +412,7 @@ impl Hierarchy {
     }
 }
 
-/// A new group of this controller takes no process before it has processors and memory nodes.
+/// Gives a new cpuset group the processors and memory nodes of its parent, because it accepts no process without them.
 fn inherit_cpuset(folder: &Path) -> Result<()> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         let (file, parent) = (folder.join(name), folder.with_file_name(name));
@@ -425,7 +427,7 @@ fn inherit_cpuset(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Version 2: hands controllers down to the groups below.
+/// Enables controllers for the groups below (version 2).
 fn delegate(folder: &Path, controllers: &[String]) -> Result<()> {
     if controllers.is_empty() {
         return Ok(());
@@ -449,7 +451,7 @@ fn delegate(folder: &Path, controllers: &[String]) -> Result<()> {
     })
 }
 
-/// True when the folder is gone.
+/// Removes the group. Returns whether its folder is gone.
 fn remove(folder: &Path, kill_first: bool) -> bool {
     if kill_first {
         let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the Linux garden is told, and the names and paths that follow from it.
+//! The configuration of the Linux garden, and the names and paths that follow from it.
 
 use super::cell_network::CellNetwork;
 use anyhow::{Result, bail};
@@ -6,60 +6,60 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-/// The first host id of containers, above everything that distributions and systemd hand out. [`base_id`] gives each
-/// container [`ID_COUNT`] ids of its own from here on, all below the ids that some programs take for negative.
+/// The first host id of containers, above all ids that distributions and systemd allocate. From here on [`base_id`] gives each
+/// container [`ID_COUNT`] ids of its own. All of them are below the ids that some programs treat as negative.
 pub const BASE_ID: u32 = 0x7000_0000;
 pub const ID_COUNT: u32 = 65536;
 
-/// The host id that the root of the container with this address is mapped to. What the kernel counts by user (watches of
-/// epoll, pages of pipes, descriptors under way in sockets) is then counted by container.
+/// Returns the host id that root in the container with this address is mapped to. Everything that the kernel counts by user
+/// (epoll watches, pages of pipes, descriptors in flight in sockets) is then counted by container.
 pub(crate) fn base_id(address: Ipv4Addr) -> u32 {
     BASE_ID + (u32::from(address) & 0xff) * ID_COUNT
 }
 
 #[derive(Clone, Debug)]
 pub struct GardenConfig {
-    /// Short name of this foundation on this machine, `[a-z0-9]{1,8}`: interfaces and cgroups carry it, so that several
-    /// foundations may run at once.
+    /// The short name of this foundation on this machine, `[a-z0-9]{1,8}`. Interfaces and cgroups carry it, so that several
+    /// foundations can run at the same time.
     pub tag: String,
-    /// Container state, writable layers, unpacked stacks. May be closed to others.
+    /// The directory of container state, writable layers and unpacked stacks. Other users need no access to it.
     pub data_dir: PathBuf,
-    /// Sockets and mount points; every folder above it must be open (mode o+x) to the ids of containers.
+    /// The directory of sockets and mount points. Every folder above it must be passable (mode o+x) for the ids of containers.
     pub run_dir: PathBuf,
-    /// The OCI runtime, a name or a path.
+    /// The OCI runtime: a name or a path.
     pub crun: PathBuf,
-    /// Our static program for containers.
+    /// The path of our static program for containers.
     pub inside: PathBuf,
-    /// Stack name to the tar file or folder of its root file system.
+    /// The root file systems: stack name to tar file or folder.
     pub stacks: BTreeMap<String, PathBuf>,
     pub network: CellNetwork,
-    /// Name server of containers; an address of this machine that input from containers to port 53 is allowed for.
+    /// The name server of containers. If it is an address of this machine, containers may send packets to its port 53.
     pub dns: Ipv4Addr,
-    /// TCP ports on the cell IP that containers may reach: the router's.
+    /// The TCP ports on the cell IP that containers may reach, which are the router's.
     pub router_ports: Vec<u16>,
-    /// Log refused egress to the kernel log.
+    /// Whether refused egress is logged to the kernel log.
     pub log_denied: bool,
-    /// What each container may take of what all share.
+    /// The limits of each container on resources that all containers share.
     pub limits: SharedLimits,
-    /// 0: what the machine has.
+    /// The memory capacity in MB; 0 means the machine's memory.
     pub memory_mb: u64,
-    /// 0: what is free under data_dir.
+    /// The disk capacity in MB; 0 means the free space under data_dir.
     pub disk_mb: u64,
-    /// 0: 250, or fewer if the address range is smaller.
+    /// The maximum number of containers; 0 means 250, or fewer if the address range is smaller.
     pub max_containers: u64,
 }
 
-/// What one container may take of the kernel's tables that all containers share. 0: no limit.
+/// The limits of one container on kernel tables that all containers share. 0 means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SharedLimits {
     pub network: NetworkLimits,
-    /// Instances of inotify per user; Envoy takes two.
+    /// The number of inotify instances per user. Envoy uses two.
     pub inotify_instances: u64,
     pub inotify_watches: u64,
-    /// Processes and threads of an app that asks for no limit of its own.
+    /// The number of processes and threads of an app that sets no limit of its own.
     pub pids: u64,
-    /// MiB of /dev/shm; they count as the app's memory.
+    /// The size of /dev/shm in MiB. It counts as the app's memory.
     pub shared_memory_mb: u64,
 }
 
@@ -75,17 +75,17 @@ impl Default for SharedLimits {
     }
 }
 
-/// Connections and packets of one container. 0: no limit.
+/// The limits of connections and packets of one container. 0 means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkLimits {
-    /// At a time, to everything outside the container.
+    /// The number of concurrent connections to everything outside the container.
     pub connections_out: u32,
-    /// At a time, from routers and others.
+    /// The number of concurrent connections from routers and others.
     pub connections_in: u32,
-    /// To the outside; four times as many at once.
+    /// The number of new connections per second to the outside. A burst of four times as many is allowed.
     pub new_connections_per_second: u32,
-    /// In each direction.
+    /// The number of packets per second in each direction.
     pub packets_per_second: u32,
 }
 
@@ -101,7 +101,7 @@ impl Default for NetworkLimits {
 }
 
 impl GardenConfig {
-    /// Says what is wrong with it.
+    /// Checks the configuration. The error names what is wrong.
     pub(crate) fn check(&self) -> Result<()> {
         check_tag(&self.tag)?;
         for (name, path) in [("data_dir", &self.data_dir), ("run_dir", &self.run_dir)] {
@@ -112,7 +112,7 @@ impl GardenConfig {
                 );
             }
         }
-        // A socket's name has at most 107 bytes, and a key 32.
+        // The name of a socket has at most 107 bytes, and a key has 32.
         if self.run_dir.as_os_str().len() > 60 {
             bail!(
                 "garden run_dir {} is longer than 60 characters; choose a shorter one",
@@ -165,16 +165,16 @@ pub(crate) fn check_tag(tag: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every interface of a container, of any foundation, begins so; firewall rules count on it.
+/// The prefix of every container interface of any foundation. Firewall rules depend on it.
 pub(crate) const VETH_PREFIX: &str = "cv";
 
-/// The host's end of a container's link: unique by its address in the range.
+/// Returns the name of the host's end of a container's link. Its address in the range makes it unique.
 pub(crate) fn veth_name(tag: &str, address: Ipv4Addr) -> String {
     let [_, _, c, d] = address.octets();
     format!("{VETH_PREFIX}{tag}-{c:02x}{d:02x}")
 }
 
-/// Where things lie.
+/// The directories of garden.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     pub data: PathBuf,
@@ -186,7 +186,7 @@ impl Paths {
         self.data.join("containers")
     }
 
-    /// Everything of one container that is a file.
+    /// Returns the folder with all files of one container.
     pub(crate) fn container(&self, key: &str) -> PathBuf {
         self.containers().join(key)
     }
@@ -195,12 +195,12 @@ impl Paths {
         self.data.join("stacks")
     }
 
-    /// Where id-mapped lowers are mounted.
+    /// Returns the directory in which id-mapped lowers are mounted.
     pub(crate) fn lowers(&self) -> PathBuf {
         self.run.join("lower")
     }
 
-    /// Where the shim mounts the root file system, in its own mount namespace only.
+    /// Returns the directory at which the shim mounts the root file system, in its own mount namespace only.
     pub(crate) fn root(&self, key: &str) -> PathBuf {
         self.run.join("root").join(key)
     }
@@ -209,7 +209,7 @@ impl Paths {
         self.run.join(format!("{key}.sock"))
     }
 
-    /// crun's own state.
+    /// Returns the directory of crun's own state.
     pub(crate) fn crun(&self) -> PathBuf {
         self.run.join("crun")
     }
@@ -223,8 +223,8 @@ impl Paths {
     }
 }
 
-/// A container's key: its handle if that is a plain name short enough for a socket's, else a digest. It names files,
-/// cgroups and crun's container.
+/// Returns a container's key: its handle if that is a plain name short enough for a socket's name, else a digest. The key names
+/// files, cgroups and crun's container.
 pub(crate) fn key(handle: &str) -> String {
     let plain = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
     if (1..=40).contains(&handle.len()) && handle.bytes().all(plain) && !handle.starts_with('-') {
@@ -238,14 +238,14 @@ pub(crate) fn key(handle: &str) -> String {
     format!("{start}_{:016x}", digest(handle))
 }
 
-/// FNV-1a: stable between versions, which std's hasher is not.
+/// Returns the FNV-1a hash. It is stable between versions, unlike std's hasher.
 pub(crate) fn digest(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-/// A path on the search path of commands, or the path itself if it names one.
+/// Looks up a program on the search path, or returns the path itself if it names a file.
 pub(crate) fn find_program(program: &Path) -> Option<PathBuf> {
     if program.components().count() > 1 {
         return program.is_file().then(|| program.to_owned());

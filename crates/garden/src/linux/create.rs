@@ -1,4 +1,4 @@
-//! Making a container. Whatever fails, everything made before is removed again.
+//! Creates a container. If a step fails, everything that was made before is removed again.
 
 use super::addresses::listened_ports;
 use super::cgroups::{APP, SIDECAR};
@@ -50,7 +50,7 @@ impl LinuxGarden {
         }
     }
 
-    /// Takes name, address and ports, and writes them down.
+    /// Allocates name, address and ports, and writes the record.
     fn reserve(&self, spec: &ContainerSpec) -> Result<Record, GardenError> {
         let listened = listened();
         let mut table = self.table();
@@ -109,7 +109,7 @@ impl LinuxGarden {
         table.containers.insert(spec.handle.clone(), record.clone());
         let next = table.ports.next();
         drop(table);
-        // Only spares reuse after a restart; not worth an error.
+        // This file only delays the reuse of ports after a restart, so a failure is ignored.
         let _ = fs::write(self.paths.next_port(), next.to_string());
         Ok(record)
     }
@@ -155,7 +155,7 @@ impl LinuxGarden {
         record.init = init?;
         filtered?;
         self.apply_policies().await?;
-        // The rules stand before there is a link that they would have to guard.
+        // The rules are applied before the link that they guard exists.
         netlink::connect(&record.veth, record.init, record.address, self.mtu).await?;
         if record.disk > 0 {
             record.disk_overhead = usage::layer_use(record.shim, &folder.join("layer"));
@@ -165,7 +165,7 @@ impl LinuxGarden {
         Ok(record)
     }
 
-    /// Writes the record, here and on disk.
+    /// Writes the record to the table and to disk.
     pub(super) fn keep(&self, record: &Record) -> Result<()> {
         record.save(&self.paths)?;
         self.table()
@@ -241,7 +241,7 @@ impl LinuxGarden {
     }
 }
 
-/// What the container's user namespace may have, in the kernel's names. It makes no namespaces at all.
+/// Returns the limits of the container's user namespace, by the kernel's names. The container may create no namespaces at all.
 fn user_limits(limits: &SharedLimits) -> Vec<(String, u64)> {
     let mut set = vec![
         ("max_fanotify_groups".to_owned(), 0),
@@ -261,7 +261,7 @@ fn user_limits(limits: &SharedLimits) -> Vec<(String, u64)> {
     set
 }
 
-/// Ports that something on the machine listens on, whatever the address.
+/// Returns the ports on which somebody on the machine listens, on any address.
 fn listened() -> BTreeSet<u16> {
     let files = ["/proc/net/tcp", "/proc/net/tcp6"];
     files

@@ -1,4 +1,4 @@
-//! Removing containers, those of a killed run too. Every step may have been done before, or never have been needed.
+//! Removes containers, including those of a killed run. Every step may have been done before, or may not have been needed.
 
 use super::config::BASE_ID;
 use super::garden::LinuxGarden;
@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 impl LinuxGarden {
-    /// Waits for a change of the same container that goes on.
+    /// Waits for a running change of the same container, then destroys it.
     pub(super) async fn destroy_container(&self, handle: &str) -> Result<(), GardenError> {
         let _own = self.turns.take(handle).await;
         self.destroy_in_turn(handle).await
     }
 
-    /// For whoever holds the container's turn.
+    /// Destroys the container. The caller must hold the container's turn.
     pub(super) async fn destroy_in_turn(&self, handle: &str) -> Result<(), GardenError> {
         let Some(record) = self.table().containers.get(handle).cloned() else {
             return Ok(());
@@ -41,7 +41,7 @@ impl LinuxGarden {
         Ok(())
     }
 
-    /// Everything of it on the machine. Processes first: they would use the rest.
+    /// Removes everything of the container from the machine. Processes end first, because they use the rest.
     async fn remove(&self, record: &Record) -> Result<()> {
         self.end(record).await;
         let (filtered, link) = tokio::join!(
@@ -68,7 +68,7 @@ impl LinuxGarden {
             let _ = fs::remove_file(socket);
             stacks::remove_tree(&crun)?;
             let _ = fs::remove_dir(root);
-            // The record goes last, with its folder: a run that is killed now is continued by the next.
+            // The record is removed last, with its folder, so that the next run can continue if this one is killed.
             remove_folder(&folder)
         })
         .await??;
@@ -76,7 +76,8 @@ impl LinuxGarden {
         link
     }
 
-    /// The lower that no other container has. `None`: it is not known, or one from before each had its own.
+    /// Returns the lower that only this container has. Returns `None` if it is not known, or if an older version made the
+    /// container when containers shared their lowers.
     fn own_lower(&self, record: &Record) -> Option<PathBuf> {
         let text = fs::read(self.paths.container(&record.key).join("setup.json")).ok()?;
         let setup: Setup = serde_json::from_slice(&text).ok()?;
@@ -84,7 +85,7 @@ impl LinuxGarden {
         (is_ours && setup.base_id != BASE_ID).then_some(setup.lower)
     }
 
-    /// Ends container and shim, in the friendly way or by KILL.
+    /// Ends the container and its shim, by request or by KILL.
     async fn end(&self, record: &Record) {
         let setup = self.paths.container(&record.key).join("setup.json");
         let _ = shim::stop(&self.paths.socket(&record.key)).await;
@@ -100,8 +101,8 @@ impl LinuxGarden {
         }
     }
 
-    /// After a start: containers whose shim answers are ours again, the rest is removed. What cannot be removed is left for
-    /// the next start; it must not keep the others from serving.
+    /// Takes over, after a start, the containers whose shim answers, and removes the rest. A container that cannot be removed is
+    /// left for the next start; it must not keep the others from serving.
     pub(super) async fn take_over(&self) -> Result<()> {
         let mut known = BTreeSet::new();
         for entry in fs::read_dir(self.paths.containers())
@@ -126,7 +127,7 @@ impl LinuxGarden {
     async fn adopt_folder(&self, folder: &Path, known: &mut BTreeSet<String>) -> Result<()> {
         match Record::load(folder) {
             Ok(Some(record)) => self.adopt(record, known).await,
-            // Nothing is made before the record is written; but somebody may have removed it.
+            // Nothing is made before the record is written; but somebody may have removed the record.
             Ok(None) if folder.is_dir() => {
                 let key = folder.file_name().unwrap_or_default().to_string_lossy();
                 self.remove(&Record::unreadable(&key)).await
@@ -173,7 +174,7 @@ impl LinuxGarden {
         Ok(())
     }
 
-    /// Its address, ports and chains are nobody else's.
+    /// Marks the container's address, ports and chains as in use.
     fn book(&self, record: &Record) {
         let mut table = self.table();
         table.addresses.remove(record.address);
@@ -185,7 +186,7 @@ impl LinuxGarden {
             .insert(record.chain.clone(), record.handle.clone());
     }
 
-    /// Things with our names that no record knows, as when the data folder was deleted.
+    /// Removes things with our names that no record has, for instance after the data folder was deleted.
     async fn remove_strangers(&self, known: &BTreeSet<String>) -> Result<()> {
         for key in self
             .cgroups
@@ -231,7 +232,8 @@ impl LinuxGarden {
         Ok(())
     }
 
-    /// How processes ended, when no shim can be asked: as it wrote down. `None`: that is not known.
+    /// Returns the exits of processes as the shim wrote them to disk, for a shim that cannot be asked. `None` means that an exit
+    /// is not known.
     pub(super) fn exits_on_disk(&self, record: &Record) -> BTreeMap<String, Option<Exit>> {
         let folder = self.paths.container(&record.key);
         let read = |name: &str| {
@@ -257,8 +259,9 @@ impl LinuxGarden {
     }
 }
 
-/// The shim of that number, if it still is the container's and not somebody who got it later. Without a number, whoever was
-/// started with the container's set-up: a garden that is killed just after starting a shim has not written down which.
+/// Returns the process of the recorded number if it still is the container's shim (a later process may have the same number). If
+/// there is no number, it returns all processes that were started with the container's set-up: a garden that is killed just after
+/// starting a shim has not recorded its number.
 fn shims(record: &Record, setup: &Path) -> Vec<i32> {
     if record.shim > 1 {
         return Some(record.shim)
@@ -273,14 +276,15 @@ fn shims(record: &Record, setup: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// Its last argument is the set-up, also while `enter` has not yet become the shim.
+/// Returns whether the process is the container's shim. Its last argument is the set-up, even while `enter` has not yet become
+/// the shim.
 fn is_shim(pid: i32, setup: &Path) -> bool {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut arguments = command.rsplit(|byte| *byte == 0).skip(1);
     arguments.next() == Some(setup.as_os_str().as_bytes()) && arguments.next() == Some(b"shim")
 }
 
-/// A file system that is just being let go of holds its folder for a moment.
+/// Removes a folder. It retries, because a file system that is just being unmounted keeps its folder busy for a moment.
 fn remove_folder(folder: &Path) -> Result<()> {
     for _ in 0..100 {
         if stacks::remove_tree(folder).is_ok() {

@@ -1,4 +1,4 @@
-//! `cupola exec`: an operator's command in a container, from any process on the machine.
+//! `cupola exec` runs an operator's command in a container, from any process on the machine.
 
 use super::config::{Paths, find_program, key};
 use super::files::Root;
@@ -9,8 +9,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Runs a command as vcap with the app's environment in its home, on this process's stdin, stdout and stderr, with a
-/// terminal if stdin and stdout are one. Blocks until it ends; gives its exit status.
+/// Runs a command as vcap with the app's environment in its home, on this process's stdin, stdout and stderr, with a terminal if
+/// stdin and stdout are one. It blocks until the command ends and returns its exit status.
 pub fn exec_interactive(
     data_dir: &Path,
     run_dir: &Path,
@@ -39,7 +39,7 @@ pub fn exec_interactive(
     };
     let mut process = oci::process(&user, args, &env, &user.home, preflight::nofile(0));
     process["terminal"] = terminal.into();
-    // In the folder that goes with the container, should we be killed before we remove it.
+    // The file is in the folder that is removed with the container, in case this process is killed before it removes the file.
     let file = paths
         .container(&key)
         .join(format!("exec-{}.json", std::process::id()));
@@ -56,7 +56,7 @@ pub fn exec_interactive(
     })
 }
 
-/// What a shell would answer when crun could not start the command, by what it complained of.
+/// Returns the exit status of a shell for the error with which crun failed to start the command; `None` for other errors.
 fn not_started(said: &str) -> Option<i32> {
     if said.contains("not found") || said.contains("No such file or directory") {
         Some(127)
@@ -73,14 +73,14 @@ fn run(paths: &Paths, record: &Record, process: &Path, complaint: &Path) -> Resu
         &std::fs::read(&setup).with_context(|| format!("read {}", setup.display()))?,
     )?;
     let crun = find_program(&setup.crun).unwrap_or_else(|| PathBuf::from("crun"));
-    // By the shell, as it is the shortest program that joins a cgroup and then becomes another.
+    // The shell is the shortest program that joins a cgroup and then executes another program.
     let mut script = Command::new("/bin/sh");
     script.args([
         "-c",
         "while [ \"$1\" != -- ]; do echo 0 > \"$1\" || exit 126; shift; done; shift; exec \"$@\"",
         "sh",
     ]);
-    // In the shim's mount namespace, where crun is content with the machine's cgroups.
+    // In the shim's mount namespace, crun accepts the machine's cgroups.
     let namespace = format!("--mount=/proc/{}/ns/mnt", record.shim);
     script
         .args(&setup.app_cgroups)

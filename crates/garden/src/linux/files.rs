@@ -1,4 +1,4 @@
-//! Reading a container's files from the host, never led astray by its links.
+//! Reads a container's files from the host. Links in the container cannot lead out of it.
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// A container's root file system, as its shim sees it (which holds also when the container's init is gone).
+/// A container's root file system, as its shim sees it. It is also readable when the container's init has ended.
 #[derive(Debug)]
 pub(crate) struct Root {
     folder: File,
@@ -19,9 +19,9 @@ impl Root {
         Ok(Self { folder })
     }
 
-    /// At most `limit` bytes of a regular file.
+    /// Reads at most `limit` bytes of a regular file.
     pub(crate) fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
-        // Not blocking: a pipe in the place of the file would hold us.
+        // The open does not block, because there may be a pipe in the place of the file.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let fd = openat2(

@@ -11,9 +11,9 @@
 //!                                             (see [`super::policies`]), and what netin-- sent, from no container
 //!         INPUT   -i veth    ─▶ input--H      the name server and the router; first limits--H, ends in REJECT
 //! ```
-//! Every packet that a container sends is judged by netout-- as it stands then, also within connections that exist: rules
-//! that are taken away end connections. Only answers (direction REPLY) pass without.
-//! Packets of a container are known by its interface, which it cannot choose, not by their source address.
+//! Every packet that a container sends is checked by the current rules of netout--, even within existing connections: a rule that
+//! is removed ends its connections. Only answers (direction REPLY) pass without a check. A packet is attributed to its container
+//! by the interface, which the container cannot choose, and not by its source address.
 
 use super::addresses::Range;
 use super::config::{NetworkLimits, VETH_PREFIX, digest};
@@ -24,7 +24,7 @@ use std::net::Ipv4Addr;
 /// A chain's name has at most 28 characters and the longest prefix takes 8.
 const NAME_LENGTH: usize = 20;
 
-/// The part of the chain names that says which container: the handle's start, unless another container has it.
+/// Returns the part of the chain names that identifies the container: the start of the handle, unless another container has it.
 pub(crate) fn chain_name<'a>(handle: &str, mut taken: impl Iterator<Item = &'a str>) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.' {
@@ -40,24 +40,24 @@ pub(crate) fn chain_name<'a>(handle: &str, mut taken: impl Iterator<Item = &'a s
     format!("{:.11}-{:08x}", start, digest(handle) as u32)
 }
 
-/// What holds for the whole cell.
+/// The values that apply to the whole cell.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     pub(crate) tag: String,
     pub(crate) cell_ip: Ipv4Addr,
-    /// Addresses of this cell's containers.
+    /// The addresses of this cell's containers.
     pub(crate) range: Range,
-    /// Addresses of all apps anywhere: reached only through the router.
+    /// The addresses of all apps on all cells. They are reached only through the router.
     pub(crate) pool: Range,
     pub(crate) dns: Ipv4Addr,
     pub(crate) router_ports: Vec<u16>,
     pub(crate) log_denied: bool,
-    /// The kernel has the LOG target; without it the rules that ask for logs only do not log.
+    /// Whether the kernel has the LOG target. If not, rules that request logs do not log.
     pub(crate) can_log: bool,
     pub(crate) limits: NetworkLimits,
 }
 
-/// What holds for one container.
+/// The rules of one container.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules<'a> {
     pub(crate) name: &'a str,
@@ -69,16 +69,16 @@ pub(crate) struct Rules<'a> {
 
 const REJECT: &str = "-j REJECT --reject-with icmp-port-unreachable";
 const ANSWERS: &str = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
-/// Errors about connections, and answers to connections from outside.
+/// The rules that accept errors about connections, and answers to connections from outside.
 const REPLIES: [&str; 2] = [
     "-m conntrack --ctstate RELATED -j ACCEPT",
     "-m conntrack --ctstate ESTABLISHED --ctdir REPLY -j ACCEPT",
 ];
-/// A connection that the rules do not permit any more: the app learns so at once.
+/// The rule that resets a connection that is not permitted any more, so that the app notices at once.
 const END: &str =
     "-p tcp -m conntrack --ctstate ESTABLISHED --ctdir ORIGINAL -j REJECT --reject-with tcp-reset";
 
-/// The cell's own chains. They are declared, which empties them if they exist; the jumps are in [`base_jumps`].
+/// Returns the cell's own chains. They are declared, which empties them if they exist. The jumps to them are in [`base_jumps`].
 pub(crate) fn base_chains(cell: &Cell) -> String {
     let Cell { tag, range, .. } = cell;
     format!(
@@ -99,17 +99,17 @@ pub(crate) fn base_chains(cell: &Cell) -> String {
     )
 }
 
-/// What a kernel may lack, and the rule that shows it.
+/// A feature that a kernel may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feature {
     Log,
-    /// Rates of packets and new connections.
+    /// Limits of the rates of packets and new connections.
     Rates,
-    /// Numbers of connections.
+    /// Limits of the numbers of connections.
     Counts,
 }
 
-/// Tries whether the kernel has a feature: applied and removed at once.
+/// Returns two texts that test whether the kernel has a feature: the first applies a rule, the second removes it.
 pub(crate) fn probe(cell: &Cell, feature: Feature) -> (String, String) {
     let chain = format!("probe--{}", cell.tag);
     let rule = match feature {
@@ -129,7 +129,7 @@ pub(crate) fn probe(cell: &Cell, feature: Feature) -> (String, String) {
     )
 }
 
-/// The jumps to them; ours goes before Docker's, which would drop. To be added once.
+/// Returns the jumps to the cell's chains. Ours precede Docker's, which would drop the packets. They must be added only once.
 pub(crate) fn base_jumps(cell: &Cell) -> String {
     let Cell { tag, range, .. } = cell;
     format!(
@@ -137,7 +137,8 @@ pub(crate) fn base_jumps(cell: &Cell) -> String {
     )
 }
 
-/// Adds a container's chains with their jumps. The chains must not exist, else the jumps would double: remove first.
+/// Adds a container's chains and the jumps to them. The chains must not exist, else the jumps would be doubled: remove them
+/// first.
 pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
     let Rules {
         name,
@@ -194,7 +195,7 @@ pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
     text
 }
 
-/// Replaces what a container may reach, in one step.
+/// Replaces the egress rules of a container in one step.
 pub(crate) fn egress(cell: &Cell, name: &str, egress: &[EgressRule]) -> String {
     let mut text = format!("*filter\n:netout--{name} - [0:0]\n");
     netout(&mut text, cell, name, egress);
@@ -202,10 +203,11 @@ pub(crate) fn egress(cell: &Cell, name: &str, egress: &[EgressRule]) -> String {
     text
 }
 
-/// How many connections and packets. Refused connections to the outside are told so; packets beyond the rate vanish.
+/// Limits the numbers of connections and packets. Refused connections to the outside are rejected with an error; packets beyond
+/// the rate are dropped.
 ///
-/// What goes to the container is known by its address: a packet of the machine itself that was translated on its way out
-/// still bears the interface that it had before.
+/// Packets to the container are matched by its address: a packet of the machine itself that was translated on its way out still
+/// has the interface that it had before.
 fn limits(text: &mut String, cell: &Cell, name: &str, veth: &str, address: Ipv4Addr) {
     let NetworkLimits {
         connections_out,
@@ -241,7 +243,7 @@ fn limits(text: &mut String, cell: &Cell, name: &str, veth: &str, address: Ipv4A
     }
 }
 
-/// The kernel takes no larger burst.
+/// The largest burst that the kernel accepts.
 const BURST: u32 = 10_000;
 
 fn netout(text: &mut String, cell: &Cell, name: &str, egress: &[EgressRule]) {
@@ -253,7 +255,7 @@ fn netout(text: &mut String, cell: &Cell, name: &str, egress: &[EgressRule]) {
     for answers in REPLIES {
         add(format!(" {answers}"));
     }
-    // The receiver decides about what carries a mark.
+    // The receiver's rules decide about packets that carry a mark.
     add(format!(" -d {} -j c2cout--{}", cell.pool, cell.tag));
     add(format!(" -d {} -m mark ! --mark 0x0 -j RETURN", cell.pool));
     add(format!(" -d {} {REJECT}", cell.pool));
@@ -283,7 +285,7 @@ fn overlap(pool: Range, range: Range) -> bool {
     pool.prefix() <= range.prefix() && pool.overlaps(range)
 }
 
-/// One match per combination of destination and port range.
+/// Returns one match for each combination of destination and port range.
 fn egress_matches(rule: &EgressRule) -> Vec<String> {
     let protocols: Vec<String> = match rule.protocol {
         Protocol::All => vec![String::new()],
@@ -324,7 +326,7 @@ fn egress_matches(rule: &EgressRule) -> Vec<String> {
     matches
 }
 
-/// Removes what [`add`] added, if all of it is there.
+/// Removes the rules of [`add`]. It succeeds only if all of them exist.
 pub(crate) fn remove(name: &str, veth: &str, address: Ipv4Addr) -> String {
     format!(
         "*nat\n-D PREROUTING -j netin--{name}\n-D OUTPUT -j netin--{name}\n-F netin--{name}\n-X netin--{name}\nCOMMIT\n\
@@ -335,8 +337,8 @@ pub(crate) fn remove(name: &str, veth: &str, address: Ipv4Addr) -> String {
     )
 }
 
-/// Removes the given chains and every jump to them that really stands in the output of `iptables-save`; empty if
-/// nothing of them exists.
+/// Removes the given chains and every jump to them that the output of `iptables-save` shows. Returns an empty text if none of
+/// them exists.
 pub(crate) fn remove_existing(save: &str, chains: &[String]) -> String {
     let mut text = String::new();
     let (mut table, mut deletions, mut declared) = ("", String::new(), Vec::new());
@@ -374,7 +376,7 @@ pub(crate) fn remove_existing(save: &str, chains: &[String]) -> String {
     text
 }
 
-/// The chains of one container.
+/// Returns the chains of one container.
 pub(crate) fn chains(name: &str) -> Vec<String> {
     ["netin", "netout", "input", "limits"]
         .map(|kind| format!("{kind}--{name}"))
@@ -385,15 +387,15 @@ pub(crate) fn limits_chain(name: &str) -> String {
     format!("limits--{name}")
 }
 
-/// The chains of the cell itself.
+/// Returns the chains of the cell itself.
 pub(crate) fn base(tag: &str) -> Vec<String> {
     ["masq", "overlay", "c2cin", "c2cout"]
         .map(|kind| format!("{kind}--{tag}"))
         .into()
 }
 
-/// The names of the containers of this cell that have chains, from the output of `iptables-save`: those whose jump is
-/// by an interface of ours, or whose rules lead into our range.
+/// Returns the names of this cell's containers that have chains, from the output of `iptables-save`: those whose jump matches an
+/// interface of ours, or whose rules lead into our range.
 pub(crate) fn present(save: &str, tag: &str, range: Range) -> Vec<String> {
     let veth = format!("{VETH_PREFIX}{tag}-");
     let mut names: Vec<String> = Vec::new();

@@ -1,5 +1,4 @@
-//! [`LinuxGarden`]: what it holds, how it begins and ends, and the [`Garden`] calls, each of which is a few lines to the
-//! module that does it.
+//! [`LinuxGarden`]: its state, its start and end, and the [`Garden`] calls. Each call is a few lines that delegate to a module.
 
 use super::addresses::{AddressPool, PortPool, listeners};
 use super::cgroups::Cgroups;
@@ -26,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
-/// Containers made at once: more would only slow each other down.
+/// The number of containers that are made at the same time. More would only slow each other down.
 const CREATES_AT_ONCE: usize = 8;
 
 /// The containers of one foundation on this machine.
@@ -45,23 +44,23 @@ pub struct LinuxGarden {
     pub(super) turns: Turns,
     pub(super) table: Mutex<Table>,
     capacity: Capacity,
-    // Held as long as this garden lives; a second one on the same folder would take containers away.
+    // The lock is held as long as this garden lives. A second garden on the same folder would remove containers.
     _lock: Flock<File>,
 }
 
-/// What is given out.
+/// The allocated names, addresses and ports.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) containers: BTreeMap<String, Record>,
     pub(super) addresses: AddressPool,
     pub(super) ports: PortPool,
-    /// Being destroyed: a second call waits for nothing and does the rest of the work.
+    /// The containers' parts of their chain names, each with the handle. A name is taken until its container is removed.
     pub(super) chains: BTreeMap<String, String>,
 }
 
 impl LinuxGarden {
-    /// Checks the machine, takes over the containers that are there, and removes what is left of others. If that fails
-    /// and there are no containers, nothing of it stays on the machine.
+    /// Checks the machine, takes over existing containers, and removes what is left of others. If that fails and there are no
+    /// containers, nothing of it is left on the machine.
     pub async fn build(config: GardenConfig) -> Result<Self> {
         let kept = config.clone();
         let built = Self::build_half_way(config).await;
@@ -71,7 +70,7 @@ impl LinuxGarden {
         built
     }
 
-    /// Whether an earlier run left containers, alive or half-made.
+    /// Returns whether an earlier run left containers, running or half-made.
     pub fn has_containers(config: &GardenConfig) -> bool {
         fs::read_dir(config.paths().containers()).is_ok_and(|mut folders| folders.next().is_some())
     }
@@ -135,7 +134,7 @@ impl LinuxGarden {
             .await
             .context("take over containers of an earlier run")?;
         garden.restore_policies().await?;
-        // What stays only takes room.
+        // Stacks that stay only use space.
         let removed = garden
             .lowers_in_use()
             .and_then(|used| garden.stacks.remove_unused(&used));
@@ -145,7 +144,7 @@ impl LinuxGarden {
         Ok(garden)
     }
 
-    /// The cell's own chains; emptied and filled again each time, in case the configuration changed.
+    /// Creates the cell's own chains. They are emptied and filled again each time, in case the configuration has changed.
     async fn prepare_firewall(&self) -> Result<()> {
         let chains = firewall::base_chains(&self.cell);
         self.iptables.restore(&chains).await?;
@@ -154,7 +153,7 @@ impl LinuxGarden {
         self.iptables.repair().await.map(drop)
     }
 
-    /// The lowers of all containers, as their set-ups name them.
+    /// Returns the lowers of all containers, as their set-ups name them.
     fn lowers_in_use(&self) -> Result<BTreeSet<PathBuf>> {
         let table = self.table();
         let lowers = table.containers.values().map(|record| {
@@ -167,7 +166,7 @@ impl LinuxGarden {
         lowers.collect()
     }
 
-    /// Leaves out what the kernel does not have, and says so.
+    /// Disables features that the kernel does not have, and logs each.
     async fn probe(&mut self) -> Result<()> {
         self.cell.can_log = self.has(Feature::Log, "egress rules will not log").await?;
         let mut limits = self.cell.limits;
@@ -205,7 +204,7 @@ impl LinuxGarden {
         Ok(works.is_ok())
     }
 
-    /// Removes everything that this garden made on the machine. Destroy all containers before.
+    /// Removes everything that this garden made on the machine. All containers must be destroyed before.
     pub async fn shutdown_clean(&self) -> Result<()> {
         let left = self.table().containers.len();
         if left > 0 {
@@ -221,7 +220,7 @@ impl LinuxGarden {
         super::stacks::remove_tree(&self.paths.run)
     }
 
-    /// Short sections only, and what is inside is valid after any of them.
+    /// Locks the table. Sections under the lock must be short and leave the table valid.
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -275,7 +274,7 @@ impl LinuxGarden {
                         "the container's shim does not answer"
                     );
                     let exits = self.exits_on_disk(record).into_iter();
-                    // All have ended with their shim.
+                    // All processes have ended with their shim.
                     exits
                         .map(|(id, exit)| (id, Some(exit.unwrap_or(shim::VANISHED))))
                         .collect()
@@ -294,7 +293,7 @@ impl LinuxGarden {
     }
 }
 
-/// What a build that failed may have made. Not if another process holds this garden.
+/// Removes what a failed build may have made, unless another process holds this garden.
 async fn undo(config: &GardenConfig) {
     let paths = config.paths();
     let Ok(_lock) = lock(&paths) else { return };

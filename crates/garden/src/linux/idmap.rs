@@ -1,7 +1,7 @@
-//! Mounts a stack so that its ids are those of containers: on disk root is 0, seen through the mount it is the base id.
+//! Mounts a stack so that its ids are those of containers: root is 0 on disk, and the base id when seen through the mount.
 //!
-//! The only place with `unsafe`: these system calls have no safe wrapper yet, and Debian 12's mount command has no option
-//! for them.
+//! Only this module uses `unsafe`: these system calls have no safe wrapper yet, and Debian 12's mount command has no option for
+//! them.
 
 use super::config::ID_COUNT;
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Mounts `source` at `target`, read-only, ids shifted by `base`.
+/// Mounts `source` at `target`, read-only, with ids shifted by `base`.
 pub(crate) fn mount_shifted(inside: &Path, source: &Path, target: &Path, base: u32) -> Result<()> {
     let namespace = user_namespace(inside, base)?;
     let tree =
@@ -36,7 +36,7 @@ pub(crate) fn unmount(target: &Path) -> Result<()> {
     }
 }
 
-/// Whether something is mounted exactly there.
+/// Returns whether something is mounted at exactly this path.
 pub(crate) fn is_mounted(target: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let target = target.to_string_lossy();
@@ -45,7 +45,7 @@ pub(crate) fn is_mounted(target: &Path) -> bool {
         .any(|line| line.split(' ').nth(1) == Some(&*target))
 }
 
-/// A user namespace with the mapping of a container. Only a process can make one; ours ends at once.
+/// Creates a user namespace with the mapping of a container. Only a process can create one; ours ends at once.
 fn user_namespace(inside: &Path, base: u32) -> Result<File> {
     let mut command = Command::new(inside);
     std::os::unix::process::CommandExt::arg0(&mut command, "inside");

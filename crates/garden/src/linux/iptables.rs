@@ -1,5 +1,5 @@
-//! Applies what [`super::firewall`] rendered: one `iptables-restore` per change, one change at a time. Remembers what was
-//! applied, and brings it back when somebody else has removed or changed it.
+//! Applies the rules that [`super::firewall`] rendered: one `iptables-restore` per change, one change at a time. It remembers the
+//! applied rules, and restores them when somebody else has removed or changed them.
 
 use super::firewall;
 use super::ruleset::{Piece, Ruleset};
@@ -11,28 +11,28 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-/// The name of the piece that is the cell's own.
+/// The name of the piece that holds the cell's own rules.
 pub(crate) const CELL: &str = "";
-/// A repair of the cell's jumps may put those of containers out of order: looked at again so often.
+/// The maximum number of rounds of a repair: repairing the cell's jumps may put those of containers out of order.
 const ROUNDS: usize = 3;
 
-/// The machine's packet filter, as this process wants it.
+/// The rules that this process wants in the machine's packet filter.
 #[derive(Debug, Default)]
 pub(crate) struct Iptables {
-    // Held through every change and every comparison, so that a comparison never sees a change half made. Other processes
-    // are kept apart by the lock of iptables itself (-w).
+    // The lock is held through every change and every comparison, so that a comparison never sees a half-made change. The lock of
+    // iptables itself (-w) excludes other processes.
     pieces: Mutex<Pieces>,
 }
 
 #[derive(Debug, Default)]
 struct Pieces {
     wanted: BTreeMap<String, Piece>,
-    /// Packets that each container's limits have refused, as far as the last comparison saw.
+    /// The number of packets that each container's limits had refused at the last comparison.
     refused: BTreeMap<String, u64>,
 }
 
 impl Iptables {
-    /// Applies the rules of a container, or of the cell, and watches over them from then on.
+    /// Applies the rules of a container, or of the cell, and repairs them from then on.
     pub(crate) async fn add(&self, name: &str, text: &str) -> Result<()> {
         let mut pieces = self.pieces.lock().await;
         restore(text).await?;
@@ -50,19 +50,19 @@ impl Iptables {
         Ok(())
     }
 
-    /// Watches over rules that an earlier run applied.
+    /// Repairs rules from now on that an earlier run applied.
     pub(crate) async fn watch(&self, name: &str, text: &str) {
         let mut pieces = self.pieces.lock().await;
         pieces.wanted.insert(name.to_owned(), Piece::parse(text));
     }
 
-    /// Applies a text that nobody watches over.
+    /// Applies a text that is not repaired later.
     pub(crate) async fn restore(&self, text: &str) -> Result<()> {
         let _turn = self.pieces.lock().await;
         restore(text).await
     }
 
-    /// Removes a container's chains, whatever of them is there.
+    /// Removes a container's chains, whether all or only some of them exist.
     pub(crate) async fn remove(&self, name: &str, veth: &str, address: Ipv4Addr) -> Result<()> {
         let mut pieces = self.pieces.lock().await;
         pieces.wanted.remove(name);
@@ -76,20 +76,21 @@ impl Iptables {
         remove_existing(&firewall::chains(name)).await
     }
 
-    /// Removes chains and whatever leads to them. `name` is no longer watched.
+    /// Removes chains and all jumps to them. The piece `name` is no longer repaired.
     pub(crate) async fn remove_chains(&self, name: &str, chains: &[String]) -> Result<()> {
         let mut pieces = self.pieces.lock().await;
         pieces.wanted.remove(name);
         remove_existing(chains).await
     }
 
-    /// All rules, as `iptables-save` prints them.
+    /// Returns all rules, as `iptables-save` prints them.
     pub(crate) async fn save(&self) -> Result<String> {
         let _turn = self.pieces.lock().await;
         save(&[]).await
     }
 
-    /// Compares everything with what stands, and brings back what does not. Gives the names of what had to be repaired.
+    /// Compares all rules with those of the machine, and restores what is missing or changed. Returns the names of what was
+    /// repaired.
     pub(crate) async fn repair(&self) -> Result<Vec<String>> {
         let mut pieces = self.pieces.lock().await;
         let mut repaired = Vec::new();
@@ -118,14 +119,14 @@ impl Iptables {
         )
     }
 
-    /// Packets that the container's limits have refused, as far as the last comparison saw.
+    /// Returns the number of packets that the container's limits had refused at the last comparison.
     pub(crate) async fn refused(&self, name: &str) -> u64 {
         let pieces = self.pieces.lock().await;
         pieces.refused.get(name).copied().unwrap_or(0)
     }
 }
 
-/// All in one step where that works, else each by itself: one that cannot be applied must not hold up the others.
+/// Applies all texts in one step if possible, else one by one: a text that fails must not hold up the others.
 async fn apply(texts: &[String]) -> Result<()> {
     if restore(&texts.concat()).await.is_ok() {
         return Ok(());
@@ -172,7 +173,7 @@ async fn restore(text: &str) -> Result<()> {
         .spawn()
         .context("run iptables-restore (Debian package iptables)")?;
     let mut stdin = child.stdin.take().context("stdin of iptables-restore")?;
-    // A failed write shows in the exit status with a better reason.
+    // If the write fails, the exit status shows it with a better reason.
     let _ = stdin.write_all(text.as_bytes()).await;
     drop(stdin);
     let output = child

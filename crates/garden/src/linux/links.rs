@@ -1,5 +1,5 @@
-//! Brings back links that somebody removed or switched off: the cell's bridge with its address, and each container's way
-//! to the host. Part of every repair.
+//! Restores links that somebody removed or switched off: the cell's bridge with its address, and each container's link to the
+//! host. It is part of every repair.
 
 use super::cell_network;
 use super::garden::LinuxGarden;
@@ -8,7 +8,7 @@ use super::record::Record;
 use anyhow::{Context, Result};
 use std::net::Ipv4Addr;
 
-/// What the machine's routing table says, read once for all links.
+/// The machine's routing table, read once for all links.
 #[derive(Debug)]
 struct Routes(String);
 
@@ -18,7 +18,7 @@ impl Routes {
         Ok(Self(text))
     }
 
-    /// Whether packets to this one address leave by this link.
+    /// Returns whether packets to this single address leave by this link.
     fn lead(&self, link: &str, address: Ipv4Addr) -> bool {
         let wanted = format!("{:08X}", u32::from(address).swap_bytes());
         self.0.lines().any(|line| {
@@ -31,7 +31,7 @@ impl Routes {
     }
 }
 
-/// Whether an administrator's switch is on.
+/// Returns whether the link is administratively up.
 fn is_up(link: &str) -> bool {
     let flags = std::fs::read_to_string(format!("/sys/class/net/{link}/flags"));
     let flags = flags.unwrap_or_default();
@@ -40,7 +40,8 @@ fn is_up(link: &str) -> bool {
 }
 
 impl LinuxGarden {
-    /// Returns the names of the containers whose link had to be made again. One that cannot be is logged, and tried again.
+    /// Repairs the links. Returns the names of the containers whose link had to be made again. A link that cannot be repaired is
+    /// logged and tried again later.
     pub(super) async fn repair_links(&self) -> Result<Vec<String>> {
         self.repair_bridge().await?;
         let routes = Routes::read()?;
@@ -74,7 +75,8 @@ impl LinuxGarden {
         Ok(repaired)
     }
 
-    /// The container's end goes with the host's, so both are made anew. `false`: the container is gone meanwhile.
+    /// Makes both ends of a link again, because the container's end is removed with the host's. Returns `false` if the container
+    /// no longer exists.
     async fn reconnect(&self, handle: &str) -> Result<bool> {
         let _own = self.turns.take(handle).await;
         let Ok(record) = self.record(handle) else {

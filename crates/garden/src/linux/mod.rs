@@ -1,16 +1,16 @@
 //! Garden on Linux: crun containers, an overlay per container, a point-to-point link, iptables chains.
 //!
-//! [`LinuxGarden`] is used by rep through [`crate::api::Garden`]; [`CellNetwork::claim`] comes before it, because sockets
-//! are bound on the cell's address first. What a container is made of, and who keeps it:
+//! The rep uses [`LinuxGarden`] through [`crate::api::Garden`]. [`CellNetwork::claim`] precedes it, because sockets are bound on
+//! the cell's address first. The table lists the parts of a container and what keeps each of them:
 //!
 //! | what | kept by | gone when |
 //! |---|---|---|
 //! | processes, root file system, loop device | the shim, in its own mount namespace | the shim ends |
 //! | link | the kernel, with the container's network namespace | removed, or the namespace ends |
-//! | chains, cgroups, folder | nobody: named by the record on disk | removed |
+//! | chains, cgroups, folder | nothing: the record on disk names them | removed |
 //!
-//! Nothing here needs this process to live on. After a restart, however it came, [`LinuxGarden::build`] takes over every
-//! container whose shim answers and removes what is left of others. Which container should exist is not decided here.
+//! Containers do not depend on this process. After a restart or a crash, [`LinuxGarden::build`] takes over every container whose shim
+//! answers and removes what is left of others. This module does not decide which containers should exist.
 
 mod addresses;
 mod cell_network;

@@ -1,7 +1,7 @@
 //! Links, addresses and routes, by rtnetlink.
 //!
-//! A container has one point-to-point link to the host, as silk makes it: /32 on both sides, the host's side is
-//! 169.254.0.1 and the container's gateway. Nothing is bridged, so everything passes FORWARD.
+//! A container has one point-to-point link to the host, as in silk: /32 on both sides; the host's side is 169.254.0.1 and the
+//! container's gateway. Nothing is bridged, so all packets pass FORWARD.
 
 use super::addresses::Range;
 use anyhow::{Context, Result, anyhow};
@@ -18,10 +18,10 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
-/// The host, as every container sees it.
+/// The host's address as every container sees it.
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
 
-/// A socket to the kernel, with its task; both end when this is dropped.
+/// A socket to the kernel with its task. Both end when this value is dropped.
 struct Netlink {
     handle: Handle,
     task: tokio::task::JoinHandle<()>,
@@ -63,7 +63,7 @@ impl Netlink {
             .context("set link up")
     }
 
-    /// A /32 address whose peer is the only neighbour.
+    /// Adds a /32 address whose peer is the only neighbour.
     async fn add_peer_address(&self, index: u32, local: Ipv4Addr, peer: Ipv4Addr) -> Result<()> {
         let mut request = self.handle.address().add(index, local.into(), 32);
         let attributes = &mut request.message_mut().attributes;
@@ -95,7 +95,7 @@ pub(crate) async fn connect(veth: &str, pid: i32, address: Ipv4Addr, mtu: u32) -
     let namespace = File::open(format!("/proc/{pid}/ns/net"))
         .context("open the container's network namespace")?;
     let netlink = Netlink::open()?;
-    // The peer is born in the container's namespace: moving it there costs 20 ms.
+    // The peer is created in the container's namespace, because moving it there would cost 20 ms.
     let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name("eth0".to_owned())
         .mtu(mtu)
@@ -113,7 +113,7 @@ pub(crate) async fn connect(veth: &str, pid: i32, address: Ipv4Addr, mtu: u32) -
         .execute()
         .await
         .with_context(|| format!("create link {veth}"))?;
-    // Without IPv6 there is no way to the host that the IPv4 rules do not see.
+    // Without IPv6 a container cannot bypass the IPv4 rules on its way to the host.
     write_sysctl(&format!("net/ipv6/conf/{veth}/disable_ipv6"), "1")?;
     write_sysctl(&format!("net/ipv4/conf/{veth}/rp_filter"), "1")?;
     let index = netlink.index(veth).await?;
@@ -122,7 +122,7 @@ pub(crate) async fn connect(veth: &str, pid: i32, address: Ipv4Addr, mtu: u32) -
     inside(namespace, address).await
 }
 
-/// The container's end, set from a thread of its own that enters the namespace.
+/// Configures the container's end, from a thread of its own that enters the namespace.
 async fn inside(namespace: File, address: Ipv4Addr) -> Result<()> {
     let (done, result) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
@@ -165,13 +165,13 @@ async fn inside(namespace: File, address: Ipv4Addr) -> Result<()> {
 
 fn write_sysctl(name: &str, value: &str) -> Result<()> {
     match std::fs::write(format!("/proc/sys/{name}"), value) {
-        // A kernel without IPv6 needs no switching off.
+        // A kernel without IPv6 has no such setting.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.with_context(|| format!("set {name} to {value}")),
     }
 }
 
-/// Removes a link; one that does not exist is fine.
+/// Removes a link. A link that does not exist is no error.
 pub(crate) async fn remove_link(name: &str) -> Result<()> {
     if !link_exists(name) {
         return Ok(());
@@ -190,8 +190,8 @@ pub(crate) fn link_exists(name: &str) -> bool {
     std::path::Path::new("/sys/class/net").join(name).exists()
 }
 
-/// A bridge without ports that carries the cell's address, and a route that keeps the cell's range from leaving the
-/// machine (and tells others that it is taken).
+/// Creates a bridge without ports that carries the cell's address, and a route that keeps packets to the cell's range from
+/// leaving the machine (and shows others that the range is in use).
 pub(crate) async fn create_cell(bridge: &str, address: Ipv4Addr, range: Range) -> Result<()> {
     let netlink = Netlink::open()?;
     netlink
@@ -214,7 +214,7 @@ pub(crate) async fn create_cell(bridge: &str, address: Ipv4Addr, range: Range) -
         .handle
         .route()
         .add(unreachable(range))
-        // One that an earlier bridge left is as good.
+        // A route that an earlier bridge left is replaced.
         .replace()
         .execute()
         .await
@@ -223,7 +223,7 @@ pub(crate) async fn create_cell(bridge: &str, address: Ipv4Addr, range: Range) -
 
 pub(crate) async fn remove_cell(bridge: &str, range: Range) -> Result<()> {
     let netlink = Netlink::open()?;
-    // Absent is what is wanted.
+    // The route may already be absent.
     let _ = netlink
         .handle
         .route()

@@ -7,13 +7,13 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Where our own program stands inside every container: on crun's tmpfs, so that the root file system stays as it is.
+/// The path of our own program in every container. It is on crun's tmpfs, so that the root file system stays unchanged.
 pub(crate) const INSIDE: &str = "/dev/inside";
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Kept for root in the container. All of it holds only within its user namespace. No NET_RAW (forged packets), no
-/// MKNOD, no NET_ADMIN, no SYS_ADMIN.
+/// The capabilities of root in the container. They hold only within its user namespace. NET_RAW (forged packets), MKNOD,
+/// NET_ADMIN and SYS_ADMIN are not among them.
 const CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -28,7 +28,7 @@ const CAPABILITIES: &[&str] = &[
     "CAP_SYS_CHROOT",
 ];
 
-/// What /proc and /sys would tell or let do beyond the container.
+/// The files of /proc and /sys that would show or change things outside the container.
 const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
@@ -51,23 +51,23 @@ const READ_ONLY: &[&str] = &[
     "/proc/sysrq-trigger",
 ];
 
-/// What the configuration of one container says.
+/// The values of one container's configuration.
 #[derive(Debug)]
 pub(crate) struct Bundle<'a> {
     pub(crate) root: &'a Path,
     pub(crate) inside: &'a Path,
     pub(crate) hostname: &'a str,
     pub(crate) nofile: u64,
-    /// MiB of /dev/shm.
+    /// The size of /dev/shm in MiB.
     pub(crate) shared_memory_mb: u64,
-    /// The app's cgroups: where each is shown in the container, and its folder on the host.
+    /// The app's cgroups: each mount point in the container, and the folder on the host.
     pub(crate) cgroups: &'a [(PathBuf, PathBuf)],
     /// The host id of the container's root.
     pub(crate) base_id: u32,
 }
 
-/// The container: its init, namespaces, mounts, and what it must not do. Memory, CPU and process limits are cgroups
-/// that crun does not know of.
+/// Returns the configuration of the container: its init, namespaces, mounts and restrictions. Memory, CPU and process limits are
+/// set in cgroups that crun does not know.
 pub(crate) fn container(bundle: &Bundle<'_>) -> Value {
     let Bundle {
         root,
@@ -145,7 +145,7 @@ pub(crate) fn container(bundle: &Bundle<'_>) -> Value {
         ),
         json!({ "destination": INSIDE, "type": "bind", "source": inside, "options": ["bind", "ro", "nosuid", "nodev"] }),
     ];
-    // Language runtimes size their heaps by what stands there.
+    // Language runtimes size their heaps by these files.
     let several = bundle
         .cgroups
         .iter()
@@ -186,7 +186,8 @@ pub(crate) fn container(bundle: &Bundle<'_>) -> Value {
     })
 }
 
-/// A process, everything spelled out: crun would start it as root, without PATH and with all it may have.
+/// Returns the configuration of a process. It sets everything explicitly: crun's defaults are root, no PATH, and all capabilities
+/// that are allowed.
 pub(crate) fn process(
     user: &User,
     args: &[String],
@@ -194,7 +195,7 @@ pub(crate) fn process(
     dir: &str,
     nofile: u64,
 ) -> Value {
-    // Inheritable and ambient ones would survive into programs of other users.
+    // Inheritable and ambient capabilities would survive into programs of other users.
     let held: &[&str] = if user.uid == 0 { CAPABILITIES } else { &[] };
     json!({
         "terminal": false,
@@ -205,7 +206,7 @@ pub(crate) fn process(
         "capabilities": { "bounding": held, "effective": held, "permitted": held, "inheritable": [], "ambient": [] },
         "rlimits": [
             { "type": "RLIMIT_NOFILE", "soft": nofile, "hard": nofile },
-            // Not 0: that would still start a program that the machine pipes core dumps to.
+            // The limit is not 0, because the kernel would then still start a program to which core dumps are piped.
             { "type": "RLIMIT_CORE", "soft": 1, "hard": 1 },
             // The kernel counts these for all containers together.
             limit("RLIMIT_MEMLOCK", 64 << 10),
@@ -216,7 +217,7 @@ pub(crate) fn process(
     })
 }
 
-/// Never above what this process has itself: only a privileged one could raise it.
+/// Returns a limit that never exceeds this process's own, which only a privileged process could raise.
 fn limit(name: &str, most: u64) -> Value {
     let resource = match name {
         "RLIMIT_MEMLOCK" => Resource::RLIMIT_MEMLOCK,
@@ -227,7 +228,7 @@ fn limit(name: &str, most: u64) -> Value {
     json!({ "type": name, "soft": most, "hard": most })
 }
 
-/// The environment of a process: ours, the container's, its own; what is set later wins.
+/// Returns the environment of a process: our variables, the container's, and its own. If a name occurs twice, the last one wins.
 pub(crate) fn environment(
     user: &User,
     container: &[(String, String)],
@@ -259,7 +260,7 @@ pub(crate) fn environment(
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const USER_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// What the kernel takes as a host name: the end of the handle, as guardian cuts it.
+/// Returns a host name that the kernel accepts: the end of the handle, cut as in guardian.
 pub(crate) fn hostname(wanted: &str) -> String {
     let plain: String = wanted
         .chars()

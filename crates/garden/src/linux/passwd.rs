@@ -1,6 +1,6 @@
-//! Users of a root file system, from the text of its own `/etc/passwd` and `/etc/group`. Pure.
+//! Users of a root file system, from the text of its own `/etc/passwd` and `/etc/group`. The functions are pure.
 
-/// Who a process runs as.
+/// The user that a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub name: String,
@@ -12,7 +12,7 @@ pub(crate) struct User {
 
 pub(crate) const VCAP: u32 = 2000;
 
-/// By name or number; a number needs no entry.
+/// Finds a user by name or number. A number needs no entry.
 pub(crate) fn find(passwd: &str, group: &str, wanted: &str) -> Option<User> {
     let entries = passwd.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
@@ -41,7 +41,7 @@ pub(crate) fn find(passwd: &str, group: &str, wanted: &str) -> Option<User> {
                 home: home.to_owned(),
             })
         }
-        // 65535 is "nobody" in some calls and not mapped.
+        // 65535 means "nobody" in some calls and is not mapped.
         (None, Some(number)) if number < 65535 => Some(User {
             name: wanted.to_owned(),
             uid: number,
@@ -67,7 +67,7 @@ fn groups_of(group: &str, user: &str) -> Vec<u32> {
     members.collect()
 }
 
-/// The text with user or group vcap in it, which every stack of Cloud Foundry has.
+/// Returns the text with an entry for the user or group vcap, which every stack of Cloud Foundry has.
 pub(crate) fn with_entry(text: &str, entry: &str) -> String {
     let name = entry.split(':').next().unwrap_or_default();
     if text

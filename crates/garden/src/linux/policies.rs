@@ -1,12 +1,13 @@
-//! Network policies: which app's containers may connect to which other app's, on which ports. Everything else between
+//! Network policies: which app's containers may connect to which other app's, on which ports. All other traffic between
 //! containers is refused.
 //!
 //! ```text
 //! filter  netout--H ─▶ c2cout--TAG     marks packets to containers with the number of the sender's app
 //!         overlay--TAG ─▶ c2cin--TAG   accepts what carries a number that the receiver's app permits, on its ports
 //! ```
-//! Both chains belong to the cell's own rules, which are watched and brought back. A sender is known by its interface and a receiver by its address. The mark goes with a packet as long as it stays on
-//! this machine, so that a container of one cell may reach one of another cell here. Rendering is pure.
+//! Both chains belong to the cell's own rules, which are compared and restored. A sender is identified by its interface, a
+//! receiver by its address. The mark stays with a packet as long as the packet is on this machine, so that a container of one
+//! cell can reach one of another cell here. Rendering is pure.
 
 use super::garden::LinuxGarden;
 use super::iptables::CELL;
@@ -19,14 +20,14 @@ use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-/// What was asked for, and what stands in the firewall because of it.
+/// The requested policies, and the firewall rules that were applied for them.
 #[derive(Debug, Default)]
 pub(super) struct Policies {
     wanted: Vec<Policy>,
     applied: String,
 }
 
-/// A container, as the policies see it.
+/// A container, as far as policies concern it.
 #[derive(Debug)]
 struct Member {
     group: String,
@@ -34,7 +35,7 @@ struct Member {
     address: Ipv4Addr,
 }
 
-/// Both chains, emptied and filled again.
+/// Renders both chains. They are emptied and filled again.
 fn render(tag: &str, policies: &[Policy], members: &[Member]) -> String {
     let mut text = format!("*filter\n:c2cout--{tag} - [0:0]\n:c2cin--{tag} - [0:0]\n");
     for member in members {
@@ -78,7 +79,7 @@ fn read(file: &Path) -> Result<Vec<Policy>> {
 }
 
 impl LinuxGarden {
-    /// Makes the policies these, and remembers them for the next start.
+    /// Replaces the policies, and stores them for the next start.
     pub(super) async fn replace_policies(&self, wanted: &[Policy]) -> Result<()> {
         let mut policies = self.policies.lock().await;
         if policies.wanted != wanted {
@@ -89,14 +90,14 @@ impl LinuxGarden {
         self.render_policies(&mut policies).await
     }
 
-    /// Brings the firewall in line with the containers that are there now. Called before a new container runs anything: its
-    /// address may have been another's.
+    /// Adjusts the firewall to the present containers. It is called before a new container runs anything, because its address may
+    /// have belonged to another container.
     pub(super) async fn apply_policies(&self) -> Result<()> {
         let mut policies = self.policies.lock().await;
         self.render_policies(&mut policies).await
     }
 
-    /// What an earlier run knew holds until somebody says otherwise. The chains are written again in any case.
+    /// Restores the stored policies; they hold until they are replaced. The chains are written again in any case.
     pub(super) async fn restore_policies(&self) -> Result<()> {
         let mut policies = self.policies.lock().await;
         policies.wanted = read(&self.paths.policies()).unwrap_or_else(|error| {

@@ -1,4 +1,4 @@
-//! What the machine must have and be set to, checked before anything is made; every complaint names the cure.
+//! Checks of the machine's programs and settings before anything is made. Every error names the remedy.
 
 use super::config::{GardenConfig, find_program};
 use anyhow::{Context, Result, bail};
@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Program and the Debian package that has it.
+/// The required programs, each with its Debian package.
 const TOOLS: [(&str, &str); 6] = [
     ("iptables-restore", "iptables"),
     ("iptables-save", "iptables"),
@@ -17,10 +17,10 @@ const TOOLS: [(&str, &str); 6] = [
     ("nsenter", "util-linux"),
 ];
 
-/// Setting, least value, and whether containers cannot run without it.
+/// The required settings: name, least value, and whether containers cannot run without it.
 const SETTINGS: [(&str, u64, bool); 7] = [
     (IP_FORWARD, 1, true),
-    // All containers together; each has limits of its own.
+    // These limits apply to all containers together; each container has limits of its own.
     ("fs/inotify/max_user_instances", 32_768, false),
     ("fs/inotify/max_user_watches", 2_097_152, false),
     ("kernel/pid_max", 131_072, false),
@@ -30,10 +30,10 @@ const SETTINGS: [(&str, u64, bool); 7] = [
 ];
 const IP_FORWARD: &str = "net/ipv4/ip_forward";
 
-/// Descriptors per process when nobody says otherwise, as Cloud Foundry's.
+/// The default limit of descriptors per process, as in Cloud Foundry.
 const NOFILE: u64 = 16384;
 
-/// Gives crun's path.
+/// Checks the machine. Returns crun's path.
 pub(crate) fn check(config: &GardenConfig) -> Result<PathBuf> {
     if !nix::unistd::geteuid().is_root() {
         bail!("containers need root; start with sudo");
@@ -68,7 +68,7 @@ pub(crate) fn check(config: &GardenConfig) -> Result<PathBuf> {
     Ok(crun)
 }
 
-/// Switches forwarding on again if somebody switched it off: without it no container is reached.
+/// Enables forwarding again if somebody disabled it, because without it no container can be reached. Returns whether it had to.
 pub(crate) fn keep_forwarding() -> Result<bool> {
     let file = format!("/proc/sys/{IP_FORWARD}");
     let is = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
@@ -82,7 +82,7 @@ pub(crate) fn keep_forwarding() -> Result<bool> {
 fn raise(name: &str, least: u64, needed: bool) -> Result<()> {
     let file = format!("/proc/sys/{name}");
     let text = match fs::read_to_string(&file) {
-        // As for connection tracking before the first rule that needs it.
+        // For instance, the setting of connection tracking does not exist before the first rule that needs it.
         Err(error) if !needed && error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         text => text.with_context(|| format!("read {file}"))?,
     };
@@ -121,7 +121,7 @@ fn make_folders(config: &GardenConfig) -> Result<()> {
     ] {
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     }
-    // Container state holds credentials; the mount points must be passable for containers' ids.
+    // Container state holds credentials. The mount points must be passable for the ids of containers.
     for (folder, mode) in [
         (paths.containers(), 0o700),
         (paths.stacks(), 0o700),
@@ -156,7 +156,8 @@ fn make_folders(config: &GardenConfig) -> Result<()> {
     Ok(())
 }
 
-/// The limit of descriptors for a process that wants `wanted` (0: the default), never above the machine's.
+/// Returns the limit of descriptors for a process that requests `wanted` (0 means the default). It never exceeds the machine's
+/// limit.
 pub(crate) fn nofile(wanted: u64) -> u64 {
     let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard);
     if wanted == 0 {

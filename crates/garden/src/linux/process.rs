@@ -1,4 +1,4 @@
-//! Processes in containers, and files by way of processes.
+//! Processes in containers, and file transfers that use processes.
 
 use super::garden::LinuxGarden;
 use super::passwd::User;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Begins the id of processes that are garden's own and nobody else's business.
+/// The first character of the ids of garden's own processes, which are hidden from others.
 pub(super) const OWN: char = '~';
 
 impl LinuxGarden {
@@ -51,7 +51,8 @@ impl LinuxGarden {
         self.start(&record, run, process, &spec.path).await
     }
 
-    /// The first process that is no sidecar is the app: its environment is what an operator's command wants.
+    /// Stores the environment of the first process that is no sidecar. That process is the app, and operators' commands need its
+    /// environment.
     fn remember_env(&self, handle: &str, env: &[(String, String)]) -> Result<()> {
         let mut table = self.table();
         let Some(record) = table.containers.get_mut(handle) else {
@@ -84,7 +85,7 @@ impl LinuxGarden {
             .container(&record.key)
             .join("processes")
             .join(format!("{name}.json"));
-        // crun does not mind a field more; it is how the id is found again.
+        // crun ignores an additional field. The id is found again by it.
         process["id"] = run.id.clone().into();
         write_private(
             &run.process,
@@ -211,7 +212,7 @@ impl LinuxGarden {
             .with_context(|| format!("stream {path} out of container {handle}"))?)
     }
 
-    /// Runs one of our own programs in the container as its root, to the end.
+    /// Runs one of our own programs in the container as root, to its end.
     async fn complete(&self, record: &Record, run: Run, args: &[String]) -> Result<()> {
         let root = User {
             name: "root".to_owned(),
@@ -251,12 +252,12 @@ impl LinuxGarden {
     }
 }
 
-/// A relative path starts at the user's home.
+/// Returns an absolute path. A relative path starts at the user's home.
 fn from_home(user: &User, path: &str) -> String {
     if path.starts_with('/') {
         return path.to_owned();
     }
-    // A slash at the end says something about folders, so the text is kept.
+    // The text is kept as it is, because a trailing slash marks a folder.
     format!(
         "{}/{}",
         user.home.trim_end_matches('/'),
@@ -266,7 +267,7 @@ fn from_home(user: &User, path: &str) -> String {
 
 fn own_id(what: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    // Unique also among runs of this program: the shim remembers for a while.
+    // The id is also unique among runs of this program, because the shim remembers ids for a while.
     format!(
         "{OWN}{what}-{}-{}",
         std::process::id(),

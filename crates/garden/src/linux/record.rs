@@ -1,4 +1,4 @@
-//! What garden remembers of a container, on disk: written before anything is made, so that whatever a killed run left
+//! Garden's record of a container on disk. It is written before anything is made, so that everything that a killed run left
 //! behind can be found and removed.
 
 use super::config::Paths;
@@ -20,27 +20,27 @@ const FILE: &str = "container.json";
 pub(crate) struct Record {
     pub handle: String,
     pub key: String,
-    /// False until everything is made: what is found so after a restart is removed.
+    /// Whether everything is made. If it is false after a restart, the container is removed.
     pub created: bool,
-    /// Seconds since 1970.
+    /// The time of creation in seconds since 1970.
     pub since: u64,
     pub address: Ipv4Addr,
     pub veth: String,
-    /// The name in its chains.
+    /// The container's part of its chain names.
     pub chain: String,
-    /// Its rules as they were applied, to be applied again if somebody flushed them.
+    /// Its rules as they were applied. They are applied again if somebody flushed them.
     pub rules: String,
-    /// Host port, container port.
+    /// The mapped ports: host port and container port.
     pub ports: Vec<(u16, u16)>,
     pub env: Vec<(String, String)>,
     pub memory: u64,
     pub disk: u64,
-    /// Bytes that an empty writable layer takes.
+    /// The bytes that an empty writable layer uses.
     pub disk_overhead: u64,
     pub properties: BTreeMap<String, String>,
     pub shim: i32,
     pub init: i32,
-    /// The environment of the first process that is no sidecar; operators' commands get it.
+    /// The environment of the first process that is no sidecar. Operators' commands get it.
     pub app_env: Vec<(String, String)>,
 }
 
@@ -55,7 +55,7 @@ impl Record {
             .collect()
     }
 
-    /// Replaces the file as a whole. It holds credentials: readable by root only.
+    /// Replaces the whole file. It holds credentials, so only root may read it.
     pub(crate) fn save(&self, paths: &Paths) -> Result<()> {
         let folder = paths.container(&self.key);
         write_private(
@@ -64,7 +64,7 @@ impl Record {
         )
     }
 
-    /// `None`: nothing was made of it yet.
+    /// Loads a record. Returns `None` if nothing was made of the container yet.
     pub(crate) fn load(folder: &Path) -> Result<Option<Self>> {
         let file = folder.join(FILE);
         let text = match fs::read(&file) {
@@ -84,8 +84,8 @@ impl Record {
         Ok(Some(record))
     }
 
-    /// Stands in for a record that cannot be read: its processes are found by its folder, its links and chains by having no
-    /// record.
+    /// Returns a substitute for a record that cannot be read. The container's processes are found by its folder, its links and
+    /// chains by having no record.
     pub(crate) fn unreadable(key: &str) -> Self {
         Self {
             handle: key.to_owned(),
@@ -124,7 +124,7 @@ pub(crate) fn write_private(file: &Path, content: &[u8]) -> Result<()> {
     write().with_context(|| format!("write {}", file.display()))
 }
 
-/// Who `wanted` is in the root file system that the shim mounted.
+/// Looks up `wanted` in the root file system that the shim mounted.
 pub(crate) fn user(root: &super::files::Root, wanted: &str) -> Result<User> {
     let text = |path| {
         root.read(path, 1 << 20)

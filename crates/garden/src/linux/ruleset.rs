@@ -1,15 +1,15 @@
-//! Comparing the rules that stand on the machine with those that we made, and rendering what brings them back.
+//! Compares the rules on the machine with those that we made, and renders the text that restores them.
 //!
-//! A [`Piece`] is what one `iptables-restore` text makes: chains with their rules, and the jumps to them from the kernel's
-//! own chains. `iptables-save` may spell a rule otherwise than we did; a chain that has as many rules with the same targets
-//! is taken for ours at the first look, and its spelling is remembered from then on.
+//! A [`Piece`] holds the effect of one `iptables-restore` text: chains with their rules, and the jumps to them from the kernel's
+//! own chains. `iptables-save` may spell a rule differently from us. At the first look, a chain that has as many rules with the
+//! same targets counts as ours, and its spelling is remembered from then on.
 //!
-//! Pure; [`super::iptables`] reads and applies.
+//! The module is pure; [`super::iptables`] reads and applies the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// Prefixes of the chains that cells make, this one and others on the machine.
+/// The prefixes of the chains that cells make, this one and others on the machine.
 const PREFIXES: [&str; 6] = [
     "netin--",
     "netout--",
@@ -18,11 +18,11 @@ const PREFIXES: [&str; 6] = [
     "overlay--",
     "masq--",
 ];
-/// Jumps to these stand before those to `overlay--`, which accepts.
+/// The chains whose jumps must precede those to `overlay--`, which accepts packets.
 const LIMITS: &str = "limits--";
 const OVERLAY: &str = "overlay--";
 
-/// A rule without its chain, and how many packets it matched.
+/// A rule without its chain, and the number of packets that it matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
     text: String,
@@ -44,7 +44,7 @@ fn is_ours(target: &str) -> bool {
     PREFIXES.iter().any(|prefix| target.starts_with(prefix))
 }
 
-/// All rules of the machine: rules by chain by table.
+/// All rules of the machine, by table and chain.
 #[derive(Debug, Default)]
 pub(crate) struct Ruleset {
     tables: BTreeMap<String, BTreeMap<String, Vec<Rule>>>,
@@ -78,7 +78,7 @@ impl Ruleset {
         Some(self.tables.get(table)?.get(chain)?)
     }
 
-    /// The packets that the chain's rules with REJECT or DROP have matched.
+    /// Returns the number of packets that the chain's REJECT and DROP rules have matched.
     pub(crate) fn refused(&self, chain: &str) -> u64 {
         let rules = self.chain("filter", chain).unwrap_or_default().iter();
         rules
@@ -88,7 +88,7 @@ impl Ruleset {
     }
 }
 
-/// Chain and rule of a line `[1:60] -A chain rule`.
+/// Parses a line `[1:60] -A chain rule` into chain and rule.
 fn rule(line: &str) -> Option<(&str, Rule)> {
     let (packets, line) = match line.strip_prefix('[') {
         Some(rest) => {
@@ -102,7 +102,7 @@ fn rule(line: &str) -> Option<(&str, Rule)> {
     Some((chain, Rule { text, packets }))
 }
 
-/// What one restore text makes.
+/// The chains and jumps that one restore text makes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Piece {
     tables: BTreeMap<String, Part>,
@@ -117,21 +117,21 @@ struct Part {
 #[derive(Clone, Debug, Default)]
 struct Chain {
     rules: Vec<String>,
-    /// As `iptables-save` spells them.
+    /// The rules as `iptables-save` spells them.
     spelled: Option<Vec<String>>,
 }
 
-/// A rule in a chain that is not ours, which leads to one that is.
+/// A rule in a chain that is not ours, which leads to a chain that is.
 #[derive(Clone, Debug)]
 struct Jump {
     hook: String,
-    /// Inserted before what others have, not appended.
+    /// Whether the jump is inserted before the rules of others rather than appended.
     first: bool,
     rule: String,
 }
 
 impl Piece {
-    /// Reads a text of [`super::firewall`].
+    /// Parses a text of [`super::firewall`].
     pub(crate) fn parse(text: &str) -> Self {
         let mut piece = Self::default();
         let mut table = String::new();
@@ -162,7 +162,7 @@ impl Piece {
         piece
     }
 
-    /// Takes over what a text for some of the chains changes.
+    /// Adopts the changes that a text makes to some of the chains.
     pub(crate) fn change(&mut self, text: &str) {
         for (table, part) in Self::parse(text).tables {
             self.tables
@@ -173,11 +173,11 @@ impl Piece {
         }
     }
 
-    /// The tables in which something of the piece is missing, changed, doubled or out of order. Learns the spelling of chains
-    /// that are as they should be.
+    /// Returns the tables in which something of the piece is missing, changed, doubled or out of order. It remembers the spelling
+    /// of chains that are correct.
     pub(crate) fn broken(&mut self, there: &Ruleset) -> Vec<String> {
         let broken = self.tables.iter_mut().filter_map(|(table, part)| {
-            // All are looked at, so that all learn.
+            // All chains are compared, so that the spelling of each is remembered.
             let mut wrong = 0;
             for (name, chain) in &mut part.chains {
                 wrong += usize::from(!chain.stands(there.chain(table, name)));
@@ -192,8 +192,8 @@ impl Piece {
         broken.collect()
     }
 
-    /// Brings one table's part back, whatever of it is there: chains are emptied and filled, jumps removed and made anew,
-    /// all in one step.
+    /// Returns the text that restores the piece in one table, whatever of it exists: chains are emptied and filled, jumps removed
+    /// and added again, all in one step.
     pub(crate) fn repair(&self, there: &Ruleset, table: &str) -> String {
         let Some(part) = self.tables.get(table) else {
             return String::new();

@@ -1,12 +1,12 @@
-//! The system calls that containers are refused. Pure data for the OCI configuration.
+//! The system calls that containers are denied. The module is pure data for the OCI configuration.
 //!
-//! A list of what is denied: containers are unprivileged in a user namespace already, and a list of what is allowed
-//! breaks programs with every new kernel. Denied is what reaches beyond namespaces, what has a long history of holes when
-//! called from a user namespace, and sockets of families that no namespace contains (vsock reaches the hypervisor).
+//! It is a list of denied calls: containers are already unprivileged in a user namespace, and a list of allowed calls breaks
+//! programs with every new kernel. Denied are calls that reach beyond namespaces, calls with a long history of vulnerabilities in
+//! user namespaces, and sockets of families that no namespace contains (vsock reaches the hypervisor).
 
 use serde_json::{Value, json};
 
-/// Answered with EPERM.
+/// The calls that fail with EPERM.
 const DENIED: &[&str] = &[
     // the machine: modules, clocks, power, accounting, devices, swap
     "acct",
@@ -91,8 +91,8 @@ const TIOCLINUX: u64 = 0x541c;
 pub(crate) fn profile() -> Value {
     let mut syscalls =
         vec![json!({ "names": DENIED, "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM })];
-    // Their arguments lie in memory that a filter cannot read. C libraries fall back to clone, and to socket and its
-    // relatives, which 32-bit programs have as system calls of their own.
+    // Their arguments are in memory, which a filter cannot read. C libraries fall back to clone, and to socket and its relatives,
+    // which 32-bit programs also have as separate system calls.
     syscalls.push(json!({ "names": ["clone3", "socketcall"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS }));
     for bit in (0..31)
         .map(|shift| 1u64 << shift)
@@ -100,7 +100,7 @@ pub(crate) fn profile() -> Value {
     {
         syscalls.push(deny("clone", EPERM, masked(0, bit)));
     }
-    // Words put into a terminal are executed by whoever reads it.
+    // Input that is injected into a terminal would be executed by the program that reads the terminal.
     for request in [TIOCSTI, TIOCLINUX] {
         syscalls.push(deny("ioctl", EPERM, json!({ "index": 1, "op": "SCMP_CMP_MASKED_EQ", "value": 0xffff_ffffu64, "valueTwo": request })));
     }
@@ -133,7 +133,7 @@ fn masked(index: u64, bits: u64) -> Value {
     json!({ "index": index, "op": "SCMP_CMP_MASKED_EQ", "value": bits, "valueTwo": bits })
 }
 
-/// All call conventions of the machine: what is denied in one must not be allowed by another.
+/// Returns all call conventions of the machine: a call that is denied in one must not be allowed by another.
 fn architectures() -> &'static [&'static str] {
     if cfg!(target_arch = "aarch64") {
         &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]

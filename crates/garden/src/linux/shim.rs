@@ -1,4 +1,4 @@
-//! Garden's side of the shims: starting one, and talking with it.
+//! Garden's side of the shims: starts a shim and communicates with it.
 
 use super::shim_protocol::{
     EXIT, Ended, FRAME_HEADER, MAX_FRAME, REPLY, REQUEST, Ready, Reply, Request, Run, STDERR,
@@ -15,17 +15,17 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot};
 
-/// Making a container takes 0.1 s; on a machine out of breath more.
+/// The time limit for making a container. It takes 0.1 s, and more on an overloaded machine.
 const START_TIME: Duration = Duration::from_secs(60);
 const REPLY_TIME: Duration = Duration::from_secs(30);
 
-/// What a process whose shim vanished counts as: killed.
+/// The exit that is reported for a process whose shim vanished: killed.
 pub(crate) const VANISHED: Exit = Exit {
     status: 137,
     out_of_memory: false,
 };
 
-/// A shim that just began; its id is known before the container is made.
+/// A shim that was just started. Its process id is known before the container is made.
 #[derive(Debug)]
 pub(crate) struct Starting {
     child: tokio::process::Child,
@@ -47,7 +47,7 @@ pub(crate) fn spawn(
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     std::os::unix::process::CommandExt::arg0(command.as_std_mut(), "inside");
     command.arg("enter").args(cgroups).arg("--").arg(inside);
-    // `enter` becomes the program under its own path, so its name is spoken out by the first argument.
+    // `enter` executes the program by its own path, so the first argument names the program.
     command
         .args(["shim"])
         .arg(setup)
@@ -63,12 +63,12 @@ pub(crate) fn spawn(
 }
 
 impl Starting {
-    /// Waits until the container's init runs; gives its id.
+    /// Waits until the container's init runs. Returns its process id.
     pub(crate) async fn ready(mut self) -> Result<i32> {
         let mut stdout = self.child.stdout.take().context("the shim has no stdout")?;
         let mut answer = String::new();
         let read = tokio::time::timeout(START_TIME, stdout.read_to_string(&mut answer)).await;
-        // Reaps it when it ends; when this process ends first, nobody needs to.
+        // The task reaps the shim when it ends. If this process ends first, no reaping is needed.
         tokio::spawn(async move { self.child.wait().await });
         read.context("the shim did not answer in time")?
             .context("read the shim's answer")?;
@@ -82,7 +82,7 @@ impl Starting {
     }
 }
 
-/// One request on a connection of its own. The connection is of use after `Run` and `Attach`.
+/// Sends one request on a connection of its own. Only after `Run` and `Attach` is the connection used further.
 async fn ask(socket: &Path, request: &Request) -> Result<(Reply, UnixStream)> {
     let exchange = async {
         let mut stream = UnixStream::connect(socket)
@@ -132,7 +132,7 @@ pub(crate) async fn state(socket: &Path) -> Result<State> {
     }
 }
 
-/// Ends the container and the shim; returns when both are gone.
+/// Ends the container and the shim. Returns when both are gone.
 pub(crate) async fn stop(socket: &Path) -> Result<()> {
     let (_, mut stream) = ask(socket, &Request::Stop).await?;
     // The socket closes when the shim has ended.
@@ -152,7 +152,7 @@ pub(crate) async fn signal(socket: &Path, id: &str, signal: i32) -> Result<Reply
     .0)
 }
 
-/// A reply that is no process says why.
+/// Runs a process. If the shim does not start it, its reply gives the reason.
 pub(crate) async fn run(socket: &Path, run: Run) -> Result<Result<Process, Reply>> {
     let id = run.id.clone();
     let (reply, stream) = ask(socket, &Request::Run(run)).await?;
@@ -172,7 +172,7 @@ pub(crate) async fn attach(socket: &Path, id: &str) -> Result<Result<Process, Re
     })
 }
 
-/// A process that ended, and of which nothing more is known.
+/// Returns a process that has ended and about which nothing else is known.
 pub(crate) fn ended(id: &str, exit: Exit) -> Process {
     let (_, output) = mpsc::channel(1);
     let (tell, when) = oneshot::channel();
@@ -184,7 +184,7 @@ pub(crate) fn ended(id: &str, exit: Exit) -> Process {
     }
 }
 
-/// A process whose end nobody will tell.
+/// Returns a process whose exit will never be known.
 pub(crate) fn unwatched(id: &str) -> Process {
     let (_, output) = mpsc::channel(1);
     let (_, when) = oneshot::channel();
@@ -202,7 +202,7 @@ pub(crate) fn exit(ended: Ended) -> Exit {
     }
 }
 
-/// Passes on what comes, until the shim closes or the process's owner lets go of both ends.
+/// Forwards output and exit until the shim closes the connection or the process's owner drops both receivers.
 fn follow(id: String, mut stream: UnixStream) -> Process {
     let (output, received) = mpsc::channel(64);
     let (tell, when) = oneshot::channel();
@@ -218,7 +218,7 @@ fn follow(id: String, mut stream: UnixStream) -> Process {
                     tell.closed().await;
                 }
             };
-            // Let go of by its owner: whatever the process says from now on is kept by the shim for the next one.
+            // The owner has dropped its receivers. The shim keeps further output for the next one that attaches.
             let frame = tokio::select! {
                 frame = read_frame(&mut stream) => frame,
                 () = abandoned => return,
@@ -235,7 +235,7 @@ fn follow(id: String, mut stream: UnixStream) -> Process {
                 }
                 _ => break,
             };
-            // Nobody reads the output: go on reading, for the exit.
+            // Nobody reads the output. Reading continues because of the exit.
             let closed = match &output {
                 Some(output) => output.send(chunk).await.is_err(),
                 None => false,
@@ -244,7 +244,7 @@ fn follow(id: String, mut stream: UnixStream) -> Process {
                 output = None;
             }
         }
-        // Without an exit: the shim has ended.
+        // If there was no exit, the shim has ended.
     });
     Process {
         id,

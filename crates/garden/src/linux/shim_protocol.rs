@@ -1,8 +1,8 @@
-//! What garden and a container's shim say to each other. This one file is compiled into both programs.
+//! The protocol between garden and a container's shim. This one file is compiled into both programs.
 //!
-//! Garden starts `inside shim SETUP_FILE`; the shim answers with one line of JSON ([`Ready`]) on stdout. From then on it
-//! serves a Unix socket: the client sends one [`Request`] frame and gets a [`Reply`] frame; after a successful `Run` or
-//! `Attach` frames with output and at last the exit follow.
+//! Garden starts `inside shim SETUP_FILE`. The shim answers with one line of JSON ([`Ready`]) on stdout. From then on it serves a
+//! Unix socket: the client sends one [`Request`] frame and gets a [`Reply`] frame. After a successful `Run` or `Attach`, frames
+//! with output follow, and the last frame is the exit.
 //!
 //! A frame is one byte of kind, four bytes of length (big endian), and that many bytes.
 
@@ -17,39 +17,39 @@ pub(crate) const STDERR: u8 = 3;
 pub(crate) const EXIT: u8 = 4;
 
 pub(crate) const FRAME_HEADER: usize = 5;
-/// No frame is longer; a longer one is an error of the peer.
+/// The maximum length of a frame. A longer one is an error of the peer.
 pub(crate) const MAX_FRAME: usize = 4 << 20;
 
-/// Everything the shim needs to make the container; nothing is looked up elsewhere.
+/// Everything that the shim needs to make the container. It looks up nothing elsewhere.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
     /// crun's name for the container.
     pub key: String,
-    /// The container's folder: bundle, disk, records.
+    /// The container's folder with bundle, disk and records.
     pub dir: PathBuf,
-    /// Where the root file system is mounted, in the shim's own mount namespace.
+    /// The directory at which the root file system is mounted, in the shim's own mount namespace.
     pub root: PathBuf,
     pub socket: PathBuf,
     pub crun: PathBuf,
     pub crun_root: PathBuf,
-    /// The stack, id-mapped, read-only.
+    /// The stack, id-mapped and read-only.
     pub lower: PathBuf,
-    /// Bytes of the writable layer; 0: no limit of its own.
+    /// The size of the writable layer in bytes; 0 means no limit of its own.
     pub disk: u64,
     /// The host id of the container's root.
     pub base_id: u32,
-    /// Absolute path and content of files that differ from the stack's.
+    /// The files that differ from the stack's: absolute path and content.
     pub files: Vec<(String, String)>,
     pub binds: Vec<Bind>,
-    /// The `cgroup.procs` files that a process of the app, or of a sidecar, is written to.
+    /// The `cgroup.procs` files through which a process of the app joins its group. The next field has those of a sidecar.
     pub app_cgroups: Vec<PathBuf>,
     pub sidecar_cgroups: Vec<PathBuf>,
-    /// The file whose line `oom_kill N` counts what the kernel killed for want of memory.
+    /// The file whose line `oom_kill N` counts the processes that the kernel killed for lack of memory.
     pub oom_counter: Option<PathBuf>,
-    /// The same for sidecars.
+    /// The counter file of the sidecars.
     #[serde(default)]
     pub sidecar_oom_counter: Option<PathBuf>,
-    /// Names under `/proc/sys/user` and their values in the container's user namespace.
+    /// The names under `/proc/sys/user` and their values in the container's user namespace.
     #[serde(default)]
     pub user_limits: Vec<(String, u64)>,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Bind {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Ready {
-    /// The container's init runs; its id on the host.
+    /// The container's init runs. The value is its process id on the host.
     Pid(i32),
     Failed(String),
 }
@@ -79,17 +79,17 @@ pub(crate) enum Request {
         signal: i32,
     },
     State,
-    /// Kill everything, unmount, end.
+    /// Kill all processes, unmount, and end.
     Stop,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub id: String,
-    /// An OCI process, as a file on the host.
+    /// The file on the host that describes the OCI process.
     pub process: PathBuf,
     pub sidecar: bool,
-    /// Files on the host in the place of the null device and the kept output.
+    /// The files on the host that replace the null device (stdin) and the kept output (stdout).
     pub stdin: Option<PathBuf>,
     pub stdout: Option<PathBuf>,
 }
@@ -107,7 +107,7 @@ pub(crate) enum Reply {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct State {
     pub init: i32,
-    /// Set when the container's init has ended, and all its processes with it.
+    /// The status of the container's init. It is set when init has ended, and all processes with it.
     pub init_status: Option<i32>,
     pub processes: BTreeMap<String, Option<Ended>>,
 }
@@ -115,7 +115,7 @@ pub(crate) struct State {
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ended {
-    /// 128 + signal when a signal ended it.
+    /// The exit status; 128 + signal if a signal ended the process.
     pub status: i32,
     pub out_of_memory: bool,
 }
@@ -128,7 +128,7 @@ pub(crate) fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Kind and length of the frame that begins with these bytes.
+/// Returns kind and length of the frame that begins with these bytes.
 pub(crate) fn header(bytes: [u8; FRAME_HEADER]) -> (u8, usize) {
     let [kind, a, b, c, d] = bytes;
     (kind, u32::from_be_bytes([a, b, c, d]) as usize)

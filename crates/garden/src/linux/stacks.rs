@@ -11,17 +11,17 @@ use std::process::Command;
 
 const PRELOADED: &str = "preloaded:";
 
-/// The root file systems that containers may have. Each container has a mount of its own of one, with its ids.
+/// The root file systems of containers. Each container has its own mount of one, with its ids.
 #[derive(Clone, Debug)]
 pub(crate) struct Stacks {
-    /// Folders by the stacks' names.
+    /// The folders of the stacks, by name.
     folders: BTreeMap<String, PathBuf>,
     paths: Paths,
     inside: PathBuf,
 }
 
 impl Stacks {
-    /// Unpacks what is not unpacked yet, and shows that all can be mounted.
+    /// Unpacks stacks that are not unpacked yet, and tests that all can be mounted.
     pub(crate) fn open(config: &GardenConfig) -> Result<Self> {
         let paths = config.paths();
         let mut stacks = Self {
@@ -43,7 +43,7 @@ impl Stacks {
         Ok(stacks)
     }
 
-    /// The folder of a root file system; `None` if it is not known.
+    /// Returns the folder of a root file system; `None` if it is not known.
     pub(crate) fn folder(&self, rootfs: &str) -> Option<PathBuf> {
         if let Some(stack) = rootfs.strip_prefix(PRELOADED) {
             return self.folders.get(stack).cloned();
@@ -52,11 +52,11 @@ impl Stacks {
         (folder.is_absolute() && folder.is_dir()).then(|| folder.to_owned())
     }
 
-    /// The folder as the lower of the container whose ids begin with `base`; mounted if it is not.
+    /// Returns the folder as the lower of the container whose ids begin with `base`. It is mounted if necessary.
     pub(crate) fn mounted(&self, folder: &Path, base: u32) -> Result<PathBuf> {
         let lower = self.lower_of(folder, base);
         if idmap::is_mounted(&lower) && !same(folder, &lower) {
-            // Of a folder that was removed meanwhile.
+            // The mount shows a folder that has been removed in the meantime.
             idmap::unmount(&lower)?;
         }
         if !idmap::is_mounted(&lower) {
@@ -66,14 +66,15 @@ impl Stacks {
         Ok(lower)
     }
 
-    /// Removes a lower that its container does not need any more.
+    /// Removes a lower that its container no longer needs.
     pub(crate) fn release(lower: &Path) -> Result<()> {
         idmap::unmount(lower)?;
         let _ = fs::remove_dir(lower);
         Ok(())
     }
 
-    /// The folder of a tar, unpacked once. A changed tar is another one; containers of the old one keep it.
+    /// Returns the folder of a tar, which is unpacked once. A changed tar counts as another one; containers of the old one keep
+    /// it.
     fn unpacked(&self, name: &str, tar: &Path) -> Result<PathBuf> {
         let about = fs::metadata(tar).with_context(|| format!("look at {}", tar.display()))?;
         let version = digest(&format!(
@@ -115,7 +116,7 @@ impl Stacks {
         Ok(folder)
     }
 
-    /// Removes the stacks, and what is left of half-made ones, that neither the configuration names nor a container uses.
+    /// Removes the stacks, and the remains of half-made ones, that the configuration does not name and no container uses.
     pub(crate) fn remove_unused(&self, used: &BTreeSet<PathBuf>) -> Result<()> {
         let folders = fs::read_dir(self.paths.stacks()).context("list stacks")?;
         for folder in folders.flatten().map(|entry| entry.path()) {
@@ -142,7 +143,7 @@ impl Stacks {
         self.paths.lowers().join(format!("{:016x}", digest(&of)))
     }
 
-    /// Unmounts all lowers; no container may be left.
+    /// Unmounts all lowers. No container may exist.
     pub(crate) fn unmount(paths: &Paths) -> Result<()> {
         for entry in fs::read_dir(paths.lowers()).into_iter().flatten().flatten() {
             Self::release(&entry.path())?;
@@ -151,7 +152,7 @@ impl Stacks {
     }
 }
 
-/// Whether the lower shows that very folder.
+/// Returns whether the lower shows exactly this folder.
 fn same(folder: &Path, lower: &Path) -> bool {
     let identity = |path: &Path| {
         fs::metadata(path)
@@ -161,12 +162,12 @@ fn same(folder: &Path, lower: &Path) -> bool {
     identity(folder).is_some_and(|folder| identity(lower) == Some(folder))
 }
 
-/// Counted up when [`complete`] changes.
+/// The version of the layout. It must be increased when [`complete`] changes.
 const LAYOUT: u32 = 1;
 
-/// Adds what Cloud Foundry's stacks have: user vcap with its home, and the folders that mounts need.
+/// Adds what all Cloud Foundry stacks have: the user vcap with its home, and the folders that mounts need.
 fn complete(root: &Path) -> Result<()> {
-    // Links of the stack are not followed out of it.
+    // Links of the stack must not lead out of it.
     for name in ["etc", "home", "tmp", "proc", "sys", "dev"] {
         let place = root.join(name);
         if place.is_symlink() {
@@ -205,7 +206,7 @@ fn complete(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a folder and all in it; missing is fine.
+/// Removes a folder and everything in it. A missing folder is no error.
 pub(crate) fn remove_tree(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -1,5 +1,5 @@
-//! One change at a time per container: making, destroying and changing the same container exclude each other, also where
-//! the change waits for other programs.
+//! Allows one change at a time per container: making, destroying and changing the same container exclude each other, even while a
+//! change waits for other programs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 pub(crate) struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
-    /// Waits until nobody else changes the container. It is the caller's as long as the guard lives.
+    /// Waits until nobody else changes the container. The caller may change it as long as the guard lives.
     pub(crate) async fn take(&self, handle: &str) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What a container uses now.
+//! The current resource usage of a container.
 
 use super::cgroups::Cgroups;
 use super::config::Paths;
@@ -26,14 +26,14 @@ pub(crate) fn metrics(cgroups: &Cgroups, paths: &Paths, record: &Record) -> Metr
         disk_limit: record.disk,
         cpu,
         age: u64::try_from(age.as_nanos()).unwrap_or(u64::MAX),
-        // What the host sends, the container receives.
+        // The container receives what the host sends.
         rx_bytes: statistic("tx_bytes"),
         tx_bytes: statistic("rx_bytes"),
         refused_packets: 0,
     }
 }
 
-/// Bytes in the writable layer.
+/// Returns the bytes used in the writable layer.
 pub(crate) fn disk_use(paths: &Paths, record: &Record) -> u64 {
     let layer = paths.container(&record.key).join("layer");
     if record.disk == 0 {
@@ -42,7 +42,7 @@ pub(crate) fn disk_use(paths: &Paths, record: &Record) -> u64 {
     layer_use(record.shim, &layer).saturating_sub(record.disk_overhead)
 }
 
-/// Bytes that the layer's own file system has given out.
+/// Returns the bytes that the layer's own file system has allocated.
 pub(crate) fn layer_use(shim: i32, layer: &Path) -> u64 {
     let place = format!("/proc/{shim}/root{}", layer.display());
     nix::sys::statvfs::statvfs(place.as_str()).map_or(0, |about| {
@@ -50,7 +50,7 @@ pub(crate) fn layer_use(shim: i32, layer: &Path) -> u64 {
     })
 }
 
-/// Links are counted, not followed.
+/// Returns the size of a folder in bytes. Links are counted but not followed.
 fn tree_size(folder: &Path, depth: usize) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -1,4 +1,4 @@
-//! What a container is, may do, and may use.
+//! Tests of a container's properties, permissions and limits.
 
 use crate::fixture::{finish, output, read_until, sh, spec, with_place};
 use garden::api::{BindMount, Garden, GardenError, Limits, Output, ProcessSpec, Signal};
@@ -196,7 +196,7 @@ async fn files_go_in_and_out() {
         assert!(String::from_utf8_lossy(&listing.stdout).contains("plain.tar/sub/file"));
         assert!(garden.stream_out(&container.handle, "/nothing", "vcap", out).await.unwrap_err().to_string().contains("/nothing"));
 
-        // Neither links nor pipes lead out or hold us up.
+        // Links do not lead out of the container, and pipes do not block the read.
         output(&garden, &container, sh("evil", "ln -s /etc/hostname /tmp/a; ln -s ../../../../../../etc/shadow /tmp/b; mkfifo /tmp/c; ln -s /proc/1/root/etc/hostname /tmp/d")).await;
         assert_eq!(garden.read_file(&container.handle, "/tmp/a", 100).await.unwrap(), b"files\n");
         let own = garden.read_file(&container.handle, "/tmp/b", 1 << 20).await.unwrap();
@@ -204,7 +204,7 @@ async fn files_go_in_and_out() {
         assert!(garden.read_file(&container.handle, "/tmp/c", 1).await.is_err());
         assert!(garden.read_file(&container.handle, "/tmp/d", 1).await.is_err());
 
-        // Output in order, all of it, also much of it; and nothing is lost before somebody listens.
+        // All output arrives in order, even a large amount, and none is lost before somebody reads it.
         let mut much = garden.run(&container.handle, sh("much", "seq 200000")).await.unwrap();
         let mut said = Vec::new();
         while let Some(Output::Stdout(chunk) | Output::Stderr(chunk)) = much.output.recv().await {

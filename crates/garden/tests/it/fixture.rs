@@ -1,4 +1,4 @@
-//! A garden of its own for each test, removed afterwards also when the test fails.
+//! A separate garden for each test. It is removed afterwards, even if the test fails.
 
 use garden::api::{
     Container, ContainerSpec, EgressRule, Exit, Garden, NetIn, Output, Process, ProcessSpec,
@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// One at a time: they compare the machine before and after.
+/// The lock that lets tests run one at a time, because they compare the machine before and after.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 pub(crate) const STACK: &str = "preloaded:cflinuxfs4";
 
-/// Where a garden of tests lies.
+/// The directories of a test's garden.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) tag: String,
@@ -35,7 +35,7 @@ impl Place {
         let tag = format!("t{name}");
         let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("garden-{tag}"));
         std::fs::create_dir_all(&data).unwrap();
-        // Unpacked once for all tests.
+        // The stack is unpacked once for all tests.
         let stacks = Path::new(env!("CARGO_TARGET_TMPDIR")).join("garden-stacks");
         std::fs::create_dir_all(&stacks).unwrap();
         let _ = std::os::unix::fs::symlink(stacks, data.join("stacks"));
@@ -88,10 +88,10 @@ impl Place {
     }
 }
 
-/// The port that containers may reach on the cell, as if a router were there.
+/// The port that containers may reach on the cell, as if a router listened there.
 pub(crate) const ROUTER_PORT: u16 = 58080;
 
-/// Runs a test with a place of its own; skipped, visibly, unless asked for.
+/// Runs a test with a place of its own. Without `CUPOLA_ROOT_TESTS=1` it prints that the test is skipped.
 pub(crate) async fn with_place<F, T>(name: &str, test: F)
 where
     F: FnOnce(Place) -> T,
@@ -117,14 +117,14 @@ where
     .await;
 }
 
-/// Everything of garden's kind on the machine that could be left behind, but for other foundations that run now.
+/// Everything that garden could leave behind on the machine, except that of other foundations that run now.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Traces {
     found: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl Traces {
-    /// Command lines of shims and inits.
+    /// Returns the command lines of shims and inits.
     pub(crate) fn processes(&self) -> &[String] {
         &self.found["processes"]
     }
@@ -137,7 +137,7 @@ impl Traces {
                 .unwrap();
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
-        // The tests' tags begin with t; whatever else runs here has another.
+        // The tests' tags begin with t; the tags of everything else that runs here do not.
         let ours = |text: String, words: &[&str]| {
             text.lines()
                 .filter(|line| words.iter().any(|word| line.contains(word)))
@@ -183,7 +183,7 @@ impl Traces {
     }
 }
 
-/// Polls until it holds.
+/// Polls until the condition holds.
 pub(crate) async fn wait_for(
     what: &str,
     mut holds: impl FnMut() -> bool,
@@ -239,7 +239,7 @@ pub(crate) fn all_addresses() -> EgressRule {
     }
 }
 
-/// Runs to the end; exit status and what it said.
+/// Runs a process to its end. Returns its exit status and output.
 pub(crate) async fn output(
     garden: &LinuxGarden,
     container: &Container,

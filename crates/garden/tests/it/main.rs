@@ -1,4 +1,4 @@
-//! Garden on the real machine. Needs root: `CUPOLA_ROOT_TESTS=1 cargo test -p garden --test it`.
+//! Tests of garden on the real machine. They need root: `CUPOLA_ROOT_TESTS=1 cargo test -p garden --test it`.
 #![expect(
     clippy::unwrap_used,
     reason = "a failed step of a test is a failed test"

@@ -1,4 +1,4 @@
-//! Mapped ports, egress, and what containers must not reach.
+//! Tests of mapped ports, egress, and addresses that containers must not reach.
 
 use crate::fixture::{ROUTER_PORT, all_addresses, output, read_until, sh, spec, with_place};
 use garden::api::{
@@ -45,7 +45,7 @@ fn iptables(args: &[&str]) -> String {
     .unwrap()
 }
 
-/// From inside: what a connection gives.
+/// Returns a process that connects from inside and prints the result.
 pub(crate) fn connect(id: &str, address: Ipv4Addr, port: u16) -> garden::api::ProcessSpec {
     let script = format!(
         "import socket\ntry:\n  s = socket.create_connection(('{address}', {port}), 3)\n  print('got', s.recv(100))\nexcept Exception as e: print(type(e).__name__)"
@@ -67,7 +67,7 @@ async fn ports_are_mapped_and_apps_kept_apart() {
         let (a, b) = (garden.create(spec("closed")).await.unwrap(), garden.create(free).await.unwrap());
         let _serving = (serve(&garden, &a, 8080).await, serve(&garden, &b, 8080).await);
 
-        // Through the cell's address from the host, in the shape that operators know.
+        // The host reaches the app through the cell's address, by rules in the form that operators know.
         let port = a.net_in[0].host_port;
         assert!(fetch((cell, port)).starts_with("hello from root-test-closed to"));
         assert!(fetch((cell, b.net_in[0].host_port)).starts_with("hello from root-test-free"));
@@ -81,7 +81,7 @@ async fn ports_are_mapped_and_apps_kept_apart() {
         }
         assert!(TcpListener::bind((cell, port)).is_ok(), "nobody listens on a mapped port");
 
-        // The host, but for the router and the name server, is closed.
+        // The host is closed to containers, except for the router and the name server.
         let router = TcpListener::bind((cell, ROUTER_PORT)).unwrap();
         let other = TcpListener::bind((cell, 0)).unwrap();
         let other_port = other.local_addr().unwrap().port();
@@ -150,7 +150,7 @@ async fn policies_open_one_port_in_one_direction() {
         assert!(reach(&front, &back, 8080).await, "{}", iptables(&["-S"]));
         assert!(!reach(&front, &back, 9090).await, "another port");
         assert!(!reach(&back, &front, 8080).await, "the other direction");
-        // A container that comes later, and one that comes to the address of one that went.
+        // The policies hold for a container that starts later, and not for one that gets the address of one that ended.
         let late = garden.create(in_group("late", "back")).await.unwrap();
         let _late = serve(&garden, &late, 8080).await;
         assert!(reach(&front, &late, 8080).await);
@@ -162,7 +162,7 @@ async fn policies_open_one_port_in_one_direction() {
         let _stranger = serve(&garden, &stranger, 8080).await;
         assert!(!reach(&front, &stranger, 8080).await);
         assert!(!reach(&stranger, &back, 8080).await);
-        // A restart forgets nothing; the end of a policy closes the port.
+        // A restart keeps the policies; removing a policy closes the port.
         drop(garden);
         let garden = place.build().await;
         let rules = iptables(&["-S"]);
@@ -183,7 +183,7 @@ async fn policies_open_one_port_in_one_direction() {
 async fn egress_is_what_the_rules_say() {
     with_place("egress", |place| async move {
         let garden = place.build().await;
-        // A machine outside: another network namespace behind a link of its own, in a range kept for documentation.
+        // The outside machine is another network namespace behind a link of its own, in a range reserved for documentation.
         let outside = Outside::new();
         let mut wanted = spec("egress");
         let to = |last: u8| Ipv4Addr::new(198, 51, 100, last);
@@ -207,7 +207,7 @@ async fn egress_is_what_the_rules_say() {
                 connect(&format!("p{port}"), to(2), port),
             )
             .await;
-            // The outside says who asked: the host, not the container.
+            // The outside machine reports who connected: the host, not the container.
             assert_eq!(
                 said,
                 if allowed {

@@ -1,5 +1,5 @@
-//! What containers share with each other and with the machine: one must not use it up, and nobody's flush of the firewall
-//! lasts.
+//! Tests of resources that containers share with each other and with the machine: one container must not use them up, and
+//! firewall rules must be restored after a flush.
 
 use crate::fixture::{all_addresses, finish, output, read_until, sh, spec, with_place};
 use crate::network::{Outside, connect, fetch, serve};
@@ -18,7 +18,7 @@ fn python(id: &str, script: &str) -> ProcessSpec {
     }
 }
 
-/// Entries of the connection-tracking table that the container began.
+/// Counts the entries of the connection-tracking table that the container began.
 fn tracked(container: &Container) -> usize {
     let table = std::fs::read_to_string("/proc/net/nf_conntrack").unwrap();
     let source = format!("src={} ", container.container_ip);
@@ -60,7 +60,7 @@ async fn one_container_does_not_use_up_the_kernels_tables() {
         assert_eq!(output(&garden, &modest, python("watches", watches)).await.1, "100");
         assert_eq!(machine(), before, "the machine's own limit stays");
 
-        // Connections to the outside, by a protocol that needs no answer.
+        // The container opens connections to the outside, by a protocol that needs no answer.
         let flood = format!("import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nfor p in range(20000, 23000):\n  try: s.sendto(b'x', ('{OUTSIDE}', p))\n  except OSError: pass\nprint('sent')");
         assert_eq!(output(&garden, &greedy, python("flood", &flood)).await.1, "sent");
         let entries = tracked(&greedy);
@@ -70,7 +70,7 @@ async fn one_container_does_not_use_up_the_kernels_tables() {
         assert!(refused > 1000, "{refused}");
         assert_eq!(garden.metrics(&modest.handle).await.unwrap().refused_packets, 0);
 
-        // And from routers and others.
+        // Routers and others open connections to the container.
         let _serving = serve(&garden, &modest, 61001).await;
         let port = modest.net_in[1].host_port;
         assert!(fetch((garden.cell_ip(), port)).starts_with("hello"));
@@ -81,7 +81,7 @@ async fn one_container_does_not_use_up_the_kernels_tables() {
         assert!((10..=22).contains(&held.len()), "{}", held.len());
         drop(held);
 
-        // The parent counts what it could start; its children wait until they are ended.
+        // The parent counts the children that it could start; they wait until they are killed.
         let bomb = "import os, signal, time\nchildren = []\ntry:\n  while len(children) < 200:\n    child = os.fork()\n    if child == 0: time.sleep(30); os._exit(0)\n    children.append(child)\nexcept OSError: pass\nfor child in children: os.kill(child, signal.SIGKILL)\nprint(len(children))";
         let (_, said) = output(&garden, &greedy, python("bomb", bomb)).await;
         assert!(said.parse::<u32>().unwrap() < 40, "{said}");
@@ -90,7 +90,8 @@ async fn one_container_does_not_use_up_the_kernels_tables() {
     .await;
 }
 
-/// Data that nobody reads lies in the kernel, outside of what version 1 of the control groups calls memory.
+/// Tests that data in socket buffers that nobody reads is limited. It is in kernel memory that version 1 of the control groups
+/// does not count as memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_container_does_not_fill_the_kernels_socket_buffers() {
     with_place("buffers", |place| async move {
@@ -122,7 +123,7 @@ async fn one_container_does_not_fill_the_kernels_socket_buffers() {
     .await;
 }
 
-/// What the kernel counts by user is counted by container: each has ids of its own on the machine.
+/// Tests that resources that the kernel counts by user are counted by container: each container has its own ids on the machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_container_does_not_use_up_what_users_may_have() {
     with_place("users", |place| async move {
@@ -139,7 +140,7 @@ async fn one_container_does_not_use_up_what_users_may_have() {
         }
         assert_ne!(ids[0], ids[1]);
 
-        // Descriptors under way in sockets: of one user no more than one process may have open.
+        // Descriptors in flight in sockets: one user may have no more than one process may open.
         let send = |count: u32| format!("import array, os, resource, socket\n\
             n, pairs = 0, []\n\
             fds = array.array('i', [os.open('/dev/null', os.O_RDONLY)] * 200)\n\
@@ -181,7 +182,8 @@ async fn an_app_sees_its_own_limits_and_no_more_of_the_kernel() {
         };
         let (_, said) = output(&garden, &container, root).await;
         assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
-        // As the JVM looks: where the controllers are mounted, and where the process is in them.
+        // The test reads the files that the JVM reads: the mount points of the controllers, and the position of the process in
+        // them.
         let (_, said) = output(&garden, &container, sh("mounts", "grep -c ' - cgroup' /proc/self/mountinfo; grep ' - cgroup' /proc/self/mountinfo | awk '{print $4}' | sort -u; grep -E ':(memory|):' /proc/self/cgroup | cut -d: -f3 | sort -u")).await;
         let lines: Vec<&str> = said.lines().collect();
         assert!(lines[0].parse::<u32>().unwrap() >= 1 && lines[1..].contains(&"/"), "{said}");
@@ -192,11 +194,11 @@ async fn an_app_sees_its_own_limits_and_no_more_of_the_kernel() {
         assert_eq!(lines[1..4], ["64", "204800", "64"], "{said}");
         assert!(lines[4].contains("not permitted") && lines[5].contains("Permission denied"), "{said}");
 
-        // Shared memory is the app's memory.
+        // Shared memory counts as the app's memory.
         let (exit, said) = output(&garden, &container, python("shm", "import os\nx = bytearray(40 << 20)\nf = open('/dev/shm/a', 'wb')\nfor i in range(63): f.write(bytes(1 << 20)); f.flush()\nprint('fits')")).await;
         assert!(exit.out_of_memory, "{exit:?} {said}");
 
-        // 32-bit programs reach no other socket families by the old call: its arguments cannot be looked at.
+        // 32-bit programs cannot reach other socket families by the old call, whose arguments a filter cannot inspect.
         let socketcall = "import ctypes, mmap, struct\n\
             libc = ctypes.CDLL(None, use_errno=True)\n\
             libc.mmap.restype = ctypes.c_void_p\n\
@@ -240,7 +242,7 @@ async fn changed_egress_holds_for_connections_that_exist() {
         assert!(fetch((garden.cell_ip(), container.net_in[0].host_port)).starts_with("hello"), "answers still go out");
         assert!(garden.repair().await.unwrap().is_empty(), "the change is what is wanted now");
 
-        // The next garden knows it, too.
+        // The next garden also knows the rule.
         drop(garden);
         let garden = place.build().await;
         assert!(garden.repair().await.unwrap().is_empty());
@@ -350,7 +352,7 @@ async fn whatever_somebody_does_to_the_rules_is_repaired() {
         }
         shell("iptables -D FORWARD -j ACCEPT; iptables -D INPUT -j ACCEPT");
 
-        // Containers that come and go while somebody flushes again and again.
+        // Containers are created and destroyed while somebody flushes the rules repeatedly.
         let flusher = std::process::Command::new("sh")
             .args([
                 "-c",

@@ -1,4 +1,4 @@
-//! Containers outlive their garden; nothing outlives its container.
+//! Tests that containers outlive their garden, and that nothing outlives its container.
 
 use crate::fixture::{Traces, finish, output, read_until, sh, spec, wait_for, with_place};
 use garden::api::{Garden, Limits, Output};
@@ -19,7 +19,7 @@ async fn containers_outlive_the_garden() {
         let second = std::panic::AssertUnwindSafe(place.clone());
         assert!(tokio::spawn(async move { second.build().await }).await.is_err(), "two gardens on one folder");
         for role in ["shim", "init"] {
-            // What stands by for a container must cost next to nothing.
+            // The processes that stand by for a container must use hardly any memory.
             let pids = std::process::Command::new("pgrep").args(["-f", &format!("inside {role}")]).output().unwrap();
             for pid in String::from_utf8(pids.stdout).unwrap().lines() {
                 let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -28,7 +28,7 @@ async fn containers_outlive_the_garden() {
             }
         }
         drop((garden, app, noisy));
-        // As after kill -9: nothing was told, nothing was closed in order.
+        // This is like kill -9: nothing was shut down or closed in order.
         let root = std::fs::read_dir(place.run.join("root")).unwrap().next().unwrap().unwrap().file_name();
         assert_eq!(root, "root-test-adopt");
 
@@ -51,12 +51,12 @@ async fn containers_outlive_the_garden() {
         let said = read_until(&mut noisy, "last").await;
         assert!(said.len() <= 64 << 10 && said.contains("99999\n100000\nlast"), "the newest 64 KiB, not {}", said.len());
 
-        // New containers get other addresses and ports than the one taken over.
+        // New containers get other addresses and ports than the container that was taken over.
         let other = garden.create(spec("other")).await.unwrap();
         assert_ne!(other.container_ip, container.container_ip);
         assert!(other.net_in.iter().all(|mapping| !container.net_in.contains(mapping)));
 
-        // A shim that is killed takes its container along, and the next start clears up.
+        // If a shim is killed, its container ends with it, and the next start removes the remains.
         let shim = std::process::Command::new("pgrep").args(["-f", "garden-tadopt/containers/root-test-other/setup.json"]).output().unwrap();
         let shim: i32 = String::from_utf8(shim.stdout).unwrap().lines().next().unwrap().parse().unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
@@ -74,7 +74,7 @@ async fn a_shim_that_nobody_wrote_down_is_found() {
         let garden = place.build().await;
         let container = garden.create(spec("nobody")).await.unwrap();
         drop(garden);
-        // As after kill -9 between the shim's start and the note of its number, before it listens.
+        // This is like kill -9 after the shim was started but before its number was recorded and before it listens.
         let folder = place.data.join("containers").join(&container.handle);
         let record = folder.join("container.json");
         let mut noted: serde_json::Value =
@@ -160,8 +160,8 @@ async fn twenty_rounds_leave_nothing() {
     .await;
 }
 
-/// Every file that garden keeps of a container and of itself, damaged in several ways: the cell starts, the other container
-/// runs on, and nothing of a container that is given up stays.
+/// Damages every file that garden keeps about a container and about itself, in several ways: the cell must start, the other
+/// container must keep running, and nothing of an abandoned container may remain.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_on_disk_costs_its_own_container_only() {
     with_place("damage", |place| async move {
@@ -190,7 +190,7 @@ async fn damage_on_disk_costs_its_own_container_only() {
                     protocol: garden::api::PolicyProtocol::Tcp,
                     ports: (8080, 8080),
                 };
-                // The file is written at a change.
+                // The file is written only when the policies change.
                 garden.set_policies(Vec::new()).await.unwrap();
                 garden.set_policies(vec![policy]).await.unwrap();
                 drop(garden);
@@ -233,12 +233,12 @@ async fn damage_on_disk_costs_its_own_container_only() {
     .await;
 }
 
-/// A stack stays as long as a container uses it; what a killed run left half unpacked goes at once.
+/// Tests that a stack stays as long as a container uses it, and that the half-unpacked stack of a killed run is removed at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_stacks_are_removed_when_nothing_uses_them() {
     with_place("stacks", |place| async move {
         drop(place.build().await);
-        // The tests share their unpacked stack; this one has a folder of its own, with links to the same files.
+        // The tests share their unpacked stack. This test has a folder of its own, with links to the same files.
         let shared = std::fs::canonicalize(place.data.join("stacks")).unwrap();
         std::fs::remove_file(place.data.join("stacks")).unwrap();
         let stacks = place.data.join("stacks");

@@ -1,4 +1,4 @@
-//! At start: takes over the containers that an earlier rep left running, and clears away what cannot be taken over.
+//! Adoption at start: takes over the containers that an earlier rep left running, and removes those that cannot be taken over.
 
 use crate::cell::{Cell, OWNER_PROPERTY};
 use crate::instance::container::Work;
@@ -17,7 +17,8 @@ pub(crate) fn is_ours(container: &api::Container) -> bool {
         .is_some_and(|owner| owner == OWNER_PROPERTY.1)
 }
 
-/// Books and resumes every container with a record; destroys ours without one; removes records without a container.
+/// Books and resumes every container that has a record, destroys containers of ours that have none, and removes records without a
+/// container.
 pub(crate) async fn adopt(cell: &Arc<Cell>) -> Result<()> {
     let existing = cell
         .garden
@@ -26,7 +27,7 @@ pub(crate) async fn adopt(cell: &Arc<Cell>) -> Result<()> {
         .map_err(|error| anyhow!("list containers: {error}"))?;
     let mut adopted = BTreeSet::new();
     for container in existing.into_iter().filter(is_ours) {
-        // A pass before this one may have failed half way.
+        // An earlier pass may have failed half way.
         if cell.container(&container.handle).is_some() {
             adopted.insert(container.handle);
             continue;

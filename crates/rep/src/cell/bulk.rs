@@ -1,4 +1,5 @@
-//! The periodic comparison of this cell's containers with the BBS's rows: a thin shell around `cell_plan::operations`.
+//! The periodic comparison of this cell's containers with the BBS's rows. `cell_plan::operations` makes the decisions; this
+//! module performs them.
 
 use crate::cell::Cell;
 use crate::cell::adopt::is_ours;
@@ -18,7 +19,7 @@ use wire::bbs::{
     EvacuateActualLrpRequest, Presence, RemoveActualLrpRequest, TaskState, TasksRequest, state,
 };
 
-/// Runs now, every interval and at every nudge, until shutdown; after a failure sooner.
+/// Runs at once, then every interval and at every nudge, until shutdown. After a failure it runs earlier.
 pub(crate) async fn run(cell: Arc<Cell>, shutdown: CancellationToken) {
     let first = Duration::from_millis(500);
     let mut backoff = Backoff::new(first, cell.settings.timing.bulk.max(first));
@@ -65,7 +66,7 @@ async fn activate(cell: &Cell) -> Result<()> {
 
 type Rows = (Vec<LrpRow>, Vec<TaskRow>);
 
-/// The BBS's rows that name this cell.
+/// Fetches the BBS's rows that name this cell.
 async fn rows(cell: &Cell) -> Result<Rows> {
     let cell_id = &cell.settings.cell_id;
     let lrps = cell
@@ -94,7 +95,7 @@ async fn rows(cell: &Cell) -> Result<Rows> {
     ))
 }
 
-/// Containers of ours that nobody owns go; owners whose container vanished learn of it.
+/// Destroys containers of ours that no task of this rep owns, and notifies the owners of containers that have vanished.
 async fn tidy_garden(cell: &Cell) -> Result<()> {
     let listed = Listing::fetch(&cell.clock, || cell.garden.containers()).await;
     cell.healthy.store(listed.is_ok(), Ordering::SeqCst);
@@ -144,7 +145,7 @@ fn planned(container: &Container, rows: &Listing<Rows>) -> plan::Container {
             routable: status.reachable(),
             stopping: status.stopping.is_some() || container.failure.borrow().is_some(),
         },
-        // Started at the BBS before its container is made.
+        // The BBS knows a task as started before its container is made.
         Work::Task { .. } => plan::Work::Task {
             started: status.phase > Phase::Reserved,
         },
@@ -225,7 +226,7 @@ async fn perform(
             Ok(())
         }
         Operation::FailTask { guid } => {
-            // The same guid may be desired, and placed here, once more.
+            // The same guid may have been desired again, and placed here again.
             let Some(_vacant) = cell.vacant(&guid) else {
                 return Ok(());
             };

@@ -1,4 +1,5 @@
-//! Evacuation: the cell gives its instances away, each one staying until its replacement runs elsewhere; then the rep ends.
+//! Evacuation: the cell hands its instances over to other cells. Each instance stays until its replacement runs elsewhere; then
+//! the rep ends.
 
 use crate::cell::Cell;
 use crate::instance::container::{Container, Phase, StopReason, Work};
@@ -9,7 +10,7 @@ use wire::bbs::{
     ActualLrpInternalRoute, EvacuateActualLrpRequest, EvacuateRunningActualLrpRequest,
 };
 
-/// From now on the cell takes no work and gives away what it has; asking again changes nothing.
+/// Begins the evacuation: from now on the cell accepts no work and hands over what it has. Further calls change nothing.
 pub(crate) fn begin(cell: &Arc<Cell>) {
     cell.closed.store(true, Ordering::SeqCst);
     if cell.evacuating.swap(true, Ordering::SeqCst) {
@@ -56,7 +57,8 @@ async fn run(cell: Arc<Cell>) {
     }
 }
 
-/// Tells the BBS; whether the container must go on. When the BBS cannot say, it does.
+/// Reports the instance to the BBS as evacuating. Returns whether the container must keep running, which is also so if the BBS
+/// does not answer.
 async fn keep(cell: &Cell, container: &Container) -> bool {
     let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else {
         return true;
@@ -96,7 +98,7 @@ async fn keep(cell: &Cell, container: &Container) -> bool {
     };
     match answer {
         Some(Ok(keep)) => keep,
-        // It became RUNNING while the BBS was asked about a CLAIMED one: the next round asks again.
+        // The instance became RUNNING while the BBS was asked about a CLAIMED one. The next round asks again.
         Some(Err(_)) if container.phase() != phase => true,
         Some(Err(error)) => {
             tracing::info!(

@@ -1,4 +1,4 @@
-//! What is looked at again and again: the machine's firewall rules, and changes of the desired LRPs and tasks that run here.
+//! Periodic checks: of the machine's firewall rules, and for changes of the desired LRPs and tasks that run here.
 
 use crate::cell::Cell;
 use crate::instance::container::Work;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use wire::bbs::{DesiredLrpsRequest, ModificationTag, SecurityGroupRule, TasksRequest};
 
-/// Brings back firewall rules that somebody removed or changed: every interval, and at once when an instance failed.
+/// Restores firewall rules that somebody removed or changed. It runs every interval, and at once when an instance has failed.
 pub(crate) async fn repair(cell: Arc<Cell>, shutdown: CancellationToken) {
     loop {
         if let Err(error) = cell.garden.repair().await {
@@ -21,8 +21,9 @@ pub(crate) async fn repair(cell: Arc<Cell>, shutdown: CancellationToken) {
     }
 }
 
-/// Wakes the instances whose desired LRP is not the one that they know, and offers every task the egress rules that hold now.
-/// The BBS orders a look at LRPs at every change; this finds what such an order did not reach. Tasks have no such order.
+/// Wakes the instances that know an older version of their desired LRP, and offers every task its current egress rules. The BBS
+/// notifies the rep at every change of a desired LRP; this loop finds the changes whose notice was lost. There is no such notice
+/// for tasks.
 pub(crate) async fn refresh(cell: Arc<Cell>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
@@ -65,7 +66,7 @@ async fn wake_changed(cell: &Cell) -> anyhow::Result<()> {
         let Work::Lrp { process_guid, .. } = &container.work else {
             continue;
         };
-        // Whoever does not know any version yet is about to read the newest.
+        // An instance that knows no version yet is about to read the newest one.
         if let (Some(newest), Some(known)) = (tags.get(process_guid), container.version())
             && *newest != known
         {

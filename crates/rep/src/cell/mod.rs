@@ -1,4 +1,4 @@
-//! What all tasks of the rep share: clients, settings, and the table of containers with its ledger.
+//! The state that all tasks of the rep share: clients, settings, and the table of containers with its ledger.
 
 pub(crate) mod adopt;
 pub(crate) mod bulk;
@@ -27,10 +27,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 use wire::rep::{PlacementConstraint, Resource};
 
-/// Memory of an instance's sidecars (proxy, health checks), which is not the app's. An Envoy takes 14 MiB and some 30 KiB per
-/// connection.
+/// Memory in MB of an instance's sidecars (proxy, health checks). It is added to the app's own memory. An Envoy takes 14 MiB and
+/// about 30 KiB per connection.
 pub(crate) const SIDECAR_MEMORY_MB: u64 = 64;
-/// Marks our containers at garden.
+/// The property that marks our containers in garden.
 pub(crate) const OWNER_PROPERTY: (&str, &str) = ("executor:owner", "executor");
 
 pub(crate) struct Cell {
@@ -41,23 +41,23 @@ pub(crate) struct Cell {
     pub(crate) issuer: InstanceIssuer,
     pub(crate) assets: Assets,
     pub(crate) cache: Cache,
-    /// How many containers are made at the same time.
+    /// The permits to make containers. They limit how many are made at the same time.
     pub(crate) creators: Semaphore,
     pub(crate) bulk: Nudge,
-    /// Wakes the comparison of firewall rules.
+    /// The nudge that wakes the comparison of firewall rules.
     pub(crate) repair: Nudge,
-    /// Cancelled at shutdown: tasks let go of their containers, which run on.
+    /// The token that is cancelled at shutdown. Tasks then release their containers, which keep running.
     pub(crate) detach: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) evacuating: AtomicBool,
-    /// Cancelled when an evacuation has emptied the cell.
+    /// The token that is cancelled when an evacuation has emptied the cell.
     pub(crate) evacuated: CancellationToken,
-    /// No new work (evacuating, or stopping everything).
+    /// Whether the cell accepts no new work, because it is evacuating or stopping everything.
     pub(crate) closed: AtomicBool,
     pub(crate) healthy: AtomicBool,
-    /// Notified whenever a container leaves the table.
+    /// The signal that a container has left the table.
     pub(crate) left: Notify,
-    /// Orders the phases of all containers, for comparisons with lists of garden and the BBS.
+    /// The clock that orders the phases of all containers. It makes them comparable with lists from garden and the BBS.
     pub(crate) clock: Arc<Clock>,
     table: Mutex<Table>,
 }
@@ -81,11 +81,11 @@ pub(crate) struct Settings {
 struct Table {
     ledger: Ledger,
     containers: BTreeMap<String, Arc<Container>>,
-    /// Guids that something is being done about because they have no container: none may begin meanwhile.
+    /// The guids on which somebody acts because they have no container. No container may begin under them meanwhile.
     vacant: BTreeSet<String>,
 }
 
-/// The right to act on a guid as one without a container. As long as it lives, the guid gets no container.
+/// The right to act on a guid that has no container. As long as this value lives, the guid gets no container.
 pub(crate) struct Vacant<'a> {
     cell: &'a Cell,
     guid: String,
@@ -151,7 +151,7 @@ impl Cell {
         }
     }
 
-    /// What an LRP of this memory books.
+    /// Returns the memory in MB that is booked for the work. It includes the sidecars.
     fn booked_memory(&self, work: &Work, resource: &Resource) -> u64 {
         let memory = u64::try_from(resource.memory_mb).unwrap_or(0);
         match work {
@@ -186,7 +186,7 @@ impl Cell {
         Ok(container)
     }
 
-    /// Books a container that exists already.
+    /// Books a container that already exists.
     pub(crate) fn adopt(
         &self,
         guid: &str,
@@ -210,7 +210,7 @@ impl Cell {
         container
     }
 
-    /// The container is gone: its resources are free.
+    /// Removes a container that is gone from the table, and frees its resources.
     pub(crate) fn forget(&self, container: &Container) {
         container.set_phase(Phase::Completed);
         {
@@ -225,7 +225,7 @@ impl Cell {
         self.table().containers.get(guid).cloned()
     }
 
-    /// Claims a guid that has no container; `None` if it has one, or if somebody else acts on it.
+    /// Claims a guid that has no container. Returns `None` if it has one, or if somebody else acts on it.
     pub(crate) fn vacant(&self, guid: &str) -> Option<Vacant<'_>> {
         let mut table = self.table();
         if table.containers.contains_key(guid) || !table.vacant.insert(guid.to_owned()) {
@@ -241,7 +241,7 @@ impl Cell {
         self.table().containers.values().cloned().collect()
     }
 
-    /// Total and available.
+    /// Returns the total and the available resources.
     pub(crate) fn resources(&self) -> (Resources, Resources) {
         let table = self.table();
         (table.ledger.total(), table.ledger.available())
@@ -251,7 +251,7 @@ impl Cell {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Runs the owner of a container; at shutdown it lets go.
+    /// Spawns the task that owns a container. At shutdown the task is dropped and the container keeps running.
     pub(crate) fn own(
         self: &Arc<Self>,
         container: Arc<Container>,
@@ -267,7 +267,7 @@ impl Cell {
         });
     }
 
-    /// Runs `work` to its end even when the caller is dropped: for what must not be left half done.
+    /// Runs `work` to its end even if the caller is dropped. It is for work that must not be interrupted half way.
     pub(crate) async fn whole<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,

@@ -1,6 +1,6 @@
-//! Follows the network policies: asks the policy server again and again, and hands garden what it says.
+//! Follows the network policies: it polls the policy server and hands the policies to garden.
 //!
-//! A policy server that does not answer changes nothing: what was known last stays in force.
+//! If the policy server does not answer, nothing changes: the last known policies stay in force.
 
 use crate::cell::Cell;
 use anyhow::{Context as _, Result, bail};
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::cc::{InternalPolicies, InternalPolicy};
 
-/// Between two questions.
+/// The interval between two requests.
 const EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Until shutdown. `url`: the whole list of policies.
+/// Follows the policies until shutdown. `url` serves the whole list of policies.
 pub(crate) async fn follow(
     cell: Arc<Cell>,
     identity: kit::tls::Identity,
@@ -71,7 +71,7 @@ async fn once(cell: &Cell, http: &reqwest::Client, url: &str) -> Result<()> {
         .map(policy)
         .collect::<Result<Vec<_>>>()?;
     let garden = cell.garden.clone();
-    // Never left half done, as every change of the firewall.
+    // Like every change of the firewall, this one is never interrupted half way.
     cell.whole(async move { garden.set_policies(policies).await })
         .await?
         .map_err(|error| anyhow::anyhow!("apply the policies: {error}"))

@@ -1,4 +1,4 @@
-//! Who this cell is: its presence in locket, by which the BBS and the auctioneer find it.
+//! The cell's presence in locket, through which the BBS and the auctioneer find the cell.
 
 use crate::cell::Cell;
 use wire::bbs::{CellCapacity, CellPresence, Provider};

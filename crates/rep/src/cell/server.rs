@@ -1,6 +1,6 @@
-//! The rep's HTTP API: the auctioneer asks for the state and gives work, the BBS stops, updates and cancels.
+//! The rep's HTTP API. The auctioneer reads the cell's state and places work; the BBS stops, updates and cancels work.
 //!
-//! Handlers only look at the table and ask the containers' own tasks; none waits for a container.
+//! Handlers only read the table and send requests to the containers' own tasks. No handler waits for a container.
 
 use crate::cell::Cell;
 use crate::cell::evacuation;
@@ -63,7 +63,7 @@ pub(crate) fn cell_state(cell: &Cell) -> CellState {
         available_resources: resources(available),
         total_resources: resources(total),
         zone: cell.settings.zone.clone(),
-        // Also while everything is being stopped: nothing can be placed here.
+        // The cell also reports this while it stops everything, because nothing can be placed here then.
         evacuating: cell.is_closed(),
         placement_tags: cell.settings.placement_tags.clone(),
         optional_placement_tags: cell.settings.optional_placement_tags.clone(),
@@ -105,12 +105,12 @@ pub(crate) fn cell_state(cell: &Cell) -> CellState {
     state
 }
 
-/// JSON, whatever the Content-Type says: the original auctioneer sends work without one.
+/// Decodes JSON regardless of the Content-Type, because Diego's auctioneer sends work without one.
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, String)> {
     serde_json::from_slice(body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
 }
 
-/// Answers what was refused.
+/// Accepts work. The response lists the work that was refused.
 async fn work(State(cell): State<Arc<Cell>>, body: Bytes) -> Response {
     let work: rep::Work = match decode(&body) {
         Ok(work) => work,
@@ -137,7 +137,7 @@ async fn work(State(cell): State<Arc<Cell>>, body: Bytes) -> Response {
     Json(perform(&cell, work)).into_response()
 }
 
-/// Reserves and begins what there is room for; big LRPs first.
+/// Reserves resources for the work that fits and begins it, large LRPs first. Returns the work that was refused.
 fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
     let mut refused = rep::Work::default();
     work.lrps
@@ -176,7 +176,7 @@ fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
     refused
 }
 
-/// As long as the original's, so that chain names and host names made of it are never cut.
+/// Returns a new instance guid. It is as long as Diego's, so that chain names and host names made from it are never cut.
 fn instance_guid() -> String {
     let mut guid = uuid::Uuid::new_v4().to_string();
     guid.truncate(28);
@@ -202,7 +202,7 @@ async fn update_lrp(
                     .collect(),
                 update.metric_tags,
             );
-            // What else has changed is read at the BBS.
+            // The task reads all other changes from the BBS.
             container.refresh.notify_one();
         }
         None => tracing::info!(instance_guid, "update-of-unknown-instance"),
@@ -216,7 +216,7 @@ async fn stop_lrp(
 ) -> StatusCode {
     match cell.container(&instance_guid) {
         Some(container) => container.ask_to_stop(StopReason::Asked),
-        // Its row, if there is one, must go.
+        // If the BBS has a row for it, that row must be removed.
         None => cell.bulk.nudge(),
     }
     StatusCode::ACCEPTED

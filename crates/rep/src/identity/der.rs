@@ -1,5 +1,5 @@
-//! Replacing the subject of a certificate: the certificate library keeps one value per attribute type, but an instance's subject
-//! has several organizational units. Pure; called by [`crate::identity`].
+//! Replaces the subject of a certificate. The certificate library keeps one value per attribute type, but an instance's subject
+//! has several organizational units. The functions are pure; [`crate::identity`] calls them.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -10,10 +10,10 @@ const UTF8_STRING: u8 = 0x0c;
 const BIT_STRING: u8 = 0x03;
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 const ORGANIZATIONAL_UNIT: [u8; 3] = [0x55, 0x04, 0x0b];
-/// Position of the subject among the members of a version 3 TBSCertificate.
+/// The position of the subject among the members of a version 3 TBSCertificate.
 const SUBJECT: usize = 5;
 
-/// The certificate with another subject, signed again by `sign` (same algorithm as before).
+/// Returns the certificate with another subject, signed again by `sign` (with the same algorithm as before).
 pub(crate) fn with_subject(
     certificate: &[u8],
     subject: &[u8],
@@ -43,7 +43,7 @@ pub(crate) fn with_subject(
     ))
 }
 
-/// A Name of organizational units and a common name.
+/// Returns a DER `Name` of organizational units and a common name.
 pub(crate) fn name(organizational_units: &[String], common_name: &str) -> Vec<u8> {
     let attribute = |oid: &[u8], value: &str| {
         encode(
@@ -85,7 +85,7 @@ struct Element<'a> {
     content: &'a [u8],
 }
 
-/// The first element and what follows it.
+/// Splits the input into its first element and the bytes that follow it.
 fn split(input: &[u8]) -> Result<(Element<'_>, &[u8])> {
     ensure!(input.len() >= 2, "DER element is cut off");
     let (length, header) = match input[1] {

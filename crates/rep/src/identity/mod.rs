@@ -1,7 +1,7 @@
-//! Instance identity: makes an instance's certificates and puts them where the app and its Envoy look for them.
+//! Instance identity: makes an instance's certificates and writes them to where the app and its Envoy look for them.
 //!
-//! Files are replaced by rename, which is what Envoy's watch of the directory sees. The certificate plan (whose name, when again)
-//! is `cell_plan::credentials`.
+//! Files are replaced by rename, which is the change that Envoy's watch of the directory detects. `cell_plan::credentials`
+//! decides the names in a certificate and the time of its rotation.
 
 mod der;
 
@@ -18,10 +18,10 @@ use rcgen::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the credentials are mounted in the container.
+/// The directory in the container at which the credentials are mounted.
 pub(crate) const CREDENTIALS_DIR: &str = "/etc/cf-instance-credentials";
 
-/// Signs certificates for instances.
+/// A CA that signs certificates for instances.
 pub(crate) struct InstanceIssuer {
     issuer: Issuer<'static, KeyPair>,
     ca_pem: String,
@@ -36,7 +36,7 @@ impl std::fmt::Debug for InstanceIssuer {
     }
 }
 
-/// Leaf followed by the CA, and the leaf's key (PKCS#8).
+/// The leaf certificate followed by the CA's, and the leaf's key (PKCS#8).
 #[derive(Clone)]
 pub(crate) struct Credential {
     pub(crate) chain_pem: String,
@@ -67,7 +67,7 @@ impl InstanceIssuer {
             .subject_alt_names
             .extend(plan.ip.map(|ip| SanType::IpAddress(ip.into())));
         let now = time::OffsetDateTime::now_utc();
-        // Clocks of peers may lag.
+        // Clocks of peers may be behind.
         params.not_before = now - time::Duration::minutes(5);
         params.not_after = now + self.validity;
         params.serial_number = Some(SerialNumber::from_slice(uuid::Uuid::new_v4().as_bytes()));
@@ -125,7 +125,7 @@ impl CredentialFiles {
         }
     }
 
-    /// Makes the directories, readable by the container's (shifted) users.
+    /// Creates the directories, readable by the container's (shifted) users.
     pub(crate) fn make(&self) -> Result<()> {
         for dir in [&self.credentials, &self.envoy_config] {
             std::fs::create_dir_all(dir)
@@ -135,7 +135,7 @@ impl CredentialFiles {
         Ok(())
     }
 
-    /// The instance's identity for the app, and for its Envoy.
+    /// Writes the instance's identity for the app and, if `proxy` is set, for its Envoy.
     pub(crate) fn write_identity(&self, credential: &Credential, proxy: bool) -> Result<()> {
         replace(
             &self.credentials.join("instance.key"),
@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    /// The chain verifies for the instance's name under the CA, in the eyes of the TLS library that the router uses.
+    /// Tests that the chain verifies for the instance's name under the CA, with the TLS library that the router uses.
     #[test]
     fn certificates_verify() {
         let ca = ca();

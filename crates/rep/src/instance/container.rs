@@ -1,4 +1,4 @@
-//! One container as the rep sees it: what it is for, how far it is, and what others ask of the task that owns it.
+//! One container in the rep's table: its purpose, its phase, and the requests of other tasks to the task that owns it.
 
 use kit::CancellationToken;
 use kit::listing::{Clock, Moment};
@@ -10,7 +10,7 @@ use wire::bbs::{
 };
 use wire::rep::{PlacementConstraint, Resource};
 
-/// What a container is for.
+/// The purpose of a container: an LRP instance or a task.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Work {
@@ -24,16 +24,16 @@ pub(crate) enum Work {
     },
 }
 
-/// In the order they are passed through; any may end in `Completed`.
+/// The phases of a container, in order. Any phase may be followed by `Completed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Resources are booked.
+    /// The resources are booked.
     Reserved,
-    /// Claimed; the container is being made.
+    /// The work is claimed; the container is being made.
     Initializing,
-    /// The container exists, setup or start-up checks go on. A task in this phase is started at the BBS.
+    /// The container exists; setup or start-up checks are running. A task in this phase is started at the BBS.
     Created,
-    /// Healthy once.
+    /// The instance has been healthy once.
     Running,
     Completed,
 }
@@ -50,21 +50,21 @@ impl Phase {
     }
 }
 
-/// Why an instance should stop, which decides what the BBS is told.
+/// The reason why an instance should stop. It determines the report to the BBS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopReason {
-    /// Asked to (by the BBS, by a drain): the row is removed.
+    /// The BBS or a drain asked for the stop. The row is removed.
     Asked,
-    /// The BBS has given the index to another instance, or evacuation has taken care of the row: nothing to tell.
+    /// The BBS has assigned the index to another instance, or evacuation has handled the row. Nothing is reported.
     Replaced,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     pub(crate) phase: Phase,
-    /// When each phase was reached, in their order.
+    /// The time at which each phase was reached, in the order of the phases.
     reached: Vec<(Phase, Moment)>,
-    /// By readiness checks; what the BBS hears is [`Status::reachable`].
+    /// Whether the readiness checks pass. The BBS receives [`Status::reachable`].
     pub(crate) routable: bool,
     pub(crate) stopping: Option<StopReason>,
     pub(crate) internal_routes: Vec<String>,
@@ -76,7 +76,7 @@ impl Status {
         self.routable && self.stopping.is_none()
     }
 
-    /// The moment since which the phase has been `phase` or a later one; `None` if it was not reached.
+    /// Returns the moment since which the phase has been `phase` or a later one; `None` if it was not reached.
     pub(crate) fn since(&self, phase: Phase) -> Option<Moment> {
         let reached = self.reached.iter().find(|(reached, _)| *reached >= phase);
         reached.map(|(_, moment)| *moment)
@@ -96,26 +96,26 @@ pub(crate) struct Container {
     pub(crate) work: Work,
     pub(crate) constraint: PlacementConstraint,
     pub(crate) resource: Resource,
-    /// Cancelled when the container should stop in good order.
+    /// The token that is cancelled when the container should stop gracefully.
     pub(crate) stop: CancellationToken,
-    /// The first reason why it cannot go on.
+    /// The first reason why the container cannot continue.
     pub(crate) failure: watch::Sender<Option<String>>,
-    /// Wakes the reporter: the status changed, or the BBS does not know it.
+    /// The signal that wakes the reporter: the status has changed, or the BBS does not know it.
     pub(crate) report: Notify,
     /// The routability that the BBS acknowledged last.
     pub(crate) reported: watch::Sender<Option<bool>>,
-    /// Where the instance is reached, once its container exists.
+    /// The addresses and ports of the instance, once its container exists.
     net_info: OnceLock<ActualLrpNetInfo>,
-    /// Wakes the credential rotation: internal routes changed.
+    /// The signal that wakes the credential rotation, because internal routes have changed.
     pub(crate) internal_routes_changed: Notify,
-    /// Wakes whoever applies changes of the desired LRP.
+    /// The signal that wakes the task that applies changes of the desired LRP.
     pub(crate) refresh: Notify,
-    /// What the BBS says a task may reach; `None` until it was read after the start.
+    /// The egress rules of a task in the BBS; `None` until they have been read after the start.
     pub(crate) egress: watch::Sender<Option<Vec<SecurityGroupRule>>>,
     /// The version of the desired LRP that is applied.
     version: Mutex<Option<ModificationTag>>,
     status: Mutex<Status>,
-    /// Orders the changes of all containers of the cell.
+    /// The clock that orders the changes of all containers of the cell.
     clock: Arc<Clock>,
 }
 
@@ -166,7 +166,7 @@ impl Container {
         self.lock().reach(phase, &self.clock);
     }
 
-    /// The instance is healthy (again): report it.
+    /// Records that the instance is healthy, and has it reported.
     pub(crate) fn set_running(&self, routable: bool) {
         {
             let mut status = self.lock();
@@ -176,7 +176,7 @@ impl Container {
         self.report.notify_one();
     }
 
-    /// Readiness changed. Tells whether that is news.
+    /// Records the result of the readiness checks. Returns whether it changed.
     pub(crate) fn set_routable(&self, routable: bool) -> bool {
         let news = std::mem::replace(&mut self.lock().routable, routable) != routable;
         if news {
@@ -185,7 +185,7 @@ impl Container {
         news
     }
 
-    /// What is known of the routing before the container lives.
+    /// Sets the initial routing, before the container exists.
     pub(crate) fn begin_routing(
         &self,
         internal_routes: Vec<String>,
@@ -196,7 +196,7 @@ impl Container {
         status.metric_tags = metric_tags;
     }
 
-    /// The BBS has news about the routing.
+    /// Sets the routing that the BBS has changed, and wakes those who depend on it.
     pub(crate) fn change_routing(
         &self,
         internal_routes: Vec<String>,
@@ -207,13 +207,13 @@ impl Container {
         self.report.notify_one();
     }
 
-    /// Asks for an orderly stop; the first reason stays.
+    /// Requests a graceful stop. If several reasons are given, the first one counts.
     pub(crate) fn ask_to_stop(&self, reason: StopReason) {
         self.lock().stopping.get_or_insert(reason);
         self.stop.cancel();
     }
 
-    /// The container cannot go on; the first reason stays.
+    /// Records that the container cannot continue. If several reasons are given, the first one counts.
     pub(crate) fn fail(&self, reason: impl Into<String>) {
         self.failure.send_if_modified(|current| {
             let first = current.is_none();
@@ -224,7 +224,7 @@ impl Container {
         });
     }
 
-    /// Waits for the first failure.
+    /// Waits for the first failure and returns its reason.
     pub(crate) async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
         let reason = failure
@@ -244,7 +244,7 @@ impl Container {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
     }
 
-    /// Wakes the task's owner when it may reach something else from now on.
+    /// Stores the task's egress rules, and wakes its owner if they differ from the last ones.
     pub(crate) fn offer_egress(&self, rules: Vec<SecurityGroupRule>) {
         self.egress.send_if_modified(|current| {
             let news = current.as_ref() != Some(&rules);
@@ -263,7 +263,7 @@ impl Container {
         let _ = self.net_info.set(net_info);
     }
 
-    /// Of an LRP's container.
+    /// Returns the BBS's keys of an LRP's container; `None` for a task.
     pub(crate) fn lrp_keys(&self, cell_id: &str) -> Option<(ActualLrpKey, ActualLrpInstanceKey)> {
         let Work::Lrp {
             process_guid,

@@ -1,4 +1,4 @@
-//! Makes the container of an LRP or a task: what is mounted, what it is called, what it may reach; then garden makes it.
+//! Creates the container of an LRP or a task: this module decides its mounts, names and egress rules, and garden creates it.
 
 use crate::cell::{Cell, OWNER_PROPERTY};
 use crate::files::{replace, set_mode};
@@ -28,7 +28,7 @@ pub(crate) struct Made {
     pub(crate) ip: Ipv4Addr,
     pub(crate) ports: PortPlan,
     pub(crate) mappings: Vec<Mapping>,
-    /// `CF_INSTANCE_*` of its processes.
+    /// The `CF_INSTANCE_*` variables of its processes.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) files: CredentialFiles,
 }
@@ -56,7 +56,7 @@ pub(crate) fn logs(cell: &Cell, container: &Container, definition: &Definition) 
     )
 }
 
-/// Makes the container; the error is what users see.
+/// Creates the container. Users see the error.
 pub(crate) async fn create(
     cell: &Arc<Cell>,
     container: &Container,
@@ -120,7 +120,7 @@ async fn create_container(
         privileged: definition.privileged,
     };
     let garden = cell.garden.clone();
-    // Never left half done: a rep that is told to end lets garden finish first.
+    // The creation is never interrupted half way: at shutdown the rep lets garden finish it.
     let created = cell
         .whole(async move { garden.create(spec).await })
         .await?
@@ -128,7 +128,7 @@ async fn create_container(
     Ok(made(cell, &created, ports, files))
 }
 
-/// The same knowledge about a container that an earlier rep made.
+/// Returns the same description for a container that an earlier rep created.
 pub(crate) fn adopted(
     cell: &Cell,
     container: &Container,
@@ -138,7 +138,7 @@ pub(crate) fn adopted(
 ) -> Result<Made> {
     let ports = port_plan(cell, container, definition)?;
     let mapped: Vec<u16> = existing.net_in.iter().map(|n| n.container_port).collect();
-    // A rep with other settings made it: its mounts and ports do not fit ours.
+    // A rep with other settings created it: its mounts and ports do not match ours.
     ensure!(
         mapped == ports.net_in(),
         "container {} was made with other port settings",
@@ -286,7 +286,7 @@ async fn mounts(
         mounts.push(mount(content.path(), to));
         contents.push(content);
     }
-    // The record keeps them in the cache from here on.
+    // From here on the record protects these files from eviction.
     let pins: String = contents
         .iter()
         .map(|content| format!("{}\n", content.path().display()))

@@ -1,4 +1,4 @@
-//! Applies changed egress rules to a container that runs. The owners of LRP instances and of tasks call it.
+//! Applies changed egress rules to a running container. The owners of LRP instances and of tasks call it.
 
 use crate::cell::Cell;
 use crate::instance::container::Container;
@@ -7,9 +7,9 @@ use anyhow::Result;
 use std::sync::Arc;
 use wire::bbs::SecurityGroupRule;
 
-/// Brings the container's rules from `applied` to `wanted`, in one step. Returns whether there was a difference.
+/// Replaces the container's rules `applied` by `wanted`, in one step. Returns whether there was a difference.
 ///
-/// Rules that cannot be read are logged, and the container keeps what it has: the next version may be better.
+/// Rules that cannot be read are logged, and the container keeps its old rules: the next version may be readable.
 pub(crate) async fn apply(
     cell: &Arc<Cell>,
     container: &Container,

@@ -1,8 +1,8 @@
-//! Health of an instance: start-up checks until it is healthy once, then liveness (whose failure ends the instance) and
-//! readiness (which only decides whether it gets requests).
+//! The health of an instance. Start-up checks run until it has been healthy once. Then liveness checks (a failure ends the
+//! instance) and readiness checks (which only decide whether it gets requests) run.
 //!
-//! A check is the `healthcheck` program running in the container; it loops there by itself and exits when there is news: 0 when
-//! it got healthy, else failed with the reason as its output. A classic monitor action is run again and again instead.
+//! A check is the `healthcheck` program in the container. It loops by itself and exits when the result changes: with 0 when the
+//! app became healthy, otherwise with a failure whose reason is its output. A classic monitor action is run repeatedly instead.
 
 use crate::instance::container::Container;
 use crate::instance::process;
@@ -21,27 +21,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wire::bbs::{Action, Check, DesiredLrp};
 
-/// What of a check's output is shown.
+/// The number of bytes of a check's output that are shown.
 const MAX_OUTPUT: usize = 4096;
-/// Open files of a check.
+/// The limit of open files of a check.
 const NOFILE: u64 = 1024;
 
 pub(crate) struct Monitor<'a> {
     pub(crate) steps: &'a Steps,
     pub(crate) container: &'a Container,
     pub(crate) desired: &'a DesiredLrp,
-    /// The TLS ports of the proxy must listen before the instance counts as healthy.
+    /// The ports of the instance. The proxy's TLS ports must listen before the instance counts as healthy.
     pub(crate) ports: &'a PortPlan,
-    /// The container's.
+    /// The address of the container.
     pub(crate) address: Ipv4Addr,
     pub(crate) cancel: &'a CancellationToken,
 }
 
-/// One check: where it asks, and the time-outs it was given.
+/// One check: the port and path that it requests, and its time limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Probe {
     port: u32,
-    /// Of an HTTP check.
+    /// The path of an HTTP check.
     path: Option<String>,
     timeout: Duration,
     interval: Duration,
@@ -55,17 +55,17 @@ enum Mode {
     Readiness,
 }
 
-/// What was found about an app's sockets.
+/// The result of inspecting an app's sockets.
 struct Found {
-    /// What is wrong, and the mend.
+    /// A text that describes the problem and its remedy.
     advice: Option<String>,
     listens: bool,
 }
 
-/// A check that ended: `Err` is its output.
+/// The result of a check that has ended. `Err` holds its output.
 type Checked = Result<(), String>;
 
-/// Ends only with a failure, or cancelled.
+/// Monitors the instance. It returns only when a check has failed or when it is cancelled.
 pub(crate) async fn monitor(monitor: Monitor<'_>) -> StepResult {
     tokio::select! {
         () = monitor.cancel.cancelled() => Err(StepError::Cancelled),
@@ -74,9 +74,9 @@ pub(crate) async fn monitor(monitor: Monitor<'_>) -> StepResult {
 }
 
 impl Monitor<'_> {
-    /// The reason why the instance cannot go on.
+    /// Returns the reason why the instance cannot continue.
     async fn watch(&self) -> String {
-        // Ends never by itself: a branch that ends would drop the other.
+        // This branch must never end by itself, because it would drop the other one.
         let advice = async {
             self.advise().await;
             std::future::pending::<String>().await
@@ -119,7 +119,7 @@ impl Monitor<'_> {
             interval: self.timing().unhealthy_interval,
             limit,
         };
-        // All to their ends: the app learns of everything that is wrong.
+        // All checks run to their end, so that the app's log shows everything that is wrong.
         let checks = join_all(
             probes
                 .iter()
@@ -170,7 +170,7 @@ impl Monitor<'_> {
         ))
     }
 
-    /// Looks at what the app listens on, and logs what is wrong with it when that lasts. Ends when nothing is wrong.
+    /// Inspects the sockets of the app, and logs a problem with them if it persists. Returns when there is no problem.
     async fn advise(&self) {
         let (mut before, mut logged) = (None, None);
         loop {
@@ -181,7 +181,7 @@ impl Monitor<'_> {
             if found.advice.is_none() {
                 return;
             }
-            // Who does not listen yet may still be starting.
+            // An app that does not listen yet may still be starting.
             if found.listens && found.advice == before && found.advice != logged {
                 let advice = found.advice.clone().unwrap_or_default();
                 self.steps.logs.cell(Stream::Err, advice);
@@ -191,7 +191,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// `None` when the container's sockets cannot be read.
+    /// Returns `None` if the container's sockets cannot be read.
     async fn sockets(&self) -> Option<Found> {
         let listening = self
             .steps
@@ -213,7 +213,7 @@ impl Monitor<'_> {
             .filter_map(|probe| u16::try_from(probe.port).ok())
             .collect();
         if wanted.is_empty() {
-            // Requests go to the first one.
+            // Requests go to the first port.
             wanted.extend(self.ports.app.first());
         }
         let sockets = Sockets {
@@ -253,7 +253,8 @@ impl Monitor<'_> {
         format!("Instance became unhealthy: {output}")
     }
 
-    /// Never ends. Not routable until all readiness checks have passed, nor from a failure of one until all have passed again.
+    /// Runs the readiness checks and never returns. The instance is not routable until all checks have passed, and after a
+    /// failure until all have passed again.
     async fn readiness(&self) {
         let probes = self.probes(true);
         if probes.is_empty() {
@@ -279,7 +280,7 @@ impl Monitor<'_> {
             )
             .await;
             self.container.set_routable(false);
-            // Their programs would go on in the container for ever.
+            // Otherwise their programs would run in the container without end.
             round.cancel();
             join_all(others).await;
             if let Err(output) = failed {
@@ -307,13 +308,14 @@ impl Monitor<'_> {
                 ended.exit.status
             )),
             Ok(ended) => Err(ended.output),
-            // The app is watched by the same process: its end is the reason, not the app's health.
+            // The same process watches the app: its end is reported as the reason, rather than the app's health.
             Err(GardenError::WatcherGone(_)) => std::future::pending().await,
             Err(error) => Err(format!("health check could not be run: {error:#}")),
         }
     }
 
-    /// A liveness check that an earlier rep started goes on; the others are started anew.
+    /// Returns the id of a check's process. A liveness check that an earlier rep started keeps its id and continues; other checks
+    /// are started anew.
     fn check_id(&self, probe: &Probe, mode: Mode) -> String {
         let place = format!(
             "{}{}",
@@ -448,7 +450,7 @@ fn arguments(probe: &Probe, mode: Mode, healthy_interval: Duration) -> Vec<Strin
     args
 }
 
-/// Differs within this process and, by the time in it, from ids of earlier ones.
+/// Returns a text that is unique within this process. It contains the time, so it also differs from those of earlier processes.
 fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let millis = std::time::SystemTime::now()

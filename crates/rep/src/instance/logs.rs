@@ -1,6 +1,7 @@
-//! The output of an instance's processes as log lines, and the cell's own lines about it.
+//! Turns the output of an instance's processes into log lines, and writes the cell's own lines about the instance.
 //!
-//! Lines end at `\n` or `\r`; empty ones are dropped; long ones are cut; an instance that exceeds its rate falls silent for a second.
+//! Lines end at `\n` or `\r`. Empty lines are dropped and long ones are cut. The lines of an instance that exceeds its rate are
+//! dropped for a second.
 
 use clients::loggregator::{Emitter, Source, Stream};
 use garden::api::Output;
@@ -9,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Longest payload of one log message.
+/// The maximum payload of one log message in bytes.
 const MAX_LINE: usize = 61_440;
-/// How long an instance that exceeded its limit is silenced.
+/// How long the lines of an instance that exceeded its limit are dropped.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Where the lines of one instance go.
+/// The destination of one instance's lines.
 #[derive(Clone, Debug)]
 pub(crate) struct Logs {
     emitter: Emitter,
@@ -26,7 +27,7 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// `limit`: bytes per second, -1 for no limit.
+    /// Creates the destination. `limit` is in bytes per second; -1 means no limit.
     pub(crate) fn new(
         emitter: Emitter,
         source_id: String,
@@ -44,7 +45,7 @@ impl Logs {
         }
     }
 
-    /// A line of the cell itself; not limited.
+    /// Writes a line of the cell itself. It does not count towards the limit.
     pub(crate) fn cell(&self, stream: Stream, text: impl Into<Vec<u8>>) {
         self.line("CELL", stream, text);
     }
@@ -53,7 +54,7 @@ impl Logs {
         self.emitter.log(&self.source(source_type), stream, text);
     }
 
-    /// For the output of one process.
+    /// Returns the line buffer for the output of one process.
     pub(crate) fn lines(&self, source_type: &str) -> Lines {
         Lines {
             logs: self.clone(),
@@ -63,7 +64,7 @@ impl Logs {
         }
     }
 
-    /// Bytes of output since the start of this process, limited or not.
+    /// Returns the bytes of output since the start of this process, including dropped ones.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -131,7 +132,7 @@ impl Lines {
         }
     }
 
-    /// The process ended: what stands in the buffers is its last line.
+    /// Writes what is left in the buffers as the last line, because the process has ended.
     pub(crate) fn finish(&mut self) {
         self.write(&Output::Stdout(b"\n".as_slice().into()));
         self.write(&Output::Stderr(b"\n".as_slice().into()));
@@ -164,7 +165,7 @@ impl LineBuffer {
     }
 }
 
-/// Where to cut an overlong line: not within a UTF-8 character.
+/// Returns the position at which to cut a long line. It is never within a UTF-8 character.
 fn cut(line: &[u8]) -> usize {
     let continuation = |at: usize| line[at] & 0b1100_0000 == 0b1000_0000;
     (MAX_LINE - 3..=MAX_LINE)
@@ -180,7 +181,7 @@ enum Verdict {
     DropAndSay(u64),
 }
 
-/// Bytes per second: what exceeds the second's budget silences the instance for the next second.
+/// A limit in bytes per second. An instance that exceeds the budget of a second is silenced for the next second.
 #[derive(Debug)]
 struct RateLimit {
     limit: i64,

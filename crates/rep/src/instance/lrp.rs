@@ -34,7 +34,7 @@ use wire::bbs::{Action, ClaimActualLrpRequest, DesiredLrp, ParallelAction, Secur
 const PROXY: &str = "PROXY";
 const SETUP: &str = "setup";
 
-/// From /work: takes the instance from its reservation to its end.
+/// Runs an instance that `/work` has reserved, from its reservation to its end.
 pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
     let Some(desired) = claim(&cell, &container).await else {
         return;
@@ -85,7 +85,7 @@ pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
     record::remove(&cell.settings.work_dir, &container.guid);
 }
 
-/// After a restart of the rep: goes on with a container that exists.
+/// Continues an instance whose container exists, after a restart of the rep.
 pub(crate) async fn resume(
     cell: Arc<Cell>,
     container: Arc<Container>,
@@ -147,7 +147,7 @@ pub(crate) fn record_of(container: &Container) -> Record {
     }
 }
 
-/// Claims the row and fetches what is desired; `None`: this instance is not wanted.
+/// Claims the row and fetches the desired LRP. Returns `None` if this instance is not wanted.
 async fn claim(cell: &Cell, container: &Container) -> Option<DesiredLrp> {
     let (key, instance_key) = container.lrp_keys(&cell.settings.cell_id)?;
     let request = ClaimActualLrpRequest {
@@ -185,7 +185,7 @@ async fn claim(cell: &Cell, container: &Container) -> Option<DesiredLrp> {
     }
 }
 
-/// Destroys the container; tries again when garden fails, and leaves the rest to the periodic clean-up.
+/// Destroys the container. If garden fails, it retries a few times and then leaves the container to the periodic clean-up.
 pub(crate) async fn destroy(cell: &Cell, guid: &str) {
     for wait in [
         Duration::from_millis(200),
@@ -213,7 +213,7 @@ pub(crate) async fn destroy(cell: &Cell, guid: &str) {
     }
 }
 
-/// How an instance ended.
+/// The way in which an instance ended.
 #[derive(Debug)]
 enum Ending {
     Stopped,
@@ -230,9 +230,9 @@ struct Instance {
     logs: Logs,
     made: Made,
     steps: Steps,
-    /// Asks the app's processes to end (not Envoy: requests in flight still need it).
+    /// The token that asks the app's processes to end (not Envoy, which requests in flight still need).
     processes: CancellationToken,
-    /// The app's processes have ended.
+    /// The token that is cancelled when the app's processes have ended.
     ended: CancellationToken,
 }
 
@@ -276,7 +276,7 @@ impl Instance {
         }
     }
 
-    /// Whether the LRP that an adopted instance belongs to still exists. When the BBS cannot say, it does.
+    /// Returns whether the LRP of an adopted instance still exists. It counts as existing if the BBS does not answer.
     async fn still_desired(&self) -> bool {
         let answer = report::until_answered(Duration::from_secs(5), || {
             self.cell.bbs.desired_lrp(&self.desired.process_guid)
@@ -297,7 +297,7 @@ impl Instance {
         report::removed(&self.cell, &self.container).await;
     }
 
-    /// From an existing container to none.
+    /// Runs the instance from the existing container until the container is destroyed.
     async fn live(&self) {
         let ending = match self.write_credentials() {
             Err(error) => {
@@ -342,7 +342,7 @@ impl Instance {
         }
     }
 
-    /// Waits for a reason to end, and ends the app in good order.
+    /// Waits for a reason to end, and stops the app gracefully.
     async fn control(&self) -> Ending {
         let timing = &self.cell.settings.timing;
         let wait = timing.grace + Duration::from_secs(2);
@@ -384,7 +384,7 @@ impl Instance {
         );
     }
 
-    /// Setup, then everything that must go on together; the first end of anything is the failure of the instance.
+    /// Runs the setup, and then everything that must run together. The first of them that ends makes the instance fail.
     async fn app(&self) {
         if let Err(StepError::Failed(reason)) = self.app_steps().await {
             self.container.fail(reason);
@@ -439,10 +439,10 @@ impl Instance {
             address: self.made.ip,
             cancel: &self.processes,
         })));
-        // Under a monitor the monitor decides: an action that has started a daemon may end.
+        // If there is a monitor, it decides: an action that has started a daemon may end.
         let alone = !self.is_monitored() || !self.desired.sidecars.is_empty();
         long_lived_steps(steps, alone, &self.processes, |first| {
-            // Reported at once: the others may take their time to end.
+            // The failure is reported at once, because the other steps may take time to end.
             match first {
                 Err(StepError::Failed(reason)) => self.container.fail(reason.clone()),
                 Ok(()) => self.container.fail("Exited with status 0"),
@@ -468,7 +468,7 @@ impl Instance {
             .map_or(0, |checks| checks.readiness_checks.len())
     }
 
-    /// Envoy beside the app; its end is the end of the instance.
+    /// Runs Envoy beside the app. If Envoy ends, the instance ends.
     async fn proxy(&self) {
         if self.made.ports.tls.is_empty() {
             return;
@@ -528,7 +528,7 @@ impl Instance {
         self.made.files.write_c2c(&self.cell.issuer.issue(&plan)?)
     }
 
-    /// Applies what the BBS changes about a running instance: what it may reach.
+    /// Applies changes that the BBS makes to a running instance: changes of its egress rules.
     async fn follow(&self) {
         let mut applied = self.desired.egress_rules.clone();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
@@ -548,7 +548,7 @@ impl Instance {
 
     async fn take_over(&self, applied: &mut Vec<SecurityGroupRule>) -> Result<()> {
         let desired = match self.cell.bbs.desired_lrp(&self.desired.process_guid).await {
-            // It is about to be stopped.
+            // The instance is about to be stopped.
             Err(error) if error.is_not_found() => return Ok(()),
             desired => desired.context("fetch the desired LRP")?,
         };
@@ -561,7 +561,7 @@ impl Instance {
         })
     }
 
-    /// New certificates before the old ones end, and when the internal routes change.
+    /// Issues new certificates before the old ones expire, and when the internal routes change.
     async fn rotate(&self) {
         let mut due =
             tokio::time::Instant::now() + credentials::rotate_after(self.cell.issuer.validity());

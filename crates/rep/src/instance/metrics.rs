@@ -1,4 +1,4 @@
-//! Use of resources: gauge envelopes of every container, and the numbers behind `GET /container_metrics`.
+//! Resource usage: gauge envelopes of every container, and the values of `GET /container_metrics`.
 
 use crate::cell::Cell;
 use crate::instance::container::{Container, Work};
@@ -11,13 +11,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wire::loggregator::{Envelope, Gauge, GaugeValue, Message};
 use wire::rep::{ContainerMetrics, ContainerMetricsCollection, LrpMetric, TaskMetric};
 
-/// Emits the container's gauges every interval; never ends.
+/// Emits the container's gauges every interval. It never returns.
 pub(crate) async fn emit(cell: &Cell, container: &Container, logs: &Logs, definition: &Definition) {
     let period = cell.settings.timing.metrics;
     let (mut last, mut last_bytes): (Option<Metrics>, u64) = (None, 0);
     let (mut first, mut refused) = (true, false);
     loop {
-        // One early, so that a new app has figures at once.
+        // The first envelope comes early, so that a new app has figures at once.
         tokio::time::sleep(if first {
             period.min(Duration::from_secs(2))
         } else {
@@ -40,7 +40,7 @@ pub(crate) async fn emit(cell: &Cell, container: &Container, logs: &Logs, defini
     }
 }
 
-/// Once per instance: what limits refuse may come by the thousand.
+/// Logs, once per instance, that it has reached its network limit. Refused packets may come by the thousand.
 fn say_limit(container: &Container, logs: &Logs) {
     tracing::warn!(container = container.guid, "network-limit-reached");
     logs.cell(
@@ -51,7 +51,7 @@ fn say_limit(container: &Container, logs: &Logs) {
 
 type Gauges = Vec<(&'static str, &'static str, f64)>;
 
-/// The envelopes that the original sends, by name, unit and value.
+/// Returns the envelopes that Diego sends, by name, unit and value.
 fn gauges(
     now: &Metrics,
     last: Option<&Metrics>,
@@ -65,7 +65,7 @@ fn gauges(
     } else {
         0.0
     };
-    // What the app is entitled to: its share of a core by weight.
+    // The CPU time that the app is entitled to: its share of a core by weight.
     let entitlement = now.age as f64 * f64::from(definition.cpu_weight) / 100.0;
     let entitled = if entitlement > 0.0 {
         now.cpu as f64 / entitlement * 100.0
@@ -119,7 +119,7 @@ fn envelope(logs: &Logs, gauges: Gauges) -> Envelope {
     }
 }
 
-/// Of all containers, now.
+/// Returns the current metrics of all containers.
 pub(crate) async fn collection(cell: &Cell) -> ContainerMetricsCollection {
     let containers = cell.containers();
     let measured =

@@ -1,5 +1,5 @@
-//! What one container goes through: its definition ([`spec`]), its creation ([`create`]), its steps and processes, its health, its
-//! log, and the reports to the BBS. [`lrp`] and [`task`] are the two kinds of work.
+//! The life of one container: its definition ([`spec`]), its creation ([`create`]), its steps and processes, its health, its log,
+//! and the reports to the BBS. [`lrp`] and [`task`] are the two kinds of work.
 
 pub(crate) mod container;
 pub(crate) mod create;

@@ -1,5 +1,5 @@
-//! One process in a container, from start (or attach) to exit: its output becomes log lines, a cancelled one is asked to end
-//! and then made to.
+//! One process in a container, from start (or attach) to exit. Its output becomes log lines. A cancelled process is asked to end
+//! and then killed.
 
 use crate::instance::logs::Lines;
 use garden::api::{Exit, Garden, GardenError, Output, ProcessSpec, Signal};
@@ -7,21 +7,21 @@ use kit::CancellationToken;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Output that still comes after the exit (a grandchild may hold the pipe) is waited for so long.
+/// How long to wait for output after the exit (a grandchild may hold the pipe).
 const LINGER: Duration = Duration::from_millis(500);
-/// From SIGKILL to giving up.
+/// The time after SIGKILL after which to stop waiting.
 const KILL_LIMIT: Duration = Duration::from_secs(1);
 
-/// What to run and how to treat it.
+/// The process to run, and how to treat it.
 pub(crate) struct Run<'a> {
     pub(crate) garden: &'a dyn Garden,
     pub(crate) handle: &'a str,
     pub(crate) spec: ProcessSpec,
-    /// It was started before: attach instead.
+    /// Whether an earlier rep started the process; if so, attach to it.
     pub(crate) started: bool,
-    /// Where its output goes as log lines.
+    /// The destination of its output as log lines.
     pub(crate) lines: Option<Lines>,
-    /// Keep this much of its output.
+    /// The number of bytes of its output to keep.
     pub(crate) keep: usize,
     pub(crate) grace: Duration,
 }
@@ -30,11 +30,11 @@ pub(crate) struct Run<'a> {
 pub(crate) struct Ended {
     pub(crate) exit: Exit,
     pub(crate) output: String,
-    /// It was asked to end.
+    /// Whether the process was asked to end.
     pub(crate) cancelled: bool,
 }
 
-/// Runs it to its end. Dropping the future leaves the process running.
+/// Runs the process to its end. If the future is dropped, the process keeps running.
 pub(crate) async fn run(run: Run<'_>, cancel: &CancellationToken) -> Result<Ended, GardenError> {
     let Run {
         garden,

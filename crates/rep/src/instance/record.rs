@@ -1,8 +1,9 @@
-//! What is kept on disk about a container, so that a later process can go on with it.
+//! The record of a container on disk, with which a later process can continue it.
 //!
-//! `<work dir>/containers/<guid>/`: `record.json` (what it is for), `definition` (the desired LRP or task definition as it was
-//! fetched; `definition.pb` without a checksum in older versions), `journal` (names of what is done, one per line), and the
-//! directories mounted into the container. The first two have a checksum, so that damage is noticed and costs its container only.
+//! The directory `<work dir>/containers/<guid>/` holds `record.json` (the purpose of the container), `definition` (the desired
+//! LRP or task definition as it was fetched; older versions wrote `definition.pb` without a checksum), `journal` (the names of
+//! completed steps, one per line), and the directories that are mounted into the container. The first two files have a checksum,
+//! so that damage is detected and costs only this container.
 
 use crate::files::replace;
 use crate::instance::container::Work;
@@ -38,7 +39,7 @@ pub(crate) fn containers_dir(work_dir: &Path) -> PathBuf {
     work_dir.join("containers")
 }
 
-/// The error names the file.
+/// Reads the definition. The error names the file.
 fn definition<D: prost::Message + Default>(folder: &Path) -> Result<D> {
     let sealed = folder.join(DEFINITION);
     let plain = folder.join("definition.pb");
@@ -70,7 +71,7 @@ impl ContainerDir {
         Ok(dir)
     }
 
-    /// Reads what an earlier process left.
+    /// Reads the record that an earlier process wrote.
     pub(crate) fn open<D: prost::Message + Default>(
         work_dir: &Path,
         guid: &str,
@@ -101,7 +102,7 @@ impl ContainerDir {
         replace(&self.path.join("record.json"), &text)
     }
 
-    /// Replaces the definition, so that a later process knows what is applied.
+    /// Replaces the definition, so that a later process knows which rules are applied.
     pub(crate) fn save_definition(&self, definition: &impl prost::Message) -> Result<()> {
         let bytes = seal::seal(&definition.encode_to_vec());
         replace(&self.path.join(DEFINITION), &bytes)
@@ -118,7 +119,7 @@ impl ContainerDir {
             .contains(name)
     }
 
-    /// Notes that something is done. A note that cannot be written only means doing it again after a restart.
+    /// Records that a step is done. If the entry cannot be written, the step is only repeated after a restart.
     pub(crate) fn note(&self, name: &str) {
         let written = std::fs::OpenOptions::new()
             .create(true)
@@ -135,7 +136,7 @@ impl ContainerDir {
     }
 }
 
-/// Removes everything kept about a container; what is gone is fine.
+/// Removes the whole record of a container. A record that does not exist is not an error.
 pub(crate) fn remove(work_dir: &Path, guid: &str) {
     let path = containers_dir(work_dir).join(guid);
     match std::fs::remove_dir_all(&path) {

@@ -1,4 +1,4 @@
-//! What the rep tells the BBS about one container, said until it is heard.
+//! The reports of the rep to the BBS about one container. Each report is repeated until the BBS answers.
 
 use crate::cell::Cell;
 use crate::instance::container::{Container, Phase, StopReason};
@@ -13,12 +13,12 @@ use wire::bbs::{
     StartActualLrpRequest,
 };
 
-/// After this the periodic comparison with the BBS's rows takes over.
+/// The time after which the periodic comparison with the BBS's rows takes over.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The original cuts reasons here.
+/// The length in bytes at which reasons are cut, as in Diego.
 const MAX_REASON: usize = 10_000;
 
-/// Calls until the BBS answers, for at most `limit`. `None`: never reached.
+/// Repeats the call until the BBS answers, for at most `limit`. Returns `None` if the BBS was never reached.
 pub(crate) async fn until_answered<T, F: Future<Output = Result<T, BbsError>>>(
     limit: Duration,
     mut call: impl FnMut() -> F,
@@ -42,7 +42,7 @@ pub(crate) async fn until_answered<T, F: Future<Output = Result<T, BbsError>>>(
     }
 }
 
-/// The addresses of an instance.
+/// Returns the addresses and ports of an instance.
 pub(crate) fn net_info(cell: &Cell, made: &Made) -> ActualLrpNetInfo {
     let ports = made.mappings.iter().map(|m| PortMapping {
         container_port: m.container.into(),
@@ -59,7 +59,8 @@ pub(crate) fn net_info(cell: &Cell, made: &Made) -> ActualLrpNetInfo {
     }
 }
 
-/// Reports the instance as RUNNING whenever asked to by `container.report`; ends only when the BBS refuses, asking the instance to stop.
+/// Reports the instance as RUNNING whenever `container.report` requests it. It returns only when the BBS refuses the report,
+/// after requesting the stop of the instance.
 pub(crate) async fn running(cell: &Cell, container: &Container, net_info: ActualLrpNetInfo) {
     let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else {
         return;
@@ -110,7 +111,7 @@ pub(crate) async fn running(cell: &Cell, container: &Container, net_info: Actual
     }
 }
 
-/// Tells the BBS that the instance is not routable any more, if it ever was, and waits (briefly) until it has heard.
+/// Reports to the BBS that the instance is not routable any more, if it ever was, and waits briefly for the acknowledgement.
 pub(crate) async fn unroutable(container: &Container) {
     let mut reported = container.reported.subscribe();
     if reported.borrow().is_none() {
@@ -124,7 +125,7 @@ pub(crate) async fn unroutable(container: &Container) {
     .await;
 }
 
-/// The instance has stopped as it was asked to.
+/// Reports that the instance has stopped as requested.
 pub(crate) async fn removed(cell: &Cell, container: &Container) {
     let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else {
         return;
@@ -148,7 +149,7 @@ pub(crate) async fn removed(cell: &Cell, container: &Container) {
     note(container, "instance-not-removed", answer);
 }
 
-/// The instance has crashed.
+/// Reports that the instance has crashed.
 pub(crate) async fn crashed(cell: &Cell, container: &Container, reason: &str) {
     let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else {
         return;
@@ -168,7 +169,7 @@ pub(crate) async fn crashed(cell: &Cell, container: &Container, reason: &str) {
     note(container, "crash-not-reported", answer);
 }
 
-/// The BBS has forgotten the row, or given it to another instance: nothing is wrong here.
+/// Logs a refusal: the BBS has forgotten the row or assigned it to another instance, which is no error here.
 fn note(container: &Container, event: &'static str, answer: Option<Result<(), BbsError>>) {
     if let Some(Err(error)) = answer {
         tracing::info!(
@@ -179,7 +180,7 @@ fn note(container: &Container, event: &'static str, answer: Option<Result<(), Bb
     }
 }
 
-/// At most [`MAX_REASON`] bytes.
+/// Cuts the reason to at most [`MAX_REASON`] bytes.
 pub(crate) fn cut(reason: &str) -> String {
     let mut end = reason.len().min(MAX_REASON);
     while !reason.is_char_boundary(end) {

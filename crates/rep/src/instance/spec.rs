@@ -1,4 +1,4 @@
-//! What a desired LRP or a task definition says about its container, in garden's terms.
+//! Translates a desired LRP or a task definition into garden's description of a container.
 
 use crate::cell::SIDECAR_MEMORY_MB;
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +11,7 @@ use wire::bbs::{
     MetricTagDynamic, MetricTagValue, SecurityGroupRule, TaskDefinition,
 };
 
-/// The common part of both definitions.
+/// The part that both definitions have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Definition {
     pub(crate) root_fs: String,
@@ -90,7 +90,7 @@ impl From<&TaskDefinition> for Definition {
 }
 
 const MEGABYTE: u64 = 1 << 20;
-/// CPU shares of weight 100.
+/// The CPU shares of an app with weight 100.
 const MAX_CPU_SHARES: u64 = 1024;
 
 impl Definition {
@@ -105,7 +105,8 @@ impl Definition {
         }
     }
 
-    /// Bytes that a download may unpack to: what does not fit the container need not be written on the cell.
+    /// Returns the number of bytes that a download may unpack to: content that does not fit into the container need not be
+    /// written on the cell.
     pub(crate) fn download_limit(&self) -> u64 {
         match u64::try_from(self.disk_mb) {
             Ok(0) | Err(_) => crate::supply::archive::LARGEST,
@@ -117,7 +118,7 @@ impl Definition {
         egress(&self.egress_rules)
     }
 
-    /// Refuses what this cell cannot give.
+    /// Refuses requirements that this cell cannot meet.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(driver) = self.volumes.first() {
             bail!("volume driver {driver:?} is not available on this cell");
@@ -125,7 +126,7 @@ impl Definition {
         Ok(())
     }
 
-    /// Cached dependencies and shared layers.
+    /// Returns the cached dependencies and shared layers.
     pub(crate) fn dependencies(&self) -> Vec<CachedDependency> {
         let shared = self
             .image_layers
@@ -151,7 +152,7 @@ impl Definition {
             .collect()
     }
 
-    /// Exclusive layers, which become downloads before the setup.
+    /// Returns the exclusive layers as downloads that precede the setup.
     pub(crate) fn layer_downloads(&self) -> Vec<Action> {
         let exclusive = self.image_layers.iter().filter(|l| {
             l.layer_type == LayerType::Exclusive as i32 && l.media_type != MediaType::Invalid as i32
@@ -176,7 +177,7 @@ impl Definition {
             .collect()
     }
 
-    /// The metric tags with their values; `index` is -1 for a task.
+    /// Returns the metric tags with their values. `index` is -1 for a task.
     pub(crate) fn tags(&self, guid: &str, index: i32) -> BTreeMap<String, String> {
         self.metric_tags
             .iter()
@@ -192,7 +193,7 @@ impl Definition {
     }
 }
 
-/// Checked rules in garden's terms.
+/// Checks the rules and converts them to garden's type.
 pub(crate) fn egress(texts: &[SecurityGroupRule]) -> Result<Vec<EgressRule>> {
     let mut rules = Vec::new();
     for rule in texts {
@@ -229,7 +230,7 @@ fn egress_rule(rule: egress::Rule) -> EgressRule {
     }
 }
 
-/// Host names of the `internal-router` routes; what cannot be read is no route.
+/// Returns the host names of the `internal-router` routes. JSON that cannot be read counts as no route.
 pub(crate) fn internal_routes(lrp: &DesiredLrp) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Route {

@@ -1,7 +1,7 @@
-//! Action trees: runs, downloads, uploads, and how they are combined.
+//! Action trees: processes, downloads, uploads, and their combinations.
 //!
-//! An action's place in its tree names its process and its journal entry; so after a restart of the rep the same tree is walked
-//! again, attaching to processes that were started and skipping transfers that are done.
+//! An action's position in its tree names its process and its journal entry. So a restarted rep walks the same tree again: it
+//! attaches to processes that were started and skips transfers that are done.
 
 use crate::cell::Cell;
 use crate::instance::logs::Logs;
@@ -25,31 +25,32 @@ const DEFAULT_USER: &str = "vcap";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StepError {
-    /// Asked to end, and ended.
+    /// The step was asked to end and has ended.
     Cancelled,
-    /// In words that users see.
+    /// The step failed. The text is shown to users.
     Failed(String),
 }
 
 pub(crate) type StepResult = Result<(), StepError>;
 
-/// What all actions of one container need.
+/// The values that all actions of one container need.
 #[derive(Clone, Debug)]
 pub(crate) struct Steps {
     pub(crate) cell: Arc<Cell>,
     pub(crate) handle: String,
     pub(crate) logs: Logs,
-    /// `CF_INSTANCE_*`, of every process.
+    /// The `CF_INSTANCE_*` variables of every process.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) dir: Arc<ContainerDir>,
-    /// Bytes that the container may use: no download unpacks to more.
+    /// The number of bytes that the container may use. No download unpacks to more.
     pub(crate) disk: u64,
-    /// Processes that an earlier rep started.
+    /// The ids of processes that an earlier rep started.
     pub(crate) started: Arc<BTreeSet<String>>,
 }
 
 impl Steps {
-    /// Performs `action`, which stands at `at` in its tree (`setup`, `action-0-1`). Lines go to `source` unless the action names another.
+    /// Performs `action`, whose position in its tree is `at` (`setup`, `action-0-1`). Lines go to `source` unless the action
+    /// names another.
     pub(crate) fn perform<'a>(
         &'a self,
         action: &'a Action,
@@ -166,7 +167,7 @@ impl Steps {
         }
     }
 
-    /// All to their ends; the failures together.
+    /// Runs all actions to their end. The error combines all failures.
     async fn parallel(
         &self,
         actions: &[Action],
@@ -194,7 +195,7 @@ impl Steps {
         }
     }
 
-    /// Work that is no process: done once, also across restarts.
+    /// Performs work that is not a process. It is done only once, even if the rep restarts.
     async fn once(
         &self,
         at: &str,
@@ -246,7 +247,7 @@ impl Steps {
             .await
     }
 
-    /// Runs (or attaches to) one process whose end is reported in its log.
+    /// Runs (or attaches to) one process and writes its end to the log.
     pub(crate) async fn process(
         &self,
         spec: ProcessSpec,
@@ -417,8 +418,8 @@ fn user_of(wanted: &str) -> &str {
     }
 }
 
-/// Steps that go on together: the first failure cancels the others, and `first` learns of it before they have ended. A success
-/// cancels them only if `cancel_on_success`.
+/// Runs steps together. The first failure cancels the others, and `first` receives it before they have ended. A success cancels
+/// them only if `cancel_on_success`.
 pub(crate) async fn long_lived_steps(
     steps: Vec<BoxFuture<'_, StepResult>>,
     cancel_on_success: bool,
@@ -437,7 +438,7 @@ pub(crate) async fn long_lived_steps(
     Ok(())
 }
 
-/// Steps that live and die together: the first end (even a success) is a failure and cancels the others.
+/// Runs steps that depend on each other: the first one that ends, even successfully, is a failure and cancels the others.
 pub(crate) async fn codependent_steps(
     steps: Vec<BoxFuture<'_, StepResult>>,
     cancel: &CancellationToken,

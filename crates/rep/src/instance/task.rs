@@ -1,4 +1,5 @@
-//! The life of one task: started at the BBS, run in its container, completed with its result or the reason of its failure.
+//! The life of one task: it is started at the BBS, run in its container, and completed with its result or the reason of its
+//! failure.
 
 use crate::cell::Cell;
 use crate::instance::container::{Container, Phase};
@@ -23,12 +24,12 @@ use wire::bbs::{
     Action, CompleteTaskRequest, ParallelAction, SecurityGroupRule, Task, TaskDefinition,
 };
 
-/// Longest result file.
+/// The maximum size of a result file in bytes.
 const MAX_RESULT: u64 = 10 << 10;
-/// How long the BBS may be out of reach before a result is given up.
+/// How long the BBS may be unreachable before a result is dropped.
 const COMPLETE_LIMIT: Duration = Duration::from_secs(600);
 
-/// From /work: takes the task from its reservation to its end.
+/// Runs a task that `/work` has reserved, from its reservation to its end.
 pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
     let Some(task) = begin(&cell, &container).await else {
         return;
@@ -58,7 +59,7 @@ pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
             .run(dir, BTreeSet::new())
             .await
         }
-        // Perhaps another cell can: the BBS decides how often it is tried.
+        // Another cell may be able to run it. The BBS decides how often it is tried.
         Err(error) => {
             let reason = report::cut(&format!("failed to create container: {error:#}"));
             let answer = until_answered(COMPLETE_LIMIT, || {
@@ -71,7 +72,7 @@ pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
     record::remove(&cell.settings.work_dir, &container.guid);
 }
 
-/// After a restart of the rep: goes on with a container that exists.
+/// Continues a task whose container exists, after a restart of the rep.
 pub(crate) async fn resume(
     cell: Arc<Cell>,
     container: Arc<Container>,
@@ -117,7 +118,7 @@ pub(crate) async fn resume(
     record::remove(&cell.settings.work_dir, &container.guid);
 }
 
-/// Tells the BBS that the task starts here and fetches it; `None`: it is not ours to run.
+/// Reports to the BBS that the task starts here, and fetches it. Returns `None` if this cell should not run it.
 async fn begin(cell: &Cell, container: &Container) -> Option<TaskDefinition> {
     let limit = cell.settings.timing.claim_limit;
     let started = tokio::select! {
@@ -203,7 +204,8 @@ impl Running<'_> {
         );
     }
 
-    /// The result, or why there is none; `None` when cancelled, for then the BBS knows already.
+    /// Returns the result or the reason of the failure. Returns `None` if the task was cancelled, because the BBS knows that
+    /// already.
     async fn outcome(&self, steps: &Steps) -> Option<Result<String, String>> {
         match self.actions(steps).await {
             Ok(()) => Some(self.result().await),
@@ -268,7 +270,7 @@ impl Running<'_> {
             .write_identity(&self.cell.issuer.issue(&plan)?, false)
     }
 
-    /// Applies what the BBS changes about a running task: what it may reach. Never ends.
+    /// Applies changes that the BBS makes to the egress rules of a running task. It never returns.
     async fn follow(&self, dir: &ContainerDir) {
         let mut applied = self.task.egress_rules.clone();
         let mut offered = self.container.egress.subscribe();
@@ -307,7 +309,7 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// New certificates before the old ones end; never ends.
+    /// Issues new certificates before the old ones expire. It never returns.
     async fn rotate(&self) {
         loop {
             tokio::time::sleep(credentials::rotate_after(self.cell.issuer.validity())).await;

@@ -1,5 +1,5 @@
-//! Archives as they come from the network (tar, gzipped tar, zip; told apart by their content) turned into plain tar, or unpacked.
-//! Files keep the times that the archive gives them. Blocking; callers run it on a blocking thread.
+//! Converts archives from the network (tar, gzipped tar, zip; recognised by their content) into plain tar, or unpacks them. Files
+//! keep the times that the archive gives. The functions block; callers run them on a blocking thread.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs::File;
@@ -8,11 +8,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use zip::extra_fields::ExtraField;
 
-/// What a tar may need beside the files in it.
+/// The number of bytes that a tar may need beside the content of its files.
 const TAR_OVERHEAD: u64 = 64 << 20;
-/// Entries of a zip: its table is held in memory.
+/// The maximum number of entries of a zip, whose table is held in memory.
 const MOST_ENTRIES: u64 = 300_000;
-/// No archive unpacks to more than this.
+/// The maximum number of bytes that any archive may unpack to.
 pub(crate) const LARGEST: u64 = 64 << 30;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ fn kind(file: &mut File) -> Result<Kind> {
         [0x1f, 0x8b, ..] => Ok(Kind::Gzip),
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Ok(Kind::Zip),
         head if empty_tar || head.get(257..262) == Some(b"ustar") => Ok(Kind::Tar),
-        // A zip is read from its end: a script that unpacks or runs it may stand before it.
+        // A zip is read from its end, because a script that unpacks or runs it may precede it.
         _ if ends_as_zip(file)? => Ok(Kind::Zip),
         _ => bail!("not an archive that is known here; want tar, gzipped tar or zip"),
     }
@@ -49,8 +49,8 @@ fn ends_as_zip(file: &mut File) -> Result<bool> {
     Ok(announced.entries.is_some())
 }
 
-/// Writes `archive` as an uncompressed tar to `out`. Files of more than `limit` bytes together are refused, so that a small
-/// archive cannot fill the cell's disk.
+/// Writes `archive` as an uncompressed tar to `out`. An archive whose files have more than `limit` bytes together is refused, so
+/// that a small archive cannot fill the cell's disk.
 pub(crate) fn to_tar(archive: &Path, out: &Path, limit: u64) -> Result<()> {
     let mut file = File::open(archive).with_context(|| format!("open {}", archive.display()))?;
     let kind = kind(&mut file)?;
@@ -76,7 +76,7 @@ pub(crate) fn to_tar(archive: &Path, out: &Path, limit: u64) -> Result<()> {
     out.flush().context("write tar")
 }
 
-/// Refuses to write more than it may.
+/// A writer that refuses to write more than `left` bytes.
 struct Bounded<W> {
     out: W,
     left: u64,
@@ -103,11 +103,11 @@ impl<W: Write> Write for Bounded<W> {
 
 const TYPE: u32 = 0o170_000;
 const LINK: u32 = 0o120_000;
-/// Of files and folders of archives that do not know Unix permissions, as the original Cloud Controller has them.
+/// The modes of files and folders of archives without Unix permissions, as in Cloud Controller.
 const FILE_MODE: u32 = 0o744;
 const FOLDER_MODE: u32 = 0o755;
 
-/// The upper half of an entry's external attributes: type and permissions, 0 where the archiver knew none.
+/// Returns the upper half of an entry's external attributes: type and permissions. It is 0 if the archiver wrote none.
 fn unix_attributes(file: &File, central_header: u64) -> io::Result<u32> {
     let mut header = [0; 46];
     file.read_exact_at(&mut header, central_header)?;
@@ -117,7 +117,8 @@ fn unix_attributes(file: &File, central_header: u64) -> io::Result<u32> {
     Ok(u32::from(u16::from_le_bytes([header[40], header[41]])))
 }
 
-/// Permissions without a type come from archivers that write a default of their own, which says nothing about execution.
+/// Returns the permissions of an entry. Permissions without a type come from archivers that write a default of their own, which
+/// says nothing about whether a file is executable; so `default` is added to them.
 fn permissions(attributes: u32, default: u32) -> u32 {
     if attributes & TYPE == 0 {
         (attributes & 0o777) | default
@@ -126,7 +127,8 @@ fn permissions(attributes: u32, default: u32) -> u32 {
     }
 }
 
-/// Unix seconds: the exact time if the archiver wrote it, else the DOS time, which has no zone and is taken for UTC.
+/// Returns the time in Unix seconds: the exact time if the archiver wrote it, otherwise the DOS time, which has no zone and is
+/// read as UTC.
 fn modified<R: io::Read>(entry: &zip::read::ZipFile<'_, R>) -> u64 {
     let exact = entry.extra_data_fields().find_map(|field| match field {
         ExtraField::ExtendedTimestamp(times) => times.mod_time(),
@@ -195,7 +197,7 @@ fn zip_to_tar(file: File, out: impl Write) -> Result<()> {
     tar.finish().context("write tar")
 }
 
-/// Unpacks `archive` into `dir`; entries cannot lead out of it.
+/// Unpacks `archive` into `dir`. Entries cannot lead out of it.
 pub(crate) fn unpack(archive: &Path, dir: &Path) -> Result<()> {
     let plain = dir.with_extension("tar");
     let unpacked = to_tar(archive, &plain, LARGEST).and_then(|()| {
@@ -210,7 +212,7 @@ pub(crate) fn unpack(archive: &Path, dir: &Path) -> Result<()> {
     unpacked
 }
 
-/// Writes the first file of a tar to `out`; returns its size.
+/// Writes the first file of a tar to `out`. Returns its size in bytes.
 pub(crate) fn first_file(tar: &Path, out: &Path) -> Result<u64> {
     let mut archive = tar::Archive::new(BufReader::new(
         File::open(tar).with_context(|| format!("open {}", tar.display()))?,
@@ -295,7 +297,7 @@ mod tests {
         assert!(to_tar(&dir.path().join("a"), &dir.path().join("b"), LARGEST).is_err());
     }
 
-    /// Name, mode and time of each entry.
+    /// Returns the name, mode and time of each entry.
     fn entries(tar: &Path) -> Vec<(String, u32, u64)> {
         let mut archive = tar::Archive::new(File::open(tar).unwrap());
         let entries = archive.entries().unwrap().map(|entry| entry.unwrap());

@@ -1,4 +1,4 @@
-//! The programs and files that are mounted into every container, in directories of their own below the work directory.
+//! The programs and files that are mounted into every container. Each is in a directory of its own below the work directory.
 
 use crate::files::{replace, set_mode};
 use anyhow::{Context as _, Result};
@@ -15,7 +15,7 @@ pub(crate) struct Assets {
 }
 
 impl Assets {
-    /// Puts the programs in their places; existing containers see a replaced program at its next start.
+    /// Installs the programs. Existing containers see a replaced program when they start it the next time.
     pub(crate) fn make(
         work_dir: &Path,
         inside: &Path,
@@ -71,9 +71,9 @@ pub(crate) fn mount(host: &Path, container: &str) -> BindMount {
     }
 }
 
-/// A hard link where possible (an Envoy has 100 MB), else a copy, renamed into place.
+/// Installs a program as a hard link if possible (an Envoy has 100 MB), otherwise as a copy that is renamed into place.
 fn place(program: &Path, dir: &Path, name: &str) -> Result<()> {
-    // A link to a symbolic link would lead nowhere in the container.
+    // A link to a symbolic link could not be resolved in the container.
     let program = &program
         .canonicalize()
         .with_context(|| format!("find {}", program.display()))?;
@@ -103,7 +103,7 @@ fn place(program: &Path, dir: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A copy made earlier of a program that has not changed since.
+/// Returns whether `copy` is an earlier copy of a program that has not changed since.
 fn same(program: &Path, copy: &Path) -> bool {
     let Ok((program, copy)) = program.metadata().and_then(|p| Ok((p, copy.metadata()?))) else {
         return false;

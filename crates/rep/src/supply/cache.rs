@@ -1,9 +1,11 @@
 //! The download cache: files and unpacked directories on disk, by URL, kept across restarts.
 //!
-//! `<cache>/<key>/entry.json` names the current version beside it. Versions are never changed in place, for containers have them
-//! mounted. With a checksum the version is final; without one every use asks the server whether it changed.
+//! `<cache>/<key>/entry.json` names the current version, which is beside it. Versions are never changed in place, because
+//! containers have them mounted. A download with a checksum is final. For one without a checksum, every use asks the server
+//! whether the content has changed.
 //!
-//! The cache has a size: what was not used for longest goes first ([`crate::supply::eviction`]). What a container has mounted stays.
+//! The cache has a maximum size: the entries that were not used for longest are removed first ([`crate::supply::eviction`]).
+//! Content that a container has mounted stays.
 
 use crate::files::{replace, set_mode};
 use crate::supply::archive;
@@ -31,7 +33,7 @@ pub(crate) struct Entry {
     size: u64,
 }
 
-/// The file that names a key's current version; its time is that of the last use.
+/// The file that names a key's current version. Its modification time is the time of the last use.
 pub(crate) const ENTRY: &str = "entry.json";
 
 /// The form in which content is kept.
@@ -41,13 +43,13 @@ enum Form {
     Directory,
 }
 
-/// Content on disk: in the cache, or a temporary file of its own.
+/// Content on disk, either in the cache or in a temporary file of its own.
 #[derive(Debug)]
 pub(crate) struct Content {
     path: PathBuf,
     pub(crate) size: u64,
     _temporary: Option<TempFile>,
-    /// Keeps it in the cache as long as it is used.
+    /// The pin that keeps the content in the cache as long as it is used.
     _pin: Option<Pin>,
 }
 
@@ -58,7 +60,8 @@ impl Content {
 }
 
 impl Cache {
-    /// At most `limit` bytes in `root`, beside what the containers with records in `containers` have mounted.
+    /// Creates the cache. It keeps at most `limit` bytes in `root`, beside the content that containers with records in
+    /// `containers` have mounted.
     pub(crate) fn new(
         transfers: Transfers,
         root: PathBuf,
@@ -77,7 +80,7 @@ impl Cache {
         })
     }
 
-    /// The archive behind `url`, unpacked; may be mounted read-only as long as the machine lives.
+    /// Returns the archive behind `url`, unpacked. It may be mounted read-only until the machine restarts.
     pub(crate) async fn directory(
         &self,
         url: &str,
@@ -88,7 +91,7 @@ impl Cache {
             .await
     }
 
-    /// The file behind `url`; kept only if it has a cache key.
+    /// Returns the file behind `url`. It is kept only if it has a cache key.
     pub(crate) async fn file(
         &self,
         url: &str,
@@ -131,7 +134,7 @@ impl Cache {
             .or_default()
             .clone();
         let _held = lock.lock().await;
-        // Pinned before it is looked for: what is found stays.
+        // The key is pinned before it is looked up, so that an entry that is found stays.
         let pin = self.room.pin(&dir);
         let known = read_entry(&dir);
         if let Some(entry) = known.as_ref().filter(|_| checksum.is_given()) {

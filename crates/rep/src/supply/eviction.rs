@@ -1,8 +1,8 @@
-//! Keeps the download cache within its size.
+//! Keeps the download cache within its maximum size.
 //!
-//! Whoever uses a key holds a [`Pin`] on it; what a container has mounted stands in the container's record ([`PINS`]), also
-//! after a restart of the rep. Versions that are not current and not mounted go at once, whole keys by the time of their
-//! last use.
+//! A user of a key holds a [`Pin`] on it. The container's record ([`PINS`]) lists what the container has mounted, even after a
+//! restart of the rep. Versions that are neither current nor mounted are removed at once; whole keys are removed in the order of
+//! their last use.
 
 use crate::supply::cache::{ENTRY, read_entry};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// The file in a container's record that names what it has mounted from the cache, one path a line.
+/// The file in a container's record that lists the cache paths that the container has mounted, one per line.
 pub(crate) const PINS: &str = "pins";
 
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Room {
     pinned: Arc<Mutex<BTreeMap<PathBuf, usize>>>,
 }
 
-/// A key of the cache is used.
+/// A guard that keeps a key of the cache while it is used.
 #[derive(Debug)]
 pub(crate) struct Pin {
     room: Room,
@@ -69,7 +69,7 @@ impl Room {
         }
     }
 
-    /// Notes the time of a use.
+    /// Records the time of a use.
     pub(crate) fn used(&self, dir: &Path) {
         let entry = fs::File::options().write(true).open(dir.join(ENTRY));
         if let Err(error) = entry.and_then(|file| file.set_modified(SystemTime::now())) {
@@ -77,7 +77,8 @@ impl Room {
         }
     }
 
-    /// Removes old versions, and the keys not used for longest until the rest fits. What cannot be removed is logged and stays.
+    /// Removes old versions, and then the keys not used for longest until the rest fits. A failure to remove is logged, and the
+    /// files stay.
     pub(crate) fn make(&self) {
         let mounted = self.mounted();
         let dirs: Vec<PathBuf> = fs::read_dir(&self.root)
@@ -138,17 +139,17 @@ impl Room {
     }
 
     fn remove_key(&self, dir: &Path) -> bool {
-        // The name first: whoever comes meanwhile finds nothing instead of a part.
+        // The name is removed first, so that a concurrent reader finds no entry rather than an incomplete one.
         self.unless_pinned(dir, || remove(&dir.join(ENTRY)) && remove(dir))
     }
 
-    /// Whether it was done. Nobody pins the key meanwhile.
+    /// Does the work unless the key is pinned. Returns whether it was done. The key cannot be pinned meanwhile.
     fn unless_pinned(&self, dir: &Path, work: impl FnOnce() -> bool) -> bool {
         let pinned = self.pinned();
         !pinned.contains_key(dir) && work()
     }
 
-    /// What containers have mounted.
+    /// Returns the paths that containers have mounted.
     fn mounted(&self) -> BTreeSet<PathBuf> {
         let records = fs::read_dir(&self.containers)
             .into_iter()
@@ -180,7 +181,7 @@ fn remove(path: &Path) -> bool {
     }
 }
 
-/// Bytes on disk; links are counted, not followed.
+/// Returns the bytes on disk. Symbolic links are counted but not followed.
 fn size(path: &Path) -> u64 {
     let Ok(about) = fs::symlink_metadata(path) else {
         return 0;
@@ -217,7 +218,7 @@ mod tests {
         }
 
         fn room(&self, entries: u64) -> Room {
-            // A folder, its entry and the version: at most 12 KiB beside the content.
+            // A folder, its entry and the version take at most 12 KiB beside the content.
             let limit = entries * (SIZE as u64 + (12 << 10));
             Room::new(
                 self.dir.path().join("cache"),
@@ -226,7 +227,7 @@ mod tests {
             )
         }
 
-        /// A key last used so many hours ago.
+        /// Creates a key that was last used the given number of hours ago.
         fn key(&self, name: &str, hours: u64) -> PathBuf {
             let dir = self.dir.path().join("cache").join(name);
             fs::create_dir(&dir).unwrap();

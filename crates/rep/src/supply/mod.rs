@@ -1,5 +1,5 @@
-//! What containers need from outside: downloads ([`transfer`]), their cache ([`cache`]) and its size ([`eviction`]), archives, and the
-//! programs that every container mounts ([`assets`]).
+//! Everything that containers need from outside: downloads ([`transfer`]), their cache ([`cache`]) and its size ([`eviction`]),
+//! archives, and the programs that are mounted into every container ([`assets`]).
 
 pub(crate) mod archive;
 pub(crate) mod assets;

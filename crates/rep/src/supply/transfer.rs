@@ -1,4 +1,4 @@
-//! Downloads to files and uploads from files, with the cell's identity; retried where a retry can help.
+//! Downloads to files and uploads from files, with the cell's identity. A transfer is retried if a retry can succeed.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures::StreamExt as _;
@@ -16,7 +16,7 @@ pub(crate) struct Transfers {
     temporary: PathBuf,
 }
 
-/// A file that is removed with this value.
+/// A file that is removed when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct TempFile(PathBuf);
 
@@ -40,7 +40,7 @@ pub(crate) struct Fetched {
     pub(crate) size: u64,
 }
 
-/// What the content must hash to.
+/// The expected hash of the content.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checksum<'a> {
     pub(crate) algorithm: &'a str,
@@ -53,7 +53,7 @@ impl Checksum<'_> {
     }
 }
 
-/// A try that failed, and whether another may succeed.
+/// A failed try. `retry` is whether another try may succeed.
 struct Failure {
     error: anyhow::Error,
     retry: bool,
@@ -87,7 +87,7 @@ impl Transfers {
         TempFile(self.temporary.join(uuid::Uuid::new_v4().to_string()))
     }
 
-    /// `None`: not modified since the content with `etag`.
+    /// Downloads the content. Returns `None` if it was not modified since the content with `etag`.
     pub(crate) async fn fetch(
         &self,
         url: &str,
@@ -168,7 +168,7 @@ impl Transfers {
         }))
     }
 
-    /// The file as the body of a POST.
+    /// Uploads the file as the body of a POST.
     pub(crate) async fn upload(&self, url: &str, file: &Path) -> Result<()> {
         self.retried(|| self.upload_once(url, file))
             .await
@@ -222,7 +222,7 @@ fn check_status(response: &reqwest::Response) -> Result<(), Failure> {
     })
 }
 
-/// Without user, password and query: they may hold secrets.
+/// Returns the URL without user, password and query, because they may hold secrets.
 fn redact(url: &str) -> String {
     let plain = url.split(['?', '#']).next().unwrap_or_default();
     match plain.split_once("://") {
@@ -237,7 +237,7 @@ fn redact(url: &str) -> String {
     }
 }
 
-/// A size as people write it: `1.2M`.
+/// Formats a size for people, as in `1.2M`.
 pub(crate) fn human_size(bytes: u64) -> String {
     const UNITS: [(&str, u64); 3] = [("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)];
     for (unit, size) in UNITS {

@@ -1,4 +1,4 @@
-//! Damage on the cell's disk costs only the container that it concerns.
+//! Tests that damage on the cell's disk costs only the container that it concerns.
 
 use crate::fixture::{Fixture, Running, app};
 use crate::stand_in_bbs::Call;
@@ -11,11 +11,11 @@ use wire::bbs::DesiredLrp;
 enum Damage {
     Emptied,
     CutInHalf,
-    /// One bit of the byte at this part of the file, in percent.
+    /// One flipped bit of the byte at this position of the file, in percent of its length.
     Flipped(usize),
     Garbage,
     Missing,
-    /// A folder stands in its place.
+    /// A folder in place of the file.
     Folder,
 }
 
@@ -62,7 +62,7 @@ fn second() -> DesiredLrp {
     }
 }
 
-/// Places it; the guid of its instance.
+/// Places the LRP and returns the guid of its instance.
 async fn place(fixture: &Fixture, rep: &Running, lrp: DesiredLrp) -> String {
     let process = lrp.process_guid.clone();
     fixture.place(rep, lrp).await;
@@ -94,7 +94,7 @@ async fn runs(fixture: &Fixture, guid: &str) {
         .await;
 }
 
-/// Whether the app's and the proxy's first processes still run.
+/// Returns whether the first processes of the app and of the proxy still run.
 fn is_untouched(fixture: &Fixture, guid: &str) -> bool {
     let processes = fixture.garden.processes(guid);
     ["action-0", "envoy"]
@@ -102,7 +102,7 @@ fn is_untouched(fixture: &Fixture, guid: &str) -> bool {
         .all(|id| processes.get(*id) == Some(&None))
 }
 
-/// All files that the rep keeps of itself and of a container; not what is mounted into it.
+/// Returns all files that the rep keeps about itself and about a container, without those that are mounted into it.
 fn files(work_dir: &Path, guid: &str) -> Vec<PathBuf> {
     let own = std::fs::read_dir(work_dir.join("containers").join(guid)).unwrap();
     let all = own.chain(std::fs::read_dir(work_dir).unwrap());
@@ -110,7 +110,7 @@ fn files(work_dir: &Path, guid: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.is_file()).collect()
 }
 
-/// Whether the instance goes on, or its end was reported.
+/// Returns whether the instance continues or its end was reported.
 async fn is_handled(fixture: &Fixture, rep: &Running, guid: &str) -> bool {
     let state = fixture.client.state(&rep.url).await.unwrap();
     let goes_on = state.lrps.iter().any(|lrp| lrp.instance_guid == guid);
@@ -165,7 +165,7 @@ async fn a_damaged_file_costs_its_own_container_only() {
             }
             assert!(is_handled(&fixture, &rep, &hurt).await, "{what}");
             assert!(is_untouched(&fixture, &whole), "{what}");
-            // It is still watched.
+            // The rep still watches the instance.
             let killed = Exit {
                 status: 9,
                 out_of_memory: false,

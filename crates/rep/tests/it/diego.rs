@@ -1,4 +1,4 @@
-//! What the original's own suites expect of a cell, and what apps learn about their mistakes.
+//! Tests of what Diego's own suites expect of a cell, and of the advice that apps get about their mistakes.
 
 use crate::fixture::{Fixture, app, run};
 use crate::stand_in_bbs::Call;
@@ -19,7 +19,7 @@ fn crashed(call: &Call) -> Option<String> {
     }
 }
 
-/// Changes what the process may reach at the BBS, as a new version.
+/// Changes the egress rules of the process in the BBS, as a new version.
 fn allow(fixture: &Fixture, version: u32, destinations: &[&str]) {
     let mut rows = fixture.bbs.rows.lock().unwrap();
     let lrp = rows.desired.get_mut("process-1").unwrap();
@@ -67,7 +67,7 @@ async fn changed_egress_rules_reach_a_running_instance() {
     fixture.bbs.wait_for(started).await;
     reaches(&fixture, &guid, &[]).await;
 
-    // By the BBS's call, and without one.
+    // The change arrives through the BBS's call, and also without one.
     allow(&fixture, 2, &["1.1.1.1", "2.2.2.2"]);
     let update = wire::rep::LrpUpdate {
         instance_guid: guid.clone(),
@@ -79,14 +79,14 @@ async fn changed_egress_rules_reach_a_running_instance() {
     allow(&fixture, 3, &["2.2.2.2"]);
     reaches(&fixture, &guid, &["2.2.2.2"]).await;
 
-    // Rules that cannot be read change nothing; the next ones count again.
+    // Rules that cannot be read change nothing; the next readable ones apply.
     allow(&fixture, 4, &["nowhere"]);
     tokio::time::sleep(Duration::from_millis(300)).await;
     reaches(&fixture, &guid, &["2.2.2.2"]).await;
     allow(&fixture, 5, &["3.3.3.3"]);
     reaches(&fixture, &guid, &["3.3.3.3"]).await;
 
-    // Also what changed while no rep was there.
+    // A change that was made while no rep ran also arrives.
     rep.stop().await;
     allow(&fixture, 6, &[]);
     let rep = fixture.rep().await;
@@ -164,7 +164,7 @@ async fn an_app_that_listens_rightly_is_watched_on() {
     fixture
         .garden
         .listen(&guid, &["0.0.0.0:8080".parse().unwrap()]);
-    // The advice ends long before the check does.
+    // The advice stops long before the check ends.
     fixture.garden.wait_for_lists(3).await;
     let exit = |status| Exit {
         status,

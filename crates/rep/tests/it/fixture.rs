@@ -1,4 +1,4 @@
-//! A rep with its surroundings, and the definitions that tests use.
+//! A rep with its peers, and the definitions that tests use.
 
 use crate::stand_in_bbs::StandInBbs;
 use clients::loggregator::Emitter;
@@ -54,7 +54,7 @@ fn certificates() -> Certificates {
     }
 }
 
-/// Lives through restarts of the rep.
+/// The peers of a rep. They live through restarts of the rep.
 pub(crate) struct Fixture {
     pub(crate) garden: SimGarden,
     pub(crate) bbs: StandInBbs,
@@ -73,7 +73,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// As at SIGTERM: containers run on.
+    /// Stops the rep as SIGTERM does: containers keep running.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.unwrap().unwrap();
@@ -130,7 +130,7 @@ impl Fixture {
             rep_url: url.clone(),
             identity: self.certificates.identity.clone(),
             bbs_url: self.bbs.url.clone(),
-            // Nobody there: a presence that cannot be set must not matter.
+            // No locket listens there: a presence that cannot be set must not matter.
             locket_url: "https://127.0.0.1:1".into(),
             policies_url: None,
             garden,
@@ -168,7 +168,7 @@ impl Fixture {
         }
     }
 
-    /// Gives the rep one instance to run and waits until its container exists; returns its guid.
+    /// Places one instance on the rep and waits until its container exists. Returns its guid.
     pub(crate) async fn place(&self, rep: &Running, lrp: DesiredLrp) -> String {
         let work = json::Lrp {
             process_guid: lrp.process_guid.clone(),
@@ -229,7 +229,7 @@ pub(crate) fn run(path: &str) -> Action {
     }
 }
 
-/// An app as the Cloud Controller desires it.
+/// Returns an app as Cloud Controller desires it.
 pub(crate) fn app() -> DesiredLrp {
     DesiredLrp {
         process_guid: "process-1".into(),

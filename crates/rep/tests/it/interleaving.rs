@@ -1,4 +1,4 @@
-//! The bulk pass beside everything else: lists that are old when they arrive must judge nothing that is younger.
+//! Tests of the bulk pass beside concurrent work: a list that is old when it arrives must not affect anything younger.
 
 use crate::fixture::{CELL, Fixture, Running, app, resource, run};
 use crate::stand_in_bbs::Call;
@@ -18,7 +18,7 @@ fn starts(calls: &[Call]) -> BTreeSet<String> {
     guids.collect()
 }
 
-/// Instances that were reported as crashed or removed, with the reason.
+/// Returns the instances that were reported as crashed or removed, with the reason.
 fn ends(calls: &[Call]) -> Vec<(String, String)> {
     let ends = calls.iter().filter_map(|call| match call {
         Call::Crash(crash) => Some((crash.instance_key.clone(), crash.error_message.clone())),
@@ -39,7 +39,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     assert!(done.is_ok(), "not within a minute: {what}");
 }
 
-/// Gives the rep instances of one process.
+/// Places instances of one process on the rep.
 async fn scale(fixture: &Fixture, rep: &Running, indices: std::ops::Range<i32>) {
     let lrp = app();
     let lrps = indices.map(|index| json::Lrp {
@@ -68,7 +68,7 @@ async fn scale(fixture: &Fixture, rep: &Running, indices: std::ops::Range<i32>) 
 async fn a_list_older_than_a_container_does_not_kill_it() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
-    // Its first list is made before it takes work.
+    // The rep makes its first list before it accepts work.
     fixture.garden.wait_for_lists(2).await;
     fixture.garden.hold_lists().await;
     let guid = fixture.place(&rep, app()).await;
@@ -200,7 +200,7 @@ async fn desire_task(fixture: &Fixture, rep: &Running) {
         }],
         cell_id: CELL.into(),
     };
-    // The container of the last one may still be there.
+    // The container of the previous run may still exist.
     for _ in 0..1000 {
         let refused = fixture.client.perform(&rep.url, &work).await.unwrap();
         if refused.is_empty() {

@@ -1,4 +1,4 @@
-//! The life of an LRP instance.
+//! Tests of the life of an LRP instance.
 
 use crate::fixture::{CELL, Fixture, app, resource, run};
 use crate::stand_in_bbs::Call;
@@ -195,7 +195,7 @@ async fn an_exit_with_success_is_a_crash_too() {
         |p| p.path.ends_with("launcher"),
         Script::exits(0).says("bye\n"),
     );
-    // Not healthy before the app has ended.
+    // The instance must not become healthy before the app has ended.
     fixture
         .garden
         .script(|p| p.path.ends_with("healthcheck"), Script::runs());
@@ -423,7 +423,7 @@ async fn too_much_work_and_work_for_others_is_refused() {
     rep.stop().await;
 }
 
-/// As the original auctioneer sends it.
+/// Diego's auctioneer sends work without a content type.
 #[tokio::test]
 async fn work_comes_without_a_content_type() {
     let fixture = Fixture::new().await;

@@ -1,5 +1,5 @@
-//! The rep on the real machine: real containers, real Envoy, real health checks. Needs root, crun, iptables, an Envoy and a
-//! stack: `CUPOLA_ROOT_TESTS=1 cargo test -p rep --test it machine`.
+//! Tests of the rep on the real machine: real containers, a real Envoy, real health checks. They need root, crun, iptables, an
+//! Envoy and a stack: `CUPOLA_ROOT_TESTS=1 cargo test -p rep --test it machine`.
 
 use crate::fixture::{Fixture, app, run};
 use crate::stand_in_bbs::Call;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::bbs::*;
 
-/// Not one of garden's own tests (their tags begin with t).
+/// A tag that differs from those of garden's own tests, which begin with t.
 const TAG: &str = "reptest";
 
 fn from_env(name: &str, otherwise: PathBuf) -> PathBuf {
@@ -76,7 +76,7 @@ impl Machine {
     }
 }
 
-/// Asks the app through the cell's TLS port as the router does; `None` without an answer.
+/// Requests the app through the cell's TLS port, as the router does. Returns `None` if there is no response.
 fn fetch(
     fixture: &Fixture,
     guid: &str,

@@ -1,4 +1,4 @@
-//! The rep over its real protocols, on a simulated garden and a small stand-in for the BBS.
+//! Tests of the rep over its real protocols, with a simulated garden and a small stand-in for the BBS.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 

@@ -1,4 +1,4 @@
-//! Containers outlive the rep: what a new one does with them.
+//! Tests of a restarted rep, which finds the containers that outlived its predecessor.
 
 use crate::fixture::{Fixture, app};
 use crate::stand_in_bbs::Call;
@@ -46,7 +46,7 @@ async fn a_running_instance_is_taken_over_untouched() {
     );
     assert_eq!(fixture.garden.processes(&guid), before);
 
-    // It is still watched.
+    // The rep still watches the instance.
     fixture.garden.exit(
         &guid,
         "action-0",

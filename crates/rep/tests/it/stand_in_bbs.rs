@@ -1,4 +1,5 @@
-//! Answers the BBS calls that a rep makes, and remembers them. No policy: it accepts what it is not told to refuse.
+//! A stand-in for the BBS. It answers the calls that a rep makes and records them. It accepts everything unless it is configured
+//! to refuse.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -29,9 +30,9 @@ pub(crate) struct Rows {
     pub(crate) desired: BTreeMap<String, DesiredLrp>,
     pub(crate) actual: Vec<ActualLrp>,
     pub(crate) tasks: BTreeMap<String, Task>,
-    /// Starts are refused: another instance runs.
+    /// Whether starts are refused, as if another instance ran.
     pub(crate) refuse_start: bool,
-    /// Decides how many milliseconds each answer takes after it was made.
+    /// A generator of delays in milliseconds. Each response is delayed after it was made.
     pub(crate) jitter: Option<StdRng>,
 }
 
@@ -66,7 +67,7 @@ impl StandInBbs {
         self.calls.borrow().clone()
     }
 
-    /// Waits for a call that `found` accepts, also among those made already.
+    /// Waits for a call that `found` accepts. It also considers calls that were made already.
     pub(crate) async fn wait_for<T>(&self, mut found: impl FnMut(&Call) -> Option<T>) -> T {
         let mut calls = self.calls.subscribe();
         let wait = async {

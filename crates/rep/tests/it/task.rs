@@ -1,4 +1,4 @@
-//! The life of a task, staging's shape included: download, run, upload, result.
+//! Tests of the life of a task, including one like staging: download, run, upload, result.
 
 use crate::fixture::{CELL, Fixture, Running, resource, run};
 use crate::stand_in_bbs::Call;
@@ -203,7 +203,7 @@ async fn a_task_whose_container_cannot_be_made_is_rejected() {
     rep.stop().await;
 }
 
-/// A server as the Cloud Controller's internal one; uploads come out of the channel.
+/// Starts a server like Cloud Controller's internal one. It sends uploads to the returned channel.
 async fn blobs(fixture: &Fixture, archive: Vec<u8>) -> (String, mpsc::Receiver<Bytes>) {
     let (sender, receiver) = mpsc::channel(1);
     let app = Router::new()
@@ -384,7 +384,7 @@ async fn relative_paths_start_at_the_users_home() {
     rep.stop().await;
 }
 
-/// Changes what the task may reach at the BBS.
+/// Changes the egress rules of the task in the BBS.
 fn allow(fixture: &Fixture, destination: Option<&str>) {
     let mut rows = fixture.bbs.rows.lock().unwrap();
     let task = rows.tasks.get_mut("task-1").unwrap();
@@ -424,14 +424,14 @@ async fn changed_egress_rules_reach_a_running_task() {
     allow(&fixture, None);
     reaches(&fixture, None).await;
 
-    // Rules that cannot be read change nothing; the next ones count again.
+    // Rules that cannot be read change nothing; the next readable ones apply.
     allow(&fixture, Some("2.2.2.2"));
     reaches(&fixture, Some("2.2.2.2")).await;
     allow(&fixture, Some("nowhere"));
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     reaches(&fixture, Some("2.2.2.2")).await;
 
-    // Also what changed while no rep was there.
+    // A change that was made while no rep ran also arrives.
     rep.stop().await;
     allow(&fixture, Some("3.3.3.3"));
     let rep = fixture.rep().await;
