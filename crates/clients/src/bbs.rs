@@ -1,4 +1,4 @@
-//! The BBS client: one method per call, and event streams.
+//! The BBS client, with one method per call, and event streams.
 
 use crate::sse;
 use anyhow::{Context as _, Result};
@@ -8,7 +8,7 @@ use prost::Message;
 use std::time::Duration;
 use wire::bbs::{self as m, path};
 
-/// A failed call: what the BBS answered, or that it could not be reached.
+/// The error of a failed call: the BBS returned an error, or it could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum BbsError {
     #[error("{message}")]
@@ -21,13 +21,14 @@ pub enum BbsError {
     },
 }
 
-/// The status of an answer that is no protobuf: of a BBS that starts, or one that does not know the path.
+/// The status of an answer that is no protobuf message. A BBS that is starting sends one, and so does one that does not know the
+/// path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("status {0}")]
 pub struct Status(pub http::StatusCode);
 
 impl BbsError {
-    /// Whether the BBS is older than the call: it answered 404 to the path.
+    /// Returns whether the BBS is older than the call, which means that it answered 404 to the path.
     pub fn is_unknown_path(&self) -> bool {
         match self {
             Self::Answer { .. } => false,
@@ -36,7 +37,7 @@ impl BbsError {
             }
         }
     }
-    /// The kind of error that the BBS answered; `None` when it could not be reached.
+    /// Returns the kind of error that the BBS returned, or `None` when it could not be reached.
     pub fn kind(&self) -> Option<m::ErrorType> {
         match self {
             Self::Answer { kind, .. } => Some(*kind),
@@ -51,10 +52,10 @@ impl BbsError {
     }
 }
 
-/// Calls under way where one call asks for one process.
+/// The highest number of concurrent calls where an older BBS needs one call per process.
 const CALLS_AT_ONCE: usize = 16;
 
-/// Cheap to clone.
+/// A client of one BBS. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
     url: String,
@@ -63,7 +64,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// `url`: `https://127.0.0.1:8889`.
+    /// Makes a client of the BBS at `url`, for example `https://127.0.0.1:8889`.
     pub fn new(url: impl Into<String>, identity: &Identity) -> Result<Self> {
         Ok(Self {
             url: url.into().trim_end_matches('/').to_owned(),
@@ -72,7 +73,8 @@ impl Client {
         })
     }
 
-    /// The same with a TLS configuration of the caller's. `timeout` bounds each request; event streams have no bound.
+    /// Makes a client, as [`new`](Self::new), with the caller's TLS configuration. `timeout` bounds each request; event streams
+    /// have no bound.
     pub fn with_tls(
         url: impl Into<String>,
         tls: rustls::ClientConfig,
@@ -138,7 +140,7 @@ impl Client {
             .await?
             .domains)
     }
-    /// `ttl` in seconds; 0 never ends.
+    /// Sets a domain's freshness. `ttl` is in seconds; with 0 it never ends.
     pub async fn upsert_domain(&self, domain: &str, ttl: u32) -> Result<(), BbsError> {
         self.lifecycle(
             path::DOMAINS_UPSERT,
@@ -158,7 +160,7 @@ impl Client {
             .await?
             .actual_lrps)
     }
-    /// The actual LRPs of some processes. A BBS that is older than this call is asked for each process alone.
+    /// Returns the actual LRPs of some processes. A BBS that is older than this call is called once for each process.
     pub async fn actual_lrps_by_process_guids(
         &self,
         process_guids: Vec<String>,
@@ -189,7 +191,7 @@ impl Client {
             .await?;
         Ok(lists.into_iter().flatten().collect())
     }
-    /// Deprecated, as the two below: instances in groups with those that evacuate.
+    /// Returns instances in groups with their evacuating rows. This call is deprecated, as are the two below.
     pub async fn actual_lrp_groups(
         &self,
         request: &m::ActualLrpGroupsRequest,
@@ -259,7 +261,7 @@ impl Client {
     ) -> Result<(), BbsError> {
         self.lifecycle(path::REMOVE_EVACUATING, request).await
     }
-    /// The answer of the evacuation calls: whether to keep the container.
+    /// Reports the evacuation of a claimed instance. The result of the evacuation calls is whether to keep the container.
     pub async fn evacuate_claimed(
         &self,
         request: &m::EvacuateActualLrpRequest,
@@ -331,7 +333,7 @@ impl Client {
             .await?
             .desired_lrps)
     }
-    /// `Err` with kind `ResourceNotFound` when there is none.
+    /// Returns a desired LRP, or an error of the kind `ResourceNotFound` when there is none.
     pub async fn desired_lrp(&self, process_guid: &str) -> Result<m::DesiredLrp, BbsError> {
         let request = m::DesiredLrpByProcessGuidRequest {
             process_guid: process_guid.into(),
@@ -405,7 +407,7 @@ impl Client {
         };
         self.lifecycle(path::DESIRE_TASK, &request).await
     }
-    /// Whether the caller's cell should run the task (false: it already does).
+    /// Starts a task. Returns whether the caller's cell should run it; false means that the cell already does.
     pub async fn start_task(&self, task_guid: &str, cell_id: &str) -> Result<bool, BbsError> {
         let request = m::StartTaskRequest {
             task_guid: task_guid.into(),
@@ -425,7 +427,7 @@ impl Client {
         )
         .await
     }
-    /// Replaces what a pending or running task may reach.
+    /// Replaces the egress rules of a pending or running task.
     pub async fn update_task_egress(
         &self,
         task_guid: &str,
@@ -477,12 +479,12 @@ impl Client {
             .cells)
     }
 
-    /// Desired and actual LRP events; actual ones only of `cell_id` when that is not empty. No replay: read the
-    /// state after the stream is open, then apply events.
+    /// Subscribes to the events of desired and actual LRPs. When `cell_id` is not empty, it gets those actual LRPs only that are
+    /// on that cell. There is no replay: read the state after the stream is open, then apply events.
     pub async fn instance_events(&self, cell_id: &str) -> Result<Events> {
         self.events(path::INSTANCE_EVENTS, cell_id).await
     }
-    /// The deprecated events of groups of actual LRPs, only those of `cell_id` when that is not empty.
+    /// Subscribes to the deprecated events of groups of actual LRPs; when `cell_id` is not empty, only to those of that cell.
     pub async fn group_events(&self, cell_id: &str) -> Result<GroupEvents> {
         Ok(GroupEvents(self.events(path::GROUP_EVENTS, cell_id).await?))
     }
@@ -518,8 +520,8 @@ pub use crate::sse::Ended as StreamEnded;
 pub struct Events(sse::Stream);
 
 impl Events {
-    /// The next event. `Err` when the stream ended ([`StreamEnded`]) or broke: subscribe again and resync. Unknown events
-    /// are skipped.
+    /// Returns the next event and skips unknown ones. `Err` means that the stream ended ([`StreamEnded`]) or broke: subscribe
+    /// again and resync.
     pub async fn next(&mut self) -> Result<m::Event> {
         next(&mut self.0, m::Event::decode).await
     }
@@ -530,7 +532,7 @@ impl Events {
 pub struct GroupEvents(Events);
 
 impl GroupEvents {
-    /// The next event of a group; others are skipped. `Err` as for [`Events::next`].
+    /// Returns the next event of a group and skips others. It fails as [`Events::next`] does.
     pub async fn next(&mut self) -> Result<m::GroupEvent> {
         next(&mut self.0.0, m::GroupEvent::decode).await
     }

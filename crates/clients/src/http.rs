@@ -1,19 +1,19 @@
-//! HTTP clients of the control plane: mTLS with one identity, or with what an operator's keys say.
+//! HTTP clients of the control plane: with mTLS and one identity, or with the TLS settings of an operator.
 
 use anyhow::{Context as _, Result};
 use kit::tls::Identity;
 use std::time::Duration;
 
-/// For a peer that does not answer at all.
+/// The time limit for connecting to a peer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Finds out that a peer is gone while a stream says nothing.
+/// The interval of TCP keep-alive probes, which detect that a peer is gone while a stream is silent.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// How a client makes sure who a server is, and what it shows of itself.
+/// The TLS settings of a client: how it verifies servers, and which certificate it presents.
 #[derive(Clone, Default)]
 pub struct Tls {
     pub authorities: Authorities,
-    /// PEM texts of a certificate chain and its key. `None`: nothing is shown.
+    /// The PEM texts of a certificate chain and its key. With `None` the client presents no certificate.
     pub shown: Option<(String, String)>,
 }
 
@@ -25,30 +25,31 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-/// Whose certificates a client believes.
+/// The authorities whose certificates a client trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Authorities {
-    /// Those that the machine knows.
+    /// The authorities that the machine trusts.
     #[default]
     System,
-    /// Those in a PEM text, and no others; an empty one will do for servers without TLS.
+    /// The authorities in a PEM text, and no others. An empty text suffices for servers without TLS.
     Pem(String),
-    /// Every certificate is taken, for every name.
+    /// Every certificate is accepted, for every name.
     Any,
 }
 
-/// A pooled client that presents `identity` and trusts its CA only. `timeout` bounds a whole request, `None` for streams.
+/// Makes a pooled client that presents `identity` and trusts its CA only. `timeout` bounds a whole request; it is `None` for
+/// streams.
 pub fn client(identity: &Identity, timeout: Option<Duration>) -> Result<reqwest::Client> {
     client_of(kit::tls::client_config(identity)?, timeout)
 }
 
-/// The same with a TLS configuration of the caller's.
+/// Makes a pooled client with the caller's TLS configuration.
 pub fn client_of(tls: rustls::ClientConfig, timeout: Option<Duration>) -> Result<reqwest::Client> {
     let builder = builder(timeout).tls_backend_preconfigured(tls);
     builder.build().context("build HTTP client")
 }
 
-/// The same with other authorities; redirects are answers here, for a token must not go to another server.
+/// Makes a pooled client with these TLS settings. It does not follow redirects, because a token must not go to another server.
 pub fn client_with(tls: &Tls, timeout: Option<Duration>) -> Result<reqwest::Client> {
     let trusting = match &tls.authorities {
         Authorities::Any => kit::tls::trusting_anybody(),

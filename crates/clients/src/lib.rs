@@ -1,4 +1,4 @@
-//! Typed clients for the components' real protocols. Components talk to each other through these only.
+//! Typed clients for the components' real protocols. Components communicate with each other through these only.
 
 pub mod bbs;
 pub mod http;

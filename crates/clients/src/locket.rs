@@ -1,7 +1,7 @@
-//! The locket gRPC client: locks (at most one holder) and presences (who is there), both by time to live.
+//! The locket gRPC client: locks (at most one holder each) and presences (which cells exist), both with a time to live.
 //!
-//! Owners should be stable across restarts of the same process (a cell's id, `auctioneer@host`): after a crash the same owner goes
-//! on at once, another one waits until the old lease ran out.
+//! An owner's name should be stable across restarts of the same process (a cell's id, `auctioneer@host`): after a crash the same
+//! owner continues at once, while another one waits until the old lease has expired.
 
 use anyhow::{Context as _, Result};
 use hyper_util::rt::TokioIo;
@@ -19,14 +19,15 @@ use tonic::{Code, Status};
 use wire::bbs::CellPresence;
 use wire::locket::{self as m, Resource, TypeCode, path};
 
-/// Time to live of every lock and presence.
+/// The time to live of every lock and presence.
 pub const TTL: Duration = Duration::from_secs(15);
-/// A holder renews this often…
+/// The interval at which a holder renews its lock or presence.
 const RENEW: Duration = Duration::from_secs(5);
-/// …and who waits for a lock asks this often.
+/// The interval at which a client that waits for a lock tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Cheap to clone. Connects when first used, and again after a loss.
+/// A client of one locket server. It is cheap to clone. It connects when it is first used, and again after the connection is
+/// lost.
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: Channel,
@@ -34,7 +35,7 @@ pub struct Client {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LocketError {
-    /// Somebody else owns it.
+    /// Another owner holds the lock or presence.
     #[error("lock-collision: {key} belongs to another owner")]
     Collision { key: String },
     #[error("{key}: resource-not-found")]
@@ -58,19 +59,19 @@ impl LocketError {
 }
 
 impl Client {
-    /// `url`: `https://127.0.0.1:8891`. Must be called inside a tokio runtime.
+    /// Makes a client of the server at `url`, for example `https://127.0.0.1:8891`. Call it inside a tokio runtime.
     pub fn new(url: impl Into<String>, identity: &Identity) -> Result<Self> {
         Self::with_tls(url, kit::tls::client_config(identity)?)
     }
 
-    /// The same with a TLS configuration of the caller's.
+    /// Makes a client, as [`new`](Self::new), with the caller's TLS configuration.
     pub fn with_tls(url: impl Into<String>, tls: rustls::ClientConfig) -> Result<Self> {
         Ok(Self {
             channel: channel(&url.into(), tls)?,
         })
     }
 
-    /// Takes, or renews, the lock or presence for `ttl`.
+    /// Acquires or renews the lock or presence for `ttl`.
     pub async fn lock(&self, resource: Resource, ttl: Duration) -> Result<(), LocketError> {
         let key = resource.key.clone();
         let request = m::LockRequest {
@@ -111,7 +112,7 @@ impl Client {
         })
     }
 
-    /// All locks, or all presences.
+    /// Returns all locks, or all presences.
     pub async fn fetch_all(&self, kind: TypeCode) -> Result<Vec<Resource>, LocketError> {
         let type_name = if kind == TypeCode::Lock {
             m::LOCK
@@ -129,7 +130,7 @@ impl Client {
         Ok(answer.resources)
     }
 
-    /// The cells that are there. A presence whose value cannot be read is skipped and logged.
+    /// Returns the cells that are present. A presence whose value cannot be read is skipped and logged.
     pub async fn cells(&self) -> Result<Vec<CellPresence>, LocketError> {
         let presences = self.fetch_all(TypeCode::Presence).await?;
         Ok(presences.iter().filter_map(cell_presence).collect())
@@ -156,7 +157,7 @@ impl Client {
     }
 }
 
-/// Reads a presence as a cell's; logs and skips what is none.
+/// Reads a presence as that of a cell. It skips and logs a value that describes no cell.
 pub fn cell_presence(resource: &Resource) -> Option<CellPresence> {
     match CellPresence::from_locket_value(&resource.value) {
         Ok(cell) if !cell.cell_id.is_empty() => Some(cell),
@@ -168,7 +169,7 @@ pub fn cell_presence(resource: &Resource) -> Option<CellPresence> {
     }
 }
 
-/// A lazy gRPC channel over TLS.
+/// Makes a gRPC channel over TLS, which connects when it is first used.
 fn channel(url: &str, mut tls: rustls::ClientConfig) -> Result<Channel> {
     let uri: Uri = url
         .parse()
@@ -198,7 +199,7 @@ fn channel(url: &str, mut tls: rustls::ClientConfig) -> Result<Channel> {
             std::io::Result::Ok(TokioIo::new(tls.connect(name, stream).await?))
         }
     });
-    // The channel's own scheme is plain: TLS is the connector's business.
+    // The channel's own scheme is plain, because the connector does TLS.
     let endpoint =
         Endpoint::from_shared(format!("http://{authority}")).context("make locket endpoint")?;
     let endpoint = endpoint
@@ -208,7 +209,7 @@ fn channel(url: &str, mut tls: rustls::ClientConfig) -> Result<Channel> {
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
-/// Keeps a presence: renews it every 5 s with a TTL of 15 s, releases it at the end. Losing it is logged, not fatal.
+/// A presence that is renewed every 5 s with a time to live of 15 s and released at the end. Its loss is logged, not fatal.
 #[derive(Debug)]
 pub struct Presence {
     client: Client,
@@ -216,7 +217,7 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// A cell's. Its owner is the cell id, so that a restarted cell goes on at once.
+    /// Makes the presence of a cell. Its owner is the cell id, so that a restarted cell continues at once.
     pub fn cell(client: Client, cell: &CellPresence) -> Self {
         Self::new(client, &cell.cell_id, &cell.cell_id, cell.to_locket_value())
     }
@@ -232,7 +233,7 @@ impl Presence {
         Self { client, resource }
     }
 
-    /// Renews until `shutdown`, then releases.
+    /// Renews the presence until `shutdown`, then releases it.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut held = false;
         loop {
@@ -264,7 +265,7 @@ impl Presence {
     }
 }
 
-/// Keeps a lock: waits until it is free, then renews it every 5 s.
+/// A lock of this process, which it waits for and then renews every 5 s.
 #[derive(Debug)]
 pub struct Lock {
     client: Client,
@@ -283,7 +284,7 @@ impl Lock {
         Self { client, resource }
     }
 
-    /// Returns once the lock is ours, however long that takes. Drop the future to give up.
+    /// Returns once this process holds the lock, however long that takes. Drop the future to give up.
     pub async fn acquire(&self) {
         let mut told = false;
         while let Err(error) = self.client.lock(self.resource.clone(), TTL).await {
@@ -296,8 +297,8 @@ impl Lock {
         tracing::info!(key = self.resource.key, "lock-acquired");
     }
 
-    /// Renews the acquired lock until `shutdown` (then releases it). `Err`: it is lost, and its holder must stop what
-    /// needed it: another owner has it, or no renewal worked for a whole TTL.
+    /// Renews the acquired lock until `shutdown`, then releases it. `Err` means that the lock is lost, because another owner has
+    /// it or because no renewal succeeded for a whole TTL. Its holder must then stop everything that needed the lock.
     pub async fn keep(&self, shutdown: CancellationToken) -> Result<()> {
         let mut renewed = tokio::time::Instant::now();
         let mut wait = RENEW;

@@ -1,8 +1,8 @@
-//! Sending log lines and metrics to log-cache as loggregator v2 envelopes over gRPC (default port 3458).
+//! Sends log lines and metrics to log-cache as loggregator v2 envelopes over gRPC (default port 3458).
 //!
-//! Called by whoever has something to say about an app: rep, router, cloud-controller. Never blocks a caller and never
-//! fails it: a full queue drops the oldest and counts it. One background task owns the connection: it sends what
-//! is queued in batches down one client-streaming call and connects again, with back-off, when that breaks.
+//! The components that have log lines or metrics of an app call it: rep, router, cloud-controller. It never blocks a caller and
+//! never fails it: a full queue drops the oldest envelope and counts it. One background task owns the connection. It sends the
+//! queue in batches in one client-streaming call, and connects again, with back-off, when that breaks.
 
 mod ingress;
 
@@ -15,31 +15,31 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use wire::loggregator::{Envelope, Log, LogType, Message};
 
-/// Queue limits: what is older is dropped.
+/// The limits of the queue. The oldest envelopes are dropped above them.
 const MAX_QUEUED: usize = 10_000;
 const MAX_QUEUED_BYTES: usize = 16 << 20;
 
-/// Where envelopes go; cheap to clone. `Emitter::discard()` swallows everything.
+/// An emitter of envelopes, cheap to clone. `Emitter::discard()` makes one that drops everything.
 #[derive(Clone, Debug)]
 pub struct Emitter {
     open: Option<Arc<Open>>,
 }
 
-/// Which output stream a line came from.
+/// The output stream from which a line came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     Out,
     Err,
 }
 
-/// What all lines of one source share.
+/// The properties that all lines of one source share.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
-    /// App guid.
+    /// The guid of the app.
     pub source_id: String,
-    /// Instance index.
+    /// The index of the instance.
     pub instance_id: String,
-    /// `APP/PROC/WEB`, `STG`, `RTR`, `CELL`, `API`, …; becomes tag `source_type`.
+    /// The type of the source: `APP/PROC/WEB`, `STG`, `RTR`, `CELL`, `API`, …. It becomes the tag `source_type`.
     pub source_type: String,
     /// Further tags (`process_id`, `organization_name`, …).
     pub tags: Arc<BTreeMap<String, String>>,
@@ -50,8 +50,8 @@ impl Emitter {
         Self { open: None }
     }
 
-    /// `url`: `https://127.0.0.1:3458`. Must be called inside a tokio runtime. Returns at once: the background task
-    /// connects, and goes on trying.
+    /// Makes an emitter that sends to `url`, for example `https://127.0.0.1:3458`. Call it inside a tokio runtime. It returns at
+    /// once; the background task connects, and retries without end.
     pub fn connect(url: &str, identity: &Identity) -> Result<Self> {
         let target = ingress::Target::new(url, identity)?;
         let queue = Arc::new(Queue::default());
@@ -63,12 +63,12 @@ impl Emitter {
         })
     }
 
-    /// Whether anybody will read what is emitted.
+    /// Returns whether envelopes are sent and not discarded.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// One line (without its line end), stamped now.
+    /// Sends one line (without its line end), with the present time.
     pub fn log(&self, source: &Source, stream: Stream, payload: impl Into<Vec<u8>>) {
         if self.open.is_none() {
             return;
@@ -91,21 +91,21 @@ impl Emitter {
         });
     }
 
-    /// An envelope as it is.
+    /// Sends an envelope as it is.
     pub fn emit(&self, envelope: Envelope) {
         if let Some(open) = &self.open {
             open.queue.push(envelope);
         }
     }
 
-    /// How many envelopes were dropped because the queue was full.
+    /// Returns the number of envelopes that were dropped because the queue was full.
     pub fn dropped(&self) -> u64 {
         self.open
             .as_ref()
             .map_or(0, |open| open.queue.dropped.load(Ordering::Relaxed))
     }
 
-    /// Waits until the queue is empty (handed to the connection) or `limit` has passed. For orderly shutdown.
+    /// Waits until the queue is empty (passed to the connection) or `limit` has passed. It is meant for an orderly shutdown.
     pub async fn flush(&self, limit: Duration) {
         let Some(open) = &self.open else { return };
         let _ = tokio::time::timeout(limit, async {
@@ -121,7 +121,8 @@ impl Emitter {
     }
 }
 
-/// Dropped with the last emitter: ends the background task once the queue is sent.
+/// The part that all clones of an emitter share. Its drop, with the last emitter, ends the background task once the queue is
+/// sent.
 #[derive(Debug)]
 struct Open {
     queue: Arc<Queue>,
@@ -146,7 +147,7 @@ struct Queue {
 struct QueueState {
     envelopes: VecDeque<Envelope>,
     bytes: usize,
-    /// A batch was taken and is not yet handed over.
+    /// Whether a batch was taken from the queue and is not yet passed to the connection.
     sending: bool,
     closed: bool,
 }
@@ -177,7 +178,7 @@ impl Queue {
         }
     }
 
-    /// The oldest envelopes, at most `count` and about `bytes`; `None` when closed and empty.
+    /// Takes the oldest envelopes, at most `count` and about `bytes`. Returns `None` when the queue is closed and empty.
     async fn take(&self, count: usize, bytes: usize) -> Option<Vec<Envelope>> {
         loop {
             let filled = self.filled.notified();
@@ -223,7 +224,7 @@ impl Queue {
     }
 }
 
-/// About what an envelope holds in memory.
+/// Returns the approximate memory of an envelope, in bytes.
 fn size(envelope: &Envelope) -> usize {
     let payload = match &envelope.message {
         Some(Message::Log(log)) => log.payload.len(),

@@ -1,11 +1,12 @@
-//! Envelopes to the metron agent of this machine: one dropsonde envelope in one UDP datagram, as originals of that age speak.
+//! Sends envelopes to the metron agent of this machine: one dropsonde envelope in one UDP datagram, as older CF components do.
 //!
-//! Called for every request by a router that is told to. Never blocks a caller and never fails it: a thread of its own
-//! sends; what does not fit into the queue, or into a datagram, is dropped and counted. On the same machine the kernel
-//! reports that nobody listens: then nothing is made and nothing is sent, and every few seconds one envelope asks again.
+//! A router calls it for every request if it is configured to. It never blocks a caller and never fails it: a thread of its own
+//! sends, and what does not fit into the queue, or into a datagram, is dropped and counted. On the same machine the kernel
+//! reports that no process listens. Then no envelopes are made or sent, and every few seconds one envelope tries again.
 //!
-//! A system call for each datagram would cost more than everything else: datagrams of one length leave in one call, cut by
-//! the kernel ([`batch`]). So they may overtake each other within a portion; each bears its own time.
+//! One system call for each datagram would cost more than everything else, so datagrams of one length leave in one call, in which
+//! the kernel separates them ([`batch`]). Datagrams may therefore overtake each other within a portion; each has its own time
+//! stamp.
 
 mod batch;
 
@@ -20,24 +21,25 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wire::dropsonde::{Envelope, Event};
 
-/// Most datagrams waiting, and most of their bytes.
+/// The highest number of waiting datagrams, and of their bytes.
 const MAX_QUEUED: usize = 16_384;
 const MAX_QUEUED_BYTES: usize = 8 << 20;
-/// Envelopes of this long share one waking of the thread, which may hold up a request on a busy core.
+/// The time for which the thread collects envelopes after one has come. Each waking of the thread may delay a request on a busy
+/// core.
 const GATHER: Duration = Duration::from_millis(20);
-/// So many bytes wait for no others: the agent's socket has room for a few times as much.
+/// The number of waiting bytes at which the thread sends at once. The agent's socket has room for a few times as much.
 const PORTION: usize = 64 << 10;
-/// Until an agent's name that had no address is looked up again.
+/// The pause before the agent's name is looked up again if it had no address.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Until an agent that did not listen is asked again.
+/// The pause before one envelope tries again whether the agent listens.
 const SILENCE: Duration = Duration::from_secs(2);
 
 thread_local! {
-    /// Every envelope of a thread is encoded here.
+    /// The buffer in which a thread encodes each of its envelopes.
     static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Ends its thread, once the queue is sent, when it is dropped.
+/// An emitter of envelopes with one origin. When it is dropped, its thread ends as soon as the queue is sent.
 #[derive(Debug)]
 pub struct Emitter {
     origin: String,
@@ -45,8 +47,8 @@ pub struct Emitter {
 }
 
 impl Emitter {
-    /// `address`: `localhost:3457`; `origin`: what all envelopes come from. Returns at once; the name is looked up, and
-    /// looked up again until it has an address, by the thread.
+    /// Starts the thread that sends to `address`, for example `localhost:3457`. `origin` is the origin of all envelopes. It
+    /// returns at once; the thread looks the name up, and repeats that until the name has an address.
     pub fn start(address: &str, origin: &str) -> Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("open a UDP socket")?;
         let queue = Arc::<Queue>::default();
@@ -61,12 +63,12 @@ impl Emitter {
         })
     }
 
-    /// An envelope around the event, stamped now.
+    /// Makes an envelope around the event, with the present time.
     pub fn envelope(&self, event: Event) -> Envelope {
         Envelope::new(&self.origin, nanoseconds(SystemTime::now()), event)
     }
 
-    /// An event without tags, stamped now.
+    /// Sends an event without tags, with the present time.
     pub fn emit(&self, event: Event) {
         self.send(&self.envelope(event));
     }
@@ -74,7 +76,7 @@ impl Emitter {
     pub fn send(&self, envelope: &Envelope) {
         ENCODED.with_borrow_mut(|encoded| {
             encoded.clear();
-            // A growing vector takes everything.
+            // Encoding into a growing vector cannot fail for lack of room.
             if envelope.encode(encoded).is_ok() {
                 self.queue.push(encoded);
             }
@@ -86,7 +88,7 @@ impl Emitter {
         !self.queue.no_listener.load(Ordering::Relaxed)
     }
 
-    /// Envelopes that were not sent.
+    /// Returns the number of envelopes that were not sent.
     pub fn dropped(&self) -> u64 {
         self.queue.dropped.load(Ordering::Relaxed)
     }
@@ -119,7 +121,7 @@ struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     dropped: AtomicU64,
-    /// The kernel reported that no process listens at the address of the agent.
+    /// Whether the kernel reported that no process listens at the address of the agent.
     no_listener: AtomicBool,
 }
 
@@ -152,12 +154,12 @@ impl Queue {
         }
     }
 
-    /// Until the emitter is gone and the queue is empty.
+    /// Sends the queue until the emitter is dropped and the queue is empty.
     fn deliver(&self, socket: &UdpSocket, address: &str) {
         let mut agent = None;
         let mut batch = Batch::default();
         let mut segments = true;
-        // The first one after a silence finds out whether the silence is over, and goes alone.
+        // The first datagram after a pause is sent alone and at once, to find out whether the agent listens again.
         let mut gather = Duration::ZERO;
         while self.take(&mut batch, gather) {
             if agent.is_none() {
@@ -196,7 +198,7 @@ impl Queue {
         }
     }
 
-    /// What is queued, once there is something; `false`: there will be nothing any more.
+    /// Moves the queue into `batch`, once there is something in it. Returns `false` if there will be nothing any more.
     fn take(&self, batch: &mut Batch, gather: Duration) -> bool {
         let mut state = self
             .changed
@@ -225,7 +227,7 @@ impl Queue {
     }
 }
 
-/// The agent speaks IPv4, as in the original.
+/// Returns the address of the agent. The agent uses IPv4, as the original's does.
 fn lookup(address: &str) -> io::Result<SocketAddr> {
     let mut found = address.to_socket_addrs()?;
     let v4 = found.find(SocketAddr::is_ipv4);

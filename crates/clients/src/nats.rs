@@ -1,4 +1,4 @@
-//! The message bus: [`connect`] for whoever speaks, [`Subscription`] for whoever hears much.
+//! The message bus: [`connect`] serves publishers and those who receive little, [`Subscription`] those who receive much.
 
 mod connection;
 pub mod protocol;
@@ -13,20 +13,20 @@ use anyhow::{Context as _, Result};
 use refusal::Refusals;
 use std::time::Duration;
 
-/// Where the bus is and who we are there.
+/// The addresses of the bus, and the identity of this process there.
 #[derive(Clone)]
 pub struct Config {
-    /// `host:port` of each server.
+    /// The address of each server, as `host:port`.
     pub servers: Vec<String>,
     pub user: String,
     pub password: String,
-    /// Set: TLS with this identity (client certificate and CA).
+    /// The client certificate and the CA, if TLS is used.
     pub tls: Option<kit::tls::Identity>,
-    /// A server that leaves the pings of two such times unanswered is gone. Not zero.
+    /// The interval between pings, which must not be zero. A server that leaves two pings unanswered counts as gone.
     pub ping_interval: Duration,
 }
 
-/// Nobody, at no server, without TLS.
+/// A configuration without a server, a user and TLS.
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// gorouter's default.
+/// The default interval between pings, which is gorouter's.
 pub const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 impl Config {
@@ -58,9 +58,9 @@ impl Config {
     }
 }
 
-/// Connects, retrying for ever in the background; `name` shows in the server's connection list. `on_event` hears
-/// of disconnects and reconnects: after a reconnect the caller must resync, for core NATS loses messages. Why a server does
-/// not take us is logged, once until it changes, with what to do about it.
+/// Connects in the background, and retries without end. `name` appears in the server's list of connections. `on_event` is called
+/// on disconnects and reconnects; after a reconnect the caller must resync, because core NATS loses messages. The reason why a
+/// server refuses the connection is logged together with the remedy, once until it changes.
 pub async fn connect<F, Fut>(config: &Config, name: &str, on_event: F) -> Result<async_nats::Client>
 where
     F: Fn(async_nats::Event) -> Fut + Send + Sync + 'static,
@@ -73,7 +73,8 @@ where
         .retry_on_initial_connect()
         .ping_interval(config.ping_interval)
         .reconnect_delay_callback(servers::pause)
-        // The client shows its servers here, with what each of them last answered; which one is next is its own affair.
+        // The client passes its servers here, with the last error of each. Returning `None` leaves the choice of the next one to
+        // the client.
         .reconnect_to_server_callback(move |servers, _| {
             for server in &*servers {
                 refusals.look(&server.to_string(), server.last_error.as_deref());

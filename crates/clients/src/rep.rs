@@ -1,6 +1,6 @@
-//! The rep and auctioneer HTTP clients. BBS and auctioneer call reps; BBS calls the auctioneer.
+//! The HTTP clients of rep and auctioneer. The BBS and the auctioneer call reps; the BBS calls the auctioneer.
 //!
-//! No retries here: the caller knows whether another cell, another batch or the next convergence is the better retry.
+//! They never retry: the caller knows whether another cell, another batch or the next convergence is the better retry.
 
 use anyhow::{Context as _, Result};
 use kit::tls::Identity;
@@ -9,14 +9,14 @@ use wire::rep::{
     CellState, ContainerMetricsCollection, LrpStartRequest, LrpUpdate, TaskStartRequest, Work, path,
 };
 
-/// Calls any rep, by its `rep_url`. Cheap to clone.
+/// A client of all reps, which addresses each by its `rep_url`. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
 }
 
 impl Client {
-    /// A whole call takes at most ten seconds.
+    /// Makes a client whose calls take at most ten seconds each.
     pub fn new(identity: &Identity) -> Result<Self> {
         Self::with_timeout(identity, Duration::from_secs(10))
     }
@@ -27,14 +27,15 @@ impl Client {
         })
     }
 
-    /// The same with a TLS configuration of the caller's.
+    /// Makes a client, as [`with_timeout`](Self::with_timeout), with the caller's TLS configuration.
     pub fn with_tls(tls: rustls::ClientConfig, timeout: Duration) -> Result<Self> {
         Ok(Self {
             http: crate::http::client_of(tls, Some(timeout))?,
         })
     }
 
-    /// `Err` also when the cell says that it is unhealthy (503): it is no candidate then.
+    /// Returns the state of a cell. It also fails when the cell reports that it is unhealthy (503), because such a cell is no
+    /// candidate.
     pub async fn state(&self, rep_url: &str) -> Result<CellState> {
         let request = self.http.get(url(rep_url, path::STATE));
         let response = send(request, || format!("ask {rep_url} for its state")).await?;
@@ -44,7 +45,7 @@ impl Client {
             .with_context(|| format!("decode the state of {rep_url}"))
     }
 
-    /// Gives work to a cell; returns what the cell refused. An `Err` may hide a partial success.
+    /// Sends work to a cell and returns the part that the cell refused. An `Err` may hide a partial success.
     pub async fn perform(&self, rep_url: &str, work: &Work) -> Result<Work> {
         let request = self.http.post(url(rep_url, path::WORK)).json(work);
         let response = send(request, || format!("give work to {rep_url}")).await?;
@@ -104,7 +105,7 @@ impl Client {
             .map(drop)
     }
 
-    /// The cell gives its instances away and ends when it is empty.
+    /// Makes the cell evacuate: other cells start its instances, and it ends when it is empty.
     pub async fn evacuate(&self, rep_url: &str) -> Result<()> {
         let request = self.http.post(url(rep_url, path::EVACUATE));
         send(request, || format!("ask {rep_url} to evacuate"))
@@ -122,7 +123,7 @@ impl Client {
     }
 }
 
-/// Calls the auctioneer. Cheap to clone.
+/// A client of the auctioneer. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AuctioneerClient {
     url: String,
@@ -130,7 +131,7 @@ pub struct AuctioneerClient {
 }
 
 impl AuctioneerClient {
-    /// `url`: `https://127.0.0.1:9016`.
+    /// Makes a client of the auctioneer at `url`, for example `https://127.0.0.1:9016`.
     pub fn new(url: impl Into<String>, identity: &Identity) -> Result<Self> {
         Ok(Self {
             url: url.into(),
@@ -138,7 +139,7 @@ impl AuctioneerClient {
         })
     }
 
-    /// Accepted means queued in memory: the BBS's convergence asks again for what gets lost.
+    /// Requests auctions of LRPs. A success means that they are queued in memory: the BBS's convergence repeats lost requests.
     pub async fn request_lrp_auctions(&self, requests: &[LrpStartRequest]) -> Result<()> {
         let request = self
             .http
@@ -164,7 +165,7 @@ fn url(base: &str, path: &str) -> String {
     format!("{}{path}", base.trim_end_matches('/'))
 }
 
-/// Guids have only characters that need no escaping (`^[a-zA-Z0-9_-]+$`).
+/// Returns a path with the guids in it. Guids have only characters that need no escaping (`^[a-zA-Z0-9_-]+$`).
 fn lrp_path(template: &str, process_guid: &str, instance_guid: &str) -> String {
     template
         .replace("{process_guid}", process_guid)

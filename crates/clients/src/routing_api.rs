@@ -1,6 +1,6 @@
 //! The Routing API's client: HTTP routes and their events for routers, TCP routes for registrars.
 //!
-//! A token that is not taken is fetched anew once, then the refusal is the caller's. Nothing else is tried again here.
+//! When the API refuses a token, the client fetches a new one once; after that it returns the refusal. It retries nothing else.
 
 use crate::http::{self, Tls};
 use crate::sse;
@@ -11,33 +11,33 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use wire::routing_api::{DELETE, Refusal, Route, RouterGroup, TcpRoute, UPSERT, path};
 
-/// Longest wait for one answer, as in the original's client; of a stream: for its beginning.
+/// The longest wait for one answer, as in the original's client. For a stream it bounds the wait for its beginning.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where a Routing API is, and who we are there.
+/// The address of a Routing API, and the identity of this process there.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `https://routing-api.service.cf.internal:3001`
     pub url: String,
     pub tls: Tls,
-    /// `None`: it asks for no token.
+    /// The client whose tokens are sent. `None` means that the API requires no token.
     pub oauth: Option<ClientCredentials>,
 }
 
-/// Why a call failed: whose fault it is.
+/// The reason why a call failed, by the party that is responsible.
 #[derive(Debug, thiserror::Error)]
 pub enum RoutingApiError {
-    /// The UAA gave no token. It was logged why.
+    /// The UAA returned no token. The reason was logged.
     #[error("no token for the Routing API")]
     Token(#[source] anyhow::Error),
-    /// It did not answer, or broke off.
+    /// The Routing API did not answer, or broke the connection.
     #[error("the Routing API did not answer {path}")]
     Unreachable {
         path: &'static str,
         #[source]
         source: anyhow::Error,
     },
-    /// It said no. 401 stays after a fresh token.
+    /// The Routing API refused the call. A 401 is the answer to a fresh token.
     #[error("the Routing API refused {path}: status {status}, {message:?}")]
     Refused {
         path: &'static str,
@@ -60,7 +60,7 @@ pub struct RoutingApi {
     tokens: Option<TokenFetcher>,
 }
 
-/// What an event stream says.
+/// An event of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Upsert(Route),
@@ -68,7 +68,7 @@ pub enum Event {
 }
 
 impl RoutingApi {
-    /// Connects to nothing yet; fails when certificates cannot be used.
+    /// Makes a client, which does not connect yet. It fails when certificates cannot be used.
     pub fn new(config: &Config) -> Result<Self> {
         let tokens = config.oauth.clone().map(TokenFetcher::new).transpose();
         Ok(Self {
@@ -83,12 +83,12 @@ impl RoutingApi {
         &self.url
     }
 
-    /// Every HTTP route.
+    /// Returns every HTTP route.
     pub async fn routes(&self) -> Result<Vec<Route>, RoutingApiError> {
         self.read(path::ROUTES, &[]).await
     }
 
-    /// Events of HTTP routes from now on. There is no replay: read the routes after the stream is open.
+    /// Subscribes to the events of HTTP routes. There is no replay: read the routes after the stream is open.
     pub async fn events(&self) -> Result<Events, RoutingApiError> {
         let request = |path| {
             self.streams
@@ -101,7 +101,7 @@ impl RoutingApi {
         Ok(Events(sse::Stream::new(answer, "the event stream")))
     }
 
-    /// `None`: there is none of that name.
+    /// Returns the router group with that name, or `None` if there is none.
     pub async fn router_group(&self, name: &str) -> Result<Option<RouterGroup>, RoutingApiError> {
         let query = [("name", name)];
         let found: Result<Vec<RouterGroup>, _> = self.read(path::ROUTER_GROUPS, &query).await;
@@ -112,7 +112,7 @@ impl RoutingApi {
         }
     }
 
-    /// Makes or refreshes them.
+    /// Creates or refreshes TCP routes.
     pub async fn create_tcp_routes(&self, routes: &[TcpRoute]) -> Result<(), RoutingApiError> {
         self.write(path::TCP_ROUTES_CREATE, routes).await
     }
@@ -142,7 +142,7 @@ impl RoutingApi {
         self.calls.request(method, format!("{}{path}", self.url))
     }
 
-    /// With a token; with a fresh one if it is not taken.
+    /// Sends a request with a token, and once more with a fresh token if the API refuses the first.
     async fn send(
         &self,
         path: &'static str,
@@ -190,8 +190,8 @@ fn unreachable(path: &'static str) -> impl Fn(anyhow::Error) -> RoutingApiError 
 pub struct Events(sse::Stream);
 
 impl Events {
-    /// The next event; unknown ones are skipped. `Err` when the stream ended or broke: subscribe again and read the routes.
-    /// May be dropped and called again.
+    /// Returns the next event and skips unknown ones. `Err` means that the stream ended or broke: subscribe again and read the
+    /// routes. The future may be dropped and the call repeated.
     pub async fn next(&mut self) -> Result<Event> {
         loop {
             if let Some(event) = decode(&self.0.next().await?)? {

@@ -1,20 +1,20 @@
-//! Server-sent events, cut out of a stream of bytes ([`Events`], pure) as it comes in an answer's body ([`Stream`]).
+//! Server-sent events: [`Events`] separates them in a stream of bytes (pure), [`Stream`] reads them from the body of a response.
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use std::pin::Pin;
 
-/// The server ended the stream in good order.
+/// The error that the server ended the stream in good order.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} ended")]
 pub struct Ended(&'static str);
 
-/// The events of an answer that goes on.
+/// The events of a response whose body does not end.
 pub(crate) struct Stream {
     chunks: Pin<Box<dyn futures::Stream<Item = reqwest::Result<Bytes>> + Send>>,
     received: Events,
-    /// In errors.
+    /// The name of the stream in errors.
     name: &'static str,
 }
 
@@ -25,7 +25,7 @@ impl std::fmt::Debug for Stream {
 }
 
 impl Stream {
-    /// `name`: what the stream is called in errors.
+    /// Makes a stream of a response. `name` is its name in errors.
     pub(crate) fn new(answer: reqwest::Response, name: &'static str) -> Self {
         Self {
             chunks: Box::pin(answer.bytes_stream()),
@@ -34,7 +34,7 @@ impl Stream {
         }
     }
 
-    /// The next event. `Err` when the stream ended or broke. May be dropped and called again.
+    /// Returns the next event. `Err` means that the stream ended or broke. The future may be dropped and the call repeated.
     pub(crate) async fn next(&mut self) -> Result<Event> {
         loop {
             if let Some(event) = self.received.next()? {
@@ -49,23 +49,23 @@ impl Stream {
     }
 }
 
-/// An event that is longer is no event.
+/// The size above which an event is an error.
 const LONGEST: usize = 16 << 20;
 
 /// One event. Comments, ids and retry times are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Event {
-    /// Empty: it has none.
+    /// The name of the event; empty if it has none.
     pub(crate) name: String,
-    /// Its lines, with a line feed between each two.
+    /// The lines of data, joined with line feeds.
     pub(crate) data: String,
 }
 
-/// Bytes that have come, up to the first event that is not complete.
+/// The bytes that have come, up to the first event that is not complete.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     buffer: Vec<u8>,
-    /// Of the event in the making.
+    /// The name of the event that is not complete.
     name: String,
     data: Option<String>,
 }
@@ -75,7 +75,7 @@ impl Events {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next event that is complete; `None`: more bytes are needed. After an error nothing that follows can be trusted.
+    /// Returns the next complete event, or `None` if more bytes are needed. After an error no later event can be trusted.
     pub(crate) fn next(&mut self) -> Result<Option<Event>> {
         let mut from = 0;
         let mut found = None;
@@ -116,7 +116,7 @@ impl Events {
         }
     }
 
-    /// A name without data says nothing.
+    /// Returns the event that ends here. A name without data is no event.
     fn finish(&mut self) -> Option<Event> {
         let name = std::mem::take(&mut self.name);
         let data = self.data.take()?;

@@ -1,4 +1,4 @@
-//! Verifying access tokens ([`TokenVerifier`]); fetching one's own ([`TokenFetcher`]).
+//! Verifies access tokens ([`TokenVerifier`]), and fetches tokens for the process itself ([`TokenFetcher`]).
 //!
 //! Every API that takes a bearer token calls the verifier. A token is accepted when all of this holds:
 //!
@@ -9,7 +9,7 @@
 //! | `aud` names this API | the API's own configuration ([`VerifierConfig::audiences`]) |
 //! | nobody has ended the token | `{url}/check_token`, at most a second ago ([`VerifierConfig::resource_server`]) |
 //!
-//! A UAA that is down stops no request as long as its keys are known: a token that the UAA has not refused yet then counts
+//! A UAA that is down stops no request as long as its keys are known: a token that the UAA has not refused yet is then valid
 //! until it expires.
 
 mod client_token;
@@ -27,17 +27,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// At least this long between two fetches of the keys that tokens with an unknown key cause.
+/// The shortest pause between two fetches of the keys that are caused by tokens with an unknown key.
 const REFETCH_PAUSE: Duration = Duration::from_secs(5);
-/// At least this long between two tries while the UAA does not answer.
+/// The shortest pause between two tries while the UAA does not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// A token longer than this is refused unread.
+/// The length above which a token is refused unread.
 const MAX_TOKEN: usize = 64 << 10;
 
-/// What a valid access token says.
+/// The claims of a valid access token.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Claims {
-    /// Absent for tokens of a client (grant `client_credentials`), as the two below.
+    /// The user; absent in tokens of a client (grant `client_credentials`), as are the two fields below.
     #[serde(default)]
     pub user_id: Option<String>,
     #[serde(default)]
@@ -46,15 +46,15 @@ pub struct Claims {
     pub origin: Option<String>,
     #[serde(default)]
     pub client_id: String,
-    /// Who issued the token.
+    /// The issuer of the token.
     #[serde(default)]
     pub iss: String,
-    /// The APIs that the token is for.
+    /// The APIs for which the token is valid.
     #[serde(default, deserialize_with = "list_or_words")]
     pub aud: Vec<String>,
     #[serde(default, deserialize_with = "list_or_words")]
     pub scope: Vec<String>,
-    /// Unix seconds.
+    /// The time of expiry in Unix seconds.
     pub exp: u64,
     #[serde(default)]
     pub jti: String,
@@ -69,7 +69,7 @@ impl Claims {
     }
 }
 
-/// Why a token was not accepted. All but `Unreachable` (503) are 401 to the caller.
+/// The reason why a token was not accepted. Callers get 503 for `Unreachable` and 401 for all others.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     #[error("no bearer token")]
@@ -82,18 +82,18 @@ pub enum TokenError {
     Unreachable,
 }
 
-/// Whose tokens an API accepts.
+/// The configuration that determines which tokens an API accepts.
 #[derive(Clone, Debug)]
 pub struct VerifierConfig {
-    /// The UAA: `http://127.0.0.1:8080`.
+    /// The URL of the UAA, for example `http://127.0.0.1:8080`.
     pub url: String,
-    /// A token is for this API when its `aud` names one of these.
+    /// The names of this API. The `aud` of a token must contain one of them.
     pub audiences: &'static [&'static str],
-    /// Asks the UAA whether a token was ended before its time. `None`: a token counts until it expires.
+    /// The client that asks the UAA whether a token was ended before its time. With `None` a token is valid until it expires.
     pub resource_server: Option<ResourceServer>,
 }
 
-/// Cheap to clone; clones share the keys.
+/// A verifier of tokens. It is cheap to clone; clones share the keys.
 #[derive(Clone)]
 pub struct TokenVerifier {
     shared: Arc<Shared>,
@@ -105,7 +105,7 @@ struct Shared {
     standing: Option<Standing>,
     http: reqwest::Client,
     keys: Mutex<Keys>,
-    /// Held while fetching, so that a burst of requests fetches once.
+    /// A lock that is held while fetching, so that a burst of requests fetches once.
     fetching: tokio::sync::Mutex<()>,
 }
 
@@ -126,7 +126,7 @@ impl std::fmt::Debug for TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// Fetches nothing yet.
+    /// Makes a verifier. It does not fetch the keys yet.
     pub fn new(config: VerifierConfig) -> Result<Self> {
         kit::tls::install_crypto();
         let http = reqwest::Client::builder()
@@ -160,7 +160,7 @@ impl TokenVerifier {
         })
     }
 
-    /// Checks an `Authorization` header's value (`bearer eyJ…`).
+    /// Verifies the value of an `Authorization` header (`bearer eyJ…`).
     pub async fn verify(&self, authorization_header: &str) -> Result<Claims, TokenError> {
         let token = bearer(authorization_header)?;
         let claims = self.verify_locally(token).await?;
@@ -172,7 +172,7 @@ impl TokenVerifier {
         Ok(claims)
     }
 
-    /// What the token itself and the UAA's public documents say.
+    /// Verifies the token by itself and by the UAA's public documents, without asking whether it was ended.
     async fn verify_locally(&self, token: &str) -> Result<Claims, TokenError> {
         let header = jsonwebtoken::decode_header(token)
             .map_err(|error| TokenError::Invalid(format!("not a JWT: {error}")))?;
@@ -232,7 +232,7 @@ impl TokenVerifier {
         }
     }
 
-    /// Fetches the keys unless somebody did since `seen`, or did too recently. An error only when no keys are known.
+    /// Fetches the keys, unless another task has done so since `seen`, or too recently. It fails only when no keys are known.
     async fn fetch(&self, seen: Instant) -> Result<(), TokenError> {
         let _one = self.shared.fetching.lock().await;
         let (known, due) = {
@@ -354,7 +354,7 @@ fn bearer(header: &str) -> Result<&str, TokenError> {
 
 enum Rejected {
     Signature,
-    /// The token names this issuer, and the UAA another.
+    /// The issuer that the token names, which is not this UAA.
     Issuer(String),
     Expired,
     Other(String),

@@ -1,4 +1,4 @@
-//! The connection to the ingress service: one HTTP/2 connection, one client-streaming gRPC call on it.
+//! The connection to the ingress service: one HTTP/2 connection with one client-streaming gRPC call on it.
 //!
 //! A gRPC message is a flag byte (0: not compressed), its length in four bytes and the protobuf bytes.
 
@@ -25,12 +25,12 @@ use wire::loggregator::{BATCH_SENDER, Envelope, EnvelopeBatch};
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 512 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a last batch may take once the last emitter is gone.
+/// The time limit for the last batch, once the last emitter is gone.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
-/// Where to connect, checked.
+/// The checked address of the service.
 pub(super) struct Target {
     url: String,
     authority: String,
@@ -67,7 +67,7 @@ impl Target {
     }
 }
 
-/// The background task: until the last emitter is gone and its envelopes are sent (or cannot be).
+/// Sends the queue in the background, until the last emitter is gone and its envelopes are sent (or cannot be).
 pub(super) async fn deliver(target: Target, queue: Arc<Queue>) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     let mut report = Report::default();
@@ -93,7 +93,7 @@ pub(super) async fn deliver(target: Target, queue: Arc<Queue>) {
     }
 }
 
-/// Says once that log-cache is lost and once that it is back.
+/// The state for logging once that log-cache is lost and once that it is back.
 #[derive(Default)]
 struct Report {
     lost: Option<Instant>,
@@ -119,7 +119,7 @@ impl Report {
 /// One open client-streaming call.
 struct Call {
     frames: mpsc::Sender<Result<Frame<Bytes>, std::convert::Infallible>>,
-    /// Ends when the server answers or the connection breaks: no more can be sent then.
+    /// The task that ends when the server answers or the connection breaks. No more can be sent then.
     ended: tokio::task::JoinHandle<anyhow::Error>,
 }
 
@@ -143,7 +143,7 @@ impl Call {
             .await
             .context("HTTP/2 handshake")?;
         let driver = tokio::spawn(connection);
-        // One waiting batch only: what the connection cannot take yet stays in the queue, where it is bounded.
+        // Only one batch waits here. What the connection cannot accept yet stays in the queue, where it is bounded.
         let (frames, receiver) = mpsc::channel(1);
         let stream = futures::stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|frame| (frame, receiver))
@@ -159,7 +159,8 @@ impl Call {
             let why = match answer.await {
                 Err(error) => anyhow::Error::new(error).context("gRPC call broke"),
                 Ok(answer) => {
-                    // Headers may come early; the call ends with the body. An error's status stands in the headers or the trailers.
+                    // The head may come early; the call ends with the body. The status of an error is in the head or in the
+                    // trailers.
                     let (head, body) = answer.into_parts();
                     let trailers = body
                         .collect()
@@ -190,7 +191,7 @@ impl Call {
         Ok(Self { frames, ended })
     }
 
-    /// Sends until the queue is closed and empty (`Ok`) or the call breaks. A batch that was not handed over stays in `unsent`.
+    /// Sends until the queue is closed and empty (`Ok`) or the call breaks. A batch that was not passed on stays in `unsent`.
     async fn send_all(mut self, queue: &Queue, unsent: &mut Option<Vec<Envelope>>) -> Result<()> {
         loop {
             let batch = match unsent.take() {

@@ -1,4 +1,4 @@
-//! Datagrams that leave together: their bytes in one piece of memory, which is used again.
+//! A batch of datagrams that are sent together. Their bytes are in one piece of memory, which is reused.
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -6,14 +6,14 @@ use std::io::{ErrorKind, IoSlice};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd as _;
 
-/// The kernel cuts no more datagrams than this out of one call, nor more bytes than a datagram may have.
+/// The limits of one call: the number of datagrams that the kernel separates, and their bytes, at most those of one datagram.
 const MOST_SEGMENTS: usize = 64;
 const MOST_BYTES: usize = 65_000;
 
 /// The outcome of sending a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// So many did not leave.
+    /// This number of datagrams was not sent.
     Lost(u64),
     /// No process listens at the agent's address.
     NoListener,
@@ -22,7 +22,7 @@ pub(super) enum Sent {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
-    /// Where each datagram ends.
+    /// The position at which each datagram ends.
     pub(super) ends: Vec<usize>,
 }
 
@@ -37,12 +37,13 @@ impl Batch {
         self.ends.clear();
     }
 
-    /// `segments`: whether the kernel takes several datagrams in one call; switched off when it does not.
+    /// Sends the datagrams. `segments` is whether the kernel accepts several datagrams in one call; it is set to false when the
+    /// kernel does not.
     pub(super) fn send(&self, socket: &UdpSocket, segments: &mut bool) -> Sent {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let parts = starts.zip(&self.ends);
         let mut datagrams: Vec<&[u8]> = parts.map(|(from, to)| &self.bytes[from..*to]).collect();
-        // Stable: those of one length stay in their order.
+        // The sort is stable: datagrams of one length keep their order.
         datagrams.sort_by_key(|datagram| datagram.len());
         let mut lost = 0;
         let mut slices = Vec::with_capacity(MOST_SEGMENTS);
@@ -55,7 +56,7 @@ impl Batch {
                 }
             }
         }
-        // The last one's failure shows here.
+        // The failure of the last datagram is only reported here.
         match socket.take_error() {
             Ok(Some(error)) if error.kind() == ErrorKind::ConnectionRefused => Sent::NoListener,
             _ => Sent::Lost(lost),
@@ -63,10 +64,10 @@ impl Batch {
     }
 }
 
-/// No process listens at the agent's address.
+/// The error that no process listens at the agent's address.
 struct NoListener;
 
-/// Sends datagrams of one length; how many did not leave.
+/// Sends datagrams of one length. Returns the number of those that were not sent.
 fn together<'d>(
     socket: &UdpSocket,
     datagrams: &[&'d [u8]],
@@ -82,7 +83,7 @@ fn together<'d>(
         match sent {
             Ok(_) => return Ok(0),
             Err(Errno::ECONNREFUSED) => return Err(NoListener),
-            // Longer than a packet of the network, or a kernel or a device that cannot: one by one.
+            // They exceed a packet of the network, or the kernel or the device does not support this. They are sent one by one.
             Err(Errno::EMSGSIZE | Errno::EINVAL) => {}
             Err(_) => *segments = false,
         }
@@ -120,7 +121,7 @@ mod tests {
                     wanted.push(datagram);
                 }
             }
-            // In an order of its own.
+            // The batch chooses the order.
             assert_eq!(batch.send(&socket, &mut segments), Sent::Lost(0));
             let mut buffer = vec![0; 65_536];
             let mut came = Vec::new();

@@ -1,4 +1,4 @@
-//! One connection to a server of the bus, as a subscriber needs it.
+//! One connection to a server of the bus, with all that a subscriber needs.
 
 use super::protocol::{self, Connect, Info, Said};
 use super::servers::Server;
@@ -16,14 +16,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_rustls::TlsConnector;
 
-/// Of each step until a server has taken us.
+/// The time limit of each step until a server has accepted us.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So many pings without an answer, and the server is gone.
+/// The number of unanswered pings after which the server counts as gone.
 const UNANSWERED: u8 = 2;
-/// Room for one look at the socket.
+/// The number of bytes that one read may return.
 const ROOM: usize = 64 << 10;
 
-/// Who we are, at every server.
+/// The identity of this process, the same at every server.
 #[derive(Clone)]
 pub(super) struct Client {
     pub(super) name: String,
@@ -41,18 +41,18 @@ pub(super) struct Connection {
     pub(super) server: Server,
     pub(super) since: Instant,
     stream: Box<dyn Stream>,
-    /// Not yet cut into what the server says.
+    /// The bytes that were read and not yet parsed.
     came: BytesMut,
-    /// Not yet written.
+    /// The bytes that are not yet written.
     going: BytesMut,
-    /// What was written may lie between us and the socket.
+    /// Whether written bytes may still be in a buffer before the socket.
     unflushed: bool,
     pings: Interval,
     unanswered: u8,
 }
 
 impl Connection {
-    /// Connects, says who we are, and waits until the server has taken us. Also what the server told of its cluster.
+    /// Connects, introduces this process, and waits until the server has accepted it. Also returns the server's `INFO`.
     pub(super) async fn open(server: Server, client: Client) -> Result<(Self, Info)> {
         let stream = timely("connect", TcpStream::connect(&server.address)).await?;
         stream.set_nodelay(true).context("set TCP_NODELAY")?;
@@ -121,7 +121,7 @@ impl Connection {
         ))
     }
 
-    /// The next of what the server says, before it has taken us.
+    /// Returns the next message of the server's protocol, before the server has accepted us.
     async fn hear(&mut self) -> Result<Said> {
         let hear = async {
             loop {
@@ -135,12 +135,12 @@ impl Connection {
         heard.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", PATIENCE.as_secs())))
     }
 
-    /// To be written with the next [`read`](Self::read).
+    /// Queues bytes, which the next [`read`](Self::read) writes.
     pub(super) fn say(&mut self, bytes: &[u8]) {
         self.going.extend_from_slice(bytes);
     }
 
-    /// What was read, piece by piece; pings are answered.
+    /// Returns the next message of the protocol among the bytes that were read. It answers pings.
     pub(super) fn take(&mut self) -> Result<Option<Said>> {
         let said = protocol::take(&mut self.came).map_err(|why| anyhow!(why))?;
         match said {
@@ -151,8 +151,8 @@ impl Connection {
         Ok(said)
     }
 
-    /// Writes what is to be said, then waits for something to come; whether there may be more. An error: the connection is
-    /// lost. Nothing is lost when the future is dropped.
+    /// Writes the queued bytes, then waits until bytes arrive. Returns whether there may be more. An error means that the
+    /// connection is lost. The future may be dropped without losing bytes.
     pub(super) async fn read(&mut self) -> Result<bool> {
         poll_fn(|cx| self.poll_read(cx)).await
     }

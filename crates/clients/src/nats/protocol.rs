@@ -1,33 +1,33 @@
-//! The bytes of NATS, as far as a subscriber speaks them (pure): what a server says, cut out of what came; what we say.
+//! The protocol of NATS, as far as a subscriber needs it (pure): it parses what a server sends, and formats what we send.
 //! <https://docs.nats.io/reference/reference-protocols/nats-protocol>
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// A longer line is none: `INFO` names a cluster's servers, all others are short.
+/// The length above which a line is an error. `INFO` lists a cluster's servers; all other lines are short.
 const LONGEST_LINE: usize = 1 << 20;
-/// No server takes more from its publishers.
+/// The largest payload. No server accepts more from its publishers.
 const LONGEST_PAYLOAD: usize = 64 << 20;
 
-/// What a server says.
+/// A message of the server's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     Info(Info),
     Message(Message),
     Ping,
     Pong,
-    /// `-ERR`, without its quotes.
+    /// `-ERR`, with the text without its quotes.
     Error(String),
     /// `+OK`.
     Ok,
 }
 
-/// What we use of `INFO`.
+/// The part of `INFO` that this crate uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Info {
-    /// `address:port` of the cluster's servers.
+    /// The addresses of the cluster's servers, as `address:port`.
     #[serde(deserialize_with = "null_as_none")]
     pub connect_urls: Vec<String>,
     pub tls_required: bool,
@@ -38,24 +38,24 @@ fn null_as_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// A message as it came: one piece of the bytes that were read, nothing copied.
+/// A message as it came: one piece of the bytes that were read, without a copy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    /// From `MSG` to before the payload's line end.
+    /// The bytes from `MSG` up to the line end of the payload, which is not included.
     whole: Bytes,
     subject: Range<u32>,
-    /// Empty: nobody waits for an answer.
+    /// The subject of the answer; empty if no answer is expected.
     reply: Range<u32>,
     payload: u32,
 }
 
 impl Message {
-    /// Empty, which no subject is, if it is not UTF-8.
+    /// Returns the subject. It is empty, which no real subject is, if it is not UTF-8.
     pub fn subject(&self) -> &str {
         self.text(&self.subject).unwrap_or_default()
     }
 
-    /// Where an answer is waited for.
+    /// Returns the subject at which an answer is expected.
     pub fn reply(&self) -> Option<&str> {
         self.text(&self.reply).filter(|reply| !reply.is_empty())
     }
@@ -64,7 +64,7 @@ impl Message {
         &self.whole[self.payload as usize..]
     }
 
-    /// Bytes that it holds.
+    /// Returns the number of bytes that the message holds.
     pub(super) fn size(&self) -> usize {
         self.whole.len()
     }
@@ -83,8 +83,8 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// Takes the first thing that is whole off the bytes that came. `Ok(None)`: more must come; room for what is known to be
-/// missing is made. An error: this is no NATS server, or not any more; it says what it said.
+/// Takes the first complete message of the protocol from the bytes that came. `Ok(None)` means that more bytes must come; the
+/// buffer then has room for those that are known to be missing. An error contains the text that is not NATS.
 pub fn take(came: &mut BytesMut) -> Result<Option<Said>, String> {
     let searched = came.len().min(LONGEST_LINE);
     let Some(end) = memchr::memchr(b'\n', &came[..searched]) else {
@@ -118,7 +118,7 @@ pub fn take(came: &mut BytesMut) -> Result<Option<Said>, String> {
     Ok(Some(said))
 }
 
-/// `MSG <subject> <sid> [reply] <bytes>`, and from `from` on the payload and a line end.
+/// Parses `MSG <subject> <sid> [reply] <bytes>` and, from `from` on, the payload and a line end.
 fn message(came: &mut BytesMut, from: usize) -> Result<Option<Said>, String> {
     let bad = |came: &[u8]| Err(no_nats(&came[..from]));
     let mut fields = [0..0, 0..0, 0..0, 0..0, 0..0];
@@ -162,7 +162,7 @@ fn message(came: &mut BytesMut, from: usize) -> Result<Option<Said>, String> {
     }
     let whole = came.split_to(end).freeze();
     came.advance(2);
-    // The line is at most LONGEST_LINE.
+    // The line is at most `LONGEST_LINE` bytes long.
     let short = |range: &Range<usize>| range.start as u32..range.end as u32;
     Ok(Some(Said::Message(Message {
         subject: short(&fields[1]),
@@ -176,25 +176,25 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// The beginning shows what answered.
+/// Returns the error for text that is not NATS. It shows the beginning of the text.
 fn no_nats(said: &[u8]) -> String {
     let start = String::from_utf8_lossy(&said[..said.len().min(80)]);
     format!("not what a NATS server says: {start:?}")
 }
 
-/// Who we are, as the server wants to know it.
+/// The fields of `CONNECT`, with which this process introduces itself.
 #[derive(Serialize)]
 pub(super) struct Connect<'a> {
     pub(super) verbose: bool,
     pub(super) pedantic: bool,
     pub(super) tls_required: bool,
-    /// Shows in the server's list of connections.
+    /// The name that appears in the server's list of connections.
     pub(super) name: &'a str,
     pub(super) lang: &'a str,
     pub(super) version: &'a str,
-    /// 1: the server may send `INFO` at any time.
+    /// The version of the protocol; 1 allows the server to send `INFO` at any time.
     pub(super) protocol: u8,
-    /// False: messages come without their headers.
+    /// Whether we support headers. With false, messages come without them.
     pub(super) headers: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(super) user: &'a str,

@@ -1,13 +1,13 @@
-//! Why a server of the bus does not take us, and what an operator does about it.
+//! Logs why a server of the bus refuses us, and what an operator can do about it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A server that comes up with us may be late by this.
+/// The time that a server may need longer than this process to start.
 const LATE: Duration = Duration::from_secs(1);
 
-/// What each server last answered, as far as it was told.
+/// The last error of each server, as far as the client reported it.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     seen: Mutex<HashMap<String, Seen>>,
@@ -21,7 +21,7 @@ struct Seen {
 }
 
 impl Refusals {
-    /// Tells what a server answered, if that is new; `None`: it took us.
+    /// Logs the error of a server if it is new. `None` means that the server accepted us.
     pub(super) fn look(&self, server: &str, error: Option<&str>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(error) = error else {
@@ -41,7 +41,7 @@ impl Refusals {
     }
 }
 
-/// Whether there was something to tell.
+/// Logs the error. Returns whether it did: an error that may pass is not logged at first.
 fn tell(server: &str, seen: &Seen) -> bool {
     let error = &seen.error;
     match fix(error) {
@@ -52,7 +52,8 @@ fn tell(server: &str, seen: &Seen) -> bool {
     true
 }
 
-/// By the text of the error, for the publishers' client keeps nothing else. `None`: the server may come by itself.
+/// Returns the remedy for an error, or `None` if the server may become available without one. It examines the text of the error,
+/// because the publishers' client keeps nothing else.
 fn fix(error: &str) -> Option<&'static str> {
     let error = error.to_lowercase();
     let says = |part: &str| error.contains(part);

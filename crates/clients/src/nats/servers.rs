@@ -1,4 +1,4 @@
-//! Which server of the bus is tried next, and when (pure).
+//! Decides which server of the bus is tried next, and when (pure).
 
 use super::Config;
 use anyhow::{Context as _, Result};
@@ -7,19 +7,19 @@ use std::time::Duration;
 
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// Whoever takes us for less time than this has not really: a server that throws us out at once is not asked without pause.
+/// The shortest stay that counts as a connection. A server that ends connections at once is therefore not retried without pause.
 const SHORTEST_STAY: Duration = Duration::from_secs(10);
 
-/// Before the next attempt, after so many pauses.
+/// Returns the pause before the next attempt, when there have been `before` pauses.
 pub(super) fn pause(before: usize) -> Duration {
     (SHORTEST_WAIT * (1 << before.min(8))).min(LONGEST_WAIT)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
-    /// `host:port`.
+    /// The address, as `host:port`.
     pub(super) address: String,
-    /// What its certificate must be for.
+    /// The name for which the server's certificate must be valid.
     pub(super) name: String,
 }
 
@@ -38,14 +38,14 @@ impl Server {
     }
 }
 
-/// Those of the configuration, in an order of our own so that not everybody goes to the first, and those that a server
-/// told of.
+/// The servers of the configuration, in an order of our own so that not all clients try the same one first, and the servers that
+/// a server listed.
 #[derive(Debug)]
 pub(super) struct Servers {
     known: Vec<Server>,
     told: Vec<Server>,
     next: usize,
-    /// Attempts since a server last kept us.
+    /// The number of attempts since a connection last lasted long enough.
     attempts: usize,
 }
 
@@ -63,7 +63,8 @@ impl Servers {
         })
     }
 
-    /// Each in turn, at once; when all of them have been tried, later and later.
+    /// Returns the next server and the pause before the attempt. Each server is tried in turn without a pause; when all have been
+    /// tried, the pauses grow.
     pub(super) fn next(&mut self) -> (Server, Duration) {
         let count = self.known.len() + self.told.len();
         let mut all = self.known.iter().chain(&self.told);
@@ -78,14 +79,15 @@ impl Servers {
         (server, wait)
     }
 
-    /// A server took us, and we were connected for so long.
+    /// Records that a connection to a server lasted for this time.
     pub(super) fn stayed(&mut self, time: Duration) {
         if time >= SHORTEST_STAY {
             self.attempts = 0;
         }
     }
 
-    /// `by` knows these servers. They go by its name where they are told as addresses, for certificates bear names.
+    /// Records the servers that `by` listed. When they are listed as IP addresses, they get the name of `by`, because
+    /// certificates contain names.
     pub(super) fn told(&mut self, by: &Server, addresses: &[String]) {
         let named = |mut server: Server| {
             let is_address = |name: &str| name.parse::<std::net::IpAddr>().is_ok();

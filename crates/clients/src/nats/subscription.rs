@@ -1,12 +1,12 @@
-//! Hearing much from the bus: a subscription with a connection of its own, whose reader may be slow. What waits for it is
-//! bounded in bytes, and what is lost is counted.
+//! A subscription with a connection of its own, for components that receive many messages and may read slowly. The memory of
+//! waiting messages is bounded, and lost messages are counted.
 //!
 //! ```text
-//!  socket ──▶ with every look at the subscription ──▶ pending, PENDING_LIMIT bytes at most ──▶ reader
-//!                                                └─▶ beyond it: dropped, counted, told in its place
+//!  socket ──▶ at every call of wait ──▶ pending, PENDING_LIMIT bytes at most ──▶ reader
+//!                                  └─▶ beyond it: dropped and counted; the reader gets the count in their place
 //! ```
 //!
-//! A message is not copied on its way, and costs no other task a wake-up: a router hears tens of thousands a second.
+//! A message is not copied on its way, and wakes no other task: a router receives tens of thousands of messages a second.
 
 use super::Config;
 use super::connection::{Client, Connection};
@@ -19,27 +19,28 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// Bytes that may wait for a router's parsing: twice gorouter's. At 800 bytes a message this is a quarter of a million new
-/// routes, several seconds of the fastest flood.
+/// The number of bytes that may wait for a router's parser: twice gorouter's. At 800 bytes a message this is a quarter of a
+/// million new routes, which is several seconds of the fastest flood.
 pub const PENDING_LIMIT: usize = 256 << 20;
 
-/// Reads of one look: whoever waits for what has come is not kept waiting by what comes.
+/// The highest number of reads in one call of [`Subscription::wait`], so that new messages do not delay the reader of earlier
+/// ones.
 const READS: usize = 16;
 
-/// What the reader gets, in the order in which it happened.
+/// An event for the reader, in the order in which it happened.
 #[derive(Debug)]
 pub enum Delivery {
-    /// The subscription stands. What was said before is lost: whoever keeps a state must ask for it again.
+    /// The subscription is active. Messages from before are lost, so a reader that keeps a state must request it again.
     Connected,
-    /// Nothing is heard until the next [`Delivery::Connected`], which is tried for ever. Why.
+    /// The connection is lost, for this reason. No message arrives until the next [`Delivery::Connected`]; attempts never end.
     Disconnected(String),
     Message(Message),
-    /// So many messages were dropped since the last of these.
+    /// This number of messages was dropped since the last such event.
     Lost(u64),
 }
 
-/// [`wait`](Self::wait), look at what is in [`front`](Self::front), [`forget`](Self::forget) it. Why a server does not take
-/// us is logged, once until it changes, with what to do about it.
+/// A subscription. Call [`wait`](Self::wait), read [`front`](Self::front), then [`forget`](Self::forget) what was read. The
+/// reason why a server refuses the connection is logged together with the remedy, once until it changes.
 pub struct Subscription {
     client: Client,
     subjects: &'static [&'static str],
@@ -47,7 +48,7 @@ pub struct Subscription {
     refusals: Refusals,
     line: Line,
     pending: VecDeque<Delivery>,
-    /// Of what is pending.
+    /// The number of bytes of the pending messages.
     bytes: usize,
     limit: usize,
 }
@@ -70,8 +71,8 @@ enum Line {
 type Opening = Pin<Box<dyn Future<Output = Result<(Connection, Info)>> + Send>>;
 
 impl Subscription {
-    /// `name` shows in the server's list of connections. `limit`: bytes that may wait, messages' own size in memory included.
-    /// It connects with the first look.
+    /// Makes a subscription, which connects at the first [`wait`](Self::wait). `name` appears in the server's list of
+    /// connections. `limit` is the number of bytes that may wait, including the size of the messages' structs.
     pub fn new(
         config: &Config,
         name: &str,
@@ -98,10 +99,10 @@ impl Subscription {
         })
     }
 
-    /// Takes in what has come; waits if that is nothing. Nothing is lost when the future is dropped.
+    /// Receives what has come, and waits if nothing is pending. The future may be dropped without losing messages.
     pub async fn wait(&mut self) {
         if !self.pending.is_empty() {
-            // Only a thread that rests learns what has come.
+            // The runtime learns of new bytes only when this task yields.
             tokio::task::yield_now().await;
         }
         for _ in 0..READS {
@@ -116,20 +117,20 @@ impl Subscription {
         }
     }
 
-    /// What came first, `most` at most.
+    /// Returns the oldest pending events, at most `most`.
     pub fn front(&self, most: usize) -> &[Delivery] {
         let (first, _) = self.pending.as_slices();
         &first[..first.len().min(most)]
     }
 
-    /// Takes off the first `count`.
+    /// Removes the oldest `count` events.
     pub fn forget(&mut self, count: usize) {
         for _ in 0..count {
             self.take_off();
         }
     }
 
-    /// One at a time, for whoever hears few messages. Nothing is lost when the future is dropped.
+    /// Returns one event, for readers of few messages. The future may be dropped without losing messages.
     pub async fn next(&mut self) -> Delivery {
         loop {
             self.wait().await;
@@ -143,13 +144,14 @@ impl Subscription {
         let delivery = self.pending.pop_front()?;
         self.bytes -= size(&delivery);
         if self.pending.is_empty() {
-            // Begins at the start of its memory again: after a flood that is much, and most of it cold.
+            // The queue begins at the start of its memory again. After a flood that memory is large, and most of it is not in a
+            // cache.
             self.pending.clear();
         }
         Some(delivery)
     }
 
-    /// `host:port` of the server that it is connected to, or that it tries next.
+    /// Returns `host:port` of the server to which it is connected, or which it tries next.
     pub fn server(&self) -> &str {
         match &self.line {
             Line::Opening(server, _) => &server.address,
@@ -157,19 +159,19 @@ impl Subscription {
         }
     }
 
-    /// What waits for the reader.
+    /// Returns the number of events that wait for the reader.
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Says something itself, with the next look, behind its subscription; what is said while the bus is away is lost.
+    /// Publishes a message with the next [`wait`](Self::wait). A message that is published while the bus is away is lost.
     pub fn publish(&mut self, subject: &str, payload: &[u8]) {
         if let Line::Open(connection) = &mut self.line {
             connection.say(&protocol::publish(subject, payload));
         }
     }
 
-    /// One step: a read, or an attempt to connect. Whether there is more to take in at once.
+    /// Does one step: a read, or an attempt to connect. Returns whether there may be more to receive at once.
     async fn go_on(&mut self) -> bool {
         match &mut self.line {
             Line::Opening(server, open) => {
@@ -205,7 +207,7 @@ impl Subscription {
         self.pending.push_back(Delivery::Connected);
     }
 
-    /// Nothing more comes at once.
+    /// Begins to reconnect. Returns false, because nothing more arrives at once.
     fn lost(&mut self, error: &anyhow::Error) -> bool {
         if let Line::Open(connection) = &self.line {
             self.servers.stayed(connection.since.elapsed());
@@ -226,7 +228,7 @@ impl Subscription {
                     append(&mut self.pending, &mut self.bytes, self.limit, message);
                 }
                 Said::Info(info) => self.servers.told(&connection.server, &info.connect_urls),
-                // Whatever costs us the connection, the server ends it itself.
+                // If the error costs us the connection, the server ends it itself.
                 Said::Error(error) => self.refusals.look(&connection.server.address, Some(&error)),
                 Said::Ping | Said::Pong | Said::Ok => {}
             }
@@ -257,7 +259,7 @@ fn opening(servers: &mut Servers, client: &Client) -> Line {
     Line::Opening(server, Box::pin(open))
 }
 
-/// Of its bytes, those that count.
+/// Returns the bytes of an event that count against the limit.
 fn size(delivery: &Delivery) -> usize {
     match delivery {
         Delivery::Message(message) => message.size() + size_of::<Delivery>(),

@@ -1,7 +1,7 @@
-//! Tokens of a client of its own (grant `client_credentials`), kept until shortly before they expire.
+//! Fetches tokens of a client for itself (grant `client_credentials`), and keeps each until shortly before it expires.
 //!
-//! Called by components that call an API as themselves. The secret goes to the UAA and nowhere else: not into logs, not
-//! into errors.
+//! Components that call an API with their own identity use it. The secret is sent to the UAA only: it is not in logs, and not in
+//! errors.
 
 use crate::http::{self, Tls};
 use anyhow::{Context as _, Result};
@@ -13,25 +13,25 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// Longest wait for one answer.
+/// The longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// No token is kept for longer, whatever the UAA says of it.
+/// The longest time for which a token is kept, whatever lifetime the UAA returns.
 const LONGEST_KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// A client at a UAA, and how patient it is.
+/// A client of a UAA, with its time limits and retries.
 #[derive(Clone)]
 pub struct ClientCredentials {
     /// `https://uaa.service.cf.internal:8443`
     pub url: String,
-    /// What the operator calls that.
+    /// The configuration key that contains the client, for log messages.
     pub key: &'static str,
     pub id: String,
     pub secret: String,
     pub tls: Tls,
-    /// Tries after the first that failed.
+    /// The number of tries after the first one fails.
     pub max_retries: u32,
     pub retry_interval: Duration,
-    /// A token is not used any more so long before it expires.
+    /// The time before its expiry at which a token is no longer used.
     pub expiration_buffer: Duration,
 }
 
@@ -44,7 +44,7 @@ impl std::fmt::Debug for ClientCredentials {
     }
 }
 
-/// Fetches tokens when they are needed.
+/// A fetcher of tokens, which fetches one when it is needed.
 #[derive(Debug)]
 pub struct TokenFetcher {
     credentials: ClientCredentials,
@@ -55,7 +55,7 @@ pub struct TokenFetcher {
 #[derive(Debug, Default)]
 struct State {
     token: Option<Token>,
-    /// Why there is none, as it was logged.
+    /// The reason why there is no token, as it was logged.
     trouble: Option<String>,
 }
 
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl TokenFetcher {
-    /// Fetches nothing yet.
+    /// Makes a fetcher. It does not fetch a token yet.
     pub fn new(credentials: ClientCredentials) -> Result<Self> {
         Ok(Self {
             http: http::client_with(&credentials.tls, Some(TIMEOUT))?,
@@ -80,8 +80,9 @@ impl TokenFetcher {
         })
     }
 
-    /// A token that is good for a while. `refused`: one that was not taken, whatever its age. An error when the UAA gives
-    /// none after all retries; why is logged at the first of them, once until it changes.
+    /// Returns a token that is valid for a while. `refused` is a token that an API did not accept, which is replaced whatever its
+    /// age. It fails when the UAA returns no token after all retries. The reason is logged at the first failure, and again when
+    /// it changes.
     pub async fn token(&self, refused: Option<&str>) -> Result<String> {
         let mut state = self.state.lock().await;
         let usable = state
@@ -127,7 +128,7 @@ impl TokenFetcher {
         #[derive(Deserialize)]
         struct Answer {
             access_token: String,
-            /// Seconds.
+            /// The lifetime in seconds.
             #[serde(default)]
             expires_in: u64,
         }
@@ -166,7 +167,8 @@ impl TokenFetcher {
     }
 }
 
-/// As RFC 6749 wants it: a colon within the id or the secret is none between them.
+/// Returns the credentials as RFC 6749 requires them: encoded, so that a colon in the id or the secret is not taken for the
+/// separator.
 fn basic(id: &str, secret: &str) -> String {
     let both = format!("{}:{}", form_encoded(id), form_encoded(secret));
     format!("Basic {}", BASE64_STANDARD.encode(both))
@@ -181,7 +183,7 @@ fn form_encoded(text: &str) -> String {
             }
             b' ' => encoded.push('+'),
             other => {
-                // Nothing can go wrong with a string.
+                // Writing into a string cannot fail.
                 let _ = write!(encoded, "%{other:02X}");
             }
         }

@@ -1,8 +1,8 @@
-//! Whether a token was ended before its time: by a new password, by a user's or client's end, by a revocation.
+//! Finds out whether a token was ended before its time: by a new password, by the deletion of a user or client, by a revocation.
 //!
-//! A token's signature says nothing of that, so the verifier asks the UAA (`POST /check_token`, as the original's
-//! resource servers may) and keeps the answer for [`FRESH`]. When the UAA does not answer, the last answer counts, and a
-//! token that was never asked about is taken for good until it expires.
+//! A token's signature does not show that, so the verifier asks the UAA (`POST /check_token`, as the original's resource servers
+//! may) and keeps the answer for [`FRESH`]. When the UAA does not answer, the last answer counts, and a token without an answer
+//! is valid until it expires.
 
 use reqwest::StatusCode;
 use std::collections::HashMap;
@@ -10,16 +10,16 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An answer counts for this long: a token that was ended is refused at the latest then.
+/// The time for which an answer counts. A token that was ended is refused after this time at the latest.
 pub(super) const FRESH: Duration = Duration::from_secs(1);
-/// Longest wait for an answer.
+/// The longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// At least this long between two questions while the UAA does not answer.
+/// The shortest pause between two requests while the UAA does not answer.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Tokens that are remembered; the ones that were asked about longest ago go first.
+/// The number of remembered tokens. When it is reached, old answers are forgotten, and all answers if none is old.
 const MOST: usize = 10_000;
 
-/// A client of the UAA with the authority `uaa.resource`: it may look into tokens.
+/// A client of the UAA with the authority `uaa.resource`, which may inspect tokens.
 #[derive(Clone)]
 pub struct ResourceServer {
     pub client_id: String,
@@ -37,7 +37,8 @@ impl std::fmt::Debug for ResourceServer {
 pub(super) struct Standing {
     url: String,
     client: ResourceServer,
-    /// Tokens are not kept, only their hash; keyed, so that nobody can make two tokens that look the same.
+    /// The keys of the hash by which tokens are remembered. The tokens themselves are not kept. The keys are secret, so that
+    /// nobody can make two tokens with the same hash.
     hasher: [RandomState; 2],
     known: Mutex<Known>,
 }
@@ -45,7 +46,7 @@ pub(super) struct Standing {
 #[derive(Default)]
 struct Known {
     answers: HashMap<[u64; 2], Answer>,
-    /// When the UAA did not answer last.
+    /// The time of the last request that the UAA did not answer.
     failed: Option<Instant>,
 }
 
@@ -65,7 +66,7 @@ impl Standing {
         }
     }
 
-    /// `token` is one that the UAA signed and that has not expired.
+    /// Returns whether the token was ended. It must be one that the UAA signed and that has not expired.
     pub(super) async fn is_ended(&self, http: &reqwest::Client, token: &str) -> bool {
         let key = self.hasher.each_ref().map(|keys| keys.hash_one(token));
         let (last, pausing) = {
@@ -126,7 +127,7 @@ impl Known {
     fn remember(&mut self, key: [u64; 2], answer: Answer) {
         self.failed = None;
         if self.answers.len() >= MOST && !self.answers.contains_key(&key) {
-            // An answer that is not fresh any more only matters while the UAA is away.
+            // An answer that is no longer fresh matters only while the UAA is away.
             self.answers.retain(|_, known| known.at.elapsed() < FRESH);
             if self.answers.len() >= MOST {
                 self.answers.clear();
