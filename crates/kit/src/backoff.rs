@@ -1,4 +1,4 @@
-//! Exponential back-off with a cap, for retry loops.
+//! Implements exponential back-off with a cap, for retry loops.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ impl Backoff {
         }
     }
 
-    /// The delay to wait now; the one after is twice as long, up to the cap.
+    /// Returns the delay to wait now. The next one is twice as long, up to the cap.
     pub fn next_delay(&mut self) -> Duration {
         let delay = self.next;
         self.next = (self.next * 2).min(self.cap);
         delay
     }
 
-    /// Call after a success.
+    /// Returns to the first delay. Call it after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

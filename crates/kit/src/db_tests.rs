@@ -29,7 +29,7 @@ async fn numbers(database: &Database) -> Vec<i64> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// The database takes another change.
+/// Checks that the database accepts another change.
 async fn works(database: &Database, n: i64) {
     let mut transaction = database.begin().await.unwrap();
     insert(&mut transaction, n, "").await.unwrap();
@@ -37,7 +37,7 @@ async fn works(database: &Database, n: i64) {
     assert!(numbers(database).await.contains(&n));
 }
 
-/// SQLite itself refuses further pages: as on a full disk.
+/// Makes SQLite itself refuse further pages, as on a full disk.
 async fn limit(database: &Database, pages: i64) {
     let mut connection = database.writer.acquire().await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
@@ -54,7 +54,7 @@ async fn a_full_database_fails_the_change_and_nothing_else() {
     let database = open(&folder).await;
     works(&database, 1).await;
     for _ in 0..3 {
-        // Of the connection, which may be another one by now.
+        // The limit belongs to the connection, which may be a new one by now.
         limit(&database, 3).await;
         let mut transaction = database.begin().await.unwrap();
         let big = "x".repeat(100_000);
@@ -66,7 +66,7 @@ async fn a_full_database_fails_the_change_and_nothing_else() {
     works(&database, 3).await;
 }
 
-/// The original fault: SQLite had rolled back by itself, and every later BEGIN on that connection failed.
+/// Tests the original fault: SQLite had rolled back by itself, and every later BEGIN on that connection failed.
 #[tokio::test]
 async fn a_transaction_that_ended_by_itself_spoils_no_connection() {
     let folder = tempfile::tempdir().unwrap();
@@ -101,7 +101,7 @@ async fn a_change_that_is_given_up_leaves_nothing() {
     works(&database, 30).await;
 }
 
-/// A request whose client went away: its future is dropped at each of its steps in turn.
+/// Tests a request whose client disconnected: its future is dropped at each of its steps in turn.
 #[tokio::test]
 async fn a_future_dropped_half_way_spoils_no_connection() {
     let folder = tempfile::tempdir().unwrap();
@@ -169,7 +169,7 @@ async fn a_busy_database_is_reported_as_busy() {
     works(&database, 1).await;
 }
 
-/// On a disk that is really full (root only: it needs a mount).
+/// Tests a disk that is really full (root only: it needs a mount).
 #[tokio::test]
 async fn a_full_disk_is_named_and_healed_by_room() {
     if std::env::var_os("CUPOLA_ROOT_TESTS").is_none() {
@@ -181,7 +181,7 @@ async fn a_full_disk_is_named_and_healed_by_room() {
         .unwrap();
     works(&database, 1).await;
     let filler = mount.0.path().join("filler");
-    // Below the room that a transaction wants, and with a little more than that.
+    // The free room is less than a transaction needs, and then a little more than that.
     for leave in [0, 1536 << 10] {
         let free = disk::free(mount.0.path()).unwrap();
         std::fs::write(&filler, vec![0; usize::try_from(free - leave).unwrap()]).unwrap();
@@ -201,7 +201,7 @@ async fn a_full_disk_is_named_and_healed_by_room() {
     }
 }
 
-/// A start on a disk without room serves reads (root only: it needs a mount).
+/// Tests that a start on a disk without room serves reads (root only: it needs a mount).
 #[tokio::test]
 async fn a_database_opens_on_a_full_disk() {
     if std::env::var_os("CUPOLA_ROOT_TESTS").is_none() {
@@ -223,7 +223,7 @@ async fn a_database_opens_on_a_full_disk() {
         assert_eq!(Trouble::of_database(&error), Some(Trouble::Full), "{error}");
         database.close().await;
         std::fs::remove_file(&filler).unwrap();
-        // With room the next start keeps some of it again.
+        // With room on the disk, the next start keeps the ballast again.
         let database = Database::open(&path, SCHEMA).await.unwrap();
         assert!(ballast(&path).exists());
         works(&database, n).await;

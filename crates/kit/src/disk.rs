@@ -1,23 +1,23 @@
-//! The disk below a folder: how much room it has, how much of it is kept in reserve, and the words in which its failures
-//! are reported.
+//! Examines the disk below a folder: how much room it has, and how much of it is kept in reserve. It also holds the texts that
+//! report failures of a disk.
 
 use nix::sys::statvfs::statvfs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Free bytes on the disk of `folder`, as `df` shows them.
+/// Returns the free bytes on the disk of `folder`, as `df` shows them.
 ///
 /// # Errors
-/// The folder does not exist or cannot be read.
+/// It fails if the folder does not exist or cannot be read.
 pub fn free(folder: &Path) -> io::Result<u64> {
     Ok(room(folder)?.0)
 }
 
-/// Whether this process could write so many bytes to the disk of `folder`. A folder that cannot be looked at fails when it
-/// is written to.
+/// Returns whether this process could write this number of bytes to the disk of `folder`. It returns true for a folder that
+/// cannot be examined, because a write to it fails anyway.
 pub fn has(folder: &Path, bytes: u64) -> bool {
     statvfs(folder).map_or(true, |disk| {
-        // Root also gets the blocks that a file system keeps for it.
+        // Root may also use the blocks that a file system reserves for it.
         let blocks = if nix::unistd::geteuid().is_root() {
             disk.blocks_free()
         } else {
@@ -27,7 +27,7 @@ pub fn has(folder: &Path, bytes: u64) -> bool {
     })
 }
 
-/// Free bytes and the disk's size.
+/// Returns the free bytes and the disk's size.
 fn room(folder: &Path) -> io::Result<(u64, u64)> {
     let disk = statvfs(folder)?;
     Ok((
@@ -36,23 +36,23 @@ fn room(folder: &Path) -> io::Result<(u64, u64)> {
     ))
 }
 
-/// Why data cannot be kept. Everything that reads goes on; a client may try again later.
+/// The reason why data cannot be stored. Everything that reads continues; a client may try again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     Full,
     ReadOnly,
-    /// The file was removed or replaced below us: what we write now would be lost.
+    /// The file was removed or replaced while we used it, so new writes would be lost.
     Gone,
     /// The device reports errors.
     Failing,
-    /// Others kept the file locked for too long.
+    /// Other processes kept the file locked for too long.
     Busy,
-    /// The file's content is no database.
+    /// The content of the file is no database.
     Damaged,
 }
 
 impl Trouble {
-    /// `None`: the error has another cause than the disk.
+    /// Returns the trouble that caused the error, or `None` if the error has another cause than the disk.
     pub fn of_io(error: &io::Error) -> Option<Self> {
         match error.kind() {
             io::ErrorKind::StorageFull
@@ -65,7 +65,7 @@ impl Trouble {
         }
     }
 
-    /// `None`: the error has another cause than the disk.
+    /// Returns the trouble that caused the error, or `None` if the error has another cause than the disk.
     pub fn of_database(error: &sqlx::Error) -> Option<Self> {
         match error {
             sqlx::Error::Io(error) => Self::of_io(error)
@@ -80,7 +80,7 @@ impl Trouble {
         }
     }
 
-    /// SQLite's primary result code is the low byte of its extended one.
+    /// Returns the trouble for a result code of SQLite. The primary result code is the low byte of the extended one.
     fn of_code(code: i32) -> Option<Self> {
         match code & 0xff {
             13 => Some(Self::Full),
@@ -92,7 +92,7 @@ impl Trouble {
         }
     }
 
-    /// The first cause in an error's chain that is the disk's.
+    /// Returns the first cause in an error's chain that is a trouble of the disk.
     pub fn of_chain(error: &anyhow::Error) -> Option<Self> {
         error.chain().find_map(|cause| {
             cause
@@ -106,7 +106,7 @@ impl Trouble {
         })
     }
 
-    /// Names the disk by the folder that is on it, and its free bytes.
+    /// Returns the text for users. It names the disk by the folder that is on it, and its free bytes.
     pub fn text(self, folder: &Path) -> String {
         let place = folder.display();
         let free = free(folder).map_or_else(|_| "unknown".to_owned(), |free| free.to_string());
@@ -132,7 +132,7 @@ impl Trouble {
         }
     }
 
-    /// The same as an error whose kind leads back here ([`Self::of_io`]).
+    /// Returns the trouble as an error with that text, whose kind leads back to the trouble ([`Self::of_io`]).
     pub fn error(self, folder: &Path) -> io::Error {
         let kind = match self {
             Self::Full => io::ErrorKind::StorageFull,
@@ -144,19 +144,19 @@ impl Trouble {
     }
 }
 
-/// Room that large files leave to databases and logs.
+/// The room that large files leave to databases and logs.
 #[derive(Clone, Debug)]
 pub struct Reserve {
     folder: PathBuf,
     bytes: Option<u64>,
 }
 
-/// The reserve unless the operator chose one: so many bytes, and never more than this part of the disk.
+/// The reserve in bytes unless the operator chose one, and the divisor of the disk's size that bounds it.
 const RESERVE: u64 = 512 << 20;
 const RESERVE_PART: u64 = 20;
 
 impl Reserve {
-    /// `bytes`: `None` means 512 MiB, and on a small disk a twentieth of it.
+    /// Makes the reserve of a disk. `None` means 512 MiB, and on a small disk a twentieth of it.
     pub fn new(folder: &Path, bytes: Option<u64>) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -164,13 +164,13 @@ impl Reserve {
         }
     }
 
-    /// Whether `more` bytes fit beside the reserve.
+    /// Checks that `more` bytes fit beside the reserve.
     ///
     /// # Errors
-    /// They do not ([`io::ErrorKind::StorageFull`]).
+    /// It fails with [`io::ErrorKind::StorageFull`] if they do not fit.
     pub fn check(&self, more: u64) -> io::Result<()> {
         let Ok((free, size)) = room(&self.folder) else {
-            // A folder that cannot be looked at fails when it is written to.
+            // A write to a folder that cannot be examined fails anyway.
             return Ok(());
         };
         let reserve = self
@@ -215,7 +215,7 @@ mod tests {
             .context("upload");
         assert_eq!(Trouble::of_chain(&error), Some(Trouble::Full));
         assert_eq!(Trouble::of_chain(&anyhow::anyhow!("no such app")), None);
-        // SQLITE_IOERR_WRITE, SQLITE_READONLY_DBMOVED, SQLITE_CONSTRAINT_UNIQUE
+        // The codes are SQLITE_IOERR_WRITE, SQLITE_READONLY_DBMOVED and SQLITE_CONSTRAINT_UNIQUE.
         assert_eq!(Trouble::of_code(778), Some(Trouble::Failing));
         assert_eq!(Trouble::of_code(1032), Some(Trouble::ReadOnly));
         assert_eq!(Trouble::of_code(2067), None);

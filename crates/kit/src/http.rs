@@ -1,8 +1,8 @@
-//! Serving an axum router on a listener that is already bound, with or without TLS, until shutdown.
+//! Serves an axum router on a listener that is already bound, with or without TLS, until shutdown.
 //!
-//! No client holds the server up: connections are counted, heads are bounded in size and time, idle connections end, and a
-//! handler that panics answers 500 ([`Limits`]). An answer that comes before its request was read whole reaches the client,
-//! and its connection is reused only when nothing of that request is left on it ([`early`]).
+//! No client can block the server: connections are counted, heads are limited in size and time, idle connections end, and a
+//! handler that panics answers 500 ([`Limits`]). A response that comes before its request was read whole reaches the client, and
+//! its connection is reused only when no byte of that request is left on it ([`early`]).
 
 mod early;
 mod watch;
@@ -32,31 +32,31 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 use watch::{Activity, End, InFlight, Watched};
 
-/// How long connections may go on after shutdown was asked for, or after they were asked to end.
+/// The time for which connections may continue after shutdown was requested, or after they were asked to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// What one listener's clients may use.
+/// The limits for the clients of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at the same time; further ones wait in the kernel's queue.
+    /// The highest number of concurrent connections. Further ones wait in the kernel's queue.
     pub connections: usize,
-    /// From a connection's first byte, or from the first byte of a further request, to the end of the request's head. For
-    /// the TLS handshake as well.
+    /// The time from a connection's first byte, or from the first byte of a further request, to the end of the request's head. It
+    /// also limits the TLS handshake.
     pub head: Duration,
-    /// How long a connection may stay without a request.
+    /// The time that a connection may last without a request.
     pub idle: Duration,
-    /// How long a client may leave a body that is wanted unsent, or an answer unread (HTTP/1), without any progress.
+    /// The time without any progress in which a client may leave a body that is expected unsent, or a response unread (HTTP/1).
     pub stall: Duration,
-    /// Bytes of a request's head.
+    /// The highest number of bytes of a request's head.
     pub head_bytes: usize,
-    /// Fields of a request's head (HTTP/1).
+    /// The highest number of fields of a request's head (HTTP/1).
     pub fields: usize,
-    /// Requests at the same time on one HTTP/2 connection.
+    /// The highest number of concurrent requests on one HTTP/2 connection.
     pub streams: u32,
-    /// So much of a body that nobody read is read before the answer, so that the connection can be used again.
+    /// The number of bytes of an unread body that are read before the response, so that the connection can be used again.
     pub rest_bytes: usize,
     pub rest_time: Duration,
-    /// So much more is read after the answer, so that a client that still sends can read it.
+    /// The number of bytes that are read after the response, so that a client that is still sending can read the response.
     pub linger_bytes: usize,
     pub linger_time: Duration,
 }
@@ -79,12 +79,12 @@ impl Default for Limits {
     }
 }
 
-/// Binds with `SO_REUSEADDR`; the error names the address and what to do.
+/// Binds with `SO_REUSEADDR`. The error names the address and a remedy.
 pub async fn bind(addr: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(addr).await.with_context(|| format!("listen on {addr}: is another program using this port? stop that program and try again (`ss -ntlp` names it)"))
 }
 
-/// Serves `app` until `shutdown`; then lets requests in flight finish for at most five seconds.
+/// Serves `app` until `shutdown`. Requests in flight then have at most five seconds to finish.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -94,7 +94,7 @@ pub async fn serve(
     serve_within(Limits::default(), listener, tls, app, shutdown).await
 }
 
-/// [`serve`] with other limits.
+/// Serves as [`serve`], with other limits.
 pub async fn serve_within(
     limits: Limits,
     listener: TcpListener,
@@ -206,7 +206,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(limits.streams)
-        // A peer that is gone without a word keeps no streams open.
+        // With keep-alives, a peer that vanished keeps no streams open.
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     builder
@@ -240,7 +240,7 @@ impl Requests {
             Rest::watch(request, one_at_a_time.then(|| self.activity.clone()));
         request.extensions_mut().insert(self.peer);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        // The router is always ready.
+        // The router does not need to be polled for readiness, because it is always ready.
         let handled = async { self.app.call(request).await };
         let mut response = match AssertUnwindSafe(handled).catch_unwind().await {
             Ok(Ok(response)) => response,
@@ -258,7 +258,7 @@ impl Requests {
     }
 }
 
-/// The text of a panic.
+/// Returns the text of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<String>()
@@ -267,6 +267,6 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no text")
 }
 
-/// Request extension: the peer's address.
+/// A request extension that contains the peer's address.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddr(pub Option<SocketAddr>);

@@ -1,5 +1,5 @@
-//! What every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a database file, the disk,
-//! logging, reconcilers and back-off. No Cloud Foundry policy lives here.
+//! The parts that every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a database
+//! file, the disk, logging, reconcilers and back-off. No Cloud Foundry policy is here.
 
 pub mod backoff;
 pub mod db;

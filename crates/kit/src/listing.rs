@@ -1,17 +1,17 @@
-//! Comparing a list that was fetched elsewhere with what is known here.
+//! Compares a list that was fetched from another component with what is known here.
 //!
-//! A list is old when it arrives: what began or changed while it was fetched is not in it. A [`Listing`] remembers when the
-//! fetch began, and [`Listing::covers`] says whether it may judge something at all. Whoever compares asks with the
-//! [`Moment`] at which the thing became what it is now.
+//! A list is old when it arrives: things that began or changed while it was fetched are not in it. A [`Listing`] remembers when
+//! the fetch began, and [`Listing::covers`] returns whether the list decides about a thing. The caller passes the [`Moment`] at
+//! which the thing became what it is now.
 //!
 //! ```text
-//!   made (moment 4) ── fetch begins (5) ── list answered ── compared     the list must contain it: judge
-//!   fetch begins (5) ── made (moment 6) ── list answered ── compared     the list cannot know it: leave it alone
+//!   made (moment 4) ── fetch begins (5) ── list arrives ── compared     the list must contain it: its absence counts
+//!   fetch begins (5) ── made (moment 6) ── list arrives ── compared     the list cannot contain it: leave it alone
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Numbers the changes of one table.
+/// A clock that numbers the changes of one table.
 #[derive(Debug, Default)]
 pub struct Clock(AtomicU64);
 
@@ -20,7 +20,7 @@ pub struct Clock(AtomicU64);
 pub struct Moment(u64);
 
 impl Clock {
-    /// The moment of a change that is made now.
+    /// Returns the moment of a change that is made now.
     pub fn tick(&self) -> Moment {
         Moment(self.0.fetch_add(1, Ordering::SeqCst) + 1)
     }
@@ -30,7 +30,7 @@ impl Clock {
     }
 }
 
-/// A list, and the moment before it was asked for.
+/// A list, with the moment before it was requested.
 #[derive(Debug)]
 pub struct Listing<T> {
     begun: Moment,
@@ -38,7 +38,7 @@ pub struct Listing<T> {
 }
 
 impl<T> Listing<T> {
-    /// Fetches the list. The moment is taken before `list` is called.
+    /// Fetches the list. It records the moment before it calls `list`.
     pub async fn fetch<E, F: Future<Output = Result<T, E>>>(
         clock: &Clock,
         list: impl FnOnce() -> F,
@@ -50,17 +50,17 @@ impl<T> Listing<T> {
         })
     }
 
-    /// The list itself. What is missing in it must be judged by [`Self::covers`].
+    /// Returns the list itself. Ask [`Self::covers`] before acting on something that is missing in it.
     pub fn listed(&self) -> &T {
         &self.listed
     }
 
-    /// Whether something that has been as it is since `since` must show in the list as it is.
+    /// Returns whether a thing that has been unchanged since `since` must appear in the list in its present state.
     pub fn covers(&self, since: Moment) -> bool {
         since <= self.begun
     }
 
-    /// The same listing in another form.
+    /// Converts the list to another form.
     pub fn map<U>(self, form: impl FnOnce(T) -> U) -> Listing<U> {
         Listing {
             begun: self.begun,

@@ -1,4 +1,4 @@
-//! Ports for programs that are about to be started.
+//! Finds ports for programs that are about to be started.
 
 use anyhow::{Result, bail};
 use std::net::{Ipv4Addr, TcpListener};
@@ -6,15 +6,16 @@ use std::ops::Range;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below what the kernel gives to clients and to whoever listens on port 0: nobody takes one of these by chance between
-/// our look and the start of the program. Above the kernel's range there would be mapped host ports.
+/// The range of ports. It is below the ports that the kernel assigns to clients and to listeners on port 0, so no process gets
+/// one of these by chance between our check and the start of the program. Ports above the kernel's range may be mapped host
+/// ports.
 const PORTS: Range<u16> = 20_000..32_000;
 
-/// A TCP port on which nobody listens now, on no address of this machine. No two calls in one process give the same one
-/// before all others were tried; it is not reserved against other processes, so bind it soon.
+/// Returns a TCP port on which no process listens now, at no address of this machine. Two calls in one process return the same
+/// port only after all others were tried. The port is not reserved against other processes, so bind it soon.
 ///
 /// # Errors
-/// Every port between 20,000 and 32,000 is taken.
+/// It fails if every port between 20,000 and 32,000 is in use.
 pub fn free_port() -> Result<u16> {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
     for _ in PORTS {

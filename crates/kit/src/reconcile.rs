@@ -1,10 +1,10 @@
-//! Waking a reconciler before its period is over. Level-triggered work runs every period, and at once when nudged; a
-//! nudge during a run makes one more run.
+//! Wakes a reconciler before its period is over. Level-triggered work runs every period, and at once when nudged. A nudge during
+//! a run causes one more run.
 
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Wakes a reconciler; cheap to clone.
+/// A handle that wakes a reconciler; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Nudge(Arc<Notify>);
 
@@ -13,7 +13,7 @@ impl Nudge {
         self.0.notify_one();
     }
 
-    /// Waits for a nudge (one that came before counts).
+    /// Waits for a nudge. One that came before the call counts.
     pub async fn nudged(&self) {
         self.0.notified().await;
     }

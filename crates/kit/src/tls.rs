@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, ServerConfig, S
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// PEM texts of one component's certificate chain, its key and the CA that it trusts.
+/// The PEM texts of one component's certificate chain, its key and the CA that it trusts.
 #[derive(Clone)]
 pub struct Identity {
     pub cert_pem: String,
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// From three files, which a configuration names `cert_path`, `key_path` and `ca_path` in its section.
+    /// Reads the three files, which a configuration names `cert_path`, `key_path` and `ca_path` in its section.
     pub fn from_files(section: &str, [cert, key, ca]: &[PathBuf; 3]) -> Result<Self> {
         let read = |path: &PathBuf, key: &str| {
             std::fs::read_to_string(path).with_context(|| {
@@ -49,19 +49,19 @@ impl Identity {
     }
 }
 
-/// Whether a server asks its clients for a certificate of the identity's CA.
+/// Whether a server requires its clients to present a certificate of the identity's CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
     None,
     Required,
 }
 
-/// Makes aws-lc-rs the process's crypto provider; may be called often.
+/// Makes aws-lc-rs the process's crypto provider. It may be called repeatedly.
 pub fn install_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// A server configuration with the given ALPN protocols, most wanted first.
+/// Makes a server configuration with the given ALPN protocols, the preferred one first.
 pub fn server_config(
     identity: &Identity,
     auth: ClientAuth,
@@ -83,14 +83,14 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-/// A client configuration that presents the identity and trusts its CA only.
+/// Makes a client configuration that presents the identity and trusts its CA only.
 pub fn client_config(identity: &Identity) -> Result<ClientConfig> {
     trusting(Authorities::from_pem(&identity.ca_pem)?)
         .with_client_auth_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
         .context("use client certificate")
 }
 
-/// The beginning of a client configuration that trusts these authorities only.
+/// Begins a client configuration that trusts these authorities only.
 pub fn trusting(authorities: Authorities) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     install_crypto();
     ClientConfig::builder()
@@ -98,7 +98,7 @@ pub fn trusting(authorities: Authorities) -> ConfigBuilder<ClientConfig, WantsCl
         .with_custom_certificate_verifier(authorities.of_servers())
 }
 
-/// The beginning of a client configuration that accepts any certificate.
+/// Begins a client configuration that accepts any certificate.
 pub fn trusting_anybody() -> ConfigBuilder<ClientConfig, WantsClientCert> {
     install_crypto();
     ClientConfig::builder()
@@ -106,14 +106,14 @@ pub fn trusting_anybody() -> ConfigBuilder<ClientConfig, WantsClientCert> {
         .with_custom_certificate_verifier(Arc::new(AcceptAny::default()))
 }
 
-/// A client configuration that presents the identity and accepts any certificate of a server; the CA is not read.
+/// Makes a client configuration that presents the identity and accepts any certificate of a server. The CA is not read.
 pub fn unverified_client_config(identity: &Identity) -> Result<ClientConfig> {
     trusting_anybody()
         .with_client_auth_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
         .context("use client certificate")
 }
 
-/// Accepts any certificate for any name, where an operator has asked for it; signatures are still checked.
+/// A verifier that accepts any certificate for any name, where an operator has requested it. Signatures are still checked.
 #[derive(Debug)]
 pub struct AcceptAny(WebPkiSupportedAlgorithms);
 
@@ -155,10 +155,10 @@ impl ServerCertVerifier for AcceptAny {
     }
 }
 
-/// Whether a server can show this chain with this key.
+/// Checks that a server can present this chain with this key.
 ///
 /// # Errors
-/// One of them cannot be read, or they do not belong together.
+/// It fails if one of them cannot be read, or if they do not belong together.
 pub fn check_pair(cert_pem: &str, key_pem: &str) -> Result<()> {
     install_crypto();
     ServerConfig::builder()
@@ -168,7 +168,7 @@ pub fn check_pair(cert_pem: &str, key_pem: &str) -> Result<()> {
     Ok(())
 }
 
-/// The certificates of a PEM text, in order.
+/// Returns the certificates of a PEM text, in order.
 pub fn certs(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
     let certs = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
@@ -177,7 +177,7 @@ pub fn certs(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
     Ok(certs)
 }
 
-/// The private key of a PEM text (PKCS#8, PKCS#1 or SEC1).
+/// Returns the private key of a PEM text (PKCS#8, PKCS#1 or SEC1).
 pub fn key(pem: &str) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).context("read private key PEM")
 }

@@ -1,23 +1,23 @@
-//! How many entries a zip says that it has, before anybody makes room for them.
+//! Reads how many entries a zip announces, before a reader allocates memory for them.
 //!
-//! A reader of zips allocates its table by the number in the archive's end record, which costs an attacker eight bytes. Ask
-//! here first, and refuse what is too much.
+//! A reader of zips allocates its table by the number in the archive's end record, which costs an attacker eight bytes. Check the
+//! number here first, and refuse a zip that announces too many.
 
 use std::io::{self, BufRead as _, BufReader, Read, Seek, SeekFrom};
 
-/// Without its comment.
+/// The length of the end record without its comment.
 const END_RECORD: usize = 22;
 const LONGEST_COMMENT: u64 = 0xffff;
-/// Of the record that leads from the end record to the zip64 end record.
+/// The length of the record that leads from the end record to the zip64 end record.
 const LOCATOR: u64 = 20;
 const END_64: &[u8] = b"PK\x06\x06";
 
-/// What the end records of a zip announce.
+/// The numbers of entries in the end records of a zip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Announced {
-    /// By the end record that counts; `None` without any.
+    /// The number in the end record that counts; `None` without any.
     pub entries: Option<u64>,
-    /// The largest number in any end record that a reader might take, wherever it stands.
+    /// The largest number in any end record that a reader might use, wherever it stands.
     pub most: u64,
 }
 
@@ -40,7 +40,7 @@ pub fn announced<R: Read + Seek>(zip: &mut R) -> io::Result<Announced> {
         long.extend(zip64_entries(zip, at)?);
     }
     zip.rewind()?;
-    // The short record has no room for more than 65,534, and then points to the long one.
+    // The short record has no room for more than 65,534, and then refers to the long one.
     let entries = match short {
         Some(0xffff) => long.last().copied().or(short),
         short => short,
@@ -49,7 +49,7 @@ pub fn announced<R: Read + Seek>(zip: &mut R) -> io::Result<Announced> {
     Ok(Announced { entries, most })
 }
 
-/// Where the signature of a zip64 end record stands.
+/// Returns the positions of the signature of a zip64 end record.
 fn positions<R: Read>(zip: &mut R) -> io::Result<Vec<u64>> {
     let mut reader = BufReader::with_capacity(1 << 18, zip);
     let (mut found, mut at, mut matched) = (Vec::new(), 0u64, 0);
@@ -75,7 +75,7 @@ fn positions<R: Read>(zip: &mut R) -> io::Result<Vec<u64>> {
     }
 }
 
-/// The number in a zip64 end record, if the two records that belong to it follow.
+/// Returns the number in a zip64 end record, if the two records that belong to it follow.
 fn zip64_entries<R: Read + Seek>(zip: &mut R, at: u64) -> io::Result<Option<u64>> {
     let mut record = [0; 40];
     zip.seek(SeekFrom::Start(at))?;
@@ -99,10 +99,10 @@ fn zip64_entries<R: Read + Seek>(zip: &mut R, at: u64) -> io::Result<Option<u64>
     Ok(follows.then(|| number(32)))
 }
 
-/// Zeros beyond the end.
+/// Returns four bytes of the file, which are zeros beyond its end.
 fn signature<R: Read + Seek>(zip: &mut R, at: u64) -> io::Result<[u8; 4]> {
     let mut bytes = [0; 4];
-    // Beyond this a seek is an error, and no file is that long.
+    // A seek beyond this position is an error, and no file is that long.
     if at < i64::MAX as u64 {
         zip.seek(SeekFrom::Start(at))?;
         match zip.read_exact(&mut bytes) {
@@ -149,10 +149,10 @@ mod tests {
         assert_eq!(check(b"no zip, but PK\x06\x06 in it"), (None, 0));
         assert_eq!(check(&end(7)), (Some(7), 7));
         assert_eq!(check(&end_64(1 << 40)), (Some(1 << 40), 1 << 40));
-        // A record in the middle may be taken by a reader that does not like the last one.
+        // A reader that does not accept the last record may use one in the middle.
         let two = [vec![0; 70_000], end_64(9_000_000), vec![0; 70_000], end(3)].concat();
         assert_eq!(check(&two), (Some(3), 9_000_000));
-        // The signature across a read, and after its own first letter.
+        // The signature lies across two reads, and follows its own first letter.
         let torn = [vec![b'P'; (1 << 18) - 2], end_64(5)].concat();
         assert_eq!(check(&torn), (Some(5), 5));
     }

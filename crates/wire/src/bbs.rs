@@ -1,17 +1,17 @@
 //! The BBS HTTP API: protobuf messages (package `models`, proto3) and the path of every call.
 //!
-//! Every RPC is `POST` with a protobuf body and answers HTTP 200; a failure is [`Error`] in field 1 of the answer.
+//! Every RPC is a `POST` with a protobuf body and is answered with HTTP 200. A failure is an [`Error`] in field 1 of the answer.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// Paths of the BBS API, at the revisions that current clients call.
+/// The paths of the BBS API, at the revisions that current clients call.
 pub mod path {
     pub const PING: &str = "/v1/ping";
     pub const DOMAINS_LIST: &str = "/v1/domains/list";
     pub const DOMAINS_UPSERT: &str = "/v1/domains/upsert";
     pub const ACTUAL_LRPS_LIST: &str = "/v1/actual_lrps/list";
     pub const ACTUAL_LRPS_BY_GUIDS: &str = "/v1/actual_lrps/list_by_process_guids";
-    /// Deprecated, as the two below: cfdot's `actual-lrp-groups` commands.
+    /// The deprecated path, as are the two below, of cfdot's `actual-lrp-groups` commands.
     pub const GROUPS_LIST: &str = "/v1/actual_lrp_groups/list";
     pub const GROUPS_BY_GUID: &str = "/v1/actual_lrp_groups/list_by_process_guid";
     pub const GROUP_BY_GUID_AND_INDEX: &str = "/v1/actual_lrp_groups/get_by_process_guid_and_index";
@@ -49,17 +49,17 @@ pub mod path {
     pub const REJECT_TASK: &str = "/v1/tasks/reject";
     pub const COMPLETE_TASK: &str = "/v1/tasks/complete";
     pub const FAIL_TASK: &str = "/v1/tasks/fail";
-    /// Ours; an original BBS answers 404, and running tasks keep what they have.
+    /// A path of our own. An original BBS answers 404, and running tasks keep their egress rules.
     pub const UPDATE_TASK: &str = "/v1/tasks/update";
-    /// SSE: desired and actual LRP events, `POST` with [`super::EventsByCellId`].
+    /// The SSE path of desired and actual LRP events: `POST` with [`super::EventsByCellId`].
     pub const INSTANCE_EVENTS: &str = "/v1/events/lrp_instances.r1";
-    /// SSE: the deprecated group events, `GET` (with an optional body).
+    /// The SSE path of the deprecated group events: `GET` (with an optional body).
     pub const GROUP_EVENTS: &str = "/v1/events.r1";
     pub const TASK_EVENTS: &str = "/v1/events/tasks.r1";
     pub const CELLS_LIST: &str = "/v1/cells/list.r1";
 }
 
-/// Actual LRP states as they stand on the wire.
+/// The states of actual LRPs as they are spelt on the wire.
 pub mod state {
     pub const UNCLAIMED: &str = "UNCLAIMED";
     pub const CLAIMED: &str = "CLAIMED";
@@ -168,11 +168,11 @@ messages! {
     ModificationTag { epoch: String = [string, tag = "1"], index: u32 = [uint32, tag = "2"] }
     EnvironmentVariable { name: String = [string, tag = "1"], value: String = [string, tag = "2"] }
     File { path: String = [string, tag = "1"], content: String = [string, tag = "2"] }
-    /// Raw JSON per router kind: `cf-router`, `tcp-router`, `internal-router`, `diego-ssh`.
+    /// The raw JSON per router kind: `cf-router`, `tcp-router`, `internal-router`, `diego-ssh`.
     ProtoRoutes { routes: BTreeMap<String, Vec<u8>> = [btree_map = "string, bytes", tag = "1"] }
     PortRange { start: u32 = [uint32, tag = "1"], end: u32 = [uint32, tag = "2"] }
     IcmpInfo { kind: i32 = [int32, tag = "1"], code: i32 = [int32, tag = "2"] }
-    /// Egress permission; protocol is `tcp`, `udp`, `icmp`, `icmpv6` or `all`.
+    /// A permission for egress. The protocol is `tcp`, `udp`, `icmp`, `icmpv6` or `all`.
     SecurityGroupRule {
         protocol: String = [string, tag = "1"],
         destinations: Vec<String> = [string, repeated, tag = "2"],
@@ -199,7 +199,7 @@ messages! {
     }
     Network { properties: BTreeMap<String, String> = [btree_map = "string, string", tag = "1"] }
     CertificateProperties { organizational_unit: Vec<String> = [string, repeated, tag = "1"] }
-    /// -1: no limit.
+    /// The limit of an app's log rate; -1 means no limit.
     LogRateLimit { bytes_per_second: i64 = [int64, tag = "1"] }
     MetricTagValue { static_value: String = [string, tag = "1"], dynamic: i32 = [enumeration = "MetricTagDynamic", tag = "2"] }
 
@@ -261,7 +261,7 @@ messages! {
     DesiredLrp {
         process_guid: String = [string, tag = "1"],
         domain: String = [string, tag = "2"],
-        /// A URL: `preloaded:cflinuxfs4`, `docker:///…`.
+        /// The root file system as a URL: `preloaded:cflinuxfs4`, `docker:///…`.
         root_fs: String = [string, tag = "3"],
         instances: i32 = [int32, tag = "4"],
         environment_variables: Vec<EnvironmentVariable> = [message, repeated, tag = "5"],
@@ -271,7 +271,7 @@ messages! {
         monitor: Option<Action> = [message, optional, tag = "9"],
         disk_mb: i32 = [int32, tag = "10"],
         memory_mb: i32 = [int32, tag = "11"],
-        /// 0–100, of the cell's maximum cpu shares.
+        /// The share of the cell's maximum cpu shares, from 0 to 100.
         cpu_weight: u32 = [uint32, tag = "12"],
         privileged: bool = [bool, tag = "13"],
         ports: Vec<u32> = [uint32, repeated, packed = "false", tag = "14"],
@@ -308,10 +308,10 @@ messages! {
         metric_tags: BTreeMap<String, MetricTagValue> = [btree_map = "string, message", tag = "4"],
         image_username: Option<String> = [string, optional, tag = "5"],
         image_password: Option<String> = [string, optional, tag = "6"],
-        /// Ours; an original BBS skips it, and running instances keep what they have.
+        /// A field of our own. An original BBS skips it, and running instances keep their egress rules.
         egress: Option<EgressUpdate> = [message, optional, tag = "1000"],
     }
-    /// What instances may reach from now on, in the place of what they may.
+    /// The new egress rules of instances, which replace the present ones.
     EgressUpdate { rules: Vec<SecurityGroupRule> = [message, repeated, tag = "1"] }
     DesiredLrpKey { process_guid: String = [string, tag = "1"], domain: String = [string, tag = "2"], log_guid: String = [string, tag = "3"] }
     DesiredLrpResource {
@@ -335,10 +335,10 @@ messages! {
         container_tls_proxy_port: u32 = [uint32, tag = "3"], host_tls_proxy_port: u32 = [uint32, tag = "4"],
     }
     ActualLrpNetInfo {
-        /// The cell's IP.
+        /// The IP address of the cell.
         address: String = [string, tag = "1"],
         ports: Vec<PortMapping> = [message, repeated, tag = "2"],
-        /// The container's overlay IP.
+        /// The container's overlay IP address.
         instance_address: String = [string, tag = "3"],
         preferred_address: i32 = [enumeration = "PreferredAddress", tag = "4"],
         instance_ipv6_address: String = [string, tag = "5"],
@@ -353,13 +353,13 @@ messages! {
         crash_reason: String = [string, tag = "5"],
         state: String = [string, tag = "6"],
         placement_error: String = [string, tag = "7"],
-        /// Unix nanoseconds of the last change of state.
+        /// The time of the last change of state in Unix nanoseconds.
         since: i64 = [int64, tag = "8"],
         modification_tag: Option<ModificationTag> = [message, optional, tag = "9"],
         presence: i32 = [enumeration = "Presence", tag = "10"],
         internal_routes: Vec<ActualLrpInternalRoute> = [message, repeated, tag = "11"],
         metric_tags: BTreeMap<String, String> = [btree_map = "string, string", tag = "12"],
-        /// Absent means routable.
+        /// Whether the instance is routable. If the field is absent, it is.
         routable: Option<bool> = [bool, optional, tag = "13"],
         availability_zone: String = [string, tag = "14"],
     }
@@ -412,7 +412,7 @@ messages! {
         task_definition: Option<TaskDefinition> = [message, optional, tag = "1"],
         task_guid: String = [string, tag = "2"],
         domain: String = [string, tag = "3"],
-        /// Unix nanoseconds, as the two below.
+        /// The time in Unix nanoseconds, as in the two fields below.
         created_at: i64 = [int64, tag = "4"],
         updated_at: i64 = [int64, tag = "5"],
         first_completed_at: i64 = [int64, tag = "6"],
@@ -437,13 +437,14 @@ messages! {
         annotations: HashMap<String, String> = [map = "string, string", tag = "9"],
     }
 
-    // requests and answers
+    // Requests and answers follow.
     EmptyRequest {}
     PingResponse { available: bool = [bool, tag = "1"] }
     DomainsResponse { error: Option<Error> = [message, optional, tag = "1"], domains: Vec<String> = [string, repeated, tag = "2"] }
-    /// `ttl` in seconds; 0 never ends.
+    /// A domain and its freshness: `ttl` is in seconds, and 0 means that it never ends.
     UpsertDomainRequest { domain: String = [string, tag = "1"], ttl: u32 = [uint32, tag = "2"] }
-    /// Also `UpsertDomainResponse`, `ActualLRPLifecycleResponse`, `DesiredLRPLifecycleResponse`, `TaskLifecycleResponse`.
+    /// The answer of many calls: it is also `UpsertDomainResponse`, `ActualLRPLifecycleResponse`, `DesiredLRPLifecycleResponse`
+    /// and `TaskLifecycleResponse`.
     LifecycleResponse { error: Option<Error> = [message, optional, tag = "1"] }
     ActualLrpsRequest {
         domain: String = [string, tag = "1"], cell_id: String = [string, tag = "2"], process_guid: String = [string, tag = "3"],
@@ -460,7 +461,8 @@ messages! {
         process_guid: String = [string, tag = "1"], index: i32 = [int32, tag = "2"],
         instance_key: Option<ActualLrpInstanceKey> = [message, optional, tag = "3"],
     }
-    /// Also `EvacuateRunningActualLRPRequest`, whose numbers are the same but for a gap at 4 (internal routes at 5).
+    /// The request to start an actual LRP. It is also `EvacuateRunningActualLRPRequest`, whose numbers are the same but for a gap
+    /// at 4 (internal routes are at 5).
     StartActualLrpRequest {
         key: Option<ActualLrpKey> = [message, optional, tag = "1"],
         instance_key: Option<ActualLrpInstanceKey> = [message, optional, tag = "2"],
@@ -479,7 +481,7 @@ messages! {
         routable: Option<bool> = [bool, optional, tag = "7"],
         availability_zone: String = [string, tag = "8"],
     }
-    /// Crash and evacuate-crashed.
+    /// The request of crash and evacuate-crashed.
     CrashActualLrpRequest {
         key: Option<ActualLrpKey> = [message, optional, tag = "1"],
         instance_key: Option<ActualLrpInstanceKey> = [message, optional, tag = "2"],
@@ -491,7 +493,7 @@ messages! {
         process_guid: String = [string, tag = "1"], index: i32 = [int32, tag = "2"],
         instance_key: Option<ActualLrpInstanceKey> = [message, optional, tag = "3"],
     }
-    /// Evacuate claimed, evacuate stopped and remove evacuating.
+    /// The request of evacuate claimed, evacuate stopped and remove evacuating.
     EvacuateActualLrpRequest {
         key: Option<ActualLrpKey> = [message, optional, tag = "1"],
         instance_key: Option<ActualLrpInstanceKey> = [message, optional, tag = "2"],
@@ -527,7 +529,7 @@ messages! {
     }
     StartTaskRequest { task_guid: String = [string, tag = "1"], cell_id: String = [string, tag = "2"] }
     StartTaskResponse { error: Option<Error> = [message, optional, tag = "1"], should_start: bool = [bool, tag = "2"] }
-    /// Cancel, resolving, delete.
+    /// The request of cancel, resolving and delete.
     TaskGuidRequest { task_guid: String = [string, tag = "1"] }
     UpdateTaskRequest { task_guid: String = [string, tag = "1"], egress: Option<EgressUpdate> = [message, optional, tag = "2"] }
     RejectTaskRequest { task_guid: String = [string, tag = "1"], rejection_reason: String = [string, tag = "2"] }
@@ -538,7 +540,7 @@ messages! {
     }
     CellsResponse { error: Option<Error> = [message, optional, tag = "1"], cells: Vec<CellPresence> = [message, repeated, tag = "2"] }
 
-    // events
+    // Events follow.
     EventsByCellId { cell_id: String = [string, tag = "1"] }
     DesiredLrpEvent { desired_lrp: Option<DesiredLrp> = [message, optional, tag = "1"], trace_id: String = [string, tag = "2"] }
     DesiredLrpChangedEvent {
@@ -565,7 +567,7 @@ messages! {
     TaskChangedEvent { before: Option<Task> = [message, optional, tag = "1"], after: Option<Task> = [message, optional, tag = "2"] }
 }
 
-/// JSON body of a task's completion callback.
+/// The JSON body of a task's completion callback.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct TaskCallback {
@@ -578,7 +580,7 @@ pub struct TaskCallback {
     pub created_at: i64,
 }
 
-/// One event of a BBS stream, decoded.
+/// One decoded event of a BBS stream.
 #[expect(
     clippy::large_enum_variant,
     reason = "events are handled one at a time, never stored in bulk"
@@ -598,7 +600,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The SSE `event:` name.
+    /// Returns the name in SSE's `event:`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::DesiredLrpCreated(_) => "desired_lrp_created",
@@ -614,7 +616,7 @@ impl Event {
         }
     }
 
-    /// The protobuf bytes that stand base64-encoded behind `data:`.
+    /// Returns the protobuf bytes that follow `data:` in base64.
     pub fn encode(&self) -> Vec<u8> {
         use prost::Message as _;
         match self {
@@ -630,7 +632,7 @@ impl Event {
         }
     }
 
-    /// Decodes one event; `Ok(None)` for a name this version does not know (tolerated).
+    /// Decodes one event. `Ok(None)` means that this version does not know the name, which is tolerated.
     pub fn decode(name: &str, data: &[u8]) -> Result<Option<Self>, prost::DecodeError> {
         use prost::Message as _;
         Ok(Some(match name {
@@ -655,7 +657,7 @@ impl Event {
     }
 }
 
-/// One of the deprecated events of groups, decoded.
+/// One decoded event of the deprecated stream of groups.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GroupEvent {
     Created(ActualLrpGroupEvent),
@@ -664,7 +666,7 @@ pub enum GroupEvent {
 }
 
 impl GroupEvent {
-    /// The SSE `event:` name.
+    /// Returns the name in SSE's `event:`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Created(_) => "actual_lrp_created",
@@ -673,7 +675,7 @@ impl GroupEvent {
         }
     }
 
-    /// Decodes one event; `Ok(None)` for any other event of the stream.
+    /// Decodes one event. `Ok(None)` means that it is any other event of the stream.
     pub fn decode(name: &str, data: &[u8]) -> Result<Option<Self>, prost::DecodeError> {
         use prost::Message as _;
         Ok(Some(match name {

@@ -1,8 +1,8 @@
-//! The Cloud Controller's JSON that other components parse, and the paths of its internal listener.
+//! The JSON of the Cloud Controller that other components parse, and the paths of its internal listener.
 
 use serde::{Deserialize, Serialize};
 
-/// Body of every v3 answer that is an error.
+/// The body of every v3 response that is an error.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Errors {
     pub errors: Vec<Error>,
@@ -16,32 +16,32 @@ pub struct Error {
     pub detail: String,
 }
 
-/// Paths of the internal mTLS listener.
+/// The paths of the internal mTLS listener.
 pub mod internal_path {
-    /// `POST` the BBS's task callback.
+    /// The path of a staging's completion callback: `POST` with the BBS's task callback.
     pub const BUILD_COMPLETED: &str = "/internal/v3/staging/{guid}/build_completed";
-    /// `POST` the BBS's task callback.
+    /// The path of a task's completion callback: `POST` with the BBS's task callback.
     pub const TASK_COMPLETED: &str = "/internal/v4/tasks/{guid}/completed";
-    /// `GET`: the zip of a package.
+    /// The path of a package's zip: `GET`.
     pub const PACKAGE_DOWNLOAD: &str = "/internal/v4/packages/{guid}/download";
-    /// `POST` or `PUT`: the gzipped tar of a droplet.
+    /// The path of the upload of a droplet's gzipped tar: `POST` or `PUT`.
     pub const DROPLET_UPLOAD: &str = "/internal/v4/droplets/{guid}/upload";
-    /// `GET`: the droplet that a process runs.
+    /// The path of the droplet that a process runs: `GET`.
     pub const DROPLET_DOWNLOAD: &str = "/internal/v2/droplets/{guid}/{checksum}/download";
-    /// `GET`: the gzipped tar with the programs `builder` and `launcher`.
+    /// The path of the gzipped tar with the programs `builder` and `launcher`: `GET`.
     pub const LIFECYCLE: &str = "/internal/lifecycle/lifecycle.tgz";
-    /// `GET`: all network policies, as [`super::InternalPolicies`]; cells ask.
+    /// The path of all network policies as [`super::InternalPolicies`], which cells request: `GET`.
     pub const POLICIES: &str = "/networking/v1/internal/policies";
 }
 
-/// What cells are told about network policies.
+/// The network policies as cells receive them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InternalPolicies {
     pub total_policies: usize,
     pub policies: Vec<InternalPolicy>,
 }
 
-/// Containers of one app may connect to containers of another.
+/// A permission for containers of one app to connect to containers of another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InternalPolicy {
     pub source: PolicySource,
@@ -50,22 +50,22 @@ pub struct InternalPolicy {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicySource {
-    /// App guid.
+    /// The guid of the app.
     pub id: String,
-    /// A hexadecimal number of the app's own, never 0; packets of its containers carry it.
+    /// The mark of the app's packets: a hexadecimal number of its own, never 0.
     pub tag: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyDestination {
-    /// App guid.
+    /// The guid of the app.
     pub id: String,
-    /// `tcp` or `udp`.
+    /// The protocol: `tcp` or `udp`.
     pub protocol: String,
     pub ports: PolicyPorts,
 }
 
-/// Both ends are part of the range.
+/// A range of ports that includes both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyPorts {
     pub start: u16,

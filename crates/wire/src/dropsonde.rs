@@ -1,5 +1,5 @@
-//! Dropsonde envelopes (package `events`, "v1"): what a gorouter tells to the metron agent of its machine, one envelope in
-//! one UDP datagram (default port 3457).
+//! The envelopes of dropsonde (package `events`, "v1"), which a gorouter sends to the metron agent of its machine, one envelope
+//! in one UDP datagram (default port 3457).
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ pub const LARGEST: usize = 65_507;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Envelope {
-    /// The component that speaks: `gorouter`.
+    /// The component that sends the envelope: `gorouter`.
     #[prost(string, required, tag = "1")]
     pub origin: String,
     #[prost(enumeration = "EventType", required, tag = "2")]
     pub event_type: i32,
-    /// Unix nanoseconds.
+    /// The time in Unix nanoseconds.
     #[prost(int64, optional, tag = "6")]
     pub timestamp: Option<i64>,
     #[prost(string, optional, tag = "13")]
@@ -26,13 +26,13 @@ pub struct Envelope {
     pub ip: Option<String>,
     #[prost(btree_map = "string, string", tag = "17")]
     pub tags: BTreeMap<String, String>,
-    /// On the wire six optional fields, of which `event_type` names the one that is there.
+    /// The event. On the wire it is six optional fields, of which `event_type` names the one that is present.
     #[prost(oneof = "Event", tags = "7, 8, 9, 10, 11, 12")]
     pub event: Option<Event>,
 }
 
 impl Envelope {
-    /// `timestamp`: Unix nanoseconds.
+    /// Makes an envelope. `timestamp` is in Unix nanoseconds.
     pub fn new(origin: &str, timestamp: i64, event: Event) -> Self {
         Self {
             origin: origin.to_owned(),
@@ -84,10 +84,10 @@ impl Event {
     }
 }
 
-/// A request from its beginning to its end, told by the one who made it or by the one who received it.
+/// A request from its beginning to its end, reported by the peer that sent it or by the one that received it.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HttpStartStop {
-    /// Unix nanoseconds.
+    /// The time of the beginning in Unix nanoseconds.
     #[prost(int64, required, tag = "1")]
     pub start_timestamp: i64,
     #[prost(int64, required, tag = "2")]
@@ -96,7 +96,7 @@ pub struct HttpStartStop {
     pub request_id: Uuid,
     #[prost(enumeration = "PeerType", required, tag = "4")]
     pub peer_type: i32,
-    /// As [`method`] gives it.
+    /// The number of the method, as [`method`] returns it.
     #[prost(int32, required, tag = "5")]
     pub method: i32,
     #[prost(string, required, tag = "6")]
@@ -105,10 +105,10 @@ pub struct HttpStartStop {
     pub remote_address: String,
     #[prost(string, required, tag = "8")]
     pub user_agent: String,
-    /// 0: there was no answer.
+    /// The status of the response; 0 means that there was none.
     #[prost(int32, required, tag = "9")]
     pub status_code: i32,
-    /// Of the response, in bytes; -1: nobody knows it yet.
+    /// The length of the response in bytes; -1 means that it is not yet known.
     #[prost(int64, required, tag = "10")]
     pub content_length: i64,
     #[prost(message, optional, tag = "12")]
@@ -125,13 +125,13 @@ pub struct HttpStartStop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum PeerType {
-    /// Who tells has made the request.
+    /// The reporting peer sent the request.
     Client = 1,
-    /// Who tells has received it.
+    /// The reporting peer received the request.
     Server = 2,
 }
 
-/// The methods that have a number, which is their place here.
+/// The methods that have a number. The number is the position in this list, beginning with 1.
 const METHODS: [&str; 44] = [
     "GET",
     "POST",
@@ -179,7 +179,7 @@ const METHODS: [&str; 44] = [
     "VERSION_CONTROL",
 ];
 
-/// The number of a method; 0 when it has none, as an original says then.
+/// Returns the number of a method, or 0 if it has none, which is what an original sends then.
 pub fn method(name: &str) -> i32 {
     let same = |known: &&str| {
         known.len() == name.len()
@@ -192,13 +192,13 @@ pub fn method(name: &str) -> i32 {
     at.and_then(|at| i32::try_from(at + 1).ok()).unwrap_or(0)
 }
 
-/// The name of a method by its number; empty when there is none.
+/// Returns the name of a method by its number, or an empty name if there is none.
 pub fn method_name(number: i32) -> &'static str {
     let at = usize::try_from(number).ok().and_then(|n| n.checked_sub(1));
     at.and_then(|at| METHODS.get(at)).copied().unwrap_or("")
 }
 
-/// Its 16 bytes as two numbers, each little-endian.
+/// A UUID: its 16 bytes as two numbers, each little-endian.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Uuid {
     #[prost(uint64, required, tag = "1")]
@@ -227,12 +227,12 @@ pub struct LogMessage {
     pub message: Vec<u8>,
     #[prost(enumeration = "MessageType", required, tag = "2")]
     pub message_type: i32,
-    /// Unix nanoseconds.
+    /// The time in Unix nanoseconds.
     #[prost(int64, required, tag = "3")]
     pub timestamp: i64,
     #[prost(string, optional, tag = "4")]
     pub app_id: Option<String>,
-    /// `RTR`, `APP`, `STG`, …
+    /// The type of the source: `RTR`, `APP`, `STG`, …
     #[prost(string, optional, tag = "5")]
     pub source_type: Option<String>,
     #[prost(string, optional, tag = "6")]
@@ -252,12 +252,12 @@ pub struct ValueMetric {
     pub name: String,
     #[prost(double, required, tag = "2")]
     pub value: f64,
-    /// `ms`, `ns`, `seconds`, `file`, …
+    /// The unit: `ms`, `ns`, `seconds`, `file`, …
     #[prost(string, required, tag = "3")]
     pub unit: String,
 }
 
-/// How much a counter has grown since it was told last.
+/// The growth of a counter since its last report.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CounterEvent {
     #[prost(string, required, tag = "1")]
@@ -280,12 +280,12 @@ pub struct Error {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ContainerMetric {
-    /// App guid.
+    /// The guid of the app.
     #[prost(string, required, tag = "1")]
     pub application_id: String,
     #[prost(int32, required, tag = "2")]
     pub instance_index: i32,
-    /// Of one core.
+    /// The percentage of one core.
     #[prost(double, required, tag = "3")]
     pub cpu_percentage: f64,
     #[prost(uint64, required, tag = "4")]
@@ -303,7 +303,7 @@ mod tests {
     use super::*;
     use prost::Message as _;
 
-    /// Written by hand from the field numbers.
+    /// The expected bytes are written by hand from the field numbers.
     #[test]
     fn a_counter_on_the_wire() {
         let event = Event::CounterEvent(CounterEvent {

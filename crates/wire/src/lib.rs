@@ -1,4 +1,4 @@
-//! Everything another process may parse: formats only, no IO and no policy.
+//! Defines every format that another process may parse. It contains formats only, no IO and no policy.
 //!
 //! Field numbers, JSON names and enum spellings are Cloud Foundry's exactly. Unknown JSON fields from peers are
 //! tolerated. Conversions between a wire type and a core's domain type live beside the wire type.

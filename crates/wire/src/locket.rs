@@ -1,4 +1,4 @@
-//! Locket's gRPC messages (service `models.Locket`: Lock, Fetch, Release, FetchAll).
+//! The messages of Locket's gRPC service (`models.Locket`: Lock, Fetch, Release, FetchAll).
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Resource {
@@ -6,10 +6,10 @@ pub struct Resource {
     pub key: String,
     #[prost(string, tag = "2")]
     pub owner: String,
-    /// For a cell presence: JSON of the cell's presence.
+    /// The value. That of a cell presence is the presence as JSON.
     #[prost(string, tag = "3")]
     pub value: String,
-    /// Deprecated spelling of the type: `lock` or `presence`.
+    /// The deprecated spelling of the type: `lock` or `presence`.
     #[prost(string, tag = "4")]
     pub type_name: String,
     #[prost(enumeration = "TypeCode", tag = "5")]
@@ -70,7 +70,7 @@ pub struct FetchAllResponse {
     pub resources: Vec<Resource>,
 }
 
-/// Paths of the gRPC methods.
+/// The paths of the gRPC methods.
 pub mod path {
     pub const LOCK: &str = "/models.Locket/Lock";
     pub const FETCH: &str = "/models.Locket/Fetch";
@@ -78,12 +78,12 @@ pub mod path {
     pub const FETCH_ALL: &str = "/models.Locket/FetchAll";
 }
 
-/// Spellings of [`Resource::type_name`].
+/// The spellings of [`Resource::type_name`].
 pub const LOCK: &str = "lock";
 pub const PRESENCE: &str = "presence";
 
 impl Resource {
-    /// The type, by code or by its deprecated name.
+    /// Returns the type, by its code or by its deprecated name.
     pub fn kind(&self) -> TypeCode {
         kind(self.type_code, &self.type_name)
     }
@@ -104,7 +104,7 @@ fn kind(code: i32, name: &str) -> TypeCode {
     }
 }
 
-/// The JSON that a cell keeps as the value of its presence (names as the original's generated code has them).
+/// The JSON that a cell stores as the value of its presence. The names are those of the original's generated code.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 struct PresenceJson {
@@ -141,7 +141,7 @@ struct ProviderJson {
 }
 
 impl crate::bbs::CellPresence {
-    /// The value of the cell's presence in locket.
+    /// Returns the value of the cell's presence in locket.
     pub fn to_locket_value(&self) -> String {
         let json = PresenceJson {
             cell_id: self.cell_id.clone(),

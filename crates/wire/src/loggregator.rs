@@ -1,8 +1,8 @@
-//! Loggregator v2 envelopes (package `loggregator.v2`) and the ingress service's path.
+//! The envelopes of loggregator v2 (package `loggregator.v2`), and the path of the ingress service.
 
 use std::collections::BTreeMap;
 
-/// gRPC method: client-streaming [`EnvelopeBatch`] → [`BatchSenderResponse`].
+/// The gRPC method that sends batches: client-streaming [`EnvelopeBatch`] → [`BatchSenderResponse`].
 pub const BATCH_SENDER: &str = "/loggregator.v2.Ingress/BatchSender";
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -16,13 +16,13 @@ pub struct BatchSenderResponse {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Envelope {
-    /// Unix nanoseconds.
+    /// The time in Unix nanoseconds.
     #[prost(int64, tag = "1")]
     pub timestamp: i64,
-    /// For an app: the app guid.
+    /// The source; for an app its guid.
     #[prost(string, tag = "2")]
     pub source_id: String,
-    /// For an app: the instance index.
+    /// The instance; for an app its index.
     #[prost(string, tag = "8")]
     pub instance_id: String,
     #[prost(btree_map = "string, string", tag = "9")]

@@ -1,13 +1,13 @@
-//! The rep's and the auctioneer's HTTP JSON. Names are the original's exactly (`diego.md` 3.1 and 3.3): members of
-//! structs that the original embeds (`PlacementConstraint`, `Resource`, `ActualLRPKey`) stand flat in the outer object,
-//! some in Go's spelling (`MemoryMB`), some in snake case.
+//! The HTTP JSON of rep and auctioneer. The names are exactly the original's (`diego.md` 3.1 and 3.3): members of structs that
+//! the original embeds (`PlacementConstraint`, `Resource`, `ActualLRPKey`) are flat in the outer object, some in Go's spelling
+//! (`MemoryMB`), some in snake case.
 //!
 //! The original encodes an empty list as `null`; every list here reads `null` as empty and writes `[]`.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
-/// Paths of the rep's network API (mTLS, default port 1801).
+/// The paths of the rep's network API (mTLS, default port 1801).
 pub mod path {
     pub const STATE: &str = "/state";
     pub const WORK: &str = "/work";
@@ -19,19 +19,19 @@ pub mod path {
     pub const STOP_LRP: &str = "/v1/lrps/{process_guid}/instances/{instance_guid}/stop";
     /// `POST /v1/tasks/:task_guid/cancel`
     pub const CANCEL_TASK: &str = "/v1/tasks/{task_guid}/cancel";
-    /// The auctioneer's (default port 9016).
+    /// The path of the auctioneer (default port 9016).
     pub const AUCTION_LRPS: &str = "/v1/lrps";
     pub const AUCTION_TASKS: &str = "/v1/tasks";
 }
 
-/// Answer of `GET /state`; 503 with the same body when the cell is unhealthy.
+/// The answer of `GET /state`. An unhealthy cell sends the same body with status 503.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CellState {
     pub rep_url: String,
     pub cell_id: String,
     pub cell_index: i32,
-    /// By scheme of the root file system: `preloaded`, `docker`.
+    /// The providers of root file systems, by the scheme: `preloaded`, `docker`.
     #[serde(rename = "RootFSProviders", deserialize_with = "nullable")]
     pub root_fs_providers: BTreeMap<String, RootFsProvider>,
     #[serde(rename = "AvailableResources")]
@@ -50,23 +50,23 @@ pub struct CellState {
     pub evacuating: bool,
     #[serde(rename = "VolumeDrivers", deserialize_with = "nullable")]
     pub volume_drivers: Vec<String>,
-    /// An app must want all of these to be placed here.
+    /// The placement tags of the cell. An app must require all of them to be placed here.
     #[serde(rename = "PlacementTags", deserialize_with = "nullable")]
     pub placement_tags: Vec<String>,
     #[serde(rename = "OptionalPlacementTags", deserialize_with = "nullable")]
     pub optional_placement_tags: Vec<String>,
-    /// Added to an LRP's memory when it is placed.
+    /// The memory that is added to that of an LRP when it is placed.
     #[serde(rename = "ProxyMemoryAllocationMB")]
     pub proxy_memory_allocation_mb: i32,
 }
 
-/// Which root file systems of one scheme a cell can give.
+/// The root file systems of one scheme that a cell can provide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum RootFsProvider {
-    /// Any (`docker`).
+    /// The cell provides any root file system (`docker`).
     Arbitrary,
-    /// Those named (`preloaded`); the values are empty objects.
+    /// The cell provides the named ones (`preloaded`); the values are empty objects.
     FixedSet {
         #[serde(default)]
         set: BTreeMap<String, Empty>,
@@ -84,7 +84,7 @@ impl RootFsProvider {
     }
 }
 
-/// `{}`.
+/// An empty object, `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Empty {}
 
@@ -99,7 +99,7 @@ pub struct Resources {
     pub containers: i32,
 }
 
-/// What one container asks for.
+/// The resources that one container needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resource {
@@ -111,7 +111,7 @@ pub struct Resource {
     pub max_pids: i32,
 }
 
-/// What a cell must have for one container.
+/// The requirements of one container for its cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlacementConstraint {
@@ -119,12 +119,12 @@ pub struct PlacementConstraint {
     pub placement_tags: Vec<String>,
     #[serde(rename = "VolumeDrivers", deserialize_with = "nullable")]
     pub volume_drivers: Vec<String>,
-    /// A URL: `preloaded:cflinuxfs4`.
+    /// The root file system as a URL: `preloaded:cflinuxfs4`.
     #[serde(rename = "RootFs")]
     pub root_fs: String,
 }
 
-/// One instance, in `/state` and `/work`. `instance_guid` is empty in `/work`: the rep makes it.
+/// One instance, in `/state` and `/work`. In `/work` the `instance_guid` is empty, because the rep makes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Lrp {
@@ -136,18 +136,18 @@ pub struct Lrp {
     pub constraint: PlacementConstraint,
     #[serde(flatten)]
     pub resource: Resource,
-    /// `reserved`, `initializing`, `created`, `running`, `completed`; empty in `/work`.
+    /// The state: `reserved`, `initializing`, `created`, `running` or `completed`; empty in `/work`.
     pub state: String,
 }
 
 impl Lrp {
-    /// `process_guid.index`: what a failed piece of work is matched by.
+    /// Returns `process_guid.index`, by which a failed piece of work is identified.
     pub fn identifier(&self) -> String {
         format!("{}.{}", self.process_guid, self.index)
     }
 }
 
-/// One task, in `/state`, `/work` and the auctioneer's `/v1/tasks` (there named `TaskStartRequest`).
+/// One task, in `/state`, `/work` and the auctioneer's `/v1/tasks` (where it is called `TaskStartRequest`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Task {
@@ -163,7 +163,7 @@ pub struct Task {
     pub failed: bool,
 }
 
-/// A task's state by name, as the original's generated JSON has it.
+/// The state of a task by its name, as in the original's generated JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskState {
     #[default]
@@ -174,7 +174,7 @@ pub enum TaskState {
     Resolving,
 }
 
-/// Body of `POST /work`, and its answer: the same shape with only what was refused.
+/// The body of `POST /work`. Its answer has the same shape, and contains only the refused work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Work {
@@ -182,7 +182,7 @@ pub struct Work {
     pub lrps: Vec<Lrp>,
     #[serde(rename = "Tasks", deserialize_with = "nullable")]
     pub tasks: Vec<Task>,
-    /// The rep answers 500 when this is not its own id.
+    /// The id of the addressed cell. The rep answers 500 when it is not its own.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cell_id: String,
 }
@@ -193,7 +193,7 @@ impl Work {
     }
 }
 
-/// Body of `PUT /v2/lrps/:process_guid/instances/:instance_guid`.
+/// The body of `PUT /v2/lrps/:process_guid/instances/:instance_guid`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LrpUpdate {
@@ -212,13 +212,13 @@ pub struct InternalRoute {
     pub hostname: String,
 }
 
-/// One element of the array that the auctioneer's `POST /v1/lrps` takes.
+/// One element of the array in the body of the auctioneer's `POST /v1/lrps`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LrpStartRequest {
     pub process_guid: String,
     pub domain: String,
-    /// One auction for each.
+    /// The indices of the instances. There is one auction for each.
     #[serde(deserialize_with = "nullable")]
     pub indices: Vec<i32>,
     #[serde(flatten)]
@@ -227,10 +227,10 @@ pub struct LrpStartRequest {
     pub resource: Resource,
 }
 
-/// One element of the array that the auctioneer's `POST /v1/tasks` takes.
+/// One element of the array in the body of the auctioneer's `POST /v1/tasks`.
 pub type TaskStartRequest = Task;
 
-/// Answer of `GET /container_metrics`.
+/// The answer of `GET /container_metrics`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerMetricsCollection {
@@ -259,12 +259,12 @@ pub struct TaskMetric {
     pub metrics: ContainerMetrics,
 }
 
-/// Use of resources of one container.
+/// The resource usage of one container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerMetrics {
     pub metric_guid: String,
-    /// 1.0: one whole core.
+    /// The CPU usage; 1.0 is one whole core.
     pub cpu_usage_fraction: f64,
     pub disk_usage_bytes: u64,
     pub disk_quota_bytes: u64,
@@ -276,7 +276,7 @@ pub struct ContainerMetrics {
     pub tx_bytes: Option<u64>,
 }
 
-/// Go writes a nil slice or map as `null`.
+/// Reads `null` as the default, because Go writes a nil slice or map as `null`.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// Decodes, encodes, and expects the same JSON.
+    /// Decodes and encodes the fixture, and expects the same JSON.
     fn round_trip<T: Serialize + serde::de::DeserializeOwned>(fixture: Value) -> T {
         let decoded: T = serde_json::from_value(fixture.clone()).unwrap();
         assert_eq!(serde_json::to_value(&decoded).unwrap(), fixture);

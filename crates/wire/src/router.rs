@@ -7,14 +7,15 @@ pub mod subject {
     pub const UNREGISTER: &str = "router.unregister";
     pub const GREET: &str = "router.greet";
     pub const START: &str = "router.start";
-    /// Of ours: instances of these routes are on their way. An original router hears it with its subscription to `router.*`,
-    /// can parse it, and ignores every subject but the first two; an original emitter and registrar do not hear it.
+    /// A subject of our own: instances of these routes are starting. An original router receives it with its subscription to
+    /// `router.*`, can parse it, and ignores every subject but the first two. An original emitter and registrar do not receive
+    /// it.
     pub const STARTING: &str = "router.starting";
-    /// Names for containers, which no router subscribes to: the host is the container's address, the port 0, and the URIs are
-    /// the name and the name behind the instance's index.
+    /// The subject of names for containers, to which no router subscribes. The host is the container's address, the port is 0,
+    /// and the URIs are the name and the name with the instance's index in front.
     pub const CONTAINER_REGISTER: &str = "service-discovery.register";
     pub const CONTAINER_UNREGISTER: &str = "service-discovery.unregister";
-    /// A name server begins to listen: emitters publish everything again.
+    /// The subject by which a name server reports that it begins to listen. Emitters then publish everything again.
     pub const CONTAINER_START: &str = "service-discovery.start";
 }
 
@@ -22,21 +23,21 @@ mod registry;
 
 pub use registry::RegistryMessage;
 
-/// Go's emitters write `null` for an empty list, and take it for the absence of a value everywhere.
+/// Reads `null` as the default. Go's emitters write `null` for an empty list, and read it everywhere as the absence of a value.
 fn null_as_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Payload of `router.starting`.
+/// The payload of `router.starting`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StartingMessage {
     #[serde(default, deserialize_with = "null_as_default")]
     pub uris: Vec<String>,
 }
 
-/// Payload of `router.start` and of the answer to `router.greet`.
+/// The payload of `router.start` and of the answer to `router.greet`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StartMessage {
     pub id: String,

@@ -1,18 +1,18 @@
-//! The Routing API's JSON: routes, TCP routes, router groups, and the paths they are at.
+//! The JSON of the Routing API: routes, TCP routes and router groups, and the paths of the API.
 
 use serde::{Deserialize, Serialize};
 
 pub mod path {
     pub const ROUTES: &str = "/routing/v1/routes";
-    /// Server-sent events named [`super::UPSERT`] and [`super::DELETE`], a [`super::Route`] each.
+    /// The path of server-sent events named [`super::UPSERT`] and [`super::DELETE`], each with a [`super::Route`].
     pub const EVENTS: &str = "/routing/v1/events";
-    /// With `?name=`.
+    /// The path of router groups, which accepts `?name=`.
     pub const ROUTER_GROUPS: &str = "/routing/v1/router_groups";
     pub const TCP_ROUTES_CREATE: &str = "/routing/v1/tcp_routes/create";
     pub const TCP_ROUTES_DELETE: &str = "/routing/v1/tcp_routes/delete";
 }
 
-/// Names of events.
+/// The names of events.
 pub const UPSERT: &str = "Upsert";
 pub const DELETE: &str = "Delete";
 
@@ -20,11 +20,11 @@ pub const DELETE: &str = "Delete";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Route {
-    /// `host` or `host/path`.
+    /// The uri: `host` or `host/path`.
     pub route: String,
     pub port: u16,
     pub ip: String,
-    /// Seconds.
+    /// The time to live in seconds.
     pub ttl: Option<i64>,
     pub log_guid: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,7 +32,7 @@ pub struct Route {
     pub modification_tag: ModificationTag,
 }
 
-/// Which version of a route it is.
+/// The version of a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModificationTag {
@@ -49,23 +49,23 @@ impl From<ModificationTag> for routing::registry::ModificationTag {
     }
 }
 
-/// A port of a router group, and a backend behind it.
+/// A port of a router group, with a backend behind it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TcpRoute {
     pub router_group_guid: String,
     pub backend_port: u16,
-    /// -1: the backend speaks no TLS, or does it itself.
+    /// The backend's port with TLS; -1 means that the backend uses no TLS, or terminates it itself.
     pub backend_tls_port: i32,
     pub backend_ip: String,
-    /// Given: the port is shared, and clients are told apart by the name in their TLS handshakes.
+    /// The host name in clients' TLS handshakes. If it is set, the port is shared, and this name distinguishes the backends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_sni_hostname: Option<String>,
     pub instance_id: String,
-    /// Of the router.
+    /// The port of the router.
     pub port: u16,
     pub modification_tag: ModificationTag,
-    /// Seconds.
+    /// The time to live in seconds.
     pub ttl: u64,
     pub isolation_segment: String,
 }
@@ -78,11 +78,11 @@ pub struct RouterGroup {
     pub name: String,
 }
 
-/// What the body of a refusal says.
+/// The body of a refusal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Refusal {
-    /// `UnauthorizedError`, `ResourceNotFoundError` …
+    /// The name of the error: `UnauthorizedError`, `ResourceNotFoundError` …
     pub name: String,
     pub message: String,
 }

@@ -1,8 +1,8 @@
-//! Answers that come before the request's body was read whole (HTTP/1).
+//! Handles responses that come before the request's body was read whole (HTTP/1).
 //!
-//! A connection on which something of the last request is left must not be used again, and whoever uses it again gets no
-//! answer. So a short rest is read before the answer; else the answer announces `Connection: close`, and the connection
-//! lingers ([`super::watch`]) until the client has stopped sending.
+//! A connection with unread bytes of the last request must not be used again, because the next request on it would get no
+//! response. A short rest is therefore read before the response. With a longer one the response announces `Connection: close`,
+//! and the connection lingers ([`super::watch`]) until the client has stopped sending.
 
 use super::Limits;
 use super::watch::Activity;
@@ -16,10 +16,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-/// What a handler has not read of a request's body.
+/// The part of a request's body that its handler has not read.
 pub(super) struct Rest {
     body: Arc<Shared>,
-    /// The client waits for a word of ours before it sends the body.
+    /// Whether the client waits for a response of ours before it sends the body.
     unsent: bool,
     activity: Option<Arc<Activity>>,
 }
@@ -33,7 +33,7 @@ impl Shared {
 }
 
 impl Rest {
-    /// The request as its handler gets it, and what will be left of it. `activity` hears when the body is waited for.
+    /// Returns the request for its handler, and the rest of its body. `activity` is notified when the handler waits for the body.
     pub(super) fn watch(
         request: Request<Incoming>,
         activity: Option<Arc<Activity>>,
@@ -49,7 +49,8 @@ impl Rest {
         (Request::from_parts(head, body), rest)
     }
 
-    /// Makes the answer one after which the connection is in a known state.
+    /// Brings the connection into a known state after the response: reads a short rest, or makes the response close the
+    /// connection.
     pub(super) async fn settle(self, response: &mut Response<Body>, limits: &Limits) {
         let still_read = Arc::strong_count(&self.body) > 1;
         if still_read || self.body.lock().is_end_stream() {
@@ -72,7 +73,7 @@ impl Rest {
         }
     }
 
-    /// Whether the body's end came within so many bytes.
+    /// Returns whether the body's end came within this number of bytes.
     async fn read(&self, mut room: usize) -> bool {
         let mut body = Watched {
             body: self.body.clone(),
@@ -90,7 +91,7 @@ impl Rest {
     }
 }
 
-/// A body whose rest can be read when its reader is gone.
+/// A body whose rest can be read after its reader was dropped.
 struct Watched {
     body: Arc<Shared>,
     activity: Option<Arc<Activity>>,

@@ -1,4 +1,4 @@
-//! What happens on a connection, and since when nothing does.
+//! Observes what happens on a connection, and measures for how long nothing has happened.
 
 use super::Limits;
 use axum::body::HttpBody;
@@ -12,16 +12,16 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// How a connection that is overdue ends.
+/// The way in which an overdue connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Nothing is under way on it.
+    /// No request is in flight on it.
     Gracefully,
-    /// Its client does not go on.
+    /// Its client does not continue.
     Close,
 }
 
-/// Shared by the connection's stream, its requests and its watchdog.
+/// The activity of a connection. Its stream, its requests and its watchdog share it.
 #[derive(Debug)]
 pub(super) struct Activity {
     limits: Limits,
@@ -30,17 +30,17 @@ pub(super) struct Activity {
 
 #[derive(Debug)]
 struct State {
-    /// Requests whose answers are not sent yet.
+    /// The number of requests whose responses are not sent yet.
     in_flight: usize,
-    /// HTTP/1: after an answer, bytes are the next request's head.
+    /// Whether the connection is HTTP/1: then the bytes after a response are the next request's head.
     one_at_a_time: bool,
     bytes_seen: bool,
     idle_since: Instant,
-    /// When the first byte of a head came.
+    /// The time at which the first byte of a head came.
     head_since: Option<Instant>,
     body_wanted_since: Option<Instant>,
     write_blocked_since: Option<Instant>,
-    /// The client may still be sending when we close.
+    /// Whether the client may still be sending when we close the connection.
     linger: bool,
 }
 
@@ -65,7 +65,7 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request's head is there.
+    /// Begins a request, whose head has been read.
     pub(super) fn begin(self: &Arc<Self>, one_at_a_time: bool) -> Guard {
         let mut state = self.state();
         state.in_flight += 1;
@@ -74,7 +74,7 @@ impl Activity {
         Guard(self.clone())
     }
 
-    /// A handler waits for more of a body, or no longer does.
+    /// Records that a handler waits for more of a body, or that it no longer does.
     pub(super) fn body_wanted(&self, wanted: bool) {
         let mut state = self.state();
         state.body_wanted_since = match wanted {
@@ -83,14 +83,14 @@ impl Activity {
         };
     }
 
-    /// The answer comes before the request was read: the stream is read on when it is closed.
+    /// Makes the stream linger when it is closed, because the response came before the request was read.
     pub(super) fn linger(&self) {
         self.state().linger = true;
     }
 
-    /// Returns when the connection has taken longer than it may.
+    /// Returns when the connection has exceeded one of its time limits.
     pub(super) async fn overdue(&self) -> End {
-        // A head's deadline may begin at any time.
+        // The deadline of a head may begin at any time, so the check is periodic.
         let tick = self
             .limits
             .head
@@ -109,7 +109,7 @@ impl Activity {
         let mut state = self.state();
         if !state.bytes_seen {
             state.bytes_seen = true;
-            // Between HTTP/2's requests there are pings and settings; only the idle limit counts.
+            // Between requests HTTP/2 sends pings and settings, so only the idle limit counts.
             state.one_at_a_time = !bytes.starts_with(b"PRI * HTTP/2.0");
         }
         if state.in_flight == 0 && state.one_at_a_time {
@@ -125,7 +125,7 @@ impl Activity {
         };
     }
 
-    /// Whether something that the client sent is unread when we close.
+    /// Returns whether the client may have sent bytes that are unread when we close the connection.
     fn lingers(&self) -> bool {
         let state = self.state();
         state.linger || state.head_since.is_some()
@@ -150,14 +150,14 @@ impl State {
     }
 }
 
-/// A request in flight.
+/// A guard that counts a request in flight.
 #[derive(Debug)]
 pub(super) struct Guard(Arc<Activity>);
 
 impl Guard {
-    /// The request ends when its answer is sent, or given up.
+    /// Keeps the request in flight until its response is sent, or abandoned.
     pub(super) fn until_sent<B>(self, response: Response<B>) -> Response<InFlight<B>> {
-        // A connection that changed its protocol is nobody's here.
+        // A connection that changed its protocol is no longer watched, so this request never ends.
         let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if upgraded {
             self.0.state().in_flight += 1;
@@ -174,7 +174,7 @@ impl Drop for Guard {
     }
 }
 
-/// The body of an answer; its request is in flight until this is dropped.
+/// The body of a response. Its request is in flight until the body is dropped.
 #[derive(Debug)]
 pub(super) struct InFlight<B> {
     body: B,
@@ -201,8 +201,8 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for InFlight<B> {
     }
 }
 
-/// A stream that reports what comes and goes, and that lingers when it is closed while its client still sends: closing
-/// with unread bytes would reset the connection, and the client might never read our answer.
+/// A stream that reports what is read and written. It lingers when it is closed while its client still sends: closing it with
+/// unread bytes would reset the connection, and the client might never read our response.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,

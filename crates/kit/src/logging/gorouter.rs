@@ -1,4 +1,4 @@
-//! gorouter's component log: a JSON object per line with `log_level`, `timestamp`, `message`, `source` and `data`.
+//! Writes gorouter's component log: a JSON object per line with `log_level`, `timestamp`, `message`, `source` and `data`.
 
 use serde_json::{Map, Value, json};
 use std::fmt::Debug;
@@ -10,7 +10,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// How the time of a line is written.
+/// The format of the time in a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Timestamp {
     /// Seconds since 1970 with a fraction, as a number.
@@ -40,7 +40,7 @@ impl Timestamp {
     }
 }
 
-/// Writes every event to stdout.
+/// A layer that writes every event to stdout.
 #[derive(Debug)]
 pub(super) struct Lines {
     timestamp: Timestamp,
@@ -60,12 +60,12 @@ impl<S: Subscriber> Layer<S> for Lines {
         let timestamp = self.timestamp.value(SystemTime::now());
         let mut line = line(*metadata.level(), timestamp, metadata.target(), fields);
         line.push('\n');
-        // Whoever closed the log does not want it.
+        // If the reader closed the log, the line is lost.
         let _ = std::io::stdout().lock().write_all(line.as_bytes());
     }
 }
 
-/// Keys in gorouter's order.
+/// Returns the line, with the keys in gorouter's order.
 fn line(level: Level, timestamp: Value, target: &str, fields: Fields) -> String {
     let level = match level {
         Level::TRACE | Level::DEBUG => 0,
@@ -81,7 +81,7 @@ fn line(level: Level, timestamp: Value, target: &str, fields: Fields) -> String 
     )
 }
 
-/// `vcap.gorouter`, and which part of it speaks.
+/// Returns the source of a line: `vcap.gorouter`, with the part of the router that logs.
 fn source(target: &str) -> String {
     let mut path = target.split("::");
     match path.next() {
@@ -93,7 +93,7 @@ fn source(target: &str) -> String {
         (Some("bus"), Some("message")) => "vcap.gorouter.subscriber".into(),
         (Some("route_fetcher"), _) => "vcap.gorouter.route-fetcher".into(),
         (Some("bus"), _) => "vcap.gorouter.registry".into(),
-        // What becomes of a request.
+        // These modules log what happens to a request.
         (
             None
             | Some(
@@ -118,7 +118,7 @@ impl Fields {
             self.message = value.as_str().map_or(value.to_string(), str::to_owned);
             return;
         }
-        // `group.name` is a name in a group, as slog's.
+        // A name with a dot is `group.name`, a name in a group as in slog.
         let group = name.split_once('.').and_then(|(group, name)| {
             let group = self.data.entry(group).or_insert_with(|| json!({}));
             Some((group.as_object_mut()?, name))
@@ -129,7 +129,7 @@ impl Fields {
         };
     }
 
-    /// A map shows itself as a JSON object does, and becomes one.
+    /// Sets a value by its debug text. The debug text of a map looks like a JSON object, and becomes one.
     fn set_debug(&mut self, name: &str, text: String) {
         let object = text.starts_with('{').then(|| serde_json::from_str(&text));
         let value = object.and_then(Result::ok);

@@ -1,4 +1,4 @@
-//! The level of a running process by HTTP, as debug servers of Cloud Foundry's components have it:
+//! Sets the level of a running process by HTTP, as debug servers of Cloud Foundry's components do:
 //! `curl -X PUT -d debug http://127.0.0.1:17002/log-level`.
 
 use super::Level;
@@ -10,7 +10,7 @@ use axum::routing::put;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Serves until `shutdown`.
+/// Serves the page until `shutdown`.
 pub async fn serve(listener: TcpListener, level: Level, shutdown: CancellationToken) -> Result<()> {
     let app = Router::new()
         .route("/log-level", put(set))

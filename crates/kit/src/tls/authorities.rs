@@ -1,9 +1,9 @@
-//! Whom a program trusts: authorities, and single certificates that were put among them.
+//! Defines which peers a program trusts: authorities, and single certificates that were put among them.
 //!
-//! The one place where certificates of peers are judged. A chain must lead to an authority, by the rules of webpki. A
-//! certificate that is itself among the trusted ones needs no chain, also when it calls itself an authority: Go and
-//! OpenSSL accept it, and webpki alone refuses it. Its name, its period of validity and its purpose are checked all the
-//! same, and it must equal the trusted certificate byte for byte.
+//! This is the only place where certificates of peers are verified. A chain must lead to an authority, by the rules of webpki. A
+//! certificate that is itself among the trusted ones needs no chain, even when it is marked as an authority: Go and OpenSSL
+//! accept it, and webpki alone refuses it. Its name, its period of validity and its purpose are checked all the same, and it must
+//! equal the trusted certificate byte for byte.
 
 use super::{certs, install_crypto};
 use anyhow::{Context as _, Result};
@@ -21,7 +21,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// The certificates that a peer's certificate must lead to, or be.
+/// The certificates to which a peer's certificate must lead, or of which it must be one.
 #[derive(Clone, Debug)]
 pub struct Authorities {
     roots: RootCertStore,
@@ -29,7 +29,7 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Trusts nobody.
+    /// Makes an empty set, which trusts no certificate.
     pub fn none() -> Self {
         Self {
             roots: RootCertStore::empty(),
@@ -37,7 +37,7 @@ impl Authorities {
         }
     }
 
-    /// Trusts every certificate in a PEM text, of which there must be one at least.
+    /// Trusts every certificate in a PEM text, which must contain at least one.
     pub fn from_pem(pem: &str) -> Result<Self> {
         let mut trusted = Self::none();
         trusted.add_pem(pem)?;
@@ -54,7 +54,7 @@ impl Authorities {
         Ok(())
     }
 
-    /// Trusts the machine's own authorities as well; those that cannot be read are logged and left out.
+    /// Trusts the machine's own authorities as well. Those that cannot be read are logged and left out.
     pub fn add_system(&mut self) {
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
@@ -64,7 +64,7 @@ impl Authorities {
         self.roots.add_parsable_certificates(found.certs);
     }
 
-    /// Judges servers.
+    /// Returns a verifier of servers.
     pub fn of_servers(self) -> Arc<dyn ServerCertVerifier> {
         install_crypto();
         Arc::new(OfServers {
@@ -73,7 +73,7 @@ impl Authorities {
         })
     }
 
-    /// Judges clients; without `required` a client may show no certificate.
+    /// Returns a verifier of clients. Without `required` a client may present no certificate.
     pub fn of_clients(self, required: bool) -> Result<Arc<dyn ClientCertVerifier>> {
         install_crypto();
         let builder = WebPkiClientVerifier::builder(Arc::new(self.roots));
@@ -90,15 +90,15 @@ impl Authorities {
     }
 }
 
-/// What a certificate is shown for.
+/// The purpose for which a certificate is presented.
 #[derive(Clone, Copy)]
 enum Purpose {
     Server,
     Client,
 }
 
-/// Whether a certificate that needs no chain may be used now, and for this. Go's rules: a certificate without extended
-/// key usages serves every purpose.
+/// Checks that a certificate without a chain may be used now and for this purpose. The rules are Go's: a certificate without
+/// extended key usages serves every purpose.
 fn check_alone(leaf: &CertificateDer<'_>, purpose: Purpose, now: UnixTime) -> Result<(), Error> {
     let bad = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(bad)?;
@@ -249,7 +249,7 @@ mod tests {
         date_time_ymd,
     };
 
-    /// A certificate for `here.test` that signed itself and calls itself an authority.
+    /// Returns the parameters of a self-signed certificate for `here.test` that is marked as an authority.
     fn params() -> CertificateParams {
         let mut params = CertificateParams::new(vec!["here.test".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -299,7 +299,7 @@ mod tests {
     fn only_the_very_certificate_is_trusted() {
         let key = KeyPair::generate().unwrap();
         let trusted = params().self_signed(&key).unwrap();
-        // Same name, same key: another certificate nevertheless, and an authority.
+        // This certificate has the same name and the same key, but it is another one, and an authority.
         let mut params = params();
         params.serial_number = Some(7_u64.into());
         let other = params.self_signed(&key).unwrap();

@@ -1,4 +1,4 @@
-//! `kit::http` by raw sockets.
+//! Tests `kit::http` with raw sockets.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -60,7 +60,7 @@ async fn panics() -> &'static str {
     panic!("on purpose")
 }
 
-/// Reads one answer with a `Content-Length`: its head and its body.
+/// Reads one response with a `Content-Length`, and returns its head and its body.
 fn answer(stream: &mut TcpStream) -> (String, String) {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -83,7 +83,7 @@ fn answer(stream: &mut TcpStream) -> (String, String) {
     (head, String::from_utf8(body).unwrap())
 }
 
-/// The server closed the connection.
+/// Returns whether the server closed the connection.
 fn closed(stream: &mut TcpStream) -> bool {
     match stream.read(&mut [0; 64]) {
         Ok(read) => read == 0,
@@ -106,7 +106,7 @@ async fn a_short_unread_body_leaves_the_connection_usable() {
     let mut stream = server.connect();
     off_runtime(move || {
         for body in ["", "x", &"y".repeat(20_000)] {
-            // The head alone first: the answer is ready before the body comes.
+            // The head is sent alone first, so that the response is ready before the body comes.
             write!(
                 stream,
                 "POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
@@ -119,7 +119,7 @@ async fn a_short_unread_body_leaves_the_connection_usable() {
             assert!(!head.contains("connection: close"), "{head}");
             assert_eq!(text, "no");
         }
-        // Chunked, with its last chunk late.
+        // This request is chunked, and its last chunk comes late.
         write!(
             stream,
             "POST /refuse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
@@ -136,7 +136,7 @@ async fn a_short_unread_body_leaves_the_connection_usable() {
     server.finish().await;
 }
 
-/// An upload of 6 MiB that is refused at once: the client writes it to its end and then reads the answer.
+/// Tests an upload of 6 MiB that is refused at once: the client writes it to its end and then reads the response.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_unread_body_closes_the_connection_and_the_answer_arrives() {
     let server = Server::start(Limits::default()).await;
@@ -217,7 +217,8 @@ fn impatient() -> Limits {
     }
 }
 
-/// Slow loris: nothing, half a head, a head byte by byte, half a body; on a fresh connection and on a used one.
+/// Tests slow clients (slow loris): no bytes, half a head, a head byte by byte, half a body; on a new connection and on a used
+/// one.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_let_go() {
     let server = Server::start(impatient()).await;
@@ -241,7 +242,7 @@ async fn slow_clients_are_let_go() {
                     assert_eq!(answer(&mut stream).1, "ok");
                 }
                 stream.write_all(bytes).unwrap();
-                // Keeps something coming: the head never ends.
+                // The client keeps sending bytes, and the head never ends.
                 let mut trickle = stream.try_clone().unwrap();
                 let trickles = bytes.starts_with(b"GET");
                 let began = Instant::now();
@@ -331,7 +332,7 @@ async fn connections_are_counted() {
         ..impatient()
     };
     let server = Server::start(limits).await;
-    // Two that do nothing; the third is served when they are let go.
+    // Two connections do nothing; the third is served when they are closed.
     let _held = [server.connect(), server.connect()];
     let mut third = server.connect();
     write!(third, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -361,7 +362,7 @@ async fn a_panic_answers_500_and_the_connection_goes_on() {
     server.finish().await;
 }
 
-/// HTTP/2: a used connection that is idle ends without an error for its client.
+/// Tests that an idle HTTP/2 connection that was used ends without an error for its client.
 #[tokio::test(flavor = "multi_thread")]
 async fn http2_connections_end_gracefully() {
     let server = Server::start(impatient()).await;

@@ -1,4 +1,4 @@
-//! The payload of `router.register` and `router.unregister`, read as Go reads JSON into a struct.
+//! Reads the payload of `router.register` and `router.unregister` as Go reads JSON into a struct.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Serialize, de};
@@ -6,18 +6,18 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Payload of `router.register` and `router.unregister`.
+/// The payload of `router.register` and `router.unregister`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RegistryMessage {
     pub host: String,
     pub port: u16,
-    /// Non-zero wins over `port`: the endpoint speaks TLS.
+    /// The port with TLS. If it is not zero, it replaces `port`, and the endpoint uses TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_port: Option<u16>,
     pub uris: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
-    /// App guid.
+    /// The guid of the app.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,22 +33,22 @@ pub struct RegistryMessage {
     pub isolation_segment: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_threshold_in_seconds: Option<i64>,
-    /// Unix nanoseconds, only on newly added endpoints.
+    /// The time of the endpoint's last update in Unix nanoseconds, only in messages about newly added endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_updated_at_ns: Option<i64>,
-    /// A tag that is `null` is an empty text.
+    /// The tags. A tag that is `null` is read as an empty text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub availability_zone: Option<String>,
-    /// Per-route options, kept raw: an option that does not parse is skipped, not the message.
+    /// The options of the route, kept raw. An option that does not parse is skipped; the message is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<Map<String, Value>>,
 }
 
-/// As Go's `encoding/json`, for senders and gorouter are written in it: unknown keys are skipped, the case of a key's letters
-/// does not count, of a key that occurs twice the last value stays (in `tags` and `options` of each key in them), and `null`
-/// says nothing, but of a list or of `tags`, which it empties.
+/// Reads a message as Go's `encoding/json` does, because senders and gorouter use it. Unknown keys are skipped, and the case of a
+/// key's letters does not matter. When a key occurs twice the last value counts; in `tags` and `options` this holds for each key
+/// in them. `null` leaves a field as it was, except that it clears lists and `tags`.
 impl<'de> Deserialize<'de> for RegistryMessage {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Fields)
@@ -145,7 +145,7 @@ enum Key {
 }
 
 impl Key {
-    /// `name` in lower case.
+    /// Returns the key of a name in lower case.
     fn of(name: &str) -> Self {
         match name {
             "host" => Self::Host,
