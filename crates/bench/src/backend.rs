@@ -1,5 +1,6 @@
-//! `bench backend`: the one server behind every peer, in a process of its own. Answers 1 kB from memory to whatever
-//! ends with an empty line; its TLS port shows an instance's certificate and demands the client's. Ends with its stdin.
+//! `bench backend`: the one server behind every peer, in a process of its own. It answers 1 kB from memory to everything that
+//! ends with an empty line. Its TLS port presents an instance's certificate and requires the client's. It ends when its stdin
+//! ends.
 
 use anyhow::{Context as _, Result};
 use kit::tls::{ClientAuth, Identity, server_config};
@@ -10,15 +11,15 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// Where the backend listens, as it tells in its first line.
+/// The ports on which the backend listens, as it prints them in its first line.
 #[derive(Clone, Copy)]
 pub(crate) struct Ports {
     pub(crate) plain: u16,
-    /// With a client certificate only.
+    /// The port that requires a client certificate.
     pub(crate) mutual: u16,
-    /// TLS for everybody: for the row "direct".
+    /// The TLS port for all clients, which the row "direct" uses.
     pub(crate) tls: u16,
-    /// Answers every request with 101.
+    /// The port that answers every request with 101.
     pub(crate) websocket: u16,
 }
 
@@ -40,7 +41,7 @@ impl Ports {
     }
 }
 
-/// With the accept value of RFC 6455's own example key, which the clients here send.
+/// The answer 101, with the accept value of RFC 6455's own example key, which the clients here send.
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBmTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 pub(crate) fn run(certificates: &Path) -> Result<()> {
@@ -51,7 +52,7 @@ pub(crate) fn run(certificates: &Path) -> Result<()> {
     runtime.block_on(serve(identity))
 }
 
-/// The instance's, as it was written into this folder.
+/// Returns the identity of the instance, which was written into this folder.
 pub(crate) fn identity(folder: &Path) -> Result<Identity> {
     let read = |name: &str| {
         std::fs::read_to_string(folder.join(name)).with_context(|| format!("read {name}"))
@@ -87,7 +88,7 @@ async fn serve(identity: Identity) -> Result<()> {
     Ok(())
 }
 
-/// 1 kB.
+/// Returns a response with a body of 1 kB.
 pub(crate) fn ok() -> Vec<u8> {
     let body = "x".repeat(1024);
     format!(
@@ -115,8 +116,8 @@ async fn converse(
     }
 }
 
-/// Peers do not pipeline: what they have sent ends with the end of a head. An idle connection holds no buffer worth
-/// speaking of.
+/// Answers the requests of a connection. Peers do not pipeline, so the bytes that they have sent end with the end of a head. An
+/// idle connection holds only a small buffer.
 async fn answers<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: &[u8]) -> Result<()> {
     let mut buffer = vec![0; 4096];
     let mut filled = 0;

@@ -1,4 +1,4 @@
-//! A real nats-server, and a plain client of it: bytes over one socket, so that its own cost is small and known.
+//! A real nats-server, and a plain client of it, which uses one socket, so that its own cost is small and known.
 
 use crate::process::Process;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -32,11 +32,11 @@ impl Nats {
     }
 }
 
-/// How messages leave.
+/// The rate at which messages are sent.
 #[derive(Clone, Copy)]
 pub(crate) struct Rate {
     pub(crate) per_second: f64,
-    /// No fewer at once; 1: evenly, what is due each millisecond.
+    /// The smallest number of messages that are sent at once. 1 means an even rate: every millisecond those that are due.
     pub(crate) at_once: u64,
 }
 
@@ -49,7 +49,7 @@ impl Rate {
     }
 }
 
-/// One connection to NATS.
+/// A connection to NATS.
 pub(crate) struct Bus {
     stream: TcpStream,
     reader: BufReader<TcpStream>,
@@ -101,7 +101,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Publishes registrations, so many a second; returns how long it took.
+    /// Publishes registrations at this rate. Returns the time that it took.
     pub(crate) fn register_at(
         &mut self,
         rate: Rate,
@@ -110,7 +110,7 @@ impl Bus {
         self.publish_at("router.register", rate, payloads)
     }
 
-    /// The same under any subject.
+    /// Publishes messages under any subject at this rate.
     pub(crate) fn publish_at(
         &mut self,
         subject: &str,
@@ -145,8 +145,7 @@ impl Bus {
         self.flush()
     }
 
-    /// Asks routers to tell of themselves, until one does: from then on its subscription stands and no registration of
-    /// this connection is missed.
+    /// Sends greetings until a router answers. Its subscription is active then, and it misses no registration of this connection.
     pub(crate) fn greet(&mut self, patience: Duration) -> Result<()> {
         let reply = format!("bench.greeted.{}", rand::random::<u64>());
         self.subscribe(&reply)?;
@@ -167,7 +166,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Publishes on a subject that this connection subscribes to, and waits for it to come back.
+    /// Publishes on a subject that this connection subscribes to, and waits for the message to return.
     pub(crate) fn echo(&mut self, subject: &str, payload: &[u8]) -> Result<Duration> {
         let began = Instant::now();
         self.publish(subject, payload)?;
@@ -175,7 +174,7 @@ impl Bus {
         Ok(began.elapsed())
     }
 
-    /// Forgets everything that comes, until told to stop; tells the CPU time of this thread.
+    /// Discards everything that arrives until `stop`. Returns the CPU time of this thread.
     pub(crate) fn drain(mut self, stop: &AtomicBool) -> Result<Duration> {
         self.stream
             .set_read_timeout(Some(Duration::from_millis(100)))?;
@@ -196,7 +195,7 @@ impl Bus {
         )?))
     }
 
-    /// Waits for a message of a subscription and forgets it.
+    /// Waits for a message of a subscription and discards it.
     fn message(&mut self) -> Result<()> {
         loop {
             let line = self.line()?;

@@ -1,5 +1,5 @@
-//! The authority of a run, and three P-256 certificates from it: the front's, the router's (a client of backends), an
-//! instance's.
+//! The authority of a run, and three P-256 certificates from it: that of the front, that of the router (a client of backends),
+//! and that of an instance.
 
 use anyhow::Result;
 use kit::tls::Identity;
@@ -29,7 +29,7 @@ impl Authority {
         })
     }
 
-    /// A P-256 certificate for one name, to serve and to be a client with.
+    /// Issues a P-256 certificate for one name, valid for servers and for clients.
     pub(crate) fn issue(&self, name: &str) -> Result<Identity> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec![name.to_owned()])?;
@@ -47,7 +47,7 @@ impl Authority {
     }
 }
 
-/// Certificate files as the peers want them.
+/// The certificate files in the form that the peers need.
 pub(crate) struct Files {
     pub(crate) authority: Authority,
     pub(crate) folder: PathBuf,

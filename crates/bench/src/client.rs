@@ -1,4 +1,4 @@
-//! A keep-alive client that counts nothing and hides nothing: one request, one answer. Blocking, until told otherwise.
+//! A keep-alive client: one request, one response. It counts and hides nothing. It blocks, unless it is set not to.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustls::pki_types::ServerName;
@@ -8,11 +8,11 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where and how to connect.
+/// The address to connect to, and the TLS settings.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) port: u16,
-    /// The name to ask for and to check, and how.
+    /// The name to request and to check, and the TLS configuration.
     pub(crate) tls: Option<(String, Arc<ClientConfig>)>,
 }
 
@@ -21,10 +21,10 @@ impl<T: Read + Write + Send> Stream for T {}
 
 pub(crate) struct Client {
     stream: Box<dyn Stream>,
-    /// Below `stream`.
+    /// The socket below `stream`.
     tcp: TcpStream,
     buffer: Vec<u8>,
-    /// Of the buffer: what came of the answer so far.
+    /// The number of bytes of the response that are in the buffer.
     filled: usize,
 }
 
@@ -50,7 +50,7 @@ impl Client {
         })
     }
 
-    /// One exchange has been, for handshakes block; from now on [`receive`](Self::receive) does not wait.
+    /// Connects and exchanges one request, because handshakes block. After that [`receive`](Self::receive) does not wait.
     pub(crate) fn connect_and_try(target: &Target, host: &str) -> Result<Self> {
         let mut client = Self::connect(target)?;
         let status = client.get(host)?;
@@ -63,7 +63,7 @@ impl Client {
         &self.tcp
     }
 
-    /// Sends a whole request; the status when its answer is whole.
+    /// Sends a whole request, and returns the status when the response is complete.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<u16> {
         self.send(request)?;
         self.receive()?.context("no answer within 10 s")
@@ -74,7 +74,7 @@ impl Client {
         Ok(self.stream.flush()?)
     }
 
-    /// The status once the answer is whole; `None`: nothing more has come so far.
+    /// Returns the status when the response is complete, or `None` if no more has come so far.
     pub(crate) fn receive(&mut self) -> Result<Option<u16>> {
         loop {
             let free = &mut self.buffer[self.filled..];
@@ -102,7 +102,7 @@ pub(crate) fn request(host: &str) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\n\r\n").into_bytes()
 }
 
-/// The status, once head and body are there.
+/// Returns the status if head and body are complete.
 fn whole(answer: &[u8]) -> Result<Option<u16>> {
     let Some(end) = answer.windows(4).position(|w| w == b"\r\n\r\n") else {
         return Ok(None);

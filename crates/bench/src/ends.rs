@@ -1,5 +1,5 @@
-//! Both ends of the line whose latency is measured, generator and backend, in one thread: as two programs on the one core
-//! that the proxy does not have they would wait for each other, and that would be counted as the proxy's.
+//! The generator and the backend of the latency measurement, in one thread. As two programs on the one core that the proxy does
+//! not use they would wait for each other, and that time would be attributed to the proxy.
 
 use crate::backend::{self, Ports};
 use crate::client::{Client, Stream, Target};
@@ -22,12 +22,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-/// How often the thread looks for an order while it has none.
+/// The interval at which an idle thread checks for an order.
 const LOOK: Duration = Duration::from_millis(5);
-/// Numbers of events below this are the generator's.
+/// The number from which the server's own events are numbered. Lower numbers belong to the generator.
 const OWN: u64 = 1 << 16;
 
-/// The thread; it ends when this is dropped.
+/// The handle of the thread, which ends when the handle is dropped.
 pub(crate) struct Ends {
     ports: Ports,
     orders: Sender<Order>,
@@ -39,14 +39,14 @@ struct Order {
 }
 
 impl Ends {
-    /// On the load's core, before everything else there.
+    /// Starts the thread on the load's core, with the highest priority there.
     pub(crate) fn start(rig: &Rig) -> Result<Self> {
         let (orders, received) = channel();
         let (mut server, ports) = Server::open(rig)?;
         let core = rig.load_core;
         let mut run = move || -> Result<()> {
             crate::rig::keep_to(core)?;
-            // Wake up when asked to, not up to 50 µs later.
+            // The thread wakes at the requested time, not up to 50 µs later.
             prctl::set_timerslack(1)?;
             let _ahead = Ahead::this_thread()?;
             server.run(&received)
@@ -57,12 +57,12 @@ impl Ends {
         Ok(Self { ports, orders })
     }
 
-    /// Where the peers find the backend.
+    /// Returns the ports at which the peers find the backend.
     pub(crate) fn ports(&self) -> Ports {
         self.ports
     }
 
-    /// All requests at this rate; every answer must be 200.
+    /// Sends requests at this rate for this time. Every response must be 200.
     pub(crate) fn load(
         &self,
         target: &Target,
@@ -82,7 +82,7 @@ impl Ends {
     }
 }
 
-/// The backend, and what the thread waits for.
+/// The backend, with the event queue on which the thread waits.
 pub(crate) struct Server {
     epoll: Epoll,
     listeners: Vec<(TcpListener, Option<Arc<ServerConfig>>)>,
@@ -93,7 +93,7 @@ pub(crate) struct Server {
 
 struct Connection {
     stream: Box<dyn Stream>,
-    /// Below `stream`.
+    /// The socket below `stream`.
     tcp: TcpStream,
     buffer: Box<[u8; 4096]>,
     filled: usize,
@@ -149,7 +149,7 @@ impl Server {
         }
     }
 
-    /// Waits for input, and answers what came of it to the backend; the numbers of the rest.
+    /// Waits for input, and answers the requests to the backend. Returns the numbers of the other events.
     pub(crate) fn wait(&mut self, patience: Duration) -> Result<Vec<u64>> {
         let mut events = [EpollEvent::empty(); 128];
         let mut count = self.epoll.wait(&mut events, EpollTimeout::ZERO)?;
@@ -222,7 +222,8 @@ impl Connection {
         })
     }
 
-    /// Peers do not pipeline: what they have sent ends with the end of a head. False: the connection is over.
+    /// Answers a request. Peers do not pipeline, so the bytes that they have sent end with the end of a head. Returns false if
+    /// the connection is over.
     fn answer(&mut self, answer: &[u8]) -> bool {
         loop {
             match self.stream.read(&mut self.buffer[self.filled..]) {

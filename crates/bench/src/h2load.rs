@@ -1,4 +1,5 @@
-//! h2load, nghttp2's closed-loop generator: 16 connections with 4 streams each, so that as many requests wait as wrk has.
+//! h2load, nghttp2's closed-loop generator: 16 connections with 4 streams each, so that as many requests are in flight as with
+//! wrk.
 
 use crate::wrk::{Load, children_cpu};
 use anyhow::{Context as _, Result, ensure};
@@ -8,7 +9,7 @@ use std::time::Instant;
 const CONNECTIONS: usize = 16;
 const STREAMS: usize = 4;
 
-/// Errors and answers other than 2xx are failures of the run, and so is another protocol than HTTP/2.
+/// Runs the generator. Errors and statuses other than 2xx make the run fail, and so does another protocol than HTTP/2.
 pub(crate) fn run(core: usize, url: &str, host: &str, seconds: u64) -> Result<Load> {
     let before = children_cpu()?;
     let began = Instant::now();
@@ -44,14 +45,14 @@ pub(crate) fn run(core: usize, url: &str, host: &str, seconds: u64) -> Result<Lo
 #[derive(Debug, PartialEq, Eq)]
 struct Answered {
     good: u64,
-    /// Failed, broken or late.
+    /// The number of requests that failed, broke or were late.
     bad: u64,
-    /// With a status of 2xx.
+    /// The number of responses with a status of 2xx.
     right: u64,
 }
 
 impl Answered {
-    /// From the lines "requests: … 61728 succeeded, 0 failed, 0 errored, 0 timeout" and "status codes: 61728 2xx, …".
+    /// Reads the lines "requests: … 61728 succeeded, 0 failed, 0 errored, 0 timeout" and "status codes: 61728 2xx, …".
     fn read(text: &str) -> Option<Self> {
         let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
         let count = |line: &str, what: &str| -> Option<u64> {

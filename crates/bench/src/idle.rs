@@ -1,4 +1,4 @@
-//! `bench idle-sockets`: opens WebSockets, says how many, and holds them until its stdin ends.
+//! `bench idle-sockets`: opens WebSockets, prints how many, and holds them until its stdin ends.
 
 use anyhow::{Result, ensure};
 use std::io::{Read as _, Write as _};

@@ -1,6 +1,6 @@
 //! `bench`: Cupola's benchmarks, side by side with their peers in one run; prints Markdown for docs/benchmarks.md.
 //!
-//! The method is told there. Every section can be run alone; everything is measured from outside, through sockets and
+//! That page explains the method. Every section can be run alone. Everything is measured from outside, through sockets and
 //! `/proc`, and every program that takes part is a process of its own.
 
 mod backend;

@@ -1,19 +1,19 @@
-//! `router.register` messages as emitters send them: with one tag, and with a Cloud Controller's full set.
+//! `router.register` messages as emitters send them: with one tag, and with the full set of a Cloud Controller's app.
 
 use serde_json::json;
 use wire::router::RegistryMessage;
 
-/// Guid number `n` of a kind, in the usual form.
+/// Returns the guid with number `n` of a kind, in the usual form.
 pub(crate) fn guid(kind: u16, n: usize) -> String {
     format!("{:08x}-{kind:04x}-4c1d-9b7e-{:012x}", n ^ 0x5bd1_e995, n)
 }
 
-/// A name below the benchmark's domain.
+/// Returns a name below the benchmark's domain.
 pub(crate) fn host(n: usize) -> String {
     format!("app-{n:06}.apps.cupola.test")
 }
 
-/// One instance on a plain port, with one tag.
+/// Returns the registration of one instance on a plain port, with one tag.
 pub(crate) fn small(host: &str, port: u16) -> RegistryMessage {
     RegistryMessage {
         host: "127.0.0.1".into(),
@@ -24,8 +24,8 @@ pub(crate) fn small(host: &str, port: u16) -> RegistryMessage {
     }
 }
 
-/// As route-emitter sends it for app number `n` of a Cloud Controller: a TLS port, the instance's name, twelve tags;
-/// 800 bytes, give or take ten.
+/// Returns the registration that route-emitter sends for app number `n` of a Cloud Controller: a TLS port, the instance's name,
+/// twelve tags; 800 bytes, give or take ten.
 pub(crate) fn full(n: usize, port: u16) -> RegistryMessage {
     let (app, instance) = (guid(1, n), guid(2, n));
     let tags = json!({

@@ -1,9 +1,9 @@
-//! The open-loop generator: requests leave on a fixed schedule, whatever the answers do, and each latency counts from
-//! the scheduled time. So a server that stalls is charged for every request that had to wait (no coordinated omission).
+//! The open-loop generator: requests leave on a fixed schedule, whatever the responses do, and each latency counts from the
+//! scheduled time. So a server that stalls is charged for every request that had to wait (no coordinated omission).
 //!
-//! 64 connections, in the thread of the backend ([`crate::ends`]). A request takes the connection that has been idle longest,
-//! and waits if there is none. How late the generator itself was is measured too: where that is no small part of the
-//! latencies, they say nothing about the server.
+//! There are 64 connections, in the thread of the backend ([`crate::ends`]). A request uses the connection that has been idle
+//! longest, and waits if there is none. The delay of the generator itself is measured too: where it is not a small part of the
+//! latencies, they do not show the speed of the server.
 
 use crate::client::{Client, request};
 use crate::ends::Server;
@@ -14,37 +14,37 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 pub(crate) const CONNECTIONS: usize = 64;
-/// The first part of a run does not count: connections and pools fill.
+/// The first part of a run, which does not count, because connections and pools are filled in it.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Of a server that answers nothing at all.
+/// The time after which a server that answers nothing at all has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Milliseconds, sorted.
+/// The results in milliseconds, sorted.
 pub(crate) struct Load {
-    /// Of each request, from the time for which it was scheduled.
+    /// The latency of each request, from the time for which it was scheduled.
     pub(crate) latencies: Vec<f64>,
-    /// How much later than scheduled a request left that found an idle connection: the generator's own fault.
+    /// The delays with which requests left that found an idle connection. They are the generator's own fault.
     late: Vec<f64>,
 }
 
 impl Load {
-    /// How late one of a hundred requests left, in milliseconds.
+    /// Returns the delay that one of a hundred requests exceeded, in milliseconds.
     pub(crate) fn late_p99(&self) -> f64 {
         quantile(&self.late, 0.99)
     }
 }
 
-/// A load that has not begun.
+/// A generator whose load has not begun.
 pub(crate) struct Generator {
     clients: Vec<Client>,
     request: Vec<u8>,
     rate: f64,
     duration: Duration,
-    /// Longest idle first.
+    /// The idle connections, the longest idle first.
     idle: VecDeque<usize>,
-    /// When the request on each connection should have left.
+    /// The time at which the request on each connection should have left.
     scheduled: Vec<Instant>,
-    /// Before this, nothing counts.
+    /// The time before which nothing counts.
     count_from: Instant,
     host: String,
     load: Load,
@@ -118,7 +118,7 @@ impl Generator {
         Ok(self.load)
     }
 
-    /// `at_once`: there was an idle connection, so that lateness is our own.
+    /// Sends a request. `at_once` means that there was an idle connection, so that a delay is our own fault.
     fn send(&mut self, n: usize, scheduled: Instant, at_once: bool) -> Result<()> {
         if at_once && scheduled >= self.count_from {
             self.load.late.push(milliseconds_since(scheduled));
@@ -127,7 +127,7 @@ impl Generator {
         self.clients[n].send(&self.request)
     }
 
-    /// What came of answers on these connections.
+    /// Handles the responses that have come on these connections.
     fn take(&mut self, ready: &[u64]) -> Result<()> {
         for number in ready {
             let n = usize::try_from(*number)?;

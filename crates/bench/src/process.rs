@@ -1,4 +1,5 @@
-//! A child process of the harness: on a core of its own, measured through `/proc`, ended (by its pid) when dropped.
+//! A child process of the harness. It runs on a core of its own, is measured through `/proc`, and is ended (by its pid) when
+//! dropped.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// `/proc/<pid>/stat` counts in these; Linux has shown 100 a second to programs since ever.
+/// The unit of the times in `/proc/<pid>/stat`. Linux has always shown 100 ticks per second to programs.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(crate) struct Process {
@@ -19,7 +20,7 @@ pub(crate) struct Process {
     log: PathBuf,
 }
 
-/// Bytes.
+/// The memory of a process in bytes.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Memory {
     pub(crate) rss: f64,
@@ -28,7 +29,7 @@ pub(crate) struct Memory {
 }
 
 impl Process {
-    /// Runs `command`, by its first word, on a core; output goes to a file in `folder`.
+    /// Runs `command`, by its first word, on a core. Its output goes to a file in `folder`.
     pub(crate) fn start(
         name: &str,
         core: Option<usize>,
@@ -38,7 +39,8 @@ impl Process {
         Self::spawn(name, core, command, folder, false)
     }
 
-    /// As [`Process::start`], for children that tell something in their first line and end when their stdin is closed.
+    /// Runs a command as [`Process::start`], for children that print a result in their first line and end when their stdin is
+    /// closed.
     pub(crate) fn start_told(
         name: &str,
         core: Option<usize>,
@@ -62,7 +64,7 @@ impl Process {
     ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
-        // Ends with the harness, however that ends.
+        // The child ends with the harness, however that ends.
         let mut words: Vec<String> = ["setpriv", "--pdeathsig", "TERM"].map(Into::into).into();
         if let Some(core) = core {
             words.extend(["taskset".into(), "-c".into(), core.to_string()]);
@@ -95,7 +97,7 @@ impl Process {
         text.chars().skip(from).collect()
     }
 
-    /// The process and its children (nginx's worker).
+    /// Returns the process and its children (nginx's worker).
     fn family(&self) -> Vec<u32> {
         let mut family = vec![self.pid()];
         let path = format!("/proc/{0}/task/{0}/children", self.pid());
@@ -108,13 +110,13 @@ impl Process {
         family
     }
 
-    /// User and system time of all threads so far.
+    /// Returns the user and system time of all threads so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut ticks = 0.0;
         for pid in self.family() {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
                 .with_context(|| format!("{} is gone: {}", self.name, self.log_text()))?;
-            // The name, in parentheses, may hold blanks; utime and stime are fields 14 and 15.
+            // The name, in parentheses, may contain blanks; utime and stime are fields 14 and 15.
             let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
             for field in rest.split_whitespace().skip(11).take(2) {
                 ticks += field.parse::<f64>()?;
@@ -123,12 +125,12 @@ impl Process {
         Ok(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
     }
 
-    /// Time on the CPU, so far, of the thread of this name.
+    /// Returns the CPU time, so far, of the thread of this name.
     pub(crate) fn thread_cpu(&self, name: &str) -> Result<Duration> {
         for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
             let folder = thread?.path();
             if fs::read_to_string(folder.join("comm"))?.trim_end() == name {
-                // Nanoseconds that it ran, that it waited, and how often.
+                // The file contains the nanoseconds that it ran, the nanoseconds that it waited, and how often.
                 let told = fs::read_to_string(folder.join("schedstat"))?;
                 let ran = told.split_whitespace().next().unwrap_or_default();
                 return Ok(Duration::from_nanos(ran.parse()?));
@@ -150,7 +152,7 @@ impl Process {
         Ok(memory)
     }
 
-    /// Waits until something accepts connections on the port.
+    /// Waits until a process accepts connections on the port.
     pub(crate) fn listens(&mut self, port: u16) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
@@ -194,10 +196,11 @@ fn kilobytes(text: &str, field: &str) -> Result<f64> {
     Ok(number.parse::<f64>()? * 1024.0)
 }
 
-/// Threads that run before everything else on their core until this is dropped: what shares the core with them does not
-/// delay them. For whoever leaves the core idle for a while; Linux takes it away from others for 50 ms of each second.
+/// A guard that makes threads run before all others on their core until it is dropped, so that the others do not delay them. It
+/// is for threads that leave the core idle for a while, because Linux takes it from all others for 50 ms of each second
+/// otherwise.
 pub(crate) struct Ahead {
-    /// Of processes: all of their threads.
+    /// Whether the ids are processes; then all of their threads are meant.
     processes: bool,
     ids: Vec<String>,
 }
@@ -207,7 +210,7 @@ impl Ahead {
         Self::set(false, vec![gettid().to_string()])
     }
 
-    /// And its children (nginx's worker).
+    /// Sets the process and its children (nginx's worker).
     pub(crate) fn process(process: &Process) -> Result<Self> {
         Self::set(true, process.family().iter().map(u32::to_string).collect())
     }
@@ -218,7 +221,7 @@ impl Ahead {
         Ok(ahead)
     }
 
-    /// By util-linux's `chrt [--all-tasks] --pid <priority> <id>`.
+    /// Sets the priority with util-linux's `chrt [--all-tasks] --pid <priority> <id>`.
     fn schedule(&self, policy: &str, priority: &str) -> Result<()> {
         for id in &self.ids {
             let output = Command::new("chrt")
@@ -242,7 +245,7 @@ impl Drop for Ahead {
     }
 }
 
-/// Waits for a condition, looking every 20 ms.
+/// Waits for a condition, and checks it every 20 ms.
 pub(crate) fn wait_for(
     what: &str,
     patience: Duration,

@@ -1,4 +1,4 @@
-//! What all sections share: a folder, certificates, the backend, the two cores.
+//! The rig that all sections share: a folder, certificates, the backend, the two cores.
 
 use crate::backend::Ports;
 use crate::certs::Files;
@@ -13,21 +13,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The route that is asked for.
+/// The route that requests use.
 pub(crate) const HOST: &str = "bench.apps.cupola.test";
 /// The name in the backend's certificate.
 pub(crate) const INSTANCE: &str = "5d1c1f0e-2a6b-4f0e-7c1d-3a9b";
 
-/// How long and how often.
+/// The length and the number of the measurements.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
     pub(crate) rounds: usize,
-    /// Of one measurement.
+    /// The length of one measurement in seconds.
     pub(crate) seconds: u64,
 }
 
 impl Effort {
-    /// For tails. A disturbance of a shared host lasts for seconds: of many short rounds it spoils few.
+    /// Returns number and length of the rounds for measurements of tails. A disturbance of a shared host lasts for seconds, so it
+    /// spoils few of many short rounds.
     pub(crate) fn short_rounds(self) -> (usize, Duration) {
         match self.rounds {
             1 => (1, Duration::from_secs(self.seconds)),
@@ -39,12 +40,12 @@ impl Effort {
 pub(crate) struct Rig {
     pub(crate) folder: PathBuf,
     pub(crate) certs: Files,
-    /// Of the backend that peers are told of when they start.
+    /// The ports of the backend with which peers are configured when they start.
     pub(crate) backend: Cell<Ports>,
     pub(crate) backend_process: Process,
-    /// Generators, backend and NATS.
+    /// The core of generators, backend and NATS.
     pub(crate) load_core: usize,
-    /// The proxy under test, alone.
+    /// The core on which the proxy under test runs alone.
     pub(crate) proxy_core: usize,
     pub(crate) cupola: PathBuf,
     pub(crate) envoy: PathBuf,
@@ -105,19 +106,19 @@ impl Rig {
         }
     }
 
-    /// Peers that start before this is dropped are told of another backend.
+    /// Configures peers that start before the guard is dropped with another backend.
     pub(crate) fn with_backend(&self, ports: Ports) -> OtherBackend<'_> {
         let before = self.backend.replace(ports);
         OtherBackend { rig: self, before }
     }
 
-    /// This thread and all that it starts keep off the proxy's core, until [`Pinned`] is dropped.
+    /// Keeps this thread and all that it starts off the proxy's core, until [`Pinned`] is dropped.
     pub(crate) fn pin(&self) -> Result<Pinned> {
         pin_to(self.load_core)
     }
 }
 
-/// The backend's process and where it listens.
+/// Starts the backend, and returns its process and its ports.
 pub(crate) fn backend(folder: &Path, core: Option<usize>) -> Result<(Process, Ports)> {
     let own = own_program()?;
     let command = [
@@ -140,7 +141,7 @@ fn pin_to(core: usize) -> Result<Pinned> {
     Ok(Pinned { before })
 }
 
-/// This thread, for ever.
+/// Binds this thread to the core permanently.
 pub(crate) fn keep_to(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core)?;

@@ -1,8 +1,8 @@
-//! Percentiles and medians.
+//! Computes percentiles and medians.
 
 use std::time::Duration;
 
-/// The q-th part (0 to 1) of sorted values, nearest rank.
+/// Returns the q-quantile (q from 0 to 1) of sorted values, by the nearest rank.
 pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     if sorted.is_empty() {
         return f64::NAN;

@@ -1,4 +1,4 @@
-//! Markdown tables and verdicts, ready for docs/benchmarks.md.
+//! Formats Markdown tables and verdicts for docs/benchmarks.md.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,7 @@ impl std::fmt::Display for Table {
     }
 }
 
-/// "met" or "**not met**", with the number.
+/// Returns "met" or "**not met**", with the number.
 pub(crate) fn verdict(met: bool, number: &str) -> String {
     format!("{}: {number}", if met { "met" } else { "**not met**" })
 }

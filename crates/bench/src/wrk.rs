@@ -1,4 +1,4 @@
-//! wrk, the closed-loop generator: 64 connections, each sends its next request when the last one is answered.
+//! wrk, the closed-loop generator: 64 connections, each of which sends its next request when the last one is answered.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -11,11 +11,11 @@ pub(crate) const CONNECTIONS: usize = 64;
 pub(crate) struct Load {
     pub(crate) requests: f64,
     pub(crate) elapsed: Duration,
-    /// wrk's own.
+    /// The CPU time of wrk itself.
     pub(crate) cpu: Duration,
 }
 
-/// Errors and answers other than 2xx are failures of the run.
+/// Runs the generator. Errors and statuses other than 2xx make the run fail.
 pub(crate) fn run(core: usize, url: &str, host: &str, seconds: u64) -> Result<Load> {
     let before = children_cpu()?;
     let began = Instant::now();
@@ -39,14 +39,14 @@ pub(crate) fn run(core: usize, url: &str, host: &str, seconds: u64) -> Result<Lo
     })
 }
 
-/// Of children that have ended.
+/// Returns the CPU time of the children that have ended.
 pub(crate) fn children_cpu() -> Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let micros = (usage.user_time() + usage.system_time()).num_microseconds();
     Ok(Duration::from_micros(micros.try_into()?))
 }
 
-/// From the line "123456 requests in 5.00s, 140.00MB read".
+/// Reads the line "123456 requests in 5.00s, 140.00MB read".
 fn requests(text: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.contains(" requests in "))?;
     line.split_whitespace().next()?.parse().ok()

@@ -1,9 +1,8 @@
-//! The embedded database: one SQLite file per role, WAL, `synchronous=FULL`: a commit that returned is durable.
+//! The embedded database: one SQLite file per role, with WAL and `synchronous=FULL`, so that a commit that returned is durable.
 //!
-//! Reads borrow one of a few connections, which cannot write. Every change goes through [`Database::begin`]: one
-//! transaction at a time. A connection whose BEGIN, COMMIT or ROLLBACK failed, or whose transaction was given up half-way
-//! and cannot be rolled back, is closed: whoever comes next gets a connection in a known state. Failures of the disk carry
-//! a text that names it ([`Trouble`]).
+//! Reads borrow one of a few connections, which cannot write. Every change goes through [`Database::begin`]: one transaction at a
+//! time. A connection is closed if its BEGIN, COMMIT or ROLLBACK failed, or if its transaction was abandoned and cannot be rolled
+//! back, so that every caller gets a connection in a known state. Errors of the disk carry a text that names it ([`Trouble`]).
 
 use crate::disk::{self, Trouble};
 use anyhow::{Context as _, Result};
@@ -20,18 +19,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many can read at once.
+/// The number of concurrent readers.
 const READERS: u32 = 4;
-/// How long somebody waits for one of the connections that read.
+/// The longest wait for one of the connections that read.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A transaction is not begun with less room: it would fail at its end.
+/// The free room below which no transaction begins, because it would fail at its end.
 const ROOM: u64 = 1 << 20;
 
 /// An open database; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
     readers: SqlitePool,
-    /// One connection: who has it writes.
+    /// The only connection that writes.
     writer: SqlitePool,
     file: Arc<File>,
 }
@@ -40,7 +39,7 @@ pub struct Database {
 struct File {
     path: PathBuf,
     folder: PathBuf,
-    /// Device and inode at the time of opening.
+    /// The device and inode at the time of opening.
     identity: (u64, u64),
 }
 
@@ -50,7 +49,7 @@ impl File {
         Ok((meta.dev(), meta.ino()))
     }
 
-    /// What would make a change fail, or be lost, is found before it begins.
+    /// Checks for conditions that would make a change fail or be lost, before it begins.
     fn check(&self) -> sqlx::Result<()> {
         if Self::identity(&self.path).ok() != Some(self.identity) {
             return Err(self.error(Trouble::Gone));
@@ -66,7 +65,7 @@ impl File {
         sqlx::Error::Io(trouble.error(&self.folder))
     }
 
-    /// A failure of the disk gets a text that names it.
+    /// Returns the error, with a text that names the disk if it is a failure of the disk.
     fn named(&self, error: sqlx::Error) -> sqlx::Error {
         match Trouble::of_database(&error) {
             Some(trouble @ (Trouble::Full | Trouble::ReadOnly | Trouble::Gone)) => {
@@ -82,8 +81,8 @@ impl File {
 }
 
 impl Database {
-    /// Opens (creating it, mode 0600) the database file and applies `schema`, a list of idempotent statements; `ALTER
-    /// TABLE … ADD COLUMN` counts as one.
+    /// Opens the database file and applies `schema`. A missing file is created with mode 0600. `schema` is a list of idempotent
+    /// statements; `ALTER TABLE … ADD COLUMN` counts as one.
     pub async fn open(path: &Path, schema: &[&str]) -> Result<Self> {
         let writer = open_writer(path).await?;
         migrate(path, &writer, schema).await?;
@@ -100,17 +99,17 @@ impl Database {
         })
     }
 
-    /// A connection that reads.
+    /// Returns a connection that reads.
     pub async fn read(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
         self.readers.acquire().await
     }
 
-    /// Connections that read.
+    /// Returns the pool of connections that read.
     pub fn readers(&self) -> &SqlitePool {
         &self.readers
     }
 
-    /// A change of one statement, in a transaction of its own: the number of rows that it changed.
+    /// Makes a change of one statement, in a transaction of its own. Returns the number of rows that it changed.
     pub async fn execute(&self, change: Query<'_, Sqlite, SqliteArguments>) -> sqlx::Result<u64> {
         let mut transaction = self.begin().await?;
         let done = change.execute(&mut *transaction).await?;
@@ -118,7 +117,7 @@ impl Database {
         Ok(done.rows_affected())
     }
 
-    /// Waits for its turn; nothing else changes the database until the transaction is committed or dropped.
+    /// Begins a transaction when its turn has come. Nothing else changes the database until it is committed or dropped.
     pub async fn begin(&self) -> sqlx::Result<Transaction> {
         self.file.check()?;
         let mut transaction = Transaction {
@@ -126,7 +125,7 @@ impl Database {
             file: self.file.clone(),
             end: End::Close,
         };
-        // Dropped before the answer comes, nobody knows whether it has begun.
+        // If the future is dropped before the answer comes, it is unknown whether the transaction has begun.
         sqlx::raw_sql("BEGIN IMMEDIATE")
             .execute(&mut *transaction)
             .await
@@ -135,19 +134,19 @@ impl Database {
         Ok(transaction)
     }
 
-    /// Where the file is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// Waits until every connection is back, and closes it.
+    /// Waits until every connection is returned, and closes it.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
     }
 }
 
-/// A file beside the database that gives its room to the next start: SQLite cannot even read without a little of it.
+/// The size of a file beside the database whose room the next start may use. SQLite cannot even read without a little room.
 const BALLAST: u64 = 256 << 10;
 
 fn ballast(path: &Path) -> PathBuf {
@@ -156,7 +155,7 @@ fn ballast(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// On a disk without room the ballast goes, and the file can be opened.
+/// Opens the connection that writes. On a disk without room it removes the ballast, so that the file can be opened.
 async fn open_writer(path: &Path) -> Result<SqlitePool> {
     match pool(path, 1).await {
         Err(error) if std::fs::remove_file(ballast(path)).is_ok() => {
@@ -167,7 +166,8 @@ async fn open_writer(path: &Path) -> Result<SqlitePool> {
     }
 }
 
-/// Whether the disk has room for it shows at the next start. Holes would hold no room, so the bytes are not zero.
+/// Writes the ballast if it is missing and the disk has room for it. Its bytes are not zero, because holes would not hold the
+/// room.
 fn keep_ballast(path: &Path) {
     let ballast = ballast(path);
     let is_there = std::fs::metadata(&ballast).is_ok_and(|meta| meta.len() == BALLAST);
@@ -227,8 +227,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(Duration::from_secs(10))
 }
 
-/// Further connections to a database that is open, for a class of readers of its own: they cannot write, and whoever
-/// waits longer than `patience` for one of them gets [`sqlx::Error::PoolTimedOut`].
+/// Makes further connections to an open database, for a class of readers of its own. They cannot write. A caller that waits
+/// longer than `patience` for one of them gets [`sqlx::Error::PoolTimedOut`].
 pub fn readers(path: &Path, connections: u32, patience: Duration) -> SqlitePool {
     kept(connections)
         .acquire_timeout(patience)
@@ -239,7 +239,8 @@ pub fn readers(path: &Path, connections: u32, patience: Duration) -> SqlitePool 
         )
 }
 
-/// Connections stay open: to open the files beside the database again would need room on the disk.
+/// Returns the options of a pool whose connections stay open, because reopening the files beside the database would need room on
+/// the disk.
 fn kept(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
@@ -248,27 +249,27 @@ fn kept(connections: u32) -> SqlitePoolOptions {
         .max_lifetime(None)
 }
 
-/// What becomes of a transaction's connection.
+/// The way in which a transaction's connection is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Nothing is open on it: the next one may have it.
+    /// No transaction is open on it, so the next caller may use it.
     Return,
     RollBack,
-    /// Its state is unknown.
+    /// Its state is unknown, so it is closed.
     Close,
 }
 
-/// A write transaction. Dropped without [`Self::commit`] it is rolled back.
+/// A write transaction. It is rolled back if it is dropped without [`Self::commit`].
 #[derive(Debug)]
 pub struct Transaction {
-    /// Taken when dropped only.
+    /// The connection, which is only absent during the drop.
     connection: Option<PoolConnection<Sqlite>>,
     file: Arc<File>,
     end: End,
 }
 
 impl Transaction {
-    /// When this returned `Ok`, everything is durable; after an `Err` nothing is kept.
+    /// Commits the changes. After `Ok` all of them are durable; after an `Err` none is kept.
     pub async fn commit(mut self) -> sqlx::Result<()> {
         self.end = End::Close;
         let file = self.file.clone();
@@ -311,8 +312,8 @@ impl Drop for Transaction {
     }
 }
 
-/// A statement that failed may have ended the transaction already; then there is nothing to roll back, and what the
-/// connection did since is unknown.
+/// Rolls a transaction back. A statement that failed may have ended the transaction already; then there is nothing to roll back,
+/// and it is unknown what the connection has done since, so it is closed.
 async fn roll_back(mut connection: PoolConnection<Sqlite>) {
     let rolled_back = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
     if rolled_back.is_err() {
@@ -320,7 +321,7 @@ async fn roll_back(mut connection: PoolConnection<Sqlite>) {
     }
 }
 
-/// SQLite has no `ADD COLUMN IF NOT EXISTS`.
+/// Returns whether a column exists already. SQLite has no `ADD COLUMN IF NOT EXISTS`.
 fn is_there_already(error: &sqlx::Error) -> bool {
     error
         .as_database_error()

@@ -1,4 +1,4 @@
-//! `cupola router -c gorouter.yml` with a nats-server of its own: access log and metrics on.
+//! `cupola router -c gorouter.yml` with a nats-server of its own. Access log and metrics are on.
 
 use super::Scheme;
 use crate::bus::{Nats, Rate};
@@ -14,15 +14,15 @@ use std::path::Path;
 use std::time::Duration;
 use wire::router::RegistryMessage;
 
-/// What a section wants of the router.
+/// The settings of the router that a section needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Cupola {
-    /// The core of all its threads; `None`: the kernel may choose.
+    /// The core of all its threads; `None` means that the kernel chooses.
     core: Option<usize>,
-    /// `go_max_procs`; `None`: its own choice.
+    /// The value of `go_max_procs`; `None` means the router's own default.
     workers: Option<usize>,
     nats_core: Option<usize>,
-    /// The port of a metron agent, which gets all that deployments send it. `None`: no envelopes.
+    /// The port of a metron agent, which gets everything that deployments send to it. `None` means no envelopes.
     envelopes_to: Option<u16>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Router {
 }
 
 impl Cupola {
-    /// One worker on the core of the proxies; NATS on the other.
+    /// Returns a router with one worker on the core of the proxies. NATS is on the other core.
     pub(crate) fn pinned(rig: &Rig) -> Self {
         Self {
             core: Some(rig.proxy_core),
@@ -46,7 +46,7 @@ impl Cupola {
         }
     }
 
-    /// As it comes, on the whole machine.
+    /// Returns a router with the default settings, on the whole machine.
     pub(crate) fn free() -> Self {
         Self {
             core: None,
@@ -56,7 +56,7 @@ impl Cupola {
         }
     }
 
-    /// With envelopes to the agent at this port.
+    /// Adds envelopes to the agent at this port.
     pub(crate) fn with_envelopes(self, agent: u16) -> Self {
         Self {
             envelopes_to: Some(agent),
@@ -88,10 +88,10 @@ impl Cupola {
             "max_idle_conns": 1000,
             "max_idle_conns_per_host": 1000,
             "start_response_delay_interval": "0s",
-            // Routes are registered once and must outlast the section.
+            // The routes are registered once and must last as long as the section.
             "droplet_stale_threshold": "24h",
             "suspend_pruning_if_nats_unavailable": true,
-            // The others tell nobody of each request by UDP either.
+            // The other peers do not report each request by UDP either.
             "enable_envelope_v1_metrics": false,
             "send_http_start_stop_server_event": false,
             "send_http_start_stop_client_event": false,
@@ -163,7 +163,7 @@ impl Router {
         }
     }
 
-    /// Number of uris in the table, as its metrics say.
+    /// Returns the number of uris in the table, according to its metrics.
     pub(crate) fn routes(&self) -> Result<u64> {
         let text = fetch(self.metrics, "/metrics")?;
         let line = text
@@ -183,8 +183,8 @@ impl Router {
         .with_context(|| format!("it has {}", self.routes().unwrap_or_default()))
     }
 
-    /// Registers so many new routes, in portions that wait for each other: nothing is lost here even by a router that
-    /// is slow to read. Returns how many.
+    /// Registers new routes, in portions that wait for each other, so that even a router that reads slowly loses none. Returns
+    /// their number.
     pub(crate) fn load(&self, payloads: impl Iterator<Item = impl AsRef<[u8]>>) -> Result<u64> {
         let before = self.routes()?;
         let mut bus = self.nats.connect()?;
@@ -198,7 +198,7 @@ impl Router {
         Ok(sent)
     }
 
-    /// The route of the backend under [`HOST`], and waits until it answers.
+    /// Registers the route of the backend under [`HOST`], and waits until it answers.
     pub(crate) fn register_backend(&self, rig: &Rig, scheme: Scheme) -> Result<()> {
         let plain = messages::small(HOST, rig.backend_port(scheme));
         let message = match scheme {
@@ -228,7 +228,7 @@ impl Router {
     }
 }
 
-/// Head and body of a page.
+/// Returns head and body of a page.
 fn fetch(port: u16, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -10,7 +10,7 @@ pub(super) enum Mode {
     Tcp,
     HttpRing,
     HttpFile,
-    /// By UDP to a syslog server at this port, as deployments log.
+    /// The log goes by UDP to a syslog server at this port, as in deployments.
     HttpUdp(u16),
 }
 

@@ -1,4 +1,4 @@
-//! Somebody who reads datagrams and throws them away, on the core of the load.
+//! A listener that reads datagrams and discards them, on the core of the load.
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Ends its thread when it is dropped.
+/// The handle of the listener's thread, which ends when the handle is dropped.
 pub(super) struct Listener {
     pub(super) port: u16,
     over: Arc<AtomicBool>,
@@ -25,7 +25,7 @@ impl Listener {
         let ends = over.clone();
         let read = move || {
             let mut cores = CpuSet::new();
-            // Without its core it still reads.
+            // If it cannot be pinned to the core, it still reads.
             let _ = cores
                 .set(core)
                 .and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores));

@@ -1,5 +1,5 @@
-//! The programs that are compared, each with the configuration of its kind that is fair: one worker, keep-alive on
-//! both sides, an access log as cheap as its maker offers.
+//! The programs that are compared. Each has the fairest configuration of its kind: one worker, keep-alive on both sides, and the
+//! cheapest access log that it offers.
 
 mod cupola;
 mod envoy;
@@ -17,28 +17,29 @@ use listener::Listener;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Scheme {
-    /// Plain on both sides.
+    /// Connections are plain on both sides.
     Http,
-    /// TLS 1.3 on both sides; the backend's certificate is checked for the instance's name, ours is shown to it.
+    /// TLS 1.3 is used on both sides. The backend's certificate is checked for the instance's name, and the peer presents its
+    /// own.
     Https,
-    /// HTTP/2 by TLS 1.3 from the client, plain HTTP/1 to the backend.
+    /// HTTP/2 by TLS 1.3 comes from the client, and plain HTTP/1 goes to the backend.
     Http2,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Peer {
-    /// The generator talks to the backend: what remains is the floor of the method.
+    /// The generator connects to the backend: this is the floor of the method.
     Direct,
-    /// A relay of bytes: the floor for every proxy.
+    /// A relay of bytes, which is the floor for every proxy.
     HaproxyTcp,
-    /// Its log goes to a ring in memory: the cheapest there is, cheaper than any file.
+    /// HAProxy with its log in a ring in memory, which is the cheapest way, cheaper than any file.
     Haproxy,
-    /// Its log goes to a file, a write for each line.
+    /// HAProxy with its log in a file, and a write for each line.
     HaproxyFile,
     Nginx,
     Envoy,
     Cupola,
-    /// Its log goes by UDP to a server that reads.
+    /// HAProxy with its log by UDP to a server that reads it.
     HaproxyUdp,
     /// The router sends all envelopes by UDP to an agent that reads.
     CupolaEnvelopes,
@@ -84,7 +85,7 @@ impl Peer {
         }
     }
 
-    /// With what each tells of its requests by UDP.
+    /// The peers with everything that they report about requests by UDP.
     pub(crate) const PRODUCTION: &[Self] = &[
         Self::Haproxy,
         Self::HaproxyUdp,
@@ -160,7 +161,7 @@ pub(crate) struct Running {
     pub(crate) peer: Peer,
     pub(crate) port: u16,
     program: Program,
-    /// Reads what the peer tells.
+    /// The reader of what the peer sends by UDP.
     _listener: Option<Listener>,
 }
 
@@ -186,7 +187,7 @@ impl Running {
         }
     }
 
-    /// For our own generator, which checks the front's certificate (the backend's in the row "direct").
+    /// Returns the target for our own generator, which checks the front's certificate (the backend's in the row "direct").
     pub(crate) fn target(&self, scheme: Scheme, rig: &Rig) -> Target {
         let name = if self.peer == Peer::Direct {
             crate::rig::INSTANCE
@@ -200,10 +201,10 @@ impl Running {
     }
 }
 
-/// The proxy's process and the port to ask.
+/// The proxy's process and the port for requests.
 type Started = (Option<Process>, u16);
 
-/// HAProxy in front of another backend, plain.
+/// Starts HAProxy in front of another backend, plain.
 pub(crate) fn haproxy_before(backend: u16, rig: &Rig) -> Result<Running> {
     let (process, port) = haproxy::start(haproxy::Mode::HttpRing, Scheme::Http, backend, rig)?;
     Ok(Running {

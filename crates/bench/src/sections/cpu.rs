@@ -1,5 +1,5 @@
-//! router-cpu: what a request costs the proxy, in time on the CPU. One worker alone on its core, 1 kB bodies, 64
-//! keep-alive connections of wrk, the rounds of all peers interleaved.
+//! router-cpu: the cost of a request for the proxy, in CPU time. One worker runs alone on its core; bodies have 1 kB; wrk has 64
+//! keep-alive connections; the rounds of all peers alternate.
 
 use super::{Saturation, progress};
 use crate::peers::{Peer, Running, Scheme};
@@ -12,12 +12,12 @@ use std::fmt::Write as _;
 
 #[derive(Default)]
 pub(super) struct Measured {
-    /// µs of the proxy.
+    /// The proxy's CPU time per request in µs.
     per_request: Vec<f64>,
     requests_per_second: Vec<f64>,
-    /// Share of one core, 0 to 1.
+    /// The share of one core that the proxy used, from 0 to 1.
     busy: Vec<f64>,
-    /// Of generator and backend together.
+    /// The share that generator and backend used together.
     load_busy: Vec<f64>,
 }
 
@@ -110,13 +110,13 @@ fn once(peer: &Running, scheme: Scheme, rig: &Rig, measured: &mut Measured) -> R
     Ok(())
 }
 
-/// The median in µs.
+/// Returns the median in µs.
 pub(super) fn per_request(peers: &[Running], measured: &[Measured], peer: Peer) -> Option<f64> {
     let at = peers.iter().position(|p| p.peer == peer)?;
     Some(median(&measured[at].per_request))
 }
 
-/// And our cost beside HAProxy's.
+/// Returns the table, and our cost beside HAProxy's.
 pub(super) fn table(peers: &[Running], measured: &[Measured]) -> Result<(Table, String)> {
     let of = |peer| per_request(peers, measured, peer);
     let ours = of(Peer::Cupola).context("our router was not measured")?;

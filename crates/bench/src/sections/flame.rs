@@ -1,5 +1,5 @@
-//! router-flame: where our router's time goes. `perf record` of the router under wrk; leaves `flame-http.folded` and
-//! `flame-https.folded` (one line for each stack, for any flame-graph program) beside the report.
+//! router-flame: shows where our router spends its time. It runs `perf record` on the router under wrk, and writes
+//! `flame-http.folded` and `flame-https.folded` (one line for each stack, for any flame-graph program) beside the report.
 
 mod stacks;
 
@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-/// Samples a second; a prime, so as not to step with timers.
+/// The number of samples per second; a prime, so that they are not in step with timers.
 const FREQUENCY: &str = "997";
 const TOP: usize = 25;
 
@@ -53,7 +53,7 @@ fn record(rig: &Rig, scheme: Scheme) -> Result<Profile> {
     let seconds = rig.effort.seconds + 2;
     let core = rig.load_core;
     let load = std::thread::spawn(move || wrk::run(core, &url, HOST, seconds + 2));
-    // Without hardware counters (virtual machines) the kernel's clock is what there is.
+    // Without hardware counters (in virtual machines) only the kernel's clock is available.
     let output = Command::new("perf")
         .args([
             "record",

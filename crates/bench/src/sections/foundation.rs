@@ -1,5 +1,5 @@
-//! foundation: how long a change of a route takes until a client sees it, from the Cloud Controller's API on, and what
-//! a foundation costs in memory. Boots one of its own, in a throw-away folder; plain sockets to its router, `/proc`.
+//! foundation: the time from a change of a route at the Cloud Controller's API until a client sees it, and the memory of a
+//! foundation. It boots one of its own, in a temporary folder, and uses plain sockets to its router and `/proc`.
 
 #[path = "../../../cupola/tests/stories/foundation.rs"]
 #[allow(dead_code, reason = "the stories use more of it")]
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 const APPS: usize = 10;
 
-/// What is measured, its times, and its bounds in ms for p50 and p99.
+/// The name of a measurement, its times, and its bounds in ms for p50 and p99.
 type Row = (&'static str, Vec<Duration>, Option<(f64, f64)>);
 
 pub(super) fn run(effort: Effort) -> Result<String> {
@@ -120,7 +120,7 @@ fn push(f: &Foundation, n: usize) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// map-route sent → answered and → first 200, unmap-route sent → answered and → first 404.
+/// Measures map-route until its answer and until the first 200, and unmap-route until its answer and until the first 404.
 fn changes(f: &Foundation, rounds: usize) -> Result<[Vec<Duration>; 4]> {
     let api = Api::new(f)?;
     let app = f.guid("bench0")?;
@@ -164,7 +164,7 @@ fn changes(f: &Foundation, rounds: usize) -> Result<[Vec<Duration>; 4]> {
     Ok([answered, live, unanswered, gone])
 }
 
-/// Sends a call, and meanwhile sees what becomes of it: time to that, time to the answer, the answer.
+/// Sends a call and meanwhile observes its effect. Returns the time to the effect, the time to the answer, and the answer.
 fn beside(
     control: &mut Connection,
     call: Vec<u8>,

@@ -1,5 +1,5 @@
-//! router-http2: what a request of HTTP/2 costs the proxy. As router-cpu, with h2load's requests by TLS, and a plain backend
-//! that speaks HTTP/1. There is no row "direct": the backend speaks no HTTP/2.
+//! router-http2: the cost of a request of HTTP/2 for the proxy. The method is that of router-cpu, with h2load's requests by TLS,
+//! and a plain backend with HTTP/1. There is no row "direct", because the backend does not support HTTP/2.
 
 use super::{Saturation, cpu};
 use crate::peers::Scheme;

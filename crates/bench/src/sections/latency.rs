@@ -1,4 +1,4 @@
-//! router-latency: what a proxy adds to an answer's time when it is half as busy as HAProxy can be. Open loop: see
+//! router-latency: the time that a proxy adds to a response when it is half as busy as HAProxy can be. It uses an open loop: see
 //! [`crate::open_loop`].
 
 use super::{Saturation, cpu, progress};
@@ -12,13 +12,13 @@ use crate::wrk;
 use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
 
-/// Milliseconds of each round.
+/// The latencies of each round in milliseconds.
 #[derive(Default)]
 struct Measured {
     p50: Vec<f64>,
     p99: Vec<f64>,
     p999: Vec<f64>,
-    /// How late the generator was: p99.
+    /// The p99 of the generator's own delay.
     late: Vec<f64>,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn run(rig: &Rig, saturation: &mut Saturation) -> Result<String> {
     Ok(text)
 }
 
-/// From this run's router-cpu, else found now.
+/// Returns half of HAProxy's rate at saturation, from this run's router-cpu or measured now.
 fn half_of_haproxy(scheme: Scheme, rig: &Rig, saturation: &mut Saturation) -> Result<f64> {
     if let Some(rate) = saturation.get(&scheme) {
         return Ok(rate / 2.0);
@@ -100,15 +100,15 @@ fn rounds(
     Ok(measured)
 }
 
-/// One of the quantiles, of all rounds.
+/// A function that picks one of the quantiles, with its value of every round.
 type Pick = fn(&Measured) -> &Vec<f64>;
 
-/// The floor and the row without a proxy are not what we compete with.
+/// Returns whether our router competes with the peer. It does not with the floor and with the row without a proxy.
 fn competes(peer: Peer) -> bool {
     matches!(peer, Peer::Haproxy | Peer::Nginx | Peer::Envoy)
 }
 
-/// Whoever is behind all the time leaves no request that finds an idle connection.
+/// Returns the generator's delay as text. A peer that always lags behind leaves no request that finds an idle connection.
 fn late(measured: &Measured) -> String {
     let late = median(&measured.late);
     if late.is_nan() {
@@ -165,7 +165,8 @@ fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
     for (name, pick) in picks {
         let (own, best) = (added(pick(ours), pick(direct)), best(pick));
         let number = format!("{own:.3} ms, the best {best:.3} ms");
-        // A rival at or below the direct row would make the bound negative: the measure's own noise is allowed.
+        // A rival at or below the direct row would make the bound negative, so our router may also be within the measurement's
+        // noise.
         let _ = write!(
             text,
             " {name} {};",

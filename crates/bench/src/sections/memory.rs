@@ -1,4 +1,4 @@
-//! router-memory: what 100,000 routes of one endpoint each cost.
+//! router-memory: the memory of 100,000 routes of one endpoint each.
 
 use super::{Saturation, progress};
 use crate::messages;
@@ -10,7 +10,7 @@ use anyhow::Result;
 use std::time::Duration;
 
 const ROUTES: usize = 100_000;
-/// For the allocator to give back what it holds for a moment only.
+/// The time after which the allocator has returned what it held only briefly.
 const SETTLE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
@@ -60,7 +60,7 @@ pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
     ))
 }
 
-/// A router of its own for each table.
+/// Measures the memory of a fresh router with these messages.
 fn measure(rig: &Rig, what: &str, message: impl Fn(usize) -> Option<Vec<u8>>) -> Result<Memory> {
     let router = Cupola::free().start(rig)?;
     let count = router.load((0..ROUTES).map_while(message))?;

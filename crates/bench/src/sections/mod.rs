@@ -19,14 +19,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-/// What later sections take from earlier ones of the same run: HAProxy's requests a second at saturation.
+/// The results that later sections use from earlier ones of the same run: HAProxy's requests per second at saturation.
 pub(crate) type Saturation = HashMap<Scheme, f64>;
 
 enum Section {
-    /// Measures one router or proxy; gives Markdown.
+    /// A section that measures one router or proxy and returns Markdown.
     Router(fn(&Rig, &mut Saturation) -> Result<String>),
     Foundation(fn(Effort) -> Result<String>),
-    /// Leaves files beside the report; only when asked for.
+    /// A section that writes files beside the report. It runs only when it is requested.
     Profile(fn(&Rig, &Path) -> Result<String>),
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn progress(line: &str) {
     eprintln!("{line}");
 }
 
-/// On what, and how busy it was: figures of a busy machine are no results.
+/// Describes the machine and its load: figures of a busy machine are not results.
 fn machine(effort: Effort) -> Result<String> {
     let read = |path: &str| std::fs::read_to_string(path);
     let cpus = read("/proc/cpuinfo")?;

@@ -1,5 +1,6 @@
-//! router-propagation: `router.register` sent → first 200, `router.unregister` sent → first 404, with tables of several
-//! sizes; and the floor of the same run: a NATS message to oneself and back, plus a plain request through the router.
+//! router-propagation: the time from `router.register` to the first 200, and from `router.unregister` to the first 404, with
+//! tables of several sizes; and the floor of the same run: a NATS message to oneself and back, plus a plain request through the
+//! router.
 
 use super::{Saturation, progress};
 use crate::bus::Bus;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 const TABLES: &[usize] = &[0, 100_000, 400_000];
 
-/// Sorted milliseconds.
+/// The times in milliseconds, sorted.
 struct Measured {
     register: Vec<f64>,
     unregister: Vec<f64>,

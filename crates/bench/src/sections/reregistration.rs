@@ -1,5 +1,5 @@
-//! router-reregistration: what the steady stream of re-registrations costs: its CPU, what it does to requests, and
-//! whether a flood of 400,000 loses anything.
+//! router-reregistration: the cost of the steady stream of re-registrations: its CPU time, its effect on requests, and whether a
+//! flood of 400,000 loses any.
 
 use super::{Saturation, progress};
 use crate::bus::Rate;
@@ -16,26 +16,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// 250,000 instances re-registered every 20 s.
+/// The rate of 250,000 instances that are re-registered every 20 s.
 const STEADY: Rate = Rate::even(12_500.0);
-/// The same, as a thousand cells' emitters send it: each all of its instances at once.
+/// The rate at which the emitters of a thousand cells send the same messages: each sends those of all its instances at once.
 const BY_CELLS: Rate = Rate {
     per_second: 12_500.0,
     at_once: 250,
 };
-/// A subject that the router does not hear.
+/// A subject to which the router does not subscribe.
 const UNREAD: &str = "bench.register";
 const KNOWN: usize = 100_000;
 const FLOOD: usize = 400_000;
 const FLOOD_RATE: Rate = Rate::even(50_000.0);
-/// The thread of the router that hears the bus.
+/// The router's thread that reads from the bus.
 const BUS: &str = "router-bus";
-/// Of the requests beside it; a fraction of what one worker serves.
+/// The rate of the requests that run beside the stream; a fraction of what one worker serves.
 const REQUESTS: f64 = 4_000.0;
 
 pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
     let router = Cupola::pinned(rig).start(rig)?;
-    // Before nats-server and publisher, who share its core only here.
+    // This starts before nats-server and the publisher, which share its core only here.
     let ends = Ends::start(rig)?;
     {
         let _backend = rig.with_backend(ends.ports());
@@ -129,11 +129,11 @@ pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
     Ok(table.to_string())
 }
 
-/// µs of CPU for one message, medians of the rounds.
+/// The CPU time of one message in µs, as medians of the rounds.
 struct Cost {
-    /// The router's.
+    /// The time of the router.
     router: f64,
-    /// The least that hearing it costs anybody.
+    /// The least time that any reader needs to receive it.
     least: f64,
 }
 
@@ -146,7 +146,7 @@ fn cost(rig: &Rig, router: &Router, known: &[Vec<u8>], rate: Rate, how: &str) ->
     let count = (rate.per_second * seconds as f64) as usize;
     let each = |seconds: f64| seconds / count as f64 * 1e6;
     let messages = || known.iter().cycle().take(count);
-    // What a wake-up costs on a shared host changes within seconds: both take turns.
+    // The cost of a wake-up on a shared host changes within seconds, so the two measurements alternate.
     let (mut routers, mut leasts) = (Vec::new(), Vec::new());
     for _ in 0..2 * rig.effort.rounds {
         let before = router.process.cpu()?;
@@ -173,7 +173,7 @@ fn cost(rig: &Rig, router: &Router, known: &[Vec<u8>], rate: Rate, how: &str) ->
     })
 }
 
-/// Does something while a reader on the router's core hears [`UNREAD`] and forgets it; also tells that reader's CPU time.
+/// Runs a function while a reader on the router's core receives [`UNREAD`] and discards it. Also returns that reader's CPU time.
 fn beside_drain<T>(
     rig: &Rig,
     router: &Router,
@@ -197,19 +197,19 @@ fn beside_drain<T>(
     })
 }
 
-/// p99 in ms of each round.
+/// The p99 of each round in ms.
 #[derive(Default)]
 struct Beside {
-    /// No stream at all.
+    /// The requests run without a stream.
     without: Vec<f64>,
-    /// A stream of the same size that nobody hears.
+    /// A stream of the same size runs, to which no process subscribes.
     past: Vec<f64>,
-    /// One that a reader on the router's core hears and forgets.
+    /// A stream runs that a reader on the router's core receives and discards.
     drained: Vec<f64>,
     with: Vec<f64>,
-    /// The same, 250 messages at once.
+    /// The router receives the stream, 250 messages at once.
     by_cells: Vec<f64>,
-    /// µs of CPU for one of the messages meanwhile, evenly and 250 at once.
+    /// The CPU time of one of the messages meanwhile in µs, for an even stream and for one with 250 at once.
     cost: [Vec<f64>; 2],
 }
 
@@ -242,7 +242,7 @@ fn beside_requests(rig: &Rig, router: &Router, ends: &Ends, known: &[Vec<u8>]) -
             measured
         })
     };
-    // Also what a message costs a router that has something else to do.
+    // It also measures the cost of a message for a router that serves requests.
     let registering = |rate: Rate| -> Result<(f64, f64)> {
         let (before, from) = (router.process.thread_cpu(BUS)?, Instant::now());
         let p99 = p99_beside("router.register", rate)?;
@@ -272,7 +272,7 @@ fn beside_requests(rig: &Rig, router: &Router, ends: &Ends, known: &[Vec<u8>]) -
     Ok(beside)
 }
 
-/// How many routes are in a fresh router's table when everything has been sent, and how long sending took.
+/// Returns the number of routes in a fresh router's table when everything has been sent, and the time that sending took.
 fn flood(rig: &Rig) -> Result<(u64, Duration)> {
     let router = Cupola::free().start(rig)?;
     let all: Vec<Vec<u8>> = (0..FLOOD)
@@ -284,7 +284,7 @@ fn flood(rig: &Rig) -> Result<(u64, Duration)> {
     Ok((kept, took))
 }
 
-/// The table's size once it has not grown for three seconds.
+/// Returns the table's size once it has not grown for three seconds.
 fn settled(router: &Router) -> Result<u64> {
     let mut routes = router.routes()?;
     loop {

@@ -1,5 +1,5 @@
-//! router-websockets: what idle WebSockets cost the proxy. Clients, proxy and backend are processes of their own, each
-//! with its own limit of descriptors; the proxy needs two for each socket.
+//! router-websockets: the cost of idle WebSockets for the proxy. Clients, proxy and backend are processes of their own, each with
+//! its own limit of descriptors; the proxy needs two for each socket.
 
 use super::{Saturation, progress};
 use crate::messages;

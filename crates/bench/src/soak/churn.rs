@@ -1,5 +1,5 @@
-//! The changes: routes come, move between instances, and go, over NATS; every live one is registered again within 20 s,
-//! as an emitter does. One thread publishes all, so the order is what the ownership says.
+//! The changes: routes come, move between instances, and go, over NATS. Every live one is registered again within 20 s, as an
+//! emitter does. One thread publishes all changes, so their order is the one that the ownership records.
 
 use super::clients::World;
 use super::instances::{Instance, Instances};
@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wire::router::RegistryMessage;
 
-/// Emitters repeat each registration this often.
+/// The interval at which emitters repeat each registration.
 const REPEAT: Duration = Duration::from_secs(20);
-/// A TLS port passes to another instance this often.
+/// The interval at which a TLS port passes to another instance.
 const REPLACE: Duration = Duration::from_secs(5);
 
 pub(super) struct Churn {
     world: Arc<World>,
     instances: Arc<Mutex<Instances>>,
     bus: Bus,
-    /// Number of the next host to be registered again.
+    /// The number of the next host to be registered again.
     next: usize,
     done: Churned,
 }
@@ -45,7 +45,7 @@ impl Churn {
         }
     }
 
-    /// Three of four hosts get an owner.
+    /// Registers an owner for three of four hosts.
     pub(super) fn fill(&mut self) -> Result<()> {
         for host in (0..self.world.hosts).filter(|host| host % 4 != 0) {
             self.add(host)?;
@@ -59,7 +59,7 @@ impl Churn {
         self.world.hosts - self.world.hosts.div_ceil(4)
     }
 
-    /// Until the world stops.
+    /// Makes changes until the world stops.
     pub(super) fn run(&mut self, changes_per_second: u32) -> Result<Churned> {
         let began = Instant::now();
         let repeats_per_second = self.world.hosts as f64 / REPEAT.as_secs_f64();
@@ -109,7 +109,7 @@ impl Churn {
         Ok(())
     }
 
-    /// To the next instance, in one order or the other.
+    /// Moves a host to another instance. The new one is registered before or after the old one is unregistered.
     fn shift(&mut self, host: usize) -> Result<()> {
         let old = self.current(host)?;
         let now = self.world.owner(host)?.context("it has an owner")?;
@@ -139,7 +139,7 @@ impl Churn {
         Ok(())
     }
 
-    /// The port stays, who answers there is another: all routes of the old instance pass to the new one.
+    /// Makes another instance answer at a TLS port: all routes of the old instance pass to the new one.
     fn replace(&mut self) -> Result<()> {
         let secure: Vec<usize> = {
             let instances = self.instances()?;
@@ -156,7 +156,7 @@ impl Churn {
                 .iter()
                 .map(|host| registration(*host, instances.get(at)))
                 .collect();
-            // First what is right from now on, then the fact: whoever answers is judged by it.
+            // The ownership changes before the instance does, so that every answer of the new one is right.
             let new = instances.next_name();
             for host in &hosts {
                 self.world.change(*host, Some(new.clone()))?;

@@ -1,4 +1,4 @@
-//! The clients: each kind asks random hosts as fast as it is answered, and has every answer judged.
+//! The clients: each kind sends requests to random hosts as fast as they are answered, and has every answer judged.
 
 use super::ownership::{Answer, Owner, Ownership, Verdict};
 use super::report::Tally;
@@ -25,7 +25,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Texts through one WebSocket.
+/// The number of texts that are sent through one WebSocket.
 const TEXTS: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -63,13 +63,13 @@ impl Kind {
         }
     }
 
-    /// Tasks that share a connection.
+    /// Returns the number of tasks that share a connection.
     fn streams(self) -> usize {
         if self == Self::Http2 { 4 } else { 1 }
     }
 }
 
-/// What all take part in.
+/// The state that all clients and the churn share.
 pub(super) struct World {
     pub(super) http: u16,
     pub(super) https: u16,
@@ -160,7 +160,7 @@ enum Sender {
     Http2(http2::SendRequest<Body>),
 }
 
-/// A connection for the next request: HTTP/1's while none runs, HTTP/2's all the time.
+/// The connection for the next request. For HTTP/1 it is present while no request runs, for HTTP/2 all the time.
 type Kept = Arc<tokio::sync::Mutex<Option<Sender>>>;
 
 async fn ask(world: &World, kind: Kind, host: usize, kept: &Kept) -> Result<Answer> {
@@ -191,7 +191,8 @@ async fn ask(world: &World, kind: Kind, host: usize, kept: &Kept) -> Result<Answ
     Ok(answer)
 }
 
-/// A server may close a kept connection; that is no answer. What is lost after sending is one.
+/// Returns an open connection. A server may close a kept connection, which does not count as an answer; a request that is lost
+/// after it was sent does.
 async fn open(world: &World, kind: Kind, kept: &Kept) -> Result<Sender> {
     let mut kept = kept.lock().await;
     let open = match kept.take() {
@@ -272,7 +273,7 @@ async fn secure(world: &World, protocol: &[u8]) -> Result<TlsStream<TcpStream>> 
         .await?)
 }
 
-/// A few chunks, and how many bytes they are together.
+/// Returns a few chunks and their total size in bytes.
 fn upload() -> (Body, usize) {
     let chunks: Vec<Bytes> = (0..rand::random_range(1..6))
         .map(|_| vec![b'u'; rand::random_range(1..20_000)].into())
@@ -282,7 +283,7 @@ fn upload() -> (Body, usize) {
     (BodyExt::boxed(StreamBody::new(frames)), length)
 }
 
-/// Opens one, exchanges a few texts, closes it. Who answered the upgrade answers all of them.
+/// Opens a WebSocket, exchanges a few texts, and closes it. The instance that answered the upgrade must answer all of them.
 async fn websocket(world: &World, host: &str) -> Result<Answer> {
     let stream = tcp(world.http).await?;
     let opened = tokio_tungstenite::client_async(format!("ws://{host}/"), stream).await;

@@ -1,5 +1,5 @@
-//! The instances behind the routes: each on a port of its own, plain or TLS, and in every answer its name. A TLS port
-//! may pass to another instance: another name, another certificate, and all connections of the old one are cut.
+//! The instances behind the routes. Each has a port of its own, plain or TLS, and puts its name into every answer. A TLS port may
+//! pass to another instance: the name and the certificate change, and all connections of the old instance are cut.
 
 use crate::certs::Authority;
 use anyhow::{Context as _, Result};
@@ -47,7 +47,7 @@ impl Instances {
         for n in 0..plain + tls {
             all.push(Instance::start(identity(authority, n, n >= plain)?).await?);
         }
-        // Certificates for those that take a port over later; each may come back once it was away.
+        // These are the certificates of the instances that take a port over later. An instance may return after it was away.
         let spare = (0..tls.max(1)).map(|n| identity(authority, plain + tls + n, true));
         Ok(Self {
             all,
@@ -67,12 +67,12 @@ impl Instances {
         self.all.iter().position(|instance| &*instance.name == name)
     }
 
-    /// Who takes the next port over.
+    /// Returns the name of the instance that takes the next port over.
     pub(super) fn next_name(&self) -> Arc<str> {
         self.spare[0].name.clone()
     }
 
-    /// Another instance takes the TLS port over at once; the old one's name waits to be used again.
+    /// Makes another instance take the TLS port over at once. The name of the old one is used again later.
     pub(super) fn replace(&mut self, n: usize) {
         let new = self.spare.remove(0);
         let old = self.all[n].identity.send_replace(new.clone());
@@ -115,7 +115,7 @@ impl Instance {
 async fn accept(listener: TcpListener, identity: watch::Receiver<Identity>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors: some will be free again.
+            // There are no free descriptors; some will be free again.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -151,7 +151,7 @@ async fn serve(
         .context("serve a connection")
 }
 
-/// `<name> <bytes of the request's body>`.
+/// Answers with `<name> <bytes of the request's body>`.
 async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result<Response<Full<Bytes>>> {
     if let Some(key) = request.headers().get(SEC_WEBSOCKET_KEY) {
         let accept = derive_accept_key(key.as_bytes());
@@ -171,7 +171,7 @@ async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result<Response<F
     Ok(Response::new(format!("{name} {length}").into()))
 }
 
-/// Each text comes back behind the instance's name.
+/// Sends each text back, with the instance's name in front.
 async fn echo(request: Request<Incoming>, name: Arc<str>) -> Result<()> {
     let upgraded = TokioIo::new(hyper::upgrade::on(request).await?);
     let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, None).await;

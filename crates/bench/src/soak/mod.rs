@@ -1,5 +1,5 @@
-//! `bench soak`: a router at full speed for a long time, while its table changes 1,000 times a second. Every answer is
-//! judged against what was published; memory must stay flat. Ends with a one-page report.
+//! `bench soak`: runs a router at full speed for a long time, while its table changes 1,000 times a second. Every answer is
+//! judged against what was published, and memory must stay flat. It ends with a one-page report.
 
 mod churn;
 mod clients;
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What a soak is to be.
+/// The size of a soak.
 #[derive(clap::Args)]
 pub(crate) struct Size {
     #[arg(long, default_value_t = 30.0)]
@@ -76,7 +76,7 @@ pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Re
         size.hosts
     ));
     let changes = size.changes;
-    // The instances end with the churn: it is given back, and outlives the clients' last requests.
+    // The churn is returned to the caller, because the instances end with it and must outlive the clients' last requests.
     let churning = std::thread::spawn(move || {
         let churned = churn.run(changes);
         (churned, churn)
@@ -117,7 +117,7 @@ pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Re
     Ok(())
 }
 
-/// Memory of the router until the time is over; also tells how things are.
+/// Samples the memory of the router until the time is over, and prints the progress.
 fn observe(router: &Router, world: &World, duration: Duration) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     while world.began.elapsed() < duration {

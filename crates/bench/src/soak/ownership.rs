@@ -1,31 +1,31 @@
-//! Who owns which host, since when: what every answer is judged by. Pure; times are durations since the start.
+//! Records who owns which host, and since when. Every answer is judged by it. It is pure; times are durations since the start.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a change may take to reach the router's requests.
+/// The time that a change may take to reach the router's requests.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
-/// Older than any request in flight.
+/// The time for which old owners are kept. It is longer than any request is in flight.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// An instance's name; `None`: the host has no route.
+/// The name of an instance; `None` means that the host has no route.
 pub(super) type Owner = Option<Arc<str>>;
 
 pub(super) struct Ownership {
     hosts: Vec<History>,
 }
 
-/// The newest at the end; each holds until the next begins.
+/// The owners of a host, the newest at the end. Each holds until the next begins.
 struct History(VecDeque<(Duration, Owner)>);
 
-/// What a client got.
+/// The answer that a client received.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// From the instance of this name, and right in itself.
+    /// A well-formed answer from the instance of this name.
     From(String),
-    /// 404 of the router.
+    /// A 404 from the router.
     NoRoute,
     /// Anything else.
     Failed(String),
@@ -44,7 +44,7 @@ impl fmt::Display for Answer {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Right,
-    /// A failure or a 404 in the moment of a change.
+    /// A failure or a 404 at the time of a change.
     Excused,
     Wrong,
 }
@@ -64,7 +64,7 @@ impl Ownership {
             .and_then(|(_, owner)| owner.clone())
     }
 
-    /// To be called before the change is published.
+    /// Records a change. Call it before the change is published.
     pub(super) fn change(&mut self, host: usize, now: Duration, owner: Owner) {
         let history = &mut self.hosts[host].0;
         history.push_back((now, owner));
@@ -99,7 +99,7 @@ impl Ownership {
 }
 
 impl History {
-    /// All who owned the host at some moment of this time.
+    /// Returns all who owned the host at some moment of this time.
     fn between(&self, from: Duration, to: Duration) -> Vec<&Owner> {
         let ends = self
             .0

@@ -1,4 +1,4 @@
-//! The soak's one page, and whether it passed.
+//! The soak's report of one page, with the decision whether it passed.
 
 use super::churn::Churned;
 use super::clients::Kind;
@@ -9,14 +9,14 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Of one kind of clients.
+/// The counts of one kind of clients.
 #[derive(Clone, Default)]
 pub(super) struct Tally {
     pub(super) requests: u64,
     answered: u64,
     no_route: u64,
     excused: u64,
-    /// A line for each.
+    /// The wrong answers, one line for each.
     pub(super) wrong: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ impl Tally {
     }
 }
 
-/// Bytes of the router.
+/// The router's memory at a time, in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Sample {
     pub(super) at: Duration,
@@ -56,7 +56,7 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Every kind was answered, nothing was wrong, memory was flat.
+    /// Returns whether every kind got answers, no answer was wrong, and memory was flat.
     pub(super) fn passed(&self) -> bool {
         let answered = Kind::ALL
             .iter()
@@ -71,7 +71,7 @@ impl Report<'_> {
             .collect()
     }
 
-    /// Median memory of the last third, as a multiple of the middle third's.
+    /// Returns the median memory of the last third, as a multiple of the middle third's.
     fn growth(&self) -> f64 {
         self.third(2) / self.third(1)
     }

@@ -1,9 +1,9 @@
-//! Stacks of `perf script`, folded and counted.
+//! Folds and counts the stacks of `perf script`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Stacks, each from its leaf to its root, with how often they were seen.
+/// The stacks, each from its leaf to its root, with the number of their samples.
 #[derive(Default)]
 pub(super) struct Profile(BTreeMap<Vec<Frame>, u64>);
 
@@ -13,8 +13,8 @@ struct Frame {
     kernel: bool,
 }
 
-/// Whose time it is: the layer of the innermost frame that names one. What is in none of them (memcpy, core, alloc)
-/// belongs to its caller.
+/// The layers to which time is attributed: a sample belongs to the layer of its innermost frame that names one. Time in a frame
+/// of no layer (memcpy, core, alloc) belongs to its caller.
 const LAYERS: &[(&str, &[&str])] = &[
     (
         "allocator",
@@ -37,7 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 impl Profile {
-    /// Samples are paragraphs; each line of one is `address symbol (object)`, leaf first.
+    /// Reads the output. Samples are paragraphs; each line of one is `address symbol (object)`, leaf first.
     pub(super) fn read(script: &str) -> Self {
         let mut profile = Self::default();
         for sample in script.split("\n\n") {
@@ -53,7 +53,7 @@ impl Profile {
         self.0.values().sum()
     }
 
-    /// `root;…;leaf count`.
+    /// Returns the lines `root;…;leaf count`.
     pub(super) fn folded(&self) -> String {
         let mut text = String::new();
         for (stack, count) in &self.0 {
@@ -88,7 +88,7 @@ impl Profile {
         self.count(layer)
     }
 
-    /// By what `key` makes of the stack, most first.
+    /// Counts the samples by the key of their stack, the largest count first.
     fn count(&self, key: impl Fn(&[Frame]) -> String) -> Vec<(String, u64)> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for (stack, count) in &self.0 {
@@ -112,7 +112,7 @@ fn frame(line: &str) -> Option<Frame> {
 
 fn layer(stack: &[Frame]) -> String {
     if stack[0].kernel {
-        // The frame that the system call's entry calls: `__x64_sys_sendto`, `do_writev`, `ksys_write`.
+        // This is the frame that the system call's entry calls: `__x64_sys_sendto`, `do_writev`, `ksys_write`.
         let entries = ["x64_sys_call", "do_syscall_64"];
         let entry = stack
             .iter()

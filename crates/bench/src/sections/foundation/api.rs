@@ -1,4 +1,4 @@
-//! The Cloud Controller's API and apps, over keep-alive connections to the router.
+//! Calls the Cloud Controller's API and apps, over keep-alive connections to the router.
 
 use super::booted::Foundation;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -35,7 +35,7 @@ impl Api {
         .into_bytes()
     }
 
-    /// The new route's guid.
+    /// Creates a route and returns its guid.
     pub(super) fn create_route(
         &self,
         control: &mut Connection,
@@ -54,7 +54,7 @@ impl Api {
     }
 }
 
-/// One keep-alive connection.
+/// A keep-alive connection.
 pub(super) struct Connection {
     stream: TcpStream,
 }
@@ -67,7 +67,7 @@ impl Connection {
         Ok(Self { stream })
     }
 
-    /// Head and body of the answer (Content-Length or chunked bodies).
+    /// Returns head and body of the response (with a Content-Length or a chunked body).
     pub(super) fn request(&mut self, request: &[u8]) -> Result<Vec<u8>> {
         self.stream.write_all(request)?;
         let mut answer = Vec::new();
@@ -105,7 +105,7 @@ impl Connection {
         }
     }
 
-    /// Asks until the route answers with `wanted`, every 0.3 ms.
+    /// Sends requests every 0.3 ms until the route answers with `wanted`.
     pub(super) fn poll(&mut self, host: &str, wanted: u16) -> Result<()> {
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
         let began = Instant::now();

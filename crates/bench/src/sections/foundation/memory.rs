@@ -1,4 +1,5 @@
-//! What a foundation's own processes hold, as PSS: everything below `cupola up` but the programs that are not ours.
+//! Measures the memory of a foundation's own processes as PSS: all processes below `cupola up` except the programs that are not
+//! ours.
 
 use super::APPS;
 use crate::table::verdict;
@@ -7,17 +8,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-/// Not ours: the message bus, the sidecars, the apps.
+/// The programs that are not ours: the message bus, the sidecars, the apps.
 const OTHERS: &[&str] = &["nats-server", "envoy", "proxy"];
 
-/// Bytes by the program's name.
+/// The memory in bytes, by the name of the program.
 pub(super) struct Memory(BTreeMap<String, f64>);
 
 pub(super) fn of(cupola: u32) -> Result<Memory> {
     std::thread::sleep(Duration::from_secs(5));
     let mut by_name = BTreeMap::new();
     for pid in descendants(cupola)? {
-        // Short-lived ones may be gone.
+        // Short-lived processes may be gone.
         let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
             continue;
         };
