@@ -20,7 +20,10 @@ SOAK_HOSTS ?= 20000
 BENCH = RUST_BACKTRACE=0 $(CARGO_TARGET_DIR)/dist/bench
 PROGRAMS = --cupola bin/cupola --envoy $(CUPOLA_CACHE)/envoy
 
-.PHONY: help setup build demo up test check suites stories bench soak clean
+# Which targets the lints look at: CI leaves tests and benchmarks out for the sake of its time.
+LINT_TARGETS ?= --all-targets
+
+.PHONY: help setup build demo up test check lint suites stories bench soak clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /' | sed 's/^/  make /'
@@ -48,9 +51,12 @@ demo: build ## boot a throw-away foundation, push an app with a route, show the 
 up: build ## run a foundation in the foreground (Ctrl-C stops it)
 	@bin/cupola up
 
-check: ## fast tests and lints
-	@echo "== lints"
-	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+lint: ## format, and clippy with warnings denied
+	@echo "== format and lints"
+	@cargo fmt --all --check
+	@cargo clippy --quiet --workspace $(LINT_TARGETS) -- -D warnings
+
+check: lint ## lints and all tests that need no root
 	@echo "== fast tests"
 	@cargo test --quiet $(SUITES)
 
