@@ -1,16 +1,16 @@
-//! Finding the programs and files that are not in the binary: `inside`, Envoy, the stack, nats-server, crun.
+//! Finds the programs and files that are not in the binary: `inside`, Envoy, the stack, nats-server, crun.
 //!
-//! They stand beside the `cupola` binary (where `make build` puts them) or, for programs, in PATH.
+//! They are beside the `cupola` binary (where `make build` puts them); programs may also be in PATH.
 
 use crate::config::Config;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The name that apps know the default stack by.
+/// The name under which apps request the default stack.
 pub(crate) const STACK: &str = "cflinuxfs4";
 
-/// What the cell needs.
+/// The programs and files that the cell needs.
 #[derive(Clone, Debug)]
 pub(crate) struct CellAssets {
     pub(crate) inside: PathBuf,
@@ -19,7 +19,7 @@ pub(crate) struct CellAssets {
     pub(crate) stacks: BTreeMap<String, PathBuf>,
 }
 
-/// Finds everything the cell needs, or says which command installs what is missing.
+/// Finds the programs and files that the cell needs. If one is missing, the error names the command that installs it.
 pub(crate) fn cell(config: &Config) -> Result<CellAssets> {
     let stacks = if config.cell.stacks.is_empty() {
         let tar = beside("cflinuxfs4.tar").context("the stack cflinuxfs4.tar does not stand beside the cupola binary: run `make build`, or name one under cell.stacks in the configuration")?;
@@ -48,7 +48,7 @@ pub(crate) fn cell(config: &Config) -> Result<CellAssets> {
     })
 }
 
-/// The static binary with the programs that run inside containers.
+/// Returns the path of the static binary with the programs that run inside containers.
 pub(crate) fn inside() -> Result<PathBuf> {
     beside("inside")
         .context("the program `inside` does not stand beside the cupola binary: run `make build`")

@@ -1,7 +1,7 @@
-//! The foundation's certificate authorities and component certificates, made at first start, files 0600.
+//! The foundation's certificate authorities and component certificates, created at the first start in files of mode 0600.
 //!
-//! Three CAs with three jobs: `components` (who may speak on the control plane), `instances` (instance identity, signs
-//! what Envoy shows), `edge` (what the router shows to clients).
+//! There are three CAs with three purposes. `components` signs the certificates of the control plane. `instances` signs the
+//! instance identities, which Envoy presents. `edge` signs the certificates that the router presents to clients.
 
 use crate::edge_certificate::Kept;
 use anyhow::{Context as _, Result};
@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// A CA's certificate and key, PEM.
+/// A CA's certificate and key, as PEM.
 #[derive(Clone)]
 pub(crate) struct Authority {
     pub(crate) cert_pem: String,
@@ -31,7 +31,7 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Reads the CAs under `directory`, making them if this is the first start.
+    /// Reads the CAs under `directory`. At the first start it creates them.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("create {}", directory.display()))?;
@@ -66,7 +66,8 @@ impl Certificates {
         })
     }
 
-    /// The certificate of operator commands, in files; made again when a day old. The caller holds the plan's lock.
+    /// Writes the certificate of operator commands to files; an existing one is replaced when it is a day old. The caller must
+    /// hold the plan's lock.
     pub(crate) fn keep_operator(&self) -> Result<()> {
         let (cert, key) = (
             self.directory.join("operator.crt"),
@@ -86,7 +87,7 @@ impl Certificates {
         write_private(&cert, &operator.cert_pem)
     }
 
-    /// A fresh certificate of one component, valid for its addresses; trusts the components' CA.
+    /// Issues a certificate for one component, valid for its addresses. The identity trusts the components' CA.
     pub(crate) fn component(&self, name: &str, addresses: &[Ipv4Addr]) -> Result<Identity> {
         let mut names = vec![
             name.to_owned(),
@@ -103,8 +104,9 @@ impl Certificates {
         })
     }
 
-    /// What the router shows to clients for the domain and everything below it: kept in `edge.crt` while it is good, so that
-    /// browsers' exceptions hold. A file that is not ours is an operator's own: it is used, and never written.
+    /// Returns the certificate that the router presents to clients for the domain and everything below it. It is kept in
+    /// `edge.crt` as long as it is valid, so that browsers' exceptions stay valid too. A file that we did not write belongs to
+    /// the operator: it is used and never overwritten.
     pub(crate) fn edge(&self, domain: &str, addresses: &[Ipv4Addr]) -> Result<Identity> {
         let (cert, key) = (
             self.directory.join("edge.crt"),
@@ -126,7 +128,7 @@ impl Certificates {
                 let ips: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
                 let (cert_pem, key_pem) = issue(&self.edge, domain, &names, &ips)?;
                 if let Kept::Unusable(why) = kept {
-                    // It may be an operator's: it stays as it is.
+                    // The file may be the operator's, so it stays unchanged.
                     tracing::error!(file = %cert.display(), why, "edge-certificate-unusable: another is used until it is corrected or removed");
                 } else {
                     write_private(&key, &key_pem)?;
@@ -142,20 +144,20 @@ impl Certificates {
         })
     }
 
-    /// What the router shows to apps that call each other by their identities: made anew at each start of the router, and
-    /// signed by the edge CA even if the operator has a certificate for all other names.
+    /// Issues the certificate that the router presents to apps that call each other by their identities. It is issued at each
+    /// start of the router, and the edge CA signs it even if the operator has a certificate for all other names.
     pub(crate) fn identity_domains(&self, domains: &[String]) -> Result<(String, String)> {
         let names: Vec<String> = domains.iter().map(|name| format!("*.{name}")).collect();
         let subject = domains.first().map_or("", String::as_str);
         issue(&self.edge, subject, &names, &[])
     }
 
-    /// Signs what the router shows to clients.
+    /// Returns the CA certificate that signs the certificates presented to clients.
     pub(crate) fn edge_ca(&self) -> &str {
         &self.edge.cert_pem
     }
 
-    /// The components' CA: who may connect to an instance's Envoy.
+    /// Returns the components' CA certificate. Only clients with a certificate from this CA may connect to an instance's Envoy.
     pub(crate) fn components_ca(&self) -> &str {
         &self.components.cert_pem
     }
@@ -226,7 +228,7 @@ fn validity(days: i64) -> (time::OffsetDateTime, time::OffsetDateTime) {
     )
 }
 
-/// Writes a file only its owner may read, whole or not at all.
+/// Writes a file that only its owner may read. It is written as a whole or not at all.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     let partial = path.with_extension("partial");
     let write = || -> std::io::Result<()> {

@@ -128,7 +128,7 @@ enum Command {
 }
 
 impl Command {
-    /// The data directory is the foundation's that it works on.
+    /// Returns whether the command works on the foundation in the data directory.
     fn has_data(&self) -> bool {
         match self {
             Self::Up(_)
@@ -205,7 +205,7 @@ fn parse(args: Vec<OsString>) -> Result<CommandLine, clap::Error> {
     let mut command = CommandLine::command();
     let matches = command.try_get_matches_from_mut(with_data_first(args))?;
     let parsed = CommandLine::from_arg_matches(&matches)?;
-    // Given by the environment it is meant for other commands.
+    // A value from the environment may be meant for other commands.
     let given = matches.value_source("data") == Some(ValueSource::CommandLine);
     if given && !parsed.command.has_data() {
         return Err(command.error(
@@ -216,12 +216,12 @@ fn parse(args: Vec<OsString>) -> Result<CommandLine, clap::Error> {
     Ok(parsed)
 }
 
-/// The commands that take others' arguments take `--data` too, wherever it stands before `--` (`exec`: before the command
-/// that it runs).
+/// Moves `--data` to the front. The commands that pass on their arguments also accept it, anywhere before `--` (for `exec`:
+/// before the command that it runs).
 fn with_data_first(args: Vec<OsString>) -> Vec<OsString> {
     let is = |arg: &OsString, text: &str| arg.to_str() == Some(text);
     let own = |arg: &OsString| arg.to_string_lossy().starts_with("--data=");
-    // The first word that is neither ours nor our value.
+    // Find the first word that is neither `--data` nor its value.
     let mut at = 1;
     while let Some(arg) = args.get(at).filter(|arg| own(arg) || is(arg, "--data")) {
         at += if own(arg) { 1 } else { 2 };
@@ -316,7 +316,7 @@ fn complete(shell: clap_complete::Shell) -> anyhow::Result<()> {
     terminal::print(&String::from_utf8_lossy(&script))
 }
 
-/// What a shell shows for a command that SIGPIPE ended.
+/// The exit code that a shell shows for a command that SIGPIPE ended.
 const OUTPUT_CLOSED: u8 = 141;
 
 fn failed(error: &anyhow::Error) -> ExitCode {

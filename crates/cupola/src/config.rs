@@ -1,4 +1,5 @@
-//! Configuration: command line over file over defaults → [`Config`], checked, all problems reported at once by key.
+//! Configuration. The command line overrides the file, which overrides the defaults. The result is a checked [`Config`]; all
+//! problems are reported at once, by key.
 
 use anyhow::{Context as _, Result, bail};
 use cloud_controller::IdentityDomain;
@@ -11,10 +12,10 @@ use std::time::Duration;
 
 pub(crate) const DEFAULT_DATA: &str = "/var/lib/cupola";
 pub(crate) const DEFAULT_DOMAIN: &str = "cupola.test";
-/// The domain on which apps call each other by their identities, and from where, if the file names none.
+/// The default identity domain, on which apps call each other by their identities, and the scope of its callers.
 const IDENTITY_DOMAIN: (&str, &str) = ("apps.identity", "any");
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) file: Option<PathBuf>,
@@ -25,7 +26,7 @@ pub(crate) struct Overrides {
     pub(crate) no_hosts: bool,
 }
 
-/// The file as it is written.
+/// The configuration file as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct ConfigFile {
@@ -34,7 +35,7 @@ struct ConfigFile {
     hosts_file: Option<bool>,
     first_org: Option<String>,
     first_space: Option<String>,
-    /// MiB of the data directory's disk that uploads leave free.
+    /// The MiB of the data directory's disk that uploads must leave free.
     disk_reserve_mb: Option<u64>,
     router: RouterSection,
     cell: CellSection,
@@ -46,25 +47,26 @@ struct ConfigFile {
     /// Whether the routes of one host on a private domain must all be in one space.
     private_hosts_in_one_space: bool,
     cloud_controller: CloudControllerSection,
-    /// Shared domains on which apps call each other by their instance identities, and from where: any, org or space.
+    /// The shared domains on which apps call each other by their instance identities, each with the scope of its callers: any,
+    /// org or space.
     identity_domains: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct CloudControllerSection {
-    /// Staged droplets of each app that stay, besides those in use.
+    /// The number of staged droplets of each app that are kept besides those in use.
     keep_droplets: Option<u32>,
-    /// Uploaded packages of each app that stay, besides those in use.
+    /// The number of uploaded packages of each app that are kept besides those in use.
     keep_packages: Option<u32>,
-    /// Age of events, jobs, and of tasks, builds and deployments that have ended.
+    /// The age in days at which events and jobs are deleted, and tasks, builds and deployments that have ended.
     keep_days: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct LogCacheSection {
-    /// Where dropsonde envelopes are taken by UDP.
+    /// The UDP address on which dropsonde envelopes are received.
     dropsonde: Option<String>,
 }
 
@@ -73,14 +75,14 @@ struct LogCacheSection {
 struct RouterSection {
     http: Option<String>,
     https: Option<String>,
-    /// The operator's own certificate chain and key, PEM files.
+    /// The operator's own certificate chain and its key, as PEM files.
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
-    /// Seconds between the registrations that the router asks of emitters.
+    /// The interval in seconds at which the router asks emitters to register their routes.
     register_interval: Option<u64>,
-    /// Size at which the access log's file is full; 0: never.
+    /// The size in MB at which the access log is rotated; 0 means never.
     access_log_megabytes: Option<u64>,
-    /// Full files that are kept.
+    /// The number of rotated files that are kept.
     access_log_keep: Option<u32>,
 }
 
@@ -95,37 +97,38 @@ struct CellSection {
     envoy: Option<PathBuf>,
     stacks: BTreeMap<String, PathBuf>,
     route_integrity: Option<String>,
-    /// Plain host ports beside those of the proxies.
+    /// Whether apps' plain ports get host ports beside those of the proxies.
     enable_unproxied_port_mappings: bool,
     instance_cert_validity_minutes: Option<u64>,
-    /// Size of the cell's cache of downloads.
+    /// The size of the cell's download cache in MB.
     cache_mb: Option<u64>,
     limits: garden::linux::SharedLimits,
 }
 
-/// Size at which the access log's file is full, if the file does not say otherwise.
+/// The default size in MB at which the access log is rotated.
 const ACCESS_LOG_MEGABYTES: u64 = 100;
 
-/// Checked.
+/// The checked configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) data: PathBuf,
-    /// `None`: the one of the foundation's plan, or [`DEFAULT_DOMAIN`] for a new one.
+    /// The domain. If it is `None`, the domain of the foundation's plan is used, or [`DEFAULT_DOMAIN`] for a new foundation.
     pub(crate) domain: Option<String>,
-    /// `None`: port 80 (443) on loopback and the cell IP.
+    /// The address of the router's HTTP listener. If it is `None`, the router listens on port 80 on loopback and the cell IP
+    /// (port 443 for HTTPS).
     pub(crate) http: Option<SocketAddr>,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) hosts_file: bool,
     pub(crate) first_org: String,
     pub(crate) first_space: String,
-    /// Bytes of the data directory's disk that uploads leave free; `None`: 512 MiB, and on a small disk a twentieth.
+    /// The bytes of the data directory's disk that uploads leave free. `None` means 512 MiB, and on a small disk a twentieth.
     pub(crate) disk_reserve: Option<u64>,
     pub(crate) register_interval: Duration,
-    /// What the router shows to clients; `None`: a certificate of the foundation's own.
+    /// The certificate that the router presents to clients. If it is `None`, the foundation issues its own.
     pub(crate) edge: Option<EdgeFiles>,
-    /// `None`: the access log grows until somebody else rotates it.
+    /// The rotation of the access log. If it is `None`, the log grows until somebody else rotates it.
     pub(crate) access_log_rotation: Option<Rotation>,
-    /// Where the log-cache takes envelopes of originals by UDP, on loopback; `None`: nowhere.
+    /// The UDP address, on loopback, on which log-cache receives dropsonde envelopes; `None` means that it receives none.
     pub(crate) dropsonde: Option<SocketAddr>,
     pub(crate) retention: cloud_controller::Retention,
     pub(crate) cell: Cell,
@@ -152,21 +155,21 @@ pub(crate) struct EdgeFiles {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
-    /// `None`: an address on a bridge of our own.
+    /// The cell's address. If it is `None`, an address on a bridge of our own is used.
     pub(crate) ip: Option<Ipv4Addr>,
     pub(crate) memory_mb: Option<u64>,
     pub(crate) disk_mb: Option<u64>,
     pub(crate) containers: Option<u64>,
-    /// `crun` or `runc`, or a path.
+    /// The container runtime: `crun`, `runc`, or a path.
     pub(crate) runtime: String,
     pub(crate) envoy: Option<PathBuf>,
-    /// Name → tar or directory; empty: the stack that was set up beside the binary.
+    /// The stacks: name to tar or directory. If there is none, the stack beside the binary is used.
     pub(crate) stacks: BTreeMap<String, PathBuf>,
     pub(crate) route_integrity: bool,
     pub(crate) unproxied_ports: bool,
     pub(crate) instance_cert_validity: Duration,
     pub(crate) cache_mb: u64,
-    /// What each container may take of what all share.
+    /// The limits of each container on resources that all containers share.
     pub(crate) limits: garden::linux::SharedLimits,
 }
 
@@ -179,7 +182,7 @@ pub(crate) fn load(overrides: Overrides) -> Result<Config> {
     check(file, overrides)
 }
 
-/// `cupola check-config`.
+/// Runs `cupola check-config`.
 pub(crate) fn check_file(path: &Path) -> Result<()> {
     let config = check(read(path)?, Overrides::default())
         .with_context(|| format!("{} is not valid", path.display()))?;
@@ -404,7 +407,7 @@ fn retention(
     }
 }
 
-/// 0 megabytes: never.
+/// Returns the rotation at this size; `None` for 0 megabytes.
 fn rotation(megabytes: u64, keep: u32) -> Option<Rotation> {
     (megabytes > 0).then(|| Rotation {
         max_bytes: megabytes.saturating_mul(1 << 20),
@@ -428,7 +431,7 @@ fn address(key: &str, text: Option<String>, problems: &mut Vec<String>) -> Optio
     }
 }
 
-/// Both or none, and a pair that belongs together.
+/// Returns the operator's certificate files. It reports a problem if only one of them is given or if they do not belong together.
 fn edge_files(
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
@@ -455,10 +458,9 @@ fn edge_files(
 }
 
 impl EdgeFiles {
-    /// The chain and the key, PEM.
+    /// Reads the chain and the key, as PEM.
     ///
-    /// # Errors
-    /// A file cannot be read, is no PEM, or the key is another certificate's.
+    /// # Errors Fails if a file cannot be read or is no PEM, or if the key belongs to another certificate.
     pub(crate) fn read(&self) -> Result<(String, String)> {
         let read = |name: &str, path: &Path| {
             std::fs::read_to_string(path).with_context(|| {

@@ -1,5 +1,5 @@
-//! `make demo`: a throw-away foundation, an app pushed with a route, and that route's way through every component,
-//! with the values that each component itself shows. Every hop is compared with the one before; a mismatch fails.
+//! `make demo`: a throw-away foundation, an app that is pushed with a route, and the path of that route through every component,
+//! with the values that each component itself shows. Every hop is compared with the previous one; the demo fails if they differ.
 
 use crate::plan::{Plan, random_hex};
 use crate::routes;
@@ -35,7 +35,7 @@ pub(crate) async fn run() -> Result<()> {
 
 async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
     let example = example_folder()?;
-    // The foundation is a process of its own: whatever ends the demo ends it in order.
+    // The foundation is a process of its own, so that the demo can always shut it down in order.
     let mut signals = Signals::new(Hangup::Stops)?;
     let began = Instant::now();
     step(&format!(
@@ -49,7 +49,7 @@ async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
         signal = signals.next() => Err(anyhow::anyhow!("stopped by {signal}")),
     };
     if let Err(error) = ready {
-        // It may have ended already.
+        // The foundation may have ended already.
         let _ = foundation.stop().await;
         return Err(error);
     }
@@ -150,7 +150,7 @@ fn step(text: &str) {
     say(&format!("\n▶ {text}"));
 }
 
-/// A child `cupola up`.
+/// A child process `cupola up`.
 struct Foundation {
     child: Child,
 }
@@ -215,7 +215,7 @@ impl Foundation {
     }
 }
 
-/// Runs `cupola cf …` as a person would.
+/// A client that runs `cupola cf …` as a person would.
 struct CfClient {
     home: PathBuf,
 }
@@ -254,7 +254,7 @@ impl CfClient {
     }
 }
 
-/// A NATS subscriber that keeps every `router.register`.
+/// A NATS subscriber that keeps every `router.register` message.
 struct Registrations {
     _client: async_nats::Client,
     seen: Arc<Mutex<Vec<Value>>>,
@@ -315,7 +315,7 @@ async fn fetch(plan: &Plan, route: &str) -> Result<(u16, String)> {
     }
 }
 
-/// One route's way.
+/// The values of one route in every component.
 struct Way {
     route: String,
     route_guid: String,

@@ -1,31 +1,31 @@
-//! The certificate in `edge.crt`: whether it is ours or an operator's, and whether it can still be shown.
+//! The certificate in `edge.crt`: whether it is ours or the operator's, and whether it can still be used.
 
 use anyhow::{Context as _, Result};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate};
 
-/// Ours is replaced when it lives for no longer than this.
+/// The remaining lifetime in days at which our own certificate is replaced.
 const RENEW_BEFORE_DAYS: i64 = 30;
 
 type Pair = (String, String);
 
-/// What stands in the files.
+/// The content of the files.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     Nothing,
-    /// Ours, with all names.
+    /// Our own certificate, with all names.
     Good(Pair),
-    /// Ours, but with other names or about to end.
+    /// Our own certificate, but with other names or about to expire.
     Outdated,
-    /// Signed by somebody else, and a pair.
+    /// A certificate that another CA signed, with a matching key.
     Operators(Pair),
-    /// Not a certificate with its key; why.
+    /// Files that are not a certificate with its key. The text is the reason.
     Unusable(String),
 }
 
 impl Kept {
-    /// `ca_pem`: whose certificates are ours.
+    /// Examines the files. A certificate counts as ours if the CA in `ca_pem` signed it.
     pub(crate) fn look(
         cert: &Path,
         key: &Path,
@@ -57,7 +57,7 @@ impl Kept {
     }
 }
 
-/// By the issuer's name and the identifier of its key.
+/// Returns whether the CA signed the certificate, judged by the issuer's name and the identifier of its key.
 fn is_signed_by(leaf: &X509Certificate<'_>, ca: &X509Certificate<'_>) -> bool {
     let signer = leaf
         .extensions()

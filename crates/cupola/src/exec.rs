@@ -1,4 +1,4 @@
-//! Operator commands on a running foundation: `cupola exec` and `cupola cfdot`, with the operator's certificate.
+//! Operator commands on a running foundation: `cupola exec` and `cupola cfdot`. They use the operator's certificate.
 
 use crate::plan::Plan;
 use anyhow::{Context as _, Result, bail};
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use wire::bbs::{ActualLrp, ActualLrpsRequest, DesiredLrpsRequest, state};
 
-/// The operator's identity, as the last start of the foundation wrote it.
+/// Returns the operator's identity, which the last start of the foundation wrote.
 pub(crate) fn operator(data: &Path) -> Result<Identity> {
     let read = |name: &str| {
         let path = data.join("certs").join(name);
@@ -34,7 +34,7 @@ pub(crate) fn bbs_client(data: &Path, plan: &Plan) -> Result<Client> {
     Client::new(bbs_url(plan), &operator(data)?)
 }
 
-/// `cupola cfdot …`.
+/// Runs `cupola cfdot …`.
 pub(crate) async fn cfdot(data: &Path, args: Vec<String>) -> ExitCode {
     let options = (|| {
         let plan = Plan::read(data)?;
@@ -46,7 +46,7 @@ pub(crate) async fn cfdot(data: &Path, args: Vec<String>) -> ExitCode {
     })();
     match options {
         Ok(options) => cfdot::run(args, options).await,
-        // flags or the environment may name the servers of another foundation
+        // Flags or the environment may name the servers of another foundation.
         Err(error) => {
             let code = cfdot::run(args.clone(), cfdot::Options::default()).await;
             if !names_servers(&args) && code == ExitCode::from(3) {
@@ -70,7 +70,7 @@ fn names_servers(args: &[String]) -> bool {
     .any(|(variable, flag)| is_set(variable) || has_flag(flag))
 }
 
-/// `cupola exec APP[/INDEX] -- CMD`: the command's exit code.
+/// Runs `cupola exec APP[/INDEX] -- CMD`. Returns the command's exit code.
 pub(crate) async fn exec(data: &Path, target: &str, command: Vec<String>) -> Result<ExitCode> {
     let plan = Plan::read(data)?;
     let bbs = bbs_client(data, &plan)?;
@@ -88,7 +88,7 @@ pub(crate) async fn exec(data: &Path, target: &str, command: Vec<String>) -> Res
     Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)))
 }
 
-/// `cupola evacuate [CELL]`: asks the cells to give their instances away.
+/// Runs `cupola evacuate [CELL]`: requests the cells to evacuate.
 pub(crate) async fn evacuate(data: &Path, cell: Option<&str>) -> Result<()> {
     let plan = Plan::read(data)?;
     let cells = bbs_client(data, &plan)?
@@ -118,7 +118,7 @@ pub(crate) async fn evacuate(data: &Path, cell: Option<&str>) -> Result<()> {
     ))
 }
 
-/// The instance guid of `name`, `name/index`, an app guid (with index) or an instance guid.
+/// Returns the instance guid for a `name`, a `name/index`, an app guid (with index) or an instance guid.
 async fn find_instance(bbs: &Client, target: &str) -> Result<String> {
     let (name, index) = match target.rsplit_once('/') {
         Some((name, index)) => (

@@ -1,6 +1,6 @@
-//! `cupola`: the one binary. Parses the command line, and boots roles or runs a client.
+//! `cupola` is the one binary. It parses the command line, and boots roles or runs a client.
 //!
-//! Knows every component; no component knows it.
+//! It depends on every component; no component depends on it.
 
 mod assets;
 mod certs;

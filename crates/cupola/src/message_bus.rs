@@ -1,4 +1,4 @@
-//! The message bus: a real `nats-server` as a child process, started again whenever it ends.
+//! The message bus: a real `nats-server` as a child process, which is restarted whenever it ends.
 
 use crate::certs::write_private;
 use crate::plan::{NATS_USER, Plan};
@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 
-/// A configured bus; nothing runs yet.
+/// A configured bus. Nothing runs yet.
 #[derive(Debug)]
 pub(crate) struct MessageBus {
     program: PathBuf,
     config: PathBuf,
     pid_file: PathBuf,
-    /// Kept from others until the server takes it.
+    /// The listener that reserves the port until the server takes it.
     port: Option<std::net::TcpListener>,
 }
 
 impl MessageBus {
-    /// Ends the server that a killed cupola left, and takes the port.
+    /// Ends a server that a killed cupola left behind, and reserves the port.
     pub(crate) async fn build(plan: &Plan, data: &Path, program: PathBuf) -> Result<Self> {
         let directory = data.join("nats");
         std::fs::create_dir_all(&directory)
@@ -38,7 +38,7 @@ impl MessageBus {
             directory.join("nats.log").display(),
             plan.nats_password,
         );
-        // A full disk does not keep a bus from starting again.
+        // The file is written only if it changes, so that a full disk does not keep the bus from starting again.
         if std::fs::read_to_string(&bus.config).ok().as_deref() != Some(&*text) {
             write_private(&bus.config, &text)?;
         }
@@ -50,7 +50,7 @@ impl MessageBus {
         Ok(bus)
     }
 
-    /// Runs the server until shutdown; starts it again within a second whenever it ends.
+    /// Runs the server until shutdown. It is restarted within a second whenever it ends.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
         drop(self.port.take());
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
@@ -84,14 +84,14 @@ impl MessageBus {
             .spawn()
             .with_context(|| format!("start {}", self.program.display()))?;
         let pid = child.id().map(|pid| pid.to_string()).unwrap_or_default();
-        // Only the next start after a kill wants it.
+        // Only a start after a kill needs the file.
         if let Err(error) = self.note(&pid) {
             tracing::warn!(%error, file = %self.pid_file.display(), "pid-not-written");
         }
         Ok(child)
     }
 
-    /// Writes the process id over the one before, which needs no room on a full disk.
+    /// Overwrites the process id in place, which needs no space on a full disk.
     fn note(&self, pid: &str) -> std::io::Result<()> {
         use std::io::Write as _;
         let mut file = std::fs::OpenOptions::new()
@@ -103,7 +103,7 @@ impl MessageBus {
         file.set_len(pid.len() as u64)
     }
 
-    /// Ends the server of a cupola that was killed: only a process that was started with our configuration file.
+    /// Ends the server of a cupola that was killed, but only if the process was started with our configuration file.
     async fn end_leftover(&self) {
         let Some(pid) = std::fs::read_to_string(&self.pid_file)
             .ok()

@@ -1,7 +1,7 @@
-//! The foundation's plan: its addresses and passwords, chosen at first start and kept in `foundation.json` (0600).
+//! The foundation's plan: its addresses and passwords, chosen at the first start and kept in `foundation.json` (mode 0600).
 //!
-//! Desired LRPs name these addresses (droplet downloads, callbacks), so they stay the same over restarts. Every process
-//! of a foundation, and `cupola cfdot`, `routes` and `exec`, read them here.
+//! Desired LRPs contain these addresses (droplet downloads, callbacks), so they stay the same over restarts. Every process of a
+//! foundation, and `cupola cfdot`, `routes` and `exec`, read them here.
 
 use crate::certs::write_private;
 use crate::config::{Config, DEFAULT_DOMAIN};
@@ -15,25 +15,26 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
-/// Kept over restarts.
+/// The plan of a foundation, which is kept over restarts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
-    /// Short name of this foundation on this machine: in names of links, chains, cgroups.
+    /// The short name of this foundation on this machine. It is part of the names of links, chains and cgroups.
     pub(crate) tag: String,
     pub(crate) domain: String,
     pub(crate) cell_ip: Ipv4Addr,
-    /// Ports of the router's listeners that clients see.
+    /// The port of the router's HTTP listener for clients; the next one is that of the HTTPS listener.
     pub(crate) http_port: u16,
     pub(crate) https_port: u16,
     pub(crate) ports: Ports,
     pub(crate) nats_password: String,
     pub(crate) status_password: String,
-    /// Secrets of UAA clients that components use.
+    /// The secret of the UAA clients that components use.
     pub(crate) client_secret: String,
     pub(crate) admin_user: String,
 }
 
-/// Loopback ports: Cloud Foundry's defaults in the default data directory, if they are free; else any.
+/// The loopback ports. A foundation in the default data directory gets Cloud Foundry's default ports if they are free; all others
+/// get any free ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ports {
     pub(crate) nats: u16,
@@ -53,7 +54,7 @@ pub(crate) const NATS_USER: &str = "nats";
 pub(crate) const STATUS_USER: &str = "router-status";
 
 impl Plan {
-    /// Reads the plan of `config.data`, or makes and keeps one. The caller holds the [`PlanLock`].
+    /// Reads the plan of `config.data`, or creates and stores one. The caller must hold the [`PlanLock`].
     pub(crate) fn open(config: &Config) -> Result<Self> {
         if Self::exists(&config.data) {
             let mut plan = Self::read(&config.data)?;
@@ -87,7 +88,7 @@ impl Plan {
             return Ok(plan);
         }
         let mut taken = Vec::new();
-        // Cloud Foundry's ports belong to the machine's main foundation, also while that one is stopped.
+        // Cloud Foundry's ports are reserved for the machine's main foundation, even while it is stopped.
         let main = config.data == std::path::Path::new(crate::config::DEFAULT_DATA);
         let port = |wanted: u16, taken: &mut Vec<u16>| -> Result<u16> {
             let port = free_port(if main { wanted } else { 0 }, taken)?;
@@ -135,7 +136,7 @@ impl Plan {
         data.join("foundation.json").exists()
     }
 
-    /// Waits until another process has changed the plan, and gives the new one.
+    /// Waits until another process has changed the plan, and returns the new one.
     pub(crate) async fn changed(data: &Path, from: &Self) -> Self {
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -146,7 +147,7 @@ impl Plan {
         }
     }
 
-    /// The plan of a foundation that was started before.
+    /// Reads the plan of a foundation that was started before.
     pub(crate) fn read(data: &Path) -> Result<Self> {
         let file = data.join("foundation.json");
         let text = std::fs::read_to_string(&file)
@@ -161,7 +162,7 @@ impl Plan {
         )
     }
 
-    /// The kept plan with another cell address.
+    /// Stores the plan with another cell address, and returns it.
     pub(crate) async fn with_cell_ip(data: &Path, cell_ip: Ipv4Addr) -> Result<Self> {
         let _lock = PlanLock::take(data).await?;
         let mut plan = Self::read(data)?;
@@ -176,7 +177,7 @@ impl Plan {
         self.url("api")
     }
 
-    /// External URL of a system component.
+    /// Returns the external URL of a system component.
     pub(crate) fn url(&self, host: &str) -> String {
         format!(
             "https://{host}.{}{}",
@@ -185,7 +186,7 @@ impl Plan {
         )
     }
 
-    /// URL of a pushed app's route, over plain HTTP.
+    /// Returns the URL of a pushed app's route, over plain HTTP.
     pub(crate) fn route_url(&self, route: &str) -> String {
         format!("http://{route}{}", port_suffix(self.http_port, 80))
     }
@@ -212,8 +213,8 @@ fn port_suffix(port: u16, default: u16) -> String {
     }
 }
 
-/// The roles of one data directory that this process runs: no other process runs the same one. The locks go with the
-/// process, however it ends.
+/// Locks on the roles of one data directory that this process runs, so that no other process runs the same roles. The locks are
+/// released when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct RoleLocks {
     _files: Vec<File>,
@@ -241,7 +242,7 @@ impl RoleLocks {
     }
 }
 
-/// Held while the plan, the certificate authorities or the operator's certificate are read, made or changed.
+/// A lock that is held while the plan, the certificate authorities or the operator's certificate are read, created or changed.
 #[derive(Debug)]
 pub(crate) struct PlanLock {
     _file: File,
@@ -259,8 +260,8 @@ impl PlanLock {
     }
 }
 
-/// Held by a foundation at its first start, from choosing free ports until it listens on them: others that start at the
-/// same time on this machine choose after it.
+/// A lock that a foundation holds at its first start, from choosing free ports until it listens on them. Other foundations that
+/// start at the same time on this machine choose their ports after it.
 #[derive(Debug)]
 pub(crate) struct FirstStart {
     _folder: File,

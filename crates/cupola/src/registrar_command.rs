@@ -1,7 +1,7 @@
-//! `cupola route-registrar`: routes of servers that are not apps, from a route-registrar's own configuration.
+//! `cupola route-registrar` registers routes of servers that are not apps, from the configuration of a route-registrar.
 //!
-//! SIGHUP, and a change of one of its files, reads it again: routes that go are unregistered, routes that stay are not
-//! touched; a broken file changes nothing.
+//! On SIGHUP, and when one of its files changes, it reads the configuration again: routes that are no longer in it are
+//! unregistered, and routes that stay are left alone. If the configuration is invalid, nothing changes.
 
 use crate::router_command::Watched;
 use anyhow::Result;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Until SIGTERM or SIGINT; then every route is unregistered.
+/// Runs until SIGTERM or SIGINT, and then unregisters every route.
 pub(crate) async fn run(path: &Path) -> Result<()> {
     let config = load(path)?;
     kit::logging::init("info");
@@ -32,7 +32,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     running.await
 }
 
-/// Reads the certificates.
+/// Connects to the places where routes are registered. It reads the certificates.
 async fn outlets(config: &Config) -> Result<Outlets> {
     let nats = match config.nats()? {
         Some(nats) => Some(clients::nats::connect(&nats, "route-registrar", |_| async {}).await?),
@@ -44,7 +44,7 @@ async fn outlets(config: &Config) -> Result<Outlets> {
     })
 }
 
-/// Returns when the process is to stop.
+/// Reloads the configuration on signals and changes. It returns when the process should stop.
 async fn obey(path: &Path, mut watched: Watched, changes: mpsc::Sender<Wanted>) -> Result<()> {
     let (mut terminate, mut interrupt, mut reload) = (
         signal(SignalKind::terminate())?,
@@ -57,7 +57,7 @@ async fn obey(path: &Path, mut watched: Watched, changes: mpsc::Sender<Wanted>) 
             _ = interrupt.recv() => return Ok(()),
             _ = reload.recv() => {}
             _ = watched.changed() => {}
-            // Files of jobs come and go.
+            // Files of jobs may appear and disappear.
             () = tokio::time::sleep(DISCOVERY) => {
                 let same = |config: Config| watched.holds(&config.files);
                 if load(path).map_or(true, same) {
@@ -67,7 +67,7 @@ async fn obey(path: &Path, mut watched: Watched, changes: mpsc::Sender<Wanted>) 
         }
         match load(path) {
             Err(error) => {
-                // Not again until it changes.
+                // An invalid configuration is not loaded again until it changes.
                 tracing::error!(
                     error = format!("{error:#}"),
                     "reload-refused: the routes before stay"
@@ -89,7 +89,7 @@ async fn obey(path: &Path, mut watched: Watched, changes: mpsc::Sender<Wanted>) 
     }
 }
 
-/// How often the patterns of files are looked for.
+/// The interval at which file patterns are evaluated again.
 const DISCOVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 fn load(path: &Path) -> Result<Config> {

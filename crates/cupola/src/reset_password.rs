@@ -1,8 +1,7 @@
-//! `cupola reset-password USER`: a new password for a user of the foundation's UAA, also when nobody can log in any more.
+//! `cupola reset-password USER` sets a new password for a user of the foundation's UAA, even if nobody can log in any more.
 //!
-//! It works on the UAA's database in the data directory, whether the foundation runs or not. The password comes from
-//! standard input (`--stdin`) or is made and printed; it is no argument, for arguments are visible to everybody on the
-//! machine.
+//! It works on the UAA's database in the data directory, whether or not the foundation runs. The password is read from standard
+//! input (`--stdin`) or generated and printed. It is not an argument, because arguments are visible to everybody on the machine.
 
 use crate::plan::random_hex;
 use crate::terminal::print;
@@ -10,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::io::Read as _;
 use std::path::Path;
 
-/// Longest password that is read.
+/// The maximum number of bytes that are read.
 const LONGEST: u64 = 4096;
 
 pub(crate) async fn run(data: &Path, user: &str, from_stdin: bool) -> Result<()> {
@@ -33,7 +32,7 @@ pub(crate) async fn run(data: &Path, user: &str, from_stdin: bool) -> Result<()>
     print(&lines.join("\n"))
 }
 
-/// The first line.
+/// Reads the first line of standard input.
 fn read() -> Result<String> {
     let mut text = String::new();
     std::io::stdin()

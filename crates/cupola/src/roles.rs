@@ -1,5 +1,6 @@
-//! Wiring: which component gets which addresses, identities and secrets. All roles of a process are built first, then run,
-//! each in a runtime of its own ([`crate::supervisor`]): one that fails is built again from the same [`Setting`].
+//! Wires the components: decides which component gets which addresses, identities and secrets. All roles of a process are built
+//! first and then run, each in a runtime of its own ([`crate::supervisor`]). A role that fails is built again from the same
+//! [`Setting`].
 
 mod cell;
 mod control_plane;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// A component that a process can be told to run.
+/// A component that a process can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
     Nats,
@@ -67,7 +68,7 @@ impl Role {
     }
 }
 
-/// What every role may need; cheap to clone.
+/// The values that roles are built from. It is cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Setting {
     pub(crate) config: Arc<Config>,
@@ -77,7 +78,7 @@ pub(crate) struct Setting {
     logs: Arc<Logs>,
 }
 
-/// Where this process sends log lines: one connection for all its roles, which outlives each of them.
+/// The destination of this process's log lines: one connection for all its roles, which outlives each of them.
 struct Logs {
     runtime: tokio::runtime::Handle,
     emitter: Mutex<Option<Emitter>>,
@@ -102,13 +103,13 @@ impl Setting {
         }
     }
 
-    /// A fresh certificate for a component, valid on loopback and the cell's address.
+    /// Issues a certificate for a component, valid on loopback and the cell's address.
     pub(crate) fn identity(&self, name: &str) -> Result<Identity> {
         self.certificates
             .component(name, &[Ipv4Addr::LOCALHOST, self.plan.cell_ip])
     }
 
-    /// A folder of the data directory, made if missing.
+    /// Returns a folder of the data directory. It is created if missing.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         use std::os::unix::fs::DirBuilderExt as _;
         let path = self.config.data.join(name);
@@ -151,9 +152,9 @@ impl Setting {
     }
 }
 
-/// All chosen roles, built: every socket is bound, nothing runs.
+/// All chosen roles, built: every socket is bound, and nothing runs.
 pub(crate) struct Foundation {
-    /// As the cell may have changed it.
+    /// The plan, which the cell may have changed.
     pub(crate) plan: Plan,
     roles: Vec<Built>,
     cell: Option<CellRole>,
@@ -175,7 +176,7 @@ pub(crate) async fn build(
         cell: None,
     };
     edge::check_public_ports(&setting, chosen.contains(&Role::Router)).await?;
-    // The cell comes first: others bind sockets on its address.
+    // The cell is built first, because others bind sockets on its address.
     if chosen.contains(&Role::Cell) {
         let cell = CellRole::default();
         foundation
@@ -197,7 +198,7 @@ pub(crate) async fn build(
     Ok(foundation)
 }
 
-/// All but the cell itself.
+/// Returns the chosen roles except the cell itself.
 fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
     let mut units = Vec::new();
     for role in Role::ALL.iter().filter(|r| chosen.contains(r)) {
@@ -234,9 +235,9 @@ async fn nats(setting: Setting) -> Result<Run> {
 }
 
 impl Foundation {
-    /// Takes back what `build` made on the machine.
+    /// Removes everything that `build` made on the machine.
     pub(crate) async fn undo(self) {
-        // Sockets first: the cell's address goes with its network.
+        // Sockets are closed first, because the cell's address is removed with its network.
         let (cell, others): (Vec<_>, Vec<_>) =
             self.roles.into_iter().partition(|r| r.name == cell::NAME);
         for role in others.into_iter().rev() {
@@ -250,7 +251,7 @@ impl Foundation {
         }
     }
 
-    /// Starts everything.
+    /// Starts all roles.
     pub(crate) fn run(self, shutdown: CancellationToken) -> Running {
         let end = CancellationToken::new();
         let (failures, failed) = mpsc::unbounded_channel();
@@ -269,23 +270,23 @@ impl Foundation {
     }
 }
 
-/// A process's roles at work.
+/// The running roles of a process.
 pub(crate) struct Running {
     first: Vec<supervisor::Running>,
-    /// They end after the others.
+    /// The roles that end after the others.
     last: Vec<supervisor::Running>,
     end: CancellationToken,
     failed: mpsc::UnboundedReceiver<Failed>,
     cell: Option<CellRole>,
 }
 
-/// A role that failed so often before the foundation was ready will not come up.
+/// The number of failures before the foundation is ready after which a role counts as unable to start.
 const ATTEMPTS: u32 = 3;
 /// How long the roles may take to end.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
 impl Running {
-    /// Waits for a role that cannot start; says why.
+    /// Waits for a role that cannot start, and returns the reason.
     pub(crate) async fn cannot_start(&mut self) -> anyhow::Error {
         let mut counts = BTreeMap::new();
         while let Some(Failed { role, error }) = self.failed.recv().await {
@@ -298,8 +299,8 @@ impl Running {
         std::future::pending().await
     }
 
-    /// When every role has ended by itself: the cell is evacuated, and there was nothing else. The route emitter serves the
-    /// cell alone and does not count.
+    /// Waits until every role has ended by itself: the cell is evacuated, and no other role runs. The route emitter serves only
+    /// the cell and does not count.
     pub(crate) async fn finished(&mut self) {
         for role in self.first.iter_mut().chain(&mut self.last) {
             if role.name != cell::ROUTE_EMITTER {
@@ -308,7 +309,7 @@ impl Running {
         }
     }
 
-    /// Routes leave, then apps stop, then containers go. Everything else still runs meanwhile.
+    /// Drains the cell: routes are withdrawn, then apps stop, then containers are removed. All other roles still run meanwhile.
     pub(crate) async fn drain(&mut self) -> Result<()> {
         match &self.cell {
             Some(cell) => cell.drain().await,
@@ -316,7 +317,7 @@ impl Running {
         }
     }
 
-    /// As [`Self::finish`]; a cell without containers leaves nothing, too.
+    /// Does the same as [`Self::finish`], but also removes what a cell without containers left on the machine.
     pub(crate) async fn finish_unused(mut self) {
         self.end_all().await;
         if let Some(cell) = self.cell.take() {
@@ -325,8 +326,8 @@ impl Running {
         self.release().await;
     }
 
-    /// Waits for all roles after shutdown was asked for; at most ten seconds. Then removes what the cell left on the
-    /// machine, if drained.
+    /// Waits for all roles after shutdown was requested, for at most ten seconds. Then it removes what the cell left on the
+    /// machine, if the cell was drained.
     pub(crate) async fn finish(mut self) {
         self.end_all().await;
         if let Some(cell) = self.cell.take() {
@@ -350,7 +351,7 @@ impl Running {
     async fn release(self) {
         let all = self.first.into_iter().chain(self.last);
         let all = futures::future::join_all(all.map(supervisor::Running::release));
-        // Whoever did not end is not waited for any more.
+        // Roles that have not ended by now are not waited for.
         let _ = tokio::time::timeout(END_LIMIT, all).await;
     }
 }
@@ -361,12 +362,13 @@ async fn ended(roles: &mut [supervisor::Running]) {
     }
 }
 
-/// Sockets and mount points of a foundation's containers.
+/// Returns the directory for sockets and mount points of a foundation's containers.
 pub(crate) fn garden_run_dir(plan: &Plan) -> PathBuf {
     PathBuf::from(format!("/run/cupola-{}", plan.tag))
 }
 
-/// Addresses that the router's public listeners take for one port: what the configuration says, or loopback and the cell's address.
+/// Returns the addresses of the router's public listeners for one port: the configured address, or loopback and the cell's
+/// address.
 pub(crate) fn public_addresses(
     configured: Option<SocketAddr>,
     port: u16,

@@ -9,7 +9,7 @@ pub(crate) async fn print(data: &Path) -> Result<()> {
     crate::terminal::print(&format!("{}\n", serde_json::to_string_pretty(&table)?))
 }
 
-/// Route → endpoints, as the router answers `/routes`.
+/// Returns the endpoints by route, as the router's `/routes` returns them.
 pub(crate) async fn table(plan: &Plan) -> Result<serde_json::Value> {
     let url = format!("http://{}/routes", plan.loopback(plan.ports.router_status));
     let client = reqwest::Client::builder()

@@ -1,11 +1,11 @@
-//! The signals of `up` and `serve`: some stop the process in order, the others are logged; none ends it half-way.
+//! The signals of `up` and `serve`. Some stop the process in order; the others are logged. None ends the process half way.
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Each of these asks for an orderly stop. SIGHUP comes when a terminal is closed, SIGQUIT from Ctrl-\, SIGPWR when the
-/// power fails.
+/// The signals that request an orderly stop. SIGHUP is sent when a terminal is closed, SIGQUIT by Ctrl-\, SIGPWR when the power
+/// fails.
 const STOP: &[(&str, i32)] = &[
     ("SIGINT", libc::SIGINT),
     ("SIGTERM", libc::SIGTERM),
@@ -14,8 +14,8 @@ const STOP: &[(&str, i32)] = &[
     ("SIGPWR", libc::SIGPWR),
 ];
 
-/// Each of these would end the process at once if nobody received it. SIGPIPE is ignored by the run time of Rust. Faults of
-/// the program itself (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) and SIGKILL stay what they are.
+/// The signals that would end the process at once if it did not receive them. The Rust runtime ignores SIGPIPE. Faults of the
+/// program itself (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) and SIGKILL keep their effect.
 const NOTHING: &[(&str, i32)] = &[
     ("SIGUSR1", libc::SIGUSR1),
     ("SIGUSR2", libc::SIGUSR2),
@@ -30,21 +30,22 @@ const NOTHING: &[(&str, i32)] = &[
     ("SIGSYS", libc::SIGSYS),
 ];
 
-/// The process received one that asks it to stop.
+/// The receiver of the signals that request a stop.
 pub(crate) struct Signals {
     stops: mpsc::UnboundedReceiver<&'static str>,
 }
 
-/// What SIGHUP means.
+/// The meaning of SIGHUP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hangup {
     Stops,
-    /// The router opens its log again, as whoever rotates logs wants it.
+    /// The router reopens its log, because somebody has rotated it.
     OpensLogs,
 }
 
 impl Hangup {
-    /// A process that was started in a terminal gets it when that is closed; a daemon gets it from a rotation of logs.
+    /// Returns the meaning for this process: a process that was started in a terminal gets SIGHUP when the terminal is closed; a
+    /// daemon gets it from a log rotation.
     pub(crate) fn of_this_process() -> Self {
         if has_terminal() {
             Self::Stops
@@ -55,12 +56,12 @@ impl Hangup {
 }
 
 impl Signals {
-    /// Receives from now on, so that none ends the process half-way.
+    /// Receives signals from now on, so that none ends the process half way.
     pub(crate) fn new(hangup: Hangup) -> Result<Self> {
         let (stop, stops) = mpsc::unbounded_channel();
         for &(name, number) in STOP {
             if number == libc::SIGHUP {
-                // Whoever started us with nohup wants us to outlive the terminal.
+                // A user who starts this process with nohup wants it to outlive the terminal.
                 if is_ignored(number) {
                     continue;
                 }
@@ -87,7 +88,7 @@ impl Signals {
         Ok(Self { stops })
     }
 
-    /// The name of the next one.
+    /// Waits for the next signal and returns its name.
     pub(crate) async fn next(&mut self) -> &'static str {
         match self.stops.recv().await {
             Some(name) => name,
@@ -96,7 +97,7 @@ impl Signals {
         }
     }
 
-    /// One has come since the last look.
+    /// Returns whether a signal has arrived since the last call.
     pub(crate) fn came(&mut self) -> bool {
         self.stops.try_recv().is_ok()
     }
@@ -113,7 +114,7 @@ fn receive(name: &'static str, number: i32, act: impl Fn() + Send + 'static) -> 
     Ok(())
 }
 
-/// Whether this process has a controlling terminal: field 7 of /proc/self/stat; the command's name before it may hold
+/// Returns whether this process has a controlling terminal: field 7 of /proc/self/stat. The command's name before it may contain
 /// blanks.
 fn has_terminal() -> bool {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -123,7 +124,7 @@ fn has_terminal() -> bool {
     terminal.is_some_and(|terminal| terminal != "0")
 }
 
-/// Whether the process was started with this signal ignored.
+/// Returns whether the process was started with this signal ignored.
 fn is_ignored(number: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status
@@ -137,23 +138,23 @@ fn is_ignored(number: i32) -> bool {
 mod tests {
     use super::*;
 
-    /// Every signal that ends a process by default is in one of the two lists, or is one of those that must.
+    /// Tests that every signal that ends a process by default is in one of the two lists or must keep its effect.
     #[test]
     fn no_signal_is_forgotten() {
         const LEFT: &[i32] = &[
-            // Never delivered to a handler, or faults of the program itself.
+            // These are never delivered to a handler, or are faults of the program itself.
             libc::SIGKILL,
             libc::SIGSEGV,
             libc::SIGBUS,
             libc::SIGILL,
             libc::SIGFPE,
             libc::SIGABRT,
-            // Ignored by the run time, or by default.
+            // These are ignored by the runtime or by default.
             libc::SIGPIPE,
             libc::SIGCHLD,
             libc::SIGURG,
             libc::SIGWINCH,
-            // They stop a process, and SIGCONT continues it.
+            // These stop a process, and SIGCONT continues it.
             libc::SIGSTOP,
             libc::SIGTSTP,
             libc::SIGTTIN,

@@ -1,5 +1,5 @@
-//! Sockets on the cell's address. The router and the name server may run before the cell has made that address, and go
-//! on while it comes and goes: they bind it freely (`IP_FREEBIND`).
+//! Sockets on the cell's address. The router and the name server may run before the cell has created that address, and must
+//! survive while it disappears and returns. So they bind it even if it does not exist (`IP_FREEBIND`).
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{
@@ -9,14 +9,14 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use tokio::net::{TcpListener, UdpSocket};
 
-/// A listener; the address need not exist yet.
+/// Returns a TCP listener. The address need not exist yet.
 pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = bound(address, SockType::Stream)?;
     socket::listen(&socket, Backlog::new(1024)?)?;
     TcpListener::from_std(std::net::TcpListener::from(socket))
 }
 
-/// UDP and TCP of a name server; the address need not exist yet.
+/// Returns the UDP and TCP sockets of a name server. The address need not exist yet.
 pub(crate) fn name_server(address: SocketAddr) -> Result<dns::Sockets> {
     let both = || -> std::io::Result<dns::Sockets> {
         let udp = bound(address, SockType::Datagram)?;

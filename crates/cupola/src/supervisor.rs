@@ -1,5 +1,5 @@
-//! One role in a thread and a runtime of its own. When the role fails or panics, everything that it had started goes with
-//! its runtime, and it is built again after a pause; no other role notices more than that it is away.
+//! Runs one role in a thread and a runtime of its own. When the role fails or panics, its runtime is dropped with everything that
+//! the role had started, and the role is built again after a pause. Other roles only notice that it is absent for a while.
 //!
 //! ```text
 //! build ─▶ (all roles are built) ─▶ run ─▶ asked to stop ─▶ wait until the process lets go of it
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
-/// What a role does once it is built.
+/// The future that a built role runs.
 pub(crate) type Run = Box<dyn FnOnce(CancellationToken) -> LocalBoxFuture<'static, Result<()>>>;
 
-/// A role that can be built, as often as it is needed.
+/// A role that can be built as often as needed.
 pub(crate) struct Unit {
     name: &'static str,
     last: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    /// `build` runs in the role's own runtime.
+    /// Creates a unit. `build` runs in the role's own runtime.
     pub(crate) fn new<S, F>(name: &'static str, setting: S, build: F) -> Self
     where
         S: Clone + Send + 'static,
@@ -47,12 +47,12 @@ impl Unit {
 }
 
 impl Unit {
-    /// It ends when all others have: they send their last messages through it.
+    /// Makes the role end after all others, because they send their last messages through it.
     pub(crate) fn last(self) -> Self {
         Self { last: true, ..self }
     }
 
-    /// It may end by itself, and is not started again then.
+    /// Allows the role to end by itself. It is not started again then.
     pub(crate) fn may_finish(self) -> Self {
         Self {
             may_finish: true,
@@ -61,7 +61,7 @@ impl Unit {
     }
 }
 
-/// Wraps what a built component runs.
+/// Wraps the function that a built component runs.
 pub(crate) fn run<F, Fut>(run: F) -> Run
 where
     F: FnOnce(CancellationToken) -> Fut + 'static,
@@ -70,12 +70,12 @@ where
     Box::new(move |shutdown| Box::pin(run(shutdown)))
 }
 
-/// Pauses between attempts.
+/// The pauses between attempts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pauses {
     pub(crate) first: Duration,
     pub(crate) cap: Duration,
-    /// After so long a run the next pause is the first again.
+    /// The running time after which the next pause is the first one again.
     pub(crate) healthy: Duration,
 }
 
@@ -85,24 +85,24 @@ pub(crate) const PAUSES: Pauses = Pauses {
     healthy: Duration::from_secs(60),
 };
 
-/// How long what a failed role had started may take to go.
+/// The time limit for ending everything that a failed role had started.
 const RUNTIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// A role failed; it will be started again.
+/// The report that a role has failed and will be started again.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) role: &'static str,
     pub(crate) error: anyhow::Error,
 }
 
-/// What a built role waits for.
+/// The message that makes a built role run.
 struct Go {
     shutdown: CancellationToken,
     failures: mpsc::UnboundedSender<Failed>,
     pauses: Pauses,
 }
 
-/// A role that is built and not running; dropped, it goes.
+/// A role that is built but not running. Dropping it removes it.
 pub(crate) struct Built {
     pub(crate) name: &'static str,
     pub(crate) last: bool,
@@ -112,7 +112,7 @@ pub(crate) struct Built {
     thread: std::thread::JoinHandle<()>,
 }
 
-/// A role at work.
+/// A running role.
 pub(crate) struct Running {
     pub(crate) name: &'static str,
     has_ended: bool,
@@ -158,7 +158,7 @@ impl Built {
         failures: mpsc::UnboundedSender<Failed>,
         pauses: Pauses,
     ) -> Running {
-        // Its thread waits for nothing else.
+        // The thread waits only for this message, so sending cannot fail unless it has ended.
         let _ = self.go.send(Go {
             shutdown,
             failures,
@@ -173,7 +173,7 @@ impl Built {
         }
     }
 
-    /// Lets go of what was built; its sockets are closed when this returns.
+    /// Drops what was built. Its sockets are closed when this returns.
     pub(crate) async fn undo(self) {
         let Self {
             go,
@@ -187,7 +187,7 @@ impl Built {
 }
 
 impl Running {
-    /// When the role has ended for good; may be awaited again. What it has built stays until [`Self::release`].
+    /// Waits until the role has ended permanently. It may be awaited again. What the role built stays until [`Self::release`].
     pub(crate) async fn ended(&mut self) {
         if !self.has_ended {
             let _ = (&mut self.ended).await;
@@ -205,13 +205,13 @@ async fn join(thread: std::thread::JoinHandle<()>) {
     let _ = tokio::task::spawn_blocking(move || thread.join()).await;
 }
 
-/// What a role's thread has.
+/// The state of a role's thread.
 struct Supervised {
     unit: Unit,
     released: oneshot::Receiver<()>,
 }
 
-/// A role that has ended: its runtime lives until it is released.
+/// A role that has ended. Its runtime lives until it is released.
 struct Ended {
     runtime: Runtime,
     released: oneshot::Receiver<()>,
@@ -225,7 +225,7 @@ impl Ended {
 }
 
 impl Supervised {
-    /// `None`: it was never told to run.
+    /// Builds the role and runs it when [`Go`] arrives. Returns `None` if the role could not be built or never had to run.
     fn live(self, built: oneshot::Sender<Result<()>>, go: oneshot::Receiver<Go>) -> Option<Ended> {
         let first = runtime(self.unit.name).and_then(|runtime| {
             let run = guarded(&runtime, (self.unit.build)())?;
@@ -254,7 +254,7 @@ impl Supervised {
         let mut run = Ok(run);
         loop {
             let began = Instant::now();
-            // What outlives a failed role is asked to go, too.
+            // Tasks that outlive a failed role are asked to end too.
             let shutdown = go.shutdown.child_token();
             let ended = run.and_then(|run| guarded(&runtime, run(shutdown.clone())));
             shutdown.cancel();
@@ -283,7 +283,7 @@ impl Supervised {
             let role = self.unit.name;
             let _ = go.failures.send(Failed { role, error });
             runtime = renewed(runtime, role);
-            // A timer is made inside the runtime that drives it.
+            // A timer must be created inside the runtime that drives it.
             let stopped = async {
                 let pause = tokio::time::sleep(pause);
                 go.shutdown.run_until_cancelled(pause).await
@@ -300,7 +300,7 @@ impl Supervised {
     }
 }
 
-/// Drops a runtime with all that runs on it, and makes a new one.
+/// Drops a runtime with everything that runs on it, and creates a new one.
 fn renewed(old: Runtime, name: &str) -> Runtime {
     old.shutdown_timeout(RUNTIME_LIMIT);
     loop {
@@ -324,7 +324,7 @@ fn runtime(name: &str) -> Result<Runtime> {
         .with_context(|| format!("start a runtime for the role {name}"))
 }
 
-/// A panic is an error like any other.
+/// Runs a future and turns a panic into an error.
 fn guarded<T>(runtime: &Runtime, future: impl Future<Output = Result<T>>) -> Result<T> {
     std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(future))).unwrap_or_else(
         |panic| {

@@ -11,7 +11,7 @@ const SHORT: Pauses = Pauses {
     healthy: Duration::from_secs(60),
 };
 
-/// Counts how often a role was built, and says what it does at each time.
+/// A counter of how often a role was built. It decides what the role does each time.
 #[derive(Clone, Default)]
 struct Script {
     builds: Arc<AtomicU32>,
@@ -31,7 +31,7 @@ async fn stop(mut running: Running, shutdown: CancellationToken) {
     timeout(PATIENCE, running.release()).await.unwrap();
 }
 
-/// Every way to fail, one after the other: an error, a panic, an end, a build that fails, a build that panics.
+/// Tests every kind of failure in turn: an error, a panic, an end, a build that fails, a build that panics.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_fails_is_built_again() {
     let script = Script::default();
@@ -74,7 +74,7 @@ async fn a_role_that_fails_is_built_again() {
     assert!(failed.recv().await.is_none(), "it did not fail again");
 }
 
-/// A role binds the same port again although tasks that it left behind, and connections, still had its socket.
+/// Tests that a role can bind the same port again although tasks and connections that it left behind still had its socket.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_role_left_behind_goes_with_it() {
     let port = kit::net::free_port().unwrap();
@@ -84,7 +84,7 @@ async fn what_a_role_left_behind_goes_with_it() {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         Ok(run(async move |shutdown: CancellationToken| {
             let (fail, failed) = oneshot::channel();
-            // Detached: nothing of the role's own ends it.
+            // The task is detached: nothing in the role itself ends it.
             tokio::spawn(async move {
                 let mut kept = Vec::new();
                 let mut fail = Some(fail);

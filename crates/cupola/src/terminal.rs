@@ -1,14 +1,14 @@
-//! Standard output of the commands, and of a process that outlives its terminal.
+//! Output to standard output and standard error, for commands and for a process that outlives its terminal.
 
 use anyhow::{Context as _, Result};
 use std::io::{ErrorKind, Write as _};
 
-/// Whoever read our output has closed it (`| head`).
+/// The error of an output that its reader has closed (`| head`).
 #[derive(Debug, thiserror::Error)]
 #[error("standard output is closed")]
 pub(crate) struct OutputClosed;
 
-/// Writes a command's result. What cannot be written is an error.
+/// Writes a command's result. It is an error if the result cannot be written.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -18,13 +18,13 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Tells a person something who may be gone: a closed terminal ends nothing.
+/// Writes a line for a person who may be absent: a closed terminal is no error.
 pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// The same to standard error.
+/// Writes such a line to standard error.
 pub(crate) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

@@ -1,5 +1,5 @@
-//! `cupola router` as a process: signals, reload, upgrade. The real binary beside a real nats-server; traffic by plain
-//! sockets, so that what a client sees is seen exactly.
+//! Tests of `cupola router` as a process: signals, reload, upgrade. The real binary runs beside a real nats-server. The tests use
+//! plain sockets, so that they see exactly what a client sees.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -33,7 +33,7 @@ fn signal(pid: u32, name: &str) {
     assert!(sent.unwrap().success(), "send {name} to {pid}");
 }
 
-/// Ended with the test.
+/// A process that is killed when the test ends.
 struct Process(Child);
 
 impl Drop for Process {
@@ -43,7 +43,7 @@ impl Drop for Process {
     }
 }
 
-/// nats-server, a backend that registers itself again and again, and a router with its files.
+/// A nats-server, a backend that registers itself repeatedly, and a router with its files.
 struct World {
     folder: tempfile::TempDir,
     router: Process,
@@ -61,7 +61,7 @@ impl World {
         Self::with(extra, None)
     }
 
-    /// `given`: a socket as systemd passes it, for `port`.
+    /// Starts a world. `given` is a socket that is passed as systemd does, for `port`.
     fn with(extra: &str, given: Option<TcpListener>) -> Self {
         let nats_port = free_port();
         let nats = Command::new("nats-server")
@@ -132,7 +132,7 @@ go_max_procs: 2
         world
     }
 
-    /// Every 100 ms, as an emitter does every 20 s.
+    /// Registers the backend every 100 ms, as an emitter does every 20 s.
     fn register(&self) {
         let backend = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = backend.local_addr().unwrap().port();
@@ -144,7 +144,7 @@ go_max_procs: 2
         let message = format!(r#"{{"host":"127.0.0.1","port":{port},"uris":["app.test"]}}"#);
         let (running, nats_port) = (self.registering.clone(), self.nats_port);
         std::thread::spawn(move || {
-            // NATS's text protocol: a client that nobody here wrote is not needed for this.
+            // The test speaks NATS's text protocol itself; this needs no client library.
             while running.load(Ordering::Relaxed) {
                 if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", nats_port)) {
                     let publish = format!(
@@ -164,7 +164,7 @@ go_max_procs: 2
         ([127, 0, 0, 1], self.http).into()
     }
 
-    /// The status of a request on a connection of its own; `None`: no answer.
+    /// Sends a request on a connection of its own and returns the status; `None` means no response.
     fn get(&self, host: &str) -> Option<u16> {
         self.get_as(host, "test")
     }
@@ -219,7 +219,7 @@ impl Drop for World {
     }
 }
 
-/// One answer with `content-length: 2` to each request.
+/// Sends one response with `content-length: 2` to each request.
 fn answer_all(stream: TcpStream) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;
@@ -246,7 +246,7 @@ fn answer_all(stream: TcpStream) {
 
 struct Answer {
     status: u16,
-    /// The connection takes no other request.
+    /// Whether the connection accepts no further request.
     closes: bool,
 }
 
@@ -294,7 +294,7 @@ impl Client {
     }
 }
 
-/// Requests without a pause until it is told to stop; what went wrong.
+/// A load of requests without pause until it is stopped. It returns the errors.
 struct Load {
     running: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
@@ -302,7 +302,7 @@ struct Load {
 }
 
 impl Load {
-    /// `keep`: a connection is used until the router says that it closes it.
+    /// Starts the load. If `keep` is set, a connection is used until the router announces that it closes it.
     fn start(address: SocketAddr, threads: usize, keep: bool) -> Self {
         let running = Arc::new(AtomicBool::new(true));
         let done = Arc::<AtomicU64>::default();
@@ -376,7 +376,7 @@ fn an_upgrade_under_load_loses_nothing() {
         );
     }
     assert_eq!(world.healthy(), Some(true));
-    // The successor can be succeeded as well.
+    // The successor can be replaced as well.
     signal(after, "USR2");
     wait_for("the successor's successor", || {
         let now = world.pid();
@@ -405,7 +405,7 @@ fn a_successor_that_fails_leaves_the_old_one_serving() {
     assert_eq!(world.get("app.test"), Some(200));
     assert_eq!((world.healthy(), world.ended()), (Some(true), None));
     assert_eq!(world.pid(), pid);
-    // Mended, it goes.
+    // With a corrected configuration the upgrade succeeds.
     world.rewrite(&world.config);
     signal(pid, "USR2");
     wait_for("the successor", || world.pid() != pid);
@@ -474,7 +474,7 @@ fn a_stop_is_at_once_as_in_gorouter_or_a_drain_without_its_quirks() {
 #[test]
 fn sockets_from_systemd_are_used_and_handed_on() {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
-    // Whoever would bind it anew would fail.
+    // Binding this address again would fail.
     let _held = listener.try_clone().unwrap();
     let world = World::with("", Some(listener));
     let pid = world.pid();

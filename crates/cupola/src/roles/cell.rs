@@ -1,4 +1,4 @@
-//! Wiring of one machine's cell: its network, garden, rep and route-emitter.
+//! Wires one machine's cell: its network, garden, rep and route-emitter.
 
 use super::{Setting, garden_run_dir};
 use crate::assets::{self, STACK};
@@ -11,40 +11,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// SIGTERM, ten seconds of grace, SIGKILL and removal fit well into this.
+/// The time limit for a drain. It easily covers SIGTERM, ten seconds of grace, SIGKILL and removal.
 const DRAIN_LIMIT: Duration = Duration::from_secs(40);
-/// How long a stop waits for a cell that is just being built again.
+/// How long a stop waits for a cell that is being built again.
 const REBUILD_LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) const NAME: &str = "cell";
-/// The role's other half, which announces the cell's routes.
+/// The second part of the role, which registers the cell's routes.
 pub(crate) const ROUTE_EMITTER: &str = "route-emitter";
 
-/// The cell's machine side, as it was built last: what must be undone when the foundation stops for good.
+/// The machine side of the cell, as it was last built. It must be undone when the foundation stops permanently.
 #[derive(Clone, Default)]
 pub(crate) struct CellRole(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// `None`: it is being built.
+    /// The built cell; `None` while it is being built.
     cell: Mutex<Option<Cell>>,
     drained: AtomicBool,
 }
 
 #[derive(Clone)]
 struct Cell {
-    /// With the cell's own address.
+    /// The plan with the cell's own address.
     plan: Plan,
     network: CellNetwork,
     garden: Arc<LinuxGarden>,
     rep: rep::Handle,
 }
 
-/// The rep with its garden and network. It ends by itself when the cell is evacuated.
+/// Returns the unit of the rep with its garden and network. It ends by itself when the cell is evacuated.
 pub(crate) fn unit(setting: &Setting, cell: &CellRole) -> Unit {
     let cell = cell.clone();
     let unit = Unit::new(NAME, setting.clone(), async move |setting: Setting| {
-        // What an earlier run of the role had goes first.
+        // The cell of an earlier run of the role is dropped first.
         cell.set(None);
         let (built, rep) = build(setting).await?;
         cell.set(Some(built));
@@ -171,7 +171,7 @@ fn build_rep(
             key_pem: setting.certificates.instances.key_pem.clone(),
         },
         instance_validity: config.instance_cert_validity,
-        // Without route integrity there is no sidecar: the router speaks plainly to the app's own port.
+        // Without route integrity there is no sidecar: the router connects to the app's own port without TLS.
         envoy: config.route_integrity.then_some(assets.envoy),
         inside: assets.inside,
         router_ca_pem: setting.certificates.components_ca().to_owned(),
@@ -195,7 +195,7 @@ pub(crate) async fn route_emitter(setting: Setting) -> Result<Run> {
     Ok(run(|shutdown| emitter.run(shutdown)))
 }
 
-/// Takes back what has no containers.
+/// Removes what a cell left on the machine, if it has no containers.
 async fn remove_unused(garden: &LinuxGarden, network: &CellNetwork) {
     let containers = garden::api::Garden::containers(garden).await;
     if containers.is_ok_and(|c| c.is_empty()) {
@@ -222,12 +222,12 @@ impl CellRole {
         cell.clone()
     }
 
-    /// The plan, as the cell may have changed it.
+    /// Returns the plan, which the cell may have changed.
     pub(crate) fn plan(&self) -> Option<Plan> {
         self.cell().map(|cell| cell.plan)
     }
 
-    /// Stops every instance as users expect (route first, then SIGTERM) and removes all containers.
+    /// Stops every instance gracefully (routes first, then SIGTERM) and removes all containers.
     pub(crate) async fn drain(&self) -> Result<()> {
         let rebuilt = async {
             loop {
@@ -250,14 +250,15 @@ impl CellRole {
         Ok(())
     }
 
-    /// After all sockets are closed: chains, mounts, cgroups and the bridge go, if the cell was drained.
+    /// Removes chains, mounts, cgroups and the bridge if the cell was drained. All sockets must be closed before.
     pub(crate) async fn remove_if_drained(self) {
         if let (true, Some(cell)) = (self.0.drained.load(Ordering::SeqCst), self.cell()) {
             remove(&cell.garden, &cell.network).await;
         }
     }
 
-    /// Takes back what has no containers: building failed elsewhere, or the cell stops while it is empty.
+    /// Removes what a cell without containers left on the machine. It is called when another role cannot be built, or when the
+    /// cell stops while it is empty.
     pub(crate) async fn remove_unused(self) {
         if let Some(cell) = self.cell() {
             remove_unused(&cell.garden, &cell.network).await;

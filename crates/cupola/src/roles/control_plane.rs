@@ -1,4 +1,4 @@
-//! Wiring of bbs, auctioneer, uaa, log-cache and cloud-controller.
+//! Wires bbs, auctioneer, uaa, log-cache and cloud-controller.
 
 use super::Setting;
 use crate::assets;
@@ -8,7 +8,7 @@ use clients::uaa::ResourceServer;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 
-/// Log-cache's client at the UAA: it may look into tokens.
+/// Log-cache's client at the UAA, which may introspect tokens.
 const LOG_CACHE: &str = "log_cache";
 
 pub(crate) async fn bbs(setting: Setting) -> Result<Run> {

@@ -1,4 +1,4 @@
-//! Wiring of the router, the components' own routes, names (DNS and /etc/hosts).
+//! Wires the router, the components' own routes, and names (DNS and /etc/hosts).
 
 use super::{Setting, public_addresses};
 use crate::plan::STATUS_USER;
@@ -13,12 +13,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Hosts on the system domain that are components.
+/// The hosts on the system domain at which components are reached.
 pub(crate) const COMPONENT_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache"];
-/// Hosts on the system domain at which an original foundation has components, and this one has none.
+/// The hosts on the system domain at which other Cloud Foundry foundations have components that this one lacks.
 pub(crate) const RESERVED_HOSTS: &[&str] = &["ssh", "doppler", "loggregator"];
 
-/// The hosts at which apps get nothing: those above, and everything below them.
+/// Returns the hosts that apps cannot have: the two lists above, and everything below them.
 pub(crate) fn component_hosts(domain: &str) -> ComponentHosts {
     let hosts = COMPONENT_HOSTS.iter().chain(RESERVED_HOSTS);
     let patterns: Vec<String> = hosts
@@ -27,7 +27,7 @@ pub(crate) fn component_hosts(domain: &str) -> ComponentHosts {
     ComponentHosts::new(patterns.iter().map(String::as_str))
 }
 
-/// Fails early, naming the port, before anything is made on the machine.
+/// Checks that the public ports are free, before anything is made on the machine. The error names the port.
 pub(crate) async fn check_public_ports(setting: &Setting, router: bool) -> Result<()> {
     if !router {
         return Ok(());
@@ -70,7 +70,7 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
             (edge.cert_pem, edge.key_pem)
         }
     };
-    // The router shows its component certificate to instances and trusts the instances' CA.
+    // The router presents its component certificate to instances and trusts the instances' CA.
     let own = setting.identity("gorouter")?;
     let backend_tls = kit::tls::Identity {
         ca_pem: setting.certificates.instances.cert_pem.clone(),
@@ -119,14 +119,14 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
         loop {
             tokio::select! {
                 ended = running.as_mut() => return ended,
-                // Who rotates logs has renamed the file.
+                // Whoever rotates logs has renamed the file.
                 _ = hangups.recv() => handle.reopen_access_log(),
             }
         }
     }))
 }
 
-/// One for all identity domains; without such a domain none.
+/// Issues one certificate for all identity domains; `None` if there is no such domain.
 fn identity_certificate(setting: &Setting) -> Result<Option<router::Certificate>> {
     let names = setting.config.identity_domain_names();
     if names.is_empty() {
@@ -141,7 +141,7 @@ fn identity_certificate(setting: &Setting) -> Result<Option<router::Certificate>
     Ok(Some(router::Certificate { cert_pem, key_pem }))
 }
 
-/// On these domains a caller shows its instance identity, and the app that is called learns it.
+/// Returns the identity domains. On them a caller presents its instance identity, and the called app receives it in a header.
 fn identity_domains(setting: &Setting) -> Vec<router::MtlsDomain> {
     let domain = |name: &String| router::MtlsDomain {
         name: format!("*.{name}"),
@@ -153,7 +153,7 @@ fn identity_domains(setting: &Setting) -> Vec<router::MtlsDomain> {
     names.iter().map(domain).collect()
 }
 
-/// The components' own routes travel over NATS like every route.
+/// Registers the components' own routes over NATS, like all routes.
 pub(crate) async fn component_routes(setting: Setting) -> Result<Run> {
     let plan = &setting.plan;
     let ports = [

@@ -1,4 +1,4 @@
-//! From a checked `gorouter.yml` to a router with its sockets, and to what a running router can change to.
+//! Builds a router with its sockets from a checked `gorouter.yml`, and the values that a running router can change to.
 
 use super::files::read_text;
 use super::sockets::{Reserved, Sockets};
@@ -17,9 +17,9 @@ use tokio::net::TcpListener;
 
 pub(super) struct Built {
     pub(super) router: Router,
-    /// Files that the configuration names.
+    /// The files that the configuration names.
     pub(super) files: Vec<PathBuf>,
-    /// Where the log level can be changed.
+    /// The listener on which the log level can be changed.
     pub(super) debug: Option<TcpListener>,
 }
 
@@ -103,11 +103,11 @@ pub(super) async fn router(read: GorouterYml, sockets: &mut Sockets) -> Result<B
     })
 }
 
-/// Reads the files that it names; fails before anything changes.
+/// Reads the files that the configuration names. It fails before anything changes.
 pub(super) fn reload(read: GorouterYml) -> Result<(Reload, Vec<PathBuf>)> {
     let files = files(&read);
     let error_page = error_page(&read)?;
-    // It does not change while the router runs, but a file that cannot be read is told.
+    // This part does not change while the router runs, but a file that cannot be read is reported.
     routing_api(&read)?;
     let mut pages_tls = HashMap::new();
     if let Some((_, certificate)) = read.status.tls {
@@ -147,7 +147,7 @@ fn error_page(read: &GorouterYml) -> Result<Option<ErrorPage>> {
         .map_err(|problem| anyhow::anyhow!("{key} {} {problem}", path.display()))
 }
 
-/// With the authorities that a file holds.
+/// Returns the configuration of the routing API client, with the CAs from its file.
 fn routing_api(read: &GorouterYml) -> Result<Option<clients::routing_api::Config>> {
     let Some(keys) = &read.routing_api else {
         return Ok(None);
@@ -177,7 +177,7 @@ fn health_tls(certificate: Certificate) -> Result<Arc<ServerConfig>> {
     config.context("status.tls: use its certificate")
 }
 
-/// `None`: without TLS.
+/// Returns the TLS configuration of the metrics listener; `None` means without TLS.
 fn metrics_tls(prometheus: &Prometheus) -> Result<Option<Arc<ServerConfig>>> {
     let Some(files) = &prometheus.tls_files else {
         return Ok(None);
@@ -187,7 +187,7 @@ fn metrics_tls(prometheus: &Prometheus) -> Result<Option<Arc<ServerConfig>>> {
     config.context("prometheus: use its certificate").map(Some)
 }
 
-/// The address by which this machine reaches others; nothing is sent.
+/// Returns the address from which this machine reaches others. No packet is sent.
 fn local_ip() -> IpAddr {
     let found = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;

@@ -6,10 +6,10 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// How often files are looked at.
+/// The interval at which files are checked.
 const PERIOD: Duration = Duration::from_secs(3);
 
-/// `key` is what the operator calls it.
+/// Reads a file. `key` is the configuration key that the error names.
 pub(super) fn read_text(path: &Path, key: &str) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| {
         format!(
@@ -19,7 +19,7 @@ pub(super) fn read_text(path: &Path, key: &str) -> Result<String> {
     })
 }
 
-/// Holds this process's number while it serves; removed at the end.
+/// A file that holds this process's id while it serves. It is removed at the end.
 #[derive(Debug)]
 pub(super) struct PidFile {
     path: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
-    /// `None`: nobody wants one.
+    /// Creates the value; `None` means that no pid file is configured.
     pub(super) fn new(path: Option<PathBuf>) -> Self {
         Self {
             path,
@@ -50,7 +50,7 @@ impl PidFile {
         Ok(())
     }
 
-    /// It is a successor's now.
+    /// Leaves the file on disk, because it belongs to the successor now.
     pub(super) fn leave(&mut self) {
         self.written = false;
     }
@@ -64,7 +64,7 @@ impl Drop for PidFile {
     }
 }
 
-/// Files whose change asks for a reload.
+/// The files whose change causes a reload.
 #[derive(Debug)]
 pub(crate) struct Watched(Vec<(PathBuf, Option<SystemTime>)>);
 
@@ -77,13 +77,13 @@ impl Watched {
         Self(seen.collect())
     }
 
-    /// Whether these are the files that are watched.
+    /// Returns whether exactly these files are watched.
     pub(crate) fn holds(&self, files: &[PathBuf]) -> bool {
         self.0.iter().map(|(file, _)| file).eq(files)
     }
 
-    /// The next file that is another than before. A file that is missing for a moment (as while it is replaced) does
-    /// not count.
+    /// Waits for the next file that has changed, and returns it. A file that is missing for a moment (for instance while it is
+    /// replaced) does not count.
     pub(crate) async fn changed(&mut self) -> PathBuf {
         loop {
             tokio::time::sleep(PERIOD).await;
@@ -102,7 +102,7 @@ fn modified(file: &Path) -> Option<SystemTime> {
     std::fs::metadata(file).ok()?.modified().ok()
 }
 
-/// Tells systemd, if it wants to know, that this process serves and is the service's main one.
+/// Notifies systemd, if it requested that, that this process serves and is the service's main process.
 pub(super) fn notify_systemd() {
     let Ok(socket) = std::env::var("NOTIFY_SOCKET") else {
         return;

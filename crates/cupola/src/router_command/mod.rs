@@ -1,8 +1,8 @@
-//! `cupola router`: the router alone, from a `gorouter.yml`, in the place of a gorouter.
+//! `cupola router` runs only the router, from a `gorouter.yml`, as a replacement for gorouter.
 //!
-//! SIGUSR1 drains; SIGHUP reads the configuration again; SIGUSR2 starts the binary again and hands the sockets over;
-//! SIGTERM and SIGINT stop at once, as in gorouter (without `compat: gorouter` SIGTERM drains). What comes while the
-//! router drains is ignored.
+//! SIGUSR1 drains. SIGHUP reads the configuration again. SIGUSR2 starts the binary again and hands the sockets over. SIGTERM and
+//! SIGINT stop at once, as in gorouter (without `compat: gorouter` SIGTERM drains). Signals that arrive while the router drains
+//! are ignored.
 
 mod build;
 mod files;
@@ -28,7 +28,7 @@ use upgrade::{Predecessor, Program};
 
 pub(crate) use files::Watched;
 
-/// Longest wait for a successor beyond its start delay.
+/// The longest wait for a successor in addition to its start delay.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(path: &Path) -> Result<()> {
@@ -53,7 +53,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     process.serve(running).await
 }
 
-/// Serves when this process knows as many routes as the one before.
+/// Begins to serve when this process knows about as many routes as its predecessor.
 async fn take_over(path: &Path, sockets: Sockets, predecessor: Predecessor) -> Result<()> {
     let (mut process, router) = match Process::start(path, sockets).await {
         Ok(started) => started,
@@ -83,14 +83,14 @@ async fn take_over(path: &Path, sockets: Sockets, predecessor: Predecessor) -> R
     }
     process.pid_file.write()?;
     if let Err(error) = predecessor.ready() {
-        // It was killed meanwhile: all the more reason to serve.
+        // The predecessor was killed in the meantime, so this process must serve all the more.
         tracing::warn!(error = format!("{error:#}"), "gorouter.predecessor.gone");
     }
     files::notify_systemd();
     process.serve(running).await
 }
 
-/// Nine tenths are enough: routes also go.
+/// Waits until enough routes are registered. Nine tenths are enough, because routes also disappear.
 async fn gathered(handle: Handle, delay: Duration, wanted: usize) -> Result<()> {
     tokio::time::sleep(delay).await;
     let enough = async {
@@ -107,7 +107,7 @@ async fn gathered(handle: Handle, delay: Duration, wanted: usize) -> Result<()> 
     })
 }
 
-/// `cupola check-config --gorouter`.
+/// Runs `cupola check-config --gorouter`.
 pub(crate) fn check(path: &Path) -> Result<()> {
     let read = read(path)?;
     let warnings: String = read
@@ -120,7 +120,7 @@ pub(crate) fn check(path: &Path) -> Result<()> {
         .iter()
         .filter_map(|(name, port)| Some(format!("{name} on port {}", (*port)?)))
         .collect();
-    // The files that it names.
+    // The files that the configuration names are checked too.
     build::reload(read)?;
     crate::terminal::print(&format!(
         "{warnings}{} is valid: {}\n",
@@ -145,7 +145,7 @@ fn read(path: &Path) -> Result<GorouterYml> {
     })
 }
 
-/// A running router and what its operator can do to it.
+/// A running router, and the values that its operator can change.
 struct Process {
     path: PathBuf,
     program: Program,
@@ -159,14 +159,14 @@ struct Process {
     fixed: gorouter_yml::Fixed,
     debug: Option<TcpListener>,
     start_delay: Duration,
-    /// gorouter's signals: SIGTERM stops at once.
+    /// Whether signals work as in gorouter, where SIGTERM stops at once.
     compat: bool,
 }
 
-/// What the loop of [`Process::serve`] goes on with.
+/// The next step of the loop in [`Process::serve`].
 enum Next {
     Go,
-    /// At once.
+    /// The process stops at once.
     Stop,
 }
 
@@ -208,7 +208,7 @@ impl Process {
         Ok((process, router))
     }
 
-    /// Until the router has ended or is to end at once.
+    /// Runs until the router has ended or must stop at once.
     async fn serve(mut self, mut running: JoinHandle<Result<()>>) -> Result<()> {
         if let Some(listener) = self.debug.take() {
             let (level, shutdown) = (self.level.clone(), self.shutdown.clone());
@@ -250,13 +250,13 @@ impl Process {
             _ => false,
         };
         match order {
-            // gorouter ignores everything once it drains; without its quirks SIGINT still stops.
+            // gorouter ignores all signals once it drains. Without its quirks SIGINT still stops.
             _ if draining && (self.compat || order != Order::Interrupt) => {
                 tracing::info!(signal, "gorouter.signal.ignored");
             }
             _ if at_once => return Next::Stop,
             Order::Reload => {
-                // Whoever rotates logs has renamed the file; a configuration that is refused does not stop that.
+                // Whoever rotates logs has renamed the file. The log is reopened even if the configuration is refused.
                 self.handle.reopen_access_log();
                 self.reload().await;
             }
@@ -270,7 +270,7 @@ impl Process {
                 }
             },
             Order::Drain | Order::Terminate | Order::Interrupt => {
-                // The successor, if there is one, ends with this.
+                // If there is a successor that has not taken over yet, it is killed here.
                 *upgrade = None;
                 self.sockets.forget();
                 self.shutdown.cancel();
@@ -286,7 +286,7 @@ impl Process {
             .succeed(self.sockets.all(), self.handle.routes(), patience)
     }
 
-    /// The successor accepts; this process ends with its last request.
+    /// Begins the end of this process: the successor accepts connections now, and this process ends after its last request.
     fn make_way(&mut self, pid: u32) {
         tracing::info!(pid, "gorouter.upgrade.taken-over");
         self.pid_file.leave();

@@ -1,12 +1,12 @@
-//! What an operator tells a running router, as signals.
+//! The signals by which an operator controls a running router.
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{self, SignalKind};
 
-/// One order.
+/// The request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// SIGUSR1: health fails, then the listeners close, then requests finish.
+    /// SIGUSR1: the health check fails, then the listeners close, then requests finish.
     Drain,
     /// SIGTERM
     Terminate,

@@ -1,5 +1,5 @@
-//! The router's listening sockets: bound here, or given by whoever started the process (the router before this one, or
-//! systemd). A given socket is used for the address that it listens on; one that nobody asks for is closed.
+//! The router's listening sockets. They are bound here, or passed on by the process that started this one (the predecessor or
+//! systemd). A passed socket is used for the address on which it listens; a socket that no configuration key needs is closed.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::unistd::close;
@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use tokio::net::TcpSocket;
 
-/// The first descriptor that systemd gives.
+/// The first descriptor that systemd passes.
 const FIRST: i32 = 3;
 
 #[derive(Debug, Default)]
@@ -19,17 +19,17 @@ pub(super) struct Sockets {
     kept: Vec<OwnedFd>,
 }
 
-/// An address for clients.
+/// An address for clients that is reserved for this process.
 #[derive(Debug)]
 pub(super) enum Reserved {
-    /// Another process listens on it as well.
+    /// The socket listens already, because another process passed it on.
     Listening(tokio::net::TcpListener),
-    /// Ours, but nobody can connect yet.
+    /// The socket is bound, but nobody can connect yet.
     Bound(TcpSocket),
 }
 
 impl Sockets {
-    /// What systemd has opened (`LISTEN_FDS`), if it was systemd that started us.
+    /// Returns the sockets that systemd has opened (`LISTEN_FDS`), if systemd started this process.
     pub(super) fn from_systemd() -> Result<Self> {
         let number = |name: &str| std::env::var(name).ok()?.parse::<i32>().ok();
         let pid = number("LISTEN_PID");
@@ -42,14 +42,14 @@ impl Sockets {
         for number in FIRST..FIRST.saturating_add(count) {
             let descriptor = pidfd_getfd(&this, number, PidfdGetfdFlags::empty())
                 .with_context(|| format!("take socket {number} of LISTEN_FDS={count}"))?;
-            // The copy has close-on-exec, the original has not.
+            // The copy has close-on-exec; the original does not.
             let _ = close(number);
             given.push(descriptor);
         }
         Self::given(given)
     }
 
-    /// Sockets by somebody else, checked.
+    /// Returns sockets that another process passed on. It fails if one does not listen.
     pub(super) fn given(descriptors: Vec<OwnedFd>) -> Result<Self> {
         let checked = descriptors.into_iter().map(|descriptor| {
             let listens = socket_acceptconn(&descriptor).unwrap_or(false);
@@ -70,7 +70,7 @@ impl Sockets {
         })
     }
 
-    /// Listens; `key` is what the operator calls it.
+    /// Listens on the address. `key` is the configuration key that the error names.
     pub(super) fn listen(
         &mut self,
         address: SocketAddr,
@@ -89,7 +89,7 @@ impl Sockets {
         Ok(tokio::net::TcpListener::from_std(listener)?)
     }
 
-    /// Takes the address, so that nobody else can; nobody is connected before the start delay is over.
+    /// Reserves the address for this process. Nobody can connect before the start delay is over, unless the socket was passed on.
     pub(super) fn reserve(&mut self, address: SocketAddr, key: &str) -> Result<Reserved> {
         let reserved = match self.take(address) {
             Some(given) => Reserved::Listening(tokio::net::TcpListener::from_std(given)?),
@@ -114,17 +114,17 @@ impl Sockets {
         Ok(reserved)
     }
 
-    /// For a successor.
+    /// Returns the descriptors for a successor.
     pub(super) fn all(&self) -> &[OwnedFd] {
         &self.kept
     }
 
-    /// No successor will want them: when the router closes its sockets they are gone.
+    /// Closes the descriptors for a successor. The sockets then disappear when the router closes its own descriptors.
     pub(super) fn forget(&mut self) {
         self.kept.clear();
     }
 
-    /// After everything was asked for.
+    /// Closes passed sockets that are not used. It is called after all keys have been processed.
     pub(super) fn close_unused(&mut self) {
         for unused in self.given.drain(..) {
             let address = unused.local_addr().map(|a| a.to_string());
@@ -150,7 +150,8 @@ impl Sockets {
     }
 }
 
-/// Whether a socket at `given` does what is wanted at `wanted`: the same port, and the same address or all of them.
+/// Returns whether a socket at `given` serves the address `wanted`: the port is the same, and the address is the same or both
+/// mean all addresses.
 fn fits(given: SocketAddr, wanted: SocketAddr) -> bool {
     given.port() == wanted.port()
         && (given.ip() == wanted.ip()

@@ -1,7 +1,6 @@
-//! A new router process in the place of this one, without a moment in which nobody listens: the new one is started as
-//! a child and gets copies of all listening sockets over a Unix socket, which is its standard input. Neither side ever
-//! closes and binds again.
-//!
+//! Replaces this router process by a new one, without a moment in which nobody listens. The new process is started as a child and
+//! gets copies of all listening sockets over a Unix socket, which is its standard input. Neither process ever closes a socket and
+//! binds it again.
 //! ```text
 //!  old ──spawn, sockets, number of routes──▶ new
 //!                                             │ reads the configuration, gathers routes (start delay)
@@ -27,21 +26,22 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 
-/// Says to a process that its standard input is a predecessor, and which.
+/// The environment variable that marks a process's standard input as the socket of a predecessor. Its value is the predecessor's
+/// process id.
 const FROM: &str = "CUPOLA_UPGRADE_FROM";
-/// Most sockets that are handed over.
+/// The maximum number of sockets that are handed over.
 const MOST: usize = 64;
-/// Longest first message, and longest answer.
+/// The maximum length of the first message, and of the answer.
 const LONGEST: usize = 4096;
 
-/// What a successor is told beside the sockets.
+/// The message that a successor receives beside the sockets.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hello {
-    /// In the table when the upgrade began.
+    /// The number of routes in the table when the upgrade began.
     routes: usize,
 }
 
-/// How this process was started, so that it can be started again.
+/// The program and arguments with which this process was started, so that it can be started again.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
     path: PathBuf,
@@ -49,7 +49,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// To be asked for before the binary may be replaced.
+    /// Returns the program of this process. It must be called before the binary may be replaced.
     pub(super) fn this() -> Result<Self> {
         Ok(Self {
             path: std::env::current_exe().context("find the path of this binary")?,
@@ -57,7 +57,8 @@ impl Program {
         })
     }
 
-    /// Starts it with the sockets; resolves when it has taken over. Dropped before that, it is killed.
+    /// Starts the program with the sockets. The future resolves when the successor has taken over. If the future is dropped
+    /// before, the successor is killed.
     pub(super) fn succeed(
         &self,
         sockets: &[OwnedFd],
@@ -85,7 +86,7 @@ impl Program {
     }
 }
 
-/// Killed unless it has taken over.
+/// A successor that is killed unless it has taken over.
 struct Successor(Option<Child>);
 
 impl Successor {
@@ -120,7 +121,7 @@ async fn answer(mut stream: tokio::net::UnixStream) -> Result<()> {
     }
 }
 
-/// The process that this one takes over from.
+/// The process from which this one takes over.
 #[derive(Debug)]
 pub(super) struct Predecessor {
     stream: UnixStream,
@@ -129,7 +130,7 @@ pub(super) struct Predecessor {
 }
 
 impl Predecessor {
-    /// `None`: this process was started in the ordinary way.
+    /// Returns the predecessor; `None` if this process was started in the ordinary way.
     pub(super) fn find() -> Result<Option<Self>> {
         let Ok(from) = std::env::var(FROM) else {
             return Ok(None);
@@ -150,17 +151,17 @@ impl Predecessor {
         }))
     }
 
-    /// This process accepts; the other may end.
+    /// Reports to the predecessor that this process accepts connections, so that it may end.
     pub(super) fn ready(mut self) -> Result<()> {
         let told = self.stream.write_all(b"ready\n");
         told.context("tell the router before this one that it may end")
     }
 
-    /// The other has to go on.
+    /// Reports to the predecessor that it must continue.
     pub(super) fn failed(mut self, error: &anyhow::Error) {
         let error = format!("{error:#}").replace('\n', " ");
         let short: String = error.chars().take(LONGEST / 8).collect();
-        // It may have ended meanwhile.
+        // The predecessor may have ended in the meantime.
         let _ = self
             .stream
             .write_all(format!("failed {short}\n").as_bytes());

@@ -1,4 +1,4 @@
-//! The binary as a shell meets it: output that cannot be written, colours, `--data`.
+//! Tests of the binary as a shell sees it: output that cannot be written, colours, `--data`.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -48,7 +48,7 @@ fn output_that_cannot_be_written_is_an_error() {
     }
 }
 
-/// As under `| head -1`.
+/// The test closes standard output, as `| head -1` does.
 #[test]
 fn a_reader_that_leaves_is_no_panic() {
     for shell in ["bash", "zsh", "fish"] {

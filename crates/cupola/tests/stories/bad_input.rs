@@ -1,4 +1,4 @@
-//! What a person can do wrong, and the one clear line he gets.
+//! Stories of mistakes that a person can make, and of the one clear line that answers each.
 
 use crate::foundation::{Foundation, PASSWORD, binary, both, example, wait_for};
 use crate::{Story, story};
@@ -83,7 +83,7 @@ fn second_up(f: &mut Foundation) -> Result<()> {
 }
 
 fn not_root(f: &mut Foundation) -> Result<()> {
-    // the binary stands where only root may look: a copy elsewhere
+    // The binary may be in a directory that only root can read, so the story copies it elsewhere.
     let copy = f.folder().join("cupola-copy");
     std::fs::copy(binary(), &copy)?;
     sh_mode(f.folder(), "755")?;
@@ -180,7 +180,7 @@ fn names_and_passwords(f: &mut Foundation) -> Result<()> {
         !f.log().contains(PASSWORD),
         "the password stands in the log"
     );
-    // a token that has expired, and one that nobody signed
+    // The tokens: one that has expired, and one whose signature is wrong.
     let token = f.cf_ok(&["oauth-token"])?;
     let mut parts: Vec<&str> = token
         .trim()
@@ -223,7 +223,7 @@ fn routes(f: &mut Foundation) -> Result<()> {
     ensure!(text.to_lowercase().contains("host"), "{text}");
     let text = f.cf_fails(&["map-route", "appA", &f.domain, "--hostname", "api"])?;
     ensure!(text.contains("api"), "{text}");
-    // a host that is taken in another space
+    // The host is taken in another space.
     f.cf_ok(&["create-space", "other"])?;
     let home = f.folder().join("other-home");
     let login = f.cf_in(
@@ -270,7 +270,7 @@ fn routes(f: &mut Foundation) -> Result<()> {
         "a route of another space was mapped: {}",
         both(&output)
     );
-    // an endpoint that an earlier story had pruned comes back with its next registration
+    // An endpoint that an earlier story pruned returns with its next registration.
     let body = wait_for("an answer on appA's route", 25, || {
         let answer = f.get(&f.host("appa"), "/")?;
         Ok((answer.status == 200).then_some(answer.body))
@@ -367,7 +367,7 @@ fn apps(f: &mut Foundation) -> Result<()> {
 }
 
 fn archives(f: &mut Foundation) -> Result<()> {
-    // uploads a hostile zip as a person with curl would
+    // The story uploads a hostile zip as a person with curl would.
     let script = f.folder().join("zips.py");
     std::fs::write(
         &script,

@@ -1,4 +1,4 @@
-//! What an app sees and may do inside its container, and what an operator sees of it from outside.
+//! Stories of what an app sees and may do inside its container, and of what an operator sees from outside.
 
 use crate::foundation::{Foundation, binary, both, example, sh, wait_for};
 use crate::{Story, story};
@@ -44,7 +44,7 @@ fn names(f: &mut Foundation) -> Result<()> {
         &["curl", "-sS", "--max-time", "10", &format!("http://{b}/id")],
     )?;
     ensure!(answer.contains("appB"), "{answer}");
-    // the same by the app itself; its endpoint comes back with the next registration if a story before pruned it
+    // The app itself requests it. If an earlier story pruned its endpoint, the endpoint returns with the next registration.
     wait_for("appA's route", 30, || {
         Ok((f.get(&f.host("appa"), "/")?.status == 200).then_some(()))
     })?;
@@ -154,7 +154,7 @@ fn limits(f: &mut Foundation) -> Result<()> {
         "-p",
         &example("python"),
         "-m",
-        // Room for the threads: kernel memory counts, too.
+        // The threads need room, because kernel memory counts too.
         "256M",
         "-k",
         "128M",
@@ -221,7 +221,7 @@ fn health_checks(f: &mut Foundation) -> Result<()> {
     std::fs::write(folder.join("app.py"), include_str!("websocket.py"))?;
     std::fs::write(folder.join("Procfile"), "web: python3 app.py\n")?;
     let folder = folder.to_string_lossy().into_owned();
-    // answers 503 on /healthy for three seconds
+    // The app answers 503 on /healthy for three seconds.
     let began = Instant::now();
     f.cf_ok(&[
         "push",
@@ -246,7 +246,7 @@ fn health_checks(f: &mut Foundation) -> Result<()> {
         "not healthy"
     );
     websocket(f)?;
-    // listens four seconds after its start
+    // The app listens four seconds after its start.
     f.cf_ok(&[
         "push",
         "socket",
@@ -265,7 +265,7 @@ fn health_checks(f: &mut Foundation) -> Result<()> {
         f.get(&f.host("socket"), "/")?.status == 200,
         "the late app does not answer"
     );
-    // never listens
+    // The app never listens.
     f.cf_ok(&[
         "push",
         "socket",
@@ -387,7 +387,7 @@ fn demos(_: &mut Foundation) -> Result<()> {
     Ok(())
 }
 
-/// A sidecar runs in the app's container, has its own part of the memory, and takes the instance along when it ends.
+/// Tests that a sidecar runs in the app's container, has its own part of the memory, and ends the instance when it ends.
 fn sidecars(f: &mut Foundation) -> Result<()> {
     let manifest = f.folder().join("sidecar.yml");
     let text = format!(
@@ -424,7 +424,7 @@ fn sidecars(f: &mut Foundation) -> Result<()> {
     let lrp = lrps.iter().find(|lrp| lrp["log_guid"] == app.as_str());
     let memory = lrp.context("no desired LRP")?["memory_mb"].clone();
     ensure!(memory == 96, "the whole instance has {memory} MB");
-    // Its end is the instance's.
+    // When the sidecar ends, the instance ends.
     f.exec("sided/0", &["bash", "-c", "pkill -9 -x sleep; true"])?;
     wait_for("another instance", 60, || {
         let now = f.instances(&app)?;

@@ -1,4 +1,4 @@
-//! The firewall of a cell while it serves: what others do to it is mended, what the platform changes holds at once.
+//! Stories of a cell's firewall while it serves: damage by others is repaired, and changes by the platform apply at once.
 
 use crate::foundation::{Foundation, example, sh, wait_for};
 use crate::{Story, story};
@@ -14,7 +14,7 @@ pub(crate) const STORIES: &[Story] = &[
     ),
 ];
 
-/// The rules of one container, in the names of its chains.
+/// Returns the rules of one container, whose chain names contain `name`.
 fn rules(name: &str) -> Result<String> {
     sh(&format!(
         "for t in filter nat; do iptables -w -t $t -S; done | grep -e '--{name}' || true"
@@ -25,7 +25,7 @@ fn flushed(f: &mut Foundation) -> Result<()> {
     push(f, "flushed")?;
     let host = f.host("flushed");
     let guid = f.instances(&f.guid("flushed")?)?[0]["instance_guid"].clone();
-    // Other apps of earlier stories may still be going.
+    // Other apps of earlier stories may still be stopping.
     let name: String = guid.as_str().unwrap_or_default().chars().take(20).collect();
     let before = rules(&name)?;
     ensure!(
@@ -39,7 +39,7 @@ fn flushed(f: &mut Foundation) -> Result<()> {
         format!("iptables -w -D netout--{name} 1"),
     ] {
         sh(&damage)?;
-        // Traffic goes on meanwhile; what it finds does not matter before the repair.
+        // Traffic continues meanwhile. Its result before the repair does not matter.
         wait_for(&format!("the rules as before `{damage}`"), 10, || {
             let _ = f.get(&host, "/id");
             Ok((sorted(&rules(&name)?) == sorted(&before)).then_some(()))
@@ -133,7 +133,7 @@ fn security_groups(f: &mut Foundation) -> Result<()> {
     f.cf_ok(&["delete", "grouped", "-f", "-r"]).map(drop)
 }
 
-/// A machine beyond the cell: a network namespace with a web server.
+/// A machine outside the cell: a network namespace with a web server.
 struct Outside(Child);
 
 impl Outside {

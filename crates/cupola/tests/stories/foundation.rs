@@ -1,5 +1,5 @@
-//! A foundation for the stories: boots `bin/cupola up`, or several `cupola serve`, on free ports, offers what a person has (cf, cfdot, curl, a
-//! shell on the cell), and checks at the end that the machine looks as before.
+//! A foundation for the stories. It boots `bin/cupola up`, or several `cupola serve`, on free ports, offers a person's tools (cf,
+//! cfdot, curl, a shell on the cell), and checks at the end that the machine is in the same state as before.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
@@ -17,19 +17,19 @@ pub(crate) struct Foundation {
     pub(crate) config: Option<PathBuf>,
     pub(crate) child: Option<Child>,
     mode: Mode,
-    /// Roles and the `cupola serve` that runs them.
+    /// The running `cupola serve` processes with their roles.
     pub(crate) parts: Vec<(&'static str, Child)>,
-    /// `foundation.json`.
+    /// The content of `foundation.json`.
     pub(crate) plan: Value,
-    /// Values recorded in one story and met again in the next.
+    /// Values that one story records and a later one reads.
     pub(crate) notes: BTreeMap<&'static str, String>,
     before: Machine,
     directory: tempfile::TempDir,
-    /// Unmounted last.
+    /// The disk, which is unmounted last.
     _disk: Option<Disk>,
 }
 
-/// A small disk of its own for the data directory: an ext4 file system in a file.
+/// A small separate disk for the data directory: an ext4 file system in a file.
 pub(crate) struct Disk(PathBuf);
 
 impl Disk {
@@ -52,16 +52,16 @@ impl Drop for Disk {
     }
 }
 
-/// How the foundation's roles are spread.
+/// The distribution of the foundation's roles over processes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// `cupola up`.
+    /// One process, `cupola up`.
     OneProcess,
     /// One `cupola serve` for each of [`PARTS`].
     ManyProcesses,
 }
 
-/// What runs in a process each, in an unfavourable start order: nobody finds what he needs.
+/// The roles of each process, in an unfavourable start order: no process finds the others that it needs.
 pub(crate) const PARTS: &[&str] = &[
     "router",
     "cell,dns",
@@ -73,7 +73,7 @@ pub(crate) const PARTS: &[&str] = &[
 pub(crate) const PASSWORD: &str = "story-password";
 
 impl Foundation {
-    /// `disk`: the size in MiB of a disk of its own.
+    /// Boots a foundation. `disk` is the size in MiB of a separate disk.
     pub(crate) fn boot(config: &str, mode: Mode, disk: Option<u64>) -> Result<Self> {
         ensure!(
             nix::unistd::geteuid().is_root(),
@@ -125,7 +125,7 @@ impl Foundation {
         Ok(foundation)
     }
 
-    /// Programs of the machine that this foundation runs copies of, so that a story can break one.
+    /// Returns the directory with copies of programs that this foundation runs, so that a story can break one.
     pub(crate) fn programs(&self) -> PathBuf {
         self.directory.path().join("programs")
     }
@@ -153,7 +153,7 @@ impl Foundation {
         }
     }
 
-    /// Starts one part of a foundation of many processes.
+    /// Starts one part of a foundation of several processes.
     pub(crate) fn serve(&mut self, roles: &'static str) -> Result<()> {
         let log = self.log_file()?;
         let child = self
@@ -166,7 +166,7 @@ impl Foundation {
         Ok(())
     }
 
-    /// Sends one part a signal and waits for its end.
+    /// Sends a signal to one part and waits for its end.
     pub(crate) fn end(&mut self, roles: &str, signal: Signal) -> Result<ExitStatus> {
         let at = self.parts.iter().position(|(r, _)| *r == roles);
         let (_, mut child) = self.parts.remove(at.context("that part does not run")?);
@@ -258,7 +258,7 @@ impl Foundation {
         Ok(())
     }
 
-    /// What `up` wrote to stderr so far.
+    /// Returns what `up` has written to stderr so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("up.log")).unwrap_or_default()
     }
@@ -286,7 +286,7 @@ impl Foundation {
         format!("{name}.{}", self.domain)
     }
 
-    /// `cf …` with this foundation's own CF_HOME.
+    /// Runs `cf …` with this foundation's own CF_HOME.
     pub(crate) fn cf(&self, args: &[&str]) -> Result<Output> {
         self.cf_in(&self.directory.path().join("home"), args)
     }
@@ -313,7 +313,7 @@ impl Foundation {
         Ok(both(&output))
     }
 
-    /// Expects failure with exit code 1; the output.
+    /// Runs `cf …`, expects exit code 1, and returns the output.
     pub(crate) fn cf_fails(&self, args: &[&str]) -> Result<String> {
         let output = self.cf(args)?;
         ensure!(
@@ -350,8 +350,7 @@ impl Foundation {
             .collect()
     }
 
-    /// Running actual LRPs of an app that are desired: after a restart those of the version before may still be on
-    /// their way out.
+    /// Returns the running and desired actual LRPs of an app. After a restart those of the old version may still be stopping.
     pub(crate) fn instances(&self, app_guid: &str) -> Result<Vec<Value>> {
         let desired = self.cfdot(&["desired-lrps"])?;
         let desired = |guid: &Value| desired.iter().any(|d| d["process_guid"] == *guid);
@@ -378,7 +377,7 @@ impl Foundation {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// `cupola exec`: standard output of a command inside an instance.
+    /// Runs a command inside an instance with `cupola exec` and returns its standard output.
     pub(crate) fn exec(&self, app: &str, command: &[&str]) -> Result<String> {
         let output = Command::new(binary())
             .args(["exec", "--data"])
@@ -397,7 +396,7 @@ impl Foundation {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// A request to the router's plain port, by Host header: status, headers as text, body.
+    /// Sends a request to the router's plain port with this Host header. Returns the status, the headers as text, and the body.
     pub(crate) fn get(&self, host: &str, path: &str) -> Result<Answer> {
         let port = self.plan["http_port"].to_string();
         let output = Command::new("curl")
@@ -430,7 +429,7 @@ impl Foundation {
         })
     }
 
-    /// The router's table, as gorouter answers it.
+    /// Returns the router's table in gorouter's format.
     pub(crate) fn table(&self) -> Result<Value> {
         let user = format!(
             "router-status:{}",
@@ -447,7 +446,7 @@ impl Foundation {
         serde_json::from_slice(&output.stdout).context("read /routes")
     }
 
-    /// SIGKILL to every cupola process; containers live on.
+    /// Sends SIGKILL to every cupola process. The containers keep running.
     pub(crate) fn kill(&mut self) -> Result<()> {
         for (_, mut child) in self.parts.drain(..) {
             child.kill()?;
@@ -462,8 +461,8 @@ impl Foundation {
         Ok(())
     }
 
-    /// SIGTERM to `up`, and the machine looks as before. Many processes leave their containers: an `up` takes them over
-    /// first.
+    /// Sends SIGTERM to `up`, and checks that the machine is in the same state as before. Several processes leave their
+    /// containers, so an `up` takes these over first.
     pub(crate) fn stop_cleanly(&mut self) -> Result<()> {
         self.stop_cleanly_by(Signal::SIGTERM)
     }
@@ -500,7 +499,7 @@ impl Drop for Foundation {
     }
 }
 
-/// Sends a signal and waits for the end, at most 60 s.
+/// Sends a signal and waits for the end, for at most 60 s.
 pub(crate) fn end(child: &mut Child, signal: Signal) -> Result<ExitStatus> {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
     nix::sys::signal::kill(pid, signal)?;
@@ -520,7 +519,7 @@ pub(crate) fn end(child: &mut Child, signal: Signal) -> Result<ExitStatus> {
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// Lower case.
+    /// The head in lower case.
     pub(crate) head: String,
     pub(crate) body: String,
 }
@@ -549,7 +548,7 @@ pub(crate) fn both(output: &Output) -> String {
     )
 }
 
-/// Runs a tool of the machine.
+/// Runs a shell command on the machine.
 pub(crate) fn sh(command: &str) -> Result<String> {
     let output = Command::new("bash")
         .args(["-c", command])
@@ -559,7 +558,7 @@ pub(crate) fn sh(command: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Waits until `check` gives something; polls every 50 ms.
+/// Waits until `check` returns a value. It polls every 50 ms.
 pub(crate) fn wait_for<T>(
     what: &str,
     seconds: u64,
@@ -578,7 +577,7 @@ pub(crate) fn wait_for<T>(
     bail!("{what} did not come true within {seconds} s; last: {last}")
 }
 
-/// What a foundation could leave behind on a machine.
+/// The things that a foundation could leave behind on a machine.
 pub(crate) struct Machine {
     seen: BTreeMap<&'static str, Vec<String>>,
 }
@@ -632,7 +631,7 @@ impl Machine {
             .rsplit_once('.')
             .map_or(ip.clone(), |(net, _)| format!("{net}."));
         let place = data.display().to_string();
-        // Other foundations on this machine come and go meanwhile.
+        // Other foundations on this machine may start and stop meanwhile.
         let is_ours = |line: &str| {
             let line = line.replace(".0.0/16", "");
             [&tag, &domain, &network, &place]

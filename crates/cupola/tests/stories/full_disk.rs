@@ -1,5 +1,5 @@
-//! A full disk costs writes and nothing else: apps answer, reads and the router go on, and everything works again by
-//! itself when there is room.
+//! Stories of a full disk. It fails only writes: apps, reads and the router continue, and everything recovers by itself when
+//! there is space again.
 
 use crate::foundation::{Foundation, both, example, sh, wait_for};
 use crate::{Story, story};
@@ -36,15 +36,15 @@ fn push(f: &Foundation, app: &str, path: &str) -> Result<()> {
     .map(drop)
 }
 
-/// What fills the disk; removed when dropped.
+/// A file that fills the disk. It is removed when this value is dropped.
 struct Filler(PathBuf);
 
 impl Filler {
-    /// Leaves `free` bytes.
+    /// Fills the disk and leaves `free` bytes.
     fn fill(f: &Foundation, free: u64) -> Result<Self> {
         let filler = Self(f.data.join("filler"));
         let mut file = std::fs::File::create(&filler.0)?;
-        // Allocating the very last blocks at once fails: they are written one after the other.
+        // Allocating the very last blocks at once fails, so they are written one after the other.
         let at_once = available(f)?.saturating_sub(free.max(64 << 20));
         nix::fcntl::fallocate(
             &file,
@@ -74,7 +74,7 @@ fn available(f: &Foundation) -> Result<u64> {
     Ok(text.trim().parse()?)
 }
 
-/// A request to the API as admin: status and body.
+/// Sends a request to the API as admin. Returns status and body.
 fn api(f: &Foundation, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
     let token = f.cf_ok(&["oauth-token"])?;
     let output = Command::new("curl")
@@ -97,7 +97,7 @@ fn api(f: &Foundation, method: &str, path: &str, body: &str) -> Result<(u16, Str
     Ok((status.parse()?, body.to_owned()))
 }
 
-/// Requests to an app, one after the other, until told to stop; how many failed.
+/// A load of requests to an app, one after the other until it is stopped. It counts failures.
 struct Load<'a> {
     f: &'a Foundation,
     stop: AtomicBool,
@@ -149,7 +149,7 @@ fn writes_only(f: &mut Foundation) -> Result<()> {
 fn while_full(f: &Foundation) -> Result<()> {
     let space = f.cf_curl("/v3/spaces?names=dev")?["resources"][0]["guid"].clone();
     let filler = Filler::fill(f, 0)?;
-    // Longer than it once took until everything ended.
+    // In the past everything ended after less time than this.
     let full_since = Instant::now();
     let mut round = 0;
     while full_since.elapsed() < Duration::from_secs(15) {
@@ -176,7 +176,7 @@ fn while_full(f: &Foundation) -> Result<()> {
             !f.table()?.as_object().context("no table")?.is_empty(),
             "no routes"
         );
-        // A login of somebody else's.
+        // Another user logs in.
         let home = f.folder().join("other-home");
         for args in [
             &["api", &f.api(), "--skip-ssl-validation"][..],

@@ -1,4 +1,4 @@
-//! Stories 14–16: what happens when a DNAT rule points at the wrong container, and the certificate that prevents it.
+//! Stories 14–16: the effect of a DNAT rule that points at the wrong container, and the certificate that prevents it.
 
 use crate::foundation::{Answer, Foundation, example, sh, wait_for};
 use crate::{Story, story};
@@ -26,7 +26,7 @@ pub(crate) const OFF: &[Story] = &[
 struct Instance {
     guid: String,
     overlay: String,
-    /// Host port of the first mapping that has one: the TLS port with route integrity, else the plain one.
+    /// The host port of the first mapping that has one: the TLS port with route integrity, otherwise the plain one.
     port: u64,
 }
 
@@ -49,8 +49,8 @@ fn instance(f: &Foundation, app: &str) -> Result<Instance> {
     })
 }
 
-/// Points the host port of `from` at the container of `to`; returns the command that undoes it. Connections that exist
-/// keep their translation, so they are cut: for a moment packets to `from` are answered with a reset.
+/// Points the host port of `from` at the container of `to`. Returns the command that undoes it. Existing connections keep their
+/// translation, so they are cut: for a moment packets to `from` are answered with a reset.
 fn misroute(f: &Foundation, route: &str, from: &Instance, to: &Instance) -> Result<String> {
     let rules = sh("iptables -w -S -t nat")?;
     let rule = rules
@@ -58,7 +58,7 @@ fn misroute(f: &Foundation, route: &str, from: &Instance, to: &Instance) -> Resu
         .find(|l| l.contains(&format!("--dport {} ", from.port)) && l.contains(&from.overlay))
         .context("no DNAT rule")?;
     let chain = rule.split_whitespace().nth(1).context("no chain")?;
-    // Before the cell's own rules, not among them: those are repaired.
+    // The rule is inserted before the cell's own rules, which are repaired.
     let wrong = rule
         .replacen(&format!("-A {chain}"), "", 1)
         .replace(&format!("{}:", from.overlay), &format!("{}:", to.overlay));
@@ -141,7 +141,7 @@ fn never_the_wrong_app(f: &mut Foundation) -> Result<()> {
     })();
     sh(&undo)?;
     outcome?;
-    // with a second, healthy instance of appA the client sees 200 only
+    // With a second, healthy instance of appA the client sees only 200.
     f.cf_ok(&["scale", "appA", "-i", "2"])?;
     wait_for("two instances of appA in the table", 60, || {
         Ok((f.table()?[&route].as_array().map_or(0, Vec::len) == 2).then_some(()))

@@ -1,7 +1,9 @@
-//! The mission's stories, seen from outside: real binary, containers, Envoy, iptables, nats-server; one foundation
-//! booted once, stories in order (values recorded in one are met again in the next), always torn down.
+//! The stories of the mission, seen from outside with the real binary, containers, Envoy, iptables and nats-server. Each
+//! foundation is booted once, its stories run in order (one story reads values that an earlier one recorded), and it is always
+//! removed.
 //!
-//! Speaks the originals' wire directly; knows nothing of our own `wire` types. Arguments filter stories by name.
+//! The stories speak the wire formats of Cloud Foundry directly and do not use our own `wire` types. Arguments filter stories by
+//! name.
 
 mod bad_input;
 mod cell;
@@ -25,7 +27,7 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// One story: its name and what it shows.
+/// One story: its name and its test.
 pub(crate) struct Story {
     name: &'static str,
     run: fn(&mut Foundation) -> Result<()>,
@@ -35,8 +37,8 @@ pub(crate) const fn story(name: &'static str, run: fn(&mut Foundation) -> Result
     Story { name, run }
 }
 
-/// Stories that share a foundation: its name, its mode, the MiB of its own disk if it has one, its further
-/// configuration in YAML, the stories.
+/// The stories that share a foundation: its name, its mode, the MiB of its separate disk if it has one, its additional
+/// configuration in YAML, and the stories.
 type Group<'a> = (&'a str, Mode, Option<u64>, &'a str, &'a [Story]);
 
 fn main() -> ExitCode {
@@ -184,7 +186,7 @@ fn concat(groups: &[&[Story]]) -> &'static [Story] {
     Vec::leak(all)
 }
 
-/// Those whose name begins with one of `prefixes`.
+/// Returns the stories whose name begins with one of `prefixes`.
 fn chosen(stories: &[Story], prefixes: &[&str]) -> Vec<Story> {
     stories
         .iter()

@@ -1,4 +1,4 @@
-//! Static sites and internal routes: what a folder shows to the world, and which container reaches which.
+//! Stories of static sites and internal routes: what a folder serves to the world, and which container reaches which.
 
 use crate::foundation::{Foundation, wait_for};
 use crate::{Story, story};
@@ -10,7 +10,7 @@ pub(crate) const STORIES: &[Story] = &[
     story("networking_internal_routes", internal_routes),
 ];
 
-/// A folder to push.
+/// Creates a folder to push.
 fn folder(f: &Foundation, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
     let folder = f.folder().join(name);
     for (file, text) in files {
@@ -61,7 +61,7 @@ fn static_sites(f: &mut Foundation) -> Result<()> {
     let inside = |command: &str| f.exec("site/0", &["bash", "-c", command]);
     let answer = inside(&format!("curl -sS -u ann:letmein http://{host}:{http}/"))?;
     ensure!(answer.contains("members only"), "{answer}");
-    // The times of the folder arrived, the locale exists, python is python3, and the script that people start is there.
+    // The files keep their times, the locale exists, python is python3, and the usual start script exists.
     let year = inside("stat -c %y /home/vcap/app/public/index.html | cut -c1-4")?;
     ensure!(year.trim() > "2000", "index.html is of the year {year}");
     let words = inside(
@@ -78,7 +78,7 @@ fn static_sites(f: &mut Foundation) -> Result<()> {
     Ok(())
 }
 
-/// After [`static_sites`].
+/// The story runs after [`static_sites`].
 fn internal_routes(f: &mut Foundation) -> Result<()> {
     let back = folder(
         f,
@@ -109,7 +109,7 @@ fn internal_routes(f: &mut Foundation) -> Result<()> {
     })?;
     ensure!(resolve("1.back.apps.internal")?.len() == 1);
     ensure!(resolve("nobody.apps.internal")?.is_empty());
-    // From outside nobody reaches the name.
+    // The name cannot be reached from outside.
     ensure!(f.get("back.apps.internal", "/")?.status == 404);
     ensure!(!f.table()?.to_string().contains("apps.internal"));
 
@@ -135,7 +135,7 @@ fn internal_routes(f: &mut Foundation) -> Result<()> {
     wait_for("the policy", 10, || {
         Ok(fetch()?.contains("the back").then_some(()))
     })?;
-    // An instance that goes leaves the name at once.
+    // An instance that stops is removed from the name at once.
     f.cf_ok(&["scale", "back", "-i", "1"])?;
     wait_for("one address is left", 10, || {
         Ok((resolve("back.apps.internal")?.len() == 1).then_some(()))

@@ -1,4 +1,4 @@
-//! Peers written from the reference alone: a plain NATS client, a BBS call with hand-read protobuf.
+//! Peers that were written only from the reference: a plain NATS client, and a BBS call with protobuf read by hand.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// A NATS client of one connection, speaking the text protocol.
+/// A NATS client of one connection, which speaks the text protocol.
 pub(crate) struct Nats {
     stream: BufReader<TcpStream>,
 }
@@ -45,7 +45,7 @@ impl Nats {
         Ok(self.stream.get_mut().write_all(text.as_bytes())?)
     }
 
-    /// The next message until the deadline: subject and payload.
+    /// Returns the next message before the deadline: subject and payload.
     pub(crate) fn message(&mut self, deadline: Instant) -> Result<Option<(String, Value)>> {
         while let Some(line) = self.line(deadline)? {
             if line == "PING" {
@@ -172,7 +172,7 @@ fn varint(bytes: &mut &[u8]) -> Result<u64> {
     bail!("varint is too long")
 }
 
-/// `POST` to the BBS with curl and the operator's certificate; the raw answer.
+/// Sends a `POST` to the BBS with curl and the operator's certificate. Returns the raw response.
 pub(crate) fn bbs_call(data: &std::path::Path, port: u16, path: &str) -> Result<Vec<u8>> {
     let certs = data.join("certs");
     let output = Command::new("curl")

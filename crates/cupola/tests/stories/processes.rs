@@ -1,4 +1,5 @@
-//! One foundation of several `cupola serve` processes: parts come, go and are killed, and the rest does not notice.
+//! Stories of one foundation of several `cupola serve` processes: processes start, stop and are killed, and the rest is not
+//! affected.
 
 use crate::foundation::{Foundation, binary, both, sh, wait_for};
 use crate::{Story, story};
@@ -6,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use std::process::Command;
 
-/// Stories of one process that hold for many, too.
+/// The stories of one process that must also pass with several.
 pub(crate) const ALSO_HERE: &[&str] = &[
     "story_01", "story_04", "story_07", "story_09", "story_11", "story_13", "story_15",
 ];
@@ -21,7 +22,7 @@ pub(crate) const STORIES: &[Story] = &[
     story("processes_control_plane_restart", control_plane_restart),
 ];
 
-/// After all others: nothing runs on the cell any more.
+/// The stories that run after all others. They leave nothing running on the cell.
 pub(crate) const LAST: &[Story] = &[story(
     "processes_an_evacuated_cell_ends_well",
     evacuated_cell_ends,
@@ -57,7 +58,7 @@ fn same_instance(f: &Foundation, guid: &str) -> Result<()> {
 }
 
 fn cell_restart_keeps_containers(f: &mut Foundation) -> Result<()> {
-    // a story before may have had its endpoint pruned
+    // An earlier story may have caused the endpoint to be pruned.
     wait_for("appA's route", 30, || {
         Ok((f.get(&f.host("appa"), "/")?.status == 200).then_some(()))
     })?;
@@ -80,7 +81,7 @@ fn cell_restart_keeps_containers(f: &mut Foundation) -> Result<()> {
         wait_for("the names are known again", 30, || {
             Ok(sh("cat /etc/hosts")?.contains(&f.host("api")).then_some(()))
         })?;
-        // the new process is at work: a route that is mapped now needs its emitter
+        // The new process works: a route that is mapped now needs its emitter.
         let host = if signal == Signal::SIGTERM {
             "after-term"
         } else {

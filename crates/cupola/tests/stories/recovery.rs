@@ -1,4 +1,4 @@
-//! What dies comes back by itself, nothing acknowledged is lost, and nothing leaks.
+//! Stories of recovery: what dies is restarted, nothing that was acknowledged is lost, and nothing leaks.
 
 use crate::foundation::{Foundation, example, sh, wait_for};
 use crate::peers::Nats;
@@ -27,8 +27,8 @@ fn works_again(f: &Foundation, host: &str) -> Result<()> {
     })
 }
 
-/// Kills the processes of an instance whose command line matches. The instance may be gone before this command is, and
-/// takes it along.
+/// Kills the processes of an instance whose command line matches. The instance may end before this command does; the command then
+/// ends with it.
 fn kill_in(f: &Foundation, app: &str, pattern: &str) -> Result<()> {
     let killed = f.exec(app, &["bash", "-c", &format!("for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q -- '{pattern}' && [ ${{p#/proc/}} != $$ ] && ! tr '\\0' ' ' < $p/cmdline | grep -q 'for p in'; then kill -9 ${{p#/proc/}}; fi; done")]);
     match killed {
@@ -37,7 +37,7 @@ fn kill_in(f: &Foundation, app: &str, pattern: &str) -> Result<()> {
     }
 }
 
-/// appA's instance guid, once the instances before it are gone.
+/// Returns appA's instance guid, once its earlier instances have ended.
 fn only_instance(f: &Foundation) -> Result<serde_json::Value> {
     wait_for("one instance of appA", 20, || {
         let instances = f.instances(&f.guid("appA")?)?;
@@ -46,7 +46,7 @@ fn only_instance(f: &Foundation) -> Result<serde_json::Value> {
 }
 
 fn app_killed(f: &mut Foundation) -> Result<()> {
-    // a fresh LRP: crashes of earlier stories would delay its restart by Diego's back-off
+    // The LRP is a new one: crashes of earlier stories would delay its restart by Diego's back-off.
     f.cf_ok(&["restart", "appA"])?;
     let before = only_instance(f)?;
     kill_in(f, "appA/0", "/proxy")?;
@@ -65,7 +65,7 @@ fn app_killed(f: &mut Foundation) -> Result<()> {
 }
 
 fn envoy_killed(f: &mut Foundation) -> Result<()> {
-    // a fresh LRP: crashes of earlier stories would delay its restart by Diego's back-off
+    // The LRP is a new one: crashes of earlier stories would delay its restart by Diego's back-off.
     f.cf_ok(&["restart", "appA"])?;
     let before = only_instance(f)?;
     let pid = sh(&format!(
@@ -132,7 +132,7 @@ fn second_up(f: &mut Foundation) -> Result<()> {
     Ok(())
 }
 
-/// No signal ends `up` by accident, and SIGHUP drains as SIGTERM does.
+/// Tests that no signal ends `up` by accident, and that SIGHUP drains like SIGTERM.
 fn closed_terminal(f: &mut Foundation) -> Result<()> {
     let pid = f.child.as_ref().context("cupola up is not running")?.id();
     sh(&format!(
@@ -206,7 +206,7 @@ fn python_client(f: &mut Foundation) -> Result<()> {
     Ok(())
 }
 
-/// Counts what a foundation starts; other work on this machine starts and ends processes, too.
+/// A command that counts the processes of a foundation. Other work on this machine also starts and ends processes.
 const OUR_PROCESSES: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null; echo; done | grep -cE '^([^ ]*/)?(inside|crun|envoy|cupola|nats-server) '";
 
 fn no_leaks(f: &mut Foundation) -> Result<()> {

@@ -1,5 +1,5 @@
-//! Starts that fail half-way or are stopped, parts that are killed at a bad moment: nothing is left behind, and whoever
-//! reads the message knows what to do.
+//! Stories of starts that fail half way or are stopped, and of parts that are killed at a bad moment: nothing is left behind, and
+//! the message states what to do.
 
 use crate::foundation::{Foundation, Machine, binary, both, end, example, sh, wait_for};
 use crate::{Story, story};
@@ -99,7 +99,7 @@ fn boot_fails(f: &mut Foundation) -> Result<()> {
         Ok(command)
     };
     let before = Machine::look();
-    // the message bus' port, as the plan has it since the last start
+    // The message bus' port comes from the plan of the last start.
     let plan: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(data.join("foundation.json"))?)?;
     for (role, says) in [
@@ -116,7 +116,7 @@ fn boot_fails(f: &mut Foundation) -> Result<()> {
             .same_as_now(&data)
             .with_context(|| format!("port of {role} taken"))?;
     }
-    // the name server's
+    // This is the port of the name server.
     let mut server = Command::new("python3")
         .args(["-c", "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(0, 15, 1); s.bind(('10.253.253.1', 53)); print('bound', flush=True); input()"])
         .stdin(Stdio::piped())
@@ -175,8 +175,8 @@ fn shim_killed(f: &mut Foundation) -> Result<()> {
     })
 }
 
-/// The message bus cannot be started for a while: its program is broken, and the server that ran is killed. Only this role
-/// fails, again and again; the others serve, and all is well when the program is whole again.
+/// Tests a message bus that cannot be started for a while: its program is broken, and the running server is killed. Only this
+/// role fails, repeatedly. The others serve, and everything works when the program is whole again.
 fn role_fails_alone(f: &mut Foundation) -> Result<()> {
     let cupola = f.child.as_ref().context("cupola up does not run")?.id();
     let program = f.programs().join("nats-server");
@@ -239,11 +239,11 @@ fn answers(f: &Foundation) -> Result<()> {
     Ok(())
 }
 
-/// When the whole cupola is killed in the middle of a push.
+/// The moment at which the whole cupola is killed during a push.
 #[derive(Clone, Copy)]
 enum Moment {
     Milliseconds(u64),
-    /// So long after the first folder of a new container stands: while the container is made.
+    /// The time after the first folder of a new container appears, which is while the container is made.
     AfterFolder(Duration),
 }
 
@@ -267,7 +267,7 @@ fn killed_during_push(f: &mut Foundation) -> Result<()> {
     wait_for("containers are what actual LRPs say", 40, || {
         let lrps = f.cfdot(&["actual-lrps"])?.len();
         let containers = std::fs::read_dir(&folders)?.count();
-        // The brackets keep this command line itself out.
+        // The brackets exclude this command line itself.
         let shims = sh(&format!(
             "pgrep -fc '[i]nside shim {}' || true",
             folders.display()

@@ -1,4 +1,5 @@
-//! Apps that call each other by their instance identities: who is let in, who is not, and how soon that changes.
+//! Stories of apps that call each other by their instance identities: which callers are admitted, which are refused, and how soon
+//! that changes.
 
 use crate::foundation::{Foundation, wait_for};
 use crate::{Story, story};
@@ -20,7 +21,7 @@ fn push(f: &Foundation, app: &str) -> Result<()> {
     Ok(())
 }
 
-/// What curl says inside a container: the page, and the status (000 when there was no answer).
+/// Runs curl inside a container. Returns the page and the status (000 if there was no response).
 fn call(f: &Foundation, app: &str, options: &str, url: &str) -> Result<String> {
     let command = format!("curl -sS --max-time 10 -w ' %{{http_code}}' {options} {url} 2>&1; true");
     f.exec(&format!("{app}/0"), &["bash", "-c", &command])
@@ -40,7 +41,7 @@ fn one_app_is_let_in(f: &mut Foundation) -> Result<()> {
     let identity = format!("{trust} --cert $CF_INSTANCE_CERT --key $CF_INSTANCE_KEY");
     let ask = |app: &str| call(f, app, &identity, &url);
 
-    // The domain admits instance identities alone, and without a policy none of them.
+    // The domain admits only instance identities, and without a policy none of them.
     let answer = ask("caller")?;
     ensure!(answer.ends_with(" 403"), "without a policy: {answer}");
     let answer = call(f, "caller", trust, &url)?;
@@ -62,7 +63,7 @@ fn one_app_is_let_in(f: &mut Foundation) -> Result<()> {
     let wanted = ["callee", DOMAIN, "cf:app:", "app", "caller"];
     ensure!(wanted.iter().all(|part| row.contains(part)), "{table}");
 
-    // The instances of a started app are let in and shut out without a restart.
+    // The instances of a running app are admitted and refused without a restart.
     let before = f.instances(&f.guid("callee")?)?[0]["instance_guid"].clone();
     run("remove-route-policy", &["-f"])?;
     wait_for("the end of the policy", 10, || {
@@ -71,7 +72,7 @@ fn one_app_is_let_in(f: &mut Foundation) -> Result<()> {
     let after = f.instances(&f.guid("callee")?)?[0]["instance_guid"].clone();
     ensure!(before == after, "the app was restarted");
 
-    // Another instance, and one that starts later, obey the same policy.
+    // A second instance, and one that starts later, obey the same policy.
     f.cf_ok(&[
         "add-route-policy",
         DOMAIN,

@@ -1,4 +1,4 @@
-//! Stories 1–13: a route from `cf push` to the router's table, step by step.
+//! Stories 1–13: the path of a route from `cf push` to the router's table, step by step.
 
 use crate::foundation::{Foundation, example, sh, wait_for};
 use crate::peers::{self, Nats};
@@ -173,7 +173,7 @@ fn actual_lrps(f: &mut Foundation) -> Result<()> {
         .filter(|p| *p >= 61001)
         .context("no host TLS port")?;
 
-    // the same, read from the BBS's own wire
+    // The same data is read from the BBS's own protocol.
     let answer = peers::bbs_call(&f.data, f.port("bbs"), "/v1/actual_lrps/list")?;
     let raw = peers::bytes_of(&answer, 2)?;
     let found = raw.iter().any(|lrp| {

@@ -1,4 +1,4 @@
-//! Story 18: a server that is not an app gets a route by the real `cupola route-registrar`.
+//! Story 18: the real `cupola route-registrar` registers a route of a server that is not an app.
 
 use crate::foundation::{Foundation, binary, end, wait_for};
 use crate::{Story, story};
@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 pub(crate) const STORIES: &[Story] = &[story("story_18_route_registrar", route_registrar)];
 
-/// Killed when a story fails on its way.
+/// A registrar process that is killed if a story fails half way.
 struct Registrar(Child);
 
 impl Drop for Registrar {
@@ -20,7 +20,7 @@ impl Drop for Registrar {
     }
 }
 
-/// An HTTP server that ends with the test.
+/// Starts an HTTP server that ends with the test.
 fn serve() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
@@ -77,7 +77,7 @@ fn route_registrar(f: &mut Foundation) -> Result<()> {
     let answer = f.get(&host, "/")?;
     ensure!(answer.status == 200, "{}", answer.head);
 
-    // A job's own file, and another uri in the main one: both without a restart.
+    // A job's own file is added, and another uri in the main one. Neither needs a restart.
     let job = format!(
         "routes:\n- {{name: job, port: {port}, uris: [{job_host}], registration_interval: 1s}}\n"
     );

@@ -1,4 +1,4 @@
-//! A person's tour through the client: many apps and routes, several users, crashes, restarts, sudden ends.
+//! The story of a person who uses most of the client: many apps and routes, several users, crashes, restarts, sudden ends.
 
 use crate::foundation::{Foundation, PASSWORD, wait_for};
 use crate::{Story, story};
@@ -33,7 +33,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Answer).serve_forever()
 "#;
 
-/// A folder with an app and the manifest of two: `tour-one` and `tour-two`.
+/// Creates a folder with an app and the manifest of two: `tour-one` and `tour-two`.
 fn folder(f: &Foundation) -> Result<PathBuf> {
     let folder = f.folder().join("tour");
     std::fs::create_dir_all(&folder)?;
@@ -111,7 +111,7 @@ fn crash(f: &mut Foundation) -> Result<()> {
     })
 }
 
-/// Memory of instance 0, as the API tells it.
+/// Returns the memory of instance 0, as the API reports it.
 fn memory(f: &Foundation, app: &str) -> Result<u64> {
     let stats = f.cf_curl(&format!("/v3/processes/{}/stats", f.guid(app)?))?;
     stats["resources"][0]["usage"]["mem"]
@@ -131,7 +131,7 @@ fn usage(f: &mut Foundation) -> Result<()> {
     Ok(())
 }
 
-/// Asks again and again while a cf command runs. The answers that were not 200, and how many requests there were.
+/// Sends requests while a cf command runs. Returns the responses that were not 200, and the number of requests.
 fn asked_during(f: &Foundation, host: &str, command: &[&str]) -> Result<(Vec<String>, u32)> {
     let (ended, requests) = (AtomicBool::new(false), AtomicU32::new(0));
     let bad = std::thread::scope(|scope| {
@@ -173,7 +173,7 @@ fn rolling(f: &mut Foundation) -> Result<()> {
     Ok(())
 }
 
-/// The route is known all the time, though for a while nobody serves it.
+/// Tests that the router always knows the route, although for a while no instance serves it.
 fn restart(f: &mut Foundation) -> Result<()> {
     let host = f.host("tour-one");
     for command in ["restart", "restage"] {

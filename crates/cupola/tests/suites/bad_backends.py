@@ -8,7 +8,8 @@ from smuggling import Client
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 STALE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Stale: 1\r\n\r\nstale"
 
-# (name, what the backend sends, the statuses a client may get; None: the answer may break off, but must not look whole)
+# Each case: the name, the bytes that the backend sends, and the statuses that a client may get. None means that the response may
+# break off but must not look complete.
 ANSWERS = [
     ("no HTTP at all", b"SSH-2.0-OpenSSH_9.2\r\n\r\n", {502}),
     ("an empty answer", b"", {502}),
@@ -35,7 +36,7 @@ ANSWERS = [
     ("chunks that break off", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", None),
     ("a body that breaks off", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok", None),
 ]
-# These the router may use, but the connection's rest belongs to nobody.
+# The router may use these responses, but must discard the bytes that remain on the connection.
 LEFTOVERS = [
     ("a second answer at once", OK + STALE),
     ("bytes after the body", OK + b"GARBAGE"),

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-# What must happen. REFUSED: no request of the case reaches the backend whole. SAFE: refused, or forwarded as FORWARDED demands.
-# FORWARDED: exactly the requests `targets` reach the backend, each framed canonically, and `body` is the first one's.
+# The required outcome of a case. REFUSED: no request of the case reaches the backend as a whole. SAFE: it is refused, or
+# forwarded as FORWARDED requires. FORWARDED: exactly the requests `targets` reach the backend, each framed canonically, and
+# `body` is the body of the first one.
 REFUSED, SAFE, FORWARDED = "refused", "safe", "forwarded"
 
 
@@ -19,7 +20,8 @@ class Case:
     waits: bool = False  # incomplete on purpose: no answer is due
 
 
-# The request that must never reach a backend as one of its own: 54 bytes with a lane's host, which is why the tables say 54.
+# The request that must never reach a backend as a separate request. It has 54 bytes with a lane's host, which is why the tables
+# contain 54.
 SMUGGLED = "GET /smuggled HTTP/1.1\r\nHost: $H\r\nX: y\r\n\r\n"
 CHUNKS = "5\r\nhello\r\n0\r\n\r\n"
 

@@ -260,7 +260,7 @@ FLOODS = [
     table_sizes,
     idle_connections,
 ]
-# What a router must not put up with: without an end there is no bound but the attacker's patience.
+# The floods that the router must end. If it did not, only the attacker's patience would limit them.
 MUST_END = {
     "rapid_reset",
     "rapid_reset_of_uploads",

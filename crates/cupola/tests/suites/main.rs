@@ -1,8 +1,8 @@
 //! Attack and conformance suites against the real `cupola router`, from outside: raw bytes, real peers.
 //!
-//! The suites are the Python programs beside this file, because the independent HTTP/2 and WebSocket implementations that
-//! they hold against ours are Python's. Each prints its cases and counts; this program runs them in turn and says what failed.
-//! `cargo test --test suites -- NAME [arguments of the suite]` runs one.
+//! The suites are the Python programs beside this file, because the independent HTTP/2 and WebSocket implementations against
+//! which they compare ours are written in Python. Each prints its cases and counts; this program runs them in turn and reports
+//! which failed. `cargo test --test suites -- NAME [arguments of the suite]` runs one.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The interpreter that scripts/setup-tests made for the suites.
+/// Returns the interpreter that scripts/setup-tests installed for the suites.
 fn python() -> Option<PathBuf> {
     let cache = std::env::var_os("CUPOLA_CACHE").unwrap_or_else(|| "/var/cache/cupola".into());
     let python = PathBuf::from(cache).join("suites-venv/bin/python");

@@ -29,7 +29,8 @@ class Haproxy:
         at = peers.folder()
         self.http, self.https = ports = peers.free_ports(2)
         text = "global\n  nbthread 1\n"
-        # HAProxy gives a stream one buffer: with larger windows a stream that stalls would hold up the others in HAProxy itself.
+        # HAProxy gives each stream one buffer. With larger windows, a stream that stalls would block the others in HAProxy
+        # itself.
         text += "  tune.h2.initial-window-size 16384\n"
         text += "defaults\n  mode http\n  http-reuse always\n  timeout client 60s\n  timeout server 60s\n  timeout connect 5s\n"
         text += f"frontend f\n  bind 127.0.0.1:{self.http}\n  bind 127.0.0.1:{self.https} ssl crt {certificates.at}/both.pem alpn h2,http/1.1\n"
@@ -102,7 +103,8 @@ def sending_to_the_deaf(port, context, tell):
     return kept
 
 
-# Answers that are not read are no case: HAProxy 2.6 then holds up its whole shared connection, whatever server is behind it.
+# Responses that the client does not read are not tested: HAProxy 2.6 then blocks its whole shared connection, with any server
+# behind it.
 CASES = [cancelling, sending_to_the_deaf]
 
 

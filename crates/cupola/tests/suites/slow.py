@@ -227,7 +227,7 @@ def main():
     router.register(HOST, backend.address)
     started = time.monotonic()
     cases = [(name, case) for name, case in CASES if not options.only or options.only in name]
-    # Those that look at the router's memory run alone, afterwards.
+    # Cases that measure the router's memory run alone, after the others.
     alone = [item for item in cases if "heads of" in item[0] or "nobody reads" in item[0]]
     together = [item for item in cases if item not in alone]
 

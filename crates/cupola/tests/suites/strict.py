@@ -8,7 +8,7 @@ REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e\x80-\xff]+) (HTTP/1\.
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
 FIELD = re.compile(rb"(" + TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
 HOST = re.compile(rb"[0-9A-Za-z._~%!$&'()*+;=\-]+(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
-# What an application reads as the same header: CGI and WSGI make `-` and `_` one.
+# Headers that an application may treat as the same: CGI and WSGI map `-` and `_` to one character.
 FRAMING_TWINS = {b"content-length", b"transfer-encoding"}
 
 

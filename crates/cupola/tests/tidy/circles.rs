@@ -1,11 +1,11 @@
-//! Modules of a crate that import each other in a circle can only be understood together. Circles of two are a noun
-//! and its parts; longer ones are counted for each crate.
+//! Counts modules that import each other in a circle, because they can only be understood together. A circle of two is usually a
+//! noun and its parts and is allowed; longer circles are counted for each crate.
 
 use crate::report;
 use crate::workspace::{self, Source};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Crates with circles of more than two modules, and how many modules stand in them. Rows may shrink and disappear.
+/// The crates with circles of more than two modules, and the number of modules in them. Rows may shrink and disappear.
 const IN_CIRCLES: &[(&str, usize)] = &[
     ("cf-cli", 3),
     ("cloud-controller", 15),
@@ -15,7 +15,7 @@ const IN_CIRCLES: &[(&str, usize)] = &[
 
 type Module = Vec<String>;
 
-/// The module that a file is: `src/a/b.rs` and `src/a/b/mod.rs` are `a::b`.
+/// Returns the module of a file: `src/a/b.rs` and `src/a/b/mod.rs` are `a::b`.
 fn module(path: &str) -> Option<Module> {
     let below = path.split_once("/src/")?.1.strip_suffix(".rs")?;
     let mut parts: Module = below.split('/').map(str::to_owned).collect();
@@ -28,14 +28,14 @@ fn module(path: &str) -> Option<Module> {
     (parts.first().map(String::as_str) != Some("bin")).then_some(parts)
 }
 
-/// The code without comments and without the tests at its end.
+/// Returns the code without comments and without the tests at its end.
 fn code(source: &Source) -> String {
     let text: String = source.code().flat_map(|line| [line, "\n"]).collect();
     let tests = "#[cfg(test)]\nmod tests {";
     text.split(tests).next().unwrap_or_default().to_owned()
 }
 
-/// Every `crate::…` path of a text; `crate::{a, b::{C, D}}` are three.
+/// Returns every `crate::…` path of a text; `crate::{a, b::{C, D}}` counts as three.
 fn paths(text: &str) -> Vec<Module> {
     let mut found = Vec::new();
     for (at, prefix) in text.match_indices("crate::") {
@@ -47,7 +47,7 @@ fn paths(text: &str) -> Vec<Module> {
     found
 }
 
-/// Reads one tree of imports behind `prefix`, and returns what follows it.
+/// Reads one tree of imports behind `prefix`, and returns the text that follows it.
 fn tree<'a>(text: &'a str, prefix: &[String], found: &mut Vec<Module>) -> &'a str {
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {
@@ -85,7 +85,7 @@ fn tree<'a>(text: &'a str, prefix: &[String], found: &mut Vec<Module>) -> &'a st
     }
 }
 
-/// Which modules of a crate import which, by `crate::…` paths. The crate's root is no room of its own.
+/// Returns the imports between the modules of a crate, by `crate::…` paths. The crate's root does not count as a module.
 fn imports(sources: &[&Source]) -> BTreeMap<Module, BTreeSet<Module>> {
     let modules: BTreeSet<Module> = sources.iter().filter_map(|s| module(&s.path)).collect();
     let mut graph: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
@@ -118,7 +118,7 @@ fn reachable(graph: &BTreeMap<Module, BTreeSet<Module>>, from: &Module) -> BTree
     seen
 }
 
-/// The circles of more than two modules, the longest first.
+/// Returns the circles of more than two modules, the longest first.
 fn circles(graph: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<Vec<String>> {
     let reach: BTreeMap<&Module, BTreeSet<Module>> = graph
         .keys()

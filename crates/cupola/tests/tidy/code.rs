@@ -1,9 +1,9 @@
-//! Rules for the code itself: where `unsafe` may stand, what must not panic, who begins transactions.
+//! Rules for the code itself: where `unsafe` is allowed, what must not panic, and where transactions are begun.
 
 use crate::report;
 use crate::workspace;
 
-/// The keyword as a word of code, not in a string.
+/// The keyword. Its quotes keep this line from counting as a use.
 const KEYWORD: &str = "unsafe";
 
 #[test]
@@ -23,7 +23,8 @@ fn unsafe_stays_in_garden() {
     report(&problems);
 }
 
-/// These macros panic when their output is closed: a command that `head` has left, or a process whose terminal is gone.
+/// Tests that no code uses macros that panic when their output is closed, as for a command that `head` has left or a process
+/// whose terminal is gone.
 #[test]
 fn output_never_panics() {
     let mut problems = Vec::new();
@@ -49,7 +50,8 @@ fn output_never_panics() {
     report(&problems);
 }
 
-/// A transaction that is begun elsewhere leaves its connection in an unknown state when the disk is full.
+/// Tests that transactions are begun only in the kit. A transaction that is begun elsewhere leaves its connection in an unknown
+/// state when the disk is full.
 #[test]
 fn transactions_are_the_kit_s() {
     let begins = [

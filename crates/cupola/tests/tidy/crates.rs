@@ -1,12 +1,13 @@
-//! Crates and their arrows: every crate has a layer, every dependency points downwards and is used, cores touch nothing.
+//! Rules for crates and their dependencies: every crate has a layer, every dependency points downwards and is used, and cores do
+//! no IO.
 
 use crate::report;
 use crate::workspace::{self, Dependency, Kind, Package};
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Layers, bottom up. A crate depends on crates of lower layers only, so components (layer 5) do not depend on each
-/// other. Tests alone may also use a crate of the same layer as a real peer.
+/// The layers, bottom up. A crate depends only on crates of lower layers, so components (layer 5) do not depend on each other.
+/// Only tests may also use a crate of the same layer, as a real peer.
 const LAYERS: &[(&str, u8)] = &[
     ("ids", 0),
     ("go-values", 0),
@@ -38,7 +39,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("bench", 6),
 ];
 
-/// Crates without a run time, sockets and files: decisions only.
+/// The crates that only make decisions: they use no runtime, sockets or files.
 pub(crate) const CORES: &[&str] = &[
     "ids",
     "go-values",
@@ -131,7 +132,7 @@ fn cores_depend_on_no_run_time() {
     report(&problems);
 }
 
-/// The names that begin a path (`name::…`) or an import (`use name`) in these texts.
+/// Returns the names that begin a path (`name::…`) or an import (`use name`) in these texts.
 fn named<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let begins =
         Regex::new(r"(?:^|[^:\w])(?:::)?([A-Za-z_]\w*)\s*::|\buse\s+(?:::)?([A-Za-z_]\w*)")
@@ -146,7 +147,7 @@ fn named<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     names
 }
 
-/// The name of a dependency's library, as the sources write it.
+/// Returns the name of a dependency's library, as the sources write it.
 fn library(dependency: &Dependency) -> String {
     let renamed = dependency
         .rename

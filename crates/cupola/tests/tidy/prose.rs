@@ -5,19 +5,19 @@ use crate::workspace::{self, Source};
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// Doc comments over the whole tree that begin with a word of `OPENINGS`. The number may shrink and never grow.
+/// The number of doc comments in the whole tree that begin with a word of `OPENINGS`. It may shrink and never grow.
 const CEILING: usize = 726;
-/// The ceiling follows when so many have gone.
+/// The number of removed comments after which the ceiling must be lowered.
 const SLACK: usize = 20;
 
-/// Openings that usually leave the sentence without a subject or a verb.
+/// The openings that usually leave the sentence without a subject or a verb.
 const OPENINGS: &[&str] = &["Of", "As", "The same", "What", "Who"];
 
-/// Subjects are checked from here on; older ones stay as they are.
+/// The first commit whose subject is checked; older ones stay unchanged.
 const FIRST_COMMIT: &str = "37c1ea3";
 const SUBJECT: usize = 72;
 
-/// The doc comments (line number, first line) that begin without a subject.
+/// Returns the doc comments (line number, first line) that begin without a subject.
 fn without_subject(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut inside = false;
@@ -87,7 +87,7 @@ fn git(arguments: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Skipped where there is no git, or where the clone does not reach back to the first checked commit.
+/// The test is skipped if there is no git, or if the clone does not reach back to the first checked commit.
 #[test]
 fn commit_subjects_are_short() {
     let range = format!("{FIRST_COMMIT}..HEAD");

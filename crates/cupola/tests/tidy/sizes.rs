@@ -1,4 +1,4 @@
-//! Files stay short enough to be read at once.
+//! Files must be short enough to be read at once.
 
 use crate::report;
 use crate::workspace;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 const LONGEST: usize = 500;
 
-/// Files that are longer today, and the lines that each may have. Rows may shrink and disappear.
+/// The files that are longer today, and the maximum number of lines of each. Rows may shrink and disappear.
 const LONGER: &[(&str, usize)] = &[
     ("crates/cf-cli/src/args.rs", 570),
     ("crates/cf-cli/src/commands/quotas.rs", 550),

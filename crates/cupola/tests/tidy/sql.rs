@@ -1,11 +1,11 @@
-//! SQL stands in the database layer of a crate (`db/` or `db.rs`) and nowhere else.
+//! SQL must be in the database layer of a crate (`db/` or `db.rs`) and nowhere else.
 
 use crate::report;
 use crate::workspace;
 use regex::Regex;
 use std::collections::BTreeMap;
 
-/// Lines of SQL that stand elsewhere today. Rows may shrink and disappear; a new one is a fault.
+/// The number of lines of SQL that are elsewhere today. Rows may shrink and disappear; a new row is an error.
 const ELSEWHERE: &[(&str, usize)] = &[
     ("crates/cloud-controller/src/actions/copy.rs", 2),
     ("crates/cloud-controller/src/actions/role.rs", 1),

@@ -1,12 +1,12 @@
-//! What we take from others: licences, one TLS stack, one compiler. `deny.toml` is the one list; `cargo deny` checks
-//! the same and the advisories besides, where it is installed.
+//! Rules for the code of others: licences, one TLS stack, one compiler. `deny.toml` is the only list. Where `cargo deny` is
+//! installed, it checks the same rules and also the advisories.
 
 use crate::crates::CORES;
 use crate::report;
 use crate::workspace;
 use regex::Regex;
 
-/// A list of strings of `deny.toml`: `key = [ "…", ]`.
+/// Returns a list of strings from `deny.toml`: `key = [ "…", ]`.
 fn list(text: &str, key: &str) -> Vec<String> {
     let start = format!("\n{key} = [");
     let body = text.split_once(&start).map_or("", |(_, rest)| rest);
@@ -17,7 +17,7 @@ fn list(text: &str, key: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether a licence expression can be met by allowed licences alone. `/` is an old way to write OR.
+/// Returns whether a licence expression can be met by allowed licences only. `/` is an old spelling of OR.
 fn is_met(expression: &str, allowed: &[String]) -> bool {
     let spaced = expression
         .replace('/', " OR ")
@@ -125,7 +125,7 @@ fn banned_crates_are_not_compiled() {
     report(&problems);
 }
 
-/// `rust-version` promises a compiler; it is the one that everybody uses and that the tests run with.
+/// Tests that `rust-version` names the compiler that everybody uses and that runs the tests.
 #[test]
 fn the_compiler_is_the_promised_one() {
     let value = |path: &str, key: &str| {
@@ -143,7 +143,7 @@ fn the_compiler_is_the_promised_one() {
     );
 }
 
-/// Clippy reads one `clippy.toml` for each crate, so each core has the same one.
+/// Tests that every core has the same `clippy.toml`, because Clippy reads one for each crate.
 #[test]
 fn cores_ban_clocks_files_and_sockets() {
     let bans = workspace::file(&format!("crates/{}/clippy.toml", CORES[0]));

@@ -1,5 +1,5 @@
-//! The workspace as the checks read it: its packages from `cargo metadata`, what is compiled from `cargo tree`, and
-//! its sources. Everything is read once.
+//! The workspace as the checks read it: its packages from `cargo metadata`, the compiled packages from `cargo tree`, and its
+//! sources. Each is read once.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ pub(crate) struct Package {
     pub(crate) dependencies: Vec<Dependency>,
 }
 
-/// One line of a `Cargo.toml`.
+/// One dependency in a `Cargo.toml`.
 pub(crate) struct Dependency {
     /// The package's name in the registry.
     pub(crate) package: String,
-    /// The name that the manifest gives it, when that is another.
+    /// The name that the manifest gives it, if it differs.
     pub(crate) rename: Option<String>,
     pub(crate) kind: Kind,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Whether the file holds nothing but tests or benchmarks.
+    /// Returns whether the file contains only tests or benchmarks.
     pub(crate) fn is_test(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or_default();
         self.path.contains("/tests/")
@@ -66,7 +66,7 @@ impl Source {
             || name.ends_with("_tests.rs")
     }
 
-    /// The lines without their comments.
+    /// Returns the lines without their comments.
     pub(crate) fn code(&self) -> impl Iterator<Item = &str> {
         self.text
             .lines()
@@ -83,7 +83,7 @@ pub(crate) fn root() -> &'static Path {
     &ROOT
 }
 
-/// A file of the repository, or an empty text when it does not exist.
+/// Returns a file of the repository, or an empty text if it does not exist.
 pub(crate) fn file(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_default()
 }
@@ -139,7 +139,8 @@ fn package(package: &Value) -> Package {
     }
 }
 
-/// Every package that the build compiles on this platform, by name. Of two versions, the last one listed is kept.
+/// Returns every package that the build compiles on this platform, by name. If there are two versions, the last one listed is
+/// kept.
 pub(crate) fn compiled() -> &'static BTreeMap<String, Compiled> {
     static COMPILED: LazyLock<BTreeMap<String, Compiled>> = LazyLock::new(|| {
         let text = cargo(&[
@@ -160,7 +161,7 @@ pub(crate) fn compiled() -> &'static BTreeMap<String, Compiled> {
     &COMPILED
 }
 
-/// Every Rust file below `crates/`.
+/// Returns every Rust file below `crates/`.
 pub(crate) fn sources() -> &'static [Source] {
     static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
         let (mut folders, mut sources) = (vec![root().join("crates")], Vec::new());
