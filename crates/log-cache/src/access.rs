@@ -1,4 +1,5 @@
-//! Who may read what: operators everything, others the apps and service instances that Cloud Controller shows them.
+//! Decides who may read which sources: operators read everything, others the apps and service instances that Cloud Controller
+//! shows them.
 
 use anyhow::{Context as _, Result};
 use clients::uaa::{TokenError, TokenVerifier};
@@ -8,24 +9,24 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Scopes that see all sources.
+/// The scopes that may read all sources.
 const OPERATORS: &[&str] = &[
     "doppler.firehose",
     "logs.admin",
     "cloud_controller.admin",
     "cloud_controller.admin_read_only",
 ];
-/// How long a yes is remembered: a tail asks four times a second.
+/// How long a positive answer is remembered, because a tail reads four times a second.
 const REMEMBER: Duration = Duration::from_secs(10);
 const MAX_REMEMBERED: usize = 10_000;
 const MAX_PAGES: usize = 20;
 
-/// Why somebody may not.
+/// The reason why a caller may not read.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// No valid token, or nothing that this caller may know of.
+    /// There is no valid token, or no source that this caller may know of.
     NotFound,
-    /// It cannot be found out now.
+    /// The permission cannot be checked now.
     Unavailable,
 }
 
@@ -35,7 +36,7 @@ pub(crate) struct Access {
     cc_url: String,
     http: reqwest::Client,
     allowed: Arc<Mutex<HashMap<u64, Instant>>>,
-    /// Tokens are not kept, only their hash; keyed, so that nobody can aim at one.
+    /// The keyed hasher of tokens. Only hashes are stored, and nobody can construct a collision.
     hasher: RandomState,
 }
 
@@ -57,7 +58,7 @@ impl Access {
         })
     }
 
-    /// Whether the bearer of `authorization` may read `source_id`.
+    /// Checks whether the bearer of `authorization` may read `source_id`.
     pub(crate) async fn may_read(
         &self,
         authorization: &str,
@@ -97,7 +98,7 @@ impl Access {
         Err(Refused::NotFound)
     }
 
-    /// The sources among which the caller may look; `None`: all.
+    /// Returns the sources that the caller may read; `None` means all.
     pub(crate) async fn readable(
         &self,
         authorization: &str,
@@ -122,7 +123,7 @@ impl Access {
                         .filter_map(|resource| resource["guid"].as_str())
                         .map(str::to_owned),
                 );
-                // The link names the external URL; the page's number is enough.
+                // The link contains the external URL, so only the number of the page is used.
                 next = body["pagination"]["next"]["href"]
                     .is_string()
                     .then(|| format!("{}/v3/{kind}?per_page=5000&page={page}", self.cc_url));

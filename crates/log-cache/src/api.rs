@@ -1,6 +1,7 @@
-//! The read API: `/api/v1/info`, `/api/v1/read/{source_id}`, `/api/v1/meta`, and the same below `/v1`.
+//! The read API: `/api/v1/info`, `/api/v1/read/{source_id}`, `/api/v1/meta`, and the same paths below `/v1`.
 //!
-//! As the original a refusal is 404 with an empty body: who may not read a source does not learn whether it exists.
+//! A refusal is a 404 with an empty body, as in Cloud Foundry's log-cache: a caller who may not read a source does not learn
+//! whether it exists.
 
 use crate::access::{Access, Refused};
 use crate::protojson;
@@ -14,11 +15,11 @@ use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The API level of the original that this follows: its clients choose paths by it.
+/// The API level of Cloud Foundry's log-cache that this server follows. Clients choose their paths by it.
 const API_LEVEL: &str = "2.11.4";
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
-/// Compiled size of a name filter, bytes.
+/// The maximum compiled size of a name filter in bytes.
 const MAX_REGEX: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
@@ -113,7 +114,7 @@ fn refusal(refused: &Refused) -> Response {
     }
 }
 
-/// The query string of a read; an error says what is wrong. `now` in Unix nanoseconds.
+/// Parses the query string of a read. The error describes what is wrong. `now` is in Unix nanoseconds.
 fn parse(raw: &str, now: i64) -> Result<Query, String> {
     let mut query = Query {
         start: 0,
@@ -169,7 +170,7 @@ fn parse(raw: &str, now: i64) -> Result<Query, String> {
     Ok(query)
 }
 
-/// `None`: any kind.
+/// Parses the kind of envelopes; `None` means any kind.
 fn kind(text: &str) -> Result<Option<Kind>, String> {
     Ok(Some(match text.to_ascii_uppercase().as_str() {
         "" | "ANY" | "0" => return Ok(None),
@@ -186,7 +187,7 @@ fn kind(text: &str) -> Result<Option<Kind>, String> {
     }))
 }
 
-/// `%41` → `A`, `+` → space.
+/// Decodes a query: `%41` → `A`, `+` → space.
 fn decoded(text: &str) -> String {
     let (mut out, bytes, mut at) = (Vec::with_capacity(text.len()), text.as_bytes(), 0);
     while at < bytes.len() {

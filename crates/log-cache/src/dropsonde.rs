@@ -1,5 +1,6 @@
-//! Envelopes of originals that speak dropsonde by UDP, as to a metron agent: what a gorouter tells of apps' requests comes
-//! into the apps' logs. UDP asks nobody who he is: the operator opens this on loopback, or not at all.
+//! Receives dropsonde envelopes over UDP, as a metron agent does, from components of Cloud Foundry such as gorouter. A gorouter's
+//! envelopes about requests so get into the logs of the apps. UDP does not authenticate senders, so the operator opens this port
+//! on loopback or not at all.
 
 use crate::store::Store;
 use anyhow::{Context as _, Result};
@@ -12,10 +13,10 @@ use tokio::net::UdpSocket;
 use wire::dropsonde::{self, Event, EventType, MessageType, PeerType};
 use wire::loggregator::{Counter, Envelope, Gauge, GaugeValue, Log, LogType, Message, Timer};
 
-/// Longer ones do not exist.
+/// The maximum size of a datagram in bytes.
 const LARGEST: usize = 1 << 16;
 
-/// Until `shutdown`. What is no envelope is dropped.
+/// Receives until `shutdown`. Data that is no envelope is dropped.
 pub(crate) async fn serve(
     socket: UdpSocket,
     store: Arc<Mutex<Store>>,
@@ -39,8 +40,8 @@ pub(crate) async fn serve(
     }
 }
 
-/// The same in the newer form, with the tags that a metron agent gives it. `now`: for an envelope without a time, in
-/// Unix nanoseconds. `None`: it says nothing, or not of whom.
+/// Converts an envelope to the newer format, with the tags that a metron agent adds. `now`, in Unix nanoseconds, is used if the
+/// envelope has no time. Returns `None` if the envelope has no content or no known kind.
 fn convert(old: dropsonde::Envelope, now: i64) -> Option<Envelope> {
     let kind = EventType::try_from(old.event_type).ok()?;
     let mut tags = old.tags;
@@ -71,7 +72,7 @@ fn convert(old: dropsonde::Envelope, now: i64) -> Option<Envelope> {
     })
 }
 
-/// What an event says, and of whom.
+/// The content of an event, and its source.
 struct Told {
     source: Option<String>,
     instance: Option<String>,
@@ -159,7 +160,7 @@ fn timer(http: dropsonde::HttpStartStop, tag: &mut impl FnMut(&str, String)) -> 
     }
 }
 
-/// `f47ac10b-58cc-4372-a567-0e02b2c3d479`
+/// Formats a UUID, e.g. `f47ac10b-58cc-4372-a567-0e02b2c3d479`.
 fn uuid(id: dropsonde::Uuid) -> String {
     let mut text = String::with_capacity(36);
     for (at, byte) in id.to_bytes().into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The gRPC ingress: takes batches from whoever holds a certificate of the control plane.
+//! The gRPC ingress: receives batches from every client with a certificate of the control plane.
 
 use crate::store::Store;
 use axum::Router;
@@ -14,14 +14,14 @@ use tonic::server::{ClientStreamingService, Grpc, UnaryService};
 use tonic_prost::ProstCodec;
 use wire::loggregator::{BATCH_SENDER, BatchSenderResponse, EnvelopeBatch};
 
-/// One call with one batch.
+/// The path of the call that sends one batch.
 const SEND: &str = "/loggregator.v2.Ingress/Send";
 const MAX_BATCH: usize = 16 << 20;
 
 #[derive(Clone, Debug)]
 struct Ingress {
     store: Arc<Mutex<Store>>,
-    /// Ends open calls: their senders would keep them for ever.
+    /// The token that ends open calls, whose senders would keep them open without end.
     shutdown: CancellationToken,
 }
 
@@ -85,7 +85,7 @@ impl UnaryService<EnvelopeBatch> for Ingress {
     }
 }
 
-/// Unix nanoseconds.
+/// Returns the current time in Unix nanoseconds.
 pub(crate) fn now() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,15 +1,15 @@
-//! Log-cache: the newest log lines and metrics of every source, in memory, and who may read them.
+//! Log-cache keeps the newest log lines and metrics of every source in memory, and decides who may read them.
 //!
-//! Rep, router and cloud-controller send loggregator v2 envelopes (gRPC over mTLS); the CLI reads `cf logs` from here through
-//! the router. Memory is bounded by count and bytes whatever comes in; nothing is kept on disk, and a restart forgets.
+//! Rep, router and cloud-controller send loggregator v2 envelopes (gRPC over mTLS). The CLI reads `cf logs` from here through the
+//! router. Memory is bounded by count and bytes whatever is received. Nothing is kept on disk, and a restart loses everything.
 //!
 //! | Module | Owns |
 //! |---|---|
-//! | [`store`] | envelopes per source, what goes when memory is full (pure) |
+//! | [`store`] | envelopes per source, and which are dropped when memory is full (pure) |
 //! | [`ingress`] | the gRPC service |
-//! | [`dropsonde`] | envelopes of older originals, by UDP, if the operator wants them |
+//! | [`dropsonde`] | envelopes of older components, over UDP, if the operator enables it |
 //! | [`api`] | the read API |
-//! | [`access`] | who may read what |
+//! | [`access`] | who may read which sources |
 //! | [`protojson`] | envelopes as the API's JSON (pure) |
 
 mod access;
@@ -29,29 +29,30 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, UdpSocket};
 
-/// Resources whose scopes mean something here: operators' (`doppler.firehose`, `logs.admin`), and those with which Cloud
-/// Controller tells what a caller sees.
+/// The resources whose scopes count here: those of operators (`doppler.firehose`, `logs.admin`), and those with which Cloud
+/// Controller decides what a caller may see.
 const AUDIENCES: &[&str] = &["doppler", "logs", "cloud_controller"];
 
-/// Checked configuration.
+/// The checked configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// The read API: plain HTTP, behind the router.
+    /// The listener of the read API: plain HTTP, behind the router.
     pub listener: TcpListener,
-    /// The ingress: gRPC over mTLS.
+    /// The listener of the ingress: gRPC over mTLS.
     pub grpc_listener: TcpListener,
-    /// Takes dropsonde envelopes, as a metron agent does, from everybody who can reach it. `None`: nobody does.
+    /// The socket that receives dropsonde envelopes, as a metron agent does, from everybody who can reach it. `None` means that
+    /// there is none.
     pub dropsonde: Option<UdpSocket>,
     pub identity: Identity,
     pub uaa_url: String,
-    /// Asks the UAA whether a token was revoked. `None`: a token counts until it expires.
+    /// The client that asks the UAA whether a token was revoked. If it is `None`, a token is valid until it expires.
     pub uaa_client: Option<ResourceServer>,
-    /// Cloud Controller's API: `http://127.0.0.1:9022`. Asked whether a caller may see an app.
+    /// The URL of Cloud Controller's API, e.g. `http://127.0.0.1:9022`. It is asked whether a caller may see an app.
     pub cc_url: String,
     pub limits: Limits,
 }
 
-/// Built: both sockets bound, nothing running.
+/// A built log-cache: both sockets are bound, and nothing runs.
 #[derive(Debug)]
 pub struct LogCache {
     config: Config,
@@ -69,7 +70,7 @@ impl LogCache {
         Ok(Self { config, access })
     }
 
-    /// Where the read API listens.
+    /// Returns the address of the read API.
     pub fn addr(&self) -> SocketAddr {
         self.config
             .listener
@@ -77,7 +78,7 @@ impl LogCache {
             .expect("a bound listener has an address")
     }
 
-    /// Where envelopes are taken.
+    /// Returns the address on which envelopes are received.
     pub fn grpc_addr(&self) -> SocketAddr {
         self.config
             .grpc_listener

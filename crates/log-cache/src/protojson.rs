@@ -1,5 +1,5 @@
-//! Envelopes as the read API's JSON: protobuf's mapping with the fields' original names. Clients refuse fields that are not in
-//! the message, so there are none. 64-bit integers are strings, bytes are base64. Pure.
+//! Envelopes as the read API's JSON: protobuf's mapping with the original field names. Clients refuse unknown fields, so no field
+//! is added. 64-bit integers are strings, bytes are base64. The functions are pure.
 
 use crate::store::{Kept, Meta};
 use base64::Engine as _;
@@ -62,7 +62,7 @@ fn message(message: &Message) -> (&'static str, Value) {
     }
 }
 
-/// JSON has no number for these three.
+/// Converts a number. JSON has no notation for NaN and the infinities, so these three are strings.
 fn double(value: f64) -> Value {
     match value {
         value if value.is_nan() => json!("NaN"),

@@ -1,21 +1,22 @@
-//! Envelopes per source, newest kept. Pure: no clock, no IO.
+//! The newest envelopes of each source. The module is pure: it has no clock and no IO.
 //!
-//! Within a source timestamps are unique: readers page by them. A source keeps its newest envelopes up to a limit of its own; when
-//! all together are too many, the biggest source gives first, so that one chatty app does not silence the quiet ones.
+//! Within a source timestamps are unique, because readers page by them. A source keeps its newest envelopes up to a limit of its
+//! own. When all sources together exceed their limit, the biggest source loses envelopes first, so that one chatty app does not
+//! silence the quiet ones.
 
 use regex::Regex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use wire::loggregator::{Envelope, Message};
 
-/// How much is kept.
+/// The limits of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub envelopes: usize,
     pub envelopes_per_source: usize,
-    /// About the memory that all envelopes take.
+    /// The approximate memory of all envelopes in bytes.
     pub bytes: usize,
-    /// About the memory that those of one source take.
+    /// The approximate memory of the envelopes of one source in bytes.
     pub bytes_per_source: usize,
 }
 
@@ -30,16 +31,16 @@ impl Default for Limits {
     }
 }
 
-/// Longest name of a source or an instance, and most bytes of tags that an envelope may carry. What is longer is none of
-/// ours: guids have 36 characters, and the rep's tags take less than a kilobyte.
+/// The maximum length of the name of a source or an instance. The next constant is the maximum size of an envelope's tags in
+/// bytes. Our components stay below both: guids have 36 characters, and the rep's tags take less than a kilobyte.
 const MAX_NAME: usize = 256;
 const MAX_TAGS: usize = 16 << 10;
-/// Tags up to this size count once for all envelopes that share them, larger ones for each.
+/// The size in bytes up to which tags count once for all envelopes that share them. Larger tags count for each.
 const SMALL_TAGS: usize = 1 << 10;
-/// What a source takes beside its envelopes.
+/// The memory of a source beside its envelopes, in bytes.
 const SOURCE_SIZE: usize = 512;
 
-/// Different sets of tags that a source remembers in order to share them.
+/// The number of different sets of tags that a source remembers in order to share them.
 const SHARED_TAGS: usize = 16;
 
 #[derive(Debug)]
@@ -52,20 +53,20 @@ pub(crate) struct Store {
 
 #[derive(Debug, Default)]
 struct Source {
-    /// By timestamp, oldest first.
+    /// The envelopes by timestamp, oldest first.
     kept: VecDeque<Kept>,
     bytes: usize,
     expired: u64,
     tags: VecDeque<Arc<BTreeMap<String, String>>>,
 }
 
-/// An envelope; its source is known from where it stands.
+/// An envelope without its source, whose entry holds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) timestamp: i64,
     pub(crate) instance_id: String,
     pub(crate) tags: Arc<BTreeMap<String, String>>,
-    /// What the tags count; 0 when an older envelope of the source has the same small ones.
+    /// The size that is counted for the tags. It is 0 if an older envelope of the source has the same small tags.
     pub(crate) tags_size: usize,
     pub(crate) message: Message,
 }
@@ -79,21 +80,21 @@ pub(crate) enum Kind {
     Event,
 }
 
-/// What a reader wants of one source: timestamps in `start..end`.
+/// A reader's query for one source, with timestamps in `start..end`.
 #[derive(Debug)]
 pub(crate) struct Query {
     pub(crate) start: i64,
     pub(crate) end: i64,
     pub(crate) limit: usize,
-    /// The newest ones, newest first; otherwise the oldest ones, oldest first.
+    /// Whether to return the newest envelopes, newest first, rather than the oldest ones, oldest first.
     pub(crate) descending: bool,
-    /// Empty: all.
+    /// The wanted kinds; empty means all.
     pub(crate) kinds: Vec<Kind>,
-    /// Only metrics with such a name.
+    /// The pattern that the name of a metric must match.
     pub(crate) name: Option<Regex>,
 }
 
-/// What is known of a source.
+/// The statistics of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) count: usize,
@@ -112,7 +113,7 @@ impl Store {
         }
     }
 
-    /// Takes an envelope in; one without source or message, or of a size that no component sends, is dropped.
+    /// Stores an envelope. An envelope without source or message, or of a size that no component sends, is dropped.
     pub(crate) fn put(&mut self, envelope: Envelope) {
         let Some(message) = envelope.message.filter(|_| !envelope.source_id.is_empty()) else {
             return;
@@ -158,7 +159,7 @@ impl Store {
         }
     }
 
-    /// Frees a twentieth, so that this is not done for every envelope. Sources without envelopes are forgotten.
+    /// Frees a twentieth of the memory, so that this need not be done for every envelope. Sources without envelopes are removed.
     fn make_room(&mut self) {
         let (envelopes, bytes) = (self.limits.envelopes / 20 * 19, self.limits.bytes / 20 * 19);
         while self.envelopes > envelopes || self.bytes > bytes {
@@ -200,7 +201,7 @@ impl Store {
         }
     }
 
-    /// All sources, by name.
+    /// Returns the statistics of all sources, by name.
     pub(crate) fn meta(&self) -> BTreeMap<String, Meta> {
         let meta = |source: &Source| {
             let (oldest, newest) = (
@@ -222,8 +223,8 @@ impl Store {
 }
 
 impl Source {
-    /// Nearly always behind the newest; else where it belongs. A taken timestamp is counted up to the next free one.
-    /// Returns how many bytes that takes.
+    /// Inserts an envelope, nearly always behind the newest. If the timestamp is taken, the next free one is used. Returns its
+    /// size in bytes.
     fn insert(&mut self, mut kept: Kept) -> usize {
         let mut at = match self.kept.back() {
             Some(newest) if newest.timestamp >= kept.timestamp => {
@@ -245,7 +246,7 @@ impl Source {
         size
     }
 
-    /// How many bytes that freed.
+    /// Drops the oldest envelope. Returns how many bytes that freed.
     fn drop_oldest(&mut self) -> usize {
         let Some(oldest) = self.kept.pop_front() else {
             return 0;
@@ -255,10 +256,11 @@ impl Source {
         oldest.size()
     }
 
-    /// Lines of one instance carry the same tags: they are stored once. Also whether an envelope has these already.
+    /// Returns the stored copy of the tags, because lines of one instance have the same ones, and whether an envelope already has
+    /// it.
     fn share(&mut self, tags: BTreeMap<String, String>) -> (Arc<BTreeMap<String, String>>, bool) {
         if let Some(known) = self.tags.iter().find(|known| ***known == tags) {
-            // else the one that brought them is gone, and this one answers for them
+            // If not, the envelope that stored the tags is gone, and their size counts for this one.
             let is_kept = Arc::strong_count(known) > 1;
             return (known.clone(), is_kept);
         }
@@ -275,7 +277,7 @@ fn size_of_tags(tags: &BTreeMap<String, String>) -> usize {
     tags.iter().map(|(k, v)| 64 + k.len() + v.len()).sum()
 }
 
-/// About what an envelope takes beside its tags.
+/// Returns the approximate size of an envelope without its tags, in bytes.
 fn size(instance_id: &str, message: &Message) -> usize {
     let message = match message {
         Message::Log(log) => log.payload.len(),
@@ -529,7 +531,7 @@ mod tests {
         for n in 0..10_000 {
             store.put(line(&format!("s{n}"), n, "x"));
             store.put(tagged("tags", n, 10_000));
-            // neither of these is a line of a component's
+            // No component sends such envelopes.
             store.put(line(&"s".repeat(MAX_NAME + 1), n, "x"));
             store.put(tagged("many", n, MAX_TAGS));
             store.put(line(&format!("huge{n}"), n, &"x".repeat(1 << 18)));

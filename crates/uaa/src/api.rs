@@ -1,4 +1,4 @@
-//! The HTTP API: one table of paths, and what its handlers share (who is asking, with which token).
+//! The HTTP API: one table of paths, and the functions that its handlers share (who the caller is, and with which token).
 
 mod about;
 mod authorize;
@@ -28,9 +28,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 
-/// Longer passwords are refused: hashing time must not be in the hands of a stranger.
+/// The maximum length of a password in bytes. Longer ones are refused, because a client must not control the time of hashing.
 pub(crate) const MAX_PASSWORD: usize = 255;
-/// Names of users are at most this long (bytes).
+/// The maximum length of a user name in bytes.
 pub(crate) const MAX_NAME: usize = 255;
 const MAX_BODY: usize = 256 << 10;
 
@@ -43,11 +43,11 @@ pub(crate) struct State {
     pub(crate) validity: Validity,
     pub(crate) throttle: Mutex<Throttle>,
     pub(crate) codes: Mutex<authorize::Codes>,
-    /// How many passwords are hashed at once.
+    /// The permits to hash passwords. They limit how many are hashed at the same time.
     pub(crate) hashing: Semaphore,
 }
 
-/// Without a slash at the end.
+/// The URLs of this server, without a slash at the end.
 #[derive(Debug)]
 pub(crate) struct Urls {
     pub(crate) external: String,
@@ -148,7 +148,7 @@ impl Caller {
     pub(crate) fn text(&self, claim: &str) -> &str {
         self.claims.get(claim).and_then(Value::as_str).unwrap_or("")
     }
-    /// The caller's scopes.
+    /// Returns the caller's scopes.
     pub(crate) fn scopes(&self) -> Vec<&str> {
         let scopes = self.claims.get("scope").and_then(Value::as_array);
         let scopes = scopes.map_or(&[][..], Vec::as_slice);
@@ -156,18 +156,18 @@ impl Caller {
     }
 }
 
-/// Resources that are ours: a token for none of them is for other APIs.
+/// The resources of this API. A token whose audience has none of them is for other APIs.
 const AUDIENCES: &[&str] = &["uaa", "scim", "clients", "password", "tokens", "openid"];
 
-/// What a valid token says, and whose it is.
+/// A valid token with its client and user.
 pub(crate) struct Valid {
     pub(crate) claims: Map<String, Value>,
     pub(crate) client: StoredClient,
-    /// `None`: a client's own token.
+    /// The user; `None` for a client's own token.
     pub(crate) user: Option<User>,
 }
 
-/// What a token is good for, as its `jti` tells.
+/// The purpose of a token, which its `jti` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Access,
@@ -185,7 +185,7 @@ impl Kind {
 }
 
 impl State {
-    /// Who asks, by the bearer token in `headers`, which must be for this API.
+    /// Returns the caller, identified by the bearer token in `headers`. The token must be for this API.
     pub(crate) async fn caller(&self, headers: &HeaderMap) -> Answer<Caller> {
         let caller = self.bearer(headers).await?;
         let audience = caller.claims.get("aud").and_then(Value::as_array);
@@ -197,7 +197,7 @@ impl State {
         }
     }
 
-    /// The same, also with a token for other APIs: its bearer may end it here.
+    /// Returns the caller like [`Self::caller`], but also accepts a token for other APIs, because its bearer may revoke it here.
     pub(crate) async fn bearer(&self, headers: &HeaderMap) -> Answer<Caller> {
         let value = headers
             .get(header::AUTHORIZATION)
@@ -215,12 +215,12 @@ impl State {
         Ok(Caller { claims })
     }
 
-    /// The claims of a valid access token.
+    /// Returns the claims of a valid access token.
     pub(crate) async fn access_claims(&self, token: &str) -> Answer<Map<String, Value>> {
         Ok(self.valid(token, Kind::Access).await?.claims)
     }
 
-    /// A token that was issued here, that has not expired, and that nobody has ended since.
+    /// Checks that a token was issued here, has not expired, and has not been revoked.
     pub(crate) async fn valid(&self, token: &str, kind: Kind) -> Answer<Valid> {
         const REFUSED: &str = "The token expired, was revoked, or the token ID is incorrect";
         let claims = self.key.verify(token).map_err(|invalid| match invalid {
@@ -257,7 +257,7 @@ impl State {
         })
     }
 
-    /// See [`token::signature`].
+    /// Returns the current [`token::signature`] of the client and the user.
     pub(crate) async fn signature(
         &self,
         client: &StoredClient,
@@ -270,7 +270,7 @@ impl State {
         Ok(token::signature(client, user, epoch))
     }
 
-    /// The client that asks: by HTTP Basic, else by `client_id` and `client_secret` in the body.
+    /// Returns the client that sends the request, identified by HTTP Basic, or by `client_id` and `client_secret` in the body.
     pub(crate) async fn client(&self, headers: &HeaderMap, form: &Params) -> Answer<StoredClient> {
         let basic = headers
             .get(header::AUTHORIZATION)
@@ -297,7 +297,7 @@ impl State {
         }
     }
 
-    /// The user with that name and password; slows down guessing.
+    /// Returns the user with that name and password. It slows down guessing.
     pub(crate) async fn authenticate(
         &self,
         user_name: &str,
@@ -307,7 +307,7 @@ impl State {
         let user = self.db.user_by_name(user_name, origin).await?;
         let user = user.filter(|user| user.active);
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
-        // With the hash, so that a new password, set by somebody else, ends the lock.
+        // The name includes the hash, so that a new password that somebody else sets ends the lock.
         let name = format!(
             "{}\0{origin}\0{}",
             user_name.to_lowercase(),
@@ -316,7 +316,7 @@ impl State {
         if self.is_locked(&name) || password.len() > MAX_PASSWORD {
             return Err(error::account_locked());
         }
-        // As long for an unknown name as for a wrong password: time must not tell who exists.
+        // An unknown name takes as long as a wrong password, so that the time does not reveal which users exist.
         let permit = self.hashing.acquire().await.context("wait to hash")?;
         if self.is_locked(&name) {
             return Err(error::account_locked());
@@ -374,7 +374,7 @@ async fn blocking(hash: Option<String>, password: String) -> Result<bool> {
     .context("hash password")
 }
 
-/// Both halves of a Basic header, percent-decoded as OAuth asks.
+/// Returns both parts of a Basic header, percent-decoded as OAuth requires.
 fn basic(value: &str) -> Option<(String, String)> {
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -390,7 +390,7 @@ fn basic(value: &str) -> Option<(String, String)> {
     Some((percent_decoded(id), percent_decoded(secret)))
 }
 
-/// `%41` → `A`; what is no escape stays as it is.
+/// Decodes percent escapes (`%41` → `A`). Text that is no escape stays unchanged.
 fn percent_decoded(text: &str) -> String {
     let (mut out, bytes, mut at) = (Vec::with_capacity(text.len()), text.as_bytes(), 0);
     while at < bytes.len() {
@@ -404,7 +404,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 
-/// Unix seconds.
+/// Returns the current time in Unix seconds.
 pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

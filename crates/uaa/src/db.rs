@@ -1,4 +1,4 @@
-//! Users and clients at rest, in SQLite. All SQL of this component stands here and in [`clients`].
+//! The storage of users and clients, in SQLite. All SQL of this component is here and in [`clients`].
 
 mod clients;
 
@@ -24,7 +24,7 @@ const SCHEMA: &[&str] = &[
         grant_types TEXT NOT NULL, redirect_uri TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS revoked_tokens (jti TEXT PRIMARY KEY, expires_at INTEGER NOT NULL)",
     "ALTER TABLE users ADD COLUMN active INTEGER NOT NULL DEFAULT 1",
-    // Earlier versions knew no clients but those of the configuration.
+    // Earlier versions had only the clients of the configuration.
     "ALTER TABLE clients ADD COLUMN configured INTEGER NOT NULL DEFAULT 1",
     "ALTER TABLE clients ADD COLUMN name TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE clients ADD COLUMN access_validity INTEGER",
@@ -45,21 +45,21 @@ pub(crate) struct Db {
 pub(crate) struct User {
     pub(crate) id: String,
     pub(crate) user_name: String,
-    /// Who knows the password: `uaa` is us.
+    /// The identity provider that knows the password; `uaa` means this server.
     pub(crate) origin: String,
     pub(crate) given_name: String,
     pub(crate) family_name: String,
     pub(crate) email: String,
-    /// `None`: cannot log in here.
+    /// The hash of the password. If it is `None`, the user cannot log in here.
     pub(crate) password_hash: Option<String>,
-    /// Unix seconds, as the two below.
+    /// The time of creation in Unix seconds. The next two fields are also in Unix seconds.
     pub(crate) created_at: i64,
     pub(crate) updated_at: i64,
     pub(crate) password_changed_at: i64,
     pub(crate) version: i64,
-    /// Counted up to end all tokens of the user.
+    /// A counter that is increased to revoke all tokens of the user.
     pub(crate) tokens_epoch: i64,
-    /// Who is not active cannot log in, and has no valid token.
+    /// Whether the user is active. A user who is not active cannot log in and has no valid token.
     pub(crate) active: bool,
     pub(crate) groups: Vec<String>,
 }
@@ -84,7 +84,7 @@ pub(crate) struct NewUser {
     pub(crate) groups: Vec<String>,
 }
 
-/// A user name is taken.
+/// The error that a user name is taken.
 #[derive(Debug, thiserror::Error)]
 #[error("username already in use: {0}")]
 pub(crate) struct NameTaken(pub(crate) String);
@@ -96,12 +96,12 @@ impl Db {
         })
     }
 
-    /// Waits until every connection is back, and closes it.
+    /// Waits until every connection is returned, and closes them.
     pub(crate) async fn close(&self) {
         self.database.close().await;
     }
 
-    /// Without regard to case.
+    /// Finds a user by name, without regard to case.
     pub(crate) async fn user_by_name(&self, user_name: &str, origin: &str) -> Result<Option<User>> {
         let row = sqlx::query("SELECT * FROM users WHERE name_key = $1 AND origin = $2")
             .bind(user_name.to_lowercase())
@@ -136,7 +136,7 @@ impl Db {
         Ok(Some(user))
     }
 
-    /// All of them, oldest first.
+    /// Returns all users, oldest first.
     pub(crate) async fn users(&self) -> Result<Vec<User>> {
         let mut groups: HashMap<String, Vec<String>> = HashMap::new();
         for row in sqlx::query("SELECT user_id, name FROM user_groups ORDER BY name")
@@ -164,7 +164,7 @@ impl Db {
             .collect())
     }
 
-    /// An error that is a [`NameTaken`] when the name is taken in that origin.
+    /// Creates a user. The error is a [`NameTaken`] if the name is taken in that origin.
     pub(crate) async fn create_user(&self, new: NewUser) -> Result<User> {
         let (id, now) = (uuid::Uuid::new_v4().to_string(), now());
         let mut tx = self.database.begin().await.context("begin")?;
@@ -213,7 +213,7 @@ impl Db {
         Ok(())
     }
 
-    /// Name, mail address, activity; not the password.
+    /// Stores name, mail address and activity of a user, but not the password.
     pub(crate) async fn update_user(&self, user: &User) -> Result<()> {
         let updated = self.database.execute(sqlx::query("UPDATE users SET user_name = $1, name_key = $2, given_name = $3, family_name = $4, email = $5, active = $6, updated_at = $7, version = version + 1 WHERE id = $8")
             .bind(&user.user_name)
@@ -241,7 +241,7 @@ impl Db {
         Ok(())
     }
 
-    /// Ends all tokens of a user.
+    /// Revokes all tokens of a user.
     pub(crate) async fn end_tokens_of_user(&self, user_id: &str) -> Result<()> {
         self.database
             .execute(
@@ -253,7 +253,7 @@ impl Db {
         Ok(())
     }
 
-    /// Ends the tokens that a user got through one client.
+    /// Revokes the tokens that a user got through one client.
     pub(crate) async fn end_tokens_of_pair(&self, user_id: &str, client_id: &str) -> Result<()> {
         self.database
             .execute(
@@ -269,7 +269,7 @@ impl Db {
         Ok(())
     }
 
-    /// How often the tokens that a user got through a client were ended.
+    /// Returns how often the tokens that a user got through a client were revoked.
     pub(crate) async fn epoch_of_pair(&self, user_id: &str, client_id: &str) -> Result<i64> {
         let row =
             sqlx::query("SELECT epoch FROM token_epochs WHERE user_id = $1 AND client_id = $2")
@@ -281,7 +281,7 @@ impl Db {
         row.map_or(Ok(0), |row| column(&row, "token_epochs", "epoch"))
     }
 
-    /// Whether a user comes from there, or could.
+    /// Returns whether users of this origin exist or may exist.
     pub(crate) async fn knows_origin(&self, origin: &str) -> Result<bool> {
         Ok(origin == "uaa"
             || sqlx::query("SELECT 1 FROM users WHERE origin = $1 LIMIT 1")
@@ -308,7 +308,7 @@ impl Db {
         tx.commit().await.context("commit revocation")
     }
 
-    /// Whether one of the two was revoked.
+    /// Returns whether one of the two was revoked.
     pub(crate) async fn is_revoked(&self, jti: &str, session: &str) -> Result<bool> {
         Ok(
             sqlx::query("SELECT 1 FROM revoked_tokens WHERE jti IN ($1, $2)")
@@ -353,7 +353,7 @@ fn user(row: &SqliteRow) -> Result<User> {
     })
 }
 
-/// One value; the error names the row by its first column.
+/// Returns one value. The error names the row by its first column.
 fn column<'r, T>(row: &'r SqliteRow, table: &str, name: &str) -> Result<T>
 where
     T: Decode<'r, Sqlite> + Type<Sqlite>,
@@ -364,7 +364,7 @@ where
     })
 }
 
-/// A damaged row is reported and left out: the others are served.
+/// Logs a damaged row and drops it, so that the other rows are served.
 fn readable<T>(row: Result<T>) -> Option<T> {
     row.inspect_err(|error| tracing::error!(error = format!("{error:#}"), "row-damaged"))
         .ok()

@@ -1,4 +1,4 @@
-//! OAuth error answers: `{"error": …, "error_description": …}`.
+//! OAuth error responses: `{"error": …, "error_description": …}`.
 
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -14,7 +14,7 @@ pub(crate) struct OAuthError {
 }
 
 impl OAuthError {
-    /// The token is to blame, not this server.
+    /// Returns whether the token is the cause of the error, rather than this server.
     pub(crate) fn is_invalid_token(&self) -> bool {
         self.error == "invalid_token"
     }
@@ -33,7 +33,7 @@ fn error(status: StatusCode, error: &'static str, description: impl Into<String>
 pub(crate) fn bad_credentials() -> OAuthError {
     error(StatusCode::UNAUTHORIZED, "unauthorized", "Bad credentials")
 }
-/// The CLI recognises this text.
+/// Returns the error of a locked account. The CLI recognises this text.
 pub(crate) fn account_locked() -> OAuthError {
     error(
         StatusCode::UNAUTHORIZED,
@@ -67,7 +67,7 @@ pub(crate) fn bad_request(kind: &'static str, description: impl Into<String>) ->
 pub(crate) fn not_found(kind: &'static str, description: impl Into<String>) -> OAuthError {
     error(StatusCode::NOT_FOUND, kind, description)
 }
-/// The token is good, but for other APIs.
+/// Returns the error of a token that is valid, but for other APIs.
 pub(crate) fn wrong_audience() -> OAuthError {
     error(
         StatusCode::FORBIDDEN,
@@ -75,7 +75,7 @@ pub(crate) fn wrong_audience() -> OAuthError {
         "Invalid token does not contain resource id (uaa)",
     )
 }
-/// The request was understood, and its password is not acceptable.
+/// Returns the error of a password that is not acceptable in a request that was understood.
 pub(crate) fn unprocessable_password(description: impl Into<String>) -> OAuthError {
     error(
         StatusCode::UNPROCESSABLE_ENTITY,
@@ -83,7 +83,7 @@ pub(crate) fn unprocessable_password(description: impl Into<String>) -> OAuthErr
         description,
     )
 }
-/// The body is too large, is not of the wanted type, or cannot be read.
+/// Returns the error of a body that is too large, has the wrong type, or cannot be read.
 pub(crate) fn unreadable(
     kind: &'static str,
     status: StatusCode,
@@ -116,11 +116,11 @@ pub(crate) fn conflict(description: impl Into<String>) -> OAuthError {
     )
 }
 
-/// What went wrong inside is logged here and not shown; only a full or failing disk is named to the caller.
+/// Converts an internal error. It is logged here and not shown to the caller, except that a full or failing disk is named.
 impl From<anyhow::Error> for OAuthError {
     fn from(cause: anyhow::Error) -> Self {
         tracing::error!(error = format!("{cause:#}"), "uaa-request-failed");
-        // Whoever reads this can make room.
+        // A person who reads this can free disk space.
         match Trouble::of_chain(&cause) {
             None | Some(Trouble::Damaged) => {}
             Some(_) => {

@@ -1,10 +1,10 @@
 //! User Account and Authentication: users, clients and the tokens that every API of the foundation accepts.
 //!
-//! A subset of Cloud Foundry's UAA that its CLI, its Cloud Controller and OAuth libraries need: the grants `password`,
-//! `refresh_token`, `client_credentials` and `authorization_code` (one-time ssh codes), public keys, SCIM users, clients.
-//! Called by the CLI (through the router), cloud-controller, log-cache and ssh-proxy. Access tokens are JWTs (RS256) that
-//! others check by themselves; they ask here only whether a token was ended before its time (`/check_token`). This
-//! component never logs a password, secret or token, and takes none from a URL.
+//! It implements the subset of Cloud Foundry's UAA that the CLI, Cloud Controller and OAuth libraries need: the grants
+//! `password`, `refresh_token`, `client_credentials` and `authorization_code` (one-time ssh codes), public keys, SCIM users,
+//! clients. The CLI (through the router), cloud-controller, log-cache and ssh-proxy call it. Access tokens are JWTs (RS256) that
+//! others verify by themselves; they ask this component only whether a token was revoked before it expires (`/check_token`). This
+//! component never logs a password, secret or token, and accepts none in a URL.
 //!
 //! | Module | Owns |
 //! |---|---|
@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// What an administrator's tokens may do.
+/// The groups of an administrator, which decide the scopes of its tokens.
 const ADMIN_GROUPS: &[&str] = &[
     "cloud_controller.admin",
     "clients.admin",
@@ -53,7 +53,7 @@ const ADMIN_GROUPS: &[&str] = &[
     "uaa.admin",
 ];
 
-/// What everybody's tokens may do.
+/// The groups of every user, which decide the scopes of their tokens.
 const USER_GROUPS: &[&str] = &[
     "cloud_controller.read",
     "cloud_controller.write",
@@ -64,22 +64,23 @@ const USER_GROUPS: &[&str] = &[
     "uaa.user",
 ];
 
-/// Checked configuration.
+/// The checked configuration.
 pub struct Config {
-    /// Plain HTTP, already bound: the router stands before it.
+    /// The listener for plain HTTP, already bound. The router is in front of it.
     pub listener: TcpListener,
-    /// Holds `uaa.db` and the signing key; both are made at first start, mode 0600.
+    /// The directory of `uaa.db` and the signing key. Both are created at the first start with mode 0600.
     pub data_dir: PathBuf,
-    /// The URL that clients use: `https://uaa.<system domain>`. Tokens' issuer is this with `/oauth/token`.
+    /// The URL that clients use: `https://uaa.<system domain>`. The issuer of tokens is this URL with `/oauth/token`.
     pub external_url: String,
-    /// `https://login.<system domain>`.
+    /// The login URL: `https://login.<system domain>`.
     pub login_url: String,
     pub admin_user: String,
     pub admin_password: String,
-    /// Set an existing administrator's password to `admin_password`. Otherwise that counts at first start only.
+    /// Whether the password of an existing administrator is set to `admin_password`. Otherwise `admin_password` is used only at
+    /// the first start.
     pub reset_admin_password: bool,
-    /// Besides `cf` (empty secret), which is always there. The API cannot change these, and removes none; clients that were
-    /// made over the API stay.
+    /// The configured clients besides `cf` (with an empty secret), which always exists. The API cannot change or remove them.
+    /// Clients that were created over the API stay.
     pub clients: Vec<Client>,
     pub access_token_validity: Duration,
     pub refresh_token_validity: Duration,
@@ -99,13 +100,13 @@ impl std::fmt::Debug for Config {
 pub struct Client {
     pub id: String,
     pub secret: String,
-    /// What a user's token through this client may carry at most.
+    /// The scopes that a user's token through this client may have at most.
     pub scopes: Vec<String>,
-    /// What the client's own token (`client_credentials`) carries.
+    /// The scopes of the client's own token (`client_credentials`).
     pub authorities: Vec<String>,
-    /// `password`, `refresh_token`, `client_credentials`, `authorization_code`.
+    /// The allowed grant types: `password`, `refresh_token`, `client_credentials`, `authorization_code`.
     pub grant_types: Vec<String>,
-    /// Where one-time codes are sent (`authorization_code`).
+    /// The URL to which one-time codes are sent (`authorization_code`).
     pub redirect_uri: String,
 }
 
@@ -119,7 +120,7 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A component's own client: `client_credentials` only.
+    /// Returns a component's own client, which may only use `client_credentials`.
     pub fn component(id: &str, secret: &str, authorities: &[&str]) -> Self {
         Self {
             id: id.into(),
@@ -131,7 +132,7 @@ impl Client {
         }
     }
 
-    /// The client of `cf ssh`'s proxy: it exchanges one-time codes for the user's token.
+    /// Returns the client of `cf ssh`'s proxy, which exchanges one-time codes for the user's token.
     pub fn ssh_proxy(secret: &str, redirect_uri: &str) -> Self {
         Self {
             id: "ssh-proxy".into(),
@@ -150,7 +151,7 @@ impl Client {
         }
     }
 
-    /// The CLI's client.
+    /// Returns the CLI's client.
     fn cf() -> Self {
         Self {
             id: "cf".into(),
@@ -171,7 +172,7 @@ impl Client {
     }
 }
 
-/// Built: database migrated, administrator and clients seeded, nothing running.
+/// A built UAA: the database is migrated, administrator and clients are stored, and nothing runs.
 #[derive(Debug)]
 pub struct Uaa {
     listener: TcpListener,
@@ -244,7 +245,7 @@ async fn seed_admin(state: &api::State, name: &str, password: &str, reset: bool)
         .collect();
     let known = match state.db.user_by_name(name, "uaa").await {
         Ok(known) => known,
-        // The other users can log in.
+        // The other users can still log in.
         Err(error) => {
             tracing::error!(
                 user = name,
@@ -273,7 +274,7 @@ async fn seed_admin(state: &api::State, name: &str, password: &str, reset: bool)
                 .context("create the administrator")?;
         }
         Some(user) => {
-            // A start on a full disk changes nothing.
+            // Nothing is written unless necessary, so that the server also starts on a full disk.
             if groups.iter().any(|group| !user.groups.contains(group)) {
                 state.db.add_groups(&user.id, &groups).await?;
             }

@@ -1,15 +1,15 @@
 //! Password hashes: PBKDF2 with SHA-256 and a salt per password, as `pbkdf2-sha256$iterations$salt$hash` (base64).
 //!
-//! Pure but for the salt; slow on purpose: call on a blocking thread.
+//! The functions are pure except for the salt. They are slow on purpose: call them on a blocking thread.
 
 use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use std::num::NonZeroU32;
 
-/// For what people choose.
+/// The iterations for passwords that people choose.
 pub(crate) const USER: NonZeroU32 = NonZeroU32::new(120_000).unwrap();
-/// For clients' secrets, which are random and long: guessing them is hopeless with any hash.
+/// The iterations for clients' secrets. They are random and long, so guessing them is hopeless with any hash.
 pub(crate) const CLIENT: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
 
 pub(crate) fn hash(password: &str, iterations: NonZeroU32) -> String {

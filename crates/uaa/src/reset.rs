@@ -1,26 +1,26 @@
-//! Setting a user's password on the machine itself, for whoever has lost the one of the last administrator.
+//! Sets a user's password on the machine itself, for an operator who has lost the password of the last administrator.
 //!
-//! Called by `cupola reset-password`, also while the UAA runs: both use the same database, and the UAA reads it anew for
-//! every request. Nothing but access to the database's file is asked for.
+//! `cupola reset-password` calls it, even while the UAA runs: both use the same database, and the UAA reads it again for every
+//! request. It requires nothing but access to the database's file.
 
 use crate::{db, password};
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;
 
-/// Most names that an error lists.
+/// The maximum number of names that an error lists.
 const LISTED: usize = 20;
 
-/// What was done.
+/// The result of a reset.
 #[derive(Debug)]
 pub struct Reset {
-    /// In the spelling of the store.
+    /// The user's name in the spelling of the database.
     pub user_name: String,
-    /// The user could not log in before, because somebody had deactivated them.
+    /// Whether the user could not log in before, because somebody had deactivated it.
     pub was_inactive: bool,
 }
 
-/// Sets the password of `user_name` in the UAA of `data_dir` ([`crate::Config::data_dir`]). All tokens of the user end, and
-/// a user that was deactivated can log in again.
+/// Sets the password of `user_name` in the UAA of `data_dir` ([`crate::Config::data_dir`]). All tokens of the user are revoked,
+/// and a user that was deactivated can log in again.
 pub async fn reset_password(data_dir: &Path, user_name: &str, new: &str) -> Result<Reset> {
     if new.is_empty() || new.len() > crate::api::MAX_PASSWORD || new.chars().any(char::is_control) {
         bail!(

@@ -1,4 +1,4 @@
-//! SCIM 1.0: filter expressions and user documents. Pure.
+//! SCIM 1.0: filter expressions and user documents. The functions are pure.
 
 use crate::db::User;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ pub(crate) struct Filter {
 struct Comparison {
     attribute: String,
     operator: Operator,
-    /// Lower case.
+    /// The value in lower case.
     value: String,
 }
 
@@ -28,7 +28,7 @@ enum Operator {
 }
 
 impl Filter {
-    /// Of users. An error says what is wrong.
+    /// Parses a filter of users. The error describes what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         const ATTRIBUTES: &[&str] = &[
             "id",
@@ -45,7 +45,7 @@ impl Filter {
         Self::parse_for(text, ATTRIBUTES)
     }
 
-    /// `attributes`: those that may be compared, in lower case.
+    /// Parses a filter. `attributes` are those that may be compared, in lower case.
     pub(crate) fn parse_for(text: &str, attributes: &[&str]) -> Result<Self, String> {
         let mut words = tokens(text)?.into_iter();
         let mut any = vec![Vec::new()];
@@ -117,7 +117,7 @@ impl Filter {
         })
     }
 
-    /// Whether something with these values holds; one of an attribute's values is enough.
+    /// Returns whether the filter matches something with these values. One matching value of an attribute is enough.
     pub(crate) fn holds(&self, values: impl Fn(&str) -> Vec<String>) -> bool {
         let holds = |comparison: &Comparison| {
             let values = values(&comparison.attribute);
@@ -139,7 +139,7 @@ impl Comparison {
     }
 }
 
-/// Words and quoted strings (with `\"` and `\\`).
+/// Splits the text into words and quoted strings (with `\"` and `\\`).
 fn tokens(text: &str) -> Result<Vec<String>, String> {
     let (mut tokens, mut chars) = (Vec::new(), text.chars().peekable());
     while let Some(&c) = chars.peek() {
@@ -169,7 +169,7 @@ fn tokens(text: &str) -> Result<Vec<String>, String> {
     Ok(tokens)
 }
 
-/// A user as SCIM shows it.
+/// Returns a user as a SCIM document.
 pub(crate) fn document(user: &User) -> Value {
     let at = |seconds| {
         OffsetDateTime::from_unix_timestamp(seconds)

@@ -1,4 +1,4 @@
-//! The RSA key that signs tokens: made at first start, kept as PKCS#8 PEM (mode 0600) in the data directory.
+//! The RSA key that signs tokens. It is created at the first start and kept as PKCS#8 PEM (mode 0600) in the data directory.
 
 use anyhow::{Context as _, Result};
 use aws_lc_rs::encoding::AsDer as _;
@@ -15,7 +15,7 @@ pub(crate) struct SigningKey {
     header: Header,
     signer: EncodingKey,
     verifier: DecodingKey,
-    /// As `/token_key` shows it.
+    /// The public key in the format of `/token_key`.
     jwk: Value,
 }
 
@@ -27,7 +27,7 @@ impl std::fmt::Debug for SigningKey {
     }
 }
 
-/// Why a token of ours is not (or no longer) one.
+/// The reason why a token is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Invalid {
     Expired,
@@ -92,7 +92,7 @@ impl SigningKey {
         jsonwebtoken::encode(&self.header, claims, &self.signer).context("sign token")
     }
 
-    /// The claims of a token that this key signed and that has not expired.
+    /// Returns the claims of a token that this key signed and that has not expired.
     pub(crate) fn verify(&self, token: &str) -> Result<Map<String, Value>, Invalid> {
         let mut validation = Validation::new(Algorithm::RS256);
         validation.leeway = 0;
@@ -111,7 +111,7 @@ impl SigningKey {
         }
     }
 
-    /// The public key as a JSON Web Key (with UAA's `value`: PEM).
+    /// Returns the public key as a JSON Web Key (with UAA's `value`: PEM).
     pub(crate) fn jwk(&self) -> &Value {
         &self.jwk
     }
@@ -130,7 +130,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     )
 }
 
-/// Durable before it is used: tokens signed by a key that a crash loses would all become invalid.
+/// Writes the file durably before it is used: all tokens signed by a key that a crash loses would become invalid.
 fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -146,7 +146,7 @@ fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::rename(&partial, path)
 }
 
-/// Both integers of a DER `RSAPublicKey` (RFC 8017 A.1.1), without leading zeros.
+/// Returns both integers of a DER `RSAPublicKey` (RFC 8017 A.1.1), without leading zeros.
 fn modulus_and_exponent(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (sequence, _) = element(der, 0x30)?;
     let (n, rest) = element(sequence, 0x02)?;
@@ -155,7 +155,7 @@ fn modulus_and_exponent(der: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&n[bare(n)?..], &e[bare(e)?..]))
 }
 
-/// The content of one DER element with `tag`, and what follows it.
+/// Returns the content of one DER element with `tag`, and the bytes that follow it.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = der.split_first()?;
     let (&first, mut rest) = rest.split_first()?;

@@ -1,7 +1,7 @@
-//! How often one may guess a password: pure; time comes in.
+//! Limits how often a password may be guessed. The module is pure: time comes in as an argument.
 //!
-//! Five failures in a row lock the name for ten seconds, each further one for twice as long, at most five minutes. A
-//! success or a quiet hour forgets. Locked attempts are refused without looking at the password.
+//! Five failures in a row lock the name for ten seconds; each further one doubles the time, up to five minutes. A success or an
+//! hour without a failure resets the count. Locked attempts are refused without checking the password.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ const FREE_FAILURES: u32 = 5;
 const FIRST_LOCK: Duration = Duration::from_secs(10);
 const LONGEST_LOCK: Duration = Duration::from_secs(300);
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// Names remembered; beyond it the one that failed longest ago is forgotten.
+/// The maximum number of names that are remembered. Beyond it, the name that failed longest ago is removed.
 const MAX_NAMES: usize = 10_000;
 
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! The claims of tokens: pure; time and ids come in.
+//! The claims of tokens. The module is pure: time and ids come in as arguments.
 
 use crate::db::{StoredClient, User};
 use serde_json::{Map, Value, json};
@@ -12,12 +12,12 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// No token lives longer.
+    /// Returns the longest lifetime of any token.
     pub(crate) fn longest(self) -> Duration {
         self.access.max(self.refresh)
     }
 
-    /// As a client asks for it, if it does.
+    /// Returns the validity for a client, which may set its own.
     pub(crate) fn of_client(self, client: &StoredClient) -> Self {
         let own = |seconds: Option<u32>, all: Duration| {
             seconds.map_or(all, |seconds| Duration::from_secs(seconds.into()))
@@ -29,29 +29,29 @@ impl Validity {
     }
 }
 
-/// What a grant asks a token for.
+/// The parameters of a grant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant<'a> {
     pub(crate) client: &'a StoredClient,
-    /// `None`: the client acts for itself.
+    /// The user; `None` means that the client acts for itself.
     pub(crate) user: Option<&'a User>,
     pub(crate) kind: &'a str,
     pub(crate) scope: &'a [String],
-    /// `https://uaa.<system domain>/oauth/token`.
+    /// The issuer: `https://uaa.<system domain>/oauth/token`.
     pub(crate) issuer: &'a str,
-    /// Unix seconds.
+    /// The current time in Unix seconds.
     pub(crate) now: u64,
-    /// When the user typed the password: `now`, but for a refresh.
+    /// The time at which the user entered the password. Except for a refresh, it equals `now`.
     pub(crate) authenticated_at: u64,
     pub(crate) jti: &'a str,
-    /// The `jti` of the login's first token: all that follow from it end together.
+    /// The `jti` of the login's first token. All tokens that follow from it are revoked together.
     pub(crate) session: &'a str,
-    /// See [`signature`].
+    /// The [`signature`] of the client and the user.
     pub(crate) rev_sig: &'a str,
 }
 
-/// Scopes that a token of `granted` groups gets through a client that may carry `allowed`, when `requested` (empty:
-/// everything possible). `Err`: the first scope asked for that cannot be had.
+/// Returns the scopes of a token for a user with the `granted` groups through a client that may have `allowed`, if `requested` is
+/// requested (an empty list requests everything possible). The error is the first requested scope that cannot be granted.
 pub(crate) fn scopes(
     granted: &[String],
     allowed: &[String],
@@ -66,7 +66,7 @@ pub(crate) fn scopes(
     }
     match requested.iter().find(|scope| !possible.contains(scope)) {
         Some(refused) => Err(refused.clone()),
-        // Each once: a request can name a scope ten thousand times.
+        // Each scope is listed once, because a request can name a scope ten thousand times.
         None => {
             let wanted: BTreeSet<&String> = requested.iter().collect();
             Ok(wanted.into_iter().cloned().collect())
@@ -84,7 +84,8 @@ pub(crate) fn access(grant: &Grant<'_>, validity: Duration) -> Map<String, Value
     claims
 }
 
-/// A refresh token carries what it may give again; its `jti` ends with `-r`, so that no API takes it for an access token.
+/// Returns the claims of a refresh token. It contains the scopes that it can grant again. Its `jti` ends with `-r`, so that no
+/// API accepts it as an access token.
 pub(crate) fn refresh(grant: &Grant<'_>, validity: Duration) -> Map<String, Value> {
     let mut claims = base(grant, validity);
     claims.insert("jti".into(), json!(format!("{}-r", grant.session)));
@@ -116,8 +117,8 @@ fn base(grant: &Grant<'_>, validity: Duration) -> Map<String, Value> {
     }
 }
 
-/// Changes with the user's password and the client's secret, and when the user's, the client's or the pair's tokens are
-/// ended: tokens with another signature are no longer valid. `pair_epoch` counts the last of these.
+/// Returns a text that changes with the user's password and the client's secret, and when the tokens of the user, the client or
+/// the pair are revoked. Tokens with another signature are no longer valid. `pair_epoch` counts the revocations of the pair.
 pub(crate) fn signature(client: &StoredClient, user: Option<&User>, pair_epoch: i64) -> String {
     let mut text = format!(
         "{}\0{}\0{}\0",
@@ -136,7 +137,7 @@ pub(crate) fn signature(client: &StoredClient, user: Option<&User>, pair_epoch: 
     )
 }
 
-/// Who the token is for: each resource of its scopes, and the client itself.
+/// Returns the audience of the token: each resource of its scopes, and the client itself.
 fn audience(grant: &Grant<'_>) -> Vec<String> {
     let resources = grant.scope.iter().map(|scope| {
         scope

@@ -277,8 +277,7 @@ type Setting = (
     Box<dyn Fn(bool) -> String>,
 );
 
-/// Returns the settings of a container in the order in which they must be written: controller, leaf, file in version 1 and 2 (and
-/// whether it may be missing), and value.
+/// Returns the settings of a container in writing order: controller, leaf, file in version 1 and 2 (may it be absent?), value.
 fn settings(limits: &Limits) -> Vec<Setting> {
     let mut settings: Vec<Setting> = Vec::new();
     let Limits {
@@ -337,8 +336,7 @@ fn settings(limits: &Limits) -> Vec<Setting> {
     settings
 }
 
-/// Adds the settings that make a memory limit strict: swap beyond it is not allowed, and if swap is not accounted for, swap is
-/// not used at all.
+/// Adds the settings of a strict memory limit: no swap beyond it, and no swap at all if swap is not accounted for.
 fn memory_settings(settings: &mut Vec<Setting>, leaf: &'static str, memory: u64) {
     settings.push((
         "memory",

@@ -1,4 +1,4 @@
-//! Log-cache between the real log emitter, a real UAA and a Cloud Controller of three lines.
+//! Tests of log-cache between the real log emitter, a real UAA and a minimal Cloud Controller.
 
 #![expect(clippy::unwrap_used, reason = "a test may end here")]
 
@@ -47,7 +47,7 @@ struct Stage {
     identity: Identity,
     url: String,
     grpc_port: u16,
-    /// Where originals send.
+    /// The address to which Cloud Foundry's components send.
     dropsonde: String,
     uaa_url: String,
     cc_url: String,
@@ -290,7 +290,7 @@ async fn lines_of_a_router_come_by_udp() {
     let line = &stage.read("mine", 1, &admin).await[0];
     assert_eq!(line["instance_id"], "4");
     assert_eq!(line["tags"]["source_type"], "RTR");
-    // The line's text.
+    // This is the text of the line.
     assert_eq!(line["log"]["payload"], "YXBwLnRlc3QgLSBbbm93XQ==");
 }
 

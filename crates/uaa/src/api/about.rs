@@ -1,4 +1,4 @@
-//! What the server says about itself: prompts, keys, discovery.
+//! Information about the server: prompts, keys, discovery.
 
 use super::State;
 use axum::Json;
@@ -6,7 +6,7 @@ use axum::extract;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The API level of the original that the subset here follows; the CLI asks for at least 4.26.
+/// The API level of Cloud Foundry's UAA that this subset follows. The CLI requires at least 4.26.
 const API_LEVEL: &str = "77.20.0";
 
 pub(super) async fn login(extract::State(state): extract::State<Arc<State>>) -> Json<Value> {

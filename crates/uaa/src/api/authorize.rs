@@ -1,4 +1,4 @@
-//! One-time codes: whoever holds a token gets a code that a client (the ssh proxy) exchanges, once, for a token of its own.
+//! One-time codes: the holder of a token gets a code that a client (the ssh proxy) exchanges once for a token of its own.
 
 use super::{Params, State};
 use crate::error::{self, Answer};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const VALID: Duration = Duration::from_secs(300);
 const MAX_CODES: usize = 10_000;
 
-/// Codes that were given out and not yet used; lost at a restart, which costs a user one more try.
+/// The codes that were issued and not used yet. A restart loses them, and the user must try again.
 #[derive(Debug, Default)]
 pub(crate) struct Codes {
     codes: HashMap<String, Code>,
@@ -23,13 +23,14 @@ pub(crate) struct Codes {
 pub(crate) struct Code {
     pub(crate) client_id: String,
     pub(crate) user_id: String,
-    /// The tokens of user and client had this signature when the code was given out: whatever ends them ends the code.
+    /// The signature of the tokens of user and client when the code was issued. Whatever revokes these tokens also revokes the
+    /// code.
     pub(crate) rev_sig: String,
     until: Instant,
 }
 
 impl Codes {
-    /// False: too many wait already.
+    /// Stores a code. Returns `false` if too many codes are stored already.
     fn give(&mut self, text: String, code: Code, now: Instant) -> bool {
         self.codes.retain(|_, code| now < code.until);
         let room = self.codes.len() < MAX_CODES;
@@ -39,20 +40,20 @@ impl Codes {
         room
     }
 
-    /// A code works once, also when the wrong client shows it.
+    /// Removes a code and returns it. A code works once, even if the wrong client presents it.
     pub(crate) fn take(&mut self, code: &str, now: Instant) -> Option<Code> {
         self.codes.remove(code).filter(|code| now < code.until)
     }
 }
 
-/// Answers 302 with the code in the redirect's query; the CLI reads it there and does not follow.
+/// Answers 302 with the code in the redirect's query. The CLI reads it there and does not follow the redirect.
 pub(super) async fn authorize(
     extract::State(state): extract::State<Arc<State>>,
     headers: HeaderMap,
     Query(query): Query<Params>,
 ) -> Answer {
     let caller = state.caller(&headers).await?;
-    // The code gives all that the client may carry, so a token that was narrowed down must not get one.
+    // The code grants everything that the client may have, so a token with reduced scopes must not get one.
     caller.require(&["uaa.user"])?;
     let user_id = caller.user_id().ok_or_else(|| {
         error::bad_request(
@@ -139,7 +140,7 @@ pub(super) async fn authorize(
     )
 }
 
-/// Percent-encoded for a query, but for letters, digits and `-._~`.
+/// Percent-encodes a text for a query, except for letters, digits and `-._~`.
 fn query_encoded(text: &str) -> String {
     let encoded = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

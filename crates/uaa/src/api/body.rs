@@ -1,4 +1,4 @@
-//! Bodies of requests: forms and JSON objects. What cannot be read is refused in this API's own form of an error.
+//! Bodies of requests: forms and JSON objects. A body that cannot be read is refused in this API's own error format.
 
 use super::Params;
 use crate::error::{self, Answer, OAuthError};
@@ -10,7 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-/// A form (`application/x-www-form-urlencoded`). A request without a body has an empty one.
+/// A form (`application/x-www-form-urlencoded`). A request without a body has an empty form.
 pub(super) struct FormBody(pub(super) Params);
 
 impl<S: Send + Sync> FromRequest<S> for FormBody {
@@ -77,7 +77,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
 }
 
 impl JsonBody {
-    /// Refuses, by name, a key that is none of these.
+    /// Refuses a body with a key that is not in `known`. The error names the key.
     pub(super) fn only(&self, kind: &'static str, known: &[&str]) -> Answer<()> {
         match self.0.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
@@ -88,7 +88,7 @@ impl JsonBody {
         }
     }
 
-    /// Empty: it is absent, or no text.
+    /// Returns the text of a key. It is empty if the key is absent or is no text.
     pub(super) fn text(&self, name: &str) -> &str {
         self.0.get(name).and_then(Value::as_str).unwrap_or("")
     }

@@ -1,8 +1,8 @@
 //! OAuth clients: list, create, show, update, delete, and their secrets.
 //!
-//! Administrators (`uaa.admin`, `clients.admin`) give a client any scope; others (`clients.write`) only what their own token
-//! carries. Clients of the configuration are shown like all others, and only the configuration changes them. A secret is
-//! stored as a hash and never shown.
+//! Administrators (`uaa.admin`, `clients.admin`) may grant a client any scope; others (`clients.write`) only the scopes of their
+//! own token. Clients of the configuration are shown like all others, but only the configuration changes them. A secret is stored
+//! as a hash and never shown.
 
 use super::body::JsonBody;
 use super::{Caller, MAX_PASSWORD, Params, State};
@@ -28,7 +28,7 @@ const GRANT_TYPES: &[&str] = &[
     "password",
     "refresh_token",
 ];
-/// Anybody who may write clients may give these.
+/// The scopes that anybody who may write clients may grant.
 const HARMLESS: &[&str] = &["openid", "uaa.none"];
 const KEYS: &[&str] = &[
     "access_token_validity",
@@ -45,7 +45,7 @@ const KEYS: &[&str] = &[
     "resource_ids",
     "scope",
 ];
-/// Most words in one list, and most bytes of an id, a name or a word.
+/// The maximum number of words in one list. The next constant is the maximum length of an id, a name or a word in bytes.
 const MOST_WORDS: usize = 200;
 const LONGEST: usize = 255;
 const KIND: &str = "invalid_client";
@@ -171,8 +171,8 @@ pub(super) async fn delete(
     Ok(Json(document(&client)))
 }
 
-/// A client changes its own secret with the old one; an administrator changes anybody's without. The tokens of the old
-/// secret end.
+/// Changes a secret. A client changes its own secret with the old one; an administrator changes any secret without it. The tokens
+/// of the old secret are revoked.
 pub(super) async fn change_secret(
     extract::State(state): extract::State<Arc<State>>,
     Path(id): Path<String>,
@@ -213,8 +213,8 @@ pub(super) async fn change_secret(
     ))
 }
 
-/// What the body makes of a client. `known`: it is there already, and what the body does not name becomes empty, as
-/// a PUT wants it.
+/// Returns the client that the body describes. `known` is the existing client; fields that the body does not name become empty,
+/// as PUT requires.
 fn checked(
     caller: &Caller,
     body: &JsonBody,
@@ -257,7 +257,7 @@ fn checked(
     Ok(client)
 }
 
-/// Keys of the original whose only supported value is the one that asks for nothing.
+/// Checks keys of Cloud Foundry's UAA that are not supported here. Only the value that requests nothing is accepted.
 fn nothing_else(body: &JsonBody) -> Answer<()> {
     let is_empty = |value: &Value| match value {
         Value::Null => true,
@@ -326,7 +326,8 @@ fn grants(client: &StoredClient) -> Answer<()> {
     Ok(())
 }
 
-/// Who is no administrator gives, and takes, only what they have themselves.
+/// Refuses words that the caller does not have, unless the caller is an administrator. Other callers may neither grant nor remove
+/// them.
 fn within_own(caller: &Caller, key: &str, words: &[String]) -> Answer<()> {
     if caller.require(ADMIN).is_ok() {
         return Ok(());
@@ -354,7 +355,7 @@ fn or_none(words: Vec<String>) -> Vec<String> {
     }
 }
 
-/// A list, or one text with commas.
+/// Returns the words of a key: a list, or one text with commas.
 fn words(body: &JsonBody, key: &str) -> Answer<Vec<String>> {
     let wrong = || refused(format!("Key {key}: want a list of texts"));
     let list: Vec<&str> = match body.0.get(key) {

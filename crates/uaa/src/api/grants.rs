@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-/// What may stand in the URL; the cf CLI sends `login_hint` there. Everything else belongs in the body.
+/// The parameters that may be in the URL; the cf CLI sends `login_hint` there. All others must be in the body.
 const IN_QUERY: &[&str] = &[
     "client_id",
     "grant_type",
@@ -87,7 +87,7 @@ async fn password(state: &State, client: &StoredClient, form: &Params) -> Answer
     };
     let (user_name, password) = (want("username")?, want("password")?);
     if user_name.len() > MAX_NAME {
-        // Nobody has such a name; failures of names are remembered, and these would fill the memory.
+        // No user has such a name. Failed names are remembered, and these would fill the memory.
         return Err(error::bad_credentials());
     }
     let origin = origin(form)?;
@@ -113,7 +113,7 @@ async fn password(state: &State, client: &StoredClient, form: &Params) -> Answer
     .await
 }
 
-/// Where the user comes from: `login_hint` is `{"origin": "…"}`.
+/// Returns the origin of the user: `login_hint` is `{"origin": "…"}`.
 fn origin(form: &Params) -> Answer<String> {
     let Some(text) = form.get("login_hint") else {
         return Ok("uaa".into());
@@ -160,7 +160,7 @@ async fn code(state: &State, client: &StoredClient, form: &Params) -> Answer {
     .await
 }
 
-/// The same refresh token goes back: it ends when it ends.
+/// Issues a new access token. The refresh token is returned unchanged and keeps its expiry.
 async fn refresh(state: &State, client: &StoredClient, form: &Params) -> Answer {
     let text = form
         .get("refresh_token")

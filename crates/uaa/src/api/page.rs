@@ -1,4 +1,4 @@
-//! One page of a list, as SCIM numbers it: `startIndex` begins with 1, `count` bounds the page.
+//! One page of a list, numbered as in SCIM: `startIndex` begins with 1, `count` limits the page.
 
 use super::Params;
 use crate::error::{self, Answer};

@@ -1,4 +1,4 @@
-//! What must never stand in a URL: credentials. URLs are logged, by this machine's router and by every proxy before it.
+//! Refuses credentials in URLs. The router of this machine and every proxy before it log URLs.
 
 use crate::error::{self, OAuthError};
 use axum::extract::{Query, Request};
@@ -6,7 +6,7 @@ use axum::http::Uri;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-/// Parameters that carry a credential, in lower case.
+/// The parameters that carry a credential, in lower case.
 const CREDENTIALS: &[&str] = &[
     "access_token",
     "assertion",
@@ -28,7 +28,7 @@ const CREDENTIALS: &[&str] = &[
     "token",
 ];
 
-/// A layer around every path of the API.
+/// A layer around every path of the API that refuses credentials in the query.
 pub(super) async fn refuse_credentials(request: Request, next: Next) -> Response {
     match check(request.uri(), |name| !is_credential(name)) {
         Ok(()) => next.run(request).await,
@@ -40,7 +40,7 @@ fn is_credential(name: &str) -> bool {
     CREDENTIALS.contains(&name.to_ascii_lowercase().as_str())
 }
 
-/// Refuses, by name, a query with a parameter that is not `allowed`.
+/// Refuses a query with a parameter that is not `allowed`. The error names the parameter.
 pub(super) fn check(uri: &Uri, allowed: impl Fn(&str) -> bool) -> Result<(), OAuthError> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|_| error::bad_request("invalid_request", "The query cannot be read"))?;

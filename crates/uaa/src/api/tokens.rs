@@ -1,4 +1,4 @@
-//! Looking into tokens and ending them.
+//! Introspection and revocation of tokens.
 
 use super::body::FormBody;
 use super::{Caller, Params, State};
@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// For resource servers with a client of their own: the claims, or 400.
+/// Returns the claims of a token, or 400. It is for resource servers with a client of their own.
 pub(super) async fn check_token(
     extract::State(state): extract::State<Arc<State>>,
     headers: HeaderMap,
@@ -61,8 +61,8 @@ async fn resource_server(state: &State, headers: &HeaderMap) -> Answer<()> {
 
 const REVOKERS: &[&str] = &["tokens.revoke", "uaa.admin"];
 
-/// Ends one's own token, or anyone's with `tokens.revoke`. The tokens of one login are named by its first token's `jti`:
-/// whoever ends that one, or the login's refresh token, ends all that came from it.
+/// Revokes the caller's own token, or anyone's with `tokens.revoke`. The `jti` of a login's first token names all tokens of that
+/// login: revoking that token, or the login's refresh token, revokes all of them.
 pub(super) async fn revoke(
     extract::State(state): extract::State<Arc<State>>,
     Path(jti): Path<String>,
@@ -75,7 +75,7 @@ pub(super) async fn revoke(
     if !is_own {
         caller.require(REVOKERS)?;
     }
-    // Whoever logs out must not be let in again by the refresh token beside the access token.
+    // After a logout, the refresh token that belongs to the access token must not work either.
     let named = if is_own && !session.is_empty() {
         session
     } else {
@@ -88,7 +88,7 @@ pub(super) async fn revoke(
     Ok(())
 }
 
-/// Ends all tokens of a user: one's own, or anyone's with `tokens.revoke`.
+/// Revokes all tokens of a user: the caller's own, or anyone's with `tokens.revoke`.
 pub(super) async fn revoke_user(
     extract::State(state): extract::State<Arc<State>>,
     Path(id): Path<String>,
@@ -104,7 +104,8 @@ pub(super) async fn revoke_user(
     Ok(())
 }
 
-/// Ends all tokens that were issued through a client: its own with a token of that client, or any with `tokens.revoke`.
+/// Revokes all tokens that were issued through a client: the caller's own with a token of that client, or any with
+/// `tokens.revoke`.
 pub(super) async fn revoke_client(
     extract::State(state): extract::State<Arc<State>>,
     Path(client): Path<String>,
@@ -121,7 +122,7 @@ pub(super) async fn revoke_client(
     Ok(())
 }
 
-/// Ends the tokens that a user got through one client.
+/// Revokes the tokens that a user got through one client.
 pub(super) async fn revoke_pair(
     extract::State(state): extract::State<Arc<State>>,
     Path((id, client)): Path<(String, String)>,

@@ -1,4 +1,4 @@
-//! Users: SCIM, passwords, and who one is.
+//! Users: SCIM, passwords, and information about the caller.
 
 use super::body::JsonBody;
 use super::page::Page;
@@ -16,7 +16,7 @@ const READ: &[&str] = &["scim.read", "scim.write", "uaa.admin"];
 const WRITE: &[&str] = &["scim.write", "uaa.admin"];
 const KIND: &str = "invalid_scim_resource";
 
-/// What a body may have. The UAA alone decides the second half; it may be sent back as it was shown.
+/// The keys that a body may have. Only the UAA sets those from `approvals` on; a client may send them back as they were shown.
 const KEYS: &[&str] = &[
     "userName",
     "password",
@@ -44,7 +44,7 @@ pub(super) async fn list(
     page(&state, &query, scim::document).await
 }
 
-/// Names for ids and back, for components that may know no more (`scim.userids`).
+/// Returns the names for ids or the ids for names. It is for components that may know no more (`scim.userids`).
 pub(super) async fn ids(
     extract::State(state): extract::State<Arc<State>>,
     Query(query): Query<Params>,
@@ -158,7 +158,7 @@ pub(super) async fn update(
         Answer::Ok(text.unwrap_or_else(|| old.to_owned()))
     };
     let user_name = text("/userName", &user.user_name)?;
-    // A name from before this rule may stay.
+    // A name that is older than this rule may stay.
     if user_name != user.user_name {
         user.user_name = checked_name(user_name, &user.origin)?;
     }
@@ -208,8 +208,9 @@ pub(super) async fn change_password(
     ))
 }
 
-/// A user must know the old password (and is throttled like a login); an administrator need not, for others. Who may only
-/// write users may not: the password of an administrator would make them one.
+/// Checks whether the caller may change a password. A user must know the old password (and is throttled like a login). An
+/// administrator may change the passwords of others without it. A caller who may only write users is refused, because the
+/// password of an administrator would make the caller one.
 async fn may_change(state: &State, caller: &Caller, id: &str, old: &str) -> Answer<User> {
     if caller.user_id() != Some(id) {
         caller.require(&["uaa.admin"])?;
@@ -254,7 +255,7 @@ fn taken(cause: anyhow::Error) -> error::OAuthError {
     }
 }
 
-/// A user as somebody sent it: nothing in it is unknown.
+/// A user document of a client, checked for unknown keys.
 struct Given {
     body: Value,
 }
@@ -276,7 +277,7 @@ impl Given {
         Ok(Self { body })
     }
 
-    /// `None`: the body does not name it.
+    /// Returns the text at a pointer; `None` if the body does not have it.
     fn text(&self, pointer: &str) -> Answer<Option<String>> {
         match self.body.pointer(pointer) {
             None | Some(Value::Null) => Ok(None),
@@ -288,7 +289,7 @@ impl Given {
         }
     }
 
-    /// What an update would ignore must be what it is.
+    /// Refuses values that an update would ignore, unless they equal the present ones.
     fn changes_only_what_may_change(&self, user: &User) -> Answer<()> {
         let refused = |why: String| Err(error::bad_request(KIND, why));
         if !self.body.get("password").unwrap_or(&Value::Null).is_null() {
@@ -322,7 +323,7 @@ fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
 
-/// `None`: the body does not name it.
+/// Returns whether the user should be active; `None` if the body does not have it.
 fn activity(body: &Value) -> Answer<Option<bool>> {
     match body.get("active") {
         None | Some(Value::Null) => Ok(None),
@@ -334,7 +335,7 @@ fn activity(body: &Value) -> Answer<Option<bool>> {
     }
 }
 
-/// As the original: other origins have rules of their own, but for what no name may have.
+/// Checks a user name as Cloud Foundry's UAA does: other origins have rules of their own, except for what no name may contain.
 fn checked_name(name: String, origin: &str) -> Answer<String> {
     let wrong = |why: String| Err(error::bad_request(KIND, why));
     let usual = |c: char| {

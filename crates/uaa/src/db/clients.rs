@@ -1,4 +1,4 @@
-//! Clients at rest: those of the configuration, and those that were made over the API.
+//! The storage of clients: those of the configuration, and those that were created over the API.
 
 use super::{Db, column, now, readable};
 use crate::{Client, password};
@@ -15,14 +15,14 @@ pub(crate) struct StoredClient {
     pub(crate) authorities: Vec<String>,
     pub(crate) grant_types: Vec<String>,
     pub(crate) redirect_uris: Vec<String>,
-    /// Seconds; `None`: as all clients.
+    /// The validity of access tokens in seconds; `None` means the server's default. The next field has that of refresh tokens.
     pub(crate) access_validity: Option<u32>,
     pub(crate) refresh_validity: Option<u32>,
-    /// It stands in the configuration, which alone can change it.
+    /// Whether the client is in the configuration, which alone can change it.
     pub(crate) configured: bool,
-    /// Counted up to end all tokens of the client.
+    /// A counter that is increased to revoke all tokens of the client.
     pub(crate) tokens_epoch: i64,
-    /// Unix seconds.
+    /// The time of the last update in Unix seconds.
     pub(crate) updated_at: i64,
 }
 
@@ -34,13 +34,13 @@ impl std::fmt::Debug for StoredClient {
     }
 }
 
-/// A client's id is taken.
+/// The error that a client id is taken.
 #[derive(Debug, thiserror::Error)]
 #[error("client id already in use: {0}")]
 pub(crate) struct ClientTaken(pub(crate) String);
 
 impl Db {
-    /// Makes the configured clients exactly these. A secret that did not change keeps its hash, so that tokens stay valid.
+    /// Replaces the configured clients. A secret that has not changed keeps its hash, so that its tokens stay valid.
     pub(crate) async fn replace_configured_clients(&self, clients: &[Client]) -> Result<()> {
         let mut known: HashMap<_, _> = self
             .clients()
@@ -51,7 +51,7 @@ impl Db {
         let as_wanted = |client: &Client| known.get(&client.id).is_some_and(|k| k.is(client));
         let configured = known.values().filter(|client| client.configured).count();
         if configured == clients.len() && clients.iter().all(as_wanted) {
-            // A start on a full disk changes nothing.
+            // Nothing is written, so that the server also starts on a full disk.
             return Ok(());
         }
         let mut tx = self.database.begin().await.context("begin")?;
@@ -88,7 +88,7 @@ impl Db {
         tx.commit().await.context("commit clients")
     }
 
-    /// All of them, by id.
+    /// Returns all clients, by id.
     pub(crate) async fn clients(&self) -> Result<Vec<StoredClient>> {
         Ok(sqlx::query("SELECT * FROM clients ORDER BY id")
             .fetch_all(self.database.readers())
@@ -108,7 +108,7 @@ impl Db {
         row.as_ref().map(client).transpose()
     }
 
-    /// An error that is a [`ClientTaken`] when there is one of that id.
+    /// Creates a client. The error is a [`ClientTaken`] if the id is taken.
     pub(crate) async fn create_client(&self, new: &StoredClient) -> Result<()> {
         let inserted = self.database.execute(sqlx::query(
             "INSERT INTO clients (id, name, secret_hash, scopes, authorities, grant_types, redirect_uri, access_validity,
@@ -133,7 +133,7 @@ impl Db {
         }
     }
 
-    /// Everything but the secret.
+    /// Stores everything but the secret.
     pub(crate) async fn update_client(&self, new: &StoredClient) -> Result<()> {
         self.database.execute(sqlx::query(
             "UPDATE clients SET name = $2, scopes = $3, authorities = $4, grant_types = $5, redirect_uri = $6,
@@ -173,7 +173,7 @@ impl Db {
         Ok(())
     }
 
-    /// Ends all tokens that were issued through a client.
+    /// Revokes all tokens that were issued through a client.
     pub(crate) async fn end_tokens_of_client(&self, id: &str) -> Result<()> {
         self.database
             .execute(
@@ -208,7 +208,7 @@ fn client(row: &SqliteRow) -> Result<StoredClient> {
 }
 
 impl StoredClient {
-    /// Whether it is stored as the configuration has it.
+    /// Returns whether the client is stored as the configuration defines it.
     fn is(&self, wanted: &Client) -> bool {
         self.configured
             && self.access_validity.is_none()

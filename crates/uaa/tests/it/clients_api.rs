@@ -1,4 +1,4 @@
-//! `/oauth/clients`: clients for machines such as CI.
+//! Tests of `/oauth/clients`: clients for machines such as CI.
 
 use super::*;
 
@@ -55,7 +55,7 @@ async fn a_client_for_ci_lives_from_creation_to_deletion() {
         "the secret is stored in clear"
     );
 
-    // An update shows in the next token, and PUT keeps nothing that it does not name.
+    // The next token shows the update, and PUT drops everything that it does not name.
     let mut changed = ci("ci");
     changed.as_object_mut().unwrap().remove("client_secret");
     changed["authorities"] = json!("cloud_controller.read");
@@ -73,7 +73,7 @@ async fn a_client_for_ci_lives_from_creation_to_deletion() {
         (&json!("cloud_controller.read"), &json!(33))
     );
 
-    // A new secret ends the old one and its tokens.
+    // A new secret revokes the old one and its tokens.
     let path = "/oauth/clients/ci/secret";
     let (status, body) = uaa
         .send("PUT", path, &admin, Some(json!({"secret": "another"})))
@@ -275,7 +275,7 @@ async fn who_is_no_administrator_gives_only_what_they_have() {
             .0,
         201
     );
-    // Nor does it take over, or take away, what is stronger.
+    // The client cannot take over, or remove, a stronger client.
     weak["client_id"] = json!("strong");
     weak.as_object_mut().unwrap().remove("client_secret");
     assert_eq!(
@@ -297,7 +297,7 @@ async fn who_is_no_administrator_gives_only_what_they_have() {
             .0,
         403
     );
-    // Its own secret: with the old one.
+    // The client changes its own secret with the old one.
     let path = "/oauth/clients/maker/secret";
     assert_eq!(
         uaa.send("PUT", path, &token, Some(json!({"secret": "n"})))
@@ -353,7 +353,7 @@ async fn users_without_the_right_and_the_foundations_own_clients() {
             );
         }
     }
-    // A restart keeps what the API made, and the configuration its own.
+    // A restart keeps the clients that the API created, and the configuration keeps its own.
     assert_eq!(
         uaa.send("POST", "/oauth/clients", &admin, Some(ci("ci")))
             .await

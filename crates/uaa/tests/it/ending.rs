@@ -1,13 +1,13 @@
-//! Tokens that end before their time, and who refuses them then.
+//! Tests of tokens that are revoked before they expire, and of the components that must refuse them.
 
 use super::*;
 
-/// A user with one session, and everything that accepts its tokens.
+/// A user with one session, and the components that accept its tokens.
 struct Session {
     uaa: Running,
     cc: TokenVerifier,
     user: String,
-    /// `bearer …`
+    /// The access token as `bearer …`.
     access: String,
     refresh: String,
 }
@@ -49,7 +49,7 @@ impl Session {
         answer["active"].as_bool().unwrap()
     }
 
-    /// The UAA refuses both tokens at once, Cloud Controller within seconds.
+    /// Checks that the UAA refuses both tokens at once, and Cloud Controller within seconds.
     async fn must_be_over(&self, why: &str) {
         let (status, body) = self.uaa.send("GET", "/userinfo", &self.access, None).await;
         assert_eq!(
@@ -146,7 +146,7 @@ async fn tokens_are_revoked_by_user_by_client_by_both_and_by_name() {
             "only tokens end"
         );
     }
-    // One's own: the refresh token goes with the access token, whichever is named.
+    // For the caller's own tokens, refresh token and access token are revoked together, whichever is named.
     for suffix in ["", "-r"] {
         let session = Session::start().await;
         let claims = session.cc.verify(&session.access).await.unwrap();
@@ -259,7 +259,7 @@ async fn a_uaa_that_is_away_stops_no_request() {
         .await
         .unwrap();
     let wait = async {
-        // Longer than an answer is fresh.
+        // The pause is longer than a cached response is valid.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         session.cc.verify(&session.access).await
     };

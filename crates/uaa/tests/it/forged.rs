@@ -1,4 +1,4 @@
-//! What an attacker sends: tokens that were not issued here, tokens of others, and requests made to fill something up.
+//! Tests of attacks: tokens that were not issued here, tokens of others, and requests that are made to fill something up.
 
 use super::*;
 use base64::Engine as _;
@@ -42,7 +42,7 @@ async fn forged_tokens_open_nothing() {
             forged.push(format!("{}.{claims}.{signature}", part(&header)));
         }
     }
-    // The public key as a shared secret, in each form in which it is published.
+    // The public key is used as a shared secret, in each form in which it is published.
     let (_, key) = uaa.send("GET", "/token_key", "", None).await;
     for name in ["value", "n", "kid", "e"] {
         let secret = key[name].as_str().unwrap();
@@ -53,7 +53,7 @@ async fn forged_tokens_open_nothing() {
             forged.push(jsonwebtoken::encode(&header, &json_of(claims), &key).unwrap());
         }
     }
-    // Another UAA of the same name, and claims that were changed.
+    // The tokens come from another UAA of the same name, or have changed claims.
     let other = start().await.token("admin", "sesame").await;
     forged.push(other[7..].to_owned());
     let [_, other_claims, other_signature] = parts(&other)[..] else {
@@ -113,10 +113,10 @@ async fn a_token_is_good_for_its_own_purpose_and_client() {
         again(("ci", "wrong"), &text(&of_ci, "refresh_token")).await,
         401
     );
-    // An access token gives no new one, a refresh token opens nothing.
+    // An access token does not yield a new one, and a refresh token gives no access.
     assert_eq!(again(cf, &text(&of_cf, "access_token")).await, 401);
     assert!(!uaa.is_accepted(&text(&of_cf, "refresh_token")).await);
-    // More than was granted is not given at a refresh.
+    // A refresh does not yield more than was granted.
     let refresh = text(&of_ci, "refresh_token");
     let form = [
         ("grant_type", "refresh_token"),
@@ -124,7 +124,7 @@ async fn a_token_is_good_for_its_own_purpose_and_client() {
         ("scope", "cloud_controller.admin"),
     ];
     assert_eq!(uaa.grant(ci, &form).await.0, 400);
-    // A changed secret and a deleted client end what they gave.
+    // A changed secret and a deleted client revoke the tokens that they issued.
     let body = json!({"secret": "new"});
     let changed = uaa
         .send("PUT", "/oauth/clients/ci/secret", &admin, Some(body))

@@ -1,4 +1,4 @@
-//! The UAA over HTTP, as the CLI, cloud-controller and the ssh proxy use it.
+//! Tests of the UAA over HTTP, as the CLI, cloud-controller and the ssh proxy use it.
 
 #![expect(clippy::unwrap_used, reason = "a test may end here")]
 
@@ -46,7 +46,7 @@ async fn start_in(
     start_with(dir, password, reset, validity, "http://uaa.cupola.test").await
 }
 
-/// At another URL.
+/// Starts a UAA with another URL.
 async fn start_as(dir: tempfile::TempDir, url: &str) -> Running {
     start_with(dir, "sesame", false, Duration::from_secs(600), url).await
 }
@@ -142,7 +142,7 @@ impl Running {
             response.json().await.unwrap_or(Value::Null),
         )
     }
-    /// As an API that asks nobody.
+    /// Returns the verifier of an API that never asks the UAA.
     fn verifier(&self) -> TokenVerifier {
         self.verifier_for(&["cloud_controller", "scim"])
     }
@@ -154,7 +154,7 @@ impl Running {
         })
         .unwrap()
     }
-    /// As Cloud Controller: it asks whether a token was ended.
+    /// Returns the verifier of Cloud Controller, which asks whether a token was revoked.
     fn asking_verifier(&self) -> TokenVerifier {
         TokenVerifier::new(VerifierConfig {
             url: self.url.clone(),
@@ -232,7 +232,7 @@ async fn a_login_gives_a_token_that_apis_verify_and_a_refresh_token_that_they_re
         ))
         .await
         .unwrap();
-    // An access token is no refresh token.
+    // An access token is not accepted as a refresh token.
     let (status, body) = uaa
         .grant(
             ("cf", ""),
@@ -437,7 +437,7 @@ async fn clients_get_tokens_of_their_own_and_look_into_others() {
         1
     );
     assert_eq!(uaa.send("GET", "/Users", &token, None).await.0, 403);
-    // Secret in the body.
+    // The secret is in the body.
     let form = [
         ("grant_type", "client_credentials"),
         ("client_id", "cc"),

@@ -1,4 +1,4 @@
-//! What is refused: tokens of others or for others, credentials in URLs, names, passwords, bodies.
+//! Tests of refusals: tokens of others or for others, credentials in URLs, names, passwords, bodies.
 
 use super::*;
 
@@ -33,7 +33,7 @@ async fn a_token_for_another_api_is_refused() {
             "{path}"
         );
     }
-    // A token that was narrowed down gets no code for a wider one.
+    // A token with reduced scopes gets no code for a wider one.
     let mut form = form;
     form[3].1 = "cloud_controller.read openid";
     let (_, body) = uaa.grant(("cf", ""), &form).await;
@@ -42,7 +42,7 @@ async fn a_token_for_another_api_is_refused() {
     assert_eq!(uaa.send("GET", path, &token, None).await.0, 403);
 }
 
-/// Two foundations with one key: a restored copy, or one that moved to another domain.
+/// Tests two foundations with one key: a restored copy, or one that moved to another domain.
 #[tokio::test]
 async fn a_token_of_another_issuer_is_refused() {
     let uaa = start().await;
@@ -105,7 +105,7 @@ async fn credentials_in_a_url_are_refused_by_name_wherever_they_stand() {
             }
         }
     }
-    // The grant that the original takes so.
+    // Cloud Foundry's UAA accepts this grant in the URL.
     let url = format!(
         "{}/oauth/token?grant_type=password&username=admin&password=sesame",
         uaa.url
@@ -118,7 +118,7 @@ async fn credentials_in_a_url_are_refused_by_name_wherever_they_stand() {
         .await
         .unwrap();
     assert_eq!(answer.status(), 400);
-    // What the cf CLI sends in the URL.
+    // The cf CLI sends this in the URL.
     let hint = "login_hint=%7B%22origin%22%3A%22uaa%22%7D";
     let url = format!("{}/oauth/token?{hint}", uaa.url);
     let form = [
@@ -135,7 +135,7 @@ async fn credentials_in_a_url_are_refused_by_name_wherever_they_stand() {
         .await
         .unwrap();
     assert_eq!(answer.status(), 200);
-    // Anything else does not belong there either.
+    // Any other parameter must not be in the URL.
     let url = format!("{}/oauth/token?username=admin", uaa.url);
     let answer = uaa
         .http
