@@ -1,11 +1,11 @@
-//! A cell during one batch.
+//! Models a cell during one batch.
 
 use crate::constraint::RootFsProvider;
 use ids::{CellId, ProcessGuid};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Remaining or total; negative when a cell is over-committed.
+/// The remaining or total resources of a cell; negative when a cell is over-committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
     pub memory_mb: i64,
@@ -17,24 +17,24 @@ pub struct Resources {
 pub struct Cell {
     pub id: CellId,
     pub zone: String,
-    /// Position among the cells, for packing them one after another.
+    /// The position among the cells, for filling them one after another.
     pub index: i32,
     pub root_fs_providers: BTreeMap<String, RootFsProvider>,
     pub volume_drivers: Vec<String>,
-    /// A job must want all of these.
+    /// The placement tags of the cell. A job must require all of them.
     pub placement_tags: Vec<String>,
     pub optional_placement_tags: Vec<String>,
     pub available: Resources,
     pub total: Resources,
-    /// What the sidecar proxy of an instance takes in addition.
+    /// The memory that the sidecar proxy of an instance needs in addition.
     pub proxy_memory_mb: i64,
     pub starting_containers: u32,
-    /// How many instances of each process run here.
+    /// The number of instances of each process that run here.
     pub instances: BTreeMap<ProcessGuid, u32>,
     pub tasks: u32,
 }
 
-/// What one job takes of a cell.
+/// The resources of a cell that one job needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     pub memory_mb: i64,
@@ -49,7 +49,7 @@ impl Cell {
         }
     }
 
-    /// What is too little here.
+    /// Returns the resources that do not suffice here.
     pub(crate) fn shortage(&self, demand: Demand) -> Shortage {
         Shortage {
             containers: self.available.containers < 1,
@@ -58,7 +58,7 @@ impl Cell {
         }
     }
 
-    /// What would be too little here even if nothing else ran.
+    /// Returns the resources that would not suffice here even if nothing else ran.
     pub(crate) fn lasting_shortage(&self, demand: Demand) -> Shortage {
         Shortage {
             containers: self.total.containers < 1,
@@ -67,7 +67,8 @@ impl Cell {
         }
     }
 
-    /// The proxy's memory is part of it: the original leaves it out here, and a batch may promise more than there is.
+    /// Reserves the resources, including the proxy's memory. The original leaves that out here, so that a batch may exceed a
+    /// cell's memory.
     pub(crate) fn reserve(&mut self, demand: Demand) {
         self.available.memory_mb -= demand.memory_mb;
         self.available.disk_mb -= demand.disk_mb;
@@ -80,7 +81,7 @@ impl Cell {
     }
 }
 
-/// Resources that no matching cell has enough of.
+/// The resources of which no matching cell has enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortage {
     pub containers: bool,
@@ -93,7 +94,7 @@ impl Shortage {
         self.containers || self.disk || self.memory
     }
 
-    /// What is short on both.
+    /// Returns the resources that both lack.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             containers: self.containers && other.containers,
@@ -103,7 +104,7 @@ impl Shortage {
     }
 }
 
-/// `: disk, memory`; nothing when every cell lacks something else.
+/// Formats the shortage as `: disk, memory`, or as nothing when no resource is short on every cell.
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = [

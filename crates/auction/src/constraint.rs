@@ -1,24 +1,24 @@
-//! What a job wants of a cell, and whether a cell has it.
+//! Checks whether a cell fulfils the requirements of a job.
 
 use crate::cell::Cell;
 use std::collections::BTreeSet;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Constraint {
-    /// A URL: `preloaded:cflinuxfs4`, `docker:///library/redis`.
+    /// The root file system as a URL: `preloaded:cflinuxfs4`, `docker:///library/redis`.
     pub root_fs: String,
     pub volume_drivers: Vec<String>,
     pub placement_tags: Vec<String>,
 }
 
-/// Root file systems of one scheme that a cell offers.
+/// The root file systems of one scheme that a cell offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootFsProvider {
     Arbitrary,
     FixedSet(BTreeSet<String>),
 }
 
-/// How far a cell got; the furthest of all cells is what the user is told.
+/// The requirement at which a cell failed. The user sees the furthest one of all cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mismatch {
     RootFs,
@@ -38,7 +38,7 @@ impl Constraint {
         {
             return Err(Mismatch::VolumeDrivers);
         }
-        // A cell of an isolation segment takes only what asks for it, and what asks goes nowhere else.
+        // A cell of an isolation segment accepts only jobs that require the segment, and such jobs run nowhere else.
         let wanted = |tag: &String| self.placement_tags.contains(tag);
         let offered = |tag: &String| {
             cell.placement_tags.contains(tag) || cell.optional_placement_tags.contains(tag)

@@ -1,12 +1,12 @@
-//! The auction: which cell gets which instance or task. Pure; the auctioneer gathers the cells' states, calls [`place`],
-//! and sends the work out.
+//! The auction decides which cell runs which instance or task. It is pure: the auctioneer collects the cells' states, calls
+//! [`place`], and sends the work to the cells.
 //!
 //! ```text
 //! order the batch ─▶ for each job:  cells that match ─▶ that have room ─▶ the least Score wins ─▶ reserve there
 //! ```
-//! - [`constraint`]: may this cell run it at all (root file system, volume drivers, placement tags)?
-//! - [`cell`]: a cell's resources, and what is left after each reservation
-//! - [`score`]: how good a cell is; its order of fields is the placement policy
+//! - [`constraint`]: whether a cell may run a job at all (root file system, volume drivers, placement tags)
+//! - [`cell`]: the resources of a cell, and what is left after each reservation
+//! - [`score`]: how good a cell is; the order of its fields is the placement policy
 //! - [`place`]: the batch
 
 pub mod cell;

@@ -1,4 +1,4 @@
-//! One batch: the order of its jobs, and the winner of each.
+//! Decides one batch: the order of its jobs, and the winner of each.
 
 use crate::cell::{Cell, Demand, Shortage};
 use crate::constraint::{Constraint, Mismatch};
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 pub use crate::score::Weights;
 
-/// Jobs without duplicates.
+/// The jobs of a batch, without duplicates.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     pub lrps: Vec<LrpAuction>,
@@ -38,14 +38,14 @@ pub enum Job {
     Task(usize),
 }
 
-/// In the order in which they were decided.
+/// The decisions of a batch, in the order in which they were made.
 #[derive(Clone, Debug, Default)]
 pub struct Placements {
     pub won: Vec<(Job, CellId)>,
     pub failed: Vec<(Job, PlacementError)>,
 }
 
-/// The texts reach the user by `cf app` and are matched by the Cloud Controller.
+/// The reason why no cell was found. `cf app` shows the texts to users, and the Cloud Controller compares them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlacementError {
     #[error("unable to communicate to compatible cells")]
@@ -58,7 +58,7 @@ pub enum PlacementError {
     PlacementTags(Vec<String>),
     #[error("insufficient resources{0}")]
     Insufficient(Shortage),
-    /// Waiting will not help: every matching cell is too small even when empty.
+    /// Every matching cell is too small even when it is empty, so waiting does not help.
     #[error("insufficient resources{0} (no cell is that large)")]
     TooLarge(Shortage),
     #[error("waiting to start instance: reached in-flight start limit")]
@@ -76,7 +76,7 @@ fn show_tags(tags: &[String]) -> String {
     }
 }
 
-/// Decides the whole batch. `cells` are those that can take work; afterwards they hold what was reserved.
+/// Decides the whole batch. `cells` are those that can accept work; afterwards they contain the reservations.
 pub fn place(cells: &mut [Cell], batch: &Batch, weights: &Weights) -> Placements {
     let mut placements = Placements::default();
     let mut starting: u32 = cells.iter().map(|cell| cell.starting_containers).sum();
@@ -103,7 +103,8 @@ pub fn place(cells: &mut [Cell], batch: &Batch, weights: &Weights) -> Placements
     placements
 }
 
-/// The first instance of every process, then tasks, then all other instances by index; the largest first.
+/// Returns the order of the jobs: the first instance of every process, then tasks, then all other instances by index; within
+/// each, the largest first.
 fn order(batch: &Batch) -> Vec<Job> {
     let mut lrps: Vec<usize> = (0..batch.lrps.len()).collect();
     lrps.sort_by_key(|at| (batch.lrps[*at].index, -batch.lrps[*at].memory_mb));
@@ -165,7 +166,8 @@ fn place_task(
     Ok(cell.id.clone())
 }
 
-/// Position of the cell that matches, has room and scores least; or the reason that came closest to a placement.
+/// Returns the position of the cell that matches, has room and has the lowest score, or the reason that came closest to a
+/// placement.
 fn best(
     cells: &[Cell],
     constraint: &Constraint,
@@ -204,7 +206,7 @@ fn best(
     }
 }
 
-/// Instances of a process per zone, on all cells there, matching or not.
+/// Returns the number of instances of a process per zone, on all cells there, whether they match or not.
 fn zone_instances(cells: &[Cell], process: &ProcessGuid) -> BTreeMap<String, u32> {
     let mut zones = BTreeMap::new();
     for cell in cells {

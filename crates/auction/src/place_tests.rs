@@ -1,4 +1,4 @@
-//! Cases of the policy, and a property: the winner is the one that the original's zone loop would choose.
+//! Tests cases of the policy, and a property: the winner is the one that the original's zone loop would choose.
 
 use super::*;
 use crate::cell::Resources;
@@ -278,8 +278,8 @@ fn the_limit_of_starting_containers() {
     );
 }
 
-/// The policy as a loop over zones with one floating-point score, which is how the original decides. The score of the
-/// winner, so that exact ties do not matter.
+/// Returns the score of the winner by a loop over zones with one floating-point score, which is how the original decides. The
+/// result is a score and not a cell, so that exact ties do not matter.
 fn by_zones(cells: &[Cell], lrp: &LrpAuction, weights: &Weights) -> Option<f64> {
     let zones = zone_instances(cells, &lrp.process);
     let mut sorted: Vec<_> = zones.into_iter().collect();
@@ -390,7 +390,7 @@ proptest! {
         }
     }
 
-    /// No cell is ever promised more than it has, proxies included.
+    /// No cell is ever assigned more than it has, including the memory of proxies.
     #[test]
     fn never_overbooks(cells in prop::collection::vec(any_cell(), 1..5), memories in prop::collection::vec(1..600i64, 1..40)) {
         let mut cells = cells;

@@ -1,29 +1,29 @@
-//! How good a cell is for a job.
+//! Measures how good a cell is for a job.
 
 use crate::cell::{Cell, Demand};
 use ids::CellId;
 
-/// Lower wins. Fields are compared top to bottom: their order *is* the placement policy.
+/// The score of a cell; the lowest wins. Fields are compared from top to bottom, so their order *is* the placement policy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Score {
-    /// Instances of the process in the cell's zone (0 for tasks): spread over zones first…
+    /// The instances of the process in the cell's zone (0 for tasks). Instances are spread over zones first.
     pub zone_instances: u32,
-    /// …then over cells: instances of the process, or tasks, on the cell…
+    /// The instances of the process, or the tasks, on the cell. Instances are spread over cells next.
     pub co_located: u32,
-    /// …then by load, in billionths: used share after the placement, plus the weights.
+    /// The load in billionths: the used share after the placement, plus the weights. It decides last.
     pub load: i64,
-    /// Makes the auction deterministic.
+    /// The cell's id, which makes the auction deterministic.
     pub cell: CellId,
 }
 
-/// Tuning of the score, in units of a whole cell's load. CF's names.
+/// The weights of the score, in units of a whole cell's load. The names are CF's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weights {
-    /// Of each container that is still starting: spreads a burst.
+    /// The weight of each container that is still starting. It spreads a burst.
     pub starting_container: f64,
-    /// Of the cell's index: fills cells one after another. 0 spreads.
+    /// The weight of the cell's index. It fills cells one after another; 0 spreads instances.
     pub bin_pack_first_fit: f64,
-    /// Stop placing when so many containers are starting; 0: no limit.
+    /// The number of starting containers at which placing stops; 0 means no limit.
     pub starting_container_maximum: u32,
 }
 

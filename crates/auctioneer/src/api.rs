@@ -1,4 +1,4 @@
-//! The HTTP API. The BBS calls it.
+//! Serves the HTTP API, which the BBS calls.
 
 use crate::queue::Queue;
 use axum::extract::{DefaultBodyLimit, State};
@@ -10,7 +10,7 @@ use http::StatusCode;
 use std::sync::Arc;
 use wire::rep::{LrpStartRequest, TaskStartRequest, path};
 
-/// A convergence of 250,000 LRPs comes as one request.
+/// The size limit of a request. A convergence of 250,000 LRPs comes as one request.
 const MAX_BODY: usize = 256 << 20;
 
 pub(crate) fn router(queue: Arc<Queue>) -> Router {

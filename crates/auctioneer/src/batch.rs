@@ -1,4 +1,4 @@
-//! Running batches: gather, place, hand out, report.
+//! Runs batches: reads the cells' states, places the work, sends it to the cells, reports failures.
 
 use crate::convert;
 use crate::queue::{Asked, Drained, Queue};
@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use wire::bbs::{ActualLrpKey, CellPresence, FailActualLrpRequest};
 use wire::rep::{CellState, Lrp, Task, Work};
 
-/// Failures that are reported to the BBS at the same time.
+/// The highest number of failures that are reported to the BBS at the same time.
 const REPORTS: usize = 32;
-/// Cells are there but none answers: so often they are asked again.
+/// The number of times that the cells are asked for their states while cells exist but none answers.
 const STATE_ROUNDS: usize = 4;
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
-/// Once a cell has answered, the others have so long: one dead cell must not hold up everybody's starts.
+/// The time that the other cells have to answer once one has: a dead cell must not delay all starts.
 const STRAGGLERS: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -33,14 +33,14 @@ pub(crate) struct Runner {
     pub(crate) first_cell_grace: Duration,
 }
 
-/// A cell that can take work now.
+/// A cell that can accept work now.
 struct Candidate {
     url: String,
     state: CellState,
 }
 
 impl Runner {
-    /// One batch after another until `ended`.
+    /// Runs one batch after another until `ended`.
     pub(crate) async fn run(&self, ended: CancellationToken) {
         let grace_ends = Instant::now() + self.first_cell_grace;
         loop {
@@ -56,7 +56,7 @@ impl Runner {
         }
     }
 
-    /// The states of all cells that can take work. Waits as long as the BBS cannot be asked: what is queued stays queued.
+    /// Returns the states of all cells that can accept work. It waits as long as the BBS does not answer, and the queue is kept.
     async fn candidates(&self, grace_ends: Instant) -> Vec<Candidate> {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let mut rounds = 0;
@@ -99,7 +99,7 @@ impl Runner {
         candidates
     }
 
-    /// `None`, logged, when the cell cannot take work.
+    /// Returns the cell's state, or logs the reason and returns `None` when the cell cannot accept work.
     async fn state(&self, cell: &CellPresence) -> Option<Candidate> {
         let url = if cell.rep_url.is_empty() {
             &cell.rep_address
@@ -176,7 +176,7 @@ impl Runner {
             .await;
     }
 
-    /// Sends each cell its work, all cells at once; what they refused, with the cell's id.
+    /// Sends each cell its work, to all cells at once. Returns the work that they refused, with the id of the cell.
     async fn hand_out(
         &self,
         candidates: &[Candidate],
@@ -213,7 +213,7 @@ impl Runner {
             .into_iter()
             .filter_map(|(cell, answer)| match answer {
                 Ok(refused) => Some((cell, refused)),
-                // The cell may have taken some of it. The BBS asks again for what does not start.
+                // The cell may have accepted a part of it. The BBS repeats the request for everything that does not start.
                 Err(error) => {
                     tracing::warn!(cell, error = format!("{error:#}"), "work-not-answered");
                     None
@@ -222,7 +222,8 @@ impl Runner {
             .collect()
     }
 
-    /// Refused work gets one more auction at once, on fresh states; refused twice it has failed.
+    /// Queues refused work for one more auction at once, with fresh states. Work that is refused twice has failed and is
+    /// returned.
     fn give_back(&self, asked: &Drained, refused: Vec<(String, Work)>) -> Vec<Failure> {
         let (mut lrps, mut tasks, mut failures) = (Vec::new(), Vec::new(), Vec::new());
         let again = |refused_before: Option<&String>| refused_before.is_none();
@@ -296,7 +297,7 @@ impl Runner {
     }
 }
 
-/// Work that nobody takes, and why.
+/// Work that no cell accepts, with the reason.
 #[derive(Debug)]
 enum Failure {
     Lrp(Lrp, String),

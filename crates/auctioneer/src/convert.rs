@@ -1,4 +1,4 @@
-//! Wire values to the auction's.
+//! Converts wire values to those of the auction.
 
 use auction::{Cell, Constraint, LrpAuction, Resources, RootFsProvider, TaskAuction};
 use std::collections::BTreeMap;

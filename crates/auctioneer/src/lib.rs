@@ -1,14 +1,14 @@
-//! The auctioneer: collects auctions that the BBS asks for, and gives the work to cells.
+//! The auctioneer: collects the auctions that the BBS requests, and sends the work to cells.
 //!
 //! ```text
 //! BBS ─POST /v1/lrps, /v1/tasks─▶ queue ─▶ batch: BBS cells ─▶ GET /state of all ─▶ auction::place ─▶ POST /work per cell
 //!                                                             BBS fail / reject ◀─ what no cell took
 //! ```
-//! A batch starts as soon as something is asked and takes everything that has come until then; one batch at a time, for
-//! the next one must see what this one placed. Nothing is kept on disk: the BBS's convergence asks again for what got
-//! lost. Only the holder of the locket key `auctioneer` works; others answer 503.
+//! A batch begins as soon as work is requested, and contains everything that has arrived until then. There is one batch at a
+//! time, because the next one must see what this one placed. Nothing is stored on disk: the BBS's convergence repeats lost
+//! requests. Only the holder of the locket key `auctioneer` works; others answer 503.
 //!
-//! It never starts anything itself and never decides twice about one piece of work that a cell may have taken.
+//! It never starts a container itself, and never decides twice about work that a cell may have accepted.
 
 mod api;
 mod batch;
@@ -29,23 +29,24 @@ use tokio::net::TcpListener;
 
 const LOCK: &str = "auctioneer";
 
-/// Everything that an auctioneer needs.
+/// The configuration of an auctioneer.
 #[derive(Debug)]
 pub struct Config {
-    /// Serves the API with mTLS.
+    /// The listener of the API, which uses mTLS.
     pub listener: TcpListener,
     pub identity: Identity,
     pub bbs_url: String,
     pub locket_url: String,
     pub weights: Weights,
-    /// How long a cell may take to tell its state; a slower one gets no work of this batch.
+    /// The time that a cell has to report its state. A slower one gets no work of this batch.
     pub cell_state_timeout: Duration,
-    /// So long after its start, or after it got the lock, it waits for the first cell before it says that there is none.
+    /// The time after the start, and after the acquisition of the lock, in which it waits for the first cell before it reports
+    /// that there is none.
     pub first_cell_grace: Duration,
 }
 
 impl Config {
-    /// With the original's weights and time-outs.
+    /// Makes a configuration with the original's weights and time-outs.
     pub fn new(
         listener: TcpListener,
         identity: Identity,
@@ -64,7 +65,7 @@ impl Config {
     }
 }
 
-/// Built, not running.
+/// An auctioneer that is built but not running.
 #[derive(Debug)]
 pub struct Auctioneer {
     listener: TcpListener,
@@ -109,7 +110,7 @@ impl Auctioneer {
         self.addr
     }
 
-    /// Serves until `shutdown`; a batch that has begun is finished.
+    /// Serves until `shutdown`. A batch that has begun is finished.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let api = kit::http::serve(
             self.listener,
@@ -123,7 +124,7 @@ impl Auctioneer {
     }
 }
 
-/// Takes the lock, runs batches while it is held, and waits for it again when it is lost.
+/// Acquires the lock, runs batches while it is held, and waits for it again when it is lost.
 async fn work(lock: &locket::Lock, runner: &Runner, queue: &Queue, shutdown: &CancellationToken) {
     while !shutdown.is_cancelled() {
         tokio::select! {
@@ -144,7 +145,7 @@ async fn work(lock: &locket::Lock, runner: &Runner, queue: &Queue, shutdown: &Ca
     }
 }
 
-/// The same after a restart, so that nobody waits for the old lease to end.
+/// Returns the name of the lock's owner. It is the same after a restart, so that the new process need not wait for the old lease.
 fn owner(addr: SocketAddr) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("auctioneer@{}:{}", host.trim(), addr.port())

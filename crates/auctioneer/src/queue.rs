@@ -1,4 +1,4 @@
-//! What has been asked and not yet been taken into a batch.
+//! Holds the work that was requested and is not yet part of a batch.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use wire::rep::{Lrp, LrpStartRequest, Task};
 
-/// A fresh process most likely gets the lock at once (it was its own); requests of that time are kept, not refused.
+/// The time in which a new process most likely gets the lock (it was its own). Requests of that time are kept, not refused.
 const EXPECT_LOCK: Duration = Duration::from_secs(20);
 
-/// Asked work; an LRP that a cell refused comes back once.
+/// Requested work. Work that a cell refused is queued once more.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Asked<T> {
     pub(crate) work: T,
@@ -32,14 +32,14 @@ struct State {
 #[derive(Debug)]
 enum Standing {
     Active,
-    /// Without the lock.
+    /// The auctioneer does not hold the lock.
     Standby {
         since: Instant,
         fresh: bool,
     },
 }
 
-/// The drained queue, without duplicates.
+/// The content of the queue, without duplicates.
 #[derive(Debug, Default)]
 pub(crate) struct Drained {
     pub(crate) lrps: Vec<Asked<Lrp>>,
@@ -62,7 +62,7 @@ impl Queue {
         }
     }
 
-    /// False: this auctioneer is not the active one.
+    /// Queues LRPs. Returns false if this auctioneer is not the active one.
     #[must_use]
     pub(crate) fn ask_lrps(&self, requests: Vec<LrpStartRequest>) -> bool {
         let lrps = requests.into_iter().flat_map(instances).map(|work| Asked {
@@ -82,7 +82,7 @@ impl Queue {
         })
     }
 
-    /// For the next batch.
+    /// Queues work for the next batch.
     pub(crate) fn ask_again(&self, lrps: Vec<Asked<Lrp>>, tasks: Vec<Asked<Task>>) {
         if lrps.is_empty() && tasks.is_empty() {
             return;
@@ -122,7 +122,7 @@ impl Queue {
         };
     }
 
-    /// Returns when there is something to do.
+    /// Returns when there is work in the queue.
     pub(crate) async fn ready(&self) {
         while self.is_empty() {
             self.wake.notified().await;
@@ -152,7 +152,7 @@ impl Queue {
     }
 }
 
-/// One LRP for every index that is asked.
+/// Returns one LRP for every requested index.
 fn instances(request: LrpStartRequest) -> impl Iterator<Item = Lrp> {
     let LrpStartRequest {
         process_guid,
@@ -171,7 +171,7 @@ fn instances(request: LrpStartRequest) -> impl Iterator<Item = Lrp> {
     })
 }
 
-/// The first of each identifier.
+/// Returns the first entry of each identifier.
 fn unique<T>(asked: Vec<Asked<T>>, identifier: impl Fn(&T) -> String) -> Vec<Asked<T>> {
     let mut seen = HashSet::new();
     asked

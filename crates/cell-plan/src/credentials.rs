@@ -1,19 +1,19 @@
-//! Instance identity: whose name a certificate bears, and when it is replaced. Making it is the rep's.
+//! Plans the instance identity: which name a certificate contains, and when it is replaced. The rep makes the certificate.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// Subject and names of one certificate. Keys are P-256, usage is client and server.
+/// The subject and the names of one certificate. Its key is P-256, and its usage is client and server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificatePlan {
     pub common_name: String,
-    /// `organization:…`, `space:…`, `app:…`, in the order given.
+    /// The organizational units `organization:…`, `space:…` and `app:…`, in the given order.
     pub organizational_units: Vec<String>,
     pub dns_names: Vec<String>,
     pub ip: Option<Ipv4Addr>,
 }
 
-/// The certificate that the router and apps see as the instance's identity: its guid and its address.
+/// Returns the plan of the certificate that is the instance's identity for the router and for apps: its guid and its address.
 pub fn identity(
     guid: &str,
     organizational_units: &[String],
@@ -27,7 +27,7 @@ pub fn identity(
     }
 }
 
-/// The certificate for container-to-container traffic: the guid and the internal routes' names, no address.
+/// Returns the plan of the certificate for container-to-container traffic: the guid and the internal routes' names, no address.
 pub fn container_to_container(
     guid: &str,
     organizational_units: &[String],
@@ -43,7 +43,7 @@ pub fn container_to_container(
     }
 }
 
-/// How long after issue the next certificate is made: half an hour before the end, or at 7/8 of a short validity.
+/// Returns the time from the issue of a certificate to the next one: half an hour before its end, or 7/8 of a short validity.
 pub fn rotate_after(validity: Duration) -> Duration {
     const LONG: Duration = Duration::from_secs(4 * 3600);
     if validity > LONG {

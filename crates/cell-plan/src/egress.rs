@@ -1,7 +1,7 @@
-//! Security-group rules as they come from the Cloud Controller, checked and turned into address and port ranges.
+//! Checks security-group rules as the Cloud Controller sends them, and turns them into ranges of addresses and ports.
 //!
-//! A destination is an address, a CIDR or a range `a-b`; several may stand in one text, separated by commas. IPv6
-//! destinations and `icmpv6` are left out: containers have no IPv6 address.
+//! A destination is an address, a CIDR or a range `a-b`. One text may contain several, separated by commas. IPv6 destinations and
+//! `icmpv6` are left out, because containers have no IPv6 address.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,7 +13,7 @@ pub enum Protocol {
     All,
 }
 
-/// A rule as it came.
+/// A rule as it was received.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RuleText<'a> {
     pub protocol: &'a str,
@@ -24,7 +24,7 @@ pub struct RuleText<'a> {
     pub log: bool,
 }
 
-/// A checked rule; ranges are inclusive, no ports means all.
+/// A checked rule. Ranges are inclusive; no ports means all ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub protocol: Protocol,
@@ -52,7 +52,7 @@ pub enum RuleError {
     Icmp(i32, i32),
 }
 
-/// Checks one rule; `Ok(None)` when nothing in it concerns IPv4.
+/// Checks one rule. Returns `Ok(None)` when nothing in it concerns IPv4.
 pub fn check(text: &RuleText<'_>) -> Result<Option<Rule>, RuleError> {
     let protocol = match text.protocol.to_ascii_lowercase().as_str() {
         "tcp" => Protocol::Tcp,
@@ -110,7 +110,7 @@ fn ports(text: &RuleText<'_>) -> Result<Vec<(u16, u16)>, RuleError> {
     Ok(ports)
 }
 
-/// One destination as a range; `None` for IPv6.
+/// Returns one destination as a range, or `None` for IPv6.
 fn range(text: &str) -> Result<Option<(Ipv4Addr, Ipv4Addr)>, RuleError> {
     let bad = || RuleError::Destination(text.to_owned());
     let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| bad());

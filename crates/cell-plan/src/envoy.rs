@@ -1,13 +1,13 @@
-//! The Envoy of an instance: its bootstrap configuration and its secrets, as JSON (which is YAML too).
+//! Configures the Envoy of an instance: its bootstrap configuration and its secrets, as JSON (which is YAML too).
 //!
-//! One TLS listener per TLS port passes the bytes on to the app at the container's own address; certificates come from
-//! files in a watched directory (replaced there by rename); the admin page listens on loopback.
+//! One TLS listener per TLS port forwards the bytes to the app at the container's own address. Certificates come from files in a
+//! watched directory (they are replaced by rename there). The admin page listens on loopback.
 
 use crate::ports::PortPlan;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 
-/// Where the configuration directory is mounted in the container.
+/// The path in the container at which the configuration directory is mounted.
 pub const CONFIG_DIR: &str = "/etc/cf-assets/envoy_config";
 pub const BOOTSTRAP_FILE: &str = "envoy.yaml";
 pub const ID_SECRET_FILE: &str = "sds-id-cert-and-key.yaml";
@@ -20,13 +20,13 @@ const C2C_SECRET: &str = "c2c-cert-and-key";
 const VALIDATION_SECRET: &str = "id-validation-context";
 const TLS_TYPE: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 const NO_LIMIT: u32 = u32::MAX;
-/// The rest of the memory is stacks, sockets and health checks.
+/// The percentage of the memory that the heap may use. The rest is for stacks, sockets and health checks.
 const HEAP_PERCENT: u64 = 75;
-/// Bytes that wait on one side of a connection; by default Envoy keeps up to 1 MiB.
+/// The number of bytes that wait on one side of a connection. By default Envoy keeps up to 1 MiB.
 const BUFFER: u32 = 32 << 10;
 
-/// The program's path and arguments inside the container: one worker, no hot restart (two Envoys of one network
-/// namespace would clash).
+/// Returns the program's path and arguments inside the container. It has one worker and no hot restart (two Envoys of one network
+/// namespace would conflict).
 pub fn command() -> (String, Vec<String>) {
     let args = [
         "-c",
@@ -45,8 +45,8 @@ pub fn command() -> (String, Vec<String>) {
     )
 }
 
-/// The bootstrap configuration of the Envoy of instance `guid`, which may use `memory` bytes: before these run out it takes
-/// no more connections.
+/// Returns the bootstrap configuration of the Envoy of instance `guid`. It may use `memory` bytes, and accepts no more
+/// connections before they are exhausted.
 pub fn bootstrap(guid: &str, container_ip: Ipv4Addr, ports: &PortPlan, memory: u64) -> Value {
     let listeners: Vec<Value> = ports
         .tls
@@ -91,7 +91,7 @@ fn overload(memory: u64) -> Value {
     })
 }
 
-/// The secret file of a certificate; `c2c` for the container-to-container one.
+/// Returns the secret file of a certificate. `c2c` selects the container-to-container one.
 pub fn certificate_secret(c2c: bool, chain_pem: &str, key_pem: &str) -> Value {
     let name = if c2c { C2C_SECRET } else { ID_SECRET };
     secret(json!({
@@ -100,7 +100,7 @@ pub fn certificate_secret(c2c: bool, chain_pem: &str, key_pem: &str) -> Value {
     }))
 }
 
-/// The secret file that says whose client certificates are accepted: those of `trusted_ca_pem`.
+/// Returns the secret file that defines whose client certificates are accepted: those issued by `trusted_ca_pem`.
 pub fn validation_secret(trusted_ca_pem: &str) -> Value {
     secret(
         json!({ "name": VALIDATION_SECRET, "validation_context": { "trusted_ca": { "inline_string": trusted_ca_pem } } }),
@@ -121,7 +121,7 @@ fn cluster(container_ip: Ipv4Addr, port: u16) -> Value {
     json!({
         "name": name,
         "type": "STATIC",
-        // Short time-outs lose connections in a storm, though the app is on the same machine.
+        // Short time-outs would lose connections under heavy load, though the app is on the same machine.
         "connect_timeout": "5s",
         "per_connection_buffer_limit_bytes": BUFFER,
         "circuit_breakers": { "thresholds": [{ "max_connections": NO_LIMIT, "max_pending_requests": NO_LIMIT, "max_requests": NO_LIMIT, "max_retries": NO_LIMIT }] },

@@ -1,4 +1,4 @@
-//! The `CF_INSTANCE_*` variables that every process of an instance gets about its addresses.
+//! Computes the `CF_INSTANCE_*` variables, which contain the addresses of an instance and which every process of it gets.
 
 use crate::ports::Mapping;
 use serde::Serialize;
@@ -22,7 +22,7 @@ fn is_zero(port: &u16) -> bool {
     *port == 0
 }
 
-/// `cell_ip` is where host ports are reached, `container_ip` the instance's own address.
+/// Returns the variables. `cell_ip` is the address of the host ports, `container_ip` that of the instance itself.
 pub fn address_env(
     cell_ip: &str,
     container_ip: &str,

@@ -1,7 +1,7 @@
-//! The resource ledger of one cell: what it can give, what is promised to whom, what is left.
+//! The resource ledger of one cell: its resources, the reservations, and what is left.
 //!
-//! A reservation is made before a container exists and given back when the container is gone; adopted containers are
-//! booked whatever is left, because they already run.
+//! A reservation is made before a container exists and released when the container is gone. Adopted containers are recorded
+//! whatever is left, because they already run.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub struct Resources {
     pub containers: u64,
 }
 
-/// Why a reservation was refused; shown to users as the placement error.
+/// The reason why a reservation was refused. Users see it as the placement error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReserveError {
     #[error("insufficient resources: {}", .0.join(", "))]
@@ -41,7 +41,7 @@ impl Ledger {
         self.total
     }
 
-    /// What is left; never negative, though adopted containers may exceed the total.
+    /// Returns the resources that are left. They are never negative, though adopted containers may exceed the total.
     pub fn available(&self) -> Resources {
         let mut left = self.total;
         for used in self.reserved.values() {
@@ -52,7 +52,7 @@ impl Ledger {
         left
     }
 
-    /// Books one container. Memory is named first: it is what usually lacks.
+    /// Reserves the resources of one container. An error names memory first, because it is the most frequent shortage.
     pub fn reserve(
         &mut self,
         guid: &str,
@@ -78,7 +78,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Books a container that exists already.
+    /// Records a container that exists already.
     pub fn adopt(&mut self, guid: &str, memory_mb: u64, disk_mb: u64) {
         self.reserved.insert(
             guid.to_owned(),
@@ -90,7 +90,7 @@ impl Ledger {
         );
     }
 
-    /// Gives back what was booked; unknown guids are fine.
+    /// Releases a reservation. Unknown guids are ignored.
     pub fn release(&mut self, guid: &str) {
         self.reserved.remove(guid);
     }

@@ -1,9 +1,9 @@
-//! What a cell decides, without doing it: which resources are left, what must happen to a container given what the BBS
-//! says, which ports a container gets, how its Envoy is configured, whose name its certificate bears, what an app is told that
-//! nobody can reach.
+//! Makes the decisions of a cell without performing them: which resources are left, what must happen to a container given the
+//! rows of the BBS, which ports a container gets, how its Envoy is configured, which name its certificate contains, and which
+//! advice an app gets that is not reachable.
 //!
-//! Called by the rep (and by garden for nothing but types). Pure: no clock, no files, no network; time and addresses come in
-//! as arguments. Wire formats and the container interface are converted to these types at their own side.
+//! The rep calls it (garden only uses its types). It is pure: no clock, no files, no network; time and addresses are arguments.
+//! Wire formats and the container interface are converted to these types in their own crates.
 
 pub mod credentials;
 pub mod egress;

@@ -1,22 +1,22 @@
-//! What an app is told that listens where nobody reaches it.
+//! Advises an app that listens at an address or port where it cannot be reached.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// What the app listens on, and what it should.
+/// The sockets on which the app listens, and the ports on which it should.
 #[derive(Clone, Copy, Debug)]
 pub struct Sockets<'a> {
     /// All listening sockets of the container.
     pub listening: &'a [SocketAddr],
-    /// Ports that the platform itself listens on there.
+    /// The ports on which the platform itself listens there.
     pub own: &'a [u16],
     /// The container's address.
     pub address: Ipv4Addr,
-    /// Ports that requests come to.
+    /// The ports to which requests come.
     pub wanted: &'a [u16],
 }
 
 impl Sockets<'_> {
-    /// The first of the wanted ports that nobody can reach, and why; `None` if all can be reached.
+    /// Returns the advice for the first of the wanted ports that cannot be reached, or `None` if all can be reached.
     pub fn advice(&self) -> Option<String> {
         let port = self
             .wanted
@@ -51,7 +51,7 @@ impl Sockets<'_> {
         })
     }
 
-    /// Whether the app listens anywhere.
+    /// Returns whether the app listens anywhere.
     pub fn listens(&self) -> bool {
         self.apps().next().is_some()
     }

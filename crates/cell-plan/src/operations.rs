@@ -1,7 +1,7 @@
 //! The bulk reconcile: compares this cell's containers with the BBS's rows of this cell.
 //!
-//! The rep reads the rows, looks at its containers afterwards, and calls [`operations`]. A container is *settled* when it
-//! has been in the same state since before the rows were read: only then does a missing row mean anything.
+//! The rep reads the rows, lists its containers afterwards, and calls [`operations`]. A container is *settled* when it has been
+//! in the same state since before the rows were read. Only for such a container does a missing row have a meaning.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,8 @@ pub struct Container {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// `running`: reported (or about to be) as RUNNING, with `routable` as it should stand at the BBS.
+    /// An instance. `running` means that it is reported (or about to be) as RUNNING; `routable` is the value that the BBS should
+    /// have.
     Lrp {
         process_guid: String,
         index: i32,
@@ -59,7 +60,7 @@ pub enum Operation {
     RemoveLrp(LrpRow),
     /// The row's container is gone and the row is the evacuating one.
     RemoveEvacuatingLrp(LrpRow),
-    /// The container runs but the BBS does not know it so: say it again.
+    /// The container runs but the BBS does not show that: report it again.
     ReportRunning { guid: String },
     /// The task's container is gone: complete it as failed.
     FailTask { guid: String },
@@ -69,7 +70,7 @@ pub enum Operation {
 
 pub const TASK_CONTAINER_GONE: &str = "task container does not exist";
 
-/// What must happen so that rows and containers agree; rows first, in the rows' order.
+/// Returns the operations that make rows and containers agree. Those of rows come first, in the rows' order.
 pub fn operations(containers: &[Container], lrps: &[LrpRow], tasks: &[TaskRow]) -> Vec<Operation> {
     let known: BTreeSet<&str> = containers.iter().map(|c| c.guid.as_str()).collect();
     let lrp_rows: BTreeMap<&str, &LrpRow> =

@@ -1,11 +1,11 @@
-//! The ports of a container: for every app port a TLS port of its Envoy, and which of them get a host port.
+//! Plans the ports of a container: for every app port a TLS port of its Envoy, and which of them get a host port.
 //!
-//! As the original: TLS ports from 61001 upward in the order of the app ports; port 8080 gets a second one, 61443, for
-//! container-to-container traffic, listed after the first and without a host port; the admin page takes the next free port.
+//! The plan is the original's. TLS ports begin at 61001, in the order of the app ports. Port 8080 gets a second one, 61443, for
+//! container-to-container traffic, which is listed after the first and has no host port. The admin page gets the next free port.
 
 pub const FIRST_TLS_PORT: u16 = 61001;
 pub const LAST_TLS_PORT: u16 = 65534;
-/// Container-to-container TLS.
+/// The port of container-to-container TLS.
 pub const C2C_TLS_PORT: u16 = 61443;
 pub const DEFAULT_APP_PORT: u16 = 8080;
 
@@ -29,7 +29,7 @@ pub struct TlsPort {
 }
 
 impl TlsPort {
-    /// Whether it is the container-to-container listener, which has no host port and asks for no client certificate.
+    /// Returns whether it is the container-to-container listener, which has no host port and requires no client certificate.
     pub fn is_c2c(self) -> bool {
         self.tls == C2C_TLS_PORT
     }
@@ -37,17 +37,17 @@ impl TlsPort {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortPlan {
-    /// In the order asked for.
+    /// The app ports, in the requested order.
     pub app: Vec<u16>,
-    /// Empty without a proxy.
+    /// The TLS ports; empty without a proxy.
     pub tls: Vec<TlsPort>,
-    /// On loopback; `None` without a proxy.
+    /// The port of the admin page on loopback; `None` without a proxy.
     pub admin: Option<u16>,
     /// Whether app ports get host ports of their own.
     pub unproxied: bool,
 }
 
-/// A port mapping as the BBS and `CF_INSTANCE_PORTS` know it; 0 where there is none.
+/// A port mapping as in the BBS and `CF_INSTANCE_PORTS`. A port is 0 where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
     pub container: u16,
@@ -56,7 +56,7 @@ pub struct Mapping {
     pub host_tls: u16,
 }
 
-/// Chooses the ports. Without a proxy the app ports are mapped themselves; with one, only if `unproxied`.
+/// Plans the ports. Without a proxy the app ports are mapped themselves; with one they are mapped only if `unproxied`.
 pub fn plan(app_ports: &[u32], proxy: bool, unproxied: bool) -> Result<PortPlan, PortError> {
     let mut app = Vec::new();
     for port in app_ports {
@@ -104,7 +104,7 @@ pub fn plan(app_ports: &[u32], proxy: bool, unproxied: bool) -> Result<PortPlan,
 }
 
 impl PortPlan {
-    /// The container ports that need a host port, in order.
+    /// Returns the container ports that need a host port, in order.
     pub fn net_in(&self) -> Vec<u16> {
         let plain = self.app.iter().copied().filter(|_| self.unproxied);
         plain
@@ -112,7 +112,7 @@ impl PortPlan {
             .collect()
     }
 
-    /// The mappings, given the host port of each container port of [`Self::net_in`].
+    /// Returns the mappings, given the host port of each container port of [`Self::net_in`].
     pub fn mappings(&self, host_port: impl Fn(u16) -> Option<u16>) -> Vec<Mapping> {
         let host = |port| host_port(port).unwrap_or(0);
         if self.tls.is_empty() {

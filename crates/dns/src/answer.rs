@@ -1,4 +1,4 @@
-//! A query's answer, if the name is ours: bytes in, bytes out, without IO.
+//! Computes a query's answer, if the name is ours: bytes in, bytes out, without IO.
 
 use crate::internal::Lookup;
 use crate::names::Names;
@@ -8,18 +8,18 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use rand::seq::SliceRandom as _;
 use std::net::Ipv4Addr;
 
-/// Seconds: routes come and go, and the answer costs next to nothing.
+/// The time to live of routed names in seconds. It is short, because routes come and go and an answer costs next to nothing.
 const TTL: u32 = 5;
-/// Containers come and go: nobody may keep their addresses.
+/// The time to live of containers' names: clients must not cache their addresses, because containers come and go.
 const CONTAINER_TTL: u32 = 0;
-/// What fits through every network without fragments.
+/// The size of an answer that passes every network without fragments.
 const MAX_UDP: u16 = 1232;
-/// What every client takes that does not announce more.
+/// The size that every client accepts without announcing a larger one.
 const MIN_UDP: u16 = 512;
-/// A record whose name is a pointer to the question's.
+/// The size of a record whose name is a pointer to that of the question.
 const RECORD: usize = 16;
 
-/// How a query came: an answer by UDP has to be short.
+/// The transport of a query. An answer by UDP has to be short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Over {
     Udp,
@@ -29,16 +29,16 @@ pub(crate) enum Over {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
     Answer(Vec<u8>),
-    /// Not our name: ask the machine's resolvers.
+    /// The name is not ours: forward the query to the machine's resolvers.
     Forward,
-    /// No query at all.
+    /// The message is not a query.
     Drop,
 }
 
 pub(crate) fn answer(query: &[u8], over: Over, names: &Names, router_ip: Ipv4Addr) -> Verdict {
     let Ok(request) = Message::from_vec(query) else {
         return match query {
-            // A query, but not understood.
+            // It is a query that cannot be parsed.
             [a, b, flags, ..] if flags & 0x80 == 0 && query.len() >= 12 => {
                 reply(&Message::error_msg(
                     u16::from_be_bytes([*a, *b]),
@@ -80,7 +80,8 @@ pub(crate) fn answer(query: &[u8], over: Over, names: &Names, router_ip: Ipv4Add
     if !names.owns(&name) {
         return Verdict::Forward;
     }
-    // Also without an address of the kind asked for the name exists: "no such name" would end the search for others.
+    // The name exists even without an address of the requested kind: "no such name" would end the client's search for other
+    // kinds.
     let mut response = authoritative(&request, ResponseCode::NoError);
     if matches!(question.query_type(), RecordType::A | RecordType::ANY) {
         response.add_answer(Record::from_rdata(
@@ -98,7 +99,7 @@ fn authoritative(request: &Message, code: ResponseCode) -> Message {
     response
 }
 
-/// All addresses in a random order; by UDP as many as fit, and then the client is asked to come again by TCP.
+/// Returns the addresses in a random order. By UDP these are as many as fit, and the client is asked to repeat the query by TCP.
 fn containers(
     request: &Message,
     name: &Name,
@@ -130,7 +131,7 @@ fn containers(
     response
 }
 
-/// Tells the client that it cannot be found out now. `None`: the query was none.
+/// Returns the answer that the name cannot be resolved now, or `None` if the message was not a query.
 pub(crate) fn server_failure(query: &[u8]) -> Option<Vec<u8>> {
     let request = Message::from_vec(query).ok()?;
     respond(&request, ResponseCode::ServFail).to_vec().ok()
@@ -222,7 +223,7 @@ mod tests {
         assert!(orders.len() > 1, "the order never changes");
         let missing = ask_internal(&names, "b.apps.internal.", Over::Udp, None);
         assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
-        // What is configured cannot be taken by a route.
+        // A route cannot take a configured name.
         let api = ask_internal(&names, "api.cupola.test.", Over::Udp, None);
         assert_eq!(api.answers[0].data, RData::A(A(Ipv4Addr::new(10, 0, 0, 1))));
     }

@@ -1,4 +1,4 @@
-//! A marked block in the machine's hosts file, so that its own programs (cf, curl, Python, browsers) find the routes.
+//! Maintains a marked block in the machine's hosts file, so that its own programs (cf, curl, Python, browsers) find the routes.
 //!
 //! ```text
 //! # BEGIN cupola 4711:183420
@@ -6,8 +6,8 @@
 //! # END cupola 4711:183420
 //! ```
 //!
-//! The tag names the process (id and start time) that keeps the block: a block of a process that is gone is removed by
-//! whoever comes next. Lines outside of such blocks are never touched.
+//! The tag names the process (id and start time) that maintains the block. The next process that changes the file removes the
+//! block of a process that no longer runs. Lines outside of such blocks are never changed.
 
 use crate::HostsConfig;
 use crate::names::{Names, host};
@@ -23,15 +23,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Many routes change at once: they are written together.
+/// The pause in which further changes are collected, so that many routes that change at once are written together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// A hosts file is read from its beginning for every look-up.
+/// The highest number of names, because a hosts file is read from its beginning for every look-up.
 const MAX_NAMES: usize = 5_000;
 const BEGIN: &str = "# BEGIN cupola ";
 const END: &str = "# END cupola ";
 
-/// The text of the file with the block of `tag` holding `entries` (none: without the block), and without
-/// the blocks of others for which `is_alive` says no. Pure.
+/// Returns the text of the file with `entries` in the block of `tag` (without entries: without the block), and without the blocks
+/// of others whose process is not alive according to `is_alive`. Pure.
 pub fn render(
     old: &str,
     tag: &str,
@@ -48,7 +48,7 @@ pub fn render(
         let end = format!("{END}{owner}");
         let is_end = |line: &str| line.trim_end() == end;
         match rest.clone().position(is_end) {
-            // Half a block: its first line goes, what follows may be somebody else's.
+            // Of half a block only its first line is removed, because the lines that follow may belong to someone else.
             None => {}
             Some(length) => {
                 let keep = owner != tag && is_alive(owner);
@@ -74,22 +74,22 @@ pub fn render(
     text
 }
 
-/// The tag of this process.
+/// Returns the tag of this process.
 pub fn own_tag() -> String {
     let pid = std::process::id();
     format!("{pid}:{}", start_time(pid).unwrap_or_default())
 }
 
-/// Whether the process that a tag names still runs.
+/// Returns whether the process that a tag names still runs.
 pub fn is_alive(tag: &str) -> bool {
     let parsed = tag
         .split_once(':')
         .and_then(|(pid, start)| Some((pid.parse::<u32>().ok()?, start.parse::<u64>().ok()?)));
-    // A tag of a form that is not known here may be of a newer version.
+    // A tag of an unknown form may be that of a newer version.
     parsed.is_none_or(|(pid, start)| start_time(pid) == Some(start))
 }
 
-/// Clock ticks since boot, field 22 of /proc/PID/stat; the command's name before it may hold blanks.
+/// Returns the start time in clock ticks since boot, field 22 of /proc/PID/stat. The command's name before it may contain blanks.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?
@@ -100,12 +100,12 @@ fn start_time(pid: u32) -> Option<u64> {
         .ok()
 }
 
-/// Removes blocks whose process is gone; for a start that wants no block of its own.
+/// Removes blocks whose process is gone. It serves starts that need no block of their own.
 pub fn remove_stale(path: &Path) -> Result<()> {
     rewrite(path, |old| render(old, "", &[], is_alive))
 }
 
-/// Reads, changes and replaces the file while no other keeper does. Nothing is written when nothing changed.
+/// Reads, changes and replaces the file while no other process changes it. It writes nothing if nothing changed.
 fn rewrite(path: &Path, change: impl FnOnce(&str) -> String) -> Result<()> {
     let (mut file, path) = (open_locked(path)?, path);
     let mut old = String::new();
@@ -116,7 +116,7 @@ fn rewrite(path: &Path, change: impl FnOnce(&str) -> String) -> Result<()> {
         return Ok(());
     }
     if replace(path, &file, &new).is_err() {
-        // A bind mount (in containers) cannot be replaced, but written to.
+        // A bind mount (in containers) cannot be replaced, but it can be written to.
         let mut file = std::fs::OpenOptions::new()
             .write(true)
             .truncate(true)
@@ -130,7 +130,8 @@ fn rewrite(path: &Path, change: impl FnOnce(&str) -> String) -> Result<()> {
     Ok(())
 }
 
-/// The lock is on the file itself; whoever waited for one that was replaced meanwhile tries again with the new one.
+/// Opens and locks the file. The lock is on the file itself; if the file was replaced during the wait, it tries again with the
+/// new one.
 fn open_locked(path: &Path) -> Result<File> {
     loop {
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
@@ -148,7 +149,7 @@ fn open_locked(path: &Path) -> Result<File> {
 }
 
 fn replace(path: &Path, old: &File, text: &str) -> std::io::Result<()> {
-    // A link stays a link.
+    // A symbolic link stays one.
     let path = std::fs::canonicalize(path)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".cupola-{}", std::process::id()));
@@ -168,7 +169,7 @@ fn replace(path: &Path, old: &File, text: &str) -> std::io::Result<()> {
     written
 }
 
-/// Keeps the block until shutdown, then removes it.
+/// Maintains the block until shutdown, then removes it.
 pub(crate) async fn keep(
     config: HostsConfig,
     names: Arc<Mutex<Names>>,

@@ -1,32 +1,33 @@
-//! Names that containers alone know: internal routes, each with the addresses of its running instances. Pure; time comes in.
+//! Holds the names for containers alone: internal routes, each with the addresses of its running instances. Pure; the time is an
+//! argument.
 //!
-//! A name below an internal domain is answered here or does not exist: it never goes to the machine's resolvers, which
-//! could not know it.
+//! A name below an internal domain is answered here or does not exist. Its queries are never forwarded to the machine's
+//! resolvers, which could not know it.
 
 use crate::names::host;
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-/// Names that are learned at most, and addresses of one name.
+/// The highest number of learned names, and of addresses of one name.
 const MAX_NAMES: usize = 100_000;
 const MAX_ADDRESSES: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Internal {
-    /// Lower case, without dots around.
+    /// The internal domains in lower case, without dots at either end.
     domains: Vec<String>,
     ttl: Duration,
-    /// Name → addresses, and when each was last registered.
+    /// The addresses of each name, with the time of the last registration of each.
     names: BTreeMap<String, HashMap<Ipv4Addr, Instant>>,
 }
 
-/// What is known of a name.
+/// The result of a look-up.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// In no order.
+    /// The addresses, in no particular order.
     Addresses(Vec<Ipv4Addr>),
-    /// Below an internal domain, and no instance has it.
+    /// The name is below an internal domain, and no instance has it.
     Missing,
     NotInternal,
 }
@@ -60,7 +61,7 @@ impl Internal {
         }
     }
 
-    /// An instance at `address` has the name.
+    /// Registers the name of an instance at `address`.
     pub(crate) fn register(&mut self, name: &str, address: Ipv4Addr, now: Instant) {
         let Some(name) = host(name).filter(|name| !name.starts_with("*.")) else {
             return;
@@ -84,7 +85,7 @@ impl Internal {
         }
     }
 
-    /// Counts everything as registered now: while the bus is away nobody can say that an instance still is.
+    /// Sets the time of every registration to now: while the bus is away no emitter can repeat one.
     pub(crate) fn keep_all(&mut self, now: Instant) {
         self.names
             .values_mut()
@@ -92,7 +93,7 @@ impl Internal {
             .for_each(|registered| *registered = now);
     }
 
-    /// Forgets what was not registered for too long.
+    /// Forgets the registrations that were not repeated within their time to live.
     pub(crate) fn expire(&mut self, now: Instant) {
         let ttl = self.ttl;
         self.names.retain(|_, addresses| {
@@ -128,7 +129,7 @@ mod tests {
         internal.register("*.apps.internal", two, now);
         assert_eq!(sorted(&internal, "a.APPS.internal."), [one, two]);
         assert_eq!(internal.lookup("b.apps.internal"), Lookup::Missing);
-        // Another internal domain is known by its names.
+        // A name of another internal domain is known once it is registered.
         internal.register("x.other.internal", one, now);
         assert_eq!(sorted(&internal, "x.other.internal"), [one]);
         internal.unregister("a.apps.internal", one);

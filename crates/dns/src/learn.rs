@@ -1,4 +1,4 @@
-//! Learning routed hosts from the message bus, as a router does, and containers' names beside them.
+//! Learns the routed hosts from the message bus, as a router does, and the names of containers as well.
 
 use crate::internal::Internal;
 use crate::names::Names;
@@ -13,7 +13,7 @@ use wire::router::{RegistryMessage, subject};
 
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 
-/// Until shutdown. `changed` is notified when a host came or went.
+/// Learns until shutdown. `changed` is notified when a host appeared or disappeared.
 pub(crate) async fn learn(
     nats: &clients::nats::Config,
     names: Arc<Mutex<Names>>,
@@ -47,11 +47,11 @@ pub(crate) async fn learn(
                     }
                     _ => container(&names, message.payload(), Internal::unregister),
                 },
-                // What is lost is registered again, or expires.
+                // Registrations that were lost are repeated, and lost unregistrations are compensated by the expiry.
                 Delivery::Lost(_) => false,
                 Delivery::Connected => {
                     connected = true;
-                    // Emitters would publish what there is only with their next round.
+                    // Without this request emitters would publish the present names only in their next round.
                     routes.publish(subject::CONTAINER_START, b"{}");
                     false
                 }
@@ -103,7 +103,7 @@ fn unregister(names: &Mutex<Names>, payload: &[u8]) -> bool {
         > 0
 }
 
-/// These names stand in no hosts file, so nobody needs to know that they changed.
+/// Applies a message about names of containers. The names are not in the hosts file, so no notification is needed.
 fn container(
     names: &Mutex<Names>,
     payload: &[u8],
@@ -121,7 +121,7 @@ fn container(
     false
 }
 
-/// What tells endpoints of a URI apart, as in the router; the path belongs to it here, for one host may have many.
+/// Returns the identity of an endpoint of a URI, as in the router. Here it includes the path, because a host may have several.
 fn endpoint(message: &RegistryMessage) -> String {
     format!(
         "{}:{} {}",

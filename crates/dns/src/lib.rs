@@ -1,12 +1,12 @@
-//! Names: a small DNS server for containers, and a block in /etc/hosts for the machine itself.
+//! Provides names: a small DNS server for containers, and a block in /etc/hosts for the machine itself.
 //!
-//! Answers every name of the foundation with the router's address and forwards everything else to the machine's own
-//! resolvers. Which names are the foundation's: all below the configured domains, and every host that some route
-//! has (published on the message bus). It never answers for a name that is not routed, and caches nothing.
+//! It answers every name of the foundation with the router's address, and forwards all other queries to the machine's own
+//! resolvers. The foundation's names are all names below the configured domains, and every host of some route (as published on
+//! the message bus). It never answers for a name that is not routed, and caches nothing.
 //!
-//! Internal routes are names for containers: a name such as `shop.apps.internal` is answered with the addresses of all
-//! instances of its apps that run and are ready, `2.shop.apps.internal` with the third instance's. Emitters publish them
-//! on subjects that no router subscribes to. Whether a container may then connect is the cell's firewall's decision.
+//! Internal routes are names for containers: a name such as `shop.apps.internal` is answered with the addresses of all running
+//! and ready instances of its apps, `2.shop.apps.internal` with that of the third instance. Emitters publish them on subjects to
+//! which no router subscribes. The cell's firewall decides whether a container may then connect.
 //!
 //! | Module | Owns |
 //! |---|---|
@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::task::TaskTracker;
 
-/// One address, UDP and TCP.
+/// A pair of sockets at one address, for UDP and TCP.
 #[derive(Debug)]
 pub struct Sockets {
     pub udp: UdpSocket,
@@ -43,7 +43,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Binds both to the same port; port 0 chooses one that is free for both.
+    /// Binds both to the same port. Port 0 chooses one that is free for both.
     pub async fn bind(addr: SocketAddr) -> Result<Self> {
         let hint = || {
             format!(
@@ -62,37 +62,37 @@ impl Sockets {
     }
 }
 
-/// Checked configuration.
+/// The checked configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// Already bound; none: only /etc/hosts is kept.
+    /// The bound sockets. Without any, only /etc/hosts is maintained.
     pub sockets: Vec<Sockets>,
-    /// These and all names below them are the foundation's: the system domain, shared apps domains.
+    /// The domains of the foundation, which include all names below them: the system domain, shared apps domains.
     pub domains: Vec<String>,
-    /// Names below these are for containers alone, or do not exist.
+    /// The domains whose names are for containers alone, or do not exist.
     pub internal_domains: Vec<String>,
-    /// The answer to all names of the foundation.
+    /// The address with which all names of the foundation are answered.
     pub router_ip: Ipv4Addr,
     pub nats: clients::nats::Config,
-    /// A route that was not heard of again for so long is forgotten.
+    /// The time after which a route that was not registered again is forgotten.
     pub learned_ttl: Duration,
-    /// The machine's resolvers: `/etc/resolv.conf`, read again when it changes.
+    /// The path of the list of the machine's resolvers, usually `/etc/resolv.conf`. It is read again when it changes.
     pub resolv_conf: PathBuf,
     pub hosts: Option<HostsConfig>,
 }
 
-/// The block in the machine's hosts file.
+/// The configuration of the block in the machine's hosts file.
 #[derive(Clone, Debug)]
 pub struct HostsConfig {
-    /// `/etc/hosts`.
+    /// The path of the hosts file, usually `/etc/hosts`.
     pub path: PathBuf,
-    /// Where this machine's own programs reach the router.
+    /// The address at which this machine's own programs reach the router.
     pub ip: IpAddr,
-    /// Always there: `api.<system domain>`, `login.`, `uaa.`, `log-cache.`, …
+    /// The names that are always in the block: `api.<system domain>`, `login.`, `uaa.`, `log-cache.`, …
     pub names: Vec<String>,
 }
 
-/// Built, nothing running.
+/// A DNS server that is built but not running.
 #[derive(Debug)]
 pub struct Dns {
     config: Config,
@@ -109,7 +109,7 @@ impl Dns {
         Ok(Self { config })
     }
 
-    /// Where the first pair of sockets listens.
+    /// Returns the address of the first pair of sockets.
     pub fn addr(&self) -> Option<SocketAddr> {
         self.config
             .sockets
@@ -117,7 +117,7 @@ impl Dns {
             .and_then(|sockets| sockets.udp.local_addr().ok())
     }
 
-    /// Until shutdown; then the block in the hosts file is gone.
+    /// Runs until shutdown, and then removes the block in the hosts file.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let Config {
             sockets,

@@ -1,18 +1,18 @@
-//! Which names are the foundation's. Pure; time comes in.
+//! Decides which names are the foundation's. Pure; the time is an argument.
 
 use crate::internal::Internal;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// Hosts that are learned at most: a bus full of nonsense may not fill the memory.
+/// The highest number of learned hosts: senders of arbitrary messages must not be able to fill the memory.
 const MAX_LEARNED: usize = 100_000;
 
 #[derive(Debug)]
 pub(crate) struct Names {
-    /// Lower case, without dots around.
+    /// The configured domains in lower case, without dots at either end.
     domains: Vec<String>,
     ttl: Duration,
-    /// Host (or `*.rest`) → its endpoints, and when each was last heard of.
+    /// The endpoints of each host (or `*.rest`), with the time of the last registration of each.
     learned: BTreeMap<String, HashMap<String, Instant>>,
     pub(crate) internal: Internal,
 }
@@ -27,7 +27,7 @@ impl Names {
         }
     }
 
-    /// Whether `name` is below one of the configured domains: nobody else can have it.
+    /// Returns whether `name` is below one of the configured domains, which belong to the foundation alone.
     pub(crate) fn is_configured(&self, name: &str) -> bool {
         let Some(name) = host(name) else { return false };
         self.domains.iter().any(|domain| {
@@ -38,7 +38,7 @@ impl Names {
         })
     }
 
-    /// Whether `name` is answered with the router's address.
+    /// Returns whether `name` is answered with the router's address.
     pub(crate) fn owns(&self, name: &str) -> bool {
         let configured = self.is_configured(name);
         let Some(name) = host(name) else { return false };
@@ -56,7 +56,7 @@ impl Names {
         false
     }
 
-    /// A route's URI is registered at an endpoint. True: its host is new.
+    /// Registers a route's URI at an endpoint. Returns true if its host is new.
     pub(crate) fn register(&mut self, uri: &str, endpoint: &str, now: Instant) -> bool {
         let Some(host) = host(uri) else { return false };
         let new = !self.learned.contains_key(&host);
@@ -70,7 +70,7 @@ impl Names {
         new
     }
 
-    /// True: that was the host's last endpoint.
+    /// Unregisters a URI at an endpoint. Returns true if it was the host's last endpoint.
     pub(crate) fn unregister(&mut self, uri: &str, endpoint: &str) -> bool {
         let Some(host) = host(uri) else { return false };
         let Some(endpoints) = self.learned.get_mut(&host) else {
@@ -84,7 +84,7 @@ impl Names {
         last
     }
 
-    /// Counts everything as heard of now: while the bus is away nobody can say that a route still is.
+    /// Sets the time of every registration to now: while the bus is away no emitter can repeat one.
     pub(crate) fn keep_all(&mut self, now: Instant) {
         self.learned
             .values_mut()
@@ -93,7 +93,7 @@ impl Names {
         self.internal.keep_all(now);
     }
 
-    /// Forgets what was not heard of for too long. True: a host went.
+    /// Forgets the registrations that were not repeated within their time to live. Returns true if a host disappeared.
     pub(crate) fn expire(&mut self, now: Instant) -> bool {
         self.internal.expire(now);
         let before = self.learned.len();
@@ -105,7 +105,7 @@ impl Names {
         self.learned.len() != before
     }
 
-    /// Learned hosts that can stand in a hosts file.
+    /// Returns the learned hosts that can be in a hosts file.
     pub(crate) fn exact_hosts(&self) -> BTreeSet<String> {
         self.learned
             .keys()
@@ -115,8 +115,8 @@ impl Names {
     }
 }
 
-/// The host of a URI or a name: lower case, without path, port and final dot. `None`: not a host name with a dot (or a
-/// wildcard of one).
+/// Returns the host of a URI or a name: in lower case, without path, port and final dot. `None` means that it is not a host name
+/// with a dot (or a wildcard of one).
 pub(crate) fn host(uri: &str) -> Option<String> {
     let host = uri
         .split(['/', '?', ':'])
@@ -132,7 +132,7 @@ pub(crate) fn host(uri: &str) -> Option<String> {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
-    // An address is not a name.
+    // An IP address is not a name.
     let address = name.parse::<std::net::IpAddr>().is_ok();
     (host.len() <= 253 && name.contains('.') && !address && name.split('.').all(label))
         .then_some(host)

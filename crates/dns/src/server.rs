@@ -1,4 +1,4 @@
-//! The loops that take queries: one for UDP, one for TCP.
+//! Runs the loops that receive queries: one for UDP, one for TCP.
 
 use crate::Sockets;
 use crate::answer::{Over, Verdict, answer, server_failure};
@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
-/// Queries that are forwarded, and connections that are open, at one time. More are refused: a container cannot
-/// tie up the machine.
+/// The highest number of concurrent forwarded queries and open connections. More are refused, so that a container cannot exhaust
+/// the machine.
 pub(crate) const MAX_RUNNING: usize = 1000;
 const TCP_IDLE: Duration = Duration::from_secs(10);
 
@@ -43,7 +43,7 @@ impl Server {
         loop {
             let (length, client) = match socket.recv_from(&mut buffer).await {
                 Ok(received) => received,
-                // An earlier answer could not be delivered; or the machine is out of memory for a moment.
+                // An earlier answer could not be delivered, or the machine is temporarily out of memory.
                 Err(error) => {
                     tracing::debug!(%error, "dns-receive-failed");
                     tokio::time::sleep(Duration::from_millis(1)).await;

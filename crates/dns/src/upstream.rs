@@ -1,4 +1,4 @@
-//! Forwarding to the machine's own resolvers, within bounded time.
+//! Forwards queries to the machine's own resolvers, within bounded time.
 
 use anyhow::{Context as _, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
-/// For one resolver; clients wait five seconds for us.
+/// The longest wait for one resolver, and the longest for all of them. Clients wait five seconds for our answer.
 const PATIENCE: Duration = Duration::from_millis(1500);
 const ALL_PATIENCE: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 pub(crate) struct Upstream {
     resolv_conf: PathBuf,
-    /// Ourselves: never asked, that would go round in circles.
+    /// The addresses of this server, which is never asked, because that would cause a loop.
     own: Vec<SocketAddr>,
     known: Mutex<Known>,
 }
@@ -41,7 +41,7 @@ impl Upstream {
         }
     }
 
-    /// The first answer that a resolver gives.
+    /// Returns the first answer of a resolver.
     pub(crate) async fn ask(&self, query: &[u8], transport: Transport) -> Result<Vec<u8>> {
         let servers = self.servers();
         anyhow::ensure!(
@@ -78,7 +78,7 @@ impl Upstream {
             .context("resolvers are too slow")?
     }
 
-    /// The resolvers, as the file names them now.
+    /// Returns the resolvers that the file lists now.
     fn servers(&self) -> Vec<SocketAddr> {
         let modified = std::fs::metadata(&self.resolv_conf)
             .and_then(|meta| meta.modified())
@@ -101,7 +101,7 @@ impl Upstream {
         })
     }
 
-    /// A dead first resolver costs its patience once only.
+    /// Puts the resolver that answered first, so that a dead one costs its time limit only once.
     fn prefer(&self, server: SocketAddr) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = known.servers.iter().position(|known| *known == server) {
@@ -110,7 +110,7 @@ impl Upstream {
     }
 }
 
-/// `nameserver` lines; a port (`1.2.3.4:5353`) is understood too.
+/// Parses the `nameserver` lines. A port (`1.2.3.4:5353`) is accepted too.
 fn parse(text: &str) -> Vec<SocketAddr> {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
@@ -127,7 +127,7 @@ fn parse(text: &str) -> Vec<SocketAddr> {
     text.lines().filter_map(server).collect()
 }
 
-/// With an id and a port of our own: answers cannot be forged by who knows the client's.
+/// Asks a resolver by UDP with a new id and a new port, so that a process that knows the client's cannot forge an answer.
 async fn udp(server: SocketAddr, query: &[u8]) -> Result<Vec<u8>> {
     let any: IpAddr = if server.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
@@ -172,7 +172,7 @@ fn with_new_id(query: &[u8]) -> Result<([u8; 2], Vec<u8>)> {
     Ok((old, query))
 }
 
-/// Over TCP each message stands behind its length. `None`: the peer closed.
+/// Reads a message from a TCP stream, where its length precedes it. `None` means that the peer closed the stream.
 pub(crate) async fn read_framed(stream: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
     let mut length = [0; 2];
     match stream.read_exact(&mut length).await {

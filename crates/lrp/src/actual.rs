@@ -1,4 +1,4 @@
-//! One row: what is known of one instance of a desired LRP. The state carries exactly the data that it may have.
+//! Models one row: the data about one instance of a desired LRP. A state contains exactly the data that it may have.
 
 use crate::Nanos;
 use ids::{CellId, Domain, InstanceGuid, ProcessGuid};
@@ -12,14 +12,14 @@ pub struct ActualLrpKey {
     pub domain: Domain,
 }
 
-/// Which container, and where.
+/// The identity of a container, and its cell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InstanceKey {
     pub instance_guid: InstanceGuid,
     pub cell_id: CellId,
 }
 
-/// Orders the versions of one row. A new row has a new epoch; every stored change adds one to the index.
+/// The version of one row. A new row has a new epoch; every stored change adds one to the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModificationTag {
     pub epoch: Arc<str>,
@@ -42,7 +42,8 @@ impl ModificationTag {
         }
     }
 
-    /// Whether `newer` describes a later version than this tag does. Tags of different epochs have no order: then it does.
+    /// Returns whether `newer` describes a later version than this tag does. Tags of different epochs have no order, and then it
+    /// does.
     pub fn succeeded_by(&self, newer: &Self) -> bool {
         self.epoch.is_empty()
             || newer.epoch.is_empty()
@@ -51,13 +52,13 @@ impl ModificationTag {
     }
 }
 
-/// Why an index may have more than one row.
+/// The reason why an index may have more than one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Presence {
     Ordinary,
-    /// Still serves on a cell that drains, until its replacement runs.
+    /// The instance still serves on a cell that drains, until its replacement runs.
     Evacuating,
-    /// Its cell has not been seen for a while; it may well still serve.
+    /// The cell of the instance has not been present for a while; the instance may still serve.
     Suspect,
 }
 
@@ -79,38 +80,38 @@ pub struct PortMapping {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetInfo {
-    /// The cell's address.
+    /// The address of the cell.
     pub address: String,
-    /// Order matters to route emitters: the first mapping of a container port counts.
+    /// The port mappings. Their order matters to route emitters: the first mapping of a container port counts.
     pub ports: Vec<PortMapping>,
-    /// The container's address.
+    /// The address of the container.
     pub instance_address: String,
     pub preferred_address: PreferredAddress,
     pub instance_ipv6_address: String,
 }
 
-/// What a cell reports of an instance that runs.
+/// The report of a cell about an instance that runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Running {
     pub net_info: NetInfo,
     pub internal_routes: Vec<String>,
     pub metric_tags: BTreeMap<String, String>,
-    /// The readiness check's word.
+    /// Whether the readiness check succeeds.
     pub routable: bool,
     pub availability_zone: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Waits for a cell. `placement_error` says why the last auction found none; empty before.
+    /// The row waits for a cell. `placement_error` is the reason why the last auction found none, and is empty before the first.
     Unclaimed { placement_error: String },
-    /// A cell is about to run it.
+    /// A cell is about to run the instance.
     Claimed { instance: InstanceKey },
     Running {
         instance: InstanceKey,
         details: Arc<Running>,
     },
-    /// Waits for its restart.
+    /// The row waits for its restart.
     Crashed,
 }
 
@@ -121,7 +122,7 @@ impl State {
         }
     }
 
-    /// The state's name on the wire.
+    /// Returns the state's name on the wire.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unclaimed { .. } => "UNCLAIMED",
@@ -139,13 +140,13 @@ pub struct ActualLrp {
     pub state: State,
     pub crash_count: i32,
     pub crash_reason: String,
-    /// When the state last changed.
+    /// The time of the last change of state.
     pub since: Nanos,
     pub tag: ModificationTag,
 }
 
 impl ActualLrp {
-    /// The instance that claimed or runs it.
+    /// Returns the instance that claimed or runs the row.
     pub fn instance(&self) -> Option<&InstanceKey> {
         match &self.state {
             State::Claimed { instance } | State::Running { instance, .. } => Some(instance),
@@ -164,7 +165,7 @@ impl ActualLrp {
         }
     }
 
-    /// Runs, and passes its readiness check: it can take over from another instance.
+    /// Returns whether the instance runs and passes its readiness check, so that it can replace another instance.
     pub fn serves(&self) -> bool {
         self.running().is_some_and(|r| r.routable)
     }
@@ -173,7 +174,7 @@ impl ActualLrp {
         matches!(self.state, State::Unclaimed { .. })
     }
 
-    /// The row after a change of state at `now`.
+    /// Returns the row after a change of state at `now`.
     pub(crate) fn with(&self, state: State, now: Nanos) -> Self {
         Self {
             state,

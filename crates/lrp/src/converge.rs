@@ -1,8 +1,8 @@
-//! Convergence: looks at what is desired and at what is, and says what to do about the difference.
+//! Convergence: compares the desired with the actual LRPs, and returns the steps that remove the difference.
 //!
-//! The plan has one step at most per slot and aspect; the caller applies the steps in order through [`Slot`]'s transitions, under the same
-//! lock as it read the snapshot. Without a difference the plan is empty. Nothing wanted by a stale domain is ever
-//! removed (the domain's owner may not have spoken yet), but everything wanted is started.
+//! The plan has at most one step per slot and aspect. The caller applies the steps in order through [`Slot`]'s transitions, under
+//! the same lock under which it read the snapshot. Without a difference the plan is empty. Nothing in a stale domain is ever
+//! removed (its owner may not have sent its state yet), but everything that is wanted is started.
 
 use crate::actual::{ActualLrp, InstanceKey, State};
 use crate::desired::DesiredLrp;
@@ -12,51 +12,51 @@ use crate::{Nanos, SECOND};
 use ids::{CellId, ProcessGuid};
 use std::collections::BTreeMap;
 
-/// An unclaimed row that no cell took for this long is put up for auction again.
+/// The time after which an unclaimed row that no cell has claimed is auctioned again.
 pub const AUCTION_AGAIN: Nanos = 30 * SECOND;
 
-/// What the bbs knows of a cell.
+/// The state of a cell as the bbs knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CellState {
     Present,
-    /// Not seen, but not long enough to act on it (it restarts, or we did).
+    /// The cell is not present, but not long enough to act on it (it is restarting, or the bbs was).
     Held,
     Lost,
 }
 
-/// All that is known of one process.
+/// All data about one process.
 #[derive(Clone, Copy, Debug)]
 pub struct Process<'a> {
     pub process_guid: &'a ProcessGuid,
     pub desired: Option<&'a DesiredLrp>,
     pub slots: &'a BTreeMap<i32, Slot>,
-    /// Whether the domain's owner said lately that it has told everything: the licence to remove.
+    /// Whether the domain's owner has confirmed recently that its state is complete. Only then may anything be removed.
     pub fresh: bool,
 }
 
-/// What is the same for all processes of one pass.
+/// The conditions that are the same for all processes of one pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a, C> {
     pub cells: C,
     pub policy: &'a RestartPolicy,
-    /// A cell came: what found no place before may find one now.
+    /// Whether a cell appeared, so that instances without a place may find one now.
     pub cell_appeared: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub steps: Vec<(ProcessGuid, i32, Step)>,
-    /// When the next step falls due by time alone.
+    /// The time at which the next step becomes due without any other change.
     pub next_due: Option<Nanos>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A wanted index has no row: insert one, auction.
+    /// A wanted index has no row: insert one, and request an auction.
     Create,
-    /// A crashed row's time has come: unclaim it, auction.
+    /// The time of a crashed row has come: unclaim it, and request an auction.
     Restart,
-    /// Nobody took the unclaimed row: auction.
+    /// No cell has claimed the unclaimed row: request an auction.
     Auction,
     /// The ordinary row's cell is lost.
     Suspend,
@@ -66,9 +66,9 @@ pub enum Step {
     DropSuspect,
     /// The evacuating row's cell is lost.
     DropEvacuating,
-    /// Not wanted.
+    /// The index is not wanted.
     Retire,
-    /// Internal routes or metric tags of the running instance are not the desired ones: tell its cell.
+    /// The internal routes or metric tags of the running instance differ from the desired ones: update its cell.
     Update(InstanceKey),
 }
 

@@ -90,7 +90,7 @@ fn plan(
     )
 }
 
-/// One slot of a process with one desired instance.
+/// Checks the steps for one slot of a process with one desired instance.
 fn check(name: &str, slot: Slot, seconds: i64, want: &[Step]) {
     let slots = BTreeMap::from([(0, slot)]);
     let steps: Vec<Step> = plan(Some(&desired(1)), &slots, true, false, seconds)
@@ -225,7 +225,7 @@ fn changed_tags_are_told() {
     );
 }
 
-/// What the bbs does with a step; stopping is assumed to work at once.
+/// Does what the bbs does with a step. Stopping is assumed to succeed at once.
 fn apply(slot: &Slot, step: &Step, index: i32, moment: &Moment) -> Transition {
     match step {
         Step::Create => slot.create(&key(index), moment).unwrap(),
@@ -285,8 +285,8 @@ fn any_slot() -> impl Strategy<Value = Slot> {
 }
 
 proptest! {
-    /// After a few passes: exactly the wanted indexes have an ordinary row, none of them is on a lost cell, nothing evacuates
-    /// from a lost cell, and the plan is empty.
+    /// After a few passes exactly the wanted indexes have an ordinary row, none of them is on a lost cell, nothing evacuates from
+    /// a lost cell, and the plan is empty.
     #[test]
     fn settles(slots in proptest::collection::btree_map(0..5i32, any_slot(), 0..5), instances in 0..4i32) {
         let desired = desired(instances);

@@ -1,4 +1,5 @@
-//! What decisions need of a desired LRP. Everything else of it (actions, environment, volumes, …) is carried as it came.
+//! Holds the part of a desired LRP that decisions need. Everything else (actions, environment, volumes, …) is passed on as it
+//! came.
 
 use crate::actual::{ActualLrpKey, InstanceKey};
 use ids::{Domain, ProcessGuid};
@@ -8,10 +9,10 @@ use std::collections::BTreeMap;
 pub struct DesiredLrp {
     pub process_guid: ProcessGuid,
     pub domain: Domain,
-    /// The indexes 0..instances are wanted.
+    /// The number of instances; the indexes 0..instances are wanted.
     pub instances: i32,
     pub update_strategy: UpdateStrategy,
-    /// Host names for other containers (`internal-router` routes).
+    /// The host names for other containers (`internal-router` routes).
     pub internal_routes: Vec<String>,
     pub metric_tags: BTreeMap<String, MetricTag>,
 }
@@ -21,7 +22,7 @@ impl DesiredLrp {
         (0..self.instances).contains(&index)
     }
 
-    /// The metric tags of one instance.
+    /// Returns the metric tags of one instance.
     pub fn metric_tags_of(
         &self,
         key: &ActualLrpKey,
@@ -46,7 +47,7 @@ pub enum MetricTag {
     InstanceGuid,
 }
 
-/// What an evacuating cell does with instances: keep them until replaced, or stop them first.
+/// The way in which an evacuating cell treats instances: it keeps them until they are replaced, or stops them first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UpdateStrategy {
     #[default]

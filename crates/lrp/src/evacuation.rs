@@ -1,6 +1,6 @@
-//! The transitions of a cell that drains: it asks, for each container and again and again, whether to keep it.
+//! Implements the transitions of a cell that drains. The cell asks repeatedly, for each container, whether to keep it.
 //!
-//! Kept is what serves until its replacement serves. A replacement that crashes or finds no cell replaces nothing.
+//! A container that serves is kept until its replacement serves. A replacement that crashes or finds no cell replaces nothing.
 
 use crate::actual::{
     ActualLrp, ActualLrpKey, InstanceKey, ModificationTag, Presence, Running, State,
@@ -10,12 +10,12 @@ use crate::restart::RestartPolicy;
 use crate::slot::{Change, Moment, Slot, Steps, Transition, unclaimed};
 use std::sync::Arc;
 
-/// What the desired LRP says about the index that a cell evacuates.
+/// The wish of the desired LRP for the index that a cell evacuates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     No,
     Rolling,
-    /// Stopped first, and only while every desired instance runs.
+    /// The instance is stopped first, and only while every desired instance runs.
     Recreate {
         all_run: bool,
     },
@@ -30,7 +30,7 @@ impl Wanted {
     }
 }
 
-/// What follows, and whether the cell keeps the container.
+/// The result of an evacuation call: the transition, and whether the cell keeps the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Evacuation {
@@ -39,7 +39,7 @@ pub struct Evacuation {
 }
 
 impl Slot {
-    /// The container never got to run: another cell takes the claim.
+    /// Evacuates a container that never ran: another cell may claim the row.
     pub fn evacuate_claimed(&self, instance: &InstanceKey, moment: &Moment) -> Transition {
         let mut step = Steps::of(self);
         drop_rows_aside(&mut step, instance);
@@ -84,7 +84,8 @@ impl Slot {
         step.done()
     }
 
-    /// `Ok(None)`-like when there is none: asking again is no error. A row of another instance stays.
+    /// Removes the evacuating row. If there is none, this is no error, so that a repeated call succeeds. A row of another
+    /// instance is not removed.
     pub fn remove_evacuating(&self, instance: &InstanceKey) -> Result<Transition, crate::Refusal> {
         let mut step = Steps::of(self);
         match &self.evacuating {
@@ -126,7 +127,7 @@ impl Slot {
         }
     }
 
-    /// The ordinary row becomes the evacuating one, and a replacement is wanted.
+    /// Makes the ordinary row the evacuating one, and requests a replacement.
     fn step_aside(
         &self,
         row: &ActualLrp,

@@ -1,7 +1,7 @@
-//! Long-running processes and tasks: their states, the transitions between them, restart back-off and convergence.
+//! Models long-running processes and tasks: their states, the transitions between them, restart back-off and convergence.
 //!
-//! Pure: no IO, no clock, no randomness. Every operation takes what it needs (`now`, a fresh epoch for a row it may
-//! insert) and returns what follows; the bbs stores that, tells others, and asks for auctions.
+//! It is pure: no IO, no clock, no randomness. Every operation takes what it needs (`now`, a new epoch for a row it may insert)
+//! and returns what follows. The bbs stores the result, sends events, and requests auctions.
 //!
 //! ```text
 //!              claim                start (any instance)
@@ -12,9 +12,9 @@
 //!   └──────── restart, when its time has come ──── CRASHED ◀┘
 //! ```
 //!
-//! [`actual`] holds the row of one instance, [`slot`] the up to three rows of one index (ordinary, evacuating, suspect) and every
-//! transition; [`evacuation`] those of a draining cell; [`restart`] the back-off; [`converge`](mod@converge) compares what is
-//! desired with what is; [`task`] is the same for tasks.
+//! [`actual`] holds the row of one instance, [`slot`] the rows of one index, at most three (ordinary, evacuating, suspect), and
+//! every transition; [`evacuation`] holds those of a draining cell; [`restart`] the back-off; [`converge`](mod@converge) compares
+//! desired with actual LRPs; [`task`] does all this for tasks.
 
 pub mod actual;
 pub mod converge;
@@ -34,7 +34,7 @@ pub use restart::RestartPolicy;
 pub use slot::{Change, Moment, Refusal, Retirement, Slot, Transition};
 pub use task::{Task, TaskState};
 
-/// Nanoseconds since 1970, as Diego's wire has them.
+/// A time in nanoseconds since 1970, as on Diego's wire.
 pub type Nanos = i64;
 
 pub const SECOND: Nanos = 1_000_000_000;

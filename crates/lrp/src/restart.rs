@@ -1,18 +1,18 @@
-//! When a crashed instance may start again (as bbs `models/restart_calculator.go`).
+//! Decides when a crashed instance may start again (as bbs `models/restart_calculator.go`).
 
 use crate::{Nanos, SECOND};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartPolicy {
-    /// Below this many crashes in a row the instance restarts at once.
+    /// The number of consecutive crashes below which an instance restarts at once.
     pub immediate: i32,
-    /// The first wait; it doubles with each further crash…
+    /// The first wait. It doubles with each further crash.
     pub first_wait: Nanos,
-    /// …this many times at most.
+    /// The highest number of times that the wait doubles.
     pub max_doublings: i32,
-    /// After so many crashes it is never tried again.
+    /// The number of crashes at which the instance is not restarted any more.
     pub give_up: i32,
-    /// An instance that ran this long before it crashed starts counting anew.
+    /// The run time after which a crash counts as the first one again.
     pub forget_after: Nanos,
 }
 
@@ -31,13 +31,13 @@ impl Default for RestartPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     AtOnce,
-    /// Not before this much after the crash.
+    /// The instance restarts this long after the crash.
     After(Nanos),
     Never,
 }
 
 impl RestartPolicy {
-    /// What follows the `crash_count`th crash.
+    /// Returns what follows the `crash_count`th crash.
     pub fn restart(&self, crash_count: i32) -> Restart {
         if crash_count < self.immediate {
             Restart::AtOnce

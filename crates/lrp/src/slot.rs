@@ -1,7 +1,7 @@
-//! One index of a desired LRP: at most one row of each presence, and every transition of them.
+//! Models one index of a desired LRP: at most one row of each presence, and every transition of them.
 //!
-//! A transition looks at all three rows, because they answer for each other: a replacement that serves dismisses the
-//! evacuating and the suspect row. Called by the bbs for each request of a rep or the auctioneer, and by convergence.
+//! A transition reads all three rows, because they depend on each other: a replacement that serves removes the evacuating and the
+//! suspect row. The bbs calls the transitions for each request of a rep or the auctioneer, and for convergence.
 
 use crate::Nanos;
 use crate::actual::{
@@ -11,7 +11,7 @@ use crate::restart::{Restart, RestartPolicy};
 use ids::CellId;
 use std::sync::Arc;
 
-/// Crash reasons and placement errors are kept up to this length.
+/// The length to which crash reasons and placement errors are truncated.
 const MAX_TEXT: usize = 1024;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,27 +21,27 @@ pub struct Slot {
     pub suspect: Option<ActualLrp>,
 }
 
-/// When a transition happens, and the epoch of a row that it may insert.
+/// The time of a transition, and the epoch of a row that it may insert.
 #[derive(Clone, Debug)]
 pub struct Moment {
     pub now: Nanos,
     pub epoch: Arc<str>,
 }
 
-/// What a transition leads to.
+/// The result of a transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Transition {
     pub slot: Slot,
-    /// In the order in which others should hear of them. Empty: nothing changed.
+    /// The changes in the order in which events report them. It is empty if nothing changed.
     pub changes: Vec<Change>,
-    /// The ordinary row is unclaimed and needs a cell.
+    /// Whether the ordinary row is unclaimed and needs a cell.
     pub auction: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// An instance ended by itself. Followed by the change of its row.
+    /// An instance ended by itself. The change of its row follows.
     Crashed {
         before: ActualLrp,
         after: ActualLrp,
@@ -54,7 +54,7 @@ pub enum Change {
     Removed(ActualLrp),
 }
 
-/// Why a transition is not allowed.
+/// The reason why a transition is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("the requested resource could not be found")]
@@ -75,12 +75,12 @@ pub enum Refusal {
     CannotBeUnclaimed,
 }
 
-/// What retiring an index takes.
+/// The result of retiring an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retirement {
-    /// Rows without a reachable container go at once.
+    /// The transition that removes the rows without a reachable container, which go at once.
     pub transition: Transition,
-    /// These instances must be stopped by their cells, which then remove their rows.
+    /// The instances that their cells must stop. The cells then remove the rows.
     pub stop: Vec<InstanceKey>,
 }
 
@@ -89,7 +89,7 @@ impl Slot {
         self.ordinary.is_none() && self.evacuating.is_none() && self.suspect.is_none()
     }
 
-    /// Its rows; the ordinary one comes last, for readers that take the last row of an index.
+    /// Returns the rows. The ordinary one comes last, for readers that use the last row of an index.
     pub fn rows(&self) -> impl Iterator<Item = &ActualLrp> {
         [&self.evacuating, &self.suspect, &self.ordinary]
             .into_iter()
@@ -104,7 +104,7 @@ impl Slot {
         }
     }
 
-    /// Puts a loaded row in its place.
+    /// Puts a stored row into its place.
     pub fn insert(&mut self, row: ActualLrp) {
         match row.presence {
             Presence::Ordinary => self.ordinary = Some(row),
@@ -113,7 +113,7 @@ impl Slot {
         }
     }
 
-    /// A new row that waits for a cell.
+    /// Inserts a new row, which waits for a cell.
     pub fn create(&self, key: &ActualLrpKey, moment: &Moment) -> Result<Transition, Refusal> {
         if self.ordinary.is_some() {
             return Err(Refusal::Exists);
@@ -123,7 +123,7 @@ impl Slot {
         Ok(step.auction())
     }
 
-    /// A cell is about to run `instance`.
+    /// Records that a cell is about to run `instance`.
     pub fn claim(&self, instance: &InstanceKey, moment: &Moment) -> Result<Transition, Refusal> {
         if self.is_suspect(instance) {
             return Ok(Steps::of(self).done());
@@ -147,8 +147,9 @@ impl Slot {
         Ok(step.done())
     }
 
-    /// A cell runs `instance`. It may come without a row before (truth is what runs), and wins over another's claim.
-    /// Once it serves, the rows that it replaces go. The same report again changes nothing.
+    /// Records that a cell runs `instance`. The row need not exist before, because the running instance is the truth, and it
+    /// replaces another instance's claim. Once it serves, the rows that it replaces are removed. A repeated report changes
+    /// nothing.
     pub fn start(
         &self,
         key: &ActualLrpKey,
@@ -195,7 +196,7 @@ impl Slot {
         Ok(step.done())
     }
 
-    /// `instance` ended by itself.
+    /// Records that `instance` ended by itself.
     pub fn crash(
         &self,
         instance: &InstanceKey,
@@ -237,7 +238,7 @@ impl Slot {
         Ok(if at_once { step.auction() } else { step.done() })
     }
 
-    /// No cell was found for it.
+    /// Records that no cell was found for the row.
     pub fn fail(&self, placement_error: &str, moment: &Moment) -> Result<Transition, Refusal> {
         let row = self.ordinary.as_ref().ok_or(Refusal::NotFound)?;
         if !row.is_unclaimed() {
@@ -253,7 +254,7 @@ impl Slot {
         Ok(step.done())
     }
 
-    /// The row waits for a cell again: a crashed one whose time has come, or one whose instance is given up.
+    /// Makes the row wait for a cell again: a crashed one whose time has come, or one whose instance is abandoned.
     pub fn unclaim(&self, moment: &Moment) -> Result<Transition, Refusal> {
         let row = self.ordinary.as_ref().ok_or(Refusal::NotFound)?;
         if row.is_unclaimed() {
@@ -264,7 +265,8 @@ impl Slot {
         Ok(step.auction())
     }
 
-    /// The container of `instance` is gone and nothing crashed (`None`: whatever row there is).
+    /// Removes the row of `instance`, whose container is gone without a crash. `None` removes the ordinary row, whatever its
+    /// instance.
     pub fn remove(&self, instance: Option<&InstanceKey>) -> Result<Transition, Refusal> {
         let mut step = Steps::of(self);
         match (instance, &self.ordinary) {
@@ -277,7 +279,7 @@ impl Slot {
         Ok(step.done())
     }
 
-    /// The index is not wanted (any more), or should start afresh. Evacuating rows are left to their cell.
+    /// Retires the index, which is no longer wanted or shall begin anew. Evacuating rows are left to their cell.
     pub fn retire(&self, is_present: impl Fn(&CellId) -> bool) -> Retirement {
         let mut step = Steps::of(self);
         let mut stop = Vec::new();
@@ -301,8 +303,8 @@ impl Slot {
         }
     }
 
-    /// The cell of the ordinary row is lost: its instance becomes suspect (it may still serve) and a replacement is
-    /// wanted. Where there is a suspect already, it was the replacement that got lost.
+    /// Records that the cell of the ordinary row is lost. Its instance becomes suspect (it may still serve), and a replacement is
+    /// wanted. If there is a suspect row already, the lost instance was the replacement, and its row is unclaimed.
     pub fn suspend(&self, moment: &Moment) -> Result<Transition, Refusal> {
         let row = self.ordinary.as_ref().ok_or(Refusal::NotFound)?;
         if row.instance().is_none() {
@@ -333,7 +335,8 @@ impl Slot {
         Ok(step.auction())
     }
 
-    /// The cell of the suspect row is back: it is the ordinary one again, and the replacement goes.
+    /// Records that the cell of the suspect row is back. The suspect row becomes the ordinary one again, and the replacement is
+    /// removed.
     pub fn restore_suspect(&self) -> Result<Transition, Refusal> {
         let row = self.suspect.as_ref().ok_or(Refusal::NotFound)?;
         let mut step = Steps::of(self);
@@ -352,14 +355,14 @@ impl Slot {
         Ok(step.done())
     }
 
-    /// The replacement serves (or nobody wants the index): the suspect row goes.
+    /// Removes the suspect row, because its replacement serves or the index is not wanted.
     pub fn drop_suspect(&self) -> Transition {
         let mut step = Steps::of(self);
         step.remove_suspect();
         step.done()
     }
 
-    /// The evacuating row goes whatever its instance: its cell is lost.
+    /// Removes the evacuating row whatever its instance, because its cell is lost.
     pub fn drop_evacuating(&self) -> Transition {
         let mut step = Steps::of(self);
         step.remove_evacuating();
@@ -371,7 +374,7 @@ impl Slot {
     }
 }
 
-/// A transition in the making.
+/// A transition that is being built.
 pub(crate) struct Steps {
     pub(crate) slot: Slot,
     pub(crate) changes: Vec<Change>,
@@ -400,7 +403,7 @@ impl Steps {
         }
     }
 
-    /// A new row, of the row's presence.
+    /// Inserts a new row in the place of its presence.
     pub(crate) fn insert(&mut self, row: ActualLrp) {
         self.changes.push(Change::Created(row.clone()));
         self.slot.insert(row);

@@ -29,7 +29,7 @@ fn details(routable: bool) -> Arc<Running> {
     })
 }
 
-/// A slot reached by running `calls` one after another; each must be allowed.
+/// A call that leads to a slot; `slot` runs several one after another, and each must be allowed.
 type Step = fn(&Slot) -> Result<Transition, Refusal>;
 fn slot(calls: &[Step]) -> Slot {
     calls
@@ -49,7 +49,7 @@ fn crash_a(slot: &Slot) -> Result<Transition, Refusal> {
     slot.crash(&instance("a"), "boom", &RestartPolicy::default(), &at(3))
 }
 
-/// The names of the rows' states, in the order evacuating, suspect, ordinary.
+/// Returns the names of the rows' states, in the order evacuating, suspect, ordinary.
 fn shape(slot: &Slot) -> String {
     slot.rows()
         .map(|row| {
@@ -417,7 +417,8 @@ fn apply(slot: &Slot, call: &Call, moment: &Moment) -> Option<Transition> {
 }
 
 proptest! {
-    /// Replaying the changes gives the slot; tags grow; presences stand where they belong; a suspect or evacuating row has an instance.
+    /// Replaying the changes gives the slot; tags grow; each row is in the place of its presence; a suspect or evacuating row has
+    /// an instance.
     #[test]
     fn every_sequence_keeps_the_laws(calls in proptest::collection::vec(call(), 1..40)) {
         let mut slot = Slot::default();
@@ -441,7 +442,7 @@ proptest! {
                     }
                 }
             }
-            // Moving a row aside hands its place to the replacement: the replacement continues the old epoch.
+            // A row that moves aside leaves its place to the replacement, which continues the old epoch.
             let mut now: Vec<ActualLrp> = transition.slot.rows().cloned().collect();
             let order = |row: &ActualLrp| (row.presence, row.tag.epoch.to_string());
             rows.sort_by_key(order);

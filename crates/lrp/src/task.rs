@@ -1,4 +1,4 @@
-//! Tasks: something that runs once and whose result is delivered.
+//! Models tasks: processes that run once and whose result is delivered.
 //!
 //! ```text
 //! Pending ──start──▶ Running ──complete, fail, cancel──▶ Completed ──resolving──▶ Resolving ──delete──▶ gone
@@ -10,15 +10,15 @@ use crate::converge::CellState;
 use crate::{Nanos, SECOND};
 use ids::{CellId, Domain, TaskGuid};
 
-/// Rejected so often, a task fails.
+/// The number of rejections at which a task fails.
 pub const MAX_REJECTIONS: i32 = 3;
-/// A pending task that nobody could start for this long fails.
+/// The time after which a pending task that no cell could start fails.
 pub const EXPIRE_PENDING: Nanos = 1800 * SECOND;
-/// A completed task that nobody deletes is forgotten after this; one whose callback is not delivered only after
+/// The time after which a completed task without a callback is deleted. A task whose callback is not delivered is deleted after
 /// [`EXPIRE_UNDELIVERED`].
 pub const EXPIRE_COMPLETED: Nanos = 120 * SECOND;
 pub const EXPIRE_UNDELIVERED: Nanos = 1800 * SECOND;
-/// What did not move on for this long gets a push.
+/// The time without progress after which convergence repeats the next step of a task.
 pub const KICK: Nanos = 30 * SECOND;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Task {
     pub domain: Domain,
     pub created_at: Nanos,
     pub updated_at: Nanos,
-    /// Zero before.
+    /// The time of the first completion; zero before it.
     pub first_completed_at: Nanos,
     pub state: TaskState,
     pub rejection_count: i32,
@@ -44,14 +44,14 @@ pub enum TaskState {
         cell_id: Option<CellId>,
         outcome: Outcome,
     },
-    /// Its result is being delivered.
+    /// The result is being delivered.
     Resolving {
         cell_id: Option<CellId>,
         outcome: Outcome,
     },
 }
 
-/// How it ended.
+/// The outcome of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub failed: bool,
@@ -120,7 +120,7 @@ impl Task {
         }
     }
 
-    /// A cell wants to run it; `None`: it does already.
+    /// Starts the task for a cell. `None` means that the cell already runs it.
     pub fn start(&self, cell_id: &CellId, now: Nanos) -> Result<Option<Self>, TaskError> {
         match &self.state {
             TaskState::Pending => Ok(Some(self.with(
@@ -134,7 +134,7 @@ impl Task {
         }
     }
 
-    /// Its cell reports how it ended.
+    /// Completes the task with the outcome that its cell reports.
     pub fn complete(
         &self,
         cell_id: &CellId,
@@ -166,7 +166,7 @@ impl Task {
         self.fail("task was cancelled", now)
     }
 
-    /// No cell took it, or its cell could not begin.
+    /// Rejects the task, because no cell accepted it or because its cell could not begin.
     pub fn reject(&self, reason: &str, now: Nanos) -> Result<Self, TaskError> {
         let (TaskState::Pending | TaskState::Running { .. }) = &self.state else {
             return Err(self.refuse("Pending"));
@@ -182,7 +182,7 @@ impl Task {
         Ok(rejected.with(TaskState::Pending, now))
     }
 
-    /// Its result is about to be delivered.
+    /// Begins the delivery of the result.
     pub fn resolve(&self, now: Nanos) -> Result<Self, TaskError> {
         match &self.state {
             TaskState::Completed { cell_id, outcome } => Ok(self.with(
@@ -196,7 +196,7 @@ impl Task {
         }
     }
 
-    /// Its result could not be delivered.
+    /// Returns the task to its completed state, because its result could not be delivered.
     pub fn unresolve(&self, now: Nanos) -> Result<Self, TaskError> {
         match &self.state {
             TaskState::Resolving { cell_id, outcome } => Ok(self.with(
@@ -217,7 +217,8 @@ impl Task {
         }
     }
 
-    /// What time and lost cells ask for. `has_callback`: somebody waits for the result at a URL.
+    /// Returns the step that the passage of time or a lost cell requires. `has_callback` means that the result must be delivered
+    /// to a URL.
     pub fn converge(
         &self,
         has_callback: bool,
@@ -269,7 +270,7 @@ impl Task {
         }
     }
 
-    /// Only a task that has not ended may be changed.
+    /// Checks that the task may be changed, which means that it has not ended.
     pub fn check_changeable(&self) -> Result<(), TaskError> {
         match self.state {
             TaskState::Pending | TaskState::Running { .. } => Ok(()),
@@ -291,7 +292,7 @@ impl Task {
 pub enum TaskStep {
     Auction,
     Fail(&'static str),
-    /// Call its callback (again).
+    /// Call the task's callback, perhaps again.
     Deliver,
     Unresolve,
     Delete,

@@ -1,4 +1,4 @@
-//! BBS messages → the core's values. Pure.
+//! Converts BBS messages to the core's values. Pure.
 
 use anyhow::{Context as _, Result};
 use routing::emission::{Actual, Audience, Desired, Event, ModificationTag, Port, Route, TagValue};
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use wire::bbs::{self as m, MetricTagDynamic, PreferredAddress, Presence, state};
 use wire::router::{CfRoute, InternalRoute};
 
-/// Where cf routes stand among a desired LRP's routes, and where the names for containers.
+/// The keys of cf routes and of names for containers among a desired LRP's routes.
 const CF_ROUTER: &str = "cf-router";
 const INTERNAL_ROUTER: &str = "internal-router";
 
-/// What one BBS event means to the table: nothing, one thing, or two (a row that changes its presence is another row; a
-/// process that grows is changed, and its new instances wait).
+/// Returns the table's events for one BBS event: none, one, or two. (A row that changes its presence becomes another row; a
+/// process that grows is changed, and its new instances wait.)
 pub(crate) fn events(event: m::Event, cell_id: &str) -> Vec<Event> {
     match event {
         m::Event::DesiredLrpCreated(e) => desired_set(e.desired_lrp.as_ref(), 0),
@@ -48,12 +48,13 @@ pub(crate) fn events(event: m::Event, cell_id: &str) -> Vec<Event> {
         m::Event::ActualLrpInstanceChanged(e) if is_here(e.instance_key.as_ref(), cell_id) => {
             changed(e)
         }
-        // A crash comes as a change or a removal too; tasks have no routes.
+        // A crash also arrives as a change or a removal. Tasks have no routes.
         _ => Vec::new(),
     }
 }
 
-/// Instances that wait for a cell have no row that a stream of one cell tells of.
+/// Returns the events of a desired LRP. Instances that wait for a cell have no row in the event stream of one cell, so an
+/// increase of the number shows that some wait.
 fn desired_set(lrp: Option<&m::DesiredLrp>, instances_before: i32) -> Vec<Event> {
     let Some(lrp) = lrp else {
         return Vec::new();
@@ -105,7 +106,7 @@ fn changed(event: m::ActualLrpInstanceChangedEvent) -> Vec<Event> {
     [Event::ActualSet(after)].into_iter().chain(left).collect()
 }
 
-/// `None`: no instance is named (an unclaimed LRP).
+/// Converts an actual LRP. `None` means that it has no instance (it is unclaimed).
 pub(crate) fn actual(lrp: &m::ActualLrp) -> Option<Actual> {
     let (key, instance) = (lrp.key.as_ref()?, lrp.instance_key.as_ref()?);
     let net = lrp.net_info.clone().unwrap_or_default();
@@ -144,7 +145,7 @@ fn desired_or_warn(lrp: &m::DesiredLrp) -> Option<Desired> {
         .ok()
 }
 
-/// An error when its routes are no JSON array.
+/// Converts a desired LRP. It fails if its routes are not a JSON array.
 pub(crate) fn desired(lrp: &m::DesiredLrp) -> Result<Desired> {
     let json = |router: &str| {
         let routes = lrp.routes.as_ref();
@@ -177,7 +178,7 @@ pub(crate) fn desired(lrp: &m::DesiredLrp) -> Result<Desired> {
     })
 }
 
-/// One route per hostname. An element that is not understood costs only itself.
+/// Returns one route per hostname. An element that cannot be parsed is skipped alone.
 fn cf_routes(json: &[u8], process_guid: &str) -> Result<Vec<Arc<Route>>> {
     let elements: Option<Vec<serde_json::Value>> =
         serde_json::from_slice(json).context("cf-router routes are no JSON array")?;
@@ -190,7 +191,7 @@ fn cf_routes(json: &[u8], process_guid: &str) -> Result<Vec<Arc<Route>>> {
                 continue;
             }
         };
-        // serde_json keeps keys sorted: the same options are the same text.
+        // serde_json keeps keys sorted, so equal options become equal texts.
         let options = route
             .options
             .as_ref()
@@ -217,7 +218,7 @@ fn cf_routes(json: &[u8], process_guid: &str) -> Result<Vec<Arc<Route>>> {
     Ok(routes)
 }
 
-/// What is not understood costs only itself, and never a route that a router knows.
+/// Returns the internal routes. An element that cannot be parsed is skipped alone, and never affects a router's route.
 fn internal_routes(json: &[u8], process_guid: &str) -> Vec<Arc<Route>> {
     let elements = match serde_json::from_slice::<Option<Vec<serde_json::Value>>>(json) {
         Ok(elements) => elements.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! The one loop that owns the table: select, apply, publish.
+//! Runs the one loop that owns the table: select, apply, publish.
 
 use crate::watch::{Heard, watch};
 use crate::{Config, fetch, message};
@@ -18,34 +18,34 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wire::router::{StartMessage, subject};
 
-/// Events waiting for the loop; beyond it the BBS waits.
+/// The number of events that may wait for the loop. Beyond it the BBS waits.
 const EVENTS: usize = 4096;
 const GREET_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_SYNC: Duration = Duration::from_secs(1);
-/// A full emission is cut into pieces of about this many messages, so that events need not wait behind it.
+/// The approximate number of messages in a piece of a full emission, which is split so that events need not wait behind it.
 const PIECE: usize = 200;
-/// How long one batch may wait for a bus that does not take it. It is sent again when the bus is back.
+/// The longest wait of one batch for a bus that does not accept it. It is sent again when the bus is back.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A little longer than clients of the bus wait between two tries to connect.
+/// The time after which routers have reconnected: a little longer than the pause between two attempts of a client of the bus.
 const LATE_ROUTERS: Duration = Duration::from_millis(1500);
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Answers of tasks that the loop started, and news of the bus.
+/// The results of tasks that the loop started, and events of the bus.
 enum Answer {
     Snapshot(Marker, Result<Snapshot>),
-    /// The routes of `asked`.
+    /// The routes of the processes in `asked`.
     Routes {
         asked: Vec<String>,
         found: Vec<Desired>,
     },
-    /// Which of those that were asked about still wait for a cell.
+    /// The processes that still wait for a cell, among those in `asked`.
     Waiting {
         asked: (Marker, Vec<String>),
         still: Result<HashSet<String>, BbsError>,
     },
     BusConnected,
     RouterStarted(StartMessage),
-    /// A name server of containers knows nothing yet.
+    /// A name server of containers has started and has no names yet.
     NameServerStarted,
 }
 
@@ -56,17 +56,17 @@ struct Emitter {
     greetings: String,
     table: Table,
     farewells: Farewells,
-    /// Processes still to be emitted in the current full emission.
+    /// The processes that are still to be emitted in the current full emission.
     backlog: VecDeque<String>,
     interval: Duration,
     emit_at: Instant,
     sync_at: Instant,
-    /// A snapshot is being fetched; `again`: and is out of date already.
+    /// Whether a snapshot is being fetched, and whether it is already out of date (`again`).
     syncing: bool,
     again: bool,
     greeted: bool,
     asking: HashSet<String>,
-    /// Who still waits for a cell is being asked.
+    /// Whether the BBS is being asked which processes still wait.
     asking_who_waits: bool,
     answers: mpsc::UnboundedSender<Answer>,
     shutdown: CancellationToken,
@@ -111,7 +111,7 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
         backlog: VecDeque::new(),
         interval,
         emit_at: now + interval,
-        // The first sync comes with the open event stream.
+        // The first sync runs when the event stream is open.
         sync_at: now + FAR,
         syncing: false,
         again: false,
@@ -140,7 +140,7 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
     Ok(())
 }
 
-/// `router.start` and the answers to our greetings both bring a router's wishes.
+/// Subscribes to the routers' messages: `router.start` and the answers to our greetings both contain a router's interval.
 async fn listen_for_routers(
     bus: &async_nats::Client,
     greetings: &str,
@@ -154,7 +154,7 @@ async fn listen_for_routers(
         let answers = answers.clone();
         tokio::spawn(async move {
             while let Some(message) = messages.next().await {
-                // Nobody answered: a status without a body.
+                // A status without a body means that no router answered.
                 if message.payload.is_empty() {
                     continue;
                 }
@@ -186,7 +186,7 @@ impl Emitter {
             Heard::Opened => self.sync(),
             Heard::Event(event) => {
                 let unknown = match &event {
-                    // Also of an instance that does not run yet: its routes are here when it does.
+                    // The routes are also fetched for an instance that does not run yet, so that they are here when it does.
                     Event::ActualSet(actual) if !self.table.knows(&actual.process_guid) => {
                         Some(actual.process_guid.clone())
                     }
@@ -250,7 +250,7 @@ impl Emitter {
                 let pending: Vec<_> = self.farewells.pending().cloned().collect();
                 self.send(&[], &pending, false).await;
                 self.emit_everything();
-                // Routers find the bus again as late as this; what was sent before that they did not hear.
+                // Routers may take this long to reconnect to the bus, and do not receive what was sent before.
                 self.emit_at = Instant::now() + self.interval.min(LATE_ROUTERS);
             }
             Answer::NameServerStarted => self.emit_at = Instant::now(),
@@ -347,7 +347,8 @@ impl Emitter {
         });
     }
 
-    /// Routers may let requests for these routes wait; an original router does not listen.
+    /// Announces that instances of these routes are starting, so that routers may hold requests for them. An original router
+    /// ignores it.
     async fn announce_starting(&self, uris: Vec<String>) {
         if uris.is_empty() || self.bus.connection_state() != State::Connected {
             return;
@@ -367,7 +368,7 @@ impl Emitter {
             .collect();
     }
 
-    /// Emits the next processes as they are now, not as they were when the emission began.
+    /// Emits the next processes with their present registrations, not with those from the begin of the emission.
     async fn emit_piece(&mut self) {
         let mut piece = Vec::new();
         while piece.len() < PIECE {
@@ -399,13 +400,13 @@ impl Emitter {
         }
         self.announce_starting(changes.starting).await;
         if changes.wanted {
-            // Whether the next instance waits for a cell, the BBS knows; routers wait for the answer.
+            // Only the BBS knows whether the next instance waits for a cell, and routers need the answer.
             self.announce_all_starting().await;
         }
     }
 
-    /// The client's connection task writes and flushes as soon as it has a message. While the bus is away nothing is queued: at
-    /// its return everything is sent as it is then.
+    /// Publishes messages. The client's connection task writes and flushes as soon as it has a message. Nothing is queued while
+    /// the bus is away, because everything is sent again in its present state when the bus is back.
     async fn send(&self, register: &[Registration], unregister: &[Registration], new: bool) {
         if (register.is_empty() && unregister.is_empty())
             || self.bus.connection_state() != State::Connected

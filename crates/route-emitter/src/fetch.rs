@@ -1,4 +1,4 @@
-//! Reading the BBS's state: a whole snapshot, or the routes of single processes.
+//! Reads the BBS's state: a whole snapshot, or the routes of single processes.
 
 use crate::convert;
 use anyhow::{Context as _, Result};
@@ -35,7 +35,7 @@ pub(crate) async fn snapshot(bbs: &Client, cell_id: &str) -> Result<Snapshot> {
     })
 }
 
-/// The routes of these processes (none for no guids).
+/// Returns the routes of these processes. Without guids it returns none, and calls nothing.
 pub(crate) async fn routes(bbs: &Client, process_guids: Vec<String>) -> Result<Vec<Desired>> {
     if process_guids.is_empty() {
         Ok(Vec::new())
@@ -44,7 +44,8 @@ pub(crate) async fn routes(bbs: &Client, process_guids: Vec<String>) -> Result<V
     }
 }
 
-/// Which of these processes have an instance that waits for a cell, and none that runs. Whoever found no cell waits no more.
+/// Returns which of these processes have an instance that waits for a cell, and none that runs. An instance for which no cell was
+/// found no longer waits.
 pub(crate) async fn waiting(
     bbs: &Client,
     process_guids: Vec<String>,
@@ -69,7 +70,7 @@ async fn infos(bbs: &Client, process_guids: Vec<String>) -> Result<Vec<Desired>>
         ..DesiredLrpsRequest::default()
     };
     let infos = match bbs.routing_infos(&request).await {
-        // A BBS older than the routing infos does not know that path.
+        // A BBS that is older than the routing infos does not know that path.
         Err(error) if error.is_unknown_path() => bbs.desired_lrps(&request).await,
         infos => infos,
     };

@@ -1,8 +1,8 @@
-//! Route-emitter: tells the routers, over NATS, which instances of this cell answer which routes.
+//! The route-emitter: publishes over NATS, for the routers, which instances of this cell serve which routes.
 //!
-//! One per cell. Listens to the BBS's events and sends the difference that each makes within a millisecond; a sync with the
-//! whole state repairs what was missed (every minute, and at once when the event stream broke). It decides nothing itself:
-//! [`routing::emission`] does. It never asks the rep, and keeps nothing on disk.
+//! There is one per cell. It subscribes to the BBS's events and publishes the difference that each makes within a millisecond; a
+//! sync with the whole state repairs what was missed (every minute, and at once when the event stream broke). The decisions are
+//! in [`routing::emission`]. It never calls the rep, and stores nothing on disk.
 //!
 //! ```text
 //!  BBS ──events──▶ [`watch`] ─┐                                   ┌─▶ router.register
@@ -12,11 +12,11 @@
 //!                                                                 └─▶ service-discovery.register, unregister
 //! ```
 //!
-//! Internal routes are names for containers alone: they go to `service-discovery.*`, which no router subscribes to.
+//! Internal routes are names for containers alone: they are published on `service-discovery.*`, to which no router subscribes.
 //!
-//! `router.starting` says whose instances are on their way: those that this cell has claimed, again and again until they run
-//! or are given up; and those that wait for a cell, from when they are wanted until a cell has taken them (the BBS is asked) or
-//! none has room.
+//! `router.starting` announces routes whose instances are starting. It is repeated for instances that this cell has claimed until
+//! they run or are abandoned. It is also sent for instances that wait for a cell, from the moment when they are wanted until a
+//! cell has claimed them (the BBS is asked) or no cell has room.
 
 mod convert;
 mod emitter;
@@ -30,34 +30,35 @@ use kit::tls::Identity;
 use routing::registry::ComponentHosts;
 use std::time::Duration;
 
-/// Checked configuration.
+/// The checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Only instances on this cell. Empty: of all cells (then run one emitter only).
+    /// The cell whose instances are emitted. If it is empty, those of all cells are (then run one emitter only).
     pub cell_id: String,
-    /// `https://127.0.0.1:8889`.
+    /// The URL of the BBS, for example `https://127.0.0.1:8889`.
     pub bbs_url: String,
     pub identity: Identity,
     pub nats: clients::nats::Config,
-    /// How often the whole state is read as repair.
+    /// The interval at which the whole state is read for repair.
     pub sync_interval: Duration,
-    /// Everything is sent again this often, until a router announces an interval of its own.
+    /// The interval at which everything is sent again, until a router announces an interval of its own.
     pub emission_interval: Duration,
-    /// After a router's start everything is sent within this part of the interval, at a random moment. 0: at once.
+    /// The part of the interval within which everything is sent after a router's start, at a random moment; 0 means at once.
     pub jitter_factor: f64,
-    /// Unregistrations are repeated this often …
+    /// The interval at which unregistrations are repeated.
     pub unregistration_interval: Duration,
-    /// … and this many times.
+    /// The number of times that an unregistration is repeated.
     pub unregistration_send_count: u32,
-    /// Routes whose instances are starting on this cell, or wait for one, are announced this often. Routers believe it for ten
-    /// seconds.
+    /// The interval at which routes are announced whose instances are starting on this cell, or wait for one. For routers an
+    /// announcement is valid for ten seconds.
     pub announcement_interval: Duration,
-    /// Hosts of the platform's components: no route of an app to them is registered, whatever the BBS says.
+    /// The hosts of the platform's components. No route of an app to them is registered, whatever the BBS contains.
     pub component_hosts: ComponentHosts,
 }
 
 impl Config {
-    /// The original's intervals: 60 s, 20 s, 20 × 30 s; no jitter, for a cell's table is small.
+    /// Makes a configuration with the original's intervals: 60 s, 20 s, 20 × 30 s. There is no jitter, because a cell's table is
+    /// small.
     pub fn new(
         cell_id: impl Into<String>,
         bbs_url: impl Into<String>,
@@ -80,7 +81,7 @@ impl Config {
     }
 }
 
-/// Built, nothing running.
+/// A route-emitter that is built but not running.
 #[derive(Debug)]
 pub struct RouteEmitter {
     config: Config,
@@ -114,8 +115,8 @@ impl RouteEmitter {
         Ok(Self { config, bbs })
     }
 
-    /// Until shutdown. Routes stay registered then: the instances may outlive this process, and who stops them is heard of
-    /// through the BBS.
+    /// Runs until shutdown. Routes stay registered then, because the instances may outlive this process. If they are stopped, the
+    /// BBS reports it to the next one.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         emitter::run(self.config, self.bbs, shutdown).await
     }

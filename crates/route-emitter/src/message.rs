@@ -1,9 +1,9 @@
-//! Registrations → the routers' JSON. Pure.
+//! Formats registrations as the routers' JSON. Pure.
 
 use routing::emission::{Audience, Registration};
 use wire::router::{RegistryMessage, StartingMessage, subject};
 
-/// Where a registration is published.
+/// Returns the subject on which a registration is published.
 pub(crate) fn register_subject(registration: &Registration) -> &'static str {
     match registration.route.audience {
         Audience::Routers => subject::REGISTER,
@@ -11,7 +11,7 @@ pub(crate) fn register_subject(registration: &Registration) -> &'static str {
     }
 }
 
-/// Where its end is published.
+/// Returns the subject on which an unregistration is published.
 pub(crate) fn unregister_subject(registration: &Registration) -> &'static str {
     match registration.route.audience {
         Audience::Routers => subject::UNREGISTER,
@@ -19,12 +19,13 @@ pub(crate) fn unregister_subject(registration: &Registration) -> &'static str {
     }
 }
 
-/// Says that instances of these routes are on their way.
+/// Returns the announcement that instances of these routes are starting.
 pub(crate) fn starting(uris: Vec<String>) -> Vec<u8> {
     serde_json::to_vec(&StartingMessage { uris }).unwrap_or_default()
 }
 
-/// `new`: an instance that just became routable; routers measure how long the news took.
+/// Returns the message of a registration. `new` means that the instance just became routable, from which routers measure the
+/// propagation time.
 pub(crate) fn payload(registration: &Registration, new: bool) -> Vec<u8> {
     let (route, endpoint) = (&registration.route, &registration.endpoint);
     let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -55,7 +56,7 @@ pub(crate) fn payload(registration: &Registration, new: bool) -> Vec<u8> {
     serde_json::to_vec(&message).unwrap_or_default()
 }
 
-/// One instance alone has a name, too: its index before the name.
+/// Returns the message of a name for containers. Each instance also has a name of its own: its index in front of the name.
 fn container_payload(registration: &Registration, new: bool) -> Vec<u8> {
     let (route, endpoint) = (&registration.route, &registration.endpoint);
     let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());

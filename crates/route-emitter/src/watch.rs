@@ -1,4 +1,4 @@
-//! Keeps an event stream of the BBS open, and says when it is (re)opened: whoever listens must sync then.
+//! Keeps an event stream of the BBS open, and reports when it was opened (again): the receiver must sync then.
 
 use crate::convert;
 use clients::bbs::Client;
@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// The stream is open from now on; what happened before was not heard.
+    /// The stream is open from now on. Events from before were not received.
     Opened,
     Event(Event),
 }
 
-/// Runs until shutdown, or until nobody listens.
+/// Runs until shutdown, or until the receiver is dropped.
 pub(crate) async fn watch(
     bbs: Client,
     cell_id: String,

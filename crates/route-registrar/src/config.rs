@@ -1,5 +1,5 @@
-//! The route-registrar's own configuration: a JSON file, and YAML files that jobs drop beside it. Everything that is
-//! wrong is told at once, by key.
+//! Reads the route-registrar's own configuration: a JSON file, and YAML files that jobs put beside it. All errors are reported at
+//! once, by key.
 
 mod routes;
 mod routing_api;
@@ -14,25 +14,25 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
-/// Checked; certificates are named, not read.
+/// The checked configuration. Certificates are named, not read.
 #[derive(Debug)]
 pub struct Config {
-    /// Without certificates: [`Config::nats`] reads them.
+    /// The message bus without its certificates, which [`Config::nats`] reads.
     bus: Option<clients::nats::Config>,
-    /// Certificate, key and authority for mutual TLS with NATS.
+    /// The paths of certificate, key and authority for mutual TLS with NATS.
     nats_tls_files: Option<[PathBuf; 3]>,
-    /// Without certificates: [`Config::tcp_routes`] reads them.
+    /// The Routing API without its certificates, which [`Config::tcp_routes`] reads.
     routing_api: Option<RoutingApi>,
     pub registrations: Vec<Registration>,
-    /// Most unregistrations in a row of a route whose health check fails.
+    /// The highest number of consecutive unregistrations of a route whose health check fails.
     pub unregistration_limit: u32,
-    /// Every file that was read.
+    /// The paths of all files that were read.
     pub files: Vec<PathBuf>,
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// The message bus; reads the certificates. `None`: there is none, and no route needs it.
+    /// Returns the message bus, and reads its certificates. `None` means that there is none, and that no route needs it.
     pub fn nats(&self) -> anyhow::Result<Option<clients::nats::Config>> {
         let files = self.nats_tls_files.as_ref();
         let read = |files| Identity::from_files("nats_mtls_config", files);
@@ -41,7 +41,7 @@ impl Config {
         Ok(self.bus.as_ref().map(with))
     }
 
-    /// The Routing API; reads the certificates. `None`: no route needs it.
+    /// Returns the Routing API, and reads its certificates. `None` means that no route needs it.
     pub fn tcp_routes(&self) -> anyhow::Result<Option<TcpRoutes>> {
         let api = self.routing_api.as_ref();
         api.map(RoutingApi::read).transpose()
@@ -53,7 +53,7 @@ impl Config {
 struct File {
     message_bus_servers: Vec<Server>,
     host: String,
-    /// Ours: this machine's number, for `prepend_instance_index`.
+    /// The number of this machine, for `prepend_instance_index`. This key is ours.
     index: Option<u32>,
     availability_zone: String,
     unregistration_message_limit: u32,
@@ -96,16 +96,16 @@ struct Mtls {
     ca_path: PathBuf,
 }
 
-/// A job's own file.
+/// The file of a job.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct JobFile {
     routes: Vec<RouteSection>,
 }
 
-/// Reads and checks; on failure everything that is wrong.
+/// Reads and checks the configuration. An error lists everything that is wrong.
 pub fn load(path: &Path) -> Result<Config, Vec<String>> {
-    // JSON is YAML.
+    // JSON is valid YAML.
     let file: File = read(path).map_err(|problem| vec![problem])?;
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let mut sections: Vec<(String, RouteSection)> = Vec::new();
@@ -147,7 +147,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
         problems
             .push("host is missing: give the address by which routers reach this machine".into());
     }
-    // A registrar without routes may get some later.
+    // A registrar without routes may receive some later.
     if file.message_bus_servers.is_empty() && (has_http || !has_tcp) {
         problems.push("message_bus_servers is empty: give at least one NATS server".into());
     }
@@ -173,7 +173,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
     })
 }
 
-/// `None`: there is no server.
+/// Returns the message bus, or `None` if no server is configured.
 fn bus(servers: Vec<Server>, problems: &mut Vec<String>) -> Option<clients::nats::Config> {
     let login = servers.first()?;
     let (user, password) = (login.user.clone(), login.password.clone());

@@ -1,8 +1,8 @@
-//! Files by pattern: `*` and `?` within one component of the path.
+//! Finds files by pattern: `*` and `?` match within one component of the path.
 
 use std::path::{Path, PathBuf};
 
-/// The existing files that match, sorted; folders that cannot be read have none.
+/// Returns the existing files that match, sorted. Folders that cannot be read contain none.
 pub(crate) fn files(pattern: &str) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
     for component in Path::new(pattern).components() {

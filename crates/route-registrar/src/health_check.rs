@@ -1,16 +1,16 @@
-//! Asking a script whether the thing behind a route is well.
+//! Runs a script that checks the health of the server behind a route.
 
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
-/// A script whose exit code says it: 0 is well.
+/// A health check by a script. Its exit code 0 means that the server is healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     pub name: String,
     pub script: PathBuf,
-    /// Then it is killed, and the thing counts as unwell.
+    /// The time after which the script is killed and the server counts as unhealthy.
     pub timeout: Duration,
 }
 

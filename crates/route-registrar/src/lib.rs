@@ -1,9 +1,9 @@
-//! The route-registrar: keeps routes of things that are not apps (the API, the UAA, log-cache …) in every router.
+//! The route-registrar: keeps routes of servers that are not apps (the API, the UAA, log-cache …) registered with every router.
 //!
-//! Called by whoever runs such a thing, or alone as `cupola route-registrar` ([`config`]). It registers at once, again
-//! every interval, again when a router says `router.start`, and unregisters everything when it is told to stop. A route
-//! with a health check is registered while its script succeeds, and unregistered while it does not. HTTP routes go over
-//! NATS, TCP routes to the Routing API.
+//! The processes that run such a server call it, or it runs alone as `cupola route-registrar` ([`config`]). It registers at once,
+//! again every interval, and again when a router publishes `router.start`; it unregisters everything when it is stopped. A route
+//! with a health check is registered while its script succeeds, and unregistered while it does not. HTTP routes are published
+//! over NATS, TCP routes are sent to the Routing API.
 
 pub mod config;
 mod glob;

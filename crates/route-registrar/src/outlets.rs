@@ -1,4 +1,4 @@
-//! Where routes are told: NATS and the Routing API.
+//! The places where routes are registered: NATS and the Routing API.
 
 use crate::route::{self, AnyRoute, Registration, Route};
 use crate::tcp_routes::TcpRoutes;
@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::router::subject;
 
-/// Either may be missing where no route needs it.
+/// The connections to both. Either may be missing where no route needs it.
 #[derive(Clone, Debug, Default)]
 pub struct Outlets {
-    /// For HTTP routes.
+    /// The bus, for HTTP routes.
     pub nats: Option<Client>,
-    /// For TCP routes.
+    /// The Routing API, for TCP routes.
     pub tcp_routes: Option<Arc<TcpRoutes>>,
 }
 
 impl Outlets {
-    /// Whether the registration makes sense, and can be told to anybody.
+    /// Checks that the registration is valid, and that the connection that it needs is configured.
     pub(crate) fn check(&self, registration: &Registration) -> Result<()> {
         route::check(registration)?;
         match registration.route {
@@ -27,7 +27,7 @@ impl Outlets {
         }
     }
 
-    /// `interval`: when it will be registered again.
+    /// Registers the route. `interval` is the time after which it will be registered again.
     pub(crate) async fn register(
         &self,
         route: &AnyRoute,

@@ -1,4 +1,4 @@
-//! The loop: one task for each route that is kept.
+//! Runs the registrar's loop, with one task for each route.
 
 use crate::outlets::Outlets;
 use crate::route::{AnyRoute, Registration, Route, gone};
@@ -13,32 +13,32 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wire::router::subject;
 
-/// Unregistrations of a route whose health check fails, unless told otherwise.
+/// The default number of unregistrations of a route whose health check fails.
 const UNREGISTRATIONS: u32 = 5;
-/// After a registration that failed.
+/// The pause after a registration that failed.
 const RETRY: Duration = Duration::from_secs(1);
-/// For a last registration to end, and for an unregistration: whoever is to be told may be gone for good.
+/// The time limit for a last registration and for an unregistration: their receiver may be gone for good.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The routes that are to be kept from now on.
+/// The routes that are wanted from now on.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub registrations: Vec<Registration>,
-    /// How often an unhealthy route is unregistered in a row.
+    /// The highest number of consecutive unregistrations of an unhealthy route.
     pub unregistration_limit: u32,
 }
 
-/// Keeps a set of routes registered.
+/// A registrar, which keeps a set of routes registered.
 #[derive(Debug)]
 pub struct Registrar {
     outlets: Outlets,
     wanted: Wanted,
-    /// This process's, in every message.
+    /// The id of this process, which is in every message.
     instance_id: String,
 }
 
 impl Registrar {
-    /// HTTP routes. `interval`: well below the routers' prune threshold (120 s); 20 s is usual.
+    /// Makes a registrar of HTTP routes. `interval` must be well below the routers' prune threshold (120 s); 20 s is usual.
     pub fn new(nats: Client, routes: &[Route], interval: Duration) -> Result<Self> {
         let registrations = routes.iter().map(|route| Registration {
             name: route.uris.first().cloned().unwrap_or_default(),
@@ -53,8 +53,8 @@ impl Registrar {
         Self::with(outlets, registrations.collect(), UNREGISTRATIONS)
     }
 
-    /// Each route with its own interval and health check. `unregistration_limit`: how often an unhealthy route is
-    /// unregistered in a row.
+    /// Makes a registrar of routes that have intervals and health checks of their own. `unregistration_limit` is the highest
+    /// number of consecutive unregistrations of an unhealthy route.
     pub fn with(
         outlets: Outlets,
         registrations: Vec<Registration>,
@@ -73,13 +73,13 @@ impl Registrar {
 
     /// Registers until `shutdown`, then unregisters.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        // Nothing else will ever be wanted.
+        // The wanted routes never change.
         let (_keep, changes) = mpsc::channel(1);
         self.run_changing(changes, shutdown).await
     }
 
-    /// The same, and what is wanted may change meanwhile: routes that stay are not touched, those that go are
-    /// unregistered.
+    /// Runs as [`run`](Self::run), while the wanted routes may change: routes that stay are not touched, and those that are no
+    /// longer wanted are unregistered.
     pub async fn run_changing(
         self,
         mut changes: mpsc::Receiver<Wanted>,
@@ -152,7 +152,7 @@ impl Registrar {
     }
 
     async fn end(&self, mut old: Running, wanted: &Wanted) {
-        // A registration that is under way would come after its unregistration.
+        // A registration that is in progress would otherwise arrive after its unregistration.
         old.stop.cancel();
         if timeout(PATIENCE, &mut old.task).await.is_err() {
             old.task.abort();
@@ -177,7 +177,7 @@ impl Registrar {
     }
 }
 
-/// A router says that it has come, or is back on the bus. `None`: nobody will say so any more.
+/// Waits until a router has started, or is back on the bus. `None` means that the subscription has ended.
 async fn router_start(starts: &mut Option<Subscriber>) -> Option<()> {
     match starts {
         Some(starts) => starts.next().await.map(drop),
@@ -185,7 +185,7 @@ async fn router_start(starts: &mut Option<Subscriber>) -> Option<()> {
     }
 }
 
-/// A route that is being kept.
+/// A route that is kept registered, with its task.
 #[derive(Debug)]
 struct Running {
     registration: Registration,
@@ -193,7 +193,7 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-/// Keeps one route.
+/// The task that keeps one route registered.
 #[derive(Debug)]
 struct Keeper {
     outlets: Outlets,
@@ -201,12 +201,12 @@ struct Keeper {
     registration: Registration,
     unregistration_limit: u32,
     stop: CancellationToken,
-    /// Why it could not be registered, as it was logged.
+    /// The reason why the route could not be registered, as it was logged.
     trouble: String,
 }
 
 impl Keeper {
-    /// Until it is stopped; whoever does that unregisters.
+    /// Runs until it is stopped. The caller that stops it unregisters the route.
     async fn run(mut self, mut started: watch::Receiver<()>) {
         let interval = self.registration.interval;
         let mut tick = tokio::time::interval(interval);
@@ -216,7 +216,7 @@ impl Keeper {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = tick.tick() => {}
-                // This round counts: the next is an interval away.
+                // This round counts, so the next one is an interval away.
                 Ok(()) = started.changed(), if over_bus => tick.reset(),
             }
             let well = tokio::select! {
@@ -242,7 +242,7 @@ impl Keeper {
         }
     }
 
-    /// `false`: it failed. Why is logged once, until it changes.
+    /// Registers the route. Returns `false` if that failed. The reason is logged once, until it changes.
     async fn register(&mut self) -> bool {
         let Registration {
             route,

@@ -1,4 +1,4 @@
-//! What is kept registered, and what of it goes when it changes. Pure.
+//! Describes the routes that are kept registered, and which parts of one end when it changes. Pure.
 
 use crate::HealthCheck;
 use anyhow::Result;
@@ -6,52 +6,52 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::router::RegistryMessage;
 
-/// One HTTP backend and the uris that lead to it.
+/// One HTTP backend with the uris that lead to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     pub uris: Vec<String>,
     pub host: String,
-    /// Plain HTTP; 0 if there is none.
+    /// The port of plain HTTP; 0 if there is none.
     pub port: u16,
-    /// TLS, wins over `port`; 0 if there is none.
+    /// The port of TLS, which has precedence over `port`; 0 if there is none.
     pub tls_port: u16,
-    /// The name in the backend's certificate; needed with `tls_port`.
+    /// The name in the backend's certificate. It is required with `tls_port`.
     pub server_cert_domain_san: String,
     pub tags: BTreeMap<String, String>,
-    /// `http1` (also when empty) or `http2`.
+    /// The protocol: `http1` (also when empty) or `http2`.
     pub protocol: String,
-    /// Empty: none.
+    /// The URL of the route service; empty if there is none.
     pub route_service_url: String,
     pub availability_zone: String,
-    /// Per-route options, as routers take them.
+    /// The options of the route, in the form in which routers accept them.
     pub options: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// One TCP backend and the port of a router group that leads to it: of type `tcp` or `sni`.
+/// One TCP backend with the port of a router group that leads to it, of type `tcp` or `sni`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TcpRoute {
-    /// By its name.
+    /// The router group's name.
     pub router_group: String,
     pub external_port: u16,
     pub host: String,
     pub port: u16,
-    /// Clients of a shared port ask for this name in their TLS handshakes. Empty: the port is this backend's alone.
+    /// The name that clients of a shared port request in their TLS handshakes. If it is empty, only this backend uses the port.
     pub sni_hostname: String,
 }
 
-/// Where a route is registered follows from its kind.
+/// A route of either kind. The kind determines where it is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnyRoute {
-    /// With every router, over NATS.
+    /// A route that is registered with every router, over NATS.
     Http(Route),
-    /// With the Routing API.
+    /// A route that is registered with the Routing API.
     Tcp(TcpRoute),
 }
 
-/// A route, how often it is registered, and whom to ask before.
+/// A route, the interval at which it is registered, and its health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
-    /// For the log.
+    /// The name for the log.
     pub name: String,
     pub route: AnyRoute,
     pub interval: Duration,
@@ -107,15 +107,15 @@ fn given(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// How long a TCP route lives without being registered again: one registration may be lost, as in the original. Whole
-/// seconds, at least one, at most `max`.
+/// Returns the time to live of a TCP route. It allows one registration to be lost, as in the original. It is in whole seconds, at
+/// least one and at most `max`.
 pub(crate) fn ttl(interval: Duration, max: Duration) -> Duration {
     let seconds = interval.mul_f64(2.1).min(max).as_secs();
     Duration::from_secs(seconds.max(1))
 }
 
-/// What of a route is no longer wanted: a changed route keeps its uris, and must not lose them for a moment. `None`: nothing
-/// of it.
+/// Returns the part of a route that is no longer wanted, or `None` if all of it is. A changed route keeps the uris that it shares
+/// with its new form, because they must never be unregistered.
 pub(crate) fn gone(route: &AnyRoute, wanted: &[Registration]) -> Option<AnyRoute> {
     match route {
         AnyRoute::Tcp(_) => {

@@ -1,4 +1,4 @@
-//! TCP routes at the Routing API.
+//! Registers TCP routes with the Routing API.
 
 use crate::route::{self, TcpRoute};
 use anyhow::{Context as _, Result};
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Registers and unregisters; remembers router groups' guids.
+/// A client that registers and unregisters, and remembers the guids of router groups.
 #[derive(Debug)]
 pub struct TcpRoutes {
     api: RoutingApi,
@@ -16,7 +16,7 @@ pub struct TcpRoutes {
 }
 
 impl TcpRoutes {
-    /// `max_ttl`: no route lives longer than this without being registered again. Connects to nothing yet.
+    /// Makes the client, which does not connect yet. `max_ttl` is the longest time that a route lives without a new registration.
     pub fn new(api: &Config, max_ttl: Duration) -> Result<Self> {
         Ok(Self {
             api: RoutingApi::new(api)?,
@@ -25,7 +25,7 @@ impl TcpRoutes {
         })
     }
 
-    /// Makes or refreshes it, for a time that outlives one `interval`.
+    /// Creates or refreshes the route, for a time that is longer than one `interval`.
     pub(crate) async fn register(&self, route: &TcpRoute, interval: Duration) -> Result<()> {
         let message = self.message(route, interval).await?;
         let done = self.api.create_tcp_routes(&[message]).await;
@@ -58,7 +58,8 @@ impl TcpRoutes {
         Ok(route.message(&guid, route::ttl(interval, self.max_ttl)))
     }
 
-    /// A group may have been made again, with another guid.
+    /// Returns the result. After an error it forgets the group's guid, because the group may have been created again with another
+    /// one.
     fn settled(&self, route: &TcpRoute, done: Result<(), RoutingApiError>) -> Result<()> {
         if done.is_err() {
             self.groups().remove(&route.router_group);
@@ -66,7 +67,7 @@ impl TcpRoutes {
         done.with_context(|| self.place())
     }
 
-    /// What the operator calls it.
+    /// Returns the configuration key with its value, for messages to the operator.
     fn place(&self) -> String {
         format!("routing_api.api_url {}", self.api.url())
     }

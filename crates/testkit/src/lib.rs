@@ -1,3 +1,3 @@
-//! For tests: simulated edges of the machine. The components themselves are always the real ones.
+//! Simulates edges of the machine for tests. The components themselves are always the real ones.
 
 pub mod sim_garden;

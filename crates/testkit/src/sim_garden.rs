@@ -1,7 +1,8 @@
-//! A garden in memory: containers are entries, processes do what a script says.
+//! A garden in memory: containers are entries, and processes follow scripts.
 //!
-//! It stands in for the machine in tests of the rep and of whole clusters. A process that no script matches runs until it is
-//! signalled; health checks pass at once. It outlives the rep that uses it, like the real one: attach finds what was started.
+//! It replaces the machine in tests of the rep and of whole clusters. A process that no script matches runs until it is
+//! signalled; health checks succeed at once. Like the real garden it outlives the rep that uses it: attach finds what was
+//! started.
 
 use garden::api::{
     Capacity, Container, ContainerSpec, EgressRule, Exit, Garden, GardenError, Metrics, NetIn,
@@ -16,13 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What a process does after its start.
+/// The behaviour of a process after its start.
 #[derive(Clone, Debug)]
 pub struct Script {
     pub output: Vec<Output>,
-    /// Ends at once with this status.
+    /// The status with which the process ends at once, if it does.
     pub exit: Option<i32>,
-    /// Ends with this status at SIGTERM; `None`: only SIGKILL ends it.
+    /// The status with which the process ends at SIGTERM. With `None` only SIGKILL ends it.
     pub on_term: Option<i32>,
 }
 
@@ -59,18 +60,18 @@ impl Script {
 
 type Matcher = Box<dyn Fn(&ProcessSpec) -> bool + Send + Sync>;
 
-/// Cheap to clone: all clones are the same garden.
+/// A simulated garden. It is cheap to clone: all clones are the same garden.
 #[derive(Clone)]
 pub struct SimGarden {
     state: Arc<Mutex<State>>,
     changes: watch::Sender<u64>,
-    /// While true, lists that were made are not answered.
+    /// Whether the answers of lists are held back.
     lists_held: watch::Sender<bool>,
-    /// Lists that have been made.
+    /// The number of lists that have been made.
     lists_made: watch::Sender<u64>,
-    /// Decides how long each step of a call takes.
+    /// The random numbers that decide how long each step of a call takes.
     jitter: Arc<Mutex<Option<StdRng>>>,
-    /// Held by whoever makes or destroys the container.
+    /// The locks of containers, each held by the call that makes or destroys the container.
     turns: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
     capacity: Capacity,
     cell_ip: Ipv4Addr,
@@ -88,13 +89,13 @@ impl std::fmt::Debug for SimGarden {
 struct State {
     containers: BTreeMap<String, SimContainer>,
     scripts: Vec<(Matcher, Script)>,
-    /// The next create fails with this.
+    /// The reason with which the next create fails.
     refusal: Option<String>,
     created: u32,
     next_port: u16,
     repairs: u32,
     refused_packets: u64,
-    /// Nobody learns how their processes end.
+    /// The containers that were lost. The exits of their processes are never reported.
     lost: Vec<SimContainer>,
     policies: Vec<Policy>,
 }
@@ -113,7 +114,7 @@ struct SimProcess {
     script: Script,
     exit: Option<Exit>,
     signals: Vec<Signal>,
-    /// Of whoever is attached.
+    /// The output channel of the attached caller.
     output: Option<mpsc::Sender<Output>>,
     waiting: Vec<oneshot::Sender<Exit>>,
     unread: Vec<Output>,
@@ -147,7 +148,7 @@ impl SimGarden {
         }
     }
 
-    /// Processes that `matcher` accepts follow `script`; the script added last is asked first.
+    /// Makes processes that `matcher` accepts follow `script`. The script that was added last is tried first.
     pub fn script(
         &self,
         matcher: impl Fn(&ProcessSpec) -> bool + Send + Sync + 'static,
@@ -156,7 +157,7 @@ impl SimGarden {
         self.lock().scripts.insert(0, (Box::new(matcher), script));
     }
 
-    /// The next create fails.
+    /// Makes the next create fail.
     pub fn refuse_create(&self, reason: &str) {
         self.lock().refusal = Some(reason.to_owned());
     }
@@ -169,7 +170,7 @@ impl SimGarden {
         self.lock().containers.get(handle).map(|c| c.spec.clone())
     }
 
-    /// What was started as this process.
+    /// Returns the spec of the process that was started with this id.
     pub fn process(&self, handle: &str, id: &str) -> Option<ProcessSpec> {
         self.lock()
             .containers
@@ -179,7 +180,7 @@ impl SimGarden {
             .map(|p| p.spec.clone())
     }
 
-    /// Ids of the processes started, with their exits.
+    /// Returns the ids of the processes that were started, with their exits.
     pub fn processes(&self, handle: &str) -> BTreeMap<String, Option<Exit>> {
         self.lock()
             .containers
@@ -211,7 +212,7 @@ impl SimGarden {
         self.changed();
     }
 
-    /// A process says something.
+    /// Writes output of a process.
     pub fn say(&self, handle: &str, id: &str, output: Output) {
         if let Some(process) = self
             .lock()
@@ -229,7 +230,7 @@ impl SimGarden {
         }
     }
 
-    /// Waits until `condition` holds; it is asked again after every change.
+    /// Waits until `condition` holds. It is evaluated again after every change.
     pub async fn wait_for<T>(&self, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
         let mut changes = self.changes.subscribe();
         loop {
@@ -237,24 +238,24 @@ impl SimGarden {
             if let Some(found) = condition(self) {
                 return found;
             }
-            // The sender lives in `self`.
+            // The wait cannot fail, because the sender lives in `self`.
             let _ = changes.changed().await;
         }
     }
 
-    /// From now on every call takes some milliseconds before and after its effect, as this seed decides.
+    /// Makes every call take some milliseconds before and after its effect from now on, as this seed decides.
     pub fn jitter(&self, seed: u64) {
         *self.jitter.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(StdRng::seed_from_u64(seed));
     }
 
-    /// Lists that are made from now on are answered as they were made, but not before [`Self::answer_lists`]. Waits until
-    /// one is held.
+    /// Holds back the answers of lists until [`Self::answer_lists`]; they are then answered as they were made. Waits until one is
+    /// held.
     pub async fn hold_lists(&self) {
         let mut made = self.lists_made.subscribe();
         let before = *made.borrow_and_update();
         self.lists_held.send_replace(true);
-        // The sender lives in `self`.
+        // The wait cannot fail, because the sender lives in `self`.
         let _ = made.wait_for(|made| *made > before).await;
     }
 
@@ -262,32 +263,32 @@ impl SimGarden {
         self.lists_held.send_replace(false);
     }
 
-    /// How often the firewall was compared.
+    /// Returns how often the firewall was compared.
     pub fn repairs(&self) -> u32 {
         self.lock().repairs
     }
 
-    /// What the limits of every container have refused by now.
+    /// Sets the number of packets that the limits of every container have refused so far.
     pub fn refuse_packets(&self, packets: u64) {
         self.lock().refused_packets = packets;
     }
 
-    /// What the container's processes listen on from now on.
+    /// Sets the addresses on which the container's processes listen from now on.
     pub fn listen(&self, handle: &str, listeners: &[SocketAddr]) {
         if let Some(container) = self.lock().containers.get_mut(handle) {
             container.listeners = listeners.to_vec();
         }
     }
 
-    /// Waits for so many more lists, made after this call.
+    /// Waits for this number of further lists, made after this call.
     pub async fn wait_for_lists(&self, more: u64) {
         let mut made = self.lists_made.subscribe();
         let enough = *made.borrow_and_update() + more;
-        // The sender lives in `self`.
+        // The wait cannot fail, because the sender lives in `self`.
         let _ = made.wait_for(|made| *made >= enough).await;
     }
 
-    /// Whoever watches over the container ends: how its processes end is not delivered any more.
+    /// Ends the watcher of the container, so that the exits of its processes are no longer delivered.
     pub fn kill_watcher(&self, handle: &str) {
         if let Some(container) = self.lock().containers.get_mut(handle) {
             for process in container.processes.values_mut() {
@@ -298,7 +299,7 @@ impl SimGarden {
         self.changed();
     }
 
-    /// A container vanishes, as when somebody kills it.
+    /// Removes a container, as when it is killed from outside.
     pub fn lose(&self, handle: &str) {
         let mut state = self.lock();
         let lost = state.containers.remove(handle);
@@ -509,7 +510,7 @@ impl Garden for SimGarden {
             .collect();
         let mut held = self.lists_held.subscribe();
         self.lists_made.send_modify(|made| *made += 1);
-        // The sender lives in `self`.
+        // The wait cannot fail, because the sender lives in `self`.
         let _ = held.wait_for(|held| !held).await;
         self.pause().await;
         Ok(listed)
@@ -595,7 +596,7 @@ impl Garden for SimGarden {
         Ok(())
     }
 
-    /// Keeps the archive itself as a file named after the directory.
+    /// Stores the archive itself as a file named after the directory.
     async fn stream_in(
         &self,
         handle: &str,
@@ -631,7 +632,7 @@ impl Garden for SimGarden {
             .collect())
     }
 
-    /// A tar with the one file in it (ustar, written by hand: a header block, the content, two empty blocks).
+    /// Makes a tar that contains the one file (ustar, written by hand: a header block, the content, two empty blocks).
     async fn stream_out(
         &self,
         handle: &str,

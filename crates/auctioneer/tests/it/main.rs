@@ -1,4 +1,4 @@
-//! The auctioneer over its real protocols: mTLS, fake BBS, locket and reps.
+//! Tests the auctioneer over its real protocols: mTLS, with a fake BBS, locket and reps.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -24,12 +24,12 @@ use wire::rep::{
     Task, Work,
 };
 
-/// What the peers of the auctioneer saw and shall answer.
+/// The requests that the peers of the auctioneer received, and the answers that they give.
 #[derive(Default)]
 struct Peers {
     cells: Vec<m::CellPresence>,
     states: Vec<(CellState, bool)>,
-    /// Cells that refuse everything.
+    /// The cells that refuse all work.
     refusing: Vec<String>,
     work: Vec<Work>,
     failed: Vec<m::FailActualLrpRequest>,
@@ -67,7 +67,7 @@ fn identity() -> Identity {
     }
 }
 
-/// An answer of the BBS: protobuf, always 200.
+/// Returns an answer of the BBS: protobuf, always with status 200.
 fn protobuf(message: &impl Message) -> Response {
     Response::builder()
         .header("content-type", "application/x-protobuf")
@@ -75,7 +75,7 @@ fn protobuf(message: &impl Message) -> Response {
         .unwrap()
 }
 
-/// An empty gRPC answer: every lock is granted.
+/// Returns an empty gRPC answer, which grants every lock.
 fn granted() -> Response {
     let trailers = http::HeaderMap::from_iter([(
         http::HeaderName::from_static("grpc-status"),
@@ -172,7 +172,7 @@ fn router(peers: Shared, changed: Arc<tokio::sync::Notify>) -> Router {
 }
 
 impl Foundation {
-    /// Cells answer on the peers' listener, below their names.
+    /// Starts the foundation. Cells answer on the peers' listener, below their names.
     async fn start(cells: &[(CellState, bool)]) -> Self {
         let identity = identity();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -218,7 +218,7 @@ impl Foundation {
         }
     }
 
-    /// Waits until the peers have seen what is looked for.
+    /// Waits until the peers have received what `look` searches.
     async fn until<T>(&self, look: impl Fn(&Peers) -> Option<T>) -> T {
         let wait = async {
             loop {

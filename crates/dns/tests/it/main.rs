@@ -1,4 +1,4 @@
-//! The DNS server over real sockets, with a resolver behind it and a real nats-server beside it.
+//! Tests the DNS server over real sockets, with a resolver behind it and a real nats-server beside it.
 
 #![expect(clippy::unwrap_used, reason = "a test may end here")]
 
@@ -30,7 +30,7 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    /// `resolvers`: `nameserver` values.
+    /// Starts the server. `resolvers` are the values of `nameserver` lines.
     async fn start(resolvers: &[String], nats: Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (resolv_conf, hosts) = (dir.path().join("resolv.conf"), dir.path().join("hosts"));
@@ -115,7 +115,7 @@ fn address(message: &Message) -> Option<Ipv4Addr> {
     })
 }
 
-/// A resolver that knows one address for everything.
+/// Starts a resolver that answers every query with one address.
 async fn resolver() -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = socket.local_addr().unwrap();
@@ -171,7 +171,7 @@ async fn our_names_lead_to_the_router_and_others_to_the_resolver() {
 
 #[tokio::test]
 async fn dead_resolvers_mean_servfail_in_bounded_time_and_changes_of_the_file_are_seen() {
-    // Bound and silent.
+    // This resolver is bound and never answers.
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let stage = Stage::start(&[silent.local_addr().unwrap().to_string()], vec![]).await;
     let started = Instant::now();
@@ -227,7 +227,7 @@ async fn routes_on_the_bus_become_names_here_and_in_the_hosts_file() {
     let message = r#"{"host":"10.0.0.1","port":61001,"uris":["shop.example.com/cart"]}"#;
     stage
         .wait_for("the route is a name", async |stage| {
-            // The server may subscribe after the first message.
+            // The server may subscribe after the first message was published.
             bus.publish("router.register", message.into())
                 .await
                 .unwrap();
@@ -287,7 +287,7 @@ async fn internal_routes_are_the_containers_addresses_and_no_hosts_file_has_them
     let mut started = bus.subscribe("service-discovery.start").await.unwrap();
     bus.flush().await.unwrap();
     let stage = Stage::start(&[resolver().await], vec![server]).await;
-    // A name server that begins to listen asks for what it missed.
+    // A name server that begins to listen requests the messages that it missed.
     tokio::time::timeout(SOON, futures::StreamExt::next(&mut started))
         .await
         .expect("no service-discovery.start")
@@ -317,7 +317,7 @@ async fn internal_routes_are_the_containers_addresses_and_no_hosts_file_has_them
         (six.metadata.response_code, six.answers.len()),
         (ResponseCode::NoError, 0)
     );
-    // Never the resolver, which would answer anything.
+    // The query never reaches the resolver, which would answer anything.
     let missing = stage.ask("none.apps.internal.", RecordType::A).await;
     assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
     bus.publish("service-discovery.unregister", message(1, 0).into())

@@ -1,4 +1,4 @@
-//! A BBS of a few lines: answers lists from memory and streams events, over mTLS.
+//! A small BBS for tests: it answers lists from memory and streams events, over mTLS.
 
 use axum::Router;
 use axum::body::Body;
@@ -25,7 +25,7 @@ struct Shared {
     actuals: Mutex<Vec<m::ActualLrp>>,
     desired: Mutex<Vec<m::DesiredLrp>>,
     domains: Mutex<Vec<String>>,
-    /// `None` breaks every open stream.
+    /// The sender of events. `None` breaks every open stream.
     events: broadcast::Sender<Option<m::Event>>,
 }
 

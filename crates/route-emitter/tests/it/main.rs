@@ -1,4 +1,4 @@
-//! Route-emitter between a BBS over mTLS and a real nats-server.
+//! Tests the route-emitter between a BBS over mTLS and a real nats-server.
 
 #![expect(clippy::unwrap_used, reason = "a test may end here")]
 
@@ -84,7 +84,7 @@ impl Nats {
     }
 }
 
-/// All parts, and a router's ear on the bus.
+/// All parts of a test, with a subscription to the messages that a router receives.
 struct Stage {
     bbs: FakeBbs,
     nats: Nats,
@@ -126,7 +126,7 @@ impl Stage {
         }
     }
 
-    /// The next register or unregister: its last word of the subject, and the message.
+    /// Returns the next register or unregister: the last part of its subject, and the message.
     async fn next(&mut self) -> (String, RegistryMessage) {
         let next = async {
             loop {
@@ -417,6 +417,6 @@ async fn from_event_to_message_in_a_millisecond() {
         "BBS event → message at a subscriber: p50 {:?}, p99 {:?}",
         took[50], took[98]
     );
-    // The whole way through two servers; generous, for test machines are busy.
+    // This is the whole way through two servers. The bound is generous, because test machines are busy.
     assert!(took[50] < Duration::from_millis(20), "p50 {:?}", took[50]);
 }

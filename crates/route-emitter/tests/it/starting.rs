@@ -1,8 +1,8 @@
-//! Routes whose instances are on their way: `router.starting`, which holding routers hear and originals ignore.
+//! Tests routes whose instances are starting: `router.starting`, which routers with a hold use and originals ignore.
 
 use super::*;
 
-/// The uris of the next announcement.
+/// Returns the uris of the next announcement.
 async fn announced(stage: &mut Stage) -> Vec<String> {
     let next = async {
         loop {
@@ -56,7 +56,7 @@ async fn until_announced(stage: &mut Stage, uri: &str) {
     said.expect("it was not announced");
 }
 
-/// What another process does meanwhile shows that the emitter's clock goes on: three announcements of it in a row mean that
+/// Checks that only this route is announced. Three announcements of it in a row show that the emitter keeps announcing, and that
 /// nothing else is starting.
 async fn only_is_announced(stage: &mut Stage, uri: &str) {
     let alone = async {
@@ -128,7 +128,7 @@ async fn instances_that_wait_for_a_cell_are_announced_when_they_are_wanted() {
     });
     stage.bbs.event(new);
     until_announced(&mut stage, "new.x").await;
-    // The BBS knows nothing of it: it is not announced again.
+    // The BBS does not have the process, so it is not announced again.
     only_is_announced(&mut stage, "q.x").await;
     let grown = m::Event::DesiredLrpChanged(m::DesiredLrpChangedEvent {
         before: Some(process("p", "new.x")),

@@ -1,4 +1,4 @@
-//! One route of the file.
+//! The configuration of one route.
 
 use crate::HealthCheck;
 use crate::route::{AnyRoute, Registration, Route, TcpRoute};
@@ -49,7 +49,7 @@ impl RouteSection {
         self.kind == "sni"
     }
 
-    /// `host`, `zone` and `index` are the machine's. On failure what is wrong, by key.
+    /// Checks the section. `host`, `zone` and `index` are the machine's. An error lists everything that is wrong, by key.
     pub(super) fn registration(
         &self,
         host: &str,
@@ -139,7 +139,7 @@ impl RouteSection {
         }
     }
 
-    /// A route of type `sni` is one of type `tcp` with a name, as in the original.
+    /// Returns the TCP route. A route of type `sni` is one of type `tcp` with a name, as in the original.
     fn tcp(&self, host: &str, wrong: &mut Vec<String>) -> TcpRoute {
         let (key, port, san) = if self.is_sni() {
             ("sni_port", self.sni_port, &self.sni_routable_san)

@@ -1,4 +1,4 @@
-//! The section about the Routing API, which TCP routes need.
+//! The configuration of the Routing API, which TCP routes need.
 
 use crate::tcp_routes::TcpRoutes;
 use anyhow::{Context as _, Result};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Of a route that nobody refreshes, unless told otherwise.
+/// The default time to live of a route that is not refreshed.
 const MAX_TTL: Duration = Duration::from_secs(120);
 
 #[derive(Default, Deserialize)]
@@ -19,7 +19,7 @@ pub(super) struct RoutingApiSection {
     oauth_url: String,
     client_id: String,
     client_secret: String,
-    /// A file: the authorities of the UAA.
+    /// The path of a file with the authorities of the UAA.
     ca_certs: PathBuf,
     skip_ssl_validation: bool,
     client_cert_path: PathBuf,
@@ -37,7 +37,7 @@ impl std::fmt::Debug for RoutingApiSection {
     }
 }
 
-/// Checked; certificates are named, not read.
+/// The checked section. Certificates are named, not read.
 #[derive(Debug)]
 pub(super) struct RoutingApi {
     section: RoutingApiSection,
@@ -45,7 +45,7 @@ pub(super) struct RoutingApi {
 }
 
 impl RoutingApiSection {
-    /// `None`: nobody needs it; deployments give parts of it always.
+    /// Returns the checked section, or `None` if no route needs it: deployments always contain parts of it.
     pub(super) fn checked(self, needed: bool, problems: &mut Vec<String>) -> Option<RoutingApi> {
         if !needed {
             return None;
@@ -145,7 +145,7 @@ impl RoutingApi {
                     authorities: uaa_authorities,
                     shown: None,
                 },
-                // As in the original.
+                // These values are the original's.
                 max_retries: 3,
                 retry_interval: Duration::from_millis(500),
                 expiration_buffer: Duration::from_secs(30),
