@@ -1,30 +1,30 @@
 //! The command line's grammar: commands as data, and a parser for one command's arguments.
 //!
-//! Flags may stand anywhere, before, between and after positional arguments; `-x VALUE`, `-x=VALUE`, `-xVALUE`,
-//! `--long VALUE`, `--long=VALUE`, `-long VALUE` and bundled switches (`-fr`) are all understood; `--` ends the flags.
-//! The value of a variable and a password may begin with a dash where they stand ([`FREE_TEXT`]).
+//! Flags may be anywhere: before, between and after positional arguments. `-x VALUE`, `-x=VALUE`, `-xVALUE`, `--long VALUE`,
+//! `--long=VALUE`, `-long VALUE` and bundled switches (`-fr`) are all accepted; `--` ends the flags. The value of a variable and
+//! a password may begin with a dash at their positions ([`FREE_TEXT`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-/// Arguments that are any text: what begins with a dash and is no flag of the command is taken as it is. At other places a
-/// word that begins with a dash is a flag, so that a mistyped one is refused by name.
+/// The arguments that may be any text: a word that begins with a dash and is no flag of the command is their value. At other
+/// positions such a word counts as a flag, so that a mistyped flag is refused by name.
 const FREE_TEXT: [&str; 4] = ["ENV_VAR_NAME", "ENV_VAR_VALUE", "PASSWORD", "[PASSWORD]"];
 
 /// One flag of a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flag {
     pub(crate) short: Option<char>,
-    /// Without dashes; empty when there is only a short form.
+    /// The long name without dashes; empty if there is only a short form.
     pub(crate) long: &'static str,
-    /// The name of the value in help; `None` for a switch.
+    /// The name of the value in the help; `None` for a switch.
     pub(crate) value: Option<&'static str>,
     pub(crate) help: &'static str,
-    /// Flags and arguments without which this flag would do nothing: one of them must be given too.
+    /// The flags and arguments without which this flag would have no effect: one of them must be given too.
     pub(crate) needs: &'static [&'static str],
-    /// Flags and arguments beside which this flag would do nothing: none of them may be given.
+    /// The flags and arguments beside which this flag would have no effect: none of them may be given.
     pub(crate) not_with: &'static [&'static str],
-    /// Several values count; of another flag a second value would replace the first.
+    /// Whether several values count. For other flags a second value would replace the first.
     pub(crate) repeats: bool,
 }
 
@@ -73,7 +73,7 @@ impl Flag {
         self
     }
 
-    /// The name under which its values are kept: the long one if there is one.
+    /// Returns the name under which its values are stored: the long name if there is one.
     pub(crate) fn key(&self) -> String {
         match self.short {
             Some(short) if self.long.is_empty() => short.into(),
@@ -88,7 +88,7 @@ impl Flag {
                 .is_some_and(|c| key.len() == c.len_utf8() && key.starts_with(c))
     }
 
-    /// As a person types it: the long form if there is one.
+    /// Returns the flag as a person types it: the long form if there is one.
     pub(crate) fn spelled(&self) -> String {
         match self.short {
             Some(short) if self.long.is_empty() => format!("-{short}"),
@@ -97,44 +97,44 @@ impl Flag {
     }
 }
 
-/// One command: what the parser and the help need to know.
+/// One command, as the parser and the help need it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
     pub(crate) alias: &'static str,
     pub(crate) group: &'static str,
     pub(crate) about: &'static str,
-    /// Positional arguments in order; `[NAME]` is optional.
+    /// The positional arguments in order; `[NAME]` is optional.
     pub(crate) args: &'static [&'static str],
     pub(crate) flags: &'static [Flag],
     pub(crate) examples: &'static [&'static str],
 }
 
-/// What was typed for one command.
+/// The arguments that were typed for one command.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
     pub(crate) positional: Vec<String>,
     flags: BTreeMap<String, Vec<String>>,
     pub(crate) help: bool,
     pub(crate) verbose: bool,
-    /// The flags that the command has looked at.
+    /// The flags that the command has read.
     read: Mutex<BTreeSet<String>>,
 }
 
 impl Parsed {
-    /// The n-th required argument (the parser has seen that it is there).
+    /// Returns the n-th required argument. The parser has checked that it exists.
     pub(crate) fn arg(&self, index: usize) -> &str {
         self.positional.get(index).map_or("", String::as_str)
     }
     pub(crate) fn opt(&self, index: usize) -> Option<&str> {
         self.positional.get(index).map(String::as_str)
     }
-    /// Whether a flag was given; `key` is its long name, or its short one when there is no long one.
+    /// Returns whether a flag was given. `key` is its long name, or the short name if there is no long one.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.note(key);
         self.flags.contains_key(key)
     }
-    /// The last value given for a flag.
+    /// Returns the last value of a flag.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.all(key).last().map(String::as_str)
     }
@@ -148,7 +148,7 @@ impl Parsed {
         read.insert(key.to_owned());
     }
 
-    /// The flags that were given and that the command never looked at, as a person types them.
+    /// Returns the given flags that the command never read, as a person types them.
     pub(crate) fn without_effect(&self, spec: &Spec) -> Vec<String> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let unread = self.flags.keys().filter(|key| !read.contains(*key));
@@ -179,12 +179,12 @@ impl Parsed {
     }
 }
 
-/// The command line cannot be understood: shown with the command's help.
+/// The error of a command line that cannot be parsed. It is shown with the command's help.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// Parses what follows the command's name.
+/// Parses the words that follow the command's name.
 pub(crate) fn parse(spec: &Spec, args: &[String]) -> Result<Parsed, Usage> {
     let mut parsed = Parsed::default();
     let mut rest = args.iter().map(String::as_str);
@@ -212,7 +212,7 @@ fn unknown(flag: &str) -> Usage {
 }
 
 impl Parsed {
-    /// Whether `arg` is the value of an argument that is any text.
+    /// Returns whether `arg` is the value of an argument that may be any text.
     fn takes_as_text(&self, spec: &Spec, arg: &str) -> bool {
         let place = spec.args.get(self.positional.len());
         let name = arg.trim_start_matches('-');
@@ -222,7 +222,7 @@ impl Parsed {
         place.is_some_and(|place| FREE_TEXT.contains(place)) && arg.starts_with('-') && !is_flag
     }
 
-    /// One flag, `text` without its dashes; with two dashes it is no bundle of short ones.
+    /// Parses one flag. `text` has no dashes; a flag with two dashes is no bundle of short ones.
     fn flag<'a>(
         &mut self,
         spec: &Spec,
@@ -246,7 +246,7 @@ impl Parsed {
         Ok(())
     }
 
-    /// `-h`, `-v`, bundled switches, and `-xVALUE`.
+    /// Parses `-h`, `-v`, bundled switches, and `-xVALUE`.
     fn short<'a>(
         &mut self,
         spec: &Spec,
@@ -316,7 +316,7 @@ impl Parsed {
         Ok(())
     }
 
-    /// Refuses flags that would do nothing beside what else is there.
+    /// Refuses flags that would have no effect beside the other words.
     fn check_effects(&self, spec: &Spec) -> Result<(), Usage> {
         let given = |name: &str| {
             let place = spec.args.iter().position(|arg| *arg == name);
@@ -371,7 +371,7 @@ impl Parsed {
     }
 }
 
-/// A flag or an argument as a person types it.
+/// Returns a flag or an argument as a person types it.
 fn spelled(spec: &Spec, name: &str) -> String {
     let flag = spec.flags.iter().find(|flag| flag.key() == name);
     flag.map_or_else(|| name.trim_matches(['[', ']']).to_owned(), Flag::spelled)

@@ -1,5 +1,5 @@
-//! The configuration file `~/.cf/config.json` (`$CF_HOME/.cf/config.json`): the keys of the original's version 4, so
-//! that either client goes on where the other stopped. Keys that this client does not use are kept as they are.
+//! The configuration file `~/.cf/config.json` (`$CF_HOME/.cf/config.json`). It has the keys of the cf CLI's version 4, so that
+//! either client can continue with the other's file. Keys that this client does not use are kept unchanged.
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -12,11 +12,11 @@ const VERSION: u32 = 4;
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Config {
     pub(crate) config_version: u32,
-    /// The API's URL; empty: none set.
+    /// The API's URL; empty if none is set.
     pub(crate) target: String,
     #[serde(rename = "APIVersion")]
     pub(crate) api_version: String,
-    /// The login server.
+    /// The URL of the login server.
     pub(crate) authorization_endpoint: String,
     pub(crate) uaa_endpoint: String,
     #[serde(rename = "LogCacheEndPoint")]
@@ -27,7 +27,7 @@ pub(crate) struct Config {
     pub(crate) network_policy_v1_endpoint: String,
     #[serde(rename = "RoutingAPIEndpoint")]
     pub(crate) routing_endpoint: String,
-    /// `bearer <jwt>`.
+    /// The access token as `bearer <jwt>`.
     pub(crate) access_token: String,
     pub(crate) refresh_token: String,
     #[serde(rename = "UAAGrantType")]
@@ -93,7 +93,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The file's path from `CF_HOME` or else `HOME`.
+    /// Returns the file's path, below `CF_HOME` or otherwise `HOME`.
     pub(crate) fn path(cf_home: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
         let home = cf_home.filter(|h| !h.is_empty()).or(home).context(
             "neither CF_HOME nor HOME is set: set one, the client keeps its config file under it",
@@ -101,7 +101,7 @@ impl Config {
         Ok(Path::new(home).join(".cf").join("config.json"))
     }
 
-    /// Reads the file; a missing one is an empty configuration.
+    /// Reads the file. A missing file is an empty configuration.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = match std::fs::read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -128,7 +128,7 @@ impl Config {
         })
     }
 
-    /// Replaces the file in one step, readable by its owner only.
+    /// Replaces the file in one step. Only its owner may read it.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
         let folder = path.parent().context("config path has no folder")?;
         let write = || -> std::io::Result<()> {
@@ -139,7 +139,7 @@ impl Config {
                     .mode(0o700)
                     .create(folder)?;
             }
-            // a temporary file is made with mode 0600
+            // A temporary file has mode 0600.
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
             file.write_all(&serde_json::to_vec_pretty(&Self {
                 config_version: VERSION,

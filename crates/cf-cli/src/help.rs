@@ -1,9 +1,9 @@
-//! `cf help`: the overview, and one page per command, both from the command table.
+//! `cf help`: the overview and one page per command. Both come from the command table.
 
 use crate::args::{Flag, Spec};
 use crate::ui::Ui;
 
-/// Commands of the cf CLI that this client does not have, with their aliases.
+/// The commands of the cf CLI that this client does not have, with their aliases.
 pub(crate) const ORIGINAL: &[&str] = &[
     "add-plugin-repo allow-space-ssh apply-manifest bind-route-service brs bind-running-security-group",
     "bind-security-group bind-service bs bind-staging-security-group cancel-deployment",
@@ -29,7 +29,7 @@ pub(crate) const ORIGINAL: &[&str] = &[
     "update-user-provided-service uups upgrade-service v3-push",
 ];
 
-/// What to do instead when a command is one of the cf CLI's and not one of this client's.
+/// Returns advice for a command that the cf CLI has and this client does not; `None` for other names.
 pub(crate) fn of_the_original(name: &str) -> Option<String> {
     let is_known = ORIGINAL
         .iter()
@@ -159,7 +159,7 @@ fn spellings(flag: &Flag) -> String {
     }
 }
 
-/// Whether a mistyped name may mean this one: one begins with the other, or few letters differ.
+/// Returns whether a mistyped name may mean this one: one begins with the other, or few letters differ.
 pub(crate) fn is_near(typed: &str, known: &str) -> bool {
     (typed.len() >= 3 && known.starts_with(typed)) || distance(typed, known) <= 1 + known.len() / 6
 }

@@ -1,5 +1,5 @@
-//! Names of routes on this machine: `cupola up` keeps them in a block of /etc/hosts. A command that made a route known waits
-//! until the block has the route's name, so that `curl` finds it at once.
+//! The names of routes on this machine, which `cupola up` keeps in a block of /etc/hosts. A command that created or mapped a
+//! route waits until the block has the route's name, so that `curl` finds it at once.
 
 use crate::api::types::Route;
 use crate::session::Session;
@@ -11,14 +11,14 @@ const END: &str = "# END cupola ";
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Waits until the names of an app's routes are known here. Nothing to wait for: the API's own name stands in no block of
-/// this machine, or the app is not started.
+/// Waits until the names of an app's routes are known on this machine. It returns at once if no block of this machine has the
+/// API's own name, or if the app is not started.
 pub(crate) async fn wait_for_app(session: &Session, app_guid: &str) {
     if block_of(session).is_none() {
         return;
     }
     let path = format!("/v3/apps/{app_guid}/routes");
-    // a help, not what the command is about
+    // Waiting is a convenience, so an error does not fail the command.
     if let Ok(routes) = session.list::<Route>(&path, &[]).await {
         wait_for_routes(session, &routes).await;
     }
@@ -41,7 +41,7 @@ async fn wait_for_routes(session: &Session, routes: &[Route]) {
     }
 }
 
-/// The names in the block that has the API's own name.
+/// Returns the names in the block that has the API's own name.
 fn block_of(session: &Session) -> Option<BTreeSet<String>> {
     let target = session.config().target.clone();
     let api = reqwest::Url::parse(&target).ok()?;
@@ -49,7 +49,7 @@ fn block_of(session: &Session) -> Option<BTreeSet<String>> {
     block_with(&text, api.host_str()?)
 }
 
-/// The names of the first block that has `name`.
+/// Returns the names of the first block that has `name`.
 fn block_with(text: &str, name: &str) -> Option<BTreeSet<String>> {
     let mut block = None;
     for line in text.lines() {
@@ -71,7 +71,8 @@ fn block_with(text: &str, name: &str) -> Option<BTreeSet<String>> {
     None
 }
 
-/// The host of a route's URL, if a hosts file can have it: no wildcard, no port of its own, none that only containers see.
+/// Returns the host of a route's URL if a hosts file can contain it: no wildcard, no port of its own, and no name that only
+/// containers see.
 fn name(url: &str) -> Option<&str> {
     let host = url.split('/').next()?;
     let is_plain = !host.contains(['*', ':']) && !host.ends_with(".internal");

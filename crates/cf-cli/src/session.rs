@@ -1,4 +1,4 @@
-//! One command's session: the configuration, who is logged in, what is targeted, and finding things by name.
+//! The session of one command: the configuration, the login, the target, and lookups by name.
 
 use crate::api::error::{ApiError, NOT_LOGGED_IN};
 use crate::api::token::Claims;
@@ -24,12 +24,12 @@ pub(crate) struct Session {
     pub(crate) hosts_file: PathBuf,
     path: PathBuf,
     config: Mutex<Config>,
-    /// The connection pool and what it was built for: target and whether certificates are ignored.
+    /// The connection pool, with the target that it was built for and whether certificates are ignored.
     http: Mutex<Option<(String, bool, reqwest::Client)>>,
     refresh: tokio::sync::Mutex<()>,
 }
 
-/// The targeted organization and space, and the user's name: what nearly every message says.
+/// The targeted organization and space, and the user's name, which nearly every message contains.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) org: config::Organization,
@@ -37,13 +37,13 @@ pub(crate) struct Target {
     pub(crate) user: String,
 }
 
-/// A domain that this user cannot see, or that does not exist.
+/// The error of a domain that does not exist or that this user cannot see.
 #[derive(Debug, thiserror::Error)]
 #[error("Domain '{0}' not found.")]
 pub(crate) struct NoSuchDomain(String);
 
 impl Session {
-    /// Reads the configuration; gives the `Ui` back with the error when that fails.
+    /// Reads the configuration. If that fails, the `Ui` is returned with the error.
     pub(crate) fn open(
         environment: Environment,
         verbose: bool,
@@ -106,7 +106,7 @@ impl Session {
         Ok(client)
     }
 
-    /// A time limit in minutes from the environment.
+    /// Returns a time limit in minutes from the environment.
     pub(crate) fn minutes(&self, var: &str, default: u64) -> Duration {
         Duration::from_secs(
             60 * self
@@ -116,9 +116,9 @@ impl Session {
         )
     }
 
-    // ── the API and who uses it ──
+    // ── the API and its user ──
 
-    /// Reads the API's root document and stores its links; the login is kept when the target stays the same.
+    /// Reads the API's root document and stores its links. The login is kept if the target stays the same.
     pub(crate) async fn set_api(&self, url: &str, skip_ssl_validation: bool) -> Result<()> {
         let url = normalized(url)?;
         let before = self.config().clone();
@@ -192,7 +192,7 @@ impl Session {
         Ok(())
     }
 
-    /// The user's name; an error when nobody is logged in.
+    /// Returns the user's name. It is an error if nobody is logged in.
     pub(crate) fn require_login(&self) -> Result<String> {
         self.require_api()?;
         let claims = self.claims();
@@ -237,7 +237,7 @@ impl Session {
             || (config.grant_type == "client_credentials" && !config.oauth_client_secret.is_empty())
     }
 
-    /// The token to send; refreshed when it ends within a minute, or when `forced`.
+    /// Returns the token to send. It is refreshed if it expires within a minute, or if `forced`.
     pub(crate) async fn fresh_token(&self, forced: bool) -> Result<String> {
         let held = self.config().access_token.clone();
         let _one_at_a_time = self.refresh.lock().await;
@@ -246,7 +246,7 @@ impl Session {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_secs());
         let is_good = Claims::of(&config.access_token).is_some_and(|c| !c.is_ending(now));
-        // another task of this command may have refreshed while this one waited
+        // Another task of this command may have refreshed the token while this one waited.
         if is_good && (!forced || config.access_token != held) {
             return Ok(config.access_token);
         }
@@ -281,7 +281,7 @@ impl Session {
         })
     }
 
-    // ── finding things by name ──
+    // ── lookups by name ──
 
     pub(crate) async fn find_org(&self, name: &str) -> Result<Option<Organization>> {
         self.first("/v3/organizations", &[("names", &filter(name))])
@@ -313,7 +313,7 @@ impl Session {
             .await?;
         Ok(apps.into_iter().next())
     }
-    /// An app of the targeted space.
+    /// Returns an app of the targeted space.
     pub(crate) async fn app(&self, name: &str, target: &Target) -> Result<App> {
         self.find_app(name, &target.space.guid)
             .await?
@@ -326,7 +326,7 @@ impl Session {
     }
 }
 
-/// The URL with a scheme and without a trailing slash.
+/// Returns the URL with a scheme and without a trailing slash.
 fn normalized(url: &str) -> Result<String> {
     let full = if url.contains("://") {
         url.to_owned()
@@ -343,7 +343,7 @@ fn normalized(url: &str) -> Result<String> {
     Ok(full.trim_end_matches('/').to_owned())
 }
 
-/// Whether the API is on this machine (one of its own addresses): then no proxy stands between.
+/// Returns whether the API is on this machine (at one of its own addresses). No proxy is used then.
 fn is_local(target: &str) -> bool {
     use std::net::{ToSocketAddrs as _, UdpSocket};
     let Some(host) = reqwest::Url::parse(target)

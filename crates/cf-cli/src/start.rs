@@ -1,4 +1,4 @@
-//! What push, start, restart, restage and scale share: staging a package with its logs, and waiting for instances.
+//! The parts that push, start, restart, restage and scale share: staging a package with its logs, and waiting for instances.
 
 use crate::api::error::ApiError;
 use crate::api::logs::Tail;
@@ -11,7 +11,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Stages a package and prints the staging logs; returns the droplet's guid.
+/// Stages a package and prints the staging logs. Returns the droplet's guid.
 pub(crate) async fn stage(session: &Session, app: &App, package_guid: &str) -> Result<String> {
     let ui = &session.ui;
     ui.line("Staging app and tracing logs...");
@@ -39,7 +39,7 @@ pub(crate) async fn stage(session: &Session, app: &App, package_guid: &str) -> R
         print_staging_logs(session, &mut logs).await;
         build = session.get(&url).await?;
     }
-    // the last lines come on another way than the end of staging
+    // The last lines arrive by another path than the end of staging.
     let mut quiet = 0;
     while quiet < 2 && logs.is_some() {
         quiet = if print_staging_logs(session, &mut logs).await {
@@ -72,7 +72,7 @@ fn staging_failure(error: &str) -> String {
     format!("Error staging application: {error}{tip}")
 }
 
-/// Prints new staging lines; whether there were any.
+/// Prints new staging lines. Returns whether there were any.
 async fn print_staging_logs(session: &Session, logs: &mut Option<Tail>) -> bool {
     let Some(tail) = logs else { return false };
     match session.follow(tail).await {
@@ -109,7 +109,7 @@ pub(crate) async fn set_droplet(session: &Session, app: &App, droplet_guid: &str
     Ok(())
 }
 
-/// `start`, `stop` or `restart`.
+/// Runs the action `start`, `stop` or `restart`.
 pub(crate) async fn action(session: &Session, app: &App, action: &str) -> Result<App> {
     session
         .post(
@@ -125,7 +125,7 @@ pub(crate) async fn stats(session: &Session, process: &Process) -> Result<Vec<In
         .await
     {
         Ok(stats) => Ok(stats.resources),
-        // an app that was stopped meanwhile
+        // The app may have been stopped in the meantime.
         Err(error)
             if error
                 .downcast_ref::<ApiError>()
@@ -150,7 +150,7 @@ pub(crate) const MAX_IN_FLIGHT: Flag = value(
     "New instances that may start at once (with --strategy rolling; default: 1)",
 );
 
-/// How a running app comes to its new instances.
+/// The way in which the instances of a running app are replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strategy {
     /// All instances stop, then the new ones start.
@@ -161,7 +161,7 @@ pub(crate) enum Strategy {
 }
 
 impl Strategy {
-    /// As `--strategy` and `--max-in-flight` say.
+    /// Returns the strategy of `--strategy` and `--max-in-flight`.
     pub(crate) fn of(spec: &Spec, parsed: &Parsed) -> Result<Self> {
         let max_in_flight = parsed.number::<u32>(spec, "max-in-flight")?;
         ensure!(
@@ -186,7 +186,7 @@ impl Strategy {
     }
 }
 
-/// Replaces the instances of an app, a few at a time; with a droplet, by instances of that one.
+/// Replaces the instances of an app, a few at a time. If a droplet is given, the new instances run that droplet.
 pub(crate) async fn roll(
     session: &Session,
     app: &App,
@@ -211,7 +211,7 @@ pub(crate) async fn roll(
     while deployment.status.value == "ACTIVE" {
         announce_waiting(session, &mut announced);
         for process in &deployment.new_processes {
-            // a process that is gone is one whose deployment has just ended
+            // A process that no longer exists belongs to a deployment that has just ended.
             if let Ok(instances) = stats(session, process).await {
                 tell_details(session, &instances, &mut told);
             }
@@ -257,14 +257,14 @@ pub(crate) enum Health {
     Waiting,
     /// All instances have crashed.
     Crashed,
-    /// No cell will ever have room for any of them.
+    /// No cell can ever have room for any of them.
     Impossible,
 }
 
-/// What the auctioneer says in a placement error that waiting does not mend.
+/// The part of the auctioneer's placement error that does not change by waiting.
 const PERMANENT: &str = "no cell is that large";
 
-/// As the original decides: one running instance is enough, only crashed ones are a failure.
+/// Returns the health of an app as the cf CLI determines it: one running instance is enough, and only crashed ones are a failure.
 pub(crate) fn health(instances: &[Instance]) -> Health {
     match () {
         () if instances.is_empty() || instances.iter().any(|i| i.state == "RUNNING") => Health::Up,
@@ -279,7 +279,7 @@ fn is_impossible(instance: &Instance) -> bool {
     instance.state == "DOWN" && details.contains(PERMANENT)
 }
 
-/// Waits until every process (only `web`, when `web_only`) runs, or has failed.
+/// Waits until every process (only `web` if `web_only`) runs or has failed.
 pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: bool) -> Result<()> {
     let (begun, limit) = (Instant::now(), session.minutes("CF_STARTUP_TIMEOUT", 5));
     let mut waiting: Vec<Process> = session
@@ -330,7 +330,7 @@ pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: b
     }
 }
 
-/// Says once why an instance does not run (no room on a cell, exit of the app).
+/// Prints once why an instance does not run (no room on a cell, exit of the app).
 fn tell_details(session: &Session, instances: &[Instance], told: &mut BTreeSet<String>) {
     for instance in instances {
         let Some(details) = instance.details.as_deref().filter(|d| !d.is_empty()) else {
@@ -347,7 +347,7 @@ fn tell_details(session: &Session, instances: &[Instance], told: &mut BTreeSet<S
     }
 }
 
-/// The newest package of an app, if its bits are there.
+/// Returns the newest package of an app whose bits are ready.
 pub(crate) async fn newest_package(session: &Session, app: &App) -> Result<Option<Guid>> {
     session
         .first(

@@ -1,4 +1,4 @@
-//! The picture of one app that `app`, `push`, `start`, `restart`, `restage` and `scale` end with.
+//! The summary of an app, which `app`, `push`, `start`, `restart`, `restage` and `scale` print at their end.
 
 use crate::api::error::ApiError;
 use crate::api::types::{App, Droplet, Instance, Process, Route, Sidecar};
@@ -16,7 +16,7 @@ struct Summary {
     processes: Vec<(Process, Vec<Sidecar>, Vec<Instance>)>,
 }
 
-/// Prints the app; with its start commands when `with_command`.
+/// Prints the app, with its start commands if `with_command`.
 pub(crate) async fn show(session: &Session, app_guid: &str, with_command: bool) -> Result<()> {
     let summary = load(session, app_guid, with_command).await?;
     let ui = &session.ui;

@@ -1,4 +1,4 @@
-//! Writing to people: lines, flavoured text, tables, prompts. All output of all commands goes through [`Ui`].
+//! Output for people: lines, emphasised text, tables, prompts. All output of all commands goes through [`Ui`].
 
 use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeMap;
@@ -6,17 +6,17 @@ use std::io::{BufRead, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Where a command runs: variables, folder and streams. Tests give their own.
+/// The environment of a command: variables, folder and streams. Tests pass their own.
 pub struct Environment {
     pub vars: BTreeMap<String, String>,
     pub cwd: PathBuf,
     pub stdin: Box<dyn BufRead + Send>,
     pub stdout: Arc<Mutex<dyn Write + Send>>,
     pub stderr: Arc<Mutex<dyn Write + Send>>,
-    /// Whether stdin and stdout are terminals: colour, progress bars, hidden password input.
+    /// Whether stdin and stdout are terminals. It decides about colour, progress bars and hidden password input.
     pub stdin_is_terminal: bool,
     pub stdout_is_terminal: bool,
-    /// Where this machine's names stand: `/etc/hosts`.
+    /// The hosts file of this machine: `/etc/hosts`.
     pub hosts_file: PathBuf,
 }
 
@@ -44,12 +44,13 @@ impl Environment {
         }
     }
 
-    /// A dumb terminal can neither colour nor redraw a line.
+    /// Returns whether the terminal can show colours and redraw a line, which a dumb terminal cannot.
     fn is_capable(&self) -> bool {
         self.stdout_is_terminal && self.vars.get("TERM").is_none_or(|term| term != "dumb")
     }
 
-    /// `CF_COLOR` decides; else `NO_COLOR` (no-color.org); else whether a person looks on.
+    /// Returns whether output is coloured. `CF_COLOR` decides, otherwise `NO_COLOR` (no-color.org), otherwise whether stdout is a
+    /// terminal.
     fn is_coloured(&self) -> bool {
         let forced = self.vars.get("CF_COLOR").and_then(|v| boolean(v));
         let is_unwanted = self.vars.get("NO_COLOR").is_some_and(|v| !v.is_empty());
@@ -57,7 +58,7 @@ impl Environment {
     }
 }
 
-/// 128 and the number of SIGPIPE.
+/// The exit code of a program that SIGPIPE ends: 128 and the number of the signal.
 const SIGPIPE_CODE: u8 = 141;
 
 const RESET: &str = "\x1b[0m";
@@ -67,7 +68,7 @@ const GREEN_BOLD: &str = "\x1b[32;1m";
 const RED_BOLD: &str = "\x1b[31;1m";
 const RED: &str = "\x1b[31m";
 
-/// Shared by the parts of one command.
+/// The output and input that all parts of one command share.
 pub(crate) struct Ui {
     out: Arc<Mutex<dyn Write + Send>>,
     err: Arc<Mutex<dyn Write + Send>>,
@@ -104,13 +105,14 @@ impl Ui {
         }
     }
 
-    /// Whether nobody reads stdout any more (`cf logs app | head`).
+    /// Returns whether nobody reads stdout any more (`cf logs app | head`).
     pub(crate) fn is_broken(&self) -> bool {
         locked(&self.broken).is_some()
     }
 
-    /// The exit code of a command that ended with `code`: another one when its output did not get out. A reader that has
-    /// gone is no news for anybody (`cf apps | head -1`): the code is then the one of a program that the signal ends.
+    /// Returns the exit code of a command that ended with `code`. It differs from `code` if the output could not be written. A
+    /// reader that has closed the output is not reported (`cf apps | head -1`): the exit code is then that of a program that
+    /// SIGPIPE ends.
     pub(crate) fn exit_code(&self, code: u8) -> u8 {
         let reason = match &*locked(&self.broken) {
             None => return code,
@@ -121,7 +123,7 @@ impl Ui {
         code.max(1)
     }
 
-    /// Writes; after the first failure nothing more is written.
+    /// Writes bytes to stdout. After the first failure nothing more is written.
     pub(crate) fn raw(&self, bytes: &[u8]) {
         if self.is_broken() {
             return;
@@ -139,21 +141,21 @@ impl Ui {
     pub(crate) fn blank(&self) {
         self.line("");
     }
-    /// A line to stderr.
+    /// Writes a line to stderr.
     pub(crate) fn warn(&self, text: impl AsRef<str>) {
         let _ = writeln!(locked(&self.err), "{}", text.as_ref());
     }
-    /// `OK` and an empty line.
+    /// Writes `OK` and an empty line.
     pub(crate) fn ok(&self) {
         self.line(self.paint(GREEN_BOLD, "OK"));
         self.blank();
     }
-    /// An error: its text on stderr, `FAILED` on stdout.
+    /// Reports an error: its text on stderr, `FAILED` on stdout.
     pub(crate) fn failed(&self, message: &str) {
         self.warn(message);
         self.line(self.paint(RED_BOLD, "FAILED"));
     }
-    /// A line in which every `{}` is one of the emphasised `names`.
+    /// Writes a line in which each `{}` is replaced by one of the emphasised `names`.
     pub(crate) fn flavor(&self, template: &str, names: &[&str]) {
         let mut names = names.iter();
         let mut text = String::new();
@@ -182,7 +184,7 @@ impl Ui {
         }
     }
 
-    /// `key:   value` lines with aligned values.
+    /// Writes `key:   value` lines with aligned values.
     pub(crate) fn key_values(&self, rows: &[(&str, String)]) {
         let rows: Vec<_> = rows
             .iter()
@@ -191,7 +193,7 @@ impl Ui {
         self.raw(table("", &rows, |_, _, text| text.to_owned()).as_bytes());
     }
 
-    /// A table with a bold header; columns are three spaces apart.
+    /// Writes a table with a bold header. Columns are three spaces apart.
     pub(crate) fn table(&self, prefix: &str, header: &[&str], rows: Vec<Vec<String>>) {
         let mut all = vec![header.iter().map(|h| (*h).to_owned()).collect()];
         all.extend(rows);
@@ -205,12 +207,12 @@ impl Ui {
         );
     }
 
-    /// Whether a person can be asked.
+    /// Returns whether a person can be asked.
     pub(crate) fn is_interactive(&self) -> bool {
         self.hidden_input
     }
 
-    /// Asks a yes/no question; no answer means no.
+    /// Asks a yes/no question. No answer means no.
     pub(crate) fn confirm(&self, question: &str) -> Result<bool> {
         loop {
             self.raw(format!("{question} [yN]: ").as_bytes());
@@ -227,13 +229,13 @@ impl Ui {
         }
     }
 
-    /// Asks for a line; an error when stdin has ended.
+    /// Asks for a line. It is an error if stdin has ended.
     pub(crate) fn prompt(&self, label: &str) -> Result<String> {
         self.raw(format!("{label}: ").as_bytes());
         self.answer()?.with_context(|| format!("no answer to the prompt {label:?}: give the value as a flag, or run the command in a terminal"))
     }
 
-    /// Asks for a line that is not shown while typed.
+    /// Asks for a line that is not shown while it is typed.
     pub(crate) fn password(&self, label: &str) -> Result<String> {
         if !self.hidden_input {
             return self.prompt(label);
@@ -245,7 +247,7 @@ impl Ui {
         let mut line = String::new();
         match locked(&self.input).read_line(&mut line) {
             Ok(0) => {
-                // what comes next does not stand behind the question
+                // The next output must not be on the line of the question.
                 self.blank();
                 Ok(None)
             }
@@ -255,7 +257,7 @@ impl Ui {
     }
 }
 
-/// `true`, `1`, `false`, `0` and their like; `None` for anything else.
+/// Parses `true`, `1`, `false`, `0` and similar values; `None` for anything else.
 pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" => Some(true),
@@ -264,7 +266,7 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Lays rows out in columns three spaces apart; the last column is not padded. `style` may add codes of no width.
+/// Lays rows out in columns three spaces apart. The last column is not padded. `style` may add codes of no width.
 fn table(
     prefix: &str,
     rows: &[Vec<String>],

@@ -1,4 +1,4 @@
-//! Quantities and times as people read and type them.
+//! Quantities and times, as people read and type them.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -6,7 +6,7 @@ use time::macros::format_description;
 
 const K: u64 = 1024;
 
-/// Bytes with the largest unit that leaves at least 1: `12.4M`, `1G`, `0B`.
+/// Formats bytes with the largest unit that leaves at least 1: `12.4M`, `1G`, `0B`.
 pub(crate) fn bytes(n: u64) -> String {
     let (unit, size) = match n {
         n if n >= K * K * K * K => ("T", K * K * K * K),
@@ -19,7 +19,7 @@ pub(crate) fn bytes(n: u64) -> String {
     format!("{}{unit}", text.strip_suffix(".0").unwrap_or(&text))
 }
 
-/// The same for upload progress: `1.50 MiB`.
+/// Formats bytes for upload progress: `1.50 MiB`.
 pub(crate) fn kibibytes(n: u64) -> String {
     match n {
         n if n >= K * K * K => format!("{:.2} GiB", n as f64 / (K * K * K) as f64),
@@ -29,21 +29,21 @@ pub(crate) fn kibibytes(n: u64) -> String {
     }
 }
 
-/// What a quantity must be, in the original's words.
+/// The description of a valid quantity, with the words of the cf CLI.
 pub(crate) const QUANTITY: &str =
     "Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB";
 
-/// `256M`, `0.5G`, `65536K`, `512mb` as mebibytes; `None` when it is no such quantity, or less than one mebibyte.
+/// Parses `256M`, `0.5G`, `65536K` or `512mb` as mebibytes. Returns `None` if it is no such quantity, or less than one mebibyte.
 pub(crate) fn megabytes(text: &str) -> Option<u64> {
     go_values::quantity::megabytes(text).filter(|megabytes| *megabytes > 0)
 }
 
-/// A log rate: -1 is unlimited.
+/// Formats a log rate; -1 means unlimited.
 pub(crate) fn log_rate_limit(limit: i64) -> String {
     u64::try_from(limit).map_or_else(|_| "unlimited".into(), |n| format!("{}/s", bytes(n)))
 }
 
-/// RFC 3339 in, `Tue 02 Jan 10:00:00 UTC 2024` out; text that is no time is passed through.
+/// Formats an RFC 3339 time as `Tue 02 Jan 10:00:00 UTC 2024`. Text that is no time is returned unchanged.
 pub(crate) fn long_date(rfc3339: &str) -> String {
     let format = format_description!(
         "[weekday repr:short] [day] [month repr:short] [hour]:[minute]:[second] UTC [year]"
@@ -53,7 +53,7 @@ pub(crate) fn long_date(rfc3339: &str) -> String {
         .unwrap_or_else(|| rfc3339.to_owned())
 }
 
-/// RFC 3339 in, `2024-01-02T10:00:00.00+0000` out.
+/// Formats an RFC 3339 time as `2024-01-02T10:00:00.00+0000`.
 pub(crate) fn stamp(rfc3339: &str) -> String {
     utc(rfc3339).map_or_else(|| rfc3339.to_owned(), log_stamp)
 }
@@ -71,14 +71,14 @@ fn log_stamp(at: OffsetDateTime) -> String {
     at.format(&format).unwrap_or_default()
 }
 
-/// Unix nanoseconds as a log line's time.
+/// Formats Unix nanoseconds as the time of a log line.
 pub(crate) fn log_time(nanoseconds: i64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(nanoseconds.into())
         .map(log_stamp)
         .unwrap_or_default()
 }
 
-/// The moment `seconds` before `now`, as `2024-01-02T10:00:00Z`.
+/// Returns the moment `seconds` before `now`, as `2024-01-02T10:00:00Z`.
 pub(crate) fn since(now: OffsetDateTime, seconds: i64) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
     (now - time::Duration::seconds(seconds))

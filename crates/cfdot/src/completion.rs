@@ -8,7 +8,7 @@ pub(crate) const ABOUT: &str = "Print a script that completes commands and flags
 pub(crate) struct Shell {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    /// How to load the script.
+    /// The text that explains how to load the script.
     pub(crate) long: &'static str,
     script: fn() -> String,
 }

@@ -1,23 +1,23 @@
-//! What can go wrong, with the original's exit codes and texts.
+//! The errors of commands, with the exit codes and texts of the original cfdot.
 
 use clients::bbs::BbsError;
 use clients::locket::LocketError;
 use wire::bbs::ErrorType;
 
-/// The command line or the environment is wrong.
+/// The exit code for a mistake in the command line or the environment.
 pub(crate) const INVALID: u8 = 3;
-/// The BBS, locket or a rep refused.
+/// The exit code for an error of the BBS, locket or a rep.
 pub(crate) const COMPONENT: u8 = 4;
-/// Anything else, such as a server that cannot be reached.
+/// The exit code for any other error, such as a server that cannot be reached.
 pub(crate) const OTHER: u8 = 5;
-/// The command line cannot be read at all.
+/// The exit code for a command line that cannot be parsed at all.
 pub(crate) const UNREADABLE: u8 = 255;
 
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,
     pub(crate) message: String,
-    /// Whether the usage follows the message.
+    /// Whether the usage is printed after the message.
     pub(crate) with_usage: bool,
 }
 
@@ -30,7 +30,7 @@ impl Failure {
         }
     }
 
-    /// A flag that does not exist has another exit code than a value that does not fit.
+    /// Returns the error of flags that cannot be parsed. A flag that does not exist has another exit code than an invalid value.
     pub(crate) fn unreadable(message: String) -> Self {
         let code = if message.contains("invalid argument") {
             INVALID
@@ -60,7 +60,8 @@ impl Failure {
         }
     }
 
-    /// `cfdot cells | head -1`: the code is the one of a program that SIGPIPE ends, and nothing is said.
+    /// Returns the failure of an output that nobody reads (`cfdot cells | head -1`). The exit code is that of a program that
+    /// SIGPIPE ends, and nothing is printed.
     pub(crate) fn nobody_reads() -> Self {
         Self {
             code: 141,
@@ -78,7 +79,7 @@ impl Failure {
     }
 }
 
-/// A failed call of `url`.
+/// Returns the failure of a call to `url`.
 pub(crate) fn of_bbs(url: &str, error: &BbsError) -> Failure {
     match error {
         BbsError::Answer { kind, message } => Failure::bbs(*kind, message),
@@ -91,7 +92,7 @@ pub(crate) fn of_bbs(url: &str, error: &BbsError) -> Failure {
 const UNKNOWN_ISSUER: &str =
     "tls: failed to verify certificate: x509: certificate signed by unknown authority";
 
-/// `Post "https://host/path": the innermost reason`.
+/// Returns `Post "https://host/path": the innermost reason`.
 pub(crate) fn unreachable(method: &str, url: &str, error: &anyhow::Error) -> String {
     let reason = match error.chain().find_map(refused) {
         Some(refused) => refused,
@@ -112,7 +113,7 @@ fn refused(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         .then(|| "dial tcp {host}: connect: connection refused".to_owned())
 }
 
-/// As gRPC's errors are printed.
+/// Returns the failure of a locket call, in gRPC's error format.
 pub(crate) fn of_locket(error: &LocketError) -> Failure {
     let (code, message) = match error {
         LocketError::Collision { .. } => ("AlreadyExists", "lock-collision"),
@@ -126,7 +127,7 @@ pub(crate) fn of_locket(error: &LocketError) -> Failure {
     Failure::component(format!("rpc error: code = {code} desc = {message}"))
 }
 
-/// The original spells abbreviations in capitals.
+/// Returns the name of an error type. The original cfdot spells abbreviations in capitals.
 fn type_name(kind: ErrorType) -> String {
     format!("{kind:?}")
         .replace("Lrp", "LRP")

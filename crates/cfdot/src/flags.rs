@@ -1,12 +1,12 @@
-//! A command's flags as Go's pflag reads them: `--name VALUE`, `--name=VALUE`, `-n VALUE`, `-nVALUE`, `-n=VALUE`, bundles
-//! of switches, flags before and after arguments, `--` as their end. A value may begin with a dash.
+//! A command's flags in the syntax of Go's pflag: `--name VALUE`, `--name=VALUE`, `-n VALUE`, `-nVALUE`, `-n=VALUE`, bundles of
+//! switches, flags before and after arguments, and `--` as their end. A value may begin with a dash.
 //!
-//! Scripts call cfdot in all these forms and read its exit codes; no parser for Rust has them all, so this one is our own.
+//! Scripts call cfdot in all these forms and read its exit codes. No parser for Rust supports them all, so this one is our own.
 
 use go_values::{boolean, duration, integer, quoted};
 use std::collections::BTreeMap;
 
-/// What a flag's value must be.
+/// The type of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
@@ -17,7 +17,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// As the help names it.
+    /// Returns the type's name in the help.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Text => "string",
@@ -73,7 +73,7 @@ impl Flag {
         }
     }
 
-    /// `-t, --ttl`.
+    /// Returns the flag as `-t, --ttl`.
     pub(crate) fn spelled(&self) -> String {
         match self.short {
             Some(short) => format!("-{short}, --{}", self.name),
@@ -82,7 +82,7 @@ impl Flag {
     }
 }
 
-/// The flags and arguments of one command line. Every value has been checked against its flag's kind.
+/// The flags and arguments of one command line. Every value has been checked against the type of its flag.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
     values: BTreeMap<&'static str, String>,
@@ -95,7 +95,7 @@ impl Parsed {
     pub(crate) fn given(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
-    /// Empty when the flag was not given.
+    /// Returns the value of a flag; empty if the flag was not given.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.given(name).unwrap_or_default()
     }
@@ -105,20 +105,20 @@ impl Parsed {
     pub(crate) fn integer(&self, name: &str) -> Option<i64> {
         integer::any_base(self.given(name)?, 64).ok()
     }
-    /// In nanoseconds.
+    /// Returns the value in nanoseconds.
     pub(crate) fn duration(&self, name: &str) -> i64 {
         self.given(name)
             .and_then(|text| duration::nanoseconds(text).ok())
             .unwrap_or_default()
     }
-    /// Whether a flag stands there in its short and in its long form: nobody can say which one counts.
+    /// Returns whether a flag is given in its short and in its long form, in which case it is unclear which one counts.
     pub(crate) fn is_doubled(&self, short: &str, long: &str) -> bool {
         let stands = |form: &str| self.typed.iter().any(|typed| typed == form);
         stands(short) && stands(long)
     }
 }
 
-/// Reads what follows a command's name. `Err` is the message for the user.
+/// Parses the words that follow a command's name. The error is the message for the user.
 pub(crate) fn parse(args: &[String], flags: &[Flag]) -> Result<Parsed, String> {
     let mut parsed = Parsed {
         typed: args.to_vec(),

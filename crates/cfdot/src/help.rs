@@ -1,17 +1,17 @@
-//! Help and usage in the shape of cobra's, which people and scripts know from the original.
+//! Help and usage in cobra's format, which people and scripts know from the original cfdot.
 
 use crate::completion::{self, SHELLS};
 use crate::flags::{Flag, Kind};
 use crate::verbs::{VERBS, Verb};
 
-/// Whether `--help` stands among the flags: `help CMD` leaves it out.
+/// Whether the list of flags contains `--help`. `help CMD` leaves it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HelpFlag {
     Shown,
     Hidden,
 }
 
-/// `cfdot --help`.
+/// Returns the text of `cfdot --help`.
 pub(crate) fn overview() -> String {
     format!(
         "The operator's view of Diego: what should run, what runs, and where\n\n{}",
@@ -19,7 +19,7 @@ pub(crate) fn overview() -> String {
     )
 }
 
-/// What follows an error that no command made.
+/// Returns the usage that follows an error outside of any command.
 pub(crate) fn usage_of_all() -> String {
     let mut commands: Vec<_> = VERBS
         .iter()
@@ -31,7 +31,7 @@ pub(crate) fn usage_of_all() -> String {
     group_usage("cfdot", &commands)
 }
 
-/// `cfdot completion --help`.
+/// Returns the text of `cfdot completion --help`.
 pub(crate) fn completion() -> String {
     let shells = SHELLS.map(|shell| (shell.name, shell.about));
     format!(
@@ -55,19 +55,19 @@ fn group_usage(path: &str, commands: &[(&str, &str)]) -> String {
     )
 }
 
-/// `cfdot COMMAND --help`.
+/// Returns the text of `cfdot COMMAND --help`.
 pub(crate) fn command(verb: &Verb, help: HelpFlag) -> String {
     format!("{}\n\n{}", verb.long, usage(verb, help))
 }
 
-/// What follows an error in a command line.
+/// Returns the usage that follows an error in a command line.
 pub(crate) fn usage(verb: &Verb, help: HelpFlag) -> String {
     let args = if verb.args.is_empty() {
         String::new()
     } else {
         format!(" {}", verb.args)
     };
-    // cobra's `help CMD` has not made the flag of CMD yet
+    // In cobra, `help CMD` runs before the help flag of CMD exists.
     let usage_flags = match (help, verb.flags().is_empty()) {
         (HelpFlag::Hidden, true) => "",
         _ => " [flags]",
@@ -88,7 +88,7 @@ pub(crate) const fn help_flag() -> Flag {
     Flag::new("help", Some('h'), Kind::Switch, "")
 }
 
-/// The flags in the order of their names, texts below each other.
+/// Returns the lines of the flags in the order of their names, with aligned texts.
 fn flag_lines(flags: &[Flag], command: &str) -> String {
     let left = |flag: &Flag| {
         let short = flag
@@ -112,7 +112,7 @@ fn flag_lines(flags: &[Flag], command: &str) -> String {
     flags.iter().map(line).collect()
 }
 
-/// The names that somebody who typed `typed` may have meant, one a line.
+/// Returns the command names that a user who typed `typed` may have meant, one per line.
 pub(crate) fn suggestions(typed: &str) -> String {
     let typed = typed.to_lowercase();
     let mut names: Vec<_> = VERBS

@@ -1,6 +1,6 @@
-//! BBS messages as the original prints them: Go's encoding of its generated structs. Members of embedded structs stand
-//! flat, the order is the struct's, some empty values are left out and some are `null`; jq scripts depend on all of it.
-//! Specs that people write come in the same shapes.
+//! BBS messages as the original cfdot prints them, which is Go's encoding of its generated structs. Members of embedded structs
+//! are flat, their order is that of the struct, some empty values are left out, and some are `null`. jq scripts depend on all of
+//! this. Specs that people write have the same format.
 
 mod action;
 mod actual_lrp;
@@ -26,7 +26,7 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
 
-/// A JSON object whose members keep the order in which they were put.
+/// A JSON object whose members keep the order of insertion.
 #[derive(Debug, Default)]
 pub struct Object(Vec<(&'static str, Box<RawValue>)>);
 
@@ -34,7 +34,7 @@ impl Object {
     fn new() -> Self {
         Self::default()
     }
-    /// A member that is always there.
+    /// Adds a member that is always present.
     fn put(mut self, key: &'static str, value: impl Serialize) -> Self {
         if let Ok(value) = to_raw_value(&value) {
             self.0.push((key, value));
@@ -47,7 +47,7 @@ impl Object {
             None => self,
         }
     }
-    /// Left out when empty.
+    /// Adds a text, unless it is empty.
     fn text(self, key: &'static str, value: &str) -> Self {
         if value.is_empty() {
             self
@@ -55,14 +55,14 @@ impl Object {
             self.put(key, value)
         }
     }
-    /// Left out when zero.
+    /// Adds a number, unless it is zero.
     fn number(self, key: &'static str, value: impl Into<i128>) -> Self {
         match value.into() {
             0 => self,
             n => self.put(key, n as i64),
         }
     }
-    /// Left out when empty.
+    /// Adds a list, unless it is empty.
     fn list<T: Serialize>(self, key: &'static str, values: Vec<T>) -> Self {
         if values.is_empty() {
             self
@@ -70,7 +70,7 @@ impl Object {
             self.put(key, values)
         }
     }
-    /// `null` when empty.
+    /// Adds a list, or `null` if it is empty.
     fn nullable<T: Serialize>(self, key: &'static str, values: Vec<T>) -> Self {
         let values = (!values.is_empty()).then_some(values);
         self.put(key, values)
@@ -82,7 +82,7 @@ impl Object {
             self.put(key, values)
         }
     }
-    /// The members of an embedded struct.
+    /// Adds the members of an embedded struct.
     fn embed(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self

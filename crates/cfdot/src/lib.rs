@@ -1,10 +1,10 @@
-//! cfdot: the operator's view of Diego, with the commands, flags, environment variables, texts and exit codes of the
-//! original. Each command makes one call of the BBS, of locket or of a rep and prints JSON, one object a line, with the
+//! cfdot shows and changes the state of Diego. It has the commands, flags, environment variables, texts and exit codes of the
+//! original cfdot. Each command makes one call to the BBS, to locket or to a rep and prints JSON, one object per line, with the
 //! original's field names and order ([`json`]).
 //!
-//! Called as `cupola cfdot …`. A command line's way: [`verbs`] is the table of commands, `flags` reads by it, `target`
-//! finds the servers, `commands` calls them; `help` and `completion` print the table. Nothing changes but by the commands
-//! whose names are verbs of change.
+//! It is called as `cupola cfdot …`. [`verbs`] is the table of commands. `flags` parses a command line by that table, `target`
+//! finds the servers, and `commands` calls them; `help` and `completion` print the table. Only the commands whose names are verbs
+//! of change change anything.
 
 mod commands;
 mod completion;
@@ -25,20 +25,20 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Where to ask and as whom, when neither flags nor the environment say so.
+/// The servers and the identity to use if neither flags nor the environment name them.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// `https://127.0.0.1:8889`
+    /// The URL of the BBS, e.g. `https://127.0.0.1:8889`.
     pub bbs_url: Option<String>,
-    /// `https://127.0.0.1:8891`
+    /// The URL of locket, e.g. `https://127.0.0.1:8891`.
     pub locket_url: Option<String>,
     pub identity: Option<Identity>,
 }
 
-/// Runs one command (`args`: what follows `cfdot`) and prints to stdout and stderr.
+/// Runs one command and prints to stdout and stderr. `args` are the words that follow `cfdot`.
 ///
-/// Exit codes: 0; 3 for a mistake in the command line or the environment; 4 for an error that the BBS, locket or a rep
-/// answered; 5 for others, such as a server that cannot be reached; 255 for a command or flag that does not exist.
+/// The exit codes are: 0; 3 for a mistake in the command line or the environment; 4 for an error that the BBS, locket or a rep
+/// returned; 5 for others, such as a server that cannot be reached; 255 for a command or flag that does not exist.
 pub async fn run(args: Vec<String>, options: Options) -> ExitCode {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -47,7 +47,7 @@ pub async fn run(args: Vec<String>, options: Options) -> ExitCode {
     ExitCode::from(run_to(args, &environment, options, out, err).await)
 }
 
-/// The same with a given environment and streams, and the exit code as a number.
+/// Runs one command with a given environment and streams. Returns the exit code as a number.
 pub async fn run_to(
     args: Vec<String>,
     environment: &BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! From the words of a command line to a command and the words that are its own.
+//! Splits the words of a command line into the command and its own words.
 
 use crate::completion::{self, SHELLS};
 use crate::failure::Failure;
@@ -8,9 +8,9 @@ use crate::verbs::{self, Verb};
 
 #[derive(Debug)]
 pub(crate) enum Line {
-    /// Help, or a script: there is nothing to run.
+    /// Help or a script is printed; no command runs.
     Print(String),
-    /// No command has this name, or a flag stands where only a command can.
+    /// No command has this name, or a flag is where only a command can be.
     Refused {
         message: String,
         hint: String,
@@ -18,7 +18,7 @@ pub(crate) enum Line {
     Verb(&'static Verb, Vec<String>),
 }
 
-/// Finds the command. Its flags may stand before its name.
+/// Finds the command. Its flags may precede its name.
 pub(crate) fn read(args: &[String]) -> Line {
     let at = command_at(args);
     let Some(name) = at.map(|at| args[at].as_str()) else {
@@ -44,8 +44,8 @@ pub(crate) fn read(args: &[String]) -> Line {
     }
 }
 
-/// The place of the first word that is neither a flag nor a flag's value. Before the command is known, every flag without
-/// `=` is taken to have a value, as cobra does.
+/// Returns the position of the first word that is neither a flag nor a flag's value. Before the command is known, every flag
+/// without `=` is assumed to have a value, as in cobra.
 fn command_at(args: &[String]) -> Option<usize> {
     let mut at = 0;
     while let Some(arg) = args.get(at) {
@@ -84,7 +84,7 @@ fn complete(rest: &[String]) -> Line {
     })
 }
 
-/// Reads a command's flags and arguments. `None`: its help is asked for.
+/// Parses a command's flags and arguments. Returns `None` if its help is requested.
 pub(crate) fn parse(verb: &Verb, rest: &[String]) -> Result<Option<Parsed>, Failure> {
     let mut flags = verb.flags();
     flags.push(help::help_flag());

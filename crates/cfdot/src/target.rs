@@ -1,4 +1,5 @@
-//! Which servers a command calls and as whom: from flags, else from the environment, else from the foundation on this machine.
+//! Determines the servers that a command calls and the identity it uses: from flags, otherwise from the environment, otherwise
+//! from the foundation on this machine.
 
 use crate::Options;
 use crate::failure::Failure;
@@ -9,12 +10,12 @@ use kit::tls::Identity;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The servers of one command; what has been checked is that the values are there and that files can be opened.
+/// The servers of one command. The values are known to exist, and the files can be opened.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) bbs_url: String,
     pub(crate) locket_url: String,
-    /// Of one request to the BBS.
+    /// The time limit of one request to the BBS.
     pub(crate) timeout: Option<Duration>,
     credentials: Credentials,
 }
@@ -24,20 +25,20 @@ enum Credentials {
     Files {
         cert: String,
         key: String,
-        /// `None`: any certificate of a server is accepted.
+        /// The CA; `None` means that any server certificate is accepted.
         ca: Option<String>,
     },
     Foundation(Identity),
 }
 
-/// Reads settings of one command in the original's order of precedence.
+/// A reader of the settings of one command, in the order of precedence of the original cfdot.
 struct Settings<'a> {
     parsed: &'a Parsed,
     environment: &'a BTreeMap<String, String>,
 }
 
 impl Settings<'_> {
-    /// An empty flag counts as none.
+    /// Returns a setting. An empty flag counts as absent.
     fn text(&self, flag: &str, variable: &str) -> String {
         match self.parsed.text(flag) {
             "" => self.variable(variable).to_owned(),
@@ -80,7 +81,7 @@ impl Target {
         })
     }
 
-    /// Reads the certificates. A failure's text names the file.
+    /// Reads the certificates. The error names the file.
     pub(crate) fn tls(&self) -> anyhow::Result<rustls::ClientConfig> {
         let (identity, ca) = match &self.credentials {
             Credentials::Foundation(identity) => return kit::tls::client_config(identity),
@@ -231,14 +232,14 @@ fn readable(path: &str, what: &str) -> Result<(), Failure> {
     })
 }
 
-/// As Go words an error of the system.
+/// Returns a system error in Go's wording.
 pub(crate) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     text.to_lowercase()
 }
 
-/// Whether Go can take it apart: an escape is complete, and no control character or second scheme stands in it.
+/// Returns whether Go can parse the URL: every escape is complete, and there is no control character or second scheme.
 fn is_url(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find('%') {

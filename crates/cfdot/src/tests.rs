@@ -1,4 +1,4 @@
-//! Walks over the table of commands: no command and no flag is left out.
+//! Tests that walk over the table of commands, so that no command and no flag is left out.
 
 use crate::flags::Kind;
 use crate::verbs::{Server, VERBS, Verb};
@@ -19,7 +19,7 @@ impl Operator {
         Self { folder }
     }
 
-    /// Variables with which a command gets as far as its arguments.
+    /// Returns the variables with which a command gets as far as its arguments.
     fn environment(&self) -> BTreeMap<String, String> {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         [
@@ -33,7 +33,7 @@ impl Operator {
         .into()
     }
 
-    /// Exit code, stdout, stderr.
+    /// Runs a command line. Returns exit code, stdout and stderr.
     async fn types(&self, args: &[&str]) -> (u8, String, String) {
         self.with(&self.environment(), args).await
     }
@@ -51,7 +51,7 @@ impl Operator {
     }
 }
 
-/// Without the line of a deprecated command.
+/// Returns the error without the line about a deprecated command.
 fn error<'a>(verb: &Verb, err: &'a str) -> &'a str {
     match verb.deprecated {
         Some(_) => err.split_once('\n').unwrap().1,
@@ -177,7 +177,7 @@ async fn every_command_says_which_setting_is_missing_and_takes_it_from_flag_or_v
             let value = without.insert(variable.to_owned(), String::new()).unwrap();
             let (code, _, err) = operator.with(&without, &[verb.name]).await;
             assert!(code == 3 && err.contains(message), "{}: {err}", verb.name);
-            // an empty flag leaves the variable in force, a flag wins over it
+            // An empty flag does not replace the variable; a flag with a value does.
             for (environment, value) in [(&without, value.as_str()), (&all, "")] {
                 let (_, _, err) = operator.with(environment, &[verb.name, flag, value]).await;
                 assert!(
@@ -322,7 +322,7 @@ async fn completion_names_every_command_and_flag() {
     assert!(code == 0 && list.contains("powershell"), "{list}");
 }
 
-/// A full disk or a reader that has gone.
+/// An output like a full disk or one that nobody reads.
 struct Closed;
 
 impl std::io::Write for Closed {

@@ -1,16 +1,16 @@
-//! The commands as data: names, arguments, flags, help. The parser, the help, the completion and a test walk over it.
+//! The commands as data: names, arguments, flags, help. The parser, the help, the completion and a test use it.
 
 use crate::flags::{Flag, Kind};
 
-/// Which server a command calls.
+/// The server that a command calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
-    /// Each request may have a time limit.
+    /// The BBS. Each request may have a time limit.
     Bbs,
-    /// An event stream has no time limit.
+    /// An event stream of the BBS, which has no time limit.
     BbsEvents,
     Locket,
-    /// `help`.
+    /// No server (`help`).
     None,
 }
 
@@ -51,15 +51,15 @@ pub(crate) enum Call {
 pub(crate) struct Verb {
     pub(crate) call: Call,
     pub(crate) name: &'static str,
-    /// How the arguments are shown.
+    /// The arguments in the usage.
     pub(crate) args: &'static str,
     /// One line for the list of commands.
     pub(crate) about: &'static str,
-    /// What the command's own help begins with.
+    /// The beginning of the command's own help.
     pub(crate) long: &'static str,
     pub(crate) server: Server,
     pub(crate) own_flags: &'static [Flag],
-    /// What to use in its place. Such a command works and is not listed.
+    /// The replacement of a deprecated command. A deprecated command works and is not listed.
     pub(crate) deprecated: Option<&'static str>,
 }
 
@@ -90,7 +90,7 @@ impl Verb {
         }
     }
 
-    /// All flags but `--help`, in the order of their names.
+    /// Returns all flags except `--help`, in the order of their names.
     pub(crate) fn flags(&self) -> Vec<Flag> {
         let server: &[&[Flag]] = match self.server {
             Server::Bbs => &[TLS, BBS_URL, TIMEOUT],
@@ -156,7 +156,7 @@ const OWNER: Flag = Flag::new("owner", Some('o'), Kind::Text, "its owner");
 const VALUE: Flag = Flag::new("value", Some('v'), Kind::Text, "the value to keep with it");
 const LOCK_TTL: Flag = Flag::new("ttl", Some('t'), Kind::Int, "how long it lasts, in seconds");
 
-/// In the order of their names.
+/// The commands in the order of their names.
 pub(crate) const VERBS: &[Verb] = &[
     verb(
         Call::ActualLrpGroups,

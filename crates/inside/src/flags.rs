@@ -1,17 +1,17 @@
-//! Command-line flags as Go programs take them: `-name value`, `-name=value`, `--name=value`, bare switches; durations
-//! such as `1m30s`. The original programs are called that way, so ours are too.
+//! Command-line flags in the syntax of Go programs: `-name value`, `-name=value`, `--name=value`, bare switches; durations such
+//! as `1m30s`. The original programs are called with these flags, so ours are too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The flags given, by name without dashes.
+/// The given flags, by name without dashes.
 #[derive(Debug, Default)]
 pub(crate) struct Flags {
     values: BTreeMap<String, String>,
 }
 
 impl Flags {
-    /// `known`: names of the flags that have a value; `switches`: those that need none.
+    /// Parses flags. `known` are the names of flags that have a value, `switches` those that have none.
     pub(crate) fn parse(
         args: &[String],
         known: &[&str],

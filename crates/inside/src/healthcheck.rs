@@ -1,5 +1,5 @@
-//! `healthcheck`: does the app on this container's address answer? The rep runs one per check and reads its exit status
-//! and its last words (as cloudfoundry/healthcheck `cmd/healthcheck/main.go`). Single-threaded; the loop is in here so
+//! `healthcheck` checks whether the app on this container's address answers. The rep runs one per check and reads its exit status
+//! and its last output (as cloudfoundry/healthcheck `cmd/healthcheck/main.go`). It is single-threaded and contains the loop, so
 //! that a check costs no new process.
 //!
 //! | mode | ends with 0 | ends with an error |
@@ -9,7 +9,8 @@
 //! | `-until-ready-interval` | passed once | never |
 //! | `-liveness-interval`, `-readiness-interval` | never | it failed once |
 //!
-//! Statuses: 3 no address, 4 TCP refused, 5 HTTP no answer, 6 HTTP not 200, 64 and 65 the same two timed out.
+//! The exit statuses are: 3 no address, 4 TCP refused, 5 no HTTP response, 6 HTTP status other than 200, 64 and 65 for a timeout
+//! of TCP and HTTP.
 
 use crate::flags::Flags;
 use std::io::{self, Read as _, Write as _};
@@ -29,7 +30,7 @@ const FLAGS: &[&str] = &[
     "readiness-interval",
 ];
 const MAX_REDIRECTS: usize = 10;
-/// The rest of a body is not read.
+/// The maximum number of body bytes that are read.
 const MAX_BODY: u64 = 16 << 20;
 
 pub(crate) fn main(args: &[String]) -> ExitCode {
@@ -52,7 +53,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 #[derive(Debug)]
 struct Check {
     port: u16,
-    /// Empty: TCP.
+    /// The path to request; empty means a TCP check.
     uri: String,
     timeout: Duration,
 }
@@ -188,7 +189,7 @@ fn until_failure(
     }
 }
 
-/// The first address that is not loopback: an app that listens on 127.0.0.1 only must not pass.
+/// Returns the first address that is not loopback: an app that listens only on 127.0.0.1 must not pass.
 fn own_address() -> Result<Ipv4Addr, Failure> {
     let missing = || Failure {
         status: 3,
@@ -292,7 +293,7 @@ struct Answer {
     location: Option<String>,
 }
 
-/// One GET. The body is read too: an app may complain about clients that leave early.
+/// Sends one GET. The body is read too, because an app may complain about clients that leave early.
 fn get(target: SocketAddr, path: &str, deadline: Instant) -> io::Result<Answer> {
     let left = || match deadline.saturating_duration_since(Instant::now()) {
         left if left.is_zero() => Err(io::Error::from(io::ErrorKind::TimedOut)),
@@ -309,7 +310,7 @@ fn get(target: SocketAddr, path: &str, deadline: Instant) -> io::Result<Answer> 
         stream.set_read_timeout(Some(left()?))?;
         let read = match stream.read(&mut buffer) {
             Ok(read) => read,
-            // Complete head, broken body: the status counts.
+            // The head is complete and the body broken: the status counts.
             Err(error) if !is_timeout(&error) && head_end(&answer).is_some() => 0,
             Err(error) => return Err(error),
         };
@@ -330,7 +331,7 @@ fn head_end(answer: &[u8]) -> Option<usize> {
         .map(|at| at + 4)
 }
 
-/// Whether the announced length has arrived; servers may ignore `Connection: close`.
+/// Returns whether the announced length has arrived. Servers may ignore `Connection: close`.
 fn complete(answer: &[u8], total: u64) -> bool {
     let Some(end) = head_end(answer) else {
         return false;
@@ -366,7 +367,7 @@ fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-/// Go's words for what operators search for.
+/// Describes the error with Go's words, for which operators search.
 fn describe(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => "connection refused".to_owned(),
@@ -390,7 +391,7 @@ mod tests {
         }
     }
 
-    /// Answers every connection with `answer`; the port.
+    /// Answers every connection with `answer`. Returns the port.
     fn serve(answer: &'static str) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

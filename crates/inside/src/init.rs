@@ -1,5 +1,5 @@
-//! PID 1 of a container: reaps orphans and passes TERM on. It starts nothing: crun puts processes into the container
-//! from outside, and the shim, their parent there, sees their exits.
+//! PID 1 of a container: reaps orphans and forwards TERM. It starts nothing: crun starts processes in the container from outside,
+//! and the shim, which is their parent there, receives their exits.
 
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -13,7 +13,7 @@ pub(crate) fn main() -> ExitCode {
     }
     loop {
         match signals.wait() {
-            // Everybody but ourselves; they end, we stay until the kernel's KILL.
+            // This signals all other processes. They end, and init stays until it is killed.
             Ok(Signal::SIGTERM) => drop(kill(Pid::from_raw(-1), Signal::SIGTERM)),
             Ok(_) => reap(),
             Err(_) => {}

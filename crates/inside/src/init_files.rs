@@ -1,5 +1,5 @@
-//! Files into and out of a container, by a process inside it: links, permissions and limits are then the container's
-//! own, and no path can lead to the host's files.
+//! Copies files into and out of a container by a process inside it. Links, permissions and limits are then the container's own,
+//! and no path can lead to the host's files.
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Uid, chown, setgid, setgroups, setuid};
@@ -18,7 +18,7 @@ fn exit(program: &str, result: Result<()>) -> ExitCode {
     }
 }
 
-/// `untar DIRECTORY UID GID`: unpacks stdin, a tar that may be gzipped. Starts as root to make the directory.
+/// Runs `untar DIRECTORY UID GID`, which unpacks stdin, a tar that may be gzipped. It starts as root to create the directory.
 pub(crate) fn untar(args: &[String]) -> ExitCode {
     exit("untar", unpack(args))
 }
@@ -57,7 +57,7 @@ fn unpack(args: &[String]) -> Result<()> {
         .with_context(|| format!("unpack into {}", directory.display()))
 }
 
-/// Makes what is missing; only that gets the owner.
+/// Creates the missing directories. Only these get the owner.
 fn make_directory(directory: &Path, uid: Uid, gid: Gid) -> Result<()> {
     if directory.is_dir() {
         return Ok(());
@@ -70,7 +70,8 @@ fn make_directory(directory: &Path, uid: Uid, gid: Gid) -> Result<()> {
         .with_context(|| format!("give {} to its user", directory.display()))
 }
 
-/// `tar PATH`: writes a file or folder to stdout as a tar. A folder's content, without its name, if PATH ends with `/`.
+/// Runs `tar PATH`, which writes a file or folder to stdout as a tar. If PATH ends with `/`, the tar has the folder's content
+/// without its name.
 pub(crate) fn tar(args: &[String]) -> ExitCode {
     exit("tar", pack(args))
 }

@@ -1,7 +1,7 @@
-//! `launcher <app directory> <start command> <metadata>`: becomes the app (as buildpackapplifecycle `launcher`).
+//! `launcher <app directory> <start command> <metadata>` starts the app (as buildpackapplifecycle `launcher`).
 //!
-//! Completes the environment, then lets bash source the profile scripts and execute the start command, so that the app
-//! is the process that the cell signals.
+//! It completes the environment. Then bash sources the profile scripts and executes the start command, so that the app is the
+//! process that the cell signals.
 
 use serde_json::Value;
 use std::fs;
@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// `$1`: the app's directory, `$2`: the start command. The announcements are the ones that users know from `cf logs`.
+/// The start script. `$1` is the app's directory, `$2` the start command. Users know its messages from `cf logs`.
 const SCRIPT: &str = r#"
 cd "$1" || exit 1
 echo 'Invoking pre-start scripts.'
@@ -65,14 +65,14 @@ fn launch(directory: &Path, command: &str) -> Result<std::convert::Infallible, S
     Err(format!("execute /bin/bash: {}", bash.exec()))
 }
 
-/// The droplet's `tmp`, made if a droplet from elsewhere lacks it.
+/// Returns the droplet's `tmp`. It is created if the droplet lacks it.
 fn temporary(root: &Path) -> PathBuf {
     let tmp = root.join("tmp");
     let _ = fs::create_dir_all(&tmp);
     tmp
 }
 
-/// The start command that staging wrote into the droplet.
+/// Returns the start command that staging wrote into the droplet.
 fn staged_command(root: &Path) -> Result<Option<String>, String> {
     let path = root.join("staging_info.yml");
     let text = match fs::read_to_string(&path) {
@@ -90,7 +90,7 @@ fn staged_command(root: &Path) -> Result<Option<String>, String> {
         .filter(|command| !command.is_empty()))
 }
 
-/// The file is YAML by name and JSON in fact; a plain `start_command: …` line is understood as well.
+/// Parses the start command. The file is YAML by name but contains JSON; a plain `start_command: …` line is accepted too.
 fn start_command(text: &str) -> Option<Option<String>> {
     if text.trim_start().starts_with('{') {
         let info: Value = serde_json::from_str(text).ok()?;
@@ -111,7 +111,7 @@ fn start_command(text: &str) -> Option<Option<String>> {
     }))
 }
 
-/// `VCAP_APPLICATION` with what only the instance knows.
+/// Returns `VCAP_APPLICATION` with the values that only the instance knows.
 fn enrich(application: &str, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut application: Value = serde_json::from_str(application).ok()?;
     let members = application.as_object_mut()?;

@@ -1,8 +1,8 @@
 //! The programs that run inside containers, or beside them on the cell, in one small static binary.
 //!
-//! Which one runs is said by the name it was called by, or by the first argument: `init` (PID 1), `shim` (the
-//! container's parent on the cell) with its small companions `enter`, `userns` and `user-limits`, `untar` and `tar` (files into and
-//! out of a container), `builder`, `launcher`, `healthcheck`, `staticfile`.
+//! The name by which it is called, or the first argument, selects the program: `init` (PID 1), `shim` (the container's parent on
+//! the cell) with its small helpers `enter`, `userns` and `user-limits`, `untar` and `tar` (files into and out of a container),
+//! `builder`, `launcher`, `healthcheck`, `staticfile`.
 
 mod builder;
 mod flags;

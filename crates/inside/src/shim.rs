@@ -1,10 +1,10 @@
-//! The parent of one container on the cell, a process of its own that outlives whoever started it.
+//! The parent of one container on the cell. It is a separate process that outlives the process that started it.
 //!
-//! It mounts the root file system in a mount namespace of its own (so that nothing of it is left when shim and container
-//! are gone, however they went), starts the container's init by crun, then starts processes on request, keeps their
-//! output while nobody listens, and records their exits. It decides nothing: limits, rules and names come from garden.
+//! It mounts the root file system in a mount namespace of its own (so that no mount is left when shim and container have ended in
+//! any way), starts the container's init with crun, then starts processes on request, keeps their output while nobody reads it,
+//! and records their exits. It makes no decisions: limits, rules and names come from garden.
 //!
-//! One thread, one `poll` loop, no allocation while nothing happens: there is one per container.
+//! There is one shim per container, so it has one thread with one `poll` loop and allocates nothing while nothing happens.
 
 use anyhow::{Context, Result};
 use nix::sys::prctl::set_child_subreaper;
@@ -31,7 +31,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     match begin(setup) {
         Ok(server) => {
             say(&Ready::Pid(server.init()));
-            // The starter waits for the end of our stdout, and must be able to go.
+            // The starter waits for the end of this process's stdout, so stdout must be closed.
             if let Ok(null) = File::options().write(true).open("/dev/null") {
                 let _ = dup2_stdout(null);
             }
@@ -53,7 +53,7 @@ fn say(ready: &Ready) {
 }
 
 fn begin(setup: &str) -> Result<server::Server> {
-    // Away from the terminal and the process group of the starter: its Ctrl-C is not for us.
+    // The shim leaves the terminal and the process group of the starter, so that its Ctrl-C does not reach the shim.
     setsid().context("leave the session")?;
     close_inherited();
     set_child_subreaper(true).context("become the parent of orphans")?;
@@ -74,7 +74,7 @@ fn begin(setup: &str) -> Result<server::Server> {
     }
 }
 
-/// What the starter's own starter left open is not ours to keep open for as long as the container lives.
+/// Closes inherited descriptors, which would otherwise stay open as long as the container lives.
 fn close_inherited() {
     let entries = std::fs::read_dir("/proc/self/fd")
         .into_iter()
@@ -84,7 +84,7 @@ fn close_inherited() {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     for fd in open.into_iter().filter(|fd| *fd > 2) {
-        // The folder's own descriptor is among them, and closed already.
+        // The descriptor of the listed folder is among them, and is closed already.
         let _ = nix::unistd::close(fd);
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between the client and the API, in words for the user.
+//! The errors between the client and the API, with texts for the user.
 
 use super::Response;
 use reqwest::Method;
@@ -18,7 +18,7 @@ struct Body {
     errors: Vec<Item>,
 }
 
-/// An answer other than 2xx.
+/// A response with a status other than 2xx.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     pub(crate) status: u16,
@@ -49,7 +49,7 @@ impl ApiError {
     pub(crate) fn is_not_found(&self) -> bool {
         self.status == 404
     }
-    /// Whether a 422 says this.
+    /// Returns whether this is a 422 whose detail contains the text.
     pub(crate) fn says(&self, text: &str) -> bool {
         self.status == 422 && self.errors.iter().any(|e| e.detail.contains(text))
     }
@@ -88,7 +88,7 @@ pub(crate) fn is_invalid_token(body: &[u8]) -> bool {
     })
 }
 
-/// No answer at all.
+/// The error of a request that got no response at all.
 #[derive(Debug)]
 pub(crate) struct Unreachable {
     url: String,
@@ -134,7 +134,7 @@ impl Unreachable {
         }
     }
 
-    /// Whether the same request may succeed a moment later.
+    /// Returns whether the same request may succeed a moment later.
     pub(crate) fn may_pass(&self) -> bool {
         self.kind == Kind::Other
     }

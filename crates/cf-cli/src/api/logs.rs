@@ -1,4 +1,4 @@
-//! Reading logs from log-cache: recent lines, and a tail that neither repeats nor loses late lines.
+//! Reads logs from log-cache: recent lines, and a tail that neither repeats lines nor loses late ones.
 
 use super::{Request, with_query};
 use crate::api::error::ApiError;
@@ -10,13 +10,13 @@ use reqwest::Method;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 
-/// How far behind the newest line the tail reads again: lines of several sources arrive out of order.
+/// How far behind the newest line the tail reads again, in nanoseconds. Lines of several sources arrive out of order.
 const WINDOW: i64 = 2_000_000_000;
 
 /// One log line of an app.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Line {
-    /// Unix nanoseconds.
+    /// The time in Unix nanoseconds.
     pub(crate) timestamp: i64,
     pub(crate) source_type: String,
     pub(crate) instance: String,
@@ -25,7 +25,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Lines as they are printed: with time and source, or the text alone.
+    /// Returns the line as it is printed: with time and source, or only the text.
     pub(crate) fn render(&self, with_header: bool) -> String {
         let header = if with_header {
             let source = if self.instance.is_empty() {
@@ -80,7 +80,7 @@ struct Log {
     kind: String,
 }
 
-/// A 64-bit integer, as protobuf's JSON writes it: a string; a number is understood too.
+/// A 64-bit integer in protobuf's JSON, where it is a string. A number is accepted too.
 #[derive(Debug, Default)]
 struct Integer(i64);
 
@@ -151,7 +151,7 @@ impl Session {
         Ok(lines(response.json(&url)?))
     }
 
-    /// The newest lines, oldest first.
+    /// Returns the newest lines, oldest first.
     pub(crate) async fn recent_logs(&self, app_guid: &str) -> Result<Vec<Line>> {
         let mut lines = self
             .read_logs(
@@ -167,7 +167,7 @@ impl Session {
         Ok(lines)
     }
 
-    /// A tail of what comes after the newest line there is now.
+    /// Starts a tail of the lines that follow the present newest line.
     pub(crate) async fn tail(&self, app_guid: &str) -> Result<Tail> {
         let newest = self
             .read_logs(
@@ -181,7 +181,7 @@ impl Session {
         ))
     }
 
-    /// The lines that came since the last call.
+    /// Returns the lines that have arrived since the last call.
     pub(crate) async fn follow(&self, tail: &mut Tail) -> Result<Vec<Line>> {
         let mut fresh = Vec::new();
         loop {
@@ -202,11 +202,11 @@ impl Session {
     }
 }
 
-/// The state of a tail: a window of the last seconds is read again each time, and what was seen is left out.
+/// The state of a tail. A window of the last seconds is read again each time, and lines that were already returned are left out.
 #[derive(Debug)]
 pub(crate) struct Tail {
     app_guid: String,
-    /// Nothing at or before this is shown.
+    /// The timestamp up to which lines are not shown.
     floor: i64,
     newest: i64,
     seen: HashMap<Line, u32>,
@@ -226,7 +226,8 @@ impl Tail {
         (self.newest - WINDOW).max(self.floor + 1)
     }
 
-    /// Takes all lines from [`Self::start`] on; returns the new ones in order of time. Equal lines are told apart by number.
+    /// Accepts all lines from [`Self::start`] on, and returns the new ones in the order of their times. Equal lines are
+    /// distinguished by their number.
     fn accept(&mut self, mut batch: Vec<Line>) -> Vec<Line> {
         batch.sort_by_key(|l| l.timestamp);
         let mut in_batch: HashMap<&Line, u32> = HashMap::new();

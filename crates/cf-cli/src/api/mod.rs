@@ -1,4 +1,4 @@
-//! The HTTP client: one request at a time with token refresh, retries, warnings and CC's error bodies; paging; jobs.
+//! The HTTP client: requests with token refresh, retries, warnings and Cloud Controller's error bodies; paging; jobs.
 
 pub(crate) mod error;
 pub(crate) mod logs;
@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use std::time::{Duration, Instant};
 use types::{Job, Page};
 
-/// An answer that was read to its end.
+/// A response that was read to its end.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -32,7 +32,7 @@ impl Response {
         (200..300).contains(&self.status)
     }
     pub(crate) fn json<T: DeserializeOwned>(&self, url: &str) -> Result<T> {
-        // an empty answer (204, deletions) reads as {}
+        // An empty response (204, deletions) reads as {}.
         let body: &[u8] = if self.body.is_empty() {
             b"{}"
         } else {
@@ -91,7 +91,7 @@ impl Request {
     }
 }
 
-/// Builds the connection pool: certificates are checked against the system's, or not at all.
+/// Builds the connection pool. Certificates are verified against the system's CAs, or not at all.
 pub(crate) fn http_client(skip_verification: bool, bypass_proxy: bool) -> Result<reqwest::Client> {
     let builder = || {
         let builder = reqwest::Client::builder()
@@ -108,7 +108,7 @@ pub(crate) fn http_client(skip_verification: bool, bypass_proxy: bool) -> Result
     let trusting = if skip_verification {
         kit::tls::trusting_anybody()
     } else {
-        // A machine without any authorities can still speak http://.
+        // A machine without any CAs can still use http://.
         let mut trusted = kit::tls::Authorities::none();
         trusted.add_system();
         kit::tls::trusting(trusted)
@@ -119,18 +119,18 @@ pub(crate) fn http_client(skip_verification: bool, bypass_proxy: bool) -> Result
         .context("build HTTP client")
 }
 
-/// How long to wait before the next poll: a tenth of the time that has passed, between 100 ms and 1 s.
+/// Returns how long to wait before the next poll: a tenth of the elapsed time, between 100 ms and 1 s.
 pub(crate) fn poll_delay(elapsed: Duration) -> Duration {
     (elapsed / 10).clamp(Duration::from_millis(100), Duration::from_secs(1))
 }
 
-/// A value of a list filter: values are separated by commas, so a comma inside one is encoded.
+/// Encodes a value of a list filter. Commas separate the values, so a comma within a value is encoded.
 pub(crate) fn filter(name: &str) -> String {
     name.replace(',', "%2C")
 }
 
 impl Session {
-    /// Sends once and reads the whole answer, whatever its status.
+    /// Sends the request once and reads the whole response, whatever its status.
     pub(crate) async fn exchange(&self, request: Request) -> Result<Response> {
         self.trace.request(
             request.method.as_str(),
@@ -149,7 +149,7 @@ impl Session {
         self.received(&request.url, builder.send().await).await
     }
 
-    /// Reads an answer to its end; transport errors become [`Unreachable`].
+    /// Reads a response to its end. Transport errors become [`Unreachable`].
     pub(crate) async fn received(
         &self,
         url: &str,
@@ -184,8 +184,8 @@ impl Session {
         })
     }
 
-    /// Sends with the user's token: refreshed before it ends, and once more when the API calls it invalid; GET, PUT,
-    /// PATCH and DELETE are repeated twice on a broken connection or 500, 502, 503, 504.
+    /// Sends the request with the user's token. The token is refreshed before it expires, and once more if the API calls it
+    /// invalid. GET, PUT, PATCH and DELETE are repeated twice after a broken connection or a 500, 502, 503 or 504.
     pub(crate) async fn authorized(&self, request: Request) -> Result<Response> {
         let mut refreshed = false;
         let mut repeats = if request.method == Method::POST { 0 } else { 2 };
@@ -219,7 +219,7 @@ impl Session {
         }
     }
 
-    /// A call of the API: `path` is `/v3/…` or a full URL; any other status than 2xx is an [`ApiError`].
+    /// Calls the API. The URL is `/v3/…` or a full URL. Any status other than 2xx is an [`ApiError`].
     pub(crate) async fn call(&self, request: Request) -> Result<Response> {
         let request = Request {
             url: self.api_url(&request.url),
@@ -238,7 +238,7 @@ impl Session {
         self.call(Request::new(Method::GET, path)).await?.json(path)
     }
 
-    /// All resources of a list, page after page.
+    /// Returns all resources of a list, page after page.
     pub(crate) async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -254,7 +254,7 @@ impl Session {
         Ok(all)
     }
 
-    /// The first resource of a list.
+    /// Returns the first resource of a list.
     pub(crate) async fn first<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -284,13 +284,13 @@ impl Session {
             .await?
             .json(path)
     }
-    /// Deletes and waits for the job, if it is one.
+    /// Deletes a resource, and waits for the job if there is one.
     pub(crate) async fn delete(&self, path: &str) -> Result<()> {
         let response = self.call(Request::new(Method::DELETE, path)).await?;
         self.finish(&response).await
     }
 
-    /// Waits for the job that an answer names in `Location`, if any.
+    /// Waits for the job that a response names in `Location`, if any.
     pub(crate) async fn finish(&self, response: &Response) -> Result<()> {
         match response.location().filter(|_| response.status == 202) {
             Some(job) => self.wait_for_job(&job).await,
@@ -337,7 +337,7 @@ impl Session {
     }
 }
 
-/// `path?key=value&…`, values encoded.
+/// Returns `path?key=value&…` with encoded values.
 pub(crate) fn with_query(path: &str, query: &[(&str, &str)]) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
     const KEEP: &AsciiSet = &NON_ALPHANUMERIC

@@ -1,4 +1,4 @@
-//! Reading access tokens: who is logged in, and until when. Signatures are the server's business.
+//! Reads access tokens: who is logged in, and until when. Only the server verifies signatures.
 
 use base64::Engine as _;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// The claims of `bearer <jwt>`; `None` when it is no JWT.
+    /// Returns the claims of `bearer <jwt>`; `None` if it is no JWT.
     pub(crate) fn of(token: &str) -> Option<Self> {
         let jwt = token.split_once(' ').map_or(token, |(_, jwt)| jwt);
         let payload = jwt.split('.').nth(1)?;
@@ -26,7 +26,7 @@ impl Claims {
         serde_json::from_slice(&json).ok()
     }
 
-    /// The user's name, or the client's when no user stands behind the token.
+    /// Returns the user's name, or the client's if the token has no user.
     pub(crate) fn name(&self) -> &str {
         if self.user_name.is_empty() {
             &self.client_id
@@ -35,7 +35,7 @@ impl Claims {
         }
     }
 
-    /// Whether less than a minute is left.
+    /// Returns whether the token expires in less than a minute.
     pub(crate) fn is_ending(&self, now_seconds: u64) -> bool {
         self.exp < now_seconds + 60
     }

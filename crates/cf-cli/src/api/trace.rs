@@ -1,4 +1,4 @@
-//! `CF_TRACE` and `-v`: every request and answer, secrets hidden.
+//! `CF_TRACE` and `-v`: prints every request and response, with secrets hidden.
 
 use crate::ui::boolean;
 use reqwest::header::HeaderMap;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const HIDDEN: &str = "[PRIVATE DATA HIDDEN]";
 
-/// Where traces go.
+/// The destination of traces.
 pub(crate) struct Trace {
     out: Option<Arc<Mutex<dyn std::io::Write + Send>>>,
     file: Option<PathBuf>,
@@ -25,7 +25,7 @@ impl std::fmt::Debug for Trace {
 }
 
 impl Trace {
-    /// `CF_TRACE` is a truth value (trace to stdout) or a file's path.
+    /// Creates the trace. `CF_TRACE` is a truth value (trace to stdout) or the path of a file.
     pub(crate) fn new(
         cf_trace: Option<&str>,
         verbose: bool,
@@ -142,7 +142,7 @@ fn is_secret(key: &str) -> bool {
         && !matches!(key.as_str(), "token_type" | "token_endpoint")
 }
 
-/// A URL, or a path with its query, whose secret parameters are hidden.
+/// Hides secret parameters in a URL, or in a path with its query.
 fn without_secrets(url: &str) -> String {
     match url.split_once('?') {
         None => url.to_owned(),
@@ -171,7 +171,7 @@ fn hide(json: &mut Value) {
         Value::Object(map) => {
             for (key, value) in map.iter_mut() {
                 let says_nothing = matches!(value, Value::Null | Value::Bool(_));
-                // links are no secrets, whatever they are called
+                // Links are no secrets, whatever their name is.
                 let is_link = value.get("href").is_some();
                 if is_secret(key) && !says_nothing && !is_link {
                     *value = HIDDEN.into();

@@ -1,4 +1,4 @@
-//! The parts of the API's answers that commands read. Unknown fields are ignored, missing ones are empty.
+//! The parts of the API's responses that commands read. Unknown fields are ignored, missing ones are empty.
 
 use super::error::Item;
 use serde::Deserialize;
@@ -51,7 +51,7 @@ answers! {
         details: Option<String>, routable: Option<bool>, isolation_segment: Option<String>, usage: Usage,
     }
     Usage { cpu: Option<f64>, cpu_entitlement: Option<f64>, mem: Option<u64>, disk: Option<u64>, log_rate: Option<u64> }
-    /// `GET …/stats`: a list without paging.
+    /// The response of `GET …/stats`: a list without paging.
     Stats { resources: Vec<Instance> }
 
     Task {
@@ -107,11 +107,11 @@ answers! {
     Change { op: String, path: String, was: Value, value: Value }
 }
 
-/// A file that the platform may know already.
+/// A file that the platform may already have.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
 pub(crate) struct Resource {
     pub(crate) path: String,
-    /// Octal text: `0644`.
+    /// The mode as octal text: `0644`.
     pub(crate) mode: String,
     pub(crate) checksum: Checksum,
     pub(crate) size_in_bytes: u64,
@@ -139,7 +139,7 @@ impl RoutePolicy {
         self.relationships.route.guid()
     }
 
-    /// `app`, `space`, `org` or `any`, and the guid in the source (empty for `any`).
+    /// Returns `app`, `space`, `org` or `any`, and the guid in the source (empty for `any`).
     pub(crate) fn parts(&self) -> (&str, &str) {
         let rest = self.source.strip_prefix("cf:").unwrap_or(&self.source);
         rest.split_once(':').unwrap_or((rest, ""))

@@ -1,4 +1,4 @@
-//! Calls of the UAA: token grants and users.
+//! Calls to the UAA: token grants and users.
 
 use super::{Request, Response};
 use crate::session::Session;
@@ -14,7 +14,7 @@ pub(crate) struct Tokens {
     pub(crate) refresh_token: String,
 }
 
-/// The UAA refused.
+/// The error of a call that the UAA refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{description}")]
 pub(crate) struct UaaError {
@@ -46,7 +46,7 @@ fn refusal(response: &Response) -> UaaError {
 }
 
 impl Session {
-    /// One token grant as client `client`.
+    /// Requests one token grant as the given client.
     pub(crate) async fn grant(
         &self,
         client: (&str, &str),
@@ -82,7 +82,7 @@ impl Session {
         response.json(&url)
     }
 
-    /// Creates a user in the UAA; `Ok(None)` when the name is taken.
+    /// Creates a user in the UAA. Returns `Ok(None)` if the name is taken.
     pub(crate) async fn create_uaa_user(
         &self,
         name: &str,

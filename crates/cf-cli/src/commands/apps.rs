@@ -1,4 +1,4 @@
-//! Looking at apps, renaming, scaling and deleting them.
+//! Commands that show, rename, scale and delete apps.
 
 use crate::api::types::{App, Process, Route};
 use crate::args::{Parsed, Spec, Usage, switch, value};
@@ -84,7 +84,7 @@ pub(super) const SPECS: &[Spec] = &[
     },
 ];
 
-/// `<doing> app <name> in org … / space … as …...`
+/// Prints `<doing> app <name> in org … / space … as …...`.
 pub(super) fn announce(s: &Session, doing: &str, name: &str, target: &Target) {
     s.ui.flavor(
         &format!("{doing} app {{}} in org {{}} / space {{}} as {{}}..."),
@@ -183,7 +183,7 @@ pub(super) async fn apps(s: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Since API 3.211 one call brings all processes with the states of their instances.
+/// Returns whether one call lists all processes with the states of their instances, which the API has since version 3.211.
 fn has_embedded_instances(version: &str) -> bool {
     let mut numbers = version
         .split(['.', '+', '-'])

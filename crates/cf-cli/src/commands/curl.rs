@@ -1,4 +1,4 @@
-//! `cf curl`: any request of the API, with the user's token.
+//! `cf curl` sends any request to the API, with the user's token.
 
 use super::Exit;
 use crate::api::Request;
@@ -46,7 +46,7 @@ pub(super) const SPECS: &[Spec] = &[Spec {
 pub(super) async fn curl(s: &Session, p: &Parsed) -> Result<()> {
     s.require_api()?;
     let target = s.config().target.clone();
-    // the token goes to the API and nowhere else
+    // The token is sent to the API and nowhere else.
     let path = p.arg(0).strip_prefix(&target).unwrap_or(p.arg(0));
     let url = format!("{target}/{}", path.trim_start_matches('/'));
     let method = p

@@ -129,7 +129,7 @@ fn shown_enforcement(domain: &Domain) -> String {
     }
 }
 
-/// Whether a new domain enforces route policies, and for callers from where.
+/// Adds to the body whether a new domain enforces route policies, and the scope of its callers.
 fn enforce(p: &Parsed, body: &mut Value) -> Result<()> {
     let (enforced, scope) = (p.has("enforce-route-policies"), p.get("scope"));
     if let Some(scope) = scope {

@@ -1,4 +1,4 @@
-//! `cf events`: what happened to an app.
+//! `cf events` shows the events of an app.
 
 use crate::api::types::{Event, Page};
 use crate::api::with_query;
@@ -18,7 +18,7 @@ pub(super) const SPECS: &[Spec] = &[Spec {
     examples: &["cf events my-app"],
 }];
 
-/// What an event's description shows, in this order.
+/// The values that an event's description shows, in this order.
 const KEYS: [&str; 15] = [
     "index",
     "reason",

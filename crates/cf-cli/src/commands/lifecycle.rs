@@ -1,4 +1,4 @@
-//! Starting, stopping, restarting and restaging apps.
+//! Commands that start, stop, restart and restage apps.
 
 use super::apps::announce;
 use crate::api::types::{App, Guid};
@@ -76,7 +76,7 @@ pub(super) async fn start_and_wait(s: &Session, app: &App, web_only: bool) -> Re
     steps::wait_until_running(s, app, web_only).await
 }
 
-/// Stages the newest package if it has never been staged: an app that was pushed with --no-start.
+/// Stages the newest package if it has never been staged, as for an app that was pushed with --no-start.
 async fn stage_if_needed(s: &Session, app: &App) -> Result<()> {
     let Some(package) = steps::newest_package(s, app).await? else {
         return Ok(());
@@ -136,7 +136,7 @@ pub(super) async fn restart(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> 
     summary::show(s, &app.guid, false).await
 }
 
-/// Stops and starts the app, or rolls it when it runs; with a droplet, to that one.
+/// Restarts the app, or rolls it if it runs. If a droplet is given, the new instances run that droplet.
 async fn replace_instances(
     s: &Session,
     app: &App,

@@ -1,4 +1,4 @@
-//! Who uses which API, and which org and space are targeted.
+//! Commands that choose the API, the user, and the targeted org and space.
 
 use crate::api::error::NOT_LOGGED_IN;
 use crate::api::types::{Organization, Space};
@@ -210,7 +210,7 @@ async fn authenticate(s: &Session, user: &str, password: &str, origin: Option<&s
     s.store_tokens(&tokens)
 }
 
-/// Org and space by flag, else the only one there is, else a menu on a terminal.
+/// Chooses org and space: by flag, otherwise the only one, otherwise by a menu on a terminal.
 async fn choose_target(s: &Session, p: &Parsed) -> Result<()> {
     let org = match p.get("o") {
         Some(name) => Some(s.org(name).await?),
@@ -252,7 +252,7 @@ async fn choose_target(s: &Session, p: &Parsed) -> Result<()> {
     Ok(())
 }
 
-/// The index of the chosen one; `None` when nothing was chosen or nobody can be asked.
+/// Returns the index of the chosen name; `None` if nothing was chosen or nobody can be asked.
 fn choose(s: &Session, what: &str, label: &str, names: &[&str]) -> Result<Option<usize>> {
     match names {
         [] => return Ok(None),
@@ -389,7 +389,7 @@ pub(super) async fn target(s: &Session, p: &Parsed) -> Result<()> {
         let org = s.org(name).await?;
         target_org(s, &org)?;
         if p.get("s").is_none() {
-            // the only space of an org is meant
+            // If the org has only one space, that space is targeted.
             let spaces: Vec<Space> = s
                 .list("/v3/spaces", &[("organization_guids", &org.guid)])
                 .await?;

@@ -6,7 +6,7 @@ use crate::session::Session;
 use anyhow::Result;
 use std::time::Duration;
 
-/// How often a tail asks for new lines, and how many failures in a row end it.
+/// The interval at which a tail reads new lines. The next constant is the number of failures in a row that end it.
 const PERIOD: Duration = Duration::from_millis(250);
 const FAILURES: u32 = 5;
 

@@ -1,4 +1,4 @@
-//! All commands: their table, and the way from a name to a function. One file per noun.
+//! All commands: their table, and the dispatch from a name to a function. There is one file per noun.
 
 pub(crate) mod apps;
 mod curl;
@@ -25,7 +25,7 @@ use crate::session::Session;
 use crate::ui::{Environment, Ui};
 use anyhow::Result;
 
-/// Ends the command with this exit code; everything has been said.
+/// The error that ends the command with this exit code. Everything has been printed already.
 #[derive(Debug, thiserror::Error)]
 #[error("exit code {0}")]
 pub(crate) struct Exit(pub(crate) u8);
@@ -64,11 +64,11 @@ fn find(name: &str) -> Option<&'static Spec> {
     all().find(|s| s.name == name || (!s.alias.is_empty() && s.alias == name))
 }
 
-/// The version that scripts compare with the original's.
+/// The version, which scripts compare with that of the cf CLI.
 pub(crate) const VERSION: &str = concat!("8.18.4+cupola.", env!("CARGO_PKG_VERSION"));
 
 pub(crate) async fn run(args: Vec<String>, environment: Environment) -> u8 {
-    // `cf -v apps` traces as `cf apps -v` does
+    // `cf -v apps` traces as `cf apps -v` does.
     let (global_verbose, args) = match args.split_first() {
         Some((first, rest)) if matches!(first.as_str(), "-v" | "--verbose") && !rest.is_empty() => {
             (true, rest.to_vec())
@@ -98,7 +98,8 @@ pub(crate) async fn run(args: Vec<String>, environment: Environment) -> u8 {
     session.ui.exit_code(code)
 }
 
-/// The parser refuses flags that would do nothing; what it does not know of must not look like success.
+/// Reports flags that the command did not read. The parser refuses flags that would have no effect; one that it does not detect
+/// must not look like success.
 fn unused(ui: &Ui, spec: &Spec, parsed: &Parsed) -> u8 {
     let flags = parsed.without_effect(spec);
     if flags.is_empty() {
@@ -112,7 +113,7 @@ fn unused(ui: &Ui, spec: &Spec, parsed: &Parsed) -> u8 {
     1
 }
 
-/// What is answered without a session.
+/// A command line that is answered without a session.
 enum Answer {
     Overview,
     Version,
@@ -305,7 +306,7 @@ mod tests {
         }
     }
 
-    /// What a message tells people to type can be typed.
+    /// Tests that the commands that messages recommend exist.
     #[test]
     fn messages_name_commands_that_exist() {
         let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

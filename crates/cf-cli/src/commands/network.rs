@@ -23,7 +23,7 @@ const SPACE: Flag = value(
 );
 const PORT: &str = "Port or range of ports (8080 or 8080-8090)";
 
-/// The traffic that a policy allows, and the place of the destination app.
+/// The flags for the traffic that a policy allows, and for the space of the destination app.
 const TRAFFIC: &[Flag] = &[
     value(None, "protocol", "PROTOCOL", "tcp (default) or udp"),
     value(None, "port", "PORT", PORT),
@@ -75,7 +75,7 @@ fn url(s: &Session) -> Result<String> {
     Ok(format!("{}/policies", endpoint.trim_end_matches('/')))
 }
 
-/// `8080` or `8080-8090`; the default is the port of an app.
+/// Parses `8080` or `8080-8090`. The default is the port of an app.
 fn ports(text: Option<&str>) -> Result<(u16, u16)> {
     let text = text.unwrap_or("8080");
     let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -97,7 +97,7 @@ fn protocol(text: Option<&str>) -> Result<&str> {
     }
 }
 
-/// Where the destination is.
+/// Returns the guid and the name of the destination's space.
 async fn place(s: &Session, p: &Parsed, target: &Target) -> Result<(String, String)> {
     let (org, space) = (p.get("o"), p.get("s"));
     let Some(space) = space else {
@@ -111,7 +111,7 @@ async fn place(s: &Session, p: &Parsed, target: &Target) -> Result<(String, Stri
     Ok((space.guid, space.name))
 }
 
-/// The policy that the command line names.
+/// Returns the policy that the command line describes.
 async fn wanted(s: &Session, p: &Parsed, doing: &str) -> Result<Value> {
     let (protocol, (first, last)) = (protocol(p.get("protocol"))?, ports(p.get("port"))?);
     let target = s.require_space()?;

@@ -1,4 +1,4 @@
-//! What the platform offers: buildpacks and stacks.
+//! Buildpacks and stacks of the platform.
 
 use crate::api::types::{Buildpack, Stack};
 use crate::args::Spec;

@@ -225,11 +225,11 @@ pub(super) fn is_of(command: &str) -> bool {
     all.any(|spec| spec.name == command)
 }
 
-/// One of the two kinds, seen by a user who may be in an org.
+/// One of the two kinds of quotas, and the user who calls the command.
 struct Kind {
     path: &'static str,
     noun: &'static str,
-    /// The org whose space quotas are meant.
+    /// The org of the space quotas; `None` for organization quotas.
     org: Option<crate::config::Organization>,
     user: String,
 }
@@ -253,7 +253,7 @@ impl Kind {
         })
     }
 
-    /// The filters of a list.
+    /// Returns the filters of a list.
     fn place(&self) -> Vec<(&str, &str)> {
         let org = self.org.iter();
         org.map(|org| ("organization_guids", org.guid.as_str()))
@@ -296,7 +296,7 @@ pub(super) async fn run(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     }
 }
 
-/// A number of things; -1 and `unlimited` are no limit.
+/// Parses a count; -1 and `unlimited` mean no limit.
 fn count(flag: &str, text: &str) -> Result<Value> {
     if matches!(text, "-1" | "unlimited") {
         return Ok(Value::Null);
@@ -329,7 +329,7 @@ fn size(flag: &str, text: &str, in_bytes: bool) -> Result<Value> {
     Ok(size.into())
 }
 
-/// The limits that the flags set, by the API's groups `apps`, `services` and `routes`.
+/// Returns the limits that the flags set, by the API's groups `apps`, `services` and `routes`.
 fn limits(p: &Parsed) -> Result<Map<String, Value>> {
     let mut groups = json!({"apps": {}, "services": {}, "routes": {}});
     let mut note = |group: &str, key: &str, value: Value| groups[group][key] = value;
@@ -485,7 +485,7 @@ async fn unset(s: &Session, kind: &Kind, p: &Parsed) -> Result<()> {
     Ok(())
 }
 
-/// The limits as people read them, in the order of [`HEADER`].
+/// Returns the limits for people, in the order of [`HEADER`].
 fn shown(quota: &Quota) -> Vec<String> {
     let megabytes = |value: Option<&Value>| match value.and_then(Value::as_u64) {
         Some(number) => units::bytes(number << 20),

@@ -116,7 +116,7 @@ pub(super) const SPECS: &[Spec] = &[
     },
 ];
 
-/// Whom a command line names.
+/// The source that a command line names.
 #[derive(Debug, PartialEq, Eq)]
 enum Named<'a> {
     Raw(&'a str),
@@ -134,7 +134,7 @@ enum Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    /// Exactly one source; a space and an org may say where it is.
+    /// Returns the only source of the command line. A space and an org may be given with their place.
     fn of(p: &'a Parsed) -> Result<Self, Usage> {
         let (raw, app) = (p.get("source"), p.get("source-app"));
         let (space, org) = (p.get("source-space"), p.get("source-org"));
@@ -172,7 +172,7 @@ impl<'a> Named<'a> {
         })
     }
 
-    /// The source in words, without guids, for the command's output.
+    /// Returns the source in words, without guids, for the command's output.
     fn shown(&self) -> String {
         match self {
             Self::Raw(source) => format!("source: {source}"),
@@ -192,7 +192,7 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// `cf:app:GUID` and so on: names are looked up where the user sees them.
+    /// Returns the source as `cf:app:GUID` and so on. Names are looked up among those that the user sees.
     async fn source(&self, s: &Session, target: &Target) -> Result<String> {
         let org = async |name: &Option<&str>| match name {
             Some(name) => Ok(s.org(name).await?.guid),
@@ -394,7 +394,7 @@ fn row(policy: &RoutePolicy, route: &Route, names: &BTreeMap<String, String>) ->
     ]
 }
 
-/// Names of the sources that the user sees, by guid.
+/// Returns the names of the sources that the user sees, by guid.
 async fn source_names(s: &Session, policies: &[RoutePolicy]) -> Result<BTreeMap<String, String>> {
     let of = |wanted: &str| {
         let parts = policies.iter().map(RoutePolicy::parts);

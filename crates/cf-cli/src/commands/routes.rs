@@ -1,4 +1,4 @@
-//! Routes: making and deleting them, mapping them to apps.
+//! Commands that create and delete routes, and map them to apps.
 
 use crate::api::error::ApiError;
 use crate::api::types::{App, Destination, Domain, Named, Reservation, Route};
@@ -150,7 +150,7 @@ pub(super) const SPECS: &[Spec] = &[
     },
 ];
 
-/// A route as it is typed: domain, host, path, port.
+/// A route as the user types it: domain, host, path, port.
 struct Wanted {
     domain: Domain,
     host: String,
@@ -233,7 +233,7 @@ fn url(domain: &str, host: &str, path: &str, port: Option<u32>) -> String {
     format!("{host}{dot}{domain}{port}{path}")
 }
 
-/// The domain's name, from the route's URL without host, port and path.
+/// Returns the domain's name: the route's URL without host, port and path.
 pub(super) fn domain_of(route: &Route) -> &str {
     let rest = route
         .url
@@ -376,7 +376,7 @@ pub(super) async fn routes(s: &Session, p: &Parsed) -> Result<()> {
     Ok(())
 }
 
-/// Names of many things by guid, 200 in one request.
+/// Returns the names of resources by guid. One request fetches 200.
 pub(super) async fn names(
     s: &Session,
     path: &str,
@@ -646,7 +646,7 @@ pub(super) async fn unmap_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<
     Ok(())
 }
 
-/// A route that is gone already is as good as deleted.
+/// Deletes a route. A route that no longer exists counts as deleted.
 pub(super) async fn delete_if_there(s: &Session, guid: &str) -> Result<()> {
     match s.delete(&format!("/v3/routes/{guid}")).await {
         Err(error)
@@ -663,7 +663,7 @@ pub(super) async fn delete_if_there(s: &Session, guid: &str) -> Result<()> {
 pub(super) async fn delete_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     s.require_space()?;
     let wanted = match Wanted::of(s, spec, p, p.arg(0)).await {
-        // what cannot be there is as good as deleted
+        // A route on a domain that does not exist counts as deleted.
         Err(error) if error.is::<NoSuchDomain>() => {
             s.ui.warn(error.to_string());
             s.ui.ok();

@@ -136,7 +136,7 @@ pub(super) async fn space(s: &Session, p: &Parsed) -> Result<()> {
     Ok(())
 }
 
-/// The org of `-o`, or the targeted one.
+/// Returns the org of `-o`, or the targeted one.
 async fn org_of(s: &Session, p: &Parsed) -> Result<(config::Organization, String)> {
     match p.get("o") {
         Some(name) => {

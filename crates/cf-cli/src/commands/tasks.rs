@@ -62,7 +62,7 @@ pub(super) const SPECS: &[Spec] = &[
     },
 ];
 
-/// The body of the request that creates the task. The process whose command the task takes is added later.
+/// Returns the body of the request that creates the task. The process whose command the task uses is added later.
 fn wish(p: &Parsed) -> Result<Map<String, Value>> {
     let mut body = Map::new();
     for (flag, key) in [("command", "command"), ("name", "name")] {

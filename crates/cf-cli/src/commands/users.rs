@@ -98,7 +98,7 @@ impl Role {
     }
 }
 
-/// Whom a command line means.
+/// Returns the user that a command line names.
 fn whom(p: &Parsed) -> Whom<'_> {
     match p.has("client") {
         true => Whom::Client(p.arg(0)),
@@ -109,12 +109,12 @@ fn whom(p: &Parsed) -> Whom<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whom<'a> {
     Myself,
-    /// With the origin, if it is known.
+    /// A user name, with the origin if it is known.
     User(&'a str, Option<&'a str>),
     Client(&'a str),
 }
 
-/// Gives a role to a user; for a space role the user joins the org first.
+/// Assigns a role to a user. For a space role the user becomes a member of the org first.
 pub(super) async fn assign(
     s: &Session,
     role: Role,
@@ -124,7 +124,7 @@ pub(super) async fn assign(
 ) -> Result<()> {
     let claims = s.claims();
     let data = match whom {
-        // without an origin the API finds the user, or names the origins between which to choose
+        // Without an origin the API finds the user, or lists the origins to choose from.
         Whom::User(name, None) => json!({"username": name}),
         Whom::User(name, Some(origin)) => json!({"username": name, "origin": origin}),
         Whom::Client(id) => json!({"guid": id}),
@@ -156,7 +156,8 @@ pub(super) async fn assign(
     }
 }
 
-/// A role that the user has already is as good; who may not add org users may still add to the space.
+/// Creates a role. A role that the user already has is no error; a caller who may not add org users may still add the user to the
+/// space.
 async fn post_role(s: &Session, role: Role, user: &Value, mut relationships: Value) -> Result<()> {
     relationships["user"] = json!({"data": user});
     let body = json!({"type": role.wire(), "relationships": relationships});

@@ -1,4 +1,4 @@
-//! The package: a zip of the app's files that keeps their permissions and links.
+//! The package: a zip of the app's files that preserves their permissions and links.
 
 use super::files::{Entry, Kind};
 use anyhow::{Context as _, Result};
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-/// Writes the entries that `is_wanted` to a temporary file; it is removed when dropped.
+/// Writes the entries for which `is_wanted` returns `true` to a temporary file, which is removed when dropped.
 pub(super) fn pack(
     entries: &[Entry],
     is_wanted: impl Fn(&Entry) -> bool,
@@ -39,7 +39,7 @@ fn write<'a, W: Write + Seek>(out: W, entries: impl Iterator<Item = &'a Entry>) 
                 zip.add_symlink(entry.path.as_str(), target.as_str(), options)?
             }
             Kind::File { size } => {
-                // the way to the platform is short: speed before size
+                // The connection to the platform is fast, so speed matters more than size.
                 let options = options
                     .compression_method(CompressionMethod::Deflated)
                     .compression_level(Some(1))

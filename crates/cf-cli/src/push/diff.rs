@@ -1,9 +1,9 @@
-//! The manifest as it will be applied, with `+` and `-` where it differs from what runs.
+//! Shows the manifest as it will be applied, with `+` and `-` where it differs from the present app.
 
 use crate::api::types::Change;
 use serde_yaml_ng::{Mapping, Value};
 
-/// The document as YAML lines, marked by the changes that the API reported.
+/// Returns the document as YAML lines, marked with the changes that the API reported.
 pub(super) fn render(root: &Mapping, changes: &[Change]) -> String {
     let mut page = Page {
         changes,
@@ -28,7 +28,7 @@ impl Page<'_> {
         self.changes.iter().find(|c| c.path == path)
     }
 
-    /// `in_list`: the first line stands behind a dash.
+    /// Writes a mapping. `in_list` means that its first line follows a dash.
     fn mapping(&mut self, map: &Mapping, path: &str, indent: usize, mark: char, in_list: bool) {
         for (i, (key, value)) in map.iter().enumerate() {
             let key = key.as_str().map_or_else(|| scalar(key), str::to_owned);
@@ -89,7 +89,7 @@ impl Page<'_> {
         }
     }
 
-    /// One line `lead value`, the old one before it when it was replaced; the mark for what stands below.
+    /// Writes one line `lead value`, preceded by the old value if it was replaced. Returns the mark for the lines below.
     fn entry(&mut self, lead: &str, value: &Value, path: &str, indent: usize, mark: char) -> char {
         let (mark, was) = match self.change(path) {
             Some(change) if change.op == "add" => ('+', None),

@@ -1,4 +1,4 @@
-//! Which files of a folder make up the app: a sorted list with modes, sizes and link targets.
+//! Decides which files of a folder belong to the app: a sorted list with modes, sizes and link targets.
 
 use super::ignore::Ignore;
 use anyhow::{Context as _, Result, ensure};
@@ -18,16 +18,16 @@ pub(super) enum Kind {
 /// One file, folder or symbolic link of the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Relative to the app's folder, with `/`.
+    /// The path relative to the app's folder, with `/`.
     pub(super) path: String,
     pub(super) source: PathBuf,
-    /// Permission bits.
+    /// The permission bits.
     pub(super) mode: u32,
     pub(super) modified: SystemTime,
     pub(super) kind: Kind,
 }
 
-/// Everything under `root` that `.cfignore` leaves, sorted by path.
+/// Returns everything under `root` that `.cfignore` does not exclude, sorted by path.
 pub(super) fn collect(root: &Path) -> Result<Vec<Entry>> {
     let text = match std::fs::read_to_string(root.join(".cfignore")) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -78,7 +78,7 @@ fn walk(folder: &Path, prefix: &str, ignore: &Ignore, entries: &mut Vec<Entry>) 
                     })?,
                 }
             }
-            // sockets, pipes and devices are no part of an app
+            // Sockets, pipes and devices do not belong to an app.
             _ => continue,
         };
         if meta.is_dir() {
@@ -98,7 +98,7 @@ fn walk(folder: &Path, prefix: &str, ignore: &Ignore, entries: &mut Vec<Entry>) 
     Ok(())
 }
 
-/// The SHA-1 of a file in hex: how the platform knows files it holds already.
+/// Returns the SHA-1 of a file in hex, by which the platform identifies files that it already has.
 pub(super) fn sha1(path: &Path) -> Result<String> {
     let mut file = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
     let (mut hash, mut buffer) = (Sha1::new(), vec![0; 128 * 1024]);

@@ -1,10 +1,10 @@
-//! `.cfignore`: which files of an app stay at home. The patterns are gitignore's; the last one that matches decides,
-//! and one that matches a folder covers what lies in it.
+//! `.cfignore` lists the files of an app that are not uploaded. The patterns are those of gitignore: the last one that matches
+//! decides, and one that matches a folder covers everything in it.
 
 use anyhow::{Context as _, Result};
 use regex::Regex;
 
-/// Never uploaded, unless a `!` pattern asks for it.
+/// The patterns of files that are never uploaded unless a `!` pattern includes them.
 const DEFAULTS: [&str; 9] = [
     ".cfignore",
     "/manifest.yml",
@@ -30,7 +30,7 @@ struct Rule {
 }
 
 impl Ignore {
-    /// The default patterns and then those of the text.
+    /// Parses the default patterns followed by those of the text.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let rules = DEFAULTS
             .into_iter()
@@ -40,7 +40,7 @@ impl Ignore {
         Ok(Self { rules })
     }
 
-    /// Whether `path` (relative, with `/`) is left out.
+    /// Returns whether `path` (relative, with `/`) is excluded.
     pub(super) fn is_ignored(&self, path: &str, is_folder: bool) -> bool {
         self.rules
             .iter()
@@ -49,7 +49,7 @@ impl Ignore {
             .is_some_and(|rule| !rule.is_negated)
     }
 
-    /// Whether nothing below an ignored folder can be wanted back.
+    /// Returns whether no pattern can include anything below an ignored folder.
     pub(super) fn may_prune(&self) -> bool {
         self.rules.iter().all(|rule| !rule.is_negated)
     }
@@ -98,7 +98,7 @@ fn rule(line: &str) -> Result<Option<Rule>> {
     }))
 }
 
-/// A glob as a regular expression.
+/// Translates a glob into a regular expression.
 fn translate(glob: &str) -> String {
     let mut regex = String::new();
     let mut rest = glob;

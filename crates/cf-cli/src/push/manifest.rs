@@ -1,4 +1,4 @@
-//! App manifests as data: variables, the flags of `push` folded in, and the text that the API gets. No IO.
+//! App manifests as data: inserts variables, merges the flags of `push`, and writes the text for the API. It does no IO.
 
 use super::diff::scalar;
 use crate::args::Usage;
@@ -7,7 +7,7 @@ use serde_yaml_ng::{Mapping, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What flags say; `None` and empty leave the manifest as it is.
+/// The settings of flags. `None` and empty values leave the manifest unchanged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overrides {
     pub(super) app_name: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct Overrides {
 }
 
 impl Overrides {
-    /// Whether any flag is meant for one app only.
+    /// Returns whether any flag applies to one app only.
     fn is_for_one_app(&self) -> bool {
         let texts = [
             &self.command,
@@ -45,9 +45,9 @@ impl Overrides {
             || texts.iter().any(|t| t.is_some())
     }
 
-    /// Keys that belong to a process.
+    /// Returns the keys that belong to a process.
     fn process_keys(&self) -> Vec<(&'static str, Value)> {
-        // "default" and "null" take a setting back
+        // "default" and "null" reset a setting.
         let text = |t: &String| {
             if matches!(t.as_str(), "default" | "null") {
                 Value::Null
@@ -76,7 +76,7 @@ impl Overrides {
     }
 }
 
-/// Values for `((name))`.
+/// The values of `((name))`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Variables(BTreeMap<String, Value>);
 
@@ -99,7 +99,7 @@ impl Variables {
         Ok(())
     }
 
-    /// `KEY=VALUE`, the value read as YAML.
+    /// Adds `KEY=VALUE`. The value is read as YAML.
     pub(super) fn add_pair(&mut self, pair: &str) -> Result<()> {
         let (key, value) = pair
             .split_once('=')
@@ -116,7 +116,7 @@ impl Variables {
         Ok(())
     }
 
-    /// `a.b` looks into mappings.
+    /// Looks up a name; `a.b` looks into mappings.
     fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name).or_else(|| {
             let (first, rest) = name.split_once('.')?;
@@ -145,7 +145,7 @@ impl Variables {
         }
     }
 
-    /// The text with its variables put in; a text that is one variable and nothing else becomes that value.
+    /// Inserts the variables into a text. A text that is exactly one variable becomes that value.
     fn filled(&self, text: &str, missing: &mut BTreeSet<String>) -> Option<Value> {
         let (mut result, mut rest, mut changed) = (String::new(), text, false);
         while let Some(open) = rest.find("((") {
@@ -179,9 +179,9 @@ impl Variables {
 #[derive(Clone, Debug)]
 pub(super) struct Manifest {
     pub(super) file: Option<PathBuf>,
-    /// `version` and `applications`, a list of mappings; other keys only hold what YAML anchors name.
+    /// The keys `version` and `applications`, a list of mappings. Other keys only hold YAML anchors.
     pub(super) root: Mapping,
-    /// Keys beside `applications` that look like settings of an app.
+    /// The keys beside `applications` that look like settings of an app.
     pub(super) dropped: Vec<String>,
 }
 
@@ -190,7 +190,7 @@ pub(super) fn name(app: &Mapping) -> &str {
 }
 
 impl Manifest {
-    /// What `push NAME` without a manifest stands for.
+    /// Returns the manifest of a `push NAME` without a manifest file.
     pub(super) fn empty() -> Self {
         let mut root = Mapping::new();
         root.insert(
@@ -250,13 +250,13 @@ impl Manifest {
             .unwrap_or_default()
     }
 
-    /// The folder or archive that the manifest names for an app, relative to the manifest.
+    /// Returns the folder or archive that the manifest names for an app, relative to the manifest.
     pub(super) fn path_of(&self, app: &Mapping) -> Option<PathBuf> {
         let folder = self.file.as_deref().and_then(Path::parent)?;
         Some(folder.join(app.get("path").and_then(Value::as_str)?))
     }
 
-    /// Selects the app to push and folds the flags in.
+    /// Selects the app to push and merges the flags.
     pub(super) fn for_push(mut self, overrides: &Overrides) -> Result<Self> {
         let file = self
             .file
@@ -309,7 +309,7 @@ impl Manifest {
     }
 }
 
-/// A name that YAML takes for a number is a name all the same.
+/// Turns a name that YAML reads as a number or a truth value into text.
 fn spell_name(app: &mut Mapping) {
     if let Some(name) = app.get_mut("name")
         && (name.is_number() || name.is_bool())
@@ -318,8 +318,8 @@ fn spell_name(app: &mut Mapping) {
     }
 }
 
-/// Takes out what the API does not know at the top, and returns the names of what looks like a setting: mappings and lists
-/// are what anchors are put on.
+/// Removes top-level keys that the API does not know. Returns the names of those that look like a setting; mappings and lists are
+/// left out, because they hold anchors.
 fn drop_unknown(root: &mut Mapping) -> Vec<String> {
     let is_known = |key: &Value| matches!(key.as_str(), Some("applications" | "version"));
     let holds_anchors = |value: &Value| value.is_mapping() || value.is_sequence();
@@ -332,7 +332,7 @@ fn drop_unknown(root: &mut Mapping) -> Vec<String> {
     dropped
 }
 
-/// Puts the flags into one app's mapping.
+/// Merges the flags into one app's mapping.
 fn fold(app: &mut Mapping, overrides: &Overrides) {
     if !overrides.buildpacks.is_empty() {
         app.remove("buildpack");
@@ -348,7 +348,7 @@ fn fold(app: &mut Mapping, overrides: &Overrides) {
     if let Some(stack) = &overrides.stack {
         app.insert("stack".into(), stack.as_str().into());
     }
-    // a web process that is spelled out takes the flags; else they stand at the top
+    // If the manifest has a web process, it gets the flags; otherwise the top level does.
     let keys = overrides.process_keys();
     let is_web = |process: &&mut Value| process.get("type").and_then(Value::as_str) == Some("web");
     let web = app

@@ -1,4 +1,4 @@
-//! `cf push`: manifest → apply → files → package → build → droplet → start → summary. One phase per function, in order.
+//! `cf push`: manifest → apply → files → package → build → droplet → start → summary. There is one function per phase, in order.
 
 mod archive;
 mod diff;
@@ -20,7 +20,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What happens once the bits are uploaded.
+/// The steps that follow the upload.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     start: bool,
@@ -60,7 +60,7 @@ pub(crate) async fn push(session: &Session, spec: &Spec, parsed: &Parsed) -> Res
     Ok(())
 }
 
-/// The folder or archive of each app. All are looked at before anything is sent, and all that is wrong is reported at once.
+/// Returns the folder or archive of each app. All are checked before anything is sent, and all problems are reported at once.
 async fn paths(
     session: &Session,
     overrides: &Overrides,
@@ -82,7 +82,7 @@ async fn paths(
     Ok(paths)
 }
 
-/// Flags that change the manifest; checked before anything is sent.
+/// Returns the flags that change the manifest. They are checked before anything is sent.
 fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
     let quantity = |flag: &str| match parsed.get(flag) {
         Some(text) if units::megabytes(text).is_none() => Err(Usage(format!(
@@ -131,7 +131,7 @@ fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
     })
 }
 
-/// The manifest of `-f`, or the one that lies in the current folder, or an empty one.
+/// Loads the manifest of `-f`, otherwise the one in the current folder, otherwise an empty one.
 fn load_manifest(session: &Session, parsed: &Parsed) -> Result<Manifest> {
     if parsed.has("no-manifest") {
         return Ok(Manifest::empty());
@@ -197,7 +197,7 @@ fn announce(session: &Session, target: &Target, manifest: &Manifest) {
     );
 }
 
-/// Applies the manifest to the space: apps, processes, routes and variables are then as it says.
+/// Applies the manifest to the space: it changes apps, processes, routes and variables.
 async fn apply(session: &Session, target: &Target, manifest: &Manifest) -> Result<()> {
     let text = manifest.to_yaml()?;
     let yaml =
@@ -217,7 +217,7 @@ async fn apply(session: &Session, target: &Target, manifest: &Manifest) -> Resul
             .await;
         let diff = match compared {
             Ok(response) => response.json::<Diff>("manifest_diff")?,
-            // only a help for the eye: an API that cannot compare is no reason not to push
+            // The diff is only informative, so an API that cannot compare does not stop the push.
             Err(error)
                 if error
                     .downcast_ref::<crate::api::error::ApiError>()
@@ -299,7 +299,7 @@ async fn push_app(session: &Session, app: &App, path: &Path, plan: Plan) -> Resu
     summary::show(session, &app.guid, true).await
 }
 
-/// A new package of the app's, waiting for its bits.
+/// Creates a package of the app, whose bits will be uploaded.
 async fn new_package(session: &Session, app: &App) -> Result<Guid> {
     session
         .post(
@@ -309,7 +309,7 @@ async fn new_package(session: &Session, app: &App) -> Result<Guid> {
         .await
 }
 
-/// Whether a progress bar may be redrawn.
+/// Returns whether a progress bar may be redrawn.
 fn is_animated(ui: &ui::Ui) -> bool {
     ui.terminal
 }

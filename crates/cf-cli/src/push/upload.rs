@@ -1,4 +1,4 @@
-//! From a folder to a package that is ready: what the platform has already is left out, the rest is packed and sent.
+//! Turns a folder into a package that is ready: files that the platform already has are left out, the rest is packed and sent.
 
 use super::files::{self, Entry, Kind};
 use super::{archive, is_animated, new_package};
@@ -18,14 +18,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
 
-/// The platform keeps files from this size on.
+/// The size in bytes from which the platform keeps files.
 const SMALLEST_KNOWN: u64 = 64 * 1024;
 const RESOURCES_PER_CALL: usize = 1000;
 const ATTEMPTS: u32 = 3;
-/// For an answer to a request without its bits.
+/// How long to wait for the response to a request without its bits.
 const REFUSAL_WAIT: Duration = Duration::from_secs(3);
 
-/// What is sent: a file that is removed afterwards, or the user's own archive.
+/// The data to send: a file that is removed afterwards, or the user's own archive.
 enum Bits {
     Packed(tempfile::NamedTempFile),
     Archive(PathBuf),
@@ -40,7 +40,7 @@ impl Bits {
     }
 }
 
-/// Uploads `path` (a folder, or a zip file) as a new package of the app's; returns it when it is ready.
+/// Uploads `path` (a folder or a zip file) as a new package of the app. Returns the package when it is ready.
 pub(super) async fn package(session: &Session, app: &App, path: &Path) -> Result<Package> {
     let ui = &session.ui;
     ui.line("Packaging files to upload...");
@@ -78,7 +78,7 @@ pub(super) async fn package(session: &Session, app: &App, path: &Path) -> Result
     }
 }
 
-/// Whether a package can be made of `path`: a folder with files, or a zip file.
+/// Checks that a package can be made from `path`: a folder with files, or a zip file.
 pub(super) fn check(path: &Path) -> Result<()> {
     if path.is_dir() {
         return files::collect(path).map(drop);
@@ -94,7 +94,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
         .with_context(|| format!("'{}' is neither a folder nor a zip file", path.display()))
 }
 
-/// The archive to send (`None`: everything is known) and the files that the platform has.
+/// Returns the archive to send (`None` if the platform has all files) and the files that the platform has.
 async fn bits(session: &Session, path: &Path) -> Result<(Option<Bits>, Vec<Resource>)> {
     if path.is_file() {
         return Ok((Some(Bits::Archive(path.to_owned())), vec![]));
@@ -125,7 +125,7 @@ async fn bits(session: &Session, path: &Path) -> Result<(Option<Bits>, Vec<Resou
     Ok((Some(Bits::Packed(packed)), known))
 }
 
-/// A file that is worth asking about.
+/// Returns the description of a file that the platform may keep; `None` for others.
 fn resource(entry: &Entry) -> Option<Result<Resource>> {
     match entry.kind {
         Kind::File { size } if size >= SMALLEST_KNOWN => {
@@ -140,7 +140,7 @@ fn resource(entry: &Entry) -> Option<Result<Resource>> {
     }
 }
 
-/// Which of the files the platform holds already. Not an answer that a push depends on.
+/// Returns which of the files the platform already has. The push does not depend on this call.
 async fn known(session: &Session, resources: &[Resource]) -> Result<Vec<Resource>> {
     #[derive(serde::Deserialize)]
     struct Matches {
@@ -152,7 +152,7 @@ async fn known(session: &Session, resources: &[Resource]) -> Result<Vec<Resource
             .post::<Matches>("/v3/resource_matches", &json!({"resources": chunk}))
             .await
         {
-            // only what was asked for, word by word
+            // Only entries that equal requested ones are used.
             Ok(matches) => {
                 known.extend(matches.resources.into_iter().filter(|m| chunk.contains(m)))
             }
@@ -169,7 +169,7 @@ async fn known(session: &Session, resources: &[Resource]) -> Result<Vec<Resource
     Ok(known)
 }
 
-/// Sends the bits; a broken connection is tried again.
+/// Sends the bits. A broken connection is retried.
 async fn upload(
     session: &Session,
     package_guid: &str,
@@ -202,8 +202,9 @@ async fn upload(
     }
 }
 
-/// Why the API does not want the bits. A server that refuses closes the connection while the bits are still under way, and
-/// its answer is lost then; so the same request is sent once more up to where the bits begin, and the answer awaited.
+/// Returns the reason why the API refuses the bits. A server that refuses closes the connection while the bits are still being
+/// sent, and its response is lost. So the same request is sent again up to the point where the bits begin, and the response is
+/// awaited.
 async fn refusal(session: &Session, package_guid: &str, bits: &Bits) -> Option<anyhow::Error> {
     let url = upload_url(session, package_guid);
     let size = std::fs::metadata(bits.path()).ok()?.len();
@@ -285,7 +286,7 @@ fn counted(
     })
 }
 
-/// Draws the bar while the request runs; without a terminal only once, when all is sent.
+/// Draws the bar while the request runs. Without a terminal it is drawn only once, when everything is sent.
 async fn with_progress<T>(
     session: &Session,
     sent: &AtomicU64,

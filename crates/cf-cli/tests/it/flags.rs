@@ -1,15 +1,15 @@
-//! Every flag of every command does something or is refused by name: nothing is accepted and then ignored.
+//! Tests that every flag of every command has an effect or is refused by name: no flag is accepted and then ignored.
 
 use super::{Person, Seen};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A command as its help shows it.
+/// A command as its help describes it.
 #[derive(Debug)]
 struct Command {
     name: String,
     args: Vec<String>,
-    /// The flag and the name of its value.
+    /// The flags, each with the name of its value.
     flags: Vec<(String, Option<String>)>,
 }
 
@@ -52,7 +52,7 @@ fn understood(name: &str, usage: &str) -> Command {
     }
 }
 
-/// A value that fits.
+/// Returns a valid value.
 fn value(command: &str, flag: &str, name: &str) -> &'static str {
     match (name, command, flag) {
         ("APP_NAME" | "SOURCE_APP" | "DESTINATION_APP", ..) => "dora",
@@ -90,7 +90,7 @@ fn value(command: &str, flag: &str, name: &str) -> &'static str {
     }
 }
 
-/// The command line with these flags, and with the arguments that it must have.
+/// Returns the command line with these flags, and with the required arguments.
 fn line(command: &Command, flags: &[&(String, Option<String>)], url: &str) -> Vec<String> {
     let given = |name: &str| flags.iter().any(|(flag, _)| flag == name);
     let mut words = vec![command.name.clone()];
@@ -158,7 +158,7 @@ async fn ready() -> (Person, String) {
     (person, url)
 }
 
-/// Runs a command line. `None`: the command still runs after 20 s, so the client has accepted its flags.
+/// Runs a command line. Returns `None` if the command still runs after 20 s, which means that the client has accepted its flags.
 async fn outcome(person: &Person, words: &[String]) -> Option<Seen> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let run = person.runs(&words, |e| e.stdin = Box::new(&b"yes\n"[..]));
@@ -172,7 +172,7 @@ async fn every_flag_is_used_or_refused() {
     let person = Person::new().await;
     let mut wrong = Vec::new();
     for command in commands(&person).await {
-        // Alone, and beside each other flag: many only mean something together.
+        // Each flag is tested alone and beside each other flag, because many are only valid together.
         let mut lines: Vec<Vec<&(String, Option<String>)>> =
             command.flags.iter().map(|flag| vec![flag]).collect();
         if command.name != "push" {
@@ -200,7 +200,8 @@ async fn every_flag_is_used_or_refused() {
                 wrong.push(format!("{words:?} does not end"));
                 continue;
             };
-            // The route of the test's platform exists: it is refused with the command that changes its options.
+            // The route of the test's platform exists. It is refused with a message that names the command that changes its
+            // options.
             let is_refused = seen.err.contains("Incorrect Usage: ")
                 || seen.err.contains("its options cannot be set by map-route");
             if seen.code == 0 {

@@ -1,4 +1,4 @@
-//! The client against a small platform over real HTTP: what a person types, sees and gets as exit code.
+//! Tests of the client against a small platform over real HTTP: what a person types, sees and gets as exit code.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-/// A person with an own home, a folder with an app, and a platform.
+/// A person with a home directory, a folder with an app, and a platform.
 struct Person {
     home: tempfile::TempDir,
     app: PathBuf,
@@ -57,7 +57,7 @@ impl Person {
         self.answers(line, "").await
     }
 
-    /// What nobody has typed yet: no variables but HOME, no terminal.
+    /// Returns an environment without input: no variables but HOME, and no terminal.
     fn environment(&self) -> (Environment, Output, Output) {
         let (out, err) = (Output::default(), Output::default());
         let environment = Environment {
@@ -196,7 +196,7 @@ async fn without_a_platform_the_error_names_the_url() {
     );
 }
 
-/// A self-signed certificate for 127.0.0.1, made by openssl.
+/// Returns a self-signed certificate for 127.0.0.1, made by openssl.
 fn self_signed() -> kit::tls::Identity {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();

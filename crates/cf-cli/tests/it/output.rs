@@ -1,10 +1,10 @@
-//! What gets out, and what does not: closed pipes, full disks, colours, and commands that only the original has.
+//! Tests of output: closed pipes, full disks, colours, and commands that only the cf CLI has.
 
 use super::Person;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-/// A stdout that takes nothing any more.
+/// A stdout that accepts no more bytes.
 struct Closed(std::io::ErrorKind);
 
 impl Write for Closed {

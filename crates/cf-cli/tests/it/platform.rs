@@ -1,5 +1,5 @@
-//! A small platform for the client's tests: the answers of Cloud Controller, UAA and log-cache that a push needs, in
-//! memory, over real HTTP. Written from the public API's shapes; it shares nothing with the client or our components.
+//! A small platform for the client's tests: the responses of Cloud Controller, UAA and log-cache that a push needs, in memory,
+//! over real HTTP. It was written from the public API's format and shares nothing with the client or our components.
 
 use axum::body::Bytes;
 use axum::extract::{Multipart, Path, Query, State};
@@ -17,9 +17,9 @@ pub(crate) const APP: &str = "11111111-2222-3333-4444-555555555555";
 #[derive(Default)]
 pub(crate) struct Inner {
     pub(crate) url: String,
-    /// Tokens issued so far; the newest one is valid.
+    /// The number of tokens issued so far. The newest one is valid.
     tokens: u32,
-    /// `Method path` of every request, in order.
+    /// The `Method path` of every request, in order.
     pub(crate) requests: Vec<String>,
     pub(crate) manifest: String,
     pub(crate) package: Vec<u8>,
@@ -28,27 +28,27 @@ pub(crate) struct Inner {
     pub(crate) started: bool,
     pub(crate) staging_fails: bool,
     pub(crate) app_crashes: bool,
-    /// Lets this many polls of build and stats go by first.
+    /// The number of polls of build and stats that must precede the result.
     polls: u32,
     pub(crate) known_files: bool,
     pub(crate) mapped: bool,
     pub(crate) token_seconds: i64,
-    /// The JSON bodies that came, oldest first.
+    /// The received JSON bodies, oldest first.
     pub(crate) bodies: Vec<Value>,
-    /// Uploads are answered 403 before their body is read, and the connection is closed.
+    /// Whether uploads are answered with 403 before their body is read, and the connection is closed.
     pub(crate) uploads_are_refused: bool,
-    /// What `POST /v3/roles` is refused with.
+    /// The text with which `POST /v3/roles` is refused, if it is.
     pub(crate) role_refusal: Option<String>,
     pub(crate) route_policies: Vec<Value>,
-    /// A request that no other answer fits gets one resource, or a list of one, instead of 404.
+    /// Whether a request that no other route serves gets one resource, or a list of one, instead of 404.
     pub(crate) has_everything: bool,
-    /// The API calls the next token invalid, once.
+    /// Whether the API calls the next token invalid, once.
     pub(crate) refuse_once: bool,
 }
 
 pub(crate) type Platform = Arc<Mutex<Inner>>;
 
-/// Starts a platform on a free port; with TLS when there is an identity.
+/// Starts a platform on a free port, with TLS if there is an identity.
 pub(crate) async fn start(identity: Option<&kit::tls::Identity>) -> Platform {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let scheme = if identity.is_some() { "https" } else { "http" };
@@ -121,7 +121,7 @@ fn route(inner: &Inner) -> Value {
         "relationships": {"space": {"data": {"guid": "s1"}}, "domain": {"data": {"guid": "d1"}}}})
 }
 
-/// Checks the token and writes the request down.
+/// Checks the token and records the request.
 async fn guard(
     State(platform): State<Platform>,
     request: axum::extract::Request,
@@ -144,7 +144,7 @@ async fn guard(
             .nth(1)
             .map(str::to_owned);
         let given = token.split('.').nth(1).map(str::to_owned);
-        // times differ by a second now and then: compare the token's number
+        // The times of two tokens may differ by a second, so the tokens' numbers are compared.
         let number = |p: Option<String>| {
             let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
                 .decode(p?)
@@ -162,7 +162,7 @@ async fn guard(
                 "CF-FeatureDisabled",
                 "Feature Disabled: app_bits_upload",
             );
-            // the connection ends while the client still sends
+            // The connection ends while the client is still sending.
             return ([("connection", "close")], refusal).into_response();
         }
         let refuse =
@@ -358,7 +358,7 @@ async fn stats(State(p): State<Platform>) -> Json<Value> {
     )
 }
 
-/// One staging line and one of the app, from the second poll of the build on.
+/// Returns one staging line and one line of the app, from the second poll of the build on.
 async fn logs(
     State(p): State<Platform>,
     Query(query): Query<HashMap<String, String>>,
@@ -382,7 +382,7 @@ async fn logs(
     Json(json!({"envelopes": {"batch": batch}}))
 }
 
-/// One thing that is whatever is asked for, when the test wants that.
+/// Returns one resource for any request, if the test enables that.
 async fn anything(
     State(p): State<Platform>,
     method: axum::http::Method,

@@ -1,4 +1,4 @@
-//! `push` and its neighbours where something is wrong, or where the machine takes part.
+//! Tests of `push` and related commands when something is wrong, or when the machine takes part.
 
 use super::Person;
 use serde_json::json;
@@ -119,7 +119,7 @@ async fn a_role_goes_to_the_origin_that_is_given_and_the_api_says_when_one_is_ne
 async fn a_refusal_reaches_a_client_that_is_uploading() {
     let person = Person::new().await;
     person.logs_in().await;
-    // more than the buffers between the two take
+    // The file is larger than the buffers between client and server.
     let noise: Vec<u8> = (0..8_000_000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();

@@ -1,4 +1,4 @@
-//! Route policies as a person adds, lists and removes them.
+//! Tests of route policies as a person adds, lists and removes them.
 
 use crate::Person;
 use crate::platform::APP;

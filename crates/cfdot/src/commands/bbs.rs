@@ -1,4 +1,4 @@
-//! Commands that make one call of the BBS.
+//! Commands that make one call to the BBS.
 
 use super::{
     Done, MISSING, NO_PROCESS_GUID, Streams, exactly, index, line, lines, not_doubled, one, spec,
@@ -12,7 +12,7 @@ use clients::bbs::{BbsError, Client};
 use std::io::Write;
 use wire::bbs as m;
 
-/// A client of the target's BBS.
+/// Returns a client of the target's BBS.
 pub(super) fn client(target: &Target) -> Result<Client, Failure> {
     target
         .tls()
@@ -20,7 +20,7 @@ pub(super) fn client(target: &Target) -> Result<Client, Failure> {
         .map_err(|error| Failure::other(format!("{error:#}")))
 }
 
-/// A call that has been checked.
+/// A call whose arguments have been checked.
 enum Checked {
     ActualLrpGroups(m::ActualLrpGroupsRequest),
     ActualLrpGroupsForGuid(String, Option<i32>),
@@ -138,7 +138,7 @@ fn check(call: Call, parsed: &Parsed, err: &mut (dyn Write + Send)) -> Result<Ch
     })
 }
 
-/// An empty guid counts as a missing one here.
+/// Returns the task guid. An empty guid counts as missing here.
 fn task_guid(parsed: &Parsed) -> Result<String, Failure> {
     match parsed.args.as_slice() {
         [] => Err(Failure::invalid(MISSING)),
@@ -154,7 +154,7 @@ fn only_spec(parsed: &Parsed) -> Result<String, Failure> {
     }
 }
 
-/// What the BBS answers to a request that lacks its main part.
+/// Returns the BBS's error for a request that lacks its main part.
 fn missing(field: &str) -> Failure {
     Failure::bbs(
         m::ErrorType::InvalidRequest,
@@ -171,7 +171,7 @@ fn set_domain(parsed: &Parsed) -> Result<Checked, Failure> {
     let seconds = parsed.duration("ttl").div_euclid(1_000_000_000);
     let seconds = match u64::try_from(seconds) {
         Err(_) => return Err(Failure::invalid("ttl is negative")),
-        // the BBS has 32 bits for it
+        // The BBS's protocol has 32 bits for the ttl.
         Ok(seconds) => u32::try_from(seconds).unwrap_or(u32::MAX),
     };
     Ok(Checked::SetDomain(domain, seconds))
@@ -182,7 +182,7 @@ fn update(parsed: &Parsed, err: &mut (dyn Write + Send)) -> Result<Checked, Fail
         return Err(Failure::invalid(MISSING));
     };
     let text = spec(text).inspect_err(|failure| {
-        // the original prints a file that does not exist twice
+        // The original cfdot prints the error of a missing file twice.
         if failure.message.starts_with("stat ") {
             let _ = writeln!(err, "{}", failure.message);
         }

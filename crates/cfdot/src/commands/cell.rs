@@ -11,7 +11,7 @@ use std::io::Write;
 use std::time::Duration;
 use wire::bbs as m;
 
-/// Of a rep's answer.
+/// The time limit for a rep's response.
 const REP_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(
@@ -64,7 +64,7 @@ fn no_registrations(target: &Target, error: &BbsError) -> Failure {
     ))
 }
 
-/// Prints the states that there are and fails with the cells that did not answer.
+/// Prints the states of the cells that answer, and fails with the cells that do not.
 async fn states(target: &Target, cells: &[m::CellPresence], out: &mut (dyn Write + Send)) -> Done {
     let mut failed = String::new();
     for cell in cells {

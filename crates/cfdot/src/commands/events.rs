@@ -1,4 +1,4 @@
-//! Event streams, printed until the BBS or the reader ends them.
+//! Event streams, which are printed until the BBS or the reader ends them.
 
 use super::{Done, Streams, exactly, line};
 use crate::failure::{Failure, unreachable};
@@ -49,13 +49,13 @@ async fn instances(bbs: &Client, target: &Target, cell_id: &str) -> Result<Event
     events.map_err(|error| refused(target, "Post", path::INSTANCE_EVENTS, &error))
 }
 
-/// The original makes an error of the BBS of a stream that does not open.
+/// Returns the error of a stream that does not open. The original cfdot reports it as an error of the BBS.
 fn refused(target: &Target, method: &str, path: &str, error: &anyhow::Error) -> Failure {
     let url = format!("{}{path}", target.bbs_url);
     Failure::bbs(ErrorType::UnknownError, &unreachable(method, &url, error))
 }
 
-/// A stream that the BBS ends is no failure.
+/// Prints the events of a stream. It is no failure if the BBS ends the stream.
 async fn print(mut events: Events, out: &mut (dyn Write + Send)) -> Done {
     while let Some(event) = ended(events.next().await)? {
         line(out, &json::event(&event))?;
@@ -63,7 +63,7 @@ async fn print(mut events: Events, out: &mut (dyn Write + Send)) -> Done {
     Ok(())
 }
 
-/// Prints the events of both streams as they come, until both have ended.
+/// Prints the events of both streams in the order of their arrival, until both have ended.
 async fn print_both(
     mut groups: GroupEvents,
     mut events: Events,

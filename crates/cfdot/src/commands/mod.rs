@@ -1,4 +1,4 @@
-//! What each command does: it checks its arguments, makes its call and prints the answer as lines of JSON.
+//! The commands. Each checks its arguments, makes its call, and prints the response as lines of JSON.
 
 mod bbs;
 mod cell;
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     }
 }
 
-/// `cfdot help [CMD]`.
+/// Runs `cfdot help [CMD]`.
 fn show_help(args: &[String], out: &mut (dyn Write + Send)) -> Done {
     let text = match args.first().map(String::as_str) {
         None | Some("" | "help") => verbs::find("help")
@@ -69,7 +69,7 @@ pub(crate) const EXTRA: &str = "Too many arguments specified";
 pub(crate) const NO_PROCESS_GUID: &str = "Process guid should be non empty string";
 pub(crate) const NO_INDEX: &str = "Index must be a non-negative integer";
 
-/// The arguments, which must be as many as the command takes.
+/// Returns the arguments, whose number must be the one that the command requires.
 pub(crate) fn exactly<const N: usize>(parsed: &Parsed) -> Result<[&str; N], Failure> {
     let args: Vec<&str> = parsed.args.iter().map(String::as_str).collect();
     match args.len() {
@@ -79,7 +79,7 @@ pub(crate) fn exactly<const N: usize>(parsed: &Parsed) -> Result<[&str; N], Fail
     }
 }
 
-/// One argument that is not empty.
+/// Returns the only argument, which must not be empty.
 pub(crate) fn one<'a>(parsed: &'a Parsed, when_empty: &str) -> Result<&'a str, Failure> {
     let [only] = exactly(parsed)?;
     if only.is_empty() {
@@ -96,7 +96,7 @@ pub(crate) fn index(text: &str) -> Result<i32, Failure> {
         .ok_or_else(|| Failure::invalid(NO_INDEX))
 }
 
-/// Refuses a flag that stands there in both of its forms.
+/// Refuses a flag that is given in both of its forms.
 pub(crate) fn not_doubled(parsed: &Parsed, pairs: &[(&str, &str)]) -> Done {
     match pairs
         .iter()
@@ -109,7 +109,7 @@ pub(crate) fn not_doubled(parsed: &Parsed, pairs: &[(&str, &str)]) -> Done {
     }
 }
 
-/// JSON from the command line, or from the file behind an `@`.
+/// Returns JSON from the command line, or from the file whose name follows an `@`.
 pub(crate) fn spec(text: &str) -> Result<String, Failure> {
     let Some(path) = text.strip_prefix('@') else {
         return Ok(text.to_owned());
@@ -131,7 +131,7 @@ pub(crate) fn spec(text: &str) -> Result<String, Failure> {
 
 // ── output ──
 
-/// One object, on a line of its own. Go escapes characters that have a meaning in HTML.
+/// Prints one object on a line of its own. Characters that have a meaning in HTML are escaped, as Go does.
 pub(crate) fn line(out: &mut (dyn Write + Send), value: &impl serde::Serialize) -> Done {
     let text = serde_json::to_string(value)
         .map_err(|error| Failure::other(format!("encode JSON: {error}")))?;

@@ -1,10 +1,10 @@
-//! Actions, nested as they are.
+//! Actions, nested as in the definition.
 
 use super::definition::{env, file};
 use super::{Object, each};
 use wire::bbs as m;
 
-/// `{"run":{…}}`, `{"serial":{"actions":[…]}}`.
+/// Returns an action: `{"run":{…}}`, `{"serial":{"actions":[…]}}`.
 pub fn action(action: &m::Action) -> Object {
     let inner = |a: &Option<Box<m::Action>>| a.as_deref().map(self::action);
     let group = |actions: &[m::Action], log_source: &str| {

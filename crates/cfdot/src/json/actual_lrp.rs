@@ -1,9 +1,9 @@
-//! Actual LRPs, and what their events name them by.
+//! Actual LRPs, and the keys by which their events identify them.
 
 use super::{Object, each};
 use wire::bbs as m;
 
-/// One instance.
+/// Returns one instance.
 pub fn actual_lrp(lrp: &m::ActualLrp) -> Object {
     key(lrp.key.as_ref())
         .embed(instance_key(lrp.instance_key.as_ref()))
@@ -38,7 +38,7 @@ pub fn actual_lrp(lrp: &m::ActualLrp) -> Object {
         .put("availability_zone", &lrp.availability_zone)
 }
 
-/// An instance, with the evacuating one that it replaces.
+/// Returns an instance together with the evacuating one that it replaces.
 pub fn actual_lrp_group(group: &m::ActualLrpGroup) -> Object {
     Object::new()
         .some("instance", group.instance.as_ref().map(actual_lrp))
@@ -108,7 +108,7 @@ pub(super) fn actual_lrp_info(info: &m::ActualLrpInfo) -> Object {
             modification_tag(info.modification_tag.as_ref()),
         )
         .put("presence", presence(info.presence))
-        // the original names this one differently, and leaves `false` out
+        // The original cfdot names this member differently, and leaves `false` out.
         .put(
             "OptionalRoutable",
             info.routable

@@ -1,11 +1,11 @@
-//! Cells, and what locket keeps: locks and presences.
+//! Cells, and the locks and presences in locket.
 
 use super::{Object, each};
 use std::collections::BTreeMap;
 use wire::bbs as m;
 use wire::locket;
 
-/// A cell that is there.
+/// Returns a present cell.
 pub fn cell_presence(cell: &m::CellPresence) -> Object {
     let capacity = |c: &m::CellCapacity| {
         Object::new()
@@ -38,7 +38,7 @@ pub fn cell_presence(cell: &m::CellPresence) -> Object {
         )
 }
 
-/// A lock or presence.
+/// Returns a lock or presence.
 pub fn resource(resource: &locket::Resource) -> Object {
     Object::new()
         .text("key", &resource.key)

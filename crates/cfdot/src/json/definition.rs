@@ -1,4 +1,4 @@
-//! What definitions of LRPs and tasks have in common: network, limits, mounts, checks.
+//! The parts that definitions of LRPs and tasks have in common: network, limits, mounts, checks.
 
 use super::action::action;
 use super::{Object, each};

@@ -1,4 +1,4 @@
-//! Desired LRPs, in full and as placement sees them.
+//! Desired LRPs, in full and in the part that placement uses.
 
 use super::action::action;
 use super::actual_lrp::modification_tag;
@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
 use wire::bbs as m;
 
-/// What should run.
+/// Returns a desired LRP.
 pub fn desired_lrp(lrp: &m::DesiredLrp) -> Object {
     Object::new()
         .put("process_guid", &lrp.process_guid)
@@ -80,7 +80,7 @@ pub fn desired_lrp(lrp: &m::DesiredLrp) -> Object {
         .put("update_strategy", lrp.update_strategy)
 }
 
-/// What placement needs to know.
+/// Returns the part of a desired LRP that placement uses.
 pub fn scheduling_info(info: &m::DesiredLrpSchedulingInfo) -> Object {
     let (key, resource) = (
         info.key.clone().unwrap_or_default(),
@@ -107,7 +107,7 @@ pub fn scheduling_info(info: &m::DesiredLrpSchedulingInfo) -> Object {
         .list("placement_tags", info.placement_tags.clone())
 }
 
-/// The raw JSON of each router kind; what is no JSON is shown as text.
+/// Returns the raw JSON of each router kind. A value that is no JSON is shown as text.
 fn routes(routes: &m::ProtoRoutes) -> BTreeMap<&str, Box<RawValue>> {
     let raw = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes).into_owned();

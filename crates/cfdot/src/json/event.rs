@@ -1,4 +1,4 @@
-//! Events, with the JSON of what they are about.
+//! Events, with the JSON of their objects.
 
 use super::Object;
 use super::actual_lrp::{actual_lrp, actual_lrp_group, actual_lrp_info, instance_key, key};
@@ -6,7 +6,7 @@ use super::desired_lrp::desired_lrp;
 use super::task::task;
 use wire::bbs as m;
 
-/// `{"type":"actual_lrp_instance_changed","data":{…}}`.
+/// Returns an event: `{"type":"actual_lrp_instance_changed","data":{…}}`.
 pub fn event(event: &m::Event) -> Object {
     use m::Event as E;
     let of_desired = |e: &m::DesiredLrpEvent| {
@@ -45,7 +45,7 @@ pub fn event(event: &m::Event) -> Object {
     Object::new().put("type", event.name()).put("data", data)
 }
 
-/// `{"type":"actual_lrp_changed","data":{…}}`: the deprecated events of groups.
+/// Returns one of the deprecated events of groups: `{"type":"actual_lrp_changed","data":{…}}`.
 pub fn group_event(event: &m::GroupEvent) -> Object {
     use m::GroupEvent as E;
     let of_group = |e: &m::ActualLrpGroupEvent| {

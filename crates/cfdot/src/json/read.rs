@@ -1,10 +1,10 @@
-//! Specs as people write them: JSON objects in the shape that the commands print, read as Go reads them. Unknown members
-//! are left alone, the case of a name does not matter, `null` leaves a member empty, and a mistake names the member.
+//! Specs that people write: JSON objects in the format that the commands print, read as Go reads them. Unknown members are
+//! ignored, the case of a name does not matter, `null` leaves a member empty, and an error names the member.
 
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-/// Where a value stands: the struct's name and the members on the way to it, for messages.
+/// The position of a value, for messages: the struct's name and the members on the path to the value.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     of: &'static str,
@@ -25,7 +25,7 @@ impl Place {
     }
 }
 
-/// What stands there, in Go's words; a number that does not fit is shown.
+/// Returns the kind of the value in Go's words. A number that does not fit is shown.
 fn kind(raw: &RawValue, wanted: &str) -> String {
     match raw.get().as_bytes().first() {
         Some(b'"') => "string".into(),
@@ -37,9 +37,9 @@ fn kind(raw: &RawValue, wanted: &str) -> String {
     }
 }
 
-/// A type that can stand as a member.
+/// A type that can be the value of a member.
 pub(super) trait Read: Default {
-    /// Its name in Go, for messages.
+    /// Returns its name in Go, for messages.
     fn name() -> String;
     fn read(raw: &RawValue, place: &Place) -> Result<Self, String>;
 }
@@ -122,7 +122,7 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// `of`: the struct's name in Go, for messages.
+    /// Reads the members. `of` is the struct's name in Go, for messages.
     pub(super) fn of(raw: &RawValue, of: &'static str, place: &Place) -> Result<Self, String> {
         Ok(Self {
             found: members(raw).map_err(|()| place.refuse(raw, &format!("models.{of}")))?,
@@ -152,7 +152,7 @@ impl Members {
         exact.or_else(alike).map(AsRef::as_ref)
     }
 
-    /// One of the names that an enumeration has; their places are their numbers.
+    /// Reads one of an enumeration's names, whose positions are the numbers.
     pub(super) fn named(&self, name: &'static str, names: &[&str]) -> Result<i32, String> {
         let given: String = self.get(name)?;
         if given.is_empty() {
@@ -163,13 +163,13 @@ impl Members {
             .ok_or_else(|| format!("invalid {}: {given}", name.trim_start_matches("layer_")))
     }
 
-    /// Whether any of these stands there.
+    /// Returns whether any of these members is present.
     pub(super) fn has_any(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.raw(name).is_some())
     }
 }
 
-/// Reads a whole spec whose outermost struct is `of`. `None`: it is `null`.
+/// Reads a whole spec whose outermost struct is `of`. Returns `None` if it is `null`.
 pub(super) fn spec<T>(
     text: &str,
     of: &'static str,
@@ -186,7 +186,7 @@ pub(super) fn spec<T>(
     read(&Members::of(&raw, of, &place)?).map(Some)
 }
 
-/// A mistake of JSON itself, in Go's words.
+/// Returns an error of the JSON syntax, in Go's words.
 fn syntax(text: &str, error: &serde_json::Error) -> String {
     if error.is_eof() {
         return "unexpected end of JSON input".into();
@@ -224,7 +224,7 @@ fn syntax(text: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// Structs by their members: `Type "GoName" { field: "name" }`.
+/// Implements reading for structs by their members: `Type "GoName" { field: "name" }`.
 macro_rules! structs {
     ($($ty:ty: $name:literal { $($field:ident: $member:literal),* $(,)? })*) => {$(
         impl $crate::json::read::Read for $ty {

@@ -84,13 +84,13 @@ impl Read for m::MetricTagValue {
         let names = ["DynamicValueInvalid", "INDEX", "INSTANCE_GUID"];
         Ok(Self {
             static_value: members.get("static")?,
-            // the original takes any other name for an invalid one, and the BBS refuses that
+            // The original cfdot maps any other name to an invalid value, which the BBS refuses.
             dynamic: members.named("dynamic", &names).unwrap_or_default(),
         })
     }
 }
 
-/// Routes stay as they were written: their kinds know their shapes.
+/// Routes stay as they were written, because their format depends on their kind.
 impl Read for m::ProtoRoutes {
     fn name() -> String {
         "models.Routes".into()
@@ -116,7 +116,7 @@ impl Read for Raw {
     }
 }
 
-/// Reads what `desired-lrp` prints.
+/// Reads the format that `desired-lrp` prints.
 pub fn read_desired_lrp(text: &str) -> Result<Option<m::DesiredLrp>, String> {
     spec(text, "DesiredLRP", |lrp| {
         Ok(m::DesiredLrp {
@@ -140,7 +140,7 @@ pub fn read_desired_lrp(text: &str) -> Result<Option<m::DesiredLrp>, String> {
             metrics_guid: lrp.get("metrics_guid")?,
             annotation: lrp.get("annotation")?,
             egress_rules: lrp.get("egress_rules")?,
-            // the BBS makes it
+            // The BBS sets it.
             modification_tag: None,
             cached_dependencies: lrp.get("cached_dependencies")?,
             legacy_download_user: lrp.get("legacy_download_user")?,
@@ -196,8 +196,8 @@ const DEFINITION: &[&str] = &[
     "volume_mounted_files",
 ];
 
-/// Reads what `task` prints: the definition's members stand beside the guid and the domain. Without any of them there is
-/// no definition.
+/// Reads the format that `task` prints: the definition's members are beside the guid and the domain. If none of them is present,
+/// there is no definition.
 pub fn read_task(text: &str) -> Result<Option<m::Task>, String> {
     spec(text, "Task", |task| {
         let definition = m::TaskDefinition {
@@ -249,7 +249,7 @@ pub fn read_desired_lrp_update(text: &str) -> Result<Option<m::DesiredLrpUpdate>
             metric_tags: update.get("metric_tags")?,
             image_username: update.get("image_username")?,
             image_password: update.get("image_password")?,
-            // the original's specs do not have it
+            // The specs of the original cfdot do not have it.
             egress: None,
         })
     })

@@ -8,7 +8,7 @@ use super::definition::{
 use super::{Object, each};
 use wire::bbs as m;
 
-/// A task, its definition's members first.
+/// Returns a task, with its definition's members first.
 pub fn task(task: &m::Task) -> Object {
     task_definition(&task.task_definition.clone().unwrap_or_default())
         .put("task_guid", &task.task_guid)

@@ -29,7 +29,7 @@ pub(crate) struct Seen {
     pub(crate) err: String,
 }
 
-/// What a command writes, while it runs and afterwards.
+/// The output of a command, readable while it runs and afterwards.
 #[derive(Clone, Default)]
 struct Stream(Arc<Mutex<Vec<u8>>>);
 
@@ -48,7 +48,7 @@ impl Write for Stream {
     }
 }
 
-/// A command that goes on.
+/// A command that keeps running.
 pub(crate) struct Watcher {
     out: Stream,
     err: Stream,
@@ -121,7 +121,7 @@ impl Diego {
         self.with(&[], line).await
     }
 
-    /// With other values of variables.
+    /// Runs a command line with changed variables.
     pub(crate) async fn with(&self, variables: &[(&str, &str)], line: &str) -> Seen {
         let mut environment = self.environment.clone();
         let variables = variables
@@ -146,8 +146,8 @@ impl Diego {
         Watcher { out, err, running }
     }
 
-    /// Creates one LRP and one task after the other until each stream has printed its text: a stream begins at a moment that
-    /// nobody announces.
+    /// Creates LRPs and tasks one after the other until each stream has printed its text, because the moment at which a stream
+    /// begins is not known.
     pub(crate) async fn changes_until(&self, wanted: &[(&Watcher, &str)]) {
         let changes = async {
             for n in 0.. {
@@ -168,7 +168,7 @@ impl Diego {
         assert!(waited.is_ok(), "{printed:?}");
     }
 
-    /// A cell is present whose rep does not run.
+    /// Registers the presence of a cell whose rep does not run.
     pub(crate) async fn has_cell(&self, id: &str) {
         let cell = CellPresence {
             cell_id: id.into(),
@@ -186,7 +186,7 @@ impl Diego {
             .expect("the cell is present");
     }
 
-    /// The file of a CA that nobody has.
+    /// Returns the file of a CA that nobody uses.
     pub(crate) fn other_ca(&self) -> String {
         let path = self.folder.path().join("other.crt");
         std::fs::write(&path, identity().ca_pem).unwrap();
@@ -205,7 +205,7 @@ async fn run(args: impl Iterator<Item = &str>, environment: BTreeMap<String, Str
     }
 }
 
-/// One certificate for everybody, of a CA made for this test.
+/// Returns one certificate for all parties, issued by a CA made for this test.
 fn identity() -> Identity {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();

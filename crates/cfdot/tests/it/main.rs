@@ -1,4 +1,4 @@
-//! cfdot against a real BBS and locket: what an operator types, sees and gets as exit code.
+//! Tests of cfdot against a real BBS and locket: what an operator types, sees and gets as exit code.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -176,7 +176,7 @@ async fn locks_and_presences_are_claimed_listed_and_released() {
             .code,
         0
     );
-    // the BBS holds a lock of its own
+    // The BBS itself holds another lock.
     let locks = diego.types("locks").await;
     assert_eq!(
         locks.out.lines().next(),
@@ -210,7 +210,7 @@ async fn cells_are_found_by_their_id() {
         (gone.code, gone.err.as_str()),
         (5, "Error: Cell not found\n")
     );
-    // its rep does not run
+    // The rep of this cell does not run.
     for line in ["cell-state cell-1", "cell-states"] {
         let seen = diego.types(line).await;
         assert_eq!(seen.code, 4, "{}", seen.err);

@@ -1,5 +1,5 @@
-//! `binary_buildpack`: a prebuilt Linux program. It runs as it is; only its kind is looked at, for a wrong one fails much
-//! later and much less clearly.
+//! `binary_buildpack` is for a prebuilt Linux program. It runs unchanged; only its type is checked, because a program of a wrong
+//! type would fail much later and much less clearly.
 
 use super::{Buildpack, Compiled, shell_word};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ impl Buildpack for Binary {
         "Binary"
     }
 
-    /// Exactly one program in the top folder.
+    /// Returns whether there is exactly one program in the top folder.
     fn detect(&self, app: &Path) -> bool {
         programs(app).len() == 1
     }
@@ -81,7 +81,7 @@ impl Program {
     }
 }
 
-/// ELF executables in the top folder, by name.
+/// Returns the ELF executables in the top folder, by name.
 fn programs(app: &Path) -> Vec<Program> {
     let entries = fs::read_dir(app).into_iter().flatten().flatten();
     let mut programs: Vec<_> = entries
@@ -102,7 +102,7 @@ fn programs(app: &Path) -> Vec<Program> {
     programs
 }
 
-/// The machine of an ELF program (types EXEC and DYN), `None` for other files.
+/// Returns the machine of an ELF program (types EXEC and DYN); `None` for other files.
 fn elf_machine(path: &Path) -> Option<u16> {
     let mut header = [0; 20];
     File::open(path).ok()?.read_exact(&mut header).ok()?;
@@ -118,7 +118,7 @@ fn elf_machine(path: &Path) -> Option<u16> {
     (header.starts_with(b"\x7fELF") && matches!(word(16), 2 | 3)).then(|| word(18))
 }
 
-/// A zip made on Windows has no permissions.
+/// Makes the program executable, because a zip made on Windows has no permissions.
 fn make_executable(path: &Path) -> Result<(), String> {
     let failed = |error| format!("make {} executable: {error}", path.display());
     let mut permissions = fs::metadata(path).map_err(failed)?.permissions();

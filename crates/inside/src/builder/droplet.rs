@@ -1,9 +1,9 @@
-//! Writing what staging leaves: the droplet, the result file and the (empty) build cache.
+//! Writes the results of staging: the droplet, the result file and the (empty) build cache.
 //!
 //! ```text
-//! ./app/…  ./deps/0/  ./logs/  ./profile.d/…  ./tmp/  ./staging_info.yml        unpacked to /home/vcap
+//! ./app/…  ./deps/0/  ./logs/  ./profile.d/…  ./tmp/  ./staging_info.yml      unpacked to /home/vcap
 //! ```
-//! Members are named as `tar` names them when it packs a folder from within. Files keep the times that the package gave them.
+//! Members have the names that `tar` gives them when it packs a folder from within. Files keep the times that the package gave them.
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -17,10 +17,10 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tar::{Builder, EntryType, Header};
 
-/// vcap's ids in every stack.
+/// The user and group id of vcap in every stack.
 const VCAP: u64 = 2000;
 
-/// What was used and what can be started.
+/// The buildpack that was used and the processes that can be started.
 pub(super) struct Outcome<'a> {
     pub(super) key: &'a str,
     pub(super) title: &'a str,
@@ -28,7 +28,7 @@ pub(super) struct Outcome<'a> {
     pub(super) process_types: &'a BTreeMap<String, String>,
 }
 
-/// The droplet, at `path`; the app's folder is read as it lies there, links as links.
+/// Writes the droplet to `path`. The app's folder is read as it is; links stay links.
 pub(super) fn write(
     app: &Path,
     path: &Path,
@@ -64,7 +64,7 @@ pub(super) fn write(
         .sync_all()
 }
 
-/// One file, link or folder with all that is in it. Sockets, pipes and devices are left out.
+/// Adds one file, link, or folder with everything in it. Sockets, pipes and devices are left out.
 fn append<W: Write>(tar: &mut Builder<W>, path: &Path, name: &[u8]) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     let mode = metadata.permissions().mode() & 0o7777;
@@ -112,7 +112,7 @@ fn append_text<W: Write>(
     member(tar, header, name.as_bytes(), text.as_bytes())
 }
 
-/// The library would take the `./` off, so the name is written here.
+/// Adds a member. The name is written here because the library would remove the `./`.
 fn member<W: Write>(
     tar: &mut Builder<W>,
     mut header: Header,
@@ -125,12 +125,12 @@ fn member<W: Write>(
         None => long(tar, EntryType::GNULongName, name)?,
     }
     header.set_cksum();
-    // A file that grows while it is read must not run into the next member.
+    // A file that grows while it is read must not overwrite the next member.
     let size = header.size()?;
     tar.append(&header, content.take(size))
 }
 
-/// A name that does not fit a header stands before it, as GNU tar has it.
+/// Writes a name that does not fit into a header as a member of its own, as GNU tar does.
 fn long<W: Write>(tar: &mut Builder<W>, kind: EntryType, name: &[u8]) -> io::Result<()> {
     const PLACE: &[u8] = b"././@LongLink";
     let text = [name, b"\0"].concat();
@@ -140,7 +140,7 @@ fn long<W: Write>(tar: &mut Builder<W>, kind: EntryType, name: &[u8]) -> io::Res
     tar.append(&header, text.as_slice())
 }
 
-/// Of what staging itself makes.
+/// Returns the time for files that staging itself makes.
 fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -160,7 +160,7 @@ fn header(kind: EntryType, mode: u32, size: u64, mtime: u64) -> Header {
     header
 }
 
-/// The result file, as the Cloud Controller reads it.
+/// Writes the result file in the format that Cloud Controller reads.
 pub(super) fn write_result(path: &Path, result: &Outcome<'_>) -> io::Result<()> {
     make_parent(path)?;
     fs::write(path, result_json(result).to_string())
@@ -185,7 +185,7 @@ fn result_json(result: &Outcome<'_>) -> Value {
     })
 }
 
-/// Our buildpacks keep nothing for the next staging; whoever uploads the cache finds a good archive.
+/// Writes an empty but valid cache archive for the upload, because our buildpacks keep nothing for the next staging.
 pub(super) fn write_empty_cache(path: &Path) -> io::Result<()> {
     make_parent(path)?;
     Builder::new(GzEncoder::new(File::create(path)?, Compression::fast()))

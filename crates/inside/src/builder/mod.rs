@@ -34,7 +34,8 @@ const VALUES: &[&str] = &[
 ];
 const SWITCHES: &[&str] = &["skipDetect", "skipCertVerify"];
 
-/// In the order in which they are asked when none is named. Names and versions as the Cloud Controller lists them.
+/// The buildpacks in the order in which they are tried if none is named. Their names and versions are those that Cloud Controller
+/// lists.
 const BUILDPACKS: &[&dyn Buildpack] = &[
     &staticfile::Staticfile,
     &python::Python,
@@ -44,26 +45,25 @@ const BUILDPACKS: &[&dyn Buildpack] = &[
 
 /// One built-in buildpack.
 trait Buildpack {
-    /// `binary_buildpack`.
+    /// Returns the key, e.g. `binary_buildpack`.
     fn key(&self) -> &'static str;
-    /// `Binary`.
+    /// Returns the title, e.g. `Binary`.
     fn title(&self) -> &'static str;
     fn version(&self) -> &'static str {
         "1.0.0"
     }
-    /// Is this app one of ours? Looks only.
+    /// Returns whether this buildpack supports the app. It only reads.
     fn detect(&self, app: &Path) -> bool;
-    /// Makes the folder ready to run; the commands that it would start if there is no Procfile. An error is the text for
-    /// the user.
+    /// Makes the folder ready to run. Returns the commands to start if there is no Procfile. The error is the text for the user.
     fn compile(&self, app: &Path) -> Result<Compiled, String>;
 }
 
-/// What a buildpack leaves beside the changed folder.
+/// The result of a buildpack beside the changed folder.
 #[derive(Debug, Default)]
 struct Compiled {
-    /// Command by process type.
+    /// The commands by process type.
     process_types: BTreeMap<String, String>,
-    /// Scripts that the launcher sources before the start: name and content.
+    /// The scripts that the launcher sources before the start: name and content.
     profile: Vec<(String, String)>,
 }
 
@@ -117,11 +117,11 @@ impl Options {
     }
 }
 
-/// Ends the staging; the variant decides the exit status.
+/// An error that ends the staging. The variant decides the exit status.
 #[derive(Debug)]
 enum Failure {
     Other(String),
-    /// What to do about it, for the folder at hand.
+    /// No buildpack supports the app. The text is the advice for this folder.
     Detect(&'static str),
     Compile(String),
     Release(String),
@@ -208,7 +208,7 @@ fn build(options: &Options) -> Result<(), Failure> {
         .map_err(|error| Failure::Other(format!("Failed to compress build artifacts: {error}")))
 }
 
-/// The buildpack that was named, or the first that knows the app.
+/// Returns the named buildpack, or the first one that supports the app.
 fn choose(options: &Options, app: &Path) -> Result<&'static dyn Buildpack, Failure> {
     let mut candidates = Vec::new();
     for name in &options.order {
@@ -241,7 +241,7 @@ fn choose(options: &Options, app: &Path) -> Result<&'static dyn Buildpack, Failu
     }
 }
 
-/// What the author of a folder that no buildpack knows has probably forgotten; ends with a new line.
+/// Returns advice about what is probably missing in a folder that no buildpack supports. It ends with a newline.
 fn advice(app: &Path) -> &'static str {
     const ADVICE: &[(&str, &str)] = &[
         (
@@ -283,7 +283,7 @@ fn advice(app: &Path) -> &'static str {
         .map_or("", |(_, advice)| advice)
 }
 
-/// A word of a shell command, quoted if it must be.
+/// Returns a word of a shell command, quoted if necessary.
 fn shell_word(word: &str) -> String {
     let plain = !word.is_empty()
         && word

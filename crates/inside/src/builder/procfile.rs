@@ -1,4 +1,4 @@
-//! `procfile_buildpack`, and the Procfile that every buildpack's commands give way to.
+//! `procfile_buildpack`, and the Procfile, whose commands override those of every buildpack.
 
 use super::{Buildpack, Compiled};
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ impl Buildpack for ProcfileBuildpack {
     }
 }
 
-/// Command by process type; `None` without a Procfile.
+/// Returns the commands by process type; `None` if there is no Procfile.
 pub(super) fn read(app: &Path) -> Result<Option<BTreeMap<String, String>>, String> {
     match fs::read_to_string(app.join("Procfile")) {
         Ok(text) => parse(&text).map(Some),
@@ -65,7 +65,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(commands)
 }
 
-/// The original reads YAML, where a whole value may stand in quotes.
+/// Removes quotes around a whole value, because the original buildpack reads YAML.
 fn unquote(value: &str) -> &str {
     for quote in ['"', '\''] {
         if let Some(inner) = value

@@ -1,6 +1,6 @@
-//! `python_buildpack`: a Python program on the stack's own python3. Packages come through pip: from the app's `vendor`
-//! folder if there is one, else from the package index (`PIP_INDEX_URL` and pip's other variables are honoured). On a
-//! stack without pip, wheels in `vendor` are unpacked as they are. Nothing is needed for a program without requirements.
+//! `python_buildpack` is for a Python program on the stack's own python3. pip installs packages from the app's `vendor` folder if
+//! there is one, otherwise from the package index (`PIP_INDEX_URL` and pip's other variables are used). On a stack without pip,
+//! wheels in `vendor` are unpacked directly. A program without requirements needs none of this.
 
 use super::{Buildpack, Compiled};
 use std::collections::BTreeMap;
@@ -11,10 +11,10 @@ use std::process::{Command, Stdio};
 
 pub(super) struct Python;
 
-/// Any of these makes an app Python; the first three are also what is started, in this order.
+/// The files that make an app a Python app, together with the markers below. The first one of these that exists is also started.
 const PROGRAMS: &[&str] = &["app.py", "main.py", "wsgi.py"];
 const MARKERS: &[&str] = &["requirements.txt", "setup.py", "Pipfile", "pyproject.toml"];
-/// Where packages are put, below the app's folder.
+/// The folder for packages, below the app's folder.
 const PACKAGES: &str = ".cloudfoundry/python";
 
 fn looks_like_python(app: &Path) -> bool {
@@ -65,7 +65,7 @@ fn python_version() -> Result<String, String> {
         .to_lowercase())
 }
 
-/// The lines of requirements.txt that ask for something.
+/// Returns the lines of requirements.txt that require something.
 fn requirements(app: &Path) -> Result<Vec<String>, String> {
     let path = app.join("requirements.txt");
     if !path.is_file() {
@@ -110,7 +110,7 @@ fn install(app: &Path, requirements: &[String]) -> Result<(), String> {
 const VENDOR: &str =
     "run: pip download --only-binary=:all: -d vendor -r requirements.txt, and push again";
 
-/// What pip writes when it cannot reach an index, as opposed to an index that lacks a package.
+/// The texts that pip writes when it cannot reach an index (as opposed to an index that lacks a package).
 const UNREACHABLE: &[&str] = &[
     "NewConnectionError",
     "ConnectTimeoutError",
@@ -166,7 +166,7 @@ fn pip(app: &Path, target: &Path, vendor: Option<&Path>) -> Result<(), String> {
     })
 }
 
-/// Without user and password.
+/// Returns the URL of the index without user and password.
 fn index_url() -> String {
     let url =
         std::env::var("PIP_INDEX_URL").unwrap_or_else(|_| "https://pypi.org/simple".to_owned());

@@ -1,8 +1,8 @@
-//! `staticfile_buildpack`: a folder of files, served by this binary's `staticfile` program. What shall be served is moved
-//! to `public`, so that nothing else can be.
+//! `staticfile_buildpack` is for a folder of files, served by this binary's `staticfile` program. The files to serve are moved to
+//! `public`, so that no others can be served.
 //!
-//! A folder is only taken when it holds a `Staticfile`: its author has asked for it to be public. The settings and the
-//! password file are checked here, so that a mistake fails the staging and not, later, the protection.
+//! A folder is accepted only if it has a `Staticfile`, with which its author requests that it is public. The settings and the
+//! password file are checked here, so that a mistake fails the staging and not the protection of the site.
 
 use super::{Buildpack, Compiled, procfile};
 use crate::staticfile::htpasswd::Htpasswd;
@@ -15,10 +15,10 @@ use std::path::Path;
 
 pub(super) struct Staticfile;
 
-/// The script that starts the server, at the top of the app's folder; people name it in start commands of their own.
+/// The script that starts the server, at the top of the app's folder. People use it in their own start commands.
 const BOOT: &str = "boot.sh";
 const BOOT_SCRIPT: &str = "#!/bin/sh\nexec /tmp/lifecycle/staticfile -home=\"$HOME\"\n";
-/// Files that configure nginx in the original buildpack.
+/// The files that configure nginx in the original buildpack.
 const NGINX_FILES: &[&str] = &["nginx.conf", "mime.types"];
 
 impl Buildpack for Staticfile {
@@ -71,7 +71,7 @@ impl Buildpack for Staticfile {
     }
 }
 
-/// `None`: there is no such file. What is there and cannot be read is an error.
+/// Returns the text of a file; `None` if it does not exist. A file that exists and cannot be read is an error.
 fn read(path: &Path) -> Result<Option<String>, String> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -122,7 +122,7 @@ fn check_root(app: &Path, root: &str) -> Result<(), String> {
         }
         Ok(_) => {}
     }
-    // The root may be a link, but not to somewhere else.
+    // The root may be a link, but not to a folder outside the app.
     let real =
         |path: &Path| fs::canonicalize(path).map_err(|error| format!("root {root}: {error}"));
     if !real(&folder)?.starts_with(real(app)?) {
@@ -138,10 +138,10 @@ fn check_root(app: &Path, root: &str) -> Result<(), String> {
     }
 }
 
-/// Moves what is to be served to `public`. Dot files come along only if they are wanted, private files never.
+/// Moves the files to serve to `public`. Dot files are included only if requested, private files never.
 fn publish(app: &Path, root: &str, dot_files: bool) -> io::Result<()> {
     let (source, public) = (app.join(root), app.join(PUBLIC));
-    // Served where it lies: the server hides what is private.
+    // The folder is served where it is: the server hides private files.
     if public.exists() && fs::canonicalize(&source)? == fs::canonicalize(&public)? {
         return Ok(());
     }
@@ -171,7 +171,7 @@ fn write_server(app: &Path, settings: &Settings) -> io::Result<()> {
     }
     fs::write(path, serde_json::to_string(settings)?)?;
     let boot = app.join(BOOT);
-    // A link of the app would be written through.
+    // Writing to a link of the app would change the link's target.
     match fs::remove_file(&boot) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,4 +1,4 @@
-//! Wheels unpacked without pip: the modules, and the scripts that they bring or ask for.
+//! Unpacks wheels without pip: the modules, and the scripts that they contain or declare.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -6,11 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
-/// Below the folder of packages.
+/// The folder for scripts, below the folder of packages.
 const SCRIPTS: &str = "bin";
 const SHEBANG: &str = "#!/usr/bin/env python3";
 
-/// A wheel is a zip that is importable as it lies, but for the scripts and for what its `*.data` folder holds.
+/// Unpacks a wheel, which is a zip that can be imported directly, except for the scripts and the contents of its `*.data` folder.
 pub(super) fn unpack(wheel: &Path, target: &Path) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("unpack {}: {error}", wheel.display());
     let file = File::open(wheel).map_err(|error| failed(&error))?;
@@ -60,7 +60,7 @@ enum Place {
     Module(PathBuf),
     Script(PathBuf),
     EntryPoints(PathBuf),
-    /// Headers and data for the system.
+    /// Headers and data for the system, which are not unpacked.
     Nowhere,
 }
 
@@ -94,7 +94,7 @@ fn script(path: &Path, mut text: &[u8]) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
-/// Scripts in wheels begin with a placeholder.
+/// Replaces the placeholder with which scripts in wheels begin.
 fn with_interpreter(text: Vec<u8>) -> Vec<u8> {
     let rest = text
         .strip_prefix(b"#!pythonw".as_slice())
@@ -107,7 +107,7 @@ fn with_interpreter(text: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// Name, module and function of each script that `entry_points.txt` asks for. What could not be written as Python is
+/// Returns name, module and function of each script that `entry_points.txt` declares. Entries that are not valid Python names are
 /// skipped.
 fn entry_points(text: &str) -> Vec<(&str, &str, &str)> {
     let mut section = "";
@@ -126,7 +126,7 @@ fn entry_points(text: &str) -> Vec<(&str, &str, &str)> {
         let Some((name, object)) = line.split_once('=') else {
             continue;
         };
-        // Extras may follow in brackets.
+        // Extras in brackets may follow.
         let object = object.split('[').next().unwrap_or_default();
         let Some((module, function)) = object.split_once(':') else {
             continue;

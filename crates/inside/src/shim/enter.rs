@@ -1,4 +1,5 @@
-//! `enter CGROUP_PROCS… -- PROGRAM ARGS…`: becomes the program, within the cgroups. What it starts is born there.
+//! `enter CGROUP_PROCS… -- PROGRAM ARGS…` executes the program within the cgroups. Processes that it starts are in the same
+//! cgroups.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};

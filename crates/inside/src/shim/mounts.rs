@@ -1,5 +1,5 @@
-//! The root file system: an overlay of the stack and a writable layer, with bind mounts on top, in a mount namespace
-//! that only the shim and its container have.
+//! The root file system: an overlay of the stack and a writable layer, with bind mounts on top, in a mount namespace that only
+//! the shim and its container share.
 
 use super::protocol::{Bind, Setup};
 use anyhow::{Context, Result, bail};
@@ -18,7 +18,7 @@ const NONE: Option<&str> = None;
 
 pub(crate) fn mount_root(setup: &Setup) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
-    // Slave: what the host unmounts goes here too, what is mounted here stays here.
+    // With the slave mode, unmounts on the host propagate to here, and mounts made here stay here.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)
         .context("separate the mounts")?;
     quieten_crun()?;
@@ -53,8 +53,8 @@ pub(crate) fn mount_root(setup: &Setup) -> Result<()> {
     Ok(())
 }
 
-/// crun refuses hybrid machines whose version 2 has any controller (often hugetlb), even if told to leave cgroups
-/// alone. We show it none, here only; the machine stays as it is.
+/// Hides the controllers of cgroup version 2 from crun, only in this mount namespace. crun refuses hybrid machines whose version
+/// 2 has any controller (often hugetlb), even if it is configured to leave cgroups alone.
 fn quieten_crun() -> Result<()> {
     const CONTROLLERS: &str = "/sys/fs/cgroup/unified/cgroup.controllers";
     if fs::read_to_string(CONTROLLERS).is_ok_and(|text| !text.trim().is_empty()) {
@@ -64,7 +64,7 @@ fn quieten_crun() -> Result<()> {
     Ok(())
 }
 
-/// A folder, or with a limit a file system of that size in a sparse file.
+/// Creates the writable layer: a folder, or, if there is a limit, a file system of that size in a sparse file.
 fn writable_layer(setup: &Setup) -> Result<PathBuf> {
     let layer = setup.dir.join("layer");
     fs::create_dir(&layer).context("make the writable layer")?;
@@ -74,7 +74,7 @@ fn writable_layer(setup: &Setup) -> Result<PathBuf> {
         File::create(&image)
             .and_then(|file| file.set_len(size))
             .context("make the disk file")?;
-        // No journal: after a crash of the machine the container is gone anyway.
+        // No journal is needed, because the container does not survive a crash of the machine.
         let options = [
             "-q",
             "-F",
@@ -97,7 +97,7 @@ fn writable_layer(setup: &Setup) -> Result<PathBuf> {
     Ok(layer)
 }
 
-/// Below this a file system has no room for itself.
+/// The minimum size in bytes of a file system, which needs space for itself.
 const MIN_DISK: u64 = 2 << 20;
 
 fn run(command: &mut Command) -> Result<()> {
@@ -121,7 +121,7 @@ fn own(path: &Path, id: u32, mode: u32) -> Result<()> {
         .with_context(|| format!("set the mode of {}", path.display()))
 }
 
-/// Into the upper layer, before it is one: nothing there but what we made.
+/// Writes a file into the upper layer before the overlay is mounted. The layer contains only what we made.
 fn write_file(upper: &Path, path: &str, content: &str, base_id: u32) -> Result<()> {
     let mut place = upper.to_owned();
     let mut names = Path::new(path.trim_start_matches('/'))
@@ -153,7 +153,7 @@ fn bind_mount(root: &File, bind: &Bind, base_id: u32) -> Result<()> {
         MsFlags::MS_BIND | MsFlags::MS_REC,
         NONE,
     )?;
-    // The descriptor still names what is below the new mount: look the place up again.
+    // The descriptor still refers to the directory below the new mount, so the place is looked up again.
     let place = in_root(root.as_fd(), Path::new(&bind.container), OFlag::O_PATH)?;
     let place = format!("/proc/self/fd/{}", place.as_raw_fd());
     let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -161,7 +161,7 @@ fn bind_mount(root: &File, bind: &Bind, base_id: u32) -> Result<()> {
     mount(NONE, place.as_str(), NONE, flags, NONE).context("set the mount's flags")
 }
 
-/// The place for a mount, made if missing. Links of the stack are followed as the container would follow them.
+/// Returns the place for a mount. It is created if missing. Links of the stack are followed as the container would follow them.
 fn target_in(root: &File, path: &str, directory: bool, base_id: u32) -> Result<OwnedFd> {
     let mut parent: OwnedFd = root.try_clone()?.into();
     let mut so_far = PathBuf::from("/");
@@ -210,7 +210,7 @@ fn in_root(root: impl AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     )
 }
 
-/// Unmounts now, rather than when the namespace ends, so that the loop device is free when the shim has answered.
+/// Unmounts now rather than when the namespace ends, so that the loop device is free when the shim has answered.
 pub(crate) fn unmount_root(setup: &Setup) {
     for place in [setup.root.clone(), setup.dir.join("layer")] {
         let _ = umount2(&place, MntFlags::MNT_DETACH);

@@ -1,7 +1,7 @@
-//! crun: starting the container and the processes in it.
+//! Starts the container and its processes with crun.
 //!
-//! Processes are started detached; crun ends, and as a subreaper the shim becomes the parent of what it started. Their
-//! cgroups are those that crun itself was put into, so that crun need not know about cgroups.
+//! Processes are started detached: crun ends, and the shim, which is a subreaper, becomes the parent of the process. The process
+//! is in the cgroups in which crun itself was started, so crun need not handle cgroups.
 
 use super::mounts;
 use super::protocol::{Run, Setup};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// `inside enter CGROUPS -- crun …`
+/// Returns the command `inside enter CGROUPS -- crun …`.
 fn crun(setup: &Setup, cgroups: &[PathBuf], log: &Path) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command
@@ -39,7 +39,7 @@ fn crun(setup: &Setup, cgroups: &[PathBuf], log: &Path) -> Command {
     command
 }
 
-/// Starts the container with its init; gives init's id.
+/// Starts the container with its init. Returns the process id of init.
 pub(crate) fn start_container(setup: &Setup) -> Result<i32> {
     let (log, pid_file) = (setup.dir.join("crun.log"), setup.dir.join("init.pid"));
     let mut command = crun(setup, &setup.app_cgroups, &log);
@@ -50,7 +50,7 @@ pub(crate) fn start_container(setup: &Setup) -> Result<i32> {
         .arg("--pid-file")
         .arg(&pid_file)
         .arg(&setup.key);
-    // Init inherits what crun has: no pipe of ours, or its end would never come.
+    // Init inherits crun's descriptors. It must not get a pipe of ours, because the pipe would then never end.
     let status = command.status().context("run crun")?;
     if !status.success() {
         bail!(
@@ -66,8 +66,8 @@ pub(crate) fn start_container(setup: &Setup) -> Result<i32> {
     Ok(init)
 }
 
-/// Sets what the container's user namespace may have, by a process that enters it: the settings belong to the namespace of
-/// whoever writes them.
+/// Sets the limits of the container's user namespace. A process enters the namespace to do so, because the settings belong to the
+/// namespace of the process that writes them.
 fn limit_users(setup: &Setup, init: i32) -> Result<()> {
     let mut command = Command::new("/proc/self/exe");
     std::os::unix::process::CommandExt::arg0(&mut command, "inside");
@@ -92,10 +92,10 @@ fn read_pid(file: &Path) -> Result<i32> {
         .with_context(|| format!("parse {}", file.display()))
 }
 
-/// What crun wrote to its log, without the times. The first line has the cause, later ones what failed by it.
+/// Returns the messages in crun's log, without the times. The first line has the cause, later ones its consequences.
 fn complaint(log: &Path) -> Option<String> {
     let text = fs::read_to_string(log).ok()?;
-    // 2026-01-01T10:00:00.000000Z: executable file `x` not found…
+    // The format is 2026-01-01T10:00:00.000000Z: executable file `x` not found…
     let said: Vec<&str> = text
         .lines()
         .map(|line| line.split_once("Z: ").map_or(line, |(_, message)| message))
@@ -118,7 +118,8 @@ pub(crate) struct Started {
     pub stderr: File,
 }
 
-/// crun says only this when its child died before it became the program; once in hundreds on a busy machine.
+/// The only message of crun when its child died before it executed the program. It happens once in hundreds of starts on a busy
+/// machine.
 const DIED_EARLY: &str = "fail startup";
 const ATTEMPTS: usize = 3;
 
@@ -202,19 +203,19 @@ fn spawn(
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
     let mut child = command.stderr(theirs).spawn().context("run crun")?;
     let status = child.wait().context("wait for crun")?;
-    // The command holds the other ends of the pipes; without them the streams can end.
+    // The command holds the other ends of the pipes. They must be closed so that the streams can end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     Ok((status, stdout, File::from(ours)))
 }
 
-/// Kills all of the container, waits until it is gone, and unmounts.
-/// `init` is none if it has ended already: its number may be somebody else's by now.
+/// Kills everything in the container, waits until it is gone, and unmounts. `init` is `None` if init has ended already, because
+/// another process may have its number by now.
 pub(crate) fn end_container(setup: &Setup, init: Option<i32>) {
     if let Some(init) = init {
         let _ = kill(Pid::from_raw(init), Signal::SIGKILL);
     }
     let deadline = Instant::now() + Duration::from_secs(10);
-    // The kernel kills everything else in init's pid namespace. All of it are our children sooner or later.
+    // The kernel kills all other processes in init's pid namespace. All of them become our children sooner or later.
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Err(Errno::EINTR) => {}

@@ -20,11 +20,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Output kept per stream while nobody listens; also what is held back for a slow listener.
+/// The number of bytes of output that are kept per stream while nobody reads it. It also limits what is held back for a slow
+/// reader.
 const KEPT: usize = 64 << 10;
-/// Ended processes whose exit was delivered and that are still told of.
+/// The number of ended processes that are still listed after their exit was delivered.
 const REMEMBERED: usize = 32;
-/// An exit waits so long for output that others keep writing into the same pipe.
+/// How long an exit is held back for more output, because other processes may still write to the same pipe.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 pub(crate) fn block_signals() -> Result<SignalFd> {
@@ -51,7 +52,7 @@ pub(crate) struct Server {
     signals: SignalFd,
     processes: BTreeMap<String, Process>,
     connections: Vec<Connection>,
-    /// Ids of processes whose exit was delivered, oldest first.
+    /// The ids of processes whose exit was delivered, oldest first.
     delivered: VecDeque<String>,
 }
 
@@ -69,7 +70,7 @@ struct Process {
 struct Stream {
     pipe: Option<File>,
     kept: VecDeque<u8>,
-    /// The last read found nothing.
+    /// Whether the last read found nothing.
     dry: bool,
 }
 
@@ -80,7 +81,7 @@ struct Connection {
     output: VecDeque<u8>,
     attached: Option<String>,
     exit_sent: bool,
-    /// Nothing more will be written: close when the output is out.
+    /// Whether nothing more will be written: the connection closes when its output is sent.
     finished: bool,
     broken: bool,
 }
@@ -124,7 +125,7 @@ impl Server {
         let init = self.init_status.is_none().then_some(self.init);
         process::end_container(&self.setup, init);
         for connection in &mut self.connections {
-            // Whoever asked for the end learns that it has come.
+            // The client that requested the end is notified that it has happened.
             let _ = connection.stream.set_nonblocking(false);
             let _ = connection
                 .stream
@@ -134,7 +135,7 @@ impl Server {
         }
     }
 
-    /// Waits for something and does it; false when the container shall end.
+    /// Waits for an event and handles it. Returns `false` if the container should end.
     fn turn(&mut self) -> bool {
         let mut go_on = true;
         for source in self.wait() {
@@ -183,7 +184,7 @@ impl Server {
                 .iter()
                 .any(|connection| connection.attached.as_ref() == Some(id));
             for (stream, stdout) in [(&process.stdout, true), (&process.stderr, false)] {
-                // A slow listener slows the writer down; without one the oldest output gives way.
+                // A slow reader slows the writer down. Without a reader the oldest output is dropped.
                 if let Some(pipe) = stream
                     .pipe
                     .as_ref()
@@ -263,7 +264,7 @@ impl Server {
         }
     }
 
-    /// How many processes of the app's group, or of the sidecars', the kernel has killed for want of memory.
+    /// Returns how many processes of the app's group, or of the sidecars', the kernel has killed for lack of memory.
     fn oom_kills(&self, sidecar: bool) -> u64 {
         let counter = match sidecar {
             true => &self.setup.sidecar_oom_counter,
@@ -315,7 +316,7 @@ impl Server {
             },
         };
         if let Some(id) = &attach {
-            // The newest listener gets the output; an older one is gone or hangs.
+            // The newest client gets the output; an older one has gone or hangs.
             for other in self
                 .connections
                 .iter_mut()
@@ -388,7 +389,7 @@ impl Server {
         Ok(())
     }
 
-    /// Moves kept output to listeners that are ready for more, and tells exits.
+    /// Moves kept output to clients that are ready for more, and sends exits.
     fn pump(&mut self) {
         for connection in &mut self.connections {
             connection.flush();
@@ -443,7 +444,7 @@ impl Server {
     }
 }
 
-/// A process id as a file's name.
+/// Returns a process id as a file name.
 fn file_name(id: &str) -> PathBuf {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || "-_.~".contains(c) {
@@ -534,7 +535,7 @@ impl Connection {
         }
     }
 
-    /// The body of a whole request, when one has come.
+    /// Returns the body of a whole request, if one has arrived.
     fn request(&mut self) -> Option<Vec<u8>> {
         let mut buffer = [0; 4096];
         loop {

@@ -1,5 +1,5 @@
-//! `userns`: holds a new user namespace open until its stdin ends, for somebody who needs one to map ids with.
-//! `user-limits PID NAME=VALUE…`: sets values under /proc/sys/user for the user namespace of a process.
+//! `userns` holds a new user namespace open until its stdin ends, for a process that needs one to map ids. `user-limits PID
+//! NAME=VALUE…` sets values under /proc/sys/user for the user namespace of a process.
 
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
@@ -38,7 +38,7 @@ pub(crate) fn limits(args: &[String]) -> ExitCode {
         let file = format!("/proc/sys/user/{name}");
         match std::fs::write(&file, value) {
             Ok(()) => {}
-            // A kernel without this kind of thing cannot run out of it.
+            // A kernel without this kind of object cannot run out of it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
                 eprintln!("user-limits: set {file} to {value}: {error}");

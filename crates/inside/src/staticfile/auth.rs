@@ -8,13 +8,13 @@ use std::collections::HashSet;
 use std::io::Read as _;
 use std::sync::{Mutex, PoisonError};
 
-/// Credentials that were right are remembered up to this many: a good hash takes a tenth of a second to check.
+/// The number of valid credentials that are remembered, because checking a good hash takes a tenth of a second.
 const MAX_REMEMBERED: usize = 256;
 
 /// The value of `WWW-Authenticate`.
 pub(super) const CHALLENGE: &str = "Basic realm=\"Restricted\"";
 
-/// Decides who gets in. Remembers right credentials as keyed digests, never as text.
+/// Decides which requests are admitted. It remembers valid credentials as keyed digests, never as text.
 #[derive(Debug)]
 pub(super) struct Auth {
     users: Htpasswd,
@@ -33,7 +33,7 @@ impl Auth {
         })
     }
 
-    /// `header`: the value of `Authorization`.
+    /// Returns whether the credentials are valid. `header` is the value of `Authorization`.
     pub(super) fn allows(&self, header: Option<&str>) -> bool {
         let Some((user, password)) = header.and_then(credentials) else {
             return false;
@@ -64,7 +64,7 @@ impl Auth {
     }
 }
 
-/// User and password of a `Basic` header; `None` for everything else.
+/// Returns user and password of a `Basic` header; `None` for everything else.
 fn credentials(header: &str) -> Option<(String, String)> {
     let (scheme, encoded) = header.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -87,7 +87,7 @@ mod tests {
         for scheme in ["Basic", "basic", "BASIC", " Basic "] {
             let good = header(scheme.trim_end(), "bob:a:b c");
             assert!(auth.allows(Some(&good)), "{scheme:?}");
-            // The second time it is remembered.
+            // The second time, the credentials are remembered.
             assert!(auth.allows(Some(&good)), "{scheme:?}");
         }
         for wrong in [

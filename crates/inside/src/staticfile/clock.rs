@@ -1,4 +1,4 @@
-//! Times as HTTP and access logs write them.
+//! Times in the formats of HTTP and access logs.
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -19,22 +19,22 @@ fn text(seconds: i64, format: &[BorrowedFormatItem<'_>]) -> String {
         .unwrap_or_default()
 }
 
-/// `Sun, 09 Sep 2001 01:46:40 GMT`.
+/// Returns a time as `Sun, 09 Sep 2001 01:46:40 GMT`.
 pub(super) fn http_date(seconds: i64) -> String {
     text(seconds, HTTP)
 }
 
-/// `09-Sep-2001 01:46`, for lists of files.
+/// Returns a time as `09-Sep-2001 01:46`, for lists of files.
 pub(super) fn list_date(seconds: i64) -> String {
     text(seconds, LIST)
 }
 
-/// Now, as `29/Nov/2026:12:30:00 +0000`.
+/// Returns the current time as `29/Nov/2026:12:30:00 +0000`.
 pub(super) fn log_date() -> String {
     text(OffsetDateTime::now_utc().unix_timestamp(), LOG)
 }
 
-/// Unix seconds; `None` for other formats, which nobody sends any more.
+/// Parses a date to Unix seconds. Returns `None` for the obsolete formats.
 pub(super) fn parse_http_date(text: &str) -> Option<i64> {
     time::PrimitiveDateTime::parse(text.trim(), HTTP)
         .ok()

@@ -1,5 +1,5 @@
-//! A password file as nginx reads it: `user:hash` lines. What nginx could not check, or only unsafely, is refused when
-//! the app is staged, so that no site is less protected than its author thinks.
+//! A password file in nginx's format: `user:hash` lines. Hashes that nginx could not check, or could check only unsafely, are
+//! refused when the app is staged, so that no site is less protected than its author thinks.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -8,18 +8,18 @@ use sha1::{Digest as _, Sha1};
 use std::collections::BTreeMap;
 use subtle::ConstantTimeEq as _;
 
-/// Above this one check would take seconds.
+/// The maximum cost; above it, one check would take seconds.
 const MAX_BCRYPT_COST: u32 = 14;
 const MAX_ROUNDS: u32 = 1_000_000;
 
-/// The users and their hashes; never empty.
+/// The users and their hashes. There is at least one.
 pub(crate) struct Htpasswd {
     users: BTreeMap<String, Hash>,
 }
 
 enum Hash {
     Bcrypt(String),
-    /// `$apr1$` and `$1$`.
+    /// The schemes `$apr1$` and `$1$`.
     Md5 {
         magic: &'static str,
         salt: String,
@@ -27,7 +27,7 @@ enum Hash {
     },
     Sha256(String),
     Sha512(String),
-    /// `{SHA}` without a salt, `{SSHA}` with one.
+    /// The scheme `{SHA}` without a salt, or `{SSHA}` with one.
     Sha1 {
         digest: Vec<u8>,
         salt: Vec<u8>,
@@ -35,7 +35,7 @@ enum Hash {
     Plain(String),
 }
 
-/// No hash is shown, not even by mistake.
+/// The output contains no hash, not even by mistake.
 impl std::fmt::Debug for Htpasswd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Htpasswd")
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Htpasswd {
 }
 
 impl Htpasswd {
-    /// Reads the whole file; the first line that cannot be honoured is the error, without the hash itself.
+    /// Parses the whole file. The error names the first line that cannot be used, without the hash itself.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut users = BTreeMap::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -60,7 +60,7 @@ impl Htpasswd {
             if user.is_empty() {
                 return Err(wrong("the user's name is empty".to_owned()));
             }
-            // A password in plain text may hold colons, a hash has none: a comment may follow it.
+            // A password in plain text may contain colons. A hash contains none, so a comment may follow it.
             let hash = if rest.starts_with("{PLAIN}") {
                 rest
             } else {
@@ -78,7 +78,7 @@ impl Htpasswd {
         Ok(Self { users })
     }
 
-    /// Takes as long for an unknown user as for a known one.
+    /// Checks a password. It takes as long for an unknown user as for a known one.
     pub(crate) fn allows(&self, user: &str, password: &str) -> bool {
         match self.users.get(user) {
             Some(hash) => hash.matches(password),
@@ -171,7 +171,7 @@ impl Hash {
     }
 }
 
-/// Whether two texts are equal, in a time that does not depend on where they differ.
+/// Returns whether two texts are equal, in a time that does not depend on where they differ.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
@@ -199,7 +199,7 @@ fn bcrypt_of(text: &str) -> Result<Hash, String> {
     Ok(Hash::Bcrypt(text.to_owned()))
 }
 
-/// `$5$salt$digest` or `$5$rounds=N$salt$digest`; the digest has a fixed length.
+/// Checks `$5$salt$digest` or `$5$rounds=N$salt$digest`, whose digest has a fixed length.
 fn sha_crypt_of(text: &str, digest_length: usize) -> Result<String, String> {
     let mut parts = text[3..].split('$').collect::<Vec<_>>();
     if let Some(rounds) = parts[0].strip_prefix("rounds=") {
@@ -219,7 +219,7 @@ fn sha_crypt_of(text: &str, digest_length: usize) -> Result<String, String> {
     }
 }
 
-/// The MD5-based crypt of FreeBSD (`$1$`) and Apache (`$apr1$`): 1000 rounds, and an order of bytes of its own.
+/// Computes the MD5-based crypt of FreeBSD (`$1$`) and Apache (`$apr1$`): 1000 rounds, and an order of bytes of its own.
 fn md5_crypt(magic: &str, salt: &str, password: &str) -> String {
     let (password, salt) = (password.as_bytes(), salt.as_bytes());
     let inner = Md5::new()
@@ -291,7 +291,7 @@ fn encode_md5_crypt(digest: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    // Made with openssl passwd and htpasswd for the password "open sesame: ü".
+    // These were made with openssl passwd and htpasswd for the password "open sesame: ü".
     const PASSWORD: &str = "open sesame: ü";
     const FILE: &str = include_str!("../../tests/htpasswd");
 

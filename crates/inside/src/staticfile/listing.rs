@@ -1,4 +1,4 @@
-//! A folder's files as a page, for `directory: visible`.
+//! A page that lists a folder's files, for `directory: visible`.
 
 use super::clock;
 use super::site::{Site, encode};
@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// `path`: the folder's path in the site, encoded, with a slash at its end. Lists only what would be served.
+/// Returns the page. `path` is the folder's encoded path in the site, with a slash at its end. Only files that would be served
+/// are listed.
 pub(super) fn html(site: &Site, directory: &Path, path: &str) -> std::io::Result<String> {
     let mut rows = Vec::new();
     for entry in std::fs::read_dir(directory)? {

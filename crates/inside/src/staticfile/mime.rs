@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The content type of a file with this name.
+/// Returns the content type of a file with this name.
 pub(super) fn of(path: &Path) -> &'static str {
     let extension = path
         .extension()
@@ -57,7 +57,7 @@ pub(super) fn of(path: &Path) -> &'static str {
     }
 }
 
-/// Whether content of this type gets smaller.
+/// Returns whether compression makes content of this type smaller.
 pub(super) fn is_compressible(kind: &str) -> bool {
     kind.starts_with("text/")
         || kind.ends_with("+xml")

@@ -1,13 +1,13 @@
-//! `staticfile`: serves an app's `public` folder over HTTP/1.1 on `$PORT`; what the staticfile buildpack starts.
+//! `staticfile` serves an app's `public` folder over HTTP/1.1 on `$PORT`. The staticfile buildpack starts it.
 //!
-//! Threads and blocking calls only. Connections have a thread each, up to a limit beyond which new ones wait.
+//! It uses only threads and blocking calls. Each connection has a thread, up to a limit beyond which new connections wait.
 //!
 //! | Module | Owns |
 //! |---|---|
-//! | [`settings`] | what the `Staticfile` asks for; the builder reads it, too |
-//! | [`htpasswd`], [`auth`] | the password file, and who gets in |
-//! | [`request`] | heads as they come |
-//! | [`site`] | which file answers a request |
+//! | [`settings`] | the settings of the `Staticfile`; the builder reads it too |
+//! | [`htpasswd`], [`auth`] | the password file, and which requests are admitted |
+//! | [`request`] | request heads |
+//! | [`site`] | which file a request gets |
 //! | [`reply`] | conditional requests, ranges, compression |
 //! | [`listing`], [`mime`], [`clock`] | pages of folders, content types, dates |
 
@@ -38,14 +38,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 const MAX_CONNECTIONS: usize = 256;
-/// With more connections than this, answers close theirs.
+/// The number of connections above which each response closes its connection.
 const CROWDED: usize = 192;
 const STACK: usize = 512 << 10;
-/// A request body is read away up to this before the answer.
+/// The maximum size of a request body that is read and discarded before the response.
 const MAX_BODY: u64 = 1 << 20;
 const IDLE: Duration = Duration::from_secs(75);
 const STALLED: Duration = Duration::from_secs(60);
-/// So long a client may go on sending a body that nobody wants, so that it sees the answer.
+/// How long a client may continue to send an unwanted body, so that it sees the response.
 const LINGER: Duration = Duration::from_secs(5);
 
 pub(crate) fn main(args: &[String]) -> ExitCode {
@@ -80,7 +80,7 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, String> {
     serve(&listener, &server)
 }
 
-/// What staging left in the app's folder. A password file that is missing or damaged keeps the server from starting.
+/// Reads the files that staging left in the app's folder. A missing or damaged password file keeps the server from starting.
 fn site(home: &Path) -> Result<Site, String> {
     let failed =
         |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
@@ -127,7 +127,7 @@ fn serve(listener: &TcpListener, server: &Arc<Server>) -> ! {
         let spawned = std::thread::Builder::new()
             .stack_size(STACK)
             .spawn(move || {
-                // An ended connection is nobody's fault.
+                // A connection that ends is no error.
                 let _ = connection(&stream, &server, &slot);
             });
         if let Err(error) = spawned {
@@ -136,7 +136,7 @@ fn serve(listener: &TcpListener, server: &Arc<Server>) -> ! {
     }
 }
 
-/// Counts connections.
+/// A counter of connections, which limits their number.
 #[derive(Default)]
 struct Slots {
     used: AtomicUsize,
@@ -208,7 +208,7 @@ fn connection(stream: &TcpStream, server: &Server, slot: &Slot) -> io::Result<()
     }
 }
 
-/// Reads on for a moment: a connection that is closed with unread bytes is reset, and the client loses the answer.
+/// Reads for a moment longer: a connection that is closed with unread bytes is reset, and the client loses the response.
 fn linger(mut reader: BufReader<&TcpStream>) -> io::Result<()> {
     let stream = *reader.get_ref();
     stream.shutdown(Shutdown::Write)?;
@@ -226,7 +226,7 @@ fn linger(mut reader: BufReader<&TcpStream>) -> io::Result<()> {
     }
 }
 
-/// A line for each request, as users of the original buildpack know it.
+/// Writes a log line for each request, in the format of the original buildpack.
 fn log(request: &Request, status: u16, size: u64) {
     let header = |name| {
         request

@@ -1,6 +1,6 @@
-//! Answers as HTTP: conditional requests, ranges, compression, and the head that goes with each.
+//! HTTP responses: conditional requests, ranges, compression, and the head of each.
 //!
-//! An ETag is made from a file's content, so that it changes with the content and with nothing else.
+//! An ETag is made from a file's content, so that it changes exactly when the content changes.
 
 use super::auth::CHALLENGE;
 use super::mime;
@@ -17,11 +17,11 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, PoisonError};
 
-/// Smaller files gain nothing from compression; larger ones would need too much memory.
+/// The sizes of files that are compressed. Smaller files gain nothing from compression; larger ones would need too much memory.
 const COMPRESSED: std::ops::RangeInclusive<u64> = 1100..=4 << 20;
 const MAX_ETAGS: usize = 10_000;
 
-/// What goes over the wire.
+/// A response as it is sent.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: u16,
@@ -33,21 +33,21 @@ pub(super) struct Reply {
 enum Body {
     Empty,
     Bytes(Vec<u8>),
-    /// So many bytes from where the file stands.
+    /// The given number of bytes from the file's current position.
     File(File, u64),
-    /// The unpacked content of a gzipped file; its length is not known.
+    /// The unpacked content of a gzipped file, whose length is not known.
     Unpacked(File),
 }
 
-/// ETags of files that were read once.
+/// The ETags of files that have been read once.
 #[derive(Debug, Default)]
 pub(super) struct Etags(Mutex<HashMap<FileVersion, String>>);
 
-/// Device, inode, size, time of the last change in nanoseconds.
+/// Device, inode, size, and the time of the last change in nanoseconds.
 type FileVersion = (u64, u64, u64, i128);
 
 impl Etags {
-    /// Without quotes. Reads the file to its end when it was not seen before; leaves it at its beginning.
+    /// Returns the ETag without quotes. The file is read to its end if it was not seen before, and is then rewound.
     fn of(&self, file: &mut File, metadata: &Metadata) -> io::Result<String> {
         let changed =
             i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
@@ -73,7 +73,7 @@ impl Etags {
 }
 
 impl Reply {
-    /// A file that cannot be read is answered with a status, too.
+    /// Creates the response. A file that cannot be read also gets one, with an error status.
     pub(super) fn new(site: &Site, etags: &Etags, request: &Request, answer: &Answer) -> Self {
         let made = match answer {
             Answer::Text { status } => Ok(Self::text(*status)),
@@ -98,7 +98,7 @@ impl Reply {
                 _ => 500,
             })
         });
-        // Only a redirect to HTTPS comes over plain HTTP, where the header has no meaning.
+        // Over plain HTTP, where the header has no meaning, only a redirect to HTTPS is sent.
         if let (Some(value), 200..=399) = (&site.settings.strict_transport_security, reply.status) {
             reply
                 .headers
@@ -158,7 +158,7 @@ impl Reply {
         let etag = format!("\"{}{}\"", etags.of(&mut file, &metadata)?, form.suffix());
         let modified = metadata.mtime();
         let mut headers = vec![("Content-Type", kind.to_owned()), ("ETag", etag.clone())];
-        // The beginning of time means that nobody knows.
+        // A time of 0 means that the time is not known.
         if modified > 0 {
             headers.push(("Last-Modified", clock::http_date(modified)));
         }
@@ -226,7 +226,7 @@ impl Reply {
         }
     }
 
-    /// Writes the whole answer; the size of the body that went out.
+    /// Writes the whole response. Returns the number of body bytes sent.
     pub(super) fn write(
         self,
         request: &Request,
@@ -267,7 +267,7 @@ impl Reply {
             Body::Bytes(bytes) => out.write_all(&bytes).map(|()| bytes.len() as u64),
             Body::File(file, length) => {
                 let sent = io::copy(&mut file.take(length), &mut out)?;
-                // A file that shrank under us: the promised length cannot be kept.
+                // The file has shrunk meanwhile: the promised length cannot be kept.
                 if sent < length {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
@@ -281,25 +281,25 @@ impl Reply {
         }
     }
 
-    /// Whether the connection can be used again after this answer.
+    /// Returns whether the connection can be used again after this response.
     pub(super) fn is_delimited(&self, request: &Request) -> bool {
         !matches!(self.body, Body::Unpacked(_)) || !request.is_http_1_0()
     }
 }
 
-/// In which form a file is sent.
+/// The form in which a file is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Plain,
-    /// A gzipped file as it lies there.
+    /// A gzipped file as it is stored.
     Packed,
-    /// A gzipped file, unpacked for a client that cannot.
+    /// A gzipped file, unpacked for a client that does not accept gzip.
     Unpacked,
     Compressed,
 }
 
 impl Form {
-    /// Forms of one file are different contents.
+    /// Returns the suffix of the ETag, because the forms of one file are different contents.
     fn suffix(self) -> &'static str {
         match self {
             Self::Plain | Self::Packed => "",
@@ -309,7 +309,7 @@ impl Form {
     }
 }
 
-/// Writes pieces as chunks, if the client reads chunks.
+/// A writer that sends pieces as chunks if the client reads chunks.
 struct Chunks<W> {
     out: W,
     chunked: bool,
@@ -340,7 +340,7 @@ impl<W: Write> Write for Chunks<W> {
     }
 }
 
-/// The client has this content already. An ETag counts more than a time.
+/// Returns whether the client already has this content. An ETag takes precedence over a time.
 fn is_known(request: &Request, etag: &str, modified: i64) -> bool {
     if let Some(wanted) = request.header("if-none-match") {
         return wanted
@@ -359,13 +359,13 @@ fn is_known(request: &Request, etag: &str, modified: i64) -> bool {
 enum Range {
     #[default]
     Whole,
-    /// First and last byte.
+    /// The first and the last byte of a part.
     Part(u64, u64),
-    /// Nothing of what was asked for exists.
+    /// No requested byte exists.
     None,
 }
 
-/// Several ranges at once, and what is no range of bytes, are answered with the whole file.
+/// Returns the requested range. Several ranges at once, and values that are no range of bytes, are answered with the whole file.
 fn range(request: &Request, etag: &str, modified: i64, length: u64) -> Range {
     let Some(ranges) = request
         .header("range")
@@ -575,7 +575,7 @@ mod tests {
                 "{plain}"
             );
         }
-        // A form that was made beforehand.
+        // The compressed form was made beforehand.
         let mut packed = GzEncoder::new(Vec::new(), Compression::best());
         packed.write_all(b"made beforehand").unwrap();
         let packed = packed.finish().unwrap();

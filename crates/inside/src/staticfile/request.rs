@@ -1,4 +1,4 @@
-//! Requests as they come over a connection: one head, parsed as far as a server of files needs it.
+//! Requests on a connection: one head, parsed as far as a file server needs it.
 
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
@@ -11,16 +11,16 @@ pub(super) struct Request {
     pub(super) method: String,
     /// The target as it was sent, without scheme and host.
     pub(super) target: String,
-    /// `HTTP/1.1`, as it was sent.
+    /// The version as it was sent, e.g. `HTTP/1.1`.
     pub(super) version: String,
     headers: Vec<(String, String)>,
     pub(super) content_length: u64,
-    /// The connection may be used again after the answer.
+    /// Whether the connection may be used again after the response.
     pub(super) keep_alive: bool,
 }
 
 impl Request {
-    /// What an answer to nonsense is written for.
+    /// Returns a request that stands for one that cannot be parsed.
     pub(super) fn broken() -> Self {
         Self {
             method: "GET".to_owned(),
@@ -29,7 +29,7 @@ impl Request {
         }
     }
 
-    /// The first header of that name (lower case).
+    /// Returns the first header of that name (in lower case).
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -37,12 +37,12 @@ impl Request {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The target without its query.
+    /// Returns the target without its query.
     pub(super) fn path(&self) -> &str {
         self.target.split(['?', '#']).next().unwrap_or_default()
     }
 
-    /// `?…`, or nothing.
+    /// Returns the query with its `?`, or an empty text.
     pub(super) fn query(&self) -> &str {
         self.target.find('?').map_or("", |at| {
             self.target[at..].split('#').next().unwrap_or_default()
@@ -53,7 +53,7 @@ impl Request {
         self.version == "HTTP/1.0"
     }
 
-    /// The client can unpack gzip.
+    /// Returns whether the client accepts gzip.
     pub(super) fn accepts_gzip(&self) -> bool {
         let refused = |parameters: &str| {
             parameters
@@ -74,7 +74,7 @@ impl Request {
     }
 }
 
-/// `None` at the end of the connection; `Some(Err)` for what is not HTTP.
+/// Reads a request. Returns `None` at the end of the connection, and `Some(Err)` for data that is not HTTP.
 pub(super) fn read(
     reader: &mut BufReader<&TcpStream>,
 ) -> io::Result<Option<Result<Request, &'static str>>> {
@@ -134,7 +134,7 @@ fn parse(lines: &[String]) -> Result<Request, &'static str> {
                 }
                 length = Some(new);
             }
-            // Its end is not looked for: the connection is closed after the answer.
+            // The end of such a body is not determined; the connection is closed after the response.
             "transfer-encoding" => request.keep_alive = false,
             _ => {}
         }

@@ -1,18 +1,18 @@
-//! The `Staticfile`: what the author asks of the server. The builder reads it at staging, and hands the result to the
-//! server as JSON beside the app. A key that has no effect here is refused by name, not skipped.
+//! The `Staticfile` contains the author's settings for the server. The builder reads it at staging and passes the result to the
+//! server as JSON beside the app. A key that has no effect here is refused by name rather than ignored.
 
 use serde::{Deserialize, Serialize};
 use serde_yaml_ng::{Mapping, Value};
 use std::collections::BTreeMap;
 
-/// Where the builder leaves the settings, below the app's folder.
+/// The file in which the builder stores the settings, below the app's folder.
 pub(crate) const FILE: &str = ".cloudfoundry/staticfile.json";
 /// The folder that is served, below the app's folder.
 pub(crate) const PUBLIC: &str = "public";
 /// The password file, below the app's folder.
 pub(crate) const AUTH_FILE: &str = "Staticfile.auth";
 
-/// Names at the top of the served folder that are never public.
+/// The names at the top of the served folder that are never public.
 pub(crate) const PRIVATE: &[&str] = &[
     "Staticfile",
     AUTH_FILE,
@@ -30,19 +30,19 @@ pub(crate) const PRIVATE: &[&str] = &[
 /// A checked `Staticfile`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
-    /// The folder to publish, relative to the app; `None`: the app's own folder.
+    /// The folder to publish, relative to the app; `None` means the app's own folder.
     pub(crate) root: Option<String>,
     pub(crate) host_dot_files: bool,
-    /// Folders without an index page get a list of their files.
+    /// Whether folders without an index page get a list of their files.
     pub(crate) directory: bool,
-    /// Paths that name no file get index.html.
+    /// Whether paths that name no file get index.html.
     pub(crate) pushstate: bool,
     pub(crate) force_https: bool,
     /// The value of `Strict-Transport-Security`.
     pub(crate) strict_transport_security: Option<String>,
-    /// Status → path of its page.
+    /// The paths of the pages by status.
     pub(crate) status_codes: BTreeMap<u16, String>,
-    /// Everything is behind the users of [`AUTH_FILE`].
+    /// Whether all files require a user of [`AUTH_FILE`].
     pub(crate) basic_auth: bool,
 }
 
@@ -52,7 +52,7 @@ const KNOWN: &str = "root, host_dot_files, directory, pushstate, force_https, ht
     http_strict_transport_security_include_subdomains, http_strict_transport_security_preload, status_codes";
 
 impl Settings {
-    /// Reads the text of a `Staticfile`; an error is for the app's author.
+    /// Parses the text of a `Staticfile`. The error is for the app's author.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let value: Value = serde_yaml_ng::from_str(text)
             .map_err(|error| format!("Staticfile is not YAML: {error}"))?;
@@ -180,7 +180,8 @@ fn root(value: &Value) -> Result<Option<String>, String> {
     Ok(Some(parts.join("/")).filter(|root| !root.is_empty()))
 }
 
-/// `404: /404.html`, `4xx: /error.html`, `500 502: /down.html`. A single status counts more than a class.
+/// Parses the status codes: `404: /404.html`, `4xx: /error.html`, `500 502: /down.html`. A single status takes precedence over a
+/// class.
 fn status_codes(value: &Value) -> Result<BTreeMap<u16, String>, String> {
     let wrong =
         |what: String| format!("Staticfile: status_codes {what}; want for example 404: /404.html");

@@ -1,7 +1,7 @@
-//! Which file answers a request. Looks at the disk, writes nothing.
+//! Decides which file a request gets. It reads the disk and writes nothing.
 //!
-//! The order is nginx's: the redirect to HTTPS, then the password, then the method and the path. Nothing outside of
-//! the root can be read: `..` is refused, and a path that a link leads out of the root is not found.
+//! The order is nginx's: first the redirect to HTTPS, then the password, then the method and the path. Nothing outside the root
+//! can be read: `..` is refused, and a path that a link leads out of the root is not found.
 
 use super::auth::Auth;
 use super::request::Request;
@@ -12,19 +12,19 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 const INDEX_PAGES: &[&str] = &["index.html", "index.htm", "Default.htm"];
-/// Served for what is not found, when there is one and the Staticfile names no other.
+/// The page for files that are not found, if it exists and the Staticfile names no other.
 const NOT_FOUND_PAGE: &str = "404.html";
 
-/// A folder that is served, and how.
+/// A folder that is served, with its settings.
 #[derive(Debug)]
 pub(super) struct Site {
-    /// Canonical.
+    /// The canonical path of the folder.
     pub(super) root: PathBuf,
     pub(super) settings: Settings,
     pub(super) auth: Option<Auth>,
 }
 
-/// What to answer, before it is written.
+/// The kind of response to a request, before it is written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     File {
@@ -48,12 +48,12 @@ pub(super) enum Answer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) plain: Option<PathBuf>,
-    /// The gzipped form that lies beside it, as `name.gz`.
+    /// The gzipped form beside it, named `name.gz`.
     pub(super) packed: Option<PathBuf>,
 }
 
 impl Found {
-    /// The name that was asked for, without `.gz`.
+    /// Returns the requested name, without `.gz`.
     pub(super) fn name(&self) -> PathBuf {
         match (&self.plain, &self.packed) {
             (Some(plain), _) => plain.clone(),
@@ -74,7 +74,7 @@ impl Site {
         if let Some(auth) = &self.auth
             && !auth.allows(request.header("authorization"))
         {
-            // Never a page of the site: it is what the password protects.
+            // The response is never a page of the site, because the password protects the pages.
             return Answer::Text { status: 401 };
         }
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
@@ -121,7 +121,7 @@ impl Site {
         }
     }
 
-    /// A page for a status, or a short text.
+    /// Returns the page for a status, or a short text.
     pub(super) fn error(&self, status: u16) -> Answer {
         let fallback = (status == 404).then_some(NOT_FOUND_PAGE);
         let page = self
@@ -146,7 +146,7 @@ impl Site {
         }
     }
 
-    /// Dot files, unless they are wanted, and what is never public.
+    /// Returns whether the path is hidden: dot files, unless they are enabled, and files that are never public.
     pub(super) fn is_hidden(&self, parts: &[OsString]) -> bool {
         let dotted = |part: &OsString| part.as_bytes().starts_with(b".");
         let private = parts
@@ -166,7 +166,7 @@ impl Site {
         (found != Found::default()).then_some(found)
     }
 
-    /// The real path, if it exists below the root and is not hidden there.
+    /// Returns the real path, if it exists below the root and is not hidden there.
     pub(super) fn inside(&self, path: &Path) -> Option<PathBuf> {
         let real = fs::canonicalize(path).ok()?;
         let below = real.strip_prefix(&self.root).ok()?;
@@ -175,13 +175,13 @@ impl Site {
     }
 }
 
-/// The first value of a header that proxies extend.
+/// Returns the first value of a header that proxies extend.
 fn best<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     let value = request.header(name)?.split(',').next()?.trim();
     (!value.is_empty()).then_some(value)
 }
 
-/// `None`: the request names no host that could stand in a header.
+/// Returns the HTTPS URL of the request. Returns `None` if the request names no host that may be in a header.
 fn https_location(request: &Request) -> Option<String> {
     let host = best(request, "x-forwarded-host").or_else(|| request.header("host"))?;
     let prefix = best(request, "x-forwarded-prefix").unwrap_or_default();
@@ -196,7 +196,7 @@ fn https_location(request: &Request) -> Option<String> {
     Some(format!("https://{host}{prefix}{target}"))
 }
 
-/// The decoded names of a request path; `None` for one that no honest client sends.
+/// Returns the decoded names of a request path; `None` for a path that no honest client sends.
 fn parts(path: &str) -> Option<Vec<OsString>> {
     let decoded = percent_decode(path.strip_prefix('/')?)?;
     let mut parts = Vec::new();
@@ -212,7 +212,7 @@ fn parts(path: &str) -> Option<Vec<OsString>> {
     Some(parts)
 }
 
-/// The names as a path of one spelling, without a slash at its end.
+/// Returns the names as a normalised path, without a slash at its end.
 pub(super) fn encode(parts: &[OsString]) -> String {
     let mut text = String::new();
     for part in parts {

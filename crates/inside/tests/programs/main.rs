@@ -1,4 +1,4 @@
-//! The real binary on temporary folders: builder to droplet, droplet to launcher, and the long-running programs.
+//! Tests of the real binary on temporary folders: builder to droplet, droplet to launcher, and the long-running programs.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -24,7 +24,7 @@ impl Folder {
         fs::create_dir_all(path.join("app")).unwrap();
         Self(path)
     }
-    /// A file of the app.
+    /// Writes a file of the app.
     fn file(&self, name: &str, content: impl AsRef<[u8]>) -> &Self {
         let path = self.0.join("app").join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -58,7 +58,7 @@ impl Folder {
         builder
     }
 
-    /// Builds, and expects the log to hold `log`; the result file.
+    /// Builds, and expects the log to contain `log`. Returns the result file.
     fn built(&self, flags: &[&str], log: &str) -> serde_json::Value {
         let output = self.build(flags);
         assert!(output.status.success(), "{output:?}");
@@ -69,7 +69,7 @@ impl Folder {
         serde_json::from_slice(&fs::read(self.path("out/result.json")).unwrap()).unwrap()
     }
 
-    /// Names, modes and owners in the droplet.
+    /// Returns the mode and owner of each name in the droplet.
     fn droplet(&self) -> BTreeMap<String, (u32, u64)> {
         let tgz = fs::File::open(self.path("droplet")).unwrap();
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(tgz));
@@ -86,7 +86,7 @@ impl Folder {
         entries.collect()
     }
 
-    /// Unpacks the droplet as the cell does, to `home`.
+    /// Unpacks the droplet to `home`, as the cell does.
     fn unpack(&self) -> PathBuf {
         let home = self.path("home");
         tar::Archive::new(flate2::read::GzDecoder::new(
@@ -104,7 +104,7 @@ impl Drop for Folder {
     }
 }
 
-/// Ends with the test.
+/// A process that ends with the test.
 struct Running(Child);
 impl Drop for Running {
     fn drop(&mut self) {
@@ -113,7 +113,7 @@ impl Drop for Running {
     }
 }
 
-/// A program is an ELF file: this test's own binary will do.
+/// Returns a program, which must be an ELF file. This test's own binary is one.
 fn program() -> Vec<u8> {
     fs::read(INSIDE).unwrap()
 }
@@ -163,7 +163,7 @@ fn binary_app() {
         "made executable, vcap's"
     );
 
-    // Long names and targets, and the times of the package, arrive in the container.
+    // Long names and targets, and the times of the package, must arrive in the container.
     let long = format!("{}/{}", "folder".repeat(20), "file".repeat(30));
     folder.file(&long, "far down");
     symlink(&long, folder.path("app/far")).unwrap();
@@ -329,7 +329,7 @@ fn the_launcher_runs_the_droplet() {
 
 #[test]
 fn health_checks() {
-    // Every address, for the check uses the machine's own.
+    // The listener uses every address, because the check uses the machine's own.
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let check = |port: u16, flags: &[&str]| {

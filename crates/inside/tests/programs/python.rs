@@ -1,4 +1,4 @@
-//! Python apps: what is installed at staging, and that it is found when the app starts.
+//! Tests of Python apps: packages are installed at staging, and found when the app starts.
 
 use super::{Folder, launch};
 use std::fs;
@@ -20,7 +20,7 @@ fn python_app() {
         serde_json::json!({"web": "python3 app.py"})
     );
     assert!(folder.droplet().contains_key("./profile.d/python.sh"));
-    // What a wheel would leave is found through the profile script.
+    // The content of a wheel is found through the profile script.
     let home = folder.unpack();
     fs::create_dir_all(home.join("app/.cloudfoundry/python")).unwrap();
     fs::write(
@@ -35,7 +35,7 @@ fn python_app() {
     );
 }
 
-/// A wheel with a module, a console script and a script of its own.
+/// Writes a wheel with a module, a console script and a script of its own.
 fn wheel(path: &Path) {
     let mut zip = zip::ZipWriter::new(fs::File::create(path).unwrap());
     for (name, text) in [
@@ -70,7 +70,7 @@ fn wheel(path: &Path) {
     zip.finish().unwrap();
 }
 
-/// `PATH` with a python3 that has no pip.
+/// Returns a `PATH` with a python3 that has no pip.
 fn without_pip(folder: &Folder) -> String {
     let bin = folder.path("bin");
     fs::create_dir_all(&bin).unwrap();
@@ -130,7 +130,7 @@ fn vendored_wheels_bring_their_scripts_with_pip() {
     greets(&folder, &folder.build(&[]));
 }
 
-/// An index that holds one wheel, as PyPI serves it.
+/// Starts an index with one wheel, in the format of PyPI.
 fn index(wheel: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -187,7 +187,7 @@ fn requirements_come_from_the_index_that_the_app_names() {
     };
     greets(&folder, &build(&folder, &url));
 
-    // A package that the index lacks, and an index that nobody serves.
+    // The first package is missing in the index, and the second index is not served.
     folder.file("requirements.txt", "no-such-package\n");
     let output = build(&folder, &url);
     let text = String::from_utf8_lossy(&output.stderr);

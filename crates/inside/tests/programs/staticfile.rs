@@ -1,4 +1,4 @@
-//! Static sites: what becomes public at staging, and the server over real HTTP.
+//! Tests of static sites: the files that become public at staging, and the server over real HTTP.
 
 use super::{Folder, INSIDE, Running};
 use std::fs;
@@ -15,7 +15,7 @@ struct Server {
 }
 
 impl Server {
-    /// Builds, unpacks and starts as the start command does it, but for the path of the program.
+    /// Builds, unpacks and starts a site as the start command does, except for the path of the program.
     fn start(folder: &Folder) -> Self {
         let result = folder.built(
             &["-buildpackOrder=staticfile_buildpack", "-skipDetect"],
@@ -58,7 +58,7 @@ impl Server {
         }
     }
 
-    /// Head lines without the last two line ends, and the whole answer.
+    /// Sends head lines (without the last two line ends) and returns the whole response.
     fn ask(&self, head: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         write!(
@@ -135,7 +135,7 @@ fn a_site_is_served() {
     assert_eq!(server.status("GET /../Staticfile HTTP/1.1"), 400);
     assert_eq!(server.status("DELETE / HTTP/1.1"), 405);
 
-    // Two requests on one connection, sent at once.
+    // Two requests are sent at once on one connection.
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\n\r\nGET /css/a.css HTTP/1.1\r\nConnection: close\r\n\r\n")
@@ -144,7 +144,7 @@ fn a_site_is_served() {
     stream.read_to_string(&mut both).unwrap();
     assert_eq!(both.matches("HTTP/1.1 200 OK").count(), 2);
 
-    // A client that is still sending gets its answer all the same.
+    // A client that is still sending must also get its response.
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     let body = vec![b'x'; 4 << 20];
     write!(
@@ -187,7 +187,7 @@ fn only_a_staticfile_makes_a_folder_public() {
         .file("package.json", "{}")
         .file("node_modules/a/index.js", "");
     assert!(refused(&folder).contains("Node.js"));
-    // A folder of that name is none.
+    // A folder of that name does not count.
     fs::create_dir(folder.path("app/Staticfile")).unwrap();
     refused(&folder);
     fs::remove_dir(folder.path("app/Staticfile")).unwrap();
@@ -316,7 +316,7 @@ fn what_would_not_protect_or_not_work_fails_the_staging() {
         &[("Staticfile", ""), ("nginx.conf", "worker_processes 1;")],
         "nginx.conf is not supported",
     );
-    // A password file that cannot be read is no absent one.
+    // A password file that cannot be read does not count as absent.
     folder.file("Staticfile", "");
     symlink("nowhere", folder.path("app/Staticfile.auth")).unwrap();
     let output = folder.build(&["-buildpackOrder=staticfile_buildpack"]);
