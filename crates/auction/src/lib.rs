@@ -7,7 +7,7 @@
 //! - [`constraint`]: whether a cell may run a job at all (root file system, volume drivers, placement tags)
 //! - [`cell`]: the resources of a cell, and what is left after each reservation
 //! - [`score`]: how good a cell is; the order of its fields is the placement policy
-//! - [`place`]: the batch
+//! - [`place`]: the decisions about a whole batch
 
 pub mod cell;
 pub mod constraint;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! BBS ─POST /v1/lrps, /v1/tasks─▶ queue ─▶ batch: BBS cells ─▶ GET /state of all ─▶ auction::place ─▶ POST /work per cell
-//!                                                             BBS fail / reject ◀─ what no cell took
+//!                                                             BBS fail / reject ◀─ work that no cell accepted
 //! ```
 //! A batch begins as soon as work is requested, and contains everything that has arrived until then. There is one batch at a
 //! time, because the next one must see what this one placed. Nothing is stored on disk: the BBS's convergence repeats lost

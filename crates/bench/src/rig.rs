@@ -68,7 +68,7 @@ impl Rig {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         let directory = tempfile::Builder::new().prefix("cupola-bench-").tempdir()?;
-        // nginx's worker gives up root, and writes here.
+        // nginx's worker drops its root rights, and writes here.
         let folder = directory.path().to_owned();
         std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
         let certs = Files::write(&folder, HOST, INSTANCE)?;

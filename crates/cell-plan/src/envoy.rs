@@ -45,8 +45,8 @@ pub fn command() -> (String, Vec<String>) {
     )
 }
 
-/// Returns the bootstrap configuration of the Envoy of instance `guid`. It may use `memory` bytes, and accepts no more
-/// connections before they are exhausted.
+/// Returns the bootstrap configuration of the Envoy of instance `guid`. It may use `memory` bytes, and stops accepting connections
+/// before they are exhausted.
 pub fn bootstrap(guid: &str, container_ip: Ipv4Addr, ports: &PortPlan, memory: u64) -> Value {
     let listeners: Vec<Value> = ports
         .tls

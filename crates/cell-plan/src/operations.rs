@@ -58,7 +58,7 @@ pub struct TaskRow {
 pub enum Operation {
     /// The row's container is gone: remove the row, so that the index is started again.
     RemoveLrp(LrpRow),
-    /// The row's container is gone and the row is the evacuating one.
+    /// The row's container is gone, and the row is an evacuating one: remove it.
     RemoveEvacuatingLrp(LrpRow),
     /// The container runs but the BBS does not show that: report it again.
     ReportRunning { guid: String },

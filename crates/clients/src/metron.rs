@@ -83,7 +83,7 @@ impl Emitter {
         });
     }
 
-    /// Returns `false` while the last datagram found no listener; then nobody needs to make an envelope.
+    /// Returns `false` while the last datagram found no listener. Callers need not make envelopes then.
     pub fn has_listener(&self) -> bool {
         !self.queue.no_listener.load(Ordering::Relaxed)
     }
@@ -93,7 +93,7 @@ impl Emitter {
         self.queue.dropped.load(Ordering::Relaxed)
     }
 
-    /// Blocks until everything is sent, for `limit` at most.
+    /// Blocks until everything is sent, at most for `limit`.
     pub fn flush(&self, limit: Duration) {
         let waiting = |state: &mut State| state.sending || !state.batch.ends.is_empty();
         let queue = &self.queue;

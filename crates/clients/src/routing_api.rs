@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// The address of a Routing API, and the identity of this process there.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `https://routing-api.service.cf.internal:3001`
+    /// The URL of the API, for example `https://routing-api.service.cf.internal:3001`.
     pub url: String,
     pub tls: Tls,
     /// The client whose tokens are sent. `None` means that the API requires no token.

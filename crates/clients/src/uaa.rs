@@ -1,13 +1,13 @@
 //! Verifies access tokens ([`TokenVerifier`]), and fetches tokens for the process itself ([`TokenFetcher`]).
 //!
-//! Every API that takes a bearer token calls the verifier. A token is accepted when all of this holds:
+//! Every API that accepts bearer tokens calls the verifier. A token is accepted when all of the following holds:
 //!
-//! | Check | Where the truth comes from |
+//! | Check | Source of the truth |
 //! |---|---|
 //! | signature (RS256 only), not expired, no refresh token | `{url}/token_keys`, kept; fetched again when a token names an unknown key |
 //! | `iss` | the `issuer` of `{url}/.well-known/openid-configuration`, fetched together with the keys |
 //! | `aud` names this API | the API's own configuration ([`VerifierConfig::audiences`]) |
-//! | nobody has ended the token | `{url}/check_token`, at most a second ago ([`VerifierConfig::resource_server`]) |
+//! | the token was not ended early | `{url}/check_token`, at most a second ago ([`VerifierConfig::resource_server`]) |
 //!
 //! A UAA that is down stops no request as long as its keys are known: a token that the UAA has not refused yet is then valid
 //! until it expires.

@@ -10,12 +10,12 @@
 //!
 //! | Module | Owns |
 //! |---|---|
-//! | [`names`] | which names are ours, and until when (pure) |
-//! | [`internal`] | the containers' own names and addresses (pure) |
-//! | [`answer`] | a query's answer, if it is ours (pure) |
-//! | [`server`] | UDP and TCP loops |
+//! | [`names`] | the names of the foundation, and until when they are valid (pure) |
+//! | [`internal`] | the names of containers and their addresses (pure) |
+//! | [`answer`] | the answer to a query for such a name (pure) |
+//! | [`server`] | the UDP and TCP loops |
 //! | [`upstream`] | forwarding, with bounded time |
-//! | [`learn`] | routes on the message bus → names |
+//! | [`learn`] | the conversion of routes on the message bus to names |
 //! | [`hosts`] | the block in /etc/hosts |
 
 mod answer;

@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    /// Every byte alone, coded by hand from the tree, keeps its class.
+    /// Every byte alone, with the code that the tree gives it, keeps its class.
     #[test]
     fn every_byte_keeps_its_class() {
         fn find(node: usize, symbol: u16, code: &mut Vec<bool>) -> bool {

@@ -8,7 +8,7 @@
 //! ```text
 //!   sender ── bytes ──▶ Check ── the same bytes ─────────────────────────▶ library
 //!                         │  └── a malformed header block, made harmless ─▶ (one stream is refused)
-//!                         └───── Fault: GOAWAY with its code to a client, and no byte more
+//!                         └───── Fault: GOAWAY with its code to a client, and no further byte
 //! ```
 //!
 //! The library alone is not enough: it reports every fault of a frame as `PROTOCOL_ERROR`, and a field that HTTP does not allow
@@ -17,14 +17,14 @@
 //! | Module | Noun |
 //! |---|---|
 //! | [`check`] | a connection: its frames, in their order |
-//! | [`written`] | the other direction: streams that the library breaks off |
-//! | [`budget`] | how many streams may be broken off |
-//! | [`frame`] | a frame's head, and what of its size is fixed |
+//! | [`written`] | the other direction: the streams that the library resets |
+//! | [`budget`] | how many streams may be reset |
+//! | [`frame`] | a frame's head, and the kinds whose size is fixed |
 //! | `streams` | on which streams a client may still send |
 //! | `block` | a header block: its representations, and its harmless form |
-//! | `name`, `table` | kinds of field names; the sizes in HPACK's tables |
+//! | `name`, `table` | the kinds of field names; the sizes in HPACK's tables |
 //! | `huffman` | the string code, as an automaton that only classifies |
-//! | [`fault`] | what ends a connection |
+//! | [`fault`] | the reasons for which a connection ends |
 
 mod block;
 pub mod budget;

@@ -43,7 +43,7 @@ pub enum Trouble {
     ReadOnly,
     /// The file was removed or replaced while we used it, so new writes would be lost.
     Gone,
-    /// The device reports errors.
+    /// The device reports errors on reading or writing.
     Failing,
     /// Other processes kept the file locked for too long.
     Busy,

@@ -1,4 +1,4 @@
-//! TLS identities and configurations of the control plane: a certificate, its key and the CA that peers must chain to.
+//! Makes TLS configurations of the control plane from identities: a certificate, its key and the CA to which peers must chain.
 
 mod authorities;
 

@@ -72,7 +72,7 @@ pub enum Step {
     Update(InstanceKey),
 }
 
-/// Compares all processes.
+/// Returns the plan for all processes.
 pub fn converge<'a, C>(
     processes: impl IntoIterator<Item = Process<'a>>,
     circumstances: &Circumstances<'_, C>,

@@ -409,7 +409,7 @@ impl Steps {
         self.slot.insert(row);
     }
 
-    /// Changes the ordinary row.
+    /// Replaces the ordinary row.
     pub(crate) fn set_ordinary(&mut self, after: ActualLrp) {
         let before = self.slot.ordinary.replace(after.clone());
         self.changes

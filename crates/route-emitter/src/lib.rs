@@ -115,8 +115,8 @@ impl RouteEmitter {
         Ok(Self { config, bbs })
     }
 
-    /// Runs until shutdown. Routes stay registered then, because the instances may outlive this process. If they are stopped, the
-    /// BBS reports it to the next one.
+    /// Runs until shutdown. Routes stay registered then, because the instances may outlive this process. The next emitter learns
+    /// from the BBS which of them were stopped.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         emitter::run(self.config, self.bbs, shutdown).await
     }

@@ -1,8 +1,7 @@
 //! Makes the routing decisions of both sides of the NATS contract, without IO:
 //!
 //! - [`emission`] computes the messages of a cell from desired routes and actual LRPs.
-//! - [`registry`] is the table of a router. It applies messages, and `lookup(host, path)` returns the pool of endpoints of a
-//! request.
+//! - [`registry`] is the table of a router. It applies messages, and `lookup(host, path)` returns the endpoints of a request.
 
 pub mod emission;
 pub mod registry;

@@ -13,11 +13,11 @@ pub mod path {
     pub const WORK: &str = "/work";
     pub const CONTAINER_METRICS: &str = "/container_metrics";
     pub const EVACUATE: &str = "/evacuate";
-    /// `PUT /v2/lrps/:process_guid/instances/:instance_guid`
+    /// The path `PUT /v2/lrps/:process_guid/instances/:instance_guid`.
     pub const UPDATE_LRP: &str = "/v2/lrps/{process_guid}/instances/{instance_guid}";
-    /// `POST /v1/lrps/:process_guid/instances/:instance_guid/stop`
+    /// The path `POST /v1/lrps/:process_guid/instances/:instance_guid/stop`.
     pub const STOP_LRP: &str = "/v1/lrps/{process_guid}/instances/{instance_guid}/stop";
-    /// `POST /v1/tasks/:task_guid/cancel`
+    /// The path `POST /v1/tasks/:task_guid/cancel`.
     pub const CANCEL_TASK: &str = "/v1/tasks/{task_guid}/cancel";
     /// The path of the auctioneer (default port 9016).
     pub const AUCTION_LRPS: &str = "/v1/lrps";

@@ -1,4 +1,4 @@
-//! Envoy: `--concurrency 1`, an access log to a file (which it buffers).
+//! Envoy with `--concurrency 1` and an access log to a file (which it buffers).
 
 use super::{Scheme, Started};
 use crate::process::Process;

@@ -1,4 +1,4 @@
-//! HAProxy: one thread, `http-reuse always`, `option httplog`, `option forwardfor`.
+//! HAProxy with one thread, `http-reuse always`, `option httplog` and `option forwardfor`.
 
 use super::{Scheme, Started};
 use crate::process::Process;

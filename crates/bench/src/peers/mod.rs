@@ -41,9 +41,9 @@ pub(crate) enum Peer {
     Cupola,
     /// HAProxy with its log by UDP to a server that reads it.
     HaproxyUdp,
-    /// The router sends all envelopes by UDP to an agent that reads.
+    /// Our router, which sends all envelopes by UDP to an agent that reads them.
     CupolaEnvelopes,
-    /// The router sends all envelopes by UDP to an address where no agent listens.
+    /// Our router, which sends all envelopes by UDP to an address where no agent listens.
     CupolaEnvelopesUnread,
 }
 

@@ -1,4 +1,4 @@
-//! nginx: one worker, `proxy_http_1.1` with upstream keep-alive, a buffered access log.
+//! nginx with one worker, `proxy_http_1.1` with upstream keep-alive, and a buffered access log.
 
 use super::{Scheme, Started};
 use crate::process::Process;

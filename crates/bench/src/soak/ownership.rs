@@ -27,7 +27,7 @@ pub(super) enum Answer {
     From(String),
     /// A 404 from the router.
     NoRoute,
-    /// Anything else.
+    /// Any other answer, or none.
     Failed(String),
 }
 

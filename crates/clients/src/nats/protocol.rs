@@ -19,7 +19,7 @@ pub enum Said {
     Pong,
     /// `-ERR`, with the text without its quotes.
     Error(String),
-    /// `+OK`.
+    /// The acknowledgement `+OK`.
     Ok,
 }
 

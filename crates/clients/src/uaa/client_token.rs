@@ -21,7 +21,7 @@ const LONGEST_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// A client of a UAA, with its time limits and retries.
 #[derive(Clone)]
 pub struct ClientCredentials {
-    /// `https://uaa.service.cf.internal:8443`
+    /// The URL of the UAA, for example `https://uaa.service.cf.internal:8443`.
     pub url: String,
     /// The configuration key that contains the client, for log messages.
     pub key: &'static str,

@@ -37,8 +37,8 @@ impl std::fmt::Debug for ResourceServer {
 pub(super) struct Standing {
     url: String,
     client: ResourceServer,
-    /// The keys of the hash by which tokens are remembered. The tokens themselves are not kept. The keys are secret, so that
-    /// nobody can make two tokens with the same hash.
+    /// The keys of the hash by which tokens are remembered. The tokens themselves are not kept. The keys are secret, so that two
+    /// tokens with the same hash cannot be constructed.
     hasher: [RandomState; 2],
     known: Mutex<Known>,
 }

@@ -13,10 +13,10 @@ use tracing_subscriber::layer::Context;
 /// The format of the time in a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Timestamp {
-    /// Seconds since 1970 with a fraction, as a number.
+    /// A number: the seconds since 1970 with a fraction.
     #[default]
     UnixEpoch,
-    /// `2020-09-13T12:26:40.001002003Z`
+    /// A text such as `2020-09-13T12:26:40.001002003Z`.
     Rfc3339,
 }
 

@@ -35,7 +35,7 @@ fn identity() -> Identity {
     }
 }
 
-/// A nats-server child on a port of its own; killed by its handle.
+/// A nats-server child on a port of its own, which is killed when the handle is dropped.
 struct Nats {
     child: Child,
     port: u16,

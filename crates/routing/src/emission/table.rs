@@ -87,7 +87,7 @@ pub struct Snapshot {
 }
 
 impl Table {
-    /// A table that makes no registration for the components' hosts.
+    /// Makes a table that makes no registrations for the components' hosts.
     pub fn sparing(components: ComponentHosts) -> Self {
         Self {
             components,

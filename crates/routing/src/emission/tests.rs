@@ -445,7 +445,7 @@ fn derived(snapshot: &Snapshot) -> Registrations {
 }
 
 proptest! {
-    /// The law of differences.
+    /// A diff leads exactly to its target.
     #[test]
     fn applying_a_diff_gives_the_target(a in any_snapshot(), b in any_snapshot()) {
         let (mut from, to) = (derived(&a), derived(&b));
@@ -493,7 +493,7 @@ proptest! {
         for event in events {
             table.apply(event).apply_to(&mut heard);
         }
-        // Rows of the snapshot are newer than what events removed.
+        // The rows of the snapshot are newer than the removals in the events.
         let newer = |tag: &ModificationTag| ModificationTag { epoch: tag.epoch.clone(), index: tag.index + 10 };
         let snapshot = Snapshot {
             desired: snapshot.desired.into_iter().map(|d| Desired { tag: newer(&d.tag), ..d }).collect(),

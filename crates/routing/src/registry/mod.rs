@@ -10,9 +10,9 @@
 //! | Event | Effect on an endpoint | Effect on its pool |
 //! |---|---|---|
 //! | register | added, replaced (last writer wins), only refreshed, or too old to count | made if new |
-//! | unregister | removed | gone with its last endpoint: 404; or after a while in which its next one may come |
+//! | unregister | removed | gone with its last endpoint: 404; or only after a time in which the next one may come |
 //! | silence for its threshold | removed; TLS: after a threshold of its own, or never ([`Registry::prune`]) | gone with its last endpoint: 404 |
-//! | wrong certificate name | removed, even the last ([`Pool::fail`]) | stays empty: 503, until it registers again or the time is up |
+//! | wrong certificate name | removed, even the last ([`Pool::fail`]) | stays empty: 503, until an endpoint registers or its time is over |
 //! | other TLS or dial failure | removed, unless the last; else skipped for a while | never emptied |
 //! | instances are starting | | made empty if new: requests may wait ([`Registry::announce_start`]) |
 //!

@@ -8,7 +8,7 @@ struct Table {
 }
 
 impl Table {
-    /// `uaa.test` and everything below it are on the list; `shop.test` is a component that is not.
+    /// Makes a table whose list contains `uaa.test` and everything below it; `shop.test` is a component that is not on the list.
     fn new() -> Self {
         Self::with(Settings {
             components: Some(ComponentHosts::new(["UAA.test", "*.uaa.test", "api.test"])),

@@ -6,7 +6,7 @@
 //!   were true a moment ago may still be published; registrations that never were true may not.
 //! - When all messages have been delivered, the table agrees exactly with the running instances.
 //!
-//! `PROPAGATION_STEPS=100000000` runs longer, `PROPAGATION_SEED=…` repeats a failure.
+//! `PROPAGATION_STEPS=100000000` makes the test longer, `PROPAGATION_SEED=…` repeats a failure.
 
 mod cells;
 mod routers;
