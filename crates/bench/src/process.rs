@@ -197,8 +197,8 @@ fn kilobytes(text: &str, field: &str) -> Result<f64> {
 }
 
 /// A guard that makes threads run before all others on their core until it is dropped, so that the others do not delay them. It
-/// is for threads that leave the core idle for a while, because Linux takes it from all others for 50 ms of each second
-/// otherwise.
+/// is for threads that leave the core idle now and then: from others with this priority Linux takes the core for 50 ms of each
+/// second.
 pub(crate) struct Ahead {
     /// Whether the ids are processes; then all of their threads are meant.
     processes: bool,

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The number of unanswered pings after which the server counts as gone.
 const UNANSWERED: u8 = 2;
-/// The number of bytes that one read may return.
+/// The free space of the buffer before each read, in bytes.
 const ROOM: usize = 64 << 10;
 
 /// The identity of this process, the same at every server.

@@ -23,7 +23,7 @@ const LONGEST_KEPT: Duration = Duration::from_secs(24 * 3600);
 pub struct ClientCredentials {
     /// The URL of the UAA, for example `https://uaa.service.cf.internal:8443`.
     pub url: String,
-    /// The configuration key that contains the client, for log messages.
+    /// The configuration key of the URL, for log messages.
     pub key: &'static str,
     pub id: String,
     pub secret: String,
