@@ -471,6 +471,122 @@ fn a_stop_is_at_once_as_in_gorouter_or_a_drain_without_its_quirks() {
     wait_for("the end", || world.ended() == Some(true));
 }
 
+/// Runs a router that cannot start, and returns its standard output and error.
+fn refused(yml: &str) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gorouter.yml");
+    std::fs::write(&path, yml).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_cupola"))
+        .args(["router", "-c"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut process = Process(child.unwrap());
+    let mut code = None;
+    wait_for("the router to end", || {
+        code = process.0.try_wait().unwrap().and_then(|s| s.code());
+        code.is_some()
+    });
+    assert_eq!(code, Some(1), "{yml}");
+    let (mut out, mut err) = (String::new(), String::new());
+    let (stdout, stderr) = (process.0.stdout.take(), process.0.stderr.take());
+    stdout.unwrap().read_to_string(&mut out).unwrap();
+    stderr.unwrap().read_to_string(&mut err).unwrap();
+    (out, err)
+}
+
+#[test]
+fn why_it_does_not_start_is_logged_in_gorouters_words() {
+    let nobody = free_port();
+    let api =
+        |keys: &str| format!("routing_api: {{uri: 'http://127.0.0.1', port: {nobody}{keys}}}\n");
+    let oauth = |port: u16| {
+        format!(
+            "oauth: {{token_endpoint: 127.0.0.1, port: {port}, client_name: c, client_secret: s, skip_ssl_validation: true}}
+token_fetcher_max_retries: 1
+token_fetcher_retry_interval: 10ms
+"
+        )
+    };
+    for (yml, message, error) in [
+        (
+            "enable_ssl: true\n".to_owned(),
+            "Error loading config:",
+            "tls_pem has no certificate",
+        ),
+        (
+            "port: [\n".to_owned(),
+            "Error loading config:",
+            "the file is not YAML",
+        ),
+        (
+            "logging: {metron_address: ''}\n".to_owned(),
+            "Error loading config:",
+            "logging.metron_address is empty",
+        ),
+        (
+            "html_error_template_file: /nowhere/at/all\n".to_owned(),
+            "new-html-error-template-from-file",
+            "Could not read HTML error template file: html_error_template_file /nowhere/at/all",
+        ),
+        (
+            api("") + &oauth(0),
+            "Error loading config:",
+            "UAA client requires TLS enabled",
+        ),
+        (
+            api("") + &oauth(nobody),
+            "routing-api-connection-failed",
+            "unable-to-fetch-token",
+        ),
+        (
+            api(", auth_disabled: true"),
+            "routing-api-connection-failed",
+            "the Routing API did not answer",
+        ),
+    ] {
+        let (out, err) = refused(&yml);
+        let line = out.lines().last().unwrap_or_default();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(
+            (&line["message"], &line["log_level"]),
+            (&message.into(), &3.into())
+        );
+        let logged = line["data"]["error"].as_str().unwrap();
+        assert!(logged.contains(error), "{logged}");
+        assert!(err.contains(error), "{err}");
+    }
+}
+
+#[test]
+fn the_start_is_logged_in_gorouters_words() {
+    // Without gorouter's quirks the router serves although its Routing API does not answer.
+    let world = World::new(&format!(
+        "compat: none
+isolation_segments: [is1, is2]
+routing_api: {{uri: 'http://127.0.0.1', port: {}, auth_disabled: true}}
+",
+        free_port()
+    ));
+    let log = world.log();
+    for words in [
+        r#""message":"starting""#,
+        r#""data":{"isolation_segments":["is1","is2"],"routing_table_sharding_mode":"all"}"#,
+        r#""message":"setting-up-routing-api""#,
+        r#""message":"using-noop-token-fetcher""#,
+        r#""message":"gorouter.started""#,
+    ] {
+        assert!(log.contains(words), "{words} in {log}");
+    }
+    let address = format!(
+        r#""message":"Successfully-connected-to-nats","source":"vcap.gorouter.nats","data":{{"addr":"127.0.0.1:{0}","host":"127.0.0.1:{0}"}}"#,
+        world.nats_port
+    );
+    assert!(log.contains(&address), "{log}");
+}
+
 #[test]
 fn sockets_from_systemd_are_used_and_handed_on() {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();

@@ -177,6 +177,11 @@ impl Fields {
             .map(|field| (self.name(field), self.slice(field.value)))
     }
 
+    /// Returns the number of bytes that are kept. For a head that was just read this is its size.
+    pub fn stored(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn len(&self) -> usize {
         self.list.len()
     }

@@ -1,6 +1,7 @@
 //! Makes TLS configurations of the control plane from identities: a certificate, its key and the CA to which peers must chain.
 
 mod authorities;
+mod chain;
 
 pub use authorities::Authorities;
 

@@ -103,6 +103,15 @@ pub enum Sharding {
 }
 
 impl Sharding {
+    /// As `routing_table_sharding_mode` names it.
+    pub fn mode(&self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Segments(_) => "segments",
+            Self::SharedAndSegments(_) => "shared-and-segments",
+        }
+    }
+
     pub(crate) fn takes(&self, segment: &str) -> bool {
         match self {
             Self::All => true,

@@ -8,7 +8,7 @@ use crate::router::Worker;
 use crate::side::drain::Watch;
 use crate::side::timer::Timer;
 use crate::side::{Answered, Broken, Side, poll_pump};
-use http1::{Known, Request, Response};
+use http1::{Known, Refusal, Request, Response};
 use routing::registry::InFlight;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -121,6 +121,7 @@ impl Exchange {
                 Ok(Answered::End { .. }) if !upload.sent => Err(Fault::Unsent),
                 Ok(Answered::End { clean: true }) => Err(Fault::Ended),
                 Ok(Answered::End { clean: false }) => Err(Fault::Other("unexpected EOF".into())),
+                Ok(Answered::Refused(Refusal::HeadTooLarge)) => Err(Fault::LargeHead(limits.bytes)),
                 Ok(Answered::Refused(refusal)) => Err(Fault::BadResponse(refusal.to_string())),
                 Ok(Answered::Failed(error)) => Err(Fault::from_http2(&error)),
                 Err(error) => Err(Fault::from_io(&error, upload.sent)),

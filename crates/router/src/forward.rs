@@ -236,6 +236,17 @@ pub(crate) async fn forward(
     }
 }
 
+/// Picks an endpoint for the log's line though no request is sent to it.
+pub(crate) fn log_endpoint(context: &mut RequestContext<'_>, target: &Target) {
+    let want = Want {
+        instance: target.instance(),
+        ..Want::default()
+    };
+    if let Ok(endpoint) = target.pool.pick(&want, Instant::now()) {
+        context.log.endpoint(endpoint);
+    }
+}
+
 /// No endpoint is left: an earlier attempt's fault says more than "none left".
 fn none_left(
     context: &RequestContext<'_>,

@@ -3,15 +3,43 @@
 
 use crate::config::Serving;
 use http1::fields::items;
-use http1::{Known, Limits, Request, Span, Version};
+use http1::{Known, Limits, Refusal, Request, Span, Version};
 use std::time::Duration;
 
+/// A head that is larger than the operator allows, by no more than this, is read all the same: its request is answered and
+/// logged as any other that the router refuses.
+const BEYOND: usize = 64 << 10;
+
+/// Returns how much of a request's head is read. The operator allows less ([`oversize`]).
 pub(crate) fn request_limits(settings: &Serving) -> Limits {
     Limits {
-        bytes: settings.max_request_head,
-        fields: most_fields(settings.max_request_headers),
+        bytes: settings.max_request_head.saturating_add(BEYOND),
+        fields: usize::MAX,
     }
 }
+
+/// Returns why a request is larger than the operator allows. A request of HTTP/2 is as large as it would be in HTTP/1.1.
+/// `Host` does not count as a field, as in gorouter.
+pub(crate) fn oversize(request: &Request, settings: &Serving) -> Option<Refusal> {
+    let fields = &request.fields;
+    let size = match request.version {
+        Version::Http2 => fields.stored() + LINES_OF_HTTP1 + PER_FIELD_OF_HTTP1 * fields.len(),
+        Version::Http10 | Version::Http11 => fields.stored(),
+    };
+    let most = most_fields(settings.max_request_headers);
+    if size > settings.max_request_head {
+        Some(Refusal::HeadTooLarge)
+    } else if fields.len() > most && fields.len() - fields.get_all(Known::Host).count() > most {
+        Some(Refusal::TooManyFields)
+    } else {
+        None
+    }
+}
+
+/// These bytes are in HTTP/1.1 and not in HTTP/2: the blank before the version, the version and the ends of both lines; the colon, the blank and the end of
+/// a field's line.
+const LINES_OF_HTTP1: usize = "  HTTP/1.1\r\n\r\n".len();
+const PER_FIELD_OF_HTTP1: usize = ": \r\n".len();
 
 pub(crate) fn response_limits(settings: &Serving) -> Limits {
     Limits {

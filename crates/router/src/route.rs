@@ -88,6 +88,7 @@ async fn route(
     exchange: &mut Exchange,
 ) -> Result<Answer, Rejection> {
     let shared = &context.worker.shared;
+    let oversize = protocol::oversize(&exchange.request, &shared.settings);
     tracing_headers::apply(context, &mut exchange.request.fields, &shared.lasting);
     if let Some(answer) = healthcheck::answer(shared, exchange) {
         return Ok(answer);
@@ -98,6 +99,11 @@ async fn route(
     }
     mtls::check(context, request)?;
     let target = lookup::find(shared, context, request).await?;
+    if let Some(refusal) = oversize {
+        // The line belongs to the app's log, so it names one of its endpoints.
+        forward::log_endpoint(context, &target);
+        return Err(Rejection::Refused(refusal));
+    }
     let upgrade = protocol::upgrade(request);
     let leg = route_service::leg(shared, &target.pool, &mut request.fields, upgrade.is_some())?;
     let returned = matches!(leg, Leg::Returned);

@@ -7,6 +7,7 @@ use bytes::{Buf as _, BytesMut};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,6 +40,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 pub(super) struct Connection {
     pub(super) server: Server,
+    /// The server's address, as it was reached.
+    pub(super) addr: Option<SocketAddr>,
     pub(super) since: Instant,
     stream: Box<dyn Stream>,
     /// The bytes that were read and not yet parsed.
@@ -56,7 +59,9 @@ impl Connection {
     pub(super) async fn open(server: Server, client: Client) -> Result<(Self, Info)> {
         let stream = timely("connect", TcpStream::connect(&server.address)).await?;
         stream.set_nodelay(true).context("set TCP_NODELAY")?;
+        let addr = stream.peer_addr().ok();
         let mut connection = Self::over(Box::new(stream), server, client.ping_interval);
+        connection.addr = addr;
         let mut info = match connection.hear().await? {
             Said::Info(info) => info,
             other => bail!("not a NATS server's greeting: {other:?}"),
@@ -99,6 +104,7 @@ impl Connection {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             server,
+            addr: None,
             since: Instant::now(),
             stream,
             came: BytesMut::new(),
@@ -114,11 +120,9 @@ impl Connection {
             .with_context(|| format!("{:?} is not a server's name", self.server.name))?;
         let handshake = TlsConnector::from(tls).connect(name, self.stream);
         let stream = timely("TLS", handshake).await?;
-        Ok(Self::over(
-            Box::new(stream),
-            self.server,
-            self.pings.period(),
-        ))
+        let addr = self.addr;
+        let secured = Self::over(Box::new(stream), self.server, self.pings.period());
+        Ok(Self { addr, ..secured })
     }
 
     /// Returns the next message of the server's protocol, before the server has accepted us.

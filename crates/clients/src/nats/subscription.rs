@@ -16,6 +16,7 @@ use super::servers::{Server, Servers};
 use anyhow::Result;
 use futures::FutureExt as _;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -156,6 +157,14 @@ impl Subscription {
         match &self.line {
             Line::Opening(server, _) => &server.address,
             Line::Open(connection) => &connection.server.address,
+        }
+    }
+
+    /// Returns the address of the server that it is connected to.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match &self.line {
+            Line::Opening(..) => None,
+            Line::Open(connection) => connection.addr,
         }
     }
 

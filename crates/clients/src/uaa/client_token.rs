@@ -132,6 +132,7 @@ impl TokenFetcher {
             #[serde(default)]
             expires_in: u64,
         }
+        tracing::debug!("started-fetching-token");
         let credentials = &self.credentials;
         let asked = Instant::now();
         let request = self

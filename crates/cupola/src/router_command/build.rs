@@ -5,9 +5,12 @@ use super::sockets::{Reserved, Sockets};
 use anyhow::{Context as _, Result};
 use clients::http::Authorities;
 use clients::loggregator::Emitter;
+use clients::routing_api::{self, RoutingApi, RoutingApiError};
 use kit::tls::{ClientAuth, Identity, server_config};
 use router::gorouter_yml::{GorouterYml, Prometheus};
-use router::{Certificate, ErrorPage, Pages, PagesListener, Reload, Router, Settings, Status};
+use router::{
+    Certificate, ErrorPage, Pages, PagesListener, Reload, Router, Settings, Status, TlsTerms,
+};
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -23,10 +26,14 @@ pub(super) struct Built {
     pub(super) debug: Option<TcpListener>,
 }
 
-pub(super) async fn router(read: GorouterYml, sockets: &mut Sockets) -> Result<Built> {
+/// Builds the router. `error_page` and `api` were made from the files that the configuration names.
+pub(super) async fn router(
+    read: GorouterYml,
+    error_page: Option<ErrorPage>,
+    api: Option<routing_api::Config>,
+    sockets: &mut Sockets,
+) -> Result<Built> {
     let files = files(&read);
-    let error_page = error_page(&read)?;
-    let api = routing_api(&read)?;
     let debug = match read.debug_addr {
         Some(address) => Some(sockets.listen(address, "debug_addr")?),
         None => None,
@@ -48,7 +55,11 @@ pub(super) async fn router(read: GorouterYml, sockets: &mut Sockets) -> Result<B
         page(health, port, status.host, "status.port", None, sockets)?;
     }
     if let Some((port, certificate)) = status.tls {
-        let tls = Some(health_tls(certificate)?);
+        let tls = Some(health_tls(
+            &certificate,
+            &status.tls_terms,
+            read.settings.http2,
+        )?);
         page(health, port, status.host, "status.tls.port", tls, sockets)?;
     }
     if let Some(prometheus) = &read.prometheus {
@@ -111,7 +122,8 @@ pub(super) fn reload(read: GorouterYml) -> Result<(Reload, Vec<PathBuf>)> {
     routing_api(&read)?;
     let mut pages_tls = HashMap::new();
     if let Some((_, certificate)) = read.status.tls {
-        pages_tls.insert(Pages::Health, health_tls(certificate)?);
+        let (terms, http2) = (&read.status.tls_terms, read.settings.http2);
+        pages_tls.insert(Pages::Health, health_tls(&certificate, terms, http2)?);
     }
     if let Some(prometheus) = &read.prometheus
         && let Some(tls) = metrics_tls(prometheus)?
@@ -137,18 +149,20 @@ fn files(read: &GorouterYml) -> Vec<PathBuf> {
     prometheus.chain(read.error_page.clone()).collect()
 }
 
-fn error_page(read: &GorouterYml) -> Result<Option<ErrorPage>> {
+pub(super) fn error_page(read: &GorouterYml) -> Result<Option<ErrorPage>> {
     let Some(path) = &read.error_page else {
         return Ok(None);
     };
     let key = "html_error_template_file";
-    let page = ErrorPage::parse(&read_text(path, key)?);
+    // The text is gorouter's, because tools look for it.
+    let text = read_text(path, key).context("Could not read HTML error template file")?;
+    let page = ErrorPage::parse(&text);
     page.map(Some)
         .map_err(|problem| anyhow::anyhow!("{key} {} {problem}", path.display()))
 }
 
 /// Returns the configuration of the routing API client, with the CAs from its file.
-fn routing_api(read: &GorouterYml) -> Result<Option<clients::routing_api::Config>> {
+pub(super) fn routing_api(read: &GorouterYml) -> Result<Option<routing_api::Config>> {
     let Some(keys) = &read.routing_api else {
         return Ok(None);
     };
@@ -167,14 +181,33 @@ fn routing_api(read: &GorouterYml) -> Result<Option<clients::routing_api::Config
     Ok(Some(api))
 }
 
-fn health_tls(certificate: Certificate) -> Result<Arc<ServerConfig>> {
-    let identity = Identity {
-        cert_pem: certificate.cert_pem,
-        key_pem: certificate.key_pem,
-        ca_pem: String::new(),
+/// Returns the TLS configuration of the health listener, with the versions and suites that HTTPS has.
+fn health_tls(
+    certificate: &Certificate,
+    terms: &TlsTerms,
+    http2: bool,
+) -> Result<Arc<ServerConfig>> {
+    let build = || {
+        let chain = kit::tls::certs(&certificate.cert_pem)?;
+        let key = kit::tls::key(&certificate.key_pem)?;
+        let builder = terms.server()?.with_no_client_auth();
+        let mut config = builder.with_single_cert(chain, key)?;
+        if http2 {
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        }
+        anyhow::Ok(Arc::new(config))
     };
-    let config = server_config(&identity, ClientAuth::None, &["http/1.1"]);
-    config.context("status.tls: use its certificate")
+    build().context("status.tls: use its certificate")
+}
+
+/// Checks that the UAA and the Routing API answer. The UAA is asked as often as the keys say.
+pub(super) async fn reach(api: &routing_api::Config) -> Result<()> {
+    let routes = RoutingApi::new(api)?.routes().await;
+    match routes {
+        Ok(_) => Ok(()),
+        Err(RoutingApiError::Token(error)) => Err(error.context("unable-to-fetch-token")),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Returns the TLS configuration of the metrics listener; `None` means without TLS.
@@ -195,4 +228,71 @@ fn local_ip() -> IpAddr {
         socket.local_addr()
     };
     found().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::client::ClientConnection;
+    use rustls::server::ServerConnection;
+    use rustls::version::{TLS12, TLS13};
+
+    /// Whether a handshake between them succeeds; in memory.
+    fn speaks(server: Arc<ServerConfig>, client: &TlsTerms) -> bool {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let builder = rustls::ClientConfig::builder_with_provider(provider.into());
+        let config = builder.with_protocol_versions(&client.versions).unwrap();
+        let config = config
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(kit::tls::AcceptAny::default()))
+            .with_no_client_auth();
+        let name = "router".try_into().unwrap();
+        let mut client = ClientConnection::new(config.into(), name).unwrap();
+        let mut server = ServerConnection::new(server).unwrap();
+        for _ in 0..4 {
+            for towards_server in [true, false] {
+                let mut bytes = Vec::new();
+                if towards_server {
+                    client.write_tls(&mut bytes).unwrap();
+                    server.read_tls(&mut &*bytes).unwrap();
+                    let _ = server.process_new_packets();
+                } else {
+                    server.write_tls(&mut bytes).unwrap();
+                    client.read_tls(&mut &*bytes).unwrap();
+                    let _ = client.process_new_packets();
+                }
+            }
+        }
+        !client.is_handshaking() && !server.is_handshaking()
+    }
+
+    #[test]
+    fn the_health_page_speaks_the_versions_of_the_operator() {
+        kit::tls::install_crypto();
+        let made = rcgen::generate_simple_self_signed(["router".to_owned()]).unwrap();
+        let certificate = Certificate {
+            cert_pem: made.cert.pem(),
+            key_pem: made.signing_key.serialize_pem(),
+        };
+        let of = |version| TlsTerms {
+            versions: vec![version],
+            cipher_suites: Vec::new(),
+        };
+        for (ours, theirs, spoken) in [
+            (&TLS12, &TLS12, true),
+            (&TLS12, &TLS13, false),
+            (&TLS13, &TLS12, false),
+            (&TLS13, &TLS13, true),
+        ] {
+            let server = health_tls(&certificate, &of(ours), true).unwrap();
+            assert_eq!(speaks(server, &of(theirs)), spoken, "{ours:?} {theirs:?}");
+        }
+        // A suite for another kind of key than the certificate's.
+        let terms = TlsTerms {
+            cipher_suites: vec!["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".into()],
+            ..of(&TLS12)
+        };
+        let server = health_tls(&certificate, &terms, true).unwrap();
+        assert!(!speaks(server, &of(&TLS12)));
+    }
 }

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use build::Built;
 use files::PidFile;
 use kit::CancellationToken;
+use kit::logging::Timestamp;
 use router::Handle;
 use router::gorouter_yml::{self, GorouterYml};
 use signals::{Order, Signals};
@@ -50,7 +51,16 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     let running = tokio::spawn(router.run(process.shutdown.clone()));
     process.pid_file.write()?;
     files::notify_systemd();
-    process.serve(running).await
+    let served = process.serve(running).await;
+    served.map_err(fatal("gorouter.exited-with-failure"))
+}
+
+/// Logs why the process ends, with gorouter's message. The caller prints the same error on standard error.
+fn fatal(words: &'static str) -> impl FnOnce(anyhow::Error) -> anyhow::Error {
+    move |error| {
+        tracing::error!(error = format!("{error:#}"), "{words}");
+        error
+    }
 }
 
 /// Begins to serve when this process knows about as many routes as its predecessor.
@@ -174,12 +184,25 @@ type Upgrade = Pin<Box<dyn Future<Output = Result<u32>> + Send>>;
 
 impl Process {
     async fn start(path: &Path, mut sockets: Sockets) -> Result<(Self, router::Router)> {
-        let read = read(path)?;
+        let read = read(path).map_err(|error| {
+            // The settings of the log are not known yet.
+            kit::logging::init_gorouter("info", Timestamp::default());
+            fatal("Error loading config:")(error)
+        })?;
         let level = kit::logging::init_gorouter(read.log_level, read.log_timestamp);
         tracing::info!("starting");
         for warning in &read.warnings {
             tracing::warn!(key = warning, "gorouter.yml");
         }
+        let error_page =
+            build::error_page(&read).map_err(fatal("new-html-error-template-from-file"))?;
+        tracing::info!(
+            isolation_segments = ?read.isolation_segments,
+            routing_table_sharding_mode = read.settings.sharding.mode(),
+            "retrieved-isolation-segments"
+        );
+        let api = Self::routing_api(&read).await;
+        let api = api.map_err(fatal("routing-api-connection-failed"))?;
         let signals = Signals::new()?;
         let program = Program::this()?;
         let (compat, start_delay) = (read.settings.compat_gorouter, read.settings.start_delay);
@@ -188,7 +211,9 @@ impl Process {
             router,
             files,
             debug,
-        } = build::router(read, &mut sockets).await?;
+        } = build::router(read, error_page, api, &mut sockets)
+            .await
+            .map_err(fatal("initialize-router-error"))?;
         sockets.close_unused();
         let process = Self {
             path: path.to_owned(),
@@ -206,6 +231,22 @@ impl Process {
             compat,
         };
         Ok((process, router))
+    }
+
+    /// Returns the configuration of the Routing API's client. Like gorouter, the router does not start without the Routing
+    /// API that it must ask. With `compat: none` it starts, and retries for ever.
+    async fn routing_api(read: &GorouterYml) -> Result<Option<clients::routing_api::Config>> {
+        let Some(api) = build::routing_api(read)? else {
+            return Ok(None);
+        };
+        tracing::info!("setting-up-routing-api");
+        if api.oauth.is_none() {
+            tracing::info!("using-noop-token-fetcher");
+        }
+        if read.settings.compat_gorouter {
+            build::reach(&api).await?;
+        }
+        Ok(Some(api))
     }
 
     /// Runs until the router has ended or must stop at once.

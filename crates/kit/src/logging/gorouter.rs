@@ -92,6 +92,7 @@ fn source(target: &str) -> String {
     match (path.next(), path.next()) {
         (Some("bus"), Some("message")) => "vcap.gorouter.subscriber".into(),
         (Some("route_fetcher"), _) => "vcap.gorouter.route-fetcher".into(),
+        (Some("bus"), Some("presence")) => "vcap.gorouter.nats".into(),
         (Some("bus"), _) => "vcap.gorouter.registry".into(),
         // These modules log what happens to a request.
         (
@@ -129,10 +130,12 @@ impl Fields {
         };
     }
 
-    /// Sets a value by its debug text. The debug text of a map looks like a JSON object, and becomes one.
+    /// Sets a value by its debug text. The debug text of a map looks like a JSON object, that of a list of texts like a JSON
+    /// array, and they become that.
     fn set_debug(&mut self, name: &str, text: String) {
-        let object = text.starts_with('{').then(|| serde_json::from_str(&text));
-        let value = object.and_then(Result::ok);
+        let structured = text.starts_with(['{', '[']);
+        let structured = structured.then(|| serde_json::from_str(&text));
+        let value = structured.and_then(Result::ok);
         self.set(name, value.unwrap_or(Value::String(text)));
     }
 }
@@ -197,10 +200,13 @@ mod tests {
         let tags = std::collections::BTreeMap::from([("component", "a\"b")]);
         fields.set_debug("route-endpoint.Tags", format!("{tags:?}"));
         fields.set_debug("error", "{not a map}".into());
+        fields.set_debug("isolation_segments", format!("{:?}", ["is\"1", "is2"]));
+        fields.set_debug("address", "[::1]:80".into());
         assert_eq!(
             Value::Object(fields.data),
             json!({
-                "num-endpoints": 2, "error": "{not a map}",
+                "num-endpoints": 2, "error": "{not a map}", "address": "[::1]:80",
+                "isolation_segments": ["is\"1", "is2"],
                 "route-endpoint": {"Addr": "10.0.0.1:8080", "Tags": {"component": "a\"b"}},
             })
         );
@@ -212,6 +218,7 @@ mod tests {
             ("router::lifecycle", "vcap.gorouter"),
             ("router::bus", "vcap.gorouter.registry"),
             ("router::bus::apply", "vcap.gorouter.registry"),
+            ("router::bus::presence", "vcap.gorouter.nats"),
             ("router::bus::message", "vcap.gorouter.subscriber"),
             ("router::registry", "vcap.gorouter.registry"),
             ("router::forward::report", "vcap.gorouter"),

@@ -1,10 +1,11 @@
 //! Defines which peers a program trusts: authorities, and single certificates that were put among them.
 //!
 //! This is the only place where certificates of peers are verified. A chain must lead to an authority, by the rules of webpki. A
-//! certificate that is itself among the trusted ones needs no chain, even when it is marked as an authority: Go and OpenSSL
-//! accept it, and webpki alone refuses it. Its name, its period of validity and its purpose are checked all the same, and it must
-//! equal the trusted certificate byte for byte.
+//! leaf that is marked as an authority is verified by the same rules ([`super::chain`]). A certificate that is itself among
+//! the trusted ones needs no chain. Its name, its period of validity and its purpose are checked all the same, and it must
+//! equal the trusted certificate byte for byte. Go and OpenSSL accept both, and webpki alone refuses them.
 
+use super::chain::Authority;
 use super::{certs, install_crypto};
 use anyhow::{Context as _, Result};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,6 +20,7 @@ use rustls::{
 };
 use std::collections::HashSet;
 use std::sync::Arc;
+use webpki::KeyUsage;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// The certificates to which a peer's certificate must lead, or of which it must be one.
@@ -76,7 +78,8 @@ impl Authorities {
     /// Returns a verifier of clients. Without `required` a client may present no certificate.
     pub fn of_clients(self, required: bool) -> Result<Arc<dyn ClientCertVerifier>> {
         install_crypto();
-        let builder = WebPkiClientVerifier::builder(Arc::new(self.roots));
+        let roots = Arc::new(self.roots);
+        let builder = WebPkiClientVerifier::builder(roots.clone());
         let builder = if required {
             builder
         } else {
@@ -86,7 +89,11 @@ impl Authorities {
             .build()
             .context("use the authorities of client certificates")?;
         let exact = self.exact;
-        Ok(Arc::new(OfClients { chains, exact }))
+        Ok(Arc::new(OfClients {
+            chains,
+            roots,
+            exact,
+        }))
     }
 }
 
@@ -147,13 +154,17 @@ impl ServerCertVerifier for OfServers {
         } else {
             let algorithms = self.provider.signature_verification_algorithms.all;
             let roots = &self.trusted.roots;
-            verify_server_cert_signed_by_trust_anchor(
+            let chain = verify_server_cert_signed_by_trust_anchor(
                 &certificate,
                 roots,
                 others,
                 now,
                 algorithms,
-            )?;
+            );
+            chain.or_else(|refused| {
+                let authority = Authority::of(leaf).ok_or(refused)?;
+                authority.verify(&roots.roots, others, KeyUsage::server_auth(), now)
+            })?;
         }
         verify_server_name(&certificate, name)?;
         Ok(ServerCertVerified::assertion())
@@ -188,6 +199,7 @@ impl ServerCertVerifier for OfServers {
 #[derive(Debug)]
 struct OfClients {
     chains: Arc<dyn ClientCertVerifier>,
+    roots: Arc<RootCertStore>,
     exact: HashSet<CertificateDer<'static>>,
 }
 
@@ -211,7 +223,13 @@ impl ClientCertVerifier for OfClients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         if !self.exact.contains(leaf) {
-            return self.chains.verify_client_cert(leaf, others, now);
+            let chain = self.chains.verify_client_cert(leaf, others, now);
+            return chain.or_else(|refused| {
+                let authority = Authority::of(leaf).ok_or(refused)?;
+                let usage = KeyUsage::client_auth();
+                authority.verify(&self.roots.roots, others, usage, now)?;
+                Ok(ClientCertVerified::assertion())
+            });
         }
         ParsedCertificate::try_from(leaf)?;
         check_alone(leaf, Purpose::Client, now)?;
@@ -245,8 +263,8 @@ impl ClientCertVerifier for OfClients {
 mod tests {
     use super::*;
     use rcgen::{
-        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-        date_time_ymd,
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+        Issuer, KeyPair, NameConstraints, date_time_ymd,
     };
 
     /// Returns the parameters of a self-signed certificate for `here.test` that is marked as an authority.
@@ -296,17 +314,16 @@ mod tests {
     }
 
     #[test]
-    fn only_the_very_certificate_is_trusted() {
+    fn a_stranger_of_the_same_name_is_not_trusted() {
         let key = KeyPair::generate().unwrap();
         let trusted = params().self_signed(&key).unwrap();
         // This certificate has the same name and the same key, but it is another one, and an authority.
         let mut params = params();
         params.serial_number = Some(7_u64.into());
         let other = params.self_signed(&key).unwrap();
-        let told = refused(server(&trusted.pem(), other.der(), "here.test"));
-        assert!(told.contains("CaUsedAsEndEntity"), "{told}");
-        let told = refused(client(&trusted.pem(), other.der()));
-        assert!(told.contains("CaUsedAsEndEntity"), "{told}");
+        // The trusted authority's key has signed it.
+        server(&trusted.pem(), other.der(), "here.test").unwrap();
+        client(&trusted.pem(), other.der()).unwrap();
         let (stranger, _) = signed_itself(&params);
         assert!(server(&trusted.pem(), &stranger, "here.test").is_err());
         assert!(client(&trusted.pem(), &stranger).is_err());
@@ -327,6 +344,117 @@ mod tests {
         let (leaf, pem) = signed_itself(&params);
         client(&pem, &leaf).unwrap();
         assert_eq!(refused(server(&pem, &leaf, "here.test")), "InvalidPurpose");
+    }
+
+    /// An authority, its text, and one that it has signed itself.
+    fn authority() -> (Issuer<'static, KeyPair>, String) {
+        install_crypto();
+        let key = KeyPair::generate().unwrap();
+        let mut root = CertificateParams::default();
+        root.distinguished_name.push(DnType::CommonName, "root");
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = root.self_signed(&key).unwrap().pem();
+        (Issuer::new(root, key), pem)
+    }
+
+    #[test]
+    fn a_signed_leaf_may_call_itself_an_authority() {
+        let (issuer, pem) = authority();
+        let key = KeyPair::generate().unwrap();
+        for constraints in [
+            BasicConstraints::Unconstrained,
+            BasicConstraints::Constrained(0),
+        ] {
+            let mut params = params();
+            params.is_ca = IsCa::Ca(constraints);
+            let leaf = params.signed_by(&key, &issuer).unwrap();
+            server(&pem, leaf.der(), "here.test").unwrap();
+            client(&pem, leaf.der()).unwrap();
+            let told = refused(server(&pem, leaf.der(), "there.test"));
+            assert!(told.starts_with("NotValidForName"), "{told}");
+            let (_, other) = authority();
+            assert!(server(&other, leaf.der(), "here.test").is_err());
+            assert!(client(&other, leaf.der()).is_err());
+        }
+    }
+
+    #[test]
+    fn such_a_leaf_must_be_as_good_as_any() {
+        let (issuer, pem) = authority();
+        let key = KeyPair::generate().unwrap();
+        for (from, to, told) in [(2001, 2002, "Expired"), (2901, 2902, "NotValidYet")] {
+            let mut params = params();
+            params.not_before = date_time_ymd(from, 1, 1);
+            params.not_after = date_time_ymd(to, 1, 1);
+            let leaf = params.signed_by(&key, &issuer).unwrap();
+            assert!(refused(server(&pem, leaf.der(), "here.test")).starts_with(told));
+            assert!(refused(client(&pem, leaf.der())).starts_with(told));
+        }
+        let mut only_client = params();
+        only_client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = only_client.signed_by(&key, &issuer).unwrap();
+        client(&pem, leaf.der()).unwrap();
+        assert!(server(&pem, leaf.der(), "here.test").is_err());
+        // One bit of what was signed is another.
+        let leaf = params().signed_by(&key, &issuer).unwrap();
+        let name = b"here.test";
+        let at = leaf.der().windows(name.len()).position(|part| part == name);
+        let mut forged = leaf.der().to_vec();
+        forged[at.unwrap()] = b'w';
+        let forged = CertificateDer::from(forged);
+        assert_eq!(refused(server(&pem, &forged, "were.test")), "BadSignature");
+        assert_eq!(refused(client(&pem, &forged)), "BadSignature");
+    }
+
+    #[test]
+    fn constraints_of_the_chain_count_for_such_a_leaf() {
+        let (root, pem) = authority();
+        let key = KeyPair::generate().unwrap();
+        let mut between = CertificateParams::default();
+        between
+            .distinguished_name
+            .push(DnType::CommonName, "between");
+        between.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        between.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("test".into())],
+            excluded_subtrees: vec![GeneralSubtree::DnsName("there.test".into())],
+        });
+        let middle = between.signed_by(&key, &root).unwrap();
+        let issuer = Issuer::new(between, key);
+        let others = [middle.der().clone()];
+        let key = KeyPair::generate().unwrap();
+        for (name, accepted) in [
+            ("here.test", true),
+            ("there.test", false),
+            ("a.other", false),
+        ] {
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let leaf = params.signed_by(&key, &issuer).unwrap();
+            let trusted = Authorities::from_pem(&pem).unwrap();
+            let server_name = ServerName::try_from(name).unwrap();
+            let judged = trusted.clone().of_servers().verify_server_cert(
+                leaf.der(),
+                &others,
+                &server_name,
+                &[],
+                UnixTime::now(),
+            );
+            assert_eq!(judged.is_ok(), accepted, "{name}: {judged:?}");
+            let verifier = trusted.of_clients(true).unwrap();
+            let judged = verifier.verify_client_cert(leaf.der(), &others, UnixTime::now());
+            assert_eq!(judged.is_ok(), accepted, "{name}");
+            // Without the certificate between them there is no chain.
+            let verifier = Authorities::from_pem(&pem)
+                .unwrap()
+                .of_clients(true)
+                .unwrap();
+            assert!(
+                verifier
+                    .verify_client_cert(leaf.der(), &[], UnixTime::now())
+                    .is_err()
+            );
+        }
     }
 
     #[test]

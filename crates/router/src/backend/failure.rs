@@ -5,6 +5,7 @@
 //! | nobody listens | yes, and it costs no attempt | refused | 502 |
 //! | other dial, handshake timeout | yes | unreachable | 502 |
 //! | no TLS there, no common cipher | yes | unreachable | 525 |
+//! | another alert, such as a version of TLS that it does not speak | yes | unreachable | 502 |
 //! | wrong name | yes | wrong name: out | 503 |
 //! | our certificate refused | yes | unreachable | 496 |
 //! | unknown authority, expired | yes | unreachable | 526 |
@@ -34,6 +35,9 @@ pub(crate) enum Fault {
     NotTls,
     #[error("tls: handshake failure: {0}")]
     Handshake(String),
+    /// The backend ended the handshake with an alert. The text is Go's, because tools look for it.
+    #[error("incomplete request (remote error: tls: {0})")]
+    Alert(String),
     #[error("tls: certificate is valid for {presented}, not {expected}")]
     WrongName { expected: String, presented: String },
     #[error("tls: backend refused the router's certificate: {0}")]
@@ -61,6 +65,11 @@ pub(crate) enum Fault {
     NotForHttp2,
     #[error("invalid response: {0}")]
     BadResponse(String),
+    /// Its head has more bytes than the operator allows. The text is Go's, because tools look for it.
+    #[error(
+        "net/http: HTTP/1.x transport connection broken: net/http: server response headers exceeded {0} bytes; aborted"
+    )]
+    LargeHead(usize),
     #[error("{0}")]
     Other(String),
 }
@@ -74,6 +83,7 @@ impl Fault {
                 | Self::HandshakeTimeout
                 | Self::NotTls
                 | Self::Handshake(_)
+                | Self::Alert(_)
                 | Self::WrongName { .. }
                 | Self::OurCertificate(_)
                 | Self::TheirCertificate(_)
@@ -97,6 +107,7 @@ impl Fault {
             | Self::HandshakeTimeout
             | Self::NotTls
             | Self::Handshake(_)
+            | Self::Alert(_)
             | Self::OurCertificate(_)
             | Self::TheirCertificate(_) => Some(Failure::Unreachable),
             Self::Reset => Some(Failure::Broken),
@@ -110,6 +121,7 @@ impl Fault {
             | Self::NotForHttp2
             | Self::Blocked { .. }
             | Self::BadResponse(_)
+            | Self::LargeHead(_)
             | Self::Other(_) => None,
         }
     }
@@ -206,11 +218,40 @@ impl Fault {
                 | AlertDescription::CertificateRevoked
                 | AlertDescription::UnsupportedCertificate
                 | AlertDescription::AccessDenied => Self::OurCertificate(format!("{alert:?}")),
-                alert => Self::Handshake(format!("backend sent alert {alert:?}")),
+                AlertDescription::HandshakeFailure => {
+                    Self::Handshake("remote error: tls: handshake failure".into())
+                }
+                alert => Self::Alert(alert_text(*alert)),
             },
             other => Self::Handshake(other.to_string()),
         }
     }
+}
+
+/// Returns Go's name of an alert, or the library's where Go has none.
+fn alert_text(alert: AlertDescription) -> String {
+    use AlertDescription as A;
+    let text = match alert {
+        A::UnexpectedMessage => "unexpected message",
+        A::BadRecordMac => "bad record MAC",
+        A::RecordOverflow => "record overflow",
+        A::IllegalParameter => "illegal parameter",
+        A::DecodeError => "error decoding message",
+        A::DecryptError => "error decrypting message",
+        A::ProtocolVersion => "protocol version not supported",
+        A::InsufficientSecurity => "insufficient security level",
+        A::InternalError => "internal error",
+        A::InappropriateFallback => "inappropriate fallback",
+        A::UserCanceled => "user canceled",
+        A::NoRenegotiation => "no renegotiation",
+        A::MissingExtension => "missing extension",
+        A::UnsupportedExtension => "unsupported extension",
+        A::UnrecognisedName => "unrecognized name",
+        A::UnknownPSKIdentity => "unknown PSK identity",
+        A::NoApplicationProtocol => "no application protocol",
+        other => return format!("{other:?}"),
+    };
+    text.into()
 }
 
 /// `DnsName("a")` and `IpAddress(1.2.3.4)` as `a, 1.2.3.4`.
@@ -270,6 +311,14 @@ mod tests {
                 496,
             ),
             (
+                rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
+                502,
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::InternalError),
+                502,
+            ),
+            (
                 rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer),
                 526,
             ),
@@ -289,6 +338,14 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn alerts_have_the_words_of_the_original() {
+        let alert = rustls::Error::AlertReceived(AlertDescription::ProtocolVersion);
+        let fault = Fault::from_handshake(&io::Error::other(alert));
+        let words = "incomplete request (remote error: tls: protocol version not supported)";
+        assert_eq!(fault.to_string(), words);
     }
 
     #[test]

@@ -8,12 +8,14 @@
 
 mod apply;
 pub(crate) mod message;
+mod presence;
 
 use crate::router::Shared;
 use anyhow::Result;
 use apply::Applier;
 use clients::nats::{Delivery, Subscription};
 use kit::CancellationToken;
+use presence::Presence;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -34,6 +36,7 @@ pub(crate) async fn subscribe(
 ) -> Result<()> {
     let name = format!("router-{}", shared.lasting.index);
     let limit = shared.lasting.bus_pending_limit;
+    tracing::info!("subscriber-starting");
     let mut subscription = Subscription::new(&nats, &name, &["router.*"], limit)?;
     let mut applier = Applier::new(shared.clone());
     let mut heal_at: Option<Instant> = None;
@@ -53,12 +56,13 @@ pub(crate) async fn subscribe(
                         },
                         Delivery::Lost(count) => lost(&shared, *count, &mut heal_at),
                         Delivery::Connected => {
-                            presence.connected(subscription.server());
+                            let addr = subscription.peer();
+                            presence.connected(subscription.server(), addr);
                             shared.registry.resume_pruning(Instant::now());
                             asked.push(subject::START.to_owned());
                         }
                         Delivery::Disconnected(error) => {
-                            presence.disconnected(subscription.server(), error);
+                            presence.disconnected(error);
                             if shared.lasting.suspend_pruning_if_nats_unavailable {
                                 shared.registry.suspend_pruning();
                             }
@@ -76,7 +80,7 @@ pub(crate) async fn subscribe(
                     std::thread::yield_now();
                 }
             },
-            () = until(presence.remind_at) => presence.remind(),
+            () = until(presence.remind_at()) => presence.remind(),
             () = until(heal_at) => {
                 heal_at = None;
                 // Everybody says everything again.
@@ -89,44 +93,6 @@ pub(crate) async fn subscribe(
         }
     }
     Ok(())
-}
-
-/// Whether the bus is there, in gorouter's words: tools watch the log for them.
-struct Presence {
-    was_connected: bool,
-    /// While the bus is away: when that is logged again.
-    remind_at: Option<Instant>,
-    every: Duration,
-}
-
-impl Presence {
-    /// `every`: the interval of pings, as in gorouter.
-    fn new(every: Duration) -> Self {
-        Self {
-            was_connected: false,
-            remind_at: None,
-            every,
-        }
-    }
-
-    fn connected(&mut self, host: &str) {
-        self.remind_at = None;
-        if std::mem::replace(&mut self.was_connected, true) {
-            tracing::info!(host, "nats-connection-reconnected");
-        } else {
-            tracing::info!(host, "Successfully-connected-to-nats");
-        }
-    }
-
-    fn disconnected(&mut self, host: &str, error: &str) {
-        self.remind_at = Some(Instant::now() + self.every);
-        tracing::warn!(host, error, "nats-connection-disconnected");
-    }
-
-    fn remind(&mut self) {
-        self.remind_at = Some(Instant::now() + self.every);
-        tracing::info!("nats-connection-still-disconnected");
-    }
 }
 
 /// Messages were dropped; which, nobody knows.

@@ -174,7 +174,8 @@ fn config(
     config.alpn_protocols = if http2 {
         vec![b"h2".to_vec(), b"http/1.1".to_vec()]
     } else {
-        vec![b"http/1.1".to_vec()]
+        // Without a list nothing is negotiated: a client that offers HTTP/2 alone is not cut off in its handshake.
+        Vec::new()
     };
     Ok(Arc::new(config))
 }

@@ -15,13 +15,14 @@ mod tls;
 pub use fixed::Fixed;
 pub use routing_api::RoutingApiKeys;
 
-use crate::config::{Certificate, Settings};
+use crate::config::{Certificate, Settings, TlsTerms};
 use clients::nats::PING_INTERVAL;
 use keys::{Keys, Notes};
 use kit::logging::Timestamp;
 use kit::tls::Identity;
 use observe::Logging;
 use serde_yaml_ng::Value;
+use settings::Handling;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct GorouterYml {
     /// `PUT /log-level` there changes the level.
     pub debug_addr: Option<SocketAddr>,
     pub settings: Settings,
+    /// The segments that the file lists, for the log.
+    pub isolation_segments: Vec<String>,
     /// What cannot change while the router runs.
     pub fixed: Fixed,
     /// By key, for people.
@@ -61,6 +64,8 @@ pub struct StatusKeys {
     /// `None`: no health page without TLS.
     pub port: Option<u16>,
     pub tls: Option<(u16, Certificate)>,
+    /// The versions and cipher suites of that port. They are those of HTTPS for clients.
+    pub tls_terms: TlsTerms,
     /// On loopback.
     pub routes_port: u16,
     pub user: String,
@@ -103,10 +108,15 @@ pub fn read(text: &str) -> Result<GorouterYml, Vec<String>> {
 }
 
 fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
-    let (settings, own) = settings::settings(keys);
+    let Handling {
+        settings,
+        own,
+        isolation_segments,
+    } = settings::settings(keys);
     let (http_port, https_port) = ports(keys);
     let front = tls::front(keys, https_port.is_some(), own);
-    let status = observe::status(&mut keys.section("status"));
+    let mut status = observe::status(&mut keys.section("status"));
+    status.tls_terms = front.service_terms.clone();
     let (prometheus, buckets) = observe::prometheus(&mut keys.section("prometheus"));
     let route_services = route_services::route_services(keys, &front.service_terms);
     let nats = clients::nats::Config {
@@ -153,6 +163,7 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
             metron,
             ..settings
         },
+        isolation_segments,
         status,
         fixed,
         warnings: Vec::new(),

@@ -2,7 +2,9 @@
 
 use super::keys::Keys;
 use super::{Prometheus, StatusKeys, tls};
-use crate::config::{Buckets, LogField, LogFormat, Metron, RedactQuery, Rotation, Syslog};
+use crate::config::{
+    Buckets, LogField, LogFormat, Metron, RedactQuery, Rotation, Syslog, TlsTerms,
+};
 use http::HeaderName;
 use kit::logging::Timestamp;
 use serde_yaml_ng::Value;
@@ -42,6 +44,7 @@ pub(super) fn status(keys: &mut Keys<'_>) -> StatusKeys {
         user: keys.text("user").unwrap_or_default(),
         pass: keys.text("pass").unwrap_or_default(),
         deprecated_pages,
+        tls_terms: TlsTerms::default(),
     }
 }
 
@@ -212,6 +215,10 @@ fn metron(keys: &mut Keys<'_>, logging: &mut Keys<'_>) -> Metron {
         metrics: keys.flag("enable_envelope_v1_metrics", true),
     };
     match address {
+        Some(None) if wanted.metrics => {
+            logging.problem("metron_address", "is empty, but enable_envelope_v1_metrics is true: give e.g. localhost:3457, or set enable_envelope_v1_metrics to false");
+            Metron::default()
+        }
         // gorouter starts, and what it sends reaches nobody.
         Some(None) => {
             logging.warn("metron_address", "is empty: no envelopes are sent");

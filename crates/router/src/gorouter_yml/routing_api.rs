@@ -82,7 +82,11 @@ fn oauth(
                     host.is_empty(),
                     "the UAA's name, e.g. uaa.service.cf.internal",
                 ),
-                ("port", port == 0, "the UAA's TLS port, e.g. 8443"),
+                (
+                    "port",
+                    port == 0,
+                    "the UAA's TLS port, e.g. 8443 (UAA client requires TLS enabled)",
+                ),
                 (
                     "client_name",
                     id.is_empty(),

@@ -11,8 +11,16 @@ use routing::registry::{Balancing, ComponentHosts};
 use std::str::FromStr as _;
 use std::time::Duration;
 
-/// Also what else `backends` holds: the certificate that backends are shown.
-pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
+/// The settings that this module reads.
+pub(super) struct Handling {
+    pub(super) settings: Settings,
+    /// The certificate that the router presents to backends.
+    pub(super) own: Option<Certificate>,
+    /// The segments that the file lists, whether the mode uses them or not.
+    pub(super) isolation_segments: Vec<String>,
+}
+
+pub(super) fn settings(keys: &mut Keys<'_>) -> Handling {
     let seconds = Duration::from_secs;
     let start_delay = keys
         .duration("start_response_delay_interval")
@@ -22,6 +30,7 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
     let stale_threshold = stale.unwrap_or(seconds(120)).max(start_delay);
     let compat = compat(keys);
     let defaults = Settings::default();
+    let isolation_segments = keys.texts("isolation_segments").unwrap_or_default();
     let mut settings = Settings {
         index: keys.number("index").unwrap_or(0),
         workers: workers(keys).unwrap_or(defaults.workers),
@@ -37,7 +46,7 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
         empty_pool_503: keys.flag("empty_pool_response_code_503", false),
         suspend_pruning_if_nats_unavailable: keys
             .flag("suspend_pruning_if_nats_unavailable", false),
-        sharding: sharding(keys),
+        sharding: sharding(keys, isolation_segments.clone()),
         component_hosts: component_hosts(keys),
         dial_timeout: keys.duration("endpoint_dial_timeout").unwrap_or(seconds(5)),
         tls_handshake_timeout: keys
@@ -102,7 +111,11 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> (Settings, Option<Certificate>) {
     settings.zipkin = tracing.flag("enable_zipkin", false);
     settings.w3c = tracing.flag("enable_w3c", false);
     settings.w3c_tenant = tracing.text("w3c_tenant_id").unwrap_or_default();
-    (settings, own)
+    Handling {
+        settings,
+        own,
+        isolation_segments,
+    }
 }
 
 /// -1 and 0 ask for one worker for each core.
@@ -143,8 +156,8 @@ fn limits(keys: &mut Keys<'_>, settings: &mut Settings) -> Option<Certificate> {
         let given = keys.signed(key).filter(|n| *n > 0);
         given.unwrap_or(default)
     };
-    settings.max_request_head = limit("max_request_header_bytes", 1 << 20).max(8 << 10);
-    settings.max_response_head = limit("max_response_header_bytes", 1 << 20).max(8 << 10);
+    settings.max_request_head = limit("max_request_header_bytes", 1 << 20);
+    settings.max_response_head = limit("max_response_header_bytes", 1 << 20);
     settings.max_request_headers = limit("max_request_headers", settings.max_request_headers);
     settings.max_response_headers = limit("max_response_headers", settings.max_response_headers);
     let mut backends = keys.section("backends");
@@ -167,14 +180,13 @@ pub(super) const FORWARDED_CLIENT_CERT: &[(&str, ForwardedClientCert)] = &[
     ("sanitize_set", ForwardedClientCert::SanitizeSet),
 ];
 
-fn sharding(keys: &mut Keys<'_>) -> Sharding {
+fn sharding(keys: &mut Keys<'_>, listed: Vec<String>) -> Sharding {
     #[derive(Clone, Copy)]
     enum Mode {
         All,
         Segments,
         Shared,
     }
-    let listed = keys.texts("isolation_segments").unwrap_or_default();
     let mode = keys.choice(
         "routing_table_sharding_mode",
         &[

@@ -457,7 +457,6 @@ fn values_that_say_not_set_are_taken() {
         "nats: {user: %, pass: %, ca_certs: %, cert_chain: %, private_key: %}",
         "logging: {level: %}",
         "logging: {syslog: %, syslog_addr: %, syslog_network: %}",
-        "logging: {metron_address: %}",
         "logging: {format: {timestamp: %}}",
         "access_log: {file: %}",
         "prometheus: {cert_path: %, key_path: %, ca_path: %}",
@@ -624,6 +623,7 @@ fn values_that_gorouter_refuses_are_refused() {
         "status: {tls: {port: 9443}}",
         "disable_http: true",
         "logging: []",
+        "logging: {metron_address: ''}",
         "debug_addr: here",
     ] {
         assert!(read(bad).is_err(), "{bad}");
@@ -676,6 +676,8 @@ fn what_the_values_that_say_not_set_mean() {
             .max_idle_per_endpoint,
         0
     );
+    let heads = of("max_request_header_bytes: 100\nmax_response_header_bytes: 80").settings;
+    assert_eq!((heads.max_request_head, heads.max_response_head), (100, 80));
     let limits = of("backends: {max_attempts: -1, max_conns: -1}");
     assert_eq!(
         (
@@ -692,7 +694,9 @@ fn what_the_values_that_say_not_set_mean() {
         ]
     );
     assert_eq!(
-        of("logging: {metron_address: ''}").settings.metron,
+        of("logging: {metron_address: ''}\nenable_envelope_v1_metrics: false")
+            .settings
+            .metron,
         Metron::default()
     );
     assert_eq!(
@@ -724,6 +728,9 @@ route_services_secret: s
     assert_eq!(settings.backend_terms.cipher_suites, suites);
     // gorouter gives backends no versions.
     assert!(settings.backend_terms.versions.is_empty());
+    let status = read(&text).unwrap().status.tls_terms;
+    assert_eq!(status.cipher_suites, suites);
+    assert_eq!(status.versions.len(), 1);
     let services = settings.route_services.unwrap().tls_terms;
     assert_eq!(services.cipher_suites, suites);
     assert_eq!(services.versions.len(), 1);

@@ -49,7 +49,8 @@ pub(super) fn spawn(worker: Arc<Worker>, stream: Stream, peer: Peer) {
 
 async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
     let settings = &worker.shared.settings;
-    let head = u32::try_from(settings.max_request_head).unwrap_or(u32::MAX);
+    let most_head = protocol::request_limits(settings).bytes;
+    let head = u32::try_from(most_head).unwrap_or(u32::MAX);
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(STREAMS)
@@ -63,7 +64,7 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .enable_connect_protocol();
     let gathered = Gathered::new(stream);
-    let (stream, fault, resets) = Checked::client(gathered.clone(), settings.max_request_head);
+    let (stream, fault, resets) = Checked::client(gathered.clone(), most_head);
     let handshake = builder.handshake::<_, Bytes>(stream);
     let connection = match timeout(patience(settings.read_header_timeout), handshake).await {
         Ok(Ok(connection)) => connection,

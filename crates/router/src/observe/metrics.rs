@@ -71,6 +71,8 @@ pub(crate) struct Metrics {
     envelopes: Option<Arc<Envelopes>>,
     per_request: bool,
     per_app: bool,
+    /// Numbers that could not be found for Prometheus' page.
+    not_gathered: Counter,
 }
 
 /// A request that was tried at a backend is over. Texts are of the endpoint that was tried last, empty when it has none,
@@ -122,6 +124,7 @@ impl Metrics {
             envelopes: envelopes.filter(|envelopes| envelopes.wanted().metrics),
             per_request: settings.per_request_metrics,
             per_app: settings.per_app_metrics,
+            not_gathered: Counter::default(),
         }
     }
 

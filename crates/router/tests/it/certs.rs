@@ -75,10 +75,19 @@ impl Ca {
 
     /// A certificate with these names; its holder trusts this authority.
     pub(crate) fn issue(&self, names: &[&str]) -> Identity {
+        self.issue_as(names, IsCa::NoCa)
+    }
+
+    /// The same, but it calls itself an authority.
+    pub(crate) fn issue_authority(&self, names: &[&str]) -> Identity {
+        self.issue_as(names, IsCa::Ca(BasicConstraints::Unconstrained))
+    }
+
+    fn issue_as(&self, names: &[&str], is_ca: IsCa) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let params =
-            CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())
-                .unwrap();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.is_ca = is_ca;
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
             cert_pem: certificate.pem(),

@@ -17,14 +17,15 @@ pub(crate) type Line = BTreeMap<&'static str, String>;
 /// Of all routers in this process.
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
 
-/// Keeps warnings and errors of routers and registrars.
+/// Keeps warnings and errors of routers and registrars, and what routers log of the bus.
 struct Keeper;
 
 impl Subscriber for Keeper {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let of = |part: &str| metadata.target().starts_with(part);
-        *metadata.level() <= Level::WARN
-            && (of("router::") || of("route_registrar::") || of("clients::uaa::"))
+        of("router::bus::presence")
+            || *metadata.level() <= Level::WARN
+                && (of("router::") || of("route_registrar::") || of("clients::uaa::"))
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -335,18 +335,89 @@ async fn heads_are_bounded_in_both_directions() {
         let named = "\r\nX-Cf-RouterError: max-request-size-exceeded\r\n";
         assert!(seen.contains(named), "{seen}");
     }
-    // Without an end as well, and before more is taken than may be.
-    let endless = format!("GET / HTTP/1.1\r\nHost: app.test\r\nX-A: {long}{long}{long}");
+    // Without an end as well, and before much more is taken than may be.
+    let endless = format!(
+        "GET / HTTP/1.1\r\nHost: app.test\r\nX-A: {}",
+        long.repeat(9)
+    );
     let seen = raw(world.addr, &endless, "").await;
     assert!(seen.starts_with("HTTP/1.1 431 "), "{seen}");
     for path in ["/many", "/long"] {
         let ask = format!("GET {path} HTTP/1.1\r\nHost: app.test\r\n\r\n");
         let seen = raw(world.addr, &ask, "request.\n").await;
         assert!(seen.starts_with("HTTP/1.1 502 "), "{seen}");
+        let words = match path {
+            "/many" => "endpoint_failure (invalid response: too many fields)",
+            _ => {
+                "endpoint_failure (net/http: HTTP/1.x transport connection broken: net/http: server response headers exceeded 8192 bytes; aborted)"
+            }
+        };
+        assert!(seen.contains(words), "{seen}");
+    }
+}
+
+/// Also below the size of a buffer. A request that is too large has its line in the log, and the app that it was for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_heads_counts_to_the_byte() {
+    let world = World::with(Settings {
+        max_request_head: 100,
+        max_request_headers: 3,
+        max_response_head: 80,
+        ..Settings::default()
+    })
+    .await;
+    let addr = app(async |mut stream| {
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        let wanted = head.split(['/', ' ']).nth(2).unwrap_or_default();
+        let size: usize = wanted.parse().unwrap_or(80);
+        let rest = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: \r\n\r\n";
+        let padding = "x".repeat(size - rest.len());
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: {padding}\r\n\r\nok");
+        send(&mut stream, &answer).await;
+    })
+    .await;
+    world.register("app.test", "app", 0, addr).await;
+    let rest = "GET /80 HTTP/1.1\r\nHost: app.test\r\nX-A: \r\n\r\n";
+    for (size, status) in [(100, 200), (101, 431), (3000, 431)] {
+        let padding = "x".repeat(size - rest.len());
+        let ask = format!("GET /80 HTTP/1.1\r\nHost: app.test\r\nX-A: {padding}\r\n\r\n");
+        assert_eq!(ask.len(), size);
+        let until = if status == 200 { "ok" } else { "" };
+        let seen = raw(world.addr, &ask, until).await;
         assert!(
-            seen.contains("endpoint_failure (invalid response: "),
-            "{seen}"
+            seen.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{size}: {seen}"
         );
+    }
+    // The host is not counted.
+    for (fields, status) in [(3, 200), (4, 431)] {
+        let fields = "A: 1\r\n".repeat(fields);
+        let ask = format!("GET / HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n");
+        let until = if status == 200 { "ok" } else { "" };
+        let seen = raw(world.addr, &ask, until).await;
+        assert!(seen.starts_with(&format!("HTTP/1.1 {status} ")), "{seen}");
+    }
+    for (size, status) in [(80, 200), (81, 502)] {
+        let ask = format!("GET /{size} HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        let until = if status == 200 { "ok" } else { "request.\n" };
+        let seen = raw(world.addr, &ask, until).await;
+        assert!(
+            seen.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{size}: {seen}"
+        );
+    }
+    let lines = world.log_lines(7).await;
+    let refused: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("\" 431 "))
+        .collect();
+    assert_eq!(refused.len(), 3, "{lines:?}");
+    for line in refused {
+        assert!(
+            line.contains("x_cf_routererror:\"max-request-size-exceeded\""),
+            "{line}"
+        );
+        assert!(line.contains("app_id:\"app\""), "{line}");
     }
 }
 

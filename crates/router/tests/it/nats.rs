@@ -2,6 +2,7 @@
 
 use crate::backends::Backend;
 use crate::certs::Ca;
+use crate::component_log::{keep_lines, line_about};
 use crate::world::{Nats, World, free_port, plain, wait_for};
 use clients::nats::{Delivery, Subscription};
 use futures::StreamExt as _;
@@ -47,6 +48,38 @@ async fn mutual_tls_and_a_strange_user_with_a_strange_password() {
     let backend = Backend::start("x").await;
     world.register("app.test", "app", 0, backend.addr).await;
     assert_eq!(world.get("app.test", "/").await.text(), "x");
+}
+
+/// Both sides present a certificate that the other's authority has signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_call_themselves_authorities_are_taken() {
+    let (ca, port) = (Ca::new(), free_port());
+    let server = ca.issue_authority(&["127.0.0.1"]);
+    let nats = Nats::with_tls(port, ("nats", "secret"), &server);
+    let (config, settings) = read(&tls_section(port, &ca.issue_authority(&["router"])));
+    let world = World::on(nats, config, settings_for_tests(settings)).await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    assert_eq!(world.get("app.test", "/").await.text(), "x");
+}
+
+/// The line has both keys: the server's name as it is configured, and its address.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_names_the_server_of_the_bus_and_its_address() {
+    keep_lines();
+    let port = free_port();
+    let mut config = Nats::config(port);
+    config.servers = vec![format!("localhost:{port}")];
+    let mut world = World::on(Nats::start(port), config, Settings::default()).await;
+    let host = format!("localhost:{port}");
+    let connected = line_about("Successfully-connected-to-nats", "host", &host).await;
+    assert_eq!(connected["addr"], format!("127.0.0.1:{port}"));
+    world.nats = None;
+    let lost = line_about("nats-connection-disconnected", "host", &host).await;
+    assert_eq!(lost["addr"], format!("127.0.0.1:{port}"));
+    world.nats = Some(Nats::start(port));
+    let again = line_about("nats-connection-reconnected", "host", &host).await;
+    assert_eq!(again["addr"], format!("127.0.0.1:{port}"));
 }
 
 fn settings_for_tests(settings: Settings) -> Settings {

@@ -97,6 +97,7 @@ async fn metrics_have_gorouters_names_and_true_values() {
         "routes_registered 1\n",
         "responses_route_services{status_group=\"2xx\"} 0\n",
         "# TYPE total_dropped_messages gauge\n",
+        "promhttp_metric_handler_errors_total{cause=\"gathering\"} 0\n",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }

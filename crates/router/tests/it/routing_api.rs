@@ -88,6 +88,21 @@ async fn events_make_change_and_delete_routes() {
     assert_eq!((happened.tokens_given, happened.lists_read), (1, 1));
 }
 
+/// The API, the UAA and the router each present such a certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_call_themselves_authorities_are_taken() {
+    let api = RoutingApiServer::new();
+    api.start_as(&api.ca.issue_authority(&["127.0.0.1"])).await;
+    api.set_routes(&[route("a.test", 80, 120, ("g", 0))]);
+    let read = gorouter_yml::read(&(api.full_yml() + OFTEN)).unwrap();
+    let mut config = read.routing_api.unwrap().api;
+    let own = api.ca.issue_authority(&["router"]);
+    config.tls.shown = Some((own.cert_pem, own.key_pem));
+    config.oauth.as_mut().unwrap().tls.authorities = Authorities::Pem(api.ca.pem.clone());
+    let world = World::asking(config, read.settings).await;
+    wait_for("the route", async || world.handle.serves("a.test")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_that_vanishes_from_the_list_is_gone() {
     let api = RoutingApiServer::started().await;

@@ -67,6 +67,11 @@ impl RoutingApiServer {
 
     /// Both; the Routing API wants a certificate of the authority.
     pub(crate) async fn start(&self) {
+        self.start_as(&self.ca.issue(&["127.0.0.1"])).await;
+    }
+
+    /// The same, with a certificate of the caller's.
+    pub(crate) async fn start_as(&self, identity: &Identity) {
         let uaa = axum::Router::new().route("/oauth/token", post(token));
         let api = axum::Router::new()
             .route("/routing/v1/routes", get(routes))
@@ -78,8 +83,7 @@ impl RoutingApiServer {
             (self.uaa_port, uaa, ClientAuth::None),
             (self.api_port, api, ClientAuth::Required),
         ] {
-            let identity = self.ca.issue(&["127.0.0.1"]);
-            let tls = server_config(&identity, auth, &["http/1.1"]).unwrap();
+            let tls = server_config(identity, auth, &["http/1.1"]).unwrap();
             let listener = kit::http::bind(([127, 0, 0, 1], port).into());
             let listener = listener.await.unwrap();
             let app = app.with_state(self.state.clone());

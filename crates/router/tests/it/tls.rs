@@ -343,6 +343,99 @@ async fn a_trusted_certificate_needs_no_authority() {
     }
 }
 
+/// Go and OpenSSL accept such a certificate, when an authority has signed it, from backends and from clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_that_calls_itself_an_authority_is_accepted() {
+    let ca = Ca::new();
+    let settings = Settings {
+        forwarded_client_cert: ForwardedClientCert::SanitizeSet,
+        front_tls: FrontTls {
+            client_cert_validation: ClientCertValidation::Require,
+            client_cas: vec![ca.pem.clone()],
+            ..FrontTls::default()
+        },
+        ..Settings::default()
+    };
+    let client = ca.issue_authority(&["client"]);
+    let backends = [
+        ("good.apps.test", ca.issue_authority(&["instance"]), 200),
+        ("other.apps.test", ca.issue_authority(&["another"]), 503),
+        (
+            "strange.apps.test",
+            Ca::new().issue_authority(&["instance"]),
+            526,
+        ),
+    ];
+    let world = World::streaming_to(Emitter::discard(), ca, settings).await;
+    for (host, identity, status) in backends {
+        let mut identity = identity;
+        identity.ca_pem = world.ca.pem.clone();
+        let tls = server_config(&identity, ClientAuth::Required, &["http/1.1"]).unwrap();
+        let backend = Backend::start_tls("x", tls).await;
+        world
+            .register_tls(host, "app", "instance", backend.addr)
+            .await;
+        let seen = world.dump_by_tls(Some(&client), (host, host), "").await;
+        assert_eq!(seen.unwrap().status, status, "{host}");
+    }
+    let stranger = Ca::new().issue_authority(&["client"]);
+    let names = ("good.apps.test", "good.apps.test");
+    assert!(world.dump_by_tls(Some(&stranger), names, "").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_of_another_tls_version_is_told_of_in_gos_words() {
+    let settings = Settings {
+        backend_terms: TlsTerms {
+            versions: vec![&rustls::version::TLS12],
+            cipher_suites: Vec::new(),
+        },
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    let identity = world.ca.issue(&["instance-a"]);
+    let terms = TlsTerms {
+        versions: vec![&rustls::version::TLS13],
+        cipher_suites: Vec::new(),
+    };
+    let certs = kit::tls::certs(&identity.cert_pem).unwrap();
+    let key = kit::tls::key(&identity.key_pem).unwrap();
+    let builder = terms.server().unwrap().with_no_client_auth();
+    let tls = builder.with_single_cert(certs, key).unwrap();
+    let backend = Backend::start_tls("newer", Arc::new(tls)).await;
+    world
+        .register_tls("app.test", "app", "instance-a", backend.addr)
+        .await;
+    let reply = world.get("app.test", "/").await;
+    let words = "protocol version not supported";
+    assert!(
+        reply.router_error().contains(words),
+        "{}",
+        reply.router_error()
+    );
+    assert_eq!(reply.status, 502);
+}
+
+/// The client's handshake does not fail, as with gorouter: it learns that no protocol was negotiated.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_http2_no_protocol_is_negotiated() {
+    for (http2, spoken) in [(false, None), (true, Some(&b"h2"[..]))] {
+        let world = World::with(Settings {
+            http2,
+            ..Settings::default()
+        })
+        .await;
+        let mut config = kit::tls::client_config(&world.ca.issue(&["client"])).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = tokio::net::TcpStream::connect(world.https).await.unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect("app.apps.test".try_into().unwrap(), stream)
+            .await
+            .unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), spoken);
+    }
+}
+
 /// What the operator lets the router speak is what it offers to a backend and to a route service.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_without_a_suite_of_the_operators_is_not_spoken_to() {

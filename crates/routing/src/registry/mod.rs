@@ -206,12 +206,18 @@ impl Registry {
     }
 
     /// Returns one number for all registrations of the same instance at the same address, so that an app with a thousand routes
-    /// needs no more connections than one with a single route.
+    /// needs no more connections than one with a single route. A server that belongs to no app stays the same peer as long as
+    /// its address and its name are the same, whatever instance its registrations name.
     fn transport(&self, spec: &EndpointSpec) -> u128 {
+        let instance = if spec.app_id.is_empty() {
+            ""
+        } else {
+            &spec.instance_id
+        };
         let peer = (
             (&spec.host, spec.port, spec.tls, spec.protocol.as_str()),
             &spec.server_cert_domain_san,
-            (&spec.app_id, &spec.instance_id),
+            (&spec.app_id, instance),
         );
         let [high, low] = self.peers.each_ref().map(|keys| keys.hash_one(peer));
         u128::from(high) << 64 | u128::from(low)

@@ -459,6 +459,22 @@ fn connections_are_shared_only_by_the_same_peer() {
     assert_eq!(other.endpoints()[0].transport(), first);
 }
 
+#[test]
+fn another_instance_is_another_peer_only_if_it_is_an_apps() {
+    let table = Table::new();
+    let put = |app: &str, index: &str, tls: bool| {
+        table.put("a.test", spec(1, tls, app, index), 0);
+        table.registry.lookup("a.test", "/").unwrap().endpoints()[0].transport()
+    };
+    for tls in [false, true] {
+        assert_ne!(put("app", "0", tls), put("app", "1", tls));
+        assert_ne!(put("app", "0", tls), put("other", "0", tls));
+        assert_eq!(put("", "0", tls), put("", "1", tls));
+        assert_ne!(put("", "0", tls), put("app", "0", tls));
+    }
+    assert_ne!(put("", "0", false), put("", "0", true));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Register(usize, u16, bool),

@@ -247,6 +247,11 @@ impl Entry {
         self.attempts.started = Some(now);
     }
 
+    /// The endpoint that stands in the line of a request that is not sent.
+    pub(crate) fn endpoint(&mut self, endpoint: Arc<Endpoint>) {
+        self.endpoint = Some(endpoint);
+    }
+
     /// At a route service, which is not an endpoint of the route.
     pub(crate) fn attempt_without_endpoint(&mut self, now: Instant) {
         self.attempts.started = Some(now);

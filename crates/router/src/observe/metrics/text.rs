@@ -117,9 +117,17 @@ fn gauges(out: &mut String, metrics: &Metrics, shared: &Shared) {
     if let Some(envelopes) = &shared.envelopes {
         gauge("envelopes_dropped", envelopes.dropped());
     }
-    if let Some(open) = open_files() {
-        gauge("file_descriptors", open);
+    match open_files() {
+        Some(open) => gauge("file_descriptors", open),
+        None => metrics.not_gathered.add(1),
     }
+    // Under the name of Prometheus' own library, which counts the same.
+    let name = "promhttp_metric_handler_errors_total";
+    let failures = metrics.not_gathered.value();
+    let _ = writeln!(
+        out,
+        "# TYPE {name} counter\n{name}{{cause=\"gathering\"}} {failures}"
+    );
 }
 
 /// A label for each route: only where labels for each app are wanted as well.
