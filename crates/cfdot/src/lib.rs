@@ -4,7 +4,7 @@
 //!
 //! It is called as `cupola cfdot …`. [`verbs`] is the table of commands. `flags` parses a command line by that table, `target`
 //! finds the servers, and `commands` calls them; `help` and `completion` print the table. Only the commands whose names are verbs
-//! of change change anything.
+//! of change modify the state.
 
 mod commands;
 mod completion;

@@ -62,7 +62,7 @@ pub trait Garden: Send + Sync + 'static {
     /// Compares the firewall rules of the cell and of all containers with the rules on the machine, and restores what is missing,
     /// changed or out of order. Returns the names of what was repaired. The call is cheap when nothing is wrong.
     async fn repair(&self) -> Result<Vec<String>, GardenError>;
-    /// The TCP addresses that processes of the container listen on.
+    /// Returns the TCP addresses on which processes of the container listen.
     async fn listeners(&self, handle: &str) -> Result<Vec<SocketAddr>, GardenError>;
     /// Replaces all network policies of the cell. They survive a restart, and containers that are made later obey them too.
     async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), GardenError>;

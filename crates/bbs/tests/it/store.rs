@@ -9,7 +9,7 @@ async fn desired_guids(f: &Foundation) -> Vec<String> {
     lrps.into_iter().map(|lrp| lrp.process_guid).collect()
 }
 
-/// The test moves the file away, which SQLite itself would not notice. A full disk takes the same code path.
+/// Moves the file away, which SQLite itself would not notice. A full disk takes the same code path.
 #[tokio::test]
 async fn what_cannot_be_written_is_refused_and_reads_go_on() {
     let f = Foundation::start().await;
@@ -74,7 +74,7 @@ const COLUMNS: &[(&str, &str, &[&str])] = &[
 ];
 const DAMAGES: &[&str] = &["X'FF00FF'", "'damaged'", "-9223372036854775807", "X''"];
 
-/// The test damages each column of one row of each table in turn, in several ways. The BBS must start and serve the other rows.
+/// Damages each column of one row of each table in turn, in several ways. The BBS must start and serve the other rows.
 #[tokio::test]
 async fn a_damaged_row_costs_only_itself() {
     let mut f = Foundation::start().await;

@@ -48,7 +48,7 @@ fn output_that_cannot_be_written_is_an_error() {
     }
 }
 
-/// The test closes standard output, as `| head -1` does.
+/// Closes standard output, as `| head -1` does.
 #[test]
 fn a_reader_that_leaves_is_no_panic() {
     for shell in ["bash", "zsh", "fish"] {

@@ -78,7 +78,7 @@ fn static_sites(f: &mut Foundation) -> Result<()> {
     Ok(())
 }
 
-/// The story runs after [`static_sites`].
+/// Runs after [`static_sites`].
 fn internal_routes(f: &mut Foundation) -> Result<()> {
     let back = folder(
         f,

@@ -87,7 +87,8 @@ fn git(arguments: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The test is skipped if there is no git, or if the clone does not reach back to the first checked commit.
+/// Checks the commits' subjects. The test is skipped if there is no git, or if the clone does not reach back to the first checked
+/// commit.
 #[test]
 fn commit_subjects_are_short() {
     let range = format!("{FIRST_COMMIT}..HEAD");

@@ -423,7 +423,7 @@ async fn too_much_work_and_work_for_others_is_refused() {
     rep.stop().await;
 }
 
-/// Diego's auctioneer sends work without a content type.
+/// Tests work without a content type, as Diego's auctioneer sends it.
 #[tokio::test]
 async fn work_comes_without_a_content_type() {
     let fixture = Fixture::new().await;

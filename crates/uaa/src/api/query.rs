@@ -28,7 +28,7 @@ const CREDENTIALS: &[&str] = &[
     "token",
 ];
 
-/// A layer around every path of the API that refuses credentials in the query.
+/// Refuses requests with credentials in the query. It is a layer around every path of the API.
 pub(super) async fn refuse_credentials(request: Request, next: Next) -> Response {
     match check(request.uri(), |name| !is_credential(name)) {
         Ok(()) => next.run(request).await,
