@@ -118,7 +118,7 @@ fn unix_attributes(file: &File, central_header: u64) -> io::Result<u32> {
 }
 
 /// Returns the permissions of an entry. Permissions without a type come from archivers that write a default of their own, which
-/// says nothing about whether a file is executable; so `default` is added to them.
+/// does not show whether a file is executable; so `default` is added to them.
 fn permissions(attributes: u32, default: u32) -> u32 {
     if attributes & TYPE == 0 {
         (attributes & 0o777) | default
