@@ -21,8 +21,7 @@ pub enum BbsError {
     },
 }
 
-/// The status of an answer that is no protobuf message. A BBS that is starting sends one, and so does one that does not know the
-/// path.
+/// The status of an answer that is no protobuf message: the BBS is starting, or it does not know the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("status {0}")]
 pub struct Status(pub http::StatusCode);
@@ -479,8 +478,8 @@ impl Client {
             .cells)
     }
 
-    /// Subscribes to the events of desired and actual LRPs. When `cell_id` is not empty, it gets those actual LRPs only that are
-    /// on that cell. There is no replay: read the state after the stream is open, then apply events.
+    /// Subscribes to the events of desired and actual LRPs. A `cell_id` that is not empty leaves out the actual LRPs of other
+    /// cells. There is no replay: read the state after the stream is open, then apply events.
     pub async fn instance_events(&self, cell_id: &str) -> Result<Events> {
         self.events(path::INSTANCE_EVENTS, cell_id).await
     }
