@@ -234,20 +234,9 @@ pub(crate) fn desired(lrp: &m::DesiredLrp) -> lrp::DesiredLrp {
 /// Returns the host names under `internal-router`. JSON that cannot be read counts as none, because the desired LRP was accepted
 /// with it.
 fn internal_routes(routes: Option<&m::ProtoRoutes>) -> Vec<String> {
-    #[derive(serde::Deserialize)]
-    struct Route {
-        hostname: String,
-    }
-    let json = routes.and_then(|r| r.routes.get("internal-router"));
-    json.and_then(|json| {
-        serde_json::from_slice::<Option<Vec<Route>>>(json)
-            .ok()
-            .flatten()
-    })
-    .unwrap_or_default()
-    .into_iter()
-    .map(|r| r.hostname)
-    .collect()
+    routes
+        .and_then(|routes| routes.internal_hostnames().ok())
+        .unwrap_or_default()
 }
 
 pub(crate) fn scheduling_info(lrp: &m::DesiredLrp) -> m::DesiredLrpSchedulingInfo {

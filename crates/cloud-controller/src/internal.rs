@@ -5,7 +5,6 @@ use crate::bits::store::Kind;
 use crate::controller::Cc;
 use crate::db;
 use crate::db::build::Droplet;
-use crate::diego::recipe_staging::TaskCallback;
 use crate::diego::{staging, task};
 use crate::error::{ApiError, ApiResult};
 use axum::body::Body;
@@ -16,6 +15,7 @@ use axum::{Json, Router};
 use futures::StreamExt as _;
 use http::{StatusCode, header};
 use serde_json::json;
+use wire::bbs::TaskCallback;
 use wire::cc::internal_path as path;
 
 pub(crate) fn router(cc: Cc) -> Router {

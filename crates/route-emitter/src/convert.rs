@@ -4,11 +4,7 @@ use anyhow::{Context as _, Result};
 use routing::emission::{Actual, Audience, Desired, Event, ModificationTag, Port, Route, TagValue};
 use std::sync::Arc;
 use wire::bbs::{self as m, MetricTagDynamic, PreferredAddress, Presence, state};
-use wire::router::{CfRoute, InternalRoute};
-
-/// The keys of cf routes and of names for containers among a desired LRP's routes.
-const CF_ROUTER: &str = "cf-router";
-const INTERNAL_ROUTER: &str = "internal-router";
+use wire::lrp_routes::{CF_ROUTER, CfRoute, INTERNAL_ROUTER, InternalRoute};
 
 /// Returns the table's events for one BBS event: none, one, or two. (A row that changes its presence becomes another row; a
 /// process that grows is changed, and its new instances wait.)

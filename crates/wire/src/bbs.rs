@@ -168,7 +168,7 @@ messages! {
     ModificationTag { epoch: String = [string, tag = "1"], index: u32 = [uint32, tag = "2"] }
     EnvironmentVariable { name: String = [string, tag = "1"], value: String = [string, tag = "2"] }
     File { path: String = [string, tag = "1"], content: String = [string, tag = "2"] }
-    /// The raw JSON per router kind: `cf-router`, `tcp-router`, `internal-router`, `diego-ssh`.
+    /// The raw JSON per router kind: see [`crate::lrp_routes`].
     ProtoRoutes { routes: BTreeMap<String, Vec<u8>> = [btree_map = "string, bytes", tag = "1"] }
     PortRange { start: u32 = [uint32, tag = "1"], end: u32 = [uint32, tag = "2"] }
     IcmpInfo { kind: i32 = [int32, tag = "1"], code: i32 = [int32, tag = "2"] }
@@ -567,7 +567,7 @@ messages! {
     TaskChangedEvent { before: Option<Task> = [message, optional, tag = "1"], after: Option<Task> = [message, optional, tag = "2"] }
 }
 
-/// The JSON body of a task's completion callback.
+/// The JSON body of a task's completion callback: the BBS posts it when the task has ended.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct TaskCallback {

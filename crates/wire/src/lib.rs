@@ -8,6 +8,7 @@ pub mod cc;
 pub mod dropsonde;
 pub mod locket;
 pub mod loggregator;
+pub mod lrp_routes;
 pub mod rep;
 pub mod router;
 pub mod routing_api;

@@ -47,24 +47,3 @@ pub struct StartMessage {
     #[serde(rename = "pruneThresholdInSeconds")]
     pub prune_threshold_in_seconds: u64,
 }
-
-/// One element of a desired LRP's `internal-router` routes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InternalRoute {
-    pub hostname: String,
-}
-
-/// One element of a desired LRP's `cf-router` routes (raw JSON array in [`crate::bbs::ProtoRoutes`]).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct CfRoute {
-    pub hostnames: Vec<String>,
-    pub port: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub route_service_url: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub isolation_segment: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub options: Option<serde_json::Map<String, serde_json::Value>>,
-}

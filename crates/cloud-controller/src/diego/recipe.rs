@@ -16,6 +16,7 @@ use wire::bbs::{
     LogRateLimit, MetricTagDynamic, MetricTagValue, Network, ParallelAction, ResourceLimits,
     RunAction, TcpCheck, TimeoutAction,
 };
+use wire::lrp_routes::DIEGO_SSH;
 
 pub const APPS_DOMAIN: &str = "cf-apps";
 pub const TASKS_DOMAIN: &str = "cf-tasks";
@@ -244,11 +245,8 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
 /// What of a running version can change. `existing` is its present routes: the ssh entry is sent back unchanged.
 pub fn update(spec: &AppSpec, existing: Option<&wire::bbs::ProtoRoutes>) -> DesiredLrpUpdate {
     let mut routes = routes_json(&spec.routes, spec.isolation_segment.as_deref());
-    if let Some(ssh) = existing.and_then(|existing| existing.routes.get(super::recipe_routes::SSH))
-    {
-        routes
-            .routes
-            .insert(super::recipe_routes::SSH.into(), ssh.clone());
+    if let Some(ssh) = existing.and_then(|existing| existing.routes.get(DIEGO_SSH)) {
+        routes.routes.insert(DIEGO_SSH.into(), ssh.clone());
     }
     DesiredLrpUpdate {
         instances: Some(spec.instances as i32),

@@ -1,13 +1,10 @@
 //! The `routes` of a desired LRP: raw JSON by router kind. The route-emitter reads it.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use wire::bbs::ProtoRoutes;
-
-pub const HTTP: &str = "cf-router";
-pub const TCP: &str = "tcp-router";
-pub const INTERNAL: &str = "internal-router";
-pub const SSH: &str = "diego-ssh";
+use wire::lrp_routes::{CF_ROUTER, CfRoute, INTERNAL_ROUTER, InternalRoute, TCP_ROUTER, TcpRoute};
 
 /// Everything that leads to one process.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,15 +24,8 @@ pub struct HttpRoute {
     /// `http1` or `http2`.
     pub protocol: Option<String>,
     /// `{"loadbalancing": "least-connection"}`.
-    pub options: Option<serde_json::Value>,
+    pub options: Option<Map<String, Value>>,
     pub route_service_url: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct TcpRoute {
-    pub router_group_guid: String,
-    pub external_port: u16,
-    pub container_port: u16,
 }
 
 /// All three keys are always there; one `cf-router` entry per route; what is absent is `null`.
@@ -44,42 +34,28 @@ pub fn routes_json(routes: &Routes, isolation_segment: Option<&str>) -> ProtoRou
         .http
         .iter()
         .map(|route| CfRoute {
-            hostnames: [&route.uri],
-            port: route.port,
-            route_service_url: route.route_service_url.as_deref(),
-            isolation_segment,
-            protocol: route.protocol.as_deref(),
-            options: route.options.as_ref(),
+            hostnames: vec![route.uri.clone()],
+            port: route.port.into(),
+            route_service_url: route.route_service_url.clone(),
+            isolation_segment: isolation_segment.map(str::to_owned),
+            protocol: route.protocol.clone(),
+            options: route.options.clone(),
         })
         .collect();
     let internal: Vec<_> = routes
         .internal
         .iter()
-        .map(|hostname| InternalRoute { hostname })
+        .map(|hostname| InternalRoute {
+            hostname: hostname.clone(),
+        })
         .collect();
     ProtoRoutes {
         routes: BTreeMap::from([
-            (HTTP.to_owned(), json(&http)),
-            (TCP.to_owned(), json(&routes.tcp)),
-            (INTERNAL.to_owned(), json(&internal)),
+            (CF_ROUTER.to_owned(), json(&http)),
+            (TCP_ROUTER.to_owned(), json(&routes.tcp)),
+            (INTERNAL_ROUTER.to_owned(), json(&internal)),
         ]),
     }
-}
-
-#[derive(Serialize)]
-struct CfRoute<'a> {
-    hostnames: [&'a str; 1],
-    port: u16,
-    route_service_url: Option<&'a str>,
-    isolation_segment: Option<&'a str>,
-    protocol: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    options: Option<&'a serde_json::Value>,
-}
-
-#[derive(Serialize)]
-struct InternalRoute<'a> {
-    hostname: &'a str,
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
@@ -90,6 +66,13 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn options(pairs: &[(&str, &str)]) -> Map<String, Value> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+            .collect()
+    }
 
     #[test]
     fn every_kind_stands_under_its_key() {
@@ -106,7 +89,7 @@ mod tests {
                     uri: "b.example".into(),
                     port: 9090,
                     protocol: Some("http2".into()),
-                    options: Some(json!({"loadbalancing": "least-connection"})),
+                    options: Some(options(&[("loadbalancing", "least-connection")])),
                     route_service_url: Some("https://rs.example".into()),
                 },
             ],
@@ -122,7 +105,7 @@ mod tests {
         };
         let wire = routes_json(&routes, Some("iso"));
         assert_eq!(
-            parsed(&wire, HTTP),
+            parsed(&wire, CF_ROUTER),
             json!([
                 {"hostnames": ["a.example/v2"], "port": 8080, "route_service_url": null, "isolation_segment": "iso", "protocol": "http1"},
                 {"hostnames": ["b.example"], "port": 9090, "route_service_url": "https://rs.example", "isolation_segment": "iso", "protocol": "http2",
@@ -130,17 +113,49 @@ mod tests {
             ])
         );
         assert_eq!(
-            parsed(&wire, TCP),
+            parsed(&wire, TCP_ROUTER),
             json!([{"router_group_guid": "G", "external_port": 1024, "container_port": 8080}])
         );
         assert_eq!(
-            parsed(&wire, INTERNAL),
+            parsed(&wire, INTERNAL_ROUTER),
             json!([{"hostname": "a.apps.internal"}])
         );
 
         let none = routes_json(&Routes::default(), None);
-        for key in [HTTP, TCP, INTERNAL] {
+        for key in [CF_ROUTER, TCP_ROUTER, INTERNAL_ROUTER] {
             assert_eq!(none.routes[key], b"[]");
         }
+    }
+
+    /// The BBS compares a desired LRP's routes as bytes: another spelling would update every process once.
+    #[test]
+    fn the_bytes_have_one_spelling() {
+        let mut routes = Routes {
+            http: vec![HttpRoute {
+                uri: "a.example/v2".into(),
+                port: 8080,
+                ..HttpRoute::default()
+            }],
+            internal: vec!["a.apps.internal".into()],
+            ..Routes::default()
+        };
+        let text = |routes: &Routes, segment, key| {
+            String::from_utf8(routes_json(routes, segment).routes[key].clone()).unwrap()
+        };
+        assert_eq!(
+            text(&routes, None, CF_ROUTER),
+            r#"[{"hostnames":["a.example/v2"],"port":8080,"route_service_url":null,"isolation_segment":null,"protocol":null}]"#
+        );
+        assert_eq!(
+            text(&routes, None, INTERNAL_ROUTER),
+            r#"[{"hostname":"a.apps.internal"}]"#
+        );
+        routes.http[0].protocol = Some("http2".into());
+        routes.http[0].options = Some(options(&[("loadbalancing", "hash"), ("hash_header", "x")]));
+        routes.http[0].route_service_url = Some("https://rs.example".into());
+        assert_eq!(
+            text(&routes, Some("iso"), CF_ROUTER),
+            r#"[{"hostnames":["a.example/v2"],"port":8080,"route_service_url":"https://rs.example","isolation_segment":"iso","protocol":"http2","options":{"hash_header":"x","loadbalancing":"hash"}}]"#
+        );
     }
 }

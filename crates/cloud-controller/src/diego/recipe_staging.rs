@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wire::bbs::{
     Action, CachedDependency, EmitProgressAction, LogRateLimit, ResourceLimits, RunAction,
-    SerialAction, TaskDefinition, UploadAction,
+    SerialAction, TaskCallback, TaskDefinition, UploadAction,
 };
 
 const LOG_SOURCE: &str = "STG";
@@ -194,20 +194,6 @@ fn progress(action: Action, start: &str, success: &str, failure: &str) -> Action
         emit_progress: Some(Box::new(progress)),
         ..Default::default()
     }
-}
-
-/// The body that the BBS posts when a task has ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TaskCallback {
-    pub task_guid: String,
-    pub failed: bool,
-    pub failure_reason: String,
-    /// Content of the result file.
-    pub result: String,
-    pub annotation: String,
-    /// Unix nanoseconds.
-    pub created_at: i64,
 }
 
 /// A successful staging.

@@ -1,8 +1,9 @@
 //! The LRP as a whole: what the cell, the emitter and log-cache rely on.
 
 use super::*;
-use crate::diego::recipe_routes::{HTTP, HttpRoute, SSH};
+use crate::diego::recipe_routes::HttpRoute;
 use serde_json::json;
+use wire::lrp_routes::CF_ROUTER;
 
 fn spec() -> AppSpec {
     AppSpec {
@@ -268,7 +269,7 @@ fn health_checks_by_kind() {
 #[test]
 fn an_update_keeps_the_ssh_entry() {
     let mut existing = desired_lrp(&spec()).unwrap().routes.unwrap();
-    existing.routes.insert(SSH.into(), b"{}".to_vec());
+    existing.routes.insert(DIEGO_SSH.into(), b"{}".to_vec());
     let change = update(
         &AppSpec {
             instances: 5,
@@ -280,7 +281,7 @@ fn an_update_keeps_the_ssh_entry() {
     assert_eq!(change.instances, Some(5));
     let routes = change.routes.unwrap().routes;
     assert_eq!(
-        (routes[SSH].as_slice(), routes[HTTP].as_slice()),
+        (routes[DIEGO_SSH].as_slice(), routes[CF_ROUTER].as_slice()),
         (b"{}".as_slice(), b"[]".as_slice())
     );
 }

@@ -18,6 +18,7 @@ use crate::db::space::Space;
 use crate::db::{self, Connection, Select};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
+use wire::lrp_routes::{ROUTE_POLICY_SCOPE, ROUTE_POLICY_SOURCES};
 
 /// Names and guids of an app's place.
 pub(crate) async fn identity(conn: &mut Connection, app: &App) -> Result<AppIdentity> {
@@ -247,19 +248,16 @@ fn routes(mappings: &[Mapping]) -> Routes {
 }
 
 /// The route's own options, and its policies in the form in which the router reads them.
-fn options(mapping: &Mapping) -> Option<serde_json::Value> {
+fn options(mapping: &Mapping) -> Option<serde_json::Map<String, serde_json::Value>> {
     let mut options = mapping.options.clone().unwrap_or_default();
     if let Some(policy) = &mapping.policy {
-        options.insert(
-            "route_policy_scope".to_owned(),
-            policy.scope.as_str().into(),
-        );
+        options.insert(ROUTE_POLICY_SCOPE.to_owned(), policy.scope.as_str().into());
         if !policy.sources.is_empty() {
             let sources = policy.sources.as_str().into();
-            options.insert("route_policy_sources".to_owned(), sources);
+            options.insert(ROUTE_POLICY_SOURCES.to_owned(), sources);
         }
     }
-    (!options.is_empty()).then_some(serde_json::Value::Object(options))
+    (!options.is_empty()).then_some(options)
 }
 
 fn kind(check: &process::HealthCheck) -> CheckKind {

@@ -4,7 +4,7 @@ use super::egress::{self, Known};
 use super::fault;
 use super::pass::Pass;
 use super::recipe::{Artifact, STAGING_DOMAIN};
-use super::recipe_staging::{self, Staged, StagingError, StagingSpec, TaskCallback};
+use super::recipe_staging::{self, Staged, StagingError, StagingSpec};
 use super::spec;
 use crate::actions::audit;
 use crate::clock;
@@ -18,7 +18,7 @@ use crate::db::{self, Connection, Trail, Unrecorded};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::time::Duration;
-use wire::bbs::SecurityGroupRule;
+use wire::bbs::{SecurityGroupRule, TaskCallback};
 
 /// A build younger than this whose task the BBS does not have is desired again.
 const DESIRE_AGAIN: Duration = Duration::from_secs(60);

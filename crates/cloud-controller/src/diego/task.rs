@@ -4,7 +4,6 @@ use super::egress::{self, Known};
 use super::fault;
 use super::pass::{self, Pass};
 use super::recipe::{self, AppSpec, TASKS_DOMAIN};
-use super::recipe_staging::TaskCallback;
 use crate::controller::Cc;
 use crate::db::app::App;
 use crate::db::build::Droplet;
@@ -12,7 +11,7 @@ use crate::db::process::Process;
 use crate::db::task::{self, Task};
 use crate::db::{self, process};
 use anyhow::{Context as _, Result};
-use wire::bbs::{Action, SecurityGroupRule, SerialAction, TaskDefinition};
+use wire::bbs::{Action, SecurityGroupRule, SerialAction, TaskCallback, TaskDefinition};
 
 /// After the commit of a new task; the sync tries again when the BBS cannot be reached.
 pub(crate) async fn start(cc: &Cc, task: &Task) {

@@ -232,23 +232,12 @@ fn egress_rule(rule: egress::Rule) -> EgressRule {
 
 /// Returns the host names of the `internal-router` routes. JSON that cannot be read counts as no route.
 pub(crate) fn internal_routes(lrp: &DesiredLrp) -> Vec<String> {
-    #[derive(serde::Deserialize)]
-    struct Route {
-        hostname: String,
-    }
-    let Some(raw) = lrp
+    let names = lrp
         .routes
         .as_ref()
-        .and_then(|r| r.routes.get("internal-router"))
-    else {
-        return Vec::new();
-    };
-    match serde_json::from_slice::<Option<Vec<Route>>>(raw) {
-        Ok(routes) => routes
-            .unwrap_or_default()
-            .into_iter()
-            .map(|r| r.hostname)
-            .collect(),
+        .map(|routes| routes.internal_hostnames());
+    match names.unwrap_or_else(|| Ok(Vec::new())) {
+        Ok(names) => names,
         Err(error) => {
             tracing::warn!(%error, process_guid = lrp.process_guid, "internal-routes-unreadable");
             Vec::new()

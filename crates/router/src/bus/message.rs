@@ -8,6 +8,7 @@ use routing::registry::{
 };
 use serde_json::{Map, Value};
 use std::time::Duration;
+use wire::lrp_routes::{ROUTE_POLICY_SCOPE, ROUTE_POLICY_SOURCES};
 use wire::router::RegistryMessage;
 
 /// A valid message.
@@ -116,8 +117,8 @@ fn text<'a>(options: &'a Map<String, Value>, key: &str) -> Result<&'a str, Strin
 /// `None`: the options say nothing of it.
 fn policy(options: &Map<String, Value>) -> Result<Option<RoutePolicy>, String> {
     let (scope, sources) = (
-        text(options, "route_policy_scope")?,
-        text(options, "route_policy_sources")?,
+        text(options, ROUTE_POLICY_SCOPE)?,
+        text(options, ROUTE_POLICY_SOURCES)?,
     );
     if scope.is_empty() && sources.is_empty() {
         return Ok(None);
