@@ -6,7 +6,7 @@ use crate::db::app::{self, App};
 use crate::db::build::Droplet;
 use crate::db::deployment::{self, Deployment};
 use crate::db::platform;
-use crate::db::process::{self, Process};
+use crate::db::process;
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 use crate::limits::Limits;
@@ -231,12 +231,7 @@ async fn end_deployment(conn: &mut Connection, app: &App) -> ApiResult<Vec<Strin
         return Ok(Vec::new());
     };
     super::deployment::finalize(conn, &mut active, "CANCELED").await?;
-    let webs: Vec<Process> = db::Select::new()
-        .is("app_guid", &app.guid)
-        .is("type", "web")
-        .order("id DESC")
-        .all(conn)
-        .await?;
+    let webs = process::webs_newest_first(conn, &app.guid).await?;
     let mut webs_gone = Vec::new();
     for old in webs.iter().skip(1) {
         verbs::delete(conn, old).await?;

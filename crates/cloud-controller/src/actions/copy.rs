@@ -4,9 +4,9 @@
 use crate::bits::store::{Blob, Kind};
 use crate::controller::Cc;
 use crate::db::app::App;
-use crate::db::build::Droplet;
-use crate::db::package::Package;
-use crate::db::{self, Connection, Row, Unrecorded, execute};
+use crate::db::build::{self, Droplet};
+use crate::db::package::{self, Package};
+use crate::db::{self, Connection, Row, Unrecorded};
 use crate::error::{ApiError, ApiResult};
 
 /// Something whose bits can be copied.
@@ -94,11 +94,6 @@ pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiRes
 
 /// At start: whatever was being copied will never be whole.
 pub(crate) async fn fail_interrupted(conn: &mut Connection) -> sqlx::Result<()> {
-    for sql in [
-        "UPDATE droplets SET state = 'FAILED', error = 'The copy was interrupted' WHERE state = 'COPYING'",
-        "UPDATE packages SET state = 'FAILED', error = 'The copy was interrupted' WHERE state = 'COPYING'",
-    ] {
-        execute(conn, sql, &[]).await?;
-    }
-    Ok(())
+    build::fail_interrupted_copies(conn).await?;
+    package::fail_interrupted_copies(conn).await
 }

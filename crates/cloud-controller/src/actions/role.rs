@@ -2,7 +2,7 @@
 
 use crate::db::role::{self, Role, User};
 use crate::db::space::Space;
-use crate::db::{self, Connection, Select};
+use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 
 pub(crate) const ORGANIZATION_ROLES: &[&str] = &[
@@ -78,13 +78,7 @@ pub(crate) async fn delete(conn: &mut Connection, role: &Role) -> ApiResult<()> 
     if let ("organization_user", Some(organization)) =
         (role.r#type.as_str(), &role.organization_guid)
     {
-        let condition = "space_guid IN (SELECT guid FROM spaces WHERE organization_guid = ?)";
-        if Select::new()
-            .is("user_guid", &role.user_guid)
-            .and(condition, [organization.into()])
-            .exists::<Role>(conn)
-            .await?
-        {
+        if role::has_any_in_spaces_of(conn, &role.user_guid, organization).await? {
             return Err(ApiError::unprocessable(
                 "Cannot delete organization_user role while user has roles in spaces in that organization.",
             ));

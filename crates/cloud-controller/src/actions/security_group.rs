@@ -1,8 +1,8 @@
 //! What a change of a security group means to instances that run: their cells apply the rules that hold now.
 
 use crate::db::platform::{self, SecurityGroup};
-use crate::db::process::Process;
-use crate::db::{self, Connection, Select};
+use crate::db::process;
+use crate::db::{self, Connection};
 use crate::error::ApiResult;
 
 /// Where rules hold for running instances.
@@ -43,18 +43,12 @@ impl Scope {
 
 /// The processes that run there; each is touched, so that the sync sees a change even if the driver fails.
 pub(crate) async fn affected(conn: &mut Connection, scope: Scope) -> ApiResult<Vec<String>> {
-    const STARTED: &str =
-        "SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL";
-    let select = match scope {
-        Scope::Everywhere => Select::new().and(&format!("app_guid IN ({STARTED})"), []),
-        Scope::Spaces(spaces) if spaces.is_empty() => return Ok(Vec::new()),
-        Scope::Spaces(spaces) => Select::new().list(
-            &format!("app_guid IN ({STARTED} AND space_guid IN (?))"),
-            spaces,
-        ),
+    let processes = match scope {
+        Scope::Everywhere => process::running(conn).await?,
+        Scope::Spaces(spaces) => process::running_in(conn, spaces).await?,
     };
     let mut touched = Vec::new();
-    for mut process in select.all::<Process>(conn).await? {
+    for mut process in processes {
         process.touch();
         db::update(conn, &process).await?;
         touched.push(process.guid);

@@ -100,7 +100,7 @@ async fn check(conn: &mut Connection, sidecar: &Sidecar) -> ApiResult<()> {
             continue;
         }
         let beside = sidecar::beside(&sidecar.app_guid, &process.r#type)
-            .and("guid <> ?", [(&sidecar.guid).into()])
+            .that(sidecar::is_other_than(sidecar))
             .all::<Sidecar>(conn)
             .await?;
         let mine = sidecar.memory_in_mb.unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Creating and deleting stacks.
 
-use crate::db::app::{self, App};
+use crate::db::app;
 use crate::db::platform::{self, Stack};
-use crate::db::{self, Connection, Select};
+use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 
 pub(crate) async fn create(conn: &mut Connection, stack: &Stack) -> ApiResult<()> {
@@ -14,11 +14,7 @@ pub(crate) async fn create(conn: &mut Connection, stack: &Stack) -> ApiResult<()
 }
 
 pub(crate) async fn delete(conn: &mut Connection, stack: &Stack) -> ApiResult<()> {
-    let is_used = Select::new()
-        .and(&format!("{} = ?", app::STACK), [(&stack.name).into()])
-        .exists::<App>(conn)
-        .await?;
-    if is_used {
+    if app::is_stack_used(conn, &stack.name).await? {
         return Err(ApiError::unprocessable(format!(
             "Cannot delete stack '{}' because apps are currently using the stack.",
             stack.name

@@ -172,11 +172,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     }
     // An app without a stack has the default one.
     select = query.filter(select, "stacks", db::app::STACK);
-    select = query.filter_by(
-        select,
-        "organization_guids",
-        "space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN (?))",
-    );
+    select = query.filter_by(select, "organization_guids", db::space::OF_ORGANIZATIONS);
     let found = query.fetch(&mut conn, select).await?;
     let mut answer = cc.page(
         &query,

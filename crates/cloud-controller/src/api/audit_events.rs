@@ -1,7 +1,7 @@
 //! `/v3/audit_events`
 
 use super::prelude::*;
-use crate::db::audit_event::AuditEvent;
+use crate::db::audit_event::{self, AuditEvent};
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -45,7 +45,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     ] {
         select = query.filter(select, name, column);
     }
-    select = query.filter_by(select, "target_guids[not]", "target_guid NOT IN (?)");
+    select = query.filter_by(select, "target_guids[not]", audit_event::NOT_OF_TARGETS);
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         &query,

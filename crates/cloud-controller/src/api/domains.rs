@@ -156,8 +156,7 @@ pub(super) async fn of_organization(
 ) -> ApiResult {
     who.find::<Organization>(&mut *cc.db.read().await?, &guid, Right::Read)
         .await?;
-    let usable = [guid.as_str().into(), guid.as_str().into()];
-    let domains = who.visible().and(domain::USABLE, usable);
+    let domains = who.visible().that(domain::is_usable_by(&guid));
     page(&cc, &who, &query, domains).await
 }
 

@@ -9,7 +9,7 @@ use crate::auth::Access;
 use crate::bits::droplet::{self, DropletError};
 use crate::bits::store::{Kind, Upload};
 use crate::db::app::App;
-use crate::db::build::Droplet;
+use crate::db::build::{self, Droplet};
 use crate::db::package::Package;
 use axum::extract::Multipart;
 use axum::response::IntoResponse as _;
@@ -118,9 +118,9 @@ async fn page(cc: &Cc, query: &Query, select: Scope<Droplet>) -> ApiResult {
         "states",
         "state",
     );
-    let mut select = of_places(query, select).and("state <> 'STAGING'", []);
+    let mut select = of_places(query, select).that(build::is_staged());
     if query.flag("current")? == Some(true) {
-        select = select.and("guid IN (SELECT droplet_guid FROM apps)", []);
+        select = select.that(build::is_current());
     }
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(

@@ -1,7 +1,7 @@
 //! `label_selector`: `k`, `!k`, `k=v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, joined with commas.
 
 use super::lookup::Scope;
-use crate::db::Arg;
+use crate::db::label;
 use crate::db::sight::Seen;
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::{check_key, check_label_value};
@@ -27,21 +27,12 @@ pub(crate) fn apply<R: Seen>(mut select: Scope<R>, selector: &str) -> ApiResult<
     }
     for requirement in requirements {
         requirement.check().map_err(ApiError::bad_query)?;
-        // A row whose labels cannot be read has none.
-        let label = "CASE WHEN json_valid(metadata) THEN json_extract(metadata, ?) END";
-        select = match requirement {
-            Requirement::Exists(key) => select.and(&format!("{label} IS NOT NULL"), [path(&key)]),
-            Requirement::Absent(key) => select.and(&format!("{label} IS NULL"), [path(&key)]),
-            Requirement::In(key, values) => {
-                with_list(select, &format!("{label} IN (?)"), &key, values)
-            }
-            Requirement::NotIn(key, values) => with_list(
-                select,
-                &format!("COALESCE({label}, '') NOT IN (?)"),
-                &key,
-                values,
-            ),
-        };
+        select = select.that(match requirement {
+            Requirement::Exists(key) => label::exists(&key),
+            Requirement::Absent(key) => label::is_absent(&key),
+            Requirement::In(key, values) => label::is_among(&key, &values),
+            Requirement::NotIn(key, values) => label::is_not_among(&key, &values),
+        });
     }
     Ok(select)
 }
@@ -55,23 +46,6 @@ impl Requirement {
         check_key(key)?;
         values.iter().try_for_each(|value| check_label_value(value))
     }
-}
-
-fn path(key: &str) -> Arg {
-    Arg::Text(format!("$.labels.\"{}\"", key.replace('"', "")))
-}
-
-fn with_list<R: Seen>(
-    select: Scope<R>,
-    condition: &str,
-    key: &str,
-    values: Vec<String>,
-) -> Scope<R> {
-    let marks = vec!["?"; values.len()].join(", ");
-    let args: Vec<Arg> = std::iter::once(path(key))
-        .chain(values.into_iter().map(Arg::Text))
-        .collect();
-    select.and(&condition.replace("(?)", &format!("({marks})")), args)
 }
 
 fn parse(selector: &str) -> Option<Vec<Requirement>> {

@@ -12,8 +12,8 @@
 //! Handlers have no other way to a row by its guid: a test keeps `by_guid` and `Select::new` out of `api/`.
 
 use crate::auth::{Access, Principal, Right};
-use crate::db::sight::{Above as _, Seen};
-use crate::db::{self, Arg, Connection, Portion, Select};
+use crate::db::sight::{self, Above as _, Seen};
+use crate::db::{self, Arg, Condition, Connection, ListCondition, Order, Portion, Select};
 use crate::error::{ApiError, ApiResult};
 use std::marker::PhantomData;
 
@@ -143,12 +143,11 @@ fn granted<R: Seen>(
     Ok(found)
 }
 
-fn sight<R: Seen>(who: &Principal, seen: &str) -> Select {
+fn sight<R: Seen>(who: &Principal, seen: &'static str) -> Select {
     if who.reads_all() || seen.is_empty() {
         return Select::new();
     }
-    let user = std::iter::repeat_with(|| Arg::from(who.guid()));
-    Select::new().and(seen, user.take(seen.matches('?').count()))
+    Select::new().that(sight::seen_by(seen, who.guid()))
 }
 
 /// The visible rows of one table; every further condition only takes rows away.
@@ -169,8 +168,8 @@ impl<R: Seen> Scope<R> {
         }
     }
 
-    pub(crate) fn and(self, condition: &str, args: impl IntoIterator<Item = Arg>) -> Self {
-        self.with(|select| select.and(condition, args))
+    pub(crate) fn that(self, condition: Condition) -> Self {
+        self.with(|select| select.that(condition))
     }
 
     pub(crate) fn is(self, column: &str, value: impl Into<Arg>) -> Self {
@@ -185,17 +184,16 @@ impl<R: Seen> Scope<R> {
         self.with(|select| select.any(column, values))
     }
 
-    /// `condition` holds one `(?)`, which becomes the list of values.
     pub(crate) fn list<A: Into<Arg>>(
         self,
-        condition: &str,
+        condition: ListCondition,
         values: impl IntoIterator<Item = A>,
     ) -> Self {
         self.with(|select| select.list(condition, values))
     }
 
-    pub(crate) fn order(self, order: &str) -> Self {
-        self.with(|select| select.order(order))
+    pub(crate) fn ordered(self, order: &Order) -> Self {
+        self.with(|select| select.ordered(order))
     }
 
     /// A row that cannot be read is left out.

@@ -229,14 +229,13 @@ async fn default_domain(
         .await?;
     let shared = who
         .visible::<Domain>()
-        .and("organization_guid IS NULL", [])
-        .and(domain::DEFAULT, []);
+        .that(domain::is_shared())
+        .that(domain::is_default());
     let domain = match shared.first(&mut conn).await? {
         Some(domain) => Some(domain),
         None => {
-            let usable = [guid.as_str().into(), guid.as_str().into()];
-            let usable = who.visible::<Domain>().and(domain::USABLE, usable);
-            usable.and(domain::DEFAULT, []).first(&mut conn).await?
+            let usable = who.visible::<Domain>().that(domain::is_usable_by(&guid));
+            usable.that(domain::is_default()).first(&mut conn).await?
         }
     };
     let domain = domain.ok_or_else(|| ApiError::not_found("Domain"))?;

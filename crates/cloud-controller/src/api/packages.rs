@@ -102,13 +102,8 @@ async fn page(cc: &Cc, query: &Query, select: Scope<Package>) -> ApiResult {
 
 /// `space_guids` and `organization_guids` of anything that belongs to an app.
 pub(super) fn of_places<R: Seen>(query: &Query, select: Scope<R>) -> Scope<R> {
-    let select = query.filter_by(
-        select,
-        "space_guids",
-        "app_guid IN (SELECT guid FROM apps WHERE space_guid IN (?))",
-    );
-    let in_organizations = "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE s.organization_guid IN (?))";
-    query.filter_by(select, "organization_guids", in_organizations)
+    let select = query.filter_by(select, "space_guids", db::app::OF_SPACES);
+    query.filter_by(select, "organization_guids", db::app::OF_ORGANIZATIONS)
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {

@@ -56,12 +56,12 @@ async fn buildpacks(State(cc): State<Cc>, who: Principal, query: Query) -> ApiRe
             "stacks",
             "stack",
         )
-        .order("position, id");
+        .ordered(&platform::BUILDPACKS_BY_POSITION);
     if query
         .values("lifecycle")
         .is_some_and(|wanted| !wanted.iter().any(|lifecycle| lifecycle == "buildpack"))
     {
-        select = select.and("1 = 0", []);
+        select = select.that(db::Condition::never());
     }
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
@@ -147,7 +147,9 @@ fn present_flag(cc: &Cc, flag: &FeatureFlag) -> Value {
 async fn flags(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let select = query.filter(who.visible::<FeatureFlag>(), "names", "name");
-    let found = query.fetch(&mut conn, select.order("name")).await?;
+    let found = query
+        .fetch(&mut conn, select.ordered(&platform::FLAGS_BY_NAME))
+        .await?;
     Ok(ok(cc.page(
         &query,
         found.page,

@@ -158,13 +158,8 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Process>) -
             "app_guids",
             "app_guid",
         );
-        select = query.filter_by(
-            select,
-            "space_guids",
-            "app_guid IN (SELECT guid FROM apps WHERE space_guid IN (?))",
-        );
-        let in_organizations = "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE s.organization_guid IN (?))";
-        select = query.filter_by(select, "organization_guids", in_organizations);
+        select = query.filter_by(select, "space_guids", db::app::OF_SPACES);
+        select = query.filter_by(select, "organization_guids", db::app::OF_ORGANIZATIONS);
         query.fetch(&mut conn, select).await?
     };
     let hidden = "[PRIVATE DATA HIDDEN IN LISTS]";

@@ -4,7 +4,7 @@ use super::endpoint::Accepts;
 use super::lookup::Scope;
 use crate::controller::Cc;
 use crate::db::sight::Seen;
-use crate::db::{Arg, Connection, Row};
+use crate::db::{Condition, Connection, ListCondition, Order, Row, When};
 use crate::error::{ApiError, ApiResult};
 use axum::extract::FromRequestParts;
 use http::Uri;
@@ -163,12 +163,12 @@ impl Query {
         }
     }
 
-    /// As `filter`, with a condition that holds one `(?)`.
+    /// Adds a filter on a condition when the request has the parameter.
     pub(crate) fn filter_by<R: Seen>(
         &self,
         scope: Scope<R>,
         name: &str,
-        condition: &str,
+        condition: ListCondition,
     ) -> Scope<R> {
         match self.values(name) {
             Some(values) => scope.list(condition, values),
@@ -241,7 +241,7 @@ impl Query {
         }
         match self.value("order_by") {
             None => Ok(select),
-            Some(order) => Ok(select.order(&order_by::<R>(order)?)),
+            Some(order) => Ok(select.ordered(&order_by::<R>(order)?)),
         }
     }
 
@@ -305,10 +305,10 @@ fn parse(query: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn order_by<R: Row>(order: &str) -> ApiResult<String> {
-    let (column, direction) = match order.strip_prefix('-') {
-        Some(column) => (column, "DESC"),
-        None => (order.trim_start_matches('+'), "ASC"),
+fn order_by<R: Row>(order: &str) -> ApiResult<Order> {
+    let (column, descending) = match order.strip_prefix('-') {
+        Some(column) => (column, true),
+        None => (order.trim_start_matches('+'), false),
     };
     let allowed = ["created_at", "updated_at", "name", "position", "state"];
     let usable: Vec<&str> = allowed
@@ -322,7 +322,7 @@ fn order_by<R: Row>(order: &str) -> ApiResult<String> {
             list.join(", ")
         )));
     }
-    Ok(format!("{column} {direction}, id {direction}"))
+    Ok(Order::by(column, descending))
 }
 
 fn times<R: Seen>(
@@ -333,26 +333,26 @@ fn times<R: Seen>(
 ) -> ApiResult<Scope<R>> {
     let parsed = value
         .split(',')
-        .map(|text| crate::clock::parse(text).map(Arg::Int))
-        .collect::<Option<Vec<Arg>>>();
+        .map(crate::clock::parse)
+        .collect::<Option<Vec<i64>>>();
     let Some(times) = parsed else {
         return Err(ApiError::bad_query(format!(
             "{column}s has an invalid timestamp format. Timestamps should be formatted as 'YYYY-MM-DDThh:mm:ssZ'"
         )));
     };
-    // Times are shown in whole seconds, so they are compared so.
-    let seconds = format!("({column} / 1000000 * 1000000)");
-    let first = times.first().cloned().unwrap_or(Arg::Int(0));
-    match operator {
-        "" => Ok(select.list(&format!("{seconds} IN (?)"), times)),
-        "[gt]" => Ok(select.and(&format!("{seconds} > ?"), [first])),
-        "[gte]" => Ok(select.and(&format!("{seconds} >= ?"), [first])),
-        "[lt]" => Ok(select.and(&format!("{seconds} < ?"), [first])),
-        "[lte]" => Ok(select.and(&format!("{seconds} <= ?"), [first])),
-        other => Err(ApiError::bad_query(format!(
-            "Invalid relational operator: '{other}'"
-        ))),
-    }
+    let when = match operator {
+        "" => When::Among,
+        "[gt]" => When::After,
+        "[gte]" => When::NotBefore,
+        "[lt]" => When::Before,
+        "[lte]" => When::NotAfter,
+        other => {
+            return Err(ApiError::bad_query(format!(
+                "Invalid relational operator: '{other}'"
+            )));
+        }
+    };
+    Ok(select.that(Condition::at(column, when, &times)))
 }
 
 #[cfg(test)]

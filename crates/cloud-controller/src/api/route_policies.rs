@@ -126,8 +126,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     ] {
         select = query.filter(select, name, column);
     }
-    let of_spaces = "route_guid IN (SELECT guid FROM routes WHERE space_guid IN (?))";
-    select = query.filter_by(select, "space_guids", of_spaces);
+    select = query.filter_by(select, "space_guids", db::route_policy::OF_SPACES);
     let mut conn = cc.db.read().await?;
     let found = query.fetch(&mut conn, select).await?;
     let resources = found.rows.iter().map(|row| present(&cc, row)).collect();

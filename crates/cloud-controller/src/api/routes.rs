@@ -160,25 +160,12 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Route>) -> 
         );
     }
     if let Some(spaces) = query.values("space_guids") {
-        let owned_or_shared = "(space_guid IN (SELECT value FROM json_each(?))
-            OR guid IN (SELECT route_guid FROM route_shares WHERE space_guid IN (SELECT value FROM json_each(?))))";
-        select = select.and(
-            owned_or_shared,
-            [db::Arg::list(&spaces), db::Arg::list(&spaces)],
-        );
+        select = select.that(route::is_of_or_shared_with(&spaces));
     }
-    select = query.filter_by(
-        select,
-        "organization_guids",
-        "space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN (?))",
-    );
-    select = query.filter_by(
-        select,
-        "app_guids",
-        "guid IN (SELECT route_guid FROM destinations WHERE app_guid IN (?))",
-    );
+    select = query.filter_by(select, "organization_guids", db::space::OF_ORGANIZATIONS);
+    select = query.filter_by(select, "app_guids", route::LEADS_TO_APPS);
     if query.values("service_instance_guids").is_some() {
-        select = select.and("1 = 0", []);
+        select = select.that(db::Condition::never());
     }
     let found = query.fetch(&mut conn, select).await?;
     let resources = present_all(cc, &mut conn, &found.rows).await?;
@@ -245,8 +232,7 @@ async fn of_app(
 ) -> ApiResult {
     who.find::<App>(&mut *cc.db.read().await?, &guid, Right::Read)
         .await?;
-    let mapped = "guid IN (SELECT route_guid FROM destinations WHERE app_guid = ?)";
-    let routes = who.visible().and(mapped, [guid.into()]);
+    let routes = who.visible().that(route::leads_to(&guid));
     page(&cc, &who, &query, routes).await
 }
 

@@ -111,13 +111,16 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<SecurityGro
             select = select.is(column, i64::from(flag));
         }
     }
-    let bound = |phase: &str| {
-        format!(
-            "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = '{phase}' AND space_guid IN (?))"
-        )
-    };
-    select = query.filter_by(select, "running_space_guids", &bound("running"));
-    select = query.filter_by(select, "staging_space_guids", &bound("staging"));
+    select = query.filter_by(
+        select,
+        "running_space_guids",
+        platform::BOUND_TO_RUNNING_IN_SPACES,
+    );
+    select = query.filter_by(
+        select,
+        "staging_space_guids",
+        platform::BOUND_TO_STAGING_IN_SPACES,
+    );
     let found = query.fetch(&mut conn, select).await?;
     let mut resources = Vec::new();
     for group in &found.rows {
@@ -136,7 +139,7 @@ async fn running(
     Path(guid): Path<String>,
     query: Query,
 ) -> ApiResult {
-    of_space(cc, who, guid, query, platform::RUNNING_IN_SPACE).await
+    of_space(cc, who, guid, query, "running").await
 }
 
 async fn staging(
@@ -145,13 +148,13 @@ async fn staging(
     Path(guid): Path<String>,
     query: Query,
 ) -> ApiResult {
-    of_space(cc, who, guid, query, platform::STAGING_IN_SPACE).await
+    of_space(cc, who, guid, query, "staging").await
 }
 
-async fn of_space(cc: Cc, who: Principal, guid: String, query: Query, holds: &str) -> ApiResult {
+async fn of_space(cc: Cc, who: Principal, guid: String, query: Query, phase: &str) -> ApiResult {
     who.find::<Space>(&mut *cc.db.read().await?, &guid, Right::Read)
         .await?;
-    let groups = who.visible().and(holds, [guid.into()]);
+    let groups = who.visible().that(platform::holds_for(&guid, phase));
     page(&cc, &who, &query, groups).await
 }
 

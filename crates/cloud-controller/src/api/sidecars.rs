@@ -69,7 +69,7 @@ async fn of_process(
     let beside = who
         .visible()
         .is("app_guid", process.app_guid)
-        .and(sidecar::WITH_TYPE, [process.r#type.into()]);
+        .that(sidecar::has_type(&process.r#type));
     page(&cc, &query, beside).await
 }
 

@@ -130,9 +130,7 @@ async fn apps(
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let stack = who.find::<Stack>(&mut conn, &guid, Right::Read).await?.row;
-    let mut select = who
-        .visible::<App>()
-        .and(&format!("{} = ?", db::app::STACK), [stack.name.into()]);
+    let mut select = who.visible::<App>().that(db::app::has_stack(&stack.name));
     for (name, column) in [
         ("names", "name"),
         ("space_guids", "space_guid"),
@@ -140,11 +138,7 @@ async fn apps(
     ] {
         select = query.filter(select, name, column);
     }
-    select = query.filter_by(
-        select,
-        "organization_guids",
-        "space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN (?))",
-    );
+    select = query.filter_by(select, "organization_guids", db::space::OF_ORGANIZATIONS);
     let found = query.fetch(&mut conn, select).await?;
     let resources = found
         .rows

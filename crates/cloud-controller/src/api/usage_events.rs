@@ -59,7 +59,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
         let place = usage_event::place_of(&mut conn, guid)
             .await?
             .ok_or_else(|| unknown_place("app"))?;
-        scope = scope.and("id > ?", [place.into()]);
+        scope = scope.that(usage_event::is_after(place));
     }
     let found = query.fetch(&mut conn, scope).await?;
     let resources = found.rows.iter().map(|row| present(&cc, row)).collect();

@@ -46,7 +46,7 @@ async fn answer(cc: &Cc, select: Scope<User>, query: &Query) -> ApiResult {
         "origin",
     );
     for part in query.values("partial_usernames").unwrap_or_default() {
-        select = select.and("instr(username, ?) > 0", [part.into()]);
+        select = select.that(role::user_name_has(&part));
     }
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
@@ -68,8 +68,7 @@ pub(super) async fn of_organization(
 ) -> ApiResult {
     who.find::<Organization>(&mut *cc.db.read().await?, &guid, Right::Read)
         .await?;
-    let members = "guid IN (SELECT user_guid FROM roles WHERE organization_guid = ?)";
-    let members = who.visible().and(members, [guid.into()]);
+    let members = who.visible().that(role::is_user_of_organization(&guid));
     answer(&cc, members, &query).await
 }
 
@@ -81,8 +80,7 @@ pub(super) async fn of_space(
 ) -> ApiResult {
     who.find::<Space>(&mut *cc.db.read().await?, &guid, Right::Read)
         .await?;
-    let members = "guid IN (SELECT user_guid FROM roles WHERE space_guid = ?)";
-    let members = who.visible().and(members, [guid.into()]);
+    let members = who.visible().that(role::is_user_of_space(&guid));
     answer(&cc, members, &query).await
 }
 

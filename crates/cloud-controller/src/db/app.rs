@@ -1,6 +1,6 @@
 //! Apps.
 
-use super::{Connection, Json, Select, rows};
+use super::{Condition, Connection, Json, ListCondition, Select, rows};
 use crate::metadata::Metadata;
 use std::collections::BTreeMap;
 
@@ -43,4 +43,24 @@ pub(crate) async fn of_space(conn: &mut Connection, space: &str) -> sqlx::Result
 
 pub(crate) async fn by_guids(conn: &mut Connection, guids: &[String]) -> sqlx::Result<Vec<App>> {
     Select::new().any("guid", guids).all_readable(conn).await
+}
+
+/// Holds for rows of apps in some spaces.
+pub(crate) const OF_SPACES: ListCondition =
+    ListCondition("app_guid IN (SELECT guid FROM apps WHERE space_guid IN (?))");
+
+/// Holds for rows of apps in some organizations.
+pub(crate) const OF_ORGANIZATIONS: ListCondition = ListCondition(
+    "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE s.organization_guid IN (?))",
+);
+
+/// Holds for apps with a stack, which may be the default one.
+pub(crate) fn has_stack(stack: &str) -> Condition {
+    Condition::new(format!("{STACK} = ?"), [stack.into()])
+}
+
+/// Whether any app has a stack.
+pub(crate) async fn is_stack_used(conn: &mut Connection, stack: &str) -> sqlx::Result<bool> {
+    let with_stack = Select::new().that(has_stack(stack));
+    with_stack.exists::<App>(conn).await
 }

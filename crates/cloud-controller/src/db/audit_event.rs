@@ -1,6 +1,6 @@
 //! Audit events, and the proof that a transaction has its own.
 
-use super::{Connection, Json, insert, rows};
+use super::{Connection, Json, ListCondition, insert, rows};
 
 rows! {
     AuditEvent in "audit_events" {
@@ -8,6 +8,9 @@ rows! {
         data: Json<serde_json::Value>, space_guid: String, organization_guid: String,
     }
 }
+
+/// Holds for events of every other target.
+pub(crate) const NOT_OF_TARGETS: ListCondition = ListCondition("target_guid NOT IN (?)");
 
 /// Says that the audit trail knows of what a transaction does. `Tx::commit` wants one, so that no write can forget its
 /// event: it comes from [`write`], or from an [`Unrecorded`] that names why there is no event.

@@ -1,6 +1,6 @@
 //! Builds and the droplets they make.
 
-use super::{Connection, Json, Readable, Select, rows};
+use super::{Condition, Connection, Json, Readable, Select, rows};
 use crate::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -70,4 +70,20 @@ pub(crate) async fn droplet_of_app(
         .is("app_guid", app)
         .first(conn)
         .await
+}
+
+/// Holds for droplets that the API shows: their staging has ended.
+pub(crate) fn is_staged() -> Condition {
+    Condition::new("state <> 'STAGING'", [])
+}
+
+/// Holds for droplets that apps run.
+pub(crate) fn is_current() -> Condition {
+    Condition::new("guid IN (SELECT droplet_guid FROM apps)", [])
+}
+
+/// At start: a droplet that was being copied will never be whole.
+pub(crate) async fn fail_interrupted_copies(conn: &mut Connection) -> sqlx::Result<()> {
+    let sql = "UPDATE droplets SET state = 'FAILED', error = 'The copy was interrupted' WHERE state = 'COPYING'";
+    super::execute(conn, sql, &[]).await.map(drop)
 }

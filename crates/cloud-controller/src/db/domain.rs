@@ -1,6 +1,6 @@
 //! Domains, and the organizations they are shared with.
 
-use super::{Arg, Connection, Json, Select, execute, rows};
+use super::{Arg, Condition, Connection, Json, Select, execute, rows};
 use crate::metadata::Metadata;
 use sqlx::Row as _;
 
@@ -12,8 +12,22 @@ rows! {
     }
 }
 
-/// Holds for the domains that an organization may use; both `?` are its guid.
-pub(crate) const USABLE: &str = "(organization_guid IS NULL OR organization_guid = ? OR guid IN (SELECT domain_guid FROM domain_shares WHERE organization_guid = ?))";
+/// Holds for the domains that an organization may use.
+pub(crate) fn is_usable_by(organization: &str) -> Condition {
+    let sql = "(organization_guid IS NULL OR organization_guid = ? OR guid IN (SELECT domain_guid FROM domain_shares WHERE organization_guid = ?))";
+    Condition::new(sql, [organization.into(), organization.into()])
+}
+
+/// Holds for domains of no organization.
+pub(crate) fn is_shared() -> Condition {
+    Condition::new("organization_guid IS NULL", [])
+}
+
+/// Holds for domains that apps get without asking for one: nobody could call what is pushed to a domain that enforces
+/// route policies.
+pub(crate) fn is_default() -> Condition {
+    Condition::new("internal = 0 AND enforce_route_policies = 0", [])
+}
 
 pub(crate) async fn by_name(conn: &mut Connection, name: &str) -> sqlx::Result<Option<Domain>> {
     Select::new().is("name", name).first(conn).await
@@ -21,7 +35,7 @@ pub(crate) async fn by_name(conn: &mut Connection, name: &str) -> sqlx::Result<O
 
 /// What an organization may use: shared domains, its own, those shared with it.
 pub(crate) fn usable_by(organization: &str) -> Select {
-    Select::new().and(USABLE, [organization.into(), organization.into()])
+    Select::new().that(is_usable_by(organization))
 }
 
 pub(crate) async fn is_usable(
@@ -43,22 +57,18 @@ pub(crate) async fn of_routes(
     Select::new().any("guid", guids).all_readable(conn).await
 }
 
-/// Holds for domains that apps get without asking for one: nobody could call what is pushed to a domain that enforces
-/// route policies.
-pub(crate) const DEFAULT: &str = "internal = 0 AND enforce_route_policies = 0";
-
 /// The first shared domain for apps, else the organization's first private one.
 pub(crate) async fn default_for(
     conn: &mut Connection,
     organization: &str,
 ) -> sqlx::Result<Option<Domain>> {
     let shared: Vec<Domain> = Select::new()
-        .and("organization_guid IS NULL", [])
-        .and(DEFAULT, [])
+        .that(is_shared())
+        .that(is_default())
         .all_readable(conn)
         .await?;
     let own = async |conn: &mut Connection| {
-        let usable = usable_by(organization).and(DEFAULT, []);
+        let usable = usable_by(organization).that(is_default());
         usable.all_readable(conn).await
     };
     match shared.into_iter().next() {

@@ -1,4 +1,5 @@
-//! The Cloud Controller's truth: what users want. One file per noun; SQL stands here and nowhere else.
+//! The Cloud Controller's truth: what users want. One file per noun; SQL stands here and nowhere else: the other layers
+//! name a [`Condition`], and a test keeps SQL out of them.
 //!
 //! Reads borrow a pooled connection: those of requests and the controller's own have pools of their own. Every change goes
 //! through [`Db::write`]: one transaction at a time, durable when [`Tx::commit`] returned. A handler takes either a reading
@@ -8,8 +9,10 @@ pub(crate) mod app;
 pub(crate) mod audit_event;
 pub(crate) mod build;
 pub(crate) mod cleanup;
+mod condition;
 pub(crate) mod deployment;
 pub(crate) mod domain;
+pub(crate) mod label;
 pub(crate) mod network_policy;
 pub(crate) mod organization;
 pub(crate) mod package;
@@ -30,9 +33,12 @@ pub(crate) mod usage;
 pub(crate) mod usage_event;
 
 pub(crate) use audit_event::{Trail, Unrecorded};
+pub(crate) use condition::{Condition, ListCondition, Order, When};
 pub(crate) use row::{Json, Row, by_guid, column, delete, insert, readable_rows, rows, update};
-pub(crate) use select::{Arg, Broken, Portion, Readable, Select, execute};
+pub(crate) use select::{Arg, Broken, Portion, Readable, Select};
 pub(crate) use sqlx::SqliteConnection as Connection;
+
+use select::execute;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqlitePool};
@@ -171,6 +177,99 @@ mod tests {
         assert!(refused.is_err(), "a reader must not write");
         drop(conn);
         db.close().await;
+    }
+
+    /// What a line of code has of SQL, if anything.
+    fn sql_in(line: &str) -> Option<&'static str> {
+        let code = line.trim_start();
+        if code.starts_with("//") {
+            return None;
+        }
+        [
+            "sqlx::query",
+            "query_as",
+            "query_scalar",
+            "AssertSqlSafe",
+            "SELECT ",
+            "INSERT ",
+            "UPDATE ",
+            "DELETE FROM",
+            " FROM ",
+            " WHERE ",
+            "EXISTS (",
+            " IS NULL",
+            " IS NOT NULL",
+            " IN (",
+            " COLLATE ",
+            "ORDER BY",
+            " DESC\"",
+            " LIKE ",
+            "PRAGMA ",
+            "json_each",
+            "json_extract",
+            "= ?",
+            "> ?",
+            "< ?",
+            ", id\"",
+        ]
+        .into_iter()
+        .find(|sql| code.contains(sql))
+    }
+
+    #[test]
+    fn sql_is_found() {
+        for line in [
+            r#"sqlx::query("x")"#,
+            r#".and("guid <> ?", [guid])"#,
+            r#"let members = "guid IN (SELECT user_guid";"#,
+            r#".order("id DESC")"#,
+            r#".order("position, id")"#,
+            r#".and("state = 'A' AND organization_guid IS NULL", [])"#,
+        ] {
+            assert!(sql_in(line).is_some(), "{line}");
+        }
+        for line in [
+            "/// SELECT x FROM y",
+            r#".is("guid", guid)"#,
+            "let name = name.filter(|n| *n >= 1)?;",
+        ] {
+            assert_eq!(sql_in(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn sql_stands_in_db_alone() {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let (mut folders, mut files, mut found) = (vec![src.clone()], 0, Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                if path.is_dir() {
+                    if path != src.join("db") {
+                        folders.push(path);
+                    }
+                    continue;
+                }
+                if name.ends_with("tests.rs") {
+                    continue;
+                }
+                files += 1;
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                for (at, line) in code.lines().enumerate() {
+                    if let Some(sql) = sql_in(line) {
+                        found.push(format!("{}:{} has {sql:?}", path.display(), at + 1));
+                    }
+                }
+            }
+        }
+        assert!(files > 80, "{files} files were read");
+        assert!(
+            found.is_empty(),
+            "SQL stands outside db/: give the condition or the statement a name in db/NOUN.rs\n{}",
+            found.join("\n")
+        );
     }
 
     #[tokio::test]

@@ -1,9 +1,12 @@
 //! What belongs to the platform and not to an organization: stacks, buildpacks, flags, environment groups, security groups, jobs.
 
-use super::{Arg, Connection, Json, Readable, Select, execute, rows};
+use super::{
+    Arg, Condition, Connection, Json, ListCondition, Order, Readable, Select, execute, rows,
+};
 use crate::metadata::Metadata;
 use serde_json::Value;
 use sqlx::Row as _;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 rows! {
@@ -46,8 +49,16 @@ pub(crate) async fn default_stack(conn: &mut Connection) -> sqlx::Result<Option<
     Select::new().is("is_default", 1).first(conn).await
 }
 
+/// The order in which buildpacks are tried.
+pub(crate) const BUILDPACKS_BY_POSITION: Order = Order(Cow::Borrowed("position, id"));
+/// Feature flags come by their names.
+pub(crate) const FLAGS_BY_NAME: Order = Order(Cow::Borrowed("name"));
+
 pub(crate) async fn buildpacks(conn: &mut Connection) -> sqlx::Result<Vec<Buildpack>> {
-    Select::new().order("position, id").all_readable(conn).await
+    Select::new()
+        .ordered(&BUILDPACKS_BY_POSITION)
+        .all_readable(conn)
+        .await
 }
 
 /// A stored flag that cannot be read is off: it may have been. Setting it writes it anew.
@@ -88,9 +99,9 @@ fn only<R>(found: Readable<R>, unreadable: impl FnOnce(Option<String>) -> R) -> 
 }
 
 /// Holds for the groups of a space's running instances: global ones and those bound to it. `?` is the space.
-pub(crate) const RUNNING_IN_SPACE: &str = "(running = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = 'running'))";
+const RUNNING_IN_SPACE: &str = "(running = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = 'running'))";
 /// As [`RUNNING_IN_SPACE`], for staging.
-pub(crate) const STAGING_IN_SPACE: &str = "(staging = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = 'staging'))";
+const STAGING_IN_SPACE: &str = "(staging = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = 'staging'))";
 
 /// Whether another group has this one's name.
 pub(crate) async fn is_group_name_taken(
@@ -104,14 +115,28 @@ pub(crate) async fn is_group_name_taken(
         .await
 }
 
-/// The groups that hold for a space in a phase (`running`, `staging`): global ones and those bound to it.
-pub(crate) fn groups_for(space: &str, phase: &str) -> Select {
-    let condition = if phase == "running" {
+/// Holds for groups that are bound to one of some spaces for its running instances.
+pub(crate) const BOUND_TO_RUNNING_IN_SPACES: ListCondition = ListCondition(
+    "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'running' AND space_guid IN (?))",
+);
+/// As [`BOUND_TO_RUNNING_IN_SPACES`], for staging.
+pub(crate) const BOUND_TO_STAGING_IN_SPACES: ListCondition = ListCondition(
+    "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'staging' AND space_guid IN (?))",
+);
+
+/// Holds for the groups of a space in a phase (`running`, `staging`): global ones and those bound to it.
+pub(crate) fn holds_for(space: &str, phase: &str) -> Condition {
+    let sql = if phase == "running" {
         RUNNING_IN_SPACE
     } else {
         STAGING_IN_SPACE
     };
-    Select::new().and(condition, [space.into()])
+    Condition::new(sql, [space.into()])
+}
+
+/// The groups that hold for a space in a phase.
+pub(crate) fn groups_for(space: &str, phase: &str) -> Select {
+    Select::new().that(holds_for(space, phase))
 }
 
 pub(crate) async fn group_spaces(

@@ -1,6 +1,6 @@
 //! Processes, and the desired LRPs that must go away.
 
-use super::{Arg, Connection, Json, Readable, Select, execute, readable_rows, rows};
+use super::{Arg, Connection, Json, ListCondition, Readable, Select, execute, readable_rows, rows};
 use crate::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
@@ -126,4 +126,45 @@ pub(crate) async fn shrink(conn: &mut Connection, most: i64, instances: i64) -> 
         &[most.into(), instances.into()],
     )
     .await
+}
+
+/// Apps that run.
+macro_rules! started {
+    () => {
+        "SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL"
+    };
+}
+
+/// Processes of all apps that run.
+pub(crate) async fn running(conn: &mut Connection) -> sqlx::Result<Vec<Process>> {
+    let sql = concat!("app_guid IN (", started!(), ")");
+    Select::new().and(sql, []).all(conn).await
+}
+
+/// Processes of the apps that run in some spaces.
+pub(crate) async fn running_in(
+    conn: &mut Connection,
+    spaces: Vec<String>,
+) -> sqlx::Result<Vec<Process>> {
+    if spaces.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = concat!("app_guid IN (", started!(), " AND space_guid IN (?))");
+    Select::new()
+        .list(ListCondition(sql), spaces)
+        .all(conn)
+        .await
+}
+
+/// The web processes of an app, the newest first.
+pub(crate) async fn webs_newest_first(
+    conn: &mut Connection,
+    app: &str,
+) -> sqlx::Result<Vec<Process>> {
+    Select::new()
+        .is("app_guid", app)
+        .is("type", "web")
+        .order("id DESC")
+        .all(conn)
+        .await
 }

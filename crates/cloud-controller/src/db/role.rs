@@ -2,7 +2,7 @@
 
 use super::organization::Organization;
 use super::space::Space;
-use super::{Arg, Connection, Json, Select, execute, rows};
+use super::{Arg, Condition, Connection, Json, Select, execute, rows};
 use crate::metadata::Metadata;
 
 rows! {
@@ -115,4 +115,37 @@ pub(crate) async fn organizations_of(
         .iter()
         .filter_map(|role| role.organization_guid.as_ref());
     Select::new().any("guid", guids).all_readable(conn).await
+}
+
+/// Holds for users whose name has this part.
+pub(crate) fn user_name_has(part: &str) -> Condition {
+    Condition::new("instr(username, ?) > 0", [part.into()])
+}
+
+/// Holds for users with a role in an organization itself.
+pub(crate) fn is_user_of_organization(organization: &str) -> Condition {
+    let sql = "guid IN (SELECT user_guid FROM roles WHERE organization_guid = ?)";
+    Condition::new(sql, [organization.into()])
+}
+
+/// Holds for users with a role in a space.
+pub(crate) fn is_user_of_space(space: &str) -> Condition {
+    let sql = "guid IN (SELECT user_guid FROM roles WHERE space_guid = ?)";
+    Condition::new(sql, [space.into()])
+}
+
+/// Whether a user has a role in any of an organization's spaces.
+pub(crate) async fn has_any_in_spaces_of(
+    conn: &mut Connection,
+    user: &str,
+    organization: &str,
+) -> sqlx::Result<bool> {
+    Select::new()
+        .is("user_guid", user)
+        .and(
+            "space_guid IN (SELECT guid FROM spaces WHERE organization_guid = ?)",
+            [organization.into()],
+        )
+        .exists::<Role>(conn)
+        .await
 }

@@ -1,6 +1,6 @@
 //! Routes, their destinations, and the spaces they are shared with.
 
-use super::{Arg, Connection, Json, Select, execute, rows};
+use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
 use crate::metadata::Metadata;
 use serde_json::{Map, Value};
 use sqlx::Row as _;
@@ -17,6 +17,23 @@ rows! {
     Destination in "destinations" {
         route_guid: String, app_guid: String, process_type: String, port: Option<i64>, protocol: String, weight: Option<i64>,
     }
+}
+
+/// Holds for routes of some spaces, and for those that are shared with one of them.
+pub(crate) fn is_of_or_shared_with(spaces: &[String]) -> Condition {
+    let sql = "(space_guid IN (SELECT value FROM json_each(?))
+            OR guid IN (SELECT route_guid FROM route_shares WHERE space_guid IN (SELECT value FROM json_each(?))))";
+    Condition::new(sql, [Arg::list(spaces), Arg::list(spaces)])
+}
+
+/// Holds for routes with a destination in one of some apps.
+pub(crate) const LEADS_TO_APPS: ListCondition =
+    ListCondition("guid IN (SELECT route_guid FROM destinations WHERE app_guid IN (?))");
+
+/// Holds for routes with a destination in an app.
+pub(crate) fn leads_to(app: &str) -> Condition {
+    let sql = "guid IN (SELECT route_guid FROM destinations WHERE app_guid = ?)";
+    Condition::new(sql, [app.into()])
 }
 
 pub(crate) async fn find(

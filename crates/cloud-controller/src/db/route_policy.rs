@@ -1,13 +1,17 @@
 //! Route policies: who may call a route of a domain that enforces them.
 
 use super::route::Route;
-use super::{Connection, Json, Select, rows};
+use super::{Connection, Json, ListCondition, Select, rows};
 use crate::metadata::Metadata;
 
 rows! {
     /// `source_guid` is the guid in `source`; empty for `cf:any`.
     RoutePolicy in "route_policies" { route_guid: String, source: String, source_guid: String, metadata: Json<Metadata> }
 }
+
+/// Holds for policies of routes that some spaces own.
+pub(crate) const OF_SPACES: ListCondition =
+    ListCondition("route_guid IN (SELECT guid FROM routes WHERE space_guid IN (?))");
 
 pub(crate) async fn of_route(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<RoutePolicy>> {
     Select::new().is("route_guid", route).all(conn).await

@@ -1,6 +1,6 @@
 //! Building a `SELECT` from conditions whose number is not known before: list filters, visibility, label selectors.
 
-use super::{Connection, Row};
+use super::{Condition, Connection, ListCondition, Order, Row};
 use futures::TryStreamExt as _;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite};
@@ -84,7 +84,11 @@ impl Select {
         Self::default()
     }
 
-    pub(crate) fn and(mut self, condition: &str, args: impl IntoIterator<Item = Arg>) -> Self {
+    pub(crate) fn that(self, condition: Condition) -> Self {
+        self.and(&condition.sql, condition.args)
+    }
+
+    pub(super) fn and(mut self, condition: &str, args: impl IntoIterator<Item = Arg>) -> Self {
         let mut numbered = String::with_capacity(condition.len() + 8);
         let mut number = self.args.len();
         for c in condition.chars() {
@@ -109,13 +113,16 @@ impl Select {
         self.and(&format!("{column} = ?"), [value.into()])
     }
 
-    /// `condition` holds one `(?)`, which becomes the list of values. The list is one argument, so that a statement is
-    /// the same for any number of values.
+    /// The list is one argument, so that a statement is the same for any number of values.
     pub(crate) fn list<A: Into<Arg>>(
         self,
-        condition: &str,
+        condition: ListCondition,
         values: impl IntoIterator<Item = A>,
     ) -> Self {
+        self.among(condition.0, values)
+    }
+
+    fn among<A: Into<Arg>>(self, condition: &str, values: impl IntoIterator<Item = A>) -> Self {
         self.and(
             &condition.replace("(?)", "(SELECT value FROM json_each(?))"),
             [Arg::list(values)],
@@ -127,10 +134,14 @@ impl Select {
         column: &str,
         values: impl IntoIterator<Item = A>,
     ) -> Self {
-        self.list(&format!("{column} IN (?)"), values)
+        self.among(&format!("{column} IN (?)"), values)
     }
 
-    pub(crate) fn order(mut self, order: &str) -> Self {
+    pub(crate) fn ordered(self, order: &Order) -> Self {
+        self.order(&order.0)
+    }
+
+    pub(super) fn order(mut self, order: &str) -> Self {
         self.order = Some(order.to_owned());
         self
     }

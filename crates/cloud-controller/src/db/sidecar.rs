@@ -1,6 +1,6 @@
 //! Sidecars: programs that run beside an app's processes, in the same container.
 
-use super::{Connection, Json, Select, execute, rows};
+use super::{Condition, Connection, Json, Select, execute, rows};
 
 rows! {
     /// `origin` is `user` or `buildpack`. Without a memory of its own a sidecar shares the process's.
@@ -17,14 +17,22 @@ pub(crate) async fn of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec
         .await
 }
 
-/// Condition: one of the process types is this one.
-pub(crate) const WITH_TYPE: &str = "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(process_types) THEN process_types ELSE '[]' END) WHERE value = ?)";
+/// Holds for sidecars that run beside processes of a type.
+pub(crate) fn has_type(process_type: &str) -> Condition {
+    let sql = "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(process_types) THEN process_types ELSE '[]' END) WHERE value = ?)";
+    Condition::new(sql, [process_type.into()])
+}
 
 /// The sidecars that run beside an app's processes of a type.
 pub(crate) fn beside(app: &str, process_type: &str) -> Select {
     Select::new()
         .is("app_guid", app)
-        .and(WITH_TYPE, [process_type.into()])
+        .that(has_type(process_type))
+}
+
+/// Holds for every other sidecar.
+pub(crate) fn is_other_than(sidecar: &Sidecar) -> Condition {
+    Condition::new("guid <> ?", [(&sidecar.guid).into()])
 }
 
 pub(crate) async fn by_name(

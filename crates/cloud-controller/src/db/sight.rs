@@ -20,7 +20,7 @@ use super::sidecar::Sidecar;
 use super::space::Space;
 use super::task::Task;
 use super::usage_event::AppUsageEvent;
-use super::{Connection, Row, by_guid};
+use super::{Arg, Condition, Connection, Row, by_guid};
 
 /// A table whose rows callers may look at.
 pub(crate) trait Seen: Row {
@@ -34,6 +34,13 @@ pub(crate) trait Seen: Row {
     type Of: Above;
     /// Names the parent that `Of` starts from.
     fn parent(&self) -> Parent<'_>;
+}
+
+/// A row's `SEEN` or `LISTED` for one user.
+pub(crate) fn seen_by(seen: &'static str, user: &str) -> Condition {
+    let user = std::iter::repeat_with(|| Arg::from(user));
+    let args: Vec<Arg> = user.take(seen.matches('?').count()).collect();
+    Condition::new(seen, args)
 }
 
 /// The guid from which a row's organization and space are found.

@@ -1,6 +1,6 @@
 //! Spaces.
 
-use super::{Arg, Connection, Json, Select, execute, rows};
+use super::{Arg, Connection, Json, ListCondition, Select, execute, rows};
 use crate::metadata::Metadata;
 
 rows! {
@@ -50,3 +50,7 @@ pub(crate) async fn assign_quota(
     .await
     .map(drop)
 }
+
+/// Holds for rows whose space is one of some organizations'.
+pub(crate) const OF_ORGANIZATIONS: ListCondition =
+    ListCondition("space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN (?))");

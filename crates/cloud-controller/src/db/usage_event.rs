@@ -3,7 +3,7 @@
 //! No verb writes them. Triggers note every process, task and build whose use may have changed, and the commit compares
 //! each with what was recorded of it before ([`settle`]), so that no path can change the use without its event.
 
-use super::{Arg, Connection, execute, rows};
+use super::{Arg, Condition, Connection, execute, rows};
 use sqlx::FromRow;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -301,6 +301,11 @@ pub(crate) async fn purge_and_reseed(conn: &mut Connection) -> sqlx::Result<()> 
         super::insert(conn, &event).await?;
     }
     Ok(())
+}
+
+/// Holds for events that come after a place in the order of events.
+pub(crate) fn is_after(place: i64) -> Condition {
+    Condition::new("id > ?", [place.into()])
 }
 
 /// The place of an event in the order of all.

@@ -1,0 +1,40 @@
+//! Labels of rows: conditions on the JSON of the column `metadata`. A row whose labels cannot be read has none.
+
+use super::{Arg, Condition};
+
+/// The value of a label; `?` is its path.
+const LABEL: &str = "CASE WHEN json_valid(metadata) THEN json_extract(metadata, ?) END";
+
+pub(crate) fn exists(key: &str) -> Condition {
+    Condition::new(format!("{LABEL} IS NOT NULL"), [path(key)])
+}
+
+pub(crate) fn is_absent(key: &str) -> Condition {
+    Condition::new(format!("{LABEL} IS NULL"), [path(key)])
+}
+
+pub(crate) fn is_among(key: &str, values: &[String]) -> Condition {
+    let marks = marks(values);
+    Condition::new(format!("{LABEL} IN ({marks})"), args(key, values))
+}
+
+/// Holds for a row without the label, too.
+pub(crate) fn is_not_among(key: &str, values: &[String]) -> Condition {
+    let marks = marks(values);
+    let sql = format!("COALESCE({LABEL}, '') NOT IN ({marks})");
+    Condition::new(sql, args(key, values))
+}
+
+fn path(key: &str) -> Arg {
+    Arg::Text(format!("$.labels.\"{}\"", key.replace('"', "")))
+}
+
+fn marks(values: &[String]) -> String {
+    vec!["?"; values.len()].join(", ")
+}
+
+fn args(key: &str, values: &[String]) -> Vec<Arg> {
+    std::iter::once(path(key))
+        .chain(values.iter().map(Arg::from))
+        .collect()
+}
