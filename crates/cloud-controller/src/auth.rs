@@ -9,6 +9,7 @@ use crate::api::guard::{Turn, Work};
 use crate::controller::Cc;
 use crate::db::organization::Organization;
 use crate::db::space::Space;
+use crate::db::user;
 use crate::db::{Connection, Unrecorded, role};
 use crate::error::{ApiError, ApiResult};
 use axum::extract::FromRequestParts;
@@ -287,7 +288,7 @@ impl Principal {
             return Ok(());
         }
         let mut tx = cc.db.write().await?;
-        role::see_user(
+        user::see(
             &mut tx,
             self.guid(),
             self.claims.user_name.as_deref(),

@@ -1,7 +1,8 @@
 //! Feature flags: what operators switch on and off, and who is stopped by a flag that is off.
 
 use crate::auth::Principal;
-use crate::db::{Connection, platform};
+use crate::db::Connection;
+use crate::db::feature_flag;
 use crate::error::{ApiError, ApiResult};
 
 /// Every flag of the API.
@@ -106,7 +107,7 @@ impl Flag {
     }
 
     pub(crate) async fn is_on(self, conn: &mut Connection) -> ApiResult<bool> {
-        Ok(platform::flag(conn, self.name())
+        Ok(feature_flag::by_name(conn, self.name())
             .await?
             .map_or(self.default(), |flag| flag.enabled))
     }
@@ -121,7 +122,7 @@ impl Flag {
 
     /// As [`Self::must_be_on`], without an exception for administrators.
     pub(crate) async fn must_be_on_for_all(self, conn: &mut Connection) -> ApiResult<()> {
-        match platform::flag(conn, self.name()).await? {
+        match feature_flag::by_name(conn, self.name()).await? {
             Some(flag) if !flag.enabled => Err(ApiError::feature_disabled(
                 self.name(),
                 flag.custom_error_message.as_deref(),

@@ -1,12 +1,12 @@
 //! The internal mTLS listener: the BBS's callbacks, the cells' downloads and uploads, the ssh proxy's questions.
 
-use crate::api::packages::{Sink, blocking, send_blob};
 use crate::bits::store::Kind;
 use crate::controller::Cc;
 use crate::db;
-use crate::db::build::Droplet;
+use crate::db::droplet::Droplet;
 use crate::diego::{staging, task};
 use crate::error::{ApiError, ApiResult};
+use crate::transfer::{Sink, blocking, send_blob};
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::IntoResponse as _;
@@ -29,7 +29,7 @@ pub(crate) fn router(cc: Cc) -> Router {
         )
         .route(path::DROPLET_DOWNLOAD, get(download_droplet))
         .route(path::LIFECYCLE, get(lifecycle))
-        .route(path::POLICIES, get(crate::api::network_policies::internal))
+        .route(path::POLICIES, get(crate::api::network_policy::internal))
         .layer(DefaultBodyLimit::disable())
         .with_state(cc)
 }

@@ -10,7 +10,12 @@
 //! ```
 //!
 //! An answer of 2xx means: committed. What Diego has is derived from the database and repaired by the sync; nothing here
-//! ever reads a cell or the router. Callers: the `cupola` binary builds and runs [`CloudController`].
+//! ever reads a cell or the router.
+//!
+//! A noun has one file of the same singular name in each of `api`, `actions` and `db`: `route.rs`, `space_quota.rs`. A noun
+//! without verbs of its own has no file in `actions`. A test holds the three folders together and names the exceptions.
+//!
+//! Callers: the `cupola` binary builds and runs [`CloudController`].
 
 mod config;
 mod controller;
@@ -39,6 +44,7 @@ mod clock;
 mod db;
 mod error;
 mod seed;
+mod transfer;
 
 pub use api::{Endpoint, described as endpoints};
 pub use config::{AppSsh, Config, FirstTarget, IdentityDomain, Retention, UaaClient};
@@ -48,3 +54,99 @@ pub use quota::DefaultQuota;
 
 /// The domain of internal routes that every foundation has; the name servers of containers answer below it.
 pub const INTERNAL_DOMAIN: &str = "apps.internal";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    /// Files that are no noun's, by folder.
+    const PLUMBING: &[(&str, &[&str])] = &[
+        (
+            "api",
+            &[
+                "body",
+                "endpoint",
+                "guard",
+                "label_selector",
+                "lookup",
+                "mod",
+                "present",
+                "query",
+                "uaa_users",
+                "upload",
+            ],
+        ),
+        // Auditing and copying serve many nouns; a diff is a part of a manifest.
+        (
+            "actions",
+            &["audit", "audit_changes", "copy", "manifest_diff", "mod"],
+        ),
+        // `resource` are files that packages share, `usage` are sums over processes and tasks.
+        (
+            "db",
+            &[
+                "cleanup",
+                "condition",
+                "label",
+                "mod",
+                "resource",
+                "row",
+                "schema",
+                "select",
+                "sight",
+                "usage",
+            ],
+        ),
+    ];
+
+    /// What the API shows without a table of its own.
+    const WITHOUT_TABLE: &[&str] = &[
+        "app_feature",
+        "empty",
+        "info",
+        "isolation_segment",
+        "manifest",
+    ];
+
+    fn nouns(folder: &str) -> BTreeSet<String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("src")
+            .join(folder);
+        let plumbing = PLUMBING.iter().find(|(name, _)| *name == folder).unwrap().1;
+        let mut files: BTreeSet<String> = std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        for name in plumbing {
+            assert!(
+                files.remove(*name),
+                "{folder}/{name}.rs is gone: take it off the list"
+            );
+        }
+        files
+    }
+
+    #[test]
+    fn a_noun_has_one_file_of_the_same_name_in_every_folder() {
+        let (api, actions, mut tables) = (nouns("api"), nouns("actions"), nouns("db"));
+        assert!(tables.len() > 20, "{tables:?}");
+        for name in WITHOUT_TABLE {
+            assert!(tables.insert((*name).to_owned()), "{name} has a table");
+        }
+        let (only_api, only_db): (Vec<_>, Vec<_>) = (
+            api.difference(&tables).collect(),
+            tables.difference(&api).collect(),
+        );
+        assert!(
+            only_api.is_empty() && only_db.is_empty(),
+            "api/ and db/ cut the nouns differently: only in api/ {only_api:?}, only in db/ {only_db:?}"
+        );
+        let foreign: Vec<_> = actions.difference(&api).collect();
+        assert!(
+            foreign.is_empty(),
+            "actions/ has files of no noun: {foreign:?}"
+        );
+    }
+}

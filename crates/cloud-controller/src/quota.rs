@@ -1,12 +1,13 @@
 //! Quotas of organizations and spaces, enforced: [`Meter`] measures before a change and refuses the transaction when the
-//! change makes something grow beyond its limit. What is in use already stays, also when a quota is lowered or applied
-//! later; less is always allowed.
+//! change makes something grow beyond its limit. What is in use stays, also under a lower quota; less is always allowed.
 //!
 //! Every verb in `actions` that uses something up takes a meter; the texts of refusals are those that clients know.
 
 use crate::db::app::App;
-use crate::db::organization::{Organization, OrganizationQuota, SpaceQuota};
+use crate::db::organization::Organization;
+use crate::db::organization_quota::OrganizationQuota;
 use crate::db::space::Space;
+use crate::db::space_quota::SpaceQuota;
 use crate::db::usage::{self, AppUsage, RouteUsage, Scope};
 use crate::db::{self, Connection, process};
 use crate::error::{ApiError, ApiResult};

@@ -4,11 +4,16 @@
 use crate::INTERNAL_DOMAIN;
 use crate::buildpacks::{BUILTIN, STACK};
 use crate::config::{Config, FirstTarget, IdentityDomain};
+use crate::db::buildpack::{self, Buildpack};
 use crate::db::domain::Domain;
-use crate::db::organization::{self, Organization, OrganizationQuota};
-use crate::db::platform::{self, Buildpack, EnvironmentGroup, FeatureFlag, SecurityGroup, Stack};
+use crate::db::environment_group::EnvironmentGroup;
+use crate::db::feature_flag::FeatureFlag;
+use crate::db::organization::{self, Organization};
+use crate::db::organization_quota::{self, OrganizationQuota};
 use crate::db::process;
+use crate::db::security_group::SecurityGroup;
 use crate::db::space::{self, Space};
+use crate::db::stack::Stack;
 use crate::db::{self, Connection, Db, Json, Row, Select};
 use crate::flags::Flag;
 use crate::names::PlatformNames;
@@ -176,7 +181,7 @@ async fn has<R: Row>(conn: &mut Connection, name: &str) -> sqlx::Result<bool> {
 /// Changes of what older versions stored.
 async fn migrate(conn: &mut Connection, config: &Seed) -> Result<()> {
     if db::is_first_run_of(conn, "finite-default-quota").await?
-        && let Some(mut quota) = organization::default_quota(conn).await?
+        && let Some(mut quota) = organization_quota::default_one(conn).await?
     {
         crate::quota::make_finite(conn, &mut quota, &config.default_quota).await?;
     }
@@ -208,7 +213,7 @@ async fn platform_resources(conn: &mut Connection) -> Result<()> {
         )
         .await?;
     }
-    let known = platform::buildpacks(conn).await?;
+    let known = buildpack::all(conn).await?;
     for (position, builtin) in (1..).zip(BUILTIN) {
         match known
             .iter()
@@ -299,7 +304,7 @@ async fn security_groups(conn: &mut Connection) -> Result<()> {
 
 async fn first_target(conn: &mut Connection, organization: &str, space: &str) -> Result<()> {
     if organization::by_name(conn, organization).await?.is_none() {
-        let quota = organization::default_quota(conn)
+        let quota = organization_quota::default_one(conn)
             .await?
             .context("the default quota is missing")?;
         db::insert(

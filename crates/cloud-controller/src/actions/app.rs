@@ -3,10 +3,11 @@
 use super::{process as verbs, sidecar};
 use crate::controller::Settings;
 use crate::db::app::{self, App};
-use crate::db::build::Droplet;
+use crate::db::buildpack;
 use crate::db::deployment::{self, Deployment};
-use crate::db::platform;
+use crate::db::droplet::Droplet;
 use crate::db::process;
+use crate::db::stack;
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 use crate::limits::Limits;
@@ -49,13 +50,13 @@ async fn check(conn: &mut Connection, app: &App) -> ApiResult<()> {
         )));
     }
     if let Some(stack) = &app.stack
-        && platform::stack_by_name(conn, stack).await?.is_none()
+        && stack::by_name(conn, stack).await?.is_none()
     {
         return Err(ApiError::unprocessable(format!(
             "Stack must be an existing stack (got '{stack}'; see 'cf stacks')"
         )));
     }
-    let known = platform::buildpacks(conn).await?;
+    let known = buildpack::all(conn).await?;
     for name in &app.buildpacks.0 {
         if !known.iter().any(|buildpack| &buildpack.name == name) {
             return Err(ApiError::unprocessable(format!(

@@ -4,10 +4,11 @@ use super::audit::{Place, Target, also, of_app, of_route, record};
 use crate::auth::Principal;
 use crate::clock;
 use crate::db::app::{self, App};
-use crate::db::organization::SpaceQuota;
+use crate::db::destination::{self, Destination};
 use crate::db::process::{self, Process};
-use crate::db::route::{self, Destination, Route};
+use crate::db::route::{self, Route};
 use crate::db::space::Space;
+use crate::db::space_quota::SpaceQuota;
 use crate::db::{self, Connection, Trail, Unrecorded};
 use crate::error::ApiResult;
 use serde_json::{Value, json};
@@ -160,7 +161,7 @@ impl Snapshot {
             exists: app.is_some(),
             at: clock::now(),
             processes: process::of_app(conn, guid).await?,
-            destinations: route::destinations_of_app(conn, guid).await?,
+            destinations: destination::of_app(conn, guid).await?,
         })
     }
 }
@@ -180,7 +181,7 @@ pub(crate) async fn manifest(
     };
     also(of_app(conn, who, kind, app, data).await?);
     manifest_processes(conn, who, app, &before.processes).await?;
-    let after = route::destinations_of_app(conn, &app.guid).await?;
+    let after = destination::of_app(conn, &app.guid).await?;
     for destination in &after {
         let route = db::by_guid::<Route>(conn, &destination.route_guid).await?;
         if let Some(route) = route.filter(|route| route.created_at >= before.at) {

@@ -3,10 +3,12 @@
 use crate::auth::Principal;
 use crate::controller::Settings;
 use crate::db::app::App;
-use crate::db::build::{self, Build, Droplet};
+use crate::db::build::{self, Build};
+use crate::db::buildpack;
+use crate::db::droplet::Droplet;
 use crate::db::package::Package;
-use crate::db::platform;
 use crate::db::process;
+use crate::db::stack;
 use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::Meter;
@@ -42,7 +44,7 @@ pub(crate) async fn create(
         ));
     }
     let buildpacks = wish.buildpacks.unwrap_or_else(|| app.buildpacks.0.clone());
-    let known = platform::buildpacks(conn).await?;
+    let known = buildpack::all(conn).await?;
     if let Some(name) = buildpacks.iter().find(|name| {
         !known
             .iter()
@@ -52,13 +54,13 @@ pub(crate) async fn create(
             "Buildpack \"{name}\" must be an existing admin buildpack or a valid git URI"
         )));
     }
-    let default_stack = platform::default_stack(conn).await?.map(|stack| stack.name);
+    let default_stack = stack::default_one(conn).await?.map(|stack| stack.name);
     let stack = wish
         .stack
         .or_else(|| app.stack.clone())
         .or(default_stack)
         .unwrap_or_else(|| crate::buildpacks::STACK.to_owned());
-    if platform::stack_by_name(conn, &stack).await?.is_none() {
+    if stack::by_name(conn, &stack).await?.is_none() {
         return Err(ApiError::unprocessable(format!(
             "Stack must be an existing stack (got '{stack}')"
         )));

@@ -4,7 +4,7 @@
 use crate::bits::store::{Blob, Kind};
 use crate::controller::Cc;
 use crate::db::app::App;
-use crate::db::build::{self, Droplet};
+use crate::db::droplet::{self, Droplet};
 use crate::db::package::{self, Package};
 use crate::db::{self, Connection, Row, Unrecorded};
 use crate::error::{ApiError, ApiResult};
@@ -94,6 +94,6 @@ pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiRes
 
 /// At start: whatever was being copied will never be whole.
 pub(crate) async fn fail_interrupted(conn: &mut Connection) -> sqlx::Result<()> {
-    build::fail_interrupted_copies(conn).await?;
+    droplet::fail_interrupted_copies(conn).await?;
     package::fail_interrupted_copies(conn).await
 }

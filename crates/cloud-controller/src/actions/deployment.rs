@@ -3,8 +3,8 @@
 use super::{app as apps, process as verbs};
 use crate::controller::Settings;
 use crate::db::app::App;
-use crate::db::build::Droplet;
 use crate::db::deployment::{self, Deployment, Options};
+use crate::db::droplet::Droplet;
 use crate::db::process::{self, Process};
 use crate::db::usage::AppUsage;
 use crate::db::{self, Connection, Json};

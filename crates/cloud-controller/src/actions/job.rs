@@ -1,6 +1,6 @@
 //! Jobs: every long verb is done within its request, so a job is finished when its URL is handed out.
 
-use crate::db::platform::Job;
+use crate::db::job::Job;
 use crate::db::{Connection, Json, insert};
 use crate::error::{ApiError, ApiResult};
 

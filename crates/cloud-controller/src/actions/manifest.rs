@@ -7,8 +7,9 @@ use super::{
 };
 use crate::controller::Settings;
 use crate::db::app::{self, App};
+use crate::db::buildpack;
+use crate::db::destination;
 use crate::db::domain::{self, Domain};
-use crate::db::platform;
 use crate::db::process;
 use crate::db::route::{self, Route};
 use crate::db::sidecar;
@@ -67,7 +68,7 @@ pub(crate) async fn apply(
 
 /// Clients know this sentence of a manifest; the API's own requests have another.
 async fn must_be_known(conn: &mut Connection, buildpacks: &[String]) -> ApiResult<()> {
-    let known = platform::buildpacks(conn).await?;
+    let known = buildpack::all(conn).await?;
     let is_known = |name: &&String| known.iter().any(|buildpack| &buildpack.name == *name);
     match buildpacks.iter().find(|name| !is_known(name)) {
         None => Ok(()),
@@ -159,9 +160,7 @@ async fn apply_routes(
         return Ok(touched);
     }
     if !(manifest.random_route || manifest.default_route)
-        || !route::destinations_of_app(conn, &app.guid)
-            .await?
-            .is_empty()
+        || !destination::of_app(conn, &app.guid).await?.is_empty()
     {
         return Ok(touched);
     }
@@ -216,7 +215,7 @@ async fn apply_route(
         route.touch();
         db::update(conn, &route).await?;
     }
-    let existing = route::destinations(conn, &route.guid)
+    let existing = destination::of_route(conn, &route.guid)
         .await?
         .into_iter()
         .find(|other| other.app_guid == app.guid && other.process_type == "web");

@@ -3,6 +3,7 @@
 use super::{role, space};
 use crate::auth::Principal;
 use crate::db::organization::{self, Organization};
+use crate::db::organization_quota;
 use crate::db::{self, Connection, space as spaces};
 use crate::error::{ApiError, ApiResult};
 
@@ -12,7 +13,7 @@ pub(crate) async fn create(
     mut organization: Organization,
 ) -> ApiResult<Organization> {
     check_name(conn, &organization).await?;
-    let quota = organization::default_quota(conn)
+    let quota = organization_quota::default_one(conn)
         .await?
         .ok_or_else(|| ApiError::from(anyhow::anyhow!("the default quota is missing")))?;
     organization.quota_guid = quota.guid;

@@ -1,7 +1,8 @@
 //! Giving and taking roles.
 
-use crate::db::role::{self, Role, User};
+use crate::db::role::{self, Role};
 use crate::db::space::Space;
+use crate::db::user::User;
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 

@@ -2,8 +2,9 @@
 
 use crate::controller::Settings;
 use crate::db::app::App;
+use crate::db::destination::{self, Destination};
 use crate::db::domain::{self, Domain};
-use crate::db::route::{self, Destination, Route};
+use crate::db::route::{self, Route};
 use crate::db::space::Space;
 use crate::db::{self, Connection, Select, app as apps, process::Process};
 use crate::error::{ApiError, ApiResult};
@@ -142,7 +143,7 @@ pub(crate) async fn transfer(
 
 /// Answers the processes whose routes change.
 pub(crate) async fn delete(conn: &mut Connection, route: &Route) -> ApiResult<Vec<String>> {
-    let destinations = route::destinations(conn, &route.guid).await?;
+    let destinations = destination::of_route(conn, &route.guid).await?;
     let affected = affected(conn, &destinations).await?;
     db::delete::<Route>(conn, &route.guid).await?;
     Ok(affected)
@@ -164,7 +165,7 @@ pub(crate) async fn set_options(
 
 /// The processes that a route leads to: their desired LRPs change with the route.
 pub(super) async fn behind(conn: &mut Connection, route: &str) -> ApiResult<Vec<String>> {
-    let destinations = route::destinations(conn, route).await?;
+    let destinations = destination::of_route(conn, route).await?;
     affected(conn, &destinations).await
 }
 
@@ -176,7 +177,7 @@ pub(crate) async fn map(
     targets: Vec<Target>,
 ) -> ApiResult<Vec<String>> {
     check_targets(conn, route, &targets).await?;
-    let before = route::destinations(conn, &route.guid).await?;
+    let before = destination::of_route(conn, &route.guid).await?;
     let mut added: Vec<Destination> = Vec::new();
     for target in targets {
         let destination = destination(route, target);
@@ -207,7 +208,7 @@ pub(crate) async fn replace(
         .map(|target| destination(route, target))
         .collect();
     let mut changed = Vec::new();
-    let before = route::destinations(conn, &route.guid).await?;
+    let before = destination::of_route(conn, &route.guid).await?;
     for old in &before {
         match wanted.iter().find(|new| same(new, old)) {
             Some(new) if new.protocol == old.protocol && new.weight == old.weight => {}
@@ -250,7 +251,7 @@ pub(crate) async fn set_protocol(
 
 /// All mappings of an app go. Answers its processes.
 pub(crate) async fn unmap_all(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
-    let destinations = route::destinations_of_app(conn, &app.guid).await?;
+    let destinations = destination::of_app(conn, &app.guid).await?;
     for destination in &destinations {
         db::delete::<Destination>(conn, &destination.guid).await?;
     }

@@ -1,7 +1,7 @@
 //! What a change of a security group means to instances that run: their cells apply the rules that hold now.
 
-use crate::db::platform::{self, SecurityGroup};
 use crate::db::process;
+use crate::db::security_group::{self, SecurityGroup};
 use crate::db::{self, Connection};
 use crate::error::ApiResult;
 
@@ -17,7 +17,7 @@ impl Scope {
     pub(crate) async fn of(conn: &mut Connection, group: &SecurityGroup) -> ApiResult<Self> {
         Ok(match group.running {
             true => Self::Everywhere,
-            false => Self::Spaces(platform::group_spaces(conn, &group.guid, "running").await?),
+            false => Self::Spaces(security_group::spaces(conn, &group.guid, "running").await?),
         })
     }
 

@@ -2,7 +2,7 @@
 //! instances started afterwards.
 
 use crate::db::app::App;
-use crate::db::build::Droplet;
+use crate::db::droplet::Droplet;
 use crate::db::process::{self, Process};
 use crate::db::sidecar::{self, Sidecar};
 use crate::db::{self, Connection};

@@ -1,12 +1,12 @@
 //! Creating and deleting stacks.
 
 use crate::db::app;
-use crate::db::platform::{self, Stack};
+use crate::db::stack::{self, Stack};
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 
 pub(crate) async fn create(conn: &mut Connection, stack: &Stack) -> ApiResult<()> {
-    if platform::stack_by_name(conn, &stack.name).await?.is_some() {
+    if stack::by_name(conn, &stack.name).await?.is_some() {
         return Err(ApiError::unprocessable("Name must be unique"));
     }
     db::insert(conn, stack).await?;

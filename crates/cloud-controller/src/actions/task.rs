@@ -2,7 +2,7 @@
 
 use crate::controller::Settings;
 use crate::db::app::App;
-use crate::db::build;
+use crate::db::droplet;
 use crate::db::process;
 use crate::db::task::{self, Task};
 use crate::db::{self, Connection};
@@ -31,11 +31,11 @@ pub(crate) async fn create(
     let droplet = match &wish.droplet_guid {
         // A droplet of another app is not there.
         Some(guid) => Some(
-            build::droplet_of_app(conn, &app.guid, guid)
+            droplet::of_app(conn, &app.guid, guid)
                 .await?
                 .ok_or_else(|| ApiError::not_found("Droplet"))?,
         ),
-        None => build::current_droplet(conn, app).await?,
+        None => droplet::current(conn, app).await?,
     };
     let Some(droplet) = droplet else {
         return Err(ApiError::unprocessable(

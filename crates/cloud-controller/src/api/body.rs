@@ -5,8 +5,10 @@
 
 use super::endpoint::{Accepts, Content};
 use crate::controller::Cc;
+use crate::db::Json;
 use crate::error::{ApiError, ApiResult};
 use crate::limits::Limits;
+use crate::metadata::Metadata;
 use axum::extract::{FromRequest, Request};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -118,10 +120,6 @@ impl Body {
             problems,
             limits,
         })
-    }
-
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
     }
 
     pub(crate) fn problem(&mut self, text: impl Into<String>) {
@@ -298,6 +296,14 @@ impl Body {
                 );
                 None
             }
+        }
+    }
+
+    /// Applies the body's labels and annotations.
+    pub(crate) fn merge_metadata(&self, metadata: &mut Json<Metadata>) -> ApiResult<()> {
+        match self.metadata() {
+            Some(change) => metadata.0.merge(&self.limits, change),
+            None => Ok(()),
         }
     }
 

@@ -14,38 +14,40 @@ mod lookup;
 mod present;
 mod query;
 
-mod app_features;
-mod apps;
-mod audit_events;
-mod builds;
-mod deployments;
-mod destinations;
-mod domains;
-mod droplets;
+mod app;
+mod app_feature;
+mod audit_event;
+mod build;
+mod buildpack;
+mod deployment;
+mod destination;
+mod domain;
+mod droplet;
 mod empty;
+mod environment_group;
+mod feature_flag;
 mod info;
-mod isolation_segments;
-mod jobs;
-mod manifests;
-pub(crate) mod network_policies;
-mod organizations;
-pub(crate) mod packages;
-mod platform;
-mod processes;
-mod quotas;
-mod roles;
-mod route_policies;
-mod routes;
-mod security_groups;
-mod sidecars;
-mod space_quotas;
-mod spaces;
-mod stacks;
-mod tasks;
+mod isolation_segment;
+mod job;
+mod manifest;
+pub(crate) mod network_policy;
+mod organization;
+mod organization_quota;
+mod package;
+mod process;
+mod role;
+mod route;
+mod route_policy;
+mod security_group;
+mod sidecar;
+mod space;
+mod space_quota;
+mod stack;
+mod task;
 mod uaa_users;
-mod uploads;
-mod usage_events;
-mod users;
+mod upload;
+mod usage_event;
+mod user;
 
 use crate::controller::Cc;
 use crate::error::ApiError;
@@ -75,34 +77,36 @@ pub fn described() -> Vec<Endpoint> {
 fn endpoints() -> Endpoints {
     Endpoints::default()
         .merge(info::routes())
-        .merge(organizations::routes())
-        .merge(spaces::routes())
-        .merge(roles::routes())
-        .merge(users::routes())
-        .merge(domains::routes())
-        .merge(routes::routes())
-        .merge(destinations::routes())
-        .merge(route_policies::routes())
-        .merge(apps::routes())
-        .merge(app_features::routes())
-        .merge(manifests::routes())
-        .merge(processes::routes())
-        .merge(sidecars::routes())
-        .merge(packages::routes())
-        .merge(builds::routes())
-        .merge(droplets::routes())
-        .merge(deployments::routes())
-        .merge(tasks::routes())
-        .merge(jobs::routes())
-        .merge(audit_events::routes())
-        .merge(stacks::routes())
-        .merge(platform::routes())
-        .merge(security_groups::routes())
-        .merge(quotas::routes())
-        .merge(space_quotas::routes())
-        .merge(usage_events::routes())
-        .merge(isolation_segments::routes())
-        .merge(network_policies::routes())
+        .merge(organization::routes())
+        .merge(space::routes())
+        .merge(role::routes())
+        .merge(user::routes())
+        .merge(domain::routes())
+        .merge(route::routes())
+        .merge(destination::routes())
+        .merge(route_policy::routes())
+        .merge(app::routes())
+        .merge(app_feature::routes())
+        .merge(manifest::routes())
+        .merge(process::routes())
+        .merge(sidecar::routes())
+        .merge(package::routes())
+        .merge(build::routes())
+        .merge(droplet::routes())
+        .merge(deployment::routes())
+        .merge(task::routes())
+        .merge(job::routes())
+        .merge(audit_event::routes())
+        .merge(stack::routes())
+        .merge(buildpack::routes())
+        .merge(feature_flag::routes())
+        .merge(environment_group::routes())
+        .merge(security_group::routes())
+        .merge(organization_quota::routes())
+        .merge(space_quota::routes())
+        .merge(usage_event::routes())
+        .merge(isolation_segment::routes())
+        .merge(network_policy::routes())
         .merge(empty::routes())
 }
 

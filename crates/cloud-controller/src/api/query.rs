@@ -3,6 +3,7 @@
 use super::endpoint::Accepts;
 use super::lookup::Scope;
 use crate::controller::Cc;
+use crate::db::app;
 use crate::db::sight::Seen;
 use crate::db::{Condition, Connection, ListCondition, Order, Row, When};
 use crate::error::{ApiError, ApiResult};
@@ -174,6 +175,12 @@ impl Query {
             Some(values) => scope.list(condition, values),
             None => scope,
         }
+    }
+
+    /// Adds `space_guids` and `organization_guids` to a list of what belongs to apps.
+    pub(crate) fn of_places<R: Seen>(&self, scope: Scope<R>) -> Scope<R> {
+        let scope = self.filter_by(scope, "space_guids", app::OF_SPACES);
+        self.filter_by(scope, "organization_guids", app::OF_ORGANIZATIONS)
     }
 
     /// `include=a,b`, each one of `allowed`.

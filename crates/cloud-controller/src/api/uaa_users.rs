@@ -1,7 +1,7 @@
 //! Asking the UAA who somebody is.
 
 use super::prelude::*;
-use crate::db::role::User;
+use crate::db::user::User;
 
 /// Everybody of this name, in one origin or in all; `None` when the UAA cannot be asked.
 pub(super) async fn by_name(

@@ -1,9 +1,7 @@
-//! Builds and the droplets they make.
+//! Builds: a package on its way to a droplet.
 
-use super::{Condition, Connection, Json, Readable, Select, rows};
+use super::{Connection, Json, Readable, Select, rows};
 use crate::metadata::Metadata;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 rows! {
     /// `state` is STAGING, STAGED or FAILED.
@@ -11,26 +9,6 @@ rows! {
         app_guid: String, package_guid: String, droplet_guid: Option<String>, state: String, error: Option<String>, buildpacks: Json<Vec<String>>, stack: String,
         memory_in_mb: i64, disk_in_mb: i64, created_by_guid: String, created_by_name: String, metadata: Json<Metadata>,
     }
-}
-
-rows! {
-    /// `state` is AWAITING_UPLOAD, STAGED or FAILED; `buildpacks` are the API's objects; `checksum` is SHA-256.
-    Droplet in "droplets" {
-        app_guid: String, package_guid: Option<String>, state: String, error: Option<String>, stack: Option<String>, buildpacks: Json<Vec<serde_json::Value>>,
-        process_types: Json<BTreeMap<String, String>>, execution_metadata: String, checksum: Option<String>, metadata: Json<Metadata>,
-        sidecars: Json<Vec<StagedSidecar>>,
-    }
-}
-
-/// A sidecar that a buildpack declares, as staging reports it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct StagedSidecar {
-    pub name: String,
-    pub command: String,
-    pub process_types: Vec<String>,
-    /// MB.
-    #[serde(default)]
-    pub memory: Option<i64>,
 }
 
 pub(crate) async fn staging(conn: &mut Connection) -> sqlx::Result<Readable<Build>> {
@@ -46,44 +24,4 @@ pub(crate) async fn staging_of_app(
         .is("app_guid", app)
         .first(conn)
         .await
-}
-
-/// The droplet that an app runs.
-pub(crate) async fn current_droplet(
-    conn: &mut Connection,
-    app: &super::app::App,
-) -> sqlx::Result<Option<Droplet>> {
-    let Some(guid) = &app.droplet_guid else {
-        return Ok(None);
-    };
-    droplet_of_app(conn, &app.guid, guid).await
-}
-
-/// A droplet, unless it belongs to another app.
-pub(crate) async fn droplet_of_app(
-    conn: &mut Connection,
-    app: &str,
-    guid: &str,
-) -> sqlx::Result<Option<Droplet>> {
-    Select::new()
-        .is("guid", guid)
-        .is("app_guid", app)
-        .first(conn)
-        .await
-}
-
-/// Holds for droplets that the API shows: their staging has ended.
-pub(crate) fn is_staged() -> Condition {
-    Condition::new("state <> 'STAGING'", [])
-}
-
-/// Holds for droplets that apps run.
-pub(crate) fn is_current() -> Condition {
-    Condition::new("guid IN (SELECT droplet_guid FROM apps)", [])
-}
-
-/// At start: a droplet that was being copied will never be whole.
-pub(crate) async fn fail_interrupted_copies(conn: &mut Connection) -> sqlx::Result<()> {
-    let sql = "UPDATE droplets SET state = 'FAILED', error = 'The copy was interrupted' WHERE state = 'COPYING'";
-    super::execute(conn, sql, &[]).await.map(drop)
 }

@@ -140,7 +140,7 @@ pub(crate) async fn known(
 ) -> sqlx::Result<Vec<String>> {
     let select = Select::new().any("guid", guids);
     if kind == "droplets" {
-        let rows = select.readable::<super::build::Droplet>(conn).await?;
+        let rows = select.readable::<super::droplet::Droplet>(conn).await?;
         return Ok(guids_of(rows));
     }
     Ok(guids_of(

@@ -1,4 +1,4 @@
-//! Routes, their destinations, and the spaces they are shared with.
+//! Routes, and the spaces they are shared with.
 
 use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
 use crate::metadata::Metadata;
@@ -9,13 +9,6 @@ rows! {
     /// `host` and `path` are empty when absent, `port` is 0.
     Route in "routes" {
         host: String, path: String, port: i64, domain_guid: String, space_guid: String, options: Json<Option<Map<String, Value>>>, metadata: Json<Metadata>,
-    }
-}
-
-rows! {
-    /// Without a port the app's own default (8080) is meant.
-    Destination in "destinations" {
-        route_guid: String, app_guid: String, process_type: String, port: Option<i64>, protocol: String, weight: Option<i64>,
     }
 }
 
@@ -113,64 +106,6 @@ pub(crate) async fn unmapped(conn: &mut Connection, space: &str) -> sqlx::Result
         .and("guid NOT IN (SELECT route_guid FROM destinations)", [])
         .all(conn)
         .await
-}
-
-/// One destination of a route, unless it belongs to another one.
-pub(crate) async fn destination(
-    conn: &mut Connection,
-    route: &Route,
-    guid: &str,
-) -> sqlx::Result<Option<Destination>> {
-    Select::new()
-        .is("guid", guid)
-        .is("route_guid", &route.guid)
-        .first(conn)
-        .await
-}
-
-pub(crate) async fn destinations(
-    conn: &mut Connection,
-    route: &str,
-) -> sqlx::Result<Vec<Destination>> {
-    Select::new()
-        .is("route_guid", route)
-        .order("guid")
-        .all(conn)
-        .await
-}
-
-/// Destinations of a route whose apps are in one space.
-pub(crate) async fn destinations_in_space(
-    conn: &mut Connection,
-    route: &str,
-    space: &str,
-) -> sqlx::Result<Vec<Destination>> {
-    Select::new()
-        .is("route_guid", route)
-        .and(
-            "app_guid IN (SELECT guid FROM apps WHERE space_guid = ?)",
-            [space.into()],
-        )
-        .all(conn)
-        .await
-}
-
-pub(crate) async fn destinations_of_routes(
-    conn: &mut Connection,
-    routes: &[String],
-) -> sqlx::Result<Vec<Destination>> {
-    Select::new()
-        .any("route_guid", routes)
-        .order("guid")
-        .all_readable(conn)
-        .await
-}
-
-pub(crate) async fn destinations_of_app(
-    conn: &mut Connection,
-    app: &str,
-) -> sqlx::Result<Vec<Destination>> {
-    Select::new().is("app_guid", app).all(conn).await
 }
 
 pub(crate) async fn shares(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<String>> {

@@ -54,6 +54,17 @@ pub(crate) struct Readable<R> {
     pub broken: Vec<Broken>,
 }
 
+impl<R> Readable<R> {
+    /// The first row, or what stands for it when it cannot be read.
+    pub(crate) fn only_or(self, unreadable: impl FnOnce(Option<String>) -> R) -> Option<R> {
+        if let Some(broken) = self.broken.into_iter().next() {
+            broken.log();
+            return Some(unreadable(broken.guid));
+        }
+        self.rows.into_iter().next()
+    }
+}
+
 /// A part of a longer list.
 #[derive(Clone, Debug)]
 pub(crate) struct Portion<R> {

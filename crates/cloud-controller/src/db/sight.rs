@@ -6,20 +6,28 @@
 
 use super::app::App;
 use super::audit_event::AuditEvent;
-use super::build::{Build, Droplet};
+use super::build::Build;
+use super::buildpack::Buildpack;
 use super::deployment::Deployment;
 use super::domain::Domain;
-use super::organization::{Organization, OrganizationQuota, SpaceQuota};
+use super::droplet::Droplet;
+use super::feature_flag::FeatureFlag;
+use super::job::Job;
+use super::organization::Organization;
+use super::organization_quota::OrganizationQuota;
 use super::package::Package;
-use super::platform::{Buildpack, FeatureFlag, Job, SecurityGroup, Stack};
 use super::process::Process;
-use super::role::{Role, User};
+use super::role::Role;
 use super::route::Route;
 use super::route_policy::RoutePolicy;
+use super::security_group::SecurityGroup;
 use super::sidecar::Sidecar;
 use super::space::Space;
+use super::space_quota::SpaceQuota;
+use super::stack::Stack;
 use super::task::Task;
 use super::usage_event::AppUsageEvent;
+use super::user::User;
 use super::{Arg, Condition, Connection, Row, by_guid};
 
 /// A table whose rows callers may look at.

@@ -9,7 +9,7 @@ use super::recipe::{
 };
 use super::recipe_egress::{self, RuleError};
 use super::recipe_environment::{self as environment, FILE_DESCRIPTORS, Limits};
-use crate::db::build::StagedSidecar;
+use crate::db::droplet::StagedSidecar;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wire::bbs::{

@@ -8,11 +8,12 @@ use super::recipe_egress;
 use super::recipe_routes::{HttpRoute, Routes};
 use crate::clock;
 use crate::db::app::App;
-use crate::db::build::Droplet;
+use crate::db::droplet::Droplet;
+use crate::db::environment_group;
 use crate::db::organization::Organization;
-use crate::db::platform::{self, SecurityGroup};
 use crate::db::process::{self, Process};
 use crate::db::route::{self, Mapping};
+use crate::db::security_group::{self, SecurityGroup};
 use crate::db::sidecar::{self, Sidecar};
 use crate::db::space::Space;
 use crate::db::{self, Connection, Select};
@@ -44,7 +45,7 @@ pub(crate) async fn environment(
     group: &str,
     app: &App,
 ) -> Result<BTreeMap<String, String>> {
-    let mut variables = platform::environment_group(conn, group).await?.var.0;
+    let mut variables = environment_group::by_name(conn, group).await?.var.0;
     variables.extend(app.environment.0.clone());
     Ok(variables)
 }
@@ -56,7 +57,7 @@ pub(crate) async fn egress(
     space: &str,
     phase: &str,
 ) -> Result<Vec<serde_json::Value>> {
-    let groups = platform::groups_for(space, phase)
+    let groups = security_group::all_for(space, phase)
         .readable::<SecurityGroup>(conn)
         .await?;
     Ok(groups

@@ -6,7 +6,7 @@ use super::pass::{self, Pass};
 use super::recipe::{self, AppSpec, TASKS_DOMAIN};
 use crate::controller::Cc;
 use crate::db::app::App;
-use crate::db::build::Droplet;
+use crate::db::droplet::Droplet;
 use crate::db::process::Process;
 use crate::db::task::{self, Task};
 use crate::db::{self, process};

@@ -1,11 +1,10 @@
 //! `/v3/stacks`: names of root file systems. A cell runs the stacks that it was given; others are names only.
 
-use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::audit::{self, Place};
 use crate::actions::stack as verbs;
 use crate::db::app::App;
-use crate::db::platform::Stack;
+use crate::db::stack::Stack;
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -85,7 +84,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     if stack.description.chars().count() > 250 {
         body.problem("Description is too long (maximum is 250 characters)");
     }
-    merge_metadata(&body, &mut stack.metadata)?;
+    body.merge_metadata(&mut stack.metadata)?;
     let request = Value::Object(body.finish()?);
     let mut tx = cc.db.write().await?;
     verbs::create(&mut tx, &stack).await?;
@@ -103,7 +102,7 @@ async fn update(
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
     let mut stack = who.find::<Stack>(&mut tx, &guid, Right::Admin).await?.row;
-    merge_metadata(&body, &mut stack.metadata)?;
+    body.merge_metadata(&mut stack.metadata)?;
     let request = Value::Object(body.finish()?);
     stack.touch();
     db::update(&mut tx, &stack).await?;
@@ -143,7 +142,7 @@ async fn apps(
     let resources = found
         .rows
         .iter()
-        .map(|row| super::apps::present(&cc, row))
+        .map(|row| super::app::present(&cc, row))
         .collect();
     Ok(ok(cc.page(&query, found.page, resources)))
 }

@@ -4,7 +4,6 @@
 //! of a deleted app stays, and lets nobody in.
 
 use super::prelude::*;
-use super::{apps, organizations, routes as api_routes, spaces};
 use crate::actions::{self, audit};
 use crate::db::app::App;
 use crate::db::domain::Domain;
@@ -100,17 +99,23 @@ async fn included(
             found.map(|policy| policy.source_guid.as_str()).collect()
         };
         let rows: Vec<App> = who.visible().any("guid", of("app")).all(conn).await?;
-        included["apps"] = rows.iter().map(|row| apps::present(cc, row)).collect();
+        included["apps"] = rows
+            .iter()
+            .map(|row| super::app::present(cc, row))
+            .collect();
         let rows: Vec<Space> = who.visible().any("guid", of("space")).all(conn).await?;
-        included["spaces"] = rows.iter().map(|row| spaces::present(cc, row)).collect();
+        included["spaces"] = rows
+            .iter()
+            .map(|row| super::space::present(cc, row))
+            .collect();
         let rows: Vec<Organization> = who.visible().any("guid", of("org")).all(conn).await?;
-        let rows = rows.iter().map(|row| organizations::present(cc, row));
+        let rows = rows.iter().map(|row| super::organization::present(cc, row));
         included["organizations"] = rows.collect();
     }
     if asks_for("route") {
         let guids = policies.iter().map(|policy| &policy.route_guid);
         let routes: Vec<Route> = who.visible().any("guid", guids).all(conn).await?;
-        included["routes"] = json!(api_routes::present_all(cc, conn, &routes).await?);
+        included["routes"] = json!(super::route::present_all(cc, conn, &routes).await?);
     }
     Ok(included)
 }
@@ -212,7 +217,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         route_guid: body.required_relationship("route"),
         ..RoutePolicy::fresh()
     };
-    organizations::merge_metadata(&body, &mut policy.metadata)?;
+    body.merge_metadata(&mut policy.metadata)?;
     let request = body.finish()?;
     let Some(source) = source else {
         return Err(ApiError::unprocessable(FORMAT));
@@ -251,7 +256,7 @@ async fn update(
         .find::<RoutePolicy>(&mut tx, &guid, Right::Develop)
         .await?;
     let (mut policy, space) = (found.row, found.of.space);
-    organizations::merge_metadata(&body, &mut policy.metadata)?;
+    body.merge_metadata(&mut policy.metadata)?;
     let request = body.finish()?;
     policy.touch();
     db::update(&mut tx, &policy).await?;

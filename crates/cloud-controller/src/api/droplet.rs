@@ -1,16 +1,15 @@
 //! `/v3/droplets`
 
-use super::organizations::merge_metadata;
-use super::packages::{blocking, of_places, send_blob};
 use super::prelude::*;
-use super::uploads::receive;
+use super::upload::receive;
 use crate::actions::{self, audit, job};
 use crate::auth::Access;
-use crate::bits::droplet::{self, DropletError};
+use crate::bits::droplet::{self as bits, DropletError};
 use crate::bits::store::{Kind, Upload};
 use crate::db::app::App;
-use crate::db::build::{self, Droplet};
+use crate::db::droplet::{self, Droplet};
 use crate::db::package::Package;
+use crate::transfer::{blocking, send_blob};
 use axum::extract::Multipart;
 use axum::response::IntoResponse as _;
 use http::{StatusCode, header};
@@ -118,9 +117,9 @@ async fn page(cc: &Cc, query: &Query, select: Scope<Droplet>) -> ApiResult {
         "states",
         "state",
     );
-    let mut select = of_places(query, select).that(build::is_staged());
+    let mut select = query.of_places(select).that(droplet::is_staged());
     if query.flag("current")? == Some(true) {
-        select = select.that(build::is_current());
+        select = select.that(droplet::is_current());
     }
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
@@ -235,7 +234,7 @@ fn must_await_upload(droplet: &Droplet) -> ApiResult<()> {
 /// On the disk but not in its place yet.
 fn accept(upload: Upload) -> anyhow::Result<Result<Upload, DropletError>> {
     let file = std::fs::File::open(upload.path())?;
-    if let Err(problem) = droplet::check(std::io::BufReader::new(file)) {
+    if let Err(problem) = bits::check(std::io::BufReader::new(file)) {
         return Ok(Err(problem));
     }
     upload.seal()?;
@@ -339,7 +338,7 @@ async fn update(
         .find::<Droplet>(&mut tx, &guid, Right::Develop)
         .await?
         .row;
-    merge_metadata(&body, &mut droplet.metadata)?;
+    body.merge_metadata(&mut droplet.metadata)?;
     body.finish()?;
     droplet.touch();
     db::update(&mut tx, &droplet).await?;
@@ -377,6 +376,6 @@ async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
         "audit.app.droplet.download",
         json!({ "droplet_guid": guid }),
     );
-    super::apps::note_read(&cc, &who, &found.of.app, kind, data).await?;
+    super::app::note_read(&cc, &who, &found.of.app, kind, data).await?;
     send_blob(&cc, Kind::Droplet, &guid, "Droplet").await
 }

@@ -1,6 +1,5 @@
 //! `/v3/domains`
 
-use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::{self, audit, job};
 use crate::db::domain::{self, Domain};
@@ -215,7 +214,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         route_policies_scope,
         ..Domain::fresh()
     };
-    merge_metadata(&body, &mut domain.metadata)?;
+    body.merge_metadata(&mut domain.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
     if let Some(organization) = &domain.organization_guid {
@@ -257,7 +256,7 @@ async fn update(
         .find::<Domain>(&mut tx, &guid, Right::ManageOrganization)
         .await?
         .row;
-    merge_metadata(&body, &mut domain.metadata)?;
+    body.merge_metadata(&mut domain.metadata)?;
     body.finish()?;
     domain.touch();
     db::update(&mut tx, &domain).await?;

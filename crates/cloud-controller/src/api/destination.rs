@@ -5,7 +5,8 @@ use crate::actions::route::Target;
 use crate::actions::{self, audit};
 use crate::clock;
 use crate::db::app::App;
-use crate::db::route::{self, Destination, Route};
+use crate::db::destination::{self, Destination};
+use crate::db::route::Route;
 
 const DESTINATIONS: &[&str] = &[
     "destinations[].app.guid",
@@ -41,7 +42,7 @@ pub(super) fn present(destination: &Destination) -> Value {
 }
 
 async fn present_list(cc: &Cc, conn: &mut Connection, route: &str) -> ApiResult<Value> {
-    let destinations = route::destinations(conn, route).await?;
+    let destinations = destination::of_route(conn, route).await?;
     Ok(json!({
         "destinations": destinations.iter().map(present).collect::<Vec<_>>(),
         "links": {
@@ -166,13 +167,13 @@ async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: b
         who.named::<App>(&mut tx, &target.app_guid, Right::Read, &unseen)
             .await?;
     }
-    let before = route::destinations(&mut tx, &guid).await?;
+    let before = destination::of_route(&mut tx, &guid).await?;
     let touched = if replace {
         actions::route::replace(&mut tx, &cc.settings, &route, targets).await?
     } else {
         actions::route::map(&mut tx, &cc.settings, &route, targets).await?
     };
-    let after = route::destinations(&mut tx, &guid).await?;
+    let after = destination::of_route(&mut tx, &guid).await?;
     let trail = audit::mappings(&mut tx, &who, &before, &after, false).await?;
     let answer = present_list(&cc, &mut tx, &guid).await?;
     tx.commit(trail).await?;
@@ -196,7 +197,7 @@ async fn update(
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
-    let mut destination = route::destination(&mut tx, &route, &destination)
+    let mut destination = destination::find(&mut tx, &route, &destination)
         .await?
         .ok_or_else(|| {
             ApiError::unprocessable(
@@ -223,7 +224,7 @@ async fn remove(
             "Unable to unmap route from destination. Ensure the route has a destination with this guid.",
         )
     };
-    let destination = route::destination(&mut tx, &route, &destination)
+    let destination = destination::find(&mut tx, &route, &destination)
         .await?
         .ok_or_else(unknown)?;
     let touched = actions::route::unmap(&mut tx, &destination).await?;

@@ -1,6 +1,5 @@
 //! `/v3/spaces`
 
-use super::organizations::{self, merge_metadata};
 use super::prelude::*;
 use crate::actions::{self, audit, job};
 use crate::db::organization::Organization;
@@ -30,8 +29,8 @@ pub(super) fn routes() -> Endpoints {
         .body(&["enabled"])
         .delete("/v3/spaces/{guid}/routes", delete_unmapped_routes)
         .takes(&["unmapped"])
-        .get("/v3/spaces/{guid}/users", super::users::of_space)
-        .lists(super::users::FILTERS)
+        .get("/v3/spaces/{guid}/users", super::user::of_space)
+        .lists(super::user::FILTERS)
         .get("/v3/spaces/{guid}/usage_summary", usage_summary)
         .get(
             "/v3/spaces/{guid}/relationships/isolation_segment",
@@ -107,7 +106,7 @@ pub(super) async fn included_organizations(
     let rows: Vec<Organization> = who.visible().any("guid", guids).all(conn).await?;
     Ok(rows
         .iter()
-        .map(|row| organizations::present(cc, row))
+        .map(|row| super::organization::present(cc, row))
         .collect())
 }
 
@@ -135,7 +134,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         allow_ssh: true,
         ..Space::fresh()
     };
-    merge_metadata(&body, &mut space.metadata)?;
+    body.merge_metadata(&mut space.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let unseen = "Invalid organization. Ensure the organization exists and you have access to it.";
@@ -174,7 +173,7 @@ async fn update(
     space.suspended = body.bool("suspended").unwrap_or(space.suspended);
     let before = space.name.clone();
     space.name = body.optional_name("name").unwrap_or(space.name);
-    merge_metadata(&body, &mut space.metadata)?;
+    body.merge_metadata(&mut space.metadata)?;
     let request = Value::Object(body.finish()?);
     let space = actions::space::update(&mut tx, space).await?;
     let is_renamed = space.name != before;

@@ -1,22 +1,16 @@
 //! `/v3/packages`, uploading their bits, and `resource_matches`.
 
-use super::organizations::merge_metadata;
 use super::prelude::*;
-use super::uploads::receive;
+use super::upload::receive;
 use crate::actions::{audit, job};
 use crate::bits::package::{self as check, PackageError};
 use crate::bits::resources::{self, Kept, Resource};
 use crate::bits::store::{Blob, Kind, Store, Upload};
 use crate::db::app::App;
 use crate::db::package::Package;
-use crate::db::sight::Seen;
 use crate::flags::Flag;
-use axum::body::Body as HttpBody;
+use crate::transfer::{blocking, send_blob};
 use axum::extract::Multipart;
-use axum::response::IntoResponse as _;
-use bytes::Bytes;
-use http::header;
-use std::io::Write as _;
 
 const FILTERS: &[&str] = &[
     "types",
@@ -91,19 +85,13 @@ async fn page(cc: &Cc, query: &Query, select: Scope<Package>) -> ApiResult {
     ] {
         select = query.filter(select, name, column);
     }
-    select = of_places(query, select);
+    select = query.of_places(select);
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
         query,
         found.page,
         found.rows.iter().map(|row| present(cc, row)).collect(),
     )))
-}
-
-/// `space_guids` and `organization_guids` of anything that belongs to an app.
-pub(super) fn of_places<R: Seen>(query: &Query, select: Scope<R>) -> Scope<R> {
-    let select = query.filter_by(select, "space_guids", db::app::OF_SPACES);
-    query.filter_by(select, "organization_guids", db::app::OF_ORGANIZATIONS)
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
@@ -152,7 +140,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
         "docker" => body.problem("Docker packages are not supported yet; push the app's files"),
         _ => body.problem("Type must be one of 'bits, docker'"),
     }
-    merge_metadata(&body, &mut package.metadata)?;
+    body.merge_metadata(&mut package.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let unseen = "App is invalid. Ensure it exists and you have access to it.";
@@ -414,64 +402,6 @@ async fn resolve(
         .collect()
 }
 
-/// Writes an upload's chunks to the blob store from a blocking thread.
-pub(crate) struct Sink {
-    chunks: tokio::sync::mpsc::Sender<Bytes>,
-    writer: tokio::task::JoinHandle<anyhow::Result<Upload>>,
-    size: u64,
-    limit: u64,
-}
-
-impl Sink {
-    pub(crate) fn new(cc: &Cc) -> ApiResult<Self> {
-        let mut upload = cc.blobs.begin()?;
-        let (chunks, mut incoming) = tokio::sync::mpsc::channel::<Bytes>(16);
-        let writer = tokio::task::spawn_blocking(move || {
-            while let Some(chunk) = incoming.blocking_recv() {
-                upload.write_all(&chunk)?;
-            }
-            Ok(upload)
-        });
-        Ok(Self {
-            chunks,
-            writer,
-            size: 0,
-            limit: cc.settings.max_package_bytes,
-        })
-    }
-
-    pub(crate) async fn push(&mut self, chunk: Bytes) -> ApiResult<()> {
-        self.size += chunk.len() as u64;
-        if self.size > self.limit {
-            return Err(ApiError::new(
-                413,
-                10008,
-                "UnprocessableEntity",
-                format!(
-                    "The upload is larger than the limit of {} bytes",
-                    self.limit
-                ),
-            ));
-        }
-        // A closed channel means that writing failed; `finish` says why.
-        let _ = self.chunks.send(chunk).await;
-        Ok(())
-    }
-
-    pub(crate) async fn finish(self) -> ApiResult<Upload> {
-        drop(self.chunks);
-        Ok(self.writer.await.map_err(anyhow::Error::from)??)
-    }
-}
-
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> ApiResult<T> {
-    Ok(tokio::task::spawn_blocking(work)
-        .await
-        .map_err(anyhow::Error::from)?)
-}
-
 async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let found = who
         .find::<Package>(&mut *cc.db.read().await?, &guid, Right::ReadSecrets)
@@ -485,32 +415,8 @@ async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
         "audit.app.package.download",
         json!({ "package_guid": guid }),
     );
-    super::apps::note_read(&cc, &who, &found.of.app, kind, data).await?;
+    super::app::note_read(&cc, &who, &found.of.app, kind, data).await?;
     send_blob(&cc, Kind::Package, &guid, "Package").await
-}
-
-/// The file as the answer's body, in chunks.
-pub(crate) async fn send_blob(cc: &Cc, kind: Kind, guid: &str, noun: &str) -> ApiResult {
-    let file = cc
-        .blobs
-        .read(kind, guid)?
-        .ok_or_else(|| ApiError::not_found(noun))?;
-    let length = file.metadata().map_err(anyhow::Error::from)?.len();
-    let stream =
-        tokio_util::io::ReaderStream::with_capacity(tokio::fs::File::from_std(file), 256 * 1024);
-    let kind = if kind == Kind::Package {
-        "application/zip"
-    } else {
-        "application/gzip"
-    };
-    Ok((
-        [
-            (header::CONTENT_TYPE, kind.to_owned()),
-            (header::CONTENT_LENGTH, length.to_string()),
-        ],
-        HttpBody::from_stream(stream),
-    )
-        .into_response())
 }
 
 /// Which of these files need not be sent: those that are kept from an upload to a space where the caller develops.

@@ -1,11 +1,10 @@
 //! `/v3/apps`: the app itself, its state, its droplet, its environment.
 
-use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::{self, audit, job};
 use crate::db::app::App;
-use crate::db::build::Droplet;
-use crate::db::platform;
+use crate::db::droplet::Droplet;
+use crate::db::environment_group;
 use crate::db::process;
 use crate::db::space::Space;
 use crate::diego::recipe_environment::vcap_application;
@@ -197,10 +196,10 @@ async fn included(
         .any("guid", apps.iter().map(|app| &app.space_guid))
         .all(conn)
         .await?;
-    let mut included = json!({ "spaces": spaces.iter().map(|space| super::spaces::present(cc, space)).collect::<Vec<_>>() });
+    let mut included = json!({ "spaces": spaces.iter().map(|space| super::space::present(cc, space)).collect::<Vec<_>>() });
     if include.iter().any(|what| what != "space") {
         included["organizations"] =
-            json!(super::spaces::included_organizations(cc, conn, who, &spaces).await?);
+            json!(super::space::included_organizations(cc, conn, who, &spaces).await?);
     }
     Ok(included)
 }
@@ -238,7 +237,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     {
         actions::app::set_environment(&cc.settings.limits, &mut app, variables)?;
     }
-    merge_metadata(&body, &mut app.metadata)?;
+    body.merge_metadata(&mut app.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let unseen = "Invalid space. Ensure that the space exists and you have access to it.";
@@ -408,8 +407,8 @@ async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> 
         .spec(&mut conn, &app, &process, &Droplet::default())
         .await?;
     let answer = json!({
-        "staging_env_json": platform::environment_group(&mut conn, "staging").await?.var.0,
-        "running_env_json": platform::environment_group(&mut conn, "running").await?.var.0,
+        "staging_env_json": environment_group::by_name(&mut conn, "staging").await?.var.0,
+        "running_env_json": environment_group::by_name(&mut conn, "running").await?.var.0,
         "environment_variables": app.environment.0,
         "system_env_json": if access.reads_secrets() {
             json!({ "VCAP_SERVICES": {} })

@@ -5,8 +5,8 @@ use super::uaa_users;
 use crate::actions::job;
 use crate::db::Json;
 use crate::db::organization::Organization;
-use crate::db::role::{self, User};
 use crate::db::space::Space;
+use crate::db::user::{self, User};
 
 pub(super) const FILTERS: &[&str] = &["usernames", "partial_usernames", "origins"];
 
@@ -46,7 +46,7 @@ async fn answer(cc: &Cc, select: Scope<User>, query: &Query) -> ApiResult {
         "origin",
     );
     for part in query.values("partial_usernames").unwrap_or_default() {
-        select = select.that(role::user_name_has(&part));
+        select = select.that(user::name_has(&part));
     }
     let found = query.fetch(&mut conn, select).await?;
     Ok(ok(cc.page(
@@ -68,7 +68,7 @@ pub(super) async fn of_organization(
 ) -> ApiResult {
     who.find::<Organization>(&mut *cc.db.read().await?, &guid, Right::Read)
         .await?;
-    let members = who.visible().that(role::is_user_of_organization(&guid));
+    let members = who.visible().that(user::is_of_organization(&guid));
     answer(&cc, members, &query).await
 }
 
@@ -80,7 +80,7 @@ pub(super) async fn of_space(
 ) -> ApiResult {
     who.find::<Space>(&mut *cc.db.read().await?, &guid, Right::Read)
         .await?;
-    let members = who.visible().that(role::is_user_of_space(&guid));
+    let members = who.visible().that(user::is_of_space(&guid));
     answer(&cc, members, &query).await
 }
 
@@ -101,7 +101,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         body.problem("Guid can't be blank");
     }
     let mut metadata = Json(crate::metadata::Metadata::default());
-    super::organizations::merge_metadata(&body, &mut metadata)?;
+    body.merge_metadata(&mut metadata)?;
     body.finish()?;
     let known = match (&guid, &username) {
         (Some(guid), _) => uaa_users::of_guid(&cc, &who, guid).await,
@@ -121,7 +121,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .or_else(|| known.as_ref().map(|user| user.guid.clone()))
         .unwrap_or_else(crate::clock::guid);
     let mut tx = cc.db.write().await?;
-    if role::user(&mut tx, &guid).await?.is_some()
+    if user::known(&mut tx, &guid).await?.is_some()
         && cc
             .seen_users
             .lock()
@@ -135,7 +135,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     }
     let name = username.or_else(|| known.as_ref().and_then(|user| user.username.clone()));
     let origin = origin.or_else(|| known.as_ref().and_then(|user| user.origin.clone()));
-    role::see_user(&mut tx, &guid, name.as_deref(), origin.as_deref()).await?;
+    user::see(&mut tx, &guid, name.as_deref(), origin.as_deref()).await?;
     let mut user = who.find::<User>(&mut tx, &guid, Right::Admin).await?.row;
     user.metadata = metadata;
     db::update(&mut tx, &user).await?;
@@ -151,7 +151,7 @@ async fn update(
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
     let mut user = who.find::<User>(&mut tx, &guid, Right::Admin).await?.row;
-    super::organizations::merge_metadata(&body, &mut user.metadata)?;
+    body.merge_metadata(&mut user.metadata)?;
     body.finish()?;
     user.touch();
     db::update(&mut tx, &user).await?;

@@ -1,6 +1,5 @@
 //! `/v3/builds`
 
-use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::audit;
 use crate::actions::build::{self as verbs, Wish};
@@ -54,7 +53,7 @@ fn present(cc: &Cc, build: &Build) -> Value {
             "staging_disk_in_mb": build.disk_in_mb,
             "staging_log_rate_limit_bytes_per_second": -1,
             "error": build.error,
-            "lifecycle": super::apps::present_lifecycle(&build.buildpacks.0, Some(&build.stack)),
+            "lifecycle": super::app::present_lifecycle(&build.buildpacks.0, Some(&build.stack)),
             "package": { "guid": build.package_guid },
             "droplet": staged.map(|guid| json!({ "guid": guid })),
             "relationships": { "app": to_one(Some(&build.app_guid)) },
@@ -114,7 +113,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     if package.is_none() {
         body.problem("Package can't be blank");
     }
-    let (buildpacks, stack) = super::apps::lifecycle(&mut body);
+    let (buildpacks, stack) = super::app::lifecycle(&mut body);
     let most = i64::from(i32::MAX);
     let wish = Wish {
         buildpacks,
@@ -123,7 +122,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         disk_in_mb: body.int("staging_disk_in_mb", 1..=most),
     };
     let mut metadata = db::Json::default();
-    merge_metadata(&body, &mut metadata)?;
+    body.merge_metadata(&mut metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let unusable =
@@ -165,7 +164,7 @@ async fn update(
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
     let mut build = who.find::<Build>(&mut tx, &guid, Right::Develop).await?.row;
-    merge_metadata(&body, &mut build.metadata)?;
+    body.merge_metadata(&mut build.metadata)?;
     body.finish()?;
     build.touch();
     db::update(&mut tx, &build).await?;

@@ -1,6 +1,5 @@
 //! `/v3/processes` and an app's processes by type.
 
-use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::audit;
 use crate::actions::process::{self as verbs, Change};
@@ -134,7 +133,7 @@ async fn command(conn: &mut Connection, app: &App, process: &Process) -> ApiResu
     {
         return Ok(Some(command));
     }
-    let droplet = db::build::current_droplet(conn, app).await?;
+    let droplet = db::droplet::current(conn, app).await?;
     Ok(droplet.and_then(|droplet| droplet.process_types.0.get(&process.r#type).cloned()))
 }
 
@@ -158,8 +157,7 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Process>) -
             "app_guids",
             "app_guid",
         );
-        select = query.filter_by(select, "space_guids", db::app::OF_SPACES);
-        select = query.filter_by(select, "organization_guids", db::app::OF_ORGANIZATIONS);
+        select = query.of_places(select);
         query.fetch(&mut conn, select).await?
     };
     let hidden = "[PRIVATE DATA HIDDEN IN LISTS]";
@@ -313,7 +311,7 @@ async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> Api
         )?,
         ..Change::default()
     };
-    merge_metadata(&body, &mut process.metadata)?;
+    body.merge_metadata(&mut process.metadata)?;
     let mut request = Value::Object(body.finish()?);
     if request.get("command").is_some() {
         request["command"] = json!("[PRIVATE DATA HIDDEN]");

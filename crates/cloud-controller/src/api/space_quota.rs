@@ -1,10 +1,11 @@
 //! `/v3/space_quotas`: quotas that an organization's managers give to its spaces.
 
+use super::organization_quota::{all_found, keys, read_limits, show_limits};
 use super::prelude::*;
-use super::quotas::{all_found, keys, read_limits, show_limits};
 use crate::actions::{audit, job};
-use crate::db::organization::{self, Organization, SpaceQuota};
+use crate::db::organization::Organization;
 use crate::db::space::{self, Space};
+use crate::db::space_quota::{self, SpaceQuota};
 use crate::db::usage::Scope;
 use crate::quota::{self, Limits};
 
@@ -154,7 +155,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
 }
 
 async fn check_name(conn: &mut Connection, quota: &SpaceQuota) -> ApiResult<()> {
-    if organization::is_space_quota_name_taken(conn, quota).await? {
+    if space_quota::is_name_taken(conn, quota).await? {
         return Err(ApiError::unprocessable(format!(
             "Space Quota '{}' already exists.",
             quota.name

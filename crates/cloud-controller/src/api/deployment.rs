@@ -1,12 +1,11 @@
 //! `/v3/deployments`
 
-use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::{audit, deployment as verbs};
 use crate::clock;
 use crate::db::app::App;
-use crate::db::build::Droplet;
 use crate::db::deployment::{Deployment, Options};
+use crate::db::droplet::Droplet;
 use axum::response::IntoResponse as _;
 
 pub(super) fn routes() -> Endpoints {
@@ -173,7 +172,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .and_then(Value::as_str)
         .map(str::to_owned);
     let mut metadata = db::Json::default();
-    merge_metadata(&body, &mut metadata)?;
+    body.merge_metadata(&mut metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let unusable = "Unable to use app. Ensure that the app exists and you have access to it.";
@@ -242,7 +241,7 @@ async fn update(
         .find::<Deployment>(&mut tx, &guid, Right::Develop)
         .await?
         .row;
-    merge_metadata(&body, &mut deployment.metadata)?;
+    body.merge_metadata(&mut deployment.metadata)?;
     body.finish()?;
     deployment.touch();
     db::update(&mut tx, &deployment).await?;

@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 use crate::actions::{self, audit, job};
-use crate::db::Json;
 use crate::db::domain::{self, Domain};
 use crate::db::organization::Organization;
 use crate::db::usage::Scope;
@@ -20,16 +19,16 @@ pub(super) fn routes() -> Endpoints {
         .delete("/v3/organizations/{guid}", remove)
         .get(
             "/v3/organizations/{guid}/domains",
-            super::domains::of_organization,
+            super::domain::of_organization,
         )
-        .lists(super::domains::FILTERS)
+        .lists(super::domain::FILTERS)
         .get("/v3/organizations/{guid}/domains/default", default_domain)
         .get("/v3/organizations/{guid}/usage_summary", usage_summary)
         .get(
             "/v3/organizations/{guid}/users",
-            super::users::of_organization,
+            super::user::of_organization,
         )
-        .lists(super::users::FILTERS)
+        .lists(super::user::FILTERS)
         .get(
             "/v3/organizations/{guid}/relationships/default_isolation_segment",
             no_segment,
@@ -154,7 +153,7 @@ async fn update(
     let before = organization.name.clone();
     organization.name = body.optional_name("name").unwrap_or(organization.name);
     let suspended = body.bool("suspended").unwrap_or(organization.suspended);
-    merge_metadata(&body, &mut organization.metadata)?;
+    body.merge_metadata(&mut organization.metadata)?;
     let request = Value::Object(body.finish()?);
     // Clients send `false` with every change; a manager of an active organization may.
     if suspended {
@@ -175,17 +174,6 @@ async fn update(
         cc.driver.nudge().nudge();
     }
     Ok(ok(present(&cc, &organization)))
-}
-
-/// Applies a body's labels and annotations.
-pub(super) fn merge_metadata(
-    body: &Body,
-    metadata: &mut Json<crate::metadata::Metadata>,
-) -> ApiResult<()> {
-    match body.metadata() {
-        Some(change) => metadata.0.merge(body.limits(), change),
-        None => Ok(()),
-    }
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
@@ -239,7 +227,7 @@ async fn default_domain(
         }
     };
     let domain = domain.ok_or_else(|| ApiError::not_found("Domain"))?;
-    Ok(ok(super::domains::present(&cc, &domain, &[])))
+    Ok(ok(super::domain::present(&cc, &domain, &[])))
 }
 
 async fn usage_summary(

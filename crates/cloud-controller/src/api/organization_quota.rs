@@ -3,7 +3,8 @@
 use super::prelude::*;
 use crate::actions::audit::{self, Place};
 use crate::actions::job;
-use crate::db::organization::{self, Organization, OrganizationQuota};
+use crate::db::organization::{self, Organization};
+use crate::db::organization_quota::{self, OrganizationQuota};
 use crate::db::usage::Scope;
 use crate::quota::{self, Limits};
 
@@ -235,7 +236,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
 }
 
 async fn check_name(conn: &mut Connection, quota: &OrganizationQuota) -> ApiResult<()> {
-    if organization::is_quota_name_taken(conn, quota).await? {
+    if organization_quota::is_name_taken(conn, quota).await? {
         Err(ApiError::unprocessable(format!(
             "Organization Quota '{}' already exists.",
             quota.name

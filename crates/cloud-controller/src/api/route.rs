@@ -1,11 +1,11 @@
 //! `/v3/routes`
 
-use super::organizations::merge_metadata;
 use super::prelude::*;
 use crate::actions::{self, audit, job};
 use crate::db::app::App;
+use crate::db::destination::{self, Destination};
 use crate::db::domain::{self, Domain};
-use crate::db::route::{self, Destination, Route};
+use crate::db::route::{self, Route};
 use crate::db::space::Space;
 use crate::flags::Flag;
 use std::collections::HashMap;
@@ -60,7 +60,7 @@ pub(super) fn present(
     ];
     let mine: Vec<Value> = destinations
         .iter()
-        .map(super::destinations::present)
+        .map(super::destination::present)
         .collect();
     let mut json = resource(
         &route.guid,
@@ -97,7 +97,7 @@ pub(super) async fn present_all(
         .collect();
     let guids: Vec<String> = routes.iter().map(|route| route.guid.clone()).collect();
     let mut destinations: HashMap<String, Vec<Destination>> = HashMap::new();
-    for destination in route::destinations_of_routes(conn, &guids).await? {
+    for destination in destination::of_routes(conn, &guids).await? {
         let route = destination.route_guid.clone();
         destinations.entry(route).or_default().push(destination);
     }
@@ -189,7 +189,7 @@ async fn included(
         included.insert(
             "domains".to_owned(),
             rows.iter()
-                .map(|row| super::domains::present(cc, row, &[]))
+                .map(|row| super::domain::present(cc, row, &[]))
                 .collect(),
         );
     }
@@ -203,18 +203,18 @@ async fn included(
         if include.iter().any(|what| what == "space.organization") {
             included.insert(
                 "organizations".to_owned(),
-                json!(super::spaces::included_organizations(cc, conn, who, &rows).await?),
+                json!(super::space::included_organizations(cc, conn, who, &rows).await?),
             );
         }
         included.insert(
             "spaces".to_owned(),
             rows.iter()
-                .map(|row| super::spaces::present(cc, row))
+                .map(|row| super::space::present(cc, row))
                 .collect(),
         );
     }
     if include.iter().any(|what| what == "route_policies") {
-        let policies = super::route_policies::of_routes(cc, conn, routes).await?;
+        let policies = super::route_policy::of_routes(cc, conn, routes).await?;
         included.insert("route_policies".to_owned(), json!(policies));
     }
     Ok(Value::Object(included))
@@ -268,7 +268,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         Ok(options) => route.options.0 = options,
         Err(problem) => body.problem(problem),
     }
-    merge_metadata(&body, &mut route.metadata)?;
+    body.merge_metadata(&mut route.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
     Flag::RouteCreation.must_be_on(&mut tx, &who).await?;
@@ -454,7 +454,7 @@ async fn unshare(
             "Unable to unshare route from space '{space}'. Routes cannot be removed from the space where they were created."
         )));
     }
-    let foreign = route::destinations_in_space(&mut tx, &route.guid, &space).await?;
+    let foreign = destination::in_space(&mut tx, &route.guid, &space).await?;
     if !route::unshare(&mut tx, &guid, &space).await? {
         return Err(ApiError::unprocessable(format!(
             "Unable to unshare route from space '{space}'. Ensure the space exists and the route is shared with it."

@@ -5,8 +5,9 @@ use super::uaa_users;
 use crate::actions::role::{self as verbs, ORGANIZATION_ROLES, SPACE_ROLES};
 use crate::actions::{audit, job};
 use crate::db::organization::Organization;
-use crate::db::role::{self, Role, User};
+use crate::db::role::{self, Role};
 use crate::db::space::Space;
+use crate::db::user::{self, User};
 use crate::flags::Flag;
 
 pub(super) fn routes() -> Endpoints {
@@ -92,20 +93,18 @@ async fn included(
     for what in include {
         let (key, list): (_, Vec<Value>) = match what.as_str() {
             "user" => {
-                let rows = role::users_of(conn, roles).await?;
-                let list = rows.iter().map(|row| super::users::present(cc, row));
+                let rows = user::of_roles(conn, roles).await?;
+                let list = rows.iter().map(|row| super::user::present(cc, row));
                 ("users", list.collect())
             }
             "space" => {
                 let rows = role::spaces_of(conn, roles).await?;
-                let list = rows.iter().map(|row| super::spaces::present(cc, row));
+                let list = rows.iter().map(|row| super::space::present(cc, row));
                 ("spaces", list.collect())
             }
             _ => {
                 let rows = role::organizations_of(conn, roles).await?;
-                let list = rows
-                    .iter()
-                    .map(|row| super::organizations::present(cc, row));
+                let list = rows.iter().map(|row| super::organization::present(cc, row));
                 ("organizations", list.collect())
             }
         };
@@ -247,7 +246,7 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     let user = user_of(&cc, &who, &wish).await?;
     let mut tx = cc.db.write().await?;
     let (organization, space) = place(&mut tx, &who, &wish).await?;
-    let user = role::add_user(&mut tx, user).await?;
+    let user = user::add(&mut tx, user).await?;
     let role = match &space {
         None => verbs::create(&mut tx, &wish.kind, &user, Some(&organization.guid), None).await?,
         Some(space) => verbs::create(&mut tx, &wish.kind, &user, None, Some(space)).await?,
@@ -270,7 +269,7 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
 async fn user_of(cc: &Cc, who: &Principal, wish: &Wish) -> ApiResult<User> {
     match &wish.user {
         Wanted::Guid(guid) => {
-            if let Some(user) = role::user(&mut *cc.db.read().await?, guid).await? {
+            if let Some(user) = user::known(&mut *cc.db.read().await?, guid).await? {
                 return Ok(user);
             }
             let found = uaa_users::of_guid(cc, who, guid).await;
@@ -285,7 +284,7 @@ async fn user_of(cc: &Cc, who: &Principal, wish: &Wish) -> ApiResult<User> {
                 Some(found) => found,
                 None => {
                     let mut conn = cc.db.read().await?;
-                    role::users_by_name(&mut conn, username, origin.as_deref()).await?
+                    user::by_name(&mut conn, username, origin.as_deref()).await?
                 }
             };
             the_only_one(found, username, origin.as_deref(), &wish.place)
@@ -343,7 +342,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     })?;
     let (role, of) = (found.row, found.of);
     verbs::delete(&mut tx, &role).await?;
-    let user = role::user(&mut tx, &role.user_guid).await?;
+    let user = user::known(&mut tx, &role.user_guid).await?;
     let name = user.and_then(|user| user.username).unwrap_or_default();
     let trail = audit::record(
         &mut tx,

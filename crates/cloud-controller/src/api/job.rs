@@ -1,7 +1,7 @@
 //! `/v3/jobs`
 
 use super::prelude::*;
-use crate::db::platform::Job;
+use crate::db::job::Job;
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default().get("/v3/jobs/{guid}", show)

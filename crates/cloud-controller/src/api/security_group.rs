@@ -3,7 +3,7 @@
 use super::prelude::*;
 use crate::actions::job;
 use crate::actions::security_group::{Scope as Reach, affected};
-use crate::db::platform::{self, SecurityGroup};
+use crate::db::security_group::{self, SecurityGroup};
 use crate::db::space::Space;
 
 pub(super) fn routes() -> Endpoints {
@@ -68,7 +68,7 @@ async fn spaces(
     group: &str,
     phase: &str,
 ) -> ApiResult<Vec<String>> {
-    let bound = platform::group_spaces(conn, group, phase).await?;
+    let bound = security_group::spaces(conn, group, phase).await?;
     let seen = who.visible::<Space>().any("guid", &bound).all(conn).await?;
     Ok(bound
         .into_iter()
@@ -114,12 +114,12 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<SecurityGro
     select = query.filter_by(
         select,
         "running_space_guids",
-        platform::BOUND_TO_RUNNING_IN_SPACES,
+        security_group::BOUND_TO_RUNNING_IN_SPACES,
     );
     select = query.filter_by(
         select,
         "staging_space_guids",
-        platform::BOUND_TO_STAGING_IN_SPACES,
+        security_group::BOUND_TO_STAGING_IN_SPACES,
     );
     let found = query.fetch(&mut conn, select).await?;
     let mut resources = Vec::new();
@@ -154,7 +154,7 @@ async fn staging(
 async fn of_space(cc: Cc, who: Principal, guid: String, query: Query, phase: &str) -> ApiResult {
     who.find::<Space>(&mut *cc.db.read().await?, &guid, Right::Read)
         .await?;
-    let groups = who.visible().that(platform::holds_for(&guid, phase));
+    let groups = who.visible().that(security_group::holds_for(&guid, phase));
     page(&cc, &who, &query, groups).await
 }
 
@@ -206,7 +206,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         for space in guids {
             who.existing::<Space>(&mut tx, &space, Right::ManageSpace, &unknown(&space))
                 .await?;
-            platform::bind_group(&mut tx, &group.guid, &space, phase).await?;
+            security_group::bind(&mut tx, &group.guid, &space, phase).await?;
         }
     }
     let scope = Reach::of(&mut tx, &group).await?;
@@ -222,7 +222,7 @@ fn unknown(space: &str) -> String {
 }
 
 async fn check_name(conn: &mut Connection, group: &SecurityGroup) -> ApiResult<()> {
-    if platform::is_group_name_taken(conn, group).await? {
+    if security_group::is_name_taken(conn, group).await? {
         Err(ApiError::unprocessable(format!(
             "Security group with name '{}' already exists.",
             group.name
@@ -298,7 +298,7 @@ async fn bind(
     for space in &wanted {
         who.existing::<Space>(&mut tx, space, Right::ManageSpace, &unknown(space))
             .await?;
-        platform::bind_group(&mut tx, &group.guid, space, phase).await?;
+        security_group::bind(&mut tx, &group.guid, space, phase).await?;
     }
     let touched = affected(&mut tx, Reach::bound(phase, &wanted)).await?;
     let mut answer = to_many(&spaces(&mut tx, &who, &guid, phase).await?);
@@ -322,7 +322,7 @@ async fn unbind(
     );
     who.existing::<Space>(&mut tx, &space, Right::ManageSpace, &unbound)
         .await?;
-    if !platform::unbind_group(&mut tx, &guid, &space, phase).await? {
+    if !security_group::unbind(&mut tx, &guid, &space, phase).await? {
         return Err(ApiError::unprocessable(unbound));
     }
     let touched = affected(&mut tx, Reach::bound(phase, std::slice::from_ref(&space))).await?;

@@ -1,9 +1,9 @@
 //! Uploads: reading the form, and giving exactly one of several uploads its place.
 
-use super::packages::Sink;
 use super::prelude::*;
 use crate::bits::resources::Resource;
 use crate::bits::store::Upload;
+use crate::transfer::Sink;
 use axum::extract::Multipart;
 use axum::extract::multipart::Field;
 

@@ -1,7 +1,5 @@
 //! `/v3/tasks`
 
-use super::organizations::merge_metadata;
-use super::packages::of_places;
 use super::prelude::*;
 use crate::actions::audit;
 use crate::actions::task::{self as verbs, Wish};
@@ -86,7 +84,7 @@ fn present(cc: &Cc, task: &Task, with_command: bool) -> Value {
 
 async fn page(cc: &Cc, query: &Query, select: Scope<Task>, with_command: bool) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let mut select = of_places(query, select);
+    let mut select = query.of_places(select);
     for (name, column) in [
         ("names", "name"),
         ("states", "state"),
@@ -162,7 +160,7 @@ async fn create(
         body.problem(error.to_string());
     }
     let mut metadata = db::Json::default();
-    merge_metadata(&body, &mut metadata)?;
+    body.merge_metadata(&mut metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
@@ -205,7 +203,7 @@ async fn update(
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
     let mut task = who.find::<Task>(&mut tx, &guid, Right::Develop).await?.row;
-    merge_metadata(&body, &mut task.metadata)?;
+    body.merge_metadata(&mut task.metadata)?;
     body.finish()?;
     task.touch();
     db::update(&mut tx, &task).await?;

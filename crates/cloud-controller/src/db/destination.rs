@@ -1,0 +1,63 @@
+//! Destinations: the processes that a route leads to.
+
+use super::route::Route;
+use super::{Connection, Select, rows};
+
+rows! {
+    /// Without a port the app's own default (8080) is meant.
+    Destination in "destinations" {
+        route_guid: String, app_guid: String, process_type: String, port: Option<i64>, protocol: String, weight: Option<i64>,
+    }
+}
+
+/// One destination of a route, unless it belongs to another one.
+pub(crate) async fn find(
+    conn: &mut Connection,
+    route: &Route,
+    guid: &str,
+) -> sqlx::Result<Option<Destination>> {
+    Select::new()
+        .is("guid", guid)
+        .is("route_guid", &route.guid)
+        .first(conn)
+        .await
+}
+
+pub(crate) async fn of_route(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<Destination>> {
+    Select::new()
+        .is("route_guid", route)
+        .order("guid")
+        .all(conn)
+        .await
+}
+
+/// Destinations of a route whose apps are in one space.
+pub(crate) async fn in_space(
+    conn: &mut Connection,
+    route: &str,
+    space: &str,
+) -> sqlx::Result<Vec<Destination>> {
+    Select::new()
+        .is("route_guid", route)
+        .and(
+            "app_guid IN (SELECT guid FROM apps WHERE space_guid = ?)",
+            [space.into()],
+        )
+        .all(conn)
+        .await
+}
+
+pub(crate) async fn of_routes(
+    conn: &mut Connection,
+    routes: &[String],
+) -> sqlx::Result<Vec<Destination>> {
+    Select::new()
+        .any("route_guid", routes)
+        .order("guid")
+        .all_readable(conn)
+        .await
+}
+
+pub(crate) async fn of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec<Destination>> {
+    Select::new().is("app_guid", app).all(conn).await
+}

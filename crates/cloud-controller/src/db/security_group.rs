@@ -1,0 +1,85 @@
+//! Security groups, and the spaces they are bound to.
+
+use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
+use serde_json::Value;
+use sqlx::Row as _;
+
+rows! {
+    SecurityGroup in "security_groups" { name: String, rules: Json<Vec<Value>>, running: bool, staging: bool }
+}
+
+/// Holds for the groups of a space's running instances: global ones and those bound to it. `?` is the space.
+const RUNNING_IN_SPACE: &str = "(running = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = 'running'))";
+/// As [`RUNNING_IN_SPACE`], for staging.
+const STAGING_IN_SPACE: &str = "(staging = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = 'staging'))";
+
+/// Whether another group has this one's name.
+pub(crate) async fn is_name_taken(
+    conn: &mut Connection,
+    group: &SecurityGroup,
+) -> sqlx::Result<bool> {
+    Select::new()
+        .is("name", &group.name)
+        .and("guid <> ?", [(&group.guid).into()])
+        .exists::<SecurityGroup>(conn)
+        .await
+}
+
+/// Holds for groups that are bound to one of some spaces for its running instances.
+pub(crate) const BOUND_TO_RUNNING_IN_SPACES: ListCondition = ListCondition(
+    "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'running' AND space_guid IN (?))",
+);
+/// As [`BOUND_TO_RUNNING_IN_SPACES`], for staging.
+pub(crate) const BOUND_TO_STAGING_IN_SPACES: ListCondition = ListCondition(
+    "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'staging' AND space_guid IN (?))",
+);
+
+/// Holds for the groups of a space in a phase (`running`, `staging`): global ones and those bound to it.
+pub(crate) fn holds_for(space: &str, phase: &str) -> Condition {
+    let sql = if phase == "running" {
+        RUNNING_IN_SPACE
+    } else {
+        STAGING_IN_SPACE
+    };
+    Condition::new(sql, [space.into()])
+}
+
+/// The groups that hold for a space in a phase.
+pub(crate) fn all_for(space: &str, phase: &str) -> Select {
+    Select::new().that(holds_for(space, phase))
+}
+
+pub(crate) async fn spaces(
+    conn: &mut Connection,
+    group: &str,
+    phase: &str,
+) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query("SELECT space_guid FROM security_group_spaces WHERE security_group_guid = $1 AND phase = $2 ORDER BY rowid")
+        .bind(group.to_owned())
+        .bind(phase.to_owned())
+        .fetch_all(conn)
+        .await?;
+    Ok(super::readable_rows(&rows, |row| row.try_get(0)))
+}
+
+pub(crate) async fn bind(
+    conn: &mut Connection,
+    group: &str,
+    space: &str,
+    phase: &str,
+) -> sqlx::Result<()> {
+    let sql = "INSERT OR IGNORE INTO security_group_spaces (security_group_guid, space_guid, phase) VALUES ($1, $2, $3)";
+    execute(conn, sql, &[Arg::from(group), space.into(), phase.into()])
+        .await
+        .map(drop)
+}
+
+pub(crate) async fn unbind(
+    conn: &mut Connection,
+    group: &str,
+    space: &str,
+    phase: &str,
+) -> sqlx::Result<bool> {
+    let sql = "DELETE FROM security_group_spaces WHERE security_group_guid = $1 AND space_guid = $2 AND phase = $3";
+    Ok(execute(conn, sql, &[Arg::from(group), space.into(), phase.into()]).await? > 0)
+}

@@ -1,0 +1,84 @@
+//! Users as far as the Cloud Controller knows them.
+
+use super::role::Role;
+use super::{Arg, Condition, Connection, Json, Select, execute, rows};
+use crate::metadata::Metadata;
+
+rows! {
+    User in "users" { username: Option<String>, origin: Option<String>, metadata: Json<Metadata> }
+}
+
+/// Remembers who a token belongs to, so that roles can be given by user name.
+pub(crate) async fn see(
+    conn: &mut Connection,
+    guid: &str,
+    username: Option<&str>,
+    origin: Option<&str>,
+) -> sqlx::Result<()> {
+    let now = crate::clock::now();
+    let args = [
+        guid.into(),
+        Arg::Int(now),
+        Arg::from(username.unwrap_or_default()),
+        origin.unwrap_or_default().into(),
+    ];
+    execute(
+        conn,
+        "INSERT INTO users (guid, created_at, updated_at, username, origin, metadata)
+         VALUES ($1, $2, $2, NULLIF($3, ''), NULLIF($4, ''), '{\"labels\":{},\"annotations\":{}}')
+         ON CONFLICT (guid) DO UPDATE SET username = COALESCE(NULLIF($3, ''), username), origin = COALESCE(NULLIF($4, ''), origin)",
+        &args,
+    )
+    .await
+    .map(drop)
+}
+
+pub(crate) async fn known(conn: &mut Connection, guid: &str) -> sqlx::Result<Option<User>> {
+    super::by_guid(conn, guid).await
+}
+
+/// Everybody of this name who was seen here, whatever the case of the name.
+pub(crate) async fn by_name(
+    conn: &mut Connection,
+    username: &str,
+    origin: Option<&str>,
+) -> sqlx::Result<Vec<User>> {
+    let select = Select::new().and("username = ? COLLATE NOCASE", [username.into()]);
+    match origin {
+        Some(origin) => select.is("origin", origin),
+        None => select,
+    }
+    .all_readable(conn)
+    .await
+}
+
+/// Makes a user known; one who is known already stays as they are.
+pub(crate) async fn add(conn: &mut Connection, wanted: User) -> sqlx::Result<User> {
+    if let Some(known) = known(conn, &wanted.guid).await? {
+        return Ok(known);
+    }
+    super::insert(conn, &wanted).await?;
+    Ok(wanted)
+}
+
+pub(crate) async fn of_roles(conn: &mut Connection, roles: &[Role]) -> sqlx::Result<Vec<User>> {
+    let guids = roles.iter().map(|role| &role.user_guid);
+    Select::new().any("guid", guids).all_readable(conn).await
+}
+
+/// Holds for users whose name has this part.
+pub(crate) fn name_has(part: &str) -> Condition {
+    Condition::new("instr(username, ?) > 0", [part.into()])
+}
+
+/// Holds for users with a role in an organization itself.
+pub(crate) fn is_of_organization(organization: &str) -> Condition {
+    let sql = "guid IN (SELECT user_guid FROM roles WHERE organization_guid = ?)";
+    Condition::new(sql, [organization.into()])
+}
+
+/// Holds for users with a role in a space.
+pub(crate) fn is_of_space(space: &str) -> Condition {
+    let sql = "guid IN (SELECT user_guid FROM roles WHERE space_guid = ?)";
+    Condition::new(sql, [space.into()])
+}
