@@ -383,16 +383,8 @@ async fn staging_tasks_and_deployments_are_recorded() {
     let (space, org) = (f.space.clone(), f.organization.clone());
     let app = f.started_app("app").await;
     let mut trail = Trail::begin(&f).await;
-    let related = json!({ "app": { "data": { "guid": app } } });
-    let package = f
-        .send(
-            Method::POST,
-            "/v3/packages",
-            json!({ "type": "bits", "relationships": related }),
-        )
-        .await;
-    let package = package["guid"].as_str().unwrap();
-    f.upload(package, zip("run", "#!/bin/sh")).await;
+    let package = f.package(&app, zip("run", "#!/bin/sh")).await;
+    let package = package.as_str();
     let build = f
         .send(
             Method::POST,
@@ -440,7 +432,7 @@ async fn staging_tasks_and_deployments_are_recorded() {
         .send(
             Method::POST,
             "/v3/deployments",
-            json!({ "relationships": related }),
+            json!({ "relationships": { "app": { "data": { "guid": app } } } }),
         )
         .await;
     let deployment = deployment["guid"].as_str().unwrap();

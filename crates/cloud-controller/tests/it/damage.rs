@@ -12,16 +12,8 @@ async fn fill(f: &Foundation) -> (String, String) {
     let good = f.started_app("good").await;
     let (other, space) = f.another_place("other").await;
     let bad = f.started_app("bad").await;
-    let related = json!({ "app": { "data": { "guid": bad } } });
-    let package = f
-        .send(
-            Method::POST,
-            "/v3/packages",
-            json!({ "type": "bits", "relationships": related }),
-        )
-        .await;
-    let package = package["guid"].as_str().unwrap();
-    f.upload(package, zip("run", &"x".repeat(70_000))).await;
+    let package = f.package(&bad, zip("run", &"x".repeat(70_000))).await;
+    let package = package.as_str();
     let of_package = json!({ "package": { "guid": package } });
     f.send(Method::POST, "/v3/builds", of_package).await;
     let task = json!({ "command": "true" });
@@ -37,7 +29,7 @@ async fn fill(f: &Foundation) -> (String, String) {
     f.send(
         Method::POST,
         "/v3/deployments",
-        json!({ "relationships": related }),
+        json!({ "relationships": { "app": { "data": { "guid": bad } } } }),
     )
     .await;
     let of_other = json!({ "organization": { "data": { "guid": other } } });

@@ -1,5 +1,6 @@
 //! One Cloud Controller with its peers: a BBS, and a UAA that only hands out its public key.
 
+pub(crate) use crate::archive::{tgz, zip};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
@@ -425,6 +426,21 @@ impl Foundation {
         answer(request.send().await.unwrap()).await
     }
 
+    /// A new package of an app with these bits, ready.
+    pub(crate) async fn package(&self, app: &str, bits: Vec<u8>) -> String {
+        let related = json!({ "app": { "data": { "guid": app } } });
+        let body = json!({ "type": "bits", "relationships": related });
+        let package = self.send(Method::POST, "/v3/packages", body).await;
+        let guid = package["guid"].as_str().unwrap().to_owned();
+        let (status, answer) = self.upload(&guid, bits).await;
+        assert_eq!(
+            (status, &answer["state"]),
+            (200, &json!("READY")),
+            "{answer}"
+        );
+        guid
+    }
+
     /// Uploads a zip; answers status and package.
     pub(crate) async fn upload(&self, package: &str, zip: Vec<u8>) -> (u16, Value) {
         let form = reqwest::multipart::Form::new()
@@ -734,30 +750,6 @@ pub(crate) async fn wait_for<T>(what: &str, mut check: impl AsyncFnMut() -> Opti
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     panic!("waited in vain for {what}");
-}
-
-/// A zip with one file.
-pub(crate) fn zip(name: &str, content: &str) -> Vec<u8> {
-    use std::io::Write as _;
-    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    writer
-        .start_file(name, zip::write::SimpleFileOptions::default())
-        .unwrap();
-    writer.write_all(content.as_bytes()).unwrap();
-    writer.finish().unwrap().into_inner()
-}
-
-/// A droplet with one file.
-pub(crate) fn tgz(name: &str, content: &str) -> Vec<u8> {
-    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let mut builder = tar::Builder::new(gzip);
-    let mut header = tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
-    header.set_mode(0o755);
-    builder
-        .append_data(&mut header, name, content.as_bytes())
-        .unwrap();
-    builder.into_inner().unwrap().finish().unwrap()
 }
 
 /// The only error's detail.

@@ -8,16 +8,8 @@ use std::collections::BTreeSet;
 /// One of everything that has links.
 async fn fill(f: &Foundation) {
     let app = f.started_app("app").await;
-    let related = json!({ "app": { "data": { "guid": app } } });
-    let package = f
-        .send(
-            Method::POST,
-            "/v3/packages",
-            json!({ "type": "bits", "relationships": related }),
-        )
-        .await;
-    let package = package["guid"].as_str().unwrap();
-    f.upload(package, zip("run", "#!/bin/sh")).await;
+    let package = f.package(&app, zip("run", "#!/bin/sh")).await;
+    let package = package.as_str();
     let of_package = json!({ "package": { "guid": package } });
     f.send(Method::POST, "/v3/builds", of_package).await;
     let route = f.create_route("host", "/path").await;
@@ -34,7 +26,7 @@ async fn fill(f: &Foundation) {
     f.send(
         Method::POST,
         "/v3/deployments",
-        json!({ "relationships": related }),
+        json!({ "relationships": { "app": { "data": { "guid": app } } } }),
     )
     .await;
     let of_organization = json!({ "organization": { "data": { "guid": f.organization } } });

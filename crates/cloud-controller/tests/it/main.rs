@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apps;
+mod archive;
 mod audit;
 mod bad_rows;
 mod damage;

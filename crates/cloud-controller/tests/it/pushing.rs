@@ -253,11 +253,8 @@ async fn a_droplet_without_process_types_needs_the_users_command() {
 
 /// The build, after everything that the cell does with it.
 async fn stage_without_process_types(f: &Foundation, app: &str) -> Value {
-    let related =
-        json!({ "type": "bits", "relationships": { "app": { "data": { "guid": app } } } });
-    let package = f.send(Method::POST, "/v3/packages", related).await;
-    let package = package["guid"].as_str().unwrap();
-    assert_eq!(f.upload(package, zip("app", "exec true")).await.0, 200);
+    let package = f.package(app, zip("app", "exec true")).await;
+    let package = package.as_str();
     let wanted = json!({ "package": { "guid": package } });
     let build = f.send(Method::POST, "/v3/builds", wanted).await;
     let build = build["guid"].as_str().unwrap();

@@ -68,18 +68,7 @@ impl Place {
     }
 
     async fn package(&self, app: &str) -> String {
-        let related = json!({ "app": { "data": { "guid": app } } });
-        let package = self
-            .f
-            .send(
-                Method::POST,
-                "/v3/packages",
-                json!({ "type": "bits", "relationships": related }),
-            )
-            .await;
-        let guid = package["guid"].as_str().unwrap().to_owned();
-        self.f.upload(&guid, zip("run", "#!/bin/sh")).await;
-        guid
+        self.f.package(app, zip("run", "#!/bin/sh")).await
     }
 }
 

@@ -121,10 +121,8 @@ async fn every_change_reaches_tasks_and_builds_that_run() {
         .send(Method::POST, &format!("/v3/apps/{app}/tasks"), body)
         .await;
     let task = task["guid"].as_str().unwrap();
-    let body = json!({ "type": "bits", "relationships": { "app": { "data": { "guid": app } } } });
-    let package = f.send(Method::POST, "/v3/packages", body).await;
-    let package = package["guid"].as_str().unwrap();
-    f.upload(package, zip("run", "#!/bin/sh")).await;
+    let package = f.package(&app, zip("run", "#!/bin/sh")).await;
+    let package = package.as_str();
     let body = json!({ "package": { "guid": package } });
     let build = f.send(Method::POST, "/v3/builds", body).await;
     let build = build["guid"].as_str().unwrap();

@@ -116,15 +116,8 @@ async fn tasks_and_builds_are_used_too() {
     })
     .await;
 
-    let package = f
-        .send(
-            Method::POST,
-            "/v3/packages",
-            json!({ "type": "bits", "relationships": { "app": { "data": { "guid": app } } } }),
-        )
-        .await;
-    let package = package["guid"].as_str().unwrap();
-    f.upload(package, zip("run", "#!/bin/sh")).await;
+    let package = f.package(&app, zip("run", "#!/bin/sh")).await;
+    let package = package.as_str();
     let build = f
         .send(
             Method::POST,
