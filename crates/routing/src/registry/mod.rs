@@ -62,8 +62,7 @@ const LONGEST_HOST: usize = 255;
 pub struct Settings {
     /// The time after which a plain endpoint without a new registration is pruned. A registration may ask for a shorter one only.
     pub stale_threshold: Duration,
-    /// The corresponding time for TLS endpoints. `None` means never, as with gorouter, where a cell whose emitter is away keeps
-    /// its routes.
+    /// The threshold of TLS endpoints. `None` means never, as with gorouter, where a cell whose emitter is away keeps its routes.
     pub stale_tls_threshold: Option<Duration>,
     /// The time for which a pool that lost its last endpoint by a failure answers 503 before it is forgotten.
     pub empty_pool_timeout: Duration,
@@ -343,8 +342,7 @@ impl Registry {
         self.take_out(uri, address, None, now)
     }
 
-    /// Removes the endpoint that `spec` describes, as [`unregister`](Self::unregister). A message that is not a component's
-    /// cannot remove a component's endpoint.
+    /// Removes the endpoint that `spec` describes. Only a component's message can remove a component's endpoint.
     pub fn unregister_as(&self, spec: &EndpointSpec, uri: &str, now: Instant) -> Unregistered {
         let address = spec.address();
         if self.common.settings.components.is_some() && !spec.is_component() {
@@ -359,8 +357,7 @@ impl Registry {
         self.take_out(uri, &address, None, now)
     }
 
-    /// Removes an endpoint, as [`unregister`](Self::unregister), but only if it came from a Routing API as well and is not newer
-    /// than `tag`.
+    /// Removes the endpoint at `address` only if it came from a Routing API as well and is not newer than `tag`.
     pub fn unregister_version(
         &self,
         uri: &str,

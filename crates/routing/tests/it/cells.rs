@@ -88,7 +88,7 @@ impl Cell {
         }
     }
 
-    /// Returns the instance that shows its certificate at this port.
+    /// Returns the instance that presents its certificate at this port.
     pub(crate) fn at(&self, port: u16) -> Option<&Instance> {
         self.instances
             .iter()

@@ -1,5 +1,5 @@
 //! Tests both sides of the contract together, in a world full of failures: BBS events → emission → a bus that loses, repeats and
-//! reorders → registry → look-up and pick → the certificate that the instance at that address shows.
+//! reorders → registry → look-up and pick → the certificate that the instance at that address presents.
 //!
 //! Two laws must hold after any such history:
 //! - No request reaches an instance of a process that never owned the route, whatever the table contains. Registrations that
