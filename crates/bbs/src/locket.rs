@@ -24,7 +24,7 @@ pub(crate) struct Locket {
     store: Arc<Store>,
     /// The signal that a lease was taken or released: the expiry task computes its next wait again.
     changed: Notify,
-    /// Counts changes of presences.
+    /// The number of changes of presences so far.
     presences: watch::Sender<u64>,
 }
 

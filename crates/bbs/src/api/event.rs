@@ -16,7 +16,7 @@ use prost::Message as _;
 use std::convert::Infallible;
 use wire::bbs::{self as m, path};
 
-/// Paths of the protocol before it had revisions.
+/// The paths of the protocol before it had revisions.
 const INSTANCE_EVENTS_R0: &str = "/v1/events/lrp_instances";
 const TASK_EVENTS_R0: &str = "/v1/events/tasks";
 const GROUP_EVENTS_R0: &str = "/v1/events";

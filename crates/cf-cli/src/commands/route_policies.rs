@@ -134,7 +134,8 @@ enum Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    /// Returns the only source of the command line. A space and an org may be given with their place.
+    /// Returns the source, of which the command line must name exactly one. A space may be given with its org, and an app with
+    /// its space and org.
     fn of(p: &'a Parsed) -> Result<Self, Usage> {
         let (raw, app) = (p.get("source"), p.get("source-app"));
         let (space, org) = (p.get("source-space"), p.get("source-org"));

@@ -1,5 +1,5 @@
-//! The stories of the mission, seen from outside with the real binary, containers, Envoy, iptables and nats-server. Each
-//! foundation is booted once, its stories run in order (one story reads values that an earlier one recorded), and it is always
+//! The end-to-end stories, seen from outside with the real binary, containers, Envoy, iptables and nats-server. Each foundation
+//! is booted once, its stories run in order (one story reads values that an earlier one recorded), and it is always removed.
 //! removed.
 //!
 //! The stories speak the wire formats of Cloud Foundry directly and do not use our own `wire` types. Arguments filter stories by

@@ -1,7 +1,7 @@
 //! A container's firewall as data, rendered to the text of `iptables-restore --noflush`.
 //!
-//! Pure; [`super::iptables`] applies it. Chain names and the shape of the `netin--` rules are Cloud Foundry's
-//! (cf-networking `netrules/`), because operators and tests read them with `iptables -S`.
+//! The module is pure; [`super::iptables`] applies the rules. Chain names and the form of the `netin--` rules are those of Cloud
+//! Foundry (cf-networking `netrules/`), because operators and tests read them with `iptables -S`.
 //!
 //! ```text
 //! nat     PREROUTING, OUTPUT ─▶ netin--H      CELL_IP:HOST_PORT becomes OVERLAY_IP:CONTAINER_PORT
@@ -109,7 +109,7 @@ pub(crate) enum Feature {
     Counts,
 }
 
-/// Returns two texts that test whether the kernel has a feature: the first applies a rule, the second removes it.
+/// Returns a text that tests whether the kernel has a feature, and the name of the chain that it creates, which must be removed.
 pub(crate) fn probe(cell: &Cell, feature: Feature) -> (String, String) {
     let chain = format!("probe--{}", cell.tag);
     let rule = match feature {

@@ -1,4 +1,4 @@
-//! The OCI configuration of a container and of its processes. Pure data; [`super::container`] writes it for crun.
+//! The OCI configuration of a container and of its processes. It is pure data; [`super::container`] writes it for crun.
 
 use super::config::ID_COUNT;
 use super::passwd::User;

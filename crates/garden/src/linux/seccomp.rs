@@ -80,7 +80,7 @@ const AF_INET6: u64 = 10;
 const AF_NETLINK: u64 = 16;
 /// Families are numbered densely from 0 (unspecified) to 46 (mctp being 45); newer ones are refused as well.
 const LAST_FAMILY: u64 = 46;
-/// All flags of `clone` that make a namespace.
+/// All flags of `clone` that create a namespace.
 const CLONE_NEW: u64 = 0x7e02_0080;
 const EPERM: u64 = 1;
 const ENOSYS: u64 = 38;

@@ -1,11 +1,11 @@
-//! `builder`: turns an app's folder into a droplet (as buildpackapplifecycle `builder`), with buildpacks that are part of
-//! this program.
+//! `builder` turns an app's folder into a droplet (as buildpackapplifecycle `builder`), with buildpacks that are part of this
+//! program.
 //!
 //! ```text
 //! detect ─▶ compile ─▶ release ─▶ droplet (tgz) + result.json
 //!   222       223        224                        exit statuses that the Cloud Controller knows
 //! ```
-//! Everything on stdout and stderr is the app's staging log. Runs as vcap inside the staging container.
+//! Everything on stdout and stderr becomes the app's staging log. The program runs as vcap inside the staging container.
 
 mod binary;
 mod droplet;

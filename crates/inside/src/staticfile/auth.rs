@@ -14,7 +14,7 @@ const MAX_REMEMBERED: usize = 256;
 /// The value of `WWW-Authenticate`.
 pub(super) const CHALLENGE: &str = "Basic realm=\"Restricted\"";
 
-/// Decides which requests are admitted. It remembers valid credentials as keyed digests, never as text.
+/// The rule that decides which requests are admitted. It remembers valid credentials as keyed digests, never as text.
 #[derive(Debug)]
 pub(super) struct Auth {
     users: Htpasswd,

@@ -109,7 +109,7 @@ impl Logs {
     }
 }
 
-/// Turns chunks of output into lines.
+/// A converter of chunks of output into lines.
 #[derive(Debug)]
 pub(crate) struct Lines {
     logs: Logs,
@@ -139,7 +139,7 @@ impl Lines {
     }
 }
 
-/// Collects bytes until a line ends.
+/// A buffer that collects bytes until a line ends.
 #[derive(Debug, Default)]
 struct LineBuffer(Vec<u8>);
 
