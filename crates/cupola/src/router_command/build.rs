@@ -237,7 +237,7 @@ mod tests {
     use rustls::server::ServerConnection;
     use rustls::version::{TLS12, TLS13};
 
-    /// Whether a handshake between them succeeds; in memory.
+    /// Returns whether a handshake between them succeeds. It is done in memory.
     fn speaks(server: Arc<ServerConfig>, client: &TlsTerms) -> bool {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let builder = rustls::ClientConfig::builder_with_provider(provider.into());
@@ -287,7 +287,7 @@ mod tests {
             let server = health_tls(&certificate, &of(ours), true).unwrap();
             assert_eq!(speaks(server, &of(theirs)), spoken, "{ours:?} {theirs:?}");
         }
-        // A suite for another kind of key than the certificate's.
+        // The suite is for another kind of key than that of the certificate.
         let terms = TlsTerms {
             cipher_suites: vec!["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".into()],
             ..of(&TLS12)

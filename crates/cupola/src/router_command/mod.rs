@@ -234,7 +234,7 @@ impl Process {
     }
 
     /// Returns the configuration of the Routing API's client. Like gorouter, the router does not start without the Routing
-    /// API that it must ask. With `compat: none` it starts, and retries for ever.
+    /// API that it must ask. With `compat: none` it starts, and retries without end.
     async fn routing_api(read: &GorouterYml) -> Result<Option<clients::routing_api::Config>> {
         let Some(api) = build::routing_api(read)? else {
             return Ok(None);

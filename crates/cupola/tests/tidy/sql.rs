@@ -5,7 +5,7 @@ use crate::workspace;
 use regex::Regex;
 use std::collections::BTreeMap;
 
-/// Lines of SQL that stand elsewhere today: none. A new row is a fault.
+/// The number of lines of SQL that are elsewhere today, which is none. A new row is an error.
 const ELSEWHERE: &[(&str, usize)] = &[];
 
 fn sql() -> Regex {
