@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 /// The number of doc comments in the whole tree that begin with a word of `OPENINGS`. It may shrink and never grow.
-const CEILING: usize = 726;
+const CEILING: usize = 310;
 /// The number of removed comments after which the ceiling must be lowered.
-const SLACK: usize = 20;
+const SLACK: usize = 50;
 
 /// The openings that usually leave the sentence without a subject or a verb.
 const OPENINGS: &[&str] = &["Of", "As", "The same", "What", "Who"];
