@@ -66,7 +66,7 @@ pub(crate) enum Order {
     AuctionLrp(ProcessGuid, i32),
     AuctionTask(TaskGuid),
     StopLrp(ProcessGuid, InstanceKey),
-    /// A notice to the instance's cell that the desired LRP has changed. The cell gets the new definition with the call.
+    /// An update of the instance's internal routes and metric tags at its cell, which then reads all other changes from the BBS.
     UpdateLrp(ProcessGuid, i32, InstanceKey),
     CancelTask(TaskGuid, CellId),
     /// The delivery of the result to the component that desired the task.
