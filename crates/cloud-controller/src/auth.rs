@@ -8,6 +8,7 @@
 use crate::api::guard::{Turn, Work};
 use crate::controller::Cc;
 use crate::db::organization::Organization;
+use crate::db::role::RoleType;
 use crate::db::space::Space;
 use crate::db::user;
 use crate::db::{Connection, Unrecorded, role};
@@ -120,16 +121,18 @@ pub(crate) struct Access {
     reads_all_secrets: bool,
     organization_suspended: bool,
     space_suspended: bool,
-    roles: Vec<String>,
+    roles: Vec<RoleType>,
 }
 
-const DEVELOPER: &str = "space_developer";
-const SUPPORTER: &str = "space_supporter";
-const MANAGER: &str = "organization_manager";
+const DEVELOPER: RoleType = RoleType::SpaceDeveloper;
+const SUPPORTER: RoleType = RoleType::SpaceSupporter;
+const SPACE_MANAGER: RoleType = RoleType::SpaceManager;
+const SPACE_AUDITOR: RoleType = RoleType::SpaceAuditor;
+const MANAGER: RoleType = RoleType::OrganizationManager;
 
 impl Access {
-    fn has(&self, any: &[&str]) -> bool {
-        self.roles.iter().any(|role| any.contains(&role.as_str()))
+    fn has(&self, any: &[RoleType]) -> bool {
+        self.roles.iter().any(|role| any.contains(role))
     }
 
     fn holds(&self, right: Right) -> bool {
@@ -138,11 +141,11 @@ impl Access {
             Right::ReadSecrets => self.reads_all_secrets || self.has(&[DEVELOPER]),
             Right::ReadEnvironment => self.reads_all_secrets || self.has(&[DEVELOPER, SUPPORTER]),
             Right::DownloadDroplet => {
-                self.reads_all || self.has(&[DEVELOPER, "space_manager", "space_auditor", MANAGER])
+                self.reads_all || self.has(&[DEVELOPER, SPACE_MANAGER, SPACE_AUDITOR, MANAGER])
             }
             Right::Develop => self.admin || self.has(&[DEVELOPER]),
             Right::Support => self.admin || self.has(&[DEVELOPER, SUPPORTER]),
-            Right::ManageSpace => self.admin || self.has(&["space_manager", MANAGER]),
+            Right::ManageSpace => self.admin || self.has(&[SPACE_MANAGER, MANAGER]),
             Right::ManageOrganization => self.admin || self.has(&[MANAGER]),
             Right::Admin => self.admin,
         }

@@ -3,7 +3,7 @@
 use crate::bits::store::Kind;
 use crate::controller::Cc;
 use crate::db;
-use crate::db::droplet::Droplet;
+use crate::db::droplet::{Droplet, DropletState};
 use crate::diego::{staging, task};
 use crate::error::{ApiError, ApiResult};
 use crate::transfer::{Sink, blocking, send_blob};
@@ -65,7 +65,7 @@ async fn download_droplet(
 
 /// The body is the droplet itself. A droplet that is not being staged any more is refused.
 async fn upload_droplet(State(cc): State<Cc>, Path(guid): Path<String>, body: Body) -> ApiResult {
-    let staging = |droplet: &Droplet| droplet.state == "STAGING";
+    let staging = |droplet: &Droplet| droplet.state == DropletState::Staging;
     let known: Option<Droplet> = db::by_guid(&mut *cc.db.read_own().await?, &guid).await?;
     known
         .filter(staging)

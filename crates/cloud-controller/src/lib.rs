@@ -95,6 +95,7 @@ mod tests {
                 "schema",
                 "select",
                 "sight",
+                "spelling",
                 "usage",
             ],
         ),

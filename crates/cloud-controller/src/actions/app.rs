@@ -2,10 +2,10 @@
 
 use super::{process as verbs, sidecar};
 use crate::controller::Settings;
-use crate::db::app::{self, App};
+use crate::db::app::{self, App, AppState};
 use crate::db::buildpack;
-use crate::db::deployment::{self, Deployment};
-use crate::db::droplet::Droplet;
+use crate::db::deployment::{self, Deployment, DeploymentReason};
+use crate::db::droplet::{Droplet, DropletState};
 use crate::db::process;
 use crate::db::stack;
 use crate::db::{self, Connection};
@@ -122,7 +122,7 @@ pub(crate) async fn assign_droplet(
     app: &mut App,
     droplet: &Droplet,
 ) -> ApiResult<Vec<String>> {
-    if droplet.app_guid != app.guid || droplet.state != "STAGED" {
+    if droplet.app_guid != app.guid || droplet.state != DropletState::Staged {
         return Err(ApiError::unprocessable(
             "Unable to assign current droplet. Ensure the droplet exists and belongs to this app.",
         ));
@@ -171,7 +171,7 @@ pub(crate) async fn start(conn: &mut Connection, app: &mut App) -> ApiResult<Vec
 /// Runs a stopped app, if the quotas have room for it.
 async fn begin(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     let meter = Meter::of_app(conn, app).await?;
-    set_state(conn, app, "STARTED").await?;
+    set_state(conn, app, AppState::Started).await?;
     let renewed = renew(conn, app).await?;
     meter.check(conn, Subject::Process).await?;
     Ok(renewed)
@@ -180,7 +180,7 @@ async fn begin(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
 /// Answers the processes to settle. An active deployment ends.
 pub(crate) async fn stop(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     let mut touched = end_deployment(conn, app).await?;
-    set_state(conn, app, "STOPPED").await?;
+    set_state(conn, app, AppState::Stopped).await?;
     for process in process::of_app(conn, &app.guid).await? {
         process::retire_lrp(conn, &process.guid, &process.lrp_guid()).await?;
         touched.push(process.guid);
@@ -193,13 +193,13 @@ pub(crate) async fn restart(conn: &mut Connection, app: &mut App) -> ApiResult<V
     must_have_droplet(app)?;
     let mut touched = end_deployment(conn, app).await?;
     // Measured as a stop and a start, so that an app which no longer fits its quota is not started anew.
-    set_state(conn, app, "STOPPED").await?;
+    set_state(conn, app, AppState::Stopped).await?;
     touched.extend(begin(conn, app).await?);
     Ok(touched)
 }
 
-async fn set_state(conn: &mut Connection, app: &mut App, state: &str) -> ApiResult<()> {
-    state.clone_into(&mut app.state);
+async fn set_state(conn: &mut Connection, app: &mut App, state: AppState) -> ApiResult<()> {
+    app.state = state;
     app.touch();
     db::update(conn, app).await?;
     Ok(())
@@ -231,7 +231,7 @@ async fn end_deployment(conn: &mut Connection, app: &App) -> ApiResult<Vec<Strin
     else {
         return Ok(Vec::new());
     };
-    super::deployment::finalize(conn, &mut active, "CANCELED").await?;
+    super::deployment::finalize(conn, &mut active, DeploymentReason::Canceled).await?;
     let webs = process::webs_newest_first(conn, &app.guid).await?;
     let mut webs_gone = Vec::new();
     for old in webs.iter().skip(1) {

@@ -3,10 +3,10 @@
 use crate::auth::Principal;
 use crate::controller::Settings;
 use crate::db::app::App;
-use crate::db::build::{self, Build};
+use crate::db::build::{self, Build, BuildState};
 use crate::db::buildpack;
-use crate::db::droplet::Droplet;
-use crate::db::package::Package;
+use crate::db::droplet::{Droplet, DropletState};
+use crate::db::package::{Package, PackageState};
 use crate::db::process;
 use crate::db::stack;
 use crate::db::{self, Connection, Json};
@@ -30,7 +30,7 @@ pub(crate) async fn create(
     package: &Package,
     wish: Wish,
 ) -> ApiResult<Build> {
-    if package.state != "READY" {
+    if package.state != PackageState::Ready {
         return Err(ApiError::bad_request(
             "Cannot stage package whose state is not ready.",
         ));
@@ -76,7 +76,7 @@ pub(crate) async fn create(
     let droplet = Droplet {
         app_guid: app.guid.clone(),
         package_guid: Some(package.guid.clone()),
-        state: "STAGING".to_owned(),
+        state: DropletState::Staging,
         stack: Some(stack.clone()),
         ..Droplet::fresh()
     };
@@ -85,7 +85,7 @@ pub(crate) async fn create(
         app_guid: app.guid.clone(),
         package_guid: package.guid.clone(),
         droplet_guid: Some(droplet.guid),
-        state: "STAGING".to_owned(),
+        state: BuildState::Staging,
         buildpacks: Json(buildpacks),
         stack,
         memory_in_mb,

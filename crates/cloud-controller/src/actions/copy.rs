@@ -4,54 +4,58 @@
 use crate::bits::store::{Blob, Kind};
 use crate::controller::Cc;
 use crate::db::app::App;
-use crate::db::droplet::{self, Droplet};
-use crate::db::package::{self, Package};
+use crate::db::droplet::{self, Droplet, DropletState};
+use crate::db::package::{self, Package, PackageState};
 use crate::db::{self, Connection, Row, Unrecorded};
 use crate::error::{ApiError, ApiResult};
 
 /// Something whose bits can be copied.
 pub(crate) trait Copied: Row + Clone {
     const KIND: Kind;
-    const DONE: &'static str;
-    fn settle(&mut self, state: &str, checksum: Option<String>, error: Option<String>);
+    /// The outcome of copying: the checksum, or what is wrong.
+    fn settle(&mut self, outcome: Result<String, String>);
     fn is_copying(&self) -> bool;
 }
 
 impl Copied for Droplet {
     const KIND: Kind = Kind::Droplet;
-    const DONE: &'static str = "STAGED";
-    fn settle(&mut self, state: &str, checksum: Option<String>, error: Option<String>) {
-        state.clone_into(&mut self.state);
-        (self.checksum, self.error) = (checksum, error);
+    fn settle(&mut self, outcome: Result<String, String>) {
+        self.state = match outcome {
+            Ok(_) => DropletState::Staged,
+            Err(_) => DropletState::Failed,
+        };
+        (self.checksum, self.error) = (outcome.clone().ok(), outcome.err());
         self.touch();
     }
     fn is_copying(&self) -> bool {
-        self.state == "COPYING"
+        self.state == DropletState::Copying
     }
 }
 
 impl Copied for Package {
     const KIND: Kind = Kind::Package;
-    const DONE: &'static str = "READY";
-    fn settle(&mut self, state: &str, checksum: Option<String>, error: Option<String>) {
-        state.clone_into(&mut self.state);
-        (self.checksum, self.error) = (checksum, error);
+    fn settle(&mut self, outcome: Result<String, String>) {
+        self.state = match outcome {
+            Ok(_) => PackageState::Ready,
+            Err(_) => PackageState::Failed,
+        };
+        (self.checksum, self.error) = (outcome.clone().ok(), outcome.err());
         self.touch();
     }
     fn is_copying(&self) -> bool {
-        self.state == "COPYING"
+        self.state == PackageState::Copying
     }
 }
 
 /// A droplet of another app, without its bits yet.
 pub(crate) fn droplet(source: &Droplet, app: &App) -> ApiResult<Droplet> {
-    if source.state != Droplet::DONE {
+    if source.state != DropletState::Staged {
         return Err(ApiError::unprocessable("source droplet is not staged"));
     }
     Ok(Droplet {
         app_guid: app.guid.clone(),
         package_guid: None,
-        state: "COPYING".to_owned(),
+        state: DropletState::Copying,
         error: None,
         stack: source.stack.clone(),
         buildpacks: source.buildpacks.clone(),
@@ -77,14 +81,10 @@ pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiRes
         return Ok(copy.clone());
     };
     match copied {
-        Ok(Blob { sha256, .. }) => row.settle(R::DONE, Some(sha256), None),
+        Ok(Blob { sha256, .. }) => row.settle(Ok(sha256)),
         Err(error) => {
             tracing::warn!(error = format!("{error:#}"), "copy-failed");
-            row.settle(
-                "FAILED",
-                None,
-                Some("The bits could not be copied".to_owned()),
-            );
+            row.settle(Err("The bits could not be copied".to_owned()));
         }
     }
     db::update(&mut tx, &row).await?;

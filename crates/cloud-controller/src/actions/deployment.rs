@@ -3,7 +3,7 @@
 use super::{app as apps, process as verbs};
 use crate::controller::Settings;
 use crate::db::app::App;
-use crate::db::deployment::{self, Deployment, Options};
+use crate::db::deployment::{self, Deployment, DeploymentReason, DeploymentState, Options};
 use crate::db::droplet::Droplet;
 use crate::db::process::{self, Process};
 use crate::db::usage::AppUsage;
@@ -37,8 +37,8 @@ pub(crate) async fn create(
         previous_droplet_guid: previous,
         max_in_flight: wanted.max_in_flight,
         status_changed_at: crate::clock::now(),
-        state: "FINALIZED".to_owned(),
-        reason: "DEPLOYED".to_owned(),
+        state: DeploymentState::Finalized,
+        reason: DeploymentReason::Deployed,
         ..Deployment::fresh()
     };
     let mut web = process::of_type(conn, &app.guid, "web")
@@ -74,7 +74,7 @@ pub(crate) async fn create(
     if let Some(mut active) = deployment::active_of_app(conn, &app.guid).await? {
         deployment.instances_before = active.instances_before;
         deployment.instances = options.web_instances.unwrap_or(active.instances);
-        finalize(conn, &mut active, "SUPERSEDED").await?;
+        finalize(conn, &mut active, DeploymentReason::Superseded).await?;
     }
     let instances = deployment.instances.min(wanted.max_in_flight);
     let now = crate::clock::now();
@@ -94,8 +94,8 @@ pub(crate) async fn create(
         .map_err(|error| too_large(error, app))?;
     deployment.options = Json(wanted.options);
     deployment.deploying_process_guid = Some(new.guid.clone());
-    "ACTIVE".clone_into(&mut deployment.state);
-    "DEPLOYING".clone_into(&mut deployment.reason);
+    deployment.state = DeploymentState::Active;
+    deployment.reason = DeploymentReason::Deploying;
     db::insert(conn, &deployment).await?;
     Ok((deployment, vec![new.guid]))
 }
@@ -129,13 +129,13 @@ fn too_large(mut error: ApiError, app: &App) -> ApiError {
 }
 
 pub(crate) async fn cancel(conn: &mut Connection, deployment: &mut Deployment) -> ApiResult<()> {
-    if deployment.state != "ACTIVE" {
+    if deployment.state != DeploymentState::Active {
         return Err(ApiError::unprocessable(format!(
             "Cannot cancel a deployment with status: {} and reason: {}",
             deployment.state, deployment.reason
         )));
     }
-    set_reason(deployment, "CANCELING");
+    set_reason(deployment, DeploymentReason::Canceling);
     db::update(conn, deployment).await?;
     Ok(())
 }
@@ -143,16 +143,16 @@ pub(crate) async fn cancel(conn: &mut Connection, deployment: &mut Deployment) -
 pub(crate) async fn finalize(
     conn: &mut Connection,
     deployment: &mut Deployment,
-    reason: &str,
+    reason: DeploymentReason,
 ) -> ApiResult<()> {
-    "FINALIZED".clone_into(&mut deployment.state);
+    deployment.state = DeploymentState::Finalized;
     set_reason(deployment, reason);
     db::update(conn, deployment).await?;
     Ok(())
 }
 
-fn set_reason(deployment: &mut Deployment, reason: &str) {
-    reason.clone_into(&mut deployment.reason);
+fn set_reason(deployment: &mut Deployment, reason: DeploymentReason) {
+    deployment.reason = reason;
     deployment.touch();
     deployment.status_changed_at = deployment.updated_at;
 }
@@ -182,7 +182,7 @@ pub(crate) async fn apply(
             for process in &old {
                 verbs::delete(conn, process).await?;
             }
-            finalize(conn, deployment, "DEPLOYED").await?;
+            finalize(conn, deployment, DeploymentReason::Deployed).await?;
             touched.extend(restart_others(conn, deployment).await?);
         }
         Step::Cancel => {
@@ -199,7 +199,7 @@ pub(crate) async fn apply(
                 app.touch();
                 db::update(conn, &app).await?;
             }
-            finalize(conn, deployment, "CANCELED").await?;
+            finalize(conn, deployment, DeploymentReason::Canceled).await?;
         }
     }
     Ok(touched)

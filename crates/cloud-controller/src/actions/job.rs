@@ -1,6 +1,6 @@
 //! Jobs: every long verb is done within its request, so a job is finished when its URL is handed out.
 
-use crate::db::job::Job;
+use crate::db::job::{Job, JobState};
 use crate::db::{Connection, Json, insert};
 use crate::error::{ApiError, ApiResult};
 
@@ -10,7 +10,7 @@ pub(crate) async fn complete(
     operation: &str,
     resource: (&str, &str),
 ) -> ApiResult<String> {
-    write(conn, operation, "COMPLETE", Vec::new(), resource).await
+    write(conn, operation, JobState::Complete, Vec::new(), resource).await
 }
 
 /// A job that failed with these errors; answers its guid.
@@ -20,19 +20,19 @@ pub(crate) async fn failed(
     error: ApiError,
     resource: (&str, &str),
 ) -> ApiResult<String> {
-    write(conn, operation, "FAILED", error.errors, resource).await
+    write(conn, operation, JobState::Failed, error.errors, resource).await
 }
 
 async fn write(
     conn: &mut Connection,
     operation: &str,
-    state: &str,
+    state: JobState,
     errors: Vec<wire::cc::Error>,
     (resource_type, resource_guid): (&str, &str),
 ) -> ApiResult<String> {
     let job = Job {
         operation: operation.to_owned(),
-        state: state.to_owned(),
+        state,
         errors: Json(errors),
         resource_type: resource_type.to_owned(),
         resource_guid: resource_guid.to_owned(),

@@ -6,7 +6,7 @@ use super::{
     app as apps_verbs, process as process_verbs, route as route_verbs, sidecar as sidecar_verbs,
 };
 use crate::controller::Settings;
-use crate::db::app::{self, App};
+use crate::db::app::{self, App, AppState};
 use crate::db::buildpack;
 use crate::db::destination;
 use crate::db::domain::{self, Domain};
@@ -82,7 +82,7 @@ fn apps_new(name: &str, space: &Space) -> App {
     App {
         name: name.to_owned(),
         space_guid: space.guid.clone(),
-        state: "STOPPED".to_owned(),
+        state: AppState::Stopped,
         lifecycle_type: "buildpack".to_owned(),
         enable_ssh: true,
         ..App::fresh()
@@ -129,7 +129,7 @@ async fn apply_process(
     };
     // A manifest takes effect at the restart that follows; until then the running version stays.
     let as_stopped = App {
-        state: "STOPPED".to_owned(),
+        state: AppState::Stopped,
         ..app.clone()
     };
     let before = process.instances;

@@ -4,6 +4,7 @@ use super::{role, space};
 use crate::auth::Principal;
 use crate::db::organization::{self, Organization};
 use crate::db::organization_quota;
+use crate::db::role::RoleType;
 use crate::db::{self, Connection, space as spaces};
 use crate::error::{ApiError, ApiResult};
 
@@ -19,7 +20,7 @@ pub(crate) async fn create(
     organization.quota_guid = quota.guid;
     db::insert(conn, &organization).await?;
     if !who.is_admin() {
-        for kind in ["organization_user", "organization_manager"] {
+        for kind in [RoleType::OrganizationUser, RoleType::OrganizationManager] {
             role::grant(conn, kind, who.guid(), Some(&organization.guid), None).await?;
         }
     }

@@ -1,23 +1,10 @@
 //! Giving and taking roles.
 
-use crate::db::role::{self, Role};
+use crate::db::role::{self, Role, RoleType};
 use crate::db::space::Space;
 use crate::db::user::User;
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
-
-pub(crate) const ORGANIZATION_ROLES: &[&str] = &[
-    "organization_user",
-    "organization_auditor",
-    "organization_manager",
-    "organization_billing_manager",
-];
-pub(crate) const SPACE_ROLES: &[&str] = &[
-    "space_auditor",
-    "space_developer",
-    "space_manager",
-    "space_supporter",
-];
 
 /// A space's roles are for members of its organization.
 pub(crate) const OUTSIDE: &str = "Users cannot be assigned roles in a space if they do not have a role in that space's organization.";
@@ -25,7 +12,7 @@ pub(crate) const OUTSIDE: &str = "Users cannot be assigned roles in a space if t
 /// Gives a role; one that is there already stays.
 pub(crate) async fn grant(
     conn: &mut Connection,
-    kind: &str,
+    kind: RoleType,
     user: &str,
     organization: Option<&str>,
     space: Option<&str>,
@@ -41,7 +28,7 @@ pub(crate) async fn grant(
 /// Gives a role that the user must not have yet.
 pub(crate) async fn create(
     conn: &mut Connection,
-    kind: &str,
+    kind: RoleType,
     user: &User,
     organization: Option<&str>,
     space: Option<&Space>,
@@ -76,22 +63,21 @@ pub(crate) async fn create(
 
 /// An organization's member with roles in its spaces stays a member.
 pub(crate) async fn delete(conn: &mut Connection, role: &Role) -> ApiResult<()> {
-    if let ("organization_user", Some(organization)) =
-        (role.r#type.as_str(), &role.organization_guid)
+    if role.r#type == RoleType::OrganizationUser
+        && let Some(organization) = &role.organization_guid
+        && role::has_any_in_spaces_of(conn, &role.user_guid, organization).await?
     {
-        if role::has_any_in_spaces_of(conn, &role.user_guid, organization).await? {
-            return Err(ApiError::unprocessable(
-                "Cannot delete organization_user role while user has roles in spaces in that organization.",
-            ));
-        }
+        return Err(ApiError::unprocessable(
+            "Cannot delete organization_user role while user has roles in spaces in that organization.",
+        ));
     }
     db::delete::<Role>(conn, &role.guid).await?;
     Ok(())
 }
 
-fn wanted(kind: &str, user: &str, organization: Option<&str>, space: Option<&str>) -> Role {
+fn wanted(kind: RoleType, user: &str, organization: Option<&str>, space: Option<&str>) -> Role {
     Role {
-        r#type: kind.to_owned(),
+        r#type: kind,
         user_guid: user.to_owned(),
         organization_guid: organization.map(str::to_owned),
         space_guid: space.map(str::to_owned),

@@ -2,9 +2,9 @@
 
 use crate::controller::Settings;
 use crate::db::app::App;
-use crate::db::droplet;
+use crate::db::droplet::{self, DropletState};
 use crate::db::process;
-use crate::db::task::{self, Task};
+use crate::db::task::{self, Task, TaskState};
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
@@ -42,7 +42,7 @@ pub(crate) async fn create(
             "Task must have a droplet. Specify droplet or assign current droplet to app.",
         ));
     };
-    if droplet.state != "STAGED" {
+    if droplet.state != DropletState::Staged {
         return Err(ApiError::unprocessable(format!(
             "Task must have a droplet that is staged. The state of droplet '{}' is {}.",
             droplet.guid, droplet.state
@@ -76,7 +76,7 @@ pub(crate) async fn create(
             .name
             .unwrap_or_else(|| format!("{:08x}", rand::random::<u32>())),
         command,
-        state: "PENDING".to_owned(),
+        state: TaskState::Pending,
         memory_in_mb: wish.memory_in_mb.unwrap_or(template.memory_in_mb),
         disk_in_mb: wish.disk_in_mb.unwrap_or(template.disk_in_mb),
         log_rate_limit: wish.log_rate_limit.unwrap_or(template.log_rate_limit),
@@ -95,13 +95,13 @@ pub(crate) async fn create(
 }
 
 pub(crate) async fn cancel(conn: &mut Connection, task: &mut Task) -> ApiResult<()> {
-    if task.state == "SUCCEEDED" || task.state == "FAILED" {
+    if task.state.has_ended() {
         return Err(ApiError::unprocessable(format!(
             "Task state is {} and therefore cannot be canceled",
             task.state
         )));
     }
-    "CANCELING".clone_into(&mut task.state);
+    task.state = TaskState::Canceling;
     task.touch();
     db::update(conn, task).await?;
     Ok(())

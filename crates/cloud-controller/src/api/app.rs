@@ -2,7 +2,7 @@
 
 use super::prelude::*;
 use crate::actions::{self, audit, job};
-use crate::db::app::App;
+use crate::db::app::{App, AppState};
 use crate::db::droplet::Droplet;
 use crate::db::environment_group;
 use crate::db::process;
@@ -224,7 +224,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let mut app = App {
         name: body.required_string("name"),
         space_guid: body.required_relationship("space"),
-        state: "STOPPED".to_owned(),
+        state: AppState::Stopped,
         lifecycle_type: "buildpack".to_owned(),
         enable_ssh: true,
         ..App::fresh()

@@ -4,7 +4,7 @@ use super::prelude::*;
 use crate::actions::audit;
 use crate::actions::build::{self as verbs, Wish};
 use crate::db::app::App;
-use crate::db::build::Build;
+use crate::db::build::{Build, BuildState};
 use crate::db::package::Package;
 
 pub(super) fn routes() -> Endpoints {
@@ -32,7 +32,7 @@ fn present(cc: &Cc, build: &Build) -> Value {
     let staged = build
         .droplet_guid
         .as_ref()
-        .filter(|_| build.state == "STAGED");
+        .filter(|_| build.state == BuildState::Staged);
     let mut links = cc.links(
         &format!("/v3/builds/{}", build.guid),
         &[("app", format!("/v3/apps/{}", build.app_guid))],

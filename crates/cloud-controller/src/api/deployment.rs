@@ -4,7 +4,7 @@ use super::prelude::*;
 use crate::actions::{audit, deployment as verbs};
 use crate::clock;
 use crate::db::app::App;
-use crate::db::deployment::{Deployment, Options};
+use crate::db::deployment::{Deployment, DeploymentState, Options};
 use crate::db::droplet::Droplet;
 use axum::response::IntoResponse as _;
 
@@ -38,7 +38,7 @@ fn present(cc: &Cc, deployment: &Deployment) -> Value {
         &path,
         &[("app", format!("/v3/apps/{}", deployment.app_guid))],
     );
-    if deployment.state == "ACTIVE" {
+    if deployment.state == DeploymentState::Active {
         links.insert(
             "cancel".to_owned(),
             cc.post_link(&format!("{path}/actions/cancel")),

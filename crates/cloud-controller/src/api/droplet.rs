@@ -7,7 +7,7 @@ use crate::auth::Access;
 use crate::bits::droplet::{self as bits, DropletError};
 use crate::bits::store::{Kind, Upload};
 use crate::db::app::App;
-use crate::db::droplet::{self, Droplet};
+use crate::db::droplet::{self, Droplet, DropletState};
 use crate::db::package::Package;
 use crate::transfer::{blocking, send_blob};
 use axum::extract::Multipart;
@@ -86,7 +86,7 @@ fn present(cc: &Cc, droplet: &Droplet, shown: Shown) -> Value {
     if droplet.checksum.is_some() {
         links.insert("download".to_owned(), cc.link(&format!("{path}/download")));
     }
-    if droplet.state == "AWAITING_UPLOAD" {
+    if droplet.state == DropletState::AwaitingUpload {
         links.insert("upload".to_owned(), cc.post_link(&format!("{path}/upload")));
     }
     resource(
@@ -182,7 +182,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
     }
     let mut droplet = Droplet {
         app_guid: body.required_relationship("app"),
-        state: "AWAITING_UPLOAD".to_owned(),
+        state: DropletState::AwaitingUpload,
         ..Droplet::fresh()
     };
     match body
@@ -223,7 +223,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
 }
 
 fn must_await_upload(droplet: &Droplet) -> ApiResult<()> {
-    if droplet.state == "AWAITING_UPLOAD" {
+    if droplet.state == DropletState::AwaitingUpload {
         return Ok(());
     }
     Err(ApiError::unprocessable(
@@ -299,7 +299,7 @@ async fn upload(
         Ok(upload) => upload,
         Err(problem) => {
             let detail = format!("The droplet upload is invalid: {problem}");
-            "FAILED".clone_into(&mut droplet.state);
+            droplet.state = DropletState::Failed;
             droplet.error = Some(detail.clone());
             db::update(&mut tx, &droplet).await?;
             let data = json!({ "droplet_guid": guid, "error": detail });
@@ -312,7 +312,7 @@ async fn upload(
     let target = guid.clone();
     let blob = blocking(move || upload.place(Kind::Droplet, &target)).await??;
     droplet.checksum = Some(blob.sha256);
-    "STAGED".clone_into(&mut droplet.state);
+    droplet.state = DropletState::Staged;
     db::update(&mut tx, &droplet).await?;
     let job = job::complete(&mut tx, "droplet.upload", ("droplets", &guid)).await?;
     let data = json!({ "droplet_guid": guid });
@@ -367,7 +367,7 @@ async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
     let found = who
         .find::<Droplet>(&mut *cc.db.read().await?, &guid, Right::DownloadDroplet)
         .await?;
-    if found.row.state != "STAGED" {
+    if found.row.state != DropletState::Staged {
         return Err(ApiError::unprocessable(
             "Only staged droplets can be downloaded.",
         ));

@@ -4,6 +4,7 @@ use super::prelude::*;
 use crate::actions::{self, audit, job};
 use crate::db::domain::{self, Domain};
 use crate::db::organization::Organization;
+use crate::db::role::RoleType;
 use crate::db::usage::Scope;
 use crate::flags::Flag;
 
@@ -118,7 +119,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         organization.name.as_str(),
     );
     if !who.is_admin() {
-        for kind in ["organization_user", "organization_manager"] {
+        for kind in [RoleType::OrganizationUser, RoleType::OrganizationManager] {
             let (kind, me) = (
                 format!("audit.user.{kind}_add"),
                 (who.guid(), "user", who.name()),

@@ -7,7 +7,7 @@ use crate::bits::package::{self as check, PackageError};
 use crate::bits::resources::{self, Kept, Resource};
 use crate::bits::store::{Blob, Kind, Store, Upload};
 use crate::db::app::App;
-use crate::db::package::Package;
+use crate::db::package::{Package, PackageState};
 use crate::flags::Flag;
 use crate::transfer::{blocking, send_blob};
 use axum::extract::Multipart;
@@ -119,7 +119,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
     let source = query.value("source_guid").map(str::to_owned);
     let mut package = Package {
         app_guid: body.required_relationship("app"),
-        state: "AWAITING_UPLOAD".to_owned(),
+        state: PackageState::AwaitingUpload,
         ..Package::fresh()
     };
     package.r#type = if source.is_some() && !body.has("type") {
@@ -151,7 +151,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
     let mut request = json!({ "type": package.r#type });
     if let Some(source) = &source {
         let from = source_of_copy(&mut tx, &who, source, &app).await?;
-        "COPYING".clone_into(&mut package.state);
+        package.state = PackageState::Copying;
         request = json!({ "source_package_guid": from.guid });
     }
     db::insert(&mut tx, &package).await?;
@@ -189,7 +189,7 @@ async fn source_of_copy(
             "Source and destination app must not be the same.",
         ));
     }
-    if from.state != "READY" {
+    if from.state != PackageState::Ready {
         return Err(ApiError::unprocessable(format!(
             "Source package is not ready: its state is {}.",
             from.state
@@ -199,7 +199,7 @@ async fn source_of_copy(
 }
 
 fn ready(package: &mut Package, blob: Blob) {
-    "READY".clone_into(&mut package.state);
+    package.state = PackageState::Ready;
     package.checksum = Some(blob.sha256);
     package.error = None;
     package.touch();
@@ -290,7 +290,7 @@ async fn upload(
         }
         Err(Refused::Package(problem)) => {
             let detail = format!("The app upload is invalid: {problem}");
-            "FAILED".clone_into(&mut package.state);
+            package.state = PackageState::Failed;
             package.error = Some(detail.clone());
             package.touch();
             Some(invalid_bits(detail))
@@ -315,10 +315,10 @@ async fn upload(
 
 /// Whether bits may still be sent.
 fn must_await_upload(package: &Package) -> ApiResult<()> {
-    match (package.state.as_str(), &package.error) {
-        ("AWAITING_UPLOAD", _) => Ok(()),
+    match (package.state, &package.error) {
+        (PackageState::AwaitingUpload, _) => Ok(()),
         // A client that tries again must get the reason again.
-        ("FAILED", Some(reason)) => Err(invalid_bits(reason.clone())),
+        (PackageState::Failed, Some(reason)) => Err(invalid_bits(reason.clone())),
         _ => Err(ApiError::new(
             400,
             150_004,
@@ -406,7 +406,7 @@ async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
     let found = who
         .find::<Package>(&mut *cc.db.read().await?, &guid, Right::ReadSecrets)
         .await?;
-    if found.row.state != "READY" {
+    if found.row.state != PackageState::Ready {
         return Err(ApiError::unprocessable(
             "Package has no bits to download: its state is not READY.",
         ));

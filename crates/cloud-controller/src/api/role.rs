@@ -2,10 +2,10 @@
 
 use super::prelude::*;
 use super::uaa_users;
-use crate::actions::role::{self as verbs, ORGANIZATION_ROLES, SPACE_ROLES};
+use crate::actions::role as verbs;
 use crate::actions::{audit, job};
 use crate::db::organization::Organization;
-use crate::db::role::{self, Role};
+use crate::db::role::{self, Role, RoleType};
 use crate::db::space::Space;
 use crate::db::user::{self, User};
 use crate::flags::Flag;
@@ -132,7 +132,7 @@ async fn show(
 /// What a request wants to give, and to whom.
 #[derive(Debug)]
 struct Wish {
-    kind: String,
+    kind: RoleType,
     place: Place,
     user: Wanted,
 }
@@ -154,25 +154,25 @@ enum Wanted {
 }
 
 fn read(mut body: Body) -> ApiResult<Wish> {
-    let kind = body.required_string("type");
-    let place = if ORGANIZATION_ROLES.contains(&kind.as_str()) {
-        if body.relationship("space").is_some() {
-            body.problem("Relationships cannot contain space for an organization role");
+    let kind = body.required_string("type").parse::<RoleType>().ok();
+    let place = match kind {
+        Some(kind) if kind.is_of_organization() => {
+            if body.relationship("space").is_some() {
+                body.problem("Relationships cannot contain space for an organization role");
+            }
+            Place::Organization(body.required_relationship("organization"))
         }
-        Place::Organization(body.required_relationship("organization"))
-    } else if SPACE_ROLES.contains(&kind.as_str()) {
-        if body.relationship("organization").is_some() {
-            body.problem("Relationships cannot contain organization for a space role");
+        Some(_) => {
+            if body.relationship("organization").is_some() {
+                body.problem("Relationships cannot contain organization for a space role");
+            }
+            Place::Space(body.required_relationship("space"))
         }
-        Place::Space(body.required_relationship("space"))
-    } else {
-        let list: Vec<&str> = ORGANIZATION_ROLES
-            .iter()
-            .chain(SPACE_ROLES)
-            .copied()
-            .collect();
-        body.problem(format!("Type must be one of the allowed types {list:?}"));
-        Place::Space(String::new())
+        None => {
+            let list: Vec<&str> = RoleType::ALL.iter().map(|kind| kind.as_str()).collect();
+            body.problem(format!("Type must be one of the allowed types {list:?}"));
+            Place::Space(String::new())
+        }
     };
     let user = body
         .at("relationships.user.data")
@@ -206,6 +206,7 @@ fn read(mut body: Body) -> ApiResult<Wish> {
         }
     };
     body.finish()?;
+    let kind = kind.unwrap_or_default();
     Ok(Wish { kind, place, user })
 }
 
@@ -248,8 +249,8 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     let (organization, space) = place(&mut tx, &who, &wish).await?;
     let user = user::add(&mut tx, user).await?;
     let role = match &space {
-        None => verbs::create(&mut tx, &wish.kind, &user, Some(&organization.guid), None).await?,
-        Some(space) => verbs::create(&mut tx, &wish.kind, &user, None, Some(space)).await?,
+        None => verbs::create(&mut tx, wish.kind, &user, Some(&organization.guid), None).await?,
+        Some(space) => verbs::create(&mut tx, wish.kind, &user, None, Some(space)).await?,
     };
     let name = user.username.clone().unwrap_or_else(|| user.guid.clone());
     let trail = audit::record(

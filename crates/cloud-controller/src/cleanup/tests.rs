@@ -67,7 +67,7 @@ impl Bench {
         let droplet = Droplet {
             guid: guid.into(),
             app_guid: self.app.guid.clone(),
-            state: state.into(),
+            state: state.parse().unwrap(),
             created_at: at,
             updated_at: at,
             ..Droplet::default()
@@ -83,7 +83,7 @@ impl Bench {
         let package = Package {
             guid: guid.into(),
             app_guid: self.app.guid.clone(),
-            state: "READY".into(),
+            state: "READY".parse().unwrap(),
             created_at: at,
             updated_at: at,
             ..Package::default()
@@ -131,14 +131,14 @@ async fn the_last_droplets_and_those_in_use_stay() {
     tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
     b.add(&Task {
         app_guid: b.app.guid.clone(),
-        state: "RUNNING".into(),
+        state: "RUNNING".parse().unwrap(),
         droplet_guid: "d2".into(),
         ..Task::fresh()
     })
     .await;
     b.add(&Deployment {
         app_guid: b.app.guid.clone(),
-        state: "ACTIVE".into(),
+        state: "ACTIVE".parse().unwrap(),
         droplet_guid: "d3".into(),
         previous_droplet_guid: Some("d4".into()),
         ..Deployment::fresh()
@@ -146,7 +146,7 @@ async fn the_last_droplets_and_those_in_use_stay() {
     .await;
     b.add(&Build {
         app_guid: b.app.guid.clone(),
-        state: "STAGING".into(),
+        state: "STAGING".parse().unwrap(),
         droplet_guid: Some("d5".into()),
         ..Build::fresh()
     })
@@ -175,7 +175,7 @@ async fn the_last_packages_and_that_of_the_current_droplet_stay() {
     let droplet = Droplet {
         app_guid: b.app.guid.clone(),
         package_guid: Some("p1".into()),
-        state: "STAGED".into(),
+        state: "STAGED".parse().unwrap(),
         ..Droplet::fresh()
     };
     db::insert(&mut tx, &droplet).await.unwrap();
@@ -237,7 +237,7 @@ async fn records_go_after_thirty_days_in_batches() {
     for state in ["SUCCEEDED", "FAILED", "RUNNING"] {
         let task = Task {
             app_guid: b.app.guid.clone(),
-            state: state.into(),
+            state: state.parse().unwrap(),
             ..Task::fresh()
         };
         db::insert(&mut tx, &task).await.unwrap();
@@ -245,7 +245,7 @@ async fn records_go_after_thirty_days_in_batches() {
     for state in ["STAGED", "FAILED", "STAGING"] {
         let build = Build {
             app_guid: b.app.guid.clone(),
-            state: state.into(),
+            state: state.parse().unwrap(),
             ..Build::fresh()
         };
         db::insert(&mut tx, &build).await.unwrap();
@@ -253,7 +253,7 @@ async fn records_go_after_thirty_days_in_batches() {
     for state in ["FINALIZED", "ACTIVE"] {
         let deployment = Deployment {
             app_guid: b.app.guid.clone(),
-            state: state.into(),
+            state: state.parse().unwrap(),
             ..Deployment::fresh()
         };
         db::insert(&mut tx, &deployment).await.unwrap();

@@ -1,13 +1,16 @@
 //! Apps.
 
-use super::{Condition, Connection, Json, ListCondition, Select, rows};
+use super::{Condition, Connection, Json, ListCondition, Select, rows, spelled};
 use crate::metadata::Metadata;
 use std::collections::BTreeMap;
 
+spelled! {
+    AppState { Stopped = "STOPPED", Started = "STARTED" }
+}
+
 rows! {
-    /// `state` is STARTED or STOPPED.
     App in "apps" {
-        name: String, space_guid: String, state: String, lifecycle_type: String, buildpacks: Json<Vec<String>>, stack: Option<String>,
+        name: String, space_guid: String, state: AppState, lifecycle_type: String, buildpacks: Json<Vec<String>>, stack: Option<String>,
         droplet_guid: Option<String>, environment: Json<BTreeMap<String, String>>, enable_ssh: bool, revisions_enabled: bool, metadata: Json<Metadata>,
     }
 }
@@ -18,7 +21,7 @@ pub(crate) const STACK: &str =
 
 impl App {
     pub(crate) fn is_started(&self) -> bool {
-        self.state == "STARTED"
+        self.state == AppState::Started
     }
 }
 

@@ -1,5 +1,7 @@
 //! Removing old rows: each statement touches a bounded number of them.
 
+use super::droplet::DropletState;
+use super::package::PackageState;
 use super::{Arg, Connection, Select, execute};
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -40,7 +42,7 @@ pub(crate) struct Kept {
 
 pub(crate) const DROPLETS: Kept = Kept {
     table: "droplets",
-    state: "STAGED",
+    state: DropletState::Staged.as_str(),
     unused: "guid NOT IN (SELECT droplet_guid FROM apps WHERE droplet_guid IS NOT NULL)
         AND guid NOT IN (SELECT droplet_guid FROM builds WHERE state = 'STAGING' AND droplet_guid IS NOT NULL)
         AND guid NOT IN (SELECT droplet_guid FROM deployments WHERE state = 'ACTIVE')
@@ -50,7 +52,7 @@ pub(crate) const DROPLETS: Kept = Kept {
 
 pub(crate) const PACKAGES: Kept = Kept {
     table: "packages",
-    state: "READY",
+    state: PackageState::Ready.as_str(),
     unused: "guid NOT IN (SELECT package_guid FROM builds WHERE state = 'STAGING')
         AND guid NOT IN (SELECT d.package_guid FROM droplets d JOIN apps a ON a.droplet_guid = d.guid WHERE d.package_guid IS NOT NULL)",
 };

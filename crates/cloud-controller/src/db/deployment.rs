@@ -1,14 +1,25 @@
 //! Deployments: one app's way from one web process to the next.
 
-use super::{Connection, Json, Readable, Select, rows};
+use super::{Connection, Json, Readable, Select, rows, spelled};
 use crate::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 
+spelled! {
+    DeploymentState { Active = "ACTIVE", Finalized = "FINALIZED" }
+}
+
+spelled! {
+    /// Why a deployment is in its state: the first two of an active one, the others of a finalized one.
+    DeploymentReason {
+        Deploying = "DEPLOYING", Canceling = "CANCELING", Deployed = "DEPLOYED", Canceled = "CANCELED", Superseded = "SUPERSEDED",
+    }
+}
+
 rows! {
-    /// `state` is ACTIVE or FINALIZED; `instances` is what the new web process ends with, `instances_before` what a cancelled
+    /// `instances` is what the new web process ends with, `instances_before` what a cancelled
     /// deployment goes back to.
     Deployment in "deployments" {
-        app_guid: String, state: String, reason: String, strategy: String, droplet_guid: String, previous_droplet_guid: Option<String>,
+        app_guid: String, state: DeploymentState, reason: DeploymentReason, strategy: String, droplet_guid: String, previous_droplet_guid: Option<String>,
         deploying_process_guid: Option<String>, instances: i64, max_in_flight: i64, error: Option<String>, status_changed_at: i64, metadata: Json<Metadata>,
         options: Json<Options>, instances_before: i64,
     }
@@ -25,7 +36,10 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn active(conn: &mut Connection) -> sqlx::Result<Readable<Deployment>> {
-    Select::new().is("state", "ACTIVE").readable(conn).await
+    Select::new()
+        .is("state", DeploymentState::Active)
+        .readable(conn)
+        .await
 }
 
 pub(crate) async fn active_of_app(
@@ -33,7 +47,7 @@ pub(crate) async fn active_of_app(
     app: &str,
 ) -> sqlx::Result<Option<Deployment>> {
     Select::new()
-        .is("state", "ACTIVE")
+        .is("state", DeploymentState::Active)
         .is("app_guid", app)
         .first(conn)
         .await

@@ -1,14 +1,20 @@
 //! Droplets: what builds make, and apps run.
 
-use super::{Condition, Connection, Json, Select, rows};
+use super::{Condition, Connection, Json, Select, rows, spelled};
 use crate::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+spelled! {
+    DropletState {
+        AwaitingUpload = "AWAITING_UPLOAD", Staging = "STAGING", Copying = "COPYING", Staged = "STAGED", Failed = "FAILED", Expired = "EXPIRED",
+    }
+}
+
 rows! {
-    /// `state` is AWAITING_UPLOAD, STAGED or FAILED; `buildpacks` are the API's objects; `checksum` is SHA-256.
+    /// `buildpacks` are the API's objects; `checksum` is SHA-256.
     Droplet in "droplets" {
-        app_guid: String, package_guid: Option<String>, state: String, error: Option<String>, stack: Option<String>, buildpacks: Json<Vec<serde_json::Value>>,
+        app_guid: String, package_guid: Option<String>, state: DropletState, error: Option<String>, stack: Option<String>, buildpacks: Json<Vec<serde_json::Value>>,
         process_types: Json<BTreeMap<String, String>>, execution_metadata: String, checksum: Option<String>, metadata: Json<Metadata>,
         sidecars: Json<Vec<StagedSidecar>>,
     }

@@ -1,10 +1,14 @@
 //! Jobs: what a client asks about while a long verb runs.
 
-use super::{Json, rows};
+use super::{Json, rows, spelled};
 use serde_json::Value;
+
+spelled! {
+    JobState { Complete = "COMPLETE", Failed = "FAILED" }
+}
 
 rows! {
     Job in "jobs" {
-        operation: String, state: String, errors: Json<Vec<wire::cc::Error>>, warnings: Json<Vec<Value>>, resource_type: String, resource_guid: String,
+        operation: String, state: JobState, errors: Json<Vec<wire::cc::Error>>, warnings: Json<Vec<Value>>, resource_type: String, resource_guid: String,
     }
 }

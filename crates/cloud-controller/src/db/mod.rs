@@ -36,6 +36,7 @@ pub(crate) mod sidecar;
 pub(crate) mod sight;
 pub(crate) mod space;
 pub(crate) mod space_quota;
+mod spelling;
 pub(crate) mod stack;
 pub(crate) mod task;
 pub(crate) mod usage;
@@ -46,6 +47,7 @@ pub(crate) use audit_event::{Trail, Unrecorded};
 pub(crate) use condition::{Condition, ListCondition, Order, When};
 pub(crate) use row::{Json, Row, by_guid, column, delete, insert, readable_rows, rows, update};
 pub(crate) use select::{Arg, Broken, Portion, Readable, Select};
+pub(crate) use spelling::{UnknownWord, spelled};
 pub(crate) use sqlx::SqliteConnection as Connection;
 
 use select::execute;

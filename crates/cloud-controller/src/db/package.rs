@@ -1,11 +1,15 @@
 //! Packages: an app's uploaded source.
 
-use super::{Connection, Json, rows};
+use super::{Connection, Json, rows, spelled};
 use crate::metadata::Metadata;
 
+spelled! {
+    PackageState { AwaitingUpload = "AWAITING_UPLOAD", Copying = "COPYING", Ready = "READY", Failed = "FAILED", Expired = "EXPIRED" }
+}
+
 rows! {
-    /// `state` is AWAITING_UPLOAD, READY or FAILED; `checksum` is SHA-256.
-    Package in "packages" { app_guid: String, r#type: String, state: String, error: Option<String>, checksum: Option<String>, metadata: Json<Metadata> }
+    /// `checksum` is SHA-256.
+    Package in "packages" { app_guid: String, r#type: String, state: PackageState, error: Option<String>, checksum: Option<String>, metadata: Json<Metadata> }
 }
 
 /// At start: a package that was being copied will never be whole.

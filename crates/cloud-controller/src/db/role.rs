@@ -2,11 +2,37 @@
 
 use super::organization::Organization;
 use super::space::Space;
-use super::{Connection, Select, rows};
+use super::{Connection, Select, rows, spelled};
+
+spelled! {
+    RoleType {
+        OrganizationUser = "organization_user",
+        OrganizationAuditor = "organization_auditor",
+        OrganizationManager = "organization_manager",
+        OrganizationBillingManager = "organization_billing_manager",
+        SpaceAuditor = "space_auditor",
+        SpaceDeveloper = "space_developer",
+        SpaceManager = "space_manager",
+        SpaceSupporter = "space_supporter",
+    }
+}
+
+impl RoleType {
+    /// Whether it is a role in an organization itself; the others are in a space.
+    pub(crate) fn is_of_organization(self) -> bool {
+        matches!(
+            self,
+            Self::OrganizationUser
+                | Self::OrganizationAuditor
+                | Self::OrganizationManager
+                | Self::OrganizationBillingManager
+        )
+    }
+}
 
 rows! {
     /// Exactly one of `organization_guid` and `space_guid` is set.
-    Role in "roles" { r#type: String, user_guid: String, organization_guid: Option<String>, space_guid: Option<String> }
+    Role in "roles" { r#type: RoleType, user_guid: String, organization_guid: Option<String>, space_guid: Option<String> }
 }
 
 /// All roles of a user that matter in an organization and, when given, one of its spaces.
@@ -29,7 +55,7 @@ pub(crate) async fn of_user(
 
 pub(crate) async fn find(conn: &mut Connection, role: &Role) -> sqlx::Result<Option<Role>> {
     let select = Select::new()
-        .is("type", &role.r#type)
+        .is("type", role.r#type)
         .is("user_guid", &role.user_guid);
     match (&role.organization_guid, &role.space_guid) {
         (Some(organization), _) => select.is("organization_guid", organization),

@@ -3,6 +3,9 @@
 //! No verb writes them. Triggers note every process, task and build whose use may have changed, and the commit compares
 //! each with what was recorded of it before ([`settle`]), so that no path can change the use without its event.
 
+use super::app::AppState;
+use super::build::BuildState;
+use super::task::TaskState;
 use super::{Arg, Condition, Connection, execute, rows};
 use sqlx::FromRow;
 use sqlx::Row as _;
@@ -59,15 +62,15 @@ impl FromRow<'_, SqliteRow> for Footprint {
 impl Footprint {
     fn runs(&self) -> bool {
         match self.kind.as_str() {
-            "process" => self.state == "STARTED",
-            "task" => self.state == "RUNNING",
-            _ => self.state == "STAGING",
+            "process" => self.state == AppState::Started.as_str(),
+            "task" => self.state == TaskState::Running.as_str(),
+            _ => self.state == BuildState::Staging.as_str(),
         }
     }
 
     /// A task that is being cancelled uses what it used before.
     fn is_in_between(&self) -> bool {
-        self.kind == "task" && self.state == "CANCELING"
+        self.kind == "task" && self.state == TaskState::Canceling.as_str()
     }
 }
 
@@ -91,7 +94,7 @@ fn events(
         ("build", false, true) => vec![("STAGING_STARTED", Some("STAGING".to_owned()))],
         ("build", true, false) => {
             let mut events = vec![("STAGING_STOPPED", previous)];
-            if after.is_some_and(|after| after.state == "STAGED") {
+            if after.is_some_and(|after| after.state == BuildState::Staged.as_str()) {
                 events.push(("BUILDPACK_SET", Some("STAGED".to_owned())));
             }
             events

@@ -4,7 +4,7 @@ use super::instances;
 use super::pass::Pass;
 use crate::actions;
 use crate::controller::Cc;
-use crate::db::deployment::{self, Deployment};
+use crate::db::deployment::{self, Deployment, DeploymentReason, DeploymentState};
 use crate::db::process::Process;
 use crate::db::{self, Select};
 use anyhow::Result;
@@ -41,7 +41,7 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
         .filter(|(_, lrp)| matches!(instances::state_of(lrp.as_ref()), "CRASHED"))
         .count();
     let facts = Facts {
-        canceling: deployment.reason == "CANCELING",
+        canceling: deployment.reason == DeploymentReason::Canceling,
         target: deployment.instances,
         max_in_flight: deployment.max_in_flight,
         new: new.instances,
@@ -56,7 +56,7 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
     let mut tx = cc.db.write().await?;
     let Some(mut deployment) = db::by_guid::<Deployment>(&mut tx, &deployment.guid)
         .await?
-        .filter(|deployment| deployment.state == "ACTIVE")
+        .filter(|deployment| deployment.state == DeploymentState::Active)
     else {
         return Ok(());
     };
@@ -74,12 +74,12 @@ async fn give_up(cc: &Cc, deployment: &Deployment) -> Result<()> {
     let mut tx = cc.db.write().await?;
     let Some(mut deployment) = db::by_guid::<Deployment>(&mut tx, &deployment.guid)
         .await?
-        .filter(|deployment| deployment.state == "ACTIVE")
+        .filter(|deployment| deployment.state == DeploymentState::Active)
     else {
         return Ok(());
     };
     deployment.error = Some("the deploying process is gone".to_owned());
-    actions::deployment::finalize(&mut tx, &mut deployment, "CANCELED").await?;
+    actions::deployment::finalize(&mut tx, &mut deployment, DeploymentReason::Canceled).await?;
     tx.commit(db::Unrecorded::Consequence).await?;
     Ok(())
 }

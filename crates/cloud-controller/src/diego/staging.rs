@@ -10,8 +10,8 @@ use crate::actions::audit;
 use crate::clock;
 use crate::controller::Cc;
 use crate::db::app::App;
-use crate::db::build::{self, Build};
-use crate::db::droplet::Droplet;
+use crate::db::build::{self, Build, BuildState};
+use crate::db::droplet::{Droplet, DropletState};
 use crate::db::package::Package;
 use crate::db::process;
 use crate::db::space::Space;
@@ -182,8 +182,8 @@ async fn succeed(cc: &Cc, build_guid: &str, staged: Staged) -> Result<()> {
     droplet.process_types.0 = staged.process_types;
     droplet.execution_metadata = staged.execution_metadata;
     droplet.sidecars.0 = staged.sidecars;
-    "STAGED".clone_into(&mut droplet.state);
-    "STAGED".clone_into(&mut build.state);
+    droplet.state = DropletState::Staged;
+    build.state = BuildState::Staged;
     finish(cc, tx, build, Some(droplet)).await
 }
 
@@ -193,10 +193,10 @@ pub(crate) async fn fail(cc: &Cc, build_guid: &str, error: &StagingError) -> Res
         return Ok(());
     };
     build.error = Some(error.to_string());
-    "FAILED".clone_into(&mut build.state);
+    build.state = BuildState::Failed;
     if let Some(droplet) = &mut droplet {
         droplet.error = Some(error.to_string());
-        "FAILED".clone_into(&mut droplet.state);
+        droplet.state = DropletState::Failed;
     }
     finish(cc, tx, build, droplet).await
 }
@@ -252,7 +252,7 @@ async fn record_end(tx: &mut db::Tx, build: &Build) -> Result<Trail> {
 async fn open_build(conn: &mut Connection, guid: &str) -> Result<Option<(Build, Option<Droplet>)>> {
     let Some(build) = db::by_guid::<Build>(conn, guid)
         .await?
-        .filter(|build| build.state == "STAGING")
+        .filter(|build| build.state == BuildState::Staging)
     else {
         return Ok(None);
     };

@@ -8,7 +8,7 @@ use crate::controller::Cc;
 use crate::db::app::App;
 use crate::db::droplet::Droplet;
 use crate::db::process::Process;
-use crate::db::task::{self, Task};
+use crate::db::task::{self, Task, TaskState};
 use crate::db::{self, process};
 use anyhow::{Context as _, Result};
 use wire::bbs::{Action, SecurityGroupRule, SerialAction, TaskCallback, TaskDefinition};
@@ -76,9 +76,9 @@ async fn try_desire(cc: &Cc, task: &Task) -> Result<()> {
     let mut tx = cc.db.write().await?;
     if let Some(mut task) = db::by_guid::<Task>(&mut tx, &task.guid)
         .await?
-        .filter(|task| task.state == "PENDING")
+        .filter(|task| task.state == TaskState::Pending)
     {
-        "RUNNING".clone_into(&mut task.state);
+        task.state = TaskState::Running;
         task.touch();
         db::update(&mut tx, &task).await?;
         tx.commit(db::Unrecorded::Consequence).await?;
@@ -147,16 +147,14 @@ async fn finish(cc: &Cc, guid: &str, failure: Option<String>) -> Result<()> {
     let mut tx = cc.db.write().await?;
     let Some(mut task) = db::by_guid::<Task>(&mut tx, guid)
         .await?
-        .filter(|task| task.state != "SUCCEEDED" && task.state != "FAILED")
+        .filter(|task| !task.state.has_ended())
     else {
         return Ok(());
     };
-    if failure.is_some() {
-        "FAILED"
-    } else {
-        "SUCCEEDED"
-    }
-    .clone_into(&mut task.state);
+    task.state = match failure {
+        Some(_) => TaskState::Failed,
+        None => TaskState::Succeeded,
+    };
     task.failure_reason = failure;
     task.touch();
     db::update(&mut tx, &task).await?;
@@ -191,10 +189,10 @@ async fn repair_one(
     has: Option<&[SecurityGroupRule]>,
     listed: i64,
 ) -> Result<()> {
-    match (task.state.as_str(), has) {
-        ("CANCELING", Some(_)) => pass::cancel(cc, &task.guid).await,
+    match (task.state, has) {
+        (TaskState::Canceling, Some(_)) => pass::cancel(cc, &task.guid).await,
         (_, Some(rules)) => egress::follow(cc, &task.guid, &task.app_guid, "running", rules).await,
-        ("PENDING", None) => desire(cc, task).await,
+        (TaskState::Pending, None) => desire(cc, task).await,
         (_, None) if task.updated_at < listed => {
             let reason = "Unable to determine completion status".to_owned();
             finish(cc, &task.guid, Some(reason)).await

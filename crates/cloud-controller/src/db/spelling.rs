@@ -1,0 +1,151 @@
+//! Columns with few values: an enum inside, CF's own words in the database and in JSON.
+
+/// Defines an enum whose values have one spelling each. The first one is the default. A word in a row that is none of them
+/// is an error of that row, as any other damaged value is.
+macro_rules! spelled {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $name {
+            $($(#[$vmeta])* $variant,)+
+        }
+
+        impl $name {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::ALL[0]
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::db::UnknownWord;
+
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
+                match word {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err($crate::db::UnknownWord {
+                        word: word.to_owned(),
+                        known: [$($word),+].join(", "),
+                    }),
+                }
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl From<$name> for $crate::db::Arg {
+            fn from(value: $name) -> Self {
+                value.as_str().into()
+            }
+        }
+
+        impl sqlx::Type<sqlx::Sqlite> for $name {
+            fn type_info() -> sqlx::sqlite::SqliteTypeInfo {
+                <String as sqlx::Type<sqlx::Sqlite>>::type_info()
+            }
+            fn compatible(info: &sqlx::sqlite::SqliteTypeInfo) -> bool {
+                <String as sqlx::Type<sqlx::Sqlite>>::compatible(info)
+            }
+        }
+
+        impl sqlx::Encode<'_, sqlx::Sqlite> for $name {
+            fn encode_by_ref(
+                &self,
+                buffer: &mut sqlx::sqlite::SqliteArgumentsBuffer,
+            ) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
+                <String as sqlx::Encode<'_, sqlx::Sqlite>>::encode(self.to_string(), buffer)
+            }
+        }
+
+        impl<'r> sqlx::Decode<'r, sqlx::Sqlite> for $name {
+            fn decode(value: sqlx::sqlite::SqliteValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+                Ok(<&str as sqlx::Decode<'r, sqlx::Sqlite>>::decode(value)?.parse()?)
+            }
+        }
+    };
+}
+pub(crate) use spelled;
+
+/// A word that is none of a column's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{word}' is none of {known}")]
+pub(crate) struct UnknownWord {
+    pub(crate) word: String,
+    pub(crate) known: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::db::app::AppState;
+    use crate::db::build::BuildState;
+    use crate::db::deployment::{DeploymentReason, DeploymentState};
+    use crate::db::droplet::DropletState;
+    use crate::db::job::JobState;
+    use crate::db::package::PackageState;
+    use crate::db::role::RoleType;
+    use crate::db::task::TaskState;
+    use std::fmt::Debug;
+    use std::str::FromStr;
+
+    fn check<T: Copy + Debug + PartialEq + FromStr + serde::Serialize>(all: &[T], words: &str)
+    where
+        T::Err: Debug + std::fmt::Display,
+    {
+        let spelled: Vec<String> = all
+            .iter()
+            .map(|value| {
+                let word = serde_json::to_value(value).unwrap();
+                let word = word.as_str().unwrap().to_owned();
+                assert_eq!(word.parse::<T>().unwrap(), *value);
+                word
+            })
+            .collect();
+        assert_eq!(spelled.join(" "), words);
+        let error = "nothing".parse::<T>().unwrap_err().to_string();
+        assert!(error.starts_with("'nothing' is none of "), "{error}");
+    }
+
+    #[test]
+    fn words_are_read_and_written_alike() {
+        check(AppState::ALL, "STOPPED STARTED");
+        check(
+            PackageState::ALL,
+            "AWAITING_UPLOAD COPYING READY FAILED EXPIRED",
+        );
+        check(
+            DropletState::ALL,
+            "AWAITING_UPLOAD STAGING COPYING STAGED FAILED EXPIRED",
+        );
+        check(BuildState::ALL, "STAGING STAGED FAILED");
+        check(TaskState::ALL, "PENDING RUNNING CANCELING SUCCEEDED FAILED");
+        check(DeploymentState::ALL, "ACTIVE FINALIZED");
+        check(
+            DeploymentReason::ALL,
+            "DEPLOYING CANCELING DEPLOYED CANCELED SUPERSEDED",
+        );
+        check(JobState::ALL, "COMPLETE FAILED");
+        check(
+            RoleType::ALL,
+            "organization_user organization_auditor organization_manager organization_billing_manager space_auditor space_developer space_manager space_supporter",
+        );
+    }
+}
