@@ -1,4 +1,4 @@
-//! The last step: the answer goes to the client, to its end, whatever the end is, and the access log tells it.
+//! The last step: the answer is sent to the client until it ends, however it ends, and the access log records it.
 
 use crate::context::RequestContext;
 use crate::exchange::{Delivery, Exchange, Relayed};
@@ -12,30 +12,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// What the client gets; its head is the exchange's response.
+/// The body of the answer; its head is the exchange's response.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// A few words of the router's own. Nothing for a client that has gone.
+    /// A short text of the router's own. Nothing is sent to a client that has gone.
     Own { body: Vec<u8>, close: bool },
-    /// A backend's.
+    /// The answer of a backend.
     Backend(Delivery),
     /// A backend's 101, after which client and backend talk to each other.
     Switch { delivery: Delivery, websocket: bool },
 }
 
-/// What the client's connection is good for afterwards.
+/// What follows on the client's connection.
 #[derive(Debug)]
 pub(crate) enum After {
-    /// Another request.
+    /// Another request may follow.
     Next,
-    /// Nothing; the client may still be sending.
+    /// The connection is closed; the client may still be sending.
     Close,
-    /// Nothing, and nobody is there, or nobody may believe that what was sent is whole.
+    /// The connection is aborted without a clean end: the client has gone, or the answer is incomplete and must be seen as such.
     Abort,
     Tunnel(Box<Tunnel>),
 }
 
-/// How long a client may take to end a body that nobody wants, and how large the rest of it may be.
+/// How long a client may take to end a body that is not read, and how many bytes the rest of it may have.
 const SKIP: Duration = Duration::from_secs(1);
 const MOST_SKIPPED: u64 = 256 << 10;
 
@@ -53,11 +53,11 @@ pub(crate) async fn deliver(
     let mut log = context.log;
     log.answered(exchange.response.status);
     if let Some(error) = exchange.response.fields.get_text(Known::XCfRouterError) {
-        // The app's own word, if it is not ours.
+        // If the router did not set the field, the app did.
         log.router_error(error.to_owned());
     }
-    // What is left of the request's body is in the way of the next one: too much of it is not waited for, and the client
-    // learns so with the answer.
+    // The next request can be read only after the rest of this request's body. The router does not wait for a long rest, and the
+    // answer announces the close.
     keep_alive &= may_go_on(exchange);
     match answer {
         Answer::Own { body, close } => {
@@ -99,14 +99,14 @@ pub(crate) async fn deliver(
     }
 }
 
-/// Whether the client's connection can take another request after this one's answer.
+/// Returns whether the client's connection can carry another request after this one's answer.
 fn may_go_on(exchange: &Exchange) -> bool {
     let asked_for_leave = exchange.request.fields.contains(Known::Expect);
     let most = if asked_for_leave { 0 } else { MOST_SKIPPED };
     exchange.client.body_is_within(most)
 }
 
-/// Sends the router's own words.
+/// Sends the router's own body.
 async fn own(exchange: &mut Exchange, body: &[u8], keep_alive: &mut bool) -> bool {
     if exchange.response.status == 499 {
         return false;
@@ -149,7 +149,7 @@ async fn after(
                 After::Close
             }
         }
-        // The backend has said all it had to say, and not waited for the end of the request.
+        // The backend has sent all of its answer without waiting for the end of the request.
         Relayed::Whole => {
             drop(delivery);
             settle(exchange, keep_alive).await
@@ -161,7 +161,7 @@ async fn after(
     }
 }
 
-/// The answer is out. What is left of the request's body is in the way of the next one.
+/// Skips the rest of the request's body after the answer, because it precedes the next request.
 async fn settle(exchange: &mut Exchange, keep_alive: bool) -> After {
     if !keep_alive {
         return After::Close;
@@ -173,7 +173,7 @@ async fn settle(exchange: &mut Exchange, keep_alive: bool) -> After {
         client.forget_mark();
         return After::Next;
     }
-    // Who asked for leave to send a body has not got it, and may send it or not.
+    // The client asked for `100 Continue` and did not get it, so it may send its body or not.
     if exchange.request.fields.contains(Known::Expect) {
         return After::Close;
     }
@@ -200,7 +200,7 @@ fn switch(
     match side {
         Side::Http1(side) => side.send_informational(response),
         Side::Http2(_) => {
-            // There the word for it is 200, and there is no connection to switch.
+            // HTTP/2 uses 200 for this, and it has no connection to switch.
             response.status = 200;
             response.framing = Framing::UntilClose;
             response.fields.remove(Known::SecWebSocketAccept);

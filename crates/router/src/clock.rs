@@ -11,17 +11,17 @@ const DATE: &[BorrowedFormatItem<'_>] = format_description!(
 const STAMP: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
 
-/// The last second that was asked for.
+/// The last second that was formatted.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     second: u64,
-    /// `2026-11-26T10:00:00`
+    /// The second as `2026-11-26T10:00:00`.
     stamp: [u8; 19],
-    /// `Thu, 26 Nov 2026 10:00:00 GMT`
+    /// The second as `Thu, 26 Nov 2026 10:00:00 GMT`.
     date: [u8; 29],
 }
 
-/// A time to the nanosecond.
+/// A time with nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timestamp {
     stamp: [u8; 19],
@@ -56,7 +56,7 @@ impl Clock {
 }
 
 impl Timestamp {
-    /// `2026-11-26T10:00:00.000000001Z`
+    /// Writes the time as `2026-11-26T10:00:00.000000001Z`.
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.stamp);
         let mut nanos = [b'0'; 11];

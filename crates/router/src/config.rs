@@ -1,4 +1,4 @@
-//! What a router is built from. All values are checked; nothing is looked up later.
+//! The values that a router is built from. All of them are checked; nothing is looked up later.
 
 mod halves;
 mod tls;
@@ -19,24 +19,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// One router's sockets, peers and settings.
+/// The sockets, peers and settings of one router.
 #[derive(Debug)]
 pub struct Config {
-    /// Bound already; every worker accepts on all of them.
+    /// The listeners for HTTP, which are bound already; every worker accepts on all of them.
     pub http: Vec<TcpListener>,
     pub https: Vec<TcpListener>,
-    /// For `https`; chosen by SNI, the first when nothing fits.
+    /// The certificates for `https`. One is chosen by SNI; the first is used when none fits.
     pub certificates: Vec<Certificate>,
     pub status: Status,
     pub nats: clients::nats::Config,
-    /// Another source of routes. `None`: NATS alone.
+    /// Another source of routes; `None`: routes come from NATS alone.
     pub routing_api: Option<clients::routing_api::Config>,
-    /// The certificate that backends are shown (none when empty); `ca_pem`: the authorities that backends' certificates
-    /// must chain to.
+    /// The certificate that the router presents to backends (none when empty). Its `ca_pem` holds the authorities that backends'
+    /// certificates must chain to.
     pub backend_tls: kit::tls::Identity,
-    /// Appended to. `None`: no file.
+    /// The access log's file, to which lines are appended; `None`: no file.
     pub access_log: Option<PathBuf>,
-    /// Gets every access log line of an app as an `RTR` line.
+    /// The emitter that sends every access log line of an app as an `RTR` line.
     pub loggregator: Emitter,
     pub settings: Settings,
 }
@@ -57,14 +57,14 @@ impl std::fmt::Debug for Status {
     }
 }
 
-/// An address for clients that is ours already, but where nobody listens before the start delay is over.
+/// An address for clients that is bound already, but on which nothing listens before the start delay is over.
 #[derive(Debug)]
 pub struct Reserved {
     pub socket: tokio::net::TcpSocket,
     pub tls: bool,
 }
 
-/// Which of the operator's pages a listener of their own has.
+/// The operator's pages that can have a listener of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pages {
     /// `/health` and the is-alive page.
@@ -81,20 +81,20 @@ pub struct PagesListener {
     pub tls: Option<std::sync::Arc<rustls::ServerConfig>>,
 }
 
-/// What a running router can change to: see [`crate::Handle::reload`]. Sockets, the bus and what [`Lasting`] holds of
+/// The values that a running router can change to: see [`crate::Handle::reload`]. Sockets, the bus and what [`Lasting`] holds of
 /// `settings` stay as they are.
 #[derive(Debug)]
 pub struct Reload {
     pub certificates: Vec<Certificate>,
     pub backend_tls: kit::tls::Identity,
     pub settings: Settings,
-    /// For page listeners that have TLS already.
+    /// The TLS configurations for page listeners that have TLS already.
     pub pages_tls: Option<HashMap<Pages, std::sync::Arc<rustls::ServerConfig>>>,
-    /// User and password of `/routes`.
+    /// The user and password of `/routes`.
     pub login: Option<(String, String)>,
 }
 
-/// Which isolation segments' routes this router takes.
+/// The isolation segments whose routes this router accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sharding {
     All,
@@ -103,7 +103,7 @@ pub enum Sharding {
 }
 
 impl Sharding {
-    /// As `routing_table_sharding_mode` names it.
+    /// Returns the name that `routing_table_sharding_mode` has for it.
     pub fn mode(&self) -> &'static str {
         match self {
             Self::All => "all",
@@ -123,7 +123,7 @@ impl Sharding {
     }
 }
 
-/// What the access log must not tell.
+/// The parts of a query that the access log must not contain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RedactQuery {
     #[default]
@@ -132,38 +132,38 @@ pub enum RedactQuery {
     All,
     /// The query of a GET becomes its SHA-1: `hash=…`.
     Hash,
-    /// Ours: passwords, secrets and tokens in any query, and in the referer's, become `-`.
+    /// Our own mode: passwords, secrets and tokens in any query, and in the referer's, become `-`.
     Credentials,
 }
 
 impl Rotation {
-    /// Renamed files that are kept if nobody says otherwise.
+    /// The number of renamed files that are kept by default.
     pub const KEEP: u32 = 5;
 }
 
-/// When the access log's file is full, and how many full ones are kept.
+/// The size at which the access log's file is renamed, and the number of renamed files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// A file that would grow beyond it is renamed.
+    /// The largest size in bytes: a file that would grow beyond it is renamed.
     pub max_bytes: u64,
-    /// Renamed files; the oldest is removed.
+    /// The number of renamed files that are kept; the oldest is removed.
     pub keep: u32,
 }
 
-/// What else the access log tells, and what it does not.
+/// The format of the access log: its additional fields, and what it leaves out.
 #[derive(Clone, Debug, Default)]
 pub struct LogFormat {
     pub redact_query: RedactQuery,
     pub without_forwarded_for: bool,
     pub without_source_ip: bool,
-    /// In their order, before the router's error.
+    /// The additional fields in their order, before the router's error.
     pub extra_fields: Vec<LogField>,
-    /// A JSON object per line instead of gorouter's form.
+    /// Whether each line is a JSON object instead of gorouter's form.
     pub json: bool,
 }
 
 impl LogFormat {
-    /// The router's address on the connection to the backend.
+    /// Returns whether a line contains the router's address on the connection to the backend.
     pub(crate) fn tells_local_address(&self) -> bool {
         self.extra_fields.contains(&LogField::LocalAddress)
     }
@@ -177,43 +177,43 @@ pub struct Syslog {
     pub tcp: bool,
     /// The name of the program in each line.
     pub tag: String,
-    /// Longest line in bytes; 0: no limit.
+    /// The longest line in bytes; 0: no limit.
     pub truncate: usize,
 }
 
-/// What goes to the metron agent of the machine, as dropsonde envelopes by UDP. The default: nothing.
+/// The data that goes to the metron agent of the machine, as dropsonde envelopes by UDP. The default is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metron {
     /// `host:port`
     pub address: String,
-    /// Every access log line of an app, as an `RTR` line.
+    /// Whether every access log line of an app is sent, as an `RTR` line.
     pub logs: bool,
-    /// An event for each request.
+    /// Whether an event is sent for each request.
     pub server_events: bool,
-    /// An event for each attempt at a backend.
+    /// Whether an event is sent for each attempt at a backend.
     pub client_events: bool,
     pub metrics: bool,
 }
 
 impl Metron {
-    /// Whether anything is to be sent.
+    /// Returns whether anything is to be sent.
     pub fn is_wanted(&self) -> bool {
         self.logs || self.server_events || self.client_events || self.metrics
     }
 }
 
-/// Upper bounds of the histograms' buckets.
+/// The upper bounds of the histograms' buckets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buckets {
-    /// Nanoseconds.
+    /// The time of a look-up, in nanoseconds.
     pub lookup: Vec<f64>,
-    /// Milliseconds: of the time in the router.
+    /// The time in the router, in milliseconds.
     pub gorouter_time: Vec<f64>,
-    /// Milliseconds: of the whole request.
+    /// The time of the whole request, in milliseconds.
     pub latency: Vec<f64>,
-    /// Seconds.
+    /// The latency of registrations, in seconds.
     pub registration: Vec<f64>,
-    /// Seconds: of requests by app.
+    /// The time of requests by app, in seconds.
     pub http_latency: Vec<f64>,
 }
 
@@ -230,19 +230,19 @@ impl Default for Buckets {
     }
 }
 
-/// What the access log can tell of the attempts at backends.
+/// The additional fields of an access log line, most of them about the attempts at backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogField {
-    /// From the beginning of the last attempt to the end of the answer, in seconds as all times.
+    /// The time from the beginning of the last attempt to the end of the answer, in seconds as all times.
     BackendTime,
-    /// Of the last connection that was made, with the resolution of its name.
+    /// The dial time of the last connection that was made, with the resolution of its name.
     DialTime,
-    /// Not measured apart from the dial: always `-`.
+    /// The time of name resolution, which is not measured apart from the dial: always `-`.
     DnsTime,
     TlsTime,
     FailedAttempts,
     FailedAttemptsTime,
-    /// This router's end of the last connection that was made.
+    /// The router's address on the last connection that was made.
     LocalAddress,
     /// The client's identity, from its certificate.
     CallerApp,
@@ -250,7 +250,7 @@ pub enum LogField {
     CallerOrganization,
     /// `allowed` or `denied`, where a route has a policy.
     RoutePolicy,
-    /// The name that the client asked for in its TLS handshake.
+    /// The name that the client requested in its TLS handshake.
     TlsSni,
 }
 
@@ -276,31 +276,31 @@ impl LogField {
     }
 }
 
-/// Services that requests of some routes pass on their way to the app.
+/// The configuration of route services: services that requests of some routes pass on their way to the app.
 #[derive(Clone)]
 pub struct RouteServices {
-    /// Of all routers of the foundation.
+    /// The secret that all routers of the foundation share.
     pub secret: String,
-    /// The one before, while it is being changed.
+    /// The previous secret, which is accepted while the secret is being changed.
     pub secret_decrypt_only: Option<String>,
     /// How long a service may take to send a request back.
     pub timeout: Duration,
-    /// Services are told to come back by HTTPS.
+    /// Whether services are asked to send requests back by HTTPS.
     pub recommend_https: bool,
     pub max_attempts: usize,
-    /// Signatures are checked on routes without a service as well.
+    /// Whether signatures are also checked on routes without a service.
     pub strict_signature_validation: bool,
     pub websockets: bool,
-    /// What services are shown.
+    /// The certificate that the router presents to services.
     pub identity: Option<Certificate>,
-    /// How TLS is spoken with them.
+    /// The TLS versions and suites towards services.
     pub tls_terms: TlsTerms,
     pub skip_ssl_validation: bool,
-    /// A service that is an app of this foundation is reached without leaving it.
+    /// Whether a service that is an app of this foundation is reached without leaving it.
     pub hairpinning: bool,
-    /// For these hosts only (`*.` is one label); empty: for all.
+    /// The only hosts for which that is done (`*.` is one label); empty: all hosts.
     pub hairpinning_allowlist: Vec<String>,
-    /// Where no service may be, after resolution of its name.
+    /// The addresses at which no service may be, after resolution of its name.
     pub egress_blocklist: Vec<AddressRange>,
 }
 
@@ -313,138 +313,142 @@ impl std::fmt::Debug for RouteServices {
     }
 }
 
-/// Addresses with the same first bits.
+/// A range of addresses with the same first bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange {
     pub(crate) ip: IpAddr,
     pub(crate) bits: u32,
 }
 
-/// Changes to every response, also to the router's own.
+/// The changes to every response, including the router's own.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseRewrite {
-    /// Taken out first.
+    /// The headers that are removed, before others are added.
     pub remove: Vec<HeaderName>,
     pub add_if_absent: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A client that needs longer for a request's head wants to hold the connection, not to be served.
+/// The time in which a client must send a request's head. A client that needs longer means to hold the connection and not to be
+/// served.
 pub(crate) const READ_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything with a sensible value of its own. `Settings::default()` is what a Cloud Foundry deployment has, but for
+/// All settings that have a sensible default. `Settings::default()` is what a Cloud Foundry deployment has, except for
 /// `start_delay`, which is zero.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub index: u32,
-    /// Announced to emitters in `router.start`.
+    /// The address that is announced to emitters in `router.start`.
     pub ip: IpAddr,
-    /// Threads that serve requests; each has its own connections to backends.
+    /// The number of threads that serve requests; each has its own connections to backends.
     pub workers: usize,
-    /// Time to hear of routes before the first connection is accepted.
+    /// The time in which the router learns routes before it accepts the first connection.
     pub start_delay: Duration,
-    /// How often emitters are asked to register again; announced in `router.start`, independent of `start_delay`.
+    /// The interval at which emitters register again; it is announced in `router.start` and independent of `start_delay`.
     pub register_interval: Duration,
     pub prune_interval: Duration,
     pub stale_threshold: Duration,
-    /// TLS endpoints are never pruned for silence, as with gorouter.
+    /// Whether TLS endpoints are never pruned for silence, as with gorouter.
     pub keep_silent_tls_endpoints: bool,
     pub empty_pool_timeout: Duration,
-    /// A route whose last endpoint was unregistered or pruned answers 503 that long too, as with gorouter; else 404 at once.
+    /// Whether a route whose last endpoint was unregistered or pruned also answers 503 for `empty_pool_timeout`, as with
+    /// gorouter; otherwise it answers 404 at once.
     pub keep_unregistered_routes: bool,
-    /// For this long after the start no registration latencies are measured: what is heard then is old.
+    /// The time after the start in which no registration latencies are measured, because the messages that arrive then are old.
     pub route_latency_muzzle: Duration,
-    /// How long a request may wait for a route whose instances are starting; zero: not at all.
+    /// The time for which a request may wait for a route whose instances are starting; zero: requests do not wait.
     pub hold_timeout: Duration,
     pub suspend_pruning_if_nats_unavailable: bool,
-    /// Bytes of messages that may wait to be parsed; what is beyond is dropped, and everybody is asked again.
+    /// The bytes of messages that may wait to be parsed. Messages beyond that are dropped, and all emitters are asked to register
+    /// again.
     pub bus_pending_limit: usize,
     pub sharding: Sharding,
-    /// The platform's own hosts, at which apps get nothing. `None`: the table mixes whatever is registered, as gorouter.
+    /// The platform's own hosts, on which apps get no routes. `None`: the table mixes all registrations, as gorouter.
     pub component_hosts: Option<ComponentHosts>,
 
     pub max_attempts: usize,
     pub dial_timeout: Duration,
     pub tls_handshake_timeout: Duration,
-    /// For one attempt, from request to the end of the response's body.
+    /// The time for one attempt, from the request to the end of the response's body.
     pub endpoint_timeout: Duration,
-    /// The same when the backend speaks HTTP/2.
+    /// The time for one attempt when the client speaks HTTP/2.
     pub http2_endpoint_timeout: Duration,
-    /// Requests in flight per endpoint; 0: no limit.
+    /// The requests in flight per endpoint; 0: no limit.
     pub max_conns_per_endpoint: u32,
     pub max_idle_per_endpoint: usize,
     pub backend_idle_timeout: Duration,
     pub frontend_idle_timeout: Duration,
-    /// From the first byte of a request's head to its last. Zero, here and for the next: no limit.
+    /// The time from the first byte of a request's head to its last. Zero, here and for the next: no limit.
     pub read_header_timeout: Duration,
-    /// How long a client may take to send the next bytes of a request's body, or to take the next of a response's.
+    /// The time that a client may take to send the next bytes of a request's body, or to read the next bytes of a response's.
     pub body_idle_timeout: Duration,
-    /// Where the better behaviour would change what clients and apps see: as gorouter does. Field names in Go's spelling,
-    /// 502 for a backend that takes too long, `X-CF-PROCESS-INSTANCE` for the app to see, no cleartext HTTP/2.
+    /// Whether the router does what gorouter does where better behaviour would change what clients and apps see: field names in
+    /// Go's spelling, 502 for a backend that takes too long, `X-CF-PROCESS-INSTANCE` visible to the app, no cleartext HTTP/2.
     pub compat_gorouter: bool,
-    /// Clients may begin with HTTP/2's preface without TLS.
+    /// Whether clients may begin with HTTP/2's preface without TLS.
     pub http2_cleartext: bool,
-    /// Largest request head in bytes.
+    /// The largest request head in bytes.
     pub max_request_head: usize,
-    /// 0: as many fields as the bytes hold.
+    /// The most fields of a request head; 0: as many as the bytes hold.
     pub max_request_headers: usize,
-    /// The same for backends' responses.
+    /// The largest head of a backend's response in bytes; the next is the most fields of one.
     pub max_response_head: usize,
     pub max_response_headers: usize,
     pub http2: bool,
     pub front_tls: FrontTls,
-    /// A load balancer in front may say who the client is.
+    /// Whether a load balancer in front may announce the client's address.
     pub proxy_protocol: bool,
-    /// The machine's own authorities may sign backends' certificates as well.
+    /// Whether the machine's own authorities may also sign backends' certificates.
     pub system_backend_cas: bool,
-    /// How TLS is spoken with backends.
+    /// The TLS versions and suites towards backends.
     pub backend_terms: TlsTerms,
-    /// A known route without endpoints answers 503, not 404.
+    /// Whether a known route without endpoints answers 503 instead of 404.
     pub empty_pool_503: bool,
 
     pub force_forwarded_proto_https: bool,
     pub sanitize_forwarded_proto: bool,
     pub forwarded_client_cert: ForwardedClientCert,
-    /// A client's `Connection` header cannot make us drop these; lower case.
+    /// The header fields, in lower case, that a client's `Connection` header cannot make us drop.
     pub hop_by_hop_headers_to_filter: Vec<String>,
     pub zipkin: bool,
     pub w3c: bool,
-    /// Empty: `gorouter` alone.
+    /// The tenant of the W3C trace state; empty: `gorouter` alone.
     pub w3c_tenant: String,
-    /// A request whose `X-Vcap-Trace` equals it learns which router and backend served it. Empty: nobody does.
+    /// The key for tracing: the response to a request whose `X-Vcap-Trace` equals it names the router and the backend. Empty: no
+    /// response does.
     pub trace_key: String,
     pub sticky_cookies: Vec<String>,
     pub secure_cookies: bool,
-    /// `Authorization: Negotiate` with `__VCAP_ID__` goes to that instance or nowhere.
+    /// Whether `Authorization: Negotiate` with `__VCAP_ID__` goes to that instance or fails.
     pub sticky_for_auth_negotiate: bool,
-    /// Of routes without an option of their own: round robin or least connection.
+    /// The balancing of routes without an option of their own: round robin or least connection.
     pub balancing: Balancing,
-    /// First attempts prefer endpoints of this availability zone.
+    /// The availability zone whose endpoints are preferred for first attempts.
     pub prefer_zone: Option<String>,
     pub healthcheck_user_agent: String,
     pub log_format: LogFormat,
-    /// Request headers at the end of each access log line.
+    /// The request headers at the end of each access log line.
     pub logged_headers: Vec<HeaderName>,
-    /// Access log lines go there as well.
+    /// A syslog server that also receives the access log lines.
     pub syslog: Option<Syslog>,
-    /// `None`: somebody else rotates it, as with gorouter.
+    /// The rotation of the access log; `None`: another program rotates it, as with gorouter.
     pub access_log_rotation: Option<Rotation>,
     pub response_rewrite: ResponseRewrite,
-    /// `None`: routes that are bound to one answer 502.
+    /// The route services; `None`: routes that are bound to a service answer 502.
     pub route_services: Option<RouteServices>,
-    /// What the router's own errors look like; `None`: a line of text.
+    /// The page for the router's own errors; `None`: a line of text.
     pub error_page: Option<ErrorPage>,
     pub buckets: Buckets,
-    /// Histograms of requests, and envelopes of single requests' times; counters are always kept.
+    /// Whether histograms of requests are kept and envelopes with single requests' times are sent; counters are always kept.
     pub per_request_metrics: bool,
-    /// A histogram of latencies for each app.
+    /// Whether a histogram of latencies is kept for each app.
     pub per_app_metrics: bool,
-    /// `/varz`, `/healthz` and `/routes` beside `/health`.
+    /// Whether `/varz`, `/healthz` and `/routes` exist beside `/health`.
     pub deprecated_pages: bool,
     pub metron: Metron,
 
-    /// After shutdown was asked for: answer health checks with 503, but go on accepting.
+    /// The time after the shutdown request in which the router answers health checks with 503 but still accepts connections.
     pub drain_wait: Duration,
-    /// Then: how long requests in flight may take.
+    /// The time after that in which requests in flight may end.
     pub drain_timeout: Duration,
 }
 

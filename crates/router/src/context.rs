@@ -10,9 +10,9 @@ use std::sync::Arc;
 pub(crate) struct RequestContext<'a> {
     pub(crate) worker: &'a Arc<Worker>,
     pub(crate) peer: &'a Peer,
-    /// The client's `Host`, with its port, or empty: where it stands in the request's fields.
+    /// The client's `Host`, with its port, or empty: its position in the request's fields.
     pub(crate) host: Span,
-    /// Goes with the answer if the app does not set its own; empty until it is made.
+    /// The id that the answer carries if the app does not set its own; empty until it is made.
     pub(crate) request_id: Span,
     pub(crate) log: Entry,
 }

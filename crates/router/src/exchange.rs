@@ -1,4 +1,4 @@
-//! One exchange of a request and a response between a client and a backend: what both need on the way, and the waiting.
+//! One exchange of a request and a response between a client and a backend: the state that both directions need, and the waiting.
 
 use crate::backend::Rest;
 use crate::backend::failure::Fault;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// A client with its request, and the answer in the making. Used again for each request of a connection.
+/// A client with its request and the answer in the making. It is used again for each request of a connection.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) worker: Arc<Worker>,
@@ -38,7 +38,7 @@ impl Exchange {
         }
     }
 
-    /// Passes the request's body on until the backend's last head is there.
+    /// Forwards the request's body until the backend's last head has arrived.
     pub(crate) async fn await_answer(
         &mut self,
         backend: &mut Side,
@@ -56,7 +56,8 @@ impl Exchange {
         deadline: Instant,
     ) -> Poll<Result<(), Fault>> {
         self.watch.register(cx);
-        // Before the next part of the body goes out: its end must not hide that the backend has not waited for it.
+        // The heads are read before the next part of the body goes out: otherwise the end of the body would hide that the backend
+        // did not wait for it.
         if upload.sent
             && !upload.done
             && let Poll::Ready(answered) = self.poll_heads(cx, backend, upload)
@@ -67,7 +68,7 @@ impl Exchange {
         if let Poll::Ready(answered) = self.poll_heads(cx, backend, upload) {
             return Poll::Ready(answered);
         }
-        // What a 1xx has left to say.
+        // The rest of a 1xx answer is sent here.
         if matches!(self.client.poll_flush(cx), Poll::Ready(Err(_)))
             || upload.done && self.client.poll_gone(cx).is_ready()
             || self.worker.drain.is_over()
@@ -95,7 +96,7 @@ impl Exchange {
         }
     }
 
-    /// The backend's heads, as far as they are there; ready with the last one, or when there will be none.
+    /// Reads the backend's heads, as far as they have arrived. It is ready with the last one, or when none will follow.
     fn poll_heads(
         &mut self,
         cx: &mut Context<'_>,
@@ -129,7 +130,7 @@ impl Exchange {
         }
     }
 
-    /// Passes the answer's body on to the client, and what is left of the request's body to the backend.
+    /// Forwards the answer's body to the client, and the rest of the request's body to the backend.
     pub(crate) async fn relay(&mut self, delivery: &mut Delivery) -> Relayed {
         let mut stall = Stall::default();
         poll_fn(|cx| self.poll_relay(cx, delivery, &mut stall)).await
@@ -177,7 +178,7 @@ impl Exchange {
     }
 }
 
-/// How the passing on of an answer ended.
+/// How the forwarding of an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Relayed {
     Whole,
@@ -186,34 +187,35 @@ pub(crate) enum Relayed {
     TimedOut,
 }
 
-/// The request's body on its way.
+/// The state of the request's body on its way to the backend.
 #[derive(Debug, Default)]
 pub(crate) struct Upload {
-    /// All of it has gone to the backend.
+    /// Whether all of it has gone to the backend.
     pub(crate) done: bool,
-    /// The backend does not take it any more; it may answer all the same.
+    /// Whether the backend has stopped accepting it; the backend may answer all the same.
     failed: bool,
-    /// The backend answered before all of it had gone: nobody knows whether it will read the rest, or close.
+    /// Whether the backend answered before all of it had gone. It is then unknown whether the backend will read the rest or
+    /// close.
     early: bool,
-    /// The head has gone to the backend.
+    /// Whether the head has gone to the backend.
     sent: bool,
-    /// Bytes of the body that have come.
+    /// The bytes of the body that have arrived.
     pub(crate) received: u64,
     progress: Option<(u64, Instant)>,
-    /// The client has been told to send its body, or need not be.
+    /// Whether the client has received a `100 Continue`, or needs none.
     leave_given: bool,
-    /// Since when the client waits for that.
+    /// The time since when the client waits for a `100 Continue`.
     waits_since: Option<Instant>,
 }
 
-/// Most bytes of a body that are read though nobody wants them.
+/// The most bytes of a body that the router reads although no backend accepts them.
 pub(crate) const MOST_DISCARDED: u64 = 1 << 30;
 
-/// How long a backend may take to let the client send its body; some never do, and only wait for it.
+/// How long a backend may take to send `100 Continue`. Some backends never send it, and only wait for the body.
 const LEAVE: Duration = Duration::from_secs(1);
 
 impl Upload {
-    /// When the router lets the client send the body that it has asked leave for.
+    /// Returns when the router itself sends `100 Continue` to a client that asked for it.
     fn leave_at(&mut self, request: &Request) -> Option<Instant> {
         let waits = !self.leave_given
             && !self.done
@@ -222,12 +224,12 @@ impl Upload {
         waits.then(|| *self.waits_since.get_or_insert_with(Instant::now) + LEAVE)
     }
 
-    /// Whether the backend may have seen the request.
+    /// Returns whether the backend may have seen the request.
     pub(crate) fn head_is_out(&self) -> bool {
         self.sent
     }
 
-    /// An error is the client's fault.
+    /// Forwards what has arrived of the body. An error is the client's fault.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -249,8 +251,8 @@ impl Upload {
         Ok(())
     }
 
-    /// Reads what the backend does not take any more, and throws it away: a client that sends all of its body before it
-    /// reads the answer would otherwise never read it. What goes wrong here shows when the answer is sent.
+    /// Reads and discards what the backend does not accept any more: a client that sends all of its body before it reads the
+    /// answer would otherwise never read it. An error here shows when the answer is sent.
     fn discard(&mut self, cx: &mut Context<'_>, client: &mut Side) {
         while self.failed && self.received < MOST_DISCARDED && !client.body_ended() {
             let received = &mut self.received;
@@ -263,7 +265,7 @@ impl Upload {
         }
     }
 
-    /// When the client has been silent for too long in the middle of its body.
+    /// Returns when the client will have been silent for too long in the middle of its body.
     fn stalled_at(
         &mut self,
         client: &Side,
@@ -290,7 +292,7 @@ impl Upload {
     }
 }
 
-/// Since when somebody has not taken a byte.
+/// The time since when the receiver has not accepted a byte.
 #[derive(Debug, Default)]
 struct Stall(Option<(usize, Instant)>);
 
@@ -309,7 +311,7 @@ impl Stall {
     }
 }
 
-/// A backend that reads a request's head has most often read so much of its body as well.
+/// The part of a body in bytes that a backend has most often read when it has read the head.
 const READ_AT_ONCE: u64 = 8 << 10;
 
 /// A backend that has answered.
@@ -318,23 +320,23 @@ pub(crate) struct Delivery {
     pub(crate) backend: Side,
     pub(crate) transport: u128,
     pub(crate) in_flight: InFlight,
-    /// For the end of the answer.
+    /// The time by which the answer must have ended.
     pub(crate) deadline: Instant,
     pub(crate) upload: Upload,
-    /// Of the answer.
+    /// The status of the answer.
     pub(crate) status: u16,
-    /// Bytes of the answer's body.
+    /// The bytes of the answer's body that were sent.
     pub(crate) sent: u64,
-    /// The backend will take another request.
+    /// Whether the backend will accept another request on this connection.
     pub(crate) keep_alive: bool,
 }
 
 impl Delivery {
-    /// The answer has come to its end: others may use the connection, if it is clean.
+    /// Returns the connection to the idle ones after the end of the answer, if it is clean.
     ///
-    /// A backend that answered before it was sent everything may close at any time, and a request that meets the close is
-    /// lost: nobody else gets that connection. Whether a backend has read what it was sent, only it knows; when there is
-    /// reason for doubt, the connection rests for a while first, in which a close would arrive.
+    /// A backend that answered before it had received the whole request may close at any time, and a request that meets the close
+    /// is lost. Such a connection is not used again. Only the backend knows whether it has read everything that it was sent.
+    /// Where that is doubtful, the connection first rests for a while, in which a close would arrive.
     pub(crate) fn give_back(self, worker: &Worker) {
         let Upload {
             done,

@@ -1,5 +1,5 @@
-//! Handing a request to a backend: pick an endpoint, send, and when that fails, decide what the failure means and
-//! whether another endpoint may try (as gorouter `proxy/round_tripper`).
+//! Forwards a request to a backend: picks an endpoint, sends, and when that fails, decides what the failure means and whether
+//! another endpoint is tried (as gorouter `proxy/round_tripper`).
 
 pub(crate) mod report;
 
@@ -24,17 +24,17 @@ use routing::registry::{Attempts, Endpoint, InFlight, NoPick, Pool, Want, Within
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How a request goes out; what goes out is the exchange's request.
+/// How a request goes out. The request itself is the exchange's.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    /// Nothing is lost by a backend seeing it twice.
+    /// Whether a backend may see the request twice without harm.
     repeatable: bool,
     upgrade: Option<Upgrade>,
-    /// It goes to a route service, not to an app.
+    /// Whether it goes to a route service and not to an app.
     to_service: bool,
     /// The last connection that was made for it.
     pub(crate) made: Made,
-    /// Bytes of its body that came during the last attempt.
+    /// The bytes of its body that arrived during the last attempt.
     pub(crate) received: u64,
 }
 
@@ -56,20 +56,21 @@ impl Outgoing {
         self.to_service = true;
     }
 
-    /// Whether, after this fault, the request can go out again.
+    /// Returns whether the request can be sent again after this fault.
     pub(crate) fn may_repeat(&self, fault: &Fault, client: &Side) -> bool {
         client.may_rewind()
             && fault.may_repeat()
             && (fault.came_before_request() || self.repeatable)
     }
 
-    /// The same for a connection that was used before: it may have been closed for its age while the request went out.
+    /// Returns whether the request can be sent again after this fault of a connection that was used before. The backend may have
+    /// closed it because of its age while the request went out.
     fn may_repeat_on_new(&self, fault: &Fault, client: &Side) -> bool {
         let closed = matches!(fault, Fault::Ended | Fault::Reset) && self.repeatable;
         client.may_rewind() && (closed || matches!(fault, Fault::Unsent))
     }
 
-    /// What the request says to this endpoint.
+    /// Sets the header fields that depend on the endpoint and on its connection.
     fn dress(&self, request: &mut Request, endpoint: &Endpoint, http2: bool, keep_alive: bool) {
         let fields = &mut request.fields;
         if !self.to_service {
@@ -96,7 +97,7 @@ impl Outgoing {
         }
         match request.framing {
             Framing::Chunked => fields.set(Known::TransferEncoding, b"chunked"),
-            // Some servers answer 411 to a method that has a body and no word of its length.
+            // Some servers answer 411 to a method that usually has a body if the request states no length.
             Framing::None
                 if self.upgrade.is_none()
                     && matches!(request.method(), "POST" | "PUT" | "PATCH") =>
@@ -108,16 +109,16 @@ impl Outgoing {
     }
 }
 
-/// What the request says about which endpoint it would like.
+/// The request's wishes about its endpoint.
 #[derive(Debug)]
 struct Wish<'w> {
     /// The endpoints that the caller may reach.
     within: Within<'w>,
     sticky: Option<Sticky>,
     hash: Option<Vec<u8>>,
-    /// A route service's instances are nothing that a client's session with the app could stick to.
+    /// Whether it goes to a route service. A client's session is with the app, so it does not stick to a service's instances.
     to_service: bool,
-    /// The client may learn who served it.
+    /// Whether the client may learn which backend served it.
     traced: bool,
 }
 
@@ -148,7 +149,7 @@ impl<'w> Wish<'w> {
         Want {
             instance: target.instance(),
             within: self.within,
-            // Only the first attempt is sticky, unless it must be.
+            // Only the first attempt is sticky, unless stickiness is mandatory.
             sticky: sticky
                 .filter(|_| mandatory || tried.is_empty())
                 .map(|sticky| sticky.instance.as_str()),
@@ -160,7 +161,7 @@ impl<'w> Wish<'w> {
         }
     }
 
-    /// What the client gets to know of the endpoint.
+    /// Adds the header fields by which the client learns of the endpoint.
     fn tell(&self, fields: &mut Fields, pool: &Pool, endpoint: &Endpoint, shared: &Shared) {
         if !self.to_service {
             let settings = &shared.settings;
@@ -236,7 +237,7 @@ pub(crate) async fn forward(
     }
 }
 
-/// Picks an endpoint for the log's line though no request is sent to it.
+/// Picks an endpoint for the log's line although no request is sent to it.
 pub(crate) fn log_endpoint(context: &mut RequestContext<'_>, target: &Target) {
     let want = Want {
         instance: target.instance(),
@@ -247,7 +248,7 @@ pub(crate) fn log_endpoint(context: &mut RequestContext<'_>, target: &Target) {
     }
 }
 
-/// No endpoint is left: an earlier attempt's fault says more than "none left".
+/// Returns the rejection when no endpoint is left. An earlier attempt's fault explains more than "none left".
 fn none_left(
     context: &RequestContext<'_>,
     host: &str,
@@ -281,8 +282,8 @@ fn none_left(
     }
 }
 
-/// How long the same endpoint is left alone before it is asked again, on a new connection, for what it has refused unseen
-/// (RFC 9113, 8.7: such a request may be sent again, whatever its method). Other endpoints come after these.
+/// The pauses before the same endpoint is tried again, on a new connection, after it refused a request unseen (RFC 9113, 8.7:
+/// such a request may be sent again, whatever its method). Other endpoints are tried after these.
 const AFTER_REFUSALS: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_millis(10),
@@ -290,8 +291,8 @@ const AFTER_REFUSALS: [Duration; 4] = [
     Duration::from_millis(160),
 ];
 
-/// One endpoint's turn. A reused connection that proves dead before the backend saw the request costs no attempt: the
-/// same endpoint is asked again on a new one.
+/// Tries one endpoint. A reused connection that proves dead before the backend saw the request costs no attempt: the same
+/// endpoint is tried again on a new one.
 pub(crate) async fn attempt(
     exchange: &mut Exchange,
     endpoint: &Arc<Endpoint>,
@@ -320,7 +321,7 @@ pub(crate) async fn attempt(
             Some(connected) => connected,
             None => {
                 let made = &mut outgoing.made;
-                // Seldom needed and large: not a part of every connection's task.
+                // This future is seldom needed and large, so it is boxed and not a part of every connection's task.
                 let connecting = connect::connect(&worker, endpoint, need, made);
                 let connected = Box::pin(connecting).await?;
                 now = Instant::now();
@@ -354,7 +355,7 @@ pub(crate) async fn attempt(
                     backend,
                     transport: endpoint.transport(),
                     in_flight,
-                    // What was asked for as a tunnel may last like one, whatever came instead (as in gorouter).
+                    // A request for a tunnel may last like a tunnel, whatever the backend answered (as in gorouter).
                     deadline: if need.http1_only {
                         now + patience(Duration::ZERO)
                     } else {
@@ -429,7 +430,7 @@ async fn send(
 async fn begin_http2(request: &Request, lane: Lane, scheme: Scheme) -> Result<Http2, Fault> {
     let head = request_to_http2(request, scheme).ok_or(Fault::NotForHttp2)?;
     let ended = request.framing == Framing::None;
-    // A connection that has ended meanwhile has not seen the request.
+    // A connection that has ended in the meantime has not seen the request.
     let Lane { sender, place } = lane;
     let mut sender = sender.ready().await.map_err(|_| Fault::Refused)?;
     let (answer, body) = sender
@@ -438,7 +439,7 @@ async fn begin_http2(request: &Request, lane: Lane, scheme: Scheme) -> Result<Ht
     Ok(Http2::to_backend(answer, body, ended, place))
 }
 
-/// A backend has answered: its response is the client's, less what ends at a hop.
+/// Accepts a backend's response: it becomes the client's, without the fields that end at a hop.
 pub(crate) fn accept(
     context: &mut RequestContext<'_>,
     route: &str,

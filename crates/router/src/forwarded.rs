@@ -1,4 +1,4 @@
-//! Headers that a proxy owes its backend: who asked, how, when; and those that end at a proxy.
+//! Headers that a proxy owes its backend: who sent the request, how, and when; and those that end at a proxy.
 
 use crate::config::{ForwardedClientCert, Serving};
 use crate::context::RequestContext;
@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::time::UNIX_EPOCH;
 
-/// End at each hop, whether `Connection` lists them or not. `Trailer` announces what we pass on, so it stays.
+/// The fields that end at each hop, whether `Connection` lists them or not. `Trailer` announces what we forward, so it stays.
 const HOP_BY_HOP: [Known; 6] = [
     Known::KeepAlive,
     Known::ProxyConnection,
@@ -18,7 +18,7 @@ const HOP_BY_HOP: [Known; 6] = [
     Known::Upgrade,
 ];
 
-/// Not for a client to take away by `Connection`: where the body ends, whom it is for, and what the router has set.
+/// The fields that a client cannot remove by `Connection`: where the body ends, whom it is for, and what the router has set.
 const KEPT: [Known; 10] = [
     Known::ContentLength,
     Known::Host,
@@ -32,16 +32,17 @@ const KEPT: [Known; 10] = [
     Known::Tracestate,
 ];
 
-/// So many names are looked for one by one. A head has room for a hundred thousand.
+/// The number of names up to which they are looked for one by one. A head has room for a hundred thousand.
 const FEW: usize = 8;
 
-/// Where a request comes from, and so whose word its fields are.
+/// The sender of a request, which decides whether its fields are trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Came {
     FromClient,
-    /// From a router, by this router's own port, to a route service: the fields are about the client, not about that router.
+    /// The request comes from a router, by this router's own port, and goes to a route service: its fields are about the client,
+    /// not about that router.
     ToService,
-    /// From a route service, which saw what the client said, and which this router trusts.
+    /// The request comes from a route service, which saw the client's fields, and which this router trusts.
     FromService,
 }
 
@@ -64,7 +65,7 @@ pub(crate) fn apply(
     }
     drop_hop_by_hop(fields, &settings.hop_by_hop_headers_to_filter);
     if came != Came::FromClient && fields.contains(Known::XForwardedProto) {
-        // The client's own, as the first pass left it.
+        // The value is the client's own, as the first pass left it.
     } else if settings.force_forwarded_proto_https {
         fields.set(Known::XForwardedProto, b"https");
     } else if settings.sanitize_forwarded_proto || !says(fields, Known::XForwardedProto) {
@@ -82,12 +83,12 @@ pub(crate) fn apply(
     }
 }
 
-/// An empty value says nothing.
+/// Returns whether the field is present and not empty.
 fn says(fields: &Fields, name: Known) -> bool {
     fields.get(name).is_some_and(|value| !value.is_empty())
 }
 
-/// Who may say what certificate the client has.
+/// Keeps, sets or removes the field with the client's certificate, according to `mode`.
 fn client_cert(fields: &mut Fields, context: &RequestContext<'_>, mode: ForwardedClientCert) {
     let client = context.peer.client.as_deref();
     let seen = client.and_then(|client| client.xfcc.as_ref());
@@ -102,13 +103,13 @@ fn client_cert(fields: &mut Fields, context: &RequestContext<'_>, mode: Forwarde
     }
 }
 
-/// The other way: what a backend's response must not carry to the client.
+/// Removes the fields of a backend's response that the client must not get.
 pub(crate) fn apply_to_response(fields: &mut Fields) {
     drop_hop_by_hop(fields, &[]);
     fields.remove(Known::XCfProxySignature);
 }
 
-/// Several lines become one, and the peer comes last.
+/// Joins several lines to one and appends the peer's address.
 fn forwarded_for(fields: &mut Fields, peer: &[u8]) {
     if !fields.contains(Known::XForwardedFor) {
         return fields.append(Known::XForwardedFor, peer);
@@ -122,7 +123,8 @@ fn forwarded_for(fields: &mut Fields, peer: &[u8]) {
     fields.set(Known::XForwardedFor, &chain);
 }
 
-/// `TE` ends here too, but who takes trailers from us takes them from the backend.
+/// Removes the fields that end at a hop. `TE` ends here too, but a client that accepts trailers from us gets those of the
+/// backend.
 fn drop_hop_by_hop(fields: &mut Fields, kept: &[String]) {
     let trailers =
         items(fields.get_all(Known::Te)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));

@@ -1,4 +1,4 @@
-//! A load balancer's probe, known by its `User-Agent`: any host, any path (as gorouter `handlers/proxy_healthcheck.go`).
+//! A load balancer's probe, recognised by its `User-Agent`: any host, any path (as gorouter `handlers/proxy_healthcheck.go`).
 
 use crate::answer::Answer;
 use crate::exchange::Exchange;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// A request that waits looks again at least this often: its route may end without a word.
+/// The longest time after which a waiting request looks its route up again: the route may end without a notification.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The requests that wait, by uri.
@@ -22,7 +22,7 @@ pub(crate) struct Holds {
 }
 
 impl Holds {
-    /// An endpoint was added to this uri.
+    /// Wakes the requests that wait for this uri, because an endpoint was added to it.
     pub(crate) fn arrived(&self, uri: &str) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -34,7 +34,7 @@ impl Holds {
         }
     }
 
-    /// Requests that wait now.
+    /// Returns the number of requests that wait now.
     pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
@@ -51,7 +51,7 @@ impl Holds {
     }
 }
 
-/// One waiting request.
+/// A request that waits.
 struct Seat<'a> {
     holds: &'a Holds,
     uri: String,
@@ -65,7 +65,7 @@ impl Drop for Seat<'_> {
             .waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // The map's and ours: nobody else waits.
+        // Two references are the map's and ours: no other request waits.
         if Arc::strong_count(&self.notify) == 2 {
             waiting.remove(&self.uri);
         }
@@ -73,8 +73,9 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// A request found `pool` empty: while instances of its route are starting it waits for one, for `hold_timeout` at most.
-/// The pool that it goes to then; `None`: nobody came, or nobody is on the way, and the request fails as it would have.
+/// Waits for an instance when a request found `pool` empty and instances of its route are starting, for `hold_timeout` at most.
+/// Returns the pool that the request then goes to. `None` means that no instance came or that none is starting; the request then
+/// fails as it would have failed without waiting.
 pub(crate) async fn hold(
     shared: &Shared,
     pool: &Pool,
@@ -95,7 +96,7 @@ pub(crate) async fn hold(
                 Some(pool) => pool.starting_for(Instant::now())?,
                 None => return None,
             };
-            // The announcement may run out without a word.
+            // The announcement may expire without a notification.
             let _ = tokio::time::timeout(left.min(LOOK_AGAIN), notified).await;
         }
     };

@@ -1,8 +1,8 @@
-//! The router: takes clients' requests and hands each to an instance of the app that owns the route.
+//! The router: accepts clients' requests and forwards each to an instance of the app that owns the route.
 //!
-//! What wakes it: connections, messages on `router.*`, and a timer for pruning. What it never does: decide where an app
-//! runs, remember routes over a restart (everybody registers again on `router.start`), or give a request to a backend
-//! whose certificate names another instance.
+//! The router acts on connections, on messages on `router.*`, and on a timer that prunes the table. It never decides where an app
+//! runs. It never remembers routes over a restart: every emitter registers its routes again after `router.start`. It never
+//! forwards a request to a backend whose certificate names another instance.
 //!
 //! # The life of a request
 //!
@@ -25,16 +25,16 @@
 //!         ├─ sticky                 __VCAP_ID__
 //!         └─ exchange               head and body out, answer's head in
 //!    │
-//!  rejection   the one place that turns a "no" into status, X-Cf-RouterError and body
+//!  rejection   the one place that turns a refusal into status, X-Cf-RouterError and body
 //!    │
-//!  answer      streams it to the client; at its end the access log line is written, whatever the end was
+//!  answer      streams it to the client; at its end, however it ends, the access log line is written
 //!    └─ tunnel          after 101: bytes both ways
 //! ```
 //!
-//! [`side`] is what client and backend have in common: a connection of HTTP/1 or a stream of HTTP/2, read and written without
-//! holding a buffer while it waits. Beside that path: [`bus`] fills the table from NATS, [`route_fetcher`] from a Routing
-//! API, [`observe`] holds access log, metrics and status endpoints, [`lifecycle`] starts, reloads, hands over and ends it
-//! all.
+//! [`side`] is what client and backend have in common: a connection of HTTP/1 or a stream of HTTP/2, which is read and written
+//! without holding a buffer while it waits. Other modules work beside that path. [`bus`] fills the table from NATS, and
+//! [`route_fetcher`] fills it from a Routing API. [`observe`] holds access log, metrics and status endpoints. [`lifecycle`]
+//! starts the router, reloads it, hands its sockets over and ends it.
 
 mod config;
 mod context;

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Where a request is to go.
+/// The pool, and the instance in it, that a request is for.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) pool: Arc<Pool>,
@@ -25,7 +25,7 @@ enum Wanted {
     Process { guid: String, index: Option<String> },
 }
 
-/// As gorouter names it to clients.
+/// The instance as gorouter names it to clients.
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,7 +62,7 @@ impl Target {
     }
 }
 
-/// One look-up, whatever comes of it; only who finds a route without endpoints may have to wait for one ([`hold`]).
+/// Looks the route up, once. Only a request that finds a route without endpoints may have to wait for one ([`hold`]).
 pub(crate) async fn find(
     shared: &Shared,
     context: &RequestContext<'_>,
@@ -79,7 +79,7 @@ pub(crate) async fn find(
     let started = Instant::now();
     let path = std::str::from_utf8(request.target()).unwrap_or("/");
     let found = shared.registry.lookup(host, path);
-    // To gorouter a name that ends with a dot is another one.
+    // For gorouter a name that ends with a dot is a different name.
     let found = found.filter(|_| !dotted || !shared.lasting.compat_gorouter);
     shared.metrics.looked_up(started.elapsed());
     let Some(mut pool) = found else {
@@ -100,7 +100,7 @@ pub(crate) async fn find(
         } else if !shared.lasting.hold_timeout.is_zero()
             && shared.registry.forget_over(pool.uri(), Instant::now())
         {
-            // It was only kept for its next endpoint. Another route may stand behind it.
+            // The route was only kept for its next endpoint. A route with a shorter path or a wildcard may match instead.
             registry::forgotten(shared, pool.uri());
             let next = shared.registry.lookup(host, path);
             pool = next.ok_or_else(|| Rejection::UnknownRoute {
@@ -126,7 +126,8 @@ pub(crate) async fn find(
     Ok(target)
 }
 
-/// The app header wins. Both are for us alone; in compatibility the backend sees the process header.
+/// Returns the instance that the headers ask for. The app header wins. Both headers are removed, because they are meant for the
+/// router alone; in compatibility the backend sees the process header.
 fn wanted(fields: &mut Fields, compat: bool) -> Result<Wanted, Rejection> {
     // An empty value names no instance.
     let named = |name| fields.get(name).filter(|value| !value.is_empty());
@@ -148,7 +149,7 @@ fn wanted(fields: &mut Fields, compat: bool) -> Result<Wanted, Rejection> {
     Ok(Wanted::Any)
 }
 
-/// `<guid>` or `<guid>:<index>`: 8-4-4-4-12 lower-case hex digits, decimal index.
+/// Parses `<guid>` or `<guid>:<index>`: 8-4-4-4-12 lower-case hex digits, decimal index.
 fn parse(value: &[u8]) -> Option<(String, Option<String>)> {
     let text = std::str::from_utf8(value).ok()?;
     let (guid, index) = match text.split_once(':') {

@@ -1,5 +1,5 @@
-//! Identity-aware routing (RFC-0055): whether a client may ask for a host on its connection, and which endpoints of a
-//! route it may reach. That is known before one of them is picked, so that no caller is denied by chance.
+//! Identity-aware routing (RFC-0055): whether a client may ask for a host on its connection, and which endpoints of a route it
+//! may reach. This is decided before an endpoint is picked, so that no caller is denied by chance.
 
 use crate::config::MtlsDomain;
 use crate::context::RequestContext;
@@ -9,7 +9,7 @@ use http1::Request;
 use routing::registry::{Caller, Endpoint, Pool, Within, request_host};
 use std::sync::Arc;
 
-/// Whether the request may come on this connection.
+/// Checks whether the request is permitted on this connection.
 pub(crate) fn check(context: &RequestContext<'_>, request: &Request) -> Result<(), Rejection> {
     let domains = &context.worker.shared.settings.front_tls.domains;
     let host = request_host(request.fields.text(context.host));
@@ -19,8 +19,8 @@ pub(crate) fn check(context: &RequestContext<'_>, request: &Request) -> Result<(
     Ok(())
 }
 
-/// Which of the route's endpoints the caller may reach. A policy that does not name the caller, or a caller whom nobody
-/// knows, is denied.
+/// Returns which of the route's endpoints the caller may reach. A caller is denied if the policy does not name it or if its
+/// identity is unknown.
 pub(crate) fn admit<'a>(
     context: &mut RequestContext<'a>,
     pool: &Pool,
@@ -48,7 +48,8 @@ pub(crate) fn admit<'a>(
     admitted.ok_or(Rejection::PolicyDenied)
 }
 
-/// Who may reach none of the route's endpoints is denied, not told that there are none.
+/// Returns whether the caller may reach any endpoint. A caller that may reach none gets the answer "denied" instead of "no
+/// endpoints".
 fn reaches_any(pool: &Pool, within: &Within<'_>) -> bool {
     let lives = |tag: &str, guid: &str| {
         let here = |endpoint: &Arc<Endpoint>| endpoint.tag(tag) == guid;
@@ -61,8 +62,8 @@ fn reaches_any(pool: &Pool, within: &Within<'_>) -> bool {
     }
 }
 
-/// The name in the handshake decided which certificate was demanded, so the name in the request must be of the same
-/// domain: otherwise a client could ask for a guarded host on an unguarded connection.
+/// Returns whether the host of the request lies in another domain than the name of the handshake. That name decided which
+/// certificate was demanded; otherwise a client could ask for a guarded host on an unguarded connection.
 fn is_misdirected(domains: &[MtlsDomain], host: &str, client: Option<&ClientTls>) -> bool {
     if domains.is_empty() {
         return false;

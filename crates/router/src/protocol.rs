@@ -1,13 +1,12 @@
-//! What a request must be to go on, beyond what its head's parser has seen to: how large it may be, and the upgrade that
-//! it asks for.
+//! The requirements that a request must meet beyond those of its head's parser: its size, and the upgrade that it asks for.
 
 use crate::config::Serving;
 use http1::fields::items;
 use http1::{Known, Limits, Refusal, Request, Span, Version};
 use std::time::Duration;
 
-/// A head that is larger than the operator allows, by no more than this, is read all the same: its request is answered and
-/// logged as any other that the router refuses.
+/// The number of bytes by which a head may exceed the operator's limit and still be read. Such a request is answered and logged
+/// as any other that the router refuses.
 const BEYOND: usize = 64 << 10;
 
 /// Returns how much of a request's head is read. The operator allows less ([`oversize`]).
@@ -48,12 +47,12 @@ pub(crate) fn response_limits(settings: &Serving) -> Limits {
     }
 }
 
-/// A number of fields as it is set, where zero stands for any number.
+/// Returns the largest number of fields for a setting in which zero stands for any number.
 fn most_fields(setting: usize) -> usize {
     if setting == 0 { usize::MAX } else { setting }
 }
 
-/// A time-out as it is set, where zero stands for none: a year is long enough for that.
+/// Returns the time-out for a setting in which zero stands for none: a year is long enough for that.
 pub(crate) fn patience(setting: Duration) -> Duration {
     if setting.is_zero() {
         Duration::from_secs(365 * 24 * 3600)
@@ -62,8 +61,8 @@ pub(crate) fn patience(setting: Duration) -> Duration {
     }
 }
 
-/// How long an endpoint may take for a request. What the client speaks decides it, as in gorouter: an operator sets another
-/// time for HTTP/2 because of gRPC's long calls, whatever the backend behind them speaks.
+/// Returns how long an endpoint may take for a request. The client's protocol decides it, as in gorouter: operators set another
+/// time for HTTP/2 because of gRPC's long calls, whatever the backend speaks.
 pub(crate) fn endpoint_timeout(settings: &Serving, client: Version) -> Duration {
     patience(match client {
         Version::Http2 => settings.http2_endpoint_timeout,
@@ -71,13 +70,14 @@ pub(crate) fn endpoint_timeout(settings: &Serving, client: Version) -> Duration 
     })
 }
 
-/// An upgrade that the client asked for: where its token stands.
+/// An upgrade that the client asked for: the position of its token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Upgrade {
     pub(crate) token: Span,
 }
 
-/// Any token but `h2c`: behind that, requests would pass unseen, as many as the client likes.
+/// Returns the upgrade that the request asks for: any token except `h2c`. After an upgrade to `h2c` any number of requests would
+/// pass unseen.
 pub(crate) fn upgrade(request: &Request) -> Option<Upgrade> {
     let token = request.fields.span(Known::Upgrade)?;
     let mut tokens = items(request.fields.get_all(Known::Upgrade));
@@ -85,7 +85,7 @@ pub(crate) fn upgrade(request: &Request) -> Option<Upgrade> {
     (request.upgrade && !h2c).then_some(Upgrade { token })
 }
 
-/// What gorouter says of a `;`, which frameworks once took for a separator of a query: a word in both its logs.
+/// The text that gorouter writes to both logs about a `;`, which frameworks once took for a separator in a query.
 pub(crate) const SEMICOLONS: &str = "deprecated-semicolon-params";
 
 pub(crate) fn has_semicolons(request: &Request) -> bool {

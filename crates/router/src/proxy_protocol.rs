@@ -1,30 +1,30 @@
-//! The PROXY protocol, version 1 (text) and 2 (binary): a load balancer in front says who the client is. A connection
-//! without such a header is taken as it is.
+//! The PROXY protocol, version 1 (text) and 2 (binary), by which a load balancer in front announces the client's address. A
+//! connection without such a header is served as it is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// A client that says nothing for this long has no load balancer in front of it (as gorouter).
+/// The time without bytes after which a client has no load balancer in front of it (as gorouter).
 const SILENCE: Duration = Duration::from_millis(100);
-/// For the rest of a header that has begun.
+/// The time for the rest of a header that has begun.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const LONGEST: usize = 2048;
-/// Of version 1, with its line end.
+/// The longest header of version 1, with its line end.
 const LONGEST_TEXT: usize = 107;
 
-/// The connection is to be closed.
+/// The reason why the connection is to be closed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid PROXY protocol header: {0}")]
 pub(crate) struct Invalid(&'static str);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Parsed {
-    /// It is something else.
+    /// The bytes are no such header.
     Absent,
-    /// More bytes will tell.
+    /// More bytes are needed.
     Partial,
     Header {
         len: usize,
@@ -32,7 +32,8 @@ enum Parsed {
     },
 }
 
-/// Takes the header off the stream, if there is one; `None`: the client is who it seems.
+/// Removes the header from the stream, if there is one, and returns the client's address; `None`: the address of the connection
+/// is the client's.
 pub(crate) async fn source(stream: &TcpStream) -> Result<Option<SocketAddr>, Invalid> {
     let started = Instant::now();
     let mut buffer = [0; LONGEST];
@@ -59,7 +60,7 @@ pub(crate) async fn source(stream: &TcpStream) -> Result<Option<SocketAddr>, Inv
             Parsed::Partial if Instant::now() > started + PATIENCE => {
                 return Err(Invalid("it does not end"));
             }
-            // A peek sees the same bytes again at once.
+            // A peek returns the same bytes again at once.
             Parsed::Partial => sleep(Duration::from_millis(2)).await,
         }
         (seen, deadline) = (peeked, started + PATIENCE);
@@ -115,7 +116,7 @@ fn binary(bytes: &[u8]) -> Result<Parsed, Invalid> {
         return Ok(Parsed::Partial);
     };
     let port = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
-    // LOCAL: the balancer itself, for a health check.
+    // LOCAL: the connection is the balancer's own, for a health check.
     let source = match (head[12] & 0xf, head[13] >> 4) {
         (1, 1) if size >= 12 => {
             let ip = <[u8; 4]>::try_from(&rest[..4]).map(Ipv4Addr::from);
@@ -134,7 +135,7 @@ fn binary(bytes: &[u8]) -> Result<Parsed, Invalid> {
     })
 }
 
-/// A header is understood the same however its bytes arrive, and never longer than what there is.
+/// Checks that a header is understood the same way however its bytes arrive, and is never longer than the bytes.
 #[cfg(test)]
 pub(crate) fn check_sound(bytes: &[u8]) {
     let whole = parse(bytes);

@@ -1,11 +1,11 @@
-//! What a change of the table counts as and how it is logged, whichever source asked for it: NATS ([`crate::bus`]) or the
-//! Routing API ([`crate::route_fetcher`]).
+//! How a change of the table is counted and logged, whichever source caused it: NATS ([`crate::bus`]) or the Routing API
+//! ([`crate::route_fetcher`]).
 
 use crate::router::Shared;
 use routing::registry::{Endpoint, EndpointSpec, Registered, Unregistered};
 use std::time::Instant;
 
-/// A line about a route's endpoint.
+/// Logs a line about a route's endpoint.
 macro_rules! told {
     ($level:ident, $uri:expr, $endpoint:expr, $message:literal) => {{
         let spec = $endpoint.spec();
@@ -26,7 +26,7 @@ macro_rules! told {
     }};
 }
 
-/// An endpoint was put under a uri.
+/// Counts and logs an endpoint that was registered at a uri.
 pub(crate) fn registered(
     shared: &Shared,
     uri: &str,
@@ -76,7 +76,7 @@ pub(crate) fn registered(
     }
 }
 
-/// A route is over that was kept for its next endpoint.
+/// Counts and logs the end of a route that had only been kept for its next endpoint.
 pub(crate) fn forgotten(shared: &Shared, uri: &str) {
     shared.metrics.routes_unregistered.add(1);
     tracing::info!(uri, "route-unregistered");
@@ -86,7 +86,7 @@ fn dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
-/// An endpoint was to be taken out of a uri's pool.
+/// Counts and logs a request to remove an endpoint from a uri's pool.
 pub(crate) fn unregistered(shared: &Shared, uri: &str, spec: &EndpointSpec, outcome: Unregistered) {
     let component = spec.tags.get("component").map_or("", String::as_str);
     shared.metrics.unregistry_message.add(component);

@@ -1,4 +1,4 @@
-//! Every way in which the router itself says no, and the one place where that becomes a response.
+//! Every refusal by the router itself, and the one place that turns a refusal into a response.
 
 use crate::answer::Answer as Outcome;
 use crate::backend::failure::Fault;
@@ -9,13 +9,13 @@ use http1::{Known, Refusal};
 
 #[derive(Debug)]
 pub(crate) enum Rejection {
-    /// It is not what a request must be: who knows where the next one would begin.
+    /// The request is malformed, so it is unknown where the next one would begin.
     Refused(Refusal),
     EmptyHost,
     UnknownRoute {
         host: String,
     },
-    /// The route or the instance that an instance header names.
+    /// The route or the instance that an instance header names is unknown.
     UnknownInstance {
         host: String,
         instance: String,
@@ -32,25 +32,25 @@ pub(crate) enum Rejection {
     RouteServiceWithoutUpgrade,
     /// The request for the service could not be made.
     RouteServiceBroken,
-    /// A note that proves nothing, on a route with a service.
+    /// The signature of the route service is invalid or expired, on a route with a service.
     RouteServiceSignature {
         expired: bool,
     },
-    /// The same on a route without one, where the operator wants it checked.
+    /// The signature is invalid or expired on a route without a service, where the operator requires that it is checked.
     StrictSignature {
         expired: bool,
     },
-    /// No endpoint could be picked though the pool is not empty.
+    /// No endpoint could be picked although the pool is not empty.
     NoneAvailable,
     Backend(Fault),
     Panic,
     /// The host is not one that the connection's handshake was for.
     Misdirected,
-    /// The route's policy does not name the caller, or nobody knows who the caller is.
+    /// The route's policy does not name the caller, or the caller's identity is unknown.
     PolicyDenied,
 }
 
-/// Status, `X-Cf-RouterError` and what the body says after `<status> <reason>: `.
+/// The status, the `X-Cf-RouterError` and the text of the body after `<status> <reason>: `.
 struct Answer {
     status: u16,
     error: String,
@@ -62,7 +62,7 @@ const BRIEFLY: Option<&str> = Some("public,max-age=2");
 const NEVER: Option<&str> = Some("no-cache, no-store");
 
 impl Rejection {
-    /// `compat`: with gorouter's own statuses.
+    /// Returns the answer. `compat`: whether it has gorouter's statuses.
     fn answer(&self, compat: bool) -> Answer {
         let answer = |status, error: &str, message: &str, cache| Answer {
             status,
@@ -155,7 +155,7 @@ impl Rejection {
             ),
             Self::Backend(fault) => {
                 let status = fault.status();
-                // As gorouter, whose other statuses speak for themselves.
+                // As in gorouter, only 502 has a text; the other statuses explain themselves.
                 let message = if status == 502 { ENDPOINT_FAILED } else { "" };
                 answer(
                     status,
@@ -204,7 +204,7 @@ impl Rejection {
         exchange.response.begin(status, reason);
         let fields = &mut exchange.response.fields;
         let page = shared.settings.error_page.as_ref();
-        // gorouter's templates do not see what a backend did.
+        // gorouter does not apply its templates to failures of backends.
         let page = page.filter(|_| !error.starts_with("endpoint_failure"));
         let form: &[u8] = if page.is_some() {
             b"text/html; charset=utf-8"
@@ -255,7 +255,7 @@ impl Rejection {
         }
     }
 
-    /// The component log's word, where gorouter has one; of endpoints that fail, those who try them tell.
+    /// Logs the refusal, where gorouter logs it. The code that tries an endpoint logs its failure.
     fn tell(&self) {
         let expired = match self {
             Self::InvalidAppInstance => {
@@ -278,7 +278,7 @@ impl Rejection {
         tracing::error!(error, "signature-validation-failed");
     }
 
-    /// The client's bytes make no sense any more, or will never come.
+    /// Returns whether the client's bytes cannot be understood any more, or will never arrive.
     fn ends_connection(&self) -> bool {
         matches!(
             self,
@@ -289,7 +289,7 @@ impl Rejection {
     }
 }
 
-/// What `X-Cf-RouterError` says of a request that could not be read; empty: nothing.
+/// Returns the `X-Cf-RouterError` of a request that could not be read; empty: none.
 pub(crate) fn refusal_error(why: Refusal) -> &'static str {
     match why.status() {
         431 => "max-request-size-exceeded",
@@ -300,7 +300,7 @@ pub(crate) fn refusal_error(why: Refusal) -> &'static str {
 const SIGNATURE_FAILED: &str = "Failed to validate Route Service Signature";
 const ENDPOINT_FAILED: &str = "Registered endpoint failed to handle the request.";
 
-/// Reason phrases that no standard knows are gorouter's (and nginx's and Cloudflare's before it).
+/// Returns gorouter's reason phrase for statuses that no standard defines (nginx and Cloudflare used them before).
 pub(crate) const fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",

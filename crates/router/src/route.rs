@@ -18,13 +18,13 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-/// The client's side of a connection.
+/// The client of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: String,
-    /// Its address without the port, as `X-Forwarded-For` has it.
+    /// The client's address without the port, as `X-Forwarded-For` has it.
     pub(crate) ip: String,
-    /// `None`: without TLS.
+    /// The client's TLS; `None`: the connection has no TLS.
     pub(crate) client: Option<Arc<ClientTls>>,
 }
 
@@ -38,7 +38,7 @@ impl Peer {
     }
 }
 
-/// One request, one response. A panic costs its own request only.
+/// Serves one request with one response. A panic costs its own request only.
 pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exchange) -> After {
     let mut context = RequestContext::new(worker, peer, &exchange.request);
     if worker.shared.lasting.compat_gorouter && protocol::has_semicolons(&exchange.request) {
@@ -59,7 +59,7 @@ pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exch
     answer::deliver(context, exchange, answer).await
 }
 
-/// A request whose head could be read, but not understood.
+/// Refuses a request whose head could be read, but not understood.
 pub(crate) async fn refuse(
     worker: &Arc<Worker>,
     peer: &Peer,
@@ -71,7 +71,7 @@ pub(crate) async fn refuse(
     answer::deliver(context, exchange, answer).await
 }
 
-/// The operator's wishes for every response.
+/// Applies the operator's rules for every response.
 fn rewrite(rules: &ResponseRewrite, fields: &mut Fields) {
     for name in &rules.remove {
         fields.remove(name.as_str());
@@ -100,14 +100,14 @@ async fn route(
     mtls::check(context, request)?;
     let target = lookup::find(shared, context, request).await?;
     if let Some(refusal) = oversize {
-        // The line belongs to the app's log, so it names one of its endpoints.
+        // The access log line belongs to the app's log, so it names one of the app's endpoints.
         forward::log_endpoint(context, &target);
         return Err(Rejection::Refused(refusal));
     }
     let upgrade = protocol::upgrade(request);
     let leg = route_service::leg(shared, &target.pool, &mut request.fields, upgrade.is_some())?;
     let returned = matches!(leg, Leg::Returned);
-    // Who comes back from a route service was admitted on the way there.
+    // A request that comes back from a route service was admitted on its way there.
     let within = if returned {
         Within::Anywhere
     } else {

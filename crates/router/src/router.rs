@@ -1,4 +1,4 @@
-//! What a router is made of, and the threads that serve. How it lives: [`crate::lifecycle`].
+//! The parts of a router, and the threads that serve. [`crate::lifecycle`] starts, reloads and ends them.
 
 use crate::backend::{Connections, tls};
 use crate::clock::{Clock, Timestamp};
@@ -32,35 +32,35 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-/// What all workers and tasks of one router share. A reload makes a new one with the same table, log and metrics.
+/// The state that all workers and tasks of one router share. A reload creates a new one with the same table, log and metrics.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
-    /// Of this generation of workers.
+    /// The settings of this generation of workers.
     pub(crate) settings: Serving,
-    /// Of the process.
+    /// The settings that stay the same for the life of the process.
     pub(crate) lasting: Arc<Lasting>,
     pub(crate) access_log: Arc<AccessLog>,
     pub(crate) metrics: Arc<Metrics>,
-    /// `None`: nothing goes to metron.
+    /// The sender of envelopes; `None`: nothing goes to metron.
     pub(crate) envelopes: Option<Arc<Envelopes>>,
-    /// For backends, by ALPN: `http/1.1`, and `h2` before it.
+    /// The TLS configurations for backends, by ALPN: `http/1.1` alone, and `h2` before `http/1.1`.
     pub(crate) tls_http1: Arc<ClientConfig>,
     pub(crate) tls_http2: Arc<ClientConfig>,
     pub(crate) route_services: Option<Services>,
     pub(crate) holds: Arc<Holds>,
-    /// `/health` says so: up, and not about to go.
+    /// The health that `/health` reports: the router is up and is not about to stop.
     pub(crate) healthy: Arc<AtomicBool>,
-    /// Cancelled when the first connection may be accepted.
+    /// A token that is cancelled when the first connection may be accepted.
     pub(crate) started: CancellationToken,
-    /// Another process accepts on our sockets.
+    /// Whether another process accepts on our sockets.
     pub(crate) handed_over: AtomicBool,
-    /// `<index>-<uuid>`, as in `router.start`.
+    /// The router's id, `<index>-<uuid>`, as in `router.start`.
     pub(crate) id: String,
 }
 
 impl Shared {
-    /// The same router with another configuration.
+    /// Returns the same router with another configuration.
     pub(crate) fn succeeded(&self, settings: Serving, backend_tls: &Identity) -> Result<Self> {
         let (tls_http1, tls_http2) = backend_configs(backend_tls, &settings)?;
         Ok(Self {
@@ -83,7 +83,7 @@ impl Shared {
     }
 }
 
-/// For backends without and with HTTP/2.
+/// Returns the TLS configurations for backends without and with HTTP/2.
 fn backend_configs(
     identity: &Identity,
     settings: &Serving,
@@ -96,7 +96,7 @@ fn backend_configs(
     both.context("TLS identity of the router towards backends")
 }
 
-/// `None`: there is no HTTPS listener.
+/// Returns the TLS configuration of the HTTPS listeners; `None`: there is no HTTPS listener.
 pub(crate) fn front_tls(
     https: bool,
     certificates: &[Certificate],
@@ -109,20 +109,20 @@ pub(crate) fn front_tls(
         .context("HTTPS of the router")
 }
 
-/// One serving thread: a current-thread runtime with backend connections of its own.
+/// A serving thread: a current-thread runtime with backend connections of its own.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connections: Connections,
     pub(crate) buffers: Buffers,
     pub(crate) heads: Heads,
-    /// Connections and tunnels that a drain waits for.
+    /// The connections and tunnels that a drain waits for.
     pub(crate) tasks: TaskTracker,
     pub(crate) drain: Drain,
-    /// Of clients that speak HTTP/2.
+    /// The windows of clients that speak HTTP/2.
     pub(crate) windows: Windows,
     clock: Mutex<Clock>,
-    /// For a line in the making.
+    /// A buffer in which log lines are built.
     pub(crate) scratch: Mutex<Vec<u8>>,
 }
 
@@ -141,12 +141,12 @@ impl Worker {
         }
     }
 
-    /// For a log line.
+    /// Returns the time as a log line has it.
     pub(crate) fn timestamp(&self, at: SystemTime) -> Timestamp {
         self.clock().timestamp(at)
     }
 
-    /// Now, for a `Date`.
+    /// Returns the current time as `Date` has it.
     pub(crate) fn date(&self) -> [u8; 29] {
         self.clock().date(SystemTime::now())
     }
@@ -156,7 +156,7 @@ impl Worker {
     }
 }
 
-/// How the routing table is kept.
+/// Returns the settings of the routing table.
 fn table(lasting: &Lasting) -> registry::Settings {
     let stale_threshold = lasting.stale_threshold.max(lasting.start_delay);
     registry::Settings {
@@ -175,7 +175,7 @@ fn table(lasting: &Lasting) -> registry::Settings {
     }
 }
 
-/// A router with its sockets bound and nothing running.
+/// A router whose sockets are bound and of which nothing runs yet.
 #[derive(Debug)]
 pub struct Router {
     pub(crate) shared: Arc<Shared>,
@@ -185,15 +185,15 @@ pub struct Router {
     pub(crate) status: Status,
     status_addr: SocketAddr,
     pub(crate) nats: clients::nats::Config,
-    /// `None`: routes come from NATS alone.
+    /// A second source of routes; `None`: routes come from NATS alone.
     pub(crate) routing_api: Option<RoutingApi>,
     pub(crate) reloads: mpsc::Receiver<ReloadRequest>,
     reload: mpsc::Sender<ReloadRequest>,
-    /// The sockets are another process's as well, which serves the pages until this one is ready.
+    /// Whether the sockets also belong to another process, which serves the pages until this one is ready.
     pub(crate) inherited: bool,
 }
 
-/// A listener for some of the operator's pages, which can be served again.
+/// A listener for some of the operator's pages. It can be cloned, so that the pages can be served again.
 #[derive(Debug)]
 pub(crate) struct PagesSocket {
     pub(crate) listener: std::net::TcpListener,
@@ -201,7 +201,7 @@ pub(crate) struct PagesSocket {
     pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
-/// Looks into a running router, and changes its course.
+/// A handle that inspects a running router and reloads it.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(crate) shared: Arc<Shared>,
@@ -209,12 +209,12 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Number of uris in the table.
+    /// Returns the number of uris in the table.
     pub fn routes(&self) -> usize {
         self.shared.registry.routes()
     }
 
-    /// Whether the uri (`host` or `host/path`) has an endpoint.
+    /// Returns whether the uri (`host` or `host/path`) has an endpoint.
     pub fn serves(&self, uri: &str) -> bool {
         let (host, path) = uri.split_once('/').unwrap_or((uri, ""));
         self.shared
@@ -223,12 +223,12 @@ impl Handle {
             .is_some_and(|pool| !pool.is_empty())
     }
 
-    /// Requests that wait for a route whose instances are starting.
+    /// Returns the number of requests that wait for a route whose instances are starting.
     pub fn held(&self) -> usize {
         self.shared.holds.len()
     }
 
-    /// Accepting requests, and not draining.
+    /// Returns whether the router accepts requests and does not drain.
     pub fn healthy(&self) -> bool {
         self.shared.healthy.load(Ordering::Relaxed)
     }
@@ -243,8 +243,8 @@ impl Router {
         Self::build_with(config, Vec::new(), Vec::new()).await
     }
 
-    /// Some of the addresses may be reserved only: nobody can connect to them before the start delay is over. Parts of
-    /// the operator's pages may stand on listeners of their own.
+    /// Builds a router, some of whose addresses may be reserved only: nobody can connect to those before the start delay is over.
+    /// Parts of the operator's pages may have listeners of their own.
     pub async fn build_with(
         config: Config,
         reserved: Vec<Reserved>,
@@ -335,14 +335,14 @@ impl Router {
         })
     }
 
-    /// The sockets come from a process that serves on them until this one is ready: nothing is accepted before, not
-    /// even by the operator's pages.
+    /// Marks the sockets as inherited from a process that serves on them until this router is ready. Before that, this router
+    /// accepts nothing, not even on the listeners of the operator's pages.
     pub fn inheriting(mut self) -> Self {
         self.inherited = true;
         self
     }
 
-    /// The first HTTP listener (HTTPS when there is no other).
+    /// Returns the address of the first HTTP listener (of the first HTTPS listener when there is no other).
     pub fn addr(&self) -> SocketAddr {
         self.http_addr
     }
@@ -359,11 +359,11 @@ impl Router {
     }
 }
 
-/// So long after a route's last endpoint was unregistered requests wait for its next one, if they may wait at all. An app
-/// that is restarted is away for less.
+/// How long requests wait for a route's next endpoint after its last one was unregistered, if they may wait at all. An app that
+/// is restarted is away for less.
 const SUCCESSOR: Duration = Duration::from_secs(2);
 
-/// For the last words of those who are still there when a drain's time is over.
+/// How long a drain waits, after its time is over, for the last bytes to the clients that are still connected.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 impl PagesSocket {
@@ -376,18 +376,18 @@ impl PagesSocket {
     }
 }
 
-/// Threads that serve by one configuration.
+/// The threads that serve with one configuration.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    /// One for each thread.
+    /// The threads' results, one for each thread.
     pub(crate) ended: JoinSet<Result<()>>,
-    /// Accept nothing any more; end when what is left is done.
+    /// A token that makes the threads accept nothing any more and end when their connections are done.
     pub(crate) stop: CancellationToken,
-    /// Do not wait for what is left.
+    /// A token that makes the threads end without waiting for their connections.
     pub(crate) cut: CancellationToken,
 }
 
-/// A thread with a single-threaded runtime each.
+/// Starts the workers: each is a thread with a single-threaded runtime.
 pub(crate) fn spawn_workers(shared: &Arc<Shared>, fronts: Vec<Front>) -> Result<Workers> {
     let mut workers = Workers {
         ended: JoinSet::new(),

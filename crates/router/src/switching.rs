@@ -1,4 +1,4 @@
-//! A backend's `101 Switching Protocols`: whether it may be, and how it goes on.
+//! A backend's `101 Switching Protocols`: whether it is permitted, and what the connection becomes.
 
 use crate::forwarded;
 use crate::protocol::Upgrade;
@@ -7,10 +7,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http1::{Known, Request, Response, Version};
 
-/// RFC 6455, section 1.3.
+/// The GUID of RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Makes the backend's head the client's. True: they will speak WebSocket.
+/// Turns the backend's head into the client's. Returns whether both sides will speak WebSocket.
 pub(crate) fn check(
     request: &Request,
     upgrade: Option<&Upgrade>,
@@ -24,7 +24,7 @@ pub(crate) fn check(
         Some(token) if token.eq_ignore_ascii_case(asked) => token.to_vec(),
         _ => return Err("101 Switching Protocols to another protocol than asked for"),
     };
-    // A client of HTTP/2 has not made the key, so it cannot see whether the answer fits.
+    // A client of HTTP/2 did not send a key, so it cannot check whether the answer fits.
     if request.version == Version::Http2 && !accepts(request, response) {
         return Err("Sec-WebSocket-Accept does not fit");
     }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Starts one; what is returned is ready when it has ended, and tells how.
+/// Starts one thread. The returned future is ready when the thread has ended, and yields its result.
 pub(crate) fn spawn<F>(
     name: String,
     run: impl FnOnce() -> F + Send + 'static,

@@ -6,7 +6,7 @@ use crate::exchange::Exchange;
 use http1::{Fields, Known};
 use std::fmt::Write as _;
 
-/// What the access log tells when tracing is on.
+/// The headers that the access log contains when tracing is on.
 pub(crate) static ZIPKIN: [Known; 4] = [
     Known::XB3TraceId,
     Known::XB3SpanId,
@@ -14,27 +14,27 @@ pub(crate) static ZIPKIN: [Known; 4] = [
     Known::B3,
 ];
 pub(crate) static W3C: [Known; 2] = [Known::Traceparent, Known::Tracestate];
-/// A longer `tracestate` is ignored.
+/// The longest `tracestate`; a longer one is ignored.
 const LONGEST_STATE: usize = 2048;
 
 /// The trace that a request belongs to, and the span that is the router's.
 #[derive(Debug, PartialEq, Eq)]
 struct Trace {
-    /// 16 or 32 hex digits.
+    /// The id of the trace: 16 or 32 hex digits.
     id: String,
-    /// 16 hex digits.
+    /// The id of the span: 16 hex digits.
     span: String,
 }
 
 impl Trace {
-    /// A new one: what a request's id and its trace have in common, somebody can search for.
+    /// Creates a trace from a request's id. The two have their digits in common, so that a search for one finds the other.
     fn new(id: uuid::Uuid) -> Self {
         let id = id.simple().to_string();
         let span = id[16..].to_owned();
         Self { id, span }
     }
 
-    /// The trace's id in the form of a request's, if it has the length of one.
+    /// Returns the trace's id in the form of a request's id, if it has that length.
     fn request_id(&self) -> Option<uuid::Uuid> {
         (self.id.len() == 32).then(|| uuid::Uuid::parse_str(&self.id).ok())?
     }
@@ -58,7 +58,7 @@ pub(crate) fn apply(context: &mut RequestContext<'_>, fields: &mut Fields, setti
     fields.set_span(Known::XVcapRequestId, context.request_id);
 }
 
-/// The ids of the request's trace and span, as hexadecimal digits, for whoever follows it without its headers.
+/// Returns the ids of the request's trace and span, as hexadecimal digits, for code that has no access to its headers.
 pub(crate) fn ids(fields: &Fields, settings: &Lasting) -> Option<(String, String)> {
     let pair = |text: &str, first: usize| {
         let mut parts = text.split('-').skip(first);
@@ -77,7 +77,7 @@ pub(crate) fn ids(fields: &Fields, settings: &Lasting) -> Option<(String, String
     zipkin.or_else(w3c).or_else(own)
 }
 
-/// The client learns the id of its request, unless the app has set one.
+/// Adds the request's id to the response, unless the app has set one.
 pub(crate) fn answer(context: &RequestContext<'_>, exchange: &mut Exchange) {
     let fields = &mut exchange.response.fields;
     if !context.request_id.is_empty() && !fields.contains(Known::XVcapRequestId) {
@@ -86,8 +86,8 @@ pub(crate) fn answer(context: &RequestContext<'_>, exchange: &mut Exchange) {
     }
 }
 
-/// A `b3` header that says a trace is kept, else the pair of trace and span is, else both are made; `b3` is built from
-/// the pair. A pair that says nothing is passed on alone. `Some`: what the client gave.
+/// Keeps the trace of a `b3` header, or else that of the pair of trace and span; if neither exists, it makes both. It builds `b3`
+/// from the pair. An invalid pair is forwarded unchanged, without a `b3`. `Some`: the trace that the client sent.
 fn zipkin(fields: &mut Fields, fresh: uuid::Uuid) -> Option<Trace> {
     let b3 = fields.get_text(Known::B3).unwrap_or_default();
     if matches!(b3, "0" | "1" | "d") {
@@ -128,7 +128,7 @@ fn trace(id: Option<&str>, span: Option<&str>) -> Option<Trace> {
     })
 }
 
-/// The pair in one header, with what was decided about sampling, and the parent.
+/// Returns the pair as a single header, with the sampling decision and the parent.
 fn single(fields: &Fields, trace: &Trace) -> String {
     let mut b3 = format!("{}-{}", trace.id, trace.span);
     let sampled = match (
@@ -147,8 +147,8 @@ fn single(fields: &Fields, trace: &Trace) -> String {
     b3
 }
 
-/// A valid `traceparent` keeps its trace and flags and gets a new parent, `span`; else the trace is that of B3, or a
-/// new one. Our entry comes first in `tracestate`. `Some`: what the client gave.
+/// Keeps the trace and flags of a valid `traceparent` and gives it a new parent, `span`; otherwise the trace is that of B3, or a
+/// new one. Our entry comes first in `tracestate`. `Some`: the trace that the client sent.
 fn w3c(
     fields: &mut Fields,
     fresh: uuid::Uuid,
@@ -166,7 +166,7 @@ fn w3c(
                 id: old[3..35].to_owned(),
                 span: span.clone(),
             };
-            // Of later versions we know no more than of this one.
+            // We know later versions no better than this one, so version 00 is written.
             let traceparent = format!("00-{}-{span}-{}", joined.id, &old[53..]);
             (traceparent, span, Some(joined))
         }
@@ -202,7 +202,7 @@ fn w3c(
     given
 }
 
-/// `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.
+/// Returns whether the text is `00-<32 hex>-<16 hex>-<2 hex>` with ids that are not all zero.
 fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let hex = |part: &str, len: usize| {
@@ -282,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Who searches for a trace finds the request by its id, and both kinds of tracing speak of one trace.
+    /// The id of a trace finds the request by its id, and both kinds of tracing use one trace.
     #[test]
     fn a_requests_id_is_its_traces() {
         let of = |id: &str| Trace {

@@ -1,6 +1,7 @@
-//! After `101 Switching Protocols`: bytes in both directions until one side ends. No buffer is held while nobody speaks.
+//! Tunnels, after `101 Switching Protocols`: bytes flow in both directions until one side ends. No buffer is held while both
+//! sides are silent.
 //!
-//! When the router goes, WebSockets are told: each side gets a close frame at the next boundary between frames.
+//! When the router stops, each side of a WebSocket receives a close frame at the next boundary between frames.
 
 use crate::observe::access_log::Entry;
 use crate::router::Worker;
@@ -14,10 +15,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// For the last words of a tunnel.
+/// How long the tunnel waits for its close frames to be sent.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// What the access log will tell at the end.
+/// The values that the access log line needs at the end.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) log: Entry,
@@ -37,12 +38,12 @@ pub(crate) struct Tunnel {
     down: Way,
 }
 
-/// One direction.
+/// One direction of a tunnel.
 #[derive(Debug, Default)]
 struct Way {
     ended: bool,
     bytes: u64,
-    /// Of a WebSocket.
+    /// The frame boundaries, if this is a WebSocket.
     frames: Option<Frames>,
 }
 
@@ -93,7 +94,7 @@ impl Tunnel {
         }
     }
 
-    /// Until both directions have ended, one has failed, or the router goes.
+    /// Forwards bytes until both directions have ended, one has failed, or the router stops.
     pub(crate) async fn run(mut self: Box<Self>, mut client: Side) {
         std::future::poll_fn(|cx| self.poll(cx, &mut client)).await;
         if self.worker.drain.is_over() {
@@ -120,7 +121,8 @@ impl Tunnel {
         Poll::Pending
     }
 
-    /// 1001, "going away", to whoever is between two frames; who is not gets the rest of its frame first, if it comes.
+    /// Sends 1001, "going away", to each side that is between two frames. A side in the middle of a frame first receives the rest
+    /// of it, if it arrives.
     async fn say_goodbye(&mut self, client: &mut Side) {
         let (mut to_client, mut to_backend) = (false, false);
         std::future::poll_fn(|cx| {

@@ -1,13 +1,13 @@
-//! Where one frame of a WebSocket ends and the next begins (RFC 6455, section 5.2). Pure; payloads are not looked at.
+//! The boundaries between the frames of a WebSocket (RFC 6455, section 5.2). The module is pure and does not read payloads.
 
-/// Follows the frames of one direction.
+/// A follower of the frames of one direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Frames {
-    /// Bytes of the current frame's head so far.
+    /// The bytes of the current frame's head so far.
     head: u8,
-    /// How many it will have, once that is known.
+    /// The length of the whole head, once that is known.
     whole_head: u8,
-    /// Of the payload, to come.
+    /// The bytes of the payload that are still to come.
     length: u64,
     in_payload: bool,
 }
@@ -15,10 +15,10 @@ pub(crate) struct Frames {
 impl Frames {
     /// A close frame with status 1001.
     pub(crate) const GOING_AWAY: &[u8] = &[0x88, 2, 0x03, 0xe9];
-    /// The same from a client, whose frames are masked (here with zeros).
+    /// A close frame with status 1001 from a client, whose frames are masked (here with zeros).
     pub(crate) const GOING_AWAY_MASKED: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
 
-    /// Whether a frame of our own could be sent here.
+    /// Returns whether a frame of our own could be sent here.
     pub(crate) fn between(&self) -> bool {
         !self.in_payload && self.head == 0
     }
@@ -54,7 +54,7 @@ impl Frames {
                 let mask = if byte & 0x80 == 0 { 0 } else { 4 };
                 self.whole_head = 2 + extended + mask;
                 if extended > 0 {
-                    // Which of the bytes that follow are length, and which mask.
+                    // The position jumps so that the bytes of the length end at 16 and those of the mask follow.
                     self.head = 15 - extended;
                     self.whole_head = 16 + mask;
                 }

@@ -1,4 +1,4 @@
-//! Making a connection: dial, TLS if the endpoint was registered so, HTTP/1.1 or HTTP/2.
+//! Makes a connection to a backend: dial, TLS if the endpoint was registered so, HTTP/1.1 or HTTP/2.
 
 use super::connections::{Connected, Need};
 use super::failure::Fault;
@@ -21,13 +21,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-/// How an attempt got its connection, and how far it came with it: for the logs.
+/// How an attempt got its connection, and how far it came with it, as the logs record it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Made {
     pub(crate) connected: bool,
-    /// Another request had it before; then nothing was dialled.
+    /// Whether another request used the connection before; then nothing was dialled.
     pub(crate) reused: bool,
-    /// The request's head has gone out. Only told of attempts that failed.
+    /// Whether the request's head has gone out. It is recorded only for attempts that failed.
     pub(crate) wrote_head: bool,
     pub(crate) dial: Option<Duration>,
     pub(crate) tls: Option<Duration>,
@@ -55,7 +55,7 @@ pub(crate) async fn connect(
     let _ = stream.set_nodelay(true);
     let http2_wanted = endpoint.spec().protocol == Protocol::Http2 && !need.http1_only;
     if !endpoint.spec().tls {
-        // Without TLS nobody can be asked whether he speaks HTTP/2: the registration says so.
+        // Without TLS there is no ALPN that would negotiate HTTP/2, so the registration decides.
         let stream = Stream::Plain(stream);
         return if http2_wanted && !worker.shared.lasting.compat_gorouter {
             http2(worker, endpoint, stream, need.body).await
@@ -107,7 +107,7 @@ fn dial_fault(endpoint: &Endpoint, reason: String) -> Fault {
     }
 }
 
-/// The first address that takes the connection; of a route service none that is blocked.
+/// Connects to the first address that accepts. Blocked addresses are skipped for a route service.
 async fn dial(endpoint: &Endpoint, service: Option<&Services>) -> Result<TcpStream, Fault> {
     let spec = endpoint.spec();
     let fault = |error: &std::io::Error| dial_fault(endpoint, format!("connect: {}", plain(error)));
@@ -129,7 +129,7 @@ async fn dial(endpoint: &Endpoint, service: Option<&Services>) -> Result<TcpStre
         .map_err(|error| fault(&error))
 }
 
-/// A connection for many requests of this worker to the endpoint. `body`: the first of them has one.
+/// Makes a connection for many requests of this worker to the endpoint. `body`: whether the first of them has one.
 async fn http2(
     worker: &Arc<Worker>,
     endpoint: &Endpoint,
@@ -178,22 +178,24 @@ async fn http2(
     Ok(Connected::Http2(lane))
 }
 
-/// Bytes of one stream that a backend may send before its client has taken any. The connection's window is as good as none:
-/// streams that nobody reads must not shut it for the others.
+/// The bytes of one stream that a backend may send before its client has read any. The connection's window is practically
+/// unlimited, so that streams which no client reads do not shut it for the others.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 30;
-/// Bytes that small frames may cost which came in one go. (They are taken from the library whether their client reads or not.)
+/// The bytes that small frames which arrived together may cost. (They are read from the library whether their client reads or
+/// not.)
 const SMALL_FRAMES: usize = 16 << 20;
-/// Streams that are remembered for a second after the router broke them off: what comes of them is on its way already.
+/// The streams that are remembered for a second after the router broke them off, because frames for them are on their way
+/// already.
 const REMEMBERED_RESETS: usize = 1024;
-/// After so many streams that were broken off, a connection gets no new request: the library counts illegal frames over its
-/// whole life, and ends it with all its streams when they are too many.
+/// The number of streams broken off after which a connection gets no new request. The library counts illegal frames over the
+/// connection's whole life, and ends it with all its streams when they are too many.
 const RETIRED_AFTER: u32 = 4096;
 const MOST_RESETS: usize = 16384;
-/// Bytes of one stream that may wait for the socket.
+/// The bytes of one stream that may wait for the socket.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// `connection refused` instead of `Connection refused (os error 111)`.
+/// Returns an error's text without its number: `connection refused` instead of `Connection refused (os error 111)`.
 fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error")

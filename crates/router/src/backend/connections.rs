@@ -1,5 +1,5 @@
-//! One worker's connections to backends: idle ones wait here, keyed by the endpoint's transport number, so that a
-//! connection is only ever used for the peer (address, TLS name, instance) that it was made to.
+//! One worker's connections to backends. Idle ones wait here, keyed by the endpoint's transport number, so that a connection is
+//! only ever used for the peer (address, TLS name, instance) that it was made to.
 
 use super::shared::{Lane, Multiplexed};
 use crate::config::Serving;
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A connection that takes a request.
+/// A connection that accepts a request.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub(crate) enum Connected {
@@ -18,40 +18,40 @@ pub(crate) enum Connected {
     Http2(Lane),
 }
 
-/// What a request needs of a connection.
+/// The properties that a request requires of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Need {
-    /// An upgrade, which HTTP/2 does not have.
+    /// Whether the request is an upgrade, which HTTP/2 does not have.
     pub(crate) http1_only: bool,
-    /// The request has a body.
+    /// Whether the request has a body.
     pub(crate) body: bool,
-    /// It goes to a route service, for which other authorities and addresses count.
+    /// Whether it goes to a route service, for which other authorities and addresses count.
     pub(crate) to_service: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Connections {
-    /// Only this worker's thread takes the lock, so it is never contended.
+    /// The idle connections. Only this worker's thread locks them, so the lock is never contended.
     idle: Mutex<Waiting>,
-    /// For one peer.
+    /// The most idle connections to one peer.
     max_idle: usize,
     idle_timeout: Duration,
 }
 
-/// Most idle connections of one worker, all peers together: descriptors are few.
+/// The most idle connections of one worker, all peers together, because file descriptors are scarce.
 const MOST_IDLE: usize = 4096;
 
 #[derive(Debug, Default)]
 struct Waiting {
     peers: HashMap<u128, Transport>,
-    /// Of HTTP/1, over all peers.
+    /// The number of idle HTTP/1 connections, over all peers.
     count: usize,
-    /// Connections that were shared so far.
+    /// The number of connections that were shared so far.
     shared: u64,
 }
 
 impl Waiting {
-    /// Whichever peer comes first: its connections can be made anew.
+    /// Drops the idle connections of the first peer that has any; they can be made again.
     fn drop_some_peer(&mut self) {
         let crowded = |peer: &&mut Transport| !peer.http1.is_empty();
         if let Some(peer) = self.peers.values_mut().find(crowded) {
@@ -63,9 +63,9 @@ impl Waiting {
 
 #[derive(Debug, Default)]
 struct Transport {
-    /// Least recently used first.
+    /// The idle connections, the least recently used first.
     http1: Vec<Idle>,
-    /// Each carries many requests.
+    /// The connections that each carry many requests.
     http2: Multiplexed,
 }
 
@@ -73,18 +73,18 @@ struct Transport {
 struct Idle {
     side: Http1,
     since: Instant,
-    /// Nobody gets it before.
+    /// The time before which no request gets it.
     usable: Instant,
 }
 
-/// Whether a connection must prove first that its other end has not closed it.
+/// Whether a connection must rest first, to show that its other end has not closed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
     No,
     Needed,
 }
 
-/// So long after an answer a close would have arrived, had the backend closed after it.
+/// How long a connection rests after an answer: a close by the backend would have arrived by then.
 const REST: Duration = Duration::from_millis(200);
 
 impl Connections {
@@ -96,12 +96,12 @@ impl Connections {
         }
     }
 
-    /// Whether a connection is worth keeping after a request.
+    /// Returns whether a connection is kept after a request.
     pub(crate) fn keeps_any(&self) -> bool {
         self.max_idle > 0
     }
 
-    /// A connection whose other end has not gone, as far as anybody knows; the most recently used first.
+    /// Returns a connection whose other end has not gone, as far as known; the most recently used first.
     pub(crate) fn take(&self, transport: u128, need: Need, now: Instant) -> Option<Connected> {
         let mut waiting = self.lock();
         let Waiting { peers, count, .. } = &mut *waiting;
@@ -121,8 +121,8 @@ impl Connections {
         None
     }
 
-    /// A multiplexed connection is there for all from its beginning. Returns its number. `body`: the request that it was made
-    /// for has one.
+    /// Adds a multiplexed connection, which all requests share from its beginning. Returns its number. `body`: whether the
+    /// request that it was made for has one.
     pub(crate) fn share(
         &self,
         transport: u128,
@@ -136,14 +136,14 @@ impl Connections {
         (number, entry.http2.add(number, sender, body))
     }
 
-    /// The one of this number has ended, or takes no more requests. Others to the same peer stay.
+    /// Removes the connection of this number, which has ended or accepts no more requests. Others to the same peer stay.
     pub(crate) fn forget_shared(&self, transport: u128, number: u64) {
         if let Some(entry) = self.lock().peers.get_mut(&transport) {
             entry.http2.forget(number);
         }
     }
 
-    /// A connection has nothing to do.
+    /// Adds a connection that has become idle.
     pub(crate) fn put(&self, transport: u128, side: Http1, rest: Rest) {
         if self.max_idle == 0 {
             return;
@@ -171,7 +171,7 @@ impl Connections {
         });
     }
 
-    /// Drops all of them.
+    /// Drops all connections.
     pub(crate) fn close(&self) {
         let mut waiting = self.lock();
         waiting.peers.clear();
@@ -187,7 +187,7 @@ impl Connections {
             entry
                 .http1
                 .retain_mut(|idle| fresh(idle.since) && idle.side.is_quiet());
-            // Streams that are still open keep theirs alive.
+            // Streams that are still open keep their own connection alive.
             entry.http2.sweep(|used| !fresh(used));
             count += entry.http1.len();
             !entry.http1.is_empty() || !entry.http2.is_empty()
@@ -209,7 +209,7 @@ mod tests {
         let made: Result<(_, h2::client::Connection<_, Bytes>), _> =
             h2::client::Builder::new().handshake(ours).await;
         let (sender, connection) = made.unwrap();
-        // It is neither polled nor dropped.
+        // The connection is neither polled nor dropped.
         std::mem::forget((connection, theirs));
         sender
     }

@@ -1,4 +1,4 @@
-//! What a failed attempt means (as gorouter `proxy/fails` and `proxy/round_tripper/error_handler.go`).
+//! The meaning of a failed attempt (as gorouter `proxy/fails` and `proxy/round_tripper/error_handler.go`).
 //!
 //! | Fault | another endpoint? | the endpoint | status |
 //! |---|---|---|---|
@@ -6,7 +6,7 @@
 //! | other dial, handshake timeout | yes | unreachable | 502 |
 //! | no TLS there, no common cipher | yes | unreachable | 525 |
 //! | another alert, such as a version of TLS that it does not speak | yes | unreachable | 502 |
-//! | wrong name | yes | wrong name: out | 503 |
+//! | wrong name | yes | wrong name: removed | 503 |
 //! | our certificate refused | yes | unreachable | 496 |
 //! | unknown authority, expired | yes | unreachable | 526 |
 //! | reset | no | broken | 502 |
@@ -22,7 +22,7 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use std::error::Error;
 use std::io;
 
-/// Why one attempt failed.
+/// The reason why one attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("dial tcp {address}: {reason}")]
@@ -50,7 +50,7 @@ pub(crate) enum Fault {
     Ended,
     #[error("connection closed before the request was sent")]
     Unsent,
-    /// By HTTP/2's word for it: nobody has looked at the request.
+    /// The backend refused the stream: by the rules of HTTP/2 it has not seen the request.
     #[error("stream refused by the backend")]
     Refused,
     #[error("context deadline exceeded")]
@@ -65,7 +65,7 @@ pub(crate) enum Fault {
     NotForHttp2,
     #[error("invalid response: {0}")]
     BadResponse(String),
-    /// Its head has more bytes than the operator allows. The text is Go's, because tools look for it.
+    /// The answer's head has more bytes than the operator allows. The text is Go's, because tools look for it.
     #[error(
         "net/http: HTTP/1.x transport connection broken: net/http: server response headers exceeded {0} bytes; aborted"
     )]
@@ -75,7 +75,8 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Whether the failure lies before the backend could have seen the request. `Ended` is not: only what may be repeated is.
+    /// Returns whether the failure happened before the backend could have seen the request. `Ended` is not such a failure: only a
+    /// request that may be repeated is sent again after it.
     pub(crate) fn came_before_request(&self) -> bool {
         matches!(
             self,
@@ -96,7 +97,7 @@ impl Fault {
         self.came_before_request() || matches!(self, Self::Ended)
     }
 
-    /// What it says about the endpoint; `None`: nothing.
+    /// Returns what the failure means for the endpoint; `None`: nothing.
     pub(crate) fn blame(&self) -> Option<Failure> {
         match self {
             Self::WrongName { .. } => Some(Failure::WrongName),
@@ -141,7 +142,7 @@ impl Fault {
         }
     }
 
-    /// A failed handshake.
+    /// Returns the fault of a failed handshake.
     pub(crate) fn from_handshake(error: &io::Error) -> Self {
         match rustls_error(error) {
             Some(error) => Self::from_rustls(error),
@@ -158,7 +159,8 @@ impl Fault {
         }
     }
 
-    /// A connection that stood has failed before an answer; `sent`: the request's head had gone out.
+    /// Returns the fault of an established connection that failed before an answer; `sent`: whether the request's head had gone
+    /// out.
     pub(crate) fn from_io(error: &io::Error, sent: bool) -> Self {
         if let Some(error) = rustls_error(error) {
             return Self::from_rustls(error);
@@ -174,7 +176,8 @@ impl Fault {
         }
     }
 
-    /// The same with HTTP/2, where a refused stream, or one beyond the last that the peer took, was not seen by anybody.
+    /// Returns the fault of a failed HTTP/2 stream. The backend has not seen a stream that it refused, nor one beyond the last
+    /// that it accepted.
     pub(crate) fn from_http2(error: &h2::Error) -> Self {
         if let Some(io) = error.get_io() {
             return Self::from_io(io, true);
@@ -254,7 +257,7 @@ fn alert_text(alert: AlertDescription) -> String {
     text.into()
 }
 
-/// `DnsName("a")` and `IpAddress(1.2.3.4)` as `a, 1.2.3.4`.
+/// Returns `DnsName("a")` and `IpAddress(1.2.3.4)` as `a, 1.2.3.4`.
 fn presented_names(presented: &[String]) -> String {
     if presented.is_empty() {
         return "no name".into();
@@ -268,7 +271,7 @@ fn presented_names(presented: &[String]) -> String {
     presented.iter().map(bare).collect::<Vec<_>>().join(", ")
 }
 
-/// The TLS error inside of an error, if there is one.
+/// Returns the TLS error inside of an error, if there is one.
 fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {

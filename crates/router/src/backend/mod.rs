@@ -1,4 +1,4 @@
-//! Backends: connections to them, and what it means when they fail.
+//! Backends: connections to them, and the meaning of their failures.
 
 pub(crate) mod connect;
 mod connections;

@@ -1,4 +1,4 @@
-//! What a registration says of an endpoint, as far as requests need it.
+//! The values of an endpoint's registration that requests need.
 
 use routing::registry::Endpoint;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ pub(crate) fn app_id(endpoint: &Endpoint) -> &str {
     endpoint.app_id()
 }
 
-/// Empty when the registration gave none ([`Endpoint::instance_id`] then gives the address).
+/// Returns the instance's guid; empty when the registration has none ([`Endpoint::instance_id`] then returns the address).
 pub(crate) fn instance_guid(endpoint: &Endpoint) -> &str {
     endpoint.spec().instance_id
 }
@@ -21,7 +21,7 @@ pub(crate) fn component(endpoint: &Endpoint) -> &str {
     endpoint.tag("component")
 }
 
-/// Whose metrics a request at it belongs to.
+/// Returns the source id to which the metrics of a request to this endpoint belong.
 pub(crate) fn source_id(endpoint: &Endpoint) -> &str {
     match endpoint.tag("source_id") {
         "" => endpoint.app_id(),

@@ -1,9 +1,10 @@
-//! Connections of HTTP/2 to one peer: which of them takes the next request.
+//! Connections of HTTP/2 to one peer: the choice of the one that carries the next request.
 //!
-//! One is enough as long as nothing stalls. A stream that its client does not read costs nothing here, for no window that the
-//! router opens is shared ([`super::connect`]). But the peer limits streams, and the windows that the peer opens for request
-//! bodies are shared by all of them: a body that it does not read shuts them. So a request with a body keeps away from bodies
-//! that wait, and, as far as connections go, from other bodies at all: a body cannot move once it has begun.
+//! One connection is enough as long as nothing stalls. A stream that its client does not read costs nothing here, because no
+//! window that the router opens is shared ([`super::connect`]). But the peer limits streams, and all request bodies share the
+//! windows that the peer opens for them: a body that the peer does not read shuts those windows. So a request with a body avoids
+//! connections on which bodies wait, and, as far as connections suffice, connections with any other body: a body cannot change
+//! its connection once it has begun.
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -12,9 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-/// Up to so many connections, a request with a body gets one without another body.
+/// The number of connections up to which a request with a body gets one without another body.
 const SPREAD: usize = 128;
-/// Most connections of one worker to one peer. HTTP/1 would need one for each request.
+/// The most connections of one worker to one peer. HTTP/1 would need one for each request.
 const MOST: usize = 256;
 
 /// A connection for one request, and the request's place on it.
@@ -24,17 +25,17 @@ pub(crate) struct Lane {
     pub(crate) place: Place,
 }
 
-/// What is on a connection. Only its worker's thread counts.
+/// The load of a connection. Only its worker's thread counts.
 #[derive(Debug, Default)]
 struct Load {
     streams: AtomicUsize,
-    /// Streams whose request's body is still to be sent.
+    /// The streams whose request's body is still to be sent.
     uploads: AtomicUsize,
-    /// Of these, streams that wait for room in the peer's windows.
+    /// The streams among these that wait for room in the peer's windows.
     waiting: AtomicUsize,
 }
 
-/// One request's part of a connection's load, until it is dropped.
+/// The part of a connection's load that one request causes, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     load: Arc<Load>,
@@ -55,7 +56,7 @@ impl Place {
         }
     }
 
-    /// The request's body waits for the peer's windows, or does not any more.
+    /// Records whether the request's body waits for the peer's windows.
     pub(crate) fn waits(&mut self, waits: bool) {
         if waits && !self.waits {
             self.load.waiting.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +66,7 @@ impl Place {
         self.waits = waits;
     }
 
-    /// All of the request's body has gone, or will never go.
+    /// Records that all of the request's body has gone, or that the rest will never go.
     pub(crate) fn uploaded(&mut self) {
         self.waits(false);
         if std::mem::take(&mut self.upload) {
@@ -81,17 +82,17 @@ impl Drop for Place {
     }
 }
 
-/// A connection as far as the choice goes.
+/// The state of a connection that matters for the choice.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     streams: usize,
-    /// As many as the peer allows.
+    /// The most streams that the peer allows.
     most: usize,
     uploads: usize,
     waiting: usize,
 }
 
-/// `None`: a new one is needed.
+/// Returns the index of the connection to use; `None`: a new one is needed.
 fn choose(states: &[State], body: bool) -> Option<usize> {
     let all = || states.iter().enumerate();
     let free = |(_, state): &(usize, &State)| state.streams < state.most;
@@ -120,7 +121,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// The peer still takes requests, as far as anybody knows.
+    /// Returns whether the peer still accepts requests, as far as known.
     fn is_open(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         !matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
@@ -146,7 +147,7 @@ impl Multiplexed {
         self.0.is_empty()
     }
 
-    /// `body`: the request has one. `None`: a new connection is needed.
+    /// Returns a place on a connection. `body`: whether the request has one. `None`: a new connection is needed.
     pub(super) fn take(&mut self, body: bool, now: Instant) -> Option<Lane> {
         self.0.retain_mut(Shared::is_open);
         let at = match &self.0[..] {
@@ -162,7 +163,7 @@ impl Multiplexed {
         })
     }
 
-    /// A new connection, with its first request on it.
+    /// Adds a new connection, with its first request on it.
     pub(super) fn add(&mut self, number: u64, sender: SendRequest<Bytes>, body: bool) -> Lane {
         let load = Arc::new(Load::default());
         self.0.push(Shared {
@@ -177,12 +178,12 @@ impl Multiplexed {
         }
     }
 
-    /// No new request gets this one.
+    /// Removes the connection of this number, so that no new request gets it.
     pub(super) fn forget(&mut self, number: u64) {
         self.0.retain(|shared| shared.number != number);
     }
 
-    /// Forgets those that were used last at such a time.
+    /// Removes the connections whose last use is old.
     pub(super) fn sweep(&mut self, is_old: impl Fn(Instant) -> bool) {
         self.0.retain(|shared| !is_old(shared.used));
     }

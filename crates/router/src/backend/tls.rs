@@ -1,8 +1,8 @@
-//! TLS towards backends: how we make sure who a backend is.
+//! TLS towards backends: how the router verifies who a backend is.
 //!
-//! A backend must present a certificate that chains to the instance authorities **and** carries the name that its
-//! registration gave. Every connection is a full handshake: a resumed session would not show a certificate, and so could
-//! be answered by whoever holds the ticket's key. Connections are pooled per endpoint, never by address.
+//! A backend must present a certificate that chains to the instance authorities **and** contains the name that its registration
+//! stated. Every connection is a full handshake: in a resumed session the backend would present no certificate, so anyone who
+//! holds the ticket's key could answer. Connections are pooled per endpoint, never by address.
 
 use crate::config::TlsTerms;
 use anyhow::{Context as _, Result};
@@ -13,7 +13,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use std::sync::Arc;
 
-/// Towards backends: our certificate, their authorities, no resumption.
+/// Returns the TLS configuration towards backends: our certificate, their authorities, no resumption.
 pub(crate) fn backend_config(
     identity: &Identity,
     system_cas: bool,
@@ -41,7 +41,8 @@ pub(crate) fn backend_config(
     Ok(Arc::new(config))
 }
 
-/// The same, but believing every certificate: for route services of a foundation without authorities.
+/// Returns the same configuration, except that it accepts every certificate: for route services of a foundation without
+/// authorities.
 pub(crate) fn unverified(config: &ClientConfig) -> Arc<ClientConfig> {
     let mut config = config.clone();
     config
@@ -50,7 +51,7 @@ pub(crate) fn unverified(config: &ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// The authorities in some PEM texts, and the machine's own if wanted.
+/// Returns the authorities in some PEM texts, and the machine's own if `system` is set.
 pub(crate) fn trusted(pems: &[String], system: bool) -> Result<Authorities> {
     let mut trusted = Authorities::none();
     for pem in pems.iter().filter(|pem| !pem.trim().is_empty()) {
@@ -62,7 +63,7 @@ pub(crate) fn trusted(pems: &[String], system: bool) -> Result<Authorities> {
     Ok(trusted)
 }
 
-/// A chain and a key that belong together.
+/// Returns a chain and a key that belong together.
 pub(crate) fn certified(cert_pem: &str, key_pem: &str) -> Result<CertifiedKey> {
     let chain = kit::tls::certs(cert_pem)?;
     let key = any_supported_type(&kit::tls::key(key_pem)?).context("use private key")?;

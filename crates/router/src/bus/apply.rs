@@ -1,4 +1,4 @@
-//! From messages to the table. Single owner of what was heard before; parses only what is new.
+//! Applies messages to the table. It alone owns the record of earlier messages, and it parses only what is new.
 
 use super::message::{self, Registration, Rejected};
 use crate::observe::metrics::Counter;
@@ -10,21 +10,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::router::{StartingMessage, subject};
 
-/// How long a route is held to be starting after the last announcement.
+/// How long a route counts as starting after the last announcement.
 const STARTING: Duration = Duration::from_secs(10);
 
-/// Source of log lines about messages that cannot be read.
+/// The source of log lines about messages that cannot be read.
 const READING: &str = "router::bus::message";
 
 #[derive(Debug)]
 pub(super) struct Applier {
     shared: Arc<Shared>,
     repeats: Repeats,
-    /// Random: nobody can make two messages that look the same.
+    /// A random key, so that nobody can make two messages with the same fingerprint.
     fingerprints: Key,
-    /// Of the registrations at hand.
+    /// The fingerprints of the registrations at hand.
     ahead: Vec<Fingerprint>,
-    /// Refreshed endpoints by component; a message's label is its place here.
+    /// The counters of refreshed endpoints by component; a message's label is its position here.
     refreshed: Vec<(String, Arc<Counter>)>,
     measured_from: Instant,
 }
@@ -42,7 +42,7 @@ impl Applier {
         }
     }
 
-    /// Messages of `router.*`, subject and payload, in their order. Greetings are answered elsewhere.
+    /// Applies messages of `router.*`, given as subject and payload, in their order. Greetings are answered elsewhere.
     pub(super) fn apply(&mut self, messages: &[(&str, &[u8])], now: Instant) {
         let registrations = messages.iter().filter(|(s, _)| *s == subject::REGISTER);
         let key = self.fingerprints;
@@ -120,7 +120,7 @@ impl Applier {
                 shared.metrics.registered_after(latency);
             }
         }
-        // With its time a message is sent once, when the endpoint is new.
+        // A message that carries its time is sent once only, when the endpoint is new.
         if registration.updated_at_ns.is_none()
             && places.len() == registration.uris.len()
             && let Some(label) = self.label(&component)
@@ -130,7 +130,7 @@ impl Applier {
         }
     }
 
-    /// `None`: there are more components than anybody has.
+    /// Returns the component's label; `None`: there are more components than a label can number.
     fn label(&mut self, component: &str) -> Option<u8> {
         if let Some(at) = self.refreshed.iter().position(|(c, _)| c == component) {
             return u8::try_from(at).ok();

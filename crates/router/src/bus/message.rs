@@ -1,4 +1,4 @@
-//! From a register or unregister message to what the registry wants to know (as gorouter `mbus/subscriber.go`).
+//! The step from a register or unregister message to what the registry needs (as gorouter `mbus/subscriber.go`).
 
 use crate::config::Lasting;
 use http::HeaderName;
@@ -19,14 +19,14 @@ pub(crate) struct Registration {
     pub(crate) updated_at_ns: Option<i64>,
 }
 
-/// More is no registration: NATS itself takes no more than this, as it is set up by default.
+/// The longest registration in bytes. NATS itself accepts no longer message by default.
 const LONGEST: usize = 1 << 20;
 
-/// Why a message is not applied.
+/// The reason why a message is not applied.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
     Invalid(String),
-    /// For routers of another isolation segment.
+    /// The message is for routers of another isolation segment.
     OtherSegment,
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<Registration, 
     })
 }
 
-/// An endpoint's host is kept without the brackets of an IPv6 address; some emitters write them.
+/// Removes the brackets of an IPv6 address, which some emitters write. An endpoint's host is stored without them.
 fn without_brackets(host: String) -> String {
     let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
     match inner.filter(|h| h.contains(':')) {
@@ -90,7 +90,7 @@ fn without_brackets(host: String) -> String {
     }
 }
 
-/// What is wrong costs only itself.
+/// Reads the options of a route. An invalid option is logged and costs only itself.
 fn options(given: &Map<String, Value>, uris: &[String]) -> RouteOptions {
     let tell = |why: String| tracing::error!(why, ?uris, "invalid-route-option");
     RouteOptions {
@@ -100,7 +100,7 @@ fn options(given: &Map<String, Value>, uris: &[String]) -> RouteOptions {
         }),
         policy: policy(given).unwrap_or_else(|why| {
             tell(why);
-            // Whoever meant to restrict a route must not open it by a typing error.
+            // An operator who meant to restrict a route must not open it by a typing error.
             Some(RoutePolicy::default())
         }),
     }
@@ -114,7 +114,7 @@ fn text<'a>(options: &'a Map<String, Value>, key: &str) -> Result<&'a str, Strin
     }
 }
 
-/// `None`: the options say nothing of it.
+/// Reads the route's policy; `None`: the options contain none.
 fn policy(options: &Map<String, Value>) -> Result<Option<RoutePolicy>, String> {
     let (scope, sources) = (
         text(options, ROUTE_POLICY_SCOPE)?,
@@ -135,7 +135,7 @@ fn policy(options: &Map<String, Value>) -> Result<Option<RoutePolicy>, String> {
     }))
 }
 
-/// `None`: the options say nothing of it.
+/// Reads the route's balancing; `None`: the options contain none.
 fn balancing(options: &Map<String, Value>) -> Result<Option<Balancing>, String> {
     match text(options, "loadbalancing")? {
         "" => Ok(None),

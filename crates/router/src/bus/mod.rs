@@ -1,10 +1,10 @@
-//! The router's side of the message bus: everything it knows of routes comes from here.
+//! The router's side of the message bus, from which it learns its routes.
 //!
-//! The socket is drained between any two portions of messages, so that a burst is not lost for slow parsing
-//! ([`Subscription`]); here messages are parsed and applied, or, when they only repeat what was said before, recognised
-//! ([`apply`]). All of it lives in one thread of its own: nothing else waits for it, and no message costs a wake-up of
-//! another thread. The bus gone suspends pruning; the bus back, or messages lost because we were too slow, publishes
-//! `router.start`, to which every emitter answers with all of its routes.
+//! The socket is drained between any two portions of messages, so that slow parsing does not lose a burst ([`Subscription`]).
+//! Here messages are parsed and applied; a message that only repeats an earlier one is recognised and not parsed ([`apply`]). All
+//! of this runs in one thread of its own: nothing else waits for it, and no message costs a wake-up of another thread. Pruning is
+//! suspended while the bus is absent. When the bus returns, or when messages were lost because we were too slow, the router
+//! publishes `router.start`, which every emitter answers with all of its routes.
 
 mod apply;
 pub(crate) mod message;
@@ -21,14 +21,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use wire::router::{StartMessage, subject};
 
-/// After the last loss: the answers to a `router.start` that comes too early would be lost as well.
+/// How long after the last loss `router.start` is published: the answers to an earlier one would be lost as well.
 const HEAL_AFTER: Duration = Duration::from_secs(1);
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// So many messages are applied before the socket is looked at again.
+/// How many messages are applied before the socket is read again.
 const PORTION: usize = 64;
 
-/// Keeps the table until `end`.
+/// Keeps the table up to date until `end`.
 pub(crate) async fn subscribe(
     shared: Arc<Shared>,
     nats: clients::nats::Config,
@@ -83,7 +83,7 @@ pub(crate) async fn subscribe(
             () = until(presence.remind_at()) => presence.remind(),
             () = until(heal_at) => {
                 heal_at = None;
-                // Everybody says everything again.
+                // Every emitter publishes all of its routes again.
                 subscription.publish(subject::START, &start_payload(&shared));
             }
             _ = gauge.tick() => {
@@ -95,7 +95,7 @@ pub(crate) async fn subscribe(
     Ok(())
 }
 
-/// Messages were dropped; which, nobody knows.
+/// Counts and logs dropped messages. It is unknown which messages they were.
 fn lost(shared: &Shared, count: u64, heal_at: &mut Option<Instant>) {
     shared.metrics.total_dropped_messages.add(count);
     if heal_at.replace(Instant::now() + HEAL_AFTER).is_none() {
@@ -103,7 +103,7 @@ fn lost(shared: &Shared, count: u64, heal_at: &mut Option<Instant>) {
     }
 }
 
-/// `None`: never.
+/// Waits until this time; `None`: waits without end.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,

@@ -8,13 +8,13 @@ pub(super) struct Presence {
     /// The server of the last connection: its name and port as configured, and its address.
     host: String,
     addr: String,
-    /// While the bus is away: when that is logged again.
+    /// The time at which the bus, while it is absent, is logged again.
     remind_at: Option<Instant>,
     every: Duration,
 }
 
 impl Presence {
-    /// `every`: the interval of pings, as in gorouter.
+    /// Creates the state of a bus that was never connected. `every` is the interval of pings and of reminders, as in gorouter.
     pub(super) fn new(every: Duration) -> Self {
         Self {
             host: String::new(),
@@ -41,7 +41,7 @@ impl Presence {
         }
     }
 
-    /// Logs the server that was lost; it may be another that is tried next.
+    /// Logs the server that was lost; the next attempt may go to another one.
     pub(super) fn disconnected(&mut self, error: &str) {
         self.remind_at = Some(Instant::now() + self.every);
         let Self { host, addr, .. } = &*self;

@@ -1,13 +1,13 @@
-//! What lives with the process, and what lives with a generation of workers.
+//! The settings in two halves: those that last as long as the process, and those of one generation of workers.
 //!
-//! [`Settings`] is what an operator gives. A running router holds it in two halves: [`Lasting`] is read once, by tasks and
-//! stores that a reload does not touch (the table, the bus, the logs, the metrics), and by whatever must agree with them;
-//! [`Serving`] is each generation's own. A key is in one half only, so it is either reloaded or not, never by half: code
-//! that wants it has to say which half it reads.
+//! [`Settings`] is what an operator configures. A running router holds it in two halves. [`Lasting`] is read once, by tasks and
+//! stores that a reload does not touch (the table, the bus, the logs, the metrics), and by all code that must agree with them.
+//! [`Serving`] belongs to one generation. A key is in one half only, so it is either reloaded or not, never partly: code that
+//! uses it has to name the half that it reads.
 
 use super::*;
 
-/// Stays as it was at the start of the process.
+/// The settings that stay as they were at the start of the process.
 #[derive(Clone, Debug)]
 pub(crate) struct Lasting {
     pub(crate) index: u32,
@@ -41,7 +41,7 @@ pub(crate) struct Lasting {
     pub(crate) syslog: Option<Syslog>,
 }
 
-/// A reload brings another one; requests end by the one that they began with.
+/// The settings that a reload replaces. A request ends with the ones that it began with.
 #[derive(Clone, Debug)]
 pub(crate) struct Serving {
     pub(crate) workers: usize,
@@ -85,7 +85,7 @@ pub(crate) struct Serving {
 }
 
 impl Settings {
-    /// Every field has its place: a new one does not compile without.
+    /// Splits the settings. Every field is named here, so a new one does not compile until it has a half.
     pub(crate) fn split(self) -> (Lasting, Serving) {
         let Self {
             index,

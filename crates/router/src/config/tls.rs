@@ -1,4 +1,4 @@
-//! TLS as configured: versions and suites of every side, and what is asked of clients.
+//! The configured TLS: versions and suites of every side, and which certificates clients must present.
 
 use anyhow::{Context as _, Result};
 use rustls::crypto::CryptoProvider;
@@ -20,15 +20,15 @@ impl std::fmt::Debug for Certificate {
     }
 }
 
-/// What becomes of a client's `X-Forwarded-Client-Cert`.
+/// The treatment of a client's `X-Forwarded-Client-Cert`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedClientCert {
     AlwaysForward,
-    /// Kept if the client itself has shown a certificate.
+    /// The header is kept if the client itself has presented a certificate.
     Forward,
-    /// Stripped, then set to the certificate that this router has seen.
+    /// The header is stripped, then set to the certificate that this router has seen.
     SanitizeSet,
-    /// Stripped: nobody is told of certificates.
+    /// The header is stripped: backends learn of no certificate.
     Sanitize,
 }
 
@@ -36,17 +36,17 @@ pub enum ForwardedClientCert {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCertValidation {
     None,
-    /// Whoever shows one must show a good one.
+    /// A client needs no certificate, but one that it presents must be valid.
     Request,
     Require,
 }
 
-/// Which versions and cipher suites a side of the router speaks. The default is what the TLS library holds to be safe.
+/// The versions and cipher suites that a side of the router speaks. The default is what the TLS library considers safe.
 #[derive(Clone, Debug, Default)]
 pub struct TlsTerms {
-    /// Of `TLSv1.2` and `TLSv1.3`; empty: both.
+    /// The permitted versions out of `TLSv1.2` and `TLSv1.3`; empty: both.
     pub versions: Vec<&'static SupportedProtocolVersion>,
-    /// For TLS 1.2, in IANA's spelling; empty: all that the library has. TLS 1.3's own are always on.
+    /// The suites for TLS 1.2, in IANA's spelling; empty: all that the library has. Those of TLS 1.3 are always permitted.
     pub cipher_suites: Vec<String>,
 }
 
@@ -70,17 +70,17 @@ impl TlsTerms {
         }
     }
 
-    /// The beginning of a server's configuration.
+    /// Returns the beginning of a server's configuration.
     ///
     /// # Errors
-    /// No version has a suite that is left.
+    /// Fails if none of the versions has a permitted suite.
     pub fn server(&self) -> Result<ConfigBuilder<ServerConfig, WantsVerifier>> {
         ServerConfig::builder_with_provider(self.provider())
             .with_protocol_versions(self.spoken())
             .context("use the TLS versions and cipher suites")
     }
 
-    /// The beginning of a client's configuration.
+    /// Returns the beginning of a client's configuration.
     pub(crate) fn client(&self) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
         ClientConfig::builder_with_provider(self.provider())
             .with_protocol_versions(self.spoken())
@@ -88,18 +88,18 @@ impl TlsTerms {
     }
 }
 
-/// How HTTPS is spoken with clients. The default asks for no client certificates.
+/// The TLS with HTTPS clients. The default requests no client certificates.
 #[derive(Clone, Debug)]
 pub struct FrontTls {
     pub terms: TlsTerms,
     pub client_cert_validation: ClientCertValidation,
-    /// PEM texts of the authorities that clients' certificates must chain to.
+    /// The PEM texts of the authorities that clients' certificates must chain to.
     pub client_cas: Vec<String>,
-    /// The machine's own authorities may sign client certificates as well.
+    /// Whether the machine's own authorities may also sign client certificates.
     pub system_client_cas: bool,
-    /// What else certificates of some authorities must fulfil.
+    /// The additional conditions for certificates of some authorities.
     pub certificate_rules: Vec<CertificateRule>,
-    /// Domains whose clients must show a certificate, each of its own authorities.
+    /// The domains whose clients must present a certificate, each with authorities of its own.
     pub domains: Vec<MtlsDomain>,
 }
 
@@ -116,18 +116,18 @@ impl Default for FrontTls {
     }
 }
 
-/// A domain of identity-aware routing: every client of its hosts shows a certificate.
+/// A domain of identity-aware routing: every client of its hosts presents a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MtlsDomain {
-    /// Lower case: a host, or `*.` and a domain (which means one label before it).
+    /// The domain's name in lower case: a host, or `*.` and a domain (which means one label before it).
     pub name: String,
-    /// PEM text of the authorities that its clients' certificates must chain to.
+    /// The PEM text of the authorities that its clients' certificates must chain to.
     pub client_cas: String,
     pub forwarded_client_cert: ForwardedClientCert,
     pub xfcc_format: XfccFormat,
 }
 
-/// How a client's certificate is told to backends.
+/// The form in which a client's certificate is forwarded to backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XfccFormat {
     /// The leaf as base64 of its DER.
@@ -137,14 +137,14 @@ pub enum XfccFormat {
     Envoy,
 }
 
-/// Of client certificates with this authority in their chain only those with one of the subjects are taken.
+/// A rule for client certificates with this authority in their chain: only those with one of the subjects are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRule {
     pub issuer: Subject,
     pub valid_subjects: Vec<Subject>,
 }
 
-/// A distinguished name by its parts; each list is sorted.
+/// The parts of a distinguished name; each list is sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
     pub country: Vec<String>,

@@ -1,5 +1,5 @@
-//! What is told of an attempt: to the platform of each, to the operator of those that failed. The log's keys are
-//! gorouter's, which tools look for; beside them stand ours: route, instance and certificate names.
+//! Reports of attempts: every attempt goes to metron, and failed ones go to the component log. The log's keys are gorouter's,
+//! which tools look for; beside them are our own: route, instance and certificate names.
 
 use crate::backend::connect::Made;
 use crate::backend::failure::Fault;
@@ -11,10 +11,10 @@ use routing::registry::{Consequence, Endpoint, Pool};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What becomes of an endpoint is the registry's to tell, with gorouter.
+/// The log source of changes to endpoints: gorouter logs them as its registry's.
 const REGISTRY: &str = "router::registry";
 
-/// An error of the component log that begins with its endpoint, by gorouter's keys.
+/// Logs an error that begins with its endpoint, with gorouter's keys.
 macro_rules! tell {
     ($target:expr, $pool:expr, $endpoint:expr, $($more:tt)+) => {{
         let spec = $endpoint.spec();
@@ -31,7 +31,8 @@ macro_rules! tell {
     }};
 }
 
-/// The platform hears of an attempt that began at `since`, if it wants to. `endpoint`: `None` for a route service.
+/// Sends an event about an attempt that began at `since`, if the operator configured that. `endpoint`: `None` for a route
+/// service.
 pub(crate) fn attempt(
     context: &RequestContext<'_>,
     exchange: &Exchange,
@@ -57,15 +58,15 @@ pub(crate) fn attempt(
 pub(crate) struct Failed<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) fault: &'a Fault,
-    /// The first is 1.
+    /// The number of the attempt; the first is 1.
     pub(crate) attempt: usize,
     pub(crate) made: &'a Made,
-    /// Another attempt may follow.
+    /// Whether another attempt may follow.
     pub(crate) retriable: bool,
 }
 
 impl Failed<'_> {
-    /// Holds the failure against the endpoint, and tells the operator.
+    /// Records the failure at the endpoint, and logs it.
     pub(crate) fn report(&self, context: &RequestContext<'_>, exchange: &Exchange, pool: &Pool) {
         let Self {
             endpoint,
@@ -147,7 +148,7 @@ impl Failed<'_> {
         );
     }
 
-    /// The same of a route service, which is nobody's endpoint.
+    /// Logs a failure of a route service, which is no endpoint of the table.
     pub(crate) fn report_service(
         &self,
         context: &RequestContext<'_>,
@@ -173,12 +174,12 @@ impl Failed<'_> {
     }
 }
 
-/// 0: it was not done, or, for names, is a part of the dial.
+/// Returns the time in seconds. 0 means that the step was not done, or, for name resolution, that it is a part of the dial.
 fn seconds(time: Option<Duration>) -> f64 {
     time.map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Of a new connection.
+/// Returns our own address on a new connection.
 fn local(made: &Made) -> String {
     made.local
         .map(|local| local.to_string())

@@ -17,13 +17,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// How long a client that was told to go may take to end its connection without sending anything; with sending; and how
-/// much it may send (as nginx `lingering_close`).
+/// How long a client may take to end its connection after the router's close if it sends nothing, and how long if it sends; and
+/// how much it may send (as nginx `lingering_close`).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_SENDING: Duration = Duration::from_secs(30);
 const LINGER_BYTES: u64 = MOST_DISCARDED;
 
-/// A task of its own, as small as its needs: there may be ten thousand.
+/// Serves the connection in a task of its own, which is kept small: there may be ten thousand.
 pub(super) fn spawn(worker: Arc<Worker>, stream: Stream, peer: Peer) {
     let tasks = worker.tasks.clone();
     tasks.spawn(serve(worker, stream, peer));
@@ -47,7 +47,7 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
     }
 }
 
-/// Until the client has ended its connection, or has had its time for it, or the router's own time is over.
+/// Waits until the client has ended its connection, its time for that is over, or the router's own time is over.
 async fn linger(mut client: Http1, worker: &Worker, mut watch: Watch, mut timer: Timer) {
     let last = Instant::now() + LINGER_SENDING;
     let mut silent = (client.lingered(), Instant::now());
@@ -64,7 +64,7 @@ async fn linger(mut client: Http1, worker: &Worker, mut watch: Watch, mut timer:
     .await;
 }
 
-/// Until there are no more; never `Next`.
+/// Serves requests until no more follow; never returns `Next`.
 async fn requests(worker: &Arc<Worker>, exchange: &mut Exchange, peer: &Peer) -> After {
     let limits = protocol::request_limits(&worker.shared.settings);
     loop {
@@ -73,7 +73,7 @@ async fn requests(worker: &Arc<Worker>, exchange: &mut Exchange, peer: &Peer) ->
             Next::Refused(refusal) => return refuse(exchange, refusal).await,
             Next::End => return After::Abort,
         }
-        // Boxed, for what a request needs on its way is much more than a connection that waits for one.
+        // This is boxed because a request in progress needs much more memory than a connection that waits for one.
         match Box::pin(route::serve(worker, peer, exchange)).await {
             After::Next => {}
             after => return after,
@@ -134,7 +134,7 @@ fn poll_next(
     Poll::Pending
 }
 
-/// What could not be read is answered without a route, and is the last on its connection.
+/// Answers a request that could not be read. It has no route, and it is the last on its connection.
 async fn refuse(exchange: &mut Exchange, refusal: Refusal) -> After {
     let (status, metrics) = (refusal.status(), &exchange.worker.shared.metrics);
     metrics.rejected(&Rejection::Refused(refusal), status);
@@ -168,7 +168,7 @@ async fn refuse(exchange: &mut Exchange, refusal: Refusal) -> After {
 mod tests {
     use super::*;
 
-    /// Ten thousand of them wait at a time.
+    /// Ten thousand such connections may wait at a time.
     #[test]
     fn a_connection_that_waits_is_small() {
         fn size<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {

@@ -24,22 +24,23 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// Requests of one connection at a time.
+/// The requests of one connection at a time.
 const STREAMS: u32 = 250;
-/// Bytes that small frames may cost which came in one go. (They are taken from the library whether a backend reads or not.)
+/// The bytes that small frames which arrived together may cost. (They are read from the library whether a backend reads or not.)
 const SMALL_FRAMES: usize = 16 << 20;
-/// Bytes of one stream that may wait for the socket.
+/// The bytes of one stream that may wait for the socket.
 const SEND_BUFFER: usize = 64 << 10;
-/// Streams that the library may keep which were reset before anybody looked at them. What one read brings is less; it is a
-/// budget that ends rapid reset ([`::http2::Budget`]).
+/// The streams that the library may keep which were reset before they were accepted. One read brings fewer; rapid reset is ended
+/// by a budget ([`::http2::Budget`]).
 const PENDING_RESETS: usize = 1024;
-/// After so many streams that the router broke off, a connection takes no new ones: the library counts those for its client's
-/// fault over its whole life, and ends it with all its streams when they are too many.
+/// The number of streams that the router broke off after which a connection accepts no new ones. The library counts those that
+/// were its client's fault over the connection's whole life, and ends it with all its streams when they are too many.
 const RETIRED_AFTER: u32 = 4096;
 const LOCAL_RESETS: usize = 8192;
-/// Streams that are remembered for a second after the router broke them off: what comes of them is on its way already.
+/// The streams that are remembered for a second after the router broke them off, because frames for them are on their way
+/// already.
 const REMEMBERED_RESETS: usize = 256;
-/// A client that was told to go may take so long for its last bytes.
+/// How long a client that was sent GOAWAY may take to send its last bytes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 pub(super) fn spawn(worker: Arc<Worker>, stream: Stream, peer: Peer) {
@@ -107,26 +108,26 @@ fn ended(error: &h2::Error, peer: &Peer) {
 struct Front {
     worker: Arc<Worker>,
     connection: Connection<Checked, Bytes>,
-    /// What it says.
+    /// The frames to the client, gathered for one write.
     gathered: Gathered,
-    /// What the client did wrong, when nothing of it is read any more.
+    /// The client's protocol error, after which nothing more of it is read.
     fault: FaultSeen,
-    /// That it has been told.
+    /// Whether the client was sent that error.
     told: bool,
     resets: ResetsSent,
     window: Window,
     timer: Timer,
     watch: Watch,
-    /// Since when there was no stream.
+    /// The time since when there was no stream.
     idle_since: Option<Instant>,
-    /// Since when the client knows that it has to go.
+    /// The time at which the client was sent GOAWAY.
     going_since: Option<Instant>,
 }
 
 type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
 
 impl Front {
-    /// A stream has come: its body, if it has one.
+    /// Accounts for a new stream. Returns its body, if it has one.
     fn begin(&mut self, head: &Request<RecvStream>) -> Option<Body> {
         if head.body().is_end_stream() {
             return None;
@@ -138,10 +139,10 @@ impl Front {
         Some(body)
     }
 
-    /// The next stream; `None`: there will be no more.
+    /// Returns the next stream; `None`: no more follow.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
         let next = self.poll_next(cx);
-        // Another stream: this is polled again at once. An error shows when the socket is read.
+        // After a stream this is polled again at once, so nothing is sent yet. An error shows when the socket is read.
         if !matches!(next, Poll::Ready(Some(Ok(_)))) {
             let _ = self.gathered.poll_send(cx);
         }
@@ -163,7 +164,7 @@ impl Front {
         }
         if self.connection.has_streams() {
             self.idle_since = None;
-            // Streams have clocks of their own; one of them will wake this task when it ends.
+            // Streams have timers of their own; a stream that ends wakes this task.
             return Poll::Pending;
         }
         let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
@@ -182,7 +183,7 @@ impl Front {
         Poll::Pending
     }
 
-    /// The next stream; what came before a fault is accepted first.
+    /// Returns the next stream. Streams that came before a fault are accepted first.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
         let accepted = self.connection.poll_accept(cx);
         if accepted.is_ready() || self.told {
@@ -197,7 +198,7 @@ impl Front {
         self.connection.poll_accept(cx)
     }
 
-    /// GOAWAY: streams that are open may end.
+    /// Sends GOAWAY: streams that are open may end.
     fn go(&mut self) {
         self.connection.graceful_shutdown();
         self.going_since = Some(Instant::now());
@@ -225,7 +226,7 @@ async fn stream_request(
     let (parts, mut body) = head.into_parts();
     let mut ended = body.is_end_stream();
     if !gone && !ended && says_empty(&parts.headers) {
-        // Only its end is missing: until it is there, the head may be a lie.
+        // The head announces an empty body, and only its end is missing: until the end arrives, the head may be wrong.
         let limit = patience(worker.shared.settings.body_idle_timeout);
         while !ended {
             ended = match timeout(limit, body.data()).await {
@@ -242,7 +243,7 @@ async fn stream_request(
     let understood = request_from_http2(&head, ended, &limits, &mut exchange.request);
     drop(head);
     let after = match understood {
-        // It was cancelled in the flight that it came with: no backend sees it.
+        // The client cancelled the stream together with its beginning: no backend sees it.
         _ if gone => {
             let cancelled = Rejection::Backend(Fault::ClientGone);
             route::refuse(&worker, &peer, &mut exchange, cancelled).await

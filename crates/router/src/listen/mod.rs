@@ -1,4 +1,4 @@
-//! Accepting connections and speaking HTTP on them; each request goes to [`crate::route`].
+//! Accepts connections and speaks HTTP on them; each request goes to [`crate::route`].
 
 mod http1;
 mod http2;
@@ -22,18 +22,18 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
-/// Longest TLS handshake of a client.
+/// The longest TLS handshake of a client.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// An address for clients.
+/// A socket for clients.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Listening(TcpListener),
-    /// Nobody can connect yet.
+    /// A bound socket, to which nobody can connect yet.
     Bound(TcpSocket),
 }
 
-/// Most connections that wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
 
 impl Socket {
@@ -45,7 +45,7 @@ impl Socket {
     }
 }
 
-/// A listening socket and what is spoken on it.
+/// A listening socket and the protocols that are spoken on it.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) listener: TcpListener,
@@ -67,12 +67,12 @@ impl Front {
         Ok(Self { listener, tls })
     }
 
-    /// The same socket for another thread: the kernel hands each connection to one of them.
+    /// Returns the same socket for another thread: the kernel hands each connection to one of them.
     pub(crate) fn try_clone(&self) -> Result<Self> {
         self.try_clone_with(self.tls.clone())
     }
 
-    /// The same socket with another certificate, if it has one.
+    /// Returns the same socket with another certificate, if it has one.
     pub(crate) fn try_clone_with(&self, tls: Option<Arc<Handshakes>>) -> Result<Self> {
         Ok(Self {
             listener: self
@@ -84,7 +84,7 @@ impl Front {
     }
 }
 
-/// Accepts until `stop`.
+/// Accepts connections until `stop`.
 pub(crate) async fn accept(
     worker: Arc<Worker>,
     front: Front,
@@ -106,7 +106,7 @@ pub(crate) async fn accept(
                     .spawn(connection(worker.clone(), acceptor.clone(), stream, peer));
             }
             Err(error) => {
-                // Out of file descriptors, most likely: let some requests end first.
+                // Most likely there are no file descriptors left: some requests must end first.
                 tracing::warn!(%error, "accept-failed");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -169,7 +169,7 @@ async fn connection(
     }
 }
 
-/// Whether a client without TLS begins with HTTP/2's preface, of which no request of HTTP/1 has the first bytes.
+/// Returns whether a client without TLS begins with HTTP/2's preface. No request of HTTP/1 begins like it.
 async fn begins_http2(stream: &TcpStream) -> bool {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0";
     let mut seen = [0; PREFACE.len()];
@@ -177,7 +177,7 @@ async fn begins_http2(stream: &TcpStream) -> bool {
         match stream.peek(&mut seen).await {
             Ok(_) if seen == PREFACE => return true,
             Ok(read) if read > 0 && PREFACE.starts_with(&seen[..read]) => {
-                // A peek sees the same bytes again at once.
+                // A peek returns the same bytes again at once.
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             _ => return false,
@@ -185,19 +185,19 @@ async fn begins_http2(stream: &TcpStream) -> bool {
     }
 }
 
-/// Whether gorouter (Go's `net/http`) would take a client for one that should have spoken TLS. What comes first decides:
-/// waiting for the rest of a word would cost a look every few milliseconds for whoever never sends it.
+/// Returns whether gorouter (Go's `net/http`) would take a client for one that should have spoken TLS. The first bytes decide it.
+/// Waiting for the rest of a word would cost a peek every few milliseconds for each client that never sends it.
 async fn begins_http1(stream: &TcpStream) -> bool {
     let mut seen = [0; 5];
     let read = stream.peek(&mut seen).await;
     read.is_ok() && matches!(&seen, b"GET /" | b"HEAD " | b"POST " | b"PUT /" | b"OPTIO")
 }
 
-/// As gorouter answers it.
+/// The answer that gorouter sends.
 const WITHOUT_TLS: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
-/// The rest of the request is read, for a close on unread bytes would take the answer back.
+/// Sends that answer and then reads the rest of the request, because a close with unread bytes would destroy the answer.
 async fn answer_without_tls(mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(WITHOUT_TLS).await?;
     stream.shutdown().await?;

@@ -1,26 +1,26 @@
-//! How much a client of HTTP/2 may send before a backend has taken any of it.
+//! How much a client of HTTP/2 may send before a backend has read any of it.
 //!
-//! Each stream has a window of its own. The connection's window grows with the bodies that are on their way, so that those
-//! which nobody reads do not shut it for the others. What all connections of a worker may add together is bounded; beyond
-//! that bound a connection has the window that it began with.
+//! Each stream has a window of its own. The connection's window grows with the bodies that are on their way, so that bodies which
+//! no backend reads do not shut it for the others. The total that all connections of a worker may add is bounded; beyond that
+//! bound a connection has its initial window.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of one stream, and of a connection to begin with.
+/// The initial window of a stream and of a connection, in bytes.
 pub(super) const STREAM: u32 = 128 << 10;
 pub(super) const CONNECTION: u32 = 512 << 10;
-/// Bodies that the window has room for to begin with, less one that is to move on.
+/// The number of bodies that fit into the initial window, less one so that one more can move.
 const FREE: usize = (CONNECTION / STREAM) as usize - 1;
-/// Bodies of all of a worker's connections together that may have more: 64 MiB.
+/// The number of bodies, over all of a worker's connections, for which windows may grow: 64 MiB.
 const MOST: usize = (64 << 20) / STREAM as usize;
 
-/// What a worker's connections have added to their windows.
+/// The number of bodies by which a worker's connections have enlarged their windows.
 #[derive(Debug, Default)]
 pub(crate) struct Windows(AtomicUsize);
 
 impl Windows {
-    /// Room for one body more.
+    /// Reserves room for one more body, if there is any.
     fn take(&self) -> bool {
         let more = |taken| (taken < MOST).then_some(taken + 1);
         let taken = self
@@ -34,7 +34,7 @@ impl Windows {
     }
 }
 
-/// A body on its way, until it is dropped.
+/// A body on its way, which counts until it is dropped.
 #[derive(Debug)]
 pub(super) struct Body(Arc<AtomicUsize>);
 
@@ -44,16 +44,16 @@ impl Drop for Body {
     }
 }
 
-/// One connection's window.
+/// The window of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     bodies: Arc<AtomicUsize>,
-    /// Bodies that it has grown by.
+    /// The number of bodies that it has grown by.
     grown: usize,
 }
 
 impl Window {
-    /// One body more is on its way. The size that the window has to have from now on, if it changes.
+    /// Counts one more body on its way. Returns the new size of the window in bytes, if it changes.
     pub(super) fn begin(&mut self, windows: &Windows) -> (Body, Option<u32>) {
         let others = self.bodies.fetch_add(1, Ordering::Relaxed);
         let before = self.grown;
@@ -68,7 +68,7 @@ impl Window {
         (Body(self.bodies.clone()), changed)
     }
 
-    /// Gives back what it has grown by.
+    /// Returns the room that it has grown by.
     pub(super) fn shrink(&mut self, windows: &Windows) {
         windows.give(std::mem::take(&mut self.grown));
     }

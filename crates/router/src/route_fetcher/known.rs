@@ -1,4 +1,4 @@
-//! From what the Routing API says to changes of the table. Pure: asks nobody and changes nothing.
+//! Turns what the Routing API returns into changes of the table. The module is pure: it sends no requests and changes no table.
 
 use clients::routing_api::Event;
 use routing::registry::EndpointSpec;
@@ -7,25 +7,25 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 use wire::routing_api::Route;
 
-/// What the table is to be told.
+/// A change of the table.
 #[derive(Debug, PartialEq)]
 pub(super) enum Change {
     Register(String, EndpointSpec),
-    /// If nothing newer is known of it.
+    /// The route is to be removed, unless the table has a newer version of it.
     Unregister(String, EndpointSpec),
-    /// Not a route that anybody could use, and why. Told once.
+    /// The route is unusable, for this reason. It is reported once.
     Refuse(Route, String),
 }
 
-/// What names a route's endpoint, as gorouter's `routeEquals`.
+/// The values that identify a route's endpoint, as gorouter's `routeEquals`.
 type Key = (String, String, u16);
 
-/// The routes that the Routing API has, as far as was heard.
+/// The routes that the Routing API has, as far as it has reported them.
 #[derive(Debug, Default)]
 pub(super) struct Known(BTreeMap<Key, Route>);
 
 impl Known {
-    /// A full list: what is not in it is gone. Every route is registered again, which keeps it alive.
+    /// Applies a full list: a route that it lacks is gone. Every route is registered again, which keeps it alive.
     pub(super) fn fetched(&mut self, routes: Vec<Route>) -> Vec<Change> {
         let mut before = std::mem::take(&mut self.0);
         let mut changes = Vec::new();
@@ -34,7 +34,7 @@ impl Known {
             changes.extend(self.register(route, known.as_ref()));
         }
         let gone = before.into_values().filter_map(|route| unregister(&route));
-        // First, as in gorouter.
+        // Removals come first, as in gorouter.
         gone.chain(changes).collect()
     }
 
@@ -61,7 +61,7 @@ impl Known {
             Err(_) if known == Some(&route) => None,
             Err(why) => Some(Change::Refuse(route.clone(), why)),
         };
-        // What the table will not take must not hide what it has.
+        // A route that the table refuses must not hide the one that the table has.
         let kept = known.filter(|known| is_older(&route, known)).cloned();
         self.0.insert(key(&route), kept.unwrap_or(route));
         change
@@ -72,7 +72,7 @@ fn key(route: &Route) -> Key {
     (route.route.clone(), route.ip.clone(), route.port)
 }
 
-/// Of the same life, and overtaken in it.
+/// Returns whether `route` is an older version of the `known` route: both have the same tag guid, and its index is lower.
 fn is_older(route: &Route, known: &Route) -> bool {
     let (told, known) = (&route.modification_tag, &known.modification_tag);
     !told.guid.is_empty() && told.guid == known.guid && told.index < known.index
@@ -83,7 +83,7 @@ fn unregister(route: &Route) -> Option<Change> {
     Some(Change::Unregister(route.route.clone(), spec))
 }
 
-/// As gorouter's `route_fetcher`: never TLS, stale after its time to live.
+/// Returns the endpoint as gorouter's `route_fetcher` builds it: it never has TLS, and it is stale after its time to live.
 fn spec(route: &Route) -> Result<EndpointSpec, String> {
     for (name, missing) in [
         ("route", route.route.is_empty()),
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// `+uri:port@index` or `-uri:port@index`, or `!why`.
+    /// Formats changes as `+uri:port@index`, `-uri:port@index` or `!why`.
     fn short(changes: impl IntoIterator<Item = Change>) -> Vec<String> {
         let of = |sign: char, uri: String, spec: EndpointSpec| {
             format!("{sign}{uri}:{}@{}", spec.port, spec.modification_tag.index)
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(short(first), ["+a:1@0", "+b:1@0"]);
         let second = known.fetched(vec![c.clone(), a]);
         assert_eq!(short(second), ["-b:1@0", "+b:2@0", "+a:1@0"]);
-        // By an event as well.
+        // An event makes a route known as well.
         assert_eq!(short(known.heard(Event::Upsert(b))), ["+b:1@0"]);
         assert_eq!(
             short(known.fetched(vec![c])),
@@ -179,7 +179,7 @@ mod tests {
     fn the_newest_version_is_the_one_that_vanishes() {
         let mut known = Known::default();
         known.heard(Event::Upsert(route("a", 1, 3)));
-        // The table refuses both of them, by their tags.
+        // The table refuses both of them because of their tags.
         known.heard(Event::Upsert(route("a", 1, 2)));
         known.heard(Event::Delete(route("a", 1, 2)));
         assert_eq!(short(known.fetched(Vec::new())), ["-a:1@3"]);

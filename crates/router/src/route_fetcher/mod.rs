@@ -1,11 +1,11 @@
 //! The Routing API as a source of routes beside NATS ([`crate::bus`]); gorouter's `route_fetcher`.
 //!
-//! One task subscribes to events, reads all routes once the stream is open, and again every half prune interval, which keeps
-//! them alive. What that means for the table is decided in [`known`]; the table itself orders versions of a route by their
+//! One task subscribes to events and reads all routes once the stream is open. It reads them again every half prune interval,
+//! which keeps them alive. [`known`] decides what that means for the table; the table itself orders versions of a route by their
 //! modification tags. While a list is read, events wait in their stream, so an event is never older than the list before it.
 //!
-//! An API or a UAA that cannot be reached never ends the router, unlike gorouter: why is logged once, until it changes,
-//! with the key to correct, and it is tried again for ever. Routes of NATS do not notice.
+//! An API or a UAA that cannot be reached never ends the router, unlike gorouter. The reason is logged once, until it changes,
+//! with the key to correct, and the router retries without end. Routes of NATS are not affected.
 
 mod known;
 
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-/// Between two tries to subscribe, as in gorouter, and to read what could not be read.
+/// The pause before the router subscribes again, as in gorouter, and before it repeats a read that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Keeps the Routing API's routes in the table until `end`.
@@ -65,7 +65,7 @@ impl Fetcher {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stream: Option<Events> = None;
         let mut subscribe_at = Instant::now();
-        // The first list comes with the stream.
+        // The first list is read when the stream is open.
         tick.reset();
         loop {
             let mut read = true;
@@ -115,7 +115,7 @@ impl Fetcher {
         }
     }
 
-    /// Everything. `false`: it could not be read.
+    /// Reads all routes. Returns `false` if they could not be read.
     async fn fetch(&mut self) -> bool {
         match self.api.routes().await {
             Ok(routes) => {
@@ -155,7 +155,7 @@ impl Fetcher {
     }
 }
 
-/// Waits for ever without a stream.
+/// Returns the next event. Without a stream it never returns.
 async fn next(stream: &mut Option<Events>) -> Result<Event> {
     match stream {
         Some(stream) => stream.next().await,
@@ -163,19 +163,19 @@ async fn next(stream: &mut Option<Events>) -> Result<Event> {
     }
 }
 
-/// What keeps us from something, as it was logged last.
+/// The trouble that was logged last.
 #[derive(Default)]
 struct Trouble(String);
 
 impl Trouble {
-    /// Logged once, until it changes. What is wrong with the UAA was logged by whoever asked it.
+    /// Logs the trouble once, until it changes. Trouble with the UAA is logged by the code that requests the token.
     fn tell(&mut self, shared: &Shared, api: &RoutingApi, what: &str, error: RoutingApiError) {
         let key = match &error {
             RoutingApiError::Token(_) => {
                 shared.metrics.token_fetch_errors.add(1);
                 return;
             }
-            // With a fresh token: it is the client's scopes.
+            // The token was fresh, so the client lacks scopes.
             RoutingApiError::Refused { status: 401, .. } => "oauth.client_name",
             _ => "routing_api.uri",
         };
