@@ -1,5 +1,5 @@
-//! The router's own errors as a page of the operator's (`html_error_template_file`): a text with the fields that
-//! gorouter's templates have. Of Go's template language the fields and comments are known, and nothing else.
+//! The operator's page for the router's own errors (`html_error_template_file`): a text with the fields that gorouter's templates
+//! have. Fields and comments of Go's template language are supported, and nothing else.
 
 use std::fmt::Write as _;
 
@@ -13,22 +13,22 @@ enum Part {
     Status,
     StatusText,
     Message,
-    /// A header of the response.
+    /// The value of a header of the response.
     Header(String),
 }
 
-/// What a page tells.
+/// The values that a page can show.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
     pub(crate) status: u16,
     pub(crate) reason: &'a str,
     pub(crate) message: &'a str,
-    /// Of the response: name, value.
+    /// The headers of the response: name, value.
     pub(crate) headers: &'a [(&'a str, &'a str)],
 }
 
 impl ErrorPage {
-    /// On failure what is not understood, and what to do.
+    /// Parses a template. The error names what is not understood, and what to do.
     pub fn parse(template: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = template;
@@ -79,7 +79,7 @@ impl ErrorPage {
     }
 }
 
-/// `None`: a comment.
+/// Parses an action; `None`: it is a comment.
 fn part(action: &str) -> Result<Option<Part>, String> {
     if action.starts_with("/*") && action.ends_with("*/") {
         return Ok(None);
@@ -103,7 +103,7 @@ fn part(action: &str) -> Result<Option<Part>, String> {
     }))
 }
 
-/// For HTML text and quoted attributes.
+/// Escapes a text for HTML text and quoted attributes.
 fn escape(page: &mut String, text: &str) {
     for c in text.chars() {
         match c {

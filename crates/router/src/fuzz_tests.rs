@@ -1,5 +1,5 @@
-//! Every parser of the router against texts that nobody meant: a kept corpus (`fuzz/corpus/`, one folder per parser),
-//! changed at random. Each finding becomes a file there. `FUZZ_SECONDS=600` runs longer, `FUZZ_SEED=…` repeats.
+//! Fuzz tests of every parser of the router. The inputs are a kept corpus (`fuzz/corpus/`, one folder per parser), changed at
+//! random. Each finding becomes a file there. `FUZZ_SECONDS=600` runs longer, `FUZZ_SEED=…` repeats a run.
 
 use crate::bus::message;
 use crate::config::Settings;
@@ -13,7 +13,7 @@ use routing::registry::{EndpointSpec, Registered, Registry};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Runs `check` over the corpus as it is, then over changed pieces of it. `words`: what the format is made of.
+/// Runs `check` over the corpus as it is, then over changed pieces of it. `words`: the elements of the format.
 fn fuzz(parser: &str, words: &[&str], check: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../fuzz/corpus")
@@ -92,7 +92,7 @@ fn nats() {
         "null",
         "router.register",
     ];
-    // What was understood, and whether the rest is an error.
+    // This collects what was understood, and returns whether the rest is an error.
     fn understood(came: &mut BytesMut, said: &mut Vec<Said>) -> bool {
         loop {
             match take(came) {
@@ -190,7 +190,7 @@ fn registrations() {
     });
 }
 
-/// What is understood is said again in the same sense.
+/// A message that was understood has the same meaning after it is written and read again.
 #[test]
 fn messages_of_the_bus() {
     const WORDS: &[&str] = &[
@@ -352,7 +352,7 @@ fn configurations() {
     });
 }
 
-/// What is understood goes out as something that is understood in the same way.
+/// A head that was understood is understood in the same way after it is written.
 #[test]
 fn heads_of_requests() {
     const WORDS: &[&str] = &[
@@ -395,7 +395,7 @@ fn heads_of_requests() {
             let breaks = |text: &[u8]| text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0));
             assert!(!breaks(name) && !breaks(value));
         }
-        // Without a host it is answered here, and goes nowhere.
+        // A request without a host is answered here and forwarded nowhere.
         if !request.fields.contains(Known::Host) {
             return;
         }
@@ -412,7 +412,7 @@ fn heads_of_requests() {
     });
 }
 
-/// The same body, in whatever pieces it comes.
+/// A body is the same, in whatever pieces it arrives.
 #[test]
 fn chunked_bodies() {
     const WORDS: &[&str] = &[

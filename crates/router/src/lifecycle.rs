@@ -1,14 +1,14 @@
-//! A router's life: it gathers routes, opens its listeners, takes new configurations, and ends in good order.
+//! A router's life: it gathers routes, opens its listeners, accepts new configurations, and drains at its end.
 //!
 //! ```text
-//!  run ── start delay ──▶ workers ──reload──▶ new workers beside the old, which finish what they have
+//!  run ── start delay ──▶ workers ──reload──▶ new workers beside the old, which finish their requests
 //!                            │
 //!          shutdown: drain ──┤── health 503, drain_wait, listeners close, requests have drain_timeout
 //!                hand over ──┘── another process accepts on the same sockets: listeners close at once, health stays
 //! ```
 //!
-//! A reload never touches a request: each set of workers has the settings, certificates and backend connections that it
-//! was started with, so nothing that an old identity has vouched for is used by a new one.
+//! A reload never affects a request. Each set of workers has the settings, certificates and backend connections that it was
+//! started with, so a connection that was made with an old identity is never used with a new one.
 
 use crate::bus;
 use crate::config::{Reload, Serving};
@@ -28,12 +28,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-/// A new configuration, and where to say whether it is in effect.
+/// A new configuration, and the channel for the result.
 pub(crate) type ReloadRequest = (Reload, oneshot::Sender<Result<()>>);
 
 impl Handle {
-    /// Puts a new configuration into effect; on failure the old one stays. Connections go on: requests in flight end as
-    /// they began, new connections see the new certificates and limits.
+    /// Applies a new configuration; on failure the old one stays. Connections continue: requests in flight end as they began, and
+    /// new connections get the new certificates and limits.
     pub async fn reload(&self, reload: Reload) -> Result<()> {
         let (done, outcome) = oneshot::channel();
         self.reloads
@@ -48,13 +48,13 @@ impl Handle {
         self.shared.started.cancelled().await;
     }
 
-    /// Says that another process accepts connections on the same sockets, so that the shutdown that follows waits for
-    /// nothing but the requests in flight.
+    /// Records that another process accepts connections on the same sockets, so that the shutdown that follows waits for nothing
+    /// but the requests in flight.
     pub fn hand_over(&self) {
         self.shared.handed_over.store(true, Ordering::Relaxed);
     }
 
-    /// Opens the access log's file again: somebody has renamed it. No line is lost.
+    /// Opens the access log's file again, because it was renamed. No line is lost.
     pub fn reopen_access_log(&self) {
         self.shared.access_log.reopen();
     }
@@ -66,8 +66,8 @@ impl Handle {
 }
 
 impl Router {
-    /// Serves until `shutdown`, then drains: for `drain_wait` only health checks fail, then no new connection is
-    /// accepted and requests in flight have `drain_timeout` to finish.
+    /// Serves until `shutdown`, then drains: during `drain_wait` only health checks fail; then no new connection is accepted, and
+    /// requests in flight have `drain_timeout` to finish.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let delay = self.shared.lasting.start_delay;
         self.run_when(
@@ -80,8 +80,8 @@ impl Router {
         .await
     }
 
-    /// As [`Router::run`], but clients and load balancers are served from the moment that `open` is done instead of
-    /// after the start delay. Nothing is accepted before that, also on sockets that another process listens on.
+    /// Runs as [`Router::run`] does, but serves clients and load balancers from the moment that `open` is done instead of after
+    /// the start delay. Nothing is accepted before that, also on sockets that another process listens on.
     pub async fn run_when(
         self,
         open: impl Future<Output = Result<()>>,
@@ -166,10 +166,10 @@ fn unasked(what: &str, ended: Result<Result<()>, tokio::task::JoinError>) -> Res
     anyhow::bail!("{what} ended unasked")
 }
 
-/// How often the table is looked through for routes that were kept for their next endpoint.
+/// How often the table is searched for routes that were kept for their next endpoint.
 const LEFT: Duration = Duration::from_secs(1);
 
-/// The workers that accept, and those of earlier configurations that have work left.
+/// The workers that accept, and those of earlier configurations that still have requests.
 #[derive(Default)]
 struct Generation {
     current: Option<(Arc<Shared>, Workers)>,
@@ -195,13 +195,13 @@ impl Generation {
         self.current.is_some()
     }
 
-    /// The newest.
+    /// Returns the newest settings.
     fn settings<'a>(&'a self, first: &'a Arc<Shared>) -> &'a Serving {
         let shared = self.current.as_ref().map_or(first, |(shared, _)| shared);
         &shared.settings
     }
 
-    /// When one of the workers that accept is no more.
+    /// Returns when one of the workers that accept has ended.
     async fn ended(&mut self) -> Result<Result<()>, tokio::task::JoinError> {
         let Some((_, workers)) = &mut self.current else {
             return std::future::pending().await;
@@ -212,7 +212,7 @@ impl Generation {
         }
     }
 
-    /// Accepts nothing any more; what is left of requests is cut off after `drain_timeout`.
+    /// Stops accepting; requests that are left are cut off after `drain_timeout`.
     async fn finish(self, first: &Arc<Shared>) {
         let patience = self.settings(first).drain_timeout;
         let current = self.current.map(|(_, workers)| workers);
@@ -235,7 +235,7 @@ impl Generation {
     }
 }
 
-/// The operator's pages; they can begin late, end early, and begin again with another certificate.
+/// The servers of the operator's pages. They can begin late, end early, and begin again with another certificate.
 struct PageServers {
     shared: Arc<Shared>,
     status: (TcpListener, String, String),
@@ -261,7 +261,7 @@ impl PageServers {
         })
     }
 
-    /// Nothing happens if they run.
+    /// Starts the servers, unless they run already.
     fn start(&mut self) -> Result<()> {
         if !self.running.is_empty() {
             return Ok(());
@@ -296,7 +296,7 @@ impl PageServers {
         while self.running.join_next().await.is_some() {}
     }
 
-    /// The running ones end by themselves; nothing waits for their connections.
+    /// Starts new servers. The running ones end by themselves; nothing waits for their connections.
     fn restart(&mut self) -> Result<()> {
         self.end.cancel();
         self.running.detach_all();
@@ -309,7 +309,7 @@ fn again(listener: &TcpListener) -> Result<tokio::net::TcpListener> {
     tokio::net::TcpListener::from_std(copy).context("serve a page listener")
 }
 
-/// Everything is built before anything changes.
+/// Applies a reload. Everything is built before anything changes.
 fn reloaded(
     generation: &mut Generation,
     pages: &mut PageServers,

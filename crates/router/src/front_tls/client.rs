@@ -1,5 +1,5 @@
-//! What a client's certificate says: its subject by parts, who it is in Cloud Foundry, and whether the operator's rules
-//! for its authority let it in.
+//! A client's certificate: the parts of its subject, the Cloud Foundry identity in it, and whether the operator's rules for its
+//! authority permit it.
 
 use crate::config::{CertificateRule, FrontTls, Subject};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -16,7 +16,7 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Name};
 
-/// An app instance that asks, as its identity certificate names it.
+/// An app instance that sends a request, as its identity certificate names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) app: String,
@@ -25,7 +25,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// `None`: not an instance's certificate.
+    /// Reads the instance from its certificate; `None`: this is not an instance's certificate.
     pub(crate) fn of(der: &[u8]) -> Option<Self> {
         let mut caller = Self::default();
         for unit in subject_of(der)?.organisation_unit {
@@ -40,7 +40,7 @@ impl Caller {
     }
 }
 
-/// `None`: not a certificate.
+/// Reads the subject; `None`: this is not a certificate.
 pub(crate) fn subject_of(der: &[u8]) -> Option<Subject> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     Some(parts(certificate.subject()))
@@ -88,7 +88,7 @@ fn list_of<'s>(
         .find_map(|(known, list)| (known == *kind).then_some(list))
 }
 
-/// Envoy's short form: fingerprint and name.
+/// Returns Envoy's short form: fingerprint and name.
 pub(super) fn envoy_form(der: &[u8]) -> String {
     let mut text = "Hash=".to_owned();
     for byte in digest(&SHA256, der).as_ref() {
@@ -100,7 +100,7 @@ pub(super) fn envoy_form(der: &[u8]) -> String {
     text
 }
 
-/// Last part first, as `CN=…,OU=app:…`.
+/// Formats a name with its last part first, as `CN=…,OU=app:…`.
 fn rfc_2253(name: &X509Name<'_>) -> String {
     let mut parts: Vec<String> = Vec::new();
     for attribute in name.iter_attributes() {
@@ -124,12 +124,12 @@ fn rfc_2253(name: &X509Name<'_>) -> String {
     parts.join(",")
 }
 
-/// A verifier that asks the operator's rules as well.
+/// A verifier that also applies the operator's rules.
 #[derive(Debug)]
 pub(super) struct WithRules {
     inner: Arc<dyn ClientCertVerifier>,
     rules: Vec<CertificateRule>,
-    /// Subject and issuer of the client authorities: clients need not send those.
+    /// The subject and issuer of the client authorities, which clients need not send.
     authorities: Vec<(Subject, Subject)>,
 }
 
@@ -148,7 +148,7 @@ impl WithRules {
         })
     }
 
-    /// Names of every authority that may be in the chain: more than there are makes the rules stricter only.
+    /// Returns the names of every authority that may be in the chain. A superfluous name makes the rules only stricter.
     fn issuers(&self, leaf: &[u8], others: &[CertificateDer<'_>]) -> Vec<Subject> {
         let mut issuers: Vec<Subject> = issuer_of(leaf).into_iter().collect();
         for other in others {
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn instances_are_known_by_their_units() {
-        // rcgen keeps one value of a kind.
+        // rcgen keeps one value of each kind only.
         let caller = Caller::of(&instance(&["app:a-guid"])).unwrap();
         assert_eq!((caller.app.as_str(), caller.space.as_str()), ("a-guid", ""));
         assert_eq!(Caller::of(&instance(&["space:s"])), None);

@@ -1,7 +1,7 @@
-//! TLS towards clients: who we are to them, and who they are.
+//! TLS towards clients: the certificates that we present, and those that clients present.
 //!
-//! One configuration serves most names; each identity-aware domain has one of its own, which demands a certificate of
-//! that domain's authorities. The name in the client's first message decides, before anything is answered.
+//! One configuration serves most names. Each identity-aware domain has one of its own, which demands a certificate of that
+//! domain's authorities. The name in the client's first message decides, before the router answers.
 
 mod client;
 mod sni;
@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
-/// How handshakes with clients are done.
+/// The configurations for handshakes with clients.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     most: Arc<ServerConfig>,
@@ -40,21 +40,21 @@ struct Domain {
     config: Arc<ServerConfig>,
 }
 
-/// What a handshake told of a client.
+/// The values that a handshake reveals about a client.
 #[derive(Debug, Default)]
 pub(crate) struct ClientTls {
-    /// The name that it asked for, in lower case.
+    /// The name that the client requested, in lower case.
     pub(crate) sni: Option<String>,
     /// The identity-aware domain of that name.
     pub(crate) domain: Option<Arc<MtlsDomain>>,
-    /// Its verified certificate as `X-Forwarded-Client-Cert` tells it.
+    /// Its verified certificate in the form of `X-Forwarded-Client-Cert`.
     pub(crate) xfcc: Option<String>,
-    /// Who it is, if its certificate is an instance identity and was asked for by an identity-aware domain.
+    /// The client's identity, if its certificate is an instance identity and an identity-aware domain asked for it.
     pub(crate) caller: Option<Caller>,
 }
 
 impl ClientTls {
-    /// The domain's own mode, or the one for all others.
+    /// Returns the domain's own mode, or the mode of all other hosts.
     pub(crate) fn forwarded_client_cert(&self, most: ForwardedClientCert) -> ForwardedClientCert {
         let domain = self.domain.as_ref();
         domain.map_or(most, |domain| domain.forwarded_client_cert)
@@ -91,7 +91,7 @@ impl Handshakes {
         Ok(Arc::new(Self { most, domains }))
     }
 
-    /// One client's handshake.
+    /// Performs the handshake with one client.
     pub(crate) async fn accept<S>(&self, stream: S) -> std::io::Result<(TlsStream<S>, ClientTls)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -136,7 +136,7 @@ fn xfcc(leaf: &CertificateDer<'_>, format: XfccFormat) -> String {
     }
 }
 
-/// `*.` stands for one label.
+/// Returns whether the pattern covers the host; `*.` stands for one label.
 pub(crate) fn covers(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix("*.") {
         None => pattern == host,
@@ -174,7 +174,7 @@ fn config(
     config.alpn_protocols = if http2 {
         vec![b"h2".to_vec(), b"http/1.1".to_vec()]
     } else {
-        // Without a list nothing is negotiated: a client that offers HTTP/2 alone is not cut off in its handshake.
+        // Without a list no protocol is negotiated: a client that offers only HTTP/2 is not cut off in its handshake.
         Vec::new()
     };
     Ok(Arc::new(config))

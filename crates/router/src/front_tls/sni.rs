@@ -1,4 +1,4 @@
-//! Which certificate a client is shown, by the name that it asks for.
+//! The choice of the certificate that a client is presented, by the name that it requests.
 
 use crate::backend::tls::certified;
 use crate::config::Certificate;
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// Exact name first, then its wildcard, else the first certificate.
+/// The certificates by name. An exact name wins, then its wildcard; without either the first certificate is used.
 #[derive(Debug)]
 pub(super) struct BySni {
     by_name: HashMap<String, Arc<CertifiedKey>>,

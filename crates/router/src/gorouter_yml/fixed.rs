@@ -1,4 +1,4 @@
-//! Keys that a running router cannot change to; they need a restart or an upgrade, which reads everything anew.
+//! The keys that a running router cannot change; they need a restart or an upgrade, which reads everything again.
 
 use serde_yaml_ng::Value;
 
@@ -40,7 +40,7 @@ const KEYS: &[&str] = &[
     "send_http_start_stop_client_event",
 ];
 
-/// In these sections, the ports, addresses and forms.
+/// The fixed keys within sections: ports, addresses and forms.
 const PARTS: &[(&str, &[&str])] = &[
     (
         "status",
@@ -76,11 +76,11 @@ const PARTS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Their values.
+/// The values of these keys.
 #[derive(Clone, Default, PartialEq)]
 pub struct Fixed(Vec<(String, Option<Value>)>);
 
-/// Without the values: there are secrets among them.
+/// The debug output has no values, because some are secrets.
 impl std::fmt::Debug for Fixed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
@@ -103,7 +103,7 @@ impl Fixed {
         Self(whole.chain(parts).collect())
     }
 
-    /// The keys whose values differ.
+    /// Returns the keys whose values differ.
     pub fn changed(&self, new: &Self) -> Vec<String> {
         let pairs = self.0.iter().zip(&new.0);
         pairs

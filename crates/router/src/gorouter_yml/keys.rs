@@ -1,4 +1,5 @@
-//! A YAML mapping, read key by key. Nothing stops the reading: what is wrong is noted, and told all at once at its end.
+//! A YAML mapping that is read key by key. An error does not stop the reading: it is noted, and all errors are reported together
+//! at the end.
 
 use serde_yaml_ng::Value;
 use std::cell::RefCell;
@@ -6,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What was noticed while reading.
+/// The observations made while reading.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) problems: RefCell<Vec<String>>,
     pub(super) warnings: RefCell<Vec<String>>,
-    /// Every key that was asked for, whether it is there or not.
+    /// Every key that was read, whether it is present or not.
     pub(super) asked: RefCell<BTreeSet<String>>,
 }
 
-/// One mapping. Keys that nobody has asked for when it is dropped are unknown: one warning each.
+/// A mapping. Keys that were not read when it is dropped are unknown: one warning each.
 #[derive(Debug)]
 pub(super) struct Keys<'n> {
     path: String,
@@ -45,7 +46,7 @@ impl<'n> Keys<'n> {
         }
     }
 
-    /// The key as an operator finds it: `nats.hosts[0].port`.
+    /// Returns the key as an operator finds it: `nats.hosts[0].port`.
     pub(super) fn name(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
@@ -64,18 +65,18 @@ impl<'n> Keys<'n> {
         self.notes.warnings.borrow_mut().push(warning);
     }
 
-    /// Whether nothing (more) is there.
+    /// Returns whether no values are left.
     pub(super) fn is_empty(&self) -> bool {
         self.left.values().all(Value::is_null)
     }
 
-    /// `null` is as good as absent.
+    /// Removes and returns a value. `null` counts as absent.
     fn take(&mut self, key: &str) -> Option<Value> {
         self.notes.asked.borrow_mut().insert(self.name(key));
         self.left.remove(key).filter(|value| !value.is_null())
     }
 
-    /// `want` ends the sentence "… is not …".
+    /// Reads a value. `want` ends the sentence "… is not …".
     pub(super) fn read<T>(
         &mut self,
         key: &str,
@@ -100,7 +101,7 @@ impl<'n> Keys<'n> {
         self.read(key, want, |value| T::try_from(whole(value)?).ok())
     }
 
-    /// A number that gorouter reads with its sign: one below 0 counts as 0, which says "not set".
+    /// Reads a number that gorouter reads with its sign: one below 0 counts as 0, which means "not set".
     pub(super) fn signed<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
         let given = self.read(key, "a whole number in its range", |value| {
             let number = whole(value)?;
@@ -119,7 +120,7 @@ impl<'n> Keys<'n> {
         self.read(key, want, |value| u16::try_from(whole(value)?).ok())
     }
 
-    /// One below 0 counts as 0, which switches most things off.
+    /// Reads a duration. One below 0 counts as 0, which switches most things off.
     pub(super) fn duration(&mut self, key: &str) -> Option<Duration> {
         let want = "a duration: write a number and a unit, e.g. 30s, 500ms or 1m30s";
         let nanos = self.read(key, want, |value| {
@@ -136,12 +137,12 @@ impl<'n> Keys<'n> {
         self.read(key, "a text", text)
     }
 
-    /// A text; an empty one is as good as absent.
+    /// Reads a text; an empty one counts as absent.
     pub(super) fn word(&mut self, key: &str) -> Option<String> {
         self.text(key).filter(|text| !text.is_empty())
     }
 
-    /// Of a file; empty is as good as absent.
+    /// Reads the path of a file; an empty one counts as absent.
     pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
         let path = self.word(key)?;
         if path.contains('\n') {
@@ -154,7 +155,7 @@ impl<'n> Keys<'n> {
         Some(path.into())
     }
 
-    /// A list of texts; a single text counts as a list of one.
+    /// Reads a list of texts; a single text counts as a list of one.
     pub(super) fn texts(&mut self, key: &str) -> Option<Vec<String>> {
         self.read(key, "a list of texts", |value| match value {
             Value::Sequence(items) => items.iter().map(item).collect(),
@@ -163,14 +164,14 @@ impl<'n> Keys<'n> {
         })
     }
 
-    /// One of a few names; an empty one is as good as absent.
+    /// Reads one of a few names; an empty one counts as absent.
     pub(super) fn choice_or_empty<T: Copy>(&mut self, key: &str, names: &[(&str, T)]) -> Option<T> {
         let mut all: Vec<(&str, Option<T>)> = vec![("", None)];
         all.extend(names.iter().map(|(name, choice)| (*name, Some(*choice))));
         self.choice(key, &all).flatten()
     }
 
-    /// One of a few names.
+    /// Reads one of a few names.
     pub(super) fn choice<T: Copy>(&mut self, key: &str, names: &[(&str, T)]) -> Option<T> {
         let all = names.iter().map(|(name, _)| *name);
         let all: Vec<&str> = all.filter(|name| !name.is_empty()).collect();
@@ -196,14 +197,14 @@ impl<'n> Keys<'n> {
             .collect()
     }
 
-    /// Known keys whose subject this router does not have; nothing is lost by that.
+    /// Accepts known keys whose subject this router does not have; nothing is lost by that.
     pub(super) fn without_effect(&mut self, keys: &[&str]) {
         for key in keys {
             self.left.remove(*key);
         }
     }
 
-    /// A known key that asks for what this router does not do: what to do instead, if it asks for it.
+    /// Reads a known key that asks for what this router does not do. If its value asks for that, it warns what to do instead.
     pub(super) fn elsewhere(&mut self, key: &str, instead: &str) {
         if self.take(key).is_some_and(|value| asks(&value)) {
             self.warn(key, instead);
@@ -219,7 +220,7 @@ impl Drop for Keys<'_> {
     }
 }
 
-/// Whether a value switches something on.
+/// Returns whether a value switches something on.
 fn asks(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -231,7 +232,7 @@ fn asks(value: &Value) -> bool {
     }
 }
 
-/// An empty item is an empty text.
+/// Reads an item; an empty one is an empty text.
 fn item(value: &Value) -> Option<String> {
     if value.is_null() {
         return Some(String::new());
@@ -239,7 +240,7 @@ fn item(value: &Value) -> Option<String> {
     text(value)
 }
 
-/// Go's YAML reads the older words as well where a flag is wanted.
+/// Reads a flag. Go's YAML also accepts the older words for one.
 fn flag(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(flag) => Some(*flag),
@@ -252,7 +253,7 @@ fn flag(value: &Value) -> Option<bool> {
     }
 }
 
-/// Go's YAML takes `3.0` for a whole number, and cuts what is behind the point.
+/// Reads a whole number. Go's YAML accepts `3.0` as one, and cuts the digits after the point.
 pub(super) fn whole(value: &Value) -> Option<i64> {
     let fits = |number: &f64| number.abs() < 9e15;
     value
@@ -269,7 +270,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// A value in a message: on one line, not too long, and never a secret.
+/// Formats a value for a message: on one line, not too long, and never a secret.
 fn shown(key: &str, value: &Value) -> String {
     if ["pass", "secret", "private_key", "client_secret"]
         .iter()

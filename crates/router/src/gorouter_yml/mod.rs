@@ -1,8 +1,8 @@
 //! `gorouter.yml`: an original router's configuration file, read for this router.
 //!
-//! Absent keys have the defaults of gorouter's own code (a BOSH deployment writes them all). Unknown keys, and keys of
-//! things that this router does not have yet, cost a warning each; bad values are told all at once. Reads no file and
-//! binds nothing: that is the caller's.
+//! Absent keys have the defaults of gorouter's own code (a BOSH deployment writes them all). Unknown keys, and keys for features
+//! that this router does not have yet, cause a warning each. All invalid values are reported together. This module reads no file
+//! and binds nothing: its caller does.
 
 mod fixed;
 mod keys;
@@ -27,7 +27,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a `gorouter.yml` asks for.
+/// The configuration that a `gorouter.yml` asks for.
 #[derive(Debug)]
 pub struct GorouterYml {
     pub http_port: Option<u16>,
@@ -36,54 +36,54 @@ pub struct GorouterYml {
     pub status: StatusKeys,
     pub prometheus: Option<Prometheus>,
     pub nats: clients::nats::Config,
-    /// `None`: the Routing API is not asked.
+    /// The Routing API; `None`: it is not used.
     pub routing_api: Option<RoutingApiKeys>,
     pub backend_tls: Identity,
     pub access_log: Option<PathBuf>,
-    /// `debug`, `info`, `warn` or `error`.
+    /// The log level: `debug`, `info`, `warn` or `error`.
     pub log_level: &'static str,
     pub log_timestamp: Timestamp,
-    /// What the router's own errors look like: a template, to be read into `settings.error_page`.
+    /// The template for the router's own errors, which is to be read into `settings.error_page`.
     pub error_page: Option<PathBuf>,
     pub pid_file: Option<PathBuf>,
-    /// `PUT /log-level` there changes the level.
+    /// The address on which `PUT /log-level` changes the level.
     pub debug_addr: Option<SocketAddr>,
     pub settings: Settings,
     /// The segments that the file lists, for the log.
     pub isolation_segments: Vec<String>,
-    /// What cannot change while the router runs.
+    /// The values that cannot change while the router runs.
     pub fixed: Fixed,
-    /// By key, for people.
+    /// The warnings by key, as texts for operators.
     pub warnings: Vec<String>,
 }
 
-/// `status`: pages for load balancers and operators.
+/// The section `status`: pages for load balancers and operators.
 #[derive(Debug)]
 pub struct StatusKeys {
     pub host: IpAddr,
-    /// `None`: no health page without TLS.
+    /// The port of the health page; `None`: there is none without TLS.
     pub port: Option<u16>,
     pub tls: Option<(u16, Certificate)>,
     /// The versions and cipher suites of that port. They are those of HTTPS for clients.
     pub tls_terms: TlsTerms,
-    /// On loopback.
+    /// The port of `/routes` on loopback.
     pub routes_port: u16,
     pub user: String,
     pub pass: String,
-    /// `/varz`, `/healthz` and `/routes` beside `/health`.
+    /// Whether `/varz`, `/healthz` and `/routes` exist beside `/health`.
     pub deprecated_pages: bool,
 }
 
-/// `prometheus`: `/metrics` on loopback.
+/// The section `prometheus`: `/metrics` on loopback.
 #[derive(Debug)]
 pub struct Prometheus {
     pub port: u16,
-    /// Mutual TLS: certificate, key and authority.
+    /// The files for mutual TLS: certificate, key and authority.
     pub tls_files: Option<[PathBuf; 3]>,
 }
 
-/// Reads the text of the file; on failure everything that is wrong with it, by key, and then the warnings, for an unknown
-/// key may be the one that is missed.
+/// Reads the text of the file. On failure it returns everything that is wrong with the file, by key, and then the warnings,
+/// because an unknown key may be the misspelt name of a missing one.
 pub fn read(text: &str) -> Result<GorouterYml, Vec<String>> {
     let notes = Notes::default();
     let document = if text.trim().is_empty() {
@@ -170,30 +170,30 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
     }
 }
 
-/// Keys of which another part of the system, or this router's nature, takes care.
+/// Reads the keys of which another part of the system takes care, or which the design of this router makes needless.
 fn elsewhere(keys: &mut Keys<'_>) {
     keys.elsewhere(
         "publish_active_apps_interval",
         "has no effect: nobody has listened to router.active_apps since DEA times; remove it",
     );
     keys.without_effect(&[
-        // Nobody uses them in gorouter either.
+        // gorouter does not use these either.
         "publish_start_message_interval",
         "load_balancer_healthy_threshold",
         "websocket_dial_timeout",
-        // Of the program that watches a gorouter.
+        // These belong to the program that watches a gorouter.
         "healthcheck_poll_interval",
         "healthcheck_timeout",
         // Connections are kept per endpoint; the kernel's own probes find dead ones.
         "max_idle_conns",
         "endpoint_keep_alive_probe_interval",
-        // Always so here.
+        // This router always does so.
         "keep_alive_100_continue_requests",
         "enable_http1_concurrent_read_write",
     ]);
 }
 
-/// As in gorouter on loopback, unless it is empty.
+/// Reads the address, which is on loopback, as in gorouter, unless it is empty.
 fn debug_addr(keys: &mut Keys<'_>) -> Option<SocketAddr> {
     keys.word("debug_addr").and_then(|address| {
         let parsed = match address.rsplit_once(':') {

@@ -1,4 +1,4 @@
-//! The keys of what operators see: status pages, metrics, logs.
+//! The keys of observability: status pages, metrics, logs.
 
 use super::keys::Keys;
 use super::{Prometheus, StatusKeys, tls};
@@ -14,7 +14,7 @@ use std::str::FromStr as _;
 
 pub(super) fn status(keys: &mut Keys<'_>) -> StatusKeys {
     let deprecated_pages = keys.flag("enable_deprecated_varz_healthz_endpoints", false);
-    // Empty is every address of this machine.
+    // An empty host means every address of this machine.
     let host = keys.read("host", "an IP address, e.g. 0.0.0.0", |value| {
         match value.as_str()? {
             "" => Some(None),
@@ -48,7 +48,7 @@ pub(super) fn status(keys: &mut Keys<'_>) -> StatusKeys {
     }
 }
 
-/// The page, and its buckets.
+/// Reads the page and its buckets.
 pub(super) fn prometheus(keys: &mut Keys<'_>) -> (Option<Prometheus>, Buckets) {
     let buckets = buckets(&mut keys.section("meters"));
     let enabled = keys.flag("enabled", false);
@@ -97,7 +97,7 @@ fn buckets(keys: &mut Keys<'_>) -> Buckets {
     }
 }
 
-/// Where the logs go, and what is in them.
+/// The destinations of the logs and their contents.
 pub(super) struct Logging {
     pub(super) access_log: Option<PathBuf>,
     pub(super) rotation: Option<Rotation>,
@@ -144,7 +144,7 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
     }
 }
 
-/// gorouter reads the names in every case, and takes an empty one for `info`.
+/// Reads the level. gorouter ignores the case of the names, and an empty one means `info`.
 fn level(logging: &mut Keys<'_>) -> &'static str {
     let want = "one of debug, info, warn, error, fatal";
     let level = logging.read("level", want, |value| {
@@ -174,7 +174,7 @@ fn logged_headers(keys: &mut Keys<'_>) -> Vec<HeaderName> {
     headers
 }
 
-/// Ours: absent, the file is rotated by somebody else, as with gorouter.
+/// Reads our own rotation keys. Without them another program rotates the file, as with gorouter.
 fn rotation(access: &mut Keys<'_>) -> Option<Rotation> {
     let megabytes: Option<u64> = access.number("rotate_megabytes");
     let keep = access.number("rotate_keep");
@@ -219,7 +219,7 @@ fn metron(keys: &mut Keys<'_>, logging: &mut Keys<'_>) -> Metron {
             logging.problem("metron_address", "is empty, but enable_envelope_v1_metrics is true: give e.g. localhost:3457, or set enable_envelope_v1_metrics to false");
             Metron::default()
         }
-        // gorouter starts, and what it sends reaches nobody.
+        // gorouter starts with an empty address, and its envelopes reach no agent.
         Some(None) => {
             logging.warn("metron_address", "is empty: no envelopes are sent");
             Metron::default()
@@ -232,7 +232,7 @@ fn metron(keys: &mut Keys<'_>, logging: &mut Keys<'_>) -> Metron {
     }
 }
 
-/// The server for access log lines.
+/// Reads the server for access log lines.
 fn syslog(keys: &mut Keys<'_>) -> Option<Syslog> {
     let network = keys.choice_or_empty("syslog_network", &[("udp", false), ("tcp", true)]);
     let address = keys.word("syslog_addr");
@@ -284,7 +284,7 @@ fn log_format(logging: &mut Keys<'_>) -> LogFormat {
             ),
         }
     }
-    // The older way to ask for the same.
+    // This is the older key for the same fields.
     if logging.flag("enable_attempts_details", false) && format.extra_fields.is_empty() {
         format.extra_fields = ATTEMPTS.to_vec();
     }

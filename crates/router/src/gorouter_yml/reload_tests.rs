@@ -1,4 +1,4 @@
-//! Every key is either reloaded or named as one that needs a restart; none is reloaded by half.
+//! Tests that every key is either reloaded or named as one that needs a restart; none is reloaded partly.
 
 use super::*;
 use crate::config::{Lasting, Serving};
@@ -6,7 +6,7 @@ use crate::config::{Lasting, Serving};
 /// A file in which every key can be changed by adding one line.
 const BASE: &str = "port: 80";
 
-/// Each key with another value than its default, and whether a reload changes it.
+/// The keys, each with another value than its default, and whether a reload changes it.
 const KEYS: &[(&str, &str, bool)] = &[
     ("backends.max_attempts", "backends: {max_attempts: 7}", true),
     ("backends.max_conns", "backends: {max_conns: 7}", true),
@@ -280,8 +280,8 @@ const KEYS: &[(&str, &str, bool)] = &[
     ),
 ];
 
-/// Keys, and sections, whose values stand in none of the two halves: addresses, certificates, other processes, sources of
-/// routes; those of a section with rows above; and keys without effect.
+/// The keys and sections whose values are in neither of the two halves: addresses, certificates, other processes, sources of
+/// routes; sections whose keys have rows above; and keys without effect.
 const ELSEWHERE: &[&str] = &[
     "access_log",
     "access_log.file",
@@ -321,7 +321,7 @@ const ELSEWHERE: &[&str] = &[
     "token_fetcher_retry_interval",
     "tracing",
     "verify_client_certificate_metadata",
-    // Without effect.
+    // These have no effect.
     "endpoint_keep_alive_probe_interval",
     "enable_http1_concurrent_read_write",
     "healthcheck_poll_interval",
@@ -333,7 +333,7 @@ const ELSEWHERE: &[&str] = &[
     "publish_start_message_interval",
     "websocket_dial_timeout",
 ];
-/// The same for all keys of these.
+/// The sections of which all keys are such.
 const SECTIONS: &[&str] = &[
     "nats",
     "oauth",

@@ -5,7 +5,7 @@ use super::tls;
 use crate::config::{AddressRange, RouteServices, TlsTerms};
 use std::time::Duration;
 
-/// `None` without a secret; `terms`: how TLS is spoken with them.
+/// Reads the keys; `None` without a secret. `terms`: the TLS versions and suites towards services.
 pub(super) fn route_services(keys: &mut Keys<'_>, terms: &TlsTerms) -> Option<RouteServices> {
     let secret = keys.word("route_services_secret");
     let secret_decrypt_only = keys.word("route_services_secret_decrypt_only");

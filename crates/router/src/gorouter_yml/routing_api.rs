@@ -1,6 +1,6 @@
-//! The keys of the Routing API and of the UAA that gives its tokens: `routing_api`, `oauth` and `token_fetcher_*`.
+//! The keys of the Routing API and of the UAA that issues its tokens: `routing_api`, `oauth` and `token_fetcher_*`.
 //!
-//! Off, as in gorouter, without `routing_api.uri` or `routing_api.port`; deployments write `oauth` always.
+//! The Routing API is off, as in gorouter, without `routing_api.uri` or `routing_api.port`; deployments always write `oauth`.
 
 use super::keys::Keys;
 use super::tls;
@@ -10,11 +10,11 @@ use clients::uaa::ClientCredentials;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The Routing API to ask, and what is left to read for it.
+/// The Routing API's configuration, and the file that is still to be read for it.
 #[derive(Clone, Debug)]
 pub struct RoutingApiKeys {
     pub api: Config,
-    /// `oauth.ca_certs`: the UAA's authorities. `None`: the machine's.
+    /// The file of `oauth.ca_certs`: the UAA's authorities. `None`: the machine's.
     pub oauth_ca_file: Option<PathBuf>,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn routing_api(keys: &mut Keys<'_>) -> Option<RoutingApiKeys> {
     })
 }
 
-/// `needed_for`: the port of a Routing API that wants tokens.
+/// Reads the credentials. `needed_for`: the port of a Routing API that requires tokens.
 fn oauth(
     keys: &mut Keys<'_>,
     needed_for: Option<u16>,
@@ -122,7 +122,7 @@ fn oauth(
         retry_interval: interval.unwrap_or(Duration::from_secs(5)),
         expiration_buffer: Duration::from_secs(buffer.unwrap_or(30)),
     };
-    // Whoever takes every certificate needs no authority.
+    // A client that accepts every certificate needs no authority.
     let ca_file = ca_file.filter(|_| needed_for.is_some() && !skip);
     (needed_for.map(|_| credentials), ca_file)
 }

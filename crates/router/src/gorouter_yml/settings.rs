@@ -1,4 +1,4 @@
-//! The keys of how requests are handled and how the table is kept.
+//! The keys for the handling of requests and for the table.
 
 use super::keys::{Keys, whole};
 use super::tls;
@@ -36,7 +36,7 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> Handling {
         workers: workers(keys).unwrap_or(defaults.workers),
         start_delay,
         register_interval: register_interval(keys, start_delay),
-        // 0 is off, as in gorouter.
+        // 0 switches pruning off, as in gorouter.
         prune_interval: patience(
             keys.duration("prune_stale_droplets_interval")
                 .unwrap_or(seconds(30)),
@@ -63,7 +63,8 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> Handling {
         frontend_idle_timeout: keys
             .duration("frontend_idle_timeout")
             .unwrap_or(seconds(900)),
-        // 0 is off, as in gorouter. Absent is not: a client could hold connections for ever with half a request.
+        // 0 switches the limit off, as in gorouter. An absent key does not: a client could hold connections without end by half a
+        // request.
         read_header_timeout: keys
             .duration("read_header_timeout")
             .unwrap_or(READ_HEADER_TIMEOUT),
@@ -118,13 +119,14 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> Handling {
     }
 }
 
-/// -1 and 0 ask for one worker for each core.
+/// Reads the number of workers. -1 and 0 ask for one worker for each core.
 fn workers(keys: &mut Keys<'_>) -> Option<usize> {
     let given = keys.read("go_max_procs", "a whole number", whole)?;
     usize::try_from(given).ok().filter(|n| *n > 0)
 }
 
-/// gorouter has one key for two things: how long to gather routes, and how often emitters register.
+/// Reads how often emitters register. gorouter has one key for two things: how long to gather routes, and how often emitters
+/// register.
 fn register_interval(keys: &mut Keys<'_>, start_delay: Duration) -> Duration {
     let own = keys.duration("register_interval");
     let interval = own.unwrap_or(start_delay);
@@ -141,13 +143,14 @@ fn register_interval(keys: &mut Keys<'_>, start_delay: Duration) -> Duration {
     }
 }
 
-/// Ours: whether the original's quirks are kept. This file is an original's, so they are unless it says otherwise.
+/// Reads our own key `compat`: whether the original's quirks are kept. This file is an original's, so they are kept by default.
 fn compat(keys: &mut Keys<'_>) -> bool {
     keys.choice("compat", &[("gorouter", true), ("none", false)])
         .unwrap_or(true)
 }
 
-/// 0 means "no limit" in most of them. Returns what else `backends` holds: the certificate that backends are shown.
+/// Reads limits, where 0 means "no limit" in most of them. Returns what else `backends` holds: the certificate that is presented
+/// to backends.
 fn limits(keys: &mut Keys<'_>, settings: &mut Settings) -> Option<Certificate> {
     let no_keep_alive = keys.flag("disable_keep_alives", true);
     let idle = idle_per_endpoint(keys);
@@ -166,7 +169,7 @@ fn limits(keys: &mut Keys<'_>, settings: &mut Settings) -> Option<Certificate> {
     tls::pair_or_none(&mut backends, "cert_chain", "private_key")
 }
 
-/// Go's: 0 asks for its default of 2, a number below 0 for none.
+/// Reads the idle connections per endpoint as Go counts them: 0 asks for its default of 2, a number below 0 for none.
 fn idle_per_endpoint(keys: &mut Keys<'_>) -> usize {
     match keys.read("max_idle_conns_per_host", "a whole number", whole) {
         None | Some(0) => 2,
@@ -206,8 +209,8 @@ fn sharding(keys: &mut Keys<'_>, listed: Vec<String>) -> Sharding {
     }
 }
 
-/// Ours: hosts at which apps get nothing, such as `uaa.example.com` and `*.uaa.example.com`. Absent: no host is a
-/// component's, as in gorouter.
+/// Reads our own key `component_hosts`: hosts on which apps get no routes, such as `uaa.example.com` and `*.uaa.example.com`.
+/// Absent: no host is a component's, as in gorouter.
 fn component_hosts(keys: &mut Keys<'_>) -> Option<ComponentHosts> {
     let listed = keys.texts("component_hosts")?;
     for host in &listed {
@@ -262,7 +265,7 @@ fn response_rewrite(keys: &mut Keys<'_>) -> ResponseRewrite {
     let mut rewrite = ResponseRewrite::default();
     for mut header in responses.sections("remove_headers") {
         rewrite.remove.extend(name(&mut header));
-        // gorouter reads a value here as well, and does not use it.
+        // gorouter also reads a value here, and does not use it.
         header.without_effect(&["value"]);
     }
     for mut header in responses.sections("add_headers_if_not_present") {

@@ -13,7 +13,7 @@ fn pem() -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-/// As one YAML scalar.
+/// Returns the PEM text as one YAML scalar.
 fn scalar(pem: &str) -> String {
     format!("\"{}\"", pem.replace('\n', "\\n"))
 }
@@ -109,7 +109,7 @@ status_typo: {{a: 1}}
         ]
     );
     assert_eq!(settings.front_tls.terms.versions.len(), 2);
-    // As gorouter: its own authorities sign backends' certificates, not clients'.
+    // As in gorouter, its own authorities sign backends' certificates, not clients'.
     assert_eq!(settings.front_tls.client_cas, [""]);
     assert_eq!(
         settings.front_tls.client_cert_validation,
@@ -197,7 +197,7 @@ token_fetcher_expiration_buffer_time: 31
         ("http://x:3000", None)
     );
     assert!(plain.api.oauth.is_none());
-    // What a deployment without a Routing API writes.
+    // A deployment without a Routing API writes these.
     for off in [
         "oauth: {token_endpoint: uaa, client_name: gorouter, client_secret: s, port: 8443, skip_ssl_validation: false}",
         "routing_api: {uri: http://x, port: 0}",
@@ -441,7 +441,8 @@ fn pings_to_nats_cannot_be_switched_off() {
     assert!(read.warnings[0].starts_with("nats_client_ping_interval is 0"));
 }
 
-/// What gorouter starts with, decided key by key by its own reading: `""`, 0, a number below 0, null and Go's older flags.
+/// These are values that gorouter starts with, decided key by key by its own reading: `""`, 0, a number below 0, null and Go's
+/// older flags.
 #[test]
 fn values_that_say_not_set_are_taken() {
     let (cert, key) = pem();
@@ -651,7 +652,7 @@ fn what_the_values_that_say_not_set_mean() {
         "127.0.0.1:1"
     );
     assert!(of("enable_proxy: yes").settings.proxy_protocol);
-    // No limit: see `patience`.
+    // This means no limit: see `patience`.
     assert!(
         of("endpoint_timeout: -1s")
             .settings
@@ -726,7 +727,7 @@ route_services_secret: s
     let suites = ["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"];
     assert_eq!(settings.front_tls.terms.cipher_suites, suites);
     assert_eq!(settings.backend_terms.cipher_suites, suites);
-    // gorouter gives backends no versions.
+    // gorouter restricts no versions towards backends.
     assert!(settings.backend_terms.versions.is_empty());
     let status = read(&text).unwrap().status.tls_terms;
     assert_eq!(status.cipher_suites, suites);

@@ -1,5 +1,5 @@
-//! The keys about TLS: certificates, authorities, versions and cipher suites. What the TLS library does not have (TLS
-//! below 1.2, suites without forward secrecy or with CBC) is dropped with a warning; nothing left is a problem.
+//! The keys about TLS: certificates, authorities, versions and cipher suites. What the TLS library does not have (TLS below 1.2,
+//! suites without forward secrecy or with CBC) is dropped with a warning; if nothing is left, that is an error.
 
 use super::keys::Keys;
 use super::settings::FORWARDED_CLIENT_CERT;
@@ -12,17 +12,18 @@ use crate::front_tls::subject_of;
 use kit::tls::Identity;
 use rustls::version::{TLS12, TLS13};
 
-/// TLS towards clients and towards backends.
+/// The TLS towards clients and towards backends.
 pub(super) struct Tls {
     pub(super) certificates: Vec<Certificate>,
     pub(super) tls: FrontTls,
     pub(super) backend_tls: Identity,
-    /// gorouter gives its suites to backends, and the versions of its choice to route services alone.
+    /// The versions and suites towards backends. gorouter uses its suites towards backends, and its versions towards route
+    /// services alone.
     pub(super) backend_terms: TlsTerms,
     pub(super) service_terms: TlsTerms,
 }
 
-/// TLS 1.2 suites by their names: OpenSSL's, IANA's.
+/// The TLS 1.2 suites by their names: OpenSSL's, IANA's.
 const SUITES: [(&str, &str); 6] = [
     (
         "ECDHE-RSA-AES128-GCM-SHA256",
@@ -50,12 +51,13 @@ const SUITES: [(&str, &str); 6] = [
     ),
 ];
 
-/// `https`: whether there is an HTTPS listener, without which nothing of it is required; `own`: what backends are shown.
+/// Reads the TLS towards clients. `https`: whether there is an HTTPS listener, without which none of it is required; `own`: the
+/// certificate that is presented to backends.
 pub(super) fn front(keys: &mut Keys<'_>, https: bool, own: Option<Certificate>) -> Tls {
     let mut certificates = Vec::new();
     for mut pem in keys.sections("tls_pem") {
         if !https {
-            // Nobody is shown it.
+            // No client is presented this certificate.
             pem.without_effect(&["cert_chain", "private_key"]);
             continue;
         }
@@ -98,7 +100,7 @@ pub(super) fn front(keys: &mut Keys<'_>, https: bool, own: Option<Certificate>) 
         versions,
         cipher_suites: suites,
     };
-    // Without `enable_ssl` the two keys about versions say nothing.
+    // Without `enable_ssl` the two keys about versions have no effect.
     let service_terms = if https {
         terms.clone()
     } else {
@@ -114,8 +116,8 @@ pub(super) fn front(keys: &mut Keys<'_>, https: bool, own: Option<Certificate>) 
         tls: FrontTls {
             terms,
             client_cert_validation: validation.unwrap_or(ClientCertValidation::None),
-            // `ca_certs` sign backends alone: a deployment's template copies them into `client_ca_certs` where it wants
-            // them there.
+            // `ca_certs` sign backends alone: a deployment's template copies them into `client_ca_certs` where it wants them
+            // there.
             client_cas: vec![client_ca],
             system_client_cas: !only_client_ca,
             certificate_rules,
@@ -129,7 +131,7 @@ pub(super) fn front(keys: &mut Keys<'_>, https: bool, own: Option<Certificate>) 
     }
 }
 
-/// Each rule must be about one of the client authorities: a slip of the pen would switch it off otherwise.
+/// Reads the rules. Each must be about one of the client authorities; otherwise a typing error would switch it off.
 fn certificate_rules(keys: &mut Keys<'_>, client_ca: &str) -> Vec<CertificateRule> {
     let enabled = keys.flag("enable_verify_client_certificate_metadata", false);
     let authorities: Vec<Subject> = kit::tls::certs(client_ca)
@@ -176,7 +178,7 @@ fn subject(keys: &mut Keys<'_>) -> Subject {
     }
 }
 
-/// RFC-0055's identity-aware domains.
+/// Reads RFC-0055's identity-aware domains.
 fn domains(keys: &mut Keys<'_>) -> Vec<MtlsDomain> {
     let mut domains: Vec<MtlsDomain> = Vec::new();
     for mut domain in keys.sections("domains") {
@@ -268,7 +270,7 @@ fn cipher_suites(
     usable
 }
 
-/// A PEM certificate chain and its key; `None` when neither is there.
+/// Reads a PEM certificate chain and its key; `None` when neither is there.
 pub(super) fn pair(keys: &mut Keys<'_>, chain: &str, key: &str) -> Option<Certificate> {
     let half = |keys: &Keys<'_>| {
         keys.problem(
@@ -279,7 +281,7 @@ pub(super) fn pair(keys: &mut Keys<'_>, chain: &str, key: &str) -> Option<Certif
     pair_or(keys, chain, key, half)
 }
 
-/// The same where gorouter shows no certificate when only one of them is there.
+/// Reads such a pair where gorouter presents no certificate when only one of them is there.
 pub(super) fn pair_or_none(keys: &mut Keys<'_>, chain: &str, key: &str) -> Option<Certificate> {
     let half = |keys: &Keys<'_>| {
         let what = format!("and {key} are not both there: no certificate is shown; give both");
@@ -313,7 +315,7 @@ fn pair_or(
     }
 }
 
-/// A text, or a list of texts, of PEM certificates.
+/// Reads PEM certificates: a text, or a list of texts.
 pub(super) fn authorities(keys: &mut Keys<'_>, key: &str) -> String {
     let given = keys.texts(key).unwrap_or_default();
     for pem in given.iter().filter(|pem| !pem.trim().is_empty()) {

@@ -32,21 +32,21 @@ use traffic::Traffic;
 
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// By component and action.
+    /// The registrations by component and action.
     pub(crate) registry_message: Outcomes,
-    /// By component.
+    /// The unregistrations by component.
     pub(crate) unregistry_message: Labelled<String, Counter>,
     pub(crate) routes_registered: Counter,
     pub(crate) routes_unregistered: Counter,
     pub(crate) routes_pruned: Counter,
-    /// Attempts of apps at components' hosts.
+    /// The registrations of apps on components' hosts that were refused.
     pub(crate) component_routes_refused: Counter,
-    /// Of the Routing API.
+    /// The errors with the Routing API.
     pub(crate) token_fetch_errors: Counter,
     pub(crate) subscribe_events_errors: Counter,
     pub(crate) buffered_messages: AtomicU64,
     pub(crate) total_dropped_messages: Counter,
-    /// Buffers that hold bytes on their way: none, while nothing moves.
+    /// The buffers that hold bytes on their way; there are none while nothing moves.
     pub(crate) buffers_held: Arc<AtomicU64>,
     pub(crate) websocket_upgrades: Counter,
     pub(crate) websocket_failures: Counter,
@@ -58,25 +58,25 @@ pub(crate) struct Metrics {
     pub(crate) bad_gateways: Counter,
     pub(crate) empty_content_length_header: Counter,
     pub(crate) traffic: Traffic,
-    /// Of route services.
+    /// The responses of route services.
     pub(crate) route_services: Responses,
     route_lookup_time: Histogram,
     route_registration_latency: Histogram,
     gorouter_time: Histogram,
     http_latency: Histograms,
     processor: Mutex<Processor>,
-    /// `None`: nobody can see them.
+    /// The apps with the most requests; `None`: no page shows them.
     top_apps: Option<Mutex<TopApps>>,
-    /// `None`: metron gets no metrics.
+    /// The sender of envelopes; `None`: metron gets no metrics.
     envelopes: Option<Arc<Envelopes>>,
     per_request: bool,
     per_app: bool,
-    /// Numbers that could not be found for Prometheus' page.
+    /// The numbers that could not be found for Prometheus' page.
     not_gathered: Counter,
 }
 
-/// A request that was tried at a backend is over. Texts are of the endpoint that was tried last, empty when it has none,
-/// or was a route service.
+/// The end of a request that was tried at a backend. The texts are those of the endpoint that was tried last. They are empty when
+/// it has none, or when it was a route service.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Finished<'a> {
     pub(crate) component: &'a str,
@@ -85,7 +85,7 @@ pub(crate) struct Finished<'a> {
     pub(crate) status: u16,
     pub(crate) began: SystemTime,
     pub(crate) took: Duration,
-    /// Of that, in the router.
+    /// The part of that time that the request spent in the router.
     pub(crate) ours: Duration,
 }
 
@@ -128,7 +128,7 @@ impl Metrics {
         }
     }
 
-    /// A route was looked for.
+    /// Records the time of a look-up in the table.
     pub(crate) fn looked_up(&self, took: Duration) {
         if !self.per_request {
             return;
@@ -138,15 +138,15 @@ impl Metrics {
         self.send("route_lookup_time", nanoseconds, "ns");
     }
 
-    /// An endpoint is in the table so long after it was announced.
+    /// Records the time between an endpoint's announcement and its entry in the table.
     pub(crate) fn registered_after(&self, latency: Duration) {
         let seconds = latency.as_secs_f64();
         self.route_registration_latency.observe(seconds);
         self.send("route_registration_latency", seconds * 1e3, "ms");
     }
 
-    /// As gorouter: rejected is what no route or instance could be found for, a bad gateway what endpoints failed to answer.
-    /// `status`: what the client gets.
+    /// Counts a rejection as gorouter does: a request without a matching route or instance is rejected; one that endpoints failed
+    /// to answer is a bad gateway. `status`: the status that the client gets.
     pub(crate) fn rejected(&self, rejection: &Rejection, status: u16) {
         match rejection {
             Rejection::EmptyHost
@@ -214,7 +214,7 @@ impl Metrics {
         }
     }
 
-    /// To be called every [`TICK`].
+    /// Updates rates and shares. It must be called every [`TICK`].
     pub(crate) fn tick(&self) {
         self.traffic.tick();
         locked(&self.processor).tick();
@@ -223,19 +223,19 @@ impl Metrics {
         }
     }
 
-    /// Of one core, lately.
+    /// Returns the recent share of one core.
     pub(crate) fn processor_share(&self) -> f64 {
         locked(&self.processor).share()
     }
 
-    /// The apps with the most requests in the last minute, and how many.
+    /// Returns the apps with the most requests in the last minute, and their numbers of requests.
     pub(crate) fn top_apps(&self, count: usize) -> Vec<(String, u64)> {
         let now = second(SystemTime::now());
         let top_apps = self.top_apps.as_ref();
         top_apps.map_or_else(Vec::new, |apps| locked(apps).first(count, now))
     }
 
-    /// The Prometheus text format.
+    /// Returns the page in Prometheus' text format.
     pub(crate) fn render(&self, shared: &Shared) -> String {
         text::render(self, shared)
     }

@@ -1,4 +1,4 @@
-//! What the operator sees: access log, metrics, status endpoints.
+//! The observability for operators: access log, metrics, status endpoints.
 
 pub(crate) mod access_log;
 pub(crate) mod envelopes;

@@ -1,4 +1,4 @@
-//! What is looked at every few seconds: counters, for their rates and for metron.
+//! The periodic reading of counters, every few seconds: for their rates and for metron.
 
 use super::envelopes::numbers::Numbers;
 use super::metrics::TICK;
@@ -8,12 +8,12 @@ use kit::CancellationToken;
 use std::sync::Arc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-/// Until `end`; then the last numbers are told.
+/// Reads the counters until `end`; then it sends the last numbers.
 pub(crate) async fn pulse(shared: Arc<Shared>, end: CancellationToken) -> Result<()> {
     let envelopes = shared.envelopes.clone();
     let mut numbers = envelopes.filter(|e| e.wanted().metrics).map(Numbers::new);
     let mut ticks = interval_at(Instant::now() + TICK, TICK);
-    // Rates count on ticks that are so far apart.
+    // Rates assume that the ticks are this far apart.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let over = tokio::select! {

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tokio::net::TcpListener;
 
-/// What the pages show, and to whom.
+/// The state that the pages show, and the credentials that open them.
 #[derive(Clone)]
 pub(crate) struct Page {
     shared: Arc<Shared>,
@@ -41,7 +41,7 @@ impl Page {
     }
 }
 
-/// Every page.
+/// Serves all pages.
 pub(crate) async fn serve(page: Page, listener: TcpListener, end: CancellationToken) -> Result<()> {
     let app = health_pages()
         .merge(metrics_pages())
@@ -50,7 +50,7 @@ pub(crate) async fn serve(page: Page, listener: TcpListener, end: CancellationTo
     kit::http::serve(listener, None, app, end).await
 }
 
-/// Some pages, where an original router has them.
+/// Serves some of the pages, where an original router has them.
 pub(crate) async fn serve_pages(
     page: Page,
     listener: TcpListener,
@@ -69,14 +69,14 @@ pub(crate) async fn serve_pages(
 }
 
 fn health_pages() -> axum::Router<Page> {
-    // By any method, as in gorouter: load balancers ask in their own ways.
+    // Any method is permitted, as in gorouter: load balancers use different ones.
     axum::Router::new().route("/health", any(health)).route(
         "/is-process-alive-do-not-use-for-loadbalancing",
         any(async || "ok\n"),
     )
 }
 
-/// gorouter shows them beside the health page where it is told to.
+/// Returns the pages that gorouter shows beside the health page if it is configured to.
 fn deprecated_pages() -> axum::Router<Page> {
     axum::Router::new()
         .route("/healthz", get(async || "ok"))
@@ -111,7 +111,7 @@ async fn metrics(State(page): State<Page>) -> Response {
         .into_response()
 }
 
-/// Who does not know the password is told so.
+/// Returns the refusal for a request without the right password.
 fn refused(page: &Page, headers: &HeaderMap) -> Option<Response> {
     let given = headers
         .get(header::AUTHORIZATION)
@@ -139,14 +139,14 @@ async fn routes(State(page): State<Page>, headers: HeaderMap) -> Response {
         .registry
         .snapshot()
         .iter()
-        // A route that only waits for its next endpoint is none any more, as far as anybody knows.
+        // A route that only waits for its next endpoint counts as removed.
         .filter(|(_, pool)| !pool.has_left() || page.shared.lasting.keep_unregistered_routes)
         .map(|(uri, pool)| (uri.clone(), rows(pool)))
         .collect();
     axum::Json(table).into_response()
 }
 
-/// Compares without telling by its time where the difference is.
+/// Compares two values in a time that does not reveal where they differ.
 fn same(given: &[u8], wanted: &[u8]) -> bool {
     given.len() == wanted.len()
         && given
@@ -156,8 +156,8 @@ fn same(given: &[u8], wanted: &[u8]) -> bool {
             == 0
 }
 
-/// An endpoint as gorouter's `route.Endpoint.MarshalJSON` shows it: the options are those of its own registration, absent
-/// where it had none, whatever the route's balancing is.
+/// An endpoint as gorouter's `route.Endpoint.MarshalJSON` shows it. The options are those of its own registration; they are
+/// absent where it had none, whatever the route's balancing is.
 #[derive(Serialize)]
 struct Row {
     address: String,

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 use time::OffsetDateTime;
 
-/// Apps that are named.
+/// The number of apps that the page names.
 const TOP: usize = 10;
 
-/// What the page needs beside the router itself.
+/// The values that the page needs besides those of the router.
 #[derive(Debug)]
 pub(crate) struct Varz {
     started: Instant,
@@ -21,7 +21,7 @@ pub(crate) struct Varz {
 }
 
 impl Varz {
-    /// `host`: where the page is.
+    /// Creates the page's values. `host`: the address of the page.
     pub(crate) fn new(index: u32, user: &str, password: &str, host: String) -> Self {
         Self {
             started: Instant::now(),
@@ -49,7 +49,7 @@ impl Varz {
         set("mem", json!(resident_kilobytes()));
         set("cpu", json!(metrics.processor_share()));
         set("uptime", json!(uptime(now - self.started)));
-        // Nothing is counted there since its log has levels by name; neither in the original.
+        // The original has counted nothing here since its log has levels by name, so this is always empty.
         set("log_counts", json!({}));
         let components = metrics.traffic.all().into_iter();
         let components = components
@@ -72,7 +72,7 @@ impl Varz {
     }
 }
 
-/// Of all components together.
+/// Returns the traffic of all components together.
 fn traffic(metrics: &Metrics) -> Map<String, Value> {
     let traffic = &metrics.traffic;
     let mut weights = Weights::default();
@@ -102,7 +102,7 @@ fn summary(
     for (group, n) in responses {
         summary.insert(format!("responses_{group}"), json!(n));
     }
-    // Seconds, but for the value, which is the median in milliseconds.
+    // The quantiles are in seconds; `value` is the median in milliseconds.
     let quantiles = [50_u8, 75, 90, 95, 99].map(|percent| {
         let seconds = weights.quantile(f64::from(percent) / 100.0);
         (percent.to_string(), json!(seconds))
@@ -114,7 +114,7 @@ fn summary(
     summary
 }
 
-/// Each counts once, however many routes it has.
+/// Returns the number of endpoints. Each counts once, however many routes it has.
 fn endpoints(shared: &Shared) -> usize {
     let mut addresses = HashSet::new();
     for (_, pool) in shared.registry.snapshot().iter() {
@@ -125,14 +125,14 @@ fn endpoints(shared: &Shared) -> usize {
     addresses.len()
 }
 
-/// `2020-09-13 12:26:40 +0000`
+/// Formats a time as `2020-09-13 12:26:40 +0000`.
 fn date(at: SystemTime) -> String {
     let at = OffsetDateTime::from(at);
     let (hour, minute, second) = at.to_hms();
     format!("{} {hour:02}:{minute:02}:{second:02} +0000", at.date())
 }
 
-/// `0d:3h:22m:31s`
+/// Formats a duration as `0d:3h:22m:31s`.
 fn uptime(up: Duration) -> String {
     let seconds = up.as_secs();
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);

@@ -1,13 +1,13 @@
-//! Route services: a request for a route that is bound to one goes there first, with a sealed note of where it was meant
-//! to go; when it comes back with the note, it goes to the app.
+//! Route services. A request for a route that is bound to a service goes there first, with a sealed note of its original url;
+//! when it returns with the note, it goes to the app.
 //!
 //! ```text
 //!  client ──▶ router ──signed──▶ route service ──▶ router ──stripped──▶ app
 //!              leg: Out                              leg: Returned
 //! ```
 //!
-//! A service that is itself an app of this foundation is reached through the own table (hairpinning), if the operator
-//! allows its name.
+//! A service that is itself an app of this foundation is reached through the router's own table (hairpinning), if the operator
+//! permits its name.
 
 mod signature;
 
@@ -36,25 +36,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use time::OffsetDateTime;
 
-/// What a router needs for them.
+/// The state that a router needs for route services.
 #[derive(Debug)]
 pub(crate) struct Services {
     settings: RouteServices,
     key: Key,
     decrypt_only: Option<Key>,
     pub(crate) tls: Arc<ClientConfig>,
-    /// Services as endpoints, so that connections to them are kept; by authority.
+    /// The endpoints of services, by authority, so that connections to them are kept.
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
 }
 
-/// Which part of its way a request is on.
+/// The part of its way that a request is on.
 #[derive(Debug)]
 pub(crate) enum Leg {
-    /// There is no service between.
+    /// The route has no service.
     Straight,
-    /// To the service.
+    /// The request goes to the service.
     Out(Out),
-    /// From the service to the app.
+    /// The request returns from the service and goes to the app.
     Returned,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Out {
     path: PathAndQuery,
 }
 
-/// Why a note proves nothing.
+/// The reason why a note is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Invalid {
     Signature,
@@ -100,7 +100,7 @@ impl Services {
         }))
     }
 
-    /// Addresses that a service must not have.
+    /// Returns whether a service must not have this address.
     pub(crate) fn blocks(&self, ip: IpAddr) -> bool {
         self.settings
             .egress_blocklist
@@ -108,7 +108,7 @@ impl Services {
             .any(|range| range.contains(ip))
     }
 
-    /// The url that a note was sealed for, as long as it counts.
+    /// Returns the url that a note was sealed for, while the note is valid.
     fn noted(&self, fields: &Fields) -> Result<String, Invalid> {
         let bytes = |name: Known| fields.get(name).unwrap_or_default();
         let note = bytes(Known::XCfProxySignature);
@@ -136,7 +136,7 @@ impl Services {
         }
     }
 
-    /// The same endpoint for all requests to a service.
+    /// Returns the endpoint of a service, which is the same for all requests to it.
     fn endpoint(&self, shared: &Shared, authority: &str) -> Arc<Endpoint> {
         let mut endpoints = self
             .endpoints
@@ -157,7 +157,7 @@ impl Services {
             ..EndpointSpec::default()
         };
         let endpoint = shared.registry.endpoint(spec);
-        // Services come and go; a thousand names is more than any foundation uses at once.
+        // Services change over time; a thousand names is more than any foundation uses at once.
         if endpoints.len() >= 1000 {
             endpoints.clear();
         }
@@ -172,7 +172,7 @@ impl Services {
     }
 }
 
-/// For the fuzz test: a key, and a note that it has sealed.
+/// A key and a note that it has sealed, for the fuzz test.
 #[cfg(test)]
 pub(crate) struct Soundness {
     key: Key,
@@ -188,7 +188,7 @@ impl Soundness {
         Self { key, sealed }
     }
 
-    /// Signature and metadata, a line each: only what was sealed opens, whole and with its own nonce.
+    /// Checks signature and metadata, a line each: only what was sealed opens, whole and with its own nonce.
     pub(crate) fn check(&self, bytes: &[u8]) {
         let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
         let [signature, metadata] = [(); 2].map(|()| lines.next().unwrap_or_default());
@@ -203,7 +203,7 @@ impl Soundness {
     }
 }
 
-/// `*.` stands for one label.
+/// Returns whether the pattern covers the host; `*.` stands for one label.
 fn matches(allowed: &str, host: &str) -> bool {
     match allowed.strip_prefix("*.") {
         Some(domain) => host
@@ -214,7 +214,7 @@ fn matches(allowed: &str, host: &str) -> bool {
 }
 
 impl AddressRange {
-    /// `10.0.0.0/8`, `fd00::/8`, or one address.
+    /// Parses `10.0.0.0/8`, `fd00::/8`, or one address.
     pub fn parse(text: &str) -> Option<Self> {
         let (ip, bits) = text.split_once('/').unwrap_or((text, ""));
         let ip: IpAddr = ip.parse().ok()?;
@@ -237,8 +237,8 @@ impl AddressRange {
     }
 }
 
-/// Whether a request is on its way to a route service by this router's own port: with a note that a router has sealed for
-/// the url that it names.
+/// Returns whether a request is on its way to a route service by this router's own port: it carries a note that a router has
+/// sealed for the url that it names.
 pub(crate) fn is_on_its_way(shared: &Shared, fields: &Fields) -> bool {
     let Some(services) = &shared.route_services else {
         return false;
@@ -252,7 +252,7 @@ pub(crate) fn is_on_its_way(shared: &Shared, fields: &Fields) -> bool {
             .is_ok_and(|noted| noted.as_bytes() == url)
 }
 
-/// Decides, and takes the note off a request that has come back.
+/// Decides which part of its way the request is on, and removes the note from a request that has returned.
 pub(crate) fn leg(
     shared: &Shared,
     pool: &Pool,
@@ -335,7 +335,7 @@ pub(crate) fn sign(
     Ok(())
 }
 
-/// Sends a signed request to the service: through the own table, or out of the house.
+/// Sends a signed request to the service: through the router's own table, or to an external address.
 pub(crate) async fn forward(
     context: &mut RequestContext<'_>,
     exchange: &mut Exchange,
@@ -354,7 +354,7 @@ pub(crate) async fn forward(
             return Err(Rejection::NoEndpoints { host });
         }
         if pool.route_service_url().is_some() {
-            // It would need a note of its own, and has another's.
+            // The request would need a note of its own, but it carries that of another route.
             return Err(Rejection::RouteServiceSignature { expired: false });
         }
         let target = Target::any(pool);

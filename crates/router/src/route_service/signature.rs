@@ -1,7 +1,7 @@
-//! What a route service carries back to prove that it was sent: a sealed note of the url and the time.
+//! The proof that a request which returns from a route service was sent there: a sealed note of the url and the time.
 //!
-//! Key: PBKDF2-SHA256 of the secret, 100,001 rounds, no salt, 16 bytes. Note: AES-128-GCM, nonce in the metadata header.
-//! Any router with the same secret can read it, an original gorouter as well.
+//! The key is PBKDF2-SHA256 of the secret, with 100,001 rounds, no salt and 16 bytes. The note is sealed by AES-128-GCM, with the
+//! nonce in the metadata header. Any router with the same secret can read it, including an original gorouter.
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
@@ -18,7 +18,7 @@ const ROUNDS: NonZeroU32 = NonZeroU32::new(100_001).expect("not zero");
 #[derive(Debug)]
 pub(super) struct Key(LessSafeKey);
 
-/// As they stand in the headers.
+/// The values of the two headers.
 #[derive(Debug)]
 pub(super) struct Sealed {
     pub(super) signature: String,
@@ -37,7 +37,7 @@ struct Metadata {
 }
 
 impl Key {
-    /// Slow on purpose: once per secret.
+    /// Derives the key of a secret. This is slow on purpose, and done once per secret.
     pub(super) fn derive(secret: &str) -> anyhow::Result<Self> {
         let mut bytes = [0; 16];
         pbkdf2::derive(
@@ -52,7 +52,7 @@ impl Key {
         Ok(Self(LessSafeKey::new(key)))
     }
 
-    /// `None` cannot happen with valid times and memory to spare.
+    /// Seals a note. `None` cannot occur with a valid time and enough memory.
     pub(super) fn seal(&self, url: &str, now: OffsetDateTime) -> Option<Sealed> {
         let note = Note {
             forwarded_url: url.to_owned(),
@@ -73,7 +73,7 @@ impl Key {
         })
     }
 
-    /// The url and the time; `None`: sealed with another key, or not at all.
+    /// Returns the url and the time; `None`: the note was sealed with another key, or not at all.
     pub(super) fn open(
         &self,
         signature: &[u8],
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(ours.open(sealed.signature.as_bytes(), b"e30="), None);
     }
 
-    /// Made by an independent implementation of the same recipe.
+    /// The note was made by an independent implementation of the same recipe.
     #[test]
     fn a_note_from_elsewhere_opens() {
         let key = Key::derive("route-secret").unwrap();

@@ -1,5 +1,5 @@
-//! One worker's buffers. Whoever waits holds none: a buffer is taken when bytes have arrived, and given back when they are
-//! passed on, so that ten thousand idle connections need no more of them than one.
+//! The buffers of one worker. A connection that waits holds none: a buffer is reserved when bytes have arrived and returned when
+//! they are forwarded, so that ten thousand idle connections need no more buffers than one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,20 +7,20 @@ use std::task::{Context, Poll, ready};
 
 use super::stream::Stream;
 
-/// Of a buffer, in bytes; and of one for those who send more than fits.
+/// The size of a buffer in bytes, and of a buffer for peers that send more than fits.
 pub(crate) const SIZE: usize = 16 << 10;
 const LARGE: usize = 64 << 10;
-/// Spare buffers of a kind that a worker keeps.
+/// The spare buffers of each kind that a worker keeps.
 const SPARE: usize = 64;
 const SPARE_LARGE: usize = 16;
 
-/// Only the worker's own thread takes the locks, so they are never contended.
+/// The spare buffers of a worker. Only the worker's own thread takes the locks, so they are never contended.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     inputs: Mutex<Vec<Box<[u8]>>>,
     large_inputs: Mutex<Vec<Box<[u8]>>>,
     outputs: Mutex<Vec<Vec<u8>>>,
-    /// Of all workers together: how many are in use.
+    /// The number of buffers in use, over all workers.
     held: Arc<AtomicU64>,
 }
 
@@ -58,7 +58,7 @@ impl Buffers {
         }
     }
 
-    /// Never without capacity.
+    /// Returns an empty buffer, which always has capacity.
     pub(crate) fn output(&self) -> Vec<u8> {
         self.held.fetch_add(1, Ordering::Relaxed);
         let spare = lock(&self.outputs).pop();
@@ -79,18 +79,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes that were read and not yet used.
+/// The bytes that were read and not yet used.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
-    /// Empty: none is held.
+    /// The buffer; it is empty when none is held.
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
-    /// What was used since this place may be wanted again.
+    /// The place from which used bytes are kept, because they may be needed again.
     mark: Option<usize>,
-    /// See [`Stream::poll_readable`].
+    /// Whether the last read left nothing to read: see [`Stream::poll_readable`].
     drained: bool,
-    /// The last read left no room in the buffer.
+    /// Whether the last read left no room in the buffer.
     filled: bool,
 }
 
@@ -111,7 +111,7 @@ impl Input {
         self.start = (self.start + bytes).min(self.end);
     }
 
-    /// Remembers this place, as long as there is room behind it.
+    /// Marks the current place, to which `rewind` returns. The mark lasts as long as the buffer has room behind it.
     pub(crate) fn mark(&mut self) {
         self.mark = Some(self.start);
     }
@@ -120,7 +120,7 @@ impl Input {
         self.mark = None;
     }
 
-    /// Back to the mark; false if it is lost.
+    /// Returns to the mark; false if it is lost.
     pub(crate) fn rewind(&mut self) -> bool {
         if let Some(mark) = self.mark {
             self.start = mark;
@@ -128,12 +128,12 @@ impl Input {
         self.mark.is_some()
     }
 
-    /// Whether the mark is still there.
+    /// Returns whether the mark is still there.
     pub(crate) fn may_rewind(&self) -> bool {
         self.mark.is_some()
     }
 
-    /// Gives the buffer back if nothing in it is wanted any more.
+    /// Returns the buffer to the worker if nothing in it is needed any more.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
         let wanted = self.mark.is_some_and(|mark| mark < self.end);
         if self.is_empty() && !wanted && !self.buffer.is_empty() {
@@ -143,14 +143,14 @@ impl Input {
         }
     }
 
-    /// Gives the buffer back, whatever is in it.
+    /// Returns the buffer to the worker, whatever is in it.
     pub(crate) fn abandon(&mut self, buffers: &Buffers) {
         self.mark = None;
         self.start = self.end;
         self.release(buffers);
     }
 
-    /// Reads what there is. A buffer that is full grows up to `most` bytes. Zero: the other side has ended.
+    /// Reads the available bytes. A buffer that is full grows up to `most` bytes. Zero: the other side has ended.
     pub(crate) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -183,7 +183,7 @@ impl Input {
 
     fn make_room(&mut self, buffers: &Buffers, most: usize) {
         if self.buffer.is_empty() {
-            // Who filled the last one has probably more.
+            // A peer that filled the last buffer probably sends more.
             self.buffer = buffers.input(self.filled);
         }
         if self.is_empty() && self.mark.is_none() {

@@ -1,5 +1,5 @@
-//! A client's or a backend's bytes on their way to the library that speaks HTTP/2, looked at by [`::http2::Check`]; and what
-//! the library says to it, for the streams that it breaks off ([`::http2::Written`]).
+//! The bytes of a client or of a backend on their way to the library that speaks HTTP/2, which [`::http2::Check`] inspects; and
+//! the bytes that the library writes, in which [`::http2::Written`] counts the streams that it breaks off.
 
 use super::gathered::Gathered;
 use ::http2::written::Resets;
@@ -12,32 +12,33 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Small frames after which those who take them in have their turn.
+/// The number of small frames after which reading pauses, so that the tasks that consume them can run.
 const MOST_SMALL: u32 = 256;
 
 #[derive(Debug)]
 pub(crate) struct Checked {
     stream: Gathered,
     check: Check,
-    /// So many of the check's own bytes are handed on.
+    /// The number of the check's own bytes that were passed on.
     handed: usize,
-    /// Who tells a client of its fault; `None`: a backend's is an error of the connection.
+    /// Where a client's fault is stored for the task that sends it. `None`: the peer is a backend, whose fault is an error of the
+    /// connection.
     fault: Option<FaultSeen>,
     written: Written,
     sent: ResetsSent,
-    /// Of a client.
+    /// The budget of a client.
     budget: Budget,
     begun: Instant,
-    /// It is used up.
+    /// Whether the budget is used up.
     exhausted: bool,
-    /// Nothing is read before the streams that came last were looked at: the library keeps those that came and were broken
-    /// off again, and each small frame.
+    /// Whether reading waits until the latest streams were accepted: the library keeps streams that were opened and broken off
+    /// again, and each small frame.
     pause: bool,
-    /// Small frames since the last pause.
+    /// The small frames since the last pause.
     small: u32,
 }
 
-/// How many streams of a connection the router has broken off.
+/// The number of a connection's streams that the router has broken off.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ResetsSent(Arc<AtomicU32>);
 
@@ -47,7 +48,7 @@ impl ResetsSent {
     }
 }
 
-/// Why nothing of a connection is read any more: to be told to its client.
+/// The fault that ends the reading of a connection, which its client is to be sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FaultSeen(Arc<OnceLock<Fault>>);
 
@@ -58,7 +59,7 @@ impl FaultSeen {
 }
 
 impl Checked {
-    /// What comes of a client. `most_head`: of a request, in bytes.
+    /// Checks the bytes of a client. `most_head`: the largest head of a request, in bytes.
     pub(crate) fn client(stream: Gathered, most_head: usize) -> (Self, FaultSeen, ResetsSent) {
         let mut checked = Self::new(stream, Sender::Client, most_head);
         let fault = FaultSeen::default();
@@ -67,7 +68,7 @@ impl Checked {
         (checked, fault, sent)
     }
 
-    /// What comes of a backend. `most_head`: of an answer, in bytes.
+    /// Checks the bytes of a backend. `most_head`: the largest head of an answer, in bytes.
     pub(crate) fn backend(stream: Gathered, most_head: usize) -> (Self, ResetsSent) {
         let checked = Self::new(stream, Sender::Backend, most_head);
         let sent = checked.sent.clone();
@@ -90,7 +91,7 @@ impl Checked {
         }
     }
 
-    /// What has just come.
+    /// Counts what has just arrived.
     fn count(&mut self) {
         let tally = self.check.take_tally();
         self.small += tally.small;
@@ -108,7 +109,7 @@ impl Checked {
         self.exhausted |= !self.budget.reset(resets, self.begun.elapsed());
     }
 
-    /// What the stream has taken.
+    /// Counts the resets that were just written to the stream.
     fn count_written(&mut self, resets: Resets) {
         if resets.all > 0 {
             self.sent.0.fetch_add(resets.all, Ordering::Relaxed);
@@ -118,7 +119,7 @@ impl Checked {
         }
     }
 
-    /// False: the check has none of its own to hand on.
+    /// Passes the check's own bytes on. Returns false if there are none.
     fn hand_on(&mut self, room: &mut ReadBuf<'_>) -> bool {
         let instead = self.check.instead();
         let rest = &instead[self.handed..];
@@ -136,7 +137,8 @@ impl Checked {
 }
 
 impl AsyncRead for Checked {
-    /// After a client's fault nothing comes any more, and nobody is woken: whoever polls the connection looks for it then.
+    /// Reads checked bytes. After a client's fault no more bytes are returned and no task is woken: the task that polls the
+    /// connection looks for the fault then.
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,5 +1,6 @@
-//! Between HTTP/2's heads and ours. Nothing that could mean something else in HTTP/1 passes: names and values that HTTP does
-//! not allow were marked by [`::http2::Check`], fields of connections refused by the library; the rest is refused here.
+//! Conversion between HTTP/2's heads and ours. Nothing that could have another meaning in HTTP/1 passes. [`::http2::Check`] has
+//! marked names and values that HTTP does not permit, and the library has refused fields about connections; the rest is refused
+//! here.
 
 use super::Side;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -9,7 +10,7 @@ use http1::{
     Fields, Framing, Known, Limits, Refusal, Request, Response, Version, request::is_host,
 };
 
-/// A client's head in our form. `:authority` becomes `Host`; cookie crumbs become one cookie.
+/// Converts a client's head to our form. `:authority` becomes `Host`; cookie crumbs become one cookie.
 pub(crate) fn request_from_http2<B>(
     head: &http::Request<B>,
     ended: bool,
@@ -26,7 +27,7 @@ pub(crate) fn request_from_http2<B>(
     };
     let path = head.uri().path_and_query();
     let path = path.map_or("/", PathAndQuery::as_str).as_bytes();
-    // One that a client has written itself is looked at like any.
+    // If a client has written this field itself, its value is checked like any target.
     let target = head.headers().get(::http2::TARGET);
     let target = target.map_or(path, HeaderValue::as_bytes);
     request.begin(method, target, Version::Http2);
@@ -71,7 +72,7 @@ pub(crate) fn request_from_http2<B>(
     Ok(())
 }
 
-/// Path and query, as HTTP/1 takes them.
+/// Returns whether the target is a path and query that HTTP/1 permits.
 fn is_target(target: &[u8]) -> bool {
     let bytes = |byte: &u8| matches!(byte, b'!'..=b'~' | 0x80..) && *byte != b'#';
     target.starts_with(b"/") && target.iter().all(bytes) && std::str::from_utf8(target).is_ok()
@@ -100,7 +101,7 @@ fn host<B>(head: &http::Request<B>, request: &mut Request) -> Result<(), Refusal
     Ok(())
 }
 
-/// RFC 8441: a request for a WebSocket becomes what HTTP/1.1 has for it.
+/// Converts an extended CONNECT (RFC 8441) for a WebSocket into the upgrade request of HTTP/1.1.
 fn extended_connect(protocol: &str, request: &mut Request) -> Result<(), Refusal> {
     use base64::Engine as _;
     let token = protocol.bytes();
@@ -144,7 +145,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     }
 }
 
-/// Our head for a backend that speaks HTTP/2; `None`: it cannot be said there.
+/// Converts our head for a backend that speaks HTTP/2; `None`: HTTP/2 cannot express it.
 pub(crate) fn request_to_http2(request: &Request, scheme: Scheme) -> Option<http::Request<()>> {
     let host = request.fields.get(Known::Host)?;
     let target = PathAndQuery::try_from(request.target())
@@ -165,7 +166,7 @@ pub(crate) fn request_to_http2(request: &Request, scheme: Scheme) -> Option<http
     Some(head)
 }
 
-/// A target with the bytes percent-encoded that a URI may not have: the library sends no others.
+/// Returns the target with all bytes percent-encoded that a URI may not contain: the library sends no others.
 fn encoded(target: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(target.len() + 16);
     for byte in target {
@@ -178,7 +179,7 @@ fn encoded(target: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A backend's head in our form.
+/// Converts a backend's head to our form.
 pub(super) fn response_from_http2(head: &http::Response<()>, response: &mut Response) {
     let reason = head.status().canonical_reason().unwrap_or_default();
     response.begin(head.status().as_u16(), reason);
@@ -189,7 +190,7 @@ pub(super) fn response_from_http2(head: &http::Response<()>, response: &mut Resp
     response.keep_alive = true;
 }
 
-/// How long the body is that a backend's head announces by HTTP/2.
+/// Returns the length of the body that a backend's head announces by HTTP/2.
 pub(super) fn length(response: &Response) -> Framing {
     let text = response.fields.get_text(Known::ContentLength);
     match text.and_then(|text| text.parse().ok()) {
@@ -198,7 +199,7 @@ pub(super) fn length(response: &Response) -> Framing {
     }
 }
 
-/// Our head for a client that speaks HTTP/2.
+/// Converts our head for a client that speaks HTTP/2.
 pub(super) fn response_to_http2(response: &Response) -> Option<http::Response<()>> {
     let mut head = http::Response::new(());
     *head.status_mut() = StatusCode::from_u16(response.status).ok()?;
@@ -206,12 +207,12 @@ pub(super) fn response_to_http2(response: &Response) -> Option<http::Response<()
     Some(head)
 }
 
-/// All but what concerns a connection.
+/// Copies all fields except those about a connection.
 fn copy(fields: &Fields, headers: &mut HeaderMap) -> Option<()> {
     for (name, value) in fields.iter() {
         let name = HeaderName::from_bytes(name).ok()?;
         if !ends_here(Known::by_name(name.as_str().as_bytes())) {
-            // The map has an end.
+            // The map has a maximum size.
             let value = HeaderValue::from_bytes(value).ok()?;
             headers.try_append(name, value).ok()?;
         }
@@ -230,7 +231,7 @@ fn ends_here(known: Known) -> bool {
     )
 }
 
-/// The end of `from`'s body, with its trailers, becomes the end of `to`'s.
+/// Ends `to`'s body with the end of `from`'s, including its trailers.
 pub(super) fn end_body(from: &mut Side, to: &mut Side) -> Result<(), Refusal> {
     match (from, to) {
         (Side::Http1(from), Side::Http1(to)) => to.end_body(from.take_trailers()?.as_ref()),

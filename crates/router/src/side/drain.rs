@@ -1,4 +1,4 @@
-//! What connections must know of the router's end: that it has begun, and that its time is over.
+//! The two stages of the router's end that connections must learn of: the drain has begun, and its time is over.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -6,10 +6,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-/// How long connections that wait for a request may go on doing so.
+/// How long connections that wait for a request may continue to wait.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// One worker's. Connections look at it whenever they are polled; they are woken when it changes.
+/// The drain of one worker. Connections check it whenever they are polled, and they are woken when it changes.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     stage: AtomicU8,
@@ -19,18 +19,19 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    /// Idle connections close, after one more chance for a request that is on its way; answers say that theirs will.
+    /// Returns whether the drain has begun. Idle connections close, after one more chance for a request that is on its way;
+    /// answers announce that their connections close.
     pub(crate) fn has_begun(&self) -> bool {
         self.stage.load(Ordering::Relaxed) > 0
     }
 
-    /// Whoever is still there has to go.
+    /// Returns whether the drain's time is over, so that all remaining connections must end.
     pub(crate) fn is_over(&self) -> bool {
         self.stage.load(Ordering::Relaxed) > 1
     }
 
-    /// Until when an idle connection stays: a request that its client sends at the very moment of the drain is answered
-    /// with the word that the connection closes, instead of finding it closed. `None`: there is no drain.
+    /// Returns the time until which an idle connection stays open. A request that its client sends at the very moment of the
+    /// drain is answered with `Connection: close`, instead of finding the connection closed. `None`: there is no drain.
     pub(crate) fn patience(&self) -> Option<Instant> {
         let begun = self.begun.get().filter(|_| self.has_begun())?;
         Some(*begun + IDLE)
@@ -52,7 +53,7 @@ impl Drain {
     }
 }
 
-/// A task that wants to be woken; for as long as it lives.
+/// A registration of a task that is to be woken, for as long as it exists.
 #[derive(Debug)]
 pub(crate) struct Watch {
     worker: std::sync::Arc<crate::router::Worker>,
@@ -67,7 +68,7 @@ impl Watch {
         }
     }
 
-    /// To be called whenever the task is polled; only the first call costs something.
+    /// Registers the task. It is called whenever the task is polled; only the first call costs anything.
     pub(crate) fn register(&mut self, cx: &Context<'_>) {
         if self.number.is_none() {
             let drain = &self.worker.drain;

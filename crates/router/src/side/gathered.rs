@@ -1,6 +1,6 @@
-//! What the library of HTTP/2 writes, gathered: it flushes after every frame with a body, and each of these writes would be a
-//! TLS record and a system call of its own. Whoever polls the connection sends what was gathered when the library has
-//! nothing more to say.
+//! Gathers what the HTTP/2 library writes. The library flushes after every frame with a body, and each of these writes would be a
+//! TLS record and a system call of its own. The task that polls the connection sends the gathered bytes when the library has
+//! nothing more to write.
 
 use super::stream::Stream;
 use std::io::{self, IoSlice};
@@ -9,19 +9,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes after which the socket is asked before more is taken: a TLS record. A frame more may be in it.
+/// The number of gathered bytes after which they are sent before more is accepted: a TLS record. It may be exceeded by one frame.
 const MOST: usize = 16 << 10;
 
-/// A stream for the library, and for its owner beside it.
+/// A stream that the library and its owner share.
 #[derive(Clone, Debug)]
 pub(crate) struct Gathered(Arc<Mutex<Outgoing>>);
 
 #[derive(Debug)]
 struct Outgoing {
     stream: Stream,
-    /// No memory is held while there is nothing to send.
+    /// The gathered bytes. No memory is held while there is nothing to send.
     bytes: Vec<u8>,
-    /// So many of them are out.
+    /// The number of these bytes that were sent.
     sent: usize,
 }
 
@@ -34,8 +34,8 @@ impl Gathered {
         })))
     }
 
-    /// Ready when the socket has taken everything. To be called whenever the library was polled. That the other side is gone
-    /// also shows by reading.
+    /// Sends the gathered bytes; ready when the socket has accepted all of them. It must be called whenever the library was
+    /// polled. An error may be ignored, because reading shows as well that the other side is gone.
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.lock().poll_send(cx)
     }
@@ -57,7 +57,7 @@ impl Outgoing {
                 count => self.sent += count,
             }
         }
-        // Of TLS: records that the socket has not taken.
+        // TLS may hold records that the socket has not accepted.
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         (self.bytes, self.sent) = (Vec::new(), 0);
         Poll::Ready(Ok(()))
@@ -73,7 +73,7 @@ impl AsyncRead for Gathered {
         let mut outgoing = self.lock();
         let read = Pin::new(&mut outgoing.stream).poll_read(cx, room);
         if read.is_pending() {
-            // The other side may wait for it: the library's greeting, while it waits for theirs.
+            // The other side may wait for these bytes: the library gathers its greeting and then waits for the other side's.
             let _ = outgoing.poll_send(cx)?;
         }
         read
@@ -109,7 +109,7 @@ impl AsyncWrite for Gathered {
         true
     }
 
-    /// Not yet: see above.
+    /// Does nothing, so that bytes gather: see the module's documentation.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(&room[..count], b"one two");
         assert_eq!(gathered.lock().bytes.capacity(), 0);
 
-        // Whoever waits for the other side has said all it has to say.
+        // The library has written everything before it waits for the other side.
         gathered.write_all(b"greeting").await.unwrap();
         let (mut own, mut byte) = (gathered.clone(), [0; 8]);
         let (read, heard) = tokio::join!(own.read(&mut byte), async {
@@ -158,7 +158,7 @@ mod tests {
         });
         assert_eq!((read.unwrap(), heard), (1, 8));
 
-        // A peer that reads nothing is not written for without end.
+        // The bytes for a peer that reads nothing do not grow without end.
         let much = vec![0; MOST];
         let limit = tokio::time::timeout(std::time::Duration::from_millis(300), async {
             for _ in 0..10_000 {

@@ -1,19 +1,19 @@
-//! One worker's room for heads: a connection that waits for a request has none.
+//! The memory of one worker for heads: a connection that waits for a request holds none.
 
 use http1::{Request, Response};
 use std::sync::{Mutex, PoisonError};
 
-/// Pairs that a worker keeps.
+/// The pairs that a worker keeps.
 const SPARE: usize = 64;
-/// A head that was larger is not kept room for.
+/// The size in bytes up to which a head's memory is kept; the memory of a larger head is freed.
 const USUAL: usize = 4 << 10;
 
-/// Only the worker's own thread takes the lock, so it is never contended.
+/// The spare pairs. Only the worker's own thread takes the lock, so it is never contended.
 #[derive(Debug, Default)]
 pub(crate) struct Heads(Mutex<Vec<(Request, Response)>>);
 
 impl Heads {
-    /// Gives both room, if they have none.
+    /// Provides both with memory, if they have none.
     pub(crate) fn take(&self, request: &mut Request, response: &mut Response) {
         if request.fields.has_room() {
             return;
@@ -24,7 +24,7 @@ impl Heads {
         }
     }
 
-    /// Takes their room away, and what is in it.
+    /// Takes their memory back, and with it their contents.
     pub(crate) fn give(&self, request: &mut Request, response: &mut Response) {
         if !request.fields.has_room() {
             return;

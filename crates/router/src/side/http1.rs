@@ -1,4 +1,4 @@
-//! One side of an exchange that speaks HTTP/1: a connection, the body that comes by it, and the one that goes.
+//! One side of an exchange that speaks HTTP/1: a connection, the body that it receives, and the body that it sends.
 
 use super::buffers::Input;
 use super::stream::Stream;
@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite as _;
 
-/// A piece that is worth a system call of its own.
+/// The size in bytes from which a piece is worth a system call of its own.
 const LARGE: usize = 4 << 10;
 
-/// A body on its way in.
+/// The state of a body that is received.
 #[derive(Clone, Debug, Default)]
 enum Reading {
-    /// There is none, or its end was read.
+    /// There is no body, or its end was read.
     #[default]
     Ended,
     Length(u64),
@@ -26,15 +26,15 @@ enum Reading {
     UntilClose,
 }
 
-/// A body on its way out.
+/// The state of a body that is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Writing {
-    /// There is none, or its end was written.
+    /// There is no body, or its end was written.
     #[default]
     Ended,
     Length(u64),
     Chunked,
-    /// As it comes; the end of the connection is its end.
+    /// The body is sent as it comes; the end of the connection is its end.
     UntilClose,
 }
 
@@ -44,23 +44,23 @@ pub(crate) struct Http1 {
     stream: Stream,
     input: Input,
     output: Vec<u8>,
-    /// So much of the output is written.
+    /// The number of output bytes that are written.
     written: usize,
     reading: Reading,
     writing: Writing,
-    /// What `reading` was at the input's mark.
+    /// The state of `reading` at the input's mark.
     marked: Reading,
-    /// Bytes of the input in which the end of a head was looked for.
+    /// The number of input bytes that were searched for the end of a head.
     seen: usize,
-    /// TLS has taken bytes that are perhaps not with the socket yet.
+    /// Whether TLS has accepted bytes that the socket may not have yet.
     unflushed: bool,
-    /// Writing has failed; told by the next flush.
+    /// An error of writing, which the next flush returns.
     failed: Option<io::Error>,
     shut: bool,
     lingered: u64,
 }
 
-/// What a wait for a head brought.
+/// The result of a wait for a head.
 #[derive(Debug)]
 pub(crate) enum Head {
     Whole,
@@ -90,7 +90,7 @@ impl Http1 {
         }
     }
 
-    /// Nothing is left of its last exchange: it can wait for another.
+    /// Returns whether nothing is left of the last exchange, so that the connection can wait for another.
     pub(crate) fn is_done(&mut self) -> bool {
         self.forget_mark();
         self.body_ended()
@@ -99,17 +99,18 @@ impl Http1 {
             && self.input.is_empty()
     }
 
-    /// The router's own address on it.
+    /// Returns the router's own address on the connection.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         self.stream.local_addr()
     }
 
-    /// While it waits: the other side is silent and has not gone, as far as the last look at the sockets tells.
+    /// Returns whether the other side of an idle connection is silent and has not gone, as far as the last look at the socket
+    /// shows.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.stream.is_quiet(self.input.is_drained())
     }
 
-    /// Some bytes of a head are there.
+    /// Returns whether some bytes of a head have arrived.
     pub(crate) fn has_begun(&self) -> bool {
         !self.input.is_empty()
     }
@@ -121,7 +122,7 @@ impl Http1 {
         limits: &Limits,
     ) -> Poll<io::Result<Head>> {
         loop {
-            // One client in a thousand ends a body with a line too much.
+            // One client in a thousand ends a body with a superfluous line.
             while self.input.data().starts_with(b"\r\n") {
                 self.input.consume(2);
             }
@@ -167,7 +168,8 @@ impl Http1 {
         }
     }
 
-    /// Not again for every byte that trickles in; but once it is too long for anybody.
+    /// Returns whether it is worth parsing the head: not after each byte of a slow client, but once it is complete or longer than
+    /// `most`.
     fn head_may_be_whole(&self, most: usize) -> bool {
         let data = self.input.data();
         !matches!(data, b"" | b"\r")
@@ -191,9 +193,9 @@ impl Http1 {
         self.input.poll_fill(cx, &mut self.stream, buffers, most)
     }
 
-    // The body that comes.
+    // The body that is received.
 
-    /// From here on the body may be wanted again: it goes to somebody who may fail.
+    /// Keeps the body from here on, because it may be needed again: it goes to a backend that may fail.
     pub(crate) fn mark(&mut self) {
         self.input.mark();
         self.marked = self.reading.clone();
@@ -204,7 +206,7 @@ impl Http1 {
         self.input.release(&self.worker.buffers);
     }
 
-    /// Whether nothing of the body since the mark is lost.
+    /// Returns whether the body since the mark is still complete.
     pub(crate) fn may_rewind(&self) -> bool {
         self.input.may_rewind()
     }
@@ -226,7 +228,7 @@ impl Http1 {
         }
     }
 
-    /// Whether its rest is known to be no longer than that.
+    /// Returns whether the rest of the body is known to be no longer than that.
     pub(crate) fn body_is_within(&self, most: u64) -> bool {
         match &self.reading {
             Reading::Ended => true,
@@ -236,7 +238,7 @@ impl Http1 {
         }
     }
 
-    /// Hands on the part of the body that was read already.
+    /// Passes on the part of the body that was read already.
     pub(crate) fn pour(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), Refusal> {
         if self.input.is_empty() {
             return Ok(());
@@ -293,7 +295,7 @@ impl Http1 {
         Ok(Some(trailers).filter(|trailers| !trailers.is_empty()))
     }
 
-    /// Ready when the other side has gone, while nothing of it is awaited. What it sends ahead is kept.
+    /// Is ready when the other side has gone, while no bytes are expected of it. Bytes that it sends ahead are kept.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.input.is_empty() {
             return Poll::Pending;
@@ -304,7 +306,7 @@ impl Http1 {
         }
     }
 
-    // What goes out.
+    // The output.
 
     pub(crate) fn send_request(&mut self, request: &Request, canonical: bool) {
         self.take_output();
@@ -316,7 +318,8 @@ impl Http1 {
         };
     }
 
-    /// `to`: the request's version, method HEAD or not. `keep_alive` becomes false if the body's end is the connection's.
+    /// Writes an answer's head. `to`: the request's version, and whether the method is HEAD. `keep_alive` becomes false if the
+    /// body ends with the connection.
     pub(crate) fn send_response(
         &mut self,
         response: &mut Response,
@@ -356,7 +359,7 @@ impl Http1 {
         self.output.extend_from_slice(b"\r\n");
     }
 
-    /// A head that is not the last: 1xx.
+    /// Writes a head that is not the last: 1xx.
     pub(crate) fn send_informational(&mut self, response: &Response) {
         self.take_output();
         let canonical = self.worker.shared.lasting.compat_gorouter;
@@ -364,7 +367,7 @@ impl Http1 {
         self.output.extend_from_slice(b"\r\n");
     }
 
-    /// Bytes that are a whole message already.
+    /// Writes bytes that already are a whole message.
     pub(crate) fn say(&mut self, bytes: &[u8]) {
         self.take_output();
         self.output.extend_from_slice(bytes);
@@ -390,7 +393,7 @@ impl Http1 {
         }
     }
 
-    /// The same with as little copying as possible: large pieces go to the socket as they are, as far as it takes them.
+    /// Pushes data with as little copying as possible: large pieces go to the socket as they are, as far as it accepts them.
     pub(crate) fn pass(&mut self, cx: &mut Context<'_>, data: &[u8]) {
         let bare = matches!(self.writing, Writing::Length(_) | Writing::UntilClose);
         if !bare || data.len() < LARGE || !self.output.is_empty() || self.failed.is_some() {
@@ -425,12 +428,12 @@ impl Http1 {
         }
     }
 
-    /// Bytes that wait for the peer.
+    /// Returns the number of bytes that wait for the peer.
     pub(crate) fn backlog(&self) -> usize {
         self.output.len() - self.written
     }
 
-    /// Everything is written, and the end of the body is said.
+    /// Returns whether everything is written, including the end of the body.
     pub(crate) fn is_finished(&self) -> bool {
         (self.writing == Writing::Ended || self.shut) && self.output.is_empty()
     }
@@ -457,23 +460,23 @@ impl Http1 {
             self.written = 0;
         }
         if self.shut && self.writing == Writing::UntilClose {
-            // A half-close that fails finds a connection that has gone: reading will tell.
+            // A half-close fails if the connection has gone; reading shows that as well.
             let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
             self.writing = Writing::Ended;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Both ways become bytes without meaning.
+    /// Turns both directions into plain bytes.
     pub(crate) fn become_tunnel(&mut self) {
         self.reading = Reading::UntilClose;
         self.writing = Writing::UntilClose;
         self.input.forget_mark();
     }
 
-    /// The last answer is out. Closes this side's half, and reads and throws away what the client still sends, up to `most`
-    /// bytes: closing both halves at once would make the kernel reset the connection, and take the answer away from a
-    /// client that is still sending. Ready when the client has ended, or nothing more is to be read.
+    /// Ends the connection after the last answer. Closes this side's half, then reads and discards what the client still sends,
+    /// up to `most` bytes. If both halves closed at once, the kernel would reset the connection, and a client that is still
+    /// sending would lose the answer. Ready when the client has ended, or nothing more is to be read.
     pub(crate) fn poll_linger(&mut self, cx: &mut Context<'_>, most: u64) -> Poll<()> {
         if !self.shut {
             let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
@@ -494,12 +497,12 @@ impl Http1 {
         }
     }
 
-    /// Bytes that were read by [`poll_linger`](Self::poll_linger).
+    /// Returns the number of bytes that [`poll_linger`](Self::poll_linger) has read.
     pub(crate) fn lingered(&self) -> u64 {
         self.lingered
     }
 
-    /// Throws away the rest of a body that nobody wants, up to `most` bytes. False: there is more.
+    /// Discards the rest of an unused body, up to `most` bytes. Returns false if more is left, or if reading failed.
     pub(crate) async fn skip_body(&mut self, most: u64) -> bool {
         let mut skipped = 0;
         self.input.forget_mark();

@@ -1,8 +1,8 @@
 //! One side of an exchange that is a stream of HTTP/2: of a client's connection, or of ours to a backend.
 //!
-//! Flow control is passed on to the byte: what was received is acknowledged when the other side has taken it, and no more
-//! is handed to the library than the peer has room for. What has come while the other side takes nothing is kept here, as
-//! one piece: the library keeps each frame by itself, and ends a connection on which too many small ones wait.
+//! Flow control is passed on to the byte: received bytes are acknowledged when the other side has accepted them, and the library
+//! gets no more bytes than the peer has room for. Bytes that arrive while the other side accepts none are kept here, as one
+//! piece, because the library keeps each frame by itself and ends a connection on which too many small ones wait.
 
 use crate::backend::Place;
 use bytes::{Bytes, BytesMut};
@@ -15,36 +15,36 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// Most bytes of a body that are kept in case they are wanted again.
+/// The most bytes of a body that are kept in case they are needed again.
 const REPLAY: usize = 16 << 10;
 
 #[derive(Debug, Default)]
 pub(crate) struct Http2 {
-    /// Towards a client, until the last head is sent.
+    /// The handle for the answer to a client, until the last head is sent.
     respond: Option<SendResponse<Bytes>>,
-    /// From a backend, until the head is there.
+    /// The answer of a backend, until its head has arrived.
     awaited: Option<ResponseFuture>,
     incoming: Option<RecvStream>,
     outgoing: Option<SendStream<Bytes>>,
-    /// Received, and not yet handed on.
+    /// The bytes that were received and not yet passed on.
     pending: Bytes,
-    /// Received behind that, while nobody could take it. Never more than a stream's window.
+    /// The bytes that were received after `pending`, while they could not be passed on. They never exceed a stream's window.
     stock: BytesMut,
-    /// Of a stream to a backend.
+    /// The place on the connection, if this is a stream to a backend.
     place: Option<Place>,
-    /// Handed on, and not yet acknowledged.
+    /// The number of bytes that were passed on and not yet acknowledged.
     unreleased: usize,
     trailers: Option<HeaderMap>,
     input_ended: bool,
-    /// What was handed on since the mark; `None`: too much of it.
+    /// The bytes that were passed on since the mark; `None`: there were too many, or there is no mark.
     replay: Option<BytesMut>,
     output: BytesMut,
-    /// No more data will be pushed; the trailers come last.
+    /// The end of the body with its trailers; set when no more data will be pushed.
     ending: Option<Option<HeaderMap>>,
     output_ended: bool,
 }
 
-/// What a backend answers.
+/// A head of a backend's answer.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Informational(Response<()>),
@@ -52,7 +52,7 @@ pub(crate) enum Answer {
 }
 
 impl Http2 {
-    /// A client's stream.
+    /// Creates the side of a client's stream.
     pub(crate) fn from_client(incoming: RecvStream, respond: SendResponse<Bytes>) -> Self {
         Self {
             input_ended: incoming.is_end_stream(),
@@ -62,7 +62,7 @@ impl Http2 {
         }
     }
 
-    /// A stream to a backend; `ended`: the request has no body.
+    /// Creates the side of a stream to a backend; `ended`: the request has no body.
     pub(crate) fn to_backend(
         awaited: ResponseFuture,
         outgoing: SendStream<Bytes>,
@@ -111,7 +111,7 @@ impl Http2 {
         self.output_ended = ended;
     }
 
-    /// Breaks the stream off.
+    /// Resets the stream.
     pub(crate) fn reset(&mut self, reason: Reason) {
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.send_reset(reason);
@@ -190,12 +190,12 @@ impl Http2 {
         }
     }
 
-    /// Takes in what has come, while it cannot be handed on.
+    /// Reads what has arrived while it cannot be passed on.
     pub(crate) fn poll_stock(&mut self, cx: &mut Context<'_>) {
         let Some(incoming) = &mut self.incoming else {
             return;
         };
-        // Its end, or an error, shows again when the body is read.
+        // The end of the body, or an error, shows again when the body is read.
         while !self.input_ended
             && let Poll::Ready(Some(Ok(data))) = incoming.poll_data(cx)
         {
@@ -208,7 +208,7 @@ impl Http2 {
         self.trailers.take()
     }
 
-    /// Ready when the peer has given the stream up.
+    /// Is ready when the peer has reset the stream.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let reset = match (&mut self.respond, &mut self.outgoing) {
             (Some(respond), _) => respond.poll_reset(cx),
@@ -230,7 +230,7 @@ impl Http2 {
         }
     }
 
-    /// Bytes that wait for the peer.
+    /// Returns the number of bytes that wait for the peer.
     pub(crate) fn backlog(&self) -> usize {
         self.output.len()
     }
@@ -285,7 +285,7 @@ impl Http2 {
         Poll::Ready(Ok(()))
     }
 
-    /// After a 2xx to an extended CONNECT: the stream's data are bytes without meaning.
+    /// Turns the stream into plain bytes, after a 2xx to an extended CONNECT.
     pub(crate) fn become_tunnel(&mut self) {
         self.output_ended = false;
         self.replay = None;

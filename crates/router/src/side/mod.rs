@@ -7,7 +7,7 @@
 //!              pump(backend, client)
 //! ```
 //!
-//! Nothing here decides where a request goes or what a failure means.
+//! No code here decides where a request goes or what a failure means.
 
 pub(crate) mod buffers;
 pub(crate) mod checked;
@@ -36,23 +36,23 @@ pub(crate) enum Side {
     Http2(Box<Http2>),
 }
 
-/// Why a body did not reach its end.
+/// The reason why a body did not reach its end.
 #[derive(Debug)]
 pub(crate) enum Broken {
-    /// Who sends it has gone, or its connection failed.
+    /// The sender has gone, or its connection failed.
     From,
-    /// It is not what it should be.
+    /// The body is malformed.
     Malformed(Refusal),
-    /// Who should take it does not.
+    /// The receiver does not accept it.
     To,
 }
 
-/// A message's last or only head.
+/// The result of a wait for an answer's head.
 #[derive(Debug)]
 pub(crate) enum Answered {
     Informational,
     Final,
-    /// The connection ended first; `clean`: without a byte of an answer.
+    /// The connection ended first; `clean`: before any byte of an answer.
     End {
         clean: bool,
     },
@@ -75,7 +75,7 @@ impl Side {
         }
     }
 
-    /// Whether everything that was taken of its body since the mark can be had again.
+    /// Returns whether all bytes of its body that were passed on since the mark can be read again.
     pub(crate) fn may_rewind(&self) -> bool {
         match self {
             Self::Http1(side) => side.may_rewind(),
@@ -90,7 +90,7 @@ impl Side {
         }
     }
 
-    /// The body that comes has been read and handed on to its end.
+    /// Returns whether the received body was read and passed on to its end.
     pub(crate) fn body_ended(&self) -> bool {
         match self {
             Self::Http1(side) => side.body_ended(),
@@ -108,7 +108,7 @@ impl Side {
         }
     }
 
-    /// As [`poll_pump`] reads, for somebody who wants none of it.
+    /// Reads as [`poll_pump`] does, for a caller that discards the body.
     pub(crate) fn skip(&mut self, each: impl FnMut(&[u8])) -> Result<(), Refusal> {
         self.pour(each)
     }
@@ -117,16 +117,16 @@ impl Side {
         self.poll_body(cx)
     }
 
-    /// Whether so many bytes are certainly enough to read its body to the end.
+    /// Returns whether the rest of its body is certainly no longer than `most` bytes.
     pub(crate) fn body_is_within(&self, most: u64) -> bool {
         match self {
             Self::Http1(side) => side.body_is_within(most),
-            // A stream is reset by itself.
+            // The unread rest of a stream does not block another request, because each stream is reset by itself.
             Self::Http2(_) => true,
         }
     }
 
-    /// Takes in what would wait elsewhere at others' cost. (A connection of HTTP/1 has nobody else on it.)
+    /// Reads bytes that would otherwise wait where they block others. (A connection of HTTP/1 carries only one exchange.)
     fn poll_stock(&mut self, cx: &mut Context<'_>) {
         if let Self::Http2(side) = self {
             side.poll_stock(cx);
@@ -161,7 +161,7 @@ impl Side {
         }
     }
 
-    /// Bytes that wait until the other end takes them.
+    /// Returns the number of bytes that wait until the other end accepts them.
     pub(crate) fn backlog(&self) -> usize {
         match self {
             Self::Http1(side) => side.backlog(),
@@ -169,7 +169,7 @@ impl Side {
         }
     }
 
-    /// The body that goes out has gone to its end.
+    /// Returns whether the body that is sent has gone to its end.
     pub(crate) fn is_finished(&self) -> bool {
         match self {
             Self::Http1(side) => side.is_finished(),
@@ -184,7 +184,7 @@ impl Side {
         }
     }
 
-    /// Ready when the other end has gone.
+    /// Is ready when the other end has gone.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(side) => side.poll_gone(cx),
@@ -192,7 +192,7 @@ impl Side {
         }
     }
 
-    /// Breaks off what cannot be ended well. (A connection of HTTP/1 is broken off by dropping it.)
+    /// Breaks off a body that has no proper end. (A connection of HTTP/1 is broken off by dropping it.)
     pub(crate) fn abort(&mut self) {
         if let Self::Http2(side) = self {
             side.reset(Reason::INTERNAL_ERROR);
@@ -241,7 +241,7 @@ impl Side {
         }
     }
 
-    /// Passes a 1xx on, if the client's version has such a thing.
+    /// Forwards a 1xx, if the client's version has such answers.
     pub(crate) fn send_informational(&mut self, response: &Response, version: Version) {
         match self {
             Self::Http1(side) if version == Version::Http11 => side.send_informational(response),
@@ -273,7 +273,7 @@ impl Side {
         }
     }
 
-    /// After both have agreed to switch protocols: bytes.
+    /// Turns the side into plain bytes, after both sides have agreed to switch protocols.
     pub(crate) fn become_tunnel(&mut self) {
         match self {
             Self::Http1(side) => side.become_tunnel(),
@@ -282,7 +282,7 @@ impl Side {
     }
 }
 
-/// Moves a body from one side to the other, to its end; `tap` sees all of it. To be called again whenever woken.
+/// Moves a body from one side to the other, to its end; `tap` sees all of it. It must be called again whenever the task is woken.
 pub(crate) fn poll_pump(
     from: &mut Side,
     to: &mut Side,

@@ -1,4 +1,4 @@
-//! A connection's bytes: TCP, or TLS on it. The same for clients and for backends.
+//! The bytes of a connection: TCP, or TLS over it. Clients and backends use the same type.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,9 +30,9 @@ impl Stream {
         self.tcp().local_addr().ok()
     }
 
-    /// Waits until there may be something to read, without a place to put it. `drained`: the last read found less than it
-    /// asked for, so that nothing decrypted is left over; what may be is the other side's farewell, which ends a stream though
-    /// its socket stays open.
+    /// Waits until there may be something to read, without a buffer to put it into. `drained`: the last read returned less than
+    /// it asked for, so no decrypted bytes are left. The other side's `close_notify` may be left; it ends a stream although its
+    /// socket stays open.
     pub(crate) fn poll_readable(
         &self,
         cx: &mut Context<'_>,
@@ -59,13 +59,13 @@ impl Stream {
         }
     }
 
-    /// Whether the other side is silent and has not gone, as far as the last look at the sockets tells.
+    /// Returns whether the other side is silent and has not gone, as far as the last look at the socket shows.
     pub(crate) fn is_quiet(&mut self, drained: bool) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         if self.poll_readable(&mut cx, drained).is_pending() {
             return true;
         }
-        // A session ticket, or nothing at all: read it away.
+        // The socket is readable because of a session ticket, or for no reason: this read consumes it.
         self.poll_read_into(&mut cx, &mut [0]).is_pending()
     }
 }

@@ -1,5 +1,5 @@
-//! One timer per connection, moved as seldom as possible: a deadline that lies later than what it is set to costs
-//! nothing; when it fires too early, it is set again.
+//! One timer per connection, which is moved as seldom as possible. A deadline later than the set time costs nothing; when the
+//! timer then fires too early, it is set again.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// Ready when `deadline` has passed. To be polled by one task only, for one deadline at a time.
+    /// Is ready when `deadline` has passed. Only one task may poll it, for one deadline at a time.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let at = tokio::time::Instant::from_std(deadline);
         let sleep = self

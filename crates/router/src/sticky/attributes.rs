@@ -1,14 +1,14 @@
-//! The attributes of a cookie: as an app sets them, as `__VCAP_ID_META__` remembers them, and as they are written. Pure;
-//! `now` and all points in time are Unix seconds.
+//! The attributes of a cookie: as an app sets them, as `__VCAP_ID_META__` stores them, and as they are written. The module is
+//! pure; `now` and all points in time are Unix seconds.
 
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
-/// For this many seconds a negotiation keeps its instance.
+/// The seconds for which a negotiation keeps its instance.
 const NEGOTIATION: i64 = 60;
 
-/// How long a cookie lives and where it is sent.
+/// The lifetime of a cookie and the requests that it is sent with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attributes {
     pub(super) secure: bool,
@@ -18,11 +18,11 @@ pub(super) struct Attributes {
     max_age: Option<Age>,
 }
 
-/// `Max-Age`.
+/// The `Max-Age` of a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Age {
     Seconds(i64),
-    /// What is left of it.
+    /// The time at which the cookie ends; the seconds until then are written.
     Until(i64),
     /// The cookie is deleted.
     Over,
@@ -45,7 +45,7 @@ impl Attributes {
         }
     }
 
-    /// Of an app's `Set-Cookie`. What cannot be read is left out.
+    /// Parses the attributes of an app's `Set-Cookie`. An attribute that cannot be read is left out.
     pub(super) fn of(cookie: &str, now: i64) -> Self {
         let mut of = Self::default();
         for attribute in cookie.split(';').skip(1) {
@@ -63,7 +63,7 @@ impl Attributes {
         of
     }
 
-    /// From the value of `__VCAP_ID_META__`. What cannot be read is left out.
+    /// Parses the value of `__VCAP_ID_META__`. A part that cannot be read is left out.
     pub(super) fn remembered(meta: &str) -> Self {
         let mut of = Self::default();
         for part in meta.split('&') {
@@ -88,7 +88,7 @@ impl Attributes {
         of
     }
 
-    /// The value of `__VCAP_ID_META__`.
+    /// Returns the value of `__VCAP_ID_META__`.
     pub(super) fn to_meta(&self) -> String {
         let mut parts = Vec::new();
         if self.secure {
@@ -107,7 +107,7 @@ impl Attributes {
         parts.join("&")
     }
 
-    /// A `Set-Cookie` of this name and value.
+    /// Returns a `Set-Cookie` with this name and value.
     pub(super) fn written_behind(&self, pair: &str, path: &str, now: i64) -> String {
         let mut cookie = format!("{pair}; Path={path}");
         if let Some(expires) = self.expires.and_then(text) {
@@ -137,7 +137,7 @@ impl Attributes {
 
 fn age(value: &str, now: i64) -> Option<Age> {
     let seconds: i64 = value.parse().ok()?;
-    // As Go reads it: no number begins with 0 but 0 itself.
+    // Go reads it in the same way: no number except 0 itself begins with 0.
     if seconds != 0 && value.starts_with('0') {
         return None;
     }
@@ -152,7 +152,7 @@ const DATE: &[BorrowedFormatItem<'_>] = format_description!(
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
 );
 
-/// `Wed, 21 Oct 2026 07:28:00 GMT`, also from its older form with `-` in it; nothing else is a date in a cookie.
+/// Parses `Wed, 21 Oct 2026 07:28:00 GMT`, also in its older form with `-`; cookies have no other dates.
 fn date(value: &str) -> Option<i64> {
     let at = |at: usize, byte: u8| {
         if byte == b'-' && matches!(at, 7 | 11) {
@@ -171,7 +171,7 @@ fn date(value: &str) -> Option<i64> {
     Some(date.assume_utc().unix_timestamp())
 }
 
-/// `None`: before the year 1601, which no cookie can name.
+/// Formats a date; `None`: it is before the year 1601, which no cookie can express.
 fn text(at: i64) -> Option<String> {
     let date = OffsetDateTime::from_unix_timestamp(at).ok()?;
     (date.year() >= 1601).then(|| date.format(DATE).ok())?

@@ -1,8 +1,8 @@
-//! Sticky sessions: an app that sets `JSESSIONID` gets the same instance again, remembered in `__VCAP_ID__`. So does one
-//! that negotiates (NTLM, Kerberos), whose handshake no other instance could go on with.
+//! Sticky sessions: a client of an app that sets `JSESSIONID` gets the same instance again, whose guid `__VCAP_ID__` stores. So
+//! does a client that negotiates (NTLM, Kerberos), whose handshake no other instance could continue.
 //!
-//! `__VCAP_ID_META__` goes beside it and remembers the attributes of the app's own cookie: when the instance is gone and the
-//! app begins no new session, the new `__VCAP_ID__` lives no longer than the old one would have.
+//! `__VCAP_ID_META__` is set beside it and stores the attributes of the app's own cookie: when the instance is gone and the app
+//! begins no new session, the new `__VCAP_ID__` lives no longer than the old one would have.
 
 mod attributes;
 
@@ -20,13 +20,14 @@ const VCAP_ID_META: &str = "__VCAP_ID_META__";
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Sticky {
     pub(crate) instance: String,
-    /// No other will do.
+    /// Whether no other instance may serve the request.
     pub(crate) mandatory: bool,
-    /// How the cookie with the instance was set.
+    /// The attributes with which the cookie was set.
     attributes: Option<Attributes>,
 }
 
-/// Only with `__VCAP_ID__`, and either a session cookie or a negotiation that goes on.
+/// Returns the instance that a request with `__VCAP_ID__` sticks to. The request must also carry a session cookie or continue a
+/// negotiation.
 pub(crate) fn wanted(fields: &Fields, settings: &Serving) -> Option<Sticky> {
     if !fields.contains(Known::Cookie) {
         return None;
@@ -56,7 +57,7 @@ pub(crate) fn wanted(fields: &Fields, settings: &Serving) -> Option<Sticky> {
         })
 }
 
-/// One of the operator's names, or one of them behind `__Host-`.
+/// Returns whether the name is one of the operator's, with or without `__Host-` before it.
 fn is_session(name: &str, settings: &Serving) -> bool {
     let bare = name.strip_prefix("__Host-").unwrap_or(name);
     settings.sticky_cookies.iter().any(|sticky| sticky == bare)
@@ -78,7 +79,7 @@ pub(crate) fn remember(
     endpoint: &Endpoint,
     settings: &Serving,
 ) {
-    // No instance: nothing to come back to.
+    // Without an instance guid there is nothing to return to.
     let instance = peer::instance_guid(endpoint);
     if instance.is_empty() {
         return;
@@ -99,14 +100,14 @@ pub(crate) fn remember(
         path: pool.cookie_path(),
     };
     for cookie in told.cookies(fields, settings, now) {
-        // An instance guid comes from a registration, and what it copies from the app's own cookie.
+        // The instance guid comes from a registration and the attributes from the app's own cookie, so neither is trusted.
         if cookie.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             fields.append(Known::SetCookie, cookie.as_bytes());
         }
     }
 }
 
-/// An answer, as far as stickiness is concerned.
+/// The properties of an answer that decide about stickiness.
 struct Told<'a> {
     wanted: Option<&'a Sticky>,
     negotiated: bool,
@@ -120,7 +121,7 @@ impl Told<'_> {
         let lines = lines.filter_map(|line| std::str::from_utf8(line).ok());
         let named = lines.filter_map(|line| Some((line.split_once('=')?.0.trim(), line)));
         let named: Vec<(&str, &str)> = named.collect();
-        // What the app says itself counts.
+        // A cookie that the app sets itself takes precedence.
         if named.iter().any(|(name, _)| *name == VCAP_ID) {
             return Vec::new();
         }

@@ -8,7 +8,7 @@ fn serving() -> Serving {
     Serving::default()
 }
 
-/// What the router adds to an answer of instance `i` at `/P/up`.
+/// Returns the cookies that the router adds to an answer of instance `i` at `/P/up`.
 fn added(answer: &[&str], wanted: Option<&Sticky>, settings: &Serving) -> Vec<String> {
     let mut fields = Fields::default();
     for line in answer {
@@ -78,7 +78,7 @@ fn a_negotiation_insists_on_its_instance() {
     let negotiated = "__VCAP_ID__=other; Path=/; Max-Age=60; HttpOnly; SameSite=Strict";
     assert_eq!(told(None, "other"), [negotiated]);
     assert_eq!(told(Some(&sticky), "other"), [negotiated]);
-    // The instance is the one that it knows: the app's session counts.
+    // The instance that answered is the known one, but the app's new session counts.
     assert_eq!(told(Some(&sticky), "inst").len(), 2);
 }
 
@@ -172,7 +172,7 @@ fn a_session_that_moves_lives_no_longer_than_before() {
         let meta = meta.unwrap_or_default();
         let line = format!("JSESSIONID=x; __VCAP_ID__=gone{meta}");
         let wanted = sticky(&line);
-        // Without META: the new one is not remembered by it either.
+        // The router sets no META beside the new cookie either.
         assert_eq!(
             added(&[], wanted.as_ref(), &serving()),
             [format!("__VCAP_ID__=i; Path=/P/up{written}")],

@@ -1,8 +1,8 @@
-//! Credentials in URLs: passwords, secrets and tokens that somebody put into a query. The log keeps their names only.
+//! Credentials in URLs: passwords, secrets and tokens that a client put into a query. The log keeps only their names.
 
 use std::borrow::Cow;
 
-/// Names of query parameters, in lower case, whose values nobody but the receiver may know.
+/// The names of query parameters, in lower case, whose values only the receiver may know.
 const NAMES: &[&str] = &[
     "access_token",
     "api_key",
@@ -25,7 +25,7 @@ const NAMES: &[&str] = &[
     "token",
 ];
 
-/// The URL with `-` in place of each credential in its query.
+/// Returns the URL with `-` in place of each credential in its query.
 pub(super) fn hidden(url: &str) -> Cow<'_, str> {
     let Some((path, query)) = url.split_once('?') else {
         return url.into();
@@ -51,7 +51,7 @@ pub(super) fn hidden(url: &str) -> Cow<'_, str> {
     text.into()
 }
 
-/// The same for a header, which need not be text.
+/// Returns the same for a header, which need not be text.
 pub(super) fn hidden_bytes(url: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(url) {
         Ok(text) => match hidden(text) {
@@ -65,14 +65,14 @@ pub(super) fn hidden_bytes(url: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// `name=value`, whatever its spelling.
+/// Returns whether `name=value` is a credential, whatever its spelling.
 fn is_credential(pair: &str) -> bool {
     let name = pair.split('=').next().unwrap_or_default();
     let name = decoded(name).to_lowercase();
     NAMES.contains(&name.trim())
 }
 
-/// Percent-decoded, with blanks for `+`.
+/// Returns the name percent-decoded, with blanks for `+`.
 fn decoded(name: &str) -> Cow<'_, str> {
     if !name.contains(['%', '+']) {
         return name.into();

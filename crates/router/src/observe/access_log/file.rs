@@ -1,8 +1,8 @@
-//! The access log's file: appended to, rotated by size if that is wanted, and opened again when somebody else has rotated
-//! it.
+//! The access log's file. It is appended to, rotated by size if that is configured, and opened again when another program has
+//! rotated it.
 //!
-//! Rotation renames: `access.log` becomes `access.log.1`, that one `access.log.2`, and so on; the last one is removed. A
-//! portion of lines is written as a whole, before or after, so no line is lost and none is torn.
+//! Rotation renames: `access.log` becomes `access.log.1`, which becomes `access.log.2`, and so on; the last one is removed. A
+//! portion of lines is written as a whole, before or after the rotation, so no line is lost and none is torn.
 
 use crate::config::Rotation;
 use anyhow::{Context as _, Result};
@@ -11,7 +11,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Written without a pause.
+/// The bytes that are written without a pause.
 const PIECE: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -36,18 +36,18 @@ impl LogFile {
         })
     }
 
-    /// Goes on with the file that has the path now.
+    /// Continues with the file that is at the path now.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         self.file = append(&self.path)?;
         Ok(())
     }
 
-    /// Whole lines. On an error some of them may be in the file.
+    /// Writes whole lines. After an error some of them may be in the file.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if let Some(rotation) = self.rotation
             && let Err(error) = self.rotate_if_full(rotation, lines.len() as u64)
         {
-            // The log goes on in the file that there is.
+            // The log continues in the current file.
             tracing::error!(%error, file = %self.path.display(), "access-log-rotation-failed");
         }
         for piece in lines.chunks(PIECE) {
@@ -90,7 +90,7 @@ impl LogFile {
     }
 }
 
-/// Appends, so that the file may also be rotated by copy and truncate.
+/// Opens the file for appending, so that it may also be rotated by copy and truncate.
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
@@ -117,7 +117,7 @@ mod tests {
         for n in 0..40 {
             file.write(format!("{n:9}\n").as_bytes()).unwrap();
         }
-        // Ten lines fit.
+        // The file has room for ten lines.
         assert_eq!(numbers(folder.path(), "log"), (30..40).collect::<Vec<_>>());
         assert_eq!(
             numbers(folder.path(), "log.1"),
@@ -128,7 +128,7 @@ mod tests {
             (10..20).collect::<Vec<_>>()
         );
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
-        // More than fits at all is written whole.
+        // A portion that is larger than the file may be is written whole.
         file.write(" 1\n".repeat(50).as_bytes()).unwrap();
         assert_eq!(numbers(folder.path(), "log").len(), 50);
     }

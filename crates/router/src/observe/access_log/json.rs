@@ -4,7 +4,7 @@ use super::line::Line;
 use http1::Known;
 use serde_json::{Map, Value, json};
 
-/// `extra`: name and value as in gorouter's line, where a value is a number or a quoted text.
+/// Formats the line. `extra`: names and values as in gorouter's line, where a value is a number or a quoted text.
 pub(super) fn line(line: &Line<'_>, extra: &[(&'static str, String)]) -> Vec<u8> {
     let mut object = Map::new();
     let mut set = |name: &str, value: Value| {
@@ -47,7 +47,7 @@ pub(super) fn line(line: &Line<'_>, extra: &[(&'static str, String)]) -> Vec<u8>
     Value::Object(object).to_string().into_bytes()
 }
 
-/// Empty, or what the log must not tell, is `null`.
+/// Returns the text; it is `null` if it is empty or if the log must not contain it.
 fn text(bytes: &[u8]) -> Value {
     match bytes {
         b"" | b"-" => Value::Null,

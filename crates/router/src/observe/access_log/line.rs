@@ -17,11 +17,11 @@ pub(super) struct Line<'a> {
     pub(super) status: u16,
     pub(super) received: u64,
     pub(super) sent: u64,
-    /// `-`: the log must not tell.
+    /// The client's address; `-`: the log must not contain it.
     pub(super) client: &'a str,
     pub(super) backend: &'a str,
     pub(super) with_forwarded_for: bool,
-    /// Queries of other URLs in the line lose their passwords and tokens, as that of `uri` has.
+    /// Whether the queries of other URLs in the line lose their passwords and tokens, as that of `uri` has.
     pub(super) hide_credentials: bool,
     pub(super) response_time: Duration,
     pub(super) gorouter_time: Duration,
@@ -29,15 +29,15 @@ pub(super) struct Line<'a> {
     pub(super) app_index: &'a str,
     pub(super) instance_id: &'a str,
     pub(super) router_error: &'a str,
-    /// Rendered; empty, or beginning with a space.
+    /// The additional fields as text; empty, or beginning with a space.
     pub(super) extra_fields: &'a str,
     pub(super) extra_headers: &'a [LoggedHeader],
-    /// The request's, as they went to the backend.
+    /// The request's fields, as they went to the backend.
     pub(super) fields: &'a Fields,
 }
 
 impl Line<'_> {
-    /// The page that the client came from.
+    /// Returns the page that the client came from.
     pub(super) fn referer(&self) -> Cow<'_, [u8]> {
         let value = self.fields.get(Known::Referer).unwrap_or_default();
         if self.hide_credentials {
@@ -47,12 +47,13 @@ impl Line<'_> {
         }
     }
 
-    /// Without a line end. Written piece by piece, as a formatter would cost more than the rest of a request's handling.
+    /// Writes the line without a line end. It is written piece by piece, because a formatter would cost more than the rest of a
+    /// request's handling.
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         self.write(out, false);
     }
 
-    /// For a datagram: parts that are too long are cut.
+    /// Returns the line for a datagram: parts that are too long are cut.
     pub(super) fn shortened(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.write(&mut out, true);
@@ -125,7 +126,7 @@ impl Line<'_> {
         for header in self.extra_headers {
             let value = self.fields.get(header.name.as_str()).unwrap_or_default();
             out.push(b' ');
-            // As it will be, with colon, quotes and space.
+            // The length counts colon, quotes and space, which are written with the value.
             length += header.label.len() + value.len().max(1) + 4;
             if short && length >= LARGE {
                 out.extend_from_slice(b"...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED");
@@ -138,11 +139,11 @@ impl Line<'_> {
     }
 }
 
-/// Longest parts of a line in a datagram, in bytes: a header that browsers make, and what users write.
+/// The longest parts of a line in a datagram, in bytes: of a header that browsers make, and of what users write.
 const SMALL: usize = 1_000;
 const LARGE: usize = 20_000;
 
-/// Halved until it fits, with a note at its end, as gorouter does.
+/// Halves the value until it fits, with a note at its end, as gorouter does.
 fn cut<'v>(value: &'v [u8], name: &str, most: usize) -> Cow<'v, [u8]> {
     let mut value = Cow::Borrowed(value);
     while value.len() > most {
@@ -154,7 +155,7 @@ fn cut<'v>(value: &'v [u8], name: &str, most: usize) -> Cow<'v, [u8]> {
     value
 }
 
-/// Decimal, with zeros in front up to `width`.
+/// Writes a decimal number, with zeros in front up to `width`.
 fn number(out: &mut Vec<u8>, mut value: u64, width: usize) {
     let mut digits = [b'0'; 20];
     let mut at = digits.len();
@@ -166,7 +167,7 @@ fn number(out: &mut Vec<u8>, mut value: u64, width: usize) {
     out.extend_from_slice(&digits[at.min(digits.len() - width)..]);
 }
 
-/// To the microsecond.
+/// Writes seconds with six decimals.
 fn seconds(out: &mut Vec<u8>, time: Duration) {
     let micros = u64::try_from((time.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
     number(out, micros / 1_000_000, 1);
@@ -179,14 +180,14 @@ fn named(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     quote(out, value);
 }
 
-/// As in a line.
+/// Returns the text quoted as in a line.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = Vec::new();
     quote(&mut out, text.as_bytes());
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// `"-"` when empty, else as Go's `%q`.
+/// Writes `"-"` for an empty text, and otherwise Go's `%q`.
 fn quote(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     escape(out, if text.is_empty() { b"-" } else { text });

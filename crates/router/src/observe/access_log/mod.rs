@@ -1,7 +1,7 @@
-//! One line per request, to a file and to the app's log stream (source type `RTR`).
+//! Writes one line per request, to a file and to the app's log stream (source type `RTR`).
 //!
-//! An [`Entry`] goes with its request, whatever becomes of it, and writes its line at the end. It keeps what the request's
-//! head does not say; everything else is read from the head when the line is written.
+//! An [`Entry`] accompanies its request, whatever becomes of it, and writes its line at the end. It stores what the request's
+//! head does not contain; everything else is read from the head when the line is written.
 
 mod credentials;
 mod file;
@@ -32,11 +32,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use writer::Writer;
 
-/// A request header that stands at the end of each line.
+/// A request header that is written at the end of each line.
 #[derive(Debug)]
 pub(crate) struct LoggedHeader {
     name: String,
-    /// As in the log: `x_request_id`.
+    /// The name in the log: `x_request_id`.
     label: String,
 }
 
@@ -47,7 +47,7 @@ impl LoggedHeader {
         Self { name, label }
     }
 
-    /// What the operator names, then what is on for tracing.
+    /// Returns the headers that the operator names, then those of the tracing that is on.
     fn of(settings: &Lasting) -> Vec<Self> {
         let asked = settings.logged_headers.iter();
         let mut names: Vec<&str> = asked.map(http::HeaderName::as_str).collect();
@@ -60,14 +60,14 @@ impl LoggedHeader {
     }
 }
 
-/// Where lines go.
+/// The destinations of lines.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     headers: Vec<LoggedHeader>,
     file: Option<Writer>,
     syslog: Option<syslog::Sender>,
     stream: Emitter,
-    /// `None`: metron gets no lines.
+    /// The sender of envelopes; `None`: metron gets no lines.
     envelopes: Option<Arc<Envelopes>>,
     /// This router's index, as the `RTR` lines' instance.
     index: String,
@@ -96,7 +96,7 @@ impl AccessLog {
         })
     }
 
-    /// Lines that were lost because the file or the syslog server was too slow.
+    /// Returns the number of lines that were lost because the file or the syslog server was too slow.
     pub(crate) fn dropped(&self) -> u64 {
         let file = self.file.as_ref().map_or(0, Writer::dropped);
         file + self.syslog.as_ref().map_or(0, syslog::Sender::dropped)
@@ -109,14 +109,14 @@ impl AccessLog {
         }
     }
 
-    /// Opens the file again: somebody has renamed it.
+    /// Opens the file again, because it was renamed.
     pub(crate) fn reopen(&self) {
         if let Some(file) = &self.file {
             file.reopen();
         }
     }
 
-    /// The operator's: file and syslog.
+    /// Writes the operator's line to file and syslog.
     fn write(&self, line: &[u8]) {
         if let Some(file) = &self.file {
             file.write(line);
@@ -126,13 +126,13 @@ impl AccessLog {
         }
     }
 
-    /// Whether apps get their lines.
+    /// Returns whether apps get their lines.
     fn is_streamed(&self) -> bool {
         let heard = |envelopes: &Arc<Envelopes>| envelopes.has_listener();
         self.stream.is_open() || self.envelopes.as_ref().is_some_and(heard)
     }
 
-    /// The app's: always in gorouter's form.
+    /// Writes the app's line, which always has gorouter's form.
     fn write_to_app(&self, line: &[u8], endpoint: Option<&Endpoint>, whole: &Line<'_>) {
         let Some(endpoint) = endpoint.filter(|endpoint| !peer::app_id(endpoint).is_empty()) else {
             return;
@@ -157,12 +157,12 @@ impl AccessLog {
     }
 }
 
-/// Attempts at backends, as far as the log tells of them.
+/// The attempts at backends, as far as the log records them.
 #[derive(Debug, Default)]
 struct Attempts {
     failed: u32,
     failed_time: Duration,
-    /// Of the last one.
+    /// The beginning of the last attempt.
     started: Option<Instant>,
     made: Made,
 }
@@ -177,7 +177,7 @@ impl Attempts {
             LogField::BackendTime => seconds(self.started.map(|started| started.elapsed())),
             LogField::DialTime => seconds(self.made.dial),
             LogField::DnsTime => seconds(None),
-            // The entry's own.
+            // These values are the entry's own.
             LogField::CallerApp
             | LogField::CallerSpace
             | LogField::CallerOrganization
@@ -194,24 +194,24 @@ impl Attempts {
     }
 }
 
-/// One request's line in the making.
+/// The line of one request in the making.
 #[derive(Debug)]
 pub(crate) struct Entry {
     started_at: SystemTime,
     started: Instant,
-    /// The client came by TLS.
+    /// Whether the client came by TLS.
     tls: bool,
     endpoint: Option<Arc<Endpoint>>,
     backend_started: Option<Instant>,
     attempts: Attempts,
     router_error: String,
-    /// Only if the log tells of it.
+    /// The client; set only if the log records it.
     client: Option<Arc<ClientTls>>,
     route_policy: Option<&'static str>,
     status: u16,
-    /// Bytes of the request's body.
+    /// The bytes of the request's body.
     pub(crate) received: u64,
-    /// Bytes of the response's body.
+    /// The bytes of the response's body.
     pub(crate) sent: u64,
 }
 
@@ -241,23 +241,23 @@ impl Entry {
         self.backend_started = Some(now);
     }
 
-    /// The endpoint that is being tried; the last one stands in the line.
+    /// Records the endpoint that is being tried; the line names the last one.
     pub(crate) fn attempt_begins(&mut self, endpoint: &Arc<Endpoint>, now: Instant) {
         self.endpoint = Some(endpoint.clone());
         self.attempts.started = Some(now);
     }
 
-    /// The endpoint that stands in the line of a request that is not sent.
+    /// Records the endpoint that the line of a request names which is not sent.
     pub(crate) fn endpoint(&mut self, endpoint: Arc<Endpoint>) {
         self.endpoint = Some(endpoint);
     }
 
-    /// At a route service, which is not an endpoint of the route.
+    /// Records the beginning of an attempt at a route service, which is not an endpoint of the route.
     pub(crate) fn attempt_without_endpoint(&mut self, now: Instant) {
         self.attempts.started = Some(now);
     }
 
-    /// The line tells how the connection came to be only of an attempt that did not fail, as gorouter's.
+    /// Records the end of an attempt. As in gorouter, the line describes the connection only if the attempt did not fail.
     pub(crate) fn attempt_ended(&mut self, made: Made, failed: bool) {
         self.attempts.made = if failed { Made::default() } else { made };
         if failed {
@@ -267,12 +267,12 @@ impl Entry {
         }
     }
 
-    /// Who asks, as its TLS handshake told.
+    /// Records the client as its TLS handshake identified it.
     pub(crate) fn client(&mut self, client: Option<Arc<ClientTls>>) {
         self.client = client;
     }
 
-    /// `allowed` or `denied`.
+    /// Records the verdict, `allowed` or `denied`.
     pub(crate) fn route_policy(&mut self, verdict: &'static str) {
         self.route_policy = Some(verdict);
     }
@@ -301,7 +301,7 @@ impl Entry {
         values.collect()
     }
 
-    /// ` name:value` each.
+    /// Formats each field as ` name:value`.
     fn fields(&self, fields: &[LogField]) -> String {
         let values = self.values(fields).into_iter();
         values.fold(String::new(), |mut text, (name, value)| {
@@ -318,16 +318,16 @@ impl Entry {
         self.status = status;
     }
 
-    /// Writes the line. `host`: where the client's `Host` stands in the request.
+    /// Writes the line. `host`: the position of the client's `Host` in the request.
     pub(crate) fn finish(self, worker: &Worker, peer: &Peer, host: Span, request: &Request) {
         self.finish_for(worker, &peer.address, host, request);
     }
 
-    /// The same for a client whose connection has become something else.
+    /// Writes the line for a client whose connection has become a tunnel.
     pub(crate) fn finish_for(self, worker: &Worker, client: &str, host: Span, request: &Request) {
         let shared = &worker.shared;
         let total = self.started.elapsed();
-        // What passed between the request's way out and the end of the answer is the app's time, not ours.
+        // The time between the sending of the request and the end of the answer is the app's, not ours.
         let ours = self.backend_started.map_or(total, |backend| {
             backend.saturating_duration_since(self.started)
         });
@@ -398,7 +398,7 @@ impl Entry {
                 trace: tracing_headers::ids(&request.fields, &shared.lasting),
             });
         }
-        // gorouter counts what was tried, also at a route service, which is nobody's component.
+        // gorouter counts every attempt, also those at a route service, which belongs to no component.
         if self.attempts.started.is_some() {
             let text = |of: fn(&Endpoint) -> &str| endpoint.map_or("", of);
             shared.metrics.finished(&Finished {
@@ -413,7 +413,7 @@ impl Entry {
         }
     }
 
-    /// For an event that began at `since`, and is over.
+    /// Returns the origin for an event that began at `since` and is over.
     pub(crate) fn origin<'r>(
         &self,
         since: Instant,
@@ -430,7 +430,7 @@ impl Entry {
     }
 }
 
-/// The uri as the log may tell it.
+/// Returns the uri as the log may contain it.
 fn redacted<'a>(uri: &'a str, method: &str, redact: RedactQuery) -> Cow<'a, str> {
     if redact == RedactQuery::Credentials {
         return credentials::hidden(uri);
@@ -439,7 +439,7 @@ fn redacted<'a>(uri: &'a str, method: &str, redact: RedactQuery) -> Cow<'a, str>
         return uri.into();
     }
     match uri.split_once('?') {
-        // There is nothing to hide.
+        // An empty query needs no redaction.
         Some((_, "")) => uri.into(),
         Some((path, query)) => match redact {
             RedactQuery::None | RedactQuery::Credentials => uri.into(),

@@ -1,5 +1,5 @@
-//! Access log lines to a syslog server (RFC 5424, by UDP or TCP), as gorouter sends them. A thread of its own does the
-//! network; a server that is slow or away costs lines, which are counted, and never holds up a request.
+//! Sends access log lines to a syslog server (RFC 5424, by UDP or TCP), as gorouter does. A thread of its own does the network; a
+//! server that is slow or absent costs lines, which are counted, and never delays a request.
 
 use crate::config::Syslog;
 use anyhow::{Context as _, Result};
@@ -11,11 +11,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 use time::OffsetDateTime;
 
-/// Most lines waiting.
+/// The most lines that wait.
 const CAPACITY: usize = 8192;
-/// Longest wait for the server's network.
+/// The longest wait for the server's network.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// After a failure.
+/// The pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// `compat`: the header is gorouter's to the byte, which leaves structured data out.
+    /// Starts the sender. `compat`: the header is gorouter's to the byte, which leaves structured data out.
     pub(super) fn open(settings: &Syslog, compat: bool) -> Result<Self> {
         let (sender, lines) = sync_channel(CAPACITY);
         let dropped = Arc::<AtomicU64>::default();
@@ -62,7 +62,7 @@ impl Sender {
     }
 }
 
-/// At most so many bytes; 0: all.
+/// Returns at most `most` bytes of the line; 0: all.
 fn cut(line: &str, most: usize) -> &str {
     if most == 0 || line.len() <= most {
         return line;
@@ -71,7 +71,7 @@ fn cut(line: &str, most: usize) -> &str {
     &line[..end.unwrap_or(0)]
 }
 
-/// What stands before each line.
+/// The values of the header before each line.
 struct Form {
     host: String,
     tag: String,
@@ -80,7 +80,7 @@ struct Form {
 }
 
 impl Form {
-    /// User facility, informational.
+    /// Returns the message: user facility, informational.
     fn of(&self, at: SystemTime, line: &str) -> String {
         let at = OffsetDateTime::from(at);
         let (date, time) = (at.date(), at.time());

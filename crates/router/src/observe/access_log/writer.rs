@@ -1,5 +1,5 @@
-//! The access log's writer: lines are appended to a buffer in memory; a thread of its own writes them to the [`LogFile`],
-//! at the latest after [`GATHER`]. A disk that cannot keep up costs lines, which are counted, and never holds up a request.
+//! The access log's writer. Lines are appended to a buffer in memory; a thread of its own writes them to the [`LogFile`], after
+//! [`GATHER`] at the latest. A disk that is too slow costs lines, which are counted, and never delays a request.
 
 use super::file::LogFile;
 use crate::config::Rotation;
@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Most bytes waiting.
+/// The most bytes that wait.
 const CAPACITY: usize = 8 << 20;
-/// Lines of this long share one write: every wake-up of the writer may hold up a request on a busy core.
+/// The time for which lines are gathered for one write: every wake-up of the writer may delay a request on a busy core.
 const GATHER: Duration = Duration::from_millis(50);
-/// So many bytes wait for no others.
+/// The number of bytes that are written without waiting for more.
 const PORTION: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct Queue {
 struct State {
     lines: Vec<u8>,
     writing: bool,
-    /// The file is to be opened again before the next line is written.
+    /// Whether the file is to be opened again before the next line is written.
     reopen: bool,
     closed: bool,
 }
@@ -64,7 +64,8 @@ impl Writer {
         }
     }
 
-    /// Somebody has renamed the file. What waits is written to the old one or to the new one; nothing is lost.
+    /// Opens the file again, because it was renamed. The lines that wait are written to the old file or to the new one; none is
+    /// lost.
     pub(super) fn reopen(&self) {
         self.0.lock().reopen = true;
         self.0.changed.notify_all();
@@ -74,7 +75,7 @@ impl Writer {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Blocks for at most a second.
+    /// Waits until everything is written, for a second at most.
     pub(super) fn flush(&self) {
         let _ = self
             .0
@@ -95,7 +96,7 @@ impl Drop for Writer {
 impl Queue {
     fn drain(&self, mut file: LogFile) {
         let mut lines = Vec::new();
-        // A disk that is full is logged once, not with every portion.
+        // A full disk is logged once, not with every portion.
         let mut failed = false;
         loop {
             let nothing =
@@ -105,7 +106,7 @@ impl Queue {
                 .wait_while(self.lock(), nothing)
                 .unwrap_or_else(PoisonError::into_inner);
             if state.reopen {
-                // Under the lock: whoever waits for it finds the new file.
+                // This happens under the lock, so a caller that waits for it finds the new file.
                 if let Err(error) = file.reopen() {
                     tracing::error!(%error, "access-log-reopen-failed: the log goes on in the file before");
                 }

@@ -1,5 +1,6 @@
-//! The two events of a request: from its arrival to the end of the answer, told by its receiver (`Server`), and, for each
-//! attempt, from its sending to the answer's head, told by its sender (`Client`). Pure.
+//! The two kinds of events of a request. The receiver's event (`Server`) covers the time from the request's arrival to the end of
+//! the answer. The sender's event (`Client`), one for each attempt, covers the time from its sending to the answer's head. The
+//! module is pure.
 
 use clients::metron::nanoseconds;
 use http1::{Fields, Framing, Known, Request, Response};
@@ -7,10 +8,10 @@ use routing::registry::Endpoint;
 use std::time::{Duration, SystemTime};
 use wire::dropsonde::{HttpStartStop, PeerType, Uuid, method};
 
-/// A request, and where it came origin.
+/// A request and its sender.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin<'a> {
-    /// With its port.
+    /// The client's address with its port.
     pub(crate) client: &'a str,
     pub(crate) tls: bool,
     pub(crate) began: SystemTime,
@@ -24,13 +25,13 @@ pub(crate) struct Whole<'a> {
     pub(crate) origin: Origin<'a>,
     /// The client's `Host`.
     pub(crate) host: &'a [u8],
-    /// The one that was tried last.
+    /// The endpoint that was tried last.
     pub(crate) endpoint: Option<&'a Endpoint>,
     pub(crate) status: u16,
     pub(crate) sent: u64,
-    /// Its fields are those of the request on its way out.
+    /// Whether the request's fields are those that went to the backend.
     pub(crate) went_out: bool,
-    /// Ids of trace and span.
+    /// The ids of trace and span.
     pub(crate) trace: Option<(String, String)>,
 }
 
@@ -38,18 +39,18 @@ pub(crate) struct Whole<'a> {
 #[derive(Debug)]
 pub(crate) struct Attempt<'a> {
     pub(crate) origin: Origin<'a>,
-    /// `None`: a route service.
+    /// The endpoint; `None`: a route service.
     pub(crate) endpoint: Option<&'a Endpoint>,
-    /// `None`: there was none.
+    /// The response; `None`: there was none.
     pub(crate) response: Option<&'a Response>,
 }
 
-/// As gorouter `handlers/httpstartstop.go`: without the app, which the tags tell.
+/// Returns the event as gorouter `handlers/httpstartstop.go` makes it: without the app, which is in the tags.
 pub(super) fn server(whole: &Whole<'_>) -> HttpStartStop {
     let request = whole.origin.request;
     let mut forwarded = forwarded(&request.fields);
     if whole.went_out {
-        // The last one is the client itself, whom we have added.
+        // The last address is the client itself, which this router has added.
         forwarded.pop();
     }
     HttpStartStop {
@@ -60,7 +61,7 @@ pub(super) fn server(whole: &Whole<'_>) -> HttpStartStop {
     }
 }
 
-/// As dropsonde's instrumented round tripper.
+/// Returns the event as dropsonde's instrumented round tripper makes it.
 pub(super) fn client(attempt: &Attempt<'_>) -> HttpStartStop {
     let request = attempt.origin.request;
     let host = request.fields.get(Known::Host).unwrap_or_default();
@@ -104,7 +105,7 @@ fn uuid(text: &str) -> Option<Uuid> {
     Some(Uuid::from_bytes(id.into_bytes()))
 }
 
-/// Every address in every `X-Forwarded-For`.
+/// Returns every address in every `X-Forwarded-For`.
 fn forwarded(fields: &Fields) -> Vec<String> {
     let lines = fields.get_all(Known::XForwardedFor);
     let addresses = lines.flat_map(|line| line.split(|&byte| byte == b','));
@@ -113,7 +114,7 @@ fn forwarded(fields: &Fields) -> Vec<String> {
         .collect()
 }
 
-/// -1: its end will show.
+/// Returns the length of the body; -1: only its end will show it.
 fn content_length(response: &Response, to_head: bool) -> i64 {
     let told = || {
         let length = response.fields.get_text(Known::ContentLength)?;
@@ -127,7 +128,7 @@ fn content_length(response: &Response, to_head: bool) -> i64 {
     }
 }
 
-/// Without the query, and with what was percent-encoded; of a whole URL the path alone.
+/// Returns the path without the query and with percent-encoding decoded. For a whole URL it returns the path alone.
 fn path(target: &[u8]) -> Vec<u8> {
     let path = target.split(|&byte| byte == b'?').next();
     let mut path = path.unwrap_or_default();

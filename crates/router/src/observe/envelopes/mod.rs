@@ -1,7 +1,7 @@
-//! What the router tells to the metron agent of its machine, as a gorouter does: access log lines of apps, an event for
-//! each request, metrics. From there it comes to the apps' log streams and to the operator's firehose.
+//! Envelopes to the metron agent of the machine, as a gorouter sends them: access log lines of apps, an event for each request,
+//! metrics. Metron sends them on to the apps' log streams and to the operator's firehose.
 //!
-//! Requests leave their envelopes in a queue on their way; nothing here waits for anything.
+//! Requests put their envelopes into a queue as they pass; nothing here waits for anything.
 
 mod event;
 pub(crate) mod numbers;
@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::dropsonde::{CounterEvent, Event, LARGEST, LogMessage, MessageType, ValueMetric};
 
-/// A longer line is shortened, part by part.
+/// The longest line in bytes; a longer one is shortened, part by part.
 pub(crate) const LONGEST_LINE: usize = 65_400;
-/// As originals say who they are.
+/// The origin that original routers put into their envelopes.
 const ORIGIN: &str = "gorouter";
-/// For what is left in the queue at the end.
+/// How long the end waits for the rest of the queue.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Envelopes {
 }
 
 impl Envelopes {
-    /// `None`: nothing is wanted.
+    /// Opens the sender; `None`: nothing is to be sent.
     pub(crate) fn open(settings: &Lasting) -> Result<Option<Arc<Self>>> {
         let wanted = settings.metron.clone();
         if !wanted.is_wanted() {
@@ -51,12 +51,12 @@ impl Envelopes {
         &self.wanted
     }
 
-    /// While nobody listens, an envelope is not worth making.
+    /// Returns whether an agent listens. Without one, envelopes are not worth making.
     pub(crate) fn has_listener(&self) -> bool {
         self.emitter.has_listener()
     }
 
-    /// An access log line of the endpoint's app. `shortened` makes one that fits into a datagram.
+    /// Sends an access log line of the endpoint's app. `shortened` makes one that fits into a datagram.
     pub(crate) fn log(
         &self,
         line: &[u8],
@@ -65,7 +65,7 @@ impl Envelopes {
     ) {
         let tags = peer::tags(endpoint);
         let around: usize = tags.iter().map(|(k, v)| k.len() + v.len() + 16).sum();
-        // The name of the app, and what an envelope has besides.
+        // The envelope also holds the name of the app and its other fields.
         let around = around + peer::app_id(endpoint).len() + 128;
         let line = if line.len() > LONGEST_LINE.min(LARGEST.saturating_sub(around)) {
             shortened()
@@ -87,7 +87,7 @@ impl Envelopes {
         self.emitter.send(&envelope);
     }
 
-    /// A request is over.
+    /// Sends the event of a request that is over.
     pub(crate) fn request(&self, whole: &Whole<'_>) {
         let event = Event::HttpStartStop(event::server(whole));
         let mut envelope = self.emitter.envelope(event);
@@ -101,7 +101,7 @@ impl Envelopes {
         self.emitter.send(&envelope);
     }
 
-    /// A backend has answered, or failed.
+    /// Sends the event of an attempt: a backend has answered, or failed.
     pub(crate) fn attempt(&self, attempt: &Attempt<'_>) {
         let event = event::client(attempt);
         self.emitter.emit(Event::HttpStartStop(event));
@@ -130,7 +130,7 @@ impl Envelopes {
         self.emitter.dropped()
     }
 
-    /// Blocks for at most a second.
+    /// Waits until the queue is sent, for a second at most.
     pub(crate) fn flush(&self) {
         self.emitter.flush(FAREWELL);
     }

@@ -1,4 +1,4 @@
-//! Metrics for metron: what counters have grown by since the last time, and values as they are.
+//! Metrics for metron: the growth of counters since the last time, and values as they are.
 
 use super::Envelopes;
 use crate::observe::metrics::{Metrics, open_files};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Told also when they have not grown.
+/// The counters that are sent even if they have not grown.
 const ALWAYS: &[&str] = &[
     "bad_gateways",
     "backend_exhausted_conns",
@@ -78,7 +78,7 @@ impl Numbers {
     }
 }
 
-/// Every counter under its name in envelopes.
+/// Returns every counter under its name in envelopes.
 fn totals(metrics: &Metrics) -> Vec<(String, u64)> {
     let mut totals = Vec::new();
     let mut total = |name: String, n: u64| totals.push((name, n));

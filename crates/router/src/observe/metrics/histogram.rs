@@ -1,22 +1,22 @@
-//! Histograms without a lock on the way of a request.
+//! Histograms that need no lock during a request.
 
 use super::labelled::Labelled;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Upper bounds and a count for each, and one for what is above.
+/// A histogram: upper bounds with a count for each, and one count for larger values.
 #[derive(Debug)]
 pub(crate) struct Histogram {
     bounds: Arc<[f64]>,
     counts: Box<[AtomicU64]>,
-    /// In units of 1 / `scale`.
+    /// The sum of the values, in units of 1 / `scale`.
     sum: AtomicU64,
     scale: f64,
 }
 
 impl Histogram {
-    /// `scale`: how finely the sum is kept.
+    /// Creates a histogram. `scale`: the units into which the sum divides 1.
     pub(super) fn new(bounds: &[f64], scale: f64) -> Self {
         Self::with(bounds.into(), scale)
     }
@@ -47,7 +47,7 @@ impl Histogram {
         self.rows(out, name, "");
     }
 
-    /// `labels`: `name="value"`, or empty.
+    /// Writes the rows. `labels`: `name="value"`, or empty.
     pub(super) fn rows(&self, out: &mut String, name: &str, labels: &str) {
         let comma = if labels.is_empty() { "" } else { "," };
         let mut total = 0;

@@ -1,4 +1,4 @@
-//! Counters, and things that there is one of for each value of a label.
+//! Counters, and maps that hold one value for each value of a label.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ impl Counter {
     }
 }
 
-/// For labels with few values: they are never forgotten.
+/// A map for labels with few values, which are never removed.
 #[derive(Debug)]
 pub(crate) struct Labelled<K, T>(RwLock<BTreeMap<K, Arc<T>>>);
 
@@ -29,7 +29,7 @@ impl<K, T> Default for Labelled<K, T> {
 }
 
 impl<K: Ord + Clone, T> Labelled<K, T> {
-    /// What belongs to the label; `new` makes it when the label comes for the first time.
+    /// Uses the value that belongs to the label; `new` makes it when the label comes for the first time.
     pub(crate) fn with<Q, R>(
         &self,
         label: &Q,
@@ -46,7 +46,7 @@ impl<K: Ord + Clone, T> Labelled<K, T> {
         then(&self.own(label, new))
     }
 
-    /// The same, for who needs it often.
+    /// Returns a reference to that value, for a caller that needs it often.
     pub(crate) fn own<Q>(&self, label: &Q, new: impl FnOnce() -> T) -> Arc<T>
     where
         K: Borrow<Q>,
@@ -58,7 +58,7 @@ impl<K: Ord + Clone, T> Labelled<K, T> {
             .clone()
     }
 
-    /// All, in the order of their labels.
+    /// Returns all values, in the order of their labels.
     pub(crate) fn all(&self) -> Vec<(K, Arc<T>)> {
         let pairs = self.read();
         pairs.iter().map(|(k, t)| (k.clone(), t.clone())).collect()
@@ -69,7 +69,7 @@ impl<K: Ord + Clone, T> Labelled<K, T> {
     }
 }
 
-/// Of registrations: the component that a message comes from, and what became of it.
+/// Counters of registrations, by the component that sent the message and by the outcome.
 pub(crate) type Outcomes = Labelled<(String, &'static str), Counter>;
 
 impl<K: Ord + Clone> Labelled<K, Counter> {

@@ -1,4 +1,4 @@
-//! How much of the machine the process uses, as the kernel tells.
+//! The part of the machine that the process uses, as the kernel reports it.
 
 use super::rates::TICK;
 
@@ -10,7 +10,7 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    /// To be called every [`TICK`].
+    /// Updates the share. It must be called every [`TICK`].
     pub(crate) fn tick(&mut self) {
         let used = used_hundredths();
         let new = used.saturating_sub(self.hundredths);
@@ -18,13 +18,13 @@ impl Processor {
         self.share = new as f64 / 100.0 / TICK.as_secs_f64();
     }
 
-    /// Of the last five seconds; 1: all of one core.
+    /// Returns the share of the last five seconds; 1: all of one core.
     pub(crate) fn share(&self) -> f64 {
         self.share
     }
 }
 
-/// Seconds of processor time, times a hundred.
+/// Returns the used processor time in hundredths of a second.
 fn used_hundredths() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // User and system time are the 12th and 13th after the name; the kernel counts them in hundredths.
@@ -40,10 +40,10 @@ pub(crate) fn resident_kilobytes() -> u64 {
     number.and_then(|n| n.parse().ok()).unwrap_or_default()
 }
 
-/// `None`: the kernel does not tell.
+/// Returns the number of open files; `None`: the kernel does not report it.
 pub(crate) fn open_files() -> Option<u64> {
     let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
-    // Less the one that reads.
+    // The file that reads the folder does not count.
     Some(open.saturating_sub(1) as u64)
 }
 

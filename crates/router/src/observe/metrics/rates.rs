@@ -1,21 +1,21 @@
-//! How many a second: moving averages over one, five and fifteen minutes, as an original's `/varz` has them (and as the
-//! load averages of a machine are made).
+//! Rates per second: moving averages over one, five and fifteen minutes, as an original's `/varz` has them (and as the load
+//! averages of a machine are computed).
 
 use std::time::Duration;
 
-/// Between two looks at a counter.
+/// The time between two readings of a counter.
 pub(crate) const TICK: Duration = Duration::from_secs(5);
 const MINUTES: [f64; 3] = [1.0, 5.0, 15.0];
 
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
     seen: u64,
-    /// `None` before the first look.
+    /// The rates; `None` before the first reading.
     rates: Option<[f64; 3]>,
 }
 
 impl Rates {
-    /// To be called every [`TICK`] with what the counter says.
+    /// Updates the rates with the counter's value. It must be called every [`TICK`].
     pub(crate) fn tick(&mut self, total: u64) {
         let seconds = TICK.as_secs_f64();
         let now = total.saturating_sub(self.seen) as f64 / seconds;

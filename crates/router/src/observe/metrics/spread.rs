@@ -1,16 +1,16 @@
-//! How long requests of the last minutes took: counts in narrow ranges, of which old ones fade away. Percentiles from it
-//! are right to 3 %.
+//! The durations of recent requests: counts in narrow ranges, in which old requests weigh less and less. Percentiles from it are
+//! right to 3 %.
 
 use super::rates::TICK;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Ranges between two powers of two.
+/// The number of ranges between two powers of two.
 const PARTS: usize = 16;
 const BITS: u32 = PARTS.trailing_zeros();
-/// Up to 2^36 microseconds, 19 hours.
+/// The number of ranges, up to 2^36 microseconds, 19 hours.
 const RANGES: usize = PARTS * (36 - BITS as usize + 1);
-/// Of a count's weight, each second; an original's sample forgets as fast.
+/// The part of its weight that a count loses each second; an original's sample forgets as fast.
 const FADES: f64 = 0.015;
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ fn range(micros: u64) -> usize {
     (PARTS * (power as usize + 1) + part).min(RANGES - 1)
 }
 
-/// The middle of a range, in seconds.
+/// Returns the middle of a range, in seconds.
 fn middle(range: usize) -> f64 {
     if range < PARTS {
         return range as f64 / 1e6;
@@ -65,7 +65,7 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// To be called every [`TICK`].
+    /// Updates the weights. It must be called every [`TICK`].
     pub(crate) fn tick(&mut self, spread: &Spread) {
         let fade = (-FADES * TICK.as_secs_f64()).exp();
         for (at, count) in spread.0.iter().enumerate() {
@@ -76,7 +76,7 @@ impl Recent {
         }
     }
 
-    /// Adds the weights, and what has come since the last tick, to others'.
+    /// Adds the weights, and the counts since the last tick, to `sum`.
     pub(crate) fn add_to(&self, spread: &Spread, sum: &mut Weights) {
         for (at, count) in spread.0.iter().enumerate() {
             let new = count.load(Ordering::Relaxed).saturating_sub(self.seen[at]);
@@ -85,7 +85,7 @@ impl Recent {
     }
 }
 
-/// Of one or several spreads together.
+/// The weights of one spread or of several together.
 #[derive(Debug)]
 pub(crate) struct Weights(Vec<f64>);
 
@@ -96,7 +96,7 @@ impl Default for Weights {
 }
 
 impl Weights {
-    /// Below how many seconds this part (of 1) of the requests stayed; 0 when there were none.
+    /// Returns the seconds below which this part (of 1) of the requests stayed; 0 when there were none.
     pub(crate) fn quantile(&self, part: f64) -> f64 {
         let wanted = self.total() * part;
         let mut sum = 0.0;

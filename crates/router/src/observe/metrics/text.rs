@@ -37,7 +37,7 @@ pub(super) fn render(metrics: &Metrics, shared: &Shared) -> String {
     out
 }
 
-/// Counters with labels.
+/// Writes the counters with labels.
 fn families(out: &mut String, metrics: &Metrics) {
     let mut family = |name: &str, rows: Vec<(String, u64)>| {
         let _ = writeln!(out, "# TYPE {name} counter");
@@ -121,7 +121,7 @@ fn gauges(out: &mut String, metrics: &Metrics, shared: &Shared) {
         Some(open) => gauge("file_descriptors", open),
         None => metrics.not_gathered.add(1),
     }
-    // Under the name of Prometheus' own library, which counts the same.
+    // The name is that of Prometheus' own library, which counts the same.
     let name = "promhttp_metric_handler_errors_total";
     let failures = metrics.not_gathered.value();
     let _ = writeln!(
@@ -130,7 +130,7 @@ fn gauges(out: &mut String, metrics: &Metrics, shared: &Shared) {
     );
 }
 
-/// A label for each route: only where labels for each app are wanted as well.
+/// Writes a row for each route, only where the operator also wants labels for each app.
 fn pools(out: &mut String, shared: &Shared) {
     let _ = writeln!(out, "# TYPE endpoints_per_pool gauge");
     for (uri, pool) in shared.registry.snapshot().iter() {

@@ -1,8 +1,8 @@
-//! Which apps got the most requests in the last minute: only for `/varz`, as every request takes a lock.
+//! The apps with the most requests in the last minute. They are counted for `/varz` only, because every request takes a lock.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Seconds that count.
+/// The seconds that count.
 const KEPT: u64 = 60;
 
 #[derive(Debug, Default)]
@@ -10,13 +10,13 @@ pub(crate) struct TopApps(HashMap<String, App>);
 
 #[derive(Debug, Default)]
 struct App {
-    /// Second and requests in it, oldest first.
+    /// The seconds and the requests in each, the oldest first.
     slots: VecDeque<(u64, u64)>,
     total: u64,
 }
 
 impl TopApps {
-    /// `second`: Unix time.
+    /// Counts a request. `second`: Unix time.
     pub(crate) fn mark(&mut self, app: &str, second: u64) {
         if let Some(known) = self.0.get_mut(app) {
             return known.mark(second);
@@ -24,7 +24,7 @@ impl TopApps {
         self.0.entry(app.to_owned()).or_default().mark(second);
     }
 
-    /// Forgets what is older than a minute.
+    /// Removes what is older than a minute.
     pub(crate) fn trim(&mut self, now: u64) {
         let oldest = now.saturating_sub(KEPT);
         self.0.retain(|_, app| {
@@ -36,7 +36,7 @@ impl TopApps {
         });
     }
 
-    /// The first `count`, and their requests in the last minute.
+    /// Returns the first `count` apps, and their requests in the last minute.
     pub(crate) fn first(&mut self, count: usize, now: u64) -> Vec<(String, u64)> {
         self.trim(now);
         let all = self.0.iter().map(|(app, of)| (app.clone(), of.total));

@@ -1,4 +1,4 @@
-//! What passed, by the component that the endpoints belong to (`component` of a registration's tags).
+//! The traffic by the component that the endpoints belong to (`component` of a registration's tags).
 
 use super::histogram::Histogram;
 use super::labelled::{Counter, Labelled};
@@ -7,10 +7,10 @@ use super::spread::{Recent, Spread, Weights};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Of statuses; the last is for what is none of them.
+/// The groups of statuses; the last one is for all other numbers.
 pub(crate) const GROUPS: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "xxx"];
 
-/// Responses by the group of their status.
+/// The responses by the group of their status.
 #[derive(Debug, Default)]
 pub(crate) struct Responses([Counter; GROUPS.len()]);
 
@@ -25,13 +25,13 @@ impl Responses {
     }
 }
 
-/// What passed by the endpoints of one component.
+/// The traffic of one component's endpoints.
 #[derive(Debug)]
 pub(crate) struct Passed {
-    /// Attempts at endpoints.
+    /// The attempts at endpoints.
     pub(crate) requests: Counter,
     pub(crate) responses: Responses,
-    /// Milliseconds.
+    /// The latencies in milliseconds.
     pub(crate) latency: Histogram,
     pub(crate) spread: Spread,
     recent: Mutex<(Rates, Recent)>,
@@ -75,7 +75,7 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// `bounds`: upper bounds of the latencies' buckets, in milliseconds.
+    /// Creates the counters. `bounds`: upper bounds of the latencies' buckets, in milliseconds.
     pub(super) fn new(bounds: &[f64]) -> Self {
         Self {
             bounds: bounds.into(),
@@ -84,12 +84,12 @@ impl Traffic {
         }
     }
 
-    /// An endpoint gets a request.
+    /// Counts a request that is sent to an endpoint.
     pub(crate) fn requested(&self, component: &str) {
         self.of(component, |passed| passed.requests.add(1));
     }
 
-    /// `in_histogram`: whether the operator wants to see latencies.
+    /// Counts a request that is over. `in_histogram`: whether the operator wants histograms of latencies.
     pub(super) fn finished(
         &self,
         component: &str,
@@ -120,7 +120,7 @@ impl Traffic {
         all.iter().map(|(_, passed)| passed.requests.value()).sum()
     }
 
-    /// All components together.
+    /// Returns the responses of all components together.
     pub(crate) fn responses(&self) -> [(&'static str, u64); GROUPS.len()] {
         let mut sums = GROUPS.map(|group| (group, 0));
         for (_, passed) in self.all() {
