@@ -1,4 +1,4 @@
-//! `cargo bench -p router --bench table`: what the routing table costs. One router in this process, a real nats-server,
+//! `cargo bench -p router --bench table`: the cost of the routing table. It runs one router in this process, a real nats-server,
 //! and this program once more as the emitter, so that this process' CPU time is the router's alone.
 
 use anyhow::{Context as _, Result, ensure};
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
             .enable_all()
             .build()?
             .block_on(measure(what, routes.parse()?)),
-        // Each in a process of its own, so that one's memory is not the other's.
+        // Each case has a process of its own, so that the memory of one does not count for another.
         _ => {
             for (what, routes) in [
                 ("full", 1),
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// A registration of route `n`; `full`: as a Cloud Controller tags it.
+/// Returns a registration of route `n`; `full`: as a Cloud Controller tags it.
 fn message(what: &str, n: usize) -> String {
     let guid = |kind: &str, n: usize| format!("{kind}{n:07}-1111-2222-3333-444444444444");
     let (app, instance) = (guid("a", n), guid("b", n));
@@ -66,7 +66,7 @@ fn message(what: &str, n: usize) -> String {
     )
 }
 
-/// `what routes per-second rounds`: sends every route's registration, in each round, evenly spread in time.
+/// Emits `what routes per-second rounds`: every route's registration in each round, evenly spread in time.
 fn emit(port: u16, args: &[&str]) -> Result<()> {
     let [what, routes, per_second, rounds] = args else {
         anyhow::bail!("emit needs what, routes, per-second, rounds");
@@ -101,7 +101,7 @@ fn connect(port: u16) -> Result<(TcpStream, BufReader<TcpStream>)> {
     Ok((bus, answers))
 }
 
-/// Waits until the server has taken everything.
+/// Waits until the server has read everything.
 fn pong(bus: &mut TcpStream, answers: &mut BufReader<TcpStream>) -> Result<()> {
     bus.write_all(b"PING\r\n")?;
     let mut line = String::new();
@@ -115,8 +115,8 @@ fn pong(bus: &mut TcpStream, answers: &mut BufReader<TcpStream>) -> Result<()> {
 
 const ROUNDS: usize = 500;
 
-/// From a registration's first byte until the table has the route, from an unregistration's until it has not, and, for
-/// comparison, the bus alone: a message to oneself.
+/// Measures the time from a registration's first byte until the table has the route, and from an unregistration's until it has
+/// not; and, for comparison, the bus alone: a message to oneself.
 fn visible(handle: &Handle, port: u16) -> Result<()> {
     let (mut bus, mut answers) = connect(port)?;
     bus.write_all(b"SUB echo 1\r\n")?;
@@ -297,7 +297,7 @@ fn refreshed(handle: &Handle) -> u64 {
         .sum()
 }
 
-/// Seconds of CPU that this process has used.
+/// Returns the seconds of CPU time that this process has used.
 fn cpu() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let after = stat.rsplit(')').next().context("stat")?;

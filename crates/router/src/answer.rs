@@ -23,7 +23,7 @@ pub(crate) enum Answer {
     Switch { delivery: Delivery, websocket: bool },
 }
 
-/// What follows on the client's connection.
+/// The next step on the client's connection.
 #[derive(Debug)]
 pub(crate) enum After {
     /// Another request may follow.

@@ -1,4 +1,4 @@
-//! What the router knows about one request while it handles it.
+//! The values that the router holds about one request while it handles it.
 
 use crate::observe::access_log::Entry;
 use crate::route::Peer;

@@ -1,4 +1,4 @@
-//! Apps: HTTP servers that say who they are.
+//! Apps: HTTP servers that answer with their names.
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -19,9 +19,9 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) struct Backend {
     pub(crate) addr: SocketAddr,
     pub(crate) connections: Arc<AtomicUsize>,
-    /// `/slow` answers when told.
+    /// The signal at which `/slow` answers.
     pub(crate) go: Arc<Notify>,
-    /// Somebody asked for `/slow`.
+    /// The signal that `/slow` was requested.
     pub(crate) waiting: Arc<Notify>,
     task: tokio::task::JoinHandle<()>,
 }

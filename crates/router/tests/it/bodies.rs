@@ -1,4 +1,4 @@
-//! Bodies: big, chunked, aborted, early, late.
+//! Tests of bodies: large, chunked, aborted, early, late.
 
 use crate::backends::{BIG, Backend};
 use crate::client::{raw, request};
@@ -167,7 +167,7 @@ async fn a_backend_that_takes_too_long_is_given_up() {
     }
 }
 
-/// A server that answers each connection once, says keep-alive, and closes.
+/// Starts a server that answers each connection once, announces keep-alive, and closes.
 async fn fickle() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -186,8 +186,8 @@ async fn fickle() -> std::net::SocketAddr {
     addr
 }
 
-/// What may be repeated is repeated on a new connection. (A POST that was written when the close arrived is not: the
-/// backend may have seen it.)
+/// A request that may be repeated is sent again on a new connection. (A POST that was written when the close arrived is not,
+/// because the backend may have seen it.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_closed_while_idle_costs_nothing() {
     let world = World::new().await;

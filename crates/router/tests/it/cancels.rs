@@ -1,4 +1,4 @@
-//! Streams of HTTP/2 that are broken off: many of an impatient client's, too many of an attacker's.
+//! Streams of HTTP/2 that are broken off: many by an impatient client, too many by an attacker.
 
 use crate::h2peer::{H2Backend, ask, begin, connect, get, head};
 use crate::world::{PATIENCE, World};
@@ -32,7 +32,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A GET, or with a body to come a POST.
+/// Returns the frame that opens a GET, or a POST if a body follows.
 fn opened(stream: u32, path: &str, more: &[u8], body: bool) -> Vec<u8> {
     let method = if body { 0x83 } else { 0x82 };
     let mut block = vec![method, 0x87];
@@ -49,22 +49,22 @@ fn cancel(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])
 }
 
-/// A request that the library refuses by itself.
+/// Returns a request that the library refuses by itself.
 fn malformed(stream: u32) -> Vec<u8> {
     opened(stream, "/", b"\x00\x0aconnection\x05close", false)
 }
 
-/// What the router has said.
+/// The frames that the router has sent.
 #[derive(Default)]
 struct Seen {
-    /// Streams that were answered with 200.
+    /// The streams that were answered with 200.
     answered: BTreeSet<u32>,
     reset: BTreeSet<u32>,
     goaway: Option<u32>,
     closed: bool,
     ended: BTreeSet<u32>,
     body: Vec<u8>,
-    /// 400, when an answer said so.
+    /// The status 400, once an answer had it.
     refused: u16,
 }
 
@@ -95,7 +95,8 @@ impl Wire {
         wire
     }
 
-    /// The status of a GET whose target is written as it is; `indexed`: it goes into the table, and is then named by its index.
+    /// Returns the status of a GET whose target is written as it is; `indexed`: it is added to the table and then named by its
+    /// index.
     pub(crate) async fn ask(&mut self, stream: u32, target: &str, indexed: bool) -> u16 {
         let mut block = vec![0x82, 0x87, if indexed { 0x44 } else { 0x04 }];
         let mut left = target.len();
@@ -132,7 +133,7 @@ impl Wire {
         }
     }
 
-    /// Of the last answer.
+    /// Returns the body of the last answer.
     pub(crate) fn body(&self) -> &[u8] {
         &self.seen.body
     }
@@ -181,11 +182,11 @@ impl Wire {
             SETTINGS if flags == 0 => {
                 self.send(&frame(SETTINGS, 1, 0, &[])).await;
             }
-            // `:status: 200` of the static table.
+            // 0x88 is `:status: 200` of the static table.
             HEADERS if payload.contains(&0x88) => {
                 self.seen.answered.insert(stream);
             }
-            // `:status: 400` of the static table.
+            // 0x8c is `:status: 400` of the static table.
             HEADERS if payload.contains(&0x8c) => self.seen.refused = 400,
             RST_STREAM => {
                 self.seen.reset.insert(stream);
@@ -218,7 +219,7 @@ async fn a_thousand_cancellations_in_one_flight_leave_the_others() {
     assert!(wire.send(&flight).await);
     wire.until("all others' answers", |seen| seen.answered == good)
         .await;
-    // And again, cancelled while the backend works on them.
+    // The same streams are opened again, and cancelled while the backend works on them.
     for round in 1..4 {
         let streams = || (0..200).map(|n| 2 * (1000 * round + n) + 1);
         let opening: Vec<u8> = streams()
@@ -236,7 +237,7 @@ async fn a_thousand_cancellations_in_one_flight_leave_the_others() {
     assert_eq!(wire.seen.goaway, None);
 }
 
-/// Floods that break streams off, or make the router do so.
+/// These floods break streams off, or make the router do so.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_breaks_off_everything_has_to_go() {
     let world = World::new().await;
@@ -280,7 +281,7 @@ async fn whoever_breaks_off_everything_has_to_go() {
     }
 }
 
-/// The library counts what it breaks off for a client's fault over a connection's life.
+/// The library counts, over a connection's life, the streams that it breaks off for a client's fault.
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_beside_good_ones_cost_nobody_a_request() {
     let world = World::new().await;
@@ -308,7 +309,7 @@ async fn malformed_requests_beside_good_ones_cost_nobody_a_request() {
     }
     assert!(wire.seen.reset.len() > 1000, "{}", wire.seen.reset.len());
     assert_eq!(wire.seen.goaway, Some(0), "it is retired, not cut off");
-    // All that were sent before the word of it are answered.
+    // All requests are answered that were sent before the client received GOAWAY.
     while !wire.seen.closed && wire.seen.answered != good {
         let next = timeout(PATIENCE, wire.next()).await;
         next.expect("an answer or the end");
@@ -316,7 +317,7 @@ async fn malformed_requests_beside_good_ones_cost_nobody_a_request() {
     assert_eq!(wire.seen.answered.len(), good.len());
 }
 
-/// Downloads that many clients break off share the backend's connection with one that goes on.
+/// Downloads that many clients break off share the backend's connection with one that continues.
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_downloads_leave_the_backends_connection() {
     let world = World::new().await;

@@ -31,7 +31,7 @@ impl Ca {
         }
     }
 
-    /// A certificate that signed itself and calls itself an authority; it trusts itself alone.
+    /// Returns a self-signed certificate that calls itself an authority; its holder trusts it alone.
     pub(crate) fn alone(names: &[&str]) -> Identity {
         kit::tls::install_crypto();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -53,7 +53,7 @@ impl Ca {
         }
     }
 
-    /// A certificate that names its holder by units (two at most: the library keeps one value of a kind).
+    /// Issues a certificate that names its holder by units (two at most: the library keeps one value of each kind).
     pub(crate) fn issue_to(&self, units: &[&str]) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["instance".to_owned()]).unwrap();
@@ -73,12 +73,12 @@ impl Ca {
         }
     }
 
-    /// A certificate with these names; its holder trusts this authority.
+    /// Issues a certificate with these names; its holder trusts this authority.
     pub(crate) fn issue(&self, names: &[&str]) -> Identity {
         self.issue_as(names, IsCa::NoCa)
     }
 
-    /// The same, but it calls itself an authority.
+    /// Issues a certificate that calls itself an authority.
     pub(crate) fn issue_authority(&self, names: &[&str]) -> Identity {
         self.issue_as(names, IsCa::Ca(BasicConstraints::Unconstrained))
     }

@@ -46,7 +46,7 @@ pub(crate) async fn request(
         .unwrap()
 }
 
-/// One request on a connection that stands.
+/// Sends one request on an open connection.
 pub(crate) async fn exchange<S>(
     stream: S,
     method: &str,
@@ -81,7 +81,7 @@ where
     })
 }
 
-/// Sends bytes, reads until the other side closes (or `until` appears).
+/// Sends bytes and reads until the other side closes (or `until` appears).
 pub(crate) async fn raw(addr: SocketAddr, bytes: &str, until: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();

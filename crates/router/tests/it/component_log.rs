@@ -1,4 +1,4 @@
-//! What the operator reads of backends that fail: gorouter's keys, which tools look for.
+//! Tests of what the log contains about failing backends: gorouter's keys, which tools look for.
 
 use crate::backends::Backend;
 use crate::world::{World, nobody, plain, wait_for};
@@ -14,10 +14,10 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 pub(crate) type Line = BTreeMap<&'static str, String>;
 
-/// Of all routers in this process.
+/// The lines of all routers in this process.
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
 
-/// Keeps warnings and errors of routers and registrars, and what routers log of the bus.
+/// A subscriber that keeps warnings and errors of routers and registrars, and the lines of routers about the bus.
 struct Keeper;
 
 impl Subscriber for Keeper {
@@ -60,12 +60,12 @@ impl Visit for Fields {
     }
 }
 
-/// The line with this message about this endpoint, once it is there.
+/// Returns the line with this message about this endpoint, once it is there.
 async fn line(message: &str, address: &str) -> Line {
     line_about(message, "route-endpoint.Addr", address).await
 }
 
-/// The first line with this message and this value of a key, once it is there.
+/// Returns the first line with this message and this value of a key, once it is there.
 pub(crate) async fn line_about(message: &str, key: &str, value: &str) -> Line {
     let find = || {
         let lines = LINES.lock().unwrap();
@@ -79,7 +79,7 @@ pub(crate) async fn line_about(message: &str, key: &str, value: &str) -> Line {
     find().unwrap()
 }
 
-/// To be called before what is looked for.
+/// Starts to keep lines. It must be called before the line that a test looks for.
 pub(crate) fn keep_lines() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(Keeper).unwrap());

@@ -1,4 +1,4 @@
-//! What a gorouter's operator sets: client certificates, rewritten responses, the log's extras, the late listener.
+//! Settings of a gorouter's operator: client certificates, rewritten responses, additional log fields, the late listener.
 
 use crate::backends::Backend;
 use crate::certs::Ca;
@@ -72,7 +72,7 @@ async fn client_certificates_and_what_backends_hear_of_them() {
     }
 }
 
-/// Also of a connection that another request had before, as gorouter.
+/// The address is logged also for a connection that another request had before, as in gorouter.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_tells_the_routers_address_on_the_connection_to_the_backend() {
     let world = World::with(Settings {
@@ -85,7 +85,7 @@ async fn the_log_tells_the_routers_address_on_the_connection_to_the_backend() {
     .await;
     let backend = Backend::start("x").await;
     world.register("app.test", "app", 0, backend.addr).await;
-    // One connection of the client's has one worker, which keeps its connections to backends.
+    // One connection of a client's has one worker, which keeps its connections to backends.
     let mut client = TcpStream::connect(world.addr).await.unwrap();
     for path in ["/length?first", "/length?second"] {
         let get = format!("GET {path} HTTP/1.1\r\nHost: app.test\r\n\r\n");
@@ -148,7 +148,7 @@ async fn responses_are_rewritten_and_the_log_tells_what_it_should() {
     let reply = world.get("nobody.test", "/").await;
     assert_eq!(reply.header("x-added"), "1");
     assert_eq!(reply.header("content-type"), "text/plain; charset=utf-8");
-    // Two workers: whose line is first is chance.
+    // There are two workers, so either line may be first.
     let lines = world.log_lines(2).await;
     let line = lines.iter().find(|line| line.starts_with("app.test"));
     let line = line.unwrap();
@@ -181,7 +181,7 @@ async fn nobody_can_connect_before_the_start_delay_is_over() {
             user: String::new(),
             password: String::new(),
         },
-        // Nobody is there: the router waits for it.
+        // No server is there; the router waits for one.
         nats: Nats::config(1),
         routing_api: None,
         backend_tls: Identity {

@@ -1,4 +1,4 @@
-//! Answers that come before the request's body has gone: they reach the client, and the connection is nobody else's.
+//! Answers that come before the request's body has gone: they reach the client, and the connection is not used again.
 
 use crate::backends::Backend;
 use crate::client::{raw, request};
@@ -14,20 +14,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-/// Far more than all buffers on the way hold.
+/// A size that is far larger than all buffers on the way.
 const UPLOAD: usize = 16 << 20;
 const REFUSAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 16\r\n\r\nFeature Disabled";
 
-/// What an impatient server does with a connection once its answer is out.
+/// The way in which an impatient server treats a connection after its answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
-    /// Closes it with the body unread, so that the kernel resets it.
+    /// The server closes it with the body unread, so that the kernel resets it.
     Closes,
-    /// Reads no more, and keeps it open.
+    /// The server reads no more, and keeps it open.
     Stays,
 }
 
-/// A server that answers a request's head, and never reads a body. Counts connections and requests.
+/// A server that answers a request's head and never reads a body. It counts connections and requests.
 struct Impatient {
     addr: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -85,7 +85,7 @@ async fn tls(world: &World) -> impl AsyncRead + AsyncWrite + Unpin {
         .unwrap()
 }
 
-/// As simple clients do: everything is sent before the answer is read.
+/// Sends everything before it reads the answer, as simple clients do.
 async fn send_all_then_read(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     chunked: bool,
@@ -163,7 +163,7 @@ async fn an_early_refusal_reaches_a_client_that_is_still_uploading() {
     }
 }
 
-/// The router's own refusals, too.
+/// The router's own refusals reach such a client as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_routers_own_refusal_reaches_a_client_that_is_still_uploading() {
     let world = World::new().await;
@@ -245,8 +245,8 @@ async fn an_early_refusal_leaves_a_connection_of_http2_usable() {
     }
 }
 
-/// The next person's request never meets the close of a connection whose request was not read whole, whatever its size:
-/// some fit into the socket's buffer, and look as if they had been read.
+/// Another client's request never meets the close of a connection whose request was not read whole, whatever its size. Some
+/// bodies fit into the socket's buffer, and look as if the backend had read them.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_is_lost_to_a_connection_that_an_early_answer_has_spoilt() {
     let world = World::new().await;
@@ -264,7 +264,7 @@ async fn no_request_is_lost_to_a_connection_that_an_early_answer_has_spoilt() {
     }
 }
 
-/// The same from many clients at once, against a real server that closes what it has not read.
+/// Many clients send such requests at once to a real server that closes connections with unread bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_of_many_clients_is_lost() {
     let world = Arc::new(World::new().await);
@@ -294,7 +294,7 @@ async fn no_request_of_many_clients_is_lost() {
     }
 }
 
-/// What was read whole is reused as ever.
+/// A connection whose request was read whole is reused as usual.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_whose_request_was_sent_whole_is_reused() {
     let world = World::with(Settings {
@@ -330,7 +330,7 @@ async fn whoever_was_refused_leave_to_send_a_body_learns_that_the_connection_end
     let answer = raw(world.addr, head, "Disabled").await;
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
-    // The next one goes out by another connection.
+    // The next request uses another connection.
     let reply = request(world.addr, "POST", "app.test", "/", &[], "x").await;
     assert_eq!(reply.status, 403);
     assert_eq!(backend.connections.load(Ordering::Relaxed), 2);
@@ -349,14 +349,14 @@ async fn a_client_that_never_ends_is_not_waited_for_without_end() {
         .unwrap()
         .unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 404 "));
-    // It sends nothing more, and after two seconds the router closes its other half as well. Any byte would lengthen that.
+    // The client sends nothing more, and after two seconds the router closes its other half as well. Any byte would extend that.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     wait_for("the close", async || {
         let mut probe = [0; 1];
         stream.try_write(b"x").is_err() || matches!(stream.try_read(&mut probe), Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset)
     })
     .await;
-    // And a drain does not wait for anybody who lingers.
+    // A drain does not wait for clients that linger.
     let mut stream = TcpStream::connect(world.addr).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     wait_for("the second request", async || {

@@ -1,4 +1,4 @@
-//! What a gorouter says and does on the wire, found by sending the same requests to both.
+//! Behaviour of a gorouter on the wire, found by sending the same requests to both routers.
 
 use crate::backends::Backend;
 use crate::client::{raw, request};
@@ -7,7 +7,7 @@ use crate::world::{World, plain, wait_for};
 use router::Settings;
 use tokio::io::AsyncWriteExt as _;
 
-/// An app that answers every request with these bytes and closes.
+/// Starts an app that answers every request with these bytes and closes.
 async fn saying(answer: &'static str) -> std::net::SocketAddr {
     app(async move |mut stream| {
         read_until(&mut stream, "\r\n\r\n").await;
@@ -16,7 +16,7 @@ async fn saying(answer: &'static str) -> std::net::SocketAddr {
     .await
 }
 
-/// What `/dump` saw of a field.
+/// Returns the value of a field as `/dump` saw it.
 fn dumped<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     text.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
@@ -106,7 +106,7 @@ async fn an_apps_own_error_is_in_the_log() {
     assert!(line.contains("x_cf_routererror:\"of the app\""), "{line}");
 }
 
-/// A server must not switch to what nobody asked for: client and router would read different things from then on.
+/// A server must not switch to a protocol that the client did not ask for: client and router would then read different things.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_protocol_that_was_asked_for_is_switched_to() {
     let world = World::new().await;
@@ -152,7 +152,7 @@ async fn a_full_route_is_named() {
     assert_eq!(slow.await.unwrap().status, 200);
 }
 
-/// Many servers know nothing of `Expect`, and wait for a body that the client will not send unasked.
+/// Many servers ignore `Expect`, and wait for a body that the client will not send unasked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_asks_for_leave_gets_it_from_the_router_in_the_end() {
     let world = World::new().await;
@@ -177,7 +177,7 @@ async fn a_client_that_asks_for_leave_gets_it_from_the_router_in_the_end() {
 async fn an_unknown_host_is_named_as_the_client_named_it() {
     let world = World::new().await;
     let backend = Backend::start("x").await;
-    // A route without a host, which only a broken emitter makes, is no route for a host that is an address.
+    // Only a broken emitter registers a route without a host; it is no route for a host that is an address.
     world.register("", "app", 0, backend.addr).await;
     for host in ["nobody.test", "nobody.test:8080", "[::1]", "[::1]:80"] {
         let reply = world.get(host, "/").await;

@@ -1,4 +1,4 @@
-//! Peers that speak HTTP/2: a backend that does with each stream as its path says, and clients that share a connection.
+//! Peers that speak HTTP/2: a backend that treats each stream as its path demands, and clients that share a connection.
 
 use crate::http1::app;
 use crate::world::{PATIENCE, World, plain, wait_for};
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// Messages of a stream of `/drip`, and bytes of each: more of them than a library keeps one by one.
+/// The messages of a stream of `/drip`, and the bytes of each: more messages than a library keeps one by one.
 pub(crate) const DRIPS: usize = 20_000;
 pub(crate) const DRIP: usize = 20;
 
@@ -22,20 +22,20 @@ pub(crate) const DRIP: usize = 20;
 #[derive(Clone)]
 pub(crate) struct H2Backend {
     pub(crate) addr: SocketAddr,
-    /// Connections that it has accepted.
+    /// The connections that it has accepted.
     pub(crate) connections: Arc<AtomicUsize>,
-    /// Bytes of `/big` that the router has taken.
+    /// The bytes of `/big` that the router has accepted.
     pub(crate) sent: Arc<AtomicUsize>,
-    /// Streams that have begun.
+    /// The streams that have begun.
     pub(crate) begun: Arc<AtomicUsize>,
-    /// `/slow` answers when told.
+    /// The signal at which `/slow` answers.
     pub(crate) go: Arc<Notify>,
 }
 
 impl H2Backend {
     pub(crate) async fn start(world: &World, uri: &str) -> Self {
         let mut builder = h2::server::Builder::new();
-        // A deaf handler lets small messages wait.
+        // Small messages wait while a handler does not read.
         builder.data_frame_budget(64 << 20);
         Self::with(world, uri, builder).await
     }
@@ -113,7 +113,7 @@ impl H2Backend {
     }
 }
 
-/// A frame as soon as there is room for it; false: the peer has gone.
+/// Sends each part as soon as there is room for it; false: the peer has gone.
 pub(crate) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> bool {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
@@ -130,7 +130,7 @@ pub(crate) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> boo
     true
 }
 
-/// A connection whose own window no stream can shut.
+/// Opens a connection whose own window no stream can shut.
 pub(crate) async fn connect(world: &World) -> SendRequest<Bytes> {
     let mut config = kit::tls::client_config(&world.ca.issue(&["client"])).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -171,14 +171,14 @@ pub(crate) async fn head(future: ResponseFuture) -> Response<RecvStream> {
     timeout(PATIENCE, future).await.expect("an answer").unwrap()
 }
 
-/// A GET's status and body.
+/// Returns a GET's status and body.
 pub(crate) async fn get(sender: &SendRequest<Bytes>, path: &str) -> (u16, Vec<u8>) {
     let (answer, _) = begin(sender, ask(Method::GET, path), true).await;
     let mut answer = head(answer).await;
     (answer.status().as_u16(), read(answer.body_mut()).await)
 }
 
-/// A POST's status and body.
+/// Returns a POST's status and body.
 pub(crate) async fn post(sender: &SendRequest<Bytes>, path: &str, size: usize) -> (u16, Vec<u8>) {
     let (answer, mut up) = begin(sender, ask(Method::POST, path), false).await;
     let upload = tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! What a backend sees, what a client sees, what the log says.
+//! Tests of header fields: at the backend, at the client, and in the log.
 
 use crate::backends::Backend;
 use crate::client::{raw, request};
@@ -110,7 +110,7 @@ async fn the_access_log_line_is_gorouters() {
         "abc",
     )
     .await;
-    // Workers write their lines on their own: the second only follows the first if it is asked for later.
+    // Each worker writes its own lines: the second line only follows the first if it is requested later.
     world.log_lines(1).await;
     let refused = world.get("nobody.test", "/").await;
     let lines = world.log_lines(2).await;

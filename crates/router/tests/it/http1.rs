@@ -1,4 +1,4 @@
-//! HTTP/1 byte by byte: what an app sends and a client sees, in which order and when.
+//! HTTP/1 byte by byte: the bytes that apps send and clients see, in which order and when.
 
 use crate::client::raw;
 use crate::world::{PATIENCE, World, wait_for};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// An app that does the same with every connection.
+/// Starts an app that treats every connection in the same way.
 pub(crate) async fn app<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
@@ -24,7 +24,7 @@ where
     addr
 }
 
-/// Reads until the text is there; everything so far.
+/// Reads until the text appears; returns everything so far.
 pub(crate) async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut seen = String::new();
     let mut buffer = [0; 4096];
@@ -141,7 +141,7 @@ async fn pipelined_requests_are_answered_in_order() {
         seen.find("\r\n\r\n/two").unwrap(),
     );
     assert!(one < two, "{seen}");
-    // A body that is not wanted does not become the next request.
+    // An unread body does not become the next request.
     send(&mut client, "POST / HTTP/1.1\r\nHost: nobody.test\r\nContent-Length: 40\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: app.test\r\n\r\nGET /after HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
     let seen = read_until(&mut client, "\r\n\r\n/after").await;
     assert!(
@@ -335,7 +335,7 @@ async fn heads_are_bounded_in_both_directions() {
         let named = "\r\nX-Cf-RouterError: max-request-size-exceeded\r\n";
         assert!(seen.contains(named), "{seen}");
     }
-    // Without an end as well, and before much more is taken than may be.
+    // A head without an end is refused as well, before much more is read than is permitted.
     let endless = format!(
         "GET / HTTP/1.1\r\nHost: app.test\r\nX-A: {}",
         long.repeat(9)
@@ -356,7 +356,7 @@ async fn heads_are_bounded_in_both_directions() {
     }
 }
 
-/// Also below the size of a buffer. A request that is too large has its line in the log, and the app that it was for.
+/// The limit may be smaller than a buffer. A request that is too large has its line in the log, which names the app.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_heads_counts_to_the_byte() {
     let world = World::with(Settings {

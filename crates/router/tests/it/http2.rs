@@ -1,4 +1,4 @@
-//! HTTP/2 from clients: bodies with flow control, 1xx, trailers, WebSockets (RFC 8441), refusals, the end.
+//! HTTP/2 from clients: bodies with flow control, 1xx, trailers, WebSockets (RFC 8441), refusals, the end of connections.
 
 use crate::backends::Backend;
 use crate::http1::{app, read_until};
@@ -134,7 +134,7 @@ async fn informational_answers_and_an_early_one() {
     let mut response = answer(response).await;
     assert_eq!(response.status(), 413);
     assert_eq!(response.body_mut().data().await.unwrap().unwrap(), "no");
-    // The connection is as good as before.
+    // The connection still works.
     let backend = Backend::start("fine").await;
     world
         .register("app.apps.test/fine", "app", 0, backend.addr)
@@ -156,7 +156,7 @@ async fn a_websocket_over_http2() {
             "\r\nconnection: upgrade\r\n",
         ];
         assert!(lines.iter().all(|line| head.contains(line)), "{head}");
-        // The key's case matters: find it in the head as it came.
+        // The key's case matters, so it is read from the head as it arrived.
         let refuse = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
         stream.write_all(refuse.as_bytes()).await.unwrap();
     })
@@ -279,7 +279,7 @@ async fn a_drain_says_goaway_and_lets_streams_end() {
     wait_for("the router to end", async || world.running.is_finished()).await;
 }
 
-/// A plain endpoint that was registered for HTTP/2, and a client of HTTP/1.
+/// A plain endpoint is registered for HTTP/2, and the client speaks HTTP/1.
 #[tokio::test(flavor = "multi_thread")]
 async fn cleartext_http2_to_a_backend() {
     let world = World::new().await;
@@ -325,13 +325,13 @@ async fn cleartext_http2_to_a_backend() {
     }
 }
 
-/// A frame of HTTP/2 whose stream fits in a byte.
+/// Returns a frame of HTTP/2 whose stream fits into a byte.
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).unwrap();
     [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
 }
 
-/// All requests to a backend share a connection: an answer that HTTP does not allow takes none of the others with it.
+/// All requests to a backend share a connection: an answer that HTTP does not permit must not end the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_illegal_field_in_an_answer_costs_its_request_alone() {
     const HEADERS: u8 = 1;

@@ -1,4 +1,4 @@
-//! Identity-aware routing: clients that are known by their certificates, and routes that let some of them in.
+//! Identity-aware routing: clients that are known by their certificates, and routes that admit some of them.
 
 use crate::backends::Backend;
 use crate::certs::Ca;
@@ -25,7 +25,7 @@ async fn status(world: &World, identity: Option<&Identity>, sni: &str, host: &st
     reply.map(|reply| reply.status).ok()
 }
 
-/// A router with a domain for callers whose certificates are of `instances`.
+/// Starts a router with a domain for callers whose certificates are of `instances`.
 async fn world_with_domain(instances: &Ca) -> World {
     let domain = MtlsDomain {
         name: "*.apps.identity".into(),
@@ -103,7 +103,7 @@ async fn who_a_route_does_not_name_does_not_reach_it() {
         ("closed.apps.identity", "any", ""),
     ] {
         for (index, backend, space) in [(0, &near, "space-1"), (1, &far, "space-2")] {
-            // What is open to all may go there, and would count below.
+            // A route that is open to all admits this caller, and would count below.
             if host == "open.apps.identity" && index == 1 {
                 continue;
             }
@@ -146,7 +146,7 @@ async fn who_a_route_does_not_name_does_not_reach_it() {
             "{sni} {host}"
         );
     }
-    // Of a route's endpoints only those of the caller's space are asked: never a chance of a 403.
+    // Only those of the route's endpoints are tried that lie in the caller's space, so there is never a chance of a 403.
     for _ in 0..6 {
         let reply = ask(&world, Some(&caller), own, own).await.unwrap();
         assert_eq!(reply.status, 200);

@@ -1,4 +1,4 @@
-//! Oddities of apps and clients that other proxies take, and that the router takes as well.
+//! Oddities of apps and clients that other proxies accept, and that the router accepts as well.
 
 use crate::backends::Backend;
 use crate::client::raw;
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
-/// An app that answers each connection's requests with the same bytes.
+/// Starts an app that answers each connection's requests with the same bytes.
 async fn says(answer: String) -> SocketAddr {
     app(move |mut stream| {
         let answer = answer.clone();
@@ -34,7 +34,7 @@ async fn blanks_in_an_answer_are_removed() {
     assert!(seen.contains("\r\nX-Padded: 1\r\n"), "{seen}");
     assert!(seen.contains("hello") && seen.contains(" world"), "{seen}");
     assert!(seen.ends_with("0\r\nX-Sum: 2\r\n\r\n"), "{seen}");
-    // From a client they would be smuggling.
+    // From a client these would be smuggling.
     for bad in [
         "POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
@@ -139,7 +139,7 @@ async fn who_keeps_no_connection_says_so() {
     }
 }
 
-/// What was asked for as a tunnel lasts like one, also when it is not switched.
+/// A request for a tunnel may last like a tunnel, also when the backend does not switch.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_answer_to_an_upgrade_is_not_cut() {
     let world = World::with(Settings {
@@ -203,7 +203,7 @@ async fn a_clients_version_decides_how_long_an_endpoint_may_take() {
     }
 }
 
-/// Which targets pass does not depend on the version that a client speaks; all are logged.
+/// The targets that pass do not depend on the version that a client speaks; all are logged.
 #[tokio::test(flavor = "multi_thread")]
 async fn targets_pass_over_http2_as_over_http1() {
     let world = World::new().await;
@@ -247,11 +247,11 @@ async fn targets_pass_over_http2_as_over_http1() {
             assert_eq!(wire.body(), target.as_bytes(), "{target:.20}");
         }
     }
-    // To a backend of HTTP/2 what the library does not send goes encoded.
+    // Towards a backend of HTTP/2, bytes that the library does not send are encoded.
     let asked = "GET /<a> HTTP/1.1\r\nHost: h2.apps.test\r\nConnection: close\r\n\r\n";
     let seen = raw(world.addr, asked, "").await;
     assert!(seen.starts_with("HTTP/1.1 200 "), "{seen}");
-    // HTTP/1 logs what passes: five of these, and the last.
+    // HTTP/1 logs the targets that pass: five of these, and the last.
     let lines = world.log_lines(targets.len() + 6).await;
     for (target, status) in targets {
         let logged =

@@ -1,4 +1,4 @@
-//! The bus going and coming, the registrar, draining.
+//! Tests of a bus that goes and returns, of the registrar, and of draining.
 
 use crate::backends::Backend;
 use crate::world::{Nats, World, wait_for};
@@ -36,7 +36,7 @@ async fn routes_outlive_the_bus_and_a_start_is_published_when_it_is_back() {
 
     let mut starts = world.bus.subscribe("router.start").await.unwrap();
     world.nats = Some(Nats::start(world.nats_port));
-    // Whoever is back first: if the router was, it is asked by greeting.
+    // The router or the test may be back first: if the router was, the test greets it.
     let start = tokio::time::timeout(Duration::from_secs(5), async {
         tokio::select! {
             start = starts.next() => start.unwrap(),

@@ -1,4 +1,4 @@
-//! Access log lines in the app's log stream.
+//! Tests of access log lines in the app's log stream.
 
 use crate::backends::Backend;
 use crate::certs::Ca;
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use wire::loggregator::{BATCH_SENDER, Envelope, EnvelopeBatch, Message};
 
-/// A loggregator ingress of one connection: its envelopes arrive in the channel.
+/// Starts a loggregator ingress of one connection: its envelopes arrive in the channel.
 async fn ingress(ca: &Ca) -> (String, mpsc::UnboundedReceiver<Envelope>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());

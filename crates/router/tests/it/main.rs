@@ -1,4 +1,4 @@
-//! The router over its real protocols: a real nats-server, real backends, clients that speak bytes.
+//! Tests of the router over its real protocols: a real nats-server, real backends, clients that write bytes.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! What the metron agent of the machine hears, read from the datagrams by the field numbers alone.
+//! Tests of the envelopes to the machine's metron agent, read from the datagrams by the field numbers alone.
 
 use crate::backends::Backend;
 use crate::client::request;
@@ -89,7 +89,7 @@ impl Message {
         }
     }
 
-    /// Of an envelope.
+    /// Returns the tags of an envelope.
     fn tags(&self) -> BTreeMap<String, String> {
         let pairs = self.all(17).map(|tag| match tag {
             Value::Bytes(bytes) => Self::read(bytes),
@@ -98,7 +98,7 @@ impl Message {
         pairs.map(|pair| (pair.text(1), pair.text(2))).collect()
     }
 
-    /// Of an id.
+    /// Returns the text of an id.
     fn uuid(&self) -> String {
         let halves = [1, 2].map(|field| self.number(field).unwrap().to_le_bytes());
         let bytes: [u8; 16] = halves.concat().try_into().unwrap();
@@ -106,7 +106,7 @@ impl Message {
     }
 }
 
-/// A metron agent: envelopes by their type.
+/// A metron agent, which keeps envelopes by their type.
 struct Agent {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<Message>>>,
@@ -134,11 +134,11 @@ impl Agent {
         Self { address, heard }
     }
 
-    /// What the envelopes of a type hold, and their tags.
+    /// Returns the contents of all envelopes of a type, and their tags.
     fn of(&self, kind: u64) -> Vec<(Message, BTreeMap<String, String>)> {
         let heard = self.heard.lock().unwrap();
         let of = heard.iter().filter(|e| e.number(2) == Some(kind));
-        // Types and the fields of their contents go in one order.
+        // Types and the fields of their contents have the same order.
         of.map(|e| (e.message(kind + 3).unwrap(), e.tags()))
             .collect()
     }
@@ -352,7 +352,7 @@ async fn metrics_are_told_as_they_change() {
     assert!(of("uptime")[0].0 >= 4.0 && of("uptime")[0].0 < PATIENCE.as_secs_f64());
 }
 
-/// Nobody listens, and nobody waits.
+/// No agent listens, and no request waits for one.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_not_there_costs_nothing() {
     let agent = Agent::start().await;

@@ -1,4 +1,4 @@
-//! The bus to the letter: its servers, who we are there, what is said, and a flood of it.
+//! Tests of the bus in detail: its servers, the router's credentials there, its messages, and a flood of them.
 
 use crate::backends::Backend;
 use crate::certs::Ca;
@@ -14,12 +14,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-/// As one YAML scalar.
+/// Returns the PEM text as one YAML scalar.
 fn scalar(pem: &str) -> String {
     format!("\"{}\"", pem.replace('\n', "\\n"))
 }
 
-/// The `nats` section and others of a gorouter.yml, read as the router reads them.
+/// Reads the `nats` section and others of a gorouter.yml as the router does.
 fn read(text: &str) -> (clients::nats::Config, Settings) {
     let read = gorouter_yml::read(text).unwrap();
     (read.nats, read.settings)
@@ -42,7 +42,7 @@ async fn mutual_tls_and_a_strange_user_with_a_strange_password() {
     let nats = Nats::with_tls(port, (user, password), &server);
     let section = tls_section(port, &ca.issue(&["router"]));
     let (mut config, settings) = read(&section);
-    // YAML has its own rules for such texts: here is what the bus makes of them.
+    // YAML has its own rules for such texts; this tests what the bus makes of them.
     (config.user, config.password) = (user.into(), password.into());
     let world = World::on(nats, config, settings_for_tests(settings)).await;
     let backend = Backend::start("x").await;
@@ -89,7 +89,7 @@ fn settings_for_tests(settings: Settings) -> Settings {
     }
 }
 
-/// One of two servers that know each other.
+/// Starts one of two servers that know each other.
 fn clustered(ports: [u16; 2], cluster: [u16; 2], n: usize) -> Nats {
     let [listen, other] = [n, 1 - n].map(|n| format!("nats://127.0.0.1:{}", cluster[n]));
     let arguments = [
@@ -149,7 +149,7 @@ async fn one_of_several_servers_dies() {
     let backend = Backend::start("x").await;
     world.register("app.test", "app", 0, backend.addr).await;
 
-    // Wherever the router is, its server goes, and comes back when it is on the other; then that one goes.
+    // The router's server ends, and returns when the router is on the other one; then that one ends.
     let mut starts = world.bus.subscribe("router.start").await.unwrap();
     world.bus.flush().await.unwrap();
     servers[0] = world.nats.take();
@@ -157,7 +157,7 @@ async fn one_of_several_servers_dies() {
     for n in 0..2 {
         drop(servers[n].take());
         let start = async {
-            // Whoever is back first: if the router was, it is asked by greeting.
+            // The router or the test may be back first: if the router was, the test greets it.
             tokio::select! {
                 start = starts.next() => start.unwrap(),
                 answer = async { loop { if let Ok(answer) = world.bus.request("router.greet", "".into()).await { break answer; } } } => answer,
@@ -187,11 +187,11 @@ async fn one_of_several_servers_dies() {
         let rest = json!({"hosts": ["127.0.0.1"], "minimumRegisterIntervalInSeconds": 7, "pruneThresholdInSeconds": 1});
         assert_eq!(start, rest, "nothing else is said");
     }
-    // Pruning goes on: nobody registers any more.
+    // Pruning continues, because no emitter registers any more.
     wait_for("pruning", async || world.handle.routes() == 0).await;
 }
 
-/// The lifecycle test has the other half: what happens where this is switched on.
+/// The lifecycle test covers the other half: pruning that is suspended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bus_that_is_away_keeps_no_route_unless_pruning_is_suspended() {
     let mut world = World::with(Settings {
@@ -240,7 +240,7 @@ async fn routers_of_isolation_segments_take_their_own() {
     }
 }
 
-/// What is logged on this thread.
+/// The lines that are logged on this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -329,7 +329,7 @@ async fn who_is_not_taken_learns_which_key_is_wrong() {
     }
 }
 
-/// The line names the key and no secret. Then the log is empty.
+/// Checks that the line names the key and contains no secret. Then it empties the log.
 fn checked(log: &Log, password: &str, key: &str) {
     let text = log.text();
     let mut lines = text.lines();
@@ -360,7 +360,7 @@ async fn what_a_user_may_not_hear_is_told() {
     checked(&log, "secret", "give the user the permission");
 }
 
-/// A server that takes us and then says nothing any more.
+/// The server accepts the router and then stays silent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_server_is_left_after_pings_at_the_interval_of_the_file() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -388,7 +388,7 @@ async fn a_silent_server_is_left_after_pings_at_the_interval_of_the_file() {
     let (heard, ()) = tokio::time::timeout(crate::world::PATIENCE, both)
         .await
         .expect("it is left");
-    // One to be taken, two that nobody answers.
+    // The first PING belongs to the handshake; the other two are never answered.
     assert_eq!(heard.matches("PING\r\n").count(), 3, "{heard}");
 }
 
@@ -402,7 +402,7 @@ async fn a_message_larger_than_the_room_for_it() {
     let sender = clients::nats::connect(&config, "sender", |_| std::future::ready(()))
         .await
         .unwrap();
-    // The server has the subscription when it brings one of these.
+    // When one of these arrives, the server has the subscription.
     let publish = async {
         loop {
             for length in [1_000_000, 0, 100_000, 3] {
@@ -450,7 +450,7 @@ async fn what_waits_for_a_slow_reader_is_bounded_in_bytes() {
         sender.publish("flood", payload.into()).await.unwrap();
         sender.flush().await.unwrap();
     };
-    // The server has the subscription when it brings this.
+    // When this arrives, the server has the subscription.
     loop {
         publish(b"first".to_vec()).await;
         let first = tokio::time::timeout(Duration::from_millis(100), subscription.next());
@@ -463,7 +463,7 @@ async fn what_waits_for_a_slow_reader_is_bounded_in_bytes() {
             publish(vec![b'x'; 1_000_000]).await;
         }
     };
-    // Nobody takes anything off.
+    // No message is read in the meantime.
     let look = async {
         loop {
             subscription.wait().await;
@@ -517,7 +517,7 @@ async fn a_router_that_was_too_slow_asks_everybody_again() {
     };
     let addr = "127.0.0.1:9".parse().unwrap();
     let message = |n: usize| plain(&format!("app-{n}.test"), "app", 0, addr).to_string();
-    // An emitter: floods once, and answers a router's start as slowly as it is read.
+    // This emitter floods once, and answers a router's start only as fast as it is read.
     let mut starts = world.bus.subscribe("router.start").await.unwrap();
     for n in 0..ROUTES {
         world

@@ -1,4 +1,4 @@
-//! Components' hosts over the real bus: whatever apps register, they get nothing of them.
+//! Components' hosts over the real bus: whatever apps register, they get no part of them.
 
 use crate::backends::Backend;
 use crate::client::request;
@@ -14,7 +14,7 @@ fn protected() -> Settings {
     }
 }
 
-/// As the components' registrar writes it.
+/// Returns a registration as the components' registrar writes it.
 fn component(uri: &str, name: &str, addr: SocketAddr) -> Value {
     json!({"uris": [uri], "host": addr.ip(), "port": addr.port(), "tags": {"component": name}})
 }
@@ -67,7 +67,7 @@ async fn an_app_gets_no_login_whatever_it_registers_and_whenever() {
             let mut message = plain(uri, "evil-app", 0, evil.addr);
             world.publish("router.register", message.clone()).await;
             if uri == "*.sys.test" {
-                // That one is the app's own.
+                // This wildcard is the app's own.
                 continue;
             }
             message["route_service_url"] = json!("https://evil.test");
@@ -119,7 +119,7 @@ async fn an_app_gets_no_login_whatever_it_registers_and_whenever() {
 async fn an_app_cannot_unregister_a_component_or_put_words_into_its_mouth() {
     let world = World::with(protected()).await;
     let uaa = Backend::start("uaa").await;
-    // Listed or not.
+    // The rule holds for a listed host and for another one.
     for host in ["uaa.sys.test", "shop.sys.test"] {
         world
             .publish("router.register", component(host, "own", uaa.addr))
@@ -157,7 +157,7 @@ async fn a_component_that_comes_later_takes_its_host_from_an_app() {
         answers(&world, "shop.sys.test", "/cart").await == "own"
     })
     .await;
-    // The app's emitter says it again and again, in the same words.
+    // The app's emitter repeats its message, byte for byte.
     for number in 0..5 {
         world
             .publish(
@@ -187,7 +187,7 @@ async fn a_router_of_another_segment_gives_the_name_to_nobody() {
     assert_eq!(answers(&world, "uaa.sys.test", "/").await, "404");
 }
 
-/// An original gorouter mixes them; one that is replaced goes on doing so until its file lists the hosts.
+/// An original gorouter mixes them; a router in its place does the same until its file lists the hosts.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_list_nothing_changes() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! What an operator sees: pages behind gorouter's flag, error pages of his own, logs as JSON.
+//! Tests of what operators see: pages behind gorouter's flag, custom error pages, logs as JSON.
 
 use crate::backends::Backend;
 use crate::client::request;
@@ -201,7 +201,7 @@ async fn the_access_log_as_json() {
     assert!(line["response_time"].as_f64().unwrap() > 0.0);
 }
 
-/// A query that frameworks once split at `;`.
+/// The query contains a `;`, at which frameworks once split.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quirk_of_gorouter_is_there_when_wanted() {
     for compat in [true, false] {

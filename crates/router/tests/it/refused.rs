@@ -1,4 +1,4 @@
-//! Requests that a backend of HTTP/2 has refused unseen go out again, whatever their method, also to the only endpoint.
+//! Requests that a backend of HTTP/2 has refused unseen are sent again, whatever their method, also to the only endpoint.
 
 use crate::client::request;
 use crate::h2peer::{H2Backend, connect, get, post};
@@ -37,12 +37,12 @@ async fn serve(stream: TcpStream, refuse: bool) {
     }
 }
 
-/// Says GOAWAY, below the first stream, when that has come.
+/// Sends GOAWAY, below the first stream, when that has arrived.
 async fn go_away(mut stream: TcpStream, reason: u8) {
     let mut seen = [0; 1024];
     let _ = stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
     let mut all = Vec::new();
-    // A HEADERS frame of stream 1 with END_HEADERS, whether the stream ends or not.
+    // This matches a HEADERS frame of stream 1 with END_HEADERS, whether the stream ends or not.
     let head = |w: &[u8]| w[0] == 1 && matches!(w[1], 4 | 5) && w[2..] == [0, 0, 0, 1];
     while !all.windows(6).any(head) {
         match stream.read(&mut seen).await {
@@ -64,7 +64,7 @@ async fn a_refused_request_is_sent_again_to_the_only_endpoint() {
     ] {
         let connections = Arc::new(AtomicUsize::new(0));
         let count = connections.clone();
-        // Every second connection is refused, fresh as it is.
+        // Every second connection is refused although it is new.
         let addr = app(move |stream| {
             let first = count.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
             async move {
@@ -100,7 +100,7 @@ async fn whoever_refuses_everything_is_asked_a_few_times() {
     assert!((2..10).contains(&asked), "{asked}");
 }
 
-/// An answer before the end of an upload: it reaches the client, and others on the connection do not notice.
+/// An answer before the end of an upload reaches the client, and others on the connection do not notice.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_early_answer_of_http2_reaches_the_client() {
     let world = World::new().await;

@@ -1,4 +1,5 @@
-//! Routes of servers that are not apps: registered while they are well, as a route-registrar's configuration says.
+//! Routes of servers that are not apps: they are registered while the servers are healthy, as a route-registrar's configuration
+//! states.
 
 use crate::backends::Backend;
 use crate::certs::Ca;

@@ -9,7 +9,7 @@ use router::{Certificate, Reload, Settings};
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
-/// The certificate that a client is shown, as long as it chains to the authority.
+/// Returns the certificate that a client is presented, if it chains to the authority.
 async fn shown(world: &World, ca: &Ca) -> std::io::Result<Vec<u8>> {
     let config =
         kit::tls::trusting(kit::tls::Authorities::from_pem(&ca.pem).unwrap()).with_no_client_auth();
@@ -81,7 +81,7 @@ async fn certificates_change_and_connections_stay() {
     assert!(world.handle.healthy());
 }
 
-/// What an authority has vouched for says nothing once it is no longer trusted.
+/// A connection that an authority has vouched for is not used once that authority is no longer trusted.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_to_backends_are_not_kept_over_a_change_of_trust() {
     let world = World::new().await;

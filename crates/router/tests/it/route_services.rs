@@ -1,4 +1,4 @@
-//! Requests that pass a service on their way, and everything that could be forged about it.
+//! Requests that pass a service on their way, and everything about it that could be forged.
 
 use crate::backends::Backend;
 use crate::certs::Ca;
@@ -42,7 +42,7 @@ async fn world(services: Option<RouteServices>) -> World {
     .await
 }
 
-/// A service that tells what it was sent; its url.
+/// Starts a service that answers with the request that it got; returns its url.
 async fn service(world: &World) -> (Backend, String) {
     let identity = world.ca.issue(&["127.0.0.1"]);
     let tls = server_config(&identity, ClientAuth::None, &["http/1.1"]).unwrap();
@@ -226,7 +226,7 @@ async fn a_service_that_is_an_app_here_is_reached_through_the_table_if_allowed()
     assert_eq!(cookies, 1, "the service's own alone");
 }
 
-/// Passes an upgrade on to the router with the note that it came with, and bytes both ways after it.
+/// Starts a service that forwards an upgrade to the router with its note, and then bytes both ways.
 async fn passing_service(world: &World) -> String {
     let identity = world.ca.issue(&["127.0.0.1"]);
     let tls = server_config(&identity, ClientAuth::None, &["http/1.1"]).unwrap();
@@ -257,7 +257,7 @@ async fn passing_service(world: &World) -> String {
     format!("https://{addr}/")
 }
 
-/// An app that speaks WebSocket, echoes, and registers with a service.
+/// Starts an app that speaks WebSocket, echoes, and is registered with a service.
 async fn echoing(world: &World, url: &str) {
     let addr = crate::http1::app(async |stream| {
         let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
@@ -279,7 +279,7 @@ async fn websockets_pass_a_service_too() {
     let world = world(Some(services())).await;
     let url = passing_service(&world).await;
     echoing(&world, &url).await;
-    // By HTTP/1.1.
+    // First by HTTP/1.1.
     let stream = TcpStream::connect(world.addr).await.unwrap();
     let (mut socket, answer) = tokio_tungstenite::client_async("ws://app.apps.test/chat", stream)
         .await
@@ -288,7 +288,7 @@ async fn websockets_pass_a_service_too() {
     socket.send(Message::text("hello")).await.unwrap();
     let echo = socket.next().await.unwrap().unwrap();
     assert_eq!(echo, Message::text("hello"));
-    // By HTTP/2.
+    // Then by HTTP/2.
     let sender = crate::h2peer::connect(&world).await;
     wait_for("the router's settings", async || {
         sender.is_extended_connect_protocol_enabled()
@@ -302,14 +302,14 @@ async fn websockets_pass_a_service_too() {
     let (answer, mut up) = crate::h2peer::begin(&sender, chat, false).await;
     let mut answer = crate::h2peer::head(answer).await;
     assert_eq!(answer.status(), 200);
-    // "hi", masked with zeros.
+    // The frame is "hi", masked with zeros.
     let frame = [&[0x81, 0x82, 0, 0, 0, 0][..], b"hi"].concat();
     up.send_data(frame.into(), false).unwrap();
     let echo = answer.body_mut().data().await.unwrap().unwrap();
     assert_eq!(echo, [&[0x81, 2][..], b"hi"].concat());
 }
 
-/// Every way to a blocked address is shut: as it is, by a name, mapped into IPv6, and for upgrades.
+/// Every way to a blocked address is shut: its plain form, a name, its form mapped into IPv6, and an upgrade.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_service_is_reached_at_a_blocked_address() {
     let world = world(Some(RouteServices {
@@ -345,8 +345,8 @@ async fn no_service_is_reached_at_a_blocked_address() {
     assert_eq!(connections, 0);
 }
 
-/// A service that is an app here and is reached by this router's own port: what it sees is about the client, not about the
-/// router that sent the request there. A client's own note proves nothing.
+/// The service is an app here and is reached by this router's own port: the fields that it sees are about the client, not about
+/// the router that sent the request there. A note that a client wrote itself is not accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_behind_the_own_port_sees_the_client() {
     let services = RouteServices {

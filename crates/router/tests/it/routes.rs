@@ -1,4 +1,4 @@
-//! Registration, selection, refusal, the status page.
+//! Tests of registration, selection, refusal, and the status page.
 
 use crate::backends::Backend;
 use crate::client::request;
@@ -152,7 +152,7 @@ async fn silent_tls_endpoints_leave_only_without_compatibility() {
         world
             .register_tls("tls.test", "app", "instance", addr)
             .await;
-        // Was registered later, and is pruned by the time the other would be.
+        // This one was registered later, so when it is pruned the other one has had its time.
         world.register("plain.test", "app", 0, addr).await;
         wait_for("pruning", async || !world.handle.serves("plain.test")).await;
         wait_for("pruning", async || world.handle.routes() == left).await;
@@ -208,7 +208,7 @@ async fn instance_headers_choose_or_refuse() {
     }
 }
 
-/// What only gorouter's compatibility keeps.
+/// Only gorouter's compatibility keeps this header.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_compatibility_the_app_sees_the_process_header() {
     const APP: &str = "0a1b2c3d-0000-1111-2222-0123456789ab";
@@ -290,7 +290,7 @@ async fn a_tunnel_counts_until_its_end() {
         ..router::Settings::default()
     })
     .await;
-    // Says yes to every upgrade, and then nothing.
+    // This app accepts every upgrade, and then stays silent.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let app = tokio::spawn(async move {
@@ -366,7 +366,8 @@ async fn a_route_by_hash_keeps_tenants_together() {
     assert_eq!(all.len(), 3);
 }
 
-/// As gorouter: what an endpoint's own registration said, also when it is the default, and nothing where it said nothing.
+/// As in gorouter, the table shows the options of an endpoint's own registration, also when they are the default, and none where
+/// it had none.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_shows_the_options_of_each_registration() {
     let world = World::new().await;

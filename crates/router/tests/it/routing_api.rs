@@ -8,17 +8,17 @@ use clients::http::Authorities;
 use router::{Settings, gorouter_yml};
 use serde_json::Value;
 
-/// A router with that configuration.
+/// Starts a router with that configuration.
 async fn world(yml: &str) -> World {
     let read = gorouter_yml::read(yml).unwrap();
     World::asking(read.routing_api.unwrap().api, read.settings).await
 }
 
-/// Asks for everything once, and lives from events after that.
+/// The interval with which the router reads all routes once, and then only events.
 const SELDOM: &str = "prune_stale_droplets_interval: 10m\n";
 const OFTEN: &str = "prune_stale_droplets_interval: 40ms\n";
 
-/// How the table shows the only endpoint of a route, if it has one.
+/// Returns the table's row of a route's only endpoint, if it has one.
 async fn row(world: &World, uri: &str) -> Option<Value> {
     let table = world.table().await;
     let rows = table[uri].as_array()?;
@@ -57,7 +57,7 @@ async fn events_make_change_and_delete_routes() {
         (&false.into(), &"from-the-api".into())
     );
 
-    // What is sent after it shows that the event before was read.
+    // An event that was sent after it shows that the event before was read.
     let marker = |n: u32| route("marker.test", 1, 10 + n, ("m", n));
     api.tell("Upsert", &version(90, ("g", 4)));
     api.tell("Upsert", &marker(1));
@@ -113,7 +113,7 @@ async fn a_route_that_vanishes_from_the_list_is_gone() {
     api.set_routes(std::slice::from_ref(&two));
     wait_for("one route", async || world.handle.routes() == 1).await;
     assert!(world.handle.serves("two.test"));
-    // Also when it was an event that had told of it.
+    // This also holds for a route that came by an event.
     wait_for_stream(&api).await;
     api.set_routes(&[one.clone(), two.clone()]);
     api.tell("Upsert", &one);
@@ -204,11 +204,11 @@ async fn both_sources_may_tell_of_one_endpoint() {
     wait_for_stream(&api).await;
     api.tell("Upsert", &told);
     wait_for_ttl(&world, "app.test", 100).await;
-    // The last word wins.
+    // The latest registration wins.
     let registration = plain("app.test", "app", 0, backend.addr);
     world.publish("router.register", registration.clone()).await;
     wait_for_ttl(&world, "app.test", 120).await;
-    // It is not the Routing API's any more.
+    // The endpoint no longer belongs to the Routing API.
     let marker = route("marker.test", 1, 10, ("m", 0));
     api.tell("Delete", &told);
     api.tell("Upsert", &marker);
@@ -216,7 +216,7 @@ async fn both_sources_may_tell_of_one_endpoint() {
     assert_eq!(world.get("app.test", "/").await.text(), "x");
     api.tell("Upsert", &told);
     wait_for_ttl(&world, "app.test", 100).await;
-    // Byte for byte what was said before, and yet something changed since.
+    // This repeats an earlier message byte for byte, but the endpoint has changed since.
     world.publish("router.register", registration.clone()).await;
     wait_for_ttl(&world, "app.test", 120).await;
     world.publish("router.unregister", registration).await;

@@ -1,5 +1,5 @@
-//! A Routing API and its UAA, for routers and registrars: real HTTPS, real server-sent events, routes that the test makes.
-//! Neither is a component of ours.
+//! A Routing API and its UAA, for routers and registrars: real HTTPS, real server-sent events, routes that the test makes. Both
+//! are implementations of the test, not components of ours.
 
 use crate::certs::Ca;
 use crate::world::free_port;
@@ -28,16 +28,16 @@ pub(crate) struct RoutingApiServer {
     stop: CancellationToken,
 }
 
-/// What is there, and what was asked for.
+/// The state of both servers, and the requests that they got.
 #[derive(Default)]
 pub(crate) struct Happened {
     routes: Vec<Value>,
     groups: Vec<Value>,
     streams: Vec<UnboundedSender<Bytes>>,
     tokens: Vec<String>,
-    /// Of all times.
+    /// The number of all tokens that were issued.
     pub(crate) tokens_given: usize,
-    /// Of TCP routes: the end of the path, and what was sent.
+    /// The requests about TCP routes: the end of the path, and the body.
     pub(crate) tcp: Vec<(String, Value)>,
     pub(crate) lists_read: usize,
     pub(crate) refused: usize,
@@ -48,7 +48,7 @@ type Shared = Arc<Mutex<Happened>>;
 pub(crate) const CLIENT: (&str, &str) = ("gorouter", "a:secret %");
 
 impl RoutingApiServer {
-    /// Nobody listens yet.
+    /// Creates the servers, which do not listen yet.
     pub(crate) fn new() -> Self {
         Self {
             ca: Ca::new(),
@@ -65,12 +65,12 @@ impl RoutingApiServer {
         server
     }
 
-    /// Both; the Routing API wants a certificate of the authority.
+    /// Starts both; the Routing API requires a certificate of the authority.
     pub(crate) async fn start(&self) {
         self.start_as(&self.ca.issue(&["127.0.0.1"])).await;
     }
 
-    /// The same, with a certificate of the caller's.
+    /// Starts both with a certificate of the caller's.
     pub(crate) async fn start_as(&self, identity: &Identity) {
         let uaa = axum::Router::new().route("/oauth/token", post(token));
         let api = axum::Router::new()
@@ -96,7 +96,7 @@ impl RoutingApiServer {
         self.state.lock().unwrap()
     }
 
-    /// What a list shows from now on.
+    /// Sets the routes that a list contains from now on.
     pub(crate) fn set_routes(&self, routes: &[Value]) {
         self.happened().routes = routes.to_vec();
     }
@@ -107,7 +107,7 @@ impl RoutingApiServer {
         self.happened().groups = vec![group];
     }
 
-    /// To everybody who listens; tells how many that are.
+    /// Sends an event to all listeners and returns their number.
     pub(crate) fn tell(&self, name: &str, route: &Value) -> usize {
         let text = Bytes::from(format!("id: 1\nevent: {name}\ndata: {route}\n\n"));
         let streams = &mut self.happened().streams;
@@ -115,7 +115,7 @@ impl RoutingApiServer {
         streams.len()
     }
 
-    /// No token is good any more, and no stream goes on.
+    /// Invalidates all tokens and ends all streams.
     pub(crate) fn forget_tokens(&self) {
         let mut state = self.happened();
         state.tokens.clear();
@@ -134,7 +134,7 @@ impl RoutingApiServer {
         format!("https://127.0.0.1:{}", self.uaa_port)
     }
 
-    /// Sections of a gorouter.yml, with this much more about `routing_api`.
+    /// Returns sections of a gorouter.yml, with this much more about `routing_api`.
     pub(crate) fn yml(&self, certificate: &str) -> String {
         let (id, secret) = CLIENT;
         format!(
@@ -147,7 +147,7 @@ impl RoutingApiServer {
         )
     }
 
-    /// The same, with a certificate that is taken.
+    /// Returns the same sections with a certificate that is accepted.
     pub(crate) fn full_yml(&self) -> String {
         let own = self.identity();
         let (chain, key) = (scalar(&own.cert_pem), scalar(&own.key_pem));
@@ -162,12 +162,12 @@ impl Drop for RoutingApiServer {
     }
 }
 
-/// As one YAML scalar.
+/// Returns the PEM text as one YAML scalar.
 fn scalar(pem: &str) -> String {
     format!("\"{}\"", pem.replace('\n', "\\n"))
 }
 
-/// A route as a Routing API shows it.
+/// Returns a route as a Routing API shows it.
 pub(crate) fn route(uri: &str, port: u16, ttl: u32, (guid, index): (&str, u32)) -> Value {
     json!({"route": uri, "port": port, "ip": "127.0.0.1", "ttl": ttl, "log_guid": "from-the-api",
            "modification_tag": {"guid": guid, "index": index}})
@@ -193,7 +193,7 @@ async fn token(State(state): State<Shared>, headers: HeaderMap, body: String) ->
     Json(json!({"access_token": token, "token_type": "bearer", "expires_in": 600})).into_response()
 }
 
-/// `Some`: the answer to somebody without a token that is good.
+/// Returns the answer to a client without a valid token; `None`: the token is valid.
 fn refusal(state: &mut Happened, headers: &HeaderMap) -> Option<Response> {
     let given = headers.get("authorization").and_then(|v| v.to_str().ok());
     let token = given.and_then(|given| given.strip_prefix("bearer "));

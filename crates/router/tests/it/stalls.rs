@@ -1,4 +1,4 @@
-//! Streams that nobody reads: each costs itself alone, and memory within bounds.
+//! Streams that their clients do not read: each costs only itself, and memory within bounds.
 
 use crate::client::request;
 use crate::h2peer::{DRIP, DRIPS, H2Backend, ask, begin, connect, get, head, post, read, send};
@@ -21,7 +21,7 @@ async fn world() -> World {
     .await
 }
 
-/// Everybody else is served, over both versions, and with bodies both ways.
+/// Checks that all other requests are served, over both versions, and with bodies both ways.
 async fn serves_others(world: &World, ours: &h2::client::SendRequest<bytes::Bytes>) {
     for sender in [ours.clone(), connect(world).await] {
         assert_eq!(get(&sender, "/").await, (200, b"ok 0".to_vec()));
@@ -55,7 +55,7 @@ async fn answers_that_clients_do_not_read_cost_only_themselves() {
     let most = STALLED / 2 * (400 << 10);
     assert!(sent < most, "{sent} bytes were taken for {STALLED} streams");
     assert!(backend.connections.load(Ordering::Relaxed) < 10);
-    // Who begins to read gets all of it.
+    // A client that begins to read gets everything.
     let body = read(stalled[1].body_mut()).await;
     assert_eq!(body.len(), DRIPS * DRIP);
     let trailers = stalled[1].body_mut().trailers().await.unwrap().unwrap();
@@ -78,7 +78,7 @@ async fn clients_of_http1_that_do_not_read_cost_only_themselves() {
         backend.begun.load(Ordering::Relaxed) >= STALLED / 4
     })
     .await;
-    // Until the sockets are full.
+    // This waits until the sockets are full.
     let mut before = usize::MAX;
     loop {
         let sent = backend.sent.load(Ordering::Relaxed);
@@ -110,7 +110,7 @@ async fn a_backend_that_takes_few_streams_gets_more_connections() {
     assert!((4..30).contains(&connections), "{connections}");
 }
 
-/// By the library's windows a body that is not read shuts the connection for all others.
+/// With the library's windows, a body that is not read shuts the connection for all others.
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_a_backend_does_not_read_cost_only_themselves() {
     let world = world().await;
@@ -120,7 +120,7 @@ async fn uploads_that_a_backend_does_not_read_cost_only_themselves() {
     for _ in 0..STALLED {
         let (answer, mut up) = begin(&sender, ask(Method::POST, "/deaf"), false).await;
         let upload = tokio::spawn(async move {
-            // As much as is taken, in messages as of gRPC and in large pieces.
+            // The client sends as much as is accepted, in messages as of gRPC and in large pieces.
             for _ in 0..300 {
                 send(&mut up, vec![b's'; 30].into()).await;
             }
@@ -136,12 +136,12 @@ async fn uploads_that_a_backend_does_not_read_cost_only_themselves() {
     for (_, upload) in &stalled {
         assert!(!upload.is_finished(), "it is not taken whole");
     }
-    // Those that are given up leave no trace.
+    // Streams that are given up leave no trace.
     stalled.clear();
     serves_others(&world, &sender).await;
 }
 
-/// A backend of HTTP/1 that reads nothing, and other apps behind the same client's connection.
+/// A backend of HTTP/1 reads nothing, and other apps are behind the same client's connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_clients_uploads_to_a_deaf_app_leave_its_others() {
     let world = world().await;

@@ -90,7 +90,7 @@ async fn a_request_waits_for_a_route_that_is_starting() {
     assert_eq!(world.handle.held(), 0);
 }
 
-/// A restart: the old instance leaves before anybody knows of the new one.
+/// In a restart the old instance leaves before the new one is announced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_waits_from_the_moment_the_last_instance_is_taken_out() {
     let world = World::with(Settings {
@@ -113,7 +113,7 @@ async fn a_request_waits_from_the_moment_the_last_instance_is_taken_out() {
                 world
                     .publish("router.starting", json!({"uris": ["app.test"]}))
                     .await;
-                // Emitters repeat what they have unregistered.
+                // Emitters repeat their unregistrations.
                 world.publish("router.unregister", message).await;
                 settle(&world).await;
                 assert_eq!(world.handle.held(), 1);
@@ -132,7 +132,7 @@ async fn a_request_waits_from_the_moment_the_last_instance_is_taken_out() {
             .publish("router.unregister", plain("app.test", "app", 1, new.addr))
             .await;
     }
-    // Nobody comes: the route is over, soon, and as if it had never been.
+    // No instance comes: the route ends soon, and as if it had never existed.
     let reply = world.get("app.test", "/").await;
     assert_eq!((reply.status, reply.router_error()), (404, "unknown_route"));
     wait_for("the route to be forgotten", async || {
@@ -159,7 +159,7 @@ async fn a_route_that_has_ended_gives_way_to_the_wildcard_behind_it() {
     assert_eq!(world.get("app.test", "/").await.text(), "behind");
 }
 
-/// Everything that was published before is in the table.
+/// Waits until everything that was published before is in the table.
 async fn settle(world: &World) {
     let uri = format!("settled-{}.test", rand::random::<u64>());
     let message = plain(&uri, "settled", 0, "127.0.0.1:9".parse().unwrap());

@@ -20,7 +20,7 @@ struct Running {
     task: JoinHandle<anyhow::Result<()>>,
 }
 
-/// What a deployment writes, with these routes.
+/// Writes the file of a deployment with these routes.
 fn write(folder: &TempDir, api: &Value, routes: &Value) -> PathBuf {
     let path = folder.path().join("config.json");
     let text = json!({"host": "127.0.0.1", "routing_api": api, "routes": routes});
@@ -115,7 +115,7 @@ async fn tcp_routes_are_registered_refreshed_and_deleted() {
             ("backend_ip", json!("10.0.0.7")),
             ("backend_port", json!(8443)),
             ("backend_sni_hostname", json!("web.test")),
-            // Not 42: max_ttl.
+            // The value is not 42, because of max_ttl.
             ("ttl", json!(30)),
         ] {
             route[key] = value;
@@ -123,7 +123,7 @@ async fn tcp_routes_are_registered_refreshed_and_deleted() {
         assert_eq!(of(1235), Some(("create".into(), json!([route]))));
         assert_eq!(happened.tokens_given, 1);
     }
-    // One goes, one stays.
+    // One route is removed, and one stays.
     running.change(&json!([tcp(1234, "20ms")])).await;
     wait_for("the deletion", async || count(&server, "delete", 1235) == 1).await;
     server.forget_tokens();

@@ -1,4 +1,4 @@
-//! Route integrity: a backend is who its certificate says, or nobody.
+//! Route integrity: a backend is accepted only if its certificate names it.
 
 use crate::backends::Backend;
 use crate::certs::Ca;
@@ -45,7 +45,7 @@ async fn a_wrong_name_is_never_served_and_prunes_even_the_last_endpoint() {
     assert!(!world.handle.serves("app.test"), "pruned");
     let reply = world.get("app.test", "/").await;
     assert_eq!((reply.status, reply.router_error()), (503, "no_endpoints"));
-    // It registers again, and is caught again.
+    // It registers again, and is detected again.
     world
         .register_tls("app.test", "app", "instance-a", wrong.addr)
         .await;
@@ -71,7 +71,7 @@ fn request_metrics(world: &World) -> String {
     world.handle.metrics_text()
 }
 
-/// The peer's name counts per registration, also on an address whose connections stand already.
+/// The peer's name counts per registration, also on an address with open connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_not_shared_between_names() {
     let world = World::new().await;
@@ -246,7 +246,7 @@ async fn http2_on_both_sides() {
     );
 }
 
-/// As an Envoy does: the app has closed its connection, and the socket waits for us to do the same.
+/// The backend behaves like an Envoy: the app has closed its connection, and the socket waits for the router to close.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_ends_with_the_backends_farewell_though_its_socket_stays_open() {
     let world = World::new().await;
@@ -262,7 +262,7 @@ async fn an_answer_ends_with_the_backends_farewell_though_its_socket_stays_open(
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(stream.read_u8().await.unwrap());
             }
-            // In one write: what the router reads of it is the answer and the farewell at once.
+            // One write sends both, so the router reads the answer and `close_notify` at once.
             let session = stream.get_mut().1;
             session
                 .writer()
@@ -416,7 +416,7 @@ async fn a_backend_of_another_tls_version_is_told_of_in_gos_words() {
     assert_eq!(reply.status, 502);
 }
 
-/// The client's handshake does not fail, as with gorouter: it learns that no protocol was negotiated.
+/// The client's handshake does not fail, as with gorouter: the client learns that no protocol was negotiated.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_http2_no_protocol_is_negotiated() {
     for (http2, spoken) in [(false, None), (true, Some(&b"h2"[..]))] {
@@ -436,7 +436,7 @@ async fn without_http2_no_protocol_is_negotiated() {
     }
 }
 
-/// What the operator lets the router speak is what it offers to a backend and to a route service.
+/// The router offers the versions and suites that the operator permits to backends and to route services.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_without_a_suite_of_the_operators_is_not_spoken_to() {
     let settings = Settings {

@@ -1,4 +1,4 @@
-//! WebSockets and other upgrades.
+//! Tests of WebSockets and other upgrades.
 
 use crate::client::raw;
 use crate::world::{World, wait_for};
@@ -104,7 +104,7 @@ async fn any_token_upgrades_and_a_refusal_passes_through() {
     assert_eq!(echoed, b"12345");
 }
 
-/// When the router goes, both ends of a WebSocket are told so, between two frames.
+/// When the router stops, both ends of a WebSocket get a close frame, between two frames.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_websockets_with_a_close_frame() {
     let world = World::with(router::Settings {

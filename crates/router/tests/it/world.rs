@@ -1,4 +1,4 @@
-//! One router with its own nats-server, and what a test does to it.
+//! One router with its own nats-server, and the operations of the tests on it.
 
 use crate::certs::Ca;
 use crate::client::{Reply, exchange, request};
@@ -20,7 +20,7 @@ pub(crate) fn free_port() -> u16 {
     kit::net::free_port().unwrap()
 }
 
-/// Where nobody listens.
+/// Returns an address on which nothing listens.
 pub(crate) fn nobody() -> SocketAddr {
     ([127, 0, 0, 1], free_port()).into()
 }
@@ -29,7 +29,7 @@ pub(crate) fn nobody() -> SocketAddr {
 pub(crate) struct Nats {
     child: Child,
     port: u16,
-    /// Its certificates.
+    /// The folder of its certificates.
     _folder: tempfile::TempDir,
 }
 
@@ -38,13 +38,13 @@ impl Nats {
         Self::with(port, &[])
     }
 
-    /// With further arguments.
+    /// Starts a server with further arguments.
     pub(crate) fn with(port: u16, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self::spawn(port, Some(("nats", "secret")), arguments, folder)
     }
 
-    /// With a configuration file, which has its users too.
+    /// Starts a server with a configuration file, which also names its users.
     pub(crate) fn configured(port: u16, text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("nats.conf");
@@ -53,7 +53,7 @@ impl Nats {
         Self::spawn(port, None, &["-c", &file], folder)
     }
 
-    /// Clients must show a certificate of the identity's authority.
+    /// Starts a server whose clients must present a certificate of the identity's authority.
     pub(crate) fn with_tls(port: u16, user: (&str, &str), identity: &Identity) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
@@ -133,19 +133,19 @@ impl World {
         Self::streaming_to(Emitter::discard(), Ca::new(), settings).await
     }
 
-    /// A router that sends its `RTR` lines somewhere.
+    /// Starts a router that sends its `RTR` lines to `loggregator`.
     pub(crate) async fn streaming_to(loggregator: Emitter, ca: Ca, settings: Settings) -> Self {
         let port = free_port();
         let nats = Nats::start(port);
         Self::build(nats, Nats::config(port), loggregator, ca, settings).await
     }
 
-    /// A router on a bus of the test's own.
+    /// Starts a router on a bus of the test's own.
     pub(crate) async fn on(nats: Nats, bus: clients::nats::Config, settings: Settings) -> Self {
         Self::build(nats, bus, Emitter::discard(), Ca::new(), settings).await
     }
 
-    /// A router that asks a Routing API as well.
+    /// Starts a router that also uses a Routing API.
     pub(crate) async fn asking(api: clients::routing_api::Config, settings: Settings) -> Self {
         let port = free_port();
         let (nats, bus) = (Nats::start(port), Nats::config(port));
@@ -218,7 +218,7 @@ impl World {
             running,
             folder,
         };
-        // The router answers greetings as soon as it hears registrations.
+        // The router answers greetings as soon as it receives registrations.
         wait_for("an answer to router.greet", async || {
             tokio::time::timeout(
                 Duration::from_millis(200),
@@ -263,7 +263,7 @@ impl World {
     }
 
     pub(crate) async fn table(&self) -> serde_json::Value {
-        // status:secret
+        // The credentials are status:secret.
         let reply = request(
             self.status,
             "GET",
@@ -281,8 +281,8 @@ impl World {
         request(self.addr, "GET", host, path, &[], "").await
     }
 
-    /// What the backend saw of a request over TLS, of the identity's holder or of nobody. The name in the handshake and the
-    /// one in the head are given apart.
+    /// Returns what the backend saw of a request over TLS, with or without the identity's certificate. `names` are the name in
+    /// the handshake and the one in the head.
     pub(crate) async fn dump_by_tls(
         &self,
         identity: Option<&Identity>,
@@ -308,7 +308,7 @@ impl World {
         answer.map_err(std::io::Error::other)
     }
 
-    /// The lines of the access log once it holds `count`.
+    /// Returns the lines of the access log once it holds `count`.
     pub(crate) async fn log_lines(&self, count: usize) -> Vec<String> {
         let path: PathBuf = self.folder.path().join("access.log");
         let read = || {
@@ -343,7 +343,7 @@ pub(crate) fn tls(uri: &str, app: &str, san: &str, addr: SocketAddr) -> serde_js
     })
 }
 
-/// Looks every few milliseconds until it is so.
+/// Checks every few milliseconds until the condition is true.
 pub(crate) async fn wait_for(what: &str, is_so: impl AsyncFn() -> bool) {
     let started = Instant::now();
     while !is_so().await {
