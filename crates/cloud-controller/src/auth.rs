@@ -1,9 +1,9 @@
-//! Who calls, and what the caller may do.
+//! This module identifies the caller of a request and decides what the caller may do.
 //!
-//! The scopes of the token decide first, before anything is looked up ([`Principal::of`]). After that the roles in the
-//! database decide ([`Access`]): a row that the caller may not see is 404, a right that the caller does not have is 403, and
-//! a suspended organization or space stops every write of everybody but administrators. `api::lookup` applies these three
-//! steps in this order; no handler reads a row without it.
+//! The scopes of the token decide first, before any row is read ([`Principal::of`], [`Principal::check_scope`]). Then the roles
+//! in the database decide ([`Access`]). A row that the caller may not see results in 404, and a right that the caller does not
+//! have results in 403. In a suspended organization or space every write is refused, except for administrators. `api::lookup`
+//! applies these three steps in this order; no handler reads a row without it.
 
 use crate::api::guard::{Turn, Work};
 use crate::controller::Cc;
@@ -18,19 +18,19 @@ use clients::uaa::{Claims, TokenError};
 use http::{Method, header, request::Parts};
 use std::sync::Arc;
 
-/// The caller of a request, from its verified token.
+/// The caller of a request, as the verified token identifies it.
 #[derive(Clone, Debug)]
 pub(crate) struct Principal {
     pub claims: Claims,
-    /// The `Authorization` header, to speak for the caller.
+    /// The `Authorization` header, with which this component sends requests on behalf of the caller.
     pub authorization: String,
     page_bytes: usize,
-    /// Held while the request works.
+    /// The caller's turn, which is held while the request works.
     _turn: Option<Arc<Turn>>,
 }
 
 impl Principal {
-    /// User id, or client id for clients.
+    /// Returns the guid of the user, or the client id if the token belongs to a client.
     pub(crate) fn guid(&self) -> &str {
         self.claims
             .user_id
@@ -51,12 +51,13 @@ impl Principal {
             || self.claims.has_scope("cloud_controller.admin_read_only")
             || self.claims.has_scope("cloud_controller.global_auditor")
     }
-    /// Secrets such as environment variables are not for global auditors.
+    /// Returns whether the caller reads secrets, such as environment variables, everywhere. Global auditors do not.
     pub(crate) fn reads_all_secrets(&self) -> bool {
         self.is_admin() || self.claims.has_scope("cloud_controller.admin_read_only")
     }
 
-    /// For collections that only administrators write: the answer is the same whether a guid exists or not.
+    /// Refuses everybody but administrators, for collections that only they write. The response does not depend on whether a
+    /// guid exists.
     pub(crate) fn must_be_admin(&self) -> ApiResult<()> {
         if self.is_admin() {
             Ok(())
@@ -65,7 +66,7 @@ impl Principal {
         }
     }
 
-    /// The caller's rights in an organization, in a space of it, or on the platform.
+    /// Returns the caller's rights in an organization, in a space of it, or on the platform.
     pub(crate) async fn access(
         &self,
         conn: &mut Connection,
@@ -90,26 +91,27 @@ impl Principal {
     }
 }
 
-/// What an endpoint asks of its caller, beyond the sight of the row. The letters are the columns of `tests/it/role_table`.
+/// A right that an endpoint requires of its caller, in addition to seeing the row. The letters are the columns of
+/// `tests/it/role_table`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
-    /// Nothing more: whoever sees the row may do it.
+    /// No further right: everybody who sees the row may do it.
     Read,
-    /// A R D: commands, manifests, packages.
+    /// The right of A R D to read commands, manifests and packages.
     ReadSecrets,
-    /// A R D S: the part of the environment that users set.
+    /// The right of A R D S to read the part of the environment that users set.
     ReadEnvironment,
-    /// All readers but S.
+    /// The right of all readers but S.
     DownloadDroplet,
-    /// A D.
+    /// The right of A D.
     Develop,
-    /// A D S.
+    /// The right of A D S.
     Support,
-    /// A M P.
+    /// The right of A M P.
     ManageSpace,
-    /// A M.
+    /// The right of A M.
     ManageOrganization,
-    /// A.
+    /// The right of A.
     Admin,
 }
 
@@ -158,7 +160,8 @@ impl Access {
         )
     }
 
-    /// 403 unless the caller has the right and, for a write, nothing that it would change is suspended.
+    /// Refuses with 403 if the caller does not have the right, or if it is a right to write and the organization or space is
+    /// suspended.
     pub(crate) fn must(&self, right: Right) -> ApiResult<()> {
         self.must_hold(right)?;
         if Self::writes(right) {
@@ -167,7 +170,7 @@ impl Access {
         Ok(())
     }
 
-    /// As [`Self::must`], whatever the state of the organization and the space.
+    /// Refuses with 403 if the caller does not have the right, regardless of the state of the organization and the space.
     pub(crate) fn must_hold(&self, right: Right) -> ApiResult<()> {
         if self.holds(right) {
             Ok(())
@@ -176,7 +179,8 @@ impl Access {
         }
     }
 
-    /// 403 when the organization or the space is suspended. Managers of the organization may change a suspended space.
+    /// Refuses with 403 when the organization or the space is suspended. Managers of the organization may change a suspended
+    /// space.
     pub(crate) fn must_be_active(&self) -> ApiResult<()> {
         if self.admin {
             return Ok(());
@@ -190,12 +194,12 @@ impl Access {
         Ok(())
     }
 
-    /// Whether a write with this right would be let through.
+    /// Returns whether a request that needs this right would be admitted.
     pub(crate) fn may(&self, right: Right) -> bool {
         self.must(right).is_ok()
     }
 
-    /// Commands and the system's part of the environment.
+    /// Returns whether the caller may read commands and the system's part of the environment.
     pub(crate) fn reads_secrets(&self) -> bool {
         self.holds(Right::ReadSecrets)
     }
@@ -204,7 +208,7 @@ impl Access {
 impl FromRequestParts<Cc> for Principal {
     type Rejection = ApiError;
 
-    /// The endpoint's entrance (`api::endpoint`) has verified the token before; an open endpoint has no principal.
+    /// Returns the principal whose token `api::endpoint` has verified before. An open endpoint has no principal.
     async fn from_request_parts(parts: &mut Parts, _: &Cc) -> Result<Self, ApiError> {
         parts
             .extensions
@@ -215,7 +219,7 @@ impl FromRequestParts<Cc> for Principal {
 }
 
 impl Principal {
-    /// Verifies the request's token.
+    /// Verifies the request's token and returns its principal.
     pub(crate) async fn of(parts: &Parts, cc: &Cc) -> ApiResult<Self> {
         let authorization = parts
             .headers
@@ -249,7 +253,8 @@ impl Principal {
         Ok(principal)
     }
 
-    /// Reading and writing need a scope each, whatever the roles are and whether the thing exists.
+    /// Refuses with 403 if the token lacks the scope for reading or for writing. Roles and the existence of the resource do not
+    /// matter.
     pub(crate) fn check_scope(&self, method: &Method) -> ApiResult<()> {
         let reads = *method == Method::GET || *method == Method::HEAD;
         let wanted = if reads {
@@ -264,7 +269,7 @@ impl Principal {
         }
     }
 
-    /// Reading requests of one caller wait for each other, and so do changing ones, so that others get their turn, too.
+    /// Waits until the caller has few enough requests of this kind of work under way, so that other callers are served as well.
     pub(crate) async fn take_turn(&mut self, cc: &Cc, work: Work) -> ApiResult<()> {
         self._turn = Some(Arc::new(
             cc.turns
@@ -274,12 +279,12 @@ impl Principal {
         Ok(())
     }
 
-    /// Bytes of the rows that one list may read for the caller.
+    /// Returns the maximum number of bytes of the rows that one list may read for the caller.
     pub(crate) fn page_bytes(&self) -> usize {
         self.page_bytes
     }
 
-    /// A user's first request makes them known, so that others can give them roles by name.
+    /// Stores a user at the first request, so that others can assign roles to this user by name.
     pub(crate) async fn remember(&self, cc: &Cc) -> ApiResult<()> {
         let known = cc
             .seen_users

@@ -1,18 +1,18 @@
-//! The buildpacks that every foundation has. Their code is part of the `inside` binary's `builder`; here stand only
-//! the names, versions and order that the API shows. They cannot be changed or deleted.
+//! The buildpacks that every foundation has. Their code is part of the `builder` in the `inside` binary; this module contains
+//! only the names, versions and order that the API shows. They cannot be changed or removed.
 
 /// One built-in buildpack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buildpack {
-    /// As in `cf push -b` and `cf buildpacks`.
+    /// The name, as in `cf push -b` and `cf buildpacks`.
     pub name: &'static str,
     pub version: &'static str,
     pub filename: &'static str,
-    /// What it takes, for documentation and error texts.
+    /// The kind of apps that it stages, for documentation and error texts.
     pub purpose: &'static str,
 }
 
-/// In the order in which they are asked whether an app is theirs; the position in the API is the index plus one.
+/// The built-in buildpacks in the order in which they are tried for an app. The position in the API is the index plus one.
 pub const BUILTIN: &[Buildpack] = &[
     Buildpack {
         name: "staticfile_buildpack",
@@ -40,7 +40,7 @@ pub const BUILTIN: &[Buildpack] = &[
     },
 ];
 
-/// The stack that all of them run on.
+/// The stack on which all of them run.
 pub const STACK: &str = "cflinuxfs4";
 
 pub fn find(name: &str) -> Option<&'static Buildpack> {

@@ -1,4 +1,4 @@
-//! Time and guids as the API writes them. Times are stored as microseconds since the epoch.
+//! Times in the formats of the API and of Diego. The database stores times as microseconds since the epoch.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -8,7 +8,7 @@ pub(crate) fn now() -> i64 {
         .expect("the year is below 294,000")
 }
 
-/// `2026-08-20T10:00:00Z`: UTC, whole seconds.
+/// Formats a time as `2026-08-20T10:00:00Z`: UTC, whole seconds.
 pub(crate) fn rfc3339(micros: i64) -> String {
     OffsetDateTime::from_unix_timestamp(micros.div_euclid(1_000_000))
         .ok()
@@ -16,13 +16,13 @@ pub(crate) fn rfc3339(micros: i64) -> String {
         .unwrap_or_default()
 }
 
-/// Microseconds of an RFC 3339 text.
+/// Parses an RFC 3339 text into microseconds since the epoch.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     i64::try_from(at.unix_timestamp_nanos() / 1000).ok()
 }
 
-/// The annotation of a desired LRP: `seconds.microseconds`, compared bytewise by the sync.
+/// Formats the annotation of a desired LRP, `seconds.microseconds`, which the sync compares bytewise.
 pub(crate) fn annotation(micros: i64) -> String {
     format!(
         "{}.{:06}",

@@ -1,4 +1,4 @@
-//! What the Cloud Controller needs to know; checked by the binary, without hidden defaults.
+//! The configuration of the Cloud Controller. The binary checks it, and it has no hidden defaults.
 
 use crate::limits::Limits;
 use crate::quota::DefaultQuota;
@@ -10,38 +10,38 @@ use tokio::net::TcpListener;
 
 #[derive(Debug)]
 pub struct Config {
-    /// Plain HTTP, behind the router at `api_url`.
+    /// The listener for plain HTTP, behind the router at `api_url`.
     pub listener: TcpListener,
-    /// mTLS: callbacks of the BBS, downloads and uploads of the cells.
+    /// The mTLS listener for callbacks of the BBS and for downloads and uploads of the cells.
     pub internal_listener: TcpListener,
-    /// How BBS and cells reach `internal_listener`: `https://127.0.0.1:9023`.
+    /// The URL at which the BBS and the cells reach `internal_listener`: `https://127.0.0.1:9023`.
     pub internal_url: String,
-    /// Database and blobs.
+    /// The directory of the database and the blobs.
     pub data_dir: PathBuf,
-    /// As users see it: `http://api.cupola.test`.
+    /// The URL of the API as users see it: `http://api.cupola.test`.
     pub api_url: String,
     pub login_url: String,
     pub uaa_url: String,
-    /// As users see it.
+    /// The URL of log-cache as users see it.
     pub log_cache_url: String,
-    /// Where this component fetches token keys and looks up users.
+    /// The URL at which this component fetches token keys and looks up users.
     pub uaa_internal_url: String,
-    /// Where instances' memory, cpu and disk use are read; without it they are 0.
+    /// The URL from which the memory, CPU and disk use of instances is read. Without it they are shown as 0.
     pub log_cache_internal_url: Option<String>,
-    /// With `scim.read`, to look up users by name, and `uaa.resource`, to ask whether a token was revoked. Without it the
-    /// caller's own token is used for the first, and a token counts until it expires.
+    /// The client with `scim.read`, to look up users by name, and `uaa.resource`, to check whether a token was revoked. Without
+    /// it the caller's own token is used for the look-up, and a token is valid until it expires.
     pub uaa_client: Option<UaaClient>,
     pub app_ssh: Option<AppSsh>,
     pub system_domain: String,
     pub apps_domain: String,
-    /// Shared domains that enforce route policies, and that the router asks instance identities on.
+    /// The shared domains that enforce route policies and on which the router requests instance identities.
     pub identity_domains: Vec<IdentityDomain>,
-    /// Hosts on the system domain that no user's route may take: `api`, `login`, `uaa`, `log-cache`, …
+    /// The hosts on the system domain that no user's route may have: `api`, `login`, `uaa`, `log-cache`, …
     pub reserved_hosts: Vec<String>,
     pub bbs_url: String,
     pub identity: Identity,
     pub loggregator: Emitter,
-    /// The static binary that becomes `builder` and `launcher` in containers.
+    /// The path of the static binary that becomes `builder` and `launcher` in containers.
     pub inside_binary: PathBuf,
     pub default_memory_mb: u32,
     pub default_disk_mb: u32,
@@ -49,32 +49,33 @@ pub struct Config {
     pub staging_disk_mb: u32,
     pub staging_timeout: Duration,
     pub sync_interval: Duration,
-    /// Limit of an uploaded package's size.
+    /// The maximum size of an uploaded package.
     pub max_package_bytes: u64,
-    /// Bytes of the data directory's disk that uploads leave free; `None`: 512 MiB, and on a small disk a twentieth.
+    /// The number of bytes that uploads leave free on the disk of the data directory. `None`: 512 MiB, or a twentieth of a small
+    /// disk.
     pub disk_reserve: Option<u64>,
     pub limits: Limits,
-    /// What the quota `default` has when it is made.
+    /// The limits of the quota `default` at its creation.
     pub default_quota: DefaultQuota,
-    /// Public suffixes that nobody may have as a private domain: `co.uk`.
+    /// Public suffixes that no private domain may have as its name: `co.uk`.
     pub reserved_private_domains: Vec<String>,
-    /// Whether the routes of one host on a private domain must all be in one space, as on shared domains.
+    /// Whether all routes of one host on a private domain must be in one space, as on shared domains.
     pub private_hosts_in_one_space: bool,
     pub retention: Retention,
-    /// Made at first start, so that a newcomer can push at once.
+    /// The organization and space that are created at the first start, so that a new user can push at once.
     pub first_target: Option<FirstTarget>,
 }
 
-/// How much of the past is kept.
+/// The amount of past data that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// The newest staged droplets of each app; those in use stay besides.
+    /// The number of newest staged droplets that are kept for each app. Those in use are kept in addition.
     pub droplets_per_app: u32,
-    /// The newest ready packages of each app; those in use stay besides.
+    /// The number of newest ready packages that are kept for each app. Those in use are kept in addition.
     pub packages_per_app: u32,
-    /// Age of audit and usage events, jobs, and of what ended: tasks, builds, deployments, droplets without bits.
+    /// The maximum age of audit and usage events, of jobs, of ended tasks, builds and deployments, and of droplets without bits.
     pub records: Duration,
-    /// Between two looks for what is too old.
+    /// The time between two passes of the clean-up.
     pub interval: Duration,
 }
 
@@ -97,18 +98,18 @@ pub struct UaaClient {
 
 #[derive(Clone, Debug)]
 pub struct AppSsh {
-    /// `ssh.cupola.test:2222`.
+    /// The address of the SSH proxy: `ssh.cupola.test:2222`.
     pub endpoint: String,
-    /// Unpadded base64 of the host key's SHA-256.
+    /// The SHA-256 of the host key, as unpadded base64.
     pub host_key_fingerprint: String,
     pub oauth_client: String,
 }
 
-/// A domain on which apps call each other by their instance identities.
+/// A domain on which apps call each other with their instance identities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityDomain {
     pub name: String,
-    /// From where a route may be called: `any`, `org` or `space`.
+    /// The part of the foundation from which a route may be called: `any`, `org` or `space`.
     pub scope: String,
 }
 

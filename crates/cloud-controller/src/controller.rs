@@ -1,4 +1,4 @@
-//! The component: built with its sockets bound and its schema migrated, then run until shutdown.
+//! The component. It is built with its sockets bound and its schema migrated, and then it runs until shutdown.
 
 use crate::bits::lifecycle::Bundle;
 use crate::bits::store::Store;
@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// What all handlers share; cheap to clone.
+/// The state that all handlers share; it is cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Cc(Arc<Shared>);
 
@@ -45,15 +45,15 @@ pub(crate) struct Shared {
     pub verifier: TokenVerifier,
     pub emitter: Emitter,
     pub http: reqwest::Client,
-    /// Users whose name the database knows already.
+    /// The names of users that the database already has, by guid.
     pub seen_users: Mutex<HashMap<String, String>>,
-    /// The callers that read now.
+    /// The turns of the callers whose requests are under way.
     pub turns: api::guard::Turns,
-    /// Usage of app instances, as read from log-cache a moment ago.
+    /// The resource use of app instances, as read from log-cache a moment ago.
     pub usage: Usage,
-    /// What the background loops had to skip.
+    /// The rows that the background loops had to skip.
     pub troubles: Troubles,
-    /// Wakes the clean-up.
+    /// The nudge that wakes the clean-up.
     pub cleanup: Nudge,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Settings {
     pub uaa_client: Option<crate::UaaClient>,
     pub app_ssh: Option<crate::AppSsh>,
     pub internal_url: String,
-    /// Names that no user's domain or route may take.
+    /// The names that no user's domain or route may have.
     pub names: Arc<PlatformNames>,
     pub reserved_private_domains: Vec<String>,
     pub private_hosts_in_one_space: bool,
@@ -85,12 +85,12 @@ pub(crate) struct Settings {
 }
 
 impl Cc {
-    /// An app's log begins with this line, however the app was made.
+    /// Logs the first line of an app's log. Every way to create an app calls it.
     pub(crate) fn log_creation(&self, app_guid: &str) {
         self.log_to_app(app_guid, format!("Created app with guid {app_guid}"));
     }
 
-    /// One line of source type API in an app's log.
+    /// Logs one line of source type API to an app's log.
     pub(crate) fn log_to_app(&self, app_guid: &str, line: impl Into<String>) {
         let source = Source {
             source_id: app_guid.to_owned(),
@@ -111,7 +111,7 @@ pub struct CloudController {
     listener: TcpListener,
     internal_listener: TcpListener,
     identity: Identity,
-    /// What the database could not get at the start, for want of room.
+    /// The rows that could not be created at the start because the disk had no room.
     unseeded: Option<Seed>,
 }
 
@@ -223,7 +223,7 @@ impl CloudController {
         self.internal_addr
     }
 
-    /// Serves until `shutdown`, then drains.
+    /// Serves until `shutdown`, and then drains.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let tls =
             kit::tls::server_config(&self.identity, ClientAuth::Required, &["h2", "http/1.1"])?;

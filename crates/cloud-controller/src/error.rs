@@ -1,4 +1,5 @@
-//! The one error of the API: what a caller sees, made in one place, with Cloud Foundry's codes and titles.
+//! The one error type of the API. It is created in one place, with Cloud Foundry's codes and titles, and is what the caller
+//! receives.
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -33,7 +34,7 @@ impl ApiError {
             }],
         }
     }
-    /// One 422 with an entry per text.
+    /// Returns one 422 with an entry for each text.
     pub(crate) fn unprocessable_many(details: Vec<String>) -> Self {
         let mut error = Self::unprocessable("");
         error.errors = details
@@ -64,14 +65,14 @@ impl ApiError {
             format!("The query parameter is invalid: {detail}"),
         )
     }
-    /// `noun` as in `App not found`.
+    /// Returns a 404 for a `noun` as in `App not found`.
     pub(crate) fn not_found(noun: &str) -> Self {
         Self::new(404, 10010, "ResourceNotFound", format!("{noun} not found"))
     }
     pub(crate) fn unknown_request() -> Self {
         Self::new(404, 10000, "NotFound", "Unknown request")
     }
-    /// For what the original does and this foundation does not.
+    /// Returns the error for features that the original has and this foundation does not have.
     pub(crate) fn unsupported(detail: impl Into<String>) -> Self {
         Self::new(404, 10000, "NotFound", detail)
     }
@@ -115,7 +116,7 @@ impl ApiError {
         }
         self
     }
-    /// The request changed nothing, and it may succeed later.
+    /// Returns the error for a request that changed nothing and that may succeed later.
     fn troubled(trouble: Trouble, error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, ?trouble, "request-failed");
         match trouble {
@@ -134,7 +135,7 @@ impl ApiError {
     }
 }
 
-/// SQLite's result code for a statement that was ended from outside.
+/// The SQLite result code of a statement that was interrupted from outside.
 const INTERRUPTED: &str = "9";
 
 impl From<sqlx::Error> for ApiError {
@@ -160,7 +161,7 @@ impl From<sqlx::Error> for ApiError {
             );
         }
         match Trouble::of_database(&error) {
-            // The text without the driver's words before it.
+            // For an IO error only the inner text is shown, without the prefix that the driver adds.
             Some(trouble) => match &error {
                 sqlx::Error::Io(error) => Self::troubled(trouble, error),
                 _ => Self::troubled(trouble, &error),

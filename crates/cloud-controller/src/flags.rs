@@ -1,11 +1,11 @@
-//! Feature flags: what operators switch on and off, and who is stopped by a flag that is off.
+//! Feature flags: what operators switch on and off, and which callers a flag that is off stops.
 
 use crate::auth::Principal;
 use crate::db::Connection;
 use crate::db::feature_flag;
 use crate::error::{ApiError, ApiResult};
 
-/// Every flag of the API.
+/// The flags of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flag {
     AppBitsUpload,
@@ -78,7 +78,7 @@ impl Flag {
         }
     }
 
-    /// What holds until an operator changes it.
+    /// Returns the value that the flag has until an operator changes it.
     pub(crate) fn default(self) -> bool {
         !matches!(
             self,
@@ -92,7 +92,7 @@ impl Flag {
         )
     }
 
-    /// Whether the flag stops administrators, too.
+    /// Returns whether the flag stops administrators, too.
     fn stops_admins(self) -> bool {
         matches!(
             self,
@@ -112,7 +112,7 @@ impl Flag {
             .map_or(self.default(), |flag| flag.enabled))
     }
 
-    /// 403 with the flag's own message when it is off.
+    /// Refuses with 403 and the flag's own message when the flag is off. Administrators pass most flags.
     pub(crate) async fn must_be_on(self, conn: &mut Connection, who: &Principal) -> ApiResult<()> {
         if who.is_admin() && !self.stops_admins() {
             return Ok(());
@@ -120,7 +120,7 @@ impl Flag {
         self.must_be_on_for_all(conn).await
     }
 
-    /// As [`Self::must_be_on`], without an exception for administrators.
+    /// Refuses with 403 when the flag is off, without an exception for administrators.
     pub(crate) async fn must_be_on_for_all(self, conn: &mut Connection) -> ApiResult<()> {
         match feature_flag::by_name(conn, self.name()).await? {
             Some(flag) if !flag.enabled => Err(ApiError::feature_disabled(

@@ -1,4 +1,4 @@
-//! The internal mTLS listener: the BBS's callbacks, the cells' downloads and uploads, the ssh proxy's questions.
+//! The internal mTLS listener: callbacks of the BBS, downloads and uploads of the cells, and the network policies for the cells.
 
 use crate::bits::store::Kind;
 use crate::controller::Cc;
@@ -63,7 +63,7 @@ async fn download_droplet(
     send_blob(&cc, Kind::Droplet, &guid, "Droplet").await
 }
 
-/// The body is the droplet itself. A droplet that is not being staged any more is refused.
+/// Receives a droplet, which is the whole body. It refuses a droplet whose staging has ended.
 async fn upload_droplet(State(cc): State<Cc>, Path(guid): Path<String>, body: Body) -> ApiResult {
     let staging = |droplet: &Droplet| droplet.state == DropletState::Staging;
     let known: Option<Droplet> = db::by_guid(&mut *cc.db.read_own().await?, &guid).await?;

@@ -1,4 +1,4 @@
-//! The Cloud Controller: the v3 API, which keeps what users want and drives Diego until it is so.
+//! The Cloud Controller: the v3 API. It stores what users want, and drives Diego until Diego runs exactly that.
 //!
 //! ```text
 //!  cf ──▶ router ──▶ api/<noun> ──▶ actions/<noun> ──▶ db/<noun> (SQLite: the truth)
@@ -9,11 +9,11 @@
 //!  BBS ──events─────▶ diego::events ──▶ audit events      staging, tasks, deployments
 //! ```
 //!
-//! An answer of 2xx means: committed. What Diego has is derived from the database and repaired by the sync; nothing here
-//! ever reads a cell or the router.
+//! A 2xx response means that the change is committed. What Diego has is derived from the database and repaired by the sync;
+//! nothing in this crate reads a cell or the router.
 //!
-//! A noun has one file of the same singular name in each of `api`, `actions` and `db`: `route.rs`, `space_quota.rs`. A noun
-//! without verbs of its own has no file in `actions`. A test holds the three folders together and names the exceptions.
+//! Each noun has one file of the same singular name in each of `api`, `actions` and `db`: `route.rs`, `space_quota.rs`. A noun
+//! without verbs of its own has no file in `actions`. A test compares the three folders and names the exceptions.
 //!
 //! Callers: the `cupola` binary builds and runs [`CloudController`].
 
@@ -52,7 +52,7 @@ pub use controller::CloudController;
 pub use limits::Limits;
 pub use quota::DefaultQuota;
 
-/// The domain of internal routes that every foundation has; the name servers of containers answer below it.
+/// The domain of internal routes that every foundation has. The name servers of containers answer for names below it.
 pub const INTERNAL_DOMAIN: &str = "apps.internal";
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
-    /// Files that are no noun's, by folder.
+    /// The files that belong to no noun, by folder.
     const PLUMBING: &[(&str, &[&str])] = &[
         (
             "api",
@@ -82,7 +82,7 @@ mod tests {
             "actions",
             &["audit", "audit_changes", "copy", "manifest_diff", "mod"],
         ),
-        // `resource` are files that packages share, `usage` are sums over processes and tasks.
+        // `resource` contains files that packages share; `usage` contains sums over processes and tasks.
         (
             "db",
             &[
@@ -101,7 +101,7 @@ mod tests {
         ),
     ];
 
-    /// What the API shows without a table of its own.
+    /// The nouns that the API shows without a table of their own.
     const WITHOUT_TABLE: &[&str] = &[
         "app_feature",
         "empty",

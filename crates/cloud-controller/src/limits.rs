@@ -1,69 +1,70 @@
-//! How much one request, resource or caller may use: one field per limit, under the name of its configuration key.
-//! `docs/limits.md` lists them; a test compares the two.
+//! The limits of one request, resource or caller: one field per limit, with the name of its configuration key. `docs/limits.md`
+//! lists them; a test compares the two.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// No process has more instances than this, whatever is configured.
+/// The maximum number of instances of a process, whatever is configured.
 pub(crate) const MOST_INSTANCES: i64 = 10_000;
 
 /// All limits, with their defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Instances of one process.
+    /// The maximum number of instances of one process.
     pub instances_per_process: u32,
-    /// Disk of one instance, task or build.
+    /// The maximum disk of one instance, task or build, in MB.
     pub disk_in_mb_per_instance: u32,
-    /// Labels of one resource.
+    /// The maximum number of labels of one resource.
     pub labels_per_resource: u32,
-    /// Annotations of one resource.
+    /// The maximum number of annotations of one resource.
     pub annotations_per_resource: u32,
-    /// All environment variables of an app (or of a group) together, as JSON.
+    /// The maximum size of all environment variables of an app (or of a group) together, as JSON.
     pub environment_bytes: u32,
-    /// A start command.
+    /// The maximum size of a start command.
     pub command_bytes: u32,
-    /// Destinations of one route.
+    /// The maximum number of destinations of one route.
     pub destinations_per_route: u32,
-    /// Policies of one route.
+    /// The maximum number of policies of one route.
     pub route_policies_per_route: u32,
-    /// Routes in one manifest, over all its apps.
+    /// The maximum number of routes in one manifest, over all its apps.
     pub routes_per_manifest: u32,
-    /// Apps in one manifest.
+    /// The maximum number of apps in one manifest.
     pub apps_per_manifest: u32,
-    /// Process types of one app.
+    /// The maximum number of process types of one app.
     pub processes_per_app: u32,
-    /// Sidecars of one app.
+    /// The maximum number of sidecars of one app.
     pub sidecars_per_app: u32,
-    /// A manifest's text.
+    /// The maximum size of a manifest's text.
     pub manifest_bytes: u32,
-    /// A request's JSON body.
+    /// The maximum size of a request's JSON body.
     pub body_bytes: u32,
-    /// One text in a body.
+    /// The maximum size of one text in a body.
     pub text_bytes: u32,
-    /// Elements of one list, or keys of one object, in a body.
+    /// The maximum number of elements of one list, or of keys of one object, in a body.
     pub list_items: u32,
-    /// Guids in one relationship of a body.
+    /// The maximum number of guids in one relationship of a body.
     pub related_guids: u32,
-    /// A request's query.
+    /// The maximum size of a request's query.
     pub query_bytes: u32,
-    /// Values of one filter of a list.
+    /// The maximum number of values of one filter of a list.
     pub filter_values: u32,
-    /// Reading requests that one caller may have under way; others wait.
+    /// The number of reading requests that one caller may have under way; further ones wait.
     pub reads_per_caller: u32,
-    /// Reading requests of one caller that may wait; further ones are refused.
+    /// The number of reading requests of one caller that may wait; further ones are refused.
     pub waiting_reads_per_caller: u32,
-    /// Changing requests that one caller may have under way; others wait. Uploads do not count.
+    /// The number of changing requests that one caller may have under way; further ones wait. Uploads do not count.
     pub writes_per_caller: u32,
-    /// Changing requests of one caller that may wait; further ones are refused.
+    /// The number of changing requests of one caller that may wait; further ones are refused.
     pub waiting_writes_per_caller: u32,
-    /// How long one request may read the database.
+    /// The time for which one request may read the database, in seconds.
     pub read_seconds: u32,
-    /// The stored rows of one page; a page with more gets fewer rows.
+    /// The maximum size of the stored rows of one page. A page whose rows are larger gets fewer rows.
     pub page_bytes: u32,
-    /// An uploaded package or droplet.
+    /// The maximum size of an uploaded package or droplet, in MB.
     pub package_mb: u32,
-    /// Files kept for `resource_matches`, together; the oldest go.
+    /// The maximum size of all files that are kept for `resource_matches`, in MB. Beyond it, the files that were not used for
+    /// the longest time are removed.
     pub resource_pool_mb: u32,
 }
 
@@ -102,7 +103,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What is wrong with configured values, by key.
+    /// Returns what is wrong with configured values, by key.
     pub fn problems(&self) -> Vec<String> {
         let Ok(Value::Object(all)) = serde_json::to_value(self) else {
             return Vec::new();
@@ -121,7 +122,7 @@ impl Limits {
         problems
     }
 
-    /// What is wrong with the shape of a JSON body: texts, lists and objects that are too large, and NUL characters.
+    /// Refuses a JSON body whose texts, lists or objects are too large, or that contains NUL characters.
     pub(crate) fn check_json(&self, name: &str, json: &Value) -> Result<(), String> {
         match json {
             Value::String(text) => self.check_text(name, text),
@@ -170,7 +171,7 @@ impl Limits {
         Ok(())
     }
 
-    /// A request's raw query: its length, and how many values each parameter has.
+    /// Refuses a raw query that is too long, that has too many parameters, or that has too many values of one parameter.
     pub(crate) fn check_query(&self, query: &str) -> Result<(), String> {
         if query.len() > self.query_bytes as usize {
             return Err(format!(
@@ -203,7 +204,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Instances, disk and command of a process (or of what runs like one).
+    /// Refuses a process, or something that runs like one, with too many instances, too much disk or too long a command.
     pub(crate) fn check_process(
         &self,
         instances: i64,

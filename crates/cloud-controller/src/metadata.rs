@@ -1,4 +1,4 @@
-//! Labels and annotations, which every resource may carry: `name` or `prefix/name`, where the prefix is a domain name.
+//! Labels and annotations, which every resource may have. A key is `name` or `prefix/name`, where the prefix is a domain name.
 
 use crate::error::ApiError;
 use crate::limits::Limits;
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// Characters of a key's name, and of a label's value.
+/// The maximum number of characters of a key's name and of a label's value.
 const LONGEST_NAME: usize = 63;
 const LONGEST_PREFIX: usize = 253;
 const LONGEST_ANNOTATION: usize = 5000;
-/// The platform's own prefix.
+/// The prefix that the platform reserves for itself.
 const RESERVED_PREFIX: &str = "cloudfoundry.org";
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl Metadata {
         json!({ "labels": self.labels, "annotations": self.annotations })
     }
 
-    /// Merges `{"labels": {k: v|null}, "annotations": {…}}`: null removes a key. Nothing changes when anything is wrong.
+    /// Merges `{"labels": {k: v|null}, "annotations": {…}}`; null removes a key. If anything is wrong, nothing changes.
     pub(crate) fn merge(&mut self, limits: &Limits, change: &Value) -> Result<(), ApiError> {
         let change = change
             .as_object()
@@ -71,13 +71,13 @@ impl Metadata {
             *self = merged;
             return Ok(());
         }
-        // A thousand bad keys need no thousand sentences.
+        // The error is bounded, even if there are thousands of bad keys.
         problems.truncate(20);
         Err(ApiError::unprocessable(problems.join(", ")))
     }
 }
 
-/// Answers what is wrong.
+/// Merges entries and returns what is wrong with them.
 fn merge_entries(
     target: &mut BTreeMap<String, String>,
     entries: &Map<String, Value>,
@@ -89,7 +89,7 @@ fn merge_entries(
     };
     let mut problems = Vec::new();
     for (key, value) in entries {
-        // An annotation with a bad key, from an older version, can still be removed.
+        // An annotation with a bad key, which an older version stored, can still be removed.
         if (kind == Kind::Label || !value.is_null())
             && let Err(problem) = check_key(key)
         {
@@ -122,7 +122,7 @@ fn merge_entries(
     problems
 }
 
-/// Whether `key` may name a label or an annotation; also for label selectors.
+/// Refuses a key that may not be the name of a label or an annotation. Label selectors use it, too.
 pub(crate) fn check_key(key: &str) -> Result<(), String> {
     if key.is_empty() {
         return Err("key cannot be empty string".to_owned());
@@ -167,7 +167,7 @@ fn check_prefix(prefix: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether `value` may be a label's value; also for label selectors.
+/// Refuses a value that may not be a label's value. Label selectors use it, too.
 pub(crate) fn check_label_value(value: &str) -> Result<(), String> {
     if value.is_empty() {
         Ok(())

@@ -1,9 +1,10 @@
-//! Names that belong to the platform. No domain and no route may take one, whoever asks for it; what an older version
-//! stored under such a name is not desired. Pure: the caller says which name, and whether its domain is shared.
+//! The names that belong to the platform. No domain and no route may have one, whoever requests it. A route that an older
+//! version stored under such a name is not desired. This module is pure: the caller passes the name and whether its domain is
+//! shared.
 //!
 //! Names are compared in lower case and without a trailing dot.
 
-/// Hosts on the system domain that are components of a foundation, whether or not this one runs them.
+/// The hosts on the system domain that are components of a foundation, whether or not this foundation runs them.
 const COMPONENTS: &[&str] = &[
     "api",
     "uaa",
@@ -16,30 +17,30 @@ const COMPONENTS: &[&str] = &[
     "credhub",
 ];
 
-/// Names with a meaning of their own: loopback, reverse look-ups, the components' internal names.
+/// The names with a meaning of their own: loopback, reverse look-ups, and the components' internal names.
 const SPECIAL: &[&str] = &["localhost", "localdomain", "arpa", "cf.internal"];
 
 /// The names of one foundation's components.
 #[derive(Clone, Debug)]
 pub(crate) struct PlatformNames {
     system_domain: String,
-    /// Whole names: `api.sys.example.com`.
+    /// The full names of the components: `api.sys.example.com`.
     components: Vec<String>,
 }
 
-/// Why a name cannot be had.
+/// The reason why a name is not available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reserved {
-    /// It is a component's name, lies below one, or could stand before one.
+    /// The name is a component's name, lies below one, or could catch one with a wildcard.
     System,
-    /// It reads as an IP address.
+    /// The name reads as an IP address.
     Address,
-    /// It has a meaning of its own.
+    /// The name has a meaning of its own.
     Special,
 }
 
 impl PlatformNames {
-    /// `hosts`: further hosts on the system domain that are components.
+    /// Collects the names. `hosts` are further hosts on the system domain that are components.
     pub(crate) fn new(system_domain: &str, hosts: &[String]) -> Self {
         let system_domain = plain(system_domain);
         let hosts = COMPONENTS
@@ -57,8 +58,8 @@ impl PlatformNames {
         }
     }
 
-    /// A domain above the system domain may be shared (the apps' domain often is), but not private: its owner could
-    /// catch the components' names with a wildcard.
+    /// Refuses a reserved name for a domain. A domain above the system domain may be shared (the apps' domain often is), but not
+    /// private, because its owner could catch the components' names with a wildcard.
     pub(crate) fn domain(&self, name: &str, shared: bool) -> Result<(), Reserved> {
         let name = plain(name);
         self.free(&name)?;
@@ -68,7 +69,7 @@ impl PlatformNames {
         Ok(())
     }
 
-    /// The name that a route of this host (empty: none) on this domain takes.
+    /// Refuses a reserved name for a route of this host (empty: none) on this domain.
     pub(crate) fn route(&self, host: &str, domain: &str, shared: bool) -> Result<(), Reserved> {
         let domain = plain(domain);
         if host == "*" {
@@ -104,7 +105,7 @@ impl PlatformNames {
 }
 
 impl Reserved {
-    /// The sentence for a domain of this name.
+    /// Returns the error text for a domain of this name.
     pub(crate) fn of_domain(self, name: &str) -> String {
         let why = match self {
             Self::System => format!("\"{name}\" is already reserved by the system"),
@@ -114,7 +115,7 @@ impl Reserved {
         format!("The domain name \"{name}\" cannot be created because {why}")
     }
 
-    /// The sentence for a route of this URL.
+    /// Returns the error text for a route of this URL.
     pub(crate) fn of_route(self, url: &str) -> String {
         match self {
             Self::System => "Route conflicts with a reserved system route.".to_owned(),
@@ -137,7 +138,8 @@ fn is_at_or_below(name: &str, above: &str) -> bool {
             .is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// Clients read a name as an IPv4 address when its last label is a number, decimal or hexadecimal.
+/// Returns whether a name reads as an IP address. Clients read it as an IPv4 address if its last label is a number, decimal or
+/// hexadecimal.
 fn is_address(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     let decimal = !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit());

@@ -1,9 +1,9 @@
-//! Who a route policy lets in: one app, the apps of a space or of an organization, or every app. Pure.
+//! The sources of route policies: one app, the apps of a space or of an organization, or every app. This module is pure.
 
 use std::fmt;
 
-/// The source of a route policy. A guid is 36 characters of a lower-case UUID, and need not exist: teams exchange the
-/// guids of apps and spaces that the others cannot see.
+/// The source of a route policy. A guid is a lower-case UUID of 36 characters. The resource that it names need not exist,
+/// because teams exchange the guids of apps and spaces that the other team cannot see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PolicySource {
     /// Every app with an instance identity.
@@ -14,7 +14,7 @@ pub(crate) enum PolicySource {
 }
 
 impl PolicySource {
-    /// `cf:app:<uuid>`, `cf:space:<uuid>`, `cf:org:<uuid>` or `cf:any`; anything else is nobody.
+    /// Parses `cf:app:<uuid>`, `cf:space:<uuid>`, `cf:org:<uuid>` or `cf:any`. Anything else is no source.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if text == "cf:any" {
             return Some(Self::Any);
@@ -29,7 +29,7 @@ impl PolicySource {
         }
     }
 
-    /// Empty for `cf:any`.
+    /// Returns the guid of the source, which is empty for `cf:any`.
     pub(crate) fn guid(&self) -> &str {
         match self {
             Self::Any => "",

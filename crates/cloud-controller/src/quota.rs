@@ -1,7 +1,8 @@
-//! Quotas of organizations and spaces, enforced: [`Meter`] measures before a change and refuses the transaction when the
-//! change makes something grow beyond its limit. What is in use stays, also under a lower quota; less is always allowed.
+//! The enforcement of quotas of organizations and spaces. [`Meter`] measures before a change, and refuses the transaction when
+//! the change makes something grow beyond its limit. What is in use may stay, even under a lower quota; a reduction is always
+//! allowed.
 //!
-//! Every verb in `actions` that uses something up takes a meter; the texts of refusals are those that clients know.
+//! Every verb in `actions` that uses something up creates a meter. The texts of refusals are those that clients know.
 
 use crate::db::app::App;
 use crate::db::organization::Organization;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// The limits of one quota; `None`: unlimited.
+/// The limits of one quota; `None` means unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub memory_in_mb: Option<i64>,
@@ -29,7 +30,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// From the API's object.
+    /// Reads the limits from the API's object.
     pub(crate) fn read(json: &Value) -> Self {
         let limit = |path: &str| json.pointer(path).and_then(Value::as_i64);
         Self {
@@ -45,7 +46,7 @@ impl Limits {
     }
 }
 
-/// The limits of the quota that organizations have at first; `None`: unlimited.
+/// The limits of the quota that organizations have at first; `None` means unlimited.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DefaultQuota {
@@ -77,7 +78,7 @@ impl Default for DefaultQuota {
 }
 
 impl DefaultQuota {
-    /// The API's object.
+    /// Returns the limits as the API's object.
     pub(crate) fn json(&self) -> Value {
         json!({
             "apps": {
@@ -101,7 +102,7 @@ impl DefaultQuota {
     }
 }
 
-/// Makes a default quota that an older version stored without limits finite, with room for all that is in use.
+/// Sets limits on a default quota that an older version stored without limits. The limits leave room for all that is in use.
 pub(crate) async fn make_finite(
     conn: &mut Connection,
     quota: &mut OrganizationQuota,
@@ -137,7 +138,7 @@ pub(crate) async fn make_finite(
     Ok(())
 }
 
-/// The API's object without limits.
+/// Returns the API's object without limits.
 pub(crate) fn unlimited() -> Value {
     json!({
         "apps": { "total_memory_in_mb": null, "per_process_memory_in_mb": null, "total_instances": null, "per_app_tasks": null, "log_rate_limit_in_bytes_per_second": null },
@@ -147,7 +148,7 @@ pub(crate) fn unlimited() -> Value {
     })
 }
 
-/// Refuses a limit on logs for places where something runs whose logs are not limited.
+/// Refuses a limit on logs for places in which something runs whose logs are not limited.
 pub(crate) async fn must_limit_logs<'a>(
     conn: &mut Connection,
     limits: &Limits,
@@ -166,7 +167,7 @@ pub(crate) async fn must_limit_logs<'a>(
     Ok(())
 }
 
-/// The API's object of what is in use.
+/// Returns the API's object of what is in use.
 pub(crate) async fn summary(conn: &mut Connection, scope: Scope<'_>) -> ApiResult<Value> {
     let apps = usage::of_apps(conn, scope).await?;
     let routes = usage::of_routes(conn, scope).await?;
@@ -182,7 +183,7 @@ pub(crate) async fn summary(conn: &mut Connection, scope: Scope<'_>) -> ApiResul
     }))
 }
 
-/// What a change uses up; it decides which limits are looked at, and how a refusal reads.
+/// The kind of resource that a change uses up. It decides which limits are checked and which text a refusal has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Process,
@@ -204,7 +205,7 @@ impl Kind {
             Self::Organization => "organization",
         }
     }
-    /// `quota_exceeded` or `space_quota_exceeded`.
+    /// Returns the prefix that turns `quota_exceeded` into `space_quota_exceeded`.
     fn prefix(self) -> &'static str {
         match self {
             Self::Space => "space_",
@@ -247,11 +248,11 @@ impl Place {
     }
 }
 
-/// Measures a change against the quotas of its place.
+/// A measurement before a change, with which the change is checked against the quotas of its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Meter {
     places: Vec<Place>,
-    /// Memory of one instance of each started process of the app, before the change.
+    /// The guid of the app, and the memory of one instance of each of its started processes, before the change.
     app: Option<(String, HashMap<String, i64>)>,
 }
 
@@ -288,7 +289,7 @@ impl Meter {
         Ok(meter)
     }
 
-    /// Also measures the memory of each of the app's instances.
+    /// Measures the app's space, and also the memory of one instance of each of the app's processes.
     pub(crate) async fn of_app(conn: &mut Connection, app: &App) -> ApiResult<Self> {
         let Some(space) = db::by_guid::<Space>(conn, &app.space_guid).await? else {
             return Err(ApiError::not_found("Space"));
@@ -319,12 +320,12 @@ impl Meter {
         Ok(())
     }
 
-    /// After the change, before the commit.
+    /// Refuses the change if it exceeds a limit. Callers call it after the change and before the commit.
     pub(crate) async fn check(&self, conn: &mut Connection, subject: Subject) -> ApiResult<()> {
         self.check_with(conn, subject, AppUsage::default()).await
     }
 
-    /// As `check`; `more` will be in use later, because of this change.
+    /// Refuses the change if it exceeds a limit, like `check`. `more` is what this change will use in addition later.
     pub(crate) async fn check_with(
         &self,
         conn: &mut Connection,
@@ -343,7 +344,7 @@ impl Meter {
         refuse(problems)
     }
 
-    /// For a task: the memory of its one container.
+    /// Refuses a task whose container needs more memory than one instance may have.
     pub(crate) fn check_container(&self, memory_in_mb: i64) -> ApiResult<()> {
         let problems = self
             .places
@@ -360,7 +361,7 @@ impl Meter {
         refuse(problems)
     }
 
-    /// For a build: room for its container, beside what runs and what is being staged already.
+    /// Refuses a build whose container has no room beside what runs and what is already being staged.
     pub(crate) fn check_staging(&self, memory_in_mb: i64) -> ApiResult<()> {
         for place in &self.places {
             let used = place
@@ -383,7 +384,7 @@ impl Meter {
         Ok(())
     }
 
-    /// The largest memory that an instance of the app has now and had not before.
+    /// Returns the largest memory that an instance of the app has now and did not have before.
     async fn largest_new_instance(&self, conn: &mut Connection) -> ApiResult<i64> {
         let Some((app, before)) = &self.app else {
             return Ok(0);
@@ -421,12 +422,12 @@ fn refuse(problems: Vec<String>) -> ApiResult<()> {
     }
 }
 
-/// Whether something grew, and now is more than its limit.
+/// Returns whether something grew and now exceeds its limit.
 fn over(limit: Option<i64>, after: i64, before: i64) -> bool {
     limit.is_some_and(|limit| after > limit) && after > before
 }
 
-/// ` (organization 'demo' has 1024 MB)`
+/// Formats the limit for a refusal: ` (the quota of organization 'demo' allows 1024 MB)`.
 fn stated(place: &Place, limit: Option<i64>, unit: &str) -> String {
     let limit = limit.unwrap_or_default();
     let unit = if unit.is_empty() {
@@ -441,7 +442,7 @@ fn stated(place: &Place, limit: Option<i64>, unit: &str) -> String {
     )
 }
 
-/// What the change makes exceed its limit in a place. Pure.
+/// Returns the limits of a place that the change exceeds, as texts. This function is pure.
 fn excess(place: &Place, after: &Usage, subject: Subject, largest_instance: i64) -> Vec<String> {
     let (limits, before, kind) = (&place.limits, &place.before, place.kind);
     let (name, prefix) = (kind.name(), kind.prefix());

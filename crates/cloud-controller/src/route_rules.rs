@@ -1,8 +1,8 @@
-//! Which hosts, paths and ports a route may have, and what its URL is. Pure: the caller looks up the facts.
+//! The rules for the hosts, paths and ports of routes, and for their URLs. This module is pure: the caller looks up the facts.
 
 use serde_json::{Map, Value, json};
 
-/// What a rule needs to know about a route's domain.
+/// The facts about a route's domain that the rules need.
 #[derive(Clone, Debug)]
 pub(crate) struct DomainFacts<'a> {
     pub name: &'a str,
@@ -10,7 +10,7 @@ pub(crate) struct DomainFacts<'a> {
     pub internal: bool,
 }
 
-/// `host`, `path` empty and `port` 0 when absent.
+/// Checks a route. `host` and `path` are empty and `port` is 0 when they are absent.
 pub(crate) fn check(
     host: &str,
     path: &str,
@@ -75,7 +75,7 @@ fn check_path(path: &str) -> Result<(), String> {
     }
 }
 
-/// The sentence that a client takes for "there is one already".
+/// Returns the text that clients recognise as "the route exists already".
 pub(crate) fn taken(host: &str, path: &str, port: i64, domain: &str) -> String {
     if port > 0 {
         return format!("Route already exists with port '{port}' for domain '{domain}'.");
@@ -98,7 +98,7 @@ pub(crate) fn url(host: &str, domain: &str, path: &str, port: i64) -> String {
     }
 }
 
-/// Ways to read a route's text as (host, domain name), in the order in which the first existing domain wins.
+/// Returns the ways to read a route's text as (host, domain name). The first one whose domain exists is used.
 pub(crate) fn candidates(authority: &str) -> Vec<(String, String)> {
     let mut candidates = Vec::new();
     if !authority.starts_with('*') {
@@ -110,7 +110,7 @@ pub(crate) fn candidates(authority: &str) -> Vec<(String, String)> {
     candidates
 }
 
-/// A manifest's route text: scheme tolerated, authority, port, path.
+/// A route's text in a manifest: authority, port and path. A scheme is accepted and ignored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RouteText {
     pub authority: String,
@@ -154,7 +154,7 @@ pub(crate) fn parse(text: &str) -> Result<RouteText, String> {
     })
 }
 
-/// Checks per-route options and merges a change (null removes) into what was there.
+/// Checks per-route options and merges a change (null removes an option) into the present ones.
 pub(crate) fn merge_options(
     before: Option<&Map<String, Value>>,
     change: &Value,
@@ -190,7 +190,7 @@ pub(crate) fn merge_options(
     Ok((!options.is_empty()).then_some(options))
 }
 
-/// 3–253 characters, two labels or more.
+/// Refuses a domain name that does not have 3 to 253 characters and at least two labels.
 pub(crate) fn check_domain_name(name: &str) -> Result<(), String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())

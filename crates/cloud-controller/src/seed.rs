@@ -1,5 +1,5 @@
-//! What a foundation has from the start. Runs at each start; only what is missing is made, except that built-in
-//! buildpacks and the stack always exist.
+//! The resources that a foundation has from the start. The seed runs at each start and creates only what is missing. The default
+//! quota, the security groups, and the first organization and space are created together, at the first start only.
 
 use crate::INTERNAL_DOMAIN;
 use crate::buildpacks::{BUILTIN, STACK};
@@ -23,7 +23,7 @@ use kit::CancellationToken;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The part of the configuration that decides what there is from the start.
+/// The part of the configuration that decides which resources exist from the start.
 #[derive(Clone, Debug)]
 pub(crate) struct Seed {
     apps_domain: String,
@@ -47,10 +47,11 @@ impl From<&Config> for Seed {
     }
 }
 
-/// How soon a disk without room is tried again.
+/// The pause before the next attempt on a disk without room.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// At start. Answers whether the disk has no room: reads are served all the same, and [`keep_trying`] goes on.
+/// Creates the resources at the start. Returns whether the disk has no room; in that case reads are served nevertheless, and
+/// [`keep_trying`] continues.
 pub(crate) async fn apply_or_postpone(db: &Db, seed: &Seed) -> Result<bool> {
     match apply(db, seed).await {
         Ok(()) => Ok(false),
@@ -62,7 +63,7 @@ pub(crate) async fn apply_or_postpone(db: &Db, seed: &Seed) -> Result<bool> {
     }
 }
 
-/// Until the database has what it must have, or shutdown.
+/// Repeats the seed until the database has all that it needs, or until shutdown.
 pub(crate) async fn keep_trying(db: &Db, seed: &Seed, shutdown: &CancellationToken) {
     loop {
         tokio::select! {
@@ -129,7 +130,8 @@ async fn apply(db: &Db, config: &Seed) -> Result<()> {
     Ok(())
 }
 
-/// What a domain enforces is fixed when it is made: one that differs stays as it is, and is logged.
+/// Creates the identity domains that are missing. What a domain enforces is fixed at its creation, so a domain that differs
+/// stays as it is and is logged.
 async fn identity_domains(
     conn: &mut Connection,
     names: &PlatformNames,
@@ -142,7 +144,7 @@ async fn identity_domains(
         }
         let named = Select::new().is("name", &name);
         match named.all_readable(conn).await?.into_iter().next() {
-            // It is there, and cannot be read.
+            // The row exists but cannot be read.
             None if has::<Domain>(conn, &name).await? => {}
             None => db::insert(conn, &identity_domain(name, wanted)).await?,
             Some(kept) if is_kept(&kept, wanted) => {}
@@ -173,12 +175,12 @@ fn is_kept(kept: &Domain, wanted: &IdentityDomain) -> bool {
         && kept.route_policies_scope.as_ref() == Some(&wanted.scope)
 }
 
-/// Whether there is a row of this name, readable or not.
+/// Returns whether a row of this name exists, readable or not.
 async fn has<R: Row>(conn: &mut Connection, name: &str) -> sqlx::Result<bool> {
     Select::new().is("name", name).exists::<R>(conn).await
 }
 
-/// Changes of what older versions stored.
+/// Changes what older versions stored.
 async fn migrate(conn: &mut Connection, config: &Seed) -> Result<()> {
     if db::is_first_run_of(conn, "finite-default-quota").await?
         && let Some(mut quota) = organization_quota::default_one(conn).await?
@@ -219,7 +221,7 @@ async fn platform_resources(conn: &mut Connection) -> Result<()> {
             .iter()
             .find(|buildpack| buildpack.name == builtin.name)
         {
-            // It is there, and cannot be read.
+            // The row exists but cannot be read.
             None if has::<Buildpack>(conn, builtin.name).await? => {}
             None => {
                 let buildpack = Buildpack {
@@ -273,7 +275,7 @@ async fn platform_resources(conn: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-/// Everything public, and name servers; private networks stay closed.
+/// Creates the groups that allow all public addresses and the name servers. Private networks stay closed.
 async fn security_groups(conn: &mut Connection) -> Result<()> {
     let all = |destination: &str| json!({ "protocol": "all", "destination": destination });
     let public = [
@@ -397,7 +399,7 @@ mod tests {
         }
     }
 
-    /// Root only: it needs a mount.
+    /// Fills a small file system. It runs only as root, because it needs a mount.
     #[tokio::test]
     async fn a_full_disk_postpones_what_is_missing_and_reads_go_on() {
         if std::env::var_os("CUPOLA_ROOT_TESTS").is_none() {

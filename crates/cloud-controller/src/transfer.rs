@@ -1,4 +1,4 @@
-//! Bits on their way into the blob store and out of it, for the API and for the internal listener.
+//! The transfer of bits into the blob store and out of it, for the API and for the internal listener.
 
 use crate::bits::store::{Kind, Upload};
 use crate::controller::Cc;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header;
 use std::io::Write as _;
 
-/// Writes an upload's chunks to the blob store from a blocking thread.
+/// A sink that writes an upload's chunks to the blob store from a blocking thread.
 pub(crate) struct Sink {
     chunks: tokio::sync::mpsc::Sender<Bytes>,
     writer: tokio::task::JoinHandle<anyhow::Result<Upload>>,
@@ -48,7 +48,7 @@ impl Sink {
                 ),
             ));
         }
-        // A closed channel means that writing failed; `finish` says why.
+        // A closed channel means that writing failed; `finish` returns the reason.
         let _ = self.chunks.send(chunk).await;
         Ok(())
     }
@@ -67,7 +67,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
         .map_err(anyhow::Error::from)?)
 }
 
-/// The file as the answer's body, in chunks.
+/// Sends the file as the response's body, in chunks.
 pub(crate) async fn send_blob(cc: &Cc, kind: Kind, guid: &str, noun: &str) -> ApiResult {
     let file = cc
         .blobs

@@ -1,4 +1,4 @@
-//! Apps: creating, changing, starting, stopping, deleting.
+//! Verbs of apps: create, change, start, stop and remove.
 
 use super::{process as verbs, sidecar};
 use crate::controller::Settings;
@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::quota::{Meter, Subject};
 use serde_json::Value;
 
-/// With its web process.
+/// Creates an app with its web process.
 pub(crate) async fn create(conn: &mut Connection, settings: &Settings, app: &App) -> ApiResult<()> {
     check(conn, app).await?;
     db::insert(conn, app).await?;
@@ -22,7 +22,7 @@ pub(crate) async fn create(conn: &mut Connection, settings: &Settings, app: &App
     Ok(())
 }
 
-/// Answers the processes that carry the app's name or place.
+/// Changes an app. Returns its processes, because their LRPs contain the app's name and place.
 pub(crate) async fn update(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     check(conn, app).await?;
     app.touch();
@@ -115,7 +115,8 @@ pub(crate) fn set_environment(
     }
 }
 
-/// Makes sure that every process type of the droplet has a process.
+/// Makes a droplet the current one of its app. Replaces the sidecars of the previous droplet, and creates the missing processes,
+/// so that every process type of the droplet has one.
 pub(crate) async fn assign_droplet(
     conn: &mut Connection,
     settings: &Settings,
@@ -159,7 +160,7 @@ pub(crate) fn must_have_droplet(app: &App) -> ApiResult<()> {
     ))
 }
 
-/// Answers the processes to settle. A started app stays as it is.
+/// Starts an app. A started app stays unchanged. Returns the processes that the driver must reconcile.
 pub(crate) async fn start(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     must_have_droplet(app)?;
     if app.is_started() {
@@ -168,7 +169,7 @@ pub(crate) async fn start(conn: &mut Connection, app: &mut App) -> ApiResult<Vec
     begin(conn, app).await
 }
 
-/// Runs a stopped app, if the quotas have room for it.
+/// Starts a stopped app, if the quotas have room for it.
 async fn begin(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     let meter = Meter::of_app(conn, app).await?;
     set_state(conn, app, AppState::Started).await?;
@@ -177,7 +178,7 @@ async fn begin(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     Ok(renewed)
 }
 
-/// Answers the processes to settle. An active deployment ends.
+/// Stops an app and ends its active deployment. Returns the processes that the driver must reconcile.
 pub(crate) async fn stop(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     let mut touched = end_deployment(conn, app).await?;
     set_state(conn, app, AppState::Stopped).await?;
@@ -188,11 +189,11 @@ pub(crate) async fn stop(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<
     Ok(touched)
 }
 
-/// New instances of everything. Answers the processes to settle.
+/// Replaces all instances of an app. Returns the processes that the driver must reconcile.
 pub(crate) async fn restart(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     must_have_droplet(app)?;
     let mut touched = end_deployment(conn, app).await?;
-    // Measured as a stop and a start, so that an app which no longer fits its quota is not started anew.
+    // The restart is measured as a stop and a start, so that an app that no longer fits its quota is not started again.
     set_state(conn, app, AppState::Stopped).await?;
     touched.extend(begin(conn, app).await?);
     Ok(touched)
@@ -205,7 +206,7 @@ async fn set_state(conn: &mut Connection, app: &mut App, state: AppState) -> Api
     Ok(())
 }
 
-/// Gives every process a new version.
+/// Gives every process a new version. Returns the processes.
 async fn renew(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
     let mut renewed = Vec::new();
     for mut process in process::of_app(conn, &app.guid).await? {
@@ -225,7 +226,7 @@ async fn guids(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
         .collect())
 }
 
-/// Stopping or restarting an app ends its deployment: only the newest web process stays.
+/// Ends the deployment of an app that is stopped or restarted: only the newest web process stays. Returns the removed ones.
 async fn end_deployment(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
     let Some(mut active): Option<Deployment> = deployment::active_of_app(conn, &app.guid).await?
     else {
@@ -246,7 +247,7 @@ async fn end_deployment(conn: &mut Connection, app: &App) -> ApiResult<Vec<Strin
     Ok(webs_gone)
 }
 
-/// Its routes stay, unmapped. Answers the processes that must leave Diego.
+/// Removes an app. Its routes stay, without the app as a destination. Returns the processes that must be removed from Diego.
 pub(crate) async fn delete(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
     let processes = process::of_app(conn, &app.guid).await?;
     for process in &processes {

@@ -1,4 +1,4 @@
-//! Writing audit events.
+//! Writes audit events.
 
 pub(crate) use super::audit_changes::{
     Snapshot, deleted_routes, deleted_space, manifest, mappings, new_processes, space_quota,
@@ -16,15 +16,15 @@ use crate::error::ApiResult;
 use crate::route_rules;
 use serde_json::Value;
 
-/// What an event is about, or who caused it: (guid, type, name).
+/// The target of an event, or the actor that caused it: (guid, type, name).
 pub(crate) type Target<'a> = (&'a str, &'a str, &'a str);
 
-/// Where it happened, which decides who sees the event.
+/// The place of an event, which decides who sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place<'a> {
     Space(&'a Space),
     Organization(&'a str),
-    /// For those who read everything.
+    /// An event on the platform itself, which only callers see who read everything.
     Platform,
 }
 
@@ -40,7 +40,7 @@ impl<'a> From<&'a Organization> for Place<'a> {
     }
 }
 
-/// An event that a caller causes.
+/// Writes an event that a caller causes.
 pub(crate) async fn record<'a>(
     conn: &mut Connection,
     who: &Principal,
@@ -58,7 +58,7 @@ pub(crate) async fn record<'a>(
     record_of(conn, actor, kind, target, place, data).await
 }
 
-/// An event of an app's own.
+/// Writes an event whose target is an app.
 pub(crate) async fn of_app(
     conn: &mut Connection,
     who: &Principal,
@@ -73,7 +73,7 @@ pub(crate) async fn of_app(
     }
 }
 
-/// An event of a route, seen in the space that owns it.
+/// Writes an event whose target is a route. It is seen in the space that owns the route.
 pub(crate) async fn of_route(
     conn: &mut Connection,
     who: &Principal,
@@ -91,12 +91,12 @@ pub(crate) async fn of_route(
     }
 }
 
-/// A further event of a transaction that commits with another one.
+/// Drops the trail of an event whose transaction commits with the trail of another event.
 pub(crate) fn also(trail: Trail) {
     drop(trail);
 }
 
-/// An event that the platform itself causes, in the name of `actor`: a crash, the end of a staging.
+/// Writes an event that the platform itself causes in the name of `actor`: a crash, the end of a staging.
 pub(crate) async fn record_of<'a>(
     conn: &mut Connection,
     actor: Target<'_>,

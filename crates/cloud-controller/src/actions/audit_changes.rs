@@ -1,4 +1,5 @@
-//! Audit events of changes that touch several things: what a manifest, a deletion or a new droplet did besides.
+//! Writes the audit events of changes that affect several resources: the further effects of a manifest, a deletion or a new
+//! droplet.
 
 use super::audit::{Place, Target, also, of_app, of_route, record};
 use crate::auth::Principal;
@@ -13,7 +14,7 @@ use crate::db::{self, Connection, Trail, Unrecorded};
 use crate::error::ApiResult;
 use serde_json::{Value, json};
 
-/// The processes of an app that were not there before.
+/// Writes an event for each process of an app that did not exist before.
 pub(crate) async fn new_processes(
     conn: &mut Connection,
     who: &Principal,
@@ -29,7 +30,7 @@ pub(crate) async fn new_processes(
     Ok(())
 }
 
-/// Each destination that came or went, as an event of its app.
+/// Writes an event of the app for each destination that was added or removed.
 pub(crate) async fn mappings(
     conn: &mut Connection,
     who: &Principal,
@@ -70,7 +71,7 @@ fn mark(data: &mut Value, by_manifest: bool) {
     }
 }
 
-/// Before routes are deleted.
+/// Writes the events of routes that will be removed. It is called before the removal.
 pub(crate) async fn deleted_routes(
     conn: &mut Connection,
     who: &Principal,
@@ -84,7 +85,7 @@ pub(crate) async fn deleted_routes(
     Ok(trail)
 }
 
-/// Before a space is deleted, with its apps and routes.
+/// Writes the events of a space that will be removed, and of its apps and routes. It is called before the removal.
 pub(crate) async fn deleted_space(
     conn: &mut Connection,
     who: &Principal,
@@ -105,7 +106,7 @@ fn target_of(quota: &SpaceQuota) -> Target<'_> {
     (&quota.guid, "space_quota", &quota.name)
 }
 
-/// A space quota itself is seen in its organization.
+/// Writes an event of a space quota itself, which is seen in its organization.
 pub(crate) async fn space_quota(
     conn: &mut Connection,
     who: &Principal,
@@ -117,7 +118,7 @@ pub(crate) async fn space_quota(
     record(conn, who, &kind, target, place, json!({})).await
 }
 
-/// A space quota given to spaces, or taken from them, is seen there.
+/// Writes an event for each space to which a space quota is applied, or from which it is removed. It is seen in that space.
 pub(crate) async fn space_quota_of(
     conn: &mut Connection,
     who: &Principal,
@@ -135,7 +136,7 @@ pub(crate) async fn space_quota_of(
     Ok(trail)
 }
 
-/// An app before a manifest is applied to it.
+/// The state of an app before a manifest is applied to it.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     exists: bool,
@@ -145,7 +146,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether there was such an app.
+    /// Returns whether the app existed before the manifest.
     pub(crate) fn exists(&self) -> bool {
         self.exists
     }
@@ -166,7 +167,7 @@ impl Snapshot {
     }
 }
 
-/// What a manifest did to an app.
+/// Writes the events of what a manifest changed in an app.
 pub(crate) async fn manifest(
     conn: &mut Connection,
     who: &Principal,

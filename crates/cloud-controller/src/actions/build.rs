@@ -1,4 +1,4 @@
-//! Builds: from a ready package to a staging that the driver starts.
+//! Builds: they turn a ready package into a staging task, which the driver starts.
 
 use crate::auth::Principal;
 use crate::controller::Settings;
@@ -13,7 +13,7 @@ use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::Meter;
 
-/// What a request may set.
+/// The values that a request may set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wish {
     pub buildpacks: Option<Vec<String>>,
@@ -98,8 +98,9 @@ pub(crate) async fn create(
     Ok(build)
 }
 
-/// What the request asks for, else what the app's web process has, but never less than staging needs. The least is free:
-/// an app that is smaller than its staging can be pushed into a small quota. All else must fit.
+/// Returns the memory that the request names, or else the memory of the app's web process, but at least the minimum for staging.
+/// The minimum is not checked against quotas, so that an app that is smaller than its staging can be pushed into a small quota.
+/// Anything else must fit.
 async fn staging_memory(
     conn: &mut Connection,
     settings: &Settings,

@@ -1,5 +1,5 @@
-//! Copying the bits of a package or droplet. The copy's row is there first, in state COPYING, so that its file is never
-//! taken for one without a row; a copy that a crash interrupted fails at the next start.
+//! Copies the bits of a package or droplet. The row of the copy is created first, in state COPYING, so that its file is never
+//! removed as a file without a row. A copy that a crash interrupted fails at the next start.
 
 use crate::bits::store::{Blob, Kind};
 use crate::controller::Cc;
@@ -9,10 +9,10 @@ use crate::db::package::{self, Package, PackageState};
 use crate::db::{self, Connection, Row, Unrecorded};
 use crate::error::{ApiError, ApiResult};
 
-/// Something whose bits can be copied.
+/// A resource whose bits can be copied.
 pub(crate) trait Copied: Row + Clone {
     const KIND: Kind;
-    /// The outcome of copying: the checksum, or what is wrong.
+    /// Stores the outcome of copying in the row: the checksum, or what is wrong.
     fn settle(&mut self, outcome: Result<String, String>);
     fn is_copying(&self) -> bool;
 }
@@ -47,7 +47,7 @@ impl Copied for Package {
     }
 }
 
-/// A droplet of another app, without its bits yet.
+/// Returns the row of a copied droplet for another app, without its bits.
 pub(crate) fn droplet(source: &Droplet, app: &App) -> ApiResult<Droplet> {
     if source.state != DropletState::Staged {
         return Err(ApiError::unprocessable("source droplet is not staged"));
@@ -66,7 +66,7 @@ pub(crate) fn droplet(source: &Droplet, app: &App) -> ApiResult<Droplet> {
     })
 }
 
-/// After the commit of the copy's row: copies the bits and says in the row how it went.
+/// Copies the bits and writes the outcome into the row. It is called after the commit of the copy's row.
 pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiResult<R> {
     let (store, target) = (cc.blobs.clone(), copy.guid().to_owned());
     let copied = tokio::task::spawn_blocking(move || store.copy(R::KIND, &source, &target))
@@ -77,7 +77,7 @@ pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiRes
         .await?
         .filter(R::is_copying);
     let Some(mut row) = row else {
-        // It was deleted meanwhile, and with it the file.
+        // The row was removed in the meantime, and the file with it.
         return Ok(copy.clone());
     };
     match copied {
@@ -92,7 +92,7 @@ pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiRes
     Ok(row)
 }
 
-/// At start: whatever was being copied will never be whole.
+/// Fails the copies that were under way when the process ended. It is called at the start.
 pub(crate) async fn fail_interrupted(conn: &mut Connection) -> sqlx::Result<()> {
     droplet::fail_interrupted_copies(conn).await?;
     package::fail_interrupted_copies(conn).await

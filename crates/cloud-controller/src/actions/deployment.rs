@@ -1,4 +1,4 @@
-//! Deployments: beginning, cancelling and the steps that the rollout decides.
+//! Verbs of deployments: begin, cancel, and apply the steps that the rollout decides.
 
 use super::{app as apps, process as verbs};
 use crate::controller::Settings;
@@ -12,7 +12,7 @@ use crate::diego::rollout::Step;
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
 
-/// How a droplet shall be deployed.
+/// The way in which a droplet is to be deployed.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub strategy: String,
@@ -20,7 +20,7 @@ pub(crate) struct Wanted {
     pub options: Options,
 }
 
-/// Begins a deployment of a droplet. Answers it and the processes to settle.
+/// Begins a deployment of a droplet. Returns the deployment and the processes that the driver must reconcile.
 pub(crate) async fn create(
     conn: &mut Connection,
     settings: &Settings,
@@ -100,7 +100,7 @@ pub(crate) async fn create(
     Ok((deployment, vec![new.guid]))
 }
 
-/// What the rollout uses beyond its first step, when all new instances run beside the last old ones.
+/// Returns what the rollout uses beyond its first step, at the moment when all new instances run beside the last old ones.
 fn at_its_largest(old: &Process, new: &Process, target: i64, max_in_flight: i64) -> AppUsage {
     let left = old.instances.min(max_in_flight).min(target);
     let sum = |per_old: i64, per_new: i64| {
@@ -157,8 +157,8 @@ fn set_reason(deployment: &mut Deployment, reason: DeploymentReason) {
     deployment.status_changed_at = deployment.updated_at;
 }
 
-/// One step of the rollout, as far as the quotas have room for it now. Answers the processes to settle: none when nothing
-/// changes.
+/// Applies one step of the rollout, as far as the quotas have room for it now. Returns the processes that the driver must
+/// reconcile; there are none if nothing changes.
 pub(crate) async fn apply(
     conn: &mut Connection,
     deployment: &mut Deployment,
@@ -211,8 +211,8 @@ async fn meter(conn: &mut Connection, deployment: &Deployment) -> ApiResult<Mete
     Meter::of_app(conn, &app).await
 }
 
-/// Whether anything changes. What others use may have grown since the deployment began; without room the old instances
-/// still shrink, and the deployment says why the new ones do not grow.
+/// Scales the new and old processes, and returns whether anything changes. Others may use more than at the beginning of the
+/// deployment. If there is no room, the old instances still shrink, and the deployment shows why the new ones do not grow.
 async fn scale(
     conn: &mut Connection,
     deployment: &mut Deployment,
@@ -221,7 +221,7 @@ async fn scale(
     (grown, left): (i64, i64),
 ) -> ApiResult<bool> {
     let meter = meter(conn, deployment).await?;
-    // The oldest shrink first.
+    // The oldest processes shrink first.
     let surplus = old.iter().map(|process| process.instances).sum::<i64>() - left;
     let mut still = surplus;
     for mut process in old {
@@ -250,7 +250,7 @@ async fn scale(
     Ok(news || surplus > 0 || refused.is_none())
 }
 
-/// Gives a process back as many of its instances as the quotas have room for; it keeps those that it has.
+/// Restores as many of a process's instances as the quotas have room for. The process keeps at least those that it has.
 async fn restore(
     conn: &mut Connection,
     meter: &Meter,
@@ -280,7 +280,7 @@ async fn resize(conn: &mut Connection, process: &mut Process, instances: i64) ->
     Ok(())
 }
 
-/// Processes of other types run the new droplet from now on.
+/// Gives the processes of other types a new version, so that they run the new droplet. Returns these processes.
 async fn restart_others(conn: &mut Connection, deployment: &Deployment) -> ApiResult<Vec<String>> {
     let mut restarted = Vec::new();
     for mut process in process::of_app(conn, &deployment.app_guid).await? {

@@ -1,4 +1,4 @@
-//! Creating and deleting domains: who may have which name.
+//! Verbs of domains: create and remove. They decide who may have which name.
 
 use super::route;
 use crate::controller::Settings;
@@ -8,7 +8,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
 use crate::route_rules;
 
-/// The same rules hold for everybody, administrators included.
+/// Creates a domain. The same rules apply to all callers, including administrators.
 pub(crate) async fn create(
     conn: &mut Connection,
     settings: &Settings,
@@ -47,7 +47,8 @@ pub(crate) async fn create(
     meter.check(conn, Subject::Domain).await
 }
 
-/// Nobody gets a name above or below a private domain of another organization, nor at or below the name of a route.
+/// Refuses a name below a private domain of another organization, a name at or below the name of a route, and a private name
+/// above a domain that does not belong to the same organization.
 async fn check_neighbours(conn: &mut Connection, domain: &Domain) -> ApiResult<()> {
     let refused = |name: &str, by: &str| {
         ApiError::unprocessable(format!(
@@ -82,7 +83,7 @@ async fn check_neighbours(conn: &mut Connection, domain: &Domain) -> ApiResult<(
     }
 }
 
-/// With its routes. Answers the processes whose routes change.
+/// Removes a domain with its routes. Returns the processes whose routes change.
 pub(crate) async fn delete(conn: &mut Connection, domain: &Domain) -> ApiResult<Vec<String>> {
     let mut processes = Vec::new();
     for route in routes::of_domain(conn, &domain.guid).await? {

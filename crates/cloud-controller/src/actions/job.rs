@@ -1,10 +1,10 @@
-//! Jobs: every long verb is done within its request, so a job is finished when its URL is handed out.
+//! Jobs. Every long verb ends within its request, so a job is finished when the client receives its URL.
 
 use crate::db::job::{Job, JobState};
 use crate::db::{Connection, Json, insert};
 use crate::error::{ApiError, ApiResult};
 
-/// A job that went well; answers its guid.
+/// Creates a job that succeeded, and returns its guid.
 pub(crate) async fn complete(
     conn: &mut Connection,
     operation: &str,
@@ -13,7 +13,7 @@ pub(crate) async fn complete(
     write(conn, operation, JobState::Complete, Vec::new(), resource).await
 }
 
-/// A job that failed with these errors; answers its guid.
+/// Creates a job that failed with these errors, and returns its guid.
 pub(crate) async fn failed(
     conn: &mut Connection,
     operation: &str,

@@ -1,4 +1,4 @@
-//! Applying manifests to a space, and writing an app's manifest.
+//! Applies manifests to a space, and generates the manifest of an app.
 
 use super::process::Change;
 use super::route::Target;
@@ -22,7 +22,7 @@ use crate::quota::{Meter, Subject};
 use crate::route_rules;
 use serde_json::{Map, Value, json};
 
-/// Applies one app's manifest. Answers the app and the processes to settle.
+/// Applies one app's manifest. Returns the app and the processes that the driver must reconcile.
 pub(crate) async fn apply(
     conn: &mut Connection,
     settings: &Settings,
@@ -66,7 +66,7 @@ pub(crate) async fn apply(
     Ok((app, touched))
 }
 
-/// Clients know this sentence of a manifest; the API's own requests have another.
+/// Refuses an unknown buildpack with the error text that clients know from manifests. Other requests have a different text.
 async fn must_be_known(conn: &mut Connection, buildpacks: &[String]) -> ApiResult<()> {
     let known = buildpack::all(conn).await?;
     let is_known = |name: &&String| known.iter().any(|buildpack| &buildpack.name == *name);
@@ -127,7 +127,7 @@ async fn apply_process(
         health_check: check(&wanted.health_check, &process.health_check, false)?,
         readiness: check(&wanted.readiness, &process.readiness_health_check, true)?,
     };
-    // A manifest takes effect at the restart that follows; until then the running version stays.
+    // A manifest takes effect at the next restart of the app; until then the running version stays.
     let as_stopped = App {
         state: AppState::Stopped,
         ..app.clone()
@@ -230,7 +230,7 @@ async fn apply_route(
             };
             touched.extend(route_verbs::map(conn, settings, &route, vec![target]).await?);
         }
-        // Only this app's destination changes; those of other apps keep the route.
+        // Only the destination of this app changes; other apps keep their destinations of the route.
         Some(mut destination)
             if wanted
                 .protocol
@@ -308,7 +308,7 @@ fn random_host(app: &str) -> String {
     )
 }
 
-/// An app as a manifest's entry.
+/// Returns an app as an entry of a manifest.
 pub(crate) async fn generate(conn: &mut Connection, app: &App) -> ApiResult<Value> {
     let mut entry = Map::new();
     entry.insert("name".to_owned(), json!(app.name));

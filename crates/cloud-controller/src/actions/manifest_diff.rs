@@ -1,16 +1,16 @@
-//! What a posted manifest would change. Pure: compares the posted entries with those that
-//! [`manifest::generate`](super::manifest::generate) writes of the space's apps.
+//! Computes what a posted manifest would change. This module is pure: it compares the posted entries with those that
+//! [`manifest::generate`](super::manifest::generate) generates for the space's apps.
 //!
-//! Applying a manifest adds and replaces, and takes away only what the manifest sets to null; so does the diff. Sizes
-//! are compared and shown in megabytes, whatever their unit.
+//! A manifest adds and replaces values, and removes only those that it sets to null; the diff does the same. Sizes are compared
+//! and shown in megabytes, whatever their unit.
 
 use crate::manifest::{bytes, canonical, is_setting, megabytes_text};
 use serde_json::{Map, Value, json};
 
-/// Keys whose values only clients read.
+/// The keys whose values only clients read.
 const OF_CLIENTS: &[&str] = &["path"];
 
-/// Entries `{op, path, was?, value?}`. `current`: the manifests of the space's apps by name.
+/// Returns the entries `{op, path, was?, value?}`. `current` contains the manifests of the space's apps by name.
 pub(crate) fn diff(posted: &Value, current: &Map<String, Value>) -> Vec<Value> {
     let mut changes = Changes(Vec::new());
     let applications = posted.get("applications").and_then(Value::as_array);
@@ -83,7 +83,7 @@ impl Changes {
         }
     }
 
-    /// Sidecars under a process are compared with those of the app, of which they become some.
+    /// Compares the sidecars under a process with the sidecars of the app, because applying the manifest adds them there.
     fn sidecars_of_processes(&mut self, path: &str, processes: &[Value], existing: &Value) {
         if !existing.is_object() {
             return;
@@ -97,7 +97,7 @@ impl Changes {
         }
     }
 
-    /// A list of objects that one of their keys identifies.
+    /// Compares a list of objects that one of their keys identifies.
     fn list(&mut self, path: &str, wanted: &[Value], existing: Option<&Value>, identity: &str) {
         let Some(existing) = existing.filter(|list| list.is_array()) else {
             let whole = wanted.iter().map(normalised).collect();
@@ -122,7 +122,7 @@ impl Changes {
         }
     }
 
-    /// A mapping of names to texts; null takes one away.
+    /// Compares a mapping of names to texts; null removes an entry.
     fn texts(&mut self, path: &str, wanted: &Map<String, Value>, existing: Option<&Value>) {
         for (name, value) in wanted {
             let was = existing.and_then(|existing| existing.get(name));
@@ -139,7 +139,7 @@ impl Changes {
         }
     }
 
-    /// A list whose order counts; it replaces what is there.
+    /// Compares a list whose order is significant; the posted list replaces the present one.
     fn positions(&mut self, path: &str, wanted: &[Value], existing: Option<&Value>) {
         let none = Vec::new();
         let existing = existing.and_then(Value::as_array).unwrap_or(&none);
@@ -169,7 +169,7 @@ impl Changes {
     }
 }
 
-/// With sizes in megabytes.
+/// Returns an item with its sizes in megabytes.
 fn normalised(item: &Value) -> Value {
     let Some(map) = item.as_object() else {
         return item.clone();
@@ -192,7 +192,7 @@ fn normal(key: &str, value: &Value) -> Value {
     }
 }
 
-/// `1` and `"1"` are the same in a manifest.
+/// Returns the text of a value, because `1` and `"1"` are equal in a manifest.
 fn plain(value: &Value) -> String {
     value
         .as_str()
@@ -209,7 +209,7 @@ fn find<'a>(list: &'a Value, key: &str, value: &Value) -> Option<&'a Value> {
         .find(|item| item.get(key).map(name) == Some(name(value)))
 }
 
-/// A route's text without scheme, in lower case: routes are compared so.
+/// Returns a route's text without scheme and in lower case, for comparing routes.
 fn bare(route: &str) -> String {
     match crate::route_rules::parse(route) {
         Ok(parsed) => crate::route_rules::url("", &parsed.authority, &parsed.path, parsed.port)
@@ -218,7 +218,7 @@ fn bare(route: &str) -> String {
     }
 }
 
-/// As RFC 6901 writes a key.
+/// Escapes a key as RFC 6901 requires.
 fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }

@@ -1,6 +1,6 @@
-//! Verbs: what happens to the truth, inside one transaction that the caller commits. Nothing here speaks HTTP.
+//! The verbs: they change the stored state within one transaction, which the caller commits. They know nothing of HTTP.
 //!
-//! A verb that changes what should run answers with the processes that the driver must bring into step after the commit.
+//! A verb that changes what should run returns the processes that the driver must reconcile after the commit.
 
 pub(crate) mod app;
 pub(crate) mod audit;

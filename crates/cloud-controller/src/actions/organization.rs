@@ -1,4 +1,4 @@
-//! Creating, changing and deleting organizations.
+//! Verbs of organizations: create, change and remove.
 
 use super::{role, space};
 use crate::auth::Principal;
@@ -40,7 +40,7 @@ pub(crate) async fn update(
 async fn check_name(conn: &mut Connection, organization: &Organization) -> ApiResult<()> {
     match organization::by_name(conn, &organization.name).await? {
         Some(other) if other.guid != organization.guid => {
-            // Clients know the two situations by their texts.
+            // Clients distinguish the two situations by their texts.
             let exists = db::by_guid::<Organization>(conn, &organization.guid).await?;
             let name = &organization.name;
             Err(ApiError::unprocessable(match exists {
@@ -52,7 +52,7 @@ async fn check_name(conn: &mut Connection, organization: &Organization) -> ApiRe
     }
 }
 
-/// With all that is in it. Answers the processes that must leave Diego.
+/// Removes an organization with all that is in it. Returns the processes that must be removed from Diego.
 pub(crate) async fn delete(
     conn: &mut Connection,
     organization: &Organization,

@@ -1,4 +1,4 @@
-//! Processes: scaling, health checks, and when running instances must be replaced.
+//! Verbs of processes: scale, set health checks, and decide when running instances must be replaced.
 
 use super::sidecar;
 use crate::controller::Settings;
@@ -10,10 +10,10 @@ use crate::quota::{Meter, Subject};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// The user of every app's processes and tasks.
+/// The user that runs the processes and tasks of every app.
 const USER: &str = "vcap";
 
-/// A change of a process; absent fields stay.
+/// A change of a process. Absent fields stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Change {
     pub command: Option<Option<String>>,
@@ -26,7 +26,7 @@ pub(crate) struct Change {
     pub readiness: Option<HealthCheck>,
 }
 
-/// A new process with the platform's defaults: one instance of `web`, none of others.
+/// Returns a new process with the platform's defaults: one instance of `web`, and none of other types.
 pub(crate) fn fresh(settings: &Settings, app: &App, kind: &str) -> Process {
     let check = |kind: &str| {
         Json(HealthCheck {
@@ -52,8 +52,8 @@ pub(crate) fn fresh(settings: &Settings, app: &App, kind: &str) -> Process {
     process
 }
 
-/// Applies a change; a changed health check of a started app replaces its instances. Answers whether Diego must hear of it.
-/// Refused when limits or quotas do not allow it.
+/// Applies a change, if limits and quotas allow it. A changed health check of a started app replaces its instances. Returns
+/// whether the driver must reconcile the process.
 pub(crate) async fn change(
     conn: &mut Connection,
     settings: &Settings,
@@ -73,7 +73,7 @@ pub(crate) async fn change(
     Ok(settle)
 }
 
-/// The caller measures; a manifest does so once for all its processes.
+/// Applies a change without checking quotas. The caller checks them; a manifest does so once for all its processes.
 pub(super) async fn change_unmetered(
     conn: &mut Connection,
     settings: &Settings,
@@ -114,7 +114,7 @@ pub(super) async fn change_unmetered(
         && (before.version != process.version || before.instances != process.instances))
 }
 
-/// Apps run as the platform's user; another one would be accepted and then ignored.
+/// Refuses any user but the platform's, because apps always run as that user.
 pub(crate) fn check_user(user: &str) -> ApiResult<()> {
     if user.eq_ignore_ascii_case(USER) {
         return Ok(());
@@ -124,7 +124,7 @@ pub(crate) fn check_user(user: &str) -> ApiResult<()> {
     )))
 }
 
-/// What a process has already may stay when a limit is lowered.
+/// Refuses values above the limits. When a limit was lowered, a process may keep the value that it has.
 pub(super) fn check_limits(
     settings: &Settings,
     before: &Process,
@@ -148,14 +148,14 @@ fn checks_differ(a: &Process, b: &Process) -> bool {
         || essence(&a.readiness_health_check.0) != essence(&b.readiness_health_check.0)
 }
 
-/// The next version's LRP is another one; the present one must go. The caller writes the row.
+/// Gives a process a new version. Its LRP is a different one, so the present LRP is removed. The caller updates the row.
 pub(crate) async fn new_version(conn: &mut Connection, process: &mut Process) -> ApiResult<()> {
     process::retire_lrp(conn, &process.guid, &process.lrp_guid()).await?;
     process.version = crate::clock::guid();
     Ok(())
 }
 
-/// After processes were added, by whichever of several manifests or droplets.
+/// Refuses an app with too many process types. It is called after a manifest or a droplet has added processes.
 pub(super) async fn check_types(
     conn: &mut Connection,
     settings: &Settings,
@@ -173,7 +173,7 @@ pub(super) async fn check_types(
     Ok(())
 }
 
-/// With its LRP.
+/// Removes a process with its LRP.
 pub(crate) async fn delete(conn: &mut Connection, process: &Process) -> ApiResult<()> {
     process::retire_lrp(conn, &process.guid, &process.lrp_guid()).await?;
     db::delete::<Process>(conn, &process.guid).await?;

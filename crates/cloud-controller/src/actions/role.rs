@@ -1,4 +1,4 @@
-//! Giving and taking roles.
+//! Verbs of roles: assign and remove.
 
 use crate::db::role::{self, Role, RoleType};
 use crate::db::space::Space;
@@ -6,10 +6,10 @@ use crate::db::user::User;
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 
-/// A space's roles are for members of its organization.
+/// The refusal of a role in a space for a user who has no role in its organization.
 pub(crate) const OUTSIDE: &str = "Users cannot be assigned roles in a space if they do not have a role in that space's organization.";
 
-/// Gives a role; one that is there already stays.
+/// Assigns a role. If the user has it already, it stays unchanged.
 pub(crate) async fn grant(
     conn: &mut Connection,
     kind: RoleType,
@@ -25,7 +25,7 @@ pub(crate) async fn grant(
     Ok(role)
 }
 
-/// Gives a role that the user must not have yet.
+/// Assigns a role that the user must not have yet.
 pub(crate) async fn create(
     conn: &mut Connection,
     kind: RoleType,
@@ -61,7 +61,7 @@ pub(crate) async fn create(
     Ok(role)
 }
 
-/// An organization's member with roles in its spaces stays a member.
+/// Removes a role. The role of a plain member stays as long as the user has roles in spaces of the organization.
 pub(crate) async fn delete(conn: &mut Connection, role: &Role) -> ApiResult<()> {
     if role.r#type == RoleType::OrganizationUser
         && let Some(organization) = &role.organization_guid

@@ -1,4 +1,4 @@
-//! Routes and their destinations: who may have which, and which processes must hear of a change.
+//! Verbs of routes and their destinations. They decide who may have which route, and which processes a change affects.
 
 use crate::controller::Settings;
 use crate::db::app::App;
@@ -21,7 +21,7 @@ pub(crate) struct Target {
     pub weight: Option<i64>,
 }
 
-/// Refused when the quota of the space or its organization has no room for one more.
+/// Creates a route, unless the quota of the space or its organization has no room for one more.
 pub(crate) async fn create(
     conn: &mut Connection,
     settings: &Settings,
@@ -35,7 +35,7 @@ pub(crate) async fn create(
     meter.check(conn, Subject::Route).await
 }
 
-/// The caller measures; a manifest does so once for all its routes.
+/// Creates a route without checking quotas. The caller checks them; a manifest does so once for all its routes.
 pub(super) async fn create_unmetered(
     conn: &mut Connection,
     settings: &Settings,
@@ -81,7 +81,7 @@ pub(super) async fn create_unmetered(
     Ok(())
 }
 
-/// A domain of another organization must be shared with the space's.
+/// Refuses a domain of another organization that is not shared with the space's organization.
 async fn must_be_usable(conn: &mut Connection, domain: &Domain, space: &Space) -> ApiResult<()> {
     if domain::is_usable(conn, &domain.guid, &space.organization_guid).await? {
         return Ok(());
@@ -97,7 +97,7 @@ async fn must_be_usable(conn: &mut Connection, domain: &Domain, space: &Space) -
     )))
 }
 
-/// Routes of one host that differ in their path only belong to one space. Private domains may allow it.
+/// Refuses a route whose host has routes with other paths in another space. On private domains the configuration may allow it.
 async fn must_be_in_one_space(
     conn: &mut Connection,
     settings: &Settings,
@@ -117,7 +117,7 @@ async fn must_be_in_one_space(
     Ok(())
 }
 
-/// Gives a route to another space, as if it was made there; the space that had it keeps its destinations.
+/// Transfers a route to another space under the same rules as its creation. The previous space keeps its destinations.
 pub(crate) async fn transfer(
     conn: &mut Connection,
     settings: &Settings,
@@ -141,7 +141,7 @@ pub(crate) async fn transfer(
     meter.check(conn, Subject::Route).await
 }
 
-/// Answers the processes whose routes change.
+/// Removes a route. Returns the processes whose routes change.
 pub(crate) async fn delete(conn: &mut Connection, route: &Route) -> ApiResult<Vec<String>> {
     let destinations = destination::of_route(conn, &route.guid).await?;
     let affected = affected(conn, &destinations).await?;
@@ -163,13 +163,13 @@ pub(crate) async fn set_options(
     behind(conn, &route.guid).await
 }
 
-/// The processes that a route leads to: their desired LRPs change with the route.
+/// Returns the processes to which a route leads. Their desired LRPs change with the route.
 pub(super) async fn behind(conn: &mut Connection, route: &str) -> ApiResult<Vec<String>> {
     let destinations = destination::of_route(conn, route).await?;
     affected(conn, &destinations).await
 }
 
-/// Adds destinations; one that is there already stays as it is. Answers the processes whose routes change.
+/// Adds destinations; one that exists already stays unchanged. Returns the processes whose routes change.
 pub(crate) async fn map(
     conn: &mut Connection,
     settings: &Settings,
@@ -194,7 +194,7 @@ pub(crate) async fn map(
     affected(conn, &added).await
 }
 
-/// Makes `targets` the only destinations. Answers the processes whose routes change.
+/// Makes `targets` the only destinations. Returns the processes whose routes change.
 pub(crate) async fn replace(
     conn: &mut Connection,
     settings: &Settings,
@@ -249,7 +249,7 @@ pub(crate) async fn set_protocol(
     affected(conn, std::slice::from_ref(destination)).await
 }
 
-/// All mappings of an app go. Answers its processes.
+/// Removes all destinations in an app. Returns its processes.
 pub(crate) async fn unmap_all(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
     let destinations = destination::of_app(conn, &app.guid).await?;
     for destination in &destinations {
@@ -339,7 +339,8 @@ async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target])
     Ok(())
 }
 
-/// The processes behind destinations; each is touched, so that the sync sees a change even if the driver fails.
+/// Returns the processes behind destinations. Each is marked as changed, so that the sync sees a change even if the driver
+/// fails.
 async fn affected(conn: &mut Connection, destinations: &[Destination]) -> ApiResult<Vec<String>> {
     let mut guids = Vec::new();
     for destination in destinations {

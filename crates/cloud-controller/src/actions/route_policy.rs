@@ -1,4 +1,4 @@
-//! Creating and deleting route policies. Who may call a route is a part of its routes in Diego.
+//! Verbs of route policies: create and remove. The permitted callers of a route are a part of its routes in Diego.
 
 use super::route::behind;
 use crate::controller::Settings;
@@ -9,7 +9,7 @@ use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 use crate::policy_source::PolicySource;
 
-/// Answers the processes whose routes change.
+/// Creates a route policy. Returns the processes whose routes change.
 pub(crate) async fn create(
     conn: &mut Connection,
     settings: &Settings,
@@ -26,7 +26,7 @@ pub(crate) async fn create(
     behind(conn, &route.guid).await
 }
 
-/// Answers the processes whose routes change.
+/// Removes a route policy. Returns the processes whose routes change.
 pub(crate) async fn delete(conn: &mut Connection, policy: &RoutePolicy) -> ApiResult<Vec<String>> {
     db::delete::<RoutePolicy>(conn, &policy.guid).await?;
     behind(conn, &policy.route_guid).await

@@ -1,11 +1,11 @@
-//! What a change of a security group means to instances that run: their cells apply the rules that hold now.
+//! Effects of changed security groups on running instances. Their cells apply the rules that are valid now.
 
 use crate::db::process;
 use crate::db::security_group::{self, SecurityGroup};
 use crate::db::{self, Connection};
 use crate::error::ApiResult;
 
-/// Where rules hold for running instances.
+/// The places in which rules apply to running instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     Everywhere,
@@ -13,7 +13,7 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    /// Of a group as it is stored.
+    /// Returns the scope of a group as it is stored.
     pub(crate) async fn of(conn: &mut Connection, group: &SecurityGroup) -> ApiResult<Self> {
         Ok(match group.running {
             true => Self::Everywhere,
@@ -21,7 +21,7 @@ impl Scope {
         })
     }
 
-    /// Of a binding in a phase: staging ends before its rules change.
+    /// Returns the scope of a binding in a phase. It is empty for staging, which ends before its rules change.
     pub(crate) fn bound(phase: &str, spaces: &[String]) -> Self {
         match phase {
             "running" => Self::Spaces(spaces.to_vec()),
@@ -29,7 +29,7 @@ impl Scope {
         }
     }
 
-    /// Both.
+    /// Returns a scope that contains both.
     pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Spaces(mut spaces), Self::Spaces(others)) => {
@@ -41,7 +41,8 @@ impl Scope {
     }
 }
 
-/// The processes that run there; each is touched, so that the sync sees a change even if the driver fails.
+/// Returns the processes that run in a scope. Each is marked as changed, so that the sync sees a change even if the driver
+/// fails.
 pub(crate) async fn affected(conn: &mut Connection, scope: Scope) -> ApiResult<Vec<String>> {
     let processes = match scope {
         Scope::Everywhere => process::running(conn).await?,

@@ -1,5 +1,5 @@
-//! Sidecars: making, changing, and whether their memory leaves something for the process beside them. A change holds for
-//! instances started afterwards.
+//! Verbs of sidecars: create and change. They check that the sidecars leave memory for the process beside them. A change applies
+//! to instances that start afterwards.
 
 use crate::db::app::App;
 use crate::db::droplet::Droplet;
@@ -12,13 +12,13 @@ use crate::limits::Limits;
 pub(crate) const OF_USER: &str = "user";
 const OF_BUILDPACK: &str = "buildpack";
 
-/// What a request, a manifest or a buildpack says; absent fields stay as they are.
+/// The fields that a request, a manifest or a buildpack sets. Absent fields stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Wish {
     pub name: Option<String>,
     pub command: Option<String>,
     pub process_types: Option<Vec<String>>,
-    /// `Some(None)`: none of its own.
+    /// The memory. `Some(None)` means that the sidecar has no memory of its own.
     pub memory_in_mb: Option<Option<i64>>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn update(
     Ok(())
 }
 
-/// A manifest's sidecar: one of that name is changed, else it is made.
+/// Applies a manifest's sidecar: changes the sidecar of that name, or else creates it.
 pub(crate) async fn apply(
     conn: &mut Connection,
     limits: &Limits,
@@ -114,7 +114,7 @@ async fn check(conn: &mut Connection, sidecar: &Sidecar) -> ApiResult<()> {
     Ok(())
 }
 
-/// What sidecars take from the memory of the process beside them, in MB.
+/// Returns the memory in MB that sidecars use of the memory of the process beside them.
 pub(crate) fn memory(sidecars: &[Sidecar]) -> i64 {
     sidecars
         .iter()
@@ -122,7 +122,7 @@ pub(crate) fn memory(sidecars: &[Sidecar]) -> i64 {
         .sum()
 }
 
-/// Refuses a process memory that its sidecars use up.
+/// Refuses a process whose sidecars would use all of its memory.
 pub(crate) async fn leave_room(conn: &mut Connection, process: &Process) -> ApiResult<()> {
     if has_room(conn, process).await? {
         return Ok(());
@@ -132,7 +132,7 @@ pub(crate) async fn leave_room(conn: &mut Connection, process: &Process) -> ApiR
     ))
 }
 
-/// As `leave_room`, for a process that a droplet brings.
+/// Refuses a process of a droplet whose sidecars would use all of its memory. Only the error text differs from `leave_room`.
 pub(crate) async fn leave_room_for_new(conn: &mut Connection, process: &Process) -> ApiResult<()> {
     if has_room(conn, process).await? {
         return Ok(());
@@ -151,7 +151,7 @@ async fn has_room(conn: &mut Connection, process: &Process) -> ApiResult<bool> {
     Ok(taken == 0 || taken < process.memory_in_mb)
 }
 
-/// The sidecars of an app's new droplet replace those of the droplet before.
+/// Replaces the sidecars of the app's previous droplet with those of its new one.
 pub(crate) async fn take_from_droplet(
     conn: &mut Connection,
     limits: &Limits,

@@ -1,4 +1,4 @@
-//! Creating, changing and deleting spaces.
+//! Verbs of spaces: create, change and remove.
 
 use super::{app, route};
 use crate::db::space::{self, Space};
@@ -27,7 +27,7 @@ async fn check_name(conn: &mut Connection, space: &Space) -> ApiResult<()> {
     }
 }
 
-/// With its apps and routes. Answers the processes that must leave or change in Diego.
+/// Removes a space with its apps and routes. Returns the processes that must be removed or changed in Diego.
 pub(crate) async fn delete(conn: &mut Connection, space: &Space) -> ApiResult<Vec<String>> {
     let mut processes = Vec::new();
     for app in apps::of_space(conn, &space.guid).await? {

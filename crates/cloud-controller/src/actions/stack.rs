@@ -1,4 +1,4 @@
-//! Creating and deleting stacks.
+//! Verbs of stacks: create and remove.
 
 use crate::db::app;
 use crate::db::stack::{self, Stack};

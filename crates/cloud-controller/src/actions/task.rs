@@ -1,4 +1,4 @@
-//! Tasks of an app.
+//! Verbs of tasks.
 
 use crate::controller::Settings;
 use crate::db::app::App;
@@ -9,7 +9,7 @@ use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
 
-/// What a request may set.
+/// The values that a request may set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wish {
     pub name: Option<String>,
@@ -21,7 +21,7 @@ pub(crate) struct Wish {
     pub droplet_guid: Option<String>,
 }
 
-/// Refused when limits or quotas do not allow it.
+/// Creates a task, if limits and quotas allow it.
 pub(crate) async fn create(
     conn: &mut Connection,
     settings: &Settings,
@@ -29,7 +29,7 @@ pub(crate) async fn create(
     wish: Wish,
 ) -> ApiResult<Task> {
     let droplet = match &wish.droplet_guid {
-        // A droplet of another app is not there.
+        // A droplet of another app counts as unknown.
         Some(guid) => Some(
             droplet::of_app(conn, &app.guid, guid)
                 .await?
@@ -55,7 +55,7 @@ pub(crate) async fn create(
             .filter(|process| process.app_guid == app.guid),
     };
     let template = template.ok_or_else(|| ApiError::not_found("Process"))?;
-    // The user's command of the template, else the one that staging found.
+    // The command is the user's command of the template process, or else the one that staging found.
     let detected = || droplet.process_types.0.get(&template.r#type).cloned();
     let of_template = || {
         let own = template.command.clone();

@@ -1,13 +1,13 @@
-//! Checks an uploaded droplet: a gzipped tar that can be read to its end and holds something.
+//! Checks an uploaded droplet: it must be a gzipped tar that can be read to its end and that contains something.
 
 use flate2::read::MultiGzDecoder;
 use std::io::{self, Read};
 
-/// Bytes of all files together, unpacked.
+/// The maximum number of bytes of all files together, unpacked.
 const LARGEST: u64 = 8 << 30;
 const MOST_ENTRIES: usize = 500_000;
 
-/// Why a droplet is refused; the text becomes the droplet's error.
+/// The reason why a droplet is refused. The text becomes the droplet's error.
 #[derive(Debug, thiserror::Error)]
 pub enum DropletError {
     #[error("The droplet is not a gzipped tar archive or is damaged: {0}")]
@@ -18,7 +18,7 @@ pub enum DropletError {
     TooLarge,
 }
 
-/// Reads all of it.
+/// Reads the whole droplet and refuses it if it is not good.
 pub fn check(droplet: impl Read) -> Result<(), DropletError> {
     let unpacked = MultiGzDecoder::new(droplet).take(LARGEST + 1);
     let mut archive = tar::Archive::new(unpacked);
@@ -31,7 +31,7 @@ pub fn check(droplet: impl Read) -> Result<(), DropletError> {
             return Err(DropletError::TooLarge);
         }
     }
-    // What follows the archive's end belongs to the checksum of the gzip.
+    // The bytes after the archive's end are part of the gzip's checksum.
     let mut rest = archive.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(DropletError::NotAnArchive)?;
     if rest.limit() == 0 {

@@ -1,5 +1,5 @@
 //! The lifecycle bundle: the `inside` binary under the names that the recipes call, as a tgz that a cell unpacks to
-//! `/tmp/lifecycle` once and keeps. Equal binaries give equal bundles, so the cell's cache holds over restarts.
+//! `/tmp/lifecycle` once and keeps. Equal binaries result in equal bundles, so the cell's cache stays valid over restarts.
 
 use anyhow::{Context as _, Result};
 use flate2::Compression;
@@ -7,19 +7,19 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
-/// Programs of `inside` that run in app containers.
+/// The programs of `inside` that run in app containers.
 const PROGRAMS: &[&str] = &["builder", "healthcheck", "launcher", "staticfile"];
 
-/// Made once at start; served at `/internal/lifecycle/lifecycle.tgz`.
+/// The bundle. It is created once at the start and served at `/internal/lifecycle/lifecycle.tgz`.
 #[derive(Clone, Debug)]
 pub struct Bundle {
     pub tgz: bytes::Bytes,
-    /// Lower-case hex; belongs into every recipe.
+    /// The SHA-256 of the bundle in lower-case hex, which every recipe contains.
     pub sha256: String,
 }
 
 impl Bundle {
-    /// `inside`: path of the static binary.
+    /// Builds the bundle; `inside` is the path of the static binary.
     pub fn build(inside: &Path) -> Result<Self> {
         let program = std::fs::read(inside).with_context(|| {
             format!(
@@ -35,7 +35,7 @@ impl Bundle {
     }
 }
 
-/// One file and a relative link for each name: the binary travels once.
+/// Packs one file and a relative link for each name, so that the binary is sent once.
 fn pack(program: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     let mut header = header(tar::EntryType::Regular, program.len() as u64);
@@ -50,7 +50,7 @@ fn pack(program: &[u8]) -> std::io::Result<Vec<u8>> {
     tar.into_inner()?.finish()
 }
 
-/// No times, no owner: the bundle depends on the binary alone.
+/// Returns a header without times and owner, so that the bundle depends on the binary alone.
 fn header(kind: tar::EntryType, size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);

@@ -1,6 +1,6 @@
-//! The bits of packages and droplets: what is accepted ([`package`], [`droplet`]), what need
-//! not be sent again ([`resources`]), where it is kept ([`store`]), and the lifecycle
-//! bundle that cells get ([`lifecycle`]). Blocking: call from `spawn_blocking`. Knows no database.
+//! The bits of packages and droplets: which are accepted ([`package`], [`droplet`]), which need not be sent again
+//! ([`resources`]), where they are kept ([`store`]), and the lifecycle bundle that cells download ([`lifecycle`]). The functions
+//! block, so that callers use `spawn_blocking`. This module does not know the database.
 
 pub mod droplet;
 pub mod lifecycle;

@@ -1,20 +1,20 @@
-//! Checks an uploaded zip before it is stored: a cell unpacks it later, and nothing in it may reach outside the app's
-//! folder or fill a disk. Sizes in a zip's headers can lie, so every entry is inflated once, into nothing.
+//! Checks an uploaded zip before it is stored. A cell unpacks it later, and nothing in it may reach outside the app's folder or
+//! fill a disk. Sizes in a zip's headers can be wrong, so every entry is inflated once and the output is discarded.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Seek};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-/// Upper bounds of what a package may be.
+/// The upper bounds of a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub entries: usize,
-    /// Bytes of all files together, unpacked.
+    /// The maximum number of bytes of all files together, unpacked.
     pub unpacked: u64,
-    /// Unpacked to packed size, of one file larger than a mebibyte.
+    /// The maximum ratio of unpacked to packed size, for each file larger than a mebibyte.
     pub ratio: u64,
-    /// Bytes of one entry's name.
+    /// The maximum number of bytes of one entry's name.
     pub name: usize,
 }
 
@@ -29,14 +29,14 @@ impl Default for Limits {
     }
 }
 
-/// What a good package holds.
+/// A summary of what a good package contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub entries: usize,
     pub unpacked: u64,
 }
 
-/// Why a package is refused. The text names the entry; it becomes the package's `data.error`.
+/// The reason why a package is refused. The text names the entry and becomes the package's `data.error`.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
     #[error("The package is not a zip file or is damaged: {0}")]
@@ -80,16 +80,16 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const LINK: u32 = 0o120_000;
 const LONGEST_LINK: u64 = 4096;
-/// Bytes of a file's name, on every file system of a cell.
+/// The maximum number of bytes of a file's name on the file systems of cells.
 const LONGEST_PART: usize = 255;
-/// Small files may be any ratio: a page of zeros packs 1000 to 1.
+/// The size up to which a file may have any ratio: a page of zeros packs 1000 to 1.
 const RATIO_FROM: u64 = 1 << 20;
 
-/// Reads the whole archive. An empty zip is a good package.
+/// Reads the whole archive and refuses it if it is not good. An empty zip is a good package.
 pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, PackageError> {
     let announced =
         kit::zip::announced(&mut zip).map_err(|error| PackageError::NotAZip(error.into()))?;
-    // Before the reader makes room for them.
+    // This check precedes the reader, which allocates memory for the entries.
     if announced.most > limits.entries as u64 {
         return Err(PackageError::TooManyEntries {
             entries: announced.most,
@@ -97,7 +97,7 @@ pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, Pac
         });
     }
     let mut archive = ZipArchive::new(zip).map_err(PackageError::NotAZip)?;
-    // The reader shows the last entry of each name only; another unpacker may take the others too.
+    // The reader shows only the last entry of each name; another unpacker may unpack the others, too.
     if let Some(said) = announced
         .entries
         .filter(|said| *said != archive.len() as u64)
@@ -123,7 +123,7 @@ pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, Pac
         let kind = entry.unix_mode().map_or(0, |mode| mode & FILE_TYPE);
         let packed = entry.compressed_size();
         drop(entry);
-        // The second of two could be written through the first, if that is a link.
+        // The second of two entries could be written through the first one if that is a link.
         if !names.insert(path.clone()) {
             return Err(PackageError::Duplicate(name));
         }
@@ -161,7 +161,7 @@ pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, Pac
     Ok(summary)
 }
 
-/// Inflates one entry; the number of bytes that came out.
+/// Inflates one entry and returns the number of its unpacked bytes.
 fn inflate(
     entry: &mut impl Read,
     name: &str,
@@ -197,7 +197,7 @@ fn inflate(
     }
 }
 
-/// The entry's path without `.` and trailing slash, or why it is refused.
+/// Returns the entry's path without `.` and trailing slash, or the reason why it is refused.
 fn check_name(name: &str, limits: &Limits) -> Result<String, PackageError> {
     if name.starts_with('/') || name.starts_with('\\') || name.as_bytes().get(1) == Some(&b':') {
         return Err(PackageError::Absolute(name.to_owned()));
@@ -205,7 +205,7 @@ fn check_name(name: &str, limits: &Limits) -> Result<String, PackageError> {
     if name.is_empty() || name.len() > limits.name || name.contains('\0') {
         return Err(PackageError::BadName(name.chars().take(200).collect()));
     }
-    // Some unpackers take a backslash for a slash.
+    // Some unpackers treat a backslash as a slash.
     if name.split('/').any(|part| part.len() > LONGEST_PART) {
         return Err(PackageError::BadName(name.chars().take(200).collect()));
     }
@@ -220,8 +220,8 @@ fn components(path: &str) -> impl Iterator<Item = &str> {
         .filter(|part| !part.is_empty() && *part != ".")
 }
 
-/// A link is good when no chain of links can lead outside: its target is relative, has `..` only at its beginning and
-/// no more of them than the link is deep.
+/// Refuses a link if a chain of links could lead outside. A good link has a relative target with `..` only at its beginning, and
+/// has at most as many `..` as the link is deep.
 fn check_link(name: &str, path: &str, target: &str) -> Result<(), PackageError> {
     let depth = components(path).count() - 1;
     let ups = components(target).take_while(|part| *part == "..").count();
@@ -240,7 +240,7 @@ fn check_link(name: &str, path: &str, target: &str) -> Result<(), PackageError> 
     Ok(())
 }
 
-/// What nothing can lie below.
+/// The paths below which there may be no entry.
 #[derive(Default)]
 struct Leaves {
     files: HashSet<String>,
@@ -248,7 +248,8 @@ struct Leaves {
 }
 
 impl Leaves {
-    /// An entry below a link would be written to wherever the link leads; one below a file cannot be written at all.
+    /// Refuses an entry below a link or a file. The former would be written to the place where the link leads; the latter cannot
+    /// be written at all.
     fn nothing_below(&self, names: &HashSet<String>) -> Result<(), PackageError> {
         for name in names {
             for (slash, _) in name.match_indices('/') {
@@ -302,7 +303,7 @@ mod tests {
             }
         }
         let mut bytes = zip.finish().unwrap().into_inner();
-        // The writer makes regular files only: change the mode in the central directory.
+        // The writer creates only regular files, so the mode is changed in the central directory.
         for (name, mode) in modes {
             let at = bytes
                 .windows(name.len())
@@ -357,7 +358,7 @@ mod tests {
         );
     }
 
-    /// The end records of a zip64 archive that announces `entries`.
+    /// Returns the end records of a zip64 archive that announces `entries`.
     fn zip64_end(entries: u64) -> Vec<u8> {
         let mut bytes = b"PK\x06\x06".to_vec();
         bytes.extend(44u64.to_le_bytes());
@@ -373,7 +374,7 @@ mod tests {
     #[test]
     fn a_million_entries_are_refused_before_there_is_room_for_them() {
         for entries in [1_000_000, u64::MAX / 2] {
-            // As long as it takes for a reader to believe the number.
+            // The archive is long enough for a reader to accept the number.
             let bytes = [vec![0; 2_000_000], zip64_end(entries)].concat();
             let text = check(Cursor::new(bytes), &Limits::default())
                 .unwrap_err()

@@ -1,8 +1,8 @@
-//! Files of uploaded packages that a later upload may name by checksum instead of sending them again.
+//! The files of uploaded packages that a later upload may name by checksum instead of sending them again.
 //!
-//! A file is kept by its SHA-256. Clients name files by SHA-1, which can be forged: which SHA-1 means which content is
-//! known per space only, from what was uploaded there (`db::resource`), so that nobody can put a file into the
-//! package of another, nor get one that nobody of the own spaces has sent.
+//! A file is kept by its SHA-256. Clients name files by SHA-1, which can be forged. The content that belongs to a SHA-1 is
+//! therefore known per space only, from what was uploaded there (`db::resource`). So nobody can insert a file into the package
+//! of somebody else, and nobody receives a file that was not uploaded to a space of their own.
 
 use super::store::{Kind, Store, Upload};
 use anyhow::{Context as _, Result};
@@ -13,9 +13,9 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
-/// Smaller files are sent faster than they are looked up.
+/// The minimum size of a kept file: smaller files are sent faster than they are looked up.
 pub const SMALLEST: u64 = 64 << 10;
-/// Larger files are not kept.
+/// The maximum size of a kept file.
 pub const LARGEST: u64 = 512 << 20;
 
 /// A file as a request names it.
@@ -24,7 +24,7 @@ pub struct Resource {
     pub path: String,
     pub sha1: String,
     pub size: i64,
-    /// Octal digits.
+    /// The mode in octal digits.
     pub mode: Option<String>,
 }
 
@@ -37,7 +37,8 @@ pub struct Kept {
 }
 
 impl Resource {
-    /// `{"checksum": {"value": …}, "size_in_bytes": …, "path": …, "mode": …}`, or the older `{"sha1", "size", "fn", "mode"}`.
+    /// Reads `{"checksum": {"value": …}, "size_in_bytes": …, "path": …, "mode": …}`, or the older form `{"sha1", "size", "fn",
+    /// "mode"}`.
     pub fn read(json: &Value) -> Result<Self, String> {
         const PREAMBLE: &str = "Resources array contains at least one resource with";
         let sha1 = match (json.pointer("/checksum/value"), json.get("sha1")) {
@@ -96,7 +97,7 @@ impl Resource {
     }
 }
 
-/// Keeps the files of a package that are worth it; answers which these are.
+/// Keeps the files of a package whose size is neither too small nor too large. Returns the files that were kept.
 pub fn keep(store: &Store, package: &Path) -> Result<Vec<Kept>> {
     let mut archive = ZipArchive::new(File::open(package)?)?;
     let mut kept = Vec::new();
@@ -108,7 +109,7 @@ pub fn keep(store: &Store, package: &Path) -> Result<Vec<Kept>> {
         match keep_one(store, &mut entry) {
             Ok(file) => kept.push(file),
             Err(error) => {
-                // Without room the package is still good.
+                // If there is no room for more files, the package is still good.
                 tracing::warn!(error = format!("{error:#}"), "resource-not-kept");
                 break;
             }
@@ -131,7 +132,7 @@ fn keep_one(store: &Store, content: &mut impl io::Read) -> Result<Kept> {
     })
 }
 
-/// The uploaded package (if any) with the named files added, or why that cannot be.
+/// Returns the uploaded package (if any) with the named files added, or the reason why they cannot be added.
 pub fn complete(
     store: &Store,
     package: Option<&Upload>,
@@ -177,7 +178,7 @@ pub fn complete(
     })
 }
 
-/// Removes files that no space knows.
+/// Removes the files that belong to no space.
 pub fn sweep(store: &Store, known: &std::collections::HashSet<String>) -> Result<()> {
     for name in store.names(Kind::Resource)? {
         if !known.contains(&name) {

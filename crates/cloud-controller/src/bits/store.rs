@@ -1,4 +1,4 @@
-//! Keeps package and droplet files under the data directory, by guid. A file is there whole or not at all: it is
+//! Keeps the files of packages and droplets under the data directory, by guid. A file exists completely or not at all: it is
 //! written beside its place, synced, and renamed.
 
 use anyhow::{Context as _, Result};
@@ -30,7 +30,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// The kind of a folder.
+    /// Returns the kind that a folder belongs to.
     pub(crate) fn named(directory: &str) -> Option<Self> {
         [Self::Package, Self::Droplet]
             .into_iter()
@@ -38,16 +38,16 @@ impl Kind {
     }
 }
 
-/// What was stored.
+/// The size and checksums of a stored file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blob {
-    /// Lower-case hex, both.
+    /// The SHA-256 in lower-case hex, like the SHA-1.
     pub sha256: String,
     pub sha1: String,
     pub size: u64,
 }
 
-/// The folder of all blobs; cheap to clone.
+/// The folder of all blobs; it is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
@@ -55,8 +55,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes `<data_dir>/blobs` and removes what an interrupted upload left. Uploads leave `reserve` bytes of the disk
-    /// free (`None`: see [`Reserve::new`]).
+    /// Creates `<data_dir>/blobs` and removes the files of interrupted uploads. Uploads leave `reserve` bytes of the disk free
+    /// (`None`: see [`Reserve::new`]).
     pub fn open(data_dir: &Path, reserve: Option<u64>) -> Result<Self> {
         let root = data_dir.join("blobs");
         let uploads = root.join("uploads");
@@ -76,7 +76,8 @@ impl Store {
         Ok(Self { root, reserve })
     }
 
-    /// Starts an upload: write to it, look at its file, then commit it under a guid. Dropped uncommitted, it is gone.
+    /// Starts an upload. The caller writes to it, may read its file, and then commits it under a guid. If it is dropped before
+    /// the commit, its file is removed.
     pub fn begin(&self) -> Result<Upload> {
         self.reserve.check(CHECKED)?;
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -102,7 +103,7 @@ impl Store {
         })
     }
 
-    /// Stores all that a reader gives.
+    /// Stores all that a reader returns.
     pub fn put(&self, kind: Kind, guid: &str, mut reader: impl io::Read) -> Result<Blob> {
         let mut upload = self.begin()?;
         io::copy(&mut reader, &mut upload)
@@ -110,9 +111,9 @@ impl Store {
         upload.commit(kind, guid)
     }
 
-    /// Where the blob is or would be.
+    /// Returns the path that the blob has or would have.
     pub fn path(&self, kind: Kind, guid: &str) -> PathBuf {
-        // A guid comes from our own database; should it not, it must not leave the folder.
+        // A guid comes from our own database. Even if it does not, the path must not leave the folder.
         let name: String = guid
             .chars()
             .map(|c| {
@@ -130,7 +131,7 @@ impl Store {
         self.path(kind, guid).is_file()
     }
 
-    /// `None` when there is no such blob.
+    /// Opens a blob. Returns `None` when there is no such blob.
     pub fn read(&self, kind: Kind, guid: &str) -> Result<Option<File>> {
         let path = self.path(kind, guid);
         match File::open(&path) {
@@ -140,7 +141,7 @@ impl Store {
         }
     }
 
-    /// A blob that does not exist is fine.
+    /// Removes a blob. A blob that does not exist is no error.
     pub fn delete(&self, kind: Kind, guid: &str) -> Result<()> {
         let path = self.path(kind, guid);
         match fs::remove_file(&path) {
@@ -151,7 +152,7 @@ impl Store {
         }
     }
 
-    /// The guids of blobs that were written before a moment (microseconds since the epoch).
+    /// Returns the guids of blobs that were written before a moment (microseconds since the epoch).
     pub fn written_before(&self, kind: Kind, moment: i64) -> Result<Vec<String>> {
         let folder = self.root.join(kind.directory());
         let mut old = Vec::new();
@@ -160,7 +161,7 @@ impl Store {
             let written = entry.metadata().and_then(|metadata| metadata.modified());
             let age = match written {
                 Ok(at) => at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default(),
-                // It was deleted meanwhile.
+                // The file was removed in the meantime.
                 Err(_) => continue,
             };
             if i64::try_from(age.as_micros()).is_ok_and(|at| at < moment)
@@ -172,8 +173,8 @@ impl Store {
         Ok(old)
     }
 
-    /// The same content under another guid (copied packages and droplets).
-    /// It is read and hashed anew, so that a blob that was damaged does not multiply unnoticed.
+    /// Stores the same content under another guid, for copied packages and droplets. The content is read and hashed again, so
+    /// that a damaged blob is not copied unnoticed.
     pub fn copy(&self, kind: Kind, from: &str, to: &str) -> Result<Blob> {
         let file = self
             .read(kind, from)?
@@ -181,7 +182,7 @@ impl Store {
         self.put(kind, to, file)
     }
 
-    /// The guids of all blobs of a kind.
+    /// Returns the guids of all blobs of a kind.
     pub fn names(&self, kind: Kind) -> Result<Vec<String>> {
         let folder = self.root.join(kind.directory());
         let list = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
@@ -190,7 +191,7 @@ impl Store {
     }
 }
 
-/// An upload under way.
+/// An upload that is under way.
 #[derive(Debug)]
 pub struct Upload {
     store: Store,
@@ -199,15 +200,15 @@ pub struct Upload {
     sha256: Sha256,
     sha1: Sha1,
     size: u64,
-    /// For so many bytes there was room when we last looked.
+    /// The number of bytes for which there was room at the last check.
     checked: u64,
 }
 
-/// How often an upload looks at the disk.
+/// The number of bytes between two checks of the disk.
 const CHECKED: u64 = 1 << 20;
 
 impl Upload {
-    /// What has been written so far, for checks before the commit.
+    /// Returns the path of what has been written so far, for checks before the commit.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -216,7 +217,7 @@ impl Upload {
         self.size
     }
 
-    /// Checksums and size of what has been written so far.
+    /// Returns the checksums and size of what has been written so far.
     pub fn digest(&self) -> Blob {
         Blob {
             sha256: hex::encode(self.sha256.clone().finalize()),
@@ -225,7 +226,7 @@ impl Upload {
         }
     }
 
-    /// Lets `write` make the content by itself, for formats that go back and forth in their file; it needs `room` bytes.
+    /// Writes the content with `write`, for formats that seek in their file. The content needs `room` bytes.
     pub fn fill(mut self, room: u64, write: impl FnOnce(&mut File) -> Result<()>) -> Result<Self> {
         self.store.reserve.check(room)?;
         let mut file = &self.file;
@@ -247,20 +248,21 @@ impl Upload {
         Ok(self)
     }
 
-    /// Writes all to the disk, which takes its time, so that [`Upload::place`] takes none.
+    /// Syncs the file to the disk. This takes time, so that [`Upload::place`] takes none.
     pub fn seal(&self) -> Result<()> {
         self.file
             .sync_all()
             .with_context(|| format!("sync {}", self.path.display()))
     }
 
-    /// Durable when this returns. Replaces a blob of the same guid.
+    /// Commits the upload, replacing a blob of the same guid. The blob is durable when this function returns.
     pub fn commit(self, kind: Kind, guid: &str) -> Result<Blob> {
         self.seal()?;
         self.place(kind, guid)
     }
 
-    /// Gives a sealed upload its place. A caller that does so within a transaction decides which of several uploads wins.
+    /// Moves a sealed upload to its place. A caller that does so within a transaction decides which of several uploads is
+    /// stored.
     pub fn place(self, kind: Kind, guid: &str) -> Result<Blob> {
         let place = self.store.path(kind, guid);
         fs::rename(&self.path, &place)
@@ -294,7 +296,7 @@ impl Write for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        // After a commit the file is elsewhere and this does nothing.
+        // After a commit the file has been renamed, and this call has no effect.
         let _ = fs::remove_file(&self.path);
     }
 }

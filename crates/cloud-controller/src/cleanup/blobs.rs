@@ -1,14 +1,15 @@
-//! Files of packages and droplets whose row is gone.
+//! Removes the files of packages and droplets whose row was removed.
 
 use super::BATCH;
 use crate::bits::store::{Kind, Store};
 use crate::db::{Db, Unrecorded, cleanup as sql};
 use anyhow::{Context as _, Result};
 
-/// Age at which a file without a row belongs to nobody: uploads and copies under way are younger.
+/// The age from which a file without a row is an orphan. Uploads and copies under way are younger.
 const ORPHAN_AGE_MICROS: i64 = 24 * 3600 * 1_000_000;
 
-/// Deletes the files of deleted and expired rows. A note goes after its file, so a crash in between only repeats.
+/// Removes the files of deleted and expired rows. A note is removed after its file, so that a crash in between only repeats the
+/// work.
 pub(super) async fn remove_dead(db: &Db, store: &Store) -> Result<u64> {
     let mut removed = 0;
     loop {
@@ -37,7 +38,7 @@ pub(super) async fn remove_dead(db: &Db, store: &Store) -> Result<u64> {
     }
 }
 
-/// Deletes files that no row knows, once they are a day old.
+/// Removes files that have no row, once they are a day old.
 pub(super) async fn remove_orphans(db: &Db, store: &Store, now: i64) -> Result<u64> {
     let mut removed = 0;
     for kind in [Kind::Package, Kind::Droplet] {

@@ -1,4 +1,4 @@
-//! Removes what nobody needs any more: old droplets, packages and their files, and records of the past.
+//! Removes what is no longer needed: old droplets, packages and their files, and old records.
 //!
 //! ```text
 //! every ten minutes, and at once after something was deleted:
@@ -8,7 +8,8 @@
 //!   files without a row, a day old ──▶ deleted
 //! ```
 //!
-//! A row that dies leaves its guid in `dead_blobs` by a trigger, however it died, so no deletion can forget its file.
+//! A trigger writes the guid of every removed row into `dead_blobs`. So no deletion can leave a file behind, whichever way it
+//! removes the row.
 
 mod blobs;
 mod records;
@@ -22,13 +23,13 @@ use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use std::time::Duration;
 
-/// Rows that one transaction removes; between two batches others get their turn.
+/// The maximum number of rows that one transaction removes. Other writers get their turn between two batches.
 const BATCH: i64 = 200;
 
-/// How soon a failed pass is tried again.
+/// The pause before a failed pass is repeated.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// Until shutdown.
+/// Runs passes until shutdown.
 pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
     let retention = cc.settings.retention;
     while !shutdown.is_cancelled() {
@@ -52,7 +53,7 @@ pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
     }
 }
 
-/// One pass, as of `now` (microseconds since the epoch). Returns how much was removed.
+/// Runs one pass at the time `now` (microseconds since the epoch). Returns the number of removed and expired rows and files.
 async fn pass(db: &Db, store: &Store, retention: &Retention, now: i64) -> Result<u64> {
     let kept = i64::try_from(retention.records.as_micros()).unwrap_or(i64::MAX);
     let mut removed = records::remove(db, now.saturating_sub(kept))

@@ -1,11 +1,11 @@
-//! Old rows go, droplets and packages beyond the last of their app expire.
+//! Removes old rows, and expires droplets and packages beyond the newest ones of their app.
 
 use super::BATCH;
 use crate::config::Retention;
 use crate::db::{Db, Unrecorded, cleanup as sql};
 use anyhow::Result;
 
-/// Deletes rows that were last changed before `cutoff`, batch by batch.
+/// Removes rows that were last changed before `cutoff`, batch by batch.
 pub(super) async fn remove(db: &Db, cutoff: i64) -> Result<u64> {
     let mut removed = 0;
     for statement in sql::OLD_RECORDS {
@@ -22,7 +22,7 @@ pub(super) async fn remove(db: &Db, cutoff: i64) -> Result<u64> {
     Ok(removed)
 }
 
-/// Expires droplets and packages. What is in use is looked at again in the transaction that expires.
+/// Expires droplets and packages. The transaction that expires them checks again whether they are in use.
 pub(super) async fn expire(db: &Db, retention: &Retention, now: i64) -> Result<u64> {
     let kinds = [
         (&sql::DROPLETS, retention.droplets_per_app),

@@ -1,4 +1,4 @@
-//! Passes over a database and a blob store, as of a moment that the test chooses.
+//! These tests run passes over a database and a blob store, at a time that the test chooses.
 
 use super::*;
 use crate::bits::store::Kind;
@@ -61,7 +61,7 @@ impl Bench {
         tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
     }
 
-    /// A droplet with a file, made `age` seconds before now.
+    /// Creates a droplet with a file, `age` seconds before now.
     async fn droplet(&self, guid: &str, state: &str, age: i64) {
         let at = clock::now() - age * 1_000_000;
         let droplet = Droplet {
@@ -108,7 +108,7 @@ impl Bench {
         Select::new().count::<R>(&mut conn).await.unwrap()
     }
 
-    /// The guids whose file is there, out of `guids`.
+    /// Returns the guids out of `guids` whose file exists.
     fn files<'a>(&self, kind: Kind, guids: &[&'a str]) -> Vec<&'a str> {
         let there = |guid: &&&str| self.store.exists(kind, guid);
         guids.iter().filter(there).copied().collect()
@@ -199,7 +199,7 @@ async fn files_go_with_whatever_deletes_their_rows() {
     b.package("p", 1).await;
     b.pass(clock::now()).await;
     assert_eq!(b.files(Kind::Droplet, &["d"]), ["d"]);
-    // The whole organization goes; rows of droplets and packages go with it.
+    // The whole organization is removed, and the rows of its droplets and packages with it.
     let mut tx = b.db.write().await.unwrap();
     let all: Vec<Organization> = Select::new().all(&mut tx).await.unwrap();
     db::delete::<Organization>(&mut tx, &all[0].guid)

@@ -15,7 +15,7 @@ rows! {
     }
 }
 
-/// The stack of an app's row: its own, else the default one.
+/// The stack of an app's row: its own, or else the default one.
 pub(crate) const STACK: &str =
     "COALESCE(stack, (SELECT s.name FROM stacks s WHERE s.is_default = 1 ORDER BY s.id LIMIT 1))";
 
@@ -25,10 +25,11 @@ impl App {
     }
 }
 
-/// How names of apps are compared: without upper and lower case.
+/// The expression by which names of apps are compared, without regard to case.
 pub(crate) const NAME: &str = "name COLLATE NOCASE";
 
-/// Among names that differ in case alone, from an older version, the same spelling comes first.
+/// Returns the app of a name in a space. An older version may have stored names that differ only in case; of these the one with
+/// the same spelling is preferred.
 pub(crate) async fn by_name(
     conn: &mut Connection,
     space: &str,
@@ -48,21 +49,21 @@ pub(crate) async fn by_guids(conn: &mut Connection, guids: &[String]) -> sqlx::R
     Select::new().any("guid", guids).all_readable(conn).await
 }
 
-/// Holds for rows of apps in some spaces.
+/// The condition for rows of apps in some spaces.
 pub(crate) const OF_SPACES: ListCondition =
     ListCondition("app_guid IN (SELECT guid FROM apps WHERE space_guid IN (?))");
 
-/// Holds for rows of apps in some organizations.
+/// The condition for rows of apps in some organizations.
 pub(crate) const OF_ORGANIZATIONS: ListCondition = ListCondition(
     "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE s.organization_guid IN (?))",
 );
 
-/// Holds for apps with a stack, which may be the default one.
+/// Selects apps that have a stack. An app without a stack of its own has the default one.
 pub(crate) fn has_stack(stack: &str) -> Condition {
     Condition::new(format!("{STACK} = ?"), [stack.into()])
 }
 
-/// Whether any app has a stack.
+/// Returns whether any app has a stack.
 pub(crate) async fn is_stack_used(conn: &mut Connection, stack: &str) -> sqlx::Result<bool> {
     let with_stack = Select::new().that(has_stack(stack));
     with_stack.exists::<App>(conn).await

@@ -1,4 +1,4 @@
-//! Audit events, and the proof that a transaction has its own.
+//! Audit events, and the proof that a transaction has written its event.
 
 use super::{Connection, Json, ListCondition, insert, rows};
 
@@ -9,26 +9,26 @@ rows! {
     }
 }
 
-/// Holds for events of every other target.
+/// The condition for events of all other targets.
 pub(crate) const NOT_OF_TARGETS: ListCondition = ListCondition("target_guid NOT IN (?)");
 
-/// Says that the audit trail knows of what a transaction does. `Tx::commit` wants one, so that no write can forget its
-/// event: it comes from [`write`], or from an [`Unrecorded`] that names why there is no event.
+/// The proof that the audit trail covers what a transaction does. `Tx::commit` requires it, so that no write can omit its event.
+/// It comes from [`write`], or from an [`Unrecorded`] that names the reason why there is no event.
 #[derive(Debug)]
 #[must_use = "a transaction commits with it"]
 pub(crate) struct Trail(());
 
-/// Why a change has no audit event.
+/// The reason why a change has no audit event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unrecorded {
-    /// Cloud Foundry knows no event for this noun: domains, security groups, feature flags, environment groups, sidecars,
-    /// features, metadata of what belongs to an app.
+    /// Cloud Foundry has no event for this noun: domains, security groups, feature flags, environment groups, sidecars,
+    /// features, and metadata of what belongs to an app.
     NoSuchEvent,
     /// The request changed nothing.
     NothingChanged,
-    /// The platform itself goes on with what was recorded when it was asked for.
+    /// The platform itself continues a change that was recorded when it was requested.
     Consequence,
-    /// What the platform notes for itself: users seen, seeds, clean-up.
+    /// The platform writes for its own use: users seen, seeds, clean-up.
     Bookkeeping,
 }
 

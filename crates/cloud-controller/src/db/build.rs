@@ -1,4 +1,4 @@
-//! Builds: a package on its way to a droplet.
+//! Builds: each one stages a package into a droplet.
 
 use super::{Connection, Json, Readable, Select, rows, spelled};
 use crate::metadata::Metadata;

@@ -1,11 +1,11 @@
-//! Removing old rows: each statement touches a bounded number of them.
+//! Removes old rows. Each statement affects a bounded number of them.
 
 use super::droplet::DropletState;
 use super::package::PackageState;
 use super::{Arg, Connection, Select, execute};
 use sqlx::{AssertSqlSafe, Row as _};
 
-/// Each deletes at most `$2` rows that were last changed before `$1`.
+/// The statements of which each deletes at most `$2` rows that were last changed before `$1`.
 pub(crate) const OLD_RECORDS: &[&str] = &[
     "DELETE FROM audit_events WHERE id IN (SELECT id FROM audit_events WHERE created_at < $1 LIMIT $2)",
     "DELETE FROM app_usage_events WHERE id IN (SELECT id FROM app_usage_events WHERE created_at < $1 LIMIT $2)",
@@ -13,14 +13,14 @@ pub(crate) const OLD_RECORDS: &[&str] = &[
     "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE state IN ('SUCCEEDED', 'FAILED') AND updated_at < $1 LIMIT $2)",
     "DELETE FROM builds WHERE id IN (SELECT id FROM builds WHERE state <> 'STAGING' AND updated_at < $1 LIMIT $2)",
     "DELETE FROM deployments WHERE id IN (SELECT id FROM deployments WHERE state = 'FINALIZED' AND updated_at < $1 LIMIT $2)",
-    // What has no bits (any more) tells nothing after that time.
+    // A row without bits is of no use after that time.
     "DELETE FROM droplets WHERE id IN (SELECT id FROM droplets WHERE state IN ('EXPIRED', 'FAILED', 'AWAITING_UPLOAD', 'COPYING') AND updated_at < $1
         AND guid NOT IN (SELECT droplet_guid FROM apps WHERE droplet_guid IS NOT NULL) LIMIT $2)",
     "DELETE FROM packages WHERE id IN (SELECT id FROM packages WHERE state IN ('EXPIRED', 'FAILED', 'AWAITING_UPLOAD', 'COPYING') AND updated_at < $1
         AND guid NOT IN (SELECT package_guid FROM builds WHERE state = 'STAGING') LIMIT $2)",
 ];
 
-/// Runs one of [`OLD_RECORDS`]; returns the number of deleted rows.
+/// Runs one of [`OLD_RECORDS`] and returns the number of deleted rows.
 pub(crate) async fn remove_old(
     conn: &mut Connection,
     statement: &'static str,
@@ -30,13 +30,13 @@ pub(crate) async fn remove_old(
     execute(conn, statement, &[Arg::Int(cutoff), Arg::Int(limit)]).await
 }
 
-/// Something whose last few are kept for each app.
+/// A resource of which the newest ones are kept for each app.
 #[derive(Debug)]
 pub(crate) struct Kept {
     table: &'static str,
-    /// The state of those that are counted.
+    /// The state of the rows that are counted.
     state: &'static str,
-    /// Condition: nobody needs it now.
+    /// The condition for rows that nothing uses now.
     unused: &'static str,
 }
 
@@ -57,7 +57,7 @@ pub(crate) const PACKAGES: Kept = Kept {
         AND guid NOT IN (SELECT d.package_guid FROM droplets d JOIN apps a ON a.droplet_guid = d.guid WHERE d.package_guid IS NOT NULL)",
 };
 
-/// Guids beyond the newest `keep` of each app that nobody uses, at most `limit`.
+/// Returns the guids of unused rows beyond the newest `keep` of each app, at most `limit`.
 pub(crate) async fn surplus(
     conn: &mut Connection,
     kind: &Kept,
@@ -81,7 +81,7 @@ pub(crate) async fn surplus(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// Marks them as expired unless they are in use by now; a trigger notes that their files are dead.
+/// Marks rows as expired unless they are in use by now. A trigger notes that their files can be removed.
 pub(crate) async fn expire(
     conn: &mut Connection,
     kind: &Kept,
@@ -105,7 +105,7 @@ pub(crate) async fn expire(
     Ok(query.execute(conn).await?.rows_affected())
 }
 
-/// Files whose row is deleted or expired: kind (`packages`, `droplets`) and guid.
+/// Returns the files whose row is deleted or expired: kind (`packages`, `droplets`) and guid.
 pub(crate) async fn dead_blobs(
     conn: &mut Connection,
     limit: i64,
@@ -119,7 +119,7 @@ pub(crate) async fn dead_blobs(
     }))
 }
 
-/// The file is gone.
+/// Removes the note of a file that has been removed.
 pub(crate) async fn forget_dead_blob(
     conn: &mut Connection,
     kind: &str,
@@ -134,7 +134,7 @@ pub(crate) async fn forget_dead_blob(
     .map(drop)
 }
 
-/// Which of these guids have a row.
+/// Returns those of the guids that have a row.
 pub(crate) async fn known(
     conn: &mut Connection,
     kind: &str,
@@ -150,7 +150,7 @@ pub(crate) async fn known(
     ))
 }
 
-/// Also of rows that cannot be decoded: they are there.
+/// Returns the guids of all rows, including rows that cannot be decoded, because they exist.
 fn guids_of<R: super::Row>(found: super::Readable<R>) -> Vec<String> {
     let rows = found.rows.iter().map(|row| row.guid().to_owned());
     let broken = found.broken.into_iter().filter_map(|broken| broken.guid);

@@ -1,9 +1,9 @@
-//! Conditions on rows. Only `db` can write one, so that SQL stands in `db` alone: the other layers name what they mean.
+//! Conditions on rows. Only `db` can create them, so that SQL is in `db` alone; the other layers use their names.
 
 use super::Arg;
 use std::borrow::Cow;
 
-/// A condition with its arguments; each `?` stands for the next one.
+/// A condition with its arguments. Each `?` is replaced by the next argument.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Condition {
     pub(super) sql: Cow<'static, str>,
@@ -18,12 +18,12 @@ impl Condition {
         }
     }
 
-    /// Holds for no row.
+    /// Selects no row.
     pub(crate) fn never() -> Self {
         Self::new("1 = 0", [])
     }
 
-    /// Holds for rows whose time in a column, cut to whole seconds as the API shows it, stands so to `times`.
+    /// Selects rows by comparing the time in a column with `times`. The time is cut to whole seconds, as the API shows it.
     pub(crate) fn at(column: &str, when: When, times: &[i64]) -> Self {
         let seconds = format!("({column} / 1000000 * 1000000)");
         let first = times.first().copied().unwrap_or(0);
@@ -42,7 +42,7 @@ impl Condition {
     }
 }
 
-/// How a row's time stands to the times of a filter; all but `Among` look at the first one.
+/// The comparison of a row's time with the times of a filter. All but `Among` use only the first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
     Among,
@@ -52,16 +52,16 @@ pub(crate) enum When {
     NotAfter,
 }
 
-/// A condition that holds one `(?)`, which becomes a list of values.
+/// A condition that contains one `(?)`, which is replaced by a list of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListCondition(pub(super) &'static str);
 
-/// In which order rows come.
+/// The order of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order(pub(super) Cow<'static, str>);
 
 impl Order {
-    /// By a column; rows that are alike there come in the order of their creation, or the newest first.
+    /// Orders by a column. Rows with equal values are in the order of their creation, or in the reverse order if `descending`.
     pub(crate) fn by(column: &str, descending: bool) -> Self {
         let direction = if descending { "DESC" } else { "ASC" };
         Self(format!("{column} {direction}, id {direction}").into())

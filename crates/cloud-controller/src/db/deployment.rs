@@ -1,4 +1,4 @@
-//! Deployments: one app's way from one web process to the next.
+//! Deployments: each one replaces an app's web process by a new one.
 
 use super::{Connection, Json, Readable, Select, rows, spelled};
 use crate::metadata::Metadata;
@@ -9,15 +9,15 @@ spelled! {
 }
 
 spelled! {
-    /// Why a deployment is in its state: the first two of an active one, the others of a finalized one.
+    /// The reason for the state of a deployment. The first two belong to an active deployment, the others to a finalized one.
     DeploymentReason {
         Deploying = "DEPLOYING", Canceling = "CANCELING", Deployed = "DEPLOYED", Canceled = "CANCELED", Superseded = "SUPERSEDED",
     }
 }
 
 rows! {
-    /// `instances` is what the new web process ends with, `instances_before` what a cancelled
-    /// deployment goes back to.
+    /// A deployment. `instances` is the number that the new web process has at the end; `instances_before` is the number to
+    /// which a cancelled deployment returns.
     Deployment in "deployments" {
         app_guid: String, state: DeploymentState, reason: DeploymentReason, strategy: String, droplet_guid: String, previous_droplet_guid: Option<String>,
         deploying_process_guid: Option<String>, instances: i64, max_in_flight: i64, error: Option<String>, status_changed_at: i64, metadata: Json<Metadata>,
@@ -25,13 +25,13 @@ rows! {
     }
 }
 
-/// What the new web process has different from the one before; under the API's names.
+/// The settings in which the new web process differs from the previous one, under the API's names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Options {
     pub web_instances: Option<i64>,
     pub memory_in_mb: Option<i64>,
     pub disk_in_mb: Option<i64>,
-    /// -1: unlimited.
+    /// The maximum log rate; -1 means unlimited.
     pub log_rate_limit_in_bytes_per_second: Option<i64>,
 }
 

@@ -1,16 +1,16 @@
-//! Destinations: the processes that a route leads to.
+//! Destinations: the processes to which a route leads.
 
 use super::route::Route;
 use super::{Connection, Select, rows};
 
 rows! {
-    /// Without a port the app's own default (8080) is meant.
+    /// A destination. Without a port it has the app's default port (8080).
     Destination in "destinations" {
         route_guid: String, app_guid: String, process_type: String, port: Option<i64>, protocol: String, weight: Option<i64>,
     }
 }
 
-/// One destination of a route, unless it belongs to another one.
+/// Returns a destination, unless it belongs to another route.
 pub(crate) async fn find(
     conn: &mut Connection,
     route: &Route,
@@ -31,7 +31,7 @@ pub(crate) async fn of_route(conn: &mut Connection, route: &str) -> sqlx::Result
         .await
 }
 
-/// Destinations of a route whose apps are in one space.
+/// Returns the destinations of a route whose apps are in one space.
 pub(crate) async fn in_space(
     conn: &mut Connection,
     route: &str,

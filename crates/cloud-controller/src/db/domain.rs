@@ -1,30 +1,30 @@
-//! Domains, and the organizations they are shared with.
+//! Domains, and the organizations with which they are shared.
 
 use super::{Arg, Condition, Connection, Json, Select, execute, rows};
 use crate::metadata::Metadata;
 use sqlx::Row as _;
 
 rows! {
-    /// Without an organization it is shared: everybody may use it. `route_policies_scope` is there if the domain enforces
-    /// route policies.
+    /// A domain. One without an organization is shared: everybody may use it. `route_policies_scope` is set if the domain
+    /// enforces route policies.
     Domain in "domains" {
         name: String, organization_guid: Option<String>, internal: bool, enforce_route_policies: bool, route_policies_scope: Option<String>, metadata: Json<Metadata>,
     }
 }
 
-/// Holds for the domains that an organization may use.
+/// Selects the domains that an organization may use.
 pub(crate) fn is_usable_by(organization: &str) -> Condition {
     let sql = "(organization_guid IS NULL OR organization_guid = ? OR guid IN (SELECT domain_guid FROM domain_shares WHERE organization_guid = ?))";
     Condition::new(sql, [organization.into(), organization.into()])
 }
 
-/// Holds for domains of no organization.
+/// Selects the domains of no organization.
 pub(crate) fn is_shared() -> Condition {
     Condition::new("organization_guid IS NULL", [])
 }
 
-/// Holds for domains that apps get without asking for one: nobody could call what is pushed to a domain that enforces
-/// route policies.
+/// Selects the domains that apps get without requesting one. Domains that enforce route policies are not among them, because
+/// nobody could call an app that is pushed there.
 pub(crate) fn is_default() -> Condition {
     Condition::new("internal = 0 AND enforce_route_policies = 0", [])
 }
@@ -33,7 +33,7 @@ pub(crate) async fn by_name(conn: &mut Connection, name: &str) -> sqlx::Result<O
     Select::new().is("name", name).first(conn).await
 }
 
-/// What an organization may use: shared domains, its own, those shared with it.
+/// Selects what an organization may use: shared domains, its own domains, and those that are shared with it.
 pub(crate) fn usable_by(organization: &str) -> Select {
     Select::new().that(is_usable_by(organization))
 }
@@ -57,7 +57,7 @@ pub(crate) async fn of_routes(
     Select::new().any("guid", guids).all_readable(conn).await
 }
 
-/// The first shared domain for apps, else the organization's first private one.
+/// Returns the first shared domain for apps, or else the organization's first private one.
 pub(crate) async fn default_for(
     conn: &mut Connection,
     organization: &str,
@@ -77,7 +77,7 @@ pub(crate) async fn default_for(
     }
 }
 
-/// Domains whose name ends with `.name`.
+/// Returns the domains whose name ends with `.name`.
 pub(crate) async fn below(conn: &mut Connection, name: &str) -> sqlx::Result<Vec<Domain>> {
     Select::new()
         .and(

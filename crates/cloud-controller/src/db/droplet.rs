@@ -1,4 +1,4 @@
-//! Droplets: what builds make, and apps run.
+//! Droplets: builds create them, and apps run them.
 
 use super::{Condition, Connection, Json, Select, rows, spelled};
 use crate::metadata::Metadata;
@@ -12,7 +12,7 @@ spelled! {
 }
 
 rows! {
-    /// `buildpacks` are the API's objects; `checksum` is SHA-256.
+    /// A droplet. `buildpacks` contains the API's objects; `checksum` is a SHA-256.
     Droplet in "droplets" {
         app_guid: String, package_guid: Option<String>, state: DropletState, error: Option<String>, stack: Option<String>, buildpacks: Json<Vec<serde_json::Value>>,
         process_types: Json<BTreeMap<String, String>>, execution_metadata: String, checksum: Option<String>, metadata: Json<Metadata>,
@@ -26,12 +26,12 @@ pub(crate) struct StagedSidecar {
     pub name: String,
     pub command: String,
     pub process_types: Vec<String>,
-    /// MB.
+    /// The memory in MB.
     #[serde(default)]
     pub memory: Option<i64>,
 }
 
-/// The droplet that an app runs.
+/// Returns the droplet that an app runs.
 pub(crate) async fn current(
     conn: &mut Connection,
     app: &super::app::App,
@@ -42,7 +42,7 @@ pub(crate) async fn current(
     of_app(conn, &app.guid, guid).await
 }
 
-/// A droplet, unless it belongs to another app.
+/// Returns a droplet, unless it belongs to another app.
 pub(crate) async fn of_app(
     conn: &mut Connection,
     app: &str,
@@ -55,17 +55,17 @@ pub(crate) async fn of_app(
         .await
 }
 
-/// Holds for droplets that the API shows: their staging has ended.
+/// Selects the droplets that the API shows, whose staging has ended.
 pub(crate) fn is_staged() -> Condition {
     Condition::new("state <> 'STAGING'", [])
 }
 
-/// Holds for droplets that apps run.
+/// Selects the droplets that apps run.
 pub(crate) fn is_current() -> Condition {
     Condition::new("guid IN (SELECT droplet_guid FROM apps)", [])
 }
 
-/// At start: a droplet that was being copied will never be whole.
+/// Fails the droplets that were being copied when the process ended. It is called at the start.
 pub(crate) async fn fail_interrupted_copies(conn: &mut Connection) -> sqlx::Result<()> {
     let sql = "UPDATE droplets SET state = 'FAILED', error = 'The copy was interrupted' WHERE state = 'COPYING'";
     super::execute(conn, sql, &[]).await.map(drop)

@@ -4,11 +4,12 @@ use super::{Connection, Json, Select, rows};
 use std::collections::BTreeMap;
 
 rows! {
-    /// `running` and `staging`.
+    /// A group of variables: `running` or `staging`.
     EnvironmentGroup in "environment_variable_groups" { name: String, var: Json<BTreeMap<String, String>> }
 }
 
-/// A group that cannot be read is empty: no app could be started otherwise. Setting it writes it anew.
+/// Returns a group. A group that cannot be read counts as empty, because otherwise no app could start. Setting it overwrites the
+/// row.
 pub(crate) async fn by_name(conn: &mut Connection, name: &str) -> sqlx::Result<EnvironmentGroup> {
     let found = Select::new().is("name", name).readable(conn).await?;
     let empty = |guid: Option<String>| EnvironmentGroup {

@@ -7,10 +7,10 @@ rows! {
     FeatureFlag in "feature_flags" { name: String, enabled: bool, custom_error_message: Option<String> }
 }
 
-/// Feature flags come by their names.
+/// The order of feature flags by their names.
 pub(crate) const BY_NAME: Order = Order(Cow::Borrowed("name"));
 
-/// A stored flag that cannot be read is off: it may have been. Setting it writes it anew.
+/// Returns a flag. A stored flag that cannot be read counts as off, because it may have been off. Setting it overwrites the row.
 pub(crate) async fn by_name(
     conn: &mut Connection,
     name: &str,

@@ -1,4 +1,4 @@
-//! Jobs: what a client asks about while a long verb runs.
+//! Jobs: clients poll them while a long verb runs.
 
 use super::{Json, rows, spelled};
 use serde_json::Value;

@@ -1,8 +1,8 @@
-//! Labels of rows: conditions on the JSON of the column `metadata`. A row whose labels cannot be read has none.
+//! Conditions on the labels of rows, which are in the JSON of the column `metadata`. A row whose labels cannot be read has none.
 
 use super::{Arg, Condition};
 
-/// The value of a label; `?` is its path.
+/// The expression for the value of a label; `?` is its path.
 const LABEL: &str = "CASE WHEN json_valid(metadata) THEN json_extract(metadata, ?) END";
 
 pub(crate) fn exists(key: &str) -> Condition {
@@ -18,7 +18,7 @@ pub(crate) fn is_among(key: &str, values: &[String]) -> Condition {
     Condition::new(format!("{LABEL} IN ({marks})"), args(key, values))
 }
 
-/// Holds for a row without the label, too.
+/// Selects rows whose label has none of the values, and rows without the label.
 pub(crate) fn is_not_among(key: &str, values: &[String]) -> Condition {
     let marks = marks(values);
     let sql = format!("COALESCE({LABEL}, '') NOT IN ({marks})");

@@ -1,9 +1,9 @@
-//! The Cloud Controller's truth: what users want. One file per noun; SQL stands here and nowhere else: the other layers
-//! name a [`Condition`], and a test keeps SQL out of them.
+//! The database of the Cloud Controller: what users want. There is one file per noun. SQL is in this folder only: the other
+//! layers use a [`Condition`], and a test keeps SQL out of them.
 //!
-//! Reads borrow a pooled connection: those of requests and the controller's own have pools of their own. Every change goes
-//! through [`Db::write`]: one transaction at a time, durable when [`Tx::commit`] returned. A handler takes either a reading
-//! connection or a transaction, never both at once.
+//! Reads borrow a connection from a pool; requests and the controller's own work have separate pools. Every change goes through
+//! [`Db::write`], which runs one transaction at a time; it is durable when [`Tx::commit`] returns. A handler holds either a
+//! reading connection or a transaction, never both at once.
 
 pub(crate) mod app;
 pub(crate) mod audit_event;
@@ -58,17 +58,18 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Connections for requests.
+/// The number of connections for requests.
 const READERS: u32 = 8;
 const WAIT_FOR_READER: Duration = Duration::from_secs(30);
-/// Steps of SQLite's machine between two looks at the clock.
+/// The number of steps of SQLite's virtual machine between two checks of the clock.
 const STEPS: i32 = 10_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
-    /// Reads of the driver, the sync and the cells, which no caller of the API keeps from reading; and all writes.
+    /// The database for all writes, and for reads of the driver, the sync and the cells. Callers of the API cannot block these
+    /// reads.
     database: kit::db::Database,
-    /// For requests: each may read for `patience`.
+    /// The connections for requests, each of which may read for `patience`.
     readers: SqlitePool,
     patience: Duration,
 }
@@ -82,7 +83,7 @@ impl Db {
         })
     }
 
-    /// For a request; cannot write. What reads longer than it may is interrupted, and the request is answered with 503.
+    /// Returns a connection for a request, which cannot write. A request that reads for too long is interrupted and gets a 503.
     pub(crate) async fn read(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
         let mut conn = self.readers.acquire().await?;
         let deadline = Instant::now() + self.patience;
@@ -92,12 +93,12 @@ impl Db {
         Ok(conn)
     }
 
-    /// For the controller's own work, which reads as long as it must; cannot write.
+    /// Returns a connection for the controller's own work. It cannot write, and its reading time is not limited.
     pub(crate) async fn read_own(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
         self.database.read().await
     }
 
-    /// Waits for its turn; nothing else changes the database until the transaction is committed or dropped.
+    /// Begins a transaction when the previous one has ended. Nothing else changes the database until it is committed or dropped.
     pub(crate) async fn write(&self) -> sqlx::Result<Tx> {
         Ok(Tx {
             inner: self.database.begin().await?,
@@ -110,7 +111,7 @@ impl Db {
     }
 }
 
-/// Whether a change of stored data was never done before in this database; from now on it was.
+/// Records a change of stored data, and returns whether it was never done before in this database.
 pub(crate) async fn is_first_run_of(
     conn: &mut Connection,
     migration: &'static str,
@@ -124,15 +125,15 @@ pub(crate) async fn is_first_run_of(
     Ok(done > 0)
 }
 
-/// A write transaction: rolled back when dropped.
+/// A write transaction. It is rolled back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Tx {
     inner: kit::db::Transaction,
 }
 
 impl Tx {
-    /// Durable when this returns, together with the usage events of what changed. `trail` comes from the transaction's
-    /// audit event, or names why there is none.
+    /// Commits the transaction, together with the usage events of what it changed; both are durable when this function returns.
+    /// `trail` comes from the transaction's audit event, or names the reason why there is none.
     pub(crate) async fn commit(mut self, trail: impl Into<Trail>) -> sqlx::Result<()> {
         let _: Trail = trail.into();
         usage_event::settle(&mut self.inner).await?;
@@ -166,7 +167,7 @@ mod tests {
         let db = Db::open(&folder.path().join("cc.db"), Duration::from_millis(100))
             .await
             .unwrap();
-        // More than there are connections.
+        // There are more requests than connections.
         let hostile = (0..READERS + 4).map(|_| async {
             let mut conn = db.read().await.unwrap();
             sqlx::query(FOREVER)
@@ -191,7 +192,7 @@ mod tests {
         db.close().await;
     }
 
-    /// What a line of code has of SQL, if anything.
+    /// Returns the SQL in a line of code, if there is any.
     fn sql_in(line: &str) -> Option<&'static str> {
         let code = line.trim_start();
         if code.starts_with("//") {

@@ -1,20 +1,20 @@
-//! Network policies, and the numbers by which cells know their sources.
+//! Network policies, and the numbers by which cells identify their sources.
 
 use super::Connection;
 use sqlx::Row as _;
 
-/// One app's containers may connect to another's.
+/// A permission for one app's containers to connect to another app's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NetworkPolicy {
     pub source_guid: String,
     pub destination_guid: String,
-    /// `tcp` or `udp`.
+    /// The protocol: `tcp` or `udp`.
     pub protocol: String,
     pub first_port: u16,
     pub last_port: u16,
 }
 
-/// A policy that is there already stays as it is.
+/// Inserts a policy. A policy that exists already stays unchanged.
 pub(crate) async fn insert(conn: &mut Connection, policy: &NetworkPolicy) -> sqlx::Result<()> {
     sqlx::query("INSERT INTO policy_sources (app_guid) VALUES (?) ON CONFLICT DO NOTHING")
         .bind(&policy.source_guid)
@@ -33,7 +33,7 @@ pub(crate) async fn insert(conn: &mut Connection, policy: &NetworkPolicy) -> sql
     Ok(())
 }
 
-/// A policy that does not exist is fine.
+/// Removes a policy. A policy that does not exist is no error.
 pub(crate) async fn delete(conn: &mut Connection, policy: &NetworkPolicy) -> sqlx::Result<()> {
     sqlx::query(
         "DELETE FROM network_policies WHERE source_guid = ? AND destination_guid = ? AND protocol = ? AND first_port = ? AND last_port = ?",
@@ -48,7 +48,7 @@ pub(crate) async fn delete(conn: &mut Connection, policy: &NetworkPolicy) -> sql
     Ok(())
 }
 
-/// How many policies an app is the source of.
+/// Returns the number of policies whose source is an app.
 pub(crate) async fn count_of_source(conn: &mut Connection, app: &str) -> sqlx::Result<i64> {
     sqlx::query_scalar("SELECT COUNT(*) FROM network_policies WHERE source_guid = ?")
         .bind(app)
@@ -56,7 +56,7 @@ pub(crate) async fn count_of_source(conn: &mut Connection, app: &str) -> sqlx::R
         .await
 }
 
-/// All, each with the number of its source.
+/// Returns all policies, each with the number of its source.
 pub(crate) async fn all(conn: &mut Connection) -> sqlx::Result<Vec<(NetworkPolicy, u32)>> {
     let rows = sqlx::query(
         "SELECT p.source_guid, p.destination_guid, p.protocol, p.first_port, p.last_port, s.number FROM network_policies p

@@ -3,7 +3,7 @@
 use super::{Connection, Json, Select, rows};
 
 rows! {
-    /// `limits` is the API's object: apps, services, routes, domains.
+    /// A quota. `limits` is the API's object: apps, services, routes, domains.
     OrganizationQuota in "organization_quotas" { name: String, limits: Json<serde_json::Value> }
 }
 
@@ -11,7 +11,7 @@ pub(crate) async fn default_one(conn: &mut Connection) -> sqlx::Result<Option<Or
     Select::new().is("name", "default").first(conn).await
 }
 
-/// Whether another quota has this one's name.
+/// Returns whether another quota has the same name.
 pub(crate) async fn is_name_taken(
     conn: &mut Connection,
     quota: &OrganizationQuota,

@@ -8,11 +8,11 @@ spelled! {
 }
 
 rows! {
-    /// `checksum` is SHA-256.
+    /// A package. `checksum` is a SHA-256.
     Package in "packages" { app_guid: String, r#type: String, state: PackageState, error: Option<String>, checksum: Option<String>, metadata: Json<Metadata> }
 }
 
-/// At start: a package that was being copied will never be whole.
+/// Fails the packages that were being copied when the process ended. It is called at the start.
 pub(crate) async fn fail_interrupted_copies(conn: &mut Connection) -> sqlx::Result<()> {
     let sql = "UPDATE packages SET state = 'FAILED', error = 'The copy was interrupted' WHERE state = 'COPYING'";
     super::execute(conn, sql, &[]).await.map(drop)

@@ -1,4 +1,4 @@
-//! Processes, and the desired LRPs that must go away.
+//! Processes, and the desired LRPs that must be removed.
 
 use super::{Arg, Connection, Json, ListCondition, Readable, Select, execute, readable_rows, rows};
 use crate::metadata::Metadata;
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 
 rows! {
-    /// `version` with the guid names the desired LRP; a new version is a new LRP.
+    /// A process. `version` and the guid form the name of the desired LRP, so a new version is a new LRP.
     Process in "processes" {
         app_guid: String, r#type: String, version: String, command: Option<String>, user: Option<String>, instances: i64, memory_in_mb: i64, disk_in_mb: i64,
         log_rate_limit: i64, health_check: Json<HealthCheck>, readiness_health_check: Json<HealthCheck>, metadata: Json<Metadata>,
     }
 }
 
-/// As in the API: seconds; absent values take Diego's defaults.
+/// A health check as in the API. Times are in seconds; absent values mean Diego's defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HealthCheck {
     pub r#type: String,
@@ -24,7 +24,7 @@ pub(crate) struct HealthCheck {
 }
 
 impl Process {
-    /// The process guid that Diego knows.
+    /// Returns the guid of the desired LRP, which Diego calls the process guid.
     pub(crate) fn lrp_guid(&self) -> String {
         format!("{}-{}", self.guid, self.version)
     }
@@ -34,7 +34,7 @@ pub(crate) async fn of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec
     Select::new().is("app_guid", app).all(conn).await
 }
 
-/// The newest of a type: during a deployment there are two of type web.
+/// Returns the newest process of a type. During a deployment there are two of type web.
 pub(crate) async fn of_type(
     conn: &mut Connection,
     app: &str,
@@ -48,19 +48,19 @@ pub(crate) async fn of_type(
         .await
 }
 
-/// All processes of started apps.
+/// Returns all processes of started apps that have a droplet.
 pub(crate) async fn started(conn: &mut Connection) -> sqlx::Result<Readable<Process>> {
     Select::new().and("app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL)", []).readable(conn).await
 }
 
-/// What the tags of an app's logs are made of, beside the app itself.
+/// A place whose name is in the tags of an app's logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place<'a> {
     Space(&'a str),
     Organization(&'a str),
 }
 
-/// After a rename: the started processes in a place count as changed, so that the sync brings the new name to Diego.
+/// Marks the started processes in a place as changed after a rename, so that the sync updates the name in Diego.
 pub(crate) async fn touch_in(conn: &mut Connection, place: Place<'_>) -> sqlx::Result<()> {
     let now = crate::clock::now().into();
     let (sql, guid) = match place {
@@ -78,7 +78,7 @@ pub(crate) async fn touch_in(conn: &mut Connection, place: Place<'_>) -> sqlx::R
     execute(conn, sql, &[now, guid.into()]).await.map(drop)
 }
 
-/// Notes that a desired LRP must be removed; the driver does it after the commit and clears the note.
+/// Notes that a desired LRP must be removed. The driver removes it after the commit and deletes the note.
 pub(crate) async fn retire_lrp(
     conn: &mut Connection,
     process: &str,
@@ -118,7 +118,7 @@ pub(crate) async fn lrp_is_gone(conn: &mut Connection, lrp_guid: &str) -> sqlx::
     .map(drop)
 }
 
-/// Processes with more than `most` instances get `instances`; answers how many there were.
+/// Reduces processes with more than `most` instances to `instances`. Returns the number of changed processes.
 pub(crate) async fn shrink(conn: &mut Connection, most: i64, instances: i64) -> sqlx::Result<u64> {
     execute(
         conn,
@@ -128,20 +128,20 @@ pub(crate) async fn shrink(conn: &mut Connection, most: i64, instances: i64) -> 
     .await
 }
 
-/// Apps that run.
+/// The guids of the apps that run: started apps with a droplet.
 macro_rules! started {
     () => {
         "SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL"
     };
 }
 
-/// Processes of all apps that run.
+/// Returns the processes of all apps that run.
 pub(crate) async fn running(conn: &mut Connection) -> sqlx::Result<Vec<Process>> {
     let sql = concat!("app_guid IN (", started!(), ")");
     Select::new().and(sql, []).all(conn).await
 }
 
-/// Processes of the apps that run in some spaces.
+/// Returns the processes of the apps that run in some spaces.
 pub(crate) async fn running_in(
     conn: &mut Connection,
     spaces: Vec<String>,
@@ -156,7 +156,7 @@ pub(crate) async fn running_in(
         .await
 }
 
-/// The web processes of an app, the newest first.
+/// Returns the web processes of an app, the newest first.
 pub(crate) async fn webs_newest_first(
     conn: &mut Connection,
     app: &str,

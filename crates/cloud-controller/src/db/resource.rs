@@ -1,11 +1,12 @@
-//! Which space has uploaded which file, by the SHA-1 and size under which clients name it.
+//! The files that were uploaded to each space, by the SHA-1 and size under which clients name them.
 
 use super::{Arg, Connection, execute, readable_rows};
 use crate::bits::resources::{Kept, Resource};
 use sqlx::Row as _;
 use std::collections::{HashMap, HashSet};
 
-/// Contents (SHA-256) by SHA-1 and size, of what was uploaded to a space where this user develops; `None`: to any space.
+/// Returns the contents (SHA-256), by SHA-1 and size, that were uploaded to a space in which this user develops. `None` means
+/// any space.
 pub(crate) async fn known(
     conn: &mut Connection,
     developer: Option<&str>,
@@ -50,7 +51,8 @@ pub(crate) async fn keep(conn: &mut Connection, space: &str, kept: &[Kept]) -> s
     Ok(())
 }
 
-/// Forgets the files that were not used for longest, until the rest has at most `most` bytes; answers what is forgotten.
+/// Removes the entries that were not used for the longest time, until the rest has at most `most` bytes. Returns the removed
+/// contents.
 pub(crate) async fn forget_surplus(conn: &mut Connection, most: u64) -> sqlx::Result<Vec<String>> {
     let rows = sqlx::query(
         "SELECT sha256, MAX(size) FROM resources GROUP BY sha256 ORDER BY MAX(used_at) DESC",
@@ -75,7 +77,7 @@ pub(crate) async fn forget_surplus(conn: &mut Connection, most: u64) -> sqlx::Re
     Ok(forgotten)
 }
 
-/// The contents that any space has.
+/// Returns the contents that any space has.
 pub(crate) async fn contents(conn: &mut Connection) -> sqlx::Result<HashSet<String>> {
     let rows = sqlx::query("SELECT DISTINCT sha256 FROM resources")
         .fetch_all(conn)

@@ -18,7 +18,7 @@ spelled! {
 }
 
 impl RoleType {
-    /// Whether it is a role in an organization itself; the others are in a space.
+    /// Returns whether it is a role in an organization itself; the others are roles in a space.
     pub(crate) fn is_of_organization(self) -> bool {
         matches!(
             self,
@@ -31,11 +31,11 @@ impl RoleType {
 }
 
 rows! {
-    /// Exactly one of `organization_guid` and `space_guid` is set.
+    /// A role. Exactly one of `organization_guid` and `space_guid` is set.
     Role in "roles" { r#type: RoleType, user_guid: String, organization_guid: Option<String>, space_guid: Option<String> }
 }
 
-/// All roles of a user that matter in an organization and, when given, one of its spaces.
+/// Returns all roles of a user in an organization itself and in one of its spaces, if a space is passed.
 pub(crate) async fn of_user(
     conn: &mut Connection,
     user: &str,
@@ -80,7 +80,7 @@ pub(crate) async fn organizations_of(
     Select::new().any("guid", guids).all_readable(conn).await
 }
 
-/// Whether a user has a role in any of an organization's spaces.
+/// Returns whether a user has a role in any of an organization's spaces.
 pub(crate) async fn has_any_in_spaces_of(
     conn: &mut Connection,
     user: &str,

@@ -1,4 +1,4 @@
-//! Routes, and the spaces they are shared with.
+//! Routes, and the spaces with which they are shared.
 
 use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
 use crate::metadata::Metadata;
@@ -6,24 +6,24 @@ use serde_json::{Map, Value};
 use sqlx::Row as _;
 
 rows! {
-    /// `host` and `path` are empty when absent, `port` is 0.
+    /// A route. `host` and `path` are empty and `port` is 0 when they are absent.
     Route in "routes" {
         host: String, path: String, port: i64, domain_guid: String, space_guid: String, options: Json<Option<Map<String, Value>>>, metadata: Json<Metadata>,
     }
 }
 
-/// Holds for routes of some spaces, and for those that are shared with one of them.
+/// Selects the routes of some spaces, and those that are shared with one of them.
 pub(crate) fn is_of_or_shared_with(spaces: &[String]) -> Condition {
     let sql = "(space_guid IN (SELECT value FROM json_each(?))
             OR guid IN (SELECT route_guid FROM route_shares WHERE space_guid IN (SELECT value FROM json_each(?))))";
     Condition::new(sql, [Arg::list(spaces), Arg::list(spaces)])
 }
 
-/// Holds for routes with a destination in one of some apps.
+/// The condition for routes with a destination in one of some apps.
 pub(crate) const LEADS_TO_APPS: ListCondition =
     ListCondition("guid IN (SELECT route_guid FROM destinations WHERE app_guid IN (?))");
 
-/// Holds for routes with a destination in an app.
+/// Selects the routes with a destination in an app.
 pub(crate) fn leads_to(app: &str) -> Condition {
     let sql = "guid IN (SELECT route_guid FROM destinations WHERE app_guid = ?)";
     Condition::new(sql, [app.into()])
@@ -45,7 +45,7 @@ pub(crate) async fn find(
         .await
 }
 
-/// Whether another route of the same host and domain belongs to another space than this.
+/// Returns whether another route of the same host and domain belongs to a space other than this one.
 pub(crate) async fn host_elsewhere(
     conn: &mut Connection,
     route: &Route,
@@ -62,7 +62,7 @@ pub(crate) async fn host_elsewhere(
         .await
 }
 
-/// Whether any route has this host on a domain.
+/// Returns whether any route has this host on a domain.
 pub(crate) async fn has_host(
     conn: &mut Connection,
     domain: &str,
@@ -79,7 +79,7 @@ pub(crate) async fn of_domain(conn: &mut Connection, domain: &str) -> sqlx::Resu
     Select::new().is("domain_guid", domain).all(conn).await
 }
 
-/// Whether an organization's spaces have routes on a domain.
+/// Returns whether an organization's spaces have routes on a domain.
 pub(crate) async fn is_domain_used_by(
     conn: &mut Connection,
     domain: &str,
@@ -99,7 +99,7 @@ pub(crate) async fn of_space(conn: &mut Connection, space: &str) -> sqlx::Result
     Select::new().is("space_guid", space).all(conn).await
 }
 
-/// Routes of a space that lead nowhere.
+/// Returns the routes of a space that have no destination.
 pub(crate) async fn unmapped(conn: &mut Connection, space: &str) -> sqlx::Result<Vec<Route>> {
     Select::new()
         .is("space_guid", space)
@@ -137,7 +137,7 @@ pub(crate) async fn unshare(conn: &mut Connection, route: &str, space: &str) -> 
         > 0)
 }
 
-/// Of a process type: what its desired LRP must carry.
+/// A route of a process type, as its desired LRP contains it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mapping {
     pub host: String,
@@ -149,15 +149,15 @@ pub(crate) struct Mapping {
     pub port: Option<i64>,
     pub protocol: String,
     pub options: Option<Map<String, Value>>,
-    /// Present on domains that enforce route policies.
+    /// The route policies, which are present on domains that enforce them.
     pub policy: Option<Policy>,
 }
 
-/// Who may call a route, as the router reads it.
+/// The permitted callers of a route, in the form that the router reads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Policy {
     pub scope: String,
-    /// Joined by commas; empty: nobody.
+    /// The sources, joined by commas. An empty text permits nobody.
     pub sources: String,
 }
 
@@ -183,7 +183,7 @@ pub(crate) async fn mappings(
             let policy = match row.try_get(8)? {
                 false => None,
                 true => Some(Policy {
-                    // A route that is to be guarded is never open, whatever the row says.
+                    // A route on such a domain always has a policy, whatever the row contains, so that it is never open.
                     scope: row
                         .try_get::<Option<String>, _>(9)?
                         .unwrap_or_else(|| "any".to_owned()),

@@ -1,15 +1,15 @@
-//! Route policies: who may call a route of a domain that enforces them.
+//! Route policies: the permitted callers of a route of a domain that enforces them.
 
 use super::route::Route;
 use super::{Connection, Json, ListCondition, Select, rows};
 use crate::metadata::Metadata;
 
 rows! {
-    /// `source_guid` is the guid in `source`; empty for `cf:any`.
+    /// A route policy. `source_guid` is the guid in `source`; it is empty for `cf:any`.
     RoutePolicy in "route_policies" { route_guid: String, source: String, source_guid: String, metadata: Json<Metadata> }
 }
 
-/// Holds for policies of routes that some spaces own.
+/// The condition for policies of routes that some spaces own.
 pub(crate) const OF_SPACES: ListCondition =
     ListCondition("route_guid IN (SELECT guid FROM routes WHERE space_guid IN (?))");
 

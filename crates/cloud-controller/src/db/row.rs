@@ -1,5 +1,5 @@
-//! A table row as a struct: every table has guid, created_at and updated_at (microseconds since the epoch) beside its own
-//! columns, and the four plain statements on one row are written once, here.
+//! Table rows as structs. Every table has guid, created_at and updated_at (microseconds since the epoch) in addition to its own
+//! columns. The four plain statements on one row are written once, here.
 
 use super::Connection;
 use sqlx::encode::IsNull;
@@ -12,16 +12,16 @@ use sqlx::{AssertSqlSafe, Decode, Encode, FromRow, Sqlite, Type};
 
 pub(crate) type BoundQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-/// Implemented by [`rows!`].
+/// A row of a table, implemented by [`rows!`].
 pub(crate) trait Row: for<'r> FromRow<'r, SqliteRow> + Send + Unpin + 'static {
     const TABLE: &'static str;
     const COLUMNS: &'static [&'static str];
     fn guid(&self) -> &str;
-    /// Binds all of `COLUMNS`, in their order.
+    /// Binds all of `COLUMNS` in their order.
     fn bind<'q>(&self, query: BoundQuery<'q>) -> BoundQuery<'q>;
 }
 
-/// A field's column: `r#type` is `type`.
+/// Returns the column of a field: `r#type` is `type`.
 pub(crate) const fn column(field: &'static str) -> &'static str {
     match field.as_bytes() {
         [b'r', b'#', ..] => field.split_at(2).1,
@@ -65,12 +65,12 @@ macro_rules! rows {
 
         #[allow(dead_code)]
         impl $name {
-            /// A row that is new now, with a fresh guid and default columns.
+            /// Returns a row that is created now, with a new guid and default columns.
             pub(crate) fn fresh() -> Self {
                 let now = $crate::clock::now();
                 Self { guid: $crate::clock::guid(), created_at: now, updated_at: now, ..Self::default() }
             }
-            /// Marks the row as changed; `updated_at` always grows.
+            /// Marks the row as changed. `updated_at` always increases.
             pub(crate) fn touch(&mut self) {
                 self.updated_at = $crate::clock::now().max(self.updated_at + 1);
             }
@@ -110,7 +110,7 @@ pub(crate) async fn update<R: Row>(conn: &mut Connection, row: &R) -> sqlx::Resu
         .map(drop)
 }
 
-/// Whether a row was there.
+/// Deletes a row and returns whether it existed.
 pub(crate) async fn delete<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::Result<bool> {
     let sql = format!("DELETE FROM {} WHERE guid = $1", R::TABLE);
     let done = sqlx::query(AssertSqlSafe(sql))
@@ -132,7 +132,7 @@ pub(crate) async fn by_guid<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::
         .await
 }
 
-/// What a query of several tenants' rows found; a row that cannot be read is logged and left out.
+/// Returns the rows of a query over several tenants. A row that cannot be read is logged and left out.
 pub(crate) fn readable_rows<T>(
     rows: &[SqliteRow],
     read: impl Fn(&SqliteRow) -> sqlx::Result<T>,
@@ -146,7 +146,7 @@ pub(crate) fn readable_rows<T>(
         .collect()
 }
 
-/// A column that holds JSON text.
+/// A column that contains JSON text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Json<T>(pub T);
 

@@ -1,6 +1,6 @@
-//! The tables. Every statement is idempotent; they run in this order at each start.
+//! The tables. Every statement is idempotent; all of them run in this order at each start.
 //!
-//! `id` gives the order of creation; `guid` is what everybody else knows. Deleting a parent deletes what belongs to it.
+//! `id` is the order of creation; other components know a row by its `guid`. Deleting a parent deletes what belongs to it.
 
 macro_rules! table {
     ($name:literal, $columns:literal) => {
@@ -14,7 +14,7 @@ macro_rules! table {
     };
 }
 
-/// All statements; those of the usage events need the other tables.
+/// Returns all statements. Those of the usage events need the other tables.
 pub(super) fn statements() -> Vec<&'static str> {
     STATEMENTS
         .iter()
@@ -126,9 +126,9 @@ const STATEMENTS: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS builds_by_app ON builds (app_guid, state)",
     "CREATE INDEX IF NOT EXISTS deployments_by_app ON deployments (app_guid, state)",
     "CREATE INDEX IF NOT EXISTS tasks_by_app ON tasks (app_guid, state)",
-    // Changes of stored data that are done once.
+    // This table lists the changes of stored data that are done only once.
     "CREATE TABLE IF NOT EXISTS migrations (name TEXT NOT NULL PRIMARY KEY)",
-    // Files of uploaded packages, by who uploaded them.
+    // This table lists the files of uploaded packages, by the space to which they were uploaded.
     "CREATE TABLE IF NOT EXISTS resources (space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, sha1 TEXT NOT NULL,
         size INTEGER NOT NULL, sha256 TEXT NOT NULL, used_at INTEGER NOT NULL, PRIMARY KEY (space_guid, sha1, size))",
     "CREATE INDEX IF NOT EXISTS resources_by_content ON resources (sha256)",
@@ -154,7 +154,7 @@ const STATEMENTS: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS builds_by_app ON builds (app_guid)",
     "CREATE INDEX IF NOT EXISTS deployments_by_app ON deployments (app_guid)",
     "CREATE INDEX IF NOT EXISTS tasks_by_app ON tasks (app_guid)",
-    // Whatever deletes or expires a row, the clean-up finds its file here.
+    // However a row is deleted or expires, the clean-up finds its file here.
     "CREATE TABLE IF NOT EXISTS dead_blobs (kind TEXT NOT NULL, guid TEXT NOT NULL, PRIMARY KEY (kind, guid))",
     "CREATE TRIGGER IF NOT EXISTS dead_package AFTER DELETE ON packages BEGIN INSERT OR IGNORE INTO dead_blobs (kind, guid) VALUES ('packages', OLD.guid); END",
     "CREATE TRIGGER IF NOT EXISTS dead_droplet AFTER DELETE ON droplets BEGIN INSERT OR IGNORE INTO dead_blobs (kind, guid) VALUES ('droplets', OLD.guid); END",

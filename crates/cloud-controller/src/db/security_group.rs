@@ -1,4 +1,4 @@
-//! Security groups, and the spaces they are bound to.
+//! Security groups, and the spaces to which they are bound.
 
 use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
 use serde_json::Value;
@@ -8,12 +8,12 @@ rows! {
     SecurityGroup in "security_groups" { name: String, rules: Json<Vec<Value>>, running: bool, staging: bool }
 }
 
-/// Holds for the groups of a space's running instances: global ones and those bound to it. `?` is the space.
+/// The condition for the groups of a space's running instances: global ones and those bound to it. `?` is the space.
 const RUNNING_IN_SPACE: &str = "(running = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = 'running'))";
-/// As [`RUNNING_IN_SPACE`], for staging.
+/// The condition for the groups of a space's staging: global ones and those bound to it. `?` is the space.
 const STAGING_IN_SPACE: &str = "(staging = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid = ? AND phase = 'staging'))";
 
-/// Whether another group has this one's name.
+/// Returns whether another group has the same name.
 pub(crate) async fn is_name_taken(
     conn: &mut Connection,
     group: &SecurityGroup,
@@ -25,16 +25,16 @@ pub(crate) async fn is_name_taken(
         .await
 }
 
-/// Holds for groups that are bound to one of some spaces for its running instances.
+/// The condition for groups that are bound to one of some spaces for its running instances.
 pub(crate) const BOUND_TO_RUNNING_IN_SPACES: ListCondition = ListCondition(
     "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'running' AND space_guid IN (?))",
 );
-/// As [`BOUND_TO_RUNNING_IN_SPACES`], for staging.
+/// The condition for groups that are bound to one of some spaces for its staging.
 pub(crate) const BOUND_TO_STAGING_IN_SPACES: ListCondition = ListCondition(
     "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'staging' AND space_guid IN (?))",
 );
 
-/// Holds for the groups of a space in a phase (`running`, `staging`): global ones and those bound to it.
+/// Selects the groups of a space in a phase (`running`, `staging`): global ones and those bound to it.
 pub(crate) fn holds_for(space: &str, phase: &str) -> Condition {
     let sql = if phase == "running" {
         RUNNING_IN_SPACE
@@ -44,7 +44,7 @@ pub(crate) fn holds_for(space: &str, phase: &str) -> Condition {
     Condition::new(sql, [space.into()])
 }
 
-/// The groups that hold for a space in a phase.
+/// Selects the groups that apply to a space in a phase.
 pub(crate) fn all_for(space: &str, phase: &str) -> Select {
     Select::new().that(holds_for(space, phase))
 }

@@ -1,11 +1,11 @@
-//! Building a `SELECT` from conditions whose number is not known before: list filters, visibility, label selectors.
+//! Builds a `SELECT` from a variable number of conditions: list filters, visibility, label selectors.
 
 use super::{Condition, Connection, ListCondition, Order, Row};
 use futures::TryStreamExt as _;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite};
 
-/// A bound value.
+/// A value that is bound to a statement.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Arg {
     Text(String),
@@ -13,7 +13,7 @@ pub(crate) enum Arg {
 }
 
 impl Arg {
-    /// Many values as one, for `json_each`.
+    /// Combines many values into one for `json_each`.
     pub(crate) fn list<A: Into<Self>>(values: impl IntoIterator<Item = A>) -> Self {
         let values: Vec<serde_json::Value> = values
             .into_iter()
@@ -47,7 +47,7 @@ impl From<i64> for Arg {
     }
 }
 
-/// Rows that could be decoded, and those that could not.
+/// The rows that could be decoded, and those that could not.
 #[derive(Clone, Debug)]
 pub(crate) struct Readable<R> {
     pub rows: Vec<R>,
@@ -55,7 +55,7 @@ pub(crate) struct Readable<R> {
 }
 
 impl<R> Readable<R> {
-    /// The first row, or what stands for it when it cannot be read.
+    /// Returns the first row, or its replacement if it cannot be read.
     pub(crate) fn only_or(self, unreadable: impl FnOnce(Option<String>) -> R) -> Option<R> {
         if let Some(broken) = self.broken.into_iter().next() {
             broken.log();
@@ -68,21 +68,21 @@ impl<R> Readable<R> {
 /// A part of a longer list.
 #[derive(Clone, Debug)]
 pub(crate) struct Portion<R> {
-    /// `None`: a row that cannot be decoded.
+    /// The rows; `None` is a row that cannot be decoded.
     pub rows: Vec<Option<R>>,
-    /// Reading ended with the row that made it too large.
+    /// Whether reading stopped before a row that would have made the portion too large.
     pub is_cut: bool,
 }
 
 /// A row that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broken {
-    /// `None` when not even its guid can be read.
+    /// The guid of the row. `None`: it cannot be read either.
     pub guid: Option<String>,
     pub problem: String,
 }
 
-/// Conditions are joined with AND; a `?` in a condition stands for the next argument.
+/// A query whose conditions are joined with AND. A `?` in a condition is replaced by the next argument.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Select {
     conditions: Vec<String>,
@@ -124,7 +124,7 @@ impl Select {
         self.and(&format!("{column} = ?"), [value.into()])
     }
 
-    /// The list is one argument, so that a statement is the same for any number of values.
+    /// Adds a condition on a list. The list is one argument, so that the statement is the same for any number of values.
     pub(crate) fn list<A: Into<Arg>>(
         self,
         condition: ListCondition,
@@ -186,7 +186,7 @@ impl Select {
             .await
     }
 
-    /// As `all`; a row that cannot be decoded does not hide the others. For loops over what many tenants own.
+    /// Reads all rows like `all`, but separates those that cannot be decoded. Loops over the rows of many tenants use it.
     pub(crate) async fn readable<R: Row>(
         &self,
         conn: &mut Connection,
@@ -210,15 +210,16 @@ impl Select {
         Ok(Readable { rows, broken })
     }
 
-    /// As `all`; a row that cannot be decoded is logged and left out. For what all tenants share.
+    /// Reads all rows like `all`, but logs and leaves out those that cannot be decoded. It is used for rows that all tenants
+    /// share.
     pub(crate) async fn all_readable<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Vec<R>> {
         let found = self.readable(conn).await?;
         found.broken.iter().for_each(Broken::log);
         Ok(found.rows)
     }
 
-    /// At most `limit` rows from `offset` on, and none after those that have more than `most` bytes together. Rows that
-    /// cannot be decoded are logged.
+    /// Reads at most `limit` rows from `offset` on. It stops before a row with which the rows would have more than `most` bytes
+    /// together, but returns at least one row. Rows that cannot be decoded are logged.
     pub(crate) async fn portion<R: Row>(
         &self,
         conn: &mut Connection,
@@ -278,7 +279,8 @@ fn decoded<R: Row>(row: &SqliteRow) -> Result<R, Broken> {
     })
 }
 
-/// Bytes of all texts. Other values are small, and looking at them as bytes would make texts of them.
+/// Returns the number of bytes of all texts in a row. Other values are small, and reading them as bytes would convert them to
+/// texts.
 fn size(row: &SqliteRow) -> usize {
     (0..row.len())
         .filter_map(|at| row.try_get::<Option<&str>, _>(at).ok().flatten())
@@ -305,7 +307,7 @@ fn arguments(args: &[Arg]) -> Result<SqliteArguments, sqlx::Error> {
     Ok(bound)
 }
 
-/// Runs one statement with `$1`-style marks; answers the number of rows that changed.
+/// Runs one statement with `$1`-style marks, and returns the number of rows that changed.
 pub(crate) async fn execute(
     conn: &mut Connection,
     sql: &'static str,

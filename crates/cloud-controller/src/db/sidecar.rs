@@ -3,7 +3,7 @@
 use super::{Condition, Connection, Json, Select, execute, rows};
 
 rows! {
-    /// `origin` is `user` or `buildpack`. Without a memory of its own a sidecar shares the process's.
+    /// A sidecar. `origin` is `user` or `buildpack`. A sidecar without a memory of its own shares that of the process.
     Sidecar in "sidecars" {
         app_guid: String, name: String, command: String, memory_in_mb: Option<i64>, origin: String, process_types: Json<Vec<String>>,
     }
@@ -17,20 +17,20 @@ pub(crate) async fn of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec
         .await
 }
 
-/// Holds for sidecars that run beside processes of a type.
+/// Selects the sidecars that run beside processes of a type.
 pub(crate) fn has_type(process_type: &str) -> Condition {
     let sql = "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(process_types) THEN process_types ELSE '[]' END) WHERE value = ?)";
     Condition::new(sql, [process_type.into()])
 }
 
-/// The sidecars that run beside an app's processes of a type.
+/// Selects the sidecars that run beside an app's processes of a type.
 pub(crate) fn beside(app: &str, process_type: &str) -> Select {
     Select::new()
         .is("app_guid", app)
         .that(has_type(process_type))
 }
 
-/// Holds for every other sidecar.
+/// Selects every other sidecar.
 pub(crate) fn is_other_than(sidecar: &Sidecar) -> Condition {
     Condition::new("guid <> ?", [(&sidecar.guid).into()])
 }
@@ -47,7 +47,7 @@ pub(crate) async fn by_name(
         .await
 }
 
-/// Those that the buildpack of another droplet brought.
+/// Removes the sidecars that the buildpack of the previous droplet defined.
 pub(crate) async fn forget_of_buildpack(conn: &mut Connection, app: &str) -> sqlx::Result<()> {
     execute(
         conn,

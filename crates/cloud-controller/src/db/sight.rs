@@ -1,8 +1,8 @@
-//! Who sees which rows, and where a row belongs.
+//! Decides who sees which rows, and to which place a row belongs.
 //!
-//! Every table that the API shows implements [`Seen`]: a condition that holds for the rows that a user's roles show, and the
-//! organization or space whose roles decide about writing. `auth::lookup` is the only reader; a table without an
-//! implementation cannot be looked up by the API at all.
+//! Every table that the API shows implements [`Seen`]: a condition for the rows that a user sees by their roles, and the
+//! organization or space whose roles decide about writing. `api::lookup` is the only reader; the API cannot look up a table
+//! without an implementation.
 
 use super::app::App;
 use super::audit_event::AuditEvent;
@@ -30,28 +30,29 @@ use super::usage_event::AppUsageEvent;
 use super::user::User;
 use super::{Arg, Condition, Connection, Row, by_guid};
 
-/// A table whose rows callers may look at.
+/// A table whose rows callers may read.
 pub(crate) trait Seen: Row {
-    /// As in `App not found`.
+    /// The noun in errors, as in `App not found`.
     const NOUN: &'static str;
-    /// SQL that holds for the rows that a user sees; each `?` is the user's guid. Empty: every caller sees every row.
+    /// The SQL condition for the rows that a user sees; each `?` is the user's guid. If it is empty, every caller sees every
+    /// row.
     const SEEN: &'static str;
-    /// As `SEEN`, where a list shows more than the single form.
+    /// The condition for the rows of a list. It differs from `SEEN` where a list shows more than a request for a single row.
     const LISTED: &'static str = Self::SEEN;
-    /// What a row belongs to.
+    /// The rows to which a row belongs.
     type Of: Above;
-    /// Names the parent that `Of` starts from.
+    /// Returns the parent from which `Of` is loaded.
     fn parent(&self) -> Parent<'_>;
 }
 
-/// A row's `SEEN` or `LISTED` for one user.
+/// Builds the condition from a table's `SEEN` or `LISTED` for one user.
 pub(crate) fn seen_by(seen: &'static str, user: &str) -> Condition {
     let user = std::iter::repeat_with(|| Arg::from(user));
     let args: Vec<Arg> = user.take(seen.matches('?').count()).collect();
     Condition::new(seen, args)
 }
 
-/// The guid from which a row's organization and space are found.
+/// The guid from which the organization and space of a row are found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Parent<'a> {
     Platform,
@@ -61,7 +62,7 @@ pub(crate) enum Parent<'a> {
     Route(&'a str),
 }
 
-/// The rows above a row. `None` from `load` means that a parent is gone, and the row with it.
+/// The rows above a row. `load` returns `None` if a parent was removed, and the row with it.
 pub(crate) trait Above: Sized + Send {
     fn load(
         conn: &mut Connection,
@@ -71,7 +72,7 @@ pub(crate) trait Above: Sized + Send {
     fn space(&self) -> Option<&Space>;
 }
 
-/// Above a row that belongs to nobody but the platform.
+/// The rows above a row that belongs to the platform.
 #[derive(Clone, Debug)]
 pub(crate) struct OfPlatform;
 
@@ -93,7 +94,7 @@ pub(crate) struct OfApp {
     pub organization: Organization,
 }
 
-/// Above a row that belongs to the platform, to an organization or to a space, as domains and roles do.
+/// The rows above a row that belongs to the platform, to an organization or to a space, such as a domain or a role.
 #[derive(Clone, Debug)]
 pub(crate) struct OfAny {
     pub space: Option<Space>,
@@ -213,7 +214,7 @@ impl Above for OfAny {
     }
 }
 
-/// Spaces that a user reads: those of the user's roles, and all of the organizations that the user manages.
+/// The spaces that a user reads: those in which the user has a role, and all of the organizations that the user manages.
 macro_rules! readable_spaces {
     () => {
         "SELECT space_guid FROM roles WHERE user_guid = ? AND space_guid IS NOT NULL
@@ -221,7 +222,7 @@ macro_rules! readable_spaces {
     };
 }
 
-/// Spaces whose routes a user reads: organization auditors see routes beside the readers of the space.
+/// The spaces whose routes a user reads. Organization auditors see routes in addition to the readers of the space.
 macro_rules! spaces_of_readable_routes {
     () => {
         concat!(
@@ -231,7 +232,7 @@ macro_rules! spaces_of_readable_routes {
     };
 }
 
-/// Organizations in which a user has any role.
+/// The organizations in which a user has any role.
 macro_rules! readable_organizations {
     () => {
         "SELECT organization_guid FROM roles WHERE user_guid = ? AND organization_guid IS NOT NULL
@@ -239,7 +240,7 @@ macro_rules! readable_organizations {
     };
 }
 
-/// Organizations whose private domains a user reads: not those of plain members and billing managers.
+/// The organizations whose private domains a user reads. Plain members and billing managers do not see them.
 macro_rules! organizations_of_readable_domains {
     () => {
         "SELECT organization_guid FROM roles WHERE user_guid = ? AND type IN ('organization_manager', 'organization_auditor')
@@ -247,7 +248,7 @@ macro_rules! organizations_of_readable_domains {
     };
 }
 
-/// The rows of an app belong to its space.
+/// Implements [`Seen`] for the rows of an app, which belong to its space.
 macro_rules! of_app {
     ($($row:ty = $noun:literal),* $(,)?) => {
         $(impl Seen for $row {
@@ -271,7 +272,7 @@ of_app! {
     Sidecar = "Sidecar",
 }
 
-/// Every caller sees every row; only the platform's admins may change one.
+/// Implements [`Seen`] for rows of the platform, which only the platform's administrators may change.
 macro_rules! of_platform {
     ($($row:ty = $noun:literal seen $seen:expr),* $(,)?) => {
         $(impl Seen for $row {
@@ -290,11 +291,11 @@ of_platform! {
     Buildpack = "Buildpack" seen "",
     FeatureFlag = "Feature flag" seen "",
     OrganizationQuota = "Organization quota" seen "",
-    // Whoever knows a job's guid may read it.
+    // Every caller who knows a job's guid may read it.
     Job = "Job" seen "",
     User = "User" seen "(guid = ? OR guid IN (SELECT o.user_guid FROM roles o WHERE o.organization_guid IN
         (SELECT m.organization_guid FROM roles m WHERE m.user_guid = ? AND m.organization_guid IS NOT NULL)))",
-    // For those who read everything.
+    // Only callers see it who read everything.
     AppUsageEvent = "App usage event" seen "1 = 0",
     SecurityGroup = "Security group" seen concat!(
         "(running = 1 OR staging = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid IN (", readable_spaces!(), ")))"
@@ -330,7 +331,7 @@ impl Seen for App {
     }
 }
 
-/// The owning space alone decides about the single form; a list holds the routes that are shared into a readable space, too.
+/// A route is found by the readers of its own space. A list also contains the routes that are shared with a readable space.
 impl Seen for Route {
     const NOUN: &'static str = "Route";
     const SEEN: &'static str = concat!("space_guid IN (", spaces_of_readable_routes!(), ")");
@@ -361,7 +362,7 @@ impl Seen for RoutePolicy {
     }
 }
 
-/// Shared domains are everybody's; a private one is its organization's and that of those it is shared with.
+/// A shared domain is seen by everybody; a private one by its organization and by those with which it is shared.
 impl Seen for Domain {
     const NOUN: &'static str = "Domain";
     const SEEN: &'static str = concat!(
@@ -398,7 +399,7 @@ impl Seen for Role {
     }
 }
 
-/// The managers of the organization see it, and those with a role in a space that it is applied to.
+/// A space quota is seen by the managers of the organization, and by those with a role in a space to which it is applied.
 impl Seen for SpaceQuota {
     const NOUN: &'static str = "Space quota";
     const SEEN: &'static str = "(organization_guid IN (SELECT organization_guid FROM roles WHERE user_guid = ? AND type = 'organization_manager')

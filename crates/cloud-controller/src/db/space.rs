@@ -36,7 +36,7 @@ pub(crate) async fn of_quota(conn: &mut Connection, quota: &str) -> sqlx::Result
         .await
 }
 
-/// Without a quota the organization's alone holds.
+/// Assigns a quota to a space. Without a quota of its own, only the organization's quota applies to the space.
 pub(crate) async fn assign_quota(
     conn: &mut Connection,
     space: &str,
@@ -51,6 +51,6 @@ pub(crate) async fn assign_quota(
     .map(drop)
 }
 
-/// Holds for rows whose space is one of some organizations'.
+/// The condition for rows whose space belongs to one of some organizations.
 pub(crate) const OF_ORGANIZATIONS: ListCondition =
     ListCondition("space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN (?))");

@@ -6,7 +6,7 @@ rows! {
     SpaceQuota in "space_quotas" { name: String, organization_guid: String, limits: Json<serde_json::Value> }
 }
 
-/// Whether another quota of the same organization has this name.
+/// Returns whether another quota of the same organization has this name.
 pub(crate) async fn is_name_taken(conn: &mut Connection, quota: &SpaceQuota) -> sqlx::Result<bool> {
     Select::new()
         .is("organization_guid", &quota.organization_guid)

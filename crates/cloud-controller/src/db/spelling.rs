@@ -1,7 +1,7 @@
-//! Columns with few values: an enum inside, CF's own words in the database and in JSON.
+//! Columns with few values. In the code each is an enum; the database and JSON contain CF's own words.
 
-/// Defines an enum whose values have one spelling each. The first one is the default. A word in a row that is none of them
-/// is an error of that row, as any other damaged value is.
+/// Defines an enum whose values have one spelling each. The first value is the default. An unknown word in a row is an error of
+/// that row, like any other damaged value.
 macro_rules! spelled {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -85,7 +85,7 @@ macro_rules! spelled {
 }
 pub(crate) use spelled;
 
-/// A word that is none of a column's.
+/// A word that is not among the values of a column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{word}' is none of {known}")]
 pub(crate) struct UnknownWord {

@@ -1,11 +1,11 @@
-//! What is in use of the things that quotas limit: the one place that computes it, for the foundation, an organization
-//! or a space. Numbers that an older version let grow without bound do not overflow.
+//! The use of the resources that quotas limit. This is the only place that computes it, for the foundation, an organization or a
+//! space. Very large numbers, which an older version may have stored, do not overflow.
 
 use super::Connection;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
-/// Where use is counted.
+/// The place in which use is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope<'a> {
     Foundation,
@@ -13,23 +13,23 @@ pub(crate) enum Scope<'a> {
     Space(&'a str),
 }
 
-/// What started apps and open tasks take.
+/// The use by started apps and open tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AppUsage {
     pub instances: i64,
-    /// Of started instances, and of pending and running tasks.
+    /// The memory of started instances, and of pending and running tasks.
     pub memory_in_mb: i64,
-    /// Bytes per second, of those that are limited.
+    /// The log rate of what is limited, in bytes per second.
     pub log_rate: i64,
-    /// Processes and tasks whose logs are not limited.
+    /// The number of processes and tasks whose logs are not limited.
     pub unlimited_logs: i64,
-    /// Pending and running.
+    /// The number of pending and running tasks.
     pub tasks: i64,
-    /// Of builds that are being staged; not part of `memory_in_mb`.
+    /// The memory of builds that are being staged. It is not part of `memory_in_mb`.
     pub staging_in_mb: i64,
 }
 
-/// What routes take.
+/// The use by routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RouteUsage {
     pub routes: i64,
@@ -37,7 +37,7 @@ pub(crate) struct RouteUsage {
 }
 
 impl Scope<'_> {
-    /// A condition on `spaces`, and the value of its `$1`.
+    /// Returns a condition on `spaces`, and the value of its `$1`.
     fn spaces(&self) -> (&'static str, &str) {
         match self {
             Self::Foundation => ("$1 = ''", ""),
@@ -85,7 +85,7 @@ pub(crate) async fn of_routes(conn: &mut Connection, scope: Scope<'_>) -> sqlx::
     })
 }
 
-/// Private domains; those of a space are its organization's.
+/// Returns the number of private domains. For a space it is the number of its organization.
 pub(crate) async fn private_domains(conn: &mut Connection, scope: Scope<'_>) -> sqlx::Result<i64> {
     let sql = match scope {
         Scope::Foundation => {

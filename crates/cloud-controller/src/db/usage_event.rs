@@ -1,7 +1,7 @@
-//! Usage events: what every app, task and staging used from when to when, for billing.
+//! Usage events: what every app, task and staging used in which time, for billing.
 //!
-//! No verb writes them. Triggers note every process, task and build whose use may have changed, and the commit compares
-//! each with what was recorded of it before ([`settle`]), so that no path can change the use without its event.
+//! No verb writes them. Triggers note every process, task and build whose use may have changed, and the commit compares each
+//! with its previously recorded use ([`settle`]). So no path can change the use without an event.
 
 use super::app::AppState;
 use super::build::BuildState;
@@ -12,7 +12,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 rows! {
-    /// Counts and memory are those of one instance set: MB per instance, number of instances.
+    /// A usage event. Memory is in MB per instance, beside the number of instances.
     AppUsageEvent in "app_usage_events" {
         state: String, previous_state: Option<String>, app_guid: String, app_name: String, process_guid: Option<String>, process_type: Option<String>,
         space_guid: String, space_name: String, organization_guid: String, buildpack_guid: Option<String>, buildpack_name: Option<String>,
@@ -21,16 +21,16 @@ rows! {
     }
 }
 
-/// What one process, task or build uses.
+/// The use of one process, task or build.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Footprint {
     kind: String,
     guid: String,
-    /// As its row has it: of a process the app's state.
+    /// The state from its row. For a process it is the app's state.
     state: String,
     instances: i64,
     memory_in_mb: i64,
-    /// Process type or task name.
+    /// The process type or task name.
     name: String,
     app_guid: String,
     app_name: String,
@@ -68,13 +68,13 @@ impl Footprint {
         }
     }
 
-    /// A task that is being cancelled uses what it used before.
+    /// Returns whether it is a task that is being cancelled. Such a task still uses what it used before.
     fn is_in_between(&self) -> bool {
         self.kind == "task" && self.state == TaskState::Canceling.as_str()
     }
 }
 
-/// State and previous state of the events that a change brings.
+/// Returns the states and previous states of the events that a change causes.
 fn events(
     before: Option<&Footprint>,
     after: Option<&Footprint>,
@@ -107,7 +107,7 @@ fn size(footprint: Option<&Footprint>) -> Option<(i64, i64)> {
     footprint.map(|footprint| (footprint.instances, footprint.memory_in_mb))
 }
 
-/// Before a commit: writes the events of all that changed in the transaction.
+/// Writes the events of all that changed in the transaction. It is called before the commit.
 pub(super) async fn settle(conn: &mut Connection) -> sqlx::Result<()> {
     let changed = sqlx::query("SELECT kind, guid FROM usage_changes ORDER BY rowid")
         .fetch_all(&mut *conn)
@@ -119,7 +119,7 @@ pub(super) async fn settle(conn: &mut Connection) -> sqlx::Result<()> {
         super::readable_rows(&changed, |row| Ok((row.try_get(0)?, row.try_get(1)?)));
     for (kind, guid) in changed {
         match settle_one(conn, &kind, &guid).await {
-            // What cannot be read has no events, and others' changes are committed.
+            // A row that cannot be read has no events, so that the changes of others are committed.
             Err(error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
                 tracing::warn!(kind, guid, %error, "row-damaged");
             }
@@ -163,7 +163,7 @@ async fn settle_one(conn: &mut Connection, kind: &str, guid: &str) -> sqlx::Resu
     )
     .await?;
     match after {
-        // Of what has ended nothing can change any more.
+        // After something has ended, its use cannot change any more.
         Some(after) if after.kind == "process" || after.runs() => remember(conn, &after).await,
         _ => Ok(()),
     }
@@ -219,7 +219,7 @@ async fn remember(conn: &mut Connection, footprint: &Footprint) -> sqlx::Result<
     execute(conn, sql, &args).await.map(drop)
 }
 
-/// Name of the first buildpack of a droplet `d`; a droplet that cannot be read has none.
+/// The name of the first buildpack of a droplet `d`. A droplet that cannot be read has none.
 macro_rules! buildpack {
     () => {
         "CASE WHEN json_valid(d.buildpacks) THEN json_extract(d.buildpacks, '$[0].name') END AS buildpack"
@@ -244,7 +244,7 @@ macro_rules! processes {
     };
 }
 
-/// The query of what the row of a kind and guid (`$1`) uses now.
+/// Returns the query of what the row of a kind and guid (`$1`) uses now.
 fn present(kind: &str) -> &'static str {
     match kind {
         "process" => concat!(processes!(), " WHERE p.guid = $1"),
@@ -263,7 +263,7 @@ fn present(kind: &str) -> &'static str {
     }
 }
 
-/// Tables and triggers; in the order of their statements.
+/// The tables and triggers, in the order of their statements.
 pub(super) const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS usage_changes (kind TEXT NOT NULL, guid TEXT NOT NULL, UNIQUE (kind, guid))",
     "CREATE TABLE IF NOT EXISTS usage_footprints (kind TEXT NOT NULL, guid TEXT NOT NULL, state TEXT NOT NULL, instances INTEGER NOT NULL, memory_in_mb INTEGER NOT NULL,
@@ -280,7 +280,7 @@ pub(super) const SCHEMA: &[&str] = &[
     "CREATE TRIGGER IF NOT EXISTS usage_build_made AFTER INSERT ON builds BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', NEW.guid); END",
     "CREATE TRIGGER IF NOT EXISTS usage_build_changed AFTER UPDATE ON builds WHEN OLD.state <> NEW.state BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', NEW.guid); END",
     "CREATE TRIGGER IF NOT EXISTS usage_build_gone AFTER DELETE ON builds BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', OLD.guid); END",
-    // Processes of a database that is older than this table.
+    // This statement adds the processes of a database that is older than this table.
     concat!("INSERT OR IGNORE INTO usage_footprints (kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid, buildpack) ", processes!()),
 ];
 
@@ -288,7 +288,7 @@ fn footprint(row: &SqliteRow) -> sqlx::Result<Footprint> {
     Footprint::from_row(row)
 }
 
-/// Throws all events away and writes one for each process that is started.
+/// Deletes all events and writes one for each process that is started.
 pub(crate) async fn purge_and_reseed(conn: &mut Connection) -> sqlx::Result<()> {
     execute(conn, "DELETE FROM app_usage_events", &[]).await?;
     let started = sqlx::query(concat!(
@@ -306,12 +306,12 @@ pub(crate) async fn purge_and_reseed(conn: &mut Connection) -> sqlx::Result<()> 
     Ok(())
 }
 
-/// Holds for events that come after a place in the order of events.
+/// Selects the events that follow a place in the order of events.
 pub(crate) fn is_after(place: i64) -> Condition {
     Condition::new("id > ?", [place.into()])
 }
 
-/// The place of an event in the order of all.
+/// Returns the place of an event in the order of all events.
 pub(crate) async fn place_of(conn: &mut Connection, guid: &str) -> sqlx::Result<Option<i64>> {
     sqlx::query_scalar("SELECT id FROM app_usage_events WHERE guid = $1")
         .bind(guid.to_owned())
@@ -332,7 +332,7 @@ mod tests {
         }
     }
 
-    /// The states of the events, each with its previous state.
+    /// Returns the states of the events, each with its previous state.
     fn check(before: Option<(&str, &str, i64)>, after: Option<(&str, &str, i64)>) -> Vec<String> {
         let of = |row: Option<(&str, &str, i64)>| {
             row.map(|(kind, state, instances)| footprint(kind, state, instances))

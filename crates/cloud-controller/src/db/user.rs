@@ -1,4 +1,4 @@
-//! Users as far as the Cloud Controller knows them.
+//! The users that the Cloud Controller knows.
 
 use super::role::Role;
 use super::{Arg, Condition, Connection, Json, Select, execute, rows};
@@ -8,7 +8,7 @@ rows! {
     User in "users" { username: Option<String>, origin: Option<String>, metadata: Json<Metadata> }
 }
 
-/// Remembers who a token belongs to, so that roles can be given by user name.
+/// Stores the user to whom a token belongs, so that roles can be assigned by user name.
 pub(crate) async fn see(
     conn: &mut Connection,
     guid: &str,
@@ -37,7 +37,7 @@ pub(crate) async fn known(conn: &mut Connection, guid: &str) -> sqlx::Result<Opt
     super::by_guid(conn, guid).await
 }
 
-/// Everybody of this name who was seen here, whatever the case of the name.
+/// Returns all users with this name who were seen here, whatever the case of the name.
 pub(crate) async fn by_name(
     conn: &mut Connection,
     username: &str,
@@ -52,7 +52,7 @@ pub(crate) async fn by_name(
     .await
 }
 
-/// Makes a user known; one who is known already stays as they are.
+/// Stores a user. One who is stored already stays unchanged.
 pub(crate) async fn add(conn: &mut Connection, wanted: User) -> sqlx::Result<User> {
     if let Some(known) = known(conn, &wanted.guid).await? {
         return Ok(known);
@@ -66,18 +66,18 @@ pub(crate) async fn of_roles(conn: &mut Connection, roles: &[Role]) -> sqlx::Res
     Select::new().any("guid", guids).all_readable(conn).await
 }
 
-/// Holds for users whose name has this part.
+/// Selects the users whose name contains this part.
 pub(crate) fn name_has(part: &str) -> Condition {
     Condition::new("instr(username, ?) > 0", [part.into()])
 }
 
-/// Holds for users with a role in an organization itself.
+/// Selects the users with a role in an organization itself.
 pub(crate) fn is_of_organization(organization: &str) -> Condition {
     let sql = "guid IN (SELECT user_guid FROM roles WHERE organization_guid = ?)";
     Condition::new(sql, [organization.into()])
 }
 
-/// Holds for users with a role in a space.
+/// Selects the users with a role in a space.
 pub(crate) fn is_of_space(space: &str) -> Condition {
     let sql = "guid IN (SELECT user_guid FROM roles WHERE space_guid = ?)";
     Condition::new(sql, [space.into()])

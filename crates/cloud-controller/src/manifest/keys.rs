@@ -1,16 +1,17 @@
-//! The keys of a manifest, level by level: each has an effect, belongs to the client, or is refused by name. Pure.
+//! The keys of a manifest, level by level: each has an effect, belongs to the client, or is refused by name. This module is
+//! pure.
 //!
-//! A key that stands in no table is unknown and refused. A dash and an underscore in a key are the same.
+//! A key that is in no table is unknown and refused. A dash and an underscore in a key are equivalent.
 
 use serde_json::{Map, Value};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// The reader reads it.
+    /// A key that the reader reads.
     Effect,
-    /// Clients read it; the API has no use for it.
+    /// A key that clients read and the API ignores.
     Client,
-    /// Why it cannot be used, unless it is null.
+    /// A key that is refused for this reason, unless its value is null.
     Refused(&'static str),
 }
 use Use::{Client, Effect, Refused};
@@ -56,7 +57,7 @@ pub(super) const APP: Table = &[
     ),
     ("health-check-timeout", Refused("use 'timeout'")),
 ];
-/// Keys of a process, which for `web` may also stand at the level of the app.
+/// The keys of a process. Those of `web` may also be at the level of the app.
 pub(super) const SETTINGS: Table = &[
     ("instances", Effect),
     ("memory", Effect),
@@ -87,12 +88,12 @@ pub(super) const SIDECAR: Table = &[
 ];
 pub(super) const ROUTE: Table = &[("route", Effect), ("protocol", Effect), ("options", Effect)];
 
-/// Whether a key of an app is one of its web process.
+/// Returns whether a key of an app is also a key of its web process.
 pub(crate) fn is_setting(key: &str) -> bool {
     SETTINGS.iter().any(|(known, _)| *known == key)
 }
 
-/// The tables' spelling of a key of an app or a process; an unknown key stays.
+/// Returns a key of an app or a process in the spelling of the tables. An unknown key stays unchanged.
 pub(crate) fn canonical(key: &str) -> &str {
     let tables = [APP, SETTINGS, PROCESS];
     let known = tables.iter().flat_map(|table| table.iter());
@@ -110,7 +111,8 @@ fn alike(known: &str, key: &str) -> bool {
             .all(|(a, b)| a == b || a == b'-' && b == b'_' || a == b'_' && b == b'-')
 }
 
-/// An app's entry with all keys in the tables' spelling and without those of clients. Adds what is wrong to `problems`.
+/// Returns an app's entry with all keys in the spelling of the tables and without the keys of clients. Adds what is wrong to
+/// `problems`.
 pub(super) fn spelled(app: &Value, problems: &mut Vec<String>) -> Value {
     let Some(map) = app.as_object() else {
         problems.push("An application must be a mapping".to_owned());
@@ -144,7 +146,7 @@ fn text<'a>(map: &'a Map<String, Value>, key: &str) -> &'a str {
     map.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Replaces the mappings of a list; what is no mapping stays for the reader, who refuses it.
+/// Replaces each mapping of a list. An element that is no mapping stays unchanged, and the reader refuses it.
 fn each(
     map: &mut Map<String, Value>,
     key: &str,
@@ -184,7 +186,8 @@ fn level(
     spelled
 }
 
-/// Keys beside `applications` that no YAML alias uses. A key may hold what anchors name.
+/// Returns the errors for keys beside `applications` that no YAML alias uses. A key that contains an anchor is allowed if an
+/// alias names it.
 pub(super) fn unknown_at_root(root: &Value, yaml: &str) -> Vec<String> {
     let keys = root.as_object().into_iter().flatten().map(|(key, _)| key);
     keys.filter(|key| !ROOT.iter().any(|(known, _)| known == key))
@@ -197,7 +200,7 @@ pub(super) fn unknown_at_root(root: &Value, yaml: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether the block of a key at the root has an anchor that an alias names somewhere.
+/// Returns whether the block of a key at the root contains an anchor that an alias names somewhere.
 fn holds_anchor(yaml: &str, key: &str) -> bool {
     let begins = |line: &str| {
         let line = line.trim_start_matches(['"', '\'']);
@@ -215,7 +218,7 @@ fn holds_anchor(yaml: &str, key: &str) -> bool {
     names.any(|name| used.contains(&name))
 }
 
-/// The words that follow a mark: names of anchors or of aliases.
+/// Returns the words that follow a mark: the names of anchors or of aliases.
 fn names_after(text: &str, mark: char) -> impl Iterator<Item = &str> {
     text.split(mark).skip(1).filter_map(|rest| {
         let end = rest.find(|c: char| c.is_whitespace() || ",[]{}".contains(c));

@@ -1,4 +1,4 @@
-//! The grammar of app manifests: from YAML to what each app wants, with every mistake named. Pure.
+//! The grammar of app manifests. It translates YAML into what each app wants and reports every mistake. This module is pure.
 //!
 //! Every key has an effect or is refused by name ([`keys`]); `path` alone belongs to clients.
 
@@ -19,7 +19,7 @@ pub(crate) struct AppManifest {
     pub name: String,
     pub buildpacks: Option<Vec<String>>,
     pub stack: Option<String>,
-    /// Type `web` first when its keys stand at the top level.
+    /// The processes. Type `web` is the first one when its keys are at the top level.
     pub processes: Vec<ProcessManifest>,
     pub env: Map<String, Value>,
     pub routes: Option<Vec<RouteManifest>>,
@@ -28,7 +28,7 @@ pub(crate) struct AppManifest {
     pub default_route: bool,
     pub metadata: Option<Value>,
     pub features: BTreeMap<String, bool>,
-    /// Those of the app, then those that stand under a process.
+    /// The sidecars of the app, followed by those that are under a process.
     pub sidecars: Vec<Wish>,
 }
 
@@ -46,16 +46,16 @@ pub(crate) struct ProcessManifest {
     pub memory_in_mb: Option<i64>,
     pub disk_in_mb: Option<i64>,
     pub log_rate_limit: Option<i64>,
-    /// `Some(None)`: back to the command of the buildpack.
+    /// The start command. `Some(None)` returns to the command of the buildpack.
     pub command: Option<Option<String>>,
-    /// `Some(None)`: back to the platform's user.
+    /// The user. `Some(None)` returns to the platform's user.
     pub user: Option<Option<String>>,
-    /// As the API's `{"type": …, "data": {…}}`.
+    /// The health check in the API's form, `{"type": …, "data": {…}}`.
     pub health_check: Option<Value>,
     pub readiness: Option<Value>,
 }
 
-/// All apps of a manifest, or all that is wrong with it.
+/// Returns all apps of a manifest, or all that is wrong with it.
 pub(crate) fn parse(limits: &Limits, yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<String>> {
     let root = read(yaml).map_err(|problem| vec![problem])?;
     limits
@@ -105,7 +105,7 @@ pub(crate) fn parse(limits: &Limits, yaml: &[u8]) -> Result<Vec<AppManifest>, Ve
     }
 }
 
-/// Whether the manifest is small enough to be applied in one transaction.
+/// Refuses a manifest that is too large to be applied in one transaction.
 fn check_size(limits: &Limits, applications: &[Value]) -> Result<(), Vec<String>> {
     let length =
         |app: &Value, key: &str| app.get(key).and_then(Value::as_array).map_or(0, Vec::len);
@@ -133,7 +133,7 @@ fn check_size(limits: &Limits, applications: &[Value]) -> Result<(), Vec<String>
     }
 }
 
-/// A manifest's text with its merges (`<<`) applied.
+/// Reads a manifest's text and applies its merges (`<<`).
 pub(crate) fn read(yaml: &[u8]) -> Result<Value, String> {
     let problem = |error: &dyn std::fmt::Display| format!("Manifest is not valid YAML: {error}");
     let mut value: serde_yaml_ng::Value =
@@ -212,7 +212,7 @@ applications:
     use keys::Use;
     use serde_json::json;
 
-    /// A value of every key that has an effect, and how it is told at its level.
+    /// Returns a value of each key that has an effect, in the form that the key has at its level.
     fn sample(level: &str, key: &str) -> Value {
         match (level, key) {
             ("root", "version") => json!(2),
@@ -247,7 +247,7 @@ applications:
         }
     }
 
-    /// A manifest with `key: value` added at one level.
+    /// Returns a manifest with `key: value` added at one level.
     fn with(level: &str, key: &str, value: Value) -> Value {
         let mut root = json!({"applications": [{
             "name": "a",

@@ -1,6 +1,6 @@
-//! Reading one app's entry: each value is checked where it is read, and every mistake is noted. Pure.
+//! The reader of one app's entry. It checks each value where it reads it, and notes every mistake. This module is pure.
 //!
-//! The entry's keys are spelled as in [`keys`](super::keys), and unknown ones are gone already.
+//! The keys of the entry have the spelling of [`keys`](super::keys), and unknown ones are already removed.
 
 use super::sizes::bytes;
 use super::{AppManifest, ProcessManifest, RouteManifest};
@@ -11,7 +11,7 @@ use crate::route_rules::{merge_options, parse};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// An app's entry, with what is wrong added to `problems`.
+/// Reads an app's entry. Adds what is wrong to `problems`.
 pub(super) fn app(json: &Value, limits: &Limits, problems: &mut Vec<String>) -> AppManifest {
     let mut reader = Reader {
         json,
@@ -275,7 +275,7 @@ impl Reader<'_> {
         processes
     }
 
-    /// Sidecars of the app, and those under one of its processes, which run beside that process alone.
+    /// Reads the sidecars of the app, and those under one of its processes, which run beside that process alone.
     fn all_sidecars(&mut self) -> Vec<Wish> {
         let mut sidecars = self.sidecars(None);
         let processes = self.json.get("processes").and_then(Value::as_array);
@@ -291,7 +291,7 @@ impl Reader<'_> {
         sidecars
     }
 
-    /// `beside`: the process type of those that name none.
+    /// Reads a list of sidecars. `beside` is the process type of those that name none.
     fn sidecars(&mut self, beside: Option<&str>) -> Vec<Wish> {
         let list = match self.json.get("sidecars") {
             None | Some(Value::Null) => return Vec::new(),
@@ -356,7 +356,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `null`, `default` and an empty text go back to the buildpack's.
+    /// Reads the start command. `null`, `default` and an empty text return to the command of the buildpack.
     fn command(&mut self, kind: &str) -> Option<Option<String>> {
         match self.json.get("command")? {
             Value::Null => Some(None),
@@ -483,14 +483,14 @@ impl Reader<'_> {
     }
 }
 
-/// `health-check` → `Health check`.
+/// Changes `health-check` to `Health check`.
 fn title(key: &str) -> String {
     let mut label = key.replace(['-', '_'], " ");
     label[..1].make_ascii_uppercase();
     label
 }
 
-/// `top` with what it leaves open taken from `web`, whose own keys win.
+/// Returns `web` with the values that it leaves open taken from `top`.
 fn under(top: ProcessManifest, web: ProcessManifest) -> ProcessManifest {
     ProcessManifest {
         kind: web.kind,
@@ -505,7 +505,7 @@ fn under(top: ProcessManifest, web: ProcessManifest) -> ProcessManifest {
     }
 }
 
-/// Also the parts of a health check may stand on both levels.
+/// Merges a health check whose parts are on both levels. The parts of `web` take precedence.
 fn check_under(top: Option<Value>, web: Option<Value>) -> Option<Value> {
     let (mut merged, web) = match (top, web) {
         (Some(top), Some(web)) => (top, web),

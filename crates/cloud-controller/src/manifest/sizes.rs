@@ -1,6 +1,6 @@
-//! Sizes as manifests write them.
+//! The sizes in manifests.
 
-/// `256M`, `1GB`, `512 mb`.
+/// Parses a size such as `256M`, `1GB` or `512 mb`.
 pub(crate) fn bytes(text: &str) -> Option<i64> {
     let text = text.trim().to_ascii_uppercase();
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -19,7 +19,7 @@ pub(crate) fn bytes(text: &str) -> Option<i64> {
         .then_some((number * (1_i64 << shift) as f64) as i64)
 }
 
-/// Sizes as manifests write them.
+/// Formats a size as manifests contain it: `256M`.
 pub(crate) fn megabytes_text(megabytes: i64) -> String {
     format!("{megabytes}M")
 }
